@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Installs what the tests need (only what is missing, saying why), then runs all suites:
+#   ./tests/run.sh                 everything, cheapest first
+#   ./tests/run.sh --only tidy     one suite; `cargo xtask list` names them
+# Works as root and with sudo. The last line says `N passed, N failed`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly DOCKERD_WAIT_SECONDS=30
+say() { printf '%s\n' "$*"; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# install_if_missing COMMAND PACKAGES WHY: Debian packages, only where the command is missing.
+apt_updated=no
+install_if_missing() {
+  local cmd=$1 packages=$2 why=$3
+  if command -v "$cmd" >/dev/null 2>&1 || [ -x "/usr/sbin/$cmd" ] || [ -x "/sbin/$cmd" ]; then
+    return 0
+  fi
+  say "tests: installing $packages: $why"
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "tests: apt-get is missing, so $packages cannot be installed; install it by hand and repeat" >&2
+    exit 69
+  fi
+  if [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq
+    apt_updated=yes
+  fi
+  # shellcheck disable=SC2086 # several packages in one word on purpose
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
+}
+
+find_cargo() {
+  local home
+  for home in "${CARGO_HOME:-}" "${HOME:-}/.cargo" "$(getent passwd "${SUDO_USER:-}" 2>/dev/null | cut -d: -f6)/.cargo"; do
+    if [ -n "$home" ] && [ -x "$home/bin/cargo" ]; then
+      PATH="$home/bin:$PATH"
+      export PATH
+    fi
+  done
+  if ! command -v cargo >/dev/null 2>&1; then
+    say "tests: cargo is missing. Install Rust 1.95 or newer with rustup (see the Rust website), then repeat." >&2
+    exit 69
+  fi
+}
+
+docker_answers() { as_root docker info >/dev/null 2>&1; }
+
+# Starts the engine where it does not run: by systemd where there is one, else by itself.
+start_dockerd() {
+  docker_answers && return 0
+  if [ -d /run/systemd/system ]; then
+    say "tests: starting docker by systemctl"
+    as_root systemctl start docker || true
+  else
+    say "tests: no service manager runs here: starting dockerd in the background, log in /tmp/keywheel-tests-dockerd.log"
+    as_root sh -c 'nohup dockerd >/tmp/keywheel-tests-dockerd.log 2>&1 </dev/null &'
+  fi
+  local i
+  for ((i = 0; i < DOCKERD_WAIT_SECONDS * 5; i++)); do
+    docker_answers && return 0
+    sleep 0.2
+  done
+  say "tests: dockerd does not answer after ${DOCKERD_WAIT_SECONDS} s; see its log" >&2
+  if [ "${CI:-}" = true ]; then exit 1; fi
+  say "tests: THE SYSTEM SUITES THAT NEED DOCKER WILL BE SKIPPED" >&2
+}
+
+find_cargo
+install_if_missing gcc "gcc libc6-dev" "the bundled SQLite is C and needs a compiler to build"
+install_if_missing cc "gcc libc6-dev" "rustc links by cc"
+install_if_missing dockerd "docker.io" "the system suites run real containers"
+install_if_missing busybox "busybox-static" "the test image is built from it, without a registry"
+install_if_missing mkfs.ext4 "e2fsprogs" "the full-disk test makes a small loop-mounted file system"
+install_if_missing losetup "mount" "the full-disk test mounts it"
+if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
+  install_if_missing update-ca-certificates "ca-certificates" "cargo fetches the crates over TLS"
+fi
+start_dockerd
+
+if [ "$(id -u)" -ne 0 ]; then
+  say "tests: the system suites mount file systems and start containers: going on as root by sudo"
+  exec sudo --preserve-env=CI env "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
+fi
+exec cargo xtask ci "$@"

@@ -1,0 +1,219 @@
+//! Runs the suites in order, prints each one's time and a plain last line.
+//!
+//! Invariant: a failing suite never hides the ones after it, and any failure
+//! makes the whole run fail.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::count::{self, Tally};
+use crate::suites::{self, Action, Counting, Suite};
+use crate::tidy;
+
+/// What `cargo xtask ci` was asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    only: Vec<String>,
+    fix: bool,
+}
+
+impl Options {
+    /// Parses the words after `ci`; the error is a sentence for a person.
+    pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut rest = words.iter();
+        while let Some(word) = rest.next() {
+            match *word {
+                "--fix" => options.fix = true,
+                "--only" => {
+                    let name = rest.next().ok_or("--only needs the name of a suite")?;
+                    if !suites::all().iter().any(|suite| suite.name == *name) {
+                        return Err(format!(
+                            "no suite is called {name}; `cargo xtask list` names them"
+                        ));
+                    }
+                    options.only.push((*name).to_owned());
+                }
+                other => return Err(format!("unknown flag {other}")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, suite: &Suite) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == suite.name)
+    }
+}
+
+struct Row {
+    name: &'static str,
+    tally: Tally,
+    took: Duration,
+}
+
+/// Runs all wanted suites; true when none failed.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
+    if options.fix {
+        let status = Command::new("cargo")
+            .args(["fmt", "--all"])
+            .current_dir(root)
+            .status()?;
+        println!("xtask: cargo fmt: {status}");
+    }
+    let mut rows = Vec::new();
+    for suite in suites::all()
+        .into_iter()
+        .filter(|suite| options.wants(suite))
+    {
+        println!("\n=== {}: {}", suite.name, suite.aim);
+        let begun = now();
+        let tally = match run_suite(root, &suite) {
+            Ok(tally) => tally,
+            Err(error) => {
+                println!("xtask: suite {}: {error:#}", suite.name);
+                Tally {
+                    passed: 0,
+                    failed: 1,
+                }
+            }
+        };
+        rows.push(Row {
+            name: suite.name,
+            tally,
+            took: begun.elapsed(),
+        });
+    }
+    Ok(report(&rows))
+}
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn run_suite(root: &Path, suite: &Suite) -> Result<Tally> {
+    let (counted, exit_ok) = match &suite.action {
+        Action::Tidy => (Tally::default(), tidy::run(root)?),
+        Action::Program(words) => run_program(root, words)?,
+    };
+    Ok(match suite.counting {
+        Counting::Whole if exit_ok => Tally {
+            passed: 1,
+            failed: 0,
+        },
+        Counting::Whole => Tally {
+            passed: 0,
+            failed: 1,
+        },
+        Counting::Libtest => count::settle(counted, exit_ok),
+    })
+}
+
+/// Runs a program, passing its output on line by line while counting tests.
+fn run_program(root: &Path, words: &[&str]) -> Result<(Tally, bool)> {
+    let (program, args) = words.split_first().context("a suite without a program")?;
+    println!("$ {}", words.join(" "));
+    let mut child = Command::new(program)
+        .args(args)
+        .current_dir(root)
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {program}"))?;
+    let mut tally = Tally::default();
+    let stdout = child.stdout.take().context("no pipe to the suite")?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line?;
+        let text = String::from_utf8_lossy(&line);
+        println!("{text}");
+        if let Some(more) = count::parse_line(&text) {
+            tally = tally.plus(more);
+        }
+    }
+    std::io::stdout().flush()?;
+    Ok((tally, child.wait()?.success()))
+}
+
+fn report(rows: &[Row]) -> bool {
+    println!(
+        "\n{:<16} {:>8} {:>8} {:>10}",
+        "suite", "passed", "failed", "seconds"
+    );
+    let mut total = Tally::default();
+    for row in rows {
+        let mark = if row.tally.failed == 0 {
+            ""
+        } else {
+            "  <- failed"
+        };
+        println!(
+            "{:<16} {:>8} {:>8} {:>10.1}{mark}",
+            row.name,
+            row.tally.passed,
+            row.tally.failed,
+            row.took.as_secs_f64()
+        );
+        total = total.plus(row.tally);
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    total.failed == 0 && !rows.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_suite_can_be_chosen() {
+        let options = Options::parse(&["--only", "fmt"]).unwrap();
+        let chosen: Vec<_> = suites::all()
+            .into_iter()
+            .filter(|suite| options.wants(suite))
+            .map(|suite| suite.name)
+            .collect();
+        assert_eq!(chosen, ["fmt"]);
+    }
+
+    #[test]
+    fn an_unknown_suite_is_refused_by_name() {
+        assert!(
+            Options::parse(&["--only", "nonsense"])
+                .unwrap_err()
+                .contains("nonsense")
+        );
+        assert!(Options::parse(&["--only"]).is_err());
+        assert!(Options::parse(&["--faster"]).is_err());
+    }
+
+    #[test]
+    fn a_failure_makes_the_report_fail() {
+        let row = |failed| Row {
+            name: "x",
+            tally: Tally { passed: 1, failed },
+            took: Duration::ZERO,
+        };
+        assert!(report(&[row(0)]));
+        assert!(!report(&[row(0), row(1)]));
+        assert!(!report(&[]));
+    }
+
+    #[test]
+    fn output_is_counted_while_it_is_passed_on() {
+        let words = [
+            "sh",
+            "-c",
+            "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 3",
+        ];
+        let (tally, ok) = run_program(Path::new("/"), &words).unwrap();
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 2,
+                failed: 0
+            }
+        );
+        assert!(!ok);
+    }
+}

@@ -1,0 +1,171 @@
+//! The list of suites, in the order in which they run: cheapest first.
+//!
+//! Owns names, aims and command lines; it runs nothing itself.
+
+/// How a suite's result is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// The suite as a whole counts as one.
+    Whole,
+    /// Every test that libtest reports counts.
+    Libtest,
+}
+
+/// What a suite runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// The checks of this very tool.
+    Tidy,
+    /// A program with arguments, run at the repository's root.
+    Program(Vec<&'static str>),
+}
+
+/// One suite.
+#[derive(Clone, Debug)]
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
+    pub(crate) aim: &'static str,
+    pub(crate) counting: Counting,
+    pub(crate) action: Action,
+}
+
+/// System suites: test target, test threads, aim. Each runs real processes, so
+/// those that measure or kill run alone.
+const SYSTEM: [(&str, &str, &str); 6] = [
+    (
+        "first_rotation",
+        "1",
+        "a secret rotates inside running containers; canary",
+    ),
+    (
+        "bad_input",
+        "2",
+        "every bad input: clear error, exit code, nothing lost",
+    ),
+    (
+        "crash_points",
+        "1",
+        "kill -9 between every two steps: resumes, nothing torn",
+    ),
+    (
+        "kill_loop",
+        "1",
+        "200 kills while commands are acknowledged: none lost",
+    ),
+    (
+        "offline_audit",
+        "2",
+        "an audit export verifies without the server; tampering is named",
+    ),
+    (
+        "quickstart",
+        "1",
+        "the first command of the README: twice, then --down",
+    ),
+];
+
+fn program(words: &[&'static str]) -> Action {
+    Action::Program(words.to_vec())
+}
+
+fn checks() -> Vec<Suite> {
+    let whole = |name, aim, action| Suite {
+        name,
+        aim,
+        counting: Counting::Whole,
+        action,
+    };
+    vec![
+        whole(
+            "fmt",
+            "formatting",
+            program(&["cargo", "fmt", "--all", "--check"]),
+        ),
+        whole(
+            "tidy",
+            "arrows, sizes, words, EXPOSE, schemas",
+            Action::Tidy,
+        ),
+        whole(
+            "clippy",
+            "lints, warnings denied",
+            program(&[
+                "cargo",
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+        Suite {
+            name: "unit",
+            aim: "unit, given/when/then, conformance and documentation tests",
+            counting: Counting::Libtest,
+            action: program(&[
+                "cargo",
+                "test",
+                "--workspace",
+                "--exclude",
+                "keywheel-tests",
+                "--exclude",
+                "keywheel-bench",
+                "--no-fail-fast",
+            ]),
+        },
+        Suite {
+            name: "harness",
+            aim: "the test harness's own tests",
+            counting: Counting::Libtest,
+            action: program(&["cargo", "test", "-p", "keywheel-tests", "--lib"]),
+        },
+        whole(
+            "build",
+            "the binaries the system suites run",
+            program(&["./deploy/build.sh", "--profile", "dev"]),
+        ),
+    ]
+}
+
+/// Every suite in order.
+pub(crate) fn all() -> Vec<Suite> {
+    let system = SYSTEM.into_iter().map(|(name, threads, aim)| Suite {
+        name,
+        aim,
+        counting: Counting::Libtest,
+        action: program(&[
+            "cargo",
+            "test",
+            "-p",
+            "keywheel-tests",
+            "--test",
+            name,
+            "--",
+            "--test-threads",
+            threads,
+        ]),
+    });
+    checks().into_iter().chain(system).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_suite_has_its_own_name() {
+        let mut names: Vec<_> = all().into_iter().map(|suite| suite.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn the_cheapest_suite_is_first_and_the_quickstart_is_last() {
+        let names: Vec<_> = all().into_iter().map(|suite| suite.name).collect();
+        assert_eq!(names.first(), Some(&"fmt"));
+        assert_eq!(names.last(), Some(&"quickstart"));
+    }
+}

@@ -1,0 +1,153 @@
+//! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas.
+//!
+//! Owns the collection of findings and the report. Each rule lives in its own
+//! file, takes text and returns findings; only this file reads the disk.
+
+mod arrows;
+mod code;
+mod sizes;
+mod words;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// One source file, read once for all rules.
+pub(crate) struct Source {
+    /// Path relative to the repository's root.
+    pub(crate) path: String,
+    /// The text as it is.
+    pub(crate) text: String,
+    /// The text with comments and literals blanked.
+    pub(crate) masked: String,
+}
+
+impl Source {
+    fn new(path: String, text: String) -> Self {
+        let masked = code::mask(&text);
+        Self { path, text, masked }
+    }
+}
+
+/// Runs every rule; true when nothing was found.
+pub(crate) fn run(root: &Path) -> Result<bool> {
+    let tracked = tracked_files(root)?;
+    let sources = read_sources(root, &tracked)?;
+    let mut findings = arrows::check(&metadata(root)?)?;
+    for source in &sources {
+        findings.extend(sizes::check(source));
+        findings.extend(words::check(source));
+    }
+    for path in &tracked {
+        if let Ok(text) = fs::read_to_string(root.join(path)) {
+            findings.extend(words::check_any_text(path, &text));
+        }
+    }
+    findings.extend(stale_schemas(root)?);
+    println!("{}", sizes::report(&sources));
+    println!(
+        "EXPOSE: {} places take a value out of its wrapper",
+        words::count_exposes(&sources)
+    );
+    for finding in &findings {
+        println!("tidy: {finding}");
+    }
+    println!("tidy: {} files, {} findings", sources.len(), findings.len());
+    Ok(findings.is_empty())
+}
+
+/// What git tracks or would track: no build output.
+fn tracked_files(root: &Path) -> Result<Vec<String>> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .output()
+        .context("cannot run git ls-files")?;
+    if output.status.success() {
+        let text = String::from_utf8_lossy(&output.stdout);
+        return Ok(text
+            .lines()
+            .map(str::to_owned)
+            .filter(|path| root.join(path).is_file())
+            .collect());
+    }
+    let mut found = Vec::new();
+    walk(root, root, &mut found)?;
+    Ok(found)
+}
+
+/// The same for an unpacked archive without its history.
+fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) -> Result<()> {
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
+        let path: PathBuf = entry?.path();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if path.is_dir() {
+            if name != "target" && name != ".git" {
+                walk(root, &path, found)?;
+            }
+        } else if let Ok(relative) = path.strip_prefix(root) {
+            found.push(relative.to_string_lossy().into_owned());
+        }
+    }
+    Ok(())
+}
+
+fn read_sources(root: &Path, tracked: &[String]) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for path in tracked.iter().filter(|path| path.ends_with(".rs")) {
+        let text =
+            fs::read_to_string(root.join(path)).with_context(|| format!("cannot read {path}"))?;
+        sources.push(Source::new(path.clone(), text));
+    }
+    Ok(sources)
+}
+
+fn metadata(root: &Path) -> Result<serde_json::Value> {
+    let output = Command::new("cargo")
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .current_dir(root)
+        .output()
+        .context("cannot run cargo metadata")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Asks the schema generator whether what is checked in is what it would write.
+fn stale_schemas(root: &Path) -> Result<Vec<String>> {
+    if !root.join("schemas/src/bin/generate.rs").exists() {
+        return Ok(Vec::new());
+    }
+    let output = Command::new("cargo")
+        .args([
+            "run",
+            "--quiet",
+            "-p",
+            "keywheel-schemas",
+            "--bin",
+            "generate",
+            "--",
+            "--check",
+        ])
+        .current_dir(root)
+        .output()
+        .context("cannot run the schema generator")?;
+    if output.status.success() {
+        return Ok(Vec::new());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Ok(vec![format!(
+        "schemas/generated is stale: {}; run `cargo run -p keywheel-schemas --bin generate`",
+        String::from_utf8_lossy(&said).trim()
+    )])
+}
