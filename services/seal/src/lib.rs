@@ -1,1 +1,23 @@
-//! To be written.
+//! Sealing: every place where a plaintext or a key meets a cipher, and nothing else.
+//!
+//! Owns the secret types, the signatures, the envelopes to hosts (HPKE) and the envelopes at rest
+//! (KEK over DEK over value). Invariants: one DEK seals one message; a ciphertext opens only under
+//! its own (deployment, secret, version, purpose); an unknown suite is refused, never guessed; no
+//! type that holds a secret can be cloned, printed or serialised. It does no IO: randomness comes
+//! in through [`Entropy`], and storage, sockets and clocks live elsewhere. Raw ciphers are
+//! crate-private (`hazmat`); only paths that are hard to misuse are public.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod digest;
+mod entropy;
+pub mod envelope;
+mod hazmat;
+pub mod hpke;
+mod padding;
+mod secret;
+pub mod sign;
+
+pub use entropy::{Entropy, OsEntropy};
+pub use padding::{PADDING_CLASSES, padding_class};
+pub use secret::{MAX_VALUE_BYTES, SecretBytes, TooLarge};

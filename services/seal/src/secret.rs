@@ -1,0 +1,121 @@
+//! Bytes that must not leave memory by accident.
+//!
+//! Owns [`SecretBytes`] and the size limit of a value. Invariants: the buffer is overwritten on
+//! drop; there is no `Clone`, `Display`, `Serialize` or telling `Debug`; equality takes the same
+//! time wherever two equally long values differ. It does not encrypt.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroize as _;
+
+/// The longest value of a secret, in bytes (1 MiB).
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// A value longer than [`MAX_VALUE_BYTES`]. The actual length is part of the secret and not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the value is longer than {MAX_VALUE_BYTES} bytes; store a shorter value")]
+pub struct TooLarge;
+
+/// Secret bytes: overwritten on drop, not printable, not clonable.
+///
+/// ```compile_fail
+/// let s = keywheel_seal::SecretBytes::from(vec![1]);
+/// let _ = s.clone();
+/// ```
+/// ```compile_fail
+/// let s = keywheel_seal::SecretBytes::from(vec![1]);
+/// println!("{s}");
+/// ```
+/// ```compile_fail
+/// let s = keywheel_seal::SecretBytes::from(vec![1]);
+/// let _ = s == keywheel_seal::SecretBytes::from(vec![1]);
+/// ```
+/// ```compile_fail
+/// let s = keywheel_seal::SecretBytes::from(vec![1]);
+/// let _: Vec<u8> = s.into();
+/// ```
+/// ```compile_fail
+/// fn raw(s: &keywheel_seal::SecretBytes) -> &[u8] { s.as_ref() }
+/// ```
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Takes a value of a secret, refusing one over [`MAX_VALUE_BYTES`] (which is overwritten too).
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the value is over the limit.
+    pub fn value(bytes: Vec<u8>) -> Result<Self, TooLarge> {
+        let secret = Self(bytes);
+        if secret.0.len() > MAX_VALUE_BYTES { Err(TooLarge) } else { Ok(secret) }
+    }
+
+    /// The bytes themselves. Each call site says why in a comment that begins with `EXPOSE:`.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// True when there is not a single byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Compares in time that does not depend on where two values differ.
+    #[must_use]
+    pub fn ct_eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(…)")
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_neither_bytes_nor_length() {
+        let short = format!("{:?}", SecretBytes::from(b"canary".to_vec()));
+        let long = format!("{:#?}", SecretBytes::from(vec![7; 900]));
+        assert_eq!(short, "SecretBytes(…)");
+        assert_eq!(short, long);
+    }
+
+    #[test]
+    fn the_limit_is_accepted_and_one_more_is_not() {
+        assert!(SecretBytes::value(vec![1; MAX_VALUE_BYTES]).is_ok());
+        assert_eq!(SecretBytes::value(vec![1; MAX_VALUE_BYTES + 1]).unwrap_err(), TooLarge);
+    }
+
+    #[test]
+    fn the_error_does_not_tell_the_length() {
+        assert!(!TooLarge.to_string().contains("1048577"));
+        assert!(TooLarge.to_string().contains("1048576"));
+    }
+
+    #[test]
+    fn equality_needs_every_byte() {
+        let a = SecretBytes::from(b"abcd".to_vec());
+        assert!(a.ct_eq(&SecretBytes::from(b"abcd".to_vec())));
+        assert!(!a.ct_eq(&SecretBytes::from(b"abce".to_vec())));
+        assert!(!a.ct_eq(&SecretBytes::from(b"abc".to_vec())));
+    }
+}
