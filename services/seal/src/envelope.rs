@@ -71,7 +71,11 @@ pub struct SealedVersion {
 
 impl fmt::Debug for SealedVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SealedVersion(suite {}, {:?}, …)", self.suite, self.key_id)
+        write!(
+            f,
+            "SealedVersion(suite {}, {:?}, …)",
+            self.suite, self.key_id
+        )
     }
 }
 
@@ -90,12 +94,15 @@ pub fn seal_version(
     let dek: Key = Zeroizing::new(entropy::array(entropy));
     let nonce = entropy::array(entropy);
     let place = aad.place();
-    hazmat::gcm_seal(&value_key(&dek), &nonce, &place, &mut buffer).map_err(|_| SealError::WrongAad)?;
+    hazmat::gcm_seal(&value_key(&dek), &nonce, &place, &mut buffer)
+        .map_err(|_| SealError::WrongAad)?;
     let ciphertext = std::mem::take(&mut *buffer);
     Ok(SealedVersion {
         suite: SUITE_AES256GCM,
         key_id: kek.id(),
-        wrapped_dek: kek.wrap(&dek, aad, entropy).map_err(|_| SealError::WrongAad)?,
+        wrapped_dek: kek
+            .wrap(&dek, aad, entropy)
+            .map_err(|_| SealError::WrongAad)?,
         commitment: commit(&dek, &place, &nonce, &ciphertext),
         nonce,
         ciphertext,
@@ -106,7 +113,11 @@ pub fn seal_version(
 ///
 /// # Errors
 /// [`OpenError`]; which input was wrong is not told.
-pub fn open_version(kek: &Kek, aad: &Aad, sealed: &SealedVersion) -> Result<SecretBytes, OpenError> {
+pub fn open_version(
+    kek: &Kek,
+    aad: &Aad,
+    sealed: &SealedVersion,
+) -> Result<SecretBytes, OpenError> {
     let dek = unwrap_dek(kek, aad, sealed)?;
     let place = aad.place();
     check_commitment(&dek, &place, sealed)?;
@@ -128,9 +139,18 @@ pub fn rewrap_version(
 ) -> Result<SealedVersion, OpenError> {
     let dek = unwrap_dek(from, aad, sealed)?;
     check_commitment(&dek, &aad.place(), sealed)?;
-    let next = Aad { key_id: to.id(), ..*aad };
-    let wrapped_dek = to.wrap(&dek, &next, entropy).map_err(|_| OpenError::Rejected)?;
-    Ok(SealedVersion { key_id: to.id(), wrapped_dek, ..sealed.clone() })
+    let next = Aad {
+        key_id: to.id(),
+        ..*aad
+    };
+    let wrapped_dek = to
+        .wrap(&dek, &next, entropy)
+        .map_err(|_| OpenError::Rejected)?;
+    Ok(SealedVersion {
+        key_id: to.id(),
+        wrapped_dek,
+        ..sealed.clone()
+    })
 }
 
 /// Format and KEK named by `aad` are the ones in use.
@@ -146,13 +166,18 @@ fn unwrap_dek(kek: &Kek, aad: &Aad, sealed: &SealedVersion) -> Result<Key, OpenE
         return Err(OpenError::Rejected);
     }
     check_aad(kek, aad).ok_or(OpenError::Rejected)?;
-    kek.unwrap(&sealed.wrapped_dek, aad).map_err(|_| OpenError::Rejected)
+    kek.unwrap(&sealed.wrapped_dek, aad)
+        .map_err(|_| OpenError::Rejected)
 }
 
 fn check_commitment(dek: &Key, place: &[u8], sealed: &SealedVersion) -> Result<(), OpenError> {
     let want = commit(dek, place, &sealed.nonce, &sealed.ciphertext);
     let same: bool = subtle::ConstantTimeEq::ct_eq(&want[..], &sealed.commitment[..]).into();
-    if same { Ok(()) } else { Err(OpenError::Rejected) }
+    if same {
+        Ok(())
+    } else {
+        Err(OpenError::Rejected)
+    }
 }
 
 /// The GCM key of a DEK; apart from the commitment key, so neither tells about the other.
@@ -163,7 +188,15 @@ fn value_key(dek: &Key) -> Key {
 /// HMAC over place, nonce and ciphertext under a key only this DEK gives.
 fn commit(dek: &Key, place: &[u8], nonce: &[u8; NONCE_BYTES], ciphertext: &[u8]) -> [u8; 32] {
     let key = hazmat::derive(dek, &[b"keywheel/dek/commit/v1"]);
-    hazmat::hmac(&key, &[&(place.len() as u64).to_be_bytes(), place, nonce, ciphertext])
+    hazmat::hmac(
+        &key,
+        &[
+            &(place.len() as u64).to_be_bytes(),
+            place,
+            nonce,
+            ciphertext,
+        ],
+    )
 }
 
 #[cfg(test)]

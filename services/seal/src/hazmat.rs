@@ -31,7 +31,9 @@ pub(crate) fn gcm_seal(
     buffer: &mut Vec<u8>,
 ) -> Result<(), Rejected> {
     let cipher = Aes256Gcm::new((&**key).into());
-    cipher.encrypt_in_place(&Nonce::from(*nonce), aad, buffer).map_err(|_| Rejected)
+    cipher
+        .encrypt_in_place(&Nonce::from(*nonce), aad, buffer)
+        .map_err(|_| Rejected)
 }
 
 /// Decrypts ciphertext and tag into a fresh buffer.
@@ -43,7 +45,9 @@ pub(crate) fn gcm_open(
 ) -> Result<Zeroizing<Vec<u8>>, Rejected> {
     let cipher = Aes256Gcm::new((&**key).into());
     let mut buffer = Zeroizing::new(sealed.to_vec());
-    cipher.decrypt_in_place(&Nonce::from(*nonce), aad, &mut *buffer).map_err(|_| Rejected)?;
+    cipher
+        .decrypt_in_place(&Nonce::from(*nonce), aad, &mut *buffer)
+        .map_err(|_| Rejected)?;
     Ok(buffer)
 }
 
@@ -69,7 +73,10 @@ pub(crate) fn derive(key: &[u8; KEY_BYTES], info: &[&[u8]]) -> Key {
 /// Bytes of a hex string in a test vector.
 #[cfg(test)]
 pub(crate) fn test_hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 #[cfg(test)]

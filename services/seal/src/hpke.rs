@@ -107,7 +107,9 @@ impl HostKeyPair {
     /// [`BadKey`] unless the bytes are a private key as [`Self::private_bytes`] gave it.
     pub fn from_private_bytes(bytes: &SecretBytes) -> Result<Self, BadKey> {
         // EXPOSE: the stored key is parsed into the key type.
-        PrivateKey::from_bytes(bytes.expose()).map(Self::with).map_err(|_| BadKey)
+        PrivateKey::from_bytes(bytes.expose())
+            .map(Self::with)
+            .map_err(|_| BadKey)
     }
 
     /// The private half, to be stored sealed.
@@ -127,11 +129,17 @@ impl HostKeyPair {
     ///
     /// # Errors
     /// [`OpenError`]; which input was wrong is not told.
-    pub fn open(&self, info: &[u8], aad: &[u8], envelope: &Envelope) -> Result<SecretBytes, OpenError> {
+    pub fn open(
+        &self,
+        info: &[u8],
+        aad: &[u8],
+        envelope: &Envelope,
+    ) -> Result<SecretBytes, OpenError> {
         if envelope.suite != SUITE_X25519_AES256GCM {
             return Err(OpenError::UnknownSuite(envelope.suite));
         }
-        let enc = <Kem as hpke::Kem>::EncappedKey::from_bytes(&envelope.enc).map_err(|_| OpenError::Rejected)?;
+        let enc = <Kem as hpke::Kem>::EncappedKey::from_bytes(&envelope.enc)
+            .map_err(|_| OpenError::Rejected)?;
         let padded = hpke::single_shot_open::<AesGcm256, HkdfSha256, Kem>(
             &OpModeR::Base,
             &self.private,
@@ -169,7 +177,8 @@ pub fn seal(
 ) -> Result<Envelope, SealError> {
     let suite = SUITE_X25519_AES256GCM;
     let padded = padding::pad(value, 0)?;
-    let to = <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0).map_err(|_| SealError::BadPublicKey)?;
+    let to =
+        <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0).map_err(|_| SealError::BadPublicKey)?;
     let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, Kem>(
         &OpModeS::Base,
         &to,
@@ -179,7 +188,11 @@ pub fn seal(
         &mut Rng(entropy),
     )
     .map_err(|_| SealError::BadPublicKey)?;
-    Ok(Envelope { suite, enc: enc.to_bytes().into(), ciphertext })
+    Ok(Envelope {
+        suite,
+        enc: enc.to_bytes().into(),
+        ciphertext,
+    })
 }
 
 /// A sealed value on its way to one host.
@@ -215,7 +228,11 @@ impl Envelope {
         if ciphertext.is_empty() || ciphertext.len() > MAX_CIPHERTEXT_BYTES {
             return Err(BadEnvelope);
         }
-        Ok(Self { suite: u16::from_be_bytes(*suite), enc: *enc, ciphertext: ciphertext.to_vec() })
+        Ok(Self {
+            suite: u16::from_be_bytes(*suite),
+            enc: *enc,
+            ciphertext: ciphertext.to_vec(),
+        })
     }
 }
 

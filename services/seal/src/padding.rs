@@ -8,8 +8,16 @@ use zeroize::Zeroizing;
 use crate::secret::{MAX_VALUE_BYTES, SecretBytes, TooLarge};
 
 /// The size classes of values, in bytes; each is four times the one before.
-pub const PADDING_CLASSES: [usize; 8] =
-    [64, 256, 1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, MAX_VALUE_BYTES];
+pub const PADDING_CLASSES: [usize; 8] = [
+    64,
+    256,
+    1 << 10,
+    1 << 12,
+    1 << 14,
+    1 << 16,
+    1 << 18,
+    MAX_VALUE_BYTES,
+];
 
 /// Bytes of the length that stands before the value.
 const LENGTH_BYTES: usize = 4;
@@ -45,7 +53,10 @@ pub(crate) fn unpad(padded: &[u8]) -> Option<SecretBytes> {
         return None;
     }
     let (value, zeros) = rest.split_at_checked(len)?;
-    zeros.iter().all(|byte| *byte == 0).then(|| SecretBytes::from(value.to_vec()))
+    zeros
+        .iter()
+        .all(|byte| *byte == 0)
+        .then(|| SecretBytes::from(value.to_vec()))
 }
 
 #[cfg(test)]
@@ -58,7 +69,11 @@ mod tests {
 
     #[test]
     fn each_class_is_four_times_the_one_before() {
-        assert!(PADDING_CLASSES.windows(2).all(|pair| pair[1] == 4 * pair[0]));
+        assert!(
+            PADDING_CLASSES
+                .windows(2)
+                .all(|pair| pair[1] == 4 * pair[0])
+        );
         assert_eq!(PADDING_CLASSES[7], MAX_VALUE_BYTES);
     }
 
@@ -81,7 +96,10 @@ mod tests {
     fn unpad_gives_the_value_back() {
         for len in [0, 1, 63, 64, 65, 256, 257, 5000] {
             let value = unpad(&padded(len)).unwrap();
-            assert!(value.ct_eq(&SecretBytes::from(vec![9; len])), "length {len}");
+            assert!(
+                value.ct_eq(&SecretBytes::from(vec![9; len])),
+                "length {len}"
+            );
         }
     }
 
@@ -94,7 +112,14 @@ mod tests {
         long.push(0);
         let mut wrong_class = good.clone();
         wrong_class[3] = 65;
-        for bad in [&dirty[..], &long[..], &wrong_class[..], &good[..20], &[], &[0, 0, 0]] {
+        for bad in [
+            &dirty[..],
+            &long[..],
+            &wrong_class[..],
+            &good[..20],
+            &[],
+            &[0, 0, 0],
+        ] {
             assert!(unpad(bad).is_none());
         }
     }

@@ -47,7 +47,11 @@ impl SecretBytes {
     /// [`TooLarge`] when the value is over the limit.
     pub fn value(bytes: Vec<u8>) -> Result<Self, TooLarge> {
         let secret = Self(bytes);
-        if secret.0.len() > MAX_VALUE_BYTES { Err(TooLarge) } else { Ok(secret) }
+        if secret.0.len() > MAX_VALUE_BYTES {
+            Err(TooLarge)
+        } else {
+            Ok(secret)
+        }
     }
 
     /// The bytes themselves. Each call site says why in a comment that begins with `EXPOSE:`.
@@ -102,7 +106,10 @@ mod tests {
     #[test]
     fn the_limit_is_accepted_and_one_more_is_not() {
         assert!(SecretBytes::value(vec![1; MAX_VALUE_BYTES]).is_ok());
-        assert_eq!(SecretBytes::value(vec![1; MAX_VALUE_BYTES + 1]).unwrap_err(), TooLarge);
+        assert_eq!(
+            SecretBytes::value(vec![1; MAX_VALUE_BYTES + 1]).unwrap_err(),
+            TooLarge
+        );
     }
 
     #[test]

@@ -94,7 +94,11 @@ impl VerifyingKey {
     /// [`BadKey`] when the bytes are not a point or the key is weak.
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Result<Self, BadKey> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| BadKey)?;
-        if key.is_weak() { Err(BadKey) } else { Ok(Self(bytes)) }
+        if key.is_weak() {
+            Err(BadKey)
+        } else {
+            Ok(Self(bytes))
+        }
     }
 
     /// The bytes of the key.
@@ -107,7 +111,12 @@ impl VerifyingKey {
     ///
     /// # Errors
     /// [`BadSignature`] when key, context, bytes or signature differ.
-    pub fn verify(&self, context: &str, bytes: &[u8], signature: &Signature) -> Result<(), BadSignature> {
+    pub fn verify(
+        &self,
+        context: &str,
+        bytes: &[u8],
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
         self.verify_raw(&framed(context, bytes), signature)
     }
 
@@ -118,7 +127,8 @@ impl VerifyingKey {
     pub fn verify_raw(&self, bytes: &[u8], signature: &Signature) -> Result<(), BadSignature> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0).map_err(|_| BadSignature)?;
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        key.verify_strict(bytes, &signature).map_err(|_| BadSignature)
+        key.verify_strict(bytes, &signature)
+            .map_err(|_| BadSignature)
     }
 }
 
@@ -182,15 +192,27 @@ mod tests {
         let public = key.verifying_key();
         let signature = key.sign("event", b"bytes");
         assert_eq!(public.verify("event", b"bytes", &signature), Ok(()));
-        assert_eq!(public.verify("audit", b"bytes", &signature), Err(BadSignature));
-        assert_eq!(public.verify("event", b"byte", &signature), Err(BadSignature));
+        assert_eq!(
+            public.verify("audit", b"bytes", &signature),
+            Err(BadSignature)
+        );
+        assert_eq!(
+            public.verify("event", b"byte", &signature),
+            Err(BadSignature)
+        );
         assert_eq!(public.verify_raw(b"bytes", &signature), Err(BadSignature));
         let other = SigningKey::generate(&OsEntropy).verifying_key();
-        assert_eq!(other.verify("event", b"bytes", &signature), Err(BadSignature));
+        assert_eq!(
+            other.verify("event", b"bytes", &signature),
+            Err(BadSignature)
+        );
         let mut flipped = signature.to_bytes();
         flipped[5] ^= 1;
         let flipped = Signature::from_bytes(flipped);
-        assert_eq!(public.verify("event", b"bytes", &flipped), Err(BadSignature));
+        assert_eq!(
+            public.verify("event", b"bytes", &flipped),
+            Err(BadSignature)
+        );
     }
 
     #[test]
@@ -221,7 +243,11 @@ mod tests {
         let text = format!("{key:?}");
         let seed = key.seed();
         // EXPOSE: searched for in the debug text.
-        let hex: String = seed.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = seed
+            .expose()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert!(text.starts_with("SigningKey(public VerifyingKey("));
         assert!(!text.contains(&hex));
     }

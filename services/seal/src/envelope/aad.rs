@@ -2,8 +2,8 @@
 //!
 //! Invariant: the encoding is injective: every field has its length before it. It holds no secret.
 
-use super::key::KekId;
 use super::SUITE_AES256GCM;
+use super::key::KekId;
 
 /// The only format of associated data so far.
 pub const AAD_FORMAT: u8 = 1;
@@ -53,8 +53,15 @@ impl Aad {
         let version = self.version.to_be_bytes();
         let suite = SUITE_AES256GCM.to_be_bytes();
         let (format, purpose) = ([self.format], [self.purpose as u8]);
-        let fields: [&[u8]; 7] =
-            [label, &format, &suite, &self.deployment, &self.secret, &version, &purpose];
+        let fields: [&[u8]; 7] = [
+            label,
+            &format,
+            &suite,
+            &self.deployment,
+            &self.secret,
+            &version,
+            &purpose,
+        ];
         let mut out = Vec::with_capacity(160);
         for field in fields.iter().chain(more) {
             out.extend_from_slice(&(field.len() as u64).to_be_bytes());

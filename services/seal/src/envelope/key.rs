@@ -58,7 +58,10 @@ impl Kek {
     /// A fresh KEK with a fresh id.
     #[must_use]
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        Self { id: KekId(entropy::array(entropy)), key: Zeroizing::new(entropy::array(entropy)) }
+        Self {
+            id: KekId(entropy::array(entropy)),
+            key: Zeroizing::new(entropy::array(entropy)),
+        }
     }
 
     /// The id of this KEK.
@@ -67,7 +70,12 @@ impl Kek {
         self.id
     }
 
-    pub(super) fn wrap(&self, dek: &Key, aad: &Aad, entropy: &dyn Entropy) -> Result<Vec<u8>, Rejected> {
+    pub(super) fn wrap(
+        &self,
+        dek: &Key,
+        aad: &Aad,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<u8>, Rejected> {
         let nonce: [u8; NONCE_BYTES] = entropy::array(entropy);
         let mut buffer = Zeroizing::new(Vec::with_capacity(KEY_BYTES + TAG_BYTES));
         buffer.extend_from_slice(&**dek);
@@ -124,7 +132,9 @@ impl UnsealKey {
     pub fn to_file(&self) -> SecretBytes {
         let mut text = Vec::with_capacity(2 * KEY_BYTES + 1);
         for byte in *self.0 {
-            text.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+            text.extend(
+                [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]),
+            );
         }
         text.push(b'\n');
         SecretBytes::from(text)
@@ -134,7 +144,12 @@ impl UnsealKey {
     ///
     /// # Errors
     /// [`OpenError::Rejected`] when the cipher refuses, which a 32-byte key never causes.
-    pub fn seal_kek(&self, deployment: &[u8; 16], kek: &Kek, entropy: &dyn Entropy) -> Result<SealedKey, OpenError> {
+    pub fn seal_kek(
+        &self,
+        deployment: &[u8; 16],
+        kek: &Kek,
+        entropy: &dyn Entropy,
+    ) -> Result<SealedKey, OpenError> {
         self.seal(deployment, b"kek", &kek.id.0, &*kek.key, entropy)
     }
 
@@ -142,10 +157,18 @@ impl UnsealKey {
     ///
     /// # Errors
     /// [`OpenError`]; a wrong unseal key and changed bytes look the same.
-    pub fn open_kek(&self, deployment: &[u8; 16], id: KekId, sealed: &SealedKey) -> Result<Kek, OpenError> {
+    pub fn open_kek(
+        &self,
+        deployment: &[u8; 16],
+        id: KekId,
+        sealed: &SealedKey,
+    ) -> Result<Kek, OpenError> {
         let key = self.open(deployment, b"kek", &id.0, sealed)?;
         let key: &[u8; KEY_BYTES] = key.as_slice().try_into().map_err(|_| OpenError::Rejected)?;
-        Ok(Kek { id, key: Zeroizing::new(*key) })
+        Ok(Kek {
+            id,
+            key: Zeroizing::new(*key),
+        })
     }
 
     /// Seals a private key of one of our services (at most 256 bytes) for storing under `name`.
@@ -160,7 +183,13 @@ impl UnsealKey {
         entropy: &dyn Entropy,
     ) -> Result<SealedKey, OpenError> {
         // EXPOSE: the key is copied into the buffer that is encrypted in place.
-        self.seal(deployment, b"service", name.as_bytes(), key.expose(), entropy)
+        self.seal(
+            deployment,
+            b"service",
+            name.as_bytes(),
+            key.expose(),
+            entropy,
+        )
     }
 
     /// Opens what [`Self::seal_service_key`] sealed under the same name.
@@ -194,10 +223,17 @@ impl UnsealKey {
         let mut buffer = Zeroizing::new(Vec::with_capacity(key.len() + TAG_BYTES));
         buffer.extend_from_slice(key);
         let cipher_key = self.subkey(b"cipher", &salt, &place);
-        hazmat::gcm_seal(&cipher_key, &nonce, &place, &mut buffer).map_err(|_| OpenError::Rejected)?;
+        hazmat::gcm_seal(&cipher_key, &nonce, &place, &mut buffer)
+            .map_err(|_| OpenError::Rejected)?;
         let commitment = self.commitment(&salt, &place, &nonce, &buffer);
         let ciphertext = std::mem::take(&mut *buffer);
-        Ok(SealedKey { suite: SUITE_AES256GCM, salt, nonce, commitment, ciphertext })
+        Ok(SealedKey {
+            suite: SUITE_AES256GCM,
+            salt,
+            nonce,
+            commitment,
+            ciphertext,
+        })
     }
 
     fn open(
@@ -217,7 +253,8 @@ impl UnsealKey {
             return Err(OpenError::Rejected);
         }
         let cipher_key = self.subkey(b"cipher", &sealed.salt, &place);
-        hazmat::gcm_open(&cipher_key, &sealed.nonce, &place, &sealed.ciphertext).map_err(|_| OpenError::Rejected)
+        hazmat::gcm_open(&cipher_key, &sealed.nonce, &place, &sealed.ciphertext)
+            .map_err(|_| OpenError::Rejected)
     }
 
     /// A key for one use, so the unseal key itself never meets a cipher.
@@ -225,7 +262,13 @@ impl UnsealKey {
         hazmat::derive(&self.0, &[b"keywheel/unseal/v1/", label, salt, place])
     }
 
-    fn commitment(&self, salt: &[u8; 32], place: &[u8], nonce: &[u8], ciphertext: &[u8]) -> [u8; 32] {
+    fn commitment(
+        &self,
+        salt: &[u8; 32],
+        place: &[u8],
+        nonce: &[u8],
+        ciphertext: &[u8],
+    ) -> [u8; 32] {
         hazmat::hmac(&self.subkey(b"commit", salt, place), &[nonce, ciphertext])
     }
 }
@@ -251,7 +294,14 @@ impl SealedKey {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let suite = self.suite.to_be_bytes();
-        [&suite[..], &self.salt, &self.nonce, &self.commitment, &self.ciphertext].concat()
+        [
+            &suite[..],
+            &self.salt,
+            &self.nonce,
+            &self.commitment,
+            &self.ciphertext,
+        ]
+        .concat()
     }
 
     /// Reads what [`Self::to_bytes`] wrote; none when it is too short or too long.
