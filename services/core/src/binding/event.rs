@@ -1,0 +1,99 @@
+//! Facts about a binding, its state and its decisions.
+
+use super::{Reload, Spec, Target};
+use crate::id::BindingId;
+use crate::name::BindingName;
+
+/// What happened to a binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It grants from now on, or grants something else than before.
+    Bound {
+        /// Its name, for ever.
+        name: BindingName,
+        /// What it grants, whole.
+        spec: Spec,
+    },
+    /// It grants nothing any more.
+    Unbound,
+}
+
+/// A normal "no" about a binding.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Labels can be set by anyone on the engine's socket.
+    #[error("binding `{binding}` selects by labels alone, which anyone on the engine's socket can set; name `host` and `image` too, or say `insecureSelector: true`")]
+    SelectorTooWeak {
+        /// Name of the binding.
+        binding: BindingName,
+    },
+    /// An env variable can only change by a restart.
+    #[error("binding `{binding}` sets an env variable, which only a restart can change; use `reload: {{ restart: {{}} }}` or leave `reload` out")]
+    EnvNeedsRestart {
+        /// Name of the binding.
+        binding: BindingName,
+    },
+    /// It grants nothing already.
+    #[error("binding `{binding}` is not bound")]
+    NotBound {
+        /// Name of the binding.
+        binding: BindingName,
+    },
+}
+
+/// One binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Its id.
+    pub id: BindingId,
+    /// Its name.
+    pub name: BindingName,
+    /// What it grants; `None` once unbound.
+    pub spec: Option<Spec>,
+}
+
+impl Binding {
+    /// A binding nobody has bound yet.
+    #[must_use]
+    pub fn new(id: BindingId, name: BindingName) -> Self { Self { id, name, spec: None } }
+
+    /// Grants; the same wish again gives no event.
+    ///
+    /// # Errors
+    /// When the selector is too weak or the reload cannot work.
+    pub fn decide_bind(&self, spec: &Spec) -> Result<Option<Event>, Rejection> {
+        if !spec.selector.is_strong() && !spec.selector.insecure {
+            return Err(Rejection::SelectorTooWeak { binding: self.name.clone() });
+        }
+        let restarts = matches!(spec.reload, Reload::Restart { .. });
+        if matches!(spec.target, Target::Env { .. }) && !restarts {
+            return Err(Rejection::EnvNeedsRestart { binding: self.name.clone() });
+        }
+        if self.spec.as_ref() == Some(spec) {
+            return Ok(None);
+        }
+        Ok(Some(Event::Bound { name: self.name.clone(), spec: spec.clone() }))
+    }
+
+    /// Takes the grant back.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn decide_unbind(&self) -> Result<Event, Rejection> {
+        match self.spec {
+            Some(_) => Ok(Event::Unbound),
+            None => Err(Rejection::NotBound { binding: self.name.clone() }),
+        }
+    }
+
+    /// Folds one event; total.
+    pub fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::Bound { name, spec } => {
+                self.name = name.clone();
+                self.spec = Some(spec.clone());
+            }
+            Event::Unbound => self.spec = None,
+        }
+    }
+}

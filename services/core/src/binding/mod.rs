@@ -1,0 +1,96 @@
+//! The binding: which containers get which secret, in what form, and what happens on change.
+//!
+//! A binding grants; a label or placeholder alone only asks (rule Z2).
+
+mod event;
+mod selector;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Binding, Event, Rejection};
+pub use selector::{ContainerFacts, ImageSelector, Selector};
+
+use std::time::Duration;
+
+use crate::id::SecretId;
+use crate::name::{Directory, EnvName, FileName};
+
+/// How long a container without a health check must run to count as healthy, by default.
+pub const DEFAULT_SETTLE: Duration = Duration::from_secs(10);
+/// How long a health check may take to turn healthy, by default.
+pub const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(120);
+/// Directory of the files, by default.
+pub const DEFAULT_DIRECTORY: &str = "/run/secrets";
+
+/// The form in which a container gets the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A file in an injector-owned, read-only directory.
+    File {
+        /// The directory inside the container.
+        directory: Directory,
+        /// The file's name.
+        name: FileName,
+        /// Owner inside the container.
+        uid: u32,
+        /// Group inside the container.
+        gid: u32,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// An env variable of the container's first program: the weaker tier.
+    Env {
+        /// The variable.
+        name: EnvName,
+    },
+}
+
+/// What makes a consumer use the new value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Reload {
+    /// It reads the file again by itself.
+    #[default]
+    None,
+    /// A signal to the container's first program, by number.
+    Signal(i32),
+    /// A restart in place, gated on health.
+    Restart {
+        /// How long it must run when it has no health check.
+        settle: Duration,
+        /// How long its health check may take.
+        health_timeout: Duration,
+    },
+}
+
+/// What a consumer has to show before the old version may die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AckLevel {
+    /// File replaced and read back.
+    Swapped,
+    /// Caught signal delivered, or restarted and healthy.
+    Reloaded,
+}
+
+/// What a binding says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The secret.
+    pub secret: SecretId,
+    /// Which containers.
+    pub selector: Selector,
+    /// In what form.
+    pub target: Target,
+    /// What happens on change.
+    pub reload: Reload,
+}
+
+impl Spec {
+    /// The level a consumer under this binding has to reach.
+    #[must_use]
+    pub fn ack_level(&self) -> AckLevel {
+        match (&self.target, &self.reload) {
+            (Target::File { .. }, Reload::None) => AckLevel::Swapped,
+            _ => AckLevel::Reloaded,
+        }
+    }
+}

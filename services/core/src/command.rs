@@ -1,0 +1,132 @@
+//! Everything anyone may ask for, as one type. Who may submit which command is the engine's table.
+
+use crate::binding::{Reload, Selector, Target};
+use crate::host::SealingKey;
+use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId};
+use crate::name::{BindingName, HostName, SecretName};
+use crate::report::HostReport;
+use crate::rotation::Step;
+use crate::secret;
+use crate::time::Timestamp;
+
+/// A request to change something. Ids of what it may create are drawn by the sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Registers a secret or changes what is asked of it.
+    ApplySecret {
+        /// Id if the name is new.
+        id: SecretId,
+        /// Rotation that makes its first version, if it has a generator.
+        rotation: RotationId,
+        /// Its name.
+        name: SecretName,
+        /// The wish, whole.
+        spec: secret::Spec,
+    },
+    /// Binds, or changes a binding.
+    ApplyBinding {
+        /// Id if the name is new.
+        id: BindingId,
+        /// Its name.
+        name: BindingName,
+        /// The secret, by name.
+        secret: SecretName,
+        /// Which containers.
+        selector: Selector,
+        /// In what form.
+        target: Target,
+        /// What happens on change.
+        reload: Reload,
+    },
+    /// Takes a binding back.
+    Unbind {
+        /// Its name.
+        name: BindingName,
+    },
+    /// Makes a new version; registers an unknown name in `local`.
+    Put {
+        /// Id if the name is new.
+        id: SecretId,
+        /// The rotation; a provided value waits in the stash under it.
+        rotation: RotationId,
+        /// The secret.
+        name: SecretName,
+        /// Whether the value was provided; otherwise it is generated.
+        provided: bool,
+    },
+    /// Rotates now.
+    Rotate {
+        /// The rotation.
+        rotation: RotationId,
+        /// The secret.
+        secret: SecretName,
+    },
+    /// A schedule's slot is due.
+    Due {
+        /// The rotation.
+        rotation: RotationId,
+        /// The secret.
+        secret: SecretId,
+        /// The slot.
+        slot: SlotId,
+        /// When it was due, before jitter.
+        scheduled: Timestamp,
+    },
+    /// Makes versions unusable now.
+    Revoke {
+        /// The revocation.
+        revocation: RevocationId,
+        /// The secret.
+        secret: SecretName,
+        /// One version, or all that are alive.
+        version: Option<u64>,
+        /// Why, in a person's words.
+        reason: String,
+    },
+    /// Makes a host known, or replaces its key.
+    EnrolHost {
+        /// The host.
+        host: HostId,
+        /// Its name.
+        name: HostName,
+        /// Values for it are sealed to this key.
+        sealing_key: SealingKey,
+    },
+    /// A worker answers a rotation's step.
+    StepOutcome {
+        /// The rotation.
+        rotation: RotationId,
+        /// The step.
+        step: Step,
+        /// The attempt.
+        attempt: u32,
+        /// Why it failed, without a value; `None` for success.
+        failure: Option<String>,
+    },
+    /// A worker answers a revocation.
+    RevokeOutcome {
+        /// The revocation.
+        revocation: RevocationId,
+        /// The attempt.
+        attempt: u32,
+        /// Why it failed, without a value; `None` for success.
+        failure: Option<String>,
+    },
+    /// A rotation's failed step is tried again.
+    RetryStep {
+        /// The rotation.
+        rotation: RotationId,
+    },
+    /// A revocation's failed attempt is tried again.
+    RetryRevoke {
+        /// The revocation.
+        revocation: RevocationId,
+    },
+    /// Waiting for a rotation's consumers ends.
+    DeadlinePassed {
+        /// The rotation.
+        rotation: RotationId,
+    },
+    /// An injector says what is.
+    Report(HostReport),
+}

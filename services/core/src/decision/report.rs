@@ -1,0 +1,158 @@
+//! What a host's report means: assignments move, rotations and revocations come nearer their end.
+//!
+//! A report is never refused as a whole: stale items are passed over, because a late report of an
+//! older plan is normal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Rejection, rotate};
+use crate::assignment::{self, Assignment};
+use crate::event::Event;
+use crate::host;
+use crate::id::SecretId;
+use crate::report::{Fact, HostReport, Item};
+use crate::revocation;
+use crate::rotation::{self, Phase, Rotation};
+use crate::world::World;
+
+/// Assignments as they are after the report's items.
+type Moved = BTreeMap<assignment::Key, Assignment>;
+
+pub(super) fn record(world: &World, report: &HostReport) -> Result<Vec<Event>, Rejection> {
+    if !world.hosts.contains_key(&report.host) {
+        return Err(host::Rejection::NotEnrolled(report.host).into());
+    }
+    let mut events = Vec::new();
+    let mut moved = Moved::new();
+    for item in &report.items {
+        record_item(world, report, item, &mut moved, &mut events);
+    }
+    let held: BTreeSet<(SecretId, u64)> = report.holds.iter().copied().collect();
+    for open in world.open_rotations().filter(|open| open.phase == Phase::Distributing) {
+        advance_rotation(world, report, open, &moved, &held, &mut events)?;
+    }
+    for open in world.revocations.values().filter(|open| !open.closed) {
+        advance_revocation(report, open, &held, &mut events);
+    }
+    Ok(events)
+}
+
+fn record_item(
+    world: &World,
+    report: &HostReport,
+    item: &Item,
+    moved: &mut Moved,
+    events: &mut Vec<Event>,
+) {
+    let key = assignment::Key {
+        host: report.host,
+        container: item.container.clone(),
+        binding: item.binding,
+    };
+    let Some(secret) = world.secrets.get(&item.secret) else { return };
+    let known = world.assignments.get(&key).cloned().unwrap_or_default();
+    let state = moved.entry(key.clone()).or_insert(known);
+    let mut push = |state: &mut Assignment, event: assignment::Event| {
+        state.evolve(&event);
+        events.push(Event::Assignment(key.clone(), event));
+    };
+    if let Some(version) = version_of(&item.fact)
+        && (state.assigned != version || !state.is_live())
+    {
+        // A start takes the plan's current without asking; anything else is a stale report.
+        if secret.current != Some(version) {
+            return;
+        }
+        let assigned = assignment::Event::Assigned {
+            secret: item.secret,
+            version,
+            container_name: item.container_name.clone(),
+            image_digest: item.image_digest.clone(),
+        };
+        push(state, assigned);
+    }
+    let fact = match &item.fact {
+        Fact::Swapped { version, at } => assignment::Event::Swapped { version: *version, at: *at },
+        Fact::Reloaded { version, at } => assignment::Event::Reloaded { version: *version, at: *at },
+        Fact::Withdrawn => assignment::Event::Withdrawn,
+        Fact::Vanished => assignment::Event::Vanished,
+        Fact::Refused { version, reason } => {
+            assignment::Event::Refused { version: *version, reason: reason.clone() }
+        }
+    };
+    if let Ok(Some(event)) = state.decide_report(&key, fact) {
+        push(state, event);
+    }
+}
+
+fn version_of(fact: &Fact) -> Option<u64> {
+    match fact {
+        Fact::Swapped { version, .. } | Fact::Reloaded { version, .. } | Fact::Refused { version, .. } => {
+            Some(*version)
+        }
+        Fact::Withdrawn | Fact::Vanished => None,
+    }
+}
+
+fn advance_rotation(
+    world: &World,
+    report: &HostReport,
+    open: &Rotation,
+    moved: &Moved,
+    held: &BTreeSet<(SecretId, u64)>,
+    events: &mut Vec<Event>,
+) -> Result<(), Rejection> {
+    let mut after = open.clone();
+    let mut push = |after: &mut Rotation, event: rotation::Event| {
+        after.evolve(&event);
+        events.push(Event::Rotation(open.id, event));
+    };
+    for consumer in open.waiting.iter().filter(|key| key.host == report.host) {
+        let Some(state) = moved.get(consumer) else { continue };
+        if is_acknowledged(world, consumer, state, open.version) {
+            push(&mut after, rotation::Event::ConsumerAcknowledged { consumer: consumer.clone() });
+        }
+    }
+    let clear = report.complete
+        && report.generation >= open.generation
+        && !open.old.iter().any(|version| held.contains(&(open.secret, *version)));
+    if clear && open.barrier.contains(&report.host) {
+        push(&mut after, rotation::Event::HostBarrierAcknowledged { host: report.host });
+    }
+    if after.is_settled()
+        && let Some(secret) = world.secrets.get(&open.secret)
+    {
+        events.extend(rotate::retire_old(open.id, secret, &open.old)?);
+    }
+    Ok(())
+}
+
+fn is_acknowledged(world: &World, key: &assignment::Key, state: &Assignment, version: u64) -> bool {
+    if !state.is_live() {
+        return true;
+    }
+    let spec = world.bindings.get(&key.binding).and_then(|binding| binding.spec.as_ref());
+    spec.is_none_or(|spec| state.has_reached(version, spec.ack_level()))
+}
+
+fn advance_revocation(
+    report: &HostReport,
+    open: &revocation::Revocation,
+    held: &BTreeSet<(SecretId, u64)>,
+    events: &mut Vec<Event>,
+) {
+    let clear = report.complete
+        && report.generation >= open.generation
+        && open.waiting.contains(&report.host)
+        && !open.versions.iter().any(|version| held.contains(&(open.secret, *version)));
+    if !clear {
+        return;
+    }
+    let mut after = open.clone();
+    let withdrawn = revocation::Event::WithdrawnOnHost { host: report.host };
+    after.evolve(&withdrawn);
+    events.push(Event::Revocation(open.id, withdrawn));
+    if after.is_done() {
+        events.push(Event::Revocation(open.id, revocation::Event::Closed));
+    }
+}

@@ -1,0 +1,91 @@
+//! Decisions of a revocation. Revoke beats rotate: an open rotation is cancelled in the same append.
+
+use super::{Rejection, secret_or_reject};
+use crate::event::Event;
+use crate::id::{HostId, RevocationId};
+use crate::name::SecretName;
+use crate::revocation::{self, Revocation};
+use crate::rotation::{self, Outcome};
+use crate::secret::Secret;
+use crate::world::World;
+
+pub(super) fn request(
+    world: &World,
+    id: RevocationId,
+    name: &SecretName,
+    version: Option<u64>,
+    reason: &str,
+) -> Result<Vec<Event>, Rejection> {
+    if reason.trim().is_empty() {
+        return Err(revocation::Rejection::ReasonMissing.into());
+    }
+    let secret = secret_or_reject(world, name)?;
+    let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
+    if versions.is_empty() {
+        return Err(revocation::Rejection::NothingAlive { secret: name.clone() }.into());
+    }
+    let mut events = Vec::new();
+    for version in &versions {
+        events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
+    }
+    if let Some(open) = world.open_rotation(secret.id)
+        && versions.contains(&open.version)
+    {
+        let cancelled = rotation::Event::Closed { outcome: Outcome::Cancelled };
+        events.push(Event::Rotation(open.id, cancelled));
+    }
+    let hosts = hosts_holding(world, secret, &versions);
+    let requested = revocation::Event::Requested {
+        secret: secret.id,
+        versions,
+        hosts,
+        reason: reason.trim().to_owned(),
+    };
+    events.push(Event::Revocation(id, requested));
+    Ok(events)
+}
+
+fn hosts_holding(world: &World, secret: &Secret, versions: &[u64]) -> Vec<HostId> {
+    let granted = secret.delivered.keys().filter(|(_, v)| versions.contains(v)).map(|(host, _)| *host);
+    let holding = world
+        .consumers(secret.id)
+        .filter(|(_, assignment)| versions.contains(&assignment.holds))
+        .map(|(key, _)| key.host);
+    let mut hosts: Vec<HostId> = granted.chain(holding).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+fn known(world: &World, id: RevocationId) -> Result<&Revocation, Rejection> {
+    world.revocations.get(&id).ok_or_else(|| revocation::Rejection::Unknown(id).into())
+}
+
+pub(super) fn outcome(
+    world: &World,
+    id: RevocationId,
+    attempt: u32,
+    failure: Option<&str>,
+) -> Result<Vec<Event>, Rejection> {
+    let revocation = known(world, id)?;
+    let event = revocation.decide_outcome(attempt, failure)?;
+    let mut after = revocation.clone();
+    after.evolve(&event);
+    let mut events = vec![Event::Revocation(id, event)];
+    if failure.is_none()
+        && let Some(secret) = world.secrets.get(&revocation.secret)
+    {
+        for version in &revocation.versions {
+            let destroyed = secret.decide_destroy(*version)?;
+            events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
+        }
+    }
+    if after.is_done() {
+        events.push(Event::Revocation(id, revocation::Event::Closed));
+    }
+    Ok(events)
+}
+
+pub(super) fn retry(world: &World, id: RevocationId) -> Result<Vec<Event>, Rejection> {
+    Ok(vec![Event::Revocation(id, known(world, id)?.decide_retry()?)])
+}

@@ -1,0 +1,207 @@
+//! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
+
+use super::{Context, Rejection, secret_or_reject};
+use crate::assignment;
+use crate::event::Event;
+use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
+use crate::name::SecretName;
+use crate::rotation::{self, ACK_DEADLINE, Outcome, Rotation, Step, Trigger};
+use crate::secret::{self, Generator, Secret};
+use crate::time::Timestamp;
+use crate::world::World;
+
+pub(super) fn start(
+    world: &World,
+    secret: &Secret,
+    id: RotationId,
+    trigger: Trigger,
+    _ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    if let Some(open) = world.open_rotation(secret.id) {
+        let secret = secret.name.clone();
+        return Err(rotation::Rejection::AlreadyOpen { secret, rotation: open.id }.into());
+    }
+    if secret.spec.generator.is_none() && trigger != Trigger::Provided {
+        return Err(rotation::Rejection::NoGenerator { secret: secret.name.clone() }.into());
+    }
+    let staged = secret.decide_stage(id)?;
+    let version = secret.last_version.saturating_add(1);
+    let started = rotation::Event::Started { secret: secret.id, version, trigger };
+    let create = rotation::Event::StepStarted { step: Step::Create, attempt: 1 };
+    Ok(vec![
+        Event::Secret(secret.id, staged),
+        Event::Rotation(id, started),
+        Event::Rotation(id, create),
+    ])
+}
+
+pub(super) fn on_demand(
+    world: &World,
+    id: RotationId,
+    name: &SecretName,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    start(world, secret_or_reject(world, name)?, id, Trigger::OnDemand, ctx)
+}
+
+pub(super) fn put(
+    world: &World,
+    id: SecretId,
+    rotation: RotationId,
+    name: &SecretName,
+    provided: bool,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let trigger = if provided { Trigger::Provided } else { Trigger::OnDemand };
+    if let Some(known) = world.secret_named(name) {
+        if provided || known.spec.generator.is_some() {
+            return start(world, known, rotation, trigger, ctx);
+        }
+        let mut wish = known.clone();
+        wish.spec.generator = Some(Generator::default());
+        let changed = secret::Event::SpecChanged { spec: wish.spec.clone() };
+        let mut events = vec![Event::Secret(known.id, changed)];
+        events.extend(start(world, &wish, rotation, trigger, ctx)?);
+        return Ok(events);
+    }
+    let generator = (!provided).then(Generator::default);
+    let spec = secret::Spec { generator, ..secret::Spec::default() };
+    let registered = secret::Event::Registered { name: name.clone(), spec: spec.clone() };
+    let fresh = Secret::registered(id, name.clone(), spec);
+    let mut events = vec![Event::Secret(id, registered)];
+    events.extend(start(world, &fresh, rotation, trigger, ctx)?);
+    Ok(events)
+}
+
+pub(super) fn due(
+    world: &World,
+    id: RotationId,
+    secret: SecretId,
+    slot: SlotId,
+    scheduled: Timestamp,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let Some(secret) = world.secrets.get(&secret) else {
+        return Err(rotation::Rejection::Unknown(id).into());
+    };
+    if world.last_slot(secret.id).is_some_and(|last| scheduled <= last) {
+        return Err(rotation::Rejection::SlotServed { secret: secret.name.clone() }.into());
+    }
+    start(world, secret, id, Trigger::Slot { slot, scheduled }, ctx)
+}
+
+fn open(world: &World, id: RotationId) -> Result<(&Rotation, &Secret), Rejection> {
+    let rotation = world.rotations.get(&id).ok_or(rotation::Rejection::Unknown(id))?;
+    let secret = world.secrets.get(&rotation.secret).ok_or(rotation::Rejection::Unknown(id))?;
+    Ok((rotation, secret))
+}
+
+pub(super) fn outcome(
+    world: &World,
+    id: RotationId,
+    step: Step,
+    attempt: u32,
+    failure: Option<&str>,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let (rotation, secret) = open(world, id)?;
+    let own = rotation.decide_outcome(step, attempt, failure)?;
+    let mut events: Vec<Event> = own.into_iter().map(|event| Event::Rotation(id, event)).collect();
+    if failure.is_some() {
+        return Ok(events);
+    }
+    match step {
+        Step::Finish => events.extend(promote(world, rotation, secret, ctx)?),
+        Step::RevokeOld => {
+            for version in &rotation.old {
+                let destroyed = secret.decide_destroy(*version)?;
+                events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
+            }
+        }
+        Step::RollBack => {
+            // A revocation may have taken the version already.
+            if secret.is_deliverable(rotation.version) {
+                let revoked = secret.decide_revoke(rotation.version)?;
+                events.push(Event::Secret(secret.id, revoked));
+                let destroyed = secret::Event::VersionDestroyed { version: rotation.version };
+                events.push(Event::Secret(secret.id, destroyed));
+            }
+        }
+        Step::Create | Step::Set | Step::Test => {}
+    }
+    Ok(events)
+}
+
+/// Promotes the new version, assigns it to every consumer and grants it to every host, in one
+/// append: no consumer can start on the old version afterwards.
+fn promote(
+    world: &World,
+    rotation: &Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let version = rotation.version;
+    let mut events = vec![Event::Secret(secret.id, secret.decide_promote(version)?)];
+    for (count, host) in (1..).zip(world.hosts_of(secret.id)) {
+        let delivery = DeliveryId::from_bytes(ctx.id(count));
+        let delivered = secret.decide_deliver(host, version, delivery)?;
+        events.extend(delivered.map(|event| Event::Secret(secret.id, event)));
+    }
+    let mut consumers = Vec::new();
+    for (key, assignment) in world.consumers(secret.id) {
+        let assigned = assignment::Event::Assigned {
+            secret: secret.id,
+            version,
+            container_name: assignment.container_name.clone(),
+            image_digest: assignment.image_digest.clone(),
+        };
+        events.push(Event::Assignment(key.clone(), assigned));
+        consumers.push(key.clone());
+    }
+    let old: Vec<u64> = secret.alive().into_iter().filter(|v| *v < version).collect();
+    let held = |(host, v): &(HostId, u64)| old.contains(v).then_some(*host);
+    let mut hosts: Vec<HostId> = secret.delivered.keys().filter_map(held).collect();
+    hosts.dedup();
+    let settled = consumers.is_empty() && hosts.is_empty();
+    let started = rotation::Event::DistributionStarted {
+        consumers,
+        hosts,
+        old: old.clone(),
+        deadline: ctx.now.plus(ACK_DEADLINE),
+    };
+    events.push(Event::Rotation(rotation.id, started));
+    if settled {
+        events.extend(retire_old(rotation.id, secret, &old)?);
+    }
+    Ok(events)
+}
+
+/// Ends the overlap: the old versions die, or there were none and the rotation is complete.
+pub(super) fn retire_old(
+    id: RotationId,
+    secret: &Secret,
+    old: &[u64],
+) -> Result<Vec<Event>, Rejection> {
+    let mut events = Vec::new();
+    for version in old.iter().filter(|v| secret.is_deliverable(**v)) {
+        events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
+    }
+    let next = if old.is_empty() {
+        rotation::Event::Closed { outcome: Outcome::Completed }
+    } else {
+        rotation::Event::StepStarted { step: Step::RevokeOld, attempt: 1 }
+    };
+    events.push(Event::Rotation(id, next));
+    Ok(events)
+}
+
+pub(super) fn retry(world: &World, id: RotationId) -> Result<Vec<Event>, Rejection> {
+    let (rotation, _) = open(world, id)?;
+    Ok(vec![Event::Rotation(id, rotation.decide_retry()?)])
+}
+
+pub(super) fn deadline(world: &World, id: RotationId, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+    let (rotation, _) = open(world, id)?;
+    let events = rotation.decide_deadline(now)?;
+    Ok(events.into_iter().map(|event| Event::Rotation(id, event)).collect())
+}

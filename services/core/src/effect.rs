@@ -1,0 +1,74 @@
+//! Everything the shell may be asked to do. Each effect is idempotent under its key, is appended
+//! with the event that asks for it, and stays open until a worker submits the outcome.
+
+use crate::id::{RevocationId, RotationId, SecretId};
+use crate::rotation::Step;
+use crate::secret::Generator;
+
+/// An instruction from the core to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// What to do.
+    pub work: Work,
+}
+
+/// What to do. All of it is store-sync's today; hosts are steered by their plans instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// One step of a rotation.
+    Step(StepWork),
+    /// Make versions unusable and destroy their data keys.
+    Revoke(RevokeWork),
+}
+
+/// One step of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepWork {
+    /// The rotation; its id is the token.
+    pub rotation: RotationId,
+    /// The secret.
+    pub secret: SecretId,
+    /// The step.
+    pub step: Step,
+    /// First is 1.
+    pub attempt: u32,
+    /// The new version; for `RevokeOld` the ones that die.
+    pub versions: Vec<u64>,
+    /// How the value is made.
+    pub generator: Option<Generator>,
+    /// Whether the value was provided and waits in the stash under the token.
+    pub provided: bool,
+}
+
+/// Make versions unusable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokeWork {
+    /// The revocation.
+    pub revocation: RevocationId,
+    /// The secret.
+    pub secret: SecretId,
+    /// The versions.
+    pub versions: Vec<u64>,
+    /// First is 1.
+    pub attempt: u32,
+}
+
+/// Identifies an effect; an outcome is taken once per key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A rotation's step and attempt.
+    Step(RotationId, Step, u32),
+    /// A revocation's attempt.
+    Revoke(RevocationId, u32),
+}
+
+impl Effect {
+    /// The effect's key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match &self.work {
+            Work::Step(work) => Key::Step(work.rotation, work.step, work.attempt),
+            Work::Revoke(work) => Key::Revoke(work.revocation, work.attempt),
+        }
+    }
+}

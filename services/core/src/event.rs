@@ -1,0 +1,53 @@
+//! Any event, and the aggregate it belongs to.
+
+use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId};
+use crate::{assignment, binding, host, revocation, rotation, secret};
+
+/// Any event with its aggregate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Of a secret.
+    Secret(SecretId, secret::Event),
+    /// Of a binding.
+    Binding(BindingId, binding::Event),
+    /// Of an assignment.
+    Assignment(assignment::Key, assignment::Event),
+    /// Of a host.
+    Host(HostId, host::Event),
+    /// Of a rotation.
+    Rotation(RotationId, rotation::Event),
+    /// Of a revocation.
+    Revocation(RevocationId, revocation::Event),
+}
+
+/// Names the aggregate of an event.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AggregateKey {
+    /// A secret.
+    Secret(SecretId),
+    /// A binding.
+    Binding(BindingId),
+    /// An assignment.
+    Assignment(assignment::Key),
+    /// A host.
+    Host(HostId),
+    /// A rotation.
+    Rotation(RotationId),
+    /// A revocation.
+    Revocation(RevocationId),
+}
+
+impl Event {
+    /// The aggregate it belongs to.
+    #[must_use]
+    pub fn aggregate(&self) -> AggregateKey {
+        match self {
+            Self::Secret(id, _) => AggregateKey::Secret(*id),
+            Self::Binding(id, _) => AggregateKey::Binding(*id),
+            Self::Assignment(key, _) => AggregateKey::Assignment(key.clone()),
+            Self::Host(id, _) => AggregateKey::Host(*id),
+            Self::Rotation(id, _) => AggregateKey::Rotation(*id),
+            Self::Revocation(id, _) => AggregateKey::Revocation(*id),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The host plan: everything one host has to do, projected from the world. Level-triggered: an
+//! injector compares it with what is, whatever it missed in between. A host sees only its own.
+
+use std::collections::BTreeSet;
+
+use crate::binding::{Reload, Selector, Target};
+use crate::id::{BindingId, DeliveryId, HostId, SecretId};
+use crate::name::{BindingName, HostName, SecretName};
+use crate::world::World;
+
+/// What one host has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPlan {
+    /// The host.
+    pub host: HostId,
+    /// Its name, as selectors see it.
+    pub host_name: HostName,
+    /// Journal number of the last event that changed it; an injector never goes back.
+    pub generation: u64,
+    /// The bindings that mean this host.
+    pub bindings: Vec<PlannedBinding>,
+}
+
+/// One binding on one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedBinding {
+    /// The binding.
+    pub binding: BindingId,
+    /// Its name.
+    pub name: BindingName,
+    /// The secret.
+    pub secret: SecretId,
+    /// The secret's name, as placeholders see it.
+    pub secret_name: SecretName,
+    /// Which containers.
+    pub selector: Selector,
+    /// In what form.
+    pub target: Target,
+    /// What happens on change.
+    pub reload: Reload,
+    /// What containers have to hold; `None`: nothing, copies are withdrawn.
+    pub current: Option<Grant>,
+    /// Every version up to here is dead.
+    pub floor: u64,
+    /// Dead versions above the floor.
+    pub dead: BTreeSet<u64>,
+}
+
+/// A version this host may ask store-sync for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The version.
+    pub version: u64,
+    /// The grant's id.
+    pub delivery: DeliveryId,
+}
+
+/// Projects one host's plan; `None` for a host nobody enrolled.
+#[must_use]
+pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
+    let known = world.hosts.get(&host)?;
+    let mut bindings = Vec::new();
+    for binding in world.bindings.values() {
+        let Some(spec) = &binding.spec else { continue };
+        let Some(secret) = world.secrets.get(&spec.secret) else { continue };
+        if !spec.selector.means_host(&known.name) {
+            continue;
+        }
+        let current = secret.current.filter(|v| secret.is_deliverable(*v)).and_then(|version| {
+            let delivery = *secret.delivered.get(&(host, version))?;
+            Some(Grant { version, delivery })
+        });
+        bindings.push(PlannedBinding {
+            binding: binding.id,
+            name: binding.name.clone(),
+            secret: secret.id,
+            secret_name: secret.name.clone(),
+            selector: spec.selector.clone(),
+            target: spec.target.clone(),
+            reload: spec.reload.clone(),
+            current,
+            floor: secret.floor,
+            dead: secret.dead.clone(),
+        });
+    }
+    let generation = world.host_generation(host);
+    Some(HostPlan { host, host_name: known.name.clone(), generation, bindings })
+}

@@ -1,0 +1,69 @@
+//! What an injector says about its host.
+
+use crate::id::{BindingId, ContainerId, HostId, SecretId};
+use crate::time::Timestamp;
+
+/// Most items in one report; an injector with more sends several.
+pub const MAX_REPORT_ITEMS: usize = 10_000;
+
+/// What is on a host, after reconciling towards a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostReport {
+    /// The host.
+    pub host: HostId,
+    /// The plan generation that was reconciled.
+    pub generation: u64,
+    /// What changed since the last report.
+    pub items: Vec<Item>,
+    /// Every version this host still holds: in containers, in its cache, or being opened.
+    pub holds: Vec<(SecretId, u64)>,
+    /// Whether everything on the host was looked at, so that what `holds` lacks is gone.
+    pub complete: bool,
+}
+
+/// One fact about one container instance under one binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The container.
+    pub container: ContainerId,
+    /// Its name, for people.
+    pub container_name: String,
+    /// Config digest of its image.
+    pub image_digest: String,
+    /// The binding it is served under.
+    pub binding: BindingId,
+    /// The secret.
+    pub secret: SecretId,
+    /// The fact.
+    pub fact: Fact,
+}
+
+/// A fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// File replaced and read back, or first program started with the value.
+    Swapped {
+        /// The version.
+        version: u64,
+        /// When, by the host's clock.
+        at: Timestamp,
+    },
+    /// Caught signal delivered, or restarted and healthy.
+    Reloaded {
+        /// The version.
+        version: u64,
+        /// When, by the host's clock.
+        at: Timestamp,
+    },
+    /// The copy was removed.
+    Withdrawn,
+    /// The container is gone.
+    Vanished,
+    /// It was not served.
+    Refused {
+        /// The version.
+        version: u64,
+        /// Why, with the next step.
+        reason: String,
+    },
+}

@@ -1,0 +1,116 @@
+//! Facts about a rotation.
+
+use crate::assignment;
+use crate::id::{HostId, SecretId, SlotId};
+use crate::time::Timestamp;
+
+/// A step the shell performs and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Make the new value and keep it as pending.
+    Create,
+    /// Make the backend accept it.
+    Set,
+    /// Show that the backend accepts it.
+    Test,
+    /// Make it current at the store.
+    Finish,
+    /// Make the old version unusable at the backend and destroy its data key.
+    RevokeOld,
+    /// Take back what was made of the new version.
+    RollBack,
+}
+
+/// Why a rotation began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// The secret was registered and has no version yet.
+    Initial,
+    /// A person or tool asked.
+    OnDemand,
+    /// A person provided the value.
+    Provided,
+    /// A schedule fired.
+    Slot {
+        /// The slot, accepted once.
+        slot: SlotId,
+        /// When it was due, before jitter.
+        scheduled: Timestamp,
+    },
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every consumer runs on the new version and the old one is dead.
+    Completed,
+    /// Nothing changed for consumers.
+    RolledBack,
+    /// Consumers were too slow; the old version stays alive and a person decides.
+    Parked,
+    /// A revocation took over.
+    Cancelled,
+}
+
+/// What happened to a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It began.
+    Started {
+        /// The secret.
+        secret: SecretId,
+        /// The version it makes.
+        version: u64,
+        /// Why.
+        trigger: Trigger,
+    },
+    /// A step is to be performed: the intent.
+    StepStarted {
+        /// The step.
+        step: Step,
+        /// First is 1.
+        attempt: u32,
+    },
+    /// The step is done.
+    StepCompleted {
+        /// The step.
+        step: Step,
+    },
+    /// The step failed.
+    StepFailed {
+        /// The step.
+        step: Step,
+        /// Which attempt.
+        attempt: u32,
+        /// Why, without a value.
+        reason: String,
+    },
+    /// Consumers have to move; an empty list is done at once.
+    DistributionStarted {
+        /// Everyone who has to acknowledge.
+        consumers: Vec<assignment::Key>,
+        /// Every host that held an older version.
+        hosts: Vec<HostId>,
+        /// Versions that die at the end.
+        old: Vec<u64>,
+        /// When waiting ends.
+        deadline: Timestamp,
+    },
+    /// A consumer showed that it runs on the new version, or is gone.
+    ConsumerAcknowledged {
+        /// The consumer.
+        consumer: assignment::Key,
+    },
+    /// A host showed that it holds no older version.
+    HostBarrierAcknowledged {
+        /// The host.
+        host: HostId,
+    },
+    /// Waiting ended before everyone acknowledged.
+    DeadlinePassed,
+    /// It ended.
+    Closed {
+        /// How.
+        outcome: Outcome,
+    },
+}

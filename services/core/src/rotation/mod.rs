@@ -1,0 +1,22 @@
+//! The rotation: one run that replaces a secret's current version, from request to close.
+//!
+//! Order: create → set → test → finish (promote) → distribute → revoke old → close. The old version
+//! is revoked only when every consumer acknowledged and every host it was delivered to says that it
+//! holds it no more. An outcome is taken once per open step.
+
+mod event;
+mod react;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Event, Outcome, Step, Trigger};
+pub use react::react;
+pub use state::{Phase, Rejection, Rotation};
+
+use std::time::Duration;
+
+/// How often a step is tried before the rotation is rolled back.
+pub const MAX_STEP_ATTEMPTS: u32 = 5;
+/// How long consumers may take before the rotation is parked and its stragglers named.
+pub const ACK_DEADLINE: Duration = Duration::from_secs(300);

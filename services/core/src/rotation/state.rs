@@ -1,0 +1,228 @@
+//! The rotation's state, its decisions and the fold of its events.
+
+use std::collections::BTreeSet;
+
+use super::{Event, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger};
+use crate::assignment;
+use crate::id::{HostId, RotationId, SecretId};
+use crate::name::SecretName;
+use crate::time::Timestamp;
+
+/// A normal "no" about a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// One at a time.
+    #[error("rotation {rotation} of secret `{secret}` is still open; `keywheel describe rotation {rotation}` shows what it waits for")]
+    AlreadyOpen {
+        /// Name of the secret.
+        secret: SecretName,
+        /// The open rotation.
+        rotation: RotationId,
+    },
+    /// The slot was served before.
+    #[error("this slot of secret `{secret}` was served already")]
+    SlotServed {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// An outcome for a step nobody waits for.
+    #[error("rotation {rotation} does not wait for step {step:?} (attempt {attempt})")]
+    StepNotOpen {
+        /// The rotation.
+        rotation: RotationId,
+        /// The step.
+        step: Step,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// No such rotation, or ended long ago.
+    #[error("no rotation {0}; `keywheel get rotations` lists them")]
+    Unknown(RotationId),
+    /// The secret has nothing to make values from.
+    #[error("secret `{secret}` has no generator; give the value with `keywheel secret put {secret} --value-file FILE`")]
+    NoGenerator {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// The deadline did not pass, or nobody waits for it.
+    #[error("rotation {0} waits for no deadline")]
+    NoDeadline(RotationId),
+}
+
+/// Where a rotation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// A worker performs a step.
+    Performing {
+        /// The step.
+        step: Step,
+        /// First is 1.
+        attempt: u32,
+    },
+    /// A step failed and waits to be tried again.
+    Retrying {
+        /// The step.
+        step: Step,
+        /// The attempt that failed.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// Consumers move.
+    Distributing,
+    /// It ended.
+    Closed(Outcome),
+}
+
+/// One rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// Its id, and the token of its steps.
+    pub id: RotationId,
+    /// The secret.
+    pub secret: SecretId,
+    /// The version it makes.
+    pub version: u64,
+    /// Why it began.
+    pub trigger: Trigger,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Consumers that did not acknowledge yet.
+    pub waiting: BTreeSet<assignment::Key>,
+    /// Consumers that did.
+    pub acknowledged: BTreeSet<assignment::Key>,
+    /// Hosts that may still hold an older version.
+    pub barrier: BTreeSet<HostId>,
+    /// Versions that die at the end.
+    pub old: Vec<u64>,
+    /// When waiting for consumers ends.
+    pub deadline: Option<Timestamp>,
+    /// Plan generation from which a host's report counts for the barrier.
+    pub generation: u64,
+}
+
+impl Rotation {
+    /// The state after `Started`.
+    #[must_use]
+    pub fn started(id: RotationId, secret: SecretId, version: u64, trigger: Trigger) -> Self {
+        Self {
+            id,
+            secret,
+            version,
+            trigger,
+            phase: Phase::Performing { step: Step::Create, attempt: 0 },
+            waiting: BTreeSet::new(),
+            acknowledged: BTreeSet::new(),
+            barrier: BTreeSet::new(),
+            old: Vec::new(),
+            deadline: None,
+            generation: 0,
+        }
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_open(&self) -> bool { !matches!(self.phase, Phase::Closed(_)) }
+
+    /// Whether consumers and hosts have all acknowledged.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.phase == Phase::Distributing && self.waiting.is_empty() && self.barrier.is_empty()
+    }
+
+    /// Takes the outcome of the open step.
+    ///
+    /// # Errors
+    /// When the rotation does not wait for exactly this step and attempt.
+    pub fn decide_outcome(
+        &self,
+        step: Step,
+        attempt: u32,
+        failure: Option<&str>,
+    ) -> Result<Vec<Event>, Rejection> {
+        if self.phase != (Phase::Performing { step, attempt }) {
+            return Err(Rejection::StepNotOpen { rotation: self.id, step, attempt });
+        }
+        let Some(reason) = failure else { return Ok(self.after_success(step)) };
+        let failed = Event::StepFailed { step, attempt, reason: reason.to_owned() };
+        let last = attempt >= MAX_STEP_ATTEMPTS;
+        let rolls_back = matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish);
+        if last && rolls_back {
+            return Ok(vec![failed, Event::StepStarted { step: Step::RollBack, attempt: 1 }]);
+        }
+        Ok(vec![failed])
+    }
+
+    fn after_success(&self, step: Step) -> Vec<Event> {
+        let done = Event::StepCompleted { step };
+        let next = |step| Event::StepStarted { step, attempt: 1 };
+        match step {
+            Step::Create => vec![done, next(Step::Set)],
+            Step::Set => vec![done, next(Step::Test)],
+            Step::Test => vec![done, next(Step::Finish)],
+            // The promotion is the secret's; `decision` adds it and the distribution.
+            Step::Finish => vec![done],
+            Step::RevokeOld => vec![done, Event::Closed { outcome: Outcome::Completed }],
+            Step::RollBack => vec![done, Event::Closed { outcome: Outcome::RolledBack }],
+        }
+    }
+
+    /// Tries a failed step again.
+    ///
+    /// # Errors
+    /// When no failed step waits.
+    pub fn decide_retry(&self) -> Result<Event, Rejection> {
+        match self.phase {
+            Phase::Retrying { step, attempt, .. } => {
+                Ok(Event::StepStarted { step, attempt: attempt.saturating_add(1) })
+            }
+            _ => Err(Rejection::NoDeadline(self.id)),
+        }
+    }
+
+    /// Ends the wait for consumers.
+    ///
+    /// # Errors
+    /// When the rotation does not wait, or the deadline lies ahead.
+    pub fn decide_deadline(&self, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+        let passed = self.deadline.is_some_and(|deadline| now >= deadline);
+        if self.phase != Phase::Distributing || !passed {
+            return Err(Rejection::NoDeadline(self.id));
+        }
+        Ok(vec![Event::DeadlinePassed, Event::Closed { outcome: Outcome::Parked }])
+    }
+
+    /// Folds one event; total.
+    pub fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::Started { secret, version, trigger } => {
+                self.secret = *secret;
+                self.version = *version;
+                self.trigger = trigger.clone();
+            }
+            Event::StepStarted { step, attempt } => {
+                self.phase = Phase::Performing { step: *step, attempt: *attempt };
+            }
+            Event::StepFailed { step, attempt, reason } => {
+                self.phase =
+                    Phase::Retrying { step: *step, attempt: *attempt, reason: reason.clone() };
+            }
+            Event::DistributionStarted { consumers, hosts, old, deadline } => {
+                self.phase = Phase::Distributing;
+                self.waiting = consumers.iter().cloned().collect();
+                self.barrier = hosts.iter().copied().collect();
+                self.old.clone_from(old);
+                self.deadline = Some(*deadline);
+            }
+            Event::ConsumerAcknowledged { consumer } => {
+                self.waiting.remove(consumer);
+                self.acknowledged.insert(consumer.clone());
+            }
+            Event::HostBarrierAcknowledged { host } => {
+                self.barrier.remove(host);
+            }
+            Event::Closed { outcome } => self.phase = Phase::Closed(outcome.clone()),
+            Event::StepCompleted { .. } | Event::DeadlinePassed => {}
+        }
+    }
+}

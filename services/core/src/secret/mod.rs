@@ -1,0 +1,57 @@
+//! The secret: its versions and stages, the dead set, and which hosts may hold what.
+//!
+//! Invariants: version numbers only grow; at most one `pending`, `current` and `previous`; a dead
+//! version has no stage and is never delivered. No value is here, not even sealed.
+
+mod event;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use event::Event;
+pub use state::{Rejection, Secret};
+
+use crate::schedule::RotationPolicy;
+
+/// Fewest characters of a generated value.
+pub const MIN_LENGTH: u32 = 1;
+/// Most characters of a generated value.
+pub const MAX_LENGTH: u32 = 4096;
+/// Most characters in an alphabet or an exclusion list.
+pub const MAX_ALPHABET: usize = 256;
+
+/// Where the values live. More stores come with their own issues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Store {
+    /// Our sealed store.
+    #[default]
+    Local,
+}
+
+/// How a new value is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generator {
+    /// Characters in a value.
+    pub length: u32,
+    /// Characters to draw from; empty means the default alphabet.
+    pub alphabet: String,
+    /// Characters never drawn.
+    pub exclude: String,
+}
+
+impl Default for Generator {
+    fn default() -> Self {
+        Self { length: 32, alphabet: String::new(), exclude: String::new() }
+    }
+}
+
+/// What a person asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spec {
+    /// Where the values live.
+    pub store: Store,
+    /// How a new value is made; `None` for a secret whose values are always provided.
+    pub generator: Option<Generator>,
+    /// When it rotates by itself.
+    pub rotation: RotationPolicy,
+}

@@ -1,0 +1,1 @@
+//! Given/when/then over the whole core, for tests.

@@ -1,0 +1,235 @@
+//! All state the gateway decides on: every aggregate, and the indexes between them.
+//!
+//! The world is the fold of the log and nothing else. Applying an event is total.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::assignment::{self, Assignment};
+use crate::binding::{self, Binding};
+use crate::event::Event;
+use crate::host::{self, Host};
+use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId};
+use crate::name::{BindingName, HostName, SecretName};
+use crate::revocation::{self, Revocation};
+use crate::rotation::{self, Rotation, Trigger};
+use crate::secret::{self, Secret};
+use crate::time::Timestamp;
+
+/// Closed rotations and revocations kept for people, per secret; older ones are in the log only.
+pub const KEPT_CLOSED: usize = 16;
+
+/// All state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct World {
+    /// Secrets by id.
+    pub secrets: BTreeMap<SecretId, Secret>,
+    /// Bindings by id.
+    pub bindings: BTreeMap<BindingId, Binding>,
+    /// Live assignments.
+    pub assignments: BTreeMap<assignment::Key, Assignment>,
+    /// Hosts by id.
+    pub hosts: BTreeMap<HostId, Host>,
+    /// Open rotations, and the last closed ones.
+    pub rotations: BTreeMap<RotationId, Rotation>,
+    /// Open revocations, and the last closed ones.
+    pub revocations: BTreeMap<RevocationId, Revocation>,
+    secrets_by_name: BTreeMap<SecretName, SecretId>,
+    bindings_by_name: BTreeMap<BindingName, BindingId>,
+    hosts_by_name: BTreeMap<HostName, HostId>,
+    assignments_by_secret: BTreeMap<SecretId, BTreeSet<assignment::Key>>,
+    open_rotations: BTreeMap<SecretId, RotationId>,
+    closed_rotations: BTreeMap<SecretId, VecDeque<RotationId>>,
+    closed_revocations: BTreeMap<SecretId, VecDeque<RevocationId>>,
+    last_slots: BTreeMap<SecretId, Timestamp>,
+    host_generations: BTreeMap<HostId, u64>,
+}
+
+impl World {
+    /// A secret by name.
+    #[must_use]
+    pub fn secret_named(&self, name: &SecretName) -> Option<&Secret> {
+        self.secrets.get(self.secrets_by_name.get(name)?)
+    }
+    /// A binding by name, also one that is unbound.
+    #[must_use]
+    pub fn binding_named(&self, name: &BindingName) -> Option<&Binding> {
+        self.bindings.get(self.bindings_by_name.get(name)?)
+    }
+    /// A host by name.
+    #[must_use]
+    pub fn host_named(&self, name: &HostName) -> Option<&Host> {
+        self.hosts.get(self.hosts_by_name.get(name)?)
+    }
+    /// The rotation of a secret that still runs.
+    #[must_use]
+    pub fn open_rotation(&self, secret: SecretId) -> Option<&Rotation> {
+        self.rotations.get(self.open_rotations.get(&secret)?)
+    }
+    /// Rotations that still run.
+    pub fn open_rotations(&self) -> impl Iterator<Item = &Rotation> {
+        self.open_rotations.values().filter_map(|id| self.rotations.get(id))
+    }
+    /// When the last slot that was served was due.
+    #[must_use]
+    pub fn last_slot(&self, secret: SecretId) -> Option<Timestamp> {
+        self.last_slots.get(&secret).copied()
+    }
+    /// Generation of a host's plan.
+    #[must_use]
+    pub fn host_generation(&self, host: HostId) -> u64 {
+        self.host_generations.get(&host).copied().unwrap_or(0)
+    }
+    /// Assignments of a secret's consumers.
+    pub fn consumers(
+        &self,
+        secret: SecretId,
+    ) -> impl Iterator<Item = (&assignment::Key, &Assignment)> {
+        let keys = self.assignments_by_secret.get(&secret).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.assignments.get(key)?)))
+    }
+    /// Hosts that some binding of the secret means.
+    #[must_use]
+    pub fn hosts_of(&self, secret: SecretId) -> Vec<HostId> {
+        let specs: Vec<_> = self.specs_of(secret).collect();
+        let wanted = |host: &&Host| specs.iter().any(|spec| spec.selector.means_host(&host.name));
+        self.hosts.values().filter(wanted).map(|host| host.id).collect()
+    }
+
+    fn specs_of(&self, secret: SecretId) -> impl Iterator<Item = &binding::Spec> {
+        self.bindings
+            .values()
+            .filter_map(|binding| binding.spec.as_ref())
+            .filter(move |spec| spec.secret == secret)
+    }
+
+    /// Folds one event with its journal number; total.
+    pub fn apply(&mut self, number: u64, event: &Event) {
+        match event {
+            Event::Secret(id, event) => self.apply_secret(number, *id, event),
+            Event::Binding(id, event) => self.apply_binding(number, *id, event),
+            Event::Assignment(key, event) => self.apply_assignment(key, event),
+            Event::Host(id, event) => self.apply_host(number, *id, event),
+            Event::Rotation(id, event) => self.apply_rotation(number, *id, event),
+            Event::Revocation(id, event) => self.apply_revocation(number, *id, event),
+        }
+    }
+
+    fn bump(&mut self, number: u64, hosts: impl IntoIterator<Item = HostId>) {
+        for host in hosts {
+            self.host_generations.insert(host, number);
+        }
+    }
+
+    fn apply_secret(&mut self, number: u64, id: SecretId, event: &secret::Event) {
+        if let secret::Event::Registered { name, spec } = event {
+            self.secrets_by_name.insert(name.clone(), id);
+            self.secrets.insert(id, Secret::registered(id, name.clone(), spec.clone()));
+            return;
+        }
+        let Some(secret) = self.secrets.get_mut(&id) else { return };
+        secret.evolve(event);
+        let affected = match event {
+            secret::Event::Delivered { host, .. } => vec![*host],
+            secret::Event::VersionPromoted { .. } | secret::Event::VersionRevoked { .. } => self.hosts_of(id),
+            _ => Vec::new(),
+        };
+        self.bump(number, affected);
+    }
+
+    fn apply_binding(&mut self, number: u64, id: BindingId, event: &binding::Event) {
+        let mut affected = self.hosts_of_binding(id);
+        if let binding::Event::Bound { name, .. } = event {
+            self.bindings_by_name.insert(name.clone(), id);
+            self.bindings.entry(id).or_insert_with(|| Binding::new(id, name.clone()));
+        }
+        if let Some(binding) = self.bindings.get_mut(&id) {
+            binding.evolve(event);
+        }
+        affected.extend(self.hosts_of_binding(id));
+        self.bump(number, affected);
+    }
+
+    fn hosts_of_binding(&self, id: BindingId) -> Vec<HostId> {
+        let Some(spec) = self.bindings.get(&id).and_then(|b| b.spec.as_ref()) else { return Vec::new() };
+        let meant = |host: &&Host| spec.selector.means_host(&host.name);
+        self.hosts.values().filter(meant).map(|host| host.id).collect()
+    }
+
+    fn apply_assignment(&mut self, key: &assignment::Key, event: &assignment::Event) {
+        let assignment = self.assignments.entry(key.clone()).or_default();
+        assignment.evolve(event);
+        let secret = assignment.secret;
+        if assignment.is_live() {
+            self.assignments_by_secret.entry(secret).or_default().insert(key.clone());
+        } else {
+            self.assignments.remove(key);
+            if let Some(keys) = self.assignments_by_secret.get_mut(&secret) {
+                keys.remove(key);
+            }
+        }
+    }
+
+    fn apply_host(&mut self, number: u64, id: HostId, event: &host::Event) {
+        if let host::Event::Enrolled { name, sealing_key } = event {
+            self.hosts_by_name.insert(name.clone(), id);
+            self.hosts.insert(id, Host { id, name: name.clone(), sealing_key: *sealing_key });
+        } else if let Some(host) = self.hosts.get_mut(&id) {
+            host.evolve(event);
+        }
+        self.bump(number, [id]);
+    }
+
+    fn apply_rotation(&mut self, number: u64, id: RotationId, event: &rotation::Event) {
+        if let rotation::Event::Started { secret, version, trigger } = event {
+            if let Trigger::Slot { scheduled, .. } = trigger {
+                self.last_slots.insert(*secret, *scheduled);
+            }
+            self.open_rotations.insert(*secret, id);
+            let started = Rotation::started(id, *secret, *version, trigger.clone());
+            self.rotations.insert(id, started);
+            return;
+        }
+        let Some(rotation) = self.rotations.get_mut(&id) else { return };
+        rotation.evolve(event);
+        let secret = rotation.secret;
+        match event {
+            rotation::Event::DistributionStarted { hosts, .. } => {
+                rotation.generation = number;
+                self.bump(number, hosts.iter().copied());
+            }
+            rotation::Event::Closed { .. } => {
+                self.open_rotations.retain(|_, open| *open != id);
+                let closed = self.closed_rotations.entry(secret).or_default();
+                closed.push_back(id);
+                if closed.len() > KEPT_CLOSED
+                    && let Some(oldest) = closed.pop_front()
+                {
+                    self.rotations.remove(&oldest);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_revocation(&mut self, number: u64, id: RevocationId, event: &revocation::Event) {
+        let revocation = self.revocations.entry(id).or_insert_with(|| Revocation::new(id));
+        revocation.evolve(event);
+        let secret = revocation.secret;
+        match event {
+            revocation::Event::Requested { hosts, .. } => {
+                revocation.generation = number;
+                self.bump(number, hosts.iter().copied());
+            }
+            revocation::Event::Closed => {
+                let closed = self.closed_revocations.entry(secret).or_default();
+                closed.push_back(id);
+                if closed.len() > KEPT_CLOSED
+                    && let Some(oldest) = closed.pop_front()
+                {
+                    self.revocations.remove(&oldest);
+                }
+            }
+            _ => {}
+        }
+    }
+}
