@@ -1,1 +1,8 @@
-//! To be written.
+//! The application layer: submits, process managers and projections, generic over ports.
+//!
+//! It knows no database, no broker, no engine and no wire form.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod port;

@@ -1,0 +1,197 @@
+//! The bus: how services and hosts talk. One value of [`Bus`] is one service's end of it.
+//!
+//! Laws. Topics: at least once per consumer name, in order per topic, each message once per id
+//! within the transport's window; a message not acknowledged comes again; a topic is bounded and
+//! drops its oldest, and a consumer that missed something sees a hole in `sequence` and reads the
+//! gateway's log instead. Work topics: each message goes to one of the consumers. Requests: at most
+//! one answer; silence is `Unavailable` after the timeout. Every message is signed by its sender and
+//! names its receiver; one that fails the check or comes from a role that may not send it is dropped
+//! and counted, never handed on. Transport is never the only copy of anything.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::audit::Role;
+use keywheel_core::command::Command;
+use keywheel_core::effect::Effect;
+use keywheel_core::id::{CommandId, DeliveryId, HostId, RotationId, SecretId};
+use keywheel_core::plan::HostPlan;
+
+use super::journal::{AuditLeaf, RecordedEvent, Verdict};
+use super::{ErrorKind, PortError};
+
+/// Messages a topic keeps for a slow consumer.
+pub const TOPIC_CAPACITY: usize = 4096;
+
+/// A stream of messages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Every event, in log order.
+    Events,
+    /// Every audit record, in tree order.
+    Audit,
+    /// Effects for one role; each goes to one consumer.
+    Work(Role),
+    /// One host's plans; only the newest matters.
+    Plan(HostId),
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// Submits and reads.
+    Gateway,
+    /// Values.
+    StoreSync,
+}
+
+/// A message: who sends it, and what it says.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its id; a repeat within the transport's window is dropped.
+    pub id: [u8; 16],
+    /// The sender's role; the bus fills it in and checks it against the signature.
+    pub sender: Role,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// What it says.
+    pub body: Body,
+}
+
+/// Everything that is ever said on the bus. No secret value is among it; a sealed one is.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// An event was appended.
+    Event(RecordedEvent),
+    /// An audit record was appended.
+    Audit(AuditLeaf),
+    /// An effect waits to be performed.
+    Work(Effect),
+    /// A host's plan changed.
+    Plan(HostPlan),
+    /// A worker submits a command.
+    Submit {
+        /// Chosen by the sender; a repeat gets the first answer.
+        id: CommandId,
+        /// The command.
+        command: Command,
+    },
+    /// The answer to a submit.
+    Verdict(Verdict),
+    /// Asks for events after a number.
+    ReadEvents {
+        /// The number.
+        after: u64,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Events.
+    Events(Vec<RecordedEvent>),
+    /// Asks for audit leaves from an index on.
+    ReadAudit {
+        /// The index.
+        from: u64,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Audit leaves.
+    AuditLeaves(Vec<AuditLeaf>),
+    /// A host asks for its plan.
+    ReadPlan {
+        /// The host.
+        host: HostId,
+    },
+    /// A host asks for a value it was granted; store-sync asks the gateway with the same words.
+    OpenValue(ValueRequest),
+    /// The grant holds at the log's head; values go to this key.
+    Granted {
+        /// The host's sealing key.
+        sealing_key: [u8; 32],
+    },
+    /// The value, sealed to the host's key (HPKE envelope bytes).
+    SealedValue(Vec<u8>),
+    /// Asks for the key to which provided values are sealed.
+    ReadStoreKey,
+    /// That key (X25519).
+    StoreKey([u8; 32]),
+    /// Keep a provided value until its rotation takes it (HPKE envelope bytes).
+    Stash {
+        /// The rotation.
+        token: RotationId,
+        /// The sealed value.
+        sealed: Vec<u8>,
+    },
+    /// Done, nothing to tell.
+    Done,
+    /// It did not work.
+    Failed {
+        /// What sort of failure.
+        kind: ErrorKind,
+        /// What and why, without a value.
+        text: String,
+    },
+}
+
+/// Which value, for whom, under which grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueRequest {
+    /// The host.
+    pub host: HostId,
+    /// The secret.
+    pub secret: SecretId,
+    /// The version.
+    pub version: u64,
+    /// The grant.
+    pub delivery: DeliveryId,
+}
+
+/// A message from a topic.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Its place in the topic; a hole means something was missed.
+    pub sequence: u64,
+    /// Whether it was handed out before.
+    pub redelivered: bool,
+    /// The message.
+    pub message: Message,
+}
+
+/// One consumer's view of a topic.
+#[async_trait]
+pub trait Subscription: Send {
+    /// The next message; `None` when the bus is shut down.
+    async fn next(&mut self) -> Option<Incoming>;
+    /// Done with it; it does not come again.
+    async fn ack(&mut self, sequence: u64) -> Result<(), PortError>;
+    /// Not done; it comes again after the delay.
+    async fn nak(&mut self, sequence: u64, delay: Duration) -> Result<(), PortError>;
+}
+
+/// A request that waits for its answer; dropping it lets the sender time out.
+#[async_trait]
+pub trait Request: Send {
+    /// What is asked.
+    fn message(&self) -> &Message;
+    /// Answers.
+    async fn answer(self: Box<Self>, body: Body) -> Result<(), PortError>;
+}
+
+/// Requests to one address.
+#[async_trait]
+pub trait Requests: Send {
+    /// The next request; `None` when the bus is shut down.
+    async fn next(&mut self) -> Option<Box<dyn Request>>;
+}
+
+/// One service's end of the bus.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// Sends to a topic. `id` makes a repeat harmless.
+    async fn publish(&self, topic: Topic, id: [u8; 16], traceparent: Option<String>, body: Body) -> Result<(), PortError>;
+    /// Reads a topic under a consumer name, from now on.
+    async fn subscribe(&self, topic: Topic, consumer: &str) -> Result<Box<dyn Subscription>, PortError>;
+    /// Asks and waits for the answer.
+    async fn request(&self, to: Address, traceparent: Option<String>, body: Body, timeout: Duration) -> Result<Body, PortError>;
+    /// Serves an address.
+    async fn serve(&self, at: Address) -> Result<Box<dyn Requests>, PortError>;
+}

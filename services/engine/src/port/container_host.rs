@@ -1,0 +1,91 @@
+//! The container engine of one host, as a port.
+//!
+//! Laws: `list` is complete for running containers; an event is a hint and may be missed; a
+//! container is named by its full id; no call carries or returns a value or an env variable's
+//! content other than placeholders.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::binding::ContainerFacts;
+use keywheel_core::id::ContainerId;
+
+use super::PortError;
+
+/// Health as the engine reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// The container has no health check.
+    None,
+    /// Not known yet.
+    Starting,
+    /// The check passes.
+    Healthy,
+    /// The check fails.
+    Unhealthy,
+}
+
+/// What the engine says about one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRecord {
+    /// Facts that selectors match.
+    pub facts: ContainerFacts,
+    /// Process id of its first program on the host; 0 when not running.
+    pub pid: i32,
+    /// Whether it runs (a paused one runs).
+    pub running: bool,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// When it was started, as the engine prints it; changes with every start.
+    pub started_at: String,
+    /// Name of its OCI runtime, for example `runc` or `keywheel`.
+    pub runtime: String,
+    /// Health.
+    pub health: Health,
+    /// Env entries that hold a placeholder, as `NAME=…{keywheel:…}…`; no others.
+    pub placeholders: Vec<String>,
+}
+
+/// A hint that something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// It was started.
+    Started(ContainerId),
+    /// It stopped.
+    Stopped(ContainerId),
+    /// It was removed.
+    Removed(ContainerId),
+    /// Its health changed.
+    HealthChanged(ContainerId),
+    /// Someone ran a program in it.
+    Executed(ContainerId),
+    /// The connection was lost and is back: anything may have happened.
+    Resync,
+}
+
+/// Hints from the engine.
+#[async_trait]
+pub trait EngineEvents: Send {
+    /// The next hint. Reconnects by itself and then says [`EngineEvent::Resync`]; ends never.
+    async fn next(&mut self) -> EngineEvent;
+}
+
+/// The container engine of one host.
+#[async_trait]
+pub trait ContainerHost: Send + Sync {
+    /// All running containers.
+    async fn list(&self) -> Result<Vec<ContainerRecord>, PortError>;
+    /// One container, running or not; `None` when it is gone.
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError>;
+    /// One container while its engine is creating it, when `inspect` would wait for ever: from the
+    /// list endpoint within `budget`, else from the engine's own files.
+    async fn inspect_during_create(&self, id: &ContainerId, budget: Duration) -> Result<Option<ContainerRecord>, PortError>;
+    /// Stops and starts it in place; returns once the new first program runs.
+    async fn restart(&self, id: &ContainerId) -> Result<(), PortError>;
+    /// Stops it.
+    async fn stop(&self, id: &ContainerId) -> Result<(), PortError>;
+    /// Hints, from now on.
+    async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError>;
+    /// Whether the engine answers; the text says what to do when not.
+    async fn ping(&self) -> Result<(), PortError>;
+}

@@ -1,0 +1,136 @@
+//! The log of record, as a port.
+//!
+//! Laws: `append` is all or nothing and returns only when everything is durable; numbers have no
+//! gap; a batch whose `first` is not the next number is refused as `Conflict` and changes nothing;
+//! events, effects, checkpoints, answers and audit records of one decision are one transaction; a
+//! full disk is `Unavailable` and changes nothing; any other write failure ends the process, since
+//! what the disk holds is then unknown (rule E9).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keywheel_core::audit;
+use keywheel_core::decision::RejectionKind;
+use keywheel_core::effect::{self, Effect};
+use keywheel_core::event::Event;
+use keywheel_core::id::{CommandId, EventId};
+use keywheel_core::time::Timestamp;
+
+use super::PortError;
+
+/// Most events one read returns.
+pub const MAX_READ: usize = 1000;
+
+/// One decision, to be appended.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The command it answers; a command is answered once.
+    pub command: CommandId,
+    /// When it was decided.
+    pub time: Timestamp,
+    /// W3C trace context of the command.
+    pub traceparent: Option<String>,
+    /// Its events, with the ids drawn for them.
+    pub events: Vec<(EventId, Event)>,
+    /// What it asks of workers; open until closed.
+    pub effects: Vec<Effect>,
+    /// Effects it answers.
+    pub closes: Vec<effect::Key>,
+    /// Its audit records.
+    pub audit: Vec<audit::Record>,
+    /// What its sender is told, also when it asks again.
+    pub verdict: Verdict,
+}
+
+/// What a command's sender is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done; the number of the last event at that time.
+    Accepted {
+        /// Last journal number of the decision, or of the log when it had no events.
+        number: u64,
+    },
+    /// Refused.
+    Rejected {
+        /// What sort of "no".
+        kind: RejectionKind,
+        /// The reason and the next step.
+        text: String,
+    },
+}
+
+/// An event as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Its place in the log; the first is 1.
+    pub number: u64,
+    /// Its id.
+    pub id: EventId,
+    /// When it was decided.
+    pub time: Timestamp,
+    /// The fact.
+    pub event: Event,
+    /// The stored bytes: CloudEvents JSON. Hash and signature are over these.
+    pub bytes: Arc<[u8]>,
+    /// SHA-256 over the previous hash and the bytes.
+    pub hash: [u8; 32],
+    /// The gateway's Ed25519 signature over the hash.
+    pub signature: [u8; 64],
+}
+
+/// An audit record as it stands in the Merkle tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLeaf {
+    /// Its index; the first is 0.
+    pub index: u64,
+    /// The stored bytes: canonical JSON. The leaf hash is over these.
+    pub bytes: Arc<[u8]>,
+}
+
+/// Where the log ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Number of the last event; 0 for an empty log.
+    pub number: u64,
+    /// Chain hash.
+    pub hash: [u8; 32],
+    /// Number of audit leaves.
+    pub audit_size: u64,
+    /// Merkle root over them (RFC 9162).
+    pub audit_root: [u8; 32],
+    /// The C2SP signed checkpoint over them: text of a signed note.
+    pub checkpoint: String,
+}
+
+/// What a full verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Events checked.
+    pub events: u64,
+    /// Audit records checked.
+    pub audit_records: u64,
+    /// What is wrong, first first; empty when all is well.
+    pub faults: Vec<String>,
+}
+
+/// The log of record.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Appends decisions in order, in one durable transaction. `first` is the number the first
+    /// event must get.
+    async fn append(&self, first: u64, decisions: &[Decision]) -> Result<Vec<RecordedEvent>, PortError>;
+    /// The answer a command got, if it was ever answered.
+    async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError>;
+    /// Events after a number, oldest first, at most `limit` and [`MAX_READ`].
+    async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError>;
+    /// Effects nobody answered yet, oldest first.
+    async fn open_effects(&self) -> Result<Vec<Effect>, PortError>;
+    /// Audit leaves from an index on, at most `limit` and [`MAX_READ`].
+    async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError>;
+    /// Where the log ends.
+    async fn head(&self) -> Result<Head, PortError>;
+    /// Proof that a leaf is in the tree of a size (RFC 9162 §2.1.3).
+    async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError>;
+    /// Checks every hash, signature, sequence and leaf.
+    async fn verify(&self) -> Result<Verification, PortError>;
+}
