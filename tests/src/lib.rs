@@ -1,1 +1,22 @@
-//! To be written.
+//! The harness of the system suites: real binaries, real Docker, one scratch
+//! directory per test.
+//!
+//! Owns: starting and killing `keywheel up`, running its client, images and
+//! containers without a registry, and the canary search of rule C1.
+//! Invariant: everything a value of this crate made is removed when it is
+//! dropped, also after a failure. It knows the product only by its binaries.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stderr,
+    reason = "libtest shows it for failed tests only"
+)]
+
+pub mod canary;
+pub mod docker;
+pub mod keywheel;
+pub mod manifest;
+pub mod output;
+pub mod places;
+pub mod reader;
+pub mod scratch;
+pub mod wait;

@@ -1,0 +1,255 @@
+//! Images and containers of one test, by the `docker` client.
+//!
+//! The image is made from the static busybox, without a registry. Containers
+//! have no network. Everything goes when its value is dropped.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::output::Output;
+use crate::scratch::{Scratch, unique};
+
+/// Reads its file over and over and counts what is no whole value; traps the
+/// reload signal. It never prints a value.
+const APP_FILE: &str = r#"#!/bin/sh
+trap 'echo reloaded' HUP
+trap 'exit 0' TERM
+echo ready
+while :; do
+  v=$(cat /run/secrets/db_password 2>/dev/null) || { sleep 0.02; continue; }
+  if [ "${#v}" -ne "${EXPECT_LENGTH:-32}" ]; then echo "TORN ${#v}"; fi
+done
+"#;
+
+/// Says whether its variable is set; stops at once.
+const APP_ENV: &str = r#"#!/bin/sh
+trap 'exit 0' TERM
+case "${API_TOKEN:-}" in
+  '') echo unset ;;
+  '{keywheel:'*) echo placeholder ;;
+  *) echo set ;;
+esac
+while :; do sleep 3600 & wait $!; done
+"#;
+
+/// Waits; traps what a reload may send.
+const APP_IDLE: &str = r#"#!/bin/sh
+trap ':' HUP
+trap 'exit 0' TERM
+while :; do sleep 3600 & wait $!; done
+"#;
+
+/// Leaves HUP to its default.
+const APP_DEAF: &str = r#"#!/bin/sh
+trap 'exit 0' TERM
+while :; do sleep 3600 & wait $!; done
+"#;
+
+/// Runs the client and keeps what it said.
+pub fn docker(args: &[&str]) -> Result<Output> {
+    Output::of(Command::new("docker").args(args))
+}
+
+/// True when Docker answers. Where it is missing: a failure in continuous
+/// integration, a loud skip elsewhere.
+pub fn ready() -> Result<bool> {
+    if docker(&["info"]).is_ok_and(|output| output.code == 0) {
+        return Ok(true);
+    }
+    let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    ensure!(!ci, "Docker does not answer, and CI=true forbids to skip");
+    eprintln!("SKIPPED: DOCKER DOES NOT ANSWER, SO THIS TEST PROVED NOTHING");
+    Ok(false)
+}
+
+/// A local image with the test programs.
+#[derive(Debug)]
+pub struct Image {
+    tag: String,
+    digest: String,
+}
+
+impl Image {
+    /// Builds it.
+    pub fn build() -> Result<Self> {
+        let tree = Scratch::make()?;
+        for folder in [
+            "root/bin",
+            "root/run/secrets",
+            "root/tmp",
+            "root/proc",
+            "root/dev",
+            "root/sys",
+            "root/etc",
+        ] {
+            fs::create_dir_all(tree.join(folder))?;
+        }
+        fs::copy("/bin/busybox", tree.join("root/bin/busybox"))
+            .context("busybox-static is missing")?;
+        for applet in [
+            "sh", "cat", "sleep", "ls", "stat", "test", "touch", "id", "env", "mount", "umount",
+            "ln",
+        ] {
+            symlink("busybox", tree.join("root/bin").join(applet))?;
+        }
+        for (name, text) in [
+            ("app-file", APP_FILE),
+            ("app-env", APP_ENV),
+            ("app-idle", APP_IDLE),
+            ("app-deaf", APP_DEAF),
+        ] {
+            let path = tree.write(&format!("root/bin/{name}"), text)?;
+            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        }
+        let tag = unique("keywheel-test");
+        let archive = tree.join("root.tar");
+        Output::of(
+            Command::new("tar")
+                .arg("-C")
+                .arg(tree.join("root"))
+                .arg("-cf")
+                .arg(&archive)
+                .arg("."),
+        )?
+        .ok()?;
+        let imported = Command::new("docker")
+            .args(["import", "--change", "CMD [\"/bin/app-idle\"]", "-", &tag])
+            .stdin(fs::File::open(&archive)?)
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(imported.success(), "docker import failed: {imported}");
+        let digest = docker(&["image", "inspect", "-f", "{{.Id}}", &tag])?
+            .ok()?
+            .stdout
+            .trim()
+            .to_owned();
+        Ok(Self { tag, digest })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// Its config digest.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = docker(&["image", "rm", "-f", &self.tag]);
+    }
+}
+
+/// A running container.
+#[derive(Debug)]
+pub struct Container {
+    name: String,
+    id: String,
+}
+
+impl Container {
+    /// `docker run -d` with the flags given, then the program.
+    pub fn run(image: &Image, flags: &[&str], program: &[&str]) -> Result<Self> {
+        match Self::try_run(image, flags, program)? {
+            (Some(container), _) => Ok(container),
+            (None, said) => bail!("docker run exited {}: {}", said.code, said.stderr),
+        }
+    }
+
+    /// The same, but a refusal is an answer.
+    pub fn try_run(
+        image: &Image,
+        flags: &[&str],
+        program: &[&str],
+    ) -> Result<(Option<Self>, Output)> {
+        let name = unique("kwt");
+        let mut args = vec!["run", "-d", "--name", &name, "--network", "none"];
+        args.extend_from_slice(flags);
+        args.push(image.tag());
+        args.extend_from_slice(program);
+        let said = docker(&args)?;
+        if said.code != 0 {
+            let _ = docker(&["rm", "-f", &name]);
+            return Ok((None, said));
+        }
+        let id = said.stdout.trim().to_owned();
+        Ok((Some(Self { name, id }), said))
+    }
+
+    /// Its full id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a program inside.
+    pub fn exec(&self, words: &[&str]) -> Result<Output> {
+        let mut args = vec!["exec", &self.id];
+        args.extend_from_slice(words);
+        docker(&args)
+    }
+
+    /// The bytes of a file inside; none when it is not there.
+    pub fn read(&self, path: &str) -> Result<Option<String>> {
+        let said = self.exec(&["cat", path])?;
+        Ok((said.code == 0).then_some(said.stdout))
+    }
+
+    /// One field of `docker inspect`.
+    pub fn field(&self, template: &str) -> Result<String> {
+        Ok(docker(&["inspect", "-f", template, &self.id])?
+            .ok()?
+            .stdout
+            .trim()
+            .to_owned())
+    }
+
+    /// The pid of its first process, as the host sees it.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.field("{{.State.Pid}}")?.parse()?)
+    }
+
+    /// The value of a variable in its first process's environment, read from
+    /// the host: an exec would only see the placeholder.
+    pub fn variable(&self, name: &str) -> Result<Option<String>> {
+        let environ = fs::read(format!("/proc/{}/environ", self.pid()?))?;
+        let prefix = format!("{name}=");
+        let found = environ
+            .split(|byte| *byte == 0)
+            .map(String::from_utf8_lossy);
+        Ok(found
+            .filter_map(|entry| entry.strip_prefix(&prefix).map(str::to_owned))
+            .next())
+    }
+
+    /// What it wrote.
+    pub fn logs(&self) -> Result<String> {
+        Ok(docker(&["logs", &self.id])?.said())
+    }
+
+    /// The whole of `docker inspect`.
+    pub fn inspect(&self) -> Result<Value> {
+        docker(&["inspect", &self.id])?.ok()?.json()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = docker(&["rm", "-f", &self.id]);
+    }
+}

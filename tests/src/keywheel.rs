@@ -1,0 +1,364 @@
+//! One `keywheel up` of a test: its directories, its process, its client.
+//!
+//! Invariants: own socket, data directory, run directory and unseal key; own
+//! runtime name in Docker. Dropping it kills the process, takes the runtime
+//! back and prints the end of the log, which libtest shows for failed tests.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::output::Output;
+use crate::scratch::{Scratch, binary, unique};
+use crate::wait;
+
+/// How long `up` may take to answer.
+pub const READY: Duration = Duration::from_secs(30);
+/// How long `up` may take to stop when asked.
+pub const STOP: Duration = Duration::from_secs(20);
+/// Lines of the log that a failed test shows.
+const LOG_TAIL: usize = 60;
+
+/// How to start it; the default is a plain one.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The value of `KEYWHEEL_FAILPOINTS`.
+    pub failpoints: Option<String>,
+    /// More flags for `up`.
+    pub flags: Vec<String>,
+    /// More environment.
+    pub environment: Vec<(String, String)>,
+    /// Where the data directory is, when not in the scratch directory.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// A server and its client.
+#[derive(Debug)]
+pub struct Keywheel {
+    child: Option<Child>,
+    runtime: Option<String>,
+    data_dir: PathBuf,
+    heard: Mutex<Vec<Output>>,
+    scratch: Scratch,
+}
+
+impl Keywheel {
+    /// Directories only; nothing runs yet.
+    pub fn prepare() -> Result<Self> {
+        let scratch = Scratch::make()?;
+        for folder in ["run", "key"] {
+            fs::create_dir(scratch.join(folder))?;
+        }
+        let data_dir = scratch.join("data");
+        Ok(Self {
+            child: None,
+            runtime: None,
+            data_dir,
+            heard: Mutex::default(),
+            scratch,
+        })
+    }
+
+    /// Starts `up` and waits until it answers.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&Options::default())
+    }
+
+    /// The same with options.
+    pub fn start_with(options: &Options) -> Result<Self> {
+        let mut keywheel = Self::prepare()?;
+        keywheel.up(options)?;
+        Ok(keywheel)
+    }
+
+    /// Starts `up` (again) and waits until it answers.
+    pub fn up(&mut self, options: &Options) -> Result<()> {
+        self.spawn(options)?;
+        self.wait_ready()
+    }
+
+    /// Starts `up` without waiting.
+    pub fn spawn(&mut self, options: &Options) -> Result<()> {
+        ensure!(self.child.is_none(), "up runs already");
+        if let Some(data_dir) = &options.data_dir {
+            self.data_dir.clone_from(data_dir);
+        }
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
+        let mut command = self.up_command(options)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        self.child = Some(command.spawn().context("cannot start keywheel up")?);
+        Ok(())
+    }
+
+    /// The command line of `up`, for tests that expect it to fail.
+    pub fn up_command(&self, options: &Options) -> Result<Command> {
+        let mut command = Command::new(binary("keywheel")?);
+        command
+            .arg("up")
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .arg("--socket")
+            .arg(self.socket());
+        if !options.flags.iter().any(|flag| flag == "--unseal-key-file") {
+            command.arg("--unseal-key-file").arg(self.unseal_key());
+        }
+        command.args(&options.flags).envs(
+            options
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+        command
+            .env_remove("KEYWHEEL_FAILPOINTS")
+            .env_remove("KEYWHEEL_ADDRESS");
+        if let Some(failpoints) = &options.failpoints {
+            command.env("KEYWHEEL_FAILPOINTS", failpoints);
+        }
+        Ok(command)
+    }
+
+    /// Waits until `status` succeeds; fails at once when the process is gone.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let begun = wait::now();
+        loop {
+            if self.try_cli(&["status", "-o", "json"])?.code == 0 {
+                return Ok(());
+            }
+            if let Some(code) = self.exited()? {
+                bail!(
+                    "keywheel up exited ({code}) before it was ready; log:\n{}",
+                    self.log_tail()
+                );
+            }
+            ensure!(
+                begun.elapsed() < READY,
+                "keywheel up is not ready after {READY:?}; log:\n{}",
+                self.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// How the process ended, when it has.
+    pub fn exited(&mut self) -> Result<Option<String>> {
+        let Some(child) = &mut self.child else {
+            return Ok(Some("not started".to_owned()));
+        };
+        let status = child.try_wait()?;
+        if status.is_some() {
+            self.child = None;
+        }
+        Ok(status.map(|status| status.to_string()))
+    }
+
+    /// Waits until the process ends by itself.
+    pub fn wait_exit(&mut self, patience: Duration) -> Result<String> {
+        wait::until("keywheel up to end", patience, || self.exited())
+    }
+
+    /// Kills it as a power cut would.
+    pub fn kill9(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Asks it to stop and waits.
+    pub fn stop(&mut self) -> Result<String> {
+        let pid = self.pid().context("up does not run")?;
+        Output::of(Command::new("kill").args(["-TERM", &pid.to_string()]))?.ok()?;
+        self.wait_exit(STOP)
+    }
+
+    /// Kill, then start again.
+    pub fn restart(&mut self, options: &Options) -> Result<()> {
+        self.kill9()?;
+        self.up(options)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Where its journal and cache are.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Where its sockets and bundles are.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.scratch.join("run")
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("run/keywheel.sock")
+    }
+
+    /// Its unseal key.
+    #[must_use]
+    pub fn unseal_key(&self) -> PathBuf {
+        self.scratch.join("key/unseal.key")
+    }
+
+    /// A place for a test's own files.
+    #[must_use]
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// What the client needs to find it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Everything `up` wrote.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.scratch.join("up.log")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines
+            .get(lines.len().saturating_sub(LOG_TAIL)..)
+            .unwrap_or_default()
+            .join("\n")
+    }
+
+    /// A client command, ready to be changed and run.
+    pub fn client(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary("keywheel")?);
+        command
+            .args(args)
+            .env("KEYWHEEL_ADDRESS", self.address())
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn try_cli(&self, args: &[&str]) -> Result<Output> {
+        Output::of(&mut self.client(args)?)
+    }
+
+    /// Runs a client verb; whatever it answers is kept for the canary.
+    pub fn cli(&self, args: &[&str]) -> Result<Output> {
+        let output = self.try_cli(args)?;
+        if let Ok(mut heard) = self.heard.lock() {
+            heard.push(output.clone());
+        }
+        Ok(output)
+    }
+
+    /// Runs a client verb with `-o json`; it must succeed.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let words = [args, &["-o", "json"]].concat();
+        self.cli(&words)?.ok()?.json()
+    }
+
+    /// Everything the client ever said in this test.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Output> {
+        self.heard
+            .lock()
+            .map(|heard| heard.clone())
+            .unwrap_or_default()
+    }
+
+    /// Applies a manifest, whatever comes.
+    pub fn try_apply(&self, yaml: &str) -> Result<Output> {
+        let path = self.scratch.write(&unique("manifest"), yaml)?;
+        self.cli(&["apply", "-f", &path.display().to_string()])
+    }
+
+    /// Applies a manifest that must be good.
+    pub fn apply(&self, yaml: &str) -> Result<Output> {
+        self.try_apply(yaml)?.ok()
+    }
+
+    /// The host's name as bindings need it.
+    pub fn host(&self) -> Result<String> {
+        let status = self.json(&["status"])?;
+        Ok(status
+            .get("host")
+            .and_then(Value::as_str)
+            .context("status names no host")?
+            .to_owned())
+    }
+
+    /// Registers a runtime of this server's own in Docker and returns its name.
+    pub fn register_runtime(&mut self) -> Result<String> {
+        if let Some(name) = &self.runtime {
+            return Ok(name.clone());
+        }
+        let name = unique("keywheel-test");
+        let address = self.address();
+        self.cli(&[
+            "setup",
+            "docker",
+            "--yes",
+            "--runtime-name",
+            &name,
+            "--address",
+            &address,
+        ])?
+        .ok()?;
+        self.runtime = Some(name.clone());
+        Ok(name)
+    }
+
+    fn take_runtime_back(&mut self) {
+        let Some(name) = self.runtime.take() else {
+            return;
+        };
+        let done = self.try_cli(&[
+            "setup",
+            "docker",
+            "--undo",
+            "--yes",
+            "--runtime-name",
+            &name,
+        ]);
+        match done.and_then(Output::ok) {
+            Ok(_) => {}
+            Err(error) => eprintln!("harness: the runtime {name} stays registered: {error:#}"),
+        }
+    }
+}
+
+impl Drop for Keywheel {
+    fn drop(&mut self) {
+        self.take_runtime_back();
+        if let Err(error) = self.kill9() {
+            eprintln!("harness: cannot kill keywheel up: {error:#}");
+        }
+        eprintln!(
+            "--- the end of {}\n{}",
+            self.log_path().display(),
+            self.log_tail()
+        );
+    }
+}

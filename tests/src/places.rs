@@ -1,0 +1,137 @@
+//! Every place outside a container in which rule C1 forbids a plaintext.
+//!
+//! The container's own memory, files and first environment are the one place
+//! where it belongs; everything else is searched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::canary::{Canary, Hit};
+use crate::docker::{Container, docker};
+use crate::keywheel::Keywheel;
+
+/// Where engine and runtimes keep a container's state, below these by its id.
+const STATE_ROOTS: [&str; 5] = [
+    "/var/lib/docker/containers",
+    "/run/docker",
+    "/run/containerd",
+    "/run/runc",
+    "/run/crun",
+];
+/// Whole trees that belong to no single container.
+const SHARED_TREES: [&str; 2] = ["/var/lib/docker/runtimes", "/etc/docker"];
+/// Processes whose environment is searched: ours and the engine's.
+const PROCESSES: [&str; 6] = [
+    "keywheel",
+    "dockerd",
+    "containerd",
+    "runc",
+    "crun",
+    "docker",
+];
+
+/// Searches everything; fails with the list of hits.
+pub fn assert_clean(
+    plaintexts: &[Vec<u8>],
+    keywheel: &Keywheel,
+    containers: &[&Container],
+) -> Result<()> {
+    let canary = Canary::new(plaintexts)?;
+    let mut hits = search_keywheel(&canary, keywheel)?;
+    for container in containers {
+        hits.extend(search_container(&canary, container)?);
+    }
+    for tree in SHARED_TREES {
+        hits.extend(canary.search_tree(Path::new(tree))?);
+    }
+    hits.extend(search_processes(&canary)?);
+    ensure!(
+        hits.is_empty(),
+        "plaintext outside the container, rule C1: {hits:#?}"
+    );
+    Ok(())
+}
+
+fn search_keywheel(canary: &Canary, keywheel: &Keywheel) -> Result<Vec<Hit>> {
+    let mut hits = canary.search("keywheel up's log", keywheel.log().as_bytes());
+    hits.extend(canary.search_tree(keywheel.data_dir())?);
+    hits.extend(canary.search_tree(&keywheel.run_dir())?);
+    for output in keywheel.heard() {
+        hits.extend(canary.search(
+            &format!("output of `{}`", output.line),
+            output.said().as_bytes(),
+        ));
+    }
+    for words in [["events", "list"], ["audit", "list"]] {
+        let said = keywheel.json(&words)?;
+        hits.extend(canary.search(&words.join(" "), said.to_string().as_bytes()));
+    }
+    Ok(hits)
+}
+
+fn search_container(canary: &Canary, container: &Container) -> Result<Vec<Hit>> {
+    let id = container.id();
+    let mut hits = Vec::new();
+    for verb in ["inspect", "diff", "logs"] {
+        let said = docker(&[verb, id])?;
+        hits.extend(canary.search(&format!("docker {verb}"), said.said().as_bytes()));
+    }
+    hits.extend(search_export(canary, id)?);
+    for root in STATE_ROOTS {
+        for place in paths_named(Path::new(root), id) {
+            hits.extend(canary.search_tree(&place)?);
+        }
+    }
+    let upper = container.field("{{.GraphDriver.Data.UpperDir}}")?;
+    hits.extend(canary.search_tree(Path::new(&upper))?);
+    Ok(hits)
+}
+
+fn search_export(canary: &Canary, id: &str) -> Result<Vec<Hit>> {
+    let mut child = Command::new("docker")
+        .args(["export", id])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let stream = child
+        .stdout
+        .take()
+        .context("docker export without a pipe")?;
+    let hits = canary.search_stream("docker export", stream)?;
+    ensure!(child.wait()?.success(), "docker export failed");
+    Ok(hits)
+}
+
+/// Files and folders below `top` whose name contains the id.
+fn paths_named(top: &Path, id: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(top).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().contains(id) {
+            found.push(path);
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !path.ends_with("rootfs") {
+            found.extend(paths_named(&path, id));
+        }
+    }
+    found
+}
+
+/// Arguments of every process; environments of ours and the engine's.
+fn search_processes(canary: &Canary) -> Result<Vec<Hit>> {
+    let mut hits = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let folder = entry.path();
+        let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        if let Ok(arguments) = fs::read(folder.join("cmdline")) {
+            hits.extend(canary.search(&format!("arguments of {}", name.trim()), &arguments));
+        }
+        if PROCESSES.iter().any(|ours| name.starts_with(ours))
+            && let Ok(environment) = fs::read(folder.join("environ"))
+        {
+            hits.extend(canary.search(&format!("environment of {}", name.trim()), &environment));
+        }
+    }
+    Ok(hits)
+}
