@@ -19,6 +19,8 @@ pub const MIN_LENGTH: u32 = 1;
 pub const MAX_LENGTH: u32 = 4096;
 /// Most characters in an alphabet or an exclusion list.
 pub const MAX_ALPHABET: usize = 256;
+/// Characters of a generated value when none are named: printable, without quotes, `/`, `\\` and backtick.
+pub const DEFAULT_ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-.:;<=>?@[]^_{|}~";
 
 /// Where the values live. More stores come with their own issues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
