@@ -1,1 +1,23 @@
-//! To be written.
+//! store-sync's encrypted cache: sealed secret versions in one SQLite file.
+//!
+//! Owns the file `cache.db`, its tables and the persistent wrap counter. Invariants: no plaintext
+//! and no key in the clear ever reaches the file or its log (WAL); a row opens only at its own place
+//! (deployment, secret, version, purpose); the first value under a token wins; a destroyed version
+//! never comes back; the wrap counter is durable before it is used; one open cache per file. It does
+//! not decide which version is wanted, and it keeps no value in memory between calls.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod cache;
+mod error;
+mod file;
+mod keys;
+mod stash;
+#[cfg(test)]
+mod tests;
+mod versions;
+
+pub use cache::{Cache, Inserted};
+pub use error::{Error, Kind};
+pub use file::MIN_SQLITE_VERSION;
+pub use stash::{MAX_STASH_AGE, MAX_STASHED};

@@ -1,0 +1,228 @@
+//! What can go wrong with the cache, by what the caller can do about it.
+//!
+//! Invariant: no text tells a value, its length or a key.
+
+use std::path::PathBuf;
+
+use keywheel_core::id::SecretId;
+
+/// Base codes of SQLite that decide the kind of an error.
+mod code {
+    pub(super) const BUSY: i32 = 5;
+    pub(super) const LOCKED: i32 = 6;
+    pub(super) const CORRUPT: i32 = 11;
+    pub(super) const FULL: i32 = 13;
+    pub(super) const NOT_A_DATABASE: i32 = 26;
+}
+
+/// The cache could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The key file is not the one this cache was made with.
+    #[error(
+        "the unseal key does not open the cache {path}; give the key file this data directory was made with"
+    )]
+    WrongUnsealKey {
+        /// The cache.
+        path: PathBuf,
+    },
+    /// The file belongs to another installation.
+    #[error(
+        "the cache {path} belongs to another deployment; give each deployment its own data directory"
+    )]
+    WrongDeployment {
+        /// The cache.
+        path: PathBuf,
+    },
+    /// Written by a newer build, or by something else.
+    #[error(
+        "the cache {path} has format {found}, this build reads format {known}; use a newer keywheel"
+    )]
+    UnknownFormat {
+        /// The cache.
+        path: PathBuf,
+        /// What the file says.
+        found: i64,
+        /// What this build knows.
+        known: i64,
+    },
+    /// The place of the file is not safe or not usable.
+    #[error("the cache cannot be kept at {path}: {reason}")]
+    Location {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A library with known corruption bugs.
+    #[error(
+        "SQLite {found} is too old, {wanted} or newer is needed; build keywheel with its bundled SQLite"
+    )]
+    SqliteTooOld {
+        /// The linked version.
+        found: String,
+        /// The oldest one that is safe.
+        wanted: &'static str,
+    },
+    /// There is no such version here.
+    #[error("version {version} of secret {secret} is not in the cache")]
+    NotFound {
+        /// The secret.
+        secret: SecretId,
+        /// The version.
+        version: u64,
+    },
+    /// The version was destroyed and never comes back.
+    #[error(
+        "version {version} of secret {secret} was destroyed; rotate the secret to get a new one"
+    )]
+    Destroyed {
+        /// The secret.
+        secret: SecretId,
+        /// The version.
+        version: u64,
+    },
+    /// Version and token do not belong together.
+    #[error("version {version} of secret {secret} was made under another token")]
+    TokenConflict {
+        /// The secret.
+        secret: SecretId,
+        /// The version.
+        version: u64,
+    },
+    /// The row was changed, moved or damaged.
+    #[error(
+        "version {version} of secret {secret} does not open in the cache: it was changed or damaged; rotate the secret"
+    )]
+    CorruptRow {
+        /// The secret.
+        secret: SecretId,
+        /// The version.
+        version: u64,
+        /// How it failed.
+        #[source]
+        source: keywheel_seal::envelope::OpenError,
+    },
+    /// A provided value was changed, moved or damaged.
+    #[error("a provided value does not open in the cache: it was changed or damaged; put it again")]
+    CorruptStash(#[source] keywheel_seal::envelope::OpenError),
+    /// The file is damaged.
+    #[error("the cache {path} is damaged; restore the data directory from a backup")]
+    CorruptFile {
+        /// The cache.
+        path: PathBuf,
+        /// What SQLite says, when it says something.
+        #[source]
+        source: Option<sqlx::Error>,
+    },
+    /// A value over the limit.
+    #[error(transparent)]
+    TooLarge(#[from] keywheel_seal::TooLarge),
+    /// The value could not be sealed.
+    #[error("the value cannot be sealed")]
+    Seal(#[source] keywheel_seal::envelope::SealError),
+    /// A new key could not be sealed.
+    #[error("a new key cannot be sealed")]
+    SealKey(#[source] keywheel_seal::envelope::OpenError),
+    /// Too many provided values wait.
+    #[error(
+        "{limit} provided values wait for their rotation; let them finish, then put the value again"
+    )]
+    StashFull {
+        /// The limit.
+        limit: u32,
+    },
+    /// Another value waits under the token.
+    #[error("another value was already provided under this command; send a new command")]
+    StashTaken,
+    /// No room for the write.
+    #[error("the disk of the cache {path} is full; free space there, nothing was changed")]
+    DiskFull {
+        /// The cache.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Another program has the file open.
+    #[error(
+        "the cache {path} is in use by another program; stop the other keywheel of this data directory"
+    )]
+    InUse {
+        /// The cache.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The file cannot be read or written right now.
+    #[error("the cache {path} cannot be read or written")]
+    Io {
+        /// The cache.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+/// What a caller does about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing there.
+    NotFound,
+    /// Gone for good.
+    Destroyed,
+    /// Changed or damaged; never served.
+    Corrupt,
+    /// May work later.
+    Unavailable,
+    /// Will never work like this.
+    Refused,
+}
+
+impl Error {
+    /// What a caller does about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::Destroyed { .. } => Kind::Destroyed,
+            Self::CorruptRow { .. } | Self::CorruptStash(_) | Self::CorruptFile { .. } => {
+                Kind::Corrupt
+            }
+            Self::DiskFull { .. }
+            | Self::InUse { .. }
+            | Self::Io { .. }
+            | Self::StashFull { .. } => Kind::Unavailable,
+            Self::WrongUnsealKey { .. }
+            | Self::WrongDeployment { .. }
+            | Self::UnknownFormat { .. }
+            | Self::Location { .. }
+            | Self::SqliteTooOld { .. }
+            | Self::TokenConflict { .. }
+            | Self::TooLarge(_)
+            | Self::Seal(_)
+            | Self::SealKey(_)
+            | Self::StashTaken => Kind::Refused,
+        }
+    }
+
+    /// An error of SQLite on the file at `path`.
+    pub(crate) fn sqlite(path: &std::path::Path, source: sqlx::Error) -> Self {
+        let path = path.to_owned();
+        let database = source.as_database_error().and_then(|error| error.code());
+        let base = database
+            .and_then(|code| code.parse::<i32>().ok())
+            .map(|code| code & 0xff);
+        match base {
+            Some(code::FULL) => Self::DiskFull { path, source },
+            Some(code::BUSY | code::LOCKED) => Self::InUse { path, source },
+            Some(code::CORRUPT | code::NOT_A_DATABASE) => Self::CorruptFile {
+                path,
+                source: Some(source),
+            },
+            _ => Self::Io { path, source },
+        }
+    }
+}

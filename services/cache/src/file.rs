@@ -1,0 +1,213 @@
+//! The file itself: where it may lie, how it is opened, its tables.
+//!
+//! Invariants: directory 0700 and file 0600 of our own user; write-ahead log with full sync; freed
+//! pages are overwritten; no memory map; nothing is written before the key was proven right.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+use crate::error::Error;
+
+/// Older releases can corrupt a database in WAL mode.
+pub const MIN_SQLITE_VERSION: &str = "3.51.3";
+/// Format of the tables.
+pub(crate) const FORMAT: i64 = 1;
+/// How long another owner may take to let go of the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Every table. A destroyed version keeps its row, without key and ciphertext, so that it can never
+/// be inserted again.
+const SCHEMA: &str = "
+CREATE TABLE deployment (id BLOB NOT NULL) STRICT;
+CREATE TABLE kek (
+    id BLOB PRIMARY KEY,
+    sealed BLOB NOT NULL,
+    wraps INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('current', 'old'))
+) STRICT;
+CREATE UNIQUE INDEX kek_one_current ON kek (state) WHERE state = 'current';
+CREATE TABLE version (
+    secret BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    token TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('live', 'destroyed')),
+    suite INTEGER,
+    key_id BLOB,
+    wrapped_dek BLOB,
+    nonce BLOB,
+    ciphertext BLOB,
+    commitment BLOB,
+    PRIMARY KEY (secret, version),
+    UNIQUE (secret, token)
+) STRICT;
+CREATE TABLE stash (
+    token TEXT PRIMARY KEY,
+    put_at INTEGER NOT NULL,
+    suite INTEGER NOT NULL,
+    key_id BLOB NOT NULL,
+    wrapped_dek BLOB NOT NULL,
+    nonce BLOB NOT NULL,
+    ciphertext BLOB NOT NULL,
+    commitment BLOB NOT NULL
+) STRICT;
+PRAGMA user_version = 1;
+";
+
+/// Opens the file and checks library, file and format; `true` when the file is new.
+pub(crate) async fn open(path: &Path) -> Result<(SqliteConnection, bool), Error> {
+    secure_location(path)?;
+    let sqlite = |source| Error::sqlite(path, source);
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .pragma("secure_delete", "ON")
+        .pragma("temp_store", "MEMORY")
+        .pragma("mmap_size", "0")
+        .disable_statement_logging();
+    let mut connection = SqliteConnection::connect_with(&options)
+        .await
+        .map_err(sqlite)?;
+    check_library(&mut connection, path).await?;
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(sqlite)?;
+    if verdict != "ok" {
+        return Err(Error::CorruptFile {
+            path: path.to_owned(),
+            source: None,
+        });
+    }
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(sqlite)?;
+    match found {
+        0 => Ok((connection, true)),
+        FORMAT => Ok((connection, false)),
+        _ => Err(Error::UnknownFormat {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        }),
+    }
+}
+
+/// Makes the tables; part of the caller's transaction.
+pub(crate) async fn create_tables(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(SCHEMA).execute(connection).await.map(drop)
+}
+
+/// Moves the log into the file and empties it, so that overwritten rows are gone from both.
+pub(crate) async fn empty_log(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+    let row: (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(connection)
+        .await
+        .map_err(|source| Error::sqlite(path, source))?;
+    if row.0 == 0 {
+        return Ok(());
+    }
+    let source = sqlx::Error::Protocol("the log could not be emptied".to_owned());
+    Err(Error::InUse {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+async fn check_library(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+    let found: String = sqlx::query_scalar("SELECT sqlite_version()")
+        .fetch_one(connection)
+        .await
+        .map_err(|source| Error::sqlite(path, source))?;
+    if is_recent(&found) {
+        return Ok(());
+    }
+    Err(Error::SqliteTooOld {
+        found,
+        wanted: MIN_SQLITE_VERSION,
+    })
+}
+
+/// Whether a version like `3.51.3` is at least [`MIN_SQLITE_VERSION`].
+fn is_recent(found: &str) -> bool {
+    let parse = |text: &str| {
+        text.split('.')
+            .map(|part| part.parse::<u32>().ok())
+            .collect::<Option<Vec<_>>>()
+    };
+    parse(found)
+        .zip(parse(MIN_SQLITE_VERSION))
+        .is_some_and(|(found, wanted)| found >= wanted)
+}
+
+/// Makes directory and file if need be and refuses a directory that others may enter.
+fn secure_location(path: &Path) -> Result<(), Error> {
+    let refuse = |path: &Path, reason: String| Error::Location {
+        path: path.to_owned(),
+        reason,
+    };
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory
+        .ok_or_else(|| refuse(path, "it has no directory; give a full path".to_owned()))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| refuse(directory, format!("the directory cannot be made ({error})")))?;
+    let mode = directory
+        .metadata()
+        .map_err(|error| refuse(directory, error.to_string()))?
+        .mode();
+    if mode & 0o077 != 0 {
+        let reason = format!(
+            "other users may enter the directory; run `chmod 700 {}`",
+            directory.display()
+        );
+        return Err(refuse(directory, reason));
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path);
+    let file =
+        file.map_err(|error| refuse(path, format!("the file cannot be opened ({error})")))?;
+    let mode = file
+        .metadata()
+        .map_err(|error| refuse(path, error.to_string()))?
+        .mode();
+    if mode & 0o077 != 0 {
+        let reason = format!(
+            "other users may read the file; run `chmod 600 {}`",
+            path.display()
+        );
+        return Err(refuse(path, reason));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_with_the_log_bug_are_refused() {
+        for bad in ["3.7.0", "3.40.1", "3.51.2", "3.9.99", "", "x"] {
+            assert!(!is_recent(bad), "{bad}");
+        }
+        for good in ["3.51.3", "3.54.1", "4.0.0"] {
+            assert!(is_recent(good), "{good}");
+        }
+    }
+}

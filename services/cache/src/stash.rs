@@ -1,0 +1,115 @@
+//! Values that were provided and wait for their version number.
+//!
+//! Sealed like a version, for a purpose of its own, under the command's token. Invariants: at most
+//! [`MAX_STASHED`] wait; one older than [`MAX_STASH_AGE`] is dropped at the next put; the first value
+//! under a token stays. When the rotation that uses a value has stored it, the caller removes it.
+
+use std::time::Duration;
+
+use keywheel_core::time::Timestamp;
+use keywheel_seal::envelope::Purpose;
+use keywheel_seal::{SecretBytes, digest};
+
+use crate::cache::State;
+use crate::error::Error;
+use crate::file;
+use crate::versions::{self, SealedRow};
+
+/// How many provided values may wait.
+pub const MAX_STASHED: u32 = 256;
+/// How long a provided value may wait for its rotation.
+pub const MAX_STASH_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Keeps a value under its token.
+pub(crate) async fn put(
+    state: &mut State,
+    token: &str,
+    value: &SecretBytes,
+    now: Timestamp,
+) -> Result<(), Error> {
+    drop_expired(state, now).await?;
+    if let Some(held) = open(state, token).await? {
+        return if held.ct_eq(value) {
+            Ok(())
+        } else {
+            Err(Error::StashTaken)
+        };
+    }
+    let waiting: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stash")
+        .fetch_one(&mut state.connection)
+        .await
+        .map_err(|source| Error::sqlite(&state.path, source))?;
+    if waiting >= i64::from(MAX_STASHED) {
+        return Err(Error::StashFull { limit: MAX_STASHED });
+    }
+    let sealed = versions::seal(
+        state,
+        versions::place(owner(token), 0, Purpose::Stash),
+        value,
+    )
+    .await?;
+    sqlx::query(
+        "INSERT INTO stash (token, put_at, suite, key_id, wrapped_dek, nonce, ciphertext, commitment) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(token)
+    .bind(now.micros())
+    .bind(i64::from(sealed.suite))
+    .bind(sealed.key_id.bytes().to_vec())
+    .bind(sealed.wrapped_dek)
+    .bind(sealed.nonce.to_vec())
+    .bind(sealed.ciphertext)
+    .bind(sealed.commitment.to_vec())
+    .execute(&mut state.connection)
+    .await
+    .map(drop)
+    .map_err(|source| Error::sqlite(&state.path, source))
+}
+
+/// Opens a value and leaves it.
+pub(crate) async fn open(state: &mut State, token: &str) -> Result<Option<SecretBytes>, Error> {
+    let row: Option<SealedRow> = sqlx::query_as(
+        "SELECT suite, key_id, wrapped_dek, nonce, ciphertext, commitment FROM stash WHERE token = $1",
+    )
+    .bind(token)
+    .fetch_optional(&mut state.connection)
+    .await
+    .map_err(|source| Error::sqlite(&state.path, source))?;
+    row.map(|row| versions::unseal(state, versions::place(owner(token), 0, Purpose::Stash), row))
+        .transpose()
+        .map_err(Error::CorruptStash)
+}
+
+/// Removes a value and empties the log; nothing there is fine.
+pub(crate) async fn remove(state: &mut State, token: &str) -> Result<(), Error> {
+    let gone = sqlx::query("DELETE FROM stash WHERE token = $1")
+        .bind(token)
+        .execute(&mut state.connection)
+        .await
+        .map_err(|source| Error::sqlite(&state.path, source))?;
+    if gone.rows_affected() == 0 {
+        return Ok(());
+    }
+    file::empty_log(&mut state.connection, &state.path).await
+}
+
+async fn drop_expired(state: &mut State, now: Timestamp) -> Result<(), Error> {
+    let age = i64::try_from(MAX_STASH_AGE.as_micros()).unwrap_or(i64::MAX);
+    let gone = sqlx::query("DELETE FROM stash WHERE put_at < $1")
+        .bind(now.micros().saturating_sub(age))
+        .execute(&mut state.connection)
+        .await
+        .map_err(|source| Error::sqlite(&state.path, source))?;
+    if gone.rows_affected() == 0 {
+        return Ok(());
+    }
+    file::empty_log(&mut state.connection, &state.path).await
+}
+
+/// What stands in the associated data for a token.
+fn owner(token: &str) -> [u8; 16] {
+    let digest = digest::sha256(token.as_bytes());
+    let mut owner = [0; 16];
+    owner.copy_from_slice(&digest[..16]);
+    owner
+}
