@@ -1,1 +1,22 @@
-//! To be written.
+//! What every service shares when it runs: the real clock and ids, logging, orderly stopping, named
+//! failpoints.
+//!
+//! Invariant: this crate holds the only calls of the wall clock, the random source for ids, the
+//! environment and the unbounded world of signals; everyone else is handed ports. It decides
+//! nothing about secrets and logs no value. Hardening of the running program is `keywheel-sys`'s.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod clock;
+pub mod env;
+pub mod failpoint;
+mod ids;
+mod logging;
+pub mod names;
+mod shutdown;
+
+pub use clock::SystemClock;
+pub use ids::SystemIds;
+pub use logging::{LogFormat, LoggingError, chain, init_logging};
+pub use shutdown::{DEFAULT_GRACE, Shutdown, SignalError};

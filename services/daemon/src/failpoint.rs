@@ -1,0 +1,284 @@
+//! Named places at which a test can kill, delay or fail the program.
+//!
+//! Invariant: while nothing is armed a failpoint costs one relaxed load. Arming happens once, at
+//! start, from the environment. Every name is in [`FAILPOINTS`], so a crash test can walk them all.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::{env, names};
+
+/// The variable that arms failpoints: `name=kill[@n];other=delay:200[@n];third=error[@n]`.
+pub const VARIABLE: &str = "KEYWHEEL_FAILPOINTS";
+/// Longest delay, in milliseconds.
+pub const MAX_DELAY_MILLIS: u64 = 60_000;
+
+/// Every failpoint there is.
+pub const FAILPOINTS: &[&str] = &[
+    "gateway.before_commit",
+    "gateway.after_commit",
+    "gateway.after_publish",
+    "storesync.before_step",
+    "storesync.after_step",
+    "storesync.before_destroy",
+    "storesync.after_destroy",
+    "injector.before_swap",
+    "injector.after_temp_write",
+    "injector.after_swap",
+    "injector.before_report",
+    "injector.after_report",
+    "injector.before_restart",
+    "injector.after_restart",
+];
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+static POINTS: OnceLock<Points> = OnceLock::new();
+
+/// What a failpoint was asked to fail with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("failpoint {0} was armed to fail")]
+pub struct Injected(pub &'static str);
+
+/// Why failpoints could not be armed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArmError {
+    /// The variable is no text.
+    #[error(transparent)]
+    NotUtf8(#[from] env::NotUtf8),
+    /// No failpoint has the name.
+    #[error("{VARIABLE} names `{name}`, which is no failpoint; there are: {}", FAILPOINTS.join(", "))]
+    UnknownName {
+        /// As given.
+        name: String,
+    },
+    /// An entry is not understood.
+    #[error(
+        "{VARIABLE} has the entry `{entry}`, which is not understood; write `name=kill`, `name=delay:MILLISECONDS` (at most {MAX_DELAY_MILLIS}) or `name=error`, each with `@N` for the N-th time only"
+    )]
+    Malformed {
+        /// As given.
+        entry: String,
+    },
+    /// It was armed before.
+    #[error("failpoints are armed already")]
+    AlreadyArmed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Kill,
+    Delay(Duration),
+    Error,
+}
+
+#[derive(Debug)]
+struct Point {
+    name: &'static str,
+    action: Action,
+    fires_at: u64,
+    hits: AtomicU64,
+}
+
+type Points = BTreeMap<&'static str, Point>;
+
+/// Every failpoint's name.
+#[must_use]
+pub const fn registry() -> &'static [&'static str] {
+    FAILPOINTS
+}
+
+/// Arms what the environment names; an absent variable arms nothing.
+///
+/// # Errors
+/// When a name is unknown or an entry is not understood.
+pub fn arm_from_env() -> Result<(), ArmError> {
+    match env::read(VARIABLE)? {
+        Some(text) => arm(&text),
+        None => Ok(()),
+    }
+}
+
+/// Arms failpoints from a text in the form of [`VARIABLE`]; once per program.
+///
+/// # Errors
+/// When a name is unknown, an entry is not understood, or something is armed already.
+pub fn arm(text: &str) -> Result<(), ArmError> {
+    let points = parse(text)?;
+    for point in points.values() {
+        tracing::warn!({ names::FAILPOINT } = point.name, "failpoint armed");
+    }
+    POINTS.set(points).map_err(|_| ArmError::AlreadyArmed)?;
+    ARMED.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Passes a failpoint in code that may block its thread.
+///
+/// # Errors
+/// When it is armed to fail here.
+pub fn hit(name: &'static str) -> Result<(), Injected> {
+    match fire(name) {
+        None => Ok(()),
+        Some(Action::Delay(delay)) => {
+            std::thread::sleep(delay);
+            Ok(())
+        }
+        Some(Action::Kill) => kill_self(),
+        Some(Action::Error) => Err(Injected(name)),
+    }
+}
+
+/// Passes a failpoint in asynchronous code.
+///
+/// # Errors
+/// When it is armed to fail here.
+pub async fn hit_async(name: &'static str) -> Result<(), Injected> {
+    match fire(name) {
+        None => Ok(()),
+        Some(Action::Delay(delay)) => {
+            tokio::time::sleep(delay).await;
+            Ok(())
+        }
+        Some(Action::Kill) => kill_self(),
+        Some(Action::Error) => Err(Injected(name)),
+    }
+}
+
+#[inline]
+fn fire(name: &'static str) -> Option<Action> {
+    if !ARMED.load(Ordering::Relaxed) {
+        return None;
+    }
+    fire_in(POINTS.get()?, name)
+}
+
+fn fire_in(points: &Points, name: &'static str) -> Option<Action> {
+    let point = points.get(name)?;
+    let hit = point.hits.fetch_add(1, Ordering::Relaxed) + 1;
+    (hit == point.fires_at).then_some(point.action)
+}
+
+/// Ends the program as `kill -9` would: no destructor runs, nothing is flushed.
+fn kill_self() -> ! {
+    let own = rustix::process::getpid();
+    loop {
+        let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+    }
+}
+
+fn parse(text: &str) -> Result<Points, ArmError> {
+    let mut points = Points::new();
+    for entry in text
+        .split(';')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+    {
+        let point = parse_entry(entry)?;
+        points.insert(point.name, point);
+    }
+    Ok(points)
+}
+
+fn parse_entry(entry: &str) -> Result<Point, ArmError> {
+    let malformed = || ArmError::Malformed {
+        entry: entry.chars().take(80).collect(),
+    };
+    let (name, rest) = entry.split_once('=').ok_or_else(malformed)?;
+    let known = FAILPOINTS.iter().find(|known| **known == name.trim());
+    let name = *known.ok_or_else(|| ArmError::UnknownName {
+        name: name.chars().take(80).collect(),
+    })?;
+    let (action, fires_at) = match rest.split_once('@') {
+        Some((action, count)) => (action, count.trim().parse().map_err(|_| malformed())?),
+        None => (rest, 1),
+    };
+    if fires_at == 0 {
+        return Err(malformed());
+    }
+    let action = match action.trim().split_once(':') {
+        None if action.trim() == "kill" => Action::Kill,
+        None if action.trim() == "error" => Action::Error,
+        Some(("delay", millis)) => {
+            let millis: u64 = millis.parse().map_err(|_| malformed())?;
+            if millis > MAX_DELAY_MILLIS {
+                return Err(malformed());
+            }
+            Action::Delay(Duration::from_millis(millis))
+        }
+        _ => return Err(malformed()),
+    };
+    Ok(Point {
+        name,
+        action,
+        fires_at,
+        hits: AtomicU64::new(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_fires_at_its_count_and_only_then() {
+        let points = parse("gateway.after_commit=error@2; injector.after_swap=delay:5").unwrap();
+        assert_eq!(fire_in(&points, "gateway.after_commit"), None);
+        assert_eq!(
+            fire_in(&points, "gateway.after_commit"),
+            Some(Action::Error)
+        );
+        assert_eq!(fire_in(&points, "gateway.after_commit"), None);
+        let delay = Action::Delay(Duration::from_millis(5));
+        assert_eq!(fire_in(&points, "injector.after_swap"), Some(delay));
+        assert_eq!(fire_in(&points, "gateway.before_commit"), None);
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_all_that_are_known() {
+        let text = parse("gateway.nowhere=kill")
+            .map_err(|e| e.to_string())
+            .unwrap_err();
+        assert!(registry().iter().all(|name| text.contains(name)), "{text}");
+    }
+
+    #[test]
+    fn entries_off_the_form_are_refused() {
+        for entry in [
+            "gateway.after_commit",
+            "=kill",
+            "gateway.after_commit=die",
+            "gateway.after_commit=kill@0",
+            "gateway.after_commit=kill@x",
+            "gateway.after_commit=delay:",
+            "gateway.after_commit=delay:60001",
+        ] {
+            assert!(parse(entry).is_err(), "{entry}");
+        }
+        assert!(parse("gateway.after_commit=delay:60000").is_ok());
+        assert!(parse(" ; ").is_ok_and(|points| points.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn nothing_armed_passes_and_an_armed_error_is_given_once() {
+        assert_eq!(hit("gateway.before_commit"), Ok(()));
+        arm("gateway.before_commit=error;storesync.after_step=error").unwrap();
+        assert_eq!(
+            hit("gateway.before_commit"),
+            Err(Injected("gateway.before_commit"))
+        );
+        assert_eq!(hit("gateway.before_commit"), Ok(()));
+        let injected = hit_async("storesync.after_step").await;
+        assert_eq!(injected, Err(Injected("storesync.after_step")));
+        assert_eq!(arm(""), Err(ArmError::AlreadyArmed));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names = FAILPOINTS.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FAILPOINTS.len());
+    }
+}
