@@ -17,10 +17,16 @@ fn parse(text: &str) -> Result<[u8; 16], ParseIdError> {
     for byte in &mut bytes {
         let high = digits.next().and_then(|d| char::from(d).to_digit(16));
         let low = digits.next().and_then(|d| char::from(d).to_digit(16));
-        let (Some(high), Some(low)) = (high, low) else { return Err(bad()) };
+        let (Some(high), Some(low)) = (high, low) else {
+            return Err(bad());
+        };
         *byte = u8::try_from(high * 16 + low).map_err(|_| bad())?;
     }
-    if digits.next().is_some() { Err(bad()) } else { Ok(bytes) }
+    if digits.next().is_some() {
+        Err(bad())
+    } else {
+        Ok(bytes)
+    }
 }
 
 fn write(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,14 +116,20 @@ impl ContainerId {
     }
     /// The id as text.
     #[must_use]
-    pub fn as_str(&self) -> &str { &self.0 }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
     /// The first twelve digits, as people know it.
     #[must_use]
-    pub fn short(&self) -> &str { self.0.get(..12).unwrap_or(&self.0) }
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
 }
 
 impl fmt::Display for ContainerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +145,12 @@ mod tests {
 
     #[test]
     fn text_that_is_too_short_too_long_or_not_hexadecimal_is_refused() {
-        for text in ["", "1f", "zz1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f", "1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f00"] {
+        for text in [
+            "",
+            "1f",
+            "zz1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f",
+            "1f1f1f1f-1f1f-1f1f-1f1f-1f1f1f1f1f1f00",
+        ] {
             assert!(SecretId::parse(text).is_err(), "{text}");
         }
     }
@@ -141,7 +158,12 @@ mod tests {
     #[test]
     fn only_full_container_ids_are_taken() {
         assert!(ContainerId::parse(&"a".repeat(64)).is_ok());
-        for text in ["a".repeat(12), "A".repeat(64), "g".repeat(64), String::new()] {
+        for text in [
+            "a".repeat(12),
+            "A".repeat(64),
+            "g".repeat(64),
+            String::new(),
+        ] {
             assert!(ContainerId::parse(&text).is_err(), "{text}");
         }
     }

@@ -49,12 +49,20 @@ fn check(
         return Err(NameError::Empty { what });
     }
     if name.len() > limit {
-        return Err(NameError::TooLong { what, bytes: name.len(), limit });
+        return Err(NameError::TooLong {
+            what,
+            bytes: name.len(),
+            limit,
+        });
     }
     if ok(name) {
         return Ok(name.to_owned());
     }
-    Err(NameError::Grammar { what, name: name.chars().take(80).collect(), grammar })
+    Err(NameError::Grammar {
+        what,
+        name: name.chars().take(80).collect(),
+        grammar,
+    })
 }
 
 macro_rules! name_type {
@@ -81,12 +89,14 @@ macro_rules! name_type {
 }
 
 fn is_word(text: &str) -> bool {
-    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    let word =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
     !text.is_empty() && text.bytes().all(word)
 }
 
 fn is_path(text: &str) -> bool {
-    text.split('/').all(|part| is_word(part) && part != "." && part != "..")
+    text.split('/')
+        .all(|part| is_word(part) && part != "." && part != "..")
 }
 
 fn is_file(text: &str) -> bool {
@@ -101,7 +111,8 @@ fn is_env(text: &str) -> bool {
 
 fn is_directory(text: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain))
+    text.strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(plain))
         && !text.bytes().any(|b| b.is_ascii_control())
 }
 
@@ -141,7 +152,10 @@ mod tests {
     fn names_off_the_grammar_are_refused_with_what_is_allowed() {
         for name in ["Prod", "a//b", "/a", "a/", "a/../b", "a b", "ä"] {
             let error = SecretName::parse(name).map_err(|e| e.to_string());
-            assert!(error.is_err_and(|e| e.contains("lower-case letters")), "{name}");
+            assert!(
+                error.is_err_and(|e| e.contains("lower-case letters")),
+                "{name}"
+            );
         }
         for name in [".hidden", "a/b", "a b"] {
             assert!(FileName::parse(name).is_err(), "{name}");
@@ -159,7 +173,11 @@ mod tests {
         assert!(SecretName::parse(&"a".repeat(MAX_NAME_BYTES)).is_ok());
         assert!(matches!(
             SecretName::parse(&"a".repeat(MAX_NAME_BYTES + 1)),
-            Err(NameError::TooLong { bytes: 256, limit: 255, .. })
+            Err(NameError::TooLong {
+                bytes: 256,
+                limit: 255,
+                ..
+            })
         ));
         assert!(matches!(FileName::parse(""), Err(NameError::Empty { .. })));
     }

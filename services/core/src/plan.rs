@@ -62,14 +62,19 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
     let mut bindings = Vec::new();
     for binding in world.bindings.values() {
         let Some(spec) = &binding.spec else { continue };
-        let Some(secret) = world.secrets.get(&spec.secret) else { continue };
+        let Some(secret) = world.secrets.get(&spec.secret) else {
+            continue;
+        };
         if !spec.selector.means_host(&known.name) {
             continue;
         }
-        let current = secret.current.filter(|v| secret.is_deliverable(*v)).and_then(|version| {
-            let delivery = *secret.delivered.get(&(host, version))?;
-            Some(Grant { version, delivery })
-        });
+        let current = secret
+            .current
+            .filter(|v| secret.is_deliverable(*v))
+            .and_then(|version| {
+                let delivery = *secret.delivered.get(&(host, version))?;
+                Some(Grant { version, delivery })
+            });
         bindings.push(PlannedBinding {
             binding: binding.id,
             name: binding.name.clone(),
@@ -84,5 +89,10 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         });
     }
     let generation = world.host_generation(host);
-    Some(HostPlan { host, host_name: known.name.clone(), generation, bindings })
+    Some(HostPlan {
+        host,
+        host_name: known.name.clone(),
+        generation,
+        bindings,
+    })
 }

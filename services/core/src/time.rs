@@ -12,14 +12,21 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// Takes microseconds since the epoch.
     #[must_use]
-    pub const fn from_micros(micros: i64) -> Self { Self(micros) }
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
     /// Microseconds since the epoch.
     #[must_use]
-    pub const fn micros(self) -> i64 { self.0 }
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
     /// This point moved into the future, at most to the end of time.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
     /// Time since an earlier point; zero when that one is later.
     #[must_use]
@@ -29,5 +36,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, "{}us", self.0) }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}us", self.0)
+    }
 }

@@ -67,7 +67,9 @@ impl World {
     }
     /// Rotations that still run.
     pub fn open_rotations(&self) -> impl Iterator<Item = &Rotation> {
-        self.open_rotations.values().filter_map(|id| self.rotations.get(id))
+        self.open_rotations
+            .values()
+            .filter_map(|id| self.rotations.get(id))
     }
     /// When the last slot that was served was due.
     #[must_use]
@@ -84,15 +86,27 @@ impl World {
         &self,
         secret: SecretId,
     ) -> impl Iterator<Item = (&assignment::Key, &Assignment)> {
-        let keys = self.assignments_by_secret.get(&secret).into_iter().flatten();
+        let keys = self
+            .assignments_by_secret
+            .get(&secret)
+            .into_iter()
+            .flatten();
         keys.filter_map(|key| Some((key, self.assignments.get(key)?)))
     }
     /// Hosts that some binding of the secret means.
     #[must_use]
     pub fn hosts_of(&self, secret: SecretId) -> Vec<HostId> {
         let specs: Vec<_> = self.specs_of(secret).collect();
-        let wanted = |host: &&Host| specs.iter().any(|spec| spec.selector.means_host(&host.name));
-        self.hosts.values().filter(wanted).map(|host| host.id).collect()
+        let wanted = |host: &&Host| {
+            specs
+                .iter()
+                .any(|spec| spec.selector.means_host(&host.name))
+        };
+        self.hosts
+            .values()
+            .filter(wanted)
+            .map(|host| host.id)
+            .collect()
     }
 
     fn specs_of(&self, secret: SecretId) -> impl Iterator<Item = &binding::Spec> {
@@ -123,14 +137,19 @@ impl World {
     fn apply_secret(&mut self, number: u64, id: SecretId, event: &secret::Event) {
         if let secret::Event::Registered { name, spec } = event {
             self.secrets_by_name.insert(name.clone(), id);
-            self.secrets.insert(id, Secret::registered(id, name.clone(), spec.clone()));
+            self.secrets
+                .insert(id, Secret::registered(id, name.clone(), spec.clone()));
             return;
         }
-        let Some(secret) = self.secrets.get_mut(&id) else { return };
+        let Some(secret) = self.secrets.get_mut(&id) else {
+            return;
+        };
         secret.evolve(event);
         let affected = match event {
             secret::Event::Delivered { host, .. } => vec![*host],
-            secret::Event::VersionPromoted { .. } | secret::Event::VersionRevoked { .. } => self.hosts_of(id),
+            secret::Event::VersionPromoted { .. } | secret::Event::VersionRevoked { .. } => {
+                self.hosts_of(id)
+            }
             _ => Vec::new(),
         };
         self.bump(number, affected);
@@ -140,7 +159,9 @@ impl World {
         let mut affected = self.hosts_of_binding(id);
         if let binding::Event::Bound { name, .. } = event {
             self.bindings_by_name.insert(name.clone(), id);
-            self.bindings.entry(id).or_insert_with(|| Binding::new(id, name.clone()));
+            self.bindings
+                .entry(id)
+                .or_insert_with(|| Binding::new(id, name.clone()));
         }
         if let Some(binding) = self.bindings.get_mut(&id) {
             binding.evolve(event);
@@ -150,9 +171,15 @@ impl World {
     }
 
     fn hosts_of_binding(&self, id: BindingId) -> Vec<HostId> {
-        let Some(spec) = self.bindings.get(&id).and_then(|b| b.spec.as_ref()) else { return Vec::new() };
+        let Some(spec) = self.bindings.get(&id).and_then(|b| b.spec.as_ref()) else {
+            return Vec::new();
+        };
         let meant = |host: &&Host| spec.selector.means_host(&host.name);
-        self.hosts.values().filter(meant).map(|host| host.id).collect()
+        self.hosts
+            .values()
+            .filter(meant)
+            .map(|host| host.id)
+            .collect()
     }
 
     fn apply_assignment(&mut self, key: &assignment::Key, event: &assignment::Event) {
@@ -160,7 +187,10 @@ impl World {
         assignment.evolve(event);
         let secret = assignment.secret;
         if assignment.is_live() {
-            self.assignments_by_secret.entry(secret).or_default().insert(key.clone());
+            self.assignments_by_secret
+                .entry(secret)
+                .or_default()
+                .insert(key.clone());
         } else {
             self.assignments.remove(key);
             if let Some(keys) = self.assignments_by_secret.get_mut(&secret) {
@@ -172,7 +202,14 @@ impl World {
     fn apply_host(&mut self, number: u64, id: HostId, event: &host::Event) {
         if let host::Event::Enrolled { name, sealing_key } = event {
             self.hosts_by_name.insert(name.clone(), id);
-            self.hosts.insert(id, Host { id, name: name.clone(), sealing_key: *sealing_key });
+            self.hosts.insert(
+                id,
+                Host {
+                    id,
+                    name: name.clone(),
+                    sealing_key: *sealing_key,
+                },
+            );
         } else if let Some(host) = self.hosts.get_mut(&id) {
             host.evolve(event);
         }
@@ -180,7 +217,12 @@ impl World {
     }
 
     fn apply_rotation(&mut self, number: u64, id: RotationId, event: &rotation::Event) {
-        if let rotation::Event::Started { secret, version, trigger } = event {
+        if let rotation::Event::Started {
+            secret,
+            version,
+            trigger,
+        } = event
+        {
             if let Trigger::Slot { scheduled, .. } = trigger {
                 self.last_slots.insert(*secret, *scheduled);
             }
@@ -189,7 +231,9 @@ impl World {
             self.rotations.insert(id, started);
             return;
         }
-        let Some(rotation) = self.rotations.get_mut(&id) else { return };
+        let Some(rotation) = self.rotations.get_mut(&id) else {
+            return;
+        };
         rotation.evolve(event);
         let secret = rotation.secret;
         match event {
@@ -212,7 +256,10 @@ impl World {
     }
 
     fn apply_revocation(&mut self, number: u64, id: RevocationId, event: &revocation::Event) {
-        let revocation = self.revocations.entry(id).or_insert_with(|| Revocation::new(id));
+        let revocation = self
+            .revocations
+            .entry(id)
+            .or_insert_with(|| Revocation::new(id));
         revocation.evolve(event);
         let secret = revocation.secret;
         match event {

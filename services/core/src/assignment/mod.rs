@@ -135,9 +135,12 @@ impl Assignment {
         let known = match &event {
             Event::Assigned { version, .. } => self.assigned == *version && self.is_live(),
             Event::Swapped { version, .. } => {
-                self.holds == *version && matches!(self.progress, Progress::Swapped | Progress::Reloaded)
+                self.holds == *version
+                    && matches!(self.progress, Progress::Swapped | Progress::Reloaded)
             }
-            Event::Reloaded { version, .. } => self.holds == *version && self.progress == Progress::Reloaded,
+            Event::Reloaded { version, .. } => {
+                self.holds == *version && self.progress == Progress::Reloaded
+            }
             Event::Withdrawn => self.progress == Progress::Withdrawn,
             Event::Vanished => self.progress == Progress::Vanished,
             Event::Refused { reason, .. } => self.progress == Progress::Refused(reason.clone()),
@@ -148,7 +151,12 @@ impl Assignment {
     /// Folds one event; total.
     pub fn evolve(&mut self, event: &Event) {
         match event {
-            Event::Assigned { secret, version, container_name, image_digest } => {
+            Event::Assigned {
+                secret,
+                version,
+                container_name,
+                image_digest,
+            } => {
                 self.secret = *secret;
                 self.assigned = *version;
                 self.progress = Progress::Waiting;

@@ -22,13 +22,17 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// Labels can be set by anyone on the engine's socket.
-    #[error("binding `{binding}` selects by labels alone, which anyone on the engine's socket can set; name `host` and `image` too, or say `insecureSelector: true`")]
+    #[error(
+        "binding `{binding}` selects by labels alone, which anyone on the engine's socket can set; name `host` and `image` too, or say `insecureSelector: true`"
+    )]
     SelectorTooWeak {
         /// Name of the binding.
         binding: BindingName,
     },
     /// An env variable can only change by a restart.
-    #[error("binding `{binding}` sets an env variable, which only a restart can change; use `reload: {{ restart: {{}} }}` or leave `reload` out")]
+    #[error(
+        "binding `{binding}` sets an env variable, which only a restart can change; use `reload: {{ restart: {{}} }}` or leave `reload` out"
+    )]
     EnvNeedsRestart {
         /// Name of the binding.
         binding: BindingName,
@@ -55,7 +59,13 @@ pub struct Binding {
 impl Binding {
     /// A binding nobody has bound yet.
     #[must_use]
-    pub fn new(id: BindingId, name: BindingName) -> Self { Self { id, name, spec: None } }
+    pub fn new(id: BindingId, name: BindingName) -> Self {
+        Self {
+            id,
+            name,
+            spec: None,
+        }
+    }
 
     /// Grants; the same wish again gives no event.
     ///
@@ -63,16 +73,23 @@ impl Binding {
     /// When the selector is too weak or the reload cannot work.
     pub fn decide_bind(&self, spec: &Spec) -> Result<Option<Event>, Rejection> {
         if !spec.selector.is_strong() && !spec.selector.insecure {
-            return Err(Rejection::SelectorTooWeak { binding: self.name.clone() });
+            return Err(Rejection::SelectorTooWeak {
+                binding: self.name.clone(),
+            });
         }
         let restarts = matches!(spec.reload, Reload::Restart { .. });
         if matches!(spec.target, Target::Env { .. }) && !restarts {
-            return Err(Rejection::EnvNeedsRestart { binding: self.name.clone() });
+            return Err(Rejection::EnvNeedsRestart {
+                binding: self.name.clone(),
+            });
         }
         if self.spec.as_ref() == Some(spec) {
             return Ok(None);
         }
-        Ok(Some(Event::Bound { name: self.name.clone(), spec: spec.clone() }))
+        Ok(Some(Event::Bound {
+            name: self.name.clone(),
+            spec: spec.clone(),
+        }))
     }
 
     /// Takes the grant back.
@@ -82,7 +99,9 @@ impl Binding {
     pub fn decide_unbind(&self) -> Result<Event, Rejection> {
         match self.spec {
             Some(_) => Ok(Event::Unbound),
-            None => Err(Rejection::NotBound { binding: self.name.clone() }),
+            None => Err(Rejection::NotBound {
+                binding: self.name.clone(),
+            }),
         }
     }
 

@@ -45,7 +45,9 @@ pub struct ContainerFacts {
 impl Selector {
     /// Whether it names facts a container's creator cannot choose freely.
     #[must_use]
-    pub fn is_strong(&self) -> bool { self.host.is_some() && self.image.is_some() }
+    pub fn is_strong(&self) -> bool {
+        self.host.is_some() && self.image.is_some()
+    }
 
     /// Whether it means anything on this host.
     #[must_use]
@@ -59,9 +61,14 @@ impl Selector {
         let image = match &self.image {
             None => true,
             Some(ImageSelector::Digest(digest)) => *digest == container.image_digest,
-            Some(ImageSelector::Repository(wanted)) => is_of_repository(wanted, &container.image_name),
+            Some(ImageSelector::Repository(wanted)) => {
+                is_of_repository(wanted, &container.image_name)
+            }
         };
-        let labels = self.labels.iter().all(|(key, value)| container.labels.get(key) == Some(value));
+        let labels = self
+            .labels
+            .iter()
+            .all(|(key, value)| container.labels.get(key) == Some(value));
         self.means_host(host) && image && labels
     }
 }
@@ -70,7 +77,7 @@ fn is_of_repository(wanted: &str, image: &str) -> bool {
     if wanted == image {
         return true;
     }
-    image.strip_prefix(wanted).is_some_and(|rest| {
-        (rest.starts_with(':') && !rest.contains('/')) || rest.starts_with('@')
-    })
+    image
+        .strip_prefix(wanted)
+        .is_some_and(|rest| (rest.starts_with(':') && !rest.contains('/')) || rest.starts_with('@'))
 }

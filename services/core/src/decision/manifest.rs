@@ -29,13 +29,26 @@ pub(super) fn apply_secret(
     if let Some(known) = world.secret_named(name) {
         let changed = known.spec != *spec;
         let event = secret::Event::SpecChanged { spec: spec.clone() };
-        return Ok(if changed { vec![Event::Secret(known.id, event)] } else { Vec::new() });
+        return Ok(if changed {
+            vec![Event::Secret(known.id, event)]
+        } else {
+            Vec::new()
+        });
     }
-    let registered = secret::Event::Registered { name: name.clone(), spec: spec.clone() };
+    let registered = secret::Event::Registered {
+        name: name.clone(),
+        spec: spec.clone(),
+    };
     let mut events = vec![Event::Secret(id, registered)];
     if spec.generator.is_some() {
         let fresh = Secret::registered(id, name.clone(), spec.clone());
-        events.extend(rotate::start(world, &fresh, rotation, Trigger::Initial, ctx)?);
+        events.extend(rotate::start(
+            world,
+            &fresh,
+            rotation,
+            Trigger::Initial,
+            ctx,
+        )?);
     }
     Ok(events)
 }
@@ -57,22 +70,36 @@ pub(super) fn apply_binding(
     refuse_taken_target(world, name, &spec)?;
     let fresh = Binding::new(id, name.clone());
     let binding = world.binding_named(name).unwrap_or(&fresh);
-    let Some(event) = binding.decide_bind(&spec)? else { return Ok(Vec::new()) };
+    let Some(event) = binding.decide_bind(&spec)? else {
+        return Ok(Vec::new());
+    };
     let mut events = vec![Event::Binding(binding.id, event)];
-    let hosts = world.hosts.values().filter(|host| spec.selector.means_host(&host.name));
+    let hosts = world
+        .hosts
+        .values()
+        .filter(|host| spec.selector.means_host(&host.name));
     events.extend(deliver(secret, hosts.map(|host| host.id), ctx)?);
     Ok(events)
 }
 
-fn refuse_taken_target(world: &World, name: &BindingName, spec: &binding::Spec) -> Result<(), Rejection> {
+fn refuse_taken_target(
+    world: &World,
+    name: &BindingName,
+    spec: &binding::Spec,
+) -> Result<(), Rejection> {
     let place = |target: &Target| match target {
-        Target::File { directory, name, .. } => format!("{directory}/{name}"),
+        Target::File {
+            directory, name, ..
+        } => format!("{directory}/{name}"),
         Target::Env { name } => name.as_str().to_owned(),
     };
     for other in world.bindings.values().filter(|other| other.name != *name) {
         let Some(taken) = &other.spec else { continue };
         if taken.selector == spec.selector && place(&taken.target) == place(&spec.target) {
-            return Err(Rejection::TargetTaken { binding: name.clone(), other: other.name.clone() });
+            return Err(Rejection::TargetTaken {
+                binding: name.clone(),
+                other: other.name.clone(),
+            });
         }
     }
     Ok(())
@@ -94,20 +121,31 @@ pub(super) fn enrol_host(
 ) -> Result<Vec<Event>, Rejection> {
     if let Some(host) = world.hosts.get(&id) {
         let replaced = host.decide_replace_key(*sealing_key);
-        return Ok(replaced.map(|event| Event::Host(id, event)).into_iter().collect());
+        return Ok(replaced
+            .map(|event| Event::Host(id, event))
+            .into_iter()
+            .collect());
     }
     if world.host_named(name).is_some() {
         return Err(host::Rejection::NameTaken(name.clone()).into());
     }
-    let enrolled = host::Event::Enrolled { name: name.clone(), sealing_key: *sealing_key };
+    let enrolled = host::Event::Enrolled {
+        name: name.clone(),
+        sealing_key: *sealing_key,
+    };
     let mut events = vec![Event::Host(id, enrolled)];
     let mut count = 0;
     for secret in world.secrets.values() {
-        let mut specs = world.bindings.values().filter_map(|binding| binding.spec.as_ref());
+        let mut specs = world
+            .bindings
+            .values()
+            .filter_map(|binding| binding.spec.as_ref());
         if specs.any(|spec| spec.secret == secret.id && spec.selector.means_host(name)) {
             let delivery = DeliveryId::from_bytes(ctx.id(1000 + count));
             count += 1;
-            let Some(version) = secret.current else { continue };
+            let Some(version) = secret.current else {
+                continue;
+            };
             let event = secret.decide_deliver(id, version, delivery)?;
             events.extend(event.map(|event| Event::Secret(secret.id, event)));
         }
@@ -121,7 +159,9 @@ fn deliver(
     hosts: impl Iterator<Item = HostId>,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    let Some(version) = secret.current else { return Ok(Vec::new()) };
+    let Some(version) = secret.current else {
+        return Ok(Vec::new());
+    };
     let mut events = Vec::new();
     for (count, host) in (1000..).zip(hosts) {
         let delivery = DeliveryId::from_bytes(ctx.id(count));

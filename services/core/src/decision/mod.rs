@@ -53,7 +53,9 @@ pub enum Rejection {
     #[error("no binding is named `{0}`; `keywheel get bindings` lists them")]
     BindingUnknown(BindingName),
     /// Two bindings of one host and container set would place the same file or variable.
-    #[error("binding `{binding}` places the same file or variable as binding `{other}` for the same selector; give one of them another name")]
+    #[error(
+        "binding `{binding}` places the same file or variable as binding `{other}` for the same selector; give one of them another name"
+    )]
     TargetTaken {
         /// The binding asked for.
         binding: BindingName,
@@ -113,33 +115,64 @@ impl Rejection {
 /// With the reason when the command is refused.
 pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Rejection> {
     match command {
-        Command::ApplySecret { id, rotation, name, spec } => {
-            manifest::apply_secret(world, *id, *rotation, name, spec, ctx)
-        }
-        Command::ApplyBinding { id, name, secret, selector, target, reload } => {
-            let spec = manifest::BindingWish { secret, selector, target, reload };
+        Command::ApplySecret {
+            id,
+            rotation,
+            name,
+            spec,
+        } => manifest::apply_secret(world, *id, *rotation, name, spec, ctx),
+        Command::ApplyBinding {
+            id,
+            name,
+            secret,
+            selector,
+            target,
+            reload,
+        } => {
+            let spec = manifest::BindingWish {
+                secret,
+                selector,
+                target,
+                reload,
+            };
             manifest::apply_binding(world, *id, name, &spec, ctx)
         }
         Command::Unbind { name } => manifest::unbind(world, name),
-        Command::Put { id, rotation, name, provided } => {
-            rotate::put(world, *id, *rotation, name, *provided, ctx)
-        }
+        Command::Put {
+            id,
+            rotation,
+            name,
+            provided,
+        } => rotate::put(world, *id, *rotation, name, *provided, ctx),
         Command::Rotate { rotation, secret } => rotate::on_demand(world, *rotation, secret, ctx),
-        Command::Due { rotation, secret, slot, scheduled } => {
-            rotate::due(world, *rotation, *secret, *slot, *scheduled, ctx)
-        }
-        Command::Revoke { revocation, secret, version, reason } => {
-            revoke::request(world, *revocation, secret, *version, reason)
-        }
-        Command::EnrolHost { host, name, sealing_key } => {
-            manifest::enrol_host(world, *host, name, sealing_key, ctx)
-        }
-        Command::StepOutcome { rotation, step, attempt, failure } => {
-            rotate::outcome(world, *rotation, *step, *attempt, failure.as_deref(), ctx)
-        }
-        Command::RevokeOutcome { revocation, attempt, failure } => {
-            revoke::outcome(world, *revocation, *attempt, failure.as_deref())
-        }
+        Command::Due {
+            rotation,
+            secret,
+            slot,
+            scheduled,
+        } => rotate::due(world, *rotation, *secret, *slot, *scheduled, ctx),
+        Command::Revoke {
+            revocation,
+            secret,
+            version,
+            reason,
+        } => revoke::request(world, *revocation, secret, *version, reason),
+        Command::EnrolHost {
+            host,
+            name,
+            sealing_key,
+        } => manifest::enrol_host(world, *host, name, sealing_key, ctx),
+        Command::StepOutcome {
+            rotation,
+            step,
+            attempt,
+            failure,
+        } => rotate::outcome(world, *rotation, *step, *attempt, failure.as_deref(), ctx),
+        Command::RevokeOutcome {
+            revocation,
+            attempt,
+            failure,
+        } => revoke::outcome(world, *revocation, *attempt, failure.as_deref()),
         Command::RetryStep { rotation } => rotate::retry(world, *rotation),
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
         Command::DeadlinePassed { rotation } => rotate::deadline(world, *rotation, ctx.now),
@@ -147,11 +180,23 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
     }
 }
 
-fn secret_or_reject<'w>(world: &'w World, name: &SecretName) -> Result<&'w secret::Secret, Rejection> {
+fn secret_or_reject<'w>(
+    world: &'w World,
+    name: &SecretName,
+) -> Result<&'w secret::Secret, Rejection> {
     world.secret_named(name).ok_or_else(|| {
-        let nearest = world.secrets.values().map(|s| &s.name).min_by_key(|n| distance(n.as_str(), name.as_str()));
-        let near = nearest.filter(|n| distance(n.as_str(), name.as_str()) <= 3).cloned();
-        Rejection::SecretUnknown { name: name.clone(), nearest: near }
+        let nearest = world
+            .secrets
+            .values()
+            .map(|s| &s.name)
+            .min_by_key(|n| distance(n.as_str(), name.as_str()));
+        let near = nearest
+            .filter(|n| distance(n.as_str(), name.as_str()) <= 3)
+            .cloned();
+        Rejection::SecretUnknown {
+            name: name.clone(),
+            nearest: near,
+        }
     })
 }
 
@@ -164,7 +209,9 @@ fn distance(a: &str, b: &str) -> usize {
         let mut left = i + 1;
         for (j, y) in b.iter().enumerate() {
             let above = row.get(j + 1).copied().unwrap_or(usize::MAX);
-            let cost = (diagonal + usize::from(x != *y)).min(above + 1).min(left + 1);
+            let cost = (diagonal + usize::from(x != *y))
+                .min(above + 1)
+                .min(left + 1);
             diagonal = above;
             if let Some(cell) = row.get_mut(j) {
                 *cell = left;

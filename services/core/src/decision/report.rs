@@ -28,7 +28,10 @@ pub(super) fn record(world: &World, report: &HostReport) -> Result<Vec<Event>, R
         record_item(world, report, item, &mut moved, &mut events);
     }
     let held: BTreeSet<(SecretId, u64)> = report.holds.iter().copied().collect();
-    for open in world.open_rotations().filter(|open| open.phase == Phase::Distributing) {
+    for open in world
+        .open_rotations()
+        .filter(|open| open.phase == Phase::Distributing)
+    {
         advance_rotation(world, report, open, &moved, &held, &mut events)?;
     }
     for open in world.revocations.values().filter(|open| !open.closed) {
@@ -49,7 +52,9 @@ fn record_item(
         container: item.container.clone(),
         binding: item.binding,
     };
-    let Some(secret) = world.secrets.get(&item.secret) else { return };
+    let Some(secret) = world.secrets.get(&item.secret) else {
+        return;
+    };
     let known = world.assignments.get(&key).cloned().unwrap_or_default();
     let state = moved.entry(key.clone()).or_insert(known);
     let mut push = |state: &mut Assignment, event: assignment::Event| {
@@ -72,13 +77,20 @@ fn record_item(
         push(state, assigned);
     }
     let fact = match &item.fact {
-        Fact::Swapped { version, at } => assignment::Event::Swapped { version: *version, at: *at },
-        Fact::Reloaded { version, at } => assignment::Event::Reloaded { version: *version, at: *at },
+        Fact::Swapped { version, at } => assignment::Event::Swapped {
+            version: *version,
+            at: *at,
+        },
+        Fact::Reloaded { version, at } => assignment::Event::Reloaded {
+            version: *version,
+            at: *at,
+        },
         Fact::Withdrawn => assignment::Event::Withdrawn,
         Fact::Vanished => assignment::Event::Vanished,
-        Fact::Refused { version, reason } => {
-            assignment::Event::Refused { version: *version, reason: reason.clone() }
-        }
+        Fact::Refused { version, reason } => assignment::Event::Refused {
+            version: *version,
+            reason: reason.clone(),
+        },
     };
     if let Ok(Some(event)) = state.decide_report(&key, fact) {
         push(state, event);
@@ -87,9 +99,9 @@ fn record_item(
 
 fn version_of(fact: &Fact) -> Option<u64> {
     match fact {
-        Fact::Swapped { version, .. } | Fact::Reloaded { version, .. } | Fact::Refused { version, .. } => {
-            Some(*version)
-        }
+        Fact::Swapped { version, .. }
+        | Fact::Reloaded { version, .. }
+        | Fact::Refused { version, .. } => Some(*version),
         Fact::Withdrawn | Fact::Vanished => None,
     }
 }
@@ -108,16 +120,29 @@ fn advance_rotation(
         events.push(Event::Rotation(open.id, event));
     };
     for consumer in open.waiting.iter().filter(|key| key.host == report.host) {
-        let Some(state) = moved.get(consumer) else { continue };
+        let Some(state) = moved.get(consumer) else {
+            continue;
+        };
         if is_acknowledged(world, consumer, state, open.version) {
-            push(&mut after, rotation::Event::ConsumerAcknowledged { consumer: consumer.clone() });
+            push(
+                &mut after,
+                rotation::Event::ConsumerAcknowledged {
+                    consumer: consumer.clone(),
+                },
+            );
         }
     }
     let clear = report.complete
         && report.generation >= open.generation
-        && !open.old.iter().any(|version| held.contains(&(open.secret, *version)));
+        && !open
+            .old
+            .iter()
+            .any(|version| held.contains(&(open.secret, *version)));
     if clear && open.barrier.contains(&report.host) {
-        push(&mut after, rotation::Event::HostBarrierAcknowledged { host: report.host });
+        push(
+            &mut after,
+            rotation::Event::HostBarrierAcknowledged { host: report.host },
+        );
     }
     if after.is_settled()
         && let Some(secret) = world.secrets.get(&open.secret)
@@ -131,7 +156,10 @@ fn is_acknowledged(world: &World, key: &assignment::Key, state: &Assignment, ver
     if !state.is_live() {
         return true;
     }
-    let spec = world.bindings.get(&key.binding).and_then(|binding| binding.spec.as_ref());
+    let spec = world
+        .bindings
+        .get(&key.binding)
+        .and_then(|binding| binding.spec.as_ref());
     spec.is_none_or(|spec| state.has_reached(version, spec.ack_level()))
 }
 
@@ -144,7 +172,10 @@ fn advance_revocation(
     let clear = report.complete
         && report.generation >= open.generation
         && open.waiting.contains(&report.host)
-        && !open.versions.iter().any(|version| held.contains(&(open.secret, *version)));
+        && !open
+            .versions
+            .iter()
+            .any(|version| held.contains(&(open.secret, *version)));
     if !clear {
         return;
     }

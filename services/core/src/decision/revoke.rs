@@ -22,7 +22,10 @@ pub(super) fn request(
     let secret = secret_or_reject(world, name)?;
     let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
-        return Err(revocation::Rejection::NothingAlive { secret: name.clone() }.into());
+        return Err(revocation::Rejection::NothingAlive {
+            secret: name.clone(),
+        }
+        .into());
     }
     let mut events = Vec::new();
     for version in &versions {
@@ -31,7 +34,9 @@ pub(super) fn request(
     if let Some(open) = world.open_rotation(secret.id)
         && versions.contains(&open.version)
     {
-        let cancelled = rotation::Event::Closed { outcome: Outcome::Cancelled };
+        let cancelled = rotation::Event::Closed {
+            outcome: Outcome::Cancelled,
+        };
         events.push(Event::Rotation(open.id, cancelled));
     }
     let hosts = hosts_holding(world, secret, &versions);
@@ -46,7 +51,11 @@ pub(super) fn request(
 }
 
 fn hosts_holding(world: &World, secret: &Secret, versions: &[u64]) -> Vec<HostId> {
-    let granted = secret.delivered.keys().filter(|(_, v)| versions.contains(v)).map(|(host, _)| *host);
+    let granted = secret
+        .delivered
+        .keys()
+        .filter(|(_, v)| versions.contains(v))
+        .map(|(host, _)| *host);
     let holding = world
         .consumers(secret.id)
         .filter(|(_, assignment)| versions.contains(&assignment.holds))
@@ -58,7 +67,10 @@ fn hosts_holding(world: &World, secret: &Secret, versions: &[u64]) -> Vec<HostId
 }
 
 fn known(world: &World, id: RevocationId) -> Result<&Revocation, Rejection> {
-    world.revocations.get(&id).ok_or_else(|| revocation::Rejection::Unknown(id).into())
+    world
+        .revocations
+        .get(&id)
+        .ok_or_else(|| revocation::Rejection::Unknown(id).into())
 }
 
 pub(super) fn outcome(
@@ -87,5 +99,8 @@ pub(super) fn outcome(
 }
 
 pub(super) fn retry(world: &World, id: RevocationId) -> Result<Vec<Event>, Rejection> {
-    Ok(vec![Event::Revocation(id, known(world, id)?.decide_retry()?)])
+    Ok(vec![Event::Revocation(
+        id,
+        known(world, id)?.decide_retry()?,
+    )])
 }

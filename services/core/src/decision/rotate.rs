@@ -19,15 +19,29 @@ pub(super) fn start(
 ) -> Result<Vec<Event>, Rejection> {
     if let Some(open) = world.open_rotation(secret.id) {
         let secret = secret.name.clone();
-        return Err(rotation::Rejection::AlreadyOpen { secret, rotation: open.id }.into());
+        return Err(rotation::Rejection::AlreadyOpen {
+            secret,
+            rotation: open.id,
+        }
+        .into());
     }
     if secret.spec.generator.is_none() && trigger != Trigger::Provided {
-        return Err(rotation::Rejection::NoGenerator { secret: secret.name.clone() }.into());
+        return Err(rotation::Rejection::NoGenerator {
+            secret: secret.name.clone(),
+        }
+        .into());
     }
     let staged = secret.decide_stage(id)?;
     let version = secret.last_version.saturating_add(1);
-    let started = rotation::Event::Started { secret: secret.id, version, trigger };
-    let create = rotation::Event::StepStarted { step: Step::Create, attempt: 1 };
+    let started = rotation::Event::Started {
+        secret: secret.id,
+        version,
+        trigger,
+    };
+    let create = rotation::Event::StepStarted {
+        step: Step::Create,
+        attempt: 1,
+    };
     Ok(vec![
         Event::Secret(secret.id, staged),
         Event::Rotation(id, started),
@@ -41,7 +55,13 @@ pub(super) fn on_demand(
     name: &SecretName,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    start(world, secret_or_reject(world, name)?, id, Trigger::OnDemand, ctx)
+    start(
+        world,
+        secret_or_reject(world, name)?,
+        id,
+        Trigger::OnDemand,
+        ctx,
+    )
 }
 
 pub(super) fn put(
@@ -52,21 +72,33 @@ pub(super) fn put(
     provided: bool,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    let trigger = if provided { Trigger::Provided } else { Trigger::OnDemand };
+    let trigger = if provided {
+        Trigger::Provided
+    } else {
+        Trigger::OnDemand
+    };
     if let Some(known) = world.secret_named(name) {
         if provided || known.spec.generator.is_some() {
             return start(world, known, rotation, trigger, ctx);
         }
         let mut wish = known.clone();
         wish.spec.generator = Some(Generator::default());
-        let changed = secret::Event::SpecChanged { spec: wish.spec.clone() };
+        let changed = secret::Event::SpecChanged {
+            spec: wish.spec.clone(),
+        };
         let mut events = vec![Event::Secret(known.id, changed)];
         events.extend(start(world, &wish, rotation, trigger, ctx)?);
         return Ok(events);
     }
     let generator = (!provided).then(Generator::default);
-    let spec = secret::Spec { generator, ..secret::Spec::default() };
-    let registered = secret::Event::Registered { name: name.clone(), spec: spec.clone() };
+    let spec = secret::Spec {
+        generator,
+        ..secret::Spec::default()
+    };
+    let registered = secret::Event::Registered {
+        name: name.clone(),
+        spec: spec.clone(),
+    };
     let fresh = Secret::registered(id, name.clone(), spec);
     let mut events = vec![Event::Secret(id, registered)];
     events.extend(start(world, &fresh, rotation, trigger, ctx)?);
@@ -84,15 +116,27 @@ pub(super) fn due(
     let Some(secret) = world.secrets.get(&secret) else {
         return Err(rotation::Rejection::Unknown(id).into());
     };
-    if world.last_slot(secret.id).is_some_and(|last| scheduled <= last) {
-        return Err(rotation::Rejection::SlotServed { secret: secret.name.clone() }.into());
+    if world
+        .last_slot(secret.id)
+        .is_some_and(|last| scheduled <= last)
+    {
+        return Err(rotation::Rejection::SlotServed {
+            secret: secret.name.clone(),
+        }
+        .into());
     }
     start(world, secret, id, Trigger::Slot { slot, scheduled }, ctx)
 }
 
 fn open(world: &World, id: RotationId) -> Result<(&Rotation, &Secret), Rejection> {
-    let rotation = world.rotations.get(&id).ok_or(rotation::Rejection::Unknown(id))?;
-    let secret = world.secrets.get(&rotation.secret).ok_or(rotation::Rejection::Unknown(id))?;
+    let rotation = world
+        .rotations
+        .get(&id)
+        .ok_or(rotation::Rejection::Unknown(id))?;
+    let secret = world
+        .secrets
+        .get(&rotation.secret)
+        .ok_or(rotation::Rejection::Unknown(id))?;
     Ok((rotation, secret))
 }
 
@@ -106,7 +150,10 @@ pub(super) fn outcome(
 ) -> Result<Vec<Event>, Rejection> {
     let (rotation, secret) = open(world, id)?;
     let own = rotation.decide_outcome(step, attempt, failure)?;
-    let mut events: Vec<Event> = own.into_iter().map(|event| Event::Rotation(id, event)).collect();
+    let mut events: Vec<Event> = own
+        .into_iter()
+        .map(|event| Event::Rotation(id, event))
+        .collect();
     if failure.is_some() {
         return Ok(events);
     }
@@ -123,7 +170,9 @@ pub(super) fn outcome(
             if secret.is_deliverable(rotation.version) {
                 let revoked = secret.decide_revoke(rotation.version)?;
                 events.push(Event::Secret(secret.id, revoked));
-                let destroyed = secret::Event::VersionDestroyed { version: rotation.version };
+                let destroyed = secret::Event::VersionDestroyed {
+                    version: rotation.version,
+                };
                 events.push(Event::Secret(secret.id, destroyed));
             }
         }
@@ -158,7 +207,11 @@ fn promote(
         events.push(Event::Assignment(key.clone(), assigned));
         consumers.push(key.clone());
     }
-    let old: Vec<u64> = secret.alive().into_iter().filter(|v| *v < version).collect();
+    let old: Vec<u64> = secret
+        .alive()
+        .into_iter()
+        .filter(|v| *v < version)
+        .collect();
     let held = |(host, v): &(HostId, u64)| old.contains(v).then_some(*host);
     let mut hosts: Vec<HostId> = secret.delivered.keys().filter_map(held).collect();
     hosts.dedup();
@@ -187,9 +240,14 @@ pub(super) fn retire_old(
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
     let next = if old.is_empty() {
-        rotation::Event::Closed { outcome: Outcome::Completed }
+        rotation::Event::Closed {
+            outcome: Outcome::Completed,
+        }
     } else {
-        rotation::Event::StepStarted { step: Step::RevokeOld, attempt: 1 }
+        rotation::Event::StepStarted {
+            step: Step::RevokeOld,
+            attempt: 1,
+        }
     };
     events.push(Event::Rotation(id, next));
     Ok(events)
@@ -200,8 +258,15 @@ pub(super) fn retry(world: &World, id: RotationId) -> Result<Vec<Event>, Rejecti
     Ok(vec![Event::Rotation(id, rotation.decide_retry()?)])
 }
 
-pub(super) fn deadline(world: &World, id: RotationId, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+pub(super) fn deadline(
+    world: &World,
+    id: RotationId,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
     let (rotation, _) = open(world, id)?;
     let events = rotation.decide_deadline(now)?;
-    Ok(events.into_iter().map(|event| Event::Rotation(id, event)).collect())
+    Ok(events
+        .into_iter()
+        .map(|event| Event::Rotation(id, event))
+        .collect())
 }

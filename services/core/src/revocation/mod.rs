@@ -136,11 +136,17 @@ impl Revocation {
     /// When that attempt is not open.
     pub fn decide_outcome(&self, attempt: u32, failure: Option<&str>) -> Result<Event, Rejection> {
         if self.closed || self.backend != (Backend::Asked { attempt }) {
-            return Err(Rejection::AttemptNotOpen { revocation: self.id, attempt });
+            return Err(Rejection::AttemptNotOpen {
+                revocation: self.id,
+                attempt,
+            });
         }
         Ok(match failure {
             None => Event::BackendConfirmed,
-            Some(reason) => Event::BackendFailed { attempt, reason: reason.to_owned() },
+            Some(reason) => Event::BackendFailed {
+                attempt,
+                reason: reason.to_owned(),
+            },
         })
     }
 
@@ -150,10 +156,13 @@ impl Revocation {
     /// When no failed attempt waits.
     pub fn decide_retry(&self) -> Result<Event, Rejection> {
         match self.backend {
-            Backend::Failed { attempt, .. } if !self.closed => {
-                Ok(Event::BackendRetried { attempt: attempt.saturating_add(1) })
-            }
-            _ => Err(Rejection::AttemptNotOpen { revocation: self.id, attempt: 0 }),
+            Backend::Failed { attempt, .. } if !self.closed => Ok(Event::BackendRetried {
+                attempt: attempt.saturating_add(1),
+            }),
+            _ => Err(Rejection::AttemptNotOpen {
+                revocation: self.id,
+                attempt: 0,
+            }),
         }
     }
 
@@ -166,7 +175,12 @@ impl Revocation {
     /// Folds one event; total.
     pub fn evolve(&mut self, event: &Event) {
         match event {
-            Event::Requested { secret, versions, hosts, reason } => {
+            Event::Requested {
+                secret,
+                versions,
+                hosts,
+                reason,
+            } => {
                 self.secret = *secret;
                 self.versions.clone_from(versions);
                 self.waiting = hosts.iter().copied().collect();
@@ -178,9 +192,14 @@ impl Revocation {
             }
             Event::BackendConfirmed => self.backend = Backend::Confirmed,
             Event::BackendFailed { attempt, reason } => {
-                self.backend = Backend::Failed { attempt: *attempt, reason: reason.clone() };
+                self.backend = Backend::Failed {
+                    attempt: *attempt,
+                    reason: reason.clone(),
+                };
             }
-            Event::BackendRetried { attempt } => self.backend = Backend::Asked { attempt: *attempt },
+            Event::BackendRetried { attempt } => {
+                self.backend = Backend::Asked { attempt: *attempt }
+            }
             Event::Closed => self.closed = true,
         }
     }

@@ -8,7 +8,9 @@ use crate::secret::Secret;
 /// Derives the effects of one event, given the states after it.
 #[must_use]
 pub fn react(rotation: &Rotation, secret: &Secret, event: &Event) -> Vec<Effect> {
-    let Event::StepStarted { step, attempt } = event else { return Vec::new() };
+    let Event::StepStarted { step, attempt } = event else {
+        return Vec::new();
+    };
     let versions = match step {
         Step::RevokeOld => rotation.old.clone(),
         _ => vec![rotation.version],

@@ -12,7 +12,9 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// One at a time.
-    #[error("rotation {rotation} of secret `{secret}` is still open; `keywheel describe rotation {rotation}` shows what it waits for")]
+    #[error(
+        "rotation {rotation} of secret `{secret}` is still open; `keywheel describe rotation {rotation}` shows what it waits for"
+    )]
     AlreadyOpen {
         /// Name of the secret.
         secret: SecretName,
@@ -39,7 +41,9 @@ pub enum Rejection {
     #[error("no rotation {0}; `keywheel get rotations` lists them")]
     Unknown(RotationId),
     /// The secret has nothing to make values from.
-    #[error("secret `{secret}` has no generator; give the value with `keywheel secret put {secret} --value-file FILE`")]
+    #[error(
+        "secret `{secret}` has no generator; give the value with `keywheel secret put {secret} --value-file FILE`"
+    )]
     NoGenerator {
         /// Name of the secret.
         secret: SecretName,
@@ -110,7 +114,10 @@ impl Rotation {
             secret,
             version,
             trigger,
-            phase: Phase::Performing { step: Step::Create, attempt: 0 },
+            phase: Phase::Performing {
+                step: Step::Create,
+                attempt: 0,
+            },
             waiting: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             barrier: BTreeSet::new(),
@@ -122,7 +129,9 @@ impl Rotation {
 
     /// Whether it still runs.
     #[must_use]
-    pub fn is_open(&self) -> bool { !matches!(self.phase, Phase::Closed(_)) }
+    pub fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Closed(_))
+    }
 
     /// Whether consumers and hosts have all acknowledged.
     #[must_use]
@@ -141,14 +150,30 @@ impl Rotation {
         failure: Option<&str>,
     ) -> Result<Vec<Event>, Rejection> {
         if self.phase != (Phase::Performing { step, attempt }) {
-            return Err(Rejection::StepNotOpen { rotation: self.id, step, attempt });
+            return Err(Rejection::StepNotOpen {
+                rotation: self.id,
+                step,
+                attempt,
+            });
         }
-        let Some(reason) = failure else { return Ok(self.after_success(step)) };
-        let failed = Event::StepFailed { step, attempt, reason: reason.to_owned() };
+        let Some(reason) = failure else {
+            return Ok(self.after_success(step));
+        };
+        let failed = Event::StepFailed {
+            step,
+            attempt,
+            reason: reason.to_owned(),
+        };
         let last = attempt >= MAX_STEP_ATTEMPTS;
         let rolls_back = matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish);
         if last && rolls_back {
-            return Ok(vec![failed, Event::StepStarted { step: Step::RollBack, attempt: 1 }]);
+            return Ok(vec![
+                failed,
+                Event::StepStarted {
+                    step: Step::RollBack,
+                    attempt: 1,
+                },
+            ]);
         }
         Ok(vec![failed])
     }
@@ -162,8 +187,18 @@ impl Rotation {
             Step::Test => vec![done, next(Step::Finish)],
             // The promotion is the secret's; `decision` adds it and the distribution.
             Step::Finish => vec![done],
-            Step::RevokeOld => vec![done, Event::Closed { outcome: Outcome::Completed }],
-            Step::RollBack => vec![done, Event::Closed { outcome: Outcome::RolledBack }],
+            Step::RevokeOld => vec![
+                done,
+                Event::Closed {
+                    outcome: Outcome::Completed,
+                },
+            ],
+            Step::RollBack => vec![
+                done,
+                Event::Closed {
+                    outcome: Outcome::RolledBack,
+                },
+            ],
         }
     }
 
@@ -173,9 +208,10 @@ impl Rotation {
     /// When no failed step waits.
     pub fn decide_retry(&self) -> Result<Event, Rejection> {
         match self.phase {
-            Phase::Retrying { step, attempt, .. } => {
-                Ok(Event::StepStarted { step, attempt: attempt.saturating_add(1) })
-            }
+            Phase::Retrying { step, attempt, .. } => Ok(Event::StepStarted {
+                step,
+                attempt: attempt.saturating_add(1),
+            }),
             _ => Err(Rejection::NoDeadline(self.id)),
         }
     }
@@ -189,25 +225,49 @@ impl Rotation {
         if self.phase != Phase::Distributing || !passed {
             return Err(Rejection::NoDeadline(self.id));
         }
-        Ok(vec![Event::DeadlinePassed, Event::Closed { outcome: Outcome::Parked }])
+        Ok(vec![
+            Event::DeadlinePassed,
+            Event::Closed {
+                outcome: Outcome::Parked,
+            },
+        ])
     }
 
     /// Folds one event; total.
     pub fn evolve(&mut self, event: &Event) {
         match event {
-            Event::Started { secret, version, trigger } => {
+            Event::Started {
+                secret,
+                version,
+                trigger,
+            } => {
                 self.secret = *secret;
                 self.version = *version;
                 self.trigger = trigger.clone();
             }
             Event::StepStarted { step, attempt } => {
-                self.phase = Phase::Performing { step: *step, attempt: *attempt };
+                self.phase = Phase::Performing {
+                    step: *step,
+                    attempt: *attempt,
+                };
             }
-            Event::StepFailed { step, attempt, reason } => {
-                self.phase =
-                    Phase::Retrying { step: *step, attempt: *attempt, reason: reason.clone() };
+            Event::StepFailed {
+                step,
+                attempt,
+                reason,
+            } => {
+                self.phase = Phase::Retrying {
+                    step: *step,
+                    attempt: *attempt,
+                    reason: reason.clone(),
+                };
             }
-            Event::DistributionStarted { consumers, hosts, old, deadline } => {
+            Event::DistributionStarted {
+                consumers,
+                hosts,
+                old,
+                deadline,
+            } => {
                 self.phase = Phase::Distributing;
                 self.waiting = consumers.iter().cloned().collect();
                 self.barrier = hosts.iter().copied().collect();

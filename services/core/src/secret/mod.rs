@@ -20,7 +20,8 @@ pub const MAX_LENGTH: u32 = 4096;
 /// Most characters in an alphabet or an exclusion list.
 pub const MAX_ALPHABET: usize = 256;
 /// Characters of a generated value when none are named: printable, without quotes, `/`, `\\` and backtick.
-pub const DEFAULT_ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-.:;<=>?@[]^_{|}~";
+pub const DEFAULT_ALPHABET: &str =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-.:;<=>?@[]^_{|}~";
 
 /// Where the values live. More stores come with their own issues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +44,11 @@ pub struct Generator {
 
 impl Default for Generator {
     fn default() -> Self {
-        Self { length: 32, alphabet: String::new(), exclude: String::new() }
+        Self {
+            length: 32,
+            alphabet: String::new(),
+            exclude: String::new(),
+        }
     }
 }
 

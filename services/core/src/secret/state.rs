@@ -10,7 +10,9 @@ use crate::name::SecretName;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The version number was never given out.
-    #[error("secret `{secret}` has no version {version}; `keywheel secret versions {secret}` lists them")]
+    #[error(
+        "secret `{secret}` has no version {version}; `keywheel secret versions {secret}` lists them"
+    )]
     VersionUnknown {
         /// Name of the secret.
         secret: SecretName,
@@ -18,7 +20,9 @@ pub enum Rejection {
         version: u64,
     },
     /// The version is dead and stays dead.
-    #[error("version {version} of secret `{secret}` is revoked and never comes back; rotate to get a new one")]
+    #[error(
+        "version {version} of secret `{secret}` is revoked and never comes back; rotate to get a new one"
+    )]
     VersionDead {
         /// Name of the secret.
         secret: SecretName,
@@ -114,12 +118,17 @@ impl Secret {
     /// Versions that are alive, oldest first.
     #[must_use]
     pub fn alive(&self) -> Vec<u64> {
-        (self.floor + 1..=self.last_version).filter(|v| self.is_deliverable(*v)).collect()
+        (self.floor + 1..=self.last_version)
+            .filter(|v| self.is_deliverable(*v))
+            .collect()
     }
 
     fn known(&self, version: u64) -> Result<(), Rejection> {
         if version == 0 || version > self.last_version {
-            return Err(Rejection::VersionUnknown { secret: self.name.clone(), version });
+            return Err(Rejection::VersionUnknown {
+                secret: self.name.clone(),
+                version,
+            });
         }
         Ok(())
     }
@@ -129,7 +138,10 @@ impl Secret {
         if self.is_deliverable(version) {
             return Ok(());
         }
-        Err(Rejection::VersionDead { secret: self.name.clone(), version })
+        Err(Rejection::VersionDead {
+            secret: self.name.clone(),
+            version,
+        })
     }
 
     /// Takes the next version number for a rotation.
@@ -138,8 +150,14 @@ impl Secret {
     /// When a pending version exists.
     pub fn decide_stage(&self, rotation: RotationId) -> Result<Event, Rejection> {
         match self.pending {
-            Some(version) => Err(Rejection::PendingExists { secret: self.name.clone(), version }),
-            None => Ok(Event::VersionStaged { version: self.last_version.saturating_add(1), rotation }),
+            Some(version) => Err(Rejection::PendingExists {
+                secret: self.name.clone(),
+                version,
+            }),
+            None => Ok(Event::VersionStaged {
+                version: self.last_version.saturating_add(1),
+                rotation,
+            }),
         }
     }
 
@@ -150,10 +168,16 @@ impl Secret {
     pub fn decide_promote(&self, version: u64) -> Result<Event, Rejection> {
         self.alive_or_reject(version)?;
         if self.current == Some(version) {
-            return Err(Rejection::VersionAlreadyCurrent { secret: self.name.clone(), version });
+            return Err(Rejection::VersionAlreadyCurrent {
+                secret: self.name.clone(),
+                version,
+            });
         }
         if self.pending != Some(version) {
-            return Err(Rejection::VersionNotPending { secret: self.name.clone(), version });
+            return Err(Rejection::VersionNotPending {
+                secret: self.name.clone(),
+                version,
+            });
         }
         Ok(Event::VersionPromoted { version })
     }
@@ -167,7 +191,10 @@ impl Secret {
         if self.pending == Some(version) {
             return Ok(Event::VersionDemoted { version });
         }
-        Err(Rejection::VersionNotPending { secret: self.name.clone(), version })
+        Err(Rejection::VersionNotPending {
+            secret: self.name.clone(),
+            version,
+        })
     }
 
     /// Grants a version to a host; a grant that exists is kept and gives no event.
@@ -184,7 +211,11 @@ impl Secret {
         if self.delivered.contains_key(&(host, version)) {
             return Ok(None);
         }
-        Ok(Some(Event::Delivered { host, version, delivery }))
+        Ok(Some(Event::Delivered {
+            host,
+            version,
+            delivery,
+        }))
     }
 
     /// Puts a version into the dead set.
@@ -203,7 +234,10 @@ impl Secret {
     pub fn decide_destroy(&self, version: u64) -> Result<Option<Event>, Rejection> {
         self.known(version)?;
         if self.is_deliverable(version) {
-            return Err(Rejection::VersionAlive { secret: self.name.clone(), version });
+            return Err(Rejection::VersionAlive {
+                secret: self.name.clone(),
+                version,
+            });
         }
         if self.destroyed.contains(&version) {
             return Ok(None);
@@ -223,7 +257,11 @@ impl Secret {
                 self.pending = Some(*version);
                 self.last_version = self.last_version.max(*version);
             }
-            Event::Delivered { host, version, delivery } => {
+            Event::Delivered {
+                host,
+                version,
+                delivery,
+            } => {
                 self.delivered.insert((*host, *version), *delivery);
             }
             Event::VersionPromoted { version } => {
@@ -231,7 +269,9 @@ impl Secret {
                 self.current = Some(*version);
                 self.pending = self.pending.filter(|v| v != version);
             }
-            Event::VersionDemoted { version } => self.pending = self.pending.filter(|v| v != version),
+            Event::VersionDemoted { version } => {
+                self.pending = self.pending.filter(|v| v != version)
+            }
             Event::VersionRevoked { version } => self.bury(*version),
             Event::VersionDestroyed { version } => {
                 self.destroyed.insert(*version);
