@@ -1,0 +1,52 @@
+#!/bin/sh
+# Builds the three programs that are installed beside each other and collects them in one directory.
+#
+#   deploy/build.sh [--profile release|dev]
+#
+# keywheel          the daemon and command line
+# keywheel-runtime  the OCI runtime wrapper, static
+# keywheel-nsjoin   the namespace helper, static: it must not load a library while it is near a container
+set -eu
+
+profile=release
+while [ $# -gt 0 ]; do
+    case $1 in
+        --profile) profile=${2:?--profile needs release or dev}; shift 2 ;;
+        --profile=*) profile=${1#--profile=}; shift ;;
+        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) echo "build.sh: unknown argument $1; next: deploy/build.sh --help" >&2; exit 2 ;;
+    esac
+done
+case $profile in
+    release) flags=--release dir=release dist=dist ;;
+    dev) flags='' dir=debug dist=dist-dev ;;
+    *) echo "build.sh: unknown profile $profile; next: use release or dev" >&2; exit 2 ;;
+esac
+
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+host=$(rustc -vV | sed -n 's/^host: //p')
+
+# shellcheck disable=SC2086 # no flags at all for dev
+cargo build $flags -p keywheel-cli
+# shellcheck disable=SC2086
+RUSTFLAGS="-C target-feature=+crt-static" cargo build $flags --target "$host" \
+    -p keywheel-sys --bin keywheel-nsjoin -p keywheel-oci-runtime
+
+mkdir -p "$target/$dist"
+# Copy beside and rename: a running daemon keeps its own file.
+collect() {
+    cp "$1" "$target/$dist/.$(basename "$1").new"
+    mv -f "$target/$dist/.$(basename "$1").new" "$target/$dist/$(basename "$1")"
+}
+collect "$target/$dir/keywheel"
+collect "$target/$host/$dir/keywheel-nsjoin"
+collect "$target/$host/$dir/keywheel-runtime"
+
+for program in keywheel-nsjoin keywheel-runtime; do
+    if LC_ALL=C ldd "$target/$dist/$program" 2>&1 | grep -q '=>'; then
+        echo "build.sh: $program is not static; next: install the C library's static archive (libc6-dev)" >&2
+        exit 1
+    fi
+done
+(cd "$target/$dist" && pwd)

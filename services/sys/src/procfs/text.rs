@@ -1,0 +1,163 @@
+//! Pure readers of procfs text, and names of signals.
+
+/// Whether any path segment of a cgroup file (v1 or v2) names the container: `<id>` or `<engine>-<id>.scope`.
+pub(super) fn cgroup_names(cgroup: &str, id: &str) -> bool {
+    if id.len() < 16 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return false;
+    }
+    cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/')).any(|segment| {
+        segment == id
+            || segment
+                .strip_suffix(".scope")
+                .unwrap_or(segment)
+                .strip_suffix(id)
+                .is_some_and(|engine| engine.ends_with('-'))
+    })
+}
+
+/// The fields of a `stat` file after the command name, which may hold any character.
+fn stat_fields(stat: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
+    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace())
+}
+
+/// Start time, field 22 of a `stat` file.
+pub(super) fn start_ticks(stat: &str) -> Option<u64> {
+    stat_fields(stat)?.nth(19)?.parse().ok()
+}
+
+/// Whether a `stat` file shows a process that ended.
+pub(super) fn is_zombie(stat: &str) -> bool {
+    stat_fields(stat).and_then(|mut fields| fields.next()).is_none_or(|state| matches!(state, "Z" | "X" | "x"))
+}
+
+/// The mask of caught signals of a `status` file.
+pub(super) fn caught_signals(status: &str) -> Option<u64> {
+    let text = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    u64::from_str_radix(text.trim(), 16).ok()
+}
+
+/// The outside id for `id`, by the ranges of a `uid_map` or `gid_map` file.
+pub(super) fn map_id(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
+const SIGNALS: [(&str, i32); 31] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("PWR", 30),
+    ("SYS", 31),
+];
+const MAX_SIGNAL: i32 = 64;
+
+/// The number of a signal given as `HUP`, `SIGHUP`, `hup` or `1`.
+#[must_use]
+pub fn parse_signal(name: &str) -> Option<i32> {
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=MAX_SIGNAL).contains(&number).then_some(number);
+    }
+    let upper = name.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    SIGNALS.iter().find(|(known, _)| *known == short).map(|(_, number)| *number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "4f0c1f6a2b5d4f0c1f6a2b5d4f0c1f6a2b5d4f0c1f6a2b5d4f0c1f6a2b5d4f0c";
+
+    #[test]
+    fn cgroups_of_known_engines_name_their_container() {
+        for path in [
+            format!("0::/system.slice/docker-{ID}.scope\n"),
+            format!("12:pids:/docker/{ID}\n11:cpu:/\n"),
+            format!("0::/machine.slice/libpod-{ID}.scope/container\n"),
+            format!("0::/kubepods.slice/x/cri-containerd-{ID}.scope\n"),
+        ] {
+            assert!(cgroup_names(&path, ID), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_ids_parts_and_odd_text_do_not_match() {
+        let other = ID.replace('4', "5");
+        assert!(!cgroup_names(&format!("0::/docker/{other}\n"), ID));
+        assert!(!cgroup_names(&format!("0::/docker/{ID}0\n"), ID));
+        assert!(!cgroup_names(&format!("0::/docker/x{ID}\n"), ID));
+        assert!(!cgroup_names(&format!("0::/docker/{ID}\n"), &ID[..12]));
+        assert!(!cgroup_names(&format!("0::/docker/{ID}\n"), ""));
+        assert!(!cgroup_names("", ID));
+        assert!(!cgroup_names("garbage", ID));
+    }
+
+    #[test]
+    fn start_time_survives_an_odd_command_name() {
+        let stat = "7 (a ) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(start_ticks(stat), Some(4242));
+        assert!(!is_zombie(stat));
+        assert!(is_zombie("7 (a) Z 1"));
+        assert!(is_zombie(""));
+        assert_eq!(start_ticks("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn caught_mask_is_hexadecimal() {
+        assert_eq!(caught_signals("SigIgn:\t0\nSigCgt:\t0000000000010201\n"), Some(0x1_0201));
+        assert_eq!(caught_signals("Name: x"), None);
+    }
+
+    #[test]
+    fn ids_map_by_range() {
+        let map = "         0     100000      65536\n     70000     200000          1\n";
+        assert_eq!(map_id(map, 0), Some(100_000));
+        assert_eq!(map_id(map, 65_535), Some(165_535));
+        assert_eq!(map_id(map, 65_536), None);
+        assert_eq!(map_id(map, 70_000), Some(200_000));
+        assert_eq!(map_id("0 0 4294967295", 1000), Some(1000));
+        assert_eq!(map_id("", 0), None);
+    }
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for name in ["HUP", "SIGHUP", "hup", "1"] {
+            assert_eq!(parse_signal(name), Some(1), "{name}");
+        }
+        assert_eq!(parse_signal("USR1"), Some(10));
+        assert_eq!(parse_signal("64"), Some(64));
+        for name in ["", "0", "65", "-1", "SIG", "NOPE"] {
+            assert_eq!(parse_signal(name), None, "{name}");
+        }
+    }
+}

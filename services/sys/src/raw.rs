@@ -1,0 +1,126 @@
+//! System calls that rustix does not wrap. The only `unsafe` of the workspace.
+//!
+//! Each function passes only integers and pointers to memory that outlives the call. None keeps a pointer.
+#![expect(unsafe_code, reason = "system calls without a safe wrapper in rustix")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Bytes of `struct mount_attr`, version 0.
+const MOUNT_ATTR_LEN: usize = 32;
+/// Propagation type "private" of `mount_setattr`.
+pub const PROPAGATION_PRIVATE: u64 = libc::MS_PRIVATE;
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets and clears attributes of the mount that `mount` is the root of.
+pub fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, propagation: u64) -> io::Result<()> {
+    let attributes: [u64; 4] = [set, clear, propagation, 0];
+    // SAFETY: the path is a NUL-terminated constant, `attributes` is 32 bytes and lives through the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            MOUNT_ATTR_LEN,
+        )
+    };
+    check(result)
+}
+
+/// Sends `signal` (0: only checks that the process exists) through a pidfd.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: the third argument may be null; nothing else is a pointer.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0_u32,
+        )
+    };
+    check(result)
+}
+
+/// Closes every file descriptor at or above 3. Call it before this program has opened one.
+pub fn close_inherited() -> io::Result<()> {
+    // SAFETY: only integers are passed. The caller holds no descriptor yet, so none of its owners is invalidated.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, libc::c_uint::MAX, 0_u32) };
+    check(result)
+}
+
+/// Asks the kernel to end this program with SIGALRM after `seconds`.
+pub fn alarm(seconds: u32) {
+    // SAFETY: no pointer, cannot fail.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// Detaches the calling thread's mount namespace and root from the rest of the program.
+///
+/// Only for a thread of its own that ends soon afterwards.
+pub fn unshare_thread_mounts() -> io::Result<()> {
+    // SAFETY: no pointer; affects only the calling thread (CLONE_NEWNS implies CLONE_FS).
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    check(result.into())
+}
+
+/// Overwrites `bytes` with zeros in a way the compiler may not remove.
+pub fn wipe(bytes: &mut [u8]) {
+    for byte in bytes.iter_mut() {
+        // SAFETY: `byte` is a valid, exclusive reference.
+        unsafe { std::ptr::write_volatile(byte, 0) };
+    }
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Installs a seccomp filter (`instructions` = classic BPF as code, jump-true, jump-false, operand) for good.
+pub fn install_seccomp(instructions: &[(u16, u8, u8, u32)]) -> io::Result<()> {
+    const MAX: usize = 128;
+    let mut program = [libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; MAX];
+    let Some(slots) = program.get_mut(..instructions.len()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    for (slot, &(code, jt, jf, k)) in slots.iter_mut().zip(instructions) {
+        *slot = libc::sock_filter { code, jt, jf, k };
+    }
+    let length = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: `filter` points at `length` initialised instructions in `program`, which lives through the call.
+    let result = unsafe {
+        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1_u64, 0_u64, 0_u64, 0_u64) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        libc::prctl(libc::PR_SET_SECCOMP, libc::c_ulong::from(libc::SECCOMP_MODE_FILTER), &raw const filter)
+    };
+    check(result.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn wipe_zeroes_every_byte() {
+        let mut bytes = vec![0xA5; 4099];
+        wipe(&mut bytes);
+        assert!(bytes.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn signal_zero_to_a_file_is_an_error() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(pidfd_send_signal(file.as_fd(), 0).is_err());
+    }
+
+    #[test]
+    fn a_filter_longer_than_the_program_is_refused() {
+        let instructions = vec![(0x06, 0, 0, 0x7fff_0000); 200];
+        assert!(install_seccomp(&instructions).is_err());
+    }
+}
