@@ -19,4 +19,5 @@ pub mod output;
 pub mod places;
 pub mod reader;
 pub mod scratch;
+pub mod stage;
 pub mod wait;

@@ -42,6 +42,10 @@ pub fn until_true(
 
 /// The monotonic clock of the tests.
 #[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a system test waits in real time"
+)]
 pub fn now() -> Instant {
     Instant::now()
 }

@@ -1,2 +1,8 @@
-//! To be written.
-fn main() {}
+//! Suite first_rotation: see README.md beside this file.
+#![forbid(unsafe_code)]
+
+mod env;
+mod files;
+mod refusals;
+mod revoke;
+mod surface;

@@ -1,0 +1,97 @@
+//! Environment consumers: only under the runtime, restarted in place, health
+//! gated; the engine only ever knows the placeholder.
+
+use anyhow::{Context as _, Result};
+use keywheel_tests::docker::{self, Container};
+use keywheel_tests::manifest;
+use keywheel_tests::stage::{Stage, find, items};
+use keywheel_tests::wait;
+use serde_json::Value;
+
+const TOKEN: &str = "test/api-token";
+const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
+
+fn apply(stage: &Stage, app: &str) -> Result<()> {
+    let reload = "{ restart: { settle: 1s } }";
+    let binding = manifest::env_binding("test-env", TOKEN, &stage.on(app), "API_TOKEN", reload);
+    stage
+        .keywheel
+        .apply(&(manifest::secret(TOKEN, &[]) + &binding))?;
+    stage.wait_current(TOKEN, 1)
+}
+
+fn variable(container: &Container) -> Result<String> {
+    container
+        .variable("API_TOKEN")?
+        .context("API_TOKEN is not in the first process's environment")
+}
+
+#[test]
+fn an_environment_variable_changes_by_a_restart_in_place() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    apply(&stage, "env")?;
+    let container = stage.run("env", &["-e", PLACEHOLDER], "/bin/app-env")?;
+    let (first, first_pid) = (variable(&container)?, container.pid()?);
+    let answer = stage.rotate(TOKEN)?;
+    let (second, second_pid) = (variable(&container)?, container.pid()?);
+    assert_ne!(first, second);
+    assert_ne!(first_pid, second_pid, "the container was not restarted");
+    assert!(!first.contains("keywheel:") && !second.contains("keywheel:"));
+    let consumers = answer.get("consumers").map(items).unwrap_or_default();
+    assert_eq!(consumers.len(), 1, "{answer}");
+    assert!(
+        find(&answer, "latency_ms")
+            .and_then(Value::as_f64)
+            .is_some_and(|ms| ms > 0.0),
+        "{answer}"
+    );
+    assert!(container.inspect()?.to_string().contains(PLACEHOLDER));
+    assert!(container.exec(&["env"])?.ok()?.stdout.contains(PLACEHOLDER));
+    assert!(!container.logs()?.contains("placeholder"));
+    stage.finish(&[first, second], &[&container])
+}
+
+#[test]
+fn a_restart_by_a_person_resolves_the_placeholder_again() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    apply(&stage, "env")?;
+    let container = stage.run("env", &["-e", PLACEHOLDER], "/bin/app-env")?;
+    let first = variable(&container)?;
+    docker::docker(&["restart", container.id()])?.ok()?;
+    assert_eq!(variable(&container)?, first);
+    stage.finish(&[first], &[&container])
+}
+
+#[test]
+fn outside_the_runtime_it_is_refused_with_the_next_step() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    apply(&stage, "env")?;
+    let container = Container::run(
+        &stage.image,
+        &["--label", "app=env", "-e", PLACEHOLDER],
+        &["/bin/app-env"],
+    )?;
+    wait::until_true(
+        "the refusal and its next step",
+        keywheel_tests::stage::PATIENCE,
+        || {
+            let said = stage.keywheel.json(&["consumers"])?.to_string();
+            Ok(said.contains("refused") && said.contains("--runtime"))
+        },
+    )?;
+    assert_eq!(
+        container.variable("API_TOKEN")?.as_deref(),
+        PLACEHOLDER.strip_prefix("API_TOKEN=")
+    );
+    assert_eq!(container.field("{{.State.Running}}")?, "true");
+    Ok(())
+}

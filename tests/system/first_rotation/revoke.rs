@@ -1,0 +1,109 @@
+//! Revocation: gone from every container, dead for ever, on the record.
+
+use anyhow::Result;
+use keywheel_tests::docker::{self, Container};
+use keywheel_tests::stage::{FILE, SECRET, Stage, find};
+use serde_json::Value;
+
+#[test]
+fn a_revoke_takes_the_file_out_of_every_container() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    stage.apply_file("gone", "none")?;
+    let containers = (0..3)
+        .map(|_| stage.run("gone", &[], "/bin/app-idle"))
+        .collect::<Result<Vec<Container>>>()?;
+    let value = containers
+        .first()
+        .map(|container| stage.value_in(container))
+        .transpose()?
+        .unwrap_or_default();
+    let words = [
+        "revoke",
+        SECRET,
+        "--reason",
+        "leaked in a ticket",
+        "--yes",
+        "--wait",
+    ];
+    let answer = stage.keywheel.json(&words)?;
+    for field in ["revocation_id", "secret", "versions", "state"] {
+        assert!(
+            answer.get(field).is_some(),
+            "the answer lacks `{field}`: {answer}"
+        );
+    }
+    assert!(
+        find(&answer, "withdrawn_ms")
+            .and_then(Value::as_f64)
+            .is_some_and(|ms| ms < 30_000.0),
+        "{answer}"
+    );
+    for container in &containers {
+        assert_eq!(
+            container.read(FILE)?,
+            None,
+            "the file is still in a container"
+        );
+        assert_eq!(container.field("{{.State.Running}}")?, "true");
+    }
+    let audit = stage.keywheel.json(&["audit", "list"])?.to_string();
+    assert!(
+        audit.contains("leaked in a ticket"),
+        "the reason is not on the record"
+    );
+    let borrowed: Vec<&Container> = containers.iter().collect();
+    stage.finish(&[value], &borrowed)
+}
+
+#[test]
+fn a_revoked_version_is_never_served_again() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let mut stage = Stage::set()?;
+    stage.apply_file("dead", "none")?;
+    let container = stage.run("dead", &[], "/bin/app-idle")?;
+    let value = stage.value_in(&container)?;
+    stage
+        .keywheel
+        .json(&["revoke", SECRET, "--reason", "test", "--yes", "--wait"])?;
+    stage
+        .keywheel
+        .restart(&keywheel_tests::keywheel::Options::default())?;
+    let restarted = docker::docker(&["restart", container.id()])?;
+    let served = if restarted.code == 0 {
+        container.read(FILE)?
+    } else {
+        None
+    };
+    assert!(
+        served.as_deref() != Some(value.as_str()),
+        "a dead version was served"
+    );
+    stage.rotate(SECRET)?;
+    docker::docker(&["start", container.id()])?.ok()?;
+    let fresh = stage.value_in(&container)?;
+    assert_ne!(fresh, value);
+    stage.finish(&[value, fresh], &[&container])
+}
+
+#[test]
+fn a_revoke_needs_a_reason_and_a_yes() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    stage.apply_file("x", "none")?;
+    for words in [
+        vec!["revoke", SECRET, "--yes"],
+        vec!["revoke", SECRET, "--reason", "r"],
+    ] {
+        let said = stage.keywheel.cli(&words)?;
+        assert_ne!(said.code, 0, "`{}` went through", said.line);
+    }
+    assert_eq!(keywheel_tests::stage::current(&stage.keywheel, SECRET)?, 1);
+    Ok(())
+}

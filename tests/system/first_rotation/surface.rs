@@ -1,0 +1,138 @@
+//! What a person sees: consumers, schedules, events, and who is let in.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use keywheel_tests::docker;
+use keywheel_tests::keywheel::Keywheel;
+use keywheel_tests::output::Output;
+use keywheel_tests::scratch::binary;
+use keywheel_tests::stage::{SECRET, Stage, current, items};
+use keywheel_tests::{manifest, wait};
+use serde_json::Value;
+
+/// The uid of `nobody`.
+const NOBODY: &str = "65534";
+/// Exit code for a denied caller.
+const DENIED: i32 = 77;
+
+#[test]
+fn consumers_tells_who_holds_which_version() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    stage.apply_file("who", "none")?;
+    let container = stage.run("who", &[], "/bin/app-idle")?;
+    stage.rotate(SECRET)?;
+    let said = stage.keywheel.json(&["consumers"])?;
+    let rows = items(&said);
+    let row = rows
+        .into_iter()
+        .find(|row| row.to_string().contains(container.id()))
+        .unwrap_or(&Value::Null);
+    assert!(row.to_string().contains(SECRET), "{said}");
+    assert_eq!(
+        row.get("version").and_then(Value::as_u64),
+        Some(2),
+        "{said}"
+    );
+    let events = stage.keywheel.json(&["events", "list"])?.to_string();
+    for kind in [
+        "rotation.started",
+        "version_promoted",
+        "rotation.closed",
+        "assignment.swapped",
+    ] {
+        assert!(events.contains(kind), "no event {kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_schedule_with_seconds_fires() -> Result<()> {
+    let keywheel = Keywheel::start()?;
+    let rotation = "rotation: { schedule: \"*/2 * * * * *\", timezone: Europe/Berlin }";
+    keywheel.apply(&manifest::secret("test/cron", &[rotation]))?;
+    wait::until_true("two slots of the schedule", Duration::from_secs(15), || {
+        Ok(current(&keywheel, "test/cron")? >= 3)
+    })
+}
+
+#[test]
+fn a_stranger_is_denied_and_audited() -> Result<()> {
+    let keywheel = Keywheel::start()?;
+    let copy = keywheel.scratch().join("client");
+    fs::copy(binary("keywheel")?, &copy)?;
+    let said = Output::of(
+        Command::new("setpriv")
+            .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
+            .arg(&copy)
+            .arg("secret")
+            .arg("list")
+            .env("KEYWHEEL_ADDRESS", keywheel.address()),
+    )?;
+    assert_eq!(said.code, DENIED, "{}", said.said());
+    let audit = keywheel.json(&["audit", "list"])?.to_string();
+    assert!(
+        audit.contains("denied") && audit.contains(NOBODY),
+        "no record of the denial: {audit}"
+    );
+    Ok(())
+}
+
+#[test]
+fn no_verb_prints_a_value() -> Result<()> {
+    let keywheel = Keywheel::start()?;
+    let value = "a-value-that-nobody-may-ever-see-again";
+    let path = keywheel.scratch().write("value", value)?;
+    keywheel
+        .cli(&[
+            "secret",
+            "put",
+            "test/own",
+            "--value-file",
+            &path.display().to_string(),
+        ])?
+        .ok()?;
+    let verbs: [&[&str]; 7] = [
+        &["secret", "list"],
+        &["secret", "versions", "test/own"],
+        &["get", "secret", "test/own"],
+        &["describe", "secret", "test/own"],
+        &["events", "list"],
+        &["audit", "list"],
+        &["consumers"],
+    ];
+    for words in verbs {
+        for format in ["table", "json"] {
+            let said = keywheel.cli(&[words, &["-o", format]].concat())?.ok()?;
+            assert!(
+                !said.said().contains(value),
+                "`{}` printed the value",
+                said.line
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn stop_and_start_keeps_everything() -> Result<()> {
+    let mut keywheel = Keywheel::start()?;
+    keywheel.apply(&manifest::secret("test/kept", &[]))?;
+    keywheel_tests::stage::wait_current(&keywheel, "test/kept", 1)?;
+    let ended = keywheel.stop()?;
+    assert!(ended.contains("exit status: 0"), "{ended}");
+    assert!(
+        !keywheel.socket().exists(),
+        "the socket stays after a clean stop"
+    );
+    keywheel.up(&keywheel_tests::keywheel::Options::default())?;
+    assert_eq!(current(&keywheel, "test/kept")?, 1);
+    keywheel.json(&["rotate", "test/kept", "--wait"])?;
+    assert_eq!(current(&keywheel, "test/kept")?, 2);
+    Ok(())
+}
