@@ -5,4 +5,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod auditing;
+pub mod command_bus;
+pub mod state;
 pub mod port;
+pub mod publisher;

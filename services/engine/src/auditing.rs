@@ -1,0 +1,182 @@
+//! Which audit records a command leaves. Every command of a person leaves exactly one, whether it
+//! was allowed, rejected or changed nothing; every usage fact leaves one per container instance.
+
+use keywheel_core::assignment;
+use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
+use keywheel_core::command::Command;
+use keywheel_core::decision::Rejection;
+use keywheel_core::event::Event;
+use keywheel_core::id::CommandId;
+use keywheel_core::time::Timestamp;
+use keywheel_core::world::World;
+
+/// Who asks, by what command, when.
+pub struct Deed<'a> {
+    /// Who.
+    pub principal: &'a Principal,
+    /// The command's id.
+    pub id: CommandId,
+    /// When.
+    pub time: Timestamp,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+}
+
+/// Records of a command that was decided on `before`.
+#[must_use]
+pub fn records(
+    before: &World,
+    deed: &Deed<'_>,
+    command: &Command,
+    decided: &Result<Vec<Event>, Rejection>,
+) -> Vec<Record> {
+    let mut records = Vec::new();
+    if let Some(record) = own_record(before, deed, command, decided) {
+        records.push(record);
+    }
+    let mut named = None;
+    for event in decided.iter().flatten() {
+        let Event::Assignment(key, event) = event else { continue };
+        if let assignment::Event::Assigned { container_name, image_digest, .. } = event {
+            named = Some((key, container_name, image_digest));
+        }
+        let Some(mut record) = usage_record(before, deed, key, event) else { continue };
+        if let (Some((of, name, digest)), Some(container)) = (named, &mut record.container)
+            && of == key
+        {
+            container.name.clone_from(name);
+            container.image_digest.clone_from(digest);
+        }
+        records.push(record);
+    }
+    records
+}
+
+fn blank(deed: &Deed<'_>, category: Category, verb: &str) -> Record {
+    Record {
+        time: deed.time,
+        category,
+        principal: deed.principal.clone(),
+        verb: verb.to_owned(),
+        object: String::new(),
+        version: None,
+        outcome: Outcome::Allowed,
+        reason: String::new(),
+        container: None,
+        command: deed.id,
+        trace: deed.traceparent.and_then(|t| t.split('-').nth(1)).unwrap_or_default().to_owned(),
+    }
+}
+
+fn own_record(
+    before: &World,
+    deed: &Deed<'_>,
+    command: &Command,
+    decided: &Result<Vec<Event>, Rejection>,
+) -> Option<Record> {
+    let (verb, object, version) = describe(before, command)?;
+    let category = match deed.principal {
+        Principal::User { .. } => Category::Administration,
+        Principal::Service(_) => Category::System,
+    };
+    let mut record = blank(deed, category, verb);
+    record.object = object;
+    record.version = version;
+    match decided {
+        Ok(_) => record.reason = reason_given(command),
+        Err(rejection) => {
+            record.outcome = Outcome::Rejected;
+            record.reason = rejection.to_string();
+        }
+    }
+    Some(record)
+}
+
+fn reason_given(command: &Command) -> String {
+    match command {
+        Command::Revoke { reason, .. } => reason.clone(),
+        Command::StepOutcome { failure: Some(failure), .. }
+        | Command::RevokeOutcome { failure: Some(failure), .. } => failure.clone(),
+        _ => "local-socket".to_owned(),
+    }
+}
+
+/// Verb, object and version of a command; `None` for a report, whose facts are recorded one by one.
+fn describe(world: &World, command: &Command) -> Option<(&'static str, String, Option<u64>)> {
+    let rotated = |id| {
+        let secret = world.rotations.get(id).and_then(|r| world.secrets.get(&r.secret));
+        secret.map_or_else(|| format!("rotation/{id}"), |s| format!("secret/{}", s.name))
+    };
+    let version_of = |id| world.rotations.get(id).map(|rotation| rotation.version);
+    let revoked = |id| {
+        let secret = world.revocations.get(id).and_then(|r| world.secrets.get(&r.secret));
+        secret.map_or_else(|| format!("revocation/{id}"), |s| format!("secret/{}", s.name))
+    };
+    Some(match command {
+        Command::ApplySecret { name, .. } => ("apply", format!("secret/{name}"), None),
+        Command::ApplyBinding { name, .. } => ("bind", format!("binding/{name}"), None),
+        Command::Unbind { name } => ("unbind", format!("binding/{name}"), None),
+        Command::Put { name, .. } => ("put", format!("secret/{name}"), None),
+        Command::Rotate { secret, .. } => ("rotate", format!("secret/{secret}"), None),
+        Command::Due { secret, .. } => {
+            let name = world.secrets.get(secret).map(|s| s.name.to_string());
+            ("rotate-by-schedule", format!("secret/{}", name.unwrap_or_default()), None)
+        }
+        Command::Revoke { secret, version, .. } => ("revoke", format!("secret/{secret}"), *version),
+        Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
+        Command::StepOutcome { rotation, step, .. } => {
+            (step_verb(*step), rotated(rotation), version_of(rotation))
+        }
+        Command::RevokeOutcome { revocation, .. } => ("revoke-at-store", revoked(revocation), None),
+        Command::RetryStep { rotation } => ("retry-step", rotated(rotation), version_of(rotation)),
+        Command::RetryRevoke { revocation } => ("retry-revoke", revoked(revocation), None),
+        Command::DeadlinePassed { rotation } => ("deadline", rotated(rotation), version_of(rotation)),
+        Command::Report(_) => return None,
+    })
+}
+
+fn step_verb(step: keywheel_core::rotation::Step) -> &'static str {
+    use keywheel_core::rotation::Step;
+    match step {
+        Step::Create => "create-version",
+        Step::Set => "set-version",
+        Step::Test => "test-version",
+        Step::Finish => "promote-version",
+        Step::RevokeOld => "revoke-old-version",
+        Step::RollBack => "roll-back-version",
+    }
+}
+
+fn usage_record(
+    before: &World,
+    deed: &Deed<'_>,
+    key: &assignment::Key,
+    event: &assignment::Event,
+) -> Option<Record> {
+    let known = before.assignments.get(key);
+    let held = known.map_or(0, |assignment| assignment.holds);
+    let (verb, version, outcome, reason) = match event {
+        // The wish is in the log; only deeds are usage.
+        assignment::Event::Assigned { .. } => return None,
+        assignment::Event::Swapped { version, .. } if held == 0 => ("inject", *version, Outcome::Allowed, ""),
+        assignment::Event::Swapped { version, .. } => ("replace", *version, Outcome::Allowed, ""),
+        assignment::Event::Reloaded { version, .. } => ("reload", *version, Outcome::Allowed, ""),
+        assignment::Event::Withdrawn => ("remove", held, Outcome::Allowed, ""),
+        assignment::Event::Vanished => ("vanish", held, Outcome::Allowed, ""),
+        assignment::Event::Refused { version, reason } => ("refuse", *version, Outcome::Rejected, reason.as_str()),
+    };
+    let mut record = blank(deed, Category::Usage, verb);
+    let secret = before.bindings.get(&key.binding).and_then(|binding| binding.spec.as_ref());
+    let name = secret.and_then(|spec| before.secrets.get(&spec.secret)).map(|s| s.name.to_string());
+    record.object = format!("secret/{}", name.unwrap_or_default());
+    record.version = (version > 0).then_some(version);
+    record.outcome = outcome;
+    reason.clone_into(&mut record.reason);
+    record.container = Some(ContainerRef {
+        id: key.container.to_string(),
+        name: known.map(|a| a.container_name.clone()).unwrap_or_default(),
+        image_digest: known.map(|a| a.image_digest.clone()).unwrap_or_default(),
+        host: before.hosts.get(&key.host).map(|h| h.name.to_string()).unwrap_or_default(),
+    });
+    Some(record)
+}

@@ -1,0 +1,340 @@
+//! The one way to change anything: submit a command; it is decided, appended and answered.
+//!
+//! One task owns the draft world and decides in turn; all submits that wait are one transaction
+//! (group commit). The answer comes after the append is durable. A command id that was answered
+//! before gets the same answer. When the append fails because the disk is full, nothing happened and
+//! the draft is thrown away; any other failure is handed to `on_fatal`, which ends the process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keywheel_core::audit::{self, Principal};
+use keywheel_core::command::Command;
+use keywheel_core::decision::{self, Context};
+use keywheel_core::effect::{self, Effect};
+use keywheel_core::event::Event;
+use keywheel_core::id::{CommandId, EventId, HostId};
+use keywheel_core::world::World;
+use keywheel_core::{revocation, rotation};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::auditing::{self, Deed};
+use crate::port::clock::Clock;
+use crate::port::ids::Ids;
+use crate::port::journal::{Decision, Journal, MAX_READ, RecordedEvent, Verdict};
+use crate::port::{ErrorKind, PortError};
+use crate::state::{View, ViewWriter, view};
+
+/// Most submits in one transaction.
+pub const MAX_BATCH: usize = 128;
+/// Most submits that wait for their turn; more are told to come back.
+pub const MAX_WAITING: usize = 4096;
+
+/// A command with its sender.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Chosen by the sender; a repeat gets the first answer.
+    pub id: CommandId,
+    /// Who asks.
+    pub principal: Principal,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// What.
+    pub command: Command,
+}
+
+/// What was committed together; for whoever tells the rest of the world.
+#[derive(Debug)]
+pub struct Commit {
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+    /// Work that waits now.
+    pub effects: Vec<Effect>,
+    /// Hosts whose plans changed.
+    pub hosts: Vec<HostId>,
+    /// Whether audit records were added.
+    pub audited: bool,
+}
+
+enum Request {
+    Submit(Submission, oneshot::Sender<Result<Verdict, PortError>>),
+    Record(Box<audit::Record>, oneshot::Sender<Result<Verdict, PortError>>),
+}
+
+/// Submits commands; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// Submits a command and waits until it is decided and durable.
+    ///
+    /// # Errors
+    /// When it could not be made durable, or too many submits wait.
+    pub async fn submit(&self, submission: Submission) -> Result<Verdict, PortError> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Request::Submit(submission, sender), answer).await
+    }
+
+    /// Makes an audit record durable that belongs to no command: a denied or malformed request.
+    ///
+    /// # Errors
+    /// When it could not be made durable; then the request must not be answered with more.
+    pub async fn record(&self, record: audit::Record) -> Result<(), PortError> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Request::Record(Box::new(record), sender), answer).await.map(|_| ())
+    }
+
+    async fn send(
+        &self,
+        request: Request,
+        answer: oneshot::Receiver<Result<Verdict, PortError>>,
+    ) -> Result<Verdict, PortError> {
+        let gone = || PortError::new(ErrorKind::Unavailable, "the gateway is shutting down; try again");
+        let busy = || PortError::new(ErrorKind::Unavailable, format!("{MAX_WAITING} commands wait already; try again in a moment"));
+        self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => busy(),
+            mpsc::error::TrySendError::Closed(_) => gone(),
+        })?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// Ports and hooks of the command bus.
+pub struct Parts {
+    /// The log of record.
+    pub journal: Arc<dyn Journal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// Called between the decision and its durability, and right after; names of failpoints.
+    pub failpoint: fn(&'static str),
+}
+
+/// The deciding task.
+pub struct CommandBus {
+    parts: Parts,
+    requests: mpsc::Receiver<Request>,
+    commits: mpsc::Sender<Commit>,
+    draft: World,
+    next: u64,
+    writer: ViewWriter,
+}
+
+/// What starting gives: the task to run, and its three outer ends.
+pub struct Started {
+    /// Run this.
+    pub bus: CommandBus,
+    /// Submit here.
+    pub handle: Handle,
+    /// Read here.
+    pub view: View,
+    /// Tell the world from here; a slow reader slows commits down, and nothing is lost.
+    pub commits: mpsc::Receiver<Commit>,
+}
+
+impl CommandBus {
+    /// Folds the whole log and gets ready to decide.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn start(parts: Parts) -> Result<Started, PortError> {
+        let (writer, view) = view();
+        let mut number = 0;
+        loop {
+            let events = parts.journal.read(number, MAX_READ).await?;
+            let Some(last) = events.last() else { break };
+            number = last.number;
+            for event in &events {
+                writer.apply(std::slice::from_ref(event), event.time);
+            }
+        }
+        let (sender, requests) = mpsc::channel(MAX_WAITING);
+        let (commit_sender, commits) = mpsc::channel(MAX_BATCH);
+        let draft = writer.draft();
+        let bus = Self { parts, requests, commits: commit_sender, draft, next: number + 1, writer };
+        Ok(Started { bus, handle: Handle { requests: sender }, view, commits })
+    }
+
+    /// Decides until every handle is gone. Returns an error only when what the disk holds is
+    /// unknown; the process must end then and verify at its next start.
+    ///
+    /// # Errors
+    /// When an append failed for another reason than a full disk.
+    pub async fn run(mut self) -> Result<(), PortError> {
+        while let Some(first) = self.requests.recv().await {
+            let mut batch = vec![first];
+            while batch.len() < MAX_BATCH {
+                let Ok(next) = self.requests.try_recv() else { break };
+                batch.push(next);
+            }
+            self.serve(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn serve(&mut self, batch: Vec<Request>) -> Result<(), PortError> {
+        let first = self.next;
+        let mut decisions: Vec<Decision> = Vec::new();
+        let mut answers = Vec::new();
+        let mut decided: HashMap<CommandId, Verdict> = HashMap::new();
+        for request in batch {
+            let (answer, decision) = match request {
+                Request::Record(record, answer) => (answer, Some(self.record_only(*record))),
+                Request::Submit(submission, answer) => {
+                    let known = match decided.get(&submission.id) {
+                        Some(verdict) => Ok(Some(verdict.clone())),
+                        None => self.parts.journal.verdict(submission.id).await,
+                    };
+                    match known {
+                        Ok(None) => (answer, self.decide(&submission)),
+                        Ok(Some(verdict)) => {
+                            let _gone = answer.send(Ok(verdict));
+                            continue;
+                        }
+                        Err(error) => {
+                            let _gone = answer.send(Err(error));
+                            continue;
+                        }
+                    }
+                }
+            };
+            let number = self.next - 1;
+            let verdict = decision.as_ref().map_or(Verdict::Accepted { number }, |d| d.verdict.clone());
+            if let Some(decision) = decision {
+                decided.insert(decision.command, verdict.clone());
+                decisions.push(decision);
+            }
+            answers.push((answer, verdict));
+        }
+        self.commit(first, decisions, answers).await
+    }
+
+    async fn commit(
+        &mut self,
+        first: u64,
+        decisions: Vec<Decision>,
+        answers: Vec<(oneshot::Sender<Result<Verdict, PortError>>, Verdict)>,
+    ) -> Result<(), PortError> {
+        (self.parts.failpoint)("gateway.before_commit");
+        let appended = match decisions.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.parts.journal.append(first, &decisions).await,
+        };
+        let events = match appended {
+            Ok(events) => events,
+            Err(error) if error.kind == ErrorKind::Unavailable => {
+                self.draft = self.writer.draft();
+                self.next = first;
+                for (answer, _) in answers {
+                    let _gone = answer.send(Err(PortError::new(ErrorKind::Unavailable, error.text.clone())));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        (self.parts.failpoint)("gateway.after_commit");
+        let hosts = self.writer.apply(&events, self.parts.clock.now());
+        self.writer.ring();
+        let audited = decisions.iter().any(|decision| !decision.audit.is_empty());
+        let effects = decisions.into_iter().flat_map(|decision| decision.effects).collect();
+        let commit = Commit { events, effects, hosts, audited };
+        // The publisher only ends with the process.
+        let _gone = self.commits.send(commit).await;
+        for (answer, verdict) in answers {
+            let _gone = answer.send(Ok(verdict));
+        }
+        Ok(())
+    }
+
+    fn record_only(&self, record: audit::Record) -> Decision {
+        Decision {
+            command: record.command,
+            time: record.time,
+            traceparent: None,
+            events: Vec::new(),
+            effects: Vec::new(),
+            closes: Vec::new(),
+            verdict: Verdict::Accepted { number: self.next - 1 },
+            audit: vec![record],
+        }
+    }
+
+    /// Decides on the draft. `None` when there is nothing to make durable: a service's command that
+    /// changed nothing.
+    fn decide(&mut self, submission: &Submission) -> Option<Decision> {
+        let now = self.parts.clock.now();
+        let ctx = Context { now, seed: self.parts.ids.draw() };
+        let outcome = decision::decide(&self.draft, &submission.command, &ctx);
+        let deed = Deed {
+            principal: &submission.principal,
+            id: submission.id,
+            time: now,
+            traceparent: submission.traceparent.as_deref(),
+        };
+        let audit = auditing::records(&self.draft, &deed, &submission.command, &outcome);
+        let closes = answered_effect(&submission.command).into_iter().collect();
+        let (events, verdict) = match outcome {
+            Ok(events) => (events, None),
+            Err(rejection) => {
+                let text = rejection.to_string();
+                (Vec::new(), Some(Verdict::Rejected { kind: rejection.kind(), text }))
+            }
+        };
+        if events.is_empty() && audit.is_empty() {
+            return None;
+        }
+        let effects = self.fold(&events);
+        Some(Decision {
+            command: submission.id,
+            time: now,
+            traceparent: submission.traceparent.clone(),
+            events: events.into_iter().map(|e| (EventId::from_bytes(self.parts.ids.draw()), e)).collect(),
+            effects,
+            closes,
+            audit,
+            verdict: verdict.unwrap_or(Verdict::Accepted { number: self.next - 1 }),
+        })
+    }
+
+    /// Folds a decision's events into the draft and lets the process managers react to each.
+    fn fold(&mut self, events: &[Event]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for event in events {
+            self.draft.apply(self.next, event);
+            self.next += 1;
+            effects.extend(react(&self.draft, event));
+        }
+        effects
+    }
+}
+
+/// What an event asks of workers.
+fn react(world: &World, event: &Event) -> Vec<Effect> {
+    match event {
+        Event::Rotation(id, event) => {
+            let Some(open) = world.rotations.get(id) else { return Vec::new() };
+            let Some(secret) = world.secrets.get(&open.secret) else { return Vec::new() };
+            rotation::react(open, secret, event)
+        }
+        Event::Revocation(id, event) => {
+            world.revocations.get(id).map(|open| revocation::react(open, event)).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The effect a command answers. It is closed even when the answer comes too late to count.
+fn answered_effect(command: &Command) -> Option<effect::Key> {
+    match command {
+        Command::StepOutcome { rotation, step, attempt, .. } => {
+            Some(effect::Key::Step(*rotation, *step, *attempt))
+        }
+        Command::RevokeOutcome { revocation, attempt, .. } => {
+            Some(effect::Key::Revoke(*revocation, *attempt))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,189 @@
+//! What the gateway knows, as committed: the world at the log's head, and when things happened.
+//!
+//! Readers see committed state only. The draft that decisions are made on is the command bus's own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use keywheel_core::event::Event;
+use keywheel_core::id::{HostId, RevocationId, RotationId};
+use keywheel_core::time::Timestamp;
+use keywheel_core::world::World;
+use keywheel_core::{revocation, rotation, secret};
+use tokio::sync::watch;
+
+use crate::port::journal::RecordedEvent;
+
+/// Rotations and revocations whose instants are kept.
+pub const KEPT_TIMINGS: usize = 4096;
+
+/// When the steps of a rotation were durable, by the gateway's clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RotationTimes {
+    /// Started.
+    pub requested: Option<Timestamp>,
+    /// Promotion committed.
+    pub promoted: Option<Timestamp>,
+    /// Last consumer acknowledged.
+    pub acknowledged: Option<Timestamp>,
+    /// Closed.
+    pub closed: Option<Timestamp>,
+}
+
+/// When the steps of a revocation were durable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RevocationTimes {
+    /// Requested.
+    pub requested: Option<Timestamp>,
+    /// Last host withdrew.
+    pub withdrawn: Option<Timestamp>,
+    /// Closed.
+    pub closed: Option<Timestamp>,
+}
+
+/// Committed state.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Every aggregate.
+    pub world: World,
+    /// Number of the last event.
+    pub number: u64,
+    rotations: BTreeMap<RotationId, RotationTimes>,
+    rotation_order: VecDeque<RotationId>,
+    revocations: BTreeMap<RevocationId, RevocationTimes>,
+    revocation_order: VecDeque<RevocationId>,
+}
+
+impl Committed {
+    /// When a rotation's steps were durable.
+    #[must_use]
+    pub fn rotation_times(&self, id: RotationId) -> RotationTimes {
+        self.rotations.get(&id).copied().unwrap_or_default()
+    }
+    /// When a revocation's steps were durable.
+    #[must_use]
+    pub fn revocation_times(&self, id: RevocationId) -> RevocationTimes {
+        self.revocations.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Folds an event that was committed at `at`.
+    pub fn apply(&mut self, recorded: &RecordedEvent, at: Timestamp) {
+        self.note_times(&recorded.event, at);
+        self.world.apply(recorded.number, &recorded.event);
+        self.number = recorded.number;
+        self.note_settled(&recorded.event, at);
+    }
+
+    fn note_times(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::Rotation(id, rotation::Event::Started { .. }) => {
+                self.rotations.insert(*id, RotationTimes { requested: Some(at), ..RotationTimes::default() });
+                self.rotation_order.push_back(*id);
+                if self.rotation_order.len() > KEPT_TIMINGS
+                    && let Some(oldest) = self.rotation_order.pop_front()
+                {
+                    self.rotations.remove(&oldest);
+                }
+            }
+            Event::Secret(secret, secret::Event::VersionPromoted { .. }) => {
+                let open = self.world.open_rotation(*secret).map(|rotation| rotation.id);
+                if let Some(times) = open.and_then(|id| self.rotations.get_mut(&id)) {
+                    times.promoted = Some(at);
+                }
+            }
+            Event::Revocation(id, revocation::Event::Requested { .. }) => {
+                self.revocations.insert(*id, RevocationTimes { requested: Some(at), ..RevocationTimes::default() });
+                self.revocation_order.push_back(*id);
+                if self.revocation_order.len() > KEPT_TIMINGS
+                    && let Some(oldest) = self.revocation_order.pop_front()
+                {
+                    self.revocations.remove(&oldest);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_settled(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::Rotation(id, event) => {
+                let Some(times) = self.rotations.get_mut(id) else { return };
+                let waits = self.world.rotations.get(id).is_some_and(|r| !r.waiting.is_empty());
+                let distributes = matches!(
+                    event,
+                    rotation::Event::DistributionStarted { .. } | rotation::Event::ConsumerAcknowledged { .. }
+                );
+                if distributes && !waits {
+                    times.acknowledged = Some(at);
+                }
+                if matches!(event, rotation::Event::Closed { .. }) {
+                    times.closed = Some(at);
+                }
+            }
+            Event::Revocation(id, event) => {
+                let Some(times) = self.revocations.get_mut(id) else { return };
+                let waits = self.world.revocations.get(id).is_some_and(|r| !r.waiting.is_empty());
+                if times.withdrawn.is_none() && !waits {
+                    times.withdrawn = Some(at);
+                }
+                if *event == revocation::Event::Closed {
+                    times.closed = Some(at);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Shared, read-only view of the committed state, with a bell that rings on change.
+#[derive(Clone)]
+pub struct View {
+    committed: Arc<RwLock<Committed>>,
+    changed: watch::Receiver<u64>,
+}
+
+/// The writing half; the command bus owns it.
+pub(crate) struct ViewWriter {
+    committed: Arc<RwLock<Committed>>,
+    changed: watch::Sender<u64>,
+}
+
+/// Makes the two halves.
+pub(crate) fn view() -> (ViewWriter, View) {
+    let committed = Arc::new(RwLock::new(Committed::default()));
+    let (sender, changed) = watch::channel(0);
+    (ViewWriter { committed: Arc::clone(&committed), changed: sender }, View { committed, changed })
+}
+
+impl View {
+    /// Reads; hold it briefly and never across an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, Committed> {
+        self.committed.read().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// A bell that rings with the number of the last event, after every commit.
+    #[must_use]
+    pub fn bell(&self) -> watch::Receiver<u64> { self.changed.clone() }
+}
+
+impl ViewWriter {
+    /// Folds committed events; returns the hosts whose plans they changed.
+    pub(crate) fn apply(&self, recorded: &[RecordedEvent], at: Timestamp) -> Vec<HostId> {
+        let Some(first) = recorded.first() else { return Vec::new() };
+        let mut committed = self.committed.write().unwrap_or_else(PoisonError::into_inner);
+        for event in recorded {
+            committed.apply(event, at);
+        }
+        let world = &committed.world;
+        let changed = |host: &HostId| world.host_generation(*host) >= first.number;
+        world.hosts.keys().copied().filter(changed).collect()
+    }
+    /// A copy of the committed world, to decide on.
+    pub(crate) fn draft(&self) -> World {
+        self.committed.read().unwrap_or_else(PoisonError::into_inner).world.clone()
+    }
+    /// Rings the bell.
+    pub(crate) fn ring(&self) {
+        let number = self.committed.read().unwrap_or_else(PoisonError::into_inner).number;
+        self.changed.send_replace(number);
+    }
+}
