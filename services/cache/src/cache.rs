@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keywheel_core::id::SecretId;
-use keywheel_core::time::Timestamp;
+use keywheel_core::id::{RotationId, SecretId};
+use keywheel_engine::port::clock::Clock;
+pub use keywheel_engine::port::vault::Inserted;
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::{Connection as _, SqliteConnection};
@@ -15,15 +16,6 @@ use tokio::sync::Mutex;
 use crate::error::Error;
 use crate::keys::KeyRing;
 use crate::{file, stash, versions};
-
-/// What an insert found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inserted {
-    /// The value was stored.
-    New,
-    /// A value was stored under the same token before; that one stays.
-    Existing,
-}
 
 /// store-sync's encrypted cache.
 pub struct Cache {
@@ -35,6 +27,7 @@ pub(crate) struct State {
     pub(crate) path: PathBuf,
     pub(crate) connection: SqliteConnection,
     pub(crate) keys: KeyRing,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Cache {
@@ -48,6 +41,7 @@ impl Cache {
         deployment: [u8; 16],
         unseal: UnsealKey,
         entropy: Arc<dyn Entropy>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let (mut connection, new) = file::open(path).await?;
         let keys = if new {
@@ -62,6 +56,7 @@ impl Cache {
                 path: path.to_owned(),
                 connection,
                 keys,
+                clock,
             }),
         })
     }
@@ -74,7 +69,7 @@ impl Cache {
         &self,
         secret: SecretId,
         version: u64,
-        token: &str,
+        token: RotationId,
         value: &SecretBytes,
     ) -> Result<Inserted, Error> {
         versions::insert(&mut *self.state.lock().await, secret, version, token, value).await
@@ -113,24 +108,20 @@ impl Cache {
         versions::list(&mut *self.state.lock().await, secret).await
     }
 
-    /// Keeps a provided value, sealed, until its rotation creates the version.
+    /// Keeps a provided value, sealed, until its rotation creates the version. Under one token the
+    /// first value wins.
     ///
     /// # Errors
-    /// When too many wait, another value waits under the token, or the file cannot be written.
-    pub async fn stash(
-        &self,
-        token: &str,
-        value: &SecretBytes,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        stash::put(&mut *self.state.lock().await, token, value, now).await
+    /// When too many wait or the file cannot be written.
+    pub async fn stash(&self, token: RotationId, value: &SecretBytes) -> Result<Inserted, Error> {
+        stash::put(&mut *self.state.lock().await, token, value).await
     }
 
     /// Opens a provided value and leaves it where it is.
     ///
     /// # Errors
     /// When the row was changed or the file cannot be read.
-    pub async fn stashed(&self, token: &str) -> Result<Option<SecretBytes>, Error> {
+    pub async fn stashed(&self, token: RotationId) -> Result<Option<SecretBytes>, Error> {
         stash::open(&mut *self.state.lock().await, token).await
     }
 
@@ -138,22 +129,8 @@ impl Cache {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub async fn unstash(&self, token: &str) -> Result<(), Error> {
+    pub async fn drop_stashed(&self, token: RotationId) -> Result<(), Error> {
         stash::remove(&mut *self.state.lock().await, token).await
-    }
-
-    /// Opens a provided value and removes it. A caller that must survive a crash between the two
-    /// uses [`Self::stashed`], stores the version, then [`Self::unstash`].
-    ///
-    /// # Errors
-    /// When the row was changed or the file cannot be written.
-    pub async fn take_stash(&self, token: &str) -> Result<Option<SecretBytes>, Error> {
-        let mut state = self.state.lock().await;
-        let value = stash::open(&mut state, token).await?;
-        if value.is_some() {
-            stash::remove(&mut state, token).await?;
-        }
-        Ok(value)
     }
 
     /// Closes the file in order. Dropping the cache is safe too.

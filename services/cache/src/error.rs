@@ -132,9 +132,6 @@ pub enum Error {
         /// The limit.
         limit: u32,
     },
-    /// Another value waits under the token.
-    #[error("another value was already provided under this command; send a new command")]
-    StashTaken,
     /// No room for the write.
     #[error("the disk of the cache {path} is full; free space there, nothing was changed")]
     DiskFull {
@@ -177,6 +174,8 @@ pub enum Kind {
     Corrupt,
     /// May work later.
     Unavailable,
+    /// The place or the token is taken.
+    Conflict,
     /// Will never work like this.
     Refused,
 }
@@ -195,16 +194,30 @@ impl Error {
             | Self::InUse { .. }
             | Self::Io { .. }
             | Self::StashFull { .. } => Kind::Unavailable,
+            Self::TokenConflict { .. } => Kind::Conflict,
             Self::WrongUnsealKey { .. }
             | Self::WrongDeployment { .. }
             | Self::UnknownFormat { .. }
             | Self::Location { .. }
             | Self::SqliteTooOld { .. }
-            | Self::TokenConflict { .. }
             | Self::TooLarge(_)
             | Self::Seal(_)
-            | Self::SealKey(_)
-            | Self::StashTaken => Kind::Refused,
+            | Self::SealKey(_) => Kind::Refused,
+        }
+    }
+
+    /// What lies beneath the error, so that a caller can keep the text and the cause apart.
+    pub(crate) fn into_source(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+        match self {
+            Self::CorruptFile { source, .. } => source.map(Into::into),
+            Self::DiskFull { source, .. }
+            | Self::InUse { source, .. }
+            | Self::Io { source, .. } => Some(source.into()),
+            Self::CorruptRow { source, .. }
+            | Self::CorruptStash(source)
+            | Self::SealKey(source) => Some(source.into()),
+            Self::Seal(source) => Some(source.into()),
+            _ => None,
         }
     }
 

@@ -34,7 +34,7 @@ CREATE UNIQUE INDEX kek_one_current ON kek (state) WHERE state = 'current';
 CREATE TABLE version (
     secret BLOB NOT NULL,
     version INTEGER NOT NULL,
-    token TEXT NOT NULL,
+    token BLOB,
     state TEXT NOT NULL CHECK (state IN ('live', 'destroyed')),
     suite INTEGER,
     key_id BLOB,
@@ -46,7 +46,7 @@ CREATE TABLE version (
     UNIQUE (secret, token)
 ) STRICT;
 CREATE TABLE stash (
-    token TEXT PRIMARY KEY,
+    token BLOB PRIMARY KEY,
     put_at INTEGER NOT NULL,
     suite INTEGER NOT NULL,
     key_id BLOB NOT NULL,

@@ -15,6 +15,7 @@ mod keys;
 mod stash;
 #[cfg(test)]
 mod tests;
+mod vault;
 mod versions;
 
 pub use cache::{Cache, Inserted};

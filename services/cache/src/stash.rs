@@ -1,14 +1,15 @@
 //! Values that were provided and wait for their version number.
 //!
-//! Sealed like a version, for a purpose of its own, under the command's token. Invariants: at most
+//! Sealed like a version, for a purpose of its own, under the rotation's token. Invariants: at most
 //! [`MAX_STASHED`] wait; one older than [`MAX_STASH_AGE`] is dropped at the next put; the first value
 //! under a token stays. When the rotation that uses a value has stored it, the caller removes it.
 
 use std::time::Duration;
 
-use keywheel_core::time::Timestamp;
+use keywheel_core::id::RotationId;
+use keywheel_engine::port::vault::Inserted;
+use keywheel_seal::SecretBytes;
 use keywheel_seal::envelope::Purpose;
-use keywheel_seal::{SecretBytes, digest};
 
 use crate::cache::State;
 use crate::error::Error;
@@ -23,17 +24,18 @@ pub const MAX_STASH_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Keeps a value under its token.
 pub(crate) async fn put(
     state: &mut State,
-    token: &str,
+    token: RotationId,
     value: &SecretBytes,
-    now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<Inserted, Error> {
+    let now = state.clock.now().micros();
     drop_expired(state, now).await?;
-    if let Some(held) = open(state, token).await? {
-        return if held.ct_eq(value) {
-            Ok(())
-        } else {
-            Err(Error::StashTaken)
-        };
+    let held: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stash WHERE token = $1")
+        .bind(token.bytes().to_vec())
+        .fetch_one(&mut state.connection)
+        .await
+        .map_err(|source| Error::sqlite(&state.path, source))?;
+    if held == 1 {
+        return Ok(Inserted::Existing);
     }
     let waiting: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stash")
         .fetch_one(&mut state.connection)
@@ -44,7 +46,7 @@ pub(crate) async fn put(
     }
     let sealed = versions::seal(
         state,
-        versions::place(owner(token), 0, Purpose::Stash),
+        versions::place(*token.bytes(), 0, Purpose::Stash),
         value,
     )
     .await?;
@@ -52,8 +54,8 @@ pub(crate) async fn put(
         "INSERT INTO stash (token, put_at, suite, key_id, wrapped_dek, nonce, ciphertext, commitment) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
-    .bind(token)
-    .bind(now.micros())
+    .bind(token.bytes().to_vec())
+    .bind(now)
     .bind(i64::from(sealed.suite))
     .bind(sealed.key_id.bytes().to_vec())
     .bind(sealed.wrapped_dek)
@@ -62,28 +64,37 @@ pub(crate) async fn put(
     .bind(sealed.commitment.to_vec())
     .execute(&mut state.connection)
     .await
-    .map(drop)
-    .map_err(|source| Error::sqlite(&state.path, source))
+    .map_err(|source| Error::sqlite(&state.path, source))?;
+    Ok(Inserted::New)
 }
 
 /// Opens a value and leaves it.
-pub(crate) async fn open(state: &mut State, token: &str) -> Result<Option<SecretBytes>, Error> {
+pub(crate) async fn open(
+    state: &mut State,
+    token: RotationId,
+) -> Result<Option<SecretBytes>, Error> {
     let row: Option<SealedRow> = sqlx::query_as(
         "SELECT suite, key_id, wrapped_dek, nonce, ciphertext, commitment FROM stash WHERE token = $1",
     )
-    .bind(token)
+    .bind(token.bytes().to_vec())
     .fetch_optional(&mut state.connection)
     .await
     .map_err(|source| Error::sqlite(&state.path, source))?;
-    row.map(|row| versions::unseal(state, versions::place(owner(token), 0, Purpose::Stash), row))
-        .transpose()
-        .map_err(Error::CorruptStash)
+    row.map(|row| {
+        versions::unseal(
+            state,
+            versions::place(*token.bytes(), 0, Purpose::Stash),
+            row,
+        )
+    })
+    .transpose()
+    .map_err(Error::CorruptStash)
 }
 
 /// Removes a value and empties the log; nothing there is fine.
-pub(crate) async fn remove(state: &mut State, token: &str) -> Result<(), Error> {
+pub(crate) async fn remove(state: &mut State, token: RotationId) -> Result<(), Error> {
     let gone = sqlx::query("DELETE FROM stash WHERE token = $1")
-        .bind(token)
+        .bind(token.bytes().to_vec())
         .execute(&mut state.connection)
         .await
         .map_err(|source| Error::sqlite(&state.path, source))?;
@@ -93,10 +104,10 @@ pub(crate) async fn remove(state: &mut State, token: &str) -> Result<(), Error> 
     file::empty_log(&mut state.connection, &state.path).await
 }
 
-async fn drop_expired(state: &mut State, now: Timestamp) -> Result<(), Error> {
+async fn drop_expired(state: &mut State, now: i64) -> Result<(), Error> {
     let age = i64::try_from(MAX_STASH_AGE.as_micros()).unwrap_or(i64::MAX);
     let gone = sqlx::query("DELETE FROM stash WHERE put_at < $1")
-        .bind(now.micros().saturating_sub(age))
+        .bind(now.saturating_sub(age))
         .execute(&mut state.connection)
         .await
         .map_err(|source| Error::sqlite(&state.path, source))?;
@@ -104,12 +115,4 @@ async fn drop_expired(state: &mut State, now: Timestamp) -> Result<(), Error> {
         return Ok(());
     }
     file::empty_log(&mut state.connection, &state.path).await
-}
-
-/// What stands in the associated data for a token.
-fn owner(token: &str) -> [u8; 16] {
-    let digest = digest::sha256(token.as_bytes());
-    let mut owner = [0; 16];
-    owner.copy_from_slice(&digest[..16]);
-    owner
 }

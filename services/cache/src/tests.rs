@@ -3,9 +3,14 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use keywheel_core::id::SecretId;
+use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::time::Timestamp;
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::vault::VersionVault;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::envelope::{MAX_WRAPS, UnsealKey};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use tempfile::TempDir;
@@ -25,6 +30,28 @@ const CANARY: &[u8] = b"canary-5f1d7c0a9be24f6e8d3311aa44cc77ee";
 struct Place {
     directory: TempDir,
     key: SecretBytes,
+    clock: Arc<StillClock>,
+}
+
+/// A clock that stands still until a test moves it.
+#[derive(Default)]
+struct StillClock(AtomicI64);
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// The token number `number`.
+fn token(number: u64) -> RotationId {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    RotationId::from_bytes(bytes)
 }
 
 impl Place {
@@ -32,7 +59,11 @@ impl Place {
         let key = UnsealKey::generate(&OsEntropy).to_file();
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-        Self { directory, key }
+        Self {
+            directory,
+            key,
+            clock: Arc::default(),
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -41,7 +72,14 @@ impl Place {
 
     async fn try_open(&self, key: &SecretBytes) -> Result<Cache, Error> {
         let key = UnsealKey::from_file(key).unwrap();
-        Cache::open(&self.path(), DEPLOYMENT, key, Arc::new(OsEntropy)).await
+        Cache::open(
+            &self.path(),
+            DEPLOYMENT,
+            key,
+            Arc::new(OsEntropy),
+            self.clock.clone(),
+        )
+        .await
     }
 
     async fn open(&self) -> Cache {
@@ -96,7 +134,7 @@ async fn a_value_survives_a_reopen() {
     let place = Place::new();
     let cache = place.open().await;
     let inserted = cache
-        .insert_pending(SECRET, 1, "t1", &secret(CANARY))
+        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
         .await
         .unwrap();
     assert_eq!(inserted, Inserted::New);
@@ -118,7 +156,7 @@ async fn a_value_survives_a_kill() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(CANARY))
+        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
         .await
         .unwrap();
     // What a killed program leaves behind: the file and its log, no orderly close.
@@ -146,11 +184,11 @@ async fn the_first_value_under_a_token_wins() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"first"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"first"))
         .await
         .unwrap();
     let again = cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"second"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"second"))
         .await
         .unwrap();
     assert_eq!(again, Inserted::Existing);
@@ -168,10 +206,10 @@ async fn version_and_token_belong_together() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"first"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"first"))
         .await
         .unwrap();
-    for (version, token) in [(1, "t2"), (2, "t1")] {
+    for (version, token) in [(1, token(2)), (2, token(1))] {
         let refused = cache
             .insert_pending(SECRET, version, token, &secret(b"x"))
             .await
@@ -179,7 +217,7 @@ async fn version_and_token_belong_together() {
         assert!(matches!(refused, Error::TokenConflict { .. }), "{refused}");
     }
     let other = cache
-        .insert_pending(OTHER, 1, "t1", &secret(b"other"))
+        .insert_pending(OTHER, 1, token(1), &secret(b"other"))
         .await
         .unwrap();
     assert_eq!(other, Inserted::New);
@@ -200,12 +238,12 @@ async fn a_value_over_the_limit_is_refused_and_the_largest_is_not() {
     let cache = place.open().await;
     let limit = keywheel_seal::MAX_VALUE_BYTES;
     let refused = cache
-        .insert_pending(SECRET, 1, "t", &SecretBytes::from(vec![1; limit + 1]))
+        .insert_pending(SECRET, 1, token(1), &SecretBytes::from(vec![1; limit + 1]))
         .await;
     assert!(matches!(refused.unwrap_err(), Error::TooLarge(_)));
     let largest = SecretBytes::from(vec![1; limit]);
     cache
-        .insert_pending(SECRET, 1, "t", &largest)
+        .insert_pending(SECRET, 1, token(1), &largest)
         .await
         .unwrap();
     assert!(cache.open_version(SECRET, 1).await.unwrap().ct_eq(&largest));
@@ -216,7 +254,7 @@ async fn a_wrong_unseal_key_opens_nothing_and_changes_nothing() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(CANARY))
+        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
         .await
         .unwrap();
     cache.close().await.unwrap();
@@ -233,10 +271,16 @@ async fn a_cache_of_another_deployment_or_format_is_refused() {
     let place = Place::new();
     place.open().await.close().await.unwrap();
     let key = UnsealKey::from_file(&place.key).unwrap();
-    let error = Cache::open(&place.path(), [8; 16], key, Arc::new(OsEntropy))
-        .await
-        .map(drop)
-        .unwrap_err();
+    let error = Cache::open(
+        &place.path(),
+        [8; 16],
+        key,
+        Arc::new(OsEntropy),
+        place.clock.clone(),
+    )
+    .await
+    .map(drop)
+    .unwrap_err();
     assert!(matches!(error, Error::WrongDeployment { .. }), "{error}");
     let cache = place.open().await;
     execute(&cache, "PRAGMA user_version = 2").await;
@@ -260,11 +304,17 @@ async fn files_are_for_their_owner_only() {
     let place = Place::new();
     let inner = place.directory.path().join("made/here/cache.db");
     let key = UnsealKey::from_file(&place.key).unwrap();
-    let cache = Cache::open(&inner, DEPLOYMENT, key, Arc::new(OsEntropy))
-        .await
-        .unwrap();
+    let cache = Cache::open(
+        &inner,
+        DEPLOYMENT,
+        key,
+        Arc::new(OsEntropy),
+        place.clock.clone(),
+    )
+    .await
+    .unwrap();
     cache
-        .insert_pending(SECRET, 1, "t", &secret(b"v"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"v"))
         .await
         .unwrap();
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
@@ -296,15 +346,15 @@ async fn a_destroyed_version_leaves_neither_key_nor_ciphertext() {
     let cache = place.open().await;
     // One row small enough for its page, one that spills over many.
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(CANARY))
+        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
         .await
         .unwrap();
     cache
-        .insert_pending(SECRET, 2, "t2", &SecretBytes::from(vec![3; 20_000]))
+        .insert_pending(SECRET, 2, token(2), &SecretBytes::from(vec![3; 20_000]))
         .await
         .unwrap();
     cache
-        .insert_pending(SECRET, 3, "t3", &secret(b"stays"))
+        .insert_pending(SECRET, 3, token(3), &secret(b"stays"))
         .await
         .unwrap();
     for version in [1, 2] {
@@ -347,13 +397,13 @@ async fn a_destroyed_version_never_comes_back() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"v"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"v"))
         .await
         .unwrap();
     for version in [1, 1, 9, 9] {
         cache.destroy(SECRET, version).await.unwrap();
     }
-    for (version, token) in [(1, "t1"), (1, "t2"), (9, "t9")] {
+    for (version, token) in [(1, token(1)), (1, token(2)), (9, token(9))] {
         let error = cache
             .insert_pending(SECRET, version, token, &secret(b"v"))
             .await
@@ -368,13 +418,10 @@ async fn no_plaintext_reaches_the_files() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(CANARY))
+        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
         .await
         .unwrap();
-    cache
-        .stash("t2", &secret(CANARY), Timestamp::from_micros(0))
-        .await
-        .unwrap();
+    cache.stash(token(2), &secret(CANARY)).await.unwrap();
     cache.open_version(SECRET, 1).await.unwrap();
     let hex: String = CANARY.iter().map(|byte| format!("{byte:02x}")).collect();
     for needle in [CANARY, &CANARY[8..24], hex.as_bytes()] {
@@ -400,20 +447,20 @@ async fn wraps_are_counted_on_disk_before_use() {
     assert_eq!(wraps(&cache).await, 0);
     for version in 1..=RESERVED_WRAPS {
         cache
-            .insert_pending(SECRET, version, &format!("t{version}"), &secret(b"v"))
+            .insert_pending(SECRET, version, token(version), &secret(b"v"))
             .await
             .unwrap();
         assert_eq!(wraps(&cache).await, block);
     }
     cache
-        .insert_pending(SECRET, 900, "t900", &secret(b"v"))
+        .insert_pending(SECRET, 900, token(900), &secret(b"v"))
         .await
         .unwrap();
     assert_eq!(wraps(&cache).await, 2 * block);
     cache.close().await.unwrap();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 901, "t901", &secret(b"v"))
+        .insert_pending(SECRET, 901, token(901), &secret(b"v"))
         .await
         .unwrap();
     assert_eq!(
@@ -428,7 +475,7 @@ async fn a_used_up_kek_gives_way_to_a_fresh_one_and_stays_readable() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"old key"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"old key"))
         .await
         .unwrap();
     sqlx::query("UPDATE kek SET wraps = $1")
@@ -438,7 +485,7 @@ async fn a_used_up_kek_gives_way_to_a_fresh_one_and_stays_readable() {
         .unwrap();
     for version in 2..=RESERVED_WRAPS + 2 {
         cache
-            .insert_pending(SECRET, version, &format!("t{version}"), &secret(b"new key"))
+            .insert_pending(SECRET, version, token(version), &secret(b"new key"))
             .await
             .unwrap();
     }
@@ -463,4 +510,57 @@ async fn a_used_up_kek_gives_way_to_a_fresh_one_and_stays_readable() {
             .unwrap()
             .ct_eq(&secret(b"new key"))
     );
+}
+
+#[tokio::test]
+async fn the_port_answers_by_kind_and_with_the_text_for_people() {
+    let place = Place::new();
+    let cache = place.open().await;
+    let vault: &dyn VersionVault = &cache;
+    let kind = |error: PortError| error.kind;
+    assert_eq!(
+        vault.open(SECRET, 1).await.map_err(kind).map(drop),
+        Err(ErrorKind::NotFound)
+    );
+    assert_eq!(
+        vault
+            .insert(SECRET, 1, token(1), &secret(b"v"))
+            .await
+            .unwrap(),
+        Inserted::New
+    );
+    assert_eq!(
+        vault
+            .insert(SECRET, 1, token(1), &secret(b"w"))
+            .await
+            .unwrap(),
+        Inserted::Existing
+    );
+    assert!(vault.open(SECRET, 1).await.unwrap().ct_eq(&secret(b"v")));
+    let taken = vault.insert(SECRET, 1, token(2), &secret(b"v")).await;
+    assert_eq!(taken.map_err(kind), Err(ErrorKind::Conflict));
+    vault.destroy(SECRET, 1).await.unwrap();
+    vault.destroy(SECRET, 2).await.unwrap();
+    assert_eq!(
+        vault.open(SECRET, 1).await.map_err(kind).map(drop),
+        Err(ErrorKind::NotFound)
+    );
+    let barred = vault
+        .insert(SECRET, 2, token(2), &secret(b"v"))
+        .await
+        .unwrap_err();
+    assert_eq!(barred.kind, ErrorKind::Denied);
+    assert!(barred.to_string().contains("rotate the secret"), "{barred}");
+    vault
+        .insert(SECRET, 3, token(3), &secret(b"v"))
+        .await
+        .unwrap();
+    execute(
+        &cache,
+        "UPDATE version SET nonce = zeroblob(12) WHERE version = 3",
+    )
+    .await;
+    let corrupt = vault.open(SECRET, 3).await.unwrap_err();
+    assert_eq!(corrupt.kind, ErrorKind::Corrupt);
+    assert!(corrupt.source.is_some());
 }

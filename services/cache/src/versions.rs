@@ -3,7 +3,8 @@
 //! Invariants: (secret, version) and (secret, token) are unique for ever; a destroyed row keeps its
 //! place and nothing else. Version numbers are the caller's and are not checked for order.
 
-use keywheel_core::id::SecretId;
+use keywheel_core::id::{RotationId, SecretId};
+use keywheel_engine::port::vault::Inserted;
 use keywheel_seal::SecretBytes;
 use keywheel_seal::envelope::{
     self, AAD_FORMAT, Aad, KekId, OpenError, Purpose, SealError, SealedVersion,
@@ -12,7 +13,7 @@ use keywheel_seal::envelope::{
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _};
 
-use crate::cache::{Inserted, State};
+use crate::cache::State;
 use crate::error::Error;
 use crate::file;
 
@@ -44,7 +45,7 @@ pub(crate) async fn insert(
     state: &mut State,
     secret: SecretId,
     version: u64,
-    token: &str,
+    token: RotationId,
     value: &SecretBytes,
 ) -> Result<Inserted, Error> {
     if let Some(answer) = existing(state, secret, version, token).await? {
@@ -62,7 +63,7 @@ pub(crate) async fn insert(
     )
     .bind(secret.bytes().to_vec())
     .bind(number(version))
-    .bind(token)
+    .bind(token.bytes().to_vec())
     .bind(i64::from(sealed.suite))
     .bind(sealed.key_id.bytes().to_vec())
     .bind(sealed.wrapped_dek)
@@ -80,14 +81,14 @@ async fn existing(
     state: &mut State,
     secret: SecretId,
     version: u64,
-    token: &str,
+    token: RotationId,
 ) -> Result<Option<Result<Inserted, Error>>, Error> {
-    let rows: Vec<(i64, String, String)> = sqlx::query_as(
+    let rows: Vec<(i64, Option<Vec<u8>>, String)> = sqlx::query_as(
         "SELECT version, token, state FROM version WHERE secret = $1 AND (version = $2 OR token = $3)",
     )
     .bind(secret.bytes().to_vec())
     .bind(number(version))
-    .bind(token)
+    .bind(token.bytes().to_vec())
     .fetch_all(&mut state.connection)
     .await
     .map_err(|source| Error::sqlite(&state.path, source))?;
@@ -97,7 +98,9 @@ async fn existing(
         Some((_, _, life)) if life == "destroyed" => {
             Some(Err(Error::Destroyed { secret, version }))
         }
-        Some((_, holder, _)) if holder == token => Some(Ok(Inserted::Existing)),
+        Some((_, holder, _)) if holder.as_deref() == Some(&token.bytes()[..]) => {
+            Some(Ok(Inserted::Existing))
+        }
         _ => Some(Err(Error::TokenConflict { secret, version })),
     })
 }
@@ -152,13 +155,12 @@ pub(crate) async fn destroy(
     version: u64,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO version (secret, version, token, state) VALUES ($1, $2, $3, 'destroyed') \
+        "INSERT INTO version (secret, version, state) VALUES ($1, $2, 'destroyed') \
          ON CONFLICT (secret, version) DO UPDATE SET state = 'destroyed', suite = NULL, key_id = NULL, \
          wrapped_dek = NULL, nonce = NULL, ciphertext = NULL, commitment = NULL",
     )
     .bind(secret.bytes().to_vec())
     .bind(number(version))
-    .bind(format!("destroyed:{version}"))
     .execute(&mut state.connection)
     .await
     .map_err(|source| Error::sqlite(&state.path, source))?;
@@ -203,6 +205,7 @@ pub(crate) async fn seal(
         path,
         connection,
         keys,
+        ..
     } = state;
     let id = keys.count_wrap(connection, path).await?;
     let aad = place(keys.deployment(), id);

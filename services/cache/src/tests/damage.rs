@@ -23,7 +23,7 @@ async fn a_changed_column_is_never_served() {
     ];
     for (version, change) in (1..).zip(changes) {
         cache
-            .insert_pending(SECRET, version, &format!("t{version}"), &secret(b"v"))
+            .insert_pending(SECRET, version, token(version), &secret(b"v"))
             .await
             .unwrap();
         assert!(cache.open_version(SECRET, version).await.is_ok());
@@ -37,20 +37,20 @@ async fn swapped_rows_are_never_served() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"one"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"one"))
         .await
         .unwrap();
     cache
-        .insert_pending(SECRET, 2, "t2", &secret(b"two"))
+        .insert_pending(SECRET, 2, token(2), &secret(b"two"))
         .await
         .unwrap();
     cache
-        .insert_pending(OTHER, 1, "t1", &secret(b"other"))
+        .insert_pending(OTHER, 1, token(1), &secret(b"other"))
         .await
         .unwrap();
     execute(
         &cache,
-        "UPDATE version SET version = 100 - version, token = token || 'x'",
+        "UPDATE version SET version = 100 - version, token = randomblob(16)",
     )
     .await;
     execute(&cache, "UPDATE version SET version = 2 WHERE version = 99").await;
@@ -65,11 +65,11 @@ async fn an_old_version_copied_over_a_new_one_is_never_served() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"old"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"old"))
         .await
         .unwrap();
     cache
-        .insert_pending(SECRET, 2, "t2", &secret(b"new"))
+        .insert_pending(SECRET, 2, token(2), &secret(b"new"))
         .await
         .unwrap();
     execute(
@@ -87,12 +87,12 @@ async fn a_row_of_another_cache_is_never_served() {
     let (place, foreign) = (Place::new(), Place::new());
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"v"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"v"))
         .await
         .unwrap();
     let other = foreign.open().await;
     other
-        .insert_pending(SECRET, 1, "t1", &secret(b"planted"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"planted"))
         .await
         .unwrap();
     let planted = column(&other, "ciphertext", 1).await;
@@ -110,7 +110,7 @@ async fn a_damaged_file_is_refused_at_open() {
     let cache = place.open().await;
     for version in 1..40 {
         cache
-            .insert_pending(SECRET, version, &format!("t{version}"), &secret(b"v"))
+            .insert_pending(SECRET, version, token(version), &secret(b"v"))
             .await
             .unwrap();
     }
@@ -134,14 +134,14 @@ async fn a_full_disk_is_named_and_changes_nothing() {
     let place = Place::new();
     let cache = place.open().await;
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"v"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"v"))
         .await
         .unwrap();
     // The library answers a real "no space left" with the same code as this page limit.
     execute(&cache, "PRAGMA max_page_count = 1").await;
     let large = SecretBytes::from(vec![1; 500_000]);
     let error = cache
-        .insert_pending(SECRET, 2, "t2", &large)
+        .insert_pending(SECRET, 2, token(2), &large)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
@@ -153,7 +153,10 @@ async fn a_full_disk_is_named_and_changes_nothing() {
     assert!(cache.open_version(SECRET, 1).await.is_ok());
     execute(&cache, "PRAGMA max_page_count = 1000000").await;
     assert_eq!(
-        cache.insert_pending(SECRET, 2, "t2", &large).await.unwrap(),
+        cache
+            .insert_pending(SECRET, 2, token(2), &large)
+            .await
+            .unwrap(),
         Inserted::New
     );
 }

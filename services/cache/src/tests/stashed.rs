@@ -2,47 +2,43 @@
 
 use super::*;
 
-const NOW: Timestamp = Timestamp::from_micros(1_000_000);
-
 #[tokio::test]
 async fn a_provided_value_waits_through_a_restart_and_is_removed_once_used() {
     let place = Place::new();
     let cache = place.open().await;
-    cache.stash("t1", &secret(CANARY), NOW).await.unwrap();
+    cache.stash(token(1), &secret(CANARY)).await.unwrap();
     cache.close().await.unwrap();
     let cache = place.open().await;
     for _ in 0..2 {
         assert!(
             cache
-                .stashed("t1")
+                .stashed(token(1))
                 .await
                 .unwrap()
                 .unwrap()
                 .ct_eq(&secret(CANARY))
         );
     }
-    cache.unstash("t1").await.unwrap();
-    cache.unstash("t1").await.unwrap();
-    assert!(cache.stashed("t1").await.unwrap().is_none());
-    cache.stash("t2", &secret(b"v"), NOW).await.unwrap();
-    assert!(cache.take_stash("t2").await.unwrap().is_some());
-    assert!(cache.take_stash("t2").await.unwrap().is_none());
+    cache.drop_stashed(token(1)).await.unwrap();
+    cache.drop_stashed(token(1)).await.unwrap();
+    assert!(cache.stashed(token(1)).await.unwrap().is_none());
 }
 
 #[tokio::test]
-async fn the_same_put_twice_is_one_and_another_value_is_refused() {
+async fn the_first_provided_value_under_a_token_wins() {
     let place = Place::new();
     let cache = place.open().await;
-    cache.stash("t1", &secret(b"first"), NOW).await.unwrap();
-    cache.stash("t1", &secret(b"first"), NOW).await.unwrap();
-    let error = cache
-        .stash("t1", &secret(b"second"), NOW)
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::StashTaken), "{error}");
+    assert_eq!(
+        cache.stash(token(1), &secret(b"first")).await.unwrap(),
+        Inserted::New
+    );
+    assert_eq!(
+        cache.stash(token(1), &secret(b"second")).await.unwrap(),
+        Inserted::Existing
+    );
     assert!(
         cache
-            .stashed("t1")
+            .stashed(token(1))
             .await
             .unwrap()
             .unwrap()
@@ -54,9 +50,9 @@ async fn the_same_put_twice_is_one_and_another_value_is_refused() {
 async fn a_value_under_another_token_or_in_the_other_table_does_not_open() {
     let place = Place::new();
     let cache = place.open().await;
-    cache.stash("t1", &secret(b"v"), NOW).await.unwrap();
+    cache.stash(token(1), &secret(b"v")).await.unwrap();
     cache
-        .insert_pending(SECRET, 1, "t1", &secret(b"x"))
+        .insert_pending(SECRET, 1, token(1), &secret(b"x"))
         .await
         .unwrap();
     execute(
@@ -69,8 +65,15 @@ async fn a_value_under_another_token_or_in_the_other_table_does_not_open() {
         cache.open_version(SECRET, 1).await.unwrap_err().kind(),
         Kind::Corrupt
     );
-    execute(&cache, "UPDATE stash SET token = 't2'").await;
-    assert_eq!(cache.stashed("t2").await.unwrap_err().kind(), Kind::Corrupt);
+    execute(
+        &cache,
+        "UPDATE stash SET token = x'00000000000000000000000000000002'",
+    )
+    .await;
+    assert_eq!(
+        cache.stashed(token(2)).await.unwrap_err().kind(),
+        Kind::Corrupt
+    );
 }
 
 #[tokio::test]
@@ -79,29 +82,28 @@ async fn only_so_many_wait_and_only_so_long() {
     let cache = place.open().await;
     for number in 0..MAX_STASHED {
         cache
-            .stash(&format!("t{number}"), &secret(b"v"), NOW)
+            .stash(token(number.into()), &secret(b"v"))
             .await
             .unwrap();
     }
-    let error = cache
-        .stash("more", &secret(b"v"), NOW.plus(MAX_STASH_AGE))
-        .await
-        .unwrap_err();
+    let age = i64::try_from(MAX_STASH_AGE.as_micros()).unwrap();
+    place.clock.0.store(age, Ordering::SeqCst);
+    let error = cache.stash(token(9999), &secret(b"v")).await.unwrap_err();
     assert!(
         matches!(error, Error::StashFull { limit: MAX_STASHED }),
         "{error}"
     );
-    let later = NOW.plus(MAX_STASH_AGE + std::time::Duration::from_secs(1));
-    cache.stash("more", &secret(b"v"), later).await.unwrap();
-    assert!(cache.stashed("t0").await.unwrap().is_none());
-    assert!(cache.stashed("more").await.unwrap().is_some());
+    place.clock.0.store(age + 1, Ordering::SeqCst);
+    cache.stash(token(9999), &secret(b"v")).await.unwrap();
+    assert!(cache.stashed(token(0)).await.unwrap().is_none());
+    assert!(cache.stashed(token(9999)).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn a_used_value_leaves_no_bytes_behind() {
     let place = Place::new();
     let cache = place.open().await;
-    cache.stash("t1", &secret(b"v"), NOW).await.unwrap();
+    cache.stash(token(1), &secret(b"v")).await.unwrap();
     let mut state = cache.state().await;
     let row: (Vec<u8>, Vec<u8>) = sqlx::query_as("SELECT wrapped_dek, ciphertext FROM stash")
         .fetch_one(&mut state.connection)
@@ -109,6 +111,6 @@ async fn a_used_value_leaves_no_bytes_behind() {
         .unwrap();
     drop(state);
     assert!(place.contains(&row.0) && place.contains(&row.1));
-    cache.unstash("t1").await.unwrap();
+    cache.drop_stashed(token(1)).await.unwrap();
     assert!(!place.contains(&row.0) && !place.contains(&row.1));
 }
