@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{MAX_VALUE_BYTES, OsEntropy};
 
+/// One of a row's byte fields.
+type Field = fn(&mut SealedVersion) -> &mut [u8];
+
 const DEPLOYMENT: [u8; 16] = [1; 16];
 
 fn secret(bytes: &[u8]) -> SecretBytes {
@@ -125,7 +128,7 @@ fn every_changed_byte_is_noticed() {
     let rejected = |row: &SealedVersion| {
         open_version(&kek, &aad(&kek), row).unwrap_err() == OpenError::Rejected
     };
-    let flips: [(usize, fn(&mut SealedVersion) -> &mut [u8]); 4] = [
+    let flips: [(usize, Field); 4] = [
         (row.wrapped_dek.len(), |row| &mut row.wrapped_dek),
         (row.nonce.len(), |row| &mut row.nonce),
         (row.ciphertext.len(), |row| &mut row.ciphertext),

@@ -1,0 +1,155 @@
+//! The `local` store: our own sealed vault is the backend.
+//!
+//! Steps: `create` keeps a generated or provided value under the rotation's token; `set` has no
+//! backend to tell; `test` opens the value and checks it; `finish` checks it is still there; `revoke`
+//! destroys. Invariants: each step may be repeated or interrupted anywhere; a provided value leaves
+//! the stash only after its version is kept. Stages are the journal's, not ours.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keywheel_core::effect::StepWork;
+use keywheel_core::id::SecretId;
+use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::vault::VersionVault;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_seal::{Entropy, SecretBytes};
+
+use crate::generator;
+
+/// Rotates secrets whose values live with us.
+pub struct LocalStore {
+    vault: Arc<dyn VersionVault>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl LocalStore {
+    /// A store over this vault.
+    #[must_use]
+    pub fn new(vault: Arc<dyn VersionVault>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { vault, entropy }
+    }
+
+    /// Keeps the stashed value, or finds that an earlier attempt did.
+    async fn create_provided(&self, work: &StepWork, version: u64) -> Result<(), PortError> {
+        if let Some(value) = self.vault.stashed(work.rotation).await? {
+            self.vault
+                .insert(work.secret, version, work.rotation, &value)
+                .await?;
+            return self.vault.drop_stashed(work.rotation).await;
+        }
+        if self.vault.has(work.secret, version).await? {
+            return Ok(());
+        }
+        Err(refused(
+            work,
+            version,
+            "its provided value is gone; put the value again",
+        ))
+    }
+
+    async fn create_generated(&self, work: &StepWork, version: u64) -> Result<(), PortError> {
+        let Some(spec) = &work.generator else {
+            return Err(refused(
+                work,
+                version,
+                "no value was provided and the secret has no generator",
+            ));
+        };
+        let value = generator::generate(spec, &*self.entropy)
+            .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))?;
+        self.vault
+            .insert(work.secret, version, work.rotation, &value)
+            .await
+            .map(drop)
+    }
+}
+
+#[async_trait]
+impl Rotator for LocalStore {
+    async fn create(&self, work: &StepWork) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        if work.provided {
+            self.create_provided(work, version).await
+        } else {
+            self.create_generated(work, version).await
+        }
+    }
+
+    async fn set(&self, work: &StepWork) -> Result<(), PortError> {
+        new_version(work).map(drop)
+    }
+
+    async fn test(&self, work: &StepWork) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        let value = self.vault.open(work.secret, version).await?;
+        if is_acceptable(work, &value) {
+            return Ok(());
+        }
+        Err(refused(
+            work,
+            version,
+            "its value does not fit the secret's rules; put or rotate it again",
+        ))
+    }
+
+    async fn finish(&self, work: &StepWork) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        if self.vault.has(work.secret, version).await? {
+            return Ok(());
+        }
+        let text = format!(
+            "version {version} of secret {} is not in the cache; rotate again",
+            work.secret
+        );
+        Err(PortError::new(ErrorKind::NotFound, text))
+    }
+
+    /// Every version is tried, also after one failed; the first failure is told.
+    async fn revoke(&self, secret: SecretId, versions: &[u64]) -> Result<(), PortError> {
+        let mut first = Ok(());
+        for version in versions {
+            let done = self.vault.destroy(secret, *version).await;
+            first = first.and(done);
+        }
+        first
+    }
+
+    async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
+        self.vault.has(secret, version).await.map(Some)
+    }
+}
+
+/// The one version a step before the promotion works on.
+fn new_version(work: &StepWork) -> Result<u64, PortError> {
+    match work.versions[..] {
+        [version] => Ok(version),
+        _ => {
+            let text = format!(
+                "rotation {} names {} new versions instead of one",
+                work.rotation,
+                work.versions.len()
+            );
+            Err(PortError::new(ErrorKind::Denied, text))
+        }
+    }
+}
+
+/// A provided value is not empty; a generated one looks as its generator makes them.
+fn is_acceptable(work: &StepWork, value: &SecretBytes) -> bool {
+    match &work.generator {
+        Some(spec) if !work.provided => generator::satisfies(value, spec),
+        _ => !value.is_empty(),
+    }
+}
+
+fn refused(work: &StepWork, version: u64, reason: &str) -> PortError {
+    let text = format!(
+        "version {version} of secret {} cannot be used: {reason}",
+        work.secret
+    );
+    PortError::new(ErrorKind::Denied, text)
+}
+
+#[cfg(test)]
+mod tests;

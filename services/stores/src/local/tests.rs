@@ -1,0 +1,359 @@
+//! Tests of the `local` store: every step repeated, and interrupted before and after every call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use keywheel_core::id::RotationId;
+use keywheel_core::rotation::Step;
+use keywheel_core::secret::Generator;
+use keywheel_engine::port::vault::Inserted;
+use keywheel_seal::OsEntropy;
+
+use super::*;
+
+const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+const TOKEN: RotationId = RotationId::from_bytes([2; 16]);
+const VERSION: u64 = 4;
+
+/// When a call to the fake is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Before,
+    After,
+}
+
+/// A vault in memory that keeps the port's laws and can lose the n-th call or its answer.
+#[derive(Default)]
+struct FakeVault {
+    kept: Mutex<Kept>,
+    cut: Mutex<Option<(u32, Cut)>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    versions: BTreeMap<(SecretId, u64), (RotationId, Vec<u8>)>,
+    destroyed: BTreeSet<(SecretId, u64)>,
+    stash: BTreeMap<RotationId, Vec<u8>>,
+    inserts: u32,
+}
+
+impl FakeVault {
+    fn cut_off(&self, call: u32, cut: Cut) {
+        *self.cut.lock().unwrap() = Some((call, cut));
+    }
+
+    fn step<T>(&self, act: impl FnOnce(&mut Kept) -> Result<T, PortError>) -> Result<T, PortError> {
+        let mut cut = self.cut.lock().unwrap();
+        let due = match &mut *cut {
+            Some((0, when)) => Some(*when),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        if due.is_some() {
+            *cut = None;
+        }
+        drop(cut);
+        let gone = || PortError::new(ErrorKind::Unavailable, "crashed");
+        if due == Some(Cut::Before) {
+            return Err(gone());
+        }
+        let answer = act(&mut self.kept.lock().unwrap());
+        if due == Some(Cut::After) {
+            Err(gone())
+        } else {
+            answer
+        }
+    }
+
+    fn value(&self) -> Option<Vec<u8>> {
+        self.kept
+            .lock()
+            .unwrap()
+            .versions
+            .get(&(SECRET, VERSION))
+            .map(|row| row.1.clone())
+    }
+}
+
+fn bytes(value: &SecretBytes) -> Vec<u8> {
+    // EXPOSE: the fake keeps values in the clear.
+    value.expose().to_vec()
+}
+
+#[async_trait]
+impl VersionVault for FakeVault {
+    async fn insert(
+        &self,
+        secret: SecretId,
+        version: u64,
+        token: RotationId,
+        value: &SecretBytes,
+    ) -> Result<Inserted, PortError> {
+        self.step(|kept| {
+            if kept.destroyed.contains(&(secret, version)) {
+                return Err(PortError::new(ErrorKind::Denied, "destroyed"));
+            }
+            match kept.versions.get(&(secret, version)) {
+                Some((holder, _)) if *holder == token => Ok(Inserted::Existing),
+                Some(_) => Err(PortError::new(ErrorKind::Conflict, "another token")),
+                None => {
+                    kept.inserts += 1;
+                    kept.versions
+                        .insert((secret, version), (token, bytes(value)));
+                    Ok(Inserted::New)
+                }
+            }
+        })
+    }
+
+    async fn open(&self, secret: SecretId, version: u64) -> Result<SecretBytes, PortError> {
+        self.step(|kept| match kept.versions.get(&(secret, version)) {
+            Some((_, value)) => Ok(SecretBytes::from(value.clone())),
+            None => Err(PortError::new(ErrorKind::NotFound, "no such version")),
+        })
+    }
+
+    async fn has(&self, secret: SecretId, version: u64) -> Result<bool, PortError> {
+        self.step(|kept| Ok(kept.versions.contains_key(&(secret, version))))
+    }
+
+    async fn destroy(&self, secret: SecretId, version: u64) -> Result<(), PortError> {
+        self.step(|kept| {
+            kept.versions.remove(&(secret, version));
+            kept.destroyed.insert((secret, version));
+            Ok(())
+        })
+    }
+
+    async fn stash(&self, token: RotationId, value: &SecretBytes) -> Result<Inserted, PortError> {
+        self.step(|kept| {
+            if kept.stash.contains_key(&token) {
+                return Ok(Inserted::Existing);
+            }
+            kept.stash.insert(token, bytes(value));
+            Ok(Inserted::New)
+        })
+    }
+
+    async fn stashed(&self, token: RotationId) -> Result<Option<SecretBytes>, PortError> {
+        self.step(|kept| Ok(kept.stash.get(&token).cloned().map(SecretBytes::from)))
+    }
+
+    async fn drop_stashed(&self, token: RotationId) -> Result<(), PortError> {
+        self.step(|kept| {
+            kept.stash.remove(&token);
+            Ok(())
+        })
+    }
+}
+
+fn setup() -> (Arc<FakeVault>, LocalStore) {
+    let vault = Arc::new(FakeVault::default());
+    (vault.clone(), LocalStore::new(vault, Arc::new(OsEntropy)))
+}
+
+fn work(step: Step, provided: bool) -> StepWork {
+    StepWork {
+        rotation: TOKEN,
+        secret: SECRET,
+        step,
+        attempt: 1,
+        versions: vec![VERSION],
+        generator: (!provided).then(Generator::default),
+        provided,
+    }
+}
+
+/// One step as the worker would ask for it.
+async fn perform(store: &LocalStore, step: Step, provided: bool) -> Result<(), PortError> {
+    let work = work(step, provided);
+    match step {
+        Step::Create => store.create(&work).await,
+        Step::Set => store.set(&work).await,
+        Step::Test => store.test(&work).await,
+        Step::Finish => store.finish(&work).await,
+        Step::RevokeOld | Step::RollBack => store.revoke(SECRET, &work.versions).await,
+    }
+}
+
+const STEPS: [Step; 4] = [Step::Create, Step::Set, Step::Test, Step::Finish];
+
+#[tokio::test]
+async fn every_step_repeats_without_a_second_effect() {
+    for provided in [false, true] {
+        let (vault, store) = setup();
+        if provided {
+            vault
+                .stash(TOKEN, &SecretBytes::from(b"given".to_vec()))
+                .await
+                .unwrap();
+        }
+        let mut first = None;
+        for step in STEPS {
+            for _ in 0..3 {
+                perform(&store, step, provided).await.unwrap();
+                let value = vault.value().unwrap();
+                assert_eq!(
+                    *first.get_or_insert_with(|| value.clone()),
+                    value,
+                    "{step:?}"
+                );
+            }
+        }
+        assert_eq!(vault.kept.lock().unwrap().inserts, 1);
+        assert!(vault.kept.lock().unwrap().stash.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn every_step_survives_a_crash_at_every_call() {
+    for provided in [false, true] {
+        for crashed in STEPS {
+            for cut in [Cut::Before, Cut::After] {
+                for call in 0..4 {
+                    survives(provided, crashed, call, cut).await;
+                }
+            }
+        }
+    }
+}
+
+async fn survives(provided: bool, crashed: Step, call: u32, cut: Cut) {
+    let (vault, store) = setup();
+    if provided {
+        vault
+            .stash(TOKEN, &SecretBytes::from(b"given".to_vec()))
+            .await
+            .unwrap();
+    }
+    let case = format!("{crashed:?} cut {cut:?} call {call}, provided {provided}");
+    for step in STEPS {
+        if step == crashed {
+            vault.cut_off(call, cut);
+            let interrupted = perform(&store, step, provided).await;
+            *vault.cut.lock().unwrap() = None;
+            if call == 0 && step != Step::Set {
+                assert_eq!(
+                    interrupted.unwrap_err().kind,
+                    ErrorKind::Unavailable,
+                    "{case}"
+                );
+            }
+        }
+        perform(&store, step, provided)
+            .await
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+    }
+    assert_eq!(vault.kept.lock().unwrap().inserts, 1, "{case}");
+    assert!(vault.kept.lock().unwrap().stash.is_empty(), "{case}");
+    if provided {
+        assert_eq!(vault.value().unwrap(), b"given", "{case}");
+    }
+}
+
+#[tokio::test]
+async fn revoke_repeats_tries_every_version_and_bars_what_never_was() {
+    let (vault, store) = setup();
+    perform(&store, Step::Create, false).await.unwrap();
+    vault.cut_off(0, Cut::Before);
+    assert!(store.revoke(SECRET, &[3, VERSION]).await.is_err());
+    assert!(
+        vault.value().is_none(),
+        "the second version is destroyed though the first failed"
+    );
+    for _ in 0..2 {
+        store.revoke(SECRET, &[3, VERSION, 9]).await.unwrap();
+    }
+    assert_eq!(store.probe(SECRET, VERSION).await.unwrap(), Some(false));
+    let late = perform(&store, Step::Create, false).await.unwrap_err();
+    assert_eq!(late.kind, ErrorKind::Denied);
+    assert_eq!(
+        perform(&store, Step::Finish, false).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        perform(&store, Step::Test, false).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
+}
+
+#[tokio::test]
+async fn a_live_version_is_accepted_by_the_probe() {
+    let (_, store) = setup();
+    assert_eq!(store.probe(SECRET, VERSION).await.unwrap(), Some(false));
+    perform(&store, Step::Create, false).await.unwrap();
+    assert_eq!(store.probe(SECRET, VERSION).await.unwrap(), Some(true));
+}
+
+#[tokio::test]
+async fn create_without_value_or_generator_is_refused_with_the_next_step() {
+    let (_, store) = setup();
+    let gone = perform(&store, Step::Create, true).await.unwrap_err();
+    assert!(gone.to_string().contains("put the value again"), "{gone}");
+    let neither = StepWork {
+        generator: None,
+        ..work(Step::Create, false)
+    };
+    assert_eq!(
+        store.create(&neither).await.unwrap_err().kind,
+        ErrorKind::Denied
+    );
+    let spec = Generator {
+        length: 0,
+        ..Generator::default()
+    };
+    let impossible = StepWork {
+        generator: Some(spec),
+        ..work(Step::Create, false)
+    };
+    assert!(
+        store
+            .create(&impossible)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("length")
+    );
+}
+
+#[tokio::test]
+async fn a_value_that_breaks_the_rules_fails_the_test() {
+    let (vault, store) = setup();
+    vault
+        .insert(
+            SECRET,
+            VERSION,
+            TOKEN,
+            &SecretBytes::from(b"short".to_vec()),
+        )
+        .await
+        .unwrap();
+    let error = perform(&store, Step::Test, false).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(!error.to_string().contains("short"), "{error}");
+    perform(&store, Step::Test, true).await.unwrap();
+    let (vault, store) = setup();
+    vault
+        .insert(SECRET, VERSION, TOKEN, &SecretBytes::from(Vec::new()))
+        .await
+        .unwrap();
+    assert!(perform(&store, Step::Test, true).await.is_err());
+}
+
+#[tokio::test]
+async fn a_step_names_exactly_one_new_version() {
+    let (_, store) = setup();
+    for versions in [vec![], vec![1, 2]] {
+        let work = StepWork {
+            versions,
+            ..work(Step::Create, false)
+        };
+        assert_eq!(
+            store.create(&work).await.unwrap_err().kind,
+            ErrorKind::Denied
+        );
+    }
+}
