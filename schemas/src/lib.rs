@@ -1,1 +1,16 @@
-//! To be written.
+//! The wire contract of Keywheel: events, bus messages, manifests, configuration and the HTTP API
+//! as serde shapes beside the core's types, and the JSON Schemas made from them.
+//!
+//! Invariant: a shape that was released keeps its meaning; what changes gets a new version. Reading
+//! bytes from outside never panics and is bounded. What it does not do: decide, store, send.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod api;
+mod canonical;
+pub mod error;
+pub mod event;
+pub mod leaf;
+pub mod mirror;
+pub mod wire;
