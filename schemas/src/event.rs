@@ -1,0 +1,203 @@
+//! Events as bytes: CloudEvents 1.0, structured JSON, canonical. These bytes are what the journal
+//! hashes, signs and keeps for ever.
+//!
+//! Invariants: `decode(encode(x)) == x`; the same event always gives the same bytes; `decode` takes
+//! nothing that is not canonical and never panics. No value of a secret has a place here.
+
+pub mod assignment;
+pub mod binding;
+mod envelope;
+pub mod host;
+mod kind;
+pub mod revocation;
+pub mod rotation;
+pub mod secret;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::error::DecodeError;
+pub use envelope::{Envelope, schema_address};
+pub use kind::{KINDS, Kind, all_types, find, type_name};
+
+use keywheel_core::event::Event;
+use keywheel_core::id::{CommandId, EventId};
+use keywheel_core::time::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::canonical;
+use crate::mirror::{Mirror, TextForm};
+use assignment::{AssignmentEvent, Consumer};
+
+/// Largest event, in bytes: a distribution to about thirty thousand consumers.
+pub const MAX_EVENT_BYTES: usize = 8 << 20;
+
+const WHAT: &str = "event";
+/// The member of an assignment's event that carries its key.
+const CONSUMER: &str = "consumer";
+
+/// What the journal knows about an event besides what happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventMeta {
+    /// The event.
+    pub id: EventId,
+    /// Global number in the journal.
+    pub number: u64,
+    /// Number within its aggregate.
+    pub aggregate_sequence: u64,
+    /// When it was appended.
+    pub time: Timestamp,
+    /// Who appended it: `keywheel/<deployment uuid>/gateway`.
+    pub source: String,
+    /// W3C trace context, if any.
+    pub traceparent: Option<String>,
+    /// The command that led to it.
+    pub causation: CommandId,
+    /// Hash of the event before it.
+    pub previous_hash: [u8; 32],
+}
+
+/// Writes an event as canonical bytes.
+#[must_use]
+pub fn encode(meta: &EventMeta, event: &Event) -> Vec<u8> {
+    let envelope = Envelope::of(meta, type_name(event), subject(event), body(event));
+    canonical::bytes(&canonical::value(&envelope))
+}
+
+/// Reads an event back.
+///
+/// # Errors
+/// When the bytes are too long, not canonical, of an unknown type or of another shape.
+pub fn decode(bytes: &[u8]) -> Result<(EventMeta, Event), DecodeError> {
+    if bytes.len() > MAX_EVENT_BYTES {
+        return Err(DecodeError::TooLarge {
+            what: WHAT,
+            bytes: bytes.len(),
+            limit: MAX_EVENT_BYTES,
+        });
+    }
+    let shape = |source| DecodeError::Shape { what: WHAT, source };
+    let value: Value = serde_json::from_slice(bytes).map_err(shape)?;
+    if canonical::bytes(&value) != bytes {
+        return Err(DecodeError::NotCanonical);
+    }
+    let named = value
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let kind = find(named).ok_or_else(|| DecodeError::UnknownType(crate::leaf::shorten(named)))?;
+    let envelope: Envelope = serde_json::from_value(value).map_err(shape)?;
+    let meta = envelope.meta(kind)?;
+    let event = event_of(kind, &envelope.subject, envelope.data)?;
+    if subject(&event) != envelope.subject {
+        return Err(envelope::wrong("subject", "does not belong to this event"));
+    }
+    Ok((meta, event))
+}
+
+/// The subject an event carries: `<aggregate>/<uuid>`.
+#[must_use]
+pub fn subject(event: &Event) -> String {
+    match event {
+        Event::Secret(id, _) => format!("secret/{id}"),
+        Event::Binding(id, _) => format!("binding/{id}"),
+        Event::Assignment(key, _) => format!("assignment/{}", assignment::derive_subject(key)),
+        Event::Host(id, _) => format!("host/{id}"),
+        Event::Rotation(id, _) => format!("rotation/{id}"),
+        Event::Revocation(id, _) => format!("revocation/{id}"),
+    }
+}
+
+fn body(event: &Event) -> Map<String, Value> {
+    match event {
+        Event::Secret(_, event) => members(&secret::SecretEvent::of(event)),
+        Event::Binding(_, event) => members(&binding::BindingEvent::of(event)),
+        Event::Assignment(key, event) => {
+            let mut members = members(&AssignmentEvent::of(event));
+            members.insert(CONSUMER.to_owned(), canonical::value(&Consumer::of(key)));
+            members
+        }
+        Event::Host(_, event) => members(&host::HostEvent::of(event)),
+        Event::Rotation(_, event) => members(&rotation::RotationEvent::of(event)),
+        Event::Revocation(_, event) => members(&revocation::RevocationEvent::of(event)),
+    }
+}
+
+/// The members of an event; its variant is said by the type and left out here.
+fn members<T: Serialize>(event: &T) -> Map<String, Value> {
+    let Value::Object(tagged) = canonical::value(event) else {
+        return Map::new();
+    };
+    match tagged.into_iter().next() {
+        Some((_, Value::Object(members))) => members,
+        _ => Map::new(),
+    }
+}
+
+fn event_of(
+    kind: &Kind,
+    subject: &str,
+    mut data: Map<String, Value>,
+) -> Result<Event, DecodeError> {
+    Ok(match kind.aggregate {
+        "secret" => Event::Secret(
+            id_of(kind, subject)?,
+            core_of::<secret::SecretEvent>(kind, data)?,
+        ),
+        "binding" => Event::Binding(
+            id_of(kind, subject)?,
+            core_of::<binding::BindingEvent>(kind, data)?,
+        ),
+        "host" => Event::Host(
+            id_of(kind, subject)?,
+            core_of::<host::HostEvent>(kind, data)?,
+        ),
+        "rotation" => Event::Rotation(
+            id_of(kind, subject)?,
+            core_of::<rotation::RotationEvent>(kind, data)?,
+        ),
+        "revocation" => Event::Revocation(
+            id_of(kind, subject)?,
+            core_of::<revocation::RevocationEvent>(kind, data)?,
+        ),
+        _ => {
+            let consumer = data.remove(CONSUMER).unwrap_or(Value::Null);
+            let key = Consumer::deserialize(consumer).map_err(|source| DecodeError::Shape {
+                what: CONSUMER,
+                source,
+            })?;
+            Event::Assignment(key.into_core(), core_of::<AssignmentEvent>(kind, data)?)
+        }
+    })
+}
+
+fn id_of<T: TextForm>(kind: &Kind, subject: &str) -> Result<T, DecodeError> {
+    let (aggregate, id) = subject.split_once('/').unwrap_or((subject, ""));
+    if aggregate != kind.aggregate {
+        return Err(envelope::wrong(
+            "subject",
+            "names another aggregate than the type",
+        ));
+    }
+    T::parse_text(id).map_err(|fault| DecodeError::Attribute {
+        name: "subject",
+        fault,
+    })
+}
+
+fn core_of<T: Mirror + DeserializeOwned>(
+    kind: &Kind,
+    data: Map<String, Value>,
+) -> Result<T::Core, DecodeError> {
+    let tagged = Value::Object(Map::from_iter([(
+        kind.variant.to_owned(),
+        Value::Object(data),
+    )]));
+    let event = T::deserialize(tagged).map_err(|source| DecodeError::Shape {
+        what: kind.name,
+        source,
+    })?;
+    Ok(event.into_core())
+}

@@ -1,0 +1,200 @@
+//! Events of a binding, and the shapes of selector, target and reload.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keywheel_core::binding;
+use keywheel_core::id::SecretId;
+use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::leaf::Mode;
+use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct};
+
+/// How an image is named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Image {
+    /// Config digest: exactly this image.
+    Digest(String),
+    /// Repository, with or without tag: weaker.
+    Repository(String),
+}
+
+impl Mirror for Image {
+    type Core = binding::ImageSelector;
+    fn of(core: &Self::Core) -> Self {
+        match core {
+            binding::ImageSelector::Digest(text) => Self::Digest(text.clone()),
+            binding::ImageSelector::Repository(text) => Self::Repository(text.clone()),
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        match self {
+            Self::Digest(text) => binding::ImageSelector::Digest(text),
+            Self::Repository(text) => binding::ImageSelector::Repository(text),
+        }
+    }
+}
+
+mirror_struct! {
+    /// Which containers a binding means; every part that is given must hold.
+    Selector = binding::Selector {
+        /// The host they run on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<Text<HostName>>,
+        /// The image they were made from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<Image>,
+        /// Labels they carry.
+        labels: BTreeMap<String, String>,
+        /// A person accepts a selector that does not name host and image.
+        insecure: bool,
+    }
+}
+
+/// The form in which a container gets the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Target {
+    /// A file in an injector-owned, read-only directory.
+    File {
+        /// The directory inside the container.
+        directory: Text<Directory>,
+        /// The file's name.
+        name: Text<FileName>,
+        /// Owner inside the container.
+        uid: u32,
+        /// Group inside the container.
+        gid: u32,
+        /// Permission bits, octal.
+        mode: Text<Mode>,
+    },
+    /// An env variable of the container's first program.
+    Env {
+        /// The variable.
+        name: Text<EnvName>,
+    },
+}
+
+impl Mirror for Target {
+    type Core = binding::Target;
+    fn of(core: &Self::Core) -> Self {
+        match core {
+            binding::Target::File {
+                directory,
+                name,
+                uid,
+                gid,
+                mode,
+            } => Self::File {
+                directory: Text(directory.clone()),
+                name: Text(name.clone()),
+                uid: *uid,
+                gid: *gid,
+                mode: Text(Mode(*mode)),
+            },
+            binding::Target::Env { name } => Self::Env {
+                name: Text(name.clone()),
+            },
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        match self {
+            Self::File {
+                directory,
+                name,
+                uid,
+                gid,
+                mode,
+            } => binding::Target::File {
+                directory: directory.0,
+                name: name.0,
+                uid,
+                gid,
+                mode: mode.0.0,
+            },
+            Self::Env { name } => binding::Target::Env { name: name.0 },
+        }
+    }
+}
+
+/// What makes a consumer use the new value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reload {
+    /// It reads the file again by itself.
+    None {},
+    /// A signal to the container's first program.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// A restart in place, gated on health.
+    Restart {
+        /// How long it must run when it has no health check.
+        settle: Text<Duration>,
+        /// How long its health check may take.
+        health_timeout: Text<Duration>,
+    },
+}
+
+impl Mirror for Reload {
+    type Core = binding::Reload;
+    fn of(core: &Self::Core) -> Self {
+        match core {
+            binding::Reload::None => Self::None {},
+            binding::Reload::Signal(signal) => Self::Signal { signal: *signal },
+            binding::Reload::Restart {
+                settle,
+                health_timeout,
+            } => Self::Restart {
+                settle: Text(*settle),
+                health_timeout: Text(*health_timeout),
+            },
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        match self {
+            Self::None {} => binding::Reload::None,
+            Self::Signal { signal } => binding::Reload::Signal(signal),
+            Self::Restart {
+                settle,
+                health_timeout,
+            } => binding::Reload::Restart {
+                settle: settle.0,
+                health_timeout: health_timeout.0,
+            },
+        }
+    }
+}
+
+mirror_struct! {
+    /// What a binding says.
+    BindingSpec = binding::Spec {
+        /// The secret.
+        secret: Text<SecretId>,
+        /// Which containers.
+        selector: Selector,
+        /// In what form.
+        target: Target,
+        /// What happens on change.
+        reload: Reload,
+    }
+}
+
+mirror_enum! {
+    /// What happened to a binding.
+    BindingEvent = binding::Event {
+        /// It grants from now on, or grants something else than before.
+        Bound {
+            /// Its name, for ever.
+            name: Text<BindingName>,
+            /// What it grants, whole.
+            spec: BindingSpec,
+        },
+        /// It grants nothing any more.
+        Unbound {},
+    }
+}

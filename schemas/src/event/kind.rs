@@ -1,0 +1,108 @@
+//! Every event type by its full name, and the aggregate and variant it stands for.
+
+use keywheel_core::event::Event;
+use keywheel_core::{assignment, binding, host, revocation, rotation, secret};
+
+/// One event type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// Full name: `dev.keywheel.<aggregate>.<event>.v1`.
+    pub name: &'static str,
+    /// The aggregate.
+    pub aggregate: &'static str,
+    /// The event within it.
+    pub variant: &'static str,
+}
+
+macro_rules! kinds {
+    ($($aggregate:ident { $($pattern:pat => $variant:literal),* $(,)? })*) => {
+        /// Every type this build writes or reads, sorted by aggregate.
+        pub const KINDS: &[Kind] = &[$($(Kind {
+            name: concat!("dev.keywheel.", stringify!($aggregate), ".", $variant, ".v1"),
+            aggregate: stringify!($aggregate),
+            variant: $variant,
+        }),*),*];
+
+        const NAMES: &[&str] = &[$($(concat!("dev.keywheel.", stringify!($aggregate), ".", $variant, ".v1")),*),*];
+
+        $(fn $aggregate(event: &$aggregate::Event) -> &'static str {
+            use $aggregate::Event as E;
+            match event {
+                $($pattern => concat!("dev.keywheel.", stringify!($aggregate), ".", $variant, ".v1")),*
+            }
+        })*
+    };
+}
+
+kinds! {
+    secret {
+        E::Registered { .. } => "registered",
+        E::SpecChanged { .. } => "spec_changed",
+        E::VersionStaged { .. } => "version_staged",
+        E::Delivered { .. } => "delivered",
+        E::VersionPromoted { .. } => "version_promoted",
+        E::VersionDemoted { .. } => "version_demoted",
+        E::VersionRevoked { .. } => "version_revoked",
+        E::VersionDestroyed { .. } => "version_destroyed",
+    }
+    binding {
+        E::Bound { .. } => "bound",
+        E::Unbound => "unbound",
+    }
+    assignment {
+        E::Assigned { .. } => "assigned",
+        E::Swapped { .. } => "swapped",
+        E::Reloaded { .. } => "reloaded",
+        E::Withdrawn => "withdrawn",
+        E::Vanished => "vanished",
+        E::Refused { .. } => "refused",
+    }
+    host {
+        E::Enrolled { .. } => "enrolled",
+        E::KeyReplaced { .. } => "key_replaced",
+    }
+    rotation {
+        E::Started { .. } => "started",
+        E::StepStarted { .. } => "step_started",
+        E::StepCompleted { .. } => "step_completed",
+        E::StepFailed { .. } => "step_failed",
+        E::DistributionStarted { .. } => "distribution_started",
+        E::ConsumerAcknowledged { .. } => "consumer_acknowledged",
+        E::HostBarrierAcknowledged { .. } => "host_barrier_acknowledged",
+        E::DeadlinePassed => "deadline_passed",
+        E::Closed { .. } => "closed",
+    }
+    revocation {
+        E::Requested { .. } => "requested",
+        E::WithdrawnOnHost { .. } => "withdrawn_on_host",
+        E::BackendConfirmed => "backend_confirmed",
+        E::BackendFailed { .. } => "backend_failed",
+        E::BackendRetried { .. } => "backend_retried",
+        E::Closed => "closed",
+    }
+}
+
+/// The full type name of an event.
+#[must_use]
+pub fn type_name(event: &Event) -> &'static str {
+    match event {
+        Event::Secret(_, event) => secret(event),
+        Event::Binding(_, event) => binding(event),
+        Event::Assignment(_, event) => assignment(event),
+        Event::Host(_, event) => host(event),
+        Event::Rotation(_, event) => rotation(event),
+        Event::Revocation(_, event) => revocation(event),
+    }
+}
+
+/// Every full type name.
+#[must_use]
+pub fn all_types() -> &'static [&'static str] {
+    NAMES
+}
+
+/// Finds a type by its full name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}

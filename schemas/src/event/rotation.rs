@@ -1,0 +1,151 @@
+//! Events of a rotation.
+
+use keywheel_core::id::{HostId, SecretId, SlotId};
+use keywheel_core::rotation;
+use keywheel_core::time::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::assignment::Consumer;
+use crate::mirror::{Mirror, Text, mirror_enum, mirror_words};
+
+mirror_words! {
+    /// A step the shell performs and answers.
+    Step = rotation::Step {
+        /// Make the new value and keep it as pending.
+        Create,
+        /// Make the backend accept it.
+        Set,
+        /// Show that the backend accepts it.
+        Test,
+        /// Make it current at the store.
+        Finish,
+        /// Make the old version unusable and destroy its data key.
+        RevokeOld,
+        /// Take back what was made of the new version.
+        RollBack,
+    }
+}
+
+mirror_words! {
+    /// How a rotation ended.
+    Outcome = rotation::Outcome {
+        /// Every consumer runs on the new version and the old one is dead.
+        Completed,
+        /// Nothing changed for consumers.
+        RolledBack,
+        /// Consumers were too slow; the old version stays alive and a person decides.
+        Parked,
+        /// A revocation took over.
+        Cancelled,
+    }
+}
+
+/// Why a rotation began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Trigger {
+    /// The secret was registered and has no version yet.
+    Initial {},
+    /// A person or tool asked.
+    OnDemand {},
+    /// A person provided the value.
+    Provided {},
+    /// A schedule fired.
+    Slot {
+        /// The slot, accepted once.
+        slot: Text<SlotId>,
+        /// When it was due, before jitter.
+        scheduled: Text<Timestamp>,
+    },
+}
+
+impl Mirror for Trigger {
+    type Core = rotation::Trigger;
+    fn of(core: &Self::Core) -> Self {
+        match core {
+            rotation::Trigger::Initial => Self::Initial {},
+            rotation::Trigger::OnDemand => Self::OnDemand {},
+            rotation::Trigger::Provided => Self::Provided {},
+            rotation::Trigger::Slot { slot, scheduled } => Self::Slot {
+                slot: Text(*slot),
+                scheduled: Text(*scheduled),
+            },
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        match self {
+            Self::Initial {} => rotation::Trigger::Initial,
+            Self::OnDemand {} => rotation::Trigger::OnDemand,
+            Self::Provided {} => rotation::Trigger::Provided,
+            Self::Slot { slot, scheduled } => rotation::Trigger::Slot {
+                slot: slot.0,
+                scheduled: scheduled.0,
+            },
+        }
+    }
+}
+
+mirror_enum! {
+    /// What happened to a rotation.
+    RotationEvent = rotation::Event {
+        /// It began.
+        Started {
+            /// The secret.
+            secret: Text<SecretId>,
+            /// The version it makes.
+            version: u64,
+            /// Why.
+            trigger: Trigger,
+        },
+        /// A step is to be performed: the intent.
+        StepStarted {
+            /// The step.
+            step: Step,
+            /// First is 1.
+            attempt: u32,
+        },
+        /// The step is done.
+        StepCompleted {
+            /// The step.
+            step: Step,
+        },
+        /// The step failed.
+        StepFailed {
+            /// The step.
+            step: Step,
+            /// Which attempt.
+            attempt: u32,
+            /// Why, without a value.
+            reason: String,
+        },
+        /// Consumers have to move; an empty list is done at once.
+        DistributionStarted {
+            /// Everyone who has to acknowledge.
+            consumers: Vec<Consumer>,
+            /// Every host that held an older version.
+            hosts: Vec<Text<HostId>>,
+            /// Versions that die at the end.
+            old: Vec<u64>,
+            /// When waiting ends.
+            deadline: Text<Timestamp>,
+        },
+        /// A consumer showed that it runs on the new version, or is gone.
+        ConsumerAcknowledged {
+            /// The consumer.
+            consumer: Consumer,
+        },
+        /// A host showed that it holds no older version.
+        HostBarrierAcknowledged {
+            /// The host.
+            host: Text<HostId>,
+        },
+        /// Waiting ended before everyone acknowledged.
+        DeadlinePassed {},
+        /// It ended.
+        Closed {
+            /// How.
+            outcome: Outcome,
+        },
+    }
+}

@@ -1,0 +1,172 @@
+//! Events of a secret, and the shapes of what a person asked for.
+
+use std::time::Duration;
+
+use keywheel_core::id::{DeliveryId, HostId, RotationId};
+use keywheel_core::name::SecretName;
+use keywheel_core::{schedule, secret};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct, mirror_words};
+
+mirror_words! {
+    /// Where the values live.
+    Store = secret::Store {
+        /// Keywheel's own sealed store.
+        Local,
+    }
+}
+
+mirror_words! {
+    /// What happens to a slot nobody served in time.
+    MissedRun = schedule::MissedRun {
+        /// One catch-up run, however many slots were missed.
+        Once,
+        /// Wait for the next slot.
+        Skip,
+    }
+}
+
+mirror_struct! {
+    /// How a new value is made.
+    Generator = secret::Generator {
+        /// Characters in a value.
+        length: u32,
+        /// Characters to draw from; empty means the default alphabet.
+        alphabet: String,
+        /// Characters never drawn.
+        exclude: String,
+    }
+}
+
+/// The rule for the next fire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Schedule {
+    /// Only on demand.
+    OnDemand {},
+    /// A cron line in an IANA time zone.
+    Cron {
+        /// The line.
+        expression: String,
+        /// The zone.
+        timezone: String,
+    },
+    /// Every so often after the last promotion.
+    Interval {
+        /// How often.
+        every: Text<Duration>,
+    },
+}
+
+impl Mirror for Schedule {
+    type Core = schedule::Schedule;
+    fn of(core: &Self::Core) -> Self {
+        match core {
+            schedule::Schedule::OnDemand => Self::OnDemand {},
+            schedule::Schedule::Cron {
+                expression,
+                timezone,
+            } => Self::Cron {
+                expression: expression.clone(),
+                timezone: timezone.clone(),
+            },
+            schedule::Schedule::Interval(every) => Self::Interval {
+                every: Text(*every),
+            },
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        match self {
+            Self::OnDemand {} => schedule::Schedule::OnDemand,
+            Self::Cron {
+                expression,
+                timezone,
+            } => schedule::Schedule::Cron {
+                expression,
+                timezone,
+            },
+            Self::Interval { every } => schedule::Schedule::Interval(every.0),
+        }
+    }
+}
+
+mirror_struct! {
+    /// Schedule, spread and missed-run rule of one secret.
+    RotationPolicy = schedule::RotationPolicy {
+        /// When.
+        schedule: Schedule,
+        /// Largest delay added to a slot.
+        jitter: Text<Duration>,
+        /// What happens to a missed slot.
+        missed_run: MissedRun,
+    }
+}
+
+mirror_struct! {
+    /// What a person asked for.
+    SecretSpec = secret::Spec {
+        /// Where the values live.
+        store: Store,
+        /// How a new value is made; absent for a secret whose values are always provided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generator: Option<Generator>,
+        /// When it rotates by itself.
+        rotation: RotationPolicy,
+    }
+}
+
+mirror_enum! {
+    /// What happened to a secret.
+    SecretEvent = secret::Event {
+        /// The name is known from now on.
+        Registered {
+            /// Its name, for ever.
+            name: Text<SecretName>,
+            /// What a person asked for.
+            spec: SecretSpec,
+        },
+        /// A later manifest says something else.
+        SpecChanged {
+            /// The new wish, whole.
+            spec: SecretSpec,
+        },
+        /// A version number is taken and carries the stage `pending`.
+        VersionStaged {
+            /// The new number, higher than any before.
+            version: u64,
+            /// The rotation that will fill it.
+            rotation: Text<RotationId>,
+        },
+        /// A host may hold this version from now on.
+        Delivered {
+            /// The host.
+            host: Text<HostId>,
+            /// The version.
+            version: u64,
+            /// The grant store-sync checks before it seals.
+            delivery: Text<DeliveryId>,
+        },
+        /// The version carries `current`; the former one carries `previous`.
+        VersionPromoted {
+            /// The version.
+            version: u64,
+        },
+        /// The version lost its stage without being promoted.
+        VersionDemoted {
+            /// The version.
+            version: u64,
+        },
+        /// The version is in the dead set: never delivered, sealed or promoted again.
+        VersionRevoked {
+            /// The version.
+            version: u64,
+        },
+        /// The version's data key is gone.
+        VersionDestroyed {
+            /// The version.
+            version: u64,
+        },
+    }
+}

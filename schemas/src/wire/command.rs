@@ -1,0 +1,211 @@
+//! The commands workers submit over the bus. What people ask for comes through the API instead.
+
+use keywheel_core::command::Command;
+use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId, SlotId};
+use keywheel_core::name::HostName;
+use keywheel_core::time::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::report::Report;
+use crate::event::rotation::Step;
+use crate::mirror::{Mirror, Text};
+
+/// A command that no worker may submit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a worker's command; people and tools ask for it through the API")]
+pub struct NotAWorkersCommand(pub &'static str);
+
+/// What a worker may submit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum WorkerCommand {
+    /// A schedule's slot is due.
+    Due {
+        /// The rotation.
+        rotation: Text<RotationId>,
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The slot.
+        slot: Text<SlotId>,
+        /// When it was due, before jitter.
+        scheduled: Text<Timestamp>,
+    },
+    /// Makes a host known, or replaces its key.
+    EnrolHost {
+        /// The host.
+        host: Text<HostId>,
+        /// Its name.
+        name: Text<HostName>,
+        /// Values for it are sealed to this public key.
+        sealing_key: Text<[u8; 32]>,
+    },
+    /// A worker answers a rotation's step.
+    StepOutcome {
+        /// The rotation.
+        rotation: Text<RotationId>,
+        /// The step.
+        step: Step,
+        /// The attempt.
+        attempt: u32,
+        /// Why it failed, without a value; absent for success.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// A worker answers a revocation.
+    RevokeOutcome {
+        /// The revocation.
+        revocation: Text<RevocationId>,
+        /// The attempt.
+        attempt: u32,
+        /// Why it failed, without a value; absent for success.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// A rotation's failed step is tried again.
+    RetryStep {
+        /// The rotation.
+        rotation: Text<RotationId>,
+    },
+    /// A revocation's failed attempt is tried again.
+    RetryRevoke {
+        /// The revocation.
+        revocation: Text<RevocationId>,
+    },
+    /// Waiting for a rotation's consumers ends.
+    DeadlinePassed {
+        /// The rotation.
+        rotation: Text<RotationId>,
+    },
+    /// An injector says what is.
+    Report {
+        /// What is.
+        report: Report,
+    },
+}
+
+impl WorkerCommand {
+    /// Takes a command a worker may submit.
+    ///
+    /// # Errors
+    /// For every other command.
+    pub fn of(command: &Command) -> Result<Self, NotAWorkersCommand> {
+        Ok(match command {
+            Command::Due {
+                rotation,
+                secret,
+                slot,
+                scheduled,
+            } => Self::Due {
+                rotation: Text(*rotation),
+                secret: Text(*secret),
+                slot: Text(*slot),
+                scheduled: Text(*scheduled),
+            },
+            Command::EnrolHost {
+                host,
+                name,
+                sealing_key,
+            } => Self::EnrolHost {
+                host: Text(*host),
+                name: Text(name.clone()),
+                sealing_key: Text(*sealing_key),
+            },
+            Command::StepOutcome {
+                rotation,
+                step,
+                attempt,
+                failure,
+            } => Self::StepOutcome {
+                rotation: Text(*rotation),
+                step: Step::of(step),
+                attempt: *attempt,
+                failure: failure.clone(),
+            },
+            Command::RevokeOutcome {
+                revocation,
+                attempt,
+                failure,
+            } => Self::RevokeOutcome {
+                revocation: Text(*revocation),
+                attempt: *attempt,
+                failure: failure.clone(),
+            },
+            Command::RetryStep { rotation } => Self::RetryStep {
+                rotation: Text(*rotation),
+            },
+            Command::RetryRevoke { revocation } => Self::RetryRevoke {
+                revocation: Text(*revocation),
+            },
+            Command::DeadlinePassed { rotation } => Self::DeadlinePassed {
+                rotation: Text(*rotation),
+            },
+            Command::Report(report) => Self::Report {
+                report: Report::of(report),
+            },
+            Command::ApplySecret { .. } => return Err(NotAWorkersCommand("apply secret")),
+            Command::ApplyBinding { .. } => return Err(NotAWorkersCommand("apply binding")),
+            Command::Unbind { .. } => return Err(NotAWorkersCommand("unbind")),
+            Command::Put { .. } => return Err(NotAWorkersCommand("put")),
+            Command::Rotate { .. } => return Err(NotAWorkersCommand("rotate")),
+            Command::Revoke { .. } => return Err(NotAWorkersCommand("revoke")),
+        })
+    }
+
+    /// Gives the core's command.
+    #[must_use]
+    pub fn into_core(self) -> Command {
+        match self {
+            Self::Due {
+                rotation,
+                secret,
+                slot,
+                scheduled,
+            } => Command::Due {
+                rotation: rotation.0,
+                secret: secret.0,
+                slot: slot.0,
+                scheduled: scheduled.0,
+            },
+            Self::EnrolHost {
+                host,
+                name,
+                sealing_key,
+            } => Command::EnrolHost {
+                host: host.0,
+                name: name.0,
+                sealing_key: sealing_key.0,
+            },
+            Self::StepOutcome {
+                rotation,
+                step,
+                attempt,
+                failure,
+            } => Command::StepOutcome {
+                rotation: rotation.0,
+                step: step.into_core(),
+                attempt,
+                failure,
+            },
+            Self::RevokeOutcome {
+                revocation,
+                attempt,
+                failure,
+            } => Command::RevokeOutcome {
+                revocation: revocation.0,
+                attempt,
+                failure,
+            },
+            Self::RetryStep { rotation } => Command::RetryStep {
+                rotation: rotation.0,
+            },
+            Self::RetryRevoke { revocation } => Command::RetryRevoke {
+                revocation: revocation.0,
+            },
+            Self::DeadlinePassed { rotation } => Command::DeadlinePassed {
+                rotation: rotation.0,
+            },
+            Self::Report { report } => Command::Report(report.into_core()),
+        }
+    }
+}

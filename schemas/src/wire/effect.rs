@@ -1,0 +1,124 @@
+//! Effects and their keys on the wire.
+
+use keywheel_core::effect::{self, Key};
+use keywheel_core::id::{RevocationId, RotationId, SecretId};
+use keywheel_core::rotation;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::DecodeError;
+use crate::event::rotation::Step;
+use crate::event::secret::Generator;
+use crate::mirror::{Mirror, Text, mirror_struct};
+
+mirror_struct! {
+    /// One step of a rotation.
+    StepWork = effect::StepWork {
+        /// The rotation; its id is the token.
+        rotation: Text<RotationId>,
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The step.
+        step: Step,
+        /// First is 1.
+        attempt: u32,
+        /// The new version; for `revoke_old` the ones that die.
+        versions: Vec<u64>,
+        /// How the value is made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generator: Option<Generator>,
+        /// Whether the value waits in the stash under the token.
+        provided: bool,
+    }
+}
+
+mirror_struct! {
+    /// Make versions unusable.
+    RevokeWork = effect::RevokeWork {
+        /// The revocation.
+        revocation: Text<RevocationId>,
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The versions.
+        versions: Vec<u64>,
+        /// First is 1.
+        attempt: u32,
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Work {
+    /// One step of a rotation.
+    Step(StepWork),
+    /// Make versions unusable.
+    Revoke(RevokeWork),
+}
+
+impl Mirror for Work {
+    type Core = effect::Work;
+    fn of(core: &Self::Core) -> Self {
+        match core {
+            effect::Work::Step(work) => Self::Step(StepWork::of(work)),
+            effect::Work::Revoke(work) => Self::Revoke(RevokeWork::of(work)),
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        match self {
+            Self::Step(work) => effect::Work::Step(work.into_core()),
+            Self::Revoke(work) => effect::Work::Revoke(work.into_core()),
+        }
+    }
+}
+
+const STEPS: [(&str, rotation::Step); 6] = [
+    ("create", rotation::Step::Create),
+    ("set", rotation::Step::Set),
+    ("test", rotation::Step::Test),
+    ("finish", rotation::Step::Finish),
+    ("revoke_old", rotation::Step::RevokeOld),
+    ("roll_back", rotation::Step::RollBack),
+];
+
+/// Writes an effect's key: `step/<rotation>/<step>/<attempt>` or `revoke/<revocation>/<attempt>`.
+#[must_use]
+pub fn effect_key_to_string(key: &Key) -> String {
+    match key {
+        Key::Step(rotation, step, attempt) => {
+            let word = STEPS
+                .iter()
+                .find(|(_, known)| known == step)
+                .map_or("", |(word, _)| word);
+            format!("step/{rotation}/{word}/{attempt}")
+        }
+        Key::Revoke(revocation, attempt) => format!("revoke/{revocation}/{attempt}"),
+    }
+}
+
+/// Reads an effect's key back.
+///
+/// # Errors
+/// When the text is not one.
+pub fn effect_key_from_string(text: &str) -> Result<Key, DecodeError> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let key = match parts.as_slice() {
+        ["step", rotation, step, attempt] => step_key(rotation, step, attempt),
+        ["revoke", revocation, attempt] => RevocationId::parse(revocation)
+            .ok()
+            .zip(attempt.parse().ok())
+            .map(|(id, n)| Key::Revoke(id, n)),
+        _ => None,
+    };
+    key.filter(|key| effect_key_to_string(key) == text)
+        .ok_or_else(|| DecodeError::EffectKey(crate::leaf::shorten(text)))
+}
+
+fn step_key(rotation: &str, step: &str, attempt: &str) -> Option<Key> {
+    let (_, step) = STEPS.iter().find(|(word, _)| *word == step)?;
+    Some(Key::Step(
+        RotationId::parse(rotation).ok()?,
+        *step,
+        attempt.parse().ok()?,
+    ))
+}

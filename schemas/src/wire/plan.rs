@@ -1,0 +1,61 @@
+//! The host plan on the wire.
+
+use std::collections::BTreeSet;
+
+use keywheel_core::id::{BindingId, DeliveryId, HostId, SecretId};
+use keywheel_core::name::{BindingName, HostName, SecretName};
+use keywheel_core::plan;
+
+use crate::event::binding::{Reload, Selector, Target};
+use crate::mirror::{Text, mirror_struct};
+
+mirror_struct! {
+    /// A version a host may ask store-sync for.
+    Grant = plan::Grant {
+        /// The version.
+        version: u64,
+        /// The grant's id.
+        delivery: Text<DeliveryId>,
+    }
+}
+
+mirror_struct! {
+    /// One binding on one host.
+    PlannedBinding = plan::PlannedBinding {
+        /// The binding.
+        binding: Text<BindingId>,
+        /// Its name.
+        name: Text<BindingName>,
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The secret's name, as placeholders see it.
+        secret_name: Text<SecretName>,
+        /// Which containers.
+        selector: Selector,
+        /// In what form.
+        target: Target,
+        /// What happens on change.
+        reload: Reload,
+        /// What containers have to hold; absent: copies are withdrawn.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current: Option<Grant>,
+        /// Every version up to here is dead.
+        floor: u64,
+        /// Dead versions above the floor.
+        dead: BTreeSet<u64>,
+    }
+}
+
+mirror_struct! {
+    /// What one host has to do.
+    Plan = plan::HostPlan {
+        /// The host.
+        host: Text<HostId>,
+        /// Its name, as selectors see it.
+        host_name: Text<HostName>,
+        /// Journal number of the last event that changed it.
+        generation: u64,
+        /// The bindings that mean this host.
+        bindings: Vec<PlannedBinding>,
+    }
+}

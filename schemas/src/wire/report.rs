@@ -1,0 +1,97 @@
+//! The host report on the wire.
+
+use keywheel_core::id::{BindingId, ContainerId, HostId, SecretId};
+use keywheel_core::report;
+use keywheel_core::time::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct};
+
+mirror_enum! {
+    /// A fact about a container.
+    Fact = report::Fact {
+        /// File replaced and read back, or first program started with the value.
+        Swapped {
+            /// The version.
+            version: u64,
+            /// When, by the host's clock.
+            at: Text<Timestamp>,
+        },
+        /// Caught signal delivered, or restarted and healthy.
+        Reloaded {
+            /// The version.
+            version: u64,
+            /// When, by the host's clock.
+            at: Text<Timestamp>,
+        },
+        /// The copy was removed.
+        Withdrawn {},
+        /// The container is gone.
+        Vanished {},
+        /// It was not served.
+        Refused {
+            /// The version.
+            version: u64,
+            /// Why, with the next step.
+            reason: String,
+        },
+    }
+}
+
+mirror_struct! {
+    /// One fact about one container instance under one binding.
+    Item = report::Item {
+        /// The container.
+        container: Text<ContainerId>,
+        /// Its name, for people.
+        container_name: String,
+        /// Config digest of its image.
+        image_digest: String,
+        /// The binding it is served under.
+        binding: Text<BindingId>,
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The fact.
+        fact: Fact,
+    }
+}
+
+/// A version a host still holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// The secret.
+    pub secret: Text<SecretId>,
+    /// The version.
+    pub version: u64,
+}
+
+impl Mirror for Held {
+    type Core = (SecretId, u64);
+    fn of(core: &Self::Core) -> Self {
+        Self {
+            secret: Text(core.0),
+            version: core.1,
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        (self.secret.0, self.version)
+    }
+}
+
+mirror_struct! {
+    /// What is on a host.
+    Report = report::HostReport {
+        /// The host.
+        host: Text<HostId>,
+        /// The plan generation that was reconciled.
+        generation: u64,
+        /// What changed since the last report.
+        items: Vec<Item>,
+        /// Every version this host still holds.
+        holds: Vec<Held>,
+        /// Whether everything on the host was looked at.
+        complete: bool,
+    }
+}
