@@ -183,13 +183,8 @@ impl UnsealKey {
         entropy: &dyn Entropy,
     ) -> Result<SealedKey, OpenError> {
         // EXPOSE: the key is copied into the buffer that is encrypted in place.
-        self.seal(
-            deployment,
-            b"service",
-            name.as_bytes(),
-            key.expose(),
-            entropy,
-        )
+        let key = key.expose();
+        self.seal(deployment, b"service", name.as_bytes(), key, entropy)
     }
 
     /// Opens what [`Self::seal_service_key`] sealed under the same name.
