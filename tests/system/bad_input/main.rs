@@ -1,2 +1,12 @@
-//! To be written.
-fn main() {}
+//! Suite bad_input: see README.md beside this file.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stderr,
+    reason = "libtest shows it for failed tests only"
+)]
+
+mod machine;
+mod manifests;
+mod refusal;
+mod starting;
+mod verbs;

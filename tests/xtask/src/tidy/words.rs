@@ -7,6 +7,8 @@ use super::Source;
 const AVOIDED: [&str; 6] = ["manager", "helper", "util", "utils", "data", "info"];
 /// Terms that contain an avoided word and mean something.
 const TERMS: [&str; 2] = ["processmanager", "associateddata"];
+/// The namespace helper's own crate: there the word is a term.
+const HELPER_HOME: &str = "services/sys/";
 /// How many lines above `.expose(` its reason may stand.
 const EXPOSE_REACH: usize = 4;
 
@@ -39,7 +41,9 @@ fn avoided_types(source: &Source) -> Vec<String> {
         let Some(name) = declared_name(line) else {
             continue;
         };
-        if let Some(word) = avoided_word(camel_words(name).into_iter(), name) {
+        if let Some(word) = avoided_word(camel_words(name).into_iter(), name)
+            && !(word == "helper" && source.path.starts_with(HELPER_HOME))
+        {
             findings.push(format!(
                 "{}:{}: `{word}` in the name {name} says nothing; name the thing it is",
                 source.path,

@@ -1,0 +1,75 @@
+//! What a good refusal looks like, and the proof that nothing was lost.
+
+use anyhow::Result;
+use keywheel_tests::keywheel::Keywheel;
+use keywheel_tests::manifest;
+use keywheel_tests::output::Output;
+use keywheel_tests::stage::{current, wait_current};
+
+/// Wrong command line or configuration.
+pub(crate) const USAGE: i32 = 64;
+/// The input itself is wrong: manifest, name, value.
+pub(crate) const BAD_INPUT: i32 = 65;
+/// A named thing does not exist.
+pub(crate) const NOT_FOUND: i32 = 66;
+/// Something Keywheel needs does not answer.
+pub(crate) const UNAVAILABLE: i32 = 69;
+/// A file or directory cannot be made or used.
+pub(crate) const CANNOT_CREATE: i32 = 73;
+/// Reading or writing failed, a full disk above all.
+pub(crate) const IO: i32 = 74;
+/// Somebody else holds it now.
+pub(crate) const BUSY: i32 = 75;
+/// The configuration or a key does not fit what is there.
+pub(crate) const CONFIG: i32 = 78;
+
+/// The secret that must survive every test.
+const KEPT: &str = "test/kept";
+
+/// Asserts the code, that each word is there, and that it is written for people.
+pub(crate) fn assert_refused(said: &Output, code: i32, words: &[&str]) {
+    let text = said.stderr.as_str();
+    assert_eq!(said.code, code, "`{}` said: {}", said.line, said.said());
+    for word in words {
+        assert!(
+            text.to_lowercase().contains(&word.to_lowercase()),
+            "`{}` does not say `{word}`: {text}",
+            said.line
+        );
+    }
+    for leak in ["panicked", "RUST_BACKTRACE", "Error {", "Some(", "Kind("] {
+        assert!(
+            !text.contains(leak),
+            "`{}` shows its insides: {text}",
+            said.line
+        );
+    }
+    assert!(
+        text.lines().count() <= 25,
+        "`{}` is too long for a tired person: {text}",
+        said.line
+    );
+}
+
+/// A server that already holds something.
+pub(crate) fn with_something() -> Result<Keywheel> {
+    let keywheel = Keywheel::start()?;
+    keep_something(&keywheel)?;
+    Ok(keywheel)
+}
+
+/// Makes the secret that must survive.
+pub(crate) fn keep_something(keywheel: &Keywheel) -> Result<()> {
+    keywheel.apply(&manifest::secret(KEPT, &[]))?;
+    wait_current(keywheel, KEPT, 1)
+}
+
+/// What was there is there, whole, and still works.
+pub(crate) fn assert_nothing_lost(keywheel: &Keywheel) -> Result<()> {
+    let before = current(keywheel, KEPT)?;
+    assert!(before >= 1, "the secret from before is gone");
+    keywheel.json(&["journal", "verify"])?;
+    keywheel.json(&["rotate", KEPT, "--wait"])?;
+    assert_eq!(current(keywheel, KEPT)?, before + 1);
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! What `up` refuses to start on, and what it takes over.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use anyhow::Result;
+use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::output::Output;
+
+use crate::refusal::{
+    BUSY, CANNOT_CREATE, CONFIG, USAGE, assert_nothing_lost, assert_refused, keep_something,
+    with_something,
+};
+
+fn refused_up(keywheel: &Keywheel, flags: &[&str]) -> Result<Output> {
+    let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    Output::of(&mut keywheel.up_command(&Options {
+        flags,
+        ..Options::default()
+    })?)
+}
+
+#[test]
+fn a_file_where_the_data_directory_should_be() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    fs::write(keywheel.data_dir(), "I am a file")?;
+    let said = refused_up(&keywheel, &[])?;
+    assert_refused(
+        &said,
+        CANNOT_CREATE,
+        &[&keywheel.data_dir().display().to_string(), "directory"],
+    );
+    assert_eq!(fs::read_to_string(keywheel.data_dir())?, "I am a file");
+    Ok(())
+}
+
+#[test]
+fn a_second_up_on_the_same_directory_is_refused_and_the_first_serves_on() -> Result<()> {
+    let keywheel = with_something()?;
+    let said = refused_up(&keywheel, &[])?;
+    assert_refused(&said, BUSY, &[&keywheel.data_dir().display().to_string()]);
+    assert_nothing_lost(&keywheel)
+}
+
+#[test]
+fn a_stale_socket_and_lock_after_a_kill_are_taken_over() -> Result<()> {
+    let mut keywheel = with_something()?;
+    keywheel.kill9()?;
+    assert!(
+        keywheel.socket().exists(),
+        "a killed server leaves its socket"
+    );
+    keywheel.up(&Options::default())?;
+    assert_nothing_lost(&keywheel)
+}
+
+#[test]
+fn a_wrong_unseal_key_is_refused_and_the_right_one_still_works() -> Result<()> {
+    let mut keywheel = with_something()?;
+    keywheel.stop()?;
+    let right = fs::read(keywheel.unseal_key())?;
+    let mut wrong = right.clone();
+    if let Some(byte) = wrong.last_mut() {
+        *byte = if *byte == b'0' { b'1' } else { b'0' };
+    }
+    if let Some(byte) = wrong.first_mut() {
+        *byte = if *byte == b'0' { b'1' } else { b'0' };
+    }
+    fs::write(keywheel.unseal_key(), &wrong)?;
+    let said = refused_up(&keywheel, &[])?;
+    assert_refused(
+        &said,
+        CONFIG,
+        &[&keywheel.unseal_key().display().to_string(), "key"],
+    );
+    fs::write(keywheel.unseal_key(), &right)?;
+    keywheel.up(&Options::default())?;
+    assert_nothing_lost(&keywheel)
+}
+
+#[test]
+fn a_missing_key_is_made_once_and_never_for_a_directory_with_content() -> Result<()> {
+    let mut keywheel = Keywheel::prepare()?;
+    keywheel.up(&Options::default())?;
+    let mode = fs::metadata(keywheel.unseal_key())?.permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "the unseal key is {mode:o}");
+    keep_something(&keywheel)?;
+    keywheel.stop()?;
+    let aside = keywheel.scratch().join("aside.key");
+    fs::rename(keywheel.unseal_key(), &aside)?;
+    let said = refused_up(&keywheel, &[])?;
+    assert_refused(
+        &said,
+        CONFIG,
+        &[&keywheel.unseal_key().display().to_string()],
+    );
+    assert!(
+        !keywheel.unseal_key().exists(),
+        "a new key was made for old content"
+    );
+    fs::rename(aside, keywheel.unseal_key())?;
+    keywheel.up(&Options::default())?;
+    assert_nothing_lost(&keywheel)
+}
+
+#[test]
+fn a_key_inside_the_data_directory_is_refused() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    let inside = keywheel.data_dir().join("unseal.key").display().to_string();
+    let said = refused_up(&keywheel, &["--unseal-key-file", &inside])?;
+    assert_refused(&said, CONFIG, &["data directory"]);
+    Ok(())
+}
+
+#[test]
+fn a_wrong_configuration_names_every_fault_at_once() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    let config = keywheel
+        .scratch()
+        .write("config.toml", "nonsense = 1\nanother = 2\n")?
+        .display()
+        .to_string();
+    let said = refused_up(&keywheel, &["--config", &config])?;
+    assert_refused(&said, USAGE, &["nonsense", &config]);
+    assert!(
+        !keywheel.socket().exists(),
+        "a socket was opened before the configuration was good"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_unknown_failpoint_is_refused() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    let options = Options {
+        failpoints: Some("no.such=kill".to_owned()),
+        ..Options::default()
+    };
+    let said = Output::of(&mut keywheel.up_command(&options)?)?;
+    assert_refused(&said, USAGE, &["no.such"]);
+    Ok(())
+}

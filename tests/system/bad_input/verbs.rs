@@ -1,0 +1,131 @@
+//! What the client's verbs refuse.
+
+use anyhow::Result;
+use keywheel_tests::keywheel::Keywheel;
+use keywheel_tests::output::Output;
+
+use crate::refusal::{
+    BAD_INPUT, NOT_FOUND, UNAVAILABLE, USAGE, assert_nothing_lost, assert_refused, with_something,
+};
+
+/// More than any value may have.
+const TOO_LARGE: usize = 2 << 20;
+
+#[test]
+fn an_unknown_secret_is_named() -> Result<()> {
+    let keywheel = with_something()?;
+    for verb in [
+        vec!["rotate", "no/such"],
+        vec!["rotate", "no/such", "--wait"],
+        vec!["revoke", "no/such", "--reason", "r", "--yes"],
+        vec!["secret", "versions", "no/such"],
+        vec!["describe", "secret", "no/such"],
+        vec!["get", "secret", "no/such"],
+    ] {
+        assert_refused(&keywheel.cli(&verb)?, NOT_FOUND, &["no/such"]);
+    }
+    assert_nothing_lost(&keywheel)
+}
+
+#[test]
+fn a_near_miss_is_told_the_nearest_name() -> Result<()> {
+    let keywheel = with_something()?;
+    assert_refused(
+        &keywheel.cli(&["rotate", "test/kepd"])?,
+        NOT_FOUND,
+        &["test/kepd", "test/kept"],
+    );
+    Ok(())
+}
+
+#[test]
+fn a_name_off_the_grammar_is_refused() -> Result<()> {
+    let keywheel = with_something()?;
+    let long = "a".repeat(256);
+    for name in ["Upper/Case", "a//b", "/a", "a/", "a b", "ä", "a;b", &long] {
+        let said = keywheel.cli(&["secret", "put", name])?;
+        assert_refused(&said, BAD_INPUT, &["name"]);
+    }
+    assert_nothing_lost(&keywheel)
+}
+
+#[test]
+fn a_value_over_the_limit_or_without_a_byte_is_refused() -> Result<()> {
+    let keywheel = with_something()?;
+    let large = keywheel
+        .scratch()
+        .write("large", vec![b'x'; TOO_LARGE])?
+        .display()
+        .to_string();
+    let empty = keywheel.scratch().write("empty", "")?.display().to_string();
+    let folder = keywheel.scratch().path().display().to_string();
+    let put = |file: &str| keywheel.cli(&["secret", "put", "test/large", "--value-file", file]);
+    assert_refused(&put(&large)?, BAD_INPUT, &["bytes"]);
+    assert_refused(&put(&empty)?, BAD_INPUT, &["empty"]);
+    assert_refused(&put(&folder)?, NOT_FOUND, &["directory"]);
+    assert_refused(
+        &put("/nonexistent/value")?,
+        NOT_FOUND,
+        &["/nonexistent/value"],
+    );
+    let list = keywheel.json(&["secret", "list"])?.to_string();
+    assert!(
+        !list.contains("test/large"),
+        "a refused value left a secret behind"
+    );
+    assert_nothing_lost(&keywheel)
+}
+
+#[test]
+fn a_wrong_command_line_gets_help_not_a_guess() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    for words in [
+        vec!["rotat"],
+        vec!["rotate"],
+        vec!["status", "--nonsense"],
+        vec!["status", "-o", "xml"],
+    ] {
+        assert_refused(&keywheel.cli(&words)?, USAGE, &["usage"]);
+    }
+    let help = keywheel.cli(&["--help"])?;
+    assert_eq!(help.code, 0);
+    for verb in [
+        "up",
+        "apply",
+        "rotate",
+        "revoke",
+        "consumers",
+        "audit",
+        "journal",
+        "setup",
+    ] {
+        assert!(help.stdout.contains(verb), "help does not name {verb}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_server_the_next_step_is_told() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    let socket = keywheel.socket().display().to_string();
+    assert_refused(
+        &keywheel.cli(&["status"])?,
+        UNAVAILABLE,
+        &[&socket, "keywheel up"],
+    );
+    Ok(())
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    for address in ["http//x", "unix://", "relative/path"] {
+        let said = Output::of(
+            keywheel
+                .client(&["status"])?
+                .env("KEYWHEEL_ADDRESS", address),
+        )?;
+        assert_refused(&said, USAGE, &["unix://"]);
+    }
+    Ok(())
+}
