@@ -1,1 +1,14 @@
-//! To be written.
+//! Test code that several crates share: fakes of the ports, and one conformance suite per port.
+//!
+//! A fake and every adapter pass the same suite. Nothing here is shipped.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of it is test code"
+)]
+
+pub mod conformance;
+pub mod fake;

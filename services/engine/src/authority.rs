@@ -1,0 +1,106 @@
+//! Who may submit which command, and who may say what to whom. Static tables, pure.
+//!
+//! Consumers check these, not only the transport (TH9): a valid signature of the wrong role is as
+//! bad as none. Which principal may ask the gateway for what is not decided here.
+
+use keywheel_core::audit::Role;
+use keywheel_core::command::Command;
+
+use crate::port::bus::{Address, Body, Topic};
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// To everyone who reads a topic.
+    Topic(&'a Topic),
+    /// To whoever serves an address.
+    Request(Address),
+    /// Back from whoever serves an address.
+    Answer(Address),
+}
+
+/// Every role there is.
+pub const ROLES: [Role; 5] =
+    [Role::Gateway, Role::Scheduler, Role::StoreSync, Role::Injector, Role::AuditSink];
+
+/// The role that serves an address.
+#[must_use]
+pub const fn server_of(address: Address) -> Role {
+    match address {
+        Address::Gateway => Role::Gateway,
+        Address::StoreSync => Role::StoreSync,
+    }
+}
+
+/// The one role that submits a command. The gateway stands for the people and tools behind it.
+#[must_use]
+pub const fn submitter_of(command: &Command) -> Role {
+    match command {
+        Command::ApplySecret { .. }
+        | Command::ApplyBinding { .. }
+        | Command::Unbind { .. }
+        | Command::Put { .. }
+        | Command::Rotate { .. }
+        | Command::Revoke { .. } => Role::Gateway,
+        Command::Due { .. }
+        | Command::DeadlinePassed { .. }
+        | Command::RetryStep { .. }
+        | Command::RetryRevoke { .. } => Role::Scheduler,
+        Command::StepOutcome { .. } | Command::RevokeOutcome { .. } => Role::StoreSync,
+        Command::EnrolHost { .. } | Command::Report(_) => Role::Injector,
+    }
+}
+
+/// Whether a role may submit a command.
+#[must_use]
+pub fn may_submit(role: Role, command: &Command) -> bool {
+    role == submitter_of(command)
+}
+
+/// Whether a role may send this body there.
+#[must_use]
+pub fn may_send(role: Role, body: &Body, to: Destination<'_>) -> bool {
+    match to {
+        Destination::Topic(topic) => role == Role::Gateway && belongs_in(body, topic),
+        Destination::Request(address) => may_request(role, body, address),
+        Destination::Answer(address) => role == server_of(address) && may_answer(body, address),
+    }
+}
+
+fn belongs_in(body: &Body, topic: &Topic) -> bool {
+    match (body, topic) {
+        (Body::Event(_), Topic::Events) | (Body::Audit(_), Topic::Audit) => true,
+        (Body::Work(_), Topic::Work(role)) => *role == Role::StoreSync,
+        (Body::Plan(plan), Topic::Plan(host)) => plan.host == *host,
+        _ => false,
+    }
+}
+
+fn may_request(role: Role, body: &Body, to: Address) -> bool {
+    match (to, body) {
+        (Address::Gateway, Body::Submit { command, .. }) => may_submit(role, command),
+        (Address::Gateway, Body::ReadEvents { .. }) => {
+            matches!(role, Role::Scheduler | Role::StoreSync | Role::AuditSink)
+        }
+        (Address::Gateway, Body::ReadAudit { .. }) => role == Role::AuditSink,
+        (Address::Gateway, Body::ReadPlan { .. }) => role == Role::Injector,
+        (Address::Gateway, Body::OpenValue(_)) => role == Role::StoreSync,
+        (Address::StoreSync, Body::OpenValue(_)) => role == Role::Injector,
+        (Address::StoreSync, Body::ReadStoreKey | Body::Stash { .. }) => role == Role::Gateway,
+        _ => false,
+    }
+}
+
+fn may_answer(body: &Body, from: Address) -> bool {
+    match (from, body) {
+        (_, Body::Done | Body::Failed { .. }) => true,
+        (Address::Gateway, body) => matches!(
+            body,
+            Body::Verdict(_) | Body::Events(_) | Body::AuditLeaves(_) | Body::Plan(_) | Body::Granted { .. }
+        ),
+        (Address::StoreSync, body) => matches!(body, Body::SealedValue(_) | Body::StoreKey(_)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! The whole table: every command and every body against every role and destination.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::effect::{Effect, RevokeWork, Work};
+use keywheel_core::id::{
+    BindingId, CommandId, DeliveryId, EventId, HostId, RevocationId, RotationId, SecretId, SlotId,
+};
+use keywheel_core::name::{BindingName, EnvName, HostName, SecretName};
+use keywheel_core::plan::HostPlan;
+use keywheel_core::report::HostReport;
+use keywheel_core::rotation::Step;
+use keywheel_core::time::Timestamp;
+use keywheel_core::{event, host, secret};
+
+use super::*;
+use crate::port::ErrorKind;
+use crate::port::bus::ValueRequest;
+use crate::port::journal::{AuditLeaf, RecordedEvent, Verdict};
+
+const HOST: HostId = HostId::from_bytes([7; 16]);
+const OTHER_HOST: HostId = HostId::from_bytes([8; 16]);
+const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+const ROTATION: RotationId = RotationId::from_bytes([2; 16]);
+const REVOCATION: RevocationId = RevocationId::from_bytes([3; 16]);
+
+fn name() -> SecretName {
+    SecretName::parse("prod/db").unwrap()
+}
+
+fn people_commands() -> Vec<Command> {
+    let spec = secret::Spec::default();
+    let apply = Command::ApplySecret {
+        id: SECRET,
+        rotation: ROTATION,
+        name: name(),
+        spec,
+    };
+    let bind = Command::ApplyBinding {
+        id: BindingId::default(),
+        name: BindingName::parse("b").unwrap(),
+        secret: name(),
+        selector: Selector::default(),
+        target: Target::Env {
+            name: EnvName::parse("A").unwrap(),
+        },
+        reload: Reload::None,
+    };
+    let unbind = Command::Unbind {
+        name: BindingName::parse("b").unwrap(),
+    };
+    let put = Command::Put {
+        id: SECRET,
+        rotation: ROTATION,
+        name: name(),
+        provided: true,
+    };
+    let rotate = Command::Rotate {
+        rotation: ROTATION,
+        secret: name(),
+    };
+    let revoke = Command::Revoke {
+        revocation: REVOCATION,
+        secret: name(),
+        version: None,
+        reason: "leaked".to_owned(),
+    };
+    vec![apply, bind, unbind, put, rotate, revoke]
+}
+
+fn worker_commands() -> Vec<(Role, Command)> {
+    let due = Command::Due {
+        rotation: ROTATION,
+        secret: SECRET,
+        slot: SlotId::default(),
+        scheduled: Timestamp::default(),
+    };
+    let step = Command::StepOutcome {
+        rotation: ROTATION,
+        step: Step::Create,
+        attempt: 1,
+        failure: None,
+    };
+    let revoked = Command::RevokeOutcome {
+        revocation: REVOCATION,
+        attempt: 1,
+        failure: None,
+    };
+    let enrol = Command::EnrolHost {
+        host: HOST,
+        name: HostName::parse("h").unwrap(),
+        sealing_key: [0; 32],
+    };
+    let report = HostReport {
+        host: HOST,
+        generation: 1,
+        items: Vec::new(),
+        holds: Vec::new(),
+        complete: true,
+    };
+    vec![
+        (Role::Scheduler, due),
+        (Role::Scheduler, Command::DeadlinePassed { rotation: ROTATION }),
+        (Role::Scheduler, Command::RetryStep { rotation: ROTATION }),
+        (
+            Role::Scheduler,
+            Command::RetryRevoke {
+                revocation: REVOCATION,
+            },
+        ),
+        (Role::StoreSync, step),
+        (Role::StoreSync, revoked),
+        (Role::Injector, enrol),
+        (Role::Injector, Command::Report(report)),
+    ]
+}
+
+fn all_commands() -> Vec<(Role, Command)> {
+    let people = people_commands();
+    let mut all: Vec<_> = people.into_iter().map(|command| (Role::Gateway, command)).collect();
+    all.extend(worker_commands());
+    all
+}
+
+/// Every body with every (role, destination) that may carry it. A new variant does not compile here
+/// until it has a row.
+fn rows(body: &Body) -> Vec<(Role, &'static str)> {
+    match body {
+        Body::Event(_) => vec![(Role::Gateway, "topic events")],
+        Body::Audit(_) => vec![(Role::Gateway, "topic audit")],
+        Body::Work(_) => vec![(Role::Gateway, "topic work store-sync")],
+        Body::Plan(_) => vec![(Role::Gateway, "topic plan"), (Role::Gateway, "answer gateway")],
+        Body::Submit { command, .. } => vec![(submitter_of(command), "request gateway")],
+        Body::ReadEvents { .. } => vec![
+            (Role::Scheduler, "request gateway"),
+            (Role::StoreSync, "request gateway"),
+            (Role::AuditSink, "request gateway"),
+        ],
+        Body::ReadAudit { .. } => vec![(Role::AuditSink, "request gateway")],
+        Body::ReadPlan { .. } => vec![(Role::Injector, "request gateway")],
+        Body::OpenValue(_) => vec![
+            (Role::StoreSync, "request gateway"),
+            (Role::Injector, "request store-sync"),
+        ],
+        Body::Verdict(_) | Body::Events(_) | Body::AuditLeaves(_) | Body::Granted { .. } => {
+            vec![(Role::Gateway, "answer gateway")]
+        }
+        Body::SealedValue(_) | Body::StoreKey(_) => vec![(Role::StoreSync, "answer store-sync")],
+        Body::ReadStoreKey | Body::Stash { .. } => vec![(Role::Gateway, "request store-sync")],
+        Body::Done | Body::Failed { .. } => vec![
+            (Role::Gateway, "answer gateway"),
+            (Role::StoreSync, "answer store-sync"),
+        ],
+    }
+}
+
+fn all_bodies() -> Vec<Body> {
+    let recorded = RecordedEvent {
+        number: 1,
+        id: EventId::default(),
+        time: Timestamp::default(),
+        event: event::Event::Host(
+            HOST,
+            host::Event::Enrolled {
+                name: HostName::parse("h").unwrap(),
+                sealing_key: [0; 32],
+            },
+        ),
+        bytes: Arc::from([]),
+        hash: [0; 32],
+        signature: [0; 64],
+    };
+    let plan = HostPlan {
+        host: HOST,
+        host_name: HostName::parse("h").unwrap(),
+        generation: 1,
+        bindings: Vec::new(),
+    };
+    let work = Work::Revoke(RevokeWork {
+        revocation: REVOCATION,
+        secret: SECRET,
+        versions: vec![1],
+        attempt: 1,
+    });
+    let value = ValueRequest {
+        host: HOST,
+        secret: SECRET,
+        version: 1,
+        delivery: DeliveryId::default(),
+    };
+    let leaf = AuditLeaf {
+        index: 0,
+        bytes: Arc::from([]),
+    };
+    let mut bodies = vec![
+        Body::Event(recorded),
+        Body::Audit(leaf),
+        Body::Work(Effect { work }),
+        Body::Plan(plan),
+        Body::Verdict(Verdict::Accepted { number: 1 }),
+        Body::ReadEvents { after: 0, limit: 1 },
+        Body::Events(Vec::new()),
+        Body::ReadAudit { from: 0, limit: 1 },
+        Body::AuditLeaves(Vec::new()),
+        Body::ReadPlan { host: HOST },
+        Body::OpenValue(value),
+        Body::Granted { sealing_key: [0; 32] },
+        Body::SealedValue(Vec::new()),
+        Body::ReadStoreKey,
+        Body::StoreKey([0; 32]),
+        Body::Stash {
+            token: ROTATION,
+            sealed: Vec::new(),
+        },
+        Body::Done,
+        Body::Failed {
+            kind: ErrorKind::Denied,
+            text: String::new(),
+        },
+    ];
+    bodies.extend(all_commands().into_iter().map(|(_, command)| Body::Submit {
+        id: CommandId::default(),
+        command,
+    }));
+    bodies
+}
+
+#[test]
+fn every_command_has_exactly_one_submitter() {
+    let commands = all_commands();
+    let kinds: BTreeSet<_> = commands
+        .iter()
+        .map(|(_, command)| format!("{command:?}").split([' ', '(']).next().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds.len(), 14, "one of each command");
+    for (wanted, command) in &commands {
+        for role in ROLES {
+            assert_eq!(may_submit(role, command), role == *wanted, "{role:?} {command:?}");
+        }
+    }
+}
+
+#[test]
+fn every_body_goes_where_its_row_says_and_nowhere_else() {
+    let topics = [
+        ("topic events", Topic::Events),
+        ("topic audit", Topic::Audit),
+        ("topic work gateway", Topic::Work(Role::Gateway)),
+        ("topic work scheduler", Topic::Work(Role::Scheduler)),
+        ("topic work store-sync", Topic::Work(Role::StoreSync)),
+        ("topic work injector", Topic::Work(Role::Injector)),
+        ("topic work audit-sink", Topic::Work(Role::AuditSink)),
+        ("topic plan", Topic::Plan(HOST)),
+        ("topic plan of another host", Topic::Plan(OTHER_HOST)),
+    ];
+    let mut destinations: Vec<_> =
+        topics.iter().map(|(name, topic)| (*name, Destination::Topic(topic))).collect();
+    destinations.extend([
+        ("request gateway", Destination::Request(Address::Gateway)),
+        ("request store-sync", Destination::Request(Address::StoreSync)),
+        ("answer gateway", Destination::Answer(Address::Gateway)),
+        ("answer store-sync", Destination::Answer(Address::StoreSync)),
+    ]);
+    for body in all_bodies() {
+        let rows = rows(&body);
+        for role in ROLES {
+            for (name, to) in &destinations {
+                let wanted = rows.contains(&(role, name));
+                assert_eq!(may_send(role, &body, *to), wanted, "{role:?} {name} {body:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_forged_answer_of_a_role_that_does_not_serve_is_refused() {
+    for role in [Role::Scheduler, Role::Injector, Role::AuditSink] {
+        for address in [Address::Gateway, Address::StoreSync] {
+            assert!(!may_send(role, &Body::Done, Destination::Answer(address)), "{role:?}");
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! The bus's laws, run against any transport: `run` makes a fresh one for every case.
+//!
+//! A transport under test also lets the suite go behind its back (`forge`), because what matters
+//! most is what a consumer does with a message that nobody may have sent.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::audit::Role;
+use keywheel_core::effect::{Effect, RevokeWork, Work};
+use keywheel_core::id::{HostId, RevocationId, SecretId};
+use keywheel_core::name::HostName;
+use keywheel_core::plan::HostPlan;
+use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::bus::{
+    Address, Body, Bus, Incoming, Requests, Subscription, TOPIC_CAPACITY, Topic,
+};
+use keywheel_engine::port::journal::AuditLeaf;
+
+/// Long enough for anything that is going to happen.
+const SOON: Duration = Duration::from_secs(10);
+/// How long to watch that nothing happens.
+const QUIET: Duration = Duration::from_millis(60);
+const HOST: HostId = HostId::from_bytes([9; 16]);
+const WORK: Topic = Topic::Work(Role::StoreSync);
+
+/// How a message is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgery {
+    /// The signature's bytes are zeros.
+    Unsigned,
+    /// Signed by a key nobody trusts.
+    Stranger,
+    /// Signed by a trusted role that may not send this.
+    WrongRole,
+    /// Signed by the right role for another receiver.
+    OtherReceiver,
+    /// One byte changed after signing.
+    Changed,
+    /// Not a message at all.
+    Garbage,
+    /// Over the size limit.
+    TooLarge,
+    /// A true copy of a message that was sent before, under its id.
+    Replay,
+}
+
+const FORGERIES: [Forgery; 8] = [
+    Forgery::Unsigned,
+    Forgery::Stranger,
+    Forgery::WrongRole,
+    Forgery::OtherReceiver,
+    Forgery::Changed,
+    Forgery::Garbage,
+    Forgery::TooLarge,
+    Forgery::Replay,
+];
+
+/// A transport under test, with a trusted key per role.
+#[async_trait]
+pub trait BusUnderTest: Send + Sync {
+    /// A role's end of it.
+    fn endpoint(&self, role: Role) -> Arc<dyn Bus>;
+    /// Puts a forged message of the gateway into a topic, past every check of a sender.
+    async fn forge(&self, forgery: Forgery, topic: &Topic, id: [u8; 16], body: Body);
+    /// Puts a forged request of the injector before the servers of an address, likewise.
+    async fn forge_request(&self, forgery: Forgery, to: Address, body: Body);
+    /// How many messages were dropped by a receiver's check.
+    fn refused(&self) -> u64;
+    /// After what time an unacknowledged message comes again.
+    fn ack_timeout(&self) -> Duration;
+    /// Ends it.
+    async fn shutdown(&self);
+}
+
+/// Runs every case, each on a transport of its own.
+///
+/// # Panics
+/// When a law is broken.
+pub async fn run<F, M, T>(make: F)
+where
+    F: Fn() -> M,
+    M: Future<Output = T>,
+    T: BusUnderTest,
+{
+    a_topic_is_in_order_and_begins_with_the_subscription(&make().await).await;
+    an_unacknowledged_message_comes_again_and_an_acknowledged_one_does_not(&make().await).await;
+    a_refused_message_comes_again_after_the_delay(&make().await).await;
+    a_message_is_given_once_per_id(&make().await).await;
+    every_consumer_name_has_its_own_copy_and_keeps_its_place(&make().await).await;
+    a_slow_consumer_sees_a_hole_and_a_bounded_rest(&make().await).await;
+    work_waits_for_a_worker_and_goes_to_one(&make().await).await;
+    a_late_host_sees_the_newest_plan(&make().await).await;
+    a_forged_message_is_counted_and_never_handed_on(&make().await).await;
+    a_forged_request_is_counted_and_never_handed_on(&make().await).await;
+    a_role_cannot_send_what_it_may_not(&make().await).await;
+    a_message_over_the_limit_is_not_sent(&make().await).await;
+    requests_get_their_own_answers(&make().await).await;
+    silence_is_unavailable(&make().await).await;
+    shutdown_ends_everything(&make().await).await;
+}
+
+fn leaf(index: u64) -> Body {
+    Body::Audit(AuditLeaf {
+        index,
+        bytes: Arc::from(format!("{{\"n\":{index}}}").as_bytes()),
+    })
+}
+
+fn id(number: u64) -> [u8; 16] {
+    u128::from(number).to_be_bytes()
+}
+
+fn index_of(incoming: &Incoming) -> u64 {
+    match &incoming.message.body {
+        Body::Audit(leaf) => leaf.index,
+        other => panic!("an audit record was expected, not {other:?}"),
+    }
+}
+
+fn work(attempt: u32) -> Body {
+    let revoke = RevokeWork {
+        revocation: RevocationId::from_bytes([1; 16]),
+        secret: SecretId::from_bytes([2; 16]),
+        versions: vec![1],
+        attempt,
+    };
+    Body::Work(Effect {
+        work: Work::Revoke(revoke),
+    })
+}
+
+fn attempt_of(incoming: &Incoming) -> u32 {
+    match &incoming.message.body {
+        Body::Work(effect) => match &effect.work {
+            Work::Revoke(revoke) => revoke.attempt,
+            Work::Step(step) => step.attempt,
+        },
+        other => panic!("work was expected, not {other:?}"),
+    }
+}
+
+fn plan(generation: u64) -> Body {
+    Body::Plan(HostPlan {
+        host: HOST,
+        host_name: HostName::parse("one").unwrap(),
+        generation,
+        bindings: Vec::new(),
+    })
+}
+
+async fn next(subscription: &mut dyn Subscription) -> Incoming {
+    let waited = tokio::time::timeout(SOON, subscription.next()).await;
+    waited.expect("a message in time").expect("a bus that runs")
+}
+
+async fn assert_quiet(subscription: &mut dyn Subscription, span: Duration) {
+    if let Ok(incoming) = tokio::time::timeout(span, subscription.next()).await {
+        panic!("nothing was expected, not {incoming:?}");
+    }
+}
+
+async fn send(bus: &dyn Bus, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        bus.publish(Topic::Audit, id(number), None, leaf(number)).await.unwrap();
+    }
+}
+
+async fn a_topic_is_in_order_and_begins_with_the_subscription(under: &dyn BusUnderTest) {
+    let gateway = under.endpoint(Role::Gateway);
+    send(&*gateway, 1..4).await;
+    let sink = under.endpoint(Role::AuditSink);
+    let mut audit = sink.subscribe(Topic::Audit, "sink").await.unwrap();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    gateway
+        .publish(Topic::Audit, id(4), Some(trace.to_owned()), leaf(4))
+        .await
+        .unwrap();
+    send(&*gateway, 5..100).await;
+    let first = next(&mut *audit).await;
+    assert_eq!(index_of(&first), 4, "what was sent before is not seen");
+    assert_eq!(first.message.id, id(4));
+    assert_eq!(first.message.sender, Role::Gateway);
+    assert_eq!(first.message.traceparent.as_deref(), Some(trace));
+    assert!(!first.redelivered);
+    let mut sequence = first.sequence;
+    for number in 5..100 {
+        let incoming = next(&mut *audit).await;
+        assert_eq!(index_of(&incoming), number);
+        assert_eq!(incoming.sequence, sequence + 1, "no hole");
+        sequence = incoming.sequence;
+        audit.ack(incoming.sequence).await.unwrap();
+    }
+    assert_eq!(under.refused(), 0);
+}
+
+async fn an_unacknowledged_message_comes_again_and_an_acknowledged_one_does_not(
+    under: &dyn BusUnderTest,
+) {
+    let sink = under.endpoint(Role::AuditSink);
+    let mut audit = sink.subscribe(Topic::Audit, "sink").await.unwrap();
+    send(&*under.endpoint(Role::Gateway), 1..3).await;
+    let first = next(&mut *audit).await;
+    let second = next(&mut *audit).await;
+    audit.ack(second.sequence).await.unwrap();
+    assert_quiet(&mut *audit, under.ack_timeout() / 4).await;
+    let again = next(&mut *audit).await;
+    assert_eq!((again.sequence, again.redelivered), (first.sequence, true));
+    assert_eq!(index_of(&again), 1);
+    audit.ack(again.sequence).await.unwrap();
+    assert_quiet(&mut *audit, under.ack_timeout() * 2).await;
+}
+
+async fn a_refused_message_comes_again_after_the_delay(under: &dyn BusUnderTest) {
+    let sink = under.endpoint(Role::AuditSink);
+    let mut audit = sink.subscribe(Topic::Audit, "sink").await.unwrap();
+    send(&*under.endpoint(Role::Gateway), 1..3).await;
+    let first = next(&mut *audit).await;
+    let delay = under.ack_timeout() / 2;
+    audit.nak(first.sequence, delay).await.unwrap();
+    let second = next(&mut *audit).await;
+    assert_eq!(index_of(&second), 2, "the others do not wait for it");
+    audit.ack(second.sequence).await.unwrap();
+    assert_quiet(&mut *audit, delay / 2).await;
+    let again = next(&mut *audit).await;
+    assert_eq!((index_of(&again), again.redelivered), (1, true));
+    audit.nak(again.sequence, Duration::ZERO).await.unwrap();
+    let once_more = next(&mut *audit).await;
+    assert_eq!(index_of(&once_more), 1);
+    audit.ack(once_more.sequence).await.unwrap();
+    assert_quiet(&mut *audit, under.ack_timeout() * 2).await;
+}
+
+async fn a_message_is_given_once_per_id(under: &dyn BusUnderTest) {
+    let sink = under.endpoint(Role::AuditSink);
+    let gateway = under.endpoint(Role::Gateway);
+    let mut audit = sink.subscribe(Topic::Audit, "sink").await.unwrap();
+    for number in [1, 1, 2, 1, 2] {
+        send(&*gateway, number..number + 1).await;
+    }
+    let first = next(&mut *audit).await;
+    audit.ack(first.sequence).await.unwrap();
+    send(&*gateway, 1..2).await;
+    let second = next(&mut *audit).await;
+    audit.ack(second.sequence).await.unwrap();
+    assert_eq!((index_of(&first), index_of(&second)), (1, 2));
+    assert_eq!(second.sequence, first.sequence + 1, "a repeat makes no hole");
+    assert_quiet(&mut *audit, QUIET).await;
+}
+
+async fn every_consumer_name_has_its_own_copy_and_keeps_its_place(under: &dyn BusUnderTest) {
+    let sink = under.endpoint(Role::AuditSink);
+    let mut one = sink.subscribe(Topic::Audit, "one").await.unwrap();
+    let mut two = sink.subscribe(Topic::Audit, "two").await.unwrap();
+    let gateway = under.endpoint(Role::Gateway);
+    send(&*gateway, 1..4).await;
+    for subscription in [&mut one, &mut two] {
+        let incoming = next(&mut **subscription).await;
+        assert_eq!(index_of(&incoming), 1);
+        subscription.ack(incoming.sequence).await.unwrap();
+    }
+    let unfinished = next(&mut *one).await;
+    assert_eq!(index_of(&unfinished), 2);
+    drop(one);
+    send(&*gateway, 4..5).await;
+    let mut one = sink.subscribe(Topic::Audit, "one").await.unwrap();
+    let mut seen = BTreeSet::new();
+    for _ in 0..3 {
+        let incoming = next(&mut *one).await;
+        assert_eq!(incoming.redelivered, index_of(&incoming) == 2, "{incoming:?}");
+        one.ack(incoming.sequence).await.unwrap();
+        seen.insert(index_of(&incoming));
+    }
+    assert_eq!(seen, BTreeSet::from([2, 3, 4]));
+    assert_quiet(&mut *one, QUIET).await;
+}
+
+async fn a_slow_consumer_sees_a_hole_and_a_bounded_rest(under: &dyn BusUnderTest) {
+    let sink = under.endpoint(Role::AuditSink);
+    let mut audit = sink.subscribe(Topic::Audit, "sink").await.unwrap();
+    let gateway = under.endpoint(Role::Gateway);
+    send(&*gateway, 0..1).await;
+    let first = next(&mut *audit).await;
+    audit.ack(first.sequence).await.unwrap();
+    let capacity = u64::try_from(TOPIC_CAPACITY).unwrap();
+    send(&*gateway, 1..capacity + 6).await;
+    let mut kept = 0;
+    let mut last = first.sequence;
+    loop {
+        let incoming = next(&mut *audit).await;
+        let hole = incoming.sequence - last - 1;
+        assert_eq!(hole, if kept == 0 { 5 } else { 0 }, "the oldest are dropped, in one hole");
+        assert_eq!(index_of(&incoming), incoming.sequence - first.sequence);
+        last = incoming.sequence;
+        audit.ack(incoming.sequence).await.unwrap();
+        kept += 1;
+        if index_of(&incoming) == capacity + 5 {
+            break;
+        }
+    }
+    assert_eq!(kept, capacity);
+}
+
+async fn work_waits_for_a_worker_and_goes_to_one(under: &dyn BusUnderTest) {
+    let gateway = under.endpoint(Role::Gateway);
+    for attempt in 1..21 {
+        gateway.publish(WORK, id(attempt.into()), None, work(attempt)).await.unwrap();
+    }
+    let worker = under.endpoint(Role::StoreSync);
+    let mut one = worker.subscribe(WORK, "one").await.unwrap();
+    let mut two = worker.subscribe(WORK, "two").await.unwrap();
+    for attempt in 21..41 {
+        gateway.publish(WORK, id(attempt.into()), None, work(attempt)).await.unwrap();
+    }
+    let mut done = Vec::new();
+    for _ in 0..20 {
+        for subscription in [&mut one, &mut two] {
+            let incoming = next(&mut **subscription).await;
+            done.push(attempt_of(&incoming));
+            subscription.ack(incoming.sequence).await.unwrap();
+        }
+    }
+    done.sort_unstable();
+    assert_eq!(done, (1..41).collect::<Vec<_>>(), "each once, none lost");
+    assert_quiet(&mut *one, QUIET).await;
+    assert_quiet(&mut *two, QUIET).await;
+}
+
+async fn a_late_host_sees_the_newest_plan(under: &dyn BusUnderTest) {
+    let gateway = under.endpoint(Role::Gateway);
+    let topic = Topic::Plan(HOST);
+    for generation in 1..4 {
+        gateway
+            .publish(topic.clone(), id(generation), None, plan(generation))
+            .await
+            .unwrap();
+    }
+    let injector = under.endpoint(Role::Injector);
+    for round in 0..2 {
+        let mut plans = injector.subscribe(topic.clone(), "injector").await.unwrap();
+        let newest = next(&mut *plans).await;
+        let Body::Plan(plan) = &newest.message.body else { panic!("a plan was expected") };
+        assert_eq!(plan.generation, 3, "round {round}");
+        plans.ack(newest.sequence).await.unwrap();
+        assert_quiet(&mut *plans, QUIET).await;
+    }
+    let mut other =
+        injector.subscribe(Topic::Plan(HostId::from_bytes([1; 16])), "other").await.unwrap();
+    assert_quiet(&mut *other, QUIET).await;
+}
+
+async fn a_forged_message_is_counted_and_never_handed_on(under: &dyn BusUnderTest) {
+    let sink = under.endpoint(Role::AuditSink);
+    let gateway = under.endpoint(Role::Gateway);
+    let mut audit = sink.subscribe(Topic::Audit, "sink").await.unwrap();
+    let mut good = 1;
+    send(&*gateway, good..good + 1).await;
+    let first = next(&mut *audit).await;
+    audit.ack(first.sequence).await.unwrap();
+    for forgery in FORGERIES {
+        let before = under.refused();
+        // A replay is a true copy of message 1; every other forgery has an id of its own.
+        let (forged_id, body) = match forgery {
+            Forgery::Replay => (id(1), leaf(1)),
+            _ => (id(5000 + good), leaf(6666)),
+        };
+        under.forge(forgery, &Topic::Audit, forged_id, body).await;
+        good += 1;
+        send(&*gateway, good..good + 1).await;
+        let incoming = next(&mut *audit).await;
+        assert_eq!(index_of(&incoming), good, "{forgery:?} was handed on");
+        audit.ack(incoming.sequence).await.unwrap();
+        assert_eq!(under.refused(), before + 1, "{forgery:?} was not counted");
+    }
+    assert_quiet(&mut *audit, under.ack_timeout() * 2).await;
+}
+
+async fn a_forged_request_is_counted_and_never_handed_on(under: &dyn BusUnderTest) {
+    let gateway = under.endpoint(Role::Gateway);
+    let mut requests = gateway.serve(Address::Gateway).await.unwrap();
+    let ask = Body::ReadPlan { host: HOST };
+    for forgery in FORGERIES.into_iter().filter(|f| *f != Forgery::Replay) {
+        let before = under.refused();
+        under.forge_request(forgery, Address::Gateway, ask.clone()).await;
+        let waited = tokio::time::timeout(QUIET, requests.next()).await;
+        assert!(waited.is_err(), "{forgery:?} was handed on");
+        assert_eq!(under.refused(), before + 1, "{forgery:?} was not counted");
+    }
+}
+
+async fn a_role_cannot_send_what_it_may_not(under: &dyn BusUnderTest) {
+    let gateway = under.endpoint(Role::Gateway);
+    let mut requests = gateway.serve(Address::Gateway).await.unwrap();
+    let sink = under.endpoint(Role::AuditSink);
+    let sent = sink.publish(Topic::Audit, id(1), None, leaf(1)).await;
+    assert_eq!(sent.unwrap_err().kind, ErrorKind::Denied);
+    let asked = sink.request(Address::Gateway, None, Body::ReadPlan { host: HOST }, SOON).await;
+    assert_eq!(asked.unwrap_err().kind, ErrorKind::Denied);
+    let waited = tokio::time::timeout(QUIET, requests.next()).await;
+    assert!(waited.is_err(), "it was handed on");
+}
+
+async fn a_message_over_the_limit_is_not_sent(under: &dyn BusUnderTest) {
+    let huge = Body::Audit(AuditLeaf {
+        index: 1,
+        bytes: Arc::from(vec![b' '; 9 << 20]),
+    });
+    let sent = under.endpoint(Role::Gateway).publish(Topic::Audit, id(1), None, huge).await;
+    assert_eq!(sent.unwrap_err().kind, ErrorKind::Denied);
+}
+
+/// Answers the two requests it gets in turn, the later one first, each with its own generation.
+async fn answer_two(mut requests: Box<dyn Requests>) {
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        waiting.push(requests.next().await.expect("a request"));
+    }
+    while let Some(request) = waiting.pop() {
+        let Body::ReadAudit { from, .. } = request.message().body else { panic!("wrong request") };
+        assert_eq!(request.message().sender, Role::AuditSink);
+        let leaf = AuditLeaf {
+            index: from,
+            bytes: Arc::from([]),
+        };
+        request.answer(Body::AuditLeaves(vec![leaf])).await.unwrap();
+    }
+}
+
+async fn requests_get_their_own_answers(under: &dyn BusUnderTest) {
+    let sink = under.endpoint(Role::AuditSink);
+    let requests = under.endpoint(Role::Gateway).serve(Address::Gateway).await.unwrap();
+    let ask = |from| {
+        let sink = Arc::clone(&sink);
+        async move {
+            let body = Body::ReadAudit { from, limit: 1 };
+            match sink.request(Address::Gateway, None, body, SOON).await.unwrap() {
+                Body::AuditLeaves(leaves) => leaves[0].index,
+                other => panic!("leaves were expected, not {other:?}"),
+            }
+        }
+    };
+    let (one, two, ()) = tokio::join!(ask(1), ask(2), answer_two(requests));
+    assert_eq!((one, two), (1, 2));
+}
+
+async fn silence_is_unavailable(under: &dyn BusUnderTest) {
+    let sink = under.endpoint(Role::AuditSink);
+    let ask = |timeout| sink.request(Address::Gateway, None, Body::ReadAudit { from: 0, limit: 1 }, timeout);
+    let nobody = tokio::time::timeout(SOON / 2, ask(SOON)).await;
+    let nobody = nobody.expect("known at once").unwrap_err();
+    assert_eq!(nobody.kind, ErrorKind::Unavailable);
+    assert!(nobody.text.contains("gateway"), "{nobody}");
+
+    let mut requests = under.endpoint(Role::Gateway).serve(Address::Gateway).await.unwrap();
+    let silent = async {
+        let held = requests.next().await.expect("a request");
+        tokio::time::sleep(QUIET * 3).await;
+        // The asker is gone by now; answering it may fail, and must not do more than that.
+        let _ = held.answer(Body::AuditLeaves(Vec::new())).await;
+    };
+    let (waited, ()) = tokio::join!(ask(QUIET), silent);
+    assert_eq!(waited.unwrap_err().kind, ErrorKind::Unavailable);
+
+    let dropped = async { drop(requests.next().await) };
+    let (waited, ()) = tokio::join!(ask(QUIET), dropped);
+    assert_eq!(waited.unwrap_err().kind, ErrorKind::Unavailable);
+
+    drop(requests);
+    let gone = tokio::time::timeout(SOON / 2, ask(SOON)).await;
+    assert_eq!(gone.expect("known at once").unwrap_err().kind, ErrorKind::Unavailable);
+}
+
+async fn shutdown_ends_everything(under: &dyn BusUnderTest) {
+    let gateway = under.endpoint(Role::Gateway);
+    let sink = under.endpoint(Role::AuditSink);
+    let mut audit = sink.subscribe(Topic::Audit, "sink").await.unwrap();
+    let mut requests = gateway.serve(Address::Gateway).await.unwrap();
+    let body = Body::ReadAudit { from: 0, limit: 1 };
+    let stop = async {
+        tokio::time::sleep(QUIET).await;
+        under.shutdown().await;
+    };
+    let ended = async { tokio::join!(audit.next(), requests.next(), stop) };
+    let (message, request, ()) = tokio::time::timeout(SOON, ended).await.expect("an end");
+    assert!(message.is_none() && request.is_none());
+    let sent = gateway.publish(Topic::Audit, id(1), None, leaf(1)).await;
+    assert_eq!(sent.unwrap_err().kind, ErrorKind::Unavailable);
+    let asked = sink.request(Address::Gateway, None, body, SOON).await;
+    assert_eq!(asked.unwrap_err().kind, ErrorKind::Unavailable);
+    assert!(sink.subscribe(Topic::Audit, "late").await.is_err());
+    assert!(gateway.serve(Address::StoreSync).await.is_err());
+}

@@ -1,0 +1,3 @@
+//! One suite per port: the port's laws as runs against whatever implements it.
+
+pub mod bus;
