@@ -1,43 +1,328 @@
-//! Shapes of the HTTP API on the unix socket, used by the gateway and by every client.
+//! The HTTP API on the unix socket, as JSON. (Written by the lead; the generator adds its schemas.)
 //!
-//! Invariant: no response has a place for a value (C4); a value comes in only as a
-//! [`SealedValue`](crate::wire::sealed::SealedValue) nobody on the way can open. Shapes only: what a
-//! request means is the gateway's.
+//! Invariant: no response type can hold a secret's value. The one place where a value travels is
+//! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
-mod paths;
-mod problem;
-mod requests;
-mod rotations;
-mod status;
-mod things;
-mod trail;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-#[cfg(test)]
-mod tests;
+/// Largest request body, in bytes: the largest manifest or sealed value, and room for its frame.
+pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+/// Most rows one page of a stream returns.
+pub const MAX_PAGE: usize = 1000;
 
-pub use paths::{
-    APPLY, AUDIT, AUDIT_EXPORT, BINDINGS, CONSUMERS, EVENTS, HOSTS, JOURNAL_VERIFY, MAX_BODY_BYTES,
-    MAX_PAGE, MAX_WAIT_SECONDS, PUT, REVOCATIONS, REVOKE, ROTATE, ROTATIONS, SECRETS, STATUS,
-    STORE_KEY,
-};
-pub use problem::Problem;
-pub use requests::{
-    ApplyAction, ApplyRequest, ApplyResponse, ApplyResult, ConsumersQuery, FollowQuery,
-    ManifestKind, PutRequest, RevokeRequest, RotateRequest, StoreKey, WaitQuery,
-};
-pub use rotations::{
-    BackendState, ConsumerState, ConsumerView, RevocationState, RevocationView, RotationState,
-    RotationView, Timings, TriggerKind,
-};
-pub use status::{AuditStatus, Feature, FeatureState, JournalStatus, RuntimeStatus, Status};
-pub use things::{BindingView, HostView, SecretView, VersionStage, VersionState, VersionView};
-pub use trail::{AuditExport, AuditLine, VerifyReport};
+/// A failure, as RFC 9457 problem details with the next step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// `about:blank#CODE`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Short and constant per code.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What, why, and what to do next.
+    pub detail: String,
+    /// Stable code: `not_found`, `conflict`, `invalid`, `denied`, `unavailable`, `corrupt`.
+    pub code: String,
+}
 
-/// A list, so that an answer can grow fields.
-#[derive(
-    Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-pub struct List<T> {
-    /// The items.
-    pub items: Vec<T>,
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Name of this host, as selectors see it.
+    pub host: String,
+    /// Directory of journal and cache.
+    pub data_dir: String,
+    /// Process id.
+    pub pid: u32,
+    /// Whether store-sync is sealed.
+    pub sealed: bool,
+    /// How many secrets.
+    pub secrets: u64,
+    /// How many bindings.
+    pub bindings: u64,
+    /// How many live consumers.
+    pub consumers: u64,
+    /// How many rotations run.
+    pub open_rotations: u64,
+    /// How many revocations run.
+    pub open_revocations: u64,
+    /// Number of the last event.
+    pub events: u64,
+    /// Number of audit records.
+    pub audit_records: u64,
+    /// What this machine offers, one line each.
+    pub features: Vec<Feature>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// One thing this machine offers or lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// `ok` or `missing`.
+    pub state: String,
+    /// What that means.
+    pub note: String,
+}
+
+/// `POST /v1/apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApplyRequest {
+    /// The manifests, YAML, several documents.
+    pub manifests: String,
+    /// Where they came from, for error texts.
+    pub source: String,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Answer to `POST /v1/apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApplyAnswer {
+    /// One per document, in order.
+    pub results: Vec<Applied>,
+}
+
+/// What became of one document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Applied {
+    /// `Secret` or `Binding`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// `created`, `changed` or `unchanged`.
+    pub action: String,
+    /// What to know about it, for example that a selector is weak.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub note: Option<String>,
+}
+
+/// One version of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VersionView {
+    /// Its number.
+    pub version: u64,
+    /// `pending`, `current`, `previous` or empty.
+    pub stage: String,
+    /// `alive`, `revoked` or `destroyed`.
+    pub state: String,
+    /// Names of hosts that may hold it.
+    pub hosts: Vec<String>,
+}
+
+/// One secret. No value is here and none can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Where its values live.
+    pub store: String,
+    /// Number of the current version.
+    pub current: Option<u64>,
+    /// Number of the version being made.
+    pub pending: Option<u64>,
+    /// Highest number ever given out.
+    pub last_version: u64,
+    /// Whether values are generated.
+    pub generated: bool,
+    /// When it rotates by itself, in words.
+    pub schedule: String,
+    /// The next fires, RFC 3339, before jitter.
+    pub next_fires: Vec<String>,
+    /// How many live consumers.
+    pub consumers: u64,
+    /// The rotation that runs.
+    pub open_rotation: Option<String>,
+}
+
+/// One binding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BindingView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// The secret's name.
+    pub secret: String,
+    /// Which containers, in words.
+    pub selector: String,
+    /// File or env variable, in words.
+    pub target: String,
+    /// What happens on change, in words.
+    pub reload: String,
+    /// How many live consumers.
+    pub consumers: u64,
+    /// What to know, for example that a selector is weak.
+    pub note: Option<String>,
+}
+
+/// One consumer: a container instance under a binding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConsumerView {
+    /// Full container id.
+    pub container: String,
+    /// Container name.
+    pub name: String,
+    /// Host name.
+    pub host: String,
+    /// The secret's name.
+    pub secret: String,
+    /// The binding's name.
+    pub binding: String,
+    /// Version its copy holds; 0 for none.
+    pub version: u64,
+    /// Version it has to run on.
+    pub assigned: u64,
+    /// `waiting`, `swapped`, `reloaded`, `withdrawn`, `vanished` or `refused`.
+    pub state: String,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Promotion committed to file replaced, or to the new first program running, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub latency_ms: Option<f64>,
+}
+
+/// One rotation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationView {
+    /// Its id.
+    pub rotation_id: String,
+    /// The secret's name.
+    pub secret: String,
+    /// The version it makes.
+    pub version: u64,
+    /// `creating`, `setting`, `testing`, `finishing`, `distributing`, `revoking_old`,
+    /// `rolling_back`, `retrying`, `completed`, `rolled_back`, `parked` or `cancelled`.
+    pub state: String,
+    /// Why it began.
+    pub trigger: String,
+    /// What it waits for or why it ended so, in words.
+    pub waiting_for: Vec<String>,
+    /// Measured times.
+    pub timings: RotationTimings,
+    /// Its consumers.
+    pub consumers: Vec<ConsumerView>,
+}
+
+/// Measured times of a rotation, in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationTimings {
+    /// Request durable to last consumer acknowledged.
+    pub requested_to_acknowledged_ms: Option<f64>,
+    /// Promotion durable to the last file replaced.
+    pub promoted_to_swapped_ms: Option<f64>,
+    /// Request durable to closed.
+    pub requested_to_closed_ms: Option<f64>,
+}
+
+/// One revocation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RevocationView {
+    /// Its id.
+    pub revocation_id: String,
+    /// The secret's name.
+    pub secret: String,
+    /// The versions.
+    pub versions: Vec<u64>,
+    /// `running` or `closed`.
+    pub state: String,
+    /// `asked`, `failed` or `confirmed`.
+    pub backend: String,
+    /// Hosts that may still hold one.
+    pub waiting_hosts: Vec<String>,
+    /// Why, in a person's words.
+    pub reason: String,
+    /// Request durable to gone from every container, in milliseconds.
+    pub withdrawn_ms: Option<f64>,
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Generation of its plan.
+    pub generation: u64,
+    /// How many live consumers.
+    pub consumers: u64,
+}
+
+/// `POST /v1/put`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PutRequest {
+    /// The secret.
+    pub name: String,
+    /// Id of the rotation, drawn by the client; the sealed value is bound to it.
+    pub rotation_id: String,
+    /// The value, sealed to store-sync's key, base64; without it the value is generated.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sealed: Option<String>,
+}
+
+/// `POST /v1/rotate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotateRequest {
+    /// The secret.
+    pub secret: String,
+}
+
+/// `POST /v1/revoke`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RevokeRequest {
+    /// The secret.
+    pub secret: String,
+    /// One version, or all that are alive.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<u64>,
+    /// Why, for the record.
+    pub reason: String,
+}
+
+/// `GET /v1/store-key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoreKey {
+    /// X25519 public key, base64.
+    pub public_key: String,
+    /// Deployment id, bound into what is sealed.
+    pub deployment: String,
+}
+
+/// `GET /v1/audit/export`: everything needed to verify offline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditExport {
+    /// Origin line of the checkpoint.
+    pub origin: String,
+    /// Ed25519 public key of the gateway, base64.
+    pub public_key: String,
+    /// C2SP signed checkpoint.
+    pub checkpoint: String,
+    /// The records as stored, in order.
+    pub records: Vec<String>,
+    /// SHA-256 leaf hash of each, hexadecimal, so that a change names its index.
+    pub leaf_hashes: Vec<String>,
+}
+
+/// `GET /v1/journal/verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VerifyReport {
+    /// Whether nothing is wrong.
+    pub verified: bool,
+    /// Events checked.
+    pub events: u64,
+    /// Audit records checked.
+    pub audit_records: u64,
+    /// What is wrong, first first.
+    pub faults: Vec<String>,
 }
