@@ -1,2 +1,36 @@
-//! To be written.
-fn main() {}
+//! `keywheel-runtime`: the OCI runtime wrapper. On `create` it puts secrets in place, then the real runtime works.
+//!
+//! Every other command execs the real runtime with unchanged arguments. It never changes the engine's own bundle, never
+//! writes a resolved value anywhere but to the injector's memory-only directory, and refuses rather than let a
+//! container start without what it was promised. It decides no entitlement: the injector answers, this obeys.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod args;
+mod ask;
+mod base64;
+mod bundle;
+mod config;
+mod create;
+mod real;
+mod refuse;
+
+use std::process::ExitCode;
+
+use crate::args::Invocation;
+use crate::create::Outcome;
+
+fn main() -> ExitCode {
+    let invocation = Invocation::parse(std::env::args_os().skip(1));
+    let outcome = match invocation.create() {
+        None => Ok(Outcome::PassThrough),
+        Some(create) => create.and_then(|create| create::run(&invocation, &create)),
+    };
+    let refusal = match outcome {
+        Ok(Outcome::Done(code)) => return code,
+        Ok(Outcome::PassThrough) => real::replace_self(&invocation),
+        Err(refusal) => refusal,
+    };
+    refuse::report(&invocation, &refusal);
+    ExitCode::FAILURE
+}

@@ -1,0 +1,268 @@
+//! The command line: our own flags taken out, the real runtime's kept in order, `create` understood.
+//!
+//! Pure. It knows which flags of runc and crun take a value; an unknown flag is passed on untouched.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::refuse::Refusal;
+
+/// The injector's socket unless `--keywheel-socket` names another.
+const DEFAULT_SOCKET: &str = "/run/keywheel/injector.sock";
+/// The real runtime unless `--keywheel-real-runtime` names another.
+const DEFAULT_RUNTIME: &str = "runc";
+/// Longest container id.
+const MAX_ID: usize = 128;
+
+/// Global flags of runc and crun that take a value.
+const GLOBAL_WITH_VALUE: [&str; 7] =
+    ["log", "log-format", "log-level", "root", "criu", "rootless", "cgroup-manager"];
+/// Flags of `create` that take a value.
+const CREATE_WITH_VALUE: [&str; 7] =
+    ["bundle", "b", "console-socket", "pid-file", "preserve-fds", "config", "f"];
+/// Commands of runc and crun: where the global flags end, even after a flag unknown here.
+const COMMANDS: [&str; 17] = [
+    "checkpoint", "create", "delete", "events", "exec", "features", "help", "kill", "list", "pause", "ps", "restore",
+    "resume", "run", "spec", "start", "state",
+];
+
+/// One call of this program.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    pub(crate) socket: PathBuf,
+    pub(crate) real_runtime: OsString,
+    pub(crate) permissive: bool,
+    pub(crate) log: Option<PathBuf>,
+    pub(crate) log_json: bool,
+    /// Global flags, then the command and its arguments, without our own.
+    globals: Vec<OsString>,
+    rest: Vec<OsString>,
+}
+
+/// What `create` was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Create {
+    pub(crate) bundle: PathBuf,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) id: String,
+    /// All arguments of `create` but `--bundle` and `--pid-file`.
+    others: Vec<OsString>,
+}
+
+/// A flag's name and, after `=`, its value.
+fn flag(argument: &OsStr) -> Option<(&str, Option<&OsStr>)> {
+    let text = argument.as_bytes().strip_prefix(b"-")?;
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let (name, value) = match text.iter().position(|byte| *byte == b'=') {
+        Some(at) => (text.get(..at)?, text.get(at + 1..).map(OsStr::from_bytes)),
+        None => (text, None),
+    };
+    std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).map(|name| (name, value))
+}
+
+impl Invocation {
+    /// Reads the arguments (without the program's name).
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let mut found = Self {
+            socket: DEFAULT_SOCKET.into(),
+            real_runtime: DEFAULT_RUNTIME.into(),
+            permissive: false,
+            log: None,
+            log_json: false,
+            globals: Vec::new(),
+            rest: Vec::new(),
+        };
+        let mut arguments = arguments.into_iter().peekable();
+        while let Some(argument) = arguments.next() {
+            let Some((name, inline)) = flag(&argument) else {
+                found.rest.push(argument);
+                found.rest.extend(arguments);
+                break;
+            };
+            let ours = ["keywheel-socket", "keywheel-real-runtime"].contains(&name);
+            let is_command = |next: &OsString| next.to_str().is_some_and(|next| COMMANDS.contains(&next));
+            let known = GLOBAL_WITH_VALUE.contains(&name) || ours;
+            let unknown_with_value = !["debug", "systemd-cgroup", "help", "h", "version", "v"].contains(&name)
+                && name != "keywheel-permissive"
+                && arguments.peek().is_some_and(|next| flag(next).is_none() && !is_command(next));
+            let separate = (inline.is_none() && (known || unknown_with_value)).then(|| arguments.next()).flatten();
+            let value = inline.or(separate.as_deref());
+            let keep = !found.take_ours(name, value);
+            found.note(name, value);
+            if keep {
+                found.globals.push(argument.clone());
+                found.globals.extend(separate);
+            }
+        }
+        found
+    }
+
+    /// Whether the flag is one of ours; if so it is stored.
+    fn take_ours(&mut self, name: &str, value: Option<&OsStr>) -> bool {
+        match (name, value) {
+            ("keywheel-socket", Some(value)) => self.socket = value.into(),
+            ("keywheel-real-runtime", Some(value)) => self.real_runtime = value.into(),
+            ("keywheel-permissive", _) => self.permissive = true,
+            ("keywheel-socket" | "keywheel-real-runtime", None) => {}
+            _ => return false,
+        }
+        true
+    }
+
+    fn note(&mut self, name: &str, value: Option<&OsStr>) {
+        match (name, value) {
+            ("log", Some(value)) => self.log = Some(value.into()),
+            ("log-format", Some(value)) => self.log_json = value == "json",
+            _ => {}
+        }
+    }
+
+    /// The real runtime's arguments, as the engine meant them.
+    pub(crate) fn unchanged(&self) -> impl Iterator<Item = &OsStr> {
+        self.globals.iter().chain(&self.rest).map(OsString::as_os_str)
+    }
+
+    /// The arguments of `create`; `None` for every other command.
+    pub(crate) fn create(&self) -> Option<Result<Create, Refusal>> {
+        let (command, arguments) = self.rest.split_first()?;
+        if command != "create" || arguments.iter().any(|one| matches!(flag(one), Some(("help" | "h", _)))) {
+            return None;
+        }
+        Some(Create::parse(arguments))
+    }
+
+    /// `create` with another bundle and pid file.
+    pub(crate) fn create_in(&self, create: &Create, bundle: &OsStr, pid_file: &OsStr) -> Vec<OsString> {
+        let mut all = self.globals.clone();
+        all.push("create".into());
+        for (name, value) in [("--bundle", bundle), ("--pid-file", pid_file)] {
+            all.extend([name.into(), value.to_owned()]);
+        }
+        all.extend(create.others.iter().cloned());
+        all
+    }
+
+    /// Forced removal of a container.
+    pub(crate) fn delete(&self, id: &str) -> Vec<OsString> {
+        let mut all = self.globals.clone();
+        all.extend(["delete", "--force", id].map(OsString::from));
+        all
+    }
+}
+
+impl Create {
+    fn parse(arguments: &[OsString]) -> Result<Self, Refusal> {
+        let mut found = Self { bundle: ".".into(), pid_file: None, id: String::new(), others: Vec::new() };
+        let mut positional = None;
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let Some((name, inline)) = flag(argument).filter(|_| positional.is_none()) else {
+                positional = Some(argument);
+                found.others.push(argument.clone());
+                continue;
+            };
+            let takes_value = inline.is_none() && CREATE_WITH_VALUE.contains(&name);
+            let separate = if takes_value { arguments.next() } else { None };
+            match (name, inline.or(separate.map(OsString::as_os_str))) {
+                ("bundle" | "b", Some(value)) => found.bundle = value.into(),
+                ("pid-file", Some(value)) => found.pid_file = Some(value.into()),
+                _ => {
+                    found.others.push(argument.clone());
+                    found.others.extend(separate.cloned());
+                }
+            }
+        }
+        let id = positional.and_then(|id| id.to_str()).unwrap_or_default();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+        if id.is_empty() || id.len() > MAX_ID || id.starts_with('.') || !id.bytes().all(plain) {
+            return Err(Refusal::new(
+                "create was called without a usable container id",
+                "check how the engine calls this runtime",
+            ));
+        }
+        id.clone_into(&mut found.id);
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Invocation {
+        Invocation::parse(line.split(' ').filter(|part| !part.is_empty()).map(OsString::from))
+    }
+
+    fn unchanged(invocation: &Invocation) -> String {
+        invocation.unchanged().map(|part| part.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    const DOCKER: &str = "--root /run/rt --log /b/log.json --log-format json --systemd-cgroup create \
+        --bundle /b --pid-file /b/init.pid --console-socket /tmp/pty.sock 0123abc";
+
+    #[test]
+    fn the_call_of_containerd_is_understood_and_kept() {
+        let invocation = parse(DOCKER);
+        assert_eq!(unchanged(&invocation), DOCKER.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert_eq!(invocation.log.as_deref(), Some("/b/log.json".as_ref()));
+        assert!(invocation.log_json && !invocation.permissive);
+        assert_eq!(invocation.socket, PathBuf::from(DEFAULT_SOCKET));
+        let create = invocation.create().unwrap().unwrap();
+        assert_eq!((create.bundle, create.id.as_str()), (PathBuf::from("/b"), "0123abc"));
+        assert_eq!(create.pid_file, Some(PathBuf::from("/b/init.pid")));
+    }
+
+    #[test]
+    fn our_flags_are_taken_out_in_both_spellings() {
+        for ours in [
+            "--keywheel-socket /s --keywheel-real-runtime /r --keywheel-permissive",
+            "--keywheel-socket=/s -keywheel-real-runtime=/r --keywheel-permissive",
+        ] {
+            let invocation = parse(&format!("--debug {ours} --log=/l state abc"));
+            assert_eq!(unchanged(&invocation), "--debug --log=/l state abc", "{ours}");
+            assert_eq!(invocation.socket, PathBuf::from("/s"));
+            assert_eq!(invocation.real_runtime, "/r");
+            assert!(invocation.permissive);
+            assert!(invocation.create().is_none());
+        }
+    }
+
+    #[test]
+    fn our_flags_after_the_command_belong_to_the_real_runtime() {
+        let invocation = parse("exec --keywheel-permissive abc");
+        assert_eq!(unchanged(&invocation), "exec --keywheel-permissive abc");
+        assert!(!invocation.permissive);
+    }
+
+    #[test]
+    fn create_is_found_after_unknown_flags() {
+        for line in ["--new-flag create --bundle /b id", "--new value create -b /b id", "--new=value create -b=/b id"] {
+            let invocation = parse(line);
+            let create = invocation.create().unwrap().unwrap();
+            assert_eq!((create.bundle, create.id.as_str()), (PathBuf::from("/b"), "id"), "{line}");
+            assert_eq!(unchanged(&invocation), line);
+        }
+    }
+
+    #[test]
+    fn the_changed_call_has_one_bundle_and_keeps_the_rest() {
+        let invocation = parse("--log l create --no-pivot --bundle /b --preserve-fds 2 --pid-file=/p id");
+        let create = invocation.create().unwrap().unwrap();
+        let all = invocation.create_in(&create, "/private".as_ref(), "/pid".as_ref()).join(OsStr::new(" "));
+        assert_eq!(all, "--log l create --bundle /private --pid-file /pid --no-pivot --preserve-fds 2 id");
+        assert_eq!(invocation.delete("id").join(OsStr::new(" ")), "--log l delete --force id");
+    }
+
+    #[test]
+    fn help_and_missing_or_odd_ids() {
+        assert!(parse("create --help").create().is_none());
+        assert!(parse("").create().is_none());
+        assert!(parse("--version").create().is_none());
+        for line in ["create", "create --bundle /b", "create ../x", "create .x", "create a/b"] {
+            assert!(parse(line).create().unwrap().is_err(), "{line}");
+        }
+        assert!(parse(&format!("create {}", "a".repeat(MAX_ID))).create().unwrap().is_ok());
+        assert!(parse(&format!("create {}", "a".repeat(MAX_ID + 1))).create().unwrap().is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! The two questions to the injector: one JSON line each way, one question per connection, bounded in size and time.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use keywheel_sys::scrub::{self, Scrubbed};
+use serde_json::{Value, json};
+
+use crate::base64;
+use crate::refuse::Refusal;
+
+/// The injector has this long for one answer.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest line in either direction.
+pub(crate) const MAX_LINE: usize = 4 * 1024 * 1024;
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// Why there is no usable answer.
+pub(crate) enum NoAnswer {
+    /// Nobody answers. The permissive runtime may go on without.
+    Away(String),
+    /// The injector said no, or something that makes no sense.
+    Refused(Refusal),
+}
+
+/// What to put into the container.
+pub(crate) struct Resolved {
+    /// Variables and their values.
+    pub(crate) env: Vec<(String, Scrubbed)>,
+    /// Directories that get a secret file system.
+    pub(crate) dirs: Vec<String>,
+    /// Where the private bundle shall be.
+    pub(crate) bundle_dir: Option<PathBuf>,
+}
+
+impl Resolved {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.env.is_empty() && self.dirs.is_empty()
+    }
+}
+
+/// First question, before any process exists.
+pub(crate) fn resolve(
+    socket: &Path,
+    id: &str,
+    env: &[&str],
+    mounts: &[&str],
+    strict: bool,
+) -> Result<Resolved, NoAnswer> {
+    let question = json!({ "v": 1, "op": "resolve", "id": id, "env": env, "mounts": mounts, "strict": strict });
+    let answer = ask(socket, &question)?;
+    read_resolved(answer).ok_or_else(garbled)
+}
+
+/// Second question, when the process exists and has not run an instruction of the image.
+pub(crate) fn attach(socket: &Path, id: &str, pid: i32) -> Result<(), NoAnswer> {
+    ask(socket, &json!({ "v": 1, "op": "attach", "id": id, "pid": pid })).map(drop)
+}
+
+fn garbled() -> NoAnswer {
+    NoAnswer::Refused(Refusal::new(
+        "the injector's answer cannot be understood",
+        "install keywheel and keywheel-runtime of the same version",
+    ))
+}
+
+/// Takes the values out of the answer; the base64 texts are overwritten.
+fn read_resolved(mut answer: Value) -> Option<Resolved> {
+    let mut env = Vec::new();
+    let mut sound = true;
+    if let Some(Value::Object(values)) = answer.get_mut("env").map(Value::take) {
+        for (name, value) in values {
+            let Value::String(text) = value else {
+                sound = false;
+                continue;
+            };
+            match base64::decode(&text) {
+                Some(value) => env.push((name, value)),
+                None => sound = false,
+            }
+            scrub::text(text);
+        }
+    }
+    let dirs = match answer.get("dirs") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(dirs) => {
+            dirs.as_array()?.iter().map(|dir| dir.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()?
+        }
+    };
+    let bundle_dir = answer.get("bundle_dir").and_then(Value::as_str).map(PathBuf::from);
+    sound.then_some(Resolved { env, dirs, bundle_dir })
+}
+
+fn ask(socket: &Path, question: &Value) -> Result<Value, NoAnswer> {
+    let line = exchange(socket, question).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => NoAnswer::Refused(Refusal::new(
+            format!("the injector's socket {} does not belong to root", socket.display()),
+            "let root own the socket's directory and start the injector as root",
+        )),
+        io::ErrorKind::FileTooLarge => garbled(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NoAnswer::Away(format!(
+            "the injector at {} did not answer within {} s",
+            socket.display(),
+            ANSWER_TIMEOUT.as_secs()
+        )),
+        _ => NoAnswer::Away(format!("the injector at {} cannot be reached ({error})", socket.display())),
+    })?;
+    let answer: Value = serde_json::from_slice(line.expose()).map_err(|_| garbled())?;
+    if answer.get("ok") == Some(&Value::Bool(true)) {
+        return Ok(answer);
+    }
+    let text = |key| answer.get(key).and_then(Value::as_str);
+    let Some(error) = text("error") else { return Err(garbled()) };
+    Err(NoAnswer::Refused(Refusal::new(error, text("next").unwrap_or("see `keywheel status`"))))
+}
+
+/// Sends the question, returns the answer's line.
+fn exchange(socket: &Path, question: &Value) -> io::Result<Scrubbed> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let mut stream = UnixStream::connect(socket)?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;
+    if !peer.is_root() && peer != rustix::process::geteuid() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut line = question.to_string();
+    line.push('\n');
+    if line.len() > MAX_LINE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    stream.write_all(line.as_bytes())?;
+    let mut chunk = Scrubbed::new(vec![0; CHUNK]);
+    // Reserved at once: growing would leave copies of values in freed memory. Untouched pages cost nothing.
+    let mut answer = Scrubbed::with_capacity(MAX_LINE + CHUNK);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let count = match stream.read(chunk.expose_mut()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let part = chunk.expose().get(..count).unwrap_or_default();
+        let end = part.iter().position(|byte| *byte == b'\n');
+        answer.expose_mut().extend_from_slice(part.get(..end.unwrap_or(count)).unwrap_or_default());
+        if answer.expose().len() > MAX_LINE {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if end.is_some() {
+            return Ok(answer);
+        }
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// An injector that answers one question with fixed bytes; returns its socket and what it was asked.
+    fn injector(answer: Vec<u8>) -> (PathBuf, std::thread::JoinHandle<Value>) {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("keywheel-ask-{}-{number}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = String::new();
+            io::BufRead::read_line(&mut io::BufReader::new(&stream), &mut asked).unwrap();
+            // The wrapper may hang up on an answer that is too long.
+            let _ = stream.write_all(&answer);
+            serde_json::from_str(&asked).unwrap()
+        });
+        (path, thread)
+    }
+
+    fn refusal(answer: &[u8]) -> String {
+        let (path, thread) = injector(answer.to_vec());
+        let result = resolve(&path, "id", &[], &[], true);
+        thread.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+        match result {
+            Err(NoAnswer::Refused(refusal)) => refusal.text(),
+            Err(NoAnswer::Away(text)) => format!("away: {text}"),
+            Ok(_) => "ok".into(),
+        }
+    }
+
+    #[test]
+    fn values_directories_and_the_bundle_are_read() {
+        let answer = br#"{"ok":true,"env":{"A":"Zm9v"},"dirs":["/run/secrets"],"bundle_dir":"/b/id"}"#;
+        let (path, thread) = injector([&answer[..], b"\n"].concat());
+        let Ok(resolved) = resolve(&path, "id", &["A={keywheel:x}"], &["/proc"], false) else { panic!("no answer") };
+        let asked = thread.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+        let expected = json!({ "v": 1, "op": "resolve", "id": "id", "env": ["A={keywheel:x}"], "mounts": ["/proc"], "strict": false });
+        assert_eq!(asked, expected);
+        assert_eq!((resolved.env[0].0.as_str(), resolved.env[0].1.expose()), ("A", &b"foo"[..]));
+        assert_eq!(resolved.dirs, ["/run/secrets"]);
+        assert_eq!(resolved.bundle_dir, Some("/b/id".into()));
+        assert!(!resolved.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_words() {
+        let text = refusal(b"{\"ok\":false,\"error\":\"no binding\",\"next\":\"bind it\"}\n");
+        assert_eq!(text, "keywheel: no binding; next: bind it");
+    }
+
+    #[test]
+    fn nonsense_is_a_refusal_and_silence_is_not() {
+        for answer in [
+            &b"nonsense\n"[..],
+            b"{}\n",
+            b"{\"ok\":\"true\"}\n",
+            b"{\"ok\":true,\"env\":{\"A\":1}}\n",
+            b"{\"ok\":true,\"env\":{\"A\":\"?\"}}\n",
+            b"{\"ok\":true,\"dirs\":[1]}\n",
+        ] {
+            assert!(refusal(answer).contains("cannot be understood"), "{answer:?}");
+        }
+        assert!(refusal(b"").starts_with("away: "));
+        assert!(refusal(b"{\"ok\":true").starts_with("away: "));
+    }
+
+    #[test]
+    fn an_answer_over_the_limit_is_refused() {
+        let mut answer = vec![b' '; MAX_LINE - 11];
+        answer.extend_from_slice(b"{\"ok\":true}\n");
+        assert_eq!(refusal(&answer), "ok");
+        answer.insert(0, b' ');
+        assert!(refusal(&answer).contains("cannot be understood"));
+    }
+
+    #[test]
+    fn nobody_there_is_away() {
+        match resolve(Path::new("/nonexistent/injector.sock"), "id", &[], &[], true) {
+            Err(NoAnswer::Away(text)) => assert!(text.contains("/nonexistent/injector.sock"), "{text}"),
+            _ => panic!("expected nobody"),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! `create`: ask, build the private bundle, run the real runtime, remove the bundle, attach.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use keywheel_sys::harden;
+
+use crate::args::{Create, Invocation};
+use crate::ask::{self, NoAnswer, Resolved};
+use crate::bundle::Bundle;
+use crate::config::{Config, MAX_CONFIG};
+use crate::real;
+use crate::refuse::Refusal;
+
+/// Longest content of a pid file.
+const MAX_PID_TEXT: u64 = 32;
+
+/// How it ended.
+pub(crate) enum Outcome {
+    /// Nothing is to be injected: the real runtime takes over.
+    PassThrough,
+    /// The real runtime ran as a child and ended so.
+    Done(ExitCode),
+}
+
+/// Creates the container, or refuses.
+pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, Refusal> {
+    harden::transient().map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))?;
+    let mut config = read_config(&create.bundle)?;
+    let Some(resolved) = resolve(invocation, create, &config)? else { return Ok(Outcome::PassThrough) };
+    let runtime = real::find(&invocation.real_runtime)?;
+    if !resolved.env.is_empty() && real::keeps_env(&runtime) {
+        return Err(Refusal::new(
+            format!("{} keeps a copy of every variable on disk, so variables are not resolved under it", runtime.display()),
+            "use runc as the real runtime (--keywheel-real-runtime runc), or deliver the secrets as files",
+        ));
+    }
+    config.put_env(&resolved.env)?;
+    config.add_mount_points(&resolved.dirs)?;
+    let engine_bundle = std::path::absolute(&create.bundle).map_err(|error| unreadable(&create.bundle, &error))?;
+    config.anchor(&engine_bundle)?;
+    let bundle_dir = resolved.bundle_dir.as_deref().ok_or_else(|| {
+        Refusal::new("the injector named no private bundle", "install keywheel and keywheel-runtime of the same version")
+    })?;
+    let bundle = Bundle::make(bundle_dir, &create.id)?;
+    bundle.write_config(config.bytes()?.expose())?;
+    drop(config);
+    drop(resolved);
+    run_real(invocation, create, &runtime, bundle)
+}
+
+/// The injector's answer; `None` when there is nothing to inject.
+fn resolve(invocation: &Invocation, create: &Create, config: &Config) -> Result<Option<Resolved>, Refusal> {
+    let placeholders = config.placeholders();
+    let strict = !invocation.permissive;
+    match ask::resolve(&invocation.socket, &create.id, &placeholders, &config.mount_destinations(), strict) {
+        Ok(resolved) if resolved.is_empty() && placeholders.is_empty() => Ok(None),
+        Ok(resolved) => Ok(Some(resolved)),
+        Err(NoAnswer::Refused(refusal)) => Err(refusal),
+        Err(NoAnswer::Away(_)) if invocation.permissive && placeholders.is_empty() => Ok(None),
+        Err(NoAnswer::Away(text)) => Err(away(&text)),
+    }
+}
+
+fn away(text: &str) -> Refusal {
+    Refusal::new(
+        format!("{text}, so this container would start without its secrets"),
+        "start it with `keywheel up` and start the container again",
+    )
+}
+
+fn run_real(
+    invocation: &Invocation,
+    create: &Create,
+    runtime: &Path,
+    bundle: Bundle,
+) -> Result<Outcome, Refusal> {
+    let pid_file = create.pid_file.clone().unwrap_or_else(|| bundle.pid_file());
+    let arguments = invocation.create_in(create, bundle.path().as_os_str(), pid_file.as_os_str());
+    let status = real::run(runtime, &arguments)?;
+    let pid = read_pid(&pid_file);
+    let removed = bundle.remove();
+    if !status.success() {
+        // Its own words are in the log already. The bundle's are lost only if both failed.
+        return removed.map(|()| Outcome::Done(real::exit_code(status)));
+    }
+    let placed = removed.and_then(|()| pid).and_then(|pid| attach(invocation, create, pid));
+    match placed {
+        Ok(()) => Ok(Outcome::Done(ExitCode::SUCCESS)),
+        Err(refusal) => Err(undo(invocation, create, runtime, refusal)),
+    }
+}
+
+fn attach(invocation: &Invocation, create: &Create, pid: i32) -> Result<(), Refusal> {
+    ask::attach(&invocation.socket, &create.id, pid).map_err(|error| match error {
+        NoAnswer::Refused(refusal) => refusal,
+        NoAnswer::Away(text) => away(&text),
+    })
+}
+
+/// Removes the container that may not start. If even that fails the engine's own cleanup is what remains.
+fn undo(invocation: &Invocation, create: &Create, runtime: &Path, refusal: Refusal) -> Refusal {
+    match real::run(runtime, &invocation.delete(&create.id)) {
+        Ok(status) if status.success() => refusal,
+        _ => Refusal::new(
+            format!("{}; and its half-made container could not be removed", refusal.text()),
+            format!("remove it with the engine, id {}", create.id),
+        ),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
+    Refusal::new(format!("cannot read {}: {error}", path.display()), "check the engine's log")
+}
+
+fn read_config(bundle: &Path) -> Result<Config, Refusal> {
+    let path: PathBuf = bundle.join("config.json");
+    let mut bytes = Vec::new();
+    File::open(&path)
+        .and_then(|file| file.take(MAX_CONFIG + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(&path, &error))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_CONFIG {
+        return Err(Refusal::new(
+            format!("{} is larger than {MAX_CONFIG} bytes", path.display()),
+            "create the container with fewer variables and mounts",
+        ));
+    }
+    Config::parse(&bytes)
+}
+
+fn read_pid(path: &Path) -> Result<i32, Refusal> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_PID_TEXT).read_to_string(&mut text))
+        .map_err(|error| unreadable(path, &error))?;
+    text.trim().parse().ok().filter(|pid| *pid > 0).ok_or_else(|| {
+        Refusal::new(format!("{} holds no process number", path.display()), "check the engine's log")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("keywheel-create-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn pid_files_hold_one_positive_number() {
+        let dir = scratch("pid");
+        let path = dir.join("pid");
+        for (text, expected) in [("42", Some(42)), ("42\n", Some(42)), ("", None), ("0", None), ("-1", None), ("x", None)] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_pid(&path).ok(), expected, "{text:?}");
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+        assert!(read_pid(&path).is_err());
+    }
+
+    #[test]
+    fn a_configuration_over_the_limit_is_refused() {
+        let dir = scratch("limit");
+        let file = File::create(dir.join("config.json")).unwrap();
+        file.set_len(MAX_CONFIG + 1).unwrap();
+        let text = read_config(&dir).err().unwrap().text();
+        std::fs::remove_dir_all(dir).unwrap();
+        assert!(text.contains("larger than"), "{text}");
+    }
+}
