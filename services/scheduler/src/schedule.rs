@@ -1,0 +1,127 @@
+//! Computing instants from a schedule: pure, given the time zone database.
+//!
+//! Daylight saving time by rule TM1. A time of day that falls into the missing hour fires once,
+//! right after the gap; one that falls into the repeated hour fires once, in the first pass. A line
+//! whose hour is `*` (or a step of it) counts real hours: nothing extra at the gap, and each pass of
+//! the repeated hour.
+
+mod cron;
+#[cfg(test)]
+mod tests;
+mod zone;
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use keywheel_core::id::{RotationId, SecretId, SlotId};
+use keywheel_core::schedule::Schedule;
+use keywheel_core::time::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+/// Shortest interval a secret may rotate in.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Checks a cron line and its zone, for people.
+///
+/// # Errors
+/// With text that names the field or the zone, what is wrong, and what is allowed.
+pub fn check(expression: &str, timezone: &str) -> Result<(), String> {
+    zone::find(timezone)?;
+    cron::parse(expression).map(drop)
+}
+
+/// A schedule in words, for people.
+#[must_use]
+pub fn describe(schedule: &Schedule) -> String {
+    match schedule {
+        Schedule::OnDemand => "on demand".to_owned(),
+        Schedule::Interval(every) => format!("every {}", span(*every)),
+        Schedule::Cron {
+            expression,
+            timezone,
+        } => match cron::parse(expression) {
+            Ok(line) => format!("{} ({timezone})", line.describe()),
+            Err(error) => error,
+        },
+    }
+}
+
+fn span(every: Duration) -> String {
+    let seconds = every.as_secs();
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let (count, unit) = units
+        .into_iter()
+        .find(|(size, _)| seconds >= *size && seconds.is_multiple_of(*size))
+        .map_or((seconds, "second"), |(size, unit)| (seconds / size, unit));
+    match count {
+        1 => unit.to_owned(),
+        _ => format!("{count} {unit}s"),
+    }
+}
+
+/// The first slot after an instant; `None` when there is none. An interval counts from `anchor`,
+/// the last promotion.
+#[must_use]
+pub fn next_after(schedule: &Schedule, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
+    match schedule {
+        Schedule::OnDemand => None,
+        Schedule::Interval(every) => next_interval(*every, after, anchor),
+        Schedule::Cron {
+            expression,
+            timezone,
+        } => {
+            let zone: TimeZone = zone::find(timezone).ok()?;
+            cron::next(&cron::read_line(expression).ok()?, &zone, after)
+        }
+    }
+}
+
+fn next_interval(every: Duration, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
+    let every = i64::try_from(every.max(MIN_INTERVAL).as_micros()).ok()?;
+    let passed = after.micros().saturating_sub(anchor.micros()).max(0) / every;
+    let offset = passed.checked_add(1)?.checked_mul(every)?;
+    anchor
+        .micros()
+        .checked_add(offset)
+        .map(Timestamp::from_micros)
+}
+
+/// The slot's id: the same for every scheduler, another for every secret and instant (rule TM3).
+#[must_use]
+pub fn slot_id(secret: SecretId, scheduled: Timestamp) -> SlotId {
+    SlotId::from_bytes(derive(b"keywheel slot v1", secret.bytes(), scheduled))
+}
+
+/// Id of the rotation a slot starts.
+#[must_use]
+pub fn slot_rotation(secret: SecretId, scheduled: Timestamp) -> RotationId {
+    RotationId::from_bytes(derive(
+        b"keywheel slot rotation v1",
+        secret.bytes(),
+        scheduled,
+    ))
+}
+
+/// Derives sixteen bytes from a purpose, an id and an instant.
+pub(crate) fn derive(purpose: &[u8], id: &[u8; 16], at: Timestamp) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    hash.update(purpose);
+    hash.update([0]);
+    hash.update(id);
+    hash.update(at.micros().to_be_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes
+}
+
+/// The delay of a slot: at most `most`, and always the same for the same slot.
+#[must_use]
+pub fn jitter(slot: SlotId, most: Duration) -> Duration {
+    let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+    let drawn = derive(b"keywheel jitter v1", slot.bytes(), Timestamp::default());
+    let (half, _) = drawn.split_at(8);
+    let drawn = half
+        .iter()
+        .fold(0_u64, |drawn, byte| (drawn << 8) | u64::from(*byte));
+    Duration::from_micros(drawn % most.saturating_add(1).max(1))
+}
