@@ -1,7 +1,11 @@
 //! Fakes of the ports: they keep the laws and forget everything when dropped.
 
 mod clock;
+mod container_host;
 mod ids;
+mod journal;
 
 pub use clock::FakeClock;
+pub use container_host::FakeContainerHost;
 pub use ids::FakeIds;
+pub use journal::MemoryJournal;

@@ -1,0 +1,288 @@
+//! A journal in memory, by the laws of the port; for tests of whoever appends.
+//!
+//! Chain, signatures and tree are real; the stored bytes are the event's debug text instead of
+//! CloudEvents, and the checkpoint is unsigned. It can be told to fail once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use keywheel_core::effect::{self, Effect};
+use keywheel_core::id::{CommandId, EventId};
+use keywheel_engine::port::journal::{
+    AuditLeaf, Decision, Head, Journal, MAX_READ, RecordedEvent, Verdict, Verification,
+};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_seal::SecretBytes;
+use keywheel_seal::digest::sha256;
+use keywheel_seal::sign::{Signature, SigningKey};
+
+use crate::conformance::journal::{EVENT_CONTEXT, tree_path, tree_root};
+
+#[derive(Default)]
+struct State {
+    events: Vec<RecordedEvent>,
+    ids: HashSet<EventId>,
+    verdicts: HashMap<CommandId, Verdict>,
+    asked: HashSet<effect::Key>,
+    effects: Vec<Effect>,
+    audit: Vec<Arc<[u8]>>,
+}
+
+/// A journal in memory.
+pub struct MemoryJournal {
+    key: SigningKey,
+    state: Mutex<State>,
+    failure: Mutex<Option<ErrorKind>>,
+}
+
+impl Default for MemoryJournal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryJournal {
+    /// An empty journal.
+    #[must_use]
+    pub fn new() -> Self {
+        let key = SigningKey::from_seed_bytes(&SecretBytes::from(vec![7; 32])).unwrap();
+        Self {
+            key,
+            state: Mutex::default(),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// The next append fails with this kind and changes nothing.
+    pub fn fail_next_append(&self, kind: ErrorKind) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, state: &mut State, decision: &Decision) {
+        state
+            .verdicts
+            .insert(decision.command, decision.verdict.clone());
+        for (id, event) in &decision.events {
+            state.ids.insert(*id);
+            let previous = state.events.last().map_or([0; 32], |event| event.hash);
+            let bytes: Arc<[u8]> = format!("{id} {} {event:?}", decision.time)
+                .into_bytes()
+                .into();
+            let hash = sha256(&[&previous[..], &bytes].concat());
+            state.events.push(RecordedEvent {
+                number: state.events.len() as u64 + 1,
+                id: *id,
+                time: decision.time,
+                event: event.clone(),
+                bytes,
+                hash,
+                signature: self.key.sign(EVENT_CONTEXT, &hash).to_bytes(),
+            });
+        }
+        for effect in &decision.effects {
+            state.asked.insert(effect.key());
+            state.effects.push(effect.clone());
+        }
+        state
+            .effects
+            .retain(|effect| !decision.closes.contains(&effect.key()));
+        state.audit.extend(
+            decision
+                .audit
+                .iter()
+                .map(|record| format!("{record:?}").into_bytes().into()),
+        );
+    }
+}
+
+/// Refuses a batch that repeats a command, an event or an effect.
+fn check(state: &State, decisions: &[Decision]) -> Result<(), PortError> {
+    let (mut commands, mut ids, mut keys) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for decision in decisions {
+        if state.verdicts.contains_key(&decision.command) || !commands.insert(decision.command) {
+            return Err(conflict(format!(
+                "command {} was answered already",
+                decision.command
+            )));
+        }
+        for (id, _) in &decision.events {
+            if state.ids.contains(id) || !ids.insert(*id) {
+                return Err(conflict(format!("event {id} is in the log already")));
+            }
+        }
+        for key in decision.effects.iter().map(Effect::key) {
+            if state.asked.contains(&key) || !keys.insert(key.clone()) {
+                return Err(conflict(format!("effect {key:?} was asked for already")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn conflict(text: String) -> PortError {
+    PortError::new(ErrorKind::Conflict, text)
+}
+
+fn root(state: &State) -> [u8; 32] {
+    tree_root(
+        &state
+            .audit
+            .iter()
+            .map(|leaf| leaf.to_vec())
+            .collect::<Vec<_>>(),
+    )
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn append(
+        &self,
+        first: u64,
+        decisions: &[Decision],
+    ) -> Result<Vec<RecordedEvent>, PortError> {
+        if let Some(kind) = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            return Err(PortError::new(kind, "the fake journal was told to fail"));
+        }
+        let mut state = self.state();
+        let last = state.events.len();
+        if first != last as u64 + 1 {
+            return Err(conflict(format!(
+                "the next event is number {}, not {first}",
+                last + 1
+            )));
+        }
+        check(&state, decisions)?;
+        decisions
+            .iter()
+            .for_each(|decision| self.apply(&mut state, decision));
+        Ok(state.events[last..].to_vec())
+    }
+
+    async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError> {
+        Ok(self.state().verdicts.get(&command).cloned())
+    }
+
+    async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
+        let state = self.state();
+        let rest = state.events.iter().filter(|event| event.number > after);
+        Ok(rest.take(limit.min(MAX_READ)).cloned().collect())
+    }
+
+    async fn open_effects(&self) -> Result<Vec<Effect>, PortError> {
+        Ok(self.state().effects.clone())
+    }
+
+    async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError> {
+        let state = self.state();
+        let leaves = (0_u64..)
+            .zip(&state.audit)
+            .filter(|(index, _)| *index >= from);
+        let leaves = leaves.take(limit.min(MAX_READ));
+        Ok(leaves
+            .map(|(index, bytes)| AuditLeaf {
+                index,
+                bytes: Arc::clone(bytes),
+            })
+            .collect())
+    }
+
+    async fn head(&self) -> Result<Head, PortError> {
+        let state = self.state();
+        let audit_root = root(&state);
+        Ok(Head {
+            number: state.events.len() as u64,
+            hash: state.events.last().map_or([0; 32], |event| event.hash),
+            audit_size: state.audit.len() as u64,
+            audit_root,
+            checkpoint: format!(
+                "fake\n{}\n{audit_root:02x?}\n\nunsigned\n",
+                state.audit.len()
+            ),
+        })
+    }
+
+    async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
+        let state = self.state();
+        if index >= size || size > state.audit.len() as u64 {
+            return Err(PortError::new(
+                ErrorKind::NotFound,
+                format!(
+                    "no audit record {index} in a tree of {size}; the tree has {}",
+                    state.audit.len()
+                ),
+            ));
+        }
+        let leaves: Vec<Vec<u8>> = state
+            .audit
+            .iter()
+            .take(size as usize)
+            .map(|leaf| leaf.to_vec())
+            .collect();
+        Ok(tree_path(index as usize, &leaves))
+    }
+
+    async fn verify(&self) -> Result<Verification, PortError> {
+        let state = self.state();
+        let mut faults = Vec::new();
+        let mut previous = [0; 32];
+        for event in &state.events {
+            let hash = sha256(&[&previous[..], &event.bytes].concat());
+            let signature = Signature::from_bytes(event.signature);
+            if hash != event.hash {
+                faults.push(format!("event {}: its hash does not follow", event.number));
+            }
+            if self
+                .key
+                .verifying_key()
+                .verify(EVENT_CONTEXT, &event.hash, &signature)
+                .is_err()
+            {
+                faults.push(format!(
+                    "event {}: its signature does not match",
+                    event.number
+                ));
+            }
+            previous = event.hash;
+        }
+        let (events, audit_records) = (state.events.len() as u64, state.audit.len() as u64);
+        Ok(Verification {
+            events,
+            audit_records,
+            faults,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test]
+    async fn the_fake_keeps_the_laws_of_the_port() {
+        conformance::journal::check(|| async {
+            Arc::new(MemoryJournal::new()) as Arc<dyn Journal>
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn it_fails_once_when_told_to() {
+        let journal = MemoryJournal::new();
+        journal.fail_next_append(ErrorKind::Unavailable);
+        let decision = conformance::journal::decision(1);
+        let failed = journal.append(1, std::slice::from_ref(&decision)).await;
+        assert!(failed.is_err_and(|error| error.kind == ErrorKind::Unavailable));
+        assert_eq!(journal.append(1, &[decision]).await.unwrap().len(), 1);
+    }
+}
