@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -17,12 +17,25 @@ pub fn root() -> PathBuf {
     path
 }
 
-/// One of the binaries that `deploy/build.sh --profile dev` makes.
+static RELEASE: AtomicBool = AtomicBool::new(false);
+
+/// From now on [`binary`] means the release build: benchmarks measure that one.
+pub fn use_release() {
+    RELEASE.store(true, Ordering::Relaxed);
+}
+
+/// One of the binaries that `deploy/build.sh` makes: of the profile `dev`,
+/// unless [`use_release`] was called.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let path = root().join("target/dist-dev").join(name);
+    let folder = if RELEASE.load(Ordering::Relaxed) {
+        "target/dist"
+    } else {
+        "target/dist-dev"
+    };
+    let path = root().join(folder).join(name);
     ensure!(
         path.exists(),
-        "{} is missing: run ./deploy/build.sh --profile dev",
+        "{} is missing: run ./deploy/build.sh (with --profile dev for tests)",
         path.display()
     );
     Ok(path)

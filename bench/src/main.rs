@@ -1,0 +1,88 @@
+//! Runs the benchmarks that were named, prints a table and one JSON line.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a benchmark reports to a person")]
+
+mod delivery;
+mod starting;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use keywheel_bench::samples::Samples;
+use serde_json::{Map, Value, json};
+
+/// One measured line.
+pub(crate) struct Line {
+    /// A stable key for the JSON report.
+    pub(crate) key: String,
+    /// What it is, for people.
+    pub(crate) what: String,
+    /// What was measured.
+    pub(crate) samples: Samples,
+    /// The budget, in words.
+    pub(crate) budget: &'static str,
+}
+
+/// A benchmark: its name and what runs it.
+type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
+
+const BENCHMARKS: [Benchmark; 5] = [
+    ("swap", delivery::swap),
+    ("revoke", delivery::revoke),
+    ("restart", starting::restart),
+    ("start", starting::start),
+    ("memory", delivery::memory),
+];
+
+fn main() -> ExitCode {
+    keywheel_tests::scratch::use_release();
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| !BENCHMARKS.iter().any(|(known, _)| known == name))
+    {
+        println!(
+            "no benchmark {unknown}; there are: {}",
+            BENCHMARKS.map(|(name, _)| name).join(", ")
+        );
+        return ExitCode::from(64);
+    }
+    let mut report = Map::new();
+    let mut good = true;
+    println!(
+        "{:<52} {:>6} {:>9} {:>9}  budget",
+        "milliseconds (memory: MB)", "n", "p50", "p99"
+    );
+    for (name, run) in BENCHMARKS {
+        if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
+            continue;
+        }
+        match run() {
+            Ok(lines) => print_lines(&lines, &mut report),
+            Err(error) => {
+                good = false;
+                println!("{name}: {error:#}");
+            }
+        }
+    }
+    println!("{}", Value::Object(report));
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn print_lines(lines: &[Line], report: &mut Map<String, Value>) {
+    for Line {
+        key,
+        what,
+        samples,
+        budget,
+    } in lines
+    {
+        let (p50, p99, count) = (samples.p50(), samples.p99(), samples.count());
+        println!("{what:<52} {count:>6} {p50:>9.2} {p99:>9.2}  {budget}");
+        report.insert(key.clone(), json!({ "n": count, "p50": p50, "p99": p99 }));
+    }
+}
