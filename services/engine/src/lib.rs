@@ -6,7 +6,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod auditing;
+pub mod authority;
 pub mod command_bus;
+pub mod delivery;
 pub mod state;
 pub mod port;
 pub mod publisher;

@@ -1,0 +1,266 @@
+//! Docker on this machine, over its unix socket.
+//!
+//! Owns the connection. Invariants: a call that only reads is bounded in time; nothing is cached
+//! but where the engine keeps its files. An engine that is away is an error of kind `Unavailable`
+//! whose text says what to do.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::query_parameters::{RestartContainerOptions, StopContainerOptions};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::StreamExt as _;
+use keywheel_core::id::ContainerId;
+use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
+use keywheel_engine::port::{ErrorKind, PortError};
+use tokio::sync::OnceCell;
+
+use crate::form::{Inspected, Listed};
+use crate::{disk, events, wire};
+
+/// Where Docker listens unless told otherwise.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// Where Docker keeps its files unless it says otherwise.
+const DEFAULT_DATA_ROOT: &str = "/var/lib/docker";
+/// How long a read may take before the engine counts as away.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one inspect of a list may take; an engine at work on a container lets it wait.
+const INSPECT_IN_LIST: Duration = Duration::from_secs(2);
+/// How long a stop or restart may take, in seconds: a container's own stop timeout is within.
+const ACTION_SECONDS: u64 = 900;
+/// Inspects under way at once during a list.
+const PARALLEL_INSPECTS: usize = 8;
+
+/// How to reach the engine.
+#[derive(Debug, Clone, Default)]
+pub struct DockerOptions {
+    /// What `DOCKER_HOST` says: `unix:///…`; `None` for the default socket.
+    pub host: Option<String>,
+}
+
+/// Why the options cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// Not a unix socket.
+    #[error("DOCKER_HOST is `{0}`, but only an engine on this machine can be served; use unix:///path/to/docker.sock or unset it")]
+    NotUnix(String),
+}
+
+/// Docker on this machine.
+pub struct DockerHost {
+    socket: PathBuf,
+    client: OnceCell<Docker>,
+    data_root: OnceCell<PathBuf>,
+}
+
+impl DockerHost {
+    /// Takes the options; connects at the first call, so the engine need not run yet.
+    ///
+    /// # Errors
+    /// When the host is not a unix socket.
+    pub fn new(options: &DockerOptions) -> Result<Self, OptionsError> {
+        let socket = match options.host.as_deref() {
+            None | Some("") => PathBuf::from(DEFAULT_SOCKET),
+            Some(host) => match host.strip_prefix("unix://") {
+                Some(path) if path.starts_with('/') => PathBuf::from(path),
+                _ => return Err(OptionsError::NotUnix(host.chars().take(120).collect())),
+            },
+        };
+        Ok(Self { socket, client: OnceCell::new(), data_root: OnceCell::new() })
+    }
+
+    /// Names of the OCI runtimes the engine knows, for `setup` and `status`.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn runtimes(&self) -> Result<Vec<String>, PortError> {
+        let found = self.client().await?.info().await.map_err(|error| self.failed("read its runtimes", error))?;
+        Ok(found.runtimes.unwrap_or_default().into_keys().collect())
+    }
+
+    async fn client(&self) -> Result<&Docker, PortError> {
+        let connect = || async {
+            let path = self.socket.to_string_lossy();
+            let client = Docker::connect_with_unix(&path, ACTION_SECONDS, API_DEFAULT_VERSION)
+                .map_err(|error| wire::unreachable(&self.socket, error))?;
+            bounded(READ_TIMEOUT, &self.socket, async {
+                client.negotiate_version().await.map_err(|error| self.failed("agree on a version", error))
+            })
+            .await
+        };
+        self.client.get_or_try_init(connect).await
+    }
+
+    async fn data_root(&self) -> &Path {
+        let ask = || async {
+            let found = self.client().await?.info().await.map_err(|error| self.failed("read its data root", error))?;
+            found
+                .docker_root_dir
+                .map(PathBuf::from)
+                .ok_or_else(|| PortError::new(ErrorKind::Unavailable, "the engine does not name its data root"))
+        };
+        let known = match self.data_root.get() {
+            Some(known) => Ok(known),
+            // Never waits long: during a create the engine may answer nothing at all.
+            None => match tokio::time::timeout(Duration::from_millis(100), self.data_root.get_or_try_init(ask)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(PortError::new(ErrorKind::Unavailable, "the engine does not answer")),
+            },
+        };
+        known.map_or(Path::new(DEFAULT_DATA_ROOT), PathBuf::as_path)
+    }
+
+    async fn read_disk(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        let root = self.data_root().await.to_owned();
+        let id = id.clone();
+        tokio::task::spawn_blocking(move || disk::read(&root, &id))
+            .await
+            .map_err(|error| PortError::caused(ErrorKind::Unavailable, "the engine's files were not read", error))?
+    }
+
+    async fn inspect_now(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        let Some(body) = wire::read(&self.socket, &format!("/containers/{id}/json")).await? else { return Ok(None) };
+        let inspected: Inspected = parse(&body)?;
+        Ok(inspected.into_record())
+    }
+
+    async fn rows(&self, target: &str) -> Result<Vec<Listed>, PortError> {
+        let body = wire::read(&self.socket, target).await?.unwrap_or_default();
+        parse(&body)
+    }
+
+    /// One container of a list; an inspect that hangs gives way to the engine's files.
+    async fn inspect_listed(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        match tokio::time::timeout(INSPECT_IN_LIST, self.inspect_now(id)).await {
+            Ok(answer) => answer,
+            Err(_) => self.read_disk(id).await,
+        }
+    }
+
+    fn failed(&self, what: &str, error: bollard::errors::Error) -> PortError {
+        use bollard::errors::Error;
+        match &error {
+            Error::DockerResponseServerError { status_code, message } => {
+                let kind = match status_code {
+                    404 => ErrorKind::NotFound,
+                    409 => ErrorKind::Conflict,
+                    _ => ErrorKind::Unavailable,
+                };
+                PortError::new(kind, format!("the Docker daemon did not {what}: {message}"))
+            }
+            _ => wire::unreachable(&self.socket, error),
+        }
+    }
+}
+
+#[async_trait]
+impl ContainerHost for DockerHost {
+    async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        let rows = bounded(READ_TIMEOUT, &self.socket, self.rows("/containers/json")).await?;
+        let ids: Vec<ContainerId> = rows.iter().filter_map(|row| ContainerId::parse(&row.id).ok()).collect();
+        let mut records = Vec::with_capacity(ids.len());
+        let inspects = ids.into_iter().map(|id| async move { self.inspect_listed(&id).await });
+        let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
+        while let Some(answer) = answers.next().await {
+            records.extend(answer?.filter(|record| record.running));
+        }
+        drop(answers);
+        // Learnt while the engine answers, for the moments when it does not.
+        self.data_root().await;
+        Ok(records)
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        bounded(READ_TIMEOUT, &self.socket, self.inspect_now(id)).await
+    }
+
+    async fn inspect_during_create(
+        &self,
+        id: &ContainerId,
+        budget: Duration,
+    ) -> Result<Option<ContainerRecord>, PortError> {
+        let target = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
+        if let Ok(Ok(rows)) = tokio::time::timeout(budget, self.rows(&target)).await
+            && let Some(record) = rows.into_iter().filter_map(Listed::into_record).find(|record| record.facts.id == *id)
+        {
+            return Ok(Some(record));
+        }
+        self.read_disk(id).await
+    }
+
+    async fn restart(&self, id: &ContainerId) -> Result<(), PortError> {
+        let client = self.client().await?;
+        let done = client.restart_container(id.as_str(), None::<RestartContainerOptions>).await;
+        done.map_err(|error| self.failed(&format!("restart container {}", id.short()), error))
+    }
+
+    async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
+        let client = self.client().await?;
+        match client.stop_container(id.as_str(), None::<StopContainerOptions>).await {
+            // 304: it does not run.
+            Ok(()) | Err(bollard::errors::Error::DockerResponseServerError { status_code: 304, .. }) => Ok(()),
+            Err(error) => Err(self.failed(&format!("stop container {}", id.short()), error)),
+        }
+    }
+
+    async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
+        let open = events::Stream::open(self.socket.clone());
+        Ok(Box::new(bounded(READ_TIMEOUT, &self.socket, open).await?))
+    }
+
+    async fn ping(&self) -> Result<(), PortError> {
+        bounded(READ_TIMEOUT, &self.socket, wire::read(&self.socket, "/_ping")).await.map(|_| ())
+    }
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, PortError> {
+    serde_json::from_slice(body)
+        .map_err(|error| PortError::caused(ErrorKind::Unavailable, "the engine's answer is not understood", error))
+}
+
+async fn bounded<T>(
+    limit: Duration,
+    socket: &Path,
+    work: impl Future<Output = Result<T, PortError>>,
+) -> Result<T, PortError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(PortError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "the Docker daemon at {} did not answer within {} s; look at its log, and restart it if it hangs",
+                socket.display(),
+                limit.as_secs()
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unix_sockets_are_taken() {
+        let with = |host: &str| DockerHost::new(&DockerOptions { host: Some(host.to_owned()) });
+        assert!(with("unix:///run/docker.sock").is_ok_and(|host| host.socket == Path::new("/run/docker.sock")));
+        assert!(with("").is_ok_and(|host| host.socket == Path::new(DEFAULT_SOCKET)));
+        for host in ["tcp://10.0.0.1:2375", "unix://relative"] {
+            assert!(with(host).err().is_some_and(|error| error.to_string().contains("unix:///")), "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stopped_daemon_is_unavailable_and_the_text_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = format!("unix://{}/docker.sock", folder.path().display());
+        let host = DockerHost::new(&DockerOptions { host: Some(host) }).unwrap();
+        for error in [host.ping().await.unwrap_err(), host.list().await.unwrap_err(), host.events().await.err().unwrap()] {
+            assert_eq!(error.kind, ErrorKind::Unavailable);
+            assert!(error.text.contains("is it running?"), "{}", error.text);
+        }
+        let id = ContainerId::parse(&"e".repeat(64)).unwrap();
+        assert!(host.restart(&id).await.unwrap_err().text.contains("systemctl start docker"));
+    }
+}

@@ -1,0 +1,151 @@
+//! The engine's event stream: hints, with reconnects.
+//!
+//! Invariant: every connection but the first is announced by a resync, sent after the connection
+//! stands, so that what happened in between is looked at. Hints are bounded; a slow reader slows
+//! the stream, it loses nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http_body_util::BodyExt as _;
+use hyper::Response;
+use hyper::body::Incoming;
+use keywheel_core::id::ContainerId;
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::container_host::{EngineEvent, EngineEvents};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::form::EventLine;
+use crate::wire;
+
+/// Hints kept for a slow reader.
+const HINTS: usize = 1024;
+/// Longest line of the stream; a longer one is passed over by a reconnect.
+const MAX_LINE_BYTES: usize = 1 << 20;
+/// First wait before a reconnect.
+const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+/// Longest wait before a reconnect.
+const RECONNECT_MOST: Duration = Duration::from_secs(2);
+/// `{"type":["container"]}`
+const TARGET: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D";
+
+/// The stream's reading end.
+pub(crate) struct Stream {
+    hints: mpsc::Receiver<EngineEvent>,
+    task: AbortHandle,
+}
+
+impl Stream {
+    /// Connects; fails when the engine cannot be reached now.
+    pub(crate) async fn open(socket: PathBuf) -> Result<Self, PortError> {
+        let first = wire::get(&socket, TARGET).await?;
+        let (sender, hints) = mpsc::channel(HINTS);
+        let task = tokio::spawn(forward(socket, first, sender)).abort_handle();
+        Ok(Self { hints, task })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[async_trait]
+impl EngineEvents for Stream {
+    async fn next(&mut self) -> EngineEvent {
+        match self.hints.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn forward(socket: PathBuf, first: Response<Incoming>, hints: mpsc::Sender<EngineEvent>) {
+    let mut response = first;
+    loop {
+        if !read_lines(response, &hints).await {
+            return;
+        }
+        tracing::warn!("the engine's event stream ended");
+        response = reconnect(&socket).await;
+        if hints.send(EngineEvent::Resync).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn reconnect(socket: &Path) -> Response<Incoming> {
+    let mut wait = RECONNECT_FIRST;
+    loop {
+        tokio::time::sleep(wait).await;
+        if let Ok(response) = wire::get(socket, TARGET).await {
+            return response;
+        }
+        wait = (wait * 2).min(RECONNECT_MOST);
+    }
+}
+
+/// Hands on what the stream says until it ends; `false` when nobody listens any more.
+async fn read_lines(response: Response<Incoming>, hints: &mpsc::Sender<EngineEvent>) -> bool {
+    let mut body = response.into_body();
+    let mut pending = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(bytes) = frame.into_data() else { continue };
+        pending.extend_from_slice(&bytes);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            if let Some(event) = parse(&line)
+                && hints.send(event).await.is_err()
+            {
+                return false;
+            }
+        }
+        if pending.len() > MAX_LINE_BYTES {
+            return true;
+        }
+    }
+    true
+}
+
+fn parse(line: &[u8]) -> Option<EngineEvent> {
+    let line: EventLine = serde_json::from_slice(line).ok()?;
+    if line.kind != "container" {
+        return None;
+    }
+    let id = ContainerId::parse(&line.actor.id).ok()?;
+    match line.action.split(':').next().unwrap_or_default().trim() {
+        "start" => Some(EngineEvent::Started(id)),
+        "die" => Some(EngineEvent::Stopped(id)),
+        "destroy" => Some(EngineEvent::Removed(id)),
+        "health_status" => Some(EngineEvent::HealthChanged(id)),
+        "exec_start" => Some(EngineEvent::Executed(id)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(action: &str) -> Vec<u8> {
+        let id = "d".repeat(64);
+        format!(r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{id}"}}}}"#).into_bytes()
+    }
+
+    #[test]
+    fn actions_become_hints_and_others_are_passed_over() {
+        let id = ContainerId::parse(&"d".repeat(64)).unwrap();
+        assert_eq!(parse(&line("start")), Some(EngineEvent::Started(id.clone())));
+        assert_eq!(parse(&line("die")), Some(EngineEvent::Stopped(id.clone())));
+        assert_eq!(parse(&line("destroy")), Some(EngineEvent::Removed(id.clone())));
+        assert_eq!(parse(&line("health_status: healthy")), Some(EngineEvent::HealthChanged(id.clone())));
+        assert_eq!(parse(&line("exec_start: sh -c x")), Some(EngineEvent::Executed(id)));
+        for other in ["attach", "kill", "exec_die"] {
+            assert_eq!(parse(&line(other)), None, "{other}");
+        }
+        assert_eq!(parse(b"not json"), None);
+    }
+}

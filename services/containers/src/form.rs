@@ -1,0 +1,227 @@
+//! What is read of the engine's JSON, and what becomes of it.
+//!
+//! Tolerant on purpose: unknown fields and unknown words for a state are passed over, because
+//! engines add them (Podman says `stopped`, which a strict reader refuses). Everything but entries
+//! with a placeholder is dropped from an env while it is read.
+
+use std::collections::BTreeMap;
+
+use keywheel_core::binding::ContainerFacts;
+use keywheel_core::id::ContainerId;
+use keywheel_engine::port::container_host::{ContainerRecord, Health};
+use serde::{Deserialize, Deserializer};
+
+/// What opens a placeholder in an env entry.
+const PLACEHOLDER: &str = "{keywheel:";
+
+/// One row of the list endpoint.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Listed {
+    pub(crate) id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    names: Vec<String>,
+    #[serde(default)]
+    image: String,
+    #[serde(default, rename = "ImageID")]
+    image_id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    state: String,
+}
+
+/// One container in full, from the inspect endpoint or from the engine's own file.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Inspected {
+    #[serde(alias = "ID")]
+    id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    image: String,
+    #[serde(default)]
+    config: Config,
+    #[serde(default)]
+    state: State,
+    #[serde(default)]
+    pub(crate) host_config: HostConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    #[serde(default)]
+    image: String,
+    #[serde(default, deserialize_with = "or_default")]
+    labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "placeholders_only")]
+    env: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    #[serde(default)]
+    running: bool,
+    #[serde(default)]
+    paused: bool,
+    #[serde(default)]
+    pid: i32,
+    #[serde(default)]
+    started_at: String,
+    #[serde(default)]
+    health: Option<HealthState>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthState {
+    #[serde(default)]
+    status: String,
+}
+
+/// The part of a container that its host configuration holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct HostConfig {
+    #[serde(default)]
+    runtime: String,
+}
+
+/// One line of the event stream.
+#[derive(Debug, Deserialize)]
+pub(crate) struct EventLine {
+    #[serde(default, rename = "Type")]
+    pub(crate) kind: String,
+    #[serde(default, rename = "Action")]
+    pub(crate) action: String,
+    #[serde(default, rename = "Actor")]
+    pub(crate) actor: Actor,
+}
+
+/// Whom an event is about.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Actor {
+    #[serde(default, rename = "ID")]
+    pub(crate) id: String,
+}
+
+/// An answer of the engine that is not what was asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Complaint {
+    #[serde(default)]
+    pub(crate) message: String,
+}
+
+impl Listed {
+    /// What a row of the list tells: no pid, no runtime, no placeholders.
+    pub(crate) fn into_record(self) -> Option<ContainerRecord> {
+        let running = matches!(self.state.as_str(), "running" | "paused");
+        let name = self.names.first().map(String::as_str).unwrap_or_default();
+        Some(ContainerRecord {
+            facts: ContainerFacts {
+                id: ContainerId::parse(&self.id).ok()?,
+                name: name.trim_start_matches('/').to_owned(),
+                image_digest: self.image_id,
+                image_name: self.image,
+                labels: self.labels,
+            },
+            pid: 0,
+            running,
+            paused: self.state == "paused",
+            started_at: String::new(),
+            runtime: String::new(),
+            health: Health::None,
+            placeholders: Vec::new(),
+        })
+    }
+}
+
+impl Inspected {
+    pub(crate) fn into_record(self) -> Option<ContainerRecord> {
+        Some(ContainerRecord {
+            facts: ContainerFacts {
+                id: ContainerId::parse(&self.id).ok()?,
+                name: self.name.trim_start_matches('/').to_owned(),
+                image_digest: self.image,
+                image_name: self.config.image,
+                labels: self.config.labels,
+            },
+            pid: if self.state.running { self.state.pid } else { 0 },
+            running: self.state.running,
+            paused: self.state.paused,
+            started_at: self.state.started_at,
+            runtime: self.host_config.runtime,
+            health: self.state.health.map_or(Health::None, |health| parse_health(&health.status)),
+            placeholders: self.config.env,
+        })
+    }
+}
+
+fn parse_health(status: &str) -> Health {
+    match status {
+        "" | "none" => Health::None,
+        "healthy" => Health::Healthy,
+        "unhealthy" => Health::Unhealthy,
+        _ => Health::Starting,
+    }
+}
+
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+fn placeholders_only<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let mut entries = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
+    entries.retain(|entry| entry.contains(PLACEHOLDER));
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> String {
+        "a".repeat(64)
+    }
+
+    #[test]
+    fn a_state_nobody_knows_and_nulls_are_read() {
+        let text = format!(
+            r#"{{"Id":"{}","Names":null,"Image":"app","ImageID":"sha256:1","Labels":null,"State":"stopped","New":1}}"#,
+            id()
+        );
+        let record = serde_json::from_str::<Listed>(&text).unwrap().into_record().unwrap();
+        assert!(!record.running);
+        assert_eq!(record.facts.image_digest, "sha256:1");
+    }
+
+    #[test]
+    fn only_placeholders_stay_of_an_env() {
+        let text = format!(
+            r#"{{"Id":"{}","Name":"/web","Image":"sha256:2","Config":{{"Image":"app:1","Env":["A=plain","B=x{{keywheel:prod/db}}"],"Labels":{{"app":"x"}}}},
+                "State":{{"Running":true,"Pid":7,"StartedAt":"t","Health":{{"Status":"starting"}}}},"HostConfig":{{"Runtime":"keywheel"}}}}"#,
+            id()
+        );
+        let record = serde_json::from_str::<Inspected>(&text).unwrap().into_record().unwrap();
+        assert_eq!(record.placeholders, ["B=x{keywheel:prod/db}"]);
+        assert_eq!((record.pid, record.runtime.as_str()), (7, "keywheel"));
+        assert_eq!((record.facts.name.as_str(), record.facts.image_name.as_str()), ("web", "app:1"));
+        assert_eq!(record.health, Health::Starting);
+    }
+
+    #[test]
+    fn the_engines_own_file_reads_like_an_inspect() {
+        let text = format!(r#"{{"ID":"{}","Name":"/web","Image":"sha256:2","State":{{"Running":false,"Pid":9}}}}"#, id());
+        let record = serde_json::from_str::<Inspected>(&text).unwrap().into_record().unwrap();
+        assert_eq!((record.pid, record.running), (0, false));
+    }
+
+    #[test]
+    fn a_short_id_is_no_container() {
+        let text = r#"{"Id":"abc"}"#;
+        assert!(serde_json::from_str::<Listed>(text).unwrap().into_record().is_none());
+    }
+}

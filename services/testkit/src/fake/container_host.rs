@@ -1,0 +1,272 @@
+//! A container engine in memory: containers are rows, starts are counted, nothing runs.
+//!
+//! Keeps the port's laws: pids are never reused, a restart changes pid and start time, events are
+//! hints that a test may swallow.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::binding::ContainerFacts;
+use keywheel_core::id::ContainerId;
+use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvent, EngineEvents, Health};
+use keywheel_engine::port::{ErrorKind, PortError};
+use tokio::sync::broadcast;
+
+/// Hints kept for a slow reader; one that missed some gets a resync.
+const HINTS: usize = 256;
+
+#[derive(Default)]
+struct Inner {
+    containers: BTreeMap<ContainerId, ContainerRecord>,
+    starts: u64,
+    next_pid: i32,
+    down: bool,
+    restarts: Vec<ContainerId>,
+    stops: Vec<ContainerId>,
+    refuse_starts: bool,
+}
+
+/// The engine. Clones are one.
+#[derive(Clone)]
+pub struct FakeContainerHost {
+    inner: Arc<Mutex<Inner>>,
+    hints: broadcast::Sender<EngineEvent>,
+}
+
+impl Default for FakeContainerHost {
+    fn default() -> Self {
+        let inner = Inner { next_pid: 1_000_000, ..Inner::default() };
+        Self { inner: Arc::new(Mutex::new(inner)), hints: broadcast::channel(HINTS).0 }
+    }
+}
+
+impl FakeContainerHost {
+    /// An engine without containers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a container that does not run yet.
+    pub fn create(&self, facts: ContainerFacts, runtime: &str, placeholders: &[&str]) {
+        let record = ContainerRecord {
+            facts,
+            pid: 0,
+            running: false,
+            paused: false,
+            started_at: String::new(),
+            runtime: runtime.to_owned(),
+            health: Health::None,
+            placeholders: placeholders.iter().map(|entry| (*entry).to_owned()).collect(),
+        };
+        self.with(|inner| inner.containers.insert(record.facts.id.clone(), record));
+    }
+
+    /// Starts a container under a pid of the caller's choice, or a fresh one.
+    pub fn start(&self, id: &ContainerId, pid: Option<i32>) {
+        self.with(|inner| inner.start(id, pid));
+        self.hint(EngineEvent::Started(id.clone()));
+    }
+
+    /// Ends its first program.
+    pub fn die(&self, id: &ContainerId) {
+        self.with(|inner| inner.end(id));
+        self.hint(EngineEvent::Stopped(id.clone()));
+    }
+
+    /// Removes a container.
+    pub fn remove(&self, id: &ContainerId) {
+        self.with(|inner| inner.containers.remove(id));
+        self.hint(EngineEvent::Removed(id.clone()));
+    }
+
+    /// Sets a container's health.
+    pub fn set_health(&self, id: &ContainerId, health: Health) {
+        self.with(|inner| {
+            if let Some(record) = inner.containers.get_mut(id) {
+                record.health = health;
+            }
+        });
+        self.hint(EngineEvent::HealthChanged(id.clone()));
+    }
+
+    /// Makes every call fail, or work again (with a resync).
+    pub fn set_down(&self, down: bool) {
+        self.with(|inner| inner.down = down);
+        if !down {
+            self.hint(EngineEvent::Resync);
+        }
+    }
+
+    /// Makes restarts leave the container stopped with an error, as a refusing runtime does.
+    pub fn refuse_starts(&self, refuse: bool) {
+        self.with(|inner| inner.refuse_starts = refuse);
+    }
+
+    /// Containers restarted so far, in order.
+    #[must_use]
+    pub fn restarts(&self) -> Vec<ContainerId> {
+        self.with(|inner| inner.restarts.clone())
+    }
+
+    /// Containers stopped so far, in order.
+    #[must_use]
+    pub fn stops(&self) -> Vec<ContainerId> {
+        self.with(|inner| inner.stops.clone())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn asked<T>(&self, work: impl FnOnce(&mut Inner) -> Result<T, PortError>) -> Result<T, PortError> {
+        self.with(|inner| {
+            if inner.down {
+                return Err(PortError::new(ErrorKind::Unavailable, "the fake engine is down: is it running?"));
+            }
+            work(inner)
+        })
+    }
+
+    fn hint(&self, event: EngineEvent) {
+        // Nobody listening is fine: hints may be missed.
+        let _ = self.hints.send(event);
+    }
+}
+
+impl Inner {
+    fn start(&mut self, id: &ContainerId, pid: Option<i32>) {
+        self.starts += 1;
+        self.next_pid += 1;
+        let (starts, fresh) = (self.starts, self.next_pid);
+        if let Some(record) = self.containers.get_mut(id) {
+            record.pid = pid.unwrap_or(fresh);
+            record.running = true;
+            record.started_at = format!("start-{starts}");
+        }
+    }
+
+    fn end(&mut self, id: &ContainerId) {
+        if let Some(record) = self.containers.get_mut(id) {
+            record.pid = 0;
+            record.running = false;
+        }
+    }
+
+    fn known(&self, id: &ContainerId) -> Result<(), PortError> {
+        if self.containers.contains_key(id) {
+            return Ok(());
+        }
+        Err(PortError::new(ErrorKind::NotFound, format!("no such container: {}", id.short())))
+    }
+}
+
+struct Hints(broadcast::Receiver<EngineEvent>);
+
+#[async_trait]
+impl EngineEvents for Hints {
+    async fn next(&mut self) -> EngineEvent {
+        match self.0.recv().await {
+            Ok(event) => event,
+            Err(broadcast::error::RecvError::Lagged(_)) => EngineEvent::Resync,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl ContainerHost for FakeContainerHost {
+    async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        self.asked(|inner| Ok(inner.containers.values().filter(|record| record.running).cloned().collect()))
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        self.asked(|inner| Ok(inner.containers.get(id).cloned()))
+    }
+
+    async fn inspect_during_create(
+        &self,
+        id: &ContainerId,
+        _budget: Duration,
+    ) -> Result<Option<ContainerRecord>, PortError> {
+        Ok(self.with(|inner| inner.containers.get(id).cloned()))
+    }
+
+    async fn restart(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.asked(|inner| {
+            inner.known(id)?;
+            inner.restarts.push(id.clone());
+            inner.end(id);
+            if inner.refuse_starts {
+                return Err(PortError::new(ErrorKind::Unavailable, "the runtime refused the create"));
+            }
+            inner.start(id, None);
+            Ok(())
+        })?;
+        self.hint(EngineEvent::Stopped(id.clone()));
+        self.hint(EngineEvent::Started(id.clone()));
+        Ok(())
+    }
+
+    async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.asked(|inner| {
+            inner.known(id)?;
+            inner.stops.push(id.clone());
+            inner.end(id);
+            Ok(())
+        })?;
+        self.hint(EngineEvent::Stopped(id.clone()));
+        Ok(())
+    }
+
+    async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
+        self.asked(|_| Ok(()))?;
+        Ok(Box::new(Hints(self.hints.subscribe())))
+    }
+
+    async fn ping(&self) -> Result<(), PortError> {
+        self.asked(|_| Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::container_host::{Fixture, Given, run};
+
+    struct Fake(FakeContainerHost, u8);
+
+    #[async_trait]
+    impl Fixture for Fake {
+        async fn start(&mut self, given: &Given) -> ContainerId {
+            self.1 += 1;
+            let id = ContainerId::parse(&format!("{:064x}", self.1)).unwrap();
+            let facts = ContainerFacts {
+                id: id.clone(),
+                name: given.name.clone(),
+                image_digest: format!("sha256:{}", "a".repeat(64)),
+                image_name: "fake:1".to_owned(),
+                labels: given.labels.clone(),
+            };
+            let entry = given.env.iter().map(String::as_str).find(|entry| entry.contains("{keywheel:"));
+            self.0.create(facts, "runc", &entry.into_iter().collect::<Vec<_>>());
+            self.0.start(&id, None);
+            id
+        }
+
+        async fn remove(&mut self, id: &ContainerId) {
+            if self.0.with(|inner| inner.containers.get(id).is_some_and(|record| record.running)) {
+                self.0.die(id);
+            }
+            self.0.remove(id);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_fake_engine_keeps_the_ports_laws() {
+        let engine = FakeContainerHost::new();
+        run(&engine, &mut Fake(engine.clone(), 0)).await;
+    }
+}
