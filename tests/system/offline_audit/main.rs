@@ -1,2 +1,233 @@
-//! To be written.
-fn main() {}
+//! Suite offline_audit: see README.md beside this file.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::manifest;
+use keywheel_tests::output::Output;
+use keywheel_tests::stage::{find, wait_current};
+use serde_json::Value;
+
+/// A name long and rare enough to find it on disk.
+const NAMED: &str = "test/tampered-with-on-disk";
+/// The record that is changed.
+const CHANGED: usize = 3;
+
+/// A server that did something, denied something, and stopped; its export.
+fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
+    let mut keywheel = Keywheel::start()?;
+    keywheel.apply(&manifest::secret(NAMED, &[]))?;
+    wait_current(&keywheel, NAMED, 1)?;
+    for _ in 0..3 {
+        keywheel.json(&["rotate", NAMED, "--wait"])?;
+    }
+    keywheel.json(&["revoke", NAMED, "--reason", "a test", "--yes", "--wait"])?;
+    let _ = keywheel.cli(&["rotate", "no/such"])?;
+    let path = keywheel.scratch().join("audit.json");
+    keywheel
+        .cli(&["audit", "export", "--file", &path.display().to_string()])?
+        .ok()?;
+    keywheel.stop()?;
+    Ok((keywheel, path))
+}
+
+fn verify(keywheel: &Keywheel, path: &Path) -> Result<Output> {
+    keywheel.cli(&[
+        "audit",
+        "verify",
+        "--file",
+        &path.display().to_string(),
+        "-o",
+        "json",
+    ])
+}
+
+/// Writes a changed copy of the export and verifies that.
+fn verify_changed(
+    keywheel: &Keywheel,
+    path: &Path,
+    change: impl FnOnce(&mut Value) -> Result<()>,
+) -> Result<Output> {
+    let mut export: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
+    change(&mut export)?;
+    let copy = keywheel
+        .scratch()
+        .write("changed.json", export.to_string())?;
+    verify(keywheel, &copy)
+}
+
+fn list<'a>(export: &'a mut Value, key: &str) -> Result<&'a mut Vec<Value>> {
+    export
+        .get_mut(key)
+        .and_then(Value::as_array_mut)
+        .with_context(|| format!("the export has no list `{key}`"))
+}
+
+/// Replaces one digit or letter of a text by another of its kind.
+fn altered(text: &str) -> String {
+    let at = text.rfind(|c: char| c.is_ascii_digit()).unwrap_or(0);
+    let other = if text.as_bytes().get(at) == Some(&b'0') {
+        "1"
+    } else {
+        "0"
+    };
+    [
+        text.get(..at).unwrap_or_default(),
+        other,
+        text.get(at + 1..).unwrap_or_default(),
+    ]
+    .concat()
+}
+
+fn alter(slot: Option<&mut Value>) -> Result<()> {
+    let slot = slot.context("nothing to change there")?;
+    let text = slot.as_str().context("not a text")?;
+    *slot = Value::from(altered(text));
+    Ok(())
+}
+
+fn assert_found(said: &Output, what: &str) {
+    assert_ne!(said.code, 0, "{what} was not found: {}", said.said());
+    assert!(!said.said().contains("panicked"), "{what}: {}", said.said());
+}
+
+#[test]
+fn an_export_verifies_without_the_server() -> Result<()> {
+    let (keywheel, path) = stopped_with_export()?;
+    let said = verify(&keywheel, &path)?.ok()?.json()?;
+    assert_eq!(said.get("verified"), Some(&Value::Bool(true)), "{said}");
+    let records = find(&said, "records").and_then(Value::as_u64).unwrap_or(0);
+    assert!(records >= 8, "only {records} records: {said}");
+    let text = fs::read_to_string(&path)?;
+    for word in ["a test", NAMED] {
+        assert!(text.contains(word), "`{word}` is not on the record");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_changed_record_is_named_by_its_index() -> Result<()> {
+    let (keywheel, path) = stopped_with_export()?;
+    let said = verify_changed(&keywheel, &path, |export| {
+        alter(list(export, "records")?.get_mut(CHANGED))
+    })?;
+    assert_found(&said, "a changed record");
+    assert!(
+        said.said().contains(&CHANGED.to_string()),
+        "the index is not named: {}",
+        said.said()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_changed_record_with_a_fitting_hash_still_fails_the_root() -> Result<()> {
+    let (keywheel, path) = stopped_with_export()?;
+    let said = verify_changed(&keywheel, &path, |export| {
+        alter(list(export, "records")?.get_mut(CHANGED))?;
+        list(export, "leaf_hashes")?.clear();
+        Ok(())
+    })?;
+    assert_found(&said, "a changed record without its hashes");
+    let said = verify_changed(&keywheel, &path, |export| {
+        alter(list(export, "leaf_hashes")?.get_mut(CHANGED))
+    })?;
+    assert_found(&said, "a changed leaf hash");
+    Ok(())
+}
+
+#[test]
+fn removed_swapped_and_added_records_are_found() -> Result<()> {
+    let (keywheel, path) = stopped_with_export()?;
+    let cut = |export: &mut Value, key: &str| list(export, key).map(Vec::pop).map(|_| ());
+    let said = verify_changed(&keywheel, &path, |export| {
+        cut(export, "records").and(cut(export, "leaf_hashes"))
+    })?;
+    assert_found(&said, "a missing last record");
+    let swap = |export: &mut Value, key: &str| list(export, key).map(|all| all.swap(1, 2));
+    let said = verify_changed(&keywheel, &path, |export| {
+        swap(export, "records").and(swap(export, "leaf_hashes"))
+    })?;
+    assert_found(&said, "two swapped records");
+    let twice = |export: &mut Value, key: &str| {
+        let all = list(export, key)?;
+        let last = all.last().cloned().context("an empty export")?;
+        all.push(last);
+        Ok(())
+    };
+    let said = verify_changed(&keywheel, &path, |export| {
+        twice(export, "records").and(twice(export, "leaf_hashes"))
+    })?;
+    assert_found(&said, "an added record");
+    Ok(())
+}
+
+#[test]
+fn a_changed_checkpoint_is_found() -> Result<()> {
+    let (keywheel, path) = stopped_with_export()?;
+    let said = verify_changed(&keywheel, &path, |export| {
+        alter(export.get_mut("checkpoint"))
+    })?;
+    assert_found(&said, "a changed checkpoint");
+    let said = verify_changed(&keywheel, &path, |export| {
+        alter(export.get_mut("public_key"))
+    })?;
+    assert_found(&said, "another public key");
+    let said = verify(&keywheel, &keywheel.scratch().write("no.json", "{}")?)?;
+    assert_found(&said, "an empty export");
+    Ok(())
+}
+
+/// Changes one letter of the name wherever it stands in the data directory.
+fn tamper(folder: &Path) -> Result<usize> {
+    let mut changed = 0;
+    for entry in fs::read_dir(folder)?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            changed += tamper(&path)?;
+            continue;
+        }
+        let mut bytes = fs::read(&path)?;
+        let places: Vec<usize> = bytes
+            .windows(NAMED.len())
+            .enumerate()
+            .filter(|(_, window)| *window == NAMED.as_bytes())
+            .map(|(at, _)| at)
+            .collect();
+        for at in &places {
+            if let Some(byte) = bytes.get_mut(at + NAMED.len() - 1) {
+                *byte = b'X';
+            }
+        }
+        if !places.is_empty() {
+            fs::write(&path, bytes)?;
+        }
+        changed += places.len();
+    }
+    Ok(changed)
+}
+
+#[test]
+fn a_changed_byte_in_the_journal_is_found() -> Result<()> {
+    let (mut keywheel, _) = stopped_with_export()?;
+    let changed = tamper(keywheel.data_dir())?;
+    ensure!(
+        changed > 0,
+        "the name is nowhere on disk: the test tampers with nothing"
+    );
+    keywheel.spawn(&Options::default())?;
+    if keywheel.wait_ready().is_err() {
+        let log = keywheel.log();
+        assert!(
+            log.contains("corrupt") || log.contains("verif") || log.contains("hash"),
+            "{log}"
+        );
+        return Ok(());
+    }
+    let said = keywheel.cli(&["journal", "verify"])?;
+    assert_found(&said, "a changed event");
+    Ok(())
+}
