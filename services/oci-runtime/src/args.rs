@@ -16,15 +16,44 @@ const DEFAULT_RUNTIME: &str = "runc";
 const MAX_ID: usize = 128;
 
 /// Global flags of runc and crun that take a value.
-const GLOBAL_WITH_VALUE: [&str; 7] =
-    ["log", "log-format", "log-level", "root", "criu", "rootless", "cgroup-manager"];
+const GLOBAL_WITH_VALUE: [&str; 7] = [
+    "log",
+    "log-format",
+    "log-level",
+    "root",
+    "criu",
+    "rootless",
+    "cgroup-manager",
+];
 /// Flags of `create` that take a value.
-const CREATE_WITH_VALUE: [&str; 7] =
-    ["bundle", "b", "console-socket", "pid-file", "preserve-fds", "config", "f"];
+const CREATE_WITH_VALUE: [&str; 7] = [
+    "bundle",
+    "b",
+    "console-socket",
+    "pid-file",
+    "preserve-fds",
+    "config",
+    "f",
+];
 /// Commands of runc and crun: where the global flags end, even after a flag unknown here.
 const COMMANDS: [&str; 17] = [
-    "checkpoint", "create", "delete", "events", "exec", "features", "help", "kill", "list", "pause", "ps", "restore",
-    "resume", "run", "spec", "start", "state",
+    "checkpoint",
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "help",
+    "kill",
+    "list",
+    "pause",
+    "ps",
+    "restore",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
 ];
 
 /// One call of this program.
@@ -58,7 +87,10 @@ fn flag(argument: &OsStr) -> Option<(&str, Option<&OsStr>)> {
         Some(at) => (text.get(..at)?, text.get(at + 1..).map(OsStr::from_bytes)),
         None => (text, None),
     };
-    std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).map(|name| (name, value))
+    std::str::from_utf8(name)
+        .ok()
+        .filter(|name| !name.is_empty())
+        .map(|name| (name, value))
 }
 
 impl Invocation {
@@ -81,12 +113,18 @@ impl Invocation {
                 break;
             };
             let ours = ["keywheel-socket", "keywheel-real-runtime"].contains(&name);
-            let is_command = |next: &OsString| next.to_str().is_some_and(|next| COMMANDS.contains(&next));
+            let is_command =
+                |next: &OsString| next.to_str().is_some_and(|next| COMMANDS.contains(&next));
             let known = GLOBAL_WITH_VALUE.contains(&name) || ours;
-            let unknown_with_value = !["debug", "systemd-cgroup", "help", "h", "version", "v"].contains(&name)
+            let unknown_with_value = !["debug", "systemd-cgroup", "help", "h", "version", "v"]
+                .contains(&name)
                 && name != "keywheel-permissive"
-                && arguments.peek().is_some_and(|next| flag(next).is_none() && !is_command(next));
-            let separate = (inline.is_none() && (known || unknown_with_value)).then(|| arguments.next()).flatten();
+                && arguments
+                    .peek()
+                    .is_some_and(|next| flag(next).is_none() && !is_command(next));
+            let separate = (inline.is_none() && (known || unknown_with_value))
+                .then(|| arguments.next())
+                .flatten();
             let value = inline.or(separate.as_deref());
             let keep = !found.take_ours(name, value);
             found.note(name, value);
@@ -120,20 +158,32 @@ impl Invocation {
 
     /// The real runtime's arguments, as the engine meant them.
     pub(crate) fn unchanged(&self) -> impl Iterator<Item = &OsStr> {
-        self.globals.iter().chain(&self.rest).map(OsString::as_os_str)
+        self.globals
+            .iter()
+            .chain(&self.rest)
+            .map(OsString::as_os_str)
     }
 
     /// The arguments of `create`; `None` for every other command.
     pub(crate) fn create(&self) -> Option<Result<Create, Refusal>> {
         let (command, arguments) = self.rest.split_first()?;
-        if command != "create" || arguments.iter().any(|one| matches!(flag(one), Some(("help" | "h", _)))) {
+        if command != "create"
+            || arguments
+                .iter()
+                .any(|one| matches!(flag(one), Some(("help" | "h", _))))
+        {
             return None;
         }
         Some(Create::parse(arguments))
     }
 
     /// `create` with another bundle and pid file.
-    pub(crate) fn create_in(&self, create: &Create, bundle: &OsStr, pid_file: &OsStr) -> Vec<OsString> {
+    pub(crate) fn create_in(
+        &self,
+        create: &Create,
+        bundle: &OsStr,
+        pid_file: &OsStr,
+    ) -> Vec<OsString> {
         let mut all = self.globals.clone();
         all.push("create".into());
         for (name, value) in [("--bundle", bundle), ("--pid-file", pid_file)] {
@@ -153,7 +203,12 @@ impl Invocation {
 
 impl Create {
     fn parse(arguments: &[OsString]) -> Result<Self, Refusal> {
-        let mut found = Self { bundle: ".".into(), pid_file: None, id: String::new(), others: Vec::new() };
+        let mut found = Self {
+            bundle: ".".into(),
+            pid_file: None,
+            id: String::new(),
+            others: Vec::new(),
+        };
         let mut positional = None;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -191,11 +246,19 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Invocation {
-        Invocation::parse(line.split(' ').filter(|part| !part.is_empty()).map(OsString::from))
+        Invocation::parse(
+            line.split(' ')
+                .filter(|part| !part.is_empty())
+                .map(OsString::from),
+        )
     }
 
     fn unchanged(invocation: &Invocation) -> String {
-        invocation.unchanged().map(|part| part.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        invocation
+            .unchanged()
+            .map(|part| part.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     const DOCKER: &str = "--root /run/rt --log /b/log.json --log-format json --systemd-cgroup create \
@@ -204,12 +267,18 @@ mod tests {
     #[test]
     fn the_call_of_containerd_is_understood_and_kept() {
         let invocation = parse(DOCKER);
-        assert_eq!(unchanged(&invocation), DOCKER.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert_eq!(
+            unchanged(&invocation),
+            DOCKER.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
         assert_eq!(invocation.log.as_deref(), Some("/b/log.json".as_ref()));
         assert!(invocation.log_json && !invocation.permissive);
         assert_eq!(invocation.socket, PathBuf::from(DEFAULT_SOCKET));
         let create = invocation.create().unwrap().unwrap();
-        assert_eq!((create.bundle, create.id.as_str()), (PathBuf::from("/b"), "0123abc"));
+        assert_eq!(
+            (create.bundle, create.id.as_str()),
+            (PathBuf::from("/b"), "0123abc")
+        );
         assert_eq!(create.pid_file, Some(PathBuf::from("/b/init.pid")));
     }
 
@@ -220,7 +289,11 @@ mod tests {
             "--keywheel-socket=/s -keywheel-real-runtime=/r --keywheel-permissive",
         ] {
             let invocation = parse(&format!("--debug {ours} --log=/l state abc"));
-            assert_eq!(unchanged(&invocation), "--debug --log=/l state abc", "{ours}");
+            assert_eq!(
+                unchanged(&invocation),
+                "--debug --log=/l state abc",
+                "{ours}"
+            );
             assert_eq!(invocation.socket, PathBuf::from("/s"));
             assert_eq!(invocation.real_runtime, "/r");
             assert!(invocation.permissive);
@@ -237,21 +310,38 @@ mod tests {
 
     #[test]
     fn create_is_found_after_unknown_flags() {
-        for line in ["--new-flag create --bundle /b id", "--new value create -b /b id", "--new=value create -b=/b id"] {
+        for line in [
+            "--new-flag create --bundle /b id",
+            "--new value create -b /b id",
+            "--new=value create -b=/b id",
+        ] {
             let invocation = parse(line);
             let create = invocation.create().unwrap().unwrap();
-            assert_eq!((create.bundle, create.id.as_str()), (PathBuf::from("/b"), "id"), "{line}");
+            assert_eq!(
+                (create.bundle, create.id.as_str()),
+                (PathBuf::from("/b"), "id"),
+                "{line}"
+            );
             assert_eq!(unchanged(&invocation), line);
         }
     }
 
     #[test]
     fn the_changed_call_has_one_bundle_and_keeps_the_rest() {
-        let invocation = parse("--log l create --no-pivot --bundle /b --preserve-fds 2 --pid-file=/p id");
+        let invocation =
+            parse("--log l create --no-pivot --bundle /b --preserve-fds 2 --pid-file=/p id");
         let create = invocation.create().unwrap().unwrap();
-        let all = invocation.create_in(&create, "/private".as_ref(), "/pid".as_ref()).join(OsStr::new(" "));
-        assert_eq!(all, "--log l create --bundle /private --pid-file /pid --no-pivot --preserve-fds 2 id");
-        assert_eq!(invocation.delete("id").join(OsStr::new(" ")), "--log l delete --force id");
+        let all = invocation
+            .create_in(&create, "/private".as_ref(), "/pid".as_ref())
+            .join(OsStr::new(" "));
+        assert_eq!(
+            all,
+            "--log l create --bundle /private --pid-file /pid --no-pivot --preserve-fds 2 id"
+        );
+        assert_eq!(
+            invocation.delete("id").join(OsStr::new(" ")),
+            "--log l delete --force id"
+        );
     }
 
     #[test]
@@ -259,10 +349,26 @@ mod tests {
         assert!(parse("create --help").create().is_none());
         assert!(parse("").create().is_none());
         assert!(parse("--version").create().is_none());
-        for line in ["create", "create --bundle /b", "create ../x", "create .x", "create a/b"] {
+        for line in [
+            "create",
+            "create --bundle /b",
+            "create ../x",
+            "create .x",
+            "create a/b",
+        ] {
             assert!(parse(line).create().unwrap().is_err(), "{line}");
         }
-        assert!(parse(&format!("create {}", "a".repeat(MAX_ID))).create().unwrap().is_ok());
-        assert!(parse(&format!("create {}", "a".repeat(MAX_ID + 1))).create().unwrap().is_err());
+        assert!(
+            parse(&format!("create {}", "a".repeat(MAX_ID)))
+                .create()
+                .unwrap()
+                .is_ok()
+        );
+        assert!(
+            parse(&format!("create {}", "a".repeat(MAX_ID + 1)))
+                .create()
+                .unwrap()
+                .is_err()
+        );
     }
 }

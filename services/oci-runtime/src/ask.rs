@@ -57,7 +57,11 @@ pub(crate) fn resolve(
 
 /// Second question, when the process exists and has not run an instruction of the image.
 pub(crate) fn attach(socket: &Path, id: &str, pid: i32) -> Result<(), NoAnswer> {
-    ask(socket, &json!({ "v": 1, "op": "attach", "id": id, "pid": pid })).map(drop)
+    ask(
+        socket,
+        &json!({ "v": 1, "op": "attach", "id": id, "pid": pid }),
+    )
+    .map(drop)
 }
 
 fn garbled() -> NoAnswer {
@@ -86,18 +90,30 @@ fn read_resolved(mut answer: Value) -> Option<Resolved> {
     }
     let dirs = match answer.get("dirs") {
         None | Some(Value::Null) => Vec::new(),
-        Some(dirs) => {
-            dirs.as_array()?.iter().map(|dir| dir.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()?
-        }
+        Some(dirs) => dirs
+            .as_array()?
+            .iter()
+            .map(|dir| dir.as_str().map(str::to_owned))
+            .collect::<Option<Vec<_>>>()?,
     };
-    let bundle_dir = answer.get("bundle_dir").and_then(Value::as_str).map(PathBuf::from);
-    sound.then_some(Resolved { env, dirs, bundle_dir })
+    let bundle_dir = answer
+        .get("bundle_dir")
+        .and_then(Value::as_str)
+        .map(PathBuf::from);
+    sound.then_some(Resolved {
+        env,
+        dirs,
+        bundle_dir,
+    })
 }
 
 fn ask(socket: &Path, question: &Value) -> Result<Value, NoAnswer> {
     let line = exchange(socket, question).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => NoAnswer::Refused(Refusal::new(
-            format!("the injector's socket {} does not belong to root", socket.display()),
+            format!(
+                "the injector's socket {} does not belong to root",
+                socket.display()
+            ),
             "let root own the socket's directory and start the injector as root",
         )),
         io::ErrorKind::FileTooLarge => garbled(),
@@ -106,15 +122,23 @@ fn ask(socket: &Path, question: &Value) -> Result<Value, NoAnswer> {
             socket.display(),
             ANSWER_TIMEOUT.as_secs()
         )),
-        _ => NoAnswer::Away(format!("the injector at {} cannot be reached ({error})", socket.display())),
+        _ => NoAnswer::Away(format!(
+            "the injector at {} cannot be reached ({error})",
+            socket.display()
+        )),
     })?;
     let answer: Value = serde_json::from_slice(line.expose()).map_err(|_| garbled())?;
     if answer.get("ok") == Some(&Value::Bool(true)) {
         return Ok(answer);
     }
     let text = |key| answer.get(key).and_then(Value::as_str);
-    let Some(error) = text("error") else { return Err(garbled()) };
-    Err(NoAnswer::Refused(Refusal::new(error, text("next").unwrap_or("see `keywheel status`"))))
+    let Some(error) = text("error") else {
+        return Err(garbled());
+    };
+    Err(NoAnswer::Refused(Refusal::new(
+        error,
+        text("next").unwrap_or("see `keywheel status`"),
+    )))
 }
 
 /// Sends the question, returns the answer's line.
@@ -147,7 +171,9 @@ fn exchange(socket: &Path, question: &Value) -> io::Result<Scrubbed> {
         };
         let part = chunk.expose().get(..count).unwrap_or_default();
         let end = part.iter().position(|byte| *byte == b'\n');
-        answer.expose_mut().extend_from_slice(part.get(..end.unwrap_or(count)).unwrap_or_default());
+        answer
+            .expose_mut()
+            .extend_from_slice(part.get(..end.unwrap_or(count)).unwrap_or_default());
         if answer.expose().len() > MAX_LINE {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -169,7 +195,8 @@ mod tests {
     fn injector(answer: Vec<u8>) -> (PathBuf, std::thread::JoinHandle<Value>) {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("keywheel-ask-{}-{number}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("keywheel-ask-{}-{number}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
         let thread = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
@@ -196,14 +223,20 @@ mod tests {
 
     #[test]
     fn values_directories_and_the_bundle_are_read() {
-        let answer = br#"{"ok":true,"env":{"A":"Zm9v"},"dirs":["/run/secrets"],"bundle_dir":"/b/id"}"#;
+        let answer =
+            br#"{"ok":true,"env":{"A":"Zm9v"},"dirs":["/run/secrets"],"bundle_dir":"/b/id"}"#;
         let (path, thread) = injector([&answer[..], b"\n"].concat());
-        let Ok(resolved) = resolve(&path, "id", &["A={keywheel:x}"], &["/proc"], false) else { panic!("no answer") };
+        let Ok(resolved) = resolve(&path, "id", &["A={keywheel:x}"], &["/proc"], false) else {
+            panic!("no answer")
+        };
         let asked = thread.join().unwrap();
         std::fs::remove_file(path).unwrap();
         let expected = json!({ "v": 1, "op": "resolve", "id": "id", "env": ["A={keywheel:x}"], "mounts": ["/proc"], "strict": false });
         assert_eq!(asked, expected);
-        assert_eq!((resolved.env[0].0.as_str(), resolved.env[0].1.expose()), ("A", &b"foo"[..]));
+        assert_eq!(
+            (resolved.env[0].0.as_str(), resolved.env[0].1.expose()),
+            ("A", &b"foo"[..])
+        );
         assert_eq!(resolved.dirs, ["/run/secrets"]);
         assert_eq!(resolved.bundle_dir, Some("/b/id".into()));
         assert!(!resolved.is_empty());
@@ -225,7 +258,10 @@ mod tests {
             b"{\"ok\":true,\"env\":{\"A\":\"?\"}}\n",
             b"{\"ok\":true,\"dirs\":[1]}\n",
         ] {
-            assert!(refusal(answer).contains("cannot be understood"), "{answer:?}");
+            assert!(
+                refusal(answer).contains("cannot be understood"),
+                "{answer:?}"
+            );
         }
         assert!(refusal(b"").starts_with("away: "));
         assert!(refusal(b"{\"ok\":true").starts_with("away: "));
@@ -242,8 +278,16 @@ mod tests {
 
     #[test]
     fn nobody_there_is_away() {
-        match resolve(Path::new("/nonexistent/injector.sock"), "id", &[], &[], true) {
-            Err(NoAnswer::Away(text)) => assert!(text.contains("/nonexistent/injector.sock"), "{text}"),
+        match resolve(
+            Path::new("/nonexistent/injector.sock"),
+            "id",
+            &[],
+            &[],
+            true,
+        ) {
+            Err(NoAnswer::Away(text)) => {
+                assert!(text.contains("/nonexistent/injector.sock"), "{text}")
+            }
             _ => panic!("expected nobody"),
         }
     }

@@ -63,7 +63,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["Zg", "Zg=", "Z===", "====", "Zh==", "Zm9=", "Zg==Zg==", "Z g=", "-_8A", "Zg==\n"] {
+        for text in [
+            "Zg", "Zg=", "Z===", "====", "Zh==", "Zm9=", "Zg==Zg==", "Z g=", "-_8A", "Zg==\n",
+        ] {
             assert!(decode(text).is_none(), "{text}");
         }
     }

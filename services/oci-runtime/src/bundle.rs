@@ -35,17 +35,26 @@ impl Bundle {
             return Err(unfit(dir, "it is not named after the container"));
         }
         let parent = dir.parent().ok_or_else(|| unfit(dir, "it has no parent"))?;
-        let found = fs::symlink_metadata(parent).map_err(|error| unfit(parent, &error.to_string()))?;
+        let found =
+            fs::symlink_metadata(parent).map_err(|error| unfit(parent, &error.to_string()))?;
         if !found.is_dir() || found.uid() != 0 || found.mode() & 0o077 != 0 {
-            return Err(unfit(parent, "it must be a directory that root alone can enter"));
+            return Err(unfit(
+                parent,
+                "it must be a directory that root alone can enter",
+            ));
         }
         if !lies_in_memory(parent).map_err(|error| unfit(parent, &error.to_string()))? {
             return Err(unfit(parent, "it is not on a memory-only file system"));
         }
-        let bundle = Self { dir: dir.to_owned(), removed: false };
+        let bundle = Self {
+            dir: dir.to_owned(),
+            removed: false,
+        };
         let build = || DirBuilder::new().mode(0o700).create(dir);
         match build() {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bundle.erase().and_then(|()| build()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                bundle.erase().and_then(|()| build())
+            }
             other => other,
         }
         .map_err(|error| unfit(dir, &error.to_string()))?;
@@ -75,7 +84,8 @@ impl Bundle {
     /// Removes it; values must not outlive the real runtime's `create`.
     pub(crate) fn remove(mut self) -> Result<(), Refusal> {
         self.removed = true;
-        self.erase().map_err(|error| unfit(&self.dir, &format!("it cannot be removed ({error})")))
+        self.erase()
+            .map_err(|error| unfit(&self.dir, &format!("it cannot be removed ({error})")))
     }
 
     fn erase(&self) -> io::Result<()> {
@@ -109,10 +119,14 @@ mod tests {
     impl Mount {
         fn new(name: &str) -> Option<Self> {
             if !rustix::process::geteuid().is_root() {
-                assert!(std::env::var_os("CI").is_none(), "these tests need root in CI");
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "these tests need root in CI"
+                );
                 return None;
             }
-            let path = std::env::temp_dir().join(format!("keywheel-bundles-{name}-{}", std::process::id()));
+            let path = std::env::temp_dir()
+                .join(format!("keywheel-bundles-{name}-{}", std::process::id()));
             keywheel_sys::secretfs::mount_private_tmpfs(&path, 1 << 20).unwrap();
             Some(Self(path))
         }
@@ -127,13 +141,21 @@ mod tests {
 
     #[test]
     fn a_bundle_is_root_only_and_gone_afterwards() {
-        let Some(mount) = Mount::new("gone") else { return };
+        let Some(mount) = Mount::new("gone") else {
+            return;
+        };
         let dir = mount.0.join("id");
         let bundle = Bundle::make(&dir, "id").unwrap();
         bundle.write_config(b"x").unwrap();
         fs::write(bundle.pid_file(), "1").unwrap();
-        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o7777, 0o700);
-        assert_eq!(fs::metadata(dir.join(CONFIG)).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(
+            fs::metadata(&dir).unwrap().permissions().mode() & 0o7777,
+            0o700
+        );
+        assert_eq!(
+            fs::metadata(dir.join(CONFIG)).unwrap().permissions().mode() & 0o7777,
+            0o600
+        );
         bundle.remove().unwrap();
         assert!(!dir.exists());
         let dropped = Bundle::make(&dir, "id").unwrap();
@@ -144,7 +166,9 @@ mod tests {
 
     #[test]
     fn a_leftover_is_replaced() {
-        let Some(mount) = Mount::new("left") else { return };
+        let Some(mount) = Mount::new("left") else {
+            return;
+        };
         let dir = mount.0.join("id");
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join(CONFIG), "old").unwrap();
@@ -155,14 +179,19 @@ mod tests {
 
     #[test]
     fn other_places_are_refused() {
-        let Some(mount) = Mount::new("other") else { return };
+        let Some(mount) = Mount::new("other") else {
+            return;
+        };
         assert!(Bundle::make(&mount.0.join("other"), "id").is_err());
         assert!(Bundle::make(Path::new("id"), "id").is_err());
         let open = mount.0.join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(Bundle::make(&open.join("id"), "id").is_err());
-        let disk = PathBuf::from(format!("/var/lib/keywheel-bundle-test-{}", std::process::id()));
+        let disk = PathBuf::from(format!(
+            "/var/lib/keywheel-bundle-test-{}",
+            std::process::id()
+        ));
         fs::create_dir(&disk).unwrap();
         fs::set_permissions(&disk, fs::Permissions::from_mode(0o700)).unwrap();
         let on_disk = Bundle::make(&disk.join("id"), "id");

@@ -19,12 +19,16 @@ pub(crate) const MAX_CONFIG: u64 = 16 * 1024 * 1024;
 pub(crate) struct Config(Value);
 
 fn garbled(what: &str) -> Refusal {
-    Refusal::new(format!("the engine's config.json {what}"), "check the engine's log; this is not a file of keywheel")
+    Refusal::new(
+        format!("the engine's config.json {what}"),
+        "check the engine's log; this is not a file of keywheel",
+    )
 }
 
 impl Config {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| garbled(&format!("is not JSON ({error})")))?;
+        let value: Value = serde_json::from_slice(bytes)
+            .map_err(|error| garbled(&format!("is not JSON ({error})")))?;
         if !value.is_object() {
             return Err(garbled("is not an object"));
         }
@@ -32,34 +36,58 @@ impl Config {
     }
 
     fn env(&self) -> impl Iterator<Item = &str> {
-        self.0.pointer("/process/env").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        self.0
+            .pointer("/process/env")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
     }
 
     /// Variables with a placeholder, as `NAME=text`.
     pub(crate) fn placeholders(&self) -> Vec<&str> {
-        self.env().filter(|entry| entry.contains(PLACEHOLDER)).collect()
+        self.env()
+            .filter(|entry| entry.contains(PLACEHOLDER))
+            .collect()
     }
 
     /// Where something is mounted already.
     pub(crate) fn mount_destinations(&self) -> Vec<&str> {
-        let mounts = self.0.get("mounts").and_then(Value::as_array).into_iter().flatten();
-        mounts.filter_map(|mount| mount.get("destination")?.as_str()).collect()
+        let mounts = self
+            .0
+            .get("mounts")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        mounts
+            .filter_map(|mount| mount.get("destination")?.as_str())
+            .collect()
     }
 
     /// Puts the values in place of their placeholders.
     pub(crate) fn put_env(&mut self, values: &[(String, Scrubbed)]) -> Result<(), Refusal> {
         let mut used = vec![false; values.len()];
-        let entries = self.0.pointer_mut("/process/env").and_then(Value::as_array_mut).into_iter().flatten();
+        let entries = self
+            .0
+            .pointer_mut("/process/env")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten();
         for entry in entries {
             let Value::String(text) = entry else { continue };
             if !text.contains(PLACEHOLDER) {
                 continue;
             }
-            let name = text.split_once('=').map_or(text.as_str(), |(name, _)| name).to_owned();
+            let name = text
+                .split_once('=')
+                .map_or(text.as_str(), |(name, _)| name)
+                .to_owned();
             let Some(at) = values.iter().position(|(candidate, _)| *candidate == name) else {
                 return Err(Refusal::new(
                     format!("the placeholder in variable {name} was not resolved"),
-                    format!("bind the secret to this container with env {name}, or remove the placeholder"),
+                    format!(
+                        "bind the secret to this container with env {name}, or remove the placeholder"
+                    ),
                 ));
             };
             if let Some(flag) = used.get_mut(at) {
@@ -87,21 +115,37 @@ impl Config {
                     "use an absolute path of at most 240 bytes without . or .. in the binding",
                 ));
             }
-            let others = dirs.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| other.as_str());
-            let taken = self.mount_destinations().into_iter().find(|mount| is_at_or_below(mount, dir));
-            if let Some(mount) = taken.or_else(|| others.into_iter().find(|other| is_at_or_below(other, dir))) {
+            let others = dirs
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != index)
+                .map(|(_, other)| other.as_str());
+            let taken = self
+                .mount_destinations()
+                .into_iter()
+                .find(|mount| is_at_or_below(mount, dir));
+            if let Some(mount) =
+                taken.or_else(|| others.into_iter().find(|other| is_at_or_below(other, dir)))
+            {
                 return Err(Refusal::new(
-                    format!("the container already has a mount at {mount}, where its secrets belong ({dir})"),
+                    format!(
+                        "the container already has a mount at {mount}, where its secrets belong ({dir})"
+                    ),
                     "set another directory in the binding, or remove that mount from the container",
                 ));
             }
         }
-        let root = self.0.as_object_mut().ok_or_else(|| garbled("is not an object"))?;
+        let root = self
+            .0
+            .as_object_mut()
+            .ok_or_else(|| garbled("is not an object"))?;
         let mounts = root.entry("mounts").or_insert_with(|| json!([]));
         if mounts.is_null() {
             *mounts = json!([]);
         }
-        let mounts = mounts.as_array_mut().ok_or_else(|| garbled("has mounts that are not a list"))?;
+        let mounts = mounts
+            .as_array_mut()
+            .ok_or_else(|| garbled("has mounts that are not a list"))?;
         mounts.extend(dirs.iter().map(|dir| {
             json!({
                 "destination": dir,
@@ -120,15 +164,28 @@ impl Config {
                 return Ok(None);
             }
             let path = bundle.join(text);
-            let path = path.to_str().ok_or_else(|| garbled("lies under a path that is not UTF-8"))?;
+            let path = path
+                .to_str()
+                .ok_or_else(|| garbled("lies under a path that is not UTF-8"))?;
             Ok(Some(Value::from(path)))
         };
-        let root = self.0.pointer_mut("/root/path").ok_or_else(|| garbled("names no root.path"))?;
-        let text = root.as_str().ok_or_else(|| garbled("has a root.path that is not text"))?;
+        let root = self
+            .0
+            .pointer_mut("/root/path")
+            .ok_or_else(|| garbled("names no root.path"))?;
+        let text = root
+            .as_str()
+            .ok_or_else(|| garbled("has a root.path that is not text"))?;
         if let Some(path) = anchored(text)? {
             *root = path;
         }
-        for mount in self.0.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+        for mount in self
+            .0
+            .get_mut("mounts")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             if !is_bind(mount) {
                 continue;
             }
@@ -146,16 +203,23 @@ impl Config {
     pub(crate) fn bytes(&self) -> Result<Scrubbed, Refusal> {
         // Measured first, so that the buffer with the values never moves.
         let mut measure = Measure(0);
-        serde_json::to_writer(&mut measure, &self.0).map_err(|_| garbled("cannot be written again"))?;
+        serde_json::to_writer(&mut measure, &self.0)
+            .map_err(|_| garbled("cannot be written again"))?;
         let mut sink = Scrubbed::with_capacity(measure.0);
-        serde_json::to_writer(sink.expose_mut(), &self.0).map_err(|_| garbled("cannot be written again"))?;
+        serde_json::to_writer(sink.expose_mut(), &self.0)
+            .map_err(|_| garbled("cannot be written again"))?;
         Ok(sink)
     }
 }
 
 impl Drop for Config {
     fn drop(&mut self) {
-        let entries = self.0.pointer_mut("/process/env").and_then(Value::as_array_mut).into_iter().flatten();
+        let entries = self
+            .0
+            .pointer_mut("/process/env")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten();
         for entry in entries {
             if let Value::String(text) = entry.take() {
                 scrub::text(text);
@@ -194,9 +258,15 @@ fn variable(name: &str, value: &Scrubbed) -> Result<String, Refusal> {
 }
 
 fn is_bind(mount: &Value) -> bool {
-    let options = mount.get("options").and_then(Value::as_array).into_iter().flatten();
+    let options = mount
+        .get("options")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     mount.get("type").and_then(Value::as_str) == Some("bind")
-        || options.filter_map(Value::as_str).any(|option| option == "bind" || option == "rbind")
+        || options
+            .filter_map(Value::as_str)
+            .any(|option| option == "bind" || option == "rbind")
 }
 
 /// Compares by components, after `.` , `..` and doubled slashes are resolved in the text.
@@ -246,16 +316,30 @@ mod tests {
     #[test]
     fn placeholders_and_mounts_are_read() {
         let config = sample();
-        assert_eq!(config.placeholders(), ["A={keywheel:a}", "B=pre{keywheel:b}"]);
-        assert_eq!(config.mount_destinations(), ["/proc", "/etc/hosts", "/data"]);
+        assert_eq!(
+            config.placeholders(),
+            ["A={keywheel:a}", "B=pre{keywheel:b}"]
+        );
+        assert_eq!(
+            config.mount_destinations(),
+            ["/proc", "/etc/hosts", "/data"]
+        );
     }
 
     #[test]
     fn values_replace_whole_variables_and_nothing_else_changes() {
         let mut config = sample();
-        config.put_env(&[value("B", b"{keywheel:a}"), value("A", "\u{fc} \"=\n".as_bytes())]).unwrap();
+        config
+            .put_env(&[
+                value("B", b"{keywheel:a}"),
+                value("A", "\u{fc} \"=\n".as_bytes()),
+            ])
+            .unwrap();
         let after = parsed(&config);
-        assert_eq!(after["process"]["env"], json!(["PATH=/bin", "A=\u{fc} \"=\n", "B={keywheel:a}"]));
+        assert_eq!(
+            after["process"]["env"],
+            json!(["PATH=/bin", "A=\u{fc} \"=\n", "B={keywheel:a}"])
+        );
         let mut restored = after;
         restored["process"]["env"] = json!(["PATH=/bin", "A={keywheel:a}", "B=pre{keywheel:b}"]);
         assert_eq!(restored, parsed(&sample()));
@@ -266,21 +350,35 @@ mod tests {
         let text = sample().put_env(&[value("A", b"x")]).unwrap_err().text();
         assert!(text.contains("variable B was not resolved"), "{text}");
         let extra = [value("A", b"x"), value("B", b"x"), value("PATH", b"x")];
-        assert!(sample().put_env(&extra).unwrap_err().text().contains("PATH"));
+        assert!(
+            sample()
+                .put_env(&extra)
+                .unwrap_err()
+                .text()
+                .contains("PATH")
+        );
     }
 
     #[test]
     fn what_an_environment_cannot_carry_is_refused_without_the_value() {
         for bytes in [&b"can\0ary"[..], b"canary\xff"] {
-            let text = sample().put_env(&[value("A", bytes), value("B", b"")]).unwrap_err().text();
-            assert!(text.contains("as a file") && !text.contains("can\0") && !text.contains("canary"), "{text}");
+            let text = sample()
+                .put_env(&[value("A", bytes), value("B", b"")])
+                .unwrap_err()
+                .text();
+            assert!(
+                text.contains("as a file") && !text.contains("can\0") && !text.contains("canary"),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn mount_points_are_appended_read_only() {
         let mut config = sample();
-        config.add_mount_points(&["/run/secrets".into(), "/opt/s".into()]).unwrap();
+        config
+            .add_mount_points(&["/run/secrets".into(), "/opt/s".into()])
+            .unwrap();
         let after = parsed(&config);
         assert_eq!(after["mounts"].as_array().unwrap().len(), 5);
         assert_eq!(after["mounts"][3]["source"], "keywheel");
@@ -295,9 +393,18 @@ mod tests {
 
     #[test]
     fn a_mount_at_or_below_is_named() {
-        for taken in ["/run/secrets", "/run/secrets/", "/run//secrets/db", "run/x/../secrets", "/../run/secrets/a/b"] {
+        for taken in [
+            "/run/secrets",
+            "/run/secrets/",
+            "/run//secrets/db",
+            "run/x/../secrets",
+            "/../run/secrets/a/b",
+        ] {
             let mut config = config(&json!({ "mounts": [{ "destination": taken }] }));
-            let text = config.add_mount_points(&["/run/secrets".into()]).unwrap_err().text();
+            let text = config
+                .add_mount_points(&["/run/secrets".into()])
+                .unwrap_err()
+                .text();
             assert!(text.contains(taken), "{text}");
         }
         for free in ["/run", "/run/secrets2", "/"] {
@@ -318,7 +425,11 @@ mod tests {
         assert_eq!(after["mounts"][0]["source"], "proc");
         assert_eq!(after["mounts"][1]["source"], "/engine/bundle/hosts");
         assert_eq!(after["mounts"][2]["source"], "/srv");
-        assert!(super::tests::config(&json!({})).anchor(Path::new("/b")).is_err());
+        assert!(
+            super::tests::config(&json!({}))
+                .anchor(Path::new("/b"))
+                .is_err()
+        );
     }
 
     #[test]

@@ -27,22 +27,32 @@ pub(crate) enum Outcome {
 
 /// Creates the container, or refuses.
 pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, Refusal> {
-    harden::transient().map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))?;
+    harden::transient()
+        .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))?;
     let mut config = read_config(&create.bundle)?;
-    let Some(resolved) = resolve(invocation, create, &config)? else { return Ok(Outcome::PassThrough) };
+    let Some(resolved) = resolve(invocation, create, &config)? else {
+        return Ok(Outcome::PassThrough);
+    };
     let runtime = real::find(&invocation.real_runtime)?;
     if !resolved.env.is_empty() && real::keeps_env(&runtime) {
         return Err(Refusal::new(
-            format!("{} keeps a copy of every variable on disk, so variables are not resolved under it", runtime.display()),
+            format!(
+                "{} keeps a copy of every variable on disk, so variables are not resolved under it",
+                runtime.display()
+            ),
             "use runc as the real runtime (--keywheel-real-runtime runc), or deliver the secrets as files",
         ));
     }
     config.put_env(&resolved.env)?;
     config.add_mount_points(&resolved.dirs)?;
-    let engine_bundle = std::path::absolute(&create.bundle).map_err(|error| unreadable(&create.bundle, &error))?;
+    let engine_bundle =
+        std::path::absolute(&create.bundle).map_err(|error| unreadable(&create.bundle, &error))?;
     config.anchor(&engine_bundle)?;
     let bundle_dir = resolved.bundle_dir.as_deref().ok_or_else(|| {
-        Refusal::new("the injector named no private bundle", "install keywheel and keywheel-runtime of the same version")
+        Refusal::new(
+            "the injector named no private bundle",
+            "install keywheel and keywheel-runtime of the same version",
+        )
     })?;
     let bundle = Bundle::make(bundle_dir, &create.id)?;
     bundle.write_config(config.bytes()?.expose())?;
@@ -52,10 +62,20 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
 }
 
 /// The injector's answer; `None` when there is nothing to inject.
-fn resolve(invocation: &Invocation, create: &Create, config: &Config) -> Result<Option<Resolved>, Refusal> {
+fn resolve(
+    invocation: &Invocation,
+    create: &Create,
+    config: &Config,
+) -> Result<Option<Resolved>, Refusal> {
     let placeholders = config.placeholders();
     let strict = !invocation.permissive;
-    match ask::resolve(&invocation.socket, &create.id, &placeholders, &config.mount_destinations(), strict) {
+    match ask::resolve(
+        &invocation.socket,
+        &create.id,
+        &placeholders,
+        &config.mount_destinations(),
+        strict,
+    ) {
         Ok(resolved) if resolved.is_empty() && placeholders.is_empty() => Ok(None),
         Ok(resolved) => Ok(Some(resolved)),
         Err(NoAnswer::Refused(refusal)) => Err(refusal),
@@ -86,7 +106,9 @@ fn run_real(
         // Its own words are in the log already. The bundle's are lost only if both failed.
         return removed.map(|()| Outcome::Done(real::exit_code(status)));
     }
-    let placed = removed.and_then(|()| pid).and_then(|pid| attach(invocation, create, pid));
+    let placed = removed
+        .and_then(|()| pid)
+        .and_then(|pid| attach(invocation, create, pid));
     match placed {
         Ok(()) => Ok(Outcome::Done(ExitCode::SUCCESS)),
         Err(refusal) => Err(undo(invocation, create, runtime, refusal)),
@@ -105,14 +127,20 @@ fn undo(invocation: &Invocation, create: &Create, runtime: &Path, refusal: Refus
     match real::run(runtime, &invocation.delete(&create.id)) {
         Ok(status) if status.success() => refusal,
         _ => Refusal::new(
-            format!("{}; and its half-made container could not be removed", refusal.text()),
+            format!(
+                "{}; and its half-made container could not be removed",
+                refusal.text()
+            ),
             format!("remove it with the engine, id {}", create.id),
         ),
     }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
-    Refusal::new(format!("cannot read {}: {error}", path.display()), "check the engine's log")
+    Refusal::new(
+        format!("cannot read {}: {error}", path.display()),
+        "check the engine's log",
+    )
 }
 
 fn read_config(bundle: &Path) -> Result<Config, Refusal> {
@@ -135,9 +163,16 @@ fn read_pid(path: &Path) -> Result<i32, Refusal> {
     File::open(path)
         .and_then(|file| file.take(MAX_PID_TEXT).read_to_string(&mut text))
         .map_err(|error| unreadable(path, &error))?;
-    text.trim().parse().ok().filter(|pid| *pid > 0).ok_or_else(|| {
-        Refusal::new(format!("{} holds no process number", path.display()), "check the engine's log")
-    })
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|pid| *pid > 0)
+        .ok_or_else(|| {
+            Refusal::new(
+                format!("{} holds no process number", path.display()),
+                "check the engine's log",
+            )
+        })
 }
 
 #[cfg(test)]
@@ -145,7 +180,8 @@ mod tests {
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("keywheel-create-{name}-{}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("keywheel-create-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         dir
     }
@@ -154,7 +190,14 @@ mod tests {
     fn pid_files_hold_one_positive_number() {
         let dir = scratch("pid");
         let path = dir.join("pid");
-        for (text, expected) in [("42", Some(42)), ("42\n", Some(42)), ("", None), ("0", None), ("-1", None), ("x", None)] {
+        for (text, expected) in [
+            ("42", Some(42)),
+            ("42\n", Some(42)),
+            ("", None),
+            ("0", None),
+            ("-1", None),
+            ("x", None),
+        ] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(read_pid(&path).ok(), expected, "{text:?}");
         }

@@ -22,7 +22,9 @@ pub(crate) fn find(name: &OsStr) -> Result<PathBuf, Refusal> {
         )
     };
     if Path::new(name).components().count() > 1 {
-        return Some(PathBuf::from(name)).filter(|path| usable(path)).ok_or_else(missing);
+        return Some(PathBuf::from(name))
+            .filter(|path| usable(path))
+            .ok_or_else(missing);
     }
     let mut places = std::env::var_os("PATH").unwrap_or_default();
     places.push(":");
@@ -36,7 +38,10 @@ pub(crate) fn find(name: &OsStr) -> Result<PathBuf, Refusal> {
 
 /// Whether the runtime keeps a copy of its configuration, env included, in its state directory on disk.
 pub(crate) fn keeps_env(path: &Path) -> bool {
-    let is_crun = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"crun"));
+    let is_crun = |path: &Path| {
+        path.file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"crun"))
+    };
     is_crun(path) || std::fs::canonicalize(path).is_ok_and(|path| is_crun(&path))
 }
 
@@ -52,17 +57,25 @@ pub(crate) fn replace_self(invocation: &Invocation) -> Refusal {
 }
 
 fn cannot_start(path: &Path, error: &std::io::Error) -> Refusal {
-    Refusal::new(format!("cannot start {}: {error}", path.display()), "check that it is an executable of this machine")
+    Refusal::new(
+        format!("cannot start {}: {error}", path.display()),
+        "check that it is an executable of this machine",
+    )
 }
 
 /// Runs the real runtime as a child with this program's stdin, stdout and stderr.
 pub(crate) fn run(path: &Path, arguments: &[OsString]) -> Result<ExitStatus, Refusal> {
-    Command::new(path).args(arguments).status().map_err(|error| cannot_start(path, &error))
+    Command::new(path)
+        .args(arguments)
+        .status()
+        .map_err(|error| cannot_start(path, &error))
 }
 
 /// The child's end as this program's own.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 

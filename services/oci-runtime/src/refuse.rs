@@ -19,7 +19,10 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// A refusal: what is wrong and why, and what to do about it.
     pub(crate) fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { what: what.into(), next: next.into() }
+        Self {
+            what: what.into(),
+            next: next.into(),
+        }
     }
 
     /// One line for people.
@@ -33,9 +36,16 @@ pub(crate) fn report(invocation: &Invocation, refusal: &Refusal) {
     let text = refusal.text();
     let _ = writeln!(std::io::stderr(), "{text}");
     let Some(path) = &invocation.log else { return };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs());
     let line = log_line(&text, now, invocation.log_json);
-    if let Ok(mut log) = OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
+    if let Ok(mut log) = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+    {
         let _ = log.write_all(line.as_bytes());
     }
 }
@@ -43,7 +53,10 @@ pub(crate) fn report(invocation: &Invocation, refusal: &Refusal) {
 fn log_line(text: &str, now: u64, as_json: bool) -> String {
     let time = rfc3339(now);
     if as_json {
-        format!("{}\n", json!({ "level": "error", "msg": text, "time": time }))
+        format!(
+            "{}\n",
+            json!({ "level": "error", "msg": text, "time": time })
+        )
     } else {
         format!("time=\"{time}\" level=error msg={}\n", json!(text))
     }
@@ -54,11 +67,16 @@ fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
@@ -90,7 +108,10 @@ mod tests {
         assert_eq!(value["msg"], "keywheel: a \"b\"\nc; next: d");
         assert_eq!(line.lines().count(), 1);
         let text = log_line("a \"b\"", 0, false);
-        assert_eq!(text, "time=\"1970-01-01T00:00:00Z\" level=error msg=\"a \\\"b\\\"\"\n");
+        assert_eq!(
+            text,
+            "time=\"1970-01-01T00:00:00Z\" level=error msg=\"a \\\"b\\\"\"\n"
+        );
     }
 
     #[test]

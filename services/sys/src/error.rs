@@ -18,13 +18,17 @@ pub enum Error {
         source: io::Error,
     },
     /// A file name is outside `[A-Za-z0-9._-]{1,128}` or begins with a dot.
-    #[error("{name:?} is not a secret file name: use up to 128 of A-Z a-z 0-9 . _ - and no leading dot")]
+    #[error(
+        "{name:?} is not a secret file name: use up to 128 of A-Z a-z 0-9 . _ - and no leading dot"
+    )]
     BadName {
         /// The refused name.
         name: String,
     },
     /// A directory inside a container is not a plain absolute path.
-    #[error("{dir:?} is not a directory for secrets: use an absolute path of at most 240 bytes without . or ..")]
+    #[error(
+        "{dir:?} is not a directory for secrets: use an absolute path of at most 240 bytes without . or .."
+    )]
     BadDirectory {
         /// The refused path.
         dir: String,
@@ -139,6 +143,9 @@ pub enum Error {
 impl Error {
     /// Turns a kernel error into [`Error::Os`]; for use in `map_err`.
     pub(crate) fn os<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Os { step, source: source.into() }
+        move |source| Self::Os {
+            step,
+            source: source.into(),
+        }
     }
 }

@@ -3,10 +3,7 @@
 //! Owns the only `unsafe` of the workspace (module `raw`). Everything works on file descriptors; no function resolves
 //! the same path string twice, and no path is built by joining strings. All calls block: an async caller runs them on
 //! a blocking thread. This crate decides nothing about secrets: it neither knows who may have one nor keeps a value.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod error;
 pub mod harden;

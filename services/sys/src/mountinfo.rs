@@ -55,7 +55,13 @@ impl<'a> Line<'a> {
             }
             shared |= field.starts_with(b"shared:");
         }
-        Some(Self { id, mount_point, shared, fs_type: fields.next()?, source: fields.next()? })
+        Some(Self {
+            id,
+            mount_point,
+            shared,
+            fs_type: fields.next()?,
+            source: fields.next()?,
+        })
     }
 
     /// Where this mount lies, seen from `dir` (absolute, no trailing slash).
@@ -85,7 +91,9 @@ pub fn unescape(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
             && digits.iter().all(|digit| (b'0'..=b'7').contains(digit))
         {
             rest = after;
-            let value = digits.iter().fold(0_u32, |sum, digit| sum * 8 + u32::from(digit - b'0'));
+            let value = digits
+                .iter()
+                .fold(0_u32, |sum, digit| sum * 8 + u32::from(digit - b'0'));
             return Some(value.to_le_bytes()[0]);
         }
         rest = tail;
@@ -118,14 +126,21 @@ pub fn for_each_line<E: From<Errno>>(
             other => other?,
         };
         if count == 0 {
-            return if filled == 0 { Ok(()) } else { Err(Errno::PROTO.into()) };
+            return if filled == 0 {
+                Ok(())
+            } else {
+                Err(Errno::PROTO.into())
+            };
         }
         filled += count;
         let mut start = 0;
         while let Some(rest) = buffer.get(start..filled)
             && let Some(length) = rest.iter().position(|byte| *byte == b'\n')
         {
-            let line = rest.get(..length).and_then(Line::parse).ok_or(Errno::PROTO)?;
+            let line = rest
+                .get(..length)
+                .and_then(Line::parse)
+                .ok_or(Errno::PROTO)?;
             visit(line)?;
             start += length + 1;
         }
@@ -139,13 +154,20 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd;
 
-    const PLACEHOLDER: &[u8] = b"412 398 0:55 / /run/secrets ro,nosuid,nodev,noexec - tmpfs keywheel ro,size=4k";
+    const PLACEHOLDER: &[u8] =
+        b"412 398 0:55 / /run/secrets ro,nosuid,nodev,noexec - tmpfs keywheel ro,size=4k";
 
     #[test]
     fn reads_the_fields_of_a_placeholder() {
         let line = Line::parse(PLACEHOLDER).unwrap();
-        assert_eq!((line.id, line.fs_type, line.source), (412, &b"tmpfs"[..], &b"keywheel"[..]));
-        assert_eq!((line.mount_point, line.shared), (&b"/run/secrets"[..], false));
+        assert_eq!(
+            (line.id, line.fs_type, line.source),
+            (412, &b"tmpfs"[..], &b"keywheel"[..])
+        );
+        assert_eq!(
+            (line.mount_point, line.shared),
+            (&b"/run/secrets"[..], false)
+        );
     }
 
     #[test]
@@ -157,7 +179,14 @@ mod tests {
     #[test]
     fn relation_compares_whole_components_after_unescaping() {
         let at = |point: &'static [u8], dir: &[u8]| {
-            Line { id: 1, mount_point: point, shared: false, fs_type: b"", source: b"" }.relation(dir)
+            Line {
+                id: 1,
+                mount_point: point,
+                shared: false,
+                fs_type: b"",
+                source: b"",
+            }
+            .relation(dir)
         };
         assert_eq!(at(b"/run/secrets", b"/run/secrets"), Relation::At);
         assert_eq!(at(b"/run/secrets/db", b"/run/secrets"), Relation::Below);
@@ -169,7 +198,12 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_refused() {
-        for line in [&b""[..], b"x 1 2 3 4 5 - a b", b"1 2 3 4 5 6 shared:1", b"1 2 3 4 5 6 - tmpfs"] {
+        for line in [
+            &b""[..],
+            b"x 1 2 3 4 5 - a b",
+            b"1 2 3 4 5 6 shared:1",
+            b"1 2 3 4 5 6 - tmpfs",
+        ] {
             assert_eq!(Line::parse(line), None);
         }
     }
@@ -191,7 +225,10 @@ mod tests {
         let mut file = tempfile_with(&[b'a'; MAX_LINE + 1]);
         use std::io::Seek;
         file.rewind().unwrap();
-        assert_eq!(for_each_line::<Errno>(file.as_fd(), |_| Ok(())), Err(Errno::OVERFLOW));
+        assert_eq!(
+            for_each_line::<Errno>(file.as_fd(), |_| Ok(())),
+            Err(Errno::OVERFLOW)
+        );
     }
 
     fn tempfile_with(bytes: &[u8]) -> std::fs::File {

@@ -15,8 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
 use crate::Error;
@@ -44,7 +44,10 @@ impl Helper {
     /// A helper with the default time limit.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, timeout: DEFAULT_TIMEOUT }
+        Self {
+            path,
+            timeout: DEFAULT_TIMEOUT,
+        }
     }
 
     /// Mounts the read-only view of `fs` at `dir` inside the target's mount namespace.
@@ -52,56 +55,105 @@ impl Helper {
     /// Refuses, naming it, when another mount is at or below `dir`; only the OCI runtime wrapper's empty read-only
     /// placeholder is accepted there. The caller has compared the target with its container before
     /// ([`PinnedPid::belongs_to`]); that the target still lives is checked again afterwards.
-    pub fn attach(&self, target: &PinnedPid, fs: &SecretFs, dir: &str, create_dir: bool) -> Result<(), Error> {
+    pub fn attach(
+        &self,
+        target: &PinnedPid,
+        fs: &SecretFs,
+        dir: &str,
+        create_dir: bool,
+    ) -> Result<(), Error> {
         let request = self.request(Op::Attach, create_dir, fs.device(), dir)?;
         let namespace = target.mount_namespace()?;
         self.call(&request, &[namespace.as_fd(), fs.visible()], dir)?;
-        if target.is_alive() { Ok(()) } else { Err(Error::Gone { pid: target.pid() }) }
+        if target.is_alive() {
+            Ok(())
+        } else {
+            Err(Error::Gone { pid: target.pid() })
+        }
     }
 
     /// Gets the writable view of a secret file system back that an earlier run attached at `dir`.
-    pub fn reacquire(&self, target: &PinnedPid, dir: &str, expected_device: u64) -> Result<SecretDir, Error> {
+    pub fn reacquire(
+        &self,
+        target: &PinnedPid,
+        dir: &str,
+        expected_device: u64,
+    ) -> Result<SecretDir, Error> {
         let request = self.request(Op::Reacquire, false, expected_device, dir)?;
         let namespace = target.mount_namespace()?;
         let clone = self
             .call(&request, &[namespace.as_fd()], dir)?
-            .ok_or_else(|| Error::HelperDied { status: "no file descriptor in its answer".into() })?;
+            .ok_or_else(|| Error::HelperDied {
+                status: "no file descriptor in its answer".into(),
+            })?;
         let found = SecretDir::adopt(clone, None)?;
         if found.device() != expected_device {
-            return Err(Error::NotSecretFs { reason: "its device is not the expected one" });
+            return Err(Error::NotSecretFs {
+                reason: "its device is not the expected one",
+            });
         }
         found.verify()?;
-        if target.is_alive() { Ok(found) } else { Err(Error::Gone { pid: target.pid() }) }
+        if target.is_alive() {
+            Ok(found)
+        } else {
+            Err(Error::Gone { pid: target.pid() })
+        }
     }
 
     fn request(&self, op: Op, create_dir: bool, device: u64, dir: &str) -> Result<Request, Error> {
-        let seconds = u32::try_from(self.timeout.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-        Request::new(op, create_dir, seconds, device, dir.as_bytes())
-            .ok_or_else(|| Error::BadDirectory { dir: dir.chars().take(256).collect() })
+        let seconds = u32::try_from(self.timeout.as_secs())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        Request::new(op, create_dir, seconds, device, dir.as_bytes()).ok_or_else(|| {
+            Error::BadDirectory {
+                dir: dir.chars().take(256).collect(),
+            }
+        })
     }
 
     /// One helper from start to reaping.
-    fn call(&self, request: &Request, fds: &[BorrowedFd<'_>], dir: &str) -> Result<Option<OwnedFd>, Error> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(Error::os("make a socket pair"))?;
+    fn call(
+        &self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+        dir: &str,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(Error::os("make a socket pair"))?;
         let mut child = self.spawn(theirs)?;
         let result = send(&ours, request, fds).and_then(|()| receive(&ours, self.timeout));
         if !matches!(result, Ok(Some(_))) {
             // It may have ended already; then there is nothing to kill.
             let _ = child.kill();
         }
-        let status = child.wait().map_err(Error::os("wait for the namespace helper"))?;
+        let status = child
+            .wait()
+            .map_err(Error::os("wait for the namespace helper"))?;
         match result {
             Ok(Some((reply, fd))) => judge(&reply, fd, dir),
-            Ok(None) => Err(Error::HelperDied { status: status.to_string() }),
-            Err(Errno::TIME) => Err(Error::HelperTimeout { timeout: self.timeout }),
-            Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::HelperDied { status: status.to_string() }),
+            Ok(None) => Err(Error::HelperDied {
+                status: status.to_string(),
+            }),
+            Err(Errno::TIME) => Err(Error::HelperTimeout {
+                timeout: self.timeout,
+            }),
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(Error::HelperDied {
+                status: status.to_string(),
+            }),
             Err(error) => Err(Error::os("talk to the namespace helper")(error)),
         }
     }
 
     fn spawn(&self, socket: OwnedFd) -> Result<Child, Error> {
-        let failed = |source| Error::HelperStart { path: self.path.clone(), source };
+        let failed = |source| Error::HelperStart {
+            path: self.path.clone(),
+            source,
+        };
         let image = self.sealed_copy().map_err(failed)?;
         Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()))
             .env_clear()
@@ -117,7 +169,10 @@ impl Helper {
     fn sealed_copy(&self) -> io::Result<OwnedFd> {
         let mut source = File::open(&self.path)?;
         if source.metadata()?.len() > MAX_BINARY {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "not the namespace helper: too large"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "not the namespace helper: too large",
+            ));
         }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // Kernels before 6.3 do not know the flag for an executable one and refuse it.
@@ -126,7 +181,10 @@ impl Helper {
         let mut copy = File::from(image);
         io::copy(&mut source, &mut copy)?;
         let image = OwnedFd::from(copy);
-        fcntl_add_seals(&image, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        fcntl_add_seals(
+            &image,
+            SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+        )?;
         Ok(image)
     }
 }
@@ -138,7 +196,13 @@ fn send(socket: &OwnedFd, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(
     if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::INVAL);
     }
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL).map(|_| ())
+    sendmsg(
+        socket,
+        &[IoSlice::new(&bytes)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )
+    .map(|_| ())
 }
 
 /// The answer; `None` when the helper ended without one.
@@ -166,7 +230,9 @@ fn receive(socket: &OwnedFd, timeout: Duration) -> Result<Option<(Reply, Option<
     }
     match bytes.get(..count).unwrap_or_default() {
         [] => Ok(None),
-        message => Reply::decode(message).map(|reply| Some((reply, passed))).ok_or(Errno::PROTO),
+        message => Reply::decode(message)
+            .map(|reply| Some((reply, passed)))
+            .ok_or(Errno::PROTO),
     }
 }
 
@@ -174,9 +240,19 @@ fn judge(reply: &Reply, fd: Option<OwnedFd>, dir: &str) -> Result<Option<OwnedFd
     let dir = dir.to_owned();
     Err(match reply.fault {
         Fault::None => return Ok(fd),
-        Fault::Foreign => Error::ForeignMount { dir, mount: reply.detail.text() },
-        Fault::Shared => Error::SharedMount { dir, mount: reply.detail.text() },
+        Fault::Foreign => Error::ForeignMount {
+            dir,
+            mount: reply.detail.text(),
+        },
+        Fault::Shared => Error::SharedMount {
+            dir,
+            mount: reply.detail.text(),
+        },
         Fault::Already => Error::AlreadyAttached { dir },
-        fault => Error::Helper { dir, reason: fault.text(), source: io::Error::from_raw_os_error(reply.errno) },
+        fault => Error::Helper {
+            dir,
+            reason: fault.text(),
+            source: io::Error::from_raw_os_error(reply.errno),
+        },
     })
 }

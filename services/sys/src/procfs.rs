@@ -9,9 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
 use rustix::io::{Errno, read};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 pub use text::parse_signal;
@@ -44,15 +42,28 @@ impl PinnedPid {
         };
         // rustix panics on a negative pid.
         let raw_pid = Pid::from_raw(pid.max(0)).ok_or(Error::Gone { pid })?;
-        let pidfd = pidfd_open(raw_pid, PidfdFlags::empty()).map_err(|error| gone(error, "open a pidfd"))?;
+        let pidfd = pidfd_open(raw_pid, PidfdFlags::empty())
+            .map_err(|error| gone(error, "open a pidfd"))?;
         let root = open_procfs()?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = openat(&root, pid.to_string().as_str(), flags, Mode::empty())
             .map_err(|error| gone(error, "open the process in procfs"))?;
-        let own = openat(&root, "self/ns/mnt", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::os("open this program's mount namespace"))?;
-        let own_mounts = fstat(&own).map_err(Error::os("read this program's mount namespace"))?.st_ino;
-        let pinned = Self { pid, pidfd, dir, own_mounts };
+        let own = openat(
+            &root,
+            "self/ns/mnt",
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(Error::os("open this program's mount namespace"))?;
+        let own_mounts = fstat(&own)
+            .map_err(Error::os("read this program's mount namespace"))?
+            .st_ino;
+        let pinned = Self {
+            pid,
+            pidfd,
+            dir,
+            own_mounts,
+        };
         pinned.ensure_alive()?;
         Ok(pinned)
     }
@@ -71,7 +82,11 @@ impl PinnedPid {
     }
 
     fn ensure_alive(&self) -> Result<(), Error> {
-        if self.is_alive() { Ok(()) } else { Err(Error::Gone { pid: self.pid }) }
+        if self.is_alive() {
+            Ok(())
+        } else {
+            Err(Error::Gone { pid: self.pid })
+        }
     }
 
     /// Whether the kernel accounts the process to the container with this full id.
@@ -83,13 +98,27 @@ impl PinnedPid {
 
     /// The mount namespace; refused when it is this program's own.
     pub fn mount_namespace(&self) -> Result<OwnedFd, Error> {
-        let namespace = openat(&self.dir, "ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| self.gone_or("open the mount namespace", error))?;
-        let kind = fstatfs(&namespace).map_err(Error::os("read the mount namespace"))?.f_type;
+        let namespace = openat(
+            &self.dir,
+            "ns/mnt",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| self.gone_or("open the mount namespace", error))?;
+        let kind = fstatfs(&namespace)
+            .map_err(Error::os("read the mount namespace"))?
+            .f_type;
         if kind != NSFS_MAGIC {
-            return Err(Error::Procfs { file: "ns/mnt", pid: self.pid });
+            return Err(Error::Procfs {
+                file: "ns/mnt",
+                pid: self.pid,
+            });
         }
-        if fstat(&namespace).map_err(Error::os("read the mount namespace"))?.st_ino == self.own_mounts {
+        if fstat(&namespace)
+            .map_err(Error::os("read the mount namespace"))?
+            .st_ino
+            == self.own_mounts
+        {
             return Err(Error::HostNamespace { pid: self.pid });
         }
         self.ensure_alive()?;
@@ -98,14 +127,22 @@ impl PinnedPid {
 
     /// Start time in clock ticks since boot: with the pid, the identity of a process until reboot.
     pub fn start_ticks(&self) -> Result<u64, Error> {
-        text::start_ticks(&self.text("stat")?).ok_or(Error::Procfs { file: "stat", pid: self.pid })
+        text::start_ticks(&self.text("stat")?).ok_or(Error::Procfs {
+            file: "stat",
+            pid: self.pid,
+        })
     }
 
     /// Whether the process has a handler of its own for `signal`.
     pub fn catches(&self, signal: i32) -> Result<bool, Error> {
-        let mask = text::caught_signals(&self.text("status")?)
-            .ok_or(Error::Procfs { file: "status", pid: self.pid })?;
-        let bit = u32::try_from(signal).ok().and_then(|signal| signal.checked_sub(1)).filter(|bit| *bit < 64);
+        let mask = text::caught_signals(&self.text("status")?).ok_or(Error::Procfs {
+            file: "status",
+            pid: self.pid,
+        })?;
+        let bit = u32::try_from(signal)
+            .ok()
+            .and_then(|signal| signal.checked_sub(1))
+            .filter(|bit| *bit < 64);
         Ok(bit.is_some_and(|bit| mask >> bit & 1 == 1))
     }
 
@@ -115,7 +152,10 @@ impl PinnedPid {
             if source.raw_os_error() == Some(Errno::SRCH.raw_os_error()) {
                 Error::Gone { pid: self.pid }
             } else {
-                Error::Os { step: "signal the process", source }
+                Error::Os {
+                    step: "signal the process",
+                    source,
+                }
             }
         })
     }
@@ -138,16 +178,27 @@ impl PinnedPid {
     }
 
     fn text(&self, file: &'static str) -> Result<String, Error> {
-        let bad = || Error::Procfs { file, pid: self.pid };
-        let fd = openat(&self.dir, file, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| self.gone_or("open a file of procfs", error))?;
+        let bad = || Error::Procfs {
+            file,
+            pid: self.pid,
+        };
+        let fd = openat(
+            &self.dir,
+            file,
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| self.gone_or("open a file of procfs", error))?;
         if fstatfs(&fd).map_err(Error::os("read procfs"))?.f_type != PROC_MAGIC {
             return Err(bad());
         }
         let mut bytes = vec![0; MAX_TEXT];
         let mut filled = 0;
         loop {
-            let free = bytes.get_mut(filled..).filter(|free| !free.is_empty()).ok_or_else(bad)?;
+            let free = bytes
+                .get_mut(filled..)
+                .filter(|free| !free.is_empty())
+                .ok_or_else(bad)?;
             match read(&fd, free) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
@@ -164,8 +215,13 @@ impl PinnedPid {
 fn open_procfs() -> Result<OwnedFd, Error> {
     let root = match fresh_procfs() {
         Ok(fd) => fd,
-        Err(_) => openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::os("open /proc"))?,
+        Err(_) => openat(
+            CWD,
+            "/proc",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(Error::os("open /proc"))?,
     };
     check_procfs(root.as_fd())?;
     Ok(root)
@@ -174,19 +230,24 @@ fn open_procfs() -> Result<OwnedFd, Error> {
 fn fresh_procfs() -> rustix::io::Result<OwnedFd> {
     let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(context.as_fd())?;
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// Refuses what is not the root of a procfs (J5: a fake one could redirect every read).
 pub(crate) fn check_procfs(root: BorrowedFd<'_>) -> Result<(), Error> {
-    let kind = fstatfs(root).map_err(Error::os("read the type of /proc"))?.f_type;
+    let kind = fstatfs(root)
+        .map_err(Error::os("read the type of /proc"))?
+        .f_type;
     let inode = fstat(root).map_err(Error::os("read /proc"))?.st_ino;
     if kind == PROC_MAGIC && inode == PROC_ROOT_INODE {
         Ok(())
     } else {
-        Err(Error::NotSecretFs { reason: "/proc is not procfs" })
+        Err(Error::NotSecretFs {
+            reason: "/proc is not procfs",
+        })
     }
 }
 
@@ -196,7 +257,11 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     fn sleeper() -> Child {
-        Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap()
+        Command::new("sleep")
+            .arg("60")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     fn pin(child: &Child) -> PinnedPid {
@@ -216,13 +281,19 @@ mod tests {
         child.wait().unwrap();
         assert!(matches!(pinned.signal(15), Err(Error::Gone { .. })));
         assert!(matches!(pinned.belongs_to("x"), Err(Error::Gone { .. })));
-        assert!(matches!(PinnedPid::open(pinned.pid()), Err(Error::Gone { .. })));
+        assert!(matches!(
+            PinnedPid::open(pinned.pid()),
+            Err(Error::Gone { .. })
+        ));
     }
 
     #[test]
     fn no_process_has_pid_zero_or_less() {
         for pid in [0, -1, i32::MIN] {
-            assert!(matches!(PinnedPid::open(pid), Err(Error::Gone { .. })), "{pid}");
+            assert!(
+                matches!(PinnedPid::open(pid), Err(Error::Gone { .. })),
+                "{pid}"
+            );
         }
     }
 
@@ -252,14 +323,18 @@ mod tests {
         let pinned = pin(&child);
         assert!(pinned.catches(1).unwrap());
         assert!(!pinned.catches(10).unwrap());
-        rustix::process::kill_process_group(Pid::from_child(&child), rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process_group(Pid::from_child(&child), rustix::process::Signal::KILL)
+            .unwrap();
         child.wait().unwrap();
     }
 
     #[test]
     fn the_mount_namespace_of_this_program_is_refused() {
         let mut child = sleeper();
-        assert!(matches!(pin(&child).mount_namespace(), Err(Error::HostNamespace { .. })));
+        assert!(matches!(
+            pin(&child).mount_namespace(),
+            Err(Error::HostNamespace { .. })
+        ));
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -277,7 +352,8 @@ mod tests {
     fn a_directory_that_is_not_procfs_is_refused() {
         let other = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         assert!(check_procfs(other.as_fd()).is_err());
-        let below = rustix::fs::open("/proc/self", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let below =
+            rustix::fs::open("/proc/self", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         assert!(check_procfs(below.as_fd()).is_err());
     }
 }

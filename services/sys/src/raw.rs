@@ -12,11 +12,20 @@ const MOUNT_ATTR_LEN: usize = 32;
 pub const PROPAGATION_PRIVATE: u64 = libc::MS_PRIVATE;
 
 fn check(result: libc::c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Sets and clears attributes of the mount that `mount` is the root of.
-pub fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, propagation: u64) -> io::Result<()> {
+pub fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+) -> io::Result<()> {
     let attributes: [u64; 4] = [set, clear, propagation, 0];
     // SAFETY: the path is a NUL-terminated constant, `attributes` is 32 bytes and lives through the call.
     let result = unsafe {
@@ -81,7 +90,12 @@ pub fn wipe(bytes: &mut [u8]) {
 /// Installs a seccomp filter (`instructions` = classic BPF as code, jump-true, jump-false, operand) for good.
 pub fn install_seccomp(instructions: &[(u16, u8, u8, u32)]) -> io::Result<()> {
     const MAX: usize = 128;
-    let mut program = [libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; MAX];
+    let mut program = [libc::sock_filter {
+        code: 0,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    }; MAX];
     let Some(slots) = program.get_mut(..instructions.len()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -89,13 +103,20 @@ pub fn install_seccomp(instructions: &[(u16, u8, u8, u32)]) -> io::Result<()> {
         *slot = libc::sock_filter { code, jt, jf, k };
     }
     let length = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+    let filter = libc::sock_fprog {
+        len: length,
+        filter: program.as_mut_ptr(),
+    };
     // SAFETY: `filter` points at `length` initialised instructions in `program`, which lives through the call.
     let result = unsafe {
         if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1_u64, 0_u64, 0_u64, 0_u64) < 0 {
             return Err(io::Error::last_os_error());
         }
-        libc::prctl(libc::PR_SET_SECCOMP, libc::c_ulong::from(libc::SECCOMP_MODE_FILTER), &raw const filter)
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::c_ulong::from(libc::SECCOMP_MODE_FILTER),
+            &raw const filter,
+        )
     };
     check(result.into())
 }

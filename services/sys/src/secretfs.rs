@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 pub use dir::{FileAttr, MAX_NAME, SecretDir, is_secret_name};
@@ -54,7 +54,11 @@ impl Features {
     /// The best memory file system for secrets here.
     #[must_use]
     pub fn best_kind(&self) -> FsKind {
-        if self.noswap { FsKind::TmpfsNoswap } else { FsKind::Ramfs }
+        if self.noswap {
+            FsKind::TmpfsNoswap
+        } else {
+            FsKind::Ramfs
+        }
     }
 
     /// Whether files can be put into containers at all.
@@ -70,7 +74,13 @@ pub fn probe() -> Features {
     let noswap = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
         .is_ok_and(|context| fsconfig_set_flag(context.as_fd(), "noswap").is_ok());
     let open = |path: &str| {
-        openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+        openat2(
+            CWD,
+            path,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::NO_MAGICLINKS,
+        )
     };
     let root = open("/");
     // On a directory that is no mount's root an existing call answers EINVAL or EPERM, a missing one ENOSYS.
@@ -80,7 +90,11 @@ pub fn probe() -> Features {
             .and_then(|error| error.raw_os_error())
             .is_none_or(|code| code != Errno::NOSYS.raw_os_error())
     });
-    Features { noswap, mount_setattr, openat2: !matches!(root, Err(Errno::NOSYS)) }
+    Features {
+        noswap,
+        mount_setattr,
+        openat2: !matches!(root, Err(Errno::NOSYS)),
+    }
 }
 
 /// A secret file system that is not attached yet.
@@ -154,7 +168,8 @@ fn detached_mount(
         FsKind::TmpfsNoswap => "tmpfs",
         FsKind::Ramfs => "ramfs",
     };
-    let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC).map_err(Error::os("open a memory file system"))?;
+    let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(Error::os("open a memory file system"))?;
     configure(context.as_fd()).map_err(Error::os("configure a memory file system"))?;
     let attributes = attributes
         | MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -165,7 +180,9 @@ fn detached_mount(
 }
 
 fn clone_tree(mount: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(mount, "", flags)
 }
 
@@ -186,16 +203,22 @@ fn split_in_private_namespace(mount: OwnedFd) -> Result<(OwnedFd, OwnedFd), Erro
             .map_err(Error::os("open the root of the private namespace"))?;
         rustix::mount::mount_change(
             "/",
-            rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
+            rustix::mount::MountPropagationFlags::PRIVATE
+                | rustix::mount::MountPropagationFlags::REC,
         )
         .map_err(Error::os("detach the private namespace from the host"))?;
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(mount.as_fd(), "", here.as_fd(), "", flags)
-            .map_err(Error::os("attach a memory file system in the private namespace"))?;
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(mount.as_fd(), "", here.as_fd(), "", flags).map_err(Error::os(
+            "attach a memory file system in the private namespace",
+        ))?;
         let clone = || clone_tree(mount.as_fd()).map_err(Error::os("clone a memory file system"));
         Ok((clone()?, clone()?))
     };
-    let failed = || Error::Os { step: "run the cloning thread", source: std::io::ErrorKind::Other.into() };
+    let failed = || Error::Os {
+        step: "run the cloning thread",
+        source: std::io::ErrorKind::Other.into(),
+    };
     std::thread::Builder::new()
         .name("keywheel-clone".into())
         .spawn(work)
@@ -205,8 +228,13 @@ fn split_in_private_namespace(mount: OwnedFd) -> Result<(OwnedFd, OwnedFd), Erro
 }
 
 fn clear_read_only(mount: BorrowedFd<'_>) -> Result<(), Error> {
-    raw::mount_setattr(mount, 0, u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()), 0)
-        .map_err(Error::os("make the private view writable"))
+    raw::mount_setattr(
+        mount,
+        0,
+        u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()),
+        0,
+    )
+    .map_err(Error::os("make the private view writable"))
 }
 
 /// Whether the file system behind `fd` is a memory file system.
@@ -217,8 +245,12 @@ pub(crate) fn is_memory_fs(fd: BorrowedFd<'_>) -> Result<bool, Error> {
 
 /// Whether the file system that `path` lies on is memory only (a last check before plaintext is written there).
 pub fn lies_in_memory(path: &std::path::Path) -> Result<bool, Error> {
-    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-        .map_err(Error::os("open a directory"))?;
+    let fd = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
+    .map_err(Error::os("open a directory"))?;
     is_memory_fs(fd.as_fd())
 }
 

@@ -45,7 +45,9 @@ pub struct Request {
 /// Whether `dir` is absolute, short, and made of plain components.
 #[must_use]
 pub fn is_plain_directory(dir: &[u8]) -> bool {
-    let Some((b'/', rest)) = dir.split_first() else { return false };
+    let Some((b'/', rest)) = dir.split_first() else {
+        return false;
+    };
     dir.len() <= MAX_DIR
         && !dir.contains(&0)
         && rest
@@ -56,13 +58,26 @@ pub fn is_plain_directory(dir: &[u8]) -> bool {
 impl Request {
     /// A request; `None` when `dir` is not plain.
     #[must_use]
-    pub fn new(op: Op, create_dir: bool, alarm_seconds: u32, device: u64, dir: &[u8]) -> Option<Self> {
+    pub fn new(
+        op: Op,
+        create_dir: bool,
+        alarm_seconds: u32,
+        device: u64,
+        dir: &[u8],
+    ) -> Option<Self> {
         if !is_plain_directory(dir) {
             return None;
         }
         let mut buffer = [0; MAX_DIR];
         buffer.get_mut(..dir.len())?.copy_from_slice(dir);
-        Some(Self { op, create_dir, alarm_seconds, device, length: dir.len(), dir: buffer })
+        Some(Self {
+            op,
+            create_dir,
+            alarm_seconds,
+            device,
+            length: dir.len(),
+            dir: buffer,
+        })
     }
 
     /// The directory.
@@ -81,7 +96,11 @@ impl Request {
         };
         put(&mut bytes, 0, &CHECK.to_le_bytes());
         put(&mut bytes, 4, &[op, u8::from(self.create_dir)]);
-        put(&mut bytes, 6, &u16::try_from(self.length).unwrap_or(0).to_le_bytes());
+        put(
+            &mut bytes,
+            6,
+            &u16::try_from(self.length).unwrap_or(0).to_le_bytes(),
+        );
         put(&mut bytes, 8, &self.alarm_seconds.to_le_bytes());
         put(&mut bytes, 16, &self.device.to_le_bytes());
         put(&mut bytes, 24, &self.dir);
@@ -214,7 +233,10 @@ pub struct Detail {
 
 impl Default for Detail {
     fn default() -> Self {
-        Self { length: 0, bytes: [0; MAX_DETAIL] }
+        Self {
+            length: 0,
+            bytes: [0; MAX_DETAIL],
+        }
     }
 }
 
@@ -253,7 +275,11 @@ impl Reply {
         let mut bytes = [0; REPLY_LEN];
         put(&mut bytes, 0, &CHECK.to_le_bytes());
         put(&mut bytes, 4, &[self.fault as u8]);
-        put(&mut bytes, 6, &u16::try_from(self.detail.length).unwrap_or(0).to_le_bytes());
+        put(
+            &mut bytes,
+            6,
+            &u16::try_from(self.detail.length).unwrap_or(0).to_le_bytes(),
+        );
         put(&mut bytes, 8, &self.errno.to_le_bytes());
         put(&mut bytes, 16, &self.detail.bytes);
         bytes
@@ -268,7 +294,11 @@ impl Reply {
         let length = usize::from(u16::from_le_bytes(take(bytes, 6)?));
         let mut detail = Detail::default();
         detail.set(bytes.get(16..)?.get(..length)?.iter().copied());
-        Some(Self { fault: Fault::from_wire(*bytes.get(4)?)?, errno: i32::from_le_bytes(take(bytes, 8)?), detail })
+        Some(Self {
+            fault: Fault::from_wire(*bytes.get(4)?)?,
+            errno: i32::from_le_bytes(take(bytes, 8)?),
+            detail,
+        })
     }
 }
 
@@ -290,17 +320,30 @@ mod tests {
     fn a_request_survives_the_socket() {
         let request = Request::new(Op::Reacquire, true, 7, u64::MAX - 3, b"/run/secrets").unwrap();
         let back = Request::decode(&request.encode()).unwrap();
-        assert_eq!((back.op, back.create_dir, back.alarm_seconds), (Op::Reacquire, true, 7));
-        assert_eq!((back.device, back.dir()), (u64::MAX - 3, &b"/run/secrets"[..]));
+        assert_eq!(
+            (back.op, back.create_dir, back.alarm_seconds),
+            (Op::Reacquire, true, 7)
+        );
+        assert_eq!(
+            (back.device, back.dir()),
+            (u64::MAX - 3, &b"/run/secrets"[..])
+        );
     }
 
     #[test]
     fn a_reply_survives_the_socket_and_cuts_its_detail() {
         let mut detail = Detail::default();
         detail.set(std::iter::repeat_n(b'x', MAX_DETAIL + 9));
-        let reply = Reply { fault: Fault::Shared, errno: -5, detail };
+        let reply = Reply {
+            fault: Fault::Shared,
+            errno: -5,
+            detail,
+        };
         let back = Reply::decode(&reply.encode()).unwrap();
-        assert_eq!((back.fault, back.errno, back.detail.text().len()), (Fault::Shared, -5, MAX_DETAIL));
+        assert_eq!(
+            (back.fault, back.errno, back.detail.text().len()),
+            (Fault::Shared, -5, MAX_DETAIL)
+        );
     }
 
     #[test]
@@ -316,7 +359,16 @@ mod tests {
         for good in ["/run/secrets", "/a", "/opt/app/..data"] {
             assert!(is_plain_directory(good.as_bytes()), "{good}");
         }
-        for bad in ["", "/", "run", "/run/", "/run//x", "/run/../etc", "/.", "/a\0b"] {
+        for bad in [
+            "",
+            "/",
+            "run",
+            "/run/",
+            "/run//x",
+            "/run/../etc",
+            "/.",
+            "/a\0b",
+        ] {
             assert!(!is_plain_directory(bad.as_bytes()), "{bad}");
         }
         let longest = format!("/{}", "a".repeat(MAX_DIR - 1));
@@ -326,7 +378,9 @@ mod tests {
 
     #[test]
     fn short_or_foreign_bytes_are_refused() {
-        let good = Request::new(Op::Attach, false, 1, 1, b"/a").unwrap().encode();
+        let good = Request::new(Op::Attach, false, 1, 1, b"/a")
+            .unwrap()
+            .encode();
         assert!(Request::decode(good.get(1..).unwrap()).is_none());
         assert!(Request::decode(&[0; REQUEST_LEN]).is_none());
         assert!(Reply::decode(&[0; REPLY_LEN]).is_none());

@@ -1,7 +1,12 @@
 //! The namespace helper against real containers of the local Docker engine, without the OCI runtime wrapper.
 //!
 //! Needs root, Docker and a static busybox. Without them it says so and stops, except in CI, where it fails.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -14,7 +19,11 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretFs, probe};
 
 const DIR: &str = "/run/secrets";
-const ATTR: FileAttr = FileAttr { uid: 0, gid: 0, mode: 0o440 };
+const ATTR: FileAttr = FileAttr {
+    uid: 0,
+    gid: 0,
+    mode: 0o440,
+};
 const BUSYBOX: &str = "/bin/busybox";
 
 fn helper() -> Helper {
@@ -27,7 +36,11 @@ fn run(program: &str, arguments: &[&str]) -> Output {
 
 fn docker(arguments: &[&str]) -> String {
     let output = run("docker", arguments);
-    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "docker {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -37,9 +50,15 @@ fn image() -> Option<&'static str> {
     IMAGE
         .get_or_init(|| {
             let root = rustix::process::geteuid().is_root();
-            let engine = Command::new("docker").arg("version").output().is_ok_and(|output| output.status.success());
+            let engine = Command::new("docker")
+                .arg("version")
+                .output()
+                .is_ok_and(|output| output.status.success());
             if !(root && engine && std::path::Path::new(BUSYBOX).exists()) {
-                assert!(std::env::var_os("CI").is_none(), "CI needs root, Docker and {BUSYBOX}");
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "CI needs root, Docker and {BUSYBOX}"
+                );
                 eprintln!("SKIPPED: needs root, Docker and {BUSYBOX}");
                 return None;
             }
@@ -58,7 +77,13 @@ fn import_busybox(tag: &str) {
     std::fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
     std::os::unix::fs::symlink("busybox", root.join("bin/sh")).unwrap();
     std::os::unix::fs::symlink("/etc", root.join("linked")).unwrap();
-    let mut tar = Command::new("tar").arg("-C").arg(&root).args(["-c", "."]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut tar = Command::new("tar")
+        .arg("-C")
+        .arg(&root)
+        .args(["-c", "."])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let status = Command::new("docker")
         .args(["import", "-", tag])
         .stdin(tar.stdout.take().unwrap())
@@ -92,9 +117,15 @@ impl Container {
     }
 
     fn exec(&self, script: &str) -> (bool, String) {
-        let output = run("docker", &["exec", &self.0, "/bin/busybox", "sh", "-c", script]);
+        let output = run(
+            "docker",
+            &["exec", &self.0, "/bin/busybox", "sh", "-c", script],
+        );
         let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).trim().to_owned(),
+        )
     }
 }
 
@@ -110,17 +141,25 @@ fn secrets() -> SecretFs {
 
 #[test]
 fn a_running_container_gets_a_read_only_directory_that_changes_live() {
-    let Some(container) = Container::idle(&[]) else { return };
+    let Some(container) = Container::idle(&[]) else {
+        return;
+    };
     let fs = secrets();
     fs.dir().replace("db", b"one", ATTR).unwrap();
     let target = container.pin();
     helper().attach(&target, &fs, DIR, true).unwrap();
     let device = fs.device();
     let dir = fs.into_dir();
-    assert_eq!(container.exec("/bin/busybox cat /run/secrets/db"), (true, "one".into()));
+    assert_eq!(
+        container.exec("/bin/busybox cat /run/secrets/db"),
+        (true, "one".into())
+    );
 
     dir.replace("db", b"two", ATTR).unwrap();
-    assert_eq!(container.exec("/bin/busybox cat /run/secrets/db"), (true, "two".into()));
+    assert_eq!(
+        container.exec("/bin/busybox cat /run/secrets/db"),
+        (true, "two".into())
+    );
     for attack in [
         "echo x > /run/secrets/db",
         "echo x > /run/secrets/new",
@@ -135,49 +174,85 @@ fn a_running_container_gets_a_read_only_directory_that_changes_live() {
     }
     let (_, table) = container.exec("/bin/busybox grep secrets /proc/mounts");
     assert!(table.contains("ro,nosuid,nodev,noexec"), "{table}");
-    assert!(!std::fs::read_to_string("/proc/mounts").unwrap().contains("keywheel-secrets"));
+    assert!(
+        !std::fs::read_to_string("/proc/mounts")
+            .unwrap()
+            .contains("keywheel-secrets")
+    );
 
     drop(dir);
     let again = helper().reacquire(&target, DIR, device).unwrap();
     again.replace("db", b"three", ATTR).unwrap();
-    assert_eq!(container.exec("/bin/busybox cat /run/secrets/db"), (true, "three".into()));
-    assert!(matches!(helper().reacquire(&target, DIR, device + 1), Err(Error::Helper { .. })));
-    assert!(matches!(helper().attach(&target, &secrets(), DIR, true), Err(Error::AlreadyAttached { .. })));
+    assert_eq!(
+        container.exec("/bin/busybox cat /run/secrets/db"),
+        (true, "three".into())
+    );
+    assert!(matches!(
+        helper().reacquire(&target, DIR, device + 1),
+        Err(Error::Helper { .. })
+    ));
+    assert!(matches!(
+        helper().attach(&target, &secrets(), DIR, true),
+        Err(Error::AlreadyAttached { .. })
+    ));
     assert!(again.remove("db").unwrap());
     assert!(!container.exec("/bin/busybox cat /run/secrets/db").0);
 }
 
 #[test]
 fn mounts_of_others_at_or_below_are_named_and_kept() {
-    let Some(container) = Container::idle(&["--tmpfs", "/run/secrets", "--tmpfs", "/opt/app/inner"]) else { return };
+    let Some(container) =
+        Container::idle(&["--tmpfs", "/run/secrets", "--tmpfs", "/opt/app/inner"])
+    else {
+        return;
+    };
     for (dir, expected) in [(DIR, DIR), ("/opt/app", "/opt/app/inner")] {
         match helper().attach(&container.pin(), &secrets(), dir, true) {
             Err(Error::ForeignMount { mount, .. }) => assert_eq!(mount, expected),
             other => panic!("{dir}: {other:?}"),
         }
     }
-    assert!(matches!(helper().reacquire(&container.pin(), DIR, 1), Err(Error::ForeignMount { .. })));
+    assert!(matches!(
+        helper().reacquire(&container.pin(), DIR, 1),
+        Err(Error::ForeignMount { .. })
+    ));
 }
 
 #[test]
 fn symlinks_on_the_way_and_missing_directories_are_refused() {
-    let Some(container) = Container::idle(&[]) else { return };
+    let Some(container) = Container::idle(&[]) else {
+        return;
+    };
     let target = container.pin();
     for (dir, create) in [("/linked/secrets", true), ("/nowhere/at/all", false)] {
-        assert!(matches!(helper().attach(&target, &secrets(), dir, create), Err(Error::Helper { .. })), "{dir}");
+        assert!(
+            matches!(
+                helper().attach(&target, &secrets(), dir, create),
+                Err(Error::Helper { .. })
+            ),
+            "{dir}"
+        );
     }
     assert!(!container.exec("/bin/busybox ls /etc/secrets").0);
     assert!(!std::path::Path::new("/etc/secrets").exists());
-    assert!(matches!(helper().attach(&target, &secrets(), "/run/../etc", true), Err(Error::BadDirectory { .. })));
+    assert!(matches!(
+        helper().attach(&target, &secrets(), "/run/../etc", true),
+        Err(Error::BadDirectory { .. })
+    ));
 }
 
 #[test]
 fn a_container_that_turned_its_directory_into_a_symlink_gains_nothing() {
-    let Some(container) = Container::idle(&[]) else { return };
+    let Some(container) = Container::idle(&[]) else {
+        return;
+    };
     container.exec("/bin/busybox mkdir -p /run; /bin/busybox ln -s /tmp /run/secrets");
     let fs = secrets();
     fs.dir().replace("db", b"x", ATTR).unwrap();
-    assert!(matches!(helper().attach(&container.pin(), &fs, DIR, true), Err(Error::Helper { .. })));
+    assert!(matches!(
+        helper().attach(&container.pin(), &fs, DIR, true),
+        Err(Error::Helper { .. })
+    ));
     assert!(!container.exec("/bin/busybox cat /tmp/db").0);
 }
 
@@ -189,7 +264,11 @@ fn a_directory_on_a_shared_host_mount_is_refused() {
     let source = std::env::temp_dir().join(format!("keywheel-shared-{}", std::process::id()));
     std::fs::create_dir_all(&source).unwrap();
     let path = source.to_str().unwrap();
-    assert!(run("mount", &["-t", "tmpfs", "shared-test", path]).status.success());
+    assert!(
+        run("mount", &["-t", "tmpfs", "shared-test", path])
+            .status
+            .success()
+    );
     assert!(run("mount", &["--make-shared", path]).status.success());
     let volume = format!("type=bind,source={path},target=/data,bind-propagation=shared");
     let container = Container::idle(&["--mount", &volume]).unwrap();
@@ -198,20 +277,40 @@ fn a_directory_on_a_shared_host_mount_is_refused() {
     let seen = std::fs::read_to_string("/proc/mounts").unwrap();
     run("umount", &["-l", path]);
     std::fs::remove_dir(&source).unwrap();
-    assert!(matches!(result, Err(Error::SharedMount { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(Error::SharedMount { .. })),
+        "{result:?}"
+    );
     assert!(!seen.contains("keywheel-secrets"));
 }
 
 #[test]
 fn paused_scratch_like_and_read_only_containers_are_served() {
-    let Some(container) = Container::idle(&["--read-only", "--user", "1234:1234", "--tmpfs", "/run"]) else { return };
+    let Some(container) =
+        Container::idle(&["--read-only", "--user", "1234:1234", "--tmpfs", "/run"])
+    else {
+        return;
+    };
     docker(&["pause", &container.0]);
     let fs = secrets();
-    fs.dir().replace("db", b"paused", FileAttr { uid: 1234, gid: 1234, mode: 0o400 }).unwrap();
+    fs.dir()
+        .replace(
+            "db",
+            b"paused",
+            FileAttr {
+                uid: 1234,
+                gid: 1234,
+                mode: 0o400,
+            },
+        )
+        .unwrap();
     let result = helper().attach(&container.pin(), &fs, DIR, true);
     docker(&["unpause", &container.0]);
     result.unwrap();
-    assert_eq!(container.exec("/bin/busybox cat /run/secrets/db"), (true, "paused".into()));
+    assert_eq!(
+        container.exec("/bin/busybox cat /run/secrets/db"),
+        (true, "paused".into())
+    );
 }
 
 #[test]
@@ -219,7 +318,9 @@ fn a_reader_inside_never_sees_a_torn_file() {
     let script = "while :; do [ -e /run/secrets/db ] && break; done; \
         while :; do v=$(/bin/busybox cat /run/secrets/db) || { echo gone; exit 9; }; \
         case $v in stop) exit 0;; aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa|bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb) ;; *) exit 8;; esac; done";
-    let Some(container) = Container::start(&[], script) else { return };
+    let Some(container) = Container::start(&[], script) else {
+        return;
+    };
     let fs = secrets();
     fs.dir().replace("db", &[b'a'; 32], ATTR).unwrap();
     helper().attach(&container.pin(), &fs, DIR, true).unwrap();
@@ -235,26 +336,48 @@ fn a_reader_inside_never_sees_a_torn_file() {
 
 #[test]
 fn an_ended_process_is_gone_and_the_host_is_refused() {
-    let Some(container) = Container::idle(&[]) else { return };
+    let Some(container) = Container::idle(&[]) else {
+        return;
+    };
     let target = container.pin();
     docker(&["kill", &container.0]);
-    assert!(matches!(helper().attach(&target, &secrets(), DIR, true), Err(Error::Gone { .. })));
+    assert!(matches!(
+        helper().attach(&target, &secrets(), DIR, true),
+        Err(Error::Gone { .. })
+    ));
     let own = PinnedPid::open(i32::try_from(std::process::id()).unwrap()).unwrap();
-    assert!(matches!(helper().attach(&own, &secrets(), DIR, true), Err(Error::HostNamespace { .. })));
+    assert!(matches!(
+        helper().attach(&own, &secrets(), DIR, true),
+        Err(Error::HostNamespace { .. })
+    ));
 }
 
 #[test]
 fn a_helper_that_hangs_is_killed_and_one_that_dies_is_reported() {
-    let Some(container) = Container::idle(&[]) else { return };
+    let Some(container) = Container::idle(&[]) else {
+        return;
+    };
     let target = container.pin();
-    let hanging = Helper { path: "/bin/cat".into(), timeout: Duration::from_millis(200) };
+    let hanging = Helper {
+        path: "/bin/cat".into(),
+        timeout: Duration::from_millis(200),
+    };
     let begun = Instant::now();
-    assert!(matches!(hanging.attach(&target, &secrets(), DIR, true), Err(Error::HelperTimeout { .. })));
+    assert!(matches!(
+        hanging.attach(&target, &secrets(), DIR, true),
+        Err(Error::HelperTimeout { .. })
+    ));
     assert!(begun.elapsed() < Duration::from_secs(5));
     let dying = Helper::new("/bin/false".into());
-    assert!(matches!(dying.attach(&target, &secrets(), DIR, true), Err(Error::HelperDied { .. })));
+    assert!(matches!(
+        dying.attach(&target, &secrets(), DIR, true),
+        Err(Error::HelperDied { .. })
+    ));
     let missing = Helper::new("/nonexistent/keywheel-nsjoin".into());
-    assert!(matches!(missing.attach(&target, &secrets(), DIR, true), Err(Error::HelperStart { .. })));
+    assert!(matches!(
+        missing.attach(&target, &secrets(), DIR, true),
+        Err(Error::HelperStart { .. })
+    ));
 }
 
 #[test]

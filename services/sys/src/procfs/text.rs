@@ -5,14 +5,18 @@ pub(super) fn cgroup_names(cgroup: &str, id: &str) -> bool {
     if id.len() < 16 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return false;
     }
-    cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/')).any(|segment| {
-        segment == id
-            || segment
-                .strip_suffix(".scope")
-                .unwrap_or(segment)
-                .strip_suffix(id)
-                .is_some_and(|engine| engine.ends_with('-'))
-    })
+    cgroup
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .flat_map(|path| path.split('/'))
+        .any(|segment| {
+            segment == id
+                || segment
+                    .strip_suffix(".scope")
+                    .unwrap_or(segment)
+                    .strip_suffix(id)
+                    .is_some_and(|engine| engine.ends_with('-'))
+        })
 }
 
 /// The fields of a `stat` file after the command name, which may hold any character.
@@ -27,12 +31,16 @@ pub(super) fn start_ticks(stat: &str) -> Option<u64> {
 
 /// Whether a `stat` file shows a process that ended.
 pub(super) fn is_zombie(stat: &str) -> bool {
-    stat_fields(stat).and_then(|mut fields| fields.next()).is_none_or(|state| matches!(state, "Z" | "X" | "x"))
+    stat_fields(stat)
+        .and_then(|mut fields| fields.next())
+        .is_none_or(|state| matches!(state, "Z" | "X" | "x"))
 }
 
 /// The mask of caught signals of a `status` file.
 pub(super) fn caught_signals(status: &str) -> Option<u64> {
-    let text = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    let text = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))?;
     u64::from_str_radix(text.trim(), 16).ok()
 }
 
@@ -40,7 +48,11 @@ pub(super) fn caught_signals(status: &str) -> Option<u64> {
 pub(super) fn map_id(map: &str, id: u32) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
-        let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let (inside, outside, count) = (
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+        );
         let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
         outside.checked_add(offset)
     })
@@ -89,7 +101,10 @@ pub fn parse_signal(name: &str) -> Option<i32> {
     }
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
-    SIGNALS.iter().find(|(known, _)| *known == short).map(|(_, number)| *number)
+    SIGNALS
+        .iter()
+        .find(|(known, _)| *known == short)
+        .map(|(_, number)| *number)
 }
 
 #[cfg(test)]
@@ -134,7 +149,10 @@ mod tests {
 
     #[test]
     fn caught_mask_is_hexadecimal() {
-        assert_eq!(caught_signals("SigIgn:\t0\nSigCgt:\t0000000000010201\n"), Some(0x1_0201));
+        assert_eq!(
+            caught_signals("SigIgn:\t0\nSigCgt:\t0000000000010201\n"),
+            Some(0x1_0201)
+        );
         assert_eq!(caught_signals("Name: x"), None);
     }
 

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawDir, Uid, fchmod, fchown, fstat, openat, renameat, statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, RawDir, Uid, fchmod, fchown, fstat, openat, renameat,
+    statat, unlinkat,
 };
 use rustix::io::{Errno, read, write};
 
@@ -46,8 +47,14 @@ pub struct SecretDir {
 impl SecretDir {
     /// Takes a clone's root; `limit` bounds the content where the kernel does not.
     pub(crate) fn adopt(root: OwnedFd, limit: Option<u64>) -> Result<Self, Error> {
-        let device = fstat(&root).map_err(Error::os("read the device of a secret file system"))?.st_dev;
-        Ok(Self { root, device, limit })
+        let device = fstat(&root)
+            .map_err(Error::os("read the device of a secret file system"))?
+            .st_dev;
+        Ok(Self {
+            root,
+            device,
+            limit,
+        })
     }
 
     /// Device number of the file system.
@@ -113,11 +120,16 @@ impl SecretDir {
         };
         let found = fstat(&file).map_err(Error::os("read a secret file"))?;
         if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-            return Err(Error::NotSecretFs { reason: "it holds something that is not a file" });
+            return Err(Error::NotSecretFs {
+                reason: "it holds something that is not a file",
+            });
         }
         let size = usize::try_from(found.st_size).unwrap_or(usize::MAX);
         if size > limit {
-            return Err(Error::TooLarge { name: name.into(), limit });
+            return Err(Error::TooLarge {
+                name: name.into(),
+                limit,
+            });
         }
         // One allocation, so that no copy stays behind in freed memory.
         sink.reserve_exact(size);
@@ -146,7 +158,11 @@ impl SecretDir {
     /// Removes temporary files that an interrupted write left; call it when no write is under way.
     pub fn sweep_temps(&self) -> Result<usize, Error> {
         let mut swept = 0;
-        for name in self.entries()?.iter().filter(|name| name.starts_with(TEMP_PREFIX)) {
+        for name in self
+            .entries()?
+            .iter()
+            .filter(|name| name.starts_with(TEMP_PREFIX))
+        {
             unlinkat(&self.root, name.as_str(), AtFlags::empty())
                 .map_err(Error::os("remove a stale temporary file"))?;
             swept += 1;
@@ -155,8 +171,13 @@ impl SecretDir {
     }
 
     fn entries(&self) -> Result<Vec<String>, Error> {
-        let listing = openat(&self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::os("list a secret file system"))?;
+        let listing = openat(
+            &self.root,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(Error::os("list a secret file system"))?;
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut entries = RawDir::new(listing, &mut buffer);
         let mut names = Vec::new();
@@ -172,11 +193,14 @@ impl SecretDir {
 
     #[cfg(test)]
     pub(crate) fn duplicate(&self) -> Result<OwnedFd, Error> {
-        self.root.try_clone().map_err(Error::os("duplicate a handle"))
+        self.root
+            .try_clone()
+            .map_err(Error::os("duplicate a handle"))
     }
 
     fn open_temp(&self) -> Result<(String, OwnedFd), Error> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..TEMP_TRIES {
             let temp = format!("{TEMP_PREFIX}{}", NEXT_TEMP.fetch_add(1, Ordering::Relaxed));
             match openat(&self.root, temp.as_str(), flags, Mode::RUSR | Mode::WUSR) {
@@ -190,7 +214,9 @@ impl SecretDir {
 
     /// ramfs has no limit of its own.
     fn check_room(&self, more: usize) -> Result<(), Error> {
-        let Some(limit) = self.limit else { return Ok(()) };
+        let Some(limit) = self.limit else {
+            return Ok(());
+        };
         let mut used = u64::try_from(more).unwrap_or(u64::MAX);
         let names = self.entries()?;
         for name in &names {
@@ -198,7 +224,11 @@ impl SecretDir {
                 used = used.saturating_add(u64::try_from(found.st_size).unwrap_or(0));
             }
         }
-        if used > limit || names.len() >= super::MAX_INODES as usize { Err(Error::Full) } else { Ok(()) }
+        if used > limit || names.len() >= super::MAX_INODES as usize {
+            Err(Error::Full)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -208,15 +238,27 @@ pub fn is_secret_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME
         && !name.starts_with('.')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 fn check_name(name: &str) -> Result<(), Error> {
-    if is_secret_name(name) { Ok(()) } else { Err(Error::BadName { name: name.chars().take(MAX_NAME).collect() }) }
+    if is_secret_name(name) {
+        Ok(())
+    } else {
+        Err(Error::BadName {
+            name: name.chars().take(MAX_NAME).collect(),
+        })
+    }
 }
 
 fn full_or(step: &'static str, error: Errno) -> Error {
-    if error == Errno::NOSPC { Error::Full } else { Error::os(step)(error) }
+    if error == Errno::NOSPC {
+        Error::Full
+    } else {
+        Error::os(step)(error)
+    }
 }
 
 fn fill(file: &OwnedFd, bytes: &[u8], attr: FileAttr) -> rustix::io::Result<()> {
@@ -233,6 +275,10 @@ fn fill(file: &OwnedFd, bytes: &[u8], attr: FileAttr) -> rustix::io::Result<()> 
     if attr.uid == u32::MAX || attr.gid == u32::MAX {
         return Err(Errno::INVAL);
     }
-    fchown(file, Some(Uid::from_raw(attr.uid)), Some(Gid::from_raw(attr.gid)))?;
+    fchown(
+        file,
+        Some(Uid::from_raw(attr.uid)),
+        Some(Gid::from_raw(attr.gid)),
+    )?;
     fchmod(file, Mode::from_raw_mode(attr.mode & 0o777))
 }

@@ -17,7 +17,10 @@ use crate::{Error, mountinfo, raw};
 const SOURCE: &[u8] = b"keywheel-private";
 
 fn unfit(path: &Path, reason: &'static str) -> Error {
-    Error::BadMountPoint { path: PathBuf::from(path), reason }
+    Error::BadMountPoint {
+        path: PathBuf::from(path),
+        reason,
+    }
 }
 
 /// Mounts a memory file system of `size_bytes` at `path`, mode 0700; does nothing when it is already there.
@@ -26,16 +29,28 @@ pub fn mount_private_tmpfs(path: &Path, size_bytes: u64) -> Result<(), Error> {
     if is_ours(&target)? {
         return Ok(());
     }
-    let mount = detached_mount(probe().best_kind(), size_bytes, SOURCE, "0700", MountAttrFlags::empty())?;
+    let mount = detached_mount(
+        probe().best_kind(),
+        size_bytes,
+        SOURCE,
+        "0700",
+        MountAttrFlags::empty(),
+    )?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount.as_fd(), "", target.as_fd(), "", flags).map_err(Error::os("mount the private directory"))?;
+    move_mount(mount.as_fd(), "", target.as_fd(), "", flags)
+        .map_err(Error::os("mount the private directory"))?;
     raw::mount_setattr(mount.as_fd(), 0, 0, raw::PROPAGATION_PRIVATE)
         .map_err(Error::os("make the private directory's mount private"))
 }
 
 /// Whether a private memory file system of ours is mounted at `path`.
 pub fn is_private(path: &Path) -> Result<bool, Error> {
-    match openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+    match openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
         Ok(fd) => is_ours(&fd),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(Error::os("open the private directory")(error)),
@@ -47,7 +62,8 @@ pub fn unmount_private(path: &Path) -> Result<(), Error> {
     if !is_private(path)? {
         return Ok(());
     }
-    unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(Error::os("unmount the private directory"))
+    unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+        .map_err(Error::os("unmount the private directory"))
 }
 
 /// Opens the directory, which is made 0700 if missing and must belong to root.
@@ -57,13 +73,17 @@ fn open_mount_point(path: &Path) -> Result<OwnedFd, Error> {
         Err(error) => return Err(Error::os("make the private directory")(error)),
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = openat(CWD, path, flags, Mode::empty()).map_err(Error::os("open the private directory"))?;
+    let target =
+        openat(CWD, path, flags, Mode::empty()).map_err(Error::os("open the private directory"))?;
     let found = fstat(&target).map_err(Error::os("read the private directory"))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
         return Err(unfit(path, "not a directory"));
     }
     if found.st_uid != 0 || found.st_mode & 0o022 != 0 {
-        return Err(unfit(path, "must belong to root and be writable by root alone"));
+        return Err(unfit(
+            path,
+            "must belong to root and be writable by root alone",
+        ));
     }
     Ok(target)
 }
@@ -73,9 +93,14 @@ fn is_ours(target: &OwnedFd) -> Result<bool, Error> {
     if !is_memory_fs(target.as_fd())? {
         return Ok(false);
     }
-    let id = mountinfo::mount_id(target.as_fd()).map_err(Error::os("read the mount of the private directory"))?;
-    let table = rustix::fs::open("/proc/self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(Error::os("open the mount table"))?;
+    let id = mountinfo::mount_id(target.as_fd())
+        .map_err(Error::os("read the mount of the private directory"))?;
+    let table = rustix::fs::open(
+        "/proc/self/mountinfo",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(Error::os("open the mount table"))?;
     let mut ours = false;
     mountinfo::for_each_line::<Errno>(table.as_fd(), |line| {
         ours |= line.id == id && line.source == SOURCE;
@@ -85,6 +110,7 @@ fn is_ours(target: &OwnedFd) -> Result<bool, Error> {
     // The parent directory of a mount's root may lie on the same mount: then this is a directory inside it.
     let parent = openat(target, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(Error::os("open the private directory's parent"))?;
-    let parent = mountinfo::mount_id(parent.as_fd()).map_err(Error::os("read the parent's mount"))?;
+    let parent =
+        mountinfo::mount_id(parent.as_fd()).map_err(Error::os("read the parent's mount"))?;
     Ok(ours && parent != id)
 }

@@ -8,11 +8,18 @@ use rustix::fs::AtFlags;
 use super::*;
 
 const SIZE: u64 = 1024 * 1024;
-const ATTR: FileAttr = FileAttr { uid: 1000, gid: 1001, mode: 0o440 };
+const ATTR: FileAttr = FileAttr {
+    uid: 1000,
+    gid: 1001,
+    mode: 0o440,
+};
 
 fn privileged() -> bool {
     let root = rustix::process::geteuid().is_root();
-    assert!(root || std::env::var_os("CI").is_none(), "these tests need root in CI");
+    assert!(
+        root || std::env::var_os("CI").is_none(),
+        "these tests need root in CI"
+    );
     if !root {
         eprintln!("SKIPPED: needs root");
     }
@@ -31,7 +38,9 @@ fn both(test: impl Fn(FsKind)) {
 
 fn content(dir: &SecretDir, name: &str) -> Option<Vec<u8>> {
     let mut sink = Vec::new();
-    dir.read_into(name, 1 << 20, &mut sink).unwrap().then_some(sink)
+    dir.read_into(name, 1 << 20, &mut sink)
+        .unwrap()
+        .then_some(sink)
 }
 
 #[test]
@@ -43,7 +52,10 @@ fn replace_swaps_content_owner_and_mode() {
         assert_eq!(content(fs.dir(), "db").unwrap(), b"\0\xfftwo\n");
         let root = open_root(fs.dir());
         let found = rustix::fs::statat(&root, "db", AtFlags::SYMLINK_NOFOLLOW).unwrap();
-        assert_eq!((found.st_uid, found.st_gid, found.st_mode & 0o7777), (1000, 1001, 0o440));
+        assert_eq!(
+            (found.st_uid, found.st_gid, found.st_mode & 0o7777),
+            (1000, 1001, 0o440)
+        );
         assert_eq!(fs.dir().names().unwrap(), ["db"]);
         assert!(fs.dir().remove("db").unwrap());
         assert!(!fs.dir().remove("db").unwrap());
@@ -81,7 +93,10 @@ fn a_full_file_system_keeps_the_old_file_and_no_temp() {
     both(|kind| {
         let fs = SecretFs::create(kind, 16 * 4096).unwrap();
         fs.dir().replace("db", b"old", ATTR).unwrap();
-        let error = fs.dir().replace("db", &vec![7; 32 * 4096], ATTR).unwrap_err();
+        let error = fs
+            .dir()
+            .replace("db", &vec![7; 32 * 4096], ATTR)
+            .unwrap_err();
         assert!(matches!(error, Error::Full), "{error}");
         assert_eq!(content(fs.dir(), "db").unwrap(), b"old");
         assert_eq!(fs.dir().sweep_temps().unwrap(), 0);
@@ -95,9 +110,27 @@ fn names_outside_the_grammar_are_refused() {
         let longest = "a".repeat(128);
         fs.dir().replace(&longest, b"x", ATTR).unwrap();
         let longer = "a".repeat(129);
-        for name in ["", ".", "..", ".kw-1", "a/b", "a b", "\u{e9}", longer.as_str()] {
-            assert!(matches!(fs.dir().replace(name, b"x", ATTR), Err(Error::BadName { .. })), "{name}");
-            assert!(matches!(fs.dir().remove(name), Err(Error::BadName { .. })), "{name}");
+        for name in [
+            "",
+            ".",
+            "..",
+            ".kw-1",
+            "a/b",
+            "a b",
+            "\u{e9}",
+            longer.as_str(),
+        ] {
+            assert!(
+                matches!(
+                    fs.dir().replace(name, b"x", ATTR),
+                    Err(Error::BadName { .. })
+                ),
+                "{name}"
+            );
+            assert!(
+                matches!(fs.dir().remove(name), Err(Error::BadName { .. })),
+                "{name}"
+            );
         }
     });
 }
@@ -121,10 +154,12 @@ fn verify_refuses_a_changed_root_and_other_file_systems() {
         let fs = SecretFs::create(kind, SIZE).unwrap();
         fs.dir().verify().unwrap();
         let root = open_root(fs.dir());
-        let plain = rustix::fs::openat(&root, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let plain = rustix::fs::openat(&root, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .unwrap();
         rustix::fs::fchmod(&plain, Mode::from_raw_mode(0o777)).unwrap();
         assert!(matches!(fs.dir().verify(), Err(Error::NotSecretFs { .. })));
-        let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let proc =
+            rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let other = SecretDir::adopt(proc, None).unwrap();
         assert!(matches!(other.verify(), Err(Error::NotSecretFs { .. })));
     });
@@ -137,7 +172,10 @@ fn a_file_over_the_read_limit_is_refused() {
         fs.dir().replace("db", &[1; 11], ATTR).unwrap();
         let mut sink = Vec::new();
         assert!(fs.dir().read_into("db", 11, &mut sink).unwrap());
-        assert!(matches!(fs.dir().read_into("db", 10, &mut sink), Err(Error::TooLarge { .. })));
+        assert!(matches!(
+            fs.dir().read_into("db", 10, &mut sink),
+            Err(Error::TooLarge { .. })
+        ));
     });
 }
 
@@ -147,8 +185,14 @@ fn the_route_for_older_kernels_gives_the_same_two_views() {
         return;
     }
     let kind = probe().best_kind();
-    let mount =
-        detached_mount(kind, SIZE, wire::SECRETS_SOURCE, "0755", MountAttrFlags::MOUNT_ATTR_RDONLY).unwrap();
+    let mount = detached_mount(
+        kind,
+        SIZE,
+        wire::SECRETS_SOURCE,
+        "0755",
+        MountAttrFlags::MOUNT_ATTR_RDONLY,
+    )
+    .unwrap();
     let (visible, writable) = split_in_private_namespace(mount).unwrap();
     clear_read_only(writable.as_fd()).unwrap();
     let dir = SecretDir::adopt(writable, None).unwrap();
@@ -156,8 +200,15 @@ fn the_route_for_older_kernels_gives_the_same_two_views() {
     let found = rustix::fs::statat(&visible, "db", AtFlags::empty()).unwrap();
     assert_eq!(found.st_size, 1);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-    assert_eq!(rustix::fs::openat(&visible, "y", flags, Mode::RUSR).unwrap_err(), Errno::ROFS);
-    assert!(!std::fs::read_to_string("/proc/mounts").unwrap().contains("keywheel-secrets"));
+    assert_eq!(
+        rustix::fs::openat(&visible, "y", flags, Mode::RUSR).unwrap_err(),
+        Errno::ROFS
+    );
+    assert!(
+        !std::fs::read_to_string("/proc/mounts")
+            .unwrap()
+            .contains("keywheel-secrets")
+    );
 }
 
 #[test]
@@ -203,10 +254,17 @@ fn the_private_mount_is_idempotent_root_only_and_goes_away() {
     let inner = path.join("inner");
     std::fs::create_dir(&inner).unwrap();
     assert!(!is_private(&inner).unwrap());
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o7777, 0o700);
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    assert_eq!(mounts.lines().filter(|line| line.contains(path.to_str().unwrap())).count(), 1);
+    assert_eq!(
+        mounts
+            .lines()
+            .filter(|line| line.contains(path.to_str().unwrap()))
+            .count(),
+        1
+    );
     unmount_private(&path).unwrap();
     unmount_private(&path).unwrap();
     assert!(!is_private(&path).unwrap());

@@ -58,7 +58,9 @@ pub(crate) fn install() -> io::Result<()> {
         (JUMP_GREATER_EQUAL, 0, 1, X32_START),
         (RETURN, 0, 0, KILL),
     ];
-    let calls = ALLOWED.iter().filter_map(|number| u32::try_from(*number).ok());
+    let calls = ALLOWED
+        .iter()
+        .filter_map(|number| u32::try_from(*number).ok());
     let checks = calls.flat_map(|number| [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]);
     for (slot, instruction) in program.iter_mut().zip(head.into_iter().chain(checks)) {
         *slot = instruction;

@@ -9,7 +9,8 @@ use keywheel_sys::raw;
 use keywheel_sys::secretfs::{RAMFS_MAGIC, TMPFS_MAGIC};
 use keywheel_sys::wire::{Detail, Fault, Op, PLACEHOLDER_SOURCE, Request, SECRETS_SOURCE};
 use rustix::fs::{
-    CWD, Mode, OFlags, RawDir, ResolveFlags, StatVfsMountFlags, fstat, fstatfs, fstatvfs, mkdirat, openat, openat2,
+    CWD, Mode, OFlags, RawDir, ResolveFlags, StatVfsMountFlags, fstat, fstatfs, fstatvfs, mkdirat,
+    openat, openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
@@ -21,7 +22,10 @@ use crate::filter;
 const LOOKUP_TRIES: u32 = 100;
 /// … with this pause in nanoseconds, so at most about 5 ms.
 const LOOKUP_PAUSE: i64 = 50_000;
-const DIR_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIR_FLAGS: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 const STRICT: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
 
 /// A refusal.
@@ -39,7 +43,10 @@ impl From<Errno> for Failure {
 
 impl Failure {
     fn at(fault: Fault) -> impl FnOnce(Errno) -> Self {
-        move |error| Self { fault, errno: error.raw_os_error() }
+        move |error| Self {
+            fault,
+            errno: error.raw_os_error(),
+        }
     }
 
     fn refuse<T>(fault: Fault, error: Errno) -> Result<T, Self> {
@@ -54,12 +61,17 @@ pub(crate) fn perform(
     tree: Option<OwnedFd>,
     detail: &mut Detail,
 ) -> Result<Option<OwnedFd>, Failure> {
-    let procfs = openat(CWD, "/proc", DIR_FLAGS, Mode::empty()).map_err(Failure::at(Fault::Procfs))?;
+    let procfs =
+        openat(CWD, "/proc", DIR_FLAGS, Mode::empty()).map_err(Failure::at(Fault::Procfs))?;
     if fstatfs(&procfs).map_err(Failure::at(Fault::Procfs))?.f_type != PROC_MAGIC {
         return Failure::refuse(Fault::Procfs, Errno::INVAL);
     }
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(Failure::at(Fault::Join))?;
-    filter::install().map_err(|_| Failure { fault: Fault::Filter, errno: Errno::INVAL.raw_os_error() })?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+        .map_err(Failure::at(Fault::Join))?;
+    filter::install().map_err(|_| Failure {
+        fault: Fault::Filter,
+        errno: Errno::INVAL.raw_os_error(),
+    })?;
     let root = openat(CWD, "/", DIR_FLAGS, Mode::empty()).map_err(Failure::at(Fault::Root))?;
     match (request.op, tree) {
         (Op::Attach, Some(tree)) => attach(request, &procfs, &root, &tree, detail).map(|()| None),
@@ -91,7 +103,9 @@ fn attach(
     .map_err(Failure::at(Fault::Open))?;
     let id = mount_id(target.as_fd())?;
     match placeholder {
-        Some(expected) if expected != id => return Failure::refuse(Fault::Placeholder, Errno::STALE),
+        Some(expected) if expected != id => {
+            return Failure::refuse(Fault::Placeholder, Errno::STALE);
+        }
         Some(_) => check_placeholder(&target)?,
         None => refuse_shared(procfs, id, detail)?,
     }
@@ -101,7 +115,12 @@ fn attach(
     check_device(&seen, request.device)
 }
 
-fn reacquire(request: &Request, procfs: &OwnedFd, root: &OwnedFd, detail: &mut Detail) -> Result<OwnedFd, Failure> {
+fn reacquire(
+    request: &Request,
+    procfs: &OwnedFd,
+    root: &OwnedFd,
+    detail: &mut Detail,
+) -> Result<OwnedFd, Failure> {
     let dir = request.dir();
     let Found::Secrets(expected) = survey(procfs, dir, detail)? else {
         return Failure::refuse(Fault::Absent, Errno::NOENT);
@@ -111,10 +130,20 @@ fn reacquire(request: &Request, procfs: &OwnedFd, root: &OwnedFd, detail: &mut D
         return Failure::refuse(Fault::Device, Errno::STALE);
     }
     check_device(&target, request.device)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
     let clone = open_tree(&target, "", flags).map_err(Failure::at(Fault::Clone))?;
-    raw::mount_setattr(clone.as_fd(), 0, u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()), 0)
-        .map_err(|error| Failure { fault: Fault::Writable, errno: error.raw_os_error().unwrap_or(0) })?;
+    raw::mount_setattr(
+        clone.as_fd(),
+        0,
+        u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()),
+        0,
+    )
+    .map_err(|error| Failure {
+        fault: Fault::Writable,
+        errno: error.raw_os_error().unwrap_or(0),
+    })?;
     Ok(clone)
 }
 
@@ -133,7 +162,9 @@ fn survey(procfs: &OwnedFd, dir: &[u8], detail: &mut Detail) -> Result<Found, Fa
         let memory = line.fs_type == b"tmpfs" || line.fs_type == b"ramfs";
         found = match line.relation(dir) {
             Relation::Elsewhere => found,
-            Relation::At if memory && line.source == PLACEHOLDER_SOURCE => Found::Placeholder(line.id),
+            Relation::At if memory && line.source == PLACEHOLDER_SOURCE => {
+                Found::Placeholder(line.id)
+            }
             Relation::At if memory && line.source == SECRETS_SOURCE => Found::Secrets(line.id),
             Relation::At | Relation::Below => {
                 detail.set(unescape(line.mount_point));
@@ -146,7 +177,12 @@ fn survey(procfs: &OwnedFd, dir: &[u8], detail: &mut Detail) -> Result<Found, Fa
 }
 
 fn table(procfs: &OwnedFd) -> Result<OwnedFd, Failure> {
-    Ok(openat(procfs, "self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(openat(
+        procfs,
+        "self/mountinfo",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// A mount made on a shared mount would appear in the host's table, and in other containers.
@@ -167,7 +203,10 @@ fn lookup(from: &OwnedFd, path: &[u8], scope: ResolveFlags) -> Result<OwnedFd, E
             other => return other,
         }
         // An interrupted pause is a shorter one.
-        let _ = nanosleep(&Timespec { tv_sec: 0, tv_nsec: LOOKUP_PAUSE });
+        let _ = nanosleep(&Timespec {
+            tv_sec: 0,
+            tv_nsec: LOOKUP_PAUSE,
+        });
     }
     Err(Errno::AGAIN)
 }
@@ -176,7 +215,10 @@ fn lookup(from: &OwnedFd, path: &[u8], scope: ResolveFlags) -> Result<OwnedFd, E
 fn create(root: &OwnedFd, dir: &[u8]) -> Result<(), Failure> {
     let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
     let mut here: Option<OwnedFd> = None;
-    for part in dir.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+    for part in dir
+        .split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty())
+    {
         let from = here.as_ref().unwrap_or(root);
         let next = match lookup(from, part, ResolveFlags::BENEATH) {
             Err(Errno::NOENT) => {
@@ -196,7 +238,10 @@ fn create(root: &OwnedFd, dir: &[u8]) -> Result<(), Failure> {
 /// The wrapper's mount point: a memory file system, read-only, empty.
 fn check_placeholder(target: &OwnedFd) -> Result<(), Failure> {
     let fail = || Failure::at(Fault::Placeholder);
-    let read_only = fstatvfs(target).map_err(fail())?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    let read_only = fstatvfs(target)
+        .map_err(fail())?
+        .f_flag
+        .contains(StatVfsMountFlags::RDONLY);
     if !read_only || !is_memory(target.as_fd()).map_err(fail())? {
         return Failure::refuse(Fault::Placeholder, Errno::PERM);
     }

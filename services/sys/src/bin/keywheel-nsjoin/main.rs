@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use keywheel_sys::wire::{Detail, Fault, REQUEST_LEN, Reply, Request};
 use keywheel_sys::{harden, raw};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 /// Seconds the request may take to arrive.
@@ -50,7 +50,15 @@ fn serve(socket: BorrowedFd<'_>) -> Option<bool> {
         Ok(fd) => (Fault::None, 0, fd),
         Err(failure) => (failure.fault, failure.errno, None),
     };
-    send(socket, &Reply { fault, errno, detail }, fd.as_ref())?;
+    send(
+        socket,
+        &Reply {
+            fault,
+            errno,
+            detail,
+        },
+        fd.as_ref(),
+    )?;
     Some(fault == Fault::None)
 }
 
@@ -59,7 +67,9 @@ fn receive(socket: BorrowedFd<'_>) -> Option<(Request, OwnedFd, Option<OwnedFd>)
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    let count = recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC).ok()?.bytes;
+    let count = recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        .ok()?
+        .bytes;
     let mut passed = [None, None];
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
@@ -78,7 +88,16 @@ fn send(socket: BorrowedFd<'_>, reply: &Reply, fd: Option<&OwnedFd>) -> Option<(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if let Some(fd) = &borrowed {
-        ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd))).then_some(())?;
+        ancillary
+            .push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)))
+            .then_some(())?;
     }
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL).ok().map(|_| ())
+    sendmsg(
+        socket,
+        &[IoSlice::new(&bytes)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )
+    .ok()
+    .map(|_| ())
 }
