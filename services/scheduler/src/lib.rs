@@ -19,4 +19,4 @@ pub mod schedule;
 mod service;
 pub mod timer;
 
-//pub use service::{Error, Options, Scheduler};
+pub use service::{Error, Options, Scheduler};

@@ -1,1 +1,280 @@
-//! Service.
+//! The loop: events in, commands out, and sleep until the next timer.
+//!
+//! Nothing is polled: it wakes for an event, a timer, an answer, or after [`Options::max_sleep`],
+//! because a machine that was suspended or whose clock was set must not oversleep. A hole in the
+//! events is filled by reading the gateway's log; the log is also read from its start once.
+
+mod submit;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::{Shutdown, chain, names};
+use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Subscription, Topic};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::ids::Ids;
+use keywheel_engine::port::journal::RecordedEvent;
+use keywheel_engine::port::{ErrorKind, PortError};
+use tokio::task::JoinSet;
+
+use crate::timer::{Timers, retry_delay};
+use submit::{Answer, Submitted, submit};
+
+/// Name under which events are consumed.
+const CONSUMER: &str = "scheduler";
+/// Events asked for at once.
+const BACKFILL_BATCH: usize = 1000;
+/// Commands under way at once.
+pub(crate) const MAX_SUBMITS: usize = 32;
+/// A wall clock that goes back by more than this against the monotonic one is reported (rule TM2).
+const BACKWARDS_ALARM: Duration = Duration::from_secs(5);
+
+/// How the scheduler runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How long the gateway may take for an answer.
+    pub request_timeout: Duration,
+    /// Longest sleep, whatever the next timer.
+    pub max_sleep: Duration,
+}
+
+impl Default for Options {
+    /// Ten seconds for an answer; a minute of sleep.
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(10),
+            max_sleep: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why the scheduler ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Events cannot be had.
+    #[error("the scheduler cannot subscribe to events")]
+    Subscribe(#[source] PortError),
+    /// The bus went away before anyone asked to stop.
+    #[error("the bus closed while the scheduler was running")]
+    BusClosed,
+}
+
+/// The scheduler.
+pub struct Scheduler {
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    options: Options,
+    timers: Timers,
+    seen: u64,
+    submits: JoinSet<Submitted>,
+    last_read: Option<(Timestamp, Duration)>,
+}
+
+/// Why the loop woke.
+enum Wake {
+    Stop,
+    Event(Option<Incoming>),
+    Answer(Submitted),
+    Time,
+}
+
+impl Scheduler {
+    /// A scheduler that has read nothing yet.
+    #[must_use]
+    pub fn new(
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        options: Options,
+    ) -> Self {
+        Self {
+            bus,
+            clock,
+            ids,
+            options,
+            timers: Timers::new(),
+            seen: 0,
+            submits: JoinSet::new(),
+            last_read: None,
+        }
+    }
+
+    /// Runs until asked to stop.
+    ///
+    /// # Errors
+    /// When events cannot be subscribed to, or the bus closes early.
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), Error> {
+        let subscription = self.bus.subscribe(Topic::Events, CONSUMER).await;
+        let mut events = subscription.map_err(Error::Subscribe)?;
+        if !self.catch_up(&shutdown).await {
+            return Ok(());
+        }
+        tracing::info!(
+            { names::NUMBER } = self.seen,
+            { names::COUNT } = self.timers.len(),
+            "scheduler ready"
+        );
+        loop {
+            self.fire();
+            match self.wait(&mut events, &shutdown).await {
+                Wake::Stop => return Ok(()),
+                Wake::Event(None) if shutdown.is_requested() => return Ok(()),
+                Wake::Event(None) => return Err(Error::BusClosed),
+                Wake::Event(Some(incoming)) => {
+                    let sequence = incoming.sequence;
+                    if !self.take(incoming, &shutdown).await {
+                        return Ok(());
+                    }
+                    if let Err(error) = events.ack(sequence).await {
+                        tracing::warn!({ names::ERROR } = %chain(&error), "event not acknowledged");
+                    }
+                }
+                Wake::Answer(submitted) => self.answered(&submitted),
+                Wake::Time => {}
+            }
+        }
+    }
+
+    async fn wait(&mut self, events: &mut Box<dyn Subscription>, shutdown: &Shutdown) -> Wake {
+        let now = self.now();
+        let sleep = self
+            .timers
+            .next_due()
+            .map_or(self.options.max_sleep, |due| due.since(now));
+        // A timer that is due already waits for a free submit, not for time.
+        let is_full = self.submits.len() >= MAX_SUBMITS;
+        let sleep = if is_full {
+            self.options.max_sleep
+        } else {
+            sleep.min(self.options.max_sleep)
+        };
+        tokio::select! {
+            () = shutdown.requested() => Wake::Stop,
+            incoming = events.next() => Wake::Event(incoming),
+            Some(joined) = self.submits.join_next() => joined.map_or(Wake::Time, Wake::Answer),
+            () = tokio::time::sleep(sleep) => Wake::Time,
+        }
+    }
+
+    /// Reads the wall clock and says so when it was set back.
+    fn now(&mut self) -> Timestamp {
+        let (wall, steady) = (self.clock.now(), self.clock.monotonic());
+        if let Some((last_wall, last_steady)) = self.last_read {
+            let expected = last_wall.plus(steady.saturating_sub(last_steady));
+            let back = expected.since(wall);
+            if back > BACKWARDS_ALARM {
+                tracing::warn!(
+                    { names::MILLIS } = back.as_millis(),
+                    "the wall clock was set back; slots served before do not fire again"
+                );
+            }
+        }
+        self.last_read = Some((wall, steady));
+        wall
+    }
+
+    /// Submits what is due, as many at once as allowed.
+    fn fire(&mut self) {
+        let now = self.now();
+        while self.submits.len() < MAX_SUBMITS
+            && let Some(fired) = self.timers.pop(now)
+        {
+            tracing::debug!(key = ?fired.key, { names::DUE } = %fired.due, "timer ran out");
+            let (bus, id) = (Arc::clone(&self.bus), self.ids.draw());
+            self.submits
+                .spawn(submit(bus, fired, id, self.options.request_timeout));
+        }
+    }
+
+    fn answered(&mut self, submitted: &Submitted) {
+        let now = self.now();
+        match &submitted.answer {
+            Answer::Accepted => {}
+            Answer::Refused(reason) => {
+                tracing::info!(key = ?submitted.fired.key, { names::REASON } = %reason, "timer's command refused");
+                self.timers.refused(&submitted.fired, now);
+            }
+            Answer::Silence(reason) => {
+                tracing::warn!(key = ?submitted.fired.key, { names::REASON } = %reason, "timer's command not answered; it is tried again");
+                self.timers
+                    .unanswered(&submitted.fired, now, retry_delay(1));
+            }
+        }
+    }
+
+    /// Folds one event; fills a hole before it. `false` when asked to stop meanwhile.
+    async fn take(&mut self, incoming: Incoming, shutdown: &Shutdown) -> bool {
+        let Body::Event(event) = incoming.message.body else {
+            return true;
+        };
+        if event.number > self.seen.saturating_add(1) && !self.catch_up(shutdown).await {
+            return false;
+        }
+        self.fold(&event);
+        self.timers.settle();
+        true
+    }
+
+    fn fold(&mut self, event: &RecordedEvent) {
+        if event.number > self.seen {
+            self.timers.apply(event.time, &event.event);
+            self.seen = event.number;
+        }
+    }
+
+    /// Reads the gateway's log to its end, however long the gateway is away. `false` when asked to
+    /// stop meanwhile.
+    async fn catch_up(&mut self, shutdown: &Shutdown) -> bool {
+        let mut failures = 0;
+        loop {
+            let read = tokio::select! {
+                () = shutdown.requested() => return false,
+                read = self.read_events() => read,
+            };
+            match read {
+                Ok(0) => {
+                    self.timers.settle();
+                    return true;
+                }
+                Ok(_) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!({ names::ERROR } = %chain(&error), { names::ATTEMPT } = failures, "log not read; trying again");
+                    tokio::select! {
+                        () = shutdown.requested() => return false,
+                        () = tokio::time::sleep(retry_delay(failures)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read_events(&mut self) -> Result<usize, PortError> {
+        let ask = Body::ReadEvents {
+            after: self.seen,
+            limit: BACKFILL_BATCH,
+        };
+        let timeout = self.options.request_timeout;
+        match self
+            .bus
+            .request(Address::Gateway, None, ask, timeout)
+            .await?
+        {
+            Body::Events(events) => {
+                for event in &events {
+                    self.fold(event);
+                }
+                Ok(events.len())
+            }
+            Body::Failed { kind, text } => Err(PortError::new(kind, text)),
+            _ => Err(PortError::new(
+                ErrorKind::Corrupt,
+                "the gateway answered something other than events",
+            )),
+        }
+    }
+}

@@ -1,1 +1,326 @@
-//! Timers.
+//! The queue of timers: a pure fold of events, and what is due at an instant.
+//!
+//! Invariants: at most one timer per key; a secret with an open rotation has no slot timer; closing
+//! a rotation or revocation clears its timers. A slot counts as served once a rotation of its
+//! secret has started or ended at or after it, however that one came about.
+
+mod backoff;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use keywheel_core::command::Command;
+use keywheel_core::event::Event;
+use keywheel_core::id::{RevocationId, RotationId, SecretId};
+use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
+use keywheel_core::time::Timestamp;
+use keywheel_core::{revocation, rotation, secret};
+
+use crate::schedule::{jitter, next_after, slot_id, slot_rotation};
+pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
+use queue::Queue;
+
+/// How late a slot may fire and still count as in time.
+pub const MISSED_GRACE: Duration = Duration::from_secs(60);
+/// How long after a refused deadline it is submitted again, for gateways whose clock lags.
+pub const DEADLINE_RETRY: Duration = Duration::from_secs(1);
+
+/// What a timer stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// The next slot of a secret.
+    Slot(SecretId),
+    /// The end of a rotation's wait for consumers.
+    Deadline(RotationId),
+    /// A rotation's failed step.
+    Step(RotationId),
+    /// A revocation's failed attempt.
+    Revoke(RevocationId),
+}
+
+/// A timer that ran out, and the command it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fired {
+    /// What ran out.
+    pub key: Key,
+    /// When it was due, jitter included.
+    pub due: Timestamp,
+    /// What to submit.
+    pub command: Command,
+}
+
+#[derive(Debug, Clone)]
+struct Scheduled {
+    policy: RotationPolicy,
+    has_generator: bool,
+    /// Intervals count from here.
+    anchor: Timestamp,
+    /// Slots up to here are served.
+    served: Timestamp,
+    open: Option<RotationId>,
+    slot: Option<Slot>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    scheduled: Timestamp,
+    is_catch_up: bool,
+}
+
+/// All timers.
+#[derive(Debug, Clone, Default)]
+pub struct Timers {
+    queue: Queue,
+    secrets: BTreeMap<SecretId, Scheduled>,
+    rotations: BTreeMap<RotationId, SecretId>,
+    unsettled: BTreeSet<SecretId>,
+}
+
+impl Timers {
+    /// No timers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many timers are set, slots that wait for [`Timers::settle`] not counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether no timer is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.len() == 0
+    }
+
+    /// Folds one event with the time of its decision; total. Slots are computed by
+    /// [`Timers::settle`], so that reading a long log does not compute each slot that has passed.
+    pub fn apply(&mut self, time: Timestamp, event: &Event) {
+        match event {
+            Event::Secret(id, event) => self.apply_secret(time, *id, event),
+            Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
+            Event::Revocation(id, event) => self.apply_revocation(time, *id, event),
+            Event::Binding(..) | Event::Assignment(..) | Event::Host(..) => {}
+        }
+    }
+
+    fn apply_secret(&mut self, time: Timestamp, id: SecretId, event: &secret::Event) {
+        match event {
+            secret::Event::Registered { spec, .. } => {
+                let fresh = Scheduled {
+                    policy: spec.rotation.clone(),
+                    has_generator: spec.generator.is_some(),
+                    anchor: time,
+                    served: time,
+                    open: None,
+                    slot: None,
+                };
+                self.secrets.insert(id, fresh);
+            }
+            secret::Event::SpecChanged { spec } => {
+                let Some(known) = self.secrets.get_mut(&id) else {
+                    return;
+                };
+                known.has_generator = spec.generator.is_some();
+                if known.policy != spec.rotation {
+                    known.policy = spec.rotation.clone();
+                    known.served = known.served.max(time);
+                }
+            }
+            secret::Event::VersionPromoted { .. } => {
+                let Some(known) = self.secrets.get_mut(&id) else {
+                    return;
+                };
+                known.anchor = time;
+            }
+            _ => return,
+        }
+        self.unsettled.insert(id);
+    }
+
+    fn apply_rotation(&mut self, time: Timestamp, id: RotationId, event: &rotation::Event) {
+        match event {
+            rotation::Event::Started { secret, .. } => {
+                self.rotations.insert(id, *secret);
+                self.unsettled.insert(*secret);
+                if let Some(known) = self.secrets.get_mut(secret) {
+                    known.open = Some(id);
+                    known.served = known.served.max(time);
+                }
+            }
+            rotation::Event::StepStarted { .. } => {
+                self.queue.clear(Key::Step(id));
+                self.queue.clear(Key::Deadline(id));
+            }
+            rotation::Event::StepFailed { attempt, .. } => {
+                self.queue
+                    .set(Key::Step(id), time.plus(retry_delay(*attempt)));
+            }
+            rotation::Event::DistributionStarted { deadline, .. } => {
+                self.queue.set(Key::Deadline(id), *deadline);
+            }
+            rotation::Event::Closed { .. } => self.close_rotation(time, id),
+            _ => {}
+        }
+    }
+
+    fn close_rotation(&mut self, time: Timestamp, id: RotationId) {
+        self.queue.clear(Key::Step(id));
+        self.queue.clear(Key::Deadline(id));
+        let Some(secret) = self.rotations.remove(&id) else {
+            return;
+        };
+        self.unsettled.insert(secret);
+        if let Some(known) = self.secrets.get_mut(&secret) {
+            known.open = known.open.filter(|open| *open != id);
+            known.served = known.served.max(time);
+        }
+    }
+
+    fn apply_revocation(&mut self, time: Timestamp, id: RevocationId, event: &revocation::Event) {
+        match event {
+            revocation::Event::BackendFailed { attempt, .. } => {
+                self.queue
+                    .set(Key::Revoke(id), time.plus(retry_delay(*attempt)));
+            }
+            revocation::Event::BackendRetried { .. }
+            | revocation::Event::BackendConfirmed
+            | revocation::Event::Closed => self.queue.clear(Key::Revoke(id)),
+            revocation::Event::Requested { .. } | revocation::Event::WithdrawnOnHost { .. } => {}
+        }
+    }
+
+    /// Computes the next slot of every secret that events have touched.
+    pub fn settle(&mut self) {
+        for id in std::mem::take(&mut self.unsettled) {
+            self.arm_slot(id);
+        }
+    }
+
+    fn arm_slot(&mut self, id: SecretId) {
+        let Some(known) = self.secrets.get_mut(&id) else {
+            return;
+        };
+        let may_fire = known.open.is_none() && known.has_generator;
+        let next = may_fire
+            .then(|| next_after(&known.policy.schedule, known.served, known.anchor))
+            .flatten();
+        known.slot = next.map(|scheduled| Slot {
+            scheduled,
+            is_catch_up: false,
+        });
+        match next {
+            None => self.queue.clear(Key::Slot(id)),
+            Some(scheduled) => {
+                let delay = jitter(slot_id(id, scheduled), known.policy.jitter);
+                self.queue.set(Key::Slot(id), scheduled.plus(delay));
+            }
+        }
+    }
+
+    /// When the next timer runs out.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.queue.first().map(|(due, _)| due)
+    }
+
+    /// When a secret's next slot is due before jitter, if it has one.
+    #[must_use]
+    pub fn next_slot(&self, secret: SecretId) -> Option<Timestamp> {
+        self.secrets.get(&secret)?.slot.map(|slot| slot.scheduled)
+    }
+
+    /// Takes one timer that has run out; it is not set any more. Missed slots are passed over or
+    /// caught up by their secret's policy.
+    pub fn pop(&mut self, now: Timestamp) -> Option<Fired> {
+        while let Some((due, key)) = self.queue.first().filter(|(due, _)| *due <= now) {
+            self.queue.clear(key);
+            let command = match key {
+                Key::Slot(secret) => self.fire_slot(secret, due, now),
+                Key::Deadline(rotation) => Some(Command::DeadlinePassed { rotation }),
+                Key::Step(rotation) => Some(Command::RetryStep { rotation }),
+                Key::Revoke(revocation) => Some(Command::RetryRevoke { revocation }),
+            };
+            if let Some(command) = command {
+                return Some(Fired { key, due, command });
+            }
+        }
+        None
+    }
+
+    fn fire_slot(&mut self, id: SecretId, due: Timestamp, now: Timestamp) -> Option<Command> {
+        let known = self.secrets.get_mut(&id)?;
+        let slot = known.slot?;
+        let in_time = slot.is_catch_up || now.since(due) <= MISSED_GRACE;
+        if !in_time && known.policy.missed_run == MissedRun::Skip {
+            known.served = now;
+            self.arm_slot(id);
+            return None;
+        }
+        if !in_time {
+            // After a long pause everyone is late at once; the slot's own jitter spreads them again.
+            let delay = jitter(slot_id(id, slot.scheduled), known.policy.jitter);
+            known.slot = Some(Slot {
+                is_catch_up: true,
+                ..slot
+            });
+            self.queue.set(Key::Slot(id), now.plus(delay));
+            return None;
+        }
+        Some(Command::Due {
+            rotation: slot_rotation(id, slot.scheduled),
+            secret: id,
+            slot: slot_id(id, slot.scheduled),
+            scheduled: slot.scheduled,
+        })
+    }
+
+    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again.
+    pub fn refused(&mut self, fired: &Fired, now: Timestamp) {
+        match (&fired.command, fired.key) {
+            (Command::Due { scheduled, .. }, Key::Slot(id)) => {
+                if let Some(known) = self.secrets.get_mut(&id) {
+                    known.served = known.served.max(*scheduled);
+                    if is_interval(&known.policy.schedule) {
+                        known.served = known.served.max(now);
+                    }
+                }
+                self.arm_slot(id);
+            }
+            (_, Key::Deadline(id)) if self.rotations.contains_key(&id) => {
+                self.queue.set(fired.key, now.plus(DEADLINE_RETRY));
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes that nobody answered: the same is submitted again after a delay, unless an event made
+    /// it void meanwhile.
+    pub fn unanswered(&mut self, fired: &Fired, now: Timestamp, delay: Duration) {
+        let is_open = match fired.key {
+            Key::Slot(id) => {
+                let known = self.secrets.get_mut(&id);
+                let slot =
+                    known.and_then(|known| known.slot.as_mut().filter(|_| known.open.is_none()));
+                let meant = |slot: &&mut Slot| matches!(&fired.command, Command::Due { scheduled, .. } if *scheduled == slot.scheduled);
+                slot.filter(meant)
+                    .map(|slot| slot.is_catch_up = true)
+                    .is_some()
+            }
+            Key::Deadline(id) | Key::Step(id) => self.rotations.contains_key(&id),
+            Key::Revoke(_) => true,
+        };
+        if is_open && !self.queue.contains(fired.key) {
+            self.queue.set(fired.key, now.plus(delay));
+        }
+    }
+}
+
+fn is_interval(schedule: &Schedule) -> bool {
+    matches!(schedule, Schedule::Interval(_))
+}
