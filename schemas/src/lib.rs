@@ -12,5 +12,6 @@ mod canonical;
 pub mod error;
 pub mod event;
 pub mod leaf;
+pub mod manifest;
 pub mod mirror;
 pub mod wire;

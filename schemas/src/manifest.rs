@@ -1,0 +1,252 @@
+//! Manifests: YAML in, wishes of the core out, or every fault at once with its position.
+//!
+//! Invariants: unknown fields are refused; what comes out is on every grammar and within every
+//! limit; a fault's text never quotes the content of a field that is unknown, since people put
+//! values there. Schedules are checked by whoever knows calendars, through a function passed in.
+
+mod binding;
+mod reader;
+mod scalar;
+mod secret;
+pub mod shape;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use scalar::{MAX_SIGNAL, signal_number};
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::name::{BindingName, SecretName};
+use keywheel_core::secret::Spec;
+
+use reader::{Faults, Fields};
+
+/// The one `apiVersion`.
+pub const API_VERSION: &str = "keywheel.dev/v1";
+/// Longest text with manifests, in bytes.
+pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// Most documents in one text.
+pub const MAX_DOCUMENTS: usize = 1000;
+/// Deepest nesting of a document.
+pub const MAX_DEPTH: usize = 32;
+/// Most faults reported for one text; the rest is counted.
+pub const MAX_FAULTS: usize = 100;
+/// Longest cron line or zone name, in bytes.
+pub const MAX_SCHEDULE_BYTES: usize = 128;
+/// Shortest interval between rotations: below it a rotation would meet the one before.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest interval between rotations: ten years; longer means `on demand`.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// Largest jitter: a day, or slots of daily schedules would overtake each other.
+pub const MAX_JITTER: Duration = Duration::from_secs(86_400);
+/// Longest settle or health timeout of a restart: an hour, well beyond the rotation's own deadline.
+pub const MAX_RESTART_WAIT: Duration = Duration::from_secs(3600);
+/// Most labels in one selector.
+pub const MAX_LABELS: usize = 64;
+/// Longest label key or value, in bytes.
+pub const MAX_LABEL_BYTES: usize = 4096;
+/// Longest image name, in bytes.
+pub const MAX_IMAGE_BYTES: usize = 512;
+
+/// Checks a cron line and its time zone; the text of a fault names what is wrong with which.
+pub type CheckSchedule<'a> = &'a dyn Fn(&str, &str) -> Result<(), String>;
+
+/// Line and column in the text, both from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// The line.
+    pub line: u64,
+    /// The column.
+    pub column: u64,
+}
+
+/// One document's wish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manifest {
+    /// A secret.
+    Secret {
+        /// Its name.
+        name: SecretName,
+        /// What is asked of it.
+        spec: Spec,
+        /// Where the document begins.
+        position: Position,
+    },
+    /// A binding.
+    Binding {
+        /// Its name.
+        name: BindingName,
+        /// The secret, by name.
+        secret: SecretName,
+        /// Which containers.
+        selector: Selector,
+        /// In what form.
+        target: Target,
+        /// What happens on change.
+        reload: Reload,
+        /// Where the document begins.
+        position: Position,
+    },
+}
+
+impl Manifest {
+    /// `Secret` or `Binding`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Secret { .. } => "Secret",
+            Self::Binding { .. } => "Binding",
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Secret { name, .. } => name.as_str(),
+            Self::Binding { name, .. } => name.as_str(),
+        }
+    }
+
+    /// Where its document begins.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Secret { position, .. } | Self::Binding { position, .. } => *position,
+        }
+    }
+}
+
+/// One fault, with the place to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestError {
+    /// The file, or whatever the text came from.
+    pub file: String,
+    /// The place in it.
+    pub position: Position,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            position,
+            message,
+        } = self;
+        write!(f, "{file}:{}:{}: {message}", position.line, position.column)
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+/// Reads manifests.
+///
+/// # Errors
+/// With every fault of every document.
+pub fn parse(
+    text: &str,
+    source_name: &str,
+    check_schedule: CheckSchedule<'_>,
+) -> Result<Vec<Manifest>, Vec<ManifestError>> {
+    let mut faults = Faults::new(source_name);
+    if text.len() > MAX_MANIFEST_BYTES {
+        let message = format!(
+            "the text has {} bytes; at most {MAX_MANIFEST_BYTES} are allowed; split it",
+            text.len()
+        );
+        faults.add(Position::default(), message);
+        return Err(faults.finish());
+    }
+    let documents = match tree::read_documents(text) {
+        Ok(documents) => documents,
+        Err((position, message)) => {
+            faults.add(position, message);
+            return Err(faults.finish());
+        }
+    };
+    if documents.is_empty() {
+        faults.add(Position { line: 1, column: 1 }, "there is no document in it; a manifest has `apiVersion`, `kind`, `metadata` and `spec`".to_owned());
+    }
+    let manifests: Vec<_> = documents
+        .iter()
+        .filter_map(|document| read_manifest(document, check_schedule, &mut faults))
+        .collect();
+    refuse_repeats(&manifests, &mut faults);
+    if faults.is_empty() {
+        Ok(manifests)
+    } else {
+        Err(faults.finish())
+    }
+}
+
+/// The kinds and what each declares, for the text about an unknown one.
+const KINDS: [&str; 2] = ["Secret", "Binding"];
+
+fn read_manifest(
+    document: &tree::Located,
+    check: CheckSchedule<'_>,
+    faults: &mut Faults,
+) -> Option<Manifest> {
+    let known = ["apiVersion", "kind", "metadata", "spec"];
+    let fields = Fields::of(document, "the document", &known, faults)?;
+    read_version(&fields, faults);
+    let kind = fields.required_text("kind", faults);
+    let name = fields
+        .required("metadata", faults)
+        .and_then(|node| Fields::of(node, "metadata", &["name"], faults))
+        .and_then(|metadata| metadata.required_text("name", faults));
+    let spec = fields.required("spec", faults);
+    let (kind, kind_at) = kind?;
+    match kind {
+        "Secret" => secret::read(name, spec?, fields.position, check, faults),
+        "Binding" => binding::read(name, spec?, fields.position, faults),
+        other => {
+            let near = reader::nearest(other, &KINDS);
+            let message = format!(
+                "`{}` is not a kind{near}; known kinds: {}",
+                crate::leaf::shorten(other),
+                KINDS.join(", ")
+            );
+            faults.add(kind_at, message);
+            None
+        }
+    }
+}
+
+fn read_version(fields: &Fields<'_>, faults: &mut Faults) {
+    let Some((version, at)) = fields.required_text("apiVersion", faults) else {
+        return;
+    };
+    if version != API_VERSION {
+        let found = crate::leaf::shorten(version);
+        faults.add(
+            at,
+            format!("apiVersion `{found}` is not known; write `{API_VERSION}`"),
+        );
+    }
+}
+
+fn refuse_repeats(manifests: &[Manifest], faults: &mut Faults) {
+    let mut seen: BTreeMap<(&str, &str), Position> = BTreeMap::new();
+    for manifest in manifests {
+        let key = (manifest.kind(), manifest.name());
+        if let Some(first) = seen.get(&key) {
+            let message = format!(
+                "{} `{}` is declared twice, first in line {}; keep one of them",
+                manifest.kind(),
+                manifest.name(),
+                first.line
+            );
+            faults.add(manifest.position(), message);
+        } else {
+            seen.insert(key, manifest.position());
+        }
+    }
+}

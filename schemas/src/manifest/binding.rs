@@ -1,0 +1,284 @@
+//! `kind: Binding`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keywheel_core::binding::{
+    Binding, DEFAULT_DIRECTORY, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Rejection,
+    Reload, Selector, Spec, Target,
+};
+use keywheel_core::id::{BindingId, SecretId};
+use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+
+use super::reader::{Faults, Fields, TextAt, named, open_fields};
+use super::scalar::{parse_mode, signal_number};
+use super::tree::{Located, Node, position};
+use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_RESTART_WAIT, Manifest, Position};
+
+/// Permission bits of a file that names none.
+const DEFAULT_MODE: u32 = 0o400;
+/// Highest user and group id; the one above means "none" to the kernel.
+const MAX_UID: u32 = u32::MAX - 1;
+
+pub(super) fn read(
+    name: Option<TextAt<'_>>,
+    node: &Located,
+    at: Position,
+    faults: &mut Faults,
+) -> Option<Manifest> {
+    let name = name.and_then(|name| named(name, BindingName::parse, faults));
+    let fields = Fields::of(
+        node,
+        "spec",
+        &["secret", "containers", "file", "env", "reload"],
+        faults,
+    )?;
+    fields.required("secret", faults);
+    let secret = fields.named("secret", SecretName::parse, faults);
+    let selector = fields
+        .required("containers", faults)
+        .and_then(|node| read_selector(node, faults));
+    let target = read_target(&fields, faults);
+    let is_env = matches!(target, Some(Target::Env { .. }));
+    let reload = match fields.find("reload") {
+        Some(node) => read_reload(node, faults),
+        None if is_env => Some(default_restart()),
+        None => Some(Reload::None),
+    };
+    let (name, selector, target, reload) = (name?, selector?, target?, reload?);
+    let spec = Spec {
+        secret: SecretId::default(),
+        selector,
+        target,
+        reload,
+    };
+    refuse_by_rule(&name, &spec, &fields, faults);
+    let Spec {
+        selector,
+        target,
+        reload,
+        ..
+    } = spec;
+    Some(Manifest::Binding {
+        name,
+        secret: secret?,
+        selector,
+        target,
+        reload,
+        position: at,
+    })
+}
+
+/// Asks the core's own rule, so that all faults come at once and in one wording.
+fn refuse_by_rule(name: &BindingName, spec: &Spec, fields: &Fields<'_>, faults: &mut Faults) {
+    let Err(rejection) = Binding::new(BindingId::default(), name.clone()).decide_bind(spec) else {
+        return;
+    };
+    let field = match rejection {
+        Rejection::EnvNeedsRestart { .. } => "reload",
+        _ => "containers",
+    };
+    faults.add(fields.position_of(field), rejection.to_string());
+}
+
+fn read_selector(node: &Located, faults: &mut Faults) -> Option<Selector> {
+    let known = ["host", "image", "labels", "insecureSelector"];
+    let fields = Fields::of(node, "containers", &known, faults)?;
+    let host = fields.named("host", HostName::parse, faults);
+    let image = fields.named("image", parse_image, faults);
+    let labels = fields
+        .find("labels")
+        .map(|node| read_labels(node, faults))
+        .unwrap_or_default();
+    let insecure = fields.flag("insecureSelector", faults).unwrap_or(false);
+    let lost = |name: &str, read: bool| fields.find(name).is_some() && !read;
+    if lost("host", host.is_some()) || lost("image", image.is_some()) {
+        return None;
+    }
+    Some(Selector {
+        host,
+        image,
+        labels,
+        insecure,
+    })
+}
+
+fn parse_image(text: &str) -> Result<ImageSelector, String> {
+    let shown = crate::leaf::shorten(text);
+    if let Some(digest) = text.strip_prefix("sha256:") {
+        let digits = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if digest.len() == 64 && digest.bytes().all(digits) {
+            return Ok(ImageSelector::Digest(text.to_owned()));
+        }
+        return Err(format!(
+            "`{shown}` is not an image's config digest: `sha256:` and 64 lower-case hexadecimal digits; `docker image inspect --format '{{{{.Id}}}}' IMAGE` prints it"
+        ));
+    }
+    if text.is_empty() || text.len() > MAX_IMAGE_BYTES {
+        return Err(format!("an image name has 1 to {MAX_IMAGE_BYTES} bytes"));
+    }
+    let byte =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@');
+    if !text.bytes().all(byte) {
+        return Err(format!(
+            "`{shown}` is not an image: write its config digest `sha256:…` or its repository name"
+        ));
+    }
+    Ok(ImageSelector::Repository(text.to_owned()))
+}
+
+fn read_labels(node: &Located, faults: &mut Faults) -> BTreeMap<String, String> {
+    let Some(fields) = open_fields(node, "labels", faults) else {
+        return BTreeMap::new();
+    };
+    let labels = fields.texts(faults);
+    if labels.len() > MAX_LABELS {
+        faults.add(
+            position(node),
+            format!("there are more than {MAX_LABELS} labels; select by fewer"),
+        );
+    }
+    let too_long = labels
+        .iter()
+        .flat_map(|(key, value)| [key, value])
+        .find(|(text, _)| text.len() > MAX_LABEL_BYTES);
+    if let Some((_, at)) = too_long {
+        faults.add(
+            *at,
+            format!("a label's key and value have at most {MAX_LABEL_BYTES} bytes each"),
+        );
+    }
+    labels
+        .into_iter()
+        .map(|((key, _), (value, _))| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn read_target(fields: &Fields<'_>, faults: &mut Faults) -> Option<Target> {
+    match (fields.find("file"), fields.find("env")) {
+        (Some(file), None) => read_file(file, faults),
+        (None, Some(env)) => {
+            let fields = Fields::of(env, "env", &["name"], faults)?;
+            fields.required("name", faults)?;
+            Some(Target::Env {
+                name: fields.named("name", EnvName::parse, faults)?,
+            })
+        }
+        (Some(_), Some(_)) => {
+            let message = "`file` and `env` do not go together; write one binding for each";
+            faults.add(fields.position_of("env"), message.to_owned());
+            None
+        }
+        (None, None) => {
+            let message = "`file` or `env` is missing in spec; write for example `file: { name: db_password }`";
+            faults.add(fields.position, message.to_owned());
+            None
+        }
+    }
+}
+
+fn read_file(node: &Located, faults: &mut Faults) -> Option<Target> {
+    let fields = Fields::of(
+        node,
+        "file",
+        &["directory", "name", "uid", "gid", "mode"],
+        faults,
+    )?;
+    fields.required("name", faults);
+    let name = fields.named("name", FileName::parse, faults);
+    let directory = match fields.find("directory") {
+        Some(_) => fields.named("directory", Directory::parse, faults),
+        None => Directory::parse(DEFAULT_DIRECTORY).ok(),
+    };
+    let uid = fields.number("uid", 0, MAX_UID, faults).unwrap_or(0);
+    let gid = fields.number("gid", 0, MAX_UID, faults).unwrap_or(0);
+    let mode = read_mode(&fields, faults);
+    Some(Target::File {
+        directory: directory?,
+        name: name?,
+        uid,
+        gid,
+        mode,
+    })
+}
+
+fn read_mode(fields: &Fields<'_>, faults: &mut Faults) -> u32 {
+    let Some(node) = fields.find("mode") else {
+        return DEFAULT_MODE;
+    };
+    let mode = match &node.value {
+        Node::Text(text) => parse_mode(text),
+        Node::Integer(_) => Err(
+            "`mode` has to be in quotes, like mode: \"0400\": without them YAML reads it as a whole number, and which one depends on the YAML version".to_owned(),
+        ),
+        other => Err(format!("`mode` has to be octal digits in quotes, like \"0400\", not {}", other.words())),
+    };
+    mode.unwrap_or_else(|fault| {
+        faults.add(position(node), fault);
+        DEFAULT_MODE
+    })
+}
+
+fn default_restart() -> Reload {
+    Reload::Restart {
+        settle: DEFAULT_SETTLE,
+        health_timeout: DEFAULT_HEALTH_TIMEOUT,
+    }
+}
+
+fn read_reload(node: &Located, faults: &mut Faults) -> Option<Reload> {
+    if let Node::Text(word) = &node.value {
+        return match word.as_str() {
+            "none" => Some(Reload::None),
+            "restart" => Some(default_restart()),
+            other => {
+                let message = format!(
+                    "reload `{}` is not known; write `none`, `{{ signal: HUP }}` or `{{ restart: {{}} }}`",
+                    crate::leaf::shorten(other)
+                );
+                faults.add(position(node), message);
+                None
+            }
+        };
+    }
+    let fields = Fields::of(node, "reload", &["signal", "restart"], faults)?;
+    // `restart:` with nothing behind it means the defaults, as `restart: {}` does.
+    match (fields.find("signal"), fields.has("restart")) {
+        (Some(signal), false) => read_signal(signal, faults),
+        (None, true) => match fields.find("restart") {
+            Some(node) => read_restart(node, faults),
+            None => Some(default_restart()),
+        },
+        _ => {
+            let message = "`reload` takes either `signal` or `restart`; write for example `reload: { signal: HUP }`";
+            faults.add(position(node), message.to_owned());
+            None
+        }
+    }
+}
+
+fn read_signal(node: &Located, faults: &mut Faults) -> Option<Reload> {
+    let signal = match &node.value {
+        Node::Text(text) => signal_number(text),
+        Node::Integer(number) => signal_number(&number.to_string()),
+        other => Err(format!(
+            "`signal` has to be a name like HUP or a number, not {}",
+            other.words()
+        )),
+    };
+    signal
+        .map(Reload::Signal)
+        .map_err(|fault| faults.add(position(node), fault))
+        .ok()
+}
+
+fn read_restart(node: &Located, faults: &mut Faults) -> Option<Reload> {
+    let fields = Fields::of(node, "restart", &["settle", "healthTimeout"], faults)?;
+    let settle = fields.span("settle", Duration::ZERO, MAX_RESTART_WAIT, faults);
+    let least = Duration::from_secs(1);
+    let health_timeout = fields.span("healthTimeout", least, MAX_RESTART_WAIT, faults);
+    Some(Reload::Restart {
+        settle: settle.unwrap_or(DEFAULT_SETTLE),
+        health_timeout: health_timeout.unwrap_or(DEFAULT_HEALTH_TIMEOUT),
+    })
+}

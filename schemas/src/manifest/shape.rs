@@ -1,0 +1,242 @@
+//! Shapes of the manifests for the JSON Schema that editors read. Parsing does not go through them:
+//! it keeps positions, which serde's own shapes lose.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", deny_unknown_fields)]
+pub enum Document {
+    /// A secret.
+    Secret {
+        /// Always `keywheel.dev/v1`.
+        #[serde(rename = "apiVersion")]
+        #[schemars(regex(pattern = r"^keywheel\.dev/v1$"))]
+        api_version: String,
+        /// Its name.
+        metadata: Metadata,
+        /// What is asked of it.
+        spec: Secret,
+    },
+    /// A binding of a secret to containers.
+    Binding {
+        /// Always `keywheel.dev/v1`.
+        #[serde(rename = "apiVersion")]
+        #[schemars(regex(pattern = r"^keywheel\.dev/v1$"))]
+        api_version: String,
+        /// Its name.
+        metadata: Metadata,
+        /// What it grants.
+        spec: Binding,
+    },
+}
+
+/// What names a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Lower-case letters, digits, `.`, `_` and `-`, in parts separated by single `/`.
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[a-z0-9._-]+(/[a-z0-9._-]+)*$")
+    )]
+    pub name: String,
+}
+
+/// What is asked of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// Where the values live: `local`, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^local$"))]
+    pub store: Option<String>,
+    /// How values are made; absent: they are always provided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
+    /// When it rotates by itself; absent: only on demand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+}
+
+/// How values are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// Characters in a value, 32 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub length: Option<u32>,
+    /// Characters to draw from; absent: printable ones without quotes, `/`, `\` and backtick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub alphabet: Option<String>,
+    /// Characters never drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub exclude: Option<String>,
+}
+
+/// When it rotates by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// A cron line of five fields, or six with seconds first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub schedule: Option<String>,
+    /// IANA time zone of the cron line, `UTC` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub timezone: Option<String>,
+    /// Every so often after the last promotion, for example `12h`; instead of `schedule`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub interval: Option<String>,
+    /// Largest delay added to a slot, for example `5m`; nothing by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub jitter: Option<String>,
+    /// `once` (default): one catch-up run after a downtime; `skip`: wait for the next slot.
+    #[serde(default, rename = "missedRun", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(once|skip)$"))]
+    pub missed_run: Option<String>,
+}
+
+/// What a binding grants: give `file` or `env`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Binding {
+    /// Name of the secret.
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[a-z0-9._-]+(/[a-z0-9._-]+)*$")
+    )]
+    pub secret: String,
+    /// Which containers.
+    pub containers: Containers,
+    /// Give it as a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<File>,
+    /// Give it as an env variable: the weaker tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Env>,
+    /// What happens on change; by default nothing for a file, a restart for an env variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
+}
+
+/// Which containers; every part that is given must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Containers {
+    /// Name of the host they run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9._-]+$"))]
+    pub host: Option<String>,
+    /// Config digest `sha256:…`, or a repository name, which is weaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// Labels they carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Accept a selector that does not name host and image.
+    #[serde(
+        default,
+        rename = "insecureSelector",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub insecure_selector: Option<bool>,
+}
+
+/// A file in a read-only directory of the injector's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The directory, `/run/secrets` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^/"), length(max = 255))]
+    pub directory: Option<String>,
+    /// The file's name.
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"))]
+    pub name: String,
+    /// Owner inside the container, 0 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Group inside the container, 0 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Permission bits: octal digits in quotes, `"0400"` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
+    pub mode: Option<String>,
+}
+
+/// An env variable of the container's first program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Env {
+    /// The variable.
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+}
+
+/// What happens on change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Reload {
+    /// `none` or `restart`.
+    Word(#[schemars(regex(pattern = r"^(none|restart)$"))] String),
+    /// A signal to the first program.
+    Signal(SignalReload),
+    /// A restart in place, gated on health.
+    Restart(RestartReload),
+}
+
+/// A signal to the container's first program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignalReload {
+    /// A name like `HUP`, or a number.
+    pub signal: Signal,
+}
+
+/// A signal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Signal {
+    /// By name, with or without `SIG`.
+    Name(String),
+    /// By number.
+    Number(#[schemars(range(min = 1, max = 64))] i32),
+}
+
+/// A restart in place, gated on health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestartReload {
+    /// How it is gated; `{}` for the defaults.
+    pub restart: Restart,
+}
+
+/// How a restart is gated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// How long it must run when it has no health check, `10s` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub settle: Option<String>,
+    /// How long its health check may take, `120s` by default.
+    #[serde(
+        default,
+        rename = "healthTimeout",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub health_timeout: Option<String>,
+}
