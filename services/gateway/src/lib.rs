@@ -1,1 +1,12 @@
-//! To be written.
+//! The gateway: decides, appends, tells; serves people on a unix socket and services on the bus.
+//!
+//! It alone opens the journal. It holds no secret value and no key that opens one.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod access;
+pub mod bus_server;
+pub mod http;
+pub mod socket;
+pub mod views;

@@ -1,0 +1,145 @@
+//! What the gateway answers on the bus: submits of workers, reads of the log, plans and grants.
+//!
+//! A role submits only what its table allows (rules TH6, TH9); anything else is refused and audited.
+
+use std::sync::Arc;
+
+use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
+use keywheel_core::command::Command;
+use keywheel_core::id::CommandId;
+use keywheel_core::plan::plan_host;
+use keywheel_engine::authority;
+use keywheel_engine::command_bus::{Handle, Submission};
+use keywheel_engine::port::bus::{Address, Body, Bus, Request, ValueRequest};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::journal::Journal;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::state::View;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Most requests served at once.
+pub const MAX_SERVED: usize = 256;
+
+/// Answers requests at [`Address::Gateway`].
+#[derive(Clone)]
+pub struct BusServer {
+    /// This service's end of the bus.
+    pub bus: Arc<dyn Bus>,
+    /// Submits commands.
+    pub commands: Handle,
+    /// Committed state.
+    pub view: View,
+    /// The log of record.
+    pub journal: Arc<dyn Journal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl BusServer {
+    /// Answers until told to stop.
+    ///
+    /// # Errors
+    /// When the address cannot be served.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), PortError> {
+        let mut requests = self.bus.serve(Address::Gateway).await?;
+        let permits = Arc::new(Semaphore::new(MAX_SERVED));
+        loop {
+            let request = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                request = requests.next() => request,
+            };
+            let Some(request) = request else { return Ok(()) };
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
+            let server = self.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                server.serve(request).await;
+            });
+        }
+    }
+
+    async fn serve(&self, request: Box<dyn Request>) {
+        let answered = self.answer(&*request).await;
+        let body = answered.unwrap_or_else(|error| Body::Failed { kind: error.kind, text: error.text });
+        if let Err(error) = request.answer(body).await {
+            tracing::debug!(error = %error, "answer not delivered");
+        }
+    }
+
+    async fn answer(&self, request: &dyn Request) -> Result<Body, PortError> {
+        let message = request.message();
+        match &message.body {
+            Body::Submit { id, command } => {
+                self.submit(message.sender, *id, command.clone(), message.traceparent.clone()).await
+            }
+            Body::ReadEvents { after, limit } => {
+                Ok(Body::Events(self.journal.read(*after, *limit).await?))
+            }
+            Body::ReadAudit { from, limit } => {
+                Ok(Body::AuditLeaves(self.journal.read_audit(*from, *limit).await?))
+            }
+            Body::ReadPlan { host } => {
+                let plan = plan_host(&self.view.read().world, *host);
+                plan.map(Body::Plan).ok_or_else(|| {
+                    PortError::new(ErrorKind::NotFound, format!("host {host} is not enrolled"))
+                })
+            }
+            Body::OpenValue(wanted) => self.grant(message.sender, wanted),
+            _ => Err(PortError::new(ErrorKind::Denied, "the gateway does not answer such a request")),
+        }
+    }
+
+    async fn submit(
+        &self,
+        sender: Role,
+        id: CommandId,
+        command: Command,
+        traceparent: Option<String>,
+    ) -> Result<Body, PortError> {
+        let principal = Principal::Service(sender);
+        if !authority::may_submit(sender, &command) {
+            self.commands.record(self.denied(principal, id)).await?;
+            let text = format!("role {sender:?} may not submit this command");
+            return Err(PortError::new(ErrorKind::Denied, text));
+        }
+        let submission = Submission { id, principal, traceparent, command };
+        Ok(Body::Verdict(self.commands.submit(submission).await?))
+    }
+
+    fn denied(&self, principal: Principal, command: CommandId) -> Record {
+        Record {
+            time: self.clock.now(),
+            category: Category::System,
+            principal,
+            verb: "submit".to_owned(),
+            object: String::new(),
+            version: None,
+            outcome: Outcome::Denied,
+            reason: "the role's table does not hold this command".to_owned(),
+            container: None,
+            command,
+            trace: String::new(),
+        }
+    }
+
+    /// Whether a host may be given a version, at the log's head.
+    fn grant(&self, sender: Role, wanted: &ValueRequest) -> Result<Body, PortError> {
+        if sender != Role::StoreSync {
+            return Err(PortError::new(ErrorKind::Denied, "only store-sync asks for grants"));
+        }
+        let committed = self.view.read();
+        let world = &committed.world;
+        let granted = world.secrets.get(&wanted.secret).is_some_and(|secret| {
+            secret.is_deliverable(wanted.version)
+                && secret.delivered.get(&(wanted.host, wanted.version)) == Some(&wanted.delivery)
+        });
+        match world.hosts.get(&wanted.host) {
+            Some(host) if granted => Ok(Body::Granted { sealing_key: host.sealing_key }),
+            _ => {
+                let text = format!("version {} is not granted to this host", wanted.version);
+                Err(PortError::new(ErrorKind::Denied, text))
+            }
+        }
+    }
+}

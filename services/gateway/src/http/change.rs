@@ -1,0 +1,221 @@
+//! Verbs that change something: apply, put, rotate, revoke, unbind. Each is one command.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Extension, Path, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keywheel_core::audit::Principal;
+use keywheel_core::command::Command;
+use keywheel_core::id::{BindingId, CommandId, RevocationId, RotationId, SecretId};
+use keywheel_core::name::{BindingName, NameError, SecretName};
+use keywheel_engine::command_bus::Submission;
+use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::journal::Verdict;
+use keywheel_schemas::api::{
+    Applied, ApplyAnswer, ApplyRequest, PutRequest, RevocationView, RevokeRequest, RotateRequest,
+    RotationView,
+};
+use keywheel_schemas::manifest::{self, Manifest};
+
+use super::{Api, Caller, Failure, STASH_TIMEOUT};
+use crate::views;
+
+type Payload<T> = Result<Json<T>, JsonRejection>;
+
+impl Api {
+    async fn submit(&self, principal: &Principal, command: Command) -> Result<u64, Failure> {
+        let submission = Submission {
+            id: CommandId::from_bytes(self.ids.draw()),
+            principal: principal.clone(),
+            traceparent: Some(self.traceparent()),
+            command,
+        };
+        match self.commands.submit(submission).await? {
+            Verdict::Accepted { number } => Ok(number),
+            Verdict::Rejected { kind, text } => Err(Failure::rejected(kind, text)),
+        }
+    }
+
+    /// A new W3C trace context: one request of a person is one trace.
+    fn traceparent(&self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let (trace, span) = (self.ids.draw(), self.ids.draw());
+        format!("00-{}-{}-01", hex(&trace), hex(span.get(8..).unwrap_or(&span)))
+    }
+
+    fn rotation_view(&self, id: RotationId) -> Result<RotationView, Failure> {
+        views::rotation(&self.view.read(), id)
+            .ok_or_else(|| Failure::not_found(format!("no rotation {id}")))
+    }
+}
+
+fn name_fault(error: NameError) -> Failure {
+    Failure::invalid(error.to_string())
+}
+
+pub(super) async fn apply(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    body: Payload<ApplyRequest>,
+) -> Result<Json<ApplyAnswer>, Failure> {
+    let Json(request) = body?;
+    let check = api.check_schedule;
+    let parsed = manifest::parse(&request.manifests, &request.source, &|line, zone| check(line, zone));
+    let manifests = parsed.map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Failure::invalid(lines.join("\n"))
+    })?;
+    let mut results = Vec::new();
+    for manifest in &manifests {
+        results.push(apply_one(&api, &principal, manifest, request.dry_run).await?);
+    }
+    Ok(Json(ApplyAnswer { results }))
+}
+
+async fn apply_one(
+    api: &Api,
+    principal: &Principal,
+    manifest: &Manifest,
+    dry_run: bool,
+) -> Result<Applied, Failure> {
+    let command = match manifest {
+        Manifest::Secret { name, spec, .. } => Command::ApplySecret {
+            id: SecretId::from_bytes(api.ids.draw()),
+            rotation: RotationId::from_bytes(api.ids.draw()),
+            name: name.clone(),
+            spec: spec.clone(),
+        },
+        Manifest::Binding { name, secret, selector, target, reload, .. } => Command::ApplyBinding {
+            id: BindingId::from_bytes(api.ids.draw()),
+            name: name.clone(),
+            secret: secret.clone(),
+            selector: selector.clone(),
+            target: target.clone(),
+            reload: reload.clone(),
+        },
+    };
+    let before = wish_of(api, &command);
+    if !dry_run {
+        api.submit(principal, command.clone()).await?;
+    }
+    let after = wish_of(api, &command);
+    let (kind, name, note) = match &command {
+        Command::ApplyBinding { name, .. } => ("Binding", name.to_string(), binding_note(api, name)),
+        Command::ApplySecret { name, .. } => ("Secret", name.to_string(), None),
+        _ => ("", String::new(), None),
+    };
+    let action = match (before, dry_run) {
+        (Wish::Absent, _) => "created",
+        (Wish::Same, _) => "unchanged",
+        (Wish::Other, true) => "changed",
+        (Wish::Other, false) if matches!(after, Wish::Same) => "changed",
+        (Wish::Other, false) => "unchanged",
+    };
+    Ok(Applied { kind: kind.to_owned(), name, action: action.to_owned(), note })
+}
+
+/// What is there already, compared with what is wished.
+enum Wish {
+    Absent,
+    Same,
+    Other,
+}
+
+fn wish_of(api: &Api, command: &Command) -> Wish {
+    let committed = api.view.read();
+    let world = &committed.world;
+    let same = |same: bool| if same { Wish::Same } else { Wish::Other };
+    match command {
+        Command::ApplySecret { name, spec, .. } => {
+            world.secret_named(name).map_or(Wish::Absent, |known| same(known.spec == *spec))
+        }
+        Command::ApplyBinding { name, secret, selector, target, reload, .. } => {
+            let known = world.binding_named(name).and_then(|binding| binding.spec.as_ref());
+            known.map_or(Wish::Absent, |spec| {
+                let secret_same = world.secrets.get(&spec.secret).is_some_and(|s| s.name == *secret);
+                same(secret_same && spec.selector == *selector && spec.target == *target && spec.reload == *reload)
+            })
+        }
+        _ => Wish::Other,
+    }
+}
+
+fn binding_note(api: &Api, name: &BindingName) -> Option<String> {
+    let committed = api.view.read();
+    committed.world.binding_named(name).and_then(|b| b.spec.as_ref()).and_then(views::binding_note)
+}
+
+pub(super) async fn unbind(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<ApplyAnswer>, Failure> {
+    let name = BindingName::parse(&name).map_err(name_fault)?;
+    api.submit(&principal, Command::Unbind { name: name.clone() }).await?;
+    let gone = Applied {
+        kind: "Binding".to_owned(),
+        name: name.to_string(),
+        action: "removed".to_owned(),
+        note: None,
+    };
+    Ok(Json(ApplyAnswer { results: vec![gone] }))
+}
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    body: Payload<PutRequest>,
+) -> Result<Json<RotationView>, Failure> {
+    let Json(request) = body?;
+    let name = SecretName::parse(&request.name).map_err(name_fault)?;
+    let rotation = RotationId::parse(&request.rotation_id).map_err(|e| Failure::invalid(e.to_string()))?;
+    let provided = request.sealed.is_some();
+    if let Some(sealed) = &request.sealed {
+        let sealed = STANDARD.decode(sealed).map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
+        stash(&api, rotation, sealed).await?;
+    }
+    let id = SecretId::from_bytes(api.ids.draw());
+    api.submit(&principal, Command::Put { id, rotation, name, provided }).await?;
+    api.rotation_view(rotation).map(Json)
+}
+
+/// Hands a sealed value to store-sync, unopened.
+async fn stash(api: &Api, token: RotationId, sealed: Vec<u8>) -> Result<(), Failure> {
+    let answer = api.bus.request(Address::StoreSync, None, Body::Stash { token, sealed }, STASH_TIMEOUT).await?;
+    match answer {
+        Body::Done => Ok(()),
+        Body::Failed { kind, text } => {
+            Err(keywheel_engine::port::PortError::new(kind, text).into())
+        }
+        _ => Err(Failure::invalid("store-sync did not understand the sealed value")),
+    }
+}
+
+pub(super) async fn rotate(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    body: Payload<RotateRequest>,
+) -> Result<Json<RotationView>, Failure> {
+    let Json(request) = body?;
+    let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
+    let rotation = RotationId::from_bytes(api.ids.draw());
+    api.submit(&principal, Command::Rotate { rotation, secret }).await?;
+    api.rotation_view(rotation).map(Json)
+}
+
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    body: Payload<RevokeRequest>,
+) -> Result<Json<RevocationView>, Failure> {
+    let Json(request) = body?;
+    let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
+    let revocation = RevocationId::from_bytes(api.ids.draw());
+    let command =
+        Command::Revoke { revocation, secret, version: request.version, reason: request.reason };
+    api.submit(&principal, command).await?;
+    views::revocation(&api.view.read(), revocation)
+        .map(Json)
+        .ok_or_else(|| Failure::not_found(format!("no revocation {revocation}")))
+}

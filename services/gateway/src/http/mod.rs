@@ -1,0 +1,199 @@
+//! The HTTP API on the unix socket: who asks, what, and the record of both.
+//!
+//! Invariant: a request of someone who may not is answered only after its denial is durable in the
+//! audit; no answer holds a value.
+
+mod change;
+mod problem;
+mod read;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::Method;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use keywheel_core::audit::{Category, Outcome, Principal, Record};
+use keywheel_core::id::{CommandId, DeploymentId};
+use keywheel_core::name::HostName;
+use keywheel_engine::command_bus::Handle;
+use keywheel_engine::port::bus::Bus;
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::ids::Ids;
+use keywheel_engine::port::journal::Journal;
+use keywheel_engine::state::View;
+use keywheel_schemas::api::{Feature, MAX_BODY_BYTES};
+use tokio::net::UnixListener;
+
+use crate::access::{Access, Peer};
+use crate::views::NextFires;
+
+pub use problem::Failure;
+
+/// How long store-sync may take to keep a provided value.
+pub const STASH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait one request may ask for.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Checks a cron line and a zone; the text names the fault.
+pub type CheckSchedule = fn(&str, &str) -> Result<(), String>;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Api {
+    /// Submits commands.
+    pub commands: Handle,
+    /// Committed state.
+    pub view: View,
+    /// The log of record.
+    pub journal: Arc<dyn Journal>,
+    /// This service's end of the bus.
+    pub bus: Arc<dyn Bus>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// Who may.
+    pub access: Access,
+    /// This installation.
+    pub deployment: DeploymentId,
+    /// This machine.
+    pub host: HostName,
+    /// Directory of the journal, for status.
+    pub data_dir: String,
+    /// Origin line of the audit's checkpoints.
+    pub origin: String,
+    /// Public key of checkpoints and events.
+    pub public_key: [u8; 32],
+    /// Checks a cron line and a zone.
+    pub check_schedule: CheckSchedule,
+    /// Computes next fires.
+    pub next_fires: NextFires,
+    /// What this machine offers, asked anew for each status.
+    pub features: Arc<dyn Fn() -> Vec<Feature> + Send + Sync>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        // A peer the kernel does not name is nobody.
+        let unknown = Self { uid: u32::MAX, gid: u32::MAX };
+        stream.io().peer_cred().map_or(unknown, |cred| Self { uid: cred.uid(), gid: cred.gid() })
+    }
+}
+
+/// The routes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(read::status))
+        .route("/v1/store-key", get(read::store_key))
+        .route("/v1/secrets", get(read::secrets))
+        .route("/v1/secrets/{*name}", get(read::secret))
+        .route("/v1/versions/{*name}", get(read::versions))
+        .route("/v1/bindings", get(read::bindings))
+        .route("/v1/bindings/{*name}", get(read::binding).delete(change::unbind))
+        .route("/v1/rotations", get(read::rotations))
+        .route("/v1/rotations/{id}", get(read::rotation))
+        .route("/v1/revocations", get(read::revocations))
+        .route("/v1/revocations/{id}", get(read::revocation))
+        .route("/v1/hosts", get(read::hosts))
+        .route("/v1/consumers", get(read::consumers))
+        .route("/v1/events", get(stream::events))
+        .route("/v1/audit", get(stream::audit))
+        .route("/v1/audit/export", get(stream::export))
+        .route("/v1/journal/verify", get(read::verify))
+        .route("/v1/apply", post(change::apply))
+        .route("/v1/put", post(change::put))
+        .route("/v1/rotate", post(change::rotate))
+        .route("/v1/revoke", post(change::revoke))
+        .fallback(unknown_route)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(api.clone(), guard))
+        .with_state(api)
+}
+
+async fn unknown_route(request: Request) -> Failure {
+    Failure::not_found(format!("no such resource: {} {}", request.method(), request.uri().path()))
+}
+
+/// The principal of a request, put there by the guard.
+#[derive(Debug, Clone)]
+pub struct Caller(pub Principal);
+
+/// Lets in who may, and records who may not, and every look at what is there.
+async fn guard(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let principal = api.access.principal(peer);
+    let (verb, object) = verb_of(&request);
+    let Some(rule) = api.access.allows(peer) else {
+        let record = api.record(&principal, &verb, &object, Outcome::Denied, "peer is neither root, nor the daemon's user, nor in group keywheel");
+        return match api.commands.record(record).await {
+            Ok(()) => Failure::denied(&principal).into_response(),
+            Err(error) => Failure::from(error).into_response(),
+        };
+    };
+    if is_look(&request) {
+        let record = api.record(&principal, &verb, &object, Outcome::Allowed, rule);
+        if let Err(error) = api.commands.record(record).await {
+            return Failure::from(error).into_response();
+        }
+    }
+    request.extensions_mut().insert(Caller(principal.clone()));
+    let response = next.run(request).await;
+    // Whatever the handlers' commands do not record themselves: requests that were not understood.
+    if response.status().as_u16() == 400 || response.status().as_u16() == 413 || response.status().as_u16() == 422 {
+        let record = api.record(&principal, &verb, &object, Outcome::Malformed, "the request was not understood");
+        if let Err(error) = api.commands.record(record).await {
+            return Failure::from(error).into_response();
+        }
+    }
+    response
+}
+
+/// Verb and object of a request, for the audit: of people's making, so cut to a bound.
+fn verb_of(request: &Request) -> (String, String) {
+    let path = request.uri().path().strip_prefix("/v1/").unwrap_or("unknown");
+    let object: String = path.chars().take(300).collect();
+    let first = path.split('/').next().unwrap_or_default();
+    let verb = match *request.method() {
+        Method::GET if path == first => "list",
+        Method::GET => "describe",
+        Method::DELETE => "unbind",
+        _ => first,
+    };
+    (verb.chars().take(40).collect(), object)
+}
+
+/// Looks that are recorded: all but health, keys and waiting for what one was shown already.
+fn is_look(request: &Request) -> bool {
+    let path = request.uri().path();
+    let waits = request.uri().query().is_some_and(|query| query.contains("wait="));
+    request.method() == Method::GET && !waits && path != "/v1/status" && path != "/v1/store-key"
+}
+
+impl Api {
+    fn record(&self, principal: &Principal, verb: &str, object: &str, outcome: Outcome, reason: &str) -> Record {
+        Record {
+            time: self.clock.now(),
+            category: Category::Administration,
+            principal: principal.clone(),
+            verb: verb.to_owned(),
+            object: object.to_owned(),
+            version: None,
+            outcome,
+            reason: reason.to_owned(),
+            container: None,
+            command: CommandId::from_bytes(self.ids.draw()),
+            trace: String::new(),
+        }
+    }
+}

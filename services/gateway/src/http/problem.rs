@@ -1,0 +1,91 @@
+//! Failures as RFC 9457 problem details.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keywheel_core::audit::Principal;
+use keywheel_core::decision::RejectionKind;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_schemas::api::Problem;
+
+/// A request that is not served, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+}
+
+impl Failure {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Self {
+        Self { status, code, title, detail }
+    }
+    /// The thing named does not exist.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "not found", detail.into())
+    }
+    /// The request is not understood.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", "invalid request", detail.into())
+    }
+    /// The caller may not.
+    #[must_use]
+    pub fn denied(principal: &Principal) -> Self {
+        let who = match principal {
+            Principal::User { uid, name } => format!("user `{name}` (uid {uid})"),
+            Principal::Service(role) => format!("service {role:?}"),
+        };
+        let detail = format!("{who} may not use this socket, and the attempt is on record; use sudo, or ask an administrator to add you to the group `keywheel`");
+        Self::new(StatusCode::FORBIDDEN, "denied", "denied", detail)
+    }
+    /// The rules say no.
+    #[must_use]
+    pub fn rejected(kind: RejectionKind, text: String) -> Self {
+        match kind {
+            RejectionKind::NotFound => Self::not_found(text),
+            RejectionKind::Invalid => Self::invalid(text),
+            RejectionKind::Conflict => Self::new(StatusCode::CONFLICT, "conflict", "conflict", text),
+        }
+    }
+}
+
+impl From<PortError> for Failure {
+    fn from(error: PortError) -> Self {
+        let (status, code, title) = match error.kind {
+            ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not available now"),
+            ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not_found", "not found"),
+            ErrorKind::Conflict => (StatusCode::CONFLICT, "conflict", "conflict"),
+            ErrorKind::Denied => (StatusCode::BAD_REQUEST, "invalid", "refused"),
+            ErrorKind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "corrupt", "damaged state"),
+        };
+        Self::new(status, code, title, error.text)
+    }
+}
+
+impl From<JsonRejection> for Failure {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::invalid(format!("the request body is not what this verb takes: {}", rejection.body_text()))
+    }
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(format!("the query is not what this verb takes: {}", rejection.body_text()))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: format!("about:blank#{}", self.code),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code.to_owned(),
+        };
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        (self.status, kind, Json(problem)).into_response()
+    }
+}

@@ -1,0 +1,212 @@
+//! Verbs that only look.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keywheel_core::id::{RevocationId, RotationId};
+use keywheel_core::name::{BindingName, SecretName};
+use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::state::Committed;
+use keywheel_schemas::api::{
+    BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView, Status, StoreKey,
+    VerifyReport, VersionView,
+};
+use serde::Deserialize;
+
+use super::{Api, Failure, MAX_WAIT, STASH_TIMEOUT};
+use crate::views;
+
+/// Most versions one answer lists.
+pub const MAX_VERSIONS: usize = 1000;
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failure> {
+    let head = api.journal.head().await?;
+    let features = (api.features)();
+    let committed = api.view.read();
+    let world = &committed.world;
+    let warnings = features.iter().filter(|f| f.state != "ok").map(|f| format!("{}: {}", f.name, f.note));
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: api.host.to_string(),
+        data_dir: api.data_dir.clone(),
+        pid: std::process::id(),
+        sealed: false,
+        secrets: count(world.secrets.len()),
+        bindings: count(world.bindings.values().filter(|b| b.spec.is_some()).count()),
+        consumers: count(world.assignments.len()),
+        open_rotations: count(world.open_rotations().count()),
+        open_revocations: count(world.revocations.values().filter(|r| !r.closed).count()),
+        events: head.number,
+        audit_records: head.audit_size,
+        warnings: warnings.collect(),
+        features,
+    }))
+}
+
+pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, Failure> {
+    let answer = api.bus.request(Address::StoreSync, None, Body::ReadStoreKey, STASH_TIMEOUT).await?;
+    let Body::StoreKey(key) = answer else {
+        return Err(Failure::not_found("store-sync gave no key; see its log"));
+    };
+    Ok(Json(StoreKey { public_key: STANDARD.encode(key), deployment: api.deployment.to_string() }))
+}
+
+pub(super) async fn secrets(State(api): State<Api>) -> Json<Vec<SecretView>> {
+    let (committed, now) = (api.view.read(), api.clock.now());
+    let mut views: Vec<SecretView> =
+        committed.world.secrets.values().map(|s| views::secret(&committed.world, s, api.next_fires, now)).collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    Json(views)
+}
+
+fn with_secret<T>(
+    api: &Api,
+    name: &str,
+    view: impl FnOnce(&Committed, &keywheel_core::secret::Secret) -> T,
+) -> Result<T, Failure> {
+    let name = SecretName::parse(name).map_err(|e| Failure::invalid(e.to_string()))?;
+    let committed = api.view.read();
+    let secret = committed.world.secret_named(&name).ok_or_else(|| {
+        Failure::not_found(format!("no secret is named `{name}`; `keywheel get secrets` lists them"))
+    })?;
+    Ok(view(&committed, secret))
+}
+
+pub(super) async fn secret(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<SecretView>, Failure> {
+    let now = api.clock.now();
+    with_secret(&api, &name, |committed, s| views::secret(&committed.world, s, api.next_fires, now)).map(Json)
+}
+
+pub(super) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Vec<VersionView>>, Failure> {
+    with_secret(&api, &name, |committed, s| views::versions(&committed.world, s, MAX_VERSIONS)).map(Json)
+}
+
+pub(super) async fn bindings(State(api): State<Api>) -> Json<Vec<BindingView>> {
+    let committed = api.view.read();
+    let world = &committed.world;
+    let mut views: Vec<BindingView> = world.bindings.values().filter_map(|b| views::binding(world, b)).collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    Json(views)
+}
+
+pub(super) async fn binding(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<BindingView>, Failure> {
+    let name = BindingName::parse(&name).map_err(|e| Failure::invalid(e.to_string()))?;
+    let committed = api.view.read();
+    let world = &committed.world;
+    world.binding_named(&name).and_then(|b| views::binding(world, b)).map(Json).ok_or_else(|| {
+        Failure::not_found(format!("no binding is named `{name}`; `keywheel get bindings` lists them"))
+    })
+}
+
+pub(super) async fn hosts(State(api): State<Api>) -> Json<Vec<HostView>> {
+    Json(views::hosts(&api.view.read().world))
+}
+
+/// Which consumers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConsumersQuery {
+    secret: Option<String>,
+}
+
+pub(super) async fn consumers(
+    State(api): State<Api>,
+    query: Result<Query<ConsumersQuery>, QueryRejection>,
+) -> Result<Json<Vec<ConsumerView>>, Failure> {
+    match query?.0.secret {
+        Some(name) => with_secret(&api, &name, |committed, s| views::consumers(committed, Some(s))).map(Json),
+        None => Ok(Json(views::consumers(&api.view.read(), None))),
+    }
+}
+
+pub(super) async fn rotations(State(api): State<Api>) -> Json<Vec<RotationView>> {
+    let committed = api.view.read();
+    let ids: Vec<RotationId> = committed.world.rotations.keys().rev().copied().collect();
+    Json(ids.into_iter().filter_map(|id| views::rotation(&committed, id)).collect())
+}
+
+pub(super) async fn revocations(State(api): State<Api>) -> Json<Vec<RevocationView>> {
+    let committed = api.view.read();
+    let ids: Vec<RevocationId> = committed.world.revocations.keys().rev().copied().collect();
+    Json(ids.into_iter().filter_map(|id| views::revocation(&committed, id)).collect())
+}
+
+/// How long to wait for the end, in seconds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitQuery {
+    wait: Option<u64>,
+}
+
+/// Shows something again and again until it is final or the wait is over.
+async fn wait_for<T>(
+    api: &Api,
+    wait: Option<u64>,
+    show: impl Fn(&Committed) -> Result<(T, bool), Failure>,
+) -> Result<Json<T>, Failure> {
+    let mut bell = api.view.bell();
+    let span = Duration::from_secs(wait.unwrap_or(0)).min(MAX_WAIT);
+    let over = tokio::time::sleep(span);
+    tokio::pin!(over);
+    loop {
+        bell.borrow_and_update();
+        let (shown, is_final) = show(&api.view.read())?;
+        if is_final || span.is_zero() {
+            return Ok(Json(shown));
+        }
+        tokio::select! {
+            () = &mut over => return Ok(Json(shown)),
+            changed = bell.changed() => if changed.is_err() { return Ok(Json(shown)) },
+        }
+    }
+}
+
+pub(super) async fn rotation(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    query: Result<Query<WaitQuery>, QueryRejection>,
+) -> Result<Json<RotationView>, Failure> {
+    let id = RotationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
+    wait_for(&api, query?.0.wait, |committed| {
+        let shown = views::rotation(committed, id).ok_or_else(|| {
+            Failure::not_found(format!("no rotation {id}, or it ended long ago; `keywheel events list` has all of them"))
+        })?;
+        let open = committed.world.rotations.get(&id).is_some_and(keywheel_core::rotation::Rotation::is_open);
+        Ok((shown, !open))
+    })
+    .await
+}
+
+pub(super) async fn revocation(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    query: Result<Query<WaitQuery>, QueryRejection>,
+) -> Result<Json<RevocationView>, Failure> {
+    let id = RevocationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
+    wait_for(&api, query?.0.wait, |committed| {
+        let shown = views::revocation(committed, id).ok_or_else(|| {
+            Failure::not_found(format!("no revocation {id}, or it ended long ago; `keywheel events list` has all of them"))
+        })?;
+        let closed = committed.world.revocations.get(&id).is_some_and(|r| r.closed);
+        Ok((shown, closed))
+    })
+    .await
+}
+
+pub(super) async fn verify(State(api): State<Api>) -> Result<Json<VerifyReport>, Failure> {
+    let found = api.journal.verify().await?;
+    Ok(Json(VerifyReport {
+        verified: found.faults.is_empty(),
+        events: found.events,
+        audit_records: found.audit_records,
+        faults: found.faults,
+    }))
+}

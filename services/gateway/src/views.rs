@@ -1,0 +1,288 @@
+//! The committed world as people and tools see it. Pure; no value is in reach here.
+
+use keywheel_core::assignment::{self, Assignment, Progress};
+use keywheel_core::binding::{self, ImageSelector, Reload, Target};
+use keywheel_core::id::{RevocationId, RotationId};
+use keywheel_core::revocation::{Backend, Revocation};
+use keywheel_core::rotation::{Outcome, Phase, Rotation, Step, Trigger};
+use keywheel_core::schedule::Schedule;
+use keywheel_core::secret::Secret;
+use keywheel_core::time::Timestamp;
+use keywheel_core::world::World;
+use keywheel_engine::state::Committed;
+use keywheel_schemas::api::{
+    BindingView, ConsumerView, HostView, RevocationView, RotationTimings, RotationView, SecretView,
+    VersionView,
+};
+
+/// Computes the next fires of a schedule after an instant, as RFC 3339 text.
+pub type NextFires = fn(&Schedule, Timestamp) -> Vec<String>;
+
+fn milliseconds(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<f64> {
+    let micros = to?.micros().saturating_sub(from?.micros()).max(0);
+    // A span of a rotation is far below 2^52 microseconds.
+    #[expect(clippy::cast_precision_loss, reason = "spans are small")]
+    Some(micros as f64 / 1000.0)
+}
+
+/// One secret.
+#[must_use]
+pub fn secret(world: &World, secret: &Secret, next_fires: NextFires, now: Timestamp) -> SecretView {
+    let schedule = &secret.spec.rotation.schedule;
+    SecretView {
+        name: secret.name.to_string(),
+        id: secret.id.to_string(),
+        store: "local".to_owned(),
+        current: secret.current,
+        pending: secret.pending,
+        last_version: secret.last_version,
+        generated: secret.spec.generator.is_some(),
+        schedule: schedule_words(schedule),
+        next_fires: next_fires(schedule, now),
+        consumers: count(world.consumers(secret.id).count()),
+        open_rotation: world.open_rotation(secret.id).map(|rotation| rotation.id.to_string()),
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn schedule_words(schedule: &Schedule) -> String {
+    match schedule {
+        Schedule::OnDemand => "on demand".to_owned(),
+        Schedule::Cron { expression, timezone } => format!("{expression} ({timezone})"),
+        Schedule::Interval(every) => format!("every {} s", every.as_secs()),
+    }
+}
+
+/// Versions of a secret, newest first, at most `limit`.
+#[must_use]
+pub fn versions(world: &World, secret: &Secret, limit: usize) -> Vec<VersionView> {
+    (1..=secret.last_version).rev().take(limit).map(|version| version_view(world, secret, version)).collect()
+}
+
+fn version_view(world: &World, secret: &Secret, version: u64) -> VersionView {
+    let stages = [("current", secret.current), ("pending", secret.pending), ("previous", secret.previous)];
+    let stage = stages.iter().find(|(_, v)| *v == Some(version)).map_or("", |(name, _)| name);
+    let state = if secret.destroyed.contains(&version) {
+        "destroyed"
+    } else if secret.is_deliverable(version) {
+        "alive"
+    } else {
+        "revoked"
+    };
+    let holds = secret.delivered.keys().filter(|(_, v)| *v == version);
+    let hosts = holds.filter_map(|(host, _)| world.hosts.get(host)).map(|host| host.name.to_string());
+    VersionView { version, stage: stage.to_owned(), state: state.to_owned(), hosts: hosts.collect() }
+}
+
+/// One binding; `None` once unbound.
+#[must_use]
+pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView> {
+    let spec = binding.spec.as_ref()?;
+    let consumers = world.consumers(spec.secret).filter(|(key, _)| key.binding == binding.id);
+    Some(BindingView {
+        name: binding.name.to_string(),
+        id: binding.id.to_string(),
+        secret: world.secrets.get(&spec.secret).map(|s| s.name.to_string()).unwrap_or_default(),
+        selector: selector_words(&spec.selector),
+        target: match &spec.target {
+            Target::File { directory, name, uid, gid, mode } => {
+                format!("file {directory}/{name} uid {uid} gid {gid} mode {mode:04o}")
+            }
+            Target::Env { name } => format!("env {name}"),
+        },
+        reload: match &spec.reload {
+            Reload::None => "none".to_owned(),
+            Reload::Signal(number) => format!("signal {number}"),
+            Reload::Restart { settle, health_timeout } => {
+                format!("restart (settle {} s, health timeout {} s)", settle.as_secs(), health_timeout.as_secs())
+            }
+        },
+        consumers: count(consumers.count()),
+        note: binding_note(spec),
+    })
+}
+
+/// What to know about a binding.
+#[must_use]
+pub fn binding_note(spec: &binding::Spec) -> Option<String> {
+    let mut notes = Vec::new();
+    if spec.selector.insecure && !spec.selector.is_strong() {
+        notes.push("insecure selector: anyone on the engine's socket can make a container that matches");
+    }
+    if matches!(spec.selector.image, Some(ImageSelector::Repository(_))) {
+        notes.push("image by repository name is weaker than by digest: the name can be moved to another image");
+    }
+    if matches!(spec.target, Target::Env { .. }) {
+        notes.push("env is the weaker tier: root on the host and the program's children can read it");
+    }
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+fn selector_words(selector: &binding::Selector) -> String {
+    let mut words = Vec::new();
+    words.extend(selector.host.as_ref().map(|host| format!("host {host}")));
+    words.extend(selector.image.as_ref().map(|image| match image {
+        ImageSelector::Digest(digest) => format!("image {}", digest.get(..19).unwrap_or(digest)),
+        ImageSelector::Repository(name) => format!("image {name}"),
+    }));
+    words.extend(selector.labels.iter().map(|(key, value)| format!("label {key}={value}")));
+    words.join(", ")
+}
+
+/// All consumers, of one secret or of all.
+#[must_use]
+pub fn consumers(committed: &Committed, of: Option<&Secret>) -> Vec<ConsumerView> {
+    let world = &committed.world;
+    let all = world.assignments.iter().filter(|(_, a)| of.is_none_or(|secret| a.secret == secret.id));
+    all.map(|(key, assignment)| consumer(world, key, assignment, None)).collect()
+}
+
+fn consumer(
+    world: &World,
+    key: &assignment::Key,
+    assignment: &Assignment,
+    promoted: Option<Timestamp>,
+) -> ConsumerView {
+    let (state, reason) = match &assignment.progress {
+        Progress::Waiting => ("waiting", None),
+        Progress::Swapped => ("swapped", None),
+        Progress::Reloaded => ("reloaded", None),
+        Progress::Withdrawn => ("withdrawn", None),
+        Progress::Vanished => ("vanished", None),
+        Progress::Refused(reason) => ("refused", Some(reason.clone())),
+    };
+    ConsumerView {
+        container: key.container.to_string(),
+        name: assignment.container_name.clone(),
+        host: world.hosts.get(&key.host).map(|h| h.name.to_string()).unwrap_or_default(),
+        secret: world.secrets.get(&assignment.secret).map(|s| s.name.to_string()).unwrap_or_default(),
+        binding: world.bindings.get(&key.binding).map(|b| b.name.to_string()).unwrap_or_default(),
+        version: assignment.holds,
+        assigned: assignment.assigned,
+        state: state.to_owned(),
+        reason,
+        latency_ms: milliseconds(promoted, assignment.swapped_at),
+    }
+}
+
+/// One rotation.
+#[must_use]
+pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
+    let world = &committed.world;
+    let rotation = world.rotations.get(&id)?;
+    let times = committed.rotation_times(id);
+    let keys = rotation.waiting.iter().chain(&rotation.acknowledged);
+    let consumers: Vec<ConsumerView> = keys
+        .map(|key| {
+            let gone = Assignment { progress: Progress::Vanished, ..Assignment::default() };
+            let known = world.assignments.get(key).unwrap_or(&gone);
+            let promoted = times.promoted.filter(|_| known.assigned == rotation.version);
+            consumer(world, key, known, promoted)
+        })
+        .collect();
+    let slowest = consumers.iter().filter_map(|c| c.latency_ms).fold(None, |max: Option<f64>, ms| {
+        Some(max.map_or(ms, |max| max.max(ms)))
+    });
+    Some(RotationView {
+        rotation_id: id.to_string(),
+        secret: world.secrets.get(&rotation.secret).map(|s| s.name.to_string()).unwrap_or_default(),
+        version: rotation.version,
+        state: phase_word(&rotation.phase).to_owned(),
+        trigger: trigger_word(&rotation.trigger).to_owned(),
+        waiting_for: waiting_words(world, rotation),
+        timings: RotationTimings {
+            requested_to_acknowledged_ms: milliseconds(times.requested, times.acknowledged),
+            promoted_to_swapped_ms: slowest,
+            requested_to_closed_ms: milliseconds(times.requested, times.closed),
+        },
+        consumers,
+    })
+}
+
+fn trigger_word(trigger: &Trigger) -> &'static str {
+    match trigger {
+        Trigger::Initial => "initial",
+        Trigger::OnDemand => "on_demand",
+        Trigger::Provided => "provided",
+        Trigger::Slot { .. } => "schedule",
+    }
+}
+
+fn phase_word(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Performing { step, .. } => match step {
+            Step::Create => "creating",
+            Step::Set => "setting",
+            Step::Test => "testing",
+            Step::Finish => "finishing",
+            Step::RevokeOld => "revoking_old",
+            Step::RollBack => "rolling_back",
+        },
+        Phase::Retrying { .. } => "retrying",
+        Phase::Distributing => "distributing",
+        Phase::Closed(Outcome::Completed) => "completed",
+        Phase::Closed(Outcome::RolledBack) => "rolled_back",
+        Phase::Closed(Outcome::Parked) => "parked",
+        Phase::Closed(Outcome::Cancelled) => "cancelled",
+    }
+}
+
+fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
+    let mut words = Vec::new();
+    if let Phase::Retrying { step, attempt, reason } = &rotation.phase {
+        words.push(format!("step {step:?}, attempt {attempt} failed: {reason}"));
+    }
+    for key in &rotation.waiting {
+        let known = world.assignments.get(key);
+        let name = known.map_or_else(|| key.container.short().to_owned(), |a| a.container_name.clone());
+        words.push(match known.map(|a| &a.progress) {
+            Some(Progress::Refused(reason)) => format!("container {name}: {reason}"),
+            Some(Progress::Swapped) => format!("container {name}: has the new value, reload not confirmed yet"),
+            _ => format!("container {name}: new value not in place yet"),
+        });
+    }
+    for host in &rotation.barrier {
+        let name = world.hosts.get(host).map_or_else(|| host.to_string(), |h| h.name.to_string());
+        words.push(format!("host {name}: has not yet shown that it holds no older version"));
+    }
+    words
+}
+
+/// One revocation.
+#[must_use]
+pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationView> {
+    let world = &committed.world;
+    let revocation: &Revocation = world.revocations.get(&id)?;
+    let times = committed.revocation_times(id);
+    let hosts = revocation.waiting.iter().filter_map(|host| world.hosts.get(host));
+    Some(RevocationView {
+        revocation_id: id.to_string(),
+        secret: world.secrets.get(&revocation.secret).map(|s| s.name.to_string()).unwrap_or_default(),
+        versions: revocation.versions.clone(),
+        state: if revocation.closed { "closed" } else { "running" }.to_owned(),
+        backend: match &revocation.backend {
+            Backend::Asked { .. } => "asked",
+            Backend::Failed { .. } => "failed",
+            Backend::Confirmed => "confirmed",
+        }
+        .to_owned(),
+        waiting_hosts: hosts.map(|host| host.name.to_string()).collect(),
+        reason: revocation.reason.clone(),
+        withdrawn_ms: milliseconds(times.requested, times.withdrawn),
+    })
+}
+
+/// All hosts.
+#[must_use]
+pub fn hosts(world: &World) -> Vec<HostView> {
+    let view = |host: &keywheel_core::host::Host| HostView {
+        name: host.name.to_string(),
+        id: host.id.to_string(),
+        generation: world.host_generation(host.id),
+        consumers: count(world.assignments.keys().filter(|key| key.host == host.id).count()),
+    };
+    world.hosts.values().map(view).collect()
+}
