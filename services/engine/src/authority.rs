@@ -20,8 +20,13 @@ pub enum Destination<'a> {
 }
 
 /// Every role there is.
-pub const ROLES: [Role; 5] =
-    [Role::Gateway, Role::Scheduler, Role::StoreSync, Role::Injector, Role::AuditSink];
+pub const ROLES: [Role; 5] = [
+    Role::Gateway,
+    Role::Scheduler,
+    Role::StoreSync,
+    Role::Injector,
+    Role::AuditSink,
+];
 
 /// The role that serves an address.
 #[must_use]
@@ -96,7 +101,11 @@ fn may_answer(body: &Body, from: Address) -> bool {
         (_, Body::Done | Body::Failed { .. }) => true,
         (Address::Gateway, body) => matches!(
             body,
-            Body::Verdict(_) | Body::Events(_) | Body::AuditLeaves(_) | Body::Plan(_) | Body::Granted { .. }
+            Body::Verdict(_)
+                | Body::Events(_)
+                | Body::AuditLeaves(_)
+                | Body::Plan(_)
+                | Body::Granted { .. }
         ),
         (Address::StoreSync, body) => matches!(body, Body::SealedValue(_) | Body::StoreKey(_)),
     }

@@ -102,7 +102,10 @@ fn worker_commands() -> Vec<(Role, Command)> {
     };
     vec![
         (Role::Scheduler, due),
-        (Role::Scheduler, Command::DeadlinePassed { rotation: ROTATION }),
+        (
+            Role::Scheduler,
+            Command::DeadlinePassed { rotation: ROTATION },
+        ),
         (Role::Scheduler, Command::RetryStep { rotation: ROTATION }),
         (
             Role::Scheduler,
@@ -119,7 +122,10 @@ fn worker_commands() -> Vec<(Role, Command)> {
 
 fn all_commands() -> Vec<(Role, Command)> {
     let people = people_commands();
-    let mut all: Vec<_> = people.into_iter().map(|command| (Role::Gateway, command)).collect();
+    let mut all: Vec<_> = people
+        .into_iter()
+        .map(|command| (Role::Gateway, command))
+        .collect();
     all.extend(worker_commands());
     all
 }
@@ -131,7 +137,10 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         Body::Event(_) => vec![(Role::Gateway, "topic events")],
         Body::Audit(_) => vec![(Role::Gateway, "topic audit")],
         Body::Work(_) => vec![(Role::Gateway, "topic work store-sync")],
-        Body::Plan(_) => vec![(Role::Gateway, "topic plan"), (Role::Gateway, "answer gateway")],
+        Body::Plan(_) => vec![
+            (Role::Gateway, "topic plan"),
+            (Role::Gateway, "answer gateway"),
+        ],
         Body::Submit { command, .. } => vec![(submitter_of(command), "request gateway")],
         Body::ReadEvents { .. } => vec![
             (Role::Scheduler, "request gateway"),
@@ -206,7 +215,9 @@ fn all_bodies() -> Vec<Body> {
         Body::AuditLeaves(Vec::new()),
         Body::ReadPlan { host: HOST },
         Body::OpenValue(value),
-        Body::Granted { sealing_key: [0; 32] },
+        Body::Granted {
+            sealing_key: [0; 32],
+        },
         Body::SealedValue(Vec::new()),
         Body::ReadStoreKey,
         Body::StoreKey([0; 32]),
@@ -232,12 +243,22 @@ fn every_command_has_exactly_one_submitter() {
     let commands = all_commands();
     let kinds: BTreeSet<_> = commands
         .iter()
-        .map(|(_, command)| format!("{command:?}").split([' ', '(']).next().unwrap().to_owned())
+        .map(|(_, command)| {
+            format!("{command:?}")
+                .split([' ', '('])
+                .next()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     assert_eq!(kinds.len(), 14, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
-            assert_eq!(may_submit(role, command), role == *wanted, "{role:?} {command:?}");
+            assert_eq!(
+                may_submit(role, command),
+                role == *wanted,
+                "{role:?} {command:?}"
+            );
         }
     }
 }
@@ -255,11 +276,16 @@ fn every_body_goes_where_its_row_says_and_nowhere_else() {
         ("topic plan", Topic::Plan(HOST)),
         ("topic plan of another host", Topic::Plan(OTHER_HOST)),
     ];
-    let mut destinations: Vec<_> =
-        topics.iter().map(|(name, topic)| (*name, Destination::Topic(topic))).collect();
+    let mut destinations: Vec<_> = topics
+        .iter()
+        .map(|(name, topic)| (*name, Destination::Topic(topic)))
+        .collect();
     destinations.extend([
         ("request gateway", Destination::Request(Address::Gateway)),
-        ("request store-sync", Destination::Request(Address::StoreSync)),
+        (
+            "request store-sync",
+            Destination::Request(Address::StoreSync),
+        ),
         ("answer gateway", Destination::Answer(Address::Gateway)),
         ("answer store-sync", Destination::Answer(Address::StoreSync)),
     ]);
@@ -268,7 +294,11 @@ fn every_body_goes_where_its_row_says_and_nowhere_else() {
         for role in ROLES {
             for (name, to) in &destinations {
                 let wanted = rows.contains(&(role, name));
-                assert_eq!(may_send(role, &body, *to), wanted, "{role:?} {name} {body:?}");
+                assert_eq!(
+                    may_send(role, &body, *to),
+                    wanted,
+                    "{role:?} {name} {body:?}"
+                );
             }
         }
     }
@@ -278,7 +308,10 @@ fn every_body_goes_where_its_row_says_and_nowhere_else() {
 fn a_forged_answer_of_a_role_that_does_not_serve_is_refused() {
     for role in [Role::Scheduler, Role::Injector, Role::AuditSink] {
         for address in [Address::Gateway, Address::StoreSync] {
-            assert!(!may_send(role, &Body::Done, Destination::Answer(address)), "{role:?}");
+            assert!(
+                !may_send(role, &Body::Done, Destination::Answer(address)),
+                "{role:?}"
+            );
         }
     }
 }

@@ -165,7 +165,9 @@ async fn assert_quiet(subscription: &mut dyn Subscription, span: Duration) {
 
 async fn send(bus: &dyn Bus, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        bus.publish(Topic::Audit, id(number), None, leaf(number)).await.unwrap();
+        bus.publish(Topic::Audit, id(number), None, leaf(number))
+            .await
+            .unwrap();
     }
 }
 
@@ -247,7 +249,11 @@ async fn a_message_is_given_once_per_id(under: &dyn BusUnderTest) {
     let second = next(&mut *audit).await;
     audit.ack(second.sequence).await.unwrap();
     assert_eq!((index_of(&first), index_of(&second)), (1, 2));
-    assert_eq!(second.sequence, first.sequence + 1, "a repeat makes no hole");
+    assert_eq!(
+        second.sequence,
+        first.sequence + 1,
+        "a repeat makes no hole"
+    );
     assert_quiet(&mut *audit, QUIET).await;
 }
 
@@ -270,7 +276,11 @@ async fn every_consumer_name_has_its_own_copy_and_keeps_its_place(under: &dyn Bu
     let mut seen = BTreeSet::new();
     for _ in 0..3 {
         let incoming = next(&mut *one).await;
-        assert_eq!(incoming.redelivered, index_of(&incoming) == 2, "{incoming:?}");
+        assert_eq!(
+            incoming.redelivered,
+            index_of(&incoming) == 2,
+            "{incoming:?}"
+        );
         one.ack(incoming.sequence).await.unwrap();
         seen.insert(index_of(&incoming));
     }
@@ -292,7 +302,11 @@ async fn a_slow_consumer_sees_a_hole_and_a_bounded_rest(under: &dyn BusUnderTest
     loop {
         let incoming = next(&mut *audit).await;
         let hole = incoming.sequence - last - 1;
-        assert_eq!(hole, if kept == 0 { 5 } else { 0 }, "the oldest are dropped, in one hole");
+        assert_eq!(
+            hole,
+            if kept == 0 { 5 } else { 0 },
+            "the oldest are dropped, in one hole"
+        );
         assert_eq!(index_of(&incoming), incoming.sequence - first.sequence);
         last = incoming.sequence;
         audit.ack(incoming.sequence).await.unwrap();
@@ -307,13 +321,19 @@ async fn a_slow_consumer_sees_a_hole_and_a_bounded_rest(under: &dyn BusUnderTest
 async fn work_waits_for_a_worker_and_goes_to_one(under: &dyn BusUnderTest) {
     let gateway = under.endpoint(Role::Gateway);
     for attempt in 1..21 {
-        gateway.publish(WORK, id(attempt.into()), None, work(attempt)).await.unwrap();
+        gateway
+            .publish(WORK, id(attempt.into()), None, work(attempt))
+            .await
+            .unwrap();
     }
     let worker = under.endpoint(Role::StoreSync);
     let mut one = worker.subscribe(WORK, "one").await.unwrap();
     let mut two = worker.subscribe(WORK, "two").await.unwrap();
     for attempt in 21..41 {
-        gateway.publish(WORK, id(attempt.into()), None, work(attempt)).await.unwrap();
+        gateway
+            .publish(WORK, id(attempt.into()), None, work(attempt))
+            .await
+            .unwrap();
     }
     let mut done = Vec::new();
     for _ in 0..20 {
@@ -342,13 +362,17 @@ async fn a_late_host_sees_the_newest_plan(under: &dyn BusUnderTest) {
     for round in 0..2 {
         let mut plans = injector.subscribe(topic.clone(), "injector").await.unwrap();
         let newest = next(&mut *plans).await;
-        let Body::Plan(plan) = &newest.message.body else { panic!("a plan was expected") };
+        let Body::Plan(plan) = &newest.message.body else {
+            panic!("a plan was expected")
+        };
         assert_eq!(plan.generation, 3, "round {round}");
         plans.ack(newest.sequence).await.unwrap();
         assert_quiet(&mut *plans, QUIET).await;
     }
-    let mut other =
-        injector.subscribe(Topic::Plan(HostId::from_bytes([1; 16])), "other").await.unwrap();
+    let mut other = injector
+        .subscribe(Topic::Plan(HostId::from_bytes([1; 16])), "other")
+        .await
+        .unwrap();
     assert_quiet(&mut *other, QUIET).await;
 }
 
@@ -384,7 +408,9 @@ async fn a_forged_request_is_counted_and_never_handed_on(under: &dyn BusUnderTes
     let ask = Body::ReadPlan { host: HOST };
     for forgery in FORGERIES.into_iter().filter(|f| *f != Forgery::Replay) {
         let before = under.refused();
-        under.forge_request(forgery, Address::Gateway, ask.clone()).await;
+        under
+            .forge_request(forgery, Address::Gateway, ask.clone())
+            .await;
         let waited = tokio::time::timeout(QUIET, requests.next()).await;
         assert!(waited.is_err(), "{forgery:?} was handed on");
         assert_eq!(under.refused(), before + 1, "{forgery:?} was not counted");
@@ -397,7 +423,9 @@ async fn a_role_cannot_send_what_it_may_not(under: &dyn BusUnderTest) {
     let sink = under.endpoint(Role::AuditSink);
     let sent = sink.publish(Topic::Audit, id(1), None, leaf(1)).await;
     assert_eq!(sent.unwrap_err().kind, ErrorKind::Denied);
-    let asked = sink.request(Address::Gateway, None, Body::ReadPlan { host: HOST }, SOON).await;
+    let asked = sink
+        .request(Address::Gateway, None, Body::ReadPlan { host: HOST }, SOON)
+        .await;
     assert_eq!(asked.unwrap_err().kind, ErrorKind::Denied);
     let waited = tokio::time::timeout(QUIET, requests.next()).await;
     assert!(waited.is_err(), "it was handed on");
@@ -408,7 +436,10 @@ async fn a_message_over_the_limit_is_not_sent(under: &dyn BusUnderTest) {
         index: 1,
         bytes: Arc::from(vec![b' '; 9 << 20]),
     });
-    let sent = under.endpoint(Role::Gateway).publish(Topic::Audit, id(1), None, huge).await;
+    let sent = under
+        .endpoint(Role::Gateway)
+        .publish(Topic::Audit, id(1), None, huge)
+        .await;
     assert_eq!(sent.unwrap_err().kind, ErrorKind::Denied);
 }
 
@@ -419,7 +450,9 @@ async fn answer_two(mut requests: Box<dyn Requests>) {
         waiting.push(requests.next().await.expect("a request"));
     }
     while let Some(request) = waiting.pop() {
-        let Body::ReadAudit { from, .. } = request.message().body else { panic!("wrong request") };
+        let Body::ReadAudit { from, .. } = request.message().body else {
+            panic!("wrong request")
+        };
         assert_eq!(request.message().sender, Role::AuditSink);
         let leaf = AuditLeaf {
             index: from,
@@ -431,12 +464,20 @@ async fn answer_two(mut requests: Box<dyn Requests>) {
 
 async fn requests_get_their_own_answers(under: &dyn BusUnderTest) {
     let sink = under.endpoint(Role::AuditSink);
-    let requests = under.endpoint(Role::Gateway).serve(Address::Gateway).await.unwrap();
+    let requests = under
+        .endpoint(Role::Gateway)
+        .serve(Address::Gateway)
+        .await
+        .unwrap();
     let ask = |from| {
         let sink = Arc::clone(&sink);
         async move {
             let body = Body::ReadAudit { from, limit: 1 };
-            match sink.request(Address::Gateway, None, body, SOON).await.unwrap() {
+            match sink
+                .request(Address::Gateway, None, body, SOON)
+                .await
+                .unwrap()
+            {
                 Body::AuditLeaves(leaves) => leaves[0].index,
                 other => panic!("leaves were expected, not {other:?}"),
             }
@@ -448,13 +489,24 @@ async fn requests_get_their_own_answers(under: &dyn BusUnderTest) {
 
 async fn silence_is_unavailable(under: &dyn BusUnderTest) {
     let sink = under.endpoint(Role::AuditSink);
-    let ask = |timeout| sink.request(Address::Gateway, None, Body::ReadAudit { from: 0, limit: 1 }, timeout);
+    let ask = |timeout| {
+        sink.request(
+            Address::Gateway,
+            None,
+            Body::ReadAudit { from: 0, limit: 1 },
+            timeout,
+        )
+    };
     let nobody = tokio::time::timeout(SOON / 2, ask(SOON)).await;
     let nobody = nobody.expect("known at once").unwrap_err();
     assert_eq!(nobody.kind, ErrorKind::Unavailable);
     assert!(nobody.text.contains("gateway"), "{nobody}");
 
-    let mut requests = under.endpoint(Role::Gateway).serve(Address::Gateway).await.unwrap();
+    let mut requests = under
+        .endpoint(Role::Gateway)
+        .serve(Address::Gateway)
+        .await
+        .unwrap();
     let silent = async {
         let held = requests.next().await.expect("a request");
         tokio::time::sleep(QUIET * 3).await;
@@ -470,7 +522,10 @@ async fn silence_is_unavailable(under: &dyn BusUnderTest) {
 
     drop(requests);
     let gone = tokio::time::timeout(SOON / 2, ask(SOON)).await;
-    assert_eq!(gone.expect("known at once").unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(
+        gone.expect("known at once").unwrap_err().kind,
+        ErrorKind::Unavailable
+    );
 }
 
 async fn shutdown_ends_everything(under: &dyn BusUnderTest) {

@@ -31,10 +31,7 @@ impl FakeClock {
 
     /// Sets the wall clock, also back; the monotonic clock does not notice.
     pub fn set_wall(&self, now: Timestamp) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0 = now;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = now;
     }
 }
 

@@ -1,0 +1,186 @@
+//! Requests and answers. Several servers of one address take turns.
+//!
+//! Invariants: a request and its answer are both signed, and an answer names the request it belongs
+//! to, so it fits no other; at most [`MAX_WAITING_REQUESTS`] wait per server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests};
+use keywheel_engine::port::{ErrorKind, PortError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Shared, lock};
+use crate::envelope::{self, EncodeError, Identity, Receiver};
+use crate::word;
+
+/// Requests that may wait for one server.
+pub const MAX_WAITING_REQUESTS: usize = 1024;
+
+type Frame = Arc<[u8]>;
+
+/// A request on its way, and where its answer goes.
+pub(super) struct Asked {
+    frame: Frame,
+    reply: oneshot::Sender<Frame>,
+}
+
+/// Everyone who serves one address.
+#[derive(Default)]
+pub(super) struct Servers {
+    queues: Vec<mpsc::Sender<Asked>>,
+    turn: usize,
+}
+
+impl Servers {
+    /// The server whose turn it is, without those that are gone.
+    fn choose(&mut self) -> Option<mpsc::Sender<Asked>> {
+        self.queues.retain(|queue| !queue.is_closed());
+        self.turn = self.turn.wrapping_add(1);
+        let index = self.turn.checked_rem(self.queues.len())?;
+        self.queues.get(index).cloned()
+    }
+}
+
+impl Shared {
+    /// Puts a request before a server.
+    pub(super) fn ask(
+        &self,
+        to: Address,
+        frame: Frame,
+    ) -> Result<oneshot::Receiver<Frame>, PortError> {
+        let server = lock(&self.servers).get_mut(&to).and_then(Servers::choose);
+        let name = word::of_address(to);
+        let unavailable = |text| PortError::new(ErrorKind::Unavailable, text);
+        let server = server
+            .ok_or_else(|| unavailable(format!("no {name} is running; start it and try again")))?;
+        let (reply, answer) = oneshot::channel();
+        server.try_send(Asked { frame, reply }).map_err(|_| {
+            unavailable(format!(
+                "{name} is busy: {MAX_WAITING_REQUESTS} requests wait for it; try again later"
+            ))
+        })?;
+        Ok(answer)
+    }
+
+    /// Waits for an answer and verifies it.
+    pub(super) async fn await_answer(
+        &self,
+        from: Address,
+        id: [u8; 16],
+        answer: oneshot::Receiver<Frame>,
+        timeout: Duration,
+    ) -> Result<Body, PortError> {
+        let name = word::of_address(from);
+        let unavailable = |text| PortError::new(ErrorKind::Unavailable, text);
+        let Ok(answered) = tokio::time::timeout(timeout, answer).await else {
+            return Err(unavailable(format!(
+                "{name} did not answer within {timeout:?}"
+            )));
+        };
+        let frame = answered.map_err(|_| unavailable(format!("{name} gave no answer")))?;
+        let receiver = Receiver::Answer(from, id);
+        match envelope::decode(&self.trust, receiver, &frame) {
+            Ok(message) => Ok(message.body),
+            Err(refusal) => {
+                self.refused.count(&refusal, &receiver.word());
+                let text = format!("an answer of {name} was refused");
+                Err(PortError::caused(ErrorKind::Unavailable, text, refusal))
+            }
+        }
+    }
+
+    /// Opens a server's queue.
+    pub(super) fn serve(
+        self: &Arc<Self>,
+        at: Address,
+        identity: &Arc<Identity>,
+    ) -> Box<dyn Requests> {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING_REQUESTS);
+        lock(&self.servers)
+            .entry(at)
+            .or_default()
+            .queues
+            .push(queue);
+        Box::new(Server {
+            shared: Arc::clone(self),
+            identity: Arc::clone(identity),
+            at,
+            waiting,
+        })
+    }
+}
+
+/// One server of an address.
+struct Server {
+    shared: Arc<Shared>,
+    identity: Arc<Identity>,
+    at: Address,
+    waiting: mpsc::Receiver<Asked>,
+}
+
+#[async_trait]
+impl Requests for Server {
+    async fn next(&mut self) -> Option<Box<dyn Request>> {
+        loop {
+            let asked = self.waiting.recv().await?;
+            let receiver = Receiver::Request(self.at);
+            match envelope::decode(&self.shared.trust, receiver, &asked.frame) {
+                Ok(message) => {
+                    return Some(Box::new(Question {
+                        identity: Arc::clone(&self.identity),
+                        at: self.at,
+                        message,
+                        reply: asked.reply,
+                    }));
+                }
+                Err(refusal) => self.shared.refused.count(&refusal, &receiver.word()),
+            }
+        }
+    }
+}
+
+/// A request that waits for its answer.
+struct Question {
+    identity: Arc<Identity>,
+    at: Address,
+    message: Message,
+    reply: oneshot::Sender<Frame>,
+}
+
+impl Question {
+    fn write(&self, body: &Body) -> Result<Frame, EncodeError> {
+        let to = Receiver::Answer(self.at, self.message.id);
+        let trace = self.message.traceparent.as_deref();
+        envelope::encode(&self.identity, to, self.message.id, trace, body)
+    }
+}
+
+#[async_trait]
+impl Request for Question {
+    fn message(&self) -> &Message {
+        &self.message
+    }
+
+    async fn answer(self: Box<Self>, body: Body) -> Result<(), PortError> {
+        let (frame, result) = match self.write(&body) {
+            Ok(frame) => (frame, Ok(())),
+            Err(error) => {
+                // The asker learns at once what it would otherwise wait for in vain.
+                let failed = Body::Failed {
+                    kind: ErrorKind::Denied,
+                    text: format!("the answer cannot be sent: {error}"),
+                };
+                (self.write(&failed)?, Err(PortError::from(error)))
+            }
+        };
+        self.reply.send(frame).map_err(|_| {
+            PortError::new(
+                ErrorKind::Unavailable,
+                "whoever asked does not wait any more",
+            )
+        })?;
+        result
+    }
+}
