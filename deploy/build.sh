@@ -31,7 +31,8 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 cargo build $flags -p keywheel-cli
 # shellcheck disable=SC2086
 RUSTFLAGS="-C target-feature=+crt-static" cargo build $flags --target "$host" \
-    -p keywheel-sys --bin keywheel-nsjoin -p keywheel-oci-runtime
+    -p keywheel-sys --bin keywheel-nsjoin \
+    -p keywheel-oci-runtime --bin keywheel-runtime
 
 mkdir -p "$target/$dist"
 # Copy beside and rename: a running daemon keeps its own file.

@@ -107,7 +107,7 @@ fn run_real(
         return removed.map(|()| Outcome::Done(real::exit_code(status)));
     }
     let placed = removed
-        .and_then(|()| pid)
+        .and(pid)
         .and_then(|pid| attach(invocation, create, pid));
     match placed {
         Ok(()) => Ok(Outcome::Done(ExitCode::SUCCESS)),

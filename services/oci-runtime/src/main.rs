@@ -4,7 +4,15 @@
 //! writes a resolved value anywhere but to the injector's memory-only directory, and refuses rather than let a
 //! container start without what it was promised. It decides no entitlement: the injector answers, this obeys.
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::disallowed_methods
+    )
+)]
 
 mod args;
 mod ask;

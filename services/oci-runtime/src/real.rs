@@ -12,6 +12,10 @@ use crate::refuse::Refusal;
 const USUAL_PLACES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The real runtime's file. Never this program itself, under whatever name it is installed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "PATH names the real runtime, as it would for the engine"
+)]
 pub(crate) fn find(name: &OsStr) -> Result<PathBuf, Refusal> {
     let own = std::env::current_exe().and_then(std::fs::canonicalize).ok();
     let usable = |path: &Path| path.is_file() && std::fs::canonicalize(path).ok() != own;

@@ -32,6 +32,10 @@ impl Refusal {
 }
 
 /// Tells it. That the log cannot be written changes nothing about the refusal.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time of a log line; this program has no clock port"
+)]
 pub(crate) fn report(invocation: &Invocation, refusal: &Refusal) {
     let text = refusal.text();
     let _ = writeln!(std::io::stderr(), "{text}");

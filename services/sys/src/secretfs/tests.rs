@@ -1,5 +1,11 @@
 //! Tests of secret file systems. They need root; without it they say so and stop, except in CI, where they fail.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests say aloud when they cannot run"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
