@@ -208,9 +208,9 @@ need_rust() {
   command -v cargo >/dev/null 2>&1 ||
     fail $EXIT_UNAVAILABLE "Rust is missing: \`cargo\` is not in the PATH" \
       "install Rust 1.$RUST_MINOR or newer with rustup (the Rust website says how), open a new shell, repeat"
-  minor=$(cd "$ROOT" && as_builder cargo --version | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
+  minor=$(cd "$ROOT" && { as_builder cargo --version || true; } | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
   [ "${minor:-0}" -ge $RUST_MINOR ] ||
-    fail $EXIT_UNAVAILABLE "this cargo is too old: 1.${minor:-unknown}, needed is 1.$RUST_MINOR" \
+    fail $EXIT_UNAVAILABLE "cargo 1.$RUST_MINOR or newer is needed; this one says: 1.${minor:-(no version)}" \
       "run \`rustup update\`, or install Rust with rustup, then repeat"
 }
 
@@ -398,8 +398,8 @@ wait_for_cron() {
 
 step "1/9 What is needed"
 claim_state
-need_compiler
 need_rust
+need_compiler
 need_busybox
 need_docker
 say "Rust, a C compiler, busybox and Docker are here"
