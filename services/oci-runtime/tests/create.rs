@@ -136,6 +136,63 @@ fn root_in_the_container_cannot_change_its_secrets_and_the_injector_can() {
 }
 
 #[test]
+fn a_container_in_a_user_namespace_reads_what_is_its_own() {
+    const FIRST: u32 = 200_000;
+    if !ready() {
+        return;
+    }
+    let script = "cat /run/secrets/db; echo; ls -ln /run/secrets; echo x >/run/secrets/db; umount /run/secrets";
+    let scene = Scene::new(script, |config| {
+        let mapping = json!([{ "containerID": 0, "hostID": FIRST, "size": 65536 }]);
+        config["linux"]["uidMappings"] = mapping.clone();
+        config["linux"]["gidMappings"] = mapping;
+        let spaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        spaces.push(json!({ "type": "user" }));
+    });
+    let rootfs = scene.dir.join("bundle/rootfs");
+    let owner = format!("{FIRST}:{FIRST}");
+    let chown = std::process::Command::new("chown")
+        .arg("-R")
+        .arg(owner)
+        .arg(rootfs)
+        .status();
+    assert!(chown.unwrap().success());
+    scene.inject(Script {
+        resolve: scene.answer(&[], &[DIR]),
+        file: Some(("db", b"mapped")),
+        dir: DIR,
+        ..Script::default()
+    });
+    let (created, text) = scene.create(&[]);
+    assert!(created, "{text}");
+    let output = scene.start_and_wait();
+    assert!(output.starts_with("mapped\n"), "{output}");
+    assert!(output.contains("-r--------    1 0        0"), "{output}");
+    assert!(
+        output.contains("Read-only file system") && output.contains("umount:"),
+        "{output}"
+    );
+}
+
+#[test]
+fn the_container_inherits_no_descriptor_of_ours() {
+    if !ready() {
+        return;
+    }
+    let script = "ls /proc/self/fd | cat";
+    let scene = Scene::new(script, |_| ());
+    scene.inject(Script {
+        resolve: scene.answer(&[], &[DIR]),
+        file: Some(("db", b"x")),
+        dir: DIR,
+        ..Script::default()
+    });
+    assert!(scene.create(&[]).0);
+    // Standard streams, and the one by which ls reads the directory.
+    assert_eq!(scene.start_and_wait(), "0\n1\n2\n3\n");
+}
+
+#[test]
 fn a_refusal_reaches_log_and_stderr_and_nothing_is_created() {
     if !ready() {
         return;

@@ -290,9 +290,9 @@ fn attach(
                 name,
                 bytes,
                 FileAttr {
-                    uid: 0,
-                    gid: 0,
-                    mode: 0o440,
+                    uid: target.map_uid(0)?,
+                    gid: target.map_gid(0)?,
+                    mode: 0o400,
                 },
             )?;
             helper.attach(&target, &fs, script.dir, false)?;
