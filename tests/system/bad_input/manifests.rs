@@ -20,7 +20,7 @@ fn document_rows() -> Vec<Row> {
         (
             "broken yaml",
             "apiVersion: [unclosed\nkind: Secret\n".to_owned(),
-            &["line"],
+            &[":2:5:"],
         ),
         ("no document", "# nothing\n".to_owned(), &["no"]),
         (
@@ -47,12 +47,12 @@ fn document_rows() -> Vec<Row> {
 }
 
 fn secret_rows() -> Vec<Row> {
-    let schedule = |rest: &str| secret(&format!("rotation: {{ {rest} }}"));
+    let schedule = |rest: &str| secret(&format!("generator: {{}}\n  rotation: {{ {rest} }}"));
     vec![
         (
             "unknown field",
             secret("genrator: { length: 32 }"),
-            &["genrator", "generator", "line"],
+            &["genrator", "generator", ":6:3:"],
         ),
         (
             "bad cron",
