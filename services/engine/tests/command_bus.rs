@@ -1,0 +1,252 @@
+//! The command bus over the in-memory journal: answers, repeats, a full disk, restarts, audit.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+
+use keywheel_core::audit::{Outcome, Principal, Role};
+use keywheel_core::command::Command;
+use keywheel_core::decision::RejectionKind;
+use keywheel_core::effect::{Effect, Work};
+use keywheel_core::id::{CommandId, RevocationId, RotationId, SecretId};
+use keywheel_core::name::SecretName;
+use keywheel_core::rotation::Phase;
+use keywheel_core::secret::{Generator, Spec};
+use keywheel_engine::command_bus::{Commit, CommandBus, Handle, Parts, Started, Submission};
+use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::journal::{Journal, Verdict};
+use keywheel_engine::state::View;
+use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
+use tokio::sync::mpsc;
+
+struct Bench {
+    journal: Arc<MemoryJournal>,
+    handle: Handle,
+    view: View,
+    commits: mpsc::Receiver<Commit>,
+}
+
+async fn start(journal: Arc<MemoryJournal>, source: u64) -> Bench {
+    let parts = Parts {
+        journal: journal.clone(),
+        clock: Arc::new(FakeClock::default()),
+        ids: Arc::new(FakeIds::of_source(source)),
+        failpoint: |_| (),
+    };
+    let Started { bus, handle, view, commits } = CommandBus::start(parts).await.unwrap();
+    tokio::spawn(bus.run());
+    Bench { journal, handle, view, commits }
+}
+
+fn user() -> Principal {
+    Principal::User { uid: 0, name: "root".to_owned() }
+}
+
+fn name() -> SecretName {
+    SecretName::parse("prod/db").unwrap()
+}
+
+fn apply() -> Command {
+    Command::ApplySecret {
+        id: SecretId::from_bytes([1; 16]),
+        rotation: RotationId::from_bytes([2; 16]),
+        name: name(),
+        spec: Spec { generator: Some(Generator::default()), ..Spec::default() },
+    }
+}
+
+impl Bench {
+    async fn submit(&self, id: u8, principal: Principal, command: Command) -> Verdict {
+        let id = CommandId::from_bytes([id; 16]);
+        let submission = Submission { id, principal, traceparent: None, command };
+        self.handle.submit(submission).await.unwrap()
+    }
+
+    /// Answers every effect with success until none is left.
+    async fn work(&mut self, first_id: u8) -> Vec<Effect> {
+        let mut done = Vec::new();
+        let mut id = first_id;
+        loop {
+            let mut waiting = self.journal.open_effects().await.unwrap();
+            let Some(effect) = waiting.pop() else { return done };
+            let outcome = match &effect.work {
+                Work::Step(work) => Command::StepOutcome {
+                    rotation: work.rotation,
+                    step: work.step,
+                    attempt: work.attempt,
+                    failure: None,
+                },
+                Work::Revoke(work) => Command::RevokeOutcome {
+                    revocation: work.revocation,
+                    attempt: work.attempt,
+                    failure: None,
+                },
+            };
+            self.submit(id, Principal::Service(Role::StoreSync), outcome).await;
+            id += 1;
+            done.push(effect);
+        }
+    }
+
+    async fn audit(&self) -> usize {
+        usize::try_from(self.journal.head().await.unwrap().audit_size).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn applying_a_secret_leads_through_every_step_to_a_current_version() {
+    let mut bench = start(Arc::default(), 1).await;
+    bench.submit(1, user(), apply()).await;
+    let done = bench.work(10).await;
+    assert_eq!(done.len(), 4, "create, set, test, finish");
+    let committed = bench.view.read();
+    let secret = committed.world.secret_named(&name()).unwrap();
+    assert_eq!((secret.current, secret.pending), (Some(1), None));
+    assert!(committed.world.open_rotations().next().is_none());
+}
+
+#[tokio::test]
+async fn a_repeated_command_gets_the_first_answer_and_changes_nothing() {
+    let bench = start(Arc::default(), 1).await;
+    let first = bench.submit(1, user(), apply()).await;
+    let events = bench.view.read().number;
+    assert_eq!(bench.submit(1, user(), apply()).await, first);
+    assert_eq!(bench.view.read().number, events);
+}
+
+#[tokio::test]
+async fn a_full_disk_rejects_and_loses_nothing_and_later_commands_work() {
+    let bench = start(Arc::default(), 1).await;
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    let submission = Submission {
+        id: CommandId::from_bytes([1; 16]),
+        principal: user(),
+        traceparent: None,
+        command: apply(),
+    };
+    let error = bench.handle.submit(submission.clone()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(bench.view.read().world.secrets.is_empty());
+    // The same command again is decided as if nothing had been.
+    assert!(matches!(bench.handle.submit(submission).await.unwrap(), Verdict::Accepted { .. }));
+    assert_eq!(bench.view.read().world.secrets.len(), 1);
+}
+
+#[tokio::test]
+async fn a_broken_append_ends_the_bus_and_answers_nobody_with_success() {
+    let bench = start(Arc::default(), 1).await;
+    bench.journal.fail_next_append(ErrorKind::Corrupt);
+    let submission = Submission {
+        id: CommandId::from_bytes([1; 16]),
+        principal: user(),
+        traceparent: None,
+        command: apply(),
+    };
+    assert!(bench.handle.submit(submission.clone()).await.is_err());
+    assert!(bench.handle.submit(submission).await.is_err(), "the bus must not go on");
+}
+
+#[tokio::test]
+async fn a_restart_folds_the_same_world_and_emits_nothing_anew() {
+    let journal = Arc::new(MemoryJournal::new());
+    let mut bench = start(journal.clone(), 1).await;
+    bench.submit(1, user(), apply()).await;
+    bench.work(10).await;
+    let before = bench.view.read().world.clone();
+    let mut again = start(journal, 2).await;
+    assert_eq!(again.view.read().world, before);
+    assert!(again.commits.try_recv().is_err(), "replay told the world something");
+    assert!(again.journal.open_effects().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_effect_stays_open_over_a_restart_until_it_is_answered() {
+    let journal = Arc::new(MemoryJournal::new());
+    let bench = start(journal.clone(), 1).await;
+    bench.submit(1, user(), apply()).await;
+    assert_eq!(journal.open_effects().await.unwrap().len(), 1);
+    drop(bench);
+    let mut again = start(journal.clone(), 2).await;
+    assert_eq!(journal.open_effects().await.unwrap().len(), 1);
+    assert_eq!(again.work(10).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_rejected_command_is_on_record_with_its_reason() {
+    let bench = start(Arc::default(), 1).await;
+    let rotate = Command::Rotate { rotation: RotationId::from_bytes([9; 16]), secret: name() };
+    let verdict = bench.submit(1, user(), rotate).await;
+    assert!(matches!(verdict, Verdict::Rejected { kind: RejectionKind::NotFound, .. }));
+    assert_eq!(bench.audit().await, 1);
+    let leaf = bench.journal.read_audit(0, 1).await.unwrap().remove(0);
+    let text = String::from_utf8_lossy(&leaf.bytes).into_owned();
+    assert!(text.contains("prod/db"), "{text}");
+}
+
+#[tokio::test]
+async fn a_denied_request_is_on_record_though_it_is_no_command() {
+    let bench = start(Arc::default(), 1).await;
+    let record = keywheel_core::audit::Record {
+        time: keywheel_core::time::Timestamp::from_micros(1),
+        category: keywheel_core::audit::Category::Administration,
+        principal: Principal::User { uid: 4242, name: "eve".to_owned() },
+        verb: "list".to_owned(),
+        object: "secrets".to_owned(),
+        version: None,
+        outcome: Outcome::Denied,
+        reason: "not in the group".to_owned(),
+        container: None,
+        command: CommandId::from_bytes([3; 16]),
+        trace: String::new(),
+    };
+    bench.handle.record(record).await.unwrap();
+    assert_eq!(bench.audit().await, 1);
+    assert_eq!(bench.view.read().number, 0, "a denial is no event");
+}
+
+#[tokio::test]
+async fn revoking_cancels_the_rotation_under_way_and_its_late_outcome_counts_no_more() {
+    let mut bench = start(Arc::default(), 1).await;
+    bench.submit(1, user(), apply()).await;
+    let revoke = Command::Revoke {
+        revocation: RevocationId::from_bytes([7; 16]),
+        secret: name(),
+        version: None,
+        reason: "leaked".to_owned(),
+    };
+    bench.submit(2, user(), revoke).await;
+    let late = bench.work(10).await;
+    assert!(late.iter().any(|effect| matches!(effect.work, Work::Revoke(_))));
+    let committed = bench.view.read();
+    let rotation = committed.world.rotations.get(&RotationId::from_bytes([2; 16])).unwrap();
+    assert!(matches!(rotation.phase, Phase::Closed(_)));
+    let secret = committed.world.secret_named(&name()).unwrap();
+    assert_eq!((secret.current, secret.alive()), (None, Vec::new()));
+    assert!(committed.world.revocations.values().all(|revocation| revocation.closed));
+}
+
+#[tokio::test]
+async fn a_hundred_waiting_commands_are_few_transactions() {
+    let bench = start(Arc::default(), 1).await;
+    let mut waiting = Vec::new();
+    for n in 0..100_u8 {
+        let submission = Submission {
+            id: CommandId::from_bytes([n + 1; 16]),
+            principal: user(),
+            traceparent: None,
+            command: Command::ApplySecret {
+                id: SecretId::from_bytes([n + 1; 16]),
+                rotation: RotationId::from_bytes([n + 1; 16]),
+                name: SecretName::parse(&format!("many/{n}")).unwrap(),
+                spec: Spec::default(),
+            },
+        };
+        let handle = bench.handle.clone();
+        waiting.push(tokio::spawn(async move { handle.submit(submission).await }));
+    }
+    for answer in waiting {
+        assert!(matches!(answer.await.unwrap().unwrap(), Verdict::Accepted { .. }));
+    }
+    assert_eq!(bench.view.read().world.secrets.len(), 100);
+    assert_eq!(bench.audit().await, 100);
+}
