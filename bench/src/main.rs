@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark reports to a person")]
 
+mod append;
 mod delivery;
 mod starting;
 
@@ -26,11 +27,12 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 5] = [
+const BENCHMARKS: [Benchmark; 6] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
     ("start", starting::start),
+    ("append", append::append),
     ("memory", delivery::memory),
 ];
 

@@ -21,6 +21,8 @@ use crate::wait;
 pub const READY: Duration = Duration::from_secs(30);
 /// How long `up` may take to stop when asked.
 pub const STOP: Duration = Duration::from_secs(20);
+/// A limit that no test reaches.
+const ALL: &str = "1000000";
 /// Lines of the log that a failed test shows.
 const LOG_TAIL: usize = 60;
 
@@ -277,6 +279,17 @@ impl Keywheel {
     pub fn json(&self, args: &[&str]) -> Result<Value> {
         let words = [args, &["-o", "json"]].concat();
         self.cli(&words)?.ok()?.json()
+    }
+
+    /// Runs `events list` or `audit list` from the beginning, one object a line.
+    pub fn stream(&self, verb: &str) -> Result<Vec<Value>> {
+        let said = self
+            .cli(&[verb, "list", "--after", "0", "--limit", ALL, "-o", "json"])?
+            .ok()?;
+        said.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).context("a line that is no JSON"))
+            .collect()
     }
 
     /// Everything the client ever said in this test.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::canary::{Canary, Hit};
 use crate::docker::{Container, docker};
@@ -65,9 +66,9 @@ fn search_keywheel(canary: &Canary, keywheel: &Keywheel) -> Result<Vec<Hit>> {
             output.said().as_bytes(),
         ));
     }
-    for words in [["events", "list"], ["audit", "list"]] {
-        let said = keywheel.json(&words)?;
-        hits.extend(canary.search(&words.join(" "), said.to_string().as_bytes()));
+    for verb in ["events", "audit"] {
+        let said = Value::from(keywheel.stream(verb)?);
+        hits.extend(canary.search(verb, said.to_string().as_bytes()));
     }
     Ok(hits)
 }

@@ -10,7 +10,7 @@ use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::output::Output;
 use keywheel_tests::{manifest, wait};
 
-use crate::refusal::{IO, UNAVAILABLE, assert_nothing_lost, assert_refused, keep_something};
+use crate::refusal::{UNAVAILABLE, assert_nothing_lost, assert_refused, keep_something};
 
 /// Size of the small file system.
 const DISK: &str = "24M";
@@ -129,7 +129,7 @@ fn a_full_disk_refuses_new_work_and_loses_nothing() -> Result<()> {
         acknowledged.push(name);
     }
     let refusal = refusal.ok_or_else(|| anyhow::anyhow!("the disk never got full"))?;
-    assert_refused(&refusal, IO, &["disk"]);
+    assert_refused(&refusal, UNAVAILABLE, &["disk"]);
     empty(&mount)?;
     if keywheel.exited()?.is_some() {
         keywheel.up(&options)?;

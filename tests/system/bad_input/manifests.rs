@@ -3,7 +3,9 @@
 use anyhow::Result;
 use keywheel_tests::manifest;
 
-use crate::refusal::{BAD_INPUT, NOT_FOUND, assert_nothing_lost, assert_refused, with_something};
+use crate::refusal::{
+    BAD_INPUT, NO_INPUT, NOT_FOUND, assert_nothing_lost, assert_refused, with_something,
+};
 
 const HEAD: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: test/new }\n";
 
@@ -160,6 +162,6 @@ fn one_bad_document_refuses_the_whole_file() -> Result<()> {
 fn a_missing_file_is_named() -> Result<()> {
     let keywheel = with_something()?;
     let said = keywheel.cli(&["apply", "-f", "/nonexistent/manifest.yaml"])?;
-    assert_refused(&said, NOT_FOUND, &["/nonexistent/manifest.yaml"]);
+    assert_refused(&said, NO_INPUT, &["/nonexistent/manifest.yaml"]);
     assert_nothing_lost(&keywheel)
 }

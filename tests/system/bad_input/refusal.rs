@@ -11,13 +11,13 @@ pub(crate) const USAGE: i32 = 64;
 /// The input itself is wrong: manifest, name, value.
 pub(crate) const BAD_INPUT: i32 = 65;
 /// A named thing does not exist.
-pub(crate) const NOT_FOUND: i32 = 66;
-/// Something Keywheel needs does not answer.
+pub(crate) const NOT_FOUND: i32 = 3;
+/// A file that was named is missing or unreadable.
+pub(crate) const NO_INPUT: i32 = 66;
+/// Something Keywheel needs does not answer, or the disk is full.
 pub(crate) const UNAVAILABLE: i32 = 69;
 /// A file or directory cannot be made or used.
 pub(crate) const CANNOT_CREATE: i32 = 73;
-/// Reading or writing failed, a full disk above all.
-pub(crate) const IO: i32 = 74;
 /// Somebody else holds it now.
 pub(crate) const BUSY: i32 = 75;
 /// The configuration or a key does not fit what is there.

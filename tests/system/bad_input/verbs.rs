@@ -5,7 +5,8 @@ use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::output::Output;
 
 use crate::refusal::{
-    BAD_INPUT, NOT_FOUND, UNAVAILABLE, USAGE, assert_nothing_lost, assert_refused, with_something,
+    BAD_INPUT, NO_INPUT, NOT_FOUND, UNAVAILABLE, USAGE, assert_nothing_lost, assert_refused,
+    with_something,
 };
 
 /// More than any value may have.
@@ -62,10 +63,10 @@ fn a_value_over_the_limit_or_without_a_byte_is_refused() -> Result<()> {
     let put = |file: &str| keywheel.cli(&["secret", "put", "test/large", "--value-file", file]);
     assert_refused(&put(&large)?, BAD_INPUT, &["bytes"]);
     assert_refused(&put(&empty)?, BAD_INPUT, &["empty"]);
-    assert_refused(&put(&folder)?, NOT_FOUND, &["directory"]);
+    assert_refused(&put(&folder)?, NO_INPUT, &["directory"]);
     assert_refused(
         &put("/nonexistent/value")?,
-        NOT_FOUND,
+        NO_INPUT,
         &["/nonexistent/value"],
     );
     let list = keywheel.json(&["secret", "list"])?.to_string();

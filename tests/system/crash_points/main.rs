@@ -101,7 +101,7 @@ fn rotate_into(stage: &mut Stage, secret: &str, name: &str, hit: u32) -> Result<
 
 /// How often each version was reported as delivered to the container.
 fn deliveries(stage: &Stage, container: &Container, kind: &str) -> Result<BTreeMap<u64, u32>> {
-    let said = stage.keywheel.json(&["events", "list"])?;
+    let said = Value::from(stage.keywheel.stream("events")?);
     let mut counted = BTreeMap::new();
     for event in items(&said) {
         let text = event.to_string();

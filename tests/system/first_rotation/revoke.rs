@@ -49,7 +49,7 @@ fn a_revoke_takes_the_file_out_of_every_container() -> Result<()> {
         );
         assert_eq!(container.field("{{.State.Running}}")?, "true");
     }
-    let audit = stage.keywheel.json(&["audit", "list"])?.to_string();
+    let audit = Value::from(stage.keywheel.stream("audit")?).to_string();
     assert!(
         audit.contains("leaked in a ticket"),
         "the reason is not on the record"

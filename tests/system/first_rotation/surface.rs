@@ -39,7 +39,7 @@ fn consumers_tells_who_holds_which_version() -> Result<()> {
         Some(2),
         "{said}"
     );
-    let events = stage.keywheel.json(&["events", "list"])?.to_string();
+    let events = Value::from(stage.keywheel.stream("events")?).to_string();
     for kind in [
         "rotation.started",
         "version_promoted",
@@ -75,7 +75,7 @@ fn a_stranger_is_denied_and_audited() -> Result<()> {
             .env("KEYWHEEL_ADDRESS", keywheel.address()),
     )?;
     assert_eq!(said.code, DENIED, "{}", said.said());
-    let audit = keywheel.json(&["audit", "list"])?.to_string();
+    let audit = Value::from(keywheel.stream("audit")?).to_string();
     assert!(
         audit.contains("denied") && audit.contains(NOBODY),
         "no record of the denial: {audit}"
