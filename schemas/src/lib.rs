@@ -9,9 +9,12 @@
 
 pub mod api;
 mod canonical;
+pub mod config;
 pub mod error;
 pub mod event;
 pub mod leaf;
 pub mod manifest;
 pub mod mirror;
+mod near;
+mod span;
 pub mod wire;

@@ -208,7 +208,7 @@ fn read_manifest(
         "Secret" => secret::read(name, spec?, fields.position, check, faults),
         "Binding" => binding::read(name, spec?, fields.position, faults),
         other => {
-            let near = reader::nearest(other, &KINDS);
+            let near = crate::near::nearest(other, &KINDS);
             let message = format!(
                 "`{}` is not a kind{near}; known kinds: {}",
                 crate::leaf::shorten(other),

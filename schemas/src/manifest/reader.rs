@@ -1,8 +1,9 @@
 //! Fields of a mapping, read one by one, with every fault noted at its place.
 
-use super::scalar;
 use super::tree::{Located, Node, position};
 use super::{MAX_FAULTS, ManifestError, Position};
+use crate::near::nearest;
+use crate::span::{parse_span, span_words};
 use std::time::Duration;
 
 /// Field names under which people try to write a value.
@@ -203,7 +204,7 @@ impl<'n> Fields<'n> {
     ) -> Option<Duration> {
         let node = self.find(name)?;
         let span = match &node.value {
-            Node::Text(text) => scalar::parse_span(text),
+            Node::Text(text) => parse_span(text),
             Node::Integer(number) => Err(format!(
                 "has no unit; write for example `{number}s`, `{number}m` or `{number}h`"
             )),
@@ -218,8 +219,8 @@ impl<'n> Fields<'n> {
             }
             Err(format!(
                 "has to lie between {} and {}",
-                scalar::span_words(least),
-                scalar::span_words(most)
+                span_words(least),
+                span_words(most)
             ))
         });
         bounded
@@ -308,21 +309,4 @@ fn unknown_field(name: &str, path: &str, known: &[&str]) -> String {
         "field `{shown}` is not known in {path}{near}; known fields: {}",
         known.join(", ")
     )
-}
-
-/// ` (did you mean …?)` when one of the known words is near.
-pub(super) fn nearest(word: &str, known: &[&str]) -> String {
-    let folded = word.to_lowercase();
-    let near = known
-        .iter()
-        .map(|known| {
-            (
-                strsim::damerau_levenshtein(&folded, &known.to_lowercase()),
-                known,
-            )
-        })
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
-        .min_by_key(|(distance, _)| *distance);
-    near.map(|(_, known)| format!(" (did you mean `{known}`?)"))
-        .unwrap_or_default()
 }

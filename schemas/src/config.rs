@@ -1,0 +1,205 @@
+//! Configuration of `keywheel up`: file, then environment, then flags; later ones win.
+//!
+//! Invariants: read whole before any socket opens; every fault is reported at once and names where
+//! the text came from; unknown names are refused. No secret is in here: keys come by file path.
+
+pub mod shape;
+mod sources;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keywheel_core::name::HostName;
+
+use sources::Sources;
+
+/// Longest configuration file, in bytes.
+pub const MAX_CONFIG_BYTES: usize = 64 << 10;
+/// Longest path of a unix socket, in bytes: the kernel's `sun_path` without its closing zero.
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Directory of journal and cache, by default: where Linux keeps a service's state.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/keywheel";
+/// The socket, by default: emptied at boot, so nothing stale survives one.
+pub const DEFAULT_SOCKET: &str = "/run/keywheel/keywheel.sock";
+/// The unseal key, by default: apart from the data, so that a copy of those opens nothing.
+pub const DEFAULT_UNSEAL_KEY_FILE: &str = "/etc/keywheel/unseal.key";
+/// Log level, by default: one line per lifecycle step.
+pub const DEFAULT_LOG_LEVEL: &str = "info";
+/// How often an injector compares plan and containers without being told, by default: what an event
+/// that got lost may cost.
+pub const DEFAULT_RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
+/// Shortest reconcile interval: below it the engine is asked all the time.
+pub const MIN_RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest reconcile interval: above it a lost event is not noticed before people do.
+pub const MAX_RECONCILE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// `text` or `json`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look; `text` by default.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace` or a filter like `info,keywheel_injector=debug`;
+    /// `info` by default.
+    pub level: String,
+}
+
+/// The injector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Injector {
+    /// How often it reconciles without being told; 30 seconds by default.
+    pub reconcile_interval: Duration,
+    /// The namespace helper; by default `keywheel-nsjoin` beside the running program.
+    pub helper: Option<PathBuf>,
+}
+
+/// Everything `keywheel up` can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Directory of journal and cache; `/var/lib/keywheel` by default.
+    pub data_dir: PathBuf,
+    /// The API's unix socket; `/run/keywheel/keywheel.sock` by default.
+    pub socket: PathBuf,
+    /// Runtime state: the injector's socket and private bundles; by default the socket's directory.
+    pub run_dir: PathBuf,
+    /// File with the unseal key; `/etc/keywheel/unseal.key` by default, never inside `data_dir`.
+    pub unseal_key_file: PathBuf,
+    /// This host's name as selectors see it; by default what the machine calls itself.
+    pub host_name: String,
+    /// Logging.
+    pub log: Log,
+    /// The injector.
+    pub injector: Injector,
+}
+
+/// What was said on the command line, and what the machine says by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfigFlags {
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--socket`.
+    pub socket: Option<PathBuf>,
+    /// `--run-dir`.
+    pub run_dir: Option<PathBuf>,
+    /// `--unseal-key-file`.
+    pub unseal_key_file: Option<PathBuf>,
+    /// `--host-name`.
+    pub host_name: Option<String>,
+    /// `--log-format`.
+    pub log_format: Option<String>,
+    /// `--log-level`.
+    pub log_level: Option<String>,
+    /// No flag: what the machine calls itself, used when nobody names the host.
+    pub machine_name: Option<String>,
+}
+
+/// One fault, and where the text came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// `FILE:line:column`, `environment variable NAME` or `--flag`.
+    pub origin: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the configuration; `env` looks up an environment variable.
+    ///
+    /// # Errors
+    /// With every fault of every source.
+    pub fn load(
+        file_text: Option<(&str, &str)>,
+        env: &dyn Fn(&str) -> Option<String>,
+        flags: ConfigFlags,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut sources = Sources::read(file_text, env, &flags);
+        let config = Self::take(&mut sources, flags.machine_name);
+        if let Some(config) = &config {
+            refuse_key_beside_data(config, &mut sources);
+        }
+        match config {
+            Some(config) if sources.faults.is_empty() => Ok(config),
+            _ => Err(sources.faults),
+        }
+    }
+
+    fn take(sources: &mut Sources, machine_name: Option<String>) -> Option<Self> {
+        let data_dir = sources.path("data_dir", DEFAULT_DATA_DIR);
+        let socket = sources.socket("socket", DEFAULT_SOCKET);
+        let beside = socket.parent().unwrap_or_else(|| Path::new("."));
+        let beside = if beside.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            beside
+        };
+        let run_dir = sources.path("run_dir", &beside.to_string_lossy());
+        let unseal_key_file = sources.path("unseal_key_file", DEFAULT_UNSEAL_KEY_FILE);
+        let host_name = sources.host_name("host.name", machine_name);
+        let log = Log {
+            format: sources.log_format("log.format"),
+            level: sources.text("log.level", DEFAULT_LOG_LEVEL),
+        };
+        let reconcile_interval = sources.span(
+            "injector.reconcile_interval",
+            DEFAULT_RECONCILE_INTERVAL,
+            MIN_RECONCILE_INTERVAL..=MAX_RECONCILE_INTERVAL,
+        );
+        let helper = sources.optional_path("injector.helper");
+        let injector = Injector {
+            reconcile_interval,
+            helper,
+        };
+        let host_name = host_name.as_ref().map(HostName::to_string)?;
+        Some(Self {
+            data_dir,
+            socket,
+            run_dir,
+            unseal_key_file,
+            host_name,
+            log,
+            injector,
+        })
+    }
+}
+
+fn refuse_key_beside_data(config: &Config, sources: &mut Sources) {
+    if config.unseal_key_file.starts_with(&config.data_dir) {
+        let message = format!(
+            "the unseal key must not lie inside the data directory `{}`: a copy of it would open everything; name a file elsewhere",
+            config.data_dir.display()
+        );
+        sources.fault("unseal_key_file", message);
+    }
+}

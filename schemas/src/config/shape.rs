@@ -1,0 +1,77 @@
+//! Shape of the configuration file for its JSON Schema. Loading does not go through it: it keeps
+//! where each text came from, which serde's own shapes lose.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The configuration file of `keywheel up`, TOML. Environment variables `KEYWHEEL_<FIELD>` and flags
+/// win over it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// Directory of journal and cache. Default `/var/lib/keywheel`: where Linux keeps a service's
+    /// state. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<String>,
+    /// The API's unix socket. Default `/run/keywheel/keywheel.sock`: emptied at boot. Path of at most
+    /// 107 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 107))]
+    pub socket: Option<String>,
+    /// Runtime state: the injector's socket and private bundles. Default: the socket's directory. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_dir: Option<String>,
+    /// File with the unseal key. Default `/etc/keywheel/unseal.key`; never inside `data_dir`, so that
+    /// a copy of the data opens nothing. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseal_key_file: Option<String>,
+    /// This host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostSection>,
+    /// Logging.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSection>,
+    /// The injector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injector: Option<InjectorSection>,
+}
+
+/// This host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostSection {
+    /// Its name as selectors see it. Default: what the machine calls itself, in lower case, so that
+    /// manifests read as people speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9._-]+$"), length(max = 255))]
+    pub name: Option<String>,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogSection {
+    /// `text` (lines for people) or `json` (one object a line). Default `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(text|json)$"))]
+    pub format: Option<String>,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter like `info,keywheel_injector=debug`.
+    /// Default `info`: one line per lifecycle step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+}
+
+/// The injector.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InjectorSection {
+    /// How often it compares plan and containers without being told, from `1s` to `1h`. Default
+    /// `30s`: what an event that got lost may cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub reconcile_interval: Option<String>,
+    /// The namespace helper. Default: `keywheel-nsjoin` beside the running program, since they ship
+    /// together. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helper: Option<String>,
+}
