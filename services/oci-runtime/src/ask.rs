@@ -127,6 +127,7 @@ fn ask(socket: &Path, question: &Value) -> Result<Value, NoAnswer> {
             socket.display()
         )),
     })?;
+    // EXPOSE: parsed, and its values moved into buffers that are zeroed.
     let answer: Value = serde_json::from_slice(line.expose()).map_err(|_| garbled())?;
     if answer.get("ok") == Some(&Value::Bool(true)) {
         return Ok(answer);
@@ -173,11 +174,13 @@ fn exchange(socket: &Path, question: &Value) -> io::Result<Scrubbed> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?,
         };
+        // EXPOSE: moved from one zeroed buffer to another.
         let part = chunk.expose().get(..count).unwrap_or_default();
         let end = part.iter().position(|byte| *byte == b'\n');
         answer
             .expose_mut()
             .extend_from_slice(part.get(..end.unwrap_or(count)).unwrap_or_default());
+        // EXPOSE: only the length of the whole line, against its limit.
         if answer.expose().len() > MAX_LINE {
             return Err(io::ErrorKind::FileTooLarge.into());
         }

@@ -248,6 +248,7 @@ fn variable(name: &str, value: &Scrubbed) -> Result<String, Refusal> {
             "deliver this secret as a file",
         )
     };
+    // EXPOSE: becomes the variable in the private configuration.
     let value = std::str::from_utf8(value.expose()).map_err(|_| unfit("is not UTF-8 text"))?;
     if value.contains('\0') {
         return Err(unfit("holds a NUL byte"));

@@ -55,6 +55,7 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
         )
     })?;
     let bundle = Bundle::make(bundle_dir, &create.id)?;
+    // EXPOSE: written to the memory-only private bundle.
     bundle.write_config(config.bytes()?.expose())?;
     drop(config);
     drop(resolved);

@@ -57,6 +57,13 @@ impl SecretDir {
         })
     }
 
+    /// Bounds the content from now on, for a ramfs that was reacquired; a tmpfs knows its own bound.
+    #[must_use]
+    pub fn bounded(mut self, size_bytes: u64) -> Self {
+        self.limit = Some(size_bytes);
+        self
+    }
+
     /// Device number of the file system.
     #[must_use]
     pub fn device(&self) -> u64 {

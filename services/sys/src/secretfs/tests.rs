@@ -110,6 +110,21 @@ fn a_full_file_system_keeps_the_old_file_and_no_temp() {
 }
 
 #[test]
+fn a_bound_set_later_holds_exactly() {
+    both(|kind| {
+        let dir = SecretFs::create(kind, SIZE)
+            .unwrap()
+            .into_dir()
+            .bounded(100);
+        dir.replace("a", &[1; 60], ATTR).unwrap();
+        // The old file counts until the new one has taken its place.
+        dir.replace("a", &[1; 40], ATTR).unwrap();
+        assert!(matches!(dir.replace("b", &[1; 61], ATTR), Err(Error::Full)));
+        dir.replace("b", &[1; 60], ATTR).unwrap();
+    });
+}
+
+#[test]
 fn names_outside_the_grammar_are_refused() {
     both(|kind| {
         let fs = SecretFs::create(kind, SIZE).unwrap();

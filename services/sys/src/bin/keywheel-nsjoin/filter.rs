@@ -20,6 +20,9 @@ const OFFSET_ARCHITECTURE: u32 = 4;
 /// Numbers from here on are the x32 variants of the same calls.
 const X32_START: u32 = 0x4000_0000;
 
+/// Instructions of the program; the unused ones at its end kill.
+const LENGTH: usize = 64;
+
 const ALLOWED: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_openat2,
@@ -49,7 +52,7 @@ const ALLOWED: &[i64] = &[
 
 /// Installs the list.
 pub(crate) fn install() -> io::Result<()> {
-    let mut program = [(RETURN, 0, 0, KILL); 64];
+    let mut program = [(RETURN, 0, 0, KILL); LENGTH];
     let head = [
         (LOAD, 0, 0, OFFSET_ARCHITECTURE),
         (JUMP_EQUAL, 1, 0, ARCHITECTURE),
@@ -66,4 +69,35 @@ pub(crate) fn install() -> io::Result<()> {
         *slot = instruction;
     }
     raw::install_seccomp(&program)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    const CHILD: &str = "filter::tests::child_of_the_test_below";
+
+    /// Runs only when the test below starts it: it does not survive.
+    #[test]
+    #[ignore = "started by another test"]
+    fn child_of_the_test_below() {
+        super::install().unwrap();
+        let _ = rustix::process::getppid();
+    }
+
+    #[test]
+    fn a_call_outside_the_list_kills() {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", CHILD, "--test-threads=1"])
+            .output()
+            .unwrap()
+            .status;
+        assert_eq!(status.signal(), Some(31), "{status}");
+    }
+
+    #[test]
+    fn the_program_holds_the_whole_list() {
+        assert!(6 + 2 * super::ALLOWED.len() < super::LENGTH);
+    }
 }

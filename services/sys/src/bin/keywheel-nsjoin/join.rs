@@ -271,3 +271,6 @@ fn check_device(seen: &OwnedFd, expected: u64) -> Result<(), Failure> {
         Failure::refuse(Fault::Device, Errno::STALE)
     }
 }
+
+#[cfg(test)]
+mod tests;
