@@ -10,7 +10,7 @@ use keywheel_core::id::CommandId;
 use keywheel_core::plan::plan_host;
 use keywheel_engine::authority;
 use keywheel_engine::command_bus::{Handle, Submission};
-use keywheel_engine::port::bus::{Address, Body, Bus, Request, ValueRequest};
+use keywheel_engine::port::bus::{Address, Body, Bus, Message, Request, ValueRequest};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -60,15 +60,15 @@ impl BusServer {
     }
 
     async fn serve(&self, request: Box<dyn Request>) {
-        let answered = self.answer(&*request).await;
+        let message = request.message().clone();
+        let answered = self.answer(&message).await;
         let body = answered.unwrap_or_else(|error| Body::Failed { kind: error.kind, text: error.text });
         if let Err(error) = request.answer(body).await {
             tracing::debug!(error = %error, "answer not delivered");
         }
     }
 
-    async fn answer(&self, request: &dyn Request) -> Result<Body, PortError> {
-        let message = request.message();
+    async fn answer(&self, message: &Message) -> Result<Body, PortError> {
         match &message.body {
             Body::Submit { id, command } => {
                 self.submit(message.sender, *id, command.clone(), message.traceparent.clone()).await

@@ -21,7 +21,7 @@ use super::{Api, Failure, MAX_WAIT, STASH_TIMEOUT};
 use crate::views;
 
 /// Most versions one answer lists.
-pub const MAX_VERSIONS: usize = 1000;
+const MAX_VERSIONS: usize = 1000;
 
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)

@@ -1,0 +1,125 @@
+//! Directories, lock and unseal key of `keywheel up`: made on an empty machine, refused where
+//! making them anew would lose something.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use keywheel_seal::envelope::UnsealKey;
+use keywheel_seal::{OsEntropy, SecretBytes};
+
+use super::error::{Error, Kind};
+
+/// Largest unseal key file, in bytes.
+const MAX_KEY_FILE_BYTES: u64 = 4096;
+
+/// Makes a directory only its owner can enter, or accepts one that is there.
+pub(super) fn private_directory(path: &Path) -> Result<(), Error> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => return Err(Error::not_a_directory(path)),
+        Ok(_) => {}
+        Err(_) => {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700).create(path).map_err(|e| Error::path(path, &e))?;
+        }
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|e| Error::path(path, &e))
+}
+
+/// Makes a directory everyone may enter: the socket lies in it.
+pub(super) fn open_directory(path: &Path) -> Result<(), Error> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Err(Error::not_a_directory(path)),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o755).create(path).map_err(|e| Error::path(path, &e))
+        }
+    }
+}
+
+/// Holds the data directory for this process; the kernel frees it when the process dies.
+pub(super) fn lock(data_dir: &Path) -> Result<File, Error> {
+    let path = data_dir.join("up.lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(&path).map_err(|e| Error::path(&path, &e))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _unreadable = (&mut file).take(32).read_to_string(&mut holder);
+            let holder = holder.trim();
+            let words = if holder.is_empty() { String::new() } else { format!(" (pid {holder})") };
+            return Err(Error::already_running(data_dir, &words));
+        }
+        Err(TryLockError::Error(error)) => return Err(Error::path(&path, &error)),
+    }
+    file.set_len(0).map_err(|e| Error::path(&path, &e))?;
+    writeln!(file, "{}", std::process::id()).map_err(|e| Error::path(&path, &e))?;
+    Ok(file)
+}
+
+/// Whether nothing that a key would have to open is in the directory yet.
+fn is_fresh(data_dir: &Path) -> Result<bool, Error> {
+    let entries = fs::read_dir(data_dir).map_err(|e| Error::path(data_dir, &e))?;
+    let ours = |name: &std::ffi::OsStr| name == "up.lock" || name == "lost+found";
+    Ok(entries.filter_map(Result::ok).all(|entry| ours(&entry.file_name())))
+}
+
+/// Reads the unseal key; makes one when the data directory is empty and none is there.
+pub(super) fn unseal_key(path: &PathBuf, data_dir: &Path) -> Result<UnsealKey, Error> {
+    refuse_inside(path, data_dir)?;
+    let fresh = is_fresh(data_dir)?;
+    match File::open(path) {
+        Ok(file) => read_key(path, file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && fresh => make_key(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::unseal_key_missing(path, data_dir))
+        }
+        Err(error) => Err(Error::path(path, &error)),
+    }
+}
+
+fn refuse_inside(key: &PathBuf, data_dir: &Path) -> Result<(), Error> {
+    let parent = key.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let real = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
+    let data = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    if real.starts_with(data) { Err(Error::unseal_key_inside(key, data_dir)) } else { Ok(()) }
+}
+
+fn read_key(path: &Path, file: File) -> Result<UnsealKey, Error> {
+    let found = file.metadata().map_err(|e| Error::path(path, &e))?;
+    if found.permissions().mode() & 0o077 != 0 {
+        return Err(Error::new(
+            Kind::Refused,
+            format!("the unseal key {} can be read by others (mode {:04o})", path.display(), found.permissions().mode() & 0o7777),
+            format!("chmod 0600 {}", path.display()),
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut bytes).map_err(|e| Error::path(path, &e))?;
+    UnsealKey::from_file(&SecretBytes::from(bytes)).map_err(|error| {
+        Error::new(
+            Kind::Refused,
+            format!("{} is not an unseal key: {error}", path.display()),
+            "give the file that the first `keywheel up` made: 64 hexadecimal digits",
+        )
+    })
+}
+
+fn make_key(path: &Path) -> Result<UnsealKey, Error> {
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.exists()) {
+        private_directory(parent)?;
+    }
+    let key = UnsealKey::generate(&OsEntropy);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(path).map_err(|e| Error::path(path, &e))?;
+    // EXPOSE: the key's one resting place, outside the data directory.
+    file.write_all(key.to_file().expose()).map_err(|e| Error::path(path, &e))?;
+    file.sync_all().map_err(|e| Error::path(path, &e))?;
+    tracing::info!(path = %path.display(), "unseal key made; keep a copy of it in a safe place");
+    Ok(key)
+}
