@@ -1,1 +1,25 @@
-//! To be written.
+//! store-sync: performs the steps of rotations against stores, and gives hosts the values they were
+//! granted.
+//!
+//! Owns the key to which provided values are sealed (fresh at every start) and the order of work per
+//! secret. Invariants: an effect may come any number of times and has its result once; work is
+//! acknowledged only after its outcome was answered; a value leaves only sealed to the key of a host
+//! whose grant the gateway confirmed just before. It decides nothing and keeps no journal.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod backlog;
+mod effect;
+mod service;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use backlog::MAX_QUEUED;
+pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
+pub use service::{
+    CONSUMER, MAX_RUNNING, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,
+    StoreSyncOptions,
+};
+pub use value::{GRANT_TIMEOUT, MAX_ANSWERING};

@@ -1,0 +1,191 @@
+//! Performing one effect and submitting its outcome.
+//!
+//! Invariants: the outcome's command id is derived from the effect's key, so a repeat gets the first
+//! answer; a step that hangs fails at its deadline, before the bus hands the work out again.
+
+use std::time::Duration;
+
+use keywheel_core::command::Command;
+use keywheel_core::effect::{Effect, Key, StepWork, Work};
+use keywheel_core::id::CommandId;
+use keywheel_core::rotation::Step;
+use keywheel_daemon::failpoint::{self, Injected};
+use keywheel_daemon::{chain, names};
+use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_schemas::wire::effect_key_to_string;
+use keywheel_seal::digest;
+
+use crate::backlog::Job;
+use crate::service::{Ports, Shared};
+
+/// How long one step, or one revocation, may take.
+pub const STEP_DEADLINE: Duration = Duration::from_secs(15);
+/// How long the gateway may take to answer an outcome.
+pub const SUBMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest reason of a failure, in characters.
+const MAX_REASON_CHARS: usize = 500;
+
+/// Why an effect has to be taken up again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfinished {
+    /// A test asked for it.
+    #[error(transparent)]
+    Injected(#[from] Injected),
+    /// The gateway did not answer.
+    #[error("the outcome was not taken")]
+    Submit(#[source] PortError),
+    /// A store's code failed.
+    #[error("the work ended badly")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+/// Performs an effect and tells its outcome.
+pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
+    let ports = &shared.ports;
+    let points = failpoints(&job.effect);
+    failpoint::hit_async(points.before).await?;
+    let failure = perform(ports, &job.effect, shared.options.step_deadline).await;
+    if let Some(reason) = &failure {
+        tracing::warn!(
+            { names::KIND } = effect_key_to_string(&job.effect.key()),
+            { names::REASON } = reason,
+            "step failed"
+        );
+    }
+    failpoint::hit_async(points.after).await?;
+    submit(ports, job, failure).await
+}
+
+struct Points {
+    before: &'static str,
+    after: &'static str,
+}
+
+fn failpoints(effect: &Effect) -> Points {
+    match &effect.work {
+        Work::Step(StepWork {
+            step: Step::RevokeOld | Step::RollBack,
+            ..
+        })
+        | Work::Revoke(_) => Points {
+            before: "storesync.before_destroy",
+            after: "storesync.after_destroy",
+        },
+        Work::Step(_) => Points {
+            before: "storesync.before_step",
+            after: "storesync.after_step",
+        },
+    }
+}
+
+/// Performs it within its deadline; gives the reason when it failed.
+async fn perform(ports: &Ports, effect: &Effect, deadline: Duration) -> Option<String> {
+    let work = match &effect.work {
+        Work::Step(step) => perform_step(ports, step),
+        Work::Revoke(revoke) => ports.rotator.revoke(revoke.secret, &revoke.versions),
+    };
+    match tokio::time::timeout(deadline, work).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(chain(&error).chars().take(MAX_REASON_CHARS).collect()),
+        Err(_) => Some(format!("the store did not finish within {deadline:?}")),
+    }
+}
+
+type Performing<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+
+fn perform_step<'a>(ports: &'a Ports, work: &'a StepWork) -> Performing<'a> {
+    let rotator = &ports.rotator;
+    match work.step {
+        Step::Create => rotator.create(work),
+        Step::Set => rotator.set(work),
+        Step::Test => rotator.test(work),
+        Step::Finish => rotator.finish(work),
+        Step::RevokeOld | Step::RollBack => rotator.revoke(work.secret, &work.versions),
+    }
+}
+
+async fn submit(ports: &Ports, job: &Job, failure: Option<String>) -> Result<(), Unfinished> {
+    let body = Body::Submit {
+        id: derive_command_id(&job.effect.key()),
+        command: outcome(&job.effect, failure),
+    };
+    let traceparent = job.traceparent.clone();
+    let answer = ports
+        .bus
+        .request(Address::Gateway, traceparent, body, SUBMIT_TIMEOUT)
+        .await;
+    match answer.map_err(Unfinished::Submit)? {
+        Body::Verdict(Verdict::Accepted { .. }) => Ok(()),
+        Body::Verdict(Verdict::Rejected { text, .. }) => {
+            // The rotation went on without it: another attempt, a revocation, a repeat.
+            let key = effect_key_to_string(&job.effect.key());
+            tracing::info!(
+                { names::KIND } = key,
+                { names::REASON } = text,
+                "outcome not needed"
+            );
+            Ok(())
+        }
+        Body::Failed { kind, text } => Err(Unfinished::Submit(PortError::new(kind, text))),
+        _ => Err(Unfinished::Submit(PortError::new(
+            ErrorKind::Unavailable,
+            "the answer to an outcome is no verdict",
+        ))),
+    }
+}
+
+fn outcome(effect: &Effect, failure: Option<String>) -> Command {
+    match &effect.work {
+        Work::Step(step) => Command::StepOutcome {
+            rotation: step.rotation,
+            step: step.step,
+            attempt: step.attempt,
+            failure,
+        },
+        Work::Revoke(revoke) => Command::RevokeOutcome {
+            revocation: revoke.revocation,
+            attempt: revoke.attempt,
+            failure,
+        },
+    }
+}
+
+/// The id under which an effect's outcome is submitted, however often.
+pub(crate) fn derive_command_id(key: &Key) -> CommandId {
+    let digest = digest::sha256(effect_key_to_string(key).as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    CommandId::from_bytes(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::id::{RevocationId, RotationId};
+
+    use super::*;
+
+    #[test]
+    fn each_effect_has_one_command_id_and_no_other_has_it() {
+        let rotation = RotationId::from_bytes([1; 16]);
+        let revocation = RevocationId::from_bytes([1; 16]);
+        let keys = [
+            Key::Step(rotation, Step::Create, 1),
+            Key::Step(rotation, Step::Create, 2),
+            Key::Step(rotation, Step::Set, 1),
+            Key::Revoke(revocation, 1),
+        ];
+        let ids: std::collections::BTreeSet<_> = keys.iter().map(derive_command_id).collect();
+        assert_eq!(ids.len(), keys.len());
+        assert_eq!(
+            derive_command_id(&keys[0]),
+            derive_command_id(&keys[0].clone())
+        );
+    }
+
+    #[test]
+    fn a_step_ends_and_is_answered_before_the_bus_hands_the_work_out_again() {
+        assert!(STEP_DEADLINE + SUBMIT_TIMEOUT < keywheel_bus::ACK_TIMEOUT);
+    }
+}

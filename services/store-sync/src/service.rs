@@ -1,0 +1,252 @@
+//! The service: takes work from the bus, runs it within bounds, and acknowledges what is answered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::audit::Role;
+use keywheel_core::effect::Effect;
+use keywheel_core::id::DeploymentId;
+use keywheel_daemon::{Shutdown, chain, names};
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Subscription, Topic};
+use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::vault::VersionVault;
+use keywheel_schemas::wire::effect_key_to_string;
+use keywheel_seal::Entropy;
+use keywheel_seal::hpke::HostKeyPair;
+use tokio::task::{Id, JoinSet};
+
+use crate::backlog::{Backlog, Job};
+use crate::effect::{self, Unfinished};
+use crate::value;
+
+/// The name under which work is read.
+pub const CONSUMER: &str = "store-sync";
+/// Effects performed at once, each of another secret.
+pub const MAX_RUNNING: usize = 16;
+/// How long running effects may take to end after the service was told to stop.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// After what time an effect whose outcome was not taken is tried again.
+pub const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// What store-sync has to know.
+#[derive(Debug, Clone)]
+pub struct StoreSyncOptions {
+    /// This installation; bound into everything sealed.
+    pub deployment: DeploymentId,
+    /// How long one step, or one revocation, may take; default [`crate::STEP_DEADLINE`].
+    pub step_deadline: Duration,
+}
+
+impl StoreSyncOptions {
+    /// The defaults for an installation.
+    #[must_use]
+    pub const fn new(deployment: DeploymentId) -> Self {
+        Self {
+            deployment,
+            step_deadline: effect::STEP_DEADLINE,
+        }
+    }
+}
+
+/// What store-sync works with.
+pub struct Ports {
+    /// Its end of the bus, as [`Role::StoreSync`].
+    pub bus: Arc<dyn Bus>,
+    /// Values at rest.
+    pub vault: Arc<dyn VersionVault>,
+    /// The store.
+    pub rotator: Arc<dyn Rotator>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Why store-sync could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreSyncError {
+    /// Work cannot be read.
+    #[error("work cannot be read from the bus")]
+    Subscribe(#[source] PortError),
+    /// Requests cannot be taken.
+    #[error("requests cannot be taken from the bus")]
+    Serve(#[source] PortError),
+}
+
+/// The service.
+pub struct StoreSync {
+    shared: Arc<Shared>,
+}
+
+/// What every task of the service sees.
+pub(crate) struct Shared {
+    pub(crate) options: StoreSyncOptions,
+    pub(crate) ports: Ports,
+    pub(crate) keys: HostKeyPair,
+}
+
+/// What the loop over work wakes up for.
+enum Wake {
+    Work(Incoming),
+    Ended(Id, Result<(), Unfinished>),
+    Stop,
+}
+
+impl StoreSync {
+    /// A service with a fresh key for provided values.
+    #[must_use]
+    pub fn new(options: StoreSyncOptions, ports: Ports) -> Self {
+        let keys = HostKeyPair::generate(&*ports.entropy);
+        Self {
+            shared: Arc::new(Shared {
+                options,
+                ports,
+                keys,
+            }),
+        }
+    }
+
+    /// Works until told to stop, or until the bus is shut down.
+    ///
+    /// # Errors
+    /// When the bus cannot be read.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), StoreSyncError> {
+        let bus = &self.shared.ports.bus;
+        let requests = bus
+            .serve(Address::StoreSync)
+            .await
+            .map_err(StoreSyncError::Serve)?;
+        let topic = Topic::Work(Role::StoreSync);
+        let work = bus
+            .subscribe(topic, CONSUMER)
+            .await
+            .map_err(StoreSyncError::Subscribe)?;
+        tracing::info!("store-sync serves");
+        let serving = value::serve(Arc::clone(&self.shared), requests, &shutdown);
+        let working = Worker::new(Arc::clone(&self.shared), work).run(&shutdown);
+        tokio::join!(serving, working);
+        Ok(())
+    }
+}
+
+/// The loop over work.
+struct Worker {
+    shared: Arc<Shared>,
+    work: Box<dyn Subscription>,
+    backlog: Backlog,
+    running: JoinSet<Result<(), Unfinished>>,
+    effects: HashMap<Id, Effect>,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, work: Box<dyn Subscription>) -> Self {
+        Self {
+            shared,
+            work,
+            backlog: Backlog::default(),
+            running: JoinSet::new(),
+            effects: HashMap::new(),
+        }
+    }
+
+    async fn run(mut self, shutdown: &Shutdown) {
+        loop {
+            self.start_ready();
+            match self.wait(shutdown).await {
+                Wake::Work(incoming) => self.take(incoming).await,
+                Wake::Ended(id, result) => self.end(id, result).await,
+                Wake::Stop => break,
+            }
+        }
+        // What does not end in time comes again from the bus, like what waits.
+        let drained = tokio::time::timeout(STOP_GRACE, self.drain()).await;
+        tracing::info!(complete = drained.is_ok(), "store-sync stopped");
+    }
+
+    async fn drain(&mut self) {
+        while let Some(ended) = self.running.join_next_with_id().await {
+            let (id, result) = flatten(ended);
+            self.end(id, result).await;
+        }
+    }
+
+    async fn wait(&mut self, shutdown: &Shutdown) -> Wake {
+        tokio::select! {
+            () = shutdown.requested() => Wake::Stop,
+            Some(ended) = self.running.join_next_with_id() => {
+                let (id, result) = flatten(ended);
+                Wake::Ended(id, result)
+            }
+            incoming = self.work.next(), if self.backlog.has_room() => {
+                incoming.map_or(Wake::Stop, Wake::Work)
+            }
+        }
+    }
+
+    fn start_ready(&mut self) {
+        while self.running.len() < MAX_RUNNING {
+            let Some(job) = self.backlog.start() else {
+                return;
+            };
+            let effect = job.effect.clone();
+            let shared = Arc::clone(&self.shared);
+            let task = self
+                .running
+                .spawn(async move { effect::run(&shared, &job).await });
+            self.effects.insert(task.id(), effect);
+        }
+    }
+
+    async fn take(&mut self, incoming: Incoming) {
+        let Body::Work(effect) = incoming.message.body else {
+            return self.acknowledge(&[incoming.sequence]).await;
+        };
+        let job = Job {
+            effect,
+            traceparent: incoming.message.traceparent,
+        };
+        self.backlog.admit(job, incoming.sequence);
+    }
+
+    async fn end(&mut self, id: Id, result: Result<(), Unfinished>) {
+        let Some(effect) = self.effects.remove(&id) else {
+            return;
+        };
+        let copies = self.backlog.finish(&effect);
+        let Err(error) = result else {
+            return self.acknowledge(&copies).await;
+        };
+        let key = effect_key_to_string(&effect.key());
+        tracing::warn!(
+            { names::KIND } = key,
+            { names::ERROR } = chain(&error),
+            "effect unfinished"
+        );
+        // One copy is enough to try again.
+        let (again, rest) = copies
+            .split_first()
+            .map_or((None, [].as_slice()), |(a, r)| (Some(a), r));
+        self.acknowledge(rest).await;
+        if let Some(sequence) = again
+            && let Err(error) = self.work.nak(*sequence, RETRY_DELAY).await
+        {
+            tracing::debug!({ names::ERROR } = chain(&error), "work not given back");
+        }
+    }
+
+    async fn acknowledge(&mut self, sequences: &[u64]) {
+        for sequence in sequences {
+            if let Err(error) = self.work.ack(*sequence).await {
+                // It comes again and finds everything done.
+                tracing::debug!({ names::ERROR } = chain(&error), "work not acknowledged");
+            }
+        }
+    }
+}
+
+type Ended = Result<(Id, Result<(), Unfinished>), tokio::task::JoinError>;
+
+/// A task that panicked left its effect unfinished like one that was not answered.
+fn flatten(ended: Ended) -> (Id, Result<(), Unfinished>) {
+    ended.unwrap_or_else(|error| (error.id(), Err(Unfinished::Panicked(error))))
+}

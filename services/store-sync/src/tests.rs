@@ -1,0 +1,338 @@
+//! The service on a real bus, cache and local store, against a gateway that a test writes.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_bus::{Identity, InProcess, Trust};
+use keywheel_cache::Cache;
+use keywheel_core::audit::Role;
+use keywheel_core::command::Command;
+use keywheel_core::effect::{Effect, RevokeWork, StepWork, Work};
+use keywheel_core::id::{
+    CommandId, DeliveryId, DeploymentId, HostId, RevocationId, RotationId, SecretId,
+};
+use keywheel_core::rotation::Step;
+use keywheel_core::secret::Generator;
+use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
+use keywheel_engine::port::bus::{Address, Body, Bus, Request, Topic, ValueRequest};
+use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::vault::VersionVault;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::{authority, delivery, stash};
+use keywheel_seal::envelope::UnsealKey;
+use keywheel_seal::hpke::{self, Envelope, HostKeyPair, PublicKey};
+use keywheel_seal::sign::SigningKey;
+use keywheel_seal::{OsEntropy, SecretBytes};
+use keywheel_stores::LocalStore;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::{Ports, StoreSync, StoreSyncOptions};
+
+mod steps;
+mod values;
+
+const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([4; 16]);
+const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+const ROTATION: RotationId = RotationId::from_bytes([2; 16]);
+const HOST: HostId = HostId::from_bytes([7; 16]);
+const DELIVERY: DeliveryId = DeliveryId::from_bytes([8; 16]);
+const CANARY: &[u8] = b"canary-5f1d7c0a9be24f6e8d3311aa44cc77ee";
+const SOON: Duration = Duration::from_secs(20);
+
+/// An outcome as the gateway saw it.
+type Outcome = (CommandId, Command);
+
+/// Everything around one store-sync.
+struct World {
+    hub: InProcess,
+    keys: BTreeMap<Role, SecretBytes>,
+    vault: Arc<Cache>,
+    rotator: Arc<SlowStore>,
+    gateway: Arc<dyn Bus>,
+    injector: Arc<dyn Bus>,
+    outcomes: mpsc::Receiver<Outcome>,
+    script: Arc<Script>,
+    host: HostKeyPair,
+    said: Arc<Mutex<Vec<String>>>,
+    work: std::cell::Cell<u64>,
+    _directory: tempfile::TempDir,
+}
+
+/// What the gateway does, and what it counts.
+#[derive(Default)]
+struct Script {
+    /// Outcomes that get no answer before any does.
+    silent: AtomicUsize,
+    rejects: std::sync::atomic::AtomicBool,
+    granted: Mutex<Option<[u8; 32]>>,
+    asked_for_grants: AtomicUsize,
+}
+
+/// The local store, slowed down and counted.
+struct SlowStore {
+    inner: LocalStore,
+    begun: Mutex<Vec<(Step, u32)>>,
+    hold: tokio::sync::Semaphore,
+}
+
+impl SlowStore {
+    async fn note(&self, work: &StepWork) {
+        self.begun.lock().unwrap().push((work.step, work.attempt));
+        self.hold.acquire().await.unwrap().forget();
+    }
+}
+
+#[async_trait]
+impl Rotator for SlowStore {
+    async fn create(&self, work: &StepWork) -> Result<(), PortError> {
+        self.note(work).await;
+        self.inner.create(work).await
+    }
+    async fn set(&self, work: &StepWork) -> Result<(), PortError> {
+        self.note(work).await;
+        self.inner.set(work).await
+    }
+    async fn test(&self, work: &StepWork) -> Result<(), PortError> {
+        self.note(work).await;
+        self.inner.test(work).await
+    }
+    async fn finish(&self, work: &StepWork) -> Result<(), PortError> {
+        self.note(work).await;
+        self.inner.finish(work).await
+    }
+    async fn revoke(&self, secret: SecretId, versions: &[u64]) -> Result<(), PortError> {
+        self.inner.revoke(secret, versions).await
+    }
+    async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
+        self.inner.probe(secret, version).await
+    }
+}
+
+/// A bus that writes down every body its owner sends.
+struct Tapped {
+    inner: Arc<dyn Bus>,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Bus for Tapped {
+    async fn publish(
+        &self,
+        topic: Topic,
+        id: [u8; 16],
+        trace: Option<String>,
+        body: Body,
+    ) -> Result<(), PortError> {
+        self.said.lock().unwrap().push(format!("{body:?}"));
+        self.inner.publish(topic, id, trace, body).await
+    }
+    async fn subscribe(
+        &self,
+        topic: Topic,
+        consumer: &str,
+    ) -> Result<Box<dyn keywheel_engine::port::bus::Subscription>, PortError> {
+        self.inner.subscribe(topic, consumer).await
+    }
+    async fn request(
+        &self,
+        to: Address,
+        trace: Option<String>,
+        body: Body,
+        timeout: Duration,
+    ) -> Result<Body, PortError> {
+        self.said.lock().unwrap().push(format!("{body:?}"));
+        self.inner.request(to, trace, body, timeout).await
+    }
+    async fn serve(
+        &self,
+        at: Address,
+    ) -> Result<Box<dyn keywheel_engine::port::bus::Requests>, PortError> {
+        self.inner.serve(at).await
+    }
+}
+
+impl Script {
+    async fn answer(&self, request: Box<dyn Request>, outcomes: &mpsc::Sender<Outcome>) {
+        let body = match request.message().body.clone() {
+            Body::Submit { id, command } => {
+                outcomes.send((id, command)).await.unwrap();
+                if self.silent.load(Ordering::SeqCst) > 0 {
+                    self.silent.fetch_sub(1, Ordering::SeqCst);
+                    return;
+                }
+                Body::Verdict(if self.rejects.load(Ordering::SeqCst) {
+                    Verdict::Rejected {
+                        kind: keywheel_core::decision::RejectionKind::Conflict,
+                        text: "the step is not open".to_owned(),
+                    }
+                } else {
+                    Verdict::Accepted { number: 1 }
+                })
+            }
+            Body::OpenValue(wanted) => {
+                self.asked_for_grants.fetch_add(1, Ordering::SeqCst);
+                match *self.granted.lock().unwrap() {
+                    Some(sealing_key) if wanted.delivery == DELIVERY => {
+                        Body::Granted { sealing_key }
+                    }
+                    _ => Body::Failed {
+                        kind: ErrorKind::Denied,
+                        text: "not granted to this host".to_owned(),
+                    },
+                }
+            }
+            other => panic!("store-sync does not ask {other:?}"),
+        };
+        request.answer(body).await.unwrap();
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let keys: BTreeMap<_, _> = authority::ROLES
+            .map(|role| (role, SigningKey::generate(&OsEntropy).seed()))
+            .into();
+        let trust: Trust = authority::ROLES
+            .map(|role| (role, identity(&keys, role).verifying_key()))
+            .into_iter()
+            .collect();
+        let hub = InProcess::new(trust, Arc::new(SystemClock::new()), Arc::new(SystemIds));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let path = directory.path().join("cache.db");
+        let vault = Cache::open(
+            &path,
+            *DEPLOYMENT.bytes(),
+            UnsealKey::generate(&OsEntropy),
+            Arc::new(OsEntropy),
+            Arc::new(SystemClock::new()),
+        );
+        let vault = Arc::new(vault.await.unwrap());
+        let port: Arc<dyn VersionVault> = Arc::clone(&vault) as _;
+        let rotator = Arc::new(SlowStore {
+            inner: LocalStore::new(port, Arc::new(OsEntropy)),
+            begun: Mutex::default(),
+            hold: tokio::sync::Semaphore::new(1000),
+        });
+        let (sender, outcomes) = mpsc::channel(100);
+        let script = Arc::new(Script::default());
+        let gateway = hub.endpoint(identity(&keys, Role::Gateway));
+        let mut requests = gateway.serve(Address::Gateway).await.unwrap();
+        let answering = Arc::clone(&script);
+        tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                answering.answer(request, &sender).await;
+            }
+        });
+        Self {
+            injector: hub.endpoint(identity(&keys, Role::Injector)),
+            hub,
+            keys,
+            vault,
+            rotator,
+            gateway,
+            outcomes,
+            script,
+            host: HostKeyPair::generate(&OsEntropy),
+            said: Arc::default(),
+            work: std::cell::Cell::new(0),
+            _directory: directory,
+        }
+    }
+
+    fn start(&self) -> (Shutdown, JoinHandle<()>) {
+        self.start_with(StoreSyncOptions::new(DEPLOYMENT))
+    }
+
+    fn start_with(&self, options: StoreSyncOptions) -> (Shutdown, JoinHandle<()>) {
+        let shutdown = Shutdown::new();
+        let bus = Arc::new(Tapped {
+            inner: self.hub.endpoint(identity(&self.keys, Role::StoreSync)),
+            said: Arc::clone(&self.said),
+        });
+        let ports = Ports {
+            bus,
+            vault: Arc::clone(&self.vault) as _,
+            rotator: Arc::clone(&self.rotator) as _,
+            entropy: Arc::new(OsEntropy),
+        };
+        let service = StoreSync::new(options, ports);
+        let told = shutdown.clone();
+        let task = tokio::spawn(async move { service.run(told).await.unwrap() });
+        (shutdown, task)
+    }
+
+    async fn send(&self, work: Work) {
+        self.work.set(self.work.get() + 1);
+        let id = u128::from(self.work.get()).to_be_bytes();
+        let body = Body::Work(Effect { work });
+        self.gateway
+            .publish(Topic::Work(Role::StoreSync), id, None, body)
+            .await
+            .unwrap();
+    }
+
+    async fn outcome(&mut self) -> Outcome {
+        tokio::time::timeout(SOON, self.outcomes.recv())
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    async fn assert_no_outcome(&mut self, span: Duration) {
+        let outcome = tokio::time::timeout(span, self.outcomes.recv()).await;
+        assert!(outcome.is_err(), "{outcome:?}");
+    }
+
+    /// Asks until store-sync serves.
+    async fn ask(&self, of: &Arc<dyn Bus>, body: Body) -> Body {
+        for _ in 0..200 {
+            match of
+                .request(Address::StoreSync, None, body.clone(), SOON)
+                .await
+            {
+                Err(error) if error.kind == ErrorKind::Unavailable => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                answer => return answer.unwrap(),
+            }
+        }
+        panic!("store-sync does not serve");
+    }
+}
+
+fn identity(keys: &BTreeMap<Role, SecretBytes>, role: Role) -> Identity {
+    Identity::new(role, SigningKey::from_seed_bytes(&keys[&role]).unwrap())
+}
+
+fn step(step: Step, attempt: u32) -> StepWork {
+    StepWork {
+        rotation: ROTATION,
+        secret: SECRET,
+        step,
+        attempt,
+        versions: vec![1],
+        generator: Some(Generator::default()),
+        provided: false,
+    }
+}
+
+fn failure(outcome: &Outcome) -> Option<String> {
+    match &outcome.1 {
+        Command::StepOutcome { failure, .. } | Command::RevokeOutcome { failure, .. } => {
+            failure.clone()
+        }
+        other => panic!("no outcome: {other:?}"),
+    }
+}
+
+fn exposed(value: &SecretBytes) -> Vec<u8> {
+    // EXPOSE: tests compare values.
+    value.expose().to_vec()
+}

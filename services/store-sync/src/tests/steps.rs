@@ -1,0 +1,177 @@
+//! Work: its order, its repeats, and what a crash leaves.
+
+use super::*;
+use crate::effect::derive_command_id;
+
+fn begun(world: &World) -> Vec<(Step, u32)> {
+    world.rotator.begun.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn every_step_is_performed_and_answered_under_its_own_id() {
+    let mut world = World::new().await;
+    let (shutdown, task) = world.start();
+    for wanted in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        let work = Work::Step(step(wanted, 1));
+        let key = Effect { work: work.clone() }.key();
+        world.send(work).await;
+        let outcome = world.outcome().await;
+        assert_eq!(outcome.0, derive_command_id(&key));
+        assert_eq!(failure(&outcome), None, "{wanted:?}");
+    }
+    assert!(world.vault.open_version(SECRET, 1).await.is_ok());
+    world.send(Work::Step(step(Step::RevokeOld, 1))).await;
+    assert_eq!(failure(&world.outcome().await), None);
+    assert!(
+        world.vault.open_version(SECRET, 1).await.is_err(),
+        "destroyed"
+    );
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn rolling_back_and_revoking_destroy_and_may_be_repeated() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    let revoke = |attempt| {
+        Work::Revoke(RevokeWork {
+            revocation: RevocationId::from_bytes([3; 16]),
+            secret: SECRET,
+            versions: vec![1, 2],
+            attempt,
+        })
+    };
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    world.outcome().await;
+    for work in [revoke(1), revoke(2), Work::Step(step(Step::RollBack, 1))] {
+        world.send(work).await;
+        assert_eq!(failure(&world.outcome().await), None);
+        assert!(world.vault.open_version(SECRET, 1).await.is_err());
+    }
+    world.send(Work::Step(step(Step::Create, 2))).await;
+    let reason = failure(&world.outcome().await).unwrap();
+    assert!(
+        reason.contains("destroyed"),
+        "a destroyed version never comes back: {reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_effect_gives_one_value_and_the_same_command_id() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    let first = world.outcome().await;
+    let value = exposed(&world.vault.open_version(SECRET, 1).await.unwrap());
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    assert_eq!(world.outcome().await, first);
+    assert_eq!(
+        exposed(&world.vault.open_version(SECRET, 1).await.unwrap()),
+        value
+    );
+}
+
+#[tokio::test]
+async fn copies_that_arrive_while_it_runs_are_not_performed() {
+    let mut world = World::new().await;
+    world.rotator.hold.forget_permits(1000);
+    let (_shutdown, _task) = world.start();
+    for _ in 0..3 {
+        world.send(Work::Step(step(Step::Create, 1))).await;
+    }
+    world.assert_no_outcome(Duration::from_millis(100)).await;
+    world.rotator.hold.add_permits(10);
+    world.outcome().await;
+    world.assert_no_outcome(Duration::from_millis(100)).await;
+    assert_eq!(begun(&world), [(Step::Create, 1)]);
+}
+
+#[tokio::test]
+async fn one_secret_goes_in_order_while_others_go_on() {
+    let mut world = World::new().await;
+    world.rotator.hold.forget_permits(1000);
+    let (_shutdown, _task) = world.start();
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    world.send(Work::Step(step(Step::Create, 2))).await;
+    let other = StepWork {
+        secret: SecretId::from_bytes([9; 16]),
+        rotation: RotationId::from_bytes([9; 16]),
+        ..step(Step::Create, 7)
+    };
+    world.send(Work::Step(other)).await;
+    world.assert_no_outcome(Duration::from_millis(100)).await;
+    let mut first = begun(&world);
+    first.sort_unstable();
+    assert_eq!(first, [(Step::Create, 1), (Step::Create, 7)]);
+    world.rotator.hold.add_permits(10);
+    for _ in 0..3 {
+        assert_eq!(failure(&world.outcome().await), None);
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_nobody_answered_is_submitted_again_under_its_id() {
+    let mut world = World::new().await;
+    world.script.silent.store(2, Ordering::SeqCst);
+    let (_shutdown, _task) = world.start();
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    let first = world.outcome().await;
+    assert_eq!(world.outcome().await, first);
+    assert_eq!(world.outcome().await, first);
+    world.assert_no_outcome(Duration::from_millis(1500)).await;
+    assert_eq!(begun(&world).len(), 3, "performed again, without effect");
+}
+
+#[tokio::test]
+async fn a_crash_between_effect_and_outcome_is_finished_by_the_next_start() {
+    let mut world = World::new().await;
+    // The first outcome reaches the gateway, whose answer is lost with the crash.
+    world.script.silent.store(1, Ordering::SeqCst);
+    let (_shutdown, task) = world.start();
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    let first = world.outcome().await;
+    task.abort();
+    let _ = task.await;
+    let value = exposed(&world.vault.open_version(SECRET, 1).await.unwrap());
+    let (_shutdown, _task) = world.start();
+    assert_eq!(world.outcome().await, first);
+    assert_eq!(
+        exposed(&world.vault.open_version(SECRET, 1).await.unwrap()),
+        value
+    );
+    world.assert_no_outcome(Duration::from_millis(1500)).await;
+}
+
+#[tokio::test]
+async fn a_rejected_outcome_is_done_with() {
+    let mut world = World::new().await;
+    world.script.rejects.store(true, Ordering::SeqCst);
+    let (_shutdown, _task) = world.start();
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    world.outcome().await;
+    world.assert_no_outcome(Duration::from_millis(1500)).await;
+}
+
+#[tokio::test]
+async fn a_failed_step_says_why() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    world.send(Work::Step(step(Step::Finish, 1))).await;
+    let reason = failure(&world.outcome().await).unwrap();
+    assert!(reason.contains("not in the cache"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_step_that_hangs_fails_at_its_deadline() {
+    let mut world = World::new().await;
+    world.rotator.hold.forget_permits(1000);
+    let options = StoreSyncOptions {
+        step_deadline: Duration::from_millis(50),
+        ..StoreSyncOptions::new(DEPLOYMENT)
+    };
+    let (_shutdown, _task) = world.start_with(options);
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    let reason = failure(&world.outcome().await).unwrap();
+    assert!(reason.contains("did not finish"), "{reason}");
+}

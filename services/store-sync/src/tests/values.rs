@@ -1,0 +1,211 @@
+//! Values: provided ones in, granted ones out, and never in the clear.
+
+use super::*;
+
+async fn store_key(world: &World) -> PublicKey {
+    match world.ask(&world.gateway, Body::ReadStoreKey).await {
+        Body::StoreKey(key) => PublicKey::from_bytes(key),
+        other => panic!("no key: {other:?}"),
+    }
+}
+
+async fn provide(world: &World, sealed_for: RotationId, token: RotationId) -> Body {
+    let value = SecretBytes::from(CANARY.to_vec());
+    let key = store_key(world).await;
+    let info = stash::info(DEPLOYMENT);
+    let envelope = hpke::seal(&key, &info, &stash::aad(sealed_for), &value, &OsEntropy).unwrap();
+    let sealed = envelope.to_bytes();
+    world
+        .ask(&world.gateway, Body::Stash { token, sealed })
+        .await
+}
+
+/// Puts the canary through a whole provided rotation up to `finish`.
+async fn put(world: &mut World) {
+    assert!(matches!(
+        provide(world, ROTATION, ROTATION).await,
+        Body::Done
+    ));
+    for wanted in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        let work = StepWork {
+            provided: true,
+            ..step(wanted, 1)
+        };
+        world.send(Work::Step(work)).await;
+        assert_eq!(failure(&world.outcome().await), None, "{wanted:?}");
+    }
+}
+
+fn request(delivery: DeliveryId, version: u64) -> Body {
+    Body::OpenValue(ValueRequest {
+        host: HOST,
+        secret: SECRET,
+        version,
+        delivery,
+    })
+}
+
+fn grant(world: &World) {
+    *world.script.granted.lock().unwrap() = Some(world.host.public().to_bytes());
+}
+
+#[tokio::test]
+async fn a_granted_value_opens_with_the_hosts_key_for_its_delivery_only() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    put(&mut world).await;
+    grant(&world);
+    let Body::SealedValue(sealed) = world.ask(&world.injector, request(DELIVERY, 1)).await else {
+        panic!("no value");
+    };
+    let envelope = Envelope::from_bytes(&sealed).unwrap();
+    let info = delivery::info(DEPLOYMENT, HOST);
+    let aad = delivery::aad(DELIVERY, SECRET, 1);
+    let opened = world.host.open(&info, &aad, &envelope).unwrap();
+    assert_eq!(exposed(&opened), CANARY);
+    let other_version = delivery::aad(DELIVERY, SECRET, 2);
+    assert!(world.host.open(&info, &other_version, &envelope).is_err());
+    let other_host = delivery::info(DEPLOYMENT, HostId::from_bytes([1; 16]));
+    assert!(world.host.open(&other_host, &aad, &envelope).is_err());
+}
+
+#[tokio::test]
+async fn no_value_leaves_without_a_grant() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    put(&mut world).await;
+    let refused = |body: &Body| {
+        matches!(
+            body,
+            Body::Failed {
+                kind: ErrorKind::Denied,
+                ..
+            }
+        )
+    };
+    let answer = world.ask(&world.injector, request(DELIVERY, 1)).await;
+    assert!(refused(&answer), "nothing is granted yet: {answer:?}");
+    grant(&world);
+    let wrong = DeliveryId::from_bytes([9; 16]);
+    let answer = world.ask(&world.injector, request(wrong, 1)).await;
+    assert!(refused(&answer), "another grant: {answer:?}");
+    assert_eq!(
+        world.script.asked_for_grants.load(Ordering::SeqCst),
+        2,
+        "asked each time"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_version_is_told_as_such() {
+    let world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    grant(&world);
+    let answer = world.ask(&world.injector, request(DELIVERY, 7)).await;
+    let Body::Failed { kind, text } = &answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(*kind, ErrorKind::NotFound);
+    assert!(text.contains("version 7"), "{text}");
+}
+
+#[tokio::test]
+async fn a_host_key_that_is_no_key_gets_no_value() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    put(&mut world).await;
+    *world.script.granted.lock().unwrap() = Some([0; 32]);
+    let answer = world.ask(&world.injector, request(DELIVERY, 1)).await;
+    assert!(
+        matches!(
+            answer,
+            Body::Failed {
+                kind: ErrorKind::Denied,
+                ..
+            }
+        ),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_provided_value_opens_only_under_its_own_rotation() {
+    let world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    let other = RotationId::from_bytes([5; 16]);
+    let answer = provide(&world, ROTATION, other).await;
+    assert!(
+        matches!(
+            answer,
+            Body::Failed {
+                kind: ErrorKind::Denied,
+                ..
+            }
+        ),
+        "{answer:?}"
+    );
+    assert!(
+        VersionVault::stashed(&*world.vault, other)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    for sealed in [Vec::new(), vec![0; 100]] {
+        let stash = Body::Stash {
+            token: other,
+            sealed,
+        };
+        let answer = world.ask(&world.gateway, stash).await;
+        assert!(
+            matches!(
+                answer,
+                Body::Failed {
+                    kind: ErrorKind::Denied,
+                    ..
+                }
+            ),
+            "{answer:?}"
+        );
+    }
+    assert!(matches!(provide(&world, other, other).await, Body::Done));
+    assert!(
+        matches!(provide(&world, other, other).await, Body::Done),
+        "a repeat is harmless"
+    );
+    let kept = VersionVault::stashed(&*world.vault, other)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(exposed(&kept), CANARY);
+}
+
+#[tokio::test]
+async fn the_key_for_provided_values_is_another_one_after_every_start() {
+    let world = World::new().await;
+    let (shutdown, task) = world.start();
+    let first = store_key(&world).await;
+    assert_eq!(store_key(&world).await, first);
+    shutdown.request();
+    task.await.unwrap();
+    let (_shutdown, _task) = world.start();
+    assert_ne!(store_key(&world).await, first);
+}
+
+#[tokio::test]
+async fn nothing_store_sync_says_holds_the_value() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    put(&mut world).await;
+    grant(&world);
+    let answer = world.ask(&world.injector, request(DELIVERY, 1)).await;
+    let broken = world.ask(&world.injector, request(DELIVERY, 2)).await;
+    let mut said = world.said.lock().unwrap().clone();
+    said.extend([format!("{answer:?}"), format!("{broken:?}")]);
+    assert!(said.len() >= 6);
+    let text = String::from_utf8(CANARY.to_vec()).unwrap();
+    let decimal = format!("{CANARY:?}");
+    let decimal = decimal.trim_matches(['[', ']']);
+    for line in said {
+        assert!(!line.contains(&text) && !line.contains(decimal), "{line}");
+    }
+}

@@ -1,0 +1,119 @@
+//! Requests: values for hosts, the key for provided values, and keeping those.
+//!
+//! Invariants: no value is opened before the gateway confirmed the grant at the log's head; a value
+//! leaves only sealed to the key the gateway named; texts of failures name ids and reasons only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::id::RotationId;
+use keywheel_daemon::{Shutdown, chain, names};
+use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, ValueRequest};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::{delivery, stash};
+use keywheel_seal::hpke::{self, Envelope, PublicKey};
+use tokio::task::JoinSet;
+
+use crate::service::Shared;
+
+/// Requests answered at once.
+pub const MAX_ANSWERING: usize = 64;
+/// How long the gateway may take to confirm a grant.
+pub const GRANT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers requests until told to stop.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    mut requests: Box<dyn Requests>,
+    shutdown: &Shutdown,
+) {
+    let mut answering = JoinSet::new();
+    loop {
+        while answering.try_join_next().is_some() {}
+        if answering.len() >= MAX_ANSWERING {
+            answering.join_next().await;
+        }
+        let request = tokio::select! {
+            () = shutdown.requested() => break,
+            request = requests.next() => request,
+        };
+        let Some(request) = request else { break };
+        answering.spawn(answer(Arc::clone(&shared), request));
+    }
+    while answering.join_next().await.is_some() {}
+}
+
+async fn answer(shared: Arc<Shared>, request: Box<dyn Request>) {
+    let answered = body(&shared, request.message()).await;
+    let body = answered.unwrap_or_else(|error| {
+        tracing::warn!({ names::ERROR } = chain(&error), "request not served");
+        Body::Failed {
+            kind: error.kind,
+            text: error.text,
+        }
+    });
+    if let Err(error) = request.answer(body).await {
+        tracing::debug!({ names::ERROR } = chain(&error), "answer not delivered");
+    }
+}
+
+async fn body(shared: &Shared, message: &Message) -> Result<Body, PortError> {
+    match &message.body {
+        Body::ReadStoreKey => Ok(Body::StoreKey(shared.keys.public().to_bytes())),
+        Body::Stash { token, sealed } => keep(shared, *token, sealed).await,
+        Body::OpenValue(wanted) => open(shared, wanted, message.traceparent.clone()).await,
+        _ => Err(PortError::new(
+            ErrorKind::Denied,
+            "store-sync does not answer such a request",
+        )),
+    }
+}
+
+async fn keep(shared: &Shared, token: RotationId, sealed: &[u8]) -> Result<Body, PortError> {
+    let refused = "the provided value does not open; read the store's key again and send it again";
+    let denied = |source| PortError::caused(ErrorKind::Denied, refused, source);
+    let envelope = Envelope::from_bytes(sealed)
+        .map_err(|error| PortError::caused(ErrorKind::Denied, refused, error))?;
+    let info = stash::info(shared.options.deployment);
+    let value = shared
+        .keys
+        .open(&info, &stash::aad(token), &envelope)
+        .map_err(denied)?;
+    shared.ports.vault.stash(token, &value).await?;
+    Ok(Body::Done)
+}
+
+async fn open(
+    shared: &Shared,
+    wanted: &ValueRequest,
+    traceparent: Option<String>,
+) -> Result<Body, PortError> {
+    let ports = &shared.ports;
+    let asked = Body::OpenValue(*wanted);
+    let sealing_key = match ports
+        .bus
+        .request(Address::Gateway, traceparent, asked, GRANT_TIMEOUT)
+        .await?
+    {
+        Body::Granted { sealing_key } => PublicKey::from_bytes(sealing_key),
+        Body::Failed { kind, text } => return Err(PortError::new(kind, text)),
+        _ => {
+            return Err(PortError::new(
+                ErrorKind::Unavailable,
+                "the answer about a grant is no grant",
+            ));
+        }
+    };
+    let value = ports.vault.open(wanted.secret, wanted.version).await?;
+    let info = delivery::info(shared.options.deployment, wanted.host);
+    let aad = delivery::aad(wanted.delivery, wanted.secret, wanted.version);
+    let sealed = hpke::seal(&sealing_key, &info, &aad, &value, &*ports.entropy);
+    let envelope = sealed.map_err(|error| {
+        let text = format!(
+            "version {} of secret {} cannot be sealed to its host",
+            wanted.version, wanted.secret
+        );
+        PortError::caused(ErrorKind::Denied, text, error)
+    })?;
+    Ok(Body::SealedValue(envelope.to_bytes()))
+}
