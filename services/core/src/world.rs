@@ -184,17 +184,27 @@ impl World {
 
     fn apply_assignment(&mut self, key: &assignment::Key, event: &assignment::Event) {
         let assignment = self.assignments.entry(key.clone()).or_default();
+        let former = assignment.secret;
         assignment.evolve(event);
-        let secret = assignment.secret;
-        if assignment.is_live() {
+        let (secret, is_live) = (assignment.secret, assignment.is_live());
+        if former != secret || !is_live {
+            self.forget_consumer(former, key);
+        }
+        if is_live {
             self.assignments_by_secret
                 .entry(secret)
                 .or_default()
                 .insert(key.clone());
         } else {
             self.assignments.remove(key);
-            if let Some(keys) = self.assignments_by_secret.get_mut(&secret) {
-                keys.remove(key);
+        }
+    }
+
+    fn forget_consumer(&mut self, secret: SecretId, key: &assignment::Key) {
+        if let Some(keys) = self.assignments_by_secret.get_mut(&secret) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.assignments_by_secret.remove(&secret);
             }
         }
     }

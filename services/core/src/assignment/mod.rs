@@ -124,6 +124,13 @@ impl Assignment {
         self.assigned > 0 && !matches!(self.progress, Progress::Vanished | Progress::Withdrawn)
     }
 
+    /// Whether it was refused before it held anything: it runs on no version, so no rotation waits
+    /// for it.
+    #[must_use]
+    pub fn is_unserved(&self) -> bool {
+        self.holds == 0 && matches!(self.progress, Progress::Refused(_))
+    }
+
     /// Notes a fact the injector reported; a repeat gives no event.
     ///
     /// # Errors
@@ -157,6 +164,10 @@ impl Assignment {
                 container_name,
                 image_digest,
             } => {
+                if self.secret != *secret {
+                    // Its binding means another secret now; numbers of the old one say nothing.
+                    self.holds = 0;
+                }
                 self.secret = *secret;
                 self.assigned = *version;
                 self.progress = Progress::Waiting;

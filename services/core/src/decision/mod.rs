@@ -101,6 +101,7 @@ impl Rejection {
             | Self::Host(host::Rejection::NotEnrolled(_))
             | Self::Rotation(rotation::Rejection::Unknown(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
+            Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } => RejectionKind::Invalid,
             Self::Rotation(rotation::Rejection::NoGenerator { .. })
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,

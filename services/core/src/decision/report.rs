@@ -9,7 +9,7 @@ use super::{Rejection, rotate};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::host;
-use crate::id::SecretId;
+use crate::id::{HostId, SecretId};
 use crate::report::{Fact, HostReport, Item};
 use crate::revocation;
 use crate::rotation::{self, Phase, Rotation};
@@ -61,11 +61,13 @@ fn record_item(
         state.evolve(&event);
         events.push(Event::Assignment(key.clone(), event));
     };
+    let is_known =
+        |version| state.assigned == version && state.secret == item.secret && state.is_live();
     if let Some(version) = version_of(&item.fact)
-        && (state.assigned != version || !state.is_live())
+        && !is_known(version)
     {
         // A start takes the plan's current without asking; anything else is a stale report.
-        if secret.current != Some(version) {
+        if secret.current != Some(version) || !is_granted(world, report.host, item) {
             return;
         }
         let assigned = assignment::Event::Assigned {
@@ -97,6 +99,16 @@ fn record_item(
     }
 }
 
+/// Whether the binding gives this secret to this host's containers, as the log's head has it.
+fn is_granted(world: &World, host: HostId, item: &Item) -> bool {
+    let binding = world.bindings.get(&item.binding);
+    let spec = binding.and_then(|binding| binding.spec.as_ref());
+    let host = world.hosts.get(&host);
+    spec.zip(host).is_some_and(|(spec, host)| {
+        spec.secret == item.secret && spec.selector.means_host(&host.name)
+    })
+}
+
 fn version_of(fact: &Fact) -> Option<u64> {
     match fact {
         Fact::Swapped { version, .. }
@@ -120,10 +132,10 @@ fn advance_rotation(
         events.push(Event::Rotation(open.id, event));
     };
     for consumer in open.waiting.iter().filter(|key| key.host == report.host) {
-        let Some(state) = moved.get(consumer) else {
-            continue;
-        };
-        if is_acknowledged(world, consumer, state, open.version) {
+        let state = moved
+            .get(consumer)
+            .or_else(|| world.assignments.get(consumer));
+        if state.is_none_or(|state| is_acknowledged(world, consumer, state, open)) {
             push(
                 &mut after,
                 rotation::Event::ConsumerAcknowledged {
@@ -152,15 +164,21 @@ fn advance_rotation(
     Ok(())
 }
 
-fn is_acknowledged(world: &World, key: &assignment::Key, state: &Assignment, version: u64) -> bool {
-    if !state.is_live() {
+/// Whether a consumer needs the older versions no more, as far as it is known by itself; what its
+/// host holds beyond that is the barrier's.
+fn is_acknowledged(
+    world: &World,
+    key: &assignment::Key,
+    state: &Assignment,
+    open: &Rotation,
+) -> bool {
+    if !state.is_live() || state.is_unserved() || state.secret != open.secret {
         return true;
     }
-    let spec = world
-        .bindings
-        .get(&key.binding)
-        .and_then(|binding| binding.spec.as_ref());
-    spec.is_none_or(|spec| state.has_reached(version, spec.ack_level()))
+    let binding = world.bindings.get(&key.binding);
+    let spec = binding.and_then(|binding| binding.spec.as_ref());
+    spec.filter(|spec| spec.secret == open.secret)
+        .is_none_or(|spec| state.has_reached(open.version, spec.ack_level()))
 }
 
 fn advance_revocation(

@@ -1,7 +1,7 @@
 //! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
 
 use super::{Context, Rejection, secret_or_reject};
-use crate::assignment;
+use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
 use crate::name::SecretName;
@@ -197,7 +197,8 @@ fn promote(
         events.extend(delivered.map(|event| Event::Secret(secret.id, event)));
     }
     let mut consumers = Vec::new();
-    for (key, assignment) in world.consumers(secret.id) {
+    let served = |(_, assignment): &(_, &Assignment)| !assignment.is_unserved();
+    for (key, assignment) in world.consumers(secret.id).filter(served) {
         let assigned = assignment::Event::Assigned {
             secret: secret.id,
             version,

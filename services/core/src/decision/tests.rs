@@ -1,1 +1,292 @@
-//! Given/when/then over commands.
+//! What concerns all decisions: the plan's projection, replay, kinds of "no", and random histories.
+
+mod model;
+
+use super::*;
+use crate::binding::Reload;
+use crate::command::Command;
+use crate::id::{HostId, RevocationId, RotationId, SecretId};
+use crate::plan::plan_host;
+use crate::rotation::Step;
+use crate::testing::{
+    FIRST, Given, HOST, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding, apply_secret,
+    binding_name, done, enrol, file, generated, host_name, on_host, other_host_name, report,
+    revoke, rotate, secret_name, swapped,
+};
+use crate::world::KEPT_CLOSED;
+
+#[test]
+fn a_host_sees_only_bindings_that_mean_it() {
+    let given = Given::first_version()
+        .and(enrol(HOST))
+        .and(enrol(OTHER_HOST))
+        .and(apply_binding(on_host(host_name()), file(), Reload::None));
+    let plan = |host| plan_host(given.world(), host).unwrap();
+    assert_eq!(plan(HOST).bindings.len(), 1);
+    assert_eq!(plan(HOST).host_name, host_name());
+    assert!(plan(OTHER_HOST).bindings.is_empty());
+    assert!(
+        given
+            .secret()
+            .delivered
+            .keys()
+            .all(|(host, _)| *host == HOST)
+    );
+    assert_eq!(plan_host(given.world(), HostId::from_bytes([99; 16])), None);
+}
+
+#[test]
+fn a_change_for_one_host_leaves_the_other_s_generation_alone() {
+    let given = Given::first_version()
+        .and(enrol(HOST))
+        .and(enrol(OTHER_HOST));
+    let before = given.world().host_generation(OTHER_HOST);
+    let given = given
+        .and(apply_binding(on_host(host_name()), file(), Reload::None))
+        .and(rotate(SECOND))
+        .finished(SECOND);
+    assert_eq!(given.world().host_generation(OTHER_HOST), before);
+    assert!(given.world().host_generation(HOST) > before);
+}
+
+#[test]
+fn a_binding_that_moves_to_another_host_raises_both_generations() {
+    let moves = |name| apply_binding(on_host(name), file(), Reload::None);
+    let given = Given::first_version()
+        .and(enrol(HOST))
+        .and(enrol(OTHER_HOST));
+    let given = given.and(moves(host_name()));
+    let before = [HOST, OTHER_HOST].map(|host| given.world().host_generation(host));
+    let given = given.and(moves(other_host_name()));
+    let after = [HOST, OTHER_HOST].map(|host| given.world().host_generation(host));
+    assert!(after[0] > before[0] && after[1] > before[1]);
+    let version = |host| {
+        let plan = plan_host(given.world(), host).unwrap();
+        plan.bindings
+            .first()
+            .and_then(|binding| binding.current)
+            .map(|grant| grant.version)
+    };
+    assert_eq!((version(HOST), version(OTHER_HOST)), (None, Some(1)));
+}
+
+#[test]
+fn a_plan_gives_current_and_never_a_dead_or_pending_version() {
+    let current = |given: &Given| {
+        let plan = plan_host(given.world(), HOST).unwrap();
+        plan.bindings[0].current.map(|grant| grant.version)
+    };
+    let given = Given::serving();
+    assert_eq!(current(&given), Some(1));
+    let given = given.and(rotate(SECOND));
+    assert_eq!(current(&given), Some(1), "version 2 is only pending");
+    let given = given.finished(SECOND);
+    assert_eq!(current(&given), Some(2));
+    let given = given.and(revoke(None));
+    assert_eq!(current(&given), None);
+    let plan = plan_host(given.world(), HOST).unwrap();
+    assert_eq!(
+        (plan.bindings[0].floor, plan.bindings[0].dead.len()),
+        (2, 0)
+    );
+}
+
+#[test]
+fn folding_the_log_again_gives_the_same_world_at_every_length() {
+    let given = Given::retiring()
+        .and(done(SECOND, Step::RevokeOld))
+        .and(revoke(None));
+    let mut live = World::default();
+    for (index, event) in given.log().iter().enumerate() {
+        live.apply(u64::try_from(index + 1).unwrap(), event);
+        let replayed = Given::events(given.log()[..=index].iter().cloned());
+        assert_eq!(replayed.world(), &live, "after {} events", index + 1);
+    }
+    assert_eq!(&live, given.world());
+}
+
+#[test]
+fn the_oldest_closed_rotations_are_forgotten_and_open_ones_never() {
+    let mut given = Given::first_version();
+    for n in 0..u8::try_from(KEPT_CLOSED + 3).unwrap() {
+        let id = RotationId::from_bytes([100 + n; 16]);
+        given = given
+            .and(rotate(id))
+            .finished(id)
+            .and(done(id, Step::RevokeOld));
+    }
+    assert_eq!(given.world().rotations.len(), KEPT_CLOSED);
+    let given = given.and(rotate(THIRD));
+    assert_eq!(given.world().rotations.len(), KEPT_CLOSED + 1);
+    assert!(!given.world().rotations.contains_key(&FIRST));
+}
+
+#[test]
+fn an_applied_binding_of_an_unregistered_secret_is_refused_before_anything_is_granted() {
+    let command = apply_binding(anywhere(), file(), Reload::None);
+    let given = Given::nothing().and(enrol(HOST));
+    given.when(command).then_rejected(Rejection::SecretUnknown {
+        name: secret_name(),
+        nearest: None,
+    });
+}
+
+#[test]
+fn a_command_s_ids_differ_from_each_other_and_from_its_seed() {
+    let ctx = Context {
+        now: Timestamp::default(),
+        seed: [0xee; 16],
+    };
+    let mut ids: Vec<[u8; 16]> = (0..2000).map(|n| ctx.id(n)).collect();
+    assert_eq!(ids[0], ctx.seed);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 2000);
+}
+
+#[test]
+fn every_rejection_has_its_kind() {
+    let (secret, binding) = (secret_name(), binding_name());
+    let (rotation, revocation) = (RotationId::default(), RevocationId::default());
+    let (version, step, attempt) = (1, Step::Set, 1);
+    let not_found: [Rejection; 6] = [
+        Rejection::SecretUnknown {
+            name: secret.clone(),
+            nearest: None,
+        },
+        Rejection::BindingUnknown(binding.clone()),
+        secret::Rejection::VersionUnknown {
+            secret: secret.clone(),
+            version,
+        }
+        .into(),
+        host::Rejection::NotEnrolled(HOST).into(),
+        rotation::Rejection::Unknown(rotation).into(),
+        revocation::Rejection::Unknown(revocation).into(),
+    ];
+    let invalid: [Rejection; 5] = [
+        Rejection::TargetTaken {
+            binding: binding.clone(),
+            other: binding.clone(),
+        },
+        binding::Rejection::SelectorTooWeak {
+            binding: binding.clone(),
+        }
+        .into(),
+        binding::Rejection::EnvNeedsRestart { binding }.into(),
+        rotation::Rejection::NoGenerator {
+            secret: secret.clone(),
+        }
+        .into(),
+        revocation::Rejection::ReasonMissing.into(),
+    ];
+    let conflict: [Rejection; 12] = [
+        secret::Rejection::VersionDead {
+            secret: secret.clone(),
+            version,
+        }
+        .into(),
+        secret::Rejection::VersionAlreadyCurrent {
+            secret: secret.clone(),
+            version,
+        }
+        .into(),
+        secret::Rejection::VersionNotPending {
+            secret: secret.clone(),
+            version,
+        }
+        .into(),
+        secret::Rejection::PendingExists {
+            secret: secret.clone(),
+            version,
+        }
+        .into(),
+        secret::Rejection::VersionAlive {
+            secret: secret.clone(),
+            version,
+        }
+        .into(),
+        host::Rejection::NameTaken(host_name()).into(),
+        rotation::Rejection::AlreadyOpen {
+            secret: secret.clone(),
+            rotation,
+        }
+        .into(),
+        rotation::Rejection::SlotServed {
+            secret: secret.clone(),
+        }
+        .into(),
+        rotation::Rejection::StepNotOpen {
+            rotation,
+            step,
+            attempt,
+        }
+        .into(),
+        rotation::Rejection::NoDeadline(rotation).into(),
+        revocation::Rejection::NothingAlive { secret }.into(),
+        revocation::Rejection::AttemptNotOpen {
+            revocation,
+            attempt,
+        }
+        .into(),
+    ];
+    let kinds = [
+        (RejectionKind::NotFound, not_found.as_slice()),
+        (RejectionKind::Invalid, &invalid),
+        (RejectionKind::Conflict, &conflict),
+    ];
+    for (kind, rejections) in kinds {
+        for rejection in rejections {
+            assert_eq!(rejection.kind(), kind, "{rejection}");
+            let text = rejection.to_string();
+            assert!(!text.ends_with('.') && text.len() > 15, "{text}");
+        }
+    }
+}
+
+#[test]
+fn something_already_unbound_is_a_conflict_not_a_mistake_of_form() {
+    let rejection = Rejection::from(binding::Rejection::NotBound {
+        binding: binding_name(),
+    });
+    assert_eq!(rejection.kind(), RejectionKind::Conflict);
+}
+
+#[test]
+fn edit_distance_counts_letters_put_in_left_out_and_changed() {
+    for (a, b, expected) in [
+        ("", "", 0),
+        ("", "abc", 3),
+        ("abc", "", 3),
+        ("abc", "abd", 1),
+        ("abc", "ac", 1),
+        ("ac", "abc", 1),
+        ("kitten", "sitting", 3),
+    ] {
+        assert_eq!(distance(a, b), expected, "{a} {b}");
+    }
+}
+
+#[test]
+fn two_secrets_do_not_touch_each_other() {
+    let other = SecretName::parse("prod/other").unwrap();
+    let (id, rotation) = (
+        SecretId::from_bytes([70; 16]),
+        RotationId::from_bytes([71; 16]),
+    );
+    let given = Given::distributing().and(Command::ApplySecret {
+        id,
+        rotation,
+        name: other,
+        spec: generated(),
+    });
+    let given = given.finished(rotation);
+    assert!(given.world().rotations[&SECOND].is_open());
+    assert_eq!(given.world().secrets[&id].current, Some(1));
+    let mut foreign = report(vec![swapped(1, 2)], &[]);
+    foreign.holds = vec![(id, 1)];
+    let given = given.and(Command::Report(foreign));
+    assert_eq!(given.secret().alive(), [2]);
+    assert_eq!(given.world().secrets[&SECRET].current, Some(2));
+    given.when(apply_secret(generated())).then_nothing();
+}

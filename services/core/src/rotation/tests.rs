@@ -1,1 +1,633 @@
-//! Given/when/then.
+//! One case per event and per rejection of a rotation, and its whole way from request to close.
+
+use super::*;
+use crate::assignment;
+use crate::binding::Reload;
+use crate::command::Command;
+use crate::effect::{Effect, StepWork, Work};
+use crate::event;
+use crate::id::{RotationId, SlotId};
+use crate::name::SecretName;
+use crate::report::{Fact, HostReport};
+use crate::secret::{self, Generator, Spec};
+use crate::testing::{
+    FIRST, Given, HOST, NOW, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding,
+    apply_secret, assigned, consumer, done, drawn, enrol, env, failed, file, generated, item,
+    later, of_consumer, of_rotation, of_secret, reloaded, report, restart, revoke, rotate,
+    secret_name, swapped,
+};
+use crate::time::Timestamp;
+
+fn own(event: Event) -> event::Event {
+    of_rotation(SECOND, event)
+}
+
+fn step(step: Step, attempt: u32) -> event::Event {
+    own(Event::StepStarted { step, attempt })
+}
+
+fn completed(step: Step) -> event::Event {
+    own(Event::StepCompleted { step })
+}
+
+fn step_failed(step: Step, attempt: u32) -> event::Event {
+    own(Event::StepFailed {
+        step,
+        attempt,
+        reason: "store down".to_owned(),
+    })
+}
+
+fn closed(outcome: Outcome) -> event::Event {
+    own(Event::Closed { outcome })
+}
+
+fn acknowledged(n: u8) -> event::Event {
+    own(Event::ConsumerAcknowledged {
+        consumer: consumer(n),
+    })
+}
+
+fn barrier() -> event::Event {
+    own(Event::HostBarrierAcknowledged { host: HOST })
+}
+
+fn revoked(version: u64) -> event::Event {
+    of_secret(secret::Event::VersionRevoked { version })
+}
+
+fn destroyed(version: u64) -> event::Event {
+    of_secret(secret::Event::VersionDestroyed { version })
+}
+
+fn moves_to(n: u8, version: u64) -> event::Event {
+    let at = NOW;
+    of_consumer(n, assignment::Event::Swapped { version, at })
+}
+
+fn deadline(rotation: RotationId) -> Command {
+    Command::DeadlinePassed { rotation }
+}
+
+fn due(scheduled: Timestamp) -> Command {
+    Command::Due {
+        rotation: SECOND,
+        secret: SECRET,
+        slot: SlotId::from_bytes([1; 16]),
+        scheduled,
+    }
+}
+
+#[test]
+fn the_whole_way_from_request_to_close() {
+    let given = Given::serving().when(rotate(SECOND)).then([
+        of_secret(secret::Event::VersionStaged {
+            version: 2,
+            rotation: SECOND,
+        }),
+        own(Event::Started {
+            secret: SECRET,
+            version: 2,
+            trigger: Trigger::OnDemand,
+        }),
+        step(Step::Create, 1),
+    ]);
+    let created = given.when(done(SECOND, Step::Create));
+    let given = created.then([completed(Step::Create), step(Step::Set, 1)]);
+    let set = given.when(done(SECOND, Step::Set));
+    let given = set.then([completed(Step::Set), step(Step::Test, 1)]);
+    let tested = given.when(done(SECOND, Step::Test));
+    let given = tested.then([completed(Step::Test), step(Step::Finish, 1)]);
+    let given = given.when(done(SECOND, Step::Finish)).then([
+        completed(Step::Finish),
+        of_secret(secret::Event::VersionPromoted { version: 2 }),
+        of_secret(secret::Event::Delivered {
+            host: HOST,
+            version: 2,
+            delivery: drawn(1),
+        }),
+        of_consumer(1, assigned(2)),
+        own(Event::DistributionStarted {
+            consumers: vec![consumer(1)],
+            hosts: vec![HOST],
+            old: vec![1],
+            deadline: NOW.plus(ACK_DEADLINE),
+        }),
+    ]);
+    let shown = given.when(Command::Report(report(vec![swapped(1, 2)], &[2])));
+    let given = shown.then([
+        moves_to(1, 2),
+        acknowledged(1),
+        barrier(),
+        revoked(1),
+        step(Step::RevokeOld, 1),
+    ]);
+    let ended = given.when(done(SECOND, Step::RevokeOld)).then([
+        completed(Step::RevokeOld),
+        closed(Outcome::Completed),
+        destroyed(1),
+    ]);
+    assert_eq!(ended.world().open_rotations().count(), 0);
+    assert_eq!(ended.secret().alive(), [2]);
+}
+
+#[test]
+fn a_first_version_nobody_waits_for_closes_at_once() {
+    let ready = Given::nothing()
+        .and(apply_secret(generated()))
+        .and(done(FIRST, Step::Create))
+        .and(done(FIRST, Step::Set))
+        .and(done(FIRST, Step::Test));
+    let finished = ready.when(done(FIRST, Step::Finish));
+    finished.then([
+        of_rotation(FIRST, Event::StepCompleted { step: Step::Finish }),
+        of_secret(secret::Event::VersionPromoted { version: 1 }),
+        of_rotation(
+            FIRST,
+            Event::DistributionStarted {
+                consumers: Vec::new(),
+                hosts: Vec::new(),
+                old: Vec::new(),
+                deadline: NOW.plus(ACK_DEADLINE),
+            },
+        ),
+        of_rotation(
+            FIRST,
+            Event::Closed {
+                outcome: Outcome::Completed,
+            },
+        ),
+    ]);
+}
+
+#[test]
+fn without_consumers_the_old_version_is_revoked_at_once() {
+    let given = Given::first_version().and(rotate(SECOND)).finished(SECOND);
+    assert_eq!(given.secret().alive(), [2]);
+    let last = given.log().last();
+    assert_eq!(last, Some(&step(Step::RevokeOld, 1)));
+}
+
+#[test]
+fn a_provided_value_asks_the_shell_to_take_it_from_the_stash() {
+    let put = Command::Put {
+        id: SECRET,
+        rotation: FIRST,
+        name: secret_name(),
+        provided: true,
+    };
+    let given = Given::nothing().and(put);
+    let rotation = &given.world().rotations[&FIRST];
+    let create = Event::StepStarted {
+        step: Step::Create,
+        attempt: 1,
+    };
+    let work = StepWork {
+        rotation: FIRST,
+        secret: SECRET,
+        step: Step::Create,
+        attempt: 1,
+        versions: vec![1],
+        generator: None,
+        provided: true,
+    };
+    let effects = react(rotation, given.secret(), &create);
+    assert_eq!(
+        effects,
+        [Effect {
+            work: Work::Step(work)
+        }]
+    );
+}
+
+#[test]
+fn a_put_without_a_value_registers_an_unknown_name_with_the_default_generator() {
+    let put = |rotation| Command::Put {
+        id: SECRET,
+        rotation,
+        name: secret_name(),
+        provided: false,
+    };
+    let given = Given::nothing().and(put(FIRST));
+    assert_eq!(given.secret().spec.generator, Some(Generator::default()));
+    let finished = given.finished(FIRST).and(put(SECOND));
+    assert_eq!(finished.secret().pending, Some(2));
+}
+
+#[test]
+fn a_put_without_a_value_gives_a_secret_without_a_generator_the_default_one() {
+    let put = Command::Put {
+        id: SECRET,
+        rotation: SECOND,
+        name: secret_name(),
+        provided: false,
+    };
+    let given = Given::nothing().and(apply_secret(Spec::default()));
+    let changed = of_secret(secret::Event::SpecChanged { spec: generated() });
+    let after = given
+        .when(put)
+        .then_among_others([changed, step(Step::Create, 1)]);
+    assert_eq!(after.secret().spec, generated());
+}
+
+#[test]
+fn every_started_step_asks_the_shell_and_nothing_else_does() {
+    let given = Given::retiring();
+    let rotation = &given.world().rotations[&SECOND];
+    let effects = |event: &Event| react(rotation, given.secret(), event);
+    let mut asked = 0;
+    for event in given.log() {
+        let event::Event::Rotation(SECOND, event) = event else {
+            continue;
+        };
+        let expected = usize::from(matches!(event, Event::StepStarted { .. }));
+        assert_eq!(effects(event).len(), expected, "{event:?}");
+        asked += expected;
+    }
+    assert_eq!(asked, 5);
+    let last = effects(&Event::StepStarted {
+        step: Step::RevokeOld,
+        attempt: 1,
+    });
+    assert!(matches!(&last[0].work, Work::Step(work) if work.versions == [1]));
+}
+
+#[test]
+fn a_slot_starts_a_rotation_and_is_remembered() {
+    let after = Given::serving()
+        .when(due(later(60)))
+        .then_among_others([own(Event::Started {
+            secret: SECRET,
+            version: 2,
+            trigger: Trigger::Slot {
+                slot: SlotId::from_bytes([1; 16]),
+                scheduled: later(60),
+            },
+        })]);
+    assert_eq!(after.world().last_slot(SECRET), Some(later(60)));
+}
+
+#[test]
+fn a_slot_is_served_once_and_an_earlier_one_not_at_all() {
+    let given = Given::first_version().and(due(later(60))).finished(SECOND);
+    let given = given.and(done(SECOND, Step::RevokeOld));
+    for scheduled in [later(60), later(59)] {
+        let rejection = Rejection::SlotServed {
+            secret: secret_name(),
+        };
+        given.clone().when(due(scheduled)).then_rejected(rejection);
+    }
+}
+
+#[test]
+fn a_secret_has_one_open_rotation() {
+    let open = || Rejection::AlreadyOpen {
+        secret: secret_name(),
+        rotation: SECOND,
+    };
+    let given = Given::serving().and(rotate(SECOND));
+    given.clone().when(rotate(THIRD)).then_rejected(open());
+    given.when(due(later(60))).then_rejected(open());
+}
+
+#[test]
+fn a_secret_without_a_generator_does_not_rotate_by_itself() {
+    let rejection = Rejection::NoGenerator {
+        secret: secret_name(),
+    };
+    let given = Given::nothing().and(apply_secret(Spec::default()));
+    given
+        .clone()
+        .when(rotate(SECOND))
+        .then_rejected(rejection.clone());
+    given.when(due(later(60))).then_rejected(rejection);
+}
+
+#[test]
+fn an_outcome_is_taken_once_and_only_for_the_open_step_and_attempt() {
+    let given = Given::serving()
+        .and(rotate(SECOND))
+        .and(done(SECOND, Step::Create));
+    for (step, attempt) in [(Step::Create, 1), (Step::Test, 1), (Step::Set, 2)] {
+        let stale = Command::StepOutcome {
+            rotation: SECOND,
+            step,
+            attempt,
+            failure: None,
+        };
+        let rejection = Rejection::StepNotOpen {
+            rotation: SECOND,
+            step,
+            attempt,
+        };
+        given.clone().when(stale).then_rejected(rejection);
+    }
+}
+
+#[test]
+fn a_rotation_nobody_started_is_unknown() {
+    for command in [
+        done(THIRD, Step::Create),
+        Command::RetryStep { rotation: THIRD },
+        deadline(THIRD),
+    ] {
+        Given::serving()
+            .when(command)
+            .then_rejected(Rejection::Unknown(THIRD));
+    }
+}
+
+#[test]
+fn a_failed_step_waits_and_is_tried_again_under_the_next_attempt() {
+    let given = Given::serving().and(rotate(SECOND));
+    let given = given
+        .when(failed(SECOND, Step::Create, 1))
+        .then([step_failed(Step::Create, 1)]);
+    let retry = Command::RetryStep { rotation: SECOND };
+    let given = given.when(retry.clone()).then([step(Step::Create, 2)]);
+    given
+        .when(retry)
+        .then_rejected(Rejection::NoDeadline(SECOND));
+}
+
+/// A rotation whose step has failed as often as it may but once.
+fn before_the_last_attempt(given: Given, step: Step) -> Given {
+    (1..MAX_STEP_ATTEMPTS).fold(given, |given, attempt| {
+        given
+            .and(failed(SECOND, step, attempt))
+            .and(Command::RetryStep { rotation: SECOND })
+    })
+}
+
+#[test]
+fn the_last_failed_attempt_rolls_back_and_consumers_keep_the_old_version() {
+    let given = Given::serving()
+        .and(rotate(SECOND))
+        .and(done(SECOND, Step::Create));
+    let given = before_the_last_attempt(given, Step::Set);
+    let given = given
+        .when(failed(SECOND, Step::Set, MAX_STEP_ATTEMPTS))
+        .then([
+            step_failed(Step::Set, MAX_STEP_ATTEMPTS),
+            step(Step::RollBack, 1),
+        ]);
+    let given = given.when(done(SECOND, Step::RollBack)).then([
+        completed(Step::RollBack),
+        closed(Outcome::RolledBack),
+        revoked(2),
+        destroyed(2),
+    ]);
+    assert_eq!(
+        (given.secret().current, given.secret().pending),
+        (Some(1), None)
+    );
+    assert_eq!(given.world().assignments[&consumer(1)].assigned, 1);
+    let again = given.and(rotate(THIRD));
+    assert_eq!(again.secret().pending, Some(3));
+}
+
+#[test]
+fn rolling_back_and_revoking_the_old_are_tried_for_ever() {
+    let retiring = before_the_last_attempt(Given::retiring(), Step::RevokeOld);
+    let last = failed(SECOND, Step::RevokeOld, MAX_STEP_ATTEMPTS);
+    retiring
+        .when(last)
+        .then([step_failed(Step::RevokeOld, MAX_STEP_ATTEMPTS)]);
+    let given = before_the_last_attempt(Given::serving().and(rotate(SECOND)), Step::Create);
+    let given = given.and(failed(SECOND, Step::Create, MAX_STEP_ATTEMPTS));
+    let given = before_the_last_attempt(given, Step::RollBack);
+    let last = failed(SECOND, Step::RollBack, MAX_STEP_ATTEMPTS);
+    given
+        .when(last)
+        .then([step_failed(Step::RollBack, MAX_STEP_ATTEMPTS)]);
+}
+
+#[test]
+fn a_deadline_that_passes_parks_the_rotation_and_the_old_version_lives() {
+    let at = NOW.plus(ACK_DEADLINE);
+    let given = Given::distributing().at(at);
+    let parked = [own(Event::DeadlinePassed), closed(Outcome::Parked)];
+    let given = given.when(deadline(SECOND)).then(parked);
+    assert_eq!(given.secret().alive(), [1, 2]);
+    assert_eq!(given.world().open_rotations().count(), 0);
+}
+
+#[test]
+fn the_rotation_after_a_parked_one_retires_both_old_versions() {
+    let parked = Given::distributing()
+        .at(NOW.plus(ACK_DEADLINE))
+        .and(deadline(SECOND));
+    let given = parked.and(rotate(THIRD)).finished(THIRD);
+    let shown = given.when(Command::Report(report(vec![swapped(1, 3)], &[3])));
+    shown.then_among_others([revoked(1), revoked(2)]);
+}
+
+#[test]
+fn a_deadline_ahead_or_of_a_rotation_that_does_not_wait_is_refused() {
+    let rejection = || Rejection::NoDeadline(SECOND);
+    let early = Timestamp::from_micros(NOW.plus(ACK_DEADLINE).micros() - 1);
+    Given::distributing()
+        .at(early)
+        .when(deadline(SECOND))
+        .then_rejected(rejection());
+    let at = NOW.plus(ACK_DEADLINE);
+    Given::retiring()
+        .at(at)
+        .when(deadline(SECOND))
+        .then_rejected(rejection());
+    let performing = Given::serving().and(rotate(SECOND)).at(at);
+    performing.when(deadline(SECOND)).then_rejected(rejection());
+}
+
+#[test]
+fn a_consumer_that_vanished_or_was_withdrawn_is_waited_for_no_more() {
+    for fact in [Fact::Vanished, Fact::Withdrawn] {
+        let gone = Command::Report(report(vec![item(1, fact)], &[]));
+        let expected = [acknowledged(1), barrier(), revoked(1)];
+        Given::distributing().when(gone).then_among_others(expected);
+    }
+}
+
+#[test]
+fn a_consumer_that_must_reload_is_not_done_when_swapped() {
+    let given = Given::serving_as(file(), Reload::Signal(1))
+        .and(rotate(SECOND))
+        .finished(SECOND);
+    let half = Command::Report(report(vec![swapped(1, 2)], &[2]));
+    let given = given.when(half).then([moves_to(1, 2), barrier()]);
+    let at = NOW;
+    let told = given.when(Command::Report(report(vec![reloaded(1, 2)], &[2])));
+    told.then([
+        of_consumer(1, assignment::Event::Reloaded { version: 2, at }),
+        acknowledged(1),
+        revoked(1),
+        step(Step::RevokeOld, 1),
+    ]);
+}
+
+#[test]
+fn an_env_consumer_is_done_when_it_was_restarted() {
+    let given = Given::serving_as(env(), restart())
+        .and(rotate(SECOND))
+        .finished(SECOND);
+    let restarted = Command::Report(report(vec![reloaded(1, 2)], &[2]));
+    given
+        .when(restarted)
+        .then_among_others([acknowledged(1), revoked(1)]);
+}
+
+#[test]
+fn a_refused_consumer_that_runs_on_the_old_version_is_waited_for() {
+    let fact = Fact::Refused {
+        version: 2,
+        reason: "no space".to_owned(),
+    };
+    let refused = Command::Report(report(vec![item(1, fact)], &[1]));
+    let given = Given::distributing().and(refused);
+    assert!(
+        given.world().rotations[&SECOND]
+            .waiting
+            .contains(&consumer(1))
+    );
+}
+
+#[test]
+fn a_consumer_refused_before_its_first_copy_holds_no_rotation_up() {
+    let fact = Fact::Refused {
+        version: 1,
+        reason: "not under the runtime".to_owned(),
+    };
+    let refused = Command::Report(report(vec![item(2, fact)], &[1]));
+    let given = Given::serving()
+        .and(refused)
+        .and(rotate(SECOND))
+        .finished(SECOND);
+    let rotation = &given.world().rotations[&SECOND];
+    assert!(rotation.waiting.contains(&consumer(1)) && !rotation.waiting.contains(&consumer(2)));
+    let shown = Command::Report(report(vec![swapped(1, 2)], &[2]));
+    given
+        .when(shown)
+        .then_among_others([acknowledged(1), revoked(1)]);
+}
+
+#[test]
+fn a_binding_that_asks_less_during_the_rotation_lets_a_swapped_consumer_pass() {
+    let given = Given::serving_as(file(), Reload::Signal(1))
+        .and(rotate(SECOND))
+        .finished(SECOND);
+    let given = given
+        .and(Command::Report(report(vec![swapped(1, 2)], &[2])))
+        .and(apply_binding(anywhere(), file(), Reload::None));
+    let nothing_new = Command::Report(report(Vec::new(), &[2]));
+    given
+        .when(nothing_new)
+        .then([acknowledged(1), revoked(1), step(Step::RevokeOld, 1)]);
+}
+
+/// A report that moves consumer 1 but does not open the barrier.
+fn moves_only(report: HostReport) {
+    let given = Given::distributing().when(Command::Report(report));
+    given.then([moves_to(1, 2), acknowledged(1)]);
+}
+
+#[test]
+fn an_incomplete_report_does_not_open_the_barrier() {
+    let mut partial = report(vec![swapped(1, 2)], &[2]);
+    partial.complete = false;
+    moves_only(partial);
+}
+
+#[test]
+fn a_report_of_an_older_plan_does_not_open_the_barrier_and_one_of_that_plan_does() {
+    let given = Given::distributing();
+    let generation = given.world().rotations[&SECOND].generation;
+    assert!(given.world().host_generation(HOST) >= generation);
+    let mut older = report(vec![swapped(1, 2)], &[2]);
+    older.generation = generation - 1;
+    moves_only(older);
+    let mut same = report(vec![swapped(1, 2)], &[2]);
+    same.generation = generation;
+    given
+        .when(Command::Report(same))
+        .then_among_others([barrier(), revoked(1)]);
+}
+
+#[test]
+fn a_host_that_still_holds_the_old_version_does_not_open_the_barrier() {
+    moves_only(report(vec![swapped(1, 2)], &[1, 2]));
+}
+
+#[test]
+fn every_host_that_was_granted_the_old_version_is_waited_for() {
+    let given = Given::first_version()
+        .and(enrol(HOST))
+        .and(enrol(OTHER_HOST))
+        .and(apply_binding(anywhere(), file(), Reload::None))
+        .and(rotate(SECOND))
+        .finished(SECOND);
+    let given = given
+        .when(Command::Report(report(Vec::new(), &[])))
+        .then([barrier()]);
+    let mut other = report(Vec::new(), &[]);
+    other.host = OTHER_HOST;
+    given
+        .when(Command::Report(other))
+        .then_among_others([revoked(1)]);
+}
+
+#[test]
+fn a_stale_report_of_the_old_version_does_not_bring_it_back() {
+    let given = Given::distributing();
+    let stale = Command::Report(report(vec![swapped(1, 1), swapped(2, 1)], &[1]));
+    given.when(stale.clone()).then_nothing();
+    Given::retiring().when(stale).then_nothing();
+}
+
+#[test]
+fn a_repeated_report_changes_nothing() {
+    let acknowledged = Command::Report(report(vec![swapped(1, 2)], &[2]));
+    Given::retiring().when(acknowledged).then_nothing();
+}
+
+#[test]
+fn a_revocation_of_the_new_version_cancels_the_rotation() {
+    for given in [Given::serving().and(rotate(SECOND)), Given::distributing()] {
+        let after = given
+            .when(revoke(Some(2)))
+            .then_among_others([revoked(2), closed(Outcome::Cancelled)]);
+        assert_eq!(after.world().open_rotations().count(), 0);
+        after
+            .when(done(SECOND, Step::Create))
+            .then_rejected(Rejection::StepNotOpen {
+                rotation: SECOND,
+                step: Step::Create,
+                attempt: 1,
+            });
+    }
+}
+
+#[test]
+fn a_revocation_of_the_old_version_alone_lets_the_rotation_go_on() {
+    let given = Given::distributing().and(revoke(Some(1)));
+    assert!(given.world().rotations[&SECOND].is_open());
+    let shown = Command::Report(report(vec![swapped(1, 2)], &[2]));
+    let given =
+        given
+            .when(shown)
+            .then_among_others([acknowledged(1), barrier(), step(Step::RevokeOld, 1)]);
+    assert_eq!(given.secret().alive(), [2]);
+}
+
+#[test]
+fn a_name_much_like_a_known_one_is_suggested() {
+    let name = SecretName::parse("prod/dv").unwrap();
+    let rotate = Command::Rotate {
+        rotation: SECOND,
+        secret: name.clone(),
+    };
+    let unknown = crate::decision::Rejection::SecretUnknown {
+        name,
+        nearest: Some(secret_name()),
+    };
+    Given::serving().when(rotate).then_rejected(unknown);
+}

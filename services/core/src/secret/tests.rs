@@ -1,1 +1,272 @@
-//! Given/when/then.
+//! One case per event and per rejection of a secret.
+
+use super::*;
+use crate::id::{DeliveryId, RotationId};
+use crate::rotation::{self, Step, Trigger};
+use crate::schedule::{RotationPolicy, Schedule};
+use crate::testing::{
+    FIRST, Given, HOST, REVOCATION, SECOND, SECRET, apply_secret, drawn, generated, of_rotation,
+    of_secret, revoke, rotate, secret_name,
+};
+
+fn staged(version: u64) -> Event {
+    Event::VersionStaged {
+        version,
+        rotation: RotationId::default(),
+    }
+}
+
+fn secret(events: impl IntoIterator<Item = Event>) -> Secret {
+    let mut secret = Secret::registered(SECRET, secret_name(), generated());
+    events.into_iter().for_each(|event| secret.evolve(&event));
+    secret
+}
+
+/// Version 1 revoked, version 2 current, version 3 pending.
+fn three_versions() -> Secret {
+    secret([
+        staged(1),
+        Event::VersionPromoted { version: 1 },
+        staged(2),
+        Event::VersionPromoted { version: 2 },
+        Event::VersionRevoked { version: 1 },
+        staged(3),
+    ])
+}
+
+#[test]
+fn a_new_name_is_registered_and_gets_its_first_version() {
+    Given::nothing().when(apply_secret(generated())).then([
+        of_secret(Event::Registered {
+            name: secret_name(),
+            spec: generated(),
+        }),
+        of_secret(Event::VersionStaged {
+            version: 1,
+            rotation: FIRST,
+        }),
+        of_rotation(
+            FIRST,
+            rotation::Event::Started {
+                secret: SECRET,
+                version: 1,
+                trigger: Trigger::Initial,
+            },
+        ),
+        of_rotation(
+            FIRST,
+            rotation::Event::StepStarted {
+                step: Step::Create,
+                attempt: 1,
+            },
+        ),
+    ]);
+}
+
+#[test]
+fn a_secret_without_a_generator_is_registered_and_waits_for_its_value() {
+    let given = Given::nothing().when(apply_secret(Spec::default()));
+    let registered = Event::Registered {
+        name: secret_name(),
+        spec: Spec::default(),
+    };
+    given.then([of_secret(registered)]);
+}
+
+#[test]
+fn the_same_manifest_again_changes_nothing_and_another_changes_the_spec() {
+    let given = Given::first_version();
+    given.clone().when(apply_secret(generated())).then_nothing();
+    let spec = Spec {
+        rotation: RotationPolicy {
+            schedule: Schedule::Interval(std::time::Duration::from_secs(60)),
+            ..RotationPolicy::default()
+        },
+        ..generated()
+    };
+    let changed = of_secret(Event::SpecChanged { spec: spec.clone() });
+    let after = given.when(apply_secret(spec.clone())).then([changed]);
+    assert_eq!(after.secret().spec, spec);
+}
+
+#[test]
+fn a_staged_version_is_pending_and_its_number_is_never_given_out_again() {
+    let secret = secret([staged(1), Event::VersionRevoked { version: 1 }]);
+    assert_eq!((secret.pending, secret.last_version), (None, 1));
+    assert_eq!(
+        secret.decide_stage(SECOND),
+        Ok(Event::VersionStaged {
+            version: 2,
+            rotation: SECOND
+        })
+    );
+}
+
+#[test]
+fn a_promoted_version_is_current_and_the_former_one_previous() {
+    let secret = three_versions();
+    assert_eq!(
+        (secret.pending, secret.current, secret.previous),
+        (Some(3), Some(2), None)
+    );
+    assert_eq!(
+        secret.decide_promote(3),
+        Ok(Event::VersionPromoted { version: 3 })
+    );
+    let mut promoted = secret;
+    promoted.evolve(&Event::VersionPromoted { version: 3 });
+    assert_eq!(
+        (promoted.pending, promoted.current, promoted.previous),
+        (None, Some(3), Some(2))
+    );
+}
+
+#[test]
+fn a_demoted_version_is_pending_no_more_and_nothing_else_changes() {
+    let mut secret = three_versions();
+    assert_eq!(
+        secret.decide_demote(3),
+        Ok(Event::VersionDemoted { version: 3 })
+    );
+    secret.evolve(&Event::VersionDemoted { version: 3 });
+    assert_eq!((secret.pending, secret.current), (None, Some(2)));
+    assert!(secret.is_deliverable(3));
+}
+
+#[test]
+fn a_delivered_version_is_granted_once_per_host() {
+    let delivered = Event::Delivered {
+        host: HOST,
+        version: 2,
+        delivery: drawn(1),
+    };
+    let mut secret = three_versions();
+    assert_eq!(
+        secret.decide_deliver(HOST, 2, drawn(1)),
+        Ok(Some(delivered.clone()))
+    );
+    secret.evolve(&delivered);
+    assert_eq!(secret.decide_deliver(HOST, 2, drawn(2)), Ok(None));
+    assert_eq!(secret.delivered[&(HOST, 2)], drawn(1));
+}
+
+#[test]
+fn a_revoked_version_loses_stage_and_grants_and_is_never_deliverable_again() {
+    let mut secret = three_versions();
+    secret.evolve(&Event::Delivered {
+        host: HOST,
+        version: 2,
+        delivery: DeliveryId::default(),
+    });
+    assert_eq!(
+        secret.decide_revoke(2),
+        Ok(Event::VersionRevoked { version: 2 })
+    );
+    secret.evolve(&Event::VersionRevoked { version: 2 });
+    assert_eq!((secret.current, secret.is_deliverable(2)), (None, false));
+    assert!(secret.delivered.is_empty());
+    assert_eq!(secret.alive(), [3]);
+}
+
+#[test]
+fn the_floor_rises_only_over_an_unbroken_row_of_dead_versions() {
+    let mut secret = secret([staged(1), staged(2), staged(3)]);
+    secret.evolve(&Event::VersionRevoked { version: 2 });
+    assert_eq!((secret.floor, secret.dead.len()), (0, 1));
+    secret.evolve(&Event::VersionRevoked { version: 1 });
+    assert_eq!((secret.floor, secret.dead.len()), (2, 0));
+    assert_eq!(secret.alive(), [3]);
+}
+
+#[test]
+fn a_destroyed_version_is_noted_once() {
+    let mut secret = three_versions();
+    assert_eq!(
+        secret.decide_destroy(1),
+        Ok(Some(Event::VersionDestroyed { version: 1 }))
+    );
+    secret.evolve(&Event::VersionDestroyed { version: 1 });
+    assert_eq!(secret.decide_destroy(1), Ok(None));
+}
+
+#[test]
+fn a_version_that_was_never_given_out_is_unknown() {
+    let secret = three_versions();
+    for version in [0, 4] {
+        let unknown = Rejection::VersionUnknown {
+            secret: secret_name(),
+            version,
+        };
+        assert_eq!(secret.decide_promote(version), Err(unknown.clone()));
+        assert_eq!(secret.decide_demote(version), Err(unknown.clone()));
+        assert_eq!(secret.decide_revoke(version), Err(unknown.clone()));
+        assert_eq!(secret.decide_destroy(version), Err(unknown.clone()));
+        assert_eq!(
+            secret.decide_deliver(HOST, version, drawn(1)),
+            Err(unknown.clone())
+        );
+        if version == 4 {
+            Given::first_version()
+                .when(revoke(Some(4)))
+                .then_rejected(unknown);
+        }
+    }
+}
+
+#[test]
+fn a_dead_version_is_not_promoted_delivered_or_revoked_again() {
+    let secret = three_versions();
+    let dead = Rejection::VersionDead {
+        secret: secret_name(),
+        version: 1,
+    };
+    assert_eq!(secret.decide_promote(1), Err(dead.clone()));
+    assert_eq!(secret.decide_deliver(HOST, 1, drawn(1)), Err(dead.clone()));
+    assert_eq!(secret.decide_revoke(1), Err(dead));
+}
+
+#[test]
+fn the_current_version_is_not_promoted_again() {
+    let rejection = Rejection::VersionAlreadyCurrent {
+        secret: secret_name(),
+        version: 2,
+    };
+    assert_eq!(three_versions().decide_promote(2), Err(rejection));
+}
+
+#[test]
+fn only_the_pending_version_is_promoted_or_demoted() {
+    let mut secret = three_versions();
+    secret.evolve(&Event::VersionDemoted { version: 3 });
+    let rejection = Rejection::VersionNotPending {
+        secret: secret_name(),
+        version: 3,
+    };
+    assert_eq!(secret.decide_promote(3), Err(rejection.clone()));
+    assert_eq!(secret.decide_demote(3), Err(rejection));
+}
+
+#[test]
+fn no_second_version_is_staged_beside_a_pending_one() {
+    let rejection = Rejection::PendingExists {
+        secret: secret_name(),
+        version: 3,
+    };
+    assert_eq!(three_versions().decide_stage(SECOND), Err(rejection));
+}
+
+#[test]
+fn a_version_that_is_alive_is_not_destroyed() {
+    let rejection = Rejection::VersionAlive {
+        secret: secret_name(),
+        version: 2,
+    };
+    assert_eq!(three_versions().decide_destroy(2), Err(rejection));
+}
+
+#[test]
+fn version_numbers_go_on_after_everything_was_revoked() {
+    let given = Given::first_version().and(revoke(None)).and(rotate(SECOND));
+    assert_eq!(given.secret().pending, Some(2));
+    assert_eq!(given.world().revocations[&REVOCATION].versions, [1]);
+}

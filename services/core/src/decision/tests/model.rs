@@ -1,0 +1,574 @@
+//! Random histories: commands that make sense, commands that come late, and reports that lie.
+//!
+//! After every command the invariants hold; after all of them, once everybody behaves again, every
+//! rotation and revocation ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::assignment;
+use crate::binding::Reload;
+use crate::command::Command;
+use crate::decision::{Context, decide};
+use crate::event::Event;
+use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId};
+use crate::name::{BindingName, HostName, SecretName};
+use crate::plan::plan_host;
+use crate::report::{Fact, HostReport, Item};
+use crate::revocation::Backend;
+use crate::rotation::{self, Phase, Step};
+use crate::schedule::RotationPolicy;
+use crate::secret;
+use crate::testing::{anywhere, container, env, file, generated, on_host, restart};
+use crate::time::Timestamp;
+use crate::world::World;
+
+const SECRETS: u8 = 2;
+const BINDINGS: u8 = 3;
+const HOSTS: u8 = 2;
+const CONTAINERS: u8 = 3;
+/// Rounds after which everything must have ended when everybody behaves.
+const HEALED_AFTER: usize = 20;
+
+/// One move; small numbers are taken modulo what exists.
+#[derive(Debug, Clone)]
+enum Move {
+    ApplySecret(u8, bool),
+    ApplyBinding {
+        binding: u8,
+        secret: u8,
+        host: Option<u8>,
+        form: u8,
+    },
+    Unbind(u8),
+    Put(u8, bool),
+    Rotate(u8),
+    Due(u8, u8),
+    Revoke(u8, Option<u8>),
+    Enrol(u8),
+    Answer {
+        fails: bool,
+        late: bool,
+    },
+    AnswerRevoke {
+        fails: bool,
+        late: bool,
+    },
+    Retry,
+    RetryRevoke,
+    Deadline,
+    Report {
+        host: u8,
+        items: Vec<(u8, u8, u8, u8)>,
+        holds: Vec<(u8, u8)>,
+        complete: bool,
+        current_plan: bool,
+    },
+    HonestReport(u8),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let item = (0..CONTAINERS, 0..BINDINGS, 0..5_u8, 0..6_u8);
+    let lie = (
+        0..HOSTS,
+        prop::collection::vec(item, 0..4),
+        prop::collection::vec((0..SECRETS, 0..6_u8), 0..3),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let one = prop_oneof![
+        2 => (0..SECRETS, any::<bool>()).prop_map(|(n, generated)| Move::ApplySecret(n, generated)),
+        3 => (0..BINDINGS, 0..SECRETS, prop::option::of(0..HOSTS), 0..3_u8)
+            .prop_map(|(binding, secret, host, form)| Move::ApplyBinding { binding, secret, host, form }),
+        1 => (0..BINDINGS).prop_map(Move::Unbind),
+        2 => (0..SECRETS, any::<bool>()).prop_map(|(n, provided)| Move::Put(n, provided)),
+        4 => (0..SECRETS).prop_map(Move::Rotate),
+        2 => (0..SECRETS, 0..4_u8).prop_map(|(n, slot)| Move::Due(n, slot)),
+        2 => (0..SECRETS, prop::option::of(0..6_u8)).prop_map(|(n, version)| Move::Revoke(n, version)),
+        2 => (0..HOSTS).prop_map(Move::Enrol),
+        20 => (prop::bool::weighted(0.15), prop::bool::weighted(0.05)).prop_map(|(fails, late)| Move::Answer { fails, late }),
+        3 => (any::<bool>(), prop::bool::weighted(0.1)).prop_map(|(fails, late)| Move::AnswerRevoke { fails, late }),
+        4 => Just(Move::Retry),
+        2 => Just(Move::RetryRevoke),
+        1 => Just(Move::Deadline),
+        6 => lie.prop_map(|(host, items, holds, complete, current_plan)| Move::Report { host, items, holds, complete, current_plan }),
+        6 => (0..HOSTS).prop_map(Move::HonestReport),
+    ];
+    prop::collection::vec(one, 1..80)
+}
+
+fn secret_id(n: u8) -> SecretId {
+    SecretId::from_bytes([n + 1; 16])
+}
+
+fn secret_name(n: u8) -> SecretName {
+    SecretName::parse(&format!("secret-{n}")).unwrap()
+}
+
+fn binding_id(n: u8) -> BindingId {
+    BindingId::from_bytes([n + 1; 16])
+}
+
+fn binding_name(n: u8) -> BindingName {
+    BindingName::parse(&format!("binding-{n}")).unwrap()
+}
+
+fn host_id(n: u8) -> HostId {
+    HostId::from_bytes([n + 1; 16])
+}
+
+fn host_name(n: u8) -> HostName {
+    HostName::parse(&format!("host-{n}")).unwrap()
+}
+
+/// The world as it runs, its log, and what the invariants remember.
+#[derive(Default)]
+struct Model {
+    world: World,
+    log: Vec<Event>,
+    commands: u8,
+    clock: u64,
+    staged: BTreeMap<SecretId, u64>,
+    dead: BTreeSet<(SecretId, u64)>,
+}
+
+impl Model {
+    fn fresh(&self) -> [u8; 16] {
+        let mut id = [0xaa; 16];
+        id[15] = self.commands;
+        id
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::default().plus(Duration::from_secs(self.clock))
+    }
+
+    fn run(&mut self, command: &Command) {
+        self.commands = self.commands.wrapping_add(1);
+        self.clock += 1;
+        let mut seed = [0x55; 16];
+        seed[0] = self.commands;
+        let ctx = Context {
+            now: self.now(),
+            seed,
+        };
+        let Ok(events) = decide(&self.world, command, &ctx) else {
+            return;
+        };
+        for event in &events {
+            self.invariant_versions_only_grow_and_the_dead_stay_dead(event);
+            self.log.push(event.clone());
+            let number = u64::try_from(self.log.len()).unwrap();
+            self.world.apply(number, event);
+        }
+        self.invariant_one_open_rotation_and_sane_stages();
+        self.invariant_plans_hold_only_what_was_granted();
+        self.invariant_retired_versions_are_held_by_nobody(command, &events);
+    }
+
+    /// I2 and I3.
+    fn invariant_versions_only_grow_and_the_dead_stay_dead(&mut self, event: &Event) {
+        let Event::Secret(id, event) = event else {
+            return;
+        };
+        match event {
+            secret::Event::VersionStaged { version, .. } => {
+                let before = self.staged.insert(*id, *version).unwrap_or(0);
+                assert!(*version > before, "version {version} after {before}");
+            }
+            secret::Event::Delivered { version, .. }
+            | secret::Event::VersionPromoted { version } => {
+                assert!(
+                    !self.dead.contains(&(*id, *version)),
+                    "dead version {version} came back"
+                );
+            }
+            secret::Event::VersionRevoked { version } => {
+                assert!(
+                    self.dead.insert((*id, *version)),
+                    "version {version} died twice"
+                );
+            }
+            secret::Event::VersionDestroyed { version } => {
+                assert!(
+                    self.dead.contains(&(*id, *version)),
+                    "version {version} destroyed alive"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// I1.
+    fn invariant_one_open_rotation_and_sane_stages(&self) {
+        for (id, secret) in &self.world.secrets {
+            let open = self
+                .world
+                .rotations
+                .values()
+                .filter(|r| r.secret == *id && r.is_open());
+            let open: Vec<_> = open.collect();
+            assert!(open.len() <= 1, "{} open rotations", open.len());
+            assert_eq!(
+                open.first().map(|r| r.id),
+                self.world.open_rotation(*id).map(|r| r.id)
+            );
+            for version in [secret.pending, secret.current, secret.previous]
+                .into_iter()
+                .flatten()
+            {
+                assert!(
+                    secret.is_deliverable(version),
+                    "dead version {version} has a stage"
+                );
+                assert!(!self.dead.contains(&(*id, version)));
+            }
+            for version in 1..=secret.last_version {
+                let dead = self.dead.contains(&(*id, version));
+                assert_eq!(secret.is_deliverable(version), !dead, "version {version}");
+            }
+        }
+    }
+
+    /// I3 at the host, and that a host sees only its own.
+    fn invariant_plans_hold_only_what_was_granted(&self) {
+        for (id, host) in &self.world.hosts {
+            let plan = plan_host(&self.world, *id).unwrap();
+            for binding in &plan.bindings {
+                assert!(binding.selector.means_host(&host.name));
+                if let Some(grant) = binding.current {
+                    assert!(!self.dead.contains(&(binding.secret, grant.version)));
+                    let granted = &self.world.secrets[&binding.secret].delivered;
+                    assert_eq!(granted.get(&(*id, grant.version)), Some(&grant.delivery));
+                }
+            }
+            // Whoever a binding means and a current version exists for has it granted.
+            for binding in plan.bindings {
+                let current = self.world.secrets[&binding.secret].current;
+                assert_eq!(binding.current.map(|grant| grant.version), current);
+            }
+        }
+    }
+
+    /// I9: except by a revocation or a roll-back, a version dies only when no consumer holds it.
+    fn invariant_retired_versions_are_held_by_nobody(&self, command: &Command, events: &[Event]) {
+        let by_force = matches!(
+            command,
+            Command::Revoke { .. }
+                | Command::StepOutcome {
+                    step: Step::RollBack,
+                    ..
+                }
+        );
+        if by_force {
+            return;
+        }
+        for event in events {
+            let Event::Secret(id, secret::Event::VersionRevoked { version }) = event else {
+                continue;
+            };
+            for (key, state) in self.world.consumers(*id) {
+                assert!(
+                    state.holds != *version,
+                    "{key:?} still holds version {version}"
+                );
+            }
+            if let Command::Report(report) = command {
+                assert!(!report.holds.contains(&(*id, *version)));
+            }
+        }
+    }
+
+    fn invariant_replay_gives_the_same_world(&self) {
+        let mut replayed = World::default();
+        for (number, event) in (1..).zip(&self.log) {
+            replayed.apply(number, event);
+        }
+        assert_eq!(replayed, self.world);
+    }
+
+    fn command_of(&mut self, step: &Move) -> Option<Command> {
+        let rotation = RotationId::from_bytes(self.fresh());
+        Some(match step {
+            Move::ApplySecret(n, has_generator) => Command::ApplySecret {
+                id: secret_id(*n),
+                rotation,
+                name: secret_name(*n),
+                spec: if *has_generator {
+                    generated()
+                } else {
+                    secret::Spec {
+                        rotation: RotationPolicy::default(),
+                        ..secret::Spec::default()
+                    }
+                },
+            },
+            Move::ApplyBinding {
+                binding,
+                secret,
+                host,
+                form,
+            } => Command::ApplyBinding {
+                id: binding_id(*binding),
+                name: binding_name(*binding),
+                secret: secret_name(*secret),
+                selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
+                target: if *form == 2 { env() } else { file() },
+                reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),
+            },
+            Move::Unbind(n) => Command::Unbind {
+                name: binding_name(*n),
+            },
+            Move::Put(n, provided) => Command::Put {
+                id: secret_id(*n),
+                rotation,
+                name: secret_name(*n),
+                provided: *provided,
+            },
+            Move::Rotate(n) => Command::Rotate {
+                rotation,
+                secret: secret_name(*n),
+            },
+            Move::Due(n, slot) => Command::Due {
+                rotation,
+                secret: secret_id(*n),
+                slot: SlotId::from_bytes([*slot; 16]),
+                scheduled: Timestamp::from_micros(i64::from(*slot)),
+            },
+            Move::Revoke(n, version) => Command::Revoke {
+                revocation: RevocationId::from_bytes(self.fresh()),
+                secret: secret_name(*n),
+                version: version.map(u64::from),
+                reason: "leaked".to_owned(),
+            },
+            Move::Enrol(n) => Command::EnrolHost {
+                host: host_id(*n),
+                name: host_name(*n),
+                sealing_key: [*n; 32],
+            },
+            Move::Answer { fails, late } => return self.answer(*fails, *late),
+            Move::AnswerRevoke { fails, late } => return self.answer_revoke(*fails, *late),
+            Move::Retry => Command::RetryStep {
+                rotation: self.world.open_rotations().next()?.id,
+            },
+            Move::RetryRevoke => Command::RetryRevoke {
+                revocation: self.world.revocations.values().find(|r| !r.closed)?.id,
+            },
+            Move::Deadline => {
+                self.clock += rotation::ACK_DEADLINE.as_secs();
+                Command::DeadlinePassed {
+                    rotation: self.world.open_rotations().next()?.id,
+                }
+            }
+            Move::Report { .. } => Command::Report(self.lie(step)?),
+            Move::HonestReport(n) => {
+                Command::Report(honest_report(&self.world, host_id(*n), self.now()))
+            }
+        })
+    }
+
+    fn answer(&self, fails: bool, late: bool) -> Option<Command> {
+        let mut open: Vec<_> = self.world.open_rotations().collect();
+        let first = usize::from(self.commands) % open.len().max(1);
+        open.rotate_left(first);
+        let performing = open.iter().find_map(|open| match open.phase {
+            Phase::Performing { step, attempt } => Some((open.id, step, attempt)),
+            _ => None,
+        });
+        let (rotation, step, attempt) = performing?;
+        let attempt = if late {
+            attempt.saturating_sub(1)
+        } else {
+            attempt
+        };
+        Some(Command::StepOutcome {
+            rotation,
+            step,
+            attempt,
+            failure: fails.then(|| "down".to_owned()),
+        })
+    }
+
+    fn answer_revoke(&self, fails: bool, late: bool) -> Option<Command> {
+        let asked = self
+            .world
+            .revocations
+            .values()
+            .find_map(|open| match open.backend {
+                Backend::Asked { attempt } if !open.closed => Some((open.id, attempt)),
+                _ => None,
+            });
+        let (revocation, attempt) = asked?;
+        let attempt = if late {
+            attempt.saturating_sub(1)
+        } else {
+            attempt
+        };
+        Some(Command::RevokeOutcome {
+            revocation,
+            attempt,
+            failure: fails.then(|| "down".to_owned()),
+        })
+    }
+
+    fn lie(&self, step: &Move) -> Option<HostReport> {
+        let Move::Report {
+            host,
+            items,
+            holds,
+            complete,
+            current_plan,
+        } = step
+        else {
+            return None;
+        };
+        let at = self.now();
+        let items = items.iter().map(|(c, binding, fact, version)| {
+            let version = u64::from(*version);
+            let fact = match fact {
+                0 => Fact::Swapped { version, at },
+                1 => Fact::Reloaded { version, at },
+                2 => Fact::Withdrawn,
+                3 => Fact::Vanished,
+                _ => Fact::Refused {
+                    version,
+                    reason: "no".to_owned(),
+                },
+            };
+            let bound = self
+                .world
+                .bindings
+                .get(&binding_id(*binding))
+                .and_then(|b| b.spec.as_ref());
+            let secret = bound.map_or(secret_id(0), |spec| spec.secret);
+            Item {
+                container: container(*c),
+                container_name: "c".to_owned(),
+                image_digest: "sha256:1".to_owned(),
+                binding: binding_id(*binding),
+                secret,
+                fact,
+            }
+        });
+        let newest = self.world.host_generation(host_id(*host));
+        Some(HostReport {
+            host: host_id(*host),
+            generation: if *current_plan { newest } else { newest / 2 },
+            items: items.collect(),
+            holds: holds
+                .iter()
+                .map(|(n, version)| (secret_id(*n), u64::from(*version)))
+                .collect(),
+            complete: *complete,
+        })
+    }
+
+    /// Everybody behaves from now on: steps succeed, stores confirm, hosts reconcile.
+    fn heal(&mut self) {
+        for _ in 0..HEALED_AFTER {
+            let retries: Vec<Command> = self
+                .world
+                .open_rotations()
+                .filter(|open| matches!(open.phase, Phase::Retrying { .. }))
+                .map(|open| Command::RetryStep { rotation: open.id })
+                .chain(
+                    self.world
+                        .revocations
+                        .values()
+                        .filter(|open| {
+                            !open.closed && matches!(open.backend, Backend::Failed { .. })
+                        })
+                        .map(|open| Command::RetryRevoke {
+                            revocation: open.id,
+                        }),
+                )
+                .collect();
+            retries.iter().for_each(|command| self.run(command));
+            while let Some(command) = self.answer(false, false) {
+                self.run(&command);
+            }
+            while let Some(command) = self.answer_revoke(false, false) {
+                self.run(&command);
+            }
+            for host in self.world.hosts.keys().copied().collect::<Vec<_>>() {
+                let report = honest_report(&self.world, host, self.now());
+                self.run(&Command::Report(report));
+            }
+        }
+    }
+
+    /// I7.
+    fn invariant_everything_ends_once_everybody_behaves(&mut self) {
+        self.heal();
+        let open: Vec<_> = self.world.open_rotations().collect();
+        assert!(open.is_empty(), "{open:?}");
+        let open: Vec<_> = self
+            .world
+            .revocations
+            .values()
+            .filter(|r| !r.closed)
+            .collect();
+        assert!(open.is_empty(), "{open:?}");
+    }
+}
+
+/// What a host says that did all its plan asks: every consumer runs on what the plan gives, and
+/// nothing else is left.
+fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
+    let plan = plan_host(world, host);
+    let given = |key: &assignment::Key| {
+        let plan = plan.as_ref()?;
+        let binding = plan
+            .bindings
+            .iter()
+            .find(|binding| binding.binding == key.binding)?;
+        Some((binding.secret, binding.current?.version))
+    };
+    let own = world.assignments.iter().filter(|(key, _)| key.host == host);
+    let items = own.map(|(key, state)| {
+        let (secret, fact) = match given(key) {
+            Some((secret, version)) => (secret, Fact::Reloaded { version, at }),
+            None => (state.secret, Fact::Withdrawn),
+        };
+        Item {
+            container: key.container.clone(),
+            container_name: "c".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            binding: key.binding,
+            secret,
+            fact,
+        }
+    });
+    let items: Vec<Item> = items.collect();
+    let holds = items.iter().filter_map(|item| match item.fact {
+        Fact::Reloaded { version, .. } => Some((item.secret, version)),
+        _ => None,
+    });
+    let holds = holds.collect();
+    HostReport {
+        host,
+        generation: world.host_generation(host),
+        items,
+        holds,
+        complete: true,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn invariants_hold_over_random_histories(moves in moves()) {
+        let mut model = Model::default();
+        for step in &moves {
+            if let Some(command) = model.command_of(step) {
+                model.run(&command);
+            }
+        }
+        model.invariant_replay_gives_the_same_world();
+        model.invariant_everything_ends_once_everybody_behaves();
+        model.invariant_replay_gives_the_same_world();
+    }
+}
