@@ -1,0 +1,317 @@
+//! The sink on a real bus and file, against a gateway that a test writes.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Mutex;
+
+use keywheel_bus::{Identity, InProcess, Trust};
+use keywheel_core::audit::Role;
+use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_engine::port::ids::Ids as _;
+use keywheel_seal::OsEntropy;
+use keywheel_seal::sign::SigningKey;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A gateway's audit log and a directory for the copy.
+struct World {
+    gateway: Arc<dyn Bus>,
+    sink: Arc<dyn Bus>,
+    log: Arc<Mutex<Vec<AuditLeaf>>>,
+    options: AuditSinkOptions,
+    directory: tempfile::TempDir,
+}
+
+fn leaf(index: u64) -> AuditLeaf {
+    AuditLeaf {
+        index,
+        bytes: Arc::from(format!("{{\"n\":{index}}}").as_bytes()),
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let of = |role| Identity::new(role, SigningKey::generate(&OsEntropy));
+        let (gateway, sink) = (of(Role::Gateway), of(Role::AuditSink));
+        let trust = Trust::new([
+            (Role::Gateway, gateway.verifying_key()),
+            (Role::AuditSink, sink.verifying_key()),
+        ]);
+        let hub = InProcess::new(trust, Arc::new(SystemClock::new()), Arc::new(SystemIds));
+        let (gateway, sink) = (hub.endpoint(gateway), hub.endpoint(sink));
+        let log: Arc<Mutex<Vec<AuditLeaf>>> = Arc::default();
+        let mut requests = gateway.serve(Address::Gateway).await.unwrap();
+        let served = Arc::clone(&log);
+        tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let Body::ReadAudit { from, limit } = request.message().body else {
+                    panic!("an audit sink asks for nothing else");
+                };
+                let from = usize::try_from(from).unwrap();
+                let leaves = served
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .skip(from)
+                    .take(limit.min(50))
+                    .cloned()
+                    .collect();
+                request.answer(Body::AuditLeaves(leaves)).await.unwrap();
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit-sink.db");
+        Self {
+            gateway,
+            sink,
+            log,
+            options: AuditSinkOptions { path },
+            directory,
+        }
+    }
+
+    /// Grows the log to a size without telling anyone.
+    fn grow(&self, size: u64) {
+        let mut log = self.log.lock().unwrap();
+        let from = log.len() as u64;
+        log.extend((from..size).map(leaf));
+    }
+
+    async fn tell(&self, leaf: AuditLeaf) {
+        let id = SystemIds.draw();
+        self.gateway
+            .publish(Topic::Audit, id, None, Body::Audit(leaf))
+            .await
+            .unwrap();
+    }
+
+    async fn start(&self) -> (Handle, Shutdown, JoinHandle<()>) {
+        let sink = AuditSink::open(&self.options, Arc::clone(&self.sink))
+            .await
+            .unwrap();
+        let handle = sink.handle();
+        let shutdown = Shutdown::new();
+        let told = shutdown.clone();
+        let task = tokio::spawn(async move { sink.run(told).await.unwrap() });
+        // Its subscription begins with what is said after it.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        (handle, shutdown, task)
+    }
+
+    /// What the file holds, read by another hand after the sink let go of it.
+    async fn kept(&self) -> Vec<(i64, Vec<u8>)> {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&self.options.path);
+        let mut connection: sqlx::SqliteConnection =
+            sqlx::ConnectOptions::connect(&options).await.unwrap();
+        sqlx::query_as("SELECT idx, bytes FROM leaf ORDER BY idx")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap()
+    }
+
+    async fn assert_kept(&self, size: u64) {
+        let wanted: Vec<_> = (0..size)
+            .map(|index| (index.cast_signed(), leaf(index).bytes.to_vec()))
+            .collect();
+        assert_eq!(self.kept().await, wanted);
+    }
+}
+
+async fn wait_for(handle: &Handle, size: u64) {
+    let grown = async {
+        while handle.size() < size {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(SOON, grown).await;
+    assert!(waited.is_ok(), "{} of {size} records", handle.size());
+    assert_eq!(handle.size(), size);
+}
+
+async fn stop(shutdown: &Shutdown, task: JoinHandle<()>) {
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn records_are_kept_once_and_in_order() {
+    let world = World::new().await;
+    let (handle, shutdown, task) = world.start().await;
+    world.grow(8);
+    for index in [0, 1, 1, 3, 2, 0, 4, 5, 7, 6, 7] {
+        world.tell(leaf(index)).await;
+    }
+    wait_for(&handle, 8).await;
+    assert_eq!((handle.conflicts(), handle.backfilled()), (0, 0));
+    stop(&shutdown, task).await;
+    world.assert_kept(8).await;
+    let mode = std::fs::metadata(&world.options.path)
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_gap_is_read_from_the_gateway() {
+    let world = World::new().await;
+    let (handle, shutdown, task) = world.start().await;
+    world.grow(200);
+    world.tell(leaf(0)).await;
+    wait_for(&handle, 1).await;
+    world.tell(leaf(199)).await;
+    wait_for(&handle, 200).await;
+    assert_eq!(handle.backfilled(), 198);
+    assert_eq!(handle.conflicts(), 0);
+    stop(&shutdown, task).await;
+    world.assert_kept(200).await;
+}
+
+#[tokio::test]
+async fn what_happened_before_the_start_is_read_from_the_gateway() {
+    let world = World::new().await;
+    world.grow(120);
+    let (handle, shutdown, task) = world.start().await;
+    wait_for(&handle, 120).await;
+    stop(&shutdown, task).await;
+    world.assert_kept(120).await;
+}
+
+#[tokio::test]
+async fn a_killed_sink_continues_where_its_file_ends() {
+    let world = World::new().await;
+    let (handle, _shutdown, task) = world.start().await;
+    world.grow(60);
+    for index in 0..60 {
+        world.tell(leaf(index)).await;
+    }
+    wait_for(&handle, 60).await;
+    task.abort();
+    let _ = task.await;
+    world.grow(90);
+    let (handle, shutdown, task) = world.start().await;
+    for index in 90..100 {
+        world.grow(index + 1);
+        world.tell(leaf(index)).await;
+    }
+    wait_for(&handle, 100).await;
+    assert_eq!(handle.conflicts(), 0);
+    stop(&shutdown, task).await;
+    world.assert_kept(100).await;
+}
+
+#[tokio::test]
+async fn a_record_that_differs_from_its_copy_is_an_alarm_and_changes_nothing() {
+    let world = World::new().await;
+    let (handle, shutdown, task) = world.start().await;
+    world.grow(2);
+    world.tell(leaf(0)).await;
+    world.tell(leaf(1)).await;
+    wait_for(&handle, 2).await;
+    let changed = AuditLeaf {
+        index: 0,
+        bytes: Arc::from(b"{}".as_slice()),
+    };
+    world.tell(changed).await;
+    world.grow(3);
+    world.tell(leaf(2)).await;
+    wait_for(&handle, 3).await;
+    assert_eq!(handle.conflicts(), 1);
+    stop(&shutdown, task).await;
+    world.assert_kept(3).await;
+}
+
+#[tokio::test]
+async fn a_log_that_became_shorter_or_other_is_an_alarm() {
+    for rewritten in [
+        Vec::new(),
+        vec![AuditLeaf {
+            index: 0,
+            bytes: Arc::from([]),
+        }],
+    ] {
+        let world = World::new().await;
+        world.grow(1);
+        let (handle, shutdown, task) = world.start().await;
+        wait_for(&handle, 1).await;
+        stop(&shutdown, task).await;
+        *world.log.lock().unwrap() = rewritten;
+        let (handle, shutdown, task) = world.start().await;
+        let alarmed = async {
+            while handle.conflicts() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(SOON, alarmed).await.is_ok());
+        assert_eq!(handle.size(), 1);
+        stop(&shutdown, task).await;
+        world.assert_kept(1).await;
+    }
+}
+
+#[tokio::test]
+async fn records_that_wait_are_bounded() {
+    let world = World::new().await;
+    let mut sink = AuditSink::open(&world.options, Arc::clone(&world.sink))
+        .await
+        .unwrap();
+    let mut records = world.sink.subscribe(Topic::Audit, CONSUMER).await.unwrap();
+    let many = u64::try_from(MAX_HELD).unwrap() + 100;
+    for index in 1..many {
+        world.tell(leaf(index)).await;
+    }
+    for _ in 0..20 {
+        let mut timer = Box::pin(tokio::time::sleep(Duration::from_millis(100)));
+        let Wake::Message(first) = sink
+            .wait(&mut *records, timer.as_mut(), &Shutdown::new())
+            .await
+        else {
+            break;
+        };
+        sink.take_ready(&mut *records, first).await;
+    }
+    assert_eq!(sink.held.len(), MAX_HELD);
+    assert_eq!(sink.file.size(), 0);
+}
+
+#[tokio::test]
+async fn a_file_with_a_hole_or_of_another_format_is_refused() {
+    let world = World::new().await;
+    drop(
+        AuditSink::open(&world.options, Arc::clone(&world.sink))
+            .await
+            .unwrap(),
+    );
+    let change = |sql: &'static str| {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&world.options.path);
+        async move {
+            let mut connection: sqlx::SqliteConnection =
+                sqlx::ConnectOptions::connect(&options).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+            sqlx::Connection::close(connection).await.unwrap();
+        }
+    };
+    change("INSERT INTO leaf VALUES (0, x'00'), (2, x'00')").await;
+    let opened = AuditSink::open(&world.options, Arc::clone(&world.sink)).await;
+    assert!(matches!(
+        opened.err(),
+        Some(AuditSinkError::Hole {
+            found: 2,
+            expected: 3,
+            ..
+        })
+    ));
+    change("PRAGMA user_version = 9").await;
+    let opened = AuditSink::open(&world.options, Arc::clone(&world.sink)).await;
+    assert!(matches!(
+        opened.err(),
+        Some(AuditSinkError::UnknownFormat { found: 9, .. })
+    ));
+    let nowhere = AuditSinkOptions {
+        path: world.directory.path().join("no/such/directory"),
+    };
+    let opened = AuditSink::open(&nowhere, Arc::clone(&world.sink)).await;
+    assert!(matches!(opened.err(), Some(AuditSinkError::Create { .. })));
+}
