@@ -64,7 +64,10 @@ fn image() -> Option<&'static str> {
                 return None;
             }
             let tag = "keywheel-test-sys:busybox".to_owned();
-            import_busybox(&tag);
+            // Kept between runs: importing anew would leave a nameless image each time.
+            if !run("docker", &["image", "inspect", &tag]).status.success() {
+                import_busybox(&tag);
+            }
             Some(tag)
         })
         .as_deref()
