@@ -34,6 +34,12 @@ pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(&sort(value)).unwrap_or_default()
 }
 
+/// Writes a value sorted and indented, for files people review.
+#[must_use]
+pub(crate) fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(&sort(value)).unwrap_or_default()
+}
+
 /// Turns one of our own shapes into a value; they all have string keys, so this cannot fail.
 pub(crate) fn value<T: Serialize>(dto: &T) -> Value {
     serde_json::to_value(dto).unwrap_or(Value::Null)

@@ -14,8 +14,8 @@ use crate::mirror::TextForm;
 
 /// First instant RFC 3339 can say, in microseconds: 0001-01-01.
 const FIRST_INSTANT: i64 = -62_135_596_800_000_000;
-/// Last instant that is written, in microseconds: 9999-12-30T22:00:00.999999.
-const LAST_INSTANT: i64 = 253_402_207_200_999_999;
+/// Last instant that is written, in microseconds: 9999-12-30T21:59:59.999999.
+const LAST_INSTANT: i64 = 253_402_207_199_999_999;
 
 impl TextForm for Timestamp {
     const NAME: &'static str = "Instant";
@@ -39,7 +39,7 @@ impl TextForm for Timestamp {
 impl TextForm for Duration {
     const NAME: &'static str = "Span";
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "format": "duration", "pattern": "^PT[0-9]+(\\.[0-9]{1,9})?S$" })
+        json_schema!({ "type": "string", "pattern": "^PT[0-9]+(\\.[0-9]{1,9})?S$" })
     }
     fn text(&self) -> String {
         let nanos = self.subsec_nanos();
@@ -106,23 +106,29 @@ impl TextForm for [u8; 32] {
     }
 }
 
-/// Octets as standard base64.
+/// At most `MAX` octets as standard base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Octets(pub Vec<u8>);
+pub struct Octets<const MAX: usize>(pub Vec<u8>);
 
-impl TextForm for Octets {
+impl<const MAX: usize> TextForm for Octets<MAX> {
     const NAME: &'static str = "Octets";
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "contentEncoding": "base64" })
+        json_schema!({ "type": "string", "contentEncoding": "base64", "maxLength": MAX.div_ceil(3) * 4 })
     }
     fn text(&self) -> String {
         STANDARD.encode(&self.0)
     }
     fn parse_text(text: &str) -> Result<Self, String> {
-        STANDARD
+        let octets = STANDARD
             .decode(text)
-            .map(Self)
-            .map_err(|_| "is not base64".to_owned())
+            .map_err(|_| "is not base64".to_owned())?;
+        if octets.len() > MAX {
+            return Err(format!(
+                "has {} bytes; at most {MAX} are allowed",
+                octets.len()
+            ));
+        }
+        Ok(Self(octets))
     }
 }
 

@@ -9,12 +9,15 @@
 
 pub mod api;
 mod canonical;
+pub mod catalogue;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod examples;
 pub mod leaf;
 pub mod manifest;
 pub mod mirror;
 mod near;
 mod span;
+pub mod stale;
 pub mod wire;

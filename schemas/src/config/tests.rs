@@ -1,1 +1,314 @@
-//! To be written.
+//! Tests of the configuration: order of sources, every fault at once, limits.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::sources::{SETTINGS, variable};
+use super::{Config, ConfigFlags, LogFormat, MAX_CONFIG_BYTES, MAX_SOCKET_PATH_BYTES};
+use crate::catalogue;
+
+const FILE: &str = r#"
+data_dir = "/srv/data"
+socket = "/srv/run/kw.sock"
+unseal_key_file = "/keys/unseal"
+
+[host]
+name = "web-1"
+
+[log]
+format = "json"
+level = "debug"
+
+[injector]
+reconcile_interval = "1m30s"
+helper = "/opt/keywheel-nsjoin"
+"#;
+
+fn machine() -> ConfigFlags {
+    ConfigFlags {
+        machine_name: Some("Web-9".to_owned()),
+        ..ConfigFlags::default()
+    }
+}
+
+fn load(
+    file: Option<&str>,
+    env: &[(&str, &str)],
+    flags: ConfigFlags,
+) -> Result<Config, Vec<String>> {
+    let env: BTreeMap<_, _> = env
+        .iter()
+        .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
+        .collect();
+    Config::load(
+        file.map(|text| ("kw.toml", text)),
+        &|name| env.get(name).cloned(),
+        flags,
+    )
+    .map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+fn one_fault(
+    file: Option<&str>,
+    env: &[(&str, &str)],
+    flags: ConfigFlags,
+    start: &str,
+    part: &str,
+) {
+    let found = load(file, env, flags).unwrap_err();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with(start), "{}", found[0]);
+    assert!(found[0].contains(part), "{}", found[0]);
+}
+
+#[test]
+fn without_any_source_everything_has_its_default() {
+    let config = load(None, &[], machine()).unwrap();
+    assert_eq!(config.data_dir, Path::new("/var/lib/keywheel"));
+    assert_eq!(config.socket, Path::new("/run/keywheel/keywheel.sock"));
+    assert_eq!(config.run_dir, Path::new("/run/keywheel"));
+    assert_eq!(
+        config.unseal_key_file,
+        Path::new("/etc/keywheel/unseal.key")
+    );
+    assert_eq!(config.host_name, "web-9");
+    assert_eq!(
+        (config.log.format, config.log.level.as_str()),
+        (LogFormat::Text, "info")
+    );
+    assert_eq!(config.injector.reconcile_interval, Duration::from_secs(30));
+    assert_eq!(config.injector.helper, None);
+}
+
+#[test]
+fn a_file_is_read_whole_and_the_run_directory_follows_the_socket() {
+    let config = load(Some(FILE), &[], machine()).unwrap();
+    assert_eq!(config.data_dir, Path::new("/srv/data"));
+    assert_eq!(config.run_dir, Path::new("/srv/run"));
+    assert_eq!(config.host_name, "web-1");
+    assert_eq!(
+        (config.log.format, config.log.level.as_str()),
+        (LogFormat::Json, "debug")
+    );
+    assert_eq!(config.log.format.as_str(), "json");
+    assert_eq!(config.injector.reconcile_interval, Duration::from_secs(90));
+    assert_eq!(
+        config.injector.helper,
+        Some(PathBuf::from("/opt/keywheel-nsjoin"))
+    );
+    let flags = ConfigFlags {
+        socket: Some("kw.sock".into()),
+        ..machine()
+    };
+    assert_eq!(load(None, &[], flags).unwrap().run_dir, Path::new("."));
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_flags_win_over_both() {
+    let env = [
+        ("KEYWHEEL_LOG_LEVEL", "warn"),
+        ("KEYWHEEL_DATA_DIR", "/from/env"),
+        ("KEYWHEEL_INJECTOR_RECONCILE_INTERVAL", "5s"),
+    ];
+    let flags = ConfigFlags {
+        data_dir: Some("/from/flag".into()),
+        ..machine()
+    };
+    let config = load(Some(FILE), &env, flags).unwrap();
+    assert_eq!(config.log.level, "warn");
+    assert_eq!(config.data_dir, Path::new("/from/flag"));
+    assert_eq!(config.injector.reconcile_interval, Duration::from_secs(5));
+    assert_eq!(config.host_name, "web-1");
+}
+
+#[test]
+fn every_setting_has_a_variable() {
+    let names: Vec<String> = SETTINGS.iter().map(|setting| variable(setting)).collect();
+    assert!(names.contains(&"KEYWHEEL_UNSEAL_KEY_FILE".to_owned()));
+    assert!(names.contains(&"KEYWHEEL_HOST_NAME".to_owned()));
+    for name in &names {
+        let found = load(None, &[(name, "")], machine()).unwrap_err();
+        assert!(
+            found[0].starts_with(&format!("environment variable {name}: ")),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn all_faults_of_all_sources_come_at_once() {
+    let file = "dada_dir = \"/x\"\n[log]\nformat = 5\nlevel = \"info\"\n[injector]\nreconcile_interval = \"30\"\n";
+    let env = [("KEYWHEEL_HOST_NAME", "WEB 1")];
+    let flags = ConfigFlags {
+        log_format: Some("xml".to_owned()),
+        ..machine()
+    };
+    let found = load(Some(file), &env, flags).unwrap_err().join("\n");
+    for part in [
+        "kw.toml:1:1: setting `dada_dir` is not known (did you mean `data_dir`?)",
+        "kw.toml:3:10: `log.format` has to be text in quotes",
+        "kw.toml:6:22: `injector.reconcile_interval` `30` is not a span",
+        "environment variable KEYWHEEL_HOST_NAME: `WEB 1` is not a valid host name",
+        "--log-format: `xml` is not a log format; use `text` or `json`",
+    ] {
+        assert!(found.contains(part), "{part} in\n{found}");
+    }
+    assert_eq!(found.lines().count(), 5, "{found}");
+}
+
+#[test]
+fn unknown_names_are_refused_at_their_place() {
+    one_fault(
+        Some("[injector]\nreconcile = \"1s\"\n"),
+        &[],
+        machine(),
+        "kw.toml:2:1: ",
+        "setting `injector.reconcile` is not known",
+    );
+    one_fault(
+        Some("[gateway]\nx = 1\n"),
+        &[],
+        machine(),
+        "kw.toml:1:2: ",
+        "known settings: data_dir, host.name",
+    );
+    one_fault(
+        Some("log = \"text\"\n"),
+        &[],
+        machine(),
+        "kw.toml:1:1: ",
+        "setting `log` is not known",
+    );
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_at_its_place() {
+    let found = load(Some("data_dir = \n"), &[], machine()).unwrap_err();
+    assert!(
+        found[0].starts_with("kw.toml:1:") && found[0].contains("this is not TOML"),
+        "{found:?}"
+    );
+    let twice = load(Some("data_dir = \"a\"\ndata_dir = \"b\"\n"), &[], machine()).unwrap_err();
+    assert!(twice[0].starts_with("kw.toml:2:"), "{twice:?}");
+}
+
+#[test]
+fn a_key_inside_the_data_directory_is_refused() {
+    let flags = ConfigFlags {
+        data_dir: Some("/d".into()),
+        unseal_key_file: Some("/d/keys/unseal".into()),
+        ..machine()
+    };
+    one_fault(
+        None,
+        &[],
+        flags,
+        "--unseal-key-file: ",
+        "must not lie inside the data directory `/d`",
+    );
+    let flags = ConfigFlags {
+        data_dir: Some("/etc".into()),
+        ..machine()
+    };
+    one_fault(
+        None,
+        &[],
+        flags,
+        "default of `unseal_key_file`: ",
+        "name a file elsewhere",
+    );
+    let beside = ConfigFlags {
+        data_dir: Some("/d".into()),
+        unseal_key_file: Some("/data/unseal".into()),
+        ..machine()
+    };
+    assert!(load(None, &[], beside).is_ok());
+}
+
+#[test]
+fn limits_hold_and_the_limit_itself_is_allowed() {
+    let socket = |bytes: usize| ConfigFlags {
+        socket: Some(format!("/{}", "s".repeat(bytes - 1)).into()),
+        ..machine()
+    };
+    assert!(load(None, &[], socket(MAX_SOCKET_PATH_BYTES)).is_ok());
+    one_fault(
+        None,
+        &[],
+        socket(MAX_SOCKET_PATH_BYTES + 1),
+        "--socket: ",
+        "at most 107",
+    );
+    for (text, taken) in [
+        ("1s", true),
+        ("999ms", false),
+        ("1h", true),
+        ("3601s", false),
+    ] {
+        let loaded = load(
+            None,
+            &[("KEYWHEEL_INJECTOR_RECONCILE_INTERVAL", text)],
+            machine(),
+        );
+        assert_eq!(loaded.is_ok(), taken, "{text}");
+    }
+    let filled = |bytes: usize| format!("{FILE}#{}", "x".repeat(bytes - FILE.len() - 1));
+    assert!(load(Some(&filled(MAX_CONFIG_BYTES)), &[], machine()).is_ok());
+    assert!(
+        load(Some(&filled(MAX_CONFIG_BYTES + 1)), &[], machine()).unwrap_err()[0]
+            .contains("at most 65536")
+    );
+}
+
+#[test]
+fn a_machine_without_a_name_needs_one() {
+    one_fault(
+        None,
+        &[],
+        ConfigFlags::default(),
+        "default of `host.name`: ",
+        "--host-name",
+    );
+    let odd = ConfigFlags {
+        machine_name: Some("büro".to_owned()),
+        ..ConfigFlags::default()
+    };
+    one_fault(
+        None,
+        &[],
+        odd,
+        "default of `host.name`: ",
+        "not a valid host name",
+    );
+}
+
+#[test]
+fn the_schema_agrees_with_the_loader() {
+    let path = format!("{}/config.v1.json", catalogue::GENERATED);
+    let schema = catalogue::schemas()
+        .into_iter()
+        .find(|schema| schema.path == path)
+        .unwrap();
+    let validator =
+        jsonschema::validator_for(&serde_json::from_str(&schema.text).unwrap()).unwrap();
+    let value = |text: &str| toml::from_str::<serde_json::Value>(text).unwrap();
+    assert!(validator.is_valid(&value(FILE)));
+    for setting in SETTINGS {
+        let unknown = match setting.split_once('.') {
+            Some((section, _)) => format!("[{section}]\nother = \"x\"\n"),
+            None => format!("{setting} = 5\n"),
+        };
+        assert!(!validator.is_valid(&value(&unknown)), "{unknown}");
+        assert!(load(Some(&unknown), &[], machine()).is_err(), "{unknown}");
+    }
+    // Each setting of the loader is one of the schema.
+    let properties = serde_json::from_str::<serde_json::Value>(&schema.text).unwrap();
+    for setting in SETTINGS {
+        let last = setting.rsplit('.').next().unwrap();
+        assert!(
+            properties.to_string().contains(&format!("\"{last}\":")),
+            "{setting}"
+        );
+    }
+}

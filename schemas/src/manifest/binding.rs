@@ -208,8 +208,8 @@ fn read_mode(fields: &Fields<'_>, faults: &mut Faults) -> u32 {
     };
     let mode = match &node.value {
         Node::Text(text) => parse_mode(text),
-        Node::Integer(_) => Err(
-            "`mode` has to be in quotes, like mode: \"0400\": without them YAML reads it as a whole number, and which one depends on the YAML version".to_owned(),
+        Node::Integer(_) | Node::Float => Err(
+            "`mode` has to be in quotes, like mode: \"0400\": without them YAML reads a number, and which one depends on its version".to_owned(),
         ),
         other => Err(format!("`mode` has to be octal digits in quotes, like \"0400\", not {}", other.words())),
     };

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::leaf::Octets;
 use crate::mirror::Text;
 
-/// Largest sealed value, in bytes of ciphertext: a value of 64 KiB and its tag.
-pub const MAX_CIPHERTEXT_BYTES: usize = (64 << 10) + 16;
+/// Largest sealed value, in bytes of ciphertext: padded to a class of at most 1 MiB, with length and tag.
+pub const MAX_CIPHERTEXT_BYTES: usize = (1 << 20) + 20;
+/// Longest encapsulated key, in bytes; room for hybrid suites.
+pub const MAX_ENC_BYTES: usize = 2048;
 
 /// HPKE output: only the holder of the private key opens it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,9 +18,9 @@ pub struct SealedValue {
     /// Number of the cipher suite.
     pub suite: u16,
     /// Encapsulated key.
-    pub enc: Text<Octets>,
+    pub enc: Text<Octets<MAX_ENC_BYTES>>,
     /// Ciphertext with its tag.
-    pub ciphertext: Text<Octets>,
+    pub ciphertext: Text<Octets<MAX_CIPHERTEXT_BYTES>>,
 }
 
 impl SealedValue {

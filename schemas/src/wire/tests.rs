@@ -1,1 +1,456 @@
-//! To be written.
+//! Tests of bus messages: there and back, refusals, and validity under the generated schemas.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
+use keywheel_core::binding::{ImageSelector, Reload, Selector, Target};
+use keywheel_core::command::Command;
+use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
+use keywheel_core::id::{
+    BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId,
+    SlotId,
+};
+use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+use keywheel_core::report::{Fact, HostReport, Item};
+use keywheel_core::rotation::Step;
+use keywheel_core::secret::{Generator, Spec};
+use keywheel_core::time::Timestamp;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::{
+    DecodeError, MAX_MESSAGE_BYTES, audit_record_from_json, audit_record_to_json,
+    command_from_json, command_to_json, effect_from_json, effect_key_from_string,
+    effect_key_to_string, effect_to_json, plan_from_json, plan_to_json, report_from_json,
+    report_to_json, sealed,
+};
+use crate::catalogue;
+
+const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+const HOST: HostId = HostId::from_bytes([2; 16]);
+const BINDING: BindingId = BindingId::from_bytes([3; 16]);
+const ROTATION: RotationId = RotationId::from_bytes([4; 16]);
+const REVOCATION: RevocationId = RevocationId::from_bytes([5; 16]);
+const AT: Timestamp = Timestamp::from_micros(1_767_492_000_000_001);
+
+fn container() -> ContainerId {
+    ContainerId::parse(&"ab".repeat(32)).unwrap()
+}
+
+fn planned(
+    target: Target,
+    reload: Reload,
+    image: ImageSelector,
+    current: Option<Grant>,
+) -> PlannedBinding {
+    PlannedBinding {
+        binding: BINDING,
+        name: BindingName::parse("payments").unwrap(),
+        secret: SECRET,
+        secret_name: SecretName::parse("prod/db").unwrap(),
+        selector: Selector {
+            host: Some(HostName::parse("web-1").unwrap()),
+            image: Some(image),
+            labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
+            insecure: true,
+        },
+        target,
+        reload,
+        current,
+        floor: 3,
+        dead: BTreeSet::from([5, 7]),
+    }
+}
+
+fn plan() -> HostPlan {
+    let file = Target::File {
+        directory: Directory::parse("/run/secrets").unwrap(),
+        name: FileName::parse("db_password").unwrap(),
+        uid: 1000,
+        gid: 0,
+        mode: 0o440,
+    };
+    let env = Target::Env {
+        name: EnvName::parse("DB_PASSWORD").unwrap(),
+    };
+    let restart = Reload::Restart {
+        settle: Duration::from_millis(1500),
+        health_timeout: Duration::from_secs(120),
+    };
+    let grant = Grant {
+        version: 8,
+        delivery: DeliveryId::from_bytes([6; 16]),
+    };
+    let digest = ImageSelector::Digest(format!("sha256:{}", "0".repeat(64)));
+    let repository = ImageSelector::Repository("shop/payments".to_owned());
+    HostPlan {
+        host: HOST,
+        host_name: HostName::parse("web-1").unwrap(),
+        generation: u64::MAX,
+        bindings: vec![
+            planned(file.clone(), Reload::Signal(1), digest.clone(), Some(grant)),
+            planned(env, restart, repository, None),
+            planned(file, Reload::None, digest, None),
+        ],
+    }
+}
+
+fn report() -> HostReport {
+    let item = |fact| Item {
+        container: container(),
+        container_name: "payments-1".to_owned(),
+        image_digest: "sha256:x".to_owned(),
+        binding: BINDING,
+        secret: SECRET,
+        fact,
+    };
+    HostReport {
+        host: HOST,
+        generation: 9,
+        items: vec![
+            item(Fact::Swapped { version: 2, at: AT }),
+            item(Fact::Reloaded { version: 2, at: AT }),
+            item(Fact::Withdrawn),
+            item(Fact::Vanished),
+            item(Fact::Refused {
+                version: 2,
+                reason: "no room \"left\"\n".to_owned(),
+            }),
+        ],
+        holds: vec![(SECRET, 2), (SECRET, 3)],
+        complete: true,
+    }
+}
+
+fn effects() -> Vec<Effect> {
+    let step = |step, generator, provided| Effect {
+        work: Work::Step(StepWork {
+            rotation: ROTATION,
+            secret: SECRET,
+            step,
+            attempt: 2,
+            versions: vec![4],
+            generator,
+            provided,
+        }),
+    };
+    let generator = Generator {
+        length: 32,
+        alphabet: "ab\"".to_owned(),
+        exclude: String::new(),
+    };
+    vec![
+        step(Step::Create, Some(generator), false),
+        step(Step::RevokeOld, None, true),
+        Effect {
+            work: Work::Revoke(RevokeWork {
+                revocation: REVOCATION,
+                secret: SECRET,
+                versions: vec![1, 2],
+                attempt: 1,
+            }),
+        },
+    ]
+}
+
+fn workers_commands() -> Vec<Command> {
+    let failure = Some("the store did not answer".to_owned());
+    vec![
+        Command::Due {
+            rotation: ROTATION,
+            secret: SECRET,
+            slot: SlotId::from_bytes([7; 16]),
+            scheduled: AT,
+        },
+        Command::EnrolHost {
+            host: HOST,
+            name: HostName::parse("web-1").unwrap(),
+            sealing_key: [9; 32],
+        },
+        Command::StepOutcome {
+            rotation: ROTATION,
+            step: Step::Finish,
+            attempt: 1,
+            failure: None,
+        },
+        Command::StepOutcome {
+            rotation: ROTATION,
+            step: Step::RollBack,
+            attempt: 5,
+            failure: failure.clone(),
+        },
+        Command::RevokeOutcome {
+            revocation: REVOCATION,
+            attempt: 1,
+            failure,
+        },
+        Command::RetryStep { rotation: ROTATION },
+        Command::RetryRevoke {
+            revocation: REVOCATION,
+        },
+        Command::DeadlinePassed { rotation: ROTATION },
+        Command::Report(report()),
+    ]
+}
+
+fn record() -> Record {
+    Record {
+        time: AT,
+        category: Category::Usage,
+        principal: Principal::Service(Role::StoreSync),
+        verb: "replace".to_owned(),
+        object: "secret/prod/db".to_owned(),
+        version: Some(2),
+        outcome: Outcome::Denied,
+        reason: "Z2".to_owned(),
+        container: Some(ContainerRef {
+            id: container().to_string(),
+            name: "payments-1".to_owned(),
+            image_digest: "sha256:x".to_owned(),
+            host: "web-1".to_owned(),
+        }),
+        command: CommandId::from_bytes([8; 16]),
+        trace: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
+    }
+}
+
+fn valid(name: &str, bytes: &[u8]) {
+    let path = format!("{}/wire.{name}.v1.json", catalogue::GENERATED);
+    let schema = catalogue::schemas()
+        .into_iter()
+        .find(|schema| schema.path == path)
+        .unwrap();
+    let schema: Value = serde_json::from_str(&schema.text).unwrap();
+    let validator = jsonschema::options()
+        .should_validate_formats(true)
+        .build(&schema)
+        .unwrap();
+    let value: Value = serde_json::from_slice(bytes).unwrap();
+    let faults: Vec<_> = validator
+        .iter_errors(&value)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(faults.is_empty(), "{name}: {faults:?}");
+}
+
+#[test]
+fn plans_reports_effects_and_records_come_back_and_are_valid() {
+    let bytes = plan_to_json(&plan());
+    assert_eq!(plan_from_json(&bytes).unwrap(), plan());
+    valid("host_plan", &bytes);
+    let bytes = report_to_json(&report());
+    assert_eq!(report_from_json(&bytes).unwrap(), report());
+    valid("host_report", &bytes);
+    for effect in effects() {
+        let bytes = effect_to_json(&effect);
+        assert_eq!(effect_from_json(&bytes).unwrap(), effect);
+        valid("effect", &bytes);
+    }
+    let user = Record {
+        principal: Principal::User {
+            uid: 0,
+            name: "root".to_owned(),
+        },
+        container: None,
+        version: None,
+        ..record()
+    };
+    for record in [record(), user] {
+        let bytes = audit_record_to_json(&record);
+        assert_eq!(audit_record_from_json(&bytes).unwrap(), record);
+        valid("audit_record", &bytes);
+    }
+}
+
+#[test]
+fn a_workers_command_comes_back_and_every_other_is_refused() {
+    for command in workers_commands() {
+        let bytes = command_to_json(&command).unwrap();
+        assert_eq!(command_from_json(&bytes).unwrap(), command);
+        valid("command", &bytes);
+    }
+    let (name, secret) = (
+        BindingName::parse("b").unwrap(),
+        SecretName::parse("s").unwrap(),
+    );
+    let target = Target::Env {
+        name: EnvName::parse("A").unwrap(),
+    };
+    let others = [
+        Command::ApplySecret {
+            id: SECRET,
+            rotation: ROTATION,
+            name: secret.clone(),
+            spec: Spec::default(),
+        },
+        Command::ApplyBinding {
+            id: BINDING,
+            name: name.clone(),
+            secret: secret.clone(),
+            selector: Selector::default(),
+            target,
+            reload: Reload::None,
+        },
+        Command::Unbind { name },
+        Command::Put {
+            id: SECRET,
+            rotation: ROTATION,
+            name: secret.clone(),
+            provided: true,
+        },
+        Command::Rotate {
+            rotation: ROTATION,
+            secret: secret.clone(),
+        },
+        Command::Revoke {
+            revocation: REVOCATION,
+            secret,
+            version: None,
+            reason: "x".to_owned(),
+        },
+    ];
+    for command in others {
+        let error = command_to_json(&command).unwrap_err().to_string();
+        assert!(error.contains("is not a worker's command"), "{error}");
+    }
+    assert!(command_from_json(br#"{"kind":"rotate","rotation":"x","secret":"s","v":1}"#).is_err());
+}
+
+#[test]
+fn an_audit_record_is_exactly_these_bytes() {
+    let record = Record {
+        container: None,
+        version: None,
+        ..record()
+    };
+    let wanted = concat!(
+        r#"{"category":"usage","command":"08080808-0808-0808-0808-080808080808","object":"secret/prod/db","#,
+        r#""outcome":"denied","principal":{"kind":"service","role":"store_sync"},"reason":"Z2","#,
+        r#""time":"2026-01-04T02:00:00.000001Z","trace":"4bf92f3577b34da6a3ce929d0e0e4736","v":1,"verb":"replace"}"#,
+    );
+    assert_eq!(
+        String::from_utf8(audit_record_to_json(&record)).unwrap(),
+        wanted
+    );
+}
+
+#[test]
+fn a_message_of_another_schema_number_or_over_the_limit_is_named() {
+    let text = String::from_utf8(plan_to_json(&plan())).unwrap();
+    let newer = text.replace("\"v\":1}", "\"v\":2}");
+    assert_ne!(newer, text);
+    assert!(matches!(
+        plan_from_json(newer.as_bytes()),
+        Err(DecodeError::SchemaNumber { known: 1, .. })
+    ));
+    let none = text.replace(",\"v\":1}", "}");
+    assert!(
+        matches!(plan_from_json(none.as_bytes()), Err(DecodeError::SchemaNumber { found, .. }) if found == "none")
+    );
+    let long = vec![b' '; MAX_MESSAGE_BYTES + 1];
+    assert!(matches!(
+        report_from_json(&long),
+        Err(DecodeError::TooLarge {
+            limit: MAX_MESSAGE_BYTES,
+            ..
+        })
+    ));
+    assert!(matches!(
+        report_from_json(&long[1..]),
+        Err(DecodeError::Shape { .. })
+    ));
+}
+
+#[test]
+fn unknown_members_and_names_off_the_grammar_are_refused() {
+    let text = String::from_utf8(plan_to_json(&plan())).unwrap();
+    for (from, to) in [
+        ("\"host_name\":\"web-1\"", "\"host_name\":\"WEB\""),
+        ("\"generation\":", "\"value\":\"x\",\"generation\":"),
+        ("\"kind\":\"signal\"", "\"kind\":\"signal\",\"value\":\"x\""),
+        ("\"mode\":\"0440\"", "\"mode\":\"0x1\""),
+    ] {
+        let broken = text.replace(from, to);
+        assert_ne!(broken, text, "{from}");
+        assert!(plan_from_json(broken.as_bytes()).is_err(), "{to}");
+    }
+}
+
+#[test]
+fn effect_keys_come_back_and_other_texts_do_not() {
+    for effect in effects() {
+        let text = effect_key_to_string(&effect.key());
+        assert_eq!(effect_key_from_string(&text).unwrap(), effect.key());
+    }
+    assert_eq!(
+        effect_key_to_string(&Key::Step(ROTATION, Step::RevokeOld, 3)),
+        format!("step/{ROTATION}/revoke_old/3")
+    );
+    let id = ROTATION.to_string();
+    for text in [
+        String::new(),
+        format!("step/{id}/create"),
+        format!("step/{id}/make/1"),
+        format!("step/{id}/create/01"),
+        format!("step/{id}/create/-1"),
+        format!("step/{}/create/1", id.replace('-', "")),
+        format!("revoke/{id}/1/2"),
+        format!("other/{id}/1"),
+    ] {
+        assert!(effect_key_from_string(&text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_sealed_value_is_base64_and_bounded() {
+    let sealed = sealed::SealedValue::new(1, b"enc", b"ciphertext");
+    let text = serde_json::to_string(&sealed).unwrap();
+    assert_eq!(
+        text,
+        r#"{"suite":1,"enc":"ZW5j","ciphertext":"Y2lwaGVydGV4dA=="}"#
+    );
+    let back: sealed::SealedValue = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (back.enc_bytes(), back.ciphertext_bytes()),
+        (&b"enc"[..], &b"ciphertext"[..])
+    );
+    assert!(
+        serde_json::from_str::<sealed::SealedValue>(&text.replace("ZW5j", "not base64")).is_err()
+    );
+    for (bytes, taken) in [
+        (sealed::MAX_CIPHERTEXT_BYTES, true),
+        (sealed::MAX_CIPHERTEXT_BYTES + 1, false),
+    ] {
+        let text =
+            serde_json::to_string(&sealed::SealedValue::new(1, b"enc", &vec![0; bytes])).unwrap();
+        assert_eq!(
+            serde_json::from_str::<sealed::SealedValue>(&text).is_ok(),
+            taken,
+            "{bytes}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_are_refused_without_a_panic(bytes in any::<Vec<u8>>(), text in ".{0,80}") {
+        prop_assert!(plan_from_json(&bytes).is_err());
+        prop_assert!(report_from_json(&bytes).is_err());
+        prop_assert!(effect_from_json(&bytes).is_err());
+        prop_assert!(command_from_json(&bytes).is_err());
+        prop_assert!(audit_record_from_json(&bytes).is_err());
+        prop_assert!(effect_key_from_string(&text).is_err());
+    }
+
+    #[test]
+    fn a_changed_byte_of_a_command_never_panics(place in any::<proptest::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = command_to_json(&Command::Report(report())).unwrap();
+        let place = place.index(bytes.len());
+        bytes[place] = byte;
+        if let Ok(command) = command_from_json(&bytes) {
+            prop_assert_eq!(command_from_json(&command_to_json(&command).unwrap()).unwrap(), command);
+        }
+    }
+}

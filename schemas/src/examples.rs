@@ -1,0 +1,286 @@
+//! One real example of every event type: what is kept in `schemas/golden`, and what tests start from.
+//!
+//! Ids and instants are fixed, so that the files only change when the format does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keywheel_core::assignment::{self, Key};
+use keywheel_core::binding::{self, ImageSelector, Reload, Selector, Target};
+use keywheel_core::event::Event;
+use keywheel_core::id::{
+    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, RevocationId, RotationId,
+    SecretId, SlotId,
+};
+use keywheel_core::name::{BindingName, Directory, FileName, HostName, NameError, SecretName};
+use keywheel_core::rotation::{self, Outcome, Step, Trigger};
+use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
+use keywheel_core::secret::{self, Generator, Spec, Store};
+use keywheel_core::time::Timestamp;
+use keywheel_core::{host, revocation};
+
+use crate::event::EventMeta;
+
+/// 2026-01-04 02:00:00 UTC.
+const NIGHT: Timestamp = Timestamp::from_micros(1_767_492_000_000_000);
+
+/// An example could not be made: a name in it is off the grammar.
+#[derive(Debug, thiserror::Error)]
+pub enum ExampleError {
+    /// A name.
+    #[error("an example's name is off the grammar")]
+    Name(#[from] NameError),
+    /// A container id.
+    #[error("an example's container id is none")]
+    Container(#[from] keywheel_core::id::ParseContainerIdError),
+}
+
+const fn id(first: u8) -> [u8; 16] {
+    [
+        first, 0x9a, 0x5c, 0x10, 0x3e, 0x77, 0x7d, 0x21, 0x8b, 0x44, 0x01, 0x02, 0x03, 0x04, 0x05,
+        0x06,
+    ]
+}
+
+const SECRET: SecretId = SecretId::from_bytes(id(0x01));
+const BINDING: BindingId = BindingId::from_bytes(id(0x02));
+const HOST: HostId = HostId::from_bytes(id(0x03));
+const ROTATION: RotationId = RotationId::from_bytes(id(0x04));
+const REVOCATION: RevocationId = RevocationId::from_bytes(id(0x05));
+
+/// What the journal says about the n-th example.
+#[must_use]
+pub fn meta(number: u64) -> EventMeta {
+    EventMeta {
+        id: EventId::from_bytes(id(0x10)),
+        number,
+        aggregate_sequence: 1,
+        time: NIGHT.plus(Duration::from_micros(number)),
+        source: "keywheel/07a1b2c3-0000-7000-8000-000000000001/gateway".to_owned(),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        causation: CommandId::from_bytes(id(0x11)),
+        previous_hash: [0xab; 32],
+    }
+}
+
+/// One event of every type, in the order of [`all_types`](crate::event::all_types).
+///
+/// # Errors
+/// Never, unless a grammar of the core changed.
+pub fn events() -> Result<Vec<Event>, ExampleError> {
+    let mut events = Vec::new();
+    events.extend(
+        of_secret()?
+            .into_iter()
+            .map(|event| Event::Secret(SECRET, event)),
+    );
+    events.extend(
+        of_binding()?
+            .into_iter()
+            .map(|event| Event::Binding(BINDING, event)),
+    );
+    let key = consumer()?;
+    events.extend(
+        of_assignment()
+            .into_iter()
+            .map(|event| Event::Assignment(key.clone(), event)),
+    );
+    events.extend(of_host()?.into_iter().map(|event| Event::Host(HOST, event)));
+    events.extend(
+        of_rotation(&key)
+            .into_iter()
+            .map(|event| Event::Rotation(ROTATION, event)),
+    );
+    events.extend(
+        of_revocation()
+            .into_iter()
+            .map(|event| Event::Revocation(REVOCATION, event)),
+    );
+    Ok(events)
+}
+
+fn spec() -> Spec {
+    Spec {
+        store: Store::Local,
+        generator: Some(Generator {
+            length: 32,
+            alphabet: String::new(),
+            exclude: "/@\"'\\".to_owned(),
+        }),
+        rotation: RotationPolicy {
+            schedule: Schedule::Cron {
+                expression: "0 3 * * 0".to_owned(),
+                timezone: "Europe/Berlin".to_owned(),
+            },
+            jitter: Duration::from_secs(300),
+            missed_run: MissedRun::Once,
+        },
+    }
+}
+
+fn of_secret() -> Result<Vec<secret::Event>, NameError> {
+    let every = Schedule::Interval(Duration::from_secs(43_200));
+    let rotation = RotationPolicy {
+        schedule: every,
+        jitter: Duration::ZERO,
+        missed_run: MissedRun::Skip,
+    };
+    let changed = Spec {
+        store: Store::Local,
+        generator: None,
+        rotation,
+    };
+    Ok(vec![
+        secret::Event::Registered {
+            name: SecretName::parse("prod/payments/db-password")?,
+            spec: spec(),
+        },
+        secret::Event::SpecChanged { spec: changed },
+        secret::Event::VersionStaged {
+            version: 2,
+            rotation: ROTATION,
+        },
+        secret::Event::Delivered {
+            host: HOST,
+            version: 2,
+            delivery: DeliveryId::from_bytes(id(0x06)),
+        },
+        secret::Event::VersionPromoted { version: 2 },
+        secret::Event::VersionDemoted { version: 3 },
+        secret::Event::VersionRevoked { version: 1 },
+        secret::Event::VersionDestroyed { version: 1 },
+    ])
+}
+
+fn of_binding() -> Result<Vec<binding::Event>, NameError> {
+    let selector = Selector {
+        host: Some(HostName::parse("web-1")?),
+        image: Some(ImageSelector::Digest(image())),
+        labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
+        insecure: false,
+    };
+    let target = Target::File {
+        directory: Directory::parse(binding::DEFAULT_DIRECTORY)?,
+        name: FileName::parse("db_password")?,
+        uid: 1000,
+        gid: 1000,
+        mode: 0o400,
+    };
+    let spec = binding::Spec {
+        secret: SECRET,
+        selector,
+        target,
+        reload: Reload::Signal(1),
+    };
+    Ok(vec![
+        binding::Event::Bound {
+            name: BindingName::parse("payments")?,
+            spec,
+        },
+        binding::Event::Unbound,
+    ])
+}
+
+fn image() -> String {
+    format!("sha256:{}", "5d".repeat(32))
+}
+
+fn consumer() -> Result<Key, ExampleError> {
+    Ok(Key {
+        host: HOST,
+        container: ContainerId::parse(&"c0ffee12".repeat(8))?,
+        binding: BINDING,
+    })
+}
+
+fn of_assignment() -> Vec<assignment::Event> {
+    vec![
+        assignment::Event::Assigned {
+            secret: SECRET,
+            version: 2,
+            container_name: "payments-1".to_owned(),
+            image_digest: image(),
+        },
+        assignment::Event::Swapped { version: 2, at: NIGHT },
+        assignment::Event::Reloaded { version: 2, at: NIGHT },
+        assignment::Event::Withdrawn,
+        assignment::Event::Vanished,
+        assignment::Event::Refused {
+            version: 2,
+            reason: "the container does not run under the keywheel runtime; recreate it with --runtime keywheel"
+                .to_owned(),
+        },
+    ]
+}
+
+fn of_host() -> Result<Vec<host::Event>, NameError> {
+    Ok(vec![
+        host::Event::Enrolled {
+            name: HostName::parse("web-1")?,
+            sealing_key: [7; 32],
+        },
+        host::Event::KeyReplaced {
+            sealing_key: [8; 32],
+        },
+    ])
+}
+
+fn of_rotation(key: &Key) -> Vec<rotation::Event> {
+    let trigger = Trigger::Slot {
+        slot: SlotId::from_bytes(id(0x07)),
+        scheduled: NIGHT,
+    };
+    let reason = "the store did not answer within 10 seconds".to_owned();
+    vec![
+        rotation::Event::Started {
+            secret: SECRET,
+            version: 2,
+            trigger,
+        },
+        rotation::Event::StepStarted {
+            step: Step::Create,
+            attempt: 1,
+        },
+        rotation::Event::StepCompleted {
+            step: Step::RevokeOld,
+        },
+        rotation::Event::StepFailed {
+            step: Step::Set,
+            attempt: 1,
+            reason,
+        },
+        rotation::Event::DistributionStarted {
+            consumers: vec![key.clone()],
+            hosts: vec![HOST],
+            old: vec![1],
+            deadline: NIGHT.plus(rotation::ACK_DEADLINE),
+        },
+        rotation::Event::ConsumerAcknowledged {
+            consumer: key.clone(),
+        },
+        rotation::Event::HostBarrierAcknowledged { host: HOST },
+        rotation::Event::DeadlinePassed,
+        rotation::Event::Closed {
+            outcome: Outcome::Completed,
+        },
+    ]
+}
+
+fn of_revocation() -> Vec<revocation::Event> {
+    vec![
+        revocation::Event::Requested {
+            secret: SECRET,
+            versions: vec![1, 2],
+            hosts: vec![HOST],
+            reason: "leaked in a build log".to_owned(),
+        },
+        revocation::Event::WithdrawnOnHost { host: HOST },
+        revocation::Event::BackendConfirmed,
+        revocation::Event::BackendFailed {
+            attempt: 1,
+            reason: "the store is sealed".to_owned(),
+        },
+        revocation::Event::BackendRetried { attempt: 2 },
+        revocation::Event::Closed,
+    ]
+}
