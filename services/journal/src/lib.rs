@@ -1,1 +1,39 @@
-//! To be written.
+//! The journal: the log of record and its audit tree, in SQLite.
+//!
+//! Owns the file, its tables, the hash chain, the signatures and the Merkle tree. Invariants: an
+//! append is one durable transaction or nothing; one process owns a journal at a time; the tail in
+//! memory moves only after the commit. It decides nothing and knows no secret value. The modules
+//! `merkle`, `checkpoint` and `offline` are pure and need no database.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::disallowed_methods,
+        reason = "tests may stop at once"
+    )
+)]
+
+mod batch;
+pub mod checkpoint;
+mod fault;
+mod file;
+mod lock;
+pub mod merkle;
+pub mod offline;
+mod read;
+mod script;
+mod sqlite;
+mod tables;
+mod verdict;
+mod verify;
+
+pub use file::MIN_SQLITE_VERSION;
+pub use sqlite::{JournalOptions, SqliteJournal};
+pub use verify::verify_file;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! The journal over SQLite: one connection that writes, one that reads, and the tail in memory.
+//!
+//! Invariants: the tail is taken out while an append runs and comes back only after its commit, so
+//! an append that was dropped half way is found out by reading the file again; after a failed write
+//! nothing more is written (rule E9).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use keywheel_core::effect::Effect;
+use keywheel_core::id::{CommandId, DeploymentId};
+use keywheel_engine::port::journal::{
+    AuditLeaf, Decision, Head, Journal, RecordedEvent, Verdict, Verification,
+};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_schemas::event::subject;
+use keywheel_seal::sign::{SigningKey, VerifyingKey};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use tokio::sync::Mutex;
+
+use crate::batch::{Batch, Signer, Tail};
+use crate::fault::{self, Beneath};
+use crate::lock::OwnerLock;
+use crate::merkle::{self, Hash};
+use crate::tables::from_sql;
+use crate::{checkpoint, file, read, verify};
+
+/// Most aggregates whose last sequence is kept in memory; beyond it the memory starts anew.
+const MAX_KEPT_SEQUENCES: usize = 65_536;
+/// Most aggregates one query asks for.
+const MAX_ASKED: usize = 64;
+
+/// What a journal is opened with.
+#[derive(Debug)]
+pub struct JournalOptions {
+    /// The installation; a journal belongs to one for ever.
+    pub deployment: DeploymentId,
+    /// `source` of every event: `keywheel/<deployment>/gateway`.
+    pub source: String,
+    /// Signs events and checkpoints; a journal has one for ever.
+    pub signing_key: SigningKey,
+    /// Name of the audit log and of its key in checkpoints.
+    pub origin: String,
+}
+
+/// The log of record in one SQLite file. Dropping it frees the file at once; [`Self::close`] also
+/// moves the write-ahead log into it.
+pub struct SqliteJournal {
+    path: PathBuf,
+    signer: Signer,
+    writer: Mutex<Writer>,
+    reader: Mutex<SqliteConnection>,
+    _lock: OwnerLock,
+}
+
+struct Writer {
+    connection: SqliteConnection,
+    /// `None` while an append runs and after one that did not end in a commit.
+    tail: Option<Tail>,
+    sequences: HashMap<String, u64>,
+    /// Set by a failed write; nothing is written afterwards.
+    stopped: bool,
+}
+
+impl SqliteJournal {
+    /// Opens a journal or makes it. The directory is made if need be.
+    ///
+    /// # Errors
+    /// `Conflict` when another process owns it, `Denied` when it belongs to another deployment or
+    /// key, `Corrupt` when it is damaged, `Unavailable` when it cannot be kept there.
+    pub async fn open(path: &Path, options: JournalOptions) -> Result<Self, PortError> {
+        checkpoint::check_origin(&options.origin).map_err(|source| {
+            PortError::caused(
+                ErrorKind::Denied,
+                "the audit log's name is unusable",
+                source,
+            )
+        })?;
+        let signer = Signer {
+            key: options.signing_key,
+            origin: options.origin,
+            source: options.source,
+        };
+        if let Some(directory) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            file::secure_directory(directory)?;
+        }
+        let lock = OwnerLock::take(path)?;
+        let (connection, tail) = file::open_writer(path, options.deployment, &signer).await?;
+        let reader = file::open_reader(path).await?;
+        let writer = Writer {
+            connection,
+            tail: Some(tail),
+            sequences: HashMap::new(),
+            stopped: false,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            signer,
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            _lock: lock,
+        })
+    }
+
+    /// The key whose public half verifies events and checkpoints.
+    #[must_use]
+    pub fn public_key(&self) -> VerifyingKey {
+        self.signer.key.verifying_key()
+    }
+
+    /// Proof that the audit tree of `old` leaves is the beginning of the one of `new` (RFC 9162
+    /// §2.1.4).
+    ///
+    /// # Errors
+    /// `NotFound` when the tree never had that size.
+    pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, PortError> {
+        let mut reader = self.reader.lock().await;
+        let size = read::tail(&mut reader, &self.path).await?.frontier.size();
+        let ranges = merkle::consistency_ranges(old, new).filter(|_| new <= size);
+        let ranges = ranges.ok_or_else(|| {
+            let text = format!("no trees of {old} and then {new} audit records; there are {size}");
+            PortError::new(ErrorKind::NotFound, text)
+        })?;
+        read::subtree_roots(&mut reader, &self.path, &ranges).await
+    }
+
+    /// Runs a statement over the connection that writes.
+    #[cfg(test)]
+    pub(crate) async fn on_writer(&self, sql: &'static str) {
+        let mut writer = self.writer.lock().await;
+        sqlx::raw_sql(sql)
+            .execute(&mut writer.connection)
+            .await
+            .unwrap();
+    }
+
+    /// Ends both connections in order; the write-ahead log moves into the file.
+    ///
+    /// # Errors
+    /// When SQLite could not; nothing is lost, the next open does it.
+    pub async fn close(self) -> Result<(), PortError> {
+        file::close(&self.path, self.reader.into_inner()).await?;
+        file::close(&self.path, self.writer.into_inner().connection).await
+    }
+}
+
+impl Writer {
+    /// The tail; read from the file when the last append did not end in a commit.
+    async fn take_tail(&mut self, path: &Path) -> Result<Tail, PortError> {
+        if self.stopped {
+            let text = format!(
+                "the journal {} stopped after a failed write; restart",
+                path.display()
+            );
+            return Err(PortError::new(ErrorKind::Corrupt, text));
+        }
+        if let Some(tail) = self.tail.take() {
+            return Ok(tail);
+        }
+        self.sequences.clear();
+        self.roll_back(path).await?;
+        read::tail(&mut self.connection, path).await
+    }
+
+    /// Ends an open transaction, if there is one.
+    async fn roll_back(&mut self, path: &Path) -> Result<(), PortError> {
+        let done = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        match done {
+            Err(error) if !is_no_transaction(&error) => {
+                self.stopped = true;
+                Err(fault::port(path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Last sequences of every aggregate of a batch.
+    async fn sequences_of(
+        &mut self,
+        path: &Path,
+        decisions: &[Decision],
+    ) -> Result<HashMap<String, u64>, PortError> {
+        let mut found = HashMap::new();
+        let mut unknown = Vec::new();
+        for (_, event) in decisions.iter().flat_map(|decision| &decision.events) {
+            let aggregate = subject(event);
+            match self.sequences.get(&aggregate) {
+                Some(last) => drop(found.insert(aggregate, *last)),
+                None if !unknown.contains(&aggregate) => unknown.push(aggregate),
+                None => {}
+            }
+        }
+        for some in unknown.chunks(MAX_ASKED) {
+            let places = vec!["?"; some.len()].join(", ");
+            let sql = format!(
+                "SELECT aggregate, MAX(aggregate_sequence) FROM event WHERE aggregate IN ({places}) GROUP BY aggregate"
+            );
+            let mut query = sqlx::query_as::<_, (String, i64)>(AssertSqlSafe(sql));
+            for aggregate in some {
+                query = query.bind(aggregate);
+            }
+            let rows = query
+                .fetch_all(&mut self.connection)
+                .await
+                .map_err(|source| fault::port(path, source))?;
+            found.extend(
+                rows.into_iter()
+                    .map(|(aggregate, last)| (aggregate, from_sql(last))),
+            );
+        }
+        Ok(found)
+    }
+
+    /// Writes a batch and takes over its tail.
+    async fn commit(&mut self, path: &Path, batch: Batch) -> Result<Vec<RecordedEvent>, PortError> {
+        if let Err(error) = batch.script.run(&mut self.connection).await {
+            match fault::classify(&error) {
+                Beneath::Full | Beneath::Taken | Beneath::Busy => self.roll_back(path).await?,
+                Beneath::Unwritable | Beneath::Unknown => self.stopped = true,
+            }
+            let kind = if self.stopped {
+                Some(ErrorKind::Corrupt)
+            } else {
+                None
+            };
+            let error = fault::port(path, error);
+            return Err(PortError {
+                kind: kind.unwrap_or(error.kind),
+                ..error
+            });
+        }
+        self.tail = Some(batch.tail);
+        if self.sequences.len() > MAX_KEPT_SEQUENCES {
+            self.sequences.clear();
+        }
+        self.sequences.extend(batch.sequences);
+        Ok(batch.recorded)
+    }
+}
+
+fn is_no_transaction(error: &sqlx::Error) -> bool {
+    let message = error
+        .as_database_error()
+        .map(|error| error.message().to_owned());
+    message.is_some_and(|message| message.contains("no transaction is active"))
+}
+
+#[async_trait]
+impl Journal for SqliteJournal {
+    async fn append(
+        &self,
+        first: u64,
+        decisions: &[Decision],
+    ) -> Result<Vec<RecordedEvent>, PortError> {
+        let mut writer = self.writer.lock().await;
+        let tail = writer.take_tail(&self.path).await?;
+        let next = tail.number.saturating_add(1);
+        if first != next {
+            writer.tail = Some(tail);
+            let text =
+                format!("the next event of the log is number {next}, not {first}; read again");
+            return Err(PortError::new(ErrorKind::Conflict, text));
+        }
+        if decisions.is_empty() {
+            writer.tail = Some(tail);
+            return Ok(Vec::new());
+        }
+        let sequences = writer.sequences_of(&self.path, decisions).await?;
+        let batch = self.signer.prepare(&tail, sequences, decisions)?;
+        writer.commit(&self.path, batch).await
+    }
+
+    async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError> {
+        read::answer(&mut *self.reader.lock().await, &self.path, command).await
+    }
+
+    async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
+        read::events(&mut *self.reader.lock().await, &self.path, after, limit).await
+    }
+
+    async fn open_effects(&self) -> Result<Vec<Effect>, PortError> {
+        read::open_effects(&mut *self.reader.lock().await, &self.path).await
+    }
+
+    async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError> {
+        read::leaves(&mut *self.reader.lock().await, &self.path, from, limit).await
+    }
+
+    async fn head(&self) -> Result<Head, PortError> {
+        let tail = read::tail(&mut *self.reader.lock().await, &self.path).await?;
+        Ok(Head {
+            number: tail.number,
+            hash: tail.hash,
+            audit_size: tail.frontier.size(),
+            audit_root: tail.frontier.root(),
+            checkpoint: tail.checkpoint,
+        })
+    }
+
+    async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
+        let mut reader = self.reader.lock().await;
+        let whole = read::tail(&mut reader, &self.path).await?.frontier.size();
+        let ranges = merkle::inclusion_ranges(index, size).filter(|_| size <= whole);
+        let ranges = ranges.ok_or_else(|| {
+            let text = format!("no audit record {index} in a tree of {size}; the tree has {whole}");
+            PortError::new(ErrorKind::NotFound, text)
+        })?;
+        read::subtree_roots(&mut reader, &self.path, &ranges).await
+    }
+
+    async fn verify(&self) -> Result<Verification, PortError> {
+        verify::run(&self.path, &self.signer.origin, self.public_key()).await
+    }
+}

@@ -1,0 +1,44 @@
+//! The journal on a real file: durability, damage, full disks, kills. The laws of the port are the
+//! conformance suite's.
+
+mod append;
+mod crash;
+mod tamper;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use keywheel_core::id::DeploymentId;
+use keywheel_engine::port::journal::Journal;
+use keywheel_seal::SecretBytes;
+use keywheel_seal::sign::SigningKey;
+use keywheel_testkit::conformance;
+
+use crate::{JournalOptions, SqliteJournal};
+
+pub(crate) const ORIGIN: &str = "keywheel.test/audit";
+
+pub(crate) fn options(key: u8) -> JournalOptions {
+    JournalOptions {
+        deployment: DeploymentId::from_bytes([9; 16]),
+        source: "keywheel/test/gateway".to_owned(),
+        signing_key: SigningKey::from_seed_bytes(&SecretBytes::from(vec![key; 32])).unwrap(),
+        origin: ORIGIN.to_owned(),
+    }
+}
+
+pub(crate) async fn open(path: &Path) -> SqliteJournal {
+    SqliteJournal::open(path, options(1)).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_adapter_keeps_the_laws_of_the_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let fresh = || async {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Arc::new(open(&directory.path().join(format!("{n}/journal.db"))).await) as Arc<dyn Journal>
+    };
+    conformance::journal::check(fresh).await;
+    assert!(count.load(std::sync::atomic::Ordering::Relaxed) > 10);
+}
