@@ -1,1 +1,29 @@
-//! To be written.
+//! The injector: one per host, it owns the last metre between a sealed value and a container.
+//!
+//! Invariants: it reconciles what is towards the host plan and never goes back to an older
+//! generation; entitlement is decided here, from the engine's facts and the plan's bindings, never
+//! from a label or placeholder alone; a value is open only while it is written; nothing of ours is
+//! held while the engine works. It speaks to no store, keeps no journal and decides no rotation.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods))]
+
+mod attach;
+mod decide;
+mod error;
+mod gate;
+mod model;
+mod options;
+mod reconcile;
+mod report;
+mod runtime;
+mod service;
+mod shared;
+mod spool;
+mod state;
+mod swap;
+
+pub use error::InjectorError;
+pub use options::{InjectorOptions, RECONCILE_INTERVAL, RUNTIME_PREFIX};
+pub use runtime::wire::{MAX_ENV_VALUE_BYTES, MAX_LINE_BYTES};
+pub use service::{Handle, Injector, Status};

@@ -1,0 +1,166 @@
+//! What is to be done with one container, from the plan and what it holds. Pure.
+//!
+//! Invariants: only a binding whose selector matches the engine's facts gives anything; what no
+//! binding gives any more is taken back; two bindings never share a file.
+
+use std::collections::BTreeSet;
+
+use keywheel_core::binding::{Reload, Target};
+use keywheel_core::id::{BindingId, SecretId};
+use keywheel_core::name::{Directory, FileName, HostName};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+use keywheel_sys::secretfs::FileAttr;
+
+use crate::model::{Ack, Place, Tracked};
+use crate::shared::grant_of;
+
+/// What one container needs.
+#[derive(Debug, Default)]
+pub(crate) struct Todo {
+    /// Files to take away.
+    pub(crate) removes: Vec<(BindingId, SecretId, Directory, FileName)>,
+    /// Files to bring to a version.
+    pub(crate) writes: Vec<FileWish>,
+    /// Variables changed, or a changed file waits for a restart.
+    pub(crate) restart: Vec<(BindingId, SecretId, u64)>,
+    /// Variables to take away, which only a stop can.
+    pub(crate) stop: Vec<(BindingId, SecretId)>,
+    /// What cannot be served, and why.
+    pub(crate) refusals: Vec<(BindingId, SecretId, u64, String)>,
+    /// Values that the writes and restarts need.
+    pub(crate) needs: Vec<(SecretId, Grant)>,
+}
+
+/// A file to bring to a version.
+#[derive(Debug, Clone)]
+pub(crate) struct FileWish {
+    pub(crate) binding: BindingId,
+    pub(crate) secret: SecretId,
+    pub(crate) grant: Grant,
+    pub(crate) directory: Directory,
+    pub(crate) name: FileName,
+    pub(crate) attr: FileAttr,
+    pub(crate) reload: Reload,
+    /// It is there with content nobody has compared yet.
+    pub(crate) compare_first: bool,
+}
+
+/// The bindings that give this container something, in the plan's order.
+pub(crate) fn matching<'a>(
+    plan: &'a HostPlan,
+    host: &'a HostName,
+    tracked: &'a Tracked,
+) -> impl Iterator<Item = &'a PlannedBinding> {
+    plan.bindings.iter().filter(move |binding| binding.selector.matches(host, &tracked.record.facts))
+}
+
+/// What a binding gives: the place.
+pub(crate) fn place_of(target: &Target) -> Place {
+    match target {
+        Target::File { directory, name, .. } => {
+            Place::File { directory: directory.clone(), name: name.clone() }
+        }
+        Target::Env { name } => Place::Env { name: name.clone() },
+    }
+}
+
+/// Decides for one container that runs.
+pub(crate) fn decide(plan: &HostPlan, host: &HostName, tracked: &Tracked, is_wrapped: bool) -> Todo {
+    let mut todo = Todo::default();
+    let given: Vec<&PlannedBinding> = matching(plan, host, tracked).collect();
+    take_back(&given, tracked, &mut todo);
+    let mut taken = BTreeSet::new();
+    for binding in given {
+        let Some(grant) = grant_of(binding) else { continue };
+        match &binding.target {
+            Target::File { directory, name, uid, gid, mode } => {
+                if !taken.insert((directory, name)) {
+                    let reason = format!(
+                        "another binding already gives {directory}/{name} to this container; set another file name in one of them"
+                    );
+                    todo.refusals.push((binding.binding, binding.secret, grant.version, reason));
+                    continue;
+                }
+                let attr = FileAttr { uid: *uid, gid: *gid, mode: *mode };
+                decide_file(binding, grant, tracked, (directory, name, attr), &mut todo);
+            }
+            Target::Env { .. } => decide_env(binding, grant, tracked, is_wrapped, &mut todo),
+        }
+    }
+    todo
+}
+
+/// Holdings that no binding gives any more, or that moved to another place.
+fn take_back(given: &[&PlannedBinding], tracked: &Tracked, todo: &mut Todo) {
+    for (id, holding) in &tracked.holdings {
+        let stays = given.iter().any(|binding| {
+            binding.binding == *id && grant_of(binding).is_some() && place_of(&binding.target) == holding.place
+        });
+        if stays {
+            continue;
+        }
+        match &holding.place {
+            Place::File { directory, name } => {
+                todo.removes.push((*id, holding.secret, directory.clone(), name.clone()));
+            }
+            Place::Env { .. } => todo.stop.push((*id, holding.secret)),
+        }
+    }
+}
+
+fn decide_file(
+    binding: &PlannedBinding,
+    grant: Grant,
+    tracked: &Tracked,
+    (directory, name, attr): (&Directory, &FileName, FileAttr),
+    todo: &mut Todo,
+) {
+    // What is elsewhere is taken back, and does not count here.
+    let is_here = |place: &Place| *place == Place::File { directory: directory.clone(), name: name.clone() };
+    let holding = tracked.holdings.get(&binding.binding).filter(|holding| is_here(&holding.place));
+    if let Some(holding) = holding.filter(|holding| holding.version == Some(grant.version)) {
+        if holding.ack == Ack::Due && matches!(binding.reload, Reload::Restart { .. }) {
+            todo.restart.push((binding.binding, binding.secret, grant.version));
+            todo.needs.push((binding.secret, grant));
+        }
+        return;
+    }
+    todo.needs.push((binding.secret, grant));
+    todo.writes.push(FileWish {
+        binding: binding.binding,
+        secret: binding.secret,
+        grant,
+        directory: directory.clone(),
+        name: name.clone(),
+        attr,
+        reload: binding.reload.clone(),
+        compare_first: holding.is_some_and(|holding| holding.version.is_none()),
+    });
+}
+
+fn decide_env(binding: &PlannedBinding, grant: Grant, tracked: &Tracked, is_wrapped: bool, todo: &mut Todo) {
+    let Target::Env { name } = &binding.target else { return };
+    let placeholder = format!("{{keywheel:{}}}", binding.secret_name);
+    let wish = format!("`-e {name}={placeholder}`");
+    let mut refuse = |reason: String| {
+        todo.refusals.push((binding.binding, binding.secret, grant.version, reason));
+    };
+    if !is_wrapped {
+        return refuse(format!(
+            "it runs under `{}`, where no variable can change; recreate it with `--runtime keywheel` and {wish}",
+            tracked.record.runtime
+        ));
+    }
+    let asks = |entry: &String| entry.split_once('=').is_some_and(|(key, value)| key == name.as_str() && value.contains(&placeholder));
+    if !tracked.record.placeholders.iter().any(asks) {
+        return refuse(format!("it has no placeholder for this secret in {name}; recreate it with {wish}"));
+    }
+    let held = tracked.holdings.get(&binding.binding).and_then(|holding| holding.version);
+    if held != Some(grant.version) {
+        todo.needs.push((binding.secret, grant));
+        todo.restart.push((binding.binding, binding.secret, grant.version));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! One case per rule of what a container needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use keywheel_core::binding::{ContainerFacts, ImageSelector, Selector};
+use keywheel_core::id::{ContainerId, DeliveryId, HostId};
+use keywheel_core::name::{BindingName, EnvName, SecretName};
+use keywheel_engine::port::container_host::{ContainerRecord, Health};
+
+use super::*;
+use crate::model::Holding;
+
+const RESTART: Reload = Reload::Restart { settle: Duration::ZERO, health_timeout: Duration::ZERO };
+
+fn host() -> HostName {
+    HostName::parse("web-1").unwrap()
+}
+
+fn file(name: &str) -> Target {
+    Target::File {
+        directory: Directory::parse("/run/secrets").unwrap(),
+        name: FileName::parse(name).unwrap(),
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+    }
+}
+
+fn env() -> Target {
+    Target::Env { name: EnvName::parse("DB").unwrap() }
+}
+
+fn binding(number: u8, target: Target, reload: Reload, version: Option<u64>) -> PlannedBinding {
+    PlannedBinding {
+        binding: BindingId::from_bytes([number; 16]),
+        name: BindingName::parse("b").unwrap(),
+        secret: SecretId::from_bytes([number; 16]),
+        secret_name: SecretName::parse("prod/db").unwrap(),
+        selector: Selector {
+            host: Some(host()),
+            image: Some(ImageSelector::Digest("sha256:1".to_owned())),
+            labels: BTreeMap::new(),
+            insecure: false,
+        },
+        target,
+        reload,
+        current: version.map(|version| Grant { version, delivery: DeliveryId::from_bytes([1; 16]) }),
+        floor: 0,
+        dead: BTreeSet::new(),
+    }
+}
+
+fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
+    HostPlan { host: HostId::from_bytes([9; 16]), host_name: host(), generation: 1, bindings }
+}
+
+fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
+    let facts = ContainerFacts {
+        id: ContainerId::parse(&"a".repeat(64)).unwrap(),
+        name: "web".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+        image_name: "app".to_owned(),
+        labels: BTreeMap::new(),
+    };
+    let record = ContainerRecord {
+        facts,
+        pid: 1,
+        running: true,
+        paused: false,
+        started_at: String::new(),
+        runtime: runtime.to_owned(),
+        health: Health::None,
+        placeholders: placeholders.iter().map(|entry| (*entry).to_owned()).collect(),
+    };
+    Tracked::new(record, Duration::ZERO)
+}
+
+fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, ack: Ack) {
+    let place = place_of(&binding.target);
+    let holding = Holding { secret: binding.secret, place, version, ack, remembered: None };
+    tracked.holdings.insert(binding.binding, holding);
+}
+
+fn decided(bindings: Vec<PlannedBinding>, tracked: &Tracked) -> Todo {
+    let is_wrapped = tracked.record.runtime.starts_with("keywheel");
+    decide(&plan(bindings), &host(), tracked, is_wrapped)
+}
+
+#[test]
+fn a_matching_container_without_the_file_gets_it() {
+    let todo = decided(vec![binding(1, file("db"), Reload::None, Some(3))], &tracked("runc", &[]));
+    assert_eq!(todo.writes.iter().map(|wish| wish.grant.version).collect::<Vec<_>>(), [3]);
+    assert!(!todo.writes[0].compare_first && todo.needs.len() == 1);
+}
+
+#[test]
+fn another_image_or_host_gets_nothing() {
+    let mut other = binding(1, file("db"), Reload::None, Some(3));
+    other.selector.image = Some(ImageSelector::Digest("sha256:2".to_owned()));
+    let mut elsewhere = binding(2, file("x"), Reload::None, Some(3));
+    elsewhere.selector.host = Some(HostName::parse("web-2").unwrap());
+    let todo = decided(vec![other, elsewhere], &tracked("runc", &[]));
+    assert!(todo.writes.is_empty() && todo.needs.is_empty());
+}
+
+#[test]
+fn the_same_version_is_left_alone_and_an_unknown_one_is_compared() {
+    let bound = binding(1, file("db"), Reload::None, Some(3));
+    let mut container = tracked("runc", &[]);
+    holds(&mut container, &bound, Some(3), Ack::Done);
+    assert!(decided(vec![bound.clone()], &container).writes.is_empty());
+    holds(&mut container, &bound, None, Ack::AtStart);
+    assert!(decided(vec![bound], &container).writes[0].compare_first);
+}
+
+#[test]
+fn a_file_that_nothing_grants_any_more_is_taken_away() {
+    let bound = binding(1, file("db"), Reload::None, Some(3));
+    let mut container = tracked("runc", &[]);
+    holds(&mut container, &bound, Some(3), Ack::Done);
+    assert_eq!(decided(Vec::new(), &container).removes.len(), 1);
+    let revoked = PlannedBinding { current: None, ..bound.clone() };
+    assert_eq!(decided(vec![revoked], &container).removes.len(), 1);
+    let dead = PlannedBinding { dead: BTreeSet::from([3]), ..bound.clone() };
+    assert_eq!(decided(vec![dead], &container).removes.len(), 1);
+    let below_floor = PlannedBinding { floor: 3, ..bound.clone() };
+    assert_eq!(decided(vec![below_floor], &container).removes.len(), 1);
+    let moved = PlannedBinding { target: file("other"), ..bound };
+    let todo = decided(vec![moved], &container);
+    assert_eq!((todo.removes.len(), todo.writes.len()), (1, 1));
+}
+
+#[test]
+fn two_bindings_never_share_a_file() {
+    let first = binding(1, file("db"), Reload::None, Some(3));
+    let second = binding(2, file("db"), Reload::None, Some(4));
+    let todo = decided(vec![first, second], &tracked("runc", &[]));
+    assert_eq!(todo.writes.len(), 1);
+    assert!(todo.refusals[0].3.contains("another file name"));
+}
+
+#[test]
+fn a_variable_outside_the_wrapper_is_refused_with_the_next_step() {
+    let todo = decided(vec![binding(1, env(), RESTART, Some(3))], &tracked("runc", &["DB={keywheel:prod/db}"]));
+    assert!(todo.refusals[0].3.contains("--runtime keywheel") && todo.restart.is_empty());
+    assert!(todo.refusals[0].3.contains("`-e DB={keywheel:prod/db}`"));
+}
+
+#[test]
+fn a_variable_without_its_placeholder_is_refused() {
+    for entry in ["OTHER={keywheel:prod/db}", "DB={keywheel:prod/other}"] {
+        let todo = decided(vec![binding(1, env(), RESTART, Some(3))], &tracked("keywheel", &[entry]));
+        assert!(todo.refusals[0].3.contains("no placeholder"), "{entry}");
+    }
+}
+
+#[test]
+fn a_changed_variable_restarts_and_a_revoked_one_stops() {
+    let bound = binding(1, env(), RESTART, Some(3));
+    let mut container = tracked("keywheel", &["DB=x{keywheel:prod/db}"]);
+    holds(&mut container, &bound, Some(3), Ack::Done);
+    assert!(decided(vec![bound.clone()], &container).restart.is_empty());
+    holds(&mut container, &bound, Some(2), Ack::Done);
+    assert_eq!(decided(vec![bound.clone()], &container).restart.len(), 1);
+    let revoked = PlannedBinding { current: None, ..bound };
+    assert_eq!(decided(vec![revoked], &container).stop.len(), 1);
+    assert!(decided(Vec::new(), &tracked("keywheel", &[])).stop.is_empty());
+}
+
+#[test]
+fn a_file_with_reload_restart_asks_for_it_once_it_changed() {
+    let bound = binding(1, file("db"), RESTART, Some(3));
+    let mut container = tracked("runc", &[]);
+    holds(&mut container, &bound, Some(3), Ack::Due);
+    assert_eq!(decided(vec![bound.clone()], &container).restart.len(), 1);
+    holds(&mut container, &bound, Some(3), Ack::Gate { since: Duration::ZERO });
+    assert!(decided(vec![bound], &container).restart.is_empty());
+}

@@ -1,0 +1,66 @@
+//! The health gate: whether a started container counts as running well. Pure.
+
+use std::time::Duration;
+
+use keywheel_core::binding::{DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload};
+use keywheel_engine::port::container_host::Health;
+
+/// What the gate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It runs well.
+    Passed,
+    /// Not known before this time.
+    Wait(Duration),
+    /// It does not, and why.
+    Failed(String),
+}
+
+/// Judges a container that runs since `since`.
+pub(crate) fn judge(reload: &Reload, health: Health, since: Duration, now: Duration) -> Gate {
+    let (settle, timeout) = match reload {
+        Reload::Restart { settle, health_timeout } => (*settle, *health_timeout),
+        Reload::None | Reload::Signal(_) => (DEFAULT_SETTLE, DEFAULT_HEALTH_TIMEOUT),
+    };
+    let waited = now.saturating_sub(since);
+    match health {
+        Health::Healthy => Gate::Passed,
+        Health::None if waited >= settle => Gate::Passed,
+        Health::None => Gate::Wait(since + settle),
+        Health::Unhealthy => Gate::Failed(
+            "its health check fails since the restart; look at `docker inspect` and the container's log".to_owned(),
+        ),
+        Health::Starting if waited >= timeout => Gate::Failed(format!(
+            "its health check did not pass within {} s of the restart; raise `healthTimeout` or look at the container's log",
+            timeout.as_secs()
+        )),
+        Health::Starting => Gate::Wait(since + timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELOAD: Reload =
+        Reload::Restart { settle: Duration::from_secs(10), health_timeout: Duration::from_secs(60) };
+
+    fn after(health: Health, seconds: u64) -> Gate {
+        let since = Duration::from_secs(100);
+        judge(&RELOAD, health, since, since + Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn without_a_health_check_it_has_to_run_for_the_settle_time() {
+        assert_eq!(after(Health::None, 9), Gate::Wait(Duration::from_secs(110)));
+        assert_eq!(after(Health::None, 10), Gate::Passed);
+    }
+
+    #[test]
+    fn with_one_it_passes_when_healthy_and_fails_when_unhealthy_or_late() {
+        assert_eq!(after(Health::Healthy, 0), Gate::Passed);
+        assert!(matches!(after(Health::Unhealthy, 1), Gate::Failed(_)));
+        assert_eq!(after(Health::Starting, 59), Gate::Wait(Duration::from_secs(160)));
+        assert!(matches!(after(Health::Starting, 60), Gate::Failed(reason) if reason.contains("60 s")));
+    }
+}

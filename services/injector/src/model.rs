@@ -1,0 +1,159 @@
+//! What is, as far as the injector knows: containers, the file systems it gave them, what each holds.
+//!
+//! Owned by the reconciler's loop alone. Invariant: a container is one incarnation (id and process);
+//! with the process its file systems and holdings go. It decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::name::{Directory, EnvName, FileName};
+use keywheel_core::report::{Fact, Item};
+use keywheel_engine::port::container_host::ContainerRecord;
+use keywheel_sys::procfs::PinnedPid;
+use keywheel_sys::secretfs::SecretDir;
+
+/// Where in a container a value is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A file.
+    File {
+        /// Directory.
+        directory: Directory,
+        /// File name.
+        name: FileName,
+    },
+    /// A variable of the first program.
+    Env {
+        /// The variable.
+        name: EnvName,
+    },
+}
+
+/// How far the consumer is with the version it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ack {
+    /// Nothing more to do.
+    Done,
+    /// It has to be told, by signal or restart.
+    Due,
+    /// It got the version with its start; judged once it runs.
+    AtStart,
+    /// It restarted; judged by its health since then.
+    Gate {
+        /// Since when, monotonic.
+        since: Duration,
+    },
+}
+
+/// What a container holds under one binding.
+#[derive(Debug, Clone)]
+pub(crate) struct Holding {
+    /// The secret.
+    pub(crate) secret: SecretId,
+    /// Where.
+    pub(crate) place: Place,
+    /// The version; `None` when an earlier run wrote it and it was not compared yet.
+    pub(crate) version: Option<u64>,
+    /// How far the consumer is.
+    pub(crate) ack: Ack,
+    /// What the earlier run remembered: version, and whether it was acknowledged.
+    pub(crate) remembered: Option<(u64, bool)>,
+}
+
+/// What is under way with a container. One thing at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// Nothing.
+    No,
+    /// A file system is being attached or got back.
+    Attaching,
+    /// It is being restarted by us.
+    Restarting,
+    /// It is being stopped by us.
+    Stopping,
+}
+
+/// One incarnation of a container.
+pub(crate) struct Tracked {
+    /// What the engine said last.
+    pub(crate) record: ContainerRecord,
+    /// Its first process, once pinned.
+    pub(crate) target: Option<Arc<PinnedPid>>,
+    /// Start time of that process in clock ticks; 0 until pinned.
+    pub(crate) ticks: u64,
+    /// Until when it may be between create and start; `None` once the engine says it runs.
+    pub(crate) creating_until: Option<Duration>,
+    /// File systems of ours in it.
+    pub(crate) dirs: BTreeMap<Directory, Arc<SecretDir>>,
+    /// What it holds.
+    pub(crate) holdings: BTreeMap<BindingId, Holding>,
+    /// What was said of it last, so that it is said once.
+    pub(crate) refused: BTreeMap<BindingId, (SecretId, u64, String)>,
+    /// What is under way.
+    pub(crate) busy: Busy,
+    /// Not before this time is a failed attempt repeated.
+    pub(crate) retry_at: Duration,
+    /// When it was first seen.
+    pub(crate) first_seen: Duration,
+    /// When the engine last vouched for it.
+    pub(crate) seen: Duration,
+    /// Whether its state file is behind.
+    pub(crate) dirty: bool,
+    /// Owners already translated into the host's ids.
+    pub(crate) owners: BTreeMap<(u32, u32), (u32, u32)>,
+}
+
+impl Tracked {
+    pub(crate) fn new(record: ContainerRecord, now: Duration) -> Self {
+        Self {
+            record,
+            target: None,
+            ticks: 0,
+            creating_until: None,
+            dirs: BTreeMap::new(),
+            holdings: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            busy: Busy::No,
+            retry_at: Duration::ZERO,
+            first_seen: now,
+            seen: now,
+            dirty: false,
+            owners: BTreeMap::new(),
+        }
+    }
+
+    /// Whether its first program runs, as far as is known.
+    pub(crate) fn is_running(&self) -> bool {
+        self.record.running && self.creating_until.is_none()
+    }
+
+    /// Whether something about what it holds is not known yet.
+    pub(crate) fn is_unclear(&self) -> bool {
+        self.holdings.values().any(|holding| holding.version.is_none())
+    }
+
+    /// The group within which one container restarts at a time.
+    pub(crate) fn service(&self) -> Service {
+        let label = self.record.facts.labels.get("com.docker.compose.service").cloned().unwrap_or_default();
+        (self.record.facts.image_digest.clone(), label)
+    }
+
+    pub(crate) fn item(&self, binding: BindingId, secret: SecretId, fact: Fact) -> Item {
+        Item {
+            container: self.record.facts.id.clone(),
+            container_name: self.record.facts.name.clone(),
+            image_digest: self.record.facts.image_digest.clone(),
+            binding,
+            secret,
+            fact,
+        }
+    }
+}
+
+/// Image and, under Compose, service.
+pub(crate) type Service = (String, String);
+
+/// All containers.
+pub(crate) type Containers = BTreeMap<ContainerId, Tracked>;

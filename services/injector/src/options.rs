@@ -1,0 +1,54 @@
+//! What an injector is told when it is made. No defaults hide here but the named ones.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keywheel_core::id::{DeploymentId, HostId};
+use keywheel_core::name::HostName;
+use keywheel_sys::secretfs::FsKind;
+
+/// How often everything is looked at again, by default.
+pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
+/// A runtime of the engine whose name begins so is our wrapper.
+pub const RUNTIME_PREFIX: &str = "keywheel";
+
+/// How an injector runs.
+#[derive(Debug, Clone)]
+pub struct InjectorOptions {
+    /// This installation; envelopes are bound to it.
+    pub deployment: DeploymentId,
+    /// This host.
+    pub host: HostId,
+    /// Its name, as selectors see it.
+    pub host_name: HostName,
+    /// Where `bundles/` and `state/` lie; on a memory file system that a reboot empties.
+    pub run_dir: PathBuf,
+    /// Where unanswered reports wait; on a disk.
+    pub spool_dir: PathBuf,
+    /// The static namespace helper, `keywheel-nsjoin`.
+    pub helper: PathBuf,
+    /// The socket on which `keywheel-runtime` asks.
+    pub runtime_socket: PathBuf,
+    /// Names of runtimes that are our wrapper, beside those that begin with [`RUNTIME_PREFIX`].
+    pub runtime_names: Vec<String>,
+    /// How often everything is looked at again.
+    pub reconcile_interval: Duration,
+    /// The memory file system; `None` takes the best the kernel has.
+    pub fs_kind: Option<FsKind>,
+}
+
+impl InjectorOptions {
+    /// Whether a container under this runtime is under our wrapper.
+    #[must_use]
+    pub fn is_wrapper(&self, runtime: &str) -> bool {
+        runtime.starts_with(RUNTIME_PREFIX) || self.runtime_names.iter().any(|name| name == runtime)
+    }
+
+    pub(crate) fn bundles(&self) -> PathBuf {
+        self.run_dir.join("bundles")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.run_dir.join("state")
+    }
+}

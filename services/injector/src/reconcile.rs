@@ -1,0 +1,300 @@
+//! The reconciler: what is, the events that change it, and the report of it.
+//!
+//! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
+//! in that task, it comes back as an event; a pass works from the model alone and asks the engine
+//! nothing. `pass` does what is to be done, `records` folds what the engine says.
+
+mod pass;
+mod records;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::report::{Fact, HostReport, Item};
+use keywheel_daemon::{chain, names};
+use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::container_host::EngineEvent;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+
+use crate::attach::Tools;
+use crate::model::{Busy, Containers, Service, Tracked};
+use crate::report::Outbox;
+use crate::service::{Event, Status, read_plan};
+use crate::shared::{Shared, VersionKey};
+use crate::state::Remembered;
+
+/// Containers being attached at the same time.
+const PARALLEL_ATTACHES: usize = 4;
+/// After this time a failed attempt is repeated.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// After this time a value that could not be had is asked for again.
+const FETCH_AGAIN: Duration = Duration::from_secs(1);
+/// After this time an engine that did not answer is asked again.
+const RELIST_AFTER: Duration = Duration::from_secs(1);
+/// Longest sleep of the loop; the tick comes before.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// What the last report said of the host as a whole.
+#[derive(PartialEq, Eq)]
+struct Told {
+    generation: u64,
+    holds: BTreeSet<VersionKey>,
+    complete: bool,
+}
+
+/// See the file.
+pub(crate) struct Reconciler {
+    shared: Arc<Shared>,
+    tools: Tools,
+    events: mpsc::Sender<Event>,
+    tasks: TaskTracker,
+    outbox: Arc<Outbox>,
+    containers: Containers,
+    /// Of an earlier run, and not looked at yet.
+    remembered: BTreeMap<ContainerId, Remembered>,
+    /// Stopped after a failure: what to say when they are removed.
+    graveyard: BTreeMap<ContainerId, Vec<Item>>,
+    /// When a value that could not be had is asked for again; `None` while it is asked for.
+    fetching: BTreeMap<VersionKey, Option<Duration>>,
+    /// Containers being inspected; `true` when something happened meanwhile.
+    inspecting: BTreeMap<ContainerId, bool>,
+    /// Which container of a service restarts.
+    slots: BTreeMap<Service, ContainerId>,
+    /// Versions that a container of the service did not get healthy with.
+    failed: BTreeMap<(Service, BindingId), u64>,
+    attach_pool: Arc<Semaphore>,
+    items: Vec<Item>,
+    is_listed: bool,
+    is_listing: bool,
+    relist_at: Option<Duration>,
+    told: Option<Told>,
+    wake_at: Option<Duration>,
+}
+
+impl Reconciler {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        tools: Tools,
+        events: mpsc::Sender<Event>,
+        tasks: TaskTracker,
+        outbox: Arc<Outbox>,
+        remembered: BTreeMap<ContainerId, Remembered>,
+    ) -> Self {
+        Self {
+            shared,
+            tools,
+            events,
+            tasks,
+            outbox,
+            containers: Containers::new(),
+            remembered,
+            graveyard: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            inspecting: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
+            items: Vec::new(),
+            is_listed: false,
+            is_listing: false,
+            relist_at: None,
+            told: None,
+            wake_at: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.clock.monotonic()
+    }
+
+    /// How long nothing is due.
+    pub(crate) fn sleep_for(&self) -> Duration {
+        self.wake_at.map_or(LONGEST_SLEEP, |at| at.saturating_sub(self.now()))
+    }
+
+    fn wake_by(&mut self, at: Duration) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Takes one event; the pass comes after.
+    pub(crate) fn take(&mut self, event: Event) {
+        match event {
+            Event::Plan(plan) => {
+                let generation = plan.generation;
+                if self.shared.take_plan(*plan) {
+                    tracing::debug!({ names::GENERATION } = generation, "plan taken");
+                }
+            }
+            Event::Engine(hint) => self.take_hint(hint),
+            Event::Listed { begun, result } => self.take_list(begun, result),
+            Event::Inspected { id, result } => self.take_inspected(&id, result),
+            Event::Fetched { key, result } => self.take_fetched(key, result),
+            Event::Attached { id, pid, result, intent } => {
+                self.take_attached(&id, pid, result);
+                drop(intent);
+            }
+            Event::Adopted { id, pid, result } => self.take_adopted(&id, pid, result),
+            Event::Placed { id, pid, pending, attached, intent } => {
+                self.take_placed(&id, pid, &pending, *attached);
+                drop(intent);
+            }
+            Event::RefusedStart(item) => self.items.push(*item),
+            Event::Restarted { id, result } => self.take_restarted(&id, result),
+            Event::Stopped { id, result } => self.take_stopped(&id, result),
+        }
+    }
+
+    fn take_hint(&mut self, hint: EngineEvent) {
+        match hint {
+            EngineEvent::Resync => {
+                self.is_listed = false;
+                self.look_again();
+            }
+            EngineEvent::Removed(id) => {
+                self.forget(&id, true);
+                self.items.extend(self.graveyard.remove(&id).unwrap_or_default());
+            }
+            EngineEvent::Started(id) | EngineEvent::Stopped(id) | EngineEvent::HealthChanged(id) => self.inspect(id),
+            EngineEvent::Executed(_) => {}
+        }
+    }
+
+    /// Looks at everything again: the engine's list and the gateway's plan.
+    pub(crate) fn look_again(&mut self) {
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.tasks.spawn(async move {
+            if let Some(plan) = read_plan(&shared).await {
+                // The loop ends only with the whole injector.
+                let _ = events.send(Event::Plan(Box::new(plan))).await;
+            }
+        });
+        if self.is_listing {
+            return;
+        }
+        self.is_listing = true;
+        let (shared, events, begun) = (Arc::clone(&self.shared), self.events.clone(), self.now());
+        self.tasks.spawn(async move {
+            let result = shared.containers.list().await;
+            let _ = events.send(Event::Listed { begun, result }).await;
+        });
+        for id in self.graveyard.keys().cloned().collect::<Vec<_>>() {
+            self.inspect(id);
+        }
+    }
+
+    /// Asks the engine about one container; what happens meanwhile asks again.
+    fn inspect(&mut self, id: ContainerId) {
+        if let Some(again) = self.inspecting.get_mut(&id) {
+            *again = true;
+            return;
+        }
+        self.inspecting.insert(id.clone(), false);
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.tasks.spawn(async move {
+            let result = shared.containers.inspect(&id).await;
+            let _ = events.send(Event::Inspected { id, result }).await;
+        });
+    }
+
+    fn take_fetched(&mut self, key: VersionKey, result: Result<(), keywheel_engine::port::PortError>) {
+        match result {
+            Ok(()) => {
+                self.fetching.remove(&key);
+            }
+            Err(error) => {
+                tracing::warn!({ names::SECRET } = %key.0, { names::VERSION } = key.1, { names::ERROR } = chain(&error), "value not had from store-sync");
+                let at = self.now() + FETCH_AGAIN;
+                self.fetching.insert(key, Some(at));
+                if error.kind == ErrorKind::Denied {
+                    // The plan that granted it is behind.
+                    self.look_again();
+                }
+            }
+        }
+    }
+
+    /// Says once why something is not served.
+    fn refuse(&mut self, id: &ContainerId, binding: BindingId, secret: SecretId, version: u64, reason: String) {
+        let Some(tracked) = self.containers.get_mut(id) else { return };
+        let said = (secret, version, reason.clone());
+        if tracked.refused.get(&binding) == Some(&said) {
+            return;
+        }
+        tracked.refused.insert(binding, said);
+        tracing::warn!({ names::CONTAINER } = id.short(), { names::BINDING } = %binding, { names::REASON } = reason, "not served");
+        let item = tracked.item(binding, secret, Fact::Refused { version, reason });
+        self.items.push(item);
+    }
+
+    /// Reports what changed, and the host as a whole when that changed.
+    fn report(&mut self) {
+        let Some(plan) = self.shared.plan() else { return };
+        let mut holds = self.shared.holds();
+        for tracked in self.containers.values() {
+            holds.extend(held_by(tracked));
+        }
+        let held = |remembered: &Remembered| {
+            let one = |holding: &crate::model::Holding| Some((holding.secret, holding.remembered?.0));
+            remembered.holdings().values().filter_map(one).collect::<Vec<_>>()
+        };
+        holds.extend(self.remembered.values().flat_map(held));
+        let told = Told { generation: plan.generation, holds, complete: self.is_complete() };
+        if self.items.is_empty() && self.told.as_ref() == Some(&told) {
+            return;
+        }
+        let report = HostReport {
+            host: self.shared.options.host,
+            generation: told.generation,
+            items: std::mem::take(&mut self.items),
+            holds: told.holds.iter().copied().collect(),
+            complete: told.complete,
+        };
+        self.told = Some(told);
+        self.outbox.push(report);
+    }
+
+    fn is_complete(&self) -> bool {
+        self.is_listed && self.remembered.is_empty() && !self.containers.values().any(Tracked::is_unclear)
+    }
+
+    /// Brings a status up to date; `true` when it changed.
+    pub(crate) fn describe(&self, status: &mut Status) -> bool {
+        let now = Status {
+            generation: self.shared.plan().map(|plan| plan.generation),
+            containers: self.containers.values().filter(|tracked| tracked.is_running()).count(),
+            consumers: self.containers.values().filter(|tracked| !tracked.holdings.is_empty()).count(),
+            is_complete: self.is_complete(),
+            engine_fault: status.engine_fault.clone(),
+        };
+        let changed = *status != now;
+        *status = now;
+        changed
+    }
+
+    /// Whether a container of the service is on its way through a restart.
+    fn is_occupied(&mut self, service: &Service) -> bool {
+        let Some(id) = self.slots.get(service) else { return false };
+        let under_way = self.containers.get(id).is_some_and(|tracked| {
+            let waits = tracked.holdings.iter().any(|(binding, holding)| {
+                use crate::model::Ack;
+                matches!(holding.ack, Ack::AtStart | Ack::Gate { .. }) && !tracked.refused.contains_key(binding)
+            });
+            tracked.busy != Busy::No || tracked.creating_until.is_some() || waits
+        });
+        if !under_way {
+            self.slots.remove(service);
+        }
+        under_way
+    }
+}
+
+fn held_by(tracked: &Tracked) -> impl Iterator<Item = VersionKey> {
+    tracked.holdings.values().filter_map(|holding| {
+        let version = holding.version.or(holding.remembered.map(|(version, _)| version))?;
+        Some((holding.secret, version))
+    })
+}

@@ -1,0 +1,164 @@
+//! Folding what the engine says into the model.
+//!
+//! Invariants: an answer older than what is known changes nothing; a container that is being
+//! created or restarted by us does not count as gone; a container that is gone is reported once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::id::ContainerId;
+use keywheel_core::report::{Fact, Item};
+use keywheel_daemon::{chain, names};
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::container_host::ContainerRecord;
+
+use super::{RELIST_AFTER, Reconciler};
+use crate::attach::adopt;
+use crate::model::{Ack, Busy, Tracked};
+use crate::service::Event;
+use crate::state;
+
+impl Reconciler {
+    pub(super) fn take_list(&mut self, begun: Duration, result: Result<Vec<ContainerRecord>, PortError>) {
+        self.is_listing = false;
+        let records = match result {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::warn!({ names::ERROR } = chain(&error), "containers not listed");
+                self.is_listed = false;
+                self.relist_at = Some(self.now() + RELIST_AFTER);
+                return;
+            }
+        };
+        let listed: std::collections::BTreeSet<ContainerId> =
+            records.iter().map(|record| record.facts.id.clone()).collect();
+        for record in records {
+            self.apply(record);
+        }
+        // What was vouched for after the list was asked for is newer than the list.
+        let is_gone = |id: &ContainerId, tracked: &Tracked| {
+            !listed.contains(id) && tracked.seen <= begun && tracked.creating_until.is_none() && tracked.busy != Busy::Restarting
+        };
+        let gone: Vec<ContainerId> =
+            self.containers.iter().filter(|(id, tracked)| is_gone(id, tracked)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.forget(&id, false);
+        }
+        let absent: Vec<ContainerId> =
+            self.remembered.keys().filter(|id| !self.containers.contains_key(id)).cloned().collect();
+        for id in absent {
+            if let Some(remembered) = self.remembered.remove(&id) {
+                self.items.extend(remembered.vanished());
+                self.forget_file(&id);
+            }
+        }
+        self.is_listed = true;
+    }
+
+    pub(super) fn take_inspected(&mut self, id: &ContainerId, result: Result<Option<ContainerRecord>, PortError>) {
+        let again = self.inspecting.remove(id).unwrap_or(false);
+        match result {
+            Ok(Some(record)) => self.apply(record),
+            Ok(None) => {
+                self.forget(id, true);
+                self.items.extend(self.graveyard.remove(id).unwrap_or_default());
+            }
+            Err(error) => tracing::warn!({ names::CONTAINER } = id.short(), { names::ERROR } = chain(&error), "container not inspected"),
+        }
+        if again {
+            self.inspect(id.clone());
+        }
+    }
+
+    /// Brings one container up to date.
+    pub(super) fn apply(&mut self, record: ContainerRecord) {
+        let now = self.now();
+        let id = record.facts.id.clone();
+        let Some(tracked) = self.containers.get_mut(&id) else {
+            if record.running {
+                self.insert(record);
+            }
+            return;
+        };
+        // Between create and start the engine says that it does not run; its process says whether it ended.
+        let is_young = tracked.creating_until.is_some_and(|until| now < until)
+            && tracked.target.as_ref().is_none_or(|target| target.is_alive());
+        if record.running && record.pid == tracked.record.pid {
+            tracked.creating_until = None;
+            tracked.record = record;
+            tracked.seen = now;
+        } else if is_young || tracked.busy == Busy::Restarting {
+            // An answer about the incarnation before.
+        } else if record.running {
+            // Started anew without the wrapper: its file systems went with the old process.
+            let refused = std::mem::take(&mut tracked.refused);
+            self.containers.remove(&id);
+            self.insert(record);
+            if let Some(tracked) = self.containers.get_mut(&id) {
+                tracked.refused = refused;
+            }
+        } else {
+            self.forget(&id, false);
+        }
+    }
+
+    fn insert(&mut self, record: ContainerRecord) {
+        let id = record.facts.id.clone();
+        let mut tracked = Tracked::new(record, self.now());
+        self.graveyard.remove(&id);
+        if let Some(remembered) = self.remembered.get(&id).cloned() {
+            tracked.busy = Busy::Attaching;
+            let (tools, events, pid) = (self.tools.clone(), self.events.clone(), tracked.record.pid);
+            let (pool, wanted) = (Arc::clone(&self.attach_pool), id.clone());
+            self.tasks.spawn(async move {
+                let _permit = pool.acquire().await;
+                let work = move || (adopt(&tools, &wanted, pid, Some(&remembered)), wanted);
+                if let Ok((result, id)) = tokio::task::spawn_blocking(work).await {
+                    let _ = events.send(Event::Adopted { id, pid, result: result.map(Box::new) }).await;
+                }
+            });
+        }
+        self.containers.insert(id, tracked);
+    }
+
+    /// A container ended; `removed` when it is gone for good.
+    pub(super) fn forget(&mut self, id: &ContainerId, removed: bool) {
+        let Some(tracked) = self.containers.remove(id) else { return };
+        let service = tracked.service();
+        let is_rollout = !removed && self.slots.get(&service) == Some(id);
+        let mut owed = Vec::new();
+        for (binding, holding) in &tracked.holdings {
+            let vanished = tracked.item(*binding, holding.secret, Fact::Vanished);
+            let version = holding.version.unwrap_or_default();
+            let is_unproven = matches!(holding.ack, Ack::Gate { .. } | Ack::AtStart);
+            if !is_rollout || !(is_unproven || tracked.refused.contains_key(binding)) {
+                self.items.push(vanished);
+                continue;
+            }
+            // Restarted by us and down since: a failure, not a farewell.
+            owed.push(vanished);
+            if is_unproven {
+                let reason = "it ended before it counted as running well; look at its log".to_owned();
+                self.failed.insert((service.clone(), *binding), version);
+                self.items.push(tracked.item(*binding, holding.secret, Fact::Refused { version, reason }));
+            }
+        }
+        let refused = tracked.refused.iter().filter(|(binding, _)| !tracked.holdings.contains_key(binding));
+        let refused: Vec<Item> =
+            refused.map(|(binding, (secret, _, _))| tracked.item(*binding, *secret, Fact::Vanished)).collect();
+        self.items.extend(refused);
+        if !owed.is_empty() {
+            self.graveyard.insert(id.clone(), owed);
+        }
+        self.forget_file(id);
+    }
+
+    fn forget_file(&self, id: &ContainerId) {
+        let (folder, id) = (self.tools.state.clone(), id.clone());
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = state::forget(&folder, id.as_str()) {
+                tracing::warn!({ names::ERROR } = chain(&error), "state file not removed");
+            }
+        });
+    }
+}

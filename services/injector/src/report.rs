@@ -1,0 +1,185 @@
+//! Getting reports to the gateway: in order, one at a time, repeated until answered.
+//!
+//! Invariants: facts are spooled before they are sent; while one report is on its way later ones
+//! merge into a single next one, so a gateway that is away costs memory for facts only; a refused
+//! report is dropped, since a refusal is an answer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use keywheel_core::command::Command;
+use keywheel_core::id::CommandId;
+use keywheel_core::report::{HostReport, MAX_REPORT_ITEMS};
+use keywheel_daemon::{chain, failpoint, names};
+use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::journal::Verdict;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::shared::Shared;
+use crate::spool::{Spool, Spooled};
+
+/// How long the gateway may take for one report.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// First wait before a repeat.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// Longest wait before a repeat.
+const RETRY_MOST: Duration = Duration::from_secs(5);
+/// Facts kept while the gateway is away; beyond it the oldest go, and the log says so.
+pub(crate) const MAX_WAITING_ITEMS: usize = 100_000;
+
+/// What waits to be sent.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    next: Mutex<Option<HostReport>>,
+    wake: Notify,
+}
+
+impl Outbox {
+    /// Adds a report to what waits.
+    pub(crate) fn push(&self, report: HostReport) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = Some(match next.take() {
+            Some(waiting) => merge(waiting, report),
+            None => report,
+        });
+        drop(next);
+        self.wake.notify_one();
+    }
+
+    /// The next report of a size the gateway takes.
+    fn take(&self) -> Option<HostReport> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = next.take()?;
+        if report.items.len() > MAX_REPORT_ITEMS {
+            let rest = report.items.split_off(MAX_REPORT_ITEMS);
+            let later = HostReport { items: rest, ..report.clone() };
+            // Only the last part may say that everything is told.
+            report.complete = false;
+            *next = Some(later);
+        }
+        Some(report)
+    }
+}
+
+fn merge(waiting: HostReport, newer: HostReport) -> HostReport {
+    let mut items = waiting.items;
+    items.extend(newer.items);
+    if items.len() > MAX_WAITING_ITEMS {
+        let over = items.len() - MAX_WAITING_ITEMS;
+        tracing::error!({ names::COUNT } = over, "facts dropped: the gateway is away for too long");
+        items.drain(..over);
+    }
+    HostReport { items, ..newer }
+}
+
+/// Sends what is spooled and what comes, until told to stop.
+pub(crate) async fn run(shared: Arc<Shared>, spool: Spool, waiting: Vec<Spooled>, outbox: Arc<Outbox>, stop: CancellationToken) {
+    let mut number = waiting.last().map_or(0, |last| last.number);
+    let work = async {
+        for spooled in waiting {
+            deliver(&shared, &spool, &spooled, true).await;
+        }
+        loop {
+            let Some(report) = outbox.take() else {
+                outbox.wake.notified().await;
+                continue;
+            };
+            number += 1;
+            let spooled = Spooled { number, command: CommandId::from_bytes(shared.ids.draw()), report };
+            let is_spooled = !spooled.report.items.is_empty();
+            if is_spooled {
+                store(&spool, &spooled).await;
+            }
+            deliver(&shared, &spool, &spooled, is_spooled).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Writes until it is on the disk: facts are not sent before.
+async fn store(spool: &Spool, spooled: &Spooled) {
+    let mut wait = RETRY_FIRST;
+    loop {
+        let (spool, one) = (spool.clone(), spooled.clone());
+        match tokio::task::spawn_blocking(move || spool.write(&one)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::error!({ names::ERROR } = chain(&error), "report not spooled"),
+            Err(_) => return,
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MOST);
+    }
+}
+
+async fn deliver(shared: &Shared, spool: &Spool, spooled: &Spooled, is_spooled: bool) {
+    let mut wait = RETRY_FIRST;
+    loop {
+        match send(shared, spooled).await {
+            Ok(()) => break,
+            Err(reason) => tracing::warn!({ names::REASON } = reason, "report not answered"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MOST);
+    }
+    if is_spooled {
+        let (spool, number) = (spool.clone(), spooled.number);
+        // A file that stays is replayed, and the gateway knows its command.
+        let _ = tokio::task::spawn_blocking(move || spool.remove(number)).await;
+    }
+}
+
+async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
+    failpoint::hit_async("injector.before_report").await.map_err(|error| error.to_string())?;
+    let body = Body::Submit { id: spooled.command, command: Command::Report(spooled.report.clone()) };
+    let answer = shared.bus.request(Address::Gateway, None, body, SUBMIT_TIMEOUT).await;
+    failpoint::hit_async("injector.after_report").await.map_err(|error| error.to_string())?;
+    match answer.map_err(|error| chain(&error))? {
+        Body::Verdict(Verdict::Accepted { .. }) => Ok(()),
+        Body::Verdict(Verdict::Rejected { text, .. }) => {
+            tracing::warn!({ names::REASON } = text, "report refused");
+            Ok(())
+        }
+        Body::Failed { text, .. } => Err(text),
+        _ => Err("the gateway answered something else than a verdict".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::tests::report;
+    use keywheel_core::report::Fact;
+
+    #[test]
+    fn waiting_reports_become_one_with_all_facts_in_order_and_the_newest_state() {
+        let outbox = Outbox::default();
+        outbox.push(report(1, vec![Fact::Withdrawn]));
+        outbox.push(report(2, vec![Fact::Vanished]));
+        let taken = outbox.take().unwrap();
+        assert_eq!(taken.generation, 2);
+        let facts: Vec<Fact> = taken.items.into_iter().map(|item| item.fact).collect();
+        assert_eq!(facts, [Fact::Withdrawn, Fact::Vanished]);
+        assert!(outbox.take().is_none());
+    }
+
+    #[test]
+    fn a_report_over_the_limit_goes_in_parts_and_only_the_last_is_complete() {
+        let outbox = Outbox::default();
+        outbox.push(report(1, vec![Fact::Vanished; MAX_REPORT_ITEMS + 1]));
+        let first = outbox.take().unwrap();
+        assert_eq!((first.items.len(), first.complete), (MAX_REPORT_ITEMS, false));
+        let last = outbox.take().unwrap();
+        assert_eq!((last.items.len(), last.complete), (1, true));
+    }
+
+    #[test]
+    fn facts_are_bounded() {
+        let merged = merge(report(1, vec![Fact::Withdrawn; MAX_WAITING_ITEMS]), report(2, vec![Fact::Vanished]));
+        assert_eq!(merged.items.len(), MAX_WAITING_ITEMS);
+        assert_eq!(merged.items.last().map(|item| &item.fact), Some(&Fact::Vanished));
+    }
+}

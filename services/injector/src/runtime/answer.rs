@@ -1,0 +1,209 @@
+//! The first question of a container's create: what goes into it.
+//!
+//! Authorises from the engine's record, never from what the wrapper says beyond the id and the
+//! placeholders. Values are open only while the answer is built.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::binding::ContainerFacts;
+use keywheel_core::id::ContainerId;
+use keywheel_core::plan::{Grant, PlannedBinding};
+use keywheel_core::report::{Fact, Item};
+use keywheel_daemon::chain;
+use keywheel_seal::SecretBytes;
+use zeroize::Zeroizing;
+
+use crate::model::Place;
+use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose};
+use crate::runtime::wire::{MAX_ENV_VALUE_BYTES, Question, Refusal, Resolved};
+use crate::shared::{Given, Intent, Shared, VersionKey, grant_of};
+
+/// How long the engine's list may take before its files are read.
+const LIST_BUDGET: Duration = Duration::from_millis(200);
+
+/// A "no", and the fact to be audited where a binding is known.
+pub(crate) type Answer<T> = Result<T, (Refusal, Option<Item>)>;
+
+/// Values of one container's create, opened.
+type Values = BTreeMap<VersionKey, SecretBytes>;
+
+/// Answers the first question.
+pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer<Resolved> {
+    let id = parse_id(&question.id)?;
+    let facts = facts_of(shared, &id).await?;
+    let ((chosen, has_plan), intent) = shared.intend(|plan| match plan {
+        None => ((Ok(Chosen::default()), false), Vec::new()),
+        Some(plan) => {
+            let chosen = choose(plan, &shared.options.host_name, &facts, &question.env, &question.mounts);
+            let versions = chosen.iter().flat_map(|chosen| chosen.env.iter().chain(&chosen.files)).map(|(given, _)| key_of(given));
+            let versions = versions.collect();
+            ((chosen, true), versions)
+        }
+    });
+    let is_lenient = !question.strict && question.env.is_empty();
+    if !has_plan && !is_lenient {
+        let next = "wait until `keywheel status` shows this host, then start the container again";
+        return Err((Refusal::new("the injector has no plan for this host yet", next), None));
+    }
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        // The permissive runtime lets it start; the reconciler serves and reports it.
+        Err(_) if is_lenient => Chosen::default(),
+        Err(denied) => return Err(refuse(&facts, denied)),
+    };
+    let dirs = directories(&chosen);
+    if chosen.entries.is_empty() && dirs.is_empty() {
+        return Ok(Resolved::default());
+    }
+    let values = open_all(shared, &facts, chosen.env.iter()).await?;
+    let mut resolved = Resolved { dirs, ..Resolved::default() };
+    resolved.bundle_dir = shared.options.bundles().join(id.as_str()).to_string_lossy().into_owned();
+    let mut given = chosen.env.iter().map(|(given, _)| given);
+    for entry in &chosen.entries {
+        let value = substitute(entry, &mut given, &values).map_err(|refusal| (refusal, None))?;
+        resolved.env.insert(entry.name.clone(), value);
+    }
+    keep(shared, facts, chosen, intent);
+    Ok(resolved)
+}
+
+fn keep(shared: &Shared, facts: ContainerFacts, chosen: Chosen, intent: Intent) {
+    let env = chosen.env.into_iter().map(|(given, _)| given).collect();
+    shared.keep_pending(facts, env, intent);
+}
+
+pub(crate) fn parse_id(text: &str) -> Answer<ContainerId> {
+    ContainerId::parse(text).map_err(|error| {
+        (Refusal::new(chain(&error), "let the container engine call the runtime, with its full container id"), None)
+    })
+}
+
+async fn facts_of(shared: &Shared, id: &ContainerId) -> Answer<ContainerFacts> {
+    match shared.containers.inspect_during_create(id, LIST_BUDGET).await {
+        Ok(Some(record)) => Ok(record.facts),
+        Ok(None) => {
+            let error = format!("the container engine has no record of container {}", id.short());
+            Err((Refusal::new(error, "create the container with the engine that keywheel watches (DOCKER_HOST)"), None))
+        }
+        Err(error) => Err((Refusal::new(chain(&error), "check the container engine, then start the container again"), None)),
+    }
+}
+
+pub(crate) fn key_of(given: &Given) -> VersionKey {
+    (given.binding.secret, given.version)
+}
+
+fn directories(chosen: &Chosen) -> Vec<String> {
+    let mut dirs: Vec<String> = Vec::new();
+    for (given, _) in &chosen.files {
+        if let Place::File { directory, .. } = &given.place
+            && !dirs.iter().any(|dir| dir == directory.as_str())
+        {
+            dirs.push(directory.to_string());
+        }
+    }
+    dirs
+}
+
+/// Opens what is given, each version once.
+pub(crate) async fn open_all<'a>(
+    shared: &Shared,
+    facts: &ContainerFacts,
+    given: impl Iterator<Item = &'a (Given, Grant)>,
+) -> Answer<Values> {
+    let mut values = Values::new();
+    for (given, grant) in given {
+        let key = key_of(given);
+        if values.contains_key(&key) {
+            continue;
+        }
+        let opened = match shared.fetch(key.0, *grant).await {
+            Ok(sealed) => shared.open(key, &sealed),
+            Err(error) => Err(error),
+        };
+        let value = opened.map_err(|error| {
+            let text = format!("the value of secret `{}` cannot be had: {}", given.binding.secret_name, chain(&error));
+            let refusal = Refusal::new(text, "check `keywheel status`, then start the container again");
+            refuse(facts, Denied { refusal, binding: Some(given.binding.clone()) })
+        })?;
+        values.insert(key, value);
+    }
+    Ok(values)
+}
+
+/// The full value of a variable.
+fn substitute<'a>(
+    entry: &Entry,
+    given: &mut impl Iterator<Item = &'a Given>,
+    values: &Values,
+) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(entry.pieces.len());
+    for piece in &entry.pieces {
+        match piece {
+            Piece::Text(text) => parts.push(text.as_bytes()),
+            Piece::Secret(name) => {
+                let value = given.next().and_then(|given| values.get(&key_of(given)));
+                let value = value.ok_or_else(|| Refusal::new(format!("secret `{name}` was not opened"), "start the container again"))?;
+                // EXPOSE: copied into the answer to the runtime, which is overwritten after it is sent.
+                parts.push(value.expose());
+            }
+        }
+    }
+    let mut whole = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
+    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    check_variable(&entry.name, &whole)?;
+    Ok(whole)
+}
+
+fn check_variable(name: &str, value: &[u8]) -> Result<(), Refusal> {
+    let refuse = |why: &str| {
+        Err(Refusal::new(format!("variable {name} cannot hold the value: {why}"), "bind the secret as a file instead"))
+    };
+    if value.contains(&0) {
+        return refuse("it contains a zero byte");
+    }
+    if std::str::from_utf8(value).is_err() {
+        return refuse("it is not valid UTF-8");
+    }
+    if value.len() > MAX_ENV_VALUE_BYTES {
+        return refuse("it is longer than the kernel allows for a variable");
+    }
+    Ok(())
+}
+
+/// A "no" with its usage fact, where a binding is known.
+pub(crate) fn refuse(facts: &ContainerFacts, denied: Denied) -> (Refusal, Option<Item>) {
+    let reason = format!("{}; next: {}", denied.refusal.error, denied.refusal.next);
+    let item = denied.binding.map(|binding| refused_item(facts, &binding, reason));
+    (denied.refusal, item)
+}
+
+fn refused_item(facts: &ContainerFacts, binding: &PlannedBinding, reason: String) -> Item {
+    let version = grant_of(binding).map_or(0, |grant| grant.version);
+    Item {
+        container: facts.id.clone(),
+        container_name: facts.name.clone(),
+        image_digest: facts.image_digest.clone(),
+        binding: binding.binding,
+        secret: binding.secret,
+        fact: Fact::Refused { version, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_take_text_up_to_the_limit_and_say_nothing_of_the_value() {
+        assert!(check_variable("A", "grün".as_bytes()).is_ok());
+        assert!(check_variable("A", &vec![b'a'; MAX_ENV_VALUE_BYTES]).is_ok());
+        for bad in [vec![0], vec![0xff], vec![b'a'; MAX_ENV_VALUE_BYTES + 1]] {
+            let refusal = check_variable("A", &bad).unwrap_err();
+            assert!(refusal.next.contains("as a file"));
+            assert!(!refusal.error.contains(&bad.len().to_string()) || bad.len() == 1);
+        }
+    }
+}

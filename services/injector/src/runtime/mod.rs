@@ -1,0 +1,7 @@
+//! What `keywheel-runtime` asks: at a container's create, before its first instruction.
+
+mod answer;
+mod place;
+mod resolve;
+pub(crate) mod server;
+pub(crate) mod wire;

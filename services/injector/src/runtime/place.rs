@@ -1,0 +1,119 @@
+//! The second question of a container's create: its files, before the first instruction.
+
+use std::sync::Arc;
+
+use keywheel_core::binding::Target;
+use keywheel_core::id::ContainerId;
+use keywheel_core::plan::Grant;
+use keywheel_sys::secretfs::FileAttr;
+
+use crate::attach::{Attached, Tools, Wanted, attach};
+use crate::model::Place;
+use crate::runtime::answer::{Answer, key_of, open_all, parse_id, refuse};
+use crate::runtime::resolve::{Denied, choose};
+use crate::runtime::wire::{Question, Refusal};
+use crate::service::Event;
+use crate::shared::{Given, Pending, Shared, grant_of};
+use crate::state::{Remembered, RememberedHolding, forget};
+
+/// Puts files into a created container; the event tells the reconciler.
+pub(crate) async fn place(shared: &Arc<Shared>, tools: &Tools, question: &Question) -> Answer<Event> {
+    let id = parse_id(&question.id)?;
+    let pending = shared.take_pending(&id).ok_or_else(|| {
+        let error = format!("nothing was resolved for container {}, or too long ago", id.short());
+        (Refusal::new(error, "start the container again"), None)
+    })?;
+    let (files, intent) = shared.intend(|plan| {
+        let Some(plan) = plan else { return (Ok(Vec::new()), Vec::new()) };
+        let dead = |given: &&Given| {
+            let now = plan.bindings.iter().find(|binding| binding.binding == given.binding.binding);
+            now.is_none_or(|now| grant_of(now).is_none() || given.version <= now.floor || now.dead.contains(&given.version))
+        };
+        if let Some(given) = pending.env.iter().find(dead) {
+            return (Err(revoked(given)), Vec::new());
+        }
+        let files = choose(plan, &shared.options.host_name, &pending.facts, &[], &[]).map(|chosen| chosen.files);
+        let versions = files.iter().flatten().map(|(given, _)| key_of(given)).collect();
+        (files, versions)
+    });
+    let files = files.map_err(|denied| refuse(&pending.facts, denied))?;
+    let wanted = wanted(shared, &pending, &files).await?;
+    let base = remembered(&pending);
+    let (tools, pid, target_id) = (tools.clone(), question.pid, id.clone());
+    let work = move || attach(&tools, &target_id, pid, base, wanted);
+    let attached = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("the injector is stopping".to_owned()));
+    let attached = attached.map_err(|reason| {
+        (Refusal::new(reason, "check the injector's log, then start the container again"), None)
+    })?;
+    if let Err(denied) = check_complete(&pending, &files, &attached) {
+        // The wrapper deletes the container; nothing of it is to be remembered.
+        let folder = shared.options.state();
+        let _ = tokio::task::spawn_blocking(move || forget(&folder, id.as_str())).await;
+        return Err(denied);
+    }
+    Ok(Event::Placed { id, pid: question.pid, pending: Box::new(pending), attached: Box::new(attached), intent })
+}
+
+fn revoked(given: &Given) -> Denied {
+    let error = format!("secret `{}` was revoked while the container was created", given.binding.secret_name);
+    let next = format!("make a new version with `keywheel rotate {}`, then start the container again", given.binding.secret_name);
+    Denied { refusal: Refusal::new(error, next), binding: Some(given.binding.clone()) }
+}
+
+async fn wanted(shared: &Shared, pending: &Pending, files: &[(Given, Grant)]) -> Answer<Vec<Wanted>> {
+    let mut values = open_all(shared, &pending.facts, files.iter()).await?;
+    let mut shared_values = std::collections::BTreeMap::new();
+    for (given, _) in files {
+        if let Some(value) = values.remove(&key_of(given)) {
+            shared_values.insert(key_of(given), Arc::new(value));
+        }
+    }
+    let want = |(given, _): &(Given, Grant)| {
+        let Target::File { directory, name, uid, gid, mode } = &given.binding.target else { return None };
+        Some(Wanted {
+            binding: given.binding.binding,
+            secret: given.binding.secret,
+            version: given.version,
+            directory: directory.clone(),
+            name: name.clone(),
+            attr: FileAttr { uid: *uid, gid: *gid, mode: *mode },
+            value: Arc::clone(shared_values.get(&key_of(given))?),
+        })
+    };
+    Ok(files.iter().filter_map(want).collect())
+}
+
+/// What is remembered of the container before its file systems are attached: its variables.
+fn remembered(pending: &Pending) -> Remembered {
+    let holding = |given: &Given| match &given.place {
+        Place::Env { name } => Some(RememberedHolding {
+            binding: given.binding.binding.to_string(),
+            secret: given.binding.secret.to_string(),
+            version: given.version,
+            acked: false,
+            dir: String::new(),
+            name: name.to_string(),
+        }),
+        Place::File { .. } => None,
+    };
+    let id: &ContainerId = &pending.facts.id;
+    Remembered {
+        container: id.to_string(),
+        name: pending.facts.name.clone(),
+        image: pending.facts.image_digest.clone(),
+        ticks: 0,
+        dirs: Vec::new(),
+        holdings: pending.env.iter().filter_map(holding).collect(),
+    }
+}
+
+/// A container under the wrapper gets all its files or does not start.
+fn check_complete(pending: &Pending, files: &[(Given, Grant)], attached: &Attached) -> Answer<()> {
+    let Some((binding, _, _, reason)) = attached.refused.first() else { return Ok(()) };
+    let about = files.iter().map(|(given, _)| &given.binding).find(|planned| planned.binding == *binding);
+    let refusal = Refusal::new(
+        format!("the secret files of container {} cannot be put in place: {reason}", pending.facts.name),
+        "solve that, then start the container again",
+    );
+    Err(refuse(&pending.facts, Denied { refusal, binding: about.cloned() }))
+}

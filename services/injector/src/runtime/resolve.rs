@@ -1,0 +1,155 @@
+//! Which version goes where, for a container that is being created. Pure.
+//!
+//! Invariant: a placeholder is a request; only a binding that matches the engine's facts, names the
+//! variable and the secret, grants it (rule Z2).
+
+use keywheel_core::binding::{ContainerFacts, Target};
+use keywheel_core::name::HostName;
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+
+use crate::decide::place_of;
+use crate::runtime::wire::Refusal;
+use crate::shared::{Given, grant_of};
+
+/// What opens a placeholder.
+const OPEN: &str = "{keywheel:";
+
+/// One piece of an env value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// As it stands.
+    Text(String),
+    /// A secret by name.
+    Secret(String),
+}
+
+/// An env entry, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// What a container gets, decided.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chosen {
+    pub(crate) entries: Vec<Entry>,
+    /// What each secret of each entry is, in order of the pieces.
+    pub(crate) env: Vec<(Given, Grant)>,
+    pub(crate) files: Vec<(Given, Grant)>,
+}
+
+/// A "no" and, where one is known, the binding it is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Denied {
+    pub(crate) refusal: Refusal,
+    pub(crate) binding: Option<PlannedBinding>,
+}
+
+/// Takes an entry apart; `None` when it has no name or an unclosed placeholder.
+pub(crate) fn parse_entry(entry: &str) -> Option<Entry> {
+    let (name, mut rest) = entry.split_once('=')?;
+    let mut pieces = Vec::new();
+    while let Some((before, after)) = rest.split_once(OPEN) {
+        if !before.is_empty() {
+            pieces.push(Piece::Text(before.to_owned()));
+        }
+        let (secret, behind) = after.split_once('}')?;
+        pieces.push(Piece::Secret(secret.to_owned()));
+        rest = behind;
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest.to_owned()));
+    }
+    Some(Entry { name: name.to_owned(), pieces })
+}
+
+/// Decides what a container gets.
+pub(crate) fn choose(
+    plan: &HostPlan,
+    host: &HostName,
+    facts: &ContainerFacts,
+    env: &[String],
+    mounts: &[String],
+) -> Result<Chosen, Denied> {
+    let matching: Vec<&PlannedBinding> =
+        plan.bindings.iter().filter(|binding| binding.selector.matches(host, facts)).collect();
+    let mut chosen = Chosen::default();
+    for text in env {
+        let entry = parse_entry(text).ok_or_else(|| {
+            let name = text.split('=').next().unwrap_or_default();
+            denied(format!("the placeholder in {name} is not understood"), "write it as `{keywheel:NAME}`", None)
+        })?;
+        for piece in &entry.pieces {
+            if let Piece::Secret(secret) = piece {
+                chosen.env.push(choose_env(&matching, host, facts, &entry.name, secret)?);
+            }
+        }
+        chosen.entries.push(entry);
+    }
+    for binding in matching.iter().filter(|binding| matches!(binding.target, Target::File { .. })) {
+        chosen.files.push(choose_file(binding, facts, mounts)?);
+    }
+    Ok(chosen)
+}
+
+fn choose_env(
+    matching: &[&PlannedBinding],
+    host: &HostName,
+    facts: &ContainerFacts,
+    variable: &str,
+    secret: &str,
+) -> Result<(Given, Grant), Denied> {
+    let gives = |binding: &&&PlannedBinding| {
+        binding.secret_name.as_str() == secret
+            && matches!(&binding.target, Target::Env { name } if name.as_str() == variable)
+    };
+    let Some(binding) = matching.iter().find(gives) else {
+        let next = format!(
+            "apply a Binding with `secret: {secret}`, `containers: {{ host: {host}, image: \"{}\" }}` and `env: {{ name: {variable} }}`",
+            facts.image_digest
+        );
+        let error = format!(
+            "no binding grants secret `{secret}` to a container of image {} as variable {variable}",
+            facts.image_digest
+        );
+        return Err(denied(error, next, None));
+    };
+    give(binding)
+}
+
+fn choose_file(binding: &PlannedBinding, facts: &ContainerFacts, mounts: &[String]) -> Result<(Given, Grant), Denied> {
+    if let Target::File { directory, .. } = &binding.target
+        && let Some(other) = mounts.iter().find(|mount| is_at_or_below(mount, directory.as_str()))
+    {
+        let error = format!(
+            "container {} mounts {other} where binding `{}` puts its files ({directory})",
+            facts.name, binding.name
+        );
+        let next = "create it without that mount, or set another `directory` in the binding";
+        return Err(denied(error, next, Some(binding)));
+    }
+    give(binding)
+}
+
+fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Denied> {
+    let Some(grant) = grant_of(binding) else {
+        let error = format!("secret `{}` has no version that may be used", binding.secret_name);
+        let next = format!("make one with `keywheel rotate {}` or `keywheel secret put {}`", binding.secret_name, binding.secret_name);
+        return Err(denied(error, next, Some(binding)));
+    };
+    let given = Given { binding: binding.clone(), version: grant.version, place: place_of(&binding.target) };
+    Ok((given, grant))
+}
+
+fn is_at_or_below(mount: &str, directory: &str) -> bool {
+    let mount = mount.trim_end_matches('/');
+    mount == directory || mount.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn denied(error: impl Into<String>, next: impl Into<String>, binding: Option<&PlannedBinding>) -> Denied {
+    Denied { refusal: Refusal::new(error, next), binding: binding.cloned() }
+}
+
+#[cfg(test)]
+mod tests;

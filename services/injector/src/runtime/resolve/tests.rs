@@ -1,0 +1,123 @@
+//! One case per reason to give or to refuse at a container's create.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keywheel_core::binding::{ImageSelector, Reload, Selector};
+use keywheel_core::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
+use keywheel_core::name::{BindingName, Directory, EnvName, FileName, SecretName};
+
+use super::*;
+
+fn host() -> HostName {
+    HostName::parse("web-1").unwrap()
+}
+
+fn facts() -> ContainerFacts {
+    ContainerFacts {
+        id: ContainerId::parse(&"a".repeat(64)).unwrap(),
+        name: "web".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+        image_name: "app".to_owned(),
+        labels: BTreeMap::new(),
+    }
+}
+
+fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
+    PlannedBinding {
+        binding: BindingId::from_bytes([1; 16]),
+        name: BindingName::parse("b").unwrap(),
+        secret: SecretId::from_bytes([2; 16]),
+        secret_name: SecretName::parse(secret).unwrap(),
+        selector: Selector {
+            host: Some(host()),
+            image: Some(ImageSelector::Digest("sha256:1".to_owned())),
+            labels: BTreeMap::new(),
+            insecure: false,
+        },
+        target,
+        reload: Reload::None,
+        current: version.map(|version| Grant { version, delivery: DeliveryId::from_bytes([1; 16]) }),
+        floor: 0,
+        dead: BTreeSet::new(),
+    }
+}
+
+fn env(name: &str) -> Target {
+    Target::Env { name: EnvName::parse(name).unwrap() }
+}
+
+fn file() -> Target {
+    Target::File {
+        directory: Directory::parse("/run/secrets").unwrap(),
+        name: FileName::parse("db").unwrap(),
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+    }
+}
+
+fn chosen(bindings: Vec<PlannedBinding>, env: &[&str], mounts: &[&str]) -> Result<Chosen, Denied> {
+    let plan = HostPlan { host: HostId::from_bytes([9; 16]), host_name: host(), generation: 1, bindings };
+    let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    choose(&plan, &host(), &facts(), &owned(env), &owned(mounts))
+}
+
+#[test]
+fn entries_come_apart_into_text_and_secrets() {
+    let entry = parse_entry("URL=pg://u:{keywheel:prod/db}@h/{keywheel:prod/name}").unwrap();
+    let text = |text: &str| Piece::Text(text.to_owned());
+    let secret = |name: &str| Piece::Secret(name.to_owned());
+    assert_eq!(entry.name, "URL");
+    assert_eq!(entry.pieces, [text("pg://u:"), secret("prod/db"), text("@h/"), secret("prod/name")]);
+    assert_eq!(parse_entry("A={keywheel:x}").unwrap().pieces, [secret("x")]);
+    assert!(parse_entry("A={keywheel:x").is_none());
+    assert!(parse_entry("no-equals-sign").is_none());
+}
+
+#[test]
+fn a_granted_variable_and_file_are_chosen() {
+    let bindings = vec![bound(env("DB"), "prod/db", Some(4)), bound(file(), "prod/db", Some(4))];
+    let chosen = chosen(bindings, &["DB={keywheel:prod/db}"], &["/proc", "/run"]).unwrap();
+    assert_eq!((chosen.env.len(), chosen.files.len()), (1, 1));
+    assert_eq!(chosen.env[0].0.version, 4);
+}
+
+#[test]
+fn a_placeholder_without_a_binding_is_refused_with_what_a_binding_must_say() {
+    let wrong_variable = vec![bound(env("OTHER"), "prod/db", Some(4))];
+    let wrong_secret = vec![bound(env("DB"), "prod/other", Some(4))];
+    let only_a_file = vec![bound(file(), "prod/db", Some(4))];
+    for bindings in [Vec::new(), wrong_variable, wrong_secret, only_a_file] {
+        let refusal = chosen(bindings, &["DB={keywheel:prod/db}"], &[]).unwrap_err().refusal;
+        assert!(refusal.error.contains("`prod/db`") && refusal.error.contains("sha256:1"), "{}", refusal.error);
+        assert!(refusal.next.contains("env: { name: DB }") && refusal.next.contains("host: web-1"), "{}", refusal.next);
+    }
+}
+
+#[test]
+fn a_binding_for_another_image_grants_nothing() {
+    let mut other = bound(env("DB"), "prod/db", Some(4));
+    other.selector.image = Some(ImageSelector::Digest("sha256:2".to_owned()));
+    assert!(chosen(vec![other], &["DB={keywheel:prod/db}"], &[]).is_err());
+}
+
+#[test]
+fn a_secret_without_a_usable_version_is_refused() {
+    let none = bound(env("DB"), "prod/db", None);
+    let dead = PlannedBinding { dead: BTreeSet::from([4]), ..bound(env("DB"), "prod/db", Some(4)) };
+    for binding in [none, dead] {
+        let denied = chosen(vec![binding], &["DB={keywheel:prod/db}"], &[]).unwrap_err();
+        assert!(denied.refusal.next.contains("keywheel rotate prod/db"));
+        assert!(denied.binding.is_some());
+    }
+    assert!(chosen(vec![bound(file(), "prod/db", None)], &[], &[]).is_err());
+}
+
+#[test]
+fn a_mount_of_somebody_else_in_the_directory_is_named() {
+    for mount in ["/run/secrets", "/run/secrets/", "/run/secrets/other"] {
+        let refusal = chosen(vec![bound(file(), "prod/db", Some(4))], &[], &[mount]).unwrap_err().refusal;
+        assert!(refusal.error.contains(mount) && refusal.next.contains("directory"), "{}", refusal.error);
+    }
+    assert!(chosen(vec![bound(file(), "prod/db", Some(4))], &[], &["/run/secrets-other", "/run"]).is_ok());
+}

@@ -1,0 +1,167 @@
+//! The socket on which the runtime wrapper asks.
+//!
+//! Invariants: only root may ask, by the kernel's word; the socket is 0600 and replaces a stale
+//! one atomically; requests have a pool of their own, so neither a restart that waits for its
+//! container nor a busy reconciler can starve them (rule J13).
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_daemon::{chain, names};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+use crate::attach::Tools;
+use crate::runtime::wire::{MAX_LINE_BYTES, Question, Refusal, refusal_line, resolved_line};
+use crate::runtime::{answer, place};
+use crate::service::Event;
+use crate::shared::Shared;
+
+/// Requests answered at the same time; more wait.
+const MAX_REQUESTS: usize = 64;
+/// How long a question or the reading of an answer may take.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The version of the words.
+const PROTOCOL: u32 = 1;
+
+/// The listening socket.
+pub(crate) struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Binds under another name, narrows the mode, then takes the name.
+    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+        let fresh = path.with_extension(format!("new.{}", std::process::id()));
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&fresh)?;
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&fresh, path)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Answers until told to stop.
+    pub(crate) async fn run(self, shared: Arc<Shared>, tools: Tools, events: mpsc::Sender<Event>, stop: CancellationToken) {
+        let pool = Arc::new(Semaphore::new(MAX_REQUESTS));
+        let tasks = TaskTracker::new();
+        loop {
+            let permit = tokio::select! {
+                () = stop.cancelled() => break,
+                permit = Arc::clone(&pool).acquire_owned() => permit,
+            };
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (shared, tools, events) = (Arc::clone(&shared), tools.clone(), events.clone());
+                    tasks.spawn(async move {
+                        if let Err(error) = serve(stream, &shared, &tools, &events).await {
+                            tracing::debug!({ names::ERROR } = chain(&error), "runtime request broke off");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!({ names::ERROR } = chain(&error), "runtime request not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        tasks.close();
+        // A container under creation gets its answer or a refusal, not silence.
+        let _ = tokio::time::timeout(LINE_TIMEOUT, tasks.wait()).await;
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn serve(mut stream: UnixStream, shared: &Arc<Shared>, tools: &Tools, events: &mpsc::Sender<Event>) -> io::Result<()> {
+    if stream.peer_cred()?.uid() != 0 {
+        tracing::warn!(uid = stream.peer_cred()?.uid(), "runtime request of a user that is not root refused");
+        let refusal = Refusal::new("only root may ask the injector", "let the container engine call the runtime");
+        return write(&mut stream, &refusal_line(&refusal)).await;
+    }
+    let question = match tokio::time::timeout(LINE_TIMEOUT, read_line(&mut stream)).await {
+        Ok(line) => line?,
+        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    };
+    let line = reply(&question, shared, tools, events).await;
+    write(&mut stream, &line).await
+}
+
+async fn reply(line: &[u8], shared: &Arc<Shared>, tools: &Tools, events: &mpsc::Sender<Event>) -> Zeroizing<Vec<u8>> {
+    let same_version = "install keywheel and keywheel-runtime of the same version";
+    let question: Question = match serde_json::from_slice(line) {
+        Ok(question) => question,
+        Err(_) => return no(&Refusal::new("the runtime's question is not understood", same_version)),
+    };
+    let answered = match (question.v, question.op.as_str()) {
+        (PROTOCOL, "resolve") => answer::resolve(shared, &question).await.and_then(|resolved| {
+            resolved_line(&resolved).ok_or_else(|| {
+                (Refusal::new("the values are too long for variables", "bind the secrets as files instead"), None)
+            })
+        }),
+        (PROTOCOL, "attach") => match place::place(shared, tools, &question).await {
+            Ok(event) => {
+                // The reconciler ends only with the whole injector.
+                let _ = events.send(event).await;
+                Ok(Zeroizing::new(b"{\"ok\":true}\n".to_vec()))
+            }
+            Err(denied) => Err(denied),
+        },
+        _ => Err((Refusal::new("the runtime asks in words this injector does not know", same_version), None)),
+    };
+    match answered {
+        Ok(line) => line,
+        Err((refusal, item)) => {
+            tracing::warn!({ names::REASON } = refusal.error, { names::KIND } = question.op, "container refused");
+            if let Some(item) = item {
+                let _ = events.send(Event::RefusedStart(Box::new(item))).await;
+            }
+            no(&refusal)
+        }
+    }
+}
+
+fn no(refusal: &Refusal) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(refusal_line(refusal))
+}
+
+async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut chunk = [0_u8; 4096];
+    loop {
+        let count = stream.read(&mut chunk).await?;
+        let part = chunk.get(..count).unwrap_or_default();
+        match part.iter().position(|byte| *byte == b'\n') {
+            Some(end) => {
+                line.extend_from_slice(part.get(..end).unwrap_or_default());
+                return Ok(line);
+            }
+            None if count == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            None => line.extend_from_slice(part),
+        }
+        if line.len() > MAX_LINE_BYTES {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+}
+
+async fn write(stream: &mut UnixStream, line: &[u8]) -> io::Result<()> {
+    match tokio::time::timeout(LINE_TIMEOUT, stream.write_all(line)).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}

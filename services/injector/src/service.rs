@@ -1,0 +1,357 @@
+//! The service: makes its directories, enrols the host, and runs the loops until told to stop.
+//!
+//! Owns the start-up order and the events that reach the reconciler; what they mean is
+//! `reconcile`'s. Everything that may pass by itself (gateway, store-sync or engine away) is
+//! retried; only what needs a person ends it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::command::Command;
+use keywheel_core::id::{CommandId, ContainerId};
+use keywheel_core::plan::HostPlan;
+use keywheel_core::report::Item;
+use keywheel_daemon::{chain, names};
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::bus::{Address, Body, Bus, Subscription, Topic};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvent};
+use keywheel_engine::port::ids::Ids;
+use keywheel_engine::port::journal::Verdict;
+use keywheel_seal::Entropy;
+use keywheel_sys::nsjoin::Helper;
+use keywheel_sys::secretfs::{mount_private_tmpfs, probe};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attach::{Adopted, Attached, Tools};
+use crate::error::InjectorError;
+use crate::options::InjectorOptions;
+use crate::reconcile::Reconciler;
+use crate::report::{self, Outbox};
+use crate::runtime::server::Server;
+use crate::shared::{Intent, Pending, Shared, VersionKey};
+use crate::spool::Spool;
+use crate::state;
+
+/// Events waiting for the reconciler.
+const EVENTS: usize = 1024;
+/// Events taken together before one pass.
+const BATCH: usize = 256;
+/// Room for private bundles: configurations with values, short-lived.
+const BUNDLES_BYTES: u64 = 64 << 20;
+/// How long the gateway may take for a request.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
+/// First wait before a request is repeated.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// Longest wait before a request is repeated.
+const RETRY_MOST: Duration = Duration::from_secs(5);
+/// How long background work may take to end after a stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What reaches the reconciler.
+pub(crate) enum Event {
+    Plan(Box<HostPlan>),
+    Engine(EngineEvent),
+    Listed { begun: Duration, result: Result<Vec<ContainerRecord>, PortError> },
+    Inspected { id: ContainerId, result: Result<Option<ContainerRecord>, PortError> },
+    Fetched { key: VersionKey, result: Result<(), PortError> },
+    Attached { id: ContainerId, pid: i32, result: Result<Box<Attached>, String>, intent: Intent },
+    Adopted { id: ContainerId, pid: i32, result: Result<Box<Adopted>, String> },
+    Placed { id: ContainerId, pid: i32, pending: Box<Pending>, attached: Box<Attached>, intent: Intent },
+    RefusedStart(Box<Item>),
+    Restarted { id: ContainerId, result: Result<(), String> },
+    Stopped { id: ContainerId, result: Result<(), String> },
+}
+
+/// What an injector looks like from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Generation of the plan it reconciles to; `None` before the first.
+    pub generation: Option<u64>,
+    /// Containers that run on this host.
+    pub containers: usize,
+    /// Those that hold something.
+    pub consumers: usize,
+    /// Whether everything on the host was looked at.
+    pub is_complete: bool,
+    /// Why the container engine cannot be used now, with the next step.
+    pub engine_fault: Option<String>,
+}
+
+/// A view of a running injector; clones are one.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    status: watch::Receiver<Status>,
+}
+
+impl Handle {
+    /// How it is now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Waits until the status changes; `false` when the injector is gone.
+    pub async fn changed(&mut self) -> bool {
+        self.status.changed().await.is_ok()
+    }
+}
+
+/// One host's injector.
+pub struct Injector {
+    shared: Arc<Shared>,
+    status: watch::Sender<Status>,
+}
+
+impl Injector {
+    /// Makes an injector with a fresh sealing key, which lives in memory only.
+    #[must_use]
+    pub fn new(
+        options: InjectorOptions,
+        bus: Arc<dyn Bus>,
+        containers: Arc<dyn ContainerHost>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        let shared = Arc::new(Shared::new(options, bus, containers, clock, ids, entropy));
+        Self { shared, status: watch::channel(Status::default()).0 }
+    }
+
+    /// A view of it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { status: self.status.subscribe() }
+    }
+
+    /// Runs until `shutdown`; what it gave to containers stays there.
+    ///
+    /// # Errors
+    /// When a directory, the socket or the kernel does not serve, or the gateway refuses the host.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), InjectorError> {
+        let shared = self.shared;
+        let tools = prepare(&shared.options)?;
+        let folder = shared.options.spool_dir.clone();
+        let spool_fault = |source| InjectorError::Spool { path: folder.clone(), source };
+        let spool = Spool::open(&folder).map_err(spool_fault)?;
+        let waiting = spool.read().map_err(spool_fault)?;
+        let state_dir = shared.options.state();
+        let remembered = state::load_all(&state_dir)
+            .map_err(|source| InjectorError::Directory { path: state_dir, source })?;
+        let (events, incoming) = mpsc::channel(EVENTS);
+        let socket = shared.options.runtime_socket.clone();
+        let server = Server::bind(&socket).map_err(|source| InjectorError::Socket { path: socket, source })?;
+        let stop = shutdown.child_token();
+        let tasks = TaskTracker::new();
+        tasks.spawn(server.run(Arc::clone(&shared), tools.clone(), events.clone(), stop.clone()));
+
+        let enrolled = tokio::select! {
+            () = shutdown.cancelled() => Ok(None),
+            subscription = enrol(&shared) => subscription.map(Some),
+        };
+        let result = match enrolled {
+            Ok(Some(plans)) => {
+                let outbox = Arc::new(Outbox::default());
+                tasks.spawn(report::run(Arc::clone(&shared), spool, waiting, Arc::clone(&outbox), stop.clone()));
+                tasks.spawn(forward_plans(plans, events.clone(), stop.clone()));
+                tasks.spawn(watch_engine(Arc::clone(&shared), events.clone(), self.status.clone(), stop.clone()));
+                let reconciler =
+                    Reconciler::new(Arc::clone(&shared), tools, events, tasks.clone(), outbox, remembered);
+                reconcile_until(reconciler, incoming, &shared, &self.status, &shutdown).await;
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        stop.cancel();
+        tasks.close();
+        let _ = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
+        result
+    }
+}
+
+/// Makes directories and mounts, sweeps what an earlier run left, finds out what the kernel can do.
+fn prepare(options: &InjectorOptions) -> Result<Tools, InjectorError> {
+    let features = probe();
+    if !features.can_inject() {
+        return Err(InjectorError::Kernel);
+    }
+    make_dir(&options.run_dir, 0o755)?;
+    make_dir(&options.state(), 0o700)?;
+    let bundles = options.bundles();
+    mount_private_tmpfs(&bundles, BUNDLES_BYTES)
+        .map_err(|source| InjectorError::Bundles { path: bundles.clone(), source })?;
+    sweep(&bundles).map_err(|source| InjectorError::Directory { path: bundles, source })?;
+    raise_open_files();
+    let kind = options.fs_kind.unwrap_or_else(|| features.best_kind());
+    tracing::info!({ names::KIND } = ?kind, "memory file system chosen");
+    Ok(Tools { helper: Helper::new(options.helper.clone()), kind, state: options.state() })
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<(), InjectorError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| InjectorError::Directory { path: path.to_owned(), source })
+}
+
+/// A bundle of a create that was killed may hold values.
+fn sweep(bundles: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(bundles)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Three handles a container: the default limit would end at a few hundred.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!({ names::ERROR } = chain(&error), "limit of open files not raised");
+    }
+}
+
+/// Listens for plans, enrols the host and reads its plan; repeats until the gateway answers.
+async fn enrol(shared: &Shared) -> Result<Box<dyn Subscription>, InjectorError> {
+    let host = shared.options.host;
+    let consumer = format!("injector-{host}");
+    let mut wait = RETRY_FIRST;
+    loop {
+        let attempt = async {
+            let plans = shared.bus.subscribe(Topic::Plan(host), &consumer).await?;
+            let command = Command::EnrolHost {
+                host,
+                name: shared.options.host_name.clone(),
+                sealing_key: shared.key.public().to_bytes(),
+            };
+            let body = Body::Submit { id: CommandId::from_bytes(shared.ids.draw()), command };
+            let answer = shared.bus.request(Address::Gateway, None, body, GATEWAY_TIMEOUT).await?;
+            Ok::<_, PortError>((plans, answer))
+        };
+        let fault = match attempt.await {
+            Ok((plans, Body::Verdict(Verdict::Accepted { .. }))) => {
+                if let Some(plan) = read_plan(shared).await {
+                    shared.take_plan(plan);
+                }
+                return Ok(plans);
+            }
+            Ok((_, Body::Verdict(Verdict::Rejected { text, .. }))) => {
+                return Err(InjectorError::Enrol { host: shared.options.host_name.to_string(), reason: text });
+            }
+            Ok((_, Body::Failed { text, .. })) => text,
+            Ok(_) => "the gateway answered something else than a verdict".to_owned(),
+            Err(error) => chain(&error),
+        };
+        tracing::warn!({ names::REASON } = fault, "host not enrolled yet");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MOST);
+    }
+}
+
+/// Reads the plan; `None`, said in the log, when the gateway has none to give now.
+pub(crate) async fn read_plan(shared: &Shared) -> Option<HostPlan> {
+    let body = Body::ReadPlan { host: shared.options.host };
+    match shared.bus.request(Address::Gateway, None, body, GATEWAY_TIMEOUT).await {
+        Ok(Body::Plan(plan)) => Some(plan),
+        Ok(Body::Failed { text, .. }) => {
+            tracing::warn!({ names::REASON } = text, "plan not read");
+            None
+        }
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!({ names::ERROR } = chain(&error), "plan not read");
+            None
+        }
+    }
+}
+
+async fn forward_plans(mut plans: Box<dyn Subscription>, events: mpsc::Sender<Event>, stop: CancellationToken) {
+    loop {
+        let incoming = tokio::select! {
+            () = stop.cancelled() => return,
+            incoming = plans.next() => incoming,
+        };
+        let Some(incoming) = incoming else { return };
+        if let Body::Plan(plan) = incoming.message.body
+            && events.send(Event::Plan(Box::new(plan))).await.is_err()
+        {
+            return;
+        }
+        // A plan that comes again is passed over by its generation.
+        let _ = plans.ack(incoming.sequence).await;
+    }
+}
+
+/// Listens to the engine; every connection begins with a resync.
+async fn watch_engine(
+    shared: Arc<Shared>,
+    events: mpsc::Sender<Event>,
+    status: watch::Sender<Status>,
+    stop: CancellationToken,
+) {
+    let work = async {
+        let mut wait = RETRY_FIRST;
+        loop {
+            match shared.containers.events().await {
+                Ok(mut hints) => {
+                    status.send_modify(|status| status.engine_fault = None);
+                    let _ = events.send(Event::Engine(EngineEvent::Resync)).await;
+                    while events.send(Event::Engine(hints.next().await)).await.is_ok() {}
+                    return;
+                }
+                Err(error) => {
+                    let fault = chain(&error);
+                    tracing::warn!({ names::ERROR } = fault, "container engine not reached");
+                    status.send_modify(|status| status.engine_fault = Some(fault));
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MOST);
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn reconcile_until(
+    mut reconciler: Reconciler,
+    mut incoming: mpsc::Receiver<Event>,
+    shared: &Arc<Shared>,
+    status: &watch::Sender<Status>,
+    shutdown: &CancellationToken,
+) {
+    let mut tick = tokio::time::interval(shared.options.reconcile_interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let wake = reconciler.sleep_for();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            event = incoming.recv() => {
+                let Some(event) = event else { return };
+                reconciler.take(event);
+                for _ in 0..BATCH {
+                    let Ok(event) = incoming.try_recv() else { break };
+                    reconciler.take(event);
+                }
+            }
+            _ = tick.tick() => reconciler.look_again(),
+            () = tokio::time::sleep(wake) => {}
+        }
+        reconciler.pass().await;
+        status.send_if_modified(|status| reconciler.describe(status));
+    }
+}

@@ -1,0 +1,224 @@
+//! What the reconciler and the runtime's requests share: the plan, sealed values, and the list of
+//! versions being handled.
+//!
+//! Invariants: the plan never goes back; whoever is about to open a version says so first, under
+//! the same lock under which it read the plan, so a report's `holds` never lacks one; an envelope
+//! that no binding's present version names is dropped with the plan that says so. The lock is never
+//! held across a wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keywheel_core::binding::ContainerFacts;
+use keywheel_core::id::{ContainerId, DeliveryId, SecretId};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+use keywheel_engine::delivery;
+use keywheel_engine::port::bus::{Address, Body, Bus, ValueRequest};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::container_host::ContainerHost;
+use keywheel_engine::port::ids::Ids;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_seal::hpke::{Envelope, HostKeyPair};
+use keywheel_seal::{Entropy, SecretBytes};
+
+use crate::model::Place;
+use crate::options::InjectorOptions;
+
+/// How long store-sync may take to answer for a value.
+const VALUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a resolved container may take until its second request.
+pub(crate) const PENDING_LIMIT: Duration = Duration::from_secs(60);
+
+/// A secret's version.
+pub(crate) type VersionKey = (SecretId, u64);
+
+/// A value as store-sync sealed it to us.
+pub(crate) struct Sealed {
+    envelope: Envelope,
+    delivery: DeliveryId,
+}
+
+/// A version a container gets at its start, and under which binding.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    pub(crate) binding: PlannedBinding,
+    pub(crate) version: u64,
+    pub(crate) place: Place,
+}
+
+/// A container between the runtime's two requests.
+pub(crate) struct Pending {
+    pub(crate) facts: ContainerFacts,
+    pub(crate) env: Vec<Given>,
+    pub(crate) intent: Intent,
+    since: Duration,
+}
+
+#[derive(Default)]
+struct Inner {
+    plan: Option<Arc<HostPlan>>,
+    sealed: BTreeMap<VersionKey, Arc<Sealed>>,
+    intents: BTreeMap<u64, Vec<VersionKey>>,
+    pending: BTreeMap<ContainerId, Pending>,
+    next: u64,
+}
+
+/// Everything both halves of the injector use.
+pub(crate) struct Shared {
+    pub(crate) options: InjectorOptions,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) containers: Arc<dyn ContainerHost>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) key: HostKeyPair,
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// Says that versions are being handled, until dropped.
+pub(crate) struct Intent {
+    token: u64,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        lock(&self.inner).intents.remove(&self.token);
+    }
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The version a binding gives out now; never a dead one.
+pub(crate) fn grant_of(binding: &PlannedBinding) -> Option<Grant> {
+    binding.current.filter(|grant| grant.version > binding.floor && !binding.dead.contains(&grant.version))
+}
+
+impl Shared {
+    pub(crate) fn new(
+        options: InjectorOptions,
+        bus: Arc<dyn Bus>,
+        containers: Arc<dyn ContainerHost>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        let key = HostKeyPair::generate(&*entropy);
+        Self { options, bus, containers, clock, ids, entropy, key, inner: Arc::default() }
+    }
+
+    pub(crate) fn plan(&self) -> Option<Arc<HostPlan>> {
+        lock(&self.inner).plan.clone()
+    }
+
+    /// Takes a plan unless it is older than, or the same as, what is held.
+    pub(crate) fn take_plan(&self, plan: HostPlan) -> bool {
+        let mut inner = lock(&self.inner);
+        if plan.host != self.options.host {
+            return false;
+        }
+        if inner.plan.as_ref().is_some_and(|held| plan.generation <= held.generation) {
+            return false;
+        }
+        let current = current_versions(&plan);
+        inner.sealed.retain(|key, _| current.contains(key));
+        inner.plan = Some(Arc::new(plan));
+        true
+    }
+
+    /// Reads the plan and says, in the same breath, which versions will be handled.
+    pub(crate) fn intend<T>(&self, choose: impl FnOnce(Option<&Arc<HostPlan>>) -> (T, Vec<VersionKey>)) -> (T, Intent) {
+        let mut inner = lock(&self.inner);
+        let (chosen, versions) = choose(inner.plan.as_ref());
+        inner.next += 1;
+        let token = inner.next;
+        inner.intents.insert(token, versions);
+        (chosen, Intent { token, inner: Arc::clone(&self.inner) })
+    }
+
+    /// Keeps what the first request of a container decided, for its second.
+    pub(crate) fn keep_pending(&self, facts: ContainerFacts, env: Vec<Given>, intent: Intent) {
+        let since = self.clock.monotonic();
+        let id = facts.id.clone();
+        let old = lock(&self.inner).pending.insert(id, Pending { facts, env, intent, since });
+        // Its intent takes the lock when it goes.
+        drop(old);
+    }
+
+    pub(crate) fn take_pending(&self, id: &ContainerId) -> Option<Pending> {
+        lock(&self.inner).pending.remove(id)
+    }
+
+    /// Versions that are cached or being handled now. Forgets containers whose second request never came.
+    pub(crate) fn holds(&self) -> BTreeSet<VersionKey> {
+        let now = self.clock.monotonic();
+        let mut inner = lock(&self.inner);
+        let is_late = |pending: &Pending| now.saturating_sub(pending.since) > PENDING_LIMIT;
+        let late: Vec<ContainerId> =
+            inner.pending.iter().filter(|(_, one)| is_late(one)).map(|(id, _)| id.clone()).collect();
+        let gone: Vec<Pending> = late.iter().filter_map(|id| inner.pending.remove(id)).collect();
+        for pending in &gone {
+            inner.intents.remove(&pending.intent.token);
+        }
+        let mut held: BTreeSet<VersionKey> = inner.sealed.keys().copied().collect();
+        held.extend(inner.intents.values().flatten().copied());
+        drop(inner);
+        drop(gone);
+        held
+    }
+
+    pub(crate) fn has_value(&self, key: VersionKey) -> bool {
+        lock(&self.inner).sealed.contains_key(&key)
+    }
+
+    pub(crate) fn sealed(&self, key: VersionKey) -> Option<Arc<Sealed>> {
+        lock(&self.inner).sealed.get(&key).cloned()
+    }
+
+    /// The sealed value: from the cache, else from store-sync.
+    pub(crate) async fn fetch(&self, secret: SecretId, grant: Grant) -> Result<Arc<Sealed>, PortError> {
+        let key = (secret, grant.version);
+        if let Some(sealed) = self.sealed(key) {
+            return Ok(sealed);
+        }
+        let ((), _intent) = self.intend(|_| ((), vec![key]));
+        let request = ValueRequest {
+            host: self.options.host,
+            secret,
+            version: grant.version,
+            delivery: grant.delivery,
+        };
+        let answer = self.bus.request(Address::StoreSync, None, Body::OpenValue(request), VALUE_TIMEOUT).await?;
+        let bytes = match answer {
+            Body::SealedValue(bytes) => bytes,
+            Body::Failed { kind, text } => return Err(PortError::new(kind, text)),
+            _ => return Err(PortError::new(ErrorKind::Corrupt, "store-sync answered something else than a value")),
+        };
+        let envelope = Envelope::from_bytes(&bytes)
+            .map_err(|error| PortError::caused(ErrorKind::Corrupt, "store-sync's envelope is not understood", error))?;
+        let sealed = Arc::new(Sealed { envelope, delivery: grant.delivery });
+        let mut inner = lock(&self.inner);
+        if inner.plan.as_deref().is_some_and(|plan| current_versions(plan).contains(&key)) {
+            inner.sealed.insert(key, Arc::clone(&sealed));
+        }
+        Ok(sealed)
+    }
+
+    /// Opens a sealed value; the caller keeps it only while it writes.
+    pub(crate) fn open(&self, key: VersionKey, sealed: &Sealed) -> Result<SecretBytes, PortError> {
+        let info = delivery::info(self.options.deployment, self.options.host);
+        let aad = delivery::aad(sealed.delivery, key.0, key.1);
+        self.key.open(&info, &aad, &sealed.envelope).map_err(|error| {
+            lock(&self.inner).sealed.remove(&key);
+            PortError::caused(ErrorKind::Corrupt, "the value sealed for this host does not open", error)
+        })
+    }
+}
+
+fn current_versions(plan: &HostPlan) -> BTreeSet<VersionKey> {
+    let version = |binding: &PlannedBinding| grant_of(binding).map(|grant| (binding.secret, grant.version));
+    plan.bindings.iter().filter_map(version).collect()
+}

@@ -1,0 +1,211 @@
+//! What an injector remembers of a container across its own restart: one small file each, in the
+//! run directory. Ids, device numbers and version numbers; never a value, its length or its digest.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::name::{Directory, EnvName, FileName};
+use keywheel_core::report::{Fact, Item};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Ack, Holding, Place, Tracked};
+
+/// Largest state file that is read.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// One container, as remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    pub(crate) container: String,
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) ticks: u64,
+    pub(crate) dirs: Vec<RememberedDir>,
+    pub(crate) holdings: Vec<RememberedHolding>,
+}
+
+/// A file system of ours in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RememberedDir {
+    pub(crate) dir: String,
+    pub(crate) device: u64,
+}
+
+/// Something it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RememberedHolding {
+    pub(crate) binding: String,
+    pub(crate) secret: String,
+    pub(crate) version: u64,
+    pub(crate) acked: bool,
+    /// Directory of a file; empty for a variable.
+    pub(crate) dir: String,
+    /// File or variable.
+    pub(crate) name: String,
+}
+
+impl Remembered {
+    /// What is to be remembered of a tracked container.
+    pub(crate) fn of(tracked: &Tracked) -> Self {
+        let facts = &tracked.record.facts;
+        let dirs = tracked.dirs.iter().map(|(dir, fs)| RememberedDir { dir: dir.to_string(), device: fs.device() });
+        let holdings = tracked.holdings.iter().filter_map(|(binding, holding)| remember(*binding, holding));
+        Self {
+            container: facts.id.to_string(),
+            name: facts.name.clone(),
+            image: facts.image_digest.clone(),
+            ticks: tracked.ticks,
+            dirs: dirs.collect(),
+            holdings: holdings.collect(),
+        }
+    }
+
+    /// The holdings, with files of unknown content and variables as remembered.
+    pub(crate) fn holdings(&self) -> BTreeMap<BindingId, Holding> {
+        self.holdings.iter().filter_map(RememberedHolding::parse).collect()
+    }
+
+    /// What to say when the container is gone.
+    pub(crate) fn vanished(&self) -> Vec<Item> {
+        let Ok(container) = ContainerId::parse(&self.container) else { return Vec::new() };
+        let item = |(binding, holding): (BindingId, Holding)| Item {
+            container: container.clone(),
+            container_name: self.name.clone(),
+            image_digest: self.image.clone(),
+            binding,
+            secret: holding.secret,
+            fact: Fact::Vanished,
+        };
+        self.holdings().into_iter().map(item).collect()
+    }
+}
+
+impl RememberedHolding {
+    fn parse(&self) -> Option<(BindingId, Holding)> {
+        let (place, version) = if self.dir.is_empty() {
+            (Place::Env { name: EnvName::parse(&self.name).ok()? }, Some(self.version))
+        } else {
+            let directory = Directory::parse(&self.dir).ok()?;
+            (Place::File { directory, name: FileName::parse(&self.name).ok()? }, None)
+        };
+        let holding = Holding {
+            secret: SecretId::parse(&self.secret).ok()?,
+            place,
+            version,
+            ack: if self.acked { Ack::Done } else { Ack::AtStart },
+            remembered: Some((self.version, self.acked)),
+        };
+        Some((BindingId::parse(&self.binding).ok()?, holding))
+    }
+}
+
+fn remember(binding: BindingId, holding: &Holding) -> Option<RememberedHolding> {
+    let version = holding.version.or(holding.remembered.map(|(version, _)| version))?;
+    let (dir, name) = match &holding.place {
+        Place::File { directory, name } => (directory.to_string(), name.to_string()),
+        Place::Env { name } => (String::new(), name.to_string()),
+    };
+    Some(RememberedHolding {
+        binding: binding.to_string(),
+        secret: holding.secret.to_string(),
+        version,
+        acked: holding.version.is_some() && holding.ack == Ack::Done,
+        dir,
+        name,
+    })
+}
+
+fn path(folder: &Path, container: &str) -> PathBuf {
+    folder.join(format!("{container}.json"))
+}
+
+/// Writes a container's file, whole or not at all. Blocks.
+pub(crate) fn save(folder: &Path, remembered: &Remembered) -> io::Result<()> {
+    let text = serde_json::to_vec(remembered)?;
+    let temp = folder.join(format!(".{}.tmp", remembered.container));
+    std::fs::write(&temp, text)?;
+    std::fs::rename(temp, path(folder, &remembered.container))
+}
+
+/// Removes a container's file. Blocks.
+pub(crate) fn forget(folder: &Path, container: &str) -> io::Result<()> {
+    match std::fs::remove_file(path(folder, container)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Everything remembered; a file that is not understood is passed over and left. Blocks.
+pub(crate) fn load_all(folder: &Path) -> io::Result<BTreeMap<ContainerId, Remembered>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let named = entry.file_name();
+        let Some(name) = named.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
+        let Ok(id) = ContainerId::parse(name) else { continue };
+        if entry.metadata()?.len() > MAX_FILE_BYTES {
+            continue;
+        }
+        match serde_json::from_slice::<Remembered>(&std::fs::read(entry.path())?) {
+            Ok(remembered) if remembered.container == id.as_str() => {
+                all.insert(id, remembered);
+            }
+            _ => tracing::warn!(container = id.short(), "state file not understood"),
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remembered() -> Remembered {
+        let holding = |dir: &str, name: &str, acked| RememberedHolding {
+            binding: BindingId::from_bytes([u8::try_from(name.len()).unwrap(); 16]).to_string(),
+            secret: SecretId::from_bytes([2; 16]).to_string(),
+            version: 4,
+            acked,
+            dir: dir.to_owned(),
+            name: name.to_owned(),
+        };
+        Remembered {
+            container: "a".repeat(64),
+            name: "web".to_owned(),
+            image: "sha256:1".to_owned(),
+            ticks: 77,
+            dirs: vec![RememberedDir { dir: "/run/secrets".to_owned(), device: 9 }],
+            holdings: vec![holding("/run/secrets", "db", true), holding("", "DB_PASSWORD", false)],
+        }
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), &remembered()).unwrap();
+        std::fs::write(folder.path().join(format!("{}.json", "b".repeat(64))), "{").unwrap();
+        let all = load_all(folder.path()).unwrap();
+        assert_eq!(all.into_values().collect::<Vec<_>>(), [remembered()]);
+        forget(folder.path(), &remembered().container).unwrap();
+        forget(folder.path(), &remembered().container).unwrap();
+        assert!(load_all(folder.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_remembered_file_has_to_be_compared_and_a_variable_is_as_remembered() {
+        let holdings: Vec<Holding> = remembered().holdings().into_values().collect();
+        let file = holdings.iter().find(|one| matches!(one.place, Place::File { .. })).unwrap();
+        assert_eq!((file.version, file.remembered), (None, Some((4, true))));
+        let env = holdings.iter().find(|one| matches!(one.place, Place::Env { .. })).unwrap();
+        assert_eq!((env.version, env.ack), (Some(4), Ack::AtStart));
+    }
+
+    #[test]
+    fn a_container_that_is_gone_is_reported_under_every_binding() {
+        let items = remembered().vanished();
+        assert_eq!(items.len(), 2);
+        assert!(items.iter().all(|item| item.fact == Fact::Vanished && item.container_name == "web"));
+    }
+}

@@ -1,0 +1,189 @@
+//! Blocking work on secret files: replace, read back, tell the consumer, remove.
+//!
+//! Invariants: what is reported as swapped was read back and compared under a key random for this
+//! one delivery (rule C3); a file that holds the version already is not written again; a signal
+//! goes only to a process that catches it. Runs on blocking threads, two at a time.
+
+use std::sync::Arc;
+
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::{chain, failpoint};
+use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes, digest};
+use keywheel_sys::procfs::PinnedPid;
+use keywheel_sys::secretfs::{FileAttr, SecretDir};
+use zeroize::Zeroizing;
+
+use crate::attach::map;
+use crate::shared::Shared;
+
+/// Batches that run at the same time.
+const PARALLEL: usize = 2;
+/// Jobs from which on they are worth two threads.
+const WORTH_SPLITTING: usize = 8;
+
+/// What a consumer is told after its file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tell {
+    /// The signal.
+    pub(crate) signal: i32,
+    /// Also when the file held the version already.
+    pub(crate) even_if_equal: bool,
+}
+
+/// One file to bring to a version.
+pub(crate) struct Swap {
+    pub(crate) container: ContainerId,
+    pub(crate) binding: BindingId,
+    pub(crate) secret: SecretId,
+    pub(crate) version: u64,
+    pub(crate) dir: Arc<SecretDir>,
+    pub(crate) target: Arc<PinnedPid>,
+    pub(crate) name: String,
+    /// As the binding says it.
+    pub(crate) attr: FileAttr,
+    /// In the host's ids, if known already.
+    pub(crate) owner: Option<(u32, u32)>,
+    pub(crate) value: Arc<SecretBytes>,
+    pub(crate) compare_first: bool,
+    pub(crate) tell: Option<Tell>,
+}
+
+/// How a swap ended.
+pub(crate) struct Swapped {
+    pub(crate) container: ContainerId,
+    pub(crate) binding: BindingId,
+    pub(crate) secret: SecretId,
+    pub(crate) version: u64,
+    pub(crate) result: Result<Done, String>,
+}
+
+/// A swap that worked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    pub(crate) at: Timestamp,
+    /// `false` when the file held the version already.
+    pub(crate) written: bool,
+    pub(crate) told: Told,
+    /// Owner as the binding says it, and in the host's ids.
+    pub(crate) owner: ((u32, u32), (u32, u32)),
+}
+
+/// What became of telling the consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Nobody asked for it.
+    NotAsked,
+    /// The signal went to a process that catches it.
+    At(Timestamp),
+    /// The process does not catch the signal; nothing was sent.
+    Unhandled,
+}
+
+/// Runs swaps on blocking threads.
+pub(crate) async fn swap_all(shared: &Arc<Shared>, jobs: Vec<Swap>) -> Vec<Swapped> {
+    in_batches(jobs, {
+        let shared = Arc::clone(shared);
+        move |job| {
+            let result = swap(&shared, &job);
+            Swapped {
+                container: job.container,
+                binding: job.binding,
+                secret: job.secret,
+                version: job.version,
+                result,
+            }
+        }
+    })
+    .await
+}
+
+/// Runs blocking work over a list in at most [`PARALLEL`] threads; order is kept.
+pub(crate) async fn in_batches<J, R, F>(mut jobs: Vec<J>, work: F) -> Vec<R>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+    F: Fn(J) -> R + Send + Sync + Clone + 'static,
+{
+    let parts = if jobs.len() >= WORTH_SPLITTING { PARALLEL } else { 1 };
+    let each = jobs.len().div_ceil(parts).max(1);
+    let mut running = Vec::with_capacity(parts);
+    while !jobs.is_empty() {
+        let rest = jobs.split_off(each.min(jobs.len()));
+        let batch = std::mem::replace(&mut jobs, rest);
+        let work = work.clone();
+        running.push(tokio::task::spawn_blocking(move || batch.into_iter().map(work).collect::<Vec<R>>()));
+    }
+    let mut done = Vec::new();
+    for batch in running {
+        // A batch fails only when the runtime shuts down; then nobody reads the result.
+        done.extend(batch.await.unwrap_or_default());
+    }
+    done
+}
+
+fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
+    let mut key = Zeroizing::new([0_u8; 32]);
+    shared.entropy.fill(&mut *key);
+    // EXPOSE: the digest under a one-time key is what the file is compared with.
+    let wanted = digest::keyed(&key, job.value.expose());
+    let owner = match job.owner {
+        Some(owner) => owner,
+        None => map(&job.target, job.attr).map(|mapped| (mapped.uid, mapped.gid))?,
+    };
+    let written = !(job.compare_first && holds(job, &key, &wanted)?);
+    if written {
+        failpoint::hit("injector.before_swap").map_err(|error| error.to_string())?;
+        // EXPOSE: written to the container's own memory file system.
+        let bytes = job.value.expose();
+        let attr = FileAttr { uid: owner.0, gid: owner.1, mode: job.attr.mode };
+        job.dir.replace(&job.name, bytes, attr).map_err(|error| chain(&error))?;
+        if !holds(job, &key, &wanted)? {
+            return Err("the file read back is not what was written".to_owned());
+        }
+        failpoint::hit("injector.after_swap").map_err(|error| error.to_string())?;
+    }
+    let at = shared.clock.now();
+    let told = match job.tell {
+        Some(tell) if written || tell.even_if_equal => signal(shared, &job.target, tell.signal)?,
+        _ => Told::NotAsked,
+    };
+    Ok(Done { at, written, told, owner: ((job.attr.uid, job.attr.gid), owner) })
+}
+
+fn holds(job: &Swap, key: &[u8; 32], wanted: &[u8; 32]) -> Result<bool, String> {
+    let mut found = Zeroizing::new(Vec::new());
+    let is_there =
+        job.dir.read_into(&job.name, MAX_VALUE_BYTES, &mut found).map_err(|error| chain(&error))?;
+    Ok(is_there && digest::keyed(key, &found) == *wanted)
+}
+
+/// Signals a process that catches it.
+pub(crate) fn signal(shared: &Shared, target: &PinnedPid, number: i32) -> Result<Told, String> {
+    if !target.catches(number).map_err(|error| chain(&error))? {
+        return Ok(Told::Unhandled);
+    }
+    target.signal(number).map_err(|error| chain(&error))?;
+    Ok(Told::At(shared.clock.now()))
+}
+
+/// One file to remove.
+pub(crate) struct Removal {
+    pub(crate) container: ContainerId,
+    pub(crate) binding: BindingId,
+    pub(crate) secret: SecretId,
+    pub(crate) dir: Option<Arc<SecretDir>>,
+    pub(crate) name: String,
+}
+
+/// Removes files; a file that is gone already counts as removed.
+pub(crate) async fn remove_all(jobs: Vec<Removal>) -> Vec<(Removal, Result<(), String>)> {
+    in_batches(jobs, |job: Removal| {
+        let result = match &job.dir {
+            Some(dir) => dir.remove(&job.name).map(|_| ()).map_err(|error| chain(&error)),
+            None => Ok(()),
+        };
+        (job, result)
+    })
+    .await
+}
