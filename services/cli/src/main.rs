@@ -1,2 +1,76 @@
-//! To be written.
-fn main() {}
+//! `keywheel`: the daemon (`up`) and its command line, in one program.
+//!
+//! Reads the command line, does one verb, and ends with a code of the table in `exit`. Answers go to
+//! stdout, everything else to stderr. No verb prints a value of a secret.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::disallowed_methods,
+        reason = "tests may stop at once"
+    )
+)]
+
+mod address;
+mod args;
+mod client;
+mod exit;
+mod http;
+mod output;
+mod setup;
+mod span;
+mod up;
+mod verbs;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::Cli;
+use crate::exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error).into(),
+    };
+    match serve(cli) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            if failure.exit != Exit::Ok {
+                // When stderr is gone, the code still tells.
+                let _ = writeln!(std::io::stderr().lock(), "{failure}");
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn serve(cli: Cli) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::new(Exit::Unexpected, format!("the runtime does not start: {error}"), "check the limit of threads and files")
+    })?;
+    runtime.block_on(Box::pin(verbs::run(cli)))
+}
+
+/// Help and version are answers; everything else is a wrong command line, shown with its usage.
+fn misread(error: &clap::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = write!(std::io::stdout().lock(), "{}", error.render());
+            Exit::Ok
+        }
+        _ => {
+            let text = error.render().to_string();
+            let usage = if text.contains("Usage:") { String::new() } else { format!("\n{}\n", Cli::command().render_usage()) };
+            let _ = write!(std::io::stderr().lock(), "{text}{usage}");
+            Exit::Usage
+        }
+    }
+}

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::exit::{Exit, Failure};
+
 /// What sort of failure; exit codes follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -12,6 +14,10 @@ pub(crate) enum Kind {
     AlreadyRunning,
     /// The unseal key or the configuration is refused.
     Refused,
+    /// The configuration is wrong.
+    BadConfiguration,
+    /// A file that was named is not there.
+    MissingInput,
     /// The disk is full or a file cannot be written now.
     Unavailable,
     /// What was read is not what was written, or a bug.
@@ -95,6 +101,21 @@ impl Error {
             format!("the unseal key {} lies inside the data directory {}", key.display(), data_dir.display()),
             "keep the key elsewhere, best on another disk: whoever copies the directory must not get the key too",
         )
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match error.kind {
+            Kind::CannotCreate => Exit::CannotCreate,
+            Kind::AlreadyRunning => Exit::Busy,
+            Kind::Refused => Exit::Config,
+            Kind::BadConfiguration => Exit::Usage,
+            Kind::MissingInput => Exit::NoInput,
+            Kind::Unavailable => Exit::Unavailable,
+            Kind::Broken => Exit::Unexpected,
+        };
+        Self::new(exit, error.what, error.next)
     }
 }
 

@@ -1,0 +1,391 @@
+//! The command line as clap reads it: verbs, flags, help. No behaviour.
+//!
+//! Written for a tired person at night: each verb says in one line what it does and shows an example.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{address, exit};
+
+/// Keywheel rotates secrets inside running containers and accounts for who holds which version.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keywheel",
+    version,
+    propagate_version = false,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Start here:\n  keywheel up                      serve, in the foreground\n  keywheel status                  is everything well?\n  keywheel apply -f secrets.yaml   say which secrets go to which containers\n  keywheel rotate prod/db --wait   replace a value everywhere, now\n  keywheel consumers               who holds which version\n\n`keywheel help VERB` explains a verb; `keywheel help exit-codes` lists the exit codes.\nNo verb ever prints a value of a secret."
+)]
+pub(crate) struct Cli {
+    /// Where keywheel serves, as unix:///PATH.
+    #[arg(long, global = true, env = "KEYWHEEL_ADDRESS", value_name = "ADDRESS", default_value = address::DEFAULT)]
+    pub(crate) address: String,
+    /// How answers look; streams are one JSON object a line.
+    #[arg(short, long, global = true, env = "KEYWHEEL_OUTPUT", value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How answers look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Serve: gateway, scheduler, store-sync, injector and audit in one process, in the foreground.
+    Up(UpArgs),
+    /// Show whether everything is well: the daemon, what it holds, what this machine lacks.
+    #[command(after_help = "Example:\n  keywheel status -o json")]
+    Status,
+    /// Make secrets and bindings as a manifest says; what is as it says already is left alone.
+    Apply(ApplyArgs),
+    /// List what there is, or show one.
+    Get(GetArgs),
+    /// Show one thing with everything around it: versions, consumers, what it waits for.
+    Describe(DescribeArgs),
+    /// Put a value, list secrets, list the versions of one. No verb prints a value.
+    #[command(subcommand)]
+    Secret(SecretVerb),
+    /// Replace a secret's value everywhere, now.
+    Rotate(RotateArgs),
+    /// Make versions unusable: taken out of every container, destroyed in the store, for ever.
+    Revoke(RevokeArgs),
+    /// Remove a binding: its containers lose the secret.
+    Unbind(UnbindArgs),
+    /// Show who holds which version.
+    Consumers(ConsumersArgs),
+    /// Show what happened, as the journal has it.
+    #[command(subcommand)]
+    Events(StreamVerb),
+    /// Show, export and verify who did what.
+    #[command(subcommand)]
+    Audit(AuditVerb),
+    /// Check the journal.
+    #[command(subcommand)]
+    Journal(JournalVerb),
+    /// Prepare this machine.
+    #[command(subcommand)]
+    Setup(SetupVerb),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Examples:\n  keywheel completion bash > /etc/bash_completion.d/keywheel\n  keywheel completion zsh > ~/.zfunc/_keywheel\n  keywheel completion fish > ~/.config/fish/completions/keywheel.fish")]
+    Completion {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the version of this program.
+    Version,
+    /// List the exit codes.
+    #[command(after_long_help = exit::TABLE, after_help = exit::TABLE)]
+    ExitCodes,
+    /// For tests of keywheel itself.
+    #[command(subcommand, hide = true)]
+    Internal(InternalVerb),
+}
+
+/// `up`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Example:\n  sudo keywheel up --unseal-key-file /etc/keywheel/unseal.key\n\nThe unseal key file is created (mode 0600) only when the data directory is empty. Keep a copy of it\nelsewhere: without it the values in the data directory cannot be read, by anyone."
+)]
+pub(crate) struct UpArgs {
+    /// Directory of journal and sealed cache [default: /var/lib/keywheel].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Socket to serve; the injector's socket and the bundles live beside it [default:
+    /// /run/keywheel/keywheel.sock].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// File of the unseal key; never inside the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) unseal_key_file: Option<PathBuf>,
+    /// Configuration, TOML; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Name of this host as bindings write it; else the system's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host_name: Option<String>,
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  keywheel apply -f secrets.yaml\n  keywheel apply -f secrets.yaml --dry-run\n  cat secrets.yaml | keywheel apply -f -")]
+pub(crate) struct ApplyArgs {
+    /// The manifest, YAML, several documents; `-` reads stdin.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Only say what would happen.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What `get` lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Secrets.
+    #[value(alias = "secret")]
+    Secrets,
+    /// Bindings of secrets to containers.
+    #[value(alias = "binding")]
+    Bindings,
+    /// Rotations, newest first.
+    #[value(alias = "rotation")]
+    Rotations,
+    /// Revocations, newest first.
+    #[value(alias = "revocation")]
+    Revocations,
+    /// Hosts.
+    #[value(alias = "host")]
+    Hosts,
+}
+
+/// `get`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  keywheel get secrets\n  keywheel get secret prod/db -o json\n  keywheel get rotations")]
+pub(crate) struct GetArgs {
+    /// What.
+    pub(crate) kind: Kind,
+    /// Only this one, by name or id.
+    pub(crate) name: Option<String>,
+}
+
+/// What `describe` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DescribeKind {
+    /// A secret, by name.
+    #[value(alias = "secrets")]
+    Secret,
+    /// A binding, by name.
+    #[value(alias = "bindings")]
+    Binding,
+    /// A rotation, by id, or the newest of a secret, by its name.
+    #[value(alias = "rotations")]
+    Rotation,
+    /// A revocation, by id, or the newest of a secret, by its name.
+    #[value(alias = "revocations")]
+    Revocation,
+}
+
+/// `describe`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  keywheel describe secret prod/db\n  keywheel describe rotation prod/db      the newest of this secret")]
+pub(crate) struct DescribeArgs {
+    /// What.
+    pub(crate) kind: DescribeKind,
+    /// Its name or id.
+    #[arg(value_name = "NAME|ID")]
+    pub(crate) name: String,
+}
+
+/// `secret …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretVerb {
+    /// Make the next version of a secret, from a file or generated; an unknown name is registered.
+    #[command(
+        after_help = "Examples:\n  keywheel secret put prod/db                        a generated value\n  keywheel secret put prod/db --value-file pw.txt    this value\n  printf %s \"$PW\" | keywheel secret put prod/db --value-file -\n\nA file is taken byte by byte: a newline at its end is part of the value (`printf %s` writes none).\nThe value is sealed here, to store-sync's key; nothing between can read it."
+    )]
+    Put(PutArgs),
+    /// List the secrets.
+    List,
+    /// List the versions of a secret: stage, state, which hosts may hold them.
+    Versions {
+        /// The secret.
+        name: String,
+    },
+}
+
+/// `secret put`.
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    /// The secret.
+    pub(crate) name: String,
+    /// File with the value, byte by byte; `-` reads stdin. Without it the value is generated.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) value_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// Whether and how long to wait.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WaitArgs {
+    /// Wait until it is done everywhere.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait: 30s, 5m, 1h. What was begun goes on afterwards.
+    #[arg(long, value_name = "SPAN", default_value = "5m", value_parser = crate::span::parse)]
+    pub(crate) timeout: std::time::Duration,
+}
+
+/// `rotate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  keywheel rotate prod/db\n  keywheel rotate prod/db --wait --timeout 2m\n\nWith --wait it ends with 0 when every consumer runs on the new value, with 4 when not.")]
+pub(crate) struct RotateArgs {
+    /// The secret.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// `revoke`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value.")]
+pub(crate) struct RevokeArgs {
+    /// The secret.
+    pub(crate) name: String,
+    /// Only this version; without it all that are alive.
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// `unbind`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keywheel unbind payments --yes")]
+pub(crate) struct UnbindArgs {
+    /// The binding.
+    pub(crate) name: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `consumers`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keywheel consumers --secret prod/db")]
+pub(crate) struct ConsumersArgs {
+    /// Only of this secret.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secret: Option<String>,
+}
+
+/// Which part of a stream.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PageArgs {
+    /// Begin after this number; without it `list` shows the latest, `tail` the last few.
+    #[arg(long, value_name = "N")]
+    pub(crate) after: Option<u64>,
+    /// At most so many.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+/// `events …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StreamVerb {
+    /// List what happened, oldest first.
+    #[command(after_help = "Example:\n  keywheel events list --limit 50")]
+    List(PageArgs),
+    /// Follow what happens; Ctrl-C ends it.
+    #[command(after_help = "Example:\n  keywheel events tail -o json | jq .type")]
+    Tail(PageArgs),
+}
+
+/// `audit …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditVerb {
+    /// List the records, oldest first.
+    List(PageArgs),
+    /// Follow the records as they come; Ctrl-C ends it.
+    Tail(PageArgs),
+    /// Write everything that is needed to verify the audit without a server.
+    #[command(after_help = "Example:\n  keywheel audit export --file audit.json")]
+    Export {
+        /// Where to; without it to stdout.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Verify the audit here, not in the server: every record, the tree over them, its signature.
+    #[command(after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here.")]
+    Verify {
+        /// An export; without it the running server is asked for one.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The key that must have signed, base64.
+        #[arg(long, value_name = "BASE64")]
+        public_key: Option<String>,
+    },
+}
+
+/// `journal …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalVerb {
+    /// Check every event's hash and signature, every audit record and the tree over them.
+    #[command(after_help = "Example:\n  keywheel journal verify")]
+    Verify,
+}
+
+/// `setup …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SetupVerb {
+    /// Register keywheel's runtime in Docker's daemon.json; no container is touched.
+    Docker(SetupDockerArgs),
+}
+
+/// `setup docker`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  sudo keywheel setup docker\n  docker run --runtime keywheel -e DB_PASSWORD='{keywheel:prod/db}' IMAGE\n  sudo keywheel setup docker --undo\n\nNAME refuses a container whose secrets cannot be given; NAME-default starts it without them, and is\nmeant as the default runtime. dockerd is reloaded by SIGHUP: running containers are not touched."
+)]
+pub(crate) struct SetupDockerArgs {
+    /// Remove what this verb registered.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Name of the strict runtime; the permissive one is NAME-default.
+    #[arg(long, value_name = "NAME", default_value = "keywheel")]
+    pub(crate) runtime_name: String,
+    /// Docker's configuration; else what dockerd was started with, else /etc/docker/daemon.json.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) daemon_json: Option<PathBuf>,
+    /// The injector's socket; else injector.sock beside the socket of --address.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) injector_socket: Option<PathBuf>,
+}
+
+/// Shells with completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+}
+
+/// `internal …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InternalVerb {
+    /// Print the names of all failpoints, one a line.
+    Failpoints,
+    /// Check a cron line and a time zone.
+    CheckSchedule {
+        /// The cron line.
+        expression: String,
+        /// The zone.
+        #[arg(long, default_value = "UTC")]
+        timezone: String,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! The argument table: what is understood, what is refused.
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_fixed_form_is_understood() {
+    for line in [
+        "up --data-dir /d --socket /s --unseal-key-file /k --config /c --host-name h",
+        "status",
+        "status -o json --address unix:///x",
+        "--address unix:///x -o json status",
+        "apply -f m.yaml",
+        "apply -f - --dry-run",
+        "get secrets",
+        "get secret a/b",
+        "get rotations",
+        "get hosts -o json",
+        "describe rotation 00000000-0000-0000-0000-000000000000",
+        "secret put a/b",
+        "secret put a/b --value-file - --wait",
+        "secret list",
+        "secret versions a/b",
+        "rotate a/b --wait --timeout 90s -o json",
+        "revoke a/b --version 3 --reason why --yes --wait --timeout 1h",
+        "unbind b --yes",
+        "consumers --secret a/b",
+        "events list --after 5 --limit 10",
+        "events tail",
+        "audit list",
+        "audit tail --after 0",
+        "audit export --file x",
+        "audit verify --file x --public-key k",
+        "journal verify",
+        "setup docker --undo --yes --runtime-name n --daemon-json /d --injector-socket /i",
+        "completion fish",
+        "version",
+        "exit-codes",
+        "internal failpoints",
+        "internal check-schedule",
+    ] {
+        let words = std::iter::once("keywheel").chain(line.split(' '));
+        let parsed = Cli::try_parse_from(words);
+        let fails = line == "internal check-schedule";
+        assert_eq!(parsed.is_err(), fails, "{line}: {parsed:?}");
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_refused() {
+    for line in [
+        "rotat a/b",
+        "rotate",
+        "rotate a/b --timeout soon",
+        "revoke a/b --yes",
+        "revoke a/b --reason r --version latest",
+        "status --nonsense",
+        "status -o xml",
+        "get nothing",
+        "apply",
+        "events list --limit -1",
+        "completion tcsh",
+    ] {
+        let words = std::iter::once("keywheel").chain(line.split(' '));
+        assert!(Cli::try_parse_from(words).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn help_of_exit_codes_shows_the_table() {
+    let mut command = Cli::command();
+    let codes = command.find_subcommand_mut("exit-codes").unwrap();
+    let help = codes.render_long_help().to_string();
+    for exit in exit::Exit::ALL {
+        assert!(help.contains(exit.meaning().split(':').next().unwrap()), "{help}");
+    }
+}

@@ -1,0 +1,214 @@
+//! The daemon's HTTP API, typed. Every fault becomes a [`Failure`] that names the next step.
+//!
+//! Invariant: no type that comes back can hold a value (see `keywheel_schemas::api`).
+
+use std::io;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::Method;
+use hyper::body::{Bytes, Incoming};
+use keywheel_schemas::api::Problem;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::address::Address;
+use crate::exit::{Exit, Failure};
+use crate::http::{self, Ask, Fault, MAX_ANSWER_BYTES};
+
+/// How long an answer may take: more than the longest wait the daemon grants.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// The same for answers that read everything: verification and export.
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(1800);
+/// Longest line of a stream, in bytes.
+pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Speaks to one daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    address: Address,
+}
+
+impl Client {
+    /// A client; nothing is connected yet.
+    pub(crate) fn new(address: Address) -> Self {
+        Self { address }
+    }
+
+    /// Reads a resource.
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.typed(Ask::look(path), PATIENCE, false).await
+    }
+
+    /// Reads a resource that takes long to make.
+    pub(crate) async fn read_long<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.typed(Ask::look(path), LONG_PATIENCE, false).await
+    }
+
+    /// Asks for a change.
+    pub(crate) async fn change<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.send(path, body, false).await
+    }
+
+    /// Asks for a change by a file: what is invalid then is the input, not the command line.
+    pub(crate) async fn change_by_input<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.send(path, body, true).await
+    }
+
+    /// Removes a resource.
+    pub(crate) async fn remove<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let ask = Ask { method: Method::DELETE, path: path.to_owned(), body: None };
+        self.typed(ask, PATIENCE, false).await
+    }
+
+    /// Opens a stream of lines.
+    pub(crate) async fn lines(&self, path: &str) -> Result<Lines, Failure> {
+        let opened = http::open(self.address.socket(), Ask::look(path), PATIENCE).await;
+        let response = opened.map_err(|fault| self.failure(&fault))?;
+        if response.status().is_success() {
+            return Ok(Lines { body: response.into_body(), waiting: Vec::new(), read: 0, ended: false });
+        }
+        let body = response.into_body().collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        Err(refusal(&body, false))
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        of_input: bool,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            Failure::new(Exit::Unexpected, format!("the request has no JSON form: {error}"), REPORT)
+        })?;
+        let ask = Ask { method: Method::POST, path: path.to_owned(), body: Some(body) };
+        self.typed(ask, PATIENCE, of_input).await
+    }
+
+    async fn typed<T: DeserializeOwned>(&self, ask: Ask, patience: Duration, of_input: bool) -> Result<T, Failure> {
+        let answered = http::exchange(self.address.socket(), ask, patience).await;
+        let (status, body) = answered.map_err(|fault| self.failure(&fault))?;
+        if !status.is_success() {
+            return Err(refusal(&body, of_input));
+        }
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::new(
+                Exit::Unexpected,
+                format!("the answer is not what this client understands: {error}"),
+                "use the client of the same version as the daemon: compare `keywheel version` and `keywheel status`",
+            )
+        })
+    }
+
+    fn failure(&self, fault: &Fault) -> Failure {
+        let socket = self.address.socket().display();
+        match fault {
+            Fault::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => Failure::new(
+                Exit::Denied,
+                format!("the system does not let this user open {socket}"),
+                "use sudo, or ask an administrator to add you to the group `keywheel`",
+            ),
+            Fault::Connect(error) if nobody_there(error) => Failure::new(
+                Exit::Unavailable,
+                format!("no keywheel is serving {socket}"),
+                "start it with `keywheel up`, or name its socket with --address unix:///PATH",
+            ),
+            Fault::Connect(error) => Failure::new(
+                Exit::Unavailable,
+                format!("cannot connect to {socket}: {error}"),
+                "check that `keywheel up` runs and that --address names its socket",
+            ),
+            Fault::Broken(why) => Failure::new(
+                Exit::Unavailable,
+                format!("keywheel at {socket} stopped answering: {why}"),
+                "look into the log of `keywheel up`; what was acknowledged before is kept",
+            ),
+            Fault::Late(patience) => Failure::new(
+                Exit::Unavailable,
+                format!("keywheel at {socket} did not answer within {} s", patience.as_secs()),
+                "look at `keywheel status` and the log of `keywheel up`",
+            ),
+            Fault::TooLarge => Failure::new(
+                Exit::Unexpected,
+                format!("the answer has more than {MAX_ANSWER_BYTES} bytes"),
+                "read it in parts with --after and --limit",
+            ),
+        }
+    }
+}
+
+/// What to do about a fault of ours.
+const REPORT: &str = "this is a fault of keywheel; please report it with the command you gave";
+
+fn nobody_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory)
+}
+
+fn refusal(body: &[u8], of_input: bool) -> Failure {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => Failure::of_problem(&problem, of_input),
+        Err(_) => Failure::new(
+            Exit::Unexpected,
+            "what answers on the socket does not speak keywheel's protocol",
+            "check that --address names the socket of `keywheel up`",
+        ),
+    }
+}
+
+/// Lines of a stream as they come.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    body: Incoming,
+    waiting: Vec<u8>,
+    /// How much of `waiting` was given out.
+    read: usize,
+    ended: bool,
+}
+
+impl Lines {
+    /// The next line without its end; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        loop {
+            let rest = self.waiting.get(self.read..).unwrap_or_default();
+            if let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
+                let line = rest.get(..length).unwrap_or_default().to_vec();
+                self.read += length + 1;
+                return Ok(Some(line));
+            }
+            if self.ended {
+                let line = rest.to_vec();
+                self.read = self.waiting.len();
+                return Ok((!line.is_empty()).then_some(line));
+            }
+            self.waiting.drain(..self.read);
+            self.read = 0;
+            match self.chunk().await? {
+                Some(bytes) => self.waiting.extend_from_slice(&bytes),
+                None => self.ended = true,
+            }
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        if self.waiting.len() > MAX_LINE_BYTES {
+            return Err(Failure::new(Exit::Unexpected, "a line of the stream is too long", REPORT));
+        }
+        match self.body.frame().await {
+            None => Ok(None),
+            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Some(Err(error)) => Err(Failure::new(
+                Exit::Unavailable,
+                format!("the stream broke off: {}", keywheel_daemon::chain(&error)),
+                "keywheel stopped; when it is up again, go on with --after and the last number you saw",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

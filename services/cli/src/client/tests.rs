@@ -1,0 +1,115 @@
+//! The client against a server that answers what the test says, over a real unix socket.
+
+use std::path::PathBuf;
+
+use keywheel_schemas::api::StoreKey;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
+
+use super::*;
+
+struct Fake {
+    path: PathBuf,
+    client: Client,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn place(name: &str) -> (PathBuf, Client) {
+    let path = std::env::temp_dir().join(format!("keywheel-client-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let address = Address::parse(&format!("unix://{}", path.display())).unwrap();
+    (path, Client::new(address))
+}
+
+/// Serves one connection: reads a head, writes the bytes, closes.
+fn serve(name: &str, answer: Vec<u8>) -> Fake {
+    let (path, client) = place(name);
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = vec![0; 4096];
+        let _ = stream.read(&mut seen).await.unwrap();
+        stream.write_all(&answer).await.unwrap();
+    });
+    Fake { path, client }
+}
+
+fn http(status: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn problem(code: &str) -> String {
+    format!("{{\"type\":\"about:blank#{code}\",\"title\":\"t\",\"status\":400,\"detail\":\"why {code}\",\"code\":\"{code}\"}}")
+}
+
+#[tokio::test]
+async fn an_answer_is_read_into_its_type() {
+    let fake = serve("good", http("200 OK", r#"{"public_key":"k","deployment":"d"}"#));
+    let key: StoreKey = fake.client.read("/v1/store-key").await.unwrap();
+    assert_eq!((key.public_key.as_str(), key.deployment.as_str()), ("k", "d"));
+}
+
+#[tokio::test]
+async fn a_problem_keeps_its_text_and_gets_its_code() {
+    for (code, exit) in [("not_found", Exit::NotFound), ("denied", Exit::Denied), ("unavailable", Exit::Unavailable)] {
+        let fake = serve(code, http("400 Bad Request", &problem(code)));
+        let failure = fake.client.read::<StoreKey>("/x").await.unwrap_err();
+        assert_eq!((failure.exit, failure.what), (exit, format!("why {code}")));
+    }
+    let fake = serve("input", http("400 Bad Request", &problem("invalid")));
+    let failure = fake.client.change_by_input::<StoreKey>("/x", &1).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Input);
+}
+
+#[tokio::test]
+async fn without_a_server_the_next_step_is_told() {
+    let (path, client) = place("nobody");
+    let failure = client.read::<StoreKey>("/x").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unavailable);
+    let text = failure.to_string();
+    assert!(text.contains(&path.display().to_string()) && text.contains("`keywheel up`"), "{text}");
+    drop(UnixListener::bind(&path).unwrap());
+    let stale = client.read::<StoreKey>("/x").await.unwrap_err();
+    assert_eq!(stale, failure, "a socket that nobody serves is as none");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_or_speaks_something_else_is_told_apart() {
+    let cut = serve("cut", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec());
+    assert_eq!(cut.client.read::<StoreKey>("/x").await.unwrap_err().exit, Exit::Unavailable);
+    let other = serve("other", b"SSH-2.0-x\r\n".to_vec());
+    assert_eq!(other.client.read::<StoreKey>("/x").await.unwrap_err().exit, Exit::Unavailable);
+    let page = serve("page", http("502 Bad Gateway", "<html>"));
+    let failure = page.client.read::<StoreKey>("/x").await.unwrap_err();
+    assert!(failure.what.contains("does not speak keywheel's protocol"), "{failure}");
+    let shape = serve("shape", http("200 OK", "[]"));
+    let failure = shape.client.read::<StoreKey>("/x").await.unwrap_err();
+    assert!(failure.to_string().contains("keywheel version"), "{failure}");
+}
+
+#[tokio::test]
+async fn lines_come_one_by_one_and_the_last_needs_no_end() {
+    let fake = serve("lines", http("200 OK", "{\"a\":1}\n\n{\"b\":2}\nend"));
+    let mut lines = fake.client.lines("/x").await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(line) = lines.next().await.unwrap() {
+        seen.push(String::from_utf8(line).unwrap());
+    }
+    assert_eq!(seen, ["{\"a\":1}", "", "{\"b\":2}", "end"]);
+    let refused = serve("refused", http("403 Forbidden", &problem("denied")));
+    assert_eq!(refused.client.lines("/x").await.unwrap_err().exit, Exit::Denied);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_a_failure_and_no_end() {
+    let fake = serve("broken", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\none\ntwo".to_vec());
+    let mut lines = fake.client.lines("/x").await.unwrap();
+    assert_eq!(lines.next().await.unwrap().as_deref(), Some(b"one".as_slice()));
+    assert_eq!(lines.next().await.unwrap_err().exit, Exit::Unavailable);
+}

@@ -1,0 +1,112 @@
+//! One HTTP/1.1 exchange over a unix socket, with named bounds. Used for the daemon and for Docker's engine.
+//!
+//! It knows no resource: it sends bytes and gives bytes. No TLS, no redirects, no connection kept.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+/// How long a connection may take to stand.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer that is read whole, in bytes.
+pub(crate) const MAX_ANSWER_BYTES: usize = 512 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Nobody is there, or the system does not let us.
+    Connect(io::Error),
+    /// The connection broke, or what came is not HTTP.
+    Broken(String),
+    /// Nothing came for so long.
+    Late(Duration),
+    /// The answer is over [`MAX_ANSWER_BYTES`].
+    TooLarge,
+}
+
+/// What to ask.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    /// The method.
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) path: String,
+    /// A JSON body.
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+impl Ask {
+    /// A look.
+    pub(crate) fn look(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), body: None }
+    }
+}
+
+/// Asks and gives the answer's head and a body that is still to be read.
+pub(crate) async fn open(socket: &Path, ask: Ask, patience: Duration) -> Result<Response<Incoming>, Fault> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(socket));
+    let stream = connecting.await.map_err(|_| Fault::Late(CONNECT_TIMEOUT))?.map_err(Fault::Connect)?;
+    let exchange = async {
+        let broken = |error: hyper::Error| Fault::Broken(keywheel_daemon::chain(&error));
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // The connection ends with its last handle; there is nobody to wait for it in a client.
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(ask.method)
+            .uri(ask.path)
+            .header(header::HOST, "localhost")
+            .header(header::USER_AGENT, concat!("keywheel/", env!("CARGO_PKG_VERSION")));
+        if ask.body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(Bytes::from(ask.body.unwrap_or_default()));
+        let request = request.body(body).map_err(|error| Fault::Broken(error.to_string()))?;
+        sender.send_request(request).await.map_err(broken)
+    };
+    tokio::time::timeout(patience, exchange).await.map_err(|_| Fault::Late(patience))?
+}
+
+/// Asks and reads the whole answer.
+pub(crate) async fn exchange(socket: &Path, ask: Ask, patience: Duration) -> Result<(StatusCode, Bytes), Fault> {
+    let response = open(socket, ask, patience).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect();
+    let body = tokio::time::timeout(patience, body).await.map_err(|_| Fault::Late(patience))?;
+    match body {
+        Ok(body) => Ok((status, body.to_bytes())),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::TooLarge),
+        Err(error) => Err(Fault::Broken(error.to_string())),
+    }
+}
+
+/// A part of a path or query, percent-encoded; `/` stays, as names of secrets have it.
+pub(crate) fn escape(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if keep(byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_readable_and_everything_else_is_escaped() {
+        assert_eq!(escape("prod/db-password_1.x"), "prod/db-password_1.x");
+        assert_eq!(escape("a b?c#d%ä"), "a%20b%3Fc%23d%25%C3%A4");
+    }
+}

@@ -1,0 +1,115 @@
+//! What a person or a program gets to see: answers on stdout, everything else on stderr.
+//!
+//! Invariants: with `-o json` stdout holds JSON only; colour and progress are for terminals only, and
+//! `NO_COLOR` is honoured; what the server or a container's name says cannot steer the terminal.
+
+pub(crate) mod progress;
+pub(crate) mod records;
+pub(crate) mod table;
+pub(crate) mod views;
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::exit::{Exit, Failure};
+
+/// Longest line a person types as an answer, in bytes.
+const MAX_ANSWER_BYTES: u64 = 4096;
+
+/// Where answers go and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Screen {
+    format: Format,
+    /// Whether to colour words.
+    pub(crate) color: bool,
+    /// Whether progress can be shown.
+    pub(crate) live: bool,
+    /// Whether a person can be asked.
+    pub(crate) interactive: bool,
+}
+
+impl Screen {
+    /// What this process was given.
+    pub(crate) fn of_terminal(format: Format) -> Self {
+        let no_color = keywheel_daemon::env::read("NO_COLOR").is_ok_and(|set| set.is_some());
+        let live = io::stderr().is_terminal();
+        Self {
+            format,
+            color: io::stdout().is_terminal() && !no_color,
+            live,
+            interactive: live && io::stdin().is_terminal(),
+        }
+    }
+
+    /// Whether a program reads.
+    pub(crate) fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Shows an answer: as JSON, or as what `words` makes of it.
+    pub(crate) fn show<T: Serialize>(self, answer: &T, words: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Table => words(answer),
+            Format::Json => serde_json::to_string_pretty(answer).map_err(|error| {
+                Failure::new(Exit::Unexpected, format!("the answer has no JSON form: {error}"), "use -o table")
+            })?,
+        };
+        self.line(&text)
+    }
+
+    /// Writes a text and ends its line.
+    pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
+        self.write(&[text.trim_end_matches('\n').as_bytes(), b"\n"].concat())
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn write(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| written(&error))
+    }
+
+    /// Tells a person something beside the answer.
+    pub(crate) fn note(self, text: &str) {
+        // When stderr is gone, nobody is left to be told.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Asks a person for a line.
+    pub(crate) fn ask(self, question: &str) -> Result<String, Failure> {
+        let mut error = io::stderr().lock();
+        let _ = write!(error, "{question} ");
+        let _ = error.flush();
+        let mut line = String::new();
+        let mut input = io::Read::take(io::stdin().lock(), MAX_ANSWER_BYTES);
+        input.read_line(&mut line).map_err(|error| {
+            Failure::new(Exit::NoInput, format!("cannot read the answer: {error}"), "add --yes to go on without a question")
+        })?;
+        Ok(line.trim().to_owned())
+    }
+}
+
+fn written(error: &io::Error) -> Failure {
+    // Whoever read has read enough, for example `| head`.
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure { exit: Exit::Ok, what: String::new(), next: None };
+    }
+    Failure::new(Exit::CannotCreate, format!("cannot write the answer: {error}"), "check where stdout goes")
+}
+
+/// A text from elsewhere, without anything that could steer a terminal.
+pub(crate) fn tame(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{b7}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        assert_eq!(tame("a\u{1b}[31mb\nc"), "a·[31mb·c");
+        assert_eq!(tame("prod/db ä"), "prod/db ä");
+    }
+}

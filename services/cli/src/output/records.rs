@@ -1,0 +1,95 @@
+//! One event or audit record as one line for people. Lines that are not understood are shown as they are.
+
+use serde_json::Value;
+
+use super::tame;
+
+/// Digits of a container id that people know.
+const SHORT_ID: usize = 12;
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// An instant to the millisecond, without the zone everyone knows is UTC.
+fn instant(text: &str) -> String {
+    text.get(..23).map_or_else(|| text.to_owned(), |head| format!("{}Z", head.replace('T', " ")))
+}
+
+/// An event: number, time, type, subject, facts.
+pub(crate) fn event(line: &[u8]) -> String {
+    let Ok(event) = serde_json::from_slice::<Value>(line) else {
+        return tame(&String::from_utf8_lossy(line));
+    };
+    let kind = text(&event, "/type");
+    let kind = kind.strip_prefix("dev.keywheel.").unwrap_or(kind);
+    let facts = event.get("data").map(facts).unwrap_or_default();
+    let shown =
+        format!("{:>7}  {}  {kind:<34}  {}  {facts}", text(&event, "/sequence"), instant(text(&event, "/time")), text(&event, "/subject"));
+    tame(shown.trim_end())
+}
+
+/// The plain facts of an event, `name=value`.
+fn facts(data: &Value) -> String {
+    let Some(fields) = data.as_object() else { return String::new() };
+    let plain = fields.iter().filter_map(|(name, value)| match value {
+        Value::String(text) => Some(format!("{name}={}", text.chars().take(64).collect::<String>())),
+        Value::Number(_) | Value::Bool(_) => Some(format!("{name}={value}")),
+        _ => None,
+    });
+    plain.collect::<Vec<_>>().join(" ")
+}
+
+/// An audit record: time, who, what, on what, how it ended, why.
+pub(crate) fn audit(line: &[u8]) -> String {
+    let Ok(record) = serde_json::from_slice::<Value>(line) else {
+        return tame(&String::from_utf8_lossy(line));
+    };
+    let who = match text(&record, "/principal/kind") {
+        "user" => text(&record, "/principal/name"),
+        _ => text(&record, "/principal/role"),
+    };
+    let version = record.get("version").and_then(Value::as_u64).map(|v| format!(" v{v}")).unwrap_or_default();
+    let container = text(&record, "/container/name");
+    let container = match text(&record, "/container/id").get(..SHORT_ID) {
+        Some(id) => format!(" in {container} ({id})"),
+        None => String::new(),
+    };
+    let shown = format!(
+        "{}  {:<8}  {who:<12}  {:<10}  {}{version}{container}  {}",
+        instant(text(&record, "/time")),
+        text(&record, "/outcome"),
+        text(&record, "/verb"),
+        text(&record, "/object"),
+        text(&record, "/reason"),
+    );
+    tame(shown.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_with_its_number_type_and_facts() {
+        let line = br#"{"sequence":"12","time":"2026-11-21T10:00:00.123456Z","type":"dev.keywheel.secret.version_promoted.v1","subject":"secret/1","data":{"version":2,"list":[1],"note":"x\u001b[1m"}}"#;
+        let shown = event(line);
+        assert!(shown.starts_with("     12  2026-11-21 10:00:00.123Z  secret.version_promoted.v1"), "{shown}");
+        assert!(shown.contains("version=2") && !shown.contains("list") && !shown.contains('\u{1b}'), "{shown}");
+    }
+
+    #[test]
+    fn a_record_tells_who_did_what_and_how_it_ended() {
+        let line = br#"{"time":"2026-11-21T10:00:00.123456Z","category":"administration","principal":{"kind":"user","uid":65534,"name":"nobody"},"verb":"list","object":"secrets","outcome":"denied","reason":"not in the group","command":"c","trace":""}"#;
+        let shown = audit(line);
+        for part in ["denied", "nobody", "list", "secrets", "not in the group"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_shown_as_it_is() {
+        assert_eq!(event(b"not json"), "not json");
+        assert_eq!(audit(b"\x1b"), "·");
+    }
+}

@@ -1,0 +1,66 @@
+//! Views that carry a judgement: who is behind, what is said about it.
+
+use keywheel_schemas::api::RotationTimings;
+
+use super::*;
+
+fn consumer(state: &str, version: u64) -> ConsumerView {
+    ConsumerView {
+        container: "0123456789abcdef".repeat(4),
+        name: "web".to_owned(),
+        host: "h".to_owned(),
+        secret: "a/b".to_owned(),
+        binding: "b".to_owned(),
+        version,
+        assigned: 2,
+        state: state.to_owned(),
+        reason: (state == "refused").then(|| "recreate it with --runtime keywheel".to_owned()),
+        latency_ms: Some(1.25),
+    }
+}
+
+fn rotation_of(consumers: Vec<ConsumerView>) -> RotationView {
+    RotationView {
+        rotation_id: "r".to_owned(),
+        secret: "a/b".to_owned(),
+        version: 2,
+        state: "distributing".to_owned(),
+        trigger: "on_demand".to_owned(),
+        waiting_for: vec!["container web: new value not in place yet".to_owned()],
+        timings: RotationTimings::default(),
+        consumers,
+    }
+}
+
+#[test]
+fn those_who_left_are_not_waited_for() {
+    let states = ["waiting", "swapped", "reloaded", "withdrawn", "vanished", "refused"];
+    let behind: Vec<&str> = states.into_iter().filter(|state| is_behind(&consumer(state, 2), 2)).collect();
+    assert_eq!(behind, ["waiting", "refused"]);
+    assert!(is_behind(&consumer("reloaded", 1), 2), "acknowledged an older version only");
+}
+
+#[test]
+fn a_rotation_tells_what_it_waits_for_and_who_acknowledged() {
+    let view = rotation_of(vec![consumer("reloaded", 2), consumer("refused", 1)]);
+    assert_eq!(acknowledged(&view), "1 of 2");
+    let text = rotation(&view, false);
+    for part in ["waits for:  container web", "web (0123456789ab)", "1.2 ms", "recreate it with --runtime keywheel"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
+fn a_dry_run_says_would() {
+    let answer = ApplyAnswer {
+        results: vec![keywheel_schemas::api::Applied {
+            kind: "Secret".to_owned(),
+            name: "a/b".to_owned(),
+            action: "created".to_owned(),
+            note: Some("weak".to_owned()),
+        }],
+    };
+    assert!(applied(&answer, true, false).contains("would be created"));
+    assert!(!applied(&answer, false, false).contains("would"));
+    assert!(applied(&answer, false, false).contains("note: a/b: weak"));
+}

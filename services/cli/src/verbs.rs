@@ -1,0 +1,77 @@
+//! One verb, one function. A verb asks the daemon, shows the answer and tells how it ended.
+//!
+//! Invariant: no verb prints a value, for there is none in any answer.
+
+mod apply;
+mod audit;
+mod input;
+mod look;
+mod plain;
+mod revoke;
+mod rotate;
+mod secret;
+mod streams;
+mod waiting;
+
+use crate::address::Address;
+use crate::args::{AuditVerb, Cli, JournalVerb, SecretVerb, SetupVerb, StreamVerb, Verb};
+use crate::client::Client;
+use crate::exit::{Exit, Failure};
+use crate::output::Screen;
+use crate::{setup, up};
+
+/// What a verb works with.
+#[derive(Debug, Clone)]
+struct Desk {
+    client: Client,
+    screen: Screen,
+}
+
+/// Does what the command line says.
+pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let screen = Screen::of_terminal(cli.output);
+    match cli.verb {
+        Verb::Up(args) => up::run(args).await.map_err(Failure::from),
+        Verb::Completion { shell } => plain::completion(screen, shell),
+        Verb::Version => plain::version(screen),
+        Verb::ExitCodes => plain::exit_codes(screen),
+        Verb::Internal(verb) => plain::internal(screen, &verb),
+        Verb::Setup(SetupVerb::Docker(args)) => setup::docker(screen, &Address::parse(&cli.address)?, &args).await,
+        Verb::Audit(AuditVerb::Verify { file: Some(file), public_key }) => {
+            audit::verify_file(screen, &file, public_key.as_deref())
+        }
+        verb => {
+            let client = Client::new(Address::parse(&cli.address)?);
+            ask_daemon(&Desk { client, screen }, verb).await
+        }
+    }
+}
+
+async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Status => look::status(desk).await,
+        Verb::Apply(args) => apply::apply(desk, &args).await,
+        Verb::Get(args) => look::list(desk, &args).await,
+        Verb::Describe(args) => look::describe(desk, &args).await,
+        Verb::Secret(SecretVerb::Put(args)) => secret::put(desk, &args).await,
+        Verb::Secret(SecretVerb::List) => look::secrets(desk).await,
+        Verb::Secret(SecretVerb::Versions { name }) => secret::versions(desk, &name).await,
+        Verb::Rotate(args) => rotate::rotate(desk, &args).await,
+        Verb::Revoke(args) => revoke::revoke(desk, &args).await,
+        Verb::Unbind(args) => revoke::unbind(desk, &args).await,
+        Verb::Consumers(args) => look::consumers(desk, args.secret.as_deref()).await,
+        Verb::Events(StreamVerb::List(page)) => streams::list(desk, &streams::EVENTS, &page).await,
+        Verb::Events(StreamVerb::Tail(page)) => streams::tail(desk, &streams::EVENTS, &page).await,
+        Verb::Audit(AuditVerb::List(page)) => streams::list(desk, &streams::AUDIT, &page).await,
+        Verb::Audit(AuditVerb::Tail(page)) => streams::tail(desk, &streams::AUDIT, &page).await,
+        Verb::Audit(AuditVerb::Export { file }) => audit::export(desk, file.as_deref()).await,
+        Verb::Audit(AuditVerb::Verify { public_key, .. }) => audit::verify(desk, public_key.as_deref()).await,
+        Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
+        Verb::Up(_)
+        | Verb::Setup(_)
+        | Verb::Completion { .. }
+        | Verb::Version
+        | Verb::ExitCodes
+        | Verb::Internal(_) => Err(Failure::new(Exit::Unexpected, "this verb needs no daemon", "report this fault of keywheel")),
+    }
+}

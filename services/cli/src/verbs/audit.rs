@@ -1,0 +1,103 @@
+//! `audit export` and `audit verify`. Verification happens here, from the export alone: every record
+//! against its leaf hash, the tree over them against the checkpoint, the checkpoint against the key.
+
+pub(super) mod offline;
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use keywheel_schemas::api::AuditExport;
+
+use self::offline::Finding;
+use super::{Desk, input};
+use crate::exit::{Exit, Failure};
+use crate::http::MAX_ANSWER_BYTES;
+use crate::output::{Screen, tame};
+use crate::output::table::fields;
+
+const EXPORT: &str = "/v1/audit/export";
+
+pub(super) async fn export(desk: &Desk, file: Option<&Path>) -> Result<(), Failure> {
+    let export: AuditExport = desk.client.read_long(EXPORT).await?;
+    let mut text = serde_json::to_vec_pretty(&export).map_err(|error| {
+        Failure::new(Exit::Unexpected, format!("the export has no JSON form: {error}"), "report this fault of keywheel")
+    })?;
+    text.push(b'\n');
+    let Some(file) = file else { return desk.screen.write(&text) };
+    write_whole(file, &text)?;
+    desk.screen.note(&format!(
+        "{} records written to {}; `keywheel audit verify --file {}` verifies them without a server",
+        export.records.len(),
+        file.display(),
+        file.display()
+    ));
+    Ok(())
+}
+
+/// Writes beside and renames, so that nobody finds half an export.
+fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = Path::new(&beside);
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(beside);
+    let written = written.and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()));
+    written.and_then(|()| std::fs::rename(beside, file)).map_err(|error| {
+        let _ = std::fs::remove_file(beside);
+        Failure::new(
+            Exit::CannotCreate,
+            format!("cannot write {}: {error}", file.display()),
+            "name a file in a directory that exists and that you may write to",
+        )
+    })
+}
+
+pub(super) async fn verify(desk: &Desk, key: Option<&str>) -> Result<(), Failure> {
+    let export: AuditExport = desk.client.read_long(EXPORT).await?;
+    conclude(desk.screen, &offline::verify(&export, key)?)
+}
+
+pub(super) fn verify_file(screen: Screen, file: &Path, key: Option<&str>) -> Result<(), Failure> {
+    let text = input::text(file, MAX_ANSWER_BYTES)?;
+    let export: AuditExport = serde_json::from_str(&text).map_err(|error| {
+        Failure::new(
+            Exit::Unverified,
+            format!("{} is not an export of the audit: {error}", file.display()),
+            "make one with `keywheel audit export --file FILE`",
+        )
+    })?;
+    conclude(screen, &offline::verify(&export, key)?)
+}
+
+fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
+    screen.show(finding, words)?;
+    if finding.verified {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Unverified,
+        format!("the audit does not verify: {}", finding.faults.first().map_or("", String::as_str)),
+        "keep this export and the data directory as they are; compare with an older export",
+    ))
+}
+
+fn words(finding: &Finding) -> String {
+    let key = if finding.key_pinned {
+        format!("{} (as you gave it)", finding.public_key)
+    } else {
+        format!("{} (from the export itself; write it down and give it as --public-key)", finding.public_key)
+    };
+    let verdict = if finding.verified { "yes: every record, the tree over them and its signature" } else { "NO" };
+    let mut text = fields(&[
+        ("verified", verdict.to_owned()),
+        ("records", finding.records.to_string()),
+        ("log", finding.origin.clone()),
+        ("root", finding.root.clone()),
+        ("signed by", key),
+    ]);
+    for fault in &finding.faults {
+        text.push_str(&format!("fault: {}\n", tame(fault)));
+    }
+    text
+}

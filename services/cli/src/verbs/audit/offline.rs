@@ -1,0 +1,97 @@
+//! Verifying an export of the audit without any server: the API's form, given to the journal's check. Pure.
+//!
+//! What a success shows: all records together give the root that the checkpoint names, and the
+//! checkpoint is signed by the key. Without a key given from outside it does not show whose log it is.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keywheel_journal::merkle::Hash;
+use keywheel_journal::offline::{Export, ExportError, ExportReport, verify_export};
+use keywheel_schemas::api::AuditExport;
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure};
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Finding {
+    /// Whether nothing is wrong.
+    pub(crate) verified: bool,
+    /// Records in the export.
+    pub(crate) records: usize,
+    /// The log's name.
+    pub(crate) origin: String,
+    /// Root over the records, hexadecimal; empty when they do not verify.
+    pub(crate) root: String,
+    /// The key that was asked for, base64.
+    pub(crate) public_key: String,
+    /// Whether that key came from outside the export.
+    pub(crate) key_pinned: bool,
+    /// Index of the first record that is not the one that was recorded, or may be the first.
+    pub(crate) first_bad_index: Option<u64>,
+    /// What is wrong, first first.
+    pub(crate) faults: Vec<String>,
+}
+
+/// Verifies; `key` is base64 and takes the place of the export's own.
+pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding, Failure> {
+    let pinned = key.map(parse_key).transpose().map_err(|why| {
+        Failure::new(Exit::Usage, format!("--public-key {why}"), "give the key as `keywheel audit verify` prints it")
+    })?;
+    let key_pinned = pinned.is_some();
+    let public_key = key.unwrap_or(&export.public_key).trim().to_owned();
+    let checked = match pinned.map_or_else(|| parse_key(&export.public_key), Ok) {
+        Ok(key) => check(export, key),
+        Err(why) => Err((None, format!("the export's public key {why}"))),
+    };
+    let (root, first_bad_index, faults) = match checked {
+        Ok(report) => (hexadecimal(&report.root), None, Vec::new()),
+        Err((index, fault)) => (String::new(), index, vec![fault]),
+    };
+    Ok(Finding {
+        verified: faults.is_empty(),
+        records: export.records.len(),
+        origin: export.origin.clone(),
+        root,
+        public_key,
+        key_pinned,
+        first_bad_index,
+        faults,
+    })
+}
+
+fn parse_key(text: &str) -> Result<[u8; 32], String> {
+    let bytes = STANDARD.decode(text.trim()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes.ok_or_else(|| "is not base64 of 32 bytes".to_owned())
+}
+
+fn hexadecimal(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_hash(text: &str) -> Option<Hash> {
+    let digits = text.bytes().map(|b| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok()));
+    let digits = digits.collect::<Option<Vec<u8>>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+    Hash::try_from(bytes).ok().filter(|_| rest.is_empty())
+}
+
+/// The journal's check; a fault comes with the first bad index, where it is known.
+fn check(export: &AuditExport, public_key: [u8; 32]) -> Result<ExportReport, (Option<u64>, String)> {
+    let leaves = export.records.iter().map(|record| record.as_bytes().to_vec()).collect();
+    let mut known = Export::new(export.origin.clone(), public_key, export.checkpoint.clone(), leaves);
+    // A list that cannot be read names no index; the records themselves are checked all the same.
+    known.leaf_hashes = export.leaf_hashes.iter().map(|hash| parse_hash(hash)).collect::<Option<_>>().unwrap_or_default();
+    verify_export(&known).map_err(|error| {
+        let index = match &error {
+            ExportError::Record { index, .. } | ExportError::Proof { index } => Some(*index),
+            ExportError::Range { first, .. } => Some(*first),
+            _ => None,
+        };
+        (index, keywheel_daemon::chain(&error))
+    })
+}
+
+#[cfg(test)]
+mod tests;

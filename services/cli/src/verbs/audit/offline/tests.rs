@@ -1,0 +1,119 @@
+//! Every way to tamper with an export is found, and the index is named where there is one.
+
+use keywheel_journal::checkpoint::Checkpoint;
+use keywheel_journal::merkle::{self, Frontier};
+use keywheel_seal::OsEntropy;
+use keywheel_seal::sign::SigningKey;
+
+use super::*;
+
+const ORIGIN: &str = "keywheel.dev/audit/test";
+
+fn signed(records: &[String], key: &SigningKey) -> String {
+    let mut tree = Frontier::new();
+    for record in records {
+        tree.push(merkle::leaf_hash(record.as_bytes()));
+    }
+    Checkpoint { origin: ORIGIN.to_owned(), size: tree.size(), root: tree.root() }.sign(key)
+}
+
+fn export(count: usize) -> (AuditExport, SigningKey) {
+    let key = SigningKey::generate(&OsEntropy);
+    let records: Vec<String> = (0..count).map(|index| format!("{{\"verb\":\"rotate\",\"n\":{index}}}")).collect();
+    let export = AuditExport {
+        origin: ORIGIN.to_owned(),
+        public_key: STANDARD.encode(key.verifying_key().to_bytes()),
+        checkpoint: signed(&records, &key),
+        leaf_hashes: records.iter().map(|r| hexadecimal(&merkle::leaf_hash(r.as_bytes()))).collect(),
+        records,
+    };
+    (export, key)
+}
+
+fn found(export: &AuditExport, key: Option<&str>) -> Finding {
+    verify(export, key).unwrap()
+}
+
+#[test]
+fn an_honest_export_of_any_size_verifies() {
+    for count in [0, 1, 2, 3, 7, 8, 100] {
+        let (export, _) = export(count);
+        let finding = found(&export, None);
+        assert!(finding.verified && finding.records == count, "{finding:?}");
+        assert!(!finding.key_pinned);
+        assert!(found(&export, Some(&export.public_key)).key_pinned);
+    }
+}
+
+#[test]
+fn a_changed_record_is_named_by_its_index() {
+    let (mut export, _) = export(9);
+    export.records[6] = export.records[6].replace("rotate", "nothing");
+    export.records[8].push(' ');
+    let finding = found(&export, None);
+    assert!(!finding.verified);
+    assert_eq!(finding.first_bad_index, Some(6));
+    assert!(finding.faults[0].contains("record 6"), "{finding:?}");
+}
+
+#[test]
+fn removed_added_and_swapped_records_are_found() {
+    let tampering: [fn(&mut AuditExport); 4] = [
+        |export| {
+            export.records.pop();
+            export.leaf_hashes.pop();
+        },
+        |export| {
+            export.records.remove(2);
+        },
+        |export| {
+            export.records.push("{}".to_owned());
+            export.leaf_hashes.push(hexadecimal(&merkle::leaf_hash(b"{}")));
+        },
+        |export| {
+            export.records.swap(0, 1);
+            export.leaf_hashes.swap(0, 1);
+        },
+    ];
+    for (number, tamper) in tampering.into_iter().enumerate() {
+        let (mut export, _) = export(5);
+        tamper(&mut export);
+        assert!(!found(&export, None).verified, "tampering {number} was not found");
+    }
+}
+
+#[test]
+fn a_record_changed_together_with_its_leaf_hash_breaks_the_signed_root() {
+    let (mut export, _) = export(5);
+    export.records[3].push('x');
+    export.leaf_hashes[3] = hexadecimal(&merkle::leaf_hash(export.records[3].as_bytes()));
+    let finding = found(&export, None);
+    assert!(!finding.verified && finding.root.is_empty());
+    assert!(finding.faults[0].contains("root"), "{finding:?}");
+}
+
+#[test]
+fn a_forger_with_a_key_of_his_own_fails_against_the_pinned_key() {
+    let (honest, _) = export(4);
+    let (mut forged, key) = export(4);
+    forged.records[0].push('x');
+    forged.leaf_hashes[0] = hexadecimal(&merkle::leaf_hash(forged.records[0].as_bytes()));
+    forged.checkpoint = signed(&forged.records, &key);
+    assert!(found(&forged, None).verified, "it is consistent in itself");
+    assert!(!found(&forged, Some(&honest.public_key)).verified);
+}
+
+#[test]
+fn a_changed_checkpoint_origin_or_key_is_found() {
+    let (good, _) = export(3);
+    let mut size = good.clone();
+    size.checkpoint = size.checkpoint.replacen("\n3\n", "\n2\n", 1);
+    let mut origin = good.clone();
+    origin.origin = "keywheel.dev/audit/other".to_owned();
+    let mut key = good.clone();
+    key.public_key = "AAAA".to_owned();
+    for bad in [size, origin, key] {
+        assert!(!found(&bad, None).verified);
+    }
+    assert_eq!(verify(&good, Some("not a key")).unwrap_err().exit, Exit::Usage);
+}

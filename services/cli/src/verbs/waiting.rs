@@ -1,0 +1,168 @@
+//! Waiting for an end: long polls until it is there or the person's patience is over.
+
+use std::time::Duration;
+
+use keywheel_daemon::SystemClock;
+use keywheel_engine::port::clock::Clock;
+use keywheel_schemas::api::{RevocationView, RotationView};
+use serde::de::DeserializeOwned;
+
+use super::Desk;
+use crate::args::WaitArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::progress::{self, Progress};
+use crate::output::views;
+use crate::span;
+
+/// Longest wait of one request.
+const POLL: Duration = Duration::from_secs(30);
+/// The same when somebody watches.
+const LIVE_POLL: Duration = Duration::from_secs(1);
+
+/// What can be waited for.
+pub(super) trait Awaited: DeserializeOwned {
+    /// Whether nothing changes any more.
+    fn is_final(&self) -> bool;
+    /// How it stands, in words.
+    fn standing(&self) -> String;
+}
+
+impl Awaited for RotationView {
+    fn is_final(&self) -> bool {
+        matches!(self.state.as_str(), "completed" | "parked" | "rolled_back" | "cancelled")
+    }
+    fn standing(&self) -> String {
+        progress::rotation(self)
+    }
+}
+
+impl Awaited for RevocationView {
+    fn is_final(&self) -> bool {
+        self.state == "closed"
+    }
+    fn standing(&self) -> String {
+        progress::revocation(self)
+    }
+}
+
+/// Waits; the last view, final or not.
+async fn until_final<T: Awaited>(desk: &Desk, path: &str, wait: &WaitArgs, again: &str) -> Result<T, Failure> {
+    let clock = SystemClock::new();
+    let shown = Progress::begin(desk.screen);
+    loop {
+        let left = wait.timeout.saturating_sub(clock.monotonic());
+        let poll = left.min(if desk.screen.live { LIVE_POLL } else { POLL });
+        let seconds = poll.as_secs() + u64::from(poll.subsec_nanos() > 0);
+        let read = desk.client.read(&format!("{path}?wait={seconds}")).await;
+        let view: T = read.map_err(|failure: Failure| match failure.exit {
+            Exit::Unavailable => failure.with_next(format!("it goes on when keywheel is up again; then: {again}")),
+            _ => failure,
+        })?;
+        if view.is_final() || clock.monotonic() >= wait.timeout {
+            return Ok(view);
+        }
+        shown.say(|| view.standing());
+    }
+}
+
+/// Shows a rotation that was begun, after waiting for it when that was asked for.
+pub(super) async fn rotation(desk: &Desk, begun: RotationView, wait: &WaitArgs) -> Result<(), Failure> {
+    let again = format!("`keywheel describe rotation {}`", begun.rotation_id);
+    if !wait.wait {
+        desk.screen.show(&begun, |begun| views::rotation(begun, desk.screen.color))?;
+        if !desk.screen.is_json() {
+            desk.screen.note(&format!("it goes on by itself; {again} shows how it stands, --wait waits for its end"));
+        }
+        return Ok(());
+    }
+    let path = format!("/v1/rotations/{}", begun.rotation_id);
+    let view: RotationView = until_final(desk, &path, wait, &again).await?;
+    desk.screen.show(&view, |view| views::rotation(view, desk.screen.color))?;
+    ending(&view, wait.timeout, &again)
+}
+
+/// How a rotation's view ends the run.
+fn ending(view: &RotationView, timeout: Duration, again: &str) -> Result<(), Failure> {
+    let RotationView { secret, version, state, .. } = view;
+    let next = match state.as_str() {
+        "completed" => return Ok(()),
+        "parked" => format!("see above what it waits for; once that is mended, `keywheel rotate {secret}` tries again"),
+        "rolled_back" => format!("the value from before is in use again; {again} shows why"),
+        "cancelled" => format!("another command took its place; `keywheel describe secret {secret}` shows what is in use"),
+        _ => format!("it goes on by itself; {again} shows how it stands"),
+    };
+    let what = if view.is_final() {
+        format!("the rotation of {secret} to version {version} ended as {state}, {} consumers acknowledged", views::acknowledged(view))
+    } else {
+        format!(
+            "the rotation of {secret} to version {version} is not through after {}: {state}, {} consumers acknowledged",
+            span::words(timeout),
+            views::acknowledged(view)
+        )
+    };
+    Err(Failure::new(Exit::Partial, what, next))
+}
+
+/// Shows a revocation that was begun, after waiting for it when that was asked for.
+pub(super) async fn revocation(desk: &Desk, begun: RevocationView, wait: &WaitArgs) -> Result<(), Failure> {
+    let again = format!("`keywheel describe revocation {}`", begun.revocation_id);
+    if !wait.wait {
+        desk.screen.show(&begun, views::revocation)?;
+        if !desk.screen.is_json() {
+            desk.screen.note(&format!("it goes on by itself; {again} shows how it stands, --wait waits for its end"));
+        }
+        return Ok(());
+    }
+    let path = format!("/v1/revocations/{}", begun.revocation_id);
+    let view: RevocationView = until_final(desk, &path, wait, &again).await?;
+    desk.screen.show(&view, views::revocation)?;
+    if view.is_final() {
+        return Ok(());
+    }
+    let what = format!(
+        "the revocation of {} is not through after {}: {}",
+        view.secret,
+        span::words(wait.timeout),
+        view.standing()
+    );
+    Err(Failure::new(Exit::Partial, what, format!("no host gets it any more; {again} shows who may still hold it")))
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_schemas::api::RotationTimings;
+
+    use super::*;
+
+    #[test]
+    fn only_a_completed_rotation_is_a_success() {
+        for (state, ok, is_final) in [
+            ("completed", true, true),
+            ("parked", false, true),
+            ("rolled_back", false, true),
+            ("cancelled", false, true),
+            ("distributing", false, false),
+            ("of_the_future", false, false),
+        ] {
+            let view = RotationView {
+                rotation_id: "r".to_owned(),
+                secret: "a/b".to_owned(),
+                version: 2,
+                state: state.to_owned(),
+                trigger: "on_demand".to_owned(),
+                waiting_for: Vec::new(),
+                timings: RotationTimings::default(),
+                consumers: Vec::new(),
+            };
+            assert_eq!(view.is_final(), is_final, "{state}");
+            match ending(&view, Duration::from_secs(300), "`x`") {
+                Ok(()) => assert!(ok, "{state}"),
+                Err(failure) => {
+                    assert!(!ok, "{state}");
+                    assert_eq!(failure.exit, Exit::Partial);
+                    assert_eq!(failure.what.contains("after 5 min"), !is_final, "{failure}");
+                }
+            }
+        }
+    }
+}
