@@ -13,7 +13,7 @@ use keywheel_bench::samples::Samples;
 use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::journal::{Decision, Journal as _};
 use keywheel_journal::{JournalOptions, SqliteJournal};
-use keywheel_seal::secret::SecretBytes;
+use keywheel_seal::SecretBytes;
 use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::conformance::journal::decision;
 use keywheel_tests::scratch::Scratch;
@@ -43,7 +43,7 @@ async fn bare(path: &Path) -> Result<SqliteConnection> {
 }
 
 async fn journal(path: &Path) -> Result<SqliteJournal> {
-    let key = SigningKey::from_seed_bytes(&SecretBytes::from([7u8; 32]))?;
+    let key = SigningKey::from_seed_bytes(&SecretBytes::from(vec![7u8; 32]))?;
     let options = JournalOptions {
         deployment: DeploymentId::from_bytes([1; 16]),
         source: "keywheel/bench/gateway".to_owned(),
