@@ -1,4 +1,4 @@
-//! The HTTP API on the unix socket, as JSON. (Written by the lead; the generator adds its schemas.)
+//! The HTTP API on the unix socket, as JSON.
 //!
 //! Invariant: no response type can hold a secret's value. The one place where a value travels is
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
@@ -73,6 +73,7 @@ pub struct Feature {
 
 /// `POST /v1/apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
     /// The manifests, YAML, several documents.
     pub manifests: String,
@@ -261,6 +262,7 @@ pub struct HostView {
 
 /// `POST /v1/put`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PutRequest {
     /// The secret.
     pub name: String,
@@ -273,6 +275,7 @@ pub struct PutRequest {
 
 /// `POST /v1/rotate`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RotateRequest {
     /// The secret.
     pub secret: String,
@@ -280,6 +283,7 @@ pub struct RotateRequest {
 
 /// `POST /v1/revoke`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RevokeRequest {
     /// The secret.
     pub secret: String,
@@ -326,3 +330,6 @@ pub struct VerifyReport {
     /// What is wrong, first first.
     pub faults: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests;

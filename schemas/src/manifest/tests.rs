@@ -78,25 +78,15 @@ fn one_fault(text: &str, place: &str, part: &str) {
 }
 
 #[test]
-fn the_issues_example_is_read_whole() {
+fn the_issues_secret_is_read_whole() {
     let manifests = read(EXAMPLE).unwrap();
-    let [
-        Manifest::Secret {
-            name,
-            spec,
-            position,
-        },
-        Manifest::Binding {
-            name: binding,
-            secret,
-            selector,
-            target,
-            reload,
-            position: second,
-        },
-    ] = manifests.as_slice()
+    let Manifest::Secret {
+        name,
+        spec,
+        position,
+    } = &manifests[0]
     else {
-        panic!("{manifests:?}");
+        panic!("{manifests:?}")
     };
     assert_eq!(name.as_str(), "prod/payments/db-password");
     assert_eq!(
@@ -116,7 +106,27 @@ fn the_issues_example_is_read_whole() {
         (spec.rotation.jitter, spec.rotation.missed_run),
         (Duration::from_secs(300), MissedRun::Once)
     );
-    assert_eq!((binding.as_str(), secret), ("payments", name));
+    assert_eq!(*position, Position { line: 1, column: 1 });
+}
+
+#[test]
+fn the_issues_binding_is_read_whole() {
+    let manifests = read(EXAMPLE).unwrap();
+    let Manifest::Binding {
+        name: binding,
+        secret,
+        selector,
+        target,
+        reload,
+        position,
+    } = &manifests[1]
+    else {
+        panic!("{manifests:?}")
+    };
+    assert_eq!(
+        (binding.as_str(), secret.as_str()),
+        ("payments", "prod/payments/db-password")
+    );
     assert_eq!(
         selector.host.as_ref().map(|host| host.as_str()),
         Some("web-1")
@@ -145,20 +155,14 @@ fn the_issues_example_is_read_whole() {
         ("/run/secrets", "db_password", 1000, 0, 0o400)
     );
     assert_eq!(*reload, Reload::Signal(1));
+    assert_eq!(*position, Position { line: 9, column: 1 });
     assert_eq!(
-        (*position, *second),
-        (
-            Position { line: 1, column: 1 },
-            Position { line: 9, column: 1 }
-        )
-    );
-    assert_eq!(
-        (manifests[0].kind(), manifests[1].kind()),
-        ("Secret", "Binding")
+        (manifests[0].kind(), manifests[1].kind(), manifests.len()),
+        ("Secret", "Binding", 2)
     );
     assert_eq!(
         (manifests[1].name(), manifests[1].position()),
-        ("payments", *second)
+        ("payments", *position)
     );
 }
 
