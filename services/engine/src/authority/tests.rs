@@ -165,8 +165,8 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
     }
 }
 
-fn all_bodies() -> Vec<Body> {
-    let recorded = RecordedEvent {
+fn recorded() -> RecordedEvent {
+    RecordedEvent {
         number: 1,
         id: EventId::default(),
         time: Timestamp::default(),
@@ -180,7 +180,10 @@ fn all_bodies() -> Vec<Body> {
         bytes: Arc::from([]),
         hash: [0; 32],
         signature: [0; 64],
-    };
+    }
+}
+
+fn all_bodies() -> Vec<Body> {
     let plan = HostPlan {
         host: HOST,
         host_name: HostName::parse("h").unwrap(),
@@ -204,7 +207,7 @@ fn all_bodies() -> Vec<Body> {
         bytes: Arc::from([]),
     };
     let mut bodies = vec![
-        Body::Event(recorded),
+        Body::Event(recorded()),
         Body::Audit(leaf),
         Body::Work(Effect { work }),
         Body::Plan(plan),
