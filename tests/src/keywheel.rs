@@ -281,15 +281,12 @@ impl Keywheel {
         self.cli(&words)?.ok()?.json()
     }
 
-    /// Runs `events list` or `audit list` from the beginning, one object a line.
+    /// Runs `events list` or `audit list` from the very beginning.
     pub fn stream(&self, verb: &str) -> Result<Vec<Value>> {
-        let said = self
-            .cli(&[verb, "list", "--after", "0", "--limit", ALL, "-o", "json"])?
-            .ok()?;
-        said.stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).context("a line that is no JSON"))
-            .collect()
+        match self.json(&[verb, "list", "--after", "0", "--limit", ALL])? {
+            Value::Array(rows) => Ok(rows),
+            other => bail!("`{verb} list` is no array: {other}"),
+        }
     }
 
     /// Everything the client ever said in this test.
