@@ -21,13 +21,17 @@ impl Address {
             Failure::new(
                 Exit::Usage,
                 format!("`{shown}` is not an address: {why}"),
-                format!("give --address or KEYWHEEL_ADDRESS as unix:///PATH, for example {DEFAULT}"),
+                format!(
+                    "give --address or KEYWHEEL_ADDRESS as unix:///PATH, for example {DEFAULT}"
+                ),
             )
         };
         let path = match (text.strip_prefix("unix://"), text.split_once("://")) {
             (Some(path), _) => path,
             (None, Some((scheme, _))) => {
-                return Err(wrong(&format!("`{scheme}` is not spoken here, only `unix`")));
+                return Err(wrong(&format!(
+                    "`{scheme}` is not spoken here, only `unix`"
+                )));
             }
             (None, None) => return Err(wrong("it does not begin with unix://")),
         };
@@ -35,7 +39,9 @@ impl Address {
             return Err(wrong("after unix:// comes an absolute path"));
         }
         if path.len() > MAX_SOCKET_PATH {
-            return Err(wrong(&format!("a socket's path has at most {MAX_SOCKET_PATH} bytes")));
+            return Err(wrong(&format!(
+                "a socket's path has at most {MAX_SOCKET_PATH} bytes"
+            )));
         }
         Ok(Self(PathBuf::from(path)))
     }
@@ -59,13 +65,24 @@ mod tests {
     fn a_unix_address_gives_its_path_and_the_injectors_beside_it() {
         let address = Address::parse(DEFAULT).unwrap();
         assert_eq!(address.socket(), Path::new("/run/keywheel/keywheel.sock"));
-        assert_eq!(address.injector_socket(), Path::new("/run/keywheel/injector.sock"));
+        assert_eq!(
+            address.injector_socket(),
+            Path::new("/run/keywheel/injector.sock")
+        );
     }
 
     #[test]
     fn everything_else_is_refused_with_the_form_that_is_understood() {
         let long = format!("unix:///{}", "a".repeat(MAX_SOCKET_PATH));
-        for text in ["", "http//x", "unix://", "relative/path", "unix://relative", "https://host:1", &long] {
+        for text in [
+            "",
+            "http//x",
+            "unix://",
+            "relative/path",
+            "unix://relative",
+            "https://host:1",
+            &long,
+        ] {
             let failure = Address::parse(text).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage, "{text}");
             assert!(failure.to_string().contains("unix:///"), "{failure}");

@@ -23,7 +23,14 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "KEYWHEEL_ADDRESS", value_name = "ADDRESS", default_value = address::DEFAULT)]
     pub(crate) address: String,
     /// How answers look; streams are one JSON object a line.
-    #[arg(short, long, global = true, env = "KEYWHEEL_OUTPUT", value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "KEYWHEEL_OUTPUT",
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
     pub(crate) output: Format,
     /// What to do.
     #[command(subcommand)]
@@ -77,7 +84,9 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Setup(SetupVerb),
     /// Print a completion script for a shell.
-    #[command(after_help = "Examples:\n  keywheel completion bash > /etc/bash_completion.d/keywheel\n  keywheel completion zsh > ~/.zfunc/_keywheel\n  keywheel completion fish > ~/.config/fish/completions/keywheel.fish")]
+    #[command(
+        after_help = "Examples:\n  keywheel completion bash > /etc/bash_completion.d/keywheel\n  keywheel completion zsh > ~/.zfunc/_keywheel\n  keywheel completion fish > ~/.config/fish/completions/keywheel.fish"
+    )]
     Completion {
         /// Which shell.
         shell: Shell,
@@ -85,7 +94,7 @@ pub(crate) enum Verb {
     /// Print the version of this program.
     Version,
     /// List the exit codes.
-    #[command(after_long_help = exit::TABLE, after_help = exit::TABLE)]
+    #[command(long_about = exit::TABLE, after_help = exit::TABLE)]
     ExitCodes,
     /// For tests of keywheel itself.
     #[command(subcommand, hide = true)]
@@ -118,7 +127,9 @@ pub(crate) struct UpArgs {
 
 /// `apply`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  keywheel apply -f secrets.yaml\n  keywheel apply -f secrets.yaml --dry-run\n  cat secrets.yaml | keywheel apply -f -")]
+#[command(
+    after_help = "Examples:\n  keywheel apply -f secrets.yaml\n  keywheel apply -f secrets.yaml --dry-run\n  cat secrets.yaml | keywheel apply -f -"
+)]
 pub(crate) struct ApplyArgs {
     /// The manifest, YAML, several documents; `-` reads stdin.
     #[arg(short, long, value_name = "FILE")]
@@ -150,7 +161,9 @@ pub(crate) enum Kind {
 
 /// `get`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  keywheel get secrets\n  keywheel get secret prod/db -o json\n  keywheel get rotations")]
+#[command(
+    after_help = "Examples:\n  keywheel get secrets\n  keywheel get secret prod/db -o json\n  keywheel get rotations"
+)]
 pub(crate) struct GetArgs {
     /// What.
     pub(crate) kind: Kind,
@@ -177,7 +190,9 @@ pub(crate) enum DescribeKind {
 
 /// `describe`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  keywheel describe secret prod/db\n  keywheel describe rotation prod/db      the newest of this secret")]
+#[command(
+    after_help = "Examples:\n  keywheel describe secret prod/db\n  keywheel describe rotation prod/db      the newest of this secret"
+)]
 pub(crate) struct DescribeArgs {
     /// What.
     pub(crate) kind: DescribeKind,
@@ -228,7 +243,9 @@ pub(crate) struct WaitArgs {
 
 /// `rotate`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  keywheel rotate prod/db\n  keywheel rotate prod/db --wait --timeout 2m\n\nWith --wait it ends with 0 when every consumer runs on the new value, with 4 when not.")]
+#[command(
+    after_help = "Examples:\n  keywheel rotate prod/db\n  keywheel rotate prod/db --wait --timeout 2m\n\nWith --wait it ends with 0 when every consumer runs on the new value, with 4 when not."
+)]
 pub(crate) struct RotateArgs {
     /// The secret.
     pub(crate) name: String,
@@ -238,7 +255,9 @@ pub(crate) struct RotateArgs {
 
 /// `revoke`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value.")]
+#[command(
+    after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value."
+)]
 pub(crate) struct RevokeArgs {
     /// The secret.
     pub(crate) name: String,
@@ -312,7 +331,9 @@ pub(crate) enum AuditVerb {
         file: Option<PathBuf>,
     },
     /// Verify the audit here, not in the server: every record, the tree over them, its signature.
-    #[command(after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here.")]
+    #[command(
+        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
+    )]
     Verify {
         /// An export; without it the running server is asked for one.
         #[arg(long, value_name = "FILE")]

@@ -46,7 +46,11 @@ impl Client {
     }
 
     /// Asks for a change.
-    pub(crate) async fn change<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub(crate) async fn change<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         self.send(path, body, false).await
     }
 
@@ -61,7 +65,11 @@ impl Client {
 
     /// Removes a resource.
     pub(crate) async fn remove<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let ask = Ask { method: Method::DELETE, path: path.to_owned(), body: None };
+        let ask = Ask {
+            method: Method::DELETE,
+            path: path.to_owned(),
+            body: None,
+        };
         self.typed(ask, PATIENCE, false).await
     }
 
@@ -70,10 +78,17 @@ impl Client {
         let opened = http::open(self.address.socket(), Ask::look(path), PATIENCE).await;
         let response = opened.map_err(|fault| self.failure(&fault))?;
         if response.status().is_success() {
-            return Ok(Lines { body: response.into_body(), waiting: Vec::new(), read: 0, ended: false });
+            return Ok(Lines {
+                body: response.into_body(),
+                waiting: Vec::new(),
+                read: 0,
+                ended: false,
+            });
         }
         let body = response.into_body().collect().await;
-        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let body = body
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
         Err(refusal(&body, false))
     }
 
@@ -84,13 +99,26 @@ impl Client {
         of_input: bool,
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| {
-            Failure::new(Exit::Unexpected, format!("the request has no JSON form: {error}"), REPORT)
+            Failure::new(
+                Exit::Unexpected,
+                format!("the request has no JSON form: {error}"),
+                REPORT,
+            )
         })?;
-        let ask = Ask { method: Method::POST, path: path.to_owned(), body: Some(body) };
+        let ask = Ask {
+            method: Method::POST,
+            path: path.to_owned(),
+            body: Some(body),
+        };
         self.typed(ask, PATIENCE, of_input).await
     }
 
-    async fn typed<T: DeserializeOwned>(&self, ask: Ask, patience: Duration, of_input: bool) -> Result<T, Failure> {
+    async fn typed<T: DeserializeOwned>(
+        &self,
+        ask: Ask,
+        patience: Duration,
+        of_input: bool,
+    ) -> Result<T, Failure> {
         let answered = http::exchange(self.address.socket(), ask, patience).await;
         let (status, body) = answered.map_err(|fault| self.failure(&fault))?;
         if !status.is_success() {
@@ -108,11 +136,13 @@ impl Client {
     fn failure(&self, fault: &Fault) -> Failure {
         let socket = self.address.socket().display();
         match fault {
-            Fault::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => Failure::new(
-                Exit::Denied,
-                format!("the system does not let this user open {socket}"),
-                "use sudo, or ask an administrator to add you to the group `keywheel`",
-            ),
+            Fault::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Failure::new(
+                    Exit::Denied,
+                    format!("the system does not let this user open {socket}"),
+                    "use sudo, or ask an administrator to add you to the group `keywheel`",
+                )
+            }
             Fault::Connect(error) if nobody_there(error) => Failure::new(
                 Exit::Unavailable,
                 format!("no keywheel is serving {socket}"),
@@ -130,7 +160,10 @@ impl Client {
             ),
             Fault::Late(patience) => Failure::new(
                 Exit::Unavailable,
-                format!("keywheel at {socket} did not answer within {} s", patience.as_secs()),
+                format!(
+                    "keywheel at {socket} did not answer within {} s",
+                    patience.as_secs()
+                ),
                 "look at `keywheel status` and the log of `keywheel up`",
             ),
             Fault::TooLarge => Failure::new(
@@ -146,7 +179,10 @@ impl Client {
 const REPORT: &str = "this is a fault of keywheel; please report it with the command you gave";
 
 fn nobody_there(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+    )
 }
 
 fn refusal(body: &[u8], of_input: bool) -> Failure {
@@ -196,7 +232,11 @@ impl Lines {
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         if self.waiting.len() > MAX_LINE_BYTES {
-            return Err(Failure::new(Exit::Unexpected, "a line of the stream is too long", REPORT));
+            return Err(Failure::new(
+                Exit::Unexpected,
+                "a line of the stream is too long",
+                REPORT,
+            ));
         }
         match self.body.frame().await {
             None => Ok(None),

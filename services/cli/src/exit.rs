@@ -88,12 +88,19 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with its next step.
     pub(crate) fn new(exit: Exit, what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), next: Some(next.into()) }
+        Self {
+            exit,
+            what: what.into(),
+            next: Some(next.into()),
+        }
     }
 
     /// The same with another next step.
     pub(crate) fn with_next(self, next: impl Into<String>) -> Self {
-        Self { next: Some(next.into()), ..self }
+        Self {
+            next: Some(next.into()),
+            ..self
+        }
     }
 
     /// What the gateway answered. `of_input` marks verbs that send a file: there, invalid means the file.
@@ -104,11 +111,23 @@ impl Failure {
             "not_found" => (Exit::NotFound, None),
             "conflict" => (Exit::Conflict, None),
             "denied" => (Exit::Denied, None),
-            "unavailable" => (Exit::Unavailable, Some("`keywheel status` shows what is missing; then repeat the command")),
-            "corrupt" => (Exit::Unexpected, Some("keep a copy of the data directory, then `keywheel journal verify` names the place")),
+            "unavailable" => (
+                Exit::Unavailable,
+                Some("`keywheel status` shows what is missing; then repeat the command"),
+            ),
+            "corrupt" => (
+                Exit::Unexpected,
+                Some(
+                    "keep a copy of the data directory, then `keywheel journal verify` names the place",
+                ),
+            ),
             _ => (Exit::Unexpected, Some("look into the log of `keywheel up`")),
         };
-        Self { exit, what: problem.detail.clone(), next: next.map(str::to_owned) }
+        Self {
+            exit,
+            what: problem.detail.clone(),
+            next: next.map(str::to_owned),
+        }
     }
 }
 
@@ -166,20 +185,37 @@ mod tests {
             ("of_the_future", 1, 1),
         ];
         for (code, plain, of_input) in rows {
-            assert_eq!(Failure::of_problem(&problem(code), false).exit.code(), plain, "{code}");
-            assert_eq!(Failure::of_problem(&problem(code), true).exit.code(), of_input, "{code}");
+            assert_eq!(
+                Failure::of_problem(&problem(code), false).exit.code(),
+                plain,
+                "{code}"
+            );
+            assert_eq!(
+                Failure::of_problem(&problem(code), true).exit.code(),
+                of_input,
+                "{code}"
+            );
         }
     }
 
     #[test]
     fn a_failure_shows_its_faults_one_a_line_and_the_next_step_last() {
-        let failure = Failure::new(Exit::Input, "2 faults\nm.yaml:1:2: a\nm.yaml:3:4: b", "correct them");
+        let failure = Failure::new(
+            Exit::Input,
+            "2 faults\nm.yaml:1:2: a\nm.yaml:3:4: b",
+            "correct them",
+        );
         assert_eq!(
             failure.to_string(),
             "error: 2 faults\n  m.yaml:1:2: a\n  m.yaml:3:4: b\n  next: correct them"
         );
         let long = "x\n".repeat(MAX_LINES + 3);
-        let text = Failure { exit: Exit::Input, what: long, next: None }.to_string();
+        let text = Failure {
+            exit: Exit::Input,
+            what: long,
+            next: None,
+        }
+        .to_string();
         assert!(text.ends_with("… and 3 more"), "{text}");
         assert_eq!(text.lines().count(), MAX_LINES + 1);
     }

@@ -45,40 +45,66 @@ pub(crate) struct Ask {
 impl Ask {
     /// A look.
     pub(crate) fn look(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), body: None }
+        Self {
+            method: Method::GET,
+            path: path.into(),
+            body: None,
+        }
     }
 }
 
 /// Asks and gives the answer's head and a body that is still to be read.
-pub(crate) async fn open(socket: &Path, ask: Ask, patience: Duration) -> Result<Response<Incoming>, Fault> {
+pub(crate) async fn open(
+    socket: &Path,
+    ask: Ask,
+    patience: Duration,
+) -> Result<Response<Incoming>, Fault> {
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(socket));
-    let stream = connecting.await.map_err(|_| Fault::Late(CONNECT_TIMEOUT))?.map_err(Fault::Connect)?;
+    let stream = connecting
+        .await
+        .map_err(|_| Fault::Late(CONNECT_TIMEOUT))?
+        .map_err(Fault::Connect)?;
     let exchange = async {
         let broken = |error: hyper::Error| Fault::Broken(keywheel_daemon::chain(&error));
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
         // The connection ends with its last handle; there is nobody to wait for it in a client.
         tokio::spawn(connection);
         let mut request = Request::builder()
             .method(ask.method)
             .uri(ask.path)
             .header(header::HOST, "localhost")
-            .header(header::USER_AGENT, concat!("keywheel/", env!("CARGO_PKG_VERSION")));
+            .header(
+                header::USER_AGENT,
+                concat!("keywheel/", env!("CARGO_PKG_VERSION")),
+            );
         if ask.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let body = Full::new(Bytes::from(ask.body.unwrap_or_default()));
-        let request = request.body(body).map_err(|error| Fault::Broken(error.to_string()))?;
+        let request = request
+            .body(body)
+            .map_err(|error| Fault::Broken(error.to_string()))?;
         sender.send_request(request).await.map_err(broken)
     };
-    tokio::time::timeout(patience, exchange).await.map_err(|_| Fault::Late(patience))?
+    tokio::time::timeout(patience, exchange)
+        .await
+        .map_err(|_| Fault::Late(patience))?
 }
 
 /// Asks and reads the whole answer.
-pub(crate) async fn exchange(socket: &Path, ask: Ask, patience: Duration) -> Result<(StatusCode, Bytes), Fault> {
+pub(crate) async fn exchange(
+    socket: &Path,
+    ask: Ask,
+    patience: Duration,
+) -> Result<(StatusCode, Bytes), Fault> {
     let response = open(socket, ask, patience).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect();
-    let body = tokio::time::timeout(patience, body).await.map_err(|_| Fault::Late(patience))?;
+    let body = tokio::time::timeout(patience, body)
+        .await
+        .map_err(|_| Fault::Late(patience))?;
     match body {
         Ok(body) => Ok((status, body.to_bytes())),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::TooLarge),
@@ -88,7 +114,8 @@ pub(crate) async fn exchange(socket: &Path, ask: Ask, patience: Duration) -> Res
 
 /// A part of a path or query, percent-encoded; `/` stays, as names of secrets have it.
 pub(crate) fn escape(text: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
+    let keep =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         if keep(byte) {

@@ -53,9 +53,16 @@ fn main() -> ExitCode {
 }
 
 fn serve(cli: Cli) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Failure::new(Exit::Unexpected, format!("the runtime does not start: {error}"), "check the limit of threads and files")
-    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(
+                Exit::Unexpected,
+                format!("the runtime does not start: {error}"),
+                "check the limit of threads and files",
+            )
+        })?;
     runtime.block_on(Box::pin(verbs::run(cli)))
 }
 
@@ -68,7 +75,11 @@ fn misread(error: &clap::Error) -> Exit {
         }
         _ => {
             let text = error.render().to_string();
-            let usage = if text.contains("Usage:") { String::new() } else { format!("\n{}\n", Cli::command().render_usage()) };
+            let usage = if text.contains("Usage:") {
+                String::new()
+            } else {
+                format!("\n{}\n", Cli::command().render_usage())
+            };
             let _ = write!(std::io::stderr().lock(), "{text}{usage}");
             Exit::Usage
         }

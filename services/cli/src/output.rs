@@ -49,11 +49,19 @@ impl Screen {
     }
 
     /// Shows an answer: as JSON, or as what `words` makes of it.
-    pub(crate) fn show<T: Serialize>(self, answer: &T, words: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    pub(crate) fn show<T: Serialize>(
+        self,
+        answer: &T,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
         let text = match self.format {
             Format::Table => words(answer),
             Format::Json => serde_json::to_string_pretty(answer).map_err(|error| {
-                Failure::new(Exit::Unexpected, format!("the answer has no JSON form: {error}"), "use -o table")
+                Failure::new(
+                    Exit::Unexpected,
+                    format!("the answer has no JSON form: {error}"),
+                    "use -o table",
+                )
             })?,
         };
         self.line(&text)
@@ -67,7 +75,9 @@ impl Screen {
     /// Writes bytes as they are.
     pub(crate) fn write(self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| written(&error))
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| written(&error))
     }
 
     /// Tells a person something beside the answer.
@@ -84,7 +94,11 @@ impl Screen {
         let mut line = String::new();
         let mut input = io::Read::take(io::stdin().lock(), MAX_ANSWER_BYTES);
         input.read_line(&mut line).map_err(|error| {
-            Failure::new(Exit::NoInput, format!("cannot read the answer: {error}"), "add --yes to go on without a question")
+            Failure::new(
+                Exit::NoInput,
+                format!("cannot read the answer: {error}"),
+                "add --yes to go on without a question",
+            )
         })?;
         Ok(line.trim().to_owned())
     }
@@ -93,14 +107,24 @@ impl Screen {
 fn written(error: &io::Error) -> Failure {
     // Whoever read has read enough, for example `| head`.
     if error.kind() == io::ErrorKind::BrokenPipe {
-        return Failure { exit: Exit::Ok, what: String::new(), next: None };
+        return Failure {
+            exit: Exit::Ok,
+            what: String::new(),
+            next: None,
+        };
     }
-    Failure::new(Exit::CannotCreate, format!("cannot write the answer: {error}"), "check where stdout goes")
+    Failure::new(
+        Exit::CannotCreate,
+        format!("cannot write the answer: {error}"),
+        "check where stdout goes",
+    )
 }
 
 /// A text from elsewhere, without anything that could steer a terminal.
 pub(crate) fn tame(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{b7}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{b7}' } else { c })
+        .collect()
 }
 
 #[cfg(test)]

@@ -26,14 +26,25 @@ pub(crate) const WRAPPER: &str = "keywheel-runtime";
 const MAX_NAME: usize = 64;
 
 /// Registers or, with `--undo`, removes.
-pub(crate) async fn docker(screen: Screen, address: &Address, args: &SetupDockerArgs) -> Result<(), Failure> {
+pub(crate) async fn docker(
+    screen: Screen,
+    address: &Address,
+    args: &SetupDockerArgs,
+) -> Result<(), Failure> {
     let names = names(&args.runtime_name)?;
     let engine = Engine::find().await?;
-    let path = args.daemon_json.clone().unwrap_or_else(|| engine.config_file());
+    let path = args
+        .daemon_json
+        .clone()
+        .unwrap_or_else(|| engine.config_file());
     if !engine.is_here() && !path.parent().is_some_and(Path::is_dir) {
         return Err(Failure::new(
             Exit::Unavailable,
-            format!("Docker is not here: no dockerd runs, nothing answers on {}, and {} is no directory", engine.socket().display(), directory(&path).display()),
+            format!(
+                "Docker is not here: no dockerd runs, nothing answers on {}, and {} is no directory",
+                engine.socket().display(),
+                directory(&path).display()
+            ),
             "install Docker (Debian: apt-get install docker.io), then repeat `keywheel setup docker`",
         ));
     }
@@ -65,30 +76,58 @@ fn names(name: &str) -> Result<[String; 2], Failure> {
 }
 
 /// What is registered: the wrapper beside this program, told the injector's socket.
-fn runtimes(address: &Address, args: &SetupDockerArgs, names: &[String; 2]) -> Result<Vec<Runtime>, Failure> {
+fn runtimes(
+    address: &Address,
+    args: &SetupDockerArgs,
+    names: &[String; 2],
+) -> Result<Vec<Runtime>, Failure> {
     let unknown = |error: std::io::Error| {
-        Failure::new(Exit::Unexpected, format!("this program does not know where it lies: {error}"), "call it by its full path")
+        Failure::new(
+            Exit::Unexpected,
+            format!("this program does not know where it lies: {error}"),
+            "call it by its full path",
+        )
     };
-    let own = std::env::current_exe().and_then(|own| own.canonicalize()).map_err(unknown)?;
+    let own = std::env::current_exe()
+        .and_then(|own| own.canonicalize())
+        .map_err(unknown)?;
     let wrapper = own.with_file_name(WRAPPER);
     if !wrapper.is_file() {
         return Err(Failure::new(
             Exit::NoInput,
-            format!("{} is missing: it is installed beside this program", wrapper.display()),
+            format!(
+                "{} is missing: it is installed beside this program",
+                wrapper.display()
+            ),
             "install it, or build all three programs with deploy/build.sh and use that directory",
         ));
     }
-    let socket = args.injector_socket.clone().unwrap_or_else(|| address.injector_socket());
+    let socket = args
+        .injector_socket
+        .clone()
+        .unwrap_or_else(|| address.injector_socket());
     if !socket.is_absolute() {
-        return Err(Failure::new(Exit::Usage, format!("{} is not an absolute path", socket.display()), "give --injector-socket as /PATH"));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{} is not an absolute path", socket.display()),
+            "give --injector-socket as /PATH",
+        ));
     }
     let [strict, permissive] = names.clone();
     let arguments = vec!["--keywheel-socket".to_owned(), socket.display().to_string()];
     let lenient = [arguments.clone(), vec!["--keywheel-permissive".to_owned()]].concat();
     let path = wrapper.display().to_string();
     Ok(vec![
-        Runtime { name: strict, path: path.clone(), arguments },
-        Runtime { name: permissive, path, arguments: lenient },
+        Runtime {
+            name: strict,
+            path: path.clone(),
+            arguments,
+        },
+        Runtime {
+            name: permissive,
+            path,
+            arguments: lenient,
+        },
     ])
 }
 
@@ -102,7 +141,10 @@ async fn register(
     let before = file.read()?;
     let text = before.clone().unwrap_or_default();
     let after = daemon_json::register(&text, runtimes).map_err(|fault| file.refuse(&fault))?;
-    let names: Vec<&str> = runtimes.iter().map(|runtime| runtime.name.as_str()).collect();
+    let names: Vec<&str> = runtimes
+        .iter()
+        .map(|runtime| runtime.name.as_str())
+        .collect();
     if after == text && engine.lists(&names).await == Listed::All {
         return told(screen, file, &names, "nothing to do: registered already");
     }
@@ -118,9 +160,19 @@ async fn register(
         file.write(&after)?;
     }
     if engine.reload(&names, Listed::All).await? {
-        told(screen, file, &names, "registered; running containers were not touched")
+        told(
+            screen,
+            file,
+            &names,
+            "registered; running containers were not touched",
+        )
     } else {
-        told(screen, file, &names, "written; Docker is not running and takes it over at its next start")
+        told(
+            screen,
+            file,
+            &names,
+            "written; Docker is not running and takes it over at its next start",
+        )
     }
 }
 
@@ -154,11 +206,20 @@ async fn undo(
         file.drop_backup()?;
     }
     reloaded?;
-    told(screen, file, &names, "removed; containers that were made with it cannot start until it is registered again")
+    told(
+        screen,
+        file,
+        &names,
+        "removed; containers that were made with it cannot start until it is registered again",
+    )
 }
 
 fn show(screen: Screen, file: &ConfigFile, before: &str, after: &str) {
-    screen.note(&format!("{}:\n{}", file.path().display(), difference::lines(before, after)));
+    screen.note(&format!(
+        "{}:\n{}",
+        file.path().display(),
+        difference::lines(before, after)
+    ));
 }
 
 fn agree(screen: Screen, args: &SetupDockerArgs) -> Result<(), Failure> {
@@ -174,13 +235,24 @@ fn agree(screen: Screen, args: &SetupDockerArgs) -> Result<(), Failure> {
     }
     match screen.ask("Write this and reload Docker? [y/N]")?.as_str() {
         "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::new(Exit::Usage, "nothing was done", "answer `y` to go on")),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            "nothing was done",
+            "answer `y` to go on",
+        )),
     }
 }
 
 fn told(screen: Screen, file: &ConfigFile, names: &[&str], what: &str) -> Result<(), Failure> {
-    let answer = json!({ "file": file.path().display().to_string(), "runtimes": names, "result": what });
-    screen.show(&answer, |_| format!("runtimes {} in {}: {what}", names.join(" and "), file.path().display()))
+    let answer =
+        json!({ "file": file.path().display().to_string(), "runtimes": names, "result": what });
+    screen.show(&answer, |_| {
+        format!(
+            "runtimes {} in {}: {what}",
+            names.join(" and "),
+            file.path().display()
+        )
+    })
 }
 
 #[cfg(test)]
@@ -189,8 +261,19 @@ mod tests {
 
     #[test]
     fn names_that_would_hide_dockers_own_runtimes_are_refused() {
-        assert_eq!(names("keywheel").unwrap(), ["keywheel".to_owned(), "keywheel-default".to_owned()]);
-        for bad in ["", "runc", "io.containerd.runc.v2", "a b", "a/b", "ä", &"a".repeat(MAX_NAME + 1)] {
+        assert_eq!(
+            names("keywheel").unwrap(),
+            ["keywheel".to_owned(), "keywheel-default".to_owned()]
+        );
+        for bad in [
+            "",
+            "runc",
+            "io.containerd.runc.v2",
+            "a b",
+            "a/b",
+            "ä",
+            &"a".repeat(MAX_NAME + 1),
+        ] {
             assert_eq!(names(bad).unwrap_err().exit, Exit::Usage, "{bad}");
         }
         assert!(names(&"a".repeat(MAX_NAME)).is_ok());

@@ -19,7 +19,10 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         "d" => number.checked_mul(86_400),
         _ => None,
     };
-    seconds.filter(|seconds| *seconds <= MAX_SPAN_SECONDS).map(Duration::from_secs).ok_or_else(wrong)
+    seconds
+        .filter(|seconds| *seconds <= MAX_SPAN_SECONDS)
+        .map(Duration::from_secs)
+        .ok_or_else(wrong)
 }
 
 /// A span as people read it.
@@ -38,12 +41,27 @@ mod tests {
 
     #[test]
     fn spans_are_read_and_written() {
-        for (text, seconds, shown) in [("90s", 90, "90 s"), ("5m", 300, "5 min"), ("1h", 3600, "1 h"), ("7d", 604_800, "168 h")] {
+        for (text, seconds, shown) in [
+            ("90s", 90, "90 s"),
+            ("5m", 300, "5 min"),
+            ("1h", 3600, "1 h"),
+            ("7d", 604_800, "168 h"),
+        ] {
             let span = parse(text).unwrap();
             assert_eq!((span.as_secs(), words(span).as_str()), (seconds, shown));
         }
         assert_eq!(parse("250ms").unwrap(), Duration::from_millis(250));
-        for bad in ["", "5", "m", "-1s", "1.5h", "8d", "5 m", "99999999999999999999s", "18446744073709551615h"] {
+        for bad in [
+            "",
+            "5",
+            "m",
+            "-1s",
+            "1.5h",
+            "8d",
+            "5 m",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

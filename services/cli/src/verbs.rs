@@ -36,10 +36,13 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Version => plain::version(screen),
         Verb::ExitCodes => plain::exit_codes(screen),
         Verb::Internal(verb) => plain::internal(screen, &verb),
-        Verb::Setup(SetupVerb::Docker(args)) => setup::docker(screen, &Address::parse(&cli.address)?, &args).await,
-        Verb::Audit(AuditVerb::Verify { file: Some(file), public_key }) => {
-            audit::verify_file(screen, &file, public_key.as_deref())
+        Verb::Setup(SetupVerb::Docker(args)) => {
+            setup::docker(screen, &Address::parse(&cli.address)?, &args).await
         }
+        Verb::Audit(AuditVerb::Verify {
+            file: Some(file),
+            public_key,
+        }) => audit::verify_file(screen, &file, public_key.as_deref()),
         verb => {
             let client = Client::new(Address::parse(&cli.address)?);
             ask_daemon(&Desk { client, screen }, verb).await
@@ -65,13 +68,19 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Audit(AuditVerb::List(page)) => streams::list(desk, &streams::AUDIT, &page).await,
         Verb::Audit(AuditVerb::Tail(page)) => streams::tail(desk, &streams::AUDIT, &page).await,
         Verb::Audit(AuditVerb::Export { file }) => audit::export(desk, file.as_deref()).await,
-        Verb::Audit(AuditVerb::Verify { public_key, .. }) => audit::verify(desk, public_key.as_deref()).await,
+        Verb::Audit(AuditVerb::Verify { public_key, .. }) => {
+            audit::verify(desk, public_key.as_deref()).await
+        }
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
         Verb::Up(_)
         | Verb::Setup(_)
         | Verb::Completion { .. }
         | Verb::Version
         | Verb::ExitCodes
-        | Verb::Internal(_) => Err(Failure::new(Exit::Unexpected, "this verb needs no daemon", "report this fault of keywheel")),
+        | Verb::Internal(_) => Err(Failure::new(
+            Exit::Unexpected,
+            "this verb needs no daemon",
+            "report this fault of keywheel",
+        )),
     }
 }

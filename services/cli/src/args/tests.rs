@@ -78,6 +78,9 @@ fn help_of_exit_codes_shows_the_table() {
     let codes = command.find_subcommand_mut("exit-codes").unwrap();
     let help = codes.render_long_help().to_string();
     for exit in exit::Exit::ALL {
-        assert!(help.contains(exit.meaning().split(':').next().unwrap()), "{help}");
+        assert!(
+            help.contains(exit.meaning().split(':').next().unwrap()),
+            "{help}"
+        );
     }
 }

@@ -40,29 +40,49 @@ fn serve(name: &str, answer: Vec<u8>) -> Fake {
 }
 
 fn http(status: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 fn problem(code: &str) -> String {
-    format!("{{\"type\":\"about:blank#{code}\",\"title\":\"t\",\"status\":400,\"detail\":\"why {code}\",\"code\":\"{code}\"}}")
+    format!(
+        "{{\"type\":\"about:blank#{code}\",\"title\":\"t\",\"status\":400,\"detail\":\"why {code}\",\"code\":\"{code}\"}}"
+    )
 }
 
 #[tokio::test]
 async fn an_answer_is_read_into_its_type() {
-    let fake = serve("good", http("200 OK", r#"{"public_key":"k","deployment":"d"}"#));
+    let fake = serve(
+        "good",
+        http("200 OK", r#"{"public_key":"k","deployment":"d"}"#),
+    );
     let key: StoreKey = fake.client.read("/v1/store-key").await.unwrap();
-    assert_eq!((key.public_key.as_str(), key.deployment.as_str()), ("k", "d"));
+    assert_eq!(
+        (key.public_key.as_str(), key.deployment.as_str()),
+        ("k", "d")
+    );
 }
 
 #[tokio::test]
 async fn a_problem_keeps_its_text_and_gets_its_code() {
-    for (code, exit) in [("not_found", Exit::NotFound), ("denied", Exit::Denied), ("unavailable", Exit::Unavailable)] {
+    for (code, exit) in [
+        ("not_found", Exit::NotFound),
+        ("denied", Exit::Denied),
+        ("unavailable", Exit::Unavailable),
+    ] {
         let fake = serve(code, http("400 Bad Request", &problem(code)));
         let failure = fake.client.read::<StoreKey>("/x").await.unwrap_err();
         assert_eq!((failure.exit, failure.what), (exit, format!("why {code}")));
     }
     let fake = serve("input", http("400 Bad Request", &problem("invalid")));
-    let failure = fake.client.change_by_input::<StoreKey>("/x", &1).await.unwrap_err();
+    let failure = fake
+        .client
+        .change_by_input::<StoreKey>("/x", &1)
+        .await
+        .unwrap_err();
     assert_eq!(failure.exit, Exit::Input);
 }
 
@@ -72,7 +92,10 @@ async fn without_a_server_the_next_step_is_told() {
     let failure = client.read::<StoreKey>("/x").await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unavailable);
     let text = failure.to_string();
-    assert!(text.contains(&path.display().to_string()) && text.contains("`keywheel up`"), "{text}");
+    assert!(
+        text.contains(&path.display().to_string()) && text.contains("`keywheel up`"),
+        "{text}"
+    );
     drop(UnixListener::bind(&path).unwrap());
     let stale = client.read::<StoreKey>("/x").await.unwrap_err();
     assert_eq!(stale, failure, "a socket that nobody serves is as none");
@@ -81,16 +104,31 @@ async fn without_a_server_the_next_step_is_told() {
 
 #[tokio::test]
 async fn a_server_that_breaks_off_or_speaks_something_else_is_told_apart() {
-    let cut = serve("cut", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec());
-    assert_eq!(cut.client.read::<StoreKey>("/x").await.unwrap_err().exit, Exit::Unavailable);
+    let cut = serve(
+        "cut",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec(),
+    );
+    assert_eq!(
+        cut.client.read::<StoreKey>("/x").await.unwrap_err().exit,
+        Exit::Unavailable
+    );
     let other = serve("other", b"SSH-2.0-x\r\n".to_vec());
-    assert_eq!(other.client.read::<StoreKey>("/x").await.unwrap_err().exit, Exit::Unavailable);
+    assert_eq!(
+        other.client.read::<StoreKey>("/x").await.unwrap_err().exit,
+        Exit::Unavailable
+    );
     let page = serve("page", http("502 Bad Gateway", "<html>"));
     let failure = page.client.read::<StoreKey>("/x").await.unwrap_err();
-    assert!(failure.what.contains("does not speak keywheel's protocol"), "{failure}");
+    assert!(
+        failure.what.contains("does not speak keywheel's protocol"),
+        "{failure}"
+    );
     let shape = serve("shape", http("200 OK", "[]"));
     let failure = shape.client.read::<StoreKey>("/x").await.unwrap_err();
-    assert!(failure.to_string().contains("keywheel version"), "{failure}");
+    assert!(
+        failure.to_string().contains("keywheel version"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
@@ -103,13 +141,22 @@ async fn lines_come_one_by_one_and_the_last_needs_no_end() {
     }
     assert_eq!(seen, ["{\"a\":1}", "", "{\"b\":2}", "end"]);
     let refused = serve("refused", http("403 Forbidden", &problem("denied")));
-    assert_eq!(refused.client.lines("/x").await.unwrap_err().exit, Exit::Denied);
+    assert_eq!(
+        refused.client.lines("/x").await.unwrap_err().exit,
+        Exit::Denied
+    );
 }
 
 #[tokio::test]
 async fn a_stream_that_breaks_off_is_a_failure_and_no_end() {
-    let fake = serve("broken", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\none\ntwo".to_vec());
+    let fake = serve(
+        "broken",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\none\ntwo".to_vec(),
+    );
     let mut lines = fake.client.lines("/x").await.unwrap();
-    assert_eq!(lines.next().await.unwrap().as_deref(), Some(b"one".as_slice()));
+    assert_eq!(
+        lines.next().await.unwrap().as_deref(),
+        Some(b"one".as_slice())
+    );
     assert_eq!(lines.next().await.unwrap_err().exit, Exit::Unavailable);
 }

@@ -44,7 +44,10 @@ impl Drop for Progress {
 
 /// How a rotation stands.
 pub(crate) fn rotation(rotation: &RotationView) -> String {
-    let missing = rotation.consumers.iter().filter(|c| views::is_behind(c, rotation.version));
+    let missing = rotation
+        .consumers
+        .iter()
+        .filter(|c| views::is_behind(c, rotation.version));
     let names: Vec<String> = missing.map(|consumer| tame(&consumer.name)).collect();
     let mut words = format!(
         "{} version {}: {}, {} consumers acknowledged",
@@ -55,7 +58,11 @@ pub(crate) fn rotation(rotation: &RotationView) -> String {
     );
     if !names.is_empty() {
         let more = names.len().saturating_sub(MAX_NAMED);
-        let named = names.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
+        let named = names
+            .into_iter()
+            .take(MAX_NAMED)
+            .collect::<Vec<_>>()
+            .join(", ");
         words.push_str(&format!("; missing: {named}"));
         if more > 0 {
             words.push_str(&format!(" and {more} more"));
@@ -67,7 +74,14 @@ pub(crate) fn rotation(rotation: &RotationView) -> String {
 /// How a revocation stands.
 pub(crate) fn revocation(revocation: &RevocationView) -> String {
     match revocation.waiting_hosts.as_slice() {
-        [] => format!("{}: gone from all containers; the store: {}", revocation.secret, revocation.backend),
-        hosts => format!("{}: may still be held by {}", revocation.secret, hosts.join(", ")),
+        [] => format!(
+            "{}: gone from all containers; the store: {}",
+            revocation.secret, revocation.backend
+        ),
+        hosts => format!(
+            "{}: may still be held by {}",
+            revocation.secret,
+            hosts.join(", ")
+        ),
     }
 }

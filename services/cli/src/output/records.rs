@@ -8,12 +8,18 @@ use super::tame;
 const SHORT_ID: usize = 12;
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// An instant to the millisecond, without the zone everyone knows is UTC.
 fn instant(text: &str) -> String {
-    text.get(..23).map_or_else(|| text.to_owned(), |head| format!("{}Z", head.replace('T', " ")))
+    text.get(..23).map_or_else(
+        || text.to_owned(),
+        |head| format!("{}Z", head.replace('T', " ")),
+    )
 }
 
 /// An event: number, time, type, subject, facts.
@@ -24,16 +30,25 @@ pub(crate) fn event(line: &[u8]) -> String {
     let kind = text(&event, "/type");
     let kind = kind.strip_prefix("dev.keywheel.").unwrap_or(kind);
     let facts = event.get("data").map(facts).unwrap_or_default();
-    let shown =
-        format!("{:>7}  {}  {kind:<34}  {}  {facts}", text(&event, "/sequence"), instant(text(&event, "/time")), text(&event, "/subject"));
+    let shown = format!(
+        "{:>7}  {}  {kind:<34}  {}  {facts}",
+        text(&event, "/sequence"),
+        instant(text(&event, "/time")),
+        text(&event, "/subject")
+    );
     tame(shown.trim_end())
 }
 
 /// The plain facts of an event, `name=value`.
 fn facts(data: &Value) -> String {
-    let Some(fields) = data.as_object() else { return String::new() };
+    let Some(fields) = data.as_object() else {
+        return String::new();
+    };
     let plain = fields.iter().filter_map(|(name, value)| match value {
-        Value::String(text) => Some(format!("{name}={}", text.chars().take(64).collect::<String>())),
+        Value::String(text) => Some(format!(
+            "{name}={}",
+            text.chars().take(64).collect::<String>()
+        )),
         Value::Number(_) | Value::Bool(_) => Some(format!("{name}={value}")),
         _ => None,
     });
@@ -49,7 +64,11 @@ pub(crate) fn audit(line: &[u8]) -> String {
         "user" => text(&record, "/principal/name"),
         _ => text(&record, "/principal/role"),
     };
-    let version = record.get("version").and_then(Value::as_u64).map(|v| format!(" v{v}")).unwrap_or_default();
+    let version = record
+        .get("version")
+        .and_then(Value::as_u64)
+        .map(|v| format!(" v{v}"))
+        .unwrap_or_default();
     let container = text(&record, "/container/name");
     let container = match text(&record, "/container/id").get(..SHORT_ID) {
         Some(id) => format!(" in {container} ({id})"),
@@ -74,8 +93,14 @@ mod tests {
     fn an_event_is_one_line_with_its_number_type_and_facts() {
         let line = br#"{"sequence":"12","time":"2026-11-21T10:00:00.123456Z","type":"dev.keywheel.secret.version_promoted.v1","subject":"secret/1","data":{"version":2,"list":[1],"note":"x\u001b[1m"}}"#;
         let shown = event(line);
-        assert!(shown.starts_with("     12  2026-11-21 10:00:00.123Z  secret.version_promoted.v1"), "{shown}");
-        assert!(shown.contains("version=2") && !shown.contains("list") && !shown.contains('\u{1b}'), "{shown}");
+        assert!(
+            shown.starts_with("     12  2026-11-21 10:00:00.123Z  secret.version_promoted.v1"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("version=2") && !shown.contains("list") && !shown.contains('\u{1b}'),
+            "{shown}"
+        );
     }
 
     #[test]

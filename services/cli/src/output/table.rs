@@ -7,7 +7,9 @@ use super::tame;
 /// Columns under headers; states are coloured when asked for.
 pub(crate) fn columns(headers: &[&str], rows: Vec<Vec<String>>, color: bool) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(TableStyle::new())
+        .set_content_arrangement(ContentArrangement::Disabled);
     if color {
         table.enforce_styling();
     } else {
@@ -34,25 +36,31 @@ fn cell(text: &str, color: bool) -> Cell {
 /// The colour of a state word.
 fn shade(word: &str) -> Option<Color> {
     Some(match word {
-        "completed" | "reloaded" | "current" | "alive" | "ok" | "created" | "closed" | "confirmed" | "allowed" => {
-            Color::Green
-        }
-        "waiting" | "swapped" | "pending" | "distributing" | "retrying" | "running" | "asked" | "changed" => {
-            Color::Yellow
-        }
-        "parked" | "refused" | "revoked" | "destroyed" | "missing" | "denied" | "rejected" | "rolled_back" | "failed" => {
-            Color::Red
-        }
+        "completed" | "reloaded" | "current" | "alive" | "ok" | "created" | "closed"
+        | "confirmed" | "allowed" => Color::Green,
+        "waiting" | "swapped" | "pending" | "distributing" | "retrying" | "running" | "asked"
+        | "changed" => Color::Yellow,
+        "parked" | "refused" | "revoked" | "destroyed" | "missing" | "denied" | "rejected"
+        | "rolled_back" | "failed" => Color::Red,
         _ => return None,
     })
 }
 
 /// `name: value` lines, the values aligned; empty values are left out.
 pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
-    let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 1;
+    let width = pairs
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0)
+        + 1;
     let mut text = String::new();
     for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
-        text.push_str(&format!("{:<width$}  {}\n", format!("{name}:"), tame(value)));
+        text.push_str(&format!(
+            "{:<width$}  {}\n",
+            format!("{name}:"),
+            tame(value)
+        ));
     }
     text
 }
@@ -63,7 +71,10 @@ mod tests {
 
     #[test]
     fn columns_align_without_borders_or_trailing_blanks() {
-        let rows = vec![vec!["a".to_owned(), "long value".to_owned()], vec!["bbbb".to_owned(), "x".to_owned()]];
+        let rows = vec![
+            vec!["a".to_owned(), "long value".to_owned()],
+            vec!["bbbb".to_owned(), "x".to_owned()],
+        ];
         let text = columns(&["NAME", "VALUE"], rows, false);
         assert_eq!(text, "NAME  VALUE\na     long value\nbbbb  x");
     }
@@ -77,7 +88,11 @@ mod tests {
 
     #[test]
     fn fields_align_and_leave_out_what_is_empty() {
-        let text = fields(&[("name", "a".to_owned()), ("note", String::new()), ("schedule", "x\ny".to_owned())]);
+        let text = fields(&[
+            ("name", "a".to_owned()),
+            ("note", String::new()),
+            ("schedule", "x\ny".to_owned()),
+        ]);
         assert_eq!(text, "name:      a\nschedule:  x·y\n");
     }
 }

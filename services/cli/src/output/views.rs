@@ -1,7 +1,8 @@
 //! The API's views as text for people. Pure.
 
 use keywheel_schemas::api::{
-    ApplyAnswer, BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView, Status, VersionView,
+    ApplyAnswer, BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView,
+    Status, VersionView,
 };
 
 use super::table::{columns, fields};
@@ -15,7 +16,13 @@ fn number(value: Option<u64>) -> String {
 
 /// Milliseconds, short.
 pub(crate) fn milliseconds(value: Option<f64>) -> String {
-    value.map_or_else(String::new, |ms| if ms < 100.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") })
+    value.map_or_else(String::new, |ms| {
+        if ms < 100.0 {
+            format!("{ms:.1} ms")
+        } else {
+            format!("{ms:.0} ms")
+        }
+    })
 }
 
 fn short(id: &str) -> &str {
@@ -34,7 +41,14 @@ pub(crate) fn secrets(secrets: &[SecretView], color: bool) -> String {
             secret.next_fires.first().cloned().unwrap_or_default(),
         ]
     };
-    let headers = ["NAME", "CURRENT", "PENDING", "CONSUMERS", "SCHEDULE", "NEXT"];
+    let headers = [
+        "NAME",
+        "CURRENT",
+        "PENDING",
+        "CONSUMERS",
+        "SCHEDULE",
+        "NEXT",
+    ];
     columns(&headers, secrets.iter().map(row).collect(), color)
 }
 
@@ -45,23 +59,50 @@ pub(crate) fn secret(secret: &SecretView) -> String {
         ("id", secret.id.clone()),
         ("store", secret.store.clone()),
         ("current version", number(secret.current)),
-        ("pending version", secret.pending.map(|v| v.to_string()).unwrap_or_default()),
+        (
+            "pending version",
+            secret.pending.map(|v| v.to_string()).unwrap_or_default(),
+        ),
         ("versions given out", secret.last_version.to_string()),
-        ("value", if secret.generated { "generated" } else { "provided with `keywheel secret put`" }.to_owned()),
+        (
+            "value",
+            if secret.generated {
+                "generated"
+            } else {
+                "provided with `keywheel secret put`"
+            }
+            .to_owned(),
+        ),
         ("rotates", secret.schedule.clone()),
         ("next fires", secret.next_fires.join(", ")),
         ("consumers", secret.consumers.to_string()),
-        ("open rotation", secret.open_rotation.clone().unwrap_or_default()),
+        (
+            "open rotation",
+            secret.open_rotation.clone().unwrap_or_default(),
+        ),
     ])
 }
 
 /// Versions.
 pub(crate) fn versions(versions: &[VersionView], color: bool) -> String {
     let row = |version: &VersionView| {
-        let stage = if version.stage.is_empty() { "-" } else { &version.stage };
-        vec![version.version.to_string(), stage.to_owned(), version.state.clone(), version.hosts.join(", ")]
+        let stage = if version.stage.is_empty() {
+            "-"
+        } else {
+            &version.stage
+        };
+        vec![
+            version.version.to_string(),
+            stage.to_owned(),
+            version.state.clone(),
+            version.hosts.join(", "),
+        ]
     };
-    columns(&["VERSION", "STAGE", "STATE", "HELD BY HOSTS"], versions.iter().map(row).collect(), color)
+    columns(
+        &["VERSION", "STAGE", "STATE", "HELD BY HOSTS"],
+        versions.iter().map(row).collect(),
+        color,
+    )
 }
 
 /// Bindings.
@@ -76,7 +117,14 @@ pub(crate) fn bindings(bindings: &[BindingView], color: bool) -> String {
             binding.consumers.to_string(),
         ]
     };
-    let headers = ["NAME", "SECRET", "CONTAINERS", "TARGET", "RELOAD", "CONSUMERS"];
+    let headers = [
+        "NAME",
+        "SECRET",
+        "CONTAINERS",
+        "TARGET",
+        "RELOAD",
+        "CONSUMERS",
+    ];
     columns(&headers, bindings.iter().map(row).collect(), color)
 }
 
@@ -99,8 +147,16 @@ pub(crate) fn consumers(consumers: &[ConsumerView], color: bool) -> String {
     let row = |consumer: &ConsumerView| {
         vec![
             consumer.secret.clone(),
-            if consumer.version == 0 { "-".to_owned() } else { consumer.version.to_string() },
-            if consumer.assigned == 0 { "-".to_owned() } else { consumer.assigned.to_string() },
+            if consumer.version == 0 {
+                "-".to_owned()
+            } else {
+                consumer.version.to_string()
+            },
+            if consumer.assigned == 0 {
+                "-".to_owned()
+            } else {
+                consumer.assigned.to_string()
+            },
             consumer.state.clone(),
             format!("{} ({})", consumer.name, short(&consumer.container)),
             consumer.host.clone(),
@@ -111,11 +167,24 @@ pub(crate) fn consumers(consumers: &[ConsumerView], color: bool) -> String {
     if consumers.is_empty() {
         return "no consumers".to_owned();
     }
-    let headers = ["SECRET", "HOLDS", "WANTED", "STATE", "CONTAINER", "HOST", "BINDING", "SWAPPED IN"];
+    let headers = [
+        "SECRET",
+        "HOLDS",
+        "WANTED",
+        "STATE",
+        "CONTAINER",
+        "HOST",
+        "BINDING",
+        "SWAPPED IN",
+    ];
     let mut text = columns(&headers, consumers.iter().map(row).collect(), color);
     for consumer in consumers {
         if let Some(reason) = &consumer.reason {
-            text.push_str(&format!("\n{}: {}", super::tame(&consumer.name), super::tame(reason)));
+            text.push_str(&format!(
+                "\n{}: {}",
+                super::tame(&consumer.name),
+                super::tame(reason)
+            ));
         }
     }
     text
@@ -134,13 +203,25 @@ pub(crate) fn rotations(rotations: &[RotationView], color: bool) -> String {
             milliseconds(rotation.timings.requested_to_acknowledged_ms),
         ]
     };
-    let headers = ["ROTATION", "SECRET", "VERSION", "STATE", "TRIGGER", "ACKNOWLEDGED", "WITHIN"];
+    let headers = [
+        "ROTATION",
+        "SECRET",
+        "VERSION",
+        "STATE",
+        "TRIGGER",
+        "ACKNOWLEDGED",
+        "WITHIN",
+    ];
     columns(&headers, rotations.iter().map(row).collect(), color)
 }
 
 /// `k of n`.
 pub(crate) fn acknowledged(rotation: &RotationView) -> String {
-    let done = rotation.consumers.iter().filter(|c| !is_behind(c, rotation.version)).count();
+    let done = rotation
+        .consumers
+        .iter()
+        .filter(|c| !is_behind(c, rotation.version))
+        .count();
     format!("{done} of {}", rotation.consumers.len())
 }
 
@@ -161,9 +242,18 @@ pub(crate) fn rotation(rotation: &RotationView, color: bool) -> String {
         ("version", rotation.version.to_string()),
         ("state", rotation.state.clone()),
         ("trigger", rotation.trigger.clone()),
-        ("swapped within", milliseconds(rotation.timings.promoted_to_swapped_ms)),
-        ("acknowledged within", milliseconds(rotation.timings.requested_to_acknowledged_ms)),
-        ("closed within", milliseconds(rotation.timings.requested_to_closed_ms)),
+        (
+            "swapped within",
+            milliseconds(rotation.timings.promoted_to_swapped_ms),
+        ),
+        (
+            "acknowledged within",
+            milliseconds(rotation.timings.requested_to_acknowledged_ms),
+        ),
+        (
+            "closed within",
+            milliseconds(rotation.timings.requested_to_closed_ms),
+        ),
     ]);
     for line in &rotation.waiting_for {
         text.push_str(&format!("waits for:  {}\n", super::tame(line)));
@@ -175,7 +265,11 @@ pub(crate) fn rotation(rotation: &RotationView, color: bool) -> String {
 }
 
 fn version_list(versions: &[u64]) -> String {
-    versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+    versions
+        .iter()
+        .map(u64::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Revocations.
@@ -190,7 +284,14 @@ pub(crate) fn revocations(revocations: &[RevocationView], color: bool) -> String
             revocation.reason.clone(),
         ]
     };
-    let headers = ["REVOCATION", "SECRET", "VERSIONS", "STATE", "WITHDRAWN IN", "REASON"];
+    let headers = [
+        "REVOCATION",
+        "SECRET",
+        "VERSIONS",
+        "STATE",
+        "WITHDRAWN IN",
+        "REASON",
+    ];
     columns(&headers, revocations.iter().map(row).collect(), color)
 }
 
@@ -203,7 +304,10 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
         ("state", revocation.state.clone()),
         ("in the store", revocation.backend.clone()),
         ("may still be held by", revocation.waiting_hosts.join(", ")),
-        ("gone from all containers within", milliseconds(revocation.withdrawn_ms)),
+        (
+            "gone from all containers within",
+            milliseconds(revocation.withdrawn_ms),
+        ),
         ("reason", revocation.reason.clone()),
     ])
 }
@@ -211,9 +315,18 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
 /// Hosts.
 pub(crate) fn hosts(hosts: &[HostView], color: bool) -> String {
     let row = |host: &HostView| {
-        vec![host.name.clone(), host.id.clone(), host.generation.to_string(), host.consumers.to_string()]
+        vec![
+            host.name.clone(),
+            host.id.clone(),
+            host.generation.to_string(),
+            host.consumers.to_string(),
+        ]
     };
-    columns(&["NAME", "ID", "GENERATION", "CONSUMERS"], hosts.iter().map(row).collect(), color)
+    columns(
+        &["NAME", "ID", "GENERATION", "CONSUMERS"],
+        hosts.iter().map(row).collect(),
+        color,
+    )
 }
 
 /// What became of a manifest.
@@ -226,10 +339,18 @@ pub(crate) fn applied(answer: &ApplyAnswer, dry_run: bool, color: bool) -> Strin
         };
         vec![applied.kind.clone(), applied.name.clone(), action]
     };
-    let mut text = columns(&["KIND", "NAME", "ACTION"], answer.results.iter().map(row).collect(), color);
+    let mut text = columns(
+        &["KIND", "NAME", "ACTION"],
+        answer.results.iter().map(row).collect(),
+        color,
+    );
     for applied in &answer.results {
         if let Some(note) = &applied.note {
-            text.push_str(&format!("\nnote: {}: {}", super::tame(&applied.name), super::tame(note)));
+            text.push_str(&format!(
+                "\nnote: {}: {}",
+                super::tame(&applied.name),
+                super::tame(note)
+            ));
         }
     }
     text
@@ -238,10 +359,21 @@ pub(crate) fn applied(answer: &ApplyAnswer, dry_run: bool, color: bool) -> Strin
 /// Whether everything is well.
 pub(crate) fn status(status: &Status, color: bool) -> String {
     let mut text = fields(&[
-        ("keywheel", format!("{} (pid {})", status.version, status.pid)),
+        (
+            "keywheel",
+            format!("{} (pid {})", status.version, status.pid),
+        ),
         ("host", status.host.clone()),
         ("data directory", status.data_dir.clone()),
-        ("sealed", if status.sealed { "yes: no value can be given out" } else { "no" }.to_owned()),
+        (
+            "sealed",
+            if status.sealed {
+                "yes: no value can be given out"
+            } else {
+                "no"
+            }
+            .to_owned(),
+        ),
         ("secrets", status.secrets.to_string()),
         ("bindings", status.bindings.to_string()),
         ("consumers", status.consumers.to_string()),
@@ -250,9 +382,16 @@ pub(crate) fn status(status: &Status, color: bool) -> String {
         ("events", status.events.to_string()),
         ("audit records", status.audit_records.to_string()),
     ]);
-    let rows = status.features.iter().map(|f| vec![f.name.clone(), f.state.clone(), f.note.clone()]).collect();
+    let rows = status
+        .features
+        .iter()
+        .map(|f| vec![f.name.clone(), f.state.clone(), f.note.clone()])
+        .collect();
     if !status.features.is_empty() {
-        text.push_str(&format!("\n{}\n", columns(&["FEATURE", "STATE", "NOTE"], rows, color)));
+        text.push_str(&format!(
+            "\n{}\n",
+            columns(&["FEATURE", "STATE", "NOTE"], rows, color)
+        ));
     }
     for warning in &status.warnings {
         text.push_str(&format!("\nwarning: {}", super::tame(warning)));

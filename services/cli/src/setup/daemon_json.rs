@@ -46,7 +46,11 @@ pub(super) enum Fault {
 /// The file with the runtimes in it; unchanged when they are there already.
 pub(super) fn register(file: &str, runtimes: &[Runtime]) -> Result<String, Fault> {
     let blank = file.trim().is_empty();
-    let mut file = if blank { "{}\n".to_owned() } else { file.to_owned() };
+    let mut file = if blank {
+        "{}\n".to_owned()
+    } else {
+        file.to_owned()
+    };
     let value = parse(&file)?;
     if value.get(RUNTIMES).is_none() {
         file = insert(&file, 0, RUNTIMES, &Value::Object(serde_json::Map::new()));
@@ -82,7 +86,8 @@ pub(super) fn unregister(file: &str, names: &[&str]) -> Result<String, Fault> {
     for name in names {
         let list = list_of(&file)?;
         let ours = |member: &&Member| {
-            member.key == *name && serde_json::from_str(member.text(&file)).is_ok_and(|value| is_ours(&value))
+            member.key == *name
+                && serde_json::from_str(member.text(&file)).is_ok_and(|value| is_ours(&value))
         };
         let place = list.iter().position(|member| ours(&member));
         if let Some(place) = place {
@@ -97,11 +102,18 @@ pub(super) fn unregister(file: &str, names: &[&str]) -> Result<String, Fault> {
 pub(super) fn tidy(file: &str, backup: Option<&str>) -> Option<String> {
     let value = read(file);
     let before = backup.map(read);
-    let had_list = before.as_ref().is_some_and(|before| before.get(RUNTIMES).is_some());
-    let list_is_empty = value.get(RUNTIMES).and_then(Value::as_object).is_some_and(serde_json::Map::is_empty);
+    let had_list = before
+        .as_ref()
+        .is_some_and(|before| before.get(RUNTIMES).is_some());
+    let list_is_empty = value
+        .get(RUNTIMES)
+        .and_then(Value::as_object)
+        .is_some_and(serde_json::Map::is_empty);
     let mut rest = file.to_owned();
     if list_is_empty && !had_list {
-        let place = members(file, 0).iter().position(|member| member.key == RUNTIMES);
+        let place = members(file, 0)
+            .iter()
+            .position(|member| member.key == RUNTIMES);
         rest = place.map_or(rest, |place| remove(file, 0, place));
     }
     match (backup, before) {
@@ -120,7 +132,11 @@ pub(super) fn has_ours(file: &str) -> bool {
 
 fn is_ours(runtime: &Value) -> bool {
     let path = runtime.get("path").and_then(Value::as_str);
-    path.is_some_and(|path| Path::new(path).file_name().is_some_and(|name| name == WRAPPER))
+    path.is_some_and(|path| {
+        Path::new(path)
+            .file_name()
+            .is_some_and(|name| name == WRAPPER)
+    })
 }
 
 /// A file that was parsed before; blank means empty.
@@ -137,7 +153,10 @@ fn parse(file: &str) -> Result<Value, Fault> {
     if !value.is_object() {
         return Err(Fault::Form("it is not a JSON object"));
     }
-    if value.get(RUNTIMES).is_some_and(|runtimes| !runtimes.is_object()) {
+    if value
+        .get(RUNTIMES)
+        .is_some_and(|runtimes| !runtimes.is_object())
+    {
         return Err(Fault::Form("its field `runtimes` is not an object"));
     }
     Ok(value)
@@ -149,8 +168,12 @@ fn runtime_value(runtime: &Runtime) -> Value {
 
 /// Where the list of runtimes begins in the text.
 fn list_start(file: &str) -> Result<usize, Fault> {
-    let found = members(file, 0).into_iter().rfind(|member| member.key == RUNTIMES);
-    found.map(|member| member.value.start).ok_or(Fault::Form("its field `runtimes` is not found"))
+    let found = members(file, 0)
+        .into_iter()
+        .rfind(|member| member.key == RUNTIMES);
+    found
+        .map(|member| member.value.start)
+        .ok_or(Fault::Form("its field `runtimes` is not found"))
 }
 
 fn list_of(file: &str) -> Result<Vec<Member>, Fault> {

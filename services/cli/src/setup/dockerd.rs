@@ -59,11 +59,18 @@ impl Engine {
         if named.is_some() && !answers {
             return Err(Failure::new(
                 Exit::Unavailable,
-                format!("Docker does not answer on {}, which DOCKER_HOST names", socket.display()),
+                format!(
+                    "Docker does not answer on {}, which DOCKER_HOST names",
+                    socket.display()
+                ),
                 "start Docker, or unset DOCKER_HOST to use the one on this machine",
             ));
         }
-        Ok(Self { socket, daemon: find_daemon(), answers })
+        Ok(Self {
+            socket,
+            daemon: find_daemon(),
+            answers,
+        })
     }
 
     /// Whether there is any sign of life.
@@ -78,27 +85,43 @@ impl Engine {
 
     /// The configuration it was started with.
     pub(super) fn config_file(&self) -> PathBuf {
-        let arguments = self.daemon.as_ref().map(|(_, arguments)| arguments.as_slice()).unwrap_or_default();
-        flag_value(arguments, "--config-file").map_or_else(|| PathBuf::from(CONFIG_FILE), PathBuf::from)
+        let arguments = self
+            .daemon
+            .as_ref()
+            .map(|(_, arguments)| arguments.as_slice())
+            .unwrap_or_default();
+        flag_value(arguments, "--config-file")
+            .map_or_else(|| PathBuf::from(CONFIG_FILE), PathBuf::from)
     }
 
     /// dockerd refuses a setting that is both a flag and in the file.
     pub(super) fn refuse_conflicting_flags(&self) -> Result<(), Failure> {
-        let Some((pid, arguments)) = &self.daemon else { return Ok(()) };
+        let Some((pid, arguments)) = &self.daemon else {
+            return Ok(());
+        };
         if flag_value(arguments, "--add-runtime").is_none() {
             return Ok(());
         }
         Err(Failure::new(
             Exit::Conflict,
-            format!("dockerd (pid {}) was started with --add-runtime, and then it takes no runtimes from its file", pid.as_raw_nonzero()),
+            format!(
+                "dockerd (pid {}) was started with --add-runtime, and then it takes no runtimes from its file",
+                pid.as_raw_nonzero()
+            ),
             "move those runtimes into the file's `runtimes`, restart dockerd without the flag, then repeat the command",
         ))
     }
 
     /// What it lists of ours.
     pub(super) async fn lists(&self, names: &[&str]) -> Listed {
-        let Ok(runtimes) = runtimes(&self.socket).await else { return Listed::Unclear };
-        match names.iter().filter(|name| runtimes.contains_key(**name)).count() {
+        let Ok(runtimes) = runtimes(&self.socket).await else {
+            return Listed::Unclear;
+        };
+        match names
+            .iter()
+            .filter(|name| runtimes.contains_key(**name))
+            .count()
+        {
             0 => Listed::None,
             all if all == names.len() => Listed::All,
             _ => Listed::Unclear,
@@ -111,14 +134,24 @@ impl Engine {
             if self.answers {
                 return Err(Failure::new(
                     Exit::Unavailable,
-                    format!("Docker answers on {}, but its process is not visible from here", self.socket.display()),
+                    format!(
+                        "Docker answers on {}, but its process is not visible from here",
+                        self.socket.display()
+                    ),
                     "reload it yourself where it runs: kill -HUP of dockerd, or restart it",
                 ));
             }
             return Ok(false);
         };
         kill_process(*pid, Signal::HUP).map_err(|error| {
-            Failure::new(Exit::Denied, format!("cannot tell dockerd (pid {}) to reload: {error}", pid.as_raw_nonzero()), "use sudo")
+            Failure::new(
+                Exit::Denied,
+                format!(
+                    "cannot tell dockerd (pid {}) to reload: {error}",
+                    pid.as_raw_nonzero()
+                ),
+                "use sudo",
+            )
         })?;
         if !self.answers {
             return Ok(true);
@@ -128,7 +161,10 @@ impl Engine {
             if clock.monotonic() > RELOAD {
                 return Err(Failure::new(
                     Exit::Unavailable,
-                    format!("dockerd did not take over the change within {} s; the file is written", RELOAD.as_secs()),
+                    format!(
+                        "dockerd did not take over the change within {} s; the file is written",
+                        RELOAD.as_secs()
+                    ),
                     "look into dockerd's log (journalctl -u docker), or restart it when that suits you",
                 ));
             }
@@ -150,7 +186,9 @@ fn local_socket(host: &str) -> Result<PathBuf, Failure> {
 }
 
 async fn runtimes(socket: &Path) -> Result<serde_json::Map<String, Value>, ()> {
-    let (status, body) = http::exchange(socket, Ask::look("/info"), ANSWER).await.map_err(drop)?;
+    let (status, body) = http::exchange(socket, Ask::look("/info"), ANSWER)
+        .await
+        .map_err(drop)?;
     let info: Value = serde_json::from_slice(&body).map_err(drop)?;
     let runtimes = info.get("Runtimes").and_then(Value::as_object).cloned();
     runtimes.filter(|_| status.is_success()).ok_or(())
@@ -163,7 +201,9 @@ fn flag_value<'a>(arguments: &'a [String], flag: &str) -> Option<&'a str> {
         if argument == flag {
             return arguments.next().map(String::as_str);
         }
-        let value = argument.strip_prefix(flag).and_then(|rest| rest.strip_prefix('='));
+        let value = argument
+            .strip_prefix(flag)
+            .and_then(|rest| rest.strip_prefix('='));
         if value.is_some() {
             return value;
         }
@@ -173,13 +213,26 @@ fn flag_value<'a>(arguments: &'a [String], flag: &str) -> Option<&'a str> {
 
 /// dockerd's process, by its own file or by looking at all.
 fn find_daemon() -> Option<(Pid, Vec<String>)> {
-    let written = fs::read_to_string(PID_FILE).ok().and_then(|text| text.trim().parse().ok());
+    let written = fs::read_to_string(PID_FILE)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     let all = fs::read_dir("/proc").ok().into_iter().flatten().flatten();
-    let all = all.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
-    let raw = written.filter(|pid| is_dockerd(*pid)).or_else(|| all.into_iter().find(|pid| is_dockerd(*pid)))?;
+    let all = all.filter_map(|entry| {
+        entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+    });
+    let raw = written
+        .filter(|pid| is_dockerd(*pid))
+        .or_else(|| all.into_iter().find(|pid| is_dockerd(*pid)))?;
     let line = fs::read(format!("/proc/{raw}/cmdline")).unwrap_or_default();
-    let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    let arguments = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let words = line
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty());
+    let arguments = words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
     Pid::from_raw(raw).map(|pid| (pid, arguments))
 }
 
@@ -194,15 +247,27 @@ mod tests {
     #[test]
     fn flags_are_read_in_both_forms() {
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(flag_value(&words("dockerd --config-file /a -D"), "--config-file"), Some("/a"));
-        assert_eq!(flag_value(&words("dockerd --config-file=/b"), "--config-file"), Some("/b"));
-        assert_eq!(flag_value(&words("dockerd --config-files=/b"), "--config-file"), None);
+        assert_eq!(
+            flag_value(&words("dockerd --config-file /a -D"), "--config-file"),
+            Some("/a")
+        );
+        assert_eq!(
+            flag_value(&words("dockerd --config-file=/b"), "--config-file"),
+            Some("/b")
+        );
+        assert_eq!(
+            flag_value(&words("dockerd --config-files=/b"), "--config-file"),
+            None
+        );
         assert_eq!(flag_value(&words("dockerd"), "--config-file"), None);
     }
 
     #[test]
     fn only_the_engine_of_this_machine_is_set_up() {
-        assert_eq!(local_socket("unix:///x/docker.sock").unwrap(), PathBuf::from("/x/docker.sock"));
+        assert_eq!(
+            local_socket("unix:///x/docker.sock").unwrap(),
+            PathBuf::from("/x/docker.sock")
+        );
         for host in ["tcp://10.0.0.1:2375", "ssh://host", "unix://relative"] {
             assert_eq!(local_socket(host).unwrap_err().exit, Exit::Usage, "{host}");
         }
@@ -210,7 +275,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_that_is_not_there_lists_nothing() {
-        let engine = Engine { socket: PathBuf::from("/nonexistent/docker.sock"), daemon: None, answers: false };
+        let engine = Engine {
+            socket: PathBuf::from("/nonexistent/docker.sock"),
+            daemon: None,
+            answers: false,
+        };
         assert!(!engine.is_here());
         assert_eq!(engine.lists(&["keywheel"]).await, Listed::Unclear);
         assert_eq!(engine.reload(&["keywheel"], Listed::All).await, Ok(false));

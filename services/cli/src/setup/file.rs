@@ -32,7 +32,8 @@ impl ConfigFile {
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let opened = fs::create_dir_all(&directory).and_then(|()| File::open(&directory));
         let directory = opened.map_err(|error| refused("open", &directory, &error))?;
-        flock(&directory, FlockOperation::LockExclusive).map_err(|error| refused("lock", &path, &error.into()))?;
+        flock(&directory, FlockOperation::LockExclusive)
+            .map_err(|error| refused("lock", &path, &error.into()))?;
         Ok(Self { path, directory })
     }
 
@@ -81,9 +82,15 @@ impl ConfigFile {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".keywheel-new");
         let beside = PathBuf::from(beside);
-        let mode = fs::metadata(&self.path).map_or(MODE, |found| found.permissions().mode() & 0o777);
+        let mode =
+            fs::metadata(&self.path).map_or(MODE, |found| found.permissions().mode() & 0o777);
         let written = || -> io::Result<()> {
-            let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+            let mut new = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(mode)
+                .open(&beside)?;
             new.write_all(text.as_bytes())?;
             new.set_permissions(fs::Permissions::from_mode(mode))?;
             new.sync_all()?;
@@ -123,7 +130,11 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     let found = match fs::metadata(path) {
         Ok(found) if found.len() > MAX_BYTES => {
             let why = format!("{} has more than {MAX_BYTES} bytes", path.display());
-            return Err(Failure::new(Exit::Input, why, "is this Docker's configuration? Name it with --daemon-json"));
+            return Err(Failure::new(
+                Exit::Input,
+                why,
+                "is this Docker's configuration? Name it with --daemon-json",
+            ));
         }
         Ok(_) => fs::read_to_string(path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -134,7 +145,9 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 
 fn gone(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused("remove", path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(refused("remove", path, &error))
+        }
         _ => Ok(()),
     }
 }
@@ -142,10 +155,16 @@ fn gone(path: &Path) -> Result<(), Failure> {
 fn refused(what: &str, path: &Path, error: &io::Error) -> Failure {
     let text = format!("cannot {what} {}: {error}", path.display());
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::new(Exit::Denied, text, "use sudo: Docker's configuration is root's"),
-        io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => {
-            Failure::new(Exit::Input, text, "name Docker's configuration with --daemon-json")
-        }
+        io::ErrorKind::PermissionDenied => Failure::new(
+            Exit::Denied,
+            text,
+            "use sudo: Docker's configuration is root's",
+        ),
+        io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => Failure::new(
+            Exit::Input,
+            text,
+            "name Docker's configuration with --daemon-json",
+        ),
         _ => Failure::new(Exit::CannotCreate, text, "check the directory and its disk"),
     }
 }
@@ -155,7 +174,8 @@ mod tests {
     use super::*;
 
     fn place(name: &str) -> PathBuf {
-        let place = std::env::temp_dir().join(format!("keywheel-setup-{}-{name}", std::process::id()));
+        let place =
+            std::env::temp_dir().join(format!("keywheel-setup-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&place);
         place
     }
@@ -169,7 +189,10 @@ mod tests {
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
         file.back_up("{}").unwrap();
         file.write("{\"a\":1}").unwrap();
-        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(file.path()).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(file.read().unwrap().as_deref(), Some("{\"a\":1}"));
         assert_eq!(file.backup().unwrap().as_deref(), Some("{}"));
         assert_eq!(fs::read_dir(&place).unwrap().count(), 2);

@@ -89,6 +89,11 @@ impl Installation {
         Ok(Self { deployment, host, keys })
     }
 
+    /// Origin line of the audit's checkpoints.
+    pub(super) fn origin(&self) -> String {
+        format!("keywheel.dev/audit/{}", self.deployment)
+    }
+
     /// Whose signature counts for which role.
     pub(super) fn trust(&self) -> Trust {
         Trust::new(self.keys.iter().map(|(role, key)| (*role, key.verifying_key())))

@@ -1,12 +1,124 @@
-//! Placeholder until `up` is written: it says so.
+//! `keywheel up`: all services in one process, over the in-process bus.
+//!
+//! It only wires: directories, keys, adapters, services, socket; then it waits for a signal or for
+//! the first service that cannot go on. What it wires is the same code that runs apart elsewhere.
+
+mod compose;
+mod error;
+mod features;
+mod identity;
+mod layout;
+mod settings;
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_cache::Cache;
+use keywheel_core::audit::Role;
+use keywheel_core::name::HostName;
+use keywheel_daemon::{Shutdown, SystemClock, SystemIds, failpoint};
+use keywheel_engine::port::PortError;
+use keywheel_journal::{JournalOptions, SqliteJournal};
+use keywheel_schemas::config::Config;
+use keywheel_seal::OsEntropy;
+use tokio::sync::mpsc;
 
 use crate::args::UpArgs;
-use crate::exit::Exit;
-/// Why `up` ended.
-pub(crate) use crate::exit::Failure as Error;
+pub(crate) use error::{Error, Kind};
+use identity::Installation;
 
-/// Serves.
+/// How long services may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Failures that wait to be told; the first one ends the process.
+const MAX_FAILURES: usize = 16;
+
+/// Everything that is open before a service runs.
+struct Opened {
+    config: Config,
+    host_name: HostName,
+    installation: Installation,
+    journal: Arc<SqliteJournal>,
+    cache: Arc<Cache>,
+    clock: Arc<SystemClock>,
+    ids: Arc<SystemIds>,
+    _lock: File,
+}
+
+/// Runs until a signal, or until a service cannot go on.
 pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
-    let _ = (args.data_dir, args.socket, args.unseal_key_file, args.config, args.host_name);
-    Err(Error::new(Exit::Unexpected, "this build cannot serve", "build the whole of it"))
+    let config = settings::load(args)?;
+    keywheel_sys::harden::daemon()
+        .map_err(|e| Error::new(Kind::Broken, e.to_string(), "report this with your kernel's version"))?;
+    failpoint::arm_from_env().map_err(|e| {
+        Error::new(Kind::BadConfiguration, e.to_string(), "correct KEYWHEEL_FAILPOINTS, or unset it")
+    })?;
+    let opened = open(config).await?;
+    let shutdown = Shutdown::new();
+    shutdown
+        .on_signals()
+        .map_err(|e| Error::new(Kind::Broken, keywheel_daemon::chain(&e), "report this"))?;
+    let (failed, mut failures) = mpsc::channel(MAX_FAILURES);
+    let composed = compose::all(&opened, &shutdown, &failed).await?;
+    tracing::info!(socket = %opened.config.socket.display(), host = %opened.host_name, "serving");
+    let token = shutdown.token();
+    let failure = tokio::select! {
+        () = token.cancelled() => None,
+        failure = failures.recv() => failure,
+    };
+    tracing::info!("stopping");
+    shutdown.request();
+    composed.hub.shutdown();
+    let _late = tokio::time::timeout(STOP_TIMEOUT, composed.stopped).await;
+    let _gone = std::fs::remove_file(&opened.config.socket);
+    match failure {
+        None => Ok(()),
+        Some((service, reason)) => Err(Error::new(
+            Kind::Broken,
+            format!("{service} cannot go on: {reason}"),
+            "start again: it verifies what is there and resumes; the log above has the cause",
+        )),
+    }
+}
+
+async fn open(config: Config) -> Result<Opened, Error> {
+    layout::private_directory(&config.data_dir)?;
+    let lock = layout::lock(&config.data_dir)?;
+    let unseal = layout::unseal_key(&config.unseal_key_file, &config.data_dir)?;
+    layout::open_directory(&config.run_dir)?;
+    let ids = Arc::new(SystemIds);
+    let clock = Arc::new(SystemClock::new());
+    let installation = Installation::open(&config.data_dir, &unseal, &config.unseal_key_file, &*ids)?;
+    let host_name = HostName::parse(&config.host_name).map_err(|e| {
+        Error::new(Kind::BadConfiguration, e.to_string(), "give a name with --host-name or in the configuration")
+    })?;
+    let options = JournalOptions {
+        deployment: installation.deployment,
+        source: format!("keywheel/{}/gateway", installation.deployment),
+        signing_key: installation.signing_key(Role::Gateway)?,
+        origin: installation.origin(),
+    };
+    let journal = SqliteJournal::open(&config.data_dir.join("journal.db"), options).await?;
+    let deployment = *installation.deployment.bytes();
+    let cache_path = config.data_dir.join("cache.db");
+    let cache = Cache::open(&cache_path, deployment, unseal, Arc::new(OsEntropy), clock.clone())
+        .await
+        .map_err(|e| cache_error(e, &config))?;
+    Ok(Opened {
+        host_name,
+        installation,
+        journal: Arc::new(journal),
+        cache: Arc::new(cache),
+        clock,
+        ids,
+        config,
+        _lock: lock,
+    })
+}
+
+fn cache_error(error: keywheel_cache::Error, config: &Config) -> Error {
+    if matches!(error, keywheel_cache::Error::WrongUnsealKey { .. }) {
+        return Error::wrong_unseal_key(&config.unseal_key_file, &config.data_dir);
+    }
+    PortError::from(error).into()
 }

@@ -17,9 +17,14 @@ pub(super) async fn apply(desk: &Desk, args: &ApplyArgs) -> Result<(), Failure> 
         source: source.clone(),
         dry_run: args.dry_run,
     };
-    let answer: ApplyAnswer =
-        desk.client.change_by_input("/v1/apply", &request).await.map_err(|failure| explain(failure, &source))?;
-    desk.screen.show(&answer, |answer| views::applied(answer, args.dry_run, desk.screen.color))
+    let answer: ApplyAnswer = desk
+        .client
+        .change_by_input("/v1/apply", &request)
+        .await
+        .map_err(|failure| explain(failure, &source))?;
+    desk.screen.show(&answer, |answer| {
+        views::applied(answer, args.dry_run, desk.screen.color)
+    })
 }
 
 /// Several faults get a line above them that counts them.
@@ -30,9 +35,14 @@ fn explain(failure: Failure, source: &str) -> Failure {
     let faults = failure.what.lines().count();
     let what = match faults {
         0 | 1 => failure.what.clone(),
-        _ => format!("{source} has {faults} faults, nothing was applied\n{}", failure.what),
+        _ => format!(
+            "{source} has {faults} faults, nothing was applied\n{}",
+            failure.what
+        ),
     };
-    Failure { what, ..failure }.with_next("correct the manifest and apply it again; `keywheel apply --dry-run` only checks")
+    Failure { what, ..failure }.with_next(
+        "correct the manifest and apply it again; `keywheel apply --dry-run` only checks",
+    )
 }
 
 #[cfg(test)]
@@ -41,10 +51,18 @@ mod tests {
 
     #[test]
     fn several_faults_are_counted_and_listed() {
-        let failure = Failure { exit: Exit::Input, what: "m.yaml:1:2: a\nm.yaml:3:4: b".to_owned(), next: None };
+        let failure = Failure {
+            exit: Exit::Input,
+            what: "m.yaml:1:2: a\nm.yaml:3:4: b".to_owned(),
+            next: None,
+        };
         let text = explain(failure, "m.yaml").to_string();
         assert!(text.starts_with("error: m.yaml has 2 faults, nothing was applied\n  m.yaml:1:2: a\n  m.yaml:3:4: b\n"), "{text}");
-        let other = Failure { exit: Exit::NotFound, what: "x".to_owned(), next: None };
+        let other = Failure {
+            exit: Exit::NotFound,
+            what: "x".to_owned(),
+            next: None,
+        };
         assert_eq!(explain(other.clone(), "m.yaml"), other);
     }
 }

@@ -14,18 +14,24 @@ use self::offline::Finding;
 use super::{Desk, input};
 use crate::exit::{Exit, Failure};
 use crate::http::MAX_ANSWER_BYTES;
-use crate::output::{Screen, tame};
 use crate::output::table::fields;
+use crate::output::{Screen, tame};
 
 const EXPORT: &str = "/v1/audit/export";
 
 pub(super) async fn export(desk: &Desk, file: Option<&Path>) -> Result<(), Failure> {
     let export: AuditExport = desk.client.read_long(EXPORT).await?;
     let mut text = serde_json::to_vec_pretty(&export).map_err(|error| {
-        Failure::new(Exit::Unexpected, format!("the export has no JSON form: {error}"), "report this fault of keywheel")
+        Failure::new(
+            Exit::Unexpected,
+            format!("the export has no JSON form: {error}"),
+            "report this fault of keywheel",
+        )
     })?;
     text.push(b'\n');
-    let Some(file) = file else { return desk.screen.write(&text) };
+    let Some(file) = file else {
+        return desk.screen.write(&text);
+    };
     write_whole(file, &text)?;
     desk.screen.note(&format!(
         "{} records written to {}; `keywheel audit verify --file {}` verifies them without a server",
@@ -41,16 +47,23 @@ fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = Path::new(&beside);
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(beside);
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .open(beside);
     let written = written.and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()));
-    written.and_then(|()| std::fs::rename(beside, file)).map_err(|error| {
-        let _ = std::fs::remove_file(beside);
-        Failure::new(
-            Exit::CannotCreate,
-            format!("cannot write {}: {error}", file.display()),
-            "name a file in a directory that exists and that you may write to",
-        )
-    })
+    written
+        .and_then(|()| std::fs::rename(beside, file))
+        .map_err(|error| {
+            let _ = std::fs::remove_file(beside);
+            Failure::new(
+                Exit::CannotCreate,
+                format!("cannot write {}: {error}", file.display()),
+                "name a file in a directory that exists and that you may write to",
+            )
+        })
 }
 
 pub(super) async fn verify(desk: &Desk, key: Option<&str>) -> Result<(), Failure> {
@@ -77,7 +90,10 @@ fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Exit::Unverified,
-        format!("the audit does not verify: {}", finding.faults.first().map_or("", String::as_str)),
+        format!(
+            "the audit does not verify: {}",
+            finding.faults.first().map_or("", String::as_str)
+        ),
         "keep this export and the data directory as they are; compare with an older export",
     ))
 }
@@ -86,9 +102,16 @@ fn words(finding: &Finding) -> String {
     let key = if finding.key_pinned {
         format!("{} (as you gave it)", finding.public_key)
     } else {
-        format!("{} (from the export itself; write it down and give it as --public-key)", finding.public_key)
+        format!(
+            "{} (from the export itself; write it down and give it as --public-key)",
+            finding.public_key
+        )
     };
-    let verdict = if finding.verified { "yes: every record, the tree over them and its signature" } else { "NO" };
+    let verdict = if finding.verified {
+        "yes: every record, the tree over them and its signature"
+    } else {
+        "NO"
+    };
     let mut text = fields(&[
         ("verified", verdict.to_owned()),
         ("records", finding.records.to_string()),

@@ -25,7 +25,11 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
             io::ErrorKind::PermissionDenied => "check who may read it, or use sudo",
             _ => "check the file and its disk",
         };
-        Failure::new(Exit::NoInput, format!("cannot read {}: {error}", path.display()), next)
+        Failure::new(
+            Exit::NoInput,
+            format!("cannot read {}: {error}", path.display()),
+            next,
+        )
     };
     let file = File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {
@@ -39,14 +43,21 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
 }
 
 fn broken(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::NoInput, format!("cannot read {}: {error}", path.display()), "check the file and its disk")
+    Failure::new(
+        Exit::NoInput,
+        format!("cannot read {}: {error}", path.display()),
+        "check the file and its disk",
+    )
 }
 
 /// A text of at most `limit` bytes.
 pub(super) fn text(path: &Path, limit: usize) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    open(path)?.take(bound).read_to_end(&mut bytes).map_err(|error| broken(path, &error))?;
+    open(path)?
+        .take(bound)
+        .read_to_end(&mut bytes)
+        .map_err(|error| broken(path, &error))?;
     if bytes.len() > limit {
         return Err(Failure::new(
             Exit::Input,
@@ -56,19 +67,28 @@ pub(super) fn text(path: &Path, limit: usize) -> Result<String, Failure> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Failure::new(Exit::Input, format!("{} is not UTF-8 text (byte {at})", path.display()), "save it as UTF-8")
+        Failure::new(
+            Exit::Input,
+            format!("{} is not UTF-8 text (byte {at})", path.display()),
+            "save it as UTF-8",
+        )
     })
 }
 
 /// The name of an input in error texts.
 pub(super) fn name(path: &Path) -> String {
-    if is_stdin(path) { "stdin".to_owned() } else { path.display().to_string() }
+    if is_stdin(path) {
+        "stdin".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }
 
 /// A secret's value, byte by byte.
 pub(super) fn value(screen: Screen, path: &Path) -> Result<SecretBytes, Failure> {
     if is_stdin(path) && io::stdin().is_terminal() {
-        screen.note("reading the value from the terminal, which shows what you type; Ctrl-D ends it");
+        screen
+            .note("reading the value from the terminal, which shows what you type; Ctrl-D ends it");
     }
     read_value(open(path)?, path)
 }
@@ -79,7 +99,11 @@ fn read_value(source: Box<dyn Read>, path: &Path) -> Result<SecretBytes, Failure
     let bound = u64::try_from(MAX_VALUE_BYTES + 1).unwrap_or(u64::MAX);
     let read = source.take(bound).read_to_end(&mut bytes);
     let value = SecretBytes::value(bytes).map_err(|error| {
-        Failure::new(Exit::Input, format!("{}: {error}", name(path)), "keep large material elsewhere and put its key here")
+        Failure::new(
+            Exit::Input,
+            format!("{}: {error}", name(path)),
+            "keep large material elsewhere and put its key here",
+        )
     })?;
     read.map_err(|error| broken(path, &error))?;
     if value.is_empty() {
@@ -114,8 +138,14 @@ mod tests {
     fn an_empty_value_a_directory_and_a_missing_file_are_refused() {
         assert_eq!(read(Vec::new()).unwrap_err().exit, Exit::Input);
         let directory = text(&std::env::temp_dir(), 10).unwrap_err();
-        assert!(directory.exit == Exit::NoInput && directory.what.contains("is a directory"), "{directory}");
+        assert!(
+            directory.exit == Exit::NoInput && directory.what.contains("is a directory"),
+            "{directory}"
+        );
         let missing = text(Path::new("/nonexistent/manifest.yaml"), 10).unwrap_err();
-        assert!(missing.exit == Exit::NoInput && missing.what.contains("/nonexistent/manifest.yaml"), "{missing}");
+        assert!(
+            missing.exit == Exit::NoInput && missing.what.contains("/nonexistent/manifest.yaml"),
+            "{missing}"
+        );
     }
 }

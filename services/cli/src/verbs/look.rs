@@ -2,7 +2,8 @@
 
 use keywheel_core::id::RotationId;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView, Status, VerifyReport, VersionView,
+    BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView, Status,
+    VerifyReport, VersionView,
 };
 use serde::Serialize;
 
@@ -18,12 +19,15 @@ const RECENT: usize = 5;
 
 pub(super) async fn status(desk: &Desk) -> Result<(), Failure> {
     let status: Status = desk.client.read("/v1/status").await?;
-    desk.screen.show(&status, |status| views::status(status, desk.screen.color))
+    desk.screen
+        .show(&status, |status| views::status(status, desk.screen.color))
 }
 
 pub(super) async fn secrets(desk: &Desk) -> Result<(), Failure> {
     let secrets: Vec<SecretView> = desk.client.read("/v1/secrets").await?;
-    desk.screen.show(&secrets, |secrets| views::secrets(secrets, desk.screen.color))
+    desk.screen.show(&secrets, |secrets| {
+        views::secrets(secrets, desk.screen.color)
+    })
 }
 
 pub(super) async fn consumers(desk: &Desk, secret: Option<&str>) -> Result<(), Failure> {
@@ -36,7 +40,9 @@ pub(super) async fn consumers(desk: &Desk, secret: Option<&str>) -> Result<(), F
         (Err(failure), Some(name)) => return Err(with_nearest(desk, name, failure).await),
         (Err(failure), None) => return Err(failure),
     };
-    desk.screen.show(&consumers, |consumers| views::consumers(consumers, desk.screen.color))
+    desk.screen.show(&consumers, |consumers| {
+        views::consumers(consumers, desk.screen.color)
+    })
 }
 
 pub(super) async fn list(desk: &Desk, args: &GetArgs) -> Result<(), Failure> {
@@ -48,15 +54,19 @@ pub(super) async fn list(desk: &Desk, args: &GetArgs) -> Result<(), Failure> {
         Kind::Secrets => secrets(desk).await,
         Kind::Bindings => {
             let bindings: Vec<BindingView> = desk.client.read("/v1/bindings").await?;
-            desk.screen.show(&bindings, |bindings| views::bindings(bindings, color))
+            desk.screen
+                .show(&bindings, |bindings| views::bindings(bindings, color))
         }
         Kind::Rotations => {
             let rotations: Vec<RotationView> = desk.client.read("/v1/rotations").await?;
-            desk.screen.show(&rotations, |rotations| views::rotations(rotations, color))
+            desk.screen
+                .show(&rotations, |rotations| views::rotations(rotations, color))
         }
         Kind::Revocations => {
             let revocations: Vec<RevocationView> = desk.client.read("/v1/revocations").await?;
-            desk.screen.show(&revocations, |revocations| views::revocations(revocations, color))
+            desk.screen.show(&revocations, |revocations| {
+                views::revocations(revocations, color)
+            })
         }
         Kind::Hosts => {
             let hosts: Vec<HostView> = desk.client.read("/v1/hosts").await?;
@@ -70,33 +80,56 @@ async fn one(desk: &Desk, kind: Kind, name: &str) -> Result<(), Failure> {
     match kind {
         Kind::Secrets => {
             let found = secret_named(desk, name).await?;
-            desk.screen.show(&found, |found| views::secrets(std::slice::from_ref(found), color))
+            desk.screen.show(&found, |found| {
+                views::secrets(std::slice::from_ref(found), color)
+            })
         }
         Kind::Bindings => {
-            let found: BindingView = desk.client.read(&format!("/v1/bindings/{}", escape(name))).await?;
-            desk.screen.show(&found, |found| views::bindings(std::slice::from_ref(found), color))
+            let found: BindingView = desk
+                .client
+                .read(&format!("/v1/bindings/{}", escape(name)))
+                .await?;
+            desk.screen.show(&found, |found| {
+                views::bindings(std::slice::from_ref(found), color)
+            })
         }
         Kind::Rotations => {
             let found = rotation_of(desk, name).await?;
-            desk.screen.show(&found, |found| views::rotations(std::slice::from_ref(found), color))
+            desk.screen.show(&found, |found| {
+                views::rotations(std::slice::from_ref(found), color)
+            })
         }
         Kind::Revocations => {
             let found = revocation_of(desk, name).await?;
-            desk.screen.show(&found, |found| views::revocations(std::slice::from_ref(found), color))
+            desk.screen.show(&found, |found| {
+                views::revocations(std::slice::from_ref(found), color)
+            })
         }
         Kind::Hosts => {
             let hosts: Vec<HostView> = desk.client.read("/v1/hosts").await?;
-            let found = hosts.into_iter().find(|host| host.name == name || host.id == name);
+            let found = hosts
+                .into_iter()
+                .find(|host| host.name == name || host.id == name);
             let found = found.ok_or_else(|| {
-                Failure::new(Exit::NotFound, format!("no host is named `{name}`"), "`keywheel get hosts` lists all")
+                Failure::new(
+                    Exit::NotFound,
+                    format!("no host is named `{name}`"),
+                    "`keywheel get hosts` lists all",
+                )
             })?;
-            desk.screen.show(&found, |found| views::hosts(std::slice::from_ref(found), color))
+            desk.screen.show(&found, |found| {
+                views::hosts(std::slice::from_ref(found), color)
+            })
         }
     }
 }
 
 async fn secret_named(desk: &Desk, name: &str) -> Result<SecretView, Failure> {
-    match desk.client.read(&format!("/v1/secrets/{}", escape(name))).await {
+    match desk
+        .client
+        .read(&format!("/v1/secrets/{}", escape(name)))
+        .await
+    {
         Ok(secret) => Ok(secret),
         Err(failure) => Err(with_nearest(desk, name, failure).await),
     }
@@ -109,9 +142,16 @@ async fn rotation_of(desk: &Desk, name: &str) -> Result<RotationView, Failure> {
     }
     let secret = secret_named(desk, name).await?;
     let rotations: Vec<RotationView> = desk.client.read("/v1/rotations").await?;
-    rotations.into_iter().find(|rotation| rotation.secret == secret.name).ok_or_else(|| {
-        Failure::new(Exit::NotFound, format!("{name} has no rotation that is still remembered"), "`keywheel events list` has all of them")
-    })
+    rotations
+        .into_iter()
+        .find(|rotation| rotation.secret == secret.name)
+        .ok_or_else(|| {
+            Failure::new(
+                Exit::NotFound,
+                format!("{name} has no rotation that is still remembered"),
+                "`keywheel events list` has all of them",
+            )
+        })
 }
 
 /// A revocation by id, or the newest of a secret.
@@ -121,9 +161,16 @@ async fn revocation_of(desk: &Desk, name: &str) -> Result<RevocationView, Failur
     }
     let secret = secret_named(desk, name).await?;
     let revocations: Vec<RevocationView> = desk.client.read("/v1/revocations").await?;
-    revocations.into_iter().find(|revocation| revocation.secret == secret.name).ok_or_else(|| {
-        Failure::new(Exit::NotFound, format!("nothing of {name} was revoked"), "`keywheel get revocations` lists all")
-    })
+    revocations
+        .into_iter()
+        .find(|revocation| revocation.secret == secret.name)
+        .ok_or_else(|| {
+            Failure::new(
+                Exit::NotFound,
+                format!("nothing of {name} was revoked"),
+                "`keywheel get revocations` lists all",
+            )
+        })
 }
 
 /// A secret with everything around it.
@@ -140,18 +187,26 @@ struct SecretPage {
 impl SecretPage {
     fn words(&self, color: bool) -> String {
         let mut text = views::secret(&self.secret);
-        let mut section = |title: &str, body: String| text.push_str(&format!("\n{title}\n{body}\n"));
+        let mut section =
+            |title: &str, body: String| text.push_str(&format!("\n{title}\n{body}\n"));
         section("VERSIONS", views::versions(&self.versions, color));
         if !self.bindings.is_empty() {
             section("BINDINGS", views::bindings(&self.bindings, color));
         }
         section("CONSUMERS", views::consumers(&self.held_by, color));
         if !self.recent_rotations.is_empty() {
-            section("RECENT ROTATIONS", views::rotations(&self.recent_rotations, color));
+            section(
+                "RECENT ROTATIONS",
+                views::rotations(&self.recent_rotations, color),
+            );
         }
         for binding in &self.bindings {
             if let Some(note) = &binding.note {
-                text.push_str(&format!("\nnote: binding {}: {}", tame(&binding.name), tame(note)));
+                text.push_str(&format!(
+                    "\nnote: binding {}: {}",
+                    tame(&binding.name),
+                    tame(note)
+                ));
             }
         }
         text
@@ -174,16 +229,24 @@ pub(super) async fn describe(desk: &Desk, args: &DescribeArgs) -> Result<(), Fai
             desk.screen.show(&page, |page| page.words(color))
         }
         DescribeKind::Binding => {
-            let binding: BindingView = desk.client.read(&format!("/v1/bindings/{}", escape(&args.name))).await?;
+            let binding: BindingView = desk
+                .client
+                .read(&format!("/v1/bindings/{}", escape(&args.name)))
+                .await?;
             let mut held_by = consumers_of(desk, &binding.secret).await?;
             held_by.retain(|consumer| consumer.binding == binding.name);
             desk.screen.show(&BindingPage { binding, held_by }, |page| {
-                format!("{}\n{}", views::binding(&page.binding), views::consumers(&page.held_by, color))
+                format!(
+                    "{}\n{}",
+                    views::binding(&page.binding),
+                    views::consumers(&page.held_by, color)
+                )
             })
         }
         DescribeKind::Rotation => {
             let rotation = rotation_of(desk, &args.name).await?;
-            desk.screen.show(&rotation, |rotation| views::rotation(rotation, color))
+            desk.screen
+                .show(&rotation, |rotation| views::rotation(rotation, color))
         }
         DescribeKind::Revocation => {
             let revocation = revocation_of(desk, &args.name).await?;
@@ -193,26 +256,44 @@ pub(super) async fn describe(desk: &Desk, args: &DescribeArgs) -> Result<(), Fai
 }
 
 async fn consumers_of(desk: &Desk, secret: &str) -> Result<Vec<ConsumerView>, Failure> {
-    desk.client.read(&format!("/v1/consumers?secret={}", escape(secret))).await
+    desk.client
+        .read(&format!("/v1/consumers?secret={}", escape(secret)))
+        .await
 }
 
 async fn secret_page(desk: &Desk, name: &str) -> Result<SecretPage, Failure> {
     let secret = secret_named(desk, name).await?;
-    let versions = desk.client.read(&format!("/v1/versions/{}", escape(name))).await?;
+    let versions = desk
+        .client
+        .read(&format!("/v1/versions/{}", escape(name)))
+        .await?;
     let mut bindings: Vec<BindingView> = desk.client.read("/v1/bindings").await?;
     bindings.retain(|binding| binding.secret == secret.name);
     let held_by = consumers_of(desk, name).await?;
     let mut recent_rotations: Vec<RotationView> = desk.client.read("/v1/rotations").await?;
     recent_rotations.retain(|rotation| rotation.secret == secret.name);
     recent_rotations.truncate(RECENT);
-    Ok(SecretPage { secret, versions, bindings, held_by, recent_rotations })
+    Ok(SecretPage {
+        secret,
+        versions,
+        bindings,
+        held_by,
+        recent_rotations,
+    })
 }
 
 pub(super) async fn journal(desk: &Desk) -> Result<(), Failure> {
     let report: VerifyReport = desk.client.read_long("/v1/journal/verify").await?;
     desk.screen.show(&report, |report| {
-        let verdict = if report.verified { "verified" } else { "NOT VERIFIED" };
-        let mut text = format!("{verdict}: {} events, {} audit records", report.events, report.audit_records);
+        let verdict = if report.verified {
+            "verified"
+        } else {
+            "NOT VERIFIED"
+        };
+        let mut text = format!(
+            "{verdict}: {} events, {} audit records",
+            report.events, report.audit_records
+        );
         for fault in &report.faults {
             text.push_str(&format!("\n  {}", tame(fault)));
         }
@@ -221,7 +302,10 @@ pub(super) async fn journal(desk: &Desk) -> Result<(), Failure> {
     if report.verified {
         return Ok(());
     }
-    let first = report.faults.first().map_or("no reason was given", String::as_str);
+    let first = report
+        .faults
+        .first()
+        .map_or("no reason was given", String::as_str);
     Err(Failure::new(
         Exit::Unverified,
         format!("the journal does not verify: {first}"),

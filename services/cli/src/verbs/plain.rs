@@ -26,11 +26,16 @@ fn script(shell: Shell) -> Vec<u8> {
 
 pub(super) fn version(screen: Screen) -> Result<(), Failure> {
     let version = json!({ "version": env!("CARGO_PKG_VERSION") });
-    screen.show(&version, |_| format!("keywheel {}", env!("CARGO_PKG_VERSION")))
+    screen.show(&version, |_| {
+        format!("keywheel {}", env!("CARGO_PKG_VERSION"))
+    })
 }
 
 pub(super) fn exit_codes(screen: Screen) -> Result<(), Failure> {
-    let rows: Vec<_> = Exit::ALL.iter().map(|exit| json!({ "code": exit.code(), "meaning": exit.meaning() })).collect();
+    let rows: Vec<_> = Exit::ALL
+        .iter()
+        .map(|exit| json!({ "code": exit.code(), "meaning": exit.meaning() }))
+        .collect();
     screen.show(&rows, |_| TABLE.replace('\t', "  "))
 }
 
@@ -40,11 +45,20 @@ pub(super) fn internal(screen: Screen, verb: &InternalVerb) -> Result<(), Failur
             let names = keywheel_daemon::failpoint::registry();
             screen.show(&names, |names| names.join("\n"))
         }
-        InternalVerb::CheckSchedule { expression, timezone } => {
+        InternalVerb::CheckSchedule {
+            expression,
+            timezone,
+        } => {
             keywheel_scheduler::schedule::check(expression, timezone)
                 .map_err(|why| Failure::new(Exit::Input, why, "correct the schedule"))?;
             let row = json!({ "expression": expression, "timezone": timezone, "valid": true });
-            screen.show(&row, |_| columns(&["SCHEDULE", "ZONE"], vec![vec![expression.clone(), timezone.clone()]], false))
+            screen.show(&row, |_| {
+                columns(
+                    &["SCHEDULE", "ZONE"],
+                    vec![vec![expression.clone(), timezone.clone()]],
+                    false,
+                )
+            })
         }
     }
 }

@@ -20,9 +20,16 @@ pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure
         desk.screen.note(&warning(args, &consumers));
         confirm(desk.screen, &args.name)?;
     }
-    let request =
-        RevokeRequest { secret: args.name.clone(), version: args.version, reason: args.reason.clone() };
-    match desk.client.change::<RevocationView>("/v1/revoke", &request).await {
+    let request = RevokeRequest {
+        secret: args.name.clone(),
+        version: args.version,
+        reason: args.reason.clone(),
+    };
+    match desk
+        .client
+        .change::<RevocationView>("/v1/revoke", &request)
+        .await
+    {
         Ok(begun) => waiting::revocation(desk, begun, &args.wait).await,
         Err(failure) => Err(with_nearest(desk, &args.name, failure).await),
     }
@@ -33,13 +40,20 @@ fn warning(args: &RevokeArgs, consumers: &[ConsumerView]) -> String {
         Some(version) => format!("version {version} of {}", args.name),
         None => format!("all versions of {}", args.name),
     };
-    let holds = |consumer: &&ConsumerView| args.version.is_none_or(|version| consumer.version == version);
+    let holds = |consumer: &&ConsumerView| {
+        args.version
+            .is_none_or(|version| consumer.version == version)
+    };
     let hit: Vec<ConsumerView> = consumers.iter().filter(holds).cloned().collect();
     let mut text = format!("This revokes {what}, for ever. ");
     if hit.is_empty() {
         text.push_str("No container holds it now.");
     } else {
-        text.push_str(&format!("{} consumers lose it:\n{}", hit.len(), views::consumers(&hit, false)));
+        text.push_str(&format!(
+            "{} consumers lose it:\n{}",
+            hit.len(),
+            views::consumers(&hit, false)
+        ));
     }
     text
 }
@@ -47,11 +61,19 @@ fn warning(args: &RevokeArgs, consumers: &[ConsumerView]) -> String {
 pub(super) async fn unbind(desk: &Desk, args: &UnbindArgs) -> Result<(), Failure> {
     if !args.yes {
         require_person(desk.screen, "unbind")?;
-        desk.screen.note(&format!("This removes the binding {}: its containers lose the secret.", args.name));
+        desk.screen.note(&format!(
+            "This removes the binding {}: its containers lose the secret.",
+            args.name
+        ));
         confirm(desk.screen, &args.name)?;
     }
-    let answer: ApplyAnswer = desk.client.remove(&format!("/v1/bindings/{}", escape(&args.name))).await?;
-    desk.screen.show(&answer, |answer| views::applied(answer, false, desk.screen.color))
+    let answer: ApplyAnswer = desk
+        .client
+        .remove(&format!("/v1/bindings/{}", escape(&args.name)))
+        .await?;
+    desk.screen.show(&answer, |answer| {
+        views::applied(answer, false, desk.screen.color)
+    })
 }
 
 fn require_person(screen: Screen, verb: &str) -> Result<(), Failure> {
@@ -69,7 +91,11 @@ fn confirm(screen: Screen, name: &str) -> Result<(), Failure> {
     if screen.ask(&format!("Type `{name}` to go on:"))? == name {
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, "that is not the name; nothing was done", "repeat the command and type the name"))
+    Err(Failure::new(
+        Exit::Usage,
+        "that is not the name; nothing was done",
+        "repeat the command and type the name",
+    ))
 }
 
 #[cfg(test)]
@@ -99,14 +125,23 @@ mod tests {
             version: Some(2),
             reason: "r".to_owned(),
             yes: false,
-            wait: WaitArgs { wait: false, timeout: std::time::Duration::ZERO },
+            wait: WaitArgs {
+                wait: false,
+                timeout: std::time::Duration::ZERO,
+            },
         };
         let consumers = [consumer("old", 1), consumer("new", 2)];
         let one = warning(&args, &consumers);
-        assert!(one.contains("version 2 of a/b") && one.contains("new (") && !one.contains("old ("), "{one}");
+        assert!(
+            one.contains("version 2 of a/b") && one.contains("new (") && !one.contains("old ("),
+            "{one}"
+        );
         args.version = None;
         let all = warning(&args, &consumers);
-        assert!(all.contains("2 consumers lose it") && all.contains("old ("), "{all}");
+        assert!(
+            all.contains("2 consumers lose it") && all.contains("old ("),
+            "{all}"
+        );
         assert!(warning(&args, &[]).contains("No container holds it"));
     }
 

@@ -10,8 +10,14 @@ use crate::exit::{Exit, Failure};
 const MAX_EDITS: usize = 3;
 
 pub(super) async fn rotate(desk: &Desk, args: &RotateArgs) -> Result<(), Failure> {
-    let request = RotateRequest { secret: args.name.clone() };
-    match desk.client.change::<RotationView>("/v1/rotate", &request).await {
+    let request = RotateRequest {
+        secret: args.name.clone(),
+    };
+    match desk
+        .client
+        .change::<RotationView>("/v1/rotate", &request)
+        .await
+    {
         Ok(begun) => waiting::rotation(desk, begun, &args.wait).await,
         Err(failure) => Err(with_nearest(desk, &args.name, failure).await),
     }
@@ -27,7 +33,9 @@ pub(super) async fn with_nearest(desk: &Desk, name: &str, failure: Failure) -> F
     };
     let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();
     match nearest(name, &names) {
-        Some(near) => failure.with_next(format!("did you mean `{near}`? `keywheel get secrets` lists all")),
+        Some(near) => failure.with_next(format!(
+            "did you mean `{near}`? `keywheel get secrets` lists all"
+        )),
         None => failure.with_next("`keywheel get secrets` lists all"),
     }
 }
@@ -35,7 +43,12 @@ pub(super) async fn with_nearest(desk: &Desk, name: &str, failure: Failure) -> F
 /// The name with the fewest edits, if they are few.
 fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let edits = |known: &str| strsim::damerau_levenshtein(name, known);
-    names.iter().map(|known| (edits(known), *known)).filter(|(edits, _)| *edits <= MAX_EDITS).min().map(|(_, known)| known)
+    names
+        .iter()
+        .map(|known| (edits(known), *known))
+        .filter(|(edits, _)| *edits <= MAX_EDITS)
+        .min()
+        .map(|(_, known)| known)
 }
 
 #[cfg(test)]

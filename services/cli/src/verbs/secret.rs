@@ -19,13 +19,22 @@ use crate::http::escape;
 use crate::output::views;
 
 pub(super) async fn put(desk: &Desk, args: &PutArgs) -> Result<(), Failure> {
-    let name = SecretName::parse(&args.name)
-        .map_err(|error| Failure::new(Exit::Input, error.to_string(), "choose another name for the secret"))?;
+    let name = SecretName::parse(&args.name).map_err(|error| {
+        Failure::new(
+            Exit::Input,
+            error.to_string(),
+            "choose another name for the secret",
+        )
+    })?;
     let token = RotationId::from_bytes(SystemIds.draw());
     let sealed = match &args.value_file {
         Some(path) => {
             keywheel_sys::harden::transient().map_err(|error| {
-                Failure::new(Exit::Unexpected, error.to_string(), "a value is read only where it cannot be dumped")
+                Failure::new(
+                    Exit::Unexpected,
+                    error.to_string(),
+                    "a value is read only where it cannot be dumped",
+                )
             })?;
             let value = input::value(desk.screen, path)?;
             let key = desk.client.read::<StoreKey>("/v1/store-key").await?;
@@ -33,7 +42,11 @@ pub(super) async fn put(desk: &Desk, args: &PutArgs) -> Result<(), Failure> {
         }
         None => None,
     };
-    let request = PutRequest { name: name.to_string(), rotation_id: token.to_string(), sealed };
+    let request = PutRequest {
+        name: name.to_string(),
+        rotation_id: token.to_string(),
+        sealed,
+    };
     let begun: RotationView = desk.client.change_by_input("/v1/put", &request).await?;
     waiting::rotation(desk, begun, &args.wait).await
 }
@@ -47,20 +60,37 @@ fn seal(key: &StoreKey, token: RotationId, value: &SecretBytes) -> Result<String
             "compare `keywheel version` and `keywheel status`; nothing was sent",
         )
     };
-    let bytes = STANDARD.decode(&key.public_key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    let public = PublicKey::from_bytes(bytes.ok_or_else(|| unusable("it is not base64 of 32 bytes"))?);
-    let deployment = DeploymentId::parse(&key.deployment).map_err(|error| unusable(&error.to_string()))?;
-    let envelope = hpke::seal(&public, &stash_info(deployment), &stash_aad(token), value, &OsEntropy)
-        .map_err(|error| unusable(&error.to_string()))?;
+    let bytes = STANDARD
+        .decode(&key.public_key)
+        .ok()
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let public =
+        PublicKey::from_bytes(bytes.ok_or_else(|| unusable("it is not base64 of 32 bytes"))?);
+    let deployment =
+        DeploymentId::parse(&key.deployment).map_err(|error| unusable(&error.to_string()))?;
+    let envelope = hpke::seal(
+        &public,
+        &stash_info(deployment),
+        &stash_aad(token),
+        value,
+        &OsEntropy,
+    )
+    .map_err(|error| unusable(&error.to_string()))?;
     Ok(STANDARD.encode(envelope.to_bytes()))
 }
 
 pub(super) async fn versions(desk: &Desk, name: &str) -> Result<(), Failure> {
-    let versions = match desk.client.read::<Vec<VersionView>>(&format!("/v1/versions/{}", escape(name))).await {
+    let versions = match desk
+        .client
+        .read::<Vec<VersionView>>(&format!("/v1/versions/{}", escape(name)))
+        .await
+    {
         Ok(versions) => versions,
         Err(failure) => return Err(with_nearest(desk, name, failure).await),
     };
-    desk.screen.show(&versions, |versions| views::versions(versions, desk.screen.color))
+    desk.screen.show(&versions, |versions| {
+        views::versions(versions, desk.screen.color)
+    })
 }
 
 #[cfg(test)]
@@ -72,7 +102,12 @@ mod tests {
     fn opened(pair: &HostKeyPair, sealed: &str, deployment: u8, token: u8) -> Option<SecretBytes> {
         let envelope = Envelope::from_bytes(&STANDARD.decode(sealed).unwrap()).unwrap();
         let info = stash_info(DeploymentId::from_bytes([deployment; 16]));
-        pair.open(&info, &stash_aad(RotationId::from_bytes([token; 16])), &envelope).ok()
+        pair.open(
+            &info,
+            &stash_aad(RotationId::from_bytes([token; 16])),
+            &envelope,
+        )
+        .ok()
     }
 
     #[test]
@@ -94,9 +129,20 @@ mod tests {
     fn a_key_that_is_none_is_refused_before_anything_is_sent() {
         let deployment = DeploymentId::from_bytes([1; 16]).to_string();
         for public_key in ["", "AAAA", "not base64"] {
-            let key = StoreKey { public_key: public_key.to_owned(), deployment: deployment.clone() };
-            let failure = seal(&key, RotationId::from_bytes([2; 16]), &SecretBytes::from(vec![1])).unwrap_err();
-            assert!(failure.to_string().contains("nothing was sent"), "{failure}");
+            let key = StoreKey {
+                public_key: public_key.to_owned(),
+                deployment: deployment.clone(),
+            };
+            let failure = seal(
+                &key,
+                RotationId::from_bytes([2; 16]),
+                &SecretBytes::from(vec![1]),
+            )
+            .unwrap_err();
+            assert!(
+                failure.to_string().contains("nothing was sent"),
+                "{failure}"
+            );
         }
     }
 }

@@ -24,14 +24,27 @@ pub(super) struct Source {
 }
 
 /// Events of the journal.
-pub(super) const EVENTS: Source =
-    Source { path: "/v1/events", name: "events", words: records::event, total: |status| status.events };
+pub(super) const EVENTS: Source = Source {
+    path: "/v1/events",
+    name: "events",
+    words: records::event,
+    total: |status| status.events,
+};
 /// Records of the audit.
-pub(super) const AUDIT: Source =
-    Source { path: "/v1/audit", name: "audit records", words: records::audit, total: |status| status.audit_records };
+pub(super) const AUDIT: Source = Source {
+    path: "/v1/audit",
+    name: "audit records",
+    words: records::audit,
+    total: |status| status.audit_records,
+};
 
 /// Where to begin: as asked, or so that the latest `rows` come.
-async fn beginning(desk: &Desk, source: &Source, page: &PageArgs, rows: u64) -> Result<u64, Failure> {
+async fn beginning(
+    desk: &Desk,
+    source: &Source,
+    page: &PageArgs,
+    rows: u64,
+) -> Result<u64, Failure> {
     if let Some(after) = page.after {
         return Ok(after);
     }
@@ -42,8 +55,15 @@ async fn beginning(desk: &Desk, source: &Source, page: &PageArgs, rows: u64) -> 
 pub(super) async fn list(desk: &Desk, source: &Source, page: &PageArgs) -> Result<(), Failure> {
     let rows = page.limit.unwrap_or(LIST_ROWS);
     let after = beginning(desk, source, page, rows).await?;
-    let lines = desk.client.lines(&format!("{}?after={after}&limit={rows}", source.path)).await?;
-    let shown = if desk.screen.is_json() { array(desk.screen, lines).await? } else { text(desk.screen, source, lines).await? };
+    let lines = desk
+        .client
+        .lines(&format!("{}?after={after}&limit={rows}", source.path))
+        .await?;
+    let shown = if desk.screen.is_json() {
+        array(desk.screen, lines).await?
+    } else {
+        text(desk.screen, source, lines).await?
+    };
     if page.after.is_none() && page.limit.is_none() && after > 0 {
         desk.screen.note(&format!(
             "these are the latest {shown} {}; {after} older ones: --after 0 --limit N begins with the first",
@@ -86,15 +106,22 @@ async fn array(screen: Screen, mut lines: Lines) -> Result<u64, Failure> {
 
 pub(super) async fn tail(desk: &Desk, source: &Source, page: &PageArgs) -> Result<(), Failure> {
     let after = beginning(desk, source, page, TAIL_ROWS).await?;
-    let limit = page.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
-    let mut lines = desk.client.lines(&format!("{}?after={after}&follow=true{limit}", source.path)).await?;
+    let limit = page
+        .limit
+        .map(|limit| format!("&limit={limit}"))
+        .unwrap_or_default();
+    let mut lines = desk
+        .client
+        .lines(&format!("{}?after={after}&follow=true{limit}", source.path))
+        .await?;
     let mut shown = 0;
     while let Some(line) = lines.next().await? {
         shown += 1;
         if desk.screen.is_json() {
             desk.screen.write(&[line.as_slice(), b"\n"].concat())?;
         } else {
-            desk.screen.write(format!("{}\n", (source.words)(&line)).as_bytes())?;
+            desk.screen
+                .write(format!("{}\n", (source.words)(&line)).as_bytes())?;
         }
     }
     if page.limit.is_some_and(|limit| shown >= limit) {

@@ -29,7 +29,10 @@ pub(super) trait Awaited: DeserializeOwned {
 
 impl Awaited for RotationView {
     fn is_final(&self) -> bool {
-        matches!(self.state.as_str(), "completed" | "parked" | "rolled_back" | "cancelled")
+        matches!(
+            self.state.as_str(),
+            "completed" | "parked" | "rolled_back" | "cancelled"
+        )
     }
     fn standing(&self) -> String {
         progress::rotation(self)
@@ -46,7 +49,12 @@ impl Awaited for RevocationView {
 }
 
 /// Waits; the last view, final or not.
-async fn until_final<T: Awaited>(desk: &Desk, path: &str, wait: &WaitArgs, again: &str) -> Result<T, Failure> {
+async fn until_final<T: Awaited>(
+    desk: &Desk,
+    path: &str,
+    wait: &WaitArgs,
+    again: &str,
+) -> Result<T, Failure> {
     let clock = SystemClock::new();
     let shown = Progress::begin(desk.screen);
     loop {
@@ -55,7 +63,9 @@ async fn until_final<T: Awaited>(desk: &Desk, path: &str, wait: &WaitArgs, again
         let seconds = poll.as_secs() + u64::from(poll.subsec_nanos() > 0);
         let read = desk.client.read(&format!("{path}?wait={seconds}")).await;
         let view: T = read.map_err(|failure: Failure| match failure.exit {
-            Exit::Unavailable => failure.with_next(format!("it goes on when keywheel is up again; then: {again}")),
+            Exit::Unavailable => failure.with_next(format!(
+                "it goes on when keywheel is up again; then: {again}"
+            )),
             _ => failure,
         })?;
         if view.is_final() || clock.monotonic() >= wait.timeout {
@@ -66,33 +76,53 @@ async fn until_final<T: Awaited>(desk: &Desk, path: &str, wait: &WaitArgs, again
 }
 
 /// Shows a rotation that was begun, after waiting for it when that was asked for.
-pub(super) async fn rotation(desk: &Desk, begun: RotationView, wait: &WaitArgs) -> Result<(), Failure> {
+pub(super) async fn rotation(
+    desk: &Desk,
+    begun: RotationView,
+    wait: &WaitArgs,
+) -> Result<(), Failure> {
     let again = format!("`keywheel describe rotation {}`", begun.rotation_id);
     if !wait.wait {
-        desk.screen.show(&begun, |begun| views::rotation(begun, desk.screen.color))?;
+        desk.screen
+            .show(&begun, |begun| views::rotation(begun, desk.screen.color))?;
         if !desk.screen.is_json() {
-            desk.screen.note(&format!("it goes on by itself; {again} shows how it stands, --wait waits for its end"));
+            desk.screen.note(&format!(
+                "it goes on by itself; {again} shows how it stands, --wait waits for its end"
+            ));
         }
         return Ok(());
     }
     let path = format!("/v1/rotations/{}", begun.rotation_id);
     let view: RotationView = until_final(desk, &path, wait, &again).await?;
-    desk.screen.show(&view, |view| views::rotation(view, desk.screen.color))?;
+    desk.screen
+        .show(&view, |view| views::rotation(view, desk.screen.color))?;
     ending(&view, wait.timeout, &again)
 }
 
 /// How a rotation's view ends the run.
 fn ending(view: &RotationView, timeout: Duration, again: &str) -> Result<(), Failure> {
-    let RotationView { secret, version, state, .. } = view;
+    let RotationView {
+        secret,
+        version,
+        state,
+        ..
+    } = view;
     let next = match state.as_str() {
         "completed" => return Ok(()),
-        "parked" => format!("see above what it waits for; once that is mended, `keywheel rotate {secret}` tries again"),
+        "parked" => format!(
+            "see above what it waits for; once that is mended, `keywheel rotate {secret}` tries again"
+        ),
         "rolled_back" => format!("the value from before is in use again; {again} shows why"),
-        "cancelled" => format!("another command took its place; `keywheel describe secret {secret}` shows what is in use"),
+        "cancelled" => format!(
+            "another command took its place; `keywheel describe secret {secret}` shows what is in use"
+        ),
         _ => format!("it goes on by itself; {again} shows how it stands"),
     };
     let what = if view.is_final() {
-        format!("the rotation of {secret} to version {version} ended as {state}, {} consumers acknowledged", views::acknowledged(view))
+        format!(
+            "the rotation of {secret} to version {version} ended as {state}, {} consumers acknowledged",
+            views::acknowledged(view)
+        )
     } else {
         format!(
             "the rotation of {secret} to version {version} is not through after {}: {state}, {} consumers acknowledged",
@@ -104,12 +134,18 @@ fn ending(view: &RotationView, timeout: Duration, again: &str) -> Result<(), Fai
 }
 
 /// Shows a revocation that was begun, after waiting for it when that was asked for.
-pub(super) async fn revocation(desk: &Desk, begun: RevocationView, wait: &WaitArgs) -> Result<(), Failure> {
+pub(super) async fn revocation(
+    desk: &Desk,
+    begun: RevocationView,
+    wait: &WaitArgs,
+) -> Result<(), Failure> {
     let again = format!("`keywheel describe revocation {}`", begun.revocation_id);
     if !wait.wait {
         desk.screen.show(&begun, views::revocation)?;
         if !desk.screen.is_json() {
-            desk.screen.note(&format!("it goes on by itself; {again} shows how it stands, --wait waits for its end"));
+            desk.screen.note(&format!(
+                "it goes on by itself; {again} shows how it stands, --wait waits for its end"
+            ));
         }
         return Ok(());
     }
@@ -125,7 +161,11 @@ pub(super) async fn revocation(desk: &Desk, begun: RevocationView, wait: &WaitAr
         span::words(wait.timeout),
         view.standing()
     );
-    Err(Failure::new(Exit::Partial, what, format!("no host gets it any more; {again} shows who may still hold it")))
+    Err(Failure::new(
+        Exit::Partial,
+        what,
+        format!("no host gets it any more; {again} shows who may still hold it"),
+    ))
 }
 
 #[cfg(test)]

@@ -34,10 +34,23 @@ fn rotation_of(consumers: Vec<ConsumerView>) -> RotationView {
 
 #[test]
 fn those_who_left_are_not_waited_for() {
-    let states = ["waiting", "swapped", "reloaded", "withdrawn", "vanished", "refused"];
-    let behind: Vec<&str> = states.into_iter().filter(|state| is_behind(&consumer(state, 2), 2)).collect();
+    let states = [
+        "waiting",
+        "swapped",
+        "reloaded",
+        "withdrawn",
+        "vanished",
+        "refused",
+    ];
+    let behind: Vec<&str> = states
+        .into_iter()
+        .filter(|state| is_behind(&consumer(state, 2), 2))
+        .collect();
     assert_eq!(behind, ["waiting", "refused"]);
-    assert!(is_behind(&consumer("reloaded", 1), 2), "acknowledged an older version only");
+    assert!(
+        is_behind(&consumer("reloaded", 1), 2),
+        "acknowledged an older version only"
+    );
 }
 
 #[test]
@@ -45,7 +58,12 @@ fn a_rotation_tells_what_it_waits_for_and_who_acknowledged() {
     let view = rotation_of(vec![consumer("reloaded", 2), consumer("refused", 1)]);
     assert_eq!(acknowledged(&view), "1 of 2");
     let text = rotation(&view, false);
-    for part in ["waits for:  container web", "web (0123456789ab)", "1.2 ms", "recreate it with --runtime keywheel"] {
+    for part in [
+        "waits for:  container web",
+        "web (0123456789ab)",
+        "1.2 ms",
+        "recreate it with --runtime keywheel",
+    ] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
 }

@@ -86,11 +86,16 @@ pub(super) fn members(text: &str, from: usize) -> Vec<Member> {
             return found;
         }
         let key_end = string_end(text, at);
-        let key = serde_json::from_str(text.get(at..key_end).unwrap_or_default()).unwrap_or_default();
+        let key =
+            serde_json::from_str(text.get(at..key_end).unwrap_or_default()).unwrap_or_default();
         let colon = skip_blanks(text, key_end);
         let start = skip_blanks(text, colon + 1);
         let end = value_end(text, start);
-        found.push(Member { key, start: at, value: start..end });
+        found.push(Member {
+            key,
+            start: at,
+            value: start..end,
+        });
         let next = skip_blanks(text, end);
         if byte(text, next) != b',' {
             return found;
@@ -104,7 +109,10 @@ fn own_line(text: &str, at: usize) -> Option<&str> {
     let head = text.get(..at)?;
     let line = head.rfind('\n').map(|end| end + 1)?;
     let blanks = head.get(line..)?;
-    blanks.chars().all(|c| c == ' ' || c == '\t').then_some(blanks)
+    blanks
+        .chars()
+        .all(|c| c == ' ' || c == '\t')
+        .then_some(blanks)
 }
 
 /// The blanks that begin the line of a position.
@@ -119,7 +127,9 @@ fn line_indent(text: &str, at: usize) -> &str {
 /// One step of indentation, as the text's first member shows it.
 fn step(text: &str) -> String {
     let first = members(text, 0).first().map(|member| member.start);
-    let blanks = first.and_then(|at| own_line(text, at)).filter(|blanks| !blanks.is_empty());
+    let blanks = first
+        .and_then(|at| own_line(text, at))
+        .filter(|blanks| !blanks.is_empty());
     blanks.unwrap_or(INDENT).to_owned()
 }
 
@@ -130,7 +140,13 @@ fn write(value: &Value, indent: &str, step: &str) -> String {
             let deeper = format!("{indent}{step}");
             let lines: Vec<String> = fields
                 .iter()
-                .map(|(name, value)| format!("{deeper}{}: {}", Value::from(name.as_str()), write(value, &deeper, step)))
+                .map(|(name, value)| {
+                    format!(
+                        "{deeper}{}: {}",
+                        Value::from(name.as_str()),
+                        write(value, &deeper, step)
+                    )
+                })
                 .collect();
             format!("{{\n{}\n{indent}}}", lines.join(",\n"))
         }
@@ -156,7 +172,10 @@ pub(super) fn insert(text: &str, from: usize, key: &str, value: &Value) -> Strin
     let Some(last) = list.last() else {
         let outer = line_indent(text, start);
         let inner = format!("{outer}{step}");
-        let body = format!("{{\n{inner}{key}: {}\n{outer}}}", write(value, &inner, &step));
+        let body = format!(
+            "{{\n{inner}{key}: {}\n{outer}}}",
+            write(value, &inner, &step)
+        );
         return spliced(text, start..value_end(text, start), &body);
     };
     let first = list.first().map_or(start, |first| first.start);
@@ -180,7 +199,9 @@ pub(super) fn replace(text: &str, member: &Member, value: &Value) -> String {
 pub(super) fn remove(text: &str, from: usize, place: usize) -> String {
     let start = skip_blanks(text, from);
     let list = members(text, start);
-    let Some(member) = list.get(place) else { return text.to_owned() };
+    let Some(member) = list.get(place) else {
+        return text.to_owned();
+    };
     if list.len() == 1 {
         return spliced(text, start..value_end(text, start), "{}");
     }
@@ -199,8 +220,16 @@ mod tests {
     #[test]
     fn members_are_found_with_their_exact_places() {
         let text = "\n{ \"a\" : {\"x\":[1,\"}\"]} ,\"b\\\"c\":\"q\\\"}\", \"n\":-1.5e3,\"t\":true}";
-        let found: Vec<(String, &str)> = members(text, 0).iter().map(|m| (m.key.clone(), m.text(text))).collect();
-        let wanted = [("a", "{\"x\":[1,\"}\"]}"), ("b\"c", "\"q\\\"}\""), ("n", "-1.5e3"), ("t", "true")];
+        let found: Vec<(String, &str)> = members(text, 0)
+            .iter()
+            .map(|m| (m.key.clone(), m.text(text)))
+            .collect();
+        let wanted = [
+            ("a", "{\"x\":[1,\"}\"]}"),
+            ("b\"c", "\"q\\\"}\""),
+            ("n", "-1.5e3"),
+            ("t", "true"),
+        ];
         assert_eq!(found, wanted.map(|(key, value)| (key.to_owned(), value)));
         assert!(members("{}", 0).is_empty() && members(" { } ", 0).is_empty());
     }
@@ -213,7 +242,12 @@ mod tests {
             "{\n\t\"a\": {\n\t\t\"b\": []\n\t},\n\t\"c\": \"x\"\n}",
             "{ \"a\": 1, \"b\": 2 }\n",
         ] {
-            let with = insert(text, 0, "new", &serde_json::json!({ "path": "/x", "runtimeArgs": ["a", "b"] }));
+            let with = insert(
+                text,
+                0,
+                "new",
+                &serde_json::json!({ "path": "/x", "runtimeArgs": ["a", "b"] }),
+            );
             assert!(serde_json::from_str::<Value>(&with).is_ok(), "{with}");
             let place = members(&with, 0).len() - 1;
             assert_eq!(remove(&with, 0, place), text);

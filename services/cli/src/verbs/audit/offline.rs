@@ -36,7 +36,11 @@ pub(crate) struct Finding {
 /// Verifies; `key` is base64 and takes the place of the export's own.
 pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding, Failure> {
     let pinned = key.map(parse_key).transpose().map_err(|why| {
-        Failure::new(Exit::Usage, format!("--public-key {why}"), "give the key as `keywheel audit verify` prints it")
+        Failure::new(
+            Exit::Usage,
+            format!("--public-key {why}"),
+            "give the key as `keywheel audit verify` prints it",
+        )
     })?;
     let key_pinned = pinned.is_some();
     let public_key = key.unwrap_or(&export.public_key).trim().to_owned();
@@ -61,7 +65,10 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
 }
 
 fn parse_key(text: &str) -> Result<[u8; 32], String> {
-    let bytes = STANDARD.decode(text.trim()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let bytes = STANDARD
+        .decode(text.trim())
+        .ok()
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     bytes.ok_or_else(|| "is not base64 of 32 bytes".to_owned())
 }
 
@@ -70,7 +77,11 @@ fn hexadecimal(hash: &Hash) -> String {
 }
 
 fn parse_hash(text: &str) -> Option<Hash> {
-    let digits = text.bytes().map(|b| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok()));
+    let digits = text.bytes().map(|b| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    });
     let digits = digits.collect::<Option<Vec<u8>>>()?;
     let (pairs, rest) = digits.as_chunks::<2>();
     let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
@@ -78,11 +89,28 @@ fn parse_hash(text: &str) -> Option<Hash> {
 }
 
 /// The journal's check; a fault comes with the first bad index, where it is known.
-fn check(export: &AuditExport, public_key: [u8; 32]) -> Result<ExportReport, (Option<u64>, String)> {
-    let leaves = export.records.iter().map(|record| record.as_bytes().to_vec()).collect();
-    let mut known = Export::new(export.origin.clone(), public_key, export.checkpoint.clone(), leaves);
+fn check(
+    export: &AuditExport,
+    public_key: [u8; 32],
+) -> Result<ExportReport, (Option<u64>, String)> {
+    let leaves = export
+        .records
+        .iter()
+        .map(|record| record.as_bytes().to_vec())
+        .collect();
+    let mut known = Export::new(
+        export.origin.clone(),
+        public_key,
+        export.checkpoint.clone(),
+        leaves,
+    );
     // A list that cannot be read names no index; the records themselves are checked all the same.
-    known.leaf_hashes = export.leaf_hashes.iter().map(|hash| parse_hash(hash)).collect::<Option<_>>().unwrap_or_default();
+    known.leaf_hashes = export
+        .leaf_hashes
+        .iter()
+        .map(|hash| parse_hash(hash))
+        .collect::<Option<_>>()
+        .unwrap_or_default();
     verify_export(&known).map_err(|error| {
         let index = match &error {
             ExportError::Record { index, .. } | ExportError::Proof { index } => Some(*index),

@@ -14,17 +14,27 @@ fn signed(records: &[String], key: &SigningKey) -> String {
     for record in records {
         tree.push(merkle::leaf_hash(record.as_bytes()));
     }
-    Checkpoint { origin: ORIGIN.to_owned(), size: tree.size(), root: tree.root() }.sign(key)
+    Checkpoint {
+        origin: ORIGIN.to_owned(),
+        size: tree.size(),
+        root: tree.root(),
+    }
+    .sign(key)
 }
 
 fn export(count: usize) -> (AuditExport, SigningKey) {
     let key = SigningKey::generate(&OsEntropy);
-    let records: Vec<String> = (0..count).map(|index| format!("{{\"verb\":\"rotate\",\"n\":{index}}}")).collect();
+    let records: Vec<String> = (0..count)
+        .map(|index| format!("{{\"verb\":\"rotate\",\"n\":{index}}}"))
+        .collect();
     let export = AuditExport {
         origin: ORIGIN.to_owned(),
         public_key: STANDARD.encode(key.verifying_key().to_bytes()),
         checkpoint: signed(&records, &key),
-        leaf_hashes: records.iter().map(|r| hexadecimal(&merkle::leaf_hash(r.as_bytes()))).collect(),
+        leaf_hashes: records
+            .iter()
+            .map(|r| hexadecimal(&merkle::leaf_hash(r.as_bytes())))
+            .collect(),
         records,
     };
     (export, key)
@@ -68,7 +78,9 @@ fn removed_added_and_swapped_records_are_found() {
         },
         |export| {
             export.records.push("{}".to_owned());
-            export.leaf_hashes.push(hexadecimal(&merkle::leaf_hash(b"{}")));
+            export
+                .leaf_hashes
+                .push(hexadecimal(&merkle::leaf_hash(b"{}")));
         },
         |export| {
             export.records.swap(0, 1);
@@ -78,7 +90,10 @@ fn removed_added_and_swapped_records_are_found() {
     for (number, tamper) in tampering.into_iter().enumerate() {
         let (mut export, _) = export(5);
         tamper(&mut export);
-        assert!(!found(&export, None).verified, "tampering {number} was not found");
+        assert!(
+            !found(&export, None).verified,
+            "tampering {number} was not found"
+        );
     }
 }
 
@@ -115,5 +130,8 @@ fn a_changed_checkpoint_origin_or_key_is_found() {
     for bad in [size, origin, key] {
         assert!(!found(&bad, None).verified);
     }
-    assert_eq!(verify(&good, Some("not a key")).unwrap_err().exit, Exit::Usage);
+    assert_eq!(
+        verify(&good, Some("not a key")).unwrap_err().exit,
+        Exit::Usage
+    );
 }
