@@ -1,7 +1,7 @@
 //! Getting reports to the gateway: in order, one at a time, repeated until answered.
 //!
 //! Invariants: facts are spooled before they are sent; while one report is on its way later ones
-//! merge into a single next one, so a gateway that is away costs memory for facts only; a refused
+//! wait in a bounded queue and then merge; one without facts gives way to a newer one; a refused
 //! report is dropped, since a refusal is an answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use keywheel_core::report::{HostReport, MAX_REPORT_ITEMS};
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::shared::Shared;
@@ -25,6 +25,8 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait before a repeat.
 const RETRY_MOST: Duration = Duration::from_secs(5);
+/// Reports on the disk that wait for their turn; beyond it they merge in memory.
+const MAX_QUEUED: usize = 64;
 /// Facts kept while the gateway is away; beyond it the oldest go, and the log says so.
 pub(crate) const MAX_WAITING_ITEMS: usize = 100_000;
 
@@ -73,30 +75,64 @@ fn merge(waiting: HostReport, newer: HostReport) -> HostReport {
     HostReport { items, ..newer }
 }
 
-/// Sends what is spooled and what comes, until told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, spool: Spool, waiting: Vec<Spooled>, outbox: Arc<Outbox>, stop: CancellationToken) {
-    let mut number = waiting.last().map_or(0, |last| last.number);
-    let work = async {
+/// A report on its way, and whether it is on the disk.
+type Queued = (Spooled, bool);
+
+/// Spools and sends what comes, after what waits, until told to stop.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    spool: Spool,
+    waiting: Vec<Spooled>,
+    outbox: Arc<Outbox>,
+    stop: CancellationToken,
+) {
+    let next = waiting.last().map_or(0, |last| last.number) + 1;
+    let (queue, queued) = mpsc::channel(MAX_QUEUED);
+    let replay = async {
         for spooled in waiting {
-            deliver(&shared, &spool, &spooled, true).await;
+            deliver(&shared, &spool, &(spooled, true), None).await;
         }
-        loop {
-            let Some(report) = outbox.take() else {
-                outbox.wake.notified().await;
-                continue;
-            };
-            number += 1;
-            let spooled = Spooled { number, command: CommandId::from_bytes(shared.ids.draw()), report };
-            let is_spooled = !spooled.report.items.is_empty();
-            if is_spooled {
-                store(&spool, &spooled).await;
-            }
-            deliver(&shared, &spool, &spooled, is_spooled).await;
-        }
+        send_queued(&shared, &spool, queued).await;
     };
     tokio::select! {
-        () = work => {}
+        () = replay => {}
+        () = spool_all(&shared, &spool, &outbox, queue, next) => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Facts go to the disk as they come, however long the gateway is away.
+async fn spool_all(shared: &Shared, spool: &Spool, outbox: &Outbox, queue: mpsc::Sender<Queued>, mut number: u64) {
+    loop {
+        // Merges while the queue is full.
+        let Ok(place) = queue.reserve().await else { return };
+        let report = loop {
+            match outbox.take() {
+                Some(report) => break report,
+                None => outbox.wake.notified().await,
+            }
+        };
+        let spooled = Spooled { number, command: CommandId::from_bytes(shared.ids.draw()), report };
+        number += 1;
+        let has_facts = !spooled.report.items.is_empty();
+        if has_facts {
+            store(spool, &spooled).await;
+        }
+        place.send((spooled, has_facts));
+    }
+}
+
+async fn send_queued(shared: &Shared, spool: &Spool, mut queued: mpsc::Receiver<Queued>) {
+    let mut next = None;
+    loop {
+        let one = match next.take() {
+            Some(one) => one,
+            None => match queued.recv().await {
+                Some(one) => one,
+                None => return,
+            },
+        };
+        next = deliver(shared, spool, &one, Some(&mut queued)).await;
     }
 }
 
@@ -115,7 +151,13 @@ async fn store(spool: &Spool, spooled: &Spooled) {
     }
 }
 
-async fn deliver(shared: &Shared, spool: &Spool, spooled: &Spooled, is_spooled: bool) {
+/// Sends until answered. One without facts gives way to a newer one, which is returned.
+async fn deliver(
+    shared: &Shared,
+    spool: &Spool,
+    (spooled, is_spooled): &Queued,
+    mut newer: Option<&mut mpsc::Receiver<Queued>>,
+) -> Option<Queued> {
     let mut wait = RETRY_FIRST;
     loop {
         match send(shared, spooled).await {
@@ -124,12 +166,16 @@ async fn deliver(shared: &Shared, spool: &Spool, spooled: &Spooled, is_spooled: 
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MOST);
+        if !is_spooled && let Some(next) = newer.as_mut().and_then(|newer| newer.try_recv().ok()) {
+            return Some(next);
+        }
     }
-    if is_spooled {
+    if *is_spooled {
         let (spool, number) = (spool.clone(), spooled.number);
         // A file that stays is replayed, and the gateway knows its command.
         let _ = tokio::task::spawn_blocking(move || spool.remove(number)).await;
     }
+    None
 }
 
 async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {

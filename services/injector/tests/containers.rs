@@ -1,0 +1,322 @@
+//! The injector against real containers of the local Docker engine, with the bus played by the test.
+//!
+//! Needs root, Docker, a static busybox and a built `keywheel-nsjoin`. Without them it says so and
+//! stops, except in CI, where it fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::await_holding_lock,
+    unreachable_pub
+)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_core::binding::Reload;
+use keywheel_core::report::Fact;
+use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_injector::{Handle, Injector, InjectorError, InjectorOptions};
+use keywheel_seal::OsEntropy;
+use keywheel_sys::secretfs::unmount_private;
+use support::{Container, FakeBus, binding, can_run, deployment, env, file, helper, host, host_name};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), InjectorError>>,
+    handle: Handle,
+}
+
+fn options(folder: &Path) -> InjectorOptions {
+    InjectorOptions {
+        deployment: deployment(),
+        host: host(),
+        host_name: host_name(),
+        run_dir: folder.join("run"),
+        spool_dir: folder.join("spool"),
+        helper: helper(),
+        runtime_socket: folder.join("injector.sock"),
+        runtime_names: Vec::new(),
+        reconcile_interval: Duration::from_secs(5),
+        fs_kind: None,
+    }
+}
+
+fn start(folder: &Path, bus: &Arc<FakeBus>) -> Running {
+    let engine = DockerHost::new(&DockerOptions::default()).unwrap();
+    let injector = Injector::new(
+        options(folder),
+        Arc::clone(bus) as _,
+        Arc::new(engine),
+        Arc::new(SystemClock::new()),
+        Arc::new(SystemIds),
+        Arc::new(OsEntropy),
+    );
+    let (stop, handle) = (CancellationToken::new(), injector.handle());
+    let task = tokio::spawn(injector.run(stop.clone()));
+    Running { stop, task, handle }
+}
+
+impl Running {
+    /// As a crash would: nothing is told, nothing is tidied.
+    async fn abandon(self) {
+        self.task.abort();
+        let _ = self.task.await;
+        self.stop.cancel();
+    }
+
+    async fn end(self, folder: &Path) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        unmount_private(&folder.join("run/bundles")).unwrap();
+    }
+}
+
+fn swapped(version: u64) -> impl Fn(&Fact) -> bool {
+    move |fact| matches!(fact, Fact::Swapped { version: found, .. } if *found == version)
+}
+
+fn reloaded(version: u64) -> impl Fn(&Fact) -> bool {
+    move |fact| matches!(fact, Fact::Reloaded { version: found, .. } if *found == version)
+}
+
+fn count(bus: &FakeBus, like: impl Fn(&Fact) -> bool) -> usize {
+    bus.facts().iter().filter(|(_, fact)| like(fact)).count()
+}
+
+const IDLE: &str = "exec /bin/busybox sleep 600";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_served_on_start_swapped_and_withdrawn() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    let plan = |version| vec![binding(1, "file", file("db"), Reload::None, version)];
+    bus.put(1, 1, b"one");
+    bus.put(1, 2, b"two");
+    bus.publish(plan(Some(1)));
+    let injector = start(folder.path(), &bus);
+    bus.wait("a complete report", |reports| reports.iter().any(|report| report.complete)).await;
+
+    // Served on its start event, without the wrapper.
+    let container = Container::start("file", &[], IDLE);
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    assert_eq!(container.cat("db"), (true, "one".into()));
+    assert_eq!(count(&bus, reloaded(1)), 0, "no reload is asked for");
+
+    let opened = bus.opened();
+    let generation = bus.publish(plan(Some(2)));
+    bus.wait_facts("swapped to 2", 1, swapped(2)).await;
+    assert_eq!(container.cat("db"), (true, "two".into()));
+    assert_eq!(bus.opened(), opened + 1);
+    let holds_old = |report: &keywheel_core::report::HostReport| report.holds.iter().any(|(_, version)| *version == 1);
+    bus.wait("the barrier", |reports| {
+        reports.iter().any(|report| report.generation == generation && report.complete && !holds_old(report))
+    })
+    .await;
+
+    // A late plan of an older generation changes nothing.
+    bus.replay(generation - 1, plan(Some(1)));
+    // Another image's secret is not served.
+    let stranger = Container::start("other", &[], IDLE);
+    let revoked = bus.publish(plan(None));
+    bus.wait_facts("withdrawn", 1, |fact| *fact == Fact::Withdrawn).await;
+    assert!(!container.cat("db").0);
+    assert!(!stranger.exec("/bin/busybox test -d /run/secrets").0);
+    bus.wait("nothing is held", |reports| {
+        reports.iter().any(|report| report.generation == revoked && report.complete && report.holds.is_empty())
+    })
+    .await;
+    assert_eq!(count(&bus, swapped(1)), 1);
+    assert!(injector.handle.status().is_complete);
+    injector.end(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caught_signal_is_delivered_and_an_uncaught_one_is_not_sent() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    for version in 1..=2 {
+        bus.put(2, version, format!("v{version}").as_bytes());
+        bus.put(3, version, format!("v{version}").as_bytes());
+    }
+    let plan = |version| {
+        let reload = Reload::Signal(1);
+        vec![
+            binding(2, "hup", file("db"), reload.clone(), Some(version)),
+            binding(3, "deaf", file("db"), reload, Some(version)),
+        ]
+    };
+    bus.publish(plan(1));
+    let injector = start(folder.path(), &bus);
+    let script = "trap 'echo told $(/bin/busybox cat /run/secrets/db)' HUP; while :; do /bin/busybox sleep 0.05; done";
+    let told = Container::start("hup", &[], script);
+    let deaf = Container::start("deaf", &[], IDLE);
+    bus.wait_facts("reloaded 1", 1, reloaded(1)).await;
+    bus.wait_facts("both swapped", 2, swapped(1)).await;
+    bus.publish(plan(2));
+    bus.wait_facts("reloaded 2", 1, reloaded(2)).await;
+    bus.wait_facts("both swapped", 2, swapped(2)).await;
+    bus.wait_facts("unhandled", 1, |fact| {
+        matches!(fact, Fact::Refused { reason, .. } if reason.starts_with("signal_unhandled"))
+    })
+    .await;
+    assert!(bus.facts().iter().all(|(id, fact)| !matches!(fact, Fact::Reloaded { .. }) || *id == told.0));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(support::docker(&["logs", &told.0]).contains("told v2"));
+    assert_eq!(support::docker(&["inspect", "-f", "{{.State.Running}}", &deaf.0]), "true");
+    injector.end(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    let plan = |version| vec![binding(4, "again", file("db"), Reload::None, Some(version))];
+    for version in 1..=3 {
+        bus.put(4, version, format!("v{version}").as_bytes());
+    }
+    bus.publish(plan(1));
+    let injector = start(folder.path(), &bus);
+    let container = Container::start("again", &[], IDLE);
+    let stopped = Container::start("again", &[], IDLE);
+    bus.wait_facts("swapped to 1", 2, swapped(1)).await;
+    let written = container.exec("/bin/busybox stat -c %i:%y /run/secrets/db").1;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    injector.abandon().await;
+    support::docker(&["kill", &stopped.0]);
+    bus.clear();
+
+    let injector = start(folder.path(), &bus);
+    bus.wait_facts("said again", 1, swapped(1)).await;
+    bus.wait_facts("the stopped one is gone", 1, |fact| *fact == Fact::Vanished).await;
+    assert_eq!(container.exec("/bin/busybox stat -c %i:%y /run/secrets/db").1, written);
+    bus.publish(plan(2));
+    bus.wait_facts("swapped to 2", 1, swapped(2)).await;
+    assert_eq!(container.cat("db"), (true, "v2".into()));
+    assert_eq!(container.exec("/bin/busybox grep -c run/secrets /proc/mounts").1, "1");
+
+    // A plan that changed while it was away.
+    injector.abandon().await;
+    bus.publish(plan(3));
+    bus.clear();
+    let injector = start(folder.path(), &bus);
+    bus.wait_facts("swapped to 3", 1, swapped(3)).await;
+    assert_eq!(container.cat("db"), (true, "v3".into()));
+    injector.end(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_never_sees_a_torn_file_and_reports_survive_a_gateway_that_is_away() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    let value = |version: u64| format!("{version:032}").into_bytes();
+    let plan = |version| vec![binding(5, "torn", file("db"), Reload::None, Some(version))];
+    bus.put(5, 1, &value(1));
+    bus.publish(plan(1));
+    let injector = start(folder.path(), &bus);
+    let script = "until [ -e /run/secrets/db ]; do :; done; while :; do v=$(/bin/busybox cat /run/secrets/db) || exit 9; \
+        [ ${#v} = 32 ] || exit 8; [ $v = 00000000000000000000000000000060 ] && exit 0; done";
+    let container = Container::start("torn", &[], script);
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    for version in 2..=60 {
+        bus.put(5, version, &value(version));
+        if version == 30 {
+            bus.refuse_reports(true);
+        }
+        bus.publish(plan(version));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(support::docker(&["wait", &container.0]), "0");
+    assert!(std::fs::read_dir(folder.path().join("spool")).unwrap().count() > 0, "facts wait on the disk");
+    bus.refuse_reports(false);
+    bus.wait_facts("the last swap", 1, swapped(60)).await;
+    bus.wait_facts("its end", 1, |fact| *fact == Fact::Vanished).await;
+    injector.end(folder.path()).await;
+    assert_eq!(std::fs::read_dir(folder.path().join("spool")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_served_is_refused_with_the_next_step() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    bus.put(6, 1, b"x");
+    bus.put(7, 1, b"y");
+    let restart = Reload::Restart { settle: Duration::ZERO, health_timeout: Duration::ZERO };
+    bus.publish(vec![
+        binding(6, "env", env("TOKEN"), restart, Some(1)),
+        binding(7, "mounted", file("db"), Reload::None, Some(1)),
+    ]);
+    let injector = start(folder.path(), &bus);
+    let _env = Container::start("env", &["-e", "TOKEN={keywheel:test/secret-6}"], IDLE);
+    let _mounted = Container::start("mounted", &["--tmpfs", "/run/secrets"], IDLE);
+    let refused = |words: &'static str| {
+        move |fact: &Fact| matches!(fact, Fact::Refused { version: 1, reason } if reason.contains(words))
+    };
+    bus.wait_facts("the variable", 1, refused("--runtime keywheel")).await;
+    bus.wait_facts("the mount", 1, refused("/run/secrets is already mounted")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(count(&bus, |fact| matches!(fact, Fact::Refused { .. })), 2, "each is said once");
+    injector.end(folder.path()).await;
+}
+
+/// Prints the latencies; the limits are the design's, doubled for a debug build on a busy machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swaps_and_withdrawals_are_fast_for_many_containers() {
+    const MANY: usize = 30;
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    let plan = |version| vec![binding(8, "many", file("db"), Reload::None, version)];
+    bus.put(8, 1, b"v1");
+    bus.publish(plan(Some(1)));
+    let injector = start(folder.path(), &bus);
+    let containers: Vec<Container> = (0..MANY).map(|_| Container::start("many", &[], IDLE)).collect();
+    bus.wait_facts("all served", MANY, swapped(1)).await;
+    let clock = SystemClock::new();
+    let mut latencies = Vec::new();
+    for version in 2..=21 {
+        bus.put(8, version, format!("v{version}").as_bytes());
+        let published = keywheel_engine::port::clock::Clock::now(&clock);
+        bus.publish(plan(Some(version)));
+        bus.wait_facts("all swapped", MANY, swapped(version)).await;
+        let last = bus.facts().into_iter().filter_map(|(_, fact)| match fact {
+            Fact::Swapped { version: found, at } if found == version => Some(at.since(published)),
+            _ => None,
+        });
+        latencies.push(last.max().unwrap());
+    }
+    latencies.sort_unstable();
+    let begun = std::time::Instant::now();
+    bus.publish(plan(None));
+    bus.wait_facts("all withdrawn", MANY, |fact| *fact == Fact::Withdrawn).await;
+    let revoked = begun.elapsed();
+    eprintln!("{MANY} containers: slowest swap p50 {:?}, worst {:?}; withdrawn and reported after {revoked:?}", latencies[10], latencies[19]);
+    assert!(latencies[10] < Duration::from_millis(200) && revoked < Duration::from_millis(400));
+    assert!(containers.iter().all(|container| !container.cat("db").0));
+    injector.end(folder.path()).await;
+}
