@@ -215,11 +215,8 @@ async fn undo(
 }
 
 fn show(screen: Screen, file: &ConfigFile, before: &str, after: &str) {
-    screen.note(&format!(
-        "{}:\n{}",
-        file.path().display(),
-        difference::lines(before, after)
-    ));
+    let change = difference::lines(before, after);
+    screen.note(&format!("{}:\n{}", file.path().display(), change.trim_end()));
 }
 
 fn agree(screen: Screen, args: &SetupDockerArgs) -> Result<(), Failure> {

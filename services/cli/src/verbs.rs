@@ -84,3 +84,6 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

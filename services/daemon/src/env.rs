@@ -15,6 +15,14 @@ pub fn read(name: &'static str) -> Result<Option<String>, NotUtf8> {
     }
 }
 
+/// A variable's text by a name that is put together at run time; one that is no text is as if unset.
+#[must_use]
+pub fn lookup(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+    let value = std::env::var(name);
+    value.ok().filter(|text| !text.is_empty())
+}
+
 /// A variable holds bytes that are no text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the environment variable {name} is not valid UTF-8; set it again or unset it")]

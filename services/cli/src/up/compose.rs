@@ -158,7 +158,10 @@ async fn start_workers(opened: &Opened, spawn: &Spawner, hub: &InProcess) -> Res
         rotator: local,
         entropy: Arc::new(OsEntropy),
     };
-    let options = StoreSyncOptions { deployment: opened.installation.deployment };
+    let options = StoreSyncOptions {
+        deployment: opened.installation.deployment,
+        step_deadline: keywheel_store_sync::STEP_DEADLINE,
+    };
     spawn.start("store-sync", StoreSync::new(options, ports).run(spawn.shutdown.clone()));
 
     let bus = end(opened, hub, Role::Scheduler)?;

@@ -18,7 +18,6 @@ use keywheel_cache::Cache;
 use keywheel_core::audit::Role;
 use keywheel_core::name::HostName;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds, failpoint};
-use keywheel_engine::port::PortError;
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::config::Config;
 use keywheel_seal::OsEntropy;
@@ -120,5 +119,12 @@ fn cache_error(error: keywheel_cache::Error, config: &Config) -> Error {
     if matches!(error, keywheel_cache::Error::WrongUnsealKey { .. }) {
         return Error::wrong_unseal_key(&config.unseal_key_file, &config.data_dir);
     }
-    PortError::from(error).into()
+    let kind = match error.kind() {
+        keywheel_cache::Kind::Unavailable => Kind::Unavailable,
+        keywheel_cache::Kind::Conflict => Kind::AlreadyRunning,
+        keywheel_cache::Kind::Refused => Kind::Refused,
+        _ => Kind::Broken,
+    };
+    let next = "correct what is named above and start again; nothing was changed";
+    Error::new(kind, keywheel_daemon::chain(&error), next)
 }

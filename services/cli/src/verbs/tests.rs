@@ -1,0 +1,191 @@
+//! Verbs against a daemon that answers what the test says: what they send, and how they end.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Parser as _;
+use keywheel_seal::OsEntropy;
+use keywheel_seal::hpke::HostKeyPair;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::*;
+
+/// Requests as they came: line and body.
+type Seen = Arc<Mutex<Vec<(String, String)>>>;
+
+struct Daemon {
+    path: PathBuf,
+    seen: Seen,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Daemon {
+    /// Serves; `answers` gives status and body for the beginning of a request line.
+    fn serve(name: &str, answers: &'static [(&'static str, u16, &'static str)]) -> Self {
+        let path = std::env::temp_dir().join(format!("keywheel-verbs-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let seen = Seen::default();
+        let log = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                answer(stream, answers, &log).await;
+            }
+        });
+        Self { path, seen }
+    }
+
+    async fn run(&self, words: &[&str]) -> Result<(), Failure> {
+        let address = format!("unix://{}", self.path.display());
+        let line = [&["keywheel", "--address", &address], words].concat();
+        Box::pin(run(Cli::try_parse_from(line).unwrap())).await
+    }
+
+    fn bodies(&self, request: &str) -> Vec<serde_json::Value> {
+        let seen = self.seen.lock().unwrap();
+        let of = seen.iter().filter(|(line, _)| line.starts_with(request));
+        of.map(|(_, body)| serde_json::from_str(body).unwrap_or_default()).collect()
+    }
+}
+
+async fn answer(mut stream: UnixStream, answers: &[(&str, u16, &str)], log: &Seen) {
+    let mut text = Vec::new();
+    let (line, body) = loop {
+        let mut piece = vec![0; 65536];
+        let read = stream.read(&mut piece).await.unwrap();
+        text.extend_from_slice(&piece[..read]);
+        let whole = String::from_utf8_lossy(&text).into_owned();
+        let Some((head, body)) = whole.split_once("\r\n\r\n") else { continue };
+        let length = head.to_lowercase().split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+        if body.len() >= length {
+            break (head.lines().next().unwrap().to_owned(), body.to_owned());
+        }
+    };
+    let found = answers.iter().find(|(begin, ..)| line.starts_with(begin));
+    let (status, body_out) = found.map_or((404, "{}"), |(_, status, body)| (*status, *body));
+    log.lock().unwrap().push((line, body));
+    let reply = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body_out}", body_out.len());
+    let _ = stream.write_all(reply.as_bytes()).await;
+}
+
+const ROTATION: &str = r#"{"rotation_id":"r1","secret":"a/b","version":2,"state":"distributing","trigger":"on_demand","waiting_for":[],"timings":{},"consumers":[]}"#;
+const PARKED: &str = r#"{"rotation_id":"r1","secret":"a/b","version":2,"state":"parked","trigger":"on_demand","waiting_for":["container web: gone wrong"],"timings":{},"consumers":[]}"#;
+const COMPLETED: &str = r#"{"rotation_id":"r1","secret":"a/b","version":2,"state":"completed","trigger":"on_demand","waiting_for":[],"timings":{},"consumers":[]}"#;
+const SECRETS: &str = r#"[{"name":"a/b","id":"i","store":"local","current":1,"pending":null,"last_version":1,"generated":true,"schedule":"on demand","next_fires":[],"consumers":0,"open_rotation":null}]"#;
+const NOT_FOUND: &str = r#"{"type":"x","title":"t","status":404,"detail":"no secret is named `a/c`","code":"not_found"}"#;
+const INVALID: &str = r#"{"type":"x","title":"t","status":400,"detail":"stdin:1:2: bad\nstdin:3:4: worse","code":"invalid"}"#;
+
+#[tokio::test]
+async fn rotate_ends_by_how_the_rotation_ended() {
+    let parked = Daemon::serve("parked", &[("POST /v1/rotate ", 200, ROTATION), ("GET /v1/rotations/r1?wait=", 200, PARKED)]);
+    assert!(parked.run(&["rotate", "a/b"]).await.is_ok(), "without --wait it has begun, and that is all");
+    let failure = parked.run(&["rotate", "a/b", "--wait"]).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Partial);
+    assert!(failure.what.contains("ended as parked"), "{failure}");
+    assert_eq!(parked.bodies("POST /v1/rotate ")[0], serde_json::json!({ "secret": "a/b" }));
+    let done = Daemon::serve("done", &[("POST /v1/rotate ", 200, ROTATION), ("GET /v1/rotations/r1?wait=", 200, COMPLETED)]);
+    assert!(done.run(&["rotate", "a/b", "--wait", "-o", "json"]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_timeout_is_partial_and_names_what_goes_on() {
+    let slow = Daemon::serve("slow", &[("POST /v1/rotate ", 200, ROTATION), ("GET /v1/rotations/r1?wait=", 200, ROTATION)]);
+    let failure = slow.run(&["rotate", "a/b", "--wait", "--timeout", "50ms"]).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Partial);
+    assert!(failure.to_string().contains("keywheel describe rotation r1"), "{failure}");
+}
+
+#[tokio::test]
+async fn an_unknown_secret_gets_the_nearest_name() {
+    let daemon = Daemon::serve(
+        "unknown",
+        &[
+            ("POST /v1/rotate ", 404, NOT_FOUND),
+            ("POST /v1/revoke ", 404, NOT_FOUND),
+            ("GET /v1/secrets/", 404, NOT_FOUND),
+            ("GET /v1/versions/", 404, NOT_FOUND),
+            ("GET /v1/consumers?secret=a/c", 404, NOT_FOUND),
+            ("GET /v1/secrets ", 200, SECRETS),
+        ],
+    );
+    let lines: [&[&str]; 6] = [
+        &["rotate", "a/c"],
+        &["revoke", "a/c", "--reason", "r", "--yes"],
+        &["get", "secret", "a/c"],
+        &["describe", "secret", "a/c"],
+        &["secret", "versions", "a/c"],
+        &["consumers", "--secret", "a/c"],
+    ];
+    for words in lines {
+        let failure = daemon.run(words).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::NotFound, "{words:?}");
+        assert!(failure.to_string().contains("did you mean `a/b`"), "{words:?}: {failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_leaves_sealed_only() {
+    let pair = HostKeyPair::generate(&OsEntropy);
+    let key = format!(
+        r#"{{"public_key":"{}","deployment":"01010101-0101-0101-0101-010101010101"}}"#,
+        STANDARD.encode(pair.public().to_bytes())
+    );
+    let answers: Vec<(&'static str, u16, &'static str)> =
+        vec![("GET /v1/store-key", 200, key.leak()), ("POST /v1/put ", 200, ROTATION)];
+    let daemon = Daemon::serve("put", answers.leak());
+    let file = daemon.path.with_extension("value");
+    std::fs::write(&file, "hunter2-canary").unwrap();
+    let put = daemon.run(&["secret", "put", "a/b", "--value-file", &file.display().to_string()]).await;
+    std::fs::remove_file(&file).unwrap();
+    put.unwrap();
+    let sent = daemon.bodies("POST /v1/put ").remove(0);
+    assert!(sent["sealed"].as_str().unwrap().len() > 100, "{sent}");
+    assert_eq!(sent["rotation_id"].as_str().unwrap().len(), 36);
+    let seen = format!("{:?}", daemon.seen.lock().unwrap());
+    assert!(!seen.contains("canary") && !seen.contains(&STANDARD.encode("hunter2-canary")));
+    daemon.run(&["secret", "put", "a/b"]).await.unwrap();
+    assert!(daemon.bodies("POST /v1/put ")[1].get("sealed").is_none(), "generated");
+    let refused = daemon.run(&["secret", "put", "A b"]).await.unwrap_err();
+    assert_eq!(refused.exit, Exit::Input);
+}
+
+#[tokio::test]
+async fn a_bad_manifest_is_bad_input_with_every_fault() {
+    let daemon = Daemon::serve("apply", &[("POST /v1/apply ", 400, INVALID)]);
+    let file = daemon.path.with_extension("yaml");
+    std::fs::write(&file, "kind: Scret").unwrap();
+    let failure = daemon.run(&["apply", "--dry-run", "-f", &file.display().to_string()]).await.unwrap_err();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(failure.exit, Exit::Input);
+    assert!(failure.to_string().contains("\n  stdin:1:2: bad\n  stdin:3:4: worse\n"), "{failure}");
+    let sent = daemon.bodies("POST /v1/apply ").remove(0);
+    assert_eq!((&sent["dry_run"], &sent["manifests"]), (&true.into(), &"kind: Scret".into()));
+}
+
+#[tokio::test]
+async fn streams_begin_where_asked_and_a_tail_that_ends_is_a_failure() {
+    let daemon = Daemon::serve(
+        "streams",
+        &[("GET /v1/events?after=5&limit=2 ", 200, "{\"a\":1}\n{\"a\":2}\n"), ("GET /v1/audit?after=7&follow=true ", 200, "{}\n")],
+    );
+    daemon.run(&["events", "list", "--after", "5", "--limit", "2", "-o", "json"]).await.unwrap();
+    let failure = daemon.run(&["audit", "tail", "--after", "7"]).await.unwrap_err();
+    assert!(failure.exit == Exit::Unavailable && failure.to_string().contains("--after 8"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_journal_that_does_not_verify_has_its_own_code() {
+    let bad = r#"{"verified":false,"events":3,"audit_records":2,"faults":["event 2: hash differs"]}"#;
+    let answers: &'static [_] = vec![("GET /v1/journal/verify ", 200, bad)].leak();
+    let daemon = Daemon::serve("journal", answers);
+    let failure = daemon.run(&["journal", "verify"]).await.unwrap_err();
+    assert!(failure.exit == Exit::Unverified && failure.what.contains("event 2"), "{failure}");
+}
