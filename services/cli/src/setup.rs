@@ -216,7 +216,11 @@ async fn undo(
 
 fn show(screen: Screen, file: &ConfigFile, before: &str, after: &str) {
     let change = difference::lines(before, after);
-    screen.note(&format!("{}:\n{}", file.path().display(), change.trim_end()));
+    screen.note(&format!(
+        "{}:\n{}",
+        file.path().display(),
+        change.trim_end()
+    ));
 }
 
 fn agree(screen: Screen, args: &SetupDockerArgs) -> Result<(), Failure> {

@@ -48,14 +48,14 @@ fn shade(word: &str) -> Option<Color> {
 
 /// `name: value` lines, the values aligned; empty values are left out.
 pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
-    let width = pairs
-        .iter()
+    let shown = || pairs.iter().filter(|(_, value)| !value.is_empty());
+    let width = shown()
         .map(|(name, _)| name.chars().count())
         .max()
         .unwrap_or(0)
         + 1;
     let mut text = String::new();
-    for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+    for (name, value) in shown() {
         text.push_str(&format!(
             "{:<width$}  {}\n",
             format!("{name}:"),

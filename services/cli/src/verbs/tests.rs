@@ -30,7 +30,8 @@ impl Drop for Daemon {
 impl Daemon {
     /// Serves; `answers` gives status and body for the beginning of a request line.
     fn serve(name: &str, answers: &'static [(&'static str, u16, &'static str)]) -> Self {
-        let path = std::env::temp_dir().join(format!("keywheel-verbs-{}-{name}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("keywheel-verbs-{}-{name}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).unwrap();
         let seen = Seen::default();
@@ -52,7 +53,8 @@ impl Daemon {
     fn bodies(&self, request: &str) -> Vec<serde_json::Value> {
         let seen = self.seen.lock().unwrap();
         let of = seen.iter().filter(|(line, _)| line.starts_with(request));
-        of.map(|(_, body)| serde_json::from_str(body).unwrap_or_default()).collect()
+        of.map(|(_, body)| serde_json::from_str(body).unwrap_or_default())
+            .collect()
     }
 }
 
@@ -63,8 +65,14 @@ async fn answer(mut stream: UnixStream, answers: &[(&str, u16, &str)], log: &See
         let read = stream.read(&mut piece).await.unwrap();
         text.extend_from_slice(&piece[..read]);
         let whole = String::from_utf8_lossy(&text).into_owned();
-        let Some((head, body)) = whole.split_once("\r\n\r\n") else { continue };
-        let length = head.to_lowercase().split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+        let Some((head, body)) = whole.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .to_lowercase()
+            .split("content-length: ")
+            .nth(1)
+            .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
         if body.len() >= length {
             break (head.lines().next().unwrap().to_owned(), body.to_owned());
         }
@@ -72,7 +80,10 @@ async fn answer(mut stream: UnixStream, answers: &[(&str, u16, &str)], log: &See
     let found = answers.iter().find(|(begin, ..)| line.starts_with(begin));
     let (status, body_out) = found.map_or((404, "{}"), |(_, status, body)| (*status, *body));
     log.lock().unwrap().push((line, body));
-    let reply = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body_out}", body_out.len());
+    let reply = format!(
+        "HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body_out}",
+        body_out.len()
+    );
     let _ = stream.write_all(reply.as_bytes()).await;
 }
 
@@ -85,22 +96,58 @@ const INVALID: &str = r#"{"type":"x","title":"t","status":400,"detail":"stdin:1:
 
 #[tokio::test]
 async fn rotate_ends_by_how_the_rotation_ended() {
-    let parked = Daemon::serve("parked", &[("POST /v1/rotate ", 200, ROTATION), ("GET /v1/rotations/r1?wait=", 200, PARKED)]);
-    assert!(parked.run(&["rotate", "a/b"]).await.is_ok(), "without --wait it has begun, and that is all");
+    let parked = Daemon::serve(
+        "parked",
+        &[
+            ("POST /v1/rotate ", 200, ROTATION),
+            ("GET /v1/rotations/r1?wait=", 200, PARKED),
+        ],
+    );
+    assert!(
+        parked.run(&["rotate", "a/b"]).await.is_ok(),
+        "without --wait it has begun, and that is all"
+    );
     let failure = parked.run(&["rotate", "a/b", "--wait"]).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Partial);
     assert!(failure.what.contains("ended as parked"), "{failure}");
-    assert_eq!(parked.bodies("POST /v1/rotate ")[0], serde_json::json!({ "secret": "a/b" }));
-    let done = Daemon::serve("done", &[("POST /v1/rotate ", 200, ROTATION), ("GET /v1/rotations/r1?wait=", 200, COMPLETED)]);
-    assert!(done.run(&["rotate", "a/b", "--wait", "-o", "json"]).await.is_ok());
+    assert_eq!(
+        parked.bodies("POST /v1/rotate ")[0],
+        serde_json::json!({ "secret": "a/b" })
+    );
+    let done = Daemon::serve(
+        "done",
+        &[
+            ("POST /v1/rotate ", 200, ROTATION),
+            ("GET /v1/rotations/r1?wait=", 200, COMPLETED),
+        ],
+    );
+    assert!(
+        done.run(&["rotate", "a/b", "--wait", "-o", "json"])
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
 async fn a_timeout_is_partial_and_names_what_goes_on() {
-    let slow = Daemon::serve("slow", &[("POST /v1/rotate ", 200, ROTATION), ("GET /v1/rotations/r1?wait=", 200, ROTATION)]);
-    let failure = slow.run(&["rotate", "a/b", "--wait", "--timeout", "50ms"]).await.unwrap_err();
+    let slow = Daemon::serve(
+        "slow",
+        &[
+            ("POST /v1/rotate ", 200, ROTATION),
+            ("GET /v1/rotations/r1?wait=", 200, ROTATION),
+        ],
+    );
+    let failure = slow
+        .run(&["rotate", "a/b", "--wait", "--timeout", "50ms"])
+        .await
+        .unwrap_err();
     assert_eq!(failure.exit, Exit::Partial);
-    assert!(failure.to_string().contains("keywheel describe rotation r1"), "{failure}");
+    assert!(
+        failure
+            .to_string()
+            .contains("keywheel describe rotation r1"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
@@ -127,7 +174,10 @@ async fn an_unknown_secret_gets_the_nearest_name() {
     for words in lines {
         let failure = daemon.run(words).await.unwrap_err();
         assert_eq!(failure.exit, Exit::NotFound, "{words:?}");
-        assert!(failure.to_string().contains("did you mean `a/b`"), "{words:?}: {failure}");
+        assert!(
+            failure.to_string().contains("did you mean `a/b`"),
+            "{words:?}: {failure}"
+        );
     }
 }
 
@@ -138,12 +188,22 @@ async fn a_value_leaves_sealed_only() {
         r#"{{"public_key":"{}","deployment":"01010101-0101-0101-0101-010101010101"}}"#,
         STANDARD.encode(pair.public().to_bytes())
     );
-    let answers: Vec<(&'static str, u16, &'static str)> =
-        vec![("GET /v1/store-key", 200, key.leak()), ("POST /v1/put ", 200, ROTATION)];
+    let answers: Vec<(&'static str, u16, &'static str)> = vec![
+        ("GET /v1/store-key", 200, key.leak()),
+        ("POST /v1/put ", 200, ROTATION),
+    ];
     let daemon = Daemon::serve("put", answers.leak());
     let file = daemon.path.with_extension("value");
     std::fs::write(&file, "hunter2-canary").unwrap();
-    let put = daemon.run(&["secret", "put", "a/b", "--value-file", &file.display().to_string()]).await;
+    let put = daemon
+        .run(&[
+            "secret",
+            "put",
+            "a/b",
+            "--value-file",
+            &file.display().to_string(),
+        ])
+        .await;
     std::fs::remove_file(&file).unwrap();
     put.unwrap();
     let sent = daemon.bodies("POST /v1/put ").remove(0);
@@ -152,7 +212,10 @@ async fn a_value_leaves_sealed_only() {
     let seen = format!("{:?}", daemon.seen.lock().unwrap());
     assert!(!seen.contains("canary") && !seen.contains(&STANDARD.encode("hunter2-canary")));
     daemon.run(&["secret", "put", "a/b"]).await.unwrap();
-    assert!(daemon.bodies("POST /v1/put ")[1].get("sealed").is_none(), "generated");
+    assert!(
+        daemon.bodies("POST /v1/put ")[1].get("sealed").is_none(),
+        "generated"
+    );
     let refused = daemon.run(&["secret", "put", "A b"]).await.unwrap_err();
     assert_eq!(refused.exit, Exit::Input);
 }
@@ -162,30 +225,63 @@ async fn a_bad_manifest_is_bad_input_with_every_fault() {
     let daemon = Daemon::serve("apply", &[("POST /v1/apply ", 400, INVALID)]);
     let file = daemon.path.with_extension("yaml");
     std::fs::write(&file, "kind: Scret").unwrap();
-    let failure = daemon.run(&["apply", "--dry-run", "-f", &file.display().to_string()]).await.unwrap_err();
+    let failure = daemon
+        .run(&["apply", "--dry-run", "-f", &file.display().to_string()])
+        .await
+        .unwrap_err();
     std::fs::remove_file(&file).unwrap();
     assert_eq!(failure.exit, Exit::Input);
-    assert!(failure.to_string().contains("\n  stdin:1:2: bad\n  stdin:3:4: worse\n"), "{failure}");
+    assert!(
+        failure
+            .to_string()
+            .contains("\n  stdin:1:2: bad\n  stdin:3:4: worse\n"),
+        "{failure}"
+    );
     let sent = daemon.bodies("POST /v1/apply ").remove(0);
-    assert_eq!((&sent["dry_run"], &sent["manifests"]), (&true.into(), &"kind: Scret".into()));
+    assert_eq!(
+        (&sent["dry_run"], &sent["manifests"]),
+        (&true.into(), &"kind: Scret".into())
+    );
 }
 
 #[tokio::test]
 async fn streams_begin_where_asked_and_a_tail_that_ends_is_a_failure() {
     let daemon = Daemon::serve(
         "streams",
-        &[("GET /v1/events?after=5&limit=2 ", 200, "{\"a\":1}\n{\"a\":2}\n"), ("GET /v1/audit?after=7&follow=true ", 200, "{}\n")],
+        &[
+            (
+                "GET /v1/events?after=5&limit=2 ",
+                200,
+                "{\"a\":1}\n{\"a\":2}\n",
+            ),
+            ("GET /v1/audit?after=7&follow=true ", 200, "{}\n"),
+        ],
     );
-    daemon.run(&["events", "list", "--after", "5", "--limit", "2", "-o", "json"]).await.unwrap();
-    let failure = daemon.run(&["audit", "tail", "--after", "7"]).await.unwrap_err();
-    assert!(failure.exit == Exit::Unavailable && failure.to_string().contains("--after 8"), "{failure}");
+    daemon
+        .run(&[
+            "events", "list", "--after", "5", "--limit", "2", "-o", "json",
+        ])
+        .await
+        .unwrap();
+    let failure = daemon
+        .run(&["audit", "tail", "--after", "7"])
+        .await
+        .unwrap_err();
+    assert!(
+        failure.exit == Exit::Unavailable && failure.to_string().contains("--after 8"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
 async fn a_journal_that_does_not_verify_has_its_own_code() {
-    let bad = r#"{"verified":false,"events":3,"audit_records":2,"faults":["event 2: hash differs"]}"#;
+    let bad =
+        r#"{"verified":false,"events":3,"audit_records":2,"faults":["event 2: hash differs"]}"#;
     let answers: &'static [_] = vec![("GET /v1/journal/verify ", 200, bad)].leak();
     let daemon = Daemon::serve("journal", answers);
     let failure = daemon.run(&["journal", "verify"]).await.unwrap_err();
-    assert!(failure.exit == Exit::Unverified && failure.what.contains("event 2"), "{failure}");
+    assert!(
+        failure.exit == Exit::Unverified && failure.what.contains("event 2"),
+        "{failure}"
+    );
 }
