@@ -25,7 +25,7 @@ pub(super) async fn rotate(desk: &Desk, args: &RotateArgs) -> Result<(), Failure
 
 /// Adds the nearest secret's name to "no such secret".
 pub(super) async fn with_nearest(desk: &Desk, name: &str, failure: Failure) -> Failure {
-    if failure.exit != Exit::NotFound {
+    if failure.exit != Exit::NotFound || failure.what.contains("did you mean") {
         return failure;
     }
     let Ok(secrets) = desk.client.read::<Vec<SecretView>>("/v1/secrets").await else {
