@@ -9,7 +9,8 @@
     clippy::print_stderr,
     clippy::disallowed_methods,
     clippy::await_holding_lock,
-    unreachable_pub
+    unreachable_pub,
+    dead_code
 )]
 
 mod support;

@@ -31,6 +31,9 @@ const SIGNAL_LOOK: Duration = Duration::from_millis(100);
 /// A pass that made more work is repeated at once, at most so often.
 const ROUNDS: usize = 3;
 
+/// A version that a restart brings, and under which binding.
+type Due = (BindingId, SecretId, u64);
+
 /// What a pass gathered over all containers.
 #[derive(Default)]
 struct Gathered {
@@ -38,7 +41,7 @@ struct Gathered {
     needs: BTreeMap<VersionKey, Grant>,
     swaps: Vec<(ContainerId, FileWish)>,
     attaches: BTreeMap<ContainerId, Vec<FileWish>>,
-    restarts: Vec<(ContainerId, Vec<(BindingId, SecretId, u64)>)>,
+    restarts: Vec<(ContainerId, Vec<Due>)>,
     stops: Vec<ContainerId>,
     refusals: Vec<(ContainerId, BindingId, SecretId, u64, String)>,
 }
@@ -129,7 +132,7 @@ impl Reconciler {
                 gathered.attaches.entry(id.clone()).or_default().push(wish);
             }
         }
-        let is_ready = |(_, secret, version): &(BindingId, SecretId, u64)| self.shared.has_value((*secret, *version));
+        let is_ready = |(_, secret, version): &Due| self.shared.has_value((*secret, *version));
         if !todo.restart.is_empty() && todo.restart.iter().all(is_ready) {
             gathered.restarts.push((id.clone(), todo.restart));
         }
@@ -352,7 +355,7 @@ impl Reconciler {
     }
 
     /// Restarts a container, one of its service at a time; a version its service failed with holds back the rest.
-    fn begin_restart(&mut self, id: &ContainerId, due: &[(BindingId, SecretId, u64)]) {
+    fn begin_restart(&mut self, id: &ContainerId, due: &[Due]) {
         let Some(tracked) = self.containers.get(id) else { return };
         let service = tracked.service();
         let failed = due.iter().find(|(binding, _, version)| {
@@ -440,7 +443,7 @@ impl Reconciler {
     fn pass_gate(
         &mut self,
         id: &ContainerId,
-        (binding, secret, version): (BindingId, SecretId, u64),
+        (binding, secret, version): Due,
         reload: &Reload,
         since: Duration,
     ) -> bool {
@@ -479,7 +482,7 @@ impl Reconciler {
     }
 
     /// Signals a consumer that could not be told at once.
-    async fn tell(&mut self, id: &ContainerId, (binding, secret, version): (BindingId, SecretId, u64), number: i32) -> bool {
+    async fn tell(&mut self, id: &ContainerId, (binding, secret, version): Due, number: i32) -> bool {
         let now = self.now();
         let Some(tracked) = self.containers.get_mut(id) else { return false };
         let Some(target) = tracked.target.clone() else { return false };

@@ -14,7 +14,7 @@ use keywheel_engine::port::container_host::ContainerRecord;
 
 use super::{RELIST_AFTER, Reconciler};
 use crate::attach::adopt;
-use crate::model::{Ack, Busy, Tracked};
+use crate::model::{Ack, Busy, Place, Tracked};
 use crate::service::Event;
 use crate::state;
 
@@ -128,7 +128,10 @@ impl Reconciler {
         let is_rollout = !removed && self.slots.get(&service) == Some(id);
         let mut owed = Vec::new();
         for (binding, holding) in &tracked.holdings {
-            let vanished = tracked.item(*binding, holding.secret, Fact::Vanished);
+            // Stopped by us because it held what may not be used any more.
+            let is_withdrawn = tracked.busy == Busy::Stopping && matches!(holding.place, Place::Env { .. });
+            let farewell = if is_withdrawn { Fact::Withdrawn } else { Fact::Vanished };
+            let vanished = tracked.item(*binding, holding.secret, farewell);
             let version = holding.version.unwrap_or_default();
             let is_unproven = matches!(holding.ack, Ack::Gate { .. } | Ack::AtStart);
             if !is_rollout || !(is_unproven || tracked.refused.contains_key(binding)) {

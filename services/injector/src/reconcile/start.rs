@@ -151,20 +151,11 @@ impl Reconciler {
     pub(super) fn take_stopped(&mut self, id: &ContainerId, result: Result<(), String>) {
         let now = self.now();
         let Some(tracked) = self.containers.get_mut(id) else { return };
-        tracked.busy = Busy::No;
         match result {
-            Ok(()) => {
-                let is_env = |holding: &Holding| matches!(holding.place, Place::Env { .. });
-                let gone: Vec<_> = tracked.holdings.iter().filter(|(_, holding)| is_env(holding)).map(|(binding, holding)| (*binding, holding.secret)).collect();
-                for (binding, secret) in gone {
-                    tracked.holdings.remove(&binding);
-                    tracked.refused.remove(&binding);
-                    self.items.push(tracked.item(binding, secret, Fact::Withdrawn));
-                }
-                self.forget(id, false);
-            }
+            Ok(()) => self.forget(id, false),
             Err(reason) => {
                 tracing::error!({ names::CONTAINER } = id.short(), { names::REASON } = reason, "container that holds a revoked variable not stopped; stop it by hand");
+                tracked.busy = Busy::No;
                 tracked.retry_at = now + RETRY_AFTER;
                 self.wake_by(now + RETRY_AFTER);
             }

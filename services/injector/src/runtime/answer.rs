@@ -23,8 +23,20 @@ use crate::shared::{Given, Intent, Shared, VersionKey, grant_of};
 /// How long the engine's list may take before its files are read.
 const LIST_BUDGET: Duration = Duration::from_millis(200);
 
+/// An answer, or a "no" with its fact.
+pub(crate) type Answer<T> = Result<T, Box<Refused>>;
+
 /// A "no", and the fact to be audited where a binding is known.
-pub(crate) type Answer<T> = Result<T, (Refusal, Option<Item>)>;
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) item: Option<Item>,
+}
+
+/// A "no" about no binding in particular.
+pub(crate) fn no(error: impl Into<String>, next: impl Into<String>) -> Box<Refused> {
+    Box::new(Refused { refusal: Refusal::new(error, next), item: None })
+}
 
 /// Values of one container's create, opened.
 type Values = BTreeMap<VersionKey, SecretBytes>;
@@ -45,13 +57,13 @@ pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer
     let is_lenient = !question.strict && question.env.is_empty();
     if !has_plan && !is_lenient {
         let next = "wait until `keywheel status` shows this host, then start the container again";
-        return Err((Refusal::new("the injector has no plan for this host yet", next), None));
+        return Err(no("the injector has no plan for this host yet", next));
     }
     let chosen = match chosen {
         Ok(chosen) => chosen,
         // The permissive runtime lets it start; the reconciler serves and reports it.
         Err(_) if is_lenient => Chosen::default(),
-        Err(denied) => return Err(refuse(&facts, denied)),
+        Err(denied) => return Err(refuse(&facts, *denied)),
     };
     let dirs = directories(&chosen);
     if chosen.entries.is_empty() && dirs.is_empty() {
@@ -62,7 +74,7 @@ pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer
     resolved.bundle_dir = shared.options.bundles().join(id.as_str()).to_string_lossy().into_owned();
     let mut given = chosen.env.iter().map(|(given, _)| given);
     for entry in &chosen.entries {
-        let value = substitute(entry, &mut given, &values).map_err(|refusal| (refusal, None))?;
+        let value = substitute(entry, &mut given, &values).map_err(|refusal| no(refusal.error, refusal.next))?;
         resolved.env.insert(entry.name.clone(), value);
     }
     keep(shared, facts, chosen, intent);
@@ -76,7 +88,7 @@ fn keep(shared: &Shared, facts: ContainerFacts, chosen: Chosen, intent: Intent) 
 
 pub(crate) fn parse_id(text: &str) -> Answer<ContainerId> {
     ContainerId::parse(text).map_err(|error| {
-        (Refusal::new(chain(&error), "let the container engine call the runtime, with its full container id"), None)
+        no(chain(&error), "let the container engine call the runtime, with its full container id")
     })
 }
 
@@ -85,9 +97,9 @@ async fn facts_of(shared: &Shared, id: &ContainerId) -> Answer<ContainerFacts> {
         Ok(Some(record)) => Ok(record.facts),
         Ok(None) => {
             let error = format!("the container engine has no record of container {}", id.short());
-            Err((Refusal::new(error, "create the container with the engine that keywheel watches (DOCKER_HOST)"), None))
+            Err(no(error, "create the container with the engine that keywheel watches (DOCKER_HOST)"))
         }
-        Err(error) => Err((Refusal::new(chain(&error), "check the container engine, then start the container again"), None)),
+        Err(error) => Err(no(chain(&error), "check the container engine, then start the container again")),
     }
 }
 
@@ -174,10 +186,10 @@ fn check_variable(name: &str, value: &[u8]) -> Result<(), Refusal> {
 }
 
 /// A "no" with its usage fact, where a binding is known.
-pub(crate) fn refuse(facts: &ContainerFacts, denied: Denied) -> (Refusal, Option<Item>) {
+pub(crate) fn refuse(facts: &ContainerFacts, denied: Denied) -> Box<Refused> {
     let reason = format!("{}; next: {}", denied.refusal.error, denied.refusal.next);
     let item = denied.binding.map(|binding| refused_item(facts, &binding, reason));
-    (denied.refusal, item)
+    Box::new(Refused { refusal: denied.refusal, item })
 }
 
 fn refused_item(facts: &ContainerFacts, binding: &PlannedBinding, reason: String) -> Item {

@@ -9,7 +9,7 @@ use keywheel_sys::secretfs::FileAttr;
 
 use crate::attach::{Attached, Tools, Wanted, attach};
 use crate::model::Place;
-use crate::runtime::answer::{Answer, key_of, open_all, parse_id, refuse};
+use crate::runtime::answer::{Answer, key_of, no, open_all, parse_id, refuse};
 use crate::runtime::resolve::{Denied, choose};
 use crate::runtime::wire::{Question, Refusal};
 use crate::service::Event;
@@ -21,7 +21,7 @@ pub(crate) async fn place(shared: &Arc<Shared>, tools: &Tools, question: &Questi
     let id = parse_id(&question.id)?;
     let pending = shared.take_pending(&id).ok_or_else(|| {
         let error = format!("nothing was resolved for container {}, or too long ago", id.short());
-        (Refusal::new(error, "start the container again"), None)
+        no(error, "start the container again")
     })?;
     let (files, intent) = shared.intend(|plan| {
         let Some(plan) = plan else { return (Ok(Vec::new()), Vec::new()) };
@@ -36,15 +36,14 @@ pub(crate) async fn place(shared: &Arc<Shared>, tools: &Tools, question: &Questi
         let versions = files.iter().flatten().map(|(given, _)| key_of(given)).collect();
         (files, versions)
     });
-    let files = files.map_err(|denied| refuse(&pending.facts, denied))?;
+    let files = files.map_err(|denied| refuse(&pending.facts, *denied))?;
     let wanted = wanted(shared, &pending, &files).await?;
     let base = remembered(&pending);
     let (tools, pid, target_id) = (tools.clone(), question.pid, id.clone());
     let work = move || attach(&tools, &target_id, pid, base, wanted);
     let attached = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("the injector is stopping".to_owned()));
-    let attached = attached.map_err(|reason| {
-        (Refusal::new(reason, "check the injector's log, then start the container again"), None)
-    })?;
+    let attached =
+        attached.map_err(|reason| no(reason, "check the injector's log, then start the container again"))?;
     if let Err(denied) = check_complete(&pending, &files, &attached) {
         // The wrapper deletes the container; nothing of it is to be remembered.
         let folder = shared.options.state();
@@ -54,10 +53,10 @@ pub(crate) async fn place(shared: &Arc<Shared>, tools: &Tools, question: &Questi
     Ok(Event::Placed { id, pid: question.pid, pending: Box::new(pending), attached: Box::new(attached), intent })
 }
 
-fn revoked(given: &Given) -> Denied {
+fn revoked(given: &Given) -> Box<Denied> {
     let error = format!("secret `{}` was revoked while the container was created", given.binding.secret_name);
     let next = format!("make a new version with `keywheel rotate {}`, then start the container again", given.binding.secret_name);
-    Denied { refusal: Refusal::new(error, next), binding: Some(given.binding.clone()) }
+    Box::new(Denied { refusal: Refusal::new(error, next), binding: Some(given.binding.clone()) })
 }
 
 async fn wanted(shared: &Shared, pending: &Pending, files: &[(Given, Grant)]) -> Answer<Vec<Wanted>> {

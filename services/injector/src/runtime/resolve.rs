@@ -71,7 +71,7 @@ pub(crate) fn choose(
     facts: &ContainerFacts,
     env: &[String],
     mounts: &[String],
-) -> Result<Chosen, Denied> {
+) -> Result<Chosen, Box<Denied>> {
     let matching: Vec<&PlannedBinding> =
         plan.bindings.iter().filter(|binding| binding.selector.matches(host, facts)).collect();
     let mut chosen = Chosen::default();
@@ -99,7 +99,7 @@ fn choose_env(
     facts: &ContainerFacts,
     variable: &str,
     secret: &str,
-) -> Result<(Given, Grant), Denied> {
+) -> Result<(Given, Grant), Box<Denied>> {
     let gives = |binding: &&&PlannedBinding| {
         binding.secret_name.as_str() == secret
             && matches!(&binding.target, Target::Env { name } if name.as_str() == variable)
@@ -118,7 +118,7 @@ fn choose_env(
     give(binding)
 }
 
-fn choose_file(binding: &PlannedBinding, facts: &ContainerFacts, mounts: &[String]) -> Result<(Given, Grant), Denied> {
+fn choose_file(binding: &PlannedBinding, facts: &ContainerFacts, mounts: &[String]) -> Result<(Given, Grant), Box<Denied>> {
     if let Target::File { directory, .. } = &binding.target
         && let Some(other) = mounts.iter().find(|mount| is_at_or_below(mount, directory.as_str()))
     {
@@ -132,7 +132,7 @@ fn choose_file(binding: &PlannedBinding, facts: &ContainerFacts, mounts: &[Strin
     give(binding)
 }
 
-fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Denied> {
+fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
     let Some(grant) = grant_of(binding) else {
         let error = format!("secret `{}` has no version that may be used", binding.secret_name);
         let next = format!("make one with `keywheel rotate {}` or `keywheel secret put {}`", binding.secret_name, binding.secret_name);
@@ -147,8 +147,8 @@ fn is_at_or_below(mount: &str, directory: &str) -> bool {
     mount == directory || mount.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn denied(error: impl Into<String>, next: impl Into<String>, binding: Option<&PlannedBinding>) -> Denied {
-    Denied { refusal: Refusal::new(error, next), binding: binding.cloned() }
+fn denied(error: impl Into<String>, next: impl Into<String>, binding: Option<&PlannedBinding>) -> Box<Denied> {
+    Box::new(Denied { refusal: Refusal::new(error, next), binding: binding.cloned() })
 }
 
 #[cfg(test)]

@@ -109,9 +109,8 @@ async fn reply(line: &[u8], shared: &Arc<Shared>, tools: &Tools, events: &mpsc::
     };
     let answered = match (question.v, question.op.as_str()) {
         (PROTOCOL, "resolve") => answer::resolve(shared, &question).await.and_then(|resolved| {
-            resolved_line(&resolved).ok_or_else(|| {
-                (Refusal::new("the values are too long for variables", "bind the secrets as files instead"), None)
-            })
+            resolved_line(&resolved)
+                .ok_or_else(|| answer::no("the values are too long for variables", "bind the secrets as files instead"))
         }),
         (PROTOCOL, "attach") => match place::place(shared, tools, &question).await {
             Ok(event) => {
@@ -121,11 +120,12 @@ async fn reply(line: &[u8], shared: &Arc<Shared>, tools: &Tools, events: &mpsc::
             }
             Err(denied) => Err(denied),
         },
-        _ => Err((Refusal::new("the runtime asks in words this injector does not know", same_version), None)),
+        _ => Err(answer::no("the runtime asks in words this injector does not know", same_version)),
     };
     match answered {
         Ok(line) => line,
-        Err((refusal, item)) => {
+        Err(refused) => {
+            let answer::Refused { refusal, item } = *refused;
             tracing::warn!({ names::REASON } = refusal.error, { names::KIND } = question.op, "container refused");
             if let Some(item) = item {
                 let _ = events.send(Event::RefusedStart(Box::new(item))).await;

@@ -1,6 +1,8 @@
 //! The other end of the bus, played by the test: a gateway that keeps reports and a store-sync that
 //! seals what it is told. And containers of the local Docker engine.
 
+pub mod engine;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -56,7 +56,7 @@ fn file() -> Target {
     }
 }
 
-fn chosen(bindings: Vec<PlannedBinding>, env: &[&str], mounts: &[&str]) -> Result<Chosen, Denied> {
+fn chosen(bindings: Vec<PlannedBinding>, env: &[&str], mounts: &[&str]) -> Result<Chosen, Box<Denied>> {
     let plan = HostPlan { host: HostId::from_bytes([9; 16]), host_name: host(), generation: 1, bindings };
     let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     choose(&plan, &host(), &facts(), &owned(env), &owned(mounts))

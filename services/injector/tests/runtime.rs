@@ -1,0 +1,212 @@
+//! The injector with the OCI runtime wrapper, in a Docker engine of the test's own.
+//!
+//! Needs root, Docker, a static busybox, built `keywheel-nsjoin` and `keywheel-runtime`. Without
+//! them it says so and stops, except in CI, where it fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::await_holding_lock,
+    unreachable_pub,
+    dead_code
+)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_core::binding::Reload;
+use keywheel_core::plan::PlannedBinding;
+use keywheel_core::report::Fact;
+use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_injector::{Injector, InjectorError, InjectorOptions};
+use keywheel_seal::OsEntropy;
+use keywheel_sys::secretfs::unmount_private;
+use support::engine::Engine;
+use support::{FakeBus, binding, can_run, deployment, env, file, helper, host, host_name};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const SETTLE: Duration = Duration::from_millis(300);
+/// Says what it was started with, and runs on unless the value is `broken`.
+const SCRIPT: &str = "echo \"$TOKEN|$(/bin/busybox cat /run/secrets/db)\"; [ \"$TOKEN\" = pre-broken ] && exit 3; exec /bin/busybox sleep 600";
+
+fn start(folder: &Path, bus: &Arc<FakeBus>, engine: &Engine) -> (CancellationToken, JoinHandle<Result<(), InjectorError>>) {
+    let options = InjectorOptions {
+        deployment: deployment(),
+        host: host(),
+        host_name: host_name(),
+        run_dir: folder.join("run"),
+        spool_dir: folder.join("spool"),
+        helper: helper(),
+        runtime_socket: folder.join("injector.sock"),
+        runtime_names: Vec::new(),
+        reconcile_interval: Duration::from_secs(5),
+        fs_kind: None,
+    };
+    let docker = DockerHost::new(&DockerOptions { host: Some(engine.host()) }).unwrap();
+    let injector = Injector::new(
+        options,
+        Arc::clone(bus) as _,
+        Arc::new(docker),
+        Arc::new(SystemClock::new()),
+        Arc::new(SystemIds),
+        Arc::new(OsEntropy),
+    );
+    let stop = CancellationToken::new();
+    (stop.clone(), tokio::spawn(injector.run(stop)))
+}
+
+fn plan(variable: Option<u64>, db: Option<u64>) -> Vec<PlannedBinding> {
+    let reload = Reload::Restart { settle: SETTLE, health_timeout: Duration::from_secs(5) };
+    vec![binding(1, "app", env("TOKEN"), reload, variable), binding(2, "app", file("db"), Reload::None, db)]
+}
+
+fn swapped(version: u64) -> impl Fn(&Fact) -> bool {
+    move |fact| matches!(fact, Fact::Swapped { version: found, .. } if *found == version)
+}
+
+fn reloaded(version: u64) -> impl Fn(&Fact) -> bool {
+    move |fact| matches!(fact, Fact::Reloaded { version: found, .. } if *found == version)
+}
+
+fn created(output: &std::process::Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+const PLACEHOLDER: &[&str] = &["-e", "TOKEN=pre-{keywheel:test/secret-1}"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn variables_live_from_start_over_rotation_to_revocation() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(engine) = Engine::start(&folder.path().join("injector.sock")) else { return };
+    let bus = FakeBus::new();
+    for (version, value) in [(1, "one"), (2, "two"), (3, "broken")] {
+        bus.put(1, version, value.as_bytes());
+        bus.put(2, version, format!("db-{version}").as_bytes());
+    }
+    bus.publish(plan(Some(1), Some(1)));
+    let (stop, task) = start(folder.path(), &bus, &engine);
+    bus.wait("a complete report", |reports| reports.iter().any(|report| report.complete)).await;
+
+    // Everything is in place before the first instruction, and the engine knows placeholders only.
+    let app = created(&engine.container("app", PLACEHOLDER, SCRIPT));
+    bus.wait_facts("healthy", 1, reloaded(1)).await;
+    assert_eq!(engine.docker(&["logs", &app]), "pre-one|db-1");
+    assert!(engine.docker(&["inspect", "-f", "{{.Config.Env}}", &app]).contains("pre-{keywheel:test/secret-1}"));
+    assert!(std::fs::read_dir(folder.path().join("run/bundles")).unwrap().next().is_none());
+
+    // A placeholder without a binding never starts, and `docker run` says why.
+    let refused = engine.container("app", &["-e", "OTHER={keywheel:test/secret-1}"], SCRIPT);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("no binding grants secret") && said.contains("env: { name: OTHER }"), "{said}");
+
+    // A rotation restarts it in place.
+    bus.publish(plan(Some(2), Some(1)));
+    bus.wait_facts("restarted and healthy", 1, reloaded(2)).await;
+    assert!(engine.docker(&["logs", &app]).ends_with("pre-two|db-1"));
+    let holds_old = |report: &keywheel_core::report::HostReport| {
+        report.holds.contains(&(keywheel_core::id::SecretId::from_bytes([1; 16]), 1))
+    };
+    bus.wait("the barrier", |reports| reports.last().is_some_and(|last| last.complete && !holds_old(last))).await;
+
+    // A file beside it changes without a restart, and an injector that comes back restarts nothing.
+    let started = engine.docker(&["inspect", "-f", "{{.State.StartedAt}}", &app]);
+    bus.publish(plan(Some(2), Some(2)));
+    let db = keywheel_core::id::SecretId::from_bytes([2; 16]);
+    bus.wait("db swapped", |reports| {
+        reports.iter().flat_map(|report| &report.items).any(|item| item.secret == db && swapped(2)(&item.fact))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    task.abort();
+    let _ = task.await;
+    stop.cancel();
+    bus.clear();
+    let (stop, task) = start(folder.path(), &bus, &engine);
+    bus.wait("known again", |reports| reports.last().is_some_and(|last| last.complete)).await;
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.State.StartedAt}}", &app]), started);
+
+    // A revocation stops it.
+    let generation = bus.publish(plan(None, Some(2)));
+    bus.wait_facts("withdrawn", 1, |fact| *fact == Fact::Withdrawn).await;
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.State.Running}}", &app]), "false");
+    bus.wait("nothing of it is held", |reports| {
+        let clear = |report: &keywheel_core::report::HostReport| report.holds.iter().all(|(secret, _)| *secret == db);
+        reports.iter().any(|report| report.generation == generation && report.complete && clear(report))
+    })
+    .await;
+    assert!(!engine.run(&["start", &app]).status.success());
+    stop.cancel();
+    task.await.unwrap().unwrap();
+    // Without an injector nothing starts under the strict runtime.
+    let away = engine.container("app", &[], SCRIPT);
+    assert!(!away.status.success() && String::from_utf8_lossy(&away.stderr).contains("keywheel up"));
+    unmount_private(&folder.path().join("run/bundles")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_a_container_does_not_survive_holds_back_its_service() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(engine) = Engine::start(&folder.path().join("injector.sock")) else { return };
+    let bus = FakeBus::new();
+    for (version, value) in [(1, "one"), (2, "two"), (3, "broken")] {
+        bus.put(1, version, value.as_bytes());
+    }
+    bus.put(2, 1, b"db");
+    bus.publish(plan(Some(1), Some(1)));
+    let (stop, task) = start(folder.path(), &bus, &engine);
+    bus.wait("a complete report", |reports| reports.iter().any(|report| report.complete)).await;
+    let pair = [(); 2].map(|()| created(&engine.container("app", PLACEHOLDER, SCRIPT)));
+    bus.wait_facts("both healthy", 2, reloaded(1)).await;
+
+    // One after the other.
+    bus.publish(plan(Some(2), Some(1)));
+    bus.wait_facts("both restarted", 2, reloaded(2)).await;
+    let times = |like: &dyn Fn(&Fact) -> bool| -> Vec<i64> {
+        let mut all: Vec<i64> = bus
+            .facts()
+            .into_iter()
+            .filter(|(_, fact)| like(fact))
+            .filter_map(|(_, fact)| match fact {
+                Fact::Swapped { at, .. } | Fact::Reloaded { at, .. } => Some(at.micros()),
+                _ => None,
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    assert!(times(&reloaded(2))[0] <= times(&swapped(2))[1], "the second waits for the first's health");
+
+    bus.publish(plan(Some(3), Some(1)));
+    bus.wait_facts("one failed, one held back", 2, |fact| matches!(fact, Fact::Refused { version: 3, .. })).await;
+    let runs = |id: &String| engine.docker(&["inspect", "-f", "{{.State.Running}}", id]) == "true";
+    assert_eq!(pair.iter().filter(|id| runs(id)).count(), 1);
+    let held = |fact: &Fact| matches!(fact, Fact::Refused { reason, .. } if reason.starts_with("held back"));
+    assert_eq!(bus.facts().iter().filter(|(_, fact)| held(fact)).count(), 1);
+    // Its file is gone with it; its variable's rotation has to wait for a person.
+    let of_variable = |item: &keywheel_core::report::Item| item.binding.bytes() == &[1; 16];
+    let reports = bus.reports();
+    let mut items = reports.iter().flat_map(|report| &report.items).filter(|item| of_variable(item));
+    assert!(items.all(|item| item.fact != Fact::Vanished));
+
+    // The next version frees the service.
+    bus.put(1, 4, b"four");
+    bus.publish(plan(Some(4), Some(1)));
+    bus.wait_facts("the survivor moves on", 1, reloaded(4)).await;
+    stop.cancel();
+    task.await.unwrap().unwrap();
+    unmount_private(&folder.path().join("run/bundles")).unwrap();
+}
