@@ -36,11 +36,20 @@ pub fn records(
     }
     let mut named = None;
     for event in decided.iter().flatten() {
-        let Event::Assignment(key, event) = event else { continue };
-        if let assignment::Event::Assigned { container_name, image_digest, .. } = event {
+        let Event::Assignment(key, event) = event else {
+            continue;
+        };
+        if let assignment::Event::Assigned {
+            container_name,
+            image_digest,
+            ..
+        } = event
+        {
             named = Some((key, container_name, image_digest));
         }
-        let Some(mut record) = usage_record(before, deed, key, event) else { continue };
+        let Some(mut record) = usage_record(before, deed, key, event) else {
+            continue;
+        };
         if let (Some((of, name, digest)), Some(container)) = (named, &mut record.container)
             && of == key
         {
@@ -64,7 +73,11 @@ fn blank(deed: &Deed<'_>, category: Category, verb: &str) -> Record {
         reason: String::new(),
         container: None,
         command: deed.id,
-        trace: deed.traceparent.and_then(|t| t.split('-').nth(1)).unwrap_or_default().to_owned(),
+        trace: deed
+            .traceparent
+            .and_then(|t| t.split('-').nth(1))
+            .unwrap_or_default()
+            .to_owned(),
     }
 }
 
@@ -83,7 +96,7 @@ fn own_record(
     record.object = object;
     record.version = version;
     match decided {
-        Ok(_) => record.reason = reason_given(command),
+        Ok(_) => record.reason = reason_given(deed.principal, command),
         Err(rejection) => {
             record.outcome = Outcome::Rejected;
             record.reason = rejection.to_string();
@@ -92,25 +105,47 @@ fn own_record(
     Some(record)
 }
 
-fn reason_given(command: &Command) -> String {
+/// A person's or worker's own words; without any, the rule by which it was allowed.
+fn reason_given(principal: &Principal, command: &Command) -> String {
     match command {
         Command::Revoke { reason, .. } => reason.clone(),
-        Command::StepOutcome { failure: Some(failure), .. }
-        | Command::RevokeOutcome { failure: Some(failure), .. } => failure.clone(),
-        _ => "local-socket".to_owned(),
+        Command::StepOutcome {
+            failure: Some(failure),
+            ..
+        }
+        | Command::RevokeOutcome {
+            failure: Some(failure),
+            ..
+        } => failure.clone(),
+        _ => match principal {
+            Principal::User { .. } => "local-socket".to_owned(),
+            Principal::Service(_) => "role-table".to_owned(),
+        },
     }
 }
 
 /// Verb, object and version of a command; `None` for a report, whose facts are recorded one by one.
 fn describe(world: &World, command: &Command) -> Option<(&'static str, String, Option<u64>)> {
     let rotated = |id| {
-        let secret = world.rotations.get(id).and_then(|r| world.secrets.get(&r.secret));
-        secret.map_or_else(|| format!("rotation/{id}"), |s| format!("secret/{}", s.name))
+        let secret = world
+            .rotations
+            .get(id)
+            .and_then(|r| world.secrets.get(&r.secret));
+        secret.map_or_else(
+            || format!("rotation/{id}"),
+            |s| format!("secret/{}", s.name),
+        )
     };
     let version_of = |id| world.rotations.get(id).map(|rotation| rotation.version);
     let revoked = |id| {
-        let secret = world.revocations.get(id).and_then(|r| world.secrets.get(&r.secret));
-        secret.map_or_else(|| format!("revocation/{id}"), |s| format!("secret/{}", s.name))
+        let secret = world
+            .revocations
+            .get(id)
+            .and_then(|r| world.secrets.get(&r.secret));
+        secret.map_or_else(
+            || format!("revocation/{id}"),
+            |s| format!("secret/{}", s.name),
+        )
     };
     Some(match command {
         Command::ApplySecret { name, .. } => ("apply", format!("secret/{name}"), None),
@@ -120,9 +155,15 @@ fn describe(world: &World, command: &Command) -> Option<(&'static str, String, O
         Command::Rotate { secret, .. } => ("rotate", format!("secret/{secret}"), None),
         Command::Due { secret, .. } => {
             let name = world.secrets.get(secret).map(|s| s.name.to_string());
-            ("rotate-by-schedule", format!("secret/{}", name.unwrap_or_default()), None)
+            (
+                "rotate-by-schedule",
+                format!("secret/{}", name.unwrap_or_default()),
+                None,
+            )
         }
-        Command::Revoke { secret, version, .. } => ("revoke", format!("secret/{secret}"), *version),
+        Command::Revoke {
+            secret, version, ..
+        } => ("revoke", format!("secret/{secret}"), *version),
         Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
         Command::StepOutcome { rotation, step, .. } => {
             (step_verb(*step), rotated(rotation), version_of(rotation))
@@ -130,7 +171,9 @@ fn describe(world: &World, command: &Command) -> Option<(&'static str, String, O
         Command::RevokeOutcome { revocation, .. } => ("revoke-at-store", revoked(revocation), None),
         Command::RetryStep { rotation } => ("retry-step", rotated(rotation), version_of(rotation)),
         Command::RetryRevoke { revocation } => ("retry-revoke", revoked(revocation), None),
-        Command::DeadlinePassed { rotation } => ("deadline", rotated(rotation), version_of(rotation)),
+        Command::DeadlinePassed { rotation } => {
+            ("deadline", rotated(rotation), version_of(rotation))
+        }
         Command::Report(_) => return None,
     })
 }
@@ -158,16 +201,25 @@ fn usage_record(
     let (verb, version, outcome, reason) = match event {
         // The wish is in the log; only deeds are usage.
         assignment::Event::Assigned { .. } => return None,
-        assignment::Event::Swapped { version, .. } if held == 0 => ("inject", *version, Outcome::Allowed, ""),
+        assignment::Event::Swapped { version, .. } if held == 0 => {
+            ("inject", *version, Outcome::Allowed, "")
+        }
         assignment::Event::Swapped { version, .. } => ("replace", *version, Outcome::Allowed, ""),
         assignment::Event::Reloaded { version, .. } => ("reload", *version, Outcome::Allowed, ""),
         assignment::Event::Withdrawn => ("remove", held, Outcome::Allowed, ""),
         assignment::Event::Vanished => ("vanish", held, Outcome::Allowed, ""),
-        assignment::Event::Refused { version, reason } => ("refuse", *version, Outcome::Rejected, reason.as_str()),
+        assignment::Event::Refused { version, reason } => {
+            ("refuse", *version, Outcome::Rejected, reason.as_str())
+        }
     };
     let mut record = blank(deed, Category::Usage, verb);
-    let secret = before.bindings.get(&key.binding).and_then(|binding| binding.spec.as_ref());
-    let name = secret.and_then(|spec| before.secrets.get(&spec.secret)).map(|s| s.name.to_string());
+    let secret = before
+        .bindings
+        .get(&key.binding)
+        .and_then(|binding| binding.spec.as_ref());
+    let name = secret
+        .and_then(|spec| before.secrets.get(&spec.secret))
+        .map(|s| s.name.to_string());
     record.object = format!("secret/{}", name.unwrap_or_default());
     record.version = (version > 0).then_some(version);
     record.outcome = outcome;
@@ -176,7 +228,11 @@ fn usage_record(
         id: key.container.to_string(),
         name: known.map(|a| a.container_name.clone()).unwrap_or_default(),
         image_digest: known.map(|a| a.image_digest.clone()).unwrap_or_default(),
-        host: before.hosts.get(&key.host).map(|h| h.name.to_string()).unwrap_or_default(),
+        host: before
+            .hosts
+            .get(&key.host)
+            .map(|h| h.name.to_string())
+            .unwrap_or_default(),
     });
     Some(record)
 }

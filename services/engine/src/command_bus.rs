@@ -58,7 +58,10 @@ pub struct Commit {
 
 enum Request {
     Submit(Submission, oneshot::Sender<Result<Verdict, PortError>>),
-    Record(Box<audit::Record>, oneshot::Sender<Result<Verdict, PortError>>),
+    Record(
+        Box<audit::Record>,
+        oneshot::Sender<Result<Verdict, PortError>>,
+    ),
 }
 
 /// Submits commands; cheap to clone.
@@ -83,7 +86,9 @@ impl Handle {
     /// When it could not be made durable; then the request must not be answered with more.
     pub async fn record(&self, record: audit::Record) -> Result<(), PortError> {
         let (sender, answer) = oneshot::channel();
-        self.send(Request::Record(Box::new(record), sender), answer).await.map(|_| ())
+        self.send(Request::Record(Box::new(record), sender), answer)
+            .await
+            .map(|_| ())
     }
 
     async fn send(
@@ -91,12 +96,24 @@ impl Handle {
         request: Request,
         answer: oneshot::Receiver<Result<Verdict, PortError>>,
     ) -> Result<Verdict, PortError> {
-        let gone = || PortError::new(ErrorKind::Unavailable, "the gateway is shutting down; try again");
-        let busy = || PortError::new(ErrorKind::Unavailable, format!("{MAX_WAITING} commands wait already; try again in a moment"));
-        self.requests.try_send(request).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => busy(),
-            mpsc::error::TrySendError::Closed(_) => gone(),
-        })?;
+        let gone = || {
+            PortError::new(
+                ErrorKind::Unavailable,
+                "the gateway is shutting down; try again",
+            )
+        };
+        let busy = || {
+            PortError::new(
+                ErrorKind::Unavailable,
+                format!("{MAX_WAITING} commands wait already; try again in a moment"),
+            )
+        };
+        self.requests
+            .try_send(request)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => busy(),
+                mpsc::error::TrySendError::Closed(_) => gone(),
+            })?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -154,8 +171,20 @@ impl CommandBus {
         let (sender, requests) = mpsc::channel(MAX_WAITING);
         let (commit_sender, commits) = mpsc::channel(MAX_BATCH);
         let draft = writer.draft();
-        let bus = Self { parts, requests, commits: commit_sender, draft, next: number + 1, writer };
-        Ok(Started { bus, handle: Handle { requests: sender }, view, commits })
+        let bus = Self {
+            parts,
+            requests,
+            commits: commit_sender,
+            draft,
+            next: number + 1,
+            writer,
+        };
+        Ok(Started {
+            bus,
+            handle: Handle { requests: sender },
+            view,
+            commits,
+        })
     }
 
     /// Decides until every handle is gone. Returns an error only when what the disk holds is
@@ -167,7 +196,9 @@ impl CommandBus {
         while let Some(first) = self.requests.recv().await {
             let mut batch = vec![first];
             while batch.len() < MAX_BATCH {
-                let Ok(next) = self.requests.try_recv() else { break };
+                let Ok(next) = self.requests.try_recv() else {
+                    break;
+                };
                 batch.push(next);
             }
             self.serve(batch).await?;
@@ -202,7 +233,9 @@ impl CommandBus {
                 }
             };
             let number = self.next - 1;
-            let verdict = decision.as_ref().map_or(Verdict::Accepted { number }, |d| d.verdict.clone());
+            let verdict = decision
+                .as_ref()
+                .map_or(Verdict::Accepted { number }, |d| d.verdict.clone());
             if let Some(decision) = decision {
                 decided.insert(decision.command, verdict.clone());
                 decisions.push(decision);
@@ -229,7 +262,10 @@ impl CommandBus {
                 self.draft = self.writer.draft();
                 self.next = first;
                 for (answer, _) in answers {
-                    let _gone = answer.send(Err(PortError::new(ErrorKind::Unavailable, error.text.clone())));
+                    let _gone = answer.send(Err(PortError::new(
+                        ErrorKind::Unavailable,
+                        error.text.clone(),
+                    )));
                 }
                 return Ok(());
             }
@@ -239,8 +275,16 @@ impl CommandBus {
         let hosts = self.writer.apply(&events, self.parts.clock.now());
         self.writer.ring();
         let audited = decisions.iter().any(|decision| !decision.audit.is_empty());
-        let effects = decisions.into_iter().flat_map(|decision| decision.effects).collect();
-        let commit = Commit { events, effects, hosts, audited };
+        let effects = decisions
+            .into_iter()
+            .flat_map(|decision| decision.effects)
+            .collect();
+        let commit = Commit {
+            events,
+            effects,
+            hosts,
+            audited,
+        };
         // The publisher only ends with the process.
         let _gone = self.commits.send(commit).await;
         for (answer, verdict) in answers {
@@ -257,7 +301,9 @@ impl CommandBus {
             events: Vec::new(),
             effects: Vec::new(),
             closes: Vec::new(),
-            verdict: Verdict::Accepted { number: self.next - 1 },
+            verdict: Verdict::Accepted {
+                number: self.next - 1,
+            },
             audit: vec![record],
         }
     }
@@ -266,7 +312,10 @@ impl CommandBus {
     /// changed nothing.
     fn decide(&mut self, submission: &Submission) -> Option<Decision> {
         let now = self.parts.clock.now();
-        let ctx = Context { now, seed: self.parts.ids.draw() };
+        let ctx = Context {
+            now,
+            seed: self.parts.ids.draw(),
+        };
         let outcome = decision::decide(&self.draft, &submission.command, &ctx);
         let deed = Deed {
             principal: &submission.principal,
@@ -280,7 +329,13 @@ impl CommandBus {
             Ok(events) => (events, None),
             Err(rejection) => {
                 let text = rejection.to_string();
-                (Vec::new(), Some(Verdict::Rejected { kind: rejection.kind(), text }))
+                (
+                    Vec::new(),
+                    Some(Verdict::Rejected {
+                        kind: rejection.kind(),
+                        text,
+                    }),
+                )
             }
         };
         if events.is_empty() && audit.is_empty() {
@@ -291,11 +346,16 @@ impl CommandBus {
             command: submission.id,
             time: now,
             traceparent: submission.traceparent.clone(),
-            events: events.into_iter().map(|e| (EventId::from_bytes(self.parts.ids.draw()), e)).collect(),
+            events: events
+                .into_iter()
+                .map(|e| (EventId::from_bytes(self.parts.ids.draw()), e))
+                .collect(),
             effects,
             closes,
             audit,
-            verdict: verdict.unwrap_or(Verdict::Accepted { number: self.next - 1 }),
+            verdict: verdict.unwrap_or(Verdict::Accepted {
+                number: self.next - 1,
+            }),
         })
     }
 
@@ -315,13 +375,19 @@ impl CommandBus {
 fn react(world: &World, event: &Event) -> Vec<Effect> {
     match event {
         Event::Rotation(id, event) => {
-            let Some(open) = world.rotations.get(id) else { return Vec::new() };
-            let Some(secret) = world.secrets.get(&open.secret) else { return Vec::new() };
+            let Some(open) = world.rotations.get(id) else {
+                return Vec::new();
+            };
+            let Some(secret) = world.secrets.get(&open.secret) else {
+                return Vec::new();
+            };
             rotation::react(open, secret, event)
         }
-        Event::Revocation(id, event) => {
-            world.revocations.get(id).map(|open| revocation::react(open, event)).unwrap_or_default()
-        }
+        Event::Revocation(id, event) => world
+            .revocations
+            .get(id)
+            .map(|open| revocation::react(open, event))
+            .unwrap_or_default(),
         _ => Vec::new(),
     }
 }
@@ -329,12 +395,17 @@ fn react(world: &World, event: &Event) -> Vec<Effect> {
 /// The effect a command answers. It is closed even when the answer comes too late to count.
 fn answered_effect(command: &Command) -> Option<effect::Key> {
     match command {
-        Command::StepOutcome { rotation, step, attempt, .. } => {
-            Some(effect::Key::Step(*rotation, *step, *attempt))
-        }
-        Command::RevokeOutcome { revocation, attempt, .. } => {
-            Some(effect::Key::Revoke(*revocation, *attempt))
-        }
+        Command::StepOutcome {
+            rotation,
+            step,
+            attempt,
+            ..
+        } => Some(effect::Key::Step(*rotation, *step, *attempt)),
+        Command::RevokeOutcome {
+            revocation,
+            attempt,
+            ..
+        } => Some(effect::Key::Revoke(*revocation, *attempt)),
         _ => None,
     }
 }

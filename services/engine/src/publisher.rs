@@ -72,19 +72,26 @@ impl Publisher {
             self.tell_work(effect).await;
         }
         for event in &commit.events {
-            self.send(Topic::Events, *event.id.bytes(), Body::Event(event.clone())).await;
+            self.send(Topic::Events, *event.id.bytes(), Body::Event(event.clone()))
+                .await;
         }
     }
 
     async fn tell_plan(&self, host: HostId) {
         let plan = plan_host(&self.view.read().world, host);
         if let Some(plan) = plan {
-            self.send(Topic::Plan(host), self.ids.draw(), Body::Plan(plan)).await;
+            self.send(Topic::Plan(host), self.ids.draw(), Body::Plan(plan))
+                .await;
         }
     }
 
     async fn tell_work(&self, effect: &Effect) {
-        self.send(Topic::Work(Role::StoreSync), self.ids.draw(), Body::Work(effect.clone())).await;
+        self.send(
+            Topic::Work(Role::StoreSync),
+            self.ids.draw(),
+            Body::Work(effect.clone()),
+        )
+        .await;
     }
 
     async fn tell_audit(&self, from: u64) -> Result<u64, PortError> {
@@ -96,7 +103,8 @@ impl Publisher {
             }
             for leaf in leaves {
                 next = leaf.index + 1;
-                self.send(Topic::Audit, self.ids.draw(), Body::Audit(leaf)).await;
+                self.send(Topic::Audit, self.ids.draw(), Body::Audit(leaf))
+                    .await;
             }
         }
     }
@@ -108,7 +116,10 @@ impl Publisher {
         all: bool,
     ) -> Result<BTreeSet<effect::Key>, PortError> {
         let open = self.journal.open_effects().await?;
-        for effect in open.iter().filter(|effect| all || before.contains(&effect.key())) {
+        for effect in open
+            .iter()
+            .filter(|effect| all || before.contains(&effect.key()))
+        {
             self.tell_work(effect).await;
         }
         Ok(open.iter().map(Effect::key).collect())

@@ -77,7 +77,13 @@ impl Committed {
     fn note_times(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::Rotation(id, rotation::Event::Started { .. }) => {
-                self.rotations.insert(*id, RotationTimes { requested: Some(at), ..RotationTimes::default() });
+                self.rotations.insert(
+                    *id,
+                    RotationTimes {
+                        requested: Some(at),
+                        ..RotationTimes::default()
+                    },
+                );
                 self.rotation_order.push_back(*id);
                 if self.rotation_order.len() > KEPT_TIMINGS
                     && let Some(oldest) = self.rotation_order.pop_front()
@@ -86,13 +92,22 @@ impl Committed {
                 }
             }
             Event::Secret(secret, secret::Event::VersionPromoted { .. }) => {
-                let open = self.world.open_rotation(*secret).map(|rotation| rotation.id);
+                let open = self
+                    .world
+                    .open_rotation(*secret)
+                    .map(|rotation| rotation.id);
                 if let Some(times) = open.and_then(|id| self.rotations.get_mut(&id)) {
                     times.promoted = Some(at);
                 }
             }
             Event::Revocation(id, revocation::Event::Requested { .. }) => {
-                self.revocations.insert(*id, RevocationTimes { requested: Some(at), ..RevocationTimes::default() });
+                self.revocations.insert(
+                    *id,
+                    RevocationTimes {
+                        requested: Some(at),
+                        ..RevocationTimes::default()
+                    },
+                );
                 self.revocation_order.push_back(*id);
                 if self.revocation_order.len() > KEPT_TIMINGS
                     && let Some(oldest) = self.revocation_order.pop_front()
@@ -107,11 +122,18 @@ impl Committed {
     fn note_settled(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::Rotation(id, event) => {
-                let Some(times) = self.rotations.get_mut(id) else { return };
-                let waits = self.world.rotations.get(id).is_some_and(|r| !r.waiting.is_empty());
+                let Some(times) = self.rotations.get_mut(id) else {
+                    return;
+                };
+                let waits = self
+                    .world
+                    .rotations
+                    .get(id)
+                    .is_some_and(|r| !r.waiting.is_empty());
                 let distributes = matches!(
                     event,
-                    rotation::Event::DistributionStarted { .. } | rotation::Event::ConsumerAcknowledged { .. }
+                    rotation::Event::DistributionStarted { .. }
+                        | rotation::Event::ConsumerAcknowledged { .. }
                 );
                 if distributes && !waits {
                     times.acknowledged = Some(at);
@@ -121,8 +143,14 @@ impl Committed {
                 }
             }
             Event::Revocation(id, event) => {
-                let Some(times) = self.revocations.get_mut(id) else { return };
-                let waits = self.world.revocations.get(id).is_some_and(|r| !r.waiting.is_empty());
+                let Some(times) = self.revocations.get_mut(id) else {
+                    return;
+                };
+                let waits = self
+                    .world
+                    .revocations
+                    .get(id)
+                    .is_some_and(|r| !r.waiting.is_empty());
                 if times.withdrawn.is_none() && !waits {
                     times.withdrawn = Some(at);
                 }
@@ -152,24 +180,39 @@ pub(crate) struct ViewWriter {
 pub(crate) fn view() -> (ViewWriter, View) {
     let committed = Arc::new(RwLock::new(Committed::default()));
     let (sender, changed) = watch::channel(0);
-    (ViewWriter { committed: Arc::clone(&committed), changed: sender }, View { committed, changed })
+    (
+        ViewWriter {
+            committed: Arc::clone(&committed),
+            changed: sender,
+        },
+        View { committed, changed },
+    )
 }
 
 impl View {
     /// Reads; hold it briefly and never across an await.
     pub fn read(&self) -> RwLockReadGuard<'_, Committed> {
-        self.committed.read().unwrap_or_else(PoisonError::into_inner)
+        self.committed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
     /// A bell that rings with the number of the last event, after every commit.
     #[must_use]
-    pub fn bell(&self) -> watch::Receiver<u64> { self.changed.clone() }
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
 }
 
 impl ViewWriter {
     /// Folds committed events; returns the hosts whose plans they changed.
     pub(crate) fn apply(&self, recorded: &[RecordedEvent], at: Timestamp) -> Vec<HostId> {
-        let Some(first) = recorded.first() else { return Vec::new() };
-        let mut committed = self.committed.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = recorded.first() else {
+            return Vec::new();
+        };
+        let mut committed = self
+            .committed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         for event in recorded {
             committed.apply(event, at);
         }
@@ -179,11 +222,19 @@ impl ViewWriter {
     }
     /// A copy of the committed world, to decide on.
     pub(crate) fn draft(&self) -> World {
-        self.committed.read().unwrap_or_else(PoisonError::into_inner).world.clone()
+        self.committed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .world
+            .clone()
     }
     /// Rings the bell.
     pub(crate) fn ring(&self) {
-        let number = self.committed.read().unwrap_or_else(PoisonError::into_inner).number;
+        let number = self
+            .committed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .number;
         self.changed.send_replace(number);
     }
 }

@@ -1,6 +1,11 @@
 //! The command bus over the in-memory journal: answers, repeats, a full disk, restarts, audit.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
 
 use std::sync::Arc;
 
@@ -12,7 +17,7 @@ use keywheel_core::id::{CommandId, RevocationId, RotationId, SecretId};
 use keywheel_core::name::SecretName;
 use keywheel_core::rotation::Phase;
 use keywheel_core::secret::{Generator, Spec};
-use keywheel_engine::command_bus::{Commit, CommandBus, Handle, Parts, Started, Submission};
+use keywheel_engine::command_bus::{CommandBus, Commit, Handle, Parts, Started, Submission};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::journal::{Journal, Verdict};
 use keywheel_engine::state::View;
@@ -33,13 +38,26 @@ async fn start(journal: Arc<MemoryJournal>, source: u64) -> Bench {
         ids: Arc::new(FakeIds::of_source(source)),
         failpoint: |_| (),
     };
-    let Started { bus, handle, view, commits } = CommandBus::start(parts).await.unwrap();
+    let Started {
+        bus,
+        handle,
+        view,
+        commits,
+    } = CommandBus::start(parts).await.unwrap();
     tokio::spawn(bus.run());
-    Bench { journal, handle, view, commits }
+    Bench {
+        journal,
+        handle,
+        view,
+        commits,
+    }
 }
 
 fn user() -> Principal {
-    Principal::User { uid: 0, name: "root".to_owned() }
+    Principal::User {
+        uid: 0,
+        name: "root".to_owned(),
+    }
 }
 
 fn name() -> SecretName {
@@ -51,14 +69,22 @@ fn apply() -> Command {
         id: SecretId::from_bytes([1; 16]),
         rotation: RotationId::from_bytes([2; 16]),
         name: name(),
-        spec: Spec { generator: Some(Generator::default()), ..Spec::default() },
+        spec: Spec {
+            generator: Some(Generator::default()),
+            ..Spec::default()
+        },
     }
 }
 
 impl Bench {
     async fn submit(&self, id: u8, principal: Principal, command: Command) -> Verdict {
         let id = CommandId::from_bytes([id; 16]);
-        let submission = Submission { id, principal, traceparent: None, command };
+        let submission = Submission {
+            id,
+            principal,
+            traceparent: None,
+            command,
+        };
         self.handle.submit(submission).await.unwrap()
     }
 
@@ -68,7 +94,9 @@ impl Bench {
         let mut id = first_id;
         loop {
             let mut waiting = self.journal.open_effects().await.unwrap();
-            let Some(effect) = waiting.pop() else { return done };
+            let Some(effect) = waiting.pop() else {
+                return done;
+            };
             let outcome = match &effect.work {
                 Work::Step(work) => Command::StepOutcome {
                     rotation: work.rotation,
@@ -82,7 +110,8 @@ impl Bench {
                     failure: None,
                 },
             };
-            self.submit(id, Principal::Service(Role::StoreSync), outcome).await;
+            self.submit(id, Principal::Service(Role::StoreSync), outcome)
+                .await;
             id += 1;
             done.push(effect);
         }
@@ -128,7 +157,10 @@ async fn a_full_disk_rejects_and_loses_nothing_and_later_commands_work() {
     assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(bench.view.read().world.secrets.is_empty());
     // The same command again is decided as if nothing had been.
-    assert!(matches!(bench.handle.submit(submission).await.unwrap(), Verdict::Accepted { .. }));
+    assert!(matches!(
+        bench.handle.submit(submission).await.unwrap(),
+        Verdict::Accepted { .. }
+    ));
     assert_eq!(bench.view.read().world.secrets.len(), 1);
 }
 
@@ -143,7 +175,10 @@ async fn a_broken_append_ends_the_bus_and_answers_nobody_with_success() {
         command: apply(),
     };
     assert!(bench.handle.submit(submission.clone()).await.is_err());
-    assert!(bench.handle.submit(submission).await.is_err(), "the bus must not go on");
+    assert!(
+        bench.handle.submit(submission).await.is_err(),
+        "the bus must not go on"
+    );
 }
 
 #[tokio::test]
@@ -155,7 +190,10 @@ async fn a_restart_folds_the_same_world_and_emits_nothing_anew() {
     let before = bench.view.read().world.clone();
     let mut again = start(journal, 2).await;
     assert_eq!(again.view.read().world, before);
-    assert!(again.commits.try_recv().is_err(), "replay told the world something");
+    assert!(
+        again.commits.try_recv().is_err(),
+        "replay told the world something"
+    );
     assert!(again.journal.open_effects().await.unwrap().is_empty());
 }
 
@@ -174,9 +212,18 @@ async fn an_effect_stays_open_over_a_restart_until_it_is_answered() {
 #[tokio::test]
 async fn a_rejected_command_is_on_record_with_its_reason() {
     let bench = start(Arc::default(), 1).await;
-    let rotate = Command::Rotate { rotation: RotationId::from_bytes([9; 16]), secret: name() };
+    let rotate = Command::Rotate {
+        rotation: RotationId::from_bytes([9; 16]),
+        secret: name(),
+    };
     let verdict = bench.submit(1, user(), rotate).await;
-    assert!(matches!(verdict, Verdict::Rejected { kind: RejectionKind::NotFound, .. }));
+    assert!(matches!(
+        verdict,
+        Verdict::Rejected {
+            kind: RejectionKind::NotFound,
+            ..
+        }
+    ));
     assert_eq!(bench.audit().await, 1);
     let leaf = bench.journal.read_audit(0, 1).await.unwrap().remove(0);
     let text = String::from_utf8_lossy(&leaf.bytes).into_owned();
@@ -189,7 +236,10 @@ async fn a_denied_request_is_on_record_though_it_is_no_command() {
     let record = keywheel_core::audit::Record {
         time: keywheel_core::time::Timestamp::from_micros(1),
         category: keywheel_core::audit::Category::Administration,
-        principal: Principal::User { uid: 4242, name: "eve".to_owned() },
+        principal: Principal::User {
+            uid: 4242,
+            name: "eve".to_owned(),
+        },
         verb: "list".to_owned(),
         object: "secrets".to_owned(),
         version: None,
@@ -216,13 +266,26 @@ async fn revoking_cancels_the_rotation_under_way_and_its_late_outcome_counts_no_
     };
     bench.submit(2, user(), revoke).await;
     let late = bench.work(10).await;
-    assert!(late.iter().any(|effect| matches!(effect.work, Work::Revoke(_))));
+    assert!(
+        late.iter()
+            .any(|effect| matches!(effect.work, Work::Revoke(_)))
+    );
     let committed = bench.view.read();
-    let rotation = committed.world.rotations.get(&RotationId::from_bytes([2; 16])).unwrap();
+    let rotation = committed
+        .world
+        .rotations
+        .get(&RotationId::from_bytes([2; 16]))
+        .unwrap();
     assert!(matches!(rotation.phase, Phase::Closed(_)));
     let secret = committed.world.secret_named(&name()).unwrap();
     assert_eq!((secret.current, secret.alive()), (None, Vec::new()));
-    assert!(committed.world.revocations.values().all(|revocation| revocation.closed));
+    assert!(
+        committed
+            .world
+            .revocations
+            .values()
+            .all(|revocation| revocation.closed)
+    );
 }
 
 #[tokio::test]
@@ -245,7 +308,10 @@ async fn a_hundred_waiting_commands_are_few_transactions() {
         waiting.push(tokio::spawn(async move { handle.submit(submission).await }));
     }
     for answer in waiting {
-        assert!(matches!(answer.await.unwrap().unwrap(), Verdict::Accepted { .. }));
+        assert!(matches!(
+            answer.await.unwrap().unwrap(),
+            Verdict::Accepted { .. }
+        ));
     }
     assert_eq!(bench.view.read().world.secrets.len(), 100);
     assert_eq!(bench.audit().await, 100);

@@ -34,7 +34,11 @@ impl Access {
     /// The machine's own files.
     #[must_use]
     pub fn of_machine(own_uid: u32) -> Self {
-        Self { own_uid, group_file: "/etc/group".into(), user_file: "/etc/passwd".into() }
+        Self {
+            own_uid,
+            group_file: "/etc/group".into(),
+            user_file: "/etc/passwd".into(),
+        }
     }
 
     /// The peer as a principal; an unknown user id is its own name.
@@ -42,7 +46,10 @@ impl Access {
     pub fn principal(&self, peer: Peer) -> Principal {
         let users = std::fs::read_to_string(&self.user_file).unwrap_or_default();
         let name = users.lines().find_map(|line| user_named(line, peer.uid));
-        Principal::User { uid: peer.uid, name: name.unwrap_or_else(|| peer.uid.to_string()) }
+        Principal::User {
+            uid: peer.uid,
+            name: name.unwrap_or_else(|| peer.uid.to_string()),
+        }
     }
 
     /// Whether the peer may use the socket, and by which rule.
@@ -55,8 +62,13 @@ impl Access {
             return Some("daemon-user");
         }
         let groups = std::fs::read_to_string(&self.group_file).unwrap_or_default();
-        let Principal::User { name, .. } = self.principal(peer) else { return None };
-        groups.lines().any(|line| is_member(line, peer.gid, &name)).then_some("group-keywheel")
+        let Principal::User { name, .. } = self.principal(peer) else {
+            return None;
+        };
+        groups
+            .lines()
+            .any(|line| is_member(line, peer.gid, &name))
+            .then_some("group-keywheel")
     }
 }
 
@@ -68,8 +80,11 @@ fn user_named(line: &str, uid: u32) -> Option<String> {
 
 fn is_member(line: &str, gid: u32, user: &str) -> bool {
     let fields: Vec<&str> = line.split(':').collect();
-    let [name, _, group_id, members] = fields.as_slice() else { return false };
-    *name == GROUP && (group_id.parse() == Ok(gid) || members.split(',').any(|member| member == user))
+    let [name, _, group_id, members] = fields.as_slice() else {
+        return false;
+    };
+    *name == GROUP
+        && (group_id.parse() == Ok(gid) || members.split(',').any(|member| member == user))
 }
 
 #[cfg(test)]
@@ -78,8 +93,16 @@ mod tests {
 
     fn access(dir: &std::path::Path) -> Access {
         std::fs::write(dir.join("group"), "root:x:0:\nkeywheel:x:990:alice,bob\n").unwrap();
-        std::fs::write(dir.join("passwd"), "alice:x:1001:1001::/:/bin/sh\ncarol:x:1003:1003::/:/bin/sh\n").unwrap();
-        Access { own_uid: 77, group_file: dir.join("group"), user_file: dir.join("passwd") }
+        std::fs::write(
+            dir.join("passwd"),
+            "alice:x:1001:1001::/:/bin/sh\ncarol:x:1003:1003::/:/bin/sh\n",
+        )
+        .unwrap();
+        Access {
+            own_uid: 77,
+            group_file: dir.join("group"),
+            user_file: dir.join("passwd"),
+        }
     }
 
     #[test]
@@ -88,14 +111,44 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let access = access(&dir);
         assert_eq!(access.allows(Peer { uid: 0, gid: 0 }), Some("root"));
-        assert_eq!(access.allows(Peer { uid: 77, gid: 77 }), Some("daemon-user"));
-        assert_eq!(access.allows(Peer { uid: 1001, gid: 1001 }), Some("group-keywheel"));
-        assert_eq!(access.allows(Peer { uid: 1003, gid: 990 }), Some("group-keywheel"));
-        assert_eq!(access.allows(Peer { uid: 1003, gid: 1003 }), None);
-        assert_eq!(access.allows(Peer { uid: 4242, gid: 4242 }), None);
+        assert_eq!(
+            access.allows(Peer { uid: 77, gid: 77 }),
+            Some("daemon-user")
+        );
+        assert_eq!(
+            access.allows(Peer {
+                uid: 1001,
+                gid: 1001
+            }),
+            Some("group-keywheel")
+        );
+        assert_eq!(
+            access.allows(Peer {
+                uid: 1003,
+                gid: 990
+            }),
+            Some("group-keywheel")
+        );
+        assert_eq!(
+            access.allows(Peer {
+                uid: 1003,
+                gid: 1003
+            }),
+            None
+        );
+        assert_eq!(
+            access.allows(Peer {
+                uid: 4242,
+                gid: 4242
+            }),
+            None
+        );
         assert_eq!(
             access.principal(Peer { uid: 1001, gid: 0 }),
-            Principal::User { uid: 1001, name: "alice".to_owned() }
+            Principal::User {
+                uid: 1001,
+                name: "alice".to_owned()
+            }
         );
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -49,8 +49,12 @@ impl BusServer {
                 () = shutdown.cancelled() => return Ok(()),
                 request = requests.next() => request,
             };
-            let Some(request) = request else { return Ok(()) };
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
+            let Some(request) = request else {
+                return Ok(());
+            };
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                return Ok(());
+            };
             let server = self.clone();
             tokio::spawn(async move {
                 let _permit = permit;
@@ -62,7 +66,10 @@ impl BusServer {
     async fn serve(&self, request: Box<dyn Request>) {
         let message = request.message().clone();
         let answered = self.answer(&message).await;
-        let body = answered.unwrap_or_else(|error| Body::Failed { kind: error.kind, text: error.text });
+        let body = answered.unwrap_or_else(|error| Body::Failed {
+            kind: error.kind,
+            text: error.text,
+        });
         if let Err(error) = request.answer(body).await {
             tracing::debug!(error = %error, "answer not delivered");
         }
@@ -71,14 +78,20 @@ impl BusServer {
     async fn answer(&self, message: &Message) -> Result<Body, PortError> {
         match &message.body {
             Body::Submit { id, command } => {
-                self.submit(message.sender, *id, command.clone(), message.traceparent.clone()).await
+                self.submit(
+                    message.sender,
+                    *id,
+                    command.clone(),
+                    message.traceparent.clone(),
+                )
+                .await
             }
             Body::ReadEvents { after, limit } => {
                 Ok(Body::Events(self.journal.read(*after, *limit).await?))
             }
-            Body::ReadAudit { from, limit } => {
-                Ok(Body::AuditLeaves(self.journal.read_audit(*from, *limit).await?))
-            }
+            Body::ReadAudit { from, limit } => Ok(Body::AuditLeaves(
+                self.journal.read_audit(*from, *limit).await?,
+            )),
             Body::ReadPlan { host } => {
                 let plan = plan_host(&self.view.read().world, *host);
                 plan.map(Body::Plan).ok_or_else(|| {
@@ -86,7 +99,10 @@ impl BusServer {
                 })
             }
             Body::OpenValue(wanted) => self.grant(message.sender, wanted),
-            _ => Err(PortError::new(ErrorKind::Denied, "the gateway does not answer such a request")),
+            _ => Err(PortError::new(
+                ErrorKind::Denied,
+                "the gateway does not answer such a request",
+            )),
         }
     }
 
@@ -103,7 +119,12 @@ impl BusServer {
             let text = format!("role {sender:?} may not submit this command");
             return Err(PortError::new(ErrorKind::Denied, text));
         }
-        let submission = Submission { id, principal, traceparent, command };
+        let submission = Submission {
+            id,
+            principal,
+            traceparent,
+            command,
+        };
         Ok(Body::Verdict(self.commands.submit(submission).await?))
     }
 
@@ -126,7 +147,10 @@ impl BusServer {
     /// Whether a host may be given a version, at the log's head.
     fn grant(&self, sender: Role, wanted: &ValueRequest) -> Result<Body, PortError> {
         if sender != Role::StoreSync {
-            return Err(PortError::new(ErrorKind::Denied, "only store-sync asks for grants"));
+            return Err(PortError::new(
+                ErrorKind::Denied,
+                "only store-sync asks for grants",
+            ));
         }
         let committed = self.view.read();
         let world = &committed.world;
@@ -135,7 +159,9 @@ impl BusServer {
                 && secret.delivered.get(&(wanted.host, wanted.version)) == Some(&wanted.delivery)
         });
         match world.hosts.get(&wanted.host) {
-            Some(host) if granted => Ok(Body::Granted { sealing_key: host.sealing_key }),
+            Some(host) if granted => Ok(Body::Granted {
+                sealing_key: host.sealing_key,
+            }),
             _ => {
                 let text = format!("version {} is not granted to this host", wanted.version);
                 Err(PortError::new(ErrorKind::Denied, text))

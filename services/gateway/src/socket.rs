@@ -23,7 +23,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// The system said no.
-    #[error("cannot serve the socket {path}: {source}; check that its directory exists and may be written")]
+    #[error(
+        "cannot serve the socket {path}: {source}; check that its directory exists and may be written"
+    )]
     Io {
         /// The path.
         path: PathBuf,
@@ -37,13 +39,20 @@ pub enum Error {
 /// # Errors
 /// When a living process serves it, something else lies there, or the system says no.
 pub fn bind(path: &Path) -> Result<UnixListener, Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::symlink_metadata(path) {
         Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
-            return Err(Error::NotASocket { path: path.to_owned() });
+            return Err(Error::NotASocket {
+                path: path.to_owned(),
+            });
         }
         Ok(_) if UnixStream::connect(path).is_ok() => {
-            return Err(Error::Taken { path: path.to_owned() });
+            return Err(Error::Taken {
+                path: path.to_owned(),
+            });
         }
         Ok(_) => std::fs::remove_file(path).map_err(io)?,
         Err(_) => {}

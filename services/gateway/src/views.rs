@@ -40,7 +40,9 @@ pub fn secret(world: &World, secret: &Secret, next_fires: NextFires, now: Timest
         schedule: schedule_words(schedule),
         next_fires: next_fires(schedule, now),
         consumers: count(world.consumers(secret.id).count()),
-        open_rotation: world.open_rotation(secret.id).map(|rotation| rotation.id.to_string()),
+        open_rotation: world
+            .open_rotation(secret.id)
+            .map(|rotation| rotation.id.to_string()),
     }
 }
 
@@ -51,7 +53,10 @@ fn count(n: usize) -> u64 {
 fn schedule_words(schedule: &Schedule) -> String {
     match schedule {
         Schedule::OnDemand => "on demand".to_owned(),
-        Schedule::Cron { expression, timezone } => format!("{expression} ({timezone})"),
+        Schedule::Cron {
+            expression,
+            timezone,
+        } => format!("{expression} ({timezone})"),
         Schedule::Interval(every) => format!("every {} s", every.as_secs()),
     }
 }
@@ -59,12 +64,23 @@ fn schedule_words(schedule: &Schedule) -> String {
 /// Versions of a secret, newest first, at most `limit`.
 #[must_use]
 pub fn versions(world: &World, secret: &Secret, limit: usize) -> Vec<VersionView> {
-    (1..=secret.last_version).rev().take(limit).map(|version| version_view(world, secret, version)).collect()
+    (1..=secret.last_version)
+        .rev()
+        .take(limit)
+        .map(|version| version_view(world, secret, version))
+        .collect()
 }
 
 fn version_view(world: &World, secret: &Secret, version: u64) -> VersionView {
-    let stages = [("current", secret.current), ("pending", secret.pending), ("previous", secret.previous)];
-    let stage = stages.iter().find(|(_, v)| *v == Some(version)).map_or("", |(name, _)| name);
+    let stages = [
+        ("current", secret.current),
+        ("pending", secret.pending),
+        ("previous", secret.previous),
+    ];
+    let stage = stages
+        .iter()
+        .find(|(_, v)| *v == Some(version))
+        .map_or("", |(name, _)| name);
     let state = if secret.destroyed.contains(&version) {
         "destroyed"
     } else if secret.is_deliverable(version) {
@@ -73,22 +89,41 @@ fn version_view(world: &World, secret: &Secret, version: u64) -> VersionView {
         "revoked"
     };
     let holds = secret.delivered.keys().filter(|(_, v)| *v == version);
-    let hosts = holds.filter_map(|(host, _)| world.hosts.get(host)).map(|host| host.name.to_string());
-    VersionView { version, stage: stage.to_owned(), state: state.to_owned(), hosts: hosts.collect() }
+    let hosts = holds
+        .filter_map(|(host, _)| world.hosts.get(host))
+        .map(|host| host.name.to_string());
+    VersionView {
+        version,
+        stage: stage.to_owned(),
+        state: state.to_owned(),
+        hosts: hosts.collect(),
+    }
 }
 
 /// One binding; `None` once unbound.
 #[must_use]
 pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView> {
     let spec = binding.spec.as_ref()?;
-    let consumers = world.consumers(spec.secret).filter(|(key, _)| key.binding == binding.id);
+    let consumers = world
+        .consumers(spec.secret)
+        .filter(|(key, _)| key.binding == binding.id);
     Some(BindingView {
         name: binding.name.to_string(),
         id: binding.id.to_string(),
-        secret: world.secrets.get(&spec.secret).map(|s| s.name.to_string()).unwrap_or_default(),
+        secret: world
+            .secrets
+            .get(&spec.secret)
+            .map(|s| s.name.to_string())
+            .unwrap_or_default(),
         selector: selector_words(&spec.selector),
         target: match &spec.target {
-            Target::File { directory, name, uid, gid, mode } => {
+            Target::File {
+                directory,
+                name,
+                uid,
+                gid,
+                mode,
+            } => {
                 format!("file {directory}/{name} uid {uid} gid {gid} mode {mode:04o}")
             }
             Target::Env { name } => format!("env {name}"),
@@ -96,8 +131,15 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
         reload: match &spec.reload {
             Reload::None => "none".to_owned(),
             Reload::Signal(number) => format!("signal {number}"),
-            Reload::Restart { settle, health_timeout } => {
-                format!("restart (settle {} s, health timeout {} s)", settle.as_secs(), health_timeout.as_secs())
+            Reload::Restart {
+                settle,
+                health_timeout,
+            } => {
+                format!(
+                    "restart (settle {} s, health timeout {} s)",
+                    settle.as_secs(),
+                    health_timeout.as_secs()
+                )
             }
         },
         consumers: count(consumers.count()),
@@ -110,13 +152,17 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
 pub fn binding_note(spec: &binding::Spec) -> Option<String> {
     let mut notes = Vec::new();
     if spec.selector.insecure && !spec.selector.is_strong() {
-        notes.push("insecure selector: anyone on the engine's socket can make a container that matches");
+        notes.push(
+            "insecure selector: anyone on the engine's socket can make a container that matches",
+        );
     }
     if matches!(spec.selector.image, Some(ImageSelector::Repository(_))) {
         notes.push("image by repository name is weaker than by digest: the name can be moved to another image");
     }
     if matches!(spec.target, Target::Env { .. }) {
-        notes.push("env is the weaker tier: root on the host and the program's children can read it");
+        notes.push(
+            "env is the weaker tier: root on the host and the program's children can read it",
+        );
     }
     (!notes.is_empty()).then(|| notes.join("; "))
 }
@@ -128,7 +174,12 @@ fn selector_words(selector: &binding::Selector) -> String {
         ImageSelector::Digest(digest) => format!("image {}", digest.get(..19).unwrap_or(digest)),
         ImageSelector::Repository(name) => format!("image {name}"),
     }));
-    words.extend(selector.labels.iter().map(|(key, value)| format!("label {key}={value}")));
+    words.extend(
+        selector
+            .labels
+            .iter()
+            .map(|(key, value)| format!("label {key}={value}")),
+    );
     words.join(", ")
 }
 
@@ -136,8 +187,12 @@ fn selector_words(selector: &binding::Selector) -> String {
 #[must_use]
 pub fn consumers(committed: &Committed, of: Option<&Secret>) -> Vec<ConsumerView> {
     let world = &committed.world;
-    let all = world.assignments.iter().filter(|(_, a)| of.is_none_or(|secret| a.secret == secret.id));
-    all.map(|(key, assignment)| consumer(world, key, assignment, None)).collect()
+    let all = world
+        .assignments
+        .iter()
+        .filter(|(_, a)| of.is_none_or(|secret| a.secret == secret.id));
+    all.map(|(key, assignment)| consumer(world, key, assignment, None))
+        .collect()
 }
 
 fn consumer(
@@ -157,9 +212,21 @@ fn consumer(
     ConsumerView {
         container: key.container.to_string(),
         name: assignment.container_name.clone(),
-        host: world.hosts.get(&key.host).map(|h| h.name.to_string()).unwrap_or_default(),
-        secret: world.secrets.get(&assignment.secret).map(|s| s.name.to_string()).unwrap_or_default(),
-        binding: world.bindings.get(&key.binding).map(|b| b.name.to_string()).unwrap_or_default(),
+        host: world
+            .hosts
+            .get(&key.host)
+            .map(|h| h.name.to_string())
+            .unwrap_or_default(),
+        secret: world
+            .secrets
+            .get(&assignment.secret)
+            .map(|s| s.name.to_string())
+            .unwrap_or_default(),
+        binding: world
+            .bindings
+            .get(&key.binding)
+            .map(|b| b.name.to_string())
+            .unwrap_or_default(),
         version: assignment.holds,
         assigned: assignment.assigned,
         state: state.to_owned(),
@@ -177,18 +244,30 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
     let keys = rotation.waiting.iter().chain(&rotation.acknowledged);
     let consumers: Vec<ConsumerView> = keys
         .map(|key| {
-            let gone = Assignment { progress: Progress::Vanished, ..Assignment::default() };
+            let gone = Assignment {
+                progress: Progress::Vanished,
+                ..Assignment::default()
+            };
             let known = world.assignments.get(key).unwrap_or(&gone);
-            let promoted = times.promoted.filter(|_| known.assigned == rotation.version);
+            let promoted = times
+                .promoted
+                .filter(|_| known.assigned == rotation.version);
             consumer(world, key, known, promoted)
         })
         .collect();
-    let slowest = consumers.iter().filter_map(|c| c.latency_ms).fold(None, |max: Option<f64>, ms| {
-        Some(max.map_or(ms, |max| max.max(ms)))
-    });
+    let slowest = consumers
+        .iter()
+        .filter_map(|c| c.latency_ms)
+        .fold(None, |max: Option<f64>, ms| {
+            Some(max.map_or(ms, |max| max.max(ms)))
+        });
     Some(RotationView {
         rotation_id: id.to_string(),
-        secret: world.secrets.get(&rotation.secret).map(|s| s.name.to_string()).unwrap_or_default(),
+        secret: world
+            .secrets
+            .get(&rotation.secret)
+            .map(|s| s.name.to_string())
+            .unwrap_or_default(),
         version: rotation.version,
         state: phase_word(&rotation.phase).to_owned(),
         trigger: trigger_word(&rotation.trigger).to_owned(),
@@ -232,21 +311,36 @@ fn phase_word(phase: &Phase) -> &'static str {
 
 fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
     let mut words = Vec::new();
-    if let Phase::Retrying { step, attempt, reason } = &rotation.phase {
+    if let Phase::Retrying {
+        step,
+        attempt,
+        reason,
+    } = &rotation.phase
+    {
         words.push(format!("step {step:?}, attempt {attempt} failed: {reason}"));
     }
     for key in &rotation.waiting {
         let known = world.assignments.get(key);
-        let name = known.map_or_else(|| key.container.short().to_owned(), |a| a.container_name.clone());
+        let name = known.map_or_else(
+            || key.container.short().to_owned(),
+            |a| a.container_name.clone(),
+        );
         words.push(match known.map(|a| &a.progress) {
             Some(Progress::Refused(reason)) => format!("container {name}: {reason}"),
-            Some(Progress::Swapped) => format!("container {name}: has the new value, reload not confirmed yet"),
+            Some(Progress::Swapped) => {
+                format!("container {name}: has the new value, reload not confirmed yet")
+            }
             _ => format!("container {name}: new value not in place yet"),
         });
     }
     for host in &rotation.barrier {
-        let name = world.hosts.get(host).map_or_else(|| host.to_string(), |h| h.name.to_string());
-        words.push(format!("host {name}: has not yet shown that it holds no older version"));
+        let name = world
+            .hosts
+            .get(host)
+            .map_or_else(|| host.to_string(), |h| h.name.to_string());
+        words.push(format!(
+            "host {name}: has not yet shown that it holds no older version"
+        ));
     }
     words
 }
@@ -257,12 +351,24 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
     let world = &committed.world;
     let revocation: &Revocation = world.revocations.get(&id)?;
     let times = committed.revocation_times(id);
-    let hosts = revocation.waiting.iter().filter_map(|host| world.hosts.get(host));
+    let hosts = revocation
+        .waiting
+        .iter()
+        .filter_map(|host| world.hosts.get(host));
     Some(RevocationView {
         revocation_id: id.to_string(),
-        secret: world.secrets.get(&revocation.secret).map(|s| s.name.to_string()).unwrap_or_default(),
+        secret: world
+            .secrets
+            .get(&revocation.secret)
+            .map(|s| s.name.to_string())
+            .unwrap_or_default(),
         versions: revocation.versions.clone(),
-        state: if revocation.closed { "closed" } else { "running" }.to_owned(),
+        state: if revocation.closed {
+            "closed"
+        } else {
+            "running"
+        }
+        .to_owned(),
         backend: match &revocation.backend {
             Backend::Asked { .. } => "asked",
             Backend::Failed { .. } => "failed",
@@ -282,7 +388,13 @@ pub fn hosts(world: &World) -> Vec<HostView> {
         name: host.name.to_string(),
         id: host.id.to_string(),
         generation: world.host_generation(host.id),
-        consumers: count(world.assignments.keys().filter(|key| key.host == host.id).count()),
+        consumers: count(
+            world
+                .assignments
+                .keys()
+                .filter(|key| key.host == host.id)
+                .count(),
+        ),
     };
     world.hosts.values().map(view).collect()
 }

@@ -71,11 +71,23 @@ impl Spawner {
 }
 
 /// Starts everything; the socket last, so that who can connect is served.
-pub(super) async fn all(opened: &Opened, shutdown: &Shutdown, failed: &Failed) -> Result<Composed, Error> {
+pub(super) async fn all(
+    opened: &Opened,
+    shutdown: &Shutdown,
+    failed: &Failed,
+) -> Result<Composed, Error> {
     let ids: Arc<dyn Ids> = opened.ids.clone();
-    let hub = InProcess::new(opened.installation.trust(), opened.clock.clone(), ids.clone());
+    let hub = InProcess::new(
+        opened.installation.trust(),
+        opened.clock.clone(),
+        ids.clone(),
+    );
     let tasks = TaskTracker::new();
-    let spawn = Spawner { tasks: tasks.clone(), failed: failed.clone(), shutdown: shutdown.clone() };
+    let spawn = Spawner {
+        tasks: tasks.clone(),
+        failed: failed.clone(),
+        shutdown: shutdown.clone(),
+    };
     let gateway = end(opened, &hub, Role::Gateway)?;
     let listener = listen(&opened.config)?;
     let ends = start_gateway(opened, &spawn, &gateway).await?;
@@ -104,10 +116,17 @@ fn spawn_wait(tasks: TaskTracker) -> JoinHandle<()> {
 }
 
 fn end(opened: &Opened, hub: &InProcess, role: Role) -> Result<Arc<dyn Bus>, Error> {
-    opened.installation.identity(role).map(|identity| hub.endpoint(identity))
+    opened
+        .installation
+        .identity(role)
+        .map(|identity| hub.endpoint(identity))
 }
 
-async fn start_gateway(opened: &Opened, spawn: &Spawner, bus: &Arc<dyn Bus>) -> Result<Ends, Error> {
+async fn start_gateway(
+    opened: &Opened,
+    spawn: &Spawner,
+    bus: &Arc<dyn Bus>,
+) -> Result<Ends, Error> {
     let clock: Arc<dyn Clock> = opened.clock.clone();
     let parts = Parts {
         journal: opened.journal.clone(),
@@ -116,7 +135,10 @@ async fn start_gateway(opened: &Opened, spawn: &Spawner, bus: &Arc<dyn Bus>) -> 
         failpoint: reach,
     };
     let started = CommandBus::start(parts).await?;
-    let ends = Ends { handle: started.handle.clone(), view: started.view.clone() };
+    let ends = Ends {
+        handle: started.handle.clone(),
+        view: started.view.clone(),
+    };
     let publisher = Publisher {
         journal: opened.journal.clone(),
         bus: bus.clone(),
@@ -134,7 +156,10 @@ async fn start_gateway(opened: &Opened, spawn: &Spawner, bus: &Arc<dyn Bus>) -> 
     let token = spawn.shutdown.token();
     let deciding = until(token.clone(), started.bus.run());
     spawn.start("gateway", deciding);
-    spawn.start("publisher", until(token.clone(), publisher.run(started.commits)));
+    spawn.start(
+        "publisher",
+        until(token.clone(), publisher.run(started.commits)),
+    );
     spawn.start("gateway's bus end", server.run(token));
     Ok(ends)
 }
@@ -162,14 +187,19 @@ async fn start_workers(opened: &Opened, spawn: &Spawner, hub: &InProcess) -> Res
         deployment: opened.installation.deployment,
         step_deadline: keywheel_store_sync::STEP_DEADLINE,
     };
-    spawn.start("store-sync", StoreSync::new(options, ports).run(spawn.shutdown.clone()));
+    spawn.start(
+        "store-sync",
+        StoreSync::new(options, ports).run(spawn.shutdown.clone()),
+    );
 
     let bus = end(opened, hub, Role::Scheduler)?;
     let options = keywheel_scheduler::Options::default();
     let scheduler = Scheduler::new(bus, opened.clock.clone(), opened.ids.clone(), options);
     spawn.start("scheduler", scheduler.run(spawn.shutdown.clone()));
 
-    let options = AuditSinkOptions { path: opened.config.data_dir.join("audit-sink.db") };
+    let options = AuditSinkOptions {
+        path: opened.config.data_dir.join("audit-sink.db"),
+    };
     let sink = AuditSink::open(&options, end(opened, hub, Role::AuditSink)?).await.map_err(|error| {
         let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
@@ -221,7 +251,11 @@ fn listen(config: &Config) -> Result<tokio::net::UnixListener, Error> {
             socket::Error::Taken { .. } => Kind::AlreadyRunning,
             _ => Kind::CannotCreate,
         };
-        Error::new(kind, error.to_string(), "give a socket path that is free with --socket")
+        Error::new(
+            kind,
+            error.to_string(),
+            "give a socket path that is free with --socket",
+        )
     })
 }
 

@@ -26,12 +26,18 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn new(engine: Arc<dyn ContainerHost>) -> Self {
-        Self { engine, found: Arc::default() }
+        Self {
+            engine,
+            found: Arc::default(),
+        }
     }
 
     /// What was found last.
     pub(super) fn features(&self) -> Vec<Feature> {
-        self.found.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.found
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Asks now and then, until told to stop.
@@ -57,14 +63,22 @@ impl Probe {
 
 fn feature(name: &str, ok: bool, note: &str) -> Feature {
     let state = if ok { "ok" } else { "missing" };
-    Feature { name: name.to_owned(), state: state.to_owned(), note: note.to_owned() }
+    Feature {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        note: note.to_owned(),
+    }
 }
 
 fn kernel() -> Vec<Feature> {
     let probed = secretfs::probe();
     let memory = match probed.best_kind() {
         FsKind::TmpfsNoswap => feature("memory file system", true, "tmpfs that is never swapped"),
-        FsKind::Ramfs => feature("memory file system", true, "ramfs, since this kernel's tmpfs can be swapped"),
+        FsKind::Ramfs => feature(
+            "memory file system",
+            true,
+            "ramfs, since this kernel's tmpfs can be swapped",
+        ),
     };
     let mounts = probed.mount_setattr && probed.openat2;
     let note = if mounts {
@@ -80,9 +94,15 @@ pub(super) fn next_fires(wanted: &Schedule, now: Timestamp) -> Vec<String> {
     let mut fires = Vec::new();
     let mut after = now;
     while fires.len() < SHOWN_FIRES {
-        let Some(next) = schedule::next_after(wanted, after, now) else { break };
+        let Some(next) = schedule::next_after(wanted, after, now) else {
+            break;
+        };
         after = next;
-        fires.push(jiff::Timestamp::from_microsecond(next.micros()).map(|t| t.to_string()).unwrap_or_default());
+        fires.push(
+            jiff::Timestamp::from_microsecond(next.micros())
+                .map(|t| t.to_string())
+                .unwrap_or_default(),
+        );
     }
     fires
 }

@@ -43,32 +43,60 @@ pub(super) struct Installation {
 
 impl Installation {
     /// Opens the identity, or makes one on an empty data directory.
-    pub(super) fn open(data_dir: &Path, unseal: &UnsealKey, key_path: &Path, ids: &dyn Ids) -> Result<Self, Error> {
+    pub(super) fn open(
+        data_dir: &Path,
+        unseal: &UnsealKey,
+        key_path: &Path,
+        ids: &dyn Ids,
+    ) -> Result<Self, Error> {
         let path = data_dir.join(FILE);
         match fs::read_to_string(&path) {
             Ok(text) => Self::read(&text, &path, unseal, key_path, data_dir),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::make(&path, unseal, ids),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Self::make(&path, unseal, ids)
+            }
             Err(error) => Err(Error::path(&path, &error)),
         }
     }
 
-    fn read(text: &str, path: &Path, unseal: &UnsealKey, key_path: &Path, data_dir: &Path) -> Result<Self, Error> {
+    fn read(
+        text: &str,
+        path: &Path,
+        unseal: &UnsealKey,
+        key_path: &Path,
+        data_dir: &Path,
+    ) -> Result<Self, Error> {
         let damaged = || {
-            Error::new(Kind::Broken, format!("{} is damaged", path.display()), "restore it from your backup")
+            Error::new(
+                Kind::Broken,
+                format!("{} is damaged", path.display()),
+                "restore it from your backup",
+            )
         };
         let stored: Stored = serde_json::from_str(text).map_err(|_| damaged())?;
         let deployment = DeploymentId::parse(&stored.deployment).map_err(|_| damaged())?;
         let host = HostId::parse(&stored.host).map_err(|_| damaged())?;
         let mut keys = BTreeMap::new();
         for (role, name) in ROLES {
-            let sealed = stored.sealed_keys.get(name).and_then(|hex| unhex(hex)).ok_or_else(damaged)?;
+            let sealed = stored
+                .sealed_keys
+                .get(name)
+                .and_then(|hex| unhex(hex))
+                .ok_or_else(damaged)?;
             let sealed = SealedKey::from_bytes(&sealed).ok_or_else(damaged)?;
             let seed = unseal
                 .open_service_key(deployment.bytes(), name, &sealed)
                 .map_err(|_| Error::wrong_unseal_key(key_path, data_dir))?;
-            keys.insert(role, SigningKey::from_seed_bytes(&seed).map_err(|_| damaged())?);
+            keys.insert(
+                role,
+                SigningKey::from_seed_bytes(&seed).map_err(|_| damaged())?,
+            );
         }
-        Ok(Self { deployment, host, keys })
+        Ok(Self {
+            deployment,
+            host,
+            keys,
+        })
     }
 
     fn make(path: &Path, unseal: &UnsealKey, ids: &dyn Ids) -> Result<Self, Error> {
@@ -79,14 +107,26 @@ impl Installation {
             let key = SigningKey::generate(&OsEntropy);
             let sealed = unseal.seal_service_key(deployment.bytes(), name, &key.seed(), &OsEntropy);
             let sealed = sealed.map_err(|error| {
-                Error::new(Kind::Broken, format!("cannot seal the key of {name}: {error}"), "start again; report this if it stays")
+                Error::new(
+                    Kind::Broken,
+                    format!("cannot seal the key of {name}: {error}"),
+                    "start again; report this if it stays",
+                )
             })?;
             sealed_keys.insert(name.to_owned(), hex(&sealed.to_bytes()));
             keys.insert(role, key);
         }
-        let stored = Stored { deployment: deployment.to_string(), host: host.to_string(), sealed_keys };
+        let stored = Stored {
+            deployment: deployment.to_string(),
+            host: host.to_string(),
+            sealed_keys,
+        };
         write_durably(path, &stored)?;
-        Ok(Self { deployment, host, keys })
+        Ok(Self {
+            deployment,
+            host,
+            keys,
+        })
     }
 
     /// Origin line of the audit's checkpoints.
@@ -96,17 +136,29 @@ impl Installation {
 
     /// Whose signature counts for which role.
     pub(super) fn trust(&self) -> Trust {
-        Trust::new(self.keys.iter().map(|(role, key)| (*role, key.verifying_key())))
+        Trust::new(
+            self.keys
+                .iter()
+                .map(|(role, key)| (*role, key.verifying_key())),
+        )
     }
 
     /// The gateway's public key: events and checkpoints are signed with its other half.
     pub(super) fn gateway_public_key(&self) -> Option<[u8; 32]> {
-        self.keys.get(&Role::Gateway).map(|key| key.verifying_key().to_bytes())
+        self.keys
+            .get(&Role::Gateway)
+            .map(|key| key.verifying_key().to_bytes())
     }
 
     /// A second copy of a role's signing key.
     pub(super) fn signing_key(&self, role: Role) -> Result<SigningKey, Error> {
-        let missing = || Error::new(Kind::Broken, format!("no signing key for role {role:?}"), "report this");
+        let missing = || {
+            Error::new(
+                Kind::Broken,
+                format!("no signing key for role {role:?}"),
+                "report this",
+            )
+        };
         let key = self.keys.get(&role).ok_or_else(missing)?;
         SigningKey::from_seed_bytes(&key.seed()).map_err(|_| missing())
     }
@@ -126,11 +178,17 @@ fn write_durably(path: &Path, stored: &Stored) -> Result<(), Error> {
     let beside = path.with_extension("new");
     let write = || {
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
-        path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+        path.parent()
+            .map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
     };
     write().map_err(|e| Error::path(path, &e))
 }
@@ -144,5 +202,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !pairs.remainder().is_empty() {
         return None;
     }
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }

@@ -21,7 +21,11 @@ pub(super) fn private_directory(path: &Path) -> Result<(), Error> {
         Ok(_) => {}
         Err(_) => {
             let mut builder = fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700).create(path).map_err(|e| Error::path(path, &e))?;
+            builder
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(|e| Error::path(path, &e))?;
         }
     }
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|e| Error::path(path, &e))
@@ -34,7 +38,11 @@ pub(super) fn open_directory(path: &Path) -> Result<(), Error> {
         Ok(_) => Ok(()),
         Err(_) => {
             let mut builder = fs::DirBuilder::new();
-            builder.recursive(true).mode(0o755).create(path).map_err(|e| Error::path(path, &e))
+            builder
+                .recursive(true)
+                .mode(0o755)
+                .create(path)
+                .map_err(|e| Error::path(path, &e))
         }
     }
 }
@@ -43,7 +51,12 @@ pub(super) fn open_directory(path: &Path) -> Result<(), Error> {
 pub(super) fn lock(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join("up.lock");
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
     let mut file = options.open(&path).map_err(|e| Error::path(&path, &e))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -51,7 +64,11 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, Error> {
             let mut holder = String::new();
             let _unreadable = (&mut file).take(32).read_to_string(&mut holder);
             let holder = holder.trim();
-            let words = if holder.is_empty() { String::new() } else { format!(" (pid {holder})") };
+            let words = if holder.is_empty() {
+                String::new()
+            } else {
+                format!(" (pid {holder})")
+            };
             return Err(Error::already_running(data_dir, &words));
         }
         Err(TryLockError::Error(error)) => return Err(Error::path(&path, &error)),
@@ -65,7 +82,9 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, Error> {
 fn is_fresh(data_dir: &Path) -> Result<bool, Error> {
     let entries = fs::read_dir(data_dir).map_err(|e| Error::path(data_dir, &e))?;
     let ours = |name: &std::ffi::OsStr| name == "up.lock" || name == "lost+found";
-    Ok(entries.filter_map(Result::ok).all(|entry| ours(&entry.file_name())))
+    Ok(entries
+        .filter_map(Result::ok)
+        .all(|entry| ours(&entry.file_name())))
 }
 
 /// Reads the unseal key; makes one when the data directory is empty and none is there.
@@ -83,10 +102,17 @@ pub(super) fn unseal_key(path: &PathBuf, data_dir: &Path) -> Result<UnsealKey, E
 }
 
 fn refuse_inside(key: &PathBuf, data_dir: &Path) -> Result<(), Error> {
-    let parent = key.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = key
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let real = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
     let data = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    if real.starts_with(data) { Err(Error::unseal_key_inside(key, data_dir)) } else { Ok(()) }
+    if real.starts_with(data) {
+        Err(Error::unseal_key_inside(key, data_dir))
+    } else {
+        Ok(())
+    }
 }
 
 fn read_key(path: &Path, file: File) -> Result<UnsealKey, Error> {
@@ -94,12 +120,18 @@ fn read_key(path: &Path, file: File) -> Result<UnsealKey, Error> {
     if found.permissions().mode() & 0o077 != 0 {
         return Err(Error::new(
             Kind::Refused,
-            format!("the unseal key {} can be read by others (mode {:04o})", path.display(), found.permissions().mode() & 0o7777),
+            format!(
+                "the unseal key {} can be read by others (mode {:04o})",
+                path.display(),
+                found.permissions().mode() & 0o7777
+            ),
             format!("chmod 0600 {}", path.display()),
         ));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut bytes).map_err(|e| Error::path(path, &e))?;
+    file.take(MAX_KEY_FILE_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::path(path, &e))?;
     UnsealKey::from_file(&SecretBytes::from(bytes)).map_err(|error| {
         Error::new(
             Kind::Refused,
@@ -110,7 +142,10 @@ fn read_key(path: &Path, file: File) -> Result<UnsealKey, Error> {
 }
 
 fn make_key(path: &Path) -> Result<UnsealKey, Error> {
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.exists()) {
+    if let Some(parent) = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty() && !p.exists())
+    {
         private_directory(parent)?;
     }
     let key = UnsealKey::generate(&OsEntropy);
@@ -118,7 +153,8 @@ fn make_key(path: &Path) -> Result<UnsealKey, Error> {
     options.write(true).create_new(true).mode(0o600);
     let mut file = options.open(path).map_err(|e| Error::path(path, &e))?;
     // EXPOSE: the key's one resting place, outside the data directory.
-    file.write_all(key.to_file().expose()).map_err(|e| Error::path(path, &e))?;
+    file.write_all(key.to_file().expose())
+        .map_err(|e| Error::path(path, &e))?;
     file.sync_all().map_err(|e| Error::path(path, &e))?;
     tracing::info!(path = %path.display(), "unseal key made; keep a copy of it in a safe place");
     Ok(key)

@@ -47,10 +47,19 @@ struct Opened {
 /// Runs until a signal, or until a service cannot go on.
 pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     let config = settings::load(args)?;
-    keywheel_sys::harden::daemon()
-        .map_err(|e| Error::new(Kind::Broken, e.to_string(), "report this with your kernel's version"))?;
+    keywheel_sys::harden::daemon().map_err(|e| {
+        Error::new(
+            Kind::Broken,
+            e.to_string(),
+            "report this with your kernel's version",
+        )
+    })?;
     failpoint::arm_from_env().map_err(|e| {
-        Error::new(Kind::BadConfiguration, e.to_string(), "correct KEYWHEEL_FAILPOINTS, or unset it")
+        Error::new(
+            Kind::BadConfiguration,
+            e.to_string(),
+            "correct KEYWHEEL_FAILPOINTS, or unset it",
+        )
     })?;
     let opened = open(config).await?;
     let shutdown = Shutdown::new();
@@ -87,9 +96,14 @@ async fn open(config: Config) -> Result<Opened, Error> {
     layout::open_directory(&config.run_dir)?;
     let ids = Arc::new(SystemIds);
     let clock = Arc::new(SystemClock::new());
-    let installation = Installation::open(&config.data_dir, &unseal, &config.unseal_key_file, &*ids)?;
+    let installation =
+        Installation::open(&config.data_dir, &unseal, &config.unseal_key_file, &*ids)?;
     let host_name = HostName::parse(&config.host_name).map_err(|e| {
-        Error::new(Kind::BadConfiguration, e.to_string(), "give a name with --host-name or in the configuration")
+        Error::new(
+            Kind::BadConfiguration,
+            e.to_string(),
+            "give a name with --host-name or in the configuration",
+        )
     })?;
     let options = JournalOptions {
         deployment: installation.deployment,
@@ -100,9 +114,15 @@ async fn open(config: Config) -> Result<Opened, Error> {
     let journal = SqliteJournal::open(&config.data_dir.join("journal.db"), options).await?;
     let deployment = *installation.deployment.bytes();
     let cache_path = config.data_dir.join("cache.db");
-    let cache = Cache::open(&cache_path, deployment, unseal, Arc::new(OsEntropy), clock.clone())
-        .await
-        .map_err(|e| cache_error(e, &config))?;
+    let cache = Cache::open(
+        &cache_path,
+        deployment,
+        unseal,
+        Arc::new(OsEntropy),
+        clock.clone(),
+    )
+    .await
+    .map_err(|e| cache_error(e, &config))?;
     Ok(Opened {
         host_name,
         installation,

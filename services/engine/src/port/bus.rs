@@ -187,11 +187,27 @@ pub trait Requests: Send {
 #[async_trait]
 pub trait Bus: Send + Sync {
     /// Sends to a topic. `id` makes a repeat harmless.
-    async fn publish(&self, topic: Topic, id: [u8; 16], traceparent: Option<String>, body: Body) -> Result<(), PortError>;
+    async fn publish(
+        &self,
+        topic: Topic,
+        id: [u8; 16],
+        traceparent: Option<String>,
+        body: Body,
+    ) -> Result<(), PortError>;
     /// Reads a topic under a consumer name, from now on.
-    async fn subscribe(&self, topic: Topic, consumer: &str) -> Result<Box<dyn Subscription>, PortError>;
+    async fn subscribe(
+        &self,
+        topic: Topic,
+        consumer: &str,
+    ) -> Result<Box<dyn Subscription>, PortError>;
     /// Asks and waits for the answer.
-    async fn request(&self, to: Address, traceparent: Option<String>, body: Body, timeout: Duration) -> Result<Body, PortError>;
+    async fn request(
+        &self,
+        to: Address,
+        traceparent: Option<String>,
+        body: Body,
+        timeout: Duration,
+    ) -> Result<Body, PortError>;
     /// Serves an address.
     async fn serve(&self, at: Address) -> Result<Box<dyn Requests>, PortError>;
 }

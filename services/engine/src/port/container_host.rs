@@ -79,7 +79,11 @@ pub trait ContainerHost: Send + Sync {
     async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError>;
     /// One container while its engine is creating it, when `inspect` would wait for ever: from the
     /// list endpoint within `budget`, else from the engine's own files.
-    async fn inspect_during_create(&self, id: &ContainerId, budget: Duration) -> Result<Option<ContainerRecord>, PortError>;
+    async fn inspect_during_create(
+        &self,
+        id: &ContainerId,
+        budget: Duration,
+    ) -> Result<Option<ContainerRecord>, PortError>;
     /// Stops and starts it in place; returns once the new first program runs.
     async fn restart(&self, id: &ContainerId) -> Result<(), PortError>;
     /// Stops it.

@@ -118,7 +118,11 @@ pub struct Verification {
 pub trait Journal: Send + Sync {
     /// Appends decisions in order, in one durable transaction. `first` is the number the first
     /// event must get.
-    async fn append(&self, first: u64, decisions: &[Decision]) -> Result<Vec<RecordedEvent>, PortError>;
+    async fn append(
+        &self,
+        first: u64,
+        decisions: &[Decision],
+    ) -> Result<Vec<RecordedEvent>, PortError>;
     /// The answer a command got, if it was ever answered.
     async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError>;
     /// Events after a number, oldest first, at most `limit` and [`MAX_READ`].

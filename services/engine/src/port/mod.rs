@@ -42,7 +42,11 @@ pub struct PortError {
 impl PortError {
     /// A failure with nothing beneath it.
     pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), source: None }
+        Self {
+            kind,
+            text: text.into(),
+            source: None,
+        }
     }
 
     /// A failure with what lay beneath it.
@@ -51,6 +55,10 @@ impl PortError {
         text: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { kind, text: text.into(), source: Some(source.into()) }
+        Self {
+            kind,
+            text: text.into(),
+            source: Some(source.into()),
+        }
     }
 }

@@ -39,9 +39,18 @@ impl Api {
 
     /// A new W3C trace context: one request of a person is one trace.
     fn traceparent(&self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
         let (trace, span) = (self.ids.draw(), self.ids.draw());
-        format!("00-{}-{}-01", hex(&trace), hex(span.get(8..).unwrap_or(&span)))
+        format!(
+            "00-{}-{}-01",
+            hex(&trace),
+            hex(span.get(8..).unwrap_or(&span))
+        )
     }
 
     fn rotation_view(&self, id: RotationId) -> Result<RotationView, Failure> {
@@ -61,7 +70,9 @@ pub(super) async fn apply(
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let Json(request) = body?;
     let check = api.check_schedule;
-    let parsed = manifest::parse(&request.manifests, &request.source, &|line, zone| check(line, zone));
+    let parsed = manifest::parse(&request.manifests, &request.source, &|line, zone| {
+        check(line, zone)
+    });
     let manifests = parsed.map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Failure::invalid(lines.join("\n"))
@@ -86,7 +97,14 @@ async fn apply_one(
             name: name.clone(),
             spec: spec.clone(),
         },
-        Manifest::Binding { name, secret, selector, target, reload, .. } => Command::ApplyBinding {
+        Manifest::Binding {
+            name,
+            secret,
+            selector,
+            target,
+            reload,
+            ..
+        } => Command::ApplyBinding {
             id: BindingId::from_bytes(api.ids.draw()),
             name: name.clone(),
             secret: secret.clone(),
@@ -101,7 +119,9 @@ async fn apply_one(
     }
     let after = wish_of(api, &command);
     let (kind, name, note) = match &command {
-        Command::ApplyBinding { name, .. } => ("Binding", name.to_string(), binding_note(api, name)),
+        Command::ApplyBinding { name, .. } => {
+            ("Binding", name.to_string(), binding_note(api, name))
+        }
         Command::ApplySecret { name, .. } => ("Secret", name.to_string(), None),
         _ => ("", String::new(), None),
     };
@@ -112,7 +132,12 @@ async fn apply_one(
         (Wish::Other, false) if matches!(after, Wish::Same) => "changed",
         (Wish::Other, false) => "unchanged",
     };
-    Ok(Applied { kind: kind.to_owned(), name, action: action.to_owned(), note })
+    Ok(Applied {
+        kind: kind.to_owned(),
+        name,
+        action: action.to_owned(),
+        note,
+    })
 }
 
 /// What is there already, compared with what is wished.
@@ -127,14 +152,31 @@ fn wish_of(api: &Api, command: &Command) -> Wish {
     let world = &committed.world;
     let same = |same: bool| if same { Wish::Same } else { Wish::Other };
     match command {
-        Command::ApplySecret { name, spec, .. } => {
-            world.secret_named(name).map_or(Wish::Absent, |known| same(known.spec == *spec))
-        }
-        Command::ApplyBinding { name, secret, selector, target, reload, .. } => {
-            let known = world.binding_named(name).and_then(|binding| binding.spec.as_ref());
+        Command::ApplySecret { name, spec, .. } => world
+            .secret_named(name)
+            .map_or(Wish::Absent, |known| same(known.spec == *spec)),
+        Command::ApplyBinding {
+            name,
+            secret,
+            selector,
+            target,
+            reload,
+            ..
+        } => {
+            let known = world
+                .binding_named(name)
+                .and_then(|binding| binding.spec.as_ref());
             known.map_or(Wish::Absent, |spec| {
-                let secret_same = world.secrets.get(&spec.secret).is_some_and(|s| s.name == *secret);
-                same(secret_same && spec.selector == *selector && spec.target == *target && spec.reload == *reload)
+                let secret_same = world
+                    .secrets
+                    .get(&spec.secret)
+                    .is_some_and(|s| s.name == *secret);
+                same(
+                    secret_same
+                        && spec.selector == *selector
+                        && spec.target == *target
+                        && spec.reload == *reload,
+                )
             })
         }
         _ => Wish::Other,
@@ -143,7 +185,11 @@ fn wish_of(api: &Api, command: &Command) -> Wish {
 
 fn binding_note(api: &Api, name: &BindingName) -> Option<String> {
     let committed = api.view.read();
-    committed.world.binding_named(name).and_then(|b| b.spec.as_ref()).and_then(views::binding_note)
+    committed
+        .world
+        .binding_named(name)
+        .and_then(|b| b.spec.as_ref())
+        .and_then(views::binding_note)
 }
 
 pub(super) async fn unbind(
@@ -152,14 +198,17 @@ pub(super) async fn unbind(
     Path(name): Path<String>,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let name = BindingName::parse(&name).map_err(name_fault)?;
-    api.submit(&principal, Command::Unbind { name: name.clone() }).await?;
+    api.submit(&principal, Command::Unbind { name: name.clone() })
+        .await?;
     let gone = Applied {
         kind: "Binding".to_owned(),
         name: name.to_string(),
         action: "removed".to_owned(),
         note: None,
     };
-    Ok(Json(ApplyAnswer { results: vec![gone] }))
+    Ok(Json(ApplyAnswer {
+        results: vec![gone],
+    }))
 }
 
 pub(super) async fn put(
@@ -169,26 +218,48 @@ pub(super) async fn put(
 ) -> Result<Json<RotationView>, Failure> {
     let Json(request) = body?;
     let name = SecretName::parse(&request.name).map_err(name_fault)?;
-    let rotation = RotationId::parse(&request.rotation_id).map_err(|e| Failure::invalid(e.to_string()))?;
+    let rotation =
+        RotationId::parse(&request.rotation_id).map_err(|e| Failure::invalid(e.to_string()))?;
     let provided = request.sealed.is_some();
     if let Some(sealed) = &request.sealed {
-        let sealed = STANDARD.decode(sealed).map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
+        let sealed = STANDARD
+            .decode(sealed)
+            .map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
         stash(&api, rotation, sealed).await?;
     }
     let id = SecretId::from_bytes(api.ids.draw());
-    api.submit(&principal, Command::Put { id, rotation, name, provided }).await?;
+    api.submit(
+        &principal,
+        Command::Put {
+            id,
+            rotation,
+            name,
+            provided,
+        },
+    )
+    .await?;
     api.rotation_view(rotation).map(Json)
 }
 
 /// Hands a sealed value to store-sync, unopened.
 async fn stash(api: &Api, token: RotationId, sealed: Vec<u8>) -> Result<(), Failure> {
-    let answer = api.bus.request(Address::StoreSync, None, Body::Stash { token, sealed }, STASH_TIMEOUT).await?;
+    let answer = api
+        .bus
+        .request(
+            Address::StoreSync,
+            None,
+            Body::Stash { token, sealed },
+            STASH_TIMEOUT,
+        )
+        .await?;
     match answer {
         Body::Done => Ok(()),
         Body::Failed { kind, text } => {
             Err(keywheel_engine::port::PortError::new(kind, text).into())
         }
-        _ => Err(Failure::invalid("store-sync did not understand the sealed value")),
+        _ => Err(Failure::invalid(
+            "store-sync did not understand the sealed value",
+        )),
     }
 }
 
@@ -200,7 +271,8 @@ pub(super) async fn rotate(
     let Json(request) = body?;
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
     let rotation = RotationId::from_bytes(api.ids.draw());
-    api.submit(&principal, Command::Rotate { rotation, secret }).await?;
+    api.submit(&principal, Command::Rotate { rotation, secret })
+        .await?;
     api.rotation_view(rotation).map(Json)
 }
 
@@ -212,8 +284,12 @@ pub(super) async fn revoke(
     let Json(request) = body?;
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
     let revocation = RevocationId::from_bytes(api.ids.draw());
-    let command =
-        Command::Revoke { revocation, secret, version: request.version, reason: request.reason };
+    let command = Command::Revoke {
+        revocation,
+        secret,
+        version: request.version,
+        reason: request.reason,
+    };
     api.submit(&principal, command).await?;
     views::revocation(&api.view.read(), revocation)
         .map(Json)

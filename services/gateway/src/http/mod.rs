@@ -82,8 +82,14 @@ pub struct Api {
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         // A peer the kernel does not name is nobody.
-        let unknown = Self { uid: u32::MAX, gid: u32::MAX };
-        stream.io().peer_cred().map_or(unknown, |cred| Self { uid: cred.uid(), gid: cred.gid() })
+        let unknown = Self {
+            uid: u32::MAX,
+            gid: u32::MAX,
+        };
+        stream.io().peer_cred().map_or(unknown, |cred| Self {
+            uid: cred.uid(),
+            gid: cred.gid(),
+        })
     }
 }
 
@@ -96,7 +102,10 @@ pub fn router(api: Api) -> Router {
         .route("/v1/secrets/{*name}", get(read::secret))
         .route("/v1/versions/{*name}", get(read::versions))
         .route("/v1/bindings", get(read::bindings))
-        .route("/v1/bindings/{*name}", get(read::binding).delete(change::unbind))
+        .route(
+            "/v1/bindings/{*name}",
+            get(read::binding).delete(change::unbind),
+        )
         .route("/v1/rotations", get(read::rotations))
         .route("/v1/rotations/{id}", get(read::rotation))
         .route("/v1/revocations", get(read::revocations))
@@ -118,7 +127,11 @@ pub fn router(api: Api) -> Router {
 }
 
 async fn unknown_route(request: Request) -> Failure {
-    Failure::not_found(format!("no such resource: {} {}", request.method(), request.uri().path()))
+    Failure::not_found(format!(
+        "no such resource: {} {}",
+        request.method(),
+        request.uri().path()
+    ))
 }
 
 /// The principal of a request, put there by the guard.
@@ -135,7 +148,13 @@ async fn guard(
     let principal = api.access.principal(peer);
     let (verb, object) = verb_of(&request);
     let Some(rule) = api.access.allows(peer) else {
-        let record = api.record(&principal, &verb, &object, Outcome::Denied, "peer is neither root, nor the daemon's user, nor in group keywheel");
+        let record = api.record(
+            &principal,
+            &verb,
+            &object,
+            Outcome::Denied,
+            "peer is neither root, nor the daemon's user, nor in group keywheel",
+        );
         return match api.commands.record(record).await {
             Ok(()) => Failure::denied(&principal).into_response(),
             Err(error) => Failure::from(error).into_response(),
@@ -150,8 +169,17 @@ async fn guard(
     request.extensions_mut().insert(Caller(principal.clone()));
     let response = next.run(request).await;
     // Whatever the handlers' commands do not record themselves: requests that were not understood.
-    if response.status().as_u16() == 400 || response.status().as_u16() == 413 || response.status().as_u16() == 422 {
-        let record = api.record(&principal, &verb, &object, Outcome::Malformed, "the request was not understood");
+    if response.status().as_u16() == 400
+        || response.status().as_u16() == 413
+        || response.status().as_u16() == 422
+    {
+        let record = api.record(
+            &principal,
+            &verb,
+            &object,
+            Outcome::Malformed,
+            "the request was not understood",
+        );
         if let Err(error) = api.commands.record(record).await {
             return Failure::from(error).into_response();
         }
@@ -161,7 +189,11 @@ async fn guard(
 
 /// Verb and object of a request, for the audit: of people's making, so cut to a bound.
 fn verb_of(request: &Request) -> (String, String) {
-    let path = request.uri().path().strip_prefix("/v1/").unwrap_or("unknown");
+    let path = request
+        .uri()
+        .path()
+        .strip_prefix("/v1/")
+        .unwrap_or("unknown");
     let object: String = path.chars().take(300).collect();
     let first = path.split('/').next().unwrap_or_default();
     let verb = match *request.method() {
@@ -176,12 +208,22 @@ fn verb_of(request: &Request) -> (String, String) {
 /// Looks that are recorded: all but health, keys and waiting for what one was shown already.
 fn is_look(request: &Request) -> bool {
     let path = request.uri().path();
-    let waits = request.uri().query().is_some_and(|query| query.contains("wait="));
+    let waits = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("wait="));
     request.method() == Method::GET && !waits && path != "/v1/status" && path != "/v1/store-key"
 }
 
 impl Api {
-    fn record(&self, principal: &Principal, verb: &str, object: &str, outcome: Outcome, reason: &str) -> Record {
+    fn record(
+        &self,
+        principal: &Principal,
+        verb: &str,
+        object: &str,
+        outcome: Outcome,
+        reason: &str,
+    ) -> Record {
         Record {
             time: self.clock.now(),
             category: Category::Administration,

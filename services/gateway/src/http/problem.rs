@@ -20,15 +20,30 @@ pub struct Failure {
 
 impl Failure {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Self {
-        Self { status, code, title, detail }
+        Self {
+            status,
+            code,
+            title,
+            detail,
+        }
     }
     /// The thing named does not exist.
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "not found", detail.into())
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "not found",
+            detail.into(),
+        )
     }
     /// The request is not understood.
     pub fn invalid(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid", "invalid request", detail.into())
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid",
+            "invalid request",
+            detail.into(),
+        )
     }
     /// The caller may not.
     #[must_use]
@@ -37,7 +52,9 @@ impl Failure {
             Principal::User { uid, name } => format!("user `{name}` (uid {uid})"),
             Principal::Service(role) => format!("service {role:?}"),
         };
-        let detail = format!("{who} may not use this socket, and the attempt is on record; use sudo, or ask an administrator to add you to the group `keywheel`");
+        let detail = format!(
+            "{who} may not use this socket, and the attempt is on record; use sudo, or ask an administrator to add you to the group `keywheel`"
+        );
         Self::new(StatusCode::FORBIDDEN, "denied", "denied", detail)
     }
     /// The rules say no.
@@ -46,7 +63,9 @@ impl Failure {
         match kind {
             RejectionKind::NotFound => Self::not_found(text),
             RejectionKind::Invalid => Self::invalid(text),
-            RejectionKind::Conflict => Self::new(StatusCode::CONFLICT, "conflict", "conflict", text),
+            RejectionKind::Conflict => {
+                Self::new(StatusCode::CONFLICT, "conflict", "conflict", text)
+            }
         }
     }
 }
@@ -54,11 +73,19 @@ impl Failure {
 impl From<PortError> for Failure {
     fn from(error: PortError) -> Self {
         let (status, code, title) = match error.kind {
-            ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not available now"),
+            ErrorKind::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "not available now",
+            ),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not_found", "not found"),
             ErrorKind::Conflict => (StatusCode::CONFLICT, "conflict", "conflict"),
             ErrorKind::Denied => (StatusCode::BAD_REQUEST, "invalid", "refused"),
-            ErrorKind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "corrupt", "damaged state"),
+            ErrorKind::Corrupt => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "corrupt",
+                "damaged state",
+            ),
         };
         Self::new(status, code, title, error.text)
     }
@@ -66,13 +93,19 @@ impl From<PortError> for Failure {
 
 impl From<JsonRejection> for Failure {
     fn from(rejection: JsonRejection) -> Self {
-        Self::invalid(format!("the request body is not what this verb takes: {}", rejection.body_text()))
+        Self::invalid(format!(
+            "the request body is not what this verb takes: {}",
+            rejection.body_text()
+        ))
     }
 }
 
 impl From<QueryRejection> for Failure {
     fn from(rejection: QueryRejection) -> Self {
-        Self::invalid(format!("the query is not what this verb takes: {}", rejection.body_text()))
+        Self::invalid(format!(
+            "the query is not what this verb takes: {}",
+            rejection.body_text()
+        ))
     }
 }
 

@@ -12,8 +12,8 @@ use keywheel_core::name::{BindingName, SecretName};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView, Status, StoreKey,
-    VerifyReport, VersionView,
+    BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView, Status,
+    StoreKey, VerifyReport, VersionView,
 };
 use serde::Deserialize;
 
@@ -32,7 +32,10 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failu
     let features = (api.features)();
     let committed = api.view.read();
     let world = &committed.world;
-    let warnings = features.iter().filter(|f| f.state != "ok").map(|f| format!("{}: {}", f.name, f.note));
+    let warnings = features
+        .iter()
+        .filter(|f| f.state != "ok")
+        .map(|f| format!("{}: {}", f.name, f.note));
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: api.host.to_string(),
@@ -52,17 +55,27 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failu
 }
 
 pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, Failure> {
-    let answer = api.bus.request(Address::StoreSync, None, Body::ReadStoreKey, STASH_TIMEOUT).await?;
+    let answer = api
+        .bus
+        .request(Address::StoreSync, None, Body::ReadStoreKey, STASH_TIMEOUT)
+        .await?;
     let Body::StoreKey(key) = answer else {
         return Err(Failure::not_found("store-sync gave no key; see its log"));
     };
-    Ok(Json(StoreKey { public_key: STANDARD.encode(key), deployment: api.deployment.to_string() }))
+    Ok(Json(StoreKey {
+        public_key: STANDARD.encode(key),
+        deployment: api.deployment.to_string(),
+    }))
 }
 
 pub(super) async fn secrets(State(api): State<Api>) -> Json<Vec<SecretView>> {
     let (committed, now) = (api.view.read(), api.clock.now());
-    let mut views: Vec<SecretView> =
-        committed.world.secrets.values().map(|s| views::secret(&committed.world, s, api.next_fires, now)).collect();
+    let mut views: Vec<SecretView> = committed
+        .world
+        .secrets
+        .values()
+        .map(|s| views::secret(&committed.world, s, api.next_fires, now))
+        .collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
     Json(views)
 }
@@ -75,35 +88,62 @@ fn with_secret<T>(
     let name = SecretName::parse(name).map_err(|e| Failure::invalid(e.to_string()))?;
     let committed = api.view.read();
     let secret = committed.world.secret_named(&name).ok_or_else(|| {
-        Failure::not_found(format!("no secret is named `{name}`; `keywheel get secrets` lists them"))
+        Failure::not_found(format!(
+            "no secret is named `{name}`; `keywheel get secrets` lists them"
+        ))
     })?;
     Ok(view(&committed, secret))
 }
 
-pub(super) async fn secret(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<SecretView>, Failure> {
+pub(super) async fn secret(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<SecretView>, Failure> {
     let now = api.clock.now();
-    with_secret(&api, &name, |committed, s| views::secret(&committed.world, s, api.next_fires, now)).map(Json)
+    with_secret(&api, &name, |committed, s| {
+        views::secret(&committed.world, s, api.next_fires, now)
+    })
+    .map(Json)
 }
 
-pub(super) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Vec<VersionView>>, Failure> {
-    with_secret(&api, &name, |committed, s| views::versions(&committed.world, s, MAX_VERSIONS)).map(Json)
+pub(super) async fn versions(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<VersionView>>, Failure> {
+    with_secret(&api, &name, |committed, s| {
+        views::versions(&committed.world, s, MAX_VERSIONS)
+    })
+    .map(Json)
 }
 
 pub(super) async fn bindings(State(api): State<Api>) -> Json<Vec<BindingView>> {
     let committed = api.view.read();
     let world = &committed.world;
-    let mut views: Vec<BindingView> = world.bindings.values().filter_map(|b| views::binding(world, b)).collect();
+    let mut views: Vec<BindingView> = world
+        .bindings
+        .values()
+        .filter_map(|b| views::binding(world, b))
+        .collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
     Json(views)
 }
 
-pub(super) async fn binding(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<BindingView>, Failure> {
+pub(super) async fn binding(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<BindingView>, Failure> {
     let name = BindingName::parse(&name).map_err(|e| Failure::invalid(e.to_string()))?;
     let committed = api.view.read();
     let world = &committed.world;
-    world.binding_named(&name).and_then(|b| views::binding(world, b)).map(Json).ok_or_else(|| {
-        Failure::not_found(format!("no binding is named `{name}`; `keywheel get bindings` lists them"))
-    })
+    world
+        .binding_named(&name)
+        .and_then(|b| views::binding(world, b))
+        .map(Json)
+        .ok_or_else(|| {
+            Failure::not_found(format!(
+                "no binding is named `{name}`; `keywheel get bindings` lists them"
+            ))
+        })
 }
 
 pub(super) async fn hosts(State(api): State<Api>) -> Json<Vec<HostView>> {
@@ -122,7 +162,10 @@ pub(super) async fn consumers(
     query: Result<Query<ConsumersQuery>, QueryRejection>,
 ) -> Result<Json<Vec<ConsumerView>>, Failure> {
     match query?.0.secret {
-        Some(name) => with_secret(&api, &name, |committed, s| views::consumers(committed, Some(s))).map(Json),
+        Some(name) => with_secret(&api, &name, |committed, s| {
+            views::consumers(committed, Some(s))
+        })
+        .map(Json),
         None => Ok(Json(views::consumers(&api.view.read(), None))),
     }
 }
@@ -130,13 +173,21 @@ pub(super) async fn consumers(
 pub(super) async fn rotations(State(api): State<Api>) -> Json<Vec<RotationView>> {
     let committed = api.view.read();
     let ids: Vec<RotationId> = committed.world.rotations.keys().rev().copied().collect();
-    Json(ids.into_iter().filter_map(|id| views::rotation(&committed, id)).collect())
+    Json(
+        ids.into_iter()
+            .filter_map(|id| views::rotation(&committed, id))
+            .collect(),
+    )
 }
 
 pub(super) async fn revocations(State(api): State<Api>) -> Json<Vec<RevocationView>> {
     let committed = api.view.read();
     let ids: Vec<RevocationId> = committed.world.revocations.keys().rev().copied().collect();
-    Json(ids.into_iter().filter_map(|id| views::revocation(&committed, id)).collect())
+    Json(
+        ids.into_iter()
+            .filter_map(|id| views::revocation(&committed, id))
+            .collect(),
+    )
 }
 
 /// How long to wait for the end, in seconds.
@@ -177,9 +228,15 @@ pub(super) async fn rotation(
     let id = RotationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
     wait_for(&api, query?.0.wait, |committed| {
         let shown = views::rotation(committed, id).ok_or_else(|| {
-            Failure::not_found(format!("no rotation {id}, or it ended long ago; `keywheel events list` has all of them"))
+            Failure::not_found(format!(
+                "no rotation {id}, or it ended long ago; `keywheel events list` has all of them"
+            ))
         })?;
-        let open = committed.world.rotations.get(&id).is_some_and(keywheel_core::rotation::Rotation::is_open);
+        let open = committed
+            .world
+            .rotations
+            .get(&id)
+            .is_some_and(keywheel_core::rotation::Rotation::is_open);
         Ok((shown, !open))
     })
     .await
@@ -193,9 +250,15 @@ pub(super) async fn revocation(
     let id = RevocationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
     wait_for(&api, query?.0.wait, |committed| {
         let shown = views::revocation(committed, id).ok_or_else(|| {
-            Failure::not_found(format!("no revocation {id}, or it ended long ago; `keywheel events list` has all of them"))
+            Failure::not_found(format!(
+                "no revocation {id}, or it ended long ago; `keywheel events list` has all of them"
+            ))
         })?;
-        let closed = committed.world.revocations.get(&id).is_some_and(|r| r.closed);
+        let closed = committed
+            .world
+            .revocations
+            .get(&id)
+            .is_some_and(|r| r.closed);
         Ok((shown, closed))
     })
     .await
