@@ -144,27 +144,38 @@ fn a_command_s_ids_differ_from_each_other_and_from_its_seed() {
     assert_eq!(ids.len(), 2000);
 }
 
+fn assert_kind(kind: RejectionKind, rejections: &[Rejection]) {
+    for rejection in rejections {
+        assert_eq!(rejection.kind(), kind, "{rejection}");
+        let text = rejection.to_string();
+        assert!(!text.ends_with('.') && text.len() > 15, "{text}");
+    }
+}
+
 #[test]
-fn every_rejection_has_its_kind() {
-    let (secret, binding) = (secret_name(), binding_name());
-    let (rotation, revocation) = (RotationId::default(), RevocationId::default());
-    let (version, step, attempt) = (1, Step::Set, 1);
-    let not_found: [Rejection; 6] = [
+fn what_does_not_exist_is_not_found() {
+    let rejections: [Rejection; 6] = [
         Rejection::SecretUnknown {
-            name: secret.clone(),
+            name: secret_name(),
             nearest: None,
         },
-        Rejection::BindingUnknown(binding.clone()),
+        Rejection::BindingUnknown(binding_name()),
         secret::Rejection::VersionUnknown {
-            secret: secret.clone(),
-            version,
+            secret: secret_name(),
+            version: 1,
         }
         .into(),
         host::Rejection::NotEnrolled(HOST).into(),
-        rotation::Rejection::Unknown(rotation).into(),
-        revocation::Rejection::Unknown(revocation).into(),
+        rotation::Rejection::Unknown(FIRST).into(),
+        revocation::Rejection::Unknown(RevocationId::default()).into(),
     ];
-    let invalid: [Rejection; 5] = [
+    assert_kind(RejectionKind::NotFound, &rejections);
+}
+
+#[test]
+fn what_can_never_be_served_is_invalid() {
+    let binding = binding_name();
+    let rejections: [Rejection; 5] = [
         Rejection::TargetTaken {
             binding: binding.clone(),
             other: binding.clone(),
@@ -175,35 +186,44 @@ fn every_rejection_has_its_kind() {
         .into(),
         binding::Rejection::EnvNeedsRestart { binding }.into(),
         rotation::Rejection::NoGenerator {
-            secret: secret.clone(),
+            secret: secret_name(),
         }
         .into(),
         revocation::Rejection::ReasonMissing.into(),
     ];
-    let conflict: [Rejection; 12] = [
+    assert_kind(RejectionKind::Invalid, &rejections);
+}
+
+#[test]
+fn what_the_state_does_not_allow_now_is_a_conflict() {
+    let (secret, version, attempt) = (secret_name(), 1, 1);
+    let of_secret: [secret::Rejection; 5] = [
         secret::Rejection::VersionDead {
             secret: secret.clone(),
             version,
-        }
-        .into(),
+        },
         secret::Rejection::VersionAlreadyCurrent {
             secret: secret.clone(),
             version,
-        }
-        .into(),
+        },
         secret::Rejection::VersionNotPending {
             secret: secret.clone(),
             version,
-        }
-        .into(),
+        },
         secret::Rejection::PendingExists {
             secret: secret.clone(),
             version,
-        }
-        .into(),
+        },
         secret::Rejection::VersionAlive {
             secret: secret.clone(),
             version,
+        },
+    ];
+    assert_kind(RejectionKind::Conflict, &of_secret.map(Rejection::from));
+    let (rotation, revocation, step) = (FIRST, RevocationId::default(), Step::Set);
+    let rejections: [Rejection; 8] = [
+        binding::Rejection::NotBound {
+            binding: binding_name(),
         }
         .into(),
         host::Rejection::NameTaken(host_name()).into(),
@@ -230,26 +250,7 @@ fn every_rejection_has_its_kind() {
         }
         .into(),
     ];
-    let kinds = [
-        (RejectionKind::NotFound, not_found.as_slice()),
-        (RejectionKind::Invalid, &invalid),
-        (RejectionKind::Conflict, &conflict),
-    ];
-    for (kind, rejections) in kinds {
-        for rejection in rejections {
-            assert_eq!(rejection.kind(), kind, "{rejection}");
-            let text = rejection.to_string();
-            assert!(!text.ends_with('.') && text.len() > 15, "{text}");
-        }
-    }
-}
-
-#[test]
-fn something_already_unbound_is_a_conflict_not_a_mistake_of_form() {
-    let rejection = Rejection::from(binding::Rejection::NotBound {
-        binding: binding_name(),
-    });
-    assert_eq!(rejection.kind(), RejectionKind::Conflict);
+    assert_kind(RejectionKind::Conflict, &rejections);
 }
 
 #[test]

@@ -417,6 +417,13 @@ impl Model {
                 name: host_name(*n),
                 sealing_key: [*n; 32],
             },
+            other => return self.reaction_of(other),
+        })
+    }
+
+    /// What workers, timers and hosts send.
+    fn reaction_of(&mut self, step: &Move) -> Option<Command> {
+        Some(match step {
             Move::Answer { fails, late } => return self.answer(*fails, *late),
             Move::AnswerRevoke { fails, late } => return self.answer_revoke(*fails, *late),
             Move::Retry => Command::RetryStep {
@@ -440,6 +447,7 @@ impl Model {
             Move::HonestReport(n) => {
                 Command::Report(honest_report(&self.world, host_id(*n), self.now()))
             }
+            _ => return None,
         })
     }
 
