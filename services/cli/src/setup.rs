@@ -65,11 +65,14 @@ fn directory(path: &Path) -> PathBuf {
 fn names(name: &str) -> Result<[String; 2], Failure> {
     let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let fits = !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(ok);
-    if !fits || name == "runc" || name.starts_with("io.containerd.") {
+    // The injector knows a container of ours by the name of its runtime.
+    if !fits || !name.starts_with(keywheel_injector::RUNTIME_PREFIX) {
         return Err(Failure::new(
             Exit::Usage,
             format!("`{name}` cannot be the name of our runtime"),
-            format!("choose up to {MAX_NAME} of a-z, A-Z, 0-9, `.`, `_`, `-`; not `runc`"),
+            format!(
+                "let it begin with `keywheel`, with up to {MAX_NAME} of a-z, A-Z, 0-9, `.`, `_`, `-`"
+            ),
         ));
     }
     Ok([name.to_owned(), format!("{name}-default")])
@@ -261,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_would_hide_dockers_own_runtimes_are_refused() {
+    fn names_that_the_injector_would_not_know_are_refused() {
         assert_eq!(
             names("keywheel").unwrap(),
             ["keywheel".to_owned(), "keywheel-default".to_owned()]
@@ -270,13 +273,14 @@ mod tests {
             "",
             "runc",
             "io.containerd.runc.v2",
-            "a b",
-            "a/b",
-            "ä",
-            &"a".repeat(MAX_NAME + 1),
+            "other",
+            "keywheel a",
+            "keywheel/a",
+            "keywheelä",
+            &format!("keywheel{}", "a".repeat(MAX_NAME)),
         ] {
             assert_eq!(names(bad).unwrap_err().exit, Exit::Usage, "{bad}");
         }
-        assert!(names(&"a".repeat(MAX_NAME)).is_ok());
+        assert!(names(&format!("keywheel{}", "a".repeat(MAX_NAME - 8))).is_ok());
     }
 }
