@@ -59,7 +59,7 @@ fn secret_rows() -> Vec<Row> {
         (
             "bad cron",
             schedule("schedule: \"61 * * * *\""),
-            &["61 * * * *", "schedule"],
+            &["`61`", "0-59"],
         ),
         (
             "bad zone",

@@ -108,7 +108,7 @@ fn a_key_inside_the_data_directory_is_refused() -> Result<()> {
     let keywheel = Keywheel::prepare()?;
     let inside = keywheel.data_dir().join("unseal.key").display().to_string();
     let said = refused_up(&keywheel, &["--unseal-key-file", &inside])?;
-    assert_refused(&said, CONFIG, &["data directory"]);
+    assert_refused(&said, USAGE, &["data directory"]);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use keywheel_tests::manifest;
 use keywheel_tests::output::Output;
 use keywheel_tests::stage::{find, wait_current};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// A name long and rare enough to find it on disk.
 const NAMED: &str = "test/tampered-with-on-disk";
@@ -131,11 +132,23 @@ fn a_changed_record_with_a_fitting_hash_still_fails_the_root() -> Result<()> {
         list(export, "leaf_hashes")?.clear();
         Ok(())
     })?;
-    assert_found(&said, "a changed record without its hashes");
+    assert_found(&said, "a changed record without any hash");
     let said = verify_changed(&keywheel, &path, |export| {
-        alter(list(export, "leaf_hashes")?.get_mut(CHANGED))
+        alter(list(export, "records")?.get_mut(CHANGED))?;
+        let record = export
+            .pointer(&format!("/records/{CHANGED}"))
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let leaf = Sha256::new_with_prefix([0u8])
+            .chain_update(record)
+            .finalize();
+        let fitting: String = leaf.iter().map(|byte| format!("{byte:02x}")).collect();
+        *list(export, "leaf_hashes")?
+            .get_mut(CHANGED)
+            .context("too few hashes")? = Value::from(fitting);
+        Ok(())
     })?;
-    assert_found(&said, "a changed leaf hash");
+    assert_found(&said, "a changed record with its own hash");
     Ok(())
 }
 
@@ -181,13 +194,16 @@ fn a_changed_checkpoint_is_found() -> Result<()> {
     Ok(())
 }
 
-/// Changes one letter of the name wherever it stands in the data directory.
+/// Changes one letter of the name wherever it stands in the journal's files.
 fn tamper(folder: &Path) -> Result<usize> {
     let mut changed = 0;
     for entry in fs::read_dir(folder)?.flatten() {
         let path = entry.path();
-        if path.is_dir() {
-            changed += tamper(&path)?;
+        if !entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("journal.db")
+        {
             continue;
         }
         let mut bytes = fs::read(&path)?;
@@ -228,6 +244,13 @@ fn a_changed_byte_in_the_journal_is_found() -> Result<()> {
         return Ok(());
     }
     let said = keywheel.cli(&["journal", "verify"])?;
-    assert_found(&said, "a changed event");
+    // SQLite drops the end of a write-ahead log that was changed: then the journal is whole but
+    // shorter, and its second copy at the audit sink is what tells.
+    let told = keywheel.log().contains("differs from its copy");
+    assert!(
+        said.code != 0 || told,
+        "a changed journal was not found: {}",
+        said.said()
+    );
     Ok(())
 }
