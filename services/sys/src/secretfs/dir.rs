@@ -93,11 +93,25 @@ impl SecretDir {
 
     /// Puts `bytes` under `name`, atomically. On any error the old file is intact and nothing is left behind.
     pub fn replace(&self, name: &str, bytes: &[u8], attr: FileAttr) -> Result<(), Error> {
+        self.replace_pausing(name, bytes, attr, || ())
+    }
+
+    /// Like [`Self::replace`]; calls `written` when the new file is whole and not yet in place, where
+    /// tests stop the process.
+    pub fn replace_pausing(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        attr: FileAttr,
+        written: impl FnOnce(),
+    ) -> Result<(), Error> {
         check_name(name)?;
         self.check_room(bytes.len())?;
         let (temp, file) = self.open_temp()?;
-        let result = fill(&file, bytes, attr)
-            .and_then(|()| renameat(&self.root, temp.as_str(), &self.root, name));
+        let result = fill(&file, bytes, attr).and_then(|()| {
+            written();
+            renameat(&self.root, temp.as_str(), &self.root, name)
+        });
         if let Err(error) = result {
             // The temporary file may stay only if the kernel refuses this too; the next sweep takes it.
             let _ = unlinkat(&self.root, temp.as_str(), AtFlags::empty());
