@@ -15,25 +15,42 @@ use crate::form::{HostConfig, Inspected};
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Reads a container's record; `None` when the engine has no files about it. Blocks.
-pub(crate) fn read(data_root: &Path, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+pub(crate) fn read(
+    data_root: &Path,
+    id: &ContainerId,
+) -> Result<Option<ContainerRecord>, PortError> {
     let folder = data_root.join("containers").join(id.as_str());
-    let Some(text) = read_file(&folder.join("config.v2.json"))? else { return Ok(None) };
-    let mut inspected: Inspected = serde_json::from_slice(&text)
-        .map_err(|error| PortError::caused(ErrorKind::Corrupt, "the engine's file about a container is not understood", error))?;
+    let Some(text) = read_file(&folder.join("config.v2.json"))? else {
+        return Ok(None);
+    };
+    let mut inspected: Inspected = serde_json::from_slice(&text).map_err(|error| {
+        PortError::caused(
+            ErrorKind::Corrupt,
+            "the engine's file about a container is not understood",
+            error,
+        )
+    })?;
     if let Some(text) = read_file(&folder.join("hostconfig.json"))? {
         inspected.host_config = serde_json::from_slice::<HostConfig>(&text).unwrap_or_default();
     }
-    Ok(inspected.into_record().filter(|record| record.facts.id == *id))
+    Ok(inspected
+        .into_record()
+        .filter(|record| record.facts.id == *id))
 }
 
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>, PortError> {
     let failed = |error| {
-        PortError::caused(ErrorKind::Unavailable, format!("cannot read {}", path.display()), error)
+        PortError::caused(
+            ErrorKind::Unavailable,
+            format!("cannot read {}", path.display()),
+            error,
+        )
     };
     match std::fs::metadata(path) {
-        Ok(found) if found.len() > MAX_FILE_BYTES => {
-            Err(PortError::new(ErrorKind::Corrupt, format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display())))
-        }
+        Ok(found) if found.len() > MAX_FILE_BYTES => Err(PortError::new(
+            ErrorKind::Corrupt,
+            format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display()),
+        )),
         Ok(_) => std::fs::read(path).map(Some).map_err(failed),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
@@ -54,11 +71,23 @@ mod tests {
     fn a_container_is_read_from_its_two_files() {
         let root = tempfile::tempdir().unwrap();
         let id = "b".repeat(64);
-        write(root.path(), &id, "config.v2.json", &format!(
-            r#"{{"ID":"{id}","Name":"/web","Image":"sha256:5","Config":{{"Image":"app","Labels":{{"a":"b"}}}},"State":{{"Running":false}}}}"#
-        ));
-        write(root.path(), &id, "hostconfig.json", r#"{"Runtime":"keywheel"}"#);
-        let record = read(root.path(), &ContainerId::parse(&id).unwrap()).unwrap().unwrap();
+        write(
+            root.path(),
+            &id,
+            "config.v2.json",
+            &format!(
+                r#"{{"ID":"{id}","Name":"/web","Image":"sha256:5","Config":{{"Image":"app","Labels":{{"a":"b"}}}},"State":{{"Running":false}}}}"#
+            ),
+        );
+        write(
+            root.path(),
+            &id,
+            "hostconfig.json",
+            r#"{"Runtime":"keywheel"}"#,
+        );
+        let record = read(root.path(), &ContainerId::parse(&id).unwrap())
+            .unwrap()
+            .unwrap();
         assert_eq!(record.runtime, "keywheel");
         assert_eq!(record.facts.labels.get("a").map(String::as_str), Some("b"));
     }

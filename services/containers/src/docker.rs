@@ -43,7 +43,9 @@ pub struct DockerOptions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// Not a unix socket.
-    #[error("DOCKER_HOST is `{0}`, but only an engine on this machine can be served; use unix:///path/to/docker.sock or unset it")]
+    #[error(
+        "DOCKER_HOST is `{0}`, but only an engine on this machine can be served; use unix:///path/to/docker.sock or unset it"
+    )]
     NotUnix(String),
 }
 
@@ -67,7 +69,11 @@ impl DockerHost {
                 _ => return Err(OptionsError::NotUnix(host.chars().take(120).collect())),
             },
         };
-        Ok(Self { socket, client: OnceCell::new(), data_root: OnceCell::new() })
+        Ok(Self {
+            socket,
+            client: OnceCell::new(),
+            data_root: OnceCell::new(),
+        })
     }
 
     /// Names of the OCI runtimes the engine knows, for `setup` and `status`.
@@ -75,7 +81,12 @@ impl DockerHost {
     /// # Errors
     /// When the engine does not answer.
     pub async fn runtimes(&self) -> Result<Vec<String>, PortError> {
-        let found = self.client().await?.info().await.map_err(|error| self.failed("read its runtimes", error))?;
+        let found = self
+            .client()
+            .await?
+            .info()
+            .await
+            .map_err(|error| self.failed("read its runtimes", error))?;
         Ok(found.runtimes.unwrap_or_default().into_keys().collect())
     }
 
@@ -85,7 +96,10 @@ impl DockerHost {
             let client = Docker::connect_with_unix(&path, ACTION_SECONDS, API_DEFAULT_VERSION)
                 .map_err(|error| wire::unreachable(&self.socket, error))?;
             bounded(READ_TIMEOUT, &self.socket, async {
-                client.negotiate_version().await.map_err(|error| self.failed("agree on a version", error))
+                client
+                    .negotiate_version()
+                    .await
+                    .map_err(|error| self.failed("agree on a version", error))
             })
             .await
         };
@@ -94,18 +108,33 @@ impl DockerHost {
 
     async fn data_root(&self) -> &Path {
         let ask = || async {
-            let found = self.client().await?.info().await.map_err(|error| self.failed("read its data root", error))?;
-            found
-                .docker_root_dir
-                .map(PathBuf::from)
-                .ok_or_else(|| PortError::new(ErrorKind::Unavailable, "the engine does not name its data root"))
+            let found = self
+                .client()
+                .await?
+                .info()
+                .await
+                .map_err(|error| self.failed("read its data root", error))?;
+            found.docker_root_dir.map(PathBuf::from).ok_or_else(|| {
+                PortError::new(
+                    ErrorKind::Unavailable,
+                    "the engine does not name its data root",
+                )
+            })
         };
         let known = match self.data_root.get() {
             Some(known) => Ok(known),
             // Never waits long: during a create the engine may answer nothing at all.
-            None => match tokio::time::timeout(Duration::from_millis(100), self.data_root.get_or_try_init(ask)).await {
+            None => match tokio::time::timeout(
+                Duration::from_millis(100),
+                self.data_root.get_or_try_init(ask),
+            )
+            .await
+            {
                 Ok(answer) => answer,
-                Err(_) => Err(PortError::new(ErrorKind::Unavailable, "the engine does not answer")),
+                Err(_) => Err(PortError::new(
+                    ErrorKind::Unavailable,
+                    "the engine does not answer",
+                )),
             },
         };
         known.map_or(Path::new(DEFAULT_DATA_ROOT), PathBuf::as_path)
@@ -116,11 +145,19 @@ impl DockerHost {
         let id = id.clone();
         tokio::task::spawn_blocking(move || disk::read(&root, &id))
             .await
-            .map_err(|error| PortError::caused(ErrorKind::Unavailable, "the engine's files were not read", error))?
+            .map_err(|error| {
+                PortError::caused(
+                    ErrorKind::Unavailable,
+                    "the engine's files were not read",
+                    error,
+                )
+            })?
     }
 
     async fn inspect_now(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
-        let Some(body) = wire::read(&self.socket, &format!("/containers/{id}/json")).await? else { return Ok(None) };
+        let Some(body) = wire::read(&self.socket, &format!("/containers/{id}/json")).await? else {
+            return Ok(None);
+        };
         let inspected: Inspected = parse(&body)?;
         Ok(inspected.into_record())
     }
@@ -141,7 +178,10 @@ impl DockerHost {
     fn failed(&self, what: &str, error: bollard::errors::Error) -> PortError {
         use bollard::errors::Error;
         match &error {
-            Error::DockerResponseServerError { status_code, message } => {
+            Error::DockerResponseServerError {
+                status_code,
+                message,
+            } => {
                 let kind = match status_code {
                     404 => ErrorKind::NotFound,
                     409 => ErrorKind::Conflict,
@@ -158,9 +198,14 @@ impl DockerHost {
 impl ContainerHost for DockerHost {
     async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
         let rows = bounded(READ_TIMEOUT, &self.socket, self.rows("/containers/json")).await?;
-        let ids: Vec<ContainerId> = rows.iter().filter_map(|row| ContainerId::parse(&row.id).ok()).collect();
+        let ids: Vec<ContainerId> = rows
+            .iter()
+            .filter_map(|row| ContainerId::parse(&row.id).ok())
+            .collect();
         let mut records = Vec::with_capacity(ids.len());
-        let inspects = ids.into_iter().map(|id| async move { self.inspect_listed(&id).await });
+        let inspects = ids
+            .into_iter()
+            .map(|id| async move { self.inspect_listed(&id).await });
         let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
         while let Some(answer) = answers.next().await {
             records.extend(answer?.filter(|record| record.running));
@@ -182,7 +227,10 @@ impl ContainerHost for DockerHost {
     ) -> Result<Option<ContainerRecord>, PortError> {
         let target = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
         if let Ok(Ok(rows)) = tokio::time::timeout(budget, self.rows(&target)).await
-            && let Some(record) = rows.into_iter().filter_map(Listed::into_record).find(|record| record.facts.id == *id)
+            && let Some(record) = rows
+                .into_iter()
+                .filter_map(Listed::into_record)
+                .find(|record| record.facts.id == *id)
         {
             return Ok(Some(record));
         }
@@ -191,15 +239,23 @@ impl ContainerHost for DockerHost {
 
     async fn restart(&self, id: &ContainerId) -> Result<(), PortError> {
         let client = self.client().await?;
-        let done = client.restart_container(id.as_str(), None::<RestartContainerOptions>).await;
+        let done = client
+            .restart_container(id.as_str(), None::<RestartContainerOptions>)
+            .await;
         done.map_err(|error| self.failed(&format!("restart container {}", id.short()), error))
     }
 
     async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
         let client = self.client().await?;
-        match client.stop_container(id.as_str(), None::<StopContainerOptions>).await {
+        match client
+            .stop_container(id.as_str(), None::<StopContainerOptions>)
+            .await
+        {
             // 304: it does not run.
-            Ok(()) | Err(bollard::errors::Error::DockerResponseServerError { status_code: 304, .. }) => Ok(()),
+            Ok(())
+            | Err(bollard::errors::Error::DockerResponseServerError {
+                status_code: 304, ..
+            }) => Ok(()),
             Err(error) => Err(self.failed(&format!("stop container {}", id.short()), error)),
         }
     }
@@ -210,13 +266,24 @@ impl ContainerHost for DockerHost {
     }
 
     async fn ping(&self) -> Result<(), PortError> {
-        bounded(READ_TIMEOUT, &self.socket, wire::read(&self.socket, "/_ping")).await.map(|_| ())
+        bounded(
+            READ_TIMEOUT,
+            &self.socket,
+            wire::read(&self.socket, "/_ping"),
+        )
+        .await
+        .map(|_| ())
     }
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, PortError> {
-    serde_json::from_slice(body)
-        .map_err(|error| PortError::caused(ErrorKind::Unavailable, "the engine's answer is not understood", error))
+    serde_json::from_slice(body).map_err(|error| {
+        PortError::caused(
+            ErrorKind::Unavailable,
+            "the engine's answer is not understood",
+            error,
+        )
+    })
 }
 
 async fn bounded<T>(
@@ -243,11 +310,23 @@ mod tests {
 
     #[test]
     fn only_unix_sockets_are_taken() {
-        let with = |host: &str| DockerHost::new(&DockerOptions { host: Some(host.to_owned()) });
-        assert!(with("unix:///run/docker.sock").is_ok_and(|host| host.socket == Path::new("/run/docker.sock")));
+        let with = |host: &str| {
+            DockerHost::new(&DockerOptions {
+                host: Some(host.to_owned()),
+            })
+        };
+        assert!(
+            with("unix:///run/docker.sock")
+                .is_ok_and(|host| host.socket == Path::new("/run/docker.sock"))
+        );
         assert!(with("").is_ok_and(|host| host.socket == Path::new(DEFAULT_SOCKET)));
         for host in ["tcp://10.0.0.1:2375", "unix://relative"] {
-            assert!(with(host).err().is_some_and(|error| error.to_string().contains("unix:///")), "{host}");
+            assert!(
+                with(host)
+                    .err()
+                    .is_some_and(|error| error.to_string().contains("unix:///")),
+                "{host}"
+            );
         }
     }
 
@@ -256,11 +335,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let host = format!("unix://{}/docker.sock", folder.path().display());
         let host = DockerHost::new(&DockerOptions { host: Some(host) }).unwrap();
-        for error in [host.ping().await.unwrap_err(), host.list().await.unwrap_err(), host.events().await.err().unwrap()] {
+        for error in [
+            host.ping().await.unwrap_err(),
+            host.list().await.unwrap_err(),
+            host.events().await.err().unwrap(),
+        ] {
             assert_eq!(error.kind, ErrorKind::Unavailable);
             assert!(error.text.contains("is it running?"), "{}", error.text);
         }
         let id = ContainerId::parse(&"e".repeat(64)).unwrap();
-        assert!(host.restart(&id).await.unwrap_err().text.contains("systemctl start docker"));
+        assert!(
+            host.restart(&id)
+                .await
+                .unwrap_err()
+                .text
+                .contains("systemctl start docker")
+        );
     }
 }

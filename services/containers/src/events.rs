@@ -93,7 +93,9 @@ async fn read_lines(response: Response<Incoming>, hints: &mpsc::Sender<EngineEve
     let mut body = response.into_body();
     let mut pending = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
-        let Ok(bytes) = frame.into_data() else { continue };
+        let Ok(bytes) = frame.into_data() else {
+            continue;
+        };
         pending.extend_from_slice(&bytes);
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();
@@ -132,17 +134,30 @@ mod tests {
 
     fn line(action: &str) -> Vec<u8> {
         let id = "d".repeat(64);
-        format!(r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{id}"}}}}"#).into_bytes()
+        format!(r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{id}"}}}}"#)
+            .into_bytes()
     }
 
     #[test]
     fn actions_become_hints_and_others_are_passed_over() {
         let id = ContainerId::parse(&"d".repeat(64)).unwrap();
-        assert_eq!(parse(&line("start")), Some(EngineEvent::Started(id.clone())));
+        assert_eq!(
+            parse(&line("start")),
+            Some(EngineEvent::Started(id.clone()))
+        );
         assert_eq!(parse(&line("die")), Some(EngineEvent::Stopped(id.clone())));
-        assert_eq!(parse(&line("destroy")), Some(EngineEvent::Removed(id.clone())));
-        assert_eq!(parse(&line("health_status: healthy")), Some(EngineEvent::HealthChanged(id.clone())));
-        assert_eq!(parse(&line("exec_start: sh -c x")), Some(EngineEvent::Executed(id)));
+        assert_eq!(
+            parse(&line("destroy")),
+            Some(EngineEvent::Removed(id.clone()))
+        );
+        assert_eq!(
+            parse(&line("health_status: healthy")),
+            Some(EngineEvent::HealthChanged(id.clone()))
+        );
+        assert_eq!(
+            parse(&line("exec_start: sh -c x")),
+            Some(EngineEvent::Executed(id))
+        );
         for other in ["attach", "kill", "exec_die"] {
             assert_eq!(parse(&line(other)), None, "{other}");
         }

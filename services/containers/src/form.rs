@@ -149,12 +149,19 @@ impl Inspected {
                 image_name: self.config.image,
                 labels: self.config.labels,
             },
-            pid: if self.state.running { self.state.pid } else { 0 },
+            pid: if self.state.running {
+                self.state.pid
+            } else {
+                0
+            },
             running: self.state.running,
             paused: self.state.paused,
             started_at: self.state.started_at,
             runtime: self.host_config.runtime,
-            health: self.state.health.map_or(Health::None, |health| parse_health(&health.status)),
+            health: self
+                .state
+                .health
+                .map_or(Health::None, |health| parse_health(&health.status)),
             placeholders: self.config.env,
         })
     }
@@ -169,7 +176,9 @@ fn parse_health(status: &str) -> Health {
     }
 }
 
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
@@ -193,7 +202,10 @@ mod tests {
             r#"{{"Id":"{}","Names":null,"Image":"app","ImageID":"sha256:1","Labels":null,"State":"stopped","New":1}}"#,
             id()
         );
-        let record = serde_json::from_str::<Listed>(&text).unwrap().into_record().unwrap();
+        let record = serde_json::from_str::<Listed>(&text)
+            .unwrap()
+            .into_record()
+            .unwrap();
         assert!(!record.running);
         assert_eq!(record.facts.image_digest, "sha256:1");
     }
@@ -205,23 +217,40 @@ mod tests {
                 "State":{{"Running":true,"Pid":7,"StartedAt":"t","Health":{{"Status":"starting"}}}},"HostConfig":{{"Runtime":"keywheel"}}}}"#,
             id()
         );
-        let record = serde_json::from_str::<Inspected>(&text).unwrap().into_record().unwrap();
+        let record = serde_json::from_str::<Inspected>(&text)
+            .unwrap()
+            .into_record()
+            .unwrap();
         assert_eq!(record.placeholders, ["B=x{keywheel:prod/db}"]);
         assert_eq!((record.pid, record.runtime.as_str()), (7, "keywheel"));
-        assert_eq!((record.facts.name.as_str(), record.facts.image_name.as_str()), ("web", "app:1"));
+        assert_eq!(
+            (record.facts.name.as_str(), record.facts.image_name.as_str()),
+            ("web", "app:1")
+        );
         assert_eq!(record.health, Health::Starting);
     }
 
     #[test]
     fn the_engines_own_file_reads_like_an_inspect() {
-        let text = format!(r#"{{"ID":"{}","Name":"/web","Image":"sha256:2","State":{{"Running":false,"Pid":9}}}}"#, id());
-        let record = serde_json::from_str::<Inspected>(&text).unwrap().into_record().unwrap();
+        let text = format!(
+            r#"{{"ID":"{}","Name":"/web","Image":"sha256:2","State":{{"Running":false,"Pid":9}}}}"#,
+            id()
+        );
+        let record = serde_json::from_str::<Inspected>(&text)
+            .unwrap()
+            .into_record()
+            .unwrap();
         assert_eq!((record.pid, record.running), (0, false));
     }
 
     #[test]
     fn a_short_id_is_no_container() {
         let text = r#"{"Id":"abc"}"#;
-        assert!(serde_json::from_str::<Listed>(text).unwrap().into_record().is_none());
+        assert!(
+            serde_json::from_str::<Listed>(text)
+                .unwrap()
+                .into_record()
+                .is_none()
+        );
     }
 }

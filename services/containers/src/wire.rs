@@ -19,7 +19,9 @@ pub(crate) const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Sends a GET and returns once the head of the answer is there.
 pub(crate) async fn get(socket: &Path, target: &str) -> Result<Response<Incoming>, PortError> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, error))?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| unreachable(socket, error))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| unreachable(socket, error))?;
@@ -30,8 +32,17 @@ pub(crate) async fn get(socket: &Path, target: &str) -> Result<Response<Incoming
     let request = Request::get(target)
         .header("Host", "docker")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| PortError::caused(ErrorKind::Unavailable, "the request to the engine was not built", error))?;
-    sender.send_request(request).await.map_err(|error| unreachable(socket, error))
+        .map_err(|error| {
+            PortError::caused(
+                ErrorKind::Unavailable,
+                "the request to the engine was not built",
+                error,
+            )
+        })?;
+    sender
+        .send_request(request)
+        .await
+        .map_err(|error| unreachable(socket, error))
 }
 
 /// Sends a GET and reads the whole answer; `None` for "no such container".
@@ -41,14 +52,25 @@ pub(crate) async fn read(socket: &Path, target: &str) -> Result<Option<Bytes>, P
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
         .collect()
         .await
-        .map_err(|error| PortError::caused(ErrorKind::Unavailable, "the engine's answer broke off", error))?
+        .map_err(|error| {
+            PortError::caused(
+                ErrorKind::Unavailable,
+                "the engine's answer broke off",
+                error,
+            )
+        })?
         .to_bytes();
     match status {
         StatusCode::OK => Ok(Some(body)),
         StatusCode::NOT_FOUND => Ok(None),
         other => {
-            let said = serde_json::from_slice::<Complaint>(&body).unwrap_or_default().message;
-            Err(PortError::new(ErrorKind::Unavailable, format!("the Docker daemon answered {other}: {said}")))
+            let said = serde_json::from_slice::<Complaint>(&body)
+                .unwrap_or_default()
+                .message;
+            Err(PortError::new(
+                ErrorKind::Unavailable,
+                format!("the Docker daemon answered {other}: {said}"),
+            ))
         }
     }
 }

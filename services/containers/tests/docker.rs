@@ -1,6 +1,12 @@
 //! The port's suite against the local Docker engine. Needs Docker and a static busybox; without
 //! them it says so and stops, except in CI, where it fails.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -18,11 +24,17 @@ fn docker(arguments: &[&str]) -> Output {
 }
 
 fn has_docker() -> bool {
-    let answers = Command::new("docker").arg("version").output().is_ok_and(|output| output.status.success());
+    let answers = Command::new("docker")
+        .arg("version")
+        .output()
+        .is_ok_and(|output| output.status.success());
     if answers && Path::new(BUSYBOX).exists() {
         return true;
     }
-    assert!(std::env::var_os("CI").is_none(), "CI needs Docker and {BUSYBOX}");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "CI needs Docker and {BUSYBOX}"
+    );
     eprintln!("SKIPPED: needs Docker and {BUSYBOX}");
     false
 }
@@ -31,7 +43,13 @@ fn build_image() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("bin")).unwrap();
     std::fs::copy(BUSYBOX, root.path().join("bin/busybox")).unwrap();
-    let mut tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut tar = Command::new("tar")
+        .arg("-C")
+        .arg(root.path())
+        .args(["-c", "."])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let status = Command::new("docker")
         .args(["import", "-", IMAGE])
         .stdin(tar.stdout.take().unwrap())
@@ -46,8 +64,18 @@ struct Real(Vec<String>);
 #[async_trait]
 impl Fixture for Real {
     async fn start(&mut self, given: &Given) -> ContainerId {
-        let mut arguments = vec!["run".to_owned(), "-d".into(), "--network".into(), "none".into()];
-        arguments.extend(["--stop-timeout".into(), "1".into(), "--name".into(), given.name.clone()]);
+        let mut arguments = vec![
+            "run".to_owned(),
+            "-d".into(),
+            "--network".into(),
+            "none".into(),
+        ];
+        arguments.extend([
+            "--stop-timeout".into(),
+            "1".into(),
+            "--name".into(),
+            given.name.clone(),
+        ]);
         for (key, value) in &given.labels {
             arguments.extend(["--label".into(), format!("{key}={value}")]);
         }
@@ -57,7 +85,11 @@ impl Fixture for Real {
         arguments.extend([IMAGE.into(), BUSYBOX.into(), "sleep".into(), "600".into()]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let output = docker(&arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
         self.0.push(id.clone());
         ContainerId::parse(&id).unwrap()
@@ -84,5 +116,11 @@ async fn docker_keeps_the_ports_laws() {
     build_image();
     let host = DockerHost::new(&DockerOptions::default()).unwrap();
     run(&host, &mut Real(Vec::new())).await;
-    assert!(host.runtimes().await.unwrap().iter().any(|name| name == "runc"));
+    assert!(
+        host.runtimes()
+            .await
+            .unwrap()
+            .iter()
+            .any(|name| name == "runc")
+    );
 }

@@ -63,8 +63,14 @@ pub(crate) struct Written {
 /// Pins a container's first process and checks that it is that container's.
 pub(crate) fn pin(id: &ContainerId, pid: i32) -> Result<(PinnedPid, u64), String> {
     let target = PinnedPid::open(pid).map_err(|error| chain(&error))?;
-    if !target.belongs_to(id.as_str()).map_err(|error| chain(&error))? {
-        return Err(format!("process {pid} does not belong to container {}", id.short()));
+    if !target
+        .belongs_to(id.as_str())
+        .map_err(|error| chain(&error))?
+    {
+        return Err(format!(
+            "process {pid} does not belong to container {}",
+            id.short()
+        ));
     }
     let ticks = target.start_ticks().map_err(|error| chain(&error))?;
     Ok((target, ticks))
@@ -84,8 +90,13 @@ pub(crate) fn attach(
     for file in wanted {
         by_dir.entry(file.directory.clone()).or_default().push(file);
     }
-    let mut attached =
-        Attached { target: Arc::new(target), ticks, dirs: BTreeMap::new(), written: Vec::new(), refused: Vec::new() };
+    let mut attached = Attached {
+        target: Arc::new(target),
+        ticks,
+        dirs: BTreeMap::new(),
+        written: Vec::new(),
+        refused: Vec::new(),
+    };
     if by_dir.is_empty() {
         state::save(&tools.state, &base).map_err(|error| chain(&error))?;
     }
@@ -96,7 +107,8 @@ pub(crate) fn attach(
                 attached.written.extend(files.iter().map(Wanted::written));
             }
             Err(reason) => {
-                let refuse = |file: &Wanted| (file.binding, file.secret, file.version, reason.clone());
+                let refuse =
+                    |file: &Wanted| (file.binding, file.secret, file.version, reason.clone());
                 attached.refused.extend(files.iter().map(refuse));
             }
         }
@@ -106,8 +118,16 @@ pub(crate) fn attach(
 
 impl Wanted {
     fn written(&self) -> Written {
-        let place = Place::File { directory: self.directory.clone(), name: self.name.clone() };
-        Written { binding: self.binding, secret: self.secret, version: self.version, place }
+        let place = Place::File {
+            directory: self.directory.clone(),
+            name: self.name.clone(),
+        };
+        Written {
+            binding: self.binding,
+            secret: self.secret,
+            version: self.version,
+            place,
+        }
     }
 }
 
@@ -124,15 +144,21 @@ fn attach_dir(
         let mapped = map(target, file.attr)?;
         // EXPOSE: written to the container's own memory file system.
         let bytes = file.value.expose();
-        fs.dir().replace(file.name.as_str(), bytes, mapped).map_err(|error| chain(&error))?;
+        fs.dir()
+            .replace(file.name.as_str(), bytes, mapped)
+            .map_err(|error| chain(&error))?;
     }
     base.dirs.retain(|known| known.dir != directory.as_str());
-    base.dirs.push(RememberedDir { dir: directory.to_string(), device: fs.device() });
+    base.dirs.push(RememberedDir {
+        dir: directory.to_string(),
+        device: fs.device(),
+    });
     base.holdings.extend(files.iter().map(remember));
     state::save(&tools.state, base).map_err(|error| chain(&error))?;
     if let Err(error) = tools.helper.attach(target, &fs, directory.as_str(), true) {
         base.dirs.retain(|known| known.dir != directory.as_str());
-        base.holdings.retain(|known| known.dir != directory.as_str());
+        base.holdings
+            .retain(|known| known.dir != directory.as_str());
         state::save(&tools.state, base).map_err(|error| chain(&error))?;
         return Err(explain(&error));
     }
@@ -158,7 +184,9 @@ fn explain(error: &keywheel_sys::Error) -> String {
         Error::ForeignMount { .. } | Error::AlreadyAttached { .. } => {
             "; recreate the container without it, or set another `directory` in the binding"
         }
-        Error::SharedMount { .. } => "; set another `directory` in the binding, one that is not on a shared mount",
+        Error::SharedMount { .. } => {
+            "; set another `directory` in the binding, one that is not on a shared mount"
+        }
         Error::HelperStart { .. } => "; install keywheel-nsjoin beside keywheel",
         _ => "",
     };
@@ -169,7 +197,11 @@ fn explain(error: &keywheel_sys::Error) -> String {
 pub(crate) fn map(target: &PinnedPid, attr: FileAttr) -> Result<FileAttr, String> {
     let uid = target.map_uid(attr.uid).map_err(|error| chain(&error))?;
     let gid = target.map_gid(attr.gid).map_err(|error| chain(&error))?;
-    Ok(FileAttr { uid, gid, mode: attr.mode })
+    Ok(FileAttr {
+        uid,
+        gid,
+        mode: attr.mode,
+    })
 }
 
 /// A container of an earlier run, got back.
@@ -192,26 +224,47 @@ pub(crate) fn adopt(
     let mut dirs = BTreeMap::new();
     let same = remembered.filter(|remembered| remembered.ticks == ticks);
     for known in same.iter().flat_map(|same| &same.dirs) {
-        let Ok(directory) = Directory::parse(&known.dir) else { continue };
+        let Ok(directory) = Directory::parse(&known.dir) else {
+            continue;
+        };
         match tools.helper.reacquire(&target, &known.dir, known.device) {
             Ok(dir) => {
                 tidy(&dir, same, &directory);
                 dirs.insert(directory, Arc::new(dir));
             }
-            Err(error) => tracing::warn!(container = id.short(), error = chain(&error), "file system not got back"),
+            Err(error) => tracing::warn!(
+                container = id.short(),
+                error = chain(&error),
+                "file system not got back"
+            ),
         }
     }
-    Ok(Adopted { target: Arc::new(target), ticks, dirs, is_same: same.is_some() })
+    Ok(Adopted {
+        target: Arc::new(target),
+        ticks,
+        dirs,
+        is_same: same.is_some(),
+    })
 }
 
 /// Removes what an interrupted write left, and files that nothing is remembered of.
 fn tidy(dir: &SecretDir, same: Option<&Remembered>, directory: &Directory) {
     let known = |name: &String| {
-        same.is_some_and(|same| same.holdings.iter().any(|one| one.dir == directory.as_str() && one.name == *name))
+        same.is_some_and(|same| {
+            same.holdings
+                .iter()
+                .any(|one| one.dir == directory.as_str() && one.name == *name)
+        })
     };
-    let swept = dir.sweep_temps().and_then(|_| dir.names()).and_then(|names| {
-        names.iter().filter(|name| !known(name)).try_for_each(|name| dir.remove(name).map(|_| ()))
-    });
+    let swept = dir
+        .sweep_temps()
+        .and_then(|_| dir.names())
+        .and_then(|names| {
+            names
+                .iter()
+                .filter(|name| !known(name))
+                .try_for_each(|name| dir.remove(name).map(|_| ()))
+        });
     if let Err(error) = swept {
         tracing::warn!(error = chain(&error), "leftover secret file not removed");
     }

@@ -51,37 +51,60 @@ pub(crate) fn matching<'a>(
     host: &'a HostName,
     tracked: &'a Tracked,
 ) -> impl Iterator<Item = &'a PlannedBinding> {
-    plan.bindings.iter().filter(move |binding| binding.selector.matches(host, &tracked.record.facts))
+    plan.bindings
+        .iter()
+        .filter(move |binding| binding.selector.matches(host, &tracked.record.facts))
 }
 
 /// What a binding gives: the place.
 pub(crate) fn place_of(target: &Target) -> Place {
     match target {
-        Target::File { directory, name, .. } => {
-            Place::File { directory: directory.clone(), name: name.clone() }
-        }
+        Target::File {
+            directory, name, ..
+        } => Place::File {
+            directory: directory.clone(),
+            name: name.clone(),
+        },
         Target::Env { name } => Place::Env { name: name.clone() },
     }
 }
 
 /// Decides for one container that runs.
-pub(crate) fn decide(plan: &HostPlan, host: &HostName, tracked: &Tracked, is_wrapped: bool) -> Todo {
+pub(crate) fn decide(
+    plan: &HostPlan,
+    host: &HostName,
+    tracked: &Tracked,
+    is_wrapped: bool,
+) -> Todo {
     let mut todo = Todo::default();
     let given: Vec<&PlannedBinding> = matching(plan, host, tracked).collect();
     take_back(&given, tracked, &mut todo);
     let mut taken = BTreeSet::new();
     for binding in given {
-        let Some(grant) = grant_of(binding) else { continue };
+        let Some(grant) = grant_of(binding) else {
+            continue;
+        };
         match &binding.target {
-            Target::File { directory, name, uid, gid, mode } => {
+            Target::File {
+                directory,
+                name,
+                uid,
+                gid,
+                mode,
+            } => {
                 if !taken.insert((directory, name)) {
                     let reason = format!(
                         "another binding already gives {directory}/{name} to this container; set another file name in one of them"
                     );
-                    todo.refusals.push((binding.binding, binding.secret, grant.version, reason));
+                    todo.refusals
+                        .push((binding.binding, binding.secret, grant.version, reason));
                     continue;
                 }
-                let attr = FileAttr { uid: *uid, gid: *gid, mode: *mode };
+                let attr = FileAttr {
+                    uid: *uid,
+                    gid: *gid,
+                    mode: *mode,
+                };
                 decide_file(binding, grant, tracked, (directory, name, attr), &mut todo);
             }
             Target::Env { .. } => decide_env(binding, grant, tracked, is_wrapped, &mut todo),
@@ -94,14 +117,17 @@ pub(crate) fn decide(plan: &HostPlan, host: &HostName, tracked: &Tracked, is_wra
 fn take_back(given: &[&PlannedBinding], tracked: &Tracked, todo: &mut Todo) {
     for (id, holding) in &tracked.holdings {
         let stays = given.iter().any(|binding| {
-            binding.binding == *id && grant_of(binding).is_some() && place_of(&binding.target) == holding.place
+            binding.binding == *id
+                && grant_of(binding).is_some()
+                && place_of(&binding.target) == holding.place
         });
         if stays {
             continue;
         }
         match &holding.place {
             Place::File { directory, name } => {
-                todo.removes.push((*id, holding.secret, directory.clone(), name.clone()));
+                todo.removes
+                    .push((*id, holding.secret, directory.clone(), name.clone()));
             }
             Place::Env { .. } => todo.stop.push((*id, holding.secret)),
         }
@@ -116,11 +142,21 @@ fn decide_file(
     todo: &mut Todo,
 ) {
     // What is elsewhere is taken back, and does not count here.
-    let is_here = |place: &Place| *place == Place::File { directory: directory.clone(), name: name.clone() };
-    let holding = tracked.holdings.get(&binding.binding).filter(|holding| is_here(&holding.place));
+    let is_here = |place: &Place| {
+        *place
+            == Place::File {
+                directory: directory.clone(),
+                name: name.clone(),
+            }
+    };
+    let holding = tracked
+        .holdings
+        .get(&binding.binding)
+        .filter(|holding| is_here(&holding.place));
     if let Some(holding) = holding.filter(|holding| holding.version == Some(grant.version)) {
         if holding.ack == Ack::Due && matches!(binding.reload, Reload::Restart { .. }) {
-            todo.restart.push((binding.binding, binding.secret, grant.version));
+            todo.restart
+                .push((binding.binding, binding.secret, grant.version));
             todo.needs.push((binding.secret, grant));
         }
         return;
@@ -138,12 +174,21 @@ fn decide_file(
     });
 }
 
-fn decide_env(binding: &PlannedBinding, grant: Grant, tracked: &Tracked, is_wrapped: bool, todo: &mut Todo) {
-    let Target::Env { name } = &binding.target else { return };
+fn decide_env(
+    binding: &PlannedBinding,
+    grant: Grant,
+    tracked: &Tracked,
+    is_wrapped: bool,
+    todo: &mut Todo,
+) {
+    let Target::Env { name } = &binding.target else {
+        return;
+    };
     let placeholder = format!("{{keywheel:{}}}", binding.secret_name);
     let wish = format!("`-e {name}={placeholder}`");
     let mut refuse = |reason: String| {
-        todo.refusals.push((binding.binding, binding.secret, grant.version, reason));
+        todo.refusals
+            .push((binding.binding, binding.secret, grant.version, reason));
     };
     if !is_wrapped {
         return refuse(format!(
@@ -151,14 +196,24 @@ fn decide_env(binding: &PlannedBinding, grant: Grant, tracked: &Tracked, is_wrap
             tracked.record.runtime
         ));
     }
-    let asks = |entry: &String| entry.split_once('=').is_some_and(|(key, value)| key == name.as_str() && value.contains(&placeholder));
+    let asks = |entry: &String| {
+        entry
+            .split_once('=')
+            .is_some_and(|(key, value)| key == name.as_str() && value.contains(&placeholder))
+    };
     if !tracked.record.placeholders.iter().any(asks) {
-        return refuse(format!("it has no placeholder for this secret in {name}; recreate it with {wish}"));
+        return refuse(format!(
+            "it has no placeholder for this secret in {name}; recreate it with {wish}"
+        ));
     }
-    let held = tracked.holdings.get(&binding.binding).and_then(|holding| holding.version);
+    let held = tracked
+        .holdings
+        .get(&binding.binding)
+        .and_then(|holding| holding.version);
     if held != Some(grant.version) {
         todo.needs.push((binding.secret, grant));
-        todo.restart.push((binding.binding, binding.secret, grant.version));
+        todo.restart
+            .push((binding.binding, binding.secret, grant.version));
     }
 }
 

@@ -19,7 +19,10 @@ pub(crate) enum Gate {
 /// Judges a container that runs since `since`.
 pub(crate) fn judge(reload: &Reload, health: Health, since: Duration, now: Duration) -> Gate {
     let (settle, timeout) = match reload {
-        Reload::Restart { settle, health_timeout } => (*settle, *health_timeout),
+        Reload::Restart {
+            settle,
+            health_timeout,
+        } => (*settle, *health_timeout),
         Reload::None | Reload::Signal(_) => (DEFAULT_SETTLE, DEFAULT_HEALTH_TIMEOUT),
     };
     let waited = now.saturating_sub(since);
@@ -42,8 +45,10 @@ pub(crate) fn judge(reload: &Reload, health: Health, since: Duration, now: Durat
 mod tests {
     use super::*;
 
-    const RELOAD: Reload =
-        Reload::Restart { settle: Duration::from_secs(10), health_timeout: Duration::from_secs(60) };
+    const RELOAD: Reload = Reload::Restart {
+        settle: Duration::from_secs(10),
+        health_timeout: Duration::from_secs(60),
+    };
 
     fn after(health: Health, seconds: u64) -> Gate {
         let since = Duration::from_secs(100);
@@ -60,7 +65,12 @@ mod tests {
     fn with_one_it_passes_when_healthy_and_fails_when_unhealthy_or_late() {
         assert_eq!(after(Health::Healthy, 0), Gate::Passed);
         assert!(matches!(after(Health::Unhealthy, 1), Gate::Failed(_)));
-        assert_eq!(after(Health::Starting, 59), Gate::Wait(Duration::from_secs(160)));
-        assert!(matches!(after(Health::Starting, 60), Gate::Failed(reason) if reason.contains("60 s")));
+        assert_eq!(
+            after(Health::Starting, 59),
+            Gate::Wait(Duration::from_secs(160))
+        );
+        assert!(
+            matches!(after(Health::Starting, 60), Gate::Failed(reason) if reason.contains("60 s"))
+        );
     }
 }

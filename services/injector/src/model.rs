@@ -131,12 +131,20 @@ impl Tracked {
 
     /// Whether something about what it holds is not known yet.
     pub(crate) fn is_unclear(&self) -> bool {
-        self.holdings.values().any(|holding| holding.version.is_none())
+        self.holdings
+            .values()
+            .any(|holding| holding.version.is_none())
     }
 
     /// The group within which one container restarts at a time.
     pub(crate) fn service(&self) -> Service {
-        let label = self.record.facts.labels.get("com.docker.compose.service").cloned().unwrap_or_default();
+        let label = self
+            .record
+            .facts
+            .labels
+            .get("com.docker.compose.service")
+            .cloned()
+            .unwrap_or_default();
         (self.record.facts.image_digest.clone(), label)
     }
 

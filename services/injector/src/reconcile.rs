@@ -2,9 +2,12 @@
 //!
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
-//! nothing. `pass` does what is to be done, `records` folds what the engine says.
+//! nothing. `pass` does what is to be done now, `begin` what takes long,
+//! `progress` sees to consumers, `records` and `start` fold what comes back.
 
+mod begin;
 mod pass;
+mod progress;
 mod records;
 mod start;
 
@@ -113,7 +116,8 @@ impl Reconciler {
 
     /// How long nothing is due.
     pub(crate) fn sleep_for(&self) -> Duration {
-        self.wake_at.map_or(LONGEST_SLEEP, |at| at.saturating_sub(self.now()))
+        self.wake_at
+            .map_or(LONGEST_SLEEP, |at| at.saturating_sub(self.now()))
     }
 
     fn wake_by(&mut self, at: Duration) {
@@ -133,12 +137,23 @@ impl Reconciler {
             Event::Listed { begun, result } => self.take_list(begun, result),
             Event::Inspected { id, result } => self.take_inspected(&id, result),
             Event::Fetched { key, result } => self.take_fetched(key, result),
-            Event::Attached { id, pid, result, intent } => {
+            Event::Attached {
+                id,
+                pid,
+                result,
+                intent,
+            } => {
                 self.take_attached(&id, pid, result);
                 drop(intent);
             }
             Event::Adopted { id, pid, result } => self.take_adopted(&id, pid, result),
-            Event::Placed { id, pid, pending, attached, intent } => {
+            Event::Placed {
+                id,
+                pid,
+                pending,
+                attached,
+                intent,
+            } => {
                 self.take_placed(&id, pid, &pending, *attached);
                 drop(intent);
             }
@@ -156,9 +171,12 @@ impl Reconciler {
             }
             EngineEvent::Removed(id) => {
                 self.forget(&id, true);
-                self.items.extend(self.graveyard.remove(&id).unwrap_or_default());
+                self.items
+                    .extend(self.graveyard.remove(&id).unwrap_or_default());
             }
-            EngineEvent::Started(id) | EngineEvent::Stopped(id) | EngineEvent::HealthChanged(id) => self.inspect(id),
+            EngineEvent::Started(id)
+            | EngineEvent::Stopped(id)
+            | EngineEvent::HealthChanged(id) => self.inspect(id),
             EngineEvent::Executed(_) => {}
         }
     }
@@ -200,7 +218,11 @@ impl Reconciler {
         });
     }
 
-    fn take_fetched(&mut self, key: VersionKey, result: Result<(), keywheel_engine::port::PortError>) {
+    fn take_fetched(
+        &mut self,
+        key: VersionKey,
+        result: Result<(), keywheel_engine::port::PortError>,
+    ) {
         match result {
             Ok(()) => {
                 self.fetching.remove(&key);
@@ -218,8 +240,17 @@ impl Reconciler {
     }
 
     /// Says once why something is not served.
-    fn refuse(&mut self, id: &ContainerId, binding: BindingId, secret: SecretId, version: u64, reason: String) {
-        let Some(tracked) = self.containers.get_mut(id) else { return };
+    fn refuse(
+        &mut self,
+        id: &ContainerId,
+        binding: BindingId,
+        secret: SecretId,
+        version: u64,
+        reason: String,
+    ) {
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return;
+        };
         let said = (secret, version, reason.clone());
         if tracked.refused.get(&binding) == Some(&said) {
             return;
@@ -232,17 +263,28 @@ impl Reconciler {
 
     /// Reports what changed, and the host as a whole when that changed.
     fn report(&mut self) {
-        let Some(plan) = self.shared.plan() else { return };
+        let Some(plan) = self.shared.plan() else {
+            return;
+        };
         let mut holds = self.shared.holds();
         for tracked in self.containers.values() {
             holds.extend(held_by(tracked));
         }
         let held = |remembered: &Remembered| {
-            let one = |holding: &crate::model::Holding| Some((holding.secret, holding.remembered?.0));
-            remembered.holdings().values().filter_map(one).collect::<Vec<_>>()
+            let one =
+                |holding: &crate::model::Holding| Some((holding.secret, holding.remembered?.0));
+            remembered
+                .holdings()
+                .values()
+                .filter_map(one)
+                .collect::<Vec<_>>()
         };
         holds.extend(self.remembered.values().flat_map(held));
-        let told = Told { generation: plan.generation, holds, complete: self.is_complete() };
+        let told = Told {
+            generation: plan.generation,
+            holds,
+            complete: self.is_complete(),
+        };
         if self.items.is_empty() && self.told.as_ref() == Some(&told) {
             return;
         }
@@ -258,15 +300,25 @@ impl Reconciler {
     }
 
     fn is_complete(&self) -> bool {
-        self.is_listed && self.remembered.is_empty() && !self.containers.values().any(Tracked::is_unclear)
+        self.is_listed
+            && self.remembered.is_empty()
+            && !self.containers.values().any(Tracked::is_unclear)
     }
 
     /// Brings a status up to date; `true` when it changed.
     pub(crate) fn describe(&self, status: &mut Status) -> bool {
         let now = Status {
             generation: self.shared.plan().map(|plan| plan.generation),
-            containers: self.containers.values().filter(|tracked| tracked.is_running()).count(),
-            consumers: self.containers.values().filter(|tracked| !tracked.holdings.is_empty()).count(),
+            containers: self
+                .containers
+                .values()
+                .filter(|tracked| tracked.is_running())
+                .count(),
+            consumers: self
+                .containers
+                .values()
+                .filter(|tracked| !tracked.holdings.is_empty())
+                .count(),
             is_complete: self.is_complete(),
             engine_fault: status.engine_fault.clone(),
         };
@@ -277,11 +329,14 @@ impl Reconciler {
 
     /// Whether a container of the service is on its way through a restart.
     fn is_occupied(&mut self, service: &Service) -> bool {
-        let Some(id) = self.slots.get(service) else { return false };
+        let Some(id) = self.slots.get(service) else {
+            return false;
+        };
         let under_way = self.containers.get(id).is_some_and(|tracked| {
             let waits = tracked.holdings.iter().any(|(binding, holding)| {
                 use crate::model::Ack;
-                matches!(holding.ack, Ack::AtStart | Ack::Gate { .. }) && !tracked.refused.contains_key(binding)
+                matches!(holding.ack, Ack::AtStart | Ack::Gate { .. })
+                    && !tracked.refused.contains_key(binding)
             });
             tracked.busy != Busy::No || tracked.creating_until.is_some() || waits
         });
@@ -294,7 +349,9 @@ impl Reconciler {
 
 fn held_by(tracked: &Tracked) -> impl Iterator<Item = VersionKey> {
     tracked.holdings.values().filter_map(|holding| {
-        let version = holding.version.or(holding.remembered.map(|(version, _)| version))?;
+        let version = holding
+            .version
+            .or(holding.remembered.map(|(version, _)| version))?;
         Some((holding.secret, version))
     })
 }

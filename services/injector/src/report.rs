@@ -55,7 +55,10 @@ impl Outbox {
         let mut report = next.take()?;
         if report.items.len() > MAX_REPORT_ITEMS {
             let rest = report.items.split_off(MAX_REPORT_ITEMS);
-            let later = HostReport { items: rest, ..report.clone() };
+            let later = HostReport {
+                items: rest,
+                ..report.clone()
+            };
             // Only the last part may say that everything is told.
             report.complete = false;
             *next = Some(later);
@@ -69,7 +72,10 @@ fn merge(waiting: HostReport, newer: HostReport) -> HostReport {
     items.extend(newer.items);
     if items.len() > MAX_WAITING_ITEMS {
         let over = items.len() - MAX_WAITING_ITEMS;
-        tracing::error!({ names::COUNT } = over, "facts dropped: the gateway is away for too long");
+        tracing::error!(
+            { names::COUNT } = over,
+            "facts dropped: the gateway is away for too long"
+        );
         items.drain(..over);
     }
     HostReport { items, ..newer }
@@ -102,17 +108,29 @@ pub(crate) async fn run(
 }
 
 /// Facts go to the disk as they come, however long the gateway is away.
-async fn spool_all(shared: &Shared, spool: &Spool, outbox: &Outbox, queue: mpsc::Sender<Queued>, mut number: u64) {
+async fn spool_all(
+    shared: &Shared,
+    spool: &Spool,
+    outbox: &Outbox,
+    queue: mpsc::Sender<Queued>,
+    mut number: u64,
+) {
     loop {
         // Merges while the queue is full.
-        let Ok(place) = queue.reserve().await else { return };
+        let Ok(place) = queue.reserve().await else {
+            return;
+        };
         let report = loop {
             match outbox.take() {
                 Some(report) => break report,
                 None => outbox.wake.notified().await,
             }
         };
-        let spooled = Spooled { number, command: CommandId::from_bytes(shared.ids.draw()), report };
+        let spooled = Spooled {
+            number,
+            command: CommandId::from_bytes(shared.ids.draw()),
+            report,
+        };
         number += 1;
         let has_facts = !spooled.report.items.is_empty();
         if has_facts {
@@ -143,7 +161,9 @@ async fn store(spool: &Spool, spooled: &Spooled) {
         let (spool, one) = (spool.clone(), spooled.clone());
         match tokio::task::spawn_blocking(move || spool.write(&one)).await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::error!({ names::ERROR } = chain(&error), "report not spooled"),
+            Ok(Err(error)) => {
+                tracing::error!({ names::ERROR } = chain(&error), "report not spooled")
+            }
             Err(_) => return,
         }
         tokio::time::sleep(wait).await;
@@ -179,10 +199,20 @@ async fn deliver(
 }
 
 async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
-    failpoint::hit_async("injector.before_report").await.map_err(|error| error.to_string())?;
-    let body = Body::Submit { id: spooled.command, command: Command::Report(spooled.report.clone()) };
-    let answer = shared.bus.request(Address::Gateway, None, body, SUBMIT_TIMEOUT).await;
-    failpoint::hit_async("injector.after_report").await.map_err(|error| error.to_string())?;
+    failpoint::hit_async("injector.before_report")
+        .await
+        .map_err(|error| error.to_string())?;
+    let body = Body::Submit {
+        id: spooled.command,
+        command: Command::Report(spooled.report.clone()),
+    };
+    let answer = shared
+        .bus
+        .request(Address::Gateway, None, body, SUBMIT_TIMEOUT)
+        .await;
+    failpoint::hit_async("injector.after_report")
+        .await
+        .map_err(|error| error.to_string())?;
     match answer.map_err(|error| chain(&error))? {
         Body::Verdict(Verdict::Accepted { .. }) => Ok(()),
         Body::Verdict(Verdict::Rejected { text, .. }) => {
@@ -217,15 +247,24 @@ mod tests {
         let outbox = Outbox::default();
         outbox.push(report(1, vec![Fact::Vanished; MAX_REPORT_ITEMS + 1]));
         let first = outbox.take().unwrap();
-        assert_eq!((first.items.len(), first.complete), (MAX_REPORT_ITEMS, false));
+        assert_eq!(
+            (first.items.len(), first.complete),
+            (MAX_REPORT_ITEMS, false)
+        );
         let last = outbox.take().unwrap();
         assert_eq!((last.items.len(), last.complete), (1, true));
     }
 
     #[test]
     fn facts_are_bounded() {
-        let merged = merge(report(1, vec![Fact::Withdrawn; MAX_WAITING_ITEMS]), report(2, vec![Fact::Vanished]));
+        let merged = merge(
+            report(1, vec![Fact::Withdrawn; MAX_WAITING_ITEMS]),
+            report(2, vec![Fact::Vanished]),
+        );
         assert_eq!(merged.items.len(), MAX_WAITING_ITEMS);
-        assert_eq!(merged.items.last().map(|item| &item.fact), Some(&Fact::Vanished));
+        assert_eq!(
+            merged.items.last().map(|item| &item.fact),
+            Some(&Fact::Vanished)
+        );
     }
 }

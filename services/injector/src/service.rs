@@ -4,6 +4,7 @@
 //! `reconcile`'s. Everything that may pass by itself (gateway, store-sync or engine away) is
 //! retried; only what needs a person ends it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +34,8 @@ use crate::reconcile::Reconciler;
 use crate::report::{self, Outbox};
 use crate::runtime::server::Server;
 use crate::shared::{Intent, Pending, Shared, VersionKey};
-use crate::spool::Spool;
-use crate::state;
+use crate::spool::{Spool, Spooled};
+use crate::state::{self, Remembered};
 
 /// Events waiting for the reconciler.
 const EVENTS: usize = 1024;
@@ -55,15 +56,45 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub(crate) enum Event {
     Plan(Box<HostPlan>),
     Engine(EngineEvent),
-    Listed { begun: Duration, result: Result<Vec<ContainerRecord>, PortError> },
-    Inspected { id: ContainerId, result: Result<Option<ContainerRecord>, PortError> },
-    Fetched { key: VersionKey, result: Result<(), PortError> },
-    Attached { id: ContainerId, pid: i32, result: Result<Box<Attached>, String>, intent: Intent },
-    Adopted { id: ContainerId, pid: i32, result: Result<Box<Adopted>, String> },
-    Placed { id: ContainerId, pid: i32, pending: Box<Pending>, attached: Box<Attached>, intent: Intent },
+    Listed {
+        begun: Duration,
+        result: Result<Vec<ContainerRecord>, PortError>,
+    },
+    Inspected {
+        id: ContainerId,
+        result: Result<Option<ContainerRecord>, PortError>,
+    },
+    Fetched {
+        key: VersionKey,
+        result: Result<(), PortError>,
+    },
+    Attached {
+        id: ContainerId,
+        pid: i32,
+        result: Result<Box<Attached>, String>,
+        intent: Intent,
+    },
+    Adopted {
+        id: ContainerId,
+        pid: i32,
+        result: Result<Box<Adopted>, String>,
+    },
+    Placed {
+        id: ContainerId,
+        pid: i32,
+        pending: Box<Pending>,
+        attached: Box<Attached>,
+        intent: Intent,
+    },
     RefusedStart(Box<Item>),
-    Restarted { id: ContainerId, result: Result<(), String> },
-    Stopped { id: ContainerId, result: Result<(), String> },
+    Restarted {
+        id: ContainerId,
+        result: Result<(), String>,
+    },
+    Stopped {
+        id: ContainerId,
+        result: Result<(), String>,
+    },
 }
 
 /// What an injector looks like from outside.
@@ -118,13 +149,18 @@ impl Injector {
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         let shared = Arc::new(Shared::new(options, bus, containers, clock, ids, entropy));
-        Self { shared, status: watch::channel(Status::default()).0 }
+        Self {
+            shared,
+            status: watch::channel(Status::default()).0,
+        }
     }
 
     /// A view of it.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { status: self.status.subscribe() }
+        Handle {
+            status: self.status.subscribe(),
+        }
     }
 
     /// Runs until `shutdown`; what it gave to containers stays there.
@@ -133,20 +169,26 @@ impl Injector {
     /// When a directory, the socket or the kernel does not serve, or the gateway refuses the host.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), InjectorError> {
         let shared = self.shared;
-        let tools = prepare(&shared.options)?;
-        let folder = shared.options.spool_dir.clone();
-        let spool_fault = |source| InjectorError::Spool { path: folder.clone(), source };
-        let spool = Spool::open(&folder).map_err(spool_fault)?;
-        let waiting = spool.read().map_err(spool_fault)?;
-        let state_dir = shared.options.state();
-        let remembered = state::load_all(&state_dir)
-            .map_err(|source| InjectorError::Directory { path: state_dir, source })?;
+        let Found {
+            tools,
+            spool,
+            waiting,
+            remembered,
+        } = prepare(&shared.options)?;
         let (events, incoming) = mpsc::channel(EVENTS);
         let socket = shared.options.runtime_socket.clone();
-        let server = Server::bind(&socket).map_err(|source| InjectorError::Socket { path: socket, source })?;
+        let server = Server::bind(&socket).map_err(|source| InjectorError::Socket {
+            path: socket,
+            source,
+        })?;
         let stop = shutdown.child_token();
         let tasks = TaskTracker::new();
-        tasks.spawn(server.run(Arc::clone(&shared), tools.clone(), events.clone(), stop.clone()));
+        tasks.spawn(server.run(
+            Arc::clone(&shared),
+            tools.clone(),
+            events.clone(),
+            stop.clone(),
+        ));
 
         let enrolled = tokio::select! {
             () = shutdown.cancelled() => Ok(None),
@@ -155,11 +197,28 @@ impl Injector {
         let result = match enrolled {
             Ok(Some(plans)) => {
                 let outbox = Arc::new(Outbox::default());
-                tasks.spawn(report::run(Arc::clone(&shared), spool, waiting, Arc::clone(&outbox), stop.clone()));
+                tasks.spawn(report::run(
+                    Arc::clone(&shared),
+                    spool,
+                    waiting,
+                    Arc::clone(&outbox),
+                    stop.clone(),
+                ));
                 tasks.spawn(forward_plans(plans, events.clone(), stop.clone()));
-                tasks.spawn(watch_engine(Arc::clone(&shared), events.clone(), self.status.clone(), stop.clone()));
-                let reconciler =
-                    Reconciler::new(Arc::clone(&shared), tools, events, tasks.clone(), outbox, remembered);
+                tasks.spawn(watch_engine(
+                    Arc::clone(&shared),
+                    events.clone(),
+                    self.status.clone(),
+                    stop.clone(),
+                ));
+                let reconciler = Reconciler::new(
+                    Arc::clone(&shared),
+                    tools,
+                    events,
+                    tasks.clone(),
+                    outbox,
+                    remembered,
+                );
                 reconcile_until(reconciler, incoming, &shared, &self.status, &shutdown).await;
                 Ok(())
             }
@@ -173,8 +232,16 @@ impl Injector {
     }
 }
 
+/// What an injector finds on its host when it starts.
+struct Found {
+    tools: Tools,
+    spool: Spool,
+    waiting: Vec<Spooled>,
+    remembered: BTreeMap<ContainerId, Remembered>,
+}
+
 /// Makes directories and mounts, sweeps what an earlier run left, finds out what the kernel can do.
-fn prepare(options: &InjectorOptions) -> Result<Tools, InjectorError> {
+fn prepare(options: &InjectorOptions) -> Result<Found, InjectorError> {
     let features = probe();
     if !features.can_inject() {
         return Err(InjectorError::Kernel);
@@ -182,13 +249,38 @@ fn prepare(options: &InjectorOptions) -> Result<Tools, InjectorError> {
     make_dir(&options.run_dir, 0o755)?;
     make_dir(&options.state(), 0o700)?;
     let bundles = options.bundles();
-    mount_private_tmpfs(&bundles, BUNDLES_BYTES)
-        .map_err(|source| InjectorError::Bundles { path: bundles.clone(), source })?;
-    sweep(&bundles).map_err(|source| InjectorError::Directory { path: bundles, source })?;
+    mount_private_tmpfs(&bundles, BUNDLES_BYTES).map_err(|source| InjectorError::Bundles {
+        path: bundles.clone(),
+        source,
+    })?;
+    sweep(&bundles).map_err(|source| InjectorError::Directory {
+        path: bundles,
+        source,
+    })?;
     raise_open_files();
     let kind = options.fs_kind.unwrap_or_else(|| features.best_kind());
     tracing::info!({ names::KIND } = ?kind, "memory file system chosen");
-    Ok(Tools { helper: Helper::new(options.helper.clone()), kind, state: options.state() })
+    let tools = Tools {
+        helper: Helper::new(options.helper.clone()),
+        kind,
+        state: options.state(),
+    };
+    let spool_fault = |source| InjectorError::Spool {
+        path: options.spool_dir.clone(),
+        source,
+    };
+    let spool = Spool::open(&options.spool_dir).map_err(spool_fault)?;
+    let waiting = spool.read().map_err(spool_fault)?;
+    let remembered = state::load_all(&tools.state).map_err(|source| InjectorError::Directory {
+        path: tools.state.clone(),
+        source,
+    })?;
+    Ok(Found {
+        tools,
+        spool,
+        waiting,
+        remembered,
+    })
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), InjectorError> {
@@ -197,7 +289,10 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), InjectorError> {
         .recursive(true)
         .mode(mode)
         .create(path)
-        .map_err(|source| InjectorError::Directory { path: path.to_owned(), source })
+        .map_err(|source| InjectorError::Directory {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// A bundle of a create that was killed may hold values.
@@ -217,9 +312,15 @@ fn sweep(bundles: &Path) -> std::io::Result<()> {
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!({ names::ERROR } = chain(&error), "limit of open files not raised");
+        tracing::warn!(
+            { names::ERROR } = chain(&error),
+            "limit of open files not raised"
+        );
     }
 }
 
@@ -236,8 +337,14 @@ async fn enrol(shared: &Shared) -> Result<Box<dyn Subscription>, InjectorError> 
                 name: shared.options.host_name.clone(),
                 sealing_key: shared.key.public().to_bytes(),
             };
-            let body = Body::Submit { id: CommandId::from_bytes(shared.ids.draw()), command };
-            let answer = shared.bus.request(Address::Gateway, None, body, GATEWAY_TIMEOUT).await?;
+            let body = Body::Submit {
+                id: CommandId::from_bytes(shared.ids.draw()),
+                command,
+            };
+            let answer = shared
+                .bus
+                .request(Address::Gateway, None, body, GATEWAY_TIMEOUT)
+                .await?;
             Ok::<_, PortError>((plans, answer))
         };
         let fault = match attempt.await {
@@ -248,7 +355,10 @@ async fn enrol(shared: &Shared) -> Result<Box<dyn Subscription>, InjectorError> 
                 return Ok(plans);
             }
             Ok((_, Body::Verdict(Verdict::Rejected { text, .. }))) => {
-                return Err(InjectorError::Enrol { host: shared.options.host_name.to_string(), reason: text });
+                return Err(InjectorError::Enrol {
+                    host: shared.options.host_name.to_string(),
+                    reason: text,
+                });
             }
             Ok((_, Body::Failed { text, .. })) => text,
             Ok(_) => "the gateway answered something else than a verdict".to_owned(),
@@ -262,8 +372,14 @@ async fn enrol(shared: &Shared) -> Result<Box<dyn Subscription>, InjectorError> 
 
 /// Reads the plan; `None`, said in the log, when the gateway has none to give now.
 pub(crate) async fn read_plan(shared: &Shared) -> Option<HostPlan> {
-    let body = Body::ReadPlan { host: shared.options.host };
-    match shared.bus.request(Address::Gateway, None, body, GATEWAY_TIMEOUT).await {
+    let body = Body::ReadPlan {
+        host: shared.options.host,
+    };
+    match shared
+        .bus
+        .request(Address::Gateway, None, body, GATEWAY_TIMEOUT)
+        .await
+    {
         Ok(Body::Plan(plan)) => Some(plan),
         Ok(Body::Failed { text, .. }) => {
             tracing::warn!({ names::REASON } = text, "plan not read");
@@ -277,7 +393,11 @@ pub(crate) async fn read_plan(shared: &Shared) -> Option<HostPlan> {
     }
 }
 
-async fn forward_plans(mut plans: Box<dyn Subscription>, events: mpsc::Sender<Event>, stop: CancellationToken) {
+async fn forward_plans(
+    mut plans: Box<dyn Subscription>,
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+) {
     loop {
         let incoming = tokio::select! {
             () = stop.cancelled() => return,

@@ -94,7 +94,9 @@ fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
 
 /// The version a binding gives out now; never a dead one.
 pub(crate) fn grant_of(binding: &PlannedBinding) -> Option<Grant> {
-    binding.current.filter(|grant| grant.version > binding.floor && !binding.dead.contains(&grant.version))
+    binding
+        .current
+        .filter(|grant| grant.version > binding.floor && !binding.dead.contains(&grant.version))
 }
 
 impl Shared {
@@ -107,7 +109,16 @@ impl Shared {
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         let key = HostKeyPair::generate(&*entropy);
-        Self { options, bus, containers, clock, ids, entropy, key, inner: Arc::default() }
+        Self {
+            options,
+            bus,
+            containers,
+            clock,
+            ids,
+            entropy,
+            key,
+            inner: Arc::default(),
+        }
     }
 
     pub(crate) fn plan(&self) -> Option<Arc<HostPlan>> {
@@ -120,7 +131,11 @@ impl Shared {
         if plan.host != self.options.host {
             return false;
         }
-        if inner.plan.as_ref().is_some_and(|held| plan.generation <= held.generation) {
+        if inner
+            .plan
+            .as_ref()
+            .is_some_and(|held| plan.generation <= held.generation)
+        {
             return false;
         }
         let current = current_versions(&plan);
@@ -130,20 +145,37 @@ impl Shared {
     }
 
     /// Reads the plan and says, in the same breath, which versions will be handled.
-    pub(crate) fn intend<T>(&self, choose: impl FnOnce(Option<&Arc<HostPlan>>) -> (T, Vec<VersionKey>)) -> (T, Intent) {
+    pub(crate) fn intend<T>(
+        &self,
+        choose: impl FnOnce(Option<&Arc<HostPlan>>) -> (T, Vec<VersionKey>),
+    ) -> (T, Intent) {
         let mut inner = lock(&self.inner);
         let (chosen, versions) = choose(inner.plan.as_ref());
         inner.next += 1;
         let token = inner.next;
         inner.intents.insert(token, versions);
-        (chosen, Intent { token, inner: Arc::clone(&self.inner) })
+        (
+            chosen,
+            Intent {
+                token,
+                inner: Arc::clone(&self.inner),
+            },
+        )
     }
 
     /// Keeps what the first request of a container decided, for its second.
     pub(crate) fn keep_pending(&self, facts: ContainerFacts, env: Vec<Given>, intent: Intent) {
         let since = self.clock.monotonic();
         let id = facts.id.clone();
-        let old = lock(&self.inner).pending.insert(id, Pending { facts, env, intent, since });
+        let old = lock(&self.inner).pending.insert(
+            id,
+            Pending {
+                facts,
+                env,
+                intent,
+                since,
+            },
+        );
         // Its intent takes the lock when it goes.
         drop(old);
     }
@@ -157,9 +189,16 @@ impl Shared {
         let now = self.clock.monotonic();
         let mut inner = lock(&self.inner);
         let is_late = |pending: &Pending| now.saturating_sub(pending.since) > PENDING_LIMIT;
-        let late: Vec<ContainerId> =
-            inner.pending.iter().filter(|(_, one)| is_late(one)).map(|(id, _)| id.clone()).collect();
-        let gone: Vec<Pending> = late.iter().filter_map(|id| inner.pending.remove(id)).collect();
+        let late: Vec<ContainerId> = inner
+            .pending
+            .iter()
+            .filter(|(_, one)| is_late(one))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let gone: Vec<Pending> = late
+            .iter()
+            .filter_map(|id| inner.pending.remove(id))
+            .collect();
         for pending in &gone {
             inner.intents.remove(&pending.intent.token);
         }
@@ -179,7 +218,11 @@ impl Shared {
     }
 
     /// The sealed value: from the cache, else from store-sync.
-    pub(crate) async fn fetch(&self, secret: SecretId, grant: Grant) -> Result<Arc<Sealed>, PortError> {
+    pub(crate) async fn fetch(
+        &self,
+        secret: SecretId,
+        grant: Grant,
+    ) -> Result<Arc<Sealed>, PortError> {
         let key = (secret, grant.version);
         if let Some(sealed) = self.sealed(key) {
             return Ok(sealed);
@@ -191,17 +234,42 @@ impl Shared {
             version: grant.version,
             delivery: grant.delivery,
         };
-        let answer = self.bus.request(Address::StoreSync, None, Body::OpenValue(request), VALUE_TIMEOUT).await?;
+        let answer = self
+            .bus
+            .request(
+                Address::StoreSync,
+                None,
+                Body::OpenValue(request),
+                VALUE_TIMEOUT,
+            )
+            .await?;
         let bytes = match answer {
             Body::SealedValue(bytes) => bytes,
             Body::Failed { kind, text } => return Err(PortError::new(kind, text)),
-            _ => return Err(PortError::new(ErrorKind::Corrupt, "store-sync answered something else than a value")),
+            _ => {
+                return Err(PortError::new(
+                    ErrorKind::Corrupt,
+                    "store-sync answered something else than a value",
+                ));
+            }
         };
-        let envelope = Envelope::from_bytes(&bytes)
-            .map_err(|error| PortError::caused(ErrorKind::Corrupt, "store-sync's envelope is not understood", error))?;
-        let sealed = Arc::new(Sealed { envelope, delivery: grant.delivery });
+        let envelope = Envelope::from_bytes(&bytes).map_err(|error| {
+            PortError::caused(
+                ErrorKind::Corrupt,
+                "store-sync's envelope is not understood",
+                error,
+            )
+        })?;
+        let sealed = Arc::new(Sealed {
+            envelope,
+            delivery: grant.delivery,
+        });
         let mut inner = lock(&self.inner);
-        if inner.plan.as_deref().is_some_and(|plan| current_versions(plan).contains(&key)) {
+        if inner
+            .plan
+            .as_deref()
+            .is_some_and(|plan| current_versions(plan).contains(&key))
+        {
             inner.sealed.insert(key, Arc::clone(&sealed));
         }
         Ok(sealed)
@@ -211,14 +279,21 @@ impl Shared {
     pub(crate) fn open(&self, key: VersionKey, sealed: &Sealed) -> Result<SecretBytes, PortError> {
         let info = delivery::info(self.options.deployment, self.options.host);
         let aad = delivery::aad(sealed.delivery, key.0, key.1);
-        self.key.open(&info, &aad, &sealed.envelope).map_err(|error| {
-            lock(&self.inner).sealed.remove(&key);
-            PortError::caused(ErrorKind::Corrupt, "the value sealed for this host does not open", error)
-        })
+        self.key
+            .open(&info, &aad, &sealed.envelope)
+            .map_err(|error| {
+                lock(&self.inner).sealed.remove(&key);
+                PortError::caused(
+                    ErrorKind::Corrupt,
+                    "the value sealed for this host does not open",
+                    error,
+                )
+            })
     }
 }
 
 fn current_versions(plan: &HostPlan) -> BTreeSet<VersionKey> {
-    let version = |binding: &PlannedBinding| grant_of(binding).map(|grant| (binding.secret, grant.version));
+    let version =
+        |binding: &PlannedBinding| grant_of(binding).map(|grant| (binding.secret, grant.version));
     plan.bindings.iter().filter_map(version).collect()
 }

@@ -67,8 +67,13 @@ impl Spool {
     /// Opens the directory, made 0700 if missing. Blocks.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+        })
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -99,11 +104,18 @@ impl Spool {
         let mut all = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")?.parse().ok());
+            let number = path
+                .file_name()
+                .and_then(|name| name.to_str()?.strip_suffix(".json")?.parse().ok());
             let Some(number) = number else { continue };
-            match serde_json::from_slice::<Stored>(&std::fs::read(&path)?).ok().and_then(|one| load(number, one)) {
+            match serde_json::from_slice::<Stored>(&std::fs::read(&path)?)
+                .ok()
+                .and_then(|one| load(number, one))
+            {
                 Some(spooled) => all.push(spooled),
-                None => tracing::error!(path = %path.display(), "spooled report not understood; look at it"),
+                None => {
+                    tracing::error!(path = %path.display(), "spooled report not understood; look at it")
+                }
             }
         }
         all.sort_by_key(|spooled| spooled.number);
@@ -118,18 +130,31 @@ fn store(spooled: &Spooled) -> Stored {
         host: report.host.to_string(),
         generation: report.generation,
         items: report.items.iter().map(store_item).collect(),
-        holds: report.holds.iter().map(|(secret, version)| (secret.to_string(), *version)).collect(),
+        holds: report
+            .holds
+            .iter()
+            .map(|(secret, version)| (secret.to_string(), *version))
+            .collect(),
         complete: report.complete,
     }
 }
 
 fn store_item(item: &Item) -> StoredItem {
     let fact = match &item.fact {
-        Fact::Swapped { version, at } => StoredFact::Swapped { version: *version, at: at.micros() },
-        Fact::Reloaded { version, at } => StoredFact::Reloaded { version: *version, at: at.micros() },
+        Fact::Swapped { version, at } => StoredFact::Swapped {
+            version: *version,
+            at: at.micros(),
+        },
+        Fact::Reloaded { version, at } => StoredFact::Reloaded {
+            version: *version,
+            at: at.micros(),
+        },
         Fact::Withdrawn => StoredFact::Withdrawn,
         Fact::Vanished => StoredFact::Vanished,
-        Fact::Refused { version, reason } => StoredFact::Refused { version: *version, reason: reason.clone() },
+        Fact::Refused { version, reason } => StoredFact::Refused {
+            version: *version,
+            reason: reason.clone(),
+        },
     };
     StoredItem {
         container: item.container.to_string(),
@@ -142,22 +167,40 @@ fn store_item(item: &Item) -> StoredItem {
 }
 
 fn load(number: u64, stored: Stored) -> Option<Spooled> {
-    let items = stored.items.into_iter().map(load_item).collect::<Option<Vec<Item>>>()?;
+    let items = stored
+        .items
+        .into_iter()
+        .map(load_item)
+        .collect::<Option<Vec<Item>>>()?;
     let hold = |(secret, version): (String, u64)| Some((SecretId::parse(&secret).ok()?, version));
     let report = HostReport {
         host: HostId::parse(&stored.host).ok()?,
         generation: stored.generation,
         items,
-        holds: stored.holds.into_iter().map(hold).collect::<Option<Vec<_>>>()?,
+        holds: stored
+            .holds
+            .into_iter()
+            .map(hold)
+            .collect::<Option<Vec<_>>>()?,
         complete: stored.complete,
     };
-    Some(Spooled { number, command: CommandId::parse(&stored.command).ok()?, report })
+    Some(Spooled {
+        number,
+        command: CommandId::parse(&stored.command).ok()?,
+        report,
+    })
 }
 
 fn load_item(item: StoredItem) -> Option<Item> {
     let fact = match item.fact {
-        StoredFact::Swapped { version, at } => Fact::Swapped { version, at: Timestamp::from_micros(at) },
-        StoredFact::Reloaded { version, at } => Fact::Reloaded { version, at: Timestamp::from_micros(at) },
+        StoredFact::Swapped { version, at } => Fact::Swapped {
+            version,
+            at: Timestamp::from_micros(at),
+        },
+        StoredFact::Reloaded { version, at } => Fact::Reloaded {
+            version,
+            at: Timestamp::from_micros(at),
+        },
         StoredFact::Withdrawn => Fact::Withdrawn,
         StoredFact::Vanished => Fact::Vanished,
         StoredFact::Refused { version, reason } => Fact::Refused { version, reason },
@@ -207,14 +250,26 @@ pub(crate) mod tests {
             Fact::Reloaded { version: 1, at },
             Fact::Withdrawn,
             Fact::Vanished,
-            Fact::Refused { version: 2, reason: "why".to_owned() },
+            Fact::Refused {
+                version: 2,
+                reason: "why".to_owned(),
+            },
         ];
         for number in [10, 9] {
             let command = CommandId::from_bytes([4; 16]);
-            spool.write(&Spooled { number, command, report: report(number, facts.clone()) }).unwrap();
+            spool
+                .write(&Spooled {
+                    number,
+                    command,
+                    report: report(number, facts.clone()),
+                })
+                .unwrap();
         }
         let read = spool.read().unwrap();
-        assert_eq!(read.iter().map(|one| one.number).collect::<Vec<_>>(), [9, 10]);
+        assert_eq!(
+            read.iter().map(|one| one.number).collect::<Vec<_>>(),
+            [9, 10]
+        );
         assert_eq!(read[1].report, report(10, facts));
         assert_eq!(read[1].command, CommandId::from_bytes([4; 16]));
         spool.remove(9).unwrap();

@@ -50,8 +50,14 @@ impl Remembered {
     /// What is to be remembered of a tracked container.
     pub(crate) fn of(tracked: &Tracked) -> Self {
         let facts = &tracked.record.facts;
-        let dirs = tracked.dirs.iter().map(|(dir, fs)| RememberedDir { dir: dir.to_string(), device: fs.device() });
-        let holdings = tracked.holdings.iter().filter_map(|(binding, holding)| remember(*binding, holding));
+        let dirs = tracked.dirs.iter().map(|(dir, fs)| RememberedDir {
+            dir: dir.to_string(),
+            device: fs.device(),
+        });
+        let holdings = tracked
+            .holdings
+            .iter()
+            .filter_map(|(binding, holding)| remember(*binding, holding));
         Self {
             container: facts.id.to_string(),
             name: facts.name.clone(),
@@ -64,12 +70,17 @@ impl Remembered {
 
     /// The holdings, with files of unknown content and variables as remembered.
     pub(crate) fn holdings(&self) -> BTreeMap<BindingId, Holding> {
-        self.holdings.iter().filter_map(RememberedHolding::parse).collect()
+        self.holdings
+            .iter()
+            .filter_map(RememberedHolding::parse)
+            .collect()
     }
 
     /// What to say when the container is gone.
     pub(crate) fn vanished(&self) -> Vec<Item> {
-        let Ok(container) = ContainerId::parse(&self.container) else { return Vec::new() };
+        let Ok(container) = ContainerId::parse(&self.container) else {
+            return Vec::new();
+        };
         let item = |(binding, holding): (BindingId, Holding)| Item {
             container: container.clone(),
             container_name: self.name.clone(),
@@ -85,10 +96,21 @@ impl Remembered {
 impl RememberedHolding {
     fn parse(&self) -> Option<(BindingId, Holding)> {
         let (place, version) = if self.dir.is_empty() {
-            (Place::Env { name: EnvName::parse(&self.name).ok()? }, Some(self.version))
+            (
+                Place::Env {
+                    name: EnvName::parse(&self.name).ok()?,
+                },
+                Some(self.version),
+            )
         } else {
             let directory = Directory::parse(&self.dir).ok()?;
-            (Place::File { directory, name: FileName::parse(&self.name).ok()? }, None)
+            (
+                Place::File {
+                    directory,
+                    name: FileName::parse(&self.name).ok()?,
+                },
+                None,
+            )
         };
         let holding = Holding {
             secret: SecretId::parse(&self.secret).ok()?,
@@ -102,7 +124,9 @@ impl RememberedHolding {
 }
 
 fn remember(binding: BindingId, holding: &Holding) -> Option<RememberedHolding> {
-    let version = holding.version.or(holding.remembered.map(|(version, _)| version))?;
+    let version = holding
+        .version
+        .or(holding.remembered.map(|(version, _)| version))?;
     let (dir, name) = match &holding.place {
         Place::File { directory, name } => (directory.to_string(), name.to_string()),
         Place::Env { name } => (String::new(), name.to_string()),
@@ -143,8 +167,12 @@ pub(crate) fn load_all(folder: &Path) -> io::Result<BTreeMap<ContainerId, Rememb
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let named = entry.file_name();
-        let Some(name) = named.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
-        let Ok(id) = ContainerId::parse(name) else { continue };
+        let Some(name) = named.to_str().and_then(|name| name.strip_suffix(".json")) else {
+            continue;
+        };
+        let Ok(id) = ContainerId::parse(name) else {
+            continue;
+        };
         if entry.metadata()?.len() > MAX_FILE_BYTES {
             continue;
         }
@@ -176,8 +204,14 @@ mod tests {
             name: "web".to_owned(),
             image: "sha256:1".to_owned(),
             ticks: 77,
-            dirs: vec![RememberedDir { dir: "/run/secrets".to_owned(), device: 9 }],
-            holdings: vec![holding("/run/secrets", "db", true), holding("", "DB_PASSWORD", false)],
+            dirs: vec![RememberedDir {
+                dir: "/run/secrets".to_owned(),
+                device: 9,
+            }],
+            holdings: vec![
+                holding("/run/secrets", "db", true),
+                holding("", "DB_PASSWORD", false),
+            ],
         }
     }
 
@@ -196,9 +230,15 @@ mod tests {
     #[test]
     fn a_remembered_file_has_to_be_compared_and_a_variable_is_as_remembered() {
         let holdings: Vec<Holding> = remembered().holdings().into_values().collect();
-        let file = holdings.iter().find(|one| matches!(one.place, Place::File { .. })).unwrap();
+        let file = holdings
+            .iter()
+            .find(|one| matches!(one.place, Place::File { .. }))
+            .unwrap();
         assert_eq!((file.version, file.remembered), (None, Some((4, true))));
-        let env = holdings.iter().find(|one| matches!(one.place, Place::Env { .. })).unwrap();
+        let env = holdings
+            .iter()
+            .find(|one| matches!(one.place, Place::Env { .. }))
+            .unwrap();
         assert_eq!((env.version, env.ack), (Some(4), Ack::AtStart));
     }
 
@@ -206,6 +246,10 @@ mod tests {
     fn a_container_that_is_gone_is_reported_under_every_binding() {
         let items = remembered().vanished();
         assert_eq!(items.len(), 2);
-        assert!(items.iter().all(|item| item.fact == Fact::Vanished && item.container_name == "web"));
+        assert!(
+            items
+                .iter()
+                .all(|item| item.fact == Fact::Vanished && item.container_name == "web")
+        );
     }
 }

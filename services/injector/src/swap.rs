@@ -105,14 +105,20 @@ where
     R: Send + 'static,
     F: Fn(J) -> R + Send + Sync + Clone + 'static,
 {
-    let parts = if jobs.len() >= WORTH_SPLITTING { PARALLEL } else { 1 };
+    let parts = if jobs.len() >= WORTH_SPLITTING {
+        PARALLEL
+    } else {
+        1
+    };
     let each = jobs.len().div_ceil(parts).max(1);
     let mut running = Vec::with_capacity(parts);
     while !jobs.is_empty() {
         let rest = jobs.split_off(each.min(jobs.len()));
         let batch = std::mem::replace(&mut jobs, rest);
         let work = work.clone();
-        running.push(tokio::task::spawn_blocking(move || batch.into_iter().map(work).collect::<Vec<R>>()));
+        running.push(tokio::task::spawn_blocking(move || {
+            batch.into_iter().map(work).collect::<Vec<R>>()
+        }));
     }
     let mut done = Vec::new();
     for batch in running {
@@ -136,8 +142,15 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
         failpoint::hit("injector.before_swap").map_err(|error| error.to_string())?;
         // EXPOSE: written to the container's own memory file system.
         let bytes = job.value.expose();
-        let attr = FileAttr { uid: owner.0, gid: owner.1, mode: job.attr.mode };
-        job.dir.replace(&job.name, bytes, attr).map_err(|error| chain(&error))?;
+        let attr = FileAttr {
+            uid: owner.0,
+            gid: owner.1,
+            mode: job.attr.mode,
+        };
+        let written = || reach("injector.after_temp_write");
+        job.dir
+            .replace_pausing(&job.name, bytes, attr, written)
+            .map_err(|error| chain(&error))?;
         if !holds(job, &key, &wanted)? {
             return Err("the file read back is not what was written".to_owned());
         }
@@ -148,13 +161,20 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
         Some(tell) if written || tell.even_if_equal => signal(shared, &job.target, tell.signal)?,
         _ => Told::NotAsked,
     };
-    Ok(Done { at, written, told, owner: ((job.attr.uid, job.attr.gid), owner) })
+    Ok(Done {
+        at,
+        written,
+        told,
+        owner: ((job.attr.uid, job.attr.gid), owner),
+    })
 }
 
 fn holds(job: &Swap, key: &[u8; 32], wanted: &[u8; 32]) -> Result<bool, String> {
     let mut found = Zeroizing::new(Vec::new());
-    let is_there =
-        job.dir.read_into(&job.name, MAX_VALUE_BYTES, &mut found).map_err(|error| chain(&error))?;
+    let is_there = job
+        .dir
+        .read_into(&job.name, MAX_VALUE_BYTES, &mut found)
+        .map_err(|error| chain(&error))?;
     Ok(is_there && digest::keyed(key, &found) == *wanted)
 }
 
@@ -180,10 +200,18 @@ pub(crate) struct Removal {
 pub(crate) async fn remove_all(jobs: Vec<Removal>) -> Vec<(Removal, Result<(), String>)> {
     in_batches(jobs, |job: Removal| {
         let result = match &job.dir {
-            Some(dir) => dir.remove(&job.name).map(|_| ()).map_err(|error| chain(&error)),
+            Some(dir) => dir
+                .remove(&job.name)
+                .map(|_| ())
+                .map_err(|error| chain(&error)),
             None => Ok(()),
         };
         (job, result)
     })
     .await
+}
+
+/// A failpoint where an injected error has no meaning: only stopping and waiting have.
+fn reach(name: &'static str) {
+    let _injected = failpoint::hit(name);
 }

@@ -26,7 +26,9 @@ use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_injector::{Handle, Injector, InjectorError, InjectorOptions};
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
-use support::{Container, FakeBus, binding, can_run, deployment, env, file, helper, host, host_name};
+use support::{
+    Container, FakeBus, binding, can_run, deployment, env, file, helper, host, host_name,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -107,7 +109,10 @@ async fn a_file_is_served_on_start_swapped_and_withdrawn() {
     bus.put(1, 2, b"two");
     bus.publish(plan(Some(1)));
     let injector = start(folder.path(), &bus);
-    bus.wait("a complete report", |reports| reports.iter().any(|report| report.complete)).await;
+    bus.wait("a complete report", |reports| {
+        reports.iter().any(|report| report.complete)
+    })
+    .await;
 
     // Served on its start event, without the wrapper.
     let container = Container::start("file", &[], IDLE);
@@ -120,9 +125,13 @@ async fn a_file_is_served_on_start_swapped_and_withdrawn() {
     bus.wait_facts("swapped to 2", 1, swapped(2)).await;
     assert_eq!(container.cat("db"), (true, "two".into()));
     assert_eq!(bus.opened(), opened + 1);
-    let holds_old = |report: &keywheel_core::report::HostReport| report.holds.iter().any(|(_, version)| *version == 1);
+    let holds_old = |report: &keywheel_core::report::HostReport| {
+        report.holds.iter().any(|(_, version)| *version == 1)
+    };
     bus.wait("the barrier", |reports| {
-        reports.iter().any(|report| report.generation == generation && report.complete && !holds_old(report))
+        reports
+            .iter()
+            .any(|report| report.generation == generation && report.complete && !holds_old(report))
     })
     .await;
 
@@ -131,11 +140,14 @@ async fn a_file_is_served_on_start_swapped_and_withdrawn() {
     // Another image's secret is not served.
     let stranger = Container::start("other", &[], IDLE);
     let revoked = bus.publish(plan(None));
-    bus.wait_facts("withdrawn", 1, |fact| *fact == Fact::Withdrawn).await;
+    bus.wait_facts("withdrawn", 1, |fact| *fact == Fact::Withdrawn)
+        .await;
     assert!(!container.cat("db").0);
     assert!(!stranger.exec("/bin/busybox test -d /run/secrets").0);
     bus.wait("nothing is held", |reports| {
-        reports.iter().any(|report| report.generation == revoked && report.complete && report.holds.is_empty())
+        reports.iter().any(|report| {
+            report.generation == revoked && report.complete && report.holds.is_empty()
+        })
     })
     .await;
     assert_eq!(count(&bus, swapped(1)), 1);
@@ -175,10 +187,17 @@ async fn a_caught_signal_is_delivered_and_an_uncaught_one_is_not_sent() {
         matches!(fact, Fact::Refused { reason, .. } if reason.starts_with("signal_unhandled"))
     })
     .await;
-    assert!(bus.facts().iter().all(|(id, fact)| !matches!(fact, Fact::Reloaded { .. }) || *id == told.0));
+    assert!(
+        bus.facts()
+            .iter()
+            .all(|(id, fact)| !matches!(fact, Fact::Reloaded { .. }) || *id == told.0)
+    );
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(support::docker(&["logs", &told.0]).contains("told v2"));
-    assert_eq!(support::docker(&["inspect", "-f", "{{.State.Running}}", &deaf.0]), "true");
+    assert_eq!(
+        support::docker(&["inspect", "-f", "{{.State.Running}}", &deaf.0]),
+        "true"
+    );
     injector.end(folder.path()).await;
 }
 
@@ -198,7 +217,9 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
     let container = Container::start("again", &[], IDLE);
     let stopped = Container::start("again", &[], IDLE);
     bus.wait_facts("swapped to 1", 2, swapped(1)).await;
-    let written = container.exec("/bin/busybox stat -c %i:%y /run/secrets/db").1;
+    let written = container
+        .exec("/bin/busybox stat -c %i:%y /run/secrets/db")
+        .1;
     tokio::time::sleep(Duration::from_millis(200)).await;
     injector.abandon().await;
     support::docker(&["kill", &stopped.0]);
@@ -206,12 +227,23 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
 
     let injector = start(folder.path(), &bus);
     bus.wait_facts("said again", 1, swapped(1)).await;
-    bus.wait_facts("the stopped one is gone", 1, |fact| *fact == Fact::Vanished).await;
-    assert_eq!(container.exec("/bin/busybox stat -c %i:%y /run/secrets/db").1, written);
+    bus.wait_facts("the stopped one is gone", 1, |fact| *fact == Fact::Vanished)
+        .await;
+    assert_eq!(
+        container
+            .exec("/bin/busybox stat -c %i:%y /run/secrets/db")
+            .1,
+        written
+    );
     bus.publish(plan(2));
     bus.wait_facts("swapped to 2", 1, swapped(2)).await;
     assert_eq!(container.cat("db"), (true, "v2".into()));
-    assert_eq!(container.exec("/bin/busybox grep -c run/secrets /proc/mounts").1, "1");
+    assert_eq!(
+        container
+            .exec("/bin/busybox grep -c run/secrets /proc/mounts")
+            .1,
+        "1"
+    );
 
     // A plan that changed while it was away.
     injector.abandon().await;
@@ -248,12 +280,24 @@ async fn a_reader_never_sees_a_torn_file_and_reports_survive_a_gateway_that_is_a
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(support::docker(&["wait", &container.0]), "0");
-    assert!(std::fs::read_dir(folder.path().join("spool")).unwrap().count() > 0, "facts wait on the disk");
+    assert!(
+        std::fs::read_dir(folder.path().join("spool"))
+            .unwrap()
+            .count()
+            > 0,
+        "facts wait on the disk"
+    );
     bus.refuse_reports(false);
     bus.wait_facts("the last swap", 1, swapped(60)).await;
-    bus.wait_facts("its end", 1, |fact| *fact == Fact::Vanished).await;
+    bus.wait_facts("its end", 1, |fact| *fact == Fact::Vanished)
+        .await;
     injector.end(folder.path()).await;
-    assert_eq!(std::fs::read_dir(folder.path().join("spool")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("spool"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,7 +309,10 @@ async fn what_cannot_be_served_is_refused_with_the_next_step() {
     let bus = FakeBus::new();
     bus.put(6, 1, b"x");
     bus.put(7, 1, b"y");
-    let restart = Reload::Restart { settle: Duration::ZERO, health_timeout: Duration::ZERO };
+    let restart = Reload::Restart {
+        settle: Duration::ZERO,
+        health_timeout: Duration::ZERO,
+    };
     bus.publish(vec![
         binding(6, "env", env("TOKEN"), restart, Some(1)),
         binding(7, "mounted", file("db"), Reload::None, Some(1)),
@@ -273,13 +320,17 @@ async fn what_cannot_be_served_is_refused_with_the_next_step() {
     let injector = start(folder.path(), &bus);
     let _env = Container::start("env", &["-e", "TOKEN={keywheel:test/secret-6}"], IDLE);
     let _mounted = Container::start("mounted", &["--tmpfs", "/run/secrets"], IDLE);
-    let refused = |words: &'static str| {
-        move |fact: &Fact| matches!(fact, Fact::Refused { version: 1, reason } if reason.contains(words))
-    };
-    bus.wait_facts("the variable", 1, refused("--runtime keywheel")).await;
-    bus.wait_facts("the mount", 1, refused("/run/secrets is already mounted")).await;
+    let refused = |words: &'static str| move |fact: &Fact| matches!(fact, Fact::Refused { version: 1, reason } if reason.contains(words));
+    bus.wait_facts("the variable", 1, refused("--runtime keywheel"))
+        .await;
+    bus.wait_facts("the mount", 1, refused("/run/secrets is already mounted"))
+        .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(count(&bus, |fact| matches!(fact, Fact::Refused { .. })), 2, "each is said once");
+    assert_eq!(
+        count(&bus, |fact| matches!(fact, Fact::Refused { .. })),
+        2,
+        "each is said once"
+    );
     injector.end(folder.path()).await;
 }
 
@@ -296,7 +347,9 @@ async fn swaps_and_withdrawals_are_fast_for_many_containers() {
     bus.put(8, 1, b"v1");
     bus.publish(plan(Some(1)));
     let injector = start(folder.path(), &bus);
-    let containers: Vec<Container> = (0..MANY).map(|_| Container::start("many", &[], IDLE)).collect();
+    let containers: Vec<Container> = (0..MANY)
+        .map(|_| Container::start("many", &[], IDLE))
+        .collect();
     bus.wait_facts("all served", MANY, swapped(1)).await;
     let clock = SystemClock::new();
     let mut latencies = Vec::new();
@@ -314,9 +367,13 @@ async fn swaps_and_withdrawals_are_fast_for_many_containers() {
     latencies.sort_unstable();
     let begun = std::time::Instant::now();
     bus.publish(plan(None));
-    bus.wait_facts("all withdrawn", MANY, |fact| *fact == Fact::Withdrawn).await;
+    bus.wait_facts("all withdrawn", MANY, |fact| *fact == Fact::Withdrawn)
+        .await;
     let revoked = begun.elapsed();
-    eprintln!("{MANY} containers: slowest swap p50 {:?}, worst {:?}; withdrawn and reported after {revoked:?}", latencies[10], latencies[19]);
+    eprintln!(
+        "{MANY} containers: slowest swap p50 {:?}, worst {:?}; withdrawn and reported after {revoked:?}",
+        latencies[10], latencies[19]
+    );
     assert!(latencies[10] < Duration::from_millis(200) && revoked < Duration::from_millis(400));
     assert!(containers.iter().all(|container| !container.cat("db").0));
     injector.end(folder.path()).await;

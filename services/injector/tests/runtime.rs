@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::Reload;
+use keywheel_core::id::SecretId;
 use keywheel_core::plan::PlannedBinding;
-use keywheel_core::report::Fact;
+use keywheel_core::report::{Fact, HostReport};
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_injector::{Injector, InjectorError, InjectorOptions};
 use keywheel_seal::OsEntropy;
@@ -36,7 +37,11 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Says what it was started with, and runs on unless the value is `broken`.
 const SCRIPT: &str = "echo \"$TOKEN|$(/bin/busybox cat /run/secrets/db)\"; [ \"$TOKEN\" = pre-broken ] && exit 3; exec /bin/busybox sleep 600";
 
-fn start(folder: &Path, bus: &Arc<FakeBus>, engine: &Engine) -> (CancellationToken, JoinHandle<Result<(), InjectorError>>) {
+fn start(
+    folder: &Path,
+    bus: &Arc<FakeBus>,
+    engine: &Engine,
+) -> (CancellationToken, JoinHandle<Result<(), InjectorError>>) {
     let options = InjectorOptions {
         deployment: deployment(),
         host: host(),
@@ -49,7 +54,10 @@ fn start(folder: &Path, bus: &Arc<FakeBus>, engine: &Engine) -> (CancellationTok
         reconcile_interval: Duration::from_secs(5),
         fs_kind: None,
     };
-    let docker = DockerHost::new(&DockerOptions { host: Some(engine.host()) }).unwrap();
+    let docker = DockerHost::new(&DockerOptions {
+        host: Some(engine.host()),
+    })
+    .unwrap();
     let injector = Injector::new(
         options,
         Arc::clone(bus) as _,
@@ -63,8 +71,14 @@ fn start(folder: &Path, bus: &Arc<FakeBus>, engine: &Engine) -> (CancellationTok
 }
 
 fn plan(variable: Option<u64>, db: Option<u64>) -> Vec<PlannedBinding> {
-    let reload = Reload::Restart { settle: SETTLE, health_timeout: Duration::from_secs(5) };
-    vec![binding(1, "app", env("TOKEN"), reload, variable), binding(2, "app", file("db"), Reload::None, db)]
+    let reload = Reload::Restart {
+        settle: SETTLE,
+        health_timeout: Duration::from_secs(5),
+    };
+    vec![
+        binding(1, "app", env("TOKEN"), reload, variable),
+        binding(2, "app", file("db"), Reload::None, db),
+    ]
 }
 
 fn swapped(version: u64) -> impl Fn(&Fact) -> bool {
@@ -76,99 +90,181 @@ fn reloaded(version: u64) -> impl Fn(&Fact) -> bool {
 }
 
 fn created(output: &std::process::Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 const PLACEHOLDER: &[&str] = &["-e", "TOKEN=pre-{keywheel:test/secret-1}"];
 
+/// An injector with its bus and an engine of its own.
+struct Scene {
+    folder: tempfile::TempDir,
+    engine: Engine,
+    bus: Arc<FakeBus>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), InjectorError>>,
+}
+
+impl Scene {
+    async fn set() -> Option<Self> {
+        if !can_run() {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&folder.path().join("injector.sock"))?;
+        let bus = FakeBus::new();
+        for (version, value) in [(1, "one"), (2, "two"), (3, "broken"), (4, "four")] {
+            bus.put(1, version, value.as_bytes());
+            bus.put(2, version, format!("db-{version}").as_bytes());
+        }
+        bus.publish(plan(Some(1), Some(1)));
+        let (stop, task) = start(folder.path(), &bus, &engine);
+        let scene = Self {
+            folder,
+            engine,
+            bus,
+            stop,
+            task,
+        };
+        scene.wait_complete().await;
+        Some(scene)
+    }
+
+    async fn wait_complete(&self) {
+        self.bus
+            .wait("a complete report", |reports| {
+                reports.last().is_some_and(|last| last.complete)
+            })
+            .await;
+    }
+
+    /// Waits until the last report says that nothing holds these versions of a secret.
+    async fn wait_gone(&self, secret: u8, is_old: impl Fn(u64) -> bool) {
+        let secret = SecretId::from_bytes([secret; 16]);
+        self.bus
+            .wait("the barrier", |reports| {
+                let held = |last: &HostReport| {
+                    last.holds
+                        .iter()
+                        .any(|(held, version)| *held == secret && is_old(*version))
+                };
+                reports
+                    .last()
+                    .is_some_and(|last| last.complete && !held(last))
+            })
+            .await;
+    }
+
+    async fn crash_and_start(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        self.stop.cancel();
+        self.bus.clear();
+        (self.stop, self.task) = start(self.folder.path(), &self.bus, &self.engine);
+        self.wait_complete().await;
+    }
+
+    fn state(&self, field: &str, id: &str) -> String {
+        self.engine
+            .docker(&["inspect", "-f", &format!("{{{{{field}}}}}"), id])
+    }
+
+    async fn end(self) -> (tempfile::TempDir, Engine) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        (self.folder, self.engine)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn variables_live_from_start_over_rotation_to_revocation() {
-    if !can_run() {
+    let Some(mut scene) = Scene::set().await else {
         return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let Some(engine) = Engine::start(&folder.path().join("injector.sock")) else { return };
-    let bus = FakeBus::new();
-    for (version, value) in [(1, "one"), (2, "two"), (3, "broken")] {
-        bus.put(1, version, value.as_bytes());
-        bus.put(2, version, format!("db-{version}").as_bytes());
-    }
-    bus.publish(plan(Some(1), Some(1)));
-    let (stop, task) = start(folder.path(), &bus, &engine);
-    bus.wait("a complete report", |reports| reports.iter().any(|report| report.complete)).await;
-
-    // Everything is in place before the first instruction, and the engine knows placeholders only.
-    let app = created(&engine.container("app", PLACEHOLDER, SCRIPT));
-    bus.wait_facts("healthy", 1, reloaded(1)).await;
-    assert_eq!(engine.docker(&["logs", &app]), "pre-one|db-1");
-    assert!(engine.docker(&["inspect", "-f", "{{.Config.Env}}", &app]).contains("pre-{keywheel:test/secret-1}"));
-    assert!(std::fs::read_dir(folder.path().join("run/bundles")).unwrap().next().is_none());
-
-    // A placeholder without a binding never starts, and `docker run` says why.
-    let refused = engine.container("app", &["-e", "OTHER={keywheel:test/secret-1}"], SCRIPT);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("no binding grants secret") && said.contains("env: { name: OTHER }"), "{said}");
+    };
+    let app = starts_with_everything_in_place(&scene).await;
+    is_refused_without_a_binding(&scene);
 
     // A rotation restarts it in place.
-    bus.publish(plan(Some(2), Some(1)));
-    bus.wait_facts("restarted and healthy", 1, reloaded(2)).await;
-    assert!(engine.docker(&["logs", &app]).ends_with("pre-two|db-1"));
-    let holds_old = |report: &keywheel_core::report::HostReport| {
-        report.holds.contains(&(keywheel_core::id::SecretId::from_bytes([1; 16]), 1))
-    };
-    bus.wait("the barrier", |reports| reports.last().is_some_and(|last| last.complete && !holds_old(last))).await;
+    scene.bus.publish(plan(Some(2), Some(1)));
+    scene
+        .bus
+        .wait_facts("restarted and healthy", 1, reloaded(2))
+        .await;
+    assert!(
+        scene
+            .engine
+            .docker(&["logs", &app])
+            .ends_with("pre-two|db-1")
+    );
+    scene.wait_gone(1, |version| version == 1).await;
 
     // A file beside it changes without a restart, and an injector that comes back restarts nothing.
-    let started = engine.docker(&["inspect", "-f", "{{.State.StartedAt}}", &app]);
-    bus.publish(plan(Some(2), Some(2)));
-    let db = keywheel_core::id::SecretId::from_bytes([2; 16]);
-    bus.wait("db swapped", |reports| {
-        reports.iter().flat_map(|report| &report.items).any(|item| item.secret == db && swapped(2)(&item.fact))
-    })
-    .await;
+    let started = scene.state(".State.StartedAt", &app);
+    scene.bus.publish(plan(Some(2), Some(2)));
+    scene.wait_gone(2, |version| version == 1).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    task.abort();
-    let _ = task.await;
-    stop.cancel();
-    bus.clear();
-    let (stop, task) = start(folder.path(), &bus, &engine);
-    bus.wait("known again", |reports| reports.last().is_some_and(|last| last.complete)).await;
-    assert_eq!(engine.docker(&["inspect", "-f", "{{.State.StartedAt}}", &app]), started);
+    scene.crash_and_start().await;
+    assert_eq!(scene.state(".State.StartedAt", &app), started);
 
-    // A revocation stops it.
-    let generation = bus.publish(plan(None, Some(2)));
-    bus.wait_facts("withdrawn", 1, |fact| *fact == Fact::Withdrawn).await;
-    assert_eq!(engine.docker(&["inspect", "-f", "{{.State.Running}}", &app]), "false");
-    bus.wait("nothing of it is held", |reports| {
-        let clear = |report: &keywheel_core::report::HostReport| report.holds.iter().all(|(secret, _)| *secret == db);
-        reports.iter().any(|report| report.generation == generation && report.complete && clear(report))
-    })
-    .await;
-    assert!(!engine.run(&["start", &app]).status.success());
-    stop.cancel();
-    task.await.unwrap().unwrap();
+    // A revocation stops it, and it does not start again.
+    scene.bus.publish(plan(None, Some(2)));
+    scene
+        .bus
+        .wait_facts("withdrawn", 1, |fact| *fact == Fact::Withdrawn)
+        .await;
+    assert_eq!(scene.state(".State.Running", &app), "false");
+    scene.wait_gone(1, |_| true).await;
+    assert!(!scene.engine.run(&["start", &app]).status.success());
+
     // Without an injector nothing starts under the strict runtime.
+    let (folder, engine) = scene.end().await;
     let away = engine.container("app", &[], SCRIPT);
-    assert!(!away.status.success() && String::from_utf8_lossy(&away.stderr).contains("keywheel up"));
+    let said = String::from_utf8_lossy(&away.stderr).into_owned();
+    assert!(
+        !away.status.success() && said.contains("keywheel up"),
+        "{said}"
+    );
     unmount_private(&folder.path().join("run/bundles")).unwrap();
+}
+
+/// Before the first instruction; and the engine knows placeholders only.
+async fn starts_with_everything_in_place(scene: &Scene) -> String {
+    let app = created(&scene.engine.container("app", PLACEHOLDER, SCRIPT));
+    scene.bus.wait_facts("healthy", 1, reloaded(1)).await;
+    assert_eq!(scene.engine.docker(&["logs", &app]), "pre-one|db-1");
+    assert!(
+        scene
+            .state(".Config.Env", &app)
+            .contains("pre-{keywheel:test/secret-1}")
+    );
+    let mut bundles = std::fs::read_dir(scene.folder.path().join("run/bundles")).unwrap();
+    assert!(bundles.next().is_none());
+    app
+}
+
+/// And `docker run` says why.
+fn is_refused_without_a_binding(scene: &Scene) {
+    let refused = scene
+        .engine
+        .container("app", &["-e", "OTHER={keywheel:test/secret-1}"], SCRIPT);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "{said}");
+    assert!(
+        said.contains("no binding grants secret") && said.contains("env: { name: OTHER }"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_a_container_does_not_survive_holds_back_its_service() {
-    if !can_run() {
+    let Some(scene) = Scene::set().await else {
         return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let Some(engine) = Engine::start(&folder.path().join("injector.sock")) else { return };
-    let bus = FakeBus::new();
-    for (version, value) in [(1, "one"), (2, "two"), (3, "broken")] {
-        bus.put(1, version, value.as_bytes());
-    }
-    bus.put(2, 1, b"db");
-    bus.publish(plan(Some(1), Some(1)));
-    let (stop, task) = start(folder.path(), &bus, &engine);
-    bus.wait("a complete report", |reports| reports.iter().any(|report| report.complete)).await;
+    };
+    let (bus, engine) = (&scene.bus, &scene.engine);
     let pair = [(); 2].map(|()| created(&engine.container("app", PLACEHOLDER, SCRIPT)));
     bus.wait_facts("both healthy", 2, reloaded(1)).await;
 
@@ -188,10 +284,16 @@ async fn a_version_that_a_container_does_not_survive_holds_back_its_service() {
         all.sort_unstable();
         all
     };
-    assert!(times(&reloaded(2))[0] <= times(&swapped(2))[1], "the second waits for the first's health");
+    assert!(
+        times(&reloaded(2))[0] <= times(&swapped(2))[1],
+        "the second waits for the first's health"
+    );
 
     bus.publish(plan(Some(3), Some(1)));
-    bus.wait_facts("one failed, one held back", 2, |fact| matches!(fact, Fact::Refused { version: 3, .. })).await;
+    bus.wait_facts("one failed, one held back", 2, |fact| {
+        matches!(fact, Fact::Refused { version: 3, .. })
+    })
+    .await;
     let runs = |id: &String| engine.docker(&["inspect", "-f", "{{.State.Running}}", id]) == "true";
     assert_eq!(pair.iter().filter(|id| runs(id)).count(), 1);
     let held = |fact: &Fact| matches!(fact, Fact::Refused { reason, .. } if reason.starts_with("held back"));
@@ -199,14 +301,16 @@ async fn a_version_that_a_container_does_not_survive_holds_back_its_service() {
     // Its file is gone with it; its variable's rotation has to wait for a person.
     let of_variable = |item: &keywheel_core::report::Item| item.binding.bytes() == &[1; 16];
     let reports = bus.reports();
-    let mut items = reports.iter().flat_map(|report| &report.items).filter(|item| of_variable(item));
+    let mut items = reports
+        .iter()
+        .flat_map(|report| &report.items)
+        .filter(|item| of_variable(item));
     assert!(items.all(|item| item.fact != Fact::Vanished));
 
     // The next version frees the service.
-    bus.put(1, 4, b"four");
     bus.publish(plan(Some(4), Some(1)));
-    bus.wait_facts("the survivor moves on", 1, reloaded(4)).await;
-    stop.cancel();
-    task.await.unwrap().unwrap();
+    bus.wait_facts("the survivor moves on", 1, reloaded(4))
+        .await;
+    let (folder, _engine) = scene.end().await;
     unmount_private(&folder.path().join("run/bundles")).unwrap();
 }

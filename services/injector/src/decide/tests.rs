@@ -11,7 +11,10 @@ use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use super::*;
 use crate::model::Holding;
 
-const RESTART: Reload = Reload::Restart { settle: Duration::ZERO, health_timeout: Duration::ZERO };
+const RESTART: Reload = Reload::Restart {
+    settle: Duration::ZERO,
+    health_timeout: Duration::ZERO,
+};
 
 fn host() -> HostName {
     HostName::parse("web-1").unwrap()
@@ -28,7 +31,9 @@ fn file(name: &str) -> Target {
 }
 
 fn env() -> Target {
-    Target::Env { name: EnvName::parse("DB").unwrap() }
+    Target::Env {
+        name: EnvName::parse("DB").unwrap(),
+    }
 }
 
 fn binding(number: u8, target: Target, reload: Reload, version: Option<u64>) -> PlannedBinding {
@@ -45,14 +50,22 @@ fn binding(number: u8, target: Target, reload: Reload, version: Option<u64>) -> 
         },
         target,
         reload,
-        current: version.map(|version| Grant { version, delivery: DeliveryId::from_bytes([1; 16]) }),
+        current: version.map(|version| Grant {
+            version,
+            delivery: DeliveryId::from_bytes([1; 16]),
+        }),
         floor: 0,
         dead: BTreeSet::new(),
     }
 }
 
 fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
-    HostPlan { host: HostId::from_bytes([9; 16]), host_name: host(), generation: 1, bindings }
+    HostPlan {
+        host: HostId::from_bytes([9; 16]),
+        host_name: host(),
+        generation: 1,
+        bindings,
+    }
 }
 
 fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
@@ -71,14 +84,23 @@ fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
         started_at: String::new(),
         runtime: runtime.to_owned(),
         health: Health::None,
-        placeholders: placeholders.iter().map(|entry| (*entry).to_owned()).collect(),
+        placeholders: placeholders
+            .iter()
+            .map(|entry| (*entry).to_owned())
+            .collect(),
     };
     Tracked::new(record, Duration::ZERO)
 }
 
 fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, ack: Ack) {
     let place = place_of(&binding.target);
-    let holding = Holding { secret: binding.secret, place, version, ack, remembered: None };
+    let holding = Holding {
+        secret: binding.secret,
+        place,
+        version,
+        ack,
+        remembered: None,
+    };
     tracked.holdings.insert(binding.binding, holding);
 }
 
@@ -89,8 +111,17 @@ fn decided(bindings: Vec<PlannedBinding>, tracked: &Tracked) -> Todo {
 
 #[test]
 fn a_matching_container_without_the_file_gets_it() {
-    let todo = decided(vec![binding(1, file("db"), Reload::None, Some(3))], &tracked("runc", &[]));
-    assert_eq!(todo.writes.iter().map(|wish| wish.grant.version).collect::<Vec<_>>(), [3]);
+    let todo = decided(
+        vec![binding(1, file("db"), Reload::None, Some(3))],
+        &tracked("runc", &[]),
+    );
+    assert_eq!(
+        todo.writes
+            .iter()
+            .map(|wish| wish.grant.version)
+            .collect::<Vec<_>>(),
+        [3]
+    );
     assert!(!todo.writes[0].compare_first && todo.needs.len() == 1);
 }
 
@@ -120,13 +151,25 @@ fn a_file_that_nothing_grants_any_more_is_taken_away() {
     let mut container = tracked("runc", &[]);
     holds(&mut container, &bound, Some(3), Ack::Done);
     assert_eq!(decided(Vec::new(), &container).removes.len(), 1);
-    let revoked = PlannedBinding { current: None, ..bound.clone() };
+    let revoked = PlannedBinding {
+        current: None,
+        ..bound.clone()
+    };
     assert_eq!(decided(vec![revoked], &container).removes.len(), 1);
-    let dead = PlannedBinding { dead: BTreeSet::from([3]), ..bound.clone() };
+    let dead = PlannedBinding {
+        dead: BTreeSet::from([3]),
+        ..bound.clone()
+    };
     assert_eq!(decided(vec![dead], &container).removes.len(), 1);
-    let below_floor = PlannedBinding { floor: 3, ..bound.clone() };
+    let below_floor = PlannedBinding {
+        floor: 3,
+        ..bound.clone()
+    };
     assert_eq!(decided(vec![below_floor], &container).removes.len(), 1);
-    let moved = PlannedBinding { target: file("other"), ..bound };
+    let moved = PlannedBinding {
+        target: file("other"),
+        ..bound
+    };
     let todo = decided(vec![moved], &container);
     assert_eq!((todo.removes.len(), todo.writes.len()), (1, 1));
 }
@@ -142,7 +185,10 @@ fn two_bindings_never_share_a_file() {
 
 #[test]
 fn a_variable_outside_the_wrapper_is_refused_with_the_next_step() {
-    let todo = decided(vec![binding(1, env(), RESTART, Some(3))], &tracked("runc", &["DB={keywheel:prod/db}"]));
+    let todo = decided(
+        vec![binding(1, env(), RESTART, Some(3))],
+        &tracked("runc", &["DB={keywheel:prod/db}"]),
+    );
     assert!(todo.refusals[0].3.contains("--runtime keywheel") && todo.restart.is_empty());
     assert!(todo.refusals[0].3.contains("`-e DB={keywheel:prod/db}`"));
 }
@@ -150,7 +196,10 @@ fn a_variable_outside_the_wrapper_is_refused_with_the_next_step() {
 #[test]
 fn a_variable_without_its_placeholder_is_refused() {
     for entry in ["OTHER={keywheel:prod/db}", "DB={keywheel:prod/other}"] {
-        let todo = decided(vec![binding(1, env(), RESTART, Some(3))], &tracked("keywheel", &[entry]));
+        let todo = decided(
+            vec![binding(1, env(), RESTART, Some(3))],
+            &tracked("keywheel", &[entry]),
+        );
         assert!(todo.refusals[0].3.contains("no placeholder"), "{entry}");
     }
 }
@@ -163,9 +212,16 @@ fn a_changed_variable_restarts_and_a_revoked_one_stops() {
     assert!(decided(vec![bound.clone()], &container).restart.is_empty());
     holds(&mut container, &bound, Some(2), Ack::Done);
     assert_eq!(decided(vec![bound.clone()], &container).restart.len(), 1);
-    let revoked = PlannedBinding { current: None, ..bound };
+    let revoked = PlannedBinding {
+        current: None,
+        ..bound
+    };
     assert_eq!(decided(vec![revoked], &container).stop.len(), 1);
-    assert!(decided(Vec::new(), &tracked("keywheel", &[])).stop.is_empty());
+    assert!(
+        decided(Vec::new(), &tracked("keywheel", &[]))
+            .stop
+            .is_empty()
+    );
 }
 
 #[test]
@@ -174,6 +230,13 @@ fn a_file_with_reload_restart_asks_for_it_once_it_changed() {
     let mut container = tracked("runc", &[]);
     holds(&mut container, &bound, Some(3), Ack::Due);
     assert_eq!(decided(vec![bound.clone()], &container).restart.len(), 1);
-    holds(&mut container, &bound, Some(3), Ack::Gate { since: Duration::ZERO });
+    holds(
+        &mut container,
+        &bound,
+        Some(3),
+        Ack::Gate {
+            since: Duration::ZERO,
+        },
+    );
     assert!(decided(vec![bound], &container).restart.is_empty());
 }

@@ -19,7 +19,11 @@ use crate::service::Event;
 use crate::state;
 
 impl Reconciler {
-    pub(super) fn take_list(&mut self, begun: Duration, result: Result<Vec<ContainerRecord>, PortError>) {
+    pub(super) fn take_list(
+        &mut self,
+        begun: Duration,
+        result: Result<Vec<ContainerRecord>, PortError>,
+    ) {
         self.is_listing = false;
         let records = match result {
             Ok(records) => records,
@@ -30,22 +34,35 @@ impl Reconciler {
                 return;
             }
         };
-        let listed: std::collections::BTreeSet<ContainerId> =
-            records.iter().map(|record| record.facts.id.clone()).collect();
+        let listed: std::collections::BTreeSet<ContainerId> = records
+            .iter()
+            .map(|record| record.facts.id.clone())
+            .collect();
         for record in records {
             self.apply(record);
         }
         // What was vouched for after the list was asked for is newer than the list.
         let is_gone = |id: &ContainerId, tracked: &Tracked| {
-            !listed.contains(id) && tracked.seen <= begun && tracked.creating_until.is_none() && tracked.busy != Busy::Restarting
+            !listed.contains(id)
+                && tracked.seen <= begun
+                && tracked.creating_until.is_none()
+                && tracked.busy != Busy::Restarting
         };
-        let gone: Vec<ContainerId> =
-            self.containers.iter().filter(|(id, tracked)| is_gone(id, tracked)).map(|(id, _)| id.clone()).collect();
+        let gone: Vec<ContainerId> = self
+            .containers
+            .iter()
+            .filter(|(id, tracked)| is_gone(id, tracked))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in gone {
             self.forget(&id, false);
         }
-        let absent: Vec<ContainerId> =
-            self.remembered.keys().filter(|id| !self.containers.contains_key(id)).cloned().collect();
+        let absent: Vec<ContainerId> = self
+            .remembered
+            .keys()
+            .filter(|id| !self.containers.contains_key(id))
+            .cloned()
+            .collect();
         for id in absent {
             if let Some(remembered) = self.remembered.remove(&id) {
                 self.items.extend(remembered.vanished());
@@ -55,15 +72,24 @@ impl Reconciler {
         self.is_listed = true;
     }
 
-    pub(super) fn take_inspected(&mut self, id: &ContainerId, result: Result<Option<ContainerRecord>, PortError>) {
+    pub(super) fn take_inspected(
+        &mut self,
+        id: &ContainerId,
+        result: Result<Option<ContainerRecord>, PortError>,
+    ) {
         let again = self.inspecting.remove(id).unwrap_or(false);
         match result {
             Ok(Some(record)) => self.apply(record),
             Ok(None) => {
                 self.forget(id, true);
-                self.items.extend(self.graveyard.remove(id).unwrap_or_default());
+                self.items
+                    .extend(self.graveyard.remove(id).unwrap_or_default());
             }
-            Err(error) => tracing::warn!({ names::CONTAINER } = id.short(), { names::ERROR } = chain(&error), "container not inspected"),
+            Err(error) => tracing::warn!(
+                { names::CONTAINER } = id.short(),
+                { names::ERROR } = chain(&error),
+                "container not inspected"
+            ),
         }
         if again {
             self.inspect(id.clone());
@@ -82,7 +108,10 @@ impl Reconciler {
         };
         // Between create and start the engine says that it does not run; its process says whether it ended.
         let is_young = tracked.creating_until.is_some_and(|until| now < until)
-            && tracked.target.as_ref().is_none_or(|target| target.is_alive());
+            && tracked
+                .target
+                .as_ref()
+                .is_none_or(|target| target.is_alive());
         if record.running && record.pid == tracked.record.pid {
             tracked.creating_until = None;
             tracked.record = record;
@@ -108,13 +137,20 @@ impl Reconciler {
         self.graveyard.remove(&id);
         if let Some(remembered) = self.remembered.get(&id).cloned() {
             tracked.busy = Busy::Attaching;
-            let (tools, events, pid) = (self.tools.clone(), self.events.clone(), tracked.record.pid);
+            let (tools, events, pid) =
+                (self.tools.clone(), self.events.clone(), tracked.record.pid);
             let (pool, wanted) = (Arc::clone(&self.attach_pool), id.clone());
             self.tasks.spawn(async move {
                 let _permit = pool.acquire().await;
                 let work = move || (adopt(&tools, &wanted, pid, Some(&remembered)), wanted);
                 if let Ok((result, id)) = tokio::task::spawn_blocking(work).await {
-                    let _ = events.send(Event::Adopted { id, pid, result: result.map(Box::new) }).await;
+                    let _ = events
+                        .send(Event::Adopted {
+                            id,
+                            pid,
+                            result: result.map(Box::new),
+                        })
+                        .await;
                 }
             });
         }
@@ -123,14 +159,21 @@ impl Reconciler {
 
     /// A container ended; `removed` when it is gone for good.
     pub(super) fn forget(&mut self, id: &ContainerId, removed: bool) {
-        let Some(tracked) = self.containers.remove(id) else { return };
+        let Some(tracked) = self.containers.remove(id) else {
+            return;
+        };
         let service = tracked.service();
         let is_rollout = !removed && self.slots.get(&service) == Some(id);
         let mut owed = Vec::new();
         for (binding, holding) in &tracked.holdings {
             // Stopped by us because it held what may not be used any more.
-            let is_withdrawn = tracked.busy == Busy::Stopping && matches!(holding.place, Place::Env { .. });
-            let farewell = if is_withdrawn { Fact::Withdrawn } else { Fact::Vanished };
+            let is_withdrawn =
+                tracked.busy == Busy::Stopping && matches!(holding.place, Place::Env { .. });
+            let farewell = if is_withdrawn {
+                Fact::Withdrawn
+            } else {
+                Fact::Vanished
+            };
             let vanished = tracked.item(*binding, holding.secret, farewell);
             let version = holding.version.unwrap_or_default();
             let is_unproven = matches!(holding.ack, Ack::Gate { .. } | Ack::AtStart);
@@ -141,14 +184,23 @@ impl Reconciler {
             // Restarted by us and down since: a failure, not a farewell.
             owed.push(vanished);
             if is_unproven {
-                let reason = "it ended before it counted as running well; look at its log".to_owned();
+                let reason =
+                    "it ended before it counted as running well; look at its log".to_owned();
                 self.failed.insert((service.clone(), *binding), version);
-                self.items.push(tracked.item(*binding, holding.secret, Fact::Refused { version, reason }));
+                self.items.push(tracked.item(
+                    *binding,
+                    holding.secret,
+                    Fact::Refused { version, reason },
+                ));
             }
         }
-        let refused = tracked.refused.iter().filter(|(binding, _)| !tracked.holdings.contains_key(binding));
-        let refused: Vec<Item> =
-            refused.map(|(binding, (secret, _, _))| tracked.item(*binding, *secret, Fact::Vanished)).collect();
+        let refused = tracked
+            .refused
+            .iter()
+            .filter(|(binding, _)| !tracked.holdings.contains_key(binding));
+        let refused: Vec<Item> = refused
+            .map(|(binding, (secret, _, _))| tracked.item(*binding, *secret, Fact::Vanished))
+            .collect();
         self.items.extend(refused);
         if !owed.is_empty() {
             self.graveyard.insert(id.clone(), owed);

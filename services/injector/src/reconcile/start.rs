@@ -13,17 +13,32 @@ use crate::shared::{PENDING_LIMIT, Pending};
 
 impl Reconciler {
     /// A running container got file systems.
-    pub(super) fn take_attached(&mut self, id: &ContainerId, pid: i32, result: Result<Box<Attached>, String>) {
+    pub(super) fn take_attached(
+        &mut self,
+        id: &ContainerId,
+        pid: i32,
+        result: Result<Box<Attached>, String>,
+    ) {
         let now = self.now();
         let at = self.shared.clock.now();
         let plan = self.shared.plan();
-        let Some(tracked) = self.containers.get_mut(id).filter(|tracked| tracked.record.pid == pid) else { return };
+        let Some(tracked) = self
+            .containers
+            .get_mut(id)
+            .filter(|tracked| tracked.record.pid == pid)
+        else {
+            return;
+        };
         tracked.busy = Busy::No;
         let attached = match result {
             Ok(attached) => *attached,
             Err(reason) => {
                 // Most often it has ended; the engine will say so.
-                tracing::info!({ names::CONTAINER } = id.short(), { names::REASON } = reason, "container not attached");
+                tracing::info!(
+                    { names::CONTAINER } = id.short(),
+                    { names::REASON } = reason,
+                    "container not attached"
+                );
                 tracked.retry_at = now + RETRY_AFTER;
                 self.wake_by(now + RETRY_AFTER);
                 return;
@@ -34,16 +49,26 @@ impl Reconciler {
         tracked.dirs.extend(attached.dirs);
         tracked.dirty = true;
         for written in attached.written {
-            let reload = plan.iter().flat_map(|plan| &plan.bindings).find(|planned| planned.binding == written.binding);
+            let reload = plan
+                .iter()
+                .flat_map(|plan| &plan.bindings)
+                .find(|planned| planned.binding == written.binding);
             let ack = match reload.map(|planned| &planned.reload) {
                 Some(Reload::Signal(_)) => Ack::Due,
                 Some(Reload::Restart { .. }) => Ack::Gate { since: now },
                 Some(Reload::None) | None => Ack::Done,
             };
             tracked.refused.remove(&written.binding);
-            let fact = Fact::Swapped { version: written.version, at };
-            self.items.push(tracked.item(written.binding, written.secret, fact));
-            tracked.holdings.insert(written.binding, hold(written.secret, written.place, written.version, ack));
+            let fact = Fact::Swapped {
+                version: written.version,
+                at,
+            };
+            self.items
+                .push(tracked.item(written.binding, written.secret, fact));
+            tracked.holdings.insert(
+                written.binding,
+                hold(written.secret, written.place, written.version, ack),
+            );
         }
         if !attached.refused.is_empty() {
             tracked.retry_at = now + RETRY_AFTER;
@@ -55,14 +80,29 @@ impl Reconciler {
     }
 
     /// A container of an earlier run is known again.
-    pub(super) fn take_adopted(&mut self, id: &ContainerId, pid: i32, result: Result<Box<Adopted>, String>) {
+    pub(super) fn take_adopted(
+        &mut self,
+        id: &ContainerId,
+        pid: i32,
+        result: Result<Box<Adopted>, String>,
+    ) {
         let (now, at) = (self.now(), self.shared.clock.now());
-        let Some(tracked) = self.containers.get_mut(id).filter(|tracked| tracked.record.pid == pid) else { return };
+        let Some(tracked) = self
+            .containers
+            .get_mut(id)
+            .filter(|tracked| tracked.record.pid == pid)
+        else {
+            return;
+        };
         tracked.busy = Busy::No;
         let adopted = match result {
             Ok(adopted) => *adopted,
             Err(reason) => {
-                tracing::warn!({ names::CONTAINER } = id.short(), { names::REASON } = reason, "container not known again");
+                tracing::warn!(
+                    { names::CONTAINER } = id.short(),
+                    { names::REASON } = reason,
+                    "container not known again"
+                );
                 // Forgotten for now: the next list brings it, or says that it is gone.
                 self.containers.remove(id);
                 self.is_listed = false;
@@ -70,7 +110,9 @@ impl Reconciler {
                 return;
             }
         };
-        let Some(remembered) = self.remembered.remove(id) else { return };
+        let Some(remembered) = self.remembered.remove(id) else {
+            return;
+        };
         tracked.target = Some(adopted.target);
         tracked.ticks = adopted.ticks;
         tracked.dirs = adopted.dirs;
@@ -87,27 +129,49 @@ impl Reconciler {
         for (binding, holding) in &holdings {
             // Said again, in case the earlier run did not come to it.
             if let (Some(version), Ack::Done) = (holding.version, holding.ack) {
-                self.items.push(tracked.item(*binding, holding.secret, Fact::Swapped { version, at }));
-                self.items.push(tracked.item(*binding, holding.secret, Fact::Reloaded { version, at }));
+                self.items.push(tracked.item(
+                    *binding,
+                    holding.secret,
+                    Fact::Swapped { version, at },
+                ));
+                self.items.push(tracked.item(
+                    *binding,
+                    holding.secret,
+                    Fact::Reloaded { version, at },
+                ));
             }
         }
         tracked.holdings = holdings;
     }
 
     /// A container is created under the wrapper, with everything in place; it starts next.
-    pub(super) fn take_placed(&mut self, id: &ContainerId, pid: i32, pending: &Pending, attached: Attached) {
+    pub(super) fn take_placed(
+        &mut self,
+        id: &ContainerId,
+        pid: i32,
+        pending: &Pending,
+        attached: Attached,
+    ) {
         let now = self.now();
         self.remembered.remove(id);
         self.graveyard.remove(id);
         let before = self.containers.remove(id);
         let record = match &before {
-            Some(before) => ContainerRecord { pid, running: true, ..before.record.clone() },
+            Some(before) => ContainerRecord {
+                pid,
+                running: true,
+                ..before.record.clone()
+            },
             None => created(pending, pid),
         };
         let mut tracked = Tracked::new(record, now);
         if let Some(before) = before {
             // Whatever else was under way was about the incarnation before.
-            tracked.busy = if before.busy == Busy::Restarting { Busy::Restarting } else { Busy::No };
+            tracked.busy = if before.busy == Busy::Restarting {
+                Busy::Restarting
+            } else {
+                Busy::No
+            };
             tracked.refused = before.refused;
         }
         tracked.creating_until = Some(now + PENDING_LIMIT);
@@ -115,7 +179,12 @@ impl Reconciler {
         tracked.ticks = attached.ticks;
         tracked.dirs = attached.dirs;
         for given in &pending.env {
-            let holding = hold(given.binding.secret, given.place.clone(), given.version, Ack::AtStart);
+            let holding = hold(
+                given.binding.secret,
+                given.place.clone(),
+                given.version,
+                Ack::AtStart,
+            );
             tracked.holdings.insert(given.binding.binding, holding);
         }
         for written in attached.written {
@@ -129,7 +198,9 @@ impl Reconciler {
 
     /// Our restart is over, one way or the other.
     pub(super) fn take_restarted(&mut self, id: &ContainerId, result: Result<(), String>) {
-        let Some(tracked) = self.containers.get_mut(id) else { return };
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return;
+        };
         tracked.busy = Busy::No;
         if let Err(reason) = result {
             tracked.retry_at = self.shared.clock.monotonic() + RETRY_AFTER;
@@ -138,10 +209,22 @@ impl Reconciler {
                 .iter()
                 .flat_map(|plan| &plan.bindings)
                 .filter(|planned| tracked.holdings.contains_key(&planned.binding))
-                .filter_map(|planned| Some((planned.binding, planned.secret, crate::shared::grant_of(planned)?.version)))
+                .filter_map(|planned| {
+                    Some((
+                        planned.binding,
+                        planned.secret,
+                        crate::shared::grant_of(planned)?.version,
+                    ))
+                })
                 .collect();
             for (binding, secret, version) in due {
-                self.refuse(id, binding, secret, version, format!("its restart failed: {reason}"));
+                self.refuse(
+                    id,
+                    binding,
+                    secret,
+                    version,
+                    format!("its restart failed: {reason}"),
+                );
             }
         }
         self.inspect(id.clone());
@@ -150,11 +233,17 @@ impl Reconciler {
     /// Our stop is over, one way or the other.
     pub(super) fn take_stopped(&mut self, id: &ContainerId, result: Result<(), String>) {
         let now = self.now();
-        let Some(tracked) = self.containers.get_mut(id) else { return };
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return;
+        };
         match result {
             Ok(()) => self.forget(id, false),
             Err(reason) => {
-                tracing::error!({ names::CONTAINER } = id.short(), { names::REASON } = reason, "container that holds a revoked variable not stopped; stop it by hand");
+                tracing::error!(
+                    { names::CONTAINER } = id.short(),
+                    { names::REASON } = reason,
+                    "container that holds a revoked variable not stopped; stop it by hand"
+                );
                 tracked.busy = Busy::No;
                 tracked.retry_at = now + RETRY_AFTER;
                 self.wake_by(now + RETRY_AFTER);
@@ -163,8 +252,19 @@ impl Reconciler {
     }
 }
 
-pub(super) fn hold(secret: keywheel_core::id::SecretId, place: Place, version: u64, ack: Ack) -> Holding {
-    Holding { secret, place, version: Some(version), ack, remembered: None }
+pub(super) fn hold(
+    secret: keywheel_core::id::SecretId,
+    place: Place,
+    version: u64,
+    ack: Ack,
+) -> Holding {
+    Holding {
+        secret,
+        place,
+        version: Some(version),
+        ack,
+        remembered: None,
+    }
 }
 
 fn created(pending: &Pending, pid: i32) -> ContainerRecord {

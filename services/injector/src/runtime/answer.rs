@@ -35,7 +35,10 @@ pub(crate) struct Refused {
 
 /// A "no" about no binding in particular.
 pub(crate) fn no(error: impl Into<String>, next: impl Into<String>) -> Box<Refused> {
-    Box::new(Refused { refusal: Refusal::new(error, next), item: None })
+    Box::new(Refused {
+        refusal: Refusal::new(error, next),
+        item: None,
+    })
 }
 
 /// Values of one container's create, opened.
@@ -48,8 +51,17 @@ pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer
     let ((chosen, has_plan), intent) = shared.intend(|plan| match plan {
         None => ((Ok(Chosen::default()), false), Vec::new()),
         Some(plan) => {
-            let chosen = choose(plan, &shared.options.host_name, &facts, &question.env, &question.mounts);
-            let versions = chosen.iter().flat_map(|chosen| chosen.env.iter().chain(&chosen.files)).map(|(given, _)| key_of(given));
+            let chosen = choose(
+                plan,
+                &shared.options.host_name,
+                &facts,
+                &question.env,
+                &question.mounts,
+            );
+            let versions = chosen
+                .iter()
+                .flat_map(|chosen| chosen.env.iter().chain(&chosen.files))
+                .map(|(given, _)| key_of(given));
             let versions = versions.collect();
             ((chosen, true), versions)
         }
@@ -70,11 +82,20 @@ pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer
         return Ok(Resolved::default());
     }
     let values = open_all(shared, &facts, chosen.env.iter()).await?;
-    let mut resolved = Resolved { dirs, ..Resolved::default() };
-    resolved.bundle_dir = shared.options.bundles().join(id.as_str()).to_string_lossy().into_owned();
+    let mut resolved = Resolved {
+        dirs,
+        ..Resolved::default()
+    };
+    resolved.bundle_dir = shared
+        .options
+        .bundles()
+        .join(id.as_str())
+        .to_string_lossy()
+        .into_owned();
     let mut given = chosen.env.iter().map(|(given, _)| given);
     for entry in &chosen.entries {
-        let value = substitute(entry, &mut given, &values).map_err(|refusal| no(refusal.error, refusal.next))?;
+        let value = substitute(entry, &mut given, &values)
+            .map_err(|refusal| no(refusal.error, refusal.next))?;
         resolved.env.insert(entry.name.clone(), value);
     }
     keep(shared, facts, chosen, intent);
@@ -88,18 +109,34 @@ fn keep(shared: &Shared, facts: ContainerFacts, chosen: Chosen, intent: Intent) 
 
 pub(crate) fn parse_id(text: &str) -> Answer<ContainerId> {
     ContainerId::parse(text).map_err(|error| {
-        no(chain(&error), "let the container engine call the runtime, with its full container id")
+        no(
+            chain(&error),
+            "let the container engine call the runtime, with its full container id",
+        )
     })
 }
 
 async fn facts_of(shared: &Shared, id: &ContainerId) -> Answer<ContainerFacts> {
-    match shared.containers.inspect_during_create(id, LIST_BUDGET).await {
+    match shared
+        .containers
+        .inspect_during_create(id, LIST_BUDGET)
+        .await
+    {
         Ok(Some(record)) => Ok(record.facts),
         Ok(None) => {
-            let error = format!("the container engine has no record of container {}", id.short());
-            Err(no(error, "create the container with the engine that keywheel watches (DOCKER_HOST)"))
+            let error = format!(
+                "the container engine has no record of container {}",
+                id.short()
+            );
+            Err(no(
+                error,
+                "create the container with the engine that keywheel watches (DOCKER_HOST)",
+            ))
         }
-        Err(error) => Err(no(chain(&error), "check the container engine, then start the container again")),
+        Err(error) => Err(no(
+            chain(&error),
+            "check the container engine, then start the container again",
+        )),
     }
 }
 
@@ -136,9 +173,22 @@ pub(crate) async fn open_all<'a>(
             Err(error) => Err(error),
         };
         let value = opened.map_err(|error| {
-            let text = format!("the value of secret `{}` cannot be had: {}", given.binding.secret_name, chain(&error));
-            let refusal = Refusal::new(text, "check `keywheel status`, then start the container again");
-            refuse(facts, Denied { refusal, binding: Some(given.binding.clone()) })
+            let text = format!(
+                "the value of secret `{}` cannot be had: {}",
+                given.binding.secret_name,
+                chain(&error)
+            );
+            let refusal = Refusal::new(
+                text,
+                "check `keywheel status`, then start the container again",
+            );
+            refuse(
+                facts,
+                Denied {
+                    refusal,
+                    binding: Some(given.binding.clone()),
+                },
+            )
         })?;
         values.insert(key, value);
     }
@@ -157,13 +207,20 @@ fn substitute<'a>(
             Piece::Text(text) => parts.push(text.as_bytes()),
             Piece::Secret(name) => {
                 let value = given.next().and_then(|given| values.get(&key_of(given)));
-                let value = value.ok_or_else(|| Refusal::new(format!("secret `{name}` was not opened"), "start the container again"))?;
+                let value = value.ok_or_else(|| {
+                    Refusal::new(
+                        format!("secret `{name}` was not opened"),
+                        "start the container again",
+                    )
+                })?;
                 // EXPOSE: copied into the answer to the runtime, which is overwritten after it is sent.
                 parts.push(value.expose());
             }
         }
     }
-    let mut whole = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
+    let mut whole = Zeroizing::new(Vec::with_capacity(
+        parts.iter().map(|part| part.len()).sum(),
+    ));
     parts.iter().for_each(|part| whole.extend_from_slice(part));
     check_variable(&entry.name, &whole)?;
     Ok(whole)
@@ -171,7 +228,10 @@ fn substitute<'a>(
 
 fn check_variable(name: &str, value: &[u8]) -> Result<(), Refusal> {
     let refuse = |why: &str| {
-        Err(Refusal::new(format!("variable {name} cannot hold the value: {why}"), "bind the secret as a file instead"))
+        Err(Refusal::new(
+            format!("variable {name} cannot hold the value: {why}"),
+            "bind the secret as a file instead",
+        ))
     };
     if value.contains(&0) {
         return refuse("it contains a zero byte");
@@ -188,8 +248,13 @@ fn check_variable(name: &str, value: &[u8]) -> Result<(), Refusal> {
 /// A "no" with its usage fact, where a binding is known.
 pub(crate) fn refuse(facts: &ContainerFacts, denied: Denied) -> Box<Refused> {
     let reason = format!("{}; next: {}", denied.refusal.error, denied.refusal.next);
-    let item = denied.binding.map(|binding| refused_item(facts, &binding, reason));
-    Box::new(Refused { refusal: denied.refusal, item })
+    let item = denied
+        .binding
+        .map(|binding| refused_item(facts, &binding, reason));
+    Box::new(Refused {
+        refusal: denied.refusal,
+        item,
+    })
 }
 
 fn refused_item(facts: &ContainerFacts, binding: &PlannedBinding, reason: String) -> Item {

@@ -17,23 +17,44 @@ use crate::shared::{Given, Pending, Shared, grant_of};
 use crate::state::{Remembered, RememberedHolding, forget};
 
 /// Puts files into a created container; the event tells the reconciler.
-pub(crate) async fn place(shared: &Arc<Shared>, tools: &Tools, question: &Question) -> Answer<Event> {
+pub(crate) async fn place(
+    shared: &Arc<Shared>,
+    tools: &Tools,
+    question: &Question,
+) -> Answer<Event> {
     let id = parse_id(&question.id)?;
     let pending = shared.take_pending(&id).ok_or_else(|| {
-        let error = format!("nothing was resolved for container {}, or too long ago", id.short());
+        let error = format!(
+            "nothing was resolved for container {}, or too long ago",
+            id.short()
+        );
         no(error, "start the container again")
     })?;
     let (files, intent) = shared.intend(|plan| {
-        let Some(plan) = plan else { return (Ok(Vec::new()), Vec::new()) };
+        let Some(plan) = plan else {
+            return (Ok(Vec::new()), Vec::new());
+        };
         let dead = |given: &&Given| {
-            let now = plan.bindings.iter().find(|binding| binding.binding == given.binding.binding);
-            now.is_none_or(|now| grant_of(now).is_none() || given.version <= now.floor || now.dead.contains(&given.version))
+            let now = plan
+                .bindings
+                .iter()
+                .find(|binding| binding.binding == given.binding.binding);
+            now.is_none_or(|now| {
+                grant_of(now).is_none()
+                    || given.version <= now.floor
+                    || now.dead.contains(&given.version)
+            })
         };
         if let Some(given) = pending.env.iter().find(dead) {
             return (Err(revoked(given)), Vec::new());
         }
-        let files = choose(plan, &shared.options.host_name, &pending.facts, &[], &[]).map(|chosen| chosen.files);
-        let versions = files.iter().flatten().map(|(given, _)| key_of(given)).collect();
+        let files = choose(plan, &shared.options.host_name, &pending.facts, &[], &[])
+            .map(|chosen| chosen.files);
+        let versions = files
+            .iter()
+            .flatten()
+            .map(|(given, _)| key_of(given))
+            .collect();
         (files, versions)
     });
     let files = files.map_err(|denied| refuse(&pending.facts, *denied))?;
@@ -41,25 +62,50 @@ pub(crate) async fn place(shared: &Arc<Shared>, tools: &Tools, question: &Questi
     let base = remembered(&pending);
     let (tools, pid, target_id) = (tools.clone(), question.pid, id.clone());
     let work = move || attach(&tools, &target_id, pid, base, wanted);
-    let attached = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("the injector is stopping".to_owned()));
-    let attached =
-        attached.map_err(|reason| no(reason, "check the injector's log, then start the container again"))?;
+    let attached = tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err("the injector is stopping".to_owned()));
+    let attached = attached.map_err(|reason| {
+        no(
+            reason,
+            "check the injector's log, then start the container again",
+        )
+    })?;
     if let Err(denied) = check_complete(&pending, &files, &attached) {
         // The wrapper deletes the container; nothing of it is to be remembered.
         let folder = shared.options.state();
         let _ = tokio::task::spawn_blocking(move || forget(&folder, id.as_str())).await;
         return Err(denied);
     }
-    Ok(Event::Placed { id, pid: question.pid, pending: Box::new(pending), attached: Box::new(attached), intent })
+    Ok(Event::Placed {
+        id,
+        pid: question.pid,
+        pending: Box::new(pending),
+        attached: Box::new(attached),
+        intent,
+    })
 }
 
 fn revoked(given: &Given) -> Box<Denied> {
-    let error = format!("secret `{}` was revoked while the container was created", given.binding.secret_name);
-    let next = format!("make a new version with `keywheel rotate {}`, then start the container again", given.binding.secret_name);
-    Box::new(Denied { refusal: Refusal::new(error, next), binding: Some(given.binding.clone()) })
+    let error = format!(
+        "secret `{}` was revoked while the container was created",
+        given.binding.secret_name
+    );
+    let next = format!(
+        "make a new version with `keywheel rotate {}`, then start the container again",
+        given.binding.secret_name
+    );
+    Box::new(Denied {
+        refusal: Refusal::new(error, next),
+        binding: Some(given.binding.clone()),
+    })
 }
 
-async fn wanted(shared: &Shared, pending: &Pending, files: &[(Given, Grant)]) -> Answer<Vec<Wanted>> {
+async fn wanted(
+    shared: &Shared,
+    pending: &Pending,
+    files: &[(Given, Grant)],
+) -> Answer<Vec<Wanted>> {
     let mut values = open_all(shared, &pending.facts, files.iter()).await?;
     let mut shared_values = std::collections::BTreeMap::new();
     for (given, _) in files {
@@ -68,14 +114,27 @@ async fn wanted(shared: &Shared, pending: &Pending, files: &[(Given, Grant)]) ->
         }
     }
     let want = |(given, _): &(Given, Grant)| {
-        let Target::File { directory, name, uid, gid, mode } = &given.binding.target else { return None };
+        let Target::File {
+            directory,
+            name,
+            uid,
+            gid,
+            mode,
+        } = &given.binding.target
+        else {
+            return None;
+        };
         Some(Wanted {
             binding: given.binding.binding,
             secret: given.binding.secret,
             version: given.version,
             directory: directory.clone(),
             name: name.clone(),
-            attr: FileAttr { uid: *uid, gid: *gid, mode: *mode },
+            attr: FileAttr {
+                uid: *uid,
+                gid: *gid,
+                mode: *mode,
+            },
             value: Arc::clone(shared_values.get(&key_of(given))?),
         })
     };
@@ -108,11 +167,25 @@ fn remembered(pending: &Pending) -> Remembered {
 
 /// A container under the wrapper gets all its files or does not start.
 fn check_complete(pending: &Pending, files: &[(Given, Grant)], attached: &Attached) -> Answer<()> {
-    let Some((binding, _, _, reason)) = attached.refused.first() else { return Ok(()) };
-    let about = files.iter().map(|(given, _)| &given.binding).find(|planned| planned.binding == *binding);
+    let Some((binding, _, _, reason)) = attached.refused.first() else {
+        return Ok(());
+    };
+    let about = files
+        .iter()
+        .map(|(given, _)| &given.binding)
+        .find(|planned| planned.binding == *binding);
     let refusal = Refusal::new(
-        format!("the secret files of container {} cannot be put in place: {reason}", pending.facts.name),
+        format!(
+            "the secret files of container {} cannot be put in place: {reason}",
+            pending.facts.name
+        ),
         "solve that, then start the container again",
     );
-    Err(refuse(&pending.facts, Denied { refusal, binding: about.cloned() }))
+    Err(refuse(
+        &pending.facts,
+        Denied {
+            refusal,
+            binding: about.cloned(),
+        },
+    ))
 }

@@ -61,7 +61,10 @@ pub(crate) fn parse_entry(entry: &str) -> Option<Entry> {
     if !rest.is_empty() {
         pieces.push(Piece::Text(rest.to_owned()));
     }
-    Some(Entry { name: name.to_owned(), pieces })
+    Some(Entry {
+        name: name.to_owned(),
+        pieces,
+    })
 }
 
 /// Decides what a container gets.
@@ -72,22 +75,34 @@ pub(crate) fn choose(
     env: &[String],
     mounts: &[String],
 ) -> Result<Chosen, Box<Denied>> {
-    let matching: Vec<&PlannedBinding> =
-        plan.bindings.iter().filter(|binding| binding.selector.matches(host, facts)).collect();
+    let matching: Vec<&PlannedBinding> = plan
+        .bindings
+        .iter()
+        .filter(|binding| binding.selector.matches(host, facts))
+        .collect();
     let mut chosen = Chosen::default();
     for text in env {
         let entry = parse_entry(text).ok_or_else(|| {
             let name = text.split('=').next().unwrap_or_default();
-            denied(format!("the placeholder in {name} is not understood"), "write it as `{keywheel:NAME}`", None)
+            denied(
+                format!("the placeholder in {name} is not understood"),
+                "write it as `{keywheel:NAME}`",
+                None,
+            )
         })?;
         for piece in &entry.pieces {
             if let Piece::Secret(secret) = piece {
-                chosen.env.push(choose_env(&matching, host, facts, &entry.name, secret)?);
+                chosen
+                    .env
+                    .push(choose_env(&matching, host, facts, &entry.name, secret)?);
             }
         }
         chosen.entries.push(entry);
     }
-    for binding in matching.iter().filter(|binding| matches!(binding.target, Target::File { .. })) {
+    for binding in matching
+        .iter()
+        .filter(|binding| matches!(binding.target, Target::File { .. }))
+    {
         chosen.files.push(choose_file(binding, facts, mounts)?);
     }
     Ok(chosen)
@@ -118,9 +133,15 @@ fn choose_env(
     give(binding)
 }
 
-fn choose_file(binding: &PlannedBinding, facts: &ContainerFacts, mounts: &[String]) -> Result<(Given, Grant), Box<Denied>> {
+fn choose_file(
+    binding: &PlannedBinding,
+    facts: &ContainerFacts,
+    mounts: &[String],
+) -> Result<(Given, Grant), Box<Denied>> {
     if let Target::File { directory, .. } = &binding.target
-        && let Some(other) = mounts.iter().find(|mount| is_at_or_below(mount, directory.as_str()))
+        && let Some(other) = mounts
+            .iter()
+            .find(|mount| is_at_or_below(mount, directory.as_str()))
     {
         let error = format!(
             "container {} mounts {other} where binding `{}` puts its files ({directory})",
@@ -134,21 +155,41 @@ fn choose_file(binding: &PlannedBinding, facts: &ContainerFacts, mounts: &[Strin
 
 fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
     let Some(grant) = grant_of(binding) else {
-        let error = format!("secret `{}` has no version that may be used", binding.secret_name);
-        let next = format!("make one with `keywheel rotate {}` or `keywheel secret put {}`", binding.secret_name, binding.secret_name);
+        let error = format!(
+            "secret `{}` has no version that may be used",
+            binding.secret_name
+        );
+        let next = format!(
+            "make one with `keywheel rotate {}` or `keywheel secret put {}`",
+            binding.secret_name, binding.secret_name
+        );
         return Err(denied(error, next, Some(binding)));
     };
-    let given = Given { binding: binding.clone(), version: grant.version, place: place_of(&binding.target) };
+    let given = Given {
+        binding: binding.clone(),
+        version: grant.version,
+        place: place_of(&binding.target),
+    };
     Ok((given, grant))
 }
 
 fn is_at_or_below(mount: &str, directory: &str) -> bool {
     let mount = mount.trim_end_matches('/');
-    mount == directory || mount.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+    mount == directory
+        || mount
+            .strip_prefix(directory)
+            .is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn denied(error: impl Into<String>, next: impl Into<String>, binding: Option<&PlannedBinding>) -> Box<Denied> {
-    Box::new(Denied { refusal: Refusal::new(error, next), binding: binding.cloned() })
+fn denied(
+    error: impl Into<String>,
+    next: impl Into<String>,
+    binding: Option<&PlannedBinding>,
+) -> Box<Denied> {
+    Box::new(Denied {
+        refusal: Refusal::new(error, next),
+        binding: binding.cloned(),
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! container nor a busy reconciler can starve them (rule J13).
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ const PROTOCOL: u32 = 1;
 pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
+    inode: u64,
 }
 
 impl Server {
@@ -47,12 +48,23 @@ impl Server {
         }
         let listener = UnixListener::bind(&fresh)?;
         std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+        let inode = std::fs::symlink_metadata(&fresh)?.ino();
         std::fs::rename(&fresh, path)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            inode,
+        })
     }
 
     /// Answers until told to stop.
-    pub(crate) async fn run(self, shared: Arc<Shared>, tools: Tools, events: mpsc::Sender<Event>, stop: CancellationToken) {
+    pub(crate) async fn run(
+        self,
+        shared: Arc<Shared>,
+        tools: Tools,
+        events: mpsc::Sender<Event>,
+        stop: CancellationToken,
+    ) {
         let pool = Arc::new(Semaphore::new(MAX_REQUESTS));
         let tasks = TaskTracker::new();
         loop {
@@ -66,16 +78,23 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (shared, tools, events) = (Arc::clone(&shared), tools.clone(), events.clone());
+                    let (shared, tools, events) =
+                        (Arc::clone(&shared), tools.clone(), events.clone());
                     tasks.spawn(async move {
                         if let Err(error) = serve(stream, &shared, &tools, &events).await {
-                            tracing::debug!({ names::ERROR } = chain(&error), "runtime request broke off");
+                            tracing::debug!(
+                                { names::ERROR } = chain(&error),
+                                "runtime request broke off"
+                            );
                         }
                         drop(permit);
                     });
                 }
                 Err(error) => {
-                    tracing::warn!({ names::ERROR } = chain(&error), "runtime request not accepted");
+                    tracing::warn!(
+                        { names::ERROR } = chain(&error),
+                        "runtime request not accepted"
+                    );
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -83,14 +102,28 @@ impl Server {
         tasks.close();
         // A container under creation gets its answer or a refusal, not silence.
         let _ = tokio::time::timeout(LINE_TIMEOUT, tasks.wait()).await;
-        let _ = std::fs::remove_file(&self.path);
+        // A successor may have taken the name already.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
-async fn serve(mut stream: UnixStream, shared: &Arc<Shared>, tools: &Tools, events: &mpsc::Sender<Event>) -> io::Result<()> {
+async fn serve(
+    mut stream: UnixStream,
+    shared: &Arc<Shared>,
+    tools: &Tools,
+    events: &mpsc::Sender<Event>,
+) -> io::Result<()> {
     if stream.peer_cred()?.uid() != 0 {
-        tracing::warn!(uid = stream.peer_cred()?.uid(), "runtime request of a user that is not root refused");
-        let refusal = Refusal::new("only root may ask the injector", "let the container engine call the runtime");
+        tracing::warn!(
+            uid = stream.peer_cred()?.uid(),
+            "runtime request of a user that is not root refused"
+        );
+        let refusal = Refusal::new(
+            "only root may ask the injector",
+            "let the container engine call the runtime",
+        );
         return write(&mut stream, &refusal_line(&refusal)).await;
     }
     let question = match tokio::time::timeout(LINE_TIMEOUT, read_line(&mut stream)).await {
@@ -101,17 +134,33 @@ async fn serve(mut stream: UnixStream, shared: &Arc<Shared>, tools: &Tools, even
     write(&mut stream, &line).await
 }
 
-async fn reply(line: &[u8], shared: &Arc<Shared>, tools: &Tools, events: &mpsc::Sender<Event>) -> Zeroizing<Vec<u8>> {
+async fn reply(
+    line: &[u8],
+    shared: &Arc<Shared>,
+    tools: &Tools,
+    events: &mpsc::Sender<Event>,
+) -> Zeroizing<Vec<u8>> {
     let same_version = "install keywheel and keywheel-runtime of the same version";
     let question: Question = match serde_json::from_slice(line) {
         Ok(question) => question,
-        Err(_) => return no(&Refusal::new("the runtime's question is not understood", same_version)),
+        Err(_) => {
+            return no(&Refusal::new(
+                "the runtime's question is not understood",
+                same_version,
+            ));
+        }
     };
     let answered = match (question.v, question.op.as_str()) {
-        (PROTOCOL, "resolve") => answer::resolve(shared, &question).await.and_then(|resolved| {
-            resolved_line(&resolved)
-                .ok_or_else(|| answer::no("the values are too long for variables", "bind the secrets as files instead"))
-        }),
+        (PROTOCOL, "resolve") => answer::resolve(shared, &question)
+            .await
+            .and_then(|resolved| {
+                resolved_line(&resolved).ok_or_else(|| {
+                    answer::no(
+                        "the values are too long for variables",
+                        "bind the secrets as files instead",
+                    )
+                })
+            }),
         (PROTOCOL, "attach") => match place::place(shared, tools, &question).await {
             Ok(event) => {
                 // The reconciler ends only with the whole injector.
@@ -120,13 +169,20 @@ async fn reply(line: &[u8], shared: &Arc<Shared>, tools: &Tools, events: &mpsc::
             }
             Err(denied) => Err(denied),
         },
-        _ => Err(answer::no("the runtime asks in words this injector does not know", same_version)),
+        _ => Err(answer::no(
+            "the runtime asks in words this injector does not know",
+            same_version,
+        )),
     };
     match answered {
         Ok(line) => line,
         Err(refused) => {
             let answer::Refused { refusal, item } = *refused;
-            tracing::warn!({ names::REASON } = refusal.error, { names::KIND } = question.op, "container refused");
+            tracing::warn!(
+                { names::REASON } = refusal.error,
+                { names::KIND } = question.op,
+                "container refused"
+            );
             if let Some(item) = item {
                 let _ = events.send(Event::RefusedStart(Box::new(item))).await;
             }

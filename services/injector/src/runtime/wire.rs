@@ -44,7 +44,10 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(error: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { error: error.into(), next: next.into() }
+        Self {
+            error: error.into(),
+            next: next.into(),
+        }
     }
 }
 
@@ -59,16 +62,26 @@ pub(crate) struct Resolved {
 
 /// The line for a "no".
 pub(crate) fn refusal_line(refusal: &Refusal) -> Vec<u8> {
-    let mut line = serde_json::json!({ "ok": false, "error": refusal.error, "next": refusal.next }).to_string();
+    let mut line = serde_json::json!({ "ok": false, "error": refusal.error, "next": refusal.next })
+        .to_string();
     line.push('\n');
     line.into_bytes()
 }
 
 /// The line for what goes into a container; `None` when it would be over [`MAX_LINE_BYTES`].
 pub(crate) fn resolved_line(resolved: &Resolved) -> Option<Zeroizing<Vec<u8>>> {
-    let frame = 256 + resolved.dirs.iter().map(|dir| dir.len() * 6 + 4).sum::<usize>() + resolved.bundle_dir.len() * 6;
-    let values: usize =
-        resolved.env.iter().map(|(name, value)| name.len() * 6 + 8 + value.len().div_ceil(3) * 4).sum();
+    let frame = 256
+        + resolved
+            .dirs
+            .iter()
+            .map(|dir| dir.len() * 6 + 4)
+            .sum::<usize>()
+        + resolved.bundle_dir.len() * 6;
+    let values: usize = resolved
+        .env
+        .iter()
+        .map(|(name, value)| name.len() * 6 + 8 + value.len().div_ceil(3) * 4)
+        .sum();
     if frame + values > MAX_LINE_BYTES {
         return None;
     }
@@ -82,7 +95,9 @@ pub(crate) fn resolved_line(resolved: &Resolved) -> Option<Zeroizing<Vec<u8>>> {
         line.extend_from_slice(b":\"");
         let start = line.len();
         line.resize(start + value.len().div_ceil(3) * 4, 0);
-        STANDARD.encode_slice(value.as_slice(), line.get_mut(start..)?).ok()?;
+        STANDARD
+            .encode_slice(value.as_slice(), line.get_mut(start..)?)
+            .ok()?;
         line.push(b'"');
     }
     line.extend_from_slice(b"},\"dirs\":");
@@ -101,7 +116,10 @@ mod tests {
     fn a_resolved_line_is_json_with_base64_values_and_never_grows_its_buffer() {
         let value = Zeroizing::new(b"s3cr\0et\xff".to_vec());
         let resolved = Resolved {
-            env: BTreeMap::from([("A".to_owned(), Zeroizing::new(Vec::new())), ("DB".to_owned(), value)]),
+            env: BTreeMap::from([
+                ("A".to_owned(), Zeroizing::new(Vec::new())),
+                ("DB".to_owned(), value),
+            ]),
             dirs: vec!["/run/secrets".to_owned()],
             bundle_dir: "/run/keywheel/bundles/x".to_owned(),
         };
@@ -128,6 +146,9 @@ mod tests {
     fn a_refusal_names_the_next_step() {
         let line = refusal_line(&Refusal::new("no \"x\"", "bind it"));
         let json: serde_json::Value = serde_json::from_slice(&line).unwrap();
-        assert_eq!((json["ok"].as_bool(), json["next"].as_str()), (Some(false), Some("bind it")));
+        assert_eq!(
+            (json["ok"].as_bool(), json["next"].as_str()),
+            (Some(false), Some("bind it"))
+        );
     }
 }

@@ -18,7 +18,10 @@ impl Engine {
     pub fn start(injector_socket: &Path) -> Option<Self> {
         let runtime = binary("keywheel-runtime");
         if !runtime.exists() || !Path::new("/usr/sbin/dockerd").exists() {
-            assert!(std::env::var_os("CI").is_none(), "CI needs dockerd and a built keywheel-runtime");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "CI needs dockerd and a built keywheel-runtime"
+            );
             eprintln!("SKIPPED: needs dockerd and a built keywheel-runtime");
             return None;
         }
@@ -33,9 +36,24 @@ impl Engine {
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let arg = |name: &str, file: &str| format!("{name}={}", folder.path().join(file).display());
         let daemon = Command::new("/usr/sbin/dockerd")
-            .args([arg("--config-file", "daemon.json"), arg("--data-root", "data"), arg("--exec-root", "exec")])
-            .args([arg("--pidfile", "pid"), format!("--host=unix://{}", folder.path().join("docker.sock").display())])
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"])
+            .args([
+                arg("--config-file", "daemon.json"),
+                arg("--data-root", "data"),
+                arg("--exec-root", "exec"),
+            ])
+            .args([
+                arg("--pidfile", "pid"),
+                format!(
+                    "--host=unix://{}",
+                    folder.path().join("docker.sock").display()
+                ),
+            ])
+            .args([
+                "--bridge=none",
+                "--iptables=false",
+                "--ip6tables=false",
+                "--storage-driver=vfs",
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -49,35 +67,64 @@ impl Engine {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        panic!("{}", std::fs::read_to_string(engine.folder.path().join("log")).unwrap_or_default());
+        panic!(
+            "{}",
+            std::fs::read_to_string(engine.folder.path().join("log")).unwrap_or_default()
+        );
     }
 
     pub fn host(&self) -> String {
-        format!("unix://{}", self.folder.path().join("docker.sock").display())
+        format!(
+            "unix://{}",
+            self.folder.path().join("docker.sock").display()
+        )
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
-        Command::new("docker").arg("--host").arg(self.host()).args(arguments).output().unwrap()
+        Command::new("docker")
+            .arg("--host")
+            .arg(self.host())
+            .args(arguments)
+            .output()
+            .unwrap()
     }
 
     pub fn docker(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "docker {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     /// Runs a container under the wrapper.
     pub fn container(&self, label: &str, extra: &[&str], script: &str) -> Output {
         let label = format!("keywheel-test={label}");
-        let mut arguments =
-            vec!["run", "-d", "--runtime", "keywheel", "--network", "none", "--stop-timeout", "1", "--label", &label];
+        let mut arguments = vec![
+            "run",
+            "-d",
+            "--runtime",
+            "keywheel",
+            "--network",
+            "none",
+            "--stop-timeout",
+            "1",
+            "--label",
+            &label,
+        ];
         arguments.extend(extra);
         arguments.extend([IMAGE, BUSYBOX, "sh", "-c", script]);
         self.run(&arguments)
     }
 
     fn build_image(&self) {
-        let mut save = Command::new("docker").args(["save", IMAGE]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut save = Command::new("docker")
+            .args(["save", IMAGE])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let status = Command::new("docker")
             .args(["--host", &self.host(), "load"])
             .stdin(save.stdout.take().unwrap())
@@ -93,7 +140,10 @@ impl Drop for Engine {
         for id in String::from_utf8_lossy(&all.stdout).split_whitespace() {
             self.run(&["rm", "-f", "-v", id]);
         }
-        if let Some(pid) = i32::try_from(self.daemon.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        if let Some(pid) = i32::try_from(self.daemon.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let _ = self.daemon.wait();

@@ -18,7 +18,9 @@ use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, S
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::delivery;
-use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Message, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{
+    Address, Body, Bus, Incoming, Message, Requests, Subscription, Topic,
+};
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::hpke::{PublicKey, seal};
@@ -60,18 +62,30 @@ pub struct FakeBus {
 
 impl FakeBus {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { world: Mutex::default(), plans: broadcast::channel(64).0, changed: Notify::new() })
+        Arc::new(Self {
+            world: Mutex::default(),
+            plans: broadcast::channel(64).0,
+            changed: Notify::new(),
+        })
     }
 
     pub fn put(&self, secret: u8, version: u64, value: &[u8]) {
-        self.world.lock().unwrap().values.insert((SecretId::from_bytes([secret; 16]), version), value.to_vec());
+        self.world.lock().unwrap().values.insert(
+            (SecretId::from_bytes([secret; 16]), version),
+            value.to_vec(),
+        );
     }
 
     /// Makes a plan of these bindings the next generation and nudges.
     pub fn publish(&self, bindings: Vec<PlannedBinding>) -> u64 {
         let mut world = self.world.lock().unwrap();
         let generation = world.plan.as_ref().map_or(1, |plan| plan.generation + 1);
-        let plan = HostPlan { host: host(), host_name: host_name(), generation, bindings };
+        let plan = HostPlan {
+            host: host(),
+            host_name: host_name(),
+            generation,
+            bindings,
+        };
         world.plan = Some(plan.clone());
         drop(world);
         let _ = self.plans.send(plan);
@@ -80,7 +94,12 @@ impl FakeBus {
 
     /// Publishes an older generation again, as a late message would.
     pub fn replay(&self, generation: u64, bindings: Vec<PlannedBinding>) {
-        let _ = self.plans.send(HostPlan { host: host(), host_name: host_name(), generation, bindings });
+        let _ = self.plans.send(HostPlan {
+            host: host(),
+            host_name: host_name(),
+            generation,
+            bindings,
+        });
     }
 
     pub fn refuse_reports(&self, refuse: bool) {
@@ -97,7 +116,11 @@ impl FakeBus {
 
     pub fn facts(&self) -> Vec<(String, Fact)> {
         let reports = self.reports();
-        reports.into_iter().flat_map(|report| report.items).map(|item| (item.container.to_string(), item.fact)).collect()
+        reports
+            .into_iter()
+            .flat_map(|report| report.items)
+            .map(|item| (item.container.to_string(), item.fact))
+            .collect()
     }
 
     pub fn clear(&self) {
@@ -123,8 +146,12 @@ impl FakeBus {
     /// Waits until so many containers had a fact like this.
     pub async fn wait_facts(&self, what: &str, count: usize, like: impl Fn(&Fact) -> bool) {
         self.wait(what, |reports| {
-            let all = reports.iter().flat_map(|report| &report.items).filter(|item| like(&item.fact));
-            let distinct: std::collections::BTreeSet<_> = all.map(|item| item.container.clone()).collect();
+            let all = reports
+                .iter()
+                .flat_map(|report| &report.items)
+                .filter(|item| like(&item.fact));
+            let distinct: std::collections::BTreeSet<_> =
+                all.map(|item| item.container.clone()).collect();
             distinct.len() >= count
         })
         .await;
@@ -140,8 +167,17 @@ impl Subscription for Plans {
             match self.0.recv().await {
                 Ok(plan) => {
                     self.1 += 1;
-                    let message = Message { id: [0; 16], sender: Role::Gateway, traceparent: None, body: Body::Plan(plan) };
-                    return Some(Incoming { sequence: self.1, redelivered: false, message });
+                    let message = Message {
+                        id: [0; 16],
+                        sender: Role::Gateway,
+                        traceparent: None,
+                        body: Body::Plan(plan),
+                    };
+                    return Some(Incoming {
+                        sequence: self.1,
+                        redelivered: false,
+                        message,
+                    });
                 }
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
@@ -158,7 +194,13 @@ impl Subscription for Plans {
 
 #[async_trait]
 impl Bus for FakeBus {
-    async fn publish(&self, _: Topic, _: [u8; 16], _: Option<String>, _: Body) -> Result<(), PortError> {
+    async fn publish(
+        &self,
+        _: Topic,
+        _: [u8; 16],
+        _: Option<String>,
+        _: Body,
+    ) -> Result<(), PortError> {
         Ok(())
     }
 
@@ -166,15 +208,33 @@ impl Bus for FakeBus {
         Ok(Box::new(Plans(self.plans.subscribe(), 0)))
     }
 
-    async fn request(&self, to: Address, _: Option<String>, body: Body, _: Duration) -> Result<Body, PortError> {
+    async fn request(
+        &self,
+        to: Address,
+        _: Option<String>,
+        body: Body,
+        _: Duration,
+    ) -> Result<Body, PortError> {
         let mut world = self.world.lock().unwrap();
         let unavailable = |text: &str| Err(PortError::new(ErrorKind::Unavailable, text));
         match (to, body) {
-            (Address::Gateway, Body::Submit { command: Submitted::EnrolHost { sealing_key, .. }, .. }) => {
+            (
+                Address::Gateway,
+                Body::Submit {
+                    command: Submitted::EnrolHost { sealing_key, .. },
+                    ..
+                },
+            ) => {
                 world.key = Some(sealing_key);
                 Ok(Body::Verdict(Verdict::Accepted { number: 1 }))
             }
-            (Address::Gateway, Body::Submit { command: Submitted::Report(report), .. }) => {
+            (
+                Address::Gateway,
+                Body::Submit {
+                    command: Submitted::Report(report),
+                    ..
+                },
+            ) => {
                 if world.refuse_reports {
                     return unavailable("the gateway is away");
                 }
@@ -184,7 +244,10 @@ impl Bus for FakeBus {
             }
             (Address::Gateway, Body::ReadPlan { .. }) => match &world.plan {
                 Some(plan) => Ok(Body::Plan(plan.clone())),
-                None => Ok(Body::Failed { kind: ErrorKind::NotFound, text: "no plan".to_owned() }),
+                None => Ok(Body::Failed {
+                    kind: ErrorKind::NotFound,
+                    text: "no plan".to_owned(),
+                }),
             },
             (Address::StoreSync, Body::OpenValue(asked)) => {
                 world.opened += 1;
@@ -203,12 +266,21 @@ impl Bus for FakeBus {
     }
 
     async fn serve(&self, _: Address) -> Result<Box<dyn Requests>, PortError> {
-        Err(PortError::new(ErrorKind::Unavailable, "not played by this test"))
+        Err(PortError::new(
+            ErrorKind::Unavailable,
+            "not played by this test",
+        ))
     }
 }
 
 /// A binding of secret `number` under binding id `number`, for containers with this label.
-pub fn binding(number: u8, label: &str, target: Target, reload: Reload, version: Option<u64>) -> PlannedBinding {
+pub fn binding(
+    number: u8,
+    label: &str,
+    target: Target,
+    reload: Reload,
+    version: Option<u64>,
+) -> PlannedBinding {
     PlannedBinding {
         binding: BindingId::from_bytes([number; 16]),
         name: BindingName::parse(&format!("binding-{number}")).unwrap(),
@@ -216,13 +288,18 @@ pub fn binding(number: u8, label: &str, target: Target, reload: Reload, version:
         secret_name: SecretName::parse(&format!("test/secret-{number}")).unwrap(),
         selector: Selector {
             host: Some(host_name()),
-            image: Some(ImageSelector::Repository("keywheel-test-injector".to_owned())),
+            image: Some(ImageSelector::Repository(
+                "keywheel-test-injector".to_owned(),
+            )),
             labels: BTreeMap::from([("keywheel-test".to_owned(), label.to_owned())]),
             insecure: false,
         },
         target,
         reload,
-        current: version.map(|version| Grant { version, delivery: DeliveryId::from_bytes([version.to_le_bytes()[0]; 16]) }),
+        current: version.map(|version| Grant {
+            version,
+            delivery: DeliveryId::from_bytes([version.to_le_bytes()[0]; 16]),
+        }),
         floor: 0,
         dead: std::collections::BTreeSet::new(),
     }
@@ -239,7 +316,9 @@ pub fn file(name: &str) -> Target {
 }
 
 pub fn env(name: &str) -> Target {
-    Target::Env { name: EnvName::parse(name).unwrap() }
+    Target::Env {
+        name: EnvName::parse(name).unwrap(),
+    }
 }
 
 pub fn run(program: &str, arguments: &[&str]) -> Output {
@@ -248,7 +327,11 @@ pub fn run(program: &str, arguments: &[&str]) -> Output {
 
 pub fn docker(arguments: &[&str]) -> String {
     let output = run("docker", arguments);
-    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "docker {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -257,9 +340,15 @@ pub fn can_run() -> bool {
     static IMAGE_BUILT: OnceLock<bool> = OnceLock::new();
     *IMAGE_BUILT.get_or_init(|| {
         let root = rustix::process::geteuid().is_root();
-        let engine = Command::new("docker").arg("version").output().is_ok_and(|output| output.status.success());
+        let engine = Command::new("docker")
+            .arg("version")
+            .output()
+            .is_ok_and(|output| output.status.success());
         if !(root && engine && Path::new(BUSYBOX).exists() && helper().exists()) {
-            assert!(std::env::var_os("CI").is_none(), "CI needs root, Docker, {BUSYBOX} and keywheel-nsjoin");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "CI needs root, Docker, {BUSYBOX} and keywheel-nsjoin"
+            );
             eprintln!("SKIPPED: needs root, Docker, {BUSYBOX} and a built keywheel-nsjoin");
             return false;
         }
@@ -271,7 +360,10 @@ pub fn can_run() -> bool {
 /// The helper beside the test binary: `cargo build -p keywheel-sys` makes it.
 pub fn helper() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().and_then(Path::parent).unwrap().join("keywheel-nsjoin")
+    test.parent()
+        .and_then(Path::parent)
+        .unwrap()
+        .join("keywheel-nsjoin")
 }
 
 fn build_image() {
@@ -281,7 +373,13 @@ fn build_image() {
     }
     std::fs::copy(BUSYBOX, root.path().join("bin/busybox")).unwrap();
     std::os::unix::fs::symlink("busybox", root.path().join("bin/sh")).unwrap();
-    let mut tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut tar = Command::new("tar")
+        .arg("-C")
+        .arg(root.path())
+        .args(["-c", "."])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let status = Command::new("docker")
         .args(["import", "-", IMAGE])
         .stdin(tar.stdout.take().unwrap())
@@ -297,7 +395,16 @@ pub struct Container(pub String);
 impl Container {
     pub fn start(label: &str, extra: &[&str], script: &str) -> Self {
         let label = format!("keywheel-test={label}");
-        let mut arguments = vec!["run", "-d", "--network", "none", "--stop-timeout", "1", "--label", &label];
+        let mut arguments = vec![
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "--stop-timeout",
+            "1",
+            "--label",
+            &label,
+        ];
         arguments.extend(extra);
         arguments.extend([IMAGE, BUSYBOX, "sh", "-c", script]);
         Self(docker(&arguments))
@@ -306,7 +413,10 @@ impl Container {
     pub fn exec(&self, script: &str) -> (bool, String) {
         let output = run("docker", &["exec", &self.0, BUSYBOX, "sh", "-c", script]);
         let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).trim().to_owned(),
+        )
     }
 
     pub fn cat(&self, name: &str) -> (bool, String) {

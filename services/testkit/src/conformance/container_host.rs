@@ -41,7 +41,10 @@ pub async fn run(host: &dyn ContainerHost, fixture: &mut dyn Fixture) {
     let given = Given {
         name: format!("keywheel-conformance-{}", std::process::id()),
         labels: BTreeMap::from([("app".to_owned(), "conformance".to_owned())]),
-        env: vec!["PLAIN=do-not-keep".to_owned(), "TOKEN=x{keywheel:prod/token}".to_owned()],
+        env: vec![
+            "PLAIN=do-not-keep".to_owned(),
+            "TOKEN=x{keywheel:prod/token}".to_owned(),
+        ],
     };
     let mut events = host.events().await.unwrap();
     let id = fixture.start(&given).await;
@@ -56,54 +59,105 @@ pub async fn run(host: &dyn ContainerHost, fixture: &mut dyn Fixture) {
 
 async fn records_are_complete(host: &dyn ContainerHost, id: &ContainerId, given: &Given) {
     let listed = host.list().await.unwrap();
-    let listed = listed.iter().find(|record| record.facts.id == *id).expect("a running container is listed");
-    let inspected = host.inspect(id).await.unwrap().expect("a running container is known");
+    let listed = listed
+        .iter()
+        .find(|record| record.facts.id == *id)
+        .expect("a running container is listed");
+    let inspected = host
+        .inspect(id)
+        .await
+        .unwrap()
+        .expect("a running container is known");
     assert_eq!(*listed, inspected);
     assert!(inspected.running && !inspected.paused && inspected.pid > 0);
     assert_eq!(inspected.facts.name, given.name);
-    assert!(inspected.facts.image_digest.starts_with("sha256:"), "{}", inspected.facts.image_digest);
+    assert!(
+        inspected.facts.image_digest.starts_with("sha256:"),
+        "{}",
+        inspected.facts.image_digest
+    );
     assert!(!inspected.facts.image_name.is_empty() && !inspected.started_at.is_empty());
     assert!(!inspected.runtime.is_empty());
     for (key, value) in &given.labels {
         assert_eq!(inspected.facts.labels.get(key), Some(value));
     }
     assert_eq!(inspected.placeholders, ["TOKEN=x{keywheel:prod/token}"]);
-    let early = host.inspect_during_create(id, BUDGET).await.unwrap().expect("known during create too");
+    let early = host
+        .inspect_during_create(id, BUDGET)
+        .await
+        .unwrap()
+        .expect("known during create too");
     assert_eq!(early.facts, inspected.facts);
     // Without time for the list endpoint, the engine's own files answer.
-    let early = host.inspect_during_create(id, Duration::ZERO).await.unwrap().expect("known without the engine");
+    let early = host
+        .inspect_during_create(id, Duration::ZERO)
+        .await
+        .unwrap()
+        .expect("known without the engine");
     assert_eq!(early.facts.image_digest, inspected.facts.image_digest);
     assert_eq!(early.facts.labels, inspected.facts.labels);
 }
 
-async fn a_restart_keeps_the_id(host: &dyn ContainerHost, events: &mut dyn EngineEvents, id: &ContainerId) {
+async fn a_restart_keeps_the_id(
+    host: &dyn ContainerHost,
+    events: &mut dyn EngineEvents,
+    id: &ContainerId,
+) {
     let before = host.inspect(id).await.unwrap().unwrap();
     host.restart(id).await.unwrap();
     let after = host.inspect(id).await.unwrap().unwrap();
-    assert!(after.running && after.pid > 0, "it runs once restart returned");
+    assert!(
+        after.running && after.pid > 0,
+        "it runs once restart returned"
+    );
     assert_ne!(before.started_at, after.started_at);
     assert_eq!(before.facts, after.facts);
     hinted(events, &EngineEvent::Stopped(id.clone())).await;
     hinted(events, &EngineEvent::Started(id.clone())).await;
 }
 
-async fn a_stop_keeps_the_record(host: &dyn ContainerHost, events: &mut dyn EngineEvents, id: &ContainerId) {
+async fn a_stop_keeps_the_record(
+    host: &dyn ContainerHost,
+    events: &mut dyn EngineEvents,
+    id: &ContainerId,
+) {
     host.stop(id).await.unwrap();
     host.stop(id).await.unwrap();
     hinted(events, &EngineEvent::Stopped(id.clone())).await;
-    let stopped = host.inspect(id).await.unwrap().expect("a stopped container is known");
+    let stopped = host
+        .inspect(id)
+        .await
+        .unwrap()
+        .expect("a stopped container is known");
     assert!(!stopped.running);
     assert_eq!(stopped.pid, 0);
-    assert!(host.list().await.unwrap().iter().all(|record| record.facts.id != *id));
+    assert!(
+        host.list()
+            .await
+            .unwrap()
+            .iter()
+            .all(|record| record.facts.id != *id)
+    );
 }
 
 async fn what_is_gone_is_none(host: &dyn ContainerHost, id: &ContainerId) {
     assert!(host.inspect(id).await.unwrap().is_none());
-    assert!(host.inspect_during_create(id, BUDGET).await.unwrap().is_none());
-    assert_eq!(host.restart(id).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(
+        host.inspect_during_create(id, BUDGET)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(
+        host.restart(id).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
 }
 
 async fn hinted(events: &mut dyn EngineEvents, wanted: &EngineEvent) {
     let wait = async { while events.next().await != *wanted {} };
-    assert!(tokio::time::timeout(HINT_LIMIT, wait).await.is_ok(), "no hint {wanted:?}");
+    assert!(
+        tokio::time::timeout(HINT_LIMIT, wait).await.is_ok(),
+        "no hint {wanted:?}"
+    );
 }

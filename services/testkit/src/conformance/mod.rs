@@ -1,5 +1,5 @@
 //! One suite per port: the port's laws as runs against whatever implements it.
 
 pub mod bus;
-pub mod journal;
 pub mod container_host;
+pub mod journal;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
-use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvent, EngineEvents, Health};
+use keywheel_engine::port::container_host::{
+    ContainerHost, ContainerRecord, EngineEvent, EngineEvents, Health,
+};
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::broadcast;
 
@@ -37,8 +39,14 @@ pub struct FakeContainerHost {
 
 impl Default for FakeContainerHost {
     fn default() -> Self {
-        let inner = Inner { next_pid: 1_000_000, ..Inner::default() };
-        Self { inner: Arc::new(Mutex::new(inner)), hints: broadcast::channel(HINTS).0 }
+        let inner = Inner {
+            next_pid: 1_000_000,
+            ..Inner::default()
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            hints: broadcast::channel(HINTS).0,
+        }
     }
 }
 
@@ -59,7 +67,10 @@ impl FakeContainerHost {
             started_at: String::new(),
             runtime: runtime.to_owned(),
             health: Health::None,
-            placeholders: placeholders.iter().map(|entry| (*entry).to_owned()).collect(),
+            placeholders: placeholders
+                .iter()
+                .map(|entry| (*entry).to_owned())
+                .collect(),
         };
         self.with(|inner| inner.containers.insert(record.facts.id.clone(), record));
     }
@@ -121,10 +132,16 @@ impl FakeContainerHost {
         work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn asked<T>(&self, work: impl FnOnce(&mut Inner) -> Result<T, PortError>) -> Result<T, PortError> {
+    fn asked<T>(
+        &self,
+        work: impl FnOnce(&mut Inner) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
         self.with(|inner| {
             if inner.down {
-                return Err(PortError::new(ErrorKind::Unavailable, "the fake engine is down: is it running?"));
+                return Err(PortError::new(
+                    ErrorKind::Unavailable,
+                    "the fake engine is down: is it running?",
+                ));
             }
             work(inner)
         })
@@ -159,7 +176,10 @@ impl Inner {
         if self.containers.contains_key(id) {
             return Ok(());
         }
-        Err(PortError::new(ErrorKind::NotFound, format!("no such container: {}", id.short())))
+        Err(PortError::new(
+            ErrorKind::NotFound,
+            format!("no such container: {}", id.short()),
+        ))
     }
 }
 
@@ -179,7 +199,14 @@ impl EngineEvents for Hints {
 #[async_trait]
 impl ContainerHost for FakeContainerHost {
     async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
-        self.asked(|inner| Ok(inner.containers.values().filter(|record| record.running).cloned().collect()))
+        self.asked(|inner| {
+            Ok(inner
+                .containers
+                .values()
+                .filter(|record| record.running)
+                .cloned()
+                .collect())
+        })
     }
 
     async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
@@ -200,7 +227,10 @@ impl ContainerHost for FakeContainerHost {
             inner.restarts.push(id.clone());
             inner.end(id);
             if inner.refuse_starts {
-                return Err(PortError::new(ErrorKind::Unavailable, "the runtime refused the create"));
+                return Err(PortError::new(
+                    ErrorKind::Unavailable,
+                    "the runtime refused the create",
+                ));
             }
             inner.start(id, None);
             Ok(())
@@ -250,14 +280,24 @@ mod tests {
                 image_name: "fake:1".to_owned(),
                 labels: given.labels.clone(),
             };
-            let entry = given.env.iter().map(String::as_str).find(|entry| entry.contains("{keywheel:"));
-            self.0.create(facts, "runc", &entry.into_iter().collect::<Vec<_>>());
+            let entry = given
+                .env
+                .iter()
+                .map(String::as_str)
+                .find(|entry| entry.contains("{keywheel:"));
+            self.0
+                .create(facts, "runc", &entry.into_iter().collect::<Vec<_>>());
             self.0.start(&id, None);
             id
         }
 
         async fn remove(&mut self, id: &ContainerId) {
-            if self.0.with(|inner| inner.containers.get(id).is_some_and(|record| record.running)) {
+            if self.0.with(|inner| {
+                inner
+                    .containers
+                    .get(id)
+                    .is_some_and(|record| record.running)
+            }) {
                 self.0.die(id);
             }
             self.0.remove(id);

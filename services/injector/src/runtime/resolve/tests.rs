@@ -36,14 +36,19 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         },
         target,
         reload: Reload::None,
-        current: version.map(|version| Grant { version, delivery: DeliveryId::from_bytes([1; 16]) }),
+        current: version.map(|version| Grant {
+            version,
+            delivery: DeliveryId::from_bytes([1; 16]),
+        }),
         floor: 0,
         dead: BTreeSet::new(),
     }
 }
 
 fn env(name: &str) -> Target {
-    Target::Env { name: EnvName::parse(name).unwrap() }
+    Target::Env {
+        name: EnvName::parse(name).unwrap(),
+    }
 }
 
 fn file() -> Target {
@@ -56,8 +61,17 @@ fn file() -> Target {
     }
 }
 
-fn chosen(bindings: Vec<PlannedBinding>, env: &[&str], mounts: &[&str]) -> Result<Chosen, Box<Denied>> {
-    let plan = HostPlan { host: HostId::from_bytes([9; 16]), host_name: host(), generation: 1, bindings };
+fn chosen(
+    bindings: Vec<PlannedBinding>,
+    env: &[&str],
+    mounts: &[&str],
+) -> Result<Chosen, Box<Denied>> {
+    let plan = HostPlan {
+        host: HostId::from_bytes([9; 16]),
+        host_name: host(),
+        generation: 1,
+        bindings,
+    };
     let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     choose(&plan, &host(), &facts(), &owned(env), &owned(mounts))
 }
@@ -68,7 +82,15 @@ fn entries_come_apart_into_text_and_secrets() {
     let text = |text: &str| Piece::Text(text.to_owned());
     let secret = |name: &str| Piece::Secret(name.to_owned());
     assert_eq!(entry.name, "URL");
-    assert_eq!(entry.pieces, [text("pg://u:"), secret("prod/db"), text("@h/"), secret("prod/name")]);
+    assert_eq!(
+        entry.pieces,
+        [
+            text("pg://u:"),
+            secret("prod/db"),
+            text("@h/"),
+            secret("prod/name")
+        ]
+    );
     assert_eq!(parse_entry("A={keywheel:x}").unwrap().pieces, [secret("x")]);
     assert!(parse_entry("A={keywheel:x").is_none());
     assert!(parse_entry("no-equals-sign").is_none());
@@ -76,7 +98,10 @@ fn entries_come_apart_into_text_and_secrets() {
 
 #[test]
 fn a_granted_variable_and_file_are_chosen() {
-    let bindings = vec![bound(env("DB"), "prod/db", Some(4)), bound(file(), "prod/db", Some(4))];
+    let bindings = vec![
+        bound(env("DB"), "prod/db", Some(4)),
+        bound(file(), "prod/db", Some(4)),
+    ];
     let chosen = chosen(bindings, &["DB={keywheel:prod/db}"], &["/proc", "/run"]).unwrap();
     assert_eq!((chosen.env.len(), chosen.files.len()), (1, 1));
     assert_eq!(chosen.env[0].0.version, 4);
@@ -88,9 +113,19 @@ fn a_placeholder_without_a_binding_is_refused_with_what_a_binding_must_say() {
     let wrong_secret = vec![bound(env("DB"), "prod/other", Some(4))];
     let only_a_file = vec![bound(file(), "prod/db", Some(4))];
     for bindings in [Vec::new(), wrong_variable, wrong_secret, only_a_file] {
-        let refusal = chosen(bindings, &["DB={keywheel:prod/db}"], &[]).unwrap_err().refusal;
-        assert!(refusal.error.contains("`prod/db`") && refusal.error.contains("sha256:1"), "{}", refusal.error);
-        assert!(refusal.next.contains("env: { name: DB }") && refusal.next.contains("host: web-1"), "{}", refusal.next);
+        let refusal = chosen(bindings, &["DB={keywheel:prod/db}"], &[])
+            .unwrap_err()
+            .refusal;
+        assert!(
+            refusal.error.contains("`prod/db`") && refusal.error.contains("sha256:1"),
+            "{}",
+            refusal.error
+        );
+        assert!(
+            refusal.next.contains("env: { name: DB }") && refusal.next.contains("host: web-1"),
+            "{}",
+            refusal.next
+        );
     }
 }
 
@@ -104,7 +139,10 @@ fn a_binding_for_another_image_grants_nothing() {
 #[test]
 fn a_secret_without_a_usable_version_is_refused() {
     let none = bound(env("DB"), "prod/db", None);
-    let dead = PlannedBinding { dead: BTreeSet::from([4]), ..bound(env("DB"), "prod/db", Some(4)) };
+    let dead = PlannedBinding {
+        dead: BTreeSet::from([4]),
+        ..bound(env("DB"), "prod/db", Some(4))
+    };
     for binding in [none, dead] {
         let denied = chosen(vec![binding], &["DB={keywheel:prod/db}"], &[]).unwrap_err();
         assert!(denied.refusal.next.contains("keywheel rotate prod/db"));
@@ -116,8 +154,21 @@ fn a_secret_without_a_usable_version_is_refused() {
 #[test]
 fn a_mount_of_somebody_else_in_the_directory_is_named() {
     for mount in ["/run/secrets", "/run/secrets/", "/run/secrets/other"] {
-        let refusal = chosen(vec![bound(file(), "prod/db", Some(4))], &[], &[mount]).unwrap_err().refusal;
-        assert!(refusal.error.contains(mount) && refusal.next.contains("directory"), "{}", refusal.error);
+        let refusal = chosen(vec![bound(file(), "prod/db", Some(4))], &[], &[mount])
+            .unwrap_err()
+            .refusal;
+        assert!(
+            refusal.error.contains(mount) && refusal.next.contains("directory"),
+            "{}",
+            refusal.error
+        );
     }
-    assert!(chosen(vec![bound(file(), "prod/db", Some(4))], &[], &["/run/secrets-other", "/run"]).is_ok());
+    assert!(
+        chosen(
+            vec![bound(file(), "prod/db", Some(4))],
+            &[],
+            &["/run/secrets-other", "/run"]
+        )
+        .is_ok()
+    );
 }

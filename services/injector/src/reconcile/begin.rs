@@ -1,0 +1,139 @@
+//! Work that takes long: begun here, in tasks of its own, and back as an event.
+//!
+//! Invariants: a container is marked busy before its task begins; versions that a task handles are
+//! said before; one container of a service restarts at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keywheel_core::id::ContainerId;
+use keywheel_daemon::{chain, failpoint, names};
+use keywheel_seal::SecretBytes;
+
+use super::Reconciler;
+use super::pass::Due;
+use crate::attach::{Wanted, attach};
+use crate::decide::FileWish;
+use crate::model::Busy;
+use crate::service::Event;
+use crate::shared::VersionKey;
+use crate::state::Remembered;
+
+impl Reconciler {
+    pub(super) fn begin_attach(
+        &mut self,
+        id: &ContainerId,
+        wishes: Vec<FileWish>,
+        values: &BTreeMap<VersionKey, Arc<SecretBytes>>,
+    ) {
+        let want = |wish: FileWish| {
+            Some(Wanted {
+                value: Arc::clone(values.get(&(wish.secret, wish.grant.version))?),
+                binding: wish.binding,
+                secret: wish.secret,
+                version: wish.grant.version,
+                directory: wish.directory,
+                name: wish.name,
+                attr: wish.attr,
+            })
+        };
+        let wanted: Vec<Wanted> = wishes.into_iter().filter_map(want).collect();
+        let Some(tracked) = self.containers.get_mut(id).filter(|_| !wanted.is_empty()) else {
+            return;
+        };
+        tracked.busy = Busy::Attaching;
+        let versions = wanted
+            .iter()
+            .map(|file| (file.secret, file.version))
+            .collect();
+        let ((), intent) = self.shared.intend(|_| ((), versions));
+        let (base, pid) = (Remembered::of(tracked), tracked.record.pid);
+        let (tools, events, pool, id) = (
+            self.tools.clone(),
+            self.events.clone(),
+            Arc::clone(&self.attach_pool),
+            id.clone(),
+        );
+        self.tasks.spawn(async move {
+            let _permit = pool.acquire().await;
+            let target = id.clone();
+            let work = move || attach(&tools, &target, pid, base, wanted);
+            let result = match tokio::task::spawn_blocking(work).await {
+                Ok(result) => result.map(Box::new),
+                Err(_) => return,
+            };
+            let _ = events
+                .send(Event::Attached {
+                    id,
+                    pid,
+                    result,
+                    intent,
+                })
+                .await;
+        });
+    }
+
+    pub(super) fn begin_stop(&mut self, id: &ContainerId) {
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return;
+        };
+        tracked.busy = Busy::Stopping;
+        tracing::warn!(
+            { names::CONTAINER } = id.short(),
+            "container stopped: a variable it holds may not be used any more"
+        );
+        let (shared, events, id) = (Arc::clone(&self.shared), self.events.clone(), id.clone());
+        self.tasks.spawn(async move {
+            let result = shared
+                .containers
+                .stop(&id)
+                .await
+                .map_err(|error| chain(&error));
+            let _ = events.send(Event::Stopped { id, result }).await;
+        });
+    }
+
+    /// Restarts a container, one of its service at a time; a version its service failed with holds back the rest.
+    pub(super) fn begin_restart(&mut self, id: &ContainerId, due: &[Due]) {
+        let Some(tracked) = self.containers.get(id) else {
+            return;
+        };
+        let service = tracked.service();
+        let failed = due.iter().find(|(binding, _, version)| {
+            self.failed
+                .get(&(service.clone(), *binding))
+                .is_some_and(|failed| failed == version)
+        });
+        if let Some((binding, secret, version)) = failed.copied() {
+            let reason = format!(
+                "held back: another container of the same service did not run well with version {version}; look at its log, then rotate again"
+            );
+            return self.refuse(id, binding, secret, version, reason);
+        }
+        if self.is_occupied(&service) {
+            return;
+        }
+        self.slots.insert(service, id.clone());
+        if let Some(tracked) = self.containers.get_mut(id) {
+            tracked.busy = Busy::Restarting;
+        }
+        let (shared, events, id) = (Arc::clone(&self.shared), self.events.clone(), id.clone());
+        self.tasks.spawn(async move {
+            let work = async {
+                failpoint::hit_async("injector.before_restart")
+                    .await
+                    .map_err(|error| error.to_string())?;
+                shared
+                    .containers
+                    .restart(&id)
+                    .await
+                    .map_err(|error| chain(&error))?;
+                failpoint::hit_async("injector.after_restart")
+                    .await
+                    .map_err(|error| error.to_string())
+            };
+            let result = work.await;
+            let _ = events.send(Event::Restarted { id, result }).await;
+        });
+    }
+}

@@ -1,0 +1,210 @@
+//! How consumers come to use what they hold: started, signalled, healthy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::binding::Reload;
+use keywheel_core::id::{BindingId, ContainerId};
+use keywheel_core::plan::HostPlan;
+use keywheel_core::report::Fact;
+use keywheel_daemon::names;
+
+use super::pass::Due;
+use super::{RETRY_AFTER, Reconciler};
+use crate::gate::{Gate, judge};
+use crate::model::{Ack, Busy, Place};
+use crate::swap::{Told, in_batches, signal};
+
+/// A container's program may take so long to install its signal handler.
+const SIGNAL_GRACE: Duration = Duration::from_secs(5);
+/// How often it is looked for meanwhile.
+const SIGNAL_LOOK: Duration = Duration::from_millis(100);
+
+impl Reconciler {
+    /// Moves consumers on: started, healthy, told. `true` when a slot may have become free.
+    pub(super) async fn progress(&mut self, plan: &HostPlan) -> bool {
+        let reloads: BTreeMap<BindingId, Reload> = plan
+            .bindings
+            .iter()
+            .map(|planned| (planned.binding, planned.reload.clone()))
+            .collect();
+        let mut changed = false;
+        let ids: Vec<ContainerId> = self
+            .containers
+            .iter()
+            .filter(|(_, tracked)| tracked.is_running() && tracked.busy == Busy::No)
+            .filter(|(_, tracked)| {
+                tracked
+                    .holdings
+                    .values()
+                    .any(|holding| holding.ack != Ack::Done)
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in ids {
+            let bindings: BTreeSet<BindingId> = self
+                .containers
+                .get(&id)
+                .map(|tracked| tracked.holdings.keys().copied().collect())
+                .unwrap_or_default();
+            for binding in bindings {
+                let Some(reload) = reloads.get(&binding) else {
+                    continue;
+                };
+                changed |= self.progress_one(&id, binding, reload).await;
+            }
+        }
+        changed
+    }
+
+    async fn progress_one(
+        &mut self,
+        id: &ContainerId,
+        binding: BindingId,
+        reload: &Reload,
+    ) -> bool {
+        let (now, at) = (self.now(), self.shared.clock.now());
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return false;
+        };
+        let Some(holding) = tracked.holdings.get_mut(&binding) else {
+            return false;
+        };
+        let (Some(version), secret, ack) = (holding.version, holding.secret, holding.ack) else {
+            return false;
+        };
+        match ack {
+            Ack::Done => false,
+            Ack::AtStart => {
+                let is_env = matches!(holding.place, Place::Env { .. });
+                let is_gated = is_env || matches!(reload, Reload::Restart { .. });
+                holding.ack = if is_gated {
+                    Ack::Gate { since: now }
+                } else {
+                    Ack::Done
+                };
+                tracked.dirty = true;
+                tracked.refused.remove(&binding);
+                self.items
+                    .push(tracked.item(binding, secret, Fact::Swapped { version, at }));
+                if matches!(reload, Reload::Signal(_)) {
+                    self.items
+                        .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                }
+                true
+            }
+            Ack::Gate { since } => self.pass_gate(id, (binding, secret, version), reload, since),
+            Ack::Due => match reload {
+                Reload::Signal(number) => self.tell(id, (binding, secret, version), *number).await,
+                Reload::Restart { .. } => false,
+                Reload::None => {
+                    holding.ack = Ack::Done;
+                    false
+                }
+            },
+        }
+    }
+
+    fn pass_gate(
+        &mut self,
+        id: &ContainerId,
+        (binding, secret, version): Due,
+        reload: &Reload,
+        since: Duration,
+    ) -> bool {
+        let (now, at) = (self.now(), self.shared.clock.now());
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return false;
+        };
+        let service = tracked.service();
+        match judge(reload, tracked.record.health, since, now) {
+            Gate::Passed
+                if tracked
+                    .target
+                    .as_ref()
+                    .is_none_or(|target| target.is_alive()) =>
+            {
+                if let Some(holding) = tracked.holdings.get_mut(&binding) {
+                    holding.ack = Ack::Done;
+                }
+                tracked.dirty = true;
+                tracked.refused.remove(&binding);
+                self.items
+                    .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                self.failed.remove(&(service, binding));
+                true
+            }
+            // It has ended; the engine will say so.
+            Gate::Passed => {
+                self.inspect(id.clone());
+                false
+            }
+            Gate::Wait(until) => {
+                self.wake_by(until);
+                false
+            }
+            Gate::Failed(reason) => {
+                if self.slots.get(&service) == Some(id) {
+                    self.failed.insert((service, binding), version);
+                }
+                let is_news = !tracked.refused.contains_key(&binding);
+                self.refuse(id, binding, secret, version, reason);
+                is_news
+            }
+        }
+    }
+
+    /// Signals a consumer that could not be told at once.
+    async fn tell(
+        &mut self,
+        id: &ContainerId,
+        (binding, secret, version): Due,
+        number: i32,
+    ) -> bool {
+        let now = self.now();
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return false;
+        };
+        let Some(target) = tracked.target.clone() else {
+            return false;
+        };
+        let is_young = now < tracked.first_seen + SIGNAL_GRACE;
+        let shared = Arc::clone(&self.shared);
+        let told = in_batches(vec![target], move |target| signal(&shared, &target, number))
+            .await
+            .pop();
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return false;
+        };
+        match told {
+            Some(Ok(Told::At(at))) => {
+                if let Some(holding) = tracked.holdings.get_mut(&binding) {
+                    holding.ack = Ack::Done;
+                }
+                tracked.dirty = true;
+                tracked.refused.remove(&binding);
+                self.items
+                    .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+            }
+            Some(Ok(_)) if is_young => self.wake_by(now + SIGNAL_LOOK),
+            Some(Ok(_)) => {
+                let reason = format!(
+                    "signal_unhandled: its first program does not catch signal {number}; set `reload` to a signal it handles, to `restart`, or leave it out"
+                );
+                self.refuse(id, binding, secret, version, reason);
+                self.wake_by(now + RETRY_AFTER);
+            }
+            Some(Err(reason)) => {
+                tracing::info!(
+                    { names::CONTAINER } = id.short(),
+                    { names::REASON } = reason,
+                    "consumer not signalled"
+                );
+                self.wake_by(now + RETRY_AFTER);
+            }
+            None => {}
+        }
+        false
+    }
+}
