@@ -47,7 +47,9 @@ impl Engine {
         std::fs::write(dir.join("daemon.json"), runtimes.to_string()).unwrap();
         let log = std::fs::File::create(dir.join("log")).unwrap();
         let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
-        let dockerd = Command::new("dockerd")
+        // A network namespace of its own: `--bridge none` makes dockerd delete the machine's docker0.
+        let dockerd = Command::new("unshare")
+            .args(["--net", "--", "dockerd"])
             .args([
                 "--config-file",
                 &path("daemon.json"),

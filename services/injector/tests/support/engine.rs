@@ -35,7 +35,9 @@ impl Engine {
         std::fs::write(&config, text).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let arg = |name: &str, file: &str| format!("{name}={}", folder.path().join(file).display());
-        let daemon = Command::new("/usr/sbin/dockerd")
+        // A network namespace of its own: `--bridge=none` makes dockerd delete the machine's docker0.
+        let daemon = Command::new("unshare")
+            .args(["--net", "--", "/usr/sbin/dockerd"])
             .args([
                 arg("--config-file", "daemon.json"),
                 arg("--data-root", "data"),
