@@ -10,10 +10,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
 use crate::docker::Container;
+
+/// Between two reads: short enough to fall between any two steps, long enough to leave the machine
+/// to those it watches.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// What a reader saw.
 #[derive(Clone, Debug, Default)]
@@ -48,8 +53,9 @@ impl Reader {
                         seen.contents.insert(content);
                     }
                     Err(_) if seen.reads > 0 => seen.missing += 1,
-                    Err(_) => thread::yield_now(),
+                    Err(_) => {}
                 }
+                thread::sleep(PAUSE);
             }
             seen
         });
