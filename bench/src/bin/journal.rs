@@ -4,7 +4,10 @@
 //! Invariant: both files lie in one directory, have the same settings and take turns, so that only
 //! the ratio counts. The last line of stdout is one JSON object.
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, reason = "a table for a person is what it is for")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a table for a person is what it is for"
+)]
 
 use std::path::Path;
 
@@ -49,22 +52,31 @@ async fn open(path: &Path) -> Result<SqliteJournal> {
     let options = JournalOptions {
         deployment: DeploymentId::from_bytes([1; 16]),
         source: "keywheel/bench/gateway".to_owned(),
-        signing_key: SigningKey::from_seed_bytes(&SecretBytes::from([7_u8; 32]))?,
+        signing_key: SigningKey::from_seed_bytes(&SecretBytes::from(vec![7_u8; 32]))?,
         origin: "keywheel.dev/bench".to_owned(),
     };
     Ok(SqliteJournal::open(path, options).await?)
 }
 
-async fn singles(journal: &SqliteJournal, bare: &mut SqliteConnection) -> Result<(Samples, Samples)> {
+async fn singles(
+    journal: &SqliteJournal,
+    bare: &mut SqliteConnection,
+) -> Result<(Samples, Samples)> {
     let (mut ours, mut theirs) = (Samples::default(), Samples::default());
     for number in 1..=PAIRS {
         let one = [decision(number)];
         let begun = now();
         let written = journal.append(number, &one).await?;
         ours.add_span(begun.elapsed());
-        let bytes = written.first().map(|event| event.bytes.to_vec()).unwrap_or_default();
+        let bytes = written
+            .first()
+            .map(|event| event.bytes.to_vec())
+            .unwrap_or_default();
         let begun = now();
-        sqlx::query("INSERT INTO entry (bytes) VALUES (?)").bind(bytes).execute(&mut *bare).await?;
+        sqlx::query("INSERT INTO entry (bytes) VALUES (?)")
+            .bind(bytes)
+            .execute(&mut *bare)
+            .await?;
         theirs.add_span(begun.elapsed());
     }
     Ok((ours, theirs))
@@ -115,8 +127,16 @@ async fn main() -> Result<()> {
     let events = events(&journal).await?;
     let leaves = leaves(&open(&scratch.join("audit.sqlite")).await?).await?;
     let ratio = ours.p50() / theirs.p50();
-    println!("one append             p50 {:.3} ms, p99 {:.3} ms", ours.p50(), ours.p99());
-    println!("a bare insert          p50 {:.3} ms, p99 {:.3} ms", theirs.p50(), theirs.p99());
+    println!(
+        "one append             p50 {:.3} ms, p99 {:.3} ms",
+        ours.p50(),
+        ours.p99()
+    );
+    println!(
+        "a bare insert          p50 {:.3} ms, p99 {:.3} ms",
+        theirs.p50(),
+        theirs.p99()
+    );
     println!("ratio of the p50       {ratio:.2} (budget 2)");
     println!("events a second        {grouped:.0} in groups of {GROUP} (budget 5000)");
     println!("verified events        {events:.0} a second");

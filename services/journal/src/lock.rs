@@ -42,7 +42,10 @@ impl OwnerLock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(|source| fault::place(&path, "its lock file cannot be written", source))?;
+        // On a full disk the lock still holds; only its text for people is missing.
+        if let Err(error) = written {
+            tracing::warn!(path = %path.display(), %error, "cannot note the owner in the lock file");
+        }
         Ok(Self(file))
     }
 }
