@@ -286,7 +286,7 @@ start_up() {
 }
 
 register_runtime() {
-  if docker info -f '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}' | grep -qw keywheel; then
+  if docker info -f '{{range $name, $_ := .Runtimes}}{{println $name}}{{end}}' | grep -qx keywheel; then
     fail $EXIT_CANNOT_CREATE "a runtime named keywheel is registered already, by another Keywheel on this machine" \
       "\`keywheel setup docker --undo\` removes it, if that is what you want"
   fi
