@@ -60,12 +60,14 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
 
 /// What git tracks or would track: no build output.
 fn tracked_files(root: &Path) -> Result<Vec<String>> {
-    let output = Command::new("git")
+    let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
-        .output()
-        .context("cannot run git ls-files")?;
-    if output.status.success() {
+        .output();
+    // Without git, or in an unpacked archive, the folders themselves are the list.
+    if let Ok(output) = listed
+        && output.status.success()
+    {
         let text = String::from_utf8_lossy(&output.stdout);
         return Ok(text
             .lines()
