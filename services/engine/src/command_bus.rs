@@ -215,18 +215,20 @@ impl CommandBus {
             let (answer, decision) = match request {
                 Request::Record(record, answer) => (answer, Some(self.record_only(*record))),
                 Request::Submit(submission, answer) => {
-                    let known = match decided.get(&submission.id) {
-                        Some(verdict) => Ok(Some(verdict.clone())),
-                        None => self.parts.journal.verdict(submission.id).await,
-                    };
-                    match known {
+                    // A repeat in the same batch waits for the batch: nothing is durable yet.
+                    if let Some(verdict) = decided.get(&submission.id) {
+                        answers.push((answer, verdict.clone()));
+                        continue;
+                    }
+                    match self.parts.journal.verdict(submission.id).await {
                         Ok(None) => (answer, self.decide(&submission)),
-                        Ok(Some(verdict)) => {
-                            let _gone = answer.send(Ok(verdict));
-                            continue;
-                        }
-                        Err(error) => {
-                            let _gone = answer.send(Err(error));
+                        known => {
+                            let known = known.map(|verdict| {
+                                verdict.unwrap_or(Verdict::Accepted {
+                                    number: self.next - 1,
+                                })
+                            });
+                            let _gone = answer.send(known);
                             continue;
                         }
                     }

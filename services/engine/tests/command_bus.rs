@@ -316,3 +316,22 @@ async fn a_hundred_waiting_commands_are_few_transactions() {
     assert_eq!(bench.view.read().world.secrets.len(), 100);
     assert_eq!(bench.audit().await, 100);
 }
+
+#[tokio::test]
+async fn a_repeat_in_the_same_batch_is_not_answered_before_the_batch_is_durable() {
+    let bench = start(Arc::default(), 1).await;
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    let submission = Submission {
+        id: CommandId::from_bytes([1; 16]),
+        principal: user(),
+        traceparent: None,
+        command: apply(),
+    };
+    // Both wait in the queue before the bus wakes: one thread, so they are one batch.
+    let (first, second) = tokio::join!(
+        bench.handle.submit(submission.clone()),
+        bench.handle.submit(submission)
+    );
+    assert!(first.is_err() && second.is_err(), "{first:?} {second:?}");
+    assert!(bench.view.read().world.secrets.is_empty());
+}

@@ -12,6 +12,7 @@ use keywheel_engine::authority;
 use keywheel_engine::command_bus::{Handle, Submission};
 use keywheel_engine::port::bus::{Address, Body, Bus, Message, Request, ValueRequest};
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::state::View;
@@ -34,6 +35,8 @@ pub struct BusServer {
     pub journal: Arc<dyn Journal>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
 }
 
 impl BusServer {
@@ -98,7 +101,7 @@ impl BusServer {
                     PortError::new(ErrorKind::NotFound, format!("host {host} is not enrolled"))
                 })
             }
-            Body::OpenValue(wanted) => self.grant(message.sender, wanted),
+            Body::OpenValue(wanted) => self.grant(message.sender, wanted).await,
             _ => Err(PortError::new(
                 ErrorKind::Denied,
                 "the gateway does not answer such a request",
@@ -115,7 +118,10 @@ impl BusServer {
     ) -> Result<Body, PortError> {
         let principal = Principal::Service(sender);
         if !authority::may_submit(sender, &command) {
-            self.commands.record(self.denied(principal, id)).await?;
+            // Under an id of its own: the sender's may be answered already.
+            let mut record = self.denied(principal, self.fresh_command());
+            record.reason = format!("the role's table does not hold this command ({id})");
+            self.commands.record(record).await?;
             let text = format!("role {sender:?} may not submit this command");
             return Err(PortError::new(ErrorKind::Denied, text));
         }
@@ -144,28 +150,43 @@ impl BusServer {
         }
     }
 
-    /// Whether a host may be given a version, at the log's head.
-    fn grant(&self, sender: Role, wanted: &ValueRequest) -> Result<Body, PortError> {
+    /// Whether a host may be given a version, at the log's head; a refusal is on record first.
+    async fn grant(&self, sender: Role, wanted: &ValueRequest) -> Result<Body, PortError> {
         if sender != Role::StoreSync {
             return Err(PortError::new(
                 ErrorKind::Denied,
                 "only store-sync asks for grants",
             ));
         }
+        let (granted, object) = self.look_up(wanted);
+        if let Some(sealing_key) = granted {
+            return Ok(Body::Granted { sealing_key });
+        }
+        let mut record = self.denied(Principal::Service(Role::Injector), self.fresh_command());
+        record.verb = "open-value".to_owned();
+        record.object = object;
+        record.version = Some(wanted.version);
+        record.reason = format!("not granted to host {} at the log's head", wanted.host);
+        self.commands.record(record).await?;
+        let text = format!("version {} is not granted to this host", wanted.version);
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
+
+    /// The host's key, if the grant holds; and the secret as the audit names it.
+    fn look_up(&self, wanted: &ValueRequest) -> (Option<[u8; 32]>, String) {
         let committed = self.view.read();
         let world = &committed.world;
-        let granted = world.secrets.get(&wanted.secret).is_some_and(|secret| {
+        let secret = world.secrets.get(&wanted.secret);
+        let granted = secret.is_some_and(|secret| {
             secret.is_deliverable(wanted.version)
                 && secret.delivered.get(&(wanted.host, wanted.version)) == Some(&wanted.delivery)
         });
-        match world.hosts.get(&wanted.host) {
-            Some(host) if granted => Ok(Body::Granted {
-                sealing_key: host.sealing_key,
-            }),
-            _ => {
-                let text = format!("version {} is not granted to this host", wanted.version);
-                Err(PortError::new(ErrorKind::Denied, text))
-            }
-        }
+        let host = world.hosts.get(&wanted.host).filter(|_| granted);
+        let object = secret.map_or_else(String::new, |secret| format!("secret/{}", secret.name));
+        (host.map(|host| host.sealing_key), object)
+    }
+
+    fn fresh_command(&self) -> CommandId {
+        CommandId::from_bytes(self.ids.draw())
     }
 }

@@ -152,6 +152,7 @@ async fn start_gateway(
         view: started.view,
         journal: opened.journal.clone(),
         clock,
+        ids: opened.ids.clone(),
     };
     let token = spawn.shutdown.token();
     let deciding = until(token.clone(), started.bus.run());

@@ -160,7 +160,8 @@ async fn guard(
             Err(error) => Failure::from(error).into_response(),
         };
     };
-    if is_look(&request) {
+    let looked = is_look(&request);
+    if looked {
         let record = api.record(&principal, &verb, &object, Outcome::Allowed, rule);
         if let Err(error) = api.commands.record(record).await {
             return Failure::from(error).into_response();
@@ -168,18 +169,13 @@ async fn guard(
     }
     request.extensions_mut().insert(Caller(principal.clone()));
     let response = next.run(request).await;
-    // Whatever the handlers' commands do not record themselves: requests that were not understood.
-    if response.status().as_u16() == 400
-        || response.status().as_u16() == 413
-        || response.status().as_u16() == 422
-    {
-        let record = api.record(
-            &principal,
-            &verb,
-            &object,
-            Outcome::Malformed,
-            "the request was not understood",
-        );
+    if is_unrecorded_failure(looked, &response) {
+        let outcome = match response.status().as_u16() {
+            400 | 413 | 415 | 422 => Outcome::Malformed,
+            _ => Outcome::Rejected,
+        };
+        let reason = format!("answered with status {}", response.status().as_u16());
+        let record = api.record(&principal, &verb, &object, outcome, &reason);
         if let Err(error) = api.commands.record(record).await {
             return Failure::from(error).into_response();
         }
@@ -205,14 +201,27 @@ fn verb_of(request: &Request) -> (String, String) {
     (verb.chars().take(40).collect(), object)
 }
 
-/// Looks that are recorded: all but health, keys and waiting for what one was shown already.
+/// Looks that are recorded: all but health, the public key, and waiting for the end of what one
+/// began, which a client repeats.
 fn is_look(request: &Request) -> bool {
     let path = request.uri().path();
     let waits = request
         .uri()
         .query()
-        .is_some_and(|query| query.contains("wait="));
-    request.method() == Method::GET && !waits && path != "/v1/status" && path != "/v1/store-key"
+        .is_some_and(|query| query.starts_with("wait="));
+    let follows = path.starts_with("/v1/rotations/") || path.starts_with("/v1/revocations/");
+    let quiet = path == "/v1/status" || path == "/v1/store-key" || (waits && follows);
+    request.method() == Method::GET && !quiet
+}
+
+/// Put into a response whose request left a record already: as a command, decided and refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recorded;
+
+/// Whether an answer is a failure that nothing recorded yet.
+fn is_unrecorded_failure(looked: bool, response: &Response) -> bool {
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    failed && !looked && response.extensions().get::<Recorded>().is_none()
 }
 
 impl Api {

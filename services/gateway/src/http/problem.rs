@@ -9,6 +9,8 @@ use keywheel_core::decision::RejectionKind;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::api::Problem;
 
+use super::Recorded;
+
 /// A request that is not served, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -16,6 +18,7 @@ pub struct Failure {
     code: &'static str,
     title: &'static str,
     detail: String,
+    recorded: bool,
 }
 
 impl Failure {
@@ -25,6 +28,7 @@ impl Failure {
             code,
             title,
             detail,
+            recorded: false,
         }
     }
     /// The thing named does not exist.
@@ -60,12 +64,17 @@ impl Failure {
     /// The rules say no.
     #[must_use]
     pub fn rejected(kind: RejectionKind, text: String) -> Self {
-        match kind {
+        let failure = match kind {
             RejectionKind::NotFound => Self::not_found(text),
             RejectionKind::Invalid => Self::invalid(text),
             RejectionKind::Conflict => {
                 Self::new(StatusCode::CONFLICT, "conflict", "conflict", text)
             }
+        };
+        // The command was decided, and its record says so.
+        Self {
+            recorded: true,
+            ..failure
         }
     }
 }
@@ -119,6 +128,10 @@ impl IntoResponse for Failure {
             code: self.code.to_owned(),
         };
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        (self.status, kind, Json(problem)).into_response()
+        let mut response = (self.status, kind, Json(problem)).into_response();
+        if self.recorded {
+            response.extensions_mut().insert(Recorded);
+        }
+        response
     }
 }
