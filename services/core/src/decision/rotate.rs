@@ -5,7 +5,8 @@ use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
 use crate::name::SecretName;
-use crate::rotation::{self, ACK_DEADLINE, Outcome, Rotation, Step, Trigger};
+use crate::rotation::{self, ACK_DEADLINE, MAX_SLOT_SKEW, Outcome, Rotation, Step, Trigger};
+use crate::schedule::Schedule;
 use crate::secret::{self, Generator, Secret};
 use crate::time::Timestamp;
 use crate::world::World;
@@ -116,6 +117,18 @@ pub(super) fn due(
     let Some(secret) = world.secrets.get(&secret) else {
         return Err(rotation::Rejection::Unknown(id).into());
     };
+    if secret.spec.rotation.schedule == Schedule::OnDemand {
+        return Err(rotation::Rejection::NotScheduled {
+            secret: secret.name.clone(),
+        }
+        .into());
+    }
+    if scheduled > ctx.now.plus(MAX_SLOT_SKEW) {
+        return Err(rotation::Rejection::SlotEarly {
+            secret: secret.name.clone(),
+        }
+        .into());
+    }
     if world
         .last_slot(secret.id)
         .is_some_and(|last| scheduled <= last)

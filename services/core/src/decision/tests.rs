@@ -221,7 +221,7 @@ fn what_the_state_does_not_allow_now_is_a_conflict() {
     ];
     assert_kind(RejectionKind::Conflict, &of_secret.map(Rejection::from));
     let (rotation, revocation, step) = (FIRST, RevocationId::default(), Step::Set);
-    let rejections: [Rejection; 8] = [
+    let rejections: [Rejection; 10] = [
         binding::Rejection::NotBound {
             binding: binding_name(),
         }
@@ -233,6 +233,14 @@ fn what_the_state_does_not_allow_now_is_a_conflict() {
         }
         .into(),
         rotation::Rejection::SlotServed {
+            secret: secret.clone(),
+        }
+        .into(),
+        rotation::Rejection::SlotEarly {
+            secret: secret.clone(),
+        }
+        .into(),
+        rotation::Rejection::NotScheduled {
             secret: secret.clone(),
         }
         .into(),

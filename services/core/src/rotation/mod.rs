@@ -20,3 +20,6 @@ use std::time::Duration;
 pub const MAX_STEP_ATTEMPTS: u32 = 5;
 /// How long consumers may take before the rotation is parked and its stragglers named.
 pub const ACK_DEADLINE: Duration = Duration::from_secs(300);
+/// How far the scheduler's clock may run ahead of the gateway's. A slot further ahead is refused: once
+/// served it would bar every slot before it.
+pub const MAX_SLOT_SKEW: Duration = Duration::from_secs(30);

@@ -27,6 +27,20 @@ pub enum Rejection {
         /// Name of the secret.
         secret: SecretName,
     },
+    /// The slot is still to come.
+    #[error(
+        "this slot of secret `{secret}` is still to come; compare the clocks of gateway and scheduler"
+    )]
+    SlotEarly {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// Nobody wants slots for the secret.
+    #[error("secret `{secret}` has no schedule; give it one in its manifest")]
+    NotScheduled {
+        /// Name of the secret.
+        secret: SecretName,
+    },
     /// An outcome for a step nobody waits for.
     #[error("rotation {rotation} does not wait for step {step:?} (attempt {attempt})")]
     StepNotOpen {

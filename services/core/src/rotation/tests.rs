@@ -9,6 +9,7 @@ use crate::event;
 use crate::id::{RotationId, SlotId};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport};
+use crate::schedule::Schedule;
 use crate::secret::{self, Generator, Spec};
 use crate::testing::{
     FIRST, Given, HOST, NOW, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding,
@@ -17,6 +18,7 @@ use crate::testing::{
     secret_name, swapped,
 };
 use crate::time::Timestamp;
+use std::time::Duration;
 
 fn own(event: Event) -> event::Event {
     of_rotation(SECOND, event)
@@ -252,9 +254,16 @@ fn every_started_step_asks_the_shell_and_nothing_else_does() {
     assert!(matches!(&last[0].work, Work::Step(work) if work.versions == [1]));
 }
 
+/// The secret rotates every minute and it is late enough for the slots of these tests.
+fn scheduled(given: Given) -> Given {
+    let mut spec = given.secret().spec.clone();
+    spec.rotation.schedule = Schedule::Interval(Duration::from_secs(60));
+    given.and(apply_secret(spec)).at(later(60))
+}
+
 #[test]
 fn a_slot_starts_a_rotation_and_is_remembered() {
-    let after = Given::serving()
+    let after = scheduled(Given::serving())
         .when(due(later(60)))
         .then_among_others([own(Event::Started {
             secret: SECRET,
@@ -269,7 +278,9 @@ fn a_slot_starts_a_rotation_and_is_remembered() {
 
 #[test]
 fn a_slot_is_served_once_and_an_earlier_one_not_at_all() {
-    let given = Given::first_version().and(due(later(60))).finished(SECOND);
+    let given = scheduled(Given::first_version())
+        .and(due(later(60)))
+        .finished(SECOND);
     let given = given.and(done(SECOND, Step::RevokeOld));
     for scheduled in [later(60), later(59)] {
         let rejection = Rejection::SlotServed {
@@ -280,12 +291,38 @@ fn a_slot_is_served_once_and_an_earlier_one_not_at_all() {
 }
 
 #[test]
+fn a_slot_that_is_still_to_come_is_refused_and_bars_no_other() {
+    let given = scheduled(Given::serving());
+    let latest = later(60).plus(MAX_SLOT_SKEW);
+    for early in [
+        latest.plus(Duration::from_micros(1)),
+        Timestamp::from_micros(i64::MAX),
+    ] {
+        let rejection = Rejection::SlotEarly {
+            secret: secret_name(),
+        };
+        given.clone().when(due(early)).then_rejected(rejection);
+    }
+    let after = given.and(due(latest));
+    assert_eq!(after.world().last_slot(SECRET), Some(latest));
+}
+
+#[test]
+fn a_secret_without_a_schedule_has_no_slots() {
+    let rejection = Rejection::NotScheduled {
+        secret: secret_name(),
+    };
+    let given = Given::serving().at(later(60));
+    given.when(due(later(60))).then_rejected(rejection);
+}
+
+#[test]
 fn a_secret_has_one_open_rotation() {
     let open = || Rejection::AlreadyOpen {
         secret: secret_name(),
         rotation: SECOND,
     };
-    let given = Given::serving().and(rotate(SECOND));
+    let given = scheduled(Given::serving()).and(rotate(SECOND));
     given.clone().when(rotate(THIRD)).then_rejected(open());
     given.when(due(later(60))).then_rejected(open());
 }
@@ -300,6 +337,7 @@ fn a_secret_without_a_generator_does_not_rotate_by_itself() {
         .clone()
         .when(rotate(SECOND))
         .then_rejected(rejection.clone());
+    let given = scheduled(given);
     given.when(due(later(60))).then_rejected(rejection);
 }
 

@@ -19,7 +19,7 @@ use crate::plan::plan_host;
 use crate::report::{Fact, HostReport, Item};
 use crate::revocation::Backend;
 use crate::rotation::{self, Phase, Step};
-use crate::schedule::RotationPolicy;
+use crate::schedule::{RotationPolicy, Schedule};
 use crate::secret;
 use crate::testing::{anywhere, container, env, file, generated, on_host, restart};
 use crate::time::Timestamp;
@@ -365,12 +365,15 @@ impl Model {
                 id: secret_id(*n),
                 rotation,
                 name: secret_name(*n),
-                spec: if *has_generator {
-                    generated()
-                } else {
-                    secret::Spec {
-                        rotation: RotationPolicy::default(),
-                        ..secret::Spec::default()
+                spec: secret::Spec {
+                    rotation: RotationPolicy {
+                        schedule: Schedule::Interval(Duration::from_secs(60)),
+                        ..RotationPolicy::default()
+                    },
+                    ..if *has_generator {
+                        generated()
+                    } else {
+                        secret::Spec::default()
                     }
                 },
             },
