@@ -50,6 +50,7 @@ impl Cache {
             check_deployment(&mut connection, path, deployment).await?;
             KeyRing::open(&mut connection, path, deployment, unseal, entropy).await?
         };
+        stash::drop_expired(&mut connection, path, clock.now().micros()).await?;
         file::empty_log(&mut connection, path).await?;
         Ok(Self {
             state: Mutex::new(State {
@@ -83,7 +84,8 @@ impl Cache {
         versions::open(&mut *self.state.lock().await, secret, version).await
     }
 
-    /// Overwrites key and ciphertext of a version for good; a version never seen is barred too.
+    /// Overwrites key and ciphertext of a version for good, and a provided value its rotation left; a
+    /// version never seen is barred too.
     /// Repeating it is harmless and finishes what a crash interrupted.
     ///
     /// # Errors

@@ -1,15 +1,18 @@
 //! Values that were provided and wait for their version number.
 //!
 //! Sealed like a version, for a purpose of its own, under the rotation's token. Invariants: at most
-//! [`MAX_STASHED`] wait; one older than [`MAX_STASH_AGE`] is dropped at the next put; the first value
-//! under a token stays. When the rotation that uses a value has stored it, the caller removes it.
+//! [`MAX_STASHED`] wait; one older than [`MAX_STASH_AGE`] is dropped at the next put and when the cache
+//! is opened; the first value under a token stays. When the rotation that uses a value has stored it or
+//! ended, the caller removes it; destroying a version removes what its rotation left here.
 
+use std::path::Path;
 use std::time::Duration;
 
 use keywheel_core::id::RotationId;
 use keywheel_engine::port::vault::Inserted;
 use keywheel_seal::SecretBytes;
 use keywheel_seal::envelope::Purpose;
+use sqlx::SqliteConnection;
 
 use crate::cache::State;
 use crate::error::Error;
@@ -18,8 +21,8 @@ use crate::versions::{self, SealedRow};
 
 /// How many provided values may wait.
 pub const MAX_STASHED: u32 = 256;
-/// How long a provided value may wait for its rotation.
-pub const MAX_STASH_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a provided value may wait for its rotation, whose first step takes it.
+pub const MAX_STASH_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// Keeps a value under its token.
 pub(crate) async fn put(
@@ -28,7 +31,7 @@ pub(crate) async fn put(
     value: &SecretBytes,
 ) -> Result<Inserted, Error> {
     let now = state.clock.now().micros();
-    drop_expired(state, now).await?;
+    drop_expired(&mut state.connection, &state.path, now).await?;
     let held: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stash WHERE token = $1")
         .bind(token.bytes().to_vec())
         .fetch_one(&mut state.connection)
@@ -104,15 +107,20 @@ pub(crate) async fn remove(state: &mut State, token: RotationId) -> Result<(), E
     file::empty_log(&mut state.connection, &state.path).await
 }
 
-async fn drop_expired(state: &mut State, now: i64) -> Result<(), Error> {
+/// Removes what waited too long, as seen at `now`.
+pub(crate) async fn drop_expired(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    now: i64,
+) -> Result<(), Error> {
     let age = i64::try_from(MAX_STASH_AGE.as_micros()).unwrap_or(i64::MAX);
     let gone = sqlx::query("DELETE FROM stash WHERE put_at < $1")
         .bind(now.saturating_sub(age))
-        .execute(&mut state.connection)
+        .execute(&mut *connection)
         .await
-        .map_err(|source| Error::sqlite(&state.path, source))?;
+        .map_err(|source| Error::sqlite(path, source))?;
     if gone.rows_affected() == 0 {
         return Ok(());
     }
-    file::empty_log(&mut state.connection, &state.path).await
+    file::empty_log(connection, path).await
 }

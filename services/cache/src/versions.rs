@@ -164,6 +164,14 @@ pub(crate) async fn destroy(
     .execute(&mut state.connection)
     .await
     .map_err(|source| Error::sqlite(&state.path, source))?;
+    sqlx::query(
+        "DELETE FROM stash WHERE token = (SELECT token FROM version WHERE secret = $1 AND version = $2)",
+    )
+    .bind(secret.bytes().to_vec())
+    .bind(number(version))
+    .execute(&mut state.connection)
+    .await
+    .map_err(|source| Error::sqlite(&state.path, source))?;
     file::empty_log(&mut state.connection, &state.path).await
 }
 

@@ -102,8 +102,16 @@ fn perform_step<'a>(ports: &'a Ports, work: &'a StepWork) -> Performing<'a> {
         Step::Set => rotator.set(work),
         Step::Test => rotator.test(work),
         Step::Finish => rotator.finish(work),
-        Step::RevokeOld | Step::RollBack => rotator.revoke(work.secret, &work.versions),
+        Step::RevokeOld => rotator.revoke(work.secret, &work.versions),
+        Step::RollBack => Box::pin(roll_back(ports, work)),
     }
+}
+
+/// The rotation ends here: its version dies, and the provided value goes even when that fails.
+async fn roll_back(ports: &Ports, work: &StepWork) -> Result<(), PortError> {
+    let revoked = ports.rotator.revoke(work.secret, &work.versions).await;
+    let dropped = ports.vault.drop_stashed(work.rotation).await;
+    revoked.and(dropped)
 }
 
 async fn submit(ports: &Ports, job: &Job, failure: Option<String>) -> Result<(), Unfinished> {

@@ -3,7 +3,7 @@
 //! Steps: `create` keeps a generated or provided value under the rotation's token; `set` has no
 //! backend to tell; `test` opens the value and checks it; `finish` checks it is still there; `revoke`
 //! destroys. Invariants: each step may be repeated or interrupted anywhere; a provided value leaves
-//! the stash only after its version is kept. Stages are the journal's, not ours.
+//! the stash only after its version is kept, or when it can never be. Stages are the journal's, not ours.
 
 use std::sync::Arc;
 
@@ -33,10 +33,19 @@ impl LocalStore {
     /// Keeps the stashed value, or finds that an earlier attempt did.
     async fn create_provided(&self, work: &StepWork, version: u64) -> Result<(), PortError> {
         if let Some(value) = self.vault.stashed(work.rotation).await? {
-            self.vault
+            let kept = self
+                .vault
                 .insert(work.secret, version, work.rotation, &value)
-                .await?;
-            return self.vault.drop_stashed(work.rotation).await;
+                .await;
+            return match kept {
+                Ok(_) => self.vault.drop_stashed(work.rotation).await,
+                Err(error) if error.kind == ErrorKind::Denied => {
+                    // Nothing can use the value any more. If dropping fails, the roll-back drops it.
+                    let _ = self.vault.drop_stashed(work.rotation).await;
+                    Err(error)
+                }
+                Err(error) => Err(error),
+            };
         }
         if self.vault.has(work.secret, version).await? {
             return Ok(());

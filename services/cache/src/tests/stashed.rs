@@ -114,3 +114,42 @@ async fn a_used_value_leaves_no_bytes_behind() {
     cache.drop_stashed(token(1)).await.unwrap();
     assert!(!place.contains(&row.0) && !place.contains(&row.1));
 }
+
+#[tokio::test]
+async fn what_waited_too_long_is_gone_when_the_cache_opens() {
+    let place = Place::new();
+    let cache = place.open().await;
+    cache.stash(token(1), &secret(CANARY)).await.unwrap();
+    let sql = "SELECT ciphertext FROM stash";
+    let sealed: Vec<u8> = sqlx::query_scalar(sql)
+        .fetch_one(&mut cache.state().await.connection)
+        .await
+        .unwrap();
+    cache.close().await.unwrap();
+    let age = i64::try_from(MAX_STASH_AGE.as_micros()).unwrap();
+    place.clock.0.store(age, Ordering::SeqCst);
+    let cache = place.open().await;
+    assert!(cache.stashed(token(1)).await.unwrap().is_some());
+    assert!(place.contains(&sealed));
+    cache.close().await.unwrap();
+    place.clock.0.store(age + 1, Ordering::SeqCst);
+    let cache = place.open().await;
+    assert!(cache.stashed(token(1)).await.unwrap().is_none());
+    assert!(!place.contains(&sealed));
+}
+
+#[tokio::test]
+async fn destroying_a_version_takes_what_its_rotation_left() {
+    let place = Place::new();
+    let cache = place.open().await;
+    for number in [1, 2] {
+        cache.stash(token(number), &secret(CANARY)).await.unwrap();
+        cache
+            .insert_pending(SECRET, number, token(number), &secret(CANARY))
+            .await
+            .unwrap();
+    }
+    cache.destroy(SECRET, 1).await.unwrap();
+    assert!(cache.stashed(token(1)).await.unwrap().is_none());
+    assert!(cache.stashed(token(2)).await.unwrap().is_some());
+}

@@ -209,3 +209,24 @@ async fn nothing_store_sync_says_holds_the_value() {
         assert!(!line.contains(&text) && !line.contains(decimal), "{line}");
     }
 }
+
+#[tokio::test]
+async fn a_roll_back_takes_the_provided_value_that_no_step_took() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    let stashed = || VersionVault::stashed(&*world.vault, ROTATION);
+    assert!(matches!(
+        provide(&world, ROTATION, ROTATION).await,
+        Body::Done
+    ));
+    assert!(stashed().await.unwrap().is_some());
+    world.send(Work::Step(step(Step::RollBack, 1))).await;
+    let outcome = world.outcome().await;
+    assert_eq!(failure(&outcome), None);
+    assert!(
+        VersionVault::stashed(&*world.vault, ROTATION)
+            .await
+            .unwrap()
+            .is_none()
+    );
+}

@@ -357,3 +357,25 @@ async fn a_step_names_exactly_one_new_version() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_provided_value_for_a_destroyed_version_does_not_stay() {
+    let (vault, store) = setup();
+    let given = SecretBytes::from(b"given".to_vec());
+    vault.stash(TOKEN, &given).await.unwrap();
+    vault.destroy(SECRET, VERSION).await.unwrap();
+    let refused = perform(&store, Step::Create, true).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Denied);
+    assert!(vault.kept.lock().unwrap().stash.is_empty());
+}
+
+#[tokio::test]
+async fn a_provided_value_waits_while_the_vault_is_away() {
+    let (vault, store) = setup();
+    let given = SecretBytes::from(b"given".to_vec());
+    vault.stash(TOKEN, &given).await.unwrap();
+    vault.cut_off(1, Cut::Before);
+    let failed = perform(&store, Step::Create, true).await.unwrap_err();
+    assert_eq!(failed.kind, ErrorKind::Unavailable);
+    assert_eq!(vault.kept.lock().unwrap().stash.len(), 1);
+}
