@@ -35,6 +35,25 @@ const CREATE_WITH_VALUE: [&str; 7] = [
     "config",
     "f",
 ];
+/// Flags of `run` and `restore` that take a value.
+const START_WITH_VALUE: [&str; 16] = [
+    "bundle",
+    "b",
+    "console-socket",
+    "pid-file",
+    "preserve-fds",
+    "config",
+    "f",
+    "image-path",
+    "work-path",
+    "parent-path",
+    "page-server",
+    "manage-cgroups-mode",
+    "empty-ns",
+    "status-fd",
+    "lsm-profile",
+    "lsm-mount-context",
+];
 /// Commands of runc and crun: where the global flags end, even after a flag unknown here.
 const COMMANDS: [&str; 17] = [
     "checkpoint",
@@ -77,6 +96,15 @@ pub(crate) struct Create {
     pub(crate) id: String,
     /// All arguments of `create` but `--bundle` and `--pid-file`.
     others: Vec<OsString>,
+}
+
+/// A command that makes and starts a container in one go, so that nothing can be put in between.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct DirectStart {
+    /// `run` or `restore`.
+    pub(crate) command: &'static str,
+    /// Where its configuration may lie.
+    pub(crate) configs: Vec<PathBuf>,
 }
 
 /// A flag's name and, after `=`, its value.
@@ -175,6 +203,36 @@ impl Invocation {
             return None;
         }
         Some(Create::parse(arguments))
+    }
+
+    /// `run` or `restore`; `None` for every other command.
+    pub(crate) fn direct_start(&self) -> Option<DirectStart> {
+        let (command, arguments) = self.rest.split_first()?;
+        let command = ["run", "restore"]
+            .into_iter()
+            .find(|name| command == name)?;
+        let mut bundle = PathBuf::from(".");
+        let mut named = None;
+        let mut arguments = arguments.iter();
+        // crun reads flags also behind the id.
+        while let Some(argument) = arguments.next() {
+            let Some((name, inline)) = flag(argument) else {
+                continue;
+            };
+            let takes_value = inline.is_none() && START_WITH_VALUE.contains(&name);
+            let separate = if takes_value { arguments.next() } else { None };
+            match (name, inline.or(separate.map(OsString::as_os_str))) {
+                ("help" | "h", _) => return None,
+                ("bundle" | "b", Some(value)) => bundle = value.into(),
+                ("config" | "f", Some(value)) => named = Some(PathBuf::from(value)),
+                _ => {}
+            }
+        }
+        let configs = match named {
+            Some(named) => vec![bundle.join(&named), named],
+            None => vec![bundle.join("config.json")],
+        };
+        Some(DirectStart { command, configs })
     }
 
     /// `create` with another bundle and pid file.
@@ -370,5 +428,32 @@ mod tests {
                 .unwrap()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn run_and_restore_are_found_with_their_configuration() {
+        let one = |command, path: &str| {
+            let configs = vec![path.into()];
+            Some(DirectStart { command, configs })
+        };
+        for (line, expected) in [
+            ("run id", one("run", "./config.json")),
+            ("--debug run --bundle /b id", one("run", "/b/config.json")),
+            ("run -b=/b --pid-file /p id", one("run", "/b/config.json")),
+            ("run id --bundle /b", one("run", "/b/config.json")),
+            (
+                "restore --image-path /i --bundle /b id",
+                one("restore", "/b/config.json"),
+            ),
+            ("create --bundle /b id", None),
+            ("start run", None),
+            ("run --help", None),
+        ] {
+            assert_eq!(parse(line).direct_start(), expected, "{line}");
+        }
+        let named = parse("run -b /b --config c.json id")
+            .direct_start()
+            .unwrap();
+        assert_eq!(named.configs, ["/b/c.json", "c.json"].map(PathBuf::from));
     }
 }

@@ -1,13 +1,15 @@
 //! `create`: ask, build the private bundle, run the real runtime, remove the bundle, attach.
+//!
+//! Commands that create and start in one go are only looked at: with a placeholder they are refused.
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use keywheel_sys::harden;
 
-use crate::args::{Create, Invocation};
+use crate::args::{Create, DirectStart, Invocation};
 use crate::ask::{self, NoAnswer, Resolved};
 use crate::bundle::Bundle;
 use crate::config::{Config, MAX_CONFIG};
@@ -29,7 +31,7 @@ pub(crate) enum Outcome {
 pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, Refusal> {
     harden::transient()
         .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))?;
-    let mut config = read_config(&create.bundle)?;
+    let mut config = read_config(&create.bundle.join("config.json"))?;
     let Some(resolved) = resolve(invocation, create, &config)? else {
         return Ok(Outcome::PassThrough);
     };
@@ -60,6 +62,26 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
     drop(config);
     drop(resolved);
     run_real(invocation, create, &runtime, bundle)
+}
+
+/// Lets `run` and `restore` pass unless a variable holds a placeholder, which nobody would resolve.
+pub(crate) fn check_direct(start: &DirectStart) -> Result<Outcome, Refusal> {
+    // A file that is not there is the real runtime's to tell.
+    for path in start.configs.iter().filter(|path| path.exists()) {
+        let config = read_config(path)?;
+        let Some(entry) = config.placeholders().first().copied() else {
+            continue;
+        };
+        let name = entry.split_once('=').map_or(entry, |(name, _)| name);
+        return Err(Refusal::new(
+            format!(
+                "the placeholder in variable {name} is resolved by create only, not by {}",
+                start.command
+            ),
+            "start the container through its engine, or with create and start, or remove the placeholder",
+        ));
+    }
+    Ok(Outcome::PassThrough)
 }
 
 /// The injector's answer; `None` when there is nothing to inject.
@@ -144,12 +166,11 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
     )
 }
 
-fn read_config(bundle: &Path) -> Result<Config, Refusal> {
-    let path: PathBuf = bundle.join("config.json");
+fn read_config(path: &Path) -> Result<Config, Refusal> {
     let mut bytes = Vec::new();
-    File::open(&path)
+    File::open(path)
         .and_then(|file| file.take(MAX_CONFIG + 1).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(&path, &error))?;
+        .map_err(|error| unreadable(path, &error))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_CONFIG {
         return Err(Refusal::new(
             format!("{} is larger than {MAX_CONFIG} bytes", path.display()),
@@ -179,6 +200,7 @@ fn read_pid(path: &Path) -> Result<i32, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn scratch(name: &str) -> PathBuf {
         let dir =
@@ -211,7 +233,7 @@ mod tests {
         let dir = scratch("limit");
         let file = File::create(dir.join("config.json")).unwrap();
         file.set_len(MAX_CONFIG + 1).unwrap();
-        let text = read_config(&dir).err().unwrap().text();
+        let text = read_config(&dir.join("config.json")).err().unwrap().text();
         std::fs::remove_dir_all(dir).unwrap();
         assert!(text.contains("larger than"), "{text}");
     }

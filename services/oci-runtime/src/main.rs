@@ -1,8 +1,9 @@
 //! `keywheel-runtime`: the OCI runtime wrapper. On `create` it puts secrets in place, then the real runtime works.
 //!
-//! Every other command execs the real runtime with unchanged arguments. It never changes the engine's own bundle, never
-//! writes a resolved value anywhere but to the injector's memory-only directory, and refuses rather than let a
-//! container start without what it was promised. It decides no entitlement: the injector answers, this obeys.
+//! Every other command execs the real runtime with unchanged arguments, `run` and `restore` only without
+//! placeholders. It never changes the engine's own bundle, never writes a resolved value anywhere but to the injector's
+//! memory-only directory, and refuses rather than let a container start without what it was promised. It decides no
+//! entitlement: the injector answers, this obeys.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
@@ -31,7 +32,10 @@ use crate::create::Outcome;
 fn main() -> ExitCode {
     let invocation = Invocation::parse(std::env::args_os().skip(1));
     let outcome = match invocation.create() {
-        None => Ok(Outcome::PassThrough),
+        None => match invocation.direct_start() {
+            None => Ok(Outcome::PassThrough),
+            Some(start) => create::check_direct(&start),
+        },
         Some(create) => create.and_then(|create| create::run(&invocation, &create)),
     };
     let refusal = match outcome {

@@ -419,3 +419,32 @@ fn other_commands_are_the_real_runtimes_own() {
         .unwrap();
     assert_eq!(ours.status.code(), Some(1));
 }
+
+#[test]
+fn run_and_restore_are_refused_with_a_placeholder_and_pass_without() {
+    if !ready() {
+        return;
+    }
+    let start = |scene: &Scene, command: &str| {
+        let bundle = scene.dir.join("bundle");
+        scene.call(&[command, "--bundle", bundle.to_str().unwrap(), &scene.id])
+    };
+    let wanting = Scene::new("echo ran", with_placeholder);
+    for command in ["run", "restore"] {
+        let output = start(&wanting, command);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("variable DB_PASSWORD") && text.contains("; next: "),
+            "{text}"
+        );
+        assert!(text.contains(&format!("not by {command}")), "{text}");
+        assert_eq!(refusal_in_log(&wanting), text.trim());
+        assert!(!wanting.exists() && output.stdout.is_empty());
+    }
+    let plain = Scene::new("echo ran", |_| ());
+    let output = start(&plain, "run");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(output.stdout, b"ran\n");
+}
