@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::output::Output;
-use crate::scratch::{Scratch, binary, unique};
+use crate::scratch::{Scratch, binary, is_release, unique};
 use crate::wait;
 
 /// How long `up` may take to answer.
@@ -364,6 +364,9 @@ impl Drop for Keywheel {
         self.take_runtime_back();
         if let Err(error) = self.kill9() {
             eprintln!("harness: cannot kill keywheel up: {error:#}");
+        }
+        if is_release() {
+            return;
         }
         eprintln!(
             "--- the end of {}\n{}",

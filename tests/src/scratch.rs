@@ -24,10 +24,16 @@ pub fn use_release() {
     RELEASE.store(true, Ordering::Relaxed);
 }
 
+/// Whether the release build is meant.
+#[must_use]
+pub fn is_release() -> bool {
+    RELEASE.load(Ordering::Relaxed)
+}
+
 /// One of the binaries that `deploy/build.sh` makes: of the profile `dev`,
 /// unless [`use_release`] was called.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let folder = if RELEASE.load(Ordering::Relaxed) {
+    let folder = if is_release() {
         "target/dist"
     } else {
         "target/dist-dev"
