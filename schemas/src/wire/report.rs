@@ -81,6 +81,22 @@ impl Mirror for Held {
 }
 
 mirror_struct! {
+    /// A container that was not allowed to start.
+    DeniedStart = report::DeniedStart {
+        /// The container.
+        container: Text<ContainerId>,
+        /// Its name, for people.
+        container_name: String,
+        /// Config digest of its image.
+        image_digest: String,
+        /// The secret as it was asked for; empty when none is known.
+        secret: String,
+        /// Why, with the next step.
+        reason: String,
+    }
+}
+
+mirror_struct! {
     /// What is on a host.
     Report = report::HostReport {
         /// The host.
@@ -93,5 +109,9 @@ mirror_struct! {
         holds: Vec<Held>,
         /// Whether everything on the host was looked at.
         complete: bool,
+        /// Every container of the host; in a complete report, what is not among them has vanished.
+        containers: Vec<Text<ContainerId>>,
+        /// Starts that were refused since the last report.
+        denied: Vec<DeniedStart>,
     }
 }

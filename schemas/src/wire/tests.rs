@@ -13,7 +13,7 @@ use keywheel_core::id::{
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
-use keywheel_core::report::{Fact, HostReport, Item};
+use keywheel_core::report::{DeniedStart, Fact, HostReport, Item};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
@@ -121,6 +121,14 @@ fn report() -> HostReport {
         ],
         holds: vec![(SECRET, 2), (SECRET, 3)],
         complete: true,
+        containers: vec![container()],
+        denied: vec![DeniedStart {
+            container: container(),
+            container_name: "payments-2".to_owned(),
+            image_digest: "sha256:x".to_owned(),
+            secret: "prod/db".to_owned(),
+            reason: "no binding".to_owned(),
+        }],
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::time::Timestamp;
 
-/// Most items in one report; an injector with more sends several.
+/// Most items, containers and refused starts in one report; an injector with more items sends several.
 pub const MAX_REPORT_ITEMS: usize = 10_000;
 
 /// What is on a host, after reconciling towards a plan.
@@ -19,6 +19,27 @@ pub struct HostReport {
     pub holds: Vec<(SecretId, u64)>,
     /// Whether everything on the host was looked at, so that what `holds` lacks is gone.
     pub complete: bool,
+    /// Every container of the host that exists as a consumer could; in a complete report, what is
+    /// not among them has vanished. At most [`MAX_REPORT_ITEMS`].
+    pub containers: Vec<ContainerId>,
+    /// Starts that were refused since the last report. No assignment comes of them. At most
+    /// [`MAX_REPORT_ITEMS`].
+    pub denied: Vec<DeniedStart>,
+}
+
+/// A container that was not allowed to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeniedStart {
+    /// The container.
+    pub container: ContainerId,
+    /// Its name, for people.
+    pub container_name: String,
+    /// Config digest of its image.
+    pub image_digest: String,
+    /// The secret as it was asked for; empty when none is known.
+    pub secret: String,
+    /// Why, with the next step.
+    pub reason: String,
 }
 
 /// One fact about one container instance under one binding.

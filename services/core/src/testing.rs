@@ -236,6 +236,8 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
     HostReport {
         host: HOST,
         generation: u64::MAX,
+        containers: (1..10).map(container).collect(),
+        denied: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,

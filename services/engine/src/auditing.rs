@@ -6,7 +6,8 @@ use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::command::Command;
 use keywheel_core::decision::Rejection;
 use keywheel_core::event::Event;
-use keywheel_core::id::CommandId;
+use keywheel_core::id::{CommandId, HostId, SecretId};
+use keywheel_core::report::DeniedStart;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -34,25 +35,31 @@ pub fn records(
     if let Some(record) = own_record(before, deed, command, decided) {
         records.push(record);
     }
+    if let (Command::Report(report), Ok(_)) = (command, decided) {
+        let refused = |start| denied_record(before, deed, report.host, start);
+        records.extend(report.denied.iter().map(refused));
+    }
     let mut named = None;
     for event in decided.iter().flatten() {
         let Event::Assignment(key, event) = event else {
             continue;
         };
         if let assignment::Event::Assigned {
+            secret,
             container_name,
             image_digest,
             ..
         } = event
         {
-            named = Some((key, container_name, image_digest));
+            named = Some((key, secret, container_name, image_digest));
         }
         let Some(mut record) = usage_record(before, deed, key, event) else {
             continue;
         };
-        if let (Some((of, name, digest)), Some(container)) = (named, &mut record.container)
+        if let (Some((of, secret, name, digest)), Some(container)) = (named, &mut record.container)
             && of == key
         {
+            record.object = secret_object(before, *secret);
             container.name.clone_from(name);
             container.image_digest.clone_from(digest);
         }
@@ -190,6 +197,33 @@ fn step_verb(step: keywheel_core::rotation::Step) -> &'static str {
     }
 }
 
+/// A container that was not allowed to start: it has no assignment, and is recorded all the same.
+fn denied_record(before: &World, deed: &Deed<'_>, host: HostId, start: &DeniedStart) -> Record {
+    let mut record = blank(deed, Category::Usage, "refuse");
+    if !start.secret.is_empty() {
+        record.object = format!("secret/{}", start.secret);
+    }
+    record.outcome = Outcome::Denied;
+    record.reason.clone_from(&start.reason);
+    record.container = Some(ContainerRef {
+        id: start.container.to_string(),
+        name: start.container_name.clone(),
+        image_digest: start.image_digest.clone(),
+        host: host_name(before, host),
+    });
+    record
+}
+
+fn secret_object(before: &World, secret: SecretId) -> String {
+    let name = before.secrets.get(&secret).map(|s| s.name.to_string());
+    format!("secret/{}", name.unwrap_or_default())
+}
+
+fn host_name(before: &World, host: HostId) -> String {
+    let host = before.hosts.get(&host);
+    host.map(|host| host.name.to_string()).unwrap_or_default()
+}
+
 fn usage_record(
     before: &World,
     deed: &Deed<'_>,
@@ -213,14 +247,8 @@ fn usage_record(
         }
     };
     let mut record = blank(deed, Category::Usage, verb);
-    let secret = before
-        .bindings
-        .get(&key.binding)
-        .and_then(|binding| binding.spec.as_ref());
-    let name = secret
-        .and_then(|spec| before.secrets.get(&spec.secret))
-        .map(|s| s.name.to_string());
-    record.object = format!("secret/{}", name.unwrap_or_default());
+    // What it held, which its binding may not mean any more.
+    record.object = known.map_or_else(String::new, |known| secret_object(before, known.secret));
     record.version = (version > 0).then_some(version);
     record.outcome = outcome;
     reason.clone_into(&mut record.reason);
@@ -228,11 +256,7 @@ fn usage_record(
         id: key.container.to_string(),
         name: known.map(|a| a.container_name.clone()).unwrap_or_default(),
         image_digest: known.map(|a| a.image_digest.clone()).unwrap_or_default(),
-        host: before
-            .hosts
-            .get(&key.host)
-            .map(|h| h.name.to_string())
-            .unwrap_or_default(),
+        host: host_name(before, key.host),
     });
     Some(record)
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
-use keywheel_core::report::{Fact, HostReport, Item};
+use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS};
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::container_host::EngineEvent;
@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attach::Tools;
 use crate::model::{Busy, Containers, Service, Tracked};
-use crate::report::Outbox;
+use crate::report::{Outbox, bound_denied};
 use crate::service::{Event, Status, read_plan};
 use crate::shared::{Shared, VersionKey};
 use crate::state::Remembered;
@@ -71,6 +71,7 @@ pub(crate) struct Reconciler {
     failed: BTreeMap<(Service, BindingId), u64>,
     attach_pool: Arc<Semaphore>,
     items: Vec<Item>,
+    denied: Vec<DeniedStart>,
     is_listed: bool,
     is_listing: bool,
     relist_at: Option<Duration>,
@@ -102,6 +103,7 @@ impl Reconciler {
             failed: BTreeMap::new(),
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
+            denied: Vec::new(),
             is_listed: false,
             is_listing: false,
             relist_at: None,
@@ -157,7 +159,10 @@ impl Reconciler {
                 self.take_placed(&id, pid, &pending, *attached);
                 drop(intent);
             }
-            Event::RefusedStart(item) => self.items.push(*item),
+            Event::RefusedStart(denied) => {
+                self.denied.push(*denied);
+                bound_denied(&mut self.denied);
+            }
             Event::Restarted { id, result } => self.take_restarted(&id, result),
             Event::Stopped { id, result } => self.take_stopped(&id, result),
         }
@@ -280,12 +285,14 @@ impl Reconciler {
                 .collect::<Vec<_>>()
         };
         holds.extend(self.remembered.values().flat_map(held));
+        let containers = self.present();
         let told = Told {
             generation: plan.generation,
             holds,
-            complete: self.is_complete(),
+            // A list that is cut off would make ghosts of what lives.
+            complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
         };
-        if self.items.is_empty() && self.told.as_ref() == Some(&told) {
+        if self.items.is_empty() && self.denied.is_empty() && self.told.as_ref() == Some(&told) {
             return;
         }
         let report = HostReport {
@@ -294,9 +301,22 @@ impl Reconciler {
             items: std::mem::take(&mut self.items),
             holds: told.holds.iter().copied().collect(),
             complete: told.complete,
+            containers: if told.complete {
+                containers
+            } else {
+                Vec::new()
+            },
+            denied: std::mem::take(&mut self.denied),
         };
         self.told = Some(told);
         self.outbox.push(report);
+    }
+
+    /// Containers that exist as consumers, also those that are down after a failed restart.
+    fn present(&self) -> Vec<ContainerId> {
+        let known = self.containers.keys().chain(self.graveyard.keys());
+        let all: BTreeSet<&ContainerId> = known.chain(self.remembered.keys()).collect();
+        all.into_iter().cloned().collect()
     }
 
     fn is_complete(&self) -> bool {

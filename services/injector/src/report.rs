@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::id::CommandId;
-use keywheel_core::report::{HostReport, MAX_REPORT_ITEMS};
+use keywheel_core::report::{DeniedStart, HostReport, MAX_REPORT_ITEMS};
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
@@ -55,12 +55,13 @@ impl Outbox {
         let mut report = next.take()?;
         if report.items.len() > MAX_REPORT_ITEMS {
             let rest = report.items.split_off(MAX_REPORT_ITEMS);
-            let later = HostReport {
+            let mut later = HostReport {
                 items: rest,
                 ..report.clone()
             };
-            // Only the last part may say that everything is told.
+            // Only the last part may say that everything is told; the refused starts go with the first.
             report.complete = false;
+            later.denied.clear();
             *next = Some(later);
         }
         Some(report)
@@ -78,7 +79,26 @@ fn merge(waiting: HostReport, newer: HostReport) -> HostReport {
         );
         items.drain(..over);
     }
-    HostReport { items, ..newer }
+    let mut denied = waiting.denied;
+    denied.extend(newer.denied);
+    bound_denied(&mut denied);
+    HostReport {
+        items,
+        denied,
+        ..newer
+    }
+}
+
+/// Keeps the newest refused starts, as many as a report takes.
+pub(crate) fn bound_denied(denied: &mut Vec<DeniedStart>) {
+    let over = denied.len().saturating_sub(MAX_REPORT_ITEMS);
+    if over > 0 {
+        tracing::error!(
+            { names::COUNT } = over,
+            "refused starts dropped: the gateway is away for too long"
+        );
+        denied.drain(..over);
+    }
 }
 
 /// A report on its way, and whether it is on the disk.
@@ -132,12 +152,17 @@ async fn spool_all(
             report,
         };
         number += 1;
-        let has_facts = !spooled.report.items.is_empty();
+        let has_facts = has_facts(&spooled.report);
         if has_facts {
             store(spool, &spooled).await;
         }
         place.send((spooled, has_facts));
     }
+}
+
+/// Whether something in it may not be lost.
+fn has_facts(report: &HostReport) -> bool {
+    !report.items.is_empty() || !report.denied.is_empty()
 }
 
 async fn send_queued(shared: &Shared, spool: &Spool, mut queued: mpsc::Receiver<Queued>) {
@@ -253,6 +278,16 @@ mod tests {
         );
         let last = outbox.take().unwrap();
         assert_eq!((last.items.len(), last.complete), (1, true));
+    }
+
+    #[test]
+    fn refused_starts_add_up_are_bounded_and_are_facts() {
+        let mut merged = merge(report(1, Vec::new()), report(2, Vec::new()));
+        assert_eq!(merged.denied.len(), 2);
+        merged.denied = vec![merged.denied[0].clone(); MAX_REPORT_ITEMS];
+        let merged = merge(merged, report(3, Vec::new()));
+        assert_eq!(merged.denied.len(), MAX_REPORT_ITEMS);
+        assert!(has_facts(&merged));
     }
 
     #[test]

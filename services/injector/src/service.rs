@@ -12,7 +12,7 @@ use std::time::Duration;
 use keywheel_core::command::Command;
 use keywheel_core::id::{CommandId, ContainerId};
 use keywheel_core::plan::HostPlan;
-use keywheel_core::report::Item;
+use keywheel_core::report::DeniedStart;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Address, Body, Bus, Subscription, Topic};
@@ -86,7 +86,7 @@ pub(crate) enum Event {
         attached: Box<Attached>,
         intent: Intent,
     },
-    RefusedStart(Box<Item>),
+    RefusedStart(Box<DeniedStart>),
     Restarted {
         id: ContainerId,
         result: Result<(), String>,

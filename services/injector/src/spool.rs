@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
-use keywheel_core::report::{Fact, HostReport, Item};
+use keywheel_core::report::{DeniedStart, Fact, HostReport, Item};
 use keywheel_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,17 @@ struct Stored {
     items: Vec<StoredItem>,
     holds: Vec<(String, u64)>,
     complete: bool,
+    containers: Vec<String>,
+    denied: Vec<StoredDenied>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredDenied {
+    container: String,
+    name: String,
+    image: String,
+    secret: String,
+    reason: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,7 +147,29 @@ fn store(spooled: &Spooled) -> Stored {
             .map(|(secret, version)| (secret.to_string(), *version))
             .collect(),
         complete: report.complete,
+        containers: report.containers.iter().map(ToString::to_string).collect(),
+        denied: report.denied.iter().map(store_denied).collect(),
     }
+}
+
+fn store_denied(denied: &DeniedStart) -> StoredDenied {
+    StoredDenied {
+        container: denied.container.to_string(),
+        name: denied.container_name.clone(),
+        image: denied.image_digest.clone(),
+        secret: denied.secret.clone(),
+        reason: denied.reason.clone(),
+    }
+}
+
+fn load_denied(denied: StoredDenied) -> Option<DeniedStart> {
+    Some(DeniedStart {
+        container: ContainerId::parse(&denied.container).ok()?,
+        container_name: denied.name,
+        image_digest: denied.image,
+        secret: denied.secret,
+        reason: denied.reason,
+    })
 }
 
 fn store_item(item: &Item) -> StoredItem {
@@ -183,6 +216,16 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .map(hold)
             .collect::<Option<Vec<_>>>()?,
         complete: stored.complete,
+        containers: stored
+            .containers
+            .iter()
+            .map(|id| ContainerId::parse(id).ok())
+            .collect::<Option<Vec<_>>>()?,
+        denied: stored
+            .denied
+            .into_iter()
+            .map(load_denied)
+            .collect::<Option<Vec<_>>>()?,
     };
     Some(Spooled {
         number,
@@ -230,6 +273,16 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn denied() -> DeniedStart {
+        DeniedStart {
+            container: ContainerId::parse(&"c".repeat(64)).unwrap(),
+            container_name: "job".to_owned(),
+            image_digest: "sha256:2".to_owned(),
+            secret: "prod/db".to_owned(),
+            reason: "no binding".to_owned(),
+        }
+    }
+
     pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         HostReport {
             host: HostId::from_bytes([3; 16]),
@@ -237,6 +290,8 @@ pub(crate) mod tests {
             items: facts.into_iter().map(item).collect(),
             holds: vec![(SecretId::from_bytes([2; 16]), 7)],
             complete: true,
+            containers: vec![ContainerId::parse(&"b".repeat(64)).unwrap()],
+            denied: vec![denied()],
         }
     }
 

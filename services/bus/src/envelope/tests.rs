@@ -136,6 +136,8 @@ fn request_rows() -> Vec<(Role, Address, Body)> {
         items: Vec::new(),
         holds: vec![(SecretId::from_bytes([2; 16]), 2)],
         complete: true,
+        containers: Vec::new(),
+        denied: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -183,7 +183,13 @@ fn a_report_under_a_binding_that_grants_nothing_there_is_passed_over() {
     let unbound = Given::serving().and(Command::Unbind {
         name: crate::testing::binding_name(),
     });
-    unbound.when(reported(vec![swapped(2, 1)])).then_nothing();
+    let refused = Fact::Refused {
+        version: 1,
+        reason: "no room".to_owned(),
+    };
+    unbound
+        .when(reported(vec![item(2, refused)]))
+        .then_nothing();
     let mut unknown = swapped(2, 1);
     unknown.binding = crate::id::BindingId::from_bytes([66; 16]);
     Given::serving()

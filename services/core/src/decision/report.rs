@@ -9,10 +9,11 @@ use super::{Rejection, rotate};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::host;
-use crate::id::{HostId, SecretId};
+use crate::id::{ContainerId, HostId, SecretId};
 use crate::report::{Fact, HostReport, Item};
 use crate::revocation;
 use crate::rotation::{self, Phase, Rotation};
+use crate::secret::Secret;
 use crate::world::World;
 
 /// Assignments as they are after the report's items.
@@ -26,6 +27,9 @@ pub(super) fn record(world: &World, report: &HostReport) -> Result<Vec<Event>, R
     let mut moved = Moved::new();
     for item in &report.items {
         record_item(world, report, item, &mut moved, &mut events);
+    }
+    if report.complete {
+        record_absent(world, report, &mut moved, &mut events);
     }
     let held: BTreeSet<(SecretId, u64)> = report.holds.iter().copied().collect();
     for open in world
@@ -66,8 +70,11 @@ fn record_item(
     if let Some(version) = version_of(&item.fact)
         && !is_known(version)
     {
-        // A start takes the plan's current without asking; anything else is a stale report.
-        if secret.current != Some(version) || !is_granted(world, report.host, item) {
+        // A start takes the plan's current without asking. What was used meanwhile of another
+        // version is history; anything else is a stale report.
+        let is_start = secret.current == Some(version) && is_granted(world, report.host, item);
+        let is_bound = world.bindings.contains_key(&item.binding);
+        if !is_start && !(is_bound && is_history(secret, report.host, item, state)) {
             return;
         }
         let assigned = assignment::Event::Assigned {
@@ -99,6 +106,22 @@ fn record_item(
     }
 }
 
+/// What a complete report does not name any more is gone, as after a reboot or a lost report.
+fn record_absent(world: &World, report: &HostReport, moved: &mut Moved, events: &mut Vec<Event>) {
+    let named = report.items.iter().map(|item| &item.container);
+    let present: BTreeSet<&ContainerId> = report.containers.iter().chain(named).collect();
+    let is_ghost = |(key, state): &(&assignment::Key, &Assignment)| {
+        key.host == report.host && state.is_live() && !present.contains(&key.container)
+    };
+    for (key, state) in world.assignments.iter().filter(is_ghost) {
+        let mut state = state.clone();
+        state.evolve(&assignment::Event::Vanished);
+        moved.insert(key.clone(), state);
+        let vanished = assignment::Event::Vanished;
+        events.push(Event::Assignment(key.clone(), vanished));
+    }
+}
+
 /// Whether the binding gives this secret to this host's containers, as the log's head has it.
 fn is_granted(world: &World, host: HostId, item: &Item) -> bool {
     let binding = world.bindings.get(&item.binding);
@@ -107,6 +130,19 @@ fn is_granted(world: &World, host: HostId, item: &Item) -> bool {
     spec.zip(host).is_some_and(|(spec, host)| {
         spec.secret == item.secret && spec.selector.means_host(&host.name)
     })
+}
+
+/// Whether a fact that comes late tells of a copy that was rightly given out: the host had been
+/// granted the version, or could have before it died. It never takes back what is known since.
+fn is_history(secret: &Secret, host: HostId, item: &Item, known: &Assignment) -> bool {
+    let (Fact::Swapped { version, .. } | Fact::Reloaded { version, .. }) = item.fact else {
+        return false;
+    };
+    let was_granted = secret.delivered.contains_key(&(host, version))
+        || (version > 0 && version <= secret.last_version && !secret.is_deliverable(version));
+    let is_known_better =
+        known.is_live() && (known.secret != item.secret || known.assigned > version);
+    was_granted && !is_known_better
 }
 
 fn version_of(fact: &Fact) -> Option<u64> {
@@ -156,7 +192,15 @@ fn advance_rotation(
             rotation::Event::HostBarrierAcknowledged { host: report.host },
         );
     }
+    // A start that was told of late may hold an older version though nobody waited for it.
+    let holds_old =
+        |state: &Assignment| state.secret == open.secret && open.old.contains(&state.holds);
+    let known = world
+        .consumers(open.secret)
+        .map(|(key, state)| moved.get(key).unwrap_or(state));
+    let is_held = known.chain(moved.values()).any(holds_old);
     if after.is_settled()
+        && !is_held
         && let Some(secret) = world.secrets.get(&open.secret)
     {
         events.extend(rotate::retire_old(open.id, secret, &open.old)?);

@@ -99,6 +99,8 @@ fn worker_commands() -> Vec<(Role, Command)> {
         items: Vec::new(),
         holds: Vec::new(),
         complete: true,
+        containers: Vec::new(),
+        denied: Vec::new(),
     };
     vec![
         (Role::Scheduler, due),

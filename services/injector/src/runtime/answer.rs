@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
-use keywheel_core::plan::{Grant, PlannedBinding};
-use keywheel_core::report::{Fact, Item};
+use keywheel_core::plan::Grant;
+use keywheel_core::report::DeniedStart;
 use keywheel_daemon::chain;
 use keywheel_seal::SecretBytes;
 use zeroize::Zeroizing;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::model::Place;
 use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose};
 use crate::runtime::wire::{MAX_ENV_VALUE_BYTES, Question, Refusal, Resolved};
-use crate::shared::{Given, Intent, Shared, VersionKey, grant_of};
+use crate::shared::{Given, Intent, Shared, VersionKey};
 
 /// How long the engine's list may take before its files are read.
 const LIST_BUDGET: Duration = Duration::from_millis(200);
@@ -26,18 +26,21 @@ const LIST_BUDGET: Duration = Duration::from_millis(200);
 /// An answer, or a "no" with its fact.
 pub(crate) type Answer<T> = Result<T, Box<Refused>>;
 
-/// A "no", and the fact to be audited where a binding is known.
+/// Most characters of a refused start's reason and secret in a report.
+const MAX_REASON_CHARS: usize = 1024;
+
+/// A "no", and the fact to be audited where the container is known.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) refusal: Refusal,
-    pub(crate) item: Option<Item>,
+    pub(crate) denied: Option<DeniedStart>,
 }
 
-/// A "no" about no binding in particular.
+/// A "no" to something the engine has no record of.
 pub(crate) fn no(error: impl Into<String>, next: impl Into<String>) -> Box<Refused> {
     Box::new(Refused {
         refusal: Refusal::new(error, next),
-        item: None,
+        denied: None,
     })
 }
 
@@ -69,7 +72,9 @@ pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer
     let is_lenient = !question.strict && question.env.is_empty();
     if !has_plan && !is_lenient {
         let next = "wait until `keywheel status` shows this host, then start the container again";
-        return Err(no("the injector has no plan for this host yet", next));
+        let refusal = Refusal::new("the injector has no plan for this host yet", next);
+        let secret = String::new();
+        return Err(refuse(&facts, Denied { refusal, secret }));
     }
     let chosen = match chosen {
         Ok(chosen) => chosen,
@@ -94,8 +99,10 @@ pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer
         .into_owned();
     let mut given = chosen.env.iter().map(|(given, _)| given);
     for entry in &chosen.entries {
-        let value = substitute(entry, &mut given, &values)
-            .map_err(|refusal| no(refusal.error, refusal.next))?;
+        let value = substitute(entry, &mut given, &values).map_err(|refusal| {
+            let secret = first_secret(entry);
+            refuse(&facts, Denied { refusal, secret })
+        })?;
         resolved.env.insert(entry.name.clone(), value);
     }
     keep(shared, facts, chosen, intent);
@@ -186,7 +193,7 @@ pub(crate) async fn open_all<'a>(
                 facts,
                 Denied {
                     refusal,
-                    binding: Some(given.binding.clone()),
+                    secret: given.binding.secret_name.to_string(),
                 },
             )
         })?;
@@ -226,6 +233,14 @@ fn substitute<'a>(
     Ok(whole)
 }
 
+fn first_secret(entry: &Entry) -> String {
+    let name = |piece: &Piece| match piece {
+        Piece::Secret(name) => Some(name.clone()),
+        Piece::Text(_) => None,
+    };
+    entry.pieces.iter().find_map(name).unwrap_or_default()
+}
+
 fn check_variable(name: &str, value: &[u8]) -> Result<(), Refusal> {
     let refuse = |why: &str| {
         Err(Refusal::new(
@@ -245,28 +260,21 @@ fn check_variable(name: &str, value: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A "no" with its usage fact, where a binding is known.
+/// A "no" with its fact for the audit.
 pub(crate) fn refuse(facts: &ContainerFacts, denied: Denied) -> Box<Refused> {
     let reason = format!("{}; next: {}", denied.refusal.error, denied.refusal.next);
-    let item = denied
-        .binding
-        .map(|binding| refused_item(facts, &binding, reason));
-    Box::new(Refused {
-        refusal: denied.refusal,
-        item,
-    })
-}
-
-fn refused_item(facts: &ContainerFacts, binding: &PlannedBinding, reason: String) -> Item {
-    let version = grant_of(binding).map_or(0, |grant| grant.version);
-    Item {
+    let bounded = |text: String| text.chars().take(MAX_REASON_CHARS).collect();
+    let start = DeniedStart {
         container: facts.id.clone(),
         container_name: facts.name.clone(),
         image_digest: facts.image_digest.clone(),
-        binding: binding.binding,
-        secret: binding.secret,
-        fact: Fact::Refused { version, reason },
-    }
+        secret: bounded(denied.secret),
+        reason: bounded(reason),
+    };
+    Box::new(Refused {
+        refusal: denied.refusal,
+        denied: Some(start),
+    })
 }
 
 #[cfg(test)]

@@ -66,10 +66,15 @@ pub(crate) async fn place(
         .await
         .unwrap_or_else(|_| Err("the injector is stopping".to_owned()));
     let attached = attached.map_err(|reason| {
-        no(
-            reason,
-            "check the injector's log, then start the container again",
-        )
+        let next = "check the injector's log, then start the container again";
+        let secret = files
+            .first()
+            .map(|(given, _)| given.binding.secret_name.to_string());
+        let denied = Denied {
+            refusal: Refusal::new(reason, next),
+            secret: secret.unwrap_or_default(),
+        };
+        refuse(&pending.facts, denied)
     })?;
     if let Err(denied) = check_complete(&pending, &files, &attached) {
         // The wrapper deletes the container; nothing of it is to be remembered.
@@ -97,7 +102,7 @@ fn revoked(given: &Given) -> Box<Denied> {
     );
     Box::new(Denied {
         refusal: Refusal::new(error, next),
-        binding: Some(given.binding.clone()),
+        secret: given.binding.secret_name.to_string(),
     })
 }
 
@@ -185,7 +190,9 @@ fn check_complete(pending: &Pending, files: &[(Given, Grant)], attached: &Attach
         &pending.facts,
         Denied {
             refusal,
-            binding: about.cloned(),
+            secret: about
+                .map(|planned| planned.secret_name.to_string())
+                .unwrap_or_default(),
         },
     ))
 }

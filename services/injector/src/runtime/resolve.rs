@@ -39,11 +39,12 @@ pub(crate) struct Chosen {
     pub(crate) files: Vec<(Given, Grant)>,
 }
 
-/// A "no" and, where one is known, the binding it is about.
+/// A "no" and the secret it is about.
 #[derive(Debug, Clone)]
 pub(crate) struct Denied {
     pub(crate) refusal: Refusal,
-    pub(crate) binding: Option<PlannedBinding>,
+    /// As it was asked for; empty when none is known.
+    pub(crate) secret: String,
 }
 
 /// Takes an entry apart; `None` when it has no name or an unclosed placeholder.
@@ -87,7 +88,7 @@ pub(crate) fn choose(
             denied(
                 format!("the placeholder in {name} is not understood"),
                 "write it as `{keywheel:NAME}`",
-                None,
+                "",
             )
         })?;
         for piece in &entry.pieces {
@@ -128,7 +129,7 @@ fn choose_env(
             "no binding grants secret `{secret}` to a container of image {} as variable {variable}",
             facts.image_digest
         );
-        return Err(denied(error, next, None));
+        return Err(denied(error, next, secret));
     };
     give(binding)
 }
@@ -148,7 +149,7 @@ fn choose_file(
             facts.name, binding.name
         );
         let next = "create it without that mount, or set another `directory` in the binding";
-        return Err(denied(error, next, Some(binding)));
+        return Err(denied(error, next, binding.secret_name.as_str()));
     }
     give(binding)
 }
@@ -163,7 +164,7 @@ fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
             "make one with `keywheel rotate {}` or `keywheel secret put {}`",
             binding.secret_name, binding.secret_name
         );
-        return Err(denied(error, next, Some(binding)));
+        return Err(denied(error, next, binding.secret_name.as_str()));
     };
     let given = Given {
         binding: binding.clone(),
@@ -181,14 +182,10 @@ fn is_at_or_below(mount: &str, directory: &str) -> bool {
             .is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn denied(
-    error: impl Into<String>,
-    next: impl Into<String>,
-    binding: Option<&PlannedBinding>,
-) -> Box<Denied> {
+fn denied(error: impl Into<String>, next: impl Into<String>, secret: &str) -> Box<Denied> {
     Box::new(Denied {
         refusal: Refusal::new(error, next),
-        binding: binding.cloned(),
+        secret: secret.to_owned(),
     })
 }
 

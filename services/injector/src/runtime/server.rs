@@ -177,14 +177,14 @@ async fn reply(
     match answered {
         Ok(line) => line,
         Err(refused) => {
-            let answer::Refused { refusal, item } = *refused;
+            let answer::Refused { refusal, denied } = *refused;
             tracing::warn!(
                 { names::REASON } = refusal.error,
                 { names::KIND } = question.op,
                 "container refused"
             );
-            if let Some(item) = item {
-                let _ = events.send(Event::RefusedStart(Box::new(item))).await;
+            if let Some(denied) = denied {
+                let _ = events.send(Event::RefusedStart(Box::new(denied))).await;
             }
             no(&refusal)
         }

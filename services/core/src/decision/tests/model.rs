@@ -519,6 +519,8 @@ impl Model {
             items: vec![item],
             holds: vec![(planned.secret, version)],
             complete: false,
+            containers: Vec::new(),
+            denied: Vec::new(),
         })
     }
 
@@ -617,6 +619,8 @@ impl Model {
             host: host_id(*host),
             generation: if *current_plan { newest } else { newest / 2 },
             items: items.collect(),
+            containers: (0..*current_plan as u8 * 2).map(container).collect(),
+            denied: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
@@ -713,6 +717,8 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
     });
     let holds = holds.collect();
     HostReport {
+        containers: items.iter().map(|item| item.container.clone()).collect(),
+        denied: Vec::new(),
         host,
         generation: world.host_generation(host),
         items,
