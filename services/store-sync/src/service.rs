@@ -37,6 +37,8 @@ pub struct StoreSyncOptions {
     pub deployment: DeploymentId,
     /// How long one step, or one revocation, may take; default [`crate::STEP_DEADLINE`].
     pub step_deadline: Duration,
+    /// How long a provided value may wait for its rotation; default [`keywheel_cache::MAX_STASH_AGE`].
+    pub stash_age: Duration,
 }
 
 impl StoreSyncOptions {
@@ -46,6 +48,7 @@ impl StoreSyncOptions {
         Self {
             deployment,
             step_deadline: effect::STEP_DEADLINE,
+            stash_age: keywheel_cache::MAX_STASH_AGE,
         }
     }
 }

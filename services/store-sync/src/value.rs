@@ -1,7 +1,8 @@
 //! Requests: values for hosts, the key for provided values, and keeping those.
 //!
 //! Invariants: no value is opened before the gateway confirmed the grant at the log's head; a value
-//! leaves only sealed to the key the gateway named; texts of failures name ids and reasons only.
+//! leaves only sealed to the key the gateway named; a provided value that no rotation takes is dropped after a
+//! bounded time; texts of failures name ids and reasons only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,23 +29,44 @@ pub(crate) async fn serve(
     shutdown: &Shutdown,
 ) {
     let mut answering = JoinSet::new();
+    // One sleeper per value that was kept here; what an earlier run kept, the cache drops at its opening.
+    let mut expiring = JoinSet::new();
     loop {
-        while answering.try_join_next().is_some() {}
-        if answering.len() >= MAX_ANSWERING {
-            answering.join_next().await;
-        }
-        let request = tokio::select! {
+        tokio::select! {
             () = shutdown.requested() => break,
-            request = requests.next() => request,
-        };
-        let Some(request) = request else { break };
-        answering.spawn(answer(Arc::clone(&shared), request));
+            Some(answered) = answering.join_next() => {
+                if let Ok(Some(token)) = answered {
+                    expiring.spawn(expire(Arc::clone(&shared), token));
+                }
+            }
+            Some(_) = expiring.join_next() => {}
+            request = requests.next(), if answering.len() < MAX_ANSWERING => {
+                let Some(request) = request else { break };
+                answering.spawn(answer(Arc::clone(&shared), request));
+            }
+        }
     }
     while answering.join_next().await.is_some() {}
 }
 
-async fn answer(shared: Arc<Shared>, request: Box<dyn Request>) {
+/// Drops a provided value that no rotation took in time, such as that of a command that was refused.
+async fn expire(shared: Arc<Shared>, token: RotationId) {
+    tokio::time::sleep(shared.options.stash_age).await;
+    if let Err(error) = shared.ports.vault.drop_stashed(token).await {
+        tracing::warn!(
+            { names::ERROR } = chain(&error),
+            "provided value not dropped"
+        );
+    }
+}
+
+/// Answers one request; gives the token of a provided value that is kept since.
+async fn answer(shared: Arc<Shared>, request: Box<dyn Request>) -> Option<RotationId> {
     let answered = body(&shared, request.message()).await;
+    let kept = match (&answered, &request.message().body) {
+        (Ok(Body::Done), Body::Stash { token, .. }) => Some(*token),
+        _ => None,
+    };
     let body = answered.unwrap_or_else(|error| {
         tracing::warn!({ names::ERROR } = chain(&error), "request not served");
         Body::Failed {
@@ -55,6 +77,7 @@ async fn answer(shared: Arc<Shared>, request: Box<dyn Request>) {
     if let Err(error) = request.answer(body).await {
         tracing::debug!({ names::ERROR } = chain(&error), "answer not delivered");
     }
+    kept
 }
 
 async fn body(shared: &Shared, message: &Message) -> Result<Body, PortError> {

@@ -184,10 +184,7 @@ async fn start_workers(opened: &Opened, spawn: &Spawner, hub: &InProcess) -> Res
         rotator: local,
         entropy: Arc::new(OsEntropy),
     };
-    let options = StoreSyncOptions {
-        deployment: opened.installation.deployment,
-        step_deadline: keywheel_store_sync::STEP_DEADLINE,
-    };
+    let options = StoreSyncOptions::new(opened.installation.deployment);
     spawn.start(
         "store-sync",
         StoreSync::new(options, ports).run(spawn.shutdown.clone()),

@@ -214,19 +214,33 @@ async fn nothing_store_sync_says_holds_the_value() {
 async fn a_roll_back_takes_the_provided_value_that_no_step_took() {
     let mut world = World::new().await;
     let (_shutdown, _task) = world.start();
-    let stashed = || VersionVault::stashed(&*world.vault, ROTATION);
-    assert!(matches!(
-        provide(&world, ROTATION, ROTATION).await,
-        Body::Done
-    ));
-    assert!(stashed().await.unwrap().is_some());
+    let kept = provide(&world, ROTATION, ROTATION).await;
+    assert!(matches!(kept, Body::Done));
+    assert!(is_stashed(&world).await);
     world.send(Work::Step(step(Step::RollBack, 1))).await;
     let outcome = world.outcome().await;
     assert_eq!(failure(&outcome), None);
-    assert!(
-        VersionVault::stashed(&*world.vault, ROTATION)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(!is_stashed(&world).await);
+}
+
+async fn is_stashed(world: &World) -> bool {
+    let found = VersionVault::stashed(&*world.vault, ROTATION).await;
+    found.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn a_provided_value_that_no_rotation_takes_is_dropped_in_time() {
+    let world = World::new().await;
+    let mut options = StoreSyncOptions::new(DEPLOYMENT);
+    assert_eq!(options.stash_age, keywheel_cache::MAX_STASH_AGE);
+    options.stash_age = Duration::from_millis(300);
+    let (_shutdown, _task) = world.start_with(options);
+    let kept = provide(&world, ROTATION, ROTATION).await;
+    assert!(matches!(kept, Body::Done));
+    let gone = async {
+        while is_stashed(&world).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.unwrap();
 }
