@@ -74,7 +74,8 @@ fn record_item(
         // version is history; anything else is a stale report.
         let is_start = secret.current == Some(version) && is_granted(world, report.host, item);
         let is_bound = world.bindings.contains_key(&item.binding);
-        if !is_start && !(is_bound && is_history(secret, report.host, item, state)) {
+        let is_credible = is_start || (is_bound && is_history(secret, report.host, item, state));
+        if !is_credible {
             return;
         }
         let assigned = assignment::Event::Assigned {
