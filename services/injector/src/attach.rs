@@ -13,9 +13,11 @@ use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::name::{Directory, FileName};
 use keywheel_daemon::{chain, failpoint};
 use keywheel_seal::SecretBytes;
+use keywheel_sys::Error;
 use keywheel_sys::nsjoin::Helper;
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, FsKind, SecretDir, SecretFs};
+use keywheel_sys::wire::Fault;
 
 use crate::model::Place;
 use crate::state::{self, Remembered, RememberedDir, RememberedHolding};
@@ -58,6 +60,7 @@ pub(crate) struct Written {
     pub(crate) secret: SecretId,
     pub(crate) version: u64,
     pub(crate) place: Place,
+    pub(crate) attr: FileAttr,
 }
 
 /// Pins a container's first process and checks that it is that container's.
@@ -127,6 +130,7 @@ impl Wanted {
             secret: self.secret,
             version: self.version,
             place,
+            attr: self.attr,
         }
     }
 }
@@ -140,14 +144,12 @@ fn attach_dir(
 ) -> Result<SecretDir, String> {
     failpoint::hit("injector.before_swap").map_err(|error| error.to_string())?;
     let fs = SecretFs::create(tools.kind, SECRET_FS_BYTES).map_err(|error| chain(&error))?;
-    for file in files {
-        let mapped = map(target, file.attr)?;
-        // EXPOSE: written to the container's own memory file system.
-        let bytes = file.value.expose();
-        fs.dir()
-            .replace(file.name.as_str(), bytes, mapped)
-            .map_err(|error| chain(&error))?;
-    }
+    fill(fs.dir(), target, files)?;
+    let former = base
+        .dirs
+        .iter()
+        .find(|known| known.dir == directory.as_str())
+        .map(|known| known.device);
     base.dirs.retain(|known| known.dir != directory.as_str());
     base.dirs.push(RememberedDir {
         dir: directory.to_string(),
@@ -156,6 +158,22 @@ fn attach_dir(
     base.holdings.extend(files.iter().map(remember));
     state::save(&tools.state, base).map_err(|error| chain(&error))?;
     if let Err(error) = tools.helper.attach(target, &fs, directory.as_str(), true) {
+        let device = match error {
+            // An earlier attempt came further than it said.
+            Error::AlreadyAttached { .. } => former,
+            ref error if may_have_attached(error) => Some(fs.device()),
+            _ => None,
+        };
+        let found = device.map(|device| tools.helper.reacquire(target, directory.as_str(), device));
+        match found {
+            Some(Ok(dir)) => {
+                fill(&dir, target, files)?;
+                return Ok(dir);
+            }
+            // Whether it is there is not known: what is remembered of it stays, and is tried again.
+            Some(Err(unclear)) if !is_absent(&unclear) => return Err(explain(&error)),
+            Some(Err(_)) | None => {}
+        }
         base.dirs.retain(|known| known.dir != directory.as_str());
         base.holdings
             .retain(|known| known.dir != directory.as_str());
@@ -166,6 +184,25 @@ fn attach_dir(
     Ok(fs.into_dir())
 }
 
+fn fill(dir: &SecretDir, target: &PinnedPid, files: &[Wanted]) -> Result<(), String> {
+    for file in files {
+        let mapped = map(target, file.attr)?;
+        // EXPOSE: written to the container's own memory file system.
+        let bytes = file.value.expose();
+        dir.replace(file.name.as_str(), bytes, mapped)
+            .map_err(|error| chain(&error))?;
+    }
+    Ok(())
+}
+
+/// Whether a failed attach may have come as far as attaching.
+fn may_have_attached(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::HelperTimeout { .. } | Error::HelperDied { .. } | Error::Gone { .. }
+    )
+}
+
 fn remember(file: &Wanted) -> RememberedHolding {
     RememberedHolding {
         binding: file.binding.to_string(),
@@ -174,12 +211,12 @@ fn remember(file: &Wanted) -> RememberedHolding {
         acked: false,
         dir: file.directory.to_string(),
         name: file.name.to_string(),
+        attr: Some((file.attr.uid, file.attr.gid, file.attr.mode)),
     }
 }
 
 /// The reason with the next step, where there is one.
-fn explain(error: &keywheel_sys::Error) -> String {
-    use keywheel_sys::Error;
+fn explain(error: &Error) -> String {
     let next = match error {
         Error::ForeignMount { .. } | Error::AlreadyAttached { .. } => {
             "; recreate the container without it, or set another `directory` in the binding"
@@ -202,6 +239,17 @@ pub(crate) fn map(target: &PinnedPid, attr: FileAttr) -> Result<FileAttr, String
         gid,
         mode: attr.mode,
     })
+}
+
+/// Whether the answer says that the file system is not there, as against not knowing it.
+fn is_absent(error: &Error) -> bool {
+    match error {
+        Error::NotSecretFs { .. } => true,
+        Error::Helper { reason, .. } => [Fault::Absent, Fault::Device]
+            .iter()
+            .any(|fault| fault.text() == *reason),
+        _ => false,
+    }
 }
 
 /// A container of an earlier run, got back.
@@ -232,11 +280,13 @@ pub(crate) fn adopt(
                 tidy(&dir, same, &directory);
                 dirs.insert(directory, Arc::new(dir));
             }
-            Err(error) => tracing::warn!(
+            Err(error) if is_absent(&error) => tracing::warn!(
                 container = id.short(),
                 error = chain(&error),
-                "file system not got back"
+                "file system not there any more"
             ),
+            // Whether it is there is not known: what was remembered of it stays.
+            Err(error) => return Err(chain(&error)),
         }
     }
     Ok(Adopted {
@@ -267,5 +317,36 @@ fn tidy(dir: &SecretDir, same: Option<&Remembered>, directory: &Directory) {
         });
     if let Err(error) = swept {
         tracing::warn!(error = chain(&error), "leftover secret file not removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn helper(fault: Fault) -> Error {
+        Error::Helper {
+            dir: "/run/secrets".to_owned(),
+            reason: fault.text(),
+            source: std::io::ErrorKind::Other.into(),
+        }
+    }
+
+    #[test]
+    fn only_a_clear_word_counts_as_absent() {
+        assert!(is_absent(&helper(Fault::Absent)) && is_absent(&helper(Fault::Device)));
+        assert!(is_absent(&Error::NotSecretFs { reason: "other" }));
+        for fault in [Fault::Join, Fault::Open, Fault::Table, Fault::Clone] {
+            assert!(!is_absent(&helper(fault)), "{fault:?}");
+        }
+        let (timeout, status) = (std::time::Duration::ZERO, String::new());
+        for error in [
+            Error::HelperTimeout { timeout },
+            Error::HelperDied { status },
+            Error::Gone { pid: 1 },
+        ] {
+            assert!(!is_absent(&error) && may_have_attached(&error), "{error}");
+        }
+        assert!(!may_have_attached(&helper(Fault::Move)));
     }
 }

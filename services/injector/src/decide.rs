@@ -69,6 +69,18 @@ pub(crate) fn place_of(target: &Target) -> Place {
     }
 }
 
+/// Owner and mode a binding gives its file.
+pub(crate) fn attr_of(target: &Target) -> Option<FileAttr> {
+    match target {
+        Target::File { uid, gid, mode, .. } => Some(FileAttr {
+            uid: *uid,
+            gid: *gid,
+            mode: *mode,
+        }),
+        Target::Env { .. } => None,
+    }
+}
+
 /// Decides for one container that runs.
 pub(crate) fn decide(
     plan: &HostPlan,
@@ -120,6 +132,9 @@ fn take_back(given: &[&PlannedBinding], tracked: &Tracked, todo: &mut Todo) {
             binding.binding == *id
                 && grant_of(binding).is_some()
                 && place_of(&binding.target) == holding.place
+                // A file is replaced; a variable of another secret goes only with its program.
+                && (binding.secret == holding.secret
+                    || matches!(holding.place, Place::File { .. }))
         });
         if stays {
             continue;
@@ -153,7 +168,10 @@ fn decide_file(
         .holdings
         .get(&binding.binding)
         .filter(|holding| is_here(&holding.place));
-    if let Some(holding) = holding.filter(|holding| holding.version == Some(grant.version)) {
+    // Version numbers of another secret say nothing.
+    let same =
+        holding.filter(|holding| holding.secret == binding.secret && holding.attr == Some(attr));
+    if let Some(holding) = same.filter(|holding| holding.version == Some(grant.version)) {
         if holding.ack == Ack::Due && matches!(binding.reload, Reload::Restart { .. }) {
             todo.restart
                 .push((binding.binding, binding.secret, grant.version));
@@ -170,7 +188,7 @@ fn decide_file(
         name: name.clone(),
         attr,
         reload: binding.reload.clone(),
-        compare_first: holding.is_some_and(|holding| holding.version.is_none()),
+        compare_first: same.is_some_and(|holding| holding.version.is_none()),
     });
 }
 
@@ -209,6 +227,7 @@ fn decide_env(
     let held = tracked
         .holdings
         .get(&binding.binding)
+        .filter(|holding| holding.secret == binding.secret)
         .and_then(|holding| holding.version);
     if held != Some(grant.version) {
         todo.needs.push((binding.secret, grant));

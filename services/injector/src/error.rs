@@ -26,6 +26,12 @@ pub enum InjectorError {
     /// The kernel lacks what file injection needs.
     #[error("this kernel cannot put files into running containers; use Linux 5.12 or newer")]
     Kernel,
+    /// Another injector uses the same run directory.
+    #[error("another `keywheel up` uses the run directory {}; stop it, or give this one another --socket", path.display())]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The runtime's socket cannot be opened.
     #[error("cannot listen on {}; another injector may own it, or its directory is not writable", path.display())]
     Socket {

@@ -12,7 +12,7 @@ use keywheel_core::name::{Directory, EnvName, FileName};
 use keywheel_core::report::{Fact, Item};
 use keywheel_engine::port::container_host::ContainerRecord;
 use keywheel_sys::procfs::PinnedPid;
-use keywheel_sys::secretfs::SecretDir;
+use keywheel_sys::secretfs::{FileAttr, SecretDir};
 
 /// Where in a container a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(crate) struct Holding {
     pub(crate) secret: SecretId,
     /// Where.
     pub(crate) place: Place,
+    /// Owner and mode of a file as its binding said; `None` for a variable, or when not known.
+    pub(crate) attr: Option<FileAttr>,
     /// The version; `None` when an earlier run wrote it and it was not compared yet.
     pub(crate) version: Option<u64>,
     /// How far the consumer is.

@@ -5,6 +5,7 @@
 //! retried; only what needs a person ends it.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait before a request is repeated.
 const RETRY_MOST: Duration = Duration::from_secs(5);
+/// File in the run directory that a running injector keeps locked.
+const LOCK_NAME: &str = "injector.lock";
 /// How long background work may take to end after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -174,6 +177,7 @@ impl Injector {
             spool,
             waiting,
             remembered,
+            lock: _lock,
         } = prepare(&shared.options)?;
         let (events, incoming) = mpsc::channel(EVENTS);
         let socket = shared.options.runtime_socket.clone();
@@ -238,6 +242,8 @@ struct Found {
     spool: Spool,
     waiting: Vec<Spooled>,
     remembered: BTreeMap<ContainerId, Remembered>,
+    /// Held as long as the injector runs.
+    lock: File,
 }
 
 /// Makes directories and mounts, sweeps what an earlier run left, finds out what the kernel can do.
@@ -247,6 +253,7 @@ fn prepare(options: &InjectorOptions) -> Result<Found, InjectorError> {
         return Err(InjectorError::Kernel);
     }
     make_dir(&options.run_dir, 0o755)?;
+    let lock = lock(&options.run_dir)?;
     make_dir(&options.state(), 0o700)?;
     let bundles = options.bundles();
     mount_private_tmpfs(&bundles, BUNDLES_BYTES).map_err(|source| InjectorError::Bundles {
@@ -280,7 +287,30 @@ fn prepare(options: &InjectorOptions) -> Result<Found, InjectorError> {
         spool,
         waiting,
         remembered,
+        lock,
     })
+}
+
+/// Makes sure that nobody else works in the run directory; the kernel lets go with the process.
+fn lock(run_dir: &Path) -> Result<File, InjectorError> {
+    let path = run_dir.join(LOCK_NAME);
+    let fault = |source| InjectorError::Directory {
+        path: path.clone(),
+        source,
+    };
+    let mut options = File::options();
+    let file = options
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(fault)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(InjectorError::Taken {
+            path: run_dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(fault(source)),
+    }
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), InjectorError> {
@@ -473,5 +503,20 @@ async fn reconcile_until(
         }
         reconciler.pass().await;
         status.send_if_modified(|status| reconciler.describe(status));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_directory_has_one_injector() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        let refused = lock(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("--socket"), "{refused}");
+        drop(held);
+        assert!(lock(folder.path()).is_ok());
     }
 }

@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::name::{Directory, EnvName, FileName};
 use keywheel_core::report::{Fact, Item};
+use keywheel_sys::secretfs::FileAttr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Ack, Holding, Place, Tracked};
 
+/// A file is looked at and removed in one step, which no writer comes between.
+static FILES: Mutex<()> = Mutex::new(());
 /// Largest state file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -44,6 +48,9 @@ pub(crate) struct RememberedHolding {
     pub(crate) dir: String,
     /// File or variable.
     pub(crate) name: String,
+    /// Owner, group and mode of a file, as its binding said.
+    #[serde(default)]
+    pub(crate) attr: Option<(u32, u32, u32)>,
 }
 
 impl Remembered {
@@ -115,6 +122,9 @@ impl RememberedHolding {
         let holding = Holding {
             secret: SecretId::parse(&self.secret).ok()?,
             place,
+            attr: self
+                .attr
+                .map(|(uid, gid, mode)| FileAttr { uid, gid, mode }),
             version,
             ack: if self.acked { Ack::Done } else { Ack::AtStart },
             remembered: Some((self.version, self.acked)),
@@ -138,6 +148,7 @@ fn remember(binding: BindingId, holding: &Holding) -> Option<RememberedHolding> 
         acked: holding.version.is_some() && holding.ack == Ack::Done,
         dir,
         name,
+        attr: holding.attr.map(|attr| (attr.uid, attr.gid, attr.mode)),
     })
 }
 
@@ -148,13 +159,23 @@ fn path(folder: &Path, container: &str) -> PathBuf {
 /// Writes a container's file, whole or not at all. Blocks.
 pub(crate) fn save(folder: &Path, remembered: &Remembered) -> io::Result<()> {
     let text = serde_json::to_vec(remembered)?;
+    let _one_at_a_time = FILES.lock().unwrap_or_else(PoisonError::into_inner);
     let temp = folder.join(format!(".{}.tmp", remembered.container));
     std::fs::write(&temp, text)?;
     std::fs::rename(temp, path(folder, &remembered.container))
 }
 
-/// Removes a container's file. Blocks.
-pub(crate) fn forget(folder: &Path, container: &str) -> io::Result<()> {
+/// Removes a container's file, unless it is of another incarnation than the one that began at
+/// `ticks`. Blocks.
+pub(crate) fn forget(folder: &Path, container: &str, ticks: u64) -> io::Result<()> {
+    let _one_at_a_time = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = std::fs::read(path(folder, container));
+    let found = found
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Remembered>(&text).ok());
+    if found.is_some_and(|found| found.ticks != ticks) {
+        return Ok(());
+    }
     match std::fs::remove_file(path(folder, container)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -198,6 +219,7 @@ mod tests {
             acked,
             dir: dir.to_owned(),
             name: name.to_owned(),
+            attr: (!dir.is_empty()).then_some((1, 2, 0o400)),
         };
         Remembered {
             container: "a".repeat(64),
@@ -222,8 +244,15 @@ mod tests {
         std::fs::write(folder.path().join(format!("{}.json", "b".repeat(64))), "{").unwrap();
         let all = load_all(folder.path()).unwrap();
         assert_eq!(all.into_values().collect::<Vec<_>>(), [remembered()]);
-        forget(folder.path(), &remembered().container).unwrap();
-        forget(folder.path(), &remembered().container).unwrap();
+        let (id, ticks) = (remembered().container, remembered().ticks);
+        forget(folder.path(), &id, ticks + 1).unwrap();
+        assert_eq!(
+            load_all(folder.path()).unwrap().len(),
+            1,
+            "of another incarnation"
+        );
+        forget(folder.path(), &id, ticks).unwrap();
+        forget(folder.path(), &id, ticks).unwrap();
         assert!(load_all(folder.path()).unwrap().is_empty());
     }
 

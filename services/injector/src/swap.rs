@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::time::Timestamp;
-use keywheel_daemon::{chain, failpoint};
+use keywheel_daemon::{chain, failpoint, names};
 use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes, digest};
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
@@ -158,7 +158,13 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
     }
     let at = shared.clock.now();
     let told = match job.tell {
-        Some(tell) if written || tell.even_if_equal => signal(shared, &job.target, tell.signal)?,
+        Some(tell) if written || tell.even_if_equal => {
+            // The write stands; the consumer is told again later.
+            signal(shared, &job.target, tell.signal).unwrap_or_else(|reason| {
+                tracing::info!({ names::REASON } = reason, "consumer not signalled yet");
+                Told::Unhandled
+            })
+        }
         _ => Told::NotAsked,
     };
     Ok(Done {

@@ -94,9 +94,15 @@ fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
 
 fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, ack: Ack) {
     let place = place_of(&binding.target);
+    let attr = matches!(place, Place::File { .. }).then_some(FileAttr {
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+    });
     let holding = Holding {
         secret: binding.secret,
         place,
+        attr,
         version,
         ack,
         remembered: None,
@@ -239,4 +245,75 @@ fn a_file_with_reload_restart_asks_for_it_once_it_changed() {
         },
     );
     assert!(decided(vec![bound], &container).restart.is_empty());
+}
+
+#[test]
+fn a_binding_of_another_secret_replaces_the_file_at_any_version() {
+    let bound = binding(1, file("db"), Reload::None, Some(3));
+    let mut container = tracked("runc", &[]);
+    for version in [Some(3), Some(9), None] {
+        holds(&mut container, &bound, version, Ack::Done);
+        let other = PlannedBinding {
+            secret: SecretId::from_bytes([7; 16]),
+            ..bound.clone()
+        };
+        let todo = decided(vec![other], &container);
+        assert_eq!((todo.removes.len(), todo.writes.len()), (0, 1));
+        assert_eq!(todo.writes[0].secret, SecretId::from_bytes([7; 16]));
+        assert!(!todo.writes[0].compare_first, "{version:?}");
+    }
+}
+
+#[test]
+fn a_binding_of_another_secret_without_a_version_takes_the_file_away() {
+    let bound = binding(1, file("db"), Reload::None, Some(3));
+    let mut container = tracked("runc", &[]);
+    holds(&mut container, &bound, Some(3), Ack::Done);
+    let other = PlannedBinding {
+        secret: SecretId::from_bytes([7; 16]),
+        current: None,
+        ..bound
+    };
+    assert_eq!(decided(vec![other], &container).removes.len(), 1);
+}
+
+#[test]
+fn a_variable_of_another_secret_stops_its_container() {
+    let bound = binding(1, env(), RESTART, Some(3));
+    let mut container = tracked("keywheel", &["DB={keywheel:prod/db}"]);
+    holds(&mut container, &bound, Some(3), Ack::Done);
+    let other = PlannedBinding {
+        secret: SecretId::from_bytes([7; 16]),
+        ..bound
+    };
+    let todo = decided(vec![other], &container);
+    assert_eq!(todo.stop.len(), 1);
+}
+
+#[test]
+fn another_owner_or_mode_is_applied_at_the_same_version() {
+    let bound = binding(1, file("db"), Reload::None, Some(3));
+    let mut container = tracked("runc", &[]);
+    let change = |uid, gid, mode| PlannedBinding {
+        target: Target::File {
+            directory: Directory::parse("/run/secrets").unwrap(),
+            name: FileName::parse("db").unwrap(),
+            uid,
+            gid,
+            mode,
+        },
+        ..bound.clone()
+    };
+    for version in [Some(3), None] {
+        holds(&mut container, &bound, version, Ack::Done);
+        for changed in [
+            change(5, 0, 0o400),
+            change(0, 5, 0o400),
+            change(0, 0, 0o440),
+        ] {
+            let todo = decided(vec![changed], &container);
+            assert_eq!((todo.writes.len(), todo.removes.len()), (1, 0));
+            assert!(!todo.writes[0].compare_first, "{version:?}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use keywheel_seal::SecretBytes;
 
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
-use crate::decide::{FileWish, Todo, decide};
+use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
 use crate::model::{Ack, Busy, Tracked};
 use crate::service::Event;
 use crate::shared::VersionKey;
@@ -279,16 +279,19 @@ impl Reconciler {
     ) -> bool {
         let job = |(id, wish): (ContainerId, FileWish)| {
             let tracked = self.containers.get(&id)?;
-            let remembered = tracked
+            let held = tracked
                 .holdings
                 .get(&wish.binding)
-                .and_then(|holding| holding.remembered);
+                .filter(|holding| holding.secret == wish.secret);
+            let remembered = held.and_then(|holding| holding.remembered);
+            // Only its owner or mode changes: nothing new to be told.
+            let is_known = held.is_some_and(|held| held.version == Some(wish.grant.version));
             let tell = match wish.reload {
-                Reload::Signal(signal) => Some(Tell {
+                Reload::Signal(signal) if !is_known => Some(Tell {
                     signal,
                     even_if_equal: remembered != Some((wish.grant.version, true)),
                 }),
-                Reload::None | Reload::Restart { .. } => None,
+                Reload::Signal(_) | Reload::None | Reload::Restart { .. } => None,
             };
             Some(Swap {
                 binding: wish.binding,
@@ -343,22 +346,38 @@ impl Reconciler {
         let Some(tracked) = self.containers.get_mut(&container) else {
             return false;
         };
+        let other = tracked
+            .holdings
+            .get(&binding)
+            .map(|holding| holding.secret)
+            .filter(|held| *held != secret);
+        if let Some(other) = other {
+            // The file of the secret that the binding meant before is gone with this one.
+            let withdrawn = tracked.item(binding, other, Fact::Withdrawn);
+            self.items.push(withdrawn);
+            tracked.holdings.remove(&binding);
+        }
         let before = tracked.holdings.get(&binding);
+        let known_ack = before
+            .filter(|holding| holding.version == Some(version))
+            .map(|holding| holding.ack);
         let was_acked =
             !done.written && before.and_then(|holding| holding.remembered) == Some((version, true));
-        let is_first = before.is_none();
+        let is_first = before.is_none() && other.is_none();
         let ack = match (&planned.reload, done.told) {
             _ if was_acked => Ack::Done,
+            (_, Told::NotAsked) if let Some(ack) = known_ack => ack,
             (Reload::None, _) | (Reload::Signal(_), Told::At(_)) => Ack::Done,
             (Reload::Signal(_), _) => Ack::Due,
             (Reload::Restart { .. }, _) if is_first => Ack::Gate { since: now },
             (Reload::Restart { .. }, _) => Ack::Due,
         };
-        let place = crate::decide::place_of(&planned.target);
+        let place = place_of(&planned.target);
         tracked.owners.insert(done.owner.0, done.owner.1);
-        tracked
-            .holdings
-            .insert(binding, hold(secret, place, version, ack));
+        tracked.holdings.insert(
+            binding,
+            hold(secret, (place, attr_of(&planned.target)), version, ack),
+        );
         tracked.refused.remove(&binding);
         tracked.dirty = true;
         self.items.push(tracked.item(

@@ -66,7 +66,7 @@ impl Reconciler {
         for id in absent {
             if let Some(remembered) = self.remembered.remove(&id) {
                 self.items.extend(remembered.vanished());
-                self.forget_file(&id);
+                self.forget_file(&id, remembered.ticks);
             }
         }
         self.is_listed = true;
@@ -205,13 +205,13 @@ impl Reconciler {
         if !owed.is_empty() {
             self.graveyard.insert(id.clone(), owed);
         }
-        self.forget_file(id);
+        self.forget_file(id, tracked.ticks);
     }
 
-    fn forget_file(&self, id: &ContainerId) {
+    pub(super) fn forget_file(&self, id: &ContainerId, ticks: u64) {
         let (folder, id) = (self.tools.state.clone(), id.clone());
         self.tasks.spawn_blocking(move || {
-            if let Err(error) = state::forget(&folder, id.as_str()) {
+            if let Err(error) = state::forget(&folder, id.as_str(), ticks) {
                 tracing::warn!({ names::ERROR } = chain(&error), "state file not removed");
             }
         });

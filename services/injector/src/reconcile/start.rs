@@ -5,6 +5,7 @@ use keywheel_core::id::ContainerId;
 use keywheel_core::report::Fact;
 use keywheel_daemon::names;
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
+use keywheel_sys::secretfs::FileAttr;
 
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached};
@@ -67,7 +68,12 @@ impl Reconciler {
                 .push(tracked.item(written.binding, written.secret, fact));
             tracked.holdings.insert(
                 written.binding,
-                hold(written.secret, written.place, written.version, ack),
+                hold(
+                    written.secret,
+                    (written.place, Some(written.attr)),
+                    written.version,
+                    ack,
+                ),
             );
         }
         if !attached.refused.is_empty() {
@@ -178,17 +184,23 @@ impl Reconciler {
         tracked.target = Some(attached.target);
         tracked.ticks = attached.ticks;
         tracked.dirs = attached.dirs;
+        tracked.dirty = true;
         for given in &pending.env {
             let holding = hold(
                 given.binding.secret,
-                given.place.clone(),
+                (given.place.clone(), None),
                 given.version,
                 Ack::AtStart,
             );
             tracked.holdings.insert(given.binding.binding, holding);
         }
         for written in attached.written {
-            let holding = hold(written.secret, written.place, written.version, Ack::AtStart);
+            let holding = hold(
+                written.secret,
+                (written.place, Some(written.attr)),
+                written.version,
+                Ack::AtStart,
+            );
             tracked.holdings.insert(written.binding, holding);
         }
         self.wake_by(now + PENDING_LIMIT);
@@ -254,13 +266,14 @@ impl Reconciler {
 
 pub(super) fn hold(
     secret: keywheel_core::id::SecretId,
-    place: Place,
+    (place, attr): (Place, Option<FileAttr>),
     version: u64,
     ack: Ack,
 ) -> Holding {
     Holding {
         secret,
         place,
+        attr,
         version: Some(version),
         ack,
         remembered: None,

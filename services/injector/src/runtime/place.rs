@@ -78,8 +78,8 @@ pub(crate) async fn place(
     })?;
     if let Err(denied) = check_complete(&pending, &files, &attached) {
         // The wrapper deletes the container; nothing of it is to be remembered.
-        let folder = shared.options.state();
-        let _ = tokio::task::spawn_blocking(move || forget(&folder, id.as_str())).await;
+        let (folder, ticks) = (shared.options.state(), attached.ticks);
+        let _ = tokio::task::spawn_blocking(move || forget(&folder, id.as_str(), ticks)).await;
         return Err(denied);
     }
     Ok(Event::Placed {
@@ -156,6 +156,7 @@ fn remembered(pending: &Pending) -> Remembered {
             acked: false,
             dir: String::new(),
             name: name.to_string(),
+            attr: None,
         }),
         Place::File { .. } => None,
     };
