@@ -51,6 +51,24 @@ pub(crate) struct Attached {
     pub(crate) dirs: BTreeMap<Directory, Arc<SecretDir>>,
     pub(crate) written: Vec<Written>,
     pub(crate) refused: Vec<(BindingId, SecretId, u64, String)>,
+    /// Set when a file system may be in it or not: what is to be looked for.
+    pub(crate) unclear: Option<Remembered>,
+}
+
+/// Why a directory has no file system of ours.
+struct NotAttached {
+    reason: String,
+    /// It may have one all the same.
+    is_unclear: bool,
+}
+
+impl From<String> for NotAttached {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            is_unclear: false,
+        }
+    }
 }
 
 /// A file that is in place.
@@ -99,7 +117,9 @@ pub(crate) fn attach(
         dirs: BTreeMap::new(),
         written: Vec::new(),
         refused: Vec::new(),
+        unclear: None,
     };
+    let mut is_unclear = false;
     if by_dir.is_empty() {
         state::save(&tools.state, &base).map_err(|error| chain(&error))?;
     }
@@ -109,13 +129,16 @@ pub(crate) fn attach(
                 attached.dirs.insert(directory, Arc::new(dir));
                 attached.written.extend(files.iter().map(Wanted::written));
             }
-            Err(reason) => {
+            Err(fault) => {
+                is_unclear |= fault.is_unclear;
+                let reason = fault.reason;
                 let refuse =
                     |file: &Wanted| (file.binding, file.secret, file.version, reason.clone());
                 attached.refused.extend(files.iter().map(refuse));
             }
         }
     }
+    attached.unclear = is_unclear.then_some(base);
     Ok(attached)
 }
 
@@ -141,7 +164,7 @@ fn attach_dir(
     base: &mut Remembered,
     directory: &Directory,
     files: &[Wanted],
-) -> Result<SecretDir, String> {
+) -> Result<SecretDir, NotAttached> {
     failpoint::hit("injector.before_swap").map_err(|error| error.to_string())?;
     let fs = SecretFs::create(tools.kind, SECRET_FS_BYTES).map_err(|error| chain(&error))?;
     fill(fs.dir(), target, files)?;
@@ -164,24 +187,49 @@ fn attach_dir(
             ref error if may_have_attached(error) => Some(fs.device()),
             _ => None,
         };
-        let found = device.map(|device| tools.helper.reacquire(target, directory.as_str(), device));
-        match found {
-            Some(Ok(dir)) => {
-                fill(&dir, target, files)?;
+        return get_back(tools, target, base, (directory, device), files, &error);
+    }
+    failpoint::hit("injector.after_swap").map_err(|error| unclear(error.to_string()))?;
+    Ok(fs.into_dir())
+}
+
+/// After a failed attach: takes what is there all the same, or forgets it only if it is not there.
+fn get_back(
+    tools: &Tools,
+    target: &PinnedPid,
+    base: &mut Remembered,
+    (directory, device): (&Directory, Option<u64>),
+    files: &[Wanted],
+    error: &Error,
+) -> Result<SecretDir, NotAttached> {
+    if let Some(device) = device {
+        for known in &mut base.dirs {
+            if known.dir == directory.as_str() {
+                known.device = device;
+            }
+        }
+        state::save(&tools.state, base).map_err(|error| unclear(chain(&error)))?;
+        match tools.helper.reacquire(target, directory.as_str(), device) {
+            Ok(dir) => {
+                fill(&dir, target, files).map_err(unclear)?;
                 return Ok(dir);
             }
-            // Whether it is there is not known: what is remembered of it stays, and is tried again.
-            Some(Err(unclear)) if !is_absent(&unclear) => return Err(explain(&error)),
-            Some(Err(_)) | None => {}
+            Err(fault) if !is_absent(&fault) => return Err(unclear(explain(error))),
+            Err(_) => {}
         }
-        base.dirs.retain(|known| known.dir != directory.as_str());
-        base.holdings
-            .retain(|known| known.dir != directory.as_str());
-        state::save(&tools.state, base).map_err(|error| chain(&error))?;
-        return Err(explain(&error));
     }
-    failpoint::hit("injector.after_swap").map_err(|error| error.to_string())?;
-    Ok(fs.into_dir())
+    base.dirs.retain(|known| known.dir != directory.as_str());
+    base.holdings
+        .retain(|known| known.dir != directory.as_str());
+    state::save(&tools.state, base).map_err(|error| chain(&error))?;
+    Err(explain(error).into())
+}
+
+fn unclear(reason: String) -> NotAttached {
+    NotAttached {
+        reason,
+        is_unclear: true,
+    }
 }
 
 fn fill(dir: &SecretDir, target: &PinnedPid, files: &[Wanted]) -> Result<(), String> {

@@ -72,6 +72,8 @@ pub(crate) struct Reconciler {
     attach_pool: Arc<Semaphore>,
     items: Vec<Item>,
     denied: Vec<DeniedStart>,
+    /// State files to go, with the start of the incarnation they are of.
+    forgotten: Vec<(ContainerId, u64)>,
     is_listed: bool,
     is_listing: bool,
     relist_at: Option<Duration>,
@@ -104,6 +106,7 @@ impl Reconciler {
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
             denied: Vec::new(),
+            forgotten: Vec::new(),
             is_listed: false,
             is_listing: false,
             relist_at: None,
@@ -163,6 +166,8 @@ impl Reconciler {
                 self.denied.push(*denied);
                 bound_denied(&mut self.denied);
             }
+            // The pass that follows saves what waited for it.
+            Event::Written => {}
             Event::Restarted { id, result } => self.take_restarted(&id, result),
             Event::Stopped { id, result } => self.take_stopped(&id, result),
         }
@@ -267,7 +272,7 @@ impl Reconciler {
     }
 
     /// Reports what changed, and the host as a whole when that changed.
-    fn report(&mut self) {
+    pub(crate) fn report(&mut self) {
         let Some(plan) = self.shared.plan() else {
             return;
         };

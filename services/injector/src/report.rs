@@ -4,6 +4,7 @@
 //! wait in a bounded queue and then merge; one without facts gives way to a newer one; a refused
 //! report is dropped, since a refusal is an answer.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use keywheel_engine::port::journal::Verdict;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::service::Event;
 use crate::shared::Shared;
 use crate::spool::{Spool, Spooled};
 
@@ -35,6 +37,8 @@ pub(crate) const MAX_WAITING_ITEMS: usize = 100_000;
 pub(crate) struct Outbox {
     next: Mutex<Option<HostReport>>,
     wake: Notify,
+    /// Reports taken whose facts are not on the disk yet.
+    unwritten: AtomicUsize,
 }
 
 impl Outbox {
@@ -49,7 +53,18 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// The next report of a size the gateway takes.
+    /// Whether the disk has every fact that was pushed.
+    pub(crate) fn is_written(&self) -> bool {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        self.unwritten.load(Ordering::SeqCst) == 0 && !next.as_ref().is_some_and(has_facts)
+    }
+
+    /// A report that was taken is on the disk, or has nothing to keep.
+    fn wrote(&self) {
+        self.unwritten.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The next report of a size the gateway takes; [`Self::wrote`] follows.
     fn take(&self) -> Option<HostReport> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let mut report = next.take()?;
@@ -64,6 +79,7 @@ impl Outbox {
             later.denied.clear();
             *next = Some(later);
         }
+        self.unwritten.fetch_add(1, Ordering::SeqCst);
         Some(report)
     }
 }
@@ -104,12 +120,14 @@ pub(crate) fn bound_denied(denied: &mut Vec<DeniedStart>) {
 /// A report on its way, and whether it is on the disk.
 type Queued = (Spooled, bool);
 
-/// Spools and sends what comes, after what waits, until told to stop.
+/// Spools and sends what comes, after what waits, until told to stop; then what is left goes to the
+/// disk. Each time the disk has everything, `written` is told.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     spool: Spool,
     waiting: Vec<Spooled>,
     outbox: Arc<Outbox>,
+    written: mpsc::Sender<Event>,
     stop: CancellationToken,
 ) {
     let next = waiting.last().map_or(0, |last| last.number) + 1;
@@ -120,41 +138,71 @@ pub(crate) async fn run(
         }
         send_queued(&shared, &spool, queued).await;
     };
+    let spooling = async {
+        let number = spool_all(&shared, &spool, &outbox, queue, (written, next), &stop).await;
+        drain(&shared, &spool, &outbox, number).await;
+    };
     tokio::select! {
-        () = replay => {}
-        () = spool_all(&shared, &spool, &outbox, queue, next) => {}
-        () = stop.cancelled() => {}
+        () = spooling => {}
+        () = async { replay.await; std::future::pending().await } => {}
     }
 }
 
-/// Facts go to the disk as they come, however long the gateway is away.
+/// What is left at the end, on the disk for the next run.
+async fn drain(shared: &Shared, spool: &Spool, outbox: &Outbox, mut number: u64) {
+    while let Some(report) = outbox.take() {
+        if has_facts(&report) {
+            let spooled = spooled(shared, number, report);
+            number += 1;
+            store(spool, &spooled, true).await;
+        }
+        outbox.wrote();
+    }
+}
+
+fn spooled(shared: &Shared, number: u64, report: HostReport) -> Spooled {
+    Spooled {
+        number,
+        command: CommandId::from_bytes(shared.ids.draw()),
+        report,
+    }
+}
+
+/// Facts go to the disk as they come, however long the gateway is away. Ends with the next number.
 async fn spool_all(
     shared: &Shared,
     spool: &Spool,
     outbox: &Outbox,
     queue: mpsc::Sender<Queued>,
-    mut number: u64,
-) {
+    (written, mut number): (mpsc::Sender<Event>, u64),
+    stop: &CancellationToken,
+) -> u64 {
     loop {
         // Merges while the queue is full.
-        let Ok(place) = queue.reserve().await else {
-            return;
+        let place = tokio::select! {
+            () = stop.cancelled() => return number,
+            place = queue.reserve() => place,
         };
+        let Ok(place) = place else { return number };
         let report = loop {
             match outbox.take() {
                 Some(report) => break report,
-                None => outbox.wake.notified().await,
+                None => tokio::select! {
+                    () = stop.cancelled() => return number,
+                    () = outbox.wake.notified() => {}
+                },
             }
         };
-        let spooled = Spooled {
-            number,
-            command: CommandId::from_bytes(shared.ids.draw()),
-            report,
-        };
+        let spooled = spooled(shared, number, report);
         number += 1;
         let has_facts = has_facts(&spooled.report);
         if has_facts {
-            store(spool, &spooled).await;
+            store(spool, &spooled, stop.is_cancelled()).await;
+        }
+        outbox.wrote();
+        if outbox.is_written() {
+            // A full queue of events makes a pass of its own.
+            let _ = written.try_send(Event::Written);
         }
         place.send((spooled, has_facts));
     }
@@ -179,8 +227,8 @@ async fn send_queued(shared: &Shared, spool: &Spool, mut queued: mpsc::Receiver<
     }
 }
 
-/// Writes until it is on the disk: facts are not sent before.
-async fn store(spool: &Spool, spooled: &Spooled) {
+/// Writes until it is on the disk, the last ones once: facts are not sent before.
+async fn store(spool: &Spool, spooled: &Spooled, is_last: bool) {
     let mut wait = RETRY_FIRST;
     loop {
         let (spool, one) = (spool.clone(), spooled.clone());
@@ -190,6 +238,9 @@ async fn store(spool: &Spool, spooled: &Spooled) {
                 tracing::error!({ names::ERROR } = chain(&error), "report not spooled")
             }
             Err(_) => return,
+        }
+        if is_last {
+            return;
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MOST);
@@ -288,6 +339,18 @@ mod tests {
         let merged = merge(merged, report(3, Vec::new()));
         assert_eq!(merged.denied.len(), MAX_REPORT_ITEMS);
         assert!(has_facts(&merged));
+    }
+
+    #[test]
+    fn what_is_pushed_counts_as_written_only_once_the_disk_has_it() {
+        let outbox = Outbox::default();
+        assert!(outbox.is_written());
+        outbox.push(report(1, vec![Fact::Withdrawn]));
+        assert!(!outbox.is_written());
+        outbox.take().unwrap();
+        assert!(!outbox.is_written());
+        outbox.wrote();
+        assert!(outbox.is_written());
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub(crate) enum Event {
         intent: Intent,
     },
     RefusedStart(Box<DeniedStart>),
+    /// The disk has all facts that were reported.
+    Written,
     Restarted {
         id: ContainerId,
         result: Result<(), String>,
@@ -186,6 +188,8 @@ impl Injector {
             source,
         })?;
         let stop = shutdown.child_token();
+        // Reports end after the reconciler, whose last facts go to the disk.
+        let last = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(server.run(
             Arc::clone(&shared),
@@ -206,7 +210,8 @@ impl Injector {
                     spool,
                     waiting,
                     Arc::clone(&outbox),
-                    stop.clone(),
+                    events.clone(),
+                    last.clone(),
                 ));
                 tasks.spawn(forward_plans(plans, events.clone(), stop.clone()));
                 tasks.spawn(watch_engine(
@@ -230,6 +235,7 @@ impl Injector {
             Err(error) => Err(error),
         };
         stop.cancel();
+        last.cancel();
         tasks.close();
         let _ = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
         result
@@ -489,7 +495,12 @@ async fn reconcile_until(
     loop {
         let wake = reconciler.sleep_for();
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => {
+                while let Ok(event) = incoming.try_recv() {
+                    reconciler.take(event);
+                }
+                return reconciler.report();
+            }
             event = incoming.recv() => {
                 let Some(event) = event else { return };
                 reconciler.take(event);

@@ -19,7 +19,7 @@ use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
 use crate::model::{Ack, Busy, Tracked};
 use crate::service::Event;
 use crate::shared::VersionKey;
-use crate::state::{Remembered, save};
+use crate::state::{Remembered, forget, save};
 use crate::swap::{Removal, Swap, Swapped, Tell, Told, in_batches, remove_all, swap_all};
 
 /// A pass that made more work is repeated at once, at most so often.
@@ -399,8 +399,21 @@ impl Reconciler {
         true
     }
 
-    /// Writes down what changed, after it was said.
+    /// Writes down what changed, after the disk has what was said of it: a crash in between is said
+    /// again, not lost.
     async fn save_state(&mut self) {
+        // Without a plan nothing was said yet; the event of the write brings the next pass.
+        if !self.items.is_empty() || !self.outbox.is_written() {
+            return;
+        }
+        let folder = self.tools.state.clone();
+        let gone = std::mem::take(&mut self.forgotten);
+        let removed = in_batches(gone, move |(id, ticks)| {
+            forget(&folder, id.as_str(), ticks).map_err(|error| chain(&error))
+        });
+        for fault in removed.await.into_iter().filter_map(Result::err) {
+            tracing::warn!({ names::ERROR } = fault, "state file not removed");
+        }
         let mut changed = Vec::new();
         for tracked in self.containers.values_mut() {
             // While something is being attached its job keeps the file.

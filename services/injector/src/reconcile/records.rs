@@ -16,7 +16,6 @@ use super::{RELIST_AFTER, Reconciler};
 use crate::attach::adopt;
 use crate::model::{Ack, Busy, Place, Tracked};
 use crate::service::Event;
-use crate::state;
 
 impl Reconciler {
     pub(super) fn take_list(
@@ -208,12 +207,8 @@ impl Reconciler {
         self.forget_file(id, tracked.ticks);
     }
 
-    pub(super) fn forget_file(&self, id: &ContainerId, ticks: u64) {
-        let (folder, id) = (self.tools.state.clone(), id.clone());
-        self.tasks.spawn_blocking(move || {
-            if let Err(error) = state::forget(&folder, id.as_str(), ticks) {
-                tracing::warn!({ names::ERROR } = chain(&error), "state file not removed");
-            }
-        });
+    /// Its state file goes once the disk has what was said of it.
+    pub(super) fn forget_file(&mut self, id: &ContainerId, ticks: u64) {
+        self.forgotten.push((id.clone(), ticks));
     }
 }

@@ -28,6 +28,10 @@ impl Reconciler {
             .get_mut(id)
             .filter(|tracked| tracked.record.pid == pid)
         else {
+            if let Ok(attached) = result {
+                // It ended meanwhile; its file is of no use any more.
+                self.forget_file(id, attached.ticks);
+            }
             return;
         };
         tracked.busy = Busy::No;
@@ -45,6 +49,14 @@ impl Reconciler {
                 return;
             }
         };
+        if let Some(unclear) = attached.unclear {
+            tracing::warn!(
+                { names::CONTAINER } = id.short(),
+                "whether a file system came into the container is not known; looked for again"
+            );
+            self.remembered.insert(id.clone(), unclear);
+            return self.look_for_again(id);
+        }
         tracked.target = Some(attached.target);
         tracked.ticks = attached.ticks;
         tracked.dirs.extend(attached.dirs);
@@ -85,6 +97,13 @@ impl Reconciler {
         }
     }
 
+    /// Forgotten for now: the next list brings it, to be adopted, or says that it is gone.
+    fn look_for_again(&mut self, id: &ContainerId) {
+        self.containers.remove(id);
+        self.is_listed = false;
+        self.relist_at = Some(self.now() + RELIST_AFTER);
+    }
+
     /// A container of an earlier run is known again.
     pub(super) fn take_adopted(
         &mut self,
@@ -92,7 +111,7 @@ impl Reconciler {
         pid: i32,
         result: Result<Box<Adopted>, String>,
     ) {
-        let (now, at) = (self.now(), self.shared.clock.now());
+        let at = self.shared.clock.now();
         let Some(tracked) = self
             .containers
             .get_mut(id)
@@ -109,11 +128,7 @@ impl Reconciler {
                     { names::REASON } = reason,
                     "container not known again"
                 );
-                // Forgotten for now: the next list brings it, or says that it is gone.
-                self.containers.remove(id);
-                self.is_listed = false;
-                self.relist_at = Some(now + RELIST_AFTER);
-                return;
+                return self.look_for_again(id);
             }
         };
         let Some(remembered) = self.remembered.remove(id) else {
