@@ -260,3 +260,48 @@ fn usage_record(
     });
     Some(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keywheel_core::audit::Role;
+    use keywheel_core::id::ContainerId;
+    use keywheel_core::report::HostReport;
+
+    #[test]
+    fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
+        let start = |secret: &str| DeniedStart {
+            container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            container_name: "job".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            secret: secret.to_owned(),
+            reason: "no binding".to_owned(),
+        };
+        let command = Command::Report(HostReport {
+            host: HostId::from_bytes([1; 16]),
+            generation: 1,
+            items: Vec::new(),
+            holds: Vec::new(),
+            complete: false,
+            containers: Vec::new(),
+            denied: vec![start("prod/db"), start("")],
+        });
+        let deed = Deed {
+            principal: &Principal::Service(Role::Injector),
+            id: CommandId::from_bytes([2; 16]),
+            time: Timestamp::default(),
+            traceparent: None,
+        };
+        let left = records(&World::default(), &deed, &command, &Ok(Vec::new()));
+        let objects: Vec<&str> = left.iter().map(|record| record.object.as_str()).collect();
+        assert_eq!(objects, ["secret/prod/db", ""]);
+        for record in &left {
+            assert_eq!(
+                (record.verb.as_str(), record.outcome),
+                ("refuse", Outcome::Denied)
+            );
+            assert_eq!(record.category, Category::Usage);
+            assert_eq!(record.container.as_ref().unwrap().name, "job");
+        }
+    }
+}

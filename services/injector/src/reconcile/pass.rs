@@ -9,7 +9,7 @@ use std::time::Duration;
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::plan::{Grant, HostPlan};
-use keywheel_core::report::Fact;
+use keywheel_core::report::{Fact, Item};
 use keywheel_daemon::{chain, names};
 use keywheel_seal::SecretBytes;
 
@@ -346,24 +346,17 @@ impl Reconciler {
         let Some(tracked) = self.containers.get_mut(&container) else {
             return false;
         };
-        let other = tracked
-            .holdings
-            .get(&binding)
-            .map(|holding| holding.secret)
-            .filter(|held| *held != secret);
-        if let Some(other) = other {
-            // The file of the secret that the binding meant before is gone with this one.
-            let withdrawn = tracked.item(binding, other, Fact::Withdrawn);
-            self.items.push(withdrawn);
-            tracked.holdings.remove(&binding);
-        }
+        // The file of the secret that the binding meant before is gone with this one.
+        let other = drop_other(tracked, binding, secret);
+        let is_other = other.is_some();
+        self.items.extend(other);
         let before = tracked.holdings.get(&binding);
         let known_ack = before
             .filter(|holding| holding.version == Some(version))
             .map(|holding| holding.ack);
         let was_acked =
             !done.written && before.and_then(|holding| holding.remembered) == Some((version, true));
-        let is_first = before.is_none() && other.is_none();
+        let is_first = before.is_none() && !is_other;
         let ack = match (&planned.reload, done.told) {
             _ if was_acked => Ack::Done,
             (_, Told::NotAsked) if let Some(ack) = known_ack => ack,
@@ -430,4 +423,14 @@ impl Reconciler {
             tracing::warn!({ names::ERROR } = fault, "state file not written");
         }
     }
+}
+
+/// Forgets what a binding gave of another secret, and says so.
+fn drop_other(tracked: &mut Tracked, binding: BindingId, secret: SecretId) -> Option<Item> {
+    let other = tracked.holdings.get(&binding)?.secret;
+    if other == secret {
+        return None;
+    }
+    tracked.holdings.remove(&binding);
+    Some(tracked.item(binding, other, Fact::Withdrawn))
 }
