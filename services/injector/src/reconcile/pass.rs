@@ -316,6 +316,14 @@ impl Reconciler {
         changed
     }
 
+    /// Looks at a container again in a while.
+    pub(super) fn try_again(&mut self, container: &ContainerId, now: Duration) {
+        if let Some(tracked) = self.containers.get_mut(container) {
+            tracked.retry_at = now + RETRY_AFTER;
+        }
+        self.wake_by(now + RETRY_AFTER);
+    }
+
     fn take_swapped(&mut self, plan: &HostPlan, swapped: Swapped) -> bool {
         let Swapped {
             container,
@@ -328,19 +336,13 @@ impl Reconciler {
         let done = match result {
             Ok(done) => done,
             Err(reason) => {
-                if let Some(tracked) = self.containers.get_mut(&container) {
-                    tracked.retry_at = now + RETRY_AFTER;
-                }
-                self.wake_by(now + RETRY_AFTER);
+                self.try_again(&container, now);
                 self.refuse(&container, binding, secret, version, reason);
                 return false;
             }
         };
-        let Some(planned) = plan
-            .bindings
-            .iter()
-            .find(|planned| planned.binding == binding)
-        else {
+        let mut planned = plan.bindings.iter();
+        let Some(planned) = planned.find(|planned| planned.binding == binding) else {
             return false;
         };
         let Some(tracked) = self.containers.get_mut(&container) else {

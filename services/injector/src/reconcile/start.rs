@@ -44,8 +44,7 @@ impl Reconciler {
                     { names::REASON } = reason,
                     "container not attached"
                 );
-                tracked.retry_at = now + RETRY_AFTER;
-                self.wake_by(now + RETRY_AFTER);
+                self.try_again(id, now);
                 return;
             }
         };
@@ -62,11 +61,9 @@ impl Reconciler {
         tracked.dirs.extend(attached.dirs);
         tracked.dirty = true;
         for written in attached.written {
-            let reload = plan
-                .iter()
-                .flat_map(|plan| &plan.bindings)
-                .find(|planned| planned.binding == written.binding);
-            let ack = match reload.map(|planned| &planned.reload) {
+            let bindings = plan.iter().flat_map(|plan| &plan.bindings);
+            let mut meant = bindings.filter(|planned| planned.binding == written.binding);
+            let ack = match meant.next().map(|planned| &planned.reload) {
                 Some(Reload::Signal(_)) => Ack::Due,
                 Some(Reload::Restart { .. }) => Ack::Gate { since: now },
                 Some(Reload::None) | None => Ack::Done,
@@ -89,8 +86,7 @@ impl Reconciler {
             );
         }
         if !attached.refused.is_empty() {
-            tracked.retry_at = now + RETRY_AFTER;
-            self.wake_by(now + RETRY_AFTER);
+            self.try_again(id, now);
         }
         for (binding, secret, version, reason) in attached.refused {
             self.refuse(id, binding, secret, version, reason);
