@@ -1,7 +1,7 @@
 //! Why `keywheel up` does not start, or stops. Each text names the thing, the reason and the next
 //! step; the kind decides the exit code.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::exit::{Exit, Failure};
 
@@ -126,7 +126,7 @@ impl Error {
     }
 
     /// The key lies beside what it protects.
-    pub(crate) fn unseal_key_inside(key: &PathBuf, data_dir: &Path) -> Self {
+    pub(crate) fn unseal_key_inside(key: &Path, data_dir: &Path) -> Self {
         Self::new(
             Kind::Refused,
             format!(
