@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::{OsEntropy, SecretBytes};
@@ -88,7 +88,7 @@ fn is_fresh(data_dir: &Path) -> Result<bool, Error> {
 }
 
 /// Reads the unseal key; makes one when the data directory is empty and none is there.
-pub(super) fn unseal_key(path: &PathBuf, data_dir: &Path) -> Result<UnsealKey, Error> {
+pub(super) fn unseal_key(path: &Path, data_dir: &Path) -> Result<UnsealKey, Error> {
     refuse_inside(path, data_dir)?;
     let fresh = is_fresh(data_dir)?;
     match File::open(path) {
@@ -101,7 +101,7 @@ pub(super) fn unseal_key(path: &PathBuf, data_dir: &Path) -> Result<UnsealKey, E
     }
 }
 
-fn refuse_inside(key: &PathBuf, data_dir: &Path) -> Result<(), Error> {
+fn refuse_inside(key: &Path, data_dir: &Path) -> Result<(), Error> {
     let parent = key
         .parent()
         .filter(|p| !p.as_os_str().is_empty())

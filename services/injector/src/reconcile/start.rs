@@ -1,5 +1,7 @@
 //! What comes back from work on containers: attached, adopted, placed at create, restarted, stopped.
 
+use std::time::Duration;
+
 use keywheel_core::binding::Reload;
 use keywheel_core::id::ContainerId;
 use keywheel_core::report::Fact;
@@ -11,6 +13,15 @@ use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached};
 use crate::model::{Ack, Busy, Holding, Place, Tracked};
 use crate::shared::{PENDING_LIMIT, Pending};
+
+/// What a consumer that gets its first copy while it runs has to do yet.
+fn first_ack(reload: Option<&Reload>, now: Duration) -> Ack {
+    match reload {
+        Some(Reload::Signal(_)) => Ack::Due,
+        Some(Reload::Restart { .. }) => Ack::Gate { since: now },
+        Some(Reload::None) | None => Ack::Done,
+    }
+}
 
 impl Reconciler {
     /// A running container got file systems.
@@ -63,27 +74,15 @@ impl Reconciler {
         for written in attached.written {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
-            let ack = match meant.next().map(|planned| &planned.reload) {
-                Some(Reload::Signal(_)) => Ack::Due,
-                Some(Reload::Restart { .. }) => Ack::Gate { since: now },
-                Some(Reload::None) | None => Ack::Done,
-            };
+            let ack = first_ack(meant.next().map(|planned| &planned.reload), now);
             tracked.refused.remove(&written.binding);
-            let fact = Fact::Swapped {
-                version: written.version,
-                at,
-            };
+            let version = written.version;
+            let fact = Fact::Swapped { version, at };
             self.items
                 .push(tracked.item(written.binding, written.secret, fact));
-            tracked.holdings.insert(
-                written.binding,
-                hold(
-                    written.secret,
-                    (written.place, Some(written.attr)),
-                    written.version,
-                    ack,
-                ),
-            );
+            let place = (written.place, Some(written.attr));
+            let holding = hold(written.secret, place, version, ack);
+            tracked.holdings.insert(written.binding, holding);
         }
         if !attached.refused.is_empty() {
             self.try_again(id, now);

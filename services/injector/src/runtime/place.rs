@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keywheel_core::binding::Target;
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::Grant;
+use keywheel_core::plan::HostPlan;
 use keywheel_sys::secretfs::FileAttr;
 
 use crate::attach::{Attached, Tools, Wanted, attach};
@@ -34,17 +35,7 @@ pub(crate) async fn place(
         let Some(plan) = plan else {
             return (Ok(Vec::new()), Vec::new());
         };
-        let dead = |given: &&Given| {
-            let now = plan
-                .bindings
-                .iter()
-                .find(|binding| binding.binding == given.binding.binding);
-            now.is_none_or(|now| {
-                grant_of(now).is_none()
-                    || given.version <= now.floor
-                    || now.dead.contains(&given.version)
-            })
-        };
+        let dead = |given: &&Given| is_dead(plan, given);
         if let Some(given) = pending.env.iter().find(dead) {
             return (Err(revoked(given)), Vec::new());
         }
@@ -88,6 +79,15 @@ pub(crate) async fn place(
         pending: Box::new(pending),
         attached: Box::new(attached),
         intent,
+    })
+}
+
+/// Whether what was resolved may not be used any more, by the plan of now.
+fn is_dead(plan: &HostPlan, given: &Given) -> bool {
+    let mut bindings = plan.bindings.iter();
+    let now = bindings.find(|binding| binding.binding == given.binding.binding);
+    now.is_none_or(|now| {
+        grant_of(now).is_none() || given.version <= now.floor || now.dead.contains(&given.version)
     })
 }
 
