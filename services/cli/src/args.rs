@@ -22,7 +22,7 @@ pub(crate) struct Cli {
     /// Where keywheel serves, as unix:///PATH.
     #[arg(long, global = true, env = "KEYWHEEL_ADDRESS", value_name = "ADDRESS", default_value = address::DEFAULT)]
     pub(crate) address: String,
-    /// How answers look; streams are one JSON object a line.
+    /// How answers look; `tail` prints one JSON object a line.
     #[arg(
         short,
         long,

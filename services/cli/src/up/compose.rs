@@ -12,6 +12,7 @@ use keywheel_engine::command_bus::{CommandBus, Handle, Parts};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
+use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
@@ -33,6 +34,9 @@ use super::{Opened, features, layout};
 
 /// Where services report that they cannot go on.
 pub(super) type Failed = mpsc::Sender<(&'static str, String)>;
+
+/// Asks the audit's second copy.
+type CopyFault = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What was started.
 pub(super) struct Composed {
@@ -91,7 +95,7 @@ pub(super) async fn all(
     let gateway = end(opened, &hub, Role::Gateway)?;
     let listener = listen(&opened.config)?;
     let ends = start_gateway(opened, &spawn, &gateway).await?;
-    start_workers(opened, &spawn, &hub).await?;
+    let copy_fault = start_workers(opened, &spawn, &hub).await?;
     let engine = Arc::new(container_engine()?);
     let injector = Injector::new(
         injector_options(opened),
@@ -104,7 +108,14 @@ pub(super) async fn all(
     spawn.start("injector", injector.run(shutdown.token()));
     let features = features::Probe::new(engine);
     spawn.start("engine probe", features.clone().run(shutdown.token()));
-    serve_socket(opened, &spawn, &ends, gateway, features, listener);
+    serve_socket(
+        opened,
+        &spawn,
+        &ends,
+        gateway,
+        (features, copy_fault),
+        listener,
+    );
     tasks.close();
     let stopped = spawn_wait(tasks);
     Ok(Composed { hub, stopped })
@@ -176,7 +187,11 @@ async fn until<E>(
     }
 }
 
-async fn start_workers(opened: &Opened, spawn: &Spawner, hub: &InProcess) -> Result<(), Error> {
+async fn start_workers(
+    opened: &Opened,
+    spawn: &Spawner,
+    hub: &InProcess,
+) -> Result<CopyFault, Error> {
     let local = Arc::new(LocalStore::new(opened.cache.clone(), Arc::new(OsEntropy)));
     let ports = Ports {
         bus: end(opened, hub, Role::StoreSync)?,
@@ -202,8 +217,26 @@ async fn start_workers(opened: &Opened, spawn: &Spawner, hub: &InProcess) -> Res
         let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
+    let copy_fault = watch_copy(sink.handle(), opened.journal.head().await?.audit_size);
     spawn.start("audit-sink", sink.run(spawn.shutdown.clone()));
-    Ok(())
+    Ok(copy_fault)
+}
+
+/// What the audit's second copy says against the journal.
+fn watch_copy(copy: keywheel_audit_sink::Handle, kept_here: u64) -> CopyFault {
+    let kept_there = copy.size();
+    Arc::new(move || {
+        let next = "keep both files, and compare them with your backup";
+        if kept_there > kept_here {
+            return Some(format!(
+                "the audit sink kept {kept_there} records when the journal had {kept_here}: the journal was cut or put back; {next}"
+            ));
+        }
+        let changed = copy.conflicts();
+        (changed > 0).then(|| {
+            format!("{changed} audit records differ between the journal and the audit sink: one of them was changed; {next}")
+        })
+    })
 }
 
 /// The engine named by `DOCKER_HOST`, else the machine's own.
@@ -262,7 +295,7 @@ fn serve_socket(
     spawn: &Spawner,
     ends: &Ends,
     gateway: Arc<dyn Bus>,
-    features: features::Probe,
+    (features, copy_fault): (features::Probe, CopyFault),
     listener: tokio::net::UnixListener,
 ) {
     let api = http::Api {
@@ -280,6 +313,7 @@ fn serve_socket(
         public_key: opened.installation.gateway_public_key().unwrap_or_default(),
         check_schedule: keywheel_scheduler::schedule::check,
         next_fires: features::next_fires,
+        copy_fault,
         features: Arc::new(move || features.features()),
     };
     let service = http::router(api).into_make_service_with_connect_info::<Peer>();

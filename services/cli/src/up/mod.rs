@@ -77,8 +77,15 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     tracing::info!("stopping");
     shutdown.request();
     composed.hub.shutdown();
+    drop(composed.hub);
     let _late = tokio::time::timeout(STOP_TIMEOUT, composed.stopped).await;
     let _gone = std::fs::remove_file(&opened.config.socket);
+    // Folds the write-ahead log into the file, when nobody holds on to the journal any more.
+    if let Some(journal) = Arc::into_inner(opened.journal)
+        && let Err(error) = journal.close().await
+    {
+        tracing::warn!(error = %keywheel_daemon::chain(&error), "journal not closed");
+    }
     match failure {
         None => Ok(()),
         Some((service, reason)) => Err(Error::new(

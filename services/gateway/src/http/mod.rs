@@ -75,6 +75,8 @@ pub struct Api {
     pub check_schedule: CheckSchedule,
     /// Computes next fires.
     pub next_fires: NextFires,
+    /// What the audit's second copy says against the journal, if anything.
+    pub copy_fault: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// What this machine offers, asked anew for each status.
     pub features: Arc<dyn Fn() -> Vec<Feature> + Send + Sync>,
 }
