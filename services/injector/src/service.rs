@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Verdict;
 use keywheel_seal::Entropy;
 use keywheel_sys::nsjoin::Helper;
-use keywheel_sys::secretfs::{mount_private_tmpfs, probe};
+use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -238,8 +239,14 @@ impl Injector {
         last.cancel();
         tasks.close();
         let _ = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
+        leave_bundles(shared.options.bundles()).await;
         result
     }
+}
+
+/// Nobody asks any more; the next start makes it anew. In use or gone, it may stay.
+async fn leave_bundles(bundles: PathBuf) {
+    let _ = tokio::task::spawn_blocking(move || unmount_private(&bundles)).await;
 }
 
 /// What an injector finds on its host when it starts.
