@@ -268,7 +268,12 @@ impl Keywheel {
 
     /// Runs a client verb; whatever it answers is kept for the canary.
     pub fn cli(&self, args: &[&str]) -> Result<Output> {
-        let output = self.try_cli(args)?;
+        self.hear(&mut self.client(args)?)
+    }
+
+    /// Runs a changed client command; whatever it answers is kept for the canary.
+    pub fn hear(&self, command: &mut Command) -> Result<Output> {
+        let output = Output::of(command)?;
         if let Ok(mut heard) = self.heard.lock() {
             heard.push(output.clone());
         }

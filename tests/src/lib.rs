@@ -17,6 +17,7 @@ pub mod keywheel;
 pub mod manifest;
 pub mod output;
 pub mod places;
+pub mod planted;
 pub mod reader;
 pub mod scratch;
 pub mod stage;

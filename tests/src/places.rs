@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::canary::{Canary, Hit};
 use crate::docker::{Container, docker};
 use crate::keywheel::Keywheel;
+use crate::output::Output;
 
 /// Where engine and runtimes keep a container's state, below these by its id.
 const STATE_ROOTS: [&str; 5] = [
@@ -34,7 +35,8 @@ const PROCESSES: [&str; 6] = [
     "docker",
 ];
 
-/// Searches everything; fails with the list of hits.
+/// Searches everything; fails with the list of hits. A server that does not
+/// run is searched by its files and by what it said.
 pub fn assert_clean(
     plaintexts: &[Vec<u8>],
     keywheel: &Keywheel,
@@ -43,12 +45,42 @@ pub fn assert_clean(
     let canary = Canary::new(plaintexts)?;
     let mut hits = search_keywheel(&canary, keywheel)?;
     for container in containers {
-        hits.extend(search_container(&canary, container)?);
+        hits.extend(search_container(&canary, container.id())?);
     }
-    for tree in SHARED_TREES {
-        hits.extend(canary.search_tree(Path::new(tree))?);
+    hits.extend(search_machine(&canary)?);
+    none(&hits)
+}
+
+/// The same for a server that no value of the harness owns: its directories,
+/// what it said, and its containers by id or name.
+pub fn assert_clean_at(
+    plaintexts: &[Vec<u8>],
+    trees: &[&Path],
+    said: &[Output],
+    containers: &[&str],
+) -> Result<()> {
+    let canary = Canary::new(plaintexts)?;
+    let mut hits = search_said(&canary, said);
+    for tree in trees {
+        hits.extend(canary.search_tree(tree)?);
     }
-    hits.extend(search_processes(&canary)?);
+    for container in containers {
+        let about = docker(&["inspect", "-f", "{{.Id}}", container])?.ok()?;
+        hits.extend(search_container(&canary, about.stdout.trim())?);
+    }
+    hits.extend(search_machine(&canary)?);
+    none(&hits)
+}
+
+/// Searches one container only, for tests that end it before their own end.
+pub fn assert_container_clean(plaintexts: &[Vec<u8>], container: &Container) -> Result<()> {
+    none(&search_container(
+        &Canary::new(plaintexts)?,
+        container.id(),
+    )?)
+}
+
+fn none(hits: &[Hit]) -> Result<()> {
     ensure!(
         hits.is_empty(),
         "plaintext outside the container, rule C1: {hits:#?}"
@@ -56,15 +88,33 @@ pub fn assert_clean(
     Ok(())
 }
 
+/// What belongs to no single server or container.
+fn search_machine(canary: &Canary) -> Result<Vec<Hit>> {
+    let mut hits = search_processes(canary)?;
+    for tree in SHARED_TREES {
+        hits.extend(canary.search_tree(Path::new(tree))?);
+    }
+    Ok(hits)
+}
+
+fn search_said(canary: &Canary, said: &[Output]) -> Vec<Hit> {
+    said.iter()
+        .flat_map(|output| {
+            canary.search(
+                &format!("output of `{}`", output.line),
+                output.said().as_bytes(),
+            )
+        })
+        .collect()
+}
+
 fn search_keywheel(canary: &Canary, keywheel: &Keywheel) -> Result<Vec<Hit>> {
     let mut hits = canary.search("keywheel up's log", keywheel.log().as_bytes());
     hits.extend(canary.search_tree(keywheel.data_dir())?);
     hits.extend(canary.search_tree(&keywheel.run_dir())?);
-    for output in keywheel.heard() {
-        hits.extend(canary.search(
-            &format!("output of `{}`", output.line),
-            output.said().as_bytes(),
-        ));
+    hits.extend(search_said(canary, &keywheel.heard()));
+    if keywheel.pid().is_none() {
+        return Ok(hits);
     }
     for verb in ["events", "audit"] {
         let said = Value::from(keywheel.stream(verb)?);
@@ -73,8 +123,7 @@ fn search_keywheel(canary: &Canary, keywheel: &Keywheel) -> Result<Vec<Hit>> {
     Ok(hits)
 }
 
-fn search_container(canary: &Canary, container: &Container) -> Result<Vec<Hit>> {
-    let id = container.id();
+fn search_container(canary: &Canary, id: &str) -> Result<Vec<Hit>> {
     let mut hits = Vec::new();
     for verb in ["inspect", "diff", "logs"] {
         let said = docker(&[verb, id])?;
@@ -86,8 +135,8 @@ fn search_container(canary: &Canary, container: &Container) -> Result<Vec<Hit>> 
             hits.extend(canary.search_tree(&place)?);
         }
     }
-    let upper = container.field("{{.GraphDriver.Data.UpperDir}}")?;
-    hits.extend(canary.search_tree(Path::new(&upper))?);
+    let upper = docker(&["inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", id])?.ok()?;
+    hits.extend(canary.search_tree(Path::new(upper.stdout.trim()))?);
     Ok(hits)
 }
 

@@ -10,7 +10,9 @@ use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::output::Output;
 use keywheel_tests::{manifest, wait};
 
-use crate::refusal::{UNAVAILABLE, assert_nothing_lost, assert_refused, keep_something};
+use crate::refusal::{
+    UNAVAILABLE, assert_nothing_lost, assert_refused, keep_something, with_something,
+};
 
 /// Size of the small file system.
 const DISK: &str = "24M";
@@ -41,7 +43,7 @@ fn docker_away_is_told_and_everything_else_works() -> Result<()> {
 
 #[test]
 fn setup_without_docker_tells_the_next_step() -> Result<()> {
-    let keywheel = Keywheel::start()?;
+    let keywheel = with_something()?;
     let words = [
         "setup",
         "docker",
@@ -49,7 +51,7 @@ fn setup_without_docker_tells_the_next_step() -> Result<()> {
         "--runtime-name",
         "keywheel-test-none",
     ];
-    let said = Output::of(
+    let said = keywheel.hear(
         keywheel
             .client(&words)?
             .env("DOCKER_HOST", "unix:///nonexistent/docker.sock"),
@@ -60,7 +62,7 @@ fn setup_without_docker_tells_the_next_step() -> Result<()> {
         !table.contains("keywheel-test-none"),
         "a refused setup changed daemon.json"
     );
-    Ok(())
+    assert_nothing_lost(&keywheel)
 }
 
 /// Fills what is left of a file system.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::manifest;
 use keywheel_tests::output::Output;
+use keywheel_tests::planted::{self, PLANTED};
 use keywheel_tests::stage::{current, wait_current};
 
 /// Wrong command line or configuration.
@@ -58,18 +59,21 @@ pub(crate) fn with_something() -> Result<Keywheel> {
     Ok(keywheel)
 }
 
-/// Makes the secret that must survive.
+/// Makes the secret that must survive, and one with a value to search for.
 pub(crate) fn keep_something(keywheel: &Keywheel) -> Result<()> {
     keywheel.apply(&manifest::secret(KEPT, &[]))?;
-    wait_current(keywheel, KEPT, 1)
+    wait_current(keywheel, KEPT, 1)?;
+    planted::plant(keywheel, PLANTED)?;
+    Ok(())
 }
 
-/// What was there is there, whole, and still works.
+/// What was there is there, whole, and still works; no place shows a value.
 pub(crate) fn assert_nothing_lost(keywheel: &Keywheel) -> Result<()> {
     let before = current(keywheel, KEPT)?;
     assert!(before >= 1, "the secret from before is gone");
     keywheel.json(&["journal", "verify"])?;
     keywheel.json(&["rotate", KEPT, "--wait"])?;
     assert_eq!(current(keywheel, KEPT)?, before + 1);
-    Ok(())
+    assert_eq!(current(keywheel, PLANTED)?, 1, "the planted value is gone");
+    planted::assert_clean(keywheel, &[])
 }

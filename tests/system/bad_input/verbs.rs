@@ -3,6 +3,7 @@
 use anyhow::Result;
 use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::output::Output;
+use keywheel_tests::places;
 
 use crate::refusal::{
     BAD_INPUT, NO_INPUT, NOT_FOUND, UNAVAILABLE, USAGE, assert_nothing_lost, assert_refused,
@@ -11,6 +12,8 @@ use crate::refusal::{
 
 /// More than any value may have.
 const TOO_LARGE: usize = 2 << 20;
+/// What the refused value is made of.
+const REFUSED: &str = "a piece of a value that is refused; ";
 
 #[test]
 fn an_unknown_secret_is_named() -> Result<()> {
@@ -36,7 +39,7 @@ fn a_near_miss_is_told_the_nearest_name() -> Result<()> {
         NOT_FOUND,
         &["test/kepd", "test/kept"],
     );
-    Ok(())
+    assert_nothing_lost(&keywheel)
 }
 
 #[test]
@@ -55,7 +58,7 @@ fn a_value_over_the_limit_or_without_a_byte_is_refused() -> Result<()> {
     let keywheel = with_something()?;
     let large = keywheel
         .scratch()
-        .write("large", vec![b'x'; TOO_LARGE])?
+        .write("large", REFUSED.repeat(TOO_LARGE / REFUSED.len()))?
         .display()
         .to_string();
     let empty = keywheel.scratch().write("empty", "")?.display().to_string();
@@ -74,6 +77,7 @@ fn a_value_over_the_limit_or_without_a_byte_is_refused() -> Result<()> {
         !list.contains("test/large"),
         "a refused value left a secret behind"
     );
+    places::assert_clean(&[REFUSED.as_bytes().to_vec()], &keywheel, &[])?;
     assert_nothing_lost(&keywheel)
 }
 

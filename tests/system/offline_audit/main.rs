@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::canary::Canary;
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::manifest;
 use keywheel_tests::output::Output;
+use keywheel_tests::planted::{self, PLANTED};
 use keywheel_tests::stage::{find, wait_current};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -17,7 +19,7 @@ const NAMED: &str = "test/tampered-with-on-disk";
 /// The record that is changed.
 const CHANGED: usize = 3;
 
-/// A server that did something, denied something, and stopped; its export.
+/// A server that did something, holds a planted value, denied something, and stopped; its export.
 fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     let mut keywheel = Keywheel::start()?;
     keywheel.apply(&manifest::secret(NAMED, &[]))?;
@@ -26,6 +28,7 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
         keywheel.json(&["rotate", NAMED, "--wait"])?;
     }
     keywheel.json(&["revoke", NAMED, "--reason", "a test", "--yes", "--wait"])?;
+    planted::plant(&keywheel, PLANTED)?;
     let _ = keywheel.cli(&["rotate", "no/such"])?;
     let path = keywheel.scratch().join("audit.json");
     keywheel
@@ -90,6 +93,17 @@ fn alter(slot: Option<&mut Value>) -> Result<()> {
     Ok(())
 }
 
+/// The end of every test: no place shows the planted value, the export included.
+fn finish(mut keywheel: Keywheel, path: &Path) -> Result<()> {
+    keywheel.kill9()?;
+    let text = fs::read_to_string(path)?;
+    ensure!(text.contains(PLANTED), "the planted value was never put");
+    let canary = Canary::new(&[planted::value(&keywheel).into_bytes()])?;
+    let hits = canary.search("the export", text.as_bytes());
+    ensure!(hits.is_empty(), "plaintext in the export: {hits:#?}");
+    planted::assert_clean(&keywheel, &[])
+}
+
 fn assert_found(said: &Output, what: &str) {
     assert_ne!(said.code, 0, "{what} was not found: {}", said.said());
     assert!(!said.said().contains("panicked"), "{what}: {}", said.said());
@@ -106,7 +120,7 @@ fn an_export_verifies_without_the_server() -> Result<()> {
     for word in ["a test", NAMED] {
         assert!(text.contains(word), "`{word}` is not on the record");
     }
-    Ok(())
+    finish(keywheel, &path)
 }
 
 #[test]
@@ -121,7 +135,7 @@ fn a_changed_record_is_named_by_its_index() -> Result<()> {
         "the index is not named: {}",
         said.said()
     );
-    Ok(())
+    finish(keywheel, &path)
 }
 
 #[test]
@@ -149,7 +163,7 @@ fn a_changed_record_with_a_fitting_hash_still_fails_the_root() -> Result<()> {
         Ok(())
     })?;
     assert_found(&said, "a changed record with its own hash");
-    Ok(())
+    finish(keywheel, &path)
 }
 
 #[test]
@@ -175,7 +189,7 @@ fn removed_swapped_and_added_records_are_found() -> Result<()> {
         twice(export, "records").and(twice(export, "leaf_hashes"))
     })?;
     assert_found(&said, "an added record");
-    Ok(())
+    finish(keywheel, &path)
 }
 
 #[test]
@@ -191,7 +205,7 @@ fn a_changed_checkpoint_is_found() -> Result<()> {
     assert_found(&said, "another public key");
     let said = verify(&keywheel, &keywheel.scratch().write("no.json", "{}")?)?;
     assert_found(&said, "an empty export");
-    Ok(())
+    finish(keywheel, &path)
 }
 
 /// Changes one letter of the name wherever it stands in the journal's files.
@@ -228,7 +242,7 @@ fn tamper(folder: &Path) -> Result<usize> {
 
 #[test]
 fn a_changed_byte_in_the_journal_is_found() -> Result<()> {
-    let (mut keywheel, _) = stopped_with_export()?;
+    let (mut keywheel, path) = stopped_with_export()?;
     let changed = tamper(keywheel.data_dir())?;
     ensure!(
         changed > 0,
@@ -241,7 +255,7 @@ fn a_changed_byte_in_the_journal_is_found() -> Result<()> {
             log.contains("corrupt") || log.contains("verif") || log.contains("hash"),
             "{log}"
         );
-        return Ok(());
+        return finish(keywheel, &path);
     }
     let said = keywheel.cli(&["journal", "verify"])?;
     // SQLite drops the end of a write-ahead log that was changed: then the journal is whole but
@@ -252,5 +266,5 @@ fn a_changed_byte_in_the_journal_is_found() -> Result<()> {
         "a changed journal was not found: {}",
         said.said()
     );
-    Ok(())
+    finish(keywheel, &path)
 }
