@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::manifest;
+use keywheel_tests::planted::plant;
 use keywheel_tests::stage::{Stage, find, items};
 use keywheel_tests::wait;
 use serde_json::Value;
@@ -93,5 +94,6 @@ fn outside_the_runtime_it_is_refused_with_the_next_step() -> Result<()> {
         PLACEHOLDER.strip_prefix("API_TOKEN=")
     );
     assert_eq!(container.field("{{.State.Running}}")?, "true");
-    Ok(())
+    let value = plant(&stage.keywheel, TOKEN)?;
+    stage.finish(&[value], &[&container])
 }

@@ -115,6 +115,9 @@ fn the_file_is_there_before_the_first_instruction() -> Result<()> {
     }
     let stage = Stage::set()?;
     stage.apply_file("first", "none")?;
+    let holder = stage.run("first", &[], "/bin/app-idle")?;
+    let value = stage.value_in(&holder)?;
+    let mut containers = vec![holder];
     for _ in 0..5 {
         let label = ["--runtime", &stage.runtime, "--label", "app=first"];
         let container = Container::run(&stage.image, &label, &["/bin/test", "-s", FILE])?;
@@ -124,8 +127,10 @@ fn the_file_is_there_before_the_first_instruction() -> Result<()> {
             "0",
             "the file was not there when the program began"
         );
+        containers.push(container);
     }
-    Ok(())
+    let borrowed: Vec<&Container> = containers.iter().collect();
+    stage.finish(&[value], &borrowed)
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::manifest;
-use keywheel_tests::stage::{FILE, Stage};
+use keywheel_tests::planted::{PLANTED, plant};
+use keywheel_tests::stage::{FILE, SECRET, Stage};
 
 #[test]
 fn a_placeholder_without_a_binding_is_refused_by_name() -> Result<()> {
@@ -15,6 +16,7 @@ fn a_placeholder_without_a_binding_is_refused_by_name() -> Result<()> {
         .keywheel
         .apply(&manifest::secret("test/api-token", &[]))?;
     stage.wait_current("test/api-token", 1)?;
+    let value = plant(&stage.keywheel, "test/api-token")?;
     let flags = [
         "--runtime",
         &stage.runtime,
@@ -31,7 +33,8 @@ fn a_placeholder_without_a_binding_is_refused_by_name() -> Result<()> {
         "{}",
         said.stderr
     );
-    Ok(())
+    assert!(!said.said().contains(&value), "the refusal shows the value");
+    stage.finish(&[value], &[])
 }
 
 #[test]
@@ -40,11 +43,12 @@ fn a_placeholder_of_an_unknown_secret_is_refused_by_name() -> Result<()> {
         return Ok(());
     }
     let stage = Stage::set()?;
+    let value = plant(&stage.keywheel, PLANTED)?;
     let flags = ["--runtime", &stage.runtime, "-e", "X={keywheel:no/such}"];
     let (container, said) = Container::try_run(&stage.image, &flags, &["/bin/app-env"])?;
     assert!(container.is_none());
     assert!(said.stderr.contains("no/such"), "{}", said.stderr);
-    Ok(())
+    stage.finish(&[value], &[])
 }
 
 #[test]
@@ -54,6 +58,7 @@ fn without_the_injector_the_strict_runtime_refuses_with_the_next_step() -> Resul
     }
     let mut stage = Stage::set()?;
     stage.apply_file("strict", "none")?;
+    let value = plant(&stage.keywheel, SECRET)?;
     stage.keywheel.kill9()?;
     let flags = ["--runtime", &stage.runtime, "--label", "app=strict"];
     let (container, said) = Container::try_run(&stage.image, &flags, &["/bin/app-idle"])?;
@@ -68,7 +73,8 @@ fn without_the_injector_the_strict_runtime_refuses_with_the_next_step() -> Resul
     );
     stage
         .keywheel
-        .up(&keywheel_tests::keywheel::Options::default())
+        .up(&keywheel_tests::keywheel::Options::default())?;
+    stage.finish(&[value], &[])
 }
 
 #[test]
@@ -78,9 +84,10 @@ fn another_image_with_the_same_labels_gets_nothing() -> Result<()> {
     }
     let stage = Stage::set()?;
     stage.apply_file("app", "none")?;
+    let value = plant(&stage.keywheel, SECRET)?;
     let other = docker::Image::build()?;
     let flags = ["--runtime", &stage.runtime, "--label", "app=app"];
     let container = Container::run(&other, &flags, &["/bin/app-idle"])?;
     assert_eq!(container.read(FILE)?, None, "labels alone granted a secret");
-    Ok(())
+    stage.finish(&[value], &[&container])
 }

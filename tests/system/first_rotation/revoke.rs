@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use keywheel_tests::docker::{self, Container};
+use keywheel_tests::planted::{PLANTED, plant};
 use keywheel_tests::stage::{FILE, SECRET, Stage, find};
 use serde_json::Value;
 
@@ -105,5 +106,6 @@ fn a_revoke_needs_a_reason_and_a_yes() -> Result<()> {
         assert_ne!(said.code, 0, "`{}` went through", said.line);
     }
     assert_eq!(keywheel_tests::stage::current(&stage.keywheel, SECRET)?, 1);
-    Ok(())
+    let value = plant(&stage.keywheel, PLANTED)?;
+    stage.finish(&[value], &[])
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Result;
 use keywheel_tests::docker;
 use keywheel_tests::keywheel::Keywheel;
-use keywheel_tests::output::Output;
+use keywheel_tests::planted::{self, PLANTED};
 use keywheel_tests::scratch::binary;
 use keywheel_tests::stage::{SECRET, Stage, current, items};
-use keywheel_tests::{manifest, wait};
+use keywheel_tests::{manifest, places, wait};
 use serde_json::Value;
 
 /// The uid of `nobody`.
@@ -48,7 +48,8 @@ fn consumers_tells_who_holds_which_version() -> Result<()> {
     ] {
         assert!(events.contains(kind), "no event {kind}");
     }
-    Ok(())
+    let value = stage.value_in(&container)?;
+    stage.finish(&[value], &[&container])
 }
 
 #[test]
@@ -58,15 +59,18 @@ fn a_schedule_with_seconds_fires() -> Result<()> {
     keywheel.apply(&manifest::secret("test/cron", &[rotation]))?;
     wait::until_true("two slots of the schedule", Duration::from_secs(15), || {
         Ok(current(&keywheel, "test/cron")? >= 3)
-    })
+    })?;
+    planted::plant(&keywheel, "test/cron")?;
+    planted::assert_clean(&keywheel, &[])
 }
 
 #[test]
 fn a_stranger_is_denied_and_audited() -> Result<()> {
     let keywheel = Keywheel::start()?;
+    planted::plant(&keywheel, PLANTED)?;
     let copy = keywheel.scratch().join("client");
     fs::copy(binary("keywheel")?, &copy)?;
-    let said = Output::of(
+    let said = keywheel.hear(
         Command::new("setpriv")
             .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
             .arg(&copy)
@@ -80,7 +84,7 @@ fn a_stranger_is_denied_and_audited() -> Result<()> {
         audit.contains("denied") && audit.contains(NOBODY),
         "no record of the denial: {audit}"
     );
-    Ok(())
+    planted::assert_clean(&keywheel, &[])
 }
 
 #[test]
@@ -116,7 +120,8 @@ fn no_verb_prints_a_value() -> Result<()> {
             );
         }
     }
-    Ok(())
+    fs::remove_file(path)?;
+    places::assert_clean(&[value.into()], &keywheel, &[])
 }
 
 #[test]
@@ -124,6 +129,7 @@ fn stop_and_start_keeps_everything() -> Result<()> {
     let mut keywheel = Keywheel::start()?;
     keywheel.apply(&manifest::secret("test/kept", &[]))?;
     keywheel_tests::stage::wait_current(&keywheel, "test/kept", 1)?;
+    planted::plant(&keywheel, PLANTED)?;
     let ended = keywheel.stop()?;
     assert!(ended.contains("exit status: 0"), "{ended}");
     assert!(
@@ -134,5 +140,5 @@ fn stop_and_start_keeps_everything() -> Result<()> {
     assert_eq!(current(&keywheel, "test/kept")?, 1);
     keywheel.json(&["rotate", "test/kept", "--wait"])?;
     assert_eq!(current(&keywheel, "test/kept")?, 2);
-    Ok(())
+    planted::assert_clean(&keywheel, &[])
 }
