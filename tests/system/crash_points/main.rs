@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::manifest;
+use keywheel_tests::places;
 use keywheel_tests::reader::Reader;
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, current, items};
 use keywheel_tests::wait;
@@ -209,6 +210,7 @@ fn a_revoke_survives_a_kill_at_every_failpoint() -> Result<()> {
         return Ok(());
     }
     let mut stage = Stage::set()?;
+    let mut values = Vec::new();
     for (turn, name) in failpoints()?
         .into_iter()
         .filter(|name| !RESTARTS.contains(&name.as_str()))
@@ -222,7 +224,7 @@ fn a_revoke_survives_a_kill_at_every_failpoint() -> Result<()> {
             .apply(&(manifest::secret(&secret, &[]) + &binding))?;
         stage.wait_current(&secret, 1)?;
         let container = stage.run(&app, &[], "/bin/app-idle")?;
-        ensure!(container.read(FILE)?.is_some(), "the file did not arrive");
+        let value = container.read(FILE)?.context("the file did not arrive")?;
         stage.keywheel.stop()?;
         stage.keywheel.spawn(&armed(&name, 1))?;
         let ready = stage.keywheel.wait_ready();
@@ -236,8 +238,8 @@ fn a_revoke_survives_a_kill_at_every_failpoint() -> Result<()> {
         wait::until_true(&format!("the file to go ({name})"), PATIENCE, || {
             Ok(container.read(FILE)?.is_none())
         })?;
+        places::assert_container_clean(&[value.clone().into_bytes()], &container)?;
+        values.push(value);
     }
-    stage.keywheel.json(&["audit", "verify"])?;
-    stage.keywheel.json(&["journal", "verify"])?;
-    Ok(())
+    stage.finish(&values, &[])
 }
