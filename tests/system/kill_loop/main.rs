@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 use keywheel_tests::keywheel::{Keywheel, Options};
-use keywheel_tests::stage::items;
+use keywheel_tests::planted::{self, PLANTED};
+use keywheel_tests::stage::{current, items};
 use keywheel_tests::wait;
 use serde_json::Value;
 
@@ -98,6 +99,7 @@ fn check(keywheel: &Keywheel, acknowledged: &[String]) -> Result<()> {
 #[test]
 fn no_acknowledged_command_is_lost_in_200_kills() -> Result<()> {
     let mut keywheel = Keywheel::start()?;
+    planted::plant(&keywheel, PLANTED)?;
     let mut acknowledged = Vec::new();
     for number in 1..=CYCLES {
         acknowledged.extend(cycle(&mut keywheel, number)?);
@@ -135,5 +137,10 @@ fn no_acknowledged_command_is_lost_in_200_kills() -> Result<()> {
                 .into_iter()
                 .any(|row| named(row) && without(row)))
         },
-    )
+    )?;
+    ensure!(
+        current(&keywheel, PLANTED)? == 1,
+        "the planted value is lost"
+    );
+    planted::assert_clean(&keywheel, &[])
 }
