@@ -5,15 +5,18 @@
     reason = "libtest shows it for failed tests only"
 )]
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use keywheel_tests::docker;
 use keywheel_tests::output::Output;
+use keywheel_tests::places;
+use keywheel_tests::planted::PLANTED;
 use keywheel_tests::scratch::{Scratch, root};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 fn quickstart(state: &Path, words: &[&str]) -> Result<Output> {
     let script = root().join("deploy/quickstart.sh");
@@ -100,6 +103,47 @@ fn assert_nothing_left(state: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Runs the client that the first command built; a value is given by stdin.
+fn client(report: &Value, words: &[&str], value: Option<File>) -> Result<Output> {
+    let socket = report.get("socket").and_then(Value::as_str);
+    let address = format!("unix://{}", socket.context("no socket")?);
+    let mut command = Command::new(root().join("target/dist/keywheel"));
+    command.args(words).env("KEYWHEEL_ADDRESS", address);
+    command.stdin(value.map_or_else(Stdio::null, Stdio::from));
+    Output::of(&mut command)?.ok()
+}
+
+/// Gives the running server a value and searches every place for it.
+fn check_no_plaintext(report: &Value, scratch: &Scratch, state: &Path) -> Result<()> {
+    let digest = Sha256::digest(scratch.path().as_os_str().as_encoded_bytes());
+    let value: String = digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let path = scratch.write("planted", &value)?;
+    let stdin = File::open(&path)?;
+    fs::remove_file(path)?;
+    let put = ["secret", "put", PLANTED, "--value-file", "-", "--wait"];
+    let mut said = vec![client(report, &put, Some(stdin))?];
+    for words in [
+        &["get", "secret", PLANTED, "-o", "json"][..],
+        &["events", "list", "--after", "0", "--limit", "1000000"],
+        &["audit", "list", "--after", "0", "--limit", "1000000"],
+    ] {
+        said.push(client(report, words, None)?);
+    }
+    assert!(
+        said.iter()
+            .skip(1)
+            .all(|output| output.stdout.contains(PLANTED)),
+        "the planted value was never put"
+    );
+    let names = docker::docker(&["ps", "-aq", "--filter", "name=keywheel-quickstart"])?.ok()?;
+    let containers: Vec<&str> = names.stdout.split_whitespace().collect();
+    places::assert_clean_at(&[value.into_bytes()], &[state], &said, &containers)
+}
+
 #[test]
 fn the_first_command_works_twice_and_down_leaves_nothing() -> Result<()> {
     if !docker::ready()? {
@@ -117,7 +161,9 @@ fn the_first_command_works_twice_and_down_leaves_nothing() -> Result<()> {
         "more than the report is on stdout: {}",
         second.stdout
     );
-    check_report(&second.json()?, &state)?;
+    let report = second.json()?;
+    check_report(&report, &state)?;
+    check_no_plaintext(&report, &scratch, &state)?;
     drop(down);
     assert_nothing_left(&state)?;
     quickstart(&state, &["--down"])?.ok()?;
