@@ -34,7 +34,9 @@ pub fn check(root: &Path) -> io::Result<Vec<String>> {
             faults.push(format!("{} is missing", golden.path));
         }
     }
-    for name in names(&root.join(GOLDEN))? {
+    // What people write (a manifest, a configuration) is checked by `tests/golden_inputs.rs`.
+    let events = names(&root.join(GOLDEN))?.into_iter();
+    for name in events.filter(|name| name.ends_with(".json")) {
         faults.extend(check_golden(root, &name)?);
     }
     Ok(faults)
