@@ -224,7 +224,19 @@ need_busybox() {
   apt_install busybox-static "the containers' image is built from it, without a registry"
 }
 
+# A killed daemon leaves its pid file, and when the number was given to another process since, the
+# next daemon refuses to start.
+forget_dead_daemon() { # NAME PIDFILE
+  local pid
+  pid=$(cat "$2" 2>/dev/null || true)
+  if [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != "$1" ]; then
+    rm -f "$2"
+  fi
+}
+
 start_dockerd_alone() { # EXTRA FLAGS
+  forget_dead_daemon dockerd /var/run/docker.pid
+  forget_dead_daemon containerd /var/run/docker/containerd/containerd.pid
   # shellcheck disable=SC2086 # flags are words
   nohup dockerd $1 >>"$DOCKERD_LOG" 2>&1 </dev/null 3>&- &
   local pid=$! i

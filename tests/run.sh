@@ -47,6 +47,17 @@ find_cargo() {
   fi
 }
 
+# forget_dead_daemon NAME PIDFILE: a killed daemon leaves its pid file, and when the number was given
+# to another process since, the next daemon refuses to start.
+forget_dead_daemon() {
+  local pid
+  pid=$(as_root cat "$2" 2>/dev/null || true)
+  if [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != "$1" ]; then
+    say "tests: removing $2, left by a $1 that was killed"
+    as_root rm -f "$2"
+  fi
+}
+
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
 # Starts the engine where it does not run: by systemd where there is one, else by itself.
@@ -56,6 +67,8 @@ start_dockerd() {
     say "tests: starting docker by systemctl"
     as_root systemctl start docker || true
   else
+    forget_dead_daemon dockerd /var/run/docker.pid
+    forget_dead_daemon containerd /var/run/docker/containerd/containerd.pid
     say "tests: no service manager runs here: starting dockerd in the background, log in /tmp/keywheel-tests-dockerd.log"
     as_root sh -c 'nohup dockerd >/tmp/keywheel-tests-dockerd.log 2>&1 </dev/null &'
   fi
