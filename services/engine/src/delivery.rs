@@ -1,15 +1,13 @@
-//! What a sealed value is bound to on its way: from store-sync to one host (rule K7), and from the
-//! person who provides it to store-sync.
+//! What a sealed value is bound to on its way from store-sync to one host (rule K7). A provided
+//! value's way to store-sync is `stash`.
 //!
 //! Pure; both ends call it. Invariant: an envelope opens only for its own deployment, host, grant,
 //! secret and version.
 
-use keywheel_core::id::{DeliveryId, DeploymentId, HostId, RotationId, SecretId};
+use keywheel_core::id::{DeliveryId, DeploymentId, HostId, SecretId};
 
 /// Separates these envelopes from every other use of the same keys.
 const PURPOSE: &[u8] = b"keywheel/delivery/v1";
-/// The same for values that people provide.
-const STASH_PURPOSE: &[u8] = b"keywheel/stash/v1";
 
 /// HPKE `info`: purpose, deployment, host.
 #[must_use]
@@ -33,36 +31,9 @@ pub fn aad(delivery: DeliveryId, secret: SecretId, version: u64) -> Vec<u8> {
     .concat()
 }
 
-/// HPKE `info` of a provided value: purpose, deployment.
-#[must_use]
-pub fn stash_info(deployment: DeploymentId) -> Vec<u8> {
-    [STASH_PURPOSE, deployment.bytes().as_slice()].concat()
-}
-
-/// HPKE associated data of a provided value: the rotation that will use it.
-#[must_use]
-pub fn stash_aad(token: RotationId) -> Vec<u8> {
-    token.bytes().to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_provided_value_is_bound_to_deployment_and_rotation_and_is_no_delivery() {
-        let deployment = DeploymentId::from_bytes([1; 16]);
-        assert_ne!(
-            stash_info(deployment),
-            stash_info(DeploymentId::from_bytes([2; 16]))
-        );
-        assert_ne!(
-            stash_aad(RotationId::from_bytes([1; 16])),
-            stash_aad(RotationId::from_bytes([2; 16]))
-        );
-        let delivery = info(deployment, HostId::from_bytes([0; 16]));
-        assert!(!delivery.starts_with(STASH_PURPOSE));
-    }
 
     #[test]
     fn every_part_changes_the_bytes() {

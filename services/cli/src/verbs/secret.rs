@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use keywheel_core::id::{DeploymentId, RotationId};
 use keywheel_core::name::SecretName;
 use keywheel_daemon::SystemIds;
-use keywheel_engine::delivery::{stash_aad, stash_info};
 use keywheel_engine::port::ids::Ids as _;
+use keywheel_engine::stash;
 use keywheel_schemas::api::{PutRequest, RotationView, StoreKey, VersionView};
 use keywheel_seal::hpke::{self, PublicKey};
 use keywheel_seal::{OsEntropy, SecretBytes};
@@ -70,8 +70,8 @@ fn seal(key: &StoreKey, token: RotationId, value: &SecretBytes) -> Result<String
         DeploymentId::parse(&key.deployment).map_err(|error| unusable(&error.to_string()))?;
     let envelope = hpke::seal(
         &public,
-        &stash_info(deployment),
-        &stash_aad(token),
+        &stash::info(deployment),
+        &stash::aad(token),
         value,
         &OsEntropy,
     )
@@ -101,10 +101,10 @@ mod tests {
 
     fn opened(pair: &HostKeyPair, sealed: &str, deployment: u8, token: u8) -> Option<SecretBytes> {
         let envelope = Envelope::from_bytes(&STANDARD.decode(sealed).unwrap()).unwrap();
-        let info = stash_info(DeploymentId::from_bytes([deployment; 16]));
+        let info = stash::info(DeploymentId::from_bytes([deployment; 16]));
         pair.open(
             &info,
-            &stash_aad(RotationId::from_bytes([token; 16])),
+            &stash::aad(RotationId::from_bytes([token; 16])),
             &envelope,
         )
         .ok()
