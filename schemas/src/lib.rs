@@ -20,4 +20,5 @@ pub mod mirror;
 mod near;
 mod span;
 pub mod stale;
+pub mod subject;
 pub mod wire;

@@ -13,12 +13,13 @@ const FREE: [&str; 4] = ["cli", "tests", "bench", "xtask"];
 const FOR_TESTS: [&str; 5] = ["core", "seal", "engine", "testkit", "schemas"];
 
 /// Our crates' arrows, without the `keywheel-` prefix.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("core", &[]),
     ("sys", &[]),
     ("seal", &["core", "sys"]),
     ("schemas", &["core"]),
     ("engine", &["core", "seal"]),
+    ("identity", &["engine", "core", "seal", "schemas"]),
     ("journal", &["engine", "core", "seal", "schemas"]),
     ("bus", &["engine", "core", "seal", "schemas"]),
     ("cache", &["engine", "core", "seal", "schemas"]),
@@ -29,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     (
         "gateway",
         &[
-            "daemon", "engine", "seal", "core", "schemas", "journal", "bus",
+            "daemon", "engine", "seal", "core", "schemas", "journal", "bus", "identity",
         ],
     ),
     (
@@ -52,6 +53,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "schemas",
             "bus",
             "containers",
+            "identity",
             "sys",
         ],
     ),
