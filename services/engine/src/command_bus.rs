@@ -5,6 +5,8 @@
 //! before gets the same answer. When the append fails because the disk is full, nothing happened and
 //! the draft is thrown away; any other failure is handed to `on_fatal`, which ends the process.
 
+mod inbox;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::auditing::{self, Deed};
 use crate::port::clock::Clock;
@@ -24,11 +26,8 @@ use crate::port::ids::Ids;
 use crate::port::journal::{Decision, Journal, MAX_READ, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
 use crate::state::{View, ViewWriter, view};
-
-/// Most submits in one transaction.
-pub const MAX_BATCH: usize = 128;
-/// Most submits that wait for their turn; more are told to come back.
-pub const MAX_WAITING: usize = 4096;
+use inbox::{Answer, Inbox, Request, inbox};
+pub use inbox::{Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 
 /// A command with its sender.
 #[derive(Debug, Clone)]
@@ -56,68 +55,6 @@ pub struct Commit {
     pub audited: bool,
 }
 
-enum Request {
-    Submit(Submission, oneshot::Sender<Result<Verdict, PortError>>),
-    Record(
-        Box<audit::Record>,
-        oneshot::Sender<Result<Verdict, PortError>>,
-    ),
-}
-
-/// Submits commands; cheap to clone.
-#[derive(Clone)]
-pub struct Handle {
-    requests: mpsc::Sender<Request>,
-}
-
-impl Handle {
-    /// Submits a command and waits until it is decided and durable.
-    ///
-    /// # Errors
-    /// When it could not be made durable, or too many submits wait.
-    pub async fn submit(&self, submission: Submission) -> Result<Verdict, PortError> {
-        let (sender, answer) = oneshot::channel();
-        self.send(Request::Submit(submission, sender), answer).await
-    }
-
-    /// Makes an audit record durable that belongs to no command: a denied or malformed request.
-    ///
-    /// # Errors
-    /// When it could not be made durable; then the request must not be answered with more.
-    pub async fn record(&self, record: audit::Record) -> Result<(), PortError> {
-        let (sender, answer) = oneshot::channel();
-        self.send(Request::Record(Box::new(record), sender), answer)
-            .await
-            .map(|_| ())
-    }
-
-    async fn send(
-        &self,
-        request: Request,
-        answer: oneshot::Receiver<Result<Verdict, PortError>>,
-    ) -> Result<Verdict, PortError> {
-        let gone = || {
-            PortError::new(
-                ErrorKind::Unavailable,
-                "the gateway is shutting down; try again",
-            )
-        };
-        let busy = || {
-            PortError::new(
-                ErrorKind::Unavailable,
-                format!("{MAX_WAITING} commands wait already; try again in a moment"),
-            )
-        };
-        self.requests
-            .try_send(request)
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => busy(),
-                mpsc::error::TrySendError::Closed(_) => gone(),
-            })?;
-        answer.await.map_err(|_| gone())?
-    }
-}
-
 /// Ports and hooks of the command bus.
 pub struct Parts {
     /// The log of record.
@@ -133,7 +70,7 @@ pub struct Parts {
 /// The deciding task.
 pub struct CommandBus {
     parts: Parts,
-    requests: mpsc::Receiver<Request>,
+    inbox: Inbox,
     commits: mpsc::Sender<Commit>,
     draft: World,
     next: u64,
@@ -168,12 +105,12 @@ impl CommandBus {
                 writer.apply(std::slice::from_ref(event), event.time);
             }
         }
-        let (sender, requests) = mpsc::channel(MAX_WAITING);
+        let (handle, inbox) = inbox();
         let (commit_sender, commits) = mpsc::channel(MAX_BATCH);
         let draft = writer.draft();
         let bus = Self {
             parts,
-            requests,
+            inbox,
             commits: commit_sender,
             draft,
             next: number + 1,
@@ -181,7 +118,7 @@ impl CommandBus {
         };
         Ok(Started {
             bus,
-            handle: Handle { requests: sender },
+            handle,
             view,
             commits,
         })
@@ -193,14 +130,7 @@ impl CommandBus {
     /// # Errors
     /// When an append failed for another reason than a full disk.
     pub async fn run(mut self) -> Result<(), PortError> {
-        while let Some(first) = self.requests.recv().await {
-            let mut batch = vec![first];
-            while batch.len() < MAX_BATCH {
-                let Ok(next) = self.requests.try_recv() else {
-                    break;
-                };
-                batch.push(next);
-            }
+        while let Some(batch) = self.inbox.next_batch().await {
             self.serve(batch).await?;
         }
         Ok(())
@@ -251,7 +181,7 @@ impl CommandBus {
         &mut self,
         first: u64,
         decisions: Vec<Decision>,
-        answers: Vec<(oneshot::Sender<Result<Verdict, PortError>>, Verdict)>,
+        answers: Vec<(Answer, Verdict)>,
     ) -> Result<(), PortError> {
         (self.parts.failpoint)("gateway.before_commit");
         let appended = match decisions.is_empty() {
