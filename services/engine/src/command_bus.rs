@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use keywheel_core::audit::{self, Principal};
 use keywheel_core::command::Command;
-use keywheel_core::decision::{self, Context};
+use keywheel_core::decision::{self, Context, Rejection};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
@@ -151,7 +151,13 @@ impl CommandBus {
                         continue;
                     }
                     match self.parts.journal.verdict(submission.id).await {
-                        Ok(None) => (answer, self.decide(&submission)),
+                        Ok(None) => match self.decide(&submission) {
+                            Ok(decision) => (answer, decision),
+                            Err(not_yet) => {
+                                let _gone = answer.send(Err(not_yet));
+                                continue;
+                            }
+                        },
                         known => {
                             let known = known.map(|verdict| {
                                 verdict.unwrap_or(Verdict::Accepted {
@@ -242,13 +248,20 @@ impl CommandBus {
 
     /// Decides on the draft. `None` when there is nothing to make durable: a service's command that
     /// changed nothing.
-    fn decide(&mut self, submission: &Submission) -> Option<Decision> {
+    ///
+    /// # Errors
+    /// When a slot comes early, by this clock: an answer that is kept would hold for the slot's
+    /// command for ever, so nothing is, and the scheduler asks again.
+    fn decide(&mut self, submission: &Submission) -> Result<Option<Decision>, PortError> {
         let now = self.parts.clock.now();
         let ctx = Context {
             now,
             seed: self.parts.ids.draw(),
         };
         let outcome = decision::decide(&self.draft, &submission.command, &ctx);
+        if let Err(Rejection::Rotation(early @ rotation::Rejection::SlotEarly { .. })) = &outcome {
+            return Err(PortError::new(ErrorKind::Unavailable, early.to_string()));
+        }
         let deed = Deed {
             principal: &submission.principal,
             id: submission.id,
@@ -271,10 +284,10 @@ impl CommandBus {
             }
         };
         if events.is_empty() && audit.is_empty() {
-            return None;
+            return Ok(None);
         }
         let effects = self.fold(&events);
-        Some(Decision {
+        Ok(Some(Decision {
             command: submission.id,
             time: now,
             traceparent: submission.traceparent.clone(),
@@ -288,7 +301,7 @@ impl CommandBus {
             verdict: verdict.unwrap_or(Verdict::Accepted {
                 number: self.next - 1,
             }),
-        })
+        }))
     }
 
     /// Folds a decision's events into the draft and lets the process managers react to each.

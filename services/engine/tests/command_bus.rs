@@ -8,17 +8,20 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::audit::{Outcome, Principal, Role};
 use keywheel_core::command::Command;
 use keywheel_core::decision::RejectionKind;
 use keywheel_core::effect::{Effect, Work};
-use keywheel_core::id::{CommandId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{CommandId, RevocationId, RotationId, SecretId, SlotId};
 use keywheel_core::name::SecretName;
 use keywheel_core::rotation::Phase;
+use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_engine::command_bus::{CommandBus, Commit, Handle, Parts, Started, Submission};
 use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::{Journal, Verdict};
 use keywheel_engine::state::View;
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
@@ -29,12 +32,14 @@ struct Bench {
     handle: Handle,
     view: View,
     commits: mpsc::Receiver<Commit>,
+    clock: Arc<FakeClock>,
 }
 
 async fn start(journal: Arc<MemoryJournal>, source: u64) -> Bench {
+    let clock = Arc::new(FakeClock::default());
     let parts = Parts {
         journal: journal.clone(),
-        clock: Arc::new(FakeClock::default()),
+        clock: clock.clone(),
         ids: Arc::new(FakeIds::of_source(source)),
         failpoint: |_| (),
     };
@@ -50,6 +55,7 @@ async fn start(journal: Arc<MemoryJournal>, source: u64) -> Bench {
         handle,
         view,
         commits,
+        clock,
     }
 }
 
@@ -286,6 +292,50 @@ async fn revoking_cancels_the_rotation_under_way_and_its_late_outcome_counts_no_
             .values()
             .all(|revocation| revocation.closed)
     );
+}
+
+#[tokio::test]
+async fn a_slot_that_comes_early_leaves_nothing_and_the_same_command_counts_when_it_is_due() {
+    let mut bench = start(Arc::default(), 1).await;
+    let Command::ApplySecret {
+        id,
+        rotation,
+        name,
+        mut spec,
+    } = apply()
+    else {
+        panic!("not a secret");
+    };
+    spec.rotation.schedule = Schedule::Interval(Duration::from_secs(3600));
+    let scheduled = bench.clock.now().plus(Duration::from_secs(3600));
+    let apply = Command::ApplySecret {
+        id,
+        rotation,
+        name,
+        spec,
+    };
+    bench.submit(1, user(), apply).await;
+    bench.work(10).await;
+    let audited = bench.audit().await;
+    let due = Submission {
+        id: CommandId::from_bytes([9; 16]),
+        principal: Principal::Service(Role::Scheduler),
+        traceparent: None,
+        command: Command::Due {
+            rotation: RotationId::from_bytes([9; 16]),
+            secret: id,
+            slot: SlotId::from_bytes([9; 16]),
+            scheduled,
+        },
+    };
+    let early = bench.handle.submit(due.clone()).await.unwrap_err();
+    assert_eq!(early.kind, ErrorKind::Unavailable);
+    assert!(early.text.contains("still to come"), "{early}");
+    assert_eq!(bench.audit().await, audited);
+    bench.clock.advance(Duration::from_secs(3600));
+    let verdict = bench.handle.submit(due).await.unwrap();
+    assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
+    assert_eq!(bench.view.read().world.open_rotations().count(), 1);
 }
 
 #[tokio::test]
