@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     ReadStoreKey,
     StoreKey,
     Stash,
+    DropStash,
     Done,
     Failed,
 }
@@ -105,6 +106,7 @@ pub(crate) fn to_bytes(body: &Body) -> Result<(Kind, Vec<u8>), EncodeError> {
         Body::ReadStoreKey => (Kind::ReadStoreKey, Vec::new()),
         Body::StoreKey(key) => (Kind::StoreKey, key.to_vec()),
         Body::Stash { token, sealed } => (Kind::Stash, [token.bytes().as_slice(), sealed].concat()),
+        Body::DropStash { token } => (Kind::DropStash, token.bytes().to_vec()),
         Body::Done => (Kind::Done, Vec::new()),
         Body::Failed { kind, text } => (Kind::Failed, json(&shape_of_failure(*kind, text))?),
     })
@@ -152,6 +154,9 @@ pub(crate) fn from_bytes(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
                 sealed: sealed.to_vec(),
             }
         }
+        Kind::DropStash => Body::DropStash {
+            token: RotationId::from_bytes(exact(bytes)?),
+        },
         Kind::Done => exact::<0>(bytes).map(|_| Body::Done)?,
         Kind::Failed => failure_of_shape(parse("failure", bytes)?),
     })

@@ -91,7 +91,9 @@ fn may_request(role: Role, body: &Body, to: Address) -> bool {
         (Address::Gateway, Body::ReadPlan { .. }) => role == Role::Injector,
         (Address::Gateway, Body::OpenValue(_)) => role == Role::StoreSync,
         (Address::StoreSync, Body::OpenValue(_)) => role == Role::Injector,
-        (Address::StoreSync, Body::ReadStoreKey | Body::Stash { .. }) => role == Role::Gateway,
+        (Address::StoreSync, Body::ReadStoreKey | Body::Stash { .. } | Body::DropStash { .. }) => {
+            role == Role::Gateway
+        }
         _ => false,
     }
 }

@@ -1,8 +1,8 @@
 //! Requests: values for hosts, the key for provided values, and keeping those.
 //!
 //! Invariants: no value is opened before the gateway confirmed the grant at the log's head; a value
-//! leaves only sealed to the key the gateway named; a provided value that no rotation takes is dropped after a
-//! bounded time; texts of failures name ids and reasons only.
+//! leaves only sealed to the key the gateway named; a provided value goes when its
+//! command was refused, and after a bounded time when no rotation takes it; texts of failures name ids and reasons only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub(crate) async fn serve(
     while answering.join_next().await.is_some() {}
 }
 
-/// Drops a provided value that no rotation took in time, such as that of a command that was refused.
+/// Drops a provided value that no rotation took in time, such as that of a command that never came.
 async fn expire(shared: Arc<Shared>, token: RotationId) {
     tokio::time::sleep(shared.options.stash_age).await;
     if let Err(error) = shared.ports.vault.drop_stashed(token).await {
@@ -84,6 +84,10 @@ async fn body(shared: &Shared, message: &Message) -> Result<Body, PortError> {
     match &message.body {
         Body::ReadStoreKey => Ok(Body::StoreKey(shared.keys.public().to_bytes())),
         Body::Stash { token, sealed } => keep(shared, *token, sealed).await,
+        Body::DropStash { token } => {
+            shared.ports.vault.drop_stashed(*token).await?;
+            Ok(Body::Done)
+        }
         Body::OpenValue(wanted) => open(shared, wanted, message.traceparent.clone()).await,
         _ => Err(PortError::new(
             ErrorKind::Denied,

@@ -165,6 +165,13 @@ fn request_rows() -> Vec<(Role, Address, Body)> {
         (Role::Injector, Address::StoreSync, Body::OpenValue(value)),
         (Role::Gateway, Address::StoreSync, Body::ReadStoreKey),
         (Role::Gateway, Address::StoreSync, stash),
+        (
+            Role::Gateway,
+            Address::StoreSync,
+            Body::DropStash {
+                token: RotationId::from_bytes([1; 16]),
+            },
+        ),
     ]
 }
 
@@ -390,7 +397,7 @@ proptest! {
     fn no_signed_body_makes_the_reader_panic(bytes: Vec<u8>, number in any::<u8>()) {
         let kinds = [Kind::Event, Kind::Audit, Kind::Work, Kind::Plan, Kind::Submit, Kind::Verdict,
             Kind::ReadEvents, Kind::Events, Kind::ReadAudit, Kind::AuditLeaves, Kind::ReadPlan,
-            Kind::OpenValue, Kind::Granted, Kind::StoreKey, Kind::Stash, Kind::Failed];
+            Kind::OpenValue, Kind::Granted, Kind::StoreKey, Kind::Stash, Kind::DropStash, Kind::Failed];
         let kind = kinds[usize::from(number) % kinds.len()];
         // Reading may succeed (an audit leaf is any bytes); it must only come back.
         let read = body::from_bytes(kind, &bytes);

@@ -159,7 +159,9 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
             vec![(Role::Gateway, "answer gateway")]
         }
         Body::SealedValue(_) | Body::StoreKey(_) => vec![(Role::StoreSync, "answer store-sync")],
-        Body::ReadStoreKey | Body::Stash { .. } => vec![(Role::Gateway, "request store-sync")],
+        Body::ReadStoreKey | Body::Stash { .. } | Body::DropStash { .. } => {
+            vec![(Role::Gateway, "request store-sync")]
+        }
         Body::Done | Body::Failed { .. } => vec![
             (Role::Gateway, "answer gateway"),
             (Role::StoreSync, "answer store-sync"),
@@ -230,6 +232,7 @@ fn all_bodies() -> Vec<Body> {
             token: ROTATION,
             sealed: Vec::new(),
         },
+        Body::DropStash { token: ROTATION },
         Body::Done,
         Body::Failed {
             kind: ErrorKind::Denied,

@@ -121,6 +121,11 @@ pub enum Body {
         /// The sealed value.
         sealed: Vec<u8>,
     },
+    /// Drop a kept value: the command that would have taken it was refused.
+    DropStash {
+        /// The rotation.
+        token: RotationId,
+    },
     /// Done, nothing to tell.
     Done,
     /// It did not work.

@@ -180,6 +180,25 @@ async fn a_provided_value_opens_only_under_its_own_rotation() {
 }
 
 #[tokio::test]
+async fn a_provided_value_whose_command_was_refused_goes_at_once() {
+    let world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    let other = RotationId::from_bytes([5; 16]);
+    for token in [ROTATION, other] {
+        assert!(matches!(provide(&world, token, token).await, Body::Done));
+    }
+    for _repeat in 0..2 {
+        let answer = world
+            .ask(&world.gateway, Body::DropStash { token: ROTATION })
+            .await;
+        assert!(matches!(answer, Body::Done), "{answer:?}");
+    }
+    let kept = |token| VersionVault::stashed(&*world.vault, token);
+    assert!(kept(ROTATION).await.unwrap().is_none());
+    assert!(kept(other).await.unwrap().is_some(), "only the one named");
+}
+
+#[tokio::test]
 async fn the_key_for_provided_values_is_another_one_after_every_start() {
     let world = World::new().await;
     let (shutdown, task) = world.start();
