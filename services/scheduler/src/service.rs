@@ -8,6 +8,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::task::JoinSet;
 
-use crate::timer::{Timers, retry_delay};
+use crate::timer::{Key, Timers, retry_delay};
 use submit::{Answer, Submitted, submit};
 
 /// Name under which events are consumed.
@@ -72,6 +73,8 @@ pub struct Scheduler {
     seen: u64,
     submits: JoinSet<Submitted>,
     last_read: Option<(Timestamp, Duration)>,
+    /// Timers whose command was not answered, and how often in a row.
+    silences: BTreeMap<Key, u32>,
 }
 
 /// Why the loop woke.
@@ -100,6 +103,7 @@ impl Scheduler {
             seen: 0,
             submits: JoinSet::new(),
             last_read: None,
+            silences: BTreeMap::new(),
         }
     }
 
@@ -190,18 +194,28 @@ impl Scheduler {
         }
     }
 
+    /// Notes an answer. Silence is also a gateway that is away, and one whose clock says that the
+    /// slot is still to come: the same command comes again, ever more slowly.
     fn answered(&mut self, submitted: &Submitted) {
         let now = self.now();
+        let key = submitted.fired.key;
         match &submitted.answer {
-            Answer::Accepted => {}
+            Answer::Accepted => {
+                self.silences.remove(&key);
+            }
             Answer::Refused(reason) => {
-                tracing::info!(key = ?submitted.fired.key, { names::REASON } = %reason, "timer's command refused");
+                tracing::info!(?key, { names::REASON } = %reason, "timer's command refused");
+                self.silences.remove(&key);
                 self.timers.refused(&submitted.fired, now);
             }
             Answer::Silence(reason) => {
-                tracing::warn!(key = ?submitted.fired.key, { names::REASON } = %reason, "timer's command not answered; it is tried again");
-                self.timers
-                    .unanswered(&submitted.fired, now, retry_delay(1));
+                let silences = self.silences.entry(key).or_default();
+                *silences = silences.saturating_add(1);
+                tracing::warn!(?key, { names::REASON } = %reason, { names::ATTEMPT } = *silences, "timer's command not answered; it is tried again");
+                let delay = retry_delay(*silences);
+                if !self.timers.unanswered(&submitted.fired, now, delay) {
+                    self.silences.remove(&key);
+                }
             }
         }
     }

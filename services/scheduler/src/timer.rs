@@ -300,8 +300,8 @@ impl Timers {
     }
 
     /// Notes that nobody answered: the same is submitted again after a delay, unless an event made
-    /// it void meanwhile.
-    pub fn unanswered(&mut self, fired: &Fired, now: Timestamp, delay: Duration) {
+    /// it void meanwhile; then `false`.
+    pub fn unanswered(&mut self, fired: &Fired, now: Timestamp, delay: Duration) -> bool {
         let is_open = match fired.key {
             Key::Slot(id) => {
                 let known = self.secrets.get_mut(&id);
@@ -318,6 +318,7 @@ impl Timers {
         if is_open && !self.queue.contains(fired.key) {
             self.queue.set(fired.key, now.plus(delay));
         }
+        is_open
     }
 }
 

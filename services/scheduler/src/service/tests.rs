@@ -286,6 +286,28 @@ async fn silence_leads_to_the_same_slot_under_the_same_command_id() {
 }
 
 #[tokio::test]
+async fn a_slot_that_is_early_by_the_gateways_clock_comes_again_ever_more_slowly() {
+    let rig = Rig::new(vec![recorded(1, 980, registered(15))]);
+    let early = || Body::Failed {
+        kind: ErrorKind::Unavailable,
+        text: "this slot of secret `db` is still to come".to_owned(),
+    };
+    let times = 2;
+    rig.bus
+        .answers
+        .lock()
+        .unwrap()
+        .extend(std::iter::repeat_with(early).take(times));
+    let begun = tokio::time::Instant::now();
+    rig.start();
+    let submits = rig.submits(times + 1).await;
+    assert!(submits.iter().all(|submit| *submit == submits[0]));
+    let waits = retry_delay(1) + retry_delay(2);
+    assert!(begun.elapsed() >= waits, "{:?}", begun.elapsed());
+    rig.shutdown.drain(PATIENCE).await;
+}
+
+#[tokio::test]
 async fn a_refused_slot_is_not_submitted_again() {
     let rig = Rig::new(vec![recorded(1, 980, registered(15))]);
     let refused = Verdict::Rejected {
