@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attach::Tools;
 use crate::model::{Busy, Containers, Service, Tracked};
-use crate::report::{Outbox, bound_denied};
+use crate::report::{Kept, Outbox, bound_denied};
 use crate::service::{Event, Status, read_plan};
 use crate::shared::{Shared, VersionKey};
 use crate::state::Remembered;
@@ -72,6 +72,8 @@ pub(crate) struct Reconciler {
     attach_pool: Arc<Semaphore>,
     items: Vec<Item>,
     denied: Vec<DeniedStart>,
+    /// Who waits until the disk has the refused starts.
+    kept: Kept,
     /// State files to go, with the start of the incarnation they are of.
     forgotten: Vec<(ContainerId, u64)>,
     is_listed: bool,
@@ -106,6 +108,7 @@ impl Reconciler {
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
             denied: Vec::new(),
+            kept: Kept::new(),
             forgotten: Vec::new(),
             is_listed: false,
             is_listing: false,
@@ -162,8 +165,9 @@ impl Reconciler {
                 self.take_placed(&id, pid, &pending, *attached);
                 drop(intent);
             }
-            Event::RefusedStart(denied) => {
+            Event::RefusedStart { denied, kept } => {
                 self.denied.push(*denied);
+                self.kept.push(kept);
                 bound_denied(&mut self.denied);
             }
             // The pass that follows saves what waited for it.
@@ -314,7 +318,7 @@ impl Reconciler {
             denied: std::mem::take(&mut self.denied),
         };
         self.told = Some(told);
-        self.outbox.push(report);
+        self.outbox.push(report, std::mem::take(&mut self.kept));
     }
 
     /// Containers that exist as consumers, also those that are down after a failed restart.

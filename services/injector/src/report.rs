@@ -14,7 +14,7 @@ use keywheel_core::report::{DeniedStart, HostReport, MAX_REPORT_ITEMS};
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::service::Event;
@@ -32,10 +32,16 @@ const MAX_QUEUED: usize = 64;
 /// Facts kept while the gateway is away; beyond it the oldest go, and the log says so.
 pub(crate) const MAX_WAITING_ITEMS: usize = 100_000;
 
+/// Who waits until the disk has a report's refused starts.
+pub(crate) type Kept = Vec<oneshot::Sender<()>>;
+
+/// A report, and who waits for it to be on the disk.
+type Waiting = (HostReport, Kept);
+
 /// What waits to be sent.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    next: Mutex<Option<HostReport>>,
+    next: Mutex<Option<Waiting>>,
     wake: Notify,
     /// Reports taken whose facts are not on the disk yet.
     unwritten: AtomicUsize,
@@ -43,11 +49,14 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Adds a report to what waits.
-    pub(crate) fn push(&self, report: HostReport) {
+    pub(crate) fn push(&self, report: HostReport, kept: Kept) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next = Some(match next.take() {
-            Some(waiting) => merge(waiting, report),
-            None => report,
+            Some((waiting, mut all)) => {
+                all.extend(kept);
+                (merge(waiting, report), all)
+            }
+            None => (report, kept),
         });
         drop(next);
         self.wake.notify_one();
@@ -56,18 +65,23 @@ impl Outbox {
     /// Whether the disk has every fact that was pushed.
     pub(crate) fn is_written(&self) -> bool {
         let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        self.unwritten.load(Ordering::SeqCst) == 0 && !next.as_ref().is_some_and(has_facts)
+        self.unwritten.load(Ordering::SeqCst) == 0
+            && !next.as_ref().is_some_and(|(report, _)| has_facts(report))
     }
 
     /// A report that was taken is on the disk, or has nothing to keep.
-    fn wrote(&self) {
+    fn wrote(&self, kept: Kept) {
         self.unwritten.fetch_sub(1, Ordering::SeqCst);
+        for kept in kept {
+            // Who waited may have given up.
+            let _ = kept.send(());
+        }
     }
 
     /// The next report of a size the gateway takes; [`Self::wrote`] follows.
-    fn take(&self) -> Option<HostReport> {
+    fn take(&self) -> Option<Waiting> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut report = next.take()?;
+        let (mut report, kept) = next.take()?;
         if report.items.len() > MAX_REPORT_ITEMS {
             let rest = report.items.split_off(MAX_REPORT_ITEMS);
             let mut later = HostReport {
@@ -77,10 +91,10 @@ impl Outbox {
             // Only the last part may say that everything is told; the refused starts go with the first.
             report.complete = false;
             later.denied.clear();
-            *next = Some(later);
+            *next = Some((later, Kept::new()));
         }
         self.unwritten.fetch_add(1, Ordering::SeqCst);
-        Some(report)
+        Some((report, kept))
     }
 }
 
@@ -150,13 +164,15 @@ pub(crate) async fn run(
 
 /// What is left at the end, on the disk for the next run.
 async fn drain(shared: &Shared, spool: &Spool, outbox: &Outbox, mut number: u64) {
-    while let Some(report) = outbox.take() {
+    while let Some((report, mut kept)) = outbox.take() {
         if has_facts(&report) {
             let spooled = spooled(shared, number, report);
             number += 1;
-            store(spool, &spooled, true).await;
+            if !store(spool, &spooled, true).await {
+                kept.clear();
+            }
         }
-        outbox.wrote();
+        outbox.wrote(kept);
     }
 }
 
@@ -184,9 +200,9 @@ async fn spool_all(
             place = queue.reserve() => place,
         };
         let Ok(place) = place else { return number };
-        let report = loop {
+        let (report, mut kept) = loop {
             match outbox.take() {
-                Some(report) => break report,
+                Some(waiting) => break waiting,
                 None => tokio::select! {
                     () = stop.cancelled() => return number,
                     () = outbox.wake.notified() => {}
@@ -196,10 +212,10 @@ async fn spool_all(
         let spooled = spooled(shared, number, report);
         number += 1;
         let has_facts = has_facts(&spooled.report);
-        if has_facts {
-            store(spool, &spooled, stop.is_cancelled()).await;
+        if has_facts && !store(spool, &spooled, stop.is_cancelled()).await {
+            kept.clear();
         }
-        outbox.wrote();
+        outbox.wrote(kept);
         if outbox.is_written() {
             // A full queue of events makes a pass of its own.
             let _ = written.try_send(Event::Written);
@@ -227,20 +243,21 @@ async fn send_queued(shared: &Shared, spool: &Spool, mut queued: mpsc::Receiver<
     }
 }
 
-/// Writes until it is on the disk, the last ones once: facts are not sent before.
-async fn store(spool: &Spool, spooled: &Spooled, is_last: bool) {
+/// Writes until it is on the disk, the last ones once: facts are not sent before. `false` when it
+/// is not there.
+async fn store(spool: &Spool, spooled: &Spooled, is_last: bool) -> bool {
     let mut wait = RETRY_FIRST;
     loop {
         let (spool, one) = (spool.clone(), spooled.clone());
         match tokio::task::spawn_blocking(move || spool.write(&one)).await {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => {
                 tracing::error!({ names::ERROR } = chain(&error), "report not spooled")
             }
-            Err(_) => return,
+            Err(_) => return false,
         }
         if is_last {
-            return;
+            return false;
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MOST);
@@ -309,9 +326,9 @@ mod tests {
     #[test]
     fn waiting_reports_become_one_with_all_facts_in_order_and_the_newest_state() {
         let outbox = Outbox::default();
-        outbox.push(report(1, vec![Fact::Withdrawn]));
-        outbox.push(report(2, vec![Fact::Vanished]));
-        let taken = outbox.take().unwrap();
+        outbox.push(report(1, vec![Fact::Withdrawn]), Kept::new());
+        outbox.push(report(2, vec![Fact::Vanished]), Kept::new());
+        let (taken, _) = outbox.take().unwrap();
         assert_eq!(taken.generation, 2);
         let facts: Vec<Fact> = taken.items.into_iter().map(|item| item.fact).collect();
         assert_eq!(facts, [Fact::Withdrawn, Fact::Vanished]);
@@ -321,13 +338,16 @@ mod tests {
     #[test]
     fn a_report_over_the_limit_goes_in_parts_and_only_the_last_is_complete() {
         let outbox = Outbox::default();
-        outbox.push(report(1, vec![Fact::Vanished; MAX_REPORT_ITEMS + 1]));
-        let first = outbox.take().unwrap();
+        outbox.push(
+            report(1, vec![Fact::Vanished; MAX_REPORT_ITEMS + 1]),
+            Kept::new(),
+        );
+        let (first, _) = outbox.take().unwrap();
         assert_eq!(
             (first.items.len(), first.complete),
             (MAX_REPORT_ITEMS, false)
         );
-        let last = outbox.take().unwrap();
+        let (last, _) = outbox.take().unwrap();
         assert_eq!((last.items.len(), last.complete), (1, true));
     }
 
@@ -345,12 +365,16 @@ mod tests {
     fn what_is_pushed_counts_as_written_only_once_the_disk_has_it() {
         let outbox = Outbox::default();
         assert!(outbox.is_written());
-        outbox.push(report(1, vec![Fact::Withdrawn]));
+        let (kept, mut is_kept) = oneshot::channel();
+        outbox.push(report(1, vec![Fact::Withdrawn]), vec![kept]);
+        outbox.push(report(2, Vec::new()), Kept::new());
         assert!(!outbox.is_written());
-        outbox.take().unwrap();
+        let (_, kept) = outbox.take().unwrap();
         assert!(!outbox.is_written());
-        outbox.wrote();
+        assert!(is_kept.try_recv().is_err());
+        outbox.wrote(kept);
         assert!(outbox.is_written());
+        assert_eq!(is_kept.try_recv(), Ok(()));
     }
 
     #[test]

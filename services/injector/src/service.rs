@@ -25,7 +25,7 @@ use keywheel_engine::port::journal::Verdict;
 use keywheel_seal::Entropy;
 use keywheel_sys::nsjoin::Helper;
 use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -90,7 +90,11 @@ pub(crate) enum Event {
         attached: Box<Attached>,
         intent: Intent,
     },
-    RefusedStart(Box<DeniedStart>),
+    RefusedStart {
+        denied: Box<DeniedStart>,
+        /// Told when the disk has it.
+        kept: oneshot::Sender<()>,
+    },
     /// The disk has all facts that were reported.
     Written,
     Restarted {

@@ -1,7 +1,8 @@
 //! The first question of a container's create: what goes into it.
 //!
 //! Authorises from the engine's record, never from what the wrapper says beyond the id and the
-//! placeholders. Values are open only while the answer is built.
+//! placeholders. Values are open only while the answer is built. Every "no" to something that has a
+//! container id leaves a fact for the audit, also when nothing else is known of the container.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use keywheel_seal::SecretBytes;
 use zeroize::Zeroizing;
 
 use crate::model::Place;
-use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose};
-use crate::runtime::wire::{MAX_ENV_VALUE_BYTES, Question, Refusal, Resolved};
+use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose, parse_entry};
+use crate::runtime::wire::{MAX_ENV_VALUE_BYTES, Question, Refusal, Resolved, resolved_line};
 use crate::shared::{Given, Intent, Shared, VersionKey};
 
 /// How long the engine's list may take before its files are read.
@@ -29,7 +30,7 @@ pub(crate) type Answer<T> = Result<T, Box<Refused>>;
 /// Most characters of a refused start's reason and secret in a report.
 const MAX_REASON_CHARS: usize = 1024;
 
-/// A "no", and the fact to be audited where the container is known.
+/// A "no", and the fact to be audited where the container is known; else [`unknown`] makes it.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) refusal: Refusal,
@@ -47,8 +48,11 @@ pub(crate) fn no(error: impl Into<String>, next: impl Into<String>) -> Box<Refus
 /// Values of one container's create, opened.
 type Values = BTreeMap<VersionKey, SecretBytes>;
 
-/// Answers the first question.
-pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer<Resolved> {
+/// Answers the first question, with the line for the runtime.
+pub(crate) async fn resolve(
+    shared: &Arc<Shared>,
+    question: &Question,
+) -> Answer<Zeroizing<Vec<u8>>> {
     let id = parse_id(&question.id)?;
     let facts = facts_of(shared, &id).await?;
     let ((chosen, has_plan), intent) = shared.intend(|plan| match plan {
@@ -84,7 +88,7 @@ pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer
     };
     let dirs = directories(&chosen);
     if chosen.entries.is_empty() && dirs.is_empty() {
-        return Ok(Resolved::default());
+        return line_of(&facts, &Resolved::default());
     }
     let values = open_all(shared, &facts, chosen.env.iter()).await?;
     let mut resolved = Resolved {
@@ -105,8 +109,20 @@ pub(crate) async fn resolve(shared: &Arc<Shared>, question: &Question) -> Answer
         })?;
         resolved.env.insert(entry.name.clone(), value);
     }
+    let line = line_of(&facts, &resolved)?;
     keep(shared, facts, chosen, intent);
-    Ok(resolved)
+    Ok(line)
+}
+
+fn line_of(facts: &ContainerFacts, resolved: &Resolved) -> Answer<Zeroizing<Vec<u8>>> {
+    resolved_line(resolved).ok_or_else(|| {
+        let refusal = Refusal::new(
+            "the values are too long for variables",
+            "bind the secrets as files instead",
+        );
+        let secret = String::new();
+        refuse(facts, Denied { refusal, secret })
+    })
 }
 
 fn keep(shared: &Shared, facts: ContainerFacts, chosen: Chosen, intent: Intent) {
@@ -262,14 +278,12 @@ fn check_variable(name: &str, value: &[u8]) -> Result<(), Refusal> {
 
 /// A "no" with its fact for the audit.
 pub(crate) fn refuse(facts: &ContainerFacts, denied: Denied) -> Box<Refused> {
-    let reason = format!("{}; next: {}", denied.refusal.error, denied.refusal.next);
-    let bounded = |text: String| text.chars().take(MAX_REASON_CHARS).collect();
     let start = DeniedStart {
         container: facts.id.clone(),
         container_name: facts.name.clone(),
         image_digest: facts.image_digest.clone(),
         secret: bounded(denied.secret),
-        reason: bounded(reason),
+        reason: reason_of(&denied.refusal),
     };
     Box::new(Refused {
         refusal: denied.refusal,
@@ -277,9 +291,48 @@ pub(crate) fn refuse(facts: &ContainerFacts, denied: Denied) -> Box<Refused> {
     })
 }
 
+/// The fact of a "no" to a container of which only the question is known: no name, no image.
+/// `None` when the question names no container at all.
+pub(crate) fn unknown(question: &Question, refusal: &Refusal) -> Option<DeniedStart> {
+    let asked = question.env.iter().find_map(|text| parse_entry(text));
+    Some(DeniedStart {
+        container: ContainerId::parse(&question.id).ok()?,
+        container_name: String::new(),
+        image_digest: String::new(),
+        secret: bounded(asked.as_ref().map(first_secret).unwrap_or_default()),
+        reason: reason_of(refusal),
+    })
+}
+
+fn reason_of(refusal: &Refusal) -> String {
+    bounded(format!("{}; next: {}", refusal.error, refusal.next))
+}
+
+fn bounded(text: String) -> String {
+    text.chars().take(MAX_REASON_CHARS).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_no_to_an_unknown_container_is_a_fact_with_what_the_question_says() {
+        let refusal = Refusal::new("no record", "x".repeat(MAX_REASON_CHARS));
+        let question = |id: &str, env: &str| {
+            let line = serde_json::json!({ "v": 1, "op": "resolve", "id": id, "env": [env] });
+            serde_json::from_value::<Question>(line).unwrap()
+        };
+        let id = "a".repeat(64);
+        let start = unknown(&question(&id, "A=x-{keywheel:prod/db}"), &refusal).unwrap();
+        assert_eq!(start.container.as_str(), id);
+        assert_eq!(start.secret, "prod/db");
+        assert!(start.reason.starts_with("no record; next: x"));
+        assert_eq!(start.reason.chars().count(), MAX_REASON_CHARS);
+        let unread = unknown(&question(&id, "A={keywheel:prod"), &refusal).unwrap();
+        assert_eq!(unread.secret, "");
+        assert_eq!(unknown(&question("a", "A={keywheel:b}"), &refusal), None);
+    }
 
     #[test]
     fn variables_take_text_up_to_the_limit_and_say_nothing_of_the_value() {

@@ -2,7 +2,8 @@
 //!
 //! Invariants: only root may ask, by the kernel's word; the socket is 0600 and replaces a stale
 //! one atomically; requests have a pool of their own, so neither a restart that waits for its
-//! container nor a busy reconciler can starve them (rule J13).
+//! container nor a busy reconciler can starve them (rule J13); a "no" is answered after its fact is
+//! on the disk, or after [`RECORD_TIMEOUT`], with an error in the log.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -10,16 +11,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::report::DeniedStart;
 use keywheel_daemon::{chain, names};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::attach::Tools;
-use crate::runtime::wire::{MAX_LINE_BYTES, Question, Refusal, refusal_line, resolved_line};
+use crate::runtime::wire::{MAX_LINE_BYTES, Question, Refusal, refusal_line};
 use crate::runtime::{answer, place};
 use crate::service::Event;
 use crate::shared::Shared;
@@ -28,6 +30,8 @@ use crate::shared::Shared;
 const MAX_REQUESTS: usize = 64;
 /// How long a question or the reading of an answer may take.
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a refused start may take to come onto the disk before it is answered all the same.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The version of the words.
 const PROTOCOL: u32 = 1;
 
@@ -151,16 +155,7 @@ async fn reply(
         }
     };
     let answered = match (question.v, question.op.as_str()) {
-        (PROTOCOL, "resolve") => answer::resolve(shared, &question)
-            .await
-            .and_then(|resolved| {
-                resolved_line(&resolved).ok_or_else(|| {
-                    answer::no(
-                        "the values are too long for variables",
-                        "bind the secrets as files instead",
-                    )
-                })
-            }),
+        (PROTOCOL, "resolve") => answer::resolve(shared, &question).await,
         (PROTOCOL, "attach") => match place::place(shared, tools, &question).await {
             Ok(event) => {
                 // The reconciler ends only with the whole injector.
@@ -183,11 +178,27 @@ async fn reply(
                 { names::KIND } = question.op,
                 "container refused"
             );
-            if let Some(denied) = denied {
-                let _ = events.send(Event::RefusedStart(Box::new(denied))).await;
+            if let Some(denied) = denied.or_else(|| answer::unknown(&question, &refusal)) {
+                record(denied, events).await;
             }
             no(&refusal)
         }
+    }
+}
+
+/// Waits until the disk has it: who is told "no" finds it in the audit later.
+async fn record(denied: DeniedStart, events: &mpsc::Sender<Event>) {
+    let (kept, is_kept) = oneshot::channel();
+    let event = Event::RefusedStart {
+        denied: Box::new(denied),
+        kept,
+    };
+    let recorded = async { events.send(event).await.is_ok() && is_kept.await.is_ok() };
+    if !tokio::time::timeout(RECORD_TIMEOUT, recorded)
+        .await
+        .unwrap_or(false)
+    {
+        tracing::error!("refused start answered before it was on the disk");
     }
 }
 
