@@ -1,8 +1,9 @@
-//! Configuration of `keywheel up`: file, then environment, then flags; later ones win.
+//! Configuration of `keywheel up` and of services that run apart: file, then environment, then flags; later ones win.
 //!
 //! Invariants: read whole before any socket opens; every fault is reported at once and names where
 //! the text came from; unknown names are refused. No secret is in here: keys come by file path.
 
+pub mod apart;
 pub mod shape;
 mod sources;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use keywheel_core::name::HostName;
 
+use apart::Apart;
 use sources::Sources;
 
 /// Longest configuration file, in bytes.
@@ -77,7 +79,7 @@ pub struct Injector {
     pub helper: Option<PathBuf>,
 }
 
-/// Everything `keywheel up` can be told.
+/// Everything a daemon can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Directory of journal and cache; `/var/lib/keywheel` by default.
@@ -94,6 +96,8 @@ pub struct Config {
     pub log: Log,
     /// The injector.
     pub injector: Injector,
+    /// What only services that run apart need.
+    pub apart: Apart,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -181,6 +185,7 @@ impl Config {
             reconcile_interval,
             helper,
         };
+        let apart = Apart::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -190,6 +195,7 @@ impl Config {
             host_name,
             log,
             injector,
+            apart,
         })
     }
 }

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The configuration file of `keywheel up`, TOML. Environment variables `KEYWHEEL_<FIELD>` and flags
+/// The configuration file of `keywheel up` and of services that run apart, TOML. Environment variables `KEYWHEEL_<FIELD>` and flags
 /// win over it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +34,58 @@ pub struct ConfigFile {
     /// The injector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injector: Option<InjectorSection>,
+    /// Directory of this service's credentials, as `keywheel init` or `keywheel-injector join` made
+    /// it. For services that run apart. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<String>,
+    /// The bus between services that run apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus: Option<BusSection>,
+    /// The journal's database, for a gateway that runs apart. Default: SQLite in `data_dir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<DatabaseSection>,
+    /// The cache's database, for a store-sync that runs apart. Default: SQLite in `data_dir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<DatabaseSection>,
+    /// TCP ports of a gateway that runs apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<ListenSection>,
+}
+
+/// The bus between services that run apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BusSection {
+    /// NATS servers, separated by commas: `tls://HOST:PORT`, or `nats://127.0.0.1:PORT` on loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<String>,
+}
+
+/// A database on a server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// `postgres://USER@HOST:PORT/NAME`, without a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// File with the password. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
+}
+
+/// TCP ports of a gateway that runs apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenSection {
+    /// `IP:PORT` for operators, over mutual TLS. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// `IP:PORT` where hosts join with a token. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<String>,
+    /// `HOST:PORT` that join tokens name. Default: `join`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise_join: Option<String>,
 }
 
 /// This host.

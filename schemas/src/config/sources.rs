@@ -1,6 +1,7 @@
 //! Where a setting's text comes from, and how each sort of setting is read.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,11 +16,20 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 9] = [
+pub(super) const SETTINGS: [&str; 18] = [
+    "bus.servers",
+    "cache.password_file",
+    "cache.url",
+    "credentials",
     "data_dir",
     "host.name",
     "injector.helper",
     "injector.reconcile_interval",
+    "journal.password_file",
+    "journal.url",
+    "listen.advertise_join",
+    "listen.api",
+    "listen.join",
     "log.format",
     "log.level",
     "run_dir",
@@ -189,6 +199,51 @@ impl Sources {
             );
         }
         text
+    }
+
+    pub(super) fn optional_text(&mut self, setting: &str) -> Option<String> {
+        let text = self.given(setting)?;
+        if text.is_empty() {
+            self.fault(setting, format!("`{setting}` is empty; leave it out"));
+        }
+        Some(text)
+    }
+
+    /// Words between commas, each of which passes the check.
+    pub(super) fn list(
+        &mut self,
+        setting: &str,
+        most: usize,
+        check: fn(&str) -> Result<(), String>,
+    ) -> Vec<String> {
+        let Some(text) = self.optional_text(setting) else {
+            return Vec::new();
+        };
+        let words: Vec<String> = text.split(',').map(|word| word.trim().to_owned()).collect();
+        if words.len() > most {
+            let message = format!("`{setting}` has {} entries, at most {most}", words.len());
+            self.fault(setting, message);
+        }
+        for word in &words {
+            if let Err(why) = check(word) {
+                self.fault(setting, format!("`{}` {why}", shorten(word)));
+            }
+        }
+        words
+    }
+
+    /// An address to listen at.
+    pub(super) fn address(&mut self, setting: &str) -> Option<SocketAddr> {
+        let text = self.optional_text(setting)?;
+        let parsed = text.parse();
+        if parsed.is_err() {
+            let message = format!(
+                "`{}` is not an address; write IP:PORT, for example 0.0.0.0:8443",
+                shorten(&text)
+            );
+            self.fault(setting, message);
+        }
+        parsed.ok()
     }
 
     pub(super) fn optional_path(&mut self, setting: &str) -> Option<PathBuf> {

@@ -171,7 +171,7 @@ fn unknown_names_are_refused_at_their_place() {
         &[],
         machine(),
         "kw.toml:1:2: ",
-        "known settings: data_dir, host.name",
+        "known settings: bus.servers, host.name",
     );
     one_fault(
         Some("log = \"text\"\n"),
@@ -311,4 +311,67 @@ fn the_schema_agrees_with_the_loader() {
             "{setting}"
         );
     }
+}
+
+const APART: &str = r#"
+credentials = "/etc/keywheel/gateway"
+[bus]
+servers = "tls://a:4222, tls://b:4222"
+[journal]
+url = "postgres://kw@db/kw"
+password_file = "/etc/keywheel/pg"
+[listen]
+api = "0.0.0.0:8443"
+"#;
+
+#[test]
+fn services_that_run_apart_have_settings_of_their_own() {
+    let apart = load(Some(APART), &[], machine()).unwrap().apart;
+    assert_eq!(apart.bus_servers, ["tls://a:4222", "tls://b:4222"]);
+    let journal = apart.journal.as_ref().unwrap();
+    assert_eq!(journal.url, "postgres://kw@db/kw");
+    assert_eq!(
+        journal.password_file,
+        Some(PathBuf::from("/etc/keywheel/pg"))
+    );
+    assert_eq!(apart.listen_api, Some(([0, 0, 0, 0], 8443).into()));
+    assert_eq!((apart.cache.as_ref(), apart.listen_join), (None, None));
+    assert_eq!(apart.first_given(), Some("credentials"));
+    assert_eq!(
+        load(None, &[], machine()).unwrap().apart.first_given(),
+        None
+    );
+}
+
+#[test]
+fn wrong_settings_of_services_apart_say_what_would_be_right() {
+    let cases = [
+        (
+            "[bus]\nservers = \"a:1\"\n",
+            "kw.toml:2:11",
+            "tls://HOST:PORT",
+        ),
+        (
+            "[journal]\nurl = \"mysql://x\"\n",
+            "kw.toml:2:7",
+            "postgres://USER@HOST",
+        ),
+        (
+            "[journal]\nurl = \"postgres://u:p@h/d\"\n",
+            "kw.toml:2:7",
+            "journal.password_file",
+        ),
+        (
+            "[cache]\npassword_file = \"/x\"\n",
+            "kw.toml:2:17",
+            "without `cache.url`",
+        ),
+        ("[listen]\napi = \"8443\"\n", "kw.toml:2:7", "IP:PORT"),
+    ];
+    for (text, origin, part) in cases {
+        one_fault(Some(text), &[], machine(), origin, part);
+    }
+    let many = vec!["tls://a:1"; super::apart::MAX_BUS_SERVERS + 1].join(",");
+    let text = format!("[bus]\nservers = \"{many}\"\n");
+    one_fault(Some(&text), &[], machine(), "kw.toml:2:11", "at most 16");
 }
