@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keywheel_core::id::{RotationId, SecretId};
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock;
 pub use keywheel_engine::port::vault::Inserted;
 use keywheel_seal::envelope::UnsealKey;
@@ -14,7 +15,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::Mutex;
 
 use crate::error::Error;
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, Ring};
 use crate::{file, stash, versions};
 
 /// store-sync's encrypted cache.
@@ -44,13 +45,19 @@ impl Cache {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let (mut connection, new) = file::open(path).await?;
+        let now = clock.now();
+        let ring = Ring {
+            deployment,
+            unseal,
+            entropy,
+        };
         let keys = if new {
-            create(&mut connection, path, deployment, unseal, entropy).await?
+            create(&mut connection, path, ring, now).await?
         } else {
             check_deployment(&mut connection, path, deployment).await?;
-            KeyRing::open(&mut connection, path, deployment, unseal, entropy).await?
+            KeyRing::open(&mut connection, path, ring, now).await?
         };
-        stash::drop_expired(&mut connection, path, clock.now().micros()).await?;
+        stash::drop_expired(&mut connection, path, now.micros()).await?;
         file::empty_log(&mut connection, path).await?;
         Ok(Self {
             state: Mutex::new(State {
@@ -160,9 +167,8 @@ impl Cache {
 async fn create(
     connection: &mut SqliteConnection,
     path: &Path,
-    deployment: [u8; 16],
-    unseal: UnsealKey,
-    entropy: Arc<dyn Entropy>,
+    ring: Ring,
+    now: Timestamp,
 ) -> Result<KeyRing, Error> {
     let sqlite = |source| Error::sqlite(path, source);
     let mut transaction = connection.begin().await.map_err(sqlite)?;
@@ -170,11 +176,11 @@ async fn create(
         .await
         .map_err(sqlite)?;
     sqlx::query("INSERT INTO deployment (id) VALUES ($1)")
-        .bind(deployment.to_vec())
+        .bind(ring.deployment.to_vec())
         .execute(&mut *transaction)
         .await
         .map_err(sqlite)?;
-    let keys = KeyRing::create(&mut transaction, path, deployment, unseal, entropy).await?;
+    let keys = KeyRing::create(&mut transaction, path, ring, now).await?;
     transaction.commit().await.map_err(sqlite)?;
     Ok(keys)
 }

@@ -16,7 +16,9 @@ use crate::error::Error;
 /// Older releases can corrupt a database in WAL mode.
 pub const MIN_SQLITE_VERSION: &str = "3.51.3";
 /// Format of the tables.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
+/// The format before KEKs had a time of making; it is upgraded when the cache is opened.
+const FORMAT_WITHOUT_KEK_TIME: i64 = 1;
 /// How long another owner may take to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,7 +30,8 @@ CREATE TABLE kek (
     id BLOB PRIMARY KEY,
     sealed BLOB NOT NULL,
     wraps INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('current', 'old'))
+    state TEXT NOT NULL CHECK (state IN ('current', 'old')),
+    created INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX kek_one_current ON kek (state) WHERE state = 'current';
 CREATE TABLE version (
@@ -55,7 +58,13 @@ CREATE TABLE stash (
     ciphertext BLOB NOT NULL,
     commitment BLOB NOT NULL
 ) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+";
+
+/// From format 1 to 2. The time of making is not known; the caller sets it.
+const ADD_KEK_TIME: &str = "
+ALTER TABLE kek ADD COLUMN created INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
 ";
 
 /// Opens the file and checks library, file and format; `true` when the file is new.
@@ -93,7 +102,7 @@ pub(crate) async fn open(path: &Path) -> Result<(SqliteConnection, bool), Error>
         .map_err(sqlite)?;
     match found {
         0 => Ok((connection, true)),
-        FORMAT => Ok((connection, false)),
+        FORMAT | FORMAT_WITHOUT_KEK_TIME => Ok((connection, false)),
         _ => Err(Error::UnknownFormat {
             path: path.to_owned(),
             found,
@@ -105,6 +114,34 @@ pub(crate) async fn open(path: &Path) -> Result<(SqliteConnection, bool), Error>
 /// Makes the tables; part of the caller's transaction.
 pub(crate) async fn create_tables(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SCHEMA).execute(connection).await.map(drop)
+}
+
+/// Brings the tables of an older build to [`FORMAT`], all or nothing; a KEK of unknown age counts as
+/// made now. Call it only once the key was proven right.
+pub(crate) async fn upgrade(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    now: i64,
+) -> Result<(), Error> {
+    let sqlite = |source| Error::sqlite(path, source);
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(sqlite)?;
+    if found != FORMAT_WITHOUT_KEK_TIME {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await.map_err(sqlite)?;
+    sqlx::raw_sql(ADD_KEK_TIME)
+        .execute(&mut *transaction)
+        .await
+        .map_err(sqlite)?;
+    sqlx::query("UPDATE kek SET created = $1")
+        .bind(now)
+        .execute(&mut *transaction)
+        .await
+        .map_err(sqlite)?;
+    transaction.commit().await.map_err(sqlite)
 }
 
 /// Moves the log into the file and empties it, so that overwritten rows are gone from both.

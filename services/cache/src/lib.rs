@@ -3,7 +3,7 @@
 //! Owns the file `cache.db`, its tables and the persistent wrap counter. Invariants: no plaintext
 //! and no key in the clear ever reaches the file or its log (WAL); a row opens only at its own place
 //! (deployment, secret, version, purpose); the first value under a token wins; a destroyed version
-//! never comes back; the wrap counter is durable before it is used; one open cache per file. It does
+//! never comes back; the wrap counter is durable before it is used; a KEK wraps for at most [`MAX_KEK_AGE`]; one open cache per file. It does
 //! not decide which version is wanted, and it keeps no value in memory between calls.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -21,4 +21,5 @@ mod versions;
 pub use cache::{Cache, Inserted};
 pub use error::{Error, Kind};
 pub use file::MIN_SQLITE_VERSION;
+pub use keys::MAX_KEK_AGE;
 pub use stash::{MAX_STASH_AGE, MAX_STASHED};

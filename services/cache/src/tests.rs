@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::keys::RESERVED_WRAPS;
 
+mod age;
 mod damage;
 mod stashed;
 
@@ -283,15 +284,15 @@ async fn a_cache_of_another_deployment_or_format_is_refused() {
     .unwrap_err();
     assert!(matches!(error, Error::WrongDeployment { .. }), "{error}");
     let cache = place.open().await;
-    execute(&cache, "PRAGMA user_version = 2").await;
+    execute(&cache, "PRAGMA user_version = 3").await;
     cache.close().await.unwrap();
     let error = place.try_open(&place.key).await.map(drop).unwrap_err();
     assert!(
         matches!(
             error,
             Error::UnknownFormat {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),

@@ -213,9 +213,9 @@ pub(crate) async fn seal(
         path,
         connection,
         keys,
-        ..
+        clock,
     } = state;
-    let id = keys.count_wrap(connection, path).await?;
+    let id = keys.count_wrap(connection, path, clock.now()).await?;
     let aad = place(keys.deployment(), id);
     let kek = keys.kek(id).ok_or(Error::Seal(SealError::WrongAad))?;
     envelope::seal_version(kek, &aad, value, keys.entropy()).map_err(|error| match error {
