@@ -120,6 +120,14 @@ pub enum ExportError {
         /// The last that may be bad.
         last: u64,
     },
+    /// A leaf hash that contradicts its record, though the record is the one that was logged.
+    #[error(
+        "the leaf hash listed for audit record {index} is not that of the record; export the audit again"
+    )]
+    Hint {
+        /// The first index whose hash is wrong, missing or of no record.
+        index: u64,
+    },
     /// An inclusion proof.
     #[error("the inclusion proof of audit record {index} does not lead to the signed root")]
     Proof {
@@ -151,7 +159,8 @@ impl Export {
     }
 }
 
-/// Checks an export: the note's signature, every record, the root, earlier checkpoints, proofs.
+/// Checks an export: the note's signature, every record, the root, earlier checkpoints, the listed
+/// leaf hashes, proofs.
 ///
 /// # Errors
 /// With the first fault.
@@ -169,6 +178,7 @@ pub fn verify_export(export: &Export) -> Result<ExportReport, ExportError> {
         compare(&hashes, &export.leaf_hashes)?;
     }
     check_roots(&hashes, &history, &signed)?;
+    check_hints(&hashes, &export.leaf_hashes)?;
     check_proofs(export, &hashes, &signed)?;
     Ok(ExportReport {
         origin: signed.origin,
@@ -279,6 +289,19 @@ fn check_roots(
         }),
         None => Ok(()),
     }
+}
+
+/// Refuses a hash list that contradicts the records; these fit the signed root already.
+fn check_hints(hashes: &[Hash], listed: &[Hash]) -> Result<(), ExportError> {
+    if listed.is_empty() || listed == hashes {
+        return Ok(());
+    }
+    let same = hashes
+        .iter()
+        .zip(listed)
+        .take_while(|(hash, listed)| hash == listed)
+        .count();
+    Err(ExportError::Hint { index: same as u64 })
 }
 
 fn check_proofs(export: &Export, hashes: &[Hash], signed: &Checkpoint) -> Result<(), ExportError> {

@@ -104,16 +104,21 @@ fn check(
         export.checkpoint.clone(),
         leaves,
     );
-    // A list that cannot be read names no index; the records themselves are checked all the same.
-    known.leaf_hashes = export
-        .leaf_hashes
-        .iter()
-        .map(|hash| parse_hash(hash))
+    // A list that cannot be read names no index; the records themselves are checked first all the same.
+    let listed: Vec<Option<Hash>> = export.leaf_hashes.iter().map(|h| parse_hash(h)).collect();
+    let unreadable = (0..).zip(&listed).find(|(_, hash)| hash.is_none());
+    let unreadable = unreadable.map(|(index, _)| ExportError::Hint { index });
+    known.leaf_hashes = listed
+        .into_iter()
         .collect::<Option<_>>()
         .unwrap_or_default();
-    verify_export(&known).map_err(|error| {
+    let checked = verify_export(&known);
+    let checked = checked.and_then(|report| unreadable.map_or(Ok(report), Err));
+    checked.map_err(|error| {
         let index = match &error {
-            ExportError::Record { index, .. } | ExportError::Proof { index } => Some(*index),
+            ExportError::Record { index, .. }
+            | ExportError::Hint { index }
+            | ExportError::Proof { index } => Some(*index),
             ExportError::Range { first, .. } => Some(*first),
             _ => None,
         };

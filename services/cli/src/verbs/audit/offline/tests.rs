@@ -108,6 +108,18 @@ fn a_record_changed_together_with_its_leaf_hash_breaks_the_signed_root() {
 }
 
 #[test]
+fn a_listed_leaf_hash_that_is_not_its_records_is_refused_though_the_records_are_right() {
+    for changed in ["00".repeat(32), "no hash".to_owned()] {
+        let (mut export, _) = export(5);
+        export.leaf_hashes[3] = changed;
+        let finding = found(&export, None);
+        assert!(!finding.verified);
+        assert_eq!(finding.first_bad_index, Some(3));
+        assert!(finding.faults[0].contains("leaf hash"), "{finding:?}");
+    }
+}
+
+#[test]
 fn a_forger_with_a_key_of_his_own_fails_against_the_pinned_key() {
     let (honest, _) = export(4);
     let (mut forged, key) = export(4);
