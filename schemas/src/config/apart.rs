@@ -24,7 +24,7 @@ pub struct Database {
 pub struct Apart {
     /// Directory of this service's credentials, as `keywheel init` or `keywheel-injector join` made
     /// it.
-    pub credentials: Option<PathBuf>,
+    pub identity_dir: Option<PathBuf>,
     /// Bus servers, `nats://HOST:PORT` or `tls://HOST:PORT`.
     pub bus_servers: Vec<String>,
     /// The journal's database; without it a SQLite file in the data directory.
@@ -42,7 +42,7 @@ pub struct Apart {
 impl Apart {
     pub(super) fn take(sources: &mut Sources) -> Self {
         Self {
-            credentials: sources.optional_path("credentials"),
+            identity_dir: sources.optional_path("identity_dir"),
             bus_servers: sources.list("bus.servers", MAX_BUS_SERVERS, check_server),
             journal: database(sources, "journal.url", "journal.password_file"),
             cache: database(sources, "cache.url", "cache.password_file"),
@@ -56,7 +56,7 @@ impl Apart {
     #[must_use]
     pub fn first_given(&self) -> Option<&'static str> {
         let given = [
-            ("credentials", self.credentials.is_some()),
+            ("identity_dir", self.identity_dir.is_some()),
             ("bus.servers", !self.bus_servers.is_empty()),
             ("journal.url", self.journal.is_some()),
             ("cache.url", self.cache.is_some()),

@@ -37,7 +37,7 @@ pub struct ConfigFile {
     /// Directory of this service's credentials, as `keywheel init` or `keywheel-injector join` made
     /// it. For services that run apart. Path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<String>,
+    pub identity_dir: Option<String>,
     /// The bus between services that run apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<BusSection>,

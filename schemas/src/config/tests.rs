@@ -171,7 +171,7 @@ fn unknown_names_are_refused_at_their_place() {
         &[],
         machine(),
         "kw.toml:1:2: ",
-        "known settings: bus.servers, host.name",
+        "known settings: bus.servers",
     );
     one_fault(
         Some("log = \"text\"\n"),
@@ -314,7 +314,7 @@ fn the_schema_agrees_with_the_loader() {
 }
 
 const APART: &str = r#"
-credentials = "/etc/keywheel/gateway"
+identity_dir = "/etc/keywheel/gateway"
 [bus]
 servers = "tls://a:4222, tls://b:4222"
 [journal]
@@ -336,7 +336,7 @@ fn services_that_run_apart_have_settings_of_their_own() {
     );
     assert_eq!(apart.listen_api, Some(([0, 0, 0, 0], 8443).into()));
     assert_eq!((apart.cache.as_ref(), apart.listen_join), (None, None));
-    assert_eq!(apart.first_given(), Some("credentials"));
+    assert_eq!(apart.first_given(), Some("identity_dir"));
     assert_eq!(
         load(None, &[], machine()).unwrap().apart.first_given(),
         None
