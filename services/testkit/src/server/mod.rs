@@ -1,0 +1,3 @@
+//! Real servers for tests: each test starts its own, on a port of its own, and it ends with the test.
+
+pub mod postgres;
