@@ -180,6 +180,7 @@ fn attach_dir(
     });
     base.holdings.extend(files.iter().map(remember));
     state::save(&tools.state, base).map_err(|error| chain(&error))?;
+    failpoint::hit("injector.after_state_write").map_err(|error| error.to_string())?;
     if let Err(error) = tools.helper.attach(target, &fs, directory.as_str(), true) {
         let device = match error {
             // An earlier attempt came further than it said.

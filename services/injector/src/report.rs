@@ -248,6 +248,9 @@ async fn send_queued(shared: &Shared, spool: &Spool, mut queued: mpsc::Receiver<
 async fn store(spool: &Spool, spooled: &Spooled, is_last: bool) -> bool {
     let mut wait = RETRY_FIRST;
     loop {
+        if let Err(error) = failpoint::hit_async("injector.before_spool").await {
+            tracing::error!({ names::ERROR } = chain(&error), "report not spooled");
+        }
         let (spool, one) = (spool.clone(), spooled.clone());
         match tokio::task::spawn_blocking(move || spool.write(&one)).await {
             Ok(Ok(())) => return true,
@@ -287,6 +290,8 @@ async fn deliver(
         let (spool, number) = (spool.clone(), spooled.number);
         // A file that stays is replayed, and the gateway knows its command.
         let _ = tokio::task::spawn_blocking(move || spool.remove(number)).await;
+        // Nothing is left to fail.
+        let _injected = failpoint::hit_async("injector.after_unspool").await;
     }
     None
 }

@@ -206,15 +206,18 @@ pub(crate) struct Removal {
 pub(crate) async fn remove_all(jobs: Vec<Removal>) -> Vec<(Removal, Result<(), String>)> {
     in_batches(jobs, |job: Removal| {
         let result = match &job.dir {
-            Some(dir) => dir
-                .remove(&job.name)
-                .map(|_| ())
-                .map_err(|error| chain(&error)),
+            Some(dir) => remove(dir, &job.name),
             None => Ok(()),
         };
         (job, result)
     })
     .await
+}
+
+fn remove(dir: &SecretDir, name: &str) -> Result<(), String> {
+    failpoint::hit("injector.before_withdraw").map_err(|error| error.to_string())?;
+    dir.remove(name).map_err(|error| chain(&error))?;
+    failpoint::hit("injector.after_withdraw").map_err(|error| error.to_string())
 }
 
 /// A failpoint where an injected error has no meaning: only stopping and waiting have.

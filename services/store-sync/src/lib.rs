@@ -15,6 +15,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod value;
+mod vault;
 
 pub use backlog::MAX_QUEUED;
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
@@ -23,3 +24,4 @@ pub use service::{
     StoreSyncOptions,
 };
 pub use value::{GRANT_TIMEOUT, MAX_ANSWERING};
+pub use vault::Watched;

@@ -84,11 +84,17 @@ impl Reconciler {
         );
         let (shared, events, id) = (Arc::clone(&self.shared), self.events.clone(), id.clone());
         self.tasks.spawn(async move {
-            let result = shared
-                .containers
-                .stop(&id)
-                .await
-                .map_err(|error| chain(&error));
+            let work = async {
+                failpoint::hit_async("injector.before_stop")
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let stopped = shared.containers.stop(&id).await;
+                stopped.map_err(|error| chain(&error))?;
+                failpoint::hit_async("injector.after_stop")
+                    .await
+                    .map_err(|error| error.to_string())
+            };
+            let result = work.await;
             let _ = events.send(Event::Stopped { id, result }).await;
         });
     }

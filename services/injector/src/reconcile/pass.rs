@@ -10,7 +10,7 @@ use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::plan::{Grant, HostPlan};
 use keywheel_core::report::{Fact, Item};
-use keywheel_daemon::{chain, names};
+use keywheel_daemon::{chain, failpoint, names};
 use keywheel_seal::SecretBytes;
 
 use super::start::hold;
@@ -404,7 +404,9 @@ impl Reconciler {
         let folder = self.tools.state.clone();
         let gone = std::mem::take(&mut self.forgotten);
         let removed = in_batches(gone, move |(id, ticks)| {
-            forget(&folder, id.as_str(), ticks).map_err(|error| chain(&error))
+            failpoint::hit("injector.before_forget").map_err(|error| error.to_string())?;
+            forget(&folder, id.as_str(), ticks).map_err(|error| chain(&error))?;
+            failpoint::hit("injector.after_forget").map_err(|error| error.to_string())
         });
         for fault in removed.await.into_iter().filter_map(Result::err) {
             tracing::warn!({ names::ERROR } = fault, "state file not removed");

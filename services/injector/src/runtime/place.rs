@@ -10,12 +10,13 @@ use keywheel_sys::secretfs::FileAttr;
 
 use crate::attach::{Attached, Tools, Wanted, attach};
 use crate::model::Place;
-use crate::runtime::answer::{Answer, key_of, no, open_all, parse_id, refuse};
+use crate::runtime::answer::{Answer, Refused, key_of, no, open_all, parse_id, refuse};
 use crate::runtime::resolve::{Denied, choose};
 use crate::runtime::wire::{Question, Refusal};
 use crate::service::Event;
 use crate::shared::{Given, Pending, Shared, grant_of};
 use crate::state::{Remembered, RememberedHolding, forget};
+use keywheel_daemon::failpoint;
 
 /// Puts files into a created container; the event tells the reconciler.
 pub(crate) async fn place(
@@ -24,6 +25,9 @@ pub(crate) async fn place(
     question: &Question,
 ) -> Answer<Event> {
     let id = parse_id(&question.id)?;
+    failpoint::hit_async("injector.before_attach")
+        .await
+        .map_err(injected)?;
     let pending = shared.take_pending(&id).ok_or_else(|| {
         let error = format!(
             "nothing was resolved for container {}, or too long ago",
@@ -73,6 +77,8 @@ pub(crate) async fn place(
         let _ = tokio::task::spawn_blocking(move || forget(&folder, id.as_str(), ticks)).await;
         return Err(denied);
     }
+    // What is in place now is remembered and found again; the container starts or is deleted.
+    let _injected = failpoint::hit_async("injector.after_attach").await;
     Ok(Event::Placed {
         id,
         pid: question.pid,
@@ -80,6 +86,10 @@ pub(crate) async fn place(
         attached: Box::new(attached),
         intent,
     })
+}
+
+fn injected(error: failpoint::Injected) -> Box<Refused> {
+    no(error.to_string(), "start the container again")
 }
 
 /// Whether what was resolved may not be used any more, by the plan of now.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::report::DeniedStart;
-use keywheel_daemon::{chain, names};
+use keywheel_daemon::{chain, failpoint, names};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -134,33 +134,40 @@ async fn serve(
         Ok(line) => line?,
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };
-    let line = reply(&question, shared, tools, events).await;
-    write(&mut stream, &line).await
+    let (line, answered) = reply(&question, shared, tools, events).await;
+    write(&mut stream, &line).await?;
+    // The answer is out; an injected error has no meaning any more.
+    if let Some(point) = answered {
+        let _injected = failpoint::hit_async(point).await;
+    }
+    Ok(())
 }
 
+/// The answer, and the failpoint that comes after it.
 async fn reply(
     line: &[u8],
     shared: &Arc<Shared>,
     tools: &Tools,
     events: &mpsc::Sender<Event>,
-) -> Zeroizing<Vec<u8>> {
+) -> (Zeroizing<Vec<u8>>, Option<&'static str>) {
     let same_version = "install keywheel and keywheel-runtime of the same version";
     let question: Question = match serde_json::from_slice(line) {
         Ok(question) => question,
         Err(_) => {
-            return no(&Refusal::new(
-                "the runtime's question is not understood",
-                same_version,
-            ));
+            let refusal = Refusal::new("the runtime's question is not understood", same_version);
+            return (no(&refusal), None);
         }
     };
     let answered = match (question.v, question.op.as_str()) {
-        (PROTOCOL, "resolve") => answer::resolve(shared, &question).await,
+        (PROTOCOL, "resolve") => answer::resolve(shared, &question)
+            .await
+            .map(|line| (line, "injector.after_resolve")),
         (PROTOCOL, "attach") => match place::place(shared, tools, &question).await {
             Ok(event) => {
                 // The reconciler ends only with the whole injector.
                 let _ = events.send(event).await;
-                Ok(Zeroizing::new(b"{\"ok\":true}\n".to_vec()))
+                let line = Zeroizing::new(b"{\"ok\":true}\n".to_vec());
+                Ok((line, "injector.after_attach_answer"))
             }
             Err(denied) => Err(denied),
         },
@@ -170,7 +177,7 @@ async fn reply(
         )),
     };
     match answered {
-        Ok(line) => line,
+        Ok((line, point)) => (line, Some(point)),
         Err(refused) => {
             let answer::Refused { refusal, denied } = *refused;
             tracing::warn!(
@@ -181,7 +188,7 @@ async fn reply(
             if let Some(denied) = denied.or_else(|| answer::unknown(&question, &refusal)) {
                 record(denied, events).await;
             }
-            no(&refusal)
+            (no(&refusal), None)
         }
     }
 }
