@@ -7,6 +7,9 @@
 
 pub mod access;
 pub mod bus_server;
+pub mod denials;
 pub mod http;
+pub mod places;
+pub mod server;
 pub mod socket;
 pub mod views;

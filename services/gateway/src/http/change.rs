@@ -228,17 +228,34 @@ pub(super) async fn put(
         stash(&api, rotation, sealed).await?;
     }
     let id = SecretId::from_bytes(api.ids.draw());
-    api.submit(
-        &principal,
-        Command::Put {
-            id,
-            rotation,
-            name,
-            provided,
-        },
-    )
-    .await?;
+    let command = Command::Put {
+        id,
+        rotation,
+        name,
+        provided,
+    };
+    let submitted = api.submit(&principal, command).await;
+    if submitted.as_ref().is_err_and(Failure::is_rejection) && provided {
+        drop_stash(&api, rotation).await;
+    }
+    submitted?;
     api.rotation_view(rotation).map(Json)
+}
+
+/// Drops the value of a refused command. When that fails it goes by its age; and a rotation that is
+/// under way keeps its value, whoever else named it.
+async fn drop_stash(api: &Api, token: RotationId) {
+    if api.view.read().world.rotations.contains_key(&token) {
+        return;
+    }
+    let body = Body::DropStash { token };
+    let answer = api
+        .bus
+        .request(Address::StoreSync, None, body, STASH_TIMEOUT)
+        .await;
+    if !matches!(answer, Ok(Body::Done)) {
+        tracing::warn!(rotation = %token, "provided value of a refused command not dropped; it goes by its age");
+    }
 }
 
 /// Hands a sealed value to store-sync, unopened.

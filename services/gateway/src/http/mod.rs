@@ -1,7 +1,8 @@
 //! The HTTP API on the unix socket: who asks, what, and the record of both.
 //!
 //! Invariant: a request of someone who may not is answered only after its denial is durable in the
-//! audit; no answer holds a value.
+//! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
+//! answer holds a value.
 
 mod change;
 mod problem;
@@ -12,13 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
 use keywheel_core::audit::{Category, Outcome, Principal, Record};
 use keywheel_core::id::{CommandId, DeploymentId};
 use keywheel_core::name::HostName;
@@ -29,15 +28,17 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::state::View;
 use keywheel_schemas::api::{Feature, MAX_BODY_BYTES};
-use tokio::net::UnixListener;
 
 use crate::access::{Access, Peer};
+use crate::denials::{Attempt, Denials, Ruling};
 use crate::views::NextFires;
 
 pub use problem::Failure;
 
 /// How long store-sync may take to keep a provided value.
 pub const STASH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the body of a request may take.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait one request may ask for.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -77,22 +78,10 @@ pub struct Api {
     pub next_fires: NextFires,
     /// What the audit's second copy says against the journal, if anything.
     pub copy_fault: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Counts who was denied.
+    pub denials: Arc<Denials>,
     /// What this machine offers, asked anew for each status.
     pub features: Arc<dyn Fn() -> Vec<Feature> + Send + Sync>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        // A peer the kernel does not name is nobody.
-        let unknown = Self {
-            uid: u32::MAX,
-            gid: u32::MAX,
-        };
-        stream.io().peer_cred().map_or(unknown, |cred| Self {
-            uid: cred.uid(),
-            gid: cred.gid(),
-        })
-    }
 }
 
 /// The routes.
@@ -144,23 +133,13 @@ pub struct Caller(pub Principal);
 async fn guard(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let principal = api.access.principal(peer);
     let (verb, object) = verb_of(&request);
     let Some(rule) = api.access.allows(peer) else {
-        let record = api.record(
-            &principal,
-            &verb,
-            &object,
-            Outcome::Denied,
-            "peer is neither root, nor the daemon's user, nor in group keywheel",
-        );
-        return match api.commands.record(record).await {
-            Ok(()) => Failure::denied(&principal).into_response(),
-            Err(error) => Failure::from(error).into_response(),
-        };
+        return deny(&api, &principal, &verb, &object).await;
     };
     let looked = is_look(&request);
     if looked {
@@ -169,11 +148,16 @@ async fn guard(
             return Failure::from(error).into_response();
         }
     }
-    request.extensions_mut().insert(Caller(principal.clone()));
-    let response = next.run(request).await;
+    let response = match with_whole_body(request).await {
+        Ok(mut request) => {
+            request.extensions_mut().insert(Caller(principal.clone()));
+            next.run(request).await
+        }
+        Err(failure) => failure.into_response(),
+    };
     if is_unrecorded_failure(looked, &response) {
         let outcome = match response.status().as_u16() {
-            400 | 413 | 415 | 422 => Outcome::Malformed,
+            400 | 408 | 413 | 415 | 422 => Outcome::Malformed,
             _ => Outcome::Rejected,
         };
         let reason = format!("answered with status {}", response.status().as_u16());
@@ -183,6 +167,39 @@ async fn guard(
         }
     }
     response
+}
+
+/// Answers someone who may not: after the denial is on record, or counted when many came before it.
+async fn deny(api: &Api, principal: &Principal, verb: &str, object: &str) -> Response {
+    let attempt = Attempt::new(api.clock.now(), &format!("{verb} {object}"));
+    if api.denials.note(principal, attempt.clone()) == Ruling::Count {
+        return Failure::denied_too_often(principal).into_response();
+    }
+    let reason = "peer is neither root, nor the daemon's user, nor in group keywheel";
+    let record = api.record(principal, verb, object, Outcome::Denied, reason);
+    match api.commands.record(record).await {
+        Ok(()) => Failure::denied(principal).into_response(),
+        Err(error) => {
+            // It is not durable; it comes with the next count.
+            api.denials.count(principal, attempt);
+            Failure::from(error).into_response()
+        }
+    }
+}
+
+/// Reads the body to its end, which has to come in time.
+async fn with_whole_body(request: Request) -> Result<Request, Failure> {
+    let (parts, body) = request.into_parts();
+    let reading = axum::body::to_bytes(body, MAX_BODY_BYTES);
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
+        .await
+        .map_err(|_| Failure::slow())?
+        .map_err(|_| {
+            Failure::invalid(format!(
+                "the request body broke off or is larger than {MAX_BODY_BYTES} bytes; send less at once"
+            ))
+        })?;
+    Ok(Request::from_parts(parts, bytes.into()))
 }
 
 /// Verb and object of a request, for the audit: of people's making, so cut to a bound.
@@ -227,7 +244,7 @@ fn is_unrecorded_failure(looked: bool, response: &Response) -> bool {
 }
 
 impl Api {
-    fn record(
+    pub(crate) fn record(
         &self,
         principal: &Principal,
         verb: &str,

@@ -61,6 +61,29 @@ impl Failure {
         );
         Self::new(StatusCode::FORBIDDEN, "denied", "denied", detail)
     }
+    /// The caller may not, and keeps asking.
+    #[must_use]
+    pub fn denied_too_often(principal: &Principal) -> Self {
+        let Self { detail, .. } = Self::denied(principal);
+        let detail = format!("{detail}; too many attempts: further ones are counted");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "denied", "denied", detail)
+    }
+    /// The request's body did not come in time.
+    #[must_use]
+    pub fn slow() -> Self {
+        let detail = "the request body did not come in time; send it again at once";
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid",
+            "invalid request",
+            detail.to_owned(),
+        )
+    }
+    /// Whether a command was decided and refused.
+    #[must_use]
+    pub const fn is_rejection(&self) -> bool {
+        self.recorded
+    }
     /// The rules say no.
     #[must_use]
     pub fn rejected(kind: RejectionKind, text: String) -> Self {
