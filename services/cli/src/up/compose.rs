@@ -13,11 +13,12 @@ use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal as _;
-use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
-use keywheel_gateway::access::{Access, Peer};
+use keywheel_gateway::access::Access;
 use keywheel_gateway::bus_server::BusServer;
+use keywheel_gateway::denials::Denials;
+use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::{http, socket};
 use keywheel_injector::{Injector, InjectorOptions};
 use keywheel_scheduler::Scheduler;
@@ -27,6 +28,7 @@ use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::LocalStore;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Kind};
@@ -48,6 +50,8 @@ pub(super) struct Composed {
 struct Ends {
     handle: Handle,
     view: View,
+    /// The command bus goes on until this is dropped.
+    deciding: DropGuard,
 }
 
 /// Starts services, and reports the first that cannot go on.
@@ -106,12 +110,12 @@ pub(super) async fn all(
         Arc::new(OsEntropy),
     );
     spawn.start("injector", injector.run(shutdown.token()));
-    let features = features::Probe::new(engine);
+    let features = features::Probe::new(engine, opened.journal.clone());
     spawn.start("engine probe", features.clone().run(shutdown.token()));
     serve_socket(
         opened,
         &spawn,
-        &ends,
+        ends,
         gateway,
         (features, copy_fault),
         listener,
@@ -146,9 +150,11 @@ async fn start_gateway(
         failpoint: reach,
     };
     let started = CommandBus::start(parts).await?;
+    let last = CancellationToken::new();
     let ends = Ends {
         handle: started.handle.clone(),
         view: started.view.clone(),
+        deciding: last.clone().drop_guard(),
     };
     let publisher = Publisher {
         journal: opened.journal.clone(),
@@ -166,7 +172,7 @@ async fn start_gateway(
         ids: opened.ids.clone(),
     };
     let token = spawn.shutdown.token();
-    let deciding = until(token.clone(), started.bus.run());
+    let deciding = until(last, started.bus.run());
     spawn.start("gateway", deciding);
     spawn.start(
         "publisher",
@@ -178,7 +184,7 @@ async fn start_gateway(
 
 /// Runs a service that only ends with the process, until told to stop.
 async fn until<E>(
-    token: tokio_util::sync::CancellationToken,
+    token: CancellationToken,
     service: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
     tokio::select! {
@@ -294,7 +300,7 @@ fn listen(config: &Config) -> Result<tokio::net::UnixListener, Error> {
 fn serve_socket(
     opened: &Opened,
     spawn: &Spawner,
-    ends: &Ends,
+    ends: Ends,
     gateway: Arc<dyn Bus>,
     (features, copy_fault): (features::Probe, CopyFault),
     listener: tokio::net::UnixListener,
@@ -315,18 +321,15 @@ fn serve_socket(
         check_schedule: keywheel_scheduler::schedule::check,
         next_fires: features::next_fires,
         copy_fault,
+        denials: Arc::new(Denials::default()),
         features: Arc::new(move || features.features()),
     };
-    let service = http::router(api).into_make_service_with_connect_info::<Peer>();
+    let server = Server::new(api, Spans::default());
     let token = spawn.shutdown.token();
-    spawn.start("socket", async move {
-        let serving = axum::serve(listener, service);
-        tokio::select! {
-            () = token.cancelled() => Ok(()),
-            served = serving.into_future() => served.map_err(|e| {
-                PortError::caused(ErrorKind::Unavailable, "the socket cannot be served", e)
-            }),
-        }
+    spawn.tasks.spawn(async move {
+        // Its last records need the command bus, which goes on until then.
+        let _deciding = ends.deciding;
+        server.run(listener, token).await;
     });
 }
 
