@@ -12,8 +12,6 @@ use rustix::io::{Errno, read};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-pub use text::parse_signal;
-
 use crate::{Error, raw};
 
 /// `fstatfs` type of procfs.

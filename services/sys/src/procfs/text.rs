@@ -1,4 +1,4 @@
-//! Pure readers of procfs text, and names of signals.
+//! Pure readers of procfs text.
 
 /// Whether any path segment of a cgroup file (v1 or v2) names the container: `<id>` or `<engine>-<id>.scope`.
 pub(super) fn cgroup_names(cgroup: &str, id: &str) -> bool {
@@ -56,55 +56,6 @@ pub(super) fn map_id(map: &str, id: u32) -> Option<u32> {
         let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
         outside.checked_add(offset)
     })
-}
-
-const SIGNALS: [(&str, i32); 31] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("TRAP", 5),
-    ("ABRT", 6),
-    ("BUS", 7),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("STKFLT", 16),
-    ("CHLD", 17),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("VTALRM", 26),
-    ("PROF", 27),
-    ("WINCH", 28),
-    ("IO", 29),
-    ("PWR", 30),
-    ("SYS", 31),
-];
-const MAX_SIGNAL: i32 = 64;
-
-/// The number of a signal given as `HUP`, `SIGHUP`, `hup` or `1`.
-#[must_use]
-pub fn parse_signal(name: &str) -> Option<i32> {
-    if let Ok(number) = name.parse::<i32>() {
-        return (1..=MAX_SIGNAL).contains(&number).then_some(number);
-    }
-    let upper = name.to_ascii_uppercase();
-    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
-    SIGNALS
-        .iter()
-        .find(|(known, _)| *known == short)
-        .map(|(_, number)| *number)
 }
 
 #[cfg(test)]
@@ -165,17 +116,5 @@ mod tests {
         assert_eq!(map_id(map, 70_000), Some(200_000));
         assert_eq!(map_id("0 0 4294967295", 1000), Some(1000));
         assert_eq!(map_id("", 0), None);
-    }
-
-    #[test]
-    fn signals_by_name_and_number() {
-        for name in ["HUP", "SIGHUP", "hup", "1"] {
-            assert_eq!(parse_signal(name), Some(1), "{name}");
-        }
-        assert_eq!(parse_signal("USR1"), Some(10));
-        assert_eq!(parse_signal("64"), Some(64));
-        for name in ["", "0", "65", "-1", "SIG", "NOPE"] {
-            assert_eq!(parse_signal(name), None, "{name}");
-        }
     }
 }

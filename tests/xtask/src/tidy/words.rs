@@ -24,7 +24,21 @@ pub(crate) fn check(source: &Source) -> Vec<String> {
     findings.extend(avoided_file(&source.path));
     findings.extend(avoided_types(source));
     findings.extend(unexplained_exposes(source));
+    findings.extend(ignored_tests(source));
     findings
+}
+
+/// A test that nobody runs proves nothing; a child of another test is told by a variable.
+fn ignored_tests(source: &Source) -> Vec<String> {
+    let is_ignored = |line: &str| line.trim_start().starts_with("#[ignore");
+    let lines = source.masked.lines().enumerate();
+    lines
+        .filter(|(_, line)| is_ignored(line))
+        .map(|(index, _)| {
+            let (path, line) = (&source.path, index + 1);
+            format!("{path}:{line}: #[ignore] on a test; let it run, or remove it")
+        })
+        .collect()
 }
 
 fn avoided_file(path: &str) -> Option<String> {
@@ -235,6 +249,13 @@ mod tests {
         assert!(check(&source("src/a.rs", told)).is_empty());
         assert!(check(&source("src/a.rs", test_only)).is_empty());
         assert_eq!(count_exposes(&[source("src/a.rs", told)]), 1);
+    }
+
+    #[test]
+    fn an_ignored_test_is_found_and_a_word_in_a_comment_is_not() {
+        let ignored = "//! x\n    #[ignore = \"later\"]\n";
+        assert_eq!(check(&source("src/a.rs", ignored)).len(), 1);
+        assert!(check(&source("src/a.rs", "//! x\n// #[ignore]\n")).is_empty());
     }
 
     #[test]
