@@ -1,4 +1,4 @@
-//! What every service shares when it runs: the real clock and ids, logging, orderly stopping, named
+//! What every service shares when it runs: the real clock and ids, settings, logging, orderly stopping, named
 //! failpoints.
 //!
 //! Invariant: this crate holds the only calls of the wall clock, the random source for ids, the
@@ -14,6 +14,7 @@ pub mod failpoint;
 mod ids;
 mod logging;
 pub mod names;
+pub mod settings;
 mod shutdown;
 
 pub use clock::SystemClock;

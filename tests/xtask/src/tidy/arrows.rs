@@ -13,19 +13,23 @@ const FREE: [&str; 4] = ["cli", "tests", "bench", "xtask"];
 const FOR_TESTS: [&str; 5] = ["core", "seal", "engine", "testkit", "schemas"];
 
 /// Our crates' arrows, without the `keywheel-` prefix.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("core", &[]),
     ("sys", &[]),
     ("seal", &["core", "sys"]),
     ("schemas", &["core"]),
     ("engine", &["core", "seal"]),
     ("identity", &["engine", "core", "seal", "schemas"]),
-    ("journal", &["engine", "core", "seal", "schemas"]),
+    ("postgres", &["seal"]),
+    (
+        "journal",
+        &["engine", "core", "seal", "schemas", "postgres"],
+    ),
     ("bus", &["engine", "core", "seal", "schemas"]),
-    ("cache", &["engine", "core", "seal", "schemas"]),
+    ("cache", &["engine", "core", "seal", "schemas", "postgres"]),
     ("stores", &["engine", "core", "seal", "schemas"]),
     ("containers", &["engine", "core", "seal", "schemas"]),
-    ("daemon", &["engine", "core"]),
+    ("daemon", &["engine", "core", "schemas"]),
     ("testkit", &["engine", "core", "seal"]),
     (
         "gateway",
@@ -66,7 +70,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 
 /// Third-party crates that live behind one port only.
 const CONFINED: [(&str, &[&str]); 4] = [
-    ("sqlx", &["journal", "cache", "audit-sink"]),
+    ("sqlx", &["postgres", "journal", "cache", "audit-sink"]),
     ("bollard", &["containers"]),
     ("async-nats", &["bus"]),
     ("anyhow", &[]),
