@@ -3,8 +3,10 @@
 //! One task owns the draft world and decides in turn; all submits that wait are one transaction
 //! (group commit). The answer comes after the append is durable. A command id that was answered
 //! before gets the same answer. When the append fails because the disk is full, nothing happened and
-//! the draft is thrown away; any other failure is handed to `on_fatal`, which ends the process.
+//! the draft is thrown away; the batch's lowest [`Class`] is told so, and what may use the journal's
+//! reserve is decided anew without it; any other failure is handed to `on_fatal`, which ends the process.
 
+mod class;
 mod inbox;
 
 use std::collections::HashMap;
@@ -23,11 +25,11 @@ use tokio::sync::mpsc;
 use crate::auditing::{self, Deed};
 use crate::port::clock::Clock;
 use crate::port::ids::Ids;
-use crate::port::journal::{Decision, Journal, MAX_READ, RecordedEvent, Verdict};
+use crate::port::journal::{Class, Decision, Journal, MAX_READ, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
 use crate::state::{View, ViewWriter, view};
-use inbox::{Answer, Inbox, Request, inbox};
 pub use inbox::{Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
+use inbox::{Inbox, Request, inbox};
 
 /// A command with its sender.
 #[derive(Debug, Clone)]
@@ -136,38 +138,44 @@ impl CommandBus {
         Ok(())
     }
 
-    async fn serve(&mut self, batch: Vec<Request>) -> Result<(), PortError> {
+    /// Serves a batch; each round without the lowest class of the one before, whose room ran out.
+    async fn serve(&mut self, mut batch: Vec<Request>) -> Result<(), PortError> {
+        while !batch.is_empty() {
+            batch = self.serve_once(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what deserves another round.
+    async fn serve_once(&mut self, batch: Vec<Request>) -> Result<Vec<Request>, PortError> {
         let first = self.next;
         let mut decisions: Vec<Decision> = Vec::new();
         let mut answers = Vec::new();
         let mut decided: HashMap<CommandId, Verdict> = HashMap::new();
         for request in batch {
-            let (answer, decision) = match request {
-                Request::Record(record, answer) => (answer, Some(self.record_only(*record))),
-                Request::Submit(submission, answer) => {
+            let decision = match &request {
+                Request::Record(record, _) => Ok(Some(self.record_only((**record).clone()))),
+                Request::Submit(submission, _) => {
                     // A repeat in the same batch waits for the batch: nothing is durable yet.
-                    if let Some(verdict) = decided.get(&submission.id) {
-                        answers.push((answer, verdict.clone()));
+                    if let Some(verdict) = decided.get(&submission.id).cloned() {
+                        answers.push((request, verdict));
                         continue;
                     }
                     match self.parts.journal.verdict(submission.id).await {
-                        Ok(None) => match self.decide(&submission) {
-                            Ok(decision) => (answer, decision),
-                            Err(not_yet) => {
-                                let _gone = answer.send(Err(not_yet));
-                                continue;
-                            }
-                        },
-                        known => {
-                            let known = known.map(|verdict| {
-                                verdict.unwrap_or(Verdict::Accepted {
-                                    number: self.next - 1,
-                                })
-                            });
-                            let _gone = answer.send(known);
+                        Ok(None) => self.decide(submission),
+                        Ok(Some(known)) => {
+                            request.answer(Ok(known));
                             continue;
                         }
+                        Err(error) => Err(error),
                     }
+                }
+            };
+            let decision = match decision {
+                Ok(decision) => decision,
+                Err(not_now) => {
+                    request.answer(Err(not_now));
+                    continue;
                 }
             };
             let number = self.next - 1;
@@ -178,17 +186,18 @@ impl CommandBus {
                 decided.insert(decision.command, verdict.clone());
                 decisions.push(decision);
             }
-            answers.push((answer, verdict));
+            answers.push((request, verdict));
         }
         self.commit(first, decisions, answers).await
     }
 
+    /// Gives back what deserves another round.
     async fn commit(
         &mut self,
         first: u64,
         decisions: Vec<Decision>,
-        answers: Vec<(Answer, Verdict)>,
-    ) -> Result<(), PortError> {
+        answers: Vec<(Request, Verdict)>,
+    ) -> Result<Vec<Request>, PortError> {
         (self.parts.failpoint)("gateway.before_commit");
         let appended = match decisions.is_empty() {
             true => Ok(Vec::new()),
@@ -199,13 +208,15 @@ impl CommandBus {
             Err(error) if error.kind == ErrorKind::Unavailable => {
                 self.draft = self.writer.draft();
                 self.next = first;
-                for (answer, _) in answers {
-                    let _gone = answer.send(Err(PortError::new(
-                        ErrorKind::Unavailable,
-                        error.text.clone(),
-                    )));
+                let lowest = decisions.iter().map(|decision| decision.class).min();
+                let lowest = lowest.unwrap_or(Class::Revocation);
+                let requests = answers.into_iter().map(|(request, _)| request);
+                let (again, refused): (Vec<_>, Vec<_>) =
+                    requests.partition(|request| request.class() > lowest);
+                for request in refused {
+                    request.answer(Err(PortError::new(error.kind, error.text.clone())));
                 }
-                return Ok(());
+                return Ok(again);
             }
             Err(error) => return Err(error),
         };
@@ -225,15 +236,16 @@ impl CommandBus {
         };
         // The publisher only ends with the process.
         let _gone = self.commits.send(commit).await;
-        for (answer, verdict) in answers {
-            let _gone = answer.send(Ok(verdict));
+        for (request, verdict) in answers {
+            request.answer(Ok(verdict));
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn record_only(&self, record: audit::Record) -> Decision {
         Decision {
             command: record.command,
+            class: Class::Record,
             time: record.time,
             traceparent: None,
             events: Vec::new(),
@@ -289,6 +301,7 @@ impl CommandBus {
         let effects = self.fold(&events);
         Ok(Some(Decision {
             command: submission.id,
+            class: class::of(&submission.command),
             time: now,
             traceparent: submission.traceparent.clone(),
             events: events

@@ -52,14 +52,29 @@ pub(crate) fn classify(error: &sqlx::Error) -> Beneath {
     }
 }
 
+/// New work is refused: what room there is, is kept for revocations and audit records.
+pub(crate) fn full(path: &Path) -> PortError {
+    PortError::new(ErrorKind::Unavailable, full_text(path))
+}
+
+/// Whether a failure of the port is a full disk as SQLite met it.
+pub(crate) fn is_full(error: &PortError) -> bool {
+    let source = error.source.as_deref();
+    let source = source.and_then(|source| source.downcast_ref::<sqlx::Error>());
+    source.is_some_and(|source| classify(source) == Beneath::Full)
+}
+
+fn full_text(path: &Path) -> String {
+    let path = path.display();
+    format!("the disk that holds {path} is full; free space, then repeat the command")
+}
+
 /// A failure of SQLite as one of the port.
 pub(crate) fn port(path: &Path, source: sqlx::Error) -> PortError {
+    let full = full_text(path);
     let path = path.display();
     let (kind, text) = match classify(&source) {
-        Beneath::Full => (
-            ErrorKind::Unavailable,
-            format!("the disk that holds {path} is full; free space, then repeat the command"),
-        ),
+        Beneath::Full => (ErrorKind::Unavailable, full),
         Beneath::Busy => (
             ErrorKind::Unavailable,
             format!("another program holds the journal {path}; end it, then repeat the command"),

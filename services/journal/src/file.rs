@@ -26,7 +26,7 @@ pub const MIN_SQLITE_VERSION: &str = "3.51.3";
 /// How long a program beside us may hold the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages in the write-ahead log before they are moved into the file: 16 MiB.
-const CHECKPOINT_PAGES: &str = "4000";
+pub(crate) const CHECKPOINT_PAGES: &str = "4000";
 
 /// Opens the connection that writes, makes or checks the tables, and reads the tail.
 pub(crate) async fn open_writer(

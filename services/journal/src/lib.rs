@@ -25,6 +25,7 @@ mod lock;
 pub mod merkle;
 pub mod offline;
 mod read;
+mod reserve;
 mod script;
 mod sqlite;
 mod tables;
@@ -32,6 +33,7 @@ mod verdict;
 mod verify;
 
 pub use file::MIN_SQLITE_VERSION;
+pub use reserve::{RECORD_FLOOR, RESERVE_BYTES, RESTORE_HEADROOM, REVOCATION_ROOM};
 pub use sqlite::{JournalOptions, SqliteJournal};
 pub use verify::verify_file;
 

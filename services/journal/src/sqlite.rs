@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use keywheel_core::effect::Effect;
 use keywheel_core::id::{CommandId, DeploymentId};
 use keywheel_engine::port::journal::{
-    AuditLeaf, Decision, Head, Journal, RecordedEvent, Verdict, Verification,
+    AuditLeaf, Class, Decision, Head, Journal, RecordedEvent, Verdict, Verification,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::subject;
@@ -23,6 +25,7 @@ use crate::batch::{Batch, Signer, Tail};
 use crate::fault::{self, Beneath};
 use crate::lock::OwnerLock;
 use crate::merkle::{self, Hash};
+use crate::reserve::Reserve;
 use crate::tables::from_sql;
 use crate::{checkpoint, file, read, verify};
 
@@ -51,6 +54,7 @@ pub struct SqliteJournal {
     signer: Signer,
     writer: Mutex<Writer>,
     reader: Mutex<SqliteConnection>,
+    reserve_in_use: Arc<AtomicBool>,
     _lock: OwnerLock,
 }
 
@@ -59,6 +63,7 @@ struct Writer {
     /// `None` while an append runs and after one that did not end in a commit.
     tail: Option<Tail>,
     sequences: HashMap<String, u64>,
+    reserve: Reserve,
     /// Set by a failed write; nothing is written afterwards.
     stopped: bool,
 }
@@ -91,10 +96,13 @@ impl SqliteJournal {
         let lock = OwnerLock::take(path)?;
         let (connection, tail) = file::open_writer(path, options.deployment, &signer).await?;
         let reader = file::open_reader(path).await?;
+        let reserve = Reserve::open(path)?;
+        let reserve_in_use = reserve.flag();
         let writer = Writer {
             connection,
             tail: Some(tail),
             sequences: HashMap::new(),
+            reserve,
             stopped: false,
         };
         Ok(Self {
@@ -102,6 +110,7 @@ impl SqliteJournal {
             signer,
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
+            reserve_in_use,
             _lock: lock,
         })
     }
@@ -110,6 +119,21 @@ impl SqliteJournal {
     #[must_use]
     pub fn public_key(&self) -> VerifyingKey {
         self.signer.key.verifying_key()
+    }
+
+    /// Whether the disk is full and the reserve in use: revocations and audit records are still made
+    /// durable, new work is refused.
+    #[must_use]
+    pub fn is_reserve_in_use(&self) -> bool {
+        self.reserve_in_use.load(Ordering::Relaxed)
+    }
+
+    /// Takes the reserve again once there is room. An append does so too; this is for the time when
+    /// nobody appends.
+    pub async fn restore_reserve(&self) {
+        if self.is_reserve_in_use() {
+            self.writer.lock().await.reserve.restore();
+        }
     }
 
     /// Proof that the audit tree of `old` leaves is the beginning of the one of `new` (RFC 9162
@@ -126,6 +150,30 @@ impl SqliteJournal {
             PortError::new(ErrorKind::NotFound, text)
         })?;
         read::subtree_roots(&mut reader, &self.path, &ranges).await
+    }
+
+    /// One attempt; after a full disk the next one reads the tail again.
+    async fn append_once(
+        &self,
+        writer: &mut Writer,
+        first: u64,
+        decisions: &[Decision],
+    ) -> Result<Vec<RecordedEvent>, PortError> {
+        let tail = writer.take_tail(&self.path).await?;
+        let next = tail.number.saturating_add(1);
+        if first != next {
+            writer.tail = Some(tail);
+            let text =
+                format!("the next event of the log is number {next}, not {first}; read again");
+            return Err(PortError::new(ErrorKind::Conflict, text));
+        }
+        if decisions.is_empty() {
+            writer.tail = Some(tail);
+            return Ok(Vec::new());
+        }
+        let sequences = writer.sequences_of(&self.path, decisions).await?;
+        let batch = self.signer.prepare(&tail, sequences, decisions)?;
+        writer.commit(&self.path, batch).await
     }
 
     /// Runs a statement over the connection that writes.
@@ -257,21 +305,17 @@ impl Journal for SqliteJournal {
         decisions: &[Decision],
     ) -> Result<Vec<RecordedEvent>, PortError> {
         let mut writer = self.writer.lock().await;
-        let tail = writer.take_tail(&self.path).await?;
-        let next = tail.number.saturating_add(1);
-        if first != next {
-            writer.tail = Some(tail);
-            let text =
-                format!("the next event of the log is number {next}, not {first}; read again");
-            return Err(PortError::new(ErrorKind::Conflict, text));
+        let class = decisions.iter().map(|decision| decision.class).min();
+        let class = class.unwrap_or(Class::Revocation);
+        if !writer.reserve.admits(class) {
+            return Err(fault::full(&self.path));
         }
-        if decisions.is_empty() {
-            writer.tail = Some(tail);
-            return Ok(Vec::new());
+        match self.append_once(&mut writer, first, decisions).await {
+            Err(error) if fault::is_full(&error) && writer.reserve.helps(class) => {
+                self.append_once(&mut writer, first, decisions).await
+            }
+            done => done,
         }
-        let sequences = writer.sequences_of(&self.path, decisions).await?;
-        let batch = self.signer.prepare(&tail, sequences, decisions)?;
-        writer.commit(&self.path, batch).await
     }
 
     async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError> {

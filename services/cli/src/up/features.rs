@@ -7,12 +7,13 @@ use keywheel_core::schedule::Schedule;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::ContainerHost;
+use keywheel_journal::{RESERVE_BYTES, RESTORE_HEADROOM, SqliteJournal};
 use keywheel_scheduler::schedule;
 use keywheel_schemas::api::Feature;
 use keywheel_sys::secretfs::{self, FsKind};
 use tokio_util::sync::CancellationToken;
 
-/// How often the engine is asked whether it answers.
+/// How often the engine is asked whether it answers, and a full disk whether there is room again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// How many fires of a schedule are shown.
 const SHOWN_FIRES: usize = 3;
@@ -21,28 +22,31 @@ const SHOWN_FIRES: usize = 3;
 #[derive(Clone)]
 pub(super) struct Probe {
     engine: Arc<dyn ContainerHost>,
+    journal: Arc<SqliteJournal>,
     found: Arc<RwLock<Vec<Feature>>>,
 }
 
 impl Probe {
-    pub(super) fn new(engine: Arc<dyn ContainerHost>) -> Self {
+    pub(super) fn new(engine: Arc<dyn ContainerHost>, journal: Arc<SqliteJournal>) -> Self {
         Self {
             engine,
+            journal,
             found: Arc::default(),
         }
     }
 
-    /// What was found last.
+    /// What was found last, and whether the journal's reserve is whole now.
     pub(super) fn features(&self) -> Vec<Feature> {
-        self.found
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
+        let mut features = found.clone();
+        features.push(disk_reserve(self.journal.is_reserve_in_use()));
+        features
     }
 
     /// Asks now and then, until told to stop.
     pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), PortError> {
         loop {
+            self.journal.restore_reserve().await;
             let mut found = kernel();
             found.push(self.engine_feature().await);
             *self.found.write().unwrap_or_else(PoisonError::into_inner) = found;
@@ -68,6 +72,21 @@ fn feature(name: &str, ok: bool, note: &str) -> Feature {
         state: state.to_owned(),
         note: note.to_owned(),
     }
+}
+
+/// Room that is kept for revocations and audit records on a full disk (rule E9).
+fn disk_reserve(in_use: bool) -> Feature {
+    let mib = |bytes: u64| bytes >> 20;
+    let note = if in_use {
+        let wanted = mib(RESERVE_BYTES + RESTORE_HEADROOM);
+        format!(
+            "the disk of the data directory is full and its reserve in use: new work is refused, revocations and audit records are kept; free {wanted} MiB"
+        )
+    } else {
+        let kept = mib(RESERVE_BYTES);
+        format!("{kept} MiB are kept for revocations and audit records on a full disk")
+    };
+    feature("disk reserve", !in_use, &note)
 }
 
 fn kernel() -> Vec<Feature> {
@@ -105,4 +124,19 @@ pub(super) fn next_fires(wanted: &Schedule, now: Timestamp) -> Vec<String> {
         );
     }
     fires
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_in_use_is_told_with_the_next_step() {
+        let whole = disk_reserve(false);
+        assert_eq!(whole.state, "ok");
+        assert!(whole.note.starts_with("32 MiB are kept"), "{}", whole.note);
+        let used = disk_reserve(true);
+        assert_ne!(used.state, "ok", "it would be no warning");
+        assert!(used.note.ends_with("free 40 MiB"), "{}", used.note);
+    }
 }

@@ -35,6 +35,14 @@ pub(super) enum Request {
     Record(Box<audit::Record>, Answer),
 }
 
+impl Request {
+    /// Tells its sender, who may be gone.
+    pub(super) fn answer(self, answer: Result<Verdict, PortError>) {
+        let (Self::Submit(_, sender) | Self::Record(_, sender)) = self;
+        let _gone = sender.send(answer);
+    }
+}
+
 /// Submits commands; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {

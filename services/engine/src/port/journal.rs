@@ -3,7 +3,8 @@
 //! Laws: `append` is all or nothing and returns only when everything is durable; numbers have no
 //! gap; a batch whose `first` is not the next number is refused as `Conflict` and changes nothing;
 //! events, effects, checkpoints, answers and audit records of one decision are one transaction; a
-//! full disk is `Unavailable` and changes nothing; any other write failure ends the process, since
+//! full disk is `Unavailable` and changes nothing, also for a batch whose lowest [`Class`] may not use
+//! what an adapter keeps in reserve; any other write failure ends the process, since
 //! what the disk holds is then unknown (rule E9).
 
 use std::sync::Arc;
@@ -21,11 +22,28 @@ use super::PortError;
 /// Most events one read returns.
 pub const MAX_READ: usize = 1000;
 
+/// How much of the room that is kept in reserve a decision may use when the disk is full (rule E9),
+/// least first. A batch may use what its lowest class may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// New work: none of it.
+    Work,
+    /// An audit record of a request without a command: a part, so that whoever is denied often cannot
+    /// use up what a revocation needs.
+    Record,
+    /// What a host says that is so: all of it.
+    Fact,
+    /// A revocation and what carries it out: all of it, and in time.
+    Revocation,
+}
+
 /// One decision, to be appended.
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// The command it answers; a command is answered once.
     pub command: CommandId,
+    /// What it may use of the reserve.
+    pub class: Class,
     /// When it was decided.
     pub time: Timestamp,
     /// W3C trace context of the command.

@@ -16,7 +16,7 @@ use keywheel_core::rotation::Step;
 use keywheel_core::secret;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::ErrorKind;
-use keywheel_engine::port::journal::{Decision, Journal, MAX_READ, RecordedEvent, Verdict};
+use keywheel_engine::port::journal::{Class, Decision, Journal, MAX_READ, RecordedEvent, Verdict};
 use keywheel_seal::digest::sha256;
 
 /// Context of the signature over an event's chain hash.
@@ -56,6 +56,7 @@ pub fn decision(n: u64) -> Decision {
     );
     Decision {
         command: CommandId::from_bytes(id(2, n)),
+        class: Class::Work,
         time: Timestamp::from_micros(1_800_000_000_000_000 + i64::try_from(n).unwrap()),
         traceparent: None,
         events: vec![(EventId::from_bytes(id(3, n)), event)],

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::id::{CommandId, EventId};
 use keywheel_engine::port::journal::{
-    AuditLeaf, Decision, Head, Journal, MAX_READ, RecordedEvent, Verdict, Verification,
+    AuditLeaf, Class, Decision, Head, Journal, MAX_READ, RecordedEvent, Verdict, Verification,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
@@ -34,6 +34,8 @@ pub struct MemoryJournal {
     key: SigningKey,
     state: Mutex<State>,
     failure: Mutex<Option<ErrorKind>>,
+    /// Set while the disk counts as full: the lowest class that still finds room.
+    full_below: Mutex<Option<Class>>,
 }
 
 impl Default for MemoryJournal {
@@ -51,12 +53,22 @@ impl MemoryJournal {
             key,
             state: Mutex::default(),
             failure: Mutex::new(None),
+            full_below: Mutex::new(None),
         }
     }
 
     /// The next append fails with this kind and changes nothing.
     pub fn fail_next_append(&self, kind: ErrorKind) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+    }
+
+    /// From now on the disk is full for every batch with a decision below this class; `None` is room
+    /// for all.
+    pub fn fill_below(&self, class: Option<Class>) {
+        *self
+            .full_below
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = class;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,6 +164,16 @@ impl Journal for MemoryJournal {
             .take()
         {
             return Err(PortError::new(kind, "the fake journal was told to fail"));
+        }
+        let full_below = *self
+            .full_below
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if full_below.is_some_and(|class| decisions.iter().any(|d| d.class < class)) {
+            return Err(PortError::new(
+                ErrorKind::Unavailable,
+                "the disk of the fake journal is full",
+            ));
         }
         let mut state = self.state();
         let last = state.events.len();
