@@ -5,6 +5,7 @@
     reason = "libtest shows it for failed tests only"
 )]
 
+mod full_disk;
 mod machine;
 mod manifests;
 mod refusal;
