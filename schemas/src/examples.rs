@@ -9,8 +9,8 @@ use keywheel_core::assignment::{self, Key};
 use keywheel_core::binding::{self, ImageSelector, Reload, Selector, Target};
 use keywheel_core::event::Event;
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, RevocationId, RotationId,
-    SecretId, SlotId,
+    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
+    RotationId, SecretId, SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, FileName, HostName, NameError, SecretName};
 use keywheel_core::rotation::{self, Outcome, Step, Trigger};
@@ -46,6 +46,7 @@ const SECRET: SecretId = SecretId::from_bytes(id(0x01));
 const BINDING: BindingId = BindingId::from_bytes(id(0x02));
 const HOST: HostId = HostId::from_bytes(id(0x03));
 const ROTATION: RotationId = RotationId::from_bytes(id(0x04));
+const TOKEN: JoinTokenId = JoinTokenId::from_bytes(id(0x08));
 const REVOCATION: RevocationId = RevocationId::from_bytes(id(0x05));
 
 /// What the journal says about the n-th example.
@@ -215,12 +216,25 @@ fn of_assignment() -> Vec<assignment::Event> {
 
 fn of_host() -> Result<Vec<host::Event>, NameError> {
     Ok(vec![
+        host::Event::JoinTokenIssued {
+            name: HostName::parse("web-1")?,
+            token: TOKEN,
+            secret_hash: [9; 32],
+            expires_at: NIGHT.plus(host::JOIN_TOKEN_LIFETIME),
+        },
+        host::Event::JoinTokenSpent { token: TOKEN },
         host::Event::Enrolled {
             name: HostName::parse("web-1")?,
             sealing_key: [7; 32],
+            signing_key: Some([5; 32]),
         },
         host::Event::KeyReplaced {
             sealing_key: [8; 32],
+            signing_key: Some([6; 32]),
+            generation: 2,
+        },
+        host::Event::Evicted {
+            reason: "the machine was stolen".to_owned(),
         },
     ])
 }
@@ -259,6 +273,7 @@ fn of_rotation(key: &Key) -> Vec<rotation::Event> {
             consumer: key.clone(),
         },
         rotation::Event::HostBarrierAcknowledged { host: HOST },
+        rotation::Event::HostReleased { host: HOST },
         rotation::Event::DeadlinePassed,
         rotation::Event::Closed {
             outcome: Outcome::Completed,
@@ -275,6 +290,7 @@ fn of_revocation() -> Vec<revocation::Event> {
             reason: "leaked in a build log".to_owned(),
         },
         revocation::Event::WithdrawnOnHost { host: HOST },
+        revocation::Event::HostReleased { host: HOST },
         revocation::Event::BackendConfirmed,
         revocation::Event::BackendFailed {
             attempt: 1,

@@ -125,8 +125,8 @@ macro_rules! text_form {
 }
 
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, RevocationId, RotationId,
-    SecretId, SlotId,
+    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
+    RotationId, SecretId, SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 
@@ -136,6 +136,7 @@ text_form! {
     DeliveryId as "DeliveryId" { "format": "uuid" }
     EventId as "EventId" { "format": "uuid" }
     HostId as "HostId" { "format": "uuid" }
+    JoinTokenId as "JoinTokenId" { "format": "uuid" }
     RevocationId as "RevocationId" { "format": "uuid" }
     RotationId as "RotationId" { "format": "uuid" }
     SecretId as "SecretId" { "format": "uuid" }

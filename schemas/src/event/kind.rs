@@ -58,8 +58,11 @@ kinds! {
         E::Refused { .. } => "refused",
     }
     host {
+        E::JoinTokenIssued { .. } => "join_token_issued",
+        E::JoinTokenSpent { .. } => "join_token_spent",
         E::Enrolled { .. } => "enrolled",
         E::KeyReplaced { .. } => "key_replaced",
+        E::Evicted { .. } => "evicted",
     }
     rotation {
         E::Started { .. } => "started",
@@ -69,12 +72,14 @@ kinds! {
         E::DistributionStarted { .. } => "distribution_started",
         E::ConsumerAcknowledged { .. } => "consumer_acknowledged",
         E::HostBarrierAcknowledged { .. } => "host_barrier_acknowledged",
+        E::HostReleased { .. } => "host_released",
         E::DeadlinePassed => "deadline_passed",
         E::Closed { .. } => "closed",
     }
     revocation {
         E::Requested { .. } => "requested",
         E::WithdrawnOnHost { .. } => "withdrawn_on_host",
+        E::HostReleased { .. } => "host_released",
         E::BackendConfirmed => "backend_confirmed",
         E::BackendFailed { .. } => "backend_failed",
         E::BackendRetried { .. } => "backend_retried",

@@ -24,6 +24,11 @@ mirror_enum! {
             /// The host.
             host: Text<HostId>,
         },
+        /// A host was evicted: nothing waits for it any more, though it may hold one of them.
+        HostReleased {
+            /// The host.
+            host: Text<HostId>,
+        },
         /// The store made them unusable and destroyed their data keys.
         BackendConfirmed {},
         /// The store could not yet; it is tried again for ever.

@@ -140,6 +140,11 @@ mirror_enum! {
             /// The host.
             host: Text<HostId>,
         },
+        /// A host was evicted: nothing waits for it.
+        HostReleased {
+            /// The host.
+            host: Text<HostId>,
+        },
         /// Waiting ended before everyone acknowledged.
         DeadlinePassed {},
         /// It ended.

@@ -149,6 +149,10 @@ impl WorkerCommand {
             Command::Put { .. } => return Err(NotAWorkersCommand("put")),
             Command::Rotate { .. } => return Err(NotAWorkersCommand("rotate")),
             Command::Revoke { .. } => return Err(NotAWorkersCommand("revoke")),
+            Command::IssueJoinToken(_) => return Err(NotAWorkersCommand("issue join token")),
+            Command::JoinHost(_) => return Err(NotAWorkersCommand("join host")),
+            Command::RotateHostKey(_) => return Err(NotAWorkersCommand("rotate host key")),
+            Command::EvictHost { .. } => return Err(NotAWorkersCommand("evict host")),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Everything anyone may ask for, as one type. Who may submit which command is the engine's table.
 
 use crate::binding::{Reload, Selector, Target};
-use crate::host::SealingKey;
+use crate::host::{JoinRequest, KeyRequest, SealingKey, TokenRequest};
 use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId};
 use crate::name::{BindingName, HostName, SecretName};
 use crate::report::HostReport;
@@ -83,7 +83,7 @@ pub enum Command {
         /// Why, in a person's words.
         reason: String,
     },
-    /// Makes a host known, or replaces its key.
+    /// Makes the gateway's own machine known as a host, or replaces its key.
     EnrolHost {
         /// The host.
         host: HostId,
@@ -91,6 +91,19 @@ pub enum Command {
         name: HostName,
         /// Values for it are sealed to this key.
         sealing_key: SealingKey,
+    },
+    /// Lets a machine join under a name, once.
+    IssueJoinToken(TokenRequest),
+    /// A machine comes with a join token and its own public keys.
+    JoinHost(JoinRequest),
+    /// A host that joined replaces its keys.
+    RotateHostKey(KeyRequest),
+    /// Trusts a host with nothing any more.
+    EvictHost {
+        /// The host.
+        host: HostId,
+        /// Why, in a person's words.
+        reason: String,
     },
     /// A worker answers a rotation's step.
     StepOutcome {

@@ -77,6 +77,8 @@ id_type!(/// A binding of a secret to containers.
     BindingId);
 id_type!(/// A host with an injector.
     HostId);
+id_type!(/// A join token: the half of it that may be named.
+    JoinTokenId);
 id_type!(/// One run that replaces a secret's current version; also the rotation's token.
     RotationId);
 id_type!(/// One run that makes versions unusable.

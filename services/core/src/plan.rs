@@ -8,7 +8,8 @@ use crate::id::{BindingId, DeliveryId, HostId, SecretId};
 use crate::name::{BindingName, HostName, SecretName};
 use crate::world::World;
 
-/// What one host has to do.
+/// What one host has to do. It is whole: what a host has in its cache or its containers and the plan
+/// does not name, or names as dead, it drops before it takes anything new (rule X5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPlan {
     /// The host.
@@ -55,10 +56,10 @@ pub struct Grant {
     pub delivery: DeliveryId,
 }
 
-/// Projects one host's plan; `None` for a host nobody enrolled.
+/// Projects one host's plan; `None` for a host nobody enrolled, and for one that was evicted.
 #[must_use]
 pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
-    let known = world.hosts.get(&host)?;
+    let known = world.live_host(host)?;
     let mut bindings = Vec::new();
     for binding in world.bindings.values() {
         let Some(spec) = &binding.spec else { continue };

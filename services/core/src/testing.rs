@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use crate::binding::{Reload, Selector, Target};
 use crate::command::Command;
-use crate::decision::{Context, Rejection, decide};
+use crate::decision::{Context, Enrolment, Refusal, Rejection, decide};
 use crate::event::Event;
-use crate::id::{BindingId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId};
+use crate::id::{
+    BindingId, ContainerId, DeliveryId, HostId, JoinTokenId, RevocationId, RotationId, SecretId,
+};
 use crate::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use crate::report::{Fact, HostReport, Item};
 use crate::rotation::Step;
@@ -35,7 +37,11 @@ pub(crate) fn drawn(n: u32) -> DeliveryId {
 }
 
 fn context(now: Timestamp) -> Context {
-    Context { now, seed: SEED }
+    Context {
+        now,
+        seed: SEED,
+        enrolment: Enrolment::Local,
+    }
 }
 
 pub(crate) fn later(seconds: u64) -> Timestamp {
@@ -178,6 +184,39 @@ pub(crate) fn enrol(host: HostId) -> Command {
     }
 }
 
+pub(crate) const TOKEN: JoinTokenId = JoinTokenId::from_bytes([0x70; 16]);
+pub(crate) const TOKEN_HASH: host::TokenHash = [0x71; 32];
+
+/// A token for [`HOST`], which ends as late as one may.
+pub(crate) fn issue(token: JoinTokenId) -> Command {
+    Command::IssueJoinToken(host::TokenRequest {
+        host: HOST,
+        name: host_name(),
+        token,
+        secret_hash: TOKEN_HASH,
+        expires_at: NOW.plus(host::JOIN_TOKEN_LIFETIME),
+    })
+}
+
+/// What a machine presents that does everything right.
+pub(crate) fn joining() -> host::JoinRequest {
+    host::JoinRequest {
+        host: HOST,
+        name: host_name(),
+        token: TOKEN,
+        secret_hash: TOKEN_HASH,
+        signing_key: [0x51; 32],
+        sealing_key: [0x52; 32],
+    }
+}
+
+pub(crate) fn evict(host: HostId) -> Command {
+    Command::EvictHost {
+        host,
+        reason: "stolen".to_owned(),
+    }
+}
+
 pub(crate) fn rotate(rotation: RotationId) -> Command {
     Command::Rotate {
         rotation,
@@ -250,6 +289,7 @@ pub(crate) struct Given {
     world: World,
     log: Vec<Event>,
     now: Option<Timestamp>,
+    enrolment: Enrolment,
 }
 
 impl Given {
@@ -302,9 +342,8 @@ impl Given {
 
     /// Goes on with a command that is accepted.
     pub(crate) fn and(mut self, command: Command) -> Self {
-        let ctx = context(self.now.unwrap_or(NOW));
-        let events = decide(&self.world, &command, &ctx);
-        let events = events.unwrap_or_else(|rejection| panic!("{command:?}: {rejection}"));
+        let events = decide(&self.world, &command, &self.context());
+        let events = events.unwrap_or_else(|refusal| panic!("{command:?}: {}", refusal.reason));
         events.into_iter().for_each(|event| self.append(event));
         self
     }
@@ -321,6 +360,19 @@ impl Given {
         self
     }
 
+    /// Hosts become known by tokens from here on.
+    pub(crate) fn by_token(mut self) -> Self {
+        self.enrolment = Enrolment::ByToken;
+        self
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            enrolment: self.enrolment,
+            ..context(self.now.unwrap_or(NOW))
+        }
+    }
+
     pub(crate) fn world(&self) -> &World {
         &self.world
     }
@@ -334,12 +386,10 @@ impl Given {
     }
 
     pub(crate) fn when(self, command: Command) -> When {
-        let ctx = context(self.now.unwrap_or(NOW));
-        let decided = decide(&self.world, &command, &ctx);
+        let decided = decide(&self.world, &command, &self.context());
         let mut after = self;
-        for event in decided.iter().flatten() {
-            after.append(event.clone());
-        }
+        let (Ok(events) | Err(Refusal { events, .. })) = &decided;
+        events.iter().for_each(|event| after.append(event.clone()));
         When { decided, after }
     }
 }
@@ -348,7 +398,7 @@ impl Given {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct When {
-    decided: Result<Vec<Event>, Rejection>,
+    decided: Result<Vec<Event>, Refusal>,
     after: Given,
 }
 
@@ -380,8 +430,24 @@ impl When {
         self.after
     }
 
+    /// Refused, and nothing happened.
     #[track_caller]
     pub(crate) fn then_rejected(self, rejection: impl Into<Rejection>) {
-        assert_eq!(self.decided, Err(rejection.into()));
+        self.then_refused(rejection, []);
+    }
+
+    /// Refused, and these events happened all the same.
+    #[track_caller]
+    pub(crate) fn then_refused(
+        self,
+        rejection: impl Into<Rejection>,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Given {
+        let refusal = Refusal {
+            reason: rejection.into(),
+            events: events.into_iter().collect(),
+        };
+        assert_eq!(self.decided, Err(refusal));
+        self.after
     }
 }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::assignment::{self, Assignment};
 use crate::binding::{self, Binding};
 use crate::event::Event;
-use crate::host::{self, Host};
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId};
+use crate::host::{self, Host, JoinToken};
+use crate::id::{BindingId, HostId, JoinTokenId, RevocationId, RotationId, SecretId};
 use crate::name::{BindingName, HostName, SecretName};
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Rotation, Trigger};
@@ -27,8 +27,10 @@ pub struct World {
     pub bindings: BTreeMap<BindingId, Binding>,
     /// Live assignments.
     pub assignments: BTreeMap<assignment::Key, Assignment>,
-    /// Hosts by id.
+    /// Hosts by id, also those that were evicted.
     pub hosts: BTreeMap<HostId, Host>,
+    /// Join tokens that nobody presented yet.
+    pub join_tokens: BTreeMap<JoinTokenId, JoinToken>,
     /// Open rotations, and the last closed ones.
     pub rotations: BTreeMap<RotationId, Rotation>,
     /// Open revocations, and the last closed ones.
@@ -55,10 +57,19 @@ impl World {
     pub fn binding_named(&self, name: &BindingName) -> Option<&Binding> {
         self.bindings.get(self.bindings_by_name.get(name)?)
     }
-    /// A host by name.
+    /// A host by name; one that was evicted has its name no more.
     #[must_use]
     pub fn host_named(&self, name: &HostName) -> Option<&Host> {
         self.hosts.get(self.hosts_by_name.get(name)?)
+    }
+    /// A host that was not evicted.
+    #[must_use]
+    pub fn live_host(&self, host: HostId) -> Option<&Host> {
+        self.hosts.get(&host).filter(|host| !host.is_evicted())
+    }
+    /// Hosts that were not evicted.
+    pub fn live_hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.values().filter(|host| !host.is_evicted())
     }
     /// The rotation of a secret that still runs.
     #[must_use]
@@ -102,8 +113,7 @@ impl World {
                 .iter()
                 .any(|spec| spec.selector.means_host(&host.name))
         };
-        self.hosts
-            .values()
+        self.live_hosts()
             .filter(wanted)
             .map(|host| host.id)
             .collect()
@@ -175,8 +185,7 @@ impl World {
             return Vec::new();
         };
         let meant = |host: &&Host| spec.selector.means_host(&host.name);
-        self.hosts
-            .values()
+        self.live_hosts()
             .filter(meant)
             .map(|host| host.id)
             .collect()
@@ -210,20 +219,58 @@ impl World {
     }
 
     fn apply_host(&mut self, number: u64, id: HostId, event: &host::Event) {
-        if let host::Event::Enrolled { name, sealing_key } = event {
-            self.hosts_by_name.insert(name.clone(), id);
-            self.hosts.insert(
-                id,
-                Host {
-                    id,
+        match event {
+            host::Event::JoinTokenIssued {
+                name,
+                token,
+                secret_hash,
+                expires_at,
+            } => {
+                let issued = JoinToken {
+                    host: id,
                     name: name.clone(),
-                    sealing_key: *sealing_key,
-                },
-            );
-        } else if let Some(host) = self.hosts.get_mut(&id) {
-            host.evolve(event);
+                    secret_hash: *secret_hash,
+                    expires_at: *expires_at,
+                };
+                self.join_tokens.insert(*token, issued);
+                return;
+            }
+            host::Event::JoinTokenSpent { token } => {
+                self.join_tokens.remove(token);
+                return;
+            }
+            host::Event::Enrolled {
+                name,
+                sealing_key,
+                signing_key,
+            } => {
+                self.hosts_by_name.insert(name.clone(), id);
+                let enrolled = Host::enrolled(id, name.clone(), *sealing_key, *signing_key);
+                self.hosts.insert(id, enrolled);
+            }
+            host::Event::KeyReplaced { .. } => {
+                if let Some(host) = self.hosts.get_mut(&id) {
+                    host.evolve(event);
+                }
+            }
+            host::Event::Evicted { .. } => self.apply_eviction(id, event),
         }
         self.bump(number, [id]);
+    }
+
+    /// Takes a host's name and grants; the grants stay with it as what it may hold.
+    fn apply_eviction(&mut self, id: HostId, event: &host::Event) {
+        let Some(host) = self.hosts.get_mut(&id) else {
+            return;
+        };
+        host.evolve(event);
+        self.hosts_by_name.retain(|_, named| *named != id);
+        for secret in self.secrets.values_mut() {
+            let held = secret.void_grants(id);
+            if !held.is_empty() {
+                host.held.insert(secret.id, held);
+            }
+        }
     }
 
     fn apply_rotation(&mut self, number: u64, id: RotationId, event: &rotation::Event) {

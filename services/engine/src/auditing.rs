@@ -4,7 +4,7 @@
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::command::Command;
-use keywheel_core::decision::Rejection;
+use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, HostId, SecretId};
 use keywheel_core::report::DeniedStart;
@@ -29,7 +29,7 @@ pub fn records(
     before: &World,
     deed: &Deed<'_>,
     command: &Command,
-    decided: &Result<Vec<Event>, Rejection>,
+    decided: &Result<Vec<Event>, Refusal>,
 ) -> Vec<Record> {
     let mut records = Vec::new();
     if let Some(record) = own_record(before, deed, command, decided) {
@@ -56,6 +56,9 @@ pub fn records(
         let Some(mut record) = usage_record(before, deed, key, event) else {
             continue;
         };
+        if matches!(command, Command::EvictHost { .. }) {
+            "its host was evicted".clone_into(&mut record.reason);
+        }
         if let (Some((of, secret, name, digest)), Some(container)) = (named, &mut record.container)
             && of == key
         {
@@ -92,7 +95,7 @@ fn own_record(
     before: &World,
     deed: &Deed<'_>,
     command: &Command,
-    decided: &Result<Vec<Event>, Rejection>,
+    decided: &Result<Vec<Event>, Refusal>,
 ) -> Option<Record> {
     let (verb, object, version) = describe(before, command)?;
     let category = match deed.principal {
@@ -104,9 +107,12 @@ fn own_record(
     record.version = version;
     match decided {
         Ok(_) => record.reason = reason_given(deed.principal, command),
-        Err(rejection) => {
-            record.outcome = Outcome::Rejected;
-            record.reason = rejection.to_string();
+        Err(refusal) => {
+            record.outcome = match refusal.reason.is_denial() {
+                true => Outcome::Denied,
+                false => Outcome::Rejected,
+            };
+            record.reason = refusal.reason.to_string();
         }
     }
     Some(record)
@@ -115,7 +121,7 @@ fn own_record(
 /// A person's or worker's own words; without any, the rule by which it was allowed.
 fn reason_given(principal: &Principal, command: &Command) -> String {
     match command {
-        Command::Revoke { reason, .. } => reason.clone(),
+        Command::Revoke { reason, .. } | Command::EvictHost { reason, .. } => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
             ..
@@ -172,6 +178,10 @@ fn describe(world: &World, command: &Command) -> Option<(&'static str, String, O
             secret, version, ..
         } => ("revoke", format!("secret/{secret}"), *version),
         Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
+        Command::IssueJoinToken(wish) => ("issue-join-token", format!("host/{}", wish.name), None),
+        Command::JoinHost(joining) => ("join", format!("host/{}", joining.name), None),
+        Command::RotateHostKey(next) => ("rotate-host-key", host_object(world, next.host), None),
+        Command::EvictHost { host, .. } => ("evict", host_object(world, *host), None),
         Command::StepOutcome { rotation, step, .. } => {
             (step_verb(*step), rotated(rotation), version_of(rotation))
         }
@@ -217,6 +227,14 @@ fn denied_record(before: &World, deed: &Deed<'_>, host: HostId, start: &DeniedSt
 fn secret_object(before: &World, secret: SecretId) -> String {
     let name = before.secrets.get(&secret).map(|s| s.name.to_string());
     format!("secret/{}", name.unwrap_or_default())
+}
+
+fn host_object(world: &World, host: HostId) -> String {
+    let known = world.hosts.get(&host);
+    known.map_or_else(
+        || format!("host/{host}"),
+        |known| format!("host/{}", known.name),
+    )
 }
 
 fn host_name(before: &World, host: HostId) -> String {

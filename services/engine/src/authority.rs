@@ -46,7 +46,11 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::Unbind { .. }
         | Command::Put { .. }
         | Command::Rotate { .. }
-        | Command::Revoke { .. } => Role::Gateway,
+        | Command::Revoke { .. }
+        | Command::IssueJoinToken(_)
+        | Command::JoinHost(_)
+        | Command::RotateHostKey(_)
+        | Command::EvictHost { .. } => Role::Gateway,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }

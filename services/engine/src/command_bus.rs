@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use keywheel_core::audit::{self, Principal};
 use keywheel_core::command::Command;
-use keywheel_core::decision::{self, Context, Rejection};
+use keywheel_core::decision::{self, Context, Enrolment, Refusal, Rejection};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
@@ -77,6 +77,7 @@ pub struct CommandBus {
     draft: World,
     next: u64,
     writer: ViewWriter,
+    enrolment: Enrolment,
 }
 
 /// What starting gives: the task to run, and its three outer ends.
@@ -117,6 +118,7 @@ impl CommandBus {
             draft,
             next: number + 1,
             writer,
+            enrolment: Enrolment::default(),
         };
         Ok(Started {
             bus,
@@ -124,6 +126,13 @@ impl CommandBus {
             view,
             commits,
         })
+    }
+
+    /// Says how hosts become known here; by default there is only the gateway's own machine.
+    #[must_use]
+    pub fn with_enrolment(mut self, enrolment: Enrolment) -> Self {
+        self.enrolment = enrolment;
+        self
     }
 
     /// Decides until every handle is gone. Returns an error only when what the disk holds is
@@ -269,9 +278,13 @@ impl CommandBus {
         let ctx = Context {
             now,
             seed: self.parts.ids.draw(),
+            enrolment: self.enrolment,
         };
         let outcome = decision::decide(&self.draft, &submission.command, &ctx);
-        if let Err(Rejection::Rotation(early @ rotation::Rejection::SlotEarly { .. })) = &outcome {
+        if let Err(refusal) = &outcome
+            && let Rejection::Rotation(early @ rotation::Rejection::SlotEarly { .. }) =
+                &refusal.reason
+        {
             return Err(PortError::new(ErrorKind::Unavailable, early.to_string()));
         }
         let deed = Deed {
@@ -284,15 +297,10 @@ impl CommandBus {
         let closes = answered_effect(&submission.command).into_iter().collect();
         let (events, verdict) = match outcome {
             Ok(events) => (events, None),
-            Err(rejection) => {
-                let text = rejection.to_string();
-                (
-                    Vec::new(),
-                    Some(Verdict::Rejected {
-                        kind: rejection.kind(),
-                        text,
-                    }),
-                )
+            Err(Refusal { reason, events }) => {
+                let text = reason.to_string();
+                let kind = reason.kind();
+                (events, Some(Verdict::Rejected { kind, text }))
             }
         };
         if events.is_empty() && audit.is_empty() {

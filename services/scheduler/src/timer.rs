@@ -191,7 +191,9 @@ impl Timers {
             revocation::Event::BackendRetried { .. }
             | revocation::Event::BackendConfirmed
             | revocation::Event::Closed => self.queue.clear(Key::Revoke(id)),
-            revocation::Event::Requested { .. } | revocation::Event::WithdrawnOnHost { .. } => {}
+            revocation::Event::Requested { .. }
+            | revocation::Event::WithdrawnOnHost { .. }
+            | revocation::Event::HostReleased { .. } => {}
         }
     }
 

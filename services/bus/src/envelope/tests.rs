@@ -39,6 +39,7 @@ pub(crate) fn recorded(number: u64) -> RecordedEvent {
         host::Event::Enrolled {
             name: HostName::parse("one").unwrap(),
             sealing_key: [3; 32],
+            signing_key: None,
         },
     );
     let meta = EventMeta {

@@ -1,11 +1,10 @@
-//! Decisions about what people declare: secrets, bindings, and the hosts they run on.
+//! Decisions about what people declare: secrets and bindings.
 
 use super::{Context, Rejection, rotate, secret_or_reject};
 use crate::binding::{self, Binding, Reload, Selector, Target};
 use crate::event::Event;
-use crate::host::{self, SealingKey};
 use crate::id::{BindingId, DeliveryId, HostId, RotationId, SecretId};
-use crate::name::{BindingName, HostName, SecretName};
+use crate::name::{BindingName, SecretName};
 use crate::rotation::Trigger;
 use crate::secret::{self, Secret};
 use crate::world::World;
@@ -75,8 +74,7 @@ pub(super) fn apply_binding(
     };
     let mut events = vec![Event::Binding(binding.id, event)];
     let hosts = world
-        .hosts
-        .values()
+        .live_hosts()
         .filter(|host| spec.selector.means_host(&host.name));
     events.extend(deliver(secret, hosts.map(|host| host.id), ctx)?);
     Ok(events)
@@ -110,47 +108,6 @@ pub(super) fn unbind(world: &World, name: &BindingName) -> Result<Vec<Event>, Re
         return Err(Rejection::BindingUnknown(name.clone()));
     };
     Ok(vec![Event::Binding(binding.id, binding.decide_unbind()?)])
-}
-
-pub(super) fn enrol_host(
-    world: &World,
-    id: HostId,
-    name: &HostName,
-    sealing_key: &SealingKey,
-    ctx: &Context,
-) -> Result<Vec<Event>, Rejection> {
-    if let Some(host) = world.hosts.get(&id) {
-        let replaced = host.decide_replace_key(*sealing_key);
-        return Ok(replaced
-            .map(|event| Event::Host(id, event))
-            .into_iter()
-            .collect());
-    }
-    if world.host_named(name).is_some() {
-        return Err(host::Rejection::NameTaken(name.clone()).into());
-    }
-    let enrolled = host::Event::Enrolled {
-        name: name.clone(),
-        sealing_key: *sealing_key,
-    };
-    let mut events = vec![Event::Host(id, enrolled)];
-    let mut count = 0;
-    for secret in world.secrets.values() {
-        let mut specs = world
-            .bindings
-            .values()
-            .filter_map(|binding| binding.spec.as_ref());
-        if specs.any(|spec| spec.secret == secret.id && spec.selector.means_host(name)) {
-            let delivery = DeliveryId::from_bytes(ctx.id(1000 + count));
-            count += 1;
-            let Some(version) = secret.current else {
-                continue;
-            };
-            let event = secret.decide_deliver(id, version, delivery)?;
-            events.extend(event.map(|event| Event::Secret(secret.id, event)));
-        }
-    }
-    Ok(events)
 }
 
 /// Grants the current version, if there is one, to hosts that lack it.

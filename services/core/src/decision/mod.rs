@@ -3,19 +3,24 @@
 //! A decision is one append. It reads the world, changes nothing, and either gives events or a
 //! rejection. An empty list of events means: everything is as asked already.
 
+mod evict;
+mod join;
 mod manifest;
+mod refusal;
 mod report;
 mod revoke;
 mod rotate;
 #[cfg(test)]
 mod tests;
 
+pub use refusal::{Refusal, Rejection, RejectionKind};
+
 use crate::command::Command;
 use crate::event::Event;
-use crate::name::{BindingName, SecretName};
+use crate::name::SecretName;
+use crate::secret;
 use crate::time::Timestamp;
 use crate::world::World;
-use crate::{binding, host, revocation, rotation, secret};
 
 /// What a decision may know besides the world.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +29,18 @@ pub struct Context {
     pub now: Timestamp,
     /// Sixteen random bytes, drawn once per command; further ids are counted up from them.
     pub seed: [u8; 16],
+    /// How hosts become known here.
+    pub enrolment: Enrolment,
+}
+
+/// How hosts become known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Enrolment {
+    /// The one host is the gateway's own machine, and its injector runs in the same program.
+    #[default]
+    Local,
+    /// Hosts join with tokens and are known by the keys they pinned then.
+    ByToken,
 }
 
 impl Context {
@@ -38,84 +55,14 @@ impl Context {
     }
 }
 
-/// A normal "no" to a command.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// No secret has that name.
-    #[error("no secret is named `{name}`{}; `keywheel get secrets` lists them", nearest.as_ref().map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default())]
-    SecretUnknown {
-        /// The name asked for.
-        name: SecretName,
-        /// A name much like it.
-        nearest: Option<SecretName>,
-    },
-    /// No binding has that name.
-    #[error("no binding is named `{0}`; `keywheel get bindings` lists them")]
-    BindingUnknown(BindingName),
-    /// Two bindings of one host and container set would place the same file or variable.
-    #[error(
-        "binding `{binding}` places the same file or variable as binding `{other}` for the same selector; give one of them another name"
-    )]
-    TargetTaken {
-        /// The binding asked for.
-        binding: BindingName,
-        /// The one that has it.
-        other: BindingName,
-    },
-    /// About a secret.
-    #[error(transparent)]
-    Secret(#[from] secret::Rejection),
-    /// About a binding.
-    #[error(transparent)]
-    Binding(#[from] binding::Rejection),
-    /// About a host.
-    #[error(transparent)]
-    Host(#[from] host::Rejection),
-    /// About a rotation.
-    #[error(transparent)]
-    Rotation(#[from] rotation::Rejection),
-    /// About a revocation.
-    #[error(transparent)]
-    Revocation(#[from] revocation::Rejection),
-}
-
-/// What sort of "no" it is; exit codes and HTTP statuses follow it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RejectionKind {
-    /// The thing named does not exist.
-    NotFound,
-    /// The thing is in a state that does not allow it now.
-    Conflict,
-    /// The request itself cannot be served.
-    Invalid,
-}
-
-impl Rejection {
-    /// What sort of "no" it is.
-    #[must_use]
-    pub fn kind(&self) -> RejectionKind {
-        match self {
-            Self::SecretUnknown { .. }
-            | Self::BindingUnknown(_)
-            | Self::Secret(secret::Rejection::VersionUnknown { .. })
-            | Self::Host(host::Rejection::NotEnrolled(_))
-            | Self::Rotation(rotation::Rejection::Unknown(_))
-            | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
-            Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
-            Self::Binding(_) | Self::TargetTaken { .. } => RejectionKind::Invalid,
-            Self::Rotation(rotation::Rejection::NoGenerator { .. })
-            | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
-            _ => RejectionKind::Conflict,
-        }
-    }
-}
-
 /// Decides one command.
 ///
 /// # Errors
-/// With the reason when the command is refused.
-pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Rejection> {
-    match command {
+/// With the reason when the command is refused, and what happened all the same.
+pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
+    let decided = match command {
+        Command::JoinHost(joining) => return join::join(world, joining, ctx),
+        Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
         Command::ApplySecret {
             id,
             rotation,
@@ -162,7 +109,9 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             host,
             name,
             sealing_key,
-        } => manifest::enrol_host(world, *host, name, sealing_key, ctx),
+        } => join::enrol(world, *host, name, *sealing_key, ctx),
+        Command::RotateHostKey(next) => join::rotate_keys(world, next),
+        Command::EvictHost { host, reason } => evict::evict(world, *host, reason),
         Command::StepOutcome {
             rotation,
             step,
@@ -177,8 +126,9 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::RetryStep { rotation } => rotate::retry(world, *rotation),
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
         Command::DeadlinePassed { rotation } => rotate::deadline(world, *rotation, ctx.now),
-        Command::Report(report) => report::record(world, report),
-    }
+        Command::Report(report) => report::record(world, report, ctx.enrolment),
+    };
+    Ok(decided?)
 }
 
 fn secret_or_reject<'w>(

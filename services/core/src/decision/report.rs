@@ -1,14 +1,13 @@
 //! What a host's report means: assignments move, rotations and revocations come nearer their end.
 //!
-//! A report is never refused as a whole: stale items are passed over, because a late report of an
+//! A report of a host that may speak is never refused as a whole: stale items are passed over, because a late report of an
 //! older plan is normal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Rejection, rotate};
+use super::{Enrolment, Rejection, join, rotate};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
-use crate::host;
 use crate::id::{ContainerId, HostId, SecretId};
 use crate::report::{Fact, HostReport, Item};
 use crate::revocation;
@@ -19,10 +18,12 @@ use crate::world::World;
 /// Assignments as they are after the report's items.
 type Moved = BTreeMap<assignment::Key, Assignment>;
 
-pub(super) fn record(world: &World, report: &HostReport) -> Result<Vec<Event>, Rejection> {
-    if !world.hosts.contains_key(&report.host) {
-        return Err(host::Rejection::NotEnrolled(report.host).into());
-    }
+pub(super) fn record(
+    world: &World,
+    report: &HostReport,
+    enrolment: Enrolment,
+) -> Result<Vec<Event>, Rejection> {
+    join::refuse_silent(world, report.host, enrolment)?;
     let mut events = Vec::new();
     let mut moved = Moved::new();
     for item in &report.items {

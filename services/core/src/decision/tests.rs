@@ -1,5 +1,6 @@
 //! What concerns all decisions: the plan's projection, replay, kinds of "no", and random histories.
 
+mod evict;
 mod history;
 mod model;
 
@@ -15,6 +16,7 @@ use crate::testing::{
     revoke, rotate, secret_name, swapped,
 };
 use crate::world::KEPT_CLOSED;
+use crate::{binding, host, revocation, rotation};
 
 #[test]
 fn a_host_sees_only_bindings_that_mean_it() {
@@ -137,6 +139,7 @@ fn a_command_s_ids_differ_from_each_other_and_from_its_seed() {
     let ctx = Context {
         now: Timestamp::default(),
         seed: [0xee; 16],
+        enrolment: Enrolment::Local,
     };
     let mut ids: Vec<[u8; 16]> = (0..2000).map(|n| ctx.id(n)).collect();
     assert_eq!(ids[0], ctx.seed);
@@ -176,6 +179,18 @@ fn what_does_not_exist_is_not_found() {
 #[test]
 fn what_can_never_be_served_is_invalid() {
     let binding = binding_name();
+    let name = host_name();
+    let of_host = [
+        host::Rejection::TokenUnknown,
+        host::Rejection::TokenExpired(name.clone()),
+        host::Rejection::TokenForged(name.clone()),
+        host::Rejection::TokenOfAnother {
+            bound: name,
+            asked: other_host_name(),
+        },
+        host::Rejection::ReasonMissing,
+    ];
+    assert_kind(RejectionKind::Invalid, &of_host.map(Rejection::from));
     let rejections: [Rejection; 5] = [
         Rejection::TargetTaken {
             binding: binding.clone(),
@@ -221,6 +236,23 @@ fn what_the_state_does_not_allow_now_is_a_conflict() {
         },
     ];
     assert_kind(RejectionKind::Conflict, &of_secret.map(Rejection::from));
+    let name = host_name();
+    let of_host = [
+        host::Rejection::IdTaken(HOST),
+        host::Rejection::Evicted {
+            host: HOST,
+            name: name.clone(),
+        },
+        host::Rejection::NotJoined(name.clone()),
+        host::Rejection::KeysPinned(name.clone()),
+        host::Rejection::TooManyTokens,
+        host::Rejection::KeysOutOfTurn {
+            name,
+            asked: 3,
+            known: 1,
+        },
+    ];
+    assert_kind(RejectionKind::Conflict, &of_host.map(Rejection::from));
     let (rotation, revocation, step) = (FIRST, RevocationId::default(), Step::Set);
     let rejections: [Rejection; 10] = [
         binding::Rejection::NotBound {

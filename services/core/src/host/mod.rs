@@ -1,30 +1,34 @@
-//! The host: a machine with an injector, known by its keys.
+//! The host: a machine with an injector, known by its keys, from its join token to its eviction.
+//!
+//! Invariants: a join token is spent before anything about it is checked (rule Z4); an evicted host
+//! stays evicted, and the machine can only come back under a new id.
 
+mod event;
 #[cfg(test)]
 mod tests;
+mod token;
 
-use crate::id::HostId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub use event::Event;
+pub use token::{JoinRequest, JoinToken, TokenHash, TokenRequest};
+
+use crate::id::{HostId, SecretId};
 use crate::name::HostName;
+use crate::world::World;
 
 /// Public key to which values for a host are sealed (X25519).
 pub type SealingKey = [u8; 32];
+/// Public key with which a host signs what it says (Ed25519).
+pub type SigningKey = [u8; 32];
 
-/// What happened to a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// It is known from now on.
-    Enrolled {
-        /// Its name.
-        name: HostName,
-        /// Values for it are sealed to this key.
-        sealing_key: SealingKey,
-    },
-    /// Its injector made a new key; what was sealed to the old one opens no more.
-    KeyReplaced {
-        /// The new key.
-        sealing_key: SealingKey,
-    },
-}
+/// How long a join token opens the door.
+pub const JOIN_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 60);
+/// Most join tokens that are open at once, over all hosts.
+pub const MAX_OPEN_JOIN_TOKENS: usize = 256;
+/// How long a host may serve from its own cache without contact.
+pub const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A normal "no" about a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +39,70 @@ pub enum Rejection {
     /// Another host has that name.
     #[error("a host named `{0}` is enrolled already under another id")]
     NameTaken(HostName),
+    /// The id was another host's, or an evicted one's.
+    #[error("host id {0} was given out before; ask again with a new one")]
+    IdTaken(HostId),
+    /// It was evicted, for good.
+    #[error(
+        "host `{name}` ({host}) was evicted and is refused everything; `keywheel host join-token {name}` lets the machine join again as a new host"
+    )]
+    Evicted {
+        /// The host.
+        host: HostId,
+        /// The name it had.
+        name: HostName,
+    },
+    /// Hosts join here, and this one did not.
+    #[error(
+        "host `{0}` has not joined this deployment; `keywheel host join-token {0}` gives a token for `keywheel-injector join`"
+    )]
+    NotJoined(HostName),
+    /// Its keys are pinned; only the host itself replaces them.
+    #[error("host `{0}` has joined with keys of its own; enrolling it again does not replace them")]
+    KeysPinned(HostName),
+    /// Too many tokens are open.
+    #[error(
+        "{MAX_OPEN_JOIN_TOKENS} join tokens are open already; use one, or wait until one expires (ten minutes at most)"
+    )]
+    TooManyTokens,
+    /// No such token is open.
+    #[error(
+        "this join token is not known: it was used before, or never issued here; `keywheel host join-token NAME` gives a new one"
+    )]
+    TokenUnknown,
+    /// It came too late.
+    #[error(
+        "the join token of host `{0}` has expired; `keywheel host join-token {0}` gives a new one"
+    )]
+    TokenExpired(HostName),
+    /// It came with another secret than it was issued with.
+    #[error(
+        "this is not the join token that was issued for host `{0}`, which is used up now; `keywheel host join-token {0}` gives a new one"
+    )]
+    TokenForged(HostName),
+    /// It was issued for another host.
+    #[error(
+        "the join token was issued for host `{bound}`, not for `{asked}`, and is used up now; `keywheel host join-token {asked}` gives one for that name"
+    )]
+    TokenOfAnother {
+        /// The host it was issued for.
+        bound: HostName,
+        /// The host that came with it.
+        asked: HostName,
+    },
+    /// New keys that do not follow the known ones.
+    #[error("generation {asked} of the keys of host `{name}` does not follow generation {known}")]
+    KeysOutOfTurn {
+        /// The host.
+        name: HostName,
+        /// The generation asked for.
+        asked: u64,
+        /// The generation that is known.
+        known: u64,
+    },
+    /// An eviction needs a reason on the record.
+    #[error("an eviction needs a reason; give one with --reason \"…\"")]
+    ReasonMissing,
 }
 
 /// One host.
@@ -42,27 +110,206 @@ pub enum Rejection {
 pub struct Host {
     /// Its id.
     pub id: HostId,
-    /// Its name.
+    /// Its name; free for another once it is evicted.
     pub name: HostName,
     /// Values for it are sealed to this key.
     pub sealing_key: SealingKey,
+    /// What it says is signed with this key; `None` while it lives in the gateway's own machine.
+    pub signing_key: Option<SigningKey>,
+    /// Counts its keys from the first join on; 0 for a host that never joined.
+    pub key_generation: u64,
+    /// Why it was evicted, if it was.
+    pub evicted: Option<String>,
+    /// What it may have held when it was evicted: versions that were granted to it.
+    pub held: BTreeMap<SecretId, BTreeSet<u64>>,
 }
 
 impl Host {
-    /// Brings a host's key up to date; the same key gives no event.
+    /// The state after `Enrolled`.
     #[must_use]
-    pub fn decide_replace_key(&self, sealing_key: SealingKey) -> Option<Event> {
-        (self.sealing_key != sealing_key).then_some(Event::KeyReplaced { sealing_key })
-    }
-
-    /// Folds one event; total.
-    pub fn evolve(&mut self, event: &Event) {
-        match event {
-            Event::Enrolled { name, sealing_key } => {
-                self.name = name.clone();
-                self.sealing_key = *sealing_key;
-            }
-            Event::KeyReplaced { sealing_key } => self.sealing_key = *sealing_key,
+    pub fn enrolled(
+        id: HostId,
+        name: HostName,
+        sealing_key: SealingKey,
+        signing_key: Option<SigningKey>,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            sealing_key,
+            signing_key,
+            key_generation: u64::from(signing_key.is_some()),
+            evicted: None,
+            held: BTreeMap::new(),
         }
     }
+
+    /// Whether it was evicted.
+    #[must_use]
+    pub const fn is_evicted(&self) -> bool {
+        self.evicted.is_some()
+    }
+
+    /// Refuses a host that was evicted.
+    ///
+    /// # Errors
+    /// When it was.
+    pub fn refuse_evicted(&self) -> Result<(), Rejection> {
+        if self.is_evicted() {
+            return Err(Rejection::Evicted {
+                host: self.id,
+                name: self.name.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Brings the key of a host without a pinned one up to date; the same key gives no event.
+    ///
+    /// # Errors
+    /// When it was evicted, or joined with keys of its own.
+    pub fn decide_replace_key(&self, sealing_key: SealingKey) -> Result<Option<Event>, Rejection> {
+        self.refuse_evicted()?;
+        if self.signing_key.is_some() {
+            return Err(Rejection::KeysPinned(self.name.clone()));
+        }
+        let replaced = Event::KeyReplaced {
+            sealing_key,
+            signing_key: None,
+            generation: 0,
+        };
+        Ok((self.sealing_key != sealing_key).then_some(replaced))
+    }
+
+    /// Pins the keys of a machine that came with a token for this host.
+    ///
+    /// # Errors
+    /// When it was evicted.
+    pub fn decide_join(
+        &self,
+        signing_key: SigningKey,
+        sealing_key: SealingKey,
+    ) -> Result<Event, Rejection> {
+        self.refuse_evicted()?;
+        Ok(Event::KeyReplaced {
+            sealing_key,
+            signing_key: Some(signing_key),
+            generation: self.key_generation.saturating_add(1),
+        })
+    }
+
+    /// Replaces pinned keys by the next ones; the ones that are known give no event.
+    ///
+    /// # Errors
+    /// When it was evicted or never joined, or the generation is not the next.
+    pub fn decide_rotate_keys(&self, next: &KeyRequest) -> Result<Option<Event>, Rejection> {
+        self.refuse_evicted()?;
+        let Some(pinned) = self.signing_key else {
+            return Err(Rejection::NotJoined(self.name.clone()));
+        };
+        let known = (pinned, self.sealing_key, self.key_generation);
+        if known == (next.signing_key, next.sealing_key, next.generation) {
+            return Ok(None);
+        }
+        if next.generation != self.key_generation.saturating_add(1) {
+            return Err(Rejection::KeysOutOfTurn {
+                name: self.name.clone(),
+                asked: next.generation,
+                known: self.key_generation,
+            });
+        }
+        Ok(Some(Event::KeyReplaced {
+            sealing_key: next.sealing_key,
+            signing_key: Some(next.signing_key),
+            generation: next.generation,
+        }))
+    }
+
+    /// Folds one event; total. Tokens are the world's.
+    pub fn evolve(&mut self, event: &Event) {
+        match event {
+            Event::Enrolled {
+                name,
+                sealing_key,
+                signing_key,
+            } => *self = Self::enrolled(self.id, name.clone(), *sealing_key, *signing_key),
+            Event::KeyReplaced {
+                sealing_key,
+                signing_key,
+                generation,
+            } => {
+                self.sealing_key = *sealing_key;
+                self.signing_key = signing_key.or(self.signing_key);
+                self.key_generation = self.key_generation.max(*generation);
+            }
+            Event::Evicted { reason } => self.evicted = Some(reason.clone()),
+            Event::JoinTokenIssued { .. } | Event::JoinTokenSpent { .. } => {}
+        }
+    }
+}
+
+/// The next keys of a host that joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// The host.
+    pub host: HostId,
+    /// The new key for what it says.
+    pub signing_key: SigningKey,
+    /// The new key for what is sealed to it.
+    pub sealing_key: SealingKey,
+    /// One more than that of the known keys.
+    pub generation: u64,
+}
+
+/// The keys of one host that joined, as everyone who checks its signature needs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKeys {
+    /// The host.
+    pub host: HostId,
+    /// What it says is signed with this key.
+    pub signing_key: SigningKey,
+    /// Values for it are sealed to this key.
+    pub sealing_key: SealingKey,
+    /// Counts its keys.
+    pub generation: u64,
+    /// Whether it was evicted: then nothing it says counts and nothing is sealed to it.
+    pub evicted: bool,
+}
+
+/// The keys of every host that ever joined, in the order of their ids.
+#[must_use]
+pub fn host_keys(world: &World) -> Vec<HostKeys> {
+    let keys = |host: &Host| {
+        Some(HostKeys {
+            host: host.id,
+            signing_key: host.signing_key?,
+            sealing_key: host.sealing_key,
+            generation: host.key_generation,
+            evicted: host.is_evicted(),
+        })
+    };
+    world.hosts.values().filter_map(keys).collect()
+}
+
+/// Versions an evicted host may still hold, of one secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The secret.
+    pub secret: SecretId,
+    /// Versions that are still alive, oldest first. A rotation that retires them takes them off.
+    pub alive: Vec<u64>,
+}
+
+/// What a person has to rotate because a host was evicted: every secret of which it may hold a
+/// version that still is alive. Empty for a host that is not evicted.
+#[must_use]
+pub fn held_by_evicted(world: &World, host: HostId) -> Vec<Held> {
+    let held = world.hosts.get(&host).map(|host| &host.held);
+    let alive = |(id, versions): (&SecretId, &BTreeSet<u64>)| {
+        let secret = world.secrets.get(id)?;
+        let versions = versions.iter().copied();
+        let alive: Vec<u64> = versions.filter(|v| secret.is_deliverable(*v)).collect();
+        (!alive.is_empty()).then_some(Held { secret: *id, alive })
+    };
+    held.into_iter().flatten().filter_map(alive).collect()
 }

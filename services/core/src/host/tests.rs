@@ -1,5 +1,7 @@
 //! One case per event and per rejection of a host.
 
+mod join;
+
 use super::*;
 use crate::binding::Reload;
 use crate::command::Command;
@@ -24,6 +26,7 @@ fn an_enrolled_host_is_known_and_enrolling_it_again_changes_nothing() {
     let enrolled = of_host(Event::Enrolled {
         name: host_name(),
         sealing_key: [9; 32],
+        signing_key: None,
     });
     let given = Given::nothing().when(enrol(HOST)).then([enrolled]);
     assert_eq!(
@@ -41,6 +44,7 @@ fn a_host_that_comes_late_is_granted_what_bindings_give_it() {
         of_host(Event::Enrolled {
             name: host_name(),
             sealing_key: [9; 32],
+            signing_key: None,
         }),
         of_secret(secret::Event::Delivered {
             host: HOST,
@@ -58,6 +62,8 @@ fn a_replaced_key_is_taken_and_raises_the_plan_s_generation() {
     let before = given.world().host_generation(HOST);
     let replaced = of_host(Event::KeyReplaced {
         sealing_key: [7; 32],
+        signing_key: None,
+        generation: 0,
     });
     let given = given.when(key_replaced()).then([replaced]);
     assert_eq!(given.world().hosts[&HOST].sealing_key, [7; 32]);

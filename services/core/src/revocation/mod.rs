@@ -31,6 +31,11 @@ pub enum Event {
         /// The host.
         host: HostId,
     },
+    /// A host was evicted: nothing waits for it any more, though it may hold one of them.
+    HostReleased {
+        /// The host.
+        host: HostId,
+    },
     /// The store made them unusable and destroyed their data keys.
     BackendConfirmed,
     /// The store could not yet; it is tried again for ever.
@@ -187,7 +192,7 @@ impl Revocation {
                 self.reason.clone_from(reason);
                 self.backend = Backend::Asked { attempt: 1 };
             }
-            Event::WithdrawnOnHost { host } => {
+            Event::WithdrawnOnHost { host } | Event::HostReleased { host } => {
                 self.waiting.remove(host);
             }
             Event::BackendConfirmed => self.backend = Backend::Confirmed,

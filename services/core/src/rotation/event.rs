@@ -106,6 +106,11 @@ pub enum Event {
         /// The host.
         host: HostId,
     },
+    /// A host was evicted: nothing waits for it, and what it may hold is on the eviction's list.
+    HostReleased {
+        /// The host.
+        host: HostId,
+    },
     /// Waiting ended before everyone acknowledged.
     DeadlinePassed,
     /// It ended.

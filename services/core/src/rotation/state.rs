@@ -292,7 +292,7 @@ impl Rotation {
                 self.waiting.remove(consumer);
                 self.acknowledged.insert(consumer.clone());
             }
-            Event::HostBarrierAcknowledged { host } => {
+            Event::HostBarrierAcknowledged { host } | Event::HostReleased { host } => {
                 self.barrier.remove(host);
             }
             Event::Closed { outcome } => self.phase = Phase::Closed(outcome.clone()),

@@ -279,6 +279,14 @@ impl Secret {
         }
     }
 
+    /// Takes every grant of a host that was evicted, and says which versions it had.
+    pub(crate) fn void_grants(&mut self, evicted: HostId) -> BTreeSet<u64> {
+        let granted = self.delivered.keys().filter(|(host, _)| *host == evicted);
+        let held = granted.map(|(_, version)| *version).collect();
+        self.delivered.retain(|(host, _), _| *host != evicted);
+        held
+    }
+
     fn bury(&mut self, version: u64) {
         self.dead.insert(version);
         for stage in [&mut self.pending, &mut self.current, &mut self.previous] {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::effect::{Effect, RevokeWork, Work};
 use keywheel_core::id::{
-    BindingId, CommandId, DeliveryId, EventId, HostId, RevocationId, RotationId, SecretId, SlotId,
+    BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
+    SecretId, SlotId,
 };
 use keywheel_core::name::{BindingName, EnvName, HostName, SecretName};
 use keywheel_core::plan::HostPlan;
@@ -67,7 +68,41 @@ fn people_commands() -> Vec<Command> {
         version: None,
         reason: "leaked".to_owned(),
     };
-    vec![apply, bind, unbind, put, rotate, revoke]
+    let mut commands = vec![apply, bind, unbind, put, rotate, revoke];
+    commands.extend(host_commands());
+    commands
+}
+
+fn host_commands() -> Vec<Command> {
+    let (host, token) = (HOST, JoinTokenId::default());
+    let name = HostName::parse("h").unwrap();
+    let (signing_key, sealing_key, secret_hash) = ([1; 32], [2; 32], [3; 32]);
+    let issue = Command::IssueJoinToken(host::TokenRequest {
+        host,
+        name: name.clone(),
+        token,
+        secret_hash,
+        expires_at: Timestamp::default(),
+    });
+    let join = Command::JoinHost(host::JoinRequest {
+        host,
+        name,
+        token,
+        secret_hash,
+        signing_key,
+        sealing_key,
+    });
+    let rotate = Command::RotateHostKey(host::KeyRequest {
+        host,
+        signing_key,
+        sealing_key,
+        generation: 2,
+    });
+    let evict = Command::EvictHost {
+        host,
+        reason: "stolen".to_owned(),
+    };
+    vec![issue, join, rotate, evict]
 }
 
 fn worker_commands() -> Vec<(Role, Command)> {
@@ -179,6 +214,7 @@ fn recorded() -> RecordedEvent {
             host::Event::Enrolled {
                 name: HostName::parse("h").unwrap(),
                 sealing_key: [0; 32],
+                signing_key: None,
             },
         ),
         bytes: Arc::from([]),
@@ -259,7 +295,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 14, "one of each command");
+    assert_eq!(kinds.len(), 18, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

@@ -11,9 +11,10 @@ use proptest::prelude::*;
 use crate::assignment;
 use crate::binding::{Reload, Target};
 use crate::command::Command;
-use crate::decision::{Context, decide};
+use crate::decision::{Context, Enrolment, Refusal, decide};
 use crate::event::Event;
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId};
+use crate::host::{JoinRequest, TokenRequest};
+use crate::id::{BindingId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, SlotId};
 use crate::name::{BindingName, EnvName, FileName, HostName, SecretName};
 use crate::plan::plan_host;
 use crate::report::{Fact, HostReport, Item};
@@ -48,6 +49,10 @@ enum Move {
     Due(u8, u8),
     Revoke(u8, Option<u8>),
     Enrol(u8),
+    Token(u8),
+    /// Someone comes with the first open token, and with the right secret or not.
+    Join(bool),
+    Evict(u8),
     Answer {
         fails: bool,
         late: bool,
@@ -94,6 +99,9 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         2 => (0..SECRETS, 0..4_u8).prop_map(|(n, slot)| Move::Due(n, slot)),
         2 => (0..SECRETS, prop::option::of(0..3_u8)).prop_map(|(n, version)| Move::Revoke(n, version)),
         2 => (0..HOSTS).prop_map(Move::Enrol),
+        1 => (0..HOSTS).prop_map(Move::Token),
+        1 => any::<bool>().prop_map(Move::Join),
+        1 => (0..HOSTS).prop_map(Move::Evict),
         20 => (prop::bool::weighted(0.15), prop::bool::weighted(0.05)).prop_map(|(fails, late)| Move::Answer { fails, late }),
         3 => (any::<bool>(), prop::bool::weighted(0.1)).prop_map(|(fails, late)| Move::AnswerRevoke { fails, late }),
         4 => Just(Move::Retry),
@@ -188,10 +196,9 @@ impl Model {
         let ctx = Context {
             now: self.now(),
             seed,
+            enrolment: Enrolment::Local,
         };
-        let Ok(events) = decide(&self.world, command, &ctx) else {
-            return;
-        };
+        let (Ok(events) | Err(Refusal { events, .. })) = decide(&self.world, command, &ctx);
         for event in &events {
             self.invariant_versions_only_grow_and_the_dead_stay_dead(event);
             self.note_excused(event);
@@ -288,6 +295,10 @@ impl Model {
     /// I3 at the host, and that a host sees only its own.
     fn invariant_plans_hold_only_what_was_granted(&self) {
         for (id, host) in &self.world.hosts {
+            if host.is_evicted() {
+                self.invariant_evicted_is_out(*id);
+                continue;
+            }
             let plan = plan_host(&self.world, *id).unwrap();
             for binding in &plan.bindings {
                 assert!(binding.selector.means_host(&host.name));
@@ -303,6 +314,21 @@ impl Model {
                 assert_eq!(binding.current.map(|grant| grant.version), current);
             }
         }
+    }
+
+    /// An evicted host has no plan, no grant and no consumer, and nothing waits for it.
+    fn invariant_evicted_is_out(&self, id: HostId) {
+        assert_eq!(plan_host(&self.world, id), None);
+        for secret in self.world.secrets.values() {
+            assert!(secret.delivered.keys().all(|(host, _)| *host != id));
+        }
+        assert!(self.world.assignments.keys().all(|key| key.host != id));
+        for open in self.world.open_rotations() {
+            assert!(!open.barrier.contains(&id));
+            assert!(open.waiting.iter().all(|key| key.host != id));
+        }
+        let mut open = self.world.revocations.values().filter(|open| !open.closed);
+        assert!(open.all(|open| !open.waiting.contains(&id)));
     }
 
     /// I9: except by a revocation or a roll-back, a version dies only when no consumer holds it.
@@ -420,7 +446,37 @@ impl Model {
                 name: host_name(*n),
                 sealing_key: [*n; 32],
             },
+            Move::Token(_) | Move::Join(_) | Move::Evict(_) => return self.admission_of(step),
             other => return self.reaction_of(other),
+        })
+    }
+
+    /// Who comes and who goes.
+    fn admission_of(&self, step: &Move) -> Option<Command> {
+        Some(match step {
+            Move::Token(n) => Command::IssueJoinToken(TokenRequest {
+                host: HostId::from_bytes(self.fresh()),
+                name: host_name(*n),
+                token: JoinTokenId::from_bytes(self.fresh()),
+                secret_hash: [1; 32],
+                expires_at: self.now().plus(Duration::from_secs(3600)),
+            }),
+            Move::Join(knows_secret) => {
+                let (token, open) = self.world.join_tokens.first_key_value()?;
+                Command::JoinHost(JoinRequest {
+                    host: open.host,
+                    name: open.name.clone(),
+                    token: *token,
+                    secret_hash: [u8::from(*knows_secret); 32],
+                    signing_key: [2; 32],
+                    sealing_key: [3; 32],
+                })
+            }
+            Move::Evict(n) => Command::EvictHost {
+                host: self.world.host_named(&host_name(*n))?.id,
+                reason: "stolen".to_owned(),
+            },
+            _ => return None,
         })
     }
 

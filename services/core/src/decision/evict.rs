@@ -1,0 +1,86 @@
+//! The decision to evict a host: it is trusted with nothing any more, what ran on it is no consumer,
+//! and nothing waits for it. All of it is one append.
+
+use super::{Rejection, rotate};
+use crate::assignment;
+use crate::event::Event;
+use crate::host;
+use crate::id::HostId;
+use crate::revocation::{self, Revocation};
+use crate::rotation::{self, Phase, Rotation};
+use crate::world::World;
+
+pub(super) fn evict(world: &World, id: HostId, reason: &str) -> Result<Vec<Event>, Rejection> {
+    if reason.trim().is_empty() {
+        return Err(host::Rejection::ReasonMissing.into());
+    }
+    let Some(known) = world.hosts.get(&id) else {
+        return Err(host::Rejection::NotEnrolled(id).into());
+    };
+    if known.is_evicted() {
+        return Ok(Vec::new());
+    }
+    let evicted = host::Event::Evicted {
+        reason: reason.trim().to_owned(),
+    };
+    let mut events = vec![Event::Host(id, evicted)];
+    for (token, _) in world.join_tokens.iter().filter(|(_, open)| open.host == id) {
+        let spent = host::Event::JoinTokenSpent { token: *token };
+        events.push(Event::Host(id, spent));
+    }
+    for key in world.assignments.keys().filter(|key| key.host == id) {
+        let vanished = assignment::Event::Vanished;
+        events.push(Event::Assignment(key.clone(), vanished));
+    }
+    let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing;
+    for open in world.open_rotations().filter(is_distributing) {
+        release_rotation(world, id, open, &mut events)?;
+    }
+    for open in world.revocations.values().filter(|open| !open.closed) {
+        release_revocation(id, open, &mut events);
+    }
+    Ok(events)
+}
+
+fn release_rotation(
+    world: &World,
+    host: HostId,
+    open: &Rotation,
+    events: &mut Vec<Event>,
+) -> Result<(), Rejection> {
+    let mut after = open.clone();
+    let mut push = |event: rotation::Event| {
+        after.evolve(&event);
+        events.push(Event::Rotation(open.id, event));
+    };
+    for consumer in open.waiting.iter().filter(|key| key.host == host) {
+        let consumer = consumer.clone();
+        push(rotation::Event::ConsumerAcknowledged { consumer });
+    }
+    if open.barrier.contains(&host) {
+        push(rotation::Event::HostReleased { host });
+    }
+    let is_held = world
+        .consumers(open.secret)
+        .any(|(key, state)| key.host != host && open.old.contains(&state.holds));
+    if after.is_settled()
+        && !is_held
+        && let Some(secret) = world.secrets.get(&open.secret)
+    {
+        events.extend(rotate::retire_old(open.id, secret, &open.old)?);
+    }
+    Ok(())
+}
+
+fn release_revocation(host: HostId, open: &Revocation, events: &mut Vec<Event>) {
+    if !open.waiting.contains(&host) {
+        return;
+    }
+    let mut after = open.clone();
+    let released = revocation::Event::HostReleased { host };
+    after.evolve(&released);
+    events.push(Event::Revocation(open.id, released));
+    if after.is_done() {
+        events.push(Event::Revocation(open.id, revocation::Event::Closed));
+    }
+}

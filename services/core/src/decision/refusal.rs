@@ -1,0 +1,120 @@
+//! The ways a command is refused, and what a refusal leaves behind.
+
+use crate::event::Event;
+use crate::name::{BindingName, SecretName};
+use crate::{binding, host, revocation, rotation, secret};
+
+/// A refused command: why, and the facts that stand all the same. A join token, for example, is
+/// spent by coming with it, whatever comes of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Rejection,
+    /// What happened; appended like the events of any decision.
+    pub events: Vec<Event>,
+}
+
+impl From<Rejection> for Refusal {
+    fn from(reason: Rejection) -> Self {
+        Self {
+            reason,
+            events: Vec::new(),
+        }
+    }
+}
+
+/// A normal "no" to a command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// No secret has that name.
+    #[error("no secret is named `{name}`{}; `keywheel get secrets` lists them", nearest.as_ref().map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default())]
+    SecretUnknown {
+        /// The name asked for.
+        name: SecretName,
+        /// A name much like it.
+        nearest: Option<SecretName>,
+    },
+    /// No binding has that name.
+    #[error("no binding is named `{0}`; `keywheel get bindings` lists them")]
+    BindingUnknown(BindingName),
+    /// Two bindings of one host and container set would place the same file or variable.
+    #[error(
+        "binding `{binding}` places the same file or variable as binding `{other}` for the same selector; give one of them another name"
+    )]
+    TargetTaken {
+        /// The binding asked for.
+        binding: BindingName,
+        /// The one that has it.
+        other: BindingName,
+    },
+    /// About a secret.
+    #[error(transparent)]
+    Secret(#[from] secret::Rejection),
+    /// About a binding.
+    #[error(transparent)]
+    Binding(#[from] binding::Rejection),
+    /// About a host.
+    #[error(transparent)]
+    Host(#[from] host::Rejection),
+    /// About a rotation.
+    #[error(transparent)]
+    Rotation(#[from] rotation::Rejection),
+    /// About a revocation.
+    #[error(transparent)]
+    Revocation(#[from] revocation::Rejection),
+}
+
+/// What sort of "no" it is; exit codes and HTTP statuses follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectionKind {
+    /// The thing named does not exist.
+    NotFound,
+    /// The thing is in a state that does not allow it now.
+    Conflict,
+    /// The request itself cannot be served.
+    Invalid,
+}
+
+impl Rejection {
+    /// What sort of "no" it is.
+    #[must_use]
+    pub fn kind(&self) -> RejectionKind {
+        match self {
+            Self::SecretUnknown { .. }
+            | Self::BindingUnknown(_)
+            | Self::Secret(secret::Rejection::VersionUnknown { .. })
+            | Self::Host(host::Rejection::NotEnrolled(_))
+            | Self::Rotation(rotation::Rejection::Unknown(_))
+            | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
+            Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
+            Self::Binding(_) | Self::TargetTaken { .. } => RejectionKind::Invalid,
+            Self::Host(
+                host::Rejection::TokenUnknown
+                | host::Rejection::TokenExpired(_)
+                | host::Rejection::TokenForged(_)
+                | host::Rejection::TokenOfAnother { .. }
+                | host::Rejection::ReasonMissing,
+            )
+            | Self::Rotation(rotation::Rejection::NoGenerator { .. })
+            | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
+            _ => RejectionKind::Conflict,
+        }
+    }
+    /// Whether it keeps someone out, rather than finding fault with what was asked; such a refusal is
+    /// a denial in the audit.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Self::Host(
+                host::Rejection::Evicted { .. }
+                    | host::Rejection::NotJoined(_)
+                    | host::Rejection::KeysPinned(_)
+                    | host::Rejection::TokenUnknown
+                    | host::Rejection::TokenExpired(_)
+                    | host::Rejection::TokenForged(_)
+                    | host::Rejection::TokenOfAnother { .. }
+            )
+        )
+    }
+}

@@ -1,0 +1,50 @@
+//! Facts about a host. A token is named by its id and known by a hash, never by itself.
+
+use super::{SealingKey, SigningKey, TokenHash};
+use crate::id::JoinTokenId;
+use crate::name::HostName;
+use crate::time::Timestamp;
+
+/// What happened to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A person lets a machine join under this name.
+    JoinTokenIssued {
+        /// The name it may take.
+        name: HostName,
+        /// The token.
+        token: JoinTokenId,
+        /// SHA-256 of the token's secret half.
+        secret_hash: TokenHash,
+        /// From then on it opens nothing.
+        expires_at: Timestamp,
+    },
+    /// The token opens nothing any more: it was presented, it expired, or its host was evicted.
+    JoinTokenSpent {
+        /// The token.
+        token: JoinTokenId,
+    },
+    /// It is known from now on.
+    Enrolled {
+        /// Its name.
+        name: HostName,
+        /// Values for it are sealed to this key.
+        sealing_key: SealingKey,
+        /// What it says is signed with this key, pinned when it joined.
+        signing_key: Option<SigningKey>,
+    },
+    /// It has new keys; what was sealed to the old one opens no more.
+    KeyReplaced {
+        /// Values for it are sealed to this key.
+        sealing_key: SealingKey,
+        /// What it says is signed with this key; `None` for a host without a pinned one.
+        signing_key: Option<SigningKey>,
+        /// Counts the keys of a host that joined; 0 for any other.
+        generation: u64,
+    },
+    /// It is trusted with nothing any more, for good.
+    Evicted {
+        /// Why, in a person's words.
+        reason: String,
+    },
+}
