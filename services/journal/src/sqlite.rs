@@ -306,7 +306,7 @@ impl Journal for SqliteJournal {
     ) -> Result<Vec<RecordedEvent>, PortError> {
         let mut writer = self.writer.lock().await;
         let class = decisions.iter().map(|decision| decision.class).min();
-        let class = class.unwrap_or(Class::Revocation);
+        let class = class.unwrap_or(Class::Fact);
         if !writer.reserve.admits(class) {
             return Err(fault::full(&self.path));
         }
