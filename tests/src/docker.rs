@@ -186,6 +186,18 @@ impl Container {
         Ok((Some(Self { name, id }), said))
     }
 
+    /// `docker create`: it does not run yet, so the runtime was not asked for anything.
+    pub fn create(image: &Image, flags: &[&str], program: &[&str]) -> Result<Self> {
+        let name = unique("kwt");
+        let mut args = vec!["create", "--name", &name, "--network", "none"];
+        args.extend_from_slice(flags);
+        args.push(image.tag());
+        args.extend_from_slice(program);
+        let said = docker(&args)?.ok()?;
+        let id = said.stdout.trim().to_owned();
+        Ok(Self { name, id })
+    }
+
     /// Its full id.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -1,0 +1,113 @@
+//! Kills while a container comes to its files: within its create, and when it runs already. A start
+//! is refused or works; one that was refused works when it is tried again.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::docker::{self, Container};
+use keywheel_tests::manifest;
+use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage};
+use keywheel_tests::wait;
+
+use crate::walk::{ATTACH, CREATE, check_deliveries, die_of, registered};
+
+const TOKEN: &str = "test/api-token";
+
+/// A file and a variable for the label `create`.
+fn bind_both(stage: &Stage) -> Result<()> {
+    stage.apply_file("create", "none")?;
+    let on = stage.on("create");
+    let reload = "{ restart: { settle: 1s } }";
+    let binding = manifest::env_binding("test-env", TOKEN, &on, "API_TOKEN", reload);
+    stage
+        .keywheel
+        .apply(&(manifest::secret(TOKEN, &[]) + &binding))?;
+    stage.wait_current(TOKEN, 1)
+}
+
+/// What is in place before the first instruction: both values.
+fn values(stage: &Stage, container: &Container) -> Result<[String; 2]> {
+    let variable = container.variable("API_TOKEN")?.context("no value")?;
+    ensure!(!variable.contains("keywheel"), "a placeholder was started");
+    Ok([stage.value_in(container)?, variable])
+}
+
+fn is_empty(folder: &Path) -> Result<bool> {
+    Ok(std::fs::read_dir(folder)?.next().is_none())
+}
+
+#[test]
+fn a_create_survives_a_kill_at_every_failpoint() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    registered()?;
+    let mut stage = Stage::set()?;
+    bind_both(&stage)?;
+    let mut plaintexts = Vec::new();
+    for name in CREATE {
+        let variable = format!("API_TOKEN={{keywheel:{TOKEN}}}");
+        let flags = [
+            "--runtime",
+            &stage.runtime.clone(),
+            "--label",
+            "app=create",
+            "-e",
+            &variable,
+        ];
+        let container = Container::create(&stage.image, &flags, &["/bin/app-env"])?;
+        let first = die_of(&mut stage, name, |_| {
+            docker::docker(&["start", container.id()])
+        })?;
+        ensure!(
+            first.code == 0 || first.stderr.contains("keywheel"),
+            "{name}: refused without a reason: {}",
+            first.stderr
+        );
+        // It runs with everything, or it does not run.
+        if first.code != 0 {
+            ensure!(container.field("{{.State.Running}}")? == "false", "{name}");
+            docker::docker(&["start", container.id()])?
+                .ok()
+                .with_context(|| format!("the second start after {name}"))?;
+        }
+        plaintexts.extend(values(&stage, &container).with_context(|| name.to_owned())?);
+        ensure!(
+            is_empty(&stage.keywheel.run_dir().join("bundles"))?,
+            "{name}: a private bundle is left"
+        );
+        // And it is served on: the file at once, the variable by a restart.
+        stage.rotate(SECRET)?;
+        check_deliveries(&stage, &container, SECRET, "assignment.swapped")
+            .with_context(|| name.to_owned())?;
+        plaintexts.extend(values(&stage, &container).with_context(|| name.to_owned())?);
+    }
+    stage.finish(&plaintexts, &[])
+}
+
+#[test]
+fn a_first_file_survives_a_kill_at_every_failpoint() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let mut stage = Stage::set()?;
+    stage.apply_file("running", "none")?;
+    let mut plaintexts = Vec::new();
+    for name in ATTACH {
+        let container = die_of(&mut stage, name, |stage| {
+            let flags = ["--label", "app=running"];
+            Container::run(&stage.image, &flags, &["/bin/app-idle"])
+        })?;
+        let value = wait::until(&format!("the file ({name})"), PATIENCE, || {
+            container.read(FILE)
+        })?;
+        plaintexts.push(value);
+        check_deliveries(&stage, &container, SECRET, "assignment.swapped")
+            .with_context(|| name.to_owned())?;
+        stage.rotate(SECRET)?;
+        check_deliveries(&stage, &container, SECRET, "assignment.swapped")
+            .with_context(|| name.to_owned())?;
+        plaintexts.push(stage.value_in(&container)?);
+    }
+    stage.finish(&plaintexts, &[])
+}

@@ -1,0 +1,152 @@
+//! What every scenario of this suite does: arm a failpoint, see the process die of it, start it
+//! again plainly, and count deliveries.
+//!
+//! Owns the table of which scenario reaches which failpoint. Invariant: a registered failpoint that
+//! no list names belongs to the rotation, which fails when it is not reached.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::docker::Container;
+use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::stage::{Stage, current, find, items};
+use keywheel_tests::wait;
+use serde_json::Value;
+
+/// Reached where a container is restarted for its variable.
+pub(crate) const RESTART: [&str; 2] = ["injector.before_restart", "injector.after_restart"];
+/// Reached where a container is stopped for its variable.
+pub(crate) const STOP: [&str; 2] = ["injector.before_stop", "injector.after_stop"];
+/// Reached where a file is taken back.
+pub(crate) const WITHDRAW: [&str; 2] = ["injector.before_withdraw", "injector.after_withdraw"];
+/// Reached where a container is removed. Its file system goes with it, by the kernel.
+pub(crate) const FORGET: [&str; 2] = ["injector.before_forget", "injector.after_forget"];
+/// Reached where a container is created under the runtime.
+pub(crate) const CREATE: [&str; 5] = [
+    "injector.after_resolve",
+    "injector.before_attach",
+    "injector.after_state_write",
+    "injector.after_attach",
+    "injector.after_attach_answer",
+];
+/// Reached where a container that runs already gets its first file.
+pub(crate) const ATTACH: [&str; 3] = [
+    "injector.before_swap",
+    "injector.after_state_write",
+    "injector.after_swap",
+];
+/// How long a process may take to die of what a test asked of it.
+const DEATH: Duration = Duration::from_secs(20);
+
+/// Every registered failpoint.
+pub(crate) fn registered() -> Result<Vec<String>> {
+    let keywheel = Keywheel::prepare()?;
+    let said = keywheel.cli(&["internal", "failpoints"])?.ok()?;
+    let names: Vec<String> = said.stdout.split_whitespace().map(str::to_owned).collect();
+    for name in elsewhere().chain(ATTACH) {
+        ensure!(
+            names.iter().any(|known| known == name),
+            "{name} is no failpoint any more: {names:?}"
+        );
+    }
+    Ok(names)
+}
+
+fn elsewhere() -> impl Iterator<Item = &'static str> {
+    let lists: [&[&'static str]; 5] = [&RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE];
+    lists.into_iter().flatten().copied()
+}
+
+/// The failpoints that a rotation of a file reaches: all but those that are named above.
+pub(crate) fn of_rotation() -> Result<Vec<String>> {
+    let mut names = registered()?;
+    names.retain(|name| !elsewhere().any(|other| other == name));
+    Ok(names)
+}
+
+/// Options that kill at the failpoint's hit of this number.
+pub(crate) fn armed(name: &str, hit: u32) -> Options {
+    Options {
+        failpoints: Some(format!("{name}=kill@{hit}")),
+        ..Options::default()
+    }
+}
+
+/// Lives through one death: armed before, plain after. `act` leads to it.
+pub(crate) fn die_of<T>(
+    stage: &mut Stage,
+    name: &str,
+    act: impl FnOnce(&Stage) -> Result<T>,
+) -> Result<T> {
+    stage.keywheel.kill9()?;
+    stage.keywheel.up(&armed(name, 1))?;
+    let acted = act(stage).with_context(|| format!("under {name}"))?;
+    let status = stage
+        .keywheel
+        .wait_exit(DEATH)
+        .with_context(|| format!("nothing reached {name}: it proves nothing"))?;
+    ensure!(status.contains('9'), "{name}: ended otherwise: {status}");
+    stage
+        .keywheel
+        .up(&Options::default())
+        .with_context(|| format!("restart after {name}"))?;
+    Ok(acted)
+}
+
+/// A version, and the binding under which it came.
+type Delivery = (u64, String);
+
+/// How often each version was reported to have come to the container.
+fn deliveries(stage: &Stage, container: &str, kind: &str) -> Result<BTreeMap<Delivery, u32>> {
+    let said = Value::from(stage.keywheel.stream("events")?);
+    let mut counted = BTreeMap::new();
+    for event in items(&said) {
+        let text = event.to_string();
+        if text.contains(kind) && text.contains(container) {
+            let version = find(event, "version").and_then(Value::as_u64);
+            let version = version.context("a delivery without a version")?;
+            let binding = find(event, "binding").context("a delivery without a binding")?;
+            *counted.entry((version, binding.to_string())).or_insert(0) += 1;
+        }
+    }
+    Ok(counted)
+}
+
+/// The secret's current version came to the container, and every one that came did so once.
+pub(crate) fn check_deliveries(
+    stage: &Stage,
+    container: &Container,
+    secret: &str,
+    kind: &str,
+) -> Result<()> {
+    let now = current(&stage.keywheel, secret)?;
+    let counted = wait::until(&format!("version {now}"), DEATH, || {
+        let counted = deliveries(stage, container.id(), kind)?;
+        Ok(last(&counted)
+            .is_some_and(|last| last >= now)
+            .then_some(counted))
+    })?;
+    ensure!(
+        last(&counted) == Some(now),
+        "version {now} is not the last: {counted:?}"
+    );
+    for ((version, _), times) in &counted {
+        ensure!(*times == 1, "version {version} was delivered {times} times");
+    }
+    Ok(())
+}
+
+fn last(counted: &BTreeMap<Delivery, u32>) -> Option<u64> {
+    counted.keys().next_back().map(|(version, _)| *version)
+}
+
+/// How many events of a kind speak of the container.
+pub(crate) fn count(stage: &Stage, kind: &str, container: &Container) -> Result<usize> {
+    let said = Value::from(stage.keywheel.stream("events")?);
+    let speaks = |event: &&Value| {
+        let text = event.to_string();
+        text.contains(kind) && text.contains(container.id())
+    };
+    Ok(items(&said).into_iter().filter(speaks).count())
+}
