@@ -69,6 +69,7 @@ pub struct Server {
     router: Router,
     spans: Spans,
     places: Places,
+    peer_of: fn(&UnixStream) -> Peer,
 }
 
 impl Server {
@@ -80,6 +81,7 @@ impl Server {
             api,
             spans,
             places: Places::default(),
+            peer_of,
         }
     }
 
@@ -114,7 +116,7 @@ impl Server {
     }
 
     fn admit(&self, stream: UnixStream, connections: &mut JoinSet<()>, stop: &CancellationToken) {
-        let peer = peer_of(&stream);
+        let peer = (self.peer_of)(&stream);
         let standing = match self.api.access.allows(peer) {
             Some(_) => Standing::Operator,
             None => Standing::Stranger,
@@ -230,6 +232,3 @@ async fn write(api: &Api, counted: Counted) -> Result<(), PortError> {
     }
     written
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,173 @@
+//! A gateway for tests: a journal in memory, a command bus that runs, and a bus that only keeps values.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::audit::{Principal, Role};
+use keywheel_core::command::Command;
+use keywheel_core::effect::Work;
+use keywheel_core::id::{CommandId, DeploymentId, RotationId};
+use keywheel_core::name::HostName;
+use keywheel_engine::command_bus::{CommandBus, Parts, Started, Submission};
+use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
+use keywheel_engine::port::journal::Journal as _;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
+
+use crate::access::{Access, Peer};
+use crate::denials::Denials;
+use crate::http::Api;
+
+/// May use every verb.
+pub(crate) const OPERATOR: Peer = Peer { uid: 0, gid: 0 };
+/// May use none.
+pub(crate) const STRANGER: Peer = Peer {
+    uid: 4242,
+    gid: 4242,
+};
+
+/// store-sync's end: keeps tokens, and tells what it was asked.
+#[derive(Default)]
+pub(crate) struct FakeStore {
+    pub(crate) kept: Mutex<Vec<RotationId>>,
+    pub(crate) dropped: Mutex<Vec<RotationId>>,
+    pub(crate) is_away: Mutex<bool>,
+}
+
+fn unused() -> PortError {
+    PortError::new(ErrorKind::Denied, "not in this test")
+}
+
+#[async_trait]
+impl Bus for FakeStore {
+    async fn publish(
+        &self,
+        _: Topic,
+        _: [u8; 16],
+        _: Option<String>,
+        _: Body,
+    ) -> Result<(), PortError> {
+        Err(unused())
+    }
+    async fn subscribe(&self, _: Topic, _: &str) -> Result<Box<dyn Subscription>, PortError> {
+        Err(unused())
+    }
+    async fn request(
+        &self,
+        to: Address,
+        _: Option<String>,
+        body: Body,
+        _: Duration,
+    ) -> Result<Body, PortError> {
+        assert_eq!(to, Address::StoreSync);
+        if *self.is_away.lock().unwrap() {
+            return Err(PortError::new(ErrorKind::Unavailable, "store-sync is away"));
+        }
+        match body {
+            Body::ReadStoreKey => Ok(Body::StoreKey([7; 32])),
+            Body::Stash { token, .. } => {
+                self.kept.lock().unwrap().push(token);
+                Ok(Body::Done)
+            }
+            Body::DropStash { token } => {
+                self.dropped.lock().unwrap().push(token);
+                Ok(Body::Done)
+            }
+            _ => Err(unused()),
+        }
+    }
+    async fn serve(&self, _: Address) -> Result<Box<dyn Requests>, PortError> {
+        Err(unused())
+    }
+}
+
+/// The gateway and its surroundings.
+pub(crate) struct Bench {
+    pub(crate) api: Api,
+    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) store: Arc<FakeStore>,
+}
+
+impl Bench {
+    /// Needs a tokio runtime.
+    pub(crate) async fn start() -> Self {
+        let journal = Arc::new(MemoryJournal::new());
+        let store = Arc::new(FakeStore::default());
+        let clock = Arc::new(FakeClock::default());
+        let ids = Arc::new(FakeIds::of_source(1));
+        let parts = Parts {
+            journal: journal.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            failpoint: |_| (),
+        };
+        let Started {
+            bus,
+            handle,
+            view,
+            mut commits,
+        } = CommandBus::start(parts).await.unwrap();
+        tokio::spawn(bus.run());
+        tokio::spawn(async move { while commits.recv().await.is_some() {} });
+        let nowhere = std::path::PathBuf::from("/nonexistent");
+        let api = Api {
+            commands: handle,
+            view,
+            journal: journal.clone(),
+            bus: store.clone(),
+            clock,
+            ids,
+            access: Access {
+                own_uid: 0,
+                group_file: nowhere.clone(),
+                user_file: nowhere,
+            },
+            deployment: DeploymentId::from_bytes([9; 16]),
+            host: HostName::parse("web-1").unwrap(),
+            data_dir: "data".to_owned(),
+            origin: "keywheel.test".to_owned(),
+            public_key: [1; 32],
+            check_schedule: |_, _| Ok(()),
+            next_fires: |_, _| Vec::new(),
+            copy_fault: Arc::new(|| None),
+            denials: Arc::new(Denials::default()),
+            features: Arc::new(Vec::new),
+        };
+        Self {
+            api,
+            journal,
+            store,
+        }
+    }
+
+    /// Answers every step that waits with success, until none is left.
+    pub(crate) async fn work(&self) {
+        while let Some(effect) = self.journal.open_effects().await.unwrap().pop() {
+            let Work::Step(work) = effect.work else {
+                return;
+            };
+            let submission = Submission {
+                id: CommandId::from_bytes(self.api.ids.draw()),
+                principal: Principal::Service(Role::StoreSync),
+                traceparent: None,
+                command: Command::StepOutcome {
+                    rotation: work.rotation,
+                    step: work.step,
+                    attempt: work.attempt,
+                    failure: None,
+                },
+            };
+            self.api.commands.submit(submission).await.unwrap();
+        }
+    }
+
+    /// Every audit record, as text.
+    pub(crate) async fn audit(&self) -> Vec<String> {
+        let leaves = self.journal.read_audit(0, 1000).await.unwrap();
+        leaves
+            .iter()
+            .map(|leaf| String::from_utf8_lossy(&leaf.bytes).into_owned())
+            .collect()
+    }
+}
