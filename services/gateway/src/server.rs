@@ -232,3 +232,6 @@ async fn write(api: &Api, counted: Counted) -> Result<(), PortError> {
     }
     written
 }
+
+#[cfg(test)]
+mod tests;

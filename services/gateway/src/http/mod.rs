@@ -267,3 +267,6 @@ impl Api {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
