@@ -23,6 +23,8 @@ pub const READY: Duration = Duration::from_secs(30);
 pub const STOP: Duration = Duration::from_secs(20);
 /// A limit that no test reaches.
 const ALL: &str = "1000000";
+/// The user that may nothing, as Debian numbers it.
+pub const NOBODY: &str = "65534";
 /// Lines of the log that a failed test shows.
 const LOG_TAIL: usize = 60;
 
@@ -269,6 +271,22 @@ impl Keywheel {
     /// Runs a client verb; whatever it answers is kept for the canary.
     pub fn cli(&self, args: &[&str]) -> Result<Output> {
         self.hear(&mut self.client(args)?)
+    }
+
+    /// A client command run as [`NOBODY`], who may not enter the build's directory.
+    pub fn stranger(&self, args: &[&str]) -> Result<Command> {
+        let copy = self.scratch.join("client");
+        if !copy.exists() {
+            fs::copy(binary("keywheel")?, &copy)?;
+        }
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
+            .arg(&copy)
+            .args(args)
+            .env("KEYWHEEL_ADDRESS", self.address())
+            .stdin(Stdio::null());
+        Ok(command)
     }
 
     /// Runs a changed client command; whatever it answers is kept for the canary.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use keywheel_tests::docker;
-use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::keywheel::{Keywheel, NOBODY, Options};
 use keywheel_tests::output::Output;
-use keywheel_tests::scratch::{Scratch, binary};
+use keywheel_tests::scratch::Scratch;
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage};
 use keywheel_tests::{manifest, wait};
 use serde_json::Value;
@@ -25,8 +25,6 @@ const MORE_THAN_FITS: usize = 400;
 const FILLER: usize = 128 << 20;
 /// The reason of the revocation.
 const WHY: &str = "leaked while the disk was full";
-/// The uid of `nobody`.
-const NOBODY: &str = "65534";
 /// Exit code for a denied caller.
 const DENIED: i32 = 77;
 
@@ -114,19 +112,6 @@ fn warns_of_reserve(keywheel: &Keywheel) -> Result<bool> {
     Ok(warnings.unwrap_or_default().contains("reserve in use"))
 }
 
-/// A client that may not, run as nobody.
-fn knock_as_stranger(keywheel: &Keywheel) -> Result<Output> {
-    let copy = keywheel.scratch().join("client");
-    fs::copy(binary("keywheel")?, &copy)?;
-    keywheel.hear(
-        Command::new("setpriv")
-            .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
-            .arg(&copy)
-            .args(["secret", "list"])
-            .env("KEYWHEEL_ADDRESS", keywheel.address()),
-    )
-}
-
 #[test]
 fn on_a_full_disk_a_revocation_is_carried_out_and_on_record() -> Result<()> {
     if !docker::ready()? {
@@ -158,7 +143,7 @@ fn on_a_full_disk_a_revocation_is_carried_out_and_on_record() -> Result<()> {
         UNAVAILABLE,
         &["disk", "free space"],
     );
-    let denied = knock_as_stranger(keywheel)?;
+    let denied = keywheel.hear(&mut keywheel.stranger(&["secret", "list"])?)?;
     assert_eq!(denied.code, DENIED, "{}", denied.said());
     let audit = Value::from(keywheel.stream("audit")?).to_string();
     for words in [WHY, "revoke-at-store", "remove", "denied", NOBODY] {

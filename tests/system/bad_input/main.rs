@@ -10,4 +10,5 @@ mod machine;
 mod manifests;
 mod refusal;
 mod starting;
+mod strangers;
 mod verbs;

@@ -1,20 +1,16 @@
 //! What a person sees: consumers, schedules, events, and who is let in.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
 use keywheel_tests::docker;
-use keywheel_tests::keywheel::Keywheel;
+use keywheel_tests::keywheel::{Keywheel, NOBODY};
 use keywheel_tests::planted::{self, PLANTED};
-use keywheel_tests::scratch::binary;
 use keywheel_tests::stage::{SECRET, Stage, current, items};
 use keywheel_tests::{manifest, places, wait};
 use serde_json::Value;
 
-/// The uid of `nobody`.
-const NOBODY: &str = "65534";
 /// Exit code for a denied caller.
 const DENIED: i32 = 77;
 
@@ -68,16 +64,7 @@ fn a_schedule_with_seconds_fires() -> Result<()> {
 fn a_stranger_is_denied_and_audited() -> Result<()> {
     let keywheel = Keywheel::start()?;
     planted::plant(&keywheel, PLANTED)?;
-    let copy = keywheel.scratch().join("client");
-    fs::copy(binary("keywheel")?, &copy)?;
-    let said = keywheel.hear(
-        Command::new("setpriv")
-            .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
-            .arg(&copy)
-            .arg("secret")
-            .arg("list")
-            .env("KEYWHEEL_ADDRESS", keywheel.address()),
-    )?;
+    let said = keywheel.hear(&mut keywheel.stranger(&["secret", "list"])?)?;
     assert_eq!(said.code, DENIED, "{}", said.said());
     let audit = Value::from(keywheel.stream("audit")?).to_string();
     assert!(
