@@ -12,4 +12,6 @@ pub mod http;
 pub mod places;
 pub mod server;
 pub mod socket;
+#[cfg(test)]
+mod testing;
 pub mod views;
