@@ -3,6 +3,10 @@
 //! Invariant: no response type can hold a secret's value. The one place where a value travels is
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
+mod host;
+
+pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -245,19 +249,6 @@ pub struct RevocationView {
     pub reason: String,
     /// Request durable to gone from every container, in milliseconds.
     pub withdrawn_ms: Option<f64>,
-}
-
-/// One host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct HostView {
-    /// Its name.
-    pub name: String,
-    /// Its id.
-    pub id: String,
-    /// Generation of its plan.
-    pub generation: u64,
-    /// How many live consumers.
-    pub consumers: u64,
 }
 
 /// `POST /v1/put`.

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod host;
+
+pub(crate) use host::{EvictArgs, HostVerb};
+
 use crate::{address, exit};
 
 /// Keywheel rotates secrets inside running containers and accounts for who holds which version.
@@ -71,6 +75,9 @@ pub(crate) enum Verb {
     Unbind(UnbindArgs),
     /// Show who holds which version.
     Consumers(ConsumersArgs),
+    /// List hosts, let a machine join, evict one.
+    #[command(subcommand)]
+    Host(HostVerb),
     /// Show what happened, as the journal has it.
     #[command(subcommand)]
     Events(StreamVerb),
@@ -186,6 +193,9 @@ pub(crate) enum DescribeKind {
     /// A revocation, by id, or the newest of a secret, by its name.
     #[value(alias = "revocations")]
     Revocation,
+    /// A host, by name or id.
+    #[value(alias = "hosts")]
+    Host,
 }
 
 /// `describe`.

@@ -4,6 +4,7 @@
 
 mod apply;
 mod audit;
+mod host;
 mod input;
 mod look;
 mod plain;
@@ -62,6 +63,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Rotate(args) => rotate::rotate(desk, &args).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
+        Verb::Host(verb) => host::run(desk, &verb).await,
         Verb::Consumers(args) => look::consumers(desk, args.secret.as_deref()).await,
         Verb::Events(StreamVerb::List(page)) => streams::list(desk, &streams::EVENTS, &page).await,
         Verb::Events(StreamVerb::Tail(page)) => streams::tail(desk, &streams::EVENTS, &page).await,

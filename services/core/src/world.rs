@@ -62,6 +62,13 @@ impl World {
     pub fn host_named(&self, name: &HostName) -> Option<&Host> {
         self.hosts.get(self.hosts_by_name.get(name)?)
     }
+    /// The host that has a name, or is to have it by a join token that is open.
+    #[must_use]
+    pub fn host_to_be(&self, name: &HostName) -> Option<HostId> {
+        let promised = || self.join_tokens.values().find(|open| open.name == *name);
+        let known = self.host_named(name).map(|host| host.id);
+        known.or_else(|| promised().map(|open| open.host))
+    }
     /// A host that was not evicted.
     #[must_use]
     pub fn live_host(&self, host: HostId) -> Option<&Host> {

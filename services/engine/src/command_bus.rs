@@ -287,6 +287,9 @@ impl CommandBus {
         {
             return Err(PortError::new(ErrorKind::Unavailable, early.to_string()));
         }
+        if let (Command::Report(report), Ok(_)) = (&submission.command, &outcome) {
+            self.writer.note_report(report, now);
+        }
         let deed = Deed {
             principal: &submission.principal,
             id: submission.id,

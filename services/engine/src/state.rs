@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use keywheel_core::event::Event;
 use keywheel_core::id::{HostId, RevocationId, RotationId};
+use keywheel_core::report::HostReport;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation, secret};
@@ -163,30 +164,49 @@ impl Committed {
     }
 }
 
+/// When a host was last heard of by this gateway. Not in the log: a sign of life is no fact worth
+/// keeping, and after a restart the next one comes within seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contact {
+    /// When.
+    pub at: Timestamp,
+    /// The newest plan generation it reported about as a whole.
+    pub acknowledged: Option<u64>,
+}
+
+type Contacts = Arc<RwLock<BTreeMap<HostId, Contact>>>;
+
 /// Shared, read-only view of the committed state, with a bell that rings on change.
 #[derive(Clone)]
 pub struct View {
     committed: Arc<RwLock<Committed>>,
+    contacts: Contacts,
     changed: watch::Receiver<u64>,
 }
 
 /// The writing half; the command bus owns it.
 pub(crate) struct ViewWriter {
     committed: Arc<RwLock<Committed>>,
+    contacts: Contacts,
     changed: watch::Sender<u64>,
 }
 
 /// Makes the two halves.
 pub(crate) fn view() -> (ViewWriter, View) {
     let committed = Arc::new(RwLock::new(Committed::default()));
+    let contacts = Contacts::default();
     let (sender, changed) = watch::channel(0);
-    (
-        ViewWriter {
-            committed: Arc::clone(&committed),
-            changed: sender,
-        },
-        View { committed, changed },
-    )
+    let writer = ViewWriter {
+        committed: Arc::clone(&committed),
+        contacts: Arc::clone(&contacts),
+        changed: sender,
+    };
+    let view = View {
+        committed,
+        contacts,
+        changed,
+    };
+    (writer, view)
 }
 
 impl View {
@@ -196,6 +216,19 @@ impl View {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
+    /// When a host was last heard of, since this gateway started.
+    #[must_use]
+    pub fn contact(&self, host: HostId) -> Option<Contact> {
+        let contacts = self.contacts.read();
+        let contacts = contacts.unwrap_or_else(PoisonError::into_inner);
+        contacts.get(&host).copied()
+    }
+    /// Notes that a host was heard of; one that is unknown or evicted is passed over.
+    pub fn note_contact(&self, host: HostId, at: Timestamp) {
+        if self.read().world.live_host(host).is_some() {
+            note_contact(&self.contacts, host, at, None);
+        }
+    }
     /// A bell that rings with the number of the last event, after every commit.
     #[must_use]
     pub fn bell(&self) -> watch::Receiver<u64> {
@@ -203,7 +236,20 @@ impl View {
     }
 }
 
+/// Only hosts that are known get here, so that strangers take no room.
+fn note_contact(contacts: &Contacts, host: HostId, at: Timestamp, acknowledged: Option<u64>) {
+    let mut contacts = contacts.write().unwrap_or_else(PoisonError::into_inner);
+    let noted = contacts.entry(host).or_insert(Contact { at, acknowledged });
+    noted.at = noted.at.max(at);
+    noted.acknowledged = noted.acknowledged.max(acknowledged);
+}
+
 impl ViewWriter {
+    /// Notes a report that was accepted.
+    pub(crate) fn note_report(&self, report: &HostReport, at: Timestamp) {
+        let acknowledged = report.complete.then_some(report.generation);
+        note_contact(&self.contacts, report.host, at, acknowledged);
+    }
     /// Folds committed events; returns the hosts whose plans they changed.
     pub(crate) fn apply(&self, recorded: &[RecordedEvent], at: Timestamp) -> Vec<HostId> {
         let Some(first) = recorded.first() else {

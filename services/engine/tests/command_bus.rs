@@ -14,8 +14,12 @@ use keywheel_core::audit::{Outcome, Principal, Role};
 use keywheel_core::command::Command;
 use keywheel_core::decision::RejectionKind;
 use keywheel_core::effect::{Effect, Work};
-use keywheel_core::id::{CommandId, RevocationId, RotationId, SecretId, SlotId};
-use keywheel_core::name::SecretName;
+use keywheel_core::host;
+use keywheel_core::id::{
+    CommandId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, SlotId,
+};
+use keywheel_core::name::{HostName, SecretName};
+use keywheel_core::report::HostReport;
 use keywheel_core::rotation::Phase;
 use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::{Generator, Spec};
@@ -234,6 +238,82 @@ async fn a_rejected_command_is_on_record_with_its_reason() {
     let leaf = bench.journal.read_audit(0, 1).await.unwrap().remove(0);
     let text = String::from_utf8_lossy(&leaf.bytes).into_owned();
     assert!(text.contains("prod/db"), "{text}");
+}
+
+#[tokio::test]
+async fn a_join_token_is_spent_durably_though_whoever_came_with_it_is_refused() {
+    let bench = start(Arc::default(), 1).await;
+    let (host, token) = (
+        HostId::from_bytes([5; 16]),
+        JoinTokenId::from_bytes([6; 16]),
+    );
+    let name = HostName::parse("web-1").unwrap();
+    let wish = host::TokenRequest {
+        host,
+        name: name.clone(),
+        token,
+        secret_hash: [7; 32],
+        expires_at: bench.clock.now().plus(host::JOIN_TOKEN_LIFETIME),
+    };
+    bench.submit(1, user(), Command::IssueJoinToken(wish)).await;
+    let joining = Command::JoinHost(host::JoinRequest {
+        host,
+        name,
+        token,
+        secret_hash: [8; 32],
+        signing_key: [1; 32],
+        sealing_key: [2; 32],
+    });
+    let injector = Principal::Service(Role::Injector);
+    let verdict = bench.submit(2, injector.clone(), joining.clone()).await;
+    assert!(matches!(verdict, Verdict::Rejected { .. }), "{verdict:?}");
+    assert_eq!(bench.view.read().number, 2, "issued and spent");
+    assert_eq!(bench.submit(2, injector, joining).await, verdict);
+    let leaf = bench.journal.read_audit(1, 1).await.unwrap().remove(0);
+    let text = String::from_utf8_lossy(&leaf.bytes).into_owned();
+    assert!(text.contains("Denied") || text.contains("denied"), "{text}");
+    let again = start(Arc::clone(&bench.journal), 2).await;
+    assert!(again.view.read().world.join_tokens.is_empty());
+}
+
+#[tokio::test]
+async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
+    let bench = start(Arc::default(), 1).await;
+    let host = HostId::from_bytes([5; 16]);
+    let told = |generation, complete| {
+        Command::Report(HostReport {
+            host,
+            generation,
+            items: Vec::new(),
+            holds: Vec::new(),
+            complete,
+            containers: Vec::new(),
+            denied: Vec::new(),
+        })
+    };
+    let injector = || Principal::Service(Role::Injector);
+    bench.submit(1, injector(), told(1, true)).await;
+    assert_eq!(bench.view.contact(host), None, "strangers take no room");
+    let enrol = Command::EnrolHost {
+        host,
+        name: HostName::parse("web-1").unwrap(),
+        sealing_key: [1; 32],
+    };
+    bench.submit(2, injector(), enrol).await;
+    bench.submit(3, injector(), told(4, true)).await;
+    bench.submit(4, injector(), told(5, false)).await;
+    let contact = bench.view.contact(host).unwrap();
+    assert_eq!(
+        contact.acknowledged,
+        Some(4),
+        "a part is no acknowledgement"
+    );
+    assert_eq!(contact.at, bench.clock.now());
+    assert_eq!(
+        bench.view.read().number,
+        1,
+        "only the enrolment is an event"
+    );
 }
 
 #[tokio::test]

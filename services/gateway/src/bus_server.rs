@@ -96,9 +96,11 @@ impl BusServer {
                 self.journal.read_audit(*from, *limit).await?,
             )),
             Body::ReadPlan { host } => {
+                self.view.note_contact(*host, self.clock.now());
                 let plan = plan_host(&self.view.read().world, *host);
                 plan.map(Body::Plan).ok_or_else(|| {
-                    PortError::new(ErrorKind::NotFound, format!("host {host} is not enrolled"))
+                    let text = format!("host {host} is not enrolled, or was evicted");
+                    PortError::new(ErrorKind::NotFound, text)
                 })
             }
             Body::OpenValue(wanted) => self.grant(message.sender, wanted).await,
@@ -181,7 +183,7 @@ impl BusServer {
             secret.is_deliverable(wanted.version)
                 && secret.delivered.get(&(wanted.host, wanted.version)) == Some(&wanted.delivery)
         });
-        let host = world.hosts.get(&wanted.host).filter(|_| granted);
+        let host = world.live_host(wanted.host).filter(|_| granted);
         let object = secret.map_or_else(String::new, |secret| format!("secret/{}", secret.name));
         (host.map(|host| host.sealing_key), object)
     }

@@ -131,6 +131,7 @@ impl Bench {
             check_schedule: |_, _| Ok(()),
             next_fires: |_, _| Vec::new(),
             copy_fault: Arc::new(|| None),
+            join_tokens: None,
             denials: Arc::new(Denials::default()),
             features: Arc::new(Vec::new),
         };

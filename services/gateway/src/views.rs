@@ -1,5 +1,9 @@
 //! The committed world as people and tools see it. Pure; no value is in reach here.
 
+mod hosts;
+
+pub use hosts::{held, host, host_page, hosts};
+
 use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{self, ImageSelector, Reload, Target};
 use keywheel_core::id::{RevocationId, RotationId};
@@ -11,7 +15,7 @@ use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, HostView, RevocationView, RotationTimings, RotationView, SecretView,
+    BindingView, ConsumerView, RevocationView, RotationTimings, RotationView, SecretView,
     VersionView,
 };
 
@@ -379,22 +383,4 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
         reason: revocation.reason.clone(),
         withdrawn_ms: milliseconds(times.requested, times.withdrawn),
     })
-}
-
-/// All hosts.
-#[must_use]
-pub fn hosts(world: &World) -> Vec<HostView> {
-    let view = |host: &keywheel_core::host::Host| HostView {
-        name: host.name.to_string(),
-        id: host.id.to_string(),
-        generation: world.host_generation(host.id),
-        consumers: count(
-            world
-                .assignments
-                .keys()
-                .filter(|key| key.host == host.id)
-                .count(),
-        ),
-    };
-    world.hosts.values().map(view).collect()
 }

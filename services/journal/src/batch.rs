@@ -1,24 +1,23 @@
 //! Turns decisions into rows: numbers, chain, signatures, leaves, checkpoints.
 //!
-//! Invariant: pure but for the key; the tail it starts from is not touched, the tail it ends at is
-//! taken over by the caller only after the commit.
+//! Invariant: pure but for the key; the tail it starts from is not touched, the tail it ends at
+//! counts only after the commit. It knows no database: every adapter writes the same rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use keywheel_core::event::Event;
-use keywheel_core::id::EventId;
+use keywheel_core::id::{CommandId, EventId};
 use keywheel_engine::port::journal::{Decision, RecordedEvent};
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_schemas::event::{EventMeta, MAX_EVENT_BYTES, encode, subject, type_name};
+use keywheel_schemas::event::{EventMeta, MAX_EVENT_BYTES, encode, subject};
 use keywheel_schemas::wire::{audit_record_to_json, effect_key_to_string, effect_to_json};
 use keywheel_seal::sign::SigningKey;
 use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint::Checkpoint;
 use crate::merkle::{self, Frontier, Hash};
-use crate::script::Script;
-use crate::tables::{TILE_LEAVES, TILE_LEVEL, to_sql};
+use crate::tables::{TILE_LEAVES, TILE_LEVEL};
 use crate::verdict;
 
 /// Context of the signature over an event's chain hash.
@@ -43,35 +42,52 @@ pub(crate) struct Tail {
     pub(crate) checkpoint: String,
 }
 
-/// A batch ready to be written.
+/// A batch ready to be written, all of it in one transaction.
 pub(crate) struct Batch {
-    /// Everything to run, from BEGIN to COMMIT.
-    pub(crate) script: Script,
+    /// Commands and the stored form of their answers.
+    pub(crate) answers: Vec<(CommandId, String)>,
+    /// New events.
+    pub(crate) events: Vec<EventRow>,
+    /// Keys and stored forms of what is asked of workers, from the tail's number on.
+    pub(crate) effects: Vec<(String, Vec<u8>)>,
+    /// Keys of what was answered.
+    pub(crate) closes: Vec<String>,
+    /// New audit records.
+    pub(crate) leaves: Vec<LeafRow>,
+    /// Tiles they completed.
+    pub(crate) tiles: Vec<TileRow>,
     /// Where the log ends after it.
     pub(crate) tail: Tail,
     /// Last sequence of every aggregate it touched.
     pub(crate) sequences: HashMap<String, u64>,
-    /// What the caller gets.
-    pub(crate) recorded: Vec<RecordedEvent>,
 }
 
 /// One event with the names its row needs.
-struct EventRow {
-    recorded: RecordedEvent,
-    aggregate: String,
-    sequence: u64,
+pub(crate) struct EventRow {
+    pub(crate) recorded: RecordedEvent,
+    pub(crate) aggregate: String,
+    pub(crate) sequence: u64,
 }
 
-struct LeafRow {
-    place: u64,
-    bytes: Vec<u8>,
-    hash: Hash,
+/// One leaf of the audit tree.
+pub(crate) struct LeafRow {
+    pub(crate) place: u64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) hash: Hash,
 }
 
-struct TileRow {
-    place: u64,
-    root: Hash,
-    checkpoint: String,
+/// One full tile of the audit tree.
+pub(crate) struct TileRow {
+    pub(crate) place: u64,
+    pub(crate) root: Hash,
+    pub(crate) checkpoint: String,
+}
+
+impl Batch {
+    /// What the caller gets.
+    pub(crate) fn recorded(&self) -> Vec<RecordedEvent> {
+        self.events.iter().map(|row| row.recorded.clone()).collect()
+    }
 }
 
 /// Chain hash of an event.
@@ -118,20 +134,18 @@ impl Signer {
         if !leaves.is_empty() {
             tail.checkpoint = self.checkpoint(&tail.frontier);
         }
-        let recorded = events.iter().map(|row| row.recorded.clone()).collect();
-        let mut script = Script::default();
-        script.statement("BEGIN IMMEDIATE");
-        write_answers(&mut script, decisions)?;
-        write_events(&mut script, events);
-        write_effects(&mut script, decisions, tail.number);
-        write_tree(&mut script, leaves, tiles);
-        write_tail(&mut script, &tail);
-        script.statement("COMMIT");
+        let effects = decisions.iter().flat_map(|decision| &decision.effects);
+        let effects = effects.map(|e| (effect_key_to_string(&e.key()), effect_to_json(e)));
+        let closes = decisions.iter().flat_map(|decision| &decision.closes);
         Ok(Batch {
-            script,
+            answers: answers(decisions)?,
+            events,
+            effects: effects.collect(),
+            closes: closes.map(effect_key_to_string).collect(),
+            leaves,
+            tiles,
             tail,
             sequences,
-            recorded,
         })
     }
 
@@ -209,7 +223,8 @@ fn leaf_row(frontier: &mut Frontier, bytes: Vec<u8>) -> (LeafRow, Option<Hash>) 
     (LeafRow { place, bytes, hash }, root)
 }
 
-fn write_answers(script: &mut Script, decisions: &[Decision]) -> Result<(), PortError> {
+/// Stored forms of the answers.
+fn answers(decisions: &[Decision]) -> Result<Vec<(CommandId, String)>, PortError> {
     let broken = |source| {
         PortError::caused(
             ErrorKind::Denied,
@@ -217,95 +232,7 @@ fn write_answers(script: &mut Script, decisions: &[Decision]) -> Result<(), Port
             source,
         )
     };
-    let answers = decisions
-        .iter()
-        .map(|d| verdict::encode(&d.verdict).map(|text| (d.command, text)));
-    let answers = answers.collect::<Result<Vec<_>, _>>().map_err(broken)?;
-    script.insert(
-        "INSERT INTO command (id, verdict)",
-        "(?, ?)",
-        answers.into_iter(),
-        |script, (id, text)| {
-            script.bind(id.bytes().to_vec()).bind(text);
-        },
-    );
-    Ok(())
-}
-
-fn write_events(script: &mut Script, rows: Vec<EventRow>) {
-    let into = "INSERT INTO event \
-        (number, id, aggregate, aggregate_sequence, type, time, bytes, hash, signature)";
-    script.insert(
-        into,
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows.into_iter(),
-        |script, row| {
-            let event = row.recorded;
-            script
-                .bind(to_sql(event.number))
-                .bind(event.id.bytes().to_vec())
-                .bind(row.aggregate)
-                .bind(to_sql(row.sequence))
-                .bind(type_name(&event.event))
-                .bind(event.time.micros())
-                .bind(event.bytes)
-                .bind(event.hash.to_vec())
-                .bind(event.signature.to_vec());
-        },
-    );
-}
-
-fn write_effects(script: &mut Script, decisions: &[Decision], number: u64) {
-    let effects: Vec<_> = decisions
-        .iter()
-        .flat_map(|decision| &decision.effects)
-        .collect();
-    let into = "INSERT INTO effect (key, number, bytes, state)";
-    script.insert(
-        into,
-        "(?, ?, ?, 'open')",
-        effects.into_iter(),
-        |script, effect| {
-            let key = effect_key_to_string(&effect.key());
-            script
-                .bind(key)
-                .bind(to_sql(number))
-                .bind(effect_to_json(effect));
-        },
-    );
-    for key in decisions.iter().flat_map(|decision| &decision.closes) {
-        script
-            .statement("UPDATE effect SET state = 'closed' WHERE key = ?")
-            .bind(effect_key_to_string(key));
-    }
-}
-
-fn write_tree(script: &mut Script, leaves: Vec<LeafRow>, tiles: Vec<TileRow>) {
-    let into = "INSERT INTO audit (place, bytes, leaf_hash)";
-    script.insert(into, "(?, ?, ?)", leaves.into_iter(), |script, leaf| {
-        script
-            .bind(to_sql(leaf.place))
-            .bind(leaf.bytes)
-            .bind(leaf.hash.to_vec());
-    });
-    let into = "INSERT INTO tile (place, root, checkpoint)";
-    script.insert(into, "(?, ?, ?)", tiles.into_iter(), |script, tile| {
-        script
-            .bind(to_sql(tile.place))
-            .bind(tile.root.to_vec())
-            .bind(tile.checkpoint);
-    });
-}
-
-fn write_tail(script: &mut Script, tail: &Tail) {
-    script
-        .statement("UPDATE head SET number = ?, hash = ?, audit_size = ?, frontier = ?, checkpoint = ? WHERE id = 1")
-        .bind(to_sql(tail.number))
-        .bind(tail.hash.to_vec())
-        .bind(to_sql(tail.frontier.size()))
-        .bind(tail.frontier.to_bytes())
-        .bind(tail.checkpoint.clone());
-    script
-        .statement("UPDATE process_checkpoint SET number = ?")
-        .bind(to_sql(tail.number));
+    let answer = |d: &Decision| verdict::encode(&d.verdict).map(|text| (d.command, text));
+    let answers = decisions.iter().map(answer);
+    answers.collect::<Result<_, _>>().map_err(broken)
 }

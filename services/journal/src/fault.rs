@@ -3,6 +3,7 @@
 //! Invariant: a full disk and a taken name leave the journal usable; any other failure of a write
 //! is `Corrupt`, after which the process has to end (rule E9). No text quotes what was written.
 
+use std::fmt;
 use std::path::Path;
 
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -92,22 +93,33 @@ pub(crate) fn port(path: &Path, source: sqlx::Error) -> PortError {
     PortError::caused(kind, text, source)
 }
 
-/// What was there already, in words.
-fn taken(source: &sqlx::Error) -> String {
-    let message = source
-        .as_database_error()
-        .map(|error| error.message().to_owned());
-    let message = message.unwrap_or_default();
+/// What was there already, in words, by what the database calls it: SQLite names columns, PostgreSQL
+/// the constraints of our tables.
+pub(crate) fn taken(source: &sqlx::Error) -> String {
+    let error = source.as_database_error();
+    let name = error.map(|e| e.constraint().unwrap_or_else(|| e.message()));
+    let name = name.unwrap_or_default().to_owned();
     let what = [
-        ("command.", "a command of this batch was answered already"),
-        ("event.id", "an event of this batch is in the log already"),
         (
-            "event.aggregate",
+            ["command.", "command_id"],
+            "a command of this batch was answered already",
+        ),
+        (
+            ["event.id", "event_id"],
+            "an event of this batch is in the log already",
+        ),
+        (
+            ["event.aggregate", "event_aggregate"],
             "somebody else appended to an aggregate of this batch",
         ),
-        ("effect.", "an effect of this batch was asked for already"),
+        (
+            ["effect.", "effect_key"],
+            "an effect of this batch was asked for already",
+        ),
     ];
-    let known = what.iter().find(|(column, _)| message.contains(column));
+    let known = what
+        .iter()
+        .find(|(names, _)| names.iter().any(|known| name.contains(known)));
     known.map_or_else(
         || "the log moved on; read again".to_owned(),
         |(_, text)| (*text).to_owned(),
@@ -121,10 +133,7 @@ pub(crate) fn place(path: &Path, what: &str, source: std::io::Error) -> PortErro
 }
 
 /// Bytes that are not what was written.
-pub(crate) fn damaged(path: &Path, what: &str) -> PortError {
-    let text = format!(
-        "the journal {} is damaged: {what}; restore it from a backup",
-        path.display()
-    );
+pub(crate) fn damaged(place: &impl fmt::Display, what: &str) -> PortError {
+    let text = format!("the journal {place} is damaged: {what}; restore it from a backup");
     PortError::new(ErrorKind::Corrupt, text)
 }

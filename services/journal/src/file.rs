@@ -11,15 +11,14 @@ use std::time::Duration;
 
 use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_seal::sign::VerifyingKey;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use crate::batch::{Signer, Tail};
 use crate::fault;
-use crate::merkle::Frontier;
-use crate::read;
-use crate::tables::{FORMAT, PROCESS_MANAGERS, TABLES};
+use crate::place::Place;
+use crate::tables::{FORMAT, TABLES};
+use crate::{opening, read};
 
 /// Older releases can corrupt a database in WAL mode.
 pub const MIN_SQLITE_VERSION: &str = "3.51.3";
@@ -40,15 +39,19 @@ pub(crate) async fn open_writer(
     check_pragmas(&mut connection, path).await?;
     let verdict: String = scalar(&mut connection, path, "PRAGMA quick_check(1)").await?;
     if verdict != "ok" {
-        return Err(fault::damaged(path, "its pages do not fit together"));
+        return Err(fault::damaged(
+            &path.display(),
+            "its pages do not fit together",
+        ));
     }
+    let place = Place::file(path);
     match scalar::<i64>(&mut connection, path, "PRAGMA user_version").await? {
         0 => create(&mut connection, path, deployment, signer).await?,
-        FORMAT => check_owner(&mut connection, path, deployment, signer).await?,
+        FORMAT => opening::check_owner(&mut connection, &place, deployment, signer).await?,
         found => return Err(unknown_format(path, found)),
     }
-    let tail = read::tail(&mut connection, path).await?;
-    check_tail(&mut connection, path, signer, &tail).await?;
+    let tail = read::tail(&mut connection, &place).await?;
+    opening::check_tail(&mut connection, &place, signer, &tail).await?;
     Ok((connection, tail))
 }
 
@@ -177,7 +180,6 @@ async fn create(
     signer: &Signer,
 ) -> Result<(), PortError> {
     let failed = |source| fault::port(path, source);
-    let frontier = Frontier::new();
     let mut transaction = connection
         .begin_with("BEGIN IMMEDIATE")
         .await
@@ -186,109 +188,12 @@ async fn create(
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-    sqlx::query("INSERT INTO log (id, deployment, origin, public_key) VALUES (1, ?, ?, ?)")
-        .bind(deployment.bytes().to_vec())
-        .bind(&signer.origin)
-        .bind(signer.key.verifying_key().to_bytes().to_vec())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-    sqlx::query("INSERT INTO head (id, number, hash, audit_size, frontier, checkpoint) VALUES (1, 0, ?, 0, ?, ?)")
-        .bind(vec![0; 32])
-        .bind(frontier.to_bytes())
-        .bind(signer.checkpoint(&frontier))
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-    for name in PROCESS_MANAGERS {
-        let insert =
-            sqlx::query("INSERT INTO process_checkpoint (name, number) VALUES (?, 0)").bind(name);
-        insert.execute(&mut *transaction).await.map_err(failed)?;
-    }
+    opening::begin(&mut *transaction, &Place::file(path), deployment, signer).await?;
     sqlx::query("PRAGMA user_version = 1")
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
     transaction.commit().await.map_err(failed)
-}
-
-async fn check_owner(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    deployment: DeploymentId,
-    signer: &Signer,
-) -> Result<(), PortError> {
-    let row: Option<(Vec<u8>, String, Vec<u8>)> =
-        sqlx::query_as("SELECT deployment, origin, public_key FROM log WHERE id = 1")
-            .fetch_optional(connection)
-            .await
-            .map_err(|source| fault::port(path, source))?;
-    let (owner, origin, public_key) =
-        row.ok_or_else(|| fault::damaged(path, "it names no owner"))?;
-    let refuse = |what: &str| {
-        let text = format!("the journal {} {what}", path.display());
-        Err(PortError::new(ErrorKind::Denied, text))
-    };
-    if owner != deployment.bytes() {
-        return refuse(
-            "belongs to another deployment; give each deployment its own data directory",
-        );
-    }
-    if public_key != signer.key.verifying_key().to_bytes() {
-        return refuse(
-            "is signed with another key; give the key this data directory was made with",
-        );
-    }
-    if origin != signer.origin {
-        return refuse(&format!(
-            "is the log `{origin}`, not `{}`; give it its own name",
-            signer.origin
-        ));
-    }
-    Ok(())
-}
-
-/// Re-reads the end of chain and tree: what was written last before a crash is looked at first.
-async fn check_tail(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    signer: &Signer,
-    tail: &Tail,
-) -> Result<(), PortError> {
-    let last = read::last_event(connection, path).await?;
-    let key: VerifyingKey = signer.key.verifying_key();
-    if last.as_ref().map_or(0, |last| last.number) != tail.number {
-        return Err(fault::damaged(
-            path,
-            "its last event is not the one its head names",
-        ));
-    }
-    if last.is_some_and(|last| last.hash != tail.hash || !last.is_signed_by(&key)) {
-        return Err(fault::damaged(
-            path,
-            "its last event does not fit its head or its signature",
-        ));
-    }
-    let leaves: i64 = scalar(
-        connection,
-        path,
-        "SELECT COALESCE(MAX(place) + 1, 0) FROM audit",
-    )
-    .await?;
-    if u64::try_from(leaves) != Ok(tail.frontier.size()) {
-        return Err(fault::damaged(
-            path,
-            "its last audit record is not the one its head names",
-        ));
-    }
-    let signed = crate::checkpoint::Checkpoint::verify(&tail.checkpoint, &signer.origin, &key);
-    if !signed.is_ok_and(|c| c.size == tail.frontier.size() && c.root == tail.frontier.root()) {
-        return Err(fault::damaged(
-            path,
-            "its checkpoint does not fit its audit tree",
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

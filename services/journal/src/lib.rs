@@ -1,4 +1,4 @@
-//! The journal: the log of record and its audit tree, in SQLite.
+//! The journal: the log of record and its audit tree, in SQLite or PostgreSQL.
 //!
 //! Owns the file, its tables, the hash chain, the signatures and the Merkle tree. Invariants: an
 //! append is one durable transaction or nothing; one process owns a journal at a time; the tail in
@@ -24,8 +24,12 @@ mod file;
 mod lock;
 pub mod merkle;
 pub mod offline;
+mod opening;
+mod place;
+mod postgres;
 mod read;
 mod reserve;
+mod rows;
 mod script;
 mod sqlite;
 mod tables;
@@ -33,6 +37,7 @@ mod verdict;
 mod verify;
 
 pub use file::MIN_SQLITE_VERSION;
+pub use postgres::{PostgresJournal, verify_database};
 pub use reserve::{RECORD_FLOOR, RESERVE_BYTES, RESTORE_HEADROOM, REVOCATION_ROOM};
 pub use sqlite::{JournalOptions, SqliteJournal};
 pub use verify::verify_file;

@@ -4,23 +4,25 @@
 //! (E5: never skip). Every read is bounded. Nothing here writes.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use keywheel_core::effect::Effect;
 use keywheel_core::id::CommandId;
-use keywheel_engine::port::PortError;
-use keywheel_engine::port::journal::{AuditLeaf, MAX_READ, RecordedEvent, Verdict};
+use keywheel_engine::port::journal::{AuditLeaf, Head, MAX_READ, RecordedEvent, Verdict};
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::decode;
 use keywheel_schemas::wire::effect_from_json;
 use keywheel_seal::sign::{Signature, VerifyingKey};
-use sqlx::SqliteConnection;
 
 use crate::batch::{EVENT_CONTEXT, Tail, chain_hash};
-use crate::fault;
-use crate::merkle::{Frontier, Hash};
+use crate::merkle::{self, Frontier, Hash};
+use crate::place::Place;
+use crate::rows::{HeadColumns, LeafColumns, ProvenColumns, Rows};
 use crate::tables::{TILE_LEAVES, TILE_LEVEL, from_sql, to_sql};
 use crate::verdict;
+
+/// Said of a tree whose rows are not all there.
+const HOLE: &str = "its audit tree has a hole";
 
 /// What proves an event: its row without the names made from its bytes.
 pub(crate) struct ProvenRow {
@@ -30,13 +32,8 @@ pub(crate) struct ProvenRow {
     pub(crate) signature: Vec<u8>,
 }
 
-/// number, hash, audit_size, frontier, checkpoint
-type HeadColumns = (i64, Vec<u8>, i64, Vec<u8>, String);
-/// number, bytes, hash, signature
-type Columns = (i64, Vec<u8>, Vec<u8>, Vec<u8>);
-
-impl From<Columns> for ProvenRow {
-    fn from((number, bytes, hash, signature): Columns) -> Self {
+impl From<ProvenColumns> for ProvenRow {
+    fn from((number, bytes, hash, signature): ProvenColumns) -> Self {
         Self {
             number: from_sql(number),
             bytes,
@@ -58,16 +55,14 @@ impl ProvenRow {
 }
 
 /// Where the log ends.
-pub(crate) async fn tail(
-    connection: &mut SqliteConnection,
-    path: &Path,
-) -> Result<Tail, PortError> {
-    let sql = "SELECT number, hash, audit_size, frontier, checkpoint FROM head WHERE id = 1";
-    let row: Option<HeadColumns> = sqlx::query_as(sql)
-        .fetch_optional(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
-    let damaged = || fault::damaged(path, "its head is not readable");
+pub(crate) async fn tail(rows: &mut impl Rows, place: &Place) -> Result<Tail, PortError> {
+    let row = rows.head().await.map_err(|source| place.failed(source))?;
+    tail_of(row, place)
+}
+
+/// Where the log ends, by the head's row.
+pub(crate) fn tail_of(row: Option<HeadColumns>, place: &Place) -> Result<Tail, PortError> {
+    let damaged = || place.damaged("its head is not readable");
     let (number, hash, size, frontier, checkpoint) = row.ok_or_else(damaged)?;
     Ok(Tail {
         number: u64::try_from(number).map_err(|_| damaged())?,
@@ -79,21 +74,18 @@ pub(crate) async fn tail(
 
 /// The newest event.
 pub(crate) async fn last_event(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
 ) -> Result<Option<ProvenRow>, PortError> {
-    let sql = "SELECT number, bytes, hash, signature FROM event ORDER BY number DESC LIMIT 1";
-    let row: Option<Columns> = sqlx::query_as(sql)
-        .fetch_optional(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
+    let row = rows.last_event().await;
+    let row = row.map_err(|source| place.failed(source))?;
     Ok(row.map(ProvenRow::from))
 }
 
 /// Events after a number, with the one before them to prove the chain.
 pub(crate) async fn events(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     after: u64,
     limit: usize,
 ) -> Result<Vec<RecordedEvent>, PortError> {
@@ -101,20 +93,16 @@ pub(crate) async fn events(
     if limit == 0 {
         return Ok(Vec::new());
     }
-    let sql = "SELECT number, bytes, hash, signature FROM event WHERE number >= ? ORDER BY number LIMIT ?";
-    let rows: Vec<Columns> = sqlx::query_as(sql)
-        .bind(to_sql(after))
-        .bind(to_sql(limit as u64).saturating_add(1))
-        .fetch_all(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
+    let wanted = to_sql(limit as u64).saturating_add(1);
+    let rows = rows.events(to_sql(after), wanted).await;
+    let rows = rows.map_err(|source| place.failed(source))?;
     let mut rows = rows.into_iter().map(ProvenRow::from).peekable();
     let before = rows.next_if(|row| row.number == after).map(|row| row.hash);
     let mut previous = before.unwrap_or_else(|| vec![0; 32]);
     let mut events = Vec::with_capacity(rows.len());
     // The rows come first: a range that starts at the last number cannot be asked for its next.
     for (row, wanted) in rows.take(limit).zip(after.saturating_add(1)..) {
-        let event = recorded(path, &previous, wanted, row)?;
+        let event = recorded(place, &previous, wanted, row)?;
         previous = event.hash.to_vec();
         events.push(event);
     }
@@ -122,12 +110,12 @@ pub(crate) async fn events(
 }
 
 fn recorded(
-    path: &Path,
+    place: &Place,
     previous: &[u8],
     wanted: u64,
     row: ProvenRow,
 ) -> Result<RecordedEvent, PortError> {
-    let damaged = |what: &str| fault::damaged(path, &format!("event {wanted} {what}"));
+    let damaged = |what: &str| place.damaged(&format!("event {wanted} {what}"));
     if row.number != wanted {
         return Err(damaged("is missing"));
     }
@@ -156,57 +144,41 @@ fn recorded(
 
 /// The answer to a command.
 pub(crate) async fn answer(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     command: CommandId,
 ) -> Result<Option<Verdict>, PortError> {
-    let text: Option<String> = sqlx::query_scalar("SELECT verdict FROM command WHERE id = ?")
-        .bind(command.bytes().to_vec())
-        .fetch_optional(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
+    let text = rows.answer(command.bytes()).await;
+    let text = text.map_err(|source| place.failed(source))?;
     let read = text.map(|text| verdict::decode(&text)).transpose();
-    read.map_err(|_| {
-        fault::damaged(
-            path,
-            &format!("the answer to command {command} cannot be read"),
-        )
-    })
+    read.map_err(|_| place.damaged(&format!("the answer to command {command} cannot be read")))
 }
 
 /// Effects nobody answered yet.
 pub(crate) async fn open_effects(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
 ) -> Result<Vec<Effect>, PortError> {
-    let sql = "SELECT key, bytes FROM effect WHERE state = 'open' ORDER BY place";
-    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(sql)
-        .fetch_all(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
+    let rows = rows.open_effects().await;
+    let rows = rows.map_err(|source| place.failed(source))?;
     let read = |(key, bytes): (String, Vec<u8>)| {
-        effect_from_json(&bytes)
-            .map_err(|_| fault::damaged(path, &format!("effect {key} cannot be read")))
+        effect_from_json(&bytes).map_err(|_| place.damaged(&format!("effect {key} cannot be read")))
     };
     rows.into_iter().map(read).collect()
 }
 
 /// Leaves from an index on.
 pub(crate) async fn leaves(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     from: u64,
     limit: usize,
 ) -> Result<Vec<AuditLeaf>, PortError> {
-    let sql = "SELECT place, bytes FROM audit WHERE place >= ? ORDER BY place LIMIT ?";
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql)
-        .bind(to_sql(from))
-        .bind(to_sql(limit.min(MAX_READ) as u64))
-        .fetch_all(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
-    let gap = |index: u64| fault::damaged(path, &format!("audit record {index} is missing"));
-    let leaf = |((place, bytes), index): ((i64, Vec<u8>), u64)| match from_sql(place) == index {
+    let limit = to_sql(limit.min(MAX_READ) as u64);
+    let rows = rows.leaves(to_sql(from), limit).await;
+    let rows = rows.map_err(|source| place.failed(source))?;
+    let gap = |index: u64| place.damaged(&format!("audit record {index} is missing"));
+    let leaf = |((at, bytes, _), index): (LeafColumns, u64)| match from_sql(at) == index {
         true => Ok(AuditLeaf {
             index,
             bytes: Arc::from(bytes),
@@ -218,9 +190,9 @@ pub(crate) async fn leaves(
 
 /// Roots of ranges of leaves, as proofs ask for them: full tiles by their stored roots, the rest by
 /// their leaves.
-pub(crate) async fn subtree_roots(
-    connection: &mut SqliteConnection,
-    path: &Path,
+async fn subtree_roots(
+    rows: &mut impl Rows,
+    place: &Place,
     ranges: &[Range<u64>],
 ) -> Result<Vec<Hash>, PortError> {
     let mut roots = Vec::with_capacity(ranges.len());
@@ -229,39 +201,79 @@ pub(crate) async fn subtree_roots(
         let mut at = range.start;
         if range.start.is_multiple_of(TILE_LEAVES) {
             let tiles = range.start / TILE_LEAVES..range.end / TILE_LEAVES;
-            let sql = "SELECT root FROM tile WHERE place >= ? AND place < ? ORDER BY place";
-            for root in hashes(connection, path, sql, &tiles).await? {
+            let roots = rows
+                .tile_roots(to_sql(tiles.start), to_sql(tiles.end))
+                .await;
+            for root in whole(place, roots, &tiles)? {
                 if !frontier.push_subtree(TILE_LEVEL, root) {
-                    return Err(fault::damaged(path, "its audit tree has a hole"));
+                    return Err(place.damaged(HOLE));
                 }
             }
             at = tiles.end.max(tiles.start) * TILE_LEAVES;
         }
-        let sql = "SELECT leaf_hash FROM audit WHERE place >= ? AND place < ? ORDER BY place";
-        let leaves = hashes(connection, path, sql, &(at.max(range.start)..range.end)).await?;
+        let rest = at.max(range.start)..range.end;
+        let leaves = rows.leaf_hashes(to_sql(rest.start), to_sql(rest.end)).await;
+        let leaves = whole(place, leaves, &rest)?;
         leaves.into_iter().for_each(|leaf| frontier.push(leaf));
         roots.push(frontier.root());
     }
     Ok(roots)
 }
 
-async fn hashes(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    sql: &'static str,
+/// The hashes of a range, when none is missing.
+fn whole(
+    place: &Place,
+    read: Result<Vec<Vec<u8>>, sqlx::Error>,
     range: &Range<u64>,
 ) -> Result<Vec<Hash>, PortError> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(sql)
-        .bind(to_sql(range.start))
-        .bind(to_sql(range.end))
-        .fetch_all(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
-    let hole = || fault::damaged(path, "its audit tree has a hole");
-    if rows.len() as u64 != range.end.saturating_sub(range.start) {
+    let read = read.map_err(|source| place.failed(source))?;
+    let hole = || place.damaged(HOLE);
+    if read.len() as u64 != range.end.saturating_sub(range.start) {
         return Err(hole());
     }
-    rows.into_iter()
+    read.into_iter()
         .map(|row| Hash::try_from(row).map_err(|_| hole()))
         .collect()
+}
+
+/// Where the log ends, as the port says it.
+pub(crate) async fn head(rows: &mut impl Rows, place: &Place) -> Result<Head, PortError> {
+    let tail = tail(rows, place).await?;
+    Ok(Head {
+        number: tail.number,
+        hash: tail.hash,
+        audit_size: tail.frontier.size(),
+        audit_root: tail.frontier.root(),
+        checkpoint: tail.checkpoint,
+    })
+}
+
+/// Proof that a leaf is in the tree of a size.
+pub(crate) async fn inclusion_proof(
+    rows: &mut impl Rows,
+    place: &Place,
+    (index, size): (u64, u64),
+) -> Result<Vec<Hash>, PortError> {
+    let whole = tail(rows, place).await?.frontier.size();
+    let ranges = merkle::inclusion_ranges(index, size).filter(|_| size <= whole);
+    let ranges = ranges.ok_or_else(|| {
+        let text = format!("no audit record {index} in a tree of {size}; the tree has {whole}");
+        PortError::new(ErrorKind::NotFound, text)
+    })?;
+    subtree_roots(rows, place, &ranges).await
+}
+
+/// Proof that the tree of `old` leaves is the beginning of the one of `new`.
+pub(crate) async fn consistency_proof(
+    rows: &mut impl Rows,
+    place: &Place,
+    (old, new): (u64, u64),
+) -> Result<Vec<Hash>, PortError> {
+    let size = tail(rows, place).await?.frontier.size();
+    let ranges = merkle::consistency_ranges(old, new).filter(|_| new <= size);
+    let ranges = ranges.ok_or_else(|| {
+        let text = format!("no trees of {old} and then {new} audit records; there are {size}");
+        PortError::new(ErrorKind::NotFound, text)
+    })?;
+    subtree_roots(rows, place, &ranges).await
 }

@@ -18,16 +18,18 @@ use keywheel_engine::port::journal::{
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::subject;
 use keywheel_seal::sign::{SigningKey, VerifyingKey};
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::SqliteConnection;
 use tokio::sync::Mutex;
 
 use crate::batch::{Batch, Signer, Tail};
 use crate::fault::{self, Beneath};
 use crate::lock::OwnerLock;
-use crate::merkle::{self, Hash};
+use crate::merkle::Hash;
+use crate::place::Place;
 use crate::reserve::Reserve;
+use crate::rows::Rows as _;
 use crate::tables::from_sql;
-use crate::{checkpoint, file, read, verify};
+use crate::{file, opening, read, script, verify};
 
 /// Most aggregates whose last sequence is kept in memory; beyond it the memory starts anew.
 const MAX_KEPT_SEQUENCES: usize = 65_536;
@@ -51,6 +53,7 @@ pub struct JournalOptions {
 /// moves the write-ahead log into it.
 pub struct SqliteJournal {
     path: PathBuf,
+    place: Place,
     signer: Signer,
     writer: Mutex<Writer>,
     reader: Mutex<SqliteConnection>,
@@ -75,18 +78,7 @@ impl SqliteJournal {
     /// `Conflict` when another process owns it, `Denied` when it belongs to another deployment or
     /// key, `Corrupt` when it is damaged, `Unavailable` when it cannot be kept there.
     pub async fn open(path: &Path, options: JournalOptions) -> Result<Self, PortError> {
-        checkpoint::check_origin(&options.origin).map_err(|source| {
-            PortError::caused(
-                ErrorKind::Denied,
-                "the audit log's name is unusable",
-                source,
-            )
-        })?;
-        let signer = Signer {
-            key: options.signing_key,
-            origin: options.origin,
-            source: options.source,
-        };
+        let (deployment, signer) = opening::signer(options)?;
         if let Some(directory) = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -94,7 +86,7 @@ impl SqliteJournal {
             file::secure_directory(directory)?;
         }
         let lock = OwnerLock::take(path)?;
-        let (connection, tail) = file::open_writer(path, options.deployment, &signer).await?;
+        let (connection, tail) = file::open_writer(path, deployment, &signer).await?;
         let reader = file::open_reader(path).await?;
         let reserve = Reserve::open(path)?;
         let reserve_in_use = reserve.flag();
@@ -107,6 +99,7 @@ impl SqliteJournal {
         };
         Ok(Self {
             path: path.to_owned(),
+            place: Place::file(path),
             signer,
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
@@ -143,13 +136,7 @@ impl SqliteJournal {
     /// `NotFound` when the tree never had that size.
     pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, PortError> {
         let mut reader = self.reader.lock().await;
-        let size = read::tail(&mut reader, &self.path).await?.frontier.size();
-        let ranges = merkle::consistency_ranges(old, new).filter(|_| new <= size);
-        let ranges = ranges.ok_or_else(|| {
-            let text = format!("no trees of {old} and then {new} audit records; there are {size}");
-            PortError::new(ErrorKind::NotFound, text)
-        })?;
-        read::subtree_roots(&mut reader, &self.path, &ranges).await
+        read::consistency_proof(&mut *reader, &self.place, (old, new)).await
     }
 
     /// One attempt; after a full disk the next one reads the tail again.
@@ -211,7 +198,7 @@ impl Writer {
         }
         self.sequences.clear();
         self.roll_back(path).await?;
-        read::tail(&mut self.connection, path).await
+        read::tail(&mut self.connection, &Place::file(path)).await
     }
 
     /// Ends an open transaction, if there is one.
@@ -243,18 +230,8 @@ impl Writer {
             }
         }
         for some in unknown.chunks(MAX_ASKED) {
-            let places = vec!["?"; some.len()].join(", ");
-            let sql = format!(
-                "SELECT aggregate, MAX(aggregate_sequence) FROM event WHERE aggregate IN ({places}) GROUP BY aggregate"
-            );
-            let mut query = sqlx::query_as::<_, (String, i64)>(AssertSqlSafe(sql));
-            for aggregate in some {
-                query = query.bind(aggregate);
-            }
-            let rows = query
-                .fetch_all(&mut self.connection)
-                .await
-                .map_err(|source| fault::port(path, source))?;
+            let rows = self.connection.last_sequences(some).await;
+            let rows = rows.map_err(|source| fault::port(path, source))?;
             found.extend(
                 rows.into_iter()
                     .map(|(aggregate, last)| (aggregate, from_sql(last))),
@@ -265,7 +242,9 @@ impl Writer {
 
     /// Writes a batch and takes over its tail.
     async fn commit(&mut self, path: &Path, batch: Batch) -> Result<Vec<RecordedEvent>, PortError> {
-        if let Err(error) = batch.script.run(&mut self.connection).await {
+        let recorded = batch.recorded();
+        let (tail, sequences) = (batch.tail.clone(), batch.sequences.clone());
+        if let Err(error) = script::of_batch(batch).run(&mut self.connection).await {
             match fault::classify(&error) {
                 Beneath::Full | Beneath::Taken | Beneath::Busy => self.roll_back(path).await?,
                 Beneath::Unwritable | Beneath::Unknown => self.stopped = true,
@@ -281,12 +260,12 @@ impl Writer {
                 ..error
             });
         }
-        self.tail = Some(batch.tail);
+        self.tail = Some(tail);
         if self.sequences.len() > MAX_KEPT_SEQUENCES {
             self.sequences.clear();
         }
-        self.sequences.extend(batch.sequences);
-        Ok(batch.recorded)
+        self.sequences.extend(sequences);
+        Ok(recorded)
     }
 }
 
@@ -319,41 +298,28 @@ impl Journal for SqliteJournal {
     }
 
     async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError> {
-        read::answer(&mut *self.reader.lock().await, &self.path, command).await
+        read::answer(&mut *self.reader.lock().await, &self.place, command).await
     }
 
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
-        read::events(&mut *self.reader.lock().await, &self.path, after, limit).await
+        read::events(&mut *self.reader.lock().await, &self.place, after, limit).await
     }
 
     async fn open_effects(&self) -> Result<Vec<Effect>, PortError> {
-        read::open_effects(&mut *self.reader.lock().await, &self.path).await
+        read::open_effects(&mut *self.reader.lock().await, &self.place).await
     }
 
     async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError> {
-        read::leaves(&mut *self.reader.lock().await, &self.path, from, limit).await
+        read::leaves(&mut *self.reader.lock().await, &self.place, from, limit).await
     }
 
     async fn head(&self) -> Result<Head, PortError> {
-        let tail = read::tail(&mut *self.reader.lock().await, &self.path).await?;
-        Ok(Head {
-            number: tail.number,
-            hash: tail.hash,
-            audit_size: tail.frontier.size(),
-            audit_root: tail.frontier.root(),
-            checkpoint: tail.checkpoint,
-        })
+        read::head(&mut *self.reader.lock().await, &self.place).await
     }
 
     async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
         let mut reader = self.reader.lock().await;
-        let whole = read::tail(&mut reader, &self.path).await?.frontier.size();
-        let ranges = merkle::inclusion_ranges(index, size).filter(|_| size <= whole);
-        let ranges = ranges.ok_or_else(|| {
-            let text = format!("no audit record {index} in a tree of {size}; the tree has {whole}");
-            PortError::new(ErrorKind::NotFound, text)
-        })?;
-        read::subtree_roots(&mut reader, &self.path, &ranges).await
+        read::inclusion_proof(&mut *reader, &self.place, (index, size)).await
     }
 
     async fn verify(&self) -> Result<Verification, PortError> {

@@ -13,9 +13,10 @@ use keywheel_engine::port::journal::Verification;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::wire::{effect_from_json, effect_key_to_string};
 use keywheel_seal::sign::VerifyingKey;
-use sqlx::SqliteConnection;
 
 use crate::batch::Tail;
+use crate::place::Place;
+use crate::rows::{OwnerColumns, Rows};
 use crate::tables::{from_sql, to_sql};
 use crate::{checkpoint, fault, file, read, verdict};
 
@@ -44,7 +45,28 @@ impl Faults {
     }
 }
 
-/// Checks everything.
+/// Checks everything over one connection, which the caller has begun a snapshot on.
+pub(crate) async fn over(
+    rows: &mut impl Rows,
+    place: &Place,
+    origin: &str,
+    key: &VerifyingKey,
+) -> Result<Verification, PortError> {
+    let tail = read::tail(rows, place).await?;
+    let mut faults = Faults::default();
+    let events = chain::check(rows, place, key, &tail, &mut faults).await?;
+    let audit_records = tree::check(rows, place, (origin, key), &tail, &mut faults).await?;
+    check_answers(rows, place, &mut faults).await?;
+    check_effects(rows, place, &mut faults).await?;
+    check_process_checkpoints(rows, place, &tail, &mut faults).await?;
+    Ok(Verification {
+        events,
+        audit_records,
+        faults: faults.0,
+    })
+}
+
+/// Checks everything in a file.
 pub(crate) async fn run(
     path: &Path,
     origin: &str,
@@ -53,20 +75,9 @@ pub(crate) async fn run(
     let mut connection = file::open_reader(path).await?;
     let begun = sqlx::query("BEGIN").execute(&mut connection).await;
     begun.map_err(|source| fault::port(path, source))?;
-    let tail = read::tail(&mut connection, path).await?;
-    let mut faults = Faults::default();
-    let events = chain::check(&mut connection, path, &key, &tail, &mut faults).await?;
-    let audit_records =
-        tree::check(&mut connection, path, (origin, &key), &tail, &mut faults).await?;
-    check_answers(&mut connection, path, &mut faults).await?;
-    check_effects(&mut connection, path, &mut faults).await?;
-    check_process_checkpoints(&mut connection, path, &tail, &mut faults).await?;
+    let verification = over(&mut connection, &Place::file(path), origin, &key).await?;
     file::close(path, connection).await?;
-    Ok(Verification {
-        events,
-        audit_records,
-        faults: faults.0,
-    })
+    Ok(verification)
 }
 
 /// Checks a journal that nobody needs to have opened, by the name and the key written in it. Whose
@@ -80,41 +91,42 @@ pub async fn verify_file(path: &Path) -> Result<(Verification, String), PortErro
         return Err(PortError::new(ErrorKind::NotFound, text));
     }
     let mut connection = file::open_reader(path).await?;
-    let owner: Result<(String, Vec<u8>), _> =
-        sqlx::query_as("SELECT origin, public_key FROM log WHERE id = 1")
-            .fetch_one(&mut connection)
-            .await;
+    let owner = connection.owner().await;
     file::close(path, connection).await?;
-    let (origin, key) = owner.map_err(|source| fault::port(path, source))?;
-    let key = <[u8; 32]>::try_from(key)
-        .ok()
-        .and_then(|key| VerifyingKey::from_bytes(key).ok());
-    let key = key.ok_or_else(|| fault::damaged(path, "it names no signing key"))?;
+    let place = Place::file(path);
+    let owner = owner.map_err(|source| place.failed(source))?;
+    let (origin, key, verifier_key) = named_owner(owner, &place)?;
+    let verification = run(path, &origin, key).await?;
+    Ok((verification, verifier_key))
+}
+
+/// The name and key written in a log, and the key as tools take it.
+pub(crate) fn named_owner(
+    owner: Option<OwnerColumns>,
+    place: &Place,
+) -> Result<(String, VerifyingKey, String), PortError> {
+    let (_, origin, key) = owner.ok_or_else(|| place.damaged("it names no owner"))?;
+    let key = <[u8; 32]>::try_from(key).ok();
+    let key = key.and_then(|key| VerifyingKey::from_bytes(key).ok());
+    let key = key.ok_or_else(|| place.damaged("it names no signing key"))?;
     let verifier_key = checkpoint::verifier_key(&origin, &key);
-    run(path, &origin, key)
-        .await
-        .map(|verification| (verification, verifier_key))
+    Ok((origin, key, verifier_key))
 }
 
 async fn check_answers(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     faults: &mut Faults,
 ) -> Result<(), PortError> {
     let mut after: Vec<u8> = Vec::new();
     loop {
-        let rows: Vec<(Vec<u8>, String)> =
-            sqlx::query_as("SELECT id, verdict FROM command WHERE id > ? ORDER BY id LIMIT ?")
-                .bind(after.clone())
-                .bind(to_sql(PAGE as u64))
-                .fetch_all(&mut *connection)
-                .await
-                .map_err(|source| fault::port(path, source))?;
-        let Some((last, _)) = rows.last() else {
+        let page = rows.answers(&after, to_sql(PAGE as u64)).await;
+        let page = page.map_err(|source| place.failed(source))?;
+        let Some((last, _)) = page.last() else {
             return Ok(());
         };
         after.clone_from(last);
-        for (id, text) in &rows {
+        for (id, text) in &page {
             let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
             if verdict::decode(text).is_err() {
                 faults.add(format!("command {id}: its answer cannot be read"));
@@ -124,25 +136,19 @@ async fn check_answers(
 }
 
 async fn check_effects(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     faults: &mut Faults,
 ) -> Result<(), PortError> {
     let mut after = 0;
     loop {
-        let rows: Vec<(i64, String, Vec<u8>)> = sqlx::query_as(
-            "SELECT place, key, bytes FROM effect WHERE place > ? ORDER BY place LIMIT ?",
-        )
-        .bind(after)
-        .bind(to_sql(PAGE as u64))
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
-        let Some((last, _, _)) = rows.last() else {
+        let page = rows.effects(after, to_sql(PAGE as u64)).await;
+        let page = page.map_err(|source| place.failed(source))?;
+        let Some((last, _, _)) = page.last() else {
             return Ok(());
         };
         after = *last;
-        for (_, key, bytes) in &rows {
+        for (_, key, bytes) in &page {
             let read = effect_from_json(bytes).map(|effect| effect_key_to_string(&effect.key()));
             if read.ok().as_ref() != Some(key) {
                 faults.add(format!(
@@ -154,17 +160,14 @@ async fn check_effects(
 }
 
 async fn check_process_checkpoints(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     tail: &Tail,
     faults: &mut Faults,
 ) -> Result<(), PortError> {
-    let rows: Vec<(String, i64)> =
-        sqlx::query_as("SELECT name, number FROM process_checkpoint ORDER BY name")
-            .fetch_all(connection)
-            .await
-            .map_err(|source| fault::port(path, source))?;
-    for (name, number) in rows {
+    let checkpoints = rows.process_checkpoints().await;
+    let checkpoints = checkpoints.map_err(|source| place.failed(source))?;
+    for (name, number) in checkpoints {
         if from_sql(number) != tail.number {
             let (number, head) = (from_sql(number), tail.number);
             faults.add(format!(

@@ -37,11 +37,11 @@ fn cell(text: &str, color: bool) -> Cell {
 fn shade(word: &str) -> Option<Color> {
     Some(match word {
         "completed" | "reloaded" | "current" | "alive" | "ok" | "created" | "closed"
-        | "confirmed" | "allowed" => Color::Green,
+        | "confirmed" | "allowed" | "joined" | "enrolled" => Color::Green,
         "waiting" | "swapped" | "pending" | "distributing" | "retrying" | "running" | "asked"
         | "changed" => Color::Yellow,
         "parked" | "refused" | "revoked" | "destroyed" | "missing" | "denied" | "rejected"
-        | "rolled_back" | "failed" => Color::Red,
+        | "rolled_back" | "failed" | "evicted" => Color::Red,
         _ => return None,
     })
 }

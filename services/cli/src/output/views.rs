@@ -1,8 +1,8 @@
 //! The API's views as text for people. Pure.
 
 use keywheel_schemas::api::{
-    ApplyAnswer, BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView,
-    Status, VersionView,
+    ApplyAnswer, BindingView, ConsumerView, RevocationView, RotationView, SecretView, Status,
+    VersionView,
 };
 
 use super::table::{columns, fields};
@@ -10,7 +10,7 @@ use super::table::{columns, fields};
 /// Digits of a container id that people know.
 const SHORT_ID: usize = 12;
 
-fn number(value: Option<u64>) -> String {
+pub(crate) fn number(value: Option<u64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
@@ -264,7 +264,7 @@ pub(crate) fn rotation(rotation: &RotationView, color: bool) -> String {
     text
 }
 
-fn version_list(versions: &[u64]) -> String {
+pub(crate) fn version_list(versions: &[u64]) -> String {
     versions
         .iter()
         .map(u64::to_string)
@@ -310,23 +310,6 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
         ),
         ("reason", revocation.reason.clone()),
     ])
-}
-
-/// Hosts.
-pub(crate) fn hosts(hosts: &[HostView], color: bool) -> String {
-    let row = |host: &HostView| {
-        vec![
-            host.name.clone(),
-            host.id.clone(),
-            host.generation.to_string(),
-            host.consumers.to_string(),
-        ]
-    };
-    columns(
-        &["NAME", "ID", "GENERATION", "CONSUMERS"],
-        hosts.iter().map(row).collect(),
-        color,
-    )
 }
 
 /// What became of a manifest.

@@ -321,6 +321,7 @@ fn serve_socket(
         check_schedule: keywheel_scheduler::schedule::check,
         next_fires: features::next_fires,
         copy_fault,
+        join_tokens: None,
         denials: Arc::new(Denials::default()),
         features: Arc::new(move || features.features()),
     };

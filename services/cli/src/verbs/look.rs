@@ -2,12 +2,13 @@
 
 use keywheel_core::id::RotationId;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView, Status,
-    VerifyReport, VersionView,
+    BindingView, ConsumerView, RevocationView, RotationView, SecretView, Status, VerifyReport,
+    VersionView,
 };
 use serde::Serialize;
 
 use super::Desk;
+use super::host;
 use super::rotate::with_nearest;
 use crate::args::{DescribeArgs, DescribeKind, GetArgs, Kind};
 use crate::exit::{Exit, Failure};
@@ -68,10 +69,7 @@ pub(super) async fn list(desk: &Desk, args: &GetArgs) -> Result<(), Failure> {
                 views::revocations(revocations, color)
             })
         }
-        Kind::Hosts => {
-            let hosts: Vec<HostView> = desk.client.read("/v1/hosts").await?;
-            desk.screen.show(&hosts, |hosts| views::hosts(hosts, color))
-        }
+        Kind::Hosts => host::list(desk).await,
     }
 }
 
@@ -105,22 +103,7 @@ async fn one(desk: &Desk, kind: Kind, name: &str) -> Result<(), Failure> {
                 views::revocations(std::slice::from_ref(found), color)
             })
         }
-        Kind::Hosts => {
-            let hosts: Vec<HostView> = desk.client.read("/v1/hosts").await?;
-            let found = hosts
-                .into_iter()
-                .find(|host| host.name == name || host.id == name);
-            let found = found.ok_or_else(|| {
-                Failure::new(
-                    Exit::NotFound,
-                    format!("no host is named `{name}`"),
-                    "`keywheel get hosts` lists all",
-                )
-            })?;
-            desk.screen.show(&found, |found| {
-                views::hosts(std::slice::from_ref(found), color)
-            })
-        }
+        Kind::Hosts => host::one(desk, name).await,
     }
 }
 
@@ -252,6 +235,7 @@ pub(super) async fn describe(desk: &Desk, args: &DescribeArgs) -> Result<(), Fai
             let revocation = revocation_of(desk, &args.name).await?;
             desk.screen.show(&revocation, views::revocation)
         }
+        DescribeKind::Host => host::describe(desk, &args.name).await,
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn unbind(desk: &Desk, args: &UnbindArgs) -> Result<(), Failure
     })
 }
 
-fn require_person(screen: Screen, verb: &str) -> Result<(), Failure> {
+pub(super) fn require_person(screen: Screen, verb: &str) -> Result<(), Failure> {
     if screen.interactive {
         return Ok(());
     }
@@ -87,7 +87,7 @@ fn require_person(screen: Screen, verb: &str) -> Result<(), Failure> {
     ))
 }
 
-fn confirm(screen: Screen, name: &str) -> Result<(), Failure> {
+pub(super) fn confirm(screen: Screen, name: &str) -> Result<(), Failure> {
     if screen.ask(&format!("Type `{name}` to go on:"))? == name {
         return Ok(());
     }

@@ -285,3 +285,44 @@ async fn a_journal_that_does_not_verify_has_its_own_code() {
         "{failure}"
     );
 }
+
+const PAGE: &str = r#"{"name":"web-1","id":"i","state":"joined","generation":3,"consumers":0,"sealing_key":"k","key_generation":1,"held":[]}"#;
+const EVICTED: &str = r#"{"host":{"name":"web-1","id":"i","state":"evicted","generation":3,"consumers":0},"held":[{"secret":"a/b","versions":[1],"current":true}]}"#;
+const TOKEN: &str =
+    r#"{"name":"web-2","host":"i","token":"kwjoin1.x","expires_at":"2026-01-04T02:10:00.000000Z"}"#;
+const ONE_PROCESS: &str = r#"{"type":"x","title":"t","status":409,"detail":"no TCP port; run the services apart","code":"conflict"}"#;
+const NO_HOST: &str = r#"{"type":"x","title":"t","status":404,"detail":"no host is named `web-9`; `keywheel host list` lists them","code":"not_found"}"#;
+
+#[tokio::test]
+async fn hosts_are_shown_evicted_and_let_in() {
+    let daemon = Daemon::serve(
+        "hosts",
+        &[
+            ("GET /v1/hosts ", 200, "[]"),
+            ("GET /v1/hosts/web-1 ", 200, PAGE),
+            ("GET /v1/hosts/web-9 ", 404, NO_HOST),
+            ("POST /v1/hosts/web-1/evict ", 200, EVICTED),
+            ("POST /v1/hosts/web-2/join-token ", 200, TOKEN),
+            ("POST /v1/hosts/web-3/join-token ", 409, ONE_PROCESS),
+        ],
+    );
+    for verb in [
+        &["host", "list"][..],
+        &["get", "hosts"],
+        &["get", "host", "web-1"],
+        &["host", "describe", "web-1", "-o", "json"],
+        &["describe", "host", "web-1"],
+        &["host", "join-token", "web-2"],
+        &["host", "evict", "web-1", "--reason", "stolen", "--yes"],
+    ] {
+        assert_eq!(daemon.run(verb).await, Ok(()), "{verb:?}");
+    }
+    let sent = daemon.bodies("POST /v1/hosts/web-1/evict ");
+    assert_eq!(sent, [serde_json::json!({ "reason": "stolen" })]);
+    let unknown = daemon.run(&["host", "describe", "web-9"]).await;
+    assert_eq!(unknown.unwrap_err().exit, Exit::NotFound);
+    let refused = daemon.run(&["host", "join-token", "web-3"]).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.exit, Exit::Conflict);
+    assert!(refused.what.contains("no TCP port"), "{refused}");
+}

@@ -16,7 +16,7 @@ pub(super) fn issue_token(
     wish: &TokenRequest,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    let host = host_of_name(world, &wish.name).unwrap_or(wish.host);
+    let host = world.host_to_be(&wish.name).unwrap_or(wish.host);
     let is_other = |known: &Host| known.is_evicted() || known.name != wish.name;
     let is_promised = |open: &JoinToken| open.host == host && open.name != wish.name;
     if world.hosts.get(&host).is_some_and(is_other)
@@ -45,15 +45,6 @@ pub(super) fn issue_token(
     };
     events.push(Event::Host(host, issued));
     Ok(events)
-}
-
-/// The host that has the name, or is to have it by a token that is open.
-fn host_of_name(world: &World, name: &HostName) -> Option<HostId> {
-    let promised = || {
-        let mut open = world.join_tokens.values();
-        open.find(|open| open.name == *name).map(|open| open.host)
-    };
-    world.host_named(name).map(|host| host.id).or_else(promised)
 }
 
 /// Spends the token, and only then looks at it (rule Z4).

@@ -19,9 +19,10 @@ impl Request {
 /// that one which had to wait would hold up the withdrawals behind it.
 pub(super) fn of(command: &Command) -> Class {
     match command {
-        Command::Revoke { .. } | Command::RevokeOutcome { .. } | Command::RetryRevoke { .. } => {
-            Class::Revocation
-        }
+        Command::Revoke { .. }
+        | Command::RevokeOutcome { .. }
+        | Command::RetryRevoke { .. }
+        | Command::EvictHost { .. } => Class::Revocation,
         Command::Report(_) => Class::Fact,
         _ => Class::Work,
     }

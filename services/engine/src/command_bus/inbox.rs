@@ -60,7 +60,8 @@ impl Handle {
         let (queue, limit) = match submission.command {
             Command::Revoke { .. }
             | Command::RevokeOutcome { .. }
-            | Command::RetryRevoke { .. } => (&self.urgent, MAX_URGENT),
+            | Command::RetryRevoke { .. }
+            | Command::EvictHost { .. } => (&self.urgent, MAX_URGENT),
             _ => (&self.commands, MAX_WAITING),
         };
         let (sender, answer) = oneshot::channel();

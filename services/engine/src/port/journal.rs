@@ -3,11 +3,13 @@
 //! Laws: `append` is all or nothing and returns only when everything is durable; numbers have no
 //! gap; a batch whose `first` is not the next number is refused as `Conflict` and changes nothing;
 //! events, effects, checkpoints, answers and audit records of one decision are one transaction; a
-//! full disk is `Unavailable` and changes nothing, also for a batch whose lowest [`Class`] may not use
+//! of several processes that append at once one wins and the others are `Conflict`; a full disk is
+//! `Unavailable` and changes nothing, also for a batch whose lowest [`Class`] may not use
 //! what an adapter keeps in reserve; any other write failure ends the process, since
 //! what the disk holds is then unknown (rule E9).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::audit;
@@ -16,6 +18,7 @@ use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId};
 use keywheel_core::time::Timestamp;
+use tokio::sync::watch;
 
 use super::PortError;
 
@@ -120,6 +123,24 @@ pub struct Head {
     pub checkpoint: String,
 }
 
+/// A point in the log: how far somebody came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// Number of the last event.
+    pub number: u64,
+    /// Number of audit leaves.
+    pub audit_size: u64,
+}
+
+/// Whose turn it is to tell the world what was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Ours; everything up to the mark was told by whoever had it.
+    Ours(Mark),
+    /// Another process's.
+    Theirs,
+}
+
 /// What a full verification found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
@@ -155,4 +176,31 @@ pub trait Journal: Send + Sync {
     async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError>;
     /// Checks every hash, signature, sequence and leaf.
     async fn verify(&self) -> Result<Verification, PortError>;
+
+    /// Rings after an append, also after those of other processes. A hint: it may be late, lost or
+    /// spurious. `None` when nobody else can append.
+    fn bell(&self) -> Option<watch::Receiver<Mark>> {
+        None
+    }
+
+    /// Takes the turn to tell the world for a span, or keeps it, noting what was `told` in it. A turn
+    /// that is not kept in time ends by itself. With nobody else to take it, it is always ours.
+    async fn turn(&self, told: Option<Mark>, _span: Duration) -> Result<Turn, PortError> {
+        let mark = match told {
+            Some(told) => told,
+            None => self.head().await?.mark(),
+        };
+        Ok(Turn::Ours(mark))
+    }
+}
+
+impl Head {
+    /// The point it stands at.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark {
+            number: self.number,
+            audit_size: self.audit_size,
+        }
+    }
 }

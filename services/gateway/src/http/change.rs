@@ -21,10 +21,14 @@ use keywheel_schemas::manifest::{self, Manifest};
 use super::{Api, Caller, Failure, STASH_TIMEOUT};
 use crate::views;
 
-type Payload<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Payload<T> = Result<Json<T>, JsonRejection>;
 
 impl Api {
-    async fn submit(&self, principal: &Principal, command: Command) -> Result<u64, Failure> {
+    pub(super) async fn submit(
+        &self,
+        principal: &Principal,
+        command: Command,
+    ) -> Result<u64, Failure> {
         let submission = Submission {
             id: CommandId::from_bytes(self.ids.draw()),
             principal: principal.clone(),

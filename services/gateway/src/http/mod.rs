@@ -5,6 +5,7 @@
 //! answer holds a value.
 
 mod change;
+mod hosts;
 mod problem;
 mod read;
 mod stream;
@@ -33,6 +34,7 @@ use crate::access::{Access, Peer};
 use crate::denials::{Attempt, Denials, Ruling};
 use crate::views::NextFires;
 
+pub use hosts::{NewToken, TokenMaker};
 pub use problem::Failure;
 
 /// How long store-sync may take to keep a provided value.
@@ -78,6 +80,8 @@ pub struct Api {
     pub next_fires: NextFires,
     /// What the audit's second copy says against the journal, if anything.
     pub copy_fault: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Makes join tokens; `None` where hosts cannot join.
+    pub join_tokens: Option<Arc<dyn TokenMaker>>,
     /// Counts who was denied.
     pub denials: Arc<Denials>,
     /// What this machine offers, asked anew for each status.
@@ -101,7 +105,10 @@ pub fn router(api: Api) -> Router {
         .route("/v1/rotations/{id}", get(read::rotation))
         .route("/v1/revocations", get(read::revocations))
         .route("/v1/revocations/{id}", get(read::revocation))
-        .route("/v1/hosts", get(read::hosts))
+        .route("/v1/hosts", get(hosts::list))
+        .route("/v1/hosts/{name}", get(hosts::describe))
+        .route("/v1/hosts/{name}/evict", post(hosts::evict))
+        .route("/v1/hosts/{name}/join-token", post(hosts::join_token))
         .route("/v1/consumers", get(read::consumers))
         .route("/v1/events", get(stream::events))
         .route("/v1/audit", get(stream::audit))

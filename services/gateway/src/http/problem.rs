@@ -49,6 +49,10 @@ impl Failure {
             detail.into(),
         )
     }
+    /// What is there does not allow it.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "conflict", detail.into())
+    }
     /// The caller may not.
     #[must_use]
     pub fn denied(principal: &Principal) -> Self {

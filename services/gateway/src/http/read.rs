@@ -12,8 +12,8 @@ use keywheel_core::name::{BindingName, SecretName};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, HostView, RevocationView, RotationView, SecretView, Status,
-    StoreKey, VerifyReport, VersionView,
+    BindingView, ConsumerView, RevocationView, RotationView, SecretView, Status, StoreKey,
+    VerifyReport, VersionView,
 };
 use serde::Deserialize;
 
@@ -146,10 +146,6 @@ pub(super) async fn binding(
                 "no binding is named `{name}`; `keywheel get bindings` lists them"
             ))
         })
-}
-
-pub(super) async fn hosts(State(api): State<Api>) -> Json<Vec<HostView>> {
-    Json(views::hosts(&api.view.read().world))
 }
 
 /// Which consumers.

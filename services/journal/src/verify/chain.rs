@@ -1,19 +1,16 @@
 //! Checks the events: numbers without a gap, the hash chain, signatures, and that every column says
 //! what the signed bytes say.
 
-use std::path::Path;
-
 use keywheel_engine::port::PortError;
 use keywheel_schemas::event::{decode, subject, type_name};
 use keywheel_seal::sign::VerifyingKey;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use super::{Faults, PAGE};
 use crate::batch::{Tail, chain_hash};
-use crate::fault;
 use crate::merkle::Hash;
+use crate::place::Place;
 use crate::read::ProvenRow;
+use crate::rows::{EventColumns, Rows};
 use crate::tables::{from_sql, to_sql};
 
 /// One row, whole.
@@ -29,19 +26,19 @@ struct Row {
     signature: Vec<u8>,
 }
 
-impl<'r> FromRow<'r, SqliteRow> for Row {
-    fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            number: row.try_get(0)?,
-            id: row.try_get(1)?,
-            aggregate: row.try_get(2)?,
-            aggregate_sequence: row.try_get(3)?,
-            type_name: row.try_get(4)?,
-            time: row.try_get(5)?,
-            bytes: row.try_get(6)?,
-            hash: row.try_get(7)?,
-            signature: row.try_get(8)?,
-        })
+impl From<EventColumns> for Row {
+    fn from(columns: EventColumns) -> Self {
+        Self {
+            number: columns.0,
+            id: columns.1,
+            aggregate: columns.2,
+            aggregate_sequence: columns.3,
+            type_name: columns.4,
+            time: columns.5,
+            bytes: columns.6,
+            hash: columns.7,
+            signature: columns.8,
+        }
     }
 }
 
@@ -54,34 +51,30 @@ struct Walk {
 
 /// Checks all events; gives their count.
 pub(super) async fn check(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     key: &VerifyingKey,
     tail: &Tail,
     faults: &mut Faults,
 ) -> Result<u64, PortError> {
-    let sql = "SELECT number, id, aggregate, aggregate_sequence, type, time, bytes, hash, signature \
-        FROM event WHERE number > ? ORDER BY number LIMIT ?";
     let mut walk = Walk {
         next: 1,
         previous: Some(vec![0; 32]),
     };
     let mut count = 0;
     loop {
-        let rows: Vec<Row> = sqlx::query_as(sql)
-            .bind(to_sql(walk.next.saturating_sub(1)))
-            .bind(to_sql(PAGE as u64))
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(|source| fault::port(path, source))?;
-        if rows.is_empty() {
+        let after = to_sql(walk.next.saturating_sub(1));
+        let page = rows.whole_events(after, to_sql(PAGE as u64)).await;
+        let page = page.map_err(|source| place.failed(source))?;
+        if page.is_empty() {
             break;
         }
-        count += rows.len() as u64;
-        let signatures = rows.iter().map(proven).collect();
-        let rows_faults: Vec<Option<String>> = rows.iter().map(|row| walk.step(row)).collect();
+        let page: Vec<Row> = page.into_iter().map(Row::from).collect();
+        count += page.len() as u64;
+        let signatures = page.iter().map(proven).collect();
+        let page_faults: Vec<Option<String>> = page.iter().map(|row| walk.step(row)).collect();
         let signed = check_signatures(signatures, key.clone()).await;
-        for ((row, fault), signed) in rows.iter().zip(rows_faults).zip(signed) {
+        for ((row, fault), signed) in page.iter().zip(page_faults).zip(signed) {
             let unsigned = || {
                 format!(
                     "event {}: its signature does not match",
@@ -93,17 +86,13 @@ pub(super) async fn check(
         }
     }
     check_head(&walk, tail, faults);
-    let hidden: Option<i64> =
-        sqlx::query_scalar("SELECT number FROM event WHERE number < 1 LIMIT 1")
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(|source| fault::port(path, source))?;
-    if let Some(number) = hidden {
+    let hidden = rows.unnumbered_event().await;
+    if let Some(number) = hidden.map_err(|source| place.failed(source))? {
         faults.add(format!("event {number}: it stands outside of the log"));
     }
     // Behind a fault named by number, gaps of aggregates are only its shadow.
     if faults.is_empty() {
-        check_sequences(connection, path, faults).await?;
+        check_sequences(rows, place, faults).await?;
     }
     Ok(count)
 }
@@ -227,18 +216,12 @@ fn check_head(walk: &Walk, tail: &Tail, faults: &mut Faults) {
 
 /// Every aggregate's sequences are 1, 2, 3, …: they are unique, so their largest is their count.
 async fn check_sequences(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     faults: &mut Faults,
 ) -> Result<(), PortError> {
-    let sql = "SELECT aggregate FROM event GROUP BY aggregate \
-        HAVING COUNT(*) <> MAX(aggregate_sequence) OR MIN(aggregate_sequence) <> 1 \
-        ORDER BY aggregate LIMIT ?";
-    let aggregates: Vec<String> = sqlx::query_scalar(sql)
-        .bind(to_sql(PAGE as u64))
-        .fetch_all(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
+    let aggregates = rows.gapped_aggregates(to_sql(PAGE as u64)).await;
+    let aggregates = aggregates.map_err(|source| place.failed(source))?;
     for aggregate in aggregates {
         faults.add(format!("aggregate {aggregate}: its sequence has a gap"));
     }

@@ -1,17 +1,15 @@
 //! Checks the audit tree: every leaf against its hash, every tile against its root, every stored
 //! checkpoint against its signature and the tree of its size, and the head against all of it.
 
-use std::path::Path;
-
 use keywheel_engine::port::PortError;
 use keywheel_seal::sign::VerifyingKey;
-use sqlx::SqliteConnection;
 
 use super::{Faults, PAGE};
 use crate::batch::Tail;
 use crate::checkpoint::Checkpoint;
-use crate::fault;
 use crate::merkle::{self, Frontier, Hash};
+use crate::place::Place;
+use crate::rows::Rows;
 use crate::tables::{TILE_LEAVES, TILE_LEVEL, from_sql, to_sql};
 
 /// The log's name and key.
@@ -30,8 +28,8 @@ struct Walk {
 
 /// Checks all audit records; gives their count.
 pub(super) async fn check(
-    connection: &mut SqliteConnection,
-    path: &Path,
+    rows: &mut impl Rows,
+    place: &Place,
     owner: Owner<'_>,
     tail: &Tail,
     faults: &mut Faults,
@@ -45,24 +43,18 @@ pub(super) async fn check(
     let mut count = 0;
     let size = signed_size(owner, tail);
     'pages: loop {
-        let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(
-            "SELECT place, bytes, leaf_hash FROM audit WHERE place >= ? ORDER BY place LIMIT ?",
-        )
-        .bind(to_sql(walk.next))
-        .bind(to_sql(PAGE as u64))
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
-        if rows.is_empty() {
+        let page = rows.leaves(to_sql(walk.next), to_sql(PAGE as u64)).await;
+        let page = page.map_err(|source| place.failed(source))?;
+        if page.is_empty() {
             break;
         }
-        count += rows.len() as u64;
-        for (place, bytes, stored) in rows {
-            if from_sql(place) > walk.next && from_sql(place) >= size {
+        count += page.len() as u64;
+        for (at, bytes, stored) in page {
+            let at = from_sql(at);
+            if at > walk.next && at >= size {
                 break 'pages;
             }
-            walk.fill_gap(connection, path, owner, from_sql(place), faults)
-                .await?;
+            walk.fill_gap(rows, place, owner, at, faults).await?;
             let hash = merkle::leaf_hash(&bytes);
             if stored != hash {
                 faults.add(format!(
@@ -72,27 +64,14 @@ pub(super) async fn check(
                 walk.named = true;
             }
             // The stored hash keeps the tree whole when only the bytes were edited.
-            walk.push(
-                connection,
-                path,
-                owner,
-                Hash::try_from(stored).unwrap_or(hash),
-                faults,
-            )
-            .await?;
+            let leaf = Hash::try_from(stored).unwrap_or(hash);
+            walk.push(rows, place, owner, leaf, faults).await?;
         }
     }
     walk.check_head(owner, tail, faults);
-    let sql = "SELECT place FROM audit WHERE place < 0 OR place >= ? ORDER BY place LIMIT 1";
-    let outside: Option<i64> = sqlx::query_scalar(sql)
-        .bind(to_sql(walk.next))
-        .fetch_optional(connection)
-        .await
-        .map_err(|source| fault::port(path, source))?;
-    if let Some(place) = outside {
-        faults.add(format!(
-            "audit record {place}: it stands outside of the tree"
-        ));
+    let outside = rows.leaf_outside(to_sql(walk.next)).await;
+    if let Some(at) = outside.map_err(|source| place.failed(source))? {
+        faults.add(format!("audit record {at}: it stands outside of the tree"));
     }
     Ok(count)
 }
@@ -108,38 +87,37 @@ impl Walk {
     /// Names missing leaves and puts something in their place, so that tiles stay aligned.
     async fn fill_gap(
         &mut self,
-        connection: &mut SqliteConnection,
-        path: &Path,
+        rows: &mut impl Rows,
+        place: &Place,
         owner: Owner<'_>,
-        place: u64,
+        to: u64,
         faults: &mut Faults,
     ) -> Result<(), PortError> {
-        let Some(last) = place.checked_sub(1).filter(|last| *last >= self.next) else {
+        let Some(last) = to.checked_sub(1).filter(|last| *last >= self.next) else {
             return Ok(());
         };
         faults.add(missing(self.next, last));
-        while self.next < place {
+        while self.next < to {
             self.named = true;
-            if self.tile.size() == 0 && place - self.next > TILE_LEAVES {
+            if self.tile.size() == 0 && to - self.next > TILE_LEAVES {
                 // Whole tiles are gone: their stored roots still stand for them.
-                let skipped = (place - self.next) / TILE_LEAVES;
+                let skipped = (to - self.next) / TILE_LEAVES;
                 for _ in 0..skipped {
                     self.next += TILE_LEAVES;
                     self.named = true;
-                    self.close_tile(connection, path, owner, None, faults)
-                        .await?;
+                    self.close_tile(rows, place, owner, None, faults).await?;
                 }
                 continue;
             }
-            self.push(connection, path, owner, [0; 32], faults).await?;
+            self.push(rows, place, owner, [0; 32], faults).await?;
         }
         Ok(())
     }
 
     async fn push(
         &mut self,
-        connection: &mut SqliteConnection,
-        path: &Path,
+        rows: &mut impl Rows,
+        place: &Place,
         owner: Owner<'_>,
         leaf: Hash,
         faults: &mut Faults,
@@ -151,26 +129,23 @@ impl Walk {
         }
         let root = self.tile.root();
         self.tile = Frontier::new();
-        self.close_tile(connection, path, owner, Some(root), faults)
+        self.close_tile(rows, place, owner, Some(root), faults)
             .await
     }
 
     /// Compares a full tile with its stored root and signed checkpoint.
     async fn close_tile(
         &mut self,
-        connection: &mut SqliteConnection,
-        path: &Path,
+        rows: &mut impl Rows,
+        place: &Place,
         owner: Owner<'_>,
         computed: Option<Hash>,
         faults: &mut Faults,
     ) -> Result<(), PortError> {
         let size = self.next;
-        let row: Option<(Vec<u8>, String)> =
-            sqlx::query_as("SELECT root, checkpoint FROM tile WHERE place = ?")
-                .bind(to_sql((size / TILE_LEAVES).saturating_sub(1)))
-                .fetch_optional(connection)
-                .await
-                .map_err(|source| fault::port(path, source))?;
+        let number = (size / TILE_LEAVES).saturating_sub(1);
+        let row = rows.tile(to_sql(number)).await;
+        let row = row.map_err(|source| place.failed(source))?;
         let stored = row
             .as_ref()
             .and_then(|(root, _)| Hash::try_from(root.as_slice()).ok());

@@ -1,0 +1,138 @@
+//! Hosts: looking at them, letting machines join, evicting.
+//!
+//! Invariant: a join token is in one answer and nowhere else; the journal has its hash.
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use keywheel_core::command::Command;
+use keywheel_core::host::{Host, TokenRequest};
+use keywheel_core::id::{HostId, JoinTokenId};
+use keywheel_core::name::HostName;
+use keywheel_core::time::Timestamp;
+use keywheel_core::world::World;
+use keywheel_schemas::api::{EvictAnswer, EvictRequest, HostPage, HostView, JoinTokenAnswer};
+use keywheel_schemas::mirror::TextForm as _;
+use keywheel_seal::SecretBytes;
+
+use super::change::Payload;
+use super::{Api, Caller, Failure};
+use crate::views;
+
+/// How often a token is made anew when somebody else asked for the same new name meanwhile.
+const MAX_TRIES: usize = 3;
+
+/// A join token that was made.
+pub struct NewToken {
+    /// What the journal gets.
+    pub request: TokenRequest,
+    /// What the machine gets: one line of text.
+    pub text: SecretBytes,
+}
+
+/// Makes join tokens; where hosts cannot join there is none.
+pub trait TokenMaker: Send + Sync {
+    /// Makes one, with a fresh secret.
+    ///
+    /// # Errors
+    /// With a person's words when it cannot.
+    fn make(
+        &self,
+        host: HostId,
+        token: JoinTokenId,
+        name: &HostName,
+        now: Timestamp,
+    ) -> Result<NewToken, String>;
+}
+
+pub(super) async fn list(State(api): State<Api>) -> Json<Vec<HostView>> {
+    Json(views::hosts(&api.view, api.clock.now()))
+}
+
+/// A host by name or id; of a name that only evicted hosts had, the one evicted last by its plan.
+fn find<'w>(world: &'w World, name: &str) -> Result<&'w Host, Failure> {
+    if let Some(host) = HostId::parse(name).ok().and_then(|id| world.hosts.get(&id)) {
+        return Ok(host);
+    }
+    let name = HostName::parse(name).map_err(|e| Failure::invalid(e.to_string()))?;
+    let evicted = || {
+        let of_name = world.hosts.values().filter(|host| host.name == name);
+        of_name.max_by_key(|host| world.host_generation(host.id))
+    };
+    world.host_named(&name).or_else(evicted).ok_or_else(|| {
+        Failure::not_found(format!(
+            "no host is named `{name}`; `keywheel host list` lists them"
+        ))
+    })
+}
+
+pub(super) async fn describe(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<HostPage>, Failure> {
+    let now = api.clock.now();
+    let committed = api.view.read();
+    let host = find(&committed.world, &name)?;
+    let contact = api.view.contact(host.id);
+    let page = views::host_page(&committed.world, host, contact, now);
+    Ok(Json(page))
+}
+
+pub(super) async fn evict(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Payload<EvictRequest>,
+) -> Result<Json<EvictAnswer>, Failure> {
+    let Json(EvictRequest { reason }) = body?;
+    let host = find(&api.view.read().world, &name)?.id;
+    api.submit(&principal, Command::EvictHost { host, reason })
+        .await?;
+    let now = api.clock.now();
+    let committed = api.view.read();
+    let world = &committed.world;
+    let evicted = find(world, &host.to_string())?;
+    Ok(Json(EvictAnswer {
+        host: views::host(world, evicted, None, now),
+        held: views::held(world, host),
+    }))
+}
+
+pub(super) async fn join_token(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<JoinTokenAnswer>, Failure> {
+    let name = HostName::parse(&name).map_err(|e| Failure::invalid(e.to_string()))?;
+    let Some(maker) = &api.join_tokens else {
+        return Err(Failure::conflict(
+            "this deployment runs in one process and has no TCP port at which hosts could join; its own machine is its one host. To serve more hosts, run the services apart: deploy/README.md shows how",
+        ));
+    };
+    for _ in 0..MAX_TRIES {
+        let fresh = HostId::from_bytes(api.ids.draw());
+        let token = JoinTokenId::from_bytes(api.ids.draw());
+        let host = api.view.read().world.host_to_be(&name).unwrap_or(fresh);
+        let made = maker.make(host, token, &name, api.clock.now());
+        let NewToken { request, text } = made.map_err(Failure::invalid)?;
+        api.submit(&principal, Command::IssueJoinToken(request))
+            .await?;
+        let committed = api.view.read();
+        let issued = committed.world.join_tokens.get(&token);
+        if let Some(issued) = issued.filter(|issued| issued.host == host) {
+            // EXPOSE: the one answer that carries the token to whoever may ask for it.
+            let token = String::from_utf8_lossy(text.expose()).into_owned();
+            return Ok(Json(JoinTokenAnswer {
+                name: name.to_string(),
+                host: host.to_string(),
+                token,
+                expires_at: issued.expires_at.text(),
+            }));
+        }
+    }
+    Err(Failure::conflict(format!(
+        "others ask for tokens for `{name}` at the same time; try again"
+    )))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Credentials on a real disk.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use keywheel_seal::OsEntropy;
+
+use super::*;
+use crate::authority::Authority;
+
+const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+fn deployment() -> DeploymentId {
+    DeploymentId::from_bytes([7; 16])
+}
+
+fn authority() -> Authority {
+    Authority::create(deployment(), NOW, &OsEntropy).unwrap()
+}
+
+fn bundle(ca: &Authority, named: &PeerName, certified: &PeerName) -> Bundle {
+    let issued = ca.issue(certified, &[], NOW, &OsEntropy).unwrap();
+    let signing = SigningKey::generate(&OsEntropy);
+    let trust = [(Role::Gateway, signing.verifying_key())].into();
+    Bundle {
+        tls: TlsFiles {
+            chain_pem: issued.certificate.chain_pem,
+            key_pem: issued.key_pem,
+            roots_pem: issued.certificate.roots_pem,
+        },
+        identity: Some(Identity {
+            deployment: deployment(),
+            name: named.clone(),
+            host_name: Some(HostName::parse("web-1").unwrap()),
+            signing,
+            sealing: vec![SealingKey {
+                generation: 3,
+                made: NOW,
+                pair: HostKeyPair::generate(&OsEntropy),
+            }],
+            trust,
+            servers: vec!["tls://bus.example:4222".into()],
+        }),
+        bus: Some(SecretBytes::from(b"permit".to_vec())),
+        claims: None,
+    }
+}
+
+fn host() -> PeerName {
+    PeerName::Host(HostId::from_bytes([2; 16]))
+}
+
+fn fresh() -> (tempfile::TempDir, PathBuf) {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("host");
+    (scratch, directory)
+}
+
+#[test]
+fn credentials_read_back_whole_and_only_their_owner_can() {
+    let (_scratch, directory) = fresh();
+    let written = bundle(&authority(), &host(), &host());
+    written.write(&directory).unwrap();
+    let (read, identity) = Bundle::read_speaker(&directory).unwrap();
+    let before = written.identity.as_ref().unwrap();
+    assert_eq!(identity.name, host());
+    assert_eq!(
+        identity.client(),
+        Some(Client::injector(HostId::from_bytes([2; 16])))
+    );
+    assert_eq!(
+        identity.signing.verifying_key(),
+        before.signing.verifying_key()
+    );
+    assert_eq!(identity.trust, before.trust);
+    assert_eq!(identity.servers, before.servers);
+    let (new, old) = (
+        identity.newest_sealing().unwrap(),
+        before.newest_sealing().unwrap(),
+    );
+    assert_eq!(new.pair.public(), old.pair.public());
+    assert_eq!((new.generation, new.made), (3, NOW));
+    assert!(read.bus.unwrap().ct_eq(written.bus.as_ref().unwrap()));
+    assert!(read.claims.is_none());
+    assert!(read.tls.key_pem.ct_eq(&written.tls.key_pem));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    for entry in fs::read_dir(&directory).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
+    assert_eq!(
+        fs::read_dir(&directory).unwrap().count(),
+        5,
+        "nothing is left beside"
+    );
+}
+
+#[test]
+fn files_that_others_can_read_are_refused() {
+    let (_scratch, directory) = fresh();
+    bundle(&authority(), &host(), &host())
+        .write(&directory)
+        .unwrap();
+    let key = directory.join(KEY_FILE);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    let error = Bundle::read(&directory).err().unwrap();
+    assert!(error.to_string().contains("chmod 600"), "{error}");
+}
+
+#[test]
+fn a_crash_before_the_marker_leaves_the_old_and_after_it_the_new() {
+    let (_scratch, directory) = fresh();
+    let ca = authority();
+    let (old, new) = (bundle(&ca, &host(), &host()), bundle(&ca, &host(), &host()));
+    let (_other, aside) = fresh();
+    new.write(&aside).unwrap();
+    for marked in [false, true] {
+        old.write(&directory).unwrap();
+        let mut names = Vec::new();
+        for (index, entry) in fs::read_dir(&aside).unwrap().enumerate() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let renamed = marked && index == 0;
+            let to = if renamed {
+                name.clone()
+            } else {
+                format!("{name}.new")
+            };
+            fs::copy(entry.path(), directory.join(to)).unwrap();
+            names.push(name);
+        }
+        if marked {
+            fs::write(directory.join("replacing"), names.join("\n")).unwrap();
+        }
+        let (read, identity) = Bundle::read_speaker(&directory).unwrap();
+        let expected = if marked { &new } else { &old };
+        assert!(read.tls.key_pem.ct_eq(&expected.tls.key_pem));
+        let key = expected.identity.as_ref().unwrap().signing.verifying_key();
+        assert_eq!(identity.signing.verifying_key(), key);
+    }
+    assert!(!directory.join("replacing").exists());
+}
+
+#[test]
+fn a_marker_cannot_name_a_file_elsewhere() {
+    let (scratch, directory) = fresh();
+    bundle(&authority(), &host(), &host())
+        .write(&directory)
+        .unwrap();
+    fs::write(scratch.path().join("outside.new"), "x").unwrap();
+    fs::write(directory.join("replacing"), "../outside").unwrap();
+    Bundle::read(&directory).unwrap();
+    assert!(!scratch.path().join("outside").exists());
+}
+
+#[test]
+fn a_damaged_or_foreign_part_is_named() {
+    let (_scratch, directory) = fresh();
+    let ca = authority();
+    let read = || Bundle::read(&directory).err().unwrap().to_string();
+    assert!(read().contains("cannot open"));
+    bundle(&ca, &host(), &PeerName::Service(Role::Scheduler))
+        .write(&directory)
+        .unwrap();
+    assert!(read().contains("do not belong together"));
+    bundle(&ca, &host(), &host()).write(&directory).unwrap();
+    let identity = directory.join(IDENTITY_FILE);
+    let text = fs::read_to_string(&identity).unwrap();
+    let seed = text.split("signing_seed\": \"").nth(1).unwrap()[..20].to_owned();
+    fs::write(&identity, text.replace("\"version\": 1", "\"version\": 9")).unwrap();
+    assert!(read().contains("version 9"));
+    fs::write(&identity, text.replace("\"servers\"", "\"surprise\"")).unwrap();
+    let error = read();
+    assert!(error.contains("line") && !error.contains(&seed), "{error}");
+    fs::remove_file(&identity).unwrap();
+    assert!(Bundle::read(&directory).is_ok());
+    let error = Bundle::read_speaker(&directory).err().unwrap().to_string();
+    assert!(error.contains("missing"), "{error}");
+    let large = vec![b' '; usize::try_from(disk::MAX_FILE_BYTES).unwrap() + 1];
+    fs::write(directory.join(CA_FILE), large).unwrap();
+    assert!(read().contains("larger than"));
+}

@@ -1,0 +1,186 @@
+//! Where a database is: a URL without a password, and the password from its file.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr as _;
+
+use keywheel_seal::SecretBytes;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use crate::Error;
+
+/// Longest URL that is read, in bytes.
+pub(crate) const MAX_URL_BYTES: usize = 2048;
+/// What a URL may ask for behind its `?`.
+const PARAMETERS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+
+/// A database's address, ready to connect.
+#[derive(Clone)]
+pub struct Address {
+    options: PgConnectOptions,
+    name: String,
+}
+
+impl Address {
+    /// Reads `postgres://user@host:port/database`, or with a directory of unix sockets for a host:
+    /// `postgres://user@%2Frun%2Fpostgresql/database`. The password is the content of its file; one
+    /// line break at its end does not count.
+    ///
+    /// # Errors
+    /// When it is no such URL, holds a password, or leaves a network connection without TLS.
+    pub fn parse(url: &str, password: Option<&SecretBytes>) -> Result<Self, Error> {
+        let refuse = |why: &str| Error::Address(why.to_owned());
+        if url.len() > MAX_URL_BYTES {
+            return Err(refuse("it is too long"));
+        }
+        check_form(url)?;
+        let options = PgConnectOptions::from_str(url).map_err(|_| {
+            refuse("give postgres://user@host:port/database, and only sslrootcert, sslcert, sslkey behind a `?`")
+        })?;
+        let Some(database) = options.get_database().map(str::to_owned) else {
+            return Err(refuse("it names no database"));
+        };
+        let (host, near) = host_of(&options);
+        let options = match near {
+            true => options,
+            // Whatever it asked for: a server whose name is not checked could be anyone's.
+            false => options.ssl_mode(PgSslMode::VerifyFull),
+        };
+        let options = match password {
+            None => options,
+            Some(password) => {
+                let text = std::str::from_utf8(password.expose());
+                let text = text.map_err(|_| refuse("its password is not text"))?;
+                options.password(text.strip_suffix('\n').unwrap_or(text))
+            }
+        };
+        Ok(Self {
+            options: options.disable_statement_logging(),
+            name: format!("{database} at {host}"),
+        })
+    }
+
+    /// The database for people: its name and its host.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Address").field(&self.name).finish()
+    }
+}
+
+/// Refuses what the library would take and we do not.
+fn check_form(url: &str) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::Address(why.to_owned()));
+    let rest = url.strip_prefix("postgres://");
+    let Some(rest) = rest.or_else(|| url.strip_prefix("postgresql://")) else {
+        return refuse("it does not begin with postgres://");
+    };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let host = place.split('/').next().unwrap_or_default();
+    if host
+        .rsplit_once('@')
+        .is_some_and(|(user, _)| user.contains(':'))
+    {
+        return refuse("it holds a password; put that into a file of mode 0600 and name the file");
+    }
+    if !host.contains('@') {
+        return refuse("it names no user");
+    }
+    let keys = query.split('&').filter(|pair| !pair.is_empty());
+    let mut keys = keys.map(|pair| pair.split('=').next().unwrap_or_default());
+    if keys.any(|key| !PARAMETERS.contains(&key)) {
+        return refuse("behind a `?` only sslmode, sslrootcert, sslcert and sslkey are known");
+    }
+    Ok(())
+}
+
+/// The host for people, and whether the way to it stays on this machine.
+fn host_of(options: &PgConnectOptions) -> (String, bool) {
+    if let Some(socket) = options.get_socket() {
+        return (socket.display().to_string(), true);
+    }
+    let host = options.get_host();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let near = host.starts_with('/')
+        || host == "localhost"
+        || bare
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    (host.to_owned(), near)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        Address::parse(url, None)
+            .map(|a| a.name)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_password_never_stands_in_an_address() {
+        for url in [
+            "postgres://me:pw@db/keywheel",
+            "postgres://me:@db/keywheel",
+            "postgres://me@db/keywheel?password=pw",
+            "postgres://me@db/keywheel?options=-c%20password%3Dpw",
+        ] {
+            let text = refused(url);
+            assert!(!text.contains("pw"), "{text}");
+        }
+        let password = SecretBytes::from(b"pw-canary\n".to_vec());
+        let address = Address::parse("postgres://me@db/keywheel", Some(&password)).unwrap();
+        assert!(!format!("{address:?}").contains("canary"));
+        assert_eq!(address.name(), "keywheel at db");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_the_reason() {
+        for (url, reason) in [
+            ("mysql://me@db/keywheel", "postgres://"),
+            ("postgres://db/keywheel", "no user"),
+            ("postgres://me@db", "no database"),
+            ("postgres://me@db/keywheel?sslmode=off", "postgres://user@"),
+            (
+                "postgres://me@db/keywheel?application_name=x",
+                "only sslmode",
+            ),
+        ] {
+            assert!(refused(url).contains(reason), "{url}: {}", refused(url));
+        }
+        let long = format!("postgres://me@db/{}", "x".repeat(MAX_URL_BYTES));
+        assert!(refused(&long).contains("too long"));
+    }
+
+    #[test]
+    fn beyond_this_machine_the_server_proves_its_name() {
+        let mode = |url: &str| Address::parse(url, None).unwrap().options.get_ssl_mode();
+        for url in [
+            "postgres://me@db/k",
+            "postgres://me@10.0.0.7/k?sslmode=disable",
+        ] {
+            assert!(matches!(mode(url), PgSslMode::VerifyFull), "{url}");
+        }
+        for url in [
+            "postgres://me@localhost/k",
+            "postgres://me@127.0.0.1:5433/k",
+            "postgres://me@[::1]/k",
+            "postgres://me@%2Frun%2Fpostgresql/k",
+        ] {
+            assert!(!matches!(mode(url), PgSslMode::VerifyFull), "{url}");
+        }
+    }
+}
