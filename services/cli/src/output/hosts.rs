@@ -107,7 +107,7 @@ fn to_rotate(left: &[HeldView], color: bool) -> String {
 pub(crate) fn warning(page: &HostPage) -> String {
     let host = &page.host;
     format!(
-        "This evicts host {} ({}), for ever: it gets no secret again, its {} consumers count no more, and it may still hold {} secrets, which you rotate afterwards.",
+        "This evicts host {} ({}), for ever: it gets no secret again, its consumers ({}) count no more, and what it may still hold you rotate afterwards (secrets: {}).",
         tame(&host.name),
         tame(&host.id),
         host.consumers,
@@ -204,7 +204,7 @@ mod tests {
     fn the_warning_counts_what_is_lost() {
         let text = warning(&page("joined", vec![db()]));
         assert!(
-            text.contains("3 consumers") && text.contains("1 secrets"),
+            text.contains("consumers (3)") && text.contains("secrets: 1"),
             "{text}"
         );
     }

@@ -11,10 +11,26 @@ use crate::world::World;
 
 /// What a manifest says about a binding.
 pub(super) struct BindingWish<'a> {
-    pub(super) secret: &'a SecretName,
-    pub(super) selector: &'a Selector,
-    pub(super) target: &'a Target,
-    pub(super) reload: &'a Reload,
+    secret: &'a SecretName,
+    selector: &'a Selector,
+    target: &'a Target,
+    reload: &'a Reload,
+}
+
+impl<'a> BindingWish<'a> {
+    pub(super) const fn new(
+        secret: &'a SecretName,
+        selector: &'a Selector,
+        target: &'a Target,
+        reload: &'a Reload,
+    ) -> Self {
+        Self {
+            secret,
+            selector,
+            target,
+            reload,
+        }
+    }
 }
 
 pub(super) fn apply_secret(

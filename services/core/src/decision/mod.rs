@@ -77,13 +77,8 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             target,
             reload,
         } => {
-            let spec = manifest::BindingWish {
-                secret,
-                selector,
-                target,
-                reload,
-            };
-            manifest::apply_binding(world, *id, name, &spec, ctx)
+            let wish = manifest::BindingWish::new(secret, selector, target, reload);
+            manifest::apply_binding(world, *id, name, &wish, ctx)
         }
         Command::Unbind { name } => manifest::unbind(world, name),
         Command::Put {

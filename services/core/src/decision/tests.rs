@@ -236,23 +236,6 @@ fn what_the_state_does_not_allow_now_is_a_conflict() {
         },
     ];
     assert_kind(RejectionKind::Conflict, &of_secret.map(Rejection::from));
-    let name = host_name();
-    let of_host = [
-        host::Rejection::IdTaken(HOST),
-        host::Rejection::Evicted {
-            host: HOST,
-            name: name.clone(),
-        },
-        host::Rejection::NotJoined(name.clone()),
-        host::Rejection::KeysPinned(name.clone()),
-        host::Rejection::TooManyTokens,
-        host::Rejection::KeysOutOfTurn {
-            name,
-            asked: 3,
-            known: 1,
-        },
-    ];
-    assert_kind(RejectionKind::Conflict, &of_host.map(Rejection::from));
     let (rotation, revocation, step) = (FIRST, RevocationId::default(), Step::Set);
     let rejections: [Rejection; 10] = [
         binding::Rejection::NotBound {
@@ -292,6 +275,50 @@ fn what_the_state_does_not_allow_now_is_a_conflict() {
         .into(),
     ];
     assert_kind(RejectionKind::Conflict, &rejections);
+}
+
+#[test]
+fn what_a_host_may_not_do_now_is_a_conflict() {
+    let name = host_name();
+    let of_host = [
+        host::Rejection::IdTaken(HOST),
+        host::Rejection::Evicted {
+            host: HOST,
+            name: name.clone(),
+        },
+        host::Rejection::NotJoined(name.clone()),
+        host::Rejection::KeysPinned(name.clone()),
+        host::Rejection::TooManyTokens,
+        host::Rejection::KeysOutOfTurn {
+            name,
+            asked: 3,
+            known: 1,
+        },
+    ];
+    assert_kind(RejectionKind::Conflict, &of_host.map(Rejection::from));
+}
+
+#[test]
+fn who_is_kept_out_is_denied_and_other_faults_are_not() {
+    let name = host_name();
+    let denials = [
+        host::Rejection::NotJoined(name.clone()),
+        host::Rejection::KeysPinned(name.clone()),
+        host::Rejection::TokenUnknown,
+        host::Rejection::TokenExpired(name.clone()),
+        host::Rejection::TokenForged(name),
+    ];
+    for denial in denials.map(Rejection::from) {
+        assert!(denial.is_denial(), "{denial}");
+    }
+    let faults = [
+        host::Rejection::TooManyTokens,
+        host::Rejection::ReasonMissing,
+        host::Rejection::NotEnrolled(HOST),
+    ];
+    for fault in faults.map(Rejection::from) {
+        assert!(!fault.is_denial(), "{fault}");
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn note(world: &World, host: &Host, contact: Option<Contact>, now: Timestamp) ->
     if host.is_evicted() {
         let left = held_by_evicted(world, host.id).len();
         return (left > 0).then(|| {
-            format!("{left} secrets it may hold are not rotated yet; `keywheel host describe {}` names them", host.id)
+            format!("secrets it may hold that are not rotated yet: {left}; `keywheel host describe {}` names them", host.id)
         });
     }
     let silent = contact.map(|contact| now.since(contact.at))?;

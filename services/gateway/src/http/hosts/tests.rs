@@ -206,7 +206,12 @@ async fn an_eviction_names_what_is_to_be_rotated() {
     }
     let (_, page) = ask(&bench, "GET /v1/hosts/web-1", Value::Null).await;
     assert_eq!(page["evicted_because"], "stolen");
-    assert!(page["note"].as_str().unwrap().contains("1 secrets"));
+    assert!(
+        page["note"]
+            .as_str()
+            .unwrap()
+            .contains("not rotated yet: 1")
+    );
     let audit = bench.audit().await;
     assert!(
         audit
