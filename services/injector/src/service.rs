@@ -23,6 +23,7 @@ use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, Engi
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Verdict;
 use keywheel_seal::Entropy;
+use keywheel_seal::hpke::HostKeyPair;
 use keywheel_sys::nsjoin::Helper;
 use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -158,9 +159,36 @@ impl Injector {
         ids: Arc<dyn Ids>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        let shared = Arc::new(Shared::new(options, bus, containers, clock, ids, entropy));
+        Self::of(Shared::new(
+            options, bus, containers, clock, ids, entropy, None,
+        ))
+    }
+
+    /// Makes the injector of a host that joined with this sealing key.
+    #[must_use]
+    pub fn joined(
+        options: InjectorOptions,
+        key: HostKeyPair,
+        bus: Arc<dyn Bus>,
+        containers: Arc<dyn ContainerHost>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self::of(Shared::new(
+            options,
+            bus,
+            containers,
+            clock,
+            ids,
+            entropy,
+            Some(key),
+        ))
+    }
+
+    fn of(shared: Shared) -> Self {
         Self {
-            shared,
+            shared: Arc::new(shared),
             status: watch::channel(Status::default()).0,
         }
     }
@@ -371,7 +399,8 @@ fn raise_open_files() {
     }
 }
 
-/// Listens for plans, enrols the host and reads its plan; repeats until the gateway answers.
+/// Listens for plans, enrols the host unless it joined, and reads its plan; repeats until the gateway
+/// answers.
 async fn enrol(shared: &Shared) -> Result<Box<dyn Subscription>, InjectorError> {
     let host = shared.options.host;
     let consumer = format!("injector-{host}");
@@ -379,42 +408,61 @@ async fn enrol(shared: &Shared) -> Result<Box<dyn Subscription>, InjectorError> 
     loop {
         let attempt = async {
             let plans = shared.bus.subscribe(Topic::Plan(host), &consumer).await?;
-            let command = Command::EnrolHost {
-                host,
-                name: shared.options.host_name.clone(),
-                sealing_key: shared.key.public().to_bytes(),
-            };
-            let body = Body::Submit {
-                id: CommandId::from_bytes(shared.ids.draw()),
-                command,
-            };
-            let answer = shared
-                .bus
-                .request(Address::Gateway, None, body, GATEWAY_TIMEOUT)
-                .await?;
-            Ok::<_, PortError>((plans, answer))
+            Ok::<_, PortError>((plans, present(shared).await?))
         };
         let fault = match attempt.await {
-            Ok((plans, Body::Verdict(Verdict::Accepted { .. }))) => {
+            Ok((plans, Presented::Known)) => {
                 if let Some(plan) = read_plan(shared).await {
                     shared.take_plan(plan);
                 }
                 return Ok(plans);
             }
-            Ok((_, Body::Verdict(Verdict::Rejected { text, .. }))) => {
+            Ok((_, Presented::Refused(reason))) => {
                 return Err(InjectorError::Enrol {
                     host: shared.options.host_name.to_string(),
-                    reason: text,
+                    reason,
                 });
             }
-            Ok((_, Body::Failed { text, .. })) => text,
-            Ok(_) => "the gateway answered something else than a verdict".to_owned(),
+            Ok((_, Presented::Later(why))) => why,
             Err(error) => chain(&error),
         };
         tracing::warn!({ names::REASON } = fault, "host not enrolled yet");
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MOST);
     }
+}
+
+/// What the gateway says of this host.
+enum Presented {
+    Known,
+    Refused(String),
+    Later(String),
+}
+
+/// Tells the gateway host and sealing key; a host that joined is known already.
+async fn present(shared: &Shared) -> Result<Presented, PortError> {
+    if shared.has_joined {
+        return Ok(Presented::Known);
+    }
+    let command = Command::EnrolHost {
+        host: shared.options.host,
+        name: shared.options.host_name.clone(),
+        sealing_key: shared.key.public().to_bytes(),
+    };
+    let body = Body::Submit {
+        id: CommandId::from_bytes(shared.ids.draw()),
+        command,
+    };
+    let answer = shared
+        .bus
+        .request(Address::Gateway, None, body, GATEWAY_TIMEOUT)
+        .await?;
+    Ok(match answer {
+        Body::Verdict(Verdict::Accepted { .. }) => Presented::Known,
+        Body::Verdict(Verdict::Rejected { text, .. }) => Presented::Refused(text),
+        Body::Failed { text, .. } => Presented::Later(text),
+        _ => Presented::Later("the gateway answered something else than a verdict".to_owned()),
+    })
 }
 
 /// Reads the plan; `None`, said in the log, when the gateway has none to give now.

@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) key: HostKeyPair,
+    /// Whether the gateway knows host and key since the host joined; else they are told at start.
+    pub(crate) has_joined: bool,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -107,9 +109,12 @@ impl Shared {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
         entropy: Arc<dyn Entropy>,
+        joined: Option<HostKeyPair>,
     ) -> Self {
-        let key = HostKeyPair::generate(&*entropy);
+        let has_joined = joined.is_some();
+        let key = joined.unwrap_or_else(|| HostKeyPair::generate(&*entropy));
         Self {
+            has_joined,
             options,
             bus,
             containers,
