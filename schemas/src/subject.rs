@@ -110,6 +110,12 @@ impl Subjects {
         format!("{}.work.{}", self.root, role_word(role))
     }
 
+    /// Effects for every role.
+    #[must_use]
+    pub fn all_work(&self) -> String {
+        format!("{}.work.*", self.root)
+    }
+
     /// One host's plan.
     #[must_use]
     pub fn plan(&self, host: HostId) -> String {
@@ -186,36 +192,33 @@ impl Subjects {
         match client.role {
             Role::Gateway => {
                 publish.extend([self.events(), self.audit(), self.plans(), self.hosts()]);
-                publish.push(format!("{}.work.*", self.root));
+                publish.push(self.all_work());
                 publish.push(ask(Role::StoreSync));
                 publish.extend(self.gateway_streams());
                 subscribe.push(self.requests(Role::Gateway));
             }
             Role::Scheduler => {
                 publish.push(ask(Role::Gateway));
-                publish.extend(reads(&self.event_stream(), client, &self.events()));
+                publish.extend(reads(&self.event_stream(), ANY, &self.events()));
             }
             Role::StoreSync => {
                 publish.push(ask(Role::Gateway));
-                publish.extend(reads(
-                    &self.work_stream(),
-                    client,
-                    &self.work(Role::StoreSync),
-                ));
-                publish.extend(reads(&self.host_stream(), client, &self.hosts()));
+                let work = self.work(Role::StoreSync);
+                publish.extend(reads(&self.work_stream(), &client.consumer(), &work));
+                publish.extend(reads_newest(&self.host_stream(), ANY, &self.hosts()));
                 subscribe.push(self.requests(Role::StoreSync));
             }
             Role::AuditSink => {
                 publish.push(ask(Role::Gateway));
-                publish.extend(reads(&self.audit_stream(), client, &self.audit()));
+                publish.extend(reads(&self.audit_stream(), ANY, &self.audit()));
             }
             Role::Injector => {
                 publish.extend([ask(Role::Gateway), ask(Role::StoreSync)]);
-                let plan = client.host.map(|host| self.plan(host));
-                publish.extend(
-                    plan.into_iter()
-                        .flat_map(|plan| reads(&self.plan_stream(), client, &plan)),
-                );
+                if let Some(host) = client.host {
+                    let consumer = client.consumer();
+                    let plan = self.plan(host);
+                    publish.extend(reads_newest(&self.plan_stream(), &consumer, &plan));
+                }
             }
         }
         Permissions {
@@ -225,11 +228,11 @@ impl Subjects {
         }
     }
 
-    /// The gateway makes the streams; it may not delete or purge one.
+    /// The gateway makes the streams; it may not change, delete or purge one.
     fn gateway_streams(&self) -> Vec<String> {
         let mut allowed = Vec::new();
         for stream in self.streams() {
-            for verb in ["CREATE", "UPDATE", "INFO"] {
+            for verb in ["CREATE", "INFO"] {
                 allowed.push(format!("$JS.API.STREAM.{verb}.{stream}"));
             }
         }
@@ -249,9 +252,11 @@ impl Subjects {
     }
 }
 
-/// What reading one subject of a stream under one's own consumer name needs.
-fn reads(stream: &str, client: &Client, filter: &str) -> Vec<String> {
-    let consumer = client.consumer();
+/// Any consumer name: in a stream that one role reads, each instance has its own.
+const ANY: &str = "*";
+
+/// What reading one subject of a stream under a consumer name needs.
+fn reads(stream: &str, consumer: &str, filter: &str) -> Vec<String> {
     vec![
         format!("$JS.API.STREAM.INFO.{stream}"),
         format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}.{filter}"),
@@ -259,6 +264,13 @@ fn reads(stream: &str, client: &Client, filter: &str) -> Vec<String> {
         format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
         format!("$JS.ACK.{stream}.{consumer}.>"),
     ]
+}
+
+/// The same where only the newest matters: a reader begins anew each time.
+fn reads_newest(stream: &str, consumer: &str, filter: &str) -> Vec<String> {
+    let mut allowed = reads(stream, consumer, filter);
+    allowed.push(format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}"));
+    allowed
 }
 
 #[cfg(test)]
@@ -320,10 +332,10 @@ mod tests {
             .permissions(&Client::service(Role::Gateway))
             .publish;
         assert!(gateway.contains(&subjects.events()));
-        assert!(
-            !gateway
+        assert!(!gateway.iter().any(|s| {
+            ["DELETE", "PURGE", "UPDATE"]
                 .iter()
-                .any(|s| s.contains("DELETE") || s.contains("PURGE"))
-        );
+                .any(|verb| s.contains(verb))
+        }));
     }
 }

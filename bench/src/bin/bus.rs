@@ -16,7 +16,7 @@ use keywheel_bench::engine_api::now;
 use keywheel_bench::samples::Samples;
 use keywheel_bus::{Identity, InProcess, Trust};
 use keywheel_core::audit::Role;
-use keywheel_core::id::HostId;
+use keywheel_core::id::{DeploymentId, HostId};
 use keywheel_core::name::HostName;
 use keywheel_core::plan::HostPlan;
 use keywheel_engine::port::bus::{Address, Body, Bus, Topic};
@@ -91,12 +91,12 @@ async fn questions(gateway: &Arc<dyn Bus>, injector: &Arc<dyn Bus>) -> Result<Sa
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let gateway = Identity::new(Role::Gateway, SigningKey::generate(&OsEntropy));
-    let injector = Identity::new(Role::Injector, SigningKey::generate(&OsEntropy));
-    let trust = Trust::new([
-        (Role::Gateway, gateway.verifying_key()),
-        (Role::Injector, injector.verifying_key()),
-    ]);
+    let deployment = DeploymentId::default();
+    let key = || SigningKey::generate(&OsEntropy);
+    let gateway = Identity::service(deployment, Role::Gateway, key());
+    let injector = Identity::injector(deployment, HOST, key());
+    let trust = Trust::new(deployment, [(Role::Gateway, gateway.verifying_key())]);
+    trust.set_hosts([(HOST, injector.verifying_key())].into());
     let clock = Arc::new(FakeClock::default());
     let hub = InProcess::new(trust, clock, Arc::new(FakeIds::new()));
     let (gateway, injector) = (hub.endpoint(gateway), hub.endpoint(injector));

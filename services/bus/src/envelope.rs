@@ -1,80 +1,59 @@
-//! The wire form of a message: a frame of header, body and signature.
+//! The wire form of a message: one CloudEvents 1.0 document (structured JSON), and an Ed25519
+//! signature over its bytes beside it.
 //!
-//! `KWB1`, length of the header (4 bytes, big endian), header (JSON), body, Ed25519 signature (64
-//! bytes) over everything before it. The header names id, sender, receiver, trace context and kind
-//! of body, so a signature holds for one message to one receiver. Reading trusts nothing that was
-//! not verified: size, frame, header, sender, signature, receiver, body, right to send, in this order.
+//! The document names id, sender (`source`), receiver, time, trace context and kind of body, so a
+//! signature holds for one message to one receiver. Reading trusts nothing that was not verified:
+//! size, document, sender, signature, receiver, freshness of requests, body, right to send, in this
+//! order.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use keywheel_core::audit::Role;
-use keywheel_core::id::EventId;
+use keywheel_core::id::{EventId, HostId};
+use keywheel_core::time::Timestamp;
 use keywheel_engine::authority::{self, Destination};
 use keywheel_engine::port::bus::{Address, Body, Message, Topic};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_schemas::mirror::TextForm as _;
 use keywheel_schemas::wire::NotAWorkersCommand;
-use keywheel_seal::sign::{Signature, SigningKey, VerifyingKey};
+use keywheel_seal::sign::Signature;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::body::{self, Kind};
 use crate::refusal::Refusal;
+use crate::trust::{Identity, Trust};
 use crate::word;
 
-/// The largest frame, in bytes.
+/// The largest document, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 /// The longest trace context, in bytes.
 pub const MAX_TRACEPARENT_BYTES: usize = 128;
+/// How far the clocks of who asks and who serves may be apart. What is older was kept by somebody and
+/// sent again; younger copies are known by their id.
+pub const FRESHNESS: std::time::Duration = std::time::Duration::from_secs(120);
 /// What a bus signature is for.
 pub const CONTEXT: &str = "keywheel/bus/v1";
 
-const MAGIC: &[u8; 4] = b"KWB1";
-const PREFIX_BYTES: usize = MAGIC.len() + 4;
-const SIGNATURE_BYTES: usize = 64;
-const MAX_HEADER_BYTES: usize = 1024;
+const SPEC_VERSION: &str = "1.0";
+const DATA_TYPE: &str = "application/json";
+/// First word of a source.
+const SOURCE_PREFIX: &str = "keywheel/";
 
-/// Who one end of the bus is.
-pub struct Identity {
-    role: Role,
-    key: SigningKey,
+/// A message as it travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The CloudEvents document.
+    pub document: Vec<u8>,
+    /// Its sender's signature over the document.
+    pub signature: [u8; 64],
 }
 
-impl Identity {
-    /// A role and the key it signs with.
+impl Frame {
+    /// Bytes it takes.
     #[must_use]
-    pub const fn new(role: Role, key: SigningKey) -> Self {
-        Self { role, key }
-    }
-
-    /// Its role.
-    #[must_use]
-    pub const fn role(&self) -> Role {
-        self.role
-    }
-
-    /// The public half of its key.
-    #[must_use]
-    pub fn verifying_key(&self) -> VerifyingKey {
-        self.key.verifying_key()
-    }
-}
-
-/// Which key speaks for which role.
-#[derive(Debug, Clone, Default)]
-pub struct Trust(BTreeMap<Role, VerifyingKey>);
-
-impl Trust {
-    /// One key per role.
-    #[must_use]
-    pub fn new(keys: impl IntoIterator<Item = (Role, VerifyingKey)>) -> Self {
-        Self(keys.into_iter().collect())
-    }
-}
-
-impl FromIterator<(Role, VerifyingKey)> for Trust {
-    fn from_iter<I: IntoIterator<Item = (Role, VerifyingKey)>>(keys: I) -> Self {
-        Self::new(keys)
+    pub const fn size(&self) -> usize {
+        self.document.len() + self.signature.len()
     }
 }
 
@@ -112,6 +91,17 @@ impl Receiver<'_> {
     }
 }
 
+/// What a sender says about a message besides its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Heading<'a> {
+    /// Its id.
+    pub id: [u8; 16],
+    /// When it is sent.
+    pub time: Timestamp,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+}
+
 /// Why a message cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -123,7 +113,7 @@ pub enum EncodeError {
         /// How long it is.
         bytes: usize,
     },
-    /// The role may not say this there; receivers would drop it.
+    /// The sender may not say this there; receivers would drop it.
     #[error("{0} may not send this here")]
     NotPermitted(&'static str),
     /// People's commands do not travel on the bus.
@@ -132,6 +122,9 @@ pub enum EncodeError {
     /// No trace context is that long.
     #[error("the trace context is longer than {MAX_TRACEPARENT_BYTES} bytes")]
     TraceTooLong,
+    /// What is stored as JSON is not.
+    #[error("a part of the message is not plain JSON text")]
+    NotJson,
     /// A part did not become JSON.
     #[error("the message cannot be written")]
     Write(#[source] serde_json::Error),
@@ -149,16 +142,25 @@ impl From<EncodeError> for PortError {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header<'a> {
+struct Document<'a> {
+    #[serde(borrow)]
+    specversion: Cow<'a, str>,
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
-    from: Cow<'a, str>,
+    source: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
     #[serde(borrow)]
-    to: Cow<'a, str>,
+    time: Cow<'a, str>,
+    #[serde(borrow)]
+    receiver: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    trace: Option<Cow<'a, str>>,
-    kind: Kind,
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    datacontenttype: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
 }
 
 /// Writes and signs a message, after checking that receivers will take it.
@@ -168,14 +170,13 @@ struct Header<'a> {
 pub fn encode(
     sender: &Identity,
     to: Receiver<'_>,
-    id: [u8; 16],
-    traceparent: Option<&str>,
+    heading: Heading<'_>,
     body: &Body,
-) -> Result<Arc<[u8]>, EncodeError> {
-    if !authority::may_send(sender.role, body, to.destination()) {
-        return Err(EncodeError::NotPermitted(word::of_role(sender.role)));
+) -> Result<Frame, EncodeError> {
+    if !authority::may_send(sender.role(), sender.host(), body, to.destination()) {
+        return Err(EncodeError::NotPermitted(word::of_role(sender.role())));
     }
-    encode_unchecked(sender, to, id, traceparent, body)
+    encode_unchecked(sender, to, heading, body)
 }
 
 /// Writes and signs a message without asking whether the sender may send it: what a compromised
@@ -186,103 +187,145 @@ pub fn encode(
 pub fn encode_unchecked(
     sender: &Identity,
     to: Receiver<'_>,
-    id: [u8; 16],
-    traceparent: Option<&str>,
+    heading: Heading<'_>,
     body: &Body,
-) -> Result<Arc<[u8]>, EncodeError> {
-    if traceparent.is_some_and(|trace| trace.len() > MAX_TRACEPARENT_BYTES) {
+) -> Result<Frame, EncodeError> {
+    let trace = heading.traceparent;
+    if trace.is_some_and(|trace| trace.len() > MAX_TRACEPARENT_BYTES) {
         return Err(EncodeError::TraceTooLong);
     }
-    let (kind, payload) = body::to_bytes(body)?;
-    let header = Header {
-        id: EventId::from_bytes(id).to_string().into(),
-        from: word::of_role(sender.role).into(),
-        to: to.word().into(),
-        trace: traceparent.map(Cow::from),
-        kind,
+    let (kind, data) = body::to_json(body)?;
+    let document = Document {
+        specversion: SPEC_VERSION.into(),
+        id: EventId::from_bytes(heading.id).to_string().into(),
+        source: source_of(sender).into(),
+        kind: kind.type_name().into(),
+        time: heading.time.text().into(),
+        receiver: to.word().into(),
+        traceparent: trace.map(Cow::from),
+        datacontenttype: DATA_TYPE.into(),
+        data: &data,
     };
-    let header = serde_json::to_vec(&header).map_err(EncodeError::Write)?;
-    let bytes = PREFIX_BYTES + header.len() + payload.len() + SIGNATURE_BYTES;
-    if bytes > MAX_MESSAGE_BYTES {
+    let document = serde_json::to_vec(&document).map_err(EncodeError::Write)?;
+    if document.len() > MAX_MESSAGE_BYTES {
+        let bytes = document.len();
         return Err(EncodeError::TooLarge { bytes });
     }
-    let header_bytes = u32::try_from(header.len()).map_err(|_| EncodeError::TooLarge { bytes })?;
-    let mut frame = Vec::with_capacity(bytes);
-    frame.extend_from_slice(MAGIC);
-    frame.extend_from_slice(&header_bytes.to_be_bytes());
-    frame.extend_from_slice(&header);
-    frame.extend_from_slice(&payload);
-    let signature = sender.key.sign(CONTEXT, &frame);
-    frame.extend_from_slice(&signature.to_bytes());
-    Ok(frame.into())
+    let signature = sender.key().sign(CONTEXT, &document).to_bytes();
+    Ok(Frame {
+        document,
+        signature,
+    })
 }
 
-/// Reads a message that arrived for `receiver`.
+/// Reads a message that arrived for `receiver` at `now`.
 ///
 /// # Errors
 /// With the reason why it must be dropped.
-pub fn decode(trust: &Trust, receiver: Receiver<'_>, frame: &[u8]) -> Result<Message, Refusal> {
-    if frame.len() > MAX_MESSAGE_BYTES {
+pub fn decode(
+    trust: &Trust,
+    receiver: Receiver<'_>,
+    now: Timestamp,
+    frame: &Frame,
+) -> Result<Message, Refusal> {
+    read(trust, receiver, now, &frame.document, &frame.signature)
+}
+
+/// The same for a document and a signature that arrived apart.
+pub(crate) fn read(
+    trust: &Trust,
+    receiver: Receiver<'_>,
+    now: Timestamp,
+    bytes: &[u8],
+    signature: &[u8; 64],
+) -> Result<Message, Refusal> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(Refusal::TooLarge {
-            bytes: frame.len(),
+            bytes: bytes.len(),
             limit: MAX_MESSAGE_BYTES,
         });
     }
-    let parts = split(frame)?;
-    let header: Header<'_> =
-        serde_json::from_slice(parts.header).map_err(|_| Refusal::Malformed("header"))?;
-    let role = word::to_role(&header.from).ok_or(Refusal::UnknownSender("an unknown role"))?;
-    let name = word::of_role(role);
-    let key = trust.0.get(&role).ok_or(Refusal::UnknownSender(name))?;
-    key.verify(CONTEXT, parts.signed, &parts.signature)
+    let document: Document<'_> =
+        serde_json::from_slice(bytes).map_err(|_| Refusal::Malformed("not a document of ours"))?;
+    let source = Source::read(&document.source)?;
+    let name = word::of_role(source.role);
+    let key = trust.key_of(source.role, source.host);
+    key.ok_or(Refusal::UnknownSender(name))?
+        .verify(CONTEXT, bytes, &Signature::from_bytes(*signature))
         .map_err(|_| Refusal::Forged(name))?;
-    if header.to != receiver.word() {
+    if document.receiver != receiver.word() || source.deployment != trust.deployment().to_string() {
         return Err(Refusal::WrongReceiver);
     }
-    let id = EventId::parse(&header.id).map_err(|_| Refusal::Malformed("id"))?;
-    let trace = header
-        .trace
-        .filter(|trace| trace.len() <= MAX_TRACEPARENT_BYTES);
-    let body = body::from_bytes(header.kind, parts.payload)?;
-    if !authority::may_send(role, &body, receiver.destination()) {
+    if document.specversion != SPEC_VERSION || document.datacontenttype != DATA_TYPE {
+        return Err(Refusal::Malformed("another kind of document"));
+    }
+    check_time(receiver, now, &document.time)?;
+    let id = EventId::parse(&document.id).map_err(|_| Refusal::Malformed("id"))?;
+    let kind = Kind::of_type(&document.kind).ok_or(Refusal::Malformed("unknown type"))?;
+    let body = body::from_json(kind, document.data)?;
+    if !authority::may_send(source.role, source.host, &body, receiver.destination()) {
         return Err(Refusal::NotPermitted(name));
     }
+    let trace = document.traceparent;
+    let trace = trace.filter(|trace| trace.len() <= MAX_TRACEPARENT_BYTES);
     Ok(Message {
         id: *id.bytes(),
-        sender: role,
+        sender: source.role,
+        host: source.host,
         traceparent: trace.map(Cow::into_owned),
         body,
     })
 }
 
-struct Parts<'a> {
-    signed: &'a [u8],
-    header: &'a [u8],
-    payload: &'a [u8],
-    signature: Signature,
+/// Requests must be of now. What is in a topic may be old, and answers belong to one question.
+fn check_time(receiver: Receiver<'_>, now: Timestamp, time: &str) -> Result<(), Refusal> {
+    let time = Timestamp::parse_text(time).map_err(|_| Refusal::Malformed("time"))?;
+    let apart = now.since(time).max(time.since(now));
+    if matches!(receiver, Receiver::Request(_)) && apart > FRESHNESS {
+        return Err(Refusal::Stale(FRESHNESS));
+    }
+    Ok(())
 }
 
-fn split(frame: &[u8]) -> Result<Parts<'_>, Refusal> {
-    let short = || Refusal::Malformed("too short");
-    let (signed, signature) = frame
-        .split_last_chunk::<SIGNATURE_BYTES>()
-        .ok_or_else(short)?;
-    let rest = signed
-        .strip_prefix(MAGIC)
-        .ok_or(Refusal::Malformed("not a frame"))?;
-    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| short())?;
-    if length > MAX_HEADER_BYTES {
-        return Err(Refusal::Malformed("header too long"));
+/// `keywheel/<deployment>/<role>` or `keywheel/<deployment>/injector/<host>`.
+fn source_of(sender: &Identity) -> String {
+    let role = word::of_role(sender.role());
+    let deployment = sender.deployment();
+    sender.host().map_or_else(
+        || format!("{SOURCE_PREFIX}{deployment}/{role}"),
+        |host| format!("{SOURCE_PREFIX}{deployment}/{role}/{host}"),
+    )
+}
+
+struct Source<'a> {
+    deployment: &'a str,
+    role: Role,
+    host: Option<HostId>,
+}
+
+impl<'a> Source<'a> {
+    fn read(text: &'a str) -> Result<Self, Refusal> {
+        let unknown = Refusal::UnknownSender("an unknown sender");
+        let Some((deployment, sender)) = text
+            .strip_prefix(SOURCE_PREFIX)
+            .and_then(|rest| rest.split_once('/'))
+        else {
+            return Err(unknown);
+        };
+        let (role, host) = match sender.split_once('/') {
+            None => (sender, None),
+            Some((role, host)) => match HostId::parse(host) {
+                Ok(host) => (role, Some(host)),
+                Err(_) => return Err(unknown),
+            },
+        };
+        let role = word::to_role(role).ok_or(unknown)?;
+        Ok(Self {
+            deployment,
+            role,
+            host,
+        })
     }
-    let (header, payload) = rest.split_at_checked(length).ok_or_else(short)?;
-    let signature = Signature::from_bytes(*signature);
-    Ok(Parts {
-        signed,
-        header,
-        payload,
-        signature,
-    })
 }
 
 #[cfg(test)]

@@ -14,15 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_engine::authority;
-use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{Address, Body, Bus, Message, Requests, Subscription, Topic};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::Notify;
 
-use crate::envelope::{self, Identity, Receiver, Trust};
-use crate::refusal::{Counters, RefusalCounts};
+use crate::ends::{check_reader, check_server};
+use crate::envelope::{self, EncodeError, Frame, Heading, Receiver};
+use crate::refusal::{Counters, Refusal, RefusalCounts};
+use crate::trust::{Identity, Trust};
 use crate::word;
 use requests::Servers;
 use subscription::Reader;
@@ -124,7 +125,7 @@ impl InProcess {
     ///
     /// # Errors
     /// When there are too many topics.
-    pub fn inject(&self, topic: &Topic, frame: Arc<[u8]>) -> Result<(), PortError> {
+    pub fn inject(&self, topic: &Topic, frame: Arc<Frame>) -> Result<(), PortError> {
         self.shared.place(topic, None, frame)
     }
 
@@ -133,7 +134,7 @@ impl InProcess {
     ///
     /// # Errors
     /// When nobody serves the address.
-    pub fn inject_request(&self, to: Address, frame: Arc<[u8]>) -> Result<(), PortError> {
+    pub fn inject_request(&self, to: Address, frame: Arc<Frame>) -> Result<(), PortError> {
         self.shared.ask(to, frame).map(drop)
     }
 }
@@ -147,6 +148,31 @@ impl Shared {
             ));
         }
         Ok(())
+    }
+
+    fn encode(
+        &self,
+        sender: &Identity,
+        to: Receiver<'_>,
+        id: [u8; 16],
+        traceparent: Option<&str>,
+        body: &Body,
+    ) -> Result<Arc<Frame>, EncodeError> {
+        let heading = Heading {
+            id,
+            time: self.clock.now(),
+            traceparent,
+        };
+        envelope::encode(sender, to, heading, body).map(Arc::new)
+    }
+
+    fn decode(&self, receiver: Receiver<'_>, frame: &Frame) -> Result<Message, Refusal> {
+        envelope::decode(&self.trust, receiver, self.clock.now(), frame)
+    }
+
+    fn refuse(&self, refusal: &Refusal, receiver: Receiver<'_>) {
+        let now = self.clock.monotonic();
+        self.refused.count(refusal, &receiver.word(), now);
     }
 
     fn slot(&self, topic: &Topic) -> Result<Arc<Slot>, PortError> {
@@ -173,7 +199,7 @@ impl Shared {
         &self,
         topic: &Topic,
         id: Option<[u8; 16]>,
-        frame: Arc<[u8]>,
+        frame: Arc<Frame>,
     ) -> Result<(), PortError> {
         let slot = self.slot(topic)?;
         lock(&slot.state).publish(id, frame);
@@ -199,7 +225,8 @@ impl Bus for Endpoint {
     ) -> Result<(), PortError> {
         self.shared.check_open()?;
         let to = Receiver::Topic(&topic);
-        let frame = envelope::encode(&self.identity, to, id, traceparent.as_deref(), &body)?;
+        let trace = traceparent.as_deref();
+        let frame = self.shared.encode(&self.identity, to, id, trace, &body)?;
         self.shared.place(&topic, Some(id), frame)
     }
 
@@ -209,6 +236,7 @@ impl Bus for Endpoint {
         consumer: &str,
     ) -> Result<Box<dyn Subscription>, PortError> {
         self.shared.check_open()?;
+        check_reader(&self.identity, &topic)?;
         let slot = self.shared.slot(&topic)?;
         let joined = lock(&slot.state).join(consumer);
         let group = joined.map_err(|_| {
@@ -239,18 +267,17 @@ impl Bus for Endpoint {
         self.shared.check_open()?;
         let id = self.shared.ids.draw();
         let receiver = Receiver::Request(to);
-        let frame = envelope::encode(&self.identity, receiver, id, traceparent.as_deref(), &body)?;
+        let trace = traceparent.as_deref();
+        let frame = self
+            .shared
+            .encode(&self.identity, receiver, id, trace, &body)?;
         let answer = self.shared.ask(to, frame)?;
         self.shared.await_answer(to, id, answer, timeout).await
     }
 
     async fn serve(&self, at: Address) -> Result<Box<dyn Requests>, PortError> {
         self.shared.check_open()?;
-        if authority::server_of(at) != self.identity.role() {
-            let role = word::of_role(self.identity.role());
-            let text = format!("{role} may not serve requests to {}", word::of_address(at));
-            return Err(PortError::new(ErrorKind::Denied, text));
-        }
+        check_server(&self.identity, at)?;
         Ok(self.shared.serve(at, &self.identity))
     }
 }

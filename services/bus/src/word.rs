@@ -2,17 +2,7 @@
 
 use keywheel_core::audit::Role;
 use keywheel_engine::port::bus::{Address, Topic};
-
-/// A role's word.
-pub(crate) const fn of_role(role: Role) -> &'static str {
-    match role {
-        Role::Gateway => "gateway",
-        Role::Scheduler => "scheduler",
-        Role::StoreSync => "store-sync",
-        Role::Injector => "injector",
-        Role::AuditSink => "audit-sink",
-    }
-}
+pub(crate) use keywheel_schemas::subject::role_word as of_role;
 
 /// The role of a word.
 pub(crate) fn to_role(word: &str) -> Option<Role> {
@@ -36,6 +26,7 @@ pub(crate) fn of_topic(topic: &Topic) -> String {
         Topic::Audit => "topic/audit".to_owned(),
         Topic::Work(role) => format!("topic/work/{}", of_role(*role)),
         Topic::Plan(host) => format!("topic/plan/{host}"),
+        Topic::Hosts => "topic/hosts".to_owned(),
     }
 }
 

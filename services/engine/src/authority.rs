@@ -5,6 +5,7 @@
 
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
+use keywheel_core::id::HostId;
 
 use crate::port::bus::{Address, Body, Topic};
 
@@ -60,19 +61,39 @@ pub const fn submitter_of(command: &Command) -> Role {
     }
 }
 
-/// Whether a role may submit a command.
+/// Whether a sender may submit a command: an injector only what its own host has to say.
 #[must_use]
-pub fn may_submit(role: Role, command: &Command) -> bool {
+pub fn may_submit(role: Role, host: Option<HostId>, command: &Command) -> bool {
     role == submitter_of(command)
+        && match command {
+            Command::EnrolHost { host: about, .. } => host == Some(*about),
+            Command::Report(report) => host == Some(report.host),
+            _ => true,
+        }
 }
 
-/// Whether a role may send this body there.
+/// Whether a role may send this body there; `host` is the sender's, if it is an injector.
 #[must_use]
-pub fn may_send(role: Role, body: &Body, to: Destination<'_>) -> bool {
+pub fn may_send(role: Role, host: Option<HostId>, body: &Body, to: Destination<'_>) -> bool {
+    if host.is_some() != (role == Role::Injector) {
+        return false;
+    }
     match to {
         Destination::Topic(topic) => role == Role::Gateway && belongs_in(body, topic),
-        Destination::Request(address) => may_request(role, body, address),
+        Destination::Request(address) => may_request(role, host, body, address),
         Destination::Answer(address) => role == server_of(address) && may_answer(body, address),
+    }
+}
+
+/// Whether a role may read a topic; `host` is the reader's, if it is an injector.
+#[must_use]
+pub fn may_read(role: Role, host: Option<HostId>, topic: &Topic) -> bool {
+    match topic {
+        Topic::Events => role == Role::Scheduler,
+        Topic::Audit => role == Role::AuditSink,
+        Topic::Work(worker) => role == *worker,
+        Topic::Plan(of) => role == Role::Injector && host == Some(*of),
+        Topic::Hosts => role == Role::StoreSync,
     }
 }
 
@@ -81,20 +102,26 @@ fn belongs_in(body: &Body, topic: &Topic) -> bool {
         (Body::Event(_), Topic::Events) | (Body::Audit(_), Topic::Audit) => true,
         (Body::Work(_), Topic::Work(role)) => *role == Role::StoreSync,
         (Body::Plan(plan), Topic::Plan(host)) => plan.host == *host,
+        (Body::Hosts(_), Topic::Hosts) => true,
         _ => false,
     }
 }
 
-fn may_request(role: Role, body: &Body, to: Address) -> bool {
+fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bool {
     match (to, body) {
-        (Address::Gateway, Body::Submit { command, .. }) => may_submit(role, command),
+        (Address::Gateway, Body::Submit { command, .. }) => may_submit(role, host, command),
         (Address::Gateway, Body::ReadEvents { .. }) => {
             matches!(role, Role::Scheduler | Role::StoreSync | Role::AuditSink)
         }
         (Address::Gateway, Body::ReadAudit { .. }) => role == Role::AuditSink,
-        (Address::Gateway, Body::ReadPlan { .. }) => role == Role::Injector,
+        (Address::Gateway, Body::ReadPlan { host: about }) => {
+            role == Role::Injector && host == Some(*about)
+        }
+        (Address::Gateway, Body::ReadHosts) => role == Role::StoreSync,
         (Address::Gateway, Body::OpenValue(_)) => role == Role::StoreSync,
-        (Address::StoreSync, Body::OpenValue(_)) => role == Role::Injector,
+        (Address::StoreSync, Body::OpenValue(wanted)) => {
+            role == Role::Injector && host == Some(wanted.host)
+        }
         (Address::StoreSync, Body::ReadStoreKey | Body::Stash { .. } | Body::DropStash { .. }) => {
             role == Role::Gateway
         }
@@ -111,6 +138,7 @@ fn may_answer(body: &Body, from: Address) -> bool {
                 | Body::Events(_)
                 | Body::AuditLeaves(_)
                 | Body::Plan(_)
+                | Body::Hosts(_)
                 | Body::Granted { .. }
         ),
         (Address::StoreSync, body) => matches!(body, Body::SealedValue(_) | Body::StoreKey(_)),

@@ -10,7 +10,7 @@ use keywheel_core::id::CommandId;
 use keywheel_core::plan::plan_host;
 use keywheel_engine::authority;
 use keywheel_engine::command_bus::{Handle, Submission};
-use keywheel_engine::port::bus::{Address, Body, Bus, Message, Request, ValueRequest};
+use keywheel_engine::port::bus::{Address, Body, Bus, HostKeys, Message, Request, ValueRequest};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
@@ -80,15 +80,7 @@ impl BusServer {
 
     async fn answer(&self, message: &Message) -> Result<Body, PortError> {
         match &message.body {
-            Body::Submit { id, command } => {
-                self.submit(
-                    message.sender,
-                    *id,
-                    command.clone(),
-                    message.traceparent.clone(),
-                )
-                .await
-            }
+            Body::Submit { id, command } => self.submit(message, *id, command.clone()).await,
             Body::ReadEvents { after, limit } => {
                 Ok(Body::Events(self.journal.read(*after, *limit).await?))
             }
@@ -103,6 +95,7 @@ impl BusServer {
                     PortError::new(ErrorKind::NotFound, text)
                 })
             }
+            Body::ReadHosts => Ok(Body::Hosts(HostKeys::of_all(&self.view.read().world))),
             Body::OpenValue(wanted) => self.grant(message.sender, wanted).await,
             _ => Err(PortError::new(
                 ErrorKind::Denied,
@@ -113,13 +106,13 @@ impl BusServer {
 
     async fn submit(
         &self,
-        sender: Role,
+        message: &Message,
         id: CommandId,
         command: Command,
-        traceparent: Option<String>,
     ) -> Result<Body, PortError> {
+        let (sender, traceparent) = (message.sender, message.traceparent.clone());
         let principal = Principal::Service(sender);
-        if !authority::may_submit(sender, &command) {
+        if !authority::may_submit(sender, message.host, &command) {
             // Under an id of its own: the sender's may be answered already.
             let mut record = self.denied(principal, self.fresh_command());
             record.reason = format!("the role's table does not hold this command ({id})");

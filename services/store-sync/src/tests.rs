@@ -198,10 +198,10 @@ impl World {
         let keys: BTreeMap<_, _> = authority::ROLES
             .map(|role| (role, SigningKey::generate(&OsEntropy).seed()))
             .into();
-        let trust: Trust = authority::ROLES
-            .map(|role| (role, identity(&keys, role).verifying_key()))
-            .into_iter()
-            .collect();
+        let known = authority::ROLES.map(|role| (role, identity(&keys, role).verifying_key()));
+        let trust = Trust::new(DEPLOYMENT, known);
+        let injector = identity(&keys, Role::Injector).verifying_key();
+        trust.set_hosts([(HOST, injector)].into());
         let hub = InProcess::new(trust, Arc::new(SystemClock::new()), Arc::new(SystemIds));
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -308,7 +308,11 @@ impl World {
 }
 
 fn identity(keys: &BTreeMap<Role, SecretBytes>, role: Role) -> Identity {
-    Identity::new(role, SigningKey::from_seed_bytes(&keys[&role]).unwrap())
+    let key = SigningKey::from_seed_bytes(&keys[&role]).unwrap();
+    match role {
+        Role::Injector => Identity::injector(DEPLOYMENT, HOST, key),
+        role => Identity::service(DEPLOYMENT, role, key),
+    }
 }
 
 fn step(step: Step, attempt: u32) -> StepWork {

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use keywheel_bus::{Identity, InProcess, Trust};
 use keywheel_core::audit::Role;
+use keywheel_core::id::DeploymentId;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::ids::Ids as _;
 use keywheel_seal::OsEntropy;
@@ -33,12 +34,14 @@ fn leaf(index: u64) -> AuditLeaf {
 
 impl World {
     async fn new() -> Self {
-        let of = |role| Identity::new(role, SigningKey::generate(&OsEntropy));
+        let deployment = DeploymentId::default();
+        let of = |role| Identity::service(deployment, role, SigningKey::generate(&OsEntropy));
         let (gateway, sink) = (of(Role::Gateway), of(Role::AuditSink));
-        let trust = Trust::new([
+        let keys = [
             (Role::Gateway, gateway.verifying_key()),
             (Role::AuditSink, sink.verifying_key()),
-        ]);
+        ];
+        let trust = Trust::new(deployment, keys);
         let hub = InProcess::new(trust, Arc::new(SystemClock::new()), Arc::new(SystemIds));
         let (gateway, sink) = (hub.endpoint(gateway), hub.endpoint(sink));
         let log: Arc<Mutex<Vec<AuditLeaf>>> = Arc::default();

@@ -12,18 +12,19 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Shared, lock};
-use crate::envelope::{self, EncodeError, Identity, Receiver};
+use crate::envelope::{EncodeError, Frame, Receiver};
+use crate::refusal::Refusal;
+use crate::trust::Identity;
+use crate::window::{IdWindow, REQUEST_WINDOW};
 use crate::word;
 
 /// Requests that may wait for one server.
 pub const MAX_WAITING_REQUESTS: usize = 1024;
 
-type Frame = Arc<[u8]>;
-
 /// A request on its way, and where its answer goes.
 pub(super) struct Asked {
-    frame: Frame,
-    reply: oneshot::Sender<Frame>,
+    frame: Arc<Frame>,
+    reply: oneshot::Sender<Arc<Frame>>,
 }
 
 /// Everyone who serves one address.
@@ -48,8 +49,8 @@ impl Shared {
     pub(super) fn ask(
         &self,
         to: Address,
-        frame: Frame,
-    ) -> Result<oneshot::Receiver<Frame>, PortError> {
+        frame: Arc<Frame>,
+    ) -> Result<oneshot::Receiver<Arc<Frame>>, PortError> {
         let server = lock(&self.servers).get_mut(&to).and_then(Servers::choose);
         let name = word::of_address(to);
         let unavailable = |text| PortError::new(ErrorKind::Unavailable, text);
@@ -69,7 +70,7 @@ impl Shared {
         &self,
         from: Address,
         id: [u8; 16],
-        answer: oneshot::Receiver<Frame>,
+        answer: oneshot::Receiver<Arc<Frame>>,
         timeout: Duration,
     ) -> Result<Body, PortError> {
         let name = word::of_address(from);
@@ -81,10 +82,10 @@ impl Shared {
         };
         let frame = answered.map_err(|_| unavailable(format!("{name} gave no answer")))?;
         let receiver = Receiver::Answer(from, id);
-        match envelope::decode(&self.trust, receiver, &frame) {
+        match self.decode(receiver, &frame) {
             Ok(message) => Ok(message.body),
             Err(refusal) => {
-                self.refused.count(&refusal, &receiver.word());
+                self.refuse(&refusal, receiver);
                 let text = format!("an answer of {name} was refused");
                 Err(PortError::caused(ErrorKind::Unavailable, text, refusal))
             }
@@ -108,6 +109,7 @@ impl Shared {
             identity: Arc::clone(identity),
             at,
             waiting,
+            asked: IdWindow::of(REQUEST_WINDOW),
         })
     }
 }
@@ -118,6 +120,17 @@ struct Server {
     identity: Arc<Identity>,
     at: Address,
     waiting: mpsc::Receiver<Asked>,
+    asked: IdWindow,
+}
+
+impl Server {
+    fn admit(&mut self, frame: &Frame) -> Result<Message, Refusal> {
+        let message = self.shared.decode(Receiver::Request(self.at), frame)?;
+        if self.asked.insert(message.id, 0).is_some() {
+            return Err(Refusal::Replayed);
+        }
+        Ok(message)
+    }
 }
 
 #[async_trait]
@@ -125,17 +138,17 @@ impl Requests for Server {
     async fn next(&mut self) -> Option<Box<dyn Request>> {
         loop {
             let asked = self.waiting.recv().await?;
-            let receiver = Receiver::Request(self.at);
-            match envelope::decode(&self.shared.trust, receiver, &asked.frame) {
+            match self.admit(&asked.frame) {
                 Ok(message) => {
                     return Some(Box::new(Question {
+                        shared: Arc::clone(&self.shared),
                         identity: Arc::clone(&self.identity),
                         at: self.at,
                         message,
                         reply: asked.reply,
                     }));
                 }
-                Err(refusal) => self.shared.refused.count(&refusal, &receiver.word()),
+                Err(refusal) => self.shared.refuse(&refusal, Receiver::Request(self.at)),
             }
         }
     }
@@ -143,17 +156,19 @@ impl Requests for Server {
 
 /// A request that waits for its answer.
 struct Question {
+    shared: Arc<Shared>,
     identity: Arc<Identity>,
     at: Address,
     message: Message,
-    reply: oneshot::Sender<Frame>,
+    reply: oneshot::Sender<Arc<Frame>>,
 }
 
 impl Question {
-    fn write(&self, body: &Body) -> Result<Frame, EncodeError> {
+    fn write(&self, body: &Body) -> Result<Arc<Frame>, EncodeError> {
         let to = Receiver::Answer(self.at, self.message.id);
         let trace = self.message.traceparent.as_deref();
-        envelope::encode(&self.identity, to, self.message.id, trace, body)
+        self.shared
+            .encode(&self.identity, to, self.message.id, trace, body)
     }
 }
 

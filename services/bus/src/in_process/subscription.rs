@@ -13,7 +13,7 @@ use keywheel_engine::port::bus::{Incoming, Message, Subscription, Topic};
 
 use super::topic::Taken;
 use super::{Shared, Slot, lock};
-use crate::envelope::{self, Receiver};
+use crate::envelope::{Frame, Receiver};
 use crate::refusal::Refusal;
 
 /// One consumer's view of a topic.
@@ -47,8 +47,8 @@ impl Reader {
         lock(&self.slot.state).take(&self.group, self.owner, now, self.shared.ack_timeout)
     }
 
-    fn verify(&self, sequence: u64, frame: &[u8]) -> Result<Message, Refusal> {
-        let message = envelope::decode(&self.shared.trust, Receiver::Topic(&self.topic), frame)?;
+    fn verify(&self, sequence: u64, frame: &Frame) -> Result<Message, Refusal> {
+        let message = self.shared.decode(Receiver::Topic(&self.topic), frame)?;
         if lock(&self.slot.state).admit(&self.group, sequence, message.id) {
             Ok(message)
         } else {
@@ -57,7 +57,7 @@ impl Reader {
     }
 
     /// A message that may be handed on; a refused one is counted and done with.
-    fn admit(&self, sequence: u64, redelivered: bool, frame: &[u8]) -> Option<Incoming> {
+    fn admit(&self, sequence: u64, redelivered: bool, frame: &Frame) -> Option<Incoming> {
         match self.verify(sequence, frame) {
             Ok(message) => Some(Incoming {
                 sequence,
@@ -65,9 +65,7 @@ impl Reader {
                 message,
             }),
             Err(refusal) => {
-                self.shared
-                    .refused
-                    .count(&refusal, &Receiver::Topic(&self.topic).word());
+                self.shared.refuse(&refusal, Receiver::Topic(&self.topic));
                 lock(&self.slot.state).ack(&self.group, sequence);
                 None
             }

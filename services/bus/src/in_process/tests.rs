@@ -1,7 +1,7 @@
 //! What only this transport can say: bounded queues, turns, answers that are refused.
 
 use keywheel_core::audit::Role;
-use keywheel_core::id::HostId;
+use keywheel_core::id::{DeploymentId, HostId};
 use keywheel_engine::port::bus::Message;
 use keywheel_engine::port::journal::AuditLeaf;
 use keywheel_seal::OsEntropy;
@@ -11,19 +11,35 @@ use keywheel_testkit::fake::{FakeClock, FakeIds};
 use super::*;
 
 const SOON: Duration = Duration::from_secs(10);
-const ASK: Body = Body::ReadPlan {
-    host: HostId::from_bytes([1; 16]),
-};
+const HOST: HostId = HostId::from_bytes([1; 16]);
+const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([2; 16]);
+const ASK: Body = Body::ReadPlan { host: HOST };
+
+fn identity(role: Role) -> Identity {
+    let key = SigningKey::generate(&OsEntropy);
+    match role {
+        Role::Injector => Identity::injector(DEPLOYMENT, HOST, key),
+        role => Identity::service(DEPLOYMENT, role, key),
+    }
+}
+
+fn empty_frame() -> Arc<Frame> {
+    Arc::new(Frame {
+        document: Vec::new(),
+        signature: [0; 64],
+    })
+}
 
 fn hub_of(roles: &[Role]) -> (InProcess, Vec<Arc<dyn Bus>>) {
-    let identities: Vec<_> = roles
+    let identities: Vec<_> = roles.iter().map(|role| identity(*role)).collect();
+    let keys = identities
         .iter()
-        .map(|role| Identity::new(*role, SigningKey::generate(&OsEntropy)))
-        .collect();
-    let trust = identities
+        .map(|one| (one.role(), one.verifying_key()));
+    let trust = Trust::new(DEPLOYMENT, keys);
+    let hosts = identities
         .iter()
-        .map(|one| (one.role(), one.verifying_key()))
-        .collect();
+        .filter_map(|one| Some((one.host()?, one.verifying_key())));
+    trust.set_hosts(hosts.collect());
     let hub = InProcess::new(
         trust,
         Arc::new(FakeClock::default()),
@@ -60,10 +76,10 @@ async fn waiting_requests_are_bounded() {
     let (hub, ends) = hub_of(&[Role::Gateway]);
     let _requests = ends[0].serve(Address::Gateway).await.unwrap();
     for _ in 0..MAX_WAITING_REQUESTS {
-        hub.inject_request(Address::Gateway, Arc::from([])).unwrap();
+        hub.inject_request(Address::Gateway, empty_frame()).unwrap();
     }
     let error = hub
-        .inject_request(Address::Gateway, Arc::from([]))
+        .inject_request(Address::Gateway, empty_frame())
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(error.text.contains("busy"), "{error}");
@@ -75,7 +91,9 @@ async fn an_answer_that_is_too_large_is_a_failure_for_the_asker_at_once() {
     let mut requests = ends[0].serve(Address::Gateway).await.unwrap();
     let leaf = AuditLeaf {
         index: 0,
-        bytes: vec![0; envelope::MAX_MESSAGE_BYTES].into(),
+        bytes: format!("\"{}\"", "a".repeat(envelope::MAX_MESSAGE_BYTES))
+            .into_bytes()
+            .into(),
     };
     let ask = Body::ReadAudit { from: 0, limit: 1 };
     let served = async {
@@ -96,10 +114,7 @@ async fn an_answer_that_is_too_large_is_a_failure_for_the_asker_at_once() {
 #[tokio::test]
 async fn an_answer_of_an_untrusted_server_is_counted_and_not_handed_on() {
     let (hub, ends) = hub_of(&[Role::Gateway, Role::Injector]);
-    let impostor = hub.endpoint(Identity::new(
-        Role::Gateway,
-        SigningKey::generate(&OsEntropy),
-    ));
+    let impostor = hub.endpoint(identity(Role::Gateway));
     let mut requests = impostor.serve(Address::Gateway).await.unwrap();
     let served = async { requests.next().await.unwrap().answer(Body::Done).await };
     let (answer, _) = tokio::join!(ends[1].request(Address::Gateway, None, ASK, SOON), served);
@@ -119,13 +134,13 @@ async fn topics_are_bounded() {
 
 #[tokio::test]
 async fn a_waiting_reader_is_woken_and_a_cancelled_one_loses_nothing() {
-    let (_hub, ends) = hub_of(&[Role::Gateway]);
-    let mut audit = ends[0].subscribe(Topic::Audit, "a").await.unwrap();
+    let (_hub, ends) = hub_of(&[Role::Gateway, Role::AuditSink]);
+    let mut audit = ends[1].subscribe(Topic::Audit, "a").await.unwrap();
     let cancelled = tokio::time::timeout(Duration::from_millis(1), audit.next()).await;
     assert!(cancelled.is_err());
     let leaf = AuditLeaf {
         index: 3,
-        bytes: Arc::from([]),
+        bytes: Arc::from(b"{}".as_slice()),
     };
     let publish = async {
         tokio::task::yield_now().await;

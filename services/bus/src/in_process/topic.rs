@@ -4,16 +4,17 @@
 //! dropped first; within one group a sequence number is in flight at most once. No lock, no clock,
 //! no signature is here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_engine::port::bus::{TOPIC_CAPACITY, Topic};
 
+use crate::envelope::Frame;
+use crate::window::{ID_WINDOW, IdWindow};
+
 /// Bytes a topic keeps for slow consumers.
 pub(super) const TOPIC_BYTES: usize = 64 << 20;
-/// Ids a topic, and each of its groups, remembers.
-pub(super) const ID_WINDOW: usize = 2 * TOPIC_CAPACITY;
 /// Messages one group may hold unacknowledged.
 pub(super) const MAX_UNACKNOWLEDGED: usize = TOPIC_CAPACITY;
 /// Consumer names per topic.
@@ -42,7 +43,7 @@ pub(super) struct TopicState {
 
 struct Kept {
     id: Option<[u8; 16]>,
-    frame: Arc<[u8]>,
+    frame: Arc<Frame>,
 }
 
 /// Consumers of one name, who share the work.
@@ -68,7 +69,7 @@ pub(super) enum Taken {
     Frame {
         sequence: u64,
         redelivered: bool,
-        frame: Arc<[u8]>,
+        frame: Arc<Frame>,
     },
     /// Nothing before this time, unless something changes.
     Wait(Option<Duration>),
@@ -83,20 +84,20 @@ impl TopicState {
         let retention = match topic {
             Topic::Events | Topic::Audit => Retention::PerGroup,
             Topic::Work(_) => Retention::Shared,
-            Topic::Plan(_) => Retention::Newest,
+            Topic::Plan(_) | Topic::Hosts => Retention::Newest,
         };
         Self {
             retention,
             next_sequence: 1,
             kept: BTreeMap::new(),
             kept_bytes: 0,
-            seen: IdWindow::default(),
+            seen: IdWindow::of(ID_WINDOW),
             groups: HashMap::new(),
         }
     }
 
     /// Takes a frame; one whose id is remembered is left out. A forged frame has no id here.
-    pub(super) fn publish(&mut self, id: Option<[u8; 16]>, frame: Arc<[u8]>) {
+    pub(super) fn publish(&mut self, id: Option<[u8; 16]>, frame: Arc<Frame>) {
         if id.is_some_and(|id| self.seen.insert(id, 0).is_some()) {
             return;
         }
@@ -109,7 +110,7 @@ impl TopicState {
             self.kept.clear();
             self.kept_bytes = 0;
         }
-        self.kept_bytes += frame.len();
+        self.kept_bytes += frame.size();
         self.kept.insert(sequence, Kept { id, frame });
         while self.kept.len() > TOPIC_CAPACITY || self.kept_bytes > TOPIC_BYTES {
             self.drop_oldest();
@@ -120,7 +121,7 @@ impl TopicState {
         let Some((_, kept)) = self.kept.pop_first() else {
             return;
         };
-        self.kept_bytes -= kept.frame.len();
+        self.kept_bytes -= kept.frame.size();
         // Work that nobody saw must not count as sent when it is sent again.
         if let (Retention::Shared, Some(id)) = (self.retention, kept.id) {
             self.seen.forget(id);
@@ -245,7 +246,7 @@ impl TopicState {
 
     fn discard(&mut self, sequence: u64) {
         if let Some(kept) = self.kept.remove(&sequence) {
-            self.kept_bytes -= kept.frame.len();
+            self.kept_bytes -= kept.frame.size();
         }
     }
 
@@ -259,7 +260,7 @@ impl TopicState {
             let Some((_, kept)) = self.kept.pop_first() else {
                 return;
             };
-            self.kept_bytes -= kept.frame.len();
+            self.kept_bytes -= kept.frame.size();
         }
     }
 }
@@ -270,7 +271,7 @@ impl Group {
             next,
             in_flight: BTreeMap::new(),
             due: BTreeSet::new(),
-            accepted: IdWindow::default(),
+            accepted: IdWindow::of(ID_WINDOW),
         }
     }
 
@@ -288,44 +289,6 @@ impl Group {
     /// Everything below is done.
     fn floor(&self) -> u64 {
         self.in_flight.keys().next().copied().unwrap_or(self.next)
-    }
-}
-
-/// The last ids and a number for each.
-#[derive(Default)]
-struct IdWindow {
-    /// The number, and the stamp of the id's place in the order.
-    known: HashMap<[u8; 16], (u64, u64)>,
-    order: VecDeque<([u8; 16], u64)>,
-    stamp: u64,
-}
-
-impl IdWindow {
-    /// Remembers an id; gives the number it was remembered with before.
-    fn insert(&mut self, id: [u8; 16], number: u64) -> Option<u64> {
-        if let Some((before, _)) = self.known.get(&id) {
-            return Some(*before);
-        }
-        self.stamp += 1;
-        self.known.insert(id, (number, self.stamp));
-        self.order.push_back((id, self.stamp));
-        while self.order.len() > ID_WINDOW {
-            let Some((oldest, stamp)) = self.order.pop_front() else {
-                break;
-            };
-            if self
-                .known
-                .get(&oldest)
-                .is_some_and(|(_, current)| *current == stamp)
-            {
-                self.known.remove(&oldest);
-            }
-        }
-        None
-    }
-
-    fn forget(&mut self, id: [u8; 16]) {
-        self.known.remove(&id);
     }
 }
 

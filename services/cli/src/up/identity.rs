@@ -136,11 +136,15 @@ impl Installation {
 
     /// Whose signature counts for which role.
     pub(super) fn trust(&self) -> Trust {
-        Trust::new(
-            self.keys
-                .iter()
-                .map(|(role, key)| (*role, key.verifying_key())),
-        )
+        let keys = self
+            .keys
+            .iter()
+            .map(|(role, key)| (*role, key.verifying_key()));
+        let trust = Trust::new(self.deployment, keys);
+        let own = self.keys.get(&Role::Injector);
+        let hosts = own.map(|key| (self.host, key.verifying_key()));
+        trust.set_hosts(hosts.into_iter().collect());
+        trust
     }
 
     /// The gateway's public key: events and checkpoints are signed with its other half.
@@ -165,7 +169,11 @@ impl Installation {
 
     /// A role with its key, for its end of the bus.
     pub(super) fn identity(&self, role: Role) -> Result<Identity, Error> {
-        Ok(Identity::new(role, self.signing_key(role)?))
+        let key = self.signing_key(role)?;
+        Ok(match role {
+            Role::Injector => Identity::injector(self.deployment, self.host, key),
+            role => Identity::service(self.deployment, role, key),
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use keywheel_core::{event, host, secret};
 
 use super::*;
 use crate::port::ErrorKind;
-use crate::port::bus::ValueRequest;
+use crate::port::bus::{HostKeys, ValueRequest};
 use crate::port::journal::{AuditLeaf, RecordedEvent, Verdict};
 
 const HOST: HostId = HostId::from_bytes([7; 16]);
@@ -186,6 +186,11 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         ],
         Body::ReadAudit { .. } => vec![(Role::AuditSink, "request gateway")],
         Body::ReadPlan { .. } => vec![(Role::Injector, "request gateway")],
+        Body::ReadHosts => vec![(Role::StoreSync, "request gateway")],
+        Body::Hosts(_) => vec![
+            (Role::Gateway, "topic hosts"),
+            (Role::Gateway, "answer gateway"),
+        ],
         Body::OpenValue(_) => vec![
             (Role::StoreSync, "request gateway"),
             (Role::Injector, "request store-sync"),
@@ -257,6 +262,12 @@ fn all_bodies() -> Vec<Body> {
         Body::ReadAudit { from: 0, limit: 1 },
         Body::AuditLeaves(Vec::new()),
         Body::ReadPlan { host: HOST },
+        Body::ReadHosts,
+        Body::Hosts(vec![HostKeys {
+            host: HOST,
+            signing_key: [1; 32],
+            evicted: false,
+        }]),
         Body::OpenValue(value),
         Body::Granted {
             sealing_key: [0; 32],
@@ -282,6 +293,73 @@ fn all_bodies() -> Vec<Body> {
     bodies
 }
 
+/// The host of a sender of this role.
+fn host_of(role: Role) -> Option<HostId> {
+    (role == Role::Injector).then_some(HOST)
+}
+
+#[test]
+fn an_injector_speaks_for_its_own_host_only() {
+    for (role, command) in worker_commands() {
+        let ours = role == Role::Injector;
+        assert!(may_submit(role, host_of(role), &command), "{command:?}");
+        if ours {
+            assert!(!may_submit(role, Some(OTHER_HOST), &command), "{command:?}");
+            assert!(!may_submit(role, None, &command), "{command:?}");
+        }
+    }
+    let to = [Address::Gateway, Address::StoreSync].map(Destination::Request);
+    for body in all_bodies() {
+        for to in to {
+            assert!(
+                !may_send(Role::Injector, Some(OTHER_HOST), &body, to),
+                "{body:?}"
+            );
+            assert!(!may_send(Role::Injector, None, &body, to), "{body:?}");
+        }
+    }
+}
+
+#[test]
+fn a_service_with_a_host_is_nobody() {
+    for body in all_bodies() {
+        for role in ROLES.into_iter().filter(|role| *role != Role::Injector) {
+            for address in [Address::Gateway, Address::StoreSync] {
+                for to in [Destination::Request(address), Destination::Answer(address)] {
+                    assert!(!may_send(role, Some(HOST), &body, to), "{role:?} {body:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_topic_has_its_readers() {
+    let rows = [
+        (Topic::Events, Role::Scheduler),
+        (Topic::Audit, Role::AuditSink),
+        (Topic::Work(Role::StoreSync), Role::StoreSync),
+        (Topic::Plan(HOST), Role::Injector),
+        (Topic::Hosts, Role::StoreSync),
+    ];
+    for (topic, reader) in rows {
+        for role in ROLES {
+            let wanted = role == reader;
+            assert_eq!(
+                may_read(role, host_of(role), &topic),
+                wanted,
+                "{role:?} {topic:?}"
+            );
+        }
+    }
+    assert!(!may_read(
+        Role::Injector,
+        Some(HOST),
+        &Topic::Plan(OTHER_HOST)
+    ));
+    assert!(!may_read(Role::Injector, None, &Topic::Plan(HOST)));
+}
+
 #[test]
 fn every_command_has_exactly_one_submitter() {
     let commands = all_commands();
@@ -299,7 +377,7 @@ fn every_command_has_exactly_one_submitter() {
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(
-                may_submit(role, command),
+                may_submit(role, host_of(role), command),
                 role == *wanted,
                 "{role:?} {command:?}"
             );
@@ -319,6 +397,7 @@ fn every_body_goes_where_its_row_says_and_nowhere_else() {
         ("topic work audit-sink", Topic::Work(Role::AuditSink)),
         ("topic plan", Topic::Plan(HOST)),
         ("topic plan of another host", Topic::Plan(OTHER_HOST)),
+        ("topic hosts", Topic::Hosts),
     ];
     let mut destinations: Vec<_> = topics
         .iter()
@@ -339,7 +418,7 @@ fn every_body_goes_where_its_row_says_and_nowhere_else() {
             for (name, to) in &destinations {
                 let wanted = rows.contains(&(role, name));
                 assert_eq!(
-                    may_send(role, &body, *to),
+                    may_send(role, host_of(role), &body, *to),
                     wanted,
                     "{role:?} {name} {body:?}"
                 );
@@ -353,7 +432,12 @@ fn a_forged_answer_of_a_role_that_does_not_serve_is_refused() {
     for role in [Role::Scheduler, Role::Injector, Role::AuditSink] {
         for address in [Address::Gateway, Address::StoreSync] {
             assert!(
-                !may_send(role, &Body::Done, Destination::Answer(address)),
+                !may_send(
+                    role,
+                    host_of(role),
+                    &Body::Done,
+                    Destination::Answer(address)
+                ),
                 "{role:?}"
             );
         }

@@ -3,10 +3,13 @@
 //! Laws. Topics: at least once per consumer name, in order per topic, each message once per id
 //! within the transport's window; a message not acknowledged comes again; a topic is bounded and
 //! drops its oldest, and a consumer that missed something sees a hole in `sequence` and reads the
-//! gateway's log instead. Work topics: each message goes to one of the consumers. Requests: at most
-//! one answer; silence is `Unavailable` after the timeout. Every message is signed by its sender and
-//! names its receiver; one that fails the check or comes from a role that may not send it is dropped
-//! and counted, never handed on. Transport is never the only copy of anything.
+//! gateway's log instead. Work topics: each message goes to one of the consumers. Newest-only topics
+//! (plans, hosts): whoever subscribes sees the newest first. Requests: at most one answer; silence is
+//! `Unavailable` after the timeout. Every message is signed by its sender, a host's by that host's own
+//! key, and names its receiver; one that fails the check or comes from a role or host that may not
+//! send it is dropped and counted, never handed on; likewise a request that is a copy of an earlier
+//! one, or is old. Who may not read a topic gets no subscription. Transport is never the only copy of
+//! anything.
 
 use std::time::Duration;
 
@@ -14,8 +17,10 @@ use async_trait::async_trait;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::effect::Effect;
+use keywheel_core::host::Host;
 use keywheel_core::id::{CommandId, DeliveryId, HostId, RotationId, SecretId};
 use keywheel_core::plan::HostPlan;
+use keywheel_core::world::World;
 
 use super::journal::{AuditLeaf, RecordedEvent, Verdict};
 use super::{ErrorKind, PortError};
@@ -34,6 +39,8 @@ pub enum Topic {
     Work(Role),
     /// One host's plans; only the newest matters.
     Plan(HostId),
+    /// Whose key speaks for which host; only the newest list matters.
+    Hosts,
 }
 
 /// Where requests go.
@@ -52,6 +59,8 @@ pub struct Message {
     pub id: [u8; 16],
     /// The sender's role; the bus fills it in and checks it against the signature.
     pub sender: Role,
+    /// The sender's host, likewise; an injector has one, nobody else.
+    pub host: Option<HostId>,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// What it says.
@@ -101,6 +110,10 @@ pub enum Body {
         /// The host.
         host: HostId,
     },
+    /// Asks whose key speaks for which host.
+    ReadHosts,
+    /// Every host that ever joined, with its key: no names.
+    Hosts(Vec<HostKeys>),
     /// A host asks for a value it was granted; store-sync asks the gateway with the same words.
     OpenValue(ValueRequest),
     /// The grant holds at the log's head; values go to this key.
@@ -135,6 +148,32 @@ pub enum Body {
         /// What and why, without a value.
         text: String,
     },
+}
+
+/// Whose key speaks for a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostKeys {
+    /// The host.
+    pub host: HostId,
+    /// It signs with the other half of this key (Ed25519).
+    pub signing_key: [u8; 32],
+    /// It is trusted with nothing any more.
+    pub evicted: bool,
+}
+
+impl HostKeys {
+    /// Those of every host that joined. A host that only lives in the gateway's own machine has none.
+    #[must_use]
+    pub fn of_all(world: &World) -> Vec<Self> {
+        let keys = |host: &Host| {
+            Some(Self {
+                host: host.id,
+                signing_key: host.signing_key?,
+                evicted: host.is_evicted(),
+            })
+        };
+        world.hosts.values().filter_map(keys).collect()
+    }
 }
 
 /// Which value, for whom, under which grant.

@@ -170,6 +170,7 @@ impl Subscription for Plans {
                     let message = Message {
                         id: [0; 16],
                         sender: Role::Gateway,
+                        host: None,
                         traceparent: None,
                         body: Body::Plan(plan),
                     };

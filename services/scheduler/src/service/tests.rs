@@ -191,6 +191,7 @@ fn incoming(event: RecordedEvent) -> Incoming {
     let message = Message {
         id: [0; 16],
         sender: Role::Gateway,
+        host: None,
         traceparent: None,
         body: Body::Event(event),
     };

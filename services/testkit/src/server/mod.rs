@@ -1,3 +1,4 @@
 //! Real servers for tests: each test starts its own, on a port of its own, and it ends with the test.
 
+pub mod nats;
 pub mod postgres;

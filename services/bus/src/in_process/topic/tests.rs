@@ -9,8 +9,13 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const NOW: Duration = Duration::from_secs(100);
 const WORK: Topic = Topic::Work(Role::StoreSync);
 
-fn frame(bytes: usize) -> Arc<[u8]> {
-    vec![0; bytes].into()
+fn frame(bytes: usize) -> Arc<Frame> {
+    let signature = [0; 64];
+    let document = vec![0; bytes.saturating_sub(signature.len())];
+    Arc::new(Frame {
+        document,
+        signature,
+    })
 }
 
 fn id(number: u64) -> [u8; 16] {
@@ -110,8 +115,7 @@ fn ids_are_remembered_in_a_bounded_window() {
     state.publish(Some(id(window)), frame(1));
     state.publish(Some(id(0)), frame(1));
     assert_eq!(state.next_sequence, next + 2, "forgotten with the oldest");
-    assert_eq!(state.seen.known.len(), ID_WINDOW);
-    assert_eq!(state.seen.order.len(), ID_WINDOW);
+    assert_eq!(state.seen.sizes(), (ID_WINDOW, ID_WINDOW));
 }
 
 #[test]
@@ -153,7 +157,7 @@ fn consumer_names_are_bounded() {
 fn only_the_newest_plan_is_kept() {
     let topic = Topic::Plan(HostId::from_bytes([1; 16]));
     let mut state = with(&topic, 0..5);
-    assert_eq!((state.kept.len(), state.kept_bytes), (1, 1));
+    assert_eq!((state.kept.len(), state.kept_bytes), (1, 64));
     assert_eq!(take(&mut state, "a", NOW), Some((5, false)));
     state.ack("a", 5);
     assert_eq!(state.kept.len(), 1, "for whoever comes late");

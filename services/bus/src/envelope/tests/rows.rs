@@ -1,0 +1,230 @@
+//! One of every body, with who sends it where.
+
+use std::time::Duration;
+
+use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::effect::{Effect, StepWork, Work};
+use keywheel_core::event::Event;
+use keywheel_core::host;
+use keywheel_core::id::{BindingId, CommandId, DeliveryId, RotationId, SecretId};
+use keywheel_core::name::{BindingName, EnvName, HostName, SecretName};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+use keywheel_core::report::HostReport;
+use keywheel_core::rotation::Step;
+use keywheel_core::{command::Command, decision::RejectionKind};
+use std::sync::Arc;
+
+use keywheel_core::time::Timestamp;
+use keywheel_engine::port::bus::{HostKeys, ValueRequest};
+use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent, Verdict};
+use keywheel_schemas::event::{self, EventMeta};
+
+use super::super::*;
+use super::{HOST, TRACE};
+
+pub(super) fn recorded(number: u64) -> RecordedEvent {
+    let event = Event::Host(
+        HOST,
+        host::Event::Enrolled {
+            name: HostName::parse("one").unwrap(),
+            sealing_key: [3; 32],
+            signing_key: None,
+        },
+    );
+    let meta = EventMeta {
+        id: EventId::from_bytes([1; 16]),
+        number,
+        aggregate_sequence: 1,
+        time: Timestamp::from_micros(1_795_300_994_000_001),
+        source: "keywheel/01010101-0101-0101-0101-010101010101/gateway".to_owned(),
+        traceparent: Some(TRACE.to_owned()),
+        causation: CommandId::from_bytes([2; 16]),
+        previous_hash: [4; 32],
+    };
+    RecordedEvent {
+        number,
+        id: meta.id,
+        time: meta.time,
+        bytes: event::encode(&meta, &event).into(),
+        event,
+        hash: [8; 32],
+        signature: [9; 64],
+    }
+}
+
+fn plan() -> HostPlan {
+    let binding = PlannedBinding {
+        binding: BindingId::from_bytes([1; 16]),
+        name: BindingName::parse("b").unwrap(),
+        secret: SecretId::from_bytes([2; 16]),
+        secret_name: SecretName::parse("prod/db").unwrap(),
+        selector: Selector::default(),
+        target: Target::Env {
+            name: EnvName::parse("A").unwrap(),
+        },
+        reload: Reload::Restart {
+            settle: Duration::from_secs(1),
+            health_timeout: Duration::from_secs(2),
+        },
+        current: Some(Grant {
+            version: 2,
+            delivery: DeliveryId::from_bytes([3; 16]),
+        }),
+        floor: 1,
+        dead: [5].into(),
+    };
+    HostPlan {
+        host: HOST,
+        host_name: HostName::parse("one").unwrap(),
+        generation: 4,
+        bindings: vec![binding],
+    }
+}
+
+pub(super) fn leaf(index: u64) -> AuditLeaf {
+    AuditLeaf {
+        index,
+        bytes: Arc::from(b"{}".as_slice()),
+    }
+}
+
+fn hosts() -> Body {
+    Body::Hosts(vec![HostKeys {
+        host: HOST,
+        signing_key: [4; 32],
+        evicted: true,
+    }])
+}
+
+pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
+    let step = StepWork {
+        rotation: RotationId::from_bytes([1; 16]),
+        secret: SecretId::from_bytes([2; 16]),
+        step: Step::RevokeOld,
+        attempt: 3,
+        versions: vec![1, 2],
+        generator: Some(keywheel_core::secret::Generator::default()),
+        provided: true,
+    };
+    let work = Effect {
+        work: Work::Step(step),
+    };
+    vec![
+        (Role::Gateway, Topic::Events, Body::Event(recorded(7))),
+        (Role::Gateway, Topic::Audit, Body::Audit(leaf(9))),
+        (
+            Role::Gateway,
+            Topic::Work(Role::StoreSync),
+            Body::Work(work),
+        ),
+        (Role::Gateway, Topic::Plan(HOST), Body::Plan(plan())),
+        (Role::Gateway, Topic::Hosts, hosts()),
+    ]
+}
+
+pub(super) fn request_rows() -> Vec<(Role, Address, Body)> {
+    let value = ValueRequest {
+        host: HOST,
+        secret: SecretId::from_bytes([2; 16]),
+        version: u64::MAX,
+        delivery: DeliveryId::from_bytes([3; 16]),
+    };
+    let report = HostReport {
+        host: HOST,
+        generation: 4,
+        items: Vec::new(),
+        holds: vec![(SecretId::from_bytes([2; 16]), 2)],
+        complete: true,
+        containers: Vec::new(),
+        denied: Vec::new(),
+    };
+    let submit = Body::Submit {
+        id: CommandId::from_bytes([6; 16]),
+        command: Command::Report(report),
+    };
+    let stash = Body::Stash {
+        token: RotationId::from_bytes([1; 16]),
+        sealed: vec![1, 2, 3],
+    };
+    let gateway = Address::Gateway;
+    vec![
+        (Role::Injector, gateway, submit),
+        (
+            Role::Scheduler,
+            gateway,
+            Body::ReadEvents { after: 3, limit: 9 },
+        ),
+        (
+            Role::AuditSink,
+            gateway,
+            Body::ReadAudit { from: 0, limit: 1 },
+        ),
+        (Role::Injector, gateway, Body::ReadPlan { host: HOST }),
+        (Role::StoreSync, gateway, Body::ReadHosts),
+        (Role::StoreSync, gateway, Body::OpenValue(value)),
+        (Role::Injector, Address::StoreSync, Body::OpenValue(value)),
+        (Role::Gateway, Address::StoreSync, Body::ReadStoreKey),
+        (Role::Gateway, Address::StoreSync, stash),
+        (
+            Role::Gateway,
+            Address::StoreSync,
+            Body::DropStash {
+                token: RotationId::from_bytes([1; 16]),
+            },
+        ),
+    ]
+}
+
+pub(super) fn answer_rows() -> Vec<(Role, Address, Body)> {
+    let (gateway, store) = (Address::Gateway, Address::StoreSync);
+    let mut rows = vec![
+        (
+            Role::Gateway,
+            gateway,
+            Body::Verdict(Verdict::Accepted { number: 4 }),
+        ),
+        (
+            Role::Gateway,
+            gateway,
+            Body::Events(vec![recorded(1), recorded(2)]),
+        ),
+        (Role::Gateway, gateway, Body::Events(Vec::new())),
+        (
+            Role::Gateway,
+            gateway,
+            Body::AuditLeaves(vec![leaf(0), leaf(1)]),
+        ),
+        (Role::Gateway, gateway, Body::Plan(plan())),
+        (Role::Gateway, gateway, hosts()),
+        (
+            Role::Gateway,
+            gateway,
+            Body::Granted {
+                sealing_key: [1; 32],
+            },
+        ),
+        (Role::StoreSync, store, Body::SealedValue(vec![0, 1, 255])),
+        (Role::StoreSync, store, Body::StoreKey([2; 32])),
+        (Role::StoreSync, store, Body::Done),
+    ];
+    for kind in [
+        RejectionKind::NotFound,
+        RejectionKind::Conflict,
+        RejectionKind::Invalid,
+    ] {
+        let text = "no \"such\" thing; ü".to_owned();
+        let verdict = Verdict::Rejected { kind, text };
+        rows.push((Role::Gateway, gateway, Body::Verdict(verdict)));
+    }
+    for kind in [
+        ErrorKind::Conflict,
+        ErrorKind::NotFound,
+        ErrorKind::Denied,
+        ErrorKind::Unavailable,
+        ErrorKind::Corrupt,
+    ] {
+        let text = "it did not work".to_owned();
+        rows.push((Role::StoreSync, store, Body::Failed { kind, text }));
+    }
+    rows
+}

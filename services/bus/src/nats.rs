@@ -1,0 +1,421 @@
+//! The bus over NATS: topics are JetStream streams, requests are core request and reply.
+//!
+//! Invariants: what a receiver hands on passed the same check as inside one process; the bus server
+//! is trusted with nothing but carrying. A stream is never the only copy: after the bus server lost
+//! one, the gateway makes it anew and says its newest message of each topic again, so that consumers
+//! see what they miss and read the gateway's log. The connection is made again for ever.
+
+mod frame;
+mod newest;
+mod options;
+mod requests;
+mod streams;
+mod subscription;
+mod supervisor;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_trait::async_trait;
+use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::ids::Ids;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_schemas::subject::{Client as Speaker, Subjects};
+use keywheel_seal::SecretBytes;
+use tokio::sync::{RwLock, watch};
+
+use crate::ends::{check_reader, check_server as check_may_serve};
+use crate::envelope::{self, EncodeError, Frame, Heading, Receiver};
+use crate::refusal::{Counters, Refusal, RefusalCounts};
+use crate::trust::{Identity, Trust};
+use crate::word;
+
+pub use options::{
+    ConnectError, Credentials, MIN_MAX_PAYLOAD, NatsOptions, SERVER_FLOOR, Tls, Unfit,
+};
+pub use streams::{DUPLICATE_WINDOW, MAX_AGE, MAX_PLANS, PLAN_STREAM_BYTES, STREAM_BYTES};
+pub use supervisor::{CHECK_INTERVAL, NatsHealth};
+
+/// Messages that may wait for the bus server's acknowledgement at once.
+pub const MAX_UNSTORED: usize = 256;
+/// Requests that may wait for this process at once; more are dropped and counted as slowness.
+const MAX_WAITING: usize = 1024;
+/// First pause before connecting again.
+const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause before connecting again.
+const RECONNECT_MOST: Duration = Duration::from_secs(5);
+
+/// One service's connection to the bus server; clones are one.
+#[derive(Clone)]
+pub struct Nats {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    context: Context,
+    subjects: Subjects,
+    speaker: Speaker,
+    identity: Identity,
+    trust: Trust,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    replicas: usize,
+    ack_timeout: Duration,
+    subscribe_timeout: Duration,
+    refused: Counters,
+    state: Arc<supervisor::State>,
+    shown: Option<Arc<tls::Shown>>,
+    newest: newest::Newest,
+    /// Held for reading while a message is sent, for writing while the newest are sent again.
+    order: RwLock<()>,
+    closed: watch::Sender<bool>,
+}
+
+impl Nats {
+    /// Connects, checks the bus server, and, as the gateway, makes the streams.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses us or is not fit to be used.
+    pub async fn connect(
+        options: NatsOptions,
+        identity: Identity,
+        trust: Trust,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+    ) -> Result<Self, ConnectError> {
+        options::check_addresses(&options)?;
+        let speaker = Speaker {
+            role: identity.role(),
+            host: identity.host(),
+        };
+        let state = Arc::new(supervisor::State::default());
+        let (client, shown) = open(&options, &speaker, &state, &ids).await?;
+        let context = jetstream::context::ContextBuilder::new()
+            .timeout(options.server_timeout)
+            .ack_timeout(options.server_timeout)
+            .max_ack_inflight(MAX_UNSTORED)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        let shared = Arc::new(Shared {
+            client,
+            context,
+            subjects: options.subjects,
+            speaker,
+            identity,
+            trust,
+            clock,
+            ids,
+            replicas: options.replicas,
+            ack_timeout: options.ack_timeout,
+            subscribe_timeout: options.subscribe_timeout,
+            refused: Counters::default(),
+            state,
+            shown,
+            newest: newest::Newest::default(),
+            order: RwLock::new(()),
+            closed: watch::Sender::new(false),
+        });
+        if !options.begin_offline {
+            shared.check().await?;
+        }
+        tokio::spawn(supervisor::run(Arc::clone(&shared)));
+        Ok(Self { shared })
+    }
+
+    /// This service's end.
+    #[must_use]
+    pub fn endpoint(&self) -> Arc<dyn Bus> {
+        Arc::new(self.clone())
+    }
+
+    /// How many messages this end dropped, and why.
+    #[must_use]
+    pub fn refused(&self) -> RefusalCounts {
+        self.shared.refused.snapshot()
+    }
+
+    /// How the connection is.
+    #[must_use]
+    pub fn health(&self) -> NatsHealth {
+        self.shared.health()
+    }
+
+    /// Shows another certificate (PEM) from the next connect on, and connects again.
+    ///
+    /// # Errors
+    /// When it is none, or the connection is without TLS.
+    pub async fn renew_certificate(
+        &self,
+        certificate: &[u8],
+        key: &SecretBytes,
+    ) -> Result<(), ConnectError> {
+        if let Some(shown) = &self.shared.shown {
+            shown.replace(certificate, key)?;
+            // Fails only when the connection is closed for good.
+            let _ = self.shared.client.force_reconnect().await;
+        }
+        Ok(())
+    }
+
+    /// Ends every subscription and every wait, and sends what is on its way; what is sent afterwards
+    /// is `Unavailable`.
+    pub async fn shutdown(&self) {
+        self.shared.closed.send_replace(true);
+        // Nothing is left to be said to a server that is gone.
+        let drained = self.shared.client.drain();
+        let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
+    }
+}
+
+async fn open(
+    options: &NatsOptions,
+    speaker: &Speaker,
+    state: &Arc<supervisor::State>,
+    ids: &Arc<dyn Ids>,
+) -> Result<(Client, Option<Arc<tls::Shown>>), ConnectError> {
+    let events = Arc::clone(state);
+    let draws = Arc::clone(ids);
+    let mut connect = ConnectOptions::new()
+        .name(format!("keywheel {}", speaker.words()))
+        .custom_inbox_prefix(options.subjects.inbox(speaker))
+        .ignore_discovered_servers()
+        .max_reconnects(None)
+        .reconnect_delay_callback(move |attempts| pause(attempts, draws.draw()))
+        .ping_interval(Duration::from_secs(10))
+        .connection_timeout(options.server_timeout)
+        .subscription_capacity(MAX_WAITING)
+        .event_callback(move |event| {
+            let events = Arc::clone(&events);
+            async move { events.note(&event) }
+        });
+    if options.begin_offline {
+        connect = connect.retry_on_initial_connect();
+    }
+    connect = with_credentials(connect, &options.credentials)?;
+    let mut shown = None;
+    if let Some(certificates) = &options.tls {
+        let (config, certificate) = tls::client(certificates)?;
+        connect = connect.tls_client_config(config).require_tls(true);
+        shown = Some(certificate);
+    }
+    let addresses: Result<Vec<ServerAddr>, _> = options
+        .servers
+        .iter()
+        .map(|server| server.parse())
+        .collect();
+    let addresses = addresses.map_err(|_| ConnectError::NoServer)?;
+    let client = connect.connect(addresses).await;
+    let client = client.map_err(|error| ConnectError::Unreachable {
+        servers: options.servers.join(", "),
+        reason: chain(&error),
+    })?;
+    Ok((client, shown))
+}
+
+fn with_credentials(
+    connect: ConnectOptions,
+    credentials: &Credentials,
+) -> Result<ConnectOptions, ConnectError> {
+    let text = |bytes: &SecretBytes| {
+        let text = std::str::from_utf8(bytes.expose());
+        text.map(|text| text.trim().to_owned())
+            .map_err(|_| ConnectError::BadCredentials("they are not text"))
+    };
+    Ok(match credentials {
+        Credentials::None => connect,
+        Credentials::NkeySeed(seed) => connect.nkey(text(seed)?),
+        Credentials::Creds(creds) => connect
+            .credentials(&text(creds)?)
+            .map_err(|_| ConnectError::BadCredentials("they are not a token and a seed"))?,
+    })
+}
+
+/// Doubles up to the longest pause; each client's is another, so that they do not all come at once.
+fn pause(attempts: usize, draw: [u8; 16]) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1))
+        .unwrap_or(u32::MAX)
+        .min(10);
+    let most = RECONNECT_FIRST
+        .saturating_mul(1 << doublings)
+        .min(RECONNECT_MOST);
+    // The last byte of an id is random.
+    most.mul_f64(0.5 + f64::from(draw[15]) / 512.0)
+}
+
+/// An error with all that lay beneath it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl Shared {
+    fn unavailable(text: impl Into<String>) -> PortError {
+        PortError::new(ErrorKind::Unavailable, text)
+    }
+
+    fn check_open(&self) -> Result<(), PortError> {
+        if *self.closed.borrow() {
+            return Err(Self::unavailable("the bus is shut down"));
+        }
+        match self.state.problem() {
+            Some(unfit) => Err(Self::unavailable(unfit.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Comes back when the bus is shut down.
+    async fn until_closed(&self) {
+        let mut closed = self.closed.subscribe();
+        // The sender lives in `self`; an error cannot come.
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
+
+    fn encode(
+        &self,
+        to: Receiver<'_>,
+        id: [u8; 16],
+        traceparent: Option<&str>,
+        body: &Body,
+    ) -> Result<Frame, EncodeError> {
+        let heading = Heading {
+            id,
+            time: self.clock.now(),
+            traceparent,
+        };
+        envelope::encode(&self.identity, to, heading, body)
+    }
+
+    fn refuse(&self, refusal: &Refusal, receiver: Receiver<'_>) {
+        let now = self.clock.monotonic();
+        self.refused.count(refusal, &receiver.word(), now);
+    }
+
+    /// The subject of a topic and the stream it is kept in.
+    fn place(&self, topic: &Topic) -> (String, String) {
+        let subjects = &self.subjects;
+        match topic {
+            Topic::Events => (subjects.events(), subjects.event_stream()),
+            Topic::Audit => (subjects.audit(), subjects.audit_stream()),
+            Topic::Work(role) => (subjects.work(*role), subjects.work_stream()),
+            Topic::Plan(host) => (subjects.plan(*host), subjects.plan_stream()),
+            Topic::Hosts => (subjects.hosts(), subjects.host_stream()),
+        }
+    }
+
+    /// Sends a message to its topic and waits until it is stored.
+    async fn store(&self, topic: &Topic, id: [u8; 16], frame: Frame) -> Result<(), PortError> {
+        let name = word::of_topic(topic);
+        let (subject, stream) = self.place(topic);
+        let message = frame::to_publish(frame, id, &stream);
+        let stored = async {
+            let ack = self.context.send_publish(subject, message).await?;
+            ack.await
+        };
+        let stored = tokio::select! {
+            () = self.until_closed() => return Err(Self::unavailable("the bus is shut down")),
+            stored = stored => stored,
+        };
+        stored.map(drop).map_err(|error| {
+            self.state.look_again();
+            let text = format!("{name}: the bus server did not store the message: {error}");
+            PortError::caused(ErrorKind::Unavailable, text, error)
+        })
+    }
+}
+
+#[async_trait]
+impl Bus for Nats {
+    async fn publish(
+        &self,
+        topic: Topic,
+        id: [u8; 16],
+        traceparent: Option<String>,
+        body: Body,
+    ) -> Result<(), PortError> {
+        let shared = &self.shared;
+        let to = Receiver::Topic(&topic);
+        let frame = shared.encode(to, id, traceparent.as_deref(), &body)?;
+        shared.newest.keep(&topic, id, &frame);
+        shared.check_open()?;
+        if !shared.state.is_connected() {
+            let text = "the bus server is not connected; the message is said again when it is";
+            return Err(Shared::unavailable(text));
+        }
+        let _order = shared.order.read().await;
+        shared.store(&topic, id, frame).await?;
+        shared.newest.stored(&topic, id);
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        topic: Topic,
+        consumer: &str,
+    ) -> Result<Box<dyn Subscription>, PortError> {
+        if *self.shared.closed.borrow() {
+            return Err(Shared::unavailable("the bus is shut down"));
+        }
+        check_reader(&self.shared.identity, &topic)?;
+        let reader = subscription::open(Arc::clone(&self.shared), topic, consumer).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn request(
+        &self,
+        to: Address,
+        traceparent: Option<String>,
+        body: Body,
+        timeout: Duration,
+    ) -> Result<Body, PortError> {
+        let id = self.shared.ids.draw();
+        let trace = traceparent.as_deref();
+        let frame = self
+            .shared
+            .encode(Receiver::Request(to), id, trace, &body)?;
+        self.shared.check_open()?;
+        self.shared.ask(to, id, frame, timeout).await
+    }
+
+    async fn serve(&self, at: Address) -> Result<Box<dyn Requests>, PortError> {
+        self.shared.check_open()?;
+        check_may_serve(&self.shared.identity, at)?;
+        Ok(Box::new(
+            requests::open(Arc::clone(&self.shared), at).await?,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        let last = |byte: u8| {
+            let mut draw = [0; 16];
+            draw[15] = byte;
+            draw
+        };
+        assert_eq!(pause(1, last(0)), RECONNECT_FIRST / 2);
+        assert!(pause(1, last(255)) < RECONNECT_FIRST);
+        assert!(pause(3, last(7)) > pause(2, last(7)));
+        for attempts in [7, 100, usize::MAX] {
+            assert!(pause(attempts, last(255)) <= RECONNECT_MOST);
+            assert!(pause(attempts, last(0)) >= RECONNECT_MOST / 2);
+        }
+    }
+}

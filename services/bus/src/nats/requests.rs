@@ -1,0 +1,188 @@
+//! Requests and answers over core NATS; the servers of one address share the work.
+//!
+//! Invariants: a request comes in under its sender's own subject, or it is refused; a request is
+//! handed on once per id while it counts as fresh; an answer is taken only for the question it names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{RequestErrorKind, Subscriber};
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use keywheel_engine::authority;
+use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_schemas::subject::{Client as Speaker, role_word};
+
+use super::{Shared, frame};
+use crate::envelope::{Frame, Receiver};
+use crate::refusal::Refusal;
+use crate::window::{IdWindow, REQUEST_WINDOW};
+use crate::word;
+
+impl Shared {
+    /// Sends a request and waits for its answer.
+    pub(super) async fn ask(
+        &self,
+        to: Address,
+        id: [u8; 16],
+        frame: Frame,
+        timeout: Duration,
+    ) -> Result<Body, PortError> {
+        let name = word::of_address(to);
+        let subject = self
+            .subjects
+            .request(authority::server_of(to), &self.speaker);
+        let request = async_nats::Request::new()
+            .headers(frame::headers(&frame))
+            .payload(frame.document.into())
+            .timeout(Some(timeout));
+        let answered = tokio::select! {
+            () = self.until_closed() => return Err(Self::unavailable("the bus is shut down")),
+            answered = self.client.send_request(subject, request) => answered,
+        };
+        let answer = answered.map_err(|error| {
+            let text = match error.kind() {
+                RequestErrorKind::NoResponders => {
+                    format!("no {name} is running; start it and try again")
+                }
+                _ if !self.state.is_connected() => {
+                    format!("{name} was not asked: the bus server is not connected")
+                }
+                RequestErrorKind::TimedOut => format!("{name} did not answer within {timeout:?}"),
+                _ => format!("{name} was not asked: {error}"),
+            };
+            Self::unavailable(text)
+        })?;
+        let receiver = Receiver::Answer(to, id);
+        match frame::read(&self.trust, receiver, self.clock.now(), &answer) {
+            Ok(message) => Ok(message.body),
+            Err(refusal) => {
+                self.refuse(&refusal, receiver);
+                let text = format!("an answer of {name} was refused");
+                Err(PortError::caused(ErrorKind::Unavailable, text, refusal))
+            }
+        }
+    }
+}
+
+/// Listens at an address.
+pub(super) async fn open(shared: Arc<Shared>, at: Address) -> Result<Server, PortError> {
+    let server = authority::server_of(at);
+    let subject = shared.subjects.requests(server);
+    let opened = shared
+        .client
+        .queue_subscribe(subject, role_word(server).to_owned());
+    let subscriber = opened.await.map_err(|error| {
+        let text = format!("requests to {} not opened", word::of_address(at));
+        PortError::caused(ErrorKind::Unavailable, text, error)
+    })?;
+    // Its answer shows that the subscription before it arrived; without a server it comes later.
+    let _ = shared.context.query_account().await;
+    Ok(Server {
+        shared,
+        at,
+        subscriber,
+        asked: IdWindow::of(REQUEST_WINDOW),
+    })
+}
+
+/// One server of an address.
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    at: Address,
+    subscriber: Subscriber,
+    asked: IdWindow,
+}
+
+impl Server {
+    fn admit(&mut self, received: &async_nats::Message) -> Result<Message, Refusal> {
+        let shared = &self.shared;
+        let receiver = Receiver::Request(self.at);
+        let message = frame::read(&shared.trust, receiver, shared.clock.now(), received)?;
+        let sender = Speaker {
+            role: message.sender,
+            host: message.host,
+        };
+        let own = shared
+            .subjects
+            .request(authority::server_of(self.at), &sender);
+        if *received.subject != *own {
+            return Err(Refusal::WrongReceiver);
+        }
+        if self.asked.insert(message.id, 0).is_some() {
+            return Err(Refusal::Replayed);
+        }
+        Ok(message)
+    }
+}
+
+#[async_trait]
+impl Requests for Server {
+    async fn next(&mut self) -> Option<Box<dyn Request>> {
+        loop {
+            let received = tokio::select! {
+                biased;
+                () = self.shared.until_closed() => return None,
+                received = self.subscriber.next() => received?,
+            };
+            match self.admit(&received) {
+                Ok(message) => {
+                    return Some(Box::new(Question {
+                        shared: Arc::clone(&self.shared),
+                        at: self.at,
+                        message,
+                        reply: received.reply,
+                    }));
+                }
+                Err(refusal) => self.shared.refuse(&refusal, Receiver::Request(self.at)),
+            }
+        }
+    }
+}
+
+/// A request that waits for its answer.
+struct Question {
+    shared: Arc<Shared>,
+    at: Address,
+    message: Message,
+    reply: Option<async_nats::Subject>,
+}
+
+impl Question {
+    fn write(&self, body: &Body) -> Result<Frame, PortError> {
+        let to = Receiver::Answer(self.at, self.message.id);
+        let trace = self.message.traceparent.as_deref();
+        Ok(self.shared.encode(to, self.message.id, trace, body)?)
+    }
+}
+
+#[async_trait]
+impl Request for Question {
+    fn message(&self) -> &Message {
+        &self.message
+    }
+
+    async fn answer(self: Box<Self>, body: Body) -> Result<(), PortError> {
+        let (frame, result) = match self.write(&body) {
+            Ok(frame) => (frame, Ok(())),
+            Err(error) => {
+                // The asker learns at once what it would otherwise wait for in vain.
+                let failed = Body::Failed {
+                    kind: ErrorKind::Denied,
+                    text: format!("the answer cannot be sent: {error}"),
+                };
+                (self.write(&failed)?, Err(error))
+            }
+        };
+        let reply = self.reply.clone();
+        let reply = reply.ok_or_else(|| Shared::unavailable("nobody waits for an answer"))?;
+        let headers = frame::headers(&frame);
+        let client = &self.shared.client;
+        let sent = client.publish_with_headers(reply, headers, frame.document.into());
+        sent.await.map_err(|error| {
+            PortError::caused(ErrorKind::Unavailable, "the answer was not sent", error)
+        })?;
+        result
+    }
+}

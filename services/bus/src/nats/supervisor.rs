@@ -1,0 +1,190 @@
+//! Watches the connection: what the bus server says, whether it is fit, whether its streams are as
+//! they must be, and what has to be said again.
+//!
+//! Invariant: everything is looked at after every connect and every [`CHECK_INTERVAL`]; while
+//! something is not as it must be, nothing is sent and health says what and why.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::Event;
+use keywheel_core::audit::Role;
+use keywheel_engine::port::bus::Topic;
+use tokio::sync::{Notify, watch};
+
+use super::options::{self, Unfit};
+use super::{Shared, streams};
+use crate::refusal::RefusalCounts;
+
+/// How often the streams are compared with what was asked.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two looks that failures ask for.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// How the connection to the bus server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsHealth {
+    /// Whether there is one.
+    pub connected: bool,
+    /// What the bus server says it is; empty before the first connect.
+    pub server_version: String,
+    /// What is not as it must be.
+    pub problem: Option<String>,
+    /// The last thing the bus server refused, in its words: mostly a missing permission.
+    pub last_refusal: Option<String>,
+    /// Connects since the start.
+    pub connects: u64,
+    /// Times that messages came faster than they were taken.
+    pub slow: u64,
+    /// What this end dropped.
+    pub refused: RefusalCounts,
+}
+
+/// What is known about the connection.
+#[derive(Default)]
+pub(super) struct State {
+    connected: AtomicBool,
+    connects: watch::Sender<u64>,
+    slow: AtomicU64,
+    problem: Mutex<Option<Unfit>>,
+    last_refusal: Mutex<Option<String>>,
+    look: Notify,
+}
+
+impl State {
+    /// Takes what the client says.
+    pub(super) fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.connected.store(true, Ordering::SeqCst);
+                self.connects.send_modify(|connects| *connects += 1);
+                self.look.notify_one();
+                tracing::info!("bus server connected");
+            }
+            Event::Disconnected | Event::Closed => {
+                if self.connected.swap(false, Ordering::SeqCst) {
+                    tracing::warn!("bus server gone; connecting again");
+                }
+            }
+            Event::SlowConsumer(_) => {
+                self.slow.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::ServerError(error) => {
+                let text = error.to_string();
+                tracing::warn!(reason = text, "the bus server refused something");
+                *lock(&self.last_refusal) = Some(text);
+            }
+            Event::ClientError(error) => tracing::debug!(reason = %error, "bus client"),
+            Event::LameDuckMode | Event::Draining => {}
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn problem(&self) -> Option<Unfit> {
+        lock(&self.problem).clone()
+    }
+
+    /// The last thing the bus server refused.
+    pub(super) fn last_refusal(&self) -> Option<String> {
+        lock(&self.last_refusal).clone()
+    }
+
+    /// Rings at every connect.
+    pub(super) fn connects(&self) -> watch::Receiver<u64> {
+        self.connects.subscribe()
+    }
+
+    /// Something failed that a look at the streams may explain.
+    pub(super) fn look_again(&self) {
+        self.look.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks at everything until the bus is shut down.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(CHECK_INTERVAL);
+    tick.reset();
+    loop {
+        tokio::select! {
+            () = shared.until_closed() => return,
+            () = shared.state.look.notified() => {}
+            _ = tick.tick() => {}
+        }
+        if shared.state.is_connected()
+            && let Err(unfit) = shared.check().await
+        {
+            tracing::error!(reason = %unfit, "the bus server cannot be used");
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+impl Shared {
+    /// Looks at the bus server; as the gateway also at its streams, and says again what they lost.
+    pub(super) async fn check(&self) -> Result<(), Unfit> {
+        let looked = self.look().await;
+        let problem = match &looked {
+            // An answer that did not come is no fault of a setting; the next look tells.
+            Err(Unfit::Stream { .. }) => self.state.problem(),
+            Err(unfit) => Some(unfit.clone()),
+            Ok(_) => None,
+        };
+        *lock(&self.state.problem) = problem;
+        let made = looked?;
+        if self.speaker.role == Role::Gateway {
+            self.say_again(&made).await;
+        }
+        Ok(())
+    }
+
+    /// The streams that had to be made.
+    async fn look(&self) -> Result<BTreeSet<String>, Unfit> {
+        options::check_server(&self.client.server_info())?;
+        let mut made = BTreeSet::new();
+        if self.speaker.role != Role::Gateway {
+            return Ok(made);
+        }
+        for config in streams::wanted(&self.subjects, self.replicas) {
+            if streams::ensure(&self.context, &config).await? {
+                made.insert(config.name);
+            }
+        }
+        Ok(made)
+    }
+
+    async fn say_again(&self, made: &BTreeSet<String>) {
+        let _order = self.order.write().await;
+        let is_lost = |topic: &Topic| made.contains(&self.place(topic).1);
+        for (topic, id, frame) in self.newest.unsaid(is_lost) {
+            match self.store(&topic, id, frame).await {
+                Ok(()) => self.newest.stored(&topic, id),
+                Err(error) => {
+                    tracing::warn!(?topic, error = %error, "message not said again");
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn health(&self) -> NatsHealth {
+        let state = &self.state;
+        NatsHealth {
+            connected: state.is_connected(),
+            server_version: self.client.server_info().version,
+            problem: state.problem().map(|unfit| unfit.to_string()),
+            last_refusal: state.last_refusal(),
+            connects: *state.connects.borrow(),
+            slow: state.slow.load(Ordering::Relaxed),
+            refused: self.refused.snapshot(),
+        }
+    }
+}
