@@ -25,6 +25,7 @@ mod setup;
 mod span;
 mod up;
 mod verbs;
+mod wiring;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -1,41 +1,32 @@
 //! Which service gets which port. No behaviour of its own.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use keywheel_audit_sink::{AuditSink, AuditSinkOptions};
 use keywheel_bus::InProcess;
-use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::audit::Role;
-use keywheel_daemon::{Shutdown, failpoint};
-use keywheel_engine::command_bus::{CommandBus, Handle, Parts};
+use keywheel_core::decision::Enrolment;
+use keywheel_daemon::Shutdown;
 use keywheel_engine::port::bus::Bus;
-use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal as _;
-use keywheel_engine::publisher::Publisher;
-use keywheel_engine::state::View;
 use keywheel_gateway::access::Access;
-use keywheel_gateway::bus_server::BusServer;
 use keywheel_gateway::denials::Denials;
+use keywheel_gateway::http;
 use keywheel_gateway::server::{Server, Spans};
-use keywheel_gateway::{http, socket};
 use keywheel_injector::{Injector, InjectorOptions};
 use keywheel_scheduler::Scheduler;
-use keywheel_schemas::config::Config;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::LocalStore;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Kind};
-use super::{Opened, features, layout};
-
-/// Where services report that they cannot go on.
-pub(super) type Failed = mpsc::Sender<(&'static str, String)>;
+use super::{Opened, features};
+use crate::wiring::{
+    Ends, Failed, GatewayPorts, Spawner, container_engine, listen, namespace_helper, start_gateway,
+};
 
 /// Asks the audit's second copy.
 type CopyFault = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -44,38 +35,6 @@ type CopyFault = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 pub(super) struct Composed {
     pub(super) hub: InProcess,
     pub(super) stopped: JoinHandle<()>,
-}
-
-/// The ends of the command bus that outlive its start.
-struct Ends {
-    handle: Handle,
-    view: View,
-    /// The command bus goes on until this is dropped.
-    deciding: DropGuard,
-}
-
-/// Starts services, and reports the first that cannot go on.
-struct Spawner {
-    tasks: TaskTracker,
-    failed: Failed,
-    shutdown: Shutdown,
-}
-
-impl Spawner {
-    fn start<E: std::error::Error + Send>(
-        &self,
-        name: &'static str,
-        service: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) {
-        let failed = self.failed.clone();
-        self.tasks.spawn(async move {
-            let Err(error) = service.await else { return };
-            let reason = keywheel_daemon::chain(&error);
-            drop(error);
-            tracing::error!(service = name, error = reason, "service cannot go on");
-            let _gone = failed.send((name, reason)).await;
-        });
-    }
 }
 
 /// Starts everything; the socket last, so that who can connect is served.
@@ -98,7 +57,7 @@ pub(super) async fn all(
     };
     let gateway = end(opened, &hub, Role::Gateway)?;
     let listener = listen(&opened.config)?;
-    let ends = start_gateway(opened, &spawn, &gateway).await?;
+    let ends = start_gateway(&gateway_ports(opened, &gateway), &spawn).await?;
     let copy_fault = start_workers(opened, &spawn, &hub).await?;
     let engine = Arc::new(container_engine()?);
     let injector = Injector::new(
@@ -137,59 +96,13 @@ fn end(opened: &Opened, hub: &InProcess, role: Role) -> Result<Arc<dyn Bus>, Err
         .map(|identity| hub.endpoint(identity))
 }
 
-async fn start_gateway(
-    opened: &Opened,
-    spawn: &Spawner,
-    bus: &Arc<dyn Bus>,
-) -> Result<Ends, Error> {
-    let clock: Arc<dyn Clock> = opened.clock.clone();
-    let parts = Parts {
-        journal: opened.journal.clone(),
-        clock: clock.clone(),
-        ids: opened.ids.clone(),
-        failpoint: reach,
-    };
-    let started = CommandBus::start(parts).await?;
-    let last = CancellationToken::new();
-    let ends = Ends {
-        handle: started.handle.clone(),
-        view: started.view.clone(),
-        deciding: last.clone().drop_guard(),
-    };
-    let publisher = Publisher {
+fn gateway_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> GatewayPorts {
+    GatewayPorts {
         journal: opened.journal.clone(),
         bus: bus.clone(),
+        clock: opened.clock.clone(),
         ids: opened.ids.clone(),
-        view: started.view.clone(),
-        failpoint: reach,
-    };
-    let server = BusServer {
-        bus: bus.clone(),
-        commands: started.handle.clone(),
-        view: started.view,
-        journal: opened.journal.clone(),
-        clock,
-        ids: opened.ids.clone(),
-    };
-    let token = spawn.shutdown.token();
-    let deciding = until(last, started.bus.run());
-    spawn.start("gateway", deciding);
-    spawn.start(
-        "publisher",
-        until(token.clone(), publisher.run(started.commits)),
-    );
-    spawn.start("gateway's bus end", server.run(token));
-    Ok(ends)
-}
-
-/// Runs a service that only ends with the process, until told to stop.
-async fn until<E>(
-    token: CancellationToken,
-    service: impl Future<Output = Result<(), E>>,
-) -> Result<(), E> {
-    tokio::select! {
-        () = token.cancelled() => Ok(()),
-        ended = service => ended,
+        enrolment: Enrolment::default(),
     }
 }
 
@@ -246,14 +159,6 @@ fn watch_copy(copy: keywheel_audit_sink::Handle, kept_here: u64) -> CopyFault {
     })
 }
 
-/// The engine named by `DOCKER_HOST`, else the machine's own.
-fn container_engine() -> Result<DockerHost, Error> {
-    let next = "set DOCKER_HOST to unix:///path/of/docker.sock, or unset it";
-    let refused = |text: String| Error::new(Kind::BadConfiguration, text, next);
-    let host = keywheel_daemon::env::read("DOCKER_HOST").map_err(|e| refused(e.to_string()))?;
-    DockerHost::new(&DockerOptions { host }).map_err(|e| refused(e.to_string()))
-}
-
 fn injector_options(opened: &Opened) -> InjectorOptions {
     let config = &opened.config;
     InjectorOptions {
@@ -268,33 +173,6 @@ fn injector_options(opened: &Opened) -> InjectorOptions {
         reconcile_interval: config.injector.reconcile_interval,
         fs_kind: None,
     }
-}
-
-/// The namespace helper lies beside this program.
-fn namespace_helper(config: &Config) -> PathBuf {
-    if let Some(path) = &config.injector.helper {
-        return path.clone();
-    }
-    let own = std::env::current_exe().ok();
-    let beside = own.and_then(|path| Some(path.parent()?.join("keywheel-nsjoin")));
-    beside.unwrap_or_else(|| PathBuf::from("/usr/local/bin/keywheel-nsjoin"))
-}
-
-fn listen(config: &Config) -> Result<tokio::net::UnixListener, Error> {
-    if let Some(parent) = config.socket.parent().filter(|p| !p.as_os_str().is_empty()) {
-        layout::open_directory(parent)?;
-    }
-    socket::bind(&config.socket).map_err(|error| {
-        let kind = match error {
-            socket::Error::Taken { .. } => Kind::AlreadyRunning,
-            _ => Kind::CannotCreate,
-        };
-        Error::new(
-            kind,
-            error.to_string(),
-            "give a socket path that is free with --socket",
-        )
-    })
 }
 
 fn serve_socket(
@@ -332,9 +210,4 @@ fn serve_socket(
         let _deciding = ends.deciding;
         server.run(listener, token).await;
     });
-}
-
-/// A failpoint inside the gateway; an injected error has no meaning there and is left out.
-fn reach(name: &'static str) {
-    let _injected = failpoint::hit(name);
 }

@@ -20,14 +20,14 @@ const SHOWN_FIRES: usize = 3;
 
 /// The last answers.
 #[derive(Clone)]
-pub(super) struct Probe {
+pub(crate) struct Probe {
     engine: Arc<dyn ContainerHost>,
     journal: Arc<SqliteJournal>,
     found: Arc<RwLock<Vec<Feature>>>,
 }
 
 impl Probe {
-    pub(super) fn new(engine: Arc<dyn ContainerHost>, journal: Arc<SqliteJournal>) -> Self {
+    pub(crate) fn new(engine: Arc<dyn ContainerHost>, journal: Arc<SqliteJournal>) -> Self {
         Self {
             engine,
             journal,
@@ -36,7 +36,7 @@ impl Probe {
     }
 
     /// What was found last, and whether the journal's reserve is whole now.
-    pub(super) fn features(&self) -> Vec<Feature> {
+    pub(crate) fn features(&self) -> Vec<Feature> {
         let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
         let mut features = found.clone();
         features.push(disk_reserve(self.journal.is_reserve_in_use()));
@@ -44,7 +44,7 @@ impl Probe {
     }
 
     /// Asks now and then, until told to stop.
-    pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), PortError> {
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), PortError> {
         loop {
             self.journal.restore_reserve().await;
             let mut found = kernel();
@@ -109,7 +109,7 @@ fn kernel() -> Vec<Feature> {
 }
 
 /// The next fires of a schedule as RFC 3339 text.
-pub(super) fn next_fires(wanted: &Schedule, now: Timestamp) -> Vec<String> {
+pub(crate) fn next_fires(wanted: &Schedule, now: Timestamp) -> Vec<String> {
     let mut fires = Vec::new();
     let mut after = now;
     while fires.len() < SHOWN_FIRES {

@@ -15,7 +15,7 @@ use super::error::{Error, Kind};
 const MAX_KEY_FILE_BYTES: u64 = 4096;
 
 /// Makes a directory only its owner can enter, or accepts one that is there.
-pub(super) fn private_directory(path: &Path) -> Result<(), Error> {
+pub(crate) fn private_directory(path: &Path) -> Result<(), Error> {
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => return Err(Error::not_a_directory(path)),
         Ok(_) => {}
@@ -32,7 +32,7 @@ pub(super) fn private_directory(path: &Path) -> Result<(), Error> {
 }
 
 /// Makes a directory everyone may enter: the socket lies in it.
-pub(super) fn open_directory(path: &Path) -> Result<(), Error> {
+pub(crate) fn open_directory(path: &Path) -> Result<(), Error> {
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => Err(Error::not_a_directory(path)),
         Ok(_) => Ok(()),
@@ -48,7 +48,7 @@ pub(super) fn open_directory(path: &Path) -> Result<(), Error> {
 }
 
 /// Holds the data directory for this process; the kernel frees it when the process dies.
-pub(super) fn lock(data_dir: &Path) -> Result<File, Error> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join("up.lock");
     let mut options = OpenOptions::new();
     options
@@ -88,7 +88,7 @@ fn is_fresh(data_dir: &Path) -> Result<bool, Error> {
 }
 
 /// Reads the unseal key; makes one when the data directory is empty and none is there.
-pub(super) fn unseal_key(path: &Path, data_dir: &Path) -> Result<UnsealKey, Error> {
+pub(crate) fn unseal_key(path: &Path, data_dir: &Path) -> Result<UnsealKey, Error> {
     refuse_inside(path, data_dir)?;
     let fresh = is_fresh(data_dir)?;
     match File::open(path) {

@@ -5,9 +5,9 @@
 
 mod compose;
 mod error;
-mod features;
+pub(crate) mod features;
 mod identity;
-mod layout;
+pub(crate) mod layout;
 mod settings;
 
 use std::fs::File;

@@ -1,0 +1,162 @@
+//! What `keywheel up` and services that run apart are wired from. No behaviour of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_core::decision::Enrolment;
+use keywheel_daemon::{Shutdown, failpoint};
+use keywheel_engine::command_bus::{CommandBus, Handle, Parts};
+use keywheel_engine::port::bus::Bus;
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::ids::Ids;
+use keywheel_engine::port::journal::Journal;
+use keywheel_engine::publisher::Publisher;
+use keywheel_engine::state::View;
+use keywheel_gateway::bus_server::BusServer;
+use keywheel_gateway::socket;
+use keywheel_schemas::config::Config;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::up::layout;
+use crate::up::{Error, Kind};
+
+/// Where services report that they cannot go on.
+pub(crate) type Failed = mpsc::Sender<(&'static str, String)>;
+
+/// The ends of the command bus that outlive its start.
+pub(crate) struct Ends {
+    pub(crate) handle: Handle,
+    pub(crate) view: View,
+    /// The command bus goes on until this is dropped.
+    pub(crate) deciding: DropGuard,
+}
+
+/// Starts services, and reports the first that cannot go on.
+pub(crate) struct Spawner {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) failed: Failed,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Spawner {
+    pub(crate) fn start<E: std::error::Error + Send>(
+        &self,
+        name: &'static str,
+        service: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let failed = self.failed.clone();
+        self.tasks.spawn(async move {
+            let Err(error) = service.await else { return };
+            let reason = keywheel_daemon::chain(&error);
+            drop(error);
+            tracing::error!(service = name, error = reason, "service cannot go on");
+            let _gone = failed.send((name, reason)).await;
+        });
+    }
+}
+
+/// What a gateway is made of.
+pub(crate) struct GatewayPorts {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+    /// How hosts come to be known.
+    pub(crate) enrolment: Enrolment,
+}
+
+/// Starts what decides, tells and answers on the bus.
+pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Result<Ends, Error> {
+    let parts = Parts {
+        journal: ports.journal.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+        failpoint: reach,
+    };
+    let started = CommandBus::start(parts).await?;
+    let last = CancellationToken::new();
+    let ends = Ends {
+        handle: started.handle.clone(),
+        view: started.view.clone(),
+        deciding: last.clone().drop_guard(),
+    };
+    let publisher = Publisher {
+        journal: ports.journal.clone(),
+        bus: ports.bus.clone(),
+        ids: ports.ids.clone(),
+        view: started.view.clone(),
+        failpoint: reach,
+    };
+    let server = BusServer {
+        bus: ports.bus.clone(),
+        commands: started.handle.clone(),
+        view: started.view,
+        journal: ports.journal.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+    };
+    let token = spawn.shutdown.token();
+    let deciding = until(last, started.bus.with_enrolment(ports.enrolment).run());
+    spawn.start("gateway", deciding);
+    spawn.start(
+        "publisher",
+        until(token.clone(), publisher.run(started.commits)),
+    );
+    spawn.start("gateway's bus end", server.run(token));
+    Ok(ends)
+}
+
+/// Runs a service that only ends with the process, until told to stop.
+pub(crate) async fn until<E>(
+    token: CancellationToken,
+    service: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    tokio::select! {
+        () = token.cancelled() => Ok(()),
+        ended = service => ended,
+    }
+}
+
+/// The engine named by `DOCKER_HOST`, else the machine's own.
+pub(crate) fn container_engine() -> Result<DockerHost, Error> {
+    let next = "set DOCKER_HOST to unix:///path/of/docker.sock, or unset it";
+    let refused = |text: String| Error::new(Kind::BadConfiguration, text, next);
+    let host = keywheel_daemon::env::read("DOCKER_HOST").map_err(|e| refused(e.to_string()))?;
+    DockerHost::new(&DockerOptions { host }).map_err(|e| refused(e.to_string()))
+}
+
+/// The namespace helper lies beside this program.
+pub(crate) fn namespace_helper(config: &Config) -> PathBuf {
+    if let Some(path) = &config.injector.helper {
+        return path.clone();
+    }
+    let own = std::env::current_exe().ok();
+    let beside = own.and_then(|path| Some(path.parent()?.join("keywheel-nsjoin")));
+    beside.unwrap_or_else(|| PathBuf::from("/usr/local/bin/keywheel-nsjoin"))
+}
+
+/// Binds the API's socket.
+pub(crate) fn listen(config: &Config) -> Result<tokio::net::UnixListener, Error> {
+    if let Some(parent) = config.socket.parent().filter(|p| !p.as_os_str().is_empty()) {
+        layout::open_directory(parent)?;
+    }
+    socket::bind(&config.socket).map_err(|error| {
+        let kind = match error {
+            socket::Error::Taken { .. } => Kind::AlreadyRunning,
+            _ => Kind::CannotCreate,
+        };
+        Error::new(
+            kind,
+            error.to_string(),
+            "give a socket path that is free with --socket",
+        )
+    })
+}
+
+/// A failpoint inside the gateway; an injected error has no meaning there and is left out.
+fn reach(name: &'static str) {
+    let _injected = failpoint::hit(name);
+}
