@@ -5,8 +5,13 @@
 //! before gets the same answer. When the append fails because the disk is full, nothing happened and
 //! the draft is thrown away; the batch's lowest [`Class`] is told so, and what may use the journal's
 //! reserve is decided anew without it; any other failure is handed to `on_fatal`, which ends the process.
+//!
+//! Several processes may decide over one log, each with a bus of its own. An append that comes second is
+//! refused by the journal: then what the others appended is read and folded, and the batch is decided
+//! anew. Nothing that was decided on an older head is ever answered, a "nothing to do" neither.
 
 mod class;
+mod follow;
 mod inbox;
 
 use std::collections::HashMap;
@@ -21,6 +26,7 @@ use keywheel_core::id::{CommandId, EventId, HostId};
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use crate::auditing::{self, Deed};
 use crate::port::clock::Clock;
@@ -28,8 +34,12 @@ use crate::port::ids::Ids;
 use crate::port::journal::{Class, Decision, Journal, MAX_READ, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
 use crate::state::{View, ViewWriter, view};
+pub use follow::FOLLOW_INTERVAL;
 pub use inbox::{Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
+
+/// How often a batch is decided anew because others appended first; then its senders come back.
+pub const MAX_ROUNDS: u32 = 32;
 
 /// A command with its sender.
 #[derive(Debug, Clone)]
@@ -76,6 +86,10 @@ pub struct CommandBus {
     commits: mpsc::Sender<Commit>,
     draft: World,
     next: u64,
+    /// Audit leaves that were handed on, as far as the bell told.
+    audit_size: u64,
+    /// Whether other processes append too.
+    shared: bool,
     writer: ViewWriter,
     enrolment: Enrolment,
 }
@@ -108,7 +122,9 @@ impl CommandBus {
                 writer.apply(std::slice::from_ref(event), event.time);
             }
         }
-        let (handle, inbox) = inbox();
+        let shared = parts.journal.bell().is_some();
+        let audit_size = parts.journal.head().await?.audit_size;
+        let (handle, inbox) = inbox(shared);
         let (commit_sender, commits) = mpsc::channel(MAX_BATCH);
         let draft = writer.draft();
         let bus = Self {
@@ -117,6 +133,8 @@ impl CommandBus {
             commits: commit_sender,
             draft,
             next: number + 1,
+            audit_size,
+            shared,
             writer,
             enrolment: Enrolment::default(),
         };
@@ -135,21 +153,45 @@ impl CommandBus {
         self
     }
 
-    /// Decides until every handle is gone. Returns an error only when what the disk holds is
-    /// unknown; the process must end then and verify at its next start.
+    /// Decides until every handle is gone, and keeps up with what others append. Returns an error only
+    /// when what the disk holds is unknown; the process must end then and verify at its next start.
     ///
     /// # Errors
-    /// When an append failed for another reason than a full disk.
+    /// When an append failed for another reason than a full disk, a lost server or another appender.
     pub async fn run(mut self) -> Result<(), PortError> {
-        while let Some(batch) = self.inbox.next_batch().await {
-            self.serve(batch).await?;
+        let mut bell = self.parts.journal.bell();
+        let mut look = tokio::time::interval(FOLLOW_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                batch = self.inbox.next_batch() => match batch {
+                    Some(batch) => self.serve(batch).await?,
+                    None => return Ok(()),
+                },
+                () = follow::rung(&mut bell) => {
+                    let heard = bell.as_mut().map(|bell| *bell.borrow_and_update());
+                    self.keep_up(heard).await?;
+                }
+                _ = look.tick(), if self.shared => {
+                    let heard = self.parts.journal.head().await.ok().map(|head| head.mark());
+                    self.keep_up(heard).await?;
+                }
+            }
         }
-        Ok(())
     }
 
-    /// Serves a batch; each round without the lowest class of the one before, whose room ran out.
+    /// Serves a batch; each round without the lowest class of the one before, whose room ran out, or on
+    /// a head that others moved.
     async fn serve(&mut self, mut batch: Vec<Request>) -> Result<(), PortError> {
+        let mut rounds = 0;
         while !batch.is_empty() {
+            if rounds == MAX_ROUNDS {
+                let text = "other gateways were always first; try again in a moment";
+                refuse(batch, &PortError::new(ErrorKind::Unavailable, text));
+                return Ok(());
+            }
+            rounds += 1;
             batch = self.serve_once(batch).await?;
         }
         Ok(())
@@ -163,6 +205,7 @@ impl CommandBus {
         let mut decided: HashMap<CommandId, Verdict> = HashMap::new();
         for request in batch {
             let decision = match &request {
+                Request::Look(_) => Ok(None),
                 Request::Record(record, _) => Ok(Some(self.record_only((**record).clone()))),
                 Request::Submit(submission, _) => {
                     // A repeat in the same batch waits for the batch: nothing is durable yet.
@@ -208,24 +251,26 @@ impl CommandBus {
         answers: Vec<(Request, Verdict)>,
     ) -> Result<Vec<Request>, PortError> {
         (self.parts.failpoint)("gateway.before_commit");
-        let appended = match decisions.is_empty() {
+        // An empty append still says whether the head is where these answers saw it.
+        let appended = match decisions.is_empty() && !self.shared {
             true => Ok(Vec::new()),
             false => self.parts.journal.append(first, &decisions).await,
         };
         let events = match appended {
             Ok(events) => events,
             Err(error) if error.kind == ErrorKind::Unavailable => {
-                self.draft = self.writer.draft();
-                self.next = first;
+                self.go_back();
                 let lowest = decisions.iter().map(|decision| decision.class).min();
                 let lowest = lowest.unwrap_or(Class::Revocation);
                 let requests = answers.into_iter().map(|(request, _)| request);
                 let (again, refused): (Vec<_>, Vec<_>) =
                     requests.partition(|request| request.class() > lowest);
-                for request in refused {
-                    request.answer(Err(PortError::new(error.kind, error.text.clone())));
-                }
+                refuse(refused, &error);
                 return Ok(again);
+            }
+            Err(error) if error.kind == ErrorKind::Conflict && self.shared => {
+                let requests = answers.into_iter().map(|(request, _)| request).collect();
+                return self.after_conflict(requests).await;
             }
             Err(error) => return Err(error),
         };
@@ -243,12 +288,23 @@ impl CommandBus {
             hosts,
             audited,
         };
-        // The publisher only ends with the process.
-        let _gone = self.commits.send(commit).await;
+        self.hand_on(commit).await;
         for (request, verdict) in answers {
             request.answer(Ok(verdict));
         }
         Ok(Vec::new())
+    }
+
+    /// Others were first: their events are folded, and all of the batch is decided anew.
+    async fn after_conflict(&mut self, requests: Vec<Request>) -> Result<Vec<Request>, PortError> {
+        match self.follow().await {
+            Ok(()) => Ok(requests),
+            Err(error) if error.kind == ErrorKind::Unavailable => {
+                refuse(requests, &error);
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn record_only(&self, record: audit::Record) -> Decision {
@@ -337,6 +393,13 @@ impl CommandBus {
             effects.extend(react(&self.draft, event));
         }
         effects
+    }
+}
+
+/// Tells every sender the same failure.
+fn refuse(requests: Vec<Request>, error: &PortError) {
+    for request in requests {
+        request.answer(Err(PortError::new(error.kind, error.text.clone())));
     }
 }
 

@@ -2,6 +2,11 @@
 //! everyone. The log is the outbox: what a crash kept from being sent is sent after the next start.
 //!
 //! Plans go first: a container waits for them. Nothing here decides.
+//!
+//! Of several gateways over one log one tells at a time: whose turn it is, the journal says. A turn that
+//! is not renewed ends by itself, and whoever takes it goes on from the mark of the one before. Invariant:
+//! the mark never passes what was told, so a change of turns repeats messages and loses none; a repeated
+//! event has the same message id, and whoever reads plans and work can take them twice.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,14 +20,19 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::command_bus::Commit;
-use crate::port::PortError;
 use crate::port::bus::{Body, Bus, Topic};
 use crate::port::ids::Ids;
-use crate::port::journal::{Journal, MAX_READ};
+use crate::port::journal::{Journal, MAX_READ, Mark, RecordedEvent, Turn};
+use crate::port::{ErrorKind, PortError};
 use crate::state::View;
 
 /// An effect that is open for one whole such span is sent again.
 pub const RESEND_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a turn to tell lasts when it is not renewed.
+pub const TURN_SPAN: Duration = Duration::from_secs(6);
+/// How often a turn is renewed, or asked for.
+pub const TURN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Ports of the publisher.
 pub struct Publisher {
@@ -44,37 +54,122 @@ impl Publisher {
     /// # Errors
     /// When the log cannot be read.
     pub async fn run(self, mut commits: mpsc::Receiver<Commit>) -> Result<(), PortError> {
-        let mut audited = self.journal.head().await?.audit_size;
-        let mut open = self.resend(&BTreeSet::new(), true).await?;
-        let mut tick = tokio::time::interval(RESEND_INTERVAL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tick.reset();
+        let shared = self.journal.bell().is_some();
+        let (mut told, mut open) = (None, BTreeSet::new());
+        let mut resend = interval(RESEND_INTERVAL);
+        resend.reset();
+        let mut turn = interval(TURN_INTERVAL);
         loop {
-            tokio::select! {
+            let done = tokio::select! {
+                biased;
+                _ = turn.tick(), if shared || told.is_none() => {
+                    self.keep_turn(&mut told, shared).await
+                }
                 commit = commits.recv() => {
                     let Some(commit) = commit else { return Ok(()) };
-                    self.tell(&commit).await;
-                    if commit.audited {
-                        audited = self.tell_audit(audited).await?;
-                    }
-                    (self.failpoint)("gateway.after_publish");
+                    self.pass_on(&commit, told.as_mut()).await
                 }
-                _ = tick.tick() => open = self.resend(&open, false).await?,
+                _ = resend.tick(), if told.is_some() => {
+                    self.resend(&open, false).await.map(|still| open = still)
+                }
+            };
+            match done {
+                // The server is away: the turn ends by itself, and its next holder goes on.
+                Err(error) if shared && error.kind == ErrorKind::Unavailable => {
+                    tracing::warn!(%error, "cannot tell what was appended now");
+                    told = None;
+                }
+                done => done?,
             }
         }
     }
 
-    async fn tell(&self, commit: &Commit) {
+    /// Renews our turn, or takes it when it is free; a new one begins where the last one ended.
+    async fn keep_turn(&self, told: &mut Option<Mark>, shared: bool) -> Result<(), PortError> {
+        let before = told.take();
+        let Turn::Ours(mark) = self.journal.turn(before, TURN_SPAN).await? else {
+            return Ok(());
+        };
+        if before.is_some() {
+            *told = before;
+            return Ok(());
+        }
+        *told = match shared {
+            true => self.begin_turn(mark).await?,
+            // Every commit comes here, whatever the log held when we asked.
+            false => Some(Mark { number: 0, ..mark }),
+        };
+        if told.is_some() {
+            self.resend(&BTreeSet::new(), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells what the last turn left; `None` when that took so long that the turn is another's.
+    async fn begin_turn(&self, from: Mark) -> Result<Option<Mark>, PortError> {
+        tracing::info!(
+            number = from.number,
+            "telling what is appended from here on"
+        );
+        let mut told = from;
+        for host in self.hosts_after(from.number) {
+            self.tell_plan(host).await;
+        }
+        loop {
+            let events = self.journal.read(told.number, MAX_READ).await?;
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
+                told.number = event.number;
+                self.tell_event(event).await;
+            }
+            if self.journal.turn(Some(told), TURN_SPAN).await? == Turn::Theirs {
+                return Ok(None);
+            }
+        }
+        told.audit_size = self.tell_audit(told.audit_size).await?;
+        Ok(Some(told))
+    }
+
+    /// Hosts whose plans changed after an event.
+    fn hosts_after(&self, number: u64) -> Vec<HostId> {
+        let committed = self.view.read();
+        let hosts = committed.world.hosts.keys().copied();
+        hosts
+            .filter(|host| committed.world.host_generation(*host) > number)
+            .collect()
+    }
+
+    /// Tells a commit when it is our turn.
+    async fn pass_on(&self, commit: &Commit, told: Option<&mut Mark>) -> Result<(), PortError> {
+        let Some(told) = told else { return Ok(()) };
+        self.tell(commit, told.number).await;
+        if let Some(last) = commit.events.last() {
+            told.number = told.number.max(last.number);
+        }
+        if commit.audited {
+            told.audit_size = self.tell_audit(told.audit_size).await?;
+        }
+        (self.failpoint)("gateway.after_publish");
+        Ok(())
+    }
+
+    async fn tell(&self, commit: &Commit, told: u64) {
         for host in &commit.hosts {
             self.tell_plan(*host).await;
         }
         for effect in &commit.effects {
             self.tell_work(effect).await;
         }
-        for event in &commit.events {
-            self.send(Topic::Events, *event.id.bytes(), Body::Event(event.clone()))
-                .await;
+        for event in commit.events.iter().filter(|event| event.number > told) {
+            self.tell_event(event.clone()).await;
         }
+    }
+
+    async fn tell_event(&self, event: RecordedEvent) {
+        let id = *event.id.bytes();
+        self.send(Topic::Events, id, Body::Event(event)).await;
     }
 
     async fn tell_plan(&self, host: HostId) {
@@ -132,4 +227,10 @@ impl Publisher {
             tracing::warn!(?topic, error = %error, "message not sent");
         }
     }
+}
+
+fn interval(span: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(span);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }

@@ -274,13 +274,15 @@ impl ViewWriter {
             .world
             .clone()
     }
-    /// Rings the bell.
-    pub(crate) fn ring(&self) {
-        let number = self
-            .committed
+    /// Number of the last event.
+    pub(crate) fn number(&self) -> u64 {
+        self.committed
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .number;
-        self.changed.send_replace(number);
+            .number
+    }
+    /// Rings the bell.
+    pub(crate) fn ring(&self) {
+        self.changed.send_replace(self.number());
     }
 }

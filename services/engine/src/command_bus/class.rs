@@ -10,6 +10,8 @@ impl Request {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Record(..) => Class::Record,
+            // Nothing of it is kept.
+            Self::Look(_) => Class::Revocation,
             Self::Submit(submission, _) => of(&submission.command),
         }
     }

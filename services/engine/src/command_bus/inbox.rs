@@ -33,12 +33,14 @@ pub(super) type Answer = oneshot::Sender<Result<Verdict, PortError>>;
 pub(super) enum Request {
     Submit(Submission, Answer),
     Record(Box<audit::Record>, Answer),
+    /// Nothing but to be at the log's head.
+    Look(Answer),
 }
 
 impl Request {
     /// Tells its sender, who may be gone.
     pub(super) fn answer(self, answer: Result<Verdict, PortError>) {
-        let (Self::Submit(_, sender) | Self::Record(_, sender)) = self;
+        let (Self::Submit(_, sender) | Self::Record(_, sender) | Self::Look(sender)) = self;
         let _gone = sender.send(answer);
     }
 }
@@ -49,9 +51,26 @@ pub struct Handle {
     urgent: mpsc::Sender<Request>,
     commands: mpsc::Sender<Request>,
     records: mpsc::Sender<Request>,
+    shared: bool,
 }
 
 impl Handle {
+    /// Waits until the view is at least where the log ended when this was called. With nobody else to
+    /// append it is there already.
+    ///
+    /// # Errors
+    /// When the log cannot be reached, or too many submits wait.
+    pub async fn look_at_head(&self) -> Result<(), PortError> {
+        if !self.shared {
+            return Ok(());
+        }
+        let (sender, answer) = oneshot::channel();
+        place(&self.commands, Request::Look(sender), || {
+            format!("{MAX_WAITING} commands wait already; try again in a moment")
+        })?;
+        answer.await.map_err(|_| gone())?.map(|_| ())
+    }
+
     /// Submits a command and waits until it is decided and durable.
     ///
     /// # Errors
@@ -111,8 +130,8 @@ pub(super) struct Inbox {
     records: mpsc::Receiver<Request>,
 }
 
-/// Both ends.
-pub(super) fn inbox() -> (Handle, Inbox) {
+/// Both ends; `shared` when other processes append to the same log.
+pub(super) fn inbox(shared: bool) -> (Handle, Inbox) {
     let (urgent, urgent_inbox) = mpsc::channel(MAX_URGENT);
     let (commands, commands_inbox) = mpsc::channel(MAX_WAITING);
     let (records, records_inbox) = mpsc::channel(MAX_RECORDS);
@@ -120,6 +139,7 @@ pub(super) fn inbox() -> (Handle, Inbox) {
         urgent,
         commands,
         records,
+        shared,
     };
     let inbox = Inbox {
         urgent: urgent_inbox,

@@ -266,9 +266,16 @@ impl Drop for PostgresJournal {
 /// When there is no journal or it cannot be read.
 pub async fn verify_database(address: &Address) -> Result<(Verification, String), PortError> {
     let place = Place::Server(address.name().to_owned());
-    let failed = |source| place.failed(source);
     let pool = session::connect(address, SCHEMA).await;
-    let mut snapshot = snapshot(&pool.map_err(fault::opening)?, &place).await?;
+    let pool = pool.map_err(fault::opening)?;
+    let verified = verify_over(&pool, &place).await;
+    pool.close().await;
+    verified
+}
+
+async fn verify_over(pool: &PgPool, place: &Place) -> Result<(Verification, String), PortError> {
+    let failed = |source| place.failed(source);
+    let mut snapshot = snapshot(pool, place).await?;
     let there: bool = sqlx::query_scalar("SELECT to_regclass('log') IS NOT NULL")
         .fetch_one(&mut *snapshot)
         .await
@@ -281,8 +288,8 @@ pub async fn verify_database(address: &Address) -> Result<(Verification, String)
         let text = format!("there is no journal in {place}");
         return Err(PortError::new(ErrorKind::NotFound, text));
     }
-    let (origin, key, verifier_key) = verify::named_owner(owner, &place)?;
-    let verification = verify::over(&mut *snapshot, &place, &origin, &key).await?;
+    let (origin, key, verifier_key) = verify::named_owner(owner, place)?;
+    let verification = verify::over(&mut *snapshot, place, &origin, &key).await?;
     Ok((verification, verifier_key))
 }
 

@@ -2,4 +2,6 @@
 
 pub mod bus;
 pub mod container_host;
+pub mod gateways;
 pub mod journal;
+pub mod journal_shared;

@@ -1,21 +1,25 @@
 //! A journal in memory, by the laws of the port; for tests of whoever appends.
 //!
 //! Chain, signatures and tree are real; the stored bytes are the event's debug text instead of
-//! CloudEvents, and the checkpoint is unsigned. It can be told to fail once.
+//! CloudEvents, and the checkpoint is unsigned. It can be told to fail once. Several handles may share
+//! one log, as several gateways do.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::id::{CommandId, EventId};
 use keywheel_engine::port::journal::{
-    AuditLeaf, Class, Decision, Head, Journal, MAX_READ, RecordedEvent, Verdict, Verification,
+    AuditLeaf, Class, Decision, Head, Journal, MAX_READ, Mark, RecordedEvent, Turn, Verdict,
+    Verification,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
 use keywheel_seal::digest::sha256;
 use keywheel_seal::sign::{Signature, SigningKey};
+use tokio::sync::watch;
 
 use crate::conformance::journal::{EVENT_CONTEXT, tree_path, tree_root};
 
@@ -27,12 +31,18 @@ struct State {
     asked: HashSet<effect::Key>,
     effects: Vec<Effect>,
     audit: Vec<Arc<[u8]>>,
+    /// Who tells the world, and how far it is told.
+    turn: Option<u64>,
+    told: Mark,
 }
 
-/// A journal in memory.
+/// A journal in memory; one handle of possibly several.
 pub struct MemoryJournal {
     key: SigningKey,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    /// Rings at every append, when the log is shared.
+    bell: Option<Arc<watch::Sender<Mark>>>,
+    handle: u64,
     failure: Mutex<Option<ErrorKind>>,
     /// Set while the disk counts as full: the lowest class that still finds room.
     full_below: Mutex<Option<Class>>,
@@ -51,10 +61,31 @@ impl MemoryJournal {
         let key = SigningKey::from_seed_bytes(&SecretBytes::from(vec![7; 32])).unwrap();
         Self {
             key,
-            state: Mutex::default(),
+            state: Arc::default(),
+            bell: None,
+            handle: 0,
             failure: Mutex::new(None),
             full_below: Mutex::new(None),
         }
+    }
+
+    /// Handles of one empty journal, as many as asked for.
+    #[must_use]
+    pub fn shared(handles: u64) -> Vec<Self> {
+        let first = Self::new();
+        let bell = Arc::new(watch::channel(Mark::default()).0);
+        let handle = |handle| Self {
+            state: Arc::clone(&first.state),
+            bell: Some(Arc::clone(&bell)),
+            handle,
+            ..Self::new()
+        };
+        (0..handles).map(handle).collect()
+    }
+
+    /// Ends whoever's turn it is, as if it had not been renewed in time.
+    pub fn end_turn(&self) {
+        self.state().turn = None;
     }
 
     /// The next append fails with this kind and changes nothing.
@@ -187,6 +218,12 @@ impl Journal for MemoryJournal {
         decisions
             .iter()
             .for_each(|decision| self.apply(&mut state, decision));
+        if let Some(bell) = &self.bell {
+            bell.send_replace(Mark {
+                number: state.events.len() as u64,
+                audit_size: state.audit.len() as u64,
+            });
+        }
         Ok(state.events[last..].to_vec())
     }
 
@@ -283,12 +320,36 @@ impl Journal for MemoryJournal {
             faults,
         })
     }
+
+    fn bell(&self) -> Option<watch::Receiver<Mark>> {
+        self.bell.as_ref().map(|bell| bell.subscribe())
+    }
+
+    async fn turn(&self, told: Option<Mark>, _span: Duration) -> Result<Turn, PortError> {
+        if self.bell.is_none() {
+            return Ok(Turn::Ours(match told {
+                Some(told) => told,
+                None => self.head().await?.mark(),
+            }));
+        }
+        let mut state = self.state();
+        let holder = *state.turn.get_or_insert(self.handle);
+        if holder != self.handle {
+            return Ok(Turn::Theirs);
+        }
+        if let Some(told) = told {
+            state.told.number = state.told.number.max(told.number);
+            state.told.audit_size = state.told.audit_size.max(told.audit_size);
+        }
+        Ok(Turn::Ours(state.told))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::conformance;
+    use crate::conformance::journal_shared::Pair;
 
     #[tokio::test]
     async fn the_fake_keeps_the_laws_of_the_port() {
@@ -296,6 +357,28 @@ mod tests {
             Arc::new(MemoryJournal::new()) as Arc<dyn Journal>
         })
         .await;
+    }
+
+    async fn pair() -> Pair {
+        let mut handles = MemoryJournal::shared(2).into_iter();
+        let mut handle = || Arc::new(handles.next().unwrap());
+        let (one, other) = (handle(), handle());
+        let ended = one.clone();
+        Pair {
+            one,
+            other,
+            end_turns: Box::new(move |_span| ended.end_turn()),
+        }
+    }
+
+    #[tokio::test]
+    async fn its_handles_keep_the_laws_of_a_shared_log() {
+        conformance::journal_shared::check(pair).await;
+    }
+
+    #[tokio::test]
+    async fn two_gateways_decide_over_its_handles() {
+        conformance::gateways::check(pair).await;
     }
 
     #[tokio::test]

@@ -94,12 +94,13 @@ fn sort(request: &Request) -> &'static str {
             _ => "command",
         },
         Request::Record(..) => "record",
+        Request::Look(_) => "look",
     }
 }
 
 #[tokio::test]
 async fn a_revoke_has_a_place_when_all_others_are_taken_and_is_decided_first() {
-    let (handle, mut inbox) = inbox();
+    let (handle, mut inbox) = inbox(false);
     let commands = fill(|| submitting(&handle, rotate()));
     let records = fill(|| recording(&handle));
     assert_eq!((commands.len(), records.len()), (MAX_WAITING, MAX_RECORDS));
@@ -115,7 +116,7 @@ async fn a_revoke_has_a_place_when_all_others_are_taken_and_is_decided_first() {
 
 #[tokio::test]
 async fn records_take_no_place_of_a_command() {
-    let (handle, mut inbox) = inbox();
+    let (handle, mut inbox) = inbox(false);
     let _records = fill(|| recording(&handle));
     let mut rotating = submitting(&handle, rotate());
     assert!(rotating.as_mut().now_or_never().is_none(), "it waits");
@@ -125,7 +126,7 @@ async fn records_take_no_place_of_a_command() {
 
 #[tokio::test]
 async fn revocations_are_bounded_and_leave_room_in_a_batch() {
-    let (handle, mut inbox) = inbox();
+    let (handle, mut inbox) = inbox(false);
     let urgent = fill(|| submitting(&handle, revoke()));
     assert_eq!(urgent.len(), MAX_URGENT);
     let _commands = fill(|| submitting(&handle, rotate()));
@@ -137,7 +138,7 @@ async fn revocations_are_bounded_and_leave_room_in_a_batch() {
 
 #[tokio::test]
 async fn without_handles_the_rest_is_taken_and_then_nothing() {
-    let (handle, mut inbox) = inbox();
+    let (handle, mut inbox) = inbox(false);
     let mut last = recording(&handle);
     assert!(last.as_mut().now_or_never().is_none());
     drop((handle, last));
