@@ -35,6 +35,12 @@ pub fn records(
     if let Some(record) = own_record(before, deed, command, decided) {
         records.push(record);
     }
+    if let (Command::Report(report), Err(refusal)) = (command, decided) {
+        let mut record = blank(deed, Category::System, "report");
+        record.object = host_object(before, report.host);
+        refuse(&mut record, refusal);
+        records.push(record);
+    }
     if let (Command::Report(report), Ok(_)) = (command, decided) {
         let refused = |start| denied_record(before, deed, report.host, start);
         records.extend(report.denied.iter().map(refused));
@@ -107,15 +113,17 @@ fn own_record(
     record.version = version;
     match decided {
         Ok(_) => record.reason = reason_given(deed.principal, command),
-        Err(refusal) => {
-            record.outcome = match refusal.reason.is_denial() {
-                true => Outcome::Denied,
-                false => Outcome::Rejected,
-            };
-            record.reason = refusal.reason.to_string();
-        }
+        Err(refusal) => refuse(&mut record, refusal),
     }
     Some(record)
+}
+
+fn refuse(record: &mut Record, refusal: &Refusal) {
+    record.outcome = match refusal.reason.is_denial() {
+        true => Outcome::Denied,
+        false => Outcome::Rejected,
+    };
+    record.reason = refusal.reason.to_string();
 }
 
 /// A person's or worker's own words; without any, the rule by which it was allowed.
@@ -283,7 +291,10 @@ fn usage_record(
 mod tests {
     use super::*;
     use keywheel_core::audit::Role;
+    use keywheel_core::decision::Rejection;
+    use keywheel_core::host;
     use keywheel_core::id::ContainerId;
+    use keywheel_core::name::HostName;
     use keywheel_core::report::HostReport;
 
     #[test]
@@ -321,5 +332,35 @@ mod tests {
             assert_eq!(record.category, Category::Usage);
             assert_eq!(record.container.as_ref().unwrap().name, "job");
         }
+    }
+
+    #[test]
+    fn a_report_that_is_refused_leaves_a_denial() {
+        let host = HostId::from_bytes([1; 16]);
+        let command = Command::Report(HostReport {
+            host,
+            generation: 1,
+            items: Vec::new(),
+            holds: Vec::new(),
+            complete: true,
+            containers: Vec::new(),
+            denied: Vec::new(),
+        });
+        let deed = Deed {
+            principal: &Principal::Service(Role::Injector),
+            id: CommandId::from_bytes([2; 16]),
+            time: Timestamp::default(),
+            traceparent: None,
+        };
+        let evicted = host::Rejection::Evicted {
+            host,
+            name: HostName::parse("web-1").unwrap(),
+        };
+        let refused = Err(Rejection::from(evicted).into());
+        let left = records(&World::default(), &deed, &command, &refused);
+        assert_eq!((left.len(), left[0].outcome), (1, Outcome::Denied));
+        assert_eq!(left[0].object, format!("host/{host}"));
+        assert!(left[0].reason.contains("evicted"), "{}", left[0].reason);
+        assert!(records(&World::default(), &deed, &command, &Ok(Vec::new())).is_empty());
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
 use keywheel_core::command::Command;
-use keywheel_core::id::CommandId;
+use keywheel_core::host::Host;
+use keywheel_core::id::{CommandId, HostId};
 use keywheel_core::plan::plan_host;
 use keywheel_engine::authority;
 use keywheel_engine::command_bus::{Handle, Submission};
@@ -87,14 +88,7 @@ impl BusServer {
             Body::ReadAudit { from, limit } => Ok(Body::AuditLeaves(
                 self.journal.read_audit(*from, *limit).await?,
             )),
-            Body::ReadPlan { host } => {
-                self.view.note_contact(*host, self.clock.now());
-                let plan = plan_host(&self.view.read().world, *host);
-                plan.map(Body::Plan).ok_or_else(|| {
-                    let text = format!("host {host} is not enrolled, or was evicted");
-                    PortError::new(ErrorKind::NotFound, text)
-                })
-            }
+            Body::ReadPlan { host } => self.plan(message.sender, *host).await,
             Body::ReadHosts => Ok(Body::Hosts(HostKeys::of_all(&self.view.read().world))),
             Body::OpenValue(wanted) => self.grant(message.sender, wanted).await,
             _ => Err(PortError::new(
@@ -143,6 +137,30 @@ impl BusServer {
             command,
             trace: String::new(),
         }
+    }
+
+    /// A host's plan; one that was evicted has none, and asking is on record.
+    async fn plan(&self, sender: Role, host: HostId) -> Result<Body, PortError> {
+        self.view.note_contact(host, self.clock.now());
+        let (plan, is_evicted) = {
+            let world = &self.view.read().world;
+            let known = world.hosts.get(&host);
+            (plan_host(world, host), known.is_some_and(Host::is_evicted))
+        };
+        if let Some(plan) = plan {
+            return Ok(Body::Plan(plan));
+        }
+        if !is_evicted {
+            let text = format!("host {host} is not enrolled");
+            return Err(PortError::new(ErrorKind::NotFound, text));
+        }
+        let mut record = self.denied(Principal::Service(sender), self.fresh_command());
+        record.verb = "read-plan".to_owned();
+        record.object = format!("host/{host}");
+        record.reason = "the host was evicted".to_owned();
+        self.commands.record(record).await?;
+        let text = format!("host {host} was evicted and has no plan");
+        Err(PortError::new(ErrorKind::Denied, text))
     }
 
     /// Whether a host may be given a version, at the log's head; a refusal is on record first.

@@ -222,6 +222,7 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::GET if path == first => "list",
         Method::GET => "describe",
         Method::DELETE => "unbind",
+        _ if first == "hosts" => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };
     (verb.chars().take(40).collect(), object)

@@ -144,6 +144,8 @@ async fn one_process_lets_nobody_join_and_says_what_would() {
     assert_eq!(status, StatusCode::CONFLICT);
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("no TCP port") && detail.contains("deploy/README.md"));
+    let audit = bench.audit().await;
+    assert!(audit[0].contains("\"join-token\""), "{audit:?}");
 }
 
 #[tokio::test]
