@@ -9,6 +9,9 @@
 use keywheel_core::audit::Role;
 use keywheel_core::id::{DeploymentId, HostId};
 
+/// Largest signed document that travels on a bus, in bytes. The bus and its server's configuration
+/// both follow it.
+pub const MAX_FRAME_BYTES: usize = 8 << 20;
 /// First word of every subject.
 const PREFIX: &str = "keywheel";
 

@@ -26,7 +26,7 @@ use crate::trust::{Identity, Trust};
 use crate::word;
 
 /// The largest document, in bytes.
-pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+pub const MAX_MESSAGE_BYTES: usize = keywheel_schemas::subject::MAX_FRAME_BYTES;
 /// The longest trace context, in bytes.
 pub const MAX_TRACEPARENT_BYTES: usize = 128;
 /// How far the clocks of who asks and who serves may be apart. What is older was kept by somebody and

@@ -22,7 +22,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-pub use self::rollover::OldOperators;
+pub use self::rollover::LongLived;
 pub use self::stored::StoredAuthority;
 use crate::name::PeerName;
 
@@ -30,6 +30,8 @@ use crate::name::PeerName;
 pub const SERVICE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Life of a host's certificate, and of its user on the bus.
 pub const HOST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Life of a bus server's certificate: nothing of ours runs there to renew it.
+pub const BUS_SERVER_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Life of a person's certificate.
 pub const OPERATOR_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Life of a root.
@@ -82,7 +84,7 @@ pub enum AuthorityError {
     NoRollover,
     /// Certificates of the old root are alive.
     #[error(
-        "certificates of the old root live up to {until}; wait until then, or issue new ones and drop the old operators' certificates explicitly"
+        "certificates of the old root live up to {until}; wait until then, or give people and bus servers new ones and drop theirs explicitly"
     )]
     TooEarly {
         /// When the last one ends.
@@ -315,7 +317,8 @@ impl std::fmt::Debug for Authority {
 #[must_use]
 pub fn lifetime(name: &PeerName) -> Duration {
     match name {
-        PeerName::Service(_) | PeerName::BusServer => SERVICE_LIFETIME,
+        PeerName::Service(_) => SERVICE_LIFETIME,
+        PeerName::BusServer => BUS_SERVER_LIFETIME,
         PeerName::Host(_) => HOST_LIFETIME,
         PeerName::Operator(_) => OPERATOR_LIFETIME,
     }
@@ -347,6 +350,30 @@ pub fn validity(der: &[u8]) -> Result<(Timestamp, Timestamp), AuthorityError> {
         at(validity.not_before.timestamp()),
         at(validity.not_after.timestamp()),
     ))
+}
+
+/// The DNS names and IP addresses of a certificate (DER), to be asked for again.
+///
+/// # Errors
+/// When it is not a certificate.
+pub fn addresses(der: &[u8]) -> Result<Vec<String>, AuthorityError> {
+    use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+    let bad = || AuthorityError::Chain("it holds something that is no certificate".into());
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| bad())?;
+    let names = certificate.subject_alternative_name().map_err(|_| bad())?;
+    let address = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => ip_text(bytes),
+        _ => None,
+    };
+    let all = names.iter().flat_map(|names| &names.value.general_names);
+    Ok(all.filter_map(address).collect())
+}
+
+fn ip_text(bytes: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(std::net::IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(bytes).map(std::net::IpAddr::from);
+    Some(v4.or_else(|_| v6()).ok()?.to_string())
 }
 
 /// Certificates of a PEM text, at least one.

@@ -114,6 +114,7 @@ pub fn init(out: &Path, new: &NewDeployment<'_>) -> Result<(), InitError> {
     if out.exists() {
         return Err(InitError::Exists(out.to_owned()));
     }
+    refuse_nameless(new)?;
     let bus = BusAuthority::create(new.deployment);
     let mut revocations = Revocations::default();
     let keys = SERVICES.map(|role| (role, SigningKey::generate(new.entropy)));
@@ -138,6 +139,18 @@ pub fn init(out: &Path, new: &NewDeployment<'_>) -> Result<(), InitError> {
         &bus.seal(new.unseal, new.entropy)?,
         &revocations,
     )
+}
+
+/// Clients and other servers check a bus server's address in its certificate.
+fn refuse_nameless(new: &NewDeployment<'_>) -> Result<(), NatsError> {
+    let nameless = |server: &&NewServer| new.tls && server.addresses.is_empty();
+    match new.servers.iter().find(nameless) {
+        None => Ok(()),
+        Some(server) => Err(NatsError::Setting(format!(
+            "the bus server `{}` has neither a DNS name nor an IP address; give those that clients connect to",
+            server.name
+        ))),
+    }
 }
 
 fn service(

@@ -37,6 +37,8 @@
 //! init::Home::new(gateway_dir).{authority(&UnsealKey), bus(&UnsealKey), revocations(),
 //!                               keep_revocations(&_), keep_authority(&_)}
 //! init::plain(&Authority, &PeerName, addresses: &[String], now, entropy) -> Result<Bundle, AuthorityError>
+//! refresh::refresh(dir: &Path, &Registrar, now, entropy) -> Result<(TlsCredentials, Identity), RefreshError>
+//!                                   // the gateway's own directory, or a service's that was down too long
 //! authority::Authority::{create, from_pem, issue, sign, begin_rollover, finish_rollover, seal, open, pin}
 //!
 //! // Joining. Gateway: JoinToken::issue → command IssueJoinToken(token.request(now)) → print token.text();
@@ -71,6 +73,7 @@ mod hex;
 pub mod init;
 pub mod name;
 pub mod nats;
+pub mod refresh;
 pub mod renewal;
 pub mod tls;
 pub mod token;

@@ -11,8 +11,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyUsagePurpose, 
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    Authority, AuthorityError, OPERATOR_LIFETIME, SERVICE_LIFETIME, draw_serial, set_life, skewed,
-    validity,
+    Authority, AuthorityError, BUS_SERVER_LIFETIME, HOST_LIFETIME, OPERATOR_LIFETIME,
+    SERVICE_LIFETIME, draw_serial, set_life, skewed, validity,
 };
 
 /// The old root while it is still trusted.
@@ -22,12 +22,13 @@ pub(super) struct Rollover {
     pub(super) begun: Timestamp,
 }
 
-/// What becomes of people's certificates of the old root; they live far longer than services'.
+/// What becomes of the certificates of people and bus servers under the old root; they live far
+/// longer than those of services and hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OldOperators {
+pub enum LongLived {
     /// Wait until the last of them expired.
     Wait,
-    /// Refuse them from now on; people need new ones.
+    /// Refuse them from now on; give out new ones before.
     Drop,
 }
 
@@ -61,10 +62,10 @@ impl Authority {
 
     /// When [`Self::finish_rollover`] will not refuse; `None` when none is under way.
     #[must_use]
-    pub fn rollover_ends(&self, old: OldOperators) -> Option<Timestamp> {
+    pub fn rollover_ends(&self, old: LongLived) -> Option<Timestamp> {
         let longest = match old {
-            OldOperators::Wait => OPERATOR_LIFETIME,
-            OldOperators::Drop => SERVICE_LIFETIME,
+            LongLived::Wait => OPERATOR_LIFETIME.max(BUS_SERVER_LIFETIME),
+            LongLived::Drop => SERVICE_LIFETIME.max(HOST_LIFETIME),
         };
         Some(self.rollover.as_ref()?.begun.plus(longest))
     }
@@ -76,7 +77,7 @@ impl Authority {
     pub fn finish_rollover(
         &mut self,
         now: Timestamp,
-        old: OldOperators,
+        old: LongLived,
     ) -> Result<(), AuthorityError> {
         let ends = self.rollover_ends(old).ok_or(AuthorityError::NoRollover)?;
         if now < ends {

@@ -30,7 +30,7 @@ fn a_certificate_names_its_owner_and_lives_as_long_as_it_should() {
     let person = PeerName::Operator(OperatorName::parse("ada").unwrap());
     for (name, life) in [
         (PeerName::Service(Role::Gateway), SERVICE_LIFETIME),
-        (PeerName::BusServer, SERVICE_LIFETIME),
+        (PeerName::BusServer, BUS_SERVER_LIFETIME),
         (host, HOST_LIFETIME),
         (person, OPERATOR_LIFETIME),
     ] {
@@ -62,6 +62,7 @@ fn addresses_are_names_or_numbers() {
     let (_, parsed) = X509Certificate::from_der(&der).unwrap();
     let names = parsed.subject_alternative_name().unwrap().unwrap();
     assert_eq!(names.value.general_names.len(), 4);
+    assert_eq!(super::addresses(&der).unwrap(), good);
     for bad in ["", "a b", "http://x", "spiffe://x/service/gateway"] {
         assert!(
             matches!(issue(&[bad.to_owned()]), Err(AuthorityError::Address(_))),
@@ -177,13 +178,13 @@ fn a_rollover_trusts_both_roots_until_it_is_finished() {
     let stored = ca.seal(&unseal, &OsEntropy).unwrap();
     let mut ca = Authority::open(&stored, &unseal).unwrap();
     let almost = NOW.plus(SERVICE_LIFETIME - Duration::from_micros(1));
-    let early = ca.finish_rollover(almost, OldOperators::Drop).unwrap_err();
+    let early = ca.finish_rollover(almost, LongLived::Drop).unwrap_err();
     assert!(matches!(early, AuthorityError::TooEarly { .. }));
     let day = NOW.plus(SERVICE_LIFETIME);
-    assert!(ca.finish_rollover(day, OldOperators::Wait).is_err());
-    ca.finish_rollover(day, OldOperators::Drop).unwrap();
+    assert!(ca.finish_rollover(day, LongLived::Wait).is_err());
+    ca.finish_rollover(day, LongLived::Drop).unwrap();
     assert_eq!(certificates(&ca.roots_pem()).unwrap().len(), 1);
-    let none = ca.finish_rollover(day, OldOperators::Drop);
+    let none = ca.finish_rollover(day, LongLived::Drop);
     assert!(matches!(none, Err(AuthorityError::NoRollover)));
 }
 

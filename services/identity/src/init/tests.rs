@@ -90,3 +90,14 @@ fn an_open_bus_without_tls_is_refused() {
     let open = init(&scratch.path().join("x"), &new(&unseal, false));
     assert!(open.unwrap_err().to_string().contains("no TLS"));
 }
+
+#[test]
+fn a_bus_server_without_an_address_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let unseal = UnsealKey::generate(&OsEntropy);
+    let mut new = new(&unseal, true);
+    new.servers[1].addresses.clear();
+    let out = scratch.path().join("x");
+    assert!(init(&out, &new).unwrap_err().to_string().contains("bus-2"));
+    assert!(!out.exists());
+}

@@ -10,11 +10,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use keywheel_core::time::Timestamp;
+use keywheel_schemas::subject::MAX_FRAME_BYTES;
 
 use super::{BusAuthority, NatsError, Revocations};
 
-/// Largest frame of ours on the bus; keep it equal to the bus's own limit.
-const MAX_FRAME_BYTES: usize = 8 << 20;
 /// Room for headers: the server counts them as payload.
 pub const HEADER_ROOM_BYTES: usize = 64 << 10;
 /// Largest message the server takes, headers included.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::authority::{Authority, HOST_LIFETIME, Issued, OPERATOR_LIFETIME, OldOperators};
+use crate::authority::{Authority, HOST_LIFETIME, Issued, LongLived, OPERATOR_LIFETIME};
 use crate::name::OperatorName;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -438,7 +438,7 @@ async fn a_rollover_never_refuses_a_member() {
         );
     }
     let later = NOW.plus(OPERATOR_LIFETIME);
-    ca.finish_rollover(later, OldOperators::Wait).unwrap();
+    ca.finish_rollover(later, LongLived::Wait).unwrap();
     let finished = identity_at(&issue(&ca, &gateway(), NOW), &ca.roots_pem(), clock(NOW));
     let left = identity_at(&old_client, &both, clock(NOW));
     let accepting = finished.server_config(operators()).unwrap();

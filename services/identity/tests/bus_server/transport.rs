@@ -19,6 +19,8 @@ use keywheel_schemas::subject::{Client as Who, Subjects};
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
 use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::client::Client;
 use crate::deployment::{HOUR, now};
@@ -122,6 +124,22 @@ impl Made {
         (key, permit.unwrap())
     }
 
+    /// A member's good certificate, shown over TLS 1.2.
+    fn old_protocol(&self, authority: &Authority) -> ClientConfig {
+        let name = PeerName::Host(HostId::from_bytes([1; 16]));
+        let issued = authority.issue(&name, &[], now(), &OsEntropy).unwrap();
+        let chain = issued.certificate.chain_pem.as_bytes();
+        let chain = CertificateDer::pem_slice_iter(chain).map(Result::unwrap);
+        // EXPOSE: a test's own key.
+        let key = PrivateKeyDer::from_pem_slice(issued.key_pem.expose()).unwrap();
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_client_auth_cert(chain.collect(), key)
+            .unwrap()
+    }
+
     /// A host's TLS, by this authority.
     fn host_tls(&self, authority: &Authority, byte: u8, at: Timestamp) -> ClientConfig {
         let name = PeerName::Host(HostId::from_bytes([byte; 16]));
@@ -180,6 +198,8 @@ fn what_init_makes_serves_members_over_tls_and_refuses_everyone_else() {
         connect(made.host_tls(&authority, 1, future)).is_err(),
         "not valid yet"
     );
+    let old = connect(made.old_protocol(&authority)).err().unwrap();
+    assert!(old.contains("ProtocolVersion"), "TLS 1.2: {old}");
     assert!(connect(good).is_ok());
 }
 

@@ -1,0 +1,143 @@
+//! Fresh credentials made by whoever holds the authorities, without asking anyone.
+//!
+//! The gateway renews its own directory this way, and a person at the gateway's machine that of a
+//! service which was down longer than its certificate lived. Invariant: name, signing key and
+//! addresses stay; only what has a life of its own is replaced.
+
+use std::path::Path;
+
+use keywheel_core::time::Timestamp;
+use keywheel_seal::{Entropy, SecretBytes};
+
+use crate::authority::{addresses, certificates, validity};
+use crate::bundle::{Bundle, BundleError, Identity};
+use crate::enrol::{EnrolError, Registrar, Renewing, answer_renewal};
+use crate::nats::{NatsError, UserKey};
+use crate::tls::{TlsCredentials, TlsError};
+
+/// Why credentials cannot be made fresh.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The directory cannot be read or written.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// An authority refused.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// The bus's authority refused.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    /// What was made cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Replaces certificate and permits in a directory of a service or host, expired or not, and gives
+/// what to go on with.
+///
+/// # Errors
+/// When the directory cannot be read or written, or an authority refuses.
+pub fn refresh(
+    directory: &Path,
+    registrar: &Registrar<'_>,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Result<(TlsCredentials, Identity), RefreshError> {
+    let (before, identity) = Bundle::read_speaker(directory)?;
+    let kept = kept_addresses(&before);
+    let renewing = Renewing::begin(None, now, entropy)?;
+    let name = identity.name.clone();
+    let answer = answer_renewal(registrar, &name, &renewing.ask(), &kept, now, entropy)?;
+    let mut bundle = renewing.accept(identity, &answer)?;
+    if before.claims.is_some() {
+        bundle.claims = Some(claims(registrar, &bundle, now)?);
+    }
+    bundle.write(directory)?;
+    let (written, identity) = Bundle::read_speaker(directory)?;
+    Ok((written.tls.credentials(identity.deployment)?, identity))
+}
+
+fn kept_addresses(bundle: &Bundle) -> Vec<String> {
+    let leaf = certificates(&bundle.tls.chain_pem).ok();
+    let leaf = leaf.and_then(|chain| chain.into_iter().next());
+    leaf.and_then(|der| addresses(&der).ok())
+        .unwrap_or_default()
+}
+
+/// The gateway's second permit, with the life of its certificate.
+fn claims(
+    registrar: &Registrar<'_>,
+    bundle: &Bundle,
+    now: Timestamp,
+) -> Result<SecretBytes, RefreshError> {
+    let chain = certificates(&bundle.tls.chain_pem).unwrap_or_default();
+    let end = chain.first().and_then(|der| validity(der).ok());
+    let end = end.map_or(now, |(_, end)| end);
+    let user = UserKey::generate();
+    let permit = registrar.bus.system_permit(&user.public_key(), now, end)?;
+    Ok(user.credentials(&permit)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::audit::Role;
+    use keywheel_core::id::DeploymentId;
+    use keywheel_seal::OsEntropy;
+    use keywheel_seal::envelope::UnsealKey;
+
+    use super::*;
+    use crate::authority::{Authority, SERVICE_LIFETIME};
+    use crate::init::{Home, NewDeployment, init};
+    use crate::name::OperatorName;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+    #[test]
+    fn expired_credentials_become_fresh_and_keep_who_they_are() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("deployment");
+        let unseal = UnsealKey::generate(&OsEntropy);
+        let deployment = DeploymentId::from_bytes([7; 16]);
+        let new = NewDeployment {
+            deployment,
+            authority: Authority::create(deployment, NOW, &OsEntropy).unwrap(),
+            operator: OperatorName::parse("ada").unwrap(),
+            addresses: [(
+                Role::Gateway,
+                vec!["gateway.example".into(), "10.0.0.1".into()],
+            )]
+            .into(),
+            servers: Vec::new(),
+            urls: Vec::new(),
+            tls: true,
+            unseal: &unseal,
+            entropy: &OsEntropy,
+            now: NOW,
+        };
+        init(&out, &new).unwrap();
+        let home = Home::new(out.join("gateway"));
+        let (authority, bus) = (home.authority(&unseal).unwrap(), home.bus(&unseal).unwrap());
+        let (before, known) = Bundle::read_speaker(&out.join("gateway")).unwrap();
+        let servers = ["tls://bus.example:4222".to_owned()];
+        let registrar = Registrar {
+            authority: &authority,
+            bus: &bus,
+            trust: &known.trust,
+            servers: &servers,
+        };
+        let later = NOW.plus(SERVICE_LIFETIME * 3);
+        let (_, identity) = refresh(&out.join("gateway"), &registrar, later, &OsEntropy).unwrap();
+        let (after, read) = Bundle::read_speaker(&out.join("gateway")).unwrap();
+        assert_eq!(identity.name, known.name);
+        assert_eq!(read.signing.verifying_key(), known.signing.verifying_key());
+        assert_eq!(read.servers, servers);
+        assert_eq!(kept_addresses(&after), ["gateway.example", "10.0.0.1"]);
+        let leaf = certificates(&after.tls.chain_pem).unwrap().remove(0);
+        assert_eq!(validity(&leaf).unwrap().1, later.plus(SERVICE_LIFETIME));
+        assert!(!after.claims.unwrap().ct_eq(&before.claims.unwrap()));
+        assert!(!after.bus.unwrap().ct_eq(&before.bus.unwrap()));
+        refresh(&out.join("scheduler"), &registrar, later, &OsEntropy).unwrap();
+        let (scheduler, _) = Bundle::read_speaker(&out.join("scheduler")).unwrap();
+        assert!(scheduler.claims.is_none());
+    }
+}
