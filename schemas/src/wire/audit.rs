@@ -61,6 +61,16 @@ pub enum Principal {
         /// Login name, if known.
         name: String,
     },
+    /// A person, by a client certificate of this deployment.
+    Operator {
+        /// The name in the certificate.
+        name: String,
+    },
+    /// Someone at a TCP port who showed nothing we trust.
+    Stranger {
+        /// Network address.
+        address: String,
+    },
     /// One of our services.
     Service {
         /// Its role.
@@ -76,6 +86,10 @@ impl Mirror for Principal {
                 uid: *uid,
                 name: name.clone(),
             },
+            audit::Principal::Operator { name } => Self::Operator { name: name.clone() },
+            audit::Principal::Stranger { address } => Self::Stranger {
+                address: address.clone(),
+            },
             audit::Principal::Service(role) => Self::Service {
                 role: Role::of(role),
             },
@@ -84,6 +98,8 @@ impl Mirror for Principal {
     fn into_core(self) -> Self::Core {
         match self {
             Self::User { uid, name } => audit::Principal::User { uid, name },
+            Self::Operator { name } => audit::Principal::Operator { name },
+            Self::Stranger { address } => audit::Principal::Stranger { address },
             Self::Service { role } => audit::Principal::Service(role.into_core()),
         }
     }

@@ -265,7 +265,19 @@ fn plans_reports_effects_and_records_come_back_and_are_valid() {
         version: None,
         ..record()
     };
-    for record in [record(), user] {
+    let principals = [
+        Principal::Operator {
+            name: "ada@example.org".to_owned(),
+        },
+        Principal::Stranger {
+            address: "2001:db8::1".to_owned(),
+        },
+    ];
+    let remote = principals.map(|principal| Record {
+        principal,
+        ..user.clone()
+    });
+    for record in [record(), user].into_iter().chain(remote) {
         let bytes = audit_record_to_json(&record);
         assert_eq!(audit_record_from_json(&bytes).unwrap(), record);
         valid("audit_record", &bytes);

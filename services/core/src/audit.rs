@@ -37,6 +37,16 @@ pub enum Principal {
         /// Login name, if known.
         name: String,
     },
+    /// A person, by a client certificate of this deployment.
+    Operator {
+        /// The name in the certificate.
+        name: String,
+    },
+    /// Someone at a TCP port who showed nothing we trust.
+    Stranger {
+        /// Network address.
+        address: String,
+    },
     /// One of our services.
     Service(Role),
 }

@@ -105,8 +105,8 @@ fn own_record(
 ) -> Option<Record> {
     let (verb, object, version) = describe(before, command)?;
     let category = match deed.principal {
-        Principal::User { .. } => Category::Administration,
         Principal::Service(_) => Category::System,
+        _ => Category::Administration,
     };
     let mut record = blank(deed, category, verb);
     record.object = object;
@@ -140,6 +140,8 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         } => failure.clone(),
         _ => match principal {
             Principal::User { .. } => "local-socket".to_owned(),
+            Principal::Operator { .. } => "client-certificate".to_owned(),
+            Principal::Stranger { .. } => "join-token".to_owned(),
             Principal::Service(_) => "role-table".to_owned(),
         },
     }

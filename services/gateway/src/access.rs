@@ -1,22 +1,32 @@
-//! Who may use the socket: root, the daemon's own user, and members of the group `keywheel`.
+//! Who may use the API: at the socket root, the daemon's own user, and members of the group
+//! `keywheel`; at the operators' port who has an operator's certificate.
 //!
-//! The kernel names the peer; groups are read from the group file once per connection, so that a
+//! At the socket the kernel names the peer; groups are read from the group file once per connection, so that a
 //! change counts at once. Anyone can connect and is told no, because a refusal has to be audited.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use keywheel_core::audit::Principal;
+use keywheel_identity::name::OperatorName;
 
 /// The group whose members may use every verb.
 pub const GROUP: &str = "keywheel";
 
-/// The peer of a connection, by the kernel's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
+/// The peer of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// A user of this machine, by the kernel's word.
+    User {
+        /// User id.
+        uid: u32,
+        /// Primary group id.
+        gid: u32,
+    },
+    /// A person, by a certificate that was checked.
+    Operator(OperatorName),
+    /// Someone at a TCP port who showed nothing we trust.
+    Stranger(IpAddr),
 }
 
 /// Decides who may use the socket.
@@ -43,31 +53,51 @@ impl Access {
 
     /// The peer as a principal; an unknown user id is its own name.
     #[must_use]
-    pub fn principal(&self, peer: Peer) -> Principal {
-        let users = std::fs::read_to_string(&self.user_file).unwrap_or_default();
-        let name = users.lines().find_map(|line| user_named(line, peer.uid));
-        Principal::User {
-            uid: peer.uid,
-            name: name.unwrap_or_else(|| peer.uid.to_string()),
+    pub fn principal(&self, peer: &Peer) -> Principal {
+        match peer {
+            Peer::User { uid, .. } => self.user(*uid),
+            Peer::Operator(name) => Principal::Operator {
+                name: name.to_string(),
+            },
+            Peer::Stranger(address) => Principal::Stranger {
+                address: address.to_string(),
+            },
         }
     }
 
-    /// Whether the peer may use the socket, and by which rule.
+    fn user(&self, uid: u32) -> Principal {
+        let users = std::fs::read_to_string(&self.user_file).unwrap_or_default();
+        let name = users.lines().find_map(|line| user_named(line, uid));
+        Principal::User {
+            uid,
+            name: name.unwrap_or_else(|| uid.to_string()),
+        }
+    }
+
+    /// Whether the peer may use every verb, and by which rule.
     #[must_use]
-    pub fn allows(&self, peer: Peer) -> Option<&'static str> {
-        if peer.uid == 0 {
+    pub fn allows(&self, peer: &Peer) -> Option<&'static str> {
+        match peer {
+            Peer::User { uid, gid } => self.allows_user(*uid, *gid),
+            Peer::Operator(_) => Some("client-certificate"),
+            Peer::Stranger(_) => None,
+        }
+    }
+
+    fn allows_user(&self, uid: u32, gid: u32) -> Option<&'static str> {
+        if uid == 0 {
             return Some("root");
         }
-        if peer.uid == self.own_uid {
+        if uid == self.own_uid {
             return Some("daemon-user");
         }
         let groups = std::fs::read_to_string(&self.group_file).unwrap_or_default();
-        let Principal::User { name, .. } = self.principal(peer) else {
+        let Principal::User { name, .. } = self.user(uid) else {
             return None;
         };
         groups
             .lines()
-            .any(|line| is_member(line, peer.gid, &name))
+            .any(|line| is_member(line, gid, &name))
             .then_some("group-keywheel")
     }
 }
@@ -110,46 +140,33 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("keywheel-access-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let access = access(&dir);
-        assert_eq!(access.allows(Peer { uid: 0, gid: 0 }), Some("root"));
+        let rows = [
+            (0, 0, Some("root")),
+            (77, 77, Some("daemon-user")),
+            (1001, 1001, Some("group-keywheel")),
+            (1003, 990, Some("group-keywheel")),
+            (1003, 1003, None),
+            (4242, 4242, None),
+        ];
+        for (uid, gid, rule) in rows {
+            assert_eq!(access.allows(&Peer::User { uid, gid }), rule, "{uid} {gid}");
+        }
+        let alice = Peer::User { uid: 1001, gid: 0 };
         assert_eq!(
-            access.allows(Peer { uid: 77, gid: 77 }),
-            Some("daemon-user")
-        );
-        assert_eq!(
-            access.allows(Peer {
-                uid: 1001,
-                gid: 1001
-            }),
-            Some("group-keywheel")
-        );
-        assert_eq!(
-            access.allows(Peer {
-                uid: 1003,
-                gid: 990
-            }),
-            Some("group-keywheel")
-        );
-        assert_eq!(
-            access.allows(Peer {
-                uid: 1003,
-                gid: 1003
-            }),
-            None
-        );
-        assert_eq!(
-            access.allows(Peer {
-                uid: 4242,
-                gid: 4242
-            }),
-            None
-        );
-        assert_eq!(
-            access.principal(Peer { uid: 1001, gid: 0 }),
+            access.principal(&alice),
             Principal::User {
                 uid: 1001,
                 name: "alice".to_owned()
             }
         );
+        let ada = Peer::Operator(OperatorName::parse("ada").unwrap());
+        assert_eq!(access.allows(&ada), Some("client-certificate"));
+        let name = "ada".to_owned();
+        assert_eq!(access.principal(&ada), Principal::Operator { name });
+        let stranger = Peer::Stranger(IpAddr::from([192, 0, 2, 7]));
+        assert_eq!(access.allows(&stranger), None);
+        let address = "192.0.2.7".to_owned();
+        assert_eq!(access.principal(&stranger), Principal::Stranger { address });
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! How often who was denied: the first attempts one by one, the rest as one record per window.
 //!
-//! Pure but for a lock. Invariants: what is not recorded by itself is counted, with the first and
+//! Users are told apart by uid, strangers at a TCP port by address. Pure but for a lock. Invariants: what is not recorded by itself is counted, with the first and
 //! the last of it; what is counted is kept until its record is durable; the number of tallies and of
 //! single records in a window is bounded, whatever strangers do. A process that dies in the middle
 //! of a window loses that window's count, and never the first attempts.
@@ -97,7 +97,7 @@ struct Tally {
 #[derive(Default)]
 struct Window {
     recorded: u32,
-    by_uid: BTreeMap<u32, Tally>,
+    by_who: BTreeMap<Who, Tally>,
     others: Option<Counted>,
 }
 
@@ -116,7 +116,7 @@ impl Denials {
     pub fn note(&self, principal: &Principal, attempt: Attempt) -> Ruling {
         let mut window = self.window();
         let may_record = window.recorded < RECORDED_IN_ALL;
-        let tally = uid_of(principal).and_then(|uid| window.tally(uid));
+        let tally = who(principal).and_then(|who| window.tally(who));
         if let Some(tally) = tally.filter(|tally| may_record && tally.recorded < RECORDED_PER_UID) {
             tally.recorded += 1;
             window.recorded += 1;
@@ -134,7 +134,7 @@ impl Denials {
     /// Ends the window: gives what was counted in it, and starts the next.
     pub fn turn(&self) -> Vec<Counted> {
         let ended = std::mem::take(&mut *self.window());
-        let counted = ended.by_uid.into_values().filter_map(|t| t.counted);
+        let counted = ended.by_who.into_values().filter_map(|t| t.counted);
         counted.chain(ended.others).collect()
     }
 
@@ -155,24 +155,24 @@ impl Denials {
 }
 
 impl Window {
-    fn tally(&mut self, uid: u32) -> Option<&mut Tally> {
-        if self.by_uid.len() >= MAX_TALLIES && !self.by_uid.contains_key(&uid) {
+    fn tally(&mut self, who: Who) -> Option<&mut Tally> {
+        if self.by_who.len() >= MAX_TALLIES && !self.by_who.contains_key(&who) {
             return None;
         }
-        Some(self.by_uid.entry(uid).or_default())
+        Some(self.by_who.entry(who).or_default())
     }
 
     fn slot(&mut self, principal: &Principal) -> &mut Option<Counted> {
-        let known = uid_of(principal)
-            .filter(|uid| self.by_uid.len() < MAX_TALLIES || self.by_uid.contains_key(uid));
+        let known = who(principal)
+            .filter(|who| self.by_who.len() < MAX_TALLIES || self.by_who.contains_key(who));
         match known {
-            Some(uid) => &mut self.by_uid.entry(uid).or_default().counted,
+            Some(who) => &mut self.by_who.entry(who).or_default().counted,
             None => &mut self.others,
         }
     }
 
     fn count(&mut self, principal: &Principal, attempt: Attempt) {
-        let is_full = uid_of(principal).is_none_or(|uid| self.tally(uid).is_none());
+        let is_full = who(principal).is_none_or(|who| self.tally(who).is_none());
         let slot = self.slot(principal);
         if let Some(counted) = slot {
             return counted.add(attempt);
@@ -196,10 +196,18 @@ fn others() -> Principal {
     }
 }
 
+/// Who is counted by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    User(u32),
+    Address(String),
+}
+
 /// A principal's own tally, if it can have one.
-fn uid_of(principal: &Principal) -> Option<u32> {
+fn who(principal: &Principal) -> Option<Who> {
     match principal {
-        Principal::User { uid, .. } if *uid != MANY => Some(*uid),
+        Principal::User { uid, .. } if *uid != MANY => Some(Who::User(*uid)),
+        Principal::Stranger { address } => Some(Who::Address(address.clone())),
         _ => None,
     }
 }
@@ -286,6 +294,21 @@ mod tests {
         assert_eq!(joined.last, attempt(3));
         denials.restore(lost.clone());
         assert_eq!(denials.turn(), [lost]);
+    }
+
+    #[test]
+    fn strangers_are_told_apart_by_address() {
+        let denials = Denials::default();
+        let of = |address: &str| Principal::Stranger {
+            address: address.to_owned(),
+        };
+        for n in 0..u64::from(RECORDED_PER_UID) {
+            let ruling = denials.note(&of("192.0.2.1"), attempt(n));
+            assert_eq!(ruling, Ruling::Record);
+        }
+        assert_eq!(denials.note(&of("192.0.2.1"), attempt(1)), Ruling::Count);
+        assert_eq!(denials.note(&of("192.0.2.2"), attempt(1)), Ruling::Record);
+        assert_eq!(denials.turn()[0].principal, of("192.0.2.1"));
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! How many connections the socket serves at once, and for whom.
+//! How many connections a listener serves at once, and for whom.
 //!
 //! Invariants: strangers and operators have places of their own, so that no number of strangers
 //! keeps an operator out; one user never has all places of its kind; a place is free again when its
 //! connection ends, however it ends.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use keywheel_identity::name::OperatorName;
 
 /// Most connections at once.
 pub const MAX_CONNECTIONS: usize = 512;
@@ -34,11 +37,22 @@ impl Standing {
     }
 }
 
+/// Who holds a place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// A user of this machine.
+    User(u32),
+    /// A person with a certificate.
+    Operator(OperatorName),
+    /// Whoever connects from there.
+    Address(IpAddr),
+}
+
 /// Who holds how many. Bounded by the number of places.
 #[derive(Debug, Default)]
 struct Held {
     by_standing: HashMap<Standing, usize>,
-    by_user: HashMap<(Standing, u32), usize>,
+    by_user: HashMap<(Standing, Holder), usize>,
 }
 
 /// All places. Clones are one.
@@ -52,7 +66,7 @@ pub struct Places {
 pub struct Place {
     places: Places,
     standing: Standing,
-    uid: u32,
+    holder: Holder,
 }
 
 impl Places {
@@ -62,21 +76,22 @@ impl Places {
 
     /// A place for a connection, if one is free for this user.
     #[must_use]
-    pub fn take(&self, standing: Standing, uid: u32) -> Option<Place> {
+    pub fn take(&self, standing: Standing, holder: Holder) -> Option<Place> {
         let mut held = self.held();
         let (in_all, per_user) = standing.limits();
         let all = held.by_standing.get(&standing).copied().unwrap_or(0);
-        let own = held.by_user.get(&(standing, uid)).copied().unwrap_or(0);
+        let key = (standing, holder.clone());
+        let own = held.by_user.get(&key).copied().unwrap_or(0);
         if all >= in_all || own >= per_user {
             return None;
         }
         held.by_standing.insert(standing, all + 1);
-        held.by_user.insert((standing, uid), own + 1);
+        held.by_user.insert(key, own + 1);
         drop(held);
         Some(Place {
             places: self.clone(),
             standing,
-            uid,
+            holder,
         })
     }
 }
@@ -87,7 +102,7 @@ impl Drop for Place {
         if let Some(all) = held.by_standing.get_mut(&self.standing) {
             *all = all.saturating_sub(1);
         }
-        let user = (self.standing, self.uid);
+        let user = (self.standing, self.holder.clone());
         let own = held.by_user.get(&user).copied().unwrap_or(0);
         if own <= 1 {
             held.by_user.remove(&user);
@@ -102,7 +117,7 @@ mod tests {
     use super::*;
 
     fn take_all(places: &Places, standing: Standing, uid: u32) -> Vec<Place> {
-        std::iter::from_fn(|| places.take(standing, uid)).collect()
+        std::iter::from_fn(|| places.take(standing, Holder::User(uid))).collect()
     }
 
     #[test]
@@ -114,9 +129,12 @@ mod tests {
             let places = Places::default();
             let mut taken = take_all(&places, standing, 7);
             assert_eq!(taken.len(), limit);
-            assert!(places.take(standing, 8).is_some(), "another has a place");
+            assert!(
+                places.take(standing, Holder::User(8)).is_some(),
+                "another has a place"
+            );
             taken.pop();
-            taken.extend(places.take(standing, 7));
+            taken.extend(places.take(standing, Holder::User(7)));
             assert_eq!(taken.len(), limit);
         }
     }

@@ -1,4 +1,4 @@
-//! Serves the socket: takes connections within bounds, ends slow ones, and keeps count of denials.
+//! Serves connections of the API: takes connections within bounds, ends slow ones, and keeps count of denials.
 //!
 //! Invariants: who may use no verb keeps no operator out, neither by many connections nor by slow
 //! ones; a request's head comes in time or its connection ends, and so does one that idles; a
@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use keywheel_core::audit::Outcome;
 use keywheel_engine::port::PortError;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Peer;
 use crate::denials::{Attempt, Counted, WINDOW};
 use crate::http::{self, Api};
-use crate::places::{Place, Places, Standing};
+use crate::places::{Holder, Place, Places, Standing};
 
 /// How long the head of a request may take, and how long a connection may idle between two.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ const LAST_FLUSH: Duration = Duration::from_secs(3);
 /// Wait after a connection could not be taken, such as when no descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What who finds no place is told.
-const NO_PLACE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 180\r\nconnection: close\r\n\r\n{\"type\":\"about:blank#unavailable\",\"title\":\"not available now\",\"status\":503,\"detail\":\"this user has too many connections; close some, or try again in a moment\",\"code\":\"unavailable\"}";
+pub(crate) const NO_PLACE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 180\r\nconnection: close\r\n\r\n{\"type\":\"about:blank#unavailable\",\"title\":\"not available now\",\"status\":503,\"detail\":\"this user has too many connections; close some, or try again in a moment\",\"code\":\"unavailable\"}";
 
 /// Spans of time, for tests to shorten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,13 +118,18 @@ impl Server {
 
     fn admit(&self, stream: UnixStream, connections: &mut JoinSet<()>, stop: &CancellationToken) {
         let peer = (self.peer_of)(&stream);
-        let standing = match self.api.access.allows(peer) {
+        let holder = match &peer {
+            Peer::User { uid, .. } => Holder::User(*uid),
+            Peer::Operator(name) => Holder::Operator(name.clone()),
+            Peer::Stranger(address) => Holder::Address(*address),
+        };
+        let standing = match self.api.access.allows(&peer) {
             Some(_) => Standing::Operator,
             None => Standing::Stranger,
         };
-        let Some(place) = self.places.take(standing, peer.uid) else {
+        let Some(place) = self.places.take(standing, holder) else {
             if standing == Standing::Stranger {
-                let principal = self.api.access.principal(peer);
+                let principal = self.api.access.principal(&peer);
                 let attempt = Attempt::new(self.api.clock.now(), "connect");
                 self.api.denials.count(&principal, attempt);
             }
@@ -137,44 +143,50 @@ impl Server {
             peer,
             head: self.spans.head,
             lifetime,
-            _place: place,
+            place,
         };
         connections.spawn(connection.serve(stream, stop.clone()));
     }
 }
 
-async fn pause(error: &io::Error) {
+pub(crate) async fn pause(error: &io::Error) {
     tracing::warn!(error = %error, "connection not taken");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 fn peer_of(stream: &UnixStream) -> Peer {
     // A peer the kernel does not name is nobody.
-    let unknown = Peer {
+    let unknown = Peer::User {
         uid: u32::MAX,
         gid: u32::MAX,
     };
-    stream.peer_cred().map_or(unknown, |cred| Peer {
+    stream.peer_cred().map_or(unknown, |cred| Peer::User {
         uid: cred.uid(),
         gid: cred.gid(),
     })
 }
 
 /// One connection that has a place.
-struct Connection {
-    router: Router,
-    peer: Peer,
-    head: Duration,
-    lifetime: Option<Duration>,
-    _place: Place,
+pub(crate) struct Connection {
+    pub(crate) router: Router,
+    pub(crate) peer: Peer,
+    pub(crate) head: Duration,
+    /// How long it lasts at most.
+    pub(crate) lifetime: Option<Duration>,
+    /// Free again when the connection ends.
+    pub(crate) place: Place,
 }
 
 impl Connection {
-    async fn serve(self, stream: UnixStream, stop: CancellationToken) {
-        let peer = self.peer;
+    pub(crate) async fn serve<S>(self, stream: S, stop: CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let _place = self.place;
+        let peer = self.peer.clone();
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(ConnectInfo(peer.clone()));
             router.call(request)
         });
         let serving = http1::Builder::new()
@@ -192,7 +204,7 @@ impl Connection {
         tokio::select! {
             ended = serving.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(uid = peer.uid, error = %error, "connection ended badly");
+                    tracing::debug!(peer = ?self.peer, error = %error, "connection ended badly");
                 }
                 return;
             }

@@ -20,9 +20,9 @@ use crate::denials::Denials;
 use crate::http::Api;
 
 /// May use every verb.
-pub(crate) const OPERATOR: Peer = Peer { uid: 0, gid: 0 };
+pub(crate) const OPERATOR: Peer = Peer::User { uid: 0, gid: 0 };
 /// May use none.
-pub(crate) const STRANGER: Peer = Peer {
+pub(crate) const STRANGER: Peer = Peer::User {
     uid: 4242,
     gid: 4242,
 };

@@ -61,7 +61,8 @@ pub(crate) fn audit(line: &[u8]) -> String {
         return tame(&String::from_utf8_lossy(line));
     };
     let who = match text(&record, "/principal/kind") {
-        "user" => text(&record, "/principal/name"),
+        "user" | "operator" => text(&record, "/principal/name"),
+        "stranger" => text(&record, "/principal/address"),
         _ => text(&record, "/principal/role"),
     };
     let version = record

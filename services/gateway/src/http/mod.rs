@@ -143,9 +143,9 @@ async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let principal = api.access.principal(peer);
+    let principal = api.access.principal(&peer);
     let (verb, object) = verb_of(&request);
-    let Some(rule) = api.access.allows(peer) else {
+    let Some(rule) = api.access.allows(&peer) else {
         return deny(&api, &principal, &verb, &object).await;
     };
     let looked = is_look(&request);

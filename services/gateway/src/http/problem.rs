@@ -58,6 +58,8 @@ impl Failure {
     pub fn denied(principal: &Principal) -> Self {
         let who = match principal {
             Principal::User { uid, name } => format!("user `{name}` (uid {uid})"),
+            Principal::Operator { name } => format!("operator `{name}`"),
+            Principal::Stranger { address } => format!("who comes from {address}"),
             Principal::Service(role) => format!("service {role:?}"),
         };
         let detail = format!(
