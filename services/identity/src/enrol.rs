@@ -104,6 +104,14 @@ impl JoinAsk {
     }
 }
 
+impl CheckedAsk {
+    /// Public key of its user on the bus, for [`crate::nats::Revocations::note_issued`].
+    #[must_use]
+    pub fn bus_key(&self) -> &str {
+        &self.bus_key
+    }
+}
+
 /// Answers a machine whose token was just spent for it.
 ///
 /// # Errors

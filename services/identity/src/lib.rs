@@ -57,8 +57,10 @@
 //! renewal::renew_at(id: &[u8], begin: Timestamp, end: Timestamp) -> Timestamp
 //! renewal::sealing_key_steps(&[KeyAge], now) -> Vec<KeyStep>
 //!
-//! // The bus server. Eviction: revocations.revoke(key, now)?, keep, publish account_claim(..) to
-//! // nats::CLAIMS_SUBJECT over a connection with `nats-claims.creds` (inbox prefix nats::CLAIMS_INBOX).
+//! // The bus server. After each answer: revocations.note_issued(&client, ask.bus_key(), now), keep.
+//! // Eviction: revocations.revoke_client(&client, now), keep, then over a connection with
+//! // `nats-claims.creds` (inbox prefix nats::CLAIMS_INBOX): request bus.lookup_subject(), bus.learn(answer),
+//! // request nats::CLAIMS_SUBJECT with bus.account_claim(..); answer `{"data":{"code":200,…}}`.
 //! nats::server_config(&BusAuthority, &mut Revocations, &BusServer, now) -> Result<String, NatsError>
 //! nats::BusAuthority::{permit(&Client, user_key: &str, now, not_after), system_permit, account_claim(&mut Revocations, now)}
 //! nats::UserKey::{generate, from_seed, public_key, seed, sign, credentials(&permit)}

@@ -8,10 +8,10 @@
 //! and accounts rest sealed. It connects to nothing.
 
 mod claims;
+mod revocations;
 mod server;
 mod stored;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::id::DeploymentId;
@@ -19,13 +19,12 @@ use keywheel_core::time::Timestamp;
 use keywheel_schemas::subject::{Client, Subjects};
 use keywheel_seal::SecretBytes;
 use nkeys::{KeyPair, KeyPairType};
-use serde::{Deserialize, Serialize};
 
+pub use self::revocations::Revocations;
 pub use self::server::{
     BusCluster, BusServer, BusTls, HEADER_ROOM_BYTES, MAX_PAYLOAD_BYTES, server_config,
 };
 pub use self::stored::StoredBusAuthority;
-use crate::authority::SERVICE_LIFETIME;
 
 /// How many answers a request may get.
 const ANSWERS: u64 = 1;
@@ -42,6 +41,11 @@ pub enum NatsError {
     /// Not a user's key.
     #[error("this is not the public key of a NATS user (`U…`); make a new key")]
     UserKey,
+    /// Not a claim of ours.
+    #[error(
+        "the bus server's claim about the account is not signed by this deployment's operator; check that the server runs on this deployment's configuration"
+    )]
+    Claim,
     /// The sealed file is damaged.
     #[error("the stored keys of the bus are damaged; restore them from your backup")]
     Damaged,
@@ -62,17 +66,6 @@ pub struct BusAuthority {
     operator: KeyPair,
     system: KeyPair,
     account: KeyPair,
-}
-
-/// Keys that are refused although their permits live. Kept by the gateway; the account's claim is
-/// made from it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Revocations {
-    /// When the last claim was made, in seconds: claims only replace older ones.
-    last_claim: i64,
-    /// Public key and second: what was issued up to then is refused.
-    revoked: BTreeMap<String, i64>,
 }
 
 /// A user's key pair with its permit.
@@ -213,11 +206,33 @@ impl BusAuthority {
         revocations: &mut Revocations,
         now: Timestamp,
     ) -> Result<String, NatsError> {
-        let at = claims::seconds(now).max(revocations.last_claim.saturating_add(1));
-        revocations.last_claim = at;
-        let body = claims::account(&revocations.revoked);
+        let at = revocations.next_claim(now);
+        let body = claims::account(revocations.revoked());
         let subject = self.account.public_key();
         claims::sign(&self.operator, &subject, "KEYWHEEL", at, None, body)
+    }
+
+    /// Takes over what a claim about our account, as a server has it, revokes: another gateway may
+    /// have made it. To be asked for at [`Self::lookup_subject`] before a new claim is made.
+    ///
+    /// # Errors
+    /// When it is not a claim about our account by our operator.
+    pub fn learn(&self, claim: &str, revocations: &mut Revocations) -> Result<(), NatsError> {
+        let content = claims::read(claim, &self.operator)?;
+        if content.sub != self.account.public_key() {
+            return Err(NatsError::Claim);
+        }
+        revocations.take_over(content.iat, content.nats.revocations);
+        Ok(())
+    }
+
+    /// Where the system account tells the claim it has about our account.
+    #[must_use]
+    pub fn lookup_subject(&self) -> String {
+        format!(
+            "$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP",
+            self.account.public_key()
+        )
     }
 
     /// A client's permit, until its certificate ends.
@@ -257,7 +272,7 @@ impl BusAuthority {
     ) -> Result<String, NatsError> {
         check_user(public_key)?;
         let allowed = keywheel_schemas::subject::Permissions {
-            publish: vec![CLAIMS_SUBJECT.to_owned()],
+            publish: vec![CLAIMS_SUBJECT.to_owned(), self.lookup_subject()],
             subscribe: vec![format!("{CLAIMS_INBOX}.>")],
             responses: false,
         };
@@ -270,28 +285,6 @@ impl BusAuthority {
 impl std::fmt::Debug for BusAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BusAuthority({}, …)", self.deployment)
-    }
-}
-
-impl Revocations {
-    /// Refuses a key's permits issued up to now. What has expired by itself is forgotten.
-    ///
-    /// # Errors
-    /// When the key is not a user's.
-    pub fn revoke(&mut self, public_key: &str, now: Timestamp) -> Result<(), NatsError> {
-        check_user(public_key)?;
-        let now = claims::seconds(now);
-        let life = i64::try_from(SERVICE_LIFETIME.as_secs()).unwrap_or(i64::MAX);
-        self.revoked
-            .retain(|_, at| at.saturating_add(2 * life) > now);
-        self.revoked.insert(public_key.to_owned(), now);
-        Ok(())
-    }
-
-    /// Whether a key is on the list.
-    #[must_use]
-    pub fn contains(&self, public_key: &str) -> bool {
-        self.revoked.contains_key(public_key)
     }
 }
 

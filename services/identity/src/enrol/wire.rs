@@ -87,6 +87,14 @@ pub struct RenewAsk {
     pub(super) sealing_key: Option<NewSealingKey>,
 }
 
+impl RenewAsk {
+    /// Public key of its new user on the bus, for [`crate::nats::Revocations::note_issued`].
+    #[must_use]
+    pub fn bus_key(&self) -> &str {
+        &self.bus_key
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSealingKey {

@@ -48,6 +48,32 @@ pub(super) fn sign(
     Ok(format!("{signed}.{signature}"))
 }
 
+/// What is read of an account's claim.
+#[derive(serde::Deserialize)]
+pub(super) struct Content {
+    pub(super) iat: i64,
+    pub(super) sub: String,
+    pub(super) nats: AccountContent,
+}
+
+#[derive(serde::Deserialize)]
+pub(super) struct AccountContent {
+    #[serde(default)]
+    pub(super) revocations: BTreeMap<String, i64>,
+}
+
+/// Reads an account's claim signed by `by`.
+pub(super) fn read(claim: &str, by: &KeyPair) -> Result<Content, NatsError> {
+    let bad = |_| NatsError::Claim;
+    let (signed, signature) = claim.trim().rsplit_once('.').ok_or(NatsError::Claim)?;
+    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(bad)?;
+    by.verify(signed.as_bytes(), &signature)
+        .map_err(|_| NatsError::Claim)?;
+    let (_, content) = signed.split_once('.').ok_or(NatsError::Claim)?;
+    let content = URL_SAFE_NO_PAD.decode(content).map_err(bad)?;
+    serde_json::from_slice(&content).map_err(|_| NatsError::Claim)
+}
+
 pub(super) fn operator(system_account: &str) -> Value {
     json!({
         "system_account": system_account,

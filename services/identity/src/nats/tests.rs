@@ -9,6 +9,7 @@ use keywheel_seal::envelope::UnsealKey;
 use serde_json::Value;
 
 use super::*;
+use crate::authority::SERVICE_LIFETIME;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_500_000);
 
@@ -108,6 +109,48 @@ fn revocations_are_forgotten_after_the_permits_expired() {
         .revoke(&new, NOW.plus(SERVICE_LIFETIME * 2))
         .unwrap();
     assert!(!revocations.contains(&old));
+}
+
+#[test]
+fn an_eviction_refuses_every_key_of_the_client_and_no_other() {
+    let mut revocations = Revocations::default();
+    let (mine, other) = (
+        Client::injector(HostId::from_bytes([1; 16])),
+        Client::injector(HostId::from_bytes([2; 16])),
+    );
+    let keys: Vec<_> = (0..3).map(|_| UserKey::generate().public_key()).collect();
+    let half = NOW.plus(SERVICE_LIFETIME / 2);
+    revocations.note_issued(&mine, &keys[0], NOW);
+    revocations.note_issued(&mine, &keys[1], half);
+    revocations.note_issued(&other, &keys[2], half);
+    let mut later = revocations.clone();
+    assert_eq!(revocations.revoke_client(&mine, half), 2);
+    assert!(revocations.contains(&keys[0]) && revocations.contains(&keys[1]));
+    assert!(!revocations.contains(&keys[2]));
+    assert_eq!(revocations.revoke_client(&mine, half), 0);
+    later.note_issued(&other, &keys[2], NOW.plus(SERVICE_LIFETIME));
+    let left = later.revoke_client(&mine, NOW.plus(SERVICE_LIFETIME));
+    assert_eq!(left, 1, "the first permit has ended by itself");
+}
+
+#[test]
+fn what_another_gateway_revoked_is_learnt_from_its_claim() {
+    let authority = authority();
+    let (mut mine, mut theirs) = (Revocations::default(), Revocations::default());
+    let key = UserKey::generate().public_key();
+    theirs.revoke(&key, NOW).unwrap();
+    let claim = authority.account_claim(&mut theirs, NOW).unwrap();
+    authority.learn(&claim, &mut mine).unwrap();
+    assert!(mine.contains(&key));
+    let next = content(&authority.account_claim(&mut mine, NOW).unwrap());
+    assert!(next["iat"].as_i64() > content(&claim)["iat"].as_i64());
+    let stranger = self::authority().account_claim(&mut theirs, NOW).unwrap();
+    let system = authority.system_claim(NOW).unwrap();
+    let cut = &claim[..claim.len() - 2];
+    for forged in [stranger.as_str(), &system, cut, "", "a.b.c"] {
+        let refused = authority.learn(forged, &mut Revocations::default());
+        assert!(matches!(refused, Err(NatsError::Claim)), "{forged}");
+    }
 }
 
 #[test]

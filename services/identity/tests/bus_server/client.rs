@@ -189,6 +189,15 @@ impl Client {
         }
     }
 
+    /// The same, and the answer is text.
+    pub fn ask_text(&mut self, subject: &str, reply: &str) -> Result<String, String> {
+        self.send(&format!("PUB {subject} {reply} 0\r\n\r\n"))?;
+        match self.hear()? {
+            Said::Message(_, _, answer) => Ok(String::from_utf8_lossy(&answer).into_owned()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
     /// Publishes with a reply subject and does not wait.
     pub fn request(&mut self, subject: &str, reply: &str) -> Result<(), String> {
         self.send(&format!("PUB {subject} {reply} 1\r\nx\r\n"))

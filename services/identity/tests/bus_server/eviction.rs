@@ -47,6 +47,16 @@ fn an_evicted_key_is_cut_off_at_once_and_stays_out_over_a_restart() {
     let answer = claims.ask(CLAIMS_SUBJECT, &inbox, &claim).unwrap();
     assert_eq!(answer["data"]["code"], 200, "{answer}");
 
+    let mut elsewhere = keywheel_identity::nats::Revocations::default();
+    let known = claims
+        .ask_text(&deployment.bus.lookup_subject(), &inbox)
+        .unwrap();
+    deployment.bus.learn(&known, &mut elsewhere).unwrap();
+    assert!(
+        elsewhere.contains(&key.public_key()),
+        "another gateway learns of it"
+    );
+
     let last = evicted.until_closed();
     assert!(
         last.contains("Revoked") || last.contains("Expired"),
