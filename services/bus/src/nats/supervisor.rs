@@ -5,7 +5,7 @@
 //! something is not as it must be, nothing is sent and health says what and why.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,7 +45,6 @@ pub struct NatsHealth {
 /// What is known about the connection.
 #[derive(Default)]
 pub(super) struct State {
-    connected: AtomicBool,
     connects: watch::Sender<u64>,
     slow: AtomicU64,
     problem: Mutex<Option<Unfit>>,
@@ -58,15 +57,12 @@ impl State {
     pub(super) fn note(&self, event: &Event) {
         match event {
             Event::Connected => {
-                self.connected.store(true, Ordering::SeqCst);
                 self.connects.send_modify(|connects| *connects += 1);
                 self.look.notify_one();
                 tracing::info!("bus server connected");
             }
             Event::Disconnected | Event::Closed => {
-                if self.connected.swap(false, Ordering::SeqCst) {
-                    tracing::warn!("bus server gone; connecting again");
-                }
+                tracing::warn!("bus server gone; connecting again");
             }
             Event::SlowConsumer(_) => {
                 self.slow.fetch_add(1, Ordering::Relaxed);
@@ -79,10 +75,6 @@ impl State {
             Event::ClientError(error) => tracing::debug!(reason = %error, "bus client"),
             Event::LameDuckMode | Event::Draining => {}
         }
-    }
-
-    pub(super) fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::SeqCst)
     }
 
     pub(super) fn problem(&self) -> Option<Unfit> {
@@ -119,7 +111,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = shared.state.look.notified() => {}
             _ = tick.tick() => {}
         }
-        if shared.state.is_connected()
+        if shared.is_connected()
             && let Err(unfit) = shared.check().await
         {
             tracing::error!(reason = %unfit, "the bus server cannot be used");
@@ -178,7 +170,7 @@ impl Shared {
     pub(super) fn health(&self) -> NatsHealth {
         let state = &self.state;
         NatsHealth {
-            connected: state.is_connected(),
+            connected: self.is_connected(),
             server_version: self.client.server_info().version,
             problem: state.problem().map(|unfit| unfit.to_string()),
             last_refusal: state.last_refusal(),

@@ -73,6 +73,7 @@ fn certified(
     key: &SecretBytes,
 ) -> Result<CertifiedKey, ConnectError> {
     let chain = certificates("certificate", certificate)?;
+    // EXPOSE: the TLS library signs the handshake with it.
     let key = PrivateKeyDer::from_pem_slice(key.expose())
         .map_err(|_| bad("certificate's key", "it is not a PEM key"))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| bad("certificate", error))

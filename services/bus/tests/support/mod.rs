@@ -122,3 +122,31 @@ fn identity_seed(role: Role) -> SecretBytes {
     let number = ROLES.iter().position(|other| *other == role).unwrap();
     SecretBytes::from(vec![u8::try_from(number).unwrap() + 1; 32])
 }
+
+/// An audit record of this number.
+pub fn leaf(index: u64) -> Body {
+    Body::Audit(keywheel_engine::port::journal::AuditLeaf {
+        index,
+        bytes: format!("{{\"n\":{index}}}").into_bytes().into(),
+    })
+}
+
+pub fn index_of(incoming: &keywheel_engine::port::bus::Incoming) -> u64 {
+    match &incoming.message.body {
+        Body::Audit(leaf) => leaf.index,
+        other => panic!("an audit record was expected, not {other:?}"),
+    }
+}
+
+pub fn id(number: u64) -> [u8; 16] {
+    u128::from(number).to_be_bytes()
+}
+
+pub fn plan(host: keywheel_core::id::HostId, generation: u64) -> Body {
+    Body::Plan(keywheel_core::plan::HostPlan {
+        host,
+        host_name: keywheel_core::name::HostName::parse("one").unwrap(),
+        generation,
+        bindings: Vec::new(),
+    })
+}

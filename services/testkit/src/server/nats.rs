@@ -217,6 +217,10 @@ impl NatsServer {
 }
 
 impl Drop for NatsServer {
+    #[expect(
+        clippy::print_stdout,
+        reason = "libtest shows it for failed tests only"
+    )]
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
@@ -248,6 +252,10 @@ fn user(user: &User) -> String {
     )
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own variable, and no service's"
+)]
 fn program(version: &str) -> PathBuf {
     let cache = std::env::var_os(CACHE_VARIABLE)
         .map(PathBuf::from)
@@ -257,7 +265,7 @@ fn program(version: &str) -> PathBuf {
         });
     let program = cache.map(|cache| cache.join(version).join("bin/nats-server"));
     program.filter(|program| program.is_file()).unwrap_or_else(|| {
-        panic!("NATS server {version} is not installed: run `tests/run.sh --only tidy`, which gets it")
+        panic!("NATS server {version} is not installed: run `tests/run.sh --only fmt`, which gets it")
     })
 }
 

@@ -12,6 +12,8 @@ pub(super) struct Place {
     base: u64,
     /// The highest number of the bus server in this life.
     last: u64,
+    /// A life began that the reader has not heard of yet.
+    is_news: bool,
 }
 
 impl Place {
@@ -23,7 +25,13 @@ impl Place {
         }
         self.base = self.base + self.last + 1;
         self.last = 0;
+        self.is_news = true;
         true
+    }
+
+    /// Whether a life began since this was last asked.
+    pub(super) const fn take_news(&mut self) -> bool {
+        std::mem::replace(&mut self.is_news, false)
     }
 
     /// The number to hand out for the bus server's.
@@ -51,7 +59,9 @@ mod tests {
             [7, 9, 8]
         );
         assert!(!place.enter(100), "the same life");
+        assert!(!place.take_news());
         assert!(place.enter(200));
+        assert!(place.take_news() && !place.take_news());
         assert_eq!(place.last(), 0);
         assert_eq!(place.sequence(1), 11, "10 is the hole");
         assert!(place.enter(300));
