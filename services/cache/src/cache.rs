@@ -1,37 +1,37 @@
-//! The cache as callers see it: one open file, one connection, one caller at a time.
+//! The cache as callers see it: one open file or database, one caller of this process at a time.
 //!
 //! Each call is one transaction or less; when it returns `Ok`, the change is on disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use keywheel_core::id::{RotationId, SecretId};
-use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock;
 pub use keywheel_engine::port::vault::Inserted;
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::{Entropy, SecretBytes};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::Connection as _;
 use tokio::sync::Mutex;
 
 use crate::error::Error;
 use crate::keys::{KeyRing, Ring};
-use crate::{file, stash, versions};
+use crate::sqlite::SqliteTable;
+use crate::table::Table;
+use crate::{stash, versions};
 
 /// store-sync's encrypted cache.
-pub struct Cache {
-    state: Mutex<State>,
+pub struct Cache<T = SqliteTable> {
+    state: Mutex<State<T>>,
 }
 
 /// Everything behind the lock.
-pub(crate) struct State {
-    pub(crate) path: PathBuf,
-    pub(crate) connection: SqliteConnection,
+pub(crate) struct State<T> {
+    pub(crate) table: T,
     pub(crate) keys: KeyRing,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl Cache {
+impl Cache<SqliteTable> {
     /// Opens the cache at `path`, or makes it with a fresh KEK when there is none.
     ///
     /// # Errors
@@ -44,29 +44,56 @@ impl Cache {
         entropy: Arc<dyn Entropy>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let (mut connection, new) = file::open(path).await?;
-        let now = clock.now();
+        let (table, new) = SqliteTable::open(path).await?;
         let ring = Ring {
             deployment,
             unseal,
             entropy,
         };
-        let keys = if new {
-            create(&mut connection, path, ring, now).await?
-        } else {
-            check_deployment(&mut connection, path, deployment).await?;
-            KeyRing::open(&mut connection, path, ring, now).await?
-        };
-        stash::drop_expired(&mut connection, path, now.micros()).await?;
-        file::empty_log(&mut connection, path).await?;
+        Self::over(table, new, ring, clock).await
+    }
+
+    /// Closes the file in order. Dropping the cache is safe too.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn close(self) -> Result<(), Error> {
+        let SqliteTable { path, connection } = self.into_table();
+        connection
+            .close()
+            .await
+            .map_err(|source| Error::sqlite(&path, source))
+    }
+}
+
+impl<T: Table> Cache<T> {
+    /// Makes what is `new`, and opens what is there.
+    pub(crate) async fn over(
+        mut table: T,
+        new: bool,
+        ring: Ring,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let now = clock.now();
+        if new {
+            let kek = ring.make(0, now)?.1;
+            let begun = table.begin(ring.deployment.to_vec(), kek).await;
+            begun.map_err(|source| table.failed(source))?;
+        }
+        let stored = table.deployment().await;
+        if stored.map_err(|source| table.failed(source))? != ring.deployment {
+            return Err(table.wrong_deployment());
+        }
+        let keys = KeyRing::open(&mut table, ring, now).await?;
+        stash::drop_expired(&mut table, now.micros()).await?;
+        table.forget().await?;
         Ok(Self {
-            state: Mutex::new(State {
-                path: path.to_owned(),
-                connection,
-                keys,
-                clock,
-            }),
+            state: Mutex::new(State { table, keys, clock }),
         })
+    }
+
+    pub(crate) fn into_table(self) -> T {
+        self.state.into_inner().table
     }
 
     /// Stores the value of a new version. Under one token the first value wins.
@@ -142,63 +169,9 @@ impl Cache {
         stash::remove(&mut *self.state.lock().await, token).await
     }
 
-    /// Closes the file in order. Dropping the cache is safe too.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub async fn close(self) -> Result<(), Error> {
-        let State {
-            path, connection, ..
-        } = self.state.into_inner();
-        connection
-            .close()
-            .await
-            .map_err(|source| Error::sqlite(&path, source))
-    }
-
     /// The state itself, for tests that harm it.
     #[cfg(test)]
-    pub(crate) async fn state(&self) -> tokio::sync::MutexGuard<'_, State> {
+    pub(crate) async fn state(&self) -> tokio::sync::MutexGuard<'_, State<T>> {
         self.state.lock().await
-    }
-}
-
-/// Tables, deployment and first KEK, all or nothing.
-async fn create(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    ring: Ring,
-    now: Timestamp,
-) -> Result<KeyRing, Error> {
-    let sqlite = |source| Error::sqlite(path, source);
-    let mut transaction = connection.begin().await.map_err(sqlite)?;
-    file::create_tables(&mut transaction)
-        .await
-        .map_err(sqlite)?;
-    sqlx::query("INSERT INTO deployment (id) VALUES ($1)")
-        .bind(ring.deployment.to_vec())
-        .execute(&mut *transaction)
-        .await
-        .map_err(sqlite)?;
-    let keys = KeyRing::create(&mut transaction, path, ring, now).await?;
-    transaction.commit().await.map_err(sqlite)?;
-    Ok(keys)
-}
-
-async fn check_deployment(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    deployment: [u8; 16],
-) -> Result<(), Error> {
-    let stored: Vec<u8> = sqlx::query_scalar("SELECT id FROM deployment")
-        .fetch_one(connection)
-        .await
-        .map_err(|source| Error::sqlite(path, source))?;
-    if stored == deployment {
-        Ok(())
-    } else {
-        Err(Error::WrongDeployment {
-            path: path.to_owned(),
-        })
     }
 }

@@ -115,6 +115,9 @@ pub enum Error {
         #[source]
         source: Option<sqlx::Error>,
     },
+    /// The database cannot be used.
+    #[error("the cache cannot be opened: {0}")]
+    Database(#[from] keywheel_postgres::Error),
     /// A value over the limit.
     #[error(transparent)]
     TooLarge(#[from] keywheel_seal::TooLarge),
@@ -124,6 +127,9 @@ pub enum Error {
     /// A new key could not be sealed.
     #[error("a new key cannot be sealed")]
     SealKey(#[source] keywheel_seal::envelope::OpenError),
+    /// Other processes replace the key all the time.
+    #[error("the cache's key was replaced again and again by others; compare their clocks")]
+    KekUnsteady,
     /// Too many provided values wait.
     #[error(
         "{limit} provided values wait for their rotation; let them finish, then put the value again"
@@ -193,13 +199,16 @@ impl Error {
             Self::DiskFull { .. }
             | Self::InUse { .. }
             | Self::Io { .. }
+            | Self::KekUnsteady
             | Self::StashFull { .. } => Kind::Unavailable,
+            Self::Database(keywheel_postgres::Error::Gone { .. }) => Kind::Unavailable,
             Self::TokenConflict { .. } => Kind::Conflict,
             Self::WrongUnsealKey { .. }
             | Self::WrongDeployment { .. }
             | Self::UnknownFormat { .. }
             | Self::Location { .. }
             | Self::SqliteTooOld { .. }
+            | Self::Database(_)
             | Self::TooLarge(_)
             | Self::Seal(_)
             | Self::SealKey(_) => Kind::Refused,
@@ -217,6 +226,7 @@ impl Error {
             | Self::CorruptStash(source)
             | Self::SealKey(source) => Some(source.into()),
             Self::Seal(source) => Some(source.into()),
+            Self::Database(source) => Some(source.into()),
             _ => None,
         }
     }

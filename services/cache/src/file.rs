@@ -24,7 +24,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every table. A destroyed version keeps its row, without key and ciphertext, so that it can never
 /// be inserted again.
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE deployment (id BLOB NOT NULL) STRICT;
 CREATE TABLE kek (
     id BLOB PRIMARY KEY,
@@ -109,11 +109,6 @@ pub(crate) async fn open(path: &Path) -> Result<(SqliteConnection, bool), Error>
             known: FORMAT,
         }),
     }
-}
-
-/// Makes the tables; part of the caller's transaction.
-pub(crate) async fn create_tables(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(SCHEMA).execute(connection).await.map(drop)
 }
 
 /// Brings the tables of an older build to [`FORMAT`], all or nothing; a KEK of unknown age counts as

@@ -3,26 +3,28 @@
 //! Invariants: a counter is durable before the wrap it counts (reserved in blocks of
 //! [`RESERVED_WRAPS`], so a crash skips numbers and never repeats one); a KEK at [`MAX_WRAPS`], or as
 //! old as [`MAX_KEK_AGE`], wraps no more and a fresh one takes over; old KEKs stay readable. A KEK lies
-//! in the file only sealed.
+//! in the tables only sealed. Several processes may share the tables: of two that replace a KEK one does,
+//! and the other takes what that one made.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::time::Timestamp;
 use keywheel_seal::Entropy;
 use keywheel_seal::envelope::{Kek, KekId, MAX_WRAPS, SealedKey, UnsealKey};
-use sqlx::{Connection as _, SqliteConnection};
 
 use crate::error::Error;
-use crate::file;
+use crate::table::{NewKek, Table};
 
 /// Wraps taken from the persistent counter at once.
 pub(crate) const RESERVED_WRAPS: u64 = 64;
 
 /// How old a KEK may be that wraps; looked at before every wrap (rule K1: 90 days).
 pub const MAX_KEK_AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// How often one wrap follows other processes to a fresh KEK.
+const MAX_REPLACED: u32 = 8;
 
 /// What opens and makes KEKs.
 pub(crate) struct Ring {
@@ -46,73 +48,53 @@ pub(crate) struct KeyRing {
 }
 
 impl Ring {
-    /// A fresh KEK, also sealed.
-    fn make(&self) -> Result<(Kek, SealedKey), Error> {
+    /// A fresh KEK, also as its row.
+    pub(crate) fn make(&self, wraps: u64, now: Timestamp) -> Result<(Kek, NewKek), Error> {
         let kek = Kek::generate(&*self.entropy);
         let sealed = self
             .unseal
             .seal_kek(&self.deployment, &kek, &*self.entropy)
             .map_err(Error::SealKey)?;
-        Ok((kek, sealed))
-    }
-}
-
-impl KeyRing {
-    /// Makes the first KEK of a new file; part of the caller's transaction.
-    pub(crate) async fn create(
-        connection: &mut SqliteConnection,
-        path: &Path,
-        ring: Ring,
-        now: Timestamp,
-    ) -> Result<Self, Error> {
-        let (kek, sealed) = ring.make()?;
-        insert(connection, path, (kek.id(), &sealed), 0, now).await?;
-        let current = kek.id();
-        Ok(Self {
-            ring,
-            keys: HashMap::from([(current, kek)]),
-            current,
-            created: now,
-            reserved: 0,
-        })
-    }
-
-    /// Opens the KEKs of an existing file. Nothing is written before all of them opened; then tables
-    /// of an older build are upgraded.
-    pub(crate) async fn open(
-        connection: &mut SqliteConnection,
-        path: &Path,
-        ring: Ring,
-        now: Timestamp,
-    ) -> Result<Self, Error> {
-        let rows: Vec<(Vec<u8>, Vec<u8>, String)> =
-            sqlx::query_as("SELECT id, sealed, state FROM kek")
-                .fetch_all(&mut *connection)
-                .await
-                .map_err(|source| Error::sqlite(path, source))?;
-        let damaged = || Error::CorruptFile {
-            path: path.to_owned(),
-            source: None,
+        let row = NewKek {
+            id: kek.id().bytes().to_vec(),
+            sealed: sealed.to_bytes(),
+            wraps: to_i64(wraps),
+            created: now.micros(),
         };
+        Ok((kek, row))
+    }
+
+    /// Opens every KEK of a cache and names the current one. Nothing is written.
+    async fn read(&self, table: &mut impl Table) -> Result<(HashMap<KekId, Kek>, KekId), Error> {
+        let rows = table.keks().await;
+        let rows = rows.map_err(|source| table.failed(source))?;
         let (mut keys, mut current) = (HashMap::new(), None);
         for (id, sealed, state) in rows {
-            let id = KekId::from_bytes(id.try_into().map_err(|_| damaged())?);
-            let sealed = SealedKey::from_bytes(&sealed).ok_or_else(damaged)?;
-            let kek = ring.unseal.open_kek(&ring.deployment, id, &sealed);
-            let kek = kek.map_err(|_| Error::WrongUnsealKey {
-                path: path.to_owned(),
-            })?;
+            let id = KekId::from_bytes(id.try_into().map_err(|_| table.damaged())?);
+            let sealed = SealedKey::from_bytes(&sealed).ok_or_else(|| table.damaged())?;
+            let kek = self.unseal.open_kek(&self.deployment, id, &sealed);
+            let kek = kek.map_err(|_| table.wrong_unseal_key())?;
             if state == "current" {
                 current = Some(id);
             }
             keys.insert(id, kek);
         }
-        let current = current.ok_or_else(damaged)?;
-        file::upgrade(connection, path, now.micros()).await?;
-        let created: i64 = sqlx::query_scalar("SELECT created FROM kek WHERE state = 'current'")
-            .fetch_one(connection)
-            .await
-            .map_err(|source| Error::sqlite(path, source))?;
+        Ok((keys, current.ok_or_else(|| table.damaged())?))
+    }
+}
+
+impl KeyRing {
+    /// Opens the KEKs of a cache. Nothing is written before all of them opened; then tables of an
+    /// older build are upgraded.
+    pub(crate) async fn open(
+        table: &mut impl Table,
+        ring: Ring,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let (keys, current) = ring.read(table).await?;
+        table.upgrade(now.micros()).await?;
+        let created = table.current_created().await;
+        let created = created.map_err(|source| table.failed(source))?;
         Ok(Self {
             ring,
             keys,
@@ -120,6 +102,19 @@ impl KeyRing {
             created: Timestamp::from_micros(created),
             reserved: 0,
         })
+    }
+
+    /// Reads the KEKs again: another process may have made one.
+    pub(crate) async fn read_again(&mut self, table: &mut impl Table) -> Result<(), Error> {
+        let (keys, current) = self.ring.read(table).await?;
+        let created = table.current_created().await;
+        self.created = Timestamp::from_micros(created.map_err(|source| table.failed(source))?);
+        self.keys = keys;
+        if self.current != current {
+            self.reserved = 0;
+        }
+        self.current = current;
+        Ok(())
     }
 
     /// The deployment everything here is bound to.
@@ -141,80 +136,48 @@ impl KeyRing {
     /// old. A clock that went back makes no KEK older.
     pub(crate) async fn count_wrap(
         &mut self,
-        connection: &mut SqliteConnection,
-        path: &Path,
+        table: &mut impl Table,
         now: Timestamp,
     ) -> Result<KekId, Error> {
-        if now.since(self.created) >= MAX_KEK_AGE {
-            self.replace(connection, path, now).await?;
-        } else if self.reserved == 0 {
-            if self.reserve(connection, path).await? {
+        for _ in 0..MAX_REPLACED {
+            let old = now.since(self.created) >= MAX_KEK_AGE;
+            if !old && self.reserved == 0 && self.reserve(table).await? {
                 self.reserved = RESERVED_WRAPS;
-            } else {
-                self.replace(connection, path, now).await?;
+            }
+            if !old && self.reserved > 0 {
+                self.reserved -= 1;
+                return Ok(self.current);
+            }
+            if !self.replace(table, now).await? {
+                self.read_again(table).await?;
             }
         }
-        self.reserved -= 1;
-        Ok(self.current)
+        Err(Error::KekUnsteady)
     }
 
-    /// Takes a block from the counter of the current KEK; `false` when it is used up.
-    async fn reserve(&self, connection: &mut SqliteConnection, path: &Path) -> Result<bool, Error> {
-        let block = to_i64(RESERVED_WRAPS);
-        let taken =
-            sqlx::query("UPDATE kek SET wraps = wraps + $1 WHERE id = $2 AND wraps + $1 <= $3")
-                .bind(block)
-                .bind(self.current.bytes().to_vec())
-                .bind(to_i64(MAX_WRAPS))
-                .execute(connection)
-                .await
-                .map_err(|source| Error::sqlite(path, source))?;
-        Ok(taken.rows_affected() == 1)
+    /// Takes a block from the counter of the current KEK; `false` when it is used up, or was replaced by
+    /// another process.
+    async fn reserve(&self, table: &mut impl Table) -> Result<bool, Error> {
+        let current = self.current.bytes().to_vec();
+        let taken = table
+            .reserve(current, to_i64(RESERVED_WRAPS), to_i64(MAX_WRAPS))
+            .await;
+        taken.map_err(|source| table.failed(source))
     }
 
-    /// Makes a fresh KEK current, with its first block taken.
-    async fn replace(
-        &mut self,
-        connection: &mut SqliteConnection,
-        path: &Path,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let sqlite = |source| Error::sqlite(path, source);
-        let (kek, sealed) = self.ring.make()?;
-        let mut transaction = connection.begin().await.map_err(sqlite)?;
-        sqlx::query("UPDATE kek SET state = 'old' WHERE state = 'current'")
-            .execute(&mut *transaction)
-            .await
-            .map_err(sqlite)?;
-        let id = (kek.id(), &sealed);
-        insert(&mut transaction, path, id, RESERVED_WRAPS, now).await?;
-        transaction.commit().await.map_err(sqlite)?;
+    /// Makes a fresh KEK current, with its first block taken; `false` when another process was first.
+    async fn replace(&mut self, table: &mut impl Table, now: Timestamp) -> Result<bool, Error> {
+        let (kek, row) = self.ring.make(RESERVED_WRAPS, now)?;
+        let replaced = table.replace(self.current.bytes().to_vec(), row).await;
+        if !replaced.map_err(|source| table.failed(source))? {
+            return Ok(false);
+        }
         self.current = kek.id();
         self.created = now;
         self.reserved = RESERVED_WRAPS;
         self.keys.insert(kek.id(), kek);
-        Ok(())
+        Ok(true)
     }
-}
-
-async fn insert(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    (id, sealed): (KekId, &SealedKey),
-    wraps: u64,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let into =
-        "INSERT INTO kek (id, sealed, wraps, state, created) VALUES ($1, $2, $3, 'current', $4)";
-    sqlx::query(into)
-        .bind(id.bytes().to_vec())
-        .bind(sealed.to_bytes())
-        .bind(to_i64(wraps))
-        .bind(now.micros())
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(|source| Error::sqlite(path, source))
 }
 
 fn to_i64(count: u64) -> i64 {

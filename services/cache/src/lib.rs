@@ -1,10 +1,12 @@
-//! store-sync's encrypted cache: sealed secret versions in one SQLite file.
+//! store-sync's encrypted cache: sealed secret versions in one SQLite file, or in a PostgreSQL
+//! database that several store-syncs share.
 //!
-//! Owns the file `cache.db`, its tables and the persistent wrap counter. Invariants: no plaintext
+//! Owns the file `cache.db`, the tables and the persistent wrap counter. Invariants: no plaintext
 //! and no key in the clear ever reaches the file or its log (WAL); a row opens only at its own place
 //! (deployment, secret, version, purpose); the first value under a token wins; a destroyed version
-//! never comes back; the wrap counter is durable before it is used; a KEK wraps for at most [`MAX_KEK_AGE`]; one open cache per file. It does
-//! not decide which version is wanted, and it keeps no value in memory between calls.
+//! never comes back; the wrap counter is durable before it is used; a KEK wraps for at most
+//! [`MAX_KEK_AGE`]; one open cache per file. It does not decide which version is wanted, and it keeps no
+//! value in memory between calls.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -12,7 +14,10 @@ mod cache;
 mod error;
 mod file;
 mod keys;
+mod postgres;
+mod sqlite;
 mod stash;
+mod table;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -22,4 +27,5 @@ pub use cache::{Cache, Inserted};
 pub use error::{Error, Kind};
 pub use file::MIN_SQLITE_VERSION;
 pub use keys::MAX_KEK_AGE;
+pub use postgres::PostgresCache;
 pub use stash::{MAX_STASH_AGE, MAX_STASHED};

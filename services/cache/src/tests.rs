@@ -118,14 +118,14 @@ async fn column(cache: &Cache, name: &'static str, version: i64) -> Vec<u8> {
     sqlx::query_scalar(sql)
         .bind(SECRET.bytes().to_vec())
         .bind(version)
-        .fetch_one(&mut state.connection)
+        .fetch_one(&mut state.table.connection)
         .await
         .unwrap()
 }
 
 async fn execute(cache: &Cache, sql: &'static str) {
     sqlx::raw_sql(sql)
-        .execute(&mut cache.state().await.connection)
+        .execute(&mut cache.state().await.table.connection)
         .await
         .unwrap();
 }
@@ -440,7 +440,7 @@ async fn wraps_are_counted_on_disk_before_use() {
     let wraps = async |cache: &Cache| -> i64 {
         let mut state = cache.state().await;
         sqlx::query_scalar("SELECT wraps FROM kek WHERE state = 'current'")
-            .fetch_one(&mut state.connection)
+            .fetch_one(&mut state.table.connection)
             .await
             .unwrap()
     };
@@ -481,7 +481,7 @@ async fn a_used_up_kek_gives_way_to_a_fresh_one_and_stays_readable() {
         .unwrap();
     sqlx::query("UPDATE kek SET wraps = $1")
         .bind(i64::try_from(MAX_WRAPS).unwrap())
-        .execute(&mut cache.state().await.connection)
+        .execute(&mut cache.state().await.table.connection)
         .await
         .unwrap();
     for version in 2..=RESERVED_WRAPS + 2 {
@@ -491,7 +491,7 @@ async fn a_used_up_kek_gives_way_to_a_fresh_one_and_stays_readable() {
             .unwrap();
     }
     let keks: i64 = sqlx::query_scalar("SELECT COUNT(DISTINCT key_id) FROM version")
-        .fetch_one(&mut cache.state().await.connection)
+        .fetch_one(&mut cache.state().await.table.connection)
         .await
         .unwrap();
     assert_eq!(keks, 2);

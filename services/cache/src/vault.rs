@@ -11,9 +11,10 @@ use keywheel_seal::SecretBytes;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind};
+use crate::table::Table;
 
 #[async_trait]
-impl VersionVault for Cache {
+impl<T: Table> VersionVault for Cache<T> {
     async fn insert(
         &self,
         secret: SecretId,

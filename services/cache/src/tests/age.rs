@@ -5,7 +5,7 @@ use super::*;
 /// Id and time of making of the current KEK.
 async fn current(cache: &Cache) -> (Vec<u8>, i64) {
     sqlx::query_as("SELECT id, created FROM kek WHERE state = 'current'")
-        .fetch_one(&mut cache.state().await.connection)
+        .fetch_one(&mut cache.state().await.table.connection)
         .await
         .unwrap()
 }

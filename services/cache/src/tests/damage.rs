@@ -98,7 +98,7 @@ async fn a_row_of_another_cache_is_never_served() {
     let planted = column(&other, "ciphertext", 1).await;
     sqlx::query("UPDATE version SET ciphertext = $1")
         .bind(planted)
-        .execute(&mut cache.state().await.connection)
+        .execute(&mut cache.state().await.table.connection)
         .await
         .unwrap();
     corrupt(&cache, SECRET, 1).await;

@@ -106,7 +106,7 @@ async fn a_used_value_leaves_no_bytes_behind() {
     cache.stash(token(1), &secret(b"v")).await.unwrap();
     let mut state = cache.state().await;
     let row: (Vec<u8>, Vec<u8>) = sqlx::query_as("SELECT wrapped_dek, ciphertext FROM stash")
-        .fetch_one(&mut state.connection)
+        .fetch_one(&mut state.table.connection)
         .await
         .unwrap();
     drop(state);
@@ -122,7 +122,7 @@ async fn what_waited_too_long_is_gone_when_the_cache_opens() {
     cache.stash(token(1), &secret(CANARY)).await.unwrap();
     let sql = "SELECT ciphertext FROM stash";
     let sealed: Vec<u8> = sqlx::query_scalar(sql)
-        .fetch_one(&mut cache.state().await.connection)
+        .fetch_one(&mut cache.state().await.table.connection)
         .await
         .unwrap();
     cache.close().await.unwrap();

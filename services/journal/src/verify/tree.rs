@@ -149,7 +149,7 @@ impl Walk {
         let stored = row
             .as_ref()
             .and_then(|(root, _)| Hash::try_from(root.as_slice()).ok());
-        if !self.named && stored.is_some() && computed != stored {
+        if !self.named && row.is_some() && computed != stored {
             faults.add(format!(
                 "audit records {} to {}: they do not give their tile's root",
                 size - TILE_LEAVES,
