@@ -1,7 +1,9 @@
 //! Who one end of the bus is, and whose key speaks for whom.
 //!
-//! Invariants: one key per service role, one per host; an evicted or unknown host has none. All
-//! clones of a [`Trust`] are one: a host learned or evicted counts at once for every receiver.
+//! Invariants: one key per service role, one per host; an evicted or unknown host has none. What is
+//! learned never goes back: an evicted host stays evicted, and an older key does not return, also when
+//! somebody kept an old list and sends it again. All clones of a [`Trust`] are one: a host learned or
+//! evicted counts at once for every receiver.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -79,7 +81,15 @@ pub struct Trust(Arc<Keys>);
 struct Keys {
     deployment: DeploymentId,
     services: BTreeMap<Role, VerifyingKey>,
-    hosts: RwLock<BTreeMap<HostId, VerifyingKey>>,
+    hosts: RwLock<BTreeMap<HostId, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    generation: u64,
+    /// None of an evicted host, or when the key is none.
+    key: Option<VerifyingKey>,
+    evicted: bool,
 }
 
 impl Trust {
@@ -107,23 +117,35 @@ impl Trust {
         self.0.deployment
     }
 
-    /// From now on exactly these hosts are trusted, each with its key.
+    /// From now on exactly these hosts are trusted, each with its key, whatever was learned before.
+    /// For the gateway's own machine and for tests.
     pub fn set_hosts(&self, hosts: BTreeMap<HostId, VerifyingKey>) {
-        *self.0.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts;
+        let known = |key| Known {
+            generation: 0,
+            key: Some(key),
+            evicted: false,
+        };
+        let hosts = hosts.into_iter().map(|(host, key)| (host, known(key)));
+        *self.0.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts.collect();
     }
 
-    /// From now on exactly the hosts of the gateway's list are trusted, without those evicted and
-    /// those whose key is none.
+    /// Takes the gateway's list: newer keys replace older ones, evicted hosts have none from now on.
+    /// Hosts that are not in it stay as they are.
     pub fn learn_hosts(&self, list: &[HostKeys]) {
-        let hosts = list
-            .iter()
-            .filter(|keys| !keys.evicted)
-            .filter_map(|keys| {
-                let key = VerifyingKey::from_bytes(keys.signing_key).ok()?;
-                Some((keys.host, key))
-            })
-            .collect();
-        self.set_hosts(hosts);
+        let mut hosts = self.0.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        for keys in list {
+            let is_older = |known: &Known| known.evicted || known.generation > keys.generation;
+            if !keys.evicted && hosts.get(&keys.host).is_some_and(is_older) {
+                continue;
+            }
+            let key = VerifyingKey::from_bytes(keys.signing_key).ok();
+            let known = Known {
+                generation: keys.generation,
+                key: key.filter(|_| !keys.evicted),
+                evicted: keys.evicted,
+            };
+            hosts.insert(keys.host, known);
+        }
     }
 
     /// The key that speaks for a sender.
@@ -131,7 +153,7 @@ impl Trust {
         match (role, host) {
             (Role::Injector, Some(host)) => {
                 let hosts = self.0.hosts.read().unwrap_or_else(PoisonError::into_inner);
-                hosts.get(&host).cloned()
+                hosts.get(&host).and_then(|known| known.key.clone())
             }
             (Role::Injector, None) | (_, Some(_)) => None,
             (role, None) => self.0.services.get(&role).cloned(),
@@ -156,19 +178,27 @@ mod tests {
     fn a_host_is_trusted_until_it_is_evicted_in_every_clone() {
         let trust = Trust::new(DEPLOYMENT, []);
         let other = trust.clone();
-        let key = key();
-        let keys = |evicted| HostKeys {
+        let (first, second) = (key(), key());
+        let keys = |key: &VerifyingKey, generation, evicted| HostKeys {
             host: HOST,
             signing_key: key.to_bytes(),
+            generation,
             evicted,
         };
-        trust.learn_hosts(&[keys(false)]);
-        let known = other.key_of(Role::Injector, Some(HOST));
-        assert_eq!(known.map(|known| known.to_bytes()), Some(key.to_bytes()));
+        let known = || other.key_of(Role::Injector, Some(HOST));
+        trust.learn_hosts(&[keys(&first, 1, false)]);
+        assert_eq!(known(), Some(first.clone()));
         assert!(other.key_of(Role::Injector, None).is_none());
         assert!(other.key_of(Role::Gateway, Some(HOST)).is_none());
-        trust.learn_hosts(&[keys(true)]);
-        assert!(other.key_of(Role::Injector, Some(HOST)).is_none());
+        trust.learn_hosts(&[keys(&second, 2, false)]);
+        trust.learn_hosts(&[keys(&first, 1, false)]);
+        assert_eq!(known(), Some(second.clone()), "an old list changes nothing");
+        trust.learn_hosts(&[]);
+        assert_eq!(known(), Some(second.clone()), "a short list neither");
+        trust.learn_hosts(&[keys(&first, 1, true)]);
+        assert_eq!(known(), None);
+        trust.learn_hosts(&[keys(&second, 3, false)]);
+        assert_eq!(known(), None, "evicted for good");
     }
 
     #[test]

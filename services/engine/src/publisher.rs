@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use keywheel_core::audit::Role;
 use keywheel_core::effect::{self, Effect};
+use keywheel_core::event::Event;
+use keywheel_core::host;
 use keywheel_core::id::HostId;
 use keywheel_core::plan::plan_host;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::command_bus::Commit;
-use crate::port::bus::{Body, Bus, Topic};
+use crate::port::bus::{Body, Bus, HostKeys, Topic};
 use crate::port::ids::Ids;
 use crate::port::journal::{Journal, MAX_READ, Mark, RecordedEvent, Turn};
 use crate::port::{ErrorKind, PortError};
@@ -100,6 +102,7 @@ impl Publisher {
             false => Some(Mark { number: 0, ..mark }),
         };
         if told.is_some() {
+            self.tell_hosts().await;
             self.resend(&BTreeSet::new(), true).await?;
         }
         Ok(())
@@ -156,6 +159,9 @@ impl Publisher {
     }
 
     async fn tell(&self, commit: &Commit, told: u64) {
+        if commit.events.iter().any(is_about_keys) {
+            self.tell_hosts().await;
+        }
         for host in &commit.hosts {
             self.tell_plan(*host).await;
         }
@@ -170,6 +176,13 @@ impl Publisher {
     async fn tell_event(&self, event: RecordedEvent) {
         let id = *event.id.bytes();
         self.send(Topic::Events, id, Body::Event(event)).await;
+    }
+
+    /// Whose key speaks for which host, as of now; readers never go back to an older list.
+    async fn tell_hosts(&self) {
+        let hosts = HostKeys::of_all(&self.view.read().world);
+        self.send(Topic::Hosts, self.ids.draw(), Body::Hosts(hosts))
+            .await;
     }
 
     async fn tell_plan(&self, host: HostId) {
@@ -227,6 +240,19 @@ impl Publisher {
             tracing::warn!(?topic, error = %error, "message not sent");
         }
     }
+}
+
+/// Whether another key speaks for a host from now on, or none.
+const fn is_about_keys(event: &RecordedEvent) -> bool {
+    matches!(
+        event.event,
+        Event::Host(
+            _,
+            host::Event::Enrolled { .. }
+                | host::Event::KeyReplaced { .. }
+                | host::Event::Evicted { .. }
+        )
+    )
 }
 
 fn interval(span: Duration) -> tokio::time::Interval {

@@ -58,7 +58,7 @@ shapes! {
     /// Which host.
     HostShape { host: Text<HostId> }
     /// A host's key.
-    HostKeysShape { host: Text<HostId>, signing_key: Text<[u8; 32]>, evicted: bool }
+    HostKeysShape { host: Text<HostId>, signing_key: Text<[u8; 32]>, generation: u64, evicted: bool }
     /// Every host's key.
     HostsShape { hosts: Vec<HostKeysShape> }
     /// Which value under which grant.
@@ -153,6 +153,7 @@ impl HostsShape {
         let of = |keys: &HostKeys| HostKeysShape {
             host: Text(keys.host),
             signing_key: Text(keys.signing_key),
+            generation: keys.generation,
             evicted: keys.evicted,
         };
         Self {
@@ -164,6 +165,7 @@ impl HostsShape {
         let keys = |shape: HostKeysShape| HostKeys {
             host: shape.host.0,
             signing_key: shape.signing_key.0,
+            generation: shape.generation,
             evicted: shape.evicted,
         };
         self.hosts.into_iter().map(keys).collect()

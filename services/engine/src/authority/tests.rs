@@ -266,6 +266,7 @@ fn all_bodies() -> Vec<Body> {
         Body::Hosts(vec![HostKeys {
             host: HOST,
             signing_key: [1; 32],
+            generation: 1,
             evicted: false,
         }]),
         Body::OpenValue(value),

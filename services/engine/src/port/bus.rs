@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::effect::Effect;
-use keywheel_core::host::Host;
+use keywheel_core::host;
 use keywheel_core::id::{CommandId, DeliveryId, HostId, RotationId, SecretId};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::world::World;
@@ -157,7 +157,9 @@ pub struct HostKeys {
     pub host: HostId,
     /// It signs with the other half of this key (Ed25519).
     pub signing_key: [u8; 32],
-    /// It is trusted with nothing any more.
+    /// Counts its keys; an older one never comes back.
+    pub generation: u64,
+    /// It is trusted with nothing any more, for good.
     pub evicted: bool,
 }
 
@@ -165,14 +167,13 @@ impl HostKeys {
     /// Those of every host that joined. A host that only lives in the gateway's own machine has none.
     #[must_use]
     pub fn of_all(world: &World) -> Vec<Self> {
-        let keys = |host: &Host| {
-            Some(Self {
-                host: host.id,
-                signing_key: host.signing_key?,
-                evicted: host.is_evicted(),
-            })
+        let keys = |keys: host::HostKeys| Self {
+            host: keys.host,
+            signing_key: keys.signing_key,
+            generation: keys.generation,
+            evicted: keys.evicted,
         };
-        world.hosts.values().filter_map(keys).collect()
+        host::host_keys(world).into_iter().map(keys).collect()
     }
 }
 

@@ -423,6 +423,7 @@ async fn the_newest_hosts_are_seen_by_who_comes_late(under: &dyn BusUnderTest) {
         Body::Hosts(vec![HostKeys {
             host: HOST,
             signing_key: [number; 32],
+            generation: number.into(),
             evicted: false,
         }])
     };

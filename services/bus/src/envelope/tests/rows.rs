@@ -92,6 +92,7 @@ fn hosts() -> Body {
     Body::Hosts(vec![HostKeys {
         host: HOST,
         signing_key: [4; 32],
+        generation: 2,
         evicted: true,
     }])
 }
