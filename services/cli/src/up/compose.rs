@@ -6,10 +6,13 @@ use keywheel_audit_sink::{AuditSink, AuditSinkOptions};
 use keywheel_bus::InProcess;
 use keywheel_core::audit::Role;
 use keywheel_core::decision::Enrolment;
+use keywheel_core::host::Host;
+use keywheel_core::id::HostId;
 use keywheel_daemon::Shutdown;
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal as _;
+use keywheel_engine::state::View;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http;
@@ -28,6 +31,9 @@ use crate::wiring::{
     Ends, Failed, GatewayPorts, Spawner, container_engine, listen, namespace_helper, start_gateway,
 };
 
+/// Directory of the injector's spool, under the data directory.
+const SPOOL: &str = "spool";
+
 /// Asks the audit's second copy.
 type CopyFault = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -44,11 +50,8 @@ pub(super) async fn all(
     failed: &Failed,
 ) -> Result<Composed, Error> {
     let ids: Arc<dyn Ids> = opened.ids.clone();
-    let hub = InProcess::new(
-        opened.installation.trust(),
-        opened.clock.clone(),
-        ids.clone(),
-    );
+    let trust = opened.installation.trust();
+    let hub = InProcess::new(trust.clone(), opened.clock.clone(), ids.clone());
     let tasks = TaskTracker::new();
     let spawn = Spawner {
         tasks: tasks.clone(),
@@ -60,9 +63,11 @@ pub(super) async fn all(
     let ends = start_gateway(&gateway_ports(opened, &gateway), &spawn).await?;
     let copy_fault = start_workers(opened, &spawn, &hub).await?;
     let engine = Arc::new(container_engine()?);
+    let host = own_host(opened, &ends.view)?;
+    opened.installation.trust_host(&trust, host);
     let injector = Injector::new(
-        injector_options(opened),
-        end(opened, &hub, Role::Injector)?,
+        injector_options(opened, host),
+        hub.endpoint(opened.installation.injector(host)?),
         engine.clone(),
         opened.clock.clone(),
         ids,
@@ -159,14 +164,41 @@ fn watch_copy(copy: keywheel_audit_sink::Handle, kept_here: u64) -> CopyFault {
     })
 }
 
-fn injector_options(opened: &Opened) -> InjectorOptions {
+/// Which host this machine is. One that was evicted comes back as a new host: whoever starts this
+/// has the unseal key, which is more than a join token. Reports of the old one would be refused, so
+/// what is left of them is put aside.
+fn own_host(opened: &Opened, view: &View) -> Result<HostId, Error> {
+    let known = opened.installation.host;
+    let is_evicted = view
+        .read()
+        .world
+        .hosts
+        .get(&known)
+        .is_some_and(Host::is_evicted);
+    if !is_evicted {
+        return Ok(known);
+    }
+    let data_dir = &opened.config.data_dir;
+    let spool = data_dir.join(SPOOL);
+    match std::fs::rename(&spool, data_dir.join(format!("{SPOOL}-of-evicted-{known}"))) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::path(&spool, &error));
+        }
+        _ => {}
+    }
+    let host = opened.installation.renew_host(data_dir, &*opened.ids)?;
+    tracing::warn!(%known, %host, "this machine was evicted as a host; it goes on as a new one");
+    Ok(host)
+}
+
+fn injector_options(opened: &Opened, host: HostId) -> InjectorOptions {
     let config = &opened.config;
     InjectorOptions {
         deployment: opened.installation.deployment,
-        host: opened.installation.host,
+        host,
         host_name: opened.host_name.clone(),
         run_dir: config.run_dir.clone(),
-        spool_dir: config.data_dir.join("spool"),
+        spool_dir: config.data_dir.join(SPOOL),
         helper: namespace_helper(config),
         runtime_socket: config.run_dir.join("injector.sock"),
         runtime_names: Vec::new(),

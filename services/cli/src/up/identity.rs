@@ -66,13 +66,7 @@ impl Installation {
         key_path: &Path,
         data_dir: &Path,
     ) -> Result<Self, Error> {
-        let damaged = || {
-            Error::new(
-                Kind::Broken,
-                format!("{} is damaged", path.display()),
-                "restore it from your backup",
-            )
-        };
+        let damaged = || damaged(path);
         let stored: Stored = serde_json::from_str(text).map_err(|_| damaged())?;
         let deployment = DeploymentId::parse(&stored.deployment).map_err(|_| damaged())?;
         let host = HostId::parse(&stored.host).map_err(|_| damaged())?;
@@ -134,17 +128,37 @@ impl Installation {
         format!("keywheel.dev/audit/{}", self.deployment)
     }
 
-    /// Whose signature counts for which role.
+    /// Whose signature counts for which role; that of a host comes with [`Self::trust_host`].
     pub(super) fn trust(&self) -> Trust {
         let keys = self
             .keys
             .iter()
             .map(|(role, key)| (*role, key.verifying_key()));
-        let trust = Trust::new(self.deployment, keys);
+        Trust::new(self.deployment, keys)
+    }
+
+    /// Trusts this machine's injector as one host, and no other host.
+    pub(super) fn trust_host(&self, trust: &Trust, host: HostId) {
         let own = self.keys.get(&Role::Injector);
-        let hosts = own.map(|key| (self.host, key.verifying_key()));
+        let hosts = own.map(|key| (host, key.verifying_key()));
         trust.set_hosts(hosts.into_iter().collect());
-        trust
+    }
+
+    /// Takes a new host id, for good: the old one was evicted.
+    pub(super) fn renew_host(&self, data_dir: &Path, ids: &dyn Ids) -> Result<HostId, Error> {
+        let path = data_dir.join(FILE);
+        let text = fs::read_to_string(&path).map_err(|error| Error::path(&path, &error))?;
+        let mut stored: Stored = serde_json::from_str(&text).map_err(|_| damaged(&path))?;
+        let host = HostId::from_bytes(ids.draw());
+        stored.host = host.to_string();
+        write_durably(&path, &stored)?;
+        Ok(host)
+    }
+
+    /// The injector of a host, for its end of the bus.
+    pub(super) fn injector(&self, host: HostId) -> Result<Identity, Error> {
+        let key = self.signing_key(Role::Injector)?;
+        Ok(Identity::injector(self.deployment, host, key))
     }
 
     /// The gateway's public key: events and checkpoints are signed with its other half.
@@ -167,14 +181,19 @@ impl Installation {
         SigningKey::from_seed_bytes(&key.seed()).map_err(|_| missing())
     }
 
-    /// A role with its key, for its end of the bus.
+    /// A service with its key, for its end of the bus; a host's injector is [`Self::injector`].
     pub(super) fn identity(&self, role: Role) -> Result<Identity, Error> {
         let key = self.signing_key(role)?;
-        Ok(match role {
-            Role::Injector => Identity::injector(self.deployment, self.host, key),
-            role => Identity::service(self.deployment, role, key),
-        })
+        Ok(Identity::service(self.deployment, role, key))
     }
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::new(
+        Kind::Broken,
+        format!("{} is damaged", path.display()),
+        "restore it from your backup",
+    )
 }
 
 /// Writes beside, syncs, renames: a crash leaves the old file or the new one.
@@ -213,4 +232,26 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keywheel_daemon::SystemIds;
+
+    #[test]
+    fn a_renewed_host_is_another_and_the_deployment_and_its_keys_stay() {
+        let dir = std::env::temp_dir().join(format!("keywheel-identity-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let unseal = UnsealKey::generate(&OsEntropy);
+        let open = || Installation::open(&dir, &unseal, Path::new("key"), &SystemIds);
+        let first = open().ok().unwrap();
+        let renewed = first.renew_host(&dir, &SystemIds).ok().unwrap();
+        assert_ne!(renewed, first.host);
+        let second = open().ok().unwrap();
+        assert_eq!(second.host, renewed);
+        assert_eq!(second.deployment, first.deployment);
+        assert_eq!(second.gateway_public_key(), first.gateway_public_key());
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }
