@@ -22,8 +22,8 @@ use crate::envelope::EncodeError;
 use crate::refusal::Refusal;
 use shape::{
     EventShape, EventsShape, FailedShape, GrantedShape, HostShape, HostsShape, KeyShape, Nothing,
-    Octet, ReadAuditShape, ReadEventsShape, RecordShape, RecordsShape, RotationShape, SealedShape,
-    StashShape, SubmitShape, ValueShape, VerdictShape,
+    Octet, ReadAuditShape, ReadEventsShape, RecordShape, RecordsShape, RenewalShape, RotationShape,
+    SealedShape, StashShape, SubmitShape, ValueShape, VerdictShape,
 };
 
 /// Every kind of body with its word.
@@ -59,6 +59,8 @@ kinds! {
     ReadPlan = "read-plan",
     ReadHosts = "read-hosts",
     Hosts = "hosts",
+    Renew = "renew",
+    Renewed = "renewed",
     OpenValue = "open-value",
     Granted = "granted",
     SealedValue = "sealed-value",
@@ -127,6 +129,8 @@ pub(crate) fn to_json(body: &Body) -> Written {
 /// Bodies about values, and the short answers.
 fn write_value(body: &Body) -> Written {
     match body {
+        Body::Renew(ask) => renewal(Kind::Renew, ask),
+        Body::Renewed(answer) => renewal(Kind::Renewed, answer),
         Body::OpenValue(request) => shaped(Kind::OpenValue, &ValueShape::of(request)),
         Body::Granted { sealing_key } => {
             let sealing_key = Text(*sealing_key);
@@ -204,6 +208,16 @@ fn read_value(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
         Kind::OpenValue => {
             Body::OpenValue(parse::<ValueShape>("request for a value", bytes)?.into_port())
         }
+        Kind::Renew => Body::Renew(
+            parse::<RenewalShape>("request for credentials", bytes)?
+                .text
+                .into_bytes(),
+        ),
+        Kind::Renewed => Body::Renewed(
+            parse::<RenewalShape>("credentials", bytes)?
+                .text
+                .into_bytes(),
+        ),
         Kind::Granted => Body::Granted {
             sealing_key: parse::<GrantedShape>("grant", bytes)?.sealing_key.0,
         },
@@ -229,6 +243,11 @@ fn read_value(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
         Kind::Failed => parse::<FailedShape>("failure", bytes)?.into_port(),
         _ => parse::<Nothing>("answer", bytes).map(|_| Body::Done)?,
     })
+}
+
+fn renewal(kind: Kind, bytes: &[u8]) -> Written {
+    let text = Octet::of(bytes);
+    shaped(kind, &RenewalShape { text })
 }
 
 fn shaped<T: Serialize>(kind: Kind, shape: &T) -> Written {

@@ -97,6 +97,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         journal: ports.journal.clone(),
         clock: ports.clock.clone(),
         ids: ports.ids.clone(),
+        renewals: None,
     };
     let token = spawn.shutdown.token();
     let deciding = until(last, started.bus.with_enrolment(ports.enrolment).run());

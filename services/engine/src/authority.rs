@@ -119,6 +119,7 @@ fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bo
         }
         (Address::Gateway, Body::ReadHosts) => role == Role::StoreSync,
         (Address::Gateway, Body::OpenValue(_)) => role == Role::StoreSync,
+        (Address::Gateway, Body::Renew(_)) => role != Role::Gateway,
         (Address::StoreSync, Body::OpenValue(wanted)) => {
             role == Role::Injector && host == Some(wanted.host)
         }
@@ -139,6 +140,7 @@ fn may_answer(body: &Body, from: Address) -> bool {
                 | Body::AuditLeaves(_)
                 | Body::Plan(_)
                 | Body::Hosts(_)
+                | Body::Renewed(_)
                 | Body::Granted { .. }
         ),
         (Address::StoreSync, body) => matches!(body, Body::SealedValue(_) | Body::StoreKey(_)),

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
 use keywheel_core::command::Command;
-use keywheel_core::host::Host;
+use keywheel_core::host::{Host, KeyRequest};
 use keywheel_core::id::{CommandId, HostId};
 use keywheel_core::plan::plan_host;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::authority;
 use keywheel_engine::command_bus::{Handle, Submission};
 use keywheel_engine::port::bus::{Address, Body, Bus, HostKeys, Message, Request, ValueRequest};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
-use keywheel_engine::port::journal::Journal;
+use keywheel_engine::port::journal::{Journal, Verdict};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::state::View;
 use tokio::sync::Semaphore;
@@ -22,6 +23,27 @@ use tokio_util::sync::CancellationToken;
 
 /// Most requests served at once.
 pub const MAX_SERVED: usize = 256;
+
+/// Makes members' credentials fresh; what a request holds is its matter.
+pub trait Renewals: Send + Sync {
+    /// The new sealing key that a host's request brings, with its generation.
+    ///
+    /// # Errors
+    /// With a person's words when the request makes no sense.
+    fn sealing_key(&self, ask: &[u8]) -> Result<Option<(u64, [u8; 32])>, String>;
+
+    /// Fresh credentials for the sender, who is known by its signature. May write to disk.
+    ///
+    /// # Errors
+    /// With a person's words when they cannot be made.
+    fn renew(
+        &self,
+        role: Role,
+        host: Option<HostId>,
+        ask: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<u8>, String>;
+}
 
 /// Answers requests at [`Address::Gateway`].
 #[derive(Clone)]
@@ -38,6 +60,8 @@ pub struct BusServer {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn Ids>,
+    /// Makes credentials fresh; `None` where members have none.
+    pub renewals: Option<Arc<dyn Renewals>>,
 }
 
 impl BusServer {
@@ -90,6 +114,7 @@ impl BusServer {
             )),
             Body::ReadPlan { host } => self.plan(message.sender, *host).await,
             Body::ReadHosts => Ok(Body::Hosts(HostKeys::of_all(&self.view.read().world))),
+            Body::Renew(ask) => self.renew(message, ask).await,
             Body::OpenValue(wanted) => self.grant(message.sender, wanted).await,
             _ => Err(PortError::new(
                 ErrorKind::Denied,
@@ -161,6 +186,61 @@ impl BusServer {
         self.commands.record(record).await?;
         let text = format!("host {host} was evicted and has no plan");
         Err(PortError::new(ErrorKind::Denied, text))
+    }
+
+    /// Fresh credentials for the sender, and its new sealing key, if it brings one. On record.
+    async fn renew(&self, message: &Message, ask: &[u8]) -> Result<Body, PortError> {
+        let invalid = |text: String| PortError::new(ErrorKind::Denied, text);
+        let Some(renewals) = self.renewals.clone() else {
+            return Err(invalid("there are no credentials to renew here".to_owned()));
+        };
+        let (role, host) = (message.sender, message.host);
+        let mut record = self.denied(Principal::Service(role), self.fresh_command());
+        record.verb = "renew-credentials".to_owned();
+        record.object = host.map_or_else(|| format!("service/{role:?}"), |h| format!("host/{h}"));
+        if let Some(host) = host {
+            let signing_key = {
+                let world = &self.view.read().world;
+                world.live_host(host).and_then(|known| known.signing_key)
+            };
+            let Some(signing_key) = signing_key else {
+                record.reason = "the host has not joined, or was evicted".to_owned();
+                let text = format!("host {host} has not joined, or was evicted");
+                self.commands.record(record).await?;
+                return Err(PortError::new(ErrorKind::Denied, text));
+            };
+            let next = renewals.sealing_key(ask).map_err(invalid)?;
+            if let Some((generation, sealing_key)) = next {
+                let next = KeyRequest {
+                    host,
+                    signing_key,
+                    sealing_key,
+                    generation,
+                };
+                self.rotate_key(message, next).await?;
+            }
+        }
+        let (ask, now) = (ask.to_vec(), self.clock.now());
+        let making = tokio::task::spawn_blocking(move || renewals.renew(role, host, &ask, now));
+        let made = making.await.map_err(|error| error.to_string());
+        let made = made.and_then(|made| made).map_err(invalid)?;
+        record.outcome = Outcome::Allowed;
+        record.reason = "known by its signature".to_owned();
+        self.commands.record(record).await?;
+        Ok(Body::Renewed(made))
+    }
+
+    async fn rotate_key(&self, message: &Message, next: KeyRequest) -> Result<(), PortError> {
+        let submission = Submission {
+            id: self.fresh_command(),
+            principal: Principal::Service(message.sender),
+            traceparent: message.traceparent.clone(),
+            command: Command::RotateHostKey(next),
+        };
+        match self.commands.submit(submission).await? {
+            Verdict::Accepted { .. } => Ok(()),
+            Verdict::Rejected { text, .. } => Err(PortError::new(ErrorKind::Conflict, text)),
+        }
     }
 
     /// Whether a host may be given a version, at the log's head; a refusal is on record first.

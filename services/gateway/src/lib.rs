@@ -1,4 +1,5 @@
-//! The gateway: decides, appends, tells; serves people on a unix socket and services on the bus.
+//! The gateway: decides, appends, tells; serves people on a unix socket and a TCP
+//! port, services on the bus, and machines that join.
 //!
 //! It alone opens the journal. It holds no secret value and no key that opens one.
 
@@ -8,8 +9,12 @@
 pub mod access;
 pub mod bus_server;
 pub mod denials;
+pub mod door;
 pub mod http;
+pub mod join;
 pub mod places;
+pub mod registry;
+pub mod remote;
 pub mod server;
 pub mod socket;
 #[cfg(test)]

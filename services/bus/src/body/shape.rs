@@ -61,6 +61,8 @@ shapes! {
     HostKeysShape { host: Text<HostId>, signing_key: Text<[u8; 32]>, generation: u64, evicted: bool }
     /// Every host's key.
     HostsShape { hosts: Vec<HostKeysShape> }
+    /// What a member asks for its credentials, or what it gets.
+    RenewalShape { text: Octet }
     /// Which value under which grant.
     ValueShape {
         host: Text<HostId>,

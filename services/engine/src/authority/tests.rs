@@ -191,13 +191,21 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
             (Role::Gateway, "topic hosts"),
             (Role::Gateway, "answer gateway"),
         ],
+        Body::Renew(_) => vec![
+            (Role::Scheduler, "request gateway"),
+            (Role::StoreSync, "request gateway"),
+            (Role::Injector, "request gateway"),
+            (Role::AuditSink, "request gateway"),
+        ],
         Body::OpenValue(_) => vec![
             (Role::StoreSync, "request gateway"),
             (Role::Injector, "request store-sync"),
         ],
-        Body::Verdict(_) | Body::Events(_) | Body::AuditLeaves(_) | Body::Granted { .. } => {
-            vec![(Role::Gateway, "answer gateway")]
-        }
+        Body::Verdict(_)
+        | Body::Events(_)
+        | Body::AuditLeaves(_)
+        | Body::Granted { .. }
+        | Body::Renewed(_) => vec![(Role::Gateway, "answer gateway")],
         Body::SealedValue(_) | Body::StoreKey(_) => vec![(Role::StoreSync, "answer store-sync")],
         Body::ReadStoreKey | Body::Stash { .. } | Body::DropStash { .. } => {
             vec![(Role::Gateway, "request store-sync")]
@@ -269,6 +277,8 @@ fn all_bodies() -> Vec<Body> {
             generation: 1,
             evicted: false,
         }]),
+        Body::Renew(Vec::new()),
+        Body::Renewed(Vec::new()),
         Body::OpenValue(value),
         Body::Granted {
             sealing_key: [0; 32],

@@ -114,6 +114,10 @@ pub enum Body {
     ReadHosts,
     /// Every host that ever joined, with its key: no names.
     Hosts(Vec<HostKeys>),
+    /// A service or host asks for fresh credentials for itself (JSON with public keys, no value).
+    Renew(Vec<u8>),
+    /// Those credentials (JSON; certificates and permits, no private key).
+    Renewed(Vec<u8>),
     /// A host asks for a value it was granted; store-sync asks the gateway with the same words.
     OpenValue(ValueRequest),
     /// The grant holds at the log's head; values go to this key.

@@ -74,6 +74,16 @@ impl Failure {
         let detail = format!("{detail}; too many attempts: further ones are counted");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "denied", "denied", detail)
     }
+    /// The caller comes too often.
+    #[must_use]
+    pub fn too_often(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "denied",
+            "too many attempts",
+            detail.into(),
+        )
+    }
     /// The request's body did not come in time.
     #[must_use]
     pub fn slow() -> Self {

@@ -1,0 +1,240 @@
+//! The join port: a machine comes with a token and goes with the credentials of a host.
+//!
+//! Invariants: who connects shows no certificate and gets one path; the token is spent by a command
+//! before anything about it is checked, and its record is durable before the answer; what is asked
+//! is bounded in bytes, time, connections and attempts. No answer says more than the reason; no
+//! secret half of a token is in a text, record or log line.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use keywheel_core::audit::{Outcome, Principal};
+use keywheel_core::command::Command;
+use keywheel_core::id::CommandId;
+use keywheel_engine::command_bus::Submission;
+use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_identity::enrol::{CheckedAsk, JoinAnswer, JoinAsk, MAX_ASK_BYTES};
+use keywheel_identity::tls::{TlsError, TlsIdentity};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Peer;
+use crate::denials::{Attempt, Ruling};
+use crate::door::{Door, Spans};
+use crate::http::{Api, BODY_TIMEOUT, Failure};
+use crate::places::Places;
+use crate::registry::Registry;
+
+/// The one path.
+pub const PATH: &str = "/v1/join";
+/// Attempts are counted anew this often.
+pub const ATTEMPT_WINDOW: Duration = Duration::from_secs(60);
+/// Attempts of one address in a window.
+pub const MAX_ATTEMPTS_PER_ADDRESS: u32 = 20;
+/// Attempts of all addresses in a window.
+pub const MAX_ATTEMPTS: u32 = 300;
+
+/// The port's server.
+pub struct JoinServer(Door);
+
+#[derive(Clone)]
+struct Joins {
+    api: Api,
+    registry: Arc<Registry>,
+    attempts: Arc<Attempts>,
+}
+
+impl JoinServer {
+    /// A server that lets machines join; `tls` is the gateway's identity.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(
+        api: Api,
+        registry: Arc<Registry>,
+        tls: &Arc<TlsIdentity>,
+        spans: Spans,
+    ) -> Result<Self, TlsError> {
+        let config = tls.join_server_config()?;
+        let joins = Joins {
+            api: api.clone(),
+            registry,
+            attempts: Arc::default(),
+        };
+        Ok(Self(Door {
+            api,
+            router: router(joins),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            members: None,
+            spans,
+            places: Places::default(),
+            object: "join-port",
+        }))
+    }
+
+    /// Serves until told to stop; answers under way end first. The command bus must still run then.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        self.0.run(listener, stop).await;
+    }
+}
+
+fn router(joins: Joins) -> Router {
+    Router::new()
+        .route(PATH, post(join))
+        .fallback(unknown_path)
+        .with_state(joins)
+}
+
+async fn unknown_path() -> Failure {
+    Failure::not_found(format!(
+        "machines join here, with POST {PATH}; `keywheel-injector join` does it"
+    ))
+}
+
+async fn join(
+    State(joins): State<Joins>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+) -> Response {
+    let Peer::Stranger(from) = peer else {
+        return unknown_path().await.into_response();
+    };
+    let principal = joins.api.access.principal(&peer);
+    if !joins.attempts.admit(from, joins.api.clock.monotonic()) {
+        joins.count(&principal, "join: too many attempts");
+        let text = "too many attempts to join; wait a minute and try again";
+        return Failure::too_often(text).into_response();
+    }
+    let asked = match read(request.into_body()).await {
+        Ok(asked) => asked,
+        Err(why) => return joins.malformed(&principal, why).await.into_response(),
+    };
+    match joins.answer(&principal, asked).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Reads and checks a request; the fault's text says nothing of what is there.
+async fn read(body: Body) -> Result<CheckedAsk, String> {
+    let reading = axum::body::to_bytes(body, MAX_ASK_BYTES);
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
+        .await
+        .map_err(|_| "the request did not come in time; try again".to_owned())?
+        .map_err(|_| {
+            format!("the request broke off or has more than {MAX_ASK_BYTES} bytes; try again")
+        })?;
+    let ask: JoinAsk = serde_json::from_slice(&bytes).map_err(|error| {
+        format!(
+            "the request is not one to join (line {}, column {}); use `keywheel-injector join` of the gateway's version",
+            error.line(),
+            error.column()
+        )
+    })?;
+    ask.check().map_err(|error| error.to_string())
+}
+
+impl Joins {
+    async fn answer(
+        &self,
+        principal: &Principal,
+        asked: CheckedAsk,
+    ) -> Result<JoinAnswer, Failure> {
+        let submission = Submission {
+            id: CommandId::from_bytes(self.api.ids.draw()),
+            principal: principal.clone(),
+            traceparent: None,
+            command: Command::JoinHost(asked.request.clone()),
+        };
+        let verdict = self.api.commands.submit(submission).await?;
+        if let Verdict::Rejected { kind, text } = verdict {
+            return Err(Failure::rejected(kind, text));
+        }
+        let name = asked.request.name.clone();
+        let (registry, now) = (Arc::clone(&self.registry), self.api.clock.now());
+        let making = tokio::task::spawn_blocking(move || registry.answer_join(&asked, now));
+        let made = making.await.map_err(|error| error.to_string());
+        let made = made.and_then(|made| made.map_err(|error| keywheel_daemon::chain(&error)));
+        match made {
+            Ok(answer) => Ok(answer),
+            Err(why) => {
+                tracing::error!(host = %name, error = why, "a host joined and got no credentials");
+                let object = format!("host/{name}");
+                let record = self.api.record(
+                    principal,
+                    "issue-credentials",
+                    &object,
+                    Outcome::Rejected,
+                    &why,
+                );
+                self.api.commands.record(record).await?;
+                let text = format!(
+                    "the token is used up, but no credentials can be made: {why}; when that is mended, `keywheel host join-token {name}` gives a new token"
+                );
+                Err(PortError::new(ErrorKind::Unavailable, text).into())
+            }
+        }
+    }
+
+    /// Answers what makes no sense, after it is on record or counted.
+    async fn malformed(&self, principal: &Principal, why: String) -> Failure {
+        let attempt = Attempt::new(self.api.clock.now(), "join: not a request to join");
+        if self.api.denials.note(principal, attempt.clone()) == Ruling::Record {
+            let record = self
+                .api
+                .record(principal, "join", "", Outcome::Malformed, &why);
+            if let Err(error) = self.api.commands.record(record).await {
+                self.api.denials.count(principal, attempt);
+                return error.into();
+            }
+        }
+        Failure::invalid(why)
+    }
+
+    fn count(&self, principal: &Principal, what: &str) {
+        let attempt = Attempt::new(self.api.clock.now(), what);
+        self.api.denials.count(principal, attempt);
+    }
+}
+
+/// Who tried how often in the window that runs. As many addresses as attempts at most.
+#[derive(Debug, Default)]
+struct Attempts(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Duration,
+    all: u32,
+    by_address: BTreeMap<IpAddr, u32>,
+}
+
+impl Attempts {
+    fn admit(&self, from: IpAddr, now: Duration) -> bool {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(window.began) >= ATTEMPT_WINDOW {
+            *window = Window {
+                began: now,
+                ..Window::default()
+            };
+        }
+        if window.all >= MAX_ATTEMPTS {
+            return false;
+        }
+        let own = window.by_address.entry(from).or_default();
+        if *own >= MAX_ATTEMPTS_PER_ADDRESS {
+            return false;
+        }
+        *own += 1;
+        window.all += 1;
+        true
+    }
+}

@@ -1,0 +1,251 @@
+//! The gateway's authorities at work: join tokens, credentials of who joins, renewals, evictions.
+//!
+//! Invariants: a key has a permit only after it is noted on disk, so that an eviction misses none;
+//! a member's credentials are made for the name it is known by, never for one it says. No decision:
+//! who may join or renew was decided and is on record before anything here is called.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use keywheel_core::audit::Role;
+use keywheel_core::id::{HostId, JoinTokenId};
+use keywheel_core::name::HostName;
+use keywheel_core::time::Timestamp;
+use keywheel_identity::authority::Authority;
+use keywheel_identity::bundle::client_of;
+use keywheel_identity::enrol::{
+    self, CheckedAsk, EnrolError, JoinAnswer, MAX_ASK_BYTES, Registrar, RenewAsk,
+};
+use keywheel_identity::init::{Home, InitError};
+use keywheel_identity::name::PeerName;
+use keywheel_identity::nats::{BusAuthority, NatsError, Revocations};
+use keywheel_identity::token::{Destination, JoinToken};
+use keywheel_seal::Entropy;
+use keywheel_seal::envelope::UnsealKey;
+use keywheel_seal::sign::VerifyingKey;
+
+use crate::bus_server::Renewals;
+use crate::http::{NewToken, TokenMaker};
+
+/// Why credentials cannot be made or taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// What was asked makes no sense, or an authority refused.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// The bus's authority refused.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    /// The disk said no.
+    #[error(transparent)]
+    Disk(#[from] InitError),
+}
+
+/// What every member is told, and where machines join.
+pub struct Told {
+    /// Whose signature counts for which role.
+    pub trust: BTreeMap<Role, VerifyingKey>,
+    /// Where the bus's servers are.
+    pub servers: Vec<String>,
+    /// HOST:PORT at which machines reach the join listener.
+    pub join_address: String,
+}
+
+/// Both authorities and what is noted of their permits.
+pub struct Registry {
+    home: Home,
+    authority: RwLock<Authority>,
+    bus: BusAuthority,
+    revocations: Mutex<Revocations>,
+    told: Told,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Registry {
+    /// Opens the authorities in the gateway's directory of credentials.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the unseal key is another one.
+    pub fn open(
+        home: Home,
+        unseal: &UnsealKey,
+        told: Told,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, InitError> {
+        Ok(Self {
+            authority: RwLock::new(home.authority(unseal)?),
+            bus: home.bus(unseal)?,
+            revocations: Mutex::new(home.revocations()?),
+            home,
+            told,
+            entropy,
+        })
+    }
+
+    /// Goes on with another authority, such as one that is being rolled over.
+    pub fn replace_authority(&self, authority: Authority) {
+        let mut current = self
+            .authority
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = authority;
+    }
+
+    /// Does something with the registrar, such as making the gateway's own credentials fresh.
+    pub fn with_registrar<T>(&self, work: impl FnOnce(&Registrar<'_>) -> T) -> T {
+        let authority = self.authority();
+        work(&Registrar {
+            authority: &authority,
+            bus: &self.bus,
+            trust: &self.told.trust,
+            servers: &self.told.servers,
+        })
+    }
+
+    /// Answers a machine whose token was just spent for it. Writes to disk.
+    ///
+    /// # Errors
+    /// When an authority or the disk refuses.
+    pub fn answer_join(
+        &self,
+        ask: &CheckedAsk,
+        now: Timestamp,
+    ) -> Result<JoinAnswer, RegistryError> {
+        let answer = self.with_registrar(|registrar| {
+            enrol::answer_join(registrar, ask, now, self.entropy.as_ref())
+        })?;
+        let name = PeerName::Host(ask.request.host);
+        self.note(&name, ask.bus_key(), now)?;
+        Ok(answer)
+    }
+
+    /// Refuses every permit that a host has on the bus, and notes it on disk; gives how many. The
+    /// bus learns of it with [`Self::claim`].
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn evict(&self, host: HostId, now: Timestamp) -> Result<usize, RegistryError> {
+        let Some(client) = client_of(&PeerName::Host(host)) else {
+            return Ok(0);
+        };
+        let mut revocations = self.revocations();
+        let count = revocations.revoke_client(&client, now);
+        self.home.keep_revocations(&revocations)?;
+        Ok(count)
+    }
+
+    /// Where the bus tells the claim it has about our account.
+    #[must_use]
+    pub fn lookup_subject(&self) -> String {
+        self.bus.lookup_subject()
+    }
+
+    /// The claim with everything that is revoked, to be told to the bus. `known` is the one that the
+    /// bus has: another gateway may have made it.
+    ///
+    /// # Errors
+    /// When `known` is not by our operator, or the disk refuses.
+    pub fn claim(&self, known: Option<&str>, now: Timestamp) -> Result<String, RegistryError> {
+        let mut revocations = self.revocations();
+        if let Some(known) = known {
+            self.bus.learn(known, &mut revocations)?;
+        }
+        let claim = self.bus.account_claim(&mut revocations, now)?;
+        self.home.keep_revocations(&revocations)?;
+        Ok(claim)
+    }
+
+    fn note(&self, name: &PeerName, bus_key: &str, now: Timestamp) -> Result<(), RegistryError> {
+        let Some(client) = client_of(name) else {
+            return Ok(());
+        };
+        let mut revocations = self.revocations();
+        revocations.note_issued(&client, bus_key, now);
+        self.home.keep_revocations(&revocations)?;
+        Ok(())
+    }
+
+    fn renewed(
+        &self,
+        name: &PeerName,
+        ask: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let ask = read_ask(ask)?;
+        let answer = self.with_registrar(|registrar| {
+            enrol::answer_renewal(registrar, name, &ask, &[], now, self.entropy.as_ref())
+        })?;
+        self.note(name, ask.bus_key(), now)?;
+        serde_json::to_vec(&answer)
+            .map_err(|error| EnrolError::Ask(format!("its answer has no form: {error}")).into())
+    }
+
+    fn authority(&self) -> RwLockReadGuard<'_, Authority> {
+        self.authority
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn revocations(&self) -> MutexGuard<'_, Revocations> {
+        self.revocations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TokenMaker for Registry {
+    fn make(
+        &self,
+        host: HostId,
+        token: JoinTokenId,
+        name: &HostName,
+        now: Timestamp,
+    ) -> Result<NewToken, String> {
+        let to = {
+            let authority = self.authority();
+            Destination {
+                deployment: authority.deployment(),
+                address: self.told.join_address.clone(),
+                pin: authority.pin(),
+            }
+        };
+        let entropy = self.entropy.as_ref();
+        let token = JoinToken::issue(to, host, token, name.clone(), entropy)
+            .map_err(|error| format!("{error}; correct `listen.advertise_join`"))?;
+        Ok(NewToken {
+            request: token.request(now),
+            text: token.text(),
+        })
+    }
+}
+
+impl Renewals for Registry {
+    fn sealing_key(&self, ask: &[u8]) -> Result<Option<(u64, [u8; 32])>, String> {
+        let ask = read_ask(ask).map_err(|error| error.to_string())?;
+        enrol::renewed_sealing_key(&ask).map_err(|error| error.to_string())
+    }
+
+    fn renew(
+        &self,
+        role: Role,
+        host: Option<HostId>,
+        ask: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<u8>, String> {
+        let name = host.map_or(PeerName::Service(role), PeerName::Host);
+        let renewed = self.renewed(&name, ask, now);
+        renewed.map_err(|error| error.to_string())
+    }
+}
+
+/// Says where a request is not as expected, and nothing of what is there.
+fn read_ask(bytes: &[u8]) -> Result<RenewAsk, EnrolError> {
+    if bytes.len() > MAX_ASK_BYTES {
+        let text = format!("it has more than {MAX_ASK_BYTES} bytes");
+        return Err(EnrolError::Ask(text));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        EnrolError::Ask(format!("line {line}, column {column} is not as expected"))
+    })
+}
