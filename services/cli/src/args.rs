@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod host;
+mod serve;
 
 pub(crate) use host::{EvictArgs, HostVerb};
+pub(crate) use serve::{InitArgs, ServerArgs};
 
 use crate::{address, exit};
 
@@ -55,6 +57,10 @@ pub(crate) enum Format {
 pub(crate) enum Verb {
     /// Serve: gateway, scheduler, store-sync, injector and audit in one process, in the foreground.
     Up(UpArgs),
+    /// Serve one role by itself, over NATS; for set-ups with several machines.
+    Server(ServerArgs),
+    /// Make keys, certificates and bus configuration for services that run apart.
+    Init(InitArgs),
     /// Show whether everything is well: the daemon, what it holds, what this machine lacks.
     #[command(after_help = "Example:\n  keywheel status -o json")]
     Status,

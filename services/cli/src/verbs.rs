@@ -19,7 +19,7 @@ use crate::args::{AuditVerb, Cli, JournalVerb, SecretVerb, SetupVerb, StreamVerb
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
-use crate::{setup, up};
+use crate::{init, server, setup, up};
 
 /// What a verb works with.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let screen = Screen::of_terminal(cli.output);
     match cli.verb {
         Verb::Up(args) => up::run(args).await.map_err(Failure::from),
+        Verb::Server(args) => server::run(args).await.map_err(Failure::from),
+        Verb::Init(args) => init::run(screen, &args),
         Verb::Completion { shell } => plain::completion(screen, shell),
         Verb::Version => plain::version(screen),
         Verb::ExitCodes => plain::exit_codes(screen),
@@ -75,6 +77,8 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
         Verb::Up(_)
+        | Verb::Server(_)
+        | Verb::Init(_)
         | Verb::Setup(_)
         | Verb::Completion { .. }
         | Verb::Version

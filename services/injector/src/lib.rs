@@ -16,6 +16,7 @@
     )
 )]
 
+pub mod apart;
 mod attach;
 mod decide;
 mod error;

@@ -101,6 +101,16 @@ pub(crate) fn unseal_key(path: &Path, data_dir: &Path) -> Result<UnsealKey, Erro
     }
 }
 
+/// The unseal key of a deployment that is being made: the one that is there, or a new one.
+pub(crate) fn first_unseal_key(path: &Path, deployment: &Path) -> Result<UnsealKey, Error> {
+    refuse_inside(path, deployment)?;
+    match File::open(path) {
+        Ok(file) => read_key(path, file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_key(path),
+        Err(error) => Err(Error::path(path, &error)),
+    }
+}
+
 fn refuse_inside(key: &Path, data_dir: &Path) -> Result<(), Error> {
     let parent = key
         .parent()

@@ -142,7 +142,8 @@ async fn open(config: Config) -> Result<Opened, Error> {
     })
 }
 
-fn cache_error(error: keywheel_cache::Error, config: &Config) -> Error {
+/// Why the cache does not open, for a person.
+pub(crate) fn cache_error(error: keywheel_cache::Error, config: &Config) -> Error {
     if matches!(error, keywheel_cache::Error::WrongUnsealKey { .. }) {
         return Error::wrong_unseal_key(&config.unseal_key_file, &config.data_dir);
     }

@@ -1,0 +1,219 @@
+//! `keywheel init`: keys, certificates and bus configuration of services that run apart. Made once;
+//! nothing that exists is overwritten, and nothing is started.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use keywheel_core::audit::Role;
+use keywheel_core::id::DeploymentId;
+use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_engine::port::clock::Clock as _;
+use keywheel_engine::port::ids::Ids as _;
+use keywheel_identity::authority::Authority;
+use keywheel_identity::init::{self, InitError, NewDeployment, NewServer};
+use keywheel_identity::name::OperatorName;
+use keywheel_seal::OsEntropy;
+
+use crate::args::InitArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::Screen;
+use crate::up::layout;
+
+/// A bus server's port for the other servers lies this far above the one for clients.
+const CLUSTER_OFFSET: u16 = 2000;
+/// Most bytes of all streams of a bus server on disk.
+const MAX_STORE_BYTES: u64 = 4 << 30;
+
+/// One bus server as it was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    host: String,
+    port: u16,
+}
+
+impl Named {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let wrong = || {
+            Failure::new(
+                Exit::Usage,
+                format!("`{text}` is not a place for a bus server"),
+                "write --bus HOST:PORT, for example --bus bus-1.example:4222",
+            )
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let port: u16 = port.parse().map_err(|_| wrong())?;
+        if host.is_empty() || port == 0 || port.checked_add(CLUSTER_OFFSET).is_none() {
+            return Err(wrong());
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        self.host.trim_matches(['[', ']']).parse().ok()
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.ip().is_some_and(|ip| ip.is_loopback())
+    }
+
+    /// Where it listens: its own address, or everywhere when it has a name.
+    fn listen(&self, port: u16) -> SocketAddr {
+        let ip = if self.is_loopback() {
+            self.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        } else {
+            self.ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        };
+        SocketAddr::new(ip, port)
+    }
+}
+
+/// Makes everything under the directory that was named.
+pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
+    let named = args
+        .bus
+        .iter()
+        .map(|text| Named::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let tls = args.bus_tls || !named.iter().all(Named::is_loopback);
+    let operator = OperatorName::parse(&args.operator).map_err(|e| {
+        let next = "write --operator NAME, for example --operator alice";
+        Failure::new(Exit::Usage, e.to_string(), next)
+    })?;
+    if args.out.exists() {
+        return Err(exists(&args.out));
+    }
+    let unseal = layout::first_unseal_key(&args.unseal_key_file, &args.out)?;
+    let deployment = DeploymentId::from_bytes(SystemIds.draw());
+    let now = SystemClock::new().now();
+    let authority = Authority::create(deployment, now, &OsEntropy).map_err(|e| broken(&e))?;
+    let scheme = if tls { "tls" } else { "nats" };
+    let new = NewDeployment {
+        deployment,
+        authority,
+        operator,
+        addresses: BTreeMap::from([(Role::Gateway, args.gateway.clone())]),
+        servers: servers(&named, &args.out, &args.bus_store),
+        urls: named
+            .iter()
+            .map(|server| format!("{scheme}://{}:{}", server.host, server.port))
+            .collect(),
+        tls,
+        unseal: &unseal,
+        entropy: &OsEntropy,
+        now,
+    };
+    init::init(&args.out, &new).map_err(|error| match error {
+        InitError::Exists(path) => exists(&path),
+        other => broken(&other),
+    })?;
+    tell(screen, args, &new)
+}
+
+fn servers(named: &[Named], out: &Path, store: &Path) -> Vec<NewServer> {
+    let is_cluster = named.len() > 1;
+    let out = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    named
+        .iter()
+        .zip(1u32..)
+        .map(|(server, number)| {
+            let name = format!("bus-{number}");
+            let between = server.port.saturating_add(CLUSTER_OFFSET);
+            NewServer {
+                listen: server.listen(server.port),
+                cluster: is_cluster.then(|| server.listen(between)),
+                route: is_cluster.then(|| format!("{}:{between}", server.host)),
+                addresses: vec![server.host.trim_matches(['[', ']']).to_owned()],
+                store: store.join(&name),
+                max_store_bytes: MAX_STORE_BYTES,
+                installed: out.join("nats").join(&name),
+                name,
+            }
+        })
+        .collect()
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::new(
+        Exit::CannotCreate,
+        format!("{} exists already", path.display()),
+        "give another --out; `init` never changes a deployment that is there",
+    )
+}
+
+fn broken(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(
+        Exit::CannotCreate,
+        keywheel_daemon::chain(error),
+        "check the names given, and that the directory above --out can be written",
+    )
+}
+
+fn tell(screen: Screen, args: &InitArgs, new: &NewDeployment<'_>) -> Result<(), Failure> {
+    let out = args.out.display();
+    let key = args.unseal_key_file.display();
+    let mut text = format!(
+        "deployment {} is made under {out}\n\nnext, each on its machine:\n",
+        new.deployment
+    );
+    for server in &new.servers {
+        let line = format!("  nats-server -c {out}/nats/{}/nats.conf\n", server.name);
+        text.push_str(&line);
+    }
+    for role in ["gateway", "store-sync", "scheduler", "audit-sink"] {
+        let line = format!(
+            "  keywheel server {role} --config FILE     # identity_dir = \"{out}/{role}\"\n"
+        );
+        text.push_str(&line);
+    }
+    text.push_str(
+        "  keywheel host join-token NAME            # then keywheel-injector join on the host\n",
+    );
+    text.push_str(&format!(
+        "\nkeep {key} apart from {out}/gateway: it opens the authorities there\n"
+    ));
+    let json = serde_json::json!({
+        "deployment": new.deployment.to_string(),
+        "directory": args.out,
+        "bus_servers": new.urls,
+        "tls": new.tls,
+    });
+    screen.show(&json, |_| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_for_a_bus_server_is_a_host_and_a_port_with_room_above() {
+        for bad in ["", "bus", "bus:", ":4222", "bus:0", "bus:65000", "bus:x"] {
+            assert_eq!(Named::parse(bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+        let named = Named::parse("bus-1.example:4222").unwrap();
+        assert!(!named.is_loopback());
+        assert_eq!(named.listen(named.port).to_string(), "0.0.0.0:4222");
+        let own = Named::parse("127.0.0.1:4222").unwrap();
+        assert!(own.is_loopback());
+        assert_eq!(own.listen(own.port).to_string(), "127.0.0.1:4222");
+        assert!(Named::parse("[::1]:4222").unwrap().is_loopback());
+    }
+
+    #[test]
+    fn several_bus_servers_know_each_other() {
+        let named = ["10.0.0.1:4222", "10.0.0.2:4222", "10.0.0.3:4222"];
+        let named: Vec<_> = named
+            .iter()
+            .map(|text| Named::parse(text).unwrap())
+            .collect();
+        let made = servers(&named, Path::new("/etc/kw"), Path::new("/var/lib/nats"));
+        let routes: Vec<_> = made.iter().filter_map(|s| s.route.as_deref()).collect();
+        assert_eq!(routes, ["10.0.0.1:6222", "10.0.0.2:6222", "10.0.0.3:6222"]);
+        assert_eq!(made[2].installed, Path::new("/etc/kw/nats/bus-3"));
+        let single = servers(&named[..1], Path::new("/etc/kw"), Path::new("/x"));
+        assert_eq!((single[0].cluster, single[0].route.as_ref()), (None, None));
+    }
+}

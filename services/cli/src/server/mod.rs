@@ -1,0 +1,207 @@
+//! `keywheel server ROLE`: one service by itself, over NATS, with credentials of its own.
+//!
+//! It only wires, like `up`: the same services, another bus. Invariants: credentials are those of the
+//! role that was asked for; only the gateway opens the journal, only store-sync the cache.
+
+mod bus;
+mod gateway;
+mod workers;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_bus::{Nats, Trust};
+use keywheel_core::audit::Role;
+use keywheel_core::id::DeploymentId;
+use keywheel_core::name::HostName;
+use keywheel_daemon::{Shutdown, SystemClock, SystemIds, failpoint, settings};
+use keywheel_identity::bundle::{Bundle, Identity};
+use keywheel_identity::name::PeerName;
+use keywheel_schemas::config::{Config, ConfigFlags};
+use keywheel_schemas::subject::role_word;
+use keywheel_seal::sign::SigningKey;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::args::ServerArgs;
+use crate::up::{Error, Kind, layout};
+use crate::wiring::Spawner;
+
+/// How long services may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Failures that wait to be told; the first one ends the process.
+const MAX_FAILURES: usize = 16;
+
+/// Everything that is open before the service runs.
+struct Opened {
+    config: Config,
+    host_name: HostName,
+    identity: Identity,
+    trust: Trust,
+    nats: Nats,
+    clock: Arc<SystemClock>,
+    ids: Arc<SystemIds>,
+}
+
+impl Opened {
+    const fn deployment(&self) -> DeploymentId {
+        self.identity.deployment
+    }
+
+    /// A second copy of this service's signing key.
+    fn signing_key(&self) -> Result<SigningKey, Error> {
+        SigningKey::from_seed_bytes(&self.identity.signing.seed())
+            .map_err(|e| Error::new(Kind::Broken, e.to_string(), "report this"))
+    }
+}
+
+/// Runs until a signal, or until the service cannot go on.
+pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
+    let role = args.role.role();
+    let flags = ConfigFlags {
+        data_dir: args.data_dir,
+        socket: args.socket,
+        ..ConfigFlags::default()
+    };
+    let config = settings::load(args.config.as_deref(), flags)?;
+    harden()?;
+    let opened = open(config, role).await?;
+    let shutdown = Shutdown::new();
+    shutdown
+        .on_signals()
+        .map_err(|e| Error::new(Kind::Broken, keywheel_daemon::chain(&e), "report this"))?;
+    let (failed, mut failures) = mpsc::channel(MAX_FAILURES);
+    let tasks = TaskTracker::new();
+    let spawn = Spawner {
+        tasks: tasks.clone(),
+        failed,
+        shutdown: shutdown.clone(),
+    };
+    let _held = start(&opened, role, &spawn).await?;
+    tracing::info!(role = role_word(role), "serving");
+    let token = shutdown.token();
+    let failure = tokio::select! {
+        () = token.cancelled() => None,
+        failure = failures.recv() => failure,
+    };
+    tracing::info!("stopping");
+    shutdown.request();
+    tasks.close();
+    let _late = tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await;
+    opened.nats.shutdown().await;
+    failure.map_or(Ok(()), |(service, reason)| {
+        Err(Error::new(
+            Kind::Broken,
+            format!("{service} cannot go on: {reason}"),
+            "start again: it resumes; the log above has the cause",
+        ))
+    })
+}
+
+/// What a role holds open while it serves.
+type Held = Option<std::fs::File>;
+
+async fn start(opened: &Opened, role: Role, spawn: &Spawner) -> Result<Held, Error> {
+    match role {
+        Role::Gateway => gateway::start(opened, spawn).await.map(Some),
+        Role::StoreSync => workers::store_sync(opened, spawn).await.map(Some),
+        Role::Scheduler => {
+            workers::scheduler(opened, spawn);
+            Ok(None)
+        }
+        Role::AuditSink => workers::audit_sink(opened, spawn).await.map(Some),
+        Role::Injector => Err(Error::new(
+            Kind::BadConfiguration,
+            "an injector is no server",
+            "run `keywheel-injector run`",
+        )),
+    }
+}
+
+fn harden() -> Result<(), Error> {
+    keywheel_sys::harden::daemon().map_err(|e| {
+        Error::new(
+            Kind::Broken,
+            e.to_string(),
+            "report this with your kernel's version",
+        )
+    })?;
+    failpoint::arm_from_env().map_err(|e| {
+        Error::new(
+            Kind::BadConfiguration,
+            e.to_string(),
+            "correct KEYWHEEL_FAILPOINTS, or unset it",
+        )
+    })
+}
+
+async fn open(config: Config, role: Role) -> Result<Opened, Error> {
+    let directory = config.apart.identity_dir.clone().ok_or_else(|| {
+        Error::new(
+            Kind::BadConfiguration,
+            format!("the {} has no credentials", role_word(role)),
+            "name its directory, made by `keywheel init`, as `identity_dir` in the configuration",
+        )
+    })?;
+    let (bundle, identity) = read_credentials(&directory, role)?;
+    let host_name = HostName::parse(&config.host_name).map_err(|e| {
+        let next = "give a name with `host.name` in the configuration";
+        Error::new(Kind::BadConfiguration, e.to_string(), next)
+    })?;
+    let clock = Arc::new(SystemClock::new());
+    let ids = Arc::new(SystemIds);
+    let trust = Trust::new(
+        identity.deployment,
+        identity
+            .trust
+            .iter()
+            .map(|(role, key)| (*role, key.clone())),
+    );
+    let nats = bus::connect(
+        &config,
+        &bundle,
+        &identity,
+        &trust,
+        (clock.clone(), ids.clone()),
+    )
+    .await?;
+    Ok(Opened {
+        config,
+        host_name,
+        identity,
+        trust,
+        nats,
+        clock,
+        ids,
+    })
+}
+
+fn read_credentials(directory: &Path, role: Role) -> Result<(Bundle, Identity), Error> {
+    let (bundle, identity) = Bundle::read_speaker(directory).map_err(|e| {
+        Error::new(
+            Kind::Refused,
+            keywheel_daemon::chain(&e),
+            "name the directory that `keywheel init` made for this service as `identity_dir`",
+        )
+    })?;
+    if identity.name == PeerName::Service(role) {
+        return Ok((bundle, identity));
+    }
+    Err(Error::new(
+        Kind::Refused,
+        format!(
+            "the credentials in {} are those of {}, not of the {}",
+            directory.display(),
+            identity.name.uri(identity.deployment),
+            role_word(role)
+        ),
+        "name this service's own directory as `identity_dir`: no service speaks for another",
+    ))
+}
+
+/// Makes the data directory and holds it for this process.
+fn claim(config: &Config) -> Result<std::fs::File, Error> {
+    layout::private_directory(&config.data_dir)?;
+    layout::lock(&config.data_dir)
+}

@@ -1,0 +1,76 @@
+//! store-sync, scheduler and audit-sink, each by itself.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use keywheel_audit_sink::{AuditSink, AuditSinkOptions};
+use keywheel_cache::Cache;
+use keywheel_scheduler::Scheduler;
+use keywheel_seal::OsEntropy;
+use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
+use keywheel_stores::LocalStore;
+
+use super::bus::follow_hosts;
+use super::{Opened, claim};
+use crate::up::{Error, Kind, cache_error, layout};
+use crate::wiring::Spawner;
+
+/// Name under which store-sync follows the list of hosts.
+const HOSTS_CONSUMER: &str = "store-sync";
+
+/// Starts store-sync on its own cache.
+pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File, Error> {
+    let config = &opened.config;
+    let lock = claim(config)?;
+    let unseal = layout::unseal_key(&config.unseal_key_file, &config.data_dir)?;
+    let cache = Cache::open(
+        &config.data_dir.join("cache.db"),
+        *opened.deployment().bytes(),
+        unseal,
+        Arc::new(OsEntropy),
+        opened.clock.clone(),
+    )
+    .await
+    .map_err(|e| cache_error(e, config))?;
+    let cache = Arc::new(cache);
+    let bus = opened.nats.endpoint();
+    let following = follow_hosts(
+        bus.clone(),
+        HOSTS_CONSUMER,
+        opened.trust.clone(),
+        spawn.shutdown.token(),
+    );
+    spawn.start("list of hosts", following);
+    let watched = Arc::new(Watched::new(cache.clone()));
+    let ports = Ports {
+        bus,
+        vault: cache,
+        rotator: Arc::new(LocalStore::new(watched, Arc::new(OsEntropy))),
+        entropy: Arc::new(OsEntropy),
+    };
+    let service = StoreSync::new(StoreSyncOptions::new(opened.deployment()), ports);
+    spawn.start("store-sync", service.run(spawn.shutdown.clone()));
+    Ok(lock)
+}
+
+/// Starts the scheduler; it keeps nothing.
+pub(super) fn scheduler(opened: &Opened, spawn: &Spawner) {
+    let options = keywheel_scheduler::Options::default();
+    let (clock, ids) = (opened.clock.clone(), opened.ids.clone());
+    let scheduler = Scheduler::new(opened.nats.endpoint(), clock, ids, options);
+    spawn.start("scheduler", scheduler.run(spawn.shutdown.clone()));
+}
+
+/// Starts the audit sink on its own file.
+pub(super) async fn audit_sink(opened: &Opened, spawn: &Spawner) -> Result<File, Error> {
+    let lock = claim(&opened.config)?;
+    let options = AuditSinkOptions {
+        path: opened.config.data_dir.join("audit-sink.db"),
+    };
+    let sink = AuditSink::open(&options, opened.nats.endpoint()).await.map_err(|error| {
+        let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
+        Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
+    })?;
+    spawn.start("audit-sink", sink.run(spawn.shutdown.clone()));
+    Ok(lock)
+}

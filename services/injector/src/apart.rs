@@ -1,0 +1,219 @@
+//! The injector by itself: settings, credentials, the bus over NATS, the container engine.
+//!
+//! It only wires. Exit codes are those of the README's table.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keywheel_bus::{ConnectError, Credentials, Identity as Speaker, Nats, NatsOptions, Tls, Trust};
+use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_core::id::HostId;
+use keywheel_core::name::HostName;
+use keywheel_daemon::settings::SettingsError;
+use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, settings};
+use keywheel_identity::bundle::{Bundle, Identity};
+use keywheel_schemas::config::{Config, ConfigFlags};
+use keywheel_seal::hpke::HostKeyPair;
+use keywheel_seal::sign::SigningKey;
+use keywheel_seal::{OsEntropy, SecretBytes};
+
+use crate::{Injector, InjectorOptions};
+
+/// Exit codes, as the README's table has them.
+mod exit {
+    pub(super) const UNEXPECTED: u8 = 1;
+    pub(super) const USAGE: u8 = 64;
+    pub(super) const NO_INPUT: u8 = 66;
+    pub(super) const UNAVAILABLE: u8 = 69;
+    pub(super) const CONFIG: u8 = 78;
+}
+
+/// Why the injector does not run, for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The exit code.
+    pub exit: u8,
+    /// The thing and the reason.
+    pub what: String,
+    /// The next step.
+    pub next: String,
+}
+
+impl Problem {
+    fn new(exit: u8, what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self {
+            exit,
+            what: what.into(),
+            next: next.into(),
+        }
+    }
+}
+
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        let exit = match error {
+            SettingsError::Unreadable { .. } => exit::NO_INPUT,
+            SettingsError::Invalid(_) | SettingsError::Logging(_) => exit::USAGE,
+        };
+        Self::new(exit, chain(&error), error.next_step())
+    }
+}
+
+impl From<ConnectError> for Problem {
+    fn from(error: ConnectError) -> Self {
+        let exit = match &error {
+            ConnectError::Unreachable { .. } => exit::UNAVAILABLE,
+            ConnectError::Unfit(_) => exit::CONFIG,
+            _ => exit::USAGE,
+        };
+        let next = "check `bus.servers` and the bus server's log";
+        Self::new(exit, chain(&error), next)
+    }
+}
+
+/// Who this host is.
+struct Host {
+    id: HostId,
+    name: HostName,
+    key: HostKeyPair,
+    bundle: Bundle,
+    identity: Identity,
+}
+
+/// Serves this host until a signal, or until it cannot go on.
+///
+/// # Errors
+/// With what a person can do about it.
+pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Problem> {
+    let config = settings::load(config, flags)?;
+    keywheel_sys::harden::daemon().map_err(|e| {
+        let next = "report this with your kernel's version";
+        Problem::new(exit::UNEXPECTED, e.to_string(), next)
+    })?;
+    failpoint::arm_from_env().map_err(|e| {
+        let next = "correct KEYWHEEL_FAILPOINTS, or unset it";
+        Problem::new(exit::USAGE, e.to_string(), next)
+    })?;
+    let host = credentials(&config)?;
+    let clock = Arc::new(SystemClock::new());
+    let ids = Arc::new(SystemIds);
+    let keys = host.identity.trust.iter();
+    let trust = Trust::new(
+        host.identity.deployment,
+        keys.map(|(role, key)| (*role, key.clone())),
+    );
+    let key = SigningKey::from_seed_bytes(&host.identity.signing.seed())
+        .map_err(|e| Problem::new(exit::UNEXPECTED, e.to_string(), "report this"))?;
+    let speaker = Speaker::injector(host.identity.deployment, host.id, key);
+    let options = bus_options(&config, &host);
+    let nats = Nats::connect(options, speaker, trust, clock.clone(), ids.clone()).await?;
+    let injector = Injector::joined(
+        injector_options(&config, &host),
+        host.key,
+        nats.endpoint(),
+        Arc::new(engine()?),
+        clock,
+        ids,
+        Arc::new(OsEntropy),
+    );
+    let shutdown = Shutdown::new();
+    shutdown
+        .on_signals()
+        .map_err(|e| Problem::new(exit::UNEXPECTED, chain(&e), "report this"))?;
+    tracing::info!(host = %host.name, "serving");
+    let served = injector.run(shutdown.token()).await;
+    nats.shutdown().await;
+    served.map_err(|e| {
+        let next =
+            "correct what is named above and start again; running containers keep what they have";
+        Problem::new(exit::UNEXPECTED, chain(&e), next)
+    })
+}
+
+fn credentials(config: &Config) -> Result<Host, Problem> {
+    let join = "join first: `keywheel host join-token NAME` on the gateway, `keywheel-injector join` here; then name the directory as `identity_dir`";
+    let directory = config
+        .apart
+        .identity_dir
+        .as_deref()
+        .ok_or_else(|| Problem::new(exit::USAGE, "this host has no credentials", join))?;
+    let (bundle, identity) =
+        Bundle::read_speaker(directory).map_err(|e| Problem::new(exit::CONFIG, chain(&e), join))?;
+    let not_a_host = || {
+        let text = format!("the credentials in {} are no host's", directory.display());
+        Problem::new(exit::CONFIG, text, join)
+    };
+    let id = identity.host().ok_or_else(not_a_host)?;
+    let name = identity.host_name.clone().ok_or_else(not_a_host)?;
+    let newest = identity.newest_sealing().ok_or_else(not_a_host)?;
+    let key =
+        HostKeyPair::from_private_bytes(&newest.pair.private_bytes()).map_err(|_| not_a_host())?;
+    Ok(Host {
+        id,
+        name,
+        key,
+        bundle,
+        identity,
+    })
+}
+
+fn bus_options(config: &Config, host: &Host) -> NatsOptions {
+    let named = &config.apart.bus_servers;
+    let servers = if named.is_empty() {
+        host.identity.servers.clone()
+    } else {
+        named.clone()
+    };
+    let mut options = NatsOptions::new(servers, host.identity.deployment);
+    options.begin_offline = true;
+    let files = &host.bundle.tls;
+    if options.servers.iter().any(|url| url.starts_with("tls://")) {
+        options.tls = Some(Tls {
+            ca: files.roots_pem.clone().into_bytes(),
+            certificate: files.chain_pem.clone().into_bytes(),
+            key: copy(&files.key_pem),
+        });
+    }
+    if let Some(credentials) = &host.bundle.bus {
+        options.credentials = Credentials::Creds(copy(credentials));
+    }
+    options
+}
+
+fn copy(secret: &SecretBytes) -> SecretBytes {
+    // EXPOSE: a second copy for the connection, which owns what it is given.
+    SecretBytes::from(secret.expose().to_vec())
+}
+
+fn engine() -> Result<DockerHost, Problem> {
+    let next = "set DOCKER_HOST to unix:///path/of/docker.sock, or unset it";
+    let host =
+        env::read("DOCKER_HOST").map_err(|e| Problem::new(exit::USAGE, e.to_string(), next))?;
+    DockerHost::new(&DockerOptions { host })
+        .map_err(|e| Problem::new(exit::USAGE, e.to_string(), next))
+}
+
+fn injector_options(config: &Config, host: &Host) -> InjectorOptions {
+    InjectorOptions {
+        deployment: host.identity.deployment,
+        host: host.id,
+        host_name: host.name.clone(),
+        run_dir: config.run_dir.clone(),
+        spool_dir: config.data_dir.join("spool"),
+        helper: namespace_helper(config),
+        runtime_socket: config.run_dir.join("injector.sock"),
+        runtime_names: Vec::new(),
+        reconcile_interval: config.injector.reconcile_interval,
+        fs_kind: None,
+    }
+}
+
+/// The namespace helper lies beside this program.
+fn namespace_helper(config: &Config) -> PathBuf {
+    if let Some(path) = &config.injector.helper {
+        return path.clone();
+    }
+    let own = std::env::current_exe().ok();
+    let beside = own.and_then(|path| Some(path.parent()?.join("keywheel-nsjoin")));
+    beside.unwrap_or_else(|| PathBuf::from("/usr/local/bin/keywheel-nsjoin"))
+}

@@ -1,0 +1,66 @@
+//! `keywheel-injector`: one host's injector by itself, over NATS. It joins once and then runs.
+//!
+//! It only reads the command line and wires; what it wires is the same as inside `keywheel up`.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use keywheel_injector::apart::{self, Problem};
+use keywheel_schemas::config::ConfigFlags;
+
+/// Keywheel's injector: gives the containers of this host the secrets they were granted.
+#[derive(Debug, Parser)]
+#[command(name = "keywheel-injector", version, max_term_width = 100)]
+struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve this host, in the foreground.
+    #[command(
+        after_help = "Example:\n  keywheel-injector run --config /etc/keywheel/injector.toml\n\nThe configuration names the credentials (`identity_dir`) that `keywheel-injector join` made."
+    )]
+    Run {
+        /// Configuration, TOML; flags win over it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Directory of what waits to be reported.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Directory of the socket for `keywheel-runtime` and of bundles.
+        #[arg(long, value_name = "DIR")]
+        run_dir: Option<PathBuf>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Verb::Run {
+        config,
+        data_dir,
+        run_dir,
+    } = Cli::parse().verb;
+    let flags = ConfigFlags {
+        data_dir,
+        run_dir,
+        ..ConfigFlags::default()
+    };
+    match apart::run(config.as_deref(), flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => tell(&problem),
+    }
+}
+
+fn tell(problem: &Problem) -> ExitCode {
+    let mut out = std::io::stderr().lock();
+    // When stderr is gone, the code still tells.
+    let _ = writeln!(out, "error: {}\n  next: {}", problem.what, problem.next);
+    ExitCode::from(problem.exit)
+}
