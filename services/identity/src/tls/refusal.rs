@@ -79,6 +79,19 @@ pub fn explain(error: &io::Error) -> Option<Refusal> {
 }
 
 impl Refusal {
+    /// The refusal somewhere behind an error, such as that of an HTTP library.
+    #[must_use]
+    pub fn behind(error: &(dyn StdError + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref::<io::Error>().and_then(explain) {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+
     /// The refusal behind an error of the TLS library.
     #[must_use]
     pub fn of(error: &Error) -> Self {
