@@ -21,6 +21,7 @@ mod attach;
 mod decide;
 mod error;
 mod gate;
+pub mod join;
 mod model;
 mod options;
 mod reconcile;
