@@ -1,7 +1,17 @@
 //! The gateway: decides, appends, tells; serves people on a unix socket and a TCP
 //! port, services on the bus, and machines that join.
 //!
-//! It alone opens the journal. It holds no secret value and no key that opens one.
+//! It alone opens the journal. It holds no secret value and no key that opens one. Where services run
+//! apart, it is wired so:
+//!
+//! ```text
+//! registry::Registry::open(Home, &UnsealKey, registry::Told { trust, servers, join_address },
+//!                          Arc<dyn Entropy>) -> Result<Registry, InitError>        // one, in an Arc
+//!   as http::Api::join_tokens (TokenMaker), as bus_server::BusServer::renewals (Renewals);
+//!   .with_registrar(|registrar| refresh(…)), .evict(host, now), .lookup_subject(), .claim(known, now)
+//! join::JoinServer::new(Api, Arc<Registry>, &Arc<TlsIdentity>, door::Spans)?.run(TcpListener, stop)
+//! remote::RemoteServer::new(Api, &Arc<TlsIdentity>, door::Spans)?.run(TcpListener, stop)
+//! ```
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
