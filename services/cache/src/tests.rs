@@ -131,6 +131,18 @@ async fn execute(cache: &Cache, sql: &'static str) {
 }
 
 #[tokio::test]
+async fn the_adapter_keeps_the_laws_of_the_port() {
+    let places = std::sync::Mutex::new(Vec::new());
+    let fresh = || async {
+        let place = Place::new();
+        let cache: Arc<dyn VersionVault> = Arc::new(place.open().await);
+        places.lock().unwrap().push(place);
+        [cache.clone(), cache]
+    };
+    keywheel_testkit::conformance::vault::check(fresh).await;
+}
+
+#[tokio::test]
 async fn a_value_survives_a_reopen() {
     let place = Place::new();
     let cache = place.open().await;

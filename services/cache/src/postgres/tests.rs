@@ -7,9 +7,11 @@ use std::time::Duration;
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::vault::VersionVault;
 use keywheel_postgres::Address;
 use keywheel_seal::envelope::{MAX_WRAPS, UnsealKey};
 use keywheel_seal::{OsEntropy, SecretBytes};
+use keywheel_testkit::conformance;
 use keywheel_testkit::server::postgres::PostgresServer;
 
 use super::PostgresCache;
@@ -60,6 +62,15 @@ impl Place {
         PostgresCache::open_shared(&address, [deployment; 16], key, entropy, clock).await
     }
 
+    async fn open_at(&self, url: &str) -> PostgresCache {
+        let address = Address::parse(url, None).unwrap();
+        let key = UnsealKey::from_file(&self.key).unwrap();
+        let entropy = Arc::new(OsEntropy);
+        let clock = self.clock.clone();
+        let opened = PostgresCache::open_shared(&address, DEPLOYMENT, key, entropy, clock);
+        opened.await.unwrap()
+    }
+
     async fn open(&self) -> PostgresCache {
         self.try_open(&self.key, DEPLOYMENT[0]).await.unwrap()
     }
@@ -96,6 +107,20 @@ async fn reads(cache: &PostgresCache, version: u64) -> Result<SecretBytes, Kind>
         .open_version(SECRET, version)
         .await
         .map_err(|e| e.kind())
+}
+
+#[tokio::test]
+async fn the_adapter_keeps_the_laws_of_the_port() {
+    let place = Place::new();
+    let made = AtomicI64::new(0);
+    let fresh = || async {
+        let url = place
+            .server
+            .database(&format!("vault_{}", made.fetch_add(1, Ordering::SeqCst)));
+        let (one, other) = tokio::join!(place.open_at(&url), place.open_at(&url));
+        [one, other].map(|cache| Arc::new(cache) as Arc<dyn VersionVault>)
+    };
+    conformance::vault::check(fresh).await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 
 mod bell;
 pub(crate) mod fault;
+mod lost;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -32,12 +33,13 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::batch::{Batch, Signer, Tail};
+use crate::batch::{Signer, Tail};
 use crate::merkle::Hash;
 use crate::place::Place;
 use crate::rows::Rows as _;
-use crate::tables::{from_sql, to_sql};
+use crate::tables::from_sql;
 use crate::{JournalOptions, opening, read, verify};
+use lost::{Failure, Lost, Trace};
 
 /// Where the tables are.
 const SCHEMA: &str = "keywheel_journal";
@@ -46,6 +48,9 @@ const UPGRADES: [&str; 1] = [include_str!("0001_tables.sql")];
 /// How often, and how far apart, a lost COMMIT is looked up before the caller is told to ask again.
 const SETTLE_TRIES: u32 = 10;
 const SETTLE_PAUSE: Duration = Duration::from_millis(500);
+/// How long an append or a read may take, longer than any wait for a lock: a server that vanished
+/// without a word would else be waited for without end.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Most aggregates one query asks for.
 const MAX_ASKED: usize = 64;
 
@@ -58,58 +63,6 @@ pub struct PostgresJournal {
     holder: Vec<u8>,
     bell: watch::Receiver<Mark>,
     ringing: JoinHandle<()>,
-}
-
-/// Why an append did not end well.
-enum Failure {
-    /// Nothing was changed.
-    Before(PortError),
-    /// The answer to its COMMIT is lost.
-    AtCommit(Lost),
-}
-
-/// An append whose end is not known.
-struct Lost {
-    recorded: Vec<RecordedEvent>,
-    trace: Trace,
-    source: sqlx::Error,
-}
-
-/// What only this append can have left.
-enum Trace {
-    /// The hash of its first event.
-    Event(u64, Hash),
-    /// The hash of its first audit record, and the place.
-    Leaf(u64, Hash),
-    /// An answer and nothing else: whoever gave it, it is the same.
-    Answer(CommandId),
-}
-
-impl Trace {
-    fn of(batch: &Batch, command: CommandId) -> Self {
-        let event = batch.events.first();
-        let event = event.map(|row| Self::Event(row.recorded.number, row.recorded.hash));
-        let leaf = batch.leaves.first();
-        event
-            .or_else(|| leaf.map(|leaf| Self::Leaf(leaf.place, leaf.hash)))
-            .unwrap_or(Self::Answer(command))
-    }
-
-    async fn is_there(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        Ok(match self {
-            Self::Event(number, hash) => {
-                let found = connection.events(to_sql(*number), 1).await?;
-                let found = found.first().map(|row| (from_sql(row.0), row.2.as_slice()));
-                found == Some((*number, hash.as_slice()))
-            }
-            Self::Leaf(place, hash) => {
-                let found = connection.leaves(to_sql(*place), 1).await?;
-                let found = found.first().map(|row| (from_sql(row.0), row.2.as_slice()));
-                found == Some((*place, hash.as_slice()))
-            }
-            Self::Answer(command) => connection.answer(command.bytes()).await?.is_some(),
-        })
-    }
 }
 
 impl PostgresJournal {
@@ -175,6 +128,33 @@ impl PostgresJournal {
     pub async fn close(self) {
         self.ringing.abort();
         self.pool.close().await;
+    }
+
+    /// Ends what takes too long.
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, PortError>> + Send,
+    ) -> Result<T, PortError> {
+        let ended = tokio::time::timeout(PATIENCE, work).await;
+        ended.unwrap_or_else(|_| {
+            let text = format!(
+                "the database {} did not answer in time; repeat the command with the same id: it is answered once",
+                self.place
+            );
+            Err(PortError::new(ErrorKind::Unavailable, text))
+        })
+    }
+
+    async fn append_now(
+        &self,
+        first: u64,
+        decisions: &[Decision],
+    ) -> Result<Vec<RecordedEvent>, PortError> {
+        match self.transact(first, decisions).await {
+            Ok(recorded) => Ok(recorded),
+            Err(Failure::Before(error)) => Err(error),
+            Err(Failure::AtCommit(lost)) => self.settle(lost).await,
+        }
     }
 
     async fn connection(&self) -> Result<PoolConnection<Postgres>, PortError> {
@@ -341,41 +321,55 @@ impl Journal for PostgresJournal {
         first: u64,
         decisions: &[Decision],
     ) -> Result<Vec<RecordedEvent>, PortError> {
-        match self.transact(first, decisions).await {
-            Ok(recorded) => Ok(recorded),
-            Err(Failure::Before(error)) => Err(error),
-            Err(Failure::AtCommit(lost)) => self.settle(lost).await,
-        }
+        self.within(self.append_now(first, decisions)).await
     }
 
     async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError> {
-        let mut connection = self.connection().await?;
-        read::answer(&mut *connection, &self.place, command).await
+        let read = async {
+            let mut connection = self.connection().await?;
+            read::answer(&mut *connection, &self.place, command).await
+        };
+        self.within(read).await
     }
 
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
-        let mut connection = self.connection().await?;
-        read::events(&mut *connection, &self.place, after, limit).await
+        let read = async {
+            let mut connection = self.connection().await?;
+            read::events(&mut *connection, &self.place, after, limit).await
+        };
+        self.within(read).await
     }
 
     async fn open_effects(&self) -> Result<Vec<Effect>, PortError> {
-        let mut connection = self.connection().await?;
-        read::open_effects(&mut *connection, &self.place).await
+        let read = async {
+            let mut connection = self.connection().await?;
+            read::open_effects(&mut *connection, &self.place).await
+        };
+        self.within(read).await
     }
 
     async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError> {
-        let mut connection = self.connection().await?;
-        read::leaves(&mut *connection, &self.place, from, limit).await
+        let read = async {
+            let mut connection = self.connection().await?;
+            read::leaves(&mut *connection, &self.place, from, limit).await
+        };
+        self.within(read).await
     }
 
     async fn head(&self) -> Result<Head, PortError> {
-        let mut connection = self.connection().await?;
-        read::head(&mut *connection, &self.place).await
+        let read = async {
+            let mut connection = self.connection().await?;
+            read::head(&mut *connection, &self.place).await
+        };
+        self.within(read).await
     }
 
     async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
-        let mut connection = self.connection().await?;
-        read::inclusion_proof(&mut *connection, &self.place, (index, size)).await
+        let read = async {
+            let mut connection = self.connection().await?;
+            read::inclusion_proof(&mut *connection, &self.place, (index, size)).await
+        };
+        self.within(read).await
     }
 
     async fn verify(&self) -> Result<Verification, PortError> {
@@ -389,8 +383,11 @@ impl Journal for PostgresJournal {
     }
 
     async fn turn(&self, told: Option<Mark>, span: Duration) -> Result<Turn, PortError> {
-        let mut connection = self.connection().await?;
-        let turn = turn::take(&mut connection, &self.holder, told, span).await;
-        turn.map_err(|source| self.place.failed(source))
+        let taken = async {
+            let mut connection = self.connection().await?;
+            let turn = turn::take(&mut connection, &self.holder, told, span).await;
+            turn.map_err(|source| self.place.failed(source))
+        };
+        self.within(taken).await
     }
 }

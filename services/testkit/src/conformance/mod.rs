@@ -5,3 +5,4 @@ pub mod container_host;
 pub mod gateways;
 pub mod journal;
 pub mod journal_shared;
+pub mod vault;
