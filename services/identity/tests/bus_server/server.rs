@@ -97,8 +97,11 @@ fn log_of(config: &Path) -> PathBuf {
 
 #[expect(clippy::disallowed_methods, reason = "a test asks where its home is")]
 fn program(version: &str) -> PathBuf {
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap());
-    let root = home.join(".cache/keywheel/nats").join(version);
+    let cache = match std::env::var_os("KEYWHEEL_NATS_DIR") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/keywheel/nats"),
+    };
+    let root = cache.join(version);
     let program = root.join("bin/nats-server");
     assert!(
         program.exists(),
