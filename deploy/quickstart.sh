@@ -4,6 +4,8 @@
 # Says what it installs and why, installs only what is missing, works as root
 # and with sudo. It never prints a secret's value: no verb of Keywheel can.
 set -Eeuo pipefail
+# A person's own path lacks the programs of administrators, dockerd among them, also under sudo.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 readonly EXIT_USAGE=64 EXIT_UNAVAILABLE=69 EXIT_FAILED=70 EXIT_CANNOT_CREATE=73 EXIT_DENIED=77
 readonly RUST_MINOR=95                  # rust-toolchain.toml pins 1.95

@@ -4,6 +4,8 @@
 #   ./tests/run.sh --only tidy     one suite; `cargo xtask list` names them
 # Works as root and with sudo. The last line says `N passed, N failed`.
 set -euo pipefail
+# A person's own path lacks the programs of administrators, dockerd among them, also under sudo.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly DOCKERD_WAIT_SECONDS=30
