@@ -135,15 +135,20 @@ async fn a_killed_server_loses_nothing_that_was_acknowledged_and_hides_nothing()
     let url = server.database("killed");
     let journal = Arc::new(open(&url).await);
     let stop = Arc::new(AtomicBool::new(false));
-    let running = tokio::spawn(append_until(journal.clone(), stop.clone()));
-    for cycle in 0..3_u64 {
-        tokio::time::sleep(Duration::from_millis(300 + 70 * cycle)).await;
+    let kept = Arc::new(AtomicU32::new(0));
+    let running = tokio::spawn(append_until(journal.clone(), stop.clone(), kept.clone()));
+    for cycle in 1..=3_u32 {
+        while kept.load(Ordering::Relaxed) < 4 * cycle {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
         tokio::task::block_in_place(|| {
             server.kill();
             server.restart();
         });
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    while kept.load(Ordering::Relaxed) < 4 * 4 {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
     stop.store(true, Ordering::Relaxed);
     let outcomes = tokio::time::timeout(PATIENCE, running).await;
     let outcomes = outcomes.expect("appending hangs").unwrap();
@@ -171,6 +176,7 @@ async fn a_killed_server_loses_nothing_that_was_acknowledged_and_hides_nothing()
 async fn append_until(
     journal: Arc<PostgresJournal>,
     stop: Arc<AtomicBool>,
+    kept: Arc<AtomicU32>,
 ) -> Vec<(u64, Option<ErrorKind>)> {
     let mut outcomes = Vec::new();
     for n in 1.. {
@@ -182,6 +188,9 @@ async fn append_until(
             Ok(next) => journal.append(next, &[decision(n)]).await.map(drop),
             Err(error) => Err(error),
         };
+        if appended.is_ok() {
+            kept.fetch_add(1, Ordering::Relaxed);
+        }
         outcomes.push((n, appended.err().map(|error| error.kind)));
     }
     outcomes
