@@ -58,8 +58,10 @@ struct Shared {
     trust: Trust,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
+    instance: Option<String>,
     replicas: usize,
     ack_timeout: Duration,
+    server_timeout: Duration,
     subscribe_timeout: Duration,
     refused: Counters,
     state: Arc<supervisor::State>,
@@ -104,8 +106,10 @@ impl Nats {
             trust,
             clock,
             ids,
+            instance: options.instance,
             replicas: options.replicas,
             ack_timeout: options.ack_timeout,
+            server_timeout: options.server_timeout,
             subscribe_timeout: options.subscribe_timeout,
             refused: Counters::default(),
             state,
@@ -253,7 +257,7 @@ impl Shared {
             stored = stored => stored,
         };
         stored.map(drop).map_err(|error| {
-            self.state.look_again();
+            self.state.stall();
             let text = format!("{name}: the bus server did not store the message: {error}");
             PortError::caused(ErrorKind::Unavailable, text, error)
         })
@@ -276,6 +280,10 @@ impl Bus for Nats {
         shared.check_open()?;
         if !shared.is_connected() {
             let text = "the bus server is not connected; the message is said again when it is";
+            return Err(Shared::unavailable(text));
+        }
+        if shared.state.is_stalled() {
+            let text = "the bus server stores nothing now; the message is said again when it does";
             return Err(Shared::unavailable(text));
         }
         let _order = shared.order.read().await;

@@ -20,6 +20,7 @@ use keywheel_core::audit::Role;
 use keywheel_core::id::HostId;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Body, Bus, Incoming, Subscription, Topic};
+use keywheel_engine::port::clock::Clock as _;
 use keywheel_schemas::subject::Subjects;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
@@ -325,7 +326,7 @@ async fn a_flood_of_forgeries_delays_nobody_and_stays_with_nobody() {
         let headers = headers(&frame);
         let sent =
             context.publish_with_headers(subject_of(&Topic::Audit), headers, frame.document.into());
-        sent.await.unwrap();
+        sent.await.unwrap().await.unwrap();
     }
     send(&*gateway.endpoint(), 1..2).await;
     let begun = std::time::Duration::from_secs(20);
@@ -387,6 +388,82 @@ async fn stolen_credentials_reach_nothing_of_others() {
     );
 }
 
+#[tokio::test]
+async fn a_server_that_hangs_delays_one_message_and_not_every_one() {
+    let server = NatsServer::start(settings(NEWEST));
+    let patience = Duration::from_millis(700);
+    let hurried = NatsOptions {
+        server_timeout: patience,
+        ..options(&server, Role::Gateway)
+    };
+    let gateway = try_connect(hurried, Role::Gateway).await.unwrap();
+    let sink = connect(&server, Role::AuditSink).await;
+    let mut audit = sink
+        .endpoint()
+        .subscribe(Topic::Audit, "sink")
+        .await
+        .unwrap();
+    let bus = gateway.endpoint();
+    server.pause();
+    let clock = RealClock::new();
+    for number in 1..100 {
+        let sent = bus
+            .publish(Topic::Audit, id(number), None, leaf(number))
+            .await;
+        assert_eq!(sent.unwrap_err().kind, ErrorKind::Unavailable);
+    }
+    assert!(clock.monotonic() < patience * 4, "{:?}", clock.monotonic());
+    server.resume();
+    // The first one was on its way; the newest is said again without anybody asking.
+    let mut seen = Vec::new();
+    while seen.last() != Some(&99) {
+        let incoming = next(&mut *audit).await;
+        seen.push(index_of(&incoming));
+        audit.ack(incoming.sequence).await.unwrap();
+    }
+    assert!(seen.len() <= 3, "{seen:?}");
+    send(&*bus, 100..101).await;
+    assert_eq!(index_of(&next(&mut *audit).await), 100);
+}
+
+#[tokio::test]
+async fn two_of_a_role_each_get_what_each_must_know_and_share_the_work() {
+    let server = NatsServer::start(settings(NEWEST));
+    let gateway = connect(&server, Role::Gateway).await.endpoint();
+    let instance = |name: &str, role| NatsOptions {
+        instance: Some(name.to_owned()),
+        ..options(&server, role)
+    };
+    let mut readers = Vec::new();
+    for name in ["one", "two"] {
+        let store_sync = try_connect(instance(name, Role::StoreSync), Role::StoreSync).await;
+        let sink = try_connect(instance(name, Role::AuditSink), Role::AuditSink).await;
+        let (store_sync, sink) = (store_sync.unwrap(), sink.unwrap());
+        let hosts = store_sync
+            .endpoint()
+            .subscribe(Topic::Hosts, "store-sync")
+            .await;
+        let audit = sink.endpoint().subscribe(Topic::Audit, "sink").await;
+        readers.push((store_sync, sink, hosts.unwrap(), audit.unwrap()));
+    }
+    send(&*gateway, 1..3).await;
+    let list = Body::Hosts(Vec::new());
+    gateway
+        .publish(Topic::Hosts, id(1), None, list)
+        .await
+        .unwrap();
+    for (_, _, hosts, audit) in &mut readers {
+        let list = next(&mut **hosts).await;
+        assert!(matches!(list.message.body, Body::Hosts(_)));
+        hosts.ack(list.sequence).await.unwrap();
+        for number in 1..3 {
+            let record = next(&mut **audit).await;
+            assert_eq!(index_of(&record), number);
+            audit.ack(record.sequence).await.unwrap();
+        }
+    }
+}
+
 /// A host's connection, with its own key and no user: the server of these tests asks nobody.
 async fn host_end(server: &NatsServer, host: HostId, key: SigningKey) -> Nats {
     let identity = keywheel_bus::Identity::injector(DEPLOYMENT, host, key);
@@ -427,7 +504,10 @@ async fn two_hundred_hosts_come_back_at_once() {
         }
     }
     for (host, end, plans) in &mut hosts {
-        let incoming = next(&mut **plans).await;
+        let waited = tokio::time::timeout(SOON, plans.next()).await;
+        let Ok(Some(incoming)) = waited else {
+            panic!("{host}: {:?}; {:?}", end.health(), gateway.health());
+        };
         assert!(matches!(incoming.message.body, Body::Plan(plan) if plan.host == *host));
         plans.ack(incoming.sequence).await.unwrap();
         assert!(end.health().connected);

@@ -26,6 +26,9 @@ pub struct NatsOptions {
     pub servers: Vec<String>,
     /// Subjects and streams of the deployment.
     pub subjects: Subjects,
+    /// Which of several processes of one role this is. Those with another word each get every event
+    /// and audit record; those with the same share them. Work is shared in any case.
+    pub instance: Option<String>,
     /// Who the bus server takes us for.
     pub credentials: Credentials,
     /// Mutual TLS 1.3; without it only loopback addresses are allowed.
@@ -50,6 +53,7 @@ impl NatsOptions {
         Self {
             servers,
             subjects: Subjects::new(deployment),
+            instance: None,
             credentials: Credentials::None,
             tls: None,
             replicas: 1,

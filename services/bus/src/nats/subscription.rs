@@ -33,7 +33,7 @@ use place::Place;
 /// Messages asked for at once, when some wait already.
 const BATCH: usize = 64;
 /// How long the bus server holds a question for the next message.
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(10);
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -41,7 +41,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub(super) struct Reader {
     shared: Arc<Shared>,
     topic: Topic,
-    wanted: Wanted,
+    wanted: Arc<Wanted>,
     consumer: PullConsumer,
     pull: Pull,
     connects: watch::Receiver<u64>,
@@ -53,6 +53,8 @@ pub(super) struct Reader {
 
 /// What was asked from the bus server.
 enum Pull {
+    /// Where the consumer is; nothing is asked from one that may be gone.
+    Reopening(BoxFuture<'static, (Place, Result<PullConsumer, PortError>)>),
     /// Nothing; the next question is for what waits already, or for one that may come.
     None { waiting: bool },
     /// A question on its way.
@@ -92,7 +94,7 @@ pub(super) async fn open(
     };
     Ok(Reader {
         topic,
-        wanted,
+        wanted: Arc::new(wanted),
         consumer,
         pull: Pull::None { waiting: false },
         connects,
@@ -134,6 +136,10 @@ impl Reader {
 
     async fn step(&mut self) -> Step {
         match &mut self.pull {
+            Pull::Reopening(reopening) => {
+                let (place, reopened) = reopening.await;
+                self.reopened(place, reopened)
+            }
             Pull::None { waiting } => {
                 let waiting = *waiting;
                 self.pull = self.ask(waiting);
@@ -164,7 +170,15 @@ impl Reader {
                     self.pull = Pull::None { waiting: false };
                     return Step::Again;
                 }
-                match batch.next().await {
+                // What waits comes at once; a bus server that is just starting drops the question.
+                let patience = match *waiting {
+                    true => WAIT * 2,
+                    false => self.shared.server_timeout.saturating_sub(age),
+                };
+                let Ok(next) = tokio::time::timeout(patience, batch.next()).await else {
+                    return Step::Recover;
+                };
+                match next {
                     Some(Ok(message)) => {
                         *taken += 1;
                         self.take(message)
@@ -224,25 +238,40 @@ impl Reader {
         }
     }
 
-    /// Looks for the consumer again, after a pause that grows.
-    async fn recover(&mut self) {
-        self.pull = Pull::None { waiting: false };
-        tokio::time::sleep(self.pause).await;
+    /// Looks for the consumer again, after a pause that grows from failure to failure.
+    fn recover(&mut self) {
+        let pause = self.pause;
         self.pause = (self.pause * 2).min(PAUSE.1);
-        self.reopen().await;
+        self.reopen_after(pause);
     }
 
-    async fn reopen(&mut self) {
-        let reopened = self.wanted.reopen(&self.shared, &mut self.place).await;
+    fn reopen_after(&mut self, pause: Duration) {
+        let (shared, wanted) = (Arc::clone(&self.shared), Arc::clone(&self.wanted));
+        let mut place = self.place.clone();
+        let reopening = async move {
+            tokio::time::sleep(pause).await;
+            let reopened = wanted.reopen(&shared, &mut place).await;
+            (place, reopened)
+        };
+        self.pull = Pull::Reopening(reopening.boxed());
+    }
+
+    fn reopened(&mut self, place: Place, reopened: Result<PullConsumer, PortError>) -> Step {
+        self.place = place;
         if self.place.take_news() {
             // What the stream held is said again; it is no copy that somebody kept.
             self.admitted = IdWindow::of(ID_WINDOW);
             self.pending.clear();
         }
         match reopened {
-            Ok(consumer) => self.consumer = consumer,
+            Ok(consumer) => {
+                self.consumer = consumer;
+                self.pull = Pull::None { waiting: false };
+                Step::Again
+            }
             Err(error) => {
                 tracing::debug!(topic = ?self.topic, error = %error, "consumer not found yet");
+                Step::Recover
             }
         }
     }
@@ -283,8 +312,7 @@ impl Subscription for Reader {
                 // A question may be lost with its connection; ask anew.
                 _ = connects.changed() => {
                     self.connects.mark_unchanged();
-                    self.pull = Pull::None { waiting: false };
-                    self.reopen().await;
+                    self.reopen_after(Duration::ZERO);
                     Step::Again
                 }
                 step = self.step() => step,
@@ -292,7 +320,7 @@ impl Subscription for Reader {
             match step {
                 Step::Handed(incoming) => return Some(*incoming),
                 Step::Again => {}
-                Step::Recover => self.recover().await,
+                Step::Recover => self.recover(),
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Watches the connection: what the bus server says, whether it is fit, whether its streams are as
 //! they must be, and what has to be said again.
 //!
-//! Invariant: everything is looked at after every connect and every [`CHECK_INTERVAL`]; while
-//! something is not as it must be, nothing is sent and health says what and why.
+//! Invariants: everything is looked at after every connect and every [`CHECK_INTERVAL`]; while
+//! something is not as it must be, nothing is sent and health says what and why. One message waits in
+//! vain for a bus server that hangs, and no second one: whoever publishes must not hang with it.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::refusal::RefusalCounts;
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two looks that failures ask for.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks at a bus server that does not answer.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How the connection to the bus server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,7 @@ pub struct NatsHealth {
 pub(super) struct State {
     connects: watch::Sender<u64>,
     slow: AtomicU64,
+    stalled: AtomicBool,
     problem: Mutex<Option<Unfit>>,
     last_refusal: Mutex<Option<String>>,
     look: Notify,
@@ -91,9 +95,15 @@ impl State {
         self.connects.subscribe()
     }
 
-    /// Something failed that a look at the streams may explain.
-    pub(super) fn look_again(&self) {
+    /// A message was not stored: nothing more is sent until a look found the streams.
+    pub(super) fn stall(&self) {
+        self.stalled.store(true, Ordering::SeqCst);
         self.look.notify_one();
+    }
+
+    /// Whether the last message was not stored.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::SeqCst)
     }
 }
 
@@ -111,12 +121,22 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = shared.state.look.notified() => {}
             _ = tick.tick() => {}
         }
-        if shared.is_connected()
-            && let Err(unfit) = shared.check().await
-        {
-            tracing::error!(reason = %unfit, "the bus server cannot be used");
+        let looked = match shared.is_connected() {
+            true => shared.check().await,
+            false => Ok(()),
+        };
+        match looked {
+            Ok(()) => tokio::time::sleep(LOOK_PAUSE).await,
+            Err(Unfit::Stream { stream, reason }) => {
+                tracing::warn!(stream, reason, "the bus server does not answer");
+                tokio::time::sleep(RETRY_PAUSE).await;
+                shared.state.look.notify_one();
+            }
+            Err(unfit) => {
+                tracing::error!(reason = %unfit, "the bus server cannot be used");
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
         }
-        tokio::time::sleep(LOOK_PAUSE).await;
     }
 }
 
@@ -132,6 +152,7 @@ impl Shared {
         };
         *lock(&self.state.problem) = problem;
         let made = looked?;
+        self.state.stalled.store(false, Ordering::SeqCst);
         if self.speaker.role == Role::Gateway {
             self.say_again(&made).await;
         }

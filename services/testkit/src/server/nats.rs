@@ -139,6 +139,40 @@ impl NatsServer {
         }
     }
 
+    /// Stops it in its tracks: connections stay open and nothing answers.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+        let child = self.child.as_ref().expect("a server that runs");
+        let stat = format!("/proc/{}/stat", child.id());
+        for _ in 0..READY_POLLS {
+            let state = std::fs::read_to_string(&stat).unwrap_or_default();
+            if state.contains(") T ") {
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!("the NATS server does not stop");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let child = self.child.as_ref().expect("a server that runs");
+        let sent = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill").success(), "{signal}");
+    }
+
     /// Starts another version, or the same one with other settings, on the same store and port.
     ///
     /// # Panics

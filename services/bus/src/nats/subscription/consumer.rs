@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use async_nats::jetstream::stream::ConsumerErrorKind;
+use keywheel_core::id::EventId;
 use keywheel_engine::port::bus::{TOPIC_CAPACITY, Topic};
 use keywheel_engine::port::{ErrorKind, PortError};
 
@@ -16,6 +17,9 @@ use crate::word;
 /// Between two looks for a stream that is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// When a reader of the list of hosts that left is forgotten.
+const HOSTS_FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+
 /// What a reader needs.
 pub(super) struct Wanted {
     topic: String,
@@ -24,6 +28,7 @@ pub(super) struct Wanted {
     name: String,
     kind: Kind,
     ack_wait: Duration,
+    forgotten_after: Duration,
 }
 
 /// Where a new consumer begins.
@@ -39,20 +44,31 @@ enum Kind {
 
 impl Wanted {
     /// The consumer of a topic. Who may have one name only has that one; where one role reads a
-    /// stream, the port's word is the name.
+    /// stream, the port's word and the instance are the name. Every reader of the list of hosts has
+    /// a consumer of its own: each must hear of each eviction.
     pub(super) fn of(shared: &Shared, topic: &Topic, consumer: &str) -> Self {
         let (subject, stream) = shared.place(topic);
         let (kind, name) = match topic {
-            Topic::Events | Topic::Audit => (Kind::News, plain(consumer)),
+            Topic::Events | Topic::Audit => (Kind::News, named(shared, consumer)),
             Topic::Work(_) => (Kind::Work, shared.speaker.consumer()),
             Topic::Plan(_) => (Kind::Newest, shared.speaker.consumer()),
-            Topic::Hosts => (Kind::Newest, plain(consumer)),
+            Topic::Hosts => {
+                let own = EventId::from_bytes(shared.ids.draw());
+                (Kind::Newest, format!("{}-{own}", plain(consumer)))
+            }
         };
         Self {
             topic: word::of_topic(topic),
             stream,
             subject,
             name,
+            forgotten_after: match topic {
+                // Its own reader reads it all the time; whoever leaves is not missed.
+                Topic::Hosts => HOSTS_FORGOTTEN_AFTER,
+                // Whoever is away for longer than messages are kept begins anew.
+                Topic::Events | Topic::Audit | Topic::Plan(_) => MAX_AGE,
+                Topic::Work(_) => Duration::ZERO,
+            },
             kind,
             ack_wait: shared.ack_timeout,
         }
@@ -165,12 +181,7 @@ impl Wanted {
             filter_subject: self.subject.clone(),
             max_ack_pending: i64::try_from(TOPIC_CAPACITY).unwrap_or(i64::MAX),
             max_deliver: -1,
-            // Whoever is away for longer than messages are kept begins anew.
-            inactive_threshold: if self.kind == Kind::Work {
-                Duration::ZERO
-            } else {
-                MAX_AGE
-            },
+            inactive_threshold: self.forgotten_after,
             ..Config::default()
         }
     }
@@ -184,6 +195,14 @@ impl Wanted {
             text.push_str("; the gateway makes streams, so start it first");
         }
         PortError::new(ErrorKind::Unavailable, text)
+    }
+}
+
+/// A consumer's name, another one for each instance.
+fn named(shared: &Shared, consumer: &str) -> String {
+    match &shared.instance {
+        Some(instance) => plain(&format!("{consumer}-{instance}")),
+        None => plain(consumer),
     }
 }
 

@@ -4,7 +4,7 @@
 //! lives there is a hole.
 
 /// A reader's place.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Place {
     /// When the stream was made, as the bus server says it.
     life: Option<i128>,
