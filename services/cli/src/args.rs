@@ -25,9 +25,12 @@ use crate::{address, exit};
     after_help = "Start here:\n  keywheel up                      serve, in the foreground\n  keywheel status                  is everything well?\n  keywheel apply -f secrets.yaml   say which secrets go to which containers\n  keywheel rotate prod/db --wait   replace a value everywhere, now\n  keywheel consumers               who holds which version\n\n`keywheel help VERB` explains a verb; `keywheel help exit-codes` lists the exit codes.\nNo verb ever prints a value of a secret."
 )]
 pub(crate) struct Cli {
-    /// Where keywheel serves, as unix:///PATH.
+    /// Where keywheel serves, as unix:///PATH or https://HOST:PORT.
     #[arg(long, global = true, env = "KEYWHEEL_ADDRESS", value_name = "ADDRESS", default_value = address::DEFAULT)]
     pub(crate) address: String,
+    /// Directory of an operator's credentials, for https://.
+    #[arg(long, global = true, env = "KEYWHEEL_IDENTITY_DIR", value_name = "DIR")]
+    pub(crate) identity: Option<PathBuf>,
     /// How answers look; `tail` prints one JSON object a line.
     #[arg(
         short,

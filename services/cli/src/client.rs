@@ -2,7 +2,7 @@
 //!
 //! Invariant: no type that comes back can hold a value (see `keywheel_schemas::api`).
 
-use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -14,7 +14,10 @@ use serde::de::DeserializeOwned;
 
 use crate::address::Address;
 use crate::exit::{Exit, Failure};
-use crate::http::{self, Ask, Fault, MAX_ANSWER_BYTES};
+use crate::http::{self, Ask, Target};
+
+mod failure;
+mod operator;
 
 /// How long an answer may take: more than the longest wait the daemon grants.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -26,13 +29,21 @@ pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 /// Speaks to one daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    address: Address,
+    target: Target,
 }
 
 impl Client {
-    /// A client; nothing is connected yet.
-    pub(crate) fn new(address: Address) -> Self {
-        Self { address }
+    /// A client; nothing is connected yet. For a gateway elsewhere, `identity` is the directory of an
+    /// operator's credentials.
+    pub(crate) fn new(address: Address, identity: Option<&Path>) -> Result<Self, Failure> {
+        let target = match address {
+            Address::Unix(path) => Target::Socket(path),
+            Address::Https(address) => Target::Tls {
+                address,
+                config: operator::config(identity)?,
+            },
+        };
+        Ok(Self { target })
     }
 
     /// Reads a resource.
@@ -75,8 +86,8 @@ impl Client {
 
     /// Opens a stream of lines.
     pub(crate) async fn lines(&self, path: &str) -> Result<Lines, Failure> {
-        let opened = http::open(self.address.socket(), Ask::look(path), PATIENCE).await;
-        let response = opened.map_err(|fault| self.failure(&fault))?;
+        let opened = http::open(self.target.clone(), Ask::look(path), PATIENCE).await;
+        let response = opened.map_err(|fault| failure::of(&self.target, &fault))?;
         if response.status().is_success() {
             return Ok(Lines {
                 body: response.into_body(),
@@ -119,8 +130,8 @@ impl Client {
         patience: Duration,
         of_input: bool,
     ) -> Result<T, Failure> {
-        let answered = http::exchange(self.address.socket(), ask, patience).await;
-        let (status, body) = answered.map_err(|fault| self.failure(&fault))?;
+        let answered = http::exchange(self.target.clone(), ask, patience).await;
+        let (status, body) = answered.map_err(|fault| failure::of(&self.target, &fault))?;
         if !status.is_success() {
             return Err(refusal(&body, of_input));
         }
@@ -132,66 +143,18 @@ impl Client {
             )
         })
     }
-
-    fn failure(&self, fault: &Fault) -> Failure {
-        let socket = self.address.socket().display();
-        match fault {
-            Fault::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Failure::new(
-                    Exit::Denied,
-                    format!("the system does not let this user open {socket}"),
-                    "use sudo, or ask an administrator to add you to the group `keywheel`",
-                )
-            }
-            Fault::Connect(error) if nobody_there(error) => Failure::new(
-                Exit::Unavailable,
-                format!("no keywheel is serving {socket}"),
-                "start it with `keywheel up`, or name its socket with --address unix:///PATH",
-            ),
-            Fault::Connect(error) => Failure::new(
-                Exit::Unavailable,
-                format!("cannot connect to {socket}: {error}"),
-                "check that `keywheel up` runs and that --address names its socket",
-            ),
-            Fault::Broken(why) => Failure::new(
-                Exit::Unavailable,
-                format!("keywheel at {socket} stopped answering: {why}"),
-                "look into the log of `keywheel up`; what was acknowledged before is kept",
-            ),
-            Fault::Late(patience) => Failure::new(
-                Exit::Unavailable,
-                format!(
-                    "keywheel at {socket} did not answer within {} s",
-                    patience.as_secs()
-                ),
-                "look at `keywheel status` and the log of `keywheel up`",
-            ),
-            Fault::TooLarge => Failure::new(
-                Exit::Unexpected,
-                format!("the answer has more than {MAX_ANSWER_BYTES} bytes"),
-                "read it in parts with --after and --limit",
-            ),
-        }
-    }
 }
 
 /// What to do about a fault of ours.
 const REPORT: &str = "this is a fault of keywheel; please report it with the command you gave";
-
-fn nobody_there(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
-    )
-}
 
 fn refusal(body: &[u8], of_input: bool) -> Failure {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => Failure::of_problem(&problem, of_input),
         Err(_) => Failure::new(
             Exit::Unexpected,
-            "what answers on the socket does not speak keywheel's protocol",
-            "check that --address names the socket of `keywheel up`",
+            "what answers there does not speak keywheel's protocol",
+            "check that --address names the socket of `keywheel up`, or a gateway's port for operators",
         ),
     }
 }

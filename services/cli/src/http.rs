@@ -1,9 +1,12 @@
-//! One HTTP/1.1 exchange over a unix socket, with named bounds. Used for the daemon and for Docker's engine.
+//! One HTTP/1.1 exchange over a unix socket or mutual TLS, with named bounds. Used for the daemon and
+//! for Docker's engine.
 //!
-//! It knows no resource: it sends bytes and gives bytes. No TLS, no redirects, no connection kept.
+//! It knows no resource: it sends bytes and gives bytes. No redirects, no connection kept. Whose
+//! certificate counts is the caller's matter.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -11,18 +14,82 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use keywheel_identity::tls::{Refusal, explain};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// How long a connection may take to stand.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read whole, in bytes.
 pub(crate) const MAX_ANSWER_BYTES: usize = 512 * 1024 * 1024;
 
+/// The name in the handshake; the other side is known by its certificate, not by this.
+const SERVER_NAME: &str = "gateway.keywheel.internal";
+
+/// Whom to speak to.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// A unix socket.
+    Socket(PathBuf),
+    /// HOST:PORT, over TLS.
+    Tls {
+        /// HOST:PORT.
+        address: String,
+        /// What we show and whom we accept.
+        config: Arc<ClientConfig>,
+    },
+}
+
+impl From<&Path> for Target {
+    fn from(path: &Path) -> Self {
+        Self::Socket(path.to_owned())
+    }
+}
+
+/// Either transport.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Target {
+    async fn connect(&self) -> Result<Box<dyn Stream>, Fault> {
+        match self {
+            Self::Socket(path) => {
+                let stream = UnixStream::connect(path).await.map_err(Fault::Connect)?;
+                Ok(Box::new(stream))
+            }
+            Self::Tls { address, config } => {
+                let stream = TcpStream::connect(address).await.map_err(Fault::Connect)?;
+                let name = ServerName::try_from(SERVER_NAME);
+                let name = name.map_err(|error| Fault::Broken(error.to_string()))?;
+                let connector = TlsConnector::from(Arc::clone(config));
+                let shaken = connector.connect(name, stream).await;
+                let stream = shaken.map_err(|error| match explain(&error) {
+                    Some(refusal) => Fault::Untrusted(refusal),
+                    None => Fault::Broken(keywheel_daemon::chain(&error)),
+                })?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    fn host(&self) -> &str {
+        match self {
+            Self::Socket(_) => "localhost",
+            Self::Tls { address, .. } => address,
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// Nobody is there, or the system does not let us.
     Connect(io::Error),
+    /// One side does not trust the other.
+    Untrusted(Refusal),
     /// The connection broke, or what came is not HTTP.
     Broken(String),
     /// Nothing came for so long.
@@ -55,17 +122,20 @@ impl Ask {
 
 /// Asks and gives the answer's head and a body that is still to be read.
 pub(crate) async fn open(
-    socket: &Path,
+    target: impl Into<Target>,
     ask: Ask,
     patience: Duration,
 ) -> Result<Response<Incoming>, Fault> {
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(socket));
+    let target = target.into();
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, target.connect());
     let stream = connecting
         .await
-        .map_err(|_| Fault::Late(CONNECT_TIMEOUT))?
-        .map_err(Fault::Connect)?;
+        .map_err(|_| Fault::Late(CONNECT_TIMEOUT))??;
     let exchange = async {
-        let broken = |error: hyper::Error| Fault::Broken(keywheel_daemon::chain(&error));
+        let broken = |error: hyper::Error| match Refusal::behind(&error) {
+            Some(refusal) => Fault::Untrusted(refusal),
+            None => Fault::Broken(keywheel_daemon::chain(&error)),
+        };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(broken)?;
@@ -74,7 +144,7 @@ pub(crate) async fn open(
         let mut request = Request::builder()
             .method(ask.method)
             .uri(ask.path)
-            .header(header::HOST, "localhost")
+            .header(header::HOST, target.host())
             .header(
                 header::USER_AGENT,
                 concat!("keywheel/", env!("CARGO_PKG_VERSION")),
@@ -95,11 +165,11 @@ pub(crate) async fn open(
 
 /// Asks and reads the whole answer.
 pub(crate) async fn exchange(
-    socket: &Path,
+    target: impl Into<Target>,
     ask: Ask,
     patience: Duration,
 ) -> Result<(StatusCode, Bytes), Fault> {
-    let response = open(socket, ask, patience).await?;
+    let response = open(target, ask, patience).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect();
     let body = tokio::time::timeout(patience, body)

@@ -47,7 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             public_key,
         }) => audit::verify_file(screen, &file, public_key.as_deref()),
         verb => {
-            let client = Client::new(Address::parse(&cli.address)?);
+            let client = Client::new(Address::parse(&cli.address)?, cli.identity.as_deref())?;
             ask_daemon(&Desk { client, screen }, verb).await
         }
     }

@@ -13,7 +13,7 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
-use keywheel_gateway::bus_server::BusServer;
+use keywheel_gateway::bus_server::{BusServer, Renewals};
 use keywheel_gateway::socket;
 use keywheel_schemas::config::Config;
 use tokio::sync::mpsc;
@@ -66,6 +66,8 @@ pub(crate) struct GatewayPorts {
     pub(crate) ids: Arc<dyn Ids>,
     /// How hosts come to be known.
     pub(crate) enrolment: Enrolment,
+    /// Makes members' credentials fresh; `None` where they have none.
+    pub(crate) renewals: Option<Arc<dyn Renewals>>,
 }
 
 /// Starts what decides, tells and answers on the bus.
@@ -97,7 +99,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         journal: ports.journal.clone(),
         clock: ports.clock.clone(),
         ids: ports.ids.clone(),
-        renewals: None,
+        renewals: ports.renewals.clone(),
     };
     let token = spawn.shutdown.token();
     let deciding = until(last, started.bus.with_enrolment(ports.enrolment).run());

@@ -2,6 +2,7 @@
 //!
 //! It only wires. Exit codes are those of the README's table.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,12 +13,14 @@ use keywheel_core::name::HostName;
 use keywheel_daemon::settings::SettingsError;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, settings};
 use keywheel_identity::bundle::{Bundle, Identity};
+use keywheel_identity::token::MAX_TOKEN_CHARS;
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_seal::hpke::HostKeyPair;
 use keywheel_seal::sign::SigningKey;
 use keywheel_seal::{OsEntropy, SecretBytes};
+use zeroize::Zeroizing;
 
-use crate::{Injector, InjectorOptions};
+use crate::{Injector, InjectorOptions, join};
 
 /// Exit codes, as the README's table has them.
 mod exit {
@@ -128,6 +131,54 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
             "correct what is named above and start again; running containers keep what they have";
         Problem::new(exit::UNEXPECTED, chain(&e), next)
     })
+}
+
+/// Joins with the token in a file, and writes the credentials.
+///
+/// # Errors
+/// With what a person can do about it.
+pub async fn join(token_file: &Path, directory: &Path) -> Result<(), Problem> {
+    let token = read_token(token_file)?;
+    let clock = Arc::new(SystemClock::new());
+    let joined = join::join(token.trim(), directory, clock, &OsEntropy).await;
+    let joined = joined.map_err(|e| {
+        let next = "get a new token with `keywheel host join-token NAME` on the gateway, and check that its join port is reached from here";
+        Problem::new(exit::UNAVAILABLE, chain(&e), next)
+    })?;
+    let text = format!(
+        "{} has joined as host {}; credentials are in {}\nnext: keywheel-injector run --config FILE     # identity_dir = \"{}\"\n",
+        joined.name,
+        joined.host,
+        directory.display(),
+        directory.display()
+    );
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| {
+        Problem::new(
+            exit::UNEXPECTED,
+            e.to_string(),
+            "the host has joined; go on",
+        )
+    })
+}
+
+/// The token's text; it is wiped when it is dropped.
+fn read_token(path: &Path) -> Result<Zeroizing<String>, Problem> {
+    let mut text = Zeroizing::new(String::with_capacity(MAX_TOKEN_CHARS + 2));
+    let limit = u64::try_from(MAX_TOKEN_CHARS + 1).unwrap_or(u64::MAX);
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().take(limit).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
+    };
+    read.map_err(|e| {
+        let what = format!("cannot read the token from {}: {e}", path.display());
+        Problem::new(
+            exit::NO_INPUT,
+            what,
+            "name a file that holds the token, or - for stdin",
+        )
+    })?;
+    Ok(text)
 }
 
 fn credentials(config: &Config) -> Result<Host, Problem> {

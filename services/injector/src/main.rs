@@ -23,6 +23,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Join with a token that `keywheel host join-token` printed; once.
+    #[command(
+        after_help = "Example:\n  keywheel-injector join --token-file - --identity-dir /etc/keywheel/host < token\n\nThe token is good once and for ten minutes, also when it is refused."
+    )]
+    Join {
+        /// File with the token; `-` reads stdin. A token is never an argument: others see those.
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+        /// New directory for this host's credentials.
+        #[arg(long, value_name = "DIR", default_value = "/etc/keywheel/host")]
+        identity_dir: PathBuf,
+    },
     /// Serve this host, in the foreground.
     #[command(
         after_help = "Example:\n  keywheel-injector run --config /etc/keywheel/injector.toml\n\nThe configuration names the credentials (`identity_dir`) that `keywheel-injector join` made."
@@ -42,17 +54,25 @@ enum Verb {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Verb::Run {
-        config,
-        data_dir,
-        run_dir,
-    } = Cli::parse().verb;
-    let flags = ConfigFlags {
-        data_dir,
-        run_dir,
-        ..ConfigFlags::default()
+    let done = match Cli::parse().verb {
+        Verb::Join {
+            token_file,
+            identity_dir,
+        } => apart::join(&token_file, &identity_dir).await,
+        Verb::Run {
+            config,
+            data_dir,
+            run_dir,
+        } => {
+            let flags = ConfigFlags {
+                data_dir,
+                run_dir,
+                ..ConfigFlags::default()
+            };
+            apart::run(config.as_deref(), flags).await
+        }
     };
-    match apart::run(config.as_deref(), flags).await {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => tell(&problem),
     }

@@ -23,7 +23,7 @@ fn place(name: &str) -> (PathBuf, Client) {
     let path = std::env::temp_dir().join(format!("keywheel-client-{}-{name}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let address = Address::parse(&format!("unix://{}", path.display())).unwrap();
-    (path, Client::new(address))
+    (path, Client::new(address, None).unwrap())
 }
 
 /// Serves one connection: reads a head, writes the bytes, closes.

@@ -1,6 +1,7 @@
-//! The gateway by itself: the journal, the bus, the unix socket of its machine.
+//! The gateway by itself: the journal, the bus, the authorities, its socket and TCP ports.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use keywheel_core::audit::Role;
@@ -9,36 +10,126 @@ use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::journal::Journal;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
-use keywheel_gateway::http;
+use keywheel_gateway::http::TokenMaker;
+use keywheel_gateway::join::JoinServer;
+use keywheel_gateway::registry::{Registry, Told};
+use keywheel_gateway::remote::RemoteServer;
 use keywheel_gateway::server::{Server, Spans};
+use keywheel_gateway::{door, http};
+use keywheel_identity::init::Home;
+use keywheel_identity::tls::{TlsError, TlsIdentity};
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::api::Feature;
+use keywheel_seal::OsEntropy;
+use tokio::net::TcpListener;
 
 use super::bus::Telling;
 use super::{Opened, claim};
-use crate::up::{Error, features};
+use crate::up::{Error, Kind, features, layout};
 use crate::wiring::{Ends, GatewayPorts, Spawner, listen, start_gateway};
 
 /// Starts it; the lock of its directory is held as long as it runs.
 pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Error> {
     let lock = claim(&opened.config)?;
     let journal = open_journal(opened).await?;
+    let registry = Arc::new(open_registry(opened)?);
     let bus: Arc<dyn Bus> = Arc::new(Telling {
         inner: opened.nats.endpoint(),
         trust: opened.trust.clone(),
     });
     let listener = listen(&opened.config)?;
     let ports = GatewayPorts {
-        journal: journal.clone(),
-        bus: bus.clone(),
+        journal,
+        bus,
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
         enrolment: Enrolment::ByToken,
+        renewals: Some(registry.clone()),
     };
     let ends = start_gateway(&ports, spawn).await?;
-    let deciding = serve(opened, spawn, ends, ports, listener);
-    spawn.tasks.spawn(deciding);
+    let api = api(opened, &ends, ports, registry.clone());
+    serve_ports(opened, spawn, &api, registry).await?;
+    let server = Server::new(api, Spans::default());
+    let token = spawn.shutdown.token();
+    spawn.tasks.spawn(async move {
+        // Its last records need the command bus, which goes on until then.
+        let _deciding = ends.deciding;
+        server.run(listener, token).await;
+    });
     Ok(lock)
+}
+
+/// The authorities that `keywheel init` made; they lie with the gateway's credentials.
+fn open_registry(opened: &Opened) -> Result<Registry, Error> {
+    let config = &opened.config;
+    let unseal = layout::present_unseal_key(&config.unseal_key_file, &opened.directory)?;
+    let listens = config.apart.listen_join.map(|address| address.to_string());
+    let told = Told {
+        trust: opened.identity.trust.clone(),
+        servers: opened.identity.servers.clone(),
+        join_address: config
+            .apart
+            .advertise_join
+            .clone()
+            .or(listens)
+            .unwrap_or_default(),
+    };
+    let home = Home::new(opened.directory.clone());
+    Registry::open(home, &unseal, told, Arc::new(OsEntropy)).map_err(|error| {
+        Error::new(
+            Kind::Refused,
+            keywheel_daemon::chain(&error),
+            "give the key file that `keywheel init` made or used as `unseal_key_file`",
+        )
+    })
+}
+
+/// Serves operators and joining machines over TCP, where that is configured.
+async fn serve_ports(
+    opened: &Opened,
+    spawn: &Spawner,
+    api: &http::Api,
+    registry: Arc<Registry>,
+) -> Result<(), Error> {
+    let tls_error = |error: TlsError| {
+        let next = "issue the gateway's credentials again";
+        Error::new(Kind::Refused, keywheel_daemon::chain(&error), next)
+    };
+    let deployment = opened.deployment();
+    let credentials = opened
+        .bundle
+        .tls
+        .credentials(deployment)
+        .map_err(tls_error)?;
+    let tls = TlsIdentity::new(deployment, credentials, opened.clock.clone());
+    let apart = &opened.config.apart;
+    if let Some(address) = apart.listen_api {
+        let listener = bind(address, "listen.api").await?;
+        let server = RemoteServer::new(api.clone(), &tls, door::Spans::default());
+        let server = server.map_err(tls_error)?;
+        spawn
+            .tasks
+            .spawn(server.run(listener, spawn.shutdown.token()));
+    }
+    if let Some(address) = apart.listen_join {
+        let listener = bind(address, "listen.join").await?;
+        let server = JoinServer::new(api.clone(), registry, &tls, door::Spans::default());
+        let server = server.map_err(tls_error)?;
+        spawn
+            .tasks
+            .spawn(server.run(listener, spawn.shutdown.token()));
+    }
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::new(
+            Kind::CannotCreate,
+            format!("cannot listen at {address}: {error}"),
+            format!("give an address of this machine that is free as `{setting}`"),
+        )
+    })
 }
 
 async fn open_journal(opened: &Opened) -> Result<Arc<dyn Journal>, Error> {
@@ -58,16 +149,11 @@ fn origin(opened: &Opened) -> String {
     format!("keywheel.dev/audit/{}", opened.deployment())
 }
 
-fn serve(
-    opened: &Opened,
-    spawn: &Spawner,
-    ends: Ends,
-    ports: GatewayPorts,
-    listener: tokio::net::UnixListener,
-) -> impl Future<Output = ()> + use<> {
+fn api(opened: &Opened, ends: &Ends, ports: GatewayPorts, registry: Arc<Registry>) -> http::Api {
     let public_key = opened.identity.trust.get(&Role::Gateway);
     let nats = opened.nats.clone();
-    let api = http::Api {
+    let can_join = opened.config.apart.listen_join.is_some();
+    http::Api {
         commands: ends.handle.clone(),
         view: ends.view.clone(),
         journal: ports.journal,
@@ -83,16 +169,9 @@ fn serve(
         check_schedule: keywheel_scheduler::schedule::check,
         next_fires: features::next_fires,
         copy_fault: Arc::new(|| None),
-        join_tokens: None,
+        join_tokens: can_join.then_some(registry as Arc<dyn TokenMaker>),
         denials: Arc::new(Denials::default()),
         features: Arc::new(move || vec![bus_feature(&nats.health())]),
-    };
-    let server = Server::new(api, Spans::default());
-    let token = spawn.shutdown.token();
-    async move {
-        // Its last records need the command bus, which goes on until then.
-        let _deciding = ends.deciding;
-        server.run(listener, token).await;
     }
 }
 

@@ -7,7 +7,7 @@ mod bus;
 mod gateway;
 mod workers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,9 @@ const MAX_FAILURES: usize = 16;
 struct Opened {
     config: Config,
     host_name: HostName,
+    /// Directory of the credentials.
+    directory: PathBuf,
+    bundle: Bundle,
     identity: Identity,
     trust: Trust,
     nats: Nats,
@@ -169,6 +172,8 @@ async fn open(config: Config, role: Role) -> Result<Opened, Error> {
     Ok(Opened {
         config,
         host_name,
+        directory,
+        bundle,
         identity,
         trust,
         nats,

@@ -108,6 +108,7 @@ fn gateway_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> GatewayPorts {
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
         enrolment: Enrolment::default(),
+        renewals: None,
     }
 }
 

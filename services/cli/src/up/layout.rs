@@ -111,6 +111,18 @@ pub(crate) fn first_unseal_key(path: &Path, deployment: &Path) -> Result<UnsealK
     }
 }
 
+/// The unseal key of credentials that are there already.
+pub(crate) fn present_unseal_key(path: &Path, protects: &Path) -> Result<UnsealKey, Error> {
+    refuse_inside(path, protects)?;
+    match File::open(path) {
+        Ok(file) => read_key(path, file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::unseal_key_missing(path, protects))
+        }
+        Err(error) => Err(Error::path(path, &error)),
+    }
+}
+
 fn refuse_inside(key: &Path, data_dir: &Path) -> Result<(), Error> {
     let parent = key
         .parent()
