@@ -103,7 +103,7 @@ impl BusServer {
         }
     }
 
-    async fn answer(&self, message: &Message) -> Result<Body, PortError> {
+    pub(crate) async fn answer(&self, message: &Message) -> Result<Body, PortError> {
         match &message.body {
             Body::Submit { id, command } => self.submit(message, *id, command.clone()).await,
             Body::ReadEvents { after, limit } => {

@@ -238,3 +238,6 @@ impl Attempts {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,3 +249,6 @@ fn read_ask(bytes: &[u8]) -> Result<RenewAsk, EnrolError> {
         EnrolError::Ask(format!("line {line}, column {column} is not as expected"))
     })
 }
+
+#[cfg(test)]
+mod tests;

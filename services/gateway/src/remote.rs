@@ -41,3 +41,6 @@ impl RemoteServer {
         self.0.run(listener, stop).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! A gateway for tests: a journal in memory, a command bus that runs, and a bus that only keeps values.
 
+pub(crate) mod members;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -87,6 +89,7 @@ pub(crate) struct Bench {
     pub(crate) api: Api,
     pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) store: Arc<FakeStore>,
+    pub(crate) clock: Arc<FakeClock>,
 }
 
 impl Bench {
@@ -116,7 +119,7 @@ impl Bench {
             view,
             journal: journal.clone(),
             bus: store.clone(),
-            clock,
+            clock: clock.clone(),
             ids,
             access: Access {
                 own_uid: 0,
@@ -139,6 +142,7 @@ impl Bench {
             api,
             journal,
             store,
+            clock,
         }
     }
 

@@ -21,7 +21,8 @@ use keywheel_seal::SecretBytes;
 use keywheel_seal::hpke::HostKeyPair;
 use keywheel_seal::sign::{SigningKey, VerifyingKey};
 
-use crate::name::PeerName;
+use crate::authority::certificates;
+use crate::name::{NameError, PeerName};
 use crate::tls::{TlsCredentials, TlsError};
 
 /// The roots to trust.
@@ -168,6 +169,18 @@ pub fn client_of(name: &PeerName) -> Option<Client> {
 }
 
 impl TlsFiles {
+    /// The deployment that the certificate belongs to: a person's credentials say it nowhere else.
+    ///
+    /// # Errors
+    /// When the certificate cannot be read or names nobody of a deployment.
+    pub fn deployment(&self) -> Result<DeploymentId, TlsError> {
+        let what = "the certificate";
+        let chain =
+            certificates(&self.chain_pem).map_err(|reason| TlsError::Pem { what, reason })?;
+        let leaf = chain.first().ok_or(NameError::Unreadable)?;
+        Ok(PeerName::deployment_of(leaf)?)
+    }
+
     /// Parses and checks them.
     ///
     /// # Errors

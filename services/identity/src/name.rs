@@ -150,32 +150,27 @@ impl PeerName {
         }
     }
 
+    /// The deployment that a certificate (DER) belongs to. Says nothing about whether it is to be
+    /// trusted.
+    ///
+    /// # Errors
+    /// When it is not a certificate or carries not exactly one name of a deployment.
+    pub fn deployment_of(der: &[u8]) -> Result<DeploymentId, NameError> {
+        let uri = uri_of(der)?;
+        let parts = uri
+            .strip_prefix(SCHEME)
+            .and_then(|rest| rest.split_once('/'));
+        let found = parts.and_then(|(id, _)| DeploymentId::parse(id).ok());
+        let found = found.ok_or_else(|| NameError::NotOurs(shortened(&uri)))?;
+        Self::parse(&uri, found).map(|_| found)
+    }
+
     /// Whose certificate this is (DER). Says nothing about whether it is to be trusted.
     ///
     /// # Errors
     /// When it is not a certificate or carries not exactly one name of this deployment.
     pub fn of_certificate(der: &[u8], ours: DeploymentId) -> Result<Self, NameError> {
-        use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-        let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|_| NameError::Unreadable)?;
-        let names = certificate
-            .subject_alternative_name()
-            .map_err(|_| NameError::Unreadable)?;
-        if !rest.is_empty() {
-            return Err(NameError::Unreadable);
-        }
-        let mut uris = names
-            .iter()
-            .flat_map(|names| &names.value.general_names)
-            .filter_map(|name| match name {
-                GeneralName::URI(uri) => Some(*uri),
-                _ => None,
-            });
-        match (uris.next(), uris.count()) {
-            (Some(uri), 0) => Self::parse(uri, ours),
-            (None, _) => Err(NameError::Count(0)),
-            (Some(_), more) => Err(NameError::Count(1 + more)),
-        }
+        Self::parse(&uri_of(der)?, ours)
     }
 }
 
@@ -187,6 +182,30 @@ impl fmt::Display for PeerName {
             Self::Host(host) => write!(f, "host {host}"),
             Self::Operator(name) => write!(f, "operator {name}"),
         }
+    }
+}
+
+/// The one URI in a certificate.
+fn uri_of(der: &[u8]) -> Result<String, NameError> {
+    use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| NameError::Unreadable)?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| NameError::Unreadable)?;
+    if !rest.is_empty() {
+        return Err(NameError::Unreadable);
+    }
+    let mut uris = names
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        });
+    match (uris.next(), uris.count()) {
+        (Some(uri), 0) => Ok(uri.to_owned()),
+        (None, _) => Err(NameError::Count(0)),
+        (Some(_), more) => Err(NameError::Count(1 + more)),
     }
 }
 

@@ -1,0 +1,148 @@
+//! Renewals over the bus, as the gateway's end answers them; evictions as the bus is told them.
+
+use keywheel_core::command::Command;
+use keywheel_core::id::CommandId;
+use keywheel_engine::command_bus::Submission;
+use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::bus::{Body, Message};
+use keywheel_identity::bundle::Bundle;
+use keywheel_identity::enrol::{RenewAnswer, Renewing};
+use keywheel_seal::OsEntropy;
+
+use super::*;
+use crate::bus_server::BusServer;
+use crate::door::Spans;
+use crate::testing::members::Members;
+
+fn end(members: &Members) -> BusServer {
+    let api = members.bench.api.clone();
+    BusServer {
+        bus: api.bus,
+        commands: api.commands,
+        view: api.view,
+        journal: api.journal,
+        clock: api.clock,
+        ids: api.ids,
+        renewals: Some(members.registry.clone()),
+    }
+}
+
+fn message(sender: Role, host: Option<HostId>, ask: Vec<u8>) -> Message {
+    Message {
+        id: [1; 16],
+        sender,
+        host,
+        traceparent: None,
+        body: Body::Renew(ask),
+    }
+}
+
+fn asked(renewing: &Renewing) -> Vec<u8> {
+    serde_json::to_vec(&renewing.ask()).unwrap()
+}
+
+fn answered(body: Body) -> RenewAnswer {
+    let Body::Renewed(bytes) = body else {
+        panic!("{body:?}");
+    };
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_host_renews_with_its_next_sealing_key_until_it_is_evicted() {
+    let members = Members::start(Spans::default()).await;
+    let end = end(&members);
+    let identity = members.join("web-2").await.identity.unwrap();
+    let host = identity.host().unwrap();
+    let renewing = Renewing::begin(Some(2), members.now(), &OsEntropy).unwrap();
+    let ask = message(Role::Injector, Some(host), asked(&renewing));
+    let answer = answered(end.answer(&ask).await.unwrap());
+    let bundle = renewing.accept(identity, &answer).unwrap();
+    let sealing = bundle.identity.unwrap();
+    let newest = sealing.newest_sealing().unwrap();
+    {
+        let committed = members.bench.api.view.read();
+        let known = &committed.world.hosts[&host];
+        assert_eq!(known.key_generation, 2);
+        assert_eq!(known.sealing_key, newest.pair.public().to_bytes());
+        let signing_key = sealing.signing.verifying_key().to_bytes();
+        assert_eq!(known.signing_key, Some(signing_key));
+    }
+    let words = ["renew-credentials", &host.to_string(), "allowed"];
+    assert_eq!(members.records(&words).await.len(), 1);
+
+    let skipping = Renewing::begin(Some(9), members.now(), &OsEntropy).unwrap();
+    let ask = message(Role::Injector, Some(host), asked(&skipping));
+    let refused = end.answer(&ask).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+
+    evict(&members, host).await;
+    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let ask = message(Role::Injector, Some(host), asked(&renewing));
+    let refused = end.answer(&ask).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Denied);
+    let words = ["renew-credentials", "denied", "evicted"];
+    assert_eq!(members.records(&words).await.len(), 1);
+}
+
+async fn evict(members: &Members, host: HostId) {
+    let submission = Submission {
+        id: CommandId::from_bytes(members.bench.api.ids.draw()),
+        principal: keywheel_core::audit::Principal::Operator {
+            name: "ada".to_owned(),
+        },
+        traceparent: None,
+        command: Command::EvictHost {
+            host,
+            reason: "stolen".to_owned(),
+        },
+    };
+    members.bench.api.commands.submit(submission).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_gets_credentials_of_its_own_role_and_nonsense_gets_none() {
+    let members = Members::start(Spans::default()).await;
+    let end = end(&members);
+    let directory = members.credentials_of("scheduler");
+    let (_, identity) = Bundle::read_speaker(&directory).unwrap();
+    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let ask = message(Role::Scheduler, None, asked(&renewing));
+    let answer = answered(end.answer(&ask).await.unwrap());
+    renewing
+        .accept(identity, &answer)
+        .unwrap()
+        .write(&directory)
+        .unwrap();
+    let (_, identity) = Bundle::read_speaker(&directory).unwrap();
+    assert_eq!(identity.servers, ["tls://bus.example:4222"]);
+
+    // What is for the scheduler fits nobody else.
+    let (_, other) = Bundle::read_speaker(&members.credentials_of("store-sync")).unwrap();
+    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let ask = message(Role::Scheduler, None, asked(&renewing));
+    let answer = answered(end.answer(&ask).await.unwrap());
+    assert!(renewing.accept(other, &answer).is_err());
+
+    for nonsense in [b"{}".to_vec(), vec![b'x'; MAX_ASK_BYTES + 1]] {
+        let ask = message(Role::Scheduler, None, nonsense);
+        assert_eq!(end.answer(&ask).await.unwrap_err().kind, ErrorKind::Denied);
+    }
+}
+
+#[tokio::test]
+async fn an_eviction_revokes_every_permit_of_the_host_and_the_claim_says_so() {
+    let members = Members::start(Spans::default()).await;
+    let identity = members.join("web-2").await.identity.unwrap();
+    let host = identity.host().unwrap();
+    let before = members.registry.claim(None, members.now()).unwrap();
+    assert_eq!(members.registry.evict(host, members.now()).unwrap(), 1);
+    assert_eq!(members.registry.evict(host, members.now()).unwrap(), 0);
+    let after = members
+        .registry
+        .claim(Some(&before), members.now())
+        .unwrap();
+    assert!(after.len() > before.len(), "it names the revoked key");
+    let alien = "not.a.claim";
+    assert!(members.registry.claim(Some(alien), members.now()).is_err());
+}
