@@ -81,8 +81,9 @@ fn with_credentials(
     Ok(match credentials {
         Credentials::None => connect,
         Credentials::NkeySeed(seed) => connect.nkey(text(seed)?),
+        // The client wants the last line's end, too.
         Credentials::Creds(creds) => connect
-            .credentials(&text(creds)?)
+            .credentials(&format!("{}\n", text(creds)?))
             .map_err(|_| ConnectError::BadCredentials("they are not a token and a seed"))?,
     })
 }
