@@ -185,6 +185,7 @@ impl Members {
             command: Command::IssueJoinToken(made.request),
         };
         self.bench.api.commands.submit(submission).await.unwrap();
+        // EXPOSE: a test hands the token to its machine.
         let text = String::from_utf8(made.text.expose().to_vec()).unwrap();
         JoinToken::parse(&text).unwrap()
     }
