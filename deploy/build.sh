@@ -1,9 +1,10 @@
 #!/bin/sh
-# Builds the three programs that are installed beside each other and collects them in one directory.
+# Builds the four programs that are installed beside each other and collects them in one directory.
 #
 #   deploy/build.sh [--profile release|dev]
 #
 # keywheel          the daemon and command line
+# keywheel-injector one host's injector by itself, where services run apart
 # keywheel-runtime  the OCI runtime wrapper, static
 # keywheel-nsjoin   the namespace helper, static: it must not load a library while it is near a container
 set -eu
@@ -13,7 +14,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --profile) profile=${2:?--profile needs release or dev}; shift 2 ;;
         --profile=*) profile=${1#--profile=}; shift ;;
-        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "build.sh: unknown argument $1; next: deploy/build.sh --help" >&2; exit 2 ;;
     esac
 done
@@ -28,7 +29,7 @@ target=${CARGO_TARGET_DIR:-target}
 host=$(rustc -vV | sed -n 's/^host: //p')
 
 # shellcheck disable=SC2086 # no flags at all for dev
-cargo build $flags -p keywheel-cli
+cargo build $flags -p keywheel-cli -p keywheel-injector --bins
 # shellcheck disable=SC2086
 RUSTFLAGS="-C target-feature=+crt-static" cargo build $flags --target "$host" \
     -p keywheel-sys --bin keywheel-nsjoin \
@@ -41,6 +42,7 @@ collect() {
     mv -f "$target/$dist/.$(basename "$1").new" "$target/$dist/$(basename "$1")"
 }
 collect "$target/$dir/keywheel"
+collect "$target/$dir/keywheel-injector"
 collect "$target/$host/$dir/keywheel-nsjoin"
 collect "$target/$host/$dir/keywheel-runtime"
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::apart::{self, Apart};
 use crate::output::Output;
 use crate::scratch::{Scratch, binary, is_release, unique};
 use crate::wait;
@@ -45,6 +46,9 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Keywheel {
     child: Option<Child>,
+    /// Everything but the gateway, when services run apart.
+    apart: Option<Apart>,
+    options: Options,
     runtime: Option<String>,
     data_dir: PathBuf,
     heard: Mutex<Vec<Output>>,
@@ -59,8 +63,15 @@ impl Keywheel {
             fs::create_dir(scratch.join(folder))?;
         }
         let data_dir = scratch.join("data");
+        let apart = if apart::is_wanted() {
+            Some(Apart::make(scratch.path())?)
+        } else {
+            None
+        };
         Ok(Self {
             child: None,
+            apart,
+            options: Options::default(),
             runtime: None,
             data_dir,
             heard: Mutex::default(),
@@ -91,6 +102,11 @@ impl Keywheel {
         ensure!(self.child.is_none(), "up runs already");
         if let Some(data_dir) = &options.data_dir {
             self.data_dir.clone_from(data_dir);
+        }
+        if let Some(apart) = &mut self.apart {
+            self.options.clone_from(options);
+            self.child = Some(apart.up(options)?);
+            return Ok(());
         }
         let log = OpenOptions::new()
             .create(true)
@@ -137,7 +153,7 @@ impl Keywheel {
         let begun = wait::now();
         loop {
             if self.try_cli(&["status", "-o", "json"])?.code == 0 {
-                return Ok(());
+                return self.wait_host();
             }
             if let Some(code) = self.exited()? {
                 bail!(
@@ -152,6 +168,35 @@ impl Keywheel {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Where services run apart, the host joins and follows its plan.
+    fn wait_host(&mut self) -> Result<()> {
+        let Some(apart) = &mut self.apart else {
+            return Ok(());
+        };
+        if !apart.has_joined() {
+            let words = ["host", "join-token", apart::HOST, "-o", "json"];
+            let mut ask = Command::new(binary("keywheel")?);
+            let address = format!("unix://{}/run/keywheel.sock", self.scratch.path().display());
+            ask.args(words).env("KEYWHEEL_ADDRESS", address);
+            let said = Output::of(&mut ask)?.ok()?.json()?;
+            let token = said.get("token").and_then(Value::as_str);
+            apart.join(token.context("no token")?, &self.options)?;
+        }
+        wait::until_true("the host to follow its plan", READY, || {
+            let hosts = self
+                .try_cli(&["host", "list", "-o", "json"])?
+                .ok()?
+                .json()?;
+            let is_current = |host: &Value| {
+                let seen = host.get("last_seen").is_some_and(|at| !at.is_null());
+                seen && host.get("lag").and_then(Value::as_u64) == Some(0)
+            };
+            Ok(hosts
+                .as_array()
+                .is_some_and(|hosts| hosts.iter().any(is_current)))
+        })
     }
 
     /// How the process ended, when it has.
@@ -173,6 +218,9 @@ impl Keywheel {
 
     /// Kills it as a power cut would.
     pub fn kill9(&mut self) -> Result<()> {
+        if let Some(apart) = &mut self.apart {
+            apart.down(false);
+        }
         if let Some(mut child) = self.child.take() {
             child.kill()?;
             child.wait()?;
@@ -183,6 +231,9 @@ impl Keywheel {
     /// Asks it to stop and waits.
     pub fn stop(&mut self) -> Result<String> {
         let pid = self.pid().context("up does not run")?;
+        if let Some(apart) = &mut self.apart {
+            apart.down(true);
+        }
         Output::of(Command::new("kill").args(["-TERM", &pid.to_string()]))?.ok()?;
         self.wait_exit(STOP)
     }

@@ -11,6 +11,7 @@
     reason = "libtest shows it for failed tests only"
 )]
 
+pub mod apart;
 pub mod canary;
 pub mod docker;
 pub mod keywheel;

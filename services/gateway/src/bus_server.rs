@@ -251,6 +251,8 @@ impl BusServer {
                 "only store-sync asks for grants",
             ));
         }
+        // Another gateway may have revoked it: the log's head decides.
+        self.commands.look_at_head().await?;
         let (granted, object) = self.look_up(wanted);
         if let Some(sealing_key) = granted {
             return Ok(Body::Granted { sealing_key });

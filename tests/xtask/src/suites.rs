@@ -128,6 +128,28 @@ fn checks() -> Vec<Suite> {
     ]
 }
 
+/// The main suite once more, with every service a process of its own.
+fn over_nats() -> Suite {
+    Suite {
+        name: "over_nats",
+        aim: "the same suite with services apart, over a real bus server",
+        counting: Counting::Libtest,
+        action: program(&[
+            "env",
+            "KEYWHEEL_TEST_MODE=apart",
+            "cargo",
+            "test",
+            "-p",
+            "keywheel-tests",
+            "--test",
+            "first_rotation",
+            "--",
+            "--test-threads",
+            "1",
+        ]),
+    }
+}
+
 /// Every suite in order.
 pub(crate) fn all() -> Vec<Suite> {
     let system = SYSTEM.into_iter().map(|(name, threads, aim)| Suite {
@@ -146,7 +168,11 @@ pub(crate) fn all() -> Vec<Suite> {
             threads,
         ]),
     });
-    checks().into_iter().chain(system).collect()
+    checks()
+        .into_iter()
+        .chain(system)
+        .chain([over_nats()])
+        .collect()
 }
 
 #[cfg(test)]

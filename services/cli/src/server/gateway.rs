@@ -18,13 +18,13 @@ use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::{door, http};
 use keywheel_identity::init::Home;
 use keywheel_identity::tls::{TlsError, TlsIdentity};
-use keywheel_journal::{JournalOptions, SqliteJournal};
+use keywheel_journal::{JournalOptions, PostgresJournal, SqliteJournal};
 use keywheel_schemas::api::Feature;
 use keywheel_seal::OsEntropy;
 use tokio::net::TcpListener;
 
 use super::bus::Telling;
-use super::{Opened, claim};
+use super::{Opened, claim, database};
 use crate::up::{Error, Kind, features, layout};
 use crate::wiring::{Ends, GatewayPorts, Spawner, listen, start_gateway};
 
@@ -140,6 +140,10 @@ async fn open_journal(opened: &Opened) -> Result<Arc<dyn Journal>, Error> {
         signing_key: opened.signing_key()?,
         origin: origin(opened),
     };
+    if let Some(database) = &opened.config.apart.journal {
+        let address = database::address(database, "journal.url")?;
+        return Ok(Arc::new(PostgresJournal::open(&address, options).await?));
+    }
     let path = opened.config.data_dir.join("journal.db");
     Ok(Arc::new(SqliteJournal::open(&path, options).await?))
 }

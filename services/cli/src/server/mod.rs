@@ -4,6 +4,7 @@
 //! role that was asked for; only the gateway opens the journal, only store-sync the cache.
 
 mod bus;
+mod database;
 mod gateway;
 mod workers;
 

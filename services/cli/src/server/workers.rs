@@ -4,14 +4,15 @@ use std::fs::File;
 use std::sync::Arc;
 
 use keywheel_audit_sink::{AuditSink, AuditSinkOptions};
-use keywheel_cache::Cache;
+use keywheel_cache::{Cache, PostgresCache};
+use keywheel_engine::port::vault::VersionVault;
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::LocalStore;
 
 use super::bus::follow_hosts;
-use super::{Opened, claim};
+use super::{Opened, claim, database};
 use crate::up::{Error, Kind, cache_error, layout};
 use crate::wiring::Spawner;
 
@@ -22,17 +23,7 @@ const HOSTS_CONSUMER: &str = "store-sync";
 pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File, Error> {
     let config = &opened.config;
     let lock = claim(config)?;
-    let unseal = layout::unseal_key(&config.unseal_key_file, &config.data_dir)?;
-    let cache = Cache::open(
-        &config.data_dir.join("cache.db"),
-        *opened.deployment().bytes(),
-        unseal,
-        Arc::new(OsEntropy),
-        opened.clock.clone(),
-    )
-    .await
-    .map_err(|e| cache_error(e, config))?;
-    let cache = Arc::new(cache);
+    let cache = open_cache(opened).await?;
     let bus = opened.nats.endpoint();
     let following = follow_hosts(
         bus.clone(),
@@ -51,6 +42,23 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
     let service = StoreSync::new(StoreSyncOptions::new(opened.deployment()), ports);
     spawn.start("store-sync", service.run(spawn.shutdown.clone()));
     Ok(lock)
+}
+
+/// The cache that is configured: a database that store-syncs share, or a file of its own.
+async fn open_cache(opened: &Opened) -> Result<Arc<dyn VersionVault>, Error> {
+    let config = &opened.config;
+    let deployment = *opened.deployment().bytes();
+    let (entropy, clock) = (Arc::new(OsEntropy), opened.clock.clone());
+    if let Some(database) = &config.apart.cache {
+        let address = database::address(database, "cache.url")?;
+        let unseal = layout::present_unseal_key(&config.unseal_key_file, &config.data_dir)?;
+        let opened = PostgresCache::open_shared(&address, deployment, unseal, entropy, clock).await;
+        return Ok(Arc::new(opened.map_err(|e| cache_error(e, config))?));
+    }
+    let unseal = layout::unseal_key(&config.unseal_key_file, &config.data_dir)?;
+    let path = config.data_dir.join("cache.db");
+    let opened = Cache::open(&path, deployment, unseal, entropy, clock).await;
+    Ok(Arc::new(opened.map_err(|e| cache_error(e, config))?))
 }
 
 /// Starts the scheduler; it keeps nothing.
