@@ -14,6 +14,7 @@ mod entropy;
 pub mod envelope;
 mod hazmat;
 pub mod hpke;
+pub mod kept;
 mod padding;
 mod secret;
 pub mod sign;

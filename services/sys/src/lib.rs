@@ -1,4 +1,4 @@
-//! Kernel access for the host injector: secret file systems, joining a container's mount namespace, procfs.
+//! Kernel access for the host injector: secret file systems, joining a container's mount namespace, procfs, keyring.
 //!
 //! Owns the only `unsafe` of the workspace (module `raw`). Everything works on file descriptors; no function resolves
 //! the same path string twice, and no path is built by joining strings. All calls block: an async caller runs them on
@@ -7,6 +7,7 @@
 
 mod error;
 pub mod harden;
+pub mod keyring;
 #[doc(hidden)]
 pub mod mountinfo;
 pub mod nsjoin;

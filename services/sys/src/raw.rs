@@ -3,6 +3,7 @@
 //! Each function passes only integers and pointers to memory that outlives the call. None keeps a pointer.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper in rustix")]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -76,6 +77,77 @@ pub fn unshare_thread_mounts() -> io::Result<()> {
     // SAFETY: no pointer; affects only the calling thread (CLONE_NEWNS implies CLONE_FS).
     let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
     check(result.into())
+}
+
+/// `keyctl` operations and special keyrings (`linux/keyctl.h`).
+const KEYCTL_UNLINK: libc::c_long = 9;
+const KEYCTL_LINK: libc::c_long = 8;
+const KEYCTL_SEARCH: libc::c_long = 10;
+const KEYCTL_READ: libc::c_long = 11;
+const THREAD_KEYRING: libc::c_long = -1;
+const USER_KEYRING: libc::c_long = -4;
+
+/// Makes the calling thread possess what hangs on its user's keyring, until the thread ends.
+pub fn possess_user_keyring() -> io::Result<()> {
+    // SAFETY: only integers are passed.
+    let result =
+        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_LINK, USER_KEYRING, THREAD_KEYRING) };
+    check(result)
+}
+
+/// Puts a key of type "user" onto the user's keyring; one of the same name gets the new payload.
+pub fn add_user_key(name: &CStr, payload: &[u8]) -> io::Result<()> {
+    // SAFETY: both strings are NUL-terminated, `payload` is valid for its length, all outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_add_key,
+            c"user".as_ptr(),
+            name.as_ptr(),
+            payload.as_ptr(),
+            payload.len(),
+            USER_KEYRING,
+        )
+    };
+    check(result)
+}
+
+/// Finds a key of type "user" on the user's keyring.
+pub fn search_user_key(name: &CStr) -> io::Result<libc::c_long> {
+    // SAFETY: both strings are NUL-terminated and outlive the call; the rest are integers.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_SEARCH,
+            USER_KEYRING,
+            c"user".as_ptr(),
+            name.as_ptr(),
+            0_i64,
+        )
+    };
+    check(result).map(|()| result)
+}
+
+/// Reads a key's payload into `buffer`; how long it is, which may be more than fits.
+pub fn read_key(key: libc::c_long, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is valid for writes of its length and outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_READ,
+            key,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    };
+    check(result)?;
+    usize::try_from(result).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Takes a key off the user's keyring.
+pub fn unlink_user_key(key: libc::c_long) -> io::Result<()> {
+    // SAFETY: only integers are passed.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_UNLINK, key, USER_KEYRING) };
+    check(result)
 }
 
 /// Overwrites `bytes` with zeros in a way the compiler may not remove.

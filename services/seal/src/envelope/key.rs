@@ -212,6 +212,18 @@ impl UnsealKey {
         if key.len() > MAX_SEALED_KEY_BYTES {
             return Err(OpenError::Rejected);
         }
+        self.seal_bytes(deployment, kind, name, key, entropy)
+    }
+
+    /// Seals bytes of any length under a key of their own.
+    pub(crate) fn seal_bytes(
+        &self,
+        deployment: &[u8; 16],
+        kind: &[u8],
+        name: &[u8],
+        key: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<SealedKey, OpenError> {
         let place = place(deployment, kind, name);
         let salt: [u8; 32] = entropy::array(entropy);
         let nonce: [u8; NONCE_BYTES] = entropy::array(entropy);
@@ -231,7 +243,7 @@ impl UnsealKey {
         })
     }
 
-    fn open(
+    pub(crate) fn open(
         &self,
         deployment: &[u8; 16],
         kind: &[u8],
@@ -302,11 +314,16 @@ impl SealedKey {
     /// Reads what [`Self::to_bytes`] wrote; none when it is too short or too long.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes, MAX_SEALED_KEY_BYTES)
+    }
+
+    /// The same, for at most so many bytes of plaintext.
+    pub(crate) fn read(bytes: &[u8], most: usize) -> Option<Self> {
         let (suite, rest) = bytes.split_first_chunk::<2>()?;
         let (salt, rest) = rest.split_first_chunk::<32>()?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>()?;
         let (commitment, ciphertext) = rest.split_first_chunk::<32>()?;
-        (ciphertext.len() <= MAX_SEALED_KEY_BYTES + TAG_BYTES).then(|| Self {
+        (ciphertext.len() <= most + TAG_BYTES).then(|| Self {
             suite: u16::from_be_bytes(*suite),
             salt: *salt,
             nonce: *nonce,
