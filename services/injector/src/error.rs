@@ -50,6 +50,14 @@ pub enum InjectorError {
         #[source]
         source: std::io::Error,
     },
+    /// The host cache cannot be used as it is set.
+    #[error("the host cache's key cannot be used: {reason}; {next}")]
+    HostCacheKey {
+        /// What and why.
+        reason: String,
+        /// What to do.
+        next: String,
+    },
     /// The gateway does not take this host.
     #[error("the gateway refused to enrol host `{host}`: {reason}")]
     Enrol {

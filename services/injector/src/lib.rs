@@ -3,7 +3,8 @@
 //! Invariants: it reconciles what is towards the host plan and never goes back to an older
 //! generation; entitlement is decided here, from the engine's facts and the plan's bindings, never
 //! from a label or placeholder alone; a value is open only while it is written; nothing of ours is
-//! held while the engine works. It speaks to no store, keeps no journal and decides no rotation.
+//! held while the engine works; without the control plane it serves what the last verified plan
+//! grants, from the encrypted host cache, until the lease is over. It speaks to no store, keeps no journal and decides no rotation.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -18,10 +19,13 @@
 
 pub mod apart;
 mod attach;
+mod contact;
 mod decide;
 mod error;
 mod gate;
 pub mod join;
+mod host_cache;
+mod lease;
 mod model;
 mod options;
 mod reconcile;
@@ -33,7 +37,10 @@ mod spool;
 mod state;
 mod swap;
 
+pub use contact::{FRESH_WAIT, HEAD_AGE_LIMIT};
 pub use error::InjectorError;
-pub use options::{InjectorOptions, RECONCILE_INTERVAL, RUNTIME_PREFIX};
+pub use options::{
+    HOST_LEASE, HostCache, InjectorOptions, LeasePolicy, RECONCILE_INTERVAL, RUNTIME_PREFIX,
+};
 pub use runtime::wire::{MAX_ENV_VALUE_BYTES, MAX_LINE_BYTES};
 pub use service::{Handle, Injector, Status};

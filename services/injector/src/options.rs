@@ -12,6 +12,35 @@ pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 /// A runtime of the engine whose name begins so is our wrapper.
 pub const RUNTIME_PREFIX: &str = "keywheel";
 
+/// How long a host may use what it has without a word of the gateway (rule X5).
+pub const HOST_LEASE: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether values are kept on this host's disk for the time without the control plane, and where
+/// the key is that seals them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum HostCache {
+    /// Nothing is kept: after a restart of the injector nothing starts until the gateway answers.
+    #[default]
+    Off,
+    /// In the kernel's keyring: outlives a crash, not a reboot. Off, with a warning, on a kernel
+    /// without one.
+    Keyring,
+    /// In this file, made when missing: 0600, and not below the directory that holds the cache's.
+    KeyFile(PathBuf),
+    /// The credential of this name that systemd gave this service.
+    SystemdCredential(String),
+}
+
+/// What becomes of values in running containers when the lease is over. No start is served then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LeasePolicy {
+    /// They stay.
+    #[default]
+    Keep,
+    /// Files are removed, and containers that hold one in a variable are stopped.
+    Withdraw,
+}
+
 /// How an injector runs.
 #[derive(Debug, Clone)]
 pub struct InjectorOptions {
@@ -35,6 +64,14 @@ pub struct InjectorOptions {
     pub reconcile_interval: Duration,
     /// The memory file system; `None` takes the best the kernel has.
     pub fs_kind: Option<FsKind>,
+    /// What is kept for the time without the control plane.
+    pub host_cache: HostCache,
+    /// Where it is kept; on a disk.
+    pub host_cache_dir: PathBuf,
+    /// How long what the host has may be used without a word of the gateway; [`HOST_LEASE`].
+    pub lease: Duration,
+    /// What becomes of running containers' values after that.
+    pub lease_policy: LeasePolicy,
 }
 
 impl InjectorOptions {

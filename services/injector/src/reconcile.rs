@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::attach::Tools;
 use crate::model::{Busy, Containers, Service, Tracked};
 use crate::report::{Kept, Outbox, bound_denied};
-use crate::service::{Event, Status, read_plan};
+use crate::service::{Event, Status};
 use crate::shared::{Shared, VersionKey};
 use crate::state::Remembered;
 
@@ -197,11 +197,11 @@ impl Reconciler {
 
     /// Looks at everything again: the engine's list and the gateway's plan.
     pub(crate) fn look_again(&mut self) {
-        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
-            if let Some(plan) = read_plan(&shared).await {
-                // The loop ends only with the whole injector.
-                let _ = events.send(Event::Plan(Box::new(plan))).await;
+            // Its answer is also the sign that the gateway is there.
+            if let Err(error) = shared.reach().await {
+                tracing::warn!({ names::ERROR } = chain(&error), "plan not read");
             }
         });
         if self.is_listing {
@@ -350,6 +350,8 @@ impl Reconciler {
                 .count(),
             is_complete: self.is_complete(),
             engine_fault: status.engine_fault.clone(),
+            gateway_fault: self.shared.gateway_fault(),
+            is_lease_over: self.shared.plan().is_some() && self.shared.is_lease_over(),
         };
         let changed = *status != now;
         *status = now;

@@ -297,6 +297,8 @@ async fn deliver(
 }
 
 async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
+    // A host that comes back hears what is dead before it tells anything.
+    shared.come_back().await.map_err(|error| chain(&error))?;
     failpoint::hit_async("injector.before_report")
         .await
         .map_err(|error| error.to_string())?;
@@ -311,10 +313,18 @@ async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
     failpoint::hit_async("injector.after_report")
         .await
         .map_err(|error| error.to_string())?;
-    match answer.map_err(|error| chain(&error))? {
-        Body::Verdict(Verdict::Accepted { .. }) => Ok(()),
+    let answer = answer.map_err(|error| {
+        shared.lost(&error);
+        chain(&error)
+    })?;
+    match answer {
+        Body::Verdict(Verdict::Accepted { .. }) => {
+            shared.heard();
+            Ok(())
+        }
         Body::Verdict(Verdict::Rejected { text, .. }) => {
             tracing::warn!({ names::REASON } = text, "report refused");
+            shared.heard();
             Ok(())
         }
         Body::Failed { text, .. } => Err(text),

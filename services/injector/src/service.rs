@@ -31,7 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attach::{Adopted, Attached, Tools};
+use crate::contact::GATEWAY_TIMEOUT;
 use crate::error::InjectorError;
+use crate::host_cache::HostCache;
 use crate::options::InjectorOptions;
 use crate::reconcile::Reconciler;
 use crate::report::{self, Outbox};
@@ -46,8 +48,6 @@ const EVENTS: usize = 1024;
 const BATCH: usize = 256;
 /// Room for private bundles: configurations with values, short-lived.
 const BUNDLES_BYTES: u64 = 64 << 20;
-/// How long the gateway may take for a request.
-const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// First wait before a request is repeated.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait before a request is repeated.
@@ -121,6 +121,10 @@ pub struct Status {
     pub is_complete: bool,
     /// Why the container engine cannot be used now, with the next step.
     pub engine_fault: Option<String>,
+    /// The alarm that the gateway's last word is too old, with the next step.
+    pub gateway_fault: Option<String>,
+    /// Whether the lease on what the host holds is over: no start is served.
+    pub is_lease_over: bool,
 }
 
 /// A view of a running injector; clones are one.
@@ -214,6 +218,10 @@ impl Injector {
             remembered,
             lock: _lock,
         } = prepare(&shared.options)?;
+        let kept = HostCache::open(&shared.options, Arc::clone(&shared.entropy))?;
+        if let Some((cache, restored)) = kept {
+            shared.restore(cache, restored);
+        }
         let (events, incoming) = mpsc::channel(EVENTS);
         let socket = shared.options.runtime_socket.clone();
         let server = Server::bind(&socket).map_err(|source| InjectorError::Socket {
@@ -231,41 +239,39 @@ impl Injector {
             stop.clone(),
         ));
 
-        let enrolled = tokio::select! {
-            () = shutdown.cancelled() => Ok(None),
-            subscription = enrol(&shared) => subscription.map(Some),
-        };
-        let result = match enrolled {
-            Ok(Some(plans)) => {
-                let outbox = Arc::new(Outbox::default());
-                tasks.spawn(report::run(
-                    Arc::clone(&shared),
-                    spool,
-                    waiting,
-                    Arc::clone(&outbox),
-                    events.clone(),
-                    last.clone(),
-                ));
-                tasks.spawn(forward_plans(plans, events.clone(), stop.clone()));
-                tasks.spawn(watch_engine(
-                    Arc::clone(&shared),
-                    events.clone(),
-                    self.status.clone(),
-                    stop.clone(),
-                ));
-                let reconciler = Reconciler::new(
-                    Arc::clone(&shared),
-                    tools,
-                    events,
-                    tasks.clone(),
-                    outbox,
-                    remembered,
-                );
-                reconcile_until(reconciler, incoming, &shared, &self.status, &shutdown).await;
-                Ok(())
-            }
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
+        let outbox = Arc::new(Outbox::default());
+        tasks.spawn(report::run(
+            Arc::clone(&shared),
+            spool,
+            waiting,
+            Arc::clone(&outbox),
+            events.clone(),
+            last.clone(),
+        ));
+        let (refused, refusal) = oneshot::channel();
+        tasks.spawn(join(
+            Arc::clone(&shared),
+            events.clone(),
+            stop.clone(),
+            refused,
+        ));
+        tasks.spawn(watch_engine(
+            Arc::clone(&shared),
+            events.clone(),
+            self.status.clone(),
+            stop.clone(),
+        ));
+        let reconciler = Reconciler::new(
+            Arc::clone(&shared),
+            tools,
+            events,
+            tasks.clone(),
+            outbox,
+            remembered,
+        );
+        let result = tokio::select! {
+            Ok(error) = refusal => Err(error),
+            () = reconcile_until(reconciler, incoming, &shared, &self.status, &shutdown) => Ok(()),
         };
         stop.cancel();
         last.cancel();
@@ -273,6 +279,24 @@ impl Injector {
         let _ = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
         leave_bundles(shared.options.bundles()).await;
         result
+    }
+}
+
+/// Enrols and then listens to plans; what the host kept serves meanwhile. A refusal ends the injector.
+async fn join(
+    shared: Arc<Shared>,
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+    refused: oneshot::Sender<InjectorError>,
+) {
+    let enrolled = tokio::select! {
+        () = stop.cancelled() => return,
+        enrolled = enrol(&shared) => enrolled,
+    };
+    match enrolled {
+        Ok(plans) => forward_plans(plans, events, stop).await,
+        // Nobody listens only when everything ends anyway.
+        Err(error) => drop(refused.send(error)),
     }
 }
 
@@ -412,9 +436,11 @@ async fn enrol(shared: &Shared) -> Result<Box<dyn Subscription>, InjectorError> 
         };
         let fault = match attempt.await {
             Ok((plans, Presented::Known)) => {
-                if let Some(plan) = read_plan(shared).await {
-                    shared.take_plan(plan);
+                // The plan before anything else; without it the next question tries again.
+                if let Err(error) = shared.reach().await {
+                    tracing::warn!({ names::ERROR } = chain(&error), "plan not read");
                 }
+                shared.contact.enrolled();
                 return Ok(plans);
             }
             Ok((_, Presented::Refused(reason))) => {
@@ -463,29 +489,6 @@ async fn present(shared: &Shared) -> Result<Presented, PortError> {
         Body::Failed { text, .. } => Presented::Later(text),
         _ => Presented::Later("the gateway answered something else than a verdict".to_owned()),
     })
-}
-
-/// Reads the plan; `None`, said in the log, when the gateway has none to give now.
-pub(crate) async fn read_plan(shared: &Shared) -> Option<HostPlan> {
-    let body = Body::ReadPlan {
-        host: shared.options.host,
-    };
-    match shared
-        .bus
-        .request(Address::Gateway, None, body, GATEWAY_TIMEOUT)
-        .await
-    {
-        Ok(Body::Plan(plan)) => Some(plan),
-        Ok(Body::Failed { text, .. }) => {
-            tracing::warn!({ names::REASON } = text, "plan not read");
-            None
-        }
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!({ names::ERROR } = chain(&error), "plan not read");
-            None
-        }
-    }
 }
 
 async fn forward_plans(
@@ -569,6 +572,7 @@ async fn reconcile_until(
                 }
             }
             _ = tick.tick() => reconciler.look_again(),
+            () = shared.changed.notified() => {}
             () = tokio::time::sleep(wake) => {}
         }
         reconciler.pass().await;

@@ -3,11 +3,11 @@
 //!
 //! Invariants: the plan never goes back; whoever is about to open a version says so first, under
 //! the same lock under which it read the plan, so a report's `holds` never lacks one; an envelope
-//! that no binding's present version names is dropped with the plan that says so. The lock is never
-//! held across a wait.
+//! that no binding's present version names is dropped with the plan that says so, and then from the
+//! disk; nothing is given out once the lease is over. The lock is never held across a wait.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use keywheel_core::binding::ContainerFacts;
@@ -22,6 +22,12 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::hpke::{Envelope, HostKeyPair};
 use keywheel_seal::{Entropy, SecretBytes};
 
+use keywheel_daemon::{chain, names};
+use tokio::sync::Notify;
+
+use crate::contact::Contact;
+use crate::host_cache::{HostCache, Restored};
+use crate::lease::Moment;
 use crate::model::Place;
 use crate::options::InjectorOptions;
 
@@ -33,10 +39,17 @@ pub(crate) const PENDING_LIMIT: Duration = Duration::from_secs(60);
 /// A secret's version.
 pub(crate) type VersionKey = (SecretId, u64);
 
-/// A value as store-sync sealed it to us.
-pub(crate) struct Sealed {
-    envelope: Envelope,
-    delivery: DeliveryId,
+/// A sealed value.
+pub(crate) enum Sealed {
+    /// As store-sync sealed it to us.
+    ToHost {
+        /// It.
+        envelope: Envelope,
+        /// Under which grant.
+        delivery: DeliveryId,
+    },
+    /// As the host cache kept it.
+    Kept(Vec<u8>),
 }
 
 /// A version a container gets at its start, and under which binding.
@@ -75,6 +88,11 @@ pub(crate) struct Shared {
     pub(crate) key: HostKeyPair,
     /// Whether the gateway knows host and key since the host joined; else they are told at start.
     pub(crate) has_joined: bool,
+    pub(crate) contact: Contact,
+    /// Set once, at start; not at all when nothing is kept.
+    pub(crate) cache: OnceLock<Arc<HostCache>>,
+    /// Something changed that a pass has to see.
+    pub(crate) changed: Notify,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -113,6 +131,7 @@ impl Shared {
     ) -> Self {
         let has_joined = joined.is_some();
         let key = joined.unwrap_or_else(|| HostKeyPair::generate(&*entropy));
+        let contact = Contact::new(clock.monotonic());
         Self {
             has_joined,
             options,
@@ -122,12 +141,73 @@ impl Shared {
             ids,
             entropy,
             key,
+            contact,
+            cache: OnceLock::new(),
+            changed: Notify::new(),
             inner: Arc::default(),
         }
     }
 
+    /// Goes on with what an earlier run kept, until the gateway speaks.
+    pub(crate) fn restore(&self, cache: HostCache, restored: Restored) {
+        let Restored {
+            plan,
+            lease,
+            values,
+        } = restored;
+        let at = Moment::read(&*self.clock);
+        self.contact
+            .resume(self.clock.monotonic(), lease.as_ref(), &at);
+        // Set before anything else can be.
+        let _ = self.cache.set(Arc::new(cache));
+        let Some(plan) = plan else { return };
+        let generation = plan.generation;
+        if !self.take_plan(plan) {
+            return;
+        }
+        let mut inner = lock(&self.inner);
+        let current = inner.plan.as_deref().map(current_versions);
+        let current = current.unwrap_or_default();
+        let kept = values.into_iter().filter(|(key, _)| current.contains(key));
+        inner
+            .sealed
+            .extend(kept.map(|(key, sealed)| (key, Arc::new(Sealed::Kept(sealed)))));
+        let count = inner.sealed.len();
+        drop(inner);
+        tracing::info!(
+            { names::GENERATION } = generation,
+            { names::COUNT } = count,
+            "plan and values taken from the host cache"
+        );
+    }
+
+    /// The plan; with nothing to be held in it where the lease is over and says so.
     pub(crate) fn plan(&self) -> Option<Arc<HostPlan>> {
-        lock(&self.inner).plan.clone()
+        let plan = lock(&self.inner).plan.clone()?;
+        if !self.withdraws() {
+            return Some(plan);
+        }
+        let mut bare = (*plan).clone();
+        bare.bindings
+            .iter_mut()
+            .for_each(|binding| binding.current = None);
+        Some(Arc::new(bare))
+    }
+
+    pub(crate) fn held_generation(&self) -> Option<u64> {
+        lock(&self.inner).plan.as_ref().map(|plan| plan.generation)
+    }
+
+    /// The plan as it was told, and the versions that may be kept under it.
+    pub(crate) fn newest_word(&self) -> Option<(Arc<HostPlan>, BTreeSet<VersionKey>)> {
+        let withdraws = self.withdraws();
+        let plan = lock(&self.inner).plan.clone()?;
+        let wanted = if withdraws {
+            BTreeSet::new()
+        } else {
+            current_versions(&plan)
+        };
+        Some((plan, wanted))
     }
 
     /// Takes a plan unless it is older than, or the same as, what is held.
@@ -189,7 +269,7 @@ impl Shared {
         lock(&self.inner).pending.remove(id)
     }
 
-    /// Versions that are cached or being handled now. Forgets containers whose second request never came.
+    /// Versions that are cached, here or on the disk, or being handled now. Forgets containers whose second request never came.
     pub(crate) fn holds(&self) -> BTreeSet<VersionKey> {
         let now = self.clock.monotonic();
         let mut inner = lock(&self.inner);
@@ -209,26 +289,35 @@ impl Shared {
         }
         let mut held: BTreeSet<VersionKey> = inner.sealed.keys().copied().collect();
         held.extend(inner.intents.values().flatten().copied());
+        if let Some(cache) = self.cache.get() {
+            held.extend(cache.held());
+        }
         drop(inner);
         drop(gone);
         held
     }
 
     pub(crate) fn has_value(&self, key: VersionKey) -> bool {
-        lock(&self.inner).sealed.contains_key(&key)
+        self.sealed(key).is_some()
     }
 
+    /// What is held of a version; nothing once the lease is over.
     pub(crate) fn sealed(&self, key: VersionKey) -> Option<Arc<Sealed>> {
-        lock(&self.inner).sealed.get(&key).cloned()
+        let sealed = lock(&self.inner).sealed.get(&key).cloned()?;
+        (!self.is_lease_over()).then_some(sealed)
     }
 
     /// The sealed value: from the cache, else from store-sync.
     pub(crate) async fn fetch(
-        &self,
+        self: &Arc<Self>,
         secret: SecretId,
         grant: Grant,
     ) -> Result<Arc<Sealed>, PortError> {
         let key = (secret, grant.version);
+        if let Some(sealed) = self.sealed(key) {
+            return Ok(sealed);
+        }
+        self.come_back().await?;
         if let Some(sealed) = self.sealed(key) {
             return Ok(sealed);
         }
@@ -239,62 +328,100 @@ impl Shared {
             version: grant.version,
             delivery: grant.delivery,
         };
-        let answer = self
+        let body = Body::OpenValue(request);
+        let asked = self
             .bus
-            .request(
-                Address::StoreSync,
-                None,
-                Body::OpenValue(request),
-                VALUE_TIMEOUT,
-            )
-            .await?;
-        let bytes = match answer {
-            Body::SealedValue(bytes) => bytes,
-            Body::Failed { kind, text } => return Err(PortError::new(kind, text)),
-            _ => {
-                return Err(PortError::new(
-                    ErrorKind::Corrupt,
-                    "store-sync answered something else than a value",
-                ));
-            }
-        };
-        let envelope = Envelope::from_bytes(&bytes).map_err(|error| {
-            PortError::caused(
-                ErrorKind::Corrupt,
-                "store-sync's envelope is not understood",
-                error,
-            )
-        })?;
-        let sealed = Arc::new(Sealed {
+            .request(Address::StoreSync, None, body, VALUE_TIMEOUT)
+            .await;
+        let asked = asked.inspect_err(|error| self.lost(error));
+        let envelope = asked.and_then(envelope_of)?;
+        let sealed = Arc::new(Sealed::ToHost {
             envelope,
             delivery: grant.delivery,
         });
         let mut inner = lock(&self.inner);
-        if inner
-            .plan
-            .as_deref()
-            .is_some_and(|plan| current_versions(plan).contains(&key))
-        {
+        if is_current(&inner, key) {
             inner.sealed.insert(key, Arc::clone(&sealed));
         }
+        drop(inner);
+        self.keep(key, &sealed);
         Ok(sealed)
+    }
+
+    /// Keeps a value on the disk, in the background: it serves whether or not that works.
+    fn keep(self: &Arc<Self>, key: VersionKey, sealed: &Arc<Sealed>) {
+        let Some(cache) = self.cache.get().cloned() else {
+            return;
+        };
+        let (shared, sealed) = (Arc::clone(self), Arc::clone(sealed));
+        tokio::task::spawn_blocking(move || {
+            let Ok(value) = shared.open(key, &sealed) else {
+                return;
+            };
+            if let Err(error) = cache.keep_value(key, &value, || shared.claim(key)) {
+                tracing::warn!({ names::SECRET } = %key.0, { names::VERSION } = key.1, { names::ERROR } = chain(&error), "value not kept in the host cache");
+            }
+        });
+    }
+
+    /// Claims a version for the disk, if the plan still names it: in the same breath, so that no
+    /// report comes between.
+    fn claim(&self, key: VersionKey) -> bool {
+        let withdraws = self.withdraws();
+        let inner = lock(&self.inner);
+        let is_wanted = !withdraws && is_current(&inner, key);
+        if let Some(cache) = self.cache.get().filter(|_| is_wanted) {
+            cache.claim(key);
+        }
+        is_wanted
     }
 
     /// Opens a sealed value; the caller keeps it only while it writes.
     pub(crate) fn open(&self, key: VersionKey, sealed: &Sealed) -> Result<SecretBytes, PortError> {
-        let info = delivery::info(self.options.deployment, self.options.host);
-        let aad = delivery::aad(sealed.delivery, key.0, key.1);
-        self.key
-            .open(&info, &aad, &sealed.envelope)
-            .map_err(|error| {
-                lock(&self.inner).sealed.remove(&key);
-                PortError::caused(
-                    ErrorKind::Corrupt,
-                    "the value sealed for this host does not open",
-                    error,
-                )
-            })
+        let opened = match sealed {
+            Sealed::ToHost { envelope, delivery } => {
+                let info = delivery::info(self.options.deployment, self.options.host);
+                let aad = delivery::aad(*delivery, key.0, key.1);
+                self.key.open(&info, &aad, envelope).ok()
+            }
+            Sealed::Kept(bytes) => self
+                .cache
+                .get()
+                .and_then(|cache| cache.open_value(key, bytes)),
+        };
+        opened.ok_or_else(|| {
+            lock(&self.inner).sealed.remove(&key);
+            PortError::new(
+                ErrorKind::Corrupt,
+                "the value sealed for this host does not open",
+            )
+        })
     }
+}
+
+fn envelope_of(answer: Body) -> Result<Envelope, PortError> {
+    let bytes = match answer {
+        Body::SealedValue(bytes) => bytes,
+        Body::Failed { kind, text } => return Err(PortError::new(kind, text)),
+        _ => {
+            return Err(PortError::new(
+                ErrorKind::Corrupt,
+                "store-sync answered something else than a value",
+            ));
+        }
+    };
+    Envelope::from_bytes(&bytes).map_err(|error| {
+        PortError::caused(
+            ErrorKind::Corrupt,
+            "store-sync's envelope is not understood",
+            error,
+        )
+    })
+}
+
+fn is_current(inner: &Inner, key: VersionKey) -> bool {
+    let plan = inner.plan.as_deref();
+    plan.is_some_and(|plan| current_versions(plan).contains(&key))
 }
 
 fn current_versions(plan: &HostPlan) -> BTreeSet<VersionKey> {

@@ -23,7 +23,9 @@ use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::Reload;
 use keywheel_core::report::Fact;
 use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_injector::{Handle, Injector, InjectorError, InjectorOptions};
+use keywheel_injector::{
+    HOST_LEASE, Handle, HostCache, Injector, InjectorError, InjectorOptions, LeasePolicy,
+};
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
 use support::{
@@ -50,6 +52,10 @@ fn options(folder: &Path) -> InjectorOptions {
         runtime_names: Vec::new(),
         reconcile_interval: Duration::from_secs(5),
         fs_kind: None,
+        host_cache: HostCache::Off,
+        host_cache_dir: folder.join("host-cache"),
+        lease: HOST_LEASE,
+        lease_policy: LeasePolicy::Keep,
     }
 }
 

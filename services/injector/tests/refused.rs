@@ -27,7 +27,7 @@ use keywheel_core::report::DeniedStart;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_injector::{Injector, InjectorOptions};
+use keywheel_injector::{HOST_LEASE, HostCache, Injector, InjectorOptions, LeasePolicy};
 use keywheel_seal::OsEntropy;
 use support::{FakeBus, can_run, deployment, helper, host, host_name};
 use tokio_util::sync::CancellationToken;
@@ -120,6 +120,10 @@ async fn refused(answers: bool, op: &str) -> Option<DeniedStart> {
         runtime_names: Vec::new(),
         reconcile_interval: Duration::from_secs(5),
         fs_kind: None,
+        host_cache: HostCache::Off,
+        host_cache_dir: folder.path().join("host-cache"),
+        lease: HOST_LEASE,
+        lease_policy: LeasePolicy::Keep,
     };
     let injector = Injector::new(
         options,

@@ -25,7 +25,9 @@ use keywheel_core::id::SecretId;
 use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_injector::{Injector, InjectorError, InjectorOptions};
+use keywheel_injector::{
+    HOST_LEASE, HostCache, Injector, InjectorError, InjectorOptions, LeasePolicy,
+};
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
@@ -53,6 +55,10 @@ fn start(
         runtime_names: Vec::new(),
         reconcile_interval: Duration::from_secs(5),
         fs_kind: None,
+        host_cache: HostCache::Off,
+        host_cache_dir: folder.join("host-cache"),
+        lease: HOST_LEASE,
+        lease_policy: LeasePolicy::Keep,
     };
     let docker = DockerHost::new(&DockerOptions {
         host: Some(engine.host()),

@@ -5,6 +5,7 @@
 //! a blocking thread. This crate decides nothing about secrets: it neither knows who may have one nor keeps a value.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod boot;
 mod error;
 pub mod harden;
 pub mod keyring;

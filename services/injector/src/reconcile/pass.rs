@@ -45,6 +45,8 @@ impl Reconciler {
     pub(crate) async fn pass(&mut self) {
         self.wake_at = None;
         self.look_at_times();
+        // What a pass acts on is on the disk first, so that no restart goes back behind it.
+        self.shared.settle_cache().await;
         for _ in 0..ROUNDS {
             let Some(plan) = self.shared.plan() else {
                 break;
@@ -89,9 +91,11 @@ impl Reconciler {
             .values()
             .filter_map(|tracked| tracked.creating_until);
         let fetches = self.fetching.values().copied().flatten();
+        let contact = self.shared.look_at_contact();
         let retries: Vec<Duration> = retries
             .chain(creates)
             .chain(fetches)
+            .chain(contact)
             .filter(|at| *at > now)
             .collect();
         for at in retries {

@@ -55,6 +55,7 @@ pub(crate) async fn resolve(
 ) -> Answer<Zeroizing<Vec<u8>>> {
     let id = parse_id(&question.id)?;
     let facts = facts_of(shared, &id).await?;
+    shared.freshen().await;
     let ((chosen, has_plan), intent) = shared.intend(|plan| match plan {
         None => ((Ok(Chosen::default()), false), Vec::new()),
         Some(plan) => {
@@ -90,6 +91,9 @@ pub(crate) async fn resolve(
     if chosen.entries.is_empty() && dirs.is_empty() {
         return line_of(&facts, &Resolved::default());
     }
+    if shared.is_lease_over() && shared.come_back().await.is_err() {
+        return Err(refuse(&facts, lease_over(shared, &chosen)));
+    }
     let values = open_all(shared, &facts, chosen.env.iter()).await?;
     let mut resolved = Resolved {
         dirs,
@@ -112,6 +116,18 @@ pub(crate) async fn resolve(
     let line = line_of(&facts, &resolved)?;
     keep(shared, facts, chosen, intent);
     Ok(line)
+}
+
+fn lease_over(shared: &Shared, chosen: &Chosen) -> Denied {
+    let first = chosen.env.iter().chain(&chosen.files).next();
+    let next =
+        "bring the gateway or the bus back (`keywheel status`), then start the container again";
+    Denied {
+        refusal: Refusal::new(shared.lease_text(), next),
+        secret: first.map_or_else(String::new, |(given, _)| {
+            given.binding.secret_name.to_string()
+        }),
+    }
 }
 
 fn line_of(facts: &ContainerFacts, resolved: &Resolved) -> Answer<Zeroizing<Vec<u8>>> {
@@ -181,7 +197,7 @@ fn directories(chosen: &Chosen) -> Vec<String> {
 
 /// Opens what is given, each version once.
 pub(crate) async fn open_all<'a>(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     facts: &ContainerFacts,
     given: impl Iterator<Item = &'a (Given, Grant)>,
 ) -> Answer<Values> {

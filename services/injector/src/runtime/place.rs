@@ -117,7 +117,7 @@ fn revoked(given: &Given) -> Box<Denied> {
 }
 
 async fn wanted(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     pending: &Pending,
     files: &[(Given, Grant)],
 ) -> Answer<Vec<Wanted>> {

@@ -1,0 +1,313 @@
+//! Whether the gateway speaks to this host: the lease, the age of its last word, and coming back.
+//!
+//! Invariants: only an answer to a question of ours counts as its word, so a bus that replays or
+//! holds back what it has renews nothing; after a silence the plan, with its floors and dead sets, is
+//! read and taken before anything else is asked or told (rule X5); a start waits for the gateway a
+//! bounded time and not again until [`TRY_AGAIN`] has passed.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keywheel_core::plan::HostPlan;
+use keywheel_daemon::{chain, names};
+use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::{ErrorKind, PortError};
+use tokio::sync::watch;
+
+use crate::host_cache::HostCache;
+use crate::lease::{Lease, Moment, Stored};
+use crate::options::LeasePolicy;
+use crate::shared::Shared;
+
+/// How old the gateway's last word may be before that is an alarm: four missed questions.
+pub const HEAD_AGE_LIMIT: Duration = Duration::from_secs(120);
+/// How long a start waits for the gateway's newest word before what the host holds serves.
+pub const FRESH_WAIT: Duration = Duration::from_secs(2);
+/// For so long after a failed attempt no start waits again.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// How long the gateway may take for a question.
+pub(crate) const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The lease on the disk is at most so far behind; what is missing counts as spent.
+const LEASE_SAVED_EVERY: Duration = Duration::from_secs(60);
+/// Questions of the regular kind that may stay unanswered before the alarm.
+const MISSED_QUESTIONS: u32 = 4;
+
+/// See the file.
+pub(crate) struct Contact {
+    state: Mutex<State>,
+    enrolled: watch::Sender<bool>,
+}
+
+struct State {
+    lease: Lease,
+    /// Nothing was heard since something failed, or since the start.
+    is_away: bool,
+    started: Duration,
+    /// The last word, or the start.
+    heard: Duration,
+    failed: Option<Duration>,
+    lease_saved: Option<Duration>,
+    fault: Option<String>,
+    is_alarmed: bool,
+}
+
+impl Contact {
+    pub(crate) fn new(now: Duration) -> Self {
+        Self {
+            state: Mutex::new(State {
+                lease: Lease::default(),
+                is_away: true,
+                started: now,
+                heard: now,
+                failed: None,
+                lease_saved: None,
+                fault: None,
+                is_alarmed: false,
+            }),
+            enrolled: watch::channel(false).0,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with the lease of an earlier run; one whose clock went back is over.
+    pub(crate) fn resume(&self, now: Duration, stored: Option<&Stored>, at: &Moment) {
+        if let Some(spent) = stored.and_then(|stored| stored.spent(at)) {
+            self.state().lease.resume(now, spent);
+        }
+    }
+
+    /// The gateway took this host with its present key.
+    pub(crate) fn enrolled(&self) {
+        self.enrolled.send_replace(true);
+    }
+
+    pub(crate) fn is_enrolled(&self) -> bool {
+        *self.enrolled.borrow()
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// Whether what the host holds may not be given to anything new any more.
+    pub(crate) fn is_lease_over(&self) -> bool {
+        let now = self.now();
+        self.contact.state().lease.is_over(now, self.options.lease)
+    }
+
+    /// Whether running containers lose what they hold, too.
+    pub(crate) fn withdraws(&self) -> bool {
+        self.options.lease_policy == LeasePolicy::Withdraw && self.is_lease_over()
+    }
+
+    /// The gateway answered something. Not enough to be back: that takes its plan.
+    pub(crate) fn heard(&self) {
+        let now = self.now();
+        let mut state = self.contact.state();
+        state.lease.renew(now);
+        state.heard = now;
+        state.fault = None;
+        let was_alarmed = std::mem::take(&mut state.is_alarmed);
+        drop(state);
+        if was_alarmed {
+            tracing::info!("the gateway answers this host again");
+        }
+    }
+
+    /// A question was not answered.
+    pub(crate) fn lost(&self, error: &PortError) {
+        if error.kind != ErrorKind::Unavailable {
+            return;
+        }
+        let now = self.now();
+        let mut state = self.contact.state();
+        state.is_away = true;
+        state.failed = Some(now);
+        state.fault = Some(chain(error));
+    }
+
+    /// Reads and takes the gateway's plan: its word that it is there, and what counts now.
+    pub(crate) async fn reach(&self) -> Result<(), PortError> {
+        let host = self.options.host;
+        let asked = self
+            .bus
+            .request(
+                Address::Gateway,
+                None,
+                Body::ReadPlan { host },
+                GATEWAY_TIMEOUT,
+            )
+            .await;
+        let read = asked.and_then(|answer| match answer {
+            Body::Plan(plan) => self.take_word(plan),
+            Body::Failed { kind, text } => Err(PortError::new(kind, text)),
+            _ => Err(PortError::new(
+                ErrorKind::Corrupt,
+                "the gateway answered something else than a plan",
+            )),
+        });
+        if let Err(error) = &read {
+            let mut state = self.contact.state();
+            state.failed = Some(self.now());
+            state.fault = Some(chain(error));
+            drop(state);
+            self.lost(error);
+        }
+        read
+    }
+
+    fn take_word(&self, plan: HostPlan) -> Result<(), PortError> {
+        let held = self.held_generation();
+        if plan.host != self.options.host || held.is_some_and(|held| plan.generation < held) {
+            let text = format!(
+                "the gateway's plan {} is older than plan {}, which this host has; when the journal was put back on purpose, stop the injector and remove {}",
+                plan.generation,
+                held.unwrap_or_default(),
+                self.options.host_cache_dir.display()
+            );
+            return Err(PortError::new(ErrorKind::Conflict, text));
+        }
+        let was_over = self.is_lease_over();
+        let is_newer = self.take_plan(plan);
+        self.heard();
+        let was_away = std::mem::take(&mut self.contact.state().is_away);
+        if is_newer || was_away || was_over {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// After a silence: the plan before anything else. An error while the silence lasts.
+    pub(crate) async fn come_back(&self) -> Result<(), PortError> {
+        if !self.contact.is_enrolled() {
+            return Err(PortError::new(
+                ErrorKind::Unavailable,
+                "the gateway has not taken this host yet since the injector's start",
+            ));
+        }
+        let is_away = self.contact.state().is_away;
+        if is_away || self.is_lease_over() {
+            return self.reach().await;
+        }
+        Ok(())
+    }
+
+    /// Before a start is served from what is held: the gateway's newest word, if it comes soon.
+    pub(crate) async fn freshen(&self) {
+        let now = self.now();
+        let (is_away, started, failed) = {
+            let state = self.contact.state();
+            (state.is_away, state.started, state.failed)
+        };
+        if !is_away {
+            return;
+        }
+        if self.contact.is_enrolled() {
+            if failed.is_none_or(|failed| now.saturating_sub(failed) >= TRY_AGAIN) {
+                // What is not answered by then counts as failed by its own time limit.
+                let _ = tokio::time::timeout(FRESH_WAIT, self.reach()).await;
+            }
+            return;
+        }
+        let left = (started + FRESH_WAIT).saturating_sub(now);
+        let mut enrolled = self.contact.enrolled.subscribe();
+        let _ = tokio::time::timeout(left, enrolled.wait_for(|is| *is)).await;
+    }
+
+    /// Says once that the gateway's last word is too old, and when this has to be looked at again.
+    pub(crate) fn look_at_contact(&self) -> Vec<Duration> {
+        let now = self.now();
+        let limit = HEAD_AGE_LIMIT.max(self.options.reconcile_interval * MISSED_QUESTIONS);
+        let mut state = self.contact.state();
+        let due = state.heard.saturating_add(limit);
+        let ends = state.lease.ends_at(now, self.options.lease);
+        let raise = now >= due && !state.is_alarmed;
+        state.is_alarmed |= raise;
+        let fault = raise.then(|| state.fault.clone().unwrap_or_default());
+        drop(state);
+        if let Some(fault) = fault {
+            tracing::error!({ names::REASON } = fault, "{}", silence(limit));
+        }
+        ends.into_iter().chain((now < due).then_some(due)).collect()
+    }
+
+    /// Why the host is on its own, once that is an alarm.
+    pub(crate) fn gateway_fault(&self) -> Option<String> {
+        let limit = HEAD_AGE_LIMIT.max(self.options.reconcile_interval * MISSED_QUESTIONS);
+        let is_alarmed = self.contact.state().is_alarmed;
+        is_alarmed.then(|| silence(limit))
+    }
+
+    /// Why what the host holds is not given out.
+    pub(crate) fn lease_text(&self) -> String {
+        format!(
+            "the gateway has not answered this host for {} hours, so its lease on what it holds is over",
+            self.options.lease.as_secs() / 3600
+        )
+    }
+
+    /// Brings the disk up to the newest word: what may not be kept goes first. Slow work runs on
+    /// threads of its own; a fault is said and tried again with the next pass.
+    pub(crate) async fn settle_cache(self: &Arc<Self>) {
+        let Some(cache) = self.cache.get().cloned() else {
+            return;
+        };
+        let is_behind = self
+            .newest_word()
+            .is_some_and(|(plan, wanted)| cache.is_behind(&plan, &wanted));
+        let lease = self.lease_to_save();
+        if !is_behind && lease.is_none() {
+            return;
+        }
+        let shared = Arc::clone(self);
+        let work = move || settle(&shared, &cache, is_behind, lease);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+            tracing::error!(
+                { names::ERROR } = chain(&error),
+                "host cache not brought up to date"
+            );
+        }
+    }
+
+    /// The lease, when what the disk has of it is too old.
+    fn lease_to_save(&self) -> Option<Lease> {
+        let now = self.now();
+        let mut state = self.contact.state();
+        let is_due = state
+            .lease_saved
+            .is_none_or(|saved| now.saturating_sub(saved) >= LEASE_SAVED_EVERY);
+        let due = (is_due && state.lease.spent(now).is_some()).then_some(state.lease);
+        if due.is_some() {
+            state.lease_saved = Some(now);
+        }
+        due
+    }
+}
+
+fn settle(
+    shared: &Shared,
+    cache: &HostCache,
+    is_behind: bool,
+    lease: Option<Lease>,
+) -> std::io::Result<()> {
+    if is_behind {
+        cache.settle(|| shared.newest_word())?;
+    }
+    let at = Moment::read(&*shared.clock);
+    match lease.and_then(|lease| lease.store(shared.clock.monotonic(), &at)) {
+        Some(stored) => cache.keep_lease(&stored),
+        None => Ok(()),
+    }
+}
+
+fn silence(limit: Duration) -> String {
+    format!(
+        "the gateway has not answered this host for more than {} s: it is away, or the bus withholds its word; look at the bus, then at the gateway",
+        limit.as_secs()
+    )
+}

@@ -1,0 +1,322 @@
+//! What this host keeps on its disk for the time without the control plane: the values it was given,
+//! the last verified plan with its dead sets, and how much of the lease is spent.
+//!
+//! Invariants: every file is sealed under the host's cache key and bound to deployment, host and, for
+//! a value, secret and version; it is written whole or not at all, 0600 in a 0700 directory; a file
+//! that does not open counts as absent and is removed; [`HostCache::held`] names a value before its
+//! file is there and until it is gone from the disk. Everything blocks. It does not decide what may
+//! be served.
+
+mod key;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use keywheel_core::id::SecretId;
+use keywheel_core::plan::HostPlan;
+use keywheel_daemon::{chain, names};
+use keywheel_schemas::wire::{plan_from_json, plan_to_json};
+use keywheel_seal::kept::{HostCacheKey, MAX_RECORD_BYTES, Place, What};
+use keywheel_seal::{Entropy, MAX_VALUE_BYTES, SecretBytes};
+
+use crate::error::InjectorError;
+use crate::lease::Stored;
+use crate::options::InjectorOptions;
+use crate::shared::VersionKey;
+
+/// What a sealed file has beside the bytes in it, at most.
+const MAX_OVERHEAD_BYTES: usize = 256;
+/// How the name of every whole file ends.
+const SUFFIX: &str = ".sealed";
+/// The file that is being written; only one at a time.
+const TEMP_NAME: &str = ".new";
+/// The record of the last verified plan.
+const PLAN: &str = "plan";
+/// The record of the lease.
+const LEASE: &str = "lease";
+
+/// The cache's directory and key.
+pub(crate) struct HostCache {
+    folder: PathBuf,
+    key: HostCacheKey,
+    deployment: [u8; 16],
+    host: [u8; 16],
+    entropy: Arc<dyn Entropy>,
+    disk: Mutex<Disk>,
+    held: Mutex<BTreeSet<VersionKey>>,
+}
+
+/// What the disk has beside values; its lock is held while anything is written.
+#[derive(Default)]
+struct Disk {
+    /// Generation of the plan that is on it.
+    generation: Option<u64>,
+}
+
+/// What an earlier run left.
+#[derive(Default)]
+pub(crate) struct Restored {
+    pub(crate) plan: Option<HostPlan>,
+    pub(crate) lease: Option<Stored>,
+    /// Values as they are on the disk, sealed; each was opened once to see that it does.
+    pub(crate) values: Vec<(VersionKey, Vec<u8>)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl HostCache {
+    /// Gets the key and reads what is there; `None` when nothing is to be kept.
+    pub(crate) fn open(
+        options: &InjectorOptions,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Option<(Self, Restored)>, InjectorError> {
+        let folder = &options.host_cache_dir;
+        let Some(key) = key::load(options, &*entropy)? else {
+            return Ok(None);
+        };
+        let fault = |source| InjectorError::Directory {
+            path: folder.clone(),
+            source,
+        };
+        make_folder(folder).map_err(fault)?;
+        let cache = Self {
+            folder: folder.clone(),
+            key,
+            deployment: *options.deployment.bytes(),
+            host: *options.host.bytes(),
+            entropy,
+            disk: Mutex::default(),
+            held: Mutex::default(),
+        };
+        let restored = cache.restore().map_err(fault)?;
+        Ok(Some((cache, restored)))
+    }
+
+    fn restore(&self) -> io::Result<Restored> {
+        let mut restored = Restored::default();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let named = entry.file_name();
+            let Some(name) = named.to_str() else { continue };
+            if name == TEMP_NAME {
+                // A write that was killed; the file of before is whole.
+                std::fs::remove_file(entry.path())?;
+                continue;
+            }
+            let Some(stem) = name.strip_suffix(SUFFIX) else {
+                continue;
+            };
+            if !self.restore_one(stem, &mut restored)? {
+                tracing::warn!(
+                    { names::PATH } = %entry.path().display(),
+                    "file of the host cache does not open and is removed; what was in it is asked for again"
+                );
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        lock(&self.disk).generation = restored.plan.as_ref().map(|plan| plan.generation);
+        lock(&self.held).extend(restored.values.iter().map(|(key, _)| *key));
+        Ok(restored)
+    }
+
+    /// `false` when the file is not what its name says.
+    fn restore_one(&self, stem: &str, restored: &mut Restored) -> io::Result<bool> {
+        let what = match stem {
+            PLAN | LEASE => What::Record(stem),
+            _ => match parse_stem(stem) {
+                Some((secret, version)) => What::Value {
+                    secret: *secret.bytes(),
+                    version,
+                },
+                None => return Ok(false),
+            },
+        };
+        let most = match what {
+            What::Value { .. } => MAX_VALUE_BYTES,
+            What::Record(_) => MAX_RECORD_BYTES,
+        };
+        let Some(sealed) = read_bounded(&self.path(stem), most + MAX_OVERHEAD_BYTES)? else {
+            return Ok(false);
+        };
+        let Ok(opened) = self.key.open(&self.place(what), &sealed) else {
+            return Ok(false);
+        };
+        // EXPOSE: the two records hold no value; a value is not looked at.
+        let record = opened.expose();
+        Ok(match stem {
+            PLAN => {
+                restored.plan = plan_from_json(record).ok();
+                restored.plan.is_some()
+            }
+            LEASE => {
+                restored.lease = serde_json::from_slice(record).ok();
+                restored.lease.is_some()
+            }
+            _ => {
+                restored
+                    .values
+                    .extend(parse_stem(stem).map(|key| (key, sealed)));
+                true
+            }
+        })
+    }
+
+    /// Versions whose file is on the disk, or about to be.
+    pub(crate) fn held(&self) -> BTreeSet<VersionKey> {
+        lock(&self.held).clone()
+    }
+
+    /// Says that a value's file is about to be written.
+    pub(crate) fn claim(&self, key: VersionKey) {
+        lock(&self.held).insert(key);
+    }
+
+    /// Keeps a value, if it is still wanted once nothing else is written: `is_wanted` claims it.
+    pub(crate) fn keep_value(
+        &self,
+        key: VersionKey,
+        value: &SecretBytes,
+        is_wanted: impl FnOnce() -> bool,
+    ) -> io::Result<()> {
+        let _one_at_a_time = lock(&self.disk);
+        if !is_wanted() {
+            return Ok(());
+        }
+        let place = self.place(value_of(key));
+        let sealed = self.key.seal(&place, value, &*self.entropy);
+        let sealed = sealed.map_err(io::Error::other)?;
+        self.write(&stem_of(key), &sealed)
+    }
+
+    /// Opens a kept value.
+    pub(crate) fn open_value(&self, key: VersionKey, sealed: &[u8]) -> Option<SecretBytes> {
+        self.key.open(&self.place(value_of(key)), sealed).ok()
+    }
+
+    /// Whether the disk is behind this plan.
+    pub(crate) fn is_behind(&self, plan: &HostPlan, wanted: &BTreeSet<VersionKey>) -> bool {
+        let behind = !lock(&self.held).is_subset(wanted);
+        // While somebody writes it is not known; the next pass looks again.
+        let saved = self.disk.try_lock().ok().map(|disk| disk.generation);
+        behind || saved.is_some_and(|saved| saved != Some(plan.generation))
+    }
+
+    /// Drops every value that the newest word does not name, then keeps that plan. What could not be
+    /// removed stays held.
+    pub(crate) fn settle(
+        &self,
+        newest: impl FnOnce() -> Option<(Arc<HostPlan>, BTreeSet<VersionKey>)>,
+    ) -> io::Result<()> {
+        let mut disk = lock(&self.disk);
+        let Some((plan, wanted)) = newest() else {
+            return Ok(());
+        };
+        let unwanted: Vec<VersionKey> = self.held().difference(&wanted).copied().collect();
+        let mut fault = None;
+        let mut gone = Vec::new();
+        for key in unwanted {
+            match std::fs::remove_file(self.path(&stem_of(key))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => fault = Some(error),
+                _ => gone.push(key),
+            }
+        }
+        if !gone.is_empty() {
+            File::open(&self.folder)?.sync_all()?;
+            let mut held = lock(&self.held);
+            gone.iter().for_each(|key| {
+                held.remove(key);
+            });
+        }
+        if disk.generation != Some(plan.generation) {
+            self.write_record(PLAN, plan_to_json(&plan))?;
+            disk.generation = Some(plan.generation);
+        }
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// Keeps how much of the lease is spent.
+    pub(crate) fn keep_lease(&self, lease: &Stored) -> io::Result<()> {
+        let _one_at_a_time = lock(&self.disk);
+        self.write_record(LEASE, serde_json::to_vec(lease)?)
+    }
+
+    fn write_record(&self, record: &'static str, bytes: Vec<u8>) -> io::Result<()> {
+        let place = self.place(What::Record(record));
+        let bytes = SecretBytes::from(bytes);
+        let sealed = self.key.seal(&place, &bytes, &*self.entropy);
+        self.write(record, &sealed.map_err(io::Error::other)?)
+    }
+
+    /// Writes a file durably, whole or not at all.
+    fn write(&self, stem: &str, sealed: &[u8]) -> io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let temp = self.folder.join(TEMP_NAME);
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&temp)?;
+        file.write_all(sealed)?;
+        file.sync_all()?;
+        std::fs::rename(temp, self.path(stem))?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn path(&self, stem: &str) -> PathBuf {
+        self.folder.join(format!("{stem}{SUFFIX}"))
+    }
+
+    fn place<'a>(&self, what: What<'a>) -> Place<'a> {
+        Place {
+            deployment: self.deployment,
+            host: self.host,
+            what,
+        }
+    }
+}
+
+fn value_of((secret, version): VersionKey) -> What<'static> {
+    What::Value {
+        secret: *secret.bytes(),
+        version,
+    }
+}
+
+fn stem_of((secret, version): VersionKey) -> String {
+    format!("{secret}.{version}")
+}
+
+fn parse_stem(stem: &str) -> Option<VersionKey> {
+    let (secret, version) = stem.split_once('.')?;
+    let key = (SecretId::parse(secret).ok()?, version.parse().ok()?);
+    (stem_of(key) == stem).then_some(key)
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+/// `None` when it is longer than that, or cannot be read.
+fn read_bounded(path: &Path, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    match File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
+        Ok(_) => Ok((bytes.len() <= most).then_some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            tracing::warn!({ names::PATH } = %path.display(), { names::ERROR } = chain(&error), "file of the host cache not read");
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
