@@ -51,6 +51,8 @@ struct World {
     reports: Vec<HostReport>,
     opened: usize,
     refuse_reports: bool,
+    silent: bool,
+    asked: Vec<&'static str>,
 }
 
 /// Gateway, store-sync and bus in one.
@@ -87,8 +89,11 @@ impl FakeBus {
             bindings,
         };
         world.plan = Some(plan.clone());
+        let silent = world.silent;
         drop(world);
-        let _ = self.plans.send(plan);
+        if !silent {
+            let _ = self.plans.send(plan);
+        }
         generation
     }
 
@@ -104,6 +109,18 @@ impl FakeBus {
 
     pub fn refuse_reports(&self, refuse: bool) {
         self.world.lock().unwrap().refuse_reports = refuse;
+    }
+
+    /// Whether nothing is answered and no plan is passed on.
+    pub fn silence(&self, silent: bool) {
+        let mut world = self.world.lock().unwrap();
+        world.silent = silent;
+        world.asked.clear();
+    }
+
+    /// What was asked and answered since the last change of the silence, in order.
+    pub fn asked(&self) -> Vec<&'static str> {
+        self.world.lock().unwrap().asked.clone()
     }
 
     pub fn opened(&self) -> usize {
@@ -216,8 +233,22 @@ impl Bus for FakeBus {
         body: Body,
         _: Duration,
     ) -> Result<Body, PortError> {
-        let mut world = self.world.lock().unwrap();
         let unavailable = |text: &str| Err(PortError::new(ErrorKind::Unavailable, text));
+        if self.world.lock().unwrap().silent {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            return unavailable("the bus is silent");
+        }
+        let mut world = self.world.lock().unwrap();
+        world.asked.push(match &body {
+            Body::Submit {
+                command: Submitted::EnrolHost { .. },
+                ..
+            } => "enrol",
+            Body::Submit { .. } => "report",
+            Body::ReadPlan { .. } => "plan",
+            Body::OpenValue(_) => "value",
+            _ => "other",
+        });
         match (to, body) {
             (
                 Address::Gateway,
