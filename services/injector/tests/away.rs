@@ -1,0 +1,504 @@
+//! The control plane is away: what the host cache serves, what it does not, and coming back.
+//!
+//! Needs root and a built `keywheel-nsjoin`, one test Docker and `keywheel-runtime` too. Without them
+//! it says so and stops, except in CI, where it fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    dead_code
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_core::binding::{ContainerFacts, Reload};
+use keywheel_core::id::ContainerId;
+use keywheel_core::plan::PlannedBinding;
+use keywheel_core::report::Fact;
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents, Health};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_injector::{
+    FRESH_WAIT, HEAD_AGE_LIMIT, HOST_LEASE, Handle, HostCache, Injector, InjectorError,
+    InjectorOptions, LeasePolicy,
+};
+use keywheel_seal::OsEntropy;
+use keywheel_sys::secretfs::unmount_private;
+use support::engine::Engine;
+use support::{FakeBus, LIMIT, binding, can_run, deployment, env, file, helper, host, host_name};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const CANARY: &str = "canary-4d1f-away";
+
+/// An engine that creates whatever it is asked about.
+struct Creating;
+
+#[async_trait]
+impl ContainerHost for Creating {
+    async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        Ok(Vec::new())
+    }
+    async fn inspect(&self, _: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        Ok(None)
+    }
+    async fn inspect_during_create(
+        &self,
+        id: &ContainerId,
+        _: Duration,
+    ) -> Result<Option<ContainerRecord>, PortError> {
+        let facts = ContainerFacts {
+            id: id.clone(),
+            name: "app".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            image_name: "keywheel-test-injector:busybox".to_owned(),
+            labels: BTreeMap::from([("keywheel-test".to_owned(), "app".to_owned())]),
+        };
+        Ok(Some(ContainerRecord {
+            facts,
+            pid: 0,
+            running: false,
+            paused: false,
+            started_at: String::new(),
+            runtime: "keywheel".to_owned(),
+            health: Health::None,
+            placeholders: Vec::new(),
+        }))
+    }
+    async fn restart(&self, _: &ContainerId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn stop(&self, _: &ContainerId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
+        Err(PortError::new(ErrorKind::Unavailable, "no events here"))
+    }
+    async fn ping(&self) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+/// The machine's clocks, moved ahead.
+struct Ahead {
+    real: SystemClock,
+    seconds: Arc<AtomicU64>,
+}
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        let ahead = Duration::from_secs(self.seconds.load(Ordering::SeqCst));
+        self.real.now().plus(ahead)
+    }
+    fn monotonic(&self) -> Duration {
+        self.real.monotonic() + Duration::from_secs(self.seconds.load(Ordering::SeqCst))
+    }
+}
+
+struct Scene {
+    folder: tempfile::TempDir,
+    bus: Arc<FakeBus>,
+    policy: LeasePolicy,
+    ahead: Arc<AtomicU64>,
+    containers: Arc<dyn ContainerHost>,
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), InjectorError>>,
+    handle: Handle,
+}
+
+impl Running {
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    async fn wait(&mut self, like: impl Fn(&keywheel_injector::Status) -> bool) {
+        let wait = async {
+            while !like(&self.handle.status()) {
+                assert!(self.handle.changed().await);
+            }
+        };
+        assert!(tokio::time::timeout(LIMIT, wait).await.is_ok());
+    }
+}
+
+fn app(version: Option<u64>) -> Vec<PlannedBinding> {
+    vec![binding(1, "app", env("TOKEN"), Reload::None, version)]
+}
+
+impl Scene {
+    fn set() -> Option<Self> {
+        let bus = FakeBus::new();
+        bus.put(1, 1, CANARY.as_bytes());
+        bus.put(1, 2, b"two");
+        bus.publish(app(Some(1)));
+        can_run().then(|| Self {
+            folder: tempfile::tempdir().unwrap(),
+            bus,
+            policy: LeasePolicy::Keep,
+            ahead: Arc::default(),
+            containers: Arc::new(Creating),
+        })
+    }
+
+    fn options(&self) -> InjectorOptions {
+        let folder = self.folder.path();
+        InjectorOptions {
+            deployment: deployment(),
+            host: host(),
+            host_name: host_name(),
+            run_dir: folder.join("run"),
+            spool_dir: folder.join("data/spool"),
+            helper: helper(),
+            runtime_socket: folder.join("injector.sock"),
+            runtime_names: Vec::new(),
+            reconcile_interval: Duration::from_millis(500),
+            fs_kind: None,
+            host_cache: HostCache::KeyFile(folder.join("cache.key")),
+            host_cache_dir: folder.join("data/host-cache"),
+            lease: HOST_LEASE,
+            lease_policy: self.policy,
+        }
+    }
+
+    fn start(&self) -> Running {
+        let clock = Ahead {
+            real: SystemClock::new(),
+            seconds: Arc::clone(&self.ahead),
+        };
+        let injector = Injector::new(
+            self.options(),
+            Arc::clone(&self.bus) as _,
+            Arc::clone(&self.containers),
+            Arc::new(clock),
+            Arc::new(SystemIds),
+            Arc::new(OsEntropy),
+        );
+        let (stop, handle) = (CancellationToken::new(), injector.handle());
+        let task = tokio::spawn(injector.run(stop.clone()));
+        Running { stop, task, handle }
+    }
+
+    /// Starts one whose bus answers, and waits until it knows its plan.
+    async fn start_known(&self) -> Running {
+        let mut running = self.start();
+        running.wait(|status| status.generation.is_some()).await;
+        running
+    }
+
+    /// What a container's create is answered.
+    async fn create(&self) -> serde_json::Value {
+        let question = serde_json::json!({
+            "v": 1, "op": "resolve", "id": "b".repeat(64),
+            "env": ["TOKEN={keywheel:test/secret-1}"], "mounts": [], "strict": true,
+        });
+        let socket = self.folder.path().join("injector.sock");
+        let asked = move || {
+            let mut stream = (0..100)
+                .find_map(|_| {
+                    std::thread::sleep(Duration::from_millis(20));
+                    UnixStream::connect(&socket).ok()
+                })
+                .unwrap();
+            stream
+                .write_all(format!("{question}\n").as_bytes())
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line).unwrap();
+            serde_json::from_str(&line).unwrap()
+        };
+        tokio::task::spawn_blocking(asked).await.unwrap()
+    }
+
+    fn kept(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path().join("data/host-cache")).unwrap();
+        let name = |entry: std::fs::DirEntry| entry.file_name().into_string().unwrap();
+        let mut all: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
+        all.retain(|name| name.ends_with(".sealed") && name.contains('-'));
+        all
+    }
+
+    async fn wait_kept(&self, count: usize) {
+        let wait = async {
+            while self.kept().len() != count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(LIMIT, wait).await;
+        assert!(waited.is_ok(), "kept: {:?}", self.kept());
+    }
+
+    /// Nothing was told or asked for before the plan was read; enrolling gives the host's new key.
+    fn assert_plan_first(&self) {
+        let asked = self.bus.asked();
+        let first = asked.iter().find(|what| **what != "enrol");
+        assert_eq!(first, Some(&"plan"), "{asked:?}");
+    }
+
+    /// A host that served version 1 and was stopped.
+    async fn served_once(&self) {
+        let running = self.start_known().await;
+        let said = self.create().await;
+        assert_eq!(said["ok"], true, "{said}");
+        self.wait_kept(1).await;
+        running.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_is_served_after_a_restart_without_the_control_plane() {
+    let Some(scene) = Scene::set() else { return };
+    scene.served_once().await;
+    assert_no_canary(&scene.folder.path().join("data"));
+    scene.bus.silence(true);
+    let running = scene.start();
+    let begun = std::time::Instant::now();
+    let said = scene.create().await;
+    assert!(begun.elapsed() < FRESH_WAIT + Duration::from_secs(2));
+    let expected = base64(CANARY);
+    assert_eq!(said["env"]["TOKEN"], expected.as_str(), "{said}");
+    assert!(!said.to_string().contains(CANARY));
+    running.end().await;
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+fn assert_no_canary(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            assert_no_canary(&path);
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let mut parts = bytes.windows(CANARY.len());
+        assert!(!parts.any(|part| part == CANARY.as_bytes()), "{path:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_was_dead_before_contact_was_lost_is_never_served() {
+    let Some(scene) = Scene::set() else { return };
+    let running = scene.start_known().await;
+    let said = scene.create().await;
+    assert_eq!(said["ok"], true, "{said}");
+    scene.wait_kept(1).await;
+    let mut dead = app(Some(1));
+    dead[0].dead.insert(1);
+    let generation = scene.bus.publish(dead);
+    scene
+        .bus
+        .wait("the barrier", |reports| {
+            reports
+                .last()
+                .is_some_and(|last| last.generation == generation)
+        })
+        .await;
+    assert!(scene.kept().is_empty(), "the report came after the disk");
+    running.stop.cancel();
+    running.task.await.unwrap().unwrap();
+    scene.bus.silence(true);
+    let running = scene.start();
+    let said = scene.create().await;
+    assert_eq!(said["ok"], false, "{said}");
+    assert!(
+        said["error"]
+            .as_str()
+            .unwrap()
+            .contains("no version that may be used"),
+        "{said}"
+    );
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_lease_nothing_starts_until_the_gateway_speaks() {
+    let Some(scene) = Scene::set() else { return };
+    scene.served_once().await;
+    scene.bus.silence(true);
+    scene.ahead.store(HOST_LEASE.as_secs(), Ordering::SeqCst);
+    let mut running = scene.start();
+    let said = scene.create().await;
+    assert_eq!(said["ok"], false, "{said}");
+    assert!(
+        said["error"].as_str().unwrap().contains("24 hours"),
+        "{said}"
+    );
+    assert!(said["next"].as_str().unwrap().contains("gateway"), "{said}");
+    running.wait(|status| status.is_lease_over).await;
+    assert_eq!(scene.kept().len(), 1, "the policy is to keep");
+    scene.bus.silence(false);
+    running.wait(|status| !status.is_lease_over).await;
+    let said = scene.create().await;
+    assert_eq!(said["ok"], true, "{said}");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_comes_back_hears_its_plan_before_anything_else() {
+    let Some(scene) = Scene::set() else { return };
+    scene.served_once().await;
+    scene.bus.silence(true);
+    let running = scene.start();
+    let said = scene.create().await;
+    assert_eq!(said["ok"], true, "{said}");
+    // Meanwhile the version dies; the host cannot know.
+    let mut dead = app(Some(2));
+    dead[0].dead.insert(1);
+    let generation = scene.bus.publish(dead);
+    scene.bus.clear();
+    scene.bus.silence(false);
+    scene
+        .bus
+        .wait("the newest generation", |reports| {
+            reports.iter().any(|report| report.generation == generation)
+        })
+        .await;
+    scene.assert_plan_first();
+    scene.wait_kept(0).await;
+    let said = scene.create().await;
+    assert_eq!(said["env"]["TOKEN"], base64("two").as_str(), "{said}");
+
+    // The same after a silence without a restart.
+    scene.bus.silence(true);
+    let heard = scene.bus.publish(app(None));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.bus.clear();
+    scene.bus.silence(false);
+    scene
+        .bus
+        .wait("the next generation", |reports| {
+            reports.iter().any(|report| report.generation == heard)
+        })
+        .await;
+    scene.assert_plan_first();
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_that_withholds_is_an_alarm_and_its_end_is_told() {
+    let Some(scene) = Scene::set() else { return };
+    let mut running = scene.start_known().await;
+    assert_eq!(running.handle.status().gateway_fault, None);
+    scene.bus.silence(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        running.handle.status().gateway_fault,
+        None,
+        "within the bound"
+    );
+    scene
+        .ahead
+        .store(HEAD_AGE_LIMIT.as_secs(), Ordering::SeqCst);
+    running.wait(|status| status.gateway_fault.is_some()).await;
+    let fault = running.handle.status().gateway_fault.unwrap();
+    assert!(
+        fault.contains("withholds") && fault.contains("120 s"),
+        "{fault}"
+    );
+    scene.bus.silence(false);
+    running.wait(|status| status.gateway_fault.is_none()).await;
+    running.end().await;
+}
+
+const SCRIPT: &str =
+    "echo \"$TOKEN|$(/bin/busybox cat /run/secrets/db)\"; exec /bin/busybox sleep 600";
+
+/// With a real engine: files stay, a restart is served, its report arrives once, and the policy
+/// `withdraw` takes everything back when the lease is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
+    let Some(mut scene) = Scene::set() else {
+        return;
+    };
+    let Some(engine) = Engine::start(&scene.folder.path().join("injector.sock")) else {
+        return;
+    };
+    let host = Some(engine.host());
+    scene.containers = Arc::new(DockerHost::new(&DockerOptions { host }).unwrap());
+    scene.policy = LeasePolicy::Withdraw;
+    let both = || {
+        vec![
+            binding(1, "app", env("TOKEN"), Reload::None, Some(1)),
+            binding(2, "app", file("db"), Reload::None, Some(1)),
+        ]
+    };
+    scene.bus.put(2, 1, b"db-1");
+    scene.bus.publish(both());
+    let running = scene.start_known().await;
+    let output = engine.container("app", &["-e", "TOKEN={keywheel:test/secret-1}"], SCRIPT);
+    assert!(output.status.success(), "{output:?}");
+    let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let swapped = |fact: &Fact| matches!(fact, Fact::Swapped { version: 1, .. });
+    scene.bus.wait_facts("served", 1, swapped).await;
+    scene.wait_kept(2).await;
+    running.end().await;
+
+    scene.bus.silence(true);
+    scene.bus.clear();
+    let mut running = scene.start();
+    running.wait(|status| status.generation.is_some()).await;
+    let cat = ["exec", &id, "/bin/busybox", "cat", "/run/secrets/db"];
+    assert_eq!(engine.docker(&cat), "db-1");
+    engine.docker(&["restart", &id]);
+    let served = format!("{CANARY}|db-1");
+    assert_eq!(engine.docker(&["logs", &id]), format!("{served}\n{served}"));
+    // What it says waits on the disk, also across another restart.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.end().await;
+    let mut running = scene.start();
+    assert!(scene.bus.facts().is_empty());
+    scene.bus.silence(false);
+    scene.bus.wait_facts("served again", 1, swapped).await;
+    running.wait(|status| status.is_complete).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let facts = scene.bus.facts();
+    let gone = facts.iter().filter(|(_, fact)| *fact == Fact::Vanished);
+    assert_eq!(gone.count(), 2, "the incarnation before, once a binding");
+    let mut times: Vec<i64> = facts
+        .iter()
+        .filter_map(|(_, fact)| match fact {
+            Fact::Swapped { at, .. } => Some(at.micros()),
+            _ => None,
+        })
+        .collect();
+    let all = times.len();
+    times.sort_unstable();
+    times.dedup();
+    assert_eq!(times.len(), all, "nothing arrives twice: {facts:?}");
+
+    scene.bus.silence(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.ahead.store(HOST_LEASE.as_secs(), Ordering::SeqCst);
+    running.wait(|status| status.consumers == 0).await;
+    let is_running = engine.docker(&["inspect", "-f", "{{.State.Running}}", &id]);
+    assert_eq!(is_running, "false", "it holds a variable");
+    scene.wait_kept(0).await;
+    assert!(!engine.run(&["start", &id]).status.success());
+    scene.bus.silence(false);
+    running.wait(|status| !status.is_lease_over).await;
+    assert!(engine.run(&["start", &id]).status.success());
+    running.end().await;
+    unmount_private(&scene.folder.path().join("run/bundles")).unwrap();
+}
