@@ -19,6 +19,8 @@ use crate::lease::{Lease, Moment, Stored};
 use crate::options::LeasePolicy;
 use crate::shared::Shared;
 
+/// How often the gateway is asked, whatever else happens: its answer is the sign that it is there.
+pub const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How old the gateway's last word may be before that is an alarm: four missed questions.
 pub const HEAD_AGE_LIMIT: Duration = Duration::from_secs(120);
 /// How long a start waits for the gateway's newest word before what the host holds serves.
@@ -29,8 +31,6 @@ const TRY_AGAIN: Duration = Duration::from_secs(10);
 pub(crate) const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The lease on the disk is at most so far behind; what is missing counts as spent.
 const LEASE_SAVED_EVERY: Duration = Duration::from_secs(60);
-/// Questions of the regular kind that may stay unanswered before the alarm.
-const MISSED_QUESTIONS: u32 = 4;
 
 /// See the file.
 pub(crate) struct Contact {
@@ -45,6 +45,8 @@ struct State {
     started: Duration,
     /// The last word, or the start.
     heard: Duration,
+    /// When the plan was asked for last.
+    asked: Option<Duration>,
     failed: Option<Duration>,
     lease_saved: Option<Duration>,
     fault: Option<String>,
@@ -59,6 +61,7 @@ impl Contact {
                 is_away: true,
                 started: now,
                 heard: now,
+                asked: None,
                 failed: None,
                 lease_saved: None,
                 fault: None,
@@ -134,6 +137,7 @@ impl Shared {
     /// Reads and takes the gateway's plan: its word that it is there, and what counts now.
     pub(crate) async fn reach(&self) -> Result<(), PortError> {
         let host = self.options.host;
+        self.contact.state().asked = Some(self.now());
         let asked = self
             .bus
             .request(
@@ -159,6 +163,12 @@ impl Shared {
             self.lost(error);
         }
         read
+    }
+
+    /// Whether the gateway was not asked for so long that it has to be.
+    pub(crate) fn is_beat_due(&self) -> bool {
+        let asked = self.contact.state().asked;
+        asked.is_none_or(|asked| self.now().saturating_sub(asked) >= HEARTBEAT)
     }
 
     fn take_word(&self, plan: HostPlan) -> Result<(), PortError> {
@@ -209,8 +219,10 @@ impl Shared {
         }
         if self.contact.is_enrolled() {
             if failed.is_none_or(|failed| now.saturating_sub(failed) >= TRY_AGAIN) {
-                // What is not answered by then counts as failed by its own time limit.
-                let _ = tokio::time::timeout(FRESH_WAIT, self.reach()).await;
+                let reached = tokio::time::timeout(FRESH_WAIT, self.reach()).await;
+                if reached.is_err() {
+                    self.contact.state().failed = Some(self.now());
+                }
             }
             return;
         }
@@ -222,25 +234,23 @@ impl Shared {
     /// Says once that the gateway's last word is too old, and when this has to be looked at again.
     pub(crate) fn look_at_contact(&self) -> Vec<Duration> {
         let now = self.now();
-        let limit = HEAD_AGE_LIMIT.max(self.options.reconcile_interval * MISSED_QUESTIONS);
         let mut state = self.contact.state();
-        let due = state.heard.saturating_add(limit);
+        let due = state.heard.saturating_add(HEAD_AGE_LIMIT);
         let ends = state.lease.ends_at(now, self.options.lease);
         let raise = now >= due && !state.is_alarmed;
         state.is_alarmed |= raise;
         let fault = raise.then(|| state.fault.clone().unwrap_or_default());
         drop(state);
         if let Some(fault) = fault {
-            tracing::error!({ names::REASON } = fault, "{}", silence(limit));
+            tracing::error!({ names::REASON } = fault, "{}", silence());
         }
         ends.into_iter().chain((now < due).then_some(due)).collect()
     }
 
     /// Why the host is on its own, once that is an alarm.
     pub(crate) fn gateway_fault(&self) -> Option<String> {
-        let limit = HEAD_AGE_LIMIT.max(self.options.reconcile_interval * MISSED_QUESTIONS);
         let is_alarmed = self.contact.state().is_alarmed;
-        is_alarmed.then(|| silence(limit))
+        is_alarmed.then(silence)
     }
 
     /// Why what the host holds is not given out.
@@ -305,9 +315,9 @@ fn settle(
     }
 }
 
-fn silence(limit: Duration) -> String {
+fn silence() -> String {
     format!(
         "the gateway has not answered this host for more than {} s: it is away, or the bus withholds its word; look at the bus, then at the gateway",
-        limit.as_secs()
+        HEAD_AGE_LIMIT.as_secs()
     )
 }

@@ -23,8 +23,8 @@ mod contact;
 mod decide;
 mod error;
 mod gate;
-pub mod join;
 mod host_cache;
+pub mod join;
 mod lease;
 mod model;
 mod options;
@@ -37,7 +37,7 @@ mod spool;
 mod state;
 mod swap;
 
-pub use contact::{FRESH_WAIT, HEAD_AGE_LIMIT};
+pub use contact::{FRESH_WAIT, HEAD_AGE_LIMIT, HEARTBEAT};
 pub use error::InjectorError;
 pub use options::{
     HOST_LEASE, HostCache, InjectorOptions, LeasePolicy, RECONCILE_INTERVAL, RUNTIME_PREFIX,

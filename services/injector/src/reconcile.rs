@@ -195,15 +195,19 @@ impl Reconciler {
         }
     }
 
-    /// Looks at everything again: the engine's list and the gateway's plan.
-    pub(crate) fn look_again(&mut self) {
+    /// Asks for the plan. The answer is also the sign that the gateway is there.
+    pub(crate) fn ask_gateway(&self) {
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
-            // Its answer is also the sign that the gateway is there.
             if let Err(error) = shared.reach().await {
                 tracing::warn!({ names::ERROR } = chain(&error), "plan not read");
             }
         });
+    }
+
+    /// Looks at everything again: the engine's list and the gateway's plan.
+    pub(crate) fn look_again(&mut self) {
+        self.ask_gateway();
         if self.is_listing {
             return;
         }

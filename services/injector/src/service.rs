@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attach::{Adopted, Attached, Tools};
-use crate::contact::GATEWAY_TIMEOUT;
+use crate::contact::{GATEWAY_TIMEOUT, HEARTBEAT};
 use crate::error::InjectorError;
 use crate::host_cache::HostCache;
 use crate::options::InjectorOptions;
@@ -554,6 +554,8 @@ async fn reconcile_until(
 ) {
     let mut tick = tokio::time::interval(shared.options.reconcile_interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let wake = reconciler.sleep_for();
         tokio::select! {
@@ -572,6 +574,11 @@ async fn reconcile_until(
                 }
             }
             _ = tick.tick() => reconciler.look_again(),
+            _ = beat.tick() => {
+                if shared.is_beat_due() {
+                    reconciler.ask_gateway();
+                }
+            }
             () = shared.changed.notified() => {}
             () = tokio::time::sleep(wake) => {}
         }
