@@ -20,7 +20,7 @@ use keywheel_seal::sign::SigningKey;
 use keywheel_seal::{OsEntropy, SecretBytes};
 use zeroize::Zeroizing;
 
-use crate::{HOST_LEASE, HostCache, Injector, InjectorOptions, LeasePolicy};
+use crate::{Injector, InjectorOptions};
 
 /// Exit codes, as the README's table has them.
 mod exit {
@@ -256,10 +256,6 @@ fn injector_options(config: &Config, host: &Host) -> InjectorOptions {
         runtime_names: Vec::new(),
         reconcile_interval: config.injector.reconcile_interval,
         fs_kind: None,
-        host_cache: HostCache::Keyring,
-        host_cache_dir: config.data_dir.join("host-cache"),
-        lease: HOST_LEASE,
-        lease_policy: LeasePolicy::Keep,
     }
 }
 

@@ -24,7 +24,7 @@ use keywheel_seal::{Entropy, MAX_VALUE_BYTES, SecretBytes};
 
 use crate::error::InjectorError;
 use crate::lease::Stored;
-use crate::options::InjectorOptions;
+use crate::options::HostSettings;
 use crate::shared::VersionKey;
 
 /// What a sealed file has beside the bytes in it, at most.
@@ -72,7 +72,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl HostCache {
     /// Gets the key and reads what is there; `None` when nothing is to be kept.
     pub(crate) fn open(
-        options: &InjectorOptions,
+        options: &HostSettings,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Option<(Self, Restored)>, InjectorError> {
         let folder = &options.host_cache_dir;

@@ -40,7 +40,8 @@ mod swap;
 pub use contact::{FRESH_WAIT, HEAD_AGE_LIMIT, HEARTBEAT};
 pub use error::InjectorError;
 pub use options::{
-    HOST_LEASE, HostCache, InjectorOptions, LeasePolicy, RECONCILE_INTERVAL, RUNTIME_PREFIX,
+    HOST_LEASE, HostCache, HostSettings, InjectorOptions, LeasePolicy, RECONCILE_INTERVAL,
+    RUNTIME_PREFIX,
 };
 pub use runtime::wire::{MAX_ENV_VALUE_BYTES, MAX_LINE_BYTES};
 pub use service::{Handle, Injector, Status};

@@ -1,6 +1,6 @@
 //! What an injector is told when it is made. No defaults hide here but the named ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keywheel_core::id::{DeploymentId, HostId};
@@ -41,9 +41,34 @@ pub enum LeasePolicy {
     Withdraw,
 }
 
-/// How an injector runs.
+/// How an injector runs, with [`HostSettings::from`] for the time without the control plane.
 #[derive(Debug, Clone)]
 pub struct InjectorOptions {
+    /// This installation; envelopes are bound to it.
+    pub deployment: DeploymentId,
+    /// This host.
+    pub host: HostId,
+    /// Its name, as selectors see it.
+    pub host_name: HostName,
+    /// Where `bundles/` and `state/` lie; on a memory file system that a reboot empties.
+    pub run_dir: PathBuf,
+    /// Where unanswered reports wait; on a disk.
+    pub spool_dir: PathBuf,
+    /// The static namespace helper, `keywheel-nsjoin`.
+    pub helper: PathBuf,
+    /// The socket on which `keywheel-runtime` asks.
+    pub runtime_socket: PathBuf,
+    /// Names of runtimes that are our wrapper, beside those that begin with [`RUNTIME_PREFIX`].
+    pub runtime_names: Vec<String>,
+    /// How often everything is looked at again.
+    pub reconcile_interval: Duration,
+    /// The memory file system; `None` takes the best the kernel has.
+    pub fs_kind: Option<FsKind>,
+}
+
+/// How an injector runs, with everything said.
+#[derive(Debug, Clone)]
+pub struct HostSettings {
     /// This installation; envelopes are bound to it.
     pub deployment: DeploymentId,
     /// This host.
@@ -74,7 +99,30 @@ pub struct InjectorOptions {
     pub lease_policy: LeasePolicy,
 }
 
-impl InjectorOptions {
+impl From<InjectorOptions> for HostSettings {
+    /// Values are kept beside the spool under a key in the kernel's keyring, for [`HOST_LEASE`].
+    fn from(options: InjectorOptions) -> Self {
+        let data_dir = options.spool_dir.parent().map(Path::to_owned);
+        Self {
+            deployment: options.deployment,
+            host: options.host,
+            host_name: options.host_name,
+            run_dir: options.run_dir,
+            host_cache_dir: data_dir.unwrap_or_default().join("host-cache"),
+            spool_dir: options.spool_dir,
+            helper: options.helper,
+            runtime_socket: options.runtime_socket,
+            runtime_names: options.runtime_names,
+            reconcile_interval: options.reconcile_interval,
+            fs_kind: options.fs_kind,
+            host_cache: HostCache::Keyring,
+            lease: HOST_LEASE,
+            lease_policy: LeasePolicy::Keep,
+        }
+    }
+}
+
+impl HostSettings {
     /// Whether a container under this runtime is under our wrapper.
     #[must_use]
     pub fn is_wrapper(&self, runtime: &str) -> bool {

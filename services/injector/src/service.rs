@@ -34,7 +34,7 @@ use crate::attach::{Adopted, Attached, Tools};
 use crate::contact::{GATEWAY_TIMEOUT, HEARTBEAT};
 use crate::error::InjectorError;
 use crate::host_cache::HostCache;
-use crate::options::InjectorOptions;
+use crate::options::HostSettings;
 use crate::reconcile::Reconciler;
 use crate::report::{self, Outbox};
 use crate::runtime::server::Server;
@@ -156,7 +156,7 @@ impl Injector {
     /// Makes an injector with a fresh sealing key, which lives in memory only.
     #[must_use]
     pub fn new(
-        options: InjectorOptions,
+        options: impl Into<HostSettings>,
         bus: Arc<dyn Bus>,
         containers: Arc<dyn ContainerHost>,
         clock: Arc<dyn Clock>,
@@ -164,14 +164,20 @@ impl Injector {
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         Self::of(Shared::new(
-            options, bus, containers, clock, ids, entropy, None,
+            options.into(),
+            bus,
+            containers,
+            clock,
+            ids,
+            entropy,
+            None,
         ))
     }
 
     /// Makes the injector of a host that joined with this sealing key.
     #[must_use]
     pub fn joined(
-        options: InjectorOptions,
+        options: impl Into<HostSettings>,
         key: HostKeyPair,
         bus: Arc<dyn Bus>,
         containers: Arc<dyn ContainerHost>,
@@ -180,7 +186,7 @@ impl Injector {
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         Self::of(Shared::new(
-            options,
+            options.into(),
             bus,
             containers,
             clock,
@@ -316,7 +322,7 @@ struct Found {
 }
 
 /// Makes directories and mounts, sweeps what an earlier run left, finds out what the kernel can do.
-fn prepare(options: &InjectorOptions) -> Result<Found, InjectorError> {
+fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
     let features = probe();
     if !features.can_inject() {
         return Err(InjectorError::Kernel);

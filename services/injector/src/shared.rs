@@ -29,7 +29,7 @@ use crate::contact::Contact;
 use crate::host_cache::{HostCache, Restored};
 use crate::lease::Moment;
 use crate::model::Place;
-use crate::options::InjectorOptions;
+use crate::options::HostSettings;
 
 /// How long store-sync may take to answer for a value.
 const VALUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ struct Inner {
 
 /// Everything both halves of the injector use.
 pub(crate) struct Shared {
-    pub(crate) options: InjectorOptions,
+    pub(crate) options: HostSettings,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) containers: Arc<dyn ContainerHost>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -121,7 +121,7 @@ pub(crate) fn grant_of(binding: &PlannedBinding) -> Option<Grant> {
 
 impl Shared {
     pub(crate) fn new(
-        options: InjectorOptions,
+        options: HostSettings,
         bus: Arc<dyn Bus>,
         containers: Arc<dyn ContainerHost>,
         clock: Arc<dyn Clock>,

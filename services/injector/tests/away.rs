@@ -34,8 +34,8 @@ use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents, Health};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_injector::{
-    FRESH_WAIT, HEAD_AGE_LIMIT, HOST_LEASE, Handle, HostCache, Injector, InjectorError,
-    InjectorOptions, LeasePolicy,
+    FRESH_WAIT, HEAD_AGE_LIMIT, HOST_LEASE, Handle, HostCache, HostSettings, Injector,
+    InjectorError, LeasePolicy,
 };
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
@@ -159,9 +159,9 @@ impl Scene {
         })
     }
 
-    fn options(&self) -> InjectorOptions {
+    fn options(&self) -> HostSettings {
         let folder = self.folder.path();
-        InjectorOptions {
+        HostSettings {
             deployment: deployment(),
             host: host(),
             host_name: host_name(),

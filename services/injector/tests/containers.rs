@@ -24,7 +24,7 @@ use keywheel_core::binding::Reload;
 use keywheel_core::report::Fact;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_injector::{
-    HOST_LEASE, Handle, HostCache, Injector, InjectorError, InjectorOptions, LeasePolicy,
+    HOST_LEASE, Handle, HostCache, HostSettings, Injector, InjectorError, LeasePolicy,
 };
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
@@ -40,8 +40,8 @@ struct Running {
     handle: Handle,
 }
 
-fn options(folder: &Path) -> InjectorOptions {
-    InjectorOptions {
+fn options(folder: &Path) -> HostSettings {
+    HostSettings {
         deployment: deployment(),
         host: host(),
         host_name: host_name(),

@@ -27,7 +27,7 @@ use keywheel_core::report::DeniedStart;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_injector::{HOST_LEASE, HostCache, Injector, InjectorOptions, LeasePolicy};
+use keywheel_injector::{HOST_LEASE, HostCache, HostSettings, Injector, LeasePolicy};
 use keywheel_seal::OsEntropy;
 use support::{FakeBus, can_run, deployment, helper, host, host_name};
 use tokio_util::sync::CancellationToken;
@@ -109,7 +109,7 @@ async fn refused(answers: bool, op: &str) -> Option<DeniedStart> {
     bus.publish(Vec::new());
     // What is not sent yet has to be on the disk.
     bus.refuse_reports(true);
-    let options = InjectorOptions {
+    let options = HostSettings {
         deployment: deployment(),
         host: host(),
         host_name: host_name(),

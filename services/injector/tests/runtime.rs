@@ -26,7 +26,7 @@ use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_injector::{
-    HOST_LEASE, HostCache, Injector, InjectorError, InjectorOptions, LeasePolicy,
+    HOST_LEASE, HostCache, HostSettings, Injector, InjectorError, LeasePolicy,
 };
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
@@ -44,7 +44,7 @@ fn start(
     bus: &Arc<FakeBus>,
     engine: &Engine,
 ) -> (CancellationToken, JoinHandle<Result<(), InjectorError>>) {
-    let options = InjectorOptions {
+    let options = HostSettings {
         deployment: deployment(),
         host: host(),
         host_name: host_name(),

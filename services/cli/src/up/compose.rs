@@ -17,7 +17,7 @@ use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http;
 use keywheel_gateway::server::{Server, Spans};
-use keywheel_injector::{HOST_LEASE, HostCache, Injector, InjectorOptions, LeasePolicy};
+use keywheel_injector::{Injector, InjectorOptions};
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
@@ -205,10 +205,6 @@ fn injector_options(opened: &Opened, host: HostId) -> InjectorOptions {
         runtime_names: Vec::new(),
         reconcile_interval: config.injector.reconcile_interval,
         fs_kind: None,
-        host_cache: HostCache::Keyring,
-        host_cache_dir: config.data_dir.join("host-cache"),
-        lease: HOST_LEASE,
-        lease_policy: LeasePolicy::Keep,
     }
 }
 

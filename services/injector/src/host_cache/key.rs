@@ -16,7 +16,7 @@ use keywheel_sys::keyring;
 
 use super::SUFFIX;
 use crate::error::InjectorError;
-use crate::options::{HostCache, InjectorOptions};
+use crate::options::{HostCache, HostSettings};
 
 /// Longest content of a key file that is read.
 const MAX_KEY_FILE_BYTES: u64 = 128;
@@ -25,7 +25,7 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// The key, as the options say; `None` when nothing is to be kept.
 pub(super) fn load(
-    options: &InjectorOptions,
+    options: &HostSettings,
     entropy: &dyn Entropy,
 ) -> Result<Option<HostCacheKey>, InjectorError> {
     match &options.host_cache {
@@ -43,7 +43,7 @@ pub(super) fn keyring_name(deployment: DeploymentId, host: HostId) -> String {
     format!("keywheel:host-cache:{deployment}:{host}")
 }
 
-fn from_keyring(options: &InjectorOptions, entropy: &dyn Entropy) -> Option<HostCacheKey> {
+fn from_keyring(options: &HostSettings, entropy: &dyn Entropy) -> Option<HostCacheKey> {
     let name = keyring_name(options.deployment, options.host);
     let read = || keyring::read(&name).map(|payload| payload.map(SecretBytes::from));
     let had = read().and_then(|found| {

@@ -12,8 +12,8 @@ use crate::options::{HostCache as Kind, LeasePolicy};
 
 const CANARY: &[u8] = b"canary-7f1c-in-the-host-cache";
 
-fn options(folder: &Path) -> InjectorOptions {
-    InjectorOptions {
+fn options(folder: &Path) -> HostSettings {
+    HostSettings {
         deployment: DeploymentId::from_bytes([1; 16]),
         host: HostId::from_bytes([2; 16]),
         host_name: HostName::parse("web-1").unwrap(),
@@ -31,7 +31,7 @@ fn options(folder: &Path) -> InjectorOptions {
     }
 }
 
-fn open(options: &InjectorOptions) -> (HostCache, Restored) {
+fn open(options: &HostSettings) -> (HostCache, Restored) {
     HostCache::open(options, Arc::new(OsEntropy))
         .unwrap()
         .unwrap()
@@ -183,7 +183,7 @@ fn under_another_key_or_on_another_host_nothing_opens() {
     let (cache, _) = open(&first);
     keep(&cache, key(3, 7));
     settle(&cache, 5, &[key(3, 7)]);
-    let copy = |to: &InjectorOptions| {
+    let copy = |to: &HostSettings| {
         std::fs::create_dir_all(&to.host_cache_dir).unwrap();
         for path in files(folder.path()) {
             std::fs::copy(&path, to.host_cache_dir.join(path.file_name().unwrap())).unwrap();
