@@ -20,7 +20,7 @@ use keywheel_seal::sign::SigningKey;
 use keywheel_seal::{OsEntropy, SecretBytes};
 use zeroize::Zeroizing;
 
-use crate::{Injector, InjectorOptions};
+use crate::{Injector, InjectorOptions, join};
 
 /// Exit codes, as the README's table has them.
 mod exit {
