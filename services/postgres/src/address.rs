@@ -50,6 +50,7 @@ impl Address {
         let options = match password {
             None => options,
             Some(password) => {
+                // EXPOSE: the client signs in with it and takes it as text.
                 let text = std::str::from_utf8(password.expose());
                 let text = text.map_err(|_| refuse("its password is not text"))?;
                 options.password(text.strip_suffix('\n').unwrap_or(text))
