@@ -184,6 +184,15 @@ impl Keywheel {
             let token = said.get("token").and_then(Value::as_str);
             apart.join(token.context("no token")?, &self.options)?;
         }
+        let runtime_socket = self.scratch.join("run/injector.sock");
+        wait::until_true("the injector to serve", READY, || {
+            Ok(runtime_socket.exists())
+        })?;
+        // Without an engine it has nothing to report.
+        let no_engine = |(name, _): &(String, String)| name == "DOCKER_HOST";
+        if self.options.environment.iter().any(no_engine) {
+            return Ok(());
+        }
         wait::until_true("the host to follow its plan", READY, || {
             let hosts = self
                 .try_cli(&["host", "list", "-o", "json"])?

@@ -21,6 +21,7 @@ pub mod apart;
 mod attach;
 mod contact;
 mod decide;
+mod enrolment;
 mod error;
 mod gate;
 mod host_cache;

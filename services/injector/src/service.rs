@@ -11,17 +11,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::command::Command;
-use keywheel_core::id::{CommandId, ContainerId};
+use keywheel_core::id::ContainerId;
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::DeniedStart;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::bus::{Address, Body, Bus, Subscription, Topic};
+use keywheel_engine::port::bus::{Body, Bus, Subscription};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvent};
 use keywheel_engine::port::ids::Ids;
-use keywheel_engine::port::journal::Verdict;
 use keywheel_seal::Entropy;
 use keywheel_seal::hpke::HostKeyPair;
 use keywheel_sys::nsjoin::Helper;
@@ -31,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attach::{Adopted, Attached, Tools};
-use crate::contact::{GATEWAY_TIMEOUT, HEARTBEAT};
+use crate::contact::HEARTBEAT;
+use crate::enrolment::enrol;
 use crate::error::InjectorError;
 use crate::host_cache::HostCache;
 use crate::options::HostSettings;
@@ -49,9 +48,9 @@ const BATCH: usize = 256;
 /// Room for private bundles: configurations with values, short-lived.
 const BUNDLES_BYTES: u64 = 64 << 20;
 /// First wait before a request is repeated.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
+pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait before a request is repeated.
-const RETRY_MOST: Duration = Duration::from_secs(5);
+pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
 /// File in the run directory that a running injector keeps locked.
 const LOCK_NAME: &str = "injector.lock";
 /// How long background work may take to end after a stop.
@@ -224,8 +223,8 @@ impl Injector {
             remembered,
             lock: _lock,
         } = prepare(&shared.options)?;
-        let kept = HostCache::open(&shared.options, Arc::clone(&shared.entropy))?;
-        if let Some((cache, restored)) = kept {
+        let entropy = Arc::clone(&shared.entropy);
+        if let Some((cache, restored)) = HostCache::open(&shared.options, entropy)? {
             shared.restore(cache, restored);
         }
         let (events, incoming) = mpsc::channel(EVENTS);
@@ -427,74 +426,6 @@ fn raise_open_files() {
             "limit of open files not raised"
         );
     }
-}
-
-/// Listens for plans, enrols the host unless it joined, and reads its plan; repeats until the gateway
-/// answers.
-async fn enrol(shared: &Shared) -> Result<Box<dyn Subscription>, InjectorError> {
-    let host = shared.options.host;
-    let consumer = format!("injector-{host}");
-    let mut wait = RETRY_FIRST;
-    loop {
-        let attempt = async {
-            let plans = shared.bus.subscribe(Topic::Plan(host), &consumer).await?;
-            Ok::<_, PortError>((plans, present(shared).await?))
-        };
-        let fault = match attempt.await {
-            Ok((plans, Presented::Known)) => {
-                // The plan before anything else; without it the next question tries again.
-                if let Err(error) = shared.reach().await {
-                    tracing::warn!({ names::ERROR } = chain(&error), "plan not read");
-                }
-                shared.contact.enrolled();
-                return Ok(plans);
-            }
-            Ok((_, Presented::Refused(reason))) => {
-                return Err(InjectorError::Enrol {
-                    host: shared.options.host_name.to_string(),
-                    reason,
-                });
-            }
-            Ok((_, Presented::Later(why))) => why,
-            Err(error) => chain(&error),
-        };
-        tracing::warn!({ names::REASON } = fault, "host not enrolled yet");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY_MOST);
-    }
-}
-
-/// What the gateway says of this host.
-enum Presented {
-    Known,
-    Refused(String),
-    Later(String),
-}
-
-/// Tells the gateway host and sealing key; a host that joined is known already.
-async fn present(shared: &Shared) -> Result<Presented, PortError> {
-    if shared.has_joined {
-        return Ok(Presented::Known);
-    }
-    let command = Command::EnrolHost {
-        host: shared.options.host,
-        name: shared.options.host_name.clone(),
-        sealing_key: shared.key.public().to_bytes(),
-    };
-    let body = Body::Submit {
-        id: CommandId::from_bytes(shared.ids.draw()),
-        command,
-    };
-    let answer = shared
-        .bus
-        .request(Address::Gateway, None, body, GATEWAY_TIMEOUT)
-        .await?;
-    Ok(match answer {
-        Body::Verdict(Verdict::Accepted { .. }) => Presented::Known,
-        Body::Verdict(Verdict::Rejected { text, .. }) => Presented::Refused(text),
-        Body::Failed { text, .. } => Presented::Later(text),
-        _ => Presented::Later("the gateway answered something else than a verdict".to_owned()),
-    })
 }
 
 async fn forward_plans(

@@ -422,6 +422,20 @@ async fn a_bus_that_withholds_is_an_alarm_and_its_end_is_told() {
     running.end().await;
 }
 
+fn assert_each_swap_once(facts: &[(String, Fact)]) {
+    let mut times: Vec<i64> = facts
+        .iter()
+        .filter_map(|(_, fact)| match fact {
+            Fact::Swapped { at, .. } => Some(at.micros()),
+            _ => None,
+        })
+        .collect();
+    let all = times.len();
+    times.sort_unstable();
+    times.dedup();
+    assert_eq!(times.len(), all, "nothing arrives twice: {facts:?}");
+}
+
 const SCRIPT: &str =
     "echo \"$TOKEN|$(/bin/busybox cat /run/secrets/db)\"; exec /bin/busybox sleep 600";
 
@@ -476,17 +490,7 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     let facts = scene.bus.facts();
     let gone = facts.iter().filter(|(_, fact)| *fact == Fact::Vanished);
     assert_eq!(gone.count(), 2, "the incarnation before, once a binding");
-    let mut times: Vec<i64> = facts
-        .iter()
-        .filter_map(|(_, fact)| match fact {
-            Fact::Swapped { at, .. } => Some(at.micros()),
-            _ => None,
-        })
-        .collect();
-    let all = times.len();
-    times.sort_unstable();
-    times.dedup();
-    assert_eq!(times.len(), all, "nothing arrives twice: {facts:?}");
+    assert_each_swap_once(&facts);
 
     scene.bus.silence(true);
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -13,6 +13,7 @@ use keywheel_identity::name::PeerName;
 use keywheel_schemas::config::Config;
 use keywheel_seal::SecretBytes;
 use keywheel_seal::sign::SigningKey;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::up::{Error, Kind};
@@ -20,7 +21,7 @@ use crate::up::{Error, Kind};
 /// Copies of a stream in a cluster of three servers or more.
 const CLUSTER_REPLICAS: usize = 3;
 /// Pause before the list of hosts is asked for again.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(500);
 /// How long the gateway may take to answer.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -135,17 +136,19 @@ impl Bus for Telling {
     }
 }
 
-/// Learns whose key speaks for which host: asks the gateway once, then follows its list.
+/// Learns whose key speaks for which host: asks the gateway once, says so to `learned`, then follows
+/// its list.
 pub(super) async fn follow_hosts(
     bus: Arc<dyn Bus>,
     consumer: &'static str,
     trust: Trust,
     stop: CancellationToken,
+    mut learned: Option<oneshot::Sender<()>>,
 ) -> Result<(), PortError> {
     loop {
         let lost = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            followed = follow(&bus, consumer, &trust) => followed,
+            followed = follow(&bus, consumer, &trust, &mut learned) => followed,
         };
         match lost {
             Ok(()) => return Ok(()),
@@ -161,13 +164,21 @@ pub(super) async fn follow_hosts(
     }
 }
 
-async fn follow(bus: &Arc<dyn Bus>, consumer: &str, trust: &Trust) -> Result<(), PortError> {
+async fn follow(
+    bus: &Arc<dyn Bus>,
+    consumer: &str,
+    trust: &Trust,
+    learned: &mut Option<oneshot::Sender<()>>,
+) -> Result<(), PortError> {
     let mut list = bus.subscribe(Topic::Hosts, consumer).await?;
     let asked = bus
         .request(Address::Gateway, None, Body::ReadHosts, GATEWAY_TIMEOUT)
         .await?;
     if let Body::Hosts(hosts) = asked {
         trust.learn_hosts(&hosts);
+        if let Some(learned) = learned.take() {
+            let _gone = learned.send(());
+        }
     }
     while let Some(incoming) = list.next().await {
         if let Body::Hosts(hosts) = &incoming.message.body {

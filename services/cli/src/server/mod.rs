@@ -94,6 +94,9 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
     tasks.close();
     let _late = tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await;
     opened.nats.shutdown().await;
+    if role == Role::Gateway {
+        let _gone = std::fs::remove_file(&opened.config.socket);
+    }
     failure.map_or(Ok(()), |(service, reason)| {
         Err(Error::new(
             Kind::Broken,

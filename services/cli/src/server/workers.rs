@@ -10,6 +10,7 @@ use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::LocalStore;
+use tokio::sync::oneshot;
 
 use super::bus::follow_hosts;
 use super::{Opened, claim, database};
@@ -25,11 +26,13 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
     let lock = claim(config)?;
     let cache = open_cache(opened).await?;
     let bus = opened.nats.endpoint();
+    let (learned, knows_hosts) = oneshot::channel();
     let following = follow_hosts(
         bus.clone(),
         HOSTS_CONSUMER,
         opened.trust.clone(),
         spawn.shutdown.token(),
+        Some(learned),
     );
     spawn.start("list of hosts", following);
     let watched = Arc::new(Watched::new(cache.clone()));
@@ -40,7 +43,12 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         entropy: Arc::new(OsEntropy),
     };
     let service = StoreSync::new(StoreSyncOptions::new(opened.deployment()), ports);
-    spawn.start("store-sync", service.run(spawn.shutdown.clone()));
+    let shutdown = spawn.shutdown.clone();
+    spawn.start("store-sync", async move {
+        // A host that asks before its key is known here would be taken for a stranger.
+        let _stopped = knows_hosts.await;
+        service.run(shutdown).await
+    });
     Ok(lock)
 }
 

@@ -1,3 +1,5 @@
+//! Tests of what the host keeps: damage, another key, modes, a kill before the rename.
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
