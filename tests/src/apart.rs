@@ -57,6 +57,8 @@ pub struct Apart {
     join_port: u16,
     bus_port: u16,
     running: Vec<Child>,
+    /// How often everything was started.
+    starts: usize,
 }
 
 fn free_port() -> Result<u16> {
@@ -89,6 +91,7 @@ impl Apart {
             join_port: free_port()?,
             bus_port: free_port()?,
             running: Vec::new(),
+            starts: 0,
         };
         let mut init = Command::new(binary("keywheel")?);
         init.arg("init")
@@ -137,6 +140,7 @@ impl Apart {
 
     /// Starts bus server and services; the gateway is the caller's.
     pub fn up(&mut self, options: &Options) -> Result<Child> {
+        self.starts += 1;
         let mut bus = Command::new(nats_server()?);
         let config = self.root.join("deployment/nats/bus-1/nats.conf");
         bus.arg("-c").arg(config);
@@ -164,6 +168,14 @@ impl Apart {
                 .map(|(name, value)| (name, value)),
         );
         start(command, &self.root.join(log))
+    }
+
+    /// Waits until store-sync serves after the last start.
+    pub fn wait_store_sync(&self) -> Result<()> {
+        wait::until_true("store-sync to serve", PATIENCE, || {
+            let log = fs::read_to_string(self.root.join("store-sync.log"))?;
+            Ok(log.matches("store-sync serves").count() >= self.starts)
+        })
     }
 
     /// Whether the host has credentials.

@@ -175,6 +175,7 @@ impl Keywheel {
         let Some(apart) = &mut self.apart else {
             return Ok(());
         };
+        apart.wait_store_sync()?;
         if !apart.has_joined() {
             let words = ["host", "join-token", apart::HOST, "-o", "json"];
             let mut ask = Command::new(binary("keywheel")?);

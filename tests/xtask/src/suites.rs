@@ -168,11 +168,10 @@ pub(crate) fn all() -> Vec<Suite> {
             threads,
         ]),
     });
-    checks()
-        .into_iter()
-        .chain(system)
-        .chain([over_nats()])
-        .collect()
+    let mut suites: Vec<Suite> = checks().into_iter().chain(system).collect();
+    // The quickstart is the last one.
+    suites.insert(suites.len().saturating_sub(1), over_nats());
+    suites
 }
 
 #[cfg(test)]

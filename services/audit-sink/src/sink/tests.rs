@@ -232,7 +232,7 @@ async fn a_log_that_became_shorter_or_other_is_an_alarm() {
         Vec::new(),
         vec![AuditLeaf {
             index: 0,
-            bytes: Arc::from([]),
+            bytes: Arc::from(*b"{\"other\":true}"),
         }],
     ] {
         let world = World::new().await;
