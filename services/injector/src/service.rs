@@ -223,8 +223,7 @@ impl Injector {
             remembered,
             lock: _lock,
         } = prepare(&shared.options)?;
-        let entropy = Arc::clone(&shared.entropy);
-        if let Some((cache, restored)) = HostCache::open(&shared.options, entropy)? {
+        if let Some((cache, restored)) = HostCache::open(&shared.options, shared.entropy.clone())? {
             shared.restore(cache, restored);
         }
         let (events, incoming) = mpsc::channel(EVENTS);
