@@ -163,3 +163,21 @@ pub(crate) fn listen(config: &Config) -> Result<tokio::net::UnixListener, Error>
 fn reach(name: &'static str) {
     let _injected = failpoint::hit(name);
 }
+
+/// Closes what a daemon leaves open by default, and arms named failpoints of tests.
+pub(crate) fn harden() -> Result<(), Error> {
+    keywheel_sys::harden::daemon().map_err(|e| {
+        Error::new(
+            Kind::Broken,
+            e.to_string(),
+            "report this with your kernel's version",
+        )
+    })?;
+    failpoint::arm_from_env().map_err(|e| {
+        Error::new(
+            Kind::BadConfiguration,
+            e.to_string(),
+            "correct KEYWHEEL_FAILPOINTS, or unset it",
+        )
+    })
+}

@@ -16,7 +16,7 @@ use keywheel_bus::{Nats, Trust};
 use keywheel_core::audit::Role;
 use keywheel_core::id::DeploymentId;
 use keywheel_core::name::HostName;
-use keywheel_daemon::{Shutdown, SystemClock, SystemIds, failpoint, settings};
+use keywheel_daemon::{Shutdown, SystemClock, SystemIds, settings};
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::name::PeerName;
 use keywheel_schemas::config::{Config, ConfigFlags};
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::args::ServerArgs;
 use crate::up::{Error, Kind, layout};
-use crate::wiring::Spawner;
+use crate::wiring::{Spawner, harden};
 
 /// How long services may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -124,23 +124,6 @@ async fn start(opened: &Opened, role: Role, spawn: &Spawner) -> Result<Held, Err
             "run `keywheel-injector run`",
         )),
     }
-}
-
-fn harden() -> Result<(), Error> {
-    keywheel_sys::harden::daemon().map_err(|e| {
-        Error::new(
-            Kind::Broken,
-            e.to_string(),
-            "report this with your kernel's version",
-        )
-    })?;
-    failpoint::arm_from_env().map_err(|e| {
-        Error::new(
-            Kind::BadConfiguration,
-            e.to_string(),
-            "correct KEYWHEEL_FAILPOINTS, or unset it",
-        )
-    })
 }
 
 async fn open(config: Config, role: Role) -> Result<Opened, Error> {

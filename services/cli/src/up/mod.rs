@@ -17,13 +17,14 @@ use std::time::Duration;
 use keywheel_cache::Cache;
 use keywheel_core::audit::Role;
 use keywheel_core::name::HostName;
-use keywheel_daemon::{Shutdown, SystemClock, SystemIds, failpoint};
+use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::config::Config;
 use keywheel_seal::OsEntropy;
 use tokio::sync::mpsc;
 
 use crate::args::UpArgs;
+use crate::wiring::harden;
 pub(crate) use error::{Error, Kind};
 use identity::Installation;
 
@@ -47,20 +48,7 @@ struct Opened {
 /// Runs until a signal, or until a service cannot go on.
 pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     let config = settings::load(args)?;
-    keywheel_sys::harden::daemon().map_err(|e| {
-        Error::new(
-            Kind::Broken,
-            e.to_string(),
-            "report this with your kernel's version",
-        )
-    })?;
-    failpoint::arm_from_env().map_err(|e| {
-        Error::new(
-            Kind::BadConfiguration,
-            e.to_string(),
-            "correct KEYWHEEL_FAILPOINTS, or unset it",
-        )
-    })?;
+    harden()?;
     let opened = open(config).await?;
     let shutdown = Shutdown::new();
     shutdown
