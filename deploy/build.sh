@@ -28,8 +28,13 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 host=$(rustc -vV | sed -n 's/^host: //p')
 
-# shellcheck disable=SC2086 # no flags at all for dev
-cargo build $flags -p keywheel-cli -p keywheel-injector --bins
+if [ "$profile" = dev ]; then
+    # The same selection as the tests': with another one Cargo resolves other features and builds
+    # nearly every dependency twice.
+    cargo build --workspace --all-targets
+else
+    cargo build --release -p keywheel-cli -p keywheel-injector --bins
+fi
 # shellcheck disable=SC2086
 RUSTFLAGS="-C target-feature=+crt-static" cargo build $flags --target "$host" \
     -p keywheel-sys --bin keywheel-nsjoin \
