@@ -4,11 +4,19 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::sources::Sources;
 
 /// Most bus servers that can be named.
 pub const MAX_BUS_SERVERS: usize = 16;
+
+/// How long credentials of services and hosts live, by default: what is stolen is soon worth nothing.
+pub const DEFAULT_CREDENTIAL_LIFETIME: Duration = Duration::from_secs(3600);
+/// Shortest life of credentials: below it members do nothing but renew.
+pub const MIN_CREDENTIAL_LIFETIME: Duration = Duration::from_secs(10);
+/// Longest life of credentials.
+pub const MAX_CREDENTIAL_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A database on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +45,9 @@ pub struct Apart {
     pub listen_join: Option<SocketAddr>,
     /// The host and port that joining hosts are told; by default where the gateway listens.
     pub advertise_join: Option<String>,
+    /// How long the credentials live that the gateway gives to services and hosts; by default one
+    /// hour.
+    pub credential_lifetime: Option<Duration>,
 }
 
 impl Apart {
@@ -49,6 +60,10 @@ impl Apart {
             listen_api: sources.address("listen.api"),
             listen_join: sources.address("listen.join"),
             advertise_join: sources.optional_text("listen.advertise_join"),
+            credential_lifetime: sources.optional_span(
+                "credentials.lifetime",
+                MIN_CREDENTIAL_LIFETIME..=MAX_CREDENTIAL_LIFETIME,
+            ),
         }
     }
 
@@ -63,6 +78,7 @@ impl Apart {
             ("listen.api", self.listen_api.is_some()),
             ("listen.join", self.listen_join.is_some()),
             ("listen.advertise_join", self.advertise_join.is_some()),
+            ("credentials.lifetime", self.credential_lifetime.is_some()),
         ];
         given
             .into_iter()

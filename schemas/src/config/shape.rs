@@ -50,6 +50,20 @@ pub struct ConfigFile {
     /// TCP ports of a gateway that runs apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenSection>,
+    /// What the gateway gives to services and hosts that run apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsSection>,
+}
+
+/// What the gateway gives to services and hosts that run apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsSection {
+    /// How long certificates and permits for the bus live, from `10s` to `24h`; they are renewed at
+    /// half of it. Default `1h`: what is stolen is soon worth nothing. Set at the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub lifetime: Option<String>,
 }
 
 /// The bus between services that run apart.

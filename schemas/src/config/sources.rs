@@ -316,9 +316,15 @@ impl Sources {
         default: Duration,
         bounds: RangeInclusive<Duration>,
     ) -> Duration {
-        let Some(text) = self.given(setting) else {
-            return default;
-        };
+        self.optional_span(setting, bounds).unwrap_or(default)
+    }
+
+    pub(super) fn optional_span(
+        &mut self,
+        setting: &str,
+        bounds: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let text = self.given(setting)?;
         let bounded = parse_span(&text).and_then(|span| {
             if bounds.contains(&span) {
                 return Ok(span);
@@ -326,10 +332,9 @@ impl Sources {
             let (least, most) = (span_words(*bounds.start()), span_words(*bounds.end()));
             Err(format!("has to lie between {least} and {most}"))
         });
-        bounded.unwrap_or_else(|fault| {
-            self.fault(setting, format!("`{setting}` {fault}"));
-            default
-        })
+        bounded
+            .inspect_err(|fault| self.fault(setting, format!("`{setting}` {fault}")))
+            .ok()
     }
 }
 

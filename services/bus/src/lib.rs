@@ -20,9 +20,9 @@ mod word;
 pub use envelope::MAX_MESSAGE_BYTES;
 pub use in_process::{ACK_TIMEOUT, InProcess, MAX_WAITING_REQUESTS};
 pub use nats::{
-    CHECK_INTERVAL, ConnectError, Credentials, DUPLICATE_WINDOW, MAX_AGE, MAX_PLANS, MAX_UNSTORED,
-    MIN_MAX_PAYLOAD, Nats, NatsHealth, NatsOptions, PLAN_STREAM_BYTES, SERVER_FLOOR, STREAM_BYTES,
-    Tls, Unfit,
+    CHECK_INTERVAL, ClaimsDesk, ConnectError, Credentials, DUPLICATE_WINDOW, MAX_AGE, MAX_PLANS,
+    MAX_UNSTORED, MIN_MAX_PAYLOAD, MemberFiles, Nats, NatsHealth, NatsOptions, PLAN_STREAM_BYTES,
+    SERVER_FLOOR, STREAM_BYTES, Tls, Unfit,
 };
 pub use refusal::{LOG_INTERVAL, Refusal, RefusalCounts};
 pub use trust::{Identity, Trust};

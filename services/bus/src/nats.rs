@@ -5,10 +5,13 @@
 //! one, the gateway makes it anew and says its newest message of each topic again, so that consumers
 //! see what they miss and read the gateway's log. The connection is made again for ever.
 
+mod claims;
 mod connect;
 mod frame;
+mod line;
 mod newest;
 mod options;
+mod proof;
 mod requests;
 mod streams;
 mod subscription;
@@ -18,25 +21,25 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::jetstream::{self, Context};
 use async_trait::async_trait;
 use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::subject::{Client as Speaker, Subjects};
-use keywheel_seal::SecretBytes;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{Mutex, RwLock, watch};
 
 use crate::ends::{check_reader, check_server as check_may_serve};
 use crate::envelope::{self, EncodeError, Frame, Heading, Receiver};
 use crate::refusal::{Counters, Refusal, RefusalCounts};
 use crate::trust::{Identity, Trust};
 use crate::word;
+use connect::Opener;
+use line::Line;
 
+pub use claims::ClaimsDesk;
 pub use options::{
-    ConnectError, Credentials, MIN_MAX_PAYLOAD, NatsOptions, SERVER_FLOOR, Tls, Unfit,
+    ConnectError, Credentials, MIN_MAX_PAYLOAD, MemberFiles, NatsOptions, SERVER_FLOOR, Tls, Unfit,
 };
 pub use streams::{DUPLICATE_WINDOW, MAX_AGE, MAX_PLANS, PLAN_STREAM_BYTES, STREAM_BYTES};
 pub use supervisor::{CHECK_INTERVAL, NatsHealth};
@@ -50,8 +53,13 @@ pub struct Nats {
 }
 
 struct Shared {
-    client: Client,
-    context: Context,
+    /// The connection in use.
+    line: watch::Sender<Arc<Line>>,
+    opener: Opener,
+    /// Whether connections have TLS.
+    has_tls: bool,
+    /// Held by whoever renews.
+    renewing: Mutex<()>,
     subjects: Subjects,
     speaker: Speaker,
     identity: Identity,
@@ -65,7 +73,6 @@ struct Shared {
     subscribe_timeout: Duration,
     refused: Counters,
     state: Arc<supervisor::State>,
-    shown: Option<Arc<tls::Shown>>,
     newest: newest::Newest,
     /// Held for reading while a message is sent, for writing while the newest are sent again.
     order: RwLock<()>,
@@ -90,16 +97,14 @@ impl Nats {
             host: identity.host(),
         };
         let state = Arc::new(supervisor::State::default());
-        let (client, shown) = connect::open(&options, &speaker, &state, &ids).await?;
-        let context = jetstream::context::ContextBuilder::new()
-            .timeout(options.server_timeout)
-            .ack_timeout(options.server_timeout)
-            .max_ack_inflight(MAX_UNSTORED)
-            .backpressure_on_inflight(true)
-            .build(client.clone());
+        let opener = Opener::new(&options, &speaker, &state, &ids)?;
+        let line = opener.first(options.tls.as_ref(), options.begin_offline);
+        let line = line.await?;
         let shared = Arc::new(Shared {
-            client,
-            context,
+            line: watch::Sender::new(Arc::new(line)),
+            opener,
+            has_tls: options.tls.is_some(),
+            renewing: Mutex::new(()),
             subjects: options.subjects,
             speaker,
             identity,
@@ -113,7 +118,6 @@ impl Nats {
             subscribe_timeout: options.subscribe_timeout,
             refused: Counters::default(),
             state,
-            shown,
             newest: newest::Newest::default(),
             order: RwLock::new(()),
             closed: watch::Sender::new(false),
@@ -143,20 +147,42 @@ impl Nats {
         self.shared.health()
     }
 
-    /// Shows another certificate (PEM) from the next connect on, and connects again.
+    /// Rings whenever the connection was lost and is there again.
+    #[must_use]
+    pub fn connects(&self) -> watch::Receiver<u64> {
+        self.shared.state.connects()
+    }
+
+    /// Goes on with fresh credentials: every connect from now on proves them, and a new connection
+    /// takes over from the one in use without a message lost. While no bus server is there, the next
+    /// connect counts.
     ///
     /// # Errors
-    /// When it is none, or the connection is without TLS.
-    pub async fn renew_certificate(
-        &self,
-        certificate: &[u8],
-        key: &SecretBytes,
-    ) -> Result<(), ConnectError> {
-        if let Some(shown) = &self.shared.shown {
-            shown.replace(certificate, key)?;
-            // Fails only when the connection is closed for good.
-            let _ = self.shared.client.force_reconnect().await;
+    /// When they are none; then the old ones stay in use.
+    pub async fn renew(&self, files: &MemberFiles<'_>) -> Result<(), ConnectError> {
+        let shared = &self.shared;
+        let _alone = shared.renewing.lock().await;
+        let tls = shared.has_tls.then(|| files.tls());
+        if let Some(tls) = &tls {
+            tls::check(tls)?;
         }
+        shared.opener.proof().hold(&files.credentials())?;
+        let before = shared.line();
+        if let (Some(shown), Some(tls)) = (before.shown(), &tls) {
+            shown.replace(&tls.certificate, &tls.key)?;
+        }
+        let next = match shared.opener.next(tls.as_ref()).await {
+            Ok(next) => next,
+            Err(error) => {
+                let reason = chain(&error);
+                tracing::warn!(reason, "renewed credentials count from the next connect on");
+                return Ok(());
+            }
+        };
+        before.retire();
+        next.begin();
+        shared.line.send_replace(Arc::new(next));
+        shared.state.moved();
         Ok(())
     }
 
@@ -165,7 +191,8 @@ impl Nats {
     pub async fn shutdown(&self) {
         self.shared.closed.send_replace(true);
         // Nothing is left to be said to a server that is gone.
-        let drained = self.shared.client.drain();
+        let line = self.shared.line();
+        let drained = line.client.drain();
         let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
     }
 }
@@ -200,8 +227,13 @@ impl Shared {
         }
     }
 
+    /// The connection in use; whoever is under way keeps it until done.
+    fn line(&self) -> Arc<Line> {
+        Arc::clone(&self.line.borrow())
+    }
+
     fn is_connected(&self) -> bool {
-        self.client.connection_state() == async_nats::connection::State::Connected
+        self.line().is_connected()
     }
 
     /// Comes back when the bus is shut down.
@@ -248,8 +280,9 @@ impl Shared {
         let name = word::of_topic(topic);
         let (subject, stream) = self.place(topic);
         let message = frame::to_publish(frame, id, &stream);
+        let line = self.line();
         let stored = async {
-            let ack = self.context.send_publish(subject, message).await?;
+            let ack = line.context.send_publish(subject, message).await?;
             ack.await
         };
         let stored = tokio::select! {

@@ -10,7 +10,6 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use keywheel_bus::{ConnectError, Credentials, NatsOptions, Tls};
 use keywheel_core::audit::Role;
@@ -170,39 +169,6 @@ async fn a_server_with_another_name_or_an_old_certificate_is_refused() {
             "{name}: {reason}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_renewed_certificate_is_shown_at_the_next_connect() {
-    let files = Files::new("renewed");
-    let ours = Authority::new();
-    let shown = ours.issue("127.0.0.1", |_| {});
-    let server = server(&files, &ours, &shown);
-    let mine = ours.issue("gateway", |_| {});
-    let gateway = try_connect(options(&server, Some(tls(&ours, &mine))), Role::Gateway).await;
-    let gateway = gateway.unwrap();
-    let before = gateway.health().connects;
-    let none = SecretBytes::from(b"none".to_vec());
-    let broken = gateway.renew_certificate(b"none", &none).await;
-    assert!(matches!(broken, Err(ConnectError::BadCertificate { .. })));
-
-    let next = ours.issue("gateway", |_| {});
-    let key = SecretBytes::from(next.key.clone().into_bytes());
-    gateway
-        .renew_certificate(next.certificate.as_bytes(), &key)
-        .await
-        .unwrap();
-    for _ in 0..200 {
-        if gateway.health().connects > before && gateway.health().connected {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(gateway.health().connects > before, "connected again");
-    let bus = gateway.endpoint();
-    bus.publish(Topic::Audit, id(1), None, leaf(1))
-        .await
-        .unwrap();
 }
 
 #[tokio::test]

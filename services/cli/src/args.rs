@@ -10,7 +10,7 @@ mod host;
 mod serve;
 
 pub(crate) use host::{EvictArgs, HostVerb};
-pub(crate) use serve::{InitArgs, ServerArgs};
+pub(crate) use serve::{CredentialsVerb, HomeArgs, InitArgs, RefreshArgs, ServerArgs};
 
 use crate::{address, exit};
 
@@ -64,6 +64,9 @@ pub(crate) enum Verb {
     Server(ServerArgs),
     /// Make keys, certificates and bus configuration for services that run apart.
     Init(InitArgs),
+    /// Make credentials of services that run apart fresh, by hand.
+    #[command(subcommand)]
+    Credentials(CredentialsVerb),
     /// Show whether everything is well: the daemon, what it holds, what this machine lacks.
     #[command(after_help = "Example:\n  keywheel status -o json")]
     Status,

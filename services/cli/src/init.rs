@@ -10,7 +10,7 @@ use keywheel_core::id::DeploymentId;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::ids::Ids as _;
-use keywheel_identity::authority::Authority;
+use keywheel_identity::authority::{Authority, MEMBER_LIFETIME_MOST};
 use keywheel_identity::init::{self, InitError, NewDeployment, NewServer};
 use keywheel_identity::name::OperatorName;
 use keywheel_seal::OsEntropy;
@@ -90,6 +90,8 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     let deployment = DeploymentId::from_bytes(SystemIds.draw());
     let now = SystemClock::new().now();
     let authority = Authority::create(deployment, now, &OsEntropy).map_err(|e| broken(&e))?;
+    // Time to bring them to their machines; each service renews as soon as it runs.
+    let authority = authority.with_member_lifetime(MEMBER_LIFETIME_MOST);
     let scheme = if tls { "tls" } else { "nats" };
     let new = NewDeployment {
         deployment,
@@ -172,8 +174,9 @@ fn tell(screen: Screen, args: &InitArgs, new: &NewDeployment<'_>) -> Result<(), 
     text.push_str(
         "  keywheel host join-token NAME            # then keywheel-injector join on the host\n",
     );
+    text.push_str("\nstart the services within a day: what lies there ends then\n");
     text.push_str(&format!(
-        "\nkeep {key} apart from {out}/gateway: it opens the authorities there\n"
+        "keep {key} apart from {out}/gateway: it opens the authorities there\n"
     ));
     let json = serde_json::json!({
         "deployment": new.deployment.to_string(),

@@ -18,6 +18,7 @@
 mod address;
 mod args;
 mod client;
+mod credentials;
 mod exit;
 mod http;
 mod init;

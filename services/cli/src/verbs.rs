@@ -15,11 +15,13 @@ mod streams;
 mod waiting;
 
 use crate::address::Address;
-use crate::args::{AuditVerb, Cli, JournalVerb, SecretVerb, SetupVerb, StreamVerb, Verb};
+use crate::args::{
+    AuditVerb, Cli, CredentialsVerb, JournalVerb, SecretVerb, SetupVerb, StreamVerb, Verb,
+};
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
-use crate::{init, server, setup, up};
+use crate::{credentials, init, server, setup, up};
 
 /// What a verb works with.
 #[derive(Debug, Clone)]
@@ -35,6 +37,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Up(args) => up::run(args).await.map_err(Failure::from),
         Verb::Server(args) => server::run(args).await.map_err(Failure::from),
         Verb::Init(args) => init::run(screen, &args),
+        Verb::Credentials(CredentialsVerb::Refresh(args)) => credentials::refresh(screen, &args),
         Verb::Completion { shell } => plain::completion(screen, shell),
         Verb::Version => plain::version(screen),
         Verb::ExitCodes => plain::exit_codes(screen),
@@ -79,6 +82,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Up(_)
         | Verb::Server(_)
         | Verb::Init(_)
+        | Verb::Credentials(_)
         | Verb::Setup(_)
         | Verb::Completion { .. }
         | Verb::Version

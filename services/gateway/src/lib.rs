@@ -5,10 +5,11 @@
 //! apart, it is wired so:
 //!
 //! ```text
-//! registry::Registry::open(Home, &UnsealKey, registry::Told { trust, servers, join_address },
+//! registry::Registry::open(Home, &UnsealKey, registry::Told { trust, servers, join_address, lifetime },
 //!                          Arc<dyn Entropy>) -> Result<Registry, InitError>        // one, in an Arc
 //!   as http::Api::join_tokens (TokenMaker), as bus_server::BusServer::renewals (Renewals);
-//!   .with_registrar(|registrar| refresh(…)), .evict(host, now), .lookup_subject(), .claim(known, now)
+//!   .with_registrar(|registrar| refresh(…)), .evict(host, now), .refresh_own(dir, now)
+//! claims::Claims { registry, desk: BusDesk { directory, servers }, clock, connects, told }.run(stop)
 //! join::JoinServer::new(Api, Arc<Registry>, &Arc<TlsIdentity>, door::Spans)?.run(TcpListener, stop)
 //! remote::RemoteServer::new(Api, &Arc<TlsIdentity>, door::Spans)?.run(TcpListener, stop)
 //! ```
@@ -26,6 +27,7 @@
 
 pub mod access;
 pub mod bus_server;
+pub mod claims;
 pub mod denials;
 pub mod door;
 pub mod http;

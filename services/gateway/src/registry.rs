@@ -5,7 +5,9 @@
 //! who may join or renew was decided and is on record before anything here is called.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use keywheel_core::audit::Role;
 use keywheel_core::id::{HostId, JoinTokenId};
@@ -19,10 +21,12 @@ use keywheel_identity::enrol::{
 use keywheel_identity::init::{Home, InitError};
 use keywheel_identity::name::PeerName;
 use keywheel_identity::nats::{BusAuthority, NatsError, Revocations};
+use keywheel_identity::refresh::{RefreshError, refresh};
 use keywheel_identity::token::{Destination, JoinToken};
 use keywheel_seal::Entropy;
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::sign::VerifyingKey;
+use tokio::sync::watch;
 
 use crate::bus_server::Renewals;
 use crate::http::{NewToken, TokenMaker};
@@ -49,6 +53,8 @@ pub struct Told {
     pub servers: Vec<String>,
     /// HOST:PORT at which machines reach the join listener.
     pub join_address: String,
+    /// How long credentials live that are given out here.
+    pub lifetime: Duration,
 }
 
 /// Both authorities and what is noted of their permits.
@@ -58,6 +64,7 @@ pub struct Registry {
     bus: BusAuthority,
     revocations: Mutex<Revocations>,
     told: Told,
+    refusals: watch::Sender<u64>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -72,12 +79,14 @@ impl Registry {
         told: Told,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, InitError> {
+        let authority = home.authority(unseal)?;
         Ok(Self {
-            authority: RwLock::new(home.authority(unseal)?),
+            authority: RwLock::new(authority.with_member_lifetime(told.lifetime)),
             bus: home.bus(unseal)?,
             revocations: Mutex::new(home.revocations()?),
             home,
             told,
+            refusals: watch::Sender::new(0),
             entropy,
         })
     }
@@ -88,7 +97,7 @@ impl Registry {
             .authority
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *current = authority;
+        *current = authority.with_member_lifetime(self.told.lifetime);
     }
 
     /// Does something with the registrar, such as making the gateway's own credentials fresh.
@@ -100,6 +109,15 @@ impl Registry {
             trust: &self.told.trust,
             servers: &self.told.servers,
         })
+    }
+
+    /// Makes the gateway's own directory of credentials fresh. Writes to disk.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or an authority refuses.
+    pub fn refresh_own(&self, directory: &Path, now: Timestamp) -> Result<(), RefreshError> {
+        self.with_registrar(|registrar| refresh(directory, registrar, now, self.entropy.as_ref()))
+            .map(drop)
     }
 
     /// Answers a machine whose token was just spent for it. Writes to disk.
@@ -131,6 +149,9 @@ impl Registry {
         let mut revocations = self.revocations();
         let count = revocations.revoke_client(&client, now);
         self.home.keep_revocations(&revocations)?;
+        if count > 0 {
+            self.refusals.send_modify(|rung| *rung += 1);
+        }
         Ok(count)
     }
 
@@ -155,6 +176,33 @@ impl Registry {
         Ok(claim)
     }
 
+    /// The same, unless the one that the bus has refuses everyone already.
+    ///
+    /// # Errors
+    /// When `known` is not by our operator, or the disk refuses.
+    pub fn claim_after(
+        &self,
+        known: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>, RegistryError> {
+        if self.bus.refuses_all(known, &self.revocations())? {
+            return Ok(None);
+        }
+        self.claim(Some(known), now).map(Some)
+    }
+
+    /// Whether there is anybody to be refused.
+    #[must_use]
+    pub fn refuses_anyone(&self) -> bool {
+        !self.revocations().is_empty()
+    }
+
+    /// Rings whenever somebody new is refused.
+    #[must_use]
+    pub fn refusals(&self) -> watch::Receiver<u64> {
+        self.refusals.subscribe()
+    }
+
     fn note(&self, name: &PeerName, bus_key: &str, now: Timestamp) -> Result<(), RegistryError> {
         let Some(client) = client_of(name) else {
             return Ok(());
@@ -173,7 +221,7 @@ impl Registry {
     ) -> Result<Vec<u8>, RegistryError> {
         let ask = read_ask(ask)?;
         let answer = self.with_registrar(|registrar| {
-            enrol::answer_renewal(registrar, name, &ask, &[], now, self.entropy.as_ref())
+            enrol::answer_renewal(registrar, name, &ask, now, self.entropy.as_ref())
         })?;
         self.note(name, ask.bus_key(), now)?;
         serde_json::to_vec(&answer)

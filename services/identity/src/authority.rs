@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use keywheel_core::id::DeploymentId;
 use keywheel_core::time::Timestamp;
+use keywheel_schemas::config::apart::{DEFAULT_CREDENTIAL_LIFETIME, MAX_CREDENTIAL_LIFETIME};
 use keywheel_seal::{Entropy, SecretBytes};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -26,13 +27,14 @@ pub use self::rollover::LongLived;
 pub use self::stored::StoredAuthority;
 pub(crate) use self::x509::certificates;
 pub use self::x509::{addresses, validity};
-use self::x509::{check_chain, pem};
+use self::x509::{check_chain, check_issued, pem};
 use crate::name::PeerName;
 
-/// Life of a service's certificate.
-pub const SERVICE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Life of a host's certificate, and of its user on the bus.
-pub const HOST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Life of the certificate of a service or host, and of its user on the bus, unless told otherwise.
+pub const MEMBER_LIFETIME: Duration = DEFAULT_CREDENTIAL_LIFETIME;
+/// The longest such life. The first credentials of services have it, so that there is time to bring
+/// them to their machines.
+pub const MEMBER_LIFETIME_MOST: Duration = MAX_CREDENTIAL_LIFETIME;
 /// Life of a bus server's certificate: nothing of ours runs there to renew it.
 pub const BUS_SERVER_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Life of a person's certificate.
@@ -40,7 +42,7 @@ pub const OPERATOR_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Life of a root.
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How far before now a certificate begins, for clocks that are behind.
-pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Most DNS names and addresses of one certificate.
 pub const MAX_ADDRESSES: usize = 32;
 /// Longest signing request, in bytes.
@@ -106,6 +108,7 @@ pub struct Authority {
     chain: Vec<CertificateDer<'static>>,
     /// The old root and the link to it, while a rollover is under way.
     rollover: Option<rollover::Rollover>,
+    member_lifetime: Duration,
 }
 
 /// A certificate as its owner presents it.
@@ -151,6 +154,7 @@ impl Authority {
             key,
             chain: vec![root.der().clone()],
             rollover: None,
+            member_lifetime: MEMBER_LIFETIME,
         })
     }
 
@@ -176,7 +180,50 @@ impl Authority {
             key,
             chain,
             rollover: None,
+            member_lifetime: MEMBER_LIFETIME,
         })
+    }
+
+    /// Gives services and hosts certificates that live so long.
+    #[must_use]
+    pub fn with_member_lifetime(mut self, lifetime: Duration) -> Self {
+        self.member_lifetime = lifetime.min(MEMBER_LIFETIME_MOST);
+        self
+    }
+
+    /// How long a certificate of this name lives.
+    #[must_use]
+    pub const fn lifetime(&self, name: &PeerName) -> Duration {
+        match name {
+            PeerName::Service(_) | PeerName::Host(_) => self.member_lifetime,
+            PeerName::BusServer => BUS_SERVER_LIFETIME,
+            PeerName::Operator(_) => OPERATOR_LIFETIME,
+        }
+    }
+
+    /// DNS names and IP addresses of a certificate (PEM with its chain) that was issued here for
+    /// `name`, expired or not: its next one has the same.
+    ///
+    /// # Errors
+    /// When it is not from here or not for `name`.
+    pub fn kept_addresses(
+        &self,
+        name: &PeerName,
+        chain_pem: &str,
+    ) -> Result<Vec<String>, AuthorityError> {
+        let chain = certificates(chain_pem).map_err(AuthorityError::Chain)?;
+        let (leaf, between) = chain
+            .split_first()
+            .ok_or_else(|| AuthorityError::Chain("it is empty".into()))?;
+        let (_, end) = validity(leaf)?;
+        let roots: Vec<_> = self.roots().cloned().collect();
+        check_issued(leaf, between, &roots, end)?;
+        match PeerName::of_certificate(leaf, self.deployment) {
+            Ok(found) if found == *name => addresses(leaf),
+            _ => Err(AuthorityError::Chain(format!(
+                "it is not a certificate of {name}"
+            ))),
+        }
     }
 
     /// Whose authority it is.
@@ -254,7 +301,7 @@ impl Authority {
         if end <= now {
             return Err(AuthorityError::Expired);
         }
-        let not_after = seconds(now.plus(lifetime(name)).min(end));
+        let not_after = seconds(now.plus(self.lifetime(name)).min(end));
         let mut params = CertificateParams::default();
         set_life(&mut params, not_before, not_after);
         params.serial_number = Some(SerialNumber::from_slice(&draw_serial(entropy)));
@@ -313,17 +360,6 @@ impl Authority {
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Authority({}, …)", self.deployment)
-    }
-}
-
-/// How long a certificate of this name lives.
-#[must_use]
-pub fn lifetime(name: &PeerName) -> Duration {
-    match name {
-        PeerName::Service(_) => SERVICE_LIFETIME,
-        PeerName::BusServer => BUS_SERVER_LIFETIME,
-        PeerName::Host(_) => HOST_LIFETIME,
-        PeerName::Operator(_) => OPERATOR_LIFETIME,
     }
 }
 

@@ -21,7 +21,7 @@ use keywheel_seal::SecretBytes;
 use keywheel_seal::hpke::HostKeyPair;
 use keywheel_seal::sign::{SigningKey, VerifyingKey};
 
-use crate::authority::certificates;
+use crate::authority::{certificates, validity};
 use crate::name::{NameError, PeerName};
 use crate::tls::{TlsCredentials, TlsError};
 
@@ -179,6 +179,18 @@ impl TlsFiles {
             certificates(&self.chain_pem).map_err(|reason| TlsError::Pem { what, reason })?;
         let leaf = chain.first().ok_or(NameError::Unreadable)?;
         Ok(PeerName::deployment_of(leaf)?)
+    }
+
+    /// Begin and end of the certificate.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn life(&self) -> Result<(Timestamp, Timestamp), TlsError> {
+        let what = "the certificate";
+        let chain =
+            certificates(&self.chain_pem).map_err(|reason| TlsError::Pem { what, reason })?;
+        let leaf = chain.first().ok_or(NameError::Unreadable)?;
+        Ok(validity(leaf).map_err(|_| NameError::Unreadable)?)
     }
 
     /// Parses and checks them.

@@ -138,7 +138,7 @@ pub fn answer_join(
 }
 
 /// Answers a member (known by its signature or its certificate, and not evicted) with a fresh
-/// certificate and permit. `addresses` are its DNS names and IP addresses, for services.
+/// certificate and permit, with the addresses of the certificate it shows.
 ///
 /// # Errors
 /// When it is somebody who does not renew here, or an authority refuses.
@@ -146,15 +146,18 @@ pub fn answer_renewal(
     registrar: &Registrar<'_>,
     name: &PeerName,
     ask: &RenewAsk,
-    addresses: &[String],
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Result<RenewAnswer, EnrolError> {
     if ask.v != wire::VERSION {
         return Err(EnrolError::Ask(format!("it has version {}", ask.v)));
     }
+    let addresses = match &ask.certificate {
+        None => Vec::new(),
+        Some(shown) => registrar.authority.kept_addresses(name, shown)?,
+    };
     let asked = (ask.signing_request.as_str(), ask.bus_key.as_str());
-    let (certificate, permit) = credentials(registrar, name, asked, addresses, now, entropy)?;
+    let (certificate, permit) = credentials(registrar, name, asked, &addresses, now, entropy)?;
     Ok(RenewAnswer {
         v: wire::VERSION,
         certificate: certificate.chain_pem,

@@ -39,6 +39,7 @@
 //! init::plain(&Authority, &PeerName, addresses: &[String], now, entropy) -> Result<Bundle, AuthorityError>
 //! refresh::refresh(dir: &Path, &Registrar, now, entropy) -> Result<(TlsCredentials, Identity), RefreshError>
 //!                                   // the gateway's own directory, or a service's that was down too long
+//! refresh::refresh_any(dir, &Registrar, now, entropy) -> Result<(PeerName, Timestamp), RefreshError>
 //! authority::Authority::{create, from_pem, issue, sign, begin_rollover, finish_rollover, seal, open, pin}
 //!
 //! // Joining. Gateway: JoinToken::issue → command IssueJoinToken(token.request(now)) → print token.text();
@@ -50,10 +51,12 @@
 //! enrol::JoinAsk::check(&self) -> Result<CheckedAsk { request: core::host::JoinRequest, .. }, EnrolError>
 //! enrol::answer_join(&Registrar, &CheckedAsk, now, entropy) -> Result<JoinAnswer, EnrolError>
 //! enrol::Joining::accept(self, &JoinAnswer, now) -> Result<Bundle, EnrolError>
-//! enrol::Renewing::begin(sealing_generation: Option<u64>, now, entropy); .ask() -> RenewAsk;
+//! enrol::Renewing::begin(sealing_generation: Option<u64>, now, entropy); .keeping_addresses(&TlsFiles);
+//!                 .ask() -> RenewAsk;
 //!                 .accept(self, Identity, &RenewAnswer) -> Result<Bundle, EnrolError>
-//! enrol::answer_renewal(&Registrar, &PeerName, &RenewAsk, addresses: &[String], now, entropy)
+//! enrol::answer_renewal(&Registrar, &PeerName, &RenewAsk, now, entropy)
 //! enrol::Registrar { authority: &Authority, bus: &BusAuthority, trust: &BTreeMap<Role, VerifyingKey>, servers: &[String] }
+//! renewal::due(id: &[u8], (begin, end)) -> Timestamp    // of bundle::TlsFiles::life()
 //! renewal::renew_at(id: &[u8], begin: Timestamp, end: Timestamp) -> Timestamp
 //! renewal::sealing_key_steps(&[KeyAge], now) -> Vec<KeyStep>
 //!

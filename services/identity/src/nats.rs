@@ -226,6 +226,20 @@ impl BusAuthority {
         Ok(())
     }
 
+    /// Whether a claim about our account, as a server has it, refuses all that is revoked here.
+    ///
+    /// # Errors
+    /// When it is not a claim about our account by our operator.
+    pub fn refuses_all(&self, claim: &str, revocations: &Revocations) -> Result<bool, NatsError> {
+        let content = claims::read(claim, &self.operator)?;
+        if content.sub != self.account.public_key() {
+            return Err(NatsError::Claim);
+        }
+        let told = &content.nats.revocations;
+        let mut ours = revocations.revoked().iter();
+        Ok(ours.all(|(key, at)| told.get(key) >= Some(at)))
+    }
+
     /// Where the system account tells the claim it has about our account.
     #[must_use]
     pub fn lookup_subject(&self) -> String {

@@ -4,14 +4,15 @@
 //! service which was down longer than its certificate lived. Invariant: name, signing key and
 //! addresses stay; only what has a life of its own is replaced.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keywheel_core::time::Timestamp;
 use keywheel_seal::{Entropy, SecretBytes};
 
-use crate::authority::{addresses, certificates, validity};
 use crate::bundle::{Bundle, BundleError, Identity};
 use crate::enrol::{EnrolError, Registrar, Renewing, answer_renewal};
+use crate::init::plain;
+use crate::name::PeerName;
 use crate::nats::{NatsError, UserKey};
 use crate::tls::{TlsCredentials, TlsError};
 
@@ -27,6 +28,11 @@ pub enum RefreshError {
     /// The bus's authority refused.
     #[error(transparent)]
     Nats(#[from] NatsError),
+    /// A host's directory: whether it may come back is decided when it joins.
+    #[error(
+        "{0} is a host's: a host whose credentials have ended joins again with a token of `keywheel host join-token`"
+    )]
+    Host(PathBuf),
     /// What was made cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -44,10 +50,9 @@ pub fn refresh(
     entropy: &dyn Entropy,
 ) -> Result<(TlsCredentials, Identity), RefreshError> {
     let (before, identity) = Bundle::read_speaker(directory)?;
-    let kept = kept_addresses(&before);
-    let renewing = Renewing::begin(None, now, entropy)?;
+    let renewing = Renewing::begin(None, now, entropy)?.keeping_addresses(&before.tls);
     let name = identity.name.clone();
-    let answer = answer_renewal(registrar, &name, &renewing.ask(), &kept, now, entropy)?;
+    let answer = answer_renewal(registrar, &name, &renewing.ask(), now, entropy)?;
     let mut bundle = renewing.accept(identity, &answer)?;
     if before.claims.is_some() {
         bundle.claims = Some(claims(registrar, &bundle, now)?);
@@ -57,11 +62,47 @@ pub fn refresh(
     Ok((written.tls.credentials(identity.deployment)?, identity))
 }
 
-fn kept_addresses(bundle: &Bundle) -> Vec<String> {
-    let leaf = certificates(&bundle.tls.chain_pem).ok();
-    let leaf = leaf.and_then(|chain| chain.into_iter().next());
-    leaf.and_then(|der| addresses(&der).ok())
-        .unwrap_or_default()
+/// Makes any directory of credentials fresh but a host's: a service's, a person's, a bus server's.
+/// Whose it is and until when.
+///
+/// # Errors
+/// When the directory cannot be read or written, an authority refuses, or it is a host's.
+pub fn refresh_any(
+    directory: &Path,
+    registrar: &Registrar<'_>,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Result<(PeerName, Timestamp), RefreshError> {
+    let before = Bundle::read(directory)?;
+    let authority = registrar.authority;
+    let credentials = before.tls.credentials(authority.deployment())?;
+    let name = credentials.name().clone();
+    match name {
+        PeerName::Host(_) => return Err(RefreshError::Host(directory.to_owned())),
+        PeerName::Service(_) => {
+            refresh(directory, registrar, now, entropy)?;
+        }
+        PeerName::BusServer => {
+            let kept = authority.kept_addresses(&name, &before.tls.chain_pem);
+            let kept = kept.map_err(EnrolError::from)?;
+            write_plain(directory, registrar, &name, &kept, now, entropy)?;
+        }
+        PeerName::Operator(_) => write_plain(directory, registrar, &name, &[], now, entropy)?,
+    }
+    let (_, end) = Bundle::read(directory)?.tls.life()?;
+    Ok((name, end))
+}
+
+fn write_plain(
+    directory: &Path,
+    registrar: &Registrar<'_>,
+    name: &PeerName,
+    addresses: &[String],
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Result<(), RefreshError> {
+    let made = plain(registrar.authority, name, addresses, now, entropy);
+    Ok(made.map_err(EnrolError::from)?.write(directory)?)
 }
 
 /// The gateway's second permit, with the life of its certificate.
@@ -70,9 +111,7 @@ fn claims(
     bundle: &Bundle,
     now: Timestamp,
 ) -> Result<SecretBytes, RefreshError> {
-    let chain = certificates(&bundle.tls.chain_pem).unwrap_or_default();
-    let end = chain.first().and_then(|der| validity(der).ok());
-    let end = end.map_or(now, |(_, end)| end);
+    let (_, end) = bundle.tls.life()?;
     let user = UserKey::generate();
     let permit = registrar.bus.system_permit(&user.public_key(), now, end)?;
     Ok(user.credentials(&permit)?)
@@ -86,7 +125,9 @@ mod tests {
     use keywheel_seal::envelope::UnsealKey;
 
     use super::*;
-    use crate::authority::{Authority, SERVICE_LIFETIME};
+    use crate::authority::{
+        Authority, MEMBER_LIFETIME, OPERATOR_LIFETIME, addresses, certificates,
+    };
     use crate::init::{Home, NewDeployment, init};
     use crate::name::OperatorName;
 
@@ -125,19 +166,26 @@ mod tests {
             trust: &known.trust,
             servers: &servers,
         };
-        let later = NOW.plus(SERVICE_LIFETIME * 3);
+        let later = NOW.plus(MEMBER_LIFETIME * 3);
         let (_, identity) = refresh(&out.join("gateway"), &registrar, later, &OsEntropy).unwrap();
         let (after, read) = Bundle::read_speaker(&out.join("gateway")).unwrap();
         assert_eq!(identity.name, known.name);
         assert_eq!(read.signing.verifying_key(), known.signing.verifying_key());
         assert_eq!(read.servers, servers);
-        assert_eq!(kept_addresses(&after), ["gateway.example", "10.0.0.1"]);
         let leaf = certificates(&after.tls.chain_pem).unwrap().remove(0);
-        assert_eq!(validity(&leaf).unwrap().1, later.plus(SERVICE_LIFETIME));
+        assert_eq!(addresses(&leaf).unwrap(), ["gateway.example", "10.0.0.1"]);
+        assert_eq!(after.tls.life().unwrap().1, later.plus(MEMBER_LIFETIME));
         assert!(!after.claims.unwrap().ct_eq(&before.claims.unwrap()));
         assert!(!after.bus.unwrap().ct_eq(&before.bus.unwrap()));
-        refresh(&out.join("scheduler"), &registrar, later, &OsEntropy).unwrap();
+        let any = |directory: &str| {
+            refresh_any(&out.join(directory), &registrar, later, &OsEntropy).unwrap()
+        };
+        let scheduler = PeerName::Service(Role::Scheduler);
+        let ends = later.plus(MEMBER_LIFETIME);
+        assert_eq!(any("scheduler"), (scheduler, ends));
         let (scheduler, _) = Bundle::read_speaker(&out.join("scheduler")).unwrap();
         assert!(scheduler.claims.is_none());
+        let ada = PeerName::Operator(OperatorName::parse("ada").unwrap());
+        assert_eq!(any("operators/ada"), (ada, later.plus(OPERATOR_LIFETIME)));
     }
 }

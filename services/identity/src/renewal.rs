@@ -9,6 +9,8 @@ use std::time::Duration;
 use keywheel_core::time::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use crate::authority::CLOCK_SKEW;
+
 /// How far from half of the life a renewal may be, as a part of the life: a tenth.
 const JITTER_PARTS: u64 = 10;
 /// How old the newest sealing key of a host may become.
@@ -34,6 +36,13 @@ pub fn renew_at(id: &[u8], begin: Timestamp, end: Timestamp) -> Timestamp {
     let earliest = life / 2 - life / JITTER_PARTS;
     let shift = if spread == 0 { 0 } else { draw % (spread + 1) };
     begin.plus(Duration::from_micros(earliest.saturating_add(shift)))
+}
+
+/// When to renew a certificate that is valid from `begin` to `end`: it was given out a clock's skew
+/// after its begin.
+#[must_use]
+pub fn due(id: &[u8], (begin, end): (Timestamp, Timestamp)) -> Timestamp {
+    renew_at(id, begin.plus(CLOCK_SKEW).min(end), end)
 }
 
 /// How long to wait after the `failures`th failure in a row: doubling, within bounds.
@@ -118,6 +127,15 @@ mod tests {
         let first = renew_at(b"host", at(1), at(DAY));
         assert_eq!(renew_at(b"host", at(1), at(DAY)), first);
         assert_ne!(renew_at(b"hosu", at(1), at(DAY)), first);
+    }
+
+    #[test]
+    fn a_short_life_is_not_renewed_before_it_began() {
+        let (begin, life) = (at(DAY), Duration::from_secs(10));
+        let issued = begin.plus(CLOCK_SKEW);
+        let when = due(b"host", (begin, issued.plus(life)));
+        assert!(when >= issued.plus(life * 4 / 10) && when <= issued.plus(life * 6 / 10));
+        assert_eq!(due(b"host", (begin, begin)), begin);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keywheel_bus::{ConnectError, Credentials, Identity as Speaker, Nats, NatsOptions, Tls, Trust};
+use keywheel_bus::{ConnectError, Nats};
 use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::id::HostId;
 use keywheel_core::name::HostName;
@@ -14,10 +14,10 @@ use keywheel_daemon::settings::SettingsError;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, settings};
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::token::MAX_TOKEN_CHARS;
+use keywheel_member::{Begin, Keeper, MemberError, OverBus};
 use keywheel_schemas::config::{Config, ConfigFlags};
+use keywheel_seal::OsEntropy;
 use keywheel_seal::hpke::HostKeyPair;
-use keywheel_seal::sign::SigningKey;
-use keywheel_seal::{OsEntropy, SecretBytes};
 use zeroize::Zeroizing;
 
 use crate::{Injector, InjectorOptions, join};
@@ -62,11 +62,11 @@ impl From<SettingsError> for Problem {
     }
 }
 
-impl From<ConnectError> for Problem {
-    fn from(error: ConnectError) -> Self {
+impl From<MemberError> for Problem {
+    fn from(error: MemberError) -> Self {
         let exit = match &error {
-            ConnectError::Unreachable { .. } => exit::UNAVAILABLE,
-            ConnectError::Unfit(_) => exit::CONFIG,
+            MemberError::Connect(ConnectError::Unreachable { .. }) => exit::UNAVAILABLE,
+            MemberError::Connect(ConnectError::Unfit(_)) => exit::CONFIG,
             _ => exit::USAGE,
         };
         let next = "check `bus.servers` and the bus server's log";
@@ -76,6 +76,7 @@ impl From<ConnectError> for Problem {
 
 /// Who this host is.
 struct Host {
+    directory: PathBuf,
     id: HostId,
     name: HostName,
     key: HostKeyPair,
@@ -100,16 +101,16 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     let host = credentials(&config)?;
     let clock = Arc::new(SystemClock::new());
     let ids = Arc::new(SystemIds);
-    let keys = host.identity.trust.iter();
-    let trust = Trust::new(
-        host.identity.deployment,
-        keys.map(|(role, key)| (*role, key.clone())),
-    );
-    let key = SigningKey::from_seed_bytes(&host.identity.signing.seed())
-        .map_err(|e| Problem::new(exit::UNEXPECTED, e.to_string(), "report this"))?;
-    let speaker = Speaker::injector(host.identity.deployment, host.id, key);
-    let options = bus_options(&config, &host);
-    let nats = Nats::connect(options, speaker, trust, clock.clone(), ids.clone()).await?;
+    let trust = keywheel_member::trust(&host.identity);
+    let nats = keywheel_member::connect(
+        &config.apart.bus_servers,
+        true,
+        (&host.bundle, &host.identity),
+        &trust,
+        (clock.clone(), ids.clone()),
+    )
+    .await?;
+    let keeper = keeper(&host, &nats, clock.clone());
     let injector = Injector::joined(
         injector_options(&config, &host),
         host.key,
@@ -124,7 +125,9 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
         .on_signals()
         .map_err(|e| Problem::new(exit::UNEXPECTED, chain(&e), "report this"))?;
     tracing::info!(host = %host.name, "serving");
+    let keeping = tokio::spawn(keeper.run(shutdown.token()));
     let served = injector.run(shutdown.token()).await;
+    keeping.abort();
     nats.shutdown().await;
     served.map_err(|e| {
         let next =
@@ -200,6 +203,7 @@ fn credentials(config: &Config) -> Result<Host, Problem> {
     let key =
         HostKeyPair::from_private_bytes(&newest.pair.private_bytes()).map_err(|_| not_a_host())?;
     Ok(Host {
+        directory: directory.to_owned(),
         id,
         name,
         key,
@@ -208,32 +212,27 @@ fn credentials(config: &Config) -> Result<Host, Problem> {
     })
 }
 
-fn bus_options(config: &Config, host: &Host) -> NatsOptions {
-    let named = &config.apart.bus_servers;
-    let servers = if named.is_empty() {
-        host.identity.servers.clone()
-    } else {
-        named.clone()
+/// Keeps the credentials fresh. Once they have ended, containers keep what they have, and what is
+/// kept on the disk still serves.
+fn keeper(host: &Host, nats: &Nats, clock: Arc<SystemClock>) -> Keeper {
+    let source = OverBus {
+        bus: nats.endpoint(),
+        clock: clock.clone(),
+        entropy: Arc::new(OsEntropy),
     };
-    let mut options = NatsOptions::new(servers, host.identity.deployment);
-    options.begin_offline = true;
-    let files = &host.bundle.tls;
-    if options.servers.iter().any(|url| url.starts_with("tls://")) {
-        options.tls = Some(Tls {
-            ca: files.roots_pem.clone().into_bytes(),
-            certificate: files.chain_pem.clone().into_bytes(),
-            key: copy(&files.key_pem),
-        });
+    Keeper {
+        directory: host.directory.clone(),
+        source: Arc::new(source),
+        nats: nats.clone(),
+        clock,
+        begin: Begin::WhenDue,
+        when_ended: format!(
+            "join again: `keywheel host join-token {}` on the gateway; here stop keywheel-injector, remove {}, run `keywheel-injector join` and start it",
+            host.name,
+            host.directory.display()
+        ),
+        taken: Box::new(|_, _| Ok(())),
     }
-    if let Some(credentials) = &host.bundle.bus {
-        options.credentials = Credentials::Creds(copy(credentials));
-    }
-    options
-}
-
-fn copy(secret: &SecretBytes) -> SecretBytes {
-    // EXPOSE: a second copy for the connection, which owns what it is given.
-    SecretBytes::from(secret.expose().to_vec())
 }
 
 fn engine() -> Result<DockerHost, Problem> {

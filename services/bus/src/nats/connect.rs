@@ -1,16 +1,18 @@
-//! Opening the connection: as whom, how, and how often again.
+//! Opening connections: as whom, how, and how often again.
 //!
 //! Invariant: addresses that a server names are not followed; those configured are all there are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{ConnectOptions, ServerAddr};
 use keywheel_engine::port::ids::Ids;
 use keywheel_schemas::subject::Client as Speaker;
-use keywheel_seal::SecretBytes;
 
-use super::options::{ConnectError, Credentials, NatsOptions};
+use super::line::{Line, Standing};
+use super::options::{ConnectError, NatsOptions, Tls};
+use super::proof::Proof;
 use super::{chain, supervisor, tls};
 
 /// Messages of one subscription that may wait for this process; more are dropped and counted as
@@ -23,69 +25,117 @@ const RECONNECT_MOST: Duration = Duration::from_secs(5);
 /// After what silence the bus server is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-pub(super) async fn open(
-    options: &NatsOptions,
-    speaker: &Speaker,
-    state: &Arc<supervisor::State>,
-    ids: &Arc<dyn Ids>,
-) -> Result<(Client, Option<Arc<tls::Shown>>), ConnectError> {
-    let events = Arc::clone(state);
-    let draws = Arc::clone(ids);
-    let mut connect = ConnectOptions::new()
-        .name(format!("keywheel {}", speaker.words()))
-        .custom_inbox_prefix(options.subjects.inbox(speaker))
-        .ignore_discovered_servers()
-        .max_reconnects(None)
-        .reconnect_delay_callback(move |attempts| pause(attempts, draws.draw()))
-        .ping_interval(PING_INTERVAL)
-        .connection_timeout(options.server_timeout)
-        .subscription_capacity(MAX_WAITING)
-        .event_callback(move |event| {
-            let events = Arc::clone(&events);
-            async move { events.note(&event) }
-        });
-    if options.begin_offline {
-        connect = connect.retry_on_initial_connect();
-    }
-    connect = with_credentials(connect, &options.credentials)?;
-    let mut shown = None;
-    if let Some(certificates) = &options.tls {
-        let (config, certificate) = tls::client(certificates)?;
-        connect = connect.tls_client_config(config).require_tls(true);
-        shown = Some(certificate);
-    }
-    let addresses: Result<Vec<ServerAddr>, _> = options
-        .servers
-        .iter()
-        .map(|server| server.parse())
-        .collect();
-    let addresses = addresses.map_err(|_| ConnectError::NoServer)?;
-    let client = connect.connect(addresses).await;
-    let client = client.map_err(|error| ConnectError::Unreachable {
-        servers: options.servers.join(", "),
-        reason: chain(&error),
-    })?;
-    Ok((client, shown))
+/// Opens connections, each with the newest credentials.
+pub(super) struct Opener {
+    servers: Vec<ServerAddr>,
+    /// The same for a person.
+    named: String,
+    name: String,
+    inbox: String,
+    server_timeout: Duration,
+    state: Arc<supervisor::State>,
+    ids: Arc<dyn Ids>,
+    proof: Proof,
+    opened: AtomicU64,
 }
 
-fn with_credentials(
-    connect: ConnectOptions,
-    credentials: &Credentials,
-) -> Result<ConnectOptions, ConnectError> {
-    let text = |bytes: &SecretBytes| {
-        // EXPOSE: the client signs the server's challenge with it and takes it as text.
-        let text = std::str::from_utf8(bytes.expose());
-        text.map(|text| text.trim().to_owned())
-            .map_err(|_| ConnectError::BadCredentials("they are not text"))
-    };
-    Ok(match credentials {
-        Credentials::None => connect,
-        Credentials::NkeySeed(seed) => connect.nkey(text(seed)?),
-        // The client wants the last line's end, too.
-        Credentials::Creds(creds) => connect
-            .credentials(&format!("{}\n", text(creds)?))
-            .map_err(|_| ConnectError::BadCredentials("they are not a token and a seed"))?,
-    })
+impl Opener {
+    pub(super) fn new(
+        options: &NatsOptions,
+        speaker: &Speaker,
+        state: &Arc<supervisor::State>,
+        ids: &Arc<dyn Ids>,
+    ) -> Result<Self, ConnectError> {
+        let servers: Result<Vec<ServerAddr>, _> = options
+            .servers
+            .iter()
+            .map(|server| server.parse())
+            .collect();
+        let proof = Proof::default();
+        proof.hold(&options.credentials)?;
+        Ok(Self {
+            servers: servers.map_err(|_| ConnectError::NoServer)?,
+            named: options.servers.join(", "),
+            name: format!("keywheel {}", speaker.words()),
+            inbox: options.subjects.inbox(speaker),
+            server_timeout: options.server_timeout,
+            state: Arc::clone(state),
+            ids: Arc::clone(ids),
+            proof,
+            opened: AtomicU64::new(0),
+        })
+    }
+
+    /// What every connect proves.
+    pub(super) const fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Opens the first connection; `offline` does not wait for a server.
+    pub(super) async fn first(
+        &self,
+        tls: Option<&Tls>,
+        offline: bool,
+    ) -> Result<Line, ConnectError> {
+        self.open(tls, Standing::first(), offline).await
+    }
+
+    /// Opens one that is to take over.
+    pub(super) async fn next(&self, tls: Option<&Tls>) -> Result<Line, ConnectError> {
+        self.open(tls, Standing::next(), false).await
+    }
+
+    async fn open(
+        &self,
+        tls: Option<&Tls>,
+        standing: Arc<Standing>,
+        offline: bool,
+    ) -> Result<Line, ConnectError> {
+        let mut connect = self.options(&standing);
+        if offline {
+            connect = connect.retry_on_initial_connect();
+        }
+        let mut shown = None;
+        if let Some(certificates) = tls {
+            let (config, certificate) = tls::client(certificates)?;
+            connect = connect.tls_client_config(config).require_tls(true);
+            shown = Some(certificate);
+        }
+        let client = connect.connect(self.servers.clone()).await;
+        let client = client.map_err(|error| ConnectError::Unreachable {
+            servers: self.named.clone(),
+            reason: chain(&error),
+        })?;
+        let number = self.opened.fetch_add(1, Ordering::SeqCst);
+        let timeout = self.server_timeout;
+        Ok(Line::new(client, shown, standing, number, timeout))
+    }
+
+    fn options(&self, standing: &Arc<Standing>) -> ConnectOptions {
+        let connect = if self.proof.is_held() {
+            let proof = self.proof.clone();
+            ConnectOptions::with_auth_callback(move |challenge| {
+                std::future::ready(proof.answer(&challenge))
+            })
+        } else {
+            ConnectOptions::new()
+        };
+        let (state, standing) = (Arc::clone(&self.state), Arc::clone(standing));
+        let draws = Arc::clone(&self.ids);
+        connect
+            .name(&self.name)
+            .custom_inbox_prefix(&self.inbox)
+            .ignore_discovered_servers()
+            .max_reconnects(None)
+            .reconnect_delay_callback(move |attempts| pause(attempts, draws.draw()))
+            .ping_interval(PING_INTERVAL)
+            .connection_timeout(self.server_timeout)
+            .subscription_capacity(MAX_WAITING)
+            .event_callback(move |event| {
+                standing.note(&state, &event);
+                std::future::ready(())
+            })
+    }
 }
 
 /// Doubles up to the longest pause; each client's is another, so that they do not all come at once.

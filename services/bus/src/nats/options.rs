@@ -65,6 +65,68 @@ impl NatsOptions {
     }
 }
 
+/// Copies of a stream in a cluster of three servers or more.
+const CLUSTER_REPLICAS: usize = 3;
+
+/// What a member of the deployment has for the bus in its directory of credentials.
+#[derive(Clone, Copy)]
+pub struct MemberFiles<'a> {
+    /// PEM of the authorities to trust.
+    pub roots: &'a str,
+    /// PEM of its certificate, with its chain.
+    pub certificate: &'a str,
+    /// PEM of the certificate's key.
+    pub key: &'a SecretBytes,
+    /// Content of its `.creds` file.
+    pub permit: Option<&'a SecretBytes>,
+}
+
+impl NatsOptions {
+    /// Those of a member: TLS where the servers' addresses say so, copies as the cluster allows.
+    #[must_use]
+    pub fn of_member(
+        servers: Vec<String>,
+        deployment: DeploymentId,
+        files: &MemberFiles<'_>,
+    ) -> Self {
+        let mut options = Self::new(servers, deployment);
+        if options.servers.len() >= CLUSTER_REPLICAS {
+            options.replicas = CLUSTER_REPLICAS;
+        }
+        if options.servers.iter().any(|url| url.starts_with("tls://")) {
+            options.tls = Some(files.tls());
+        }
+        options.credentials = files.credentials();
+        options
+    }
+}
+
+impl MemberFiles<'_> {
+    pub(super) fn tls(&self) -> Tls {
+        Tls {
+            ca: self.roots.as_bytes().to_vec(),
+            certificate: self.certificate.as_bytes().to_vec(),
+            key: copy(self.key),
+        }
+    }
+
+    pub(super) fn credentials(&self) -> Credentials {
+        let permit = self.permit.map(copy);
+        permit.map_or(Credentials::None, Credentials::Creds)
+    }
+}
+
+impl fmt::Debug for MemberFiles<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemberFiles { .. }")
+    }
+}
+
+fn copy(secret: &SecretBytes) -> SecretBytes {
+    // EXPOSE: a second copy for the connection, which owns what it is given.
+    SecretBytes::from(secret.expose().to_vec())
+}
+
 /// Who the bus server takes us for.
 pub enum Credentials {
     /// Whoever comes; for a bus server of one's own on loopback.
@@ -191,13 +253,18 @@ pub enum Unfit {
 
 /// Checks the addresses, before anything is sent anywhere.
 pub(super) fn check_addresses(options: &NatsOptions) -> Result<(), ConnectError> {
-    if options.servers.is_empty() {
+    check_servers(&options.servers, options.tls.is_some())
+}
+
+/// The same of bare addresses.
+pub(super) fn check_servers(servers: &[String], has_tls: bool) -> Result<(), ConnectError> {
+    if servers.is_empty() {
         return Err(ConnectError::NoServer);
     }
-    for server in &options.servers {
+    for server in servers {
         let parsed: Result<async_nats::ServerAddr, _> = server.parse();
         let address = parsed.map_err(|_| ConnectError::BadAddress(server.clone()))?;
-        if options.tls.is_none() && !is_loopback(address.host()) {
+        if !has_tls && !is_loopback(address.host()) {
             return Err(ConnectError::PlaintextElsewhere(server.clone()));
         }
     }

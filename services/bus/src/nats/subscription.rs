@@ -23,6 +23,7 @@ use keywheel_engine::port::bus::{Incoming, Subscription, Topic};
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::watch;
 
+use super::line::Line;
 use super::{Shared, frame};
 use crate::envelope::Receiver;
 use crate::refusal::Refusal;
@@ -43,18 +44,20 @@ pub(super) struct Reader {
     topic: Topic,
     wanted: Arc<Wanted>,
     consumer: PullConsumer,
+    /// The connection of the consumer.
+    line: Arc<Line>,
     pull: Pull,
     connects: watch::Receiver<u64>,
     place: Place,
     admitted: IdWindow,
-    pending: BTreeMap<u64, Acker>,
+    pending: BTreeMap<u64, (Acker, Arc<Line>)>,
     pause: Duration,
 }
 
 /// What was asked from the bus server.
 enum Pull {
     /// Where the consumer is; nothing is asked from one that may be gone.
-    Reopening(BoxFuture<'static, (Place, Result<PullConsumer, PortError>)>),
+    Reopening(BoxFuture<'static, Reopened>),
     /// Nothing; the next question is for what waits already, or for one that may come.
     None { waiting: bool },
     /// A question on its way.
@@ -69,6 +72,13 @@ enum Pull {
         waiting: bool,
         taken: usize,
     },
+}
+
+/// The consumer found again, where it stands, and over which connection.
+struct Reopened {
+    place: Place,
+    line: Arc<Line>,
+    consumer: Result<PullConsumer, PortError>,
 }
 
 /// What to do after a step of reading.
@@ -87,6 +97,7 @@ pub(super) async fn open(
     let connects = shared.state.connects();
     let wanted = Wanted::of(&shared, &topic, consumer);
     let mut place = Place::default();
+    let line = shared.line();
     let opened = wanted.open_within(&shared, &mut place, shared.subscribe_timeout);
     let consumer = tokio::select! {
         () = shared.until_closed() => return Err(Shared::unavailable("the bus is shut down")),
@@ -96,6 +107,7 @@ pub(super) async fn open(
         topic,
         wanted: Arc::new(wanted),
         consumer,
+        line,
         pull: Pull::None { waiting: false },
         connects,
         place,
@@ -137,8 +149,13 @@ impl Reader {
     async fn step(&mut self) -> Step {
         match &mut self.pull {
             Pull::Reopening(reopening) => {
-                let (place, reopened) = reopening.await;
-                self.reopened(place, reopened)
+                let reopened = reopening.await;
+                self.reopened(reopened)
+            }
+            // What was asked over the connection before has come; the next question takes the new one.
+            Pull::None { .. } if self.line.number != self.shared.line().number => {
+                self.reopen_after(Duration::ZERO);
+                Step::Again
             }
             Pull::None { waiting } => {
                 let waiting = *waiting;
@@ -208,7 +225,8 @@ impl Reader {
         let (message, acker) = message.split();
         match self.admit(sequence, &message) {
             Ok(message) => {
-                self.pending.insert(sequence, acker);
+                self.pending
+                    .insert(sequence, (acker, Arc::clone(&self.line)));
                 Step::Handed(Box::new(Incoming {
                     sequence,
                     redelivered,
@@ -250,22 +268,28 @@ impl Reader {
         let mut place = self.place.clone();
         let reopening = async move {
             tokio::time::sleep(pause).await;
-            let reopened = wanted.reopen(&shared, &mut place).await;
-            (place, reopened)
+            let line = shared.line();
+            let consumer = wanted.reopen(&shared, &mut place).await;
+            Reopened {
+                place,
+                line,
+                consumer,
+            }
         };
         self.pull = Pull::Reopening(reopening.boxed());
     }
 
-    fn reopened(&mut self, place: Place, reopened: Result<PullConsumer, PortError>) -> Step {
-        self.place = place;
+    fn reopened(&mut self, reopened: Reopened) -> Step {
+        self.place = reopened.place;
         if self.place.take_news() {
             // What the stream held is said again; it is no copy that somebody kept.
             self.admitted = IdWindow::of(ID_WINDOW);
             self.pending.clear();
         }
-        match reopened {
+        match reopened.consumer {
             Ok(consumer) => {
                 self.consumer = consumer;
+                self.line = reopened.line;
                 self.pull = Pull::None { waiting: false };
                 Step::Again
             }
@@ -277,7 +301,7 @@ impl Reader {
     }
 
     async fn answer(&mut self, sequence: u64, kind: AckKind) -> Result<(), PortError> {
-        let Some(acker) = self.pending.get(&sequence) else {
+        let Some((acker, _)) = self.pending.get(&sequence) else {
             return Ok(());
         };
         // Work that is done twice costs most, so its acknowledgement is acknowledged.
@@ -338,15 +362,16 @@ impl Subscription for Reader {
 impl Drop for Reader {
     /// What was taken and not acknowledged is due at once, not after the timeout.
     fn drop(&mut self) {
-        let mut held: Vec<Acker> = std::mem::take(&mut self.pending).into_values().collect();
+        let pending = std::mem::take(&mut self.pending);
+        let mut held: Vec<(Acker, Arc<Line>)> = pending.into_values().collect();
         if let Pull::Coming { batch, .. } = &mut self.pull {
             while let Some(Some(Ok(message))) = batch.next().now_or_never() {
-                held.push(message.split().1);
+                held.push((message.split().1, Arc::clone(&self.line)));
             }
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                for acker in held {
+                for (acker, _line) in held {
                     if acker.ack_with(AckKind::Nak(None)).await.is_err() {
                         return;
                     }

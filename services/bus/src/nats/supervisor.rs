@@ -81,6 +81,16 @@ impl State {
         }
     }
 
+    /// Another connection took over: it is looked at, and nobody has to begin anew.
+    pub(super) fn moved(&self) {
+        self.connects.send_if_modified(|connects| {
+            *connects += 1;
+            false
+        });
+        self.look.notify_one();
+        tracing::info!("bus server connected with renewed credentials");
+    }
+
     pub(super) fn problem(&self) -> Option<Unfit> {
         lock(&self.problem).clone()
     }
@@ -161,13 +171,14 @@ impl Shared {
 
     /// The streams that had to be made.
     async fn look(&self) -> Result<BTreeSet<String>, Unfit> {
-        options::check_server(&self.client.server_info())?;
+        let line = self.line();
+        options::check_server(&line.client.server_info())?;
         let mut made = BTreeSet::new();
         if self.speaker.role != Role::Gateway {
             return Ok(made);
         }
         for config in streams::wanted(&self.subjects, self.replicas) {
-            if streams::ensure(&self.context, &config).await? {
+            if streams::ensure(&line.context, &config).await? {
                 made.insert(config.name);
             }
         }
@@ -189,10 +200,10 @@ impl Shared {
     }
 
     pub(super) fn health(&self) -> NatsHealth {
-        let state = &self.state;
+        let (state, line) = (&self.state, self.line());
         NatsHealth {
-            connected: self.is_connected(),
-            server_version: self.client.server_info().version,
+            connected: line.is_connected(),
+            server_version: line.client.server_info().version,
             problem: state.problem().map(|unfit| unfit.to_string()),
             last_refusal: state.last_refusal(),
             connects: *state.connects.borrow(),

@@ -44,6 +44,11 @@ impl Shown {
     }
 }
 
+/// Whether a connection could be made with them.
+pub(super) fn check(tls: &Tls) -> Result<(), ConnectError> {
+    client(tls).map(drop)
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use keywheel_core::audit::Role;
 
 /// Which service.
@@ -47,6 +47,43 @@ pub(crate) struct ServerArgs {
     /// Socket to serve, for the gateway.
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+/// Where the authorities are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HomeArgs {
+    /// The gateway's directory of credentials: the authorities lie there.
+    #[arg(long, value_name = "DIR", default_value = "/etc/keywheel/gateway")]
+    pub(crate) gateway_dir: PathBuf,
+    /// File of the gateway's unseal key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/keywheel/gateway-unseal.key"
+    )]
+    pub(crate) unseal_key_file: PathBuf,
+}
+
+/// `credentials …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CredentialsVerb {
+    /// Make directories of credentials fresh: of services that were down too long, of people, of bus
+    /// servers. For the gateway's machine.
+    Refresh(RefreshArgs),
+}
+
+/// `credentials refresh`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  keywheel credentials refresh ./store-sync\n  keywheel credentials refresh --gateway-dir ./try/gateway --unseal-key-file ./try.key ./try/operators/admin\n\nWho it is and its keys for signing stay; certificate and permit are new. Services renew by themselves\nas long as they run, so this is for those that did not. A host joins again instead."
+)]
+pub(crate) struct RefreshArgs {
+    /// Where the authorities are.
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+    /// Directories, or copies of them.
+    #[arg(value_name = "DIR", required = true)]
+    pub(crate) directories: Vec<PathBuf>,
 }
 
 /// `init`.

@@ -9,30 +9,33 @@ use keywheel_core::decision::Enrolment;
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::journal::Journal;
 use keywheel_gateway::access::Access;
+use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http::TokenMaker;
 use keywheel_gateway::join::JoinServer;
-use keywheel_gateway::registry::{Registry, Told};
+use keywheel_gateway::registry::Registry;
 use keywheel_gateway::remote::RemoteServer;
 use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::{door, http};
-use keywheel_identity::init::Home;
 use keywheel_identity::tls::{TlsError, TlsIdentity};
 use keywheel_journal::{JournalOptions, PostgresJournal, SqliteJournal};
 use keywheel_schemas::api::Feature;
-use keywheel_seal::OsEntropy;
 use tokio::net::TcpListener;
 
 use super::bus::Telling;
-use super::{Opened, claim, database};
-use crate::up::{Error, Kind, features, layout};
+use super::{Opened, claim, credentials, database};
+use crate::up::{Error, Kind, features};
 use crate::wiring::{Ends, GatewayPorts, Spawner, listen, start_gateway};
 
 /// Starts it; the lock of its directory is held as long as it runs.
 pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Error> {
     let lock = claim(&opened.config)?;
     let journal = open_journal(opened).await?;
-    let registry = Arc::new(open_registry(opened)?);
+    let registry = opened.registry.clone().ok_or_else(|| {
+        let what = "the gateway has no authorities";
+        Error::new(Kind::Broken, what, "report this")
+    })?;
+    let tls = own_tls(opened)?;
     let bus: Arc<dyn Bus> = Arc::new(Telling {
         inner: opened.nats.endpoint(),
         trust: opened.trust.clone(),
@@ -47,8 +50,10 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         renewals: Some(registry.clone()),
     };
     let ends = start_gateway(&ports, spawn).await?;
-    let api = api(opened, &ends, ports, registry.clone());
-    serve_ports(opened, spawn, &api, registry).await?;
+    let told = tell_claims(opened, spawn, &registry);
+    let api = api(opened, &ends, ports, registry.clone(), told);
+    serve_ports(opened, spawn, &api, registry.clone(), &tls).await?;
+    credentials::keep_own(opened, registry, tls, spawn);
     let server = Server::new(api, Spans::default());
     let token = spawn.shutdown.token();
     spawn.tasks.spawn(async move {
@@ -59,29 +64,27 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
     Ok(lock)
 }
 
-/// The authorities that `keywheel init` made; they lie with the gateway's credentials.
-fn open_registry(opened: &Opened) -> Result<Registry, Error> {
-    let config = &opened.config;
-    let unseal = layout::present_unseal_key(&config.unseal_key_file, &opened.directory)?;
-    let listens = config.apart.listen_join.map(|address| address.to_string());
-    let told = Told {
-        trust: opened.identity.trust.clone(),
-        servers: opened.identity.servers.clone(),
-        join_address: config
-            .apart
-            .advertise_join
-            .clone()
-            .or(listens)
-            .unwrap_or_default(),
+/// Tells the bus servers who is refused, as long as the gateway runs.
+fn tell_claims(opened: &Opened, spawn: &Spawner, registry: &Arc<Registry>) -> Told {
+    let named = &opened.config.apart.bus_servers;
+    let servers = if named.is_empty() {
+        opened.identity.servers.clone()
+    } else {
+        named.clone()
     };
-    let home = Home::new(opened.directory.clone());
-    Registry::open(home, &unseal, told, Arc::new(OsEntropy)).map_err(|error| {
-        Error::new(
-            Kind::Refused,
-            keywheel_daemon::chain(&error),
-            "give the key file that `keywheel init` made or used as `unseal_key_file`",
-        )
-    })
+    let told = Told::default();
+    let claims = Claims {
+        registry: registry.clone(),
+        desk: Arc::new(BusDesk {
+            directory: opened.directory.clone(),
+            servers,
+        }),
+        clock: opened.clock.clone(),
+        connects: opened.nats.connects(),
+        told: told.clone(),
+    };
+    spawn.tasks.spawn(claims.run(spawn.shutdown.token()));
+    told
 }
 
 /// Serves operators and joining machines over TCP, where that is configured.
@@ -90,36 +93,40 @@ async fn serve_ports(
     spawn: &Spawner,
     api: &http::Api,
     registry: Arc<Registry>,
+    tls: &Arc<TlsIdentity>,
 ) -> Result<(), Error> {
-    let tls_error = |error: TlsError| {
-        let next = "issue the gateway's credentials again";
-        Error::new(Kind::Refused, keywheel_daemon::chain(&error), next)
-    };
-    let deployment = opened.deployment();
-    let credentials = opened
-        .bundle
-        .tls
-        .credentials(deployment)
-        .map_err(tls_error)?;
-    let tls = TlsIdentity::new(deployment, credentials, opened.clock.clone());
     let apart = &opened.config.apart;
     if let Some(address) = apart.listen_api {
         let listener = bind(address, "listen.api").await?;
-        let server = RemoteServer::new(api.clone(), &tls, door::Spans::default());
-        let server = server.map_err(tls_error)?;
+        let server = RemoteServer::new(api.clone(), tls, door::Spans::default());
+        let server = server.map_err(|e| tls_error(&e))?;
         spawn
             .tasks
             .spawn(server.run(listener, spawn.shutdown.token()));
     }
     if let Some(address) = apart.listen_join {
         let listener = bind(address, "listen.join").await?;
-        let server = JoinServer::new(api.clone(), registry, &tls, door::Spans::default());
-        let server = server.map_err(tls_error)?;
+        let server = JoinServer::new(api.clone(), registry, tls, door::Spans::default());
+        let server = server.map_err(|e| tls_error(&e))?;
         spawn
             .tasks
             .spawn(server.run(listener, spawn.shutdown.token()));
     }
     Ok(())
+}
+
+/// What the gateway shows at its ports.
+fn own_tls(opened: &Opened) -> Result<Arc<TlsIdentity>, Error> {
+    let deployment = opened.deployment();
+    let credentials = opened.bundle.tls.credentials(deployment);
+    let credentials = credentials.map_err(|e| tls_error(&e))?;
+    let clock = opened.clock.clone();
+    Ok(TlsIdentity::new(deployment, credentials, clock))
+}
+
+fn tls_error(error: &TlsError) -> Error {
+    let next = "issue the gateway's credentials again";
+    Error::new(Kind::Refused, keywheel_daemon::chain(error), next)
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Error> {
@@ -153,7 +160,13 @@ fn origin(opened: &Opened) -> String {
     format!("keywheel.dev/audit/{}", opened.deployment())
 }
 
-fn api(opened: &Opened, ends: &Ends, ports: GatewayPorts, registry: Arc<Registry>) -> http::Api {
+fn api(
+    opened: &Opened,
+    ends: &Ends,
+    ports: GatewayPorts,
+    registry: Arc<Registry>,
+    told: Told,
+) -> http::Api {
     let public_key = opened.identity.trust.get(&Role::Gateway);
     let nats = opened.nats.clone();
     let can_join = opened.config.apart.listen_join.is_some();
@@ -175,7 +188,22 @@ fn api(opened: &Opened, ends: &Ends, ports: GatewayPorts, registry: Arc<Registry
         copy_fault: Arc::new(|| None),
         join_tokens: can_join.then_some(registry as Arc<dyn TokenMaker>),
         denials: Arc::new(Denials::default()),
-        features: Arc::new(move || vec![bus_feature(&nats.health())]),
+        features: Arc::new(move || {
+            let mut features = vec![bus_feature(&nats.health())];
+            features.extend(told.open().map(untold));
+            features
+        }),
+    }
+}
+
+/// Evictions that the bus servers do not know of, as `status` shows them.
+fn untold(reason: String) -> Feature {
+    Feature {
+        name: "evictions".to_owned(),
+        state: "missing".to_owned(),
+        note: format!(
+            "the bus servers do not know yet who was evicted: {reason}; it is told until they do"
+        ),
     }
 }
 

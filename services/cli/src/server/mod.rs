@@ -4,11 +4,12 @@
 //! role that was asked for; only the gateway opens the journal, only store-sync the cache.
 
 mod bus;
+mod credentials;
 mod database;
 mod gateway;
 mod workers;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use keywheel_core::audit::Role;
 use keywheel_core::id::DeploymentId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds, settings};
+use keywheel_engine::port::clock::Clock as _;
+use keywheel_gateway::registry::Registry;
 use keywheel_identity::bundle::{Bundle, Identity};
-use keywheel_identity::name::PeerName;
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_schemas::subject::role_word;
 use keywheel_seal::sign::SigningKey;
@@ -40,6 +42,8 @@ struct Opened {
     host_name: HostName,
     /// Directory of the credentials.
     directory: PathBuf,
+    /// The gateway's authorities.
+    registry: Option<Arc<Registry>>,
     bundle: Bundle,
     identity: Identity,
     trust: Trust,
@@ -55,8 +59,8 @@ impl Opened {
 
     /// A second copy of this service's signing key.
     fn signing_key(&self) -> Result<SigningKey, Error> {
-        SigningKey::from_seed_bytes(&self.identity.signing.seed())
-            .map_err(|e| Error::new(Kind::Broken, e.to_string(), "report this"))
+        keywheel_member::signing_key(&self.identity)
+            .map_err(|e| Error::new(Kind::Broken, keywheel_daemon::chain(&e), "report this"))
     }
 }
 
@@ -110,6 +114,9 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
 type Held = Option<std::fs::File>;
 
 async fn start(opened: &Opened, role: Role, spawn: &Spawner) -> Result<Held, Error> {
+    if role != Role::Gateway {
+        credentials::keep(opened, spawn);
+    }
     match role {
         Role::Gateway => gateway::start(opened, spawn).await.map(Some),
         Role::StoreSync => workers::store_sync(opened, spawn).await.map(Some),
@@ -134,32 +141,25 @@ async fn open(config: Config, role: Role) -> Result<Opened, Error> {
             "name its directory, made by `keywheel init`, as `identity_dir` in the configuration",
         )
     })?;
-    let (bundle, identity) = read_credentials(&directory, role)?;
+    let clock = Arc::new(SystemClock::new());
+    let registry = match role {
+        Role::Gateway => Some(credentials::open_registry(&config, &directory, &clock)?),
+        _ => None,
+    };
+    let (bundle, identity) = credentials::read(&directory, role, clock.now())?;
     let host_name = HostName::parse(&config.host_name).map_err(|e| {
         let next = "give a name with `host.name` in the configuration";
         Error::new(Kind::BadConfiguration, e.to_string(), next)
     })?;
-    let clock = Arc::new(SystemClock::new());
     let ids = Arc::new(SystemIds);
-    let trust = Trust::new(
-        identity.deployment,
-        identity
-            .trust
-            .iter()
-            .map(|(role, key)| (*role, key.clone())),
-    );
-    let nats = bus::connect(
-        &config,
-        &bundle,
-        &identity,
-        &trust,
-        (clock.clone(), ids.clone()),
-    )
-    .await?;
+    let trust = keywheel_member::trust(&identity);
+    let times = (clock.clone(), ids.clone());
+    let nats = bus::connect(&config, (&bundle, &identity), &trust, times).await?;
     Ok(Opened {
         config,
         host_name,
         directory,
+        registry,
         bundle,
         identity,
         trust,
@@ -167,29 +167,6 @@ async fn open(config: Config, role: Role) -> Result<Opened, Error> {
         clock,
         ids,
     })
-}
-
-fn read_credentials(directory: &Path, role: Role) -> Result<(Bundle, Identity), Error> {
-    let (bundle, identity) = Bundle::read_speaker(directory).map_err(|e| {
-        Error::new(
-            Kind::Refused,
-            keywheel_daemon::chain(&e),
-            "name the directory that `keywheel init` made for this service as `identity_dir`",
-        )
-    })?;
-    if identity.name == PeerName::Service(role) {
-        return Ok((bundle, identity));
-    }
-    Err(Error::new(
-        Kind::Refused,
-        format!(
-            "the credentials in {} are those of {}, not of the {}",
-            directory.display(),
-            identity.name.uri(identity.deployment),
-            role_word(role)
-        ),
-        "name this service's own directory as `identity_dir`: no service speaks for another",
-    ))
 }
 
 /// Makes the data directory and holds it for this process.

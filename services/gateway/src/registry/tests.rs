@@ -5,16 +5,19 @@ use keywheel_core::id::CommandId;
 use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Body, Message};
+use keywheel_identity::authority::addresses;
 use keywheel_identity::bundle::Bundle;
 use keywheel_identity::enrol::{RenewAnswer, Renewing};
 use keywheel_seal::OsEntropy;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::*;
 use crate::bus_server::BusServer;
 use crate::door::Spans;
-use crate::testing::members::Members;
+use crate::testing::members::{LIFETIME, Members};
 
-fn end(members: &Members) -> BusServer {
+fn end_of(members: &Members) -> BusServer {
     let api = members.bench.api.clone();
     BusServer {
         bus: api.bus,
@@ -51,7 +54,7 @@ fn answered(body: Body) -> RenewAnswer {
 #[tokio::test]
 async fn a_host_renews_with_its_next_sealing_key_until_it_is_evicted() {
     let members = Members::start(Spans::default()).await;
-    let end = end(&members);
+    let end = end_of(&members);
     let identity = members.join("web-2").await.identity.unwrap();
     let host = identity.host().unwrap();
     let renewing = Renewing::begin(Some(2), members.now(), &OsEntropy).unwrap();
@@ -103,10 +106,11 @@ async fn evict(members: &Members, host: HostId) {
 #[tokio::test]
 async fn a_service_gets_credentials_of_its_own_role_and_nonsense_gets_none() {
     let members = Members::start(Spans::default()).await;
-    let end = end(&members);
+    let end = end_of(&members);
     let directory = members.credentials_of("scheduler");
-    let (_, identity) = Bundle::read_speaker(&directory).unwrap();
+    let (before, identity) = Bundle::read_speaker(&directory).unwrap();
     let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let renewing = renewing.keeping_addresses(&before.tls);
     let ask = message(Role::Scheduler, None, asked(&renewing));
     let answer = answered(end.answer(&ask).await.unwrap());
     renewing
@@ -114,8 +118,18 @@ async fn a_service_gets_credentials_of_its_own_role_and_nonsense_gets_none() {
         .unwrap()
         .write(&directory)
         .unwrap();
-    let (_, identity) = Bundle::read_speaker(&directory).unwrap();
+    let (after, identity) = Bundle::read_speaker(&directory).unwrap();
     assert_eq!(identity.servers, ["tls://bus.example:4222"]);
+    let (_, ends) = after.tls.life().unwrap();
+    assert_eq!(ends, members.now().plus(LIFETIME));
+    let leaf = CertificateDer::from_pem_slice(after.tls.chain_pem.as_bytes()).unwrap();
+    assert_eq!(addresses(&leaf).unwrap(), ["scheduler.example"]);
+
+    // Nobody gets the addresses of another.
+    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let renewing = renewing.keeping_addresses(&before.tls);
+    let ask = message(Role::StoreSync, None, asked(&renewing));
+    assert_eq!(end.answer(&ask).await.unwrap_err().kind, ErrorKind::Denied);
 
     // What is for the scheduler fits nobody else.
     let (_, other) = Bundle::read_speaker(&members.credentials_of("store-sync")).unwrap();

@@ -31,6 +31,8 @@ use crate::registry::{Registry, Told};
 use crate::remote::RemoteServer;
 
 const BEGIN: Duration = Duration::from_secs(1_800_000_000);
+/// Life of the credentials that are given out.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A deployment: a gateway that serves both ports, and whoever may come.
@@ -77,7 +79,7 @@ impl Members {
             deployment: deployment(),
             authority: Authority::create(deployment(), now, &OsEntropy).unwrap(),
             operator: OperatorName::parse("ada").unwrap(),
-            addresses: [].into(),
+            addresses: [(Role::Scheduler, vec!["scheduler.example".to_owned()])].into(),
             servers: Vec::new(),
             urls: Vec::new(),
             tls: true,
@@ -95,6 +97,7 @@ impl Members {
             trust: identity.trust,
             servers: vec!["tls://bus.example:4222".to_owned()],
             join_address: joins.local_addr().unwrap().to_string(),
+            lifetime: LIFETIME,
         };
         let registry = Registry::open(home, &unseal, told, Arc::new(OsEntropy)).unwrap();
         let registry = Arc::new(registry);
@@ -117,6 +120,11 @@ impl Members {
             stop,
             dir,
         }
+    }
+
+    /// Refuses every key of a host on the bus; gives how many.
+    pub(crate) fn refuse(&self, host: HostId) -> usize {
+        self.registry.evict(host, self.now()).unwrap()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

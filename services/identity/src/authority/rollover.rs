@@ -11,8 +11,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyUsagePurpose, 
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    Authority, AuthorityError, BUS_SERVER_LIFETIME, HOST_LIFETIME, OPERATOR_LIFETIME,
-    SERVICE_LIFETIME, draw_serial, set_life, skewed, validity,
+    Authority, AuthorityError, BUS_SERVER_LIFETIME, MEMBER_LIFETIME_MOST, OPERATOR_LIFETIME,
+    draw_serial, set_life, skewed, validity,
 };
 
 /// The old root while it is still trusted.
@@ -65,7 +65,7 @@ impl Authority {
     pub fn rollover_ends(&self, old: LongLived) -> Option<Timestamp> {
         let longest = match old {
             LongLived::Wait => OPERATOR_LIFETIME.max(BUS_SERVER_LIFETIME),
-            LongLived::Drop => SERVICE_LIFETIME.max(HOST_LIFETIME),
+            LongLived::Drop => MEMBER_LIFETIME_MOST,
         };
         Some(self.rollover.as_ref()?.begun.plus(longest))
     }

@@ -11,7 +11,7 @@ use rcgen::KeyPair;
 use serde::{Deserialize, Serialize};
 
 use super::rollover::Rollover;
-use super::{Authority, AuthorityError, certificates, check_chain, pem};
+use super::{Authority, AuthorityError, MEMBER_LIFETIME, certificates, check_chain, pem};
 use crate::hex;
 
 /// What the key is sealed as.
@@ -97,6 +97,7 @@ impl Authority {
             key,
             chain,
             rollover,
+            member_lifetime: MEMBER_LIFETIME,
         })
     }
 }

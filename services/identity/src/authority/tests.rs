@@ -29,9 +29,9 @@ fn a_certificate_names_its_owner_and_lives_as_long_as_it_should() {
     let host = PeerName::Host(HostId::from_bytes([1; 16]));
     let person = PeerName::Operator(OperatorName::parse("ada").unwrap());
     for (name, life) in [
-        (PeerName::Service(Role::Gateway), SERVICE_LIFETIME),
+        (PeerName::Service(Role::Gateway), MEMBER_LIFETIME),
         (PeerName::BusServer, BUS_SERVER_LIFETIME),
-        (host, HOST_LIFETIME),
+        (host, MEMBER_LIFETIME),
         (person, OPERATOR_LIFETIME),
     ] {
         let issued = ca.issue(&name, &[], NOW, &OsEntropy).unwrap();
@@ -177,15 +177,46 @@ fn a_rollover_trusts_both_roots_until_it_is_finished() {
     let unseal = UnsealKey::generate(&OsEntropy);
     let stored = ca.seal(&unseal, &OsEntropy).unwrap();
     let mut ca = Authority::open(&stored, &unseal).unwrap();
-    let almost = NOW.plus(SERVICE_LIFETIME - Duration::from_micros(1));
+    let almost = NOW.plus(MEMBER_LIFETIME_MOST - Duration::from_micros(1));
     let early = ca.finish_rollover(almost, LongLived::Drop).unwrap_err();
     assert!(matches!(early, AuthorityError::TooEarly { .. }));
-    let day = NOW.plus(SERVICE_LIFETIME);
+    let day = NOW.plus(MEMBER_LIFETIME_MOST);
     assert!(ca.finish_rollover(day, LongLived::Wait).is_err());
     ca.finish_rollover(day, LongLived::Drop).unwrap();
     assert_eq!(certificates(&ca.roots_pem()).unwrap().len(), 1);
     let none = ca.finish_rollover(day, LongLived::Drop);
     assert!(matches!(none, Err(AuthorityError::NoRollover)));
+}
+
+#[test]
+fn members_live_as_long_as_they_are_given_and_never_longer_than_a_day() {
+    let host = PeerName::Host(HostId::from_bytes([1; 16]));
+    let (minute, week) = (Duration::from_secs(60), Duration::from_secs(7 * 24 * 3600));
+    for (given, life) in [(minute, minute), (week, MEMBER_LIFETIME_MOST)] {
+        let ca = authority().with_member_lifetime(given);
+        let issued = ca.issue(&host, &[], NOW, &OsEntropy).unwrap();
+        assert_eq!(issued.certificate.not_after, NOW.plus(life));
+        assert_eq!(ca.lifetime(&PeerName::BusServer), BUS_SERVER_LIFETIME);
+    }
+}
+
+#[test]
+fn addresses_are_kept_from_certificates_of_ours_for_the_same_name_only() {
+    let mut ca = authority();
+    let gateway = PeerName::Service(Role::Gateway);
+    let named = ["gateway.example".to_owned(), "10.0.0.1".to_owned()];
+    let issued = ca.issue(&gateway, &named, NOW, &OsEntropy).unwrap();
+    let shown = issued.certificate.chain_pem;
+    assert_eq!(ca.kept_addresses(&gateway, &shown).unwrap(), named);
+    let scheduler = PeerName::Service(Role::Scheduler);
+    let taken = ca.kept_addresses(&scheduler, &shown).unwrap_err();
+    assert!(taken.to_string().contains("scheduler"), "{taken}");
+    let forged = authority().issue(&gateway, &named, NOW, &OsEntropy);
+    let forged = forged.unwrap().certificate.chain_pem;
+    assert!(ca.kept_addresses(&gateway, &forged).is_err());
+    ca.begin_rollover(authority(), NOW, &OsEntropy).unwrap();
+    let of_old_root = ca.kept_addresses(&gateway, &shown).unwrap();
+    assert_eq!(of_old_root, named);
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use keywheel_core::time::Timestamp;
 use rcgen::{KeyPair, PublicKeyData as _};
-use rustls::pki_types::CertificateDer;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
 
 use super::AuthorityError;
 
@@ -68,6 +70,25 @@ pub(super) fn pem(der: &[u8]) -> String {
     }
     out.push_str("-----END CERTIFICATE-----\n");
     out
+}
+
+/// Whether a certificate leads to one of the roots; it is judged as of its last moment.
+pub(super) fn check_issued(
+    leaf: &CertificateDer<'_>,
+    between: &[CertificateDer<'_>],
+    roots: &[CertificateDer<'static>],
+    end: Timestamp,
+) -> Result<(), AuthorityError> {
+    let bad = |error: rustls::Error| AuthorityError::Chain(error.to_string());
+    let mut store = rustls::RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).map_err(bad)?;
+    }
+    let since = u64::try_from(end.micros()).unwrap_or_default();
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_micros(since));
+    let leaf = ParsedCertificate::try_from(leaf).map_err(bad)?;
+    let algorithms = crate::tls::provider().signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&leaf, &store, between, at, algorithms).map_err(bad)
 }
 
 /// Each certificate is a CA and signed by the next; the first one's key is ours.

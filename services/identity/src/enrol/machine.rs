@@ -11,7 +11,7 @@ use keywheel_seal::{Entropy, SecretBytes};
 
 use super::wire::{self, NewSealingKey, Presented};
 use super::{EnrolError, JoinAnswer, JoinAsk, RenewAnswer, RenewAsk};
-use crate::authority::{certificates, signing_request};
+use crate::authority::{addresses, certificates, signing_request};
 use crate::bundle::{Bundle, Identity, SealingKey, TlsFiles, stored};
 use crate::name::PeerName;
 use crate::nats::UserKey;
@@ -120,6 +120,7 @@ pub struct Renewing {
     bus: UserKey,
     key_pem: SecretBytes,
     request_pem: String,
+    certificate: Option<String>,
     sealing: Option<SealingKey>,
 }
 
@@ -138,12 +139,24 @@ impl Renewing {
             bus: UserKey::generate(),
             key_pem,
             request_pem,
+            certificate: None,
             sealing: sealing_generation.map(|generation| SealingKey {
                 generation,
                 made: now,
                 pair: HostKeyPair::generate(entropy),
             }),
         })
+    }
+
+    /// Asks for the addresses of the certificate in use, expired or not.
+    #[must_use]
+    pub fn keeping_addresses(mut self, tls: &TlsFiles) -> Self {
+        let leaf = certificates(&tls.chain_pem).ok();
+        let leaf = leaf.and_then(|chain| chain.into_iter().next());
+        let named = leaf.and_then(|der| addresses(&der).ok());
+        let has_some = named.is_some_and(|named| !named.is_empty());
+        self.certificate = has_some.then(|| tls.chain_pem.clone());
+        self
     }
 
     /// What to send.
@@ -153,6 +166,7 @@ impl Renewing {
             v: wire::VERSION,
             signing_request: self.request_pem.clone(),
             bus_key: self.bus.public_key(),
+            certificate: self.certificate.clone(),
             sealing_key: self.sealing.as_ref().map(|key| NewSealingKey {
                 generation: key.generation,
                 public: STANDARD.encode(key.pair.public().to_bytes()),

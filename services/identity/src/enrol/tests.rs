@@ -184,7 +184,7 @@ fn a_renewal_brings_new_keys_and_keeps_what_is_still_needed() {
     let (generation, key) = renewed_sealing_key(&ask).unwrap().unwrap();
     let later = NOW.plus(std::time::Duration::from_secs(3600));
     let registrar = gateway.registrar();
-    let answer = answer_renewal(&registrar, &name, &ask, &[], later, &OsEntropy).unwrap();
+    let answer = answer_renewal(&registrar, &name, &ask, later, &OsEntropy).unwrap();
     let after = renewing.accept(identity, &answer).unwrap();
     let identity = after.identity.unwrap();
     assert_eq!(generation, 2);
@@ -205,11 +205,11 @@ fn a_renewal_never_gives_another_name() {
     let renewing = Renewing::begin(None, NOW, &OsEntropy).unwrap();
     let other = PeerName::Host(HostId::from_bytes([9; 16]));
     let registrar = gateway.registrar();
-    let answer = answer_renewal(&registrar, &other, &renewing.ask(), &[], NOW, &OsEntropy).unwrap();
+    let answer = answer_renewal(&registrar, &other, &renewing.ask(), NOW, &OsEntropy).unwrap();
     assert!(renewing.accept(identity, &answer).is_err());
     let renewing = Renewing::begin(None, NOW, &OsEntropy).unwrap();
     let person = PeerName::Operator(crate::name::OperatorName::parse("ada").unwrap());
-    let refused = answer_renewal(&registrar, &person, &renewing.ask(), &[], NOW, &OsEntropy);
+    let refused = answer_renewal(&registrar, &person, &renewing.ask(), NOW, &OsEntropy);
     assert!(matches!(refused, Err(EnrolError::NotRenewed(_))));
     assert!(matches!(renewed_sealing_key(&renewing.ask()), Ok(None)));
 }

@@ -82,6 +82,9 @@ pub struct RenewAsk {
     pub(super) v: u32,
     pub(super) signing_request: String,
     pub(super) bus_key: String,
+    /// PEM of its current certificate with the chain, when that has addresses to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<String>,
     /// A host's new sealing key, when one is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sealing_key: Option<NewSealingKey>,

@@ -11,7 +11,7 @@ use keywheel_schemas::subject::Client;
 use serde::{Deserialize, Serialize};
 
 use super::{NatsError, check_user, claims};
-use crate::authority::SERVICE_LIFETIME;
+use crate::authority::MEMBER_LIFETIME_MOST;
 
 /// Issued and revoked keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,6 +66,12 @@ impl Revocations {
         self.revoked.contains_key(public_key)
     }
 
+    /// Whether none is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.revoked.is_empty()
+    }
+
     pub(super) const fn revoked(&self) -> &BTreeMap<String, i64> {
         &self.revoked
     }
@@ -94,5 +100,5 @@ impl Revocations {
 
 /// The longest life of a permit, in seconds.
 fn longest() -> i64 {
-    i64::try_from(SERVICE_LIFETIME.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(MEMBER_LIFETIME_MOST.as_secs()).unwrap_or(i64::MAX)
 }

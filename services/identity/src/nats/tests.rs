@@ -9,7 +9,7 @@ use keywheel_seal::envelope::UnsealKey;
 use serde_json::Value;
 
 use super::*;
-use crate::authority::SERVICE_LIFETIME;
+use crate::authority::MEMBER_LIFETIME_MOST;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_500_000);
 
@@ -102,11 +102,11 @@ fn revocations_are_forgotten_after_the_permits_expired() {
     );
     revocations.revoke(&old, NOW).unwrap();
     revocations
-        .revoke(&new, NOW.plus(SERVICE_LIFETIME))
+        .revoke(&new, NOW.plus(MEMBER_LIFETIME_MOST))
         .unwrap();
     assert!(revocations.contains(&old));
     revocations
-        .revoke(&new, NOW.plus(SERVICE_LIFETIME * 2))
+        .revoke(&new, NOW.plus(MEMBER_LIFETIME_MOST * 2))
         .unwrap();
     assert!(!revocations.contains(&old));
 }
@@ -119,7 +119,7 @@ fn an_eviction_refuses_every_key_of_the_client_and_no_other() {
         Client::injector(HostId::from_bytes([2; 16])),
     );
     let keys: Vec<_> = (0..3).map(|_| UserKey::generate().public_key()).collect();
-    let half = NOW.plus(SERVICE_LIFETIME / 2);
+    let half = NOW.plus(MEMBER_LIFETIME_MOST / 2);
     revocations.note_issued(&mine, &keys[0], NOW);
     revocations.note_issued(&mine, &keys[1], half);
     revocations.note_issued(&other, &keys[2], half);
@@ -128,8 +128,8 @@ fn an_eviction_refuses_every_key_of_the_client_and_no_other() {
     assert!(revocations.contains(&keys[0]) && revocations.contains(&keys[1]));
     assert!(!revocations.contains(&keys[2]));
     assert_eq!(revocations.revoke_client(&mine, half), 0);
-    later.note_issued(&other, &keys[2], NOW.plus(SERVICE_LIFETIME));
-    let left = later.revoke_client(&mine, NOW.plus(SERVICE_LIFETIME));
+    later.note_issued(&other, &keys[2], NOW.plus(MEMBER_LIFETIME_MOST));
+    let left = later.revoke_client(&mine, NOW.plus(MEMBER_LIFETIME_MOST));
     assert_eq!(left, 1, "the first permit has ended by itself");
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::authority::{Authority, HOST_LIFETIME, Issued, LongLived, OPERATOR_LIFETIME};
+use crate::authority::{Authority, Issued, LongLived, MEMBER_LIFETIME, OPERATOR_LIFETIME};
 use crate::name::OperatorName;
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -353,8 +353,8 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
         Arc::clone(&at),
     );
     let accepting = server.server_config(Admit::only([PeerKind::Host])).unwrap();
-    let later = NOW.plus(HOST_LIFETIME * 3 / 4);
-    let end = NOW.plus(HOST_LIFETIME).plus(Duration::from_secs(60));
+    let later = NOW.plus(MEMBER_LIFETIME * 3 / 4);
+    let end = NOW.plus(MEMBER_LIFETIME).plus(Duration::from_secs(60));
     at.0.store(end.micros(), Ordering::SeqCst);
     let client = identity_at(
         &issue(&ca, &host(), later),
@@ -371,7 +371,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
     server
         .replace(credentials(&issue(&ca, &gateway(), later), &ca.roots_pem()))
         .unwrap();
-    assert_eq!(server.life().1, later.plus(HOST_LIFETIME));
+    assert_eq!(server.life().1, later.plus(MEMBER_LIFETIME));
     let (seen, _) = shake(accepting, connecting).await;
     assert!(
         seen.is_ok(),

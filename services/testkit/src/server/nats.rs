@@ -82,6 +82,8 @@ pub struct NatsServer {
     settings: Settings,
     directory: PathBuf,
     port: u16,
+    /// A configuration that somebody else made; else it is written from the settings.
+    configured: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -96,6 +98,27 @@ impl NatsServer {
             settings,
             directory: fresh_directory(),
             port: free_port(),
+            configured: None,
+            child: None,
+        };
+        server.restart();
+        server
+    }
+
+    /// Starts the newest version on a configuration that listens at this port of loopback.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn configured(configuration: PathBuf, port: u16, tls: Option<TlsFiles>) -> Self {
+        let mut server = Self {
+            settings: Settings {
+                tls,
+                ..Settings::of(VERSIONS[VERSIONS.len() - 1])
+            },
+            directory: fresh_directory(),
+            port,
+            configured: Some(configuration),
             child: None,
         };
         server.restart();
@@ -109,8 +132,11 @@ impl NatsServer {
     pub fn restart(&mut self) {
         self.kill();
         let program = program(&self.settings.version);
-        let configuration = self.directory.join("server.conf");
-        std::fs::write(&configuration, self.configuration()).expect("a configuration");
+        let configuration = self.configured.clone().unwrap_or_else(|| {
+            let written = self.directory.join("server.conf");
+            std::fs::write(&written, self.configuration()).expect("a configuration");
+            written
+        });
         let log = File::create(self.directory.join("server.log")).expect("a log");
         let child = Command::new(program)
             .arg("--config")
@@ -313,7 +339,11 @@ fn fresh_directory() -> PathBuf {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+///
+/// # Panics
+/// When loopback has none.
+#[must_use]
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }

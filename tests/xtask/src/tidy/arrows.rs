@@ -13,13 +13,19 @@ const FREE: [&str; 4] = ["cli", "tests", "bench", "xtask"];
 const FOR_TESTS: [&str; 5] = ["core", "seal", "engine", "testkit", "schemas"];
 
 /// Our crates' arrows, without the `keywheel-` prefix.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("core", &[]),
     ("sys", &[]),
     ("seal", &["core", "sys"]),
     ("schemas", &["core"]),
     ("engine", &["core", "seal"]),
     ("identity", &["engine", "core", "seal", "schemas"]),
+    (
+        "member",
+        &[
+            "daemon", "engine", "core", "seal", "schemas", "bus", "identity",
+        ],
+    ),
     ("postgres", &["seal"]),
     (
         "journal",
@@ -58,6 +64,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "bus",
             "containers",
             "identity",
+            "member",
             "sys",
         ],
     ),

@@ -102,7 +102,8 @@ impl Wanted {
             Kind::Work => DeliverPolicy::All,
             Kind::Newest => {
                 // Whoever comes back sees the newest again; a consumer that is not there is as well.
-                let deleted = shared
+                let line = shared.line();
+                let deleted = line
                     .context
                     .delete_consumer_from_stream(&self.name, &self.stream);
                 let _ = deleted.await;
@@ -133,7 +134,8 @@ impl Wanted {
 
     /// When the stream was made: another time means that the bus server lost it.
     async fn life(&self, shared: &Shared) -> Result<i128, PortError> {
-        let stream = shared.context.get_stream(&self.stream).await;
+        let line = shared.line();
+        let stream = line.context.get_stream(&self.stream).await;
         let stream =
             stream.map_err(|error| self.fault(shared, "its stream is not there", &error))?;
         Ok(stream.cached_info().created.unix_timestamp_nanos())
@@ -144,7 +146,8 @@ impl Wanted {
         shared: &Shared,
         begin: DeliverPolicy,
     ) -> Result<PullConsumer, PortError> {
-        let context = &shared.context;
+        let line = shared.line();
+        let context = &line.context;
         let mut config = self.config(begin);
         let found = context.get_consumer_from_stream(&self.name, &self.stream);
         let found: Result<PullConsumer, _> = found.await;

@@ -1,6 +1,7 @@
 //! A gateway's TCP ports, the operator's client and a joining machine, together over real TLS.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use keywheel_bus::{Identity as Speaker, InProcess, Trust};
 use keywheel_core::id::DeploymentId;
@@ -139,6 +140,7 @@ async fn start() -> Deployment {
         trust: identity.trust,
         servers: vec!["tls://bus.example:4222".to_owned()],
         join_address: joins.local_addr().unwrap().to_string(),
+        lifetime: Duration::from_secs(600),
     };
     let registry = Registry::open(home, &unseal, told, Arc::new(OsEntropy)).unwrap();
     let registry = Arc::new(registry);

@@ -1,0 +1,100 @@
+//! `keywheel credentials`: at the gateway's machine, with its authorities and its unseal key. Nothing is
+//! asked of a running gateway.
+
+use std::path::{Path, PathBuf};
+
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::SystemClock;
+use keywheel_engine::port::clock::Clock as _;
+use keywheel_identity::authority::{Authority, MEMBER_LIFETIME_MOST};
+use keywheel_identity::bundle::{Bundle, Identity};
+use keywheel_identity::enrol::Registrar;
+use keywheel_identity::init::{Home, InitError};
+use keywheel_identity::name::PeerName;
+use keywheel_identity::nats::BusAuthority;
+use keywheel_identity::refresh::{RefreshError, refresh_any};
+use keywheel_member::ends;
+use keywheel_seal::OsEntropy;
+use serde::Serialize;
+
+use crate::args::{HomeArgs, RefreshArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::Screen;
+use crate::up::layout;
+
+/// The authorities in the gateway's directory, opened.
+struct Opened {
+    authority: Authority,
+    bus: BusAuthority,
+    identity: Identity,
+}
+
+/// One directory that is fresh.
+#[derive(Debug, Serialize)]
+struct Refreshed {
+    directory: PathBuf,
+    name: String,
+    ends: String,
+}
+
+/// Makes directories fresh, one after the other; the first that cannot be ends it.
+pub(crate) fn refresh(screen: Screen, args: &RefreshArgs) -> Result<(), Failure> {
+    let opened = open(&args.home)?;
+    let now = SystemClock::new().now();
+    let mut done = Vec::new();
+    for directory in &args.directories {
+        let (name, end) = opened.refresh(directory, now)?;
+        done.push(Refreshed {
+            directory: directory.clone(),
+            name: name.uri(opened.identity.deployment),
+            ends: ends(end),
+        });
+    }
+    screen.show(&done, |done| {
+        let line = |one: &Refreshed| {
+            let directory = one.directory.display();
+            format!("{directory}: fresh until {}\n", one.ends)
+        };
+        let mut text: String = done.iter().map(line).collect();
+        text.push_str("bring each back to its machine and start the service again; a bus server reads its files anew on SIGHUP\n");
+        text
+    })
+}
+
+impl Opened {
+    fn refresh(&self, directory: &Path, now: Timestamp) -> Result<(PeerName, Timestamp), Failure> {
+        let registrar = Registrar {
+            authority: &self.authority,
+            bus: &self.bus,
+            trust: &self.identity.trust,
+            servers: &self.identity.servers,
+        };
+        refresh_any(directory, &registrar, now, &OsEntropy).map_err(|error| {
+            let exit = match &error {
+                RefreshError::Bundle(_) => Exit::NoInput,
+                _ => Exit::Config,
+            };
+            let next = "name directories that `keywheel init` made for this deployment";
+            Failure::new(exit, keywheel_daemon::chain(&error), next)
+        })
+    }
+}
+
+fn open(args: &HomeArgs) -> Result<Opened, Failure> {
+    let refused = |error: &(dyn std::error::Error + 'static)| {
+        let next = "name the gateway's directory of credentials with --gateway-dir, and its key with --unseal-key-file";
+        Failure::new(Exit::Config, keywheel_daemon::chain(error), next)
+    };
+    let unseal = layout::present_unseal_key(&args.unseal_key_file, &args.gateway_dir)?;
+    let home = Home::new(&args.gateway_dir);
+    let authorities = || Ok::<_, InitError>((home.authority(&unseal)?, home.bus(&unseal)?));
+    let (authority, bus) = authorities().map_err(|e| refused(&e))?;
+    let read = Bundle::read_speaker(&args.gateway_dir);
+    let (_, identity) = read.map_err(|e| refused(&e))?;
+    Ok(Opened {
+        // As long as the first ones: they have to be brought to their machines.
+        authority: authority.with_member_lifetime(MEMBER_LIFETIME_MOST),
+        bus,
+        identity,
+    })
+}

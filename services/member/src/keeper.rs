@@ -1,0 +1,289 @@
+//! Renewal: certificate and permit are replaced at half of their life, for as long as the member runs.
+//!
+//! Invariants: a failure is tried again, sooner than the credentials end where that is possible; what
+//! is asked for is written before it is used; a moment is judged by the wall clock, also when that was
+//! set or the machine slept.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_bus::{ConnectError, Nats};
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::{chain, names};
+use keywheel_engine::port::bus::{Address, Body, Bus};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_identity::bundle::{Bundle, BundleError, Identity};
+use keywheel_identity::enrol::{EnrolError, RenewAnswer, Renewing};
+use keywheel_identity::refresh::RefreshError;
+use keywheel_identity::renewal;
+use keywheel_identity::tls::TlsError;
+use keywheel_seal::Entropy;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::files;
+
+/// How long the gateway may take to answer.
+pub const RENEWAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait without a look at the wall clock, which can be set.
+const LOOK: Duration = Duration::from_secs(60);
+/// Shortest wait between two renewals.
+const PAUSE_LEAST: Duration = Duration::from_secs(1);
+/// A failure is tried again after this part of the life that is left, at the latest.
+const LEFT_PARTS: u32 = 8;
+
+/// Why credentials were not renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewalFault {
+    /// The gateway was not reached, or says no.
+    #[error("the gateway gives no fresh credentials")]
+    Gateway(#[source] PortError),
+    /// It answered something else.
+    #[error("the gateway's answer cannot be read: {0}")]
+    Answer(String),
+    /// What it answered does not fit.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// The directory cannot be read or written.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The authorities refused.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The bus does not take it.
+    #[error(transparent)]
+    Bus(#[from] ConnectError),
+    /// The work was cut off.
+    #[error("the work was cut off")]
+    Stopped,
+}
+
+/// Where fresh credentials come from.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Replaces those in the directory.
+    ///
+    /// # Errors
+    /// When there are none; then the old ones lie there.
+    async fn renew(&self, directory: &Path) -> Result<(), RenewalFault>;
+}
+
+/// Asks the gateway.
+pub struct OverBus {
+    /// This member's end of the bus.
+    pub bus: Arc<dyn Bus>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+#[async_trait]
+impl Source for OverBus {
+    async fn renew(&self, directory: &Path) -> Result<(), RenewalFault> {
+        let (bundle, identity) = read(directory).await?;
+        let renewing = Renewing::begin(None, self.clock.now(), &*self.entropy)?;
+        let renewing = renewing.keeping_addresses(&bundle.tls);
+        let answer = self.ask(&renewing).await?;
+        let bundle = renewing.accept(identity, &answer)?;
+        let directory = directory.to_owned();
+        let writing = tokio::task::spawn_blocking(move || bundle.write(&directory));
+        Ok(writing.await.map_err(|_| RenewalFault::Stopped)??)
+    }
+}
+
+impl OverBus {
+    async fn ask(&self, renewing: &Renewing) -> Result<RenewAnswer, RenewalFault> {
+        let unreadable = |error: serde_json::Error| RenewalFault::Answer(error.to_string());
+        let ask = serde_json::to_vec(&renewing.ask()).map_err(unreadable)?;
+        let answered = self
+            .bus
+            .request(Address::Gateway, None, Body::Renew(ask), RENEWAL_TIMEOUT)
+            .await
+            .map_err(RenewalFault::Gateway)?;
+        match answered {
+            Body::Renewed(answer) => serde_json::from_slice(&answer).map_err(unreadable),
+            Body::Failed { kind, text } => Err(RenewalFault::Gateway(PortError::new(kind, text))),
+            _ => Err(RenewalFault::Gateway(PortError::new(
+                ErrorKind::Corrupt,
+                "it answered something else than credentials",
+            ))),
+        }
+    }
+}
+
+/// What else has to know of fresh credentials.
+pub type Taken = Box<dyn Fn(&Bundle, &Identity) -> Result<(), RenewalFault> + Send + Sync>;
+
+/// When the first renewal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// At once: the first credentials live longer than those that come after.
+    AtOnce,
+    /// When it is due.
+    WhenDue,
+}
+
+/// Keeps one directory's credentials fresh.
+pub struct Keeper {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Where fresh ones come from.
+    pub source: Arc<dyn Source>,
+    /// Goes on with them.
+    pub nats: Nats,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// When the first renewal is.
+    pub begin: Begin,
+    /// What a person does once they ended.
+    pub when_ended: String,
+    /// Goes on with them, too.
+    pub taken: Taken,
+}
+
+/// What is known of the credentials in use.
+#[derive(Clone, Copy)]
+struct Current {
+    due: Timestamp,
+    end: Timestamp,
+}
+
+impl Keeper {
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// When the directory cannot be read at the start.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RenewalFault> {
+        let (bundle, identity) = read(&self.directory).await?;
+        let mut current = current(&bundle, &identity)?;
+        if self.begin == Begin::AtOnce {
+            current.due = self.clock.now();
+        }
+        let mut failures = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.wait_until(current.due) => {}
+            }
+            let renewed = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                renewed = self.renew() => renewed,
+            };
+            let earliest = self.clock.now().plus(PAUSE_LEAST);
+            match renewed {
+                Ok(fresh) => {
+                    failures = 0;
+                    current = fresh;
+                }
+                Err(fault) => {
+                    failures += 1;
+                    self.tell(&fault, current.end, failures);
+                    current.due = again(self.clock.now(), current.end, failures);
+                }
+            }
+            current.due = current.due.max(earliest);
+        }
+    }
+
+    async fn renew(&self) -> Result<Current, RenewalFault> {
+        self.source.renew(&self.directory).await?;
+        let (bundle, identity) = read(&self.directory).await?;
+        self.nats.renew(&files(&bundle)).await?;
+        (self.taken)(&bundle, &identity)?;
+        let current = current(&bundle, &identity)?;
+        tracing::info!(
+            ends = ends(current.end),
+            { names::DUE } = ends(current.due),
+            "credentials renewed"
+        );
+        Ok(current)
+    }
+
+    fn tell(&self, fault: &RenewalFault, end: Timestamp, failures: u32) {
+        let (reason, ends) = (chain(fault), ends(end));
+        if self.clock.now() >= end {
+            let next = &self.when_ended;
+            tracing::error!(
+                { names::ERROR } = reason,
+                ends,
+                next,
+                "credentials have ended"
+            );
+        } else {
+            tracing::warn!(
+                { names::ERROR } = reason,
+                { names::ATTEMPT } = failures,
+                ends,
+                "credentials not renewed yet"
+            );
+        }
+    }
+
+    async fn wait_until(&self, due: Timestamp) {
+        loop {
+            let left = due.since(self.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(LOOK)).await;
+        }
+    }
+}
+
+/// When a failed renewal is tried again. Once the credentials have ended, nothing is gained by hurry.
+fn again(now: Timestamp, end: Timestamp, failures: u32) -> Timestamp {
+    let pause = renewal::retry_after(failures);
+    let left = end.since(now) / LEFT_PARTS;
+    now.plus(if left.is_zero() {
+        pause
+    } else {
+        pause.min(left)
+    })
+}
+
+fn current(bundle: &Bundle, identity: &Identity) -> Result<Current, RenewalFault> {
+    let life = bundle.tls.life()?;
+    let id = identity.signing.verifying_key().to_bytes();
+    Ok(Current {
+        due: renewal::due(&id, life),
+        end: life.1,
+    })
+}
+
+/// A moment as people read it.
+#[must_use]
+pub fn ends(at: Timestamp) -> String {
+    let shown = jiff::Timestamp::from_microsecond(at.micros());
+    shown.map_or_else(|_| at.to_string(), |shown| shown.to_string())
+}
+
+async fn read(directory: &Path) -> Result<(Bundle, Identity), RenewalFault> {
+    let directory = directory.to_owned();
+    let reading = tokio::task::spawn_blocking(move || Bundle::read_speaker(&directory));
+    Ok(reading.await.map_err(|_| RenewalFault::Stopped)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_tried_again_before_the_end_and_without_hurry_after_it() {
+        let now = Timestamp::from_micros(1_800_000_000_000_000);
+        let in_minutes = |minutes: u64| now.plus(Duration::from_secs(60 * minutes));
+        for (left, failures, most) in [(30, 1, 10), (30, 50, 225), (1, 50, 8)] {
+            let next = again(now, in_minutes(left), failures).since(now);
+            assert!(
+                next <= Duration::from_secs(most),
+                "{left} {failures} {next:?}"
+            );
+        }
+        assert_eq!(again(now, now, 50), now.plus(renewal::RETRY_MAX));
+    }
+}
