@@ -143,8 +143,7 @@ impl WorkerCommand {
             Command::Report(report) => Self::Report {
                 report: Report::of(report),
             },
-            Command::ApplySecret { .. } => return Err(NotAWorkersCommand("apply secret")),
-            Command::ApplyBinding { .. } => return Err(NotAWorkersCommand("apply binding")),
+            Command::Apply(_) => return Err(NotAWorkersCommand("apply")),
             Command::Unbind { .. } => return Err(NotAWorkersCommand("unbind")),
             Command::Put { .. } => return Err(NotAWorkersCommand("put")),
             Command::Rotate { .. } => return Err(NotAWorkersCommand("rotate")),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
 use keywheel_core::binding::{ImageSelector, Reload, Selector, Target};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, Declaration};
 use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId,
@@ -299,20 +299,20 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
         name: EnvName::parse("A").unwrap(),
     };
     let others = [
-        Command::ApplySecret {
+        Command::Apply(vec![Declaration::Secret {
             id: SECRET,
             rotation: ROTATION,
             name: secret.clone(),
             spec: Spec::default(),
-        },
-        Command::ApplyBinding {
+        }]),
+        Command::Apply(vec![Declaration::Binding {
             id: BINDING,
             name: name.clone(),
             secret: secret.clone(),
             selector: Selector::default(),
             target,
             reload: Reload::None,
-        },
+        }]),
         Command::Unbind { name },
         Command::Put {
             id: SECRET,

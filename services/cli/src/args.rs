@@ -153,7 +153,7 @@ pub(crate) struct ApplyArgs {
     /// The manifest, YAML, several documents; `-` reads stdin.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Only say what would happen.
+    /// Only say what would happen, or why nothing would.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

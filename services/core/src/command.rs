@@ -9,11 +9,11 @@ use crate::rotation::Step;
 use crate::secret;
 use crate::time::Timestamp;
 
-/// A request to change something. Ids of what it may create are drawn by the sender.
+/// What a person declares. Each one is decided on what those before it make.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum Declaration {
     /// Registers a secret or changes what is asked of it.
-    ApplySecret {
+    Secret {
         /// Id if the name is new.
         id: SecretId,
         /// Rotation that makes its first version, if it has a generator.
@@ -24,7 +24,7 @@ pub enum Command {
         spec: secret::Spec,
     },
     /// Binds, or changes a binding.
-    ApplyBinding {
+    Binding {
         /// Id if the name is new.
         id: BindingId,
         /// Its name.
@@ -38,6 +38,13 @@ pub enum Command {
         /// What happens on change.
         reload: Reload,
     },
+}
+
+/// A request to change something. Ids of what it may create are drawn by the sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Makes secrets and bindings as declared: all of it, or nothing.
+    Apply(Vec<Declaration>),
     /// Takes a binding back.
     Unbind {
         /// Its name.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::binding::{Reload, Selector, Target};
-use crate::command::Command;
+use crate::command::{Command, Declaration};
 use crate::decision::{Context, Enrolment, Refusal, Rejection, decide};
 use crate::event::Event;
 use crate::id::{
@@ -152,23 +152,23 @@ pub(crate) fn assigned(version: u64) -> assignment::Event {
 }
 
 pub(crate) fn apply_secret(spec: Spec) -> Command {
-    Command::ApplySecret {
+    Command::Apply(vec![Declaration::Secret {
         id: SECRET,
         rotation: FIRST,
         name: secret_name(),
         spec,
-    }
+    }])
 }
 
 pub(crate) fn apply_binding(selector: Selector, target: Target, reload: Reload) -> Command {
-    Command::ApplyBinding {
+    Command::Apply(vec![Declaration::Binding {
         id: BINDING,
         name: binding_name(),
         secret: secret_name(),
         selector,
         target,
         reload,
-    }
+    }])
 }
 
 pub(crate) fn enrol(host: HostId) -> Command {

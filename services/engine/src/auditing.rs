@@ -1,9 +1,10 @@
-//! Which audit records a command leaves. Every command of a person leaves exactly one, whether it
-//! was allowed, rejected or changed nothing; every usage fact leaves one per container instance.
+//! Which audit records a command leaves. Every command leaves exactly one, and an apply one for each
+//! of its declarations, whether it was allowed, rejected or changed nothing; every usage fact leaves
+//! one per container instance.
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, HostId, SecretId};
@@ -32,9 +33,7 @@ pub fn records(
     decided: &Result<Vec<Event>, Refusal>,
 ) -> Vec<Record> {
     let mut records = Vec::new();
-    if let Some(record) = own_record(before, deed, command, decided) {
-        records.push(record);
-    }
+    records.extend(own_records(before, deed, command, decided));
     if let (Command::Report(report), Err(refusal)) = (command, decided) {
         let mut record = blank(deed, Category::System, "report");
         record.object = host_object(before, report.host);
@@ -97,25 +96,41 @@ fn blank(deed: &Deed<'_>, category: Category, verb: &str) -> Record {
     }
 }
 
-fn own_record(
+fn own_records(
     before: &World,
     deed: &Deed<'_>,
     command: &Command,
     decided: &Result<Vec<Event>, Refusal>,
-) -> Option<Record> {
-    let (verb, object, version) = describe(before, command)?;
+) -> Vec<Record> {
     let category = match deed.principal {
         Principal::Service(_) => Category::System,
         _ => Category::Administration,
     };
-    let mut record = blank(deed, category, verb);
-    record.object = object;
-    record.version = version;
-    match decided {
-        Ok(_) => record.reason = reason_given(deed.principal, command),
-        Err(refusal) => refuse(&mut record, refusal),
+    let described = match command {
+        Command::Apply(declarations) => declarations.iter().map(declared).collect(),
+        other => Vec::from_iter(describe(before, other)),
+    };
+    let record = |(verb, object, version)| {
+        let mut record = blank(deed, category, verb);
+        record.object = object;
+        record.version = version;
+        match decided {
+            Ok(_) => record.reason = reason_given(deed.principal, command),
+            Err(refusal) => refuse(&mut record, refusal),
+        }
+        record
+    };
+    described.into_iter().map(record).collect()
+}
+
+/// Verb, object and version of a record.
+type Described = (&'static str, String, Option<u64>);
+
+fn declared(declaration: &Declaration) -> Described {
+    match declaration {
+        Declaration::Secret { name, .. } => ("apply", format!("secret/{name}"), None),
+        Declaration::Binding { name, .. } => ("bind", format!("binding/{name}"), None),
     }
-    Some(record)
 }
 
 fn refuse(record: &mut Record, refusal: &Refusal) {
@@ -147,8 +162,8 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
     }
 }
 
-/// Verb, object and version of a command; `None` for a report, whose facts are recorded one by one.
-fn describe(world: &World, command: &Command) -> Option<(&'static str, String, Option<u64>)> {
+/// A command in a record; `None` where facts or declarations are recorded one by one.
+fn describe(world: &World, command: &Command) -> Option<Described> {
     let rotated = |id| {
         let secret = world
             .rotations
@@ -171,8 +186,6 @@ fn describe(world: &World, command: &Command) -> Option<(&'static str, String, O
         )
     };
     Some(match command {
-        Command::ApplySecret { name, .. } => ("apply", format!("secret/{name}"), None),
-        Command::ApplyBinding { name, .. } => ("bind", format!("binding/{name}"), None),
         Command::Unbind { name } => ("unbind", format!("binding/{name}"), None),
         Command::Put { name, .. } => ("put", format!("secret/{name}"), None),
         Command::Rotate { secret, .. } => ("rotate", format!("secret/{secret}"), None),
@@ -201,7 +214,7 @@ fn describe(world: &World, command: &Command) -> Option<(&'static str, String, O
         Command::DeadlinePassed { rotation } => {
             ("deadline", rotated(rotation), version_of(rotation))
         }
-        Command::Report(_) => return None,
+        Command::Apply(_) | Command::Report(_) => return None,
     })
 }
 
@@ -290,79 +303,4 @@ fn usage_record(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use keywheel_core::audit::Role;
-    use keywheel_core::decision::Rejection;
-    use keywheel_core::host;
-    use keywheel_core::id::ContainerId;
-    use keywheel_core::name::HostName;
-    use keywheel_core::report::HostReport;
-
-    #[test]
-    fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
-        let start = |secret: &str| DeniedStart {
-            container: ContainerId::parse(&"a".repeat(64)).unwrap(),
-            container_name: "job".to_owned(),
-            image_digest: "sha256:1".to_owned(),
-            secret: secret.to_owned(),
-            reason: "no binding".to_owned(),
-        };
-        let command = Command::Report(HostReport {
-            host: HostId::from_bytes([1; 16]),
-            generation: 1,
-            items: Vec::new(),
-            holds: Vec::new(),
-            complete: false,
-            containers: Vec::new(),
-            denied: vec![start("prod/db"), start("")],
-        });
-        let deed = Deed {
-            principal: &Principal::Service(Role::Injector),
-            id: CommandId::from_bytes([2; 16]),
-            time: Timestamp::default(),
-            traceparent: None,
-        };
-        let left = records(&World::default(), &deed, &command, &Ok(Vec::new()));
-        let objects: Vec<&str> = left.iter().map(|record| record.object.as_str()).collect();
-        assert_eq!(objects, ["secret/prod/db", ""]);
-        for record in &left {
-            assert_eq!(
-                (record.verb.as_str(), record.outcome),
-                ("refuse", Outcome::Denied)
-            );
-            assert_eq!(record.category, Category::Usage);
-            assert_eq!(record.container.as_ref().unwrap().name, "job");
-        }
-    }
-
-    #[test]
-    fn a_report_that_is_refused_leaves_a_denial() {
-        let host = HostId::from_bytes([1; 16]);
-        let command = Command::Report(HostReport {
-            host,
-            generation: 1,
-            items: Vec::new(),
-            holds: Vec::new(),
-            complete: true,
-            containers: Vec::new(),
-            denied: Vec::new(),
-        });
-        let deed = Deed {
-            principal: &Principal::Service(Role::Injector),
-            id: CommandId::from_bytes([2; 16]),
-            time: Timestamp::default(),
-            traceparent: None,
-        };
-        let evicted = host::Rejection::Evicted {
-            host,
-            name: HostName::parse("web-1").unwrap(),
-        };
-        let refused = Err(Rejection::from(evicted).into());
-        let left = records(&World::default(), &deed, &command, &refused);
-        assert_eq!((left.len(), left[0].outcome), (1, Outcome::Denied));
-        assert_eq!(left[0].object, format!("host/{host}"));
-        assert!(left[0].reason.contains("evicted"), "{}", left[0].reason);
-        assert!(records(&World::default(), &deed, &command, &Ok(Vec::new())).is_empty());
-    }
-}
+mod tests;

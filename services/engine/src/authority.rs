@@ -42,8 +42,7 @@ pub const fn server_of(address: Address) -> Role {
 #[must_use]
 pub const fn submitter_of(command: &Command) -> Role {
     match command {
-        Command::ApplySecret { .. }
-        | Command::ApplyBinding { .. }
+        Command::Apply(_)
         | Command::Unbind { .. }
         | Command::Put { .. }
         | Command::Rotate { .. }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::audit::{Outcome, Principal, Role};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::RejectionKind;
 use keywheel_core::effect::{Effect, Work};
 use keywheel_core::host;
@@ -74,16 +74,24 @@ fn name() -> SecretName {
     SecretName::parse("prod/db").unwrap()
 }
 
+fn generated() -> Spec {
+    Spec {
+        generator: Some(Generator::default()),
+        ..Spec::default()
+    }
+}
+
 fn apply() -> Command {
-    Command::ApplySecret {
+    apply_as(generated())
+}
+
+fn apply_as(spec: Spec) -> Command {
+    Command::Apply(vec![Declaration::Secret {
         id: SecretId::from_bytes([1; 16]),
         rotation: RotationId::from_bytes([2; 16]),
         name: name(),
-        spec: Spec {
-            generator: Some(Generator::default()),
-            ..Spec::default()
-        },
-    }
+        spec,
+    }])
 }
 
 impl Bench {
@@ -377,23 +385,11 @@ async fn revoking_cancels_the_rotation_under_way_and_its_late_outcome_counts_no_
 #[tokio::test]
 async fn a_slot_that_comes_early_leaves_nothing_and_the_same_command_counts_when_it_is_due() {
     let mut bench = start(Arc::default(), 1).await;
-    let Command::ApplySecret {
-        id,
-        rotation,
-        name,
-        mut spec,
-    } = apply()
-    else {
-        panic!("not a secret");
-    };
+    let id = SecretId::from_bytes([1; 16]);
+    let mut spec = generated();
     spec.rotation.schedule = Schedule::Interval(Duration::from_secs(3600));
     let scheduled = bench.clock.now().plus(Duration::from_secs(3600));
-    let apply = Command::ApplySecret {
-        id,
-        rotation,
-        name,
-        spec,
-    };
+    let apply = apply_as(spec);
     bench.submit(1, user(), apply).await;
     bench.work(10).await;
     let audited = bench.audit().await;
@@ -427,12 +423,12 @@ async fn a_hundred_waiting_commands_are_few_transactions() {
             id: CommandId::from_bytes([n + 1; 16]),
             principal: user(),
             traceparent: None,
-            command: Command::ApplySecret {
+            command: Command::Apply(vec![Declaration::Secret {
                 id: SecretId::from_bytes([n + 1; 16]),
                 rotation: RotationId::from_bytes([n + 1; 16]),
                 name: SecretName::parse(&format!("many/{n}")).unwrap(),
                 spec: Spec::default(),
-            },
+            }]),
         };
         let handle = bench.handle.clone();
         waiting.push(tokio::spawn(async move { handle.submit(submission).await }));

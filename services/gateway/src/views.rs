@@ -147,23 +147,23 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
             }
         },
         consumers: count(consumers.count()),
-        note: binding_note(spec),
+        note: binding_note(&spec.selector, &spec.target),
     })
 }
 
 /// What to know about a binding.
 #[must_use]
-pub fn binding_note(spec: &binding::Spec) -> Option<String> {
+pub fn binding_note(selector: &binding::Selector, target: &Target) -> Option<String> {
     let mut notes = Vec::new();
-    if spec.selector.insecure && !spec.selector.is_strong() {
+    if selector.insecure && !selector.is_strong() {
         notes.push(
             "insecure selector: anyone on the engine's socket can make a container that matches",
         );
     }
-    if matches!(spec.selector.image, Some(ImageSelector::Repository(_))) {
+    if matches!(selector.image, Some(ImageSelector::Repository(_))) {
         notes.push("image by repository name is weaker than by digest: the name can be moved to another image");
     }
-    if matches!(spec.target, Target::Env { .. }) {
+    if matches!(target, Target::Env { .. }) {
         notes.push(
             "env is the weaker tier: root on the host and the program's children can read it",
         );
@@ -384,3 +384,6 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
         withdrawn_ms: milliseconds(times.requested, times.withdrawn),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,6 +159,28 @@ fn one_bad_document_refuses_the_whole_file() -> Result<()> {
 }
 
 #[test]
+fn one_document_that_is_refused_refuses_the_whole_file_and_a_dry_run_says_so() -> Result<()> {
+    let keywheel = with_something()?;
+    let stray = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: stray }\nspec:\n  \
+                 secret: test/none\n  containers: { host: h, image: i }\n  file: { name: f }\n";
+    let yaml = manifest::secret("test/first", &[]) + stray;
+    let file = keywheel.scratch().write("half.yaml", yaml)?;
+    let file = file.display().to_string();
+    let apply = ["apply", "-f", &file, "--dry-run"];
+    let words = [
+        "nothing was applied",
+        "document 2, Binding `stray`",
+        "test/none",
+    ];
+    for args in [&apply[..], &apply[..3]] {
+        assert_refused(&keywheel.cli(args)?, NOT_FOUND, &words);
+    }
+    let list = keywheel.json(&["secret", "list"])?.to_string();
+    assert!(!list.contains("test/first"), "half of a file was applied");
+    assert_nothing_lost(&keywheel)
+}
+
+#[test]
 fn a_missing_file_is_named() -> Result<()> {
     let keywheel = with_something()?;
     let said = keywheel.cli(&["apply", "-f", "/nonexistent/manifest.yaml"])?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::binding::Reload;
-use crate::command::Command;
+use crate::command::{Command, Declaration};
 use crate::event;
 use crate::report::Fact;
 use crate::testing::{
@@ -210,21 +210,21 @@ fn a_consumer_whose_binding_means_another_secret_moves_to_that_one() {
     );
     let other = crate::name::SecretName::parse("prod/other").unwrap();
     let given = Given::serving()
-        .and(Command::ApplySecret {
+        .and(Command::Apply(vec![Declaration::Secret {
             id: other_id,
             rotation,
             name: other.clone(),
             spec: crate::testing::generated(),
-        })
+        }]))
         .finished(rotation)
-        .and(Command::ApplyBinding {
+        .and(Command::Apply(vec![Declaration::Binding {
             id: BINDING,
             name: crate::testing::binding_name(),
             secret: other,
             selector: crate::testing::anywhere(),
             target: file(),
             reload: Reload::None,
-        });
+        }]));
     let mut moved = reloaded(1, 1);
     moved.secret = other_id;
     let after = given.and(reported(vec![moved]));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::command::Command;
+use crate::command::{Command, Declaration};
 use crate::decision;
 use crate::event;
 use crate::id::{BindingId, ContainerId, SecretId};
@@ -155,13 +155,15 @@ fn a_binding_or_secret_nobody_named_is_unknown() {
 #[test]
 fn two_bindings_of_one_selector_do_not_place_the_same_file() {
     let other = BindingName::parse("other").unwrap();
-    let command = |selector| Command::ApplyBinding {
-        id: BindingId::from_bytes([77; 16]),
-        name: other.clone(),
-        secret: secret_name(),
-        selector,
-        target: file(),
-        reload: Reload::None,
+    let command = |selector| {
+        Command::Apply(vec![Declaration::Binding {
+            id: BindingId::from_bytes([77; 16]),
+            name: other.clone(),
+            secret: secret_name(),
+            selector,
+            target: file(),
+            reload: Reload::None,
+        }])
     };
     let rejection = decision::Rejection::TargetTaken {
         binding: other.clone(),

@@ -1,7 +1,10 @@
 //! Decisions about what people declare: secrets and bindings.
 
+use std::borrow::Cow;
+
 use super::{Context, Rejection, rotate, secret_or_reject};
-use crate::binding::{self, Binding, Reload, Selector, Target};
+use crate::binding::{self, Binding, Target};
+use crate::command::Declaration;
 use crate::event::Event;
 use crate::id::{BindingId, DeliveryId, HostId, RotationId, SecretId};
 use crate::name::{BindingName, SecretName};
@@ -9,34 +12,118 @@ use crate::rotation::Trigger;
 use crate::secret::{self, Secret};
 use crate::world::World;
 
-/// What a manifest says about a binding.
-pub(super) struct BindingWish<'a> {
-    secret: &'a SecretName,
-    selector: &'a Selector,
-    target: &'a Target,
-    reload: &'a Reload,
+/// What a declaration does to what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It was not there.
+    Created,
+    /// It was there and said something else.
+    Changed,
+    /// It is as declared already.
+    Unchanged,
 }
 
-impl<'a> BindingWish<'a> {
-    pub(super) const fn new(
-        secret: &'a SecretName,
-        selector: &'a Selector,
-        target: &'a Target,
-        reload: &'a Reload,
-    ) -> Self {
-        Self {
+/// What becomes of one declaration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// In one word.
+    pub action: Action,
+    /// What happens.
+    pub events: Vec<Event>,
+}
+
+/// Says what declarations lead to, each on what those before it make; changes nothing.
+///
+/// # Errors
+/// When one of them is refused: then none of them holds.
+pub fn plan_apply(
+    world: &World,
+    declarations: &[Declaration],
+    ctx: &Context,
+) -> Result<Vec<Planned>, Rejection> {
+    let mut draft = Cow::Borrowed(world);
+    let mut planned = Vec::new();
+    for (place, declaration) in (1..).zip(declarations) {
+        let declared = declare(&draft, declaration, &ctx.part(place - 1));
+        let declared = declared.map_err(|reason| match declarations.len() {
+            1 => reason,
+            _ => Rejection::Declared {
+                place,
+                what: words(declaration),
+                reason: Box::new(reason),
+            },
+        })?;
+        if place < declarations.len() {
+            for event in &declared.events {
+                // The draft is thrown away, and no decision here looks at a generation.
+                draft.to_mut().apply(0, event);
+            }
+        }
+        planned.push(declared);
+    }
+    Ok(planned)
+}
+
+pub(super) fn apply(
+    world: &World,
+    declarations: &[Declaration],
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let planned = plan_apply(world, declarations, ctx)?;
+    Ok(planned.into_iter().flat_map(|one| one.events).collect())
+}
+
+fn words(declaration: &Declaration) -> String {
+    match declaration {
+        Declaration::Secret { name, .. } => format!("Secret `{name}`"),
+        Declaration::Binding { name, .. } => format!("Binding `{name}`"),
+    }
+}
+
+fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Planned, Rejection> {
+    let (is_new, events) = match declaration {
+        Declaration::Secret {
+            id,
+            rotation,
+            name,
+            spec,
+        } => (
+            world.secret_named(name).is_none(),
+            declare_secret(world, (*id, *rotation), name, spec, ctx)?,
+        ),
+        Declaration::Binding {
+            id,
+            name,
             secret,
             selector,
             target,
             reload,
+        } => {
+            let known = world.binding_named(name);
+            let secret = secret_or_reject(world, secret)?;
+            let spec = binding::Spec {
+                secret: secret.id,
+                selector: selector.clone(),
+                target: target.clone(),
+                reload: reload.clone(),
+            };
+            (
+                known.is_none_or(|binding| binding.spec.is_none()),
+                declare_binding(world, (*id, name), secret, &spec, ctx)?,
+            )
         }
-    }
+    };
+    let action = match (events.is_empty(), is_new) {
+        (true, _) => Action::Unchanged,
+        (false, true) => Action::Created,
+        (false, false) => Action::Changed,
+    };
+    Ok(Planned { action, events })
 }
 
-pub(super) fn apply_secret(
+fn declare_secret(
     world: &World,
-    id: SecretId,
-    rotation: RotationId,
+    (id, rotation): (SecretId, RotationId),
     name: &SecretName,
     spec: &secret::Spec,
     ctx: &Context,
@@ -68,24 +155,17 @@ pub(super) fn apply_secret(
     Ok(events)
 }
 
-pub(super) fn apply_binding(
+fn declare_binding(
     world: &World,
-    id: BindingId,
-    name: &BindingName,
-    wish: &BindingWish<'_>,
+    (id, name): (BindingId, &BindingName),
+    secret: &Secret,
+    spec: &binding::Spec,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    let secret = secret_or_reject(world, wish.secret)?;
-    let spec = binding::Spec {
-        secret: secret.id,
-        selector: wish.selector.clone(),
-        target: wish.target.clone(),
-        reload: wish.reload.clone(),
-    };
-    refuse_taken_target(world, name, &spec)?;
+    refuse_taken_target(world, name, spec)?;
     let fresh = Binding::new(id, name.clone());
     let binding = world.binding_named(name).unwrap_or(&fresh);
-    let Some(event) = binding.decide_bind(&spec)? else {
+    let Some(event) = binding.decide_bind(spec)? else {
         return Ok(Vec::new());
     };
     let mut events = vec![Event::Binding(binding.id, event)];

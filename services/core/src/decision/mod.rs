@@ -13,6 +13,7 @@ mod rotate;
 #[cfg(test)]
 mod tests;
 
+pub use manifest::{Action, Planned, plan_apply};
 pub use refusal::{Refusal, Rejection, RejectionKind};
 
 use crate::command::Command;
@@ -53,6 +54,16 @@ impl Context {
         }
         bytes
     }
+
+    /// The context of one of several decisions that one command takes: its ids are others than theirs.
+    #[must_use]
+    fn part(&self, n: usize) -> Self {
+        let mut part = *self;
+        for (byte, count) in part.seed.iter_mut().skip(9).zip(n.to_le_bytes()).take(3) {
+            *byte ^= count;
+        }
+        part
+    }
 }
 
 /// Decides one command.
@@ -63,23 +74,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
     let decided = match command {
         Command::JoinHost(joining) => return join::join(world, joining, ctx),
         Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
-        Command::ApplySecret {
-            id,
-            rotation,
-            name,
-            spec,
-        } => manifest::apply_secret(world, *id, *rotation, name, spec, ctx),
-        Command::ApplyBinding {
-            id,
-            name,
-            secret,
-            selector,
-            target,
-            reload,
-        } => {
-            let wish = manifest::BindingWish::new(secret, selector, target, reload);
-            manifest::apply_binding(world, *id, name, &wish, ctx)
-        }
+        Command::Apply(declarations) => manifest::apply(world, declarations, ctx),
         Command::Unbind { name } => manifest::unbind(world, name),
         Command::Put {
             id,

@@ -47,6 +47,16 @@ pub enum Rejection {
         /// The one that has it.
         other: BindingName,
     },
+    /// One of several declarations; none of them holds.
+    #[error("nothing was applied: document {place}, {what}: {reason}")]
+    Declared {
+        /// Its place among them; the first is 1.
+        place: usize,
+        /// Its kind and name.
+        what: String,
+        /// Why it is refused.
+        reason: Box<Rejection>,
+    },
     /// About a secret.
     #[error(transparent)]
     Secret(#[from] secret::Rejection),
@@ -80,6 +90,7 @@ impl Rejection {
     #[must_use]
     pub fn kind(&self) -> RejectionKind {
         match self {
+            Self::Declared { reason, .. } => reason.kind(),
             Self::SecretUnknown { .. }
             | Self::BindingUnknown(_)
             | Self::Secret(secret::Rejection::VersionUnknown { .. })

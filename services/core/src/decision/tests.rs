@@ -6,14 +6,15 @@ mod model;
 
 use super::*;
 use crate::binding::Reload;
-use crate::command::Command;
-use crate::id::{HostId, RevocationId, RotationId, SecretId};
+use crate::command::{Command, Declaration};
+use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId};
+use crate::name::BindingName;
 use crate::plan::plan_host;
 use crate::rotation::Step;
 use crate::testing::{
     FIRST, Given, HOST, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding, apply_secret,
-    binding_name, done, enrol, file, generated, host_name, on_host, other_host_name, report,
-    revoke, rotate, secret_name, swapped,
+    binding_name, done, enrol, env, file, generated, host_name, on_host, other_host_name, report,
+    restart, revoke, rotate, secret_name, swapped,
 };
 use crate::world::KEPT_CLOSED;
 use crate::{binding, host, revocation, rotation};
@@ -134,13 +135,104 @@ fn an_applied_binding_of_an_unregistered_secret_is_refused_before_anything_is_gr
     });
 }
 
+fn declared(command: Command) -> Declaration {
+    match command {
+        Command::Apply(mut declarations) => declarations.remove(0),
+        other => panic!("{other:?} declares nothing"),
+    }
+}
+
+/// Binding `payments`, and another that places another file.
+fn two_bindings() -> [Declaration; 2] {
+    let first = declared(apply_binding(anywhere(), file(), Reload::None));
+    let second = Declaration::Binding {
+        id: BindingId::from_bytes([77; 16]),
+        name: BindingName::parse("other").unwrap(),
+        secret: secret_name(),
+        selector: anywhere(),
+        target: env(),
+        reload: restart(),
+    };
+    [first, second]
+}
+
 #[test]
-fn a_command_s_ids_differ_from_each_other_and_from_its_seed() {
-    let ctx = Context {
+fn a_declaration_is_decided_on_what_those_before_it_make() {
+    let [binding, other] = two_bindings();
+    let secret = declared(apply_secret(generated()));
+    let declarations = vec![secret, binding, other];
+    let given = Given::nothing().and(enrol(HOST));
+    let planned = plan_apply(given.world(), &declarations, &context()).unwrap();
+    assert!(planned.iter().all(|one| one.action == Action::Created));
+    let given = given.and(Command::Apply(declarations.clone()));
+    assert_eq!(given.world().bindings.len(), 2);
+    let again = plan_apply(given.world(), &declarations, &context()).unwrap();
+    assert!(again.iter().all(|one| one.action == Action::Unchanged));
+    given.when(Command::Apply(declarations)).then_nothing();
+}
+
+#[test]
+fn one_refused_declaration_refuses_all_of_them_and_is_named() {
+    let secret = declared(apply_secret(generated()));
+    let mut stray = declared(apply_binding(anywhere(), file(), Reload::None));
+    if let Declaration::Binding { secret, .. } = &mut stray {
+        *secret = SecretName::parse("prod/none").unwrap();
+    }
+    let unknown = Rejection::SecretUnknown {
+        name: SecretName::parse("prod/none").unwrap(),
+        nearest: None,
+    };
+    let refused = Rejection::Declared {
+        place: 2,
+        what: "Binding `payments`".to_owned(),
+        reason: Box::new(unknown),
+    };
+    assert_eq!(refused.kind(), RejectionKind::NotFound);
+    Given::nothing()
+        .when(Command::Apply(vec![secret, stray]))
+        .then_rejected(refused);
+}
+
+#[test]
+fn two_declarations_of_one_command_draw_different_ids() {
+    let given = Given::first_version()
+        .and(enrol(HOST))
+        .and(enrol(OTHER_HOST));
+    let [first, mut second] = two_bindings();
+    if let Declaration::Binding { secret, .. } = &mut second {
+        *secret = SecretName::parse("prod/other").unwrap();
+    }
+    let rotation = RotationId::from_bytes([71; 16]);
+    let given = given
+        .and(Command::Apply(vec![Declaration::Secret {
+            id: SecretId::from_bytes([70; 16]),
+            rotation,
+            name: SecretName::parse("prod/other").unwrap(),
+            spec: generated(),
+        }]))
+        .finished(rotation)
+        .and(Command::Apply(vec![first, second]));
+    let delivered = given.log().iter().filter_map(|event| match event {
+        Event::Secret(_, secret::Event::Delivered { delivery, .. }) => Some(*delivery),
+        _ => None,
+    });
+    let mut delivered: Vec<_> = delivered.collect();
+    delivered.sort_unstable();
+    delivered.dedup();
+    assert_eq!(delivered.len(), 4);
+}
+
+fn context() -> Context {
+    Context {
         now: Timestamp::default(),
         seed: [0xee; 16],
         enrolment: Enrolment::Local,
-    };
+    }
+}
+
+#[test]
+fn a_command_s_ids_differ_from_each_other_and_from_its_seed() {
+    let ctx = context();
     let mut ids: Vec<[u8; 16]> = (0..2000).map(|n| ctx.id(n)).collect();
     assert_eq!(ids[0], ctx.seed);
     ids.sort_unstable();
@@ -213,12 +305,8 @@ fn what_can_never_be_served_is_invalid() {
 #[test]
 fn what_the_state_does_not_allow_now_is_a_conflict() {
     let (secret, version, attempt) = (secret_name(), 1, 1);
-    let of_secret: [secret::Rejection; 5] = [
+    let of_secret: [secret::Rejection; 4] = [
         secret::Rejection::VersionDead {
-            secret: secret.clone(),
-            version,
-        },
-        secret::Rejection::VersionAlreadyCurrent {
             secret: secret.clone(),
             version,
         },
@@ -343,12 +431,12 @@ fn two_secrets_do_not_touch_each_other() {
         SecretId::from_bytes([70; 16]),
         RotationId::from_bytes([71; 16]),
     );
-    let given = Given::distributing().and(Command::ApplySecret {
+    let given = Given::distributing().and(Command::Apply(vec![Declaration::Secret {
         id,
         rotation,
         name: other,
         spec: generated(),
-    });
+    }]));
     let given = given.finished(rotation);
     assert!(given.world().rotations[&SECOND].is_open());
     assert_eq!(given.world().secrets[&id].current, Some(1));

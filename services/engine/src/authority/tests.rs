@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::command::Declaration;
 use keywheel_core::effect::{Effect, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
@@ -33,13 +34,13 @@ fn name() -> SecretName {
 
 fn people_commands() -> Vec<Command> {
     let spec = secret::Spec::default();
-    let apply = Command::ApplySecret {
+    let apply = Command::Apply(vec![Declaration::Secret {
         id: SECRET,
         rotation: ROTATION,
         name: name(),
         spec,
-    };
-    let bind = Command::ApplyBinding {
+    }]);
+    let bind = Command::Apply(vec![Declaration::Binding {
         id: BindingId::default(),
         name: BindingName::parse("b").unwrap(),
         secret: name(),
@@ -48,7 +49,7 @@ fn people_commands() -> Vec<Command> {
             name: EnvName::parse("A").unwrap(),
         },
         reload: Reload::None,
-    };
+    }]);
     let unbind = Command::Unbind {
         name: BindingName::parse("b").unwrap(),
     };
@@ -386,7 +387,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 18, "one of each command");
+    assert_eq!(kinds.len(), 17, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

@@ -5,8 +5,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, Path, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keywheel_core::audit::Principal;
-use keywheel_core::command::Command;
+use keywheel_core::audit::{Outcome, Principal};
+use keywheel_core::command::{Command, Declaration};
+use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
 use keywheel_core::id::{BindingId, CommandId, RevocationId, RotationId, SecretId};
 use keywheel_core::name::{BindingName, NameError, SecretName};
 use keywheel_engine::command_bus::Submission;
@@ -18,7 +19,7 @@ use keywheel_schemas::api::{
 };
 use keywheel_schemas::manifest::{self, Manifest};
 
-use super::{Api, Caller, Failure, STASH_TIMEOUT};
+use super::{Api, Caller, Failure, STASH_TIMEOUT, bounded};
 use crate::views;
 
 pub(super) type Payload<T> = Result<Json<T>, JsonRejection>;
@@ -81,21 +82,29 @@ pub(super) async fn apply(
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Failure::invalid(lines.join("\n"))
     })?;
-    let mut results = Vec::new();
-    for manifest in &manifests {
-        results.push(apply_one(&api, &principal, manifest, request.dry_run).await?);
+    let declarations: Vec<Declaration> = manifests.iter().map(|m| declaration(&api, m)).collect();
+    api.commands.look_at_head().await?;
+    let planned = plan(&api, &declarations);
+    if request.dry_run {
+        record_dry_run(&api, &principal, &manifests, &planned).await?;
+    } else {
+        api.submit(&principal, Command::Apply(declarations)).await?;
     }
+    let planned = match planned {
+        Err(no) if request.dry_run => return Err(Failure::rejected(no.kind(), no.to_string())),
+        planned => planned.unwrap_or_default(),
+    };
+    // Somebody may have made room between the plan and the decision; then what was there is changed.
+    let actions = planned.iter().map(|one| action_word(one.action));
+    let actions = actions.chain(std::iter::repeat("changed"));
+    let results = manifests.iter().zip(actions).map(applied).collect();
     Ok(Json(ApplyAnswer { results }))
 }
 
-async fn apply_one(
-    api: &Api,
-    principal: &Principal,
-    manifest: &Manifest,
-    dry_run: bool,
-) -> Result<Applied, Failure> {
-    let command = match manifest {
-        Manifest::Secret { name, spec, .. } => Command::ApplySecret {
+/// What a document asks for, with ids drawn for what it may make.
+fn declaration(api: &Api, manifest: &Manifest) -> Declaration {
+    match manifest {
+        Manifest::Secret { name, spec, .. } => Declaration::Secret {
             id: SecretId::from_bytes(api.ids.draw()),
             rotation: RotationId::from_bytes(api.ids.draw()),
             name: name.clone(),
@@ -108,7 +117,7 @@ async fn apply_one(
             target,
             reload,
             ..
-        } => Command::ApplyBinding {
+        } => Declaration::Binding {
             id: BindingId::from_bytes(api.ids.draw()),
             name: name.clone(),
             secret: secret.clone(),
@@ -116,84 +125,58 @@ async fn apply_one(
             target: target.clone(),
             reload: reload.clone(),
         },
-    };
-    let before = wish_of(api, &command);
-    if !dry_run {
-        api.submit(principal, command.clone()).await?;
     }
-    let after = wish_of(api, &command);
-    let (kind, name, note) = match &command {
-        Command::ApplyBinding { name, .. } => {
-            ("Binding", name.to_string(), binding_note(api, name))
-        }
-        Command::ApplySecret { name, .. } => ("Secret", name.to_string(), None),
-        _ => ("", String::new(), None),
+}
+
+/// What the declarations would lead to now.
+fn plan(api: &Api, declarations: &[Declaration]) -> Result<Vec<Planned>, Rejection> {
+    let ctx = Context {
+        now: api.clock.now(),
+        seed: api.ids.draw(),
+        enrolment: Enrolment::default(),
     };
-    let action = match (before, dry_run) {
-        (Wish::Absent, _) => "created",
-        (Wish::Same, _) => "unchanged",
-        (Wish::Other, true) => "changed",
-        (Wish::Other, false) if matches!(after, Wish::Same) => "changed",
-        (Wish::Other, false) => "unchanged",
+    decision::plan_apply(&api.view.read().world, declarations, &ctx)
+}
+
+async fn record_dry_run(
+    api: &Api,
+    principal: &Principal,
+    manifests: &[Manifest],
+    planned: &Result<Vec<Planned>, Rejection>,
+) -> Result<(), Failure> {
+    let names = manifests
+        .iter()
+        .map(|manifest| format!("{}/{}", manifest.kind().to_lowercase(), manifest.name()));
+    let object = bounded(&names.collect::<Vec<_>>().join(" "));
+    let (outcome, reason) = match planned {
+        Ok(_) => (Outcome::Allowed, String::new()),
+        Err(no) => (Outcome::Rejected, no.to_string()),
     };
-    Ok(Applied {
-        kind: kind.to_owned(),
-        name,
+    let record = api.record(principal, "apply-dry-run", &object, outcome, &reason);
+    Ok(api.commands.record(record).await?)
+}
+
+const fn action_word(action: Action) -> &'static str {
+    match action {
+        Action::Created => "created",
+        Action::Changed => "changed",
+        Action::Unchanged => "unchanged",
+    }
+}
+
+fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
+    let note = match manifest {
+        Manifest::Secret { .. } => None,
+        Manifest::Binding {
+            selector, target, ..
+        } => views::binding_note(selector, target),
+    };
+    Applied {
+        kind: manifest.kind().to_owned(),
+        name: manifest.name().to_owned(),
         action: action.to_owned(),
         note,
-    })
-}
-
-/// What is there already, compared with what is wished.
-enum Wish {
-    Absent,
-    Same,
-    Other,
-}
-
-fn wish_of(api: &Api, command: &Command) -> Wish {
-    let committed = api.view.read();
-    let world = &committed.world;
-    let same = |same: bool| if same { Wish::Same } else { Wish::Other };
-    match command {
-        Command::ApplySecret { name, spec, .. } => world
-            .secret_named(name)
-            .map_or(Wish::Absent, |known| same(known.spec == *spec)),
-        Command::ApplyBinding {
-            name,
-            secret,
-            selector,
-            target,
-            reload,
-            ..
-        } => {
-            let known = world
-                .binding_named(name)
-                .and_then(|binding| binding.spec.as_ref());
-            known.map_or(Wish::Absent, |spec| {
-                let secret_same = world
-                    .secrets
-                    .get(&spec.secret)
-                    .is_some_and(|s| s.name == *secret);
-                same(
-                    secret_same
-                        && spec.selector == *selector
-                        && spec.target == *target
-                        && spec.reload == *reload,
-                )
-            })
-        }
-        _ => Wish::Other,
     }
-}
-
-fn binding_note(api: &Api, name: &BindingName) -> Option<String> {
-    let committed = api.view.read();
-    committed
-        .world
-        .binding_named(name)
-        .and_then(|b| b.spec.as_ref())
-        .and_then(views::binding_note)
 }
 
 pub(super) async fn unbind(

@@ -44,6 +44,9 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait one request may ask for.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
+/// Longest object of a record that a person's words are put into, in characters.
+const MAX_OBJECT_CHARS: usize = 300;
+
 /// Checks a cron line and a zone; the text names the fault.
 pub type CheckSchedule = fn(&str, &str) -> Result<(), String>;
 
@@ -209,6 +212,11 @@ async fn with_whole_body(request: Request) -> Result<Request, Failure> {
     Ok(Request::from_parts(parts, bytes.into()))
 }
 
+/// What people wrote, cut to what a record holds of it.
+fn bounded(words: &str) -> String {
+    words.chars().take(MAX_OBJECT_CHARS).collect()
+}
+
 /// Verb and object of a request, for the audit: of people's making, so cut to a bound.
 fn verb_of(request: &Request) -> (String, String) {
     let path = request
@@ -216,7 +224,7 @@ fn verb_of(request: &Request) -> (String, String) {
         .path()
         .strip_prefix("/v1/")
         .unwrap_or("unknown");
-    let object: String = path.chars().take(300).collect();
+    let object = bounded(path);
     let first = path.split('/').next().unwrap_or_default();
     let verb = match *request.method() {
         Method::GET if path == first => "list",

@@ -95,6 +95,64 @@ async fn apply_makes_a_secret_once_and_a_dry_run_makes_nothing() {
     assert_eq!(secrets[0]["name"], "prod/db");
 }
 
+/// A secret that can be made, and a binding of one that is not there.
+fn half_good() -> String {
+    let binding = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: stray }\nspec:\n  secret: prod/none\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
+    format!("{MANIFEST}---\n{binding}")
+}
+
+#[tokio::test]
+async fn apply_makes_all_documents_or_none_and_a_dry_run_says_the_same() {
+    let bench = Bench::start().await;
+    let before = bench.journal.head().await.unwrap().number;
+    for dry_run in [true, false] {
+        let request = json!({ "manifests": half_good(), "source": "t", "dry_run": dry_run });
+        let answer = bench.post("apply", request).await;
+        assert_problem(&answer, 404, "not_found", "document 2, Binding `stray`");
+        assert_problem(&answer, 404, "not_found", "prod/none");
+        assert_problem(&answer, 404, "not_found", "nothing was applied");
+    }
+    assert_eq!(bench.see("secrets").await, (200, json!([])));
+    assert_eq!(bench.journal.head().await.unwrap().number, before);
+    let whole = half_good().replace("prod/none", "prod/db");
+    for (dry_run, action) in [(true, "created"), (false, "created"), (true, "unchanged")] {
+        let request = json!({ "manifests": whole, "source": "t", "dry_run": dry_run });
+        let (status, answer) = bench.post("apply", request).await;
+        assert_eq!(status, 200, "{answer}");
+        for result in answer["results"].as_array().unwrap() {
+            assert_eq!(result["action"], action, "{answer}");
+        }
+        let note = answer["results"][1]["note"].as_str().unwrap();
+        assert!(note.contains("repository name is weaker"), "{note}");
+    }
+}
+
+#[tokio::test]
+async fn an_apply_leaves_a_record_per_document_and_a_dry_run_one() {
+    let bench = Bench::start().await;
+    let whole = half_good().replace("prod/none", "prod/db");
+    for (manifests, dry_run, left) in [
+        (half_good(), true, vec!["Rejected"]),
+        (half_good(), false, vec!["Rejected", "Rejected"]),
+        (whole.clone(), true, vec!["Allowed"]),
+        (whole, false, vec!["Allowed", "Allowed"]),
+    ] {
+        let before = bench.audit().await.len();
+        let request = json!({ "manifests": manifests, "source": "t", "dry_run": dry_run });
+        bench.post("apply", request).await;
+        let records = bench.audit().await.split_off(before);
+        assert_eq!(records.len(), left.len(), "{records:?}");
+        for (record, outcome) in records.iter().zip(left) {
+            assert!(record.contains(outcome), "{record}");
+            assert!(
+                record.contains("prod/db") || record.contains("stray"),
+                "{record}"
+            );
+            assert_eq!(record.contains("apply-dry-run"), dry_run, "{record}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn apply_names_the_fault_and_it_is_on_record() {
     let bench = Bench::start().await;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::audit::{Principal, Role};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, Declaration};
 use keywheel_core::effect::Work;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, RotationId, SecretId, SlotId};
@@ -118,12 +118,12 @@ fn by(role: Role, n: u64, command: Command) -> Submission {
 
 /// Applies a secret of this name; whoever applies it draws an id of his own.
 fn apply(name: u64, drawn: u64, spec: Spec) -> Command {
-    Command::ApplySecret {
+    Command::Apply(vec![Declaration::Secret {
         id: SecretId::from_bytes(id(1, drawn)),
         rotation: RotationId::from_bytes(id(4, drawn)),
         name: SecretName::parse(&format!("many/{name}")).unwrap(),
         spec,
-    }
+    }])
 }
 
 impl Gateway {

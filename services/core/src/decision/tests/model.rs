@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::assignment;
 use crate::binding::{Reload, Target};
-use crate::command::Command;
+use crate::command::{Command, Declaration};
 use crate::decision::{Context, Enrolment, Refusal, decide};
 use crate::event::Event;
 use crate::host::{JoinRequest, TokenRequest};
@@ -387,7 +387,7 @@ impl Model {
     fn command_of(&mut self, step: &Move) -> Option<Command> {
         let rotation = RotationId::from_bytes(self.fresh());
         Some(match step {
-            Move::ApplySecret(n, has_generator) => Command::ApplySecret {
+            Move::ApplySecret(n, has_generator) => Command::Apply(vec![Declaration::Secret {
                 id: secret_id(*n),
                 rotation,
                 name: secret_name(*n),
@@ -402,20 +402,20 @@ impl Model {
                         secret::Spec::default()
                     }
                 },
-            },
+            }]),
             Move::ApplyBinding {
                 binding,
                 secret,
                 host,
                 form,
-            } => Command::ApplyBinding {
+            } => Command::Apply(vec![Declaration::Binding {
                 id: binding_id(*binding),
                 name: binding_name(*binding),
                 secret: secret_name(*secret),
                 selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
                 target: target(*binding, *form),
                 reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),
-            },
+            }]),
             Move::Unbind(n) => Command::Unbind {
                 name: binding_name(*n),
             },

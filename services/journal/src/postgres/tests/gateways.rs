@@ -97,12 +97,12 @@ fn apply(n: u64) -> Submission {
             name: "root".to_owned(),
         },
         traceparent: None,
-        command: command::Command::ApplySecret {
+        command: command::Command::Apply(vec![command::Declaration::Secret {
             id: SecretId::from_bytes(id(1, n)),
             rotation: RotationId::from_bytes(id(4, n)),
             name: SecretName::parse(&format!("many/{n}")).unwrap(),
             spec: Spec::default(),
-        },
+        }]),
     }
 }
 

@@ -1,0 +1,387 @@
+//! Every command, every fact and every way to be refused, and the record it leaves.
+
+use std::collections::BTreeMap;
+
+use keywheel_core::audit::Role;
+use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::decision::Rejection;
+use keywheel_core::id::{BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId};
+use keywheel_core::name::{BindingName, EnvName, HostName, SecretName};
+use keywheel_core::report::HostReport;
+use keywheel_core::rotation::Step;
+use keywheel_core::{host, secret};
+
+use super::*;
+
+const HOST: HostId = HostId::from_bytes([1; 16]);
+const SECRET: SecretId = SecretId::from_bytes([3; 16]);
+const ROTATION: RotationId = RotationId::from_bytes([4; 16]);
+const REVOCATION: RevocationId = RevocationId::from_bytes([5; 16]);
+
+fn secret_name() -> SecretName {
+    SecretName::parse("prod/db").unwrap()
+}
+
+fn host_name() -> HostName {
+    HostName::parse("web-1").unwrap()
+}
+
+fn deed(principal: &Principal) -> Deed<'_> {
+    Deed {
+        principal,
+        id: CommandId::from_bytes([2; 16]),
+        time: Timestamp::default(),
+        traceparent: Some("00-abc-def-01"),
+    }
+}
+
+fn report() -> Command {
+    Command::Report(HostReport {
+        host: HOST,
+        generation: 1,
+        items: Vec::new(),
+        holds: Vec::new(),
+        complete: true,
+        containers: Vec::new(),
+        denied: Vec::new(),
+    })
+}
+
+fn declarations() -> Command {
+    let secret = Declaration::Secret {
+        id: SECRET,
+        rotation: ROTATION,
+        name: secret_name(),
+        spec: secret::Spec::default(),
+    };
+    let name = EnvName::parse("A").unwrap();
+    let binding = Declaration::Binding {
+        id: BindingId::default(),
+        name: BindingName::parse("b").unwrap(),
+        secret: secret_name(),
+        selector: Selector::default(),
+        target: Target::Env { name },
+        reload: Reload::None,
+    };
+    Command::Apply(vec![secret, binding])
+}
+
+/// What people ask for, and what they have it called.
+fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
+    let (secret, rotation, revocation) = (secret_name(), ROTATION, REVOCATION);
+    let token = host::TokenRequest {
+        host: HOST,
+        name: host_name(),
+        token: JoinTokenId::default(),
+        secret_hash: [0; 32],
+        expires_at: Timestamp::default(),
+    };
+    let name = BindingName::parse("b").unwrap();
+    let put = Command::Put {
+        id: SECRET,
+        rotation,
+        name: secret.clone(),
+        provided: true,
+    };
+    let revoke = Command::Revoke {
+        revocation,
+        secret: secret.clone(),
+        version: None,
+        reason: "leaked".to_owned(),
+    };
+    let evict = Command::EvictHost {
+        host: HOST,
+        reason: "stolen".to_owned(),
+    };
+    vec![
+        (&["apply", "bind"], declarations()),
+        (&["unbind"], Command::Unbind { name }),
+        (&["put"], put),
+        (&["rotate"], Command::Rotate { rotation, secret }),
+        (&["revoke"], revoke),
+        (&["issue-join-token"], Command::IssueJoinToken(token)),
+        (&["evict"], evict),
+    ]
+}
+
+fn host_s_commands() -> Vec<(&'static [&'static str], Command)> {
+    let joining = host::JoinRequest {
+        host: HOST,
+        name: host_name(),
+        token: JoinTokenId::default(),
+        secret_hash: [0; 32],
+        signing_key: [0; 32],
+        sealing_key: [0; 32],
+    };
+    let keys = host::KeyRequest {
+        host: HOST,
+        signing_key: [0; 32],
+        sealing_key: [0; 32],
+        generation: 2,
+    };
+    let enrol = Command::EnrolHost {
+        host: HOST,
+        name: host_name(),
+        sealing_key: [0; 32],
+    };
+    vec![
+        (&["enrol"], enrol),
+        (&["join"], Command::JoinHost(joining)),
+        (&["rotate-host-key"], Command::RotateHostKey(keys)),
+        // Facts are recorded one by one, and here are none.
+        (&[], report()),
+    ]
+}
+
+fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
+    let (rotation, revocation, attempt) = (ROTATION, REVOCATION, 1);
+    let due = Command::Due {
+        rotation,
+        secret: SECRET,
+        slot: SlotId::default(),
+        scheduled: Timestamp::default(),
+    };
+    let stepped = Command::StepOutcome {
+        rotation,
+        step: Step::Create,
+        attempt,
+        failure: None,
+    };
+    let revoked = Command::RevokeOutcome {
+        revocation,
+        attempt,
+        failure: None,
+    };
+    vec![
+        (&["rotate-by-schedule"], due),
+        (&["create-version"], stepped),
+        (&["revoke-at-store"], revoked),
+        (&["retry-step"], Command::RetryStep { rotation }),
+        (&["retry-revoke"], Command::RetryRevoke { revocation }),
+        (&["deadline"], Command::DeadlinePassed { rotation }),
+    ]
+}
+
+/// One for each kind of command; a new kind does not compile until it has its place here.
+const fn kind_of(command: &Command) -> usize {
+    match command {
+        Command::Apply(_) => 0,
+        Command::Unbind { .. } => 1,
+        Command::Put { .. } => 2,
+        Command::Rotate { .. } => 3,
+        Command::Due { .. } => 4,
+        Command::Revoke { .. } => 5,
+        Command::EnrolHost { .. } => 6,
+        Command::IssueJoinToken(_) => 7,
+        Command::JoinHost(_) => 8,
+        Command::RotateHostKey(_) => 9,
+        Command::EvictHost { .. } => 10,
+        Command::StepOutcome { .. } => 11,
+        Command::RevokeOutcome { .. } => 12,
+        Command::RetryStep { .. } => 13,
+        Command::RetryRevoke { .. } => 14,
+        Command::DeadlinePassed { .. } => 15,
+        Command::Report(_) => 16,
+    }
+}
+
+#[test]
+fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
+    let commands = [people_s_commands(), host_s_commands(), workers_commands()].concat();
+    let mut kinds: Vec<usize> = commands.iter().map(|(_, c)| kind_of(c)).collect();
+    kinds.sort_unstable();
+    assert_eq!(
+        kinds,
+        Vec::from_iter(0..=16),
+        "a kind of command is missing"
+    );
+    let principal = Principal::Service(Role::Gateway);
+    let no = || Err(Rejection::BindingUnknown(BindingName::parse("b").unwrap()).into());
+    for (verbs, command) in commands {
+        let left = |decided| records(&World::default(), &deed(&principal), &command, &decided);
+        let allowed = left(Ok(Vec::new()));
+        let given: Vec<&str> = allowed.iter().map(|record| record.verb.as_str()).collect();
+        assert_eq!(given, verbs, "{command:?}");
+        assert!(allowed.iter().all(|r| r.outcome == Outcome::Allowed));
+        let refused = left(no());
+        assert_eq!(refused.len(), verbs.len().max(1), "{command:?}");
+        for record in refused {
+            assert_eq!(record.outcome, Outcome::Rejected);
+            assert!(record.reason.contains("no binding"), "{}", record.reason);
+            assert_eq!(record.trace, "abc");
+        }
+    }
+}
+
+fn key() -> assignment::Key {
+    assignment::Key {
+        host: HOST,
+        container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+        binding: BindingId::default(),
+    }
+}
+
+/// A consumer that is assigned version 2 and holds this one; 0 for none.
+fn consumer_that_holds(version: u64) -> World {
+    let registered = secret::Event::Registered {
+        name: secret_name(),
+        spec: secret::Spec::default(),
+    };
+    let enrolled = host::Event::Enrolled {
+        name: host_name(),
+        sealing_key: [0; 32],
+        signing_key: None,
+    };
+    let assigned = assignment::Event::Assigned {
+        secret: SECRET,
+        version: 2,
+        container_name: "web".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+    };
+    let mut log = vec![
+        Event::Secret(SECRET, registered),
+        Event::Host(HOST, enrolled),
+        Event::Assignment(key(), assigned),
+    ];
+    let at = Timestamp::default();
+    let holds = assignment::Event::Swapped { version, at };
+    log.extend((version > 0).then_some(Event::Assignment(key(), holds)));
+    let mut world = World::default();
+    for (number, event) in (1..).zip(&log) {
+        world.apply(number, event);
+    }
+    world
+}
+
+#[test]
+fn every_usage_fact_leaves_the_record_of_its_verb() {
+    let (version, at) = (2, Timestamp::default());
+    let swapped = || assignment::Event::Swapped { version, at };
+    let refused = assignment::Event::Refused {
+        version,
+        reason: "no runtime".to_owned(),
+    };
+    let allowed = Outcome::Allowed;
+    let rows = [
+        (0, swapped(), "inject", Some(2), allowed),
+        (1, swapped(), "replace", Some(2), allowed),
+        (
+            2,
+            assignment::Event::Reloaded { version, at },
+            "reload",
+            Some(2),
+            allowed,
+        ),
+        (1, assignment::Event::Withdrawn, "remove", Some(1), allowed),
+        (1, assignment::Event::Vanished, "vanish", Some(1), allowed),
+        (0, assignment::Event::Vanished, "vanish", None, allowed),
+        (1, refused, "refuse", Some(2), Outcome::Rejected),
+    ];
+    for (held, fact, verb, version, outcome) in rows {
+        let principal = Principal::Service(Role::Injector);
+        let decided = Ok(vec![Event::Assignment(key(), fact)]);
+        let before = consumer_that_holds(held);
+        let left = records(&before, &deed(&principal), &report(), &decided);
+        let [record] = left.as_slice() else {
+            panic!("{verb}: {left:?}");
+        };
+        assert_eq!((record.verb.as_str(), record.version), (verb, version));
+        assert_eq!(
+            (record.category, record.outcome),
+            (Category::Usage, outcome)
+        );
+        assert_eq!(record.object, "secret/prod/db");
+        let container = record.container.as_ref().unwrap();
+        let named = [&container.name, &container.image_digest, &container.host];
+        assert_eq!(named, ["web", "sha256:1", "web-1"], "{verb}");
+    }
+}
+
+#[test]
+fn a_wish_is_no_usage_and_a_new_consumer_s_fact_is_named_by_it() {
+    let assigned = assignment::Event::Assigned {
+        secret: SECRET,
+        version: 1,
+        container_name: "new".to_owned(),
+        image_digest: "sha256:2".to_owned(),
+    };
+    let at = Timestamp::default();
+    let swapped = assignment::Event::Swapped { version: 1, at };
+    let decided = Ok(Vec::from(
+        [assigned, swapped].map(|e| Event::Assignment(key(), e)),
+    ));
+    let mut before = consumer_that_holds(0);
+    before.assignments = BTreeMap::new();
+    let principal = Principal::Service(Role::Injector);
+    let left = records(&before, &deed(&principal), &report(), &decided);
+    assert_eq!((left.len(), left[0].verb.as_str()), (1, "inject"));
+    assert_eq!(left[0].object, "secret/prod/db");
+    assert_eq!(left[0].container.as_ref().unwrap().name, "new");
+}
+
+#[test]
+fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
+    let start = |secret: &str| DeniedStart {
+        container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+        container_name: "job".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+        secret: secret.to_owned(),
+        reason: "no binding".to_owned(),
+    };
+    let command = Command::Report(HostReport {
+        host: HostId::from_bytes([1; 16]),
+        generation: 1,
+        items: Vec::new(),
+        holds: Vec::new(),
+        complete: false,
+        containers: Vec::new(),
+        denied: vec![start("prod/db"), start("")],
+    });
+    let deed = Deed {
+        principal: &Principal::Service(Role::Injector),
+        id: CommandId::from_bytes([2; 16]),
+        time: Timestamp::default(),
+        traceparent: None,
+    };
+    let left = records(&World::default(), &deed, &command, &Ok(Vec::new()));
+    let objects: Vec<&str> = left.iter().map(|record| record.object.as_str()).collect();
+    assert_eq!(objects, ["secret/prod/db", ""]);
+    for record in &left {
+        assert_eq!(
+            (record.verb.as_str(), record.outcome),
+            ("refuse", Outcome::Denied)
+        );
+        assert_eq!(record.category, Category::Usage);
+        assert_eq!(record.container.as_ref().unwrap().name, "job");
+    }
+}
+
+#[test]
+fn a_report_that_is_refused_leaves_a_denial() {
+    let host = HostId::from_bytes([1; 16]);
+    let command = Command::Report(HostReport {
+        host,
+        generation: 1,
+        items: Vec::new(),
+        holds: Vec::new(),
+        complete: true,
+        containers: Vec::new(),
+        denied: Vec::new(),
+    });
+    let deed = Deed {
+        principal: &Principal::Service(Role::Injector),
+        id: CommandId::from_bytes([2; 16]),
+        time: Timestamp::default(),
+        traceparent: None,
+    };
+    let evicted = host::Rejection::Evicted {
+        host,
+        name: HostName::parse("web-1").unwrap(),
+    };
+    let refused = Err(Rejection::from(evicted).into());
+    let left = records(&World::default(), &deed, &command, &refused);
+    assert_eq!((left.len(), left[0].outcome), (1, Outcome::Denied));
+    assert_eq!(left[0].object, format!("host/{host}"));
+    assert!(left[0].reason.contains("evicted"), "{}", left[0].reason);
+    assert!(records(&World::default(), &deed, &command, &Ok(Vec::new())).is_empty());
+}

@@ -1,0 +1,70 @@
+//! What people are told about a binding.
+
+use std::collections::BTreeMap;
+
+use keywheel_core::binding::Selector;
+use keywheel_core::name::{Directory, EnvName, FileName};
+
+use super::*;
+
+fn selector(image: Option<ImageSelector>, insecure: bool) -> Selector {
+    Selector {
+        image,
+        labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
+        insecure,
+        ..Selector::default()
+    }
+}
+
+fn file() -> Target {
+    Target::File {
+        directory: Directory::parse(binding::DEFAULT_DIRECTORY).unwrap(),
+        name: FileName::parse("f").unwrap(),
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+    }
+}
+
+#[test]
+fn what_makes_a_binding_weak_is_said() {
+    let digest = || Some(ImageSelector::Digest("sha256:1".to_owned()));
+    let repository = || Some(ImageSelector::Repository("registry/app".to_owned()));
+    let env = Target::Env {
+        name: EnvName::parse("A").unwrap(),
+    };
+    assert_eq!(binding_note(&selector(digest(), false), &file()), None);
+    let file = file();
+    let note = |selector, target| binding_note(&selector, target).unwrap();
+    let by_name = note(selector(repository(), false), &file);
+    assert!(
+        by_name.contains("image by repository name is weaker"),
+        "{by_name}"
+    );
+    let by_labels = note(selector(None, true), &file);
+    assert!(by_labels.contains("insecure selector"), "{by_labels}");
+    assert!(note(selector(digest(), false), &env).contains("env is the weaker tier"));
+    let both = note(selector(repository(), false), &env);
+    assert!(
+        both.contains("repository") && both.contains("env"),
+        "{both}"
+    );
+}
+
+#[test]
+fn a_binding_s_description_has_the_note() {
+    let mut world = World::default();
+    let id = keywheel_core::id::BindingId::default();
+    let bound = binding::Event::Bound {
+        name: keywheel_core::name::BindingName::parse("payments").unwrap(),
+        spec: binding::Spec {
+            secret: keywheel_core::id::SecretId::default(),
+            selector: selector(Some(ImageSelector::Repository("app".to_owned())), false),
+            target: file(),
+            reload: Reload::None,
+        },
+    };
+    world.apply(1, &keywheel_core::event::Event::Binding(id, bound));
+    let shown = super::binding(&world, &world.bindings[&id]).unwrap();
+    assert!(shown.note.unwrap().contains("repository name is weaker"));
+}
