@@ -147,7 +147,6 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
             delivery: DeliveryId::from_bytes(id(0x06)),
         },
         secret::Event::VersionPromoted { version: 2 },
-        secret::Event::VersionDemoted { version: 3 },
         secret::Event::VersionRevoked { version: 1 },
         secret::Event::VersionDestroyed { version: 1 },
     ])

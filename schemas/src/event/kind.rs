@@ -41,7 +41,6 @@ kinds! {
         E::VersionStaged { .. } => "version_staged",
         E::Delivered { .. } => "delivered",
         E::VersionPromoted { .. } => "version_promoted",
-        E::VersionDemoted { .. } => "version_demoted",
         E::VersionRevoked { .. } => "version_revoked",
         E::VersionDestroyed { .. } => "version_destroyed",
     }

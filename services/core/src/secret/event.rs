@@ -40,11 +40,6 @@ pub enum Event {
         /// The version.
         version: u64,
     },
-    /// The version lost its stage without being promoted.
-    VersionDemoted {
-        /// The version.
-        version: u64,
-    },
     /// The version is in the dead set: never delivered, sealed or promoted again.
     VersionRevoked {
         /// The version.

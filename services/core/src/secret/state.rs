@@ -29,15 +29,7 @@ pub enum Rejection {
         /// The version asked for.
         version: u64,
     },
-    /// It already carries `current`.
-    #[error("version {version} of secret `{secret}` is already current")]
-    VersionAlreadyCurrent {
-        /// Name of the secret.
-        secret: SecretName,
-        /// The version asked for.
-        version: u64,
-    },
-    /// Only `pending` can be promoted or demoted.
+    /// Only `pending` can be promoted.
     #[error("version {version} of secret `{secret}` is not pending")]
     VersionNotPending {
         /// Name of the secret.
@@ -164,15 +156,9 @@ impl Secret {
     /// Promotes the pending version.
     ///
     /// # Errors
-    /// When the version is unknown, dead, current already or not pending.
+    /// When the version is unknown, dead or not pending.
     pub fn decide_promote(&self, version: u64) -> Result<Event, Rejection> {
         self.alive_or_reject(version)?;
-        if self.current == Some(version) {
-            return Err(Rejection::VersionAlreadyCurrent {
-                secret: self.name.clone(),
-                version,
-            });
-        }
         if self.pending != Some(version) {
             return Err(Rejection::VersionNotPending {
                 secret: self.name.clone(),
@@ -180,21 +166,6 @@ impl Secret {
             });
         }
         Ok(Event::VersionPromoted { version })
-    }
-
-    /// Gives up the pending version.
-    ///
-    /// # Errors
-    /// When the version is not pending.
-    pub fn decide_demote(&self, version: u64) -> Result<Event, Rejection> {
-        self.known(version)?;
-        if self.pending == Some(version) {
-            return Ok(Event::VersionDemoted { version });
-        }
-        Err(Rejection::VersionNotPending {
-            secret: self.name.clone(),
-            version,
-        })
     }
 
     /// Grants a version to a host; a grant that exists is kept and gives no event.
@@ -268,9 +239,6 @@ impl Secret {
                 self.previous = self.current.filter(|v| self.is_deliverable(*v));
                 self.current = Some(*version);
                 self.pending = self.pending.filter(|v| v != version);
-            }
-            Event::VersionDemoted { version } => {
-                self.pending = self.pending.filter(|v| v != version)
             }
             Event::VersionRevoked { version } => self.bury(*version),
             Event::VersionDestroyed { version } => {

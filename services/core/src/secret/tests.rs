@@ -1,12 +1,13 @@
 //! One case per event and per rejection of a secret.
 
 use super::*;
+use crate::event;
 use crate::id::{DeliveryId, RotationId};
 use crate::rotation::{self, Step, Trigger};
 use crate::schedule::{RotationPolicy, Schedule};
 use crate::testing::{
-    FIRST, Given, HOST, REVOCATION, SECOND, SECRET, apply_secret, drawn, generated, of_rotation,
-    of_secret, revoke, rotate, secret_name,
+    FIRST, Given, HOST, NOW, REVOCATION, SECOND, SECRET, apply_secret, done, drawn, generated,
+    of_rotation, of_secret, revoke, rotate, secret_name,
 };
 
 fn staged(version: u64) -> Event {
@@ -122,18 +123,6 @@ fn a_promoted_version_is_current_and_the_former_one_previous() {
 }
 
 #[test]
-fn a_demoted_version_is_pending_no_more_and_nothing_else_changes() {
-    let mut secret = three_versions();
-    assert_eq!(
-        secret.decide_demote(3),
-        Ok(Event::VersionDemoted { version: 3 })
-    );
-    secret.evolve(&Event::VersionDemoted { version: 3 });
-    assert_eq!((secret.pending, secret.current), (None, Some(2)));
-    assert!(secret.is_deliverable(3));
-}
-
-#[test]
 fn a_delivered_version_is_granted_once_per_host() {
     let delivered = Event::Delivered {
         host: HOST,
@@ -198,7 +187,6 @@ fn a_version_that_was_never_given_out_is_unknown() {
             version,
         };
         assert_eq!(secret.decide_promote(version), Err(unknown.clone()));
-        assert_eq!(secret.decide_demote(version), Err(unknown.clone()));
         assert_eq!(secret.decide_revoke(version), Err(unknown.clone()));
         assert_eq!(secret.decide_destroy(version), Err(unknown.clone()));
         assert_eq!(
@@ -225,43 +213,68 @@ fn a_dead_version_is_not_promoted_delivered_or_revoked_again() {
     assert_eq!(secret.decide_revoke(1), Err(dead));
 }
 
-#[test]
-fn the_current_version_is_not_promoted_again() {
-    let rejection = Rejection::VersionAlreadyCurrent {
-        secret: secret_name(),
-        version: 2,
+/// Version 2 is pending though no rotation makes it: what no decision leads to.
+fn stray_version() -> Vec<event::Event> {
+    let registered = Event::Registered {
+        name: secret_name(),
+        spec: generated(),
     };
-    assert_eq!(three_versions().decide_promote(2), Err(rejection));
+    let promoted = Event::VersionPromoted { version: 1 };
+    [registered, staged(1), promoted, staged(2)]
+        .map(of_secret)
+        .to_vec()
+}
+
+/// A rotation that makes a version and waits for the end of a step.
+fn performing(version: u64, step: Step) -> Vec<event::Event> {
+    let started = rotation::Event::Started {
+        secret: SECRET,
+        version,
+        trigger: Trigger::OnDemand,
+    };
+    let distributing = rotation::Event::DistributionStarted {
+        consumers: Vec::new(),
+        hosts: Vec::new(),
+        old: vec![1],
+        deadline: NOW,
+    };
+    let waiting = rotation::Event::StepStarted { step, attempt: 1 };
+    [started, distributing, waiting]
+        .map(|event| of_rotation(SECOND, event))
+        .to_vec()
 }
 
 #[test]
-fn only_the_pending_version_is_promoted_or_demoted() {
-    let mut secret = three_versions();
-    secret.evolve(&Event::VersionDemoted { version: 3 });
+fn only_the_pending_version_is_promoted() {
     let rejection = Rejection::VersionNotPending {
         secret: secret_name(),
-        version: 3,
+        version: 1,
     };
-    assert_eq!(secret.decide_promote(3), Err(rejection.clone()));
-    assert_eq!(secret.decide_demote(3), Err(rejection));
+    Given::events([stray_version(), performing(1, Step::Finish)].concat())
+        .when(done(SECOND, Step::Finish))
+        .then_rejected(rejection);
 }
 
 #[test]
 fn no_second_version_is_staged_beside_a_pending_one() {
     let rejection = Rejection::PendingExists {
         secret: secret_name(),
-        version: 3,
+        version: 2,
     };
-    assert_eq!(three_versions().decide_stage(SECOND), Err(rejection));
+    Given::events(stray_version())
+        .when(rotate(SECOND))
+        .then_rejected(rejection);
 }
 
 #[test]
 fn a_version_that_is_alive_is_not_destroyed() {
     let rejection = Rejection::VersionAlive {
         secret: secret_name(),
-        version: 2,
+        version: 1,
     };
-    assert_eq!(three_versions().decide_destroy(2), Err(rejection));
+    Given::events([stray_version(), performing(2, Step::RevokeOld)].concat())
+        .when(done(SECOND, Step::RevokeOld))
+        .then_rejected(rejection);
 }
 
 #[test]
