@@ -309,6 +309,23 @@ pub struct AuditExport {
     pub leaf_hashes: Vec<String>,
 }
 
+/// `GET /v1/audit/proofs/{index}`: everything needed to show one record offline, without the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditProof {
+    /// Origin line of the checkpoint.
+    pub origin: String,
+    /// Ed25519 public key of the gateway, base64.
+    pub public_key: String,
+    /// C2SP signed checkpoint.
+    pub checkpoint: String,
+    /// Place of the record; the first is 0.
+    pub index: u64,
+    /// The record as stored.
+    pub record: String,
+    /// SHA-256 hashes from the record's leaf to the checkpoint's root (RFC 9162), hexadecimal.
+    pub path: Vec<String>,
+}
+
 /// `GET /v1/journal/verify`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyReport {
@@ -318,6 +335,9 @@ pub struct VerifyReport {
     pub events: u64,
     /// Audit records checked.
     pub audit_records: u64,
+    /// Events folded anew and compared with the state that the gateway decides on.
+    #[serde(default)]
+    pub replayed: u64,
     /// What is wrong, first first.
     pub faults: Vec<String>,
 }

@@ -109,6 +109,7 @@ pub fn api_schemas() -> Vec<(String, Value)> {
         RevokeRequest,
         StoreKey,
         AuditExport,
+        AuditProof,
         VerifyReport
     ]
 }

@@ -111,6 +111,7 @@ pub(crate) enum Verb {
         shell: Shell,
     },
     /// Print the version of this program.
+    #[command(after_help = "Example:\n  keywheel version -o json")]
     Version,
     /// List the exit codes.
     #[command(long_about = exit::TABLE, after_help = exit::TABLE)]
@@ -232,8 +233,10 @@ pub(crate) enum SecretVerb {
     )]
     Put(PutArgs),
     /// List the secrets.
+    #[command(after_help = "Example:\n  keywheel secret list -o json")]
     List,
     /// List the versions of a secret: stage, state, which hosts may hold them.
+    #[command(after_help = "Example:\n  keywheel secret versions prod/db")]
     Versions {
         /// The secret.
         name: String,
@@ -342,9 +345,23 @@ pub(crate) enum StreamVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
     /// List the records, oldest first.
+    #[command(after_help = "Example:\n  keywheel audit list --limit 50")]
     List(PageArgs),
     /// Follow the records as they come; Ctrl-C ends it.
+    #[command(after_help = "Example:\n  keywheel audit tail -o json | jq .verb")]
     Tail(PageArgs),
+    /// Prove one record, to somebody who is to see that one and no other.
+    #[command(
+        after_help = "Example:\n  keywheel audit list --after 41 --limit 1     record 41; the first is 0\n  keywheel audit prove 41 --file proof.json\n  keywheel audit verify --proof proof.json --public-key BASE64"
+    )]
+    Prove {
+        /// Number of the record; the first is 0.
+        #[arg(value_name = "N")]
+        index: u64,
+        /// Where to; without it to stdout.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Write everything that is needed to verify the audit without a server.
     #[command(after_help = "Example:\n  keywheel audit export --file audit.json")]
     Export {
@@ -360,6 +377,9 @@ pub(crate) enum AuditVerb {
         /// An export; without it the running server is asked for one.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// The proof of one record, as `audit prove` writes it.
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        proof: Option<PathBuf>,
         /// The key that must have signed, base64.
         #[arg(long, value_name = "BASE64")]
         public_key: Option<String>,

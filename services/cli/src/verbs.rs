@@ -48,7 +48,13 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Audit(AuditVerb::Verify {
             file: Some(file),
             public_key,
+            ..
         }) => audit::verify_file(screen, &file, public_key.as_deref()),
+        Verb::Audit(AuditVerb::Verify {
+            proof: Some(proof),
+            public_key,
+            ..
+        }) => audit::proof::verify_file(screen, &proof, public_key.as_deref()),
         verb => {
             let client = Client::new(Address::parse(&cli.address)?, cli.identity.as_deref())?;
             ask_daemon(&Desk { client, screen }, verb).await
@@ -75,6 +81,9 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Audit(AuditVerb::List(page)) => streams::list(desk, &streams::AUDIT, &page).await,
         Verb::Audit(AuditVerb::Tail(page)) => streams::tail(desk, &streams::AUDIT, &page).await,
         Verb::Audit(AuditVerb::Export { file }) => audit::export(desk, file.as_deref()).await,
+        Verb::Audit(AuditVerb::Prove { index, file }) => {
+            audit::proof::prove(desk, index, file.as_deref()).await
+        }
         Verb::Audit(AuditVerb::Verify { public_key, .. }) => {
             audit::verify(desk, public_key.as_deref()).await
         }

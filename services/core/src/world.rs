@@ -2,6 +2,8 @@
 //!
 //! The world is the fold of the log and nothing else. Applying an event is total.
 
+mod difference;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::assignment::{self, Assignment};

@@ -11,5 +11,6 @@ pub mod command_bus;
 pub mod delivery;
 pub mod port;
 pub mod publisher;
+pub mod replay;
 pub mod stash;
 pub mod state;

@@ -2,7 +2,7 @@
 //!
 //! Readers see committed state only. The draft that decisions are made on is the command bus's own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use keywheel_core::event::Event;
@@ -65,6 +65,17 @@ impl Committed {
     #[must_use]
     pub fn revocation_times(&self, id: RevocationId) -> RevocationTimes {
         self.revocations.get(&id).copied().unwrap_or_default()
+    }
+
+    /// The rotations the world has, newest request first. Ids do not tell: a slot's is a hash.
+    #[must_use]
+    pub fn rotations_newest_first(&self) -> Vec<RotationId> {
+        newest_first(&self.rotation_order, &self.world.rotations)
+    }
+    /// The revocations the world has, newest request first.
+    #[must_use]
+    pub fn revocations_newest_first(&self) -> Vec<RevocationId> {
+        newest_first(&self.revocation_order, &self.world.revocations)
     }
 
     /// Folds an event that was committed at `at`.
@@ -162,6 +173,14 @@ impl Committed {
             _ => {}
         }
     }
+}
+
+/// What is known, by the order of requests; what is older than that order goes back comes last.
+fn newest_first<K: Ord + Copy, V>(order: &VecDeque<K>, known: &BTreeMap<K, V>) -> Vec<K> {
+    let ordered: BTreeSet<&K> = order.iter().collect();
+    let older = known.keys().rev().filter(|id| !ordered.contains(id));
+    let newer = order.iter().rev().filter(|id| known.contains_key(id));
+    newer.chain(older).copied().collect()
 }
 
 /// When a host was last heard of by this gateway. Not in the log: a sign of life is no fact worth

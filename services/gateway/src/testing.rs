@@ -136,6 +136,7 @@ impl Bench {
             copy_fault: Arc::new(|| None),
             join_tokens: None,
             denials: Arc::new(Denials::default()),
+            waits: Arc::default(),
             features: Arc::new(Vec::new),
         };
         Self {

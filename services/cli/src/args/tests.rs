@@ -42,6 +42,8 @@ fn every_fixed_form_is_understood() {
         "audit tail --after 0",
         "audit export --file x",
         "audit verify --file x --public-key k",
+        "audit prove 41 --file x",
+        "audit verify --proof x",
         "journal verify",
         "setup docker --undo --yes --runtime-name n --daemon-json /d --injector-socket /i",
         "completion fish",
@@ -73,11 +75,32 @@ fn what_is_not_understood_is_refused() {
         "host join-token",
         "apply",
         "events list --limit -1",
+        "audit prove",
+        "audit verify --file x --proof y",
         "completion tcsh",
     ] {
         let words = std::iter::once("keywheel").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
     }
+}
+
+fn assert_has_example(command: &clap::Command, path: &str) {
+    let verbs: Vec<_> = command.get_subcommands().collect();
+    if verbs.is_empty() {
+        let help = command.get_after_help().map(ToString::to_string);
+        assert!(
+            help.is_some_and(|help| help.contains("keywheel") || help == exit::TABLE),
+            "`{path} --help` has no example"
+        );
+    }
+    for verb in verbs.into_iter().filter(|verb| !verb.is_hide_set()) {
+        assert_has_example(verb, &format!("{path} {}", verb.get_name()));
+    }
+}
+
+#[test]
+fn every_verb_s_help_has_an_example() {
+    assert_has_example(&Cli::command(), "keywheel");
 }
 
 #[test]

@@ -188,6 +188,7 @@ fn api(
         copy_fault: Arc::new(|| None),
         join_tokens: can_join.then_some(registry as Arc<dyn TokenMaker>),
         denials: Arc::new(Denials::default()),
+        waits: Arc::default(),
         features: Arc::new(move || {
             let mut features = vec![bus_feature(&nats.health())];
             features.extend(told.open().map(untold));

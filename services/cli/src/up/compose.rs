@@ -234,6 +234,7 @@ fn serve_socket(
         copy_fault,
         join_tokens: None,
         denials: Arc::new(Denials::default()),
+        waits: Arc::default(),
         features: Arc::new(move || features.features()),
     };
     let server = Server::new(api, Spans::default());

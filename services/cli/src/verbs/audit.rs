@@ -1,14 +1,16 @@
-//! `audit export` and `audit verify`. Verification happens here, from the export alone: every record
+//! `audit export`, `audit prove` and `audit verify`. Verification happens here, from the export alone: every record
 //! against its leaf hash, the tree over them against the checkpoint, the checkpoint against the key.
 
 pub(super) mod offline;
+pub(super) mod proof;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Display, Path};
 
 use keywheel_schemas::api::AuditExport;
+use serde::Serialize;
 
 use self::offline::Finding;
 use super::{Desk, input};
@@ -21,25 +23,36 @@ const EXPORT: &str = "/v1/audit/export";
 
 pub(super) async fn export(desk: &Desk, file: Option<&Path>) -> Result<(), Failure> {
     let export: AuditExport = desk.client.read_long(EXPORT).await?;
-    let mut text = serde_json::to_vec_pretty(&export).map_err(|error| {
+    let Some(file) = written(desk.screen, &export, file)? else {
+        return Ok(());
+    };
+    desk.screen.note(&format!(
+        "{} records written to {file}; `keywheel audit verify --file {file}` verifies them without a server",
+        export.records.len()
+    ));
+    Ok(())
+}
+
+/// Writes an answer as JSON, to a file or to stdout; says to which file.
+fn written<'a>(
+    screen: Screen,
+    answer: &impl Serialize,
+    file: Option<&'a Path>,
+) -> Result<Option<Display<'a>>, Failure> {
+    let mut text = serde_json::to_vec_pretty(answer).map_err(|error| {
         Failure::new(
             Exit::Unexpected,
-            format!("the export has no JSON form: {error}"),
+            format!("the answer has no JSON form: {error}"),
             "report this fault of keywheel",
         )
     })?;
     text.push(b'\n');
     let Some(file) = file else {
-        return desk.screen.write(&text);
+        screen.write(&text)?;
+        return Ok(None);
     };
     write_whole(file, &text)?;
-    desk.screen.note(&format!(
-        "{} records written to {}; `keywheel audit verify --file {}` verifies them without a server",
-        export.records.len(),
-        file.display(),
-        file.display()
-    ));
-    Ok(())
+    Ok(Some(file.display()))
 }
 
 /// Writes beside and renames, so that nobody finds half an export.

@@ -275,8 +275,8 @@ pub(super) async fn journal(desk: &Desk) -> Result<(), Failure> {
             "NOT VERIFIED"
         };
         let mut text = format!(
-            "{verdict}: {} events, {} audit records",
-            report.events, report.audit_records
+            "{verdict}: {} events, {} audit records; {} events folded anew and compared with what runs",
+            report.events, report.audit_records, report.replayed
         );
         for fault in &report.faults {
             text.push_str(&format!("\n  {}", tame(fault)));
@@ -293,6 +293,6 @@ pub(super) async fn journal(desk: &Desk) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::Unverified,
         format!("the journal does not verify: {first}"),
-        "keep a copy of the data directory as it is; somebody or some disk changed it",
+        "keep a copy of the data directory as it is; somebody, some disk or a fault of keywheel changed it",
     ))
 }

@@ -9,6 +9,7 @@ mod hosts;
 mod problem;
 mod read;
 mod stream;
+mod waits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use keywheel_core::audit::{Category, Outcome, Principal, Record};
 use keywheel_core::id::{CommandId, DeploymentId};
 use keywheel_core::name::HostName;
@@ -36,6 +37,7 @@ use crate::views::NextFires;
 
 pub use hosts::{NewToken, TokenMaker};
 pub use problem::Failure;
+pub use waits::Waits;
 
 /// How long store-sync may take to keep a provided value.
 pub const STASH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,40 +89,57 @@ pub struct Api {
     pub join_tokens: Option<Arc<dyn TokenMaker>>,
     /// Counts who was denied.
     pub denials: Arc<Denials>,
+    /// Waits that are on record.
+    pub waits: Arc<Waits>,
     /// What this machine offers, asked anew for each status.
     pub features: Arc<dyn Fn() -> Vec<Feature> + Send + Sync>,
 }
 
-/// The routes.
-pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/status", get(read::status))
-        .route("/v1/store-key", get(read::store_key))
-        .route("/v1/secrets", get(read::secrets))
-        .route("/v1/secrets/{*name}", get(read::secret))
-        .route("/v1/versions/{*name}", get(read::versions))
-        .route("/v1/bindings", get(read::bindings))
-        .route(
+/// Every route, one method each.
+fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
+    let look = |path, handler| (Method::GET, path, handler);
+    let change = |path, handler| (Method::POST, path, handler);
+    vec![
+        look("/v1/status", get(read::status)),
+        look("/v1/store-key", get(read::store_key)),
+        look("/v1/secrets", get(read::secrets)),
+        look("/v1/secrets/{*name}", get(read::secret)),
+        look("/v1/versions/{*name}", get(read::versions)),
+        look("/v1/bindings", get(read::bindings)),
+        look("/v1/bindings/{*name}", get(read::binding)),
+        (
+            Method::DELETE,
             "/v1/bindings/{*name}",
-            get(read::binding).delete(change::unbind),
-        )
-        .route("/v1/rotations", get(read::rotations))
-        .route("/v1/rotations/{id}", get(read::rotation))
-        .route("/v1/revocations", get(read::revocations))
-        .route("/v1/revocations/{id}", get(read::revocation))
-        .route("/v1/hosts", get(hosts::list))
-        .route("/v1/hosts/{name}", get(hosts::describe))
-        .route("/v1/hosts/{name}/evict", post(hosts::evict))
-        .route("/v1/hosts/{name}/join-token", post(hosts::join_token))
-        .route("/v1/consumers", get(read::consumers))
-        .route("/v1/events", get(stream::events))
-        .route("/v1/audit", get(stream::audit))
-        .route("/v1/audit/export", get(stream::export))
-        .route("/v1/journal/verify", get(read::verify))
-        .route("/v1/apply", post(change::apply))
-        .route("/v1/put", post(change::put))
-        .route("/v1/rotate", post(change::rotate))
-        .route("/v1/revoke", post(change::revoke))
+            delete(change::unbind),
+        ),
+        look("/v1/rotations", get(read::rotations)),
+        look("/v1/rotations/{id}", get(read::rotation)),
+        look("/v1/revocations", get(read::revocations)),
+        look("/v1/revocations/{id}", get(read::revocation)),
+        look("/v1/hosts", get(hosts::list)),
+        look("/v1/hosts/{name}", get(hosts::describe)),
+        change("/v1/hosts/{name}/evict", post(hosts::evict)),
+        change("/v1/hosts/{name}/join-token", post(hosts::join_token)),
+        look("/v1/consumers", get(read::consumers)),
+        look("/v1/events", get(stream::events)),
+        look("/v1/audit", get(stream::audit)),
+        look("/v1/audit/export", get(stream::export)),
+        look("/v1/audit/proofs/{index}", get(stream::proof)),
+        look("/v1/journal/verify", get(read::verify)),
+        change("/v1/apply", post(change::apply)),
+        change("/v1/put", post(change::put)),
+        change("/v1/rotate", post(change::rotate)),
+        change("/v1/revoke", post(change::revoke)),
+    ]
+}
+
+/// The API.
+pub fn router(api: Api) -> Router {
+    let mut router = Router::new();
+    for (_, path, handler) in routes() {
+        router = router.route(path, handler);
+    }
+    router
         .fallback(unknown_route)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
@@ -152,9 +171,10 @@ async fn guard(
         return deny(&api, &principal, &verb, &object).await;
     };
     let looked = is_look(&request);
-    if looked {
+    if looked && !is_repeated_wait(&api, &principal, &request) {
         let record = api.record(&principal, &verb, &object, Outcome::Allowed, rule);
         if let Err(error) = api.commands.record(record).await {
+            api.waits.forget(&principal, request.uri().path());
             return Failure::from(error).into_response();
         }
     }
@@ -236,17 +256,19 @@ fn verb_of(request: &Request) -> (String, String) {
     (verb.chars().take(40).collect(), object)
 }
 
-/// Looks that are recorded: all but health, the public key, and waiting for the end of what one
-/// began, which a client repeats.
+/// Looks that are recorded: all but health and the public key.
 fn is_look(request: &Request) -> bool {
     let path = request.uri().path();
-    let waits = request
-        .uri()
-        .query()
-        .is_some_and(|query| query.starts_with("wait="));
+    request.method() == Method::GET && path != "/v1/status" && path != "/v1/store-key"
+}
+
+/// Whether this is a wait for an end that a record speaks of already: a client asks again and again.
+fn is_repeated_wait(api: &Api, principal: &Principal, request: &Request) -> bool {
+    let uri = request.uri();
+    let path = uri.path();
+    let waits = uri.query().is_some_and(|query| query.starts_with("wait="));
     let follows = path.starts_with("/v1/rotations/") || path.starts_with("/v1/revocations/");
-    let quiet = path == "/v1/status" || path == "/v1/store-key" || (waits && follows);
-    request.method() == Method::GET && !quiet
+    waits && follows && api.waits.is_repeated(api.clock.now(), principal, path)
 }
 
 /// Put into a response whose request left a record already: as a command, decided and refused.

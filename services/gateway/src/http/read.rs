@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use keywheel_core::id::{RevocationId, RotationId};
 use keywheel_core::name::{BindingName, SecretName};
 use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::replay::replay;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
     BindingView, ConsumerView, RevocationView, RotationView, SecretView, Status, StoreKey,
@@ -170,7 +171,7 @@ pub(super) async fn consumers(
 
 pub(super) async fn rotations(State(api): State<Api>) -> Json<Vec<RotationView>> {
     let committed = api.view.read();
-    let ids: Vec<RotationId> = committed.world.rotations.keys().rev().copied().collect();
+    let ids = committed.rotations_newest_first();
     Json(
         ids.into_iter()
             .filter_map(|id| views::rotation(&committed, id))
@@ -180,7 +181,7 @@ pub(super) async fn rotations(State(api): State<Api>) -> Json<Vec<RotationView>>
 
 pub(super) async fn revocations(State(api): State<Api>) -> Json<Vec<RevocationView>> {
     let committed = api.view.read();
-    let ids: Vec<RevocationId> = committed.world.revocations.keys().rev().copied().collect();
+    let ids = committed.revocations_newest_first();
     Json(
         ids.into_iter()
             .filter_map(|id| views::revocation(&committed, id))
@@ -264,12 +265,16 @@ pub(super) async fn revocation(
 
 pub(super) async fn verify(State(api): State<Api>) -> Result<Json<VerifyReport>, Failure> {
     let mut found = api.journal.verify().await?;
+    let replayed = replay(&*api.journal, &api.view).await?;
+    let differs = |what| format!("replay: {what}");
+    found.faults.extend(replayed.difference.map(differs));
     // A journal that was cut or put back is whole in itself; only the copy elsewhere knows better.
     found.faults.extend((api.copy_fault)());
     Ok(Json(VerifyReport {
         verified: found.faults.is_empty(),
         events: found.events,
         audit_records: found.audit_records,
+        replayed: replayed.events,
         faults: found.faults,
     }))
 }

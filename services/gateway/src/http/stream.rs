@@ -1,17 +1,17 @@
-//! Streams: events and audit records as lines of JSON, and the audit's export.
+//! Streams: events and audit records as lines of JSON, the audit's export, and the proof of one record.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use keywheel_engine::port::PortError;
-use keywheel_journal::merkle;
-use keywheel_schemas::api::{AuditExport, MAX_PAGE};
+use keywheel_journal::merkle::{self, Hash};
+use keywheel_schemas::api::{AuditExport, AuditProof, MAX_PAGE};
 use serde::Deserialize;
 
 use super::{Api, Failure};
@@ -120,6 +120,42 @@ pub(super) async fn audit(
     Ok(answer(api, &page?.0, Kind::Audit))
 }
 
+fn hexadecimal(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(super) async fn proof(
+    State(api): State<Api>,
+    Path(index): Path<String>,
+) -> Result<Json<AuditProof>, Failure> {
+    let index: u64 = index.parse().map_err(|_| {
+        Failure::invalid(format!(
+            "`{index}` is not the number of an audit record; the first is 0"
+        ))
+    })?;
+    let head = api.journal.head().await?;
+    let unknown = || {
+        Failure::not_found(format!(
+            "there is no audit record {index}: there are {}, and the first is 0",
+            head.audit_size
+        ))
+    };
+    if index >= head.audit_size {
+        return Err(unknown());
+    }
+    let leaf = api.journal.read_audit(index, 1).await?.into_iter().next();
+    let leaf = leaf.ok_or_else(unknown)?;
+    let path = api.journal.inclusion_proof(index, head.audit_size).await?;
+    Ok(Json(AuditProof {
+        origin: api.origin.clone(),
+        public_key: STANDARD.encode(api.public_key),
+        checkpoint: head.checkpoint,
+        index,
+        record: String::from_utf8_lossy(&leaf.bytes).into_owned(),
+        path: path.iter().map(hexadecimal).collect(),
+    }))
+}
+
 pub(super) async fn export(State(api): State<Api>) -> Result<Json<AuditExport>, Failure> {
     let head = api.journal.head().await?;
     let (mut records, mut leaf_hashes) = (Vec::new(), Vec::new());
@@ -133,7 +169,7 @@ pub(super) async fn export(State(api): State<Api>) -> Result<Json<AuditExport>, 
         for leaf in leaves {
             next = leaf.index + 1;
             let hash = merkle::leaf_hash(&leaf.bytes);
-            leaf_hashes.push(hash.iter().map(|byte| format!("{byte:02x}")).collect());
+            leaf_hashes.push(hexadecimal(&hash));
             records.push(String::from_utf8_lossy(&leaf.bytes).into_owned());
         }
     }

@@ -8,6 +8,8 @@ use keywheel_core::id::RotationId;
 use keywheel_engine::port::ErrorKind;
 use serde_json::{Value, json};
 
+mod looks;
+
 use super::*;
 use crate::denials::{RECORDED_PER_UID, WINDOW};
 use crate::testing::{Bench, OPERATOR, STRANGER};
@@ -271,50 +273,6 @@ async fn a_full_disk_is_not_answered_with_success() {
         503,
         "a look is on record or not given"
     );
-}
-
-#[tokio::test]
-async fn looks_answer_and_are_on_record_and_what_is_not_there_is_named() {
-    let bench = Bench::start().await;
-    bench.apply(MANIFEST).await;
-    let before = bench.audit().await.len();
-    let paths = [
-        "secrets",
-        "secrets/prod/db",
-        "versions/prod/db",
-        "bindings",
-        "rotations",
-        "revocations",
-        "hosts",
-        "consumers",
-        "consumers?secret=prod/db",
-        "journal/verify",
-        "audit/export",
-    ];
-    for path in paths {
-        assert_eq!(bench.see(path).await.0, 200, "{path}");
-    }
-    assert_eq!(bench.audit().await.len(), before + paths.len());
-    let (status, said) = bench.see("status").await;
-    assert_eq!((status, &said["secrets"]), (200, &json!(1)));
-    assert_eq!(
-        bench.audit().await.len(),
-        before + paths.len(),
-        "health is no look"
-    );
-    for path in ["secrets/no/such", "bindings/none", "nonsense"] {
-        assert_problem(&bench.see(path).await, 404, "not_found", "no");
-    }
-    let wrong = [
-        "secrets/UPPER",
-        "rotations/x",
-        "revocations/x",
-        "consumers?nonsense=1",
-        "events?limit=x",
-    ];
-    for path in wrong {
-        assert_problem(&bench.see(path).await, 400, "invalid", "");
-    }
 }
 
 #[tokio::test]

@@ -121,6 +121,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         copy_fault: Arc::new(|| None),
         join_tokens: None,
         denials: Arc::new(Denials::default()),
+        waits: Arc::default(),
         features: Arc::new(Vec::new),
     }
 }

@@ -35,13 +35,7 @@ pub(crate) struct Finding {
 
 /// Verifies; `key` is base64 and takes the place of the export's own.
 pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding, Failure> {
-    let pinned = key.map(parse_key).transpose().map_err(|why| {
-        Failure::new(
-            Exit::Usage,
-            format!("--public-key {why}"),
-            "give the key as `keywheel audit verify` prints it",
-        )
-    })?;
+    let pinned = key.map(pinned_key).transpose()?;
     let key_pinned = pinned.is_some();
     let public_key = key.unwrap_or(&export.public_key).trim().to_owned();
     let checked = match pinned.map_or_else(|| parse_key(&export.public_key), Ok) {
@@ -64,7 +58,18 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
     })
 }
 
-fn parse_key(text: &str) -> Result<[u8; 32], String> {
+/// A key that a person gave.
+pub(super) fn pinned_key(text: &str) -> Result<[u8; 32], Failure> {
+    parse_key(text).map_err(|why| {
+        Failure::new(
+            Exit::Usage,
+            format!("--public-key {why}"),
+            "give the key as `keywheel audit verify` prints it",
+        )
+    })
+}
+
+pub(super) fn parse_key(text: &str) -> Result<[u8; 32], String> {
     let bytes = STANDARD
         .decode(text.trim())
         .ok()
@@ -72,11 +77,11 @@ fn parse_key(text: &str) -> Result<[u8; 32], String> {
     bytes.ok_or_else(|| "is not base64 of 32 bytes".to_owned())
 }
 
-fn hexadecimal(hash: &Hash) -> String {
+pub(super) fn hexadecimal(hash: &Hash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn parse_hash(text: &str) -> Option<Hash> {
+pub(super) fn parse_hash(text: &str) -> Option<Hash> {
     let digits = text.bytes().map(|b| {
         char::from(b)
             .to_digit(16)
@@ -127,4 +132,4 @@ fn check(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

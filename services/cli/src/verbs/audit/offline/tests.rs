@@ -22,7 +22,7 @@ fn signed(records: &[String], key: &SigningKey) -> String {
     .sign(key)
 }
 
-fn export(count: usize) -> (AuditExport, SigningKey) {
+pub(in crate::verbs::audit) fn export(count: usize) -> (AuditExport, SigningKey) {
     let key = SigningKey::generate(&OsEntropy);
     let records: Vec<String> = (0..count)
         .map(|index| format!("{{\"verb\":\"rotate\",\"n\":{index}}}"))

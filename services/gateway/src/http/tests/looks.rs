@@ -1,0 +1,170 @@
+//! Looks: every route answers and is on record, what is not there is named, and lists have their order.
+
+use keywheel_core::audit::Role;
+use keywheel_core::command::Command;
+use keywheel_core::host;
+use keywheel_core::id::{HostId, RevocationId, SlotId};
+use keywheel_engine::command_bus::Submission;
+
+use super::*;
+
+const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: payments }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
+const SCHEDULED: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/db }\nspec: { store: local, generator: { length: 20 }, rotation: { interval: 1h } }\n";
+
+impl Bench {
+    async fn submit(&self, role: Role, command: Command) {
+        let submission = Submission {
+            id: CommandId::from_bytes(self.api.ids.draw()),
+            principal: Principal::Service(role),
+            traceparent: None,
+            command,
+        };
+        self.api.commands.submit(submission).await.unwrap();
+    }
+
+    /// A host, a secret with a binding, a rotation of it that is done and a revocation that runs.
+    async fn with_one_of_each() -> (Self, RotationId, RevocationId) {
+        let bench = Self::start().await;
+        let host = Command::EnrolHost {
+            host: HostId::from_bytes([8; 16]),
+            name: HostName::parse("web-1").unwrap(),
+            sealing_key: host::SealingKey::default(),
+        };
+        bench.submit(Role::Injector, host).await;
+        bench.apply(&format!("{MANIFEST}---\n{BINDING}")).await;
+        bench.work().await;
+        let rotation = bench.api.view.read().rotations_newest_first()[0];
+        let revoke = json!({ "secret": "prod/db", "reason": "leaked" });
+        assert_eq!(bench.post("revoke", revoke).await.0, 200);
+        let revocation = bench.api.view.read().revocations_newest_first()[0];
+        (bench, rotation, revocation)
+    }
+}
+
+#[tokio::test]
+async fn every_look_of_the_route_table_answers_and_is_on_record() {
+    let (bench, rotation, revocation) = Bench::with_one_of_each().await;
+    let mut asked = 0;
+    for (method, path, _) in routes() {
+        if method != Method::GET {
+            continue;
+        }
+        let object = match path {
+            "/v1/rotations/{id}" => rotation.to_string(),
+            "/v1/revocations/{id}" => revocation.to_string(),
+            "/v1/bindings/{*name}" => "payments".to_owned(),
+            "/v1/hosts/{name}" => "web-1".to_owned(),
+            "/v1/audit/proofs/{index}" => "0".to_owned(),
+            _ => "prod/db".to_owned(),
+        };
+        let begin = path.split('{').next().unwrap();
+        let filled = match path.contains('{') {
+            true => format!("{begin}{object}"),
+            false => path.to_owned(),
+        };
+        let before = bench.audit().await.len();
+        let (status, text) = bench.ask_as(OPERATOR, "GET", &filled, Body::empty()).await;
+        assert_eq!(status, StatusCode::OK, "{filled}: {text}");
+        let left = bench.audit().await.split_off(before);
+        let is_quiet = ["/v1/status", "/v1/store-key"].contains(&path);
+        assert_eq!(left.len(), usize::from(!is_quiet), "{filled}: {left:?}");
+        let object = filled.strip_prefix("/v1/").unwrap();
+        assert!(
+            left.iter().all(|record| record.contains(object)),
+            "{left:?}"
+        );
+        asked += 1;
+    }
+    assert!(asked > 15, "the route table was not read");
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_not_understood_is_named() {
+    let bench = Bench::start().await;
+    bench.apply(MANIFEST).await;
+    for path in ["secrets/no/such", "bindings/none", "nonsense"] {
+        assert_problem(&bench.see(path).await, 404, "not_found", "no");
+    }
+    assert_problem(&bench.see("audit/proofs/99").await, 404, "not_found", "99");
+    let wrong = [
+        "secrets/UPPER",
+        "rotations/x",
+        "revocations/x",
+        "consumers?nonsense=1",
+        "events?limit=x",
+        "audit/proofs/x",
+    ];
+    for path in wrong {
+        assert_problem(&bench.see(path).await, 400, "invalid", "");
+    }
+}
+
+#[tokio::test]
+async fn one_wait_is_one_record_though_it_is_asked_for_again() {
+    let (bench, rotation, _) = Bench::with_one_of_each().await;
+    let path = format!("rotations/{rotation}?wait=1");
+    let before = bench.audit().await.len();
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    assert_eq!(
+        bench.see(&path).await.0,
+        503,
+        "it is on record or not given"
+    );
+    for _ in 0..3 {
+        assert_eq!(bench.see(&path).await.0, 200);
+    }
+    assert_eq!(bench.audit().await.len(), before + 1);
+    bench.see(&format!("rotations/{rotation}")).await;
+    assert_eq!(bench.audit().await.len(), before + 2);
+}
+
+/// The id of a slot's rotation is a hash: it may be lower or higher than any other.
+#[tokio::test]
+async fn the_newest_rotation_is_first_whatever_its_id() {
+    let bench = Bench::start().await;
+    bench.apply(SCHEDULED).await;
+    bench.work().await;
+    let secret = *bench.api.view.read().world.secrets.keys().next().unwrap();
+    for (hour, byte) in [(1, 0xff), (2, 0), (3, 0x80)] {
+        bench.clock.advance(Duration::from_secs(3600));
+        let rotation = RotationId::from_bytes([byte; 16]);
+        let due = Command::Due {
+            rotation,
+            secret,
+            slot: SlotId::from_bytes([hour; 16]),
+            scheduled: bench.api.clock.now(),
+        };
+        bench.submit(Role::Scheduler, due).await;
+        bench.work().await;
+        let (_, rotations) = bench.see("rotations").await;
+        assert_eq!(rotations[0]["rotation_id"], rotation.to_string());
+        assert_eq!(rotations.as_array().unwrap().len(), usize::from(hour) + 1);
+    }
+}
+
+#[tokio::test]
+async fn verify_finds_a_state_that_is_not_what_the_log_says() {
+    let mut bench = Bench::start().await;
+    bench.apply(MANIFEST).await;
+    let (_, report) = bench.see("journal/verify").await;
+    assert_eq!(report["verified"], true, "{report}");
+    assert_eq!(report["replayed"], report["events"]);
+    // Logs that are whole in themselves, and of which the state is not the fold.
+    let (other, empty) = (Bench::start().await, Bench::start().await);
+    other.apply(&MANIFEST.replace("prod/db", "prod/web")).await;
+    let secret = *bench.api.view.read().world.secrets.keys().next().unwrap();
+    for (log, words) in [
+        (
+            &other,
+            format!("replay: secret {secret} is not what the log says"),
+        ),
+        (&empty, "replay: the log ends at event 0".to_owned()),
+    ] {
+        bench.api.journal = log.journal.clone();
+        let request = bench.ask_as(OPERATOR, "GET", "/v1/journal/verify", Body::empty());
+        let report: Value = serde_json::from_str(&request.await.1).unwrap();
+        let fault = report["faults"][0].as_str().unwrap();
+        assert!(fault.contains(&words), "{fault}");
+        assert_eq!(report["verified"], false);
+    }
+}
