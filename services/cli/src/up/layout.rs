@@ -2,9 +2,9 @@
 //! making them anew would lose something.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::{OsEntropy, SecretBytes};
@@ -13,6 +13,8 @@ use super::error::{Error, Kind};
 
 /// Largest unseal key file, in bytes.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
+/// Most symbolic links on the way to a key or a directory, as the kernel has it.
+const MAX_LINKS: u32 = 40;
 
 /// Makes a directory only its owner can enter, or accepts one that is there.
 pub(crate) fn private_directory(path: &Path) -> Result<(), Error> {
@@ -123,18 +125,47 @@ pub(crate) fn present_unseal_key(path: &Path, protects: &Path) -> Result<UnsealK
     }
 }
 
+/// Follows links in parts that do not exist yet, too: what would be made there must not be inside.
 fn refuse_inside(key: &Path, data_dir: &Path) -> Result<(), Error> {
-    let parent = key
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let real = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
-    let data = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    if real.starts_with(data) {
+    let real = |path: &Path| {
+        let mut links = MAX_LINKS;
+        real_path(path, &mut links).map_err(|e| Error::path(path, &e))
+    };
+    if real(key)?.starts_with(real(data_dir)?) {
         Err(Error::unseal_key_inside(key, data_dir))
     } else {
         Ok(())
     }
+}
+
+/// Where a path leads, whether or not all of it exists.
+fn real_path(path: &Path, links: &mut u32) -> io::Result<PathBuf> {
+    let mut real = match path.is_absolute() {
+        true => PathBuf::from("/"),
+        false => fs::canonicalize(".")?,
+    };
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                real.pop();
+            }
+            Component::Normal(name) => real = follow(&real.join(name), links)?,
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(real)
+}
+
+/// Where one more step leads from a real directory.
+fn follow(step: &Path, links: &mut u32) -> io::Result<PathBuf> {
+    let Ok(target) = fs::read_link(step) else {
+        return Ok(step.to_owned());
+    };
+    *links = links
+        .checked_sub(1)
+        .ok_or_else(|| io::Error::other("too many symbolic links"))?;
+    let beside = step.parent().unwrap_or(Path::new("/"));
+    real_path(&beside.join(target), links)
 }
 
 fn read_key(path: &Path, file: File) -> Result<UnsealKey, Error> {
@@ -181,3 +212,6 @@ fn make_key(path: &Path) -> Result<UnsealKey, Error> {
     tracing::info!(path = %path.display(), "unseal key made; keep a copy of it in a safe place");
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests;
