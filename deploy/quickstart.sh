@@ -6,6 +6,8 @@
 set -Eeuo pipefail
 # A person's own path lacks the programs of administrators, dockerd among them, also under sudo.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# Numbers are written and sorted with a point, whatever a person's language has.
+export LC_ALL=C
 
 readonly EXIT_USAGE=64 EXIT_UNAVAILABLE=69 EXIT_FAILED=70 EXIT_CANNOT_CREATE=73 EXIT_DENIED=77
 readonly RUST_MINOR=95                  # rust-toolchain.toml pins 1.95
@@ -269,9 +271,11 @@ need_docker() {
   fail $EXIT_UNAVAILABLE "dockerd does not start" "read $DOCKERD_LOG"
 }
 
-# The build belongs to the person who owns the tree, not to root.
+# The build belongs to the person who owns the tree, not to root; what a run as root left there goes
+# back to that person first.
 as_builder() {
   if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(stat -c %U "$ROOT")" = "$SUDO_USER" ]; then
+    if [ -d "$ROOT/target" ]; then chown -hR --from=root "$SUDO_USER:" "$ROOT/target"; fi
     sudo -u "$SUDO_USER" -H env "PATH=$PATH" "$@"
   else
     "$@"

@@ -105,6 +105,20 @@ if [ "${CI:-}" = true ]; then
   # A run that starts from nothing gains nothing from what makes the next one fast.
   export CARGO_INCREMENTAL=0
 fi
+
+# What root builds and fetches goes back to the person who owns the tree, or a later build of that
+# person, the quickstart's among them, does not get in.
+give_back() {
+  local owner dir
+  owner=$(stat -c %u:%g .)
+  if [ "${owner%%:*}" -eq 0 ]; then return 0; fi
+  for dir in target "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}" "$HOME/.cache/keywheel"; do
+    if [ -d "$dir" ] && { [ "$dir" = target ] || [ "$(stat -c %u "$dir")" = "${owner%%:*}" ]; }; then
+      as_root chown -hR --from=root "$owner" "$dir" || true
+    fi
+  done
+}
+
 find_cargo
 install_if_missing gcc "gcc libc6-dev" "the bundled SQLite is C and needs a compiler to build"
 install_if_missing cc "gcc libc6-dev" "rustc links by cc"
@@ -115,14 +129,20 @@ if ! compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; then
 fi
 install_if_missing mkfs.ext4 "e2fsprogs" "the full-disk test makes a small loop-mounted file system"
 install_if_missing losetup "mount" "the full-disk test mounts it"
+install_if_missing pgrep "procps" "the suites stop what they started by \`kill\`, a program of this package"
 if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
   install_if_missing update-ca-certificates "ca-certificates" "cargo fetches the crates over TLS"
 fi
 get_nats_servers
 start_dockerd
 
-if [ "$(id -u)" -ne 0 ]; then
+trap give_back EXIT
+# Everything below runs as root to its end: the quickstart must not build as somebody else in between.
+if [ "$(id -u)" -eq 0 ]; then
+  unset SUDO_USER SUDO_UID SUDO_GID
+  cargo xtask ci "$@"
+else
   say "tests: the system suites mount file systems and start containers: going on as root by sudo"
-  exec sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR env "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
+  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+    "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
 fi
-exec cargo xtask ci "$@"

@@ -21,5 +21,7 @@ pub mod places;
 pub mod planted;
 pub mod reader;
 pub mod scratch;
+#[cfg(test)]
+mod scripts;
 pub mod stage;
 pub mod wait;

@@ -1,0 +1,160 @@
+//! What the shell scripts do around the build: whose files it leaves, and what continuous integration
+//! does not forgive. The scripts run in a tree of their own, with stand-ins for the programs they call.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::output::Output;
+use crate::scratch::{Scratch, root};
+
+/// Debian's `nobody`: the person whose tree it is.
+const PERSON: (u32, &str) = (65534, "nobody");
+/// What `tests/run.sh` looks for before it installs anything.
+const PROGRAMS: [&str; 12] = [
+    "gcc",
+    "cc",
+    "docker",
+    "dockerd",
+    "busybox",
+    "initdb",
+    "mkfs.ext4",
+    "losetup",
+    "pgrep",
+    "update-ca-certificates",
+    "pip3",
+    "apt-get",
+];
+
+/// A tree with a script of ours and programs that only say that they are there.
+struct Tree {
+    scratch: Scratch,
+}
+
+impl Tree {
+    fn with(script: &str) -> Result<Self> {
+        let tree = Self {
+            scratch: Scratch::make()?,
+        };
+        let copy = tree.at(script);
+        fs::create_dir_all(copy.parent().context("no folder")?)?;
+        fs::copy(root().join(script), &copy)?;
+        for program in PROGRAMS {
+            tree.program(&format!("stubs/{program}"), "exit 0")?;
+        }
+        Ok(tree)
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.scratch.join(path)
+    }
+
+    fn program(&self, path: &str, body: &str) -> Result<()> {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().context("no folder")?)?;
+        fs::write(&path, format!("#!/bin/sh\n{body}\n"))?;
+        Ok(fs::set_permissions(
+            path,
+            fs::Permissions::from_mode(0o755),
+        )?)
+    }
+
+    fn run(&self, words: &[&str]) -> Result<Output> {
+        let path = format!("{}:/usr/bin:/bin", self.at("stubs").display());
+        Output::of(
+            Command::new("bash")
+                .args(words)
+                .env_clear()
+                .env("PATH", path)
+                .env("HOME", self.at("home"))
+                .env("KEYWHEEL_NATS_DIR", self.at("nats"))
+                .env("SUDO_USER", PERSON.1)
+                .current_dir(self.at(".")),
+        )
+    }
+
+    fn owner(&self, path: &str) -> Result<u32> {
+        Ok(fs::metadata(self.at(path))?.uid())
+    }
+}
+
+fn is_root() -> Result<bool> {
+    Ok(fs::metadata("/proc/self")?.uid() == 0)
+}
+
+/// Everything below a path belongs to the person.
+fn give(path: &Path) -> Result<()> {
+    chown(path, Some(PERSON.0), Some(PERSON.0))?;
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> Result<&'a str> {
+    let rest = text.split_once(begin).map(|(_, rest)| rest);
+    let found = rest.and_then(|rest| rest.split_once(end));
+    let found = found.with_context(|| format!("no `{begin}` with an end in the script"))?;
+    Ok(found.0)
+}
+
+#[test]
+fn in_continuous_integration_what_cannot_run_is_a_failure() -> Result<()> {
+    let tree = Tree::with(".ci/run")?;
+    tree.program("tests/run.sh", "echo \"CI=$CI words=$*\"")?;
+    let said = tree.run(&[".ci/run", "--only", "tidy"])?.ok()?;
+    assert_eq!(said.stdout.trim(), "CI=true words=--only tidy");
+    Ok(())
+}
+
+#[test]
+fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
+    if !is_root()? {
+        return Ok(());
+    }
+    let tree = Tree::with("tests/run.sh")?;
+    let script = fs::read_to_string(tree.at("tests/run.sh"))?;
+    let versions = between(&script, "NATS_VERSIONS=\"", "\"")?;
+    for version in versions.split(' ') {
+        tree.program(&format!("nats/{version}/bin/nats-server"), "exit 0")?;
+    }
+    fs::create_dir_all(tree.at("home/.cargo/registry"))?;
+    give(&tree.at("."))?;
+    let built = "mkdir -p target/debug $HOME/.cargo/registry/new && echo built by ${SUDO_USER:-nobody else}; exit 3";
+    tree.program("stubs/cargo", built)?;
+    let said = tree.run(&["tests/run.sh"])?;
+    assert_eq!(said.code, 3, "{}", said.said());
+    assert_eq!(
+        said.stdout.trim(),
+        "built by nobody else",
+        "{}",
+        said.said()
+    );
+    for path in ["target", "target/debug", "home/.cargo/registry/new"] {
+        assert_eq!(tree.owner(path)?, PERSON.0, "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_quickstart_builds_as_the_owner_of_the_tree_in_what_root_left_there() -> Result<()> {
+    if !is_root()? {
+        return Ok(());
+    }
+    let tree = Tree::with("deploy/quickstart.sh")?;
+    tree.program("stubs/sudo", "echo \"sudo $2\"")?;
+    give(&tree.at("."))?;
+    fs::create_dir_all(tree.at("target/debug"))?;
+    let script = fs::read_to_string(tree.at("deploy/quickstart.sh"))?;
+    let body = between(&script, "\nas_builder() {", "\n}")?;
+    let line = format!("set -eu\nROOT=$PWD\nas_builder() {{{body}\n}}\nas_builder true");
+    let said = tree.run(&["-c", &line])?.ok()?;
+    assert_eq!(said.stdout.trim(), "sudo nobody");
+    assert_eq!(tree.owner("target/debug")?, PERSON.0);
+    Ok(())
+}
