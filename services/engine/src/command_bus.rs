@@ -4,7 +4,7 @@
 //! (group commit). The answer comes after the append is durable. A command id that was answered
 //! before gets the same answer. When the append fails because the disk is full, nothing happened and
 //! the draft is thrown away; the batch's lowest [`Class`] is told so, and what may use the journal's
-//! reserve is decided anew without it; any other failure is handed to `on_fatal`, which ends the process.
+//! reserve is decided anew without it; any other failure ends [`CommandBus::run`], and with it the process.
 //!
 //! Several processes may decide over one log, each with a bus of its own. An append that comes second is
 //! refused by the journal: then what the others appended is read and folded, and the batch is decided

@@ -59,7 +59,7 @@ impl PostgresServer {
         server
     }
 
-    /// Starts the server again, after [`Self::kill`] too. Its port may be another one then.
+    /// Starts the server again, after [`Self::kill`] too, at the port it had.
     ///
     /// # Panics
     /// When it does not start.
