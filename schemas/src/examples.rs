@@ -12,7 +12,9 @@ use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
     RotationId, SecretId, SlotId,
 };
-use keywheel_core::name::{BindingName, Directory, FileName, HostName, NameError, SecretName};
+use keywheel_core::name::{
+    BindingName, BusKey, Directory, FileName, HostName, NameError, SecretName,
+};
 use keywheel_core::rotation::{self, Outcome, Step, Trigger};
 use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec, Store};
@@ -231,6 +233,11 @@ fn of_host() -> Result<Vec<host::Event>, NameError> {
             sealing_key: [8; 32],
             signing_key: Some([6; 32]),
             generation: 2,
+        },
+        host::Event::PermitIssued {
+            key: BusKey::parse(&"U".repeat(56))?,
+            issued_at: NIGHT,
+            expires_at: NIGHT.plus(Duration::from_secs(24 * 3600)),
         },
         host::Event::Evicted {
             reason: "the machine was stolen".to_owned(),

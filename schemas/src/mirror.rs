@@ -128,7 +128,9 @@ use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
     RotationId, SecretId, SlotId,
 };
-use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+use keywheel_core::name::{
+    BindingName, BusKey, Directory, EnvName, FileName, HostName, SecretName,
+};
 
 text_form! {
     BindingId as "BindingId" { "format": "uuid" }
@@ -144,6 +146,7 @@ text_form! {
     ContainerId as "ContainerId" { "pattern": "^[0-9a-f]{64}$" }
     SecretName as "SecretName" { "pattern": "^[a-z0-9._-]+(/[a-z0-9._-]+)*$", "maxLength": 255 }
     BindingName as "BindingName" { "pattern": "^[a-z0-9._-]+(/[a-z0-9._-]+)*$", "maxLength": 255 }
+    BusKey as "BusKey" { "pattern": "^U[A-Z2-7]{55}$" }
     HostName as "HostName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     FileName as "FileName" { "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", "maxLength": 128 }
     EnvName as "EnvName" { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 128 }

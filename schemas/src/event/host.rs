@@ -2,7 +2,7 @@
 
 use keywheel_core::host;
 use keywheel_core::id::JoinTokenId;
-use keywheel_core::name::HostName;
+use keywheel_core::name::{BusKey, HostName};
 use keywheel_core::time::Timestamp;
 
 use crate::mirror::{Text, mirror_enum};
@@ -57,6 +57,15 @@ mirror_enum! {
             /// Counts the keys of a host that joined; absent for any other.
             #[serde(default, skip_serializing_if = "is_zero")]
             generation: u64,
+        },
+        /// It may speak on the bus with this key for a time; noted before the permit is made.
+        PermitIssued {
+            /// Public key of its user on the bus server.
+            key: Text<BusKey>,
+            /// When it was noted.
+            issued_at: Text<Timestamp>,
+            /// Until then the permit lives, at most.
+            expires_at: Text<Timestamp>,
         },
         /// It is trusted with nothing any more, for good.
         Evicted {

@@ -61,6 +61,7 @@ kinds! {
         E::JoinTokenSpent { .. } => "join_token_spent",
         E::Enrolled { .. } => "enrolled",
         E::KeyReplaced { .. } => "key_replaced",
+        E::PermitIssued { .. } => "permit_issued",
         E::Evicted { .. } => "evicted",
     }
     rotation {

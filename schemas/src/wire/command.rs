@@ -151,6 +151,7 @@ impl WorkerCommand {
             Command::IssueJoinToken(_) => return Err(NotAWorkersCommand("issue join token")),
             Command::JoinHost(_) => return Err(NotAWorkersCommand("join host")),
             Command::RotateHostKey(_) => return Err(NotAWorkersCommand("rotate host key")),
+            Command::NotePermit(_) => return Err(NotAWorkersCommand("note permit")),
             Command::EvictHost { .. } => return Err(NotAWorkersCommand("evict host")),
         })
     }

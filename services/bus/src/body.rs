@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use shape::{
     EventShape, EventsShape, FailedShape, GrantedShape, HostShape, HostsShape, KeyShape, Nothing,
     Octet, ReadAuditShape, ReadEventsShape, RecordShape, RecordsShape, RenewalShape, RotationShape,
-    SealedShape, StashShape, SubmitShape, ValueShape, VerdictShape,
+    SealedShape, StashShape, SubmitShape, ValueShape, VerdictShape, WorkShape,
 };
 
 /// Every kind of body with its word.
@@ -97,7 +97,10 @@ pub(crate) fn to_json(body: &Body) -> Written {
     match body {
         Body::Event(event) => shaped(Kind::Event, &write_event(event)?),
         Body::Audit(leaf) => shaped(Kind::Audit, &write_leaf(leaf)?),
-        Body::Work(effect) => written(Kind::Work, wire::effect_to_json(effect)),
+        Body::Work { effect, deadline } => {
+            let (effect, deadline) = (raw(wire::effect_to_json(effect))?, Text(*deadline));
+            shaped(Kind::Work, &WorkShape { effect, deadline })
+        }
         Body::Plan(plan) => written(Kind::Plan, wire::plan_to_json(plan)),
         Body::Submit { id, command } => {
             let id = Text(*id);
@@ -161,7 +164,13 @@ pub(crate) fn from_json(kind: Kind, data: &RawValue) -> Result<Body, Refusal> {
     Ok(match kind {
         Kind::Event => Body::Event(read_event(parse("event", bytes)?)?),
         Kind::Audit => Body::Audit(read_leaf(parse("audit record", bytes)?)),
-        Kind::Work => Body::Work(effect(bytes)?),
+        Kind::Work => {
+            let shape = parse::<WorkShape>("work", bytes)?;
+            Body::Work {
+                effect: effect(shape.effect.get().as_bytes())?,
+                deadline: shape.deadline.0,
+            }
+        }
         Kind::Plan => Body::Plan(wire::plan_from_json(bytes).map_err(Refusal::Body)?),
         Kind::Submit => {
             let shape = parse::<SubmitShape>("submit", bytes)?;

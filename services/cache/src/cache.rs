@@ -9,6 +9,7 @@ use keywheel_core::id::{RotationId, SecretId};
 use keywheel_engine::port::clock::Clock;
 pub use keywheel_engine::port::vault::Inserted;
 use keywheel_seal::envelope::UnsealKey;
+use keywheel_seal::hpke::HostKeyPair;
 use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::Connection as _;
 use tokio::sync::Mutex;
@@ -17,7 +18,7 @@ use crate::error::Error;
 use crate::keys::{KeyRing, Ring};
 use crate::sqlite::SqliteTable;
 use crate::table::Table;
-use crate::{stash, versions};
+use crate::{stash, store_keys, versions};
 
 /// store-sync's encrypted cache.
 pub struct Cache<T = SqliteTable> {
@@ -167,6 +168,15 @@ impl<T: Table> Cache<T> {
     /// When the file cannot be written.
     pub async fn drop_stashed(&self, token: RotationId) -> Result<(), Error> {
         stash::remove(&mut *self.state.lock().await, token).await
+    }
+
+    /// The key pairs to which provided values are sealed, newest first: that one is told, and all of
+    /// them open. Made, and replaced when old, by whoever asks.
+    ///
+    /// # Errors
+    /// When a row was changed or the file cannot be read or written.
+    pub async fn store_keys(&self) -> Result<Vec<HostKeyPair>, Error> {
+        store_keys::all(&mut *self.state.lock().await).await
     }
 
     /// The state itself, for tests that harm it.

@@ -106,6 +106,11 @@ pub enum Error {
     /// A provided value was changed, moved or damaged.
     #[error("a provided value does not open in the cache: it was changed or damaged; put it again")]
     CorruptStash(#[source] keywheel_seal::envelope::OpenError),
+    /// A key for provided values was changed, moved or damaged.
+    #[error(
+        "a key for provided values does not open in the cache: it was changed or damaged; find out by whom, then empty its table store_key: a fresh key is made"
+    )]
+    CorruptStoreKey,
     /// The file is damaged.
     #[error("the cache {path} is damaged; restore the data directory from a backup")]
     CorruptFile {
@@ -193,9 +198,10 @@ impl Error {
         match self {
             Self::NotFound { .. } => Kind::NotFound,
             Self::Destroyed { .. } => Kind::Destroyed,
-            Self::CorruptRow { .. } | Self::CorruptStash(_) | Self::CorruptFile { .. } => {
-                Kind::Corrupt
-            }
+            Self::CorruptRow { .. }
+            | Self::CorruptStash(_)
+            | Self::CorruptStoreKey
+            | Self::CorruptFile { .. } => Kind::Corrupt,
             Self::DiskFull { .. }
             | Self::InUse { .. }
             | Self::Io { .. }

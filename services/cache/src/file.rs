@@ -16,8 +16,9 @@ use crate::error::Error;
 /// Older releases can corrupt a database in WAL mode.
 pub const MIN_SQLITE_VERSION: &str = "3.51.3";
 /// Format of the tables.
-pub(crate) const FORMAT: i64 = 2;
-/// The format before KEKs had a time of making; it is upgraded when the cache is opened.
+pub(crate) const FORMAT: i64 = 3;
+/// The format before KEKs had a time of making; it and all later ones are upgraded when the cache is
+/// opened.
 const FORMAT_WITHOUT_KEK_TIME: i64 = 1;
 /// How long another owner may take to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,13 +59,38 @@ CREATE TABLE stash (
     ciphertext BLOB NOT NULL,
     commitment BLOB NOT NULL
 ) STRICT;
-PRAGMA user_version = 2;
+CREATE TABLE store_key (
+    generation INTEGER PRIMARY KEY,
+    made_at INTEGER NOT NULL,
+    suite INTEGER NOT NULL,
+    key_id BLOB NOT NULL,
+    wrapped_dek BLOB NOT NULL,
+    nonce BLOB NOT NULL,
+    ciphertext BLOB NOT NULL,
+    commitment BLOB NOT NULL
+) STRICT;
+PRAGMA user_version = 3;
 ";
 
 /// From format 1 to 2. The time of making is not known; the caller sets it.
 const ADD_KEK_TIME: &str = "
 ALTER TABLE kek ADD COLUMN created INTEGER NOT NULL DEFAULT 0;
 PRAGMA user_version = 2;
+";
+
+/// From format 2 to 3.
+const ADD_STORE_KEY: &str = "
+CREATE TABLE store_key (
+    generation INTEGER PRIMARY KEY,
+    made_at INTEGER NOT NULL,
+    suite INTEGER NOT NULL,
+    key_id BLOB NOT NULL,
+    wrapped_dek BLOB NOT NULL,
+    nonce BLOB NOT NULL,
+    ciphertext BLOB NOT NULL,
+    commitment BLOB NOT NULL
+) STRICT;
+PRAGMA user_version = 3;
 ";
 
 /// Opens the file and checks library, file and format; `true` when the file is new.
@@ -102,7 +128,7 @@ pub(crate) async fn open(path: &Path) -> Result<(SqliteConnection, bool), Error>
         .map_err(sqlite)?;
     match found {
         0 => Ok((connection, true)),
-        FORMAT | FORMAT_WITHOUT_KEK_TIME => Ok((connection, false)),
+        FORMAT_WITHOUT_KEK_TIME..=FORMAT => Ok((connection, false)),
         _ => Err(Error::UnknownFormat {
             path: path.to_owned(),
             found,
@@ -123,16 +149,22 @@ pub(crate) async fn upgrade(
         .fetch_one(&mut *connection)
         .await
         .map_err(sqlite)?;
-    if found != FORMAT_WITHOUT_KEK_TIME {
+    if found == FORMAT {
         return Ok(());
     }
     let mut transaction = connection.begin().await.map_err(sqlite)?;
-    sqlx::raw_sql(ADD_KEK_TIME)
-        .execute(&mut *transaction)
-        .await
-        .map_err(sqlite)?;
-    sqlx::query("UPDATE kek SET created = $1")
-        .bind(now)
+    if found == FORMAT_WITHOUT_KEK_TIME {
+        sqlx::raw_sql(ADD_KEK_TIME)
+            .execute(&mut *transaction)
+            .await
+            .map_err(sqlite)?;
+        sqlx::query("UPDATE kek SET created = $1")
+            .bind(now)
+            .execute(&mut *transaction)
+            .await
+            .map_err(sqlite)?;
+    }
+    sqlx::raw_sql(ADD_STORE_KEY)
         .execute(&mut *transaction)
         .await
         .map_err(sqlite)?;

@@ -17,6 +17,7 @@ mod keys;
 mod postgres;
 mod sqlite;
 mod stash;
+mod store_keys;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -29,3 +30,4 @@ pub use file::MIN_SQLITE_VERSION;
 pub use keys::MAX_KEK_AGE;
 pub use postgres::PostgresCache;
 pub use stash::{MAX_STASH_AGE, MAX_STASHED};
+pub use store_keys::MAX_STORE_KEY_AGE;

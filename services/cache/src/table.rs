@@ -19,6 +19,19 @@ pub(crate) type SealedColumns = (
     Option<Vec<u8>>,
     Option<Vec<u8>>,
 );
+/// generation, when it was made, and the sealed columns
+pub(crate) type StoreKeyColumns = (i64, i64, SealedColumns);
+/// The same as one row.
+type StoreKeyRow = (
+    i64,
+    i64,
+    Option<i64>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+);
 /// state, and the sealed columns
 type VersionColumns = (
     String,
@@ -120,6 +133,17 @@ pub trait Table: Store {
     async fn unstash(&mut self, token: Vec<u8>) -> Result<bool, sqlx::Error>;
     /// Removes provided values put before a time; `false` when there was none.
     async fn expire(&mut self, before: i64) -> Result<bool, sqlx::Error>;
+    /// Every key pair for provided values, newest first.
+    async fn store_keys(&mut self) -> Result<Vec<StoreKeyColumns>, sqlx::Error>;
+    /// Inserts a key pair; `false` when its generation is there.
+    async fn insert_store_key(
+        &mut self,
+        generation: i64,
+        made_at: i64,
+        sealed: SealedVersion,
+    ) -> Result<bool, sqlx::Error>;
+    /// Removes key pairs older than a generation; `false` when there was none.
+    async fn drop_store_keys(&mut self, before: i64) -> Result<bool, sqlx::Error>;
 }
 
 /// Writes the same implementation for a table: how it runs one statement, how it begins a
@@ -319,6 +343,39 @@ macro_rules! table_over {
             async fn expire(&mut self, before: i64) -> Result<bool, sqlx::Error> {
                 let $it = self;
                 let query = sqlx::query("DELETE FROM stash WHERE put_at < $1").bind(before);
+                Ok(query.execute($executor).await?.rows_affected() > 0)
+            }
+
+            async fn store_keys(&mut self) -> Result<Vec<StoreKeyColumns>, sqlx::Error> {
+                let $it = self;
+                let sql = "SELECT generation, made_at, suite, key_id, wrapped_dek, nonce, \
+                    ciphertext, commitment FROM store_key ORDER BY generation DESC";
+                let rows: Vec<StoreKeyRow> = sqlx::query_as(sql).fetch_all($executor).await?;
+                let split = |(at, made, a, b, c, d, e, f)| (at, made, (a, b, c, d, e, f));
+                Ok(rows.into_iter().map(split).collect())
+            }
+
+            async fn insert_store_key(
+                &mut self,
+                generation: i64,
+                made_at: i64,
+                sealed: SealedVersion,
+            ) -> Result<bool, sqlx::Error> {
+                let $it = self;
+                let sql = "INSERT INTO store_key (generation, made_at, suite, key_id, \
+                    wrapped_dek, nonce, ciphertext, commitment) \
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+                let query = sqlx::query(sql).bind(generation).bind(made_at);
+                let query = query.bind(i64::from(sealed.suite));
+                let query = query.bind(sealed.key_id.bytes().to_vec());
+                let query = query.bind(sealed.wrapped_dek).bind(sealed.nonce.to_vec());
+                let query = query.bind(sealed.ciphertext).bind(sealed.commitment.to_vec());
+                Ok(query.execute($executor).await?.rows_affected() == 1)
+            }
+
+            async fn drop_store_keys(&mut self, before: i64) -> Result<bool, sqlx::Error> {
+                let $it = self;
+                let query = sqlx::query("DELETE FROM store_key WHERE generation < $1").bind(before);
                 Ok(query.execute($executor).await?.rows_affected() > 0)
             }
         }

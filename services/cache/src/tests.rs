@@ -21,6 +21,7 @@ use crate::keys::RESERVED_WRAPS;
 mod age;
 mod damage;
 mod stashed;
+mod store_keys;
 
 const DEPLOYMENT: [u8; 16] = [7; 16];
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
@@ -296,15 +297,15 @@ async fn a_cache_of_another_deployment_or_format_is_refused() {
     .unwrap_err();
     assert!(matches!(error, Error::WrongDeployment { .. }), "{error}");
     let cache = place.open().await;
-    execute(&cache, "PRAGMA user_version = 3").await;
+    execute(&cache, "PRAGMA user_version = 4").await;
     cache.close().await.unwrap();
     let error = place.try_open(&place.key).await.map(drop).unwrap_err();
     assert!(
         matches!(
             error,
             Error::UnknownFormat {
-                found: 3,
-                known: 2,
+                found: 4,
+                known: 3,
                 ..
             }
         ),

@@ -8,6 +8,7 @@ use keywheel_core::id::{RotationId, SecretId};
 use keywheel_engine::port::vault::{Inserted, VersionVault};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
+use keywheel_seal::hpke::HostKeyPair;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind};
@@ -53,6 +54,12 @@ impl<T: Table> VersionVault for Cache<T> {
 
     async fn stashed(&self, token: RotationId) -> Result<Option<SecretBytes>, PortError> {
         Self::stashed(self, token)
+            .await
+            .map_err(|error| port(error, ErrorKind::NotFound))
+    }
+
+    async fn store_keys(&self) -> Result<Vec<HostKeyPair>, PortError> {
+        Self::store_keys(self)
             .await
             .map_err(|error| port(error, ErrorKind::NotFound))
     }

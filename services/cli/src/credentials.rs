@@ -15,7 +15,6 @@ use keywheel_identity::nats::BusAuthority;
 use keywheel_identity::refresh::{RefreshError, refresh_any};
 use keywheel_member::ends;
 use keywheel_seal::OsEntropy;
-use keywheel_seal::envelope::UnsealKey;
 use serde::Serialize;
 
 use crate::args::{HomeArgs, RefreshArgs};
@@ -24,12 +23,10 @@ use crate::output::Screen;
 use crate::up::layout;
 
 /// The authorities in the gateway's directory, opened.
-pub(crate) struct Opened {
-    pub(crate) authority: Authority,
-    pub(crate) bus: BusAuthority,
-    pub(crate) identity: Identity,
-    pub(crate) home: Home,
-    pub(crate) unseal: UnsealKey,
+struct Opened {
+    authority: Authority,
+    bus: BusAuthority,
+    identity: Identity,
 }
 
 /// One directory that is fresh.
@@ -83,7 +80,7 @@ impl Opened {
     }
 }
 
-pub(crate) fn open(args: &HomeArgs) -> Result<Opened, Failure> {
+fn open(args: &HomeArgs) -> Result<Opened, Failure> {
     let refused = |error: &(dyn std::error::Error + 'static)| {
         let next = "name the gateway's directory of credentials with --gateway-dir, and its key with --unseal-key-file";
         Failure::new(Exit::Config, keywheel_daemon::chain(error), next)
@@ -99,7 +96,5 @@ pub(crate) fn open(args: &HomeArgs) -> Result<Opened, Failure> {
         authority: authority.with_member_lifetime(MEMBER_LIFETIME_MOST),
         bus,
         identity,
-        home,
-        unseal,
     })
 }

@@ -16,7 +16,6 @@ use keywheel_identity::name::OperatorName;
 use keywheel_seal::OsEntropy;
 
 use crate::args::InitArgs;
-use crate::ca;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
 use crate::up::layout;
@@ -28,13 +27,13 @@ const MAX_STORE_BYTES: u64 = 4 << 30;
 
 /// One bus server as it was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named {
+struct Named {
     host: String,
     port: u16,
 }
 
 impl Named {
-    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+    fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = || {
             Failure::new(
                 Exit::Usage,
@@ -57,7 +56,7 @@ impl Named {
         self.host.trim_matches(['[', ']']).parse().ok()
     }
 
-    pub(crate) fn is_loopback(&self) -> bool {
+    fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.ip().is_some_and(|ip| ip.is_loopback())
     }
 
@@ -90,10 +89,7 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     let unseal = layout::first_unseal_key(&args.unseal_key_file, &args.out)?;
     let deployment = DeploymentId::from_bytes(SystemIds.draw());
     let now = SystemClock::new().now();
-    let authority = match ca::own(&args.own, deployment)? {
-        Some(own) => own,
-        None => Authority::create(deployment, now, &OsEntropy).map_err(|e| broken(&e))?,
-    };
+    let authority = Authority::create(deployment, now, &OsEntropy).map_err(|e| broken(&e))?;
     // Time to bring them to their machines; each service renews as soon as it runs.
     let authority = authority.with_member_lifetime(MEMBER_LIFETIME_MOST);
     let scheme = if tls { "tls" } else { "nats" };
@@ -119,8 +115,7 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     tell(screen, args, &new)
 }
 
-/// The servers as they are told of each other, their files below `out`.
-pub(crate) fn servers(named: &[Named], out: &Path, store: &Path) -> Vec<NewServer> {
+fn servers(named: &[Named], out: &Path, store: &Path) -> Vec<NewServer> {
     let is_cluster = named.len() > 1;
     let out = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
     named

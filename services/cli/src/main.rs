@@ -17,13 +17,11 @@
 
 mod address;
 mod args;
-mod ca;
 mod client;
 mod credentials;
 mod exit;
 mod http;
 mod init;
-mod nats;
 mod output;
 mod server;
 mod setup;

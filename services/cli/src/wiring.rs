@@ -6,7 +6,7 @@ use std::sync::Arc;
 use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::decision::Enrolment;
 use keywheel_daemon::{Shutdown, failpoint};
-use keywheel_engine::command_bus::{CommandBus, Handle, Parts};
+use keywheel_engine::command_bus::{CommandBus, Handle, LearnHosts, Parts};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
@@ -66,6 +66,8 @@ pub(crate) struct GatewayPorts {
     pub(crate) ids: Arc<dyn Ids>,
     /// How hosts come to be known.
     pub(crate) enrolment: Enrolment,
+    /// Takes what is known of hosts that joined; `None` where none can.
+    pub(crate) learn_hosts: Option<LearnHosts>,
     /// Makes members' credentials fresh; `None` where they have none.
     pub(crate) renewals: Option<Arc<dyn Renewals>>,
 }
@@ -88,6 +90,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let publisher = Publisher {
         journal: ports.journal.clone(),
         bus: ports.bus.clone(),
+        clock: ports.clock.clone(),
         ids: ports.ids.clone(),
         view: started.view.clone(),
         failpoint: reach,
@@ -102,7 +105,11 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         renewals: ports.renewals.clone(),
     };
     let token = spawn.shutdown.token();
-    let deciding = until(last, started.bus.with_enrolment(ports.enrolment).run());
+    let mut bus = started.bus.with_enrolment(ports.enrolment);
+    if let Some(learn) = &ports.learn_hosts {
+        bus = bus.with_hosts(learn.clone());
+    }
+    let deciding = until(last, bus.run());
     spawn.start("gateway", deciding);
     spawn.start(
         "publisher",

@@ -1,7 +1,7 @@
 //! Everything anyone may ask for, as one type. Who may submit which command is the engine's table.
 
 use crate::binding::{Reload, Selector, Target};
-use crate::host::{JoinRequest, KeyRequest, SealingKey, TokenRequest};
+use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
 use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId};
 use crate::name::{BindingName, HostName, SecretName};
 use crate::report::HostReport;
@@ -105,6 +105,8 @@ pub enum Command {
     JoinHost(JoinRequest),
     /// A host that joined replaces its keys.
     RotateHostKey(KeyRequest),
+    /// A gateway is about to make a permit for the bus.
+    NotePermit(PermitRequest),
     /// Trusts a host with nothing any more.
     EvictHost {
         /// The host.

@@ -7,6 +7,9 @@ pub const MAX_NAME_BYTES: usize = 255;
 /// Longest file name inside a container's secrets directory, in bytes.
 pub const MAX_FILE_NAME_BYTES: usize = 128;
 
+/// Length of a public key of a bus user, in bytes.
+pub const BUS_KEY_BYTES: usize = 56;
+
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -109,6 +112,11 @@ fn is_env(text: &str) -> bool {
     !text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(byte)
 }
 
+fn is_bus_key(text: &str) -> bool {
+    let byte = |b: u8| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b);
+    text.len() == BUS_KEY_BYTES && text.starts_with('U') && text.bytes().all(byte)
+}
+
 fn is_directory(text: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     text.strip_prefix('/')
@@ -130,6 +138,8 @@ name_type!(/// Name of a file inside the secrets directory.
 name_type!(/// Name of an env variable.
     EnvName, "env name", MAX_FILE_NAME_BYTES,
     "use letters, digits and `_`, without a leading digit", is_env);
+name_type!(/// Public key of a user of the bus server, as that writes it.
+    BusKey, "bus key", BUS_KEY_BYTES, "give `U` and 55 letters of base32", is_bus_key);
 name_type!(/// Absolute directory inside a container, by default `/run/secrets`.
     Directory, "directory", MAX_NAME_BYTES,
     "give an absolute path without `.`, `..` or empty parts", is_directory);
@@ -163,6 +173,9 @@ mod tests {
         for name in ["1A", "A-B", "A=B"] {
             assert!(EnvName::parse(name).is_err(), "{name}");
         }
+        assert!(BusKey::parse(&format!("U{}", "A7".repeat(27))).is_err());
+        assert!(BusKey::parse(&format!("UA{}", "A7".repeat(27))).is_ok());
+        assert!(BusKey::parse(&format!("SA{}", "A7".repeat(27))).is_err());
         for name in ["run", "/", "/a/../b", "/a//b"] {
             assert!(Directory::parse(name).is_err(), "{name}");
         }

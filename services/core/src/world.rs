@@ -262,6 +262,13 @@ impl World {
                     host.evolve(event);
                 }
             }
+            host::Event::PermitIssued { .. } => {
+                if let Some(host) = self.hosts.get_mut(&id) {
+                    host.evolve(event);
+                }
+                // Its plan does not say it.
+                return;
+            }
             host::Event::Evicted { .. } => self.apply_eviction(id, event),
         }
         self.bump(number, [id]);

@@ -172,7 +172,11 @@ fn fire(name: &'static str) -> Option<Action> {
 fn fire_in(points: &Points, name: &'static str) -> Option<Action> {
     let point = points.get(name)?;
     let hit = point.hits.fetch_add(1, Ordering::Relaxed) + 1;
-    (hit == point.fires_at).then_some(point.action)
+    if hit != point.fires_at {
+        return None;
+    }
+    tracing::warn!({ names::FAILPOINT } = name, "failpoint fired");
+    Some(point.action)
 }
 
 /// Ends the program as `kill -9` would: no destructor runs, nothing is flushed.

@@ -204,6 +204,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::IssueJoinToken(wish) => ("issue-join-token", format!("host/{}", wish.name), None),
         Command::JoinHost(joining) => ("join", format!("host/{}", joining.name), None),
         Command::RotateHostKey(next) => ("rotate-host-key", host_object(world, next.host), None),
+        Command::NotePermit(wish) => ("issue-permit", host_object(world, wish.host), None),
         Command::EvictHost { host, .. } => ("evict", host_object(world, *host), None),
         Command::StepOutcome { rotation, step, .. } => {
             (step_verb(*step), rotated(rotation), version_of(rotation))

@@ -50,6 +50,7 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::IssueJoinToken(_)
         | Command::JoinHost(_)
         | Command::RotateHostKey(_)
+        | Command::NotePermit(_)
         | Command::EvictHost { .. } => Role::Gateway,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
@@ -99,7 +100,7 @@ pub fn may_read(role: Role, host: Option<HostId>, topic: &Topic) -> bool {
 fn belongs_in(body: &Body, topic: &Topic) -> bool {
     match (body, topic) {
         (Body::Event(_), Topic::Events) | (Body::Audit(_), Topic::Audit) => true,
-        (Body::Work(_), Topic::Work(role)) => *role == Role::StoreSync,
+        (Body::Work { .. }, Topic::Work(role)) => *role == Role::StoreSync,
         (Body::Plan(plan), Topic::Plan(host)) => plan.host == *host,
         (Body::Hosts(_), Topic::Hosts) => true,
         _ => false,

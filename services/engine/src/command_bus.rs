@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::auditing::{self, Deed};
+use crate::port::bus::HostKeys;
 use crate::port::clock::Clock;
 use crate::port::ids::Ids;
 use crate::port::journal::{Class, Decision, Journal, MAX_READ, RecordedEvent, Verdict};
@@ -79,6 +80,9 @@ pub struct Parts {
     pub failpoint: fn(&'static str),
 }
 
+/// Takes what is known of hosts, as of the log's head.
+pub type LearnHosts = Arc<dyn Fn(&World) + Send + Sync>;
+
 /// The deciding task.
 pub struct CommandBus {
     parts: Parts,
@@ -92,6 +96,7 @@ pub struct CommandBus {
     shared: bool,
     writer: ViewWriter,
     enrolment: Enrolment,
+    learn_hosts: Option<LearnHosts>,
 }
 
 /// What starting gives: the task to run, and its three outer ends.
@@ -137,6 +142,7 @@ impl CommandBus {
             shared,
             writer,
             enrolment: Enrolment::default(),
+            learn_hosts: None,
         };
         Ok(Started {
             bus,
@@ -150,6 +156,15 @@ impl CommandBus {
     #[must_use]
     pub fn with_enrolment(mut self, enrolment: Enrolment) -> Self {
         self.enrolment = enrolment;
+        self
+    }
+
+    /// Says what is known of hosts: now, and at each fold after which another key speaks for one, or
+    /// none, whoever appended that. What is appended here is said before it is answered.
+    #[must_use]
+    pub fn with_hosts(mut self, learn: LearnHosts) -> Self {
+        learn(&self.draft);
+        self.learn_hosts = Some(learn);
         self
     }
 
@@ -275,8 +290,7 @@ impl CommandBus {
             Err(error) => return Err(error),
         };
         (self.parts.failpoint)("gateway.after_commit");
-        let hosts = self.writer.apply(&events, self.parts.clock.now());
-        self.writer.ring();
+        let hosts = self.make_committed(&events);
         let audited = decisions.iter().any(|decision| !decision.audit.is_empty());
         let effects = decisions
             .into_iter()
@@ -293,6 +307,19 @@ impl CommandBus {
             request.answer(Ok(verdict));
         }
         Ok(Vec::new())
+    }
+
+    /// Folds what is durable now; gives the hosts whose plans it changed.
+    fn make_committed(&self, events: &[RecordedEvent]) -> Vec<HostId> {
+        let hosts = self.writer.apply(events, self.parts.clock.now());
+        let changes_keys = |event: &RecordedEvent| HostKeys::are_changed_by(&event.event);
+        if let Some(learn) = &self.learn_hosts
+            && events.iter().any(changes_keys)
+        {
+            self.writer.show(&**learn);
+        }
+        self.writer.ring();
+        hosts
     }
 
     /// Others were first: their events are folded, and all of the batch is decided anew.

@@ -14,3 +14,4 @@ pub mod publisher;
 pub mod replay;
 pub mod stash;
 pub mod state;
+pub mod until;

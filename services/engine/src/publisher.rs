@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use keywheel_core::audit::Role;
 use keywheel_core::effect::{self, Effect};
-use keywheel_core::event::Event;
-use keywheel_core::host;
 use keywheel_core::id::HostId;
 use keywheel_core::plan::plan_host;
 use tokio::sync::mpsc;
@@ -23,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::command_bus::Commit;
 use crate::port::bus::{Body, Bus, HostKeys, Topic};
+use crate::port::clock::Clock;
 use crate::port::ids::Ids;
 use crate::port::journal::{Journal, MAX_READ, Mark, RecordedEvent, Turn};
 use crate::port::{ErrorKind, PortError};
@@ -30,6 +29,9 @@ use crate::state::View;
 
 /// An effect that is open for one whole such span is sent again.
 pub const RESEND_INTERVAL: Duration = Duration::from_secs(30);
+/// How long after it was sent a call may be begun for an effect. Work that waits longer in front of busy
+/// workers is dropped there and sent again.
+pub const WORK_SPAN: Duration = Duration::from_secs(45);
 
 /// How long a turn to tell lasts when it is not renewed.
 pub const TURN_SPAN: Duration = Duration::from_secs(6);
@@ -42,6 +44,8 @@ pub struct Publisher {
     pub journal: Arc<dyn Journal>,
     /// Where to tell it.
     pub bus: Arc<dyn Bus>,
+    /// Time, for the deadlines of effects.
+    pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn Ids>,
     /// Committed state.
@@ -159,7 +163,7 @@ impl Publisher {
     }
 
     async fn tell(&self, commit: &Commit, told: u64) {
-        if commit.events.iter().any(is_about_keys) {
+        if commit.events.iter().any(changes_keys) {
             self.tell_hosts().await;
         }
         for host in &commit.hosts {
@@ -194,12 +198,12 @@ impl Publisher {
     }
 
     async fn tell_work(&self, effect: &Effect) {
-        self.send(
-            Topic::Work(Role::StoreSync),
-            self.ids.draw(),
-            Body::Work(effect.clone()),
-        )
-        .await;
+        let body = Body::Work {
+            effect: effect.clone(),
+            deadline: self.clock.now().plus(WORK_SPAN),
+        };
+        self.send(Topic::Work(Role::StoreSync), self.ids.draw(), body)
+            .await;
     }
 
     async fn tell_audit(&self, from: u64) -> Result<u64, PortError> {
@@ -242,17 +246,8 @@ impl Publisher {
     }
 }
 
-/// Whether another key speaks for a host from now on, or none.
-const fn is_about_keys(event: &RecordedEvent) -> bool {
-    matches!(
-        event.event,
-        Event::Host(
-            _,
-            host::Event::Enrolled { .. }
-                | host::Event::KeyReplaced { .. }
-                | host::Event::Evicted { .. }
-        )
-    )
+fn changes_keys(event: &RecordedEvent) -> bool {
+    HostKeys::are_changed_by(&event.event)
 }
 
 fn interval(span: Duration) -> tokio::time::Interval {

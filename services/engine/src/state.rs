@@ -285,6 +285,11 @@ impl ViewWriter {
         let changed = |host: &HostId| world.host_generation(*host) >= first.number;
         world.hosts.keys().copied().filter(changed).collect()
     }
+    /// Shows the committed world.
+    pub(crate) fn show(&self, to: &dyn Fn(&World)) {
+        let committed = self.committed.read();
+        to(&committed.unwrap_or_else(PoisonError::into_inner).world);
+    }
     /// A copy of the committed world, to decide on.
     pub(crate) fn draft(&self) -> World {
         self.committed

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
 use keywheel_core::command::Command;
-use keywheel_core::host::{Host, KeyRequest};
+use keywheel_core::host::{Host, KeyRequest, PermitRequest};
 use keywheel_core::id::{CommandId, HostId};
+use keywheel_core::name::BusKey;
 use keywheel_core::plan::plan_host;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::authority;
@@ -26,6 +27,13 @@ pub const MAX_SERVED: usize = 256;
 
 /// Makes members' credentials fresh; what a request holds is its matter.
 pub trait Renewals: Send + Sync {
+    /// The permit that a request leads to when it is granted now: the public key of the sender's user
+    /// on the bus server, and when it ends at the latest.
+    ///
+    /// # Errors
+    /// With a person's words when the request makes no sense.
+    fn permit(&self, ask: &[u8], now: Timestamp) -> Result<(BusKey, Timestamp), String>;
+
     /// The new sealing key that a host's request brings, with its generation.
     ///
     /// # Errors
@@ -199,22 +207,18 @@ impl BusServer {
         record.verb = "renew-credentials".to_owned();
         record.object = host.map_or_else(|| format!("service/{role:?}"), |h| format!("host/{h}"));
         if let Some(host) = host {
-            let known = {
+            let signing_key = {
                 let world = &self.view.read().world;
-                let known = world.live_host(host);
-                known.and_then(|known| {
-                    let sealing = (known.key_generation, known.sealing_key);
-                    Some((known.signing_key?, sealing))
-                })
+                world.live_host(host).and_then(|known| known.signing_key)
             };
-            let Some((signing_key, sealing)) = known else {
+            let Some(signing_key) = signing_key else {
                 record.reason = "the host has not joined, or was evicted".to_owned();
                 let text = format!("host {host} has not joined, or was evicted");
                 self.commands.record(record).await?;
                 return Err(PortError::new(ErrorKind::Denied, text));
             };
             let next = renewals.sealing_key(ask).map_err(invalid)?;
-            if let Some((generation, sealing_key)) = next.filter(|next| *next != sealing) {
+            if let Some((generation, sealing_key)) = next {
                 let next = KeyRequest {
                     host,
                     signing_key,
@@ -224,7 +228,17 @@ impl BusServer {
                 self.rotate_key(message, next).await?;
             }
         }
-        let (ask, now) = (ask.to_vec(), self.clock.now());
+        let now = self.clock.now();
+        if let Some(host) = host {
+            let (key, expires_at) = renewals.permit(ask, now).map_err(invalid)?;
+            let wish = PermitRequest {
+                host,
+                key,
+                expires_at,
+            };
+            note_permit(&self.commands, self.fresh_command(), wish).await?;
+        }
+        let ask = ask.to_vec();
         let making = tokio::task::spawn_blocking(move || renewals.renew(role, host, &ask, now));
         let made = making.await.map_err(|error| error.to_string());
         let made = made.and_then(|made| made).map_err(invalid)?;
@@ -287,5 +301,23 @@ impl BusServer {
 
     fn fresh_command(&self) -> CommandId {
         CommandId::from_bytes(self.ids.draw())
+    }
+}
+
+/// Notes in the log that a host's key is about to get a permit for the bus.
+pub(crate) async fn note_permit(
+    commands: &Handle,
+    id: CommandId,
+    wish: PermitRequest,
+) -> Result<(), PortError> {
+    let submission = Submission {
+        id,
+        principal: Principal::Service(Role::Gateway),
+        traceparent: None,
+        command: Command::NotePermit(wish),
+    };
+    match commands.submit(submission).await? {
+        Verdict::Accepted { .. } => Ok(()),
+        Verdict::Rejected { text, .. } => Err(PortError::new(ErrorKind::Denied, text)),
     }
 }

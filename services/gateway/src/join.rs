@@ -17,6 +17,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::Command;
+use keywheel_core::host::PermitRequest;
 use keywheel_core::id::CommandId;
 use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::journal::Verdict;
@@ -28,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Peer;
+use crate::bus_server::note_permit;
 use crate::denials::{Attempt, Ruling};
 use crate::door::{Door, Spans};
 use crate::http::{Api, BODY_TIMEOUT, Failure};
@@ -160,11 +162,7 @@ impl Joins {
             return Err(Failure::rejected(kind, text));
         }
         let name = asked.request.name.clone();
-        let (registry, now) = (Arc::clone(&self.registry), self.api.clock.now());
-        let making = tokio::task::spawn_blocking(move || registry.answer_join(&asked, now));
-        let made = making.await.map_err(|error| error.to_string());
-        let made = made.and_then(|made| made.map_err(|error| keywheel_daemon::chain(&error)));
-        match made {
+        match self.make_credentials(asked).await {
             Ok(answer) => Ok(answer),
             Err(why) => {
                 tracing::error!(host = %name, error = why, "a host joined and got no credentials");
@@ -183,6 +181,24 @@ impl Joins {
                 Err(PortError::new(ErrorKind::Unavailable, text).into())
             }
         }
+    }
+
+    async fn make_credentials(&self, asked: CheckedAsk) -> Result<JoinAnswer, String> {
+        let now = self.api.clock.now();
+        let (key, expires_at) = self.registry.permit_of(asked.bus_key(), now)?;
+        let wish = PermitRequest {
+            host: asked.request.host,
+            key,
+            expires_at,
+        };
+        let id = CommandId::from_bytes(self.api.ids.draw());
+        note_permit(&self.api.commands, id, wish)
+            .await
+            .map_err(|error| keywheel_daemon::chain(&error))?;
+        let registry = Arc::clone(&self.registry);
+        let making = tokio::task::spawn_blocking(move || registry.answer_join(&asked, now));
+        let made = making.await.map_err(|error| error.to_string());
+        made.and_then(|made| made.map_err(|error| keywheel_daemon::chain(&error)))
     }
 
     /// Answers what makes no sense, after it is on record or counted.

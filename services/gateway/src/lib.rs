@@ -5,10 +5,11 @@
 //! apart, it is wired so:
 //!
 //! ```text
-//! registry::Registry::open(Home, UnsealKey, registry::Told { trust, servers, join_address, lifetime },
+//! registry::Registry::open(Home, &UnsealKey, registry::Told { trust, servers, join_address, lifetime },
 //!                          Arc<dyn Entropy>) -> Result<Registry, InitError>        // one, in an Arc
 //!   as http::Api::join_tokens (TokenMaker), as bus_server::BusServer::renewals (Renewals);
-//!   .with_registrar(|registrar| refresh(…)), .evict(host, now), .refresh_own(dir, now)
+//!   .with_registrar(|registrar| refresh(…)), .refuse(keys, now), .refresh_own(dir, now)
+//! evictions::keep(Arc<Registry>, watch::Receiver<Vec<RefusedKey>>, Arc<dyn Clock>, stop)
 //! claims::Claims { registry, desk: BusDesk { directory, servers }, clock, connects, told }.run(stop)
 //! join::JoinServer::new(Api, Arc<Registry>, &Arc<TlsIdentity>, door::Spans)?.run(TcpListener, stop)
 //! remote::RemoteServer::new(Api, &Arc<TlsIdentity>, door::Spans)?.run(TcpListener, stop)
@@ -30,6 +31,7 @@ pub mod bus_server;
 pub mod claims;
 pub mod denials;
 pub mod door;
+pub mod evictions;
 pub mod http;
 pub mod join;
 pub mod places;

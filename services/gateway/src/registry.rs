@@ -1,7 +1,7 @@
 //! The gateway's authorities at work: join tokens, credentials of who joins, renewals, evictions.
 //!
-//! Invariants: a key has a permit only after it is noted on disk, so that an eviction misses none;
-//! a member's credentials are made for the name it is known by, never for one it says. No decision:
+//! Invariants: a host's key has a permit only after the log says so, so that an eviction misses none,
+//! whichever gateway made it; a member's credentials are made for the name it is known by, never for one it says. No decision:
 //! who may join or renew was decided and is on record before anything here is called.
 
 use std::collections::BTreeMap;
@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use keywheel_core::audit::Role;
+use keywheel_core::host::RefusedKey;
 use keywheel_core::id::{HostId, JoinTokenId};
-use keywheel_core::name::HostName;
+use keywheel_core::name::{BusKey, HostName};
 use keywheel_core::time::Timestamp;
 use keywheel_identity::authority::Authority;
 use keywheel_identity::bundle::client_of;
@@ -60,10 +61,6 @@ pub struct Told {
 /// Both authorities and what is noted of their permits.
 pub struct Registry {
     home: Home,
-    /// Opens an authority that was changed on the disk.
-    unseal: UnsealKey,
-    /// The file that the authority was read from.
-    stamp: Mutex<Option<(u64, i64, i64)>>,
     authority: RwLock<Authority>,
     bus: BusAuthority,
     revocations: Mutex<Revocations>,
@@ -79,17 +76,14 @@ impl Registry {
     /// When a file is missing or damaged, or the unseal key is another one.
     pub fn open(
         home: Home,
-        unseal: UnsealKey,
+        unseal: &UnsealKey,
         told: Told,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, InitError> {
-        let stamp = home.authority_stamp();
-        let authority = home.authority(&unseal)?;
+        let authority = home.authority(unseal)?;
         Ok(Self {
-            stamp: Mutex::new(stamp),
             authority: RwLock::new(authority.with_member_lifetime(told.lifetime)),
-            bus: home.bus(&unseal)?,
-            unseal,
+            bus: home.bus(unseal)?,
             revocations: Mutex::new(home.revocations()?),
             home,
             told,
@@ -98,34 +92,13 @@ impl Registry {
         })
     }
 
-    /// Goes on with an authority that was changed on the disk, such as one that is being rolled over.
-    fn follow(&self) {
-        let stamp = self.home.authority_stamp();
-        let mut known = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known == stamp {
-            return;
-        }
-        match self.home.authority(&self.unseal) {
-            Ok(changed) => {
-                let changed = changed.with_member_lifetime(self.told.lifetime);
-                let mut current = self
-                    .authority
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                *current = changed;
-                *known = stamp;
-                tracing::info!(
-                    "the certificate authority was changed; certificates come from it now"
-                );
-            }
-            Err(error) => {
-                let reason = keywheel_daemon::chain(&error);
-                tracing::error!(
-                    reason,
-                    "the changed certificate authority cannot be opened; the one before is used"
-                );
-            }
-        }
+    /// Goes on with another authority, such as one that is being rolled over.
+    pub fn replace_authority(&self, authority: Authority) {
+        let mut current = self
+            .authority
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = authority.with_member_lifetime(self.told.lifetime);
     }
 
     /// Does something with the registrar, such as making the gateway's own credentials fresh.
@@ -160,24 +133,31 @@ impl Registry {
         let answer = self.with_registrar(|registrar| {
             enrol::answer_join(registrar, ask, now, self.entropy.as_ref())
         })?;
-        let name = PeerName::Host(ask.request.host);
-        self.note(&name, ask.bus_key(), now)?;
         Ok(answer)
     }
 
-    /// Refuses every permit that a host has on the bus, and notes it on disk; gives how many. The
-    /// bus learns of it with [`Self::claim`].
+    /// The permit that a host's key gets when it is made now, with its last instant.
+    ///
+    /// # Errors
+    /// When the key is none.
+    pub fn permit_of(&self, bus_key: &str, now: Timestamp) -> Result<(BusKey, Timestamp), String> {
+        let key = BusKey::parse(bus_key).map_err(|error| error.to_string())?;
+        Ok((key, now.plus(self.told.lifetime)))
+    }
+
+    /// Refuses keys of evicted hosts, as the log has them, and notes it on disk; gives how many are
+    /// new. The bus learns of it with [`Self::claim`].
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn evict(&self, host: HostId, now: Timestamp) -> Result<usize, RegistryError> {
-        let Some(client) = client_of(&PeerName::Host(host)) else {
-            return Ok(0);
-        };
+    pub fn refuse(&self, keys: &[RefusedKey], now: Timestamp) -> Result<usize, RegistryError> {
         let mut revocations = self.revocations();
-        let count = revocations.revoke_client(&client, now);
-        self.home.keep_revocations(&revocations)?;
+        let is_new = |refused: &&RefusedKey| {
+            revocations.refuse(refused.key.as_str(), refused.expires_at, now)
+        };
+        let count = keys.iter().filter(is_new).count();
         if count > 0 {
+            self.home.keep_revocations(&revocations)?;
             self.refusals.send_modify(|rung| *rung += 1);
         }
         Ok(count)
@@ -231,8 +211,9 @@ impl Registry {
         self.refusals.subscribe()
     }
 
+    /// Notes a service's permit on disk; a host's are in the log.
     fn note(&self, name: &PeerName, bus_key: &str, now: Timestamp) -> Result<(), RegistryError> {
-        let Some(client) = client_of(name) else {
+        let Some(client) = client_of(name).filter(|client| client.host.is_none()) else {
             return Ok(());
         };
         let mut revocations = self.revocations();
@@ -257,7 +238,6 @@ impl Registry {
     }
 
     fn authority(&self) -> RwLockReadGuard<'_, Authority> {
-        self.follow();
         self.authority
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -297,6 +277,11 @@ impl TokenMaker for Registry {
 }
 
 impl Renewals for Registry {
+    fn permit(&self, ask: &[u8], now: Timestamp) -> Result<(BusKey, Timestamp), String> {
+        let ask = read_ask(ask).map_err(|error| error.to_string())?;
+        self.permit_of(ask.bus_key(), now)
+    }
+
     fn sealing_key(&self, ask: &[u8]) -> Result<Option<(u64, [u8; 32])>, String> {
         let ask = read_ask(ask).map_err(|error| error.to_string())?;
         enrol::renewed_sealing_key(&ask).map_err(|error| error.to_string())

@@ -26,7 +26,6 @@ mod error;
 mod gate;
 mod host_cache;
 pub mod join;
-mod keyring;
 mod lease;
 mod model;
 mod options;

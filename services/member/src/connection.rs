@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use keywheel_bus::{ConnectError, Identity as Speaker, MemberFiles, Nats, NatsOptions, Trust};
+use keywheel_core::id::EventId;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::name::PeerName;
-use keywheel_identity::nats::{self, NatsError};
 use keywheel_seal::sign::{BadKey, SigningKey};
 
 /// Why a member is not on the bus.
@@ -64,17 +64,6 @@ pub fn files(bundle: &Bundle) -> MemberFiles<'_> {
     }
 }
 
-/// Whether the permit for the bus allows what this build needs, and nothing else.
-///
-/// # Errors
-/// With the difference, for a person.
-pub fn check_permit(bundle: &Bundle, identity: &Identity) -> Result<(), NatsError> {
-    match (&bundle.bus, identity.client()) {
-        (Some(permit), Some(client)) => nats::check_permit(permit, identity.deployment, &client),
-        _ => Err(NatsError::Permit("there is none".to_owned())),
-    }
-}
-
 /// Connects with the bus. Without `named` servers it is those that the credentials name; with
 /// `begin_offline` it does not wait for one.
 ///
@@ -94,5 +83,7 @@ pub async fn connect(
     };
     let mut options = NatsOptions::of_member(servers, identity.deployment, &files(bundle));
     options.begin_offline = begin_offline;
+    // Each process hears every event and record; it reads the log first, so no name has to stay.
+    options.instance = Some(EventId::from_bytes(ids.draw()).to_string());
     Ok(Nats::connect(options, speaker(identity)?, trust.clone(), clock, ids).await?)
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use keywheel_core::effect::{Effect, Key, Work};
 use keywheel_core::id::SecretId;
+use keywheel_core::time::Timestamp;
 
 /// Effects that wait or run; more stay on the bus.
 pub const MAX_QUEUED: usize = 1024;
@@ -15,6 +16,8 @@ pub const MAX_QUEUED: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) effect: Effect,
+    /// The latest that a copy of it named.
+    pub(crate) deadline: Timestamp,
     pub(crate) traceparent: Option<String>,
 }
 
@@ -50,6 +53,11 @@ impl Backlog {
         if let Some(copies) = self.copies.get_mut(&key) {
             if !copies.contains(&sequence) {
                 copies.push(sequence);
+            }
+            let waiting = self.waiting.get_mut(&secret_of(&job.effect));
+            let same = |waits: &&mut Job| waits.effect == job.effect;
+            if let Some(waits) = waiting.and_then(|queue| queue.iter_mut().find(same)) {
+                waits.deadline = waits.deadline.max(job.deadline);
             }
             return;
         }
@@ -105,6 +113,7 @@ mod tests {
             effect: Effect {
                 work: Work::Revoke(work),
             },
+            deadline: Timestamp::default(),
             traceparent: None,
         }
     }
@@ -145,6 +154,21 @@ mod tests {
             backlog.start().is_some(),
             "what comes after the end runs again"
         );
+    }
+
+    #[test]
+    fn the_latest_deadline_of_what_waits_counts() {
+        let mut backlog = Backlog::default();
+        let until = |micros| Job {
+            deadline: Timestamp::from_micros(micros),
+            ..job(1, 1)
+        };
+        for (sequence, micros) in [(1, 5), (2, 9), (3, 7)] {
+            backlog.admit(until(micros), sequence);
+        }
+        assert_eq!(backlog.start(), Some(until(9)));
+        backlog.admit(until(20), 4);
+        assert_eq!(backlog.finish(&job(1, 1).effect), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Performing one effect and submitting its outcome.
 //!
 //! Invariants: the outcome's command id is derived from the effect's key, so a repeat gets the first
-//! answer; a step that hangs fails at its deadline, before the bus hands the work out again.
+//! answer; a step that hangs fails at its deadline, before the bus hands the work out again; after
+//! the deadline that the gateway named no call to a store is begun and no failure is told: the effect
+//! is open and comes again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::command::Command;
@@ -14,6 +17,7 @@ use keywheel_daemon::{chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
 use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::digest;
 
@@ -46,7 +50,16 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
     let ports = &shared.ports;
     let points = failpoints(&job.effect);
     failpoint::hit_async(points.before).await?;
-    let failure = perform(ports, &job.effect, shared.options.step_deadline).await;
+    let until = Until::new(job.deadline, Arc::clone(&ports.clock));
+    let performed = perform(ports, &job.effect, &until, shared.options.step_deadline).await;
+    let Performed::Ended(failure) = performed else {
+        tracing::warn!(
+            { names::KIND } = effect_key_to_string(&job.effect.key()),
+            { names::DUE } = %job.deadline,
+            "deadline passed, effect left open; it comes again, unless this clock is ahead"
+        );
+        return Ok(());
+    };
     if let Some(reason) = &failure {
         tracing::warn!(
             { names::KIND } = effect_key_to_string(&job.effect.key()),
@@ -80,36 +93,54 @@ fn failpoints(effect: &Effect) -> Points {
     }
 }
 
-/// Performs it within its deadline; gives the reason when it failed.
-async fn perform(ports: &Ports, effect: &Effect, deadline: Duration) -> Option<String> {
+/// How an effect ended here.
+enum Performed {
+    /// Done, or failed for a reason.
+    Ended(Option<String>),
+    /// Not all of it was begun in time.
+    TooLate,
+}
+
+/// Performs it within its time; gives the reason when it failed.
+async fn perform(ports: &Ports, effect: &Effect, until: &Until, longest: Duration) -> Performed {
+    if until.is_past() {
+        return Performed::TooLate;
+    }
     let work = match &effect.work {
-        Work::Step(step) => perform_step(ports, step),
-        Work::Revoke(revoke) => ports.rotator.revoke(revoke.secret, &revoke.versions),
+        Work::Step(step) => perform_step(ports, step, until),
+        Work::Revoke(revoke) => ports.rotator.revoke(revoke.secret, &revoke.versions, until),
     };
-    match tokio::time::timeout(deadline, work).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(chain(&error).chars().take(MAX_REASON_CHARS).collect()),
-        Err(_) => Some(format!("the store did not finish within {deadline:?}")),
+    let limit = longest.min(until.remaining());
+    let failure = match tokio::time::timeout(limit, work).await {
+        Ok(Ok(())) => return Performed::Ended(None),
+        Ok(Err(error)) => chain(&error).chars().take(MAX_REASON_CHARS).collect(),
+        Err(_) => format!("the store did not finish within {limit:?}"),
+    };
+    match until.is_past() {
+        true => Performed::TooLate,
+        false => Performed::Ended(Some(failure)),
     }
 }
 
 type Performing<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
 
-fn perform_step<'a>(ports: &'a Ports, work: &'a StepWork) -> Performing<'a> {
+fn perform_step<'a>(ports: &'a Ports, work: &'a StepWork, until: &'a Until) -> Performing<'a> {
     let rotator = &ports.rotator;
     match work.step {
-        Step::Create => rotator.create(work),
-        Step::Set => rotator.set(work),
-        Step::Test => rotator.test(work),
-        Step::Finish => rotator.finish(work),
-        Step::RevokeOld => rotator.revoke(work.secret, &work.versions),
-        Step::RollBack => Box::pin(roll_back(ports, work)),
+        Step::Create => rotator.create(work, until),
+        Step::Set => rotator.set(work, until),
+        Step::Test => rotator.test(work, until),
+        Step::Finish => rotator.finish(work, until),
+        Step::RevokeOld => rotator.revoke(work.secret, &work.versions, until),
+        Step::RollBack => Box::pin(roll_back(ports, work, until)),
     }
 }
 
 /// The rotation ends here: its version dies, and the provided value goes even when that fails.
-async fn roll_back(ports: &Ports, work: &StepWork) -> Result<(), PortError> {
-    let revoked = ports.rotator.revoke(work.secret, &work.versions).await;
+async fn roll_back(ports: &Ports, work: &StepWork, until: &Until) -> Result<(), PortError> {
+    let rotator = &ports.rotator;
+    let revoked = rotator.revoke(work.secret, &work.versions, until).await;
+    until.check()?;
     let dropped = ports.vault.drop_stashed(work.rotation).await;
     revoked.and(dropped)
 }

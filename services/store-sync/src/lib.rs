@@ -1,8 +1,8 @@
 //! store-sync: performs the steps of rotations against stores, and gives hosts the values they were
 //! granted.
 //!
-//! Owns the key to which provided values are sealed (fresh at every start) and the order of work per
-//! secret. Invariants: an effect may come any number of times and has its result once; work is
+//! Owns the order of work per secret; the key to which provided values are sealed is the cache's, so
+//! that any of several store-syncs opens them. Invariants: an effect may come any number of times and has its result once; work is
 //! acknowledged only after its outcome was answered; a value leaves only sealed to the key of a host
 //! whose grant the gateway confirmed just before. It decides nothing and keeps no journal.
 

@@ -10,11 +10,11 @@ use keywheel_core::id::DeploymentId;
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Subscription, Topic};
+use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::Entropy;
-use keywheel_seal::hpke::HostKeyPair;
 use tokio::task::{Id, JoinSet};
 
 use crate::backlog::{Backlog, Job};
@@ -61,6 +61,8 @@ pub struct Ports {
     pub vault: Arc<dyn VersionVault>,
     /// The store.
     pub rotator: Arc<dyn Rotator>,
+    /// Time, against the deadlines of effects.
+    pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
 }
@@ -85,7 +87,6 @@ pub struct StoreSync {
 pub(crate) struct Shared {
     pub(crate) options: StoreSyncOptions,
     pub(crate) ports: Ports,
-    pub(crate) keys: HostKeyPair,
 }
 
 /// What the loop over work wakes up for.
@@ -96,16 +97,11 @@ enum Wake {
 }
 
 impl StoreSync {
-    /// A service with a fresh key for provided values.
+    /// A service that runs nothing yet.
     #[must_use]
     pub fn new(options: StoreSyncOptions, ports: Ports) -> Self {
-        let keys = HostKeyPair::generate(&*ports.entropy);
         Self {
-            shared: Arc::new(Shared {
-                options,
-                ports,
-                keys,
-            }),
+            shared: Arc::new(Shared { options, ports }),
         }
     }
 
@@ -201,11 +197,12 @@ impl Worker {
     }
 
     async fn take(&mut self, incoming: Incoming) {
-        let Body::Work(effect) = incoming.message.body else {
+        let Body::Work { effect, deadline } = incoming.message.body else {
             return self.acknowledge(&[incoming.sequence]).await;
         };
         let job = Job {
             effect,
+            deadline,
             traceparent: incoming.message.traceparent,
         };
         self.backlog.admit(job, incoming.sequence);

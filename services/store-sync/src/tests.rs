@@ -17,12 +17,16 @@ use keywheel_core::id::{
 };
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_engine::port::bus::{Address, Body, Bus, Request, Topic, ValueRequest};
+use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::publisher::WORK_SPAN;
+use keywheel_engine::until::Until;
 use keywheel_engine::{authority, delivery, stash};
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::hpke::{self, Envelope, HostKeyPair, PublicKey};
@@ -53,6 +57,7 @@ struct World {
     hub: InProcess,
     keys: BTreeMap<Role, SecretBytes>,
     vault: Arc<Cache>,
+    clock: Arc<SystemClock>,
     rotator: Arc<SlowStore>,
     gateway: Arc<dyn Bus>,
     injector: Arc<dyn Bus>,
@@ -90,24 +95,29 @@ impl SlowStore {
 
 #[async_trait]
 impl Rotator for SlowStore {
-    async fn create(&self, work: &StepWork) -> Result<(), PortError> {
+    async fn create(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         self.note(work).await;
-        self.inner.create(work).await
+        self.inner.create(work, until).await
     }
-    async fn set(&self, work: &StepWork) -> Result<(), PortError> {
+    async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         self.note(work).await;
-        self.inner.set(work).await
+        self.inner.set(work, until).await
     }
-    async fn test(&self, work: &StepWork) -> Result<(), PortError> {
+    async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         self.note(work).await;
-        self.inner.test(work).await
+        self.inner.test(work, until).await
     }
-    async fn finish(&self, work: &StepWork) -> Result<(), PortError> {
+    async fn finish(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         self.note(work).await;
-        self.inner.finish(work).await
+        self.inner.finish(work, until).await
     }
-    async fn revoke(&self, secret: SecretId, versions: &[u64]) -> Result<(), PortError> {
-        self.inner.revoke(secret, versions).await
+    async fn revoke(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.inner.revoke(secret, versions, until).await
     }
     async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
         self.inner.probe(secret, version).await
@@ -235,6 +245,7 @@ impl World {
             hub,
             keys,
             vault,
+            clock: Arc::new(SystemClock::new()),
             rotator,
             gateway,
             outcomes,
@@ -260,6 +271,7 @@ impl World {
             bus,
             vault: Arc::clone(&self.vault) as _,
             rotator: Arc::clone(&self.rotator) as _,
+            clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
         };
         let service = StoreSync::new(options, ports);
@@ -269,9 +281,15 @@ impl World {
     }
 
     async fn send(&self, work: Work) {
+        let deadline = self.clock.now().plus(WORK_SPAN);
+        self.send_until(work, deadline).await;
+    }
+
+    async fn send_until(&self, work: Work, deadline: Timestamp) {
         self.work.set(self.work.get() + 1);
         let id = u128::from(self.work.get()).to_be_bytes();
-        let body = Body::Work(Effect { work });
+        let effect = Effect { work };
+        let body = Body::Work { effect, deadline };
         self.gateway
             .publish(Topic::Work(Role::StoreSync), id, None, body)
             .await

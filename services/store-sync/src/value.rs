@@ -12,7 +12,7 @@ use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, ValueRequest};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::{delivery, stash};
-use keywheel_seal::hpke::{self, Envelope, PublicKey};
+use keywheel_seal::hpke::{self, Envelope, OpenError, PublicKey};
 use tokio::task::JoinSet;
 
 use crate::service::Shared;
@@ -82,7 +82,7 @@ async fn answer(shared: Arc<Shared>, request: Box<dyn Request>) -> Option<Rotati
 
 async fn body(shared: &Shared, message: &Message) -> Result<Body, PortError> {
     match &message.body {
-        Body::ReadStoreKey => Ok(Body::StoreKey(shared.keys.public().to_bytes())),
+        Body::ReadStoreKey => tell_key(shared).await,
         Body::Stash { token, sealed } => keep(shared, *token, sealed).await,
         Body::DropStash { token } => {
             shared.ports.vault.drop_stashed(*token).await?;
@@ -96,16 +96,30 @@ async fn body(shared: &Shared, message: &Message) -> Result<Body, PortError> {
     }
 }
 
+/// The newest key that provided values are sealed to, whichever store-sync made it.
+async fn tell_key(shared: &Shared) -> Result<Body, PortError> {
+    let pairs = shared.ports.vault.store_keys().await?;
+    let none = || {
+        PortError::new(
+            ErrorKind::Unavailable,
+            "there is no key for provided values",
+        )
+    };
+    let newest = pairs.first().ok_or_else(none)?;
+    Ok(Body::StoreKey(newest.public().to_bytes()))
+}
+
 async fn keep(shared: &Shared, token: RotationId, sealed: &[u8]) -> Result<Body, PortError> {
     let refused = "the provided value does not open; read the store's key again and send it again";
     let denied = |source| PortError::caused(ErrorKind::Denied, refused, source);
     let envelope = Envelope::from_bytes(sealed)
         .map_err(|error| PortError::caused(ErrorKind::Denied, refused, error))?;
-    let info = stash::info(shared.options.deployment);
-    let value = shared
-        .keys
-        .open(&info, &stash::aad(token), &envelope)
-        .map_err(denied)?;
+    let (info, aad) = (stash::info(shared.options.deployment), stash::aad(token));
+    let mut opened = Err(OpenError::Rejected);
+    for pair in shared.ports.vault.store_keys().await? {
+        opened = opened.or_else(|_| pair.open(&info, &aad, &envelope));
+    }
+    let value = opened.map_err(denied)?;
     shared.ports.vault.stash(token, &value).await?;
     Ok(Body::Done)
 }

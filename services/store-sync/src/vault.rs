@@ -9,6 +9,7 @@ use keywheel_daemon::failpoint::{self, Injected};
 use keywheel_engine::port::vault::{Inserted, VersionVault};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
+use keywheel_seal::hpke::HostKeyPair;
 
 /// A vault in which a test can stop the program right before and right after an insert.
 pub struct Watched(Arc<dyn VersionVault>);
@@ -62,6 +63,10 @@ impl VersionVault for Watched {
 
     async fn stashed(&self, token: RotationId) -> Result<Option<SecretBytes>, PortError> {
         self.0.stashed(token).await
+    }
+
+    async fn store_keys(&self) -> Result<Vec<HostKeyPair>, PortError> {
+        self.0.store_keys().await
     }
 
     async fn drop_stashed(&self, token: RotationId) -> Result<(), PortError> {

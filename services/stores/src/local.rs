@@ -3,7 +3,7 @@
 //! Steps: `create` keeps a generated or provided value under the rotation's token; `set` has no
 //! backend to tell; `test` opens the value and checks it; `finish` checks it is still there; `revoke`
 //! destroys. Invariants: each step may be repeated or interrupted anywhere; a provided value leaves
-//! the stash only after its version is kept, or when it can never be. Stages are the journal's, not ours.
+//! the stash only after its version is kept, or when it can never be; no call after the deadline. Stages are the journal's, not ours.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use keywheel_core::id::SecretId;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
 use keywheel_seal::{Entropy, SecretBytes};
 
 use crate::generator;
@@ -31,14 +32,24 @@ impl LocalStore {
     }
 
     /// Keeps the stashed value, or finds that an earlier attempt did.
-    async fn create_provided(&self, work: &StepWork, version: u64) -> Result<(), PortError> {
+    async fn create_provided(
+        &self,
+        work: &StepWork,
+        version: u64,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        until.check()?;
         if let Some(value) = self.vault.stashed(work.rotation).await? {
+            until.check()?;
             let kept = self
                 .vault
                 .insert(work.secret, version, work.rotation, &value)
                 .await;
             return match kept {
-                Ok(_) => self.vault.drop_stashed(work.rotation).await,
+                Ok(_) => {
+                    until.check()?;
+                    self.vault.drop_stashed(work.rotation).await
+                }
                 Err(error) if error.kind == ErrorKind::Denied => {
                     // Nothing can use the value any more. If dropping fails, the roll-back drops it.
                     let _ = self.vault.drop_stashed(work.rotation).await;
@@ -57,7 +68,12 @@ impl LocalStore {
         ))
     }
 
-    async fn create_generated(&self, work: &StepWork, version: u64) -> Result<(), PortError> {
+    async fn create_generated(
+        &self,
+        work: &StepWork,
+        version: u64,
+        until: &Until,
+    ) -> Result<(), PortError> {
         let Some(spec) = &work.generator else {
             return Err(refused(
                 work,
@@ -67,6 +83,7 @@ impl LocalStore {
         };
         let value = generator::generate(spec, &*self.entropy)
             .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))?;
+        until.check()?;
         self.vault
             .insert(work.secret, version, work.rotation, &value)
             .await
@@ -76,21 +93,23 @@ impl LocalStore {
 
 #[async_trait]
 impl Rotator for LocalStore {
-    async fn create(&self, work: &StepWork) -> Result<(), PortError> {
+    async fn create(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let version = new_version(work)?;
         if work.provided {
-            self.create_provided(work, version).await
+            self.create_provided(work, version, until).await
         } else {
-            self.create_generated(work, version).await
+            self.create_generated(work, version, until).await
         }
     }
 
-    async fn set(&self, work: &StepWork) -> Result<(), PortError> {
+    async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        until.check()?;
         new_version(work).map(drop)
     }
 
-    async fn test(&self, work: &StepWork) -> Result<(), PortError> {
+    async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let version = new_version(work)?;
+        until.check()?;
         let value = self.vault.open(work.secret, version).await?;
         if is_acceptable(work, &value) {
             return Ok(());
@@ -102,8 +121,9 @@ impl Rotator for LocalStore {
         ))
     }
 
-    async fn finish(&self, work: &StepWork) -> Result<(), PortError> {
+    async fn finish(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let version = new_version(work)?;
+        until.check()?;
         if self.vault.has(work.secret, version).await? {
             return Ok(());
         }
@@ -115,9 +135,15 @@ impl Rotator for LocalStore {
     }
 
     /// Every version is tried, also after one failed; the first failure is told.
-    async fn revoke(&self, secret: SecretId, versions: &[u64]) -> Result<(), PortError> {
+    async fn revoke(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<(), PortError> {
         let mut first = Ok(());
         for version in versions {
+            until.check()?;
             let done = self.vault.destroy(secret, *version).await;
             first = first.and(done);
         }

@@ -3,6 +3,7 @@
 
 use keywheel_core::decision::RejectionKind;
 use keywheel_core::id::{CommandId, DeliveryId, HostId, RotationId, SecretId};
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Body, HostKeys, ValueRequest};
 use keywheel_engine::port::journal::Verdict;
@@ -49,6 +50,8 @@ shapes! {
     RecordShape { index: u64, record: Box<RawValue> }
     /// Audit records.
     RecordsShape { records: Vec<RecordShape> }
+    /// An effect, and from when on nobody begins a call for it.
+    WorkShape { effect: Box<RawValue>, deadline: Text<Timestamp> }
     /// A command and its id.
     SubmitShape { id: Text<CommandId>, command: Box<RawValue> }
     /// Which events.

@@ -27,7 +27,8 @@ pub struct NatsOptions {
     /// Subjects and streams of the deployment.
     pub subjects: Subjects,
     /// Which of several processes of one role this is. Those with another word each get every event
-    /// and audit record; those with the same share them. Work is shared in any case.
+    /// and audit record; those with the same share them. Work is shared in any case. What a process
+    /// with a word of its own did not read is forgotten when it stays away: it reads the log first.
     pub instance: Option<String>,
     /// Who the bus server takes us for.
     pub credentials: Credentials,

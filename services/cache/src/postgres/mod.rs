@@ -27,7 +27,10 @@ use crate::table::Store;
 /// Where the tables are.
 const SCHEMA: &str = "keywheel_cache";
 /// One text per format of the tables.
-const UPGRADES: [&str; 1] = [include_str!("0001_tables.sql")];
+const UPGRADES: [&str; 2] = [
+    include_str!("0001_tables.sql"),
+    include_str!("0002_store_key.sql"),
+];
 
 /// The cache in a database that several store-syncs share.
 pub type PostgresCache = Cache<PostgresTable>;

@@ -71,7 +71,7 @@ async fn make_old(place: &Place) {
     insert(&cache, 1).await;
     execute(
         &cache,
-        "ALTER TABLE kek DROP COLUMN created; PRAGMA user_version = 1",
+        "ALTER TABLE kek DROP COLUMN created; DROP TABLE store_key; PRAGMA user_version = 1",
     )
     .await;
     cache.close().await.unwrap();

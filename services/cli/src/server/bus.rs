@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use keywheel_bus::{ConnectError, Nats, Trust};
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{Address, Body, Bus, Topic};
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_member::MemberError;
 use keywheel_schemas::config::Config;
@@ -45,50 +44,6 @@ fn refused(error: &MemberError) -> Error {
         keywheel_daemon::chain(error),
         "check `bus.servers`, the bus server's log, and that it runs with the nats.conf that `keywheel init` made",
     )
-}
-
-/// The gateway's end: the list of hosts that it tells counts for itself too.
-pub(super) struct Telling {
-    pub(super) inner: Arc<dyn Bus>,
-    pub(super) trust: Trust,
-}
-
-#[async_trait]
-impl Bus for Telling {
-    async fn publish(
-        &self,
-        topic: Topic,
-        id: [u8; 16],
-        traceparent: Option<String>,
-        body: Body,
-    ) -> Result<(), PortError> {
-        if let Body::Hosts(hosts) = &body {
-            self.trust.learn_hosts(hosts);
-        }
-        self.inner.publish(topic, id, traceparent, body).await
-    }
-
-    async fn subscribe(
-        &self,
-        topic: Topic,
-        consumer: &str,
-    ) -> Result<Box<dyn Subscription>, PortError> {
-        self.inner.subscribe(topic, consumer).await
-    }
-
-    async fn request(
-        &self,
-        to: Address,
-        traceparent: Option<String>,
-        body: Body,
-        timeout: Duration,
-    ) -> Result<Body, PortError> {
-        self.inner.request(to, traceparent, body, timeout).await
-    }
-
-    async fn serve(&self, at: Address) -> Result<Box<dyn Requests>, PortError> {
-        self.inner.serve(at).await
-    }
 }
 
 /// Learns whose key speaks for which host: asks the gateway once, says so to `learned`, then follows

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use keywheel_core::audit::Role;
 use keywheel_core::decision::Enrolment;
-use keywheel_engine::port::bus::Bus;
+use keywheel_core::host::refused_keys;
+use keywheel_core::world::World;
+use keywheel_engine::command_bus::LearnHosts;
+use keywheel_engine::port::bus::HostKeys;
 use keywheel_engine::port::journal::Journal;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::claims::{BusDesk, Claims, Told};
@@ -16,13 +19,13 @@ use keywheel_gateway::join::JoinServer;
 use keywheel_gateway::registry::Registry;
 use keywheel_gateway::remote::RemoteServer;
 use keywheel_gateway::server::{Server, Spans};
-use keywheel_gateway::{door, http};
+use keywheel_gateway::{door, evictions, http};
 use keywheel_identity::tls::{TlsError, TlsIdentity};
 use keywheel_journal::{JournalOptions, PostgresJournal, SqliteJournal};
 use keywheel_schemas::api::Feature;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use super::bus::Telling;
 use super::{Opened, claim, credentials, database};
 use crate::up::{Error, Kind, features};
 use crate::wiring::{Ends, GatewayPorts, Spawner, listen, start_gateway};
@@ -36,17 +39,14 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         Error::new(Kind::Broken, what, "report this")
     })?;
     let tls = own_tls(opened)?;
-    let bus: Arc<dyn Bus> = Arc::new(Telling {
-        inner: opened.nats.endpoint(),
-        trust: opened.trust.clone(),
-    });
     let listener = listen(&opened.config)?;
     let ports = GatewayPorts {
         journal,
-        bus,
+        bus: opened.nats.endpoint(),
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
         enrolment: Enrolment::ByToken,
+        learn_hosts: Some(learn_hosts(opened, spawn, &registry)),
         renewals: Some(registry.clone()),
     };
     let ends = start_gateway(&ports, spawn).await?;
@@ -62,6 +62,22 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         server.run(listener, token).await;
     });
     Ok(lock)
+}
+
+/// What hosts are known by counts for this gateway's end of the bus as soon as it is folded, and
+/// what an eviction refuses is kept, to be told to the bus servers.
+fn learn_hosts(opened: &Opened, spawn: &Spawner, registry: &Arc<Registry>) -> LearnHosts {
+    let (evicted, refused) = watch::channel(Vec::new());
+    let (registry, clock) = (registry.clone(), opened.clock.clone());
+    let stop = spawn.shutdown.token();
+    spawn
+        .tasks
+        .spawn(evictions::keep(registry, refused, clock, stop));
+    let trust = opened.trust.clone();
+    Arc::new(move |world: &World| {
+        trust.learn_hosts(&HostKeys::of_all(world));
+        evicted.send_replace(refused_keys(world));
+    })
 }
 
 /// Tells the bus servers who is refused, as long as the gateway runs.

@@ -40,6 +40,7 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         bus,
         vault: cache,
         rotator: Arc::new(LocalStore::new(watched, Arc::new(OsEntropy))),
+        clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
     let service = StoreSync::new(StoreSyncOptions::new(opened.deployment()), ports);

@@ -108,6 +108,7 @@ fn gateway_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> GatewayPorts {
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
         enrolment: Enrolment::default(),
+        learn_hosts: None,
         renewals: None,
     }
 }
@@ -123,6 +124,7 @@ async fn start_workers(
         bus: end(opened, hub, Role::StoreSync)?,
         vault: opened.cache.clone(),
         rotator: local,
+        clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
     let options = StoreSyncOptions::new(opened.installation.deployment);

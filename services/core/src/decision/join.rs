@@ -5,7 +5,7 @@ use super::{Context, Enrolment, Refusal, Rejection};
 use crate::event::Event;
 use crate::host::{
     Event as Fact, Host, JOIN_TOKEN_LIFETIME, JoinRequest, JoinToken, KeyRequest,
-    MAX_OPEN_JOIN_TOKENS, Rejection as No, SealingKey, TokenRequest,
+    MAX_OPEN_JOIN_TOKENS, PermitRequest, Rejection as No, SealingKey, TokenRequest,
 };
 use crate::id::{DeliveryId, HostId};
 use crate::name::HostName;
@@ -98,6 +98,17 @@ pub(super) fn rotate_keys(world: &World, next: &KeyRequest) -> Result<Vec<Event>
     let rotated = known.decide_rotate_keys(next)?;
     let event = rotated.map(|event| Event::Host(host, event));
     Ok(event.into_iter().collect())
+}
+
+pub(super) fn note_permit(
+    world: &World,
+    wish: &PermitRequest,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let host = wish.host;
+    let known = world.hosts.get(&host).ok_or(No::NotEnrolled(host))?;
+    let noted = known.decide_permit(wish, ctx.now)?;
+    Ok(vec![Event::Host(host, noted)])
 }
 
 pub(super) fn enrol(

@@ -101,6 +101,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             sealing_key,
         } => join::enrol(world, *host, name, *sealing_key, ctx),
         Command::RotateHostKey(next) => join::rotate_keys(world, next),
+        Command::NotePermit(wish) => join::note_permit(world, wish, ctx),
         Command::EvictHost { host, reason } => evict::evict(world, *host, reason),
         Command::StepOutcome {
             rotation,

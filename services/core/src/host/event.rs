@@ -2,7 +2,7 @@
 
 use super::{SealingKey, SigningKey, TokenHash};
 use crate::id::JoinTokenId;
-use crate::name::HostName;
+use crate::name::{BusKey, HostName};
 use crate::time::Timestamp;
 
 /// What happened to a host.
@@ -41,6 +41,16 @@ pub enum Event {
         signing_key: Option<SigningKey>,
         /// Counts the keys of a host that joined; 0 for any other.
         generation: u64,
+    },
+    /// It may speak on the bus with this key for a time; noted before the permit is made, so that an
+    /// eviction refuses every one of them, whichever gateway made it.
+    PermitIssued {
+        /// Public key of its user on the bus server.
+        key: BusKey,
+        /// When it was noted.
+        issued_at: Timestamp,
+        /// Until then the permit lives, at most.
+        expires_at: Timestamp,
     },
     /// It is trusted with nothing any more, for good.
     Evicted {

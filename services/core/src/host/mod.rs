@@ -15,7 +15,8 @@ pub use event::Event;
 pub use token::{JoinRequest, JoinToken, TokenHash, TokenRequest};
 
 use crate::id::{HostId, SecretId};
-use crate::name::HostName;
+use crate::name::{BusKey, HostName};
+use crate::time::Timestamp;
 use crate::world::World;
 
 /// Public key to which values for a host are sealed (X25519).
@@ -27,6 +28,8 @@ pub type SigningKey = [u8; 32];
 pub const JOIN_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// Most join tokens that are open at once, over all hosts.
 pub const MAX_OPEN_JOIN_TOKENS: usize = 256;
+/// Most permits for the bus that one host has at once.
+pub const MAX_PERMITS: usize = 64;
 /// How long a host may serve from its own cache without contact.
 pub const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -100,6 +103,11 @@ pub enum Rejection {
         /// The generation that is known.
         known: u64,
     },
+    /// It asked for permits again and again.
+    #[error(
+        "host `{0}` has {MAX_PERMITS} permits for the bus already; its next one is made when one of them ends"
+    )]
+    TooManyPermits(HostName),
     /// An eviction needs a reason on the record.
     #[error("an eviction needs a reason; give one with --reason \"…\"")]
     ReasonMissing,
@@ -118,6 +126,8 @@ pub struct Host {
     pub signing_key: Option<SigningKey>,
     /// Counts its keys from the first join on; 0 for a host that never joined.
     pub key_generation: u64,
+    /// Keys with which it may speak on the bus, and when each one's permit ends.
+    pub permits: BTreeMap<BusKey, Timestamp>,
     /// Why it was evicted, if it was.
     pub evicted: Option<String>,
     /// What it may have held when it was evicted: versions that were granted to it.
@@ -139,6 +149,7 @@ impl Host {
             sealing_key,
             signing_key,
             key_generation: u64::from(signing_key.is_some()),
+            permits: BTreeMap::new(),
             evicted: None,
             held: BTreeMap::new(),
         }
@@ -225,6 +236,29 @@ impl Host {
         }))
     }
 
+    /// Notes a permit for the bus that is about to be made for it.
+    ///
+    /// # Errors
+    /// When it was evicted or never joined, or has too many.
+    pub fn decide_permit(&self, wish: &PermitRequest, now: Timestamp) -> Result<Event, Rejection> {
+        self.refuse_evicted()?;
+        if self.signing_key.is_none() {
+            return Err(Rejection::NotJoined(self.name.clone()));
+        }
+        let others = self
+            .permits
+            .iter()
+            .filter(|(key, end)| **key != wish.key && **end > now);
+        if others.count() >= MAX_PERMITS {
+            return Err(Rejection::TooManyPermits(self.name.clone()));
+        }
+        Ok(Event::PermitIssued {
+            key: wish.key.clone(),
+            issued_at: now,
+            expires_at: wish.expires_at,
+        })
+    }
+
     /// Folds one event; total. Tokens are the world's.
     pub fn evolve(&mut self, event: &Event) {
         match event {
@@ -241,6 +275,14 @@ impl Host {
                 self.sealing_key = *sealing_key;
                 self.signing_key = signing_key.or(self.signing_key);
                 self.key_generation = self.key_generation.max(*generation);
+            }
+            Event::PermitIssued {
+                key,
+                issued_at,
+                expires_at,
+            } => {
+                self.permits.retain(|_, end| *end > *issued_at);
+                self.permits.insert(key.clone(), *expires_at);
             }
             Event::Evicted { reason } => self.evicted = Some(reason.clone()),
             Event::JoinTokenIssued { .. } | Event::JoinTokenSpent { .. } => {}
@@ -259,6 +301,38 @@ pub struct KeyRequest {
     pub sealing_key: SealingKey,
     /// One more than that of the known keys.
     pub generation: u64,
+}
+
+/// A permit for the bus that is about to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PermitRequest {
+    /// The host.
+    pub host: HostId,
+    /// Public key of its user on the bus server.
+    pub key: BusKey,
+    /// When the permit ends, at the latest.
+    pub expires_at: Timestamp,
+}
+
+/// A key that the bus server must refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedKey {
+    /// The key.
+    pub key: BusKey,
+    /// When its permit ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// Keys of evicted hosts whose permits may still live.
+#[must_use]
+pub fn refused_keys(world: &World) -> Vec<RefusedKey> {
+    let evicted = world.hosts.values().filter(|host| host.is_evicted());
+    let permits = evicted.flat_map(|host| &host.permits);
+    let refused = permits.map(|(key, end)| RefusedKey {
+        key: key.clone(),
+        expires_at: *end,
+    });
+    refused.collect()
 }
 
 /// The keys of one host that joined, as everyone who checks its signature needs them.

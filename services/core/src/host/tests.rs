@@ -1,6 +1,7 @@
 //! One case per event and per rejection of a host.
 
 mod join;
+mod permits;
 
 use super::*;
 use crate::binding::Reload;

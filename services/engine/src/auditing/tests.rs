@@ -6,7 +6,7 @@ use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::decision::Rejection;
 use keywheel_core::id::{BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId};
-use keywheel_core::name::{BindingName, EnvName, HostName, SecretName};
+use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName};
 use keywheel_core::report::HostReport;
 use keywheel_core::rotation::Step;
 use keywheel_core::{host, secret};
@@ -124,10 +124,16 @@ fn host_s_commands() -> Vec<(&'static [&'static str], Command)> {
         name: host_name(),
         sealing_key: [0; 32],
     };
+    let permit = host::PermitRequest {
+        host: HOST,
+        key: BusKey::parse(&"U".repeat(56)).unwrap(),
+        expires_at: Timestamp::default(),
+    };
     vec![
         (&["enrol"], enrol),
         (&["join"], Command::JoinHost(joining)),
         (&["rotate-host-key"], Command::RotateHostKey(keys)),
+        (&["issue-permit"], Command::NotePermit(permit)),
         // Facts are recorded one by one, and here are none.
         (&[], report()),
     ]
@@ -182,6 +188,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::RetryRevoke { .. } => 14,
         Command::DeadlinePassed { .. } => 15,
         Command::Report(_) => 16,
+        Command::NotePermit(_) => 17,
     }
 }
 
@@ -192,7 +199,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=16),
+        Vec::from_iter(0..=17),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

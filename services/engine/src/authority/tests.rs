@@ -10,7 +10,7 @@ use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
     SecretId, SlotId,
 };
-use keywheel_core::name::{BindingName, EnvName, HostName, SecretName};
+use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
 use keywheel_core::rotation::Step;
@@ -103,7 +103,12 @@ fn host_commands() -> Vec<Command> {
         host,
         reason: "stolen".to_owned(),
     };
-    vec![issue, join, rotate, evict]
+    let permit = Command::NotePermit(host::PermitRequest {
+        host,
+        key: BusKey::parse(&"U".repeat(56)).unwrap(),
+        expires_at: Timestamp::default(),
+    });
+    vec![issue, join, rotate, permit, evict]
 }
 
 fn worker_commands() -> Vec<(Role, Command)> {
@@ -174,7 +179,7 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
     match body {
         Body::Event(_) => vec![(Role::Gateway, "topic events")],
         Body::Audit(_) => vec![(Role::Gateway, "topic audit")],
-        Body::Work(_) => vec![(Role::Gateway, "topic work store-sync")],
+        Body::Work { .. } => vec![(Role::Gateway, "topic work store-sync")],
         Body::Plan(_) => vec![
             (Role::Gateway, "topic plan"),
             (Role::Gateway, "answer gateway"),
@@ -263,7 +268,10 @@ fn all_bodies() -> Vec<Body> {
     let mut bodies = vec![
         Body::Event(recorded()),
         Body::Audit(leaf),
-        Body::Work(Effect { work }),
+        Body::Work {
+            effect: Effect { work },
+            deadline: Timestamp::default(),
+        },
         Body::Plan(plan),
         Body::Verdict(Verdict::Accepted { number: 1 }),
         Body::ReadEvents { after: 0, limit: 1 },
@@ -387,7 +395,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 17, "one of each command");
+    assert_eq!(kinds.len(), 18, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

@@ -79,8 +79,7 @@ impl CommandBus {
             self.next = event.number + 1;
             effects.extend(react(&self.draft, &event.event));
         }
-        let hosts = self.writer.apply(&events, self.parts.clock.now());
-        self.writer.ring();
+        let hosts = self.make_committed(&events);
         self.hand_on(Commit {
             events,
             effects,

@@ -17,9 +17,11 @@ use async_trait::async_trait;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::effect::Effect;
+use keywheel_core::event::Event;
 use keywheel_core::host;
 use keywheel_core::id::{CommandId, DeliveryId, HostId, RotationId, SecretId};
 use keywheel_core::plan::HostPlan;
+use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
 use super::journal::{AuditLeaf, RecordedEvent, Verdict};
@@ -75,7 +77,12 @@ pub enum Body {
     /// An audit record was appended.
     Audit(AuditLeaf),
     /// An effect waits to be performed.
-    Work(Effect),
+    Work {
+        /// The effect.
+        effect: Effect,
+        /// From then on nobody begins a call for it; it is sent again with another one.
+        deadline: Timestamp,
+    },
     /// A host's plan changed.
     Plan(HostPlan),
     /// A worker submits a command.
@@ -178,6 +185,20 @@ impl HostKeys {
             evicted: keys.evicted,
         };
         host::host_keys(world).into_iter().map(keys).collect()
+    }
+
+    /// Whether another key speaks for a host from this event on, or none.
+    #[must_use]
+    pub const fn are_changed_by(event: &Event) -> bool {
+        matches!(
+            event,
+            Event::Host(
+                _,
+                host::Event::Enrolled { .. }
+                    | host::Event::KeyReplaced { .. }
+                    | host::Event::Evicted { .. }
+            )
+        )
     }
 }
 

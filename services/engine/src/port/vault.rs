@@ -1,11 +1,12 @@
 //! store-sync's encrypted cache, as a port for the `local` store and for serving hosts.
 //!
-//! Laws: a token's first value wins, for ever; a destroyed version never comes back, also when it
+//! Laws: everyone who shares the vault opens what was sealed to a key that one of them told; a token's first value wins, for ever; a destroyed version never comes back, also when it
 //! never existed before it was destroyed; plaintext is never at rest.
 
 use async_trait::async_trait;
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_seal::SecretBytes;
+use keywheel_seal::hpke::HostKeyPair;
 
 use super::PortError;
 
@@ -40,6 +41,9 @@ pub trait VersionVault: Send + Sync {
     async fn stash(&self, token: RotationId, value: &SecretBytes) -> Result<Inserted, PortError>;
     /// The stashed value, if it is there.
     async fn stashed(&self, token: RotationId) -> Result<Option<SecretBytes>, PortError>;
+    /// The key pairs to which provided values are sealed, newest first: that one is told, all of them
+    /// open. The first time makes one; from time to time the next one is made, by whoever asks first.
+    async fn store_keys(&self) -> Result<Vec<HostKeyPair>, PortError>;
     /// Drops a stashed value; a repeat is a no-op.
     async fn drop_stashed(&self, token: RotationId) -> Result<(), PortError>;
 }

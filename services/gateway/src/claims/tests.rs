@@ -63,8 +63,8 @@ async fn who_is_evicted_is_told_until_a_server_has_it_and_again_when_it_forgot()
     let running = tokio::spawn(claims.run(stop.clone()));
 
     server.is_away.store(true, Ordering::SeqCst);
-    let refused = members.refuse(identity.host().unwrap());
-    assert_eq!(refused, 1);
+    members.evict(identity.host().unwrap()).await;
+    assert_eq!(members.refuse(), 1);
     until("people to see it", || told.open().is_some()).await;
     server.is_away.store(false, Ordering::SeqCst);
     let knows = |server: &Server| {

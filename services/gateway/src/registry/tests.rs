@@ -1,15 +1,11 @@
 //! Renewals over the bus, as the gateway's end answers them; evictions as the bus is told them.
 
-use keywheel_core::command::Command;
-use keywheel_core::id::CommandId;
-use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Body, Message};
 use keywheel_identity::authority::addresses;
-use keywheel_identity::bundle::{Bundle, SealingKey};
+use keywheel_identity::bundle::Bundle;
 use keywheel_identity::enrol::{RenewAnswer, Renewing};
 use keywheel_seal::OsEntropy;
-use keywheel_seal::hpke::HostKeyPair;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
@@ -45,14 +41,6 @@ fn asked(renewing: &Renewing) -> Vec<u8> {
     serde_json::to_vec(&renewing.ask()).unwrap()
 }
 
-fn sealing_key(generation: u64, made: Timestamp) -> SealingKey {
-    SealingKey {
-        generation,
-        made,
-        pair: HostKeyPair::generate(&OsEntropy),
-    }
-}
-
 fn answered(body: Body) -> RenewAnswer {
     let Body::Renewed(bytes) = body else {
         panic!("{body:?}");
@@ -64,11 +52,9 @@ fn answered(body: Body) -> RenewAnswer {
 async fn a_host_renews_with_its_next_sealing_key_until_it_is_evicted() {
     let members = Members::start(Spans::default()).await;
     let end = end_of(&members);
-    let mut identity = members.join("web-2").await.identity.unwrap();
+    let identity = members.join("web-2").await.identity.unwrap();
     let host = identity.host().unwrap();
-    identity.sealing.push(sealing_key(2, members.now()));
-    let renewing = Renewing::begin().unwrap();
-    let renewing = renewing.with_sealing_key(identity.newest_sealing().unwrap());
+    let renewing = Renewing::begin(Some(2), members.now(), &OsEntropy).unwrap();
     let ask = message(Role::Injector, Some(host), asked(&renewing));
     let answer = answered(end.answer(&ask).await.unwrap());
     let bundle = renewing.accept(identity, &answer).unwrap();
@@ -85,38 +71,18 @@ async fn a_host_renews_with_its_next_sealing_key_until_it_is_evicted() {
     let words = ["renew-credentials", &host.to_string(), "allowed"];
     assert_eq!(members.records(&words).await.len(), 1);
 
-    // Told again it is no change, and no command.
-    end.answer(&ask).await.unwrap();
-    assert_eq!(members.records(&["rotate-host-key"]).await.len(), 1);
-
-    let skipping = Renewing::begin().unwrap();
-    let skipping = skipping.with_sealing_key(&sealing_key(9, members.now()));
+    let skipping = Renewing::begin(Some(9), members.now(), &OsEntropy).unwrap();
     let ask = message(Role::Injector, Some(host), asked(&skipping));
     let refused = end.answer(&ask).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Conflict);
 
-    evict(&members, host).await;
-    let renewing = Renewing::begin().unwrap();
+    members.evict(host).await;
+    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
     let ask = message(Role::Injector, Some(host), asked(&renewing));
     let refused = end.answer(&ask).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Denied);
     let words = ["renew-credentials", "denied", "evicted"];
     assert_eq!(members.records(&words).await.len(), 1);
-}
-
-async fn evict(members: &Members, host: HostId) {
-    let submission = Submission {
-        id: CommandId::from_bytes(members.bench.api.ids.draw()),
-        principal: keywheel_core::audit::Principal::Operator {
-            name: "ada".to_owned(),
-        },
-        traceparent: None,
-        command: Command::EvictHost {
-            host,
-            reason: "stolen".to_owned(),
-        },
-    };
-    members.bench.api.commands.submit(submission).await.unwrap();
 }
 
 #[tokio::test]
@@ -125,7 +91,7 @@ async fn a_service_gets_credentials_of_its_own_role_and_nonsense_gets_none() {
     let end = end_of(&members);
     let directory = members.credentials_of("scheduler");
     let (before, identity) = Bundle::read_speaker(&directory).unwrap();
-    let renewing = Renewing::begin().unwrap();
+    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
     let renewing = renewing.keeping_addresses(&before.tls);
     let ask = message(Role::Scheduler, None, asked(&renewing));
     let answer = answered(end.answer(&ask).await.unwrap());
@@ -142,14 +108,14 @@ async fn a_service_gets_credentials_of_its_own_role_and_nonsense_gets_none() {
     assert_eq!(addresses(&leaf).unwrap(), ["scheduler.example"]);
 
     // Nobody gets the addresses of another.
-    let renewing = Renewing::begin().unwrap();
+    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
     let renewing = renewing.keeping_addresses(&before.tls);
     let ask = message(Role::StoreSync, None, asked(&renewing));
     assert_eq!(end.answer(&ask).await.unwrap_err().kind, ErrorKind::Denied);
 
     // What is for the scheduler fits nobody else.
     let (_, other) = Bundle::read_speaker(&members.credentials_of("store-sync")).unwrap();
-    let renewing = Renewing::begin().unwrap();
+    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
     let ask = message(Role::Scheduler, None, asked(&renewing));
     let answer = answered(end.answer(&ask).await.unwrap());
     assert!(renewing.accept(other, &answer).is_err());
@@ -166,8 +132,9 @@ async fn an_eviction_revokes_every_permit_of_the_host_and_the_claim_says_so() {
     let identity = members.join("web-2").await.identity.unwrap();
     let host = identity.host().unwrap();
     let before = members.registry.claim(None, members.now()).unwrap();
-    assert_eq!(members.registry.evict(host, members.now()).unwrap(), 1);
-    assert_eq!(members.registry.evict(host, members.now()).unwrap(), 0);
+    assert_eq!(members.refuse(), 0);
+    members.evict(host).await;
+    assert_eq!((members.refuse(), members.refuse()), (1, 0));
     let after = members
         .registry
         .claim(Some(&before), members.now())

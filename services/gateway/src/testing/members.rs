@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use keywheel_core::host::refused_keys;
 use keywheel_core::id::{HostId, JoinTokenId};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock as _;
@@ -99,7 +100,7 @@ impl Members {
             join_address: joins.local_addr().unwrap().to_string(),
             lifetime: LIFETIME,
         };
-        let registry = Registry::open(home, unseal, told, Arc::new(OsEntropy)).unwrap();
+        let registry = Registry::open(home, &unseal, told, Arc::new(OsEntropy)).unwrap();
         let registry = Arc::new(registry);
         bench.api.join_tokens = Some(registry.clone());
         let credentials = bundle.tls.credentials(deployment()).unwrap();
@@ -122,9 +123,26 @@ impl Members {
         }
     }
 
-    /// Refuses every key of a host on the bus; gives how many.
-    pub(crate) fn refuse(&self, host: HostId) -> usize {
-        self.registry.evict(host, self.now()).unwrap()
+    /// Evicts a host in the log; what that refuses is nobody told yet.
+    pub(crate) async fn evict(&self, host: HostId) {
+        let submission = Submission {
+            id: CommandId::from_bytes(self.bench.api.ids.draw()),
+            principal: Principal::Operator {
+                name: "ada".to_owned(),
+            },
+            traceparent: None,
+            command: Command::EvictHost {
+                host,
+                reason: "stolen".to_owned(),
+            },
+        };
+        self.bench.api.commands.submit(submission).await.unwrap();
+    }
+
+    /// Refuses every key of evicted hosts on the bus; gives how many are new.
+    pub(crate) fn refuse(&self) -> usize {
+        let keys = refused_keys(&self.bench.api.view.read().world);
+        self.registry.refuse(&keys, self.now()).unwrap()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -48,6 +48,17 @@ impl Revocations {
         keys.len()
     }
 
+    /// Refuses a key whose permit ends by itself at `end`, whenever it was issued; whether that is new.
+    pub fn refuse(&mut self, public_key: &str, end: Timestamp, now: Timestamp) -> bool {
+        let (end, now) = (claims::seconds(end), claims::seconds(now));
+        self.forget(now);
+        if end <= now || self.revoked.get(public_key) >= Some(&end) {
+            return false;
+        }
+        self.revoked.insert(public_key.to_owned(), end);
+        true
+    }
+
     /// Refuses one key's permits issued up to now.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keywheel_core::time::Timestamp;
 use keywheel_schemas::subject::MAX_FRAME_BYTES;
@@ -20,6 +21,10 @@ pub const HEADER_ROOM_BYTES: usize = 64 << 10;
 pub const MAX_PAYLOAD_BYTES: usize = MAX_FRAME_BYTES + HEADER_ROOM_BYTES;
 /// Longest protocol line: a permit travels in one.
 const MAX_CONTROL_LINE_BYTES: usize = 32 << 10;
+/// A client that leaves so many of these unanswered is gone: until then a process that is paused
+/// keeps its share of what its role is asked.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PINGS_UNANSWERED: u32 = 2;
 /// Slow readers are cut off beyond this.
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
@@ -83,12 +88,15 @@ pub fn server_config(
          max_payload: {MAX_PAYLOAD_BYTES}\n\
          max_control_line: {MAX_CONTROL_LINE_BYTES}\n\
          max_pending: {MAX_PENDING_BYTES}\n\
+         ping_interval: \"{}s\"\n\
+         ping_max: {PINGS_UNANSWERED}\n\
          jetstream {{\n  store_dir: {streams}\n  sync_interval: always\n  max_file_store: {}\n}}\n\
          operator: {}\n\
          system_account: {system}\n\
          resolver {{\n  type: full\n  dir: {claims}\n  allow_delete: false\n  interval: \"2m\"\n}}\n\
          resolver_preload {{\n  {system}: {}\n  {account}: {}\n}}\n",
         server.listen,
+        PING_INTERVAL.as_secs(),
         server.max_store_bytes,
         authority.operator_claim(now)?,
         authority.system_claim(now)?,

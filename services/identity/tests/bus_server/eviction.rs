@@ -35,10 +35,9 @@ fn an_evicted_key_is_cut_off_at_once_and_stays_out_over_a_restart() {
     let mut other = deployment.client(&host(2));
     let mut gateway = deployment.client(&service(Role::Gateway));
 
-    deployment
-        .revocations
-        .revoke(&key.public_key(), now())
-        .unwrap();
+    let end = now().plus(HOUR);
+    let revocations = &mut deployment.revocations;
+    assert!(revocations.refuse(&key.public_key(), end, now()));
     let claim = deployment
         .bus
         .account_claim(&mut deployment.revocations, now())

@@ -170,7 +170,6 @@ fn a_host_reads_its_own_plan_from_the_stream_and_no_other() {
         owner
             .publish(&subjects.plan(host_id(who)), "{\"plan\":1}")
             .unwrap();
-        assert!(matches!(owner.hear(), Ok(Said::Message(..)) | Err(_)));
     }
     let mut injector = deployment.client(&mine);
     injector.subscribe(&answer_to(&mine)).unwrap();

@@ -9,4 +9,3 @@
 
 mod deployment;
 mod renewal;
-mod rollover;

@@ -18,6 +18,8 @@ pub enum Purpose {
     Stash = 2,
     /// A private key of one of our services.
     ServiceKey = 3,
+    /// A private key to which provided values are sealed; the version is its generation.
+    StoreKey = 4,
 }
 
 /// The place of a sealed value: it opens nowhere else.

@@ -175,3 +175,29 @@ async fn a_step_that_hangs_fails_at_its_deadline() {
     let reason = failure(&world.outcome().await).unwrap();
     assert!(reason.contains("did not finish"), "{reason}");
 }
+
+#[tokio::test]
+async fn what_comes_after_its_deadline_is_left_to_its_next_copy() {
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    let work = Work::Step(step(Step::Create, 1));
+    world.send_until(work.clone(), world.clock.now()).await;
+    // Behind it, of the same secret: the late one was looked at by then.
+    let revoke = RevokeWork {
+        revocation: RevocationId::from_bytes([3; 16]),
+        secret: SECRET,
+        versions: vec![7],
+        attempt: 1,
+    };
+    world.send(Work::Revoke(revoke)).await;
+    let (_, answered) = world.outcome().await;
+    assert!(matches!(answered, Command::RevokeOutcome { .. }));
+    assert_eq!(begun(&world), [], "no call was begun");
+    world.send(work).await;
+    let (_, answered) = world.outcome().await;
+    assert!(matches!(
+        answered,
+        Command::StepOutcome { failure: None, .. }
+    ));
+    assert_eq!(begun(&world), [(Step::Create, 1)]);
+}

@@ -199,7 +199,7 @@ async fn a_provided_value_whose_command_was_refused_goes_at_once() {
 }
 
 #[tokio::test]
-async fn the_key_for_provided_values_is_another_one_after_every_start() {
+async fn the_key_for_provided_values_outlives_who_told_it() {
     let world = World::new().await;
     let (shutdown, task) = world.start();
     let first = store_key(&world).await;
@@ -207,7 +207,9 @@ async fn the_key_for_provided_values_is_another_one_after_every_start() {
     shutdown.request();
     task.await.unwrap();
     let (_shutdown, _task) = world.start();
-    assert_ne!(store_key(&world).await, first);
+    assert_eq!(store_key(&world).await, first);
+    let kept = provide(&world, ROTATION, ROTATION).await;
+    assert!(matches!(kept, Body::Done), "{kept:?}");
 }
 
 #[tokio::test]

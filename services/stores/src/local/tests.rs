@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
 
 use keywheel_core::id::RotationId;
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
+use keywheel_core::time::Timestamp;
+use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::vault::Inserted;
 use keywheel_seal::OsEntropy;
+use keywheel_seal::hpke::HostKeyPair;
 
 use super::*;
 
@@ -25,6 +30,7 @@ enum Cut {
 /// A vault in memory that keeps the port's laws and can lose the n-th call or its answer.
 #[derive(Default)]
 struct FakeVault {
+    calls: AtomicU32,
     kept: Mutex<Kept>,
     cut: Mutex<Option<(u32, Cut)>>,
 }
@@ -43,6 +49,7 @@ impl FakeVault {
     }
 
     fn step<T>(&self, act: impl FnOnce(&mut Kept) -> Result<T, PortError>) -> Result<T, PortError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         let mut cut = self.cut.lock().unwrap();
         let due = match &mut *cut {
             Some((0, when)) => Some(*when),
@@ -142,12 +149,40 @@ impl VersionVault for FakeVault {
         self.step(|kept| Ok(kept.stash.get(&token).cloned().map(SecretBytes::from)))
     }
 
+    async fn store_keys(&self) -> Result<Vec<HostKeyPair>, PortError> {
+        Ok(Vec::new())
+    }
+
     async fn drop_stashed(&self, token: RotationId) -> Result<(), PortError> {
         self.step(|kept| {
             kept.stash.remove(&token);
             Ok(())
         })
     }
+}
+
+/// A clock that goes on by a microsecond at every look.
+#[derive(Default)]
+struct Ticking(AtomicI64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// In time for so many calls.
+fn for_calls(calls: i64) -> Until {
+    let deadline = Timestamp::from_micros(calls);
+    Until::new(deadline, Arc::<Ticking>::default())
+}
+
+fn always() -> Until {
+    for_calls(i64::MAX)
 }
 
 fn setup() -> (Arc<FakeVault>, LocalStore) {
@@ -169,13 +204,13 @@ fn work(step: Step, provided: bool) -> StepWork {
 
 /// One step as the worker would ask for it.
 async fn perform(store: &LocalStore, step: Step, provided: bool) -> Result<(), PortError> {
-    let work = work(step, provided);
+    let (work, until) = (work(step, provided), always());
     match step {
-        Step::Create => store.create(&work).await,
-        Step::Set => store.set(&work).await,
-        Step::Test => store.test(&work).await,
-        Step::Finish => store.finish(&work).await,
-        Step::RevokeOld | Step::RollBack => store.revoke(SECRET, &work.versions).await,
+        Step::Create => store.create(&work, &until).await,
+        Step::Set => store.set(&work, &until).await,
+        Step::Test => store.test(&work, &until).await,
+        Step::Finish => store.finish(&work, &until).await,
+        Step::RevokeOld | Step::RollBack => store.revoke(SECRET, &work.versions, &until).await,
     }
 }
 
@@ -259,13 +294,21 @@ async fn revoke_repeats_tries_every_version_and_bars_what_never_was() {
     let (vault, store) = setup();
     perform(&store, Step::Create, false).await.unwrap();
     vault.cut_off(0, Cut::Before);
-    assert!(store.revoke(SECRET, &[3, VERSION]).await.is_err());
+    assert!(
+        store
+            .revoke(SECRET, &[3, VERSION], &always())
+            .await
+            .is_err()
+    );
     assert!(
         vault.value().is_none(),
         "the second version is destroyed though the first failed"
     );
     for _ in 0..2 {
-        store.revoke(SECRET, &[3, VERSION, 9]).await.unwrap();
+        store
+            .revoke(SECRET, &[3, VERSION, 9], &always())
+            .await
+            .unwrap();
     }
     assert_eq!(store.probe(SECRET, VERSION).await.unwrap(), Some(false));
     let late = perform(&store, Step::Create, false).await.unwrap_err();
@@ -298,7 +341,7 @@ async fn create_without_value_or_generator_is_refused_with_the_next_step() {
         ..work(Step::Create, false)
     };
     assert_eq!(
-        store.create(&neither).await.unwrap_err().kind,
+        store.create(&neither, &always()).await.unwrap_err().kind,
         ErrorKind::Denied
     );
     let spec = Generator {
@@ -311,7 +354,7 @@ async fn create_without_value_or_generator_is_refused_with_the_next_step() {
     };
     assert!(
         store
-            .create(&impossible)
+            .create(&impossible, &always())
             .await
             .unwrap_err()
             .to_string()
@@ -352,7 +395,7 @@ async fn a_step_names_exactly_one_new_version() {
             ..work(Step::Create, false)
         };
         assert_eq!(
-            store.create(&work).await.unwrap_err().kind,
+            store.create(&work, &always()).await.unwrap_err().kind,
             ErrorKind::Denied
         );
     }
@@ -378,4 +421,36 @@ async fn a_provided_value_waits_while_the_vault_is_away() {
     let failed = perform(&store, Step::Create, true).await.unwrap_err();
     assert_eq!(failed.kind, ErrorKind::Unavailable);
     assert_eq!(vault.kept.lock().unwrap().stash.len(), 1);
+}
+
+#[tokio::test]
+async fn after_the_deadline_no_call_is_begun() {
+    for calls in 0..3 {
+        let (vault, store) = setup();
+        let given = SecretBytes::from(b"given".to_vec());
+        vault.stash(TOKEN, &given).await.unwrap();
+        vault.calls.store(0, Ordering::SeqCst);
+        let until = for_calls(calls);
+        let late = store.create(&work(Step::Create, true), &until).await;
+        assert_eq!(late.unwrap_err().kind, ErrorKind::Unavailable);
+        assert_eq!(i64::from(vault.calls.load(Ordering::SeqCst)), calls);
+        perform(&store, Step::Create, true).await.unwrap();
+        assert_eq!(vault.value().unwrap(), b"given");
+        assert!(vault.kept.lock().unwrap().stash.is_empty());
+    }
+    let (vault, store) = setup();
+    perform(&store, Step::Create, false).await.unwrap();
+    let two = store.revoke(SECRET, &[3, VERSION], &for_calls(1)).await;
+    assert!(two.is_err());
+    assert!(vault.value().is_some(), "the second was left alone");
+    vault.calls.store(0, Ordering::SeqCst);
+    for step in [Step::Test, Step::Finish] {
+        let (work, until) = (work(step, false), for_calls(0));
+        let late = match step {
+            Step::Test => store.test(&work, &until).await,
+            _ => store.finish(&work, &until).await,
+        };
+        assert!(late.is_err(), "{step:?}");
+    }
+    assert_eq!(vault.calls.load(Ordering::SeqCst), 0);
 }

@@ -16,6 +16,7 @@ use keywheel_core::effect::{Effect, RevokeWork, Work};
 use keywheel_core::id::{HostId, RevocationId, SecretId};
 use keywheel_core::name::HostName;
 use keywheel_core::plan::HostPlan;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{
     Address, Body, Bus, HostKeys, Incoming, Subscription, TOPIC_CAPACITY, Topic,
@@ -138,14 +139,17 @@ fn work(attempt: u32) -> Body {
         versions: vec![1],
         attempt,
     };
-    Body::Work(Effect {
-        work: Work::Revoke(revoke),
-    })
+    Body::Work {
+        effect: Effect {
+            work: Work::Revoke(revoke),
+        },
+        deadline: Timestamp::from_micros(7),
+    }
 }
 
 fn attempt_of(incoming: &Incoming) -> u32 {
     match &incoming.message.body {
-        Body::Work(effect) => match &effect.work {
+        Body::Work { effect, .. } => match &effect.work {
             Work::Revoke(revoke) => revoke.attempt,
             Work::Step(step) => step.attempt,
         },

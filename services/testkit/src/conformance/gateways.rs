@@ -12,15 +12,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::audit::{Principal, Role};
 use keywheel_core::command::{Command, Declaration};
+use keywheel_core::decision::Enrolment;
 use keywheel_core::effect::Work;
 use keywheel_core::event::Event;
-use keywheel_core::id::{CommandId, RotationId, SecretId, SlotId};
-use keywheel_core::name::SecretName;
+use keywheel_core::host::{JoinRequest, TokenRequest};
+use keywheel_core::id::{CommandId, HostId, JoinTokenId, RotationId, SecretId, SlotId};
+use keywheel_core::name::{HostName, SecretName};
 use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::{self, Generator, Spec};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{CommandBus, Commit, Handle, Parts, Submission};
-use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{Address, Body, Bus, HostKeys, Requests, Subscription, Topic};
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::{Journal, MAX_READ, Verdict};
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -43,6 +45,8 @@ struct Gateway {
     handle: Handle,
     view: View,
     commits: Option<mpsc::Receiver<Commit>>,
+    /// The keys of hosts, as it said them last.
+    hosts: Arc<Mutex<Vec<HostKeys>>>,
 }
 
 /// Two gateways and the clock that both read.
@@ -64,6 +68,7 @@ where
     commands_are_decided_once_whoever_gets_them(start(fresh().await).await).await;
     a_slot_fires_once(start(fresh().await).await).await;
     no_answer_rests_on_an_old_head(start(fresh().await).await).await;
+    hosts_are_known_to_both(start(fresh().await).await).await;
     who_tells_the_world_is_replaced(start(fresh().await).await).await;
 }
 
@@ -88,12 +93,19 @@ async fn gateway(journal: Arc<dyn Journal>, clock: Arc<FakeClock>, source: u64) 
         failpoint: |_| (),
     };
     let started = CommandBus::start(parts).await.unwrap();
-    tokio::spawn(started.bus.run());
+    let hosts: Arc<Mutex<Vec<HostKeys>>> = Arc::default();
+    let learned = hosts.clone();
+    let bus = started.bus.with_enrolment(Enrolment::ByToken);
+    let bus = bus.with_hosts(Arc::new(move |world| {
+        *learned.lock().unwrap() = HostKeys::of_all(world)
+    }));
+    tokio::spawn(bus.run());
     Gateway {
         journal,
         handle: started.handle,
         view: started.view,
         commits: Some(started.commits),
+        hosts,
     }
 }
 
@@ -282,6 +294,60 @@ async fn no_answer_rests_on_an_old_head(mut bench: Bench) {
     bench.settle().await;
 }
 
+/// A token of one gateway is spent at the other, whose host the first one knows; an eviction by the
+/// first counts at the other. Nobody tells anything meanwhile.
+async fn hosts_are_known_to_both(mut bench: Bench) {
+    bench.nobody_tells();
+    let host = HostId::from_bytes(id(7, 1));
+    let token = JoinTokenId::from_bytes(id(8, 1));
+    let name = HostName::parse("web-1").unwrap();
+    let wish = TokenRequest {
+        host,
+        name: name.clone(),
+        token,
+        secret_hash: [3; 32],
+        expires_at: bench.clock.now().plus(Duration::from_secs(60)),
+    };
+    let joining = JoinRequest {
+        host,
+        name,
+        token,
+        secret_hash: [3; 32],
+        signing_key: [4; 32],
+        sealing_key: [5; 32],
+    };
+    let [one, other] = &bench.gateways;
+    one.submit(submission(1, Command::IssueJoinToken(wish)))
+        .await;
+    let joined = other
+        .submit(submission(2, Command::JoinHost(joining.clone())))
+        .await;
+    assert!(matches!(joined, Verdict::Accepted { .. }), "{joined:?}");
+    let keys = |evicted| {
+        vec![HostKeys {
+            host,
+            signing_key: [4; 32],
+            generation: 1,
+            evicted,
+        }]
+    };
+    assert_eq!(*other.hosts.lock().unwrap(), keys(false));
+    one.handle.look_at_head().await.unwrap();
+    assert_eq!(*one.hosts.lock().unwrap(), keys(false));
+    let again = one.submit(submission(3, Command::JoinHost(joining))).await;
+    assert!(
+        matches!(again, Verdict::Rejected { .. }),
+        "spent: {again:?}"
+    );
+    let reason = "lost".to_owned();
+    one.submit(submission(4, Command::EvictHost { host, reason }))
+        .await;
+    assert_eq!(*one.hosts.lock().unwrap(), keys(true));
+    other.handle.look_at_head().await.unwrap();
+    assert_eq!(*other.hosts.lock().unwrap(), keys(true));
+    bench.settle().await;
+}
+
 /// What was told, and by whom.
 #[derive(Default)]
 struct Told {
@@ -315,7 +381,7 @@ impl Bus for KeepingBus {
         match body {
             Body::Event(event) => drop(told.events.insert(event.number)),
             Body::Audit(leaf) => drop(told.leaves.insert(leaf.index)),
-            Body::Work(_) => told.work += 1,
+            Body::Work { .. } => told.work += 1,
             _ => {}
         }
         Ok(())
@@ -374,6 +440,7 @@ async fn who_tells_the_world_is_replaced(mut bench: Bench) {
                 who,
                 told: told.clone(),
             }),
+            clock: bench.clock.clone(),
             ids: Arc::new(FakeIds::of_source(10 + who as u64)),
             view: gateway.view.clone(),
             failpoint: |_| (),

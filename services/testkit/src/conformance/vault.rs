@@ -8,7 +8,8 @@ use std::sync::Arc;
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::vault::{Inserted, VersionVault};
-use keywheel_seal::SecretBytes;
+use keywheel_seal::hpke;
+use keywheel_seal::{OsEntropy, SecretBytes};
 
 use super::journal::id;
 
@@ -29,6 +30,7 @@ where
     a_tokens_first_value_wins(&fresh().await).await;
     a_destroyed_version_never_comes_back(&fresh().await).await;
     a_stashed_value_waits_until_it_is_dropped(&fresh().await).await;
+    one_end_opens_what_was_sealed_to_the_others_key(&fresh().await).await;
 }
 
 type Ends = [Arc<dyn VersionVault>; 2];
@@ -123,4 +125,15 @@ async fn a_stashed_value_waits_until_it_is_dropped([one, other]: &Ends) {
         end.drop_stashed(token(1)).await.unwrap();
         assert!(end.stashed(token(1)).await.unwrap().is_none());
     }
+}
+
+async fn one_end_opens_what_was_sealed_to_the_others_key([one, other]: &Ends) {
+    let (told, known) = tokio::join!(one.store_keys(), other.store_keys());
+    let (told, known) = (told.unwrap(), known.unwrap());
+    assert_eq!(told[0].public(), known[0].public(), "both are first");
+    let sealed = hpke::seal(told[0].public(), b"info", b"aad", &value("a"), &OsEntropy);
+    let opened = known[0].open(b"info", b"aad", &sealed.unwrap());
+    assert!(opened.unwrap().ct_eq(&value("a")));
+    let again = one.store_keys().await.unwrap();
+    assert_eq!(again[0].public(), told[0].public(), "it stays");
 }

@@ -116,7 +116,10 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
         (
             Role::Gateway,
             Topic::Work(Role::StoreSync),
-            Body::Work(work),
+            Body::Work {
+                effect: work,
+                deadline: Timestamp::from_micros(1_800_000_000_000_000),
+            },
         ),
         (Role::Gateway, Topic::Plan(HOST), Body::Plan(plan())),
         (Role::Gateway, Topic::Hosts, hosts()),

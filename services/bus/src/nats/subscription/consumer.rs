@@ -17,8 +17,8 @@ use crate::word;
 /// Between two looks for a stream that is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// When a reader of the list of hosts that left is forgotten.
-const HOSTS_FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// When a reader with a name of its own that left is forgotten.
+const OWN_FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// What a reader needs.
 pub(super) struct Wanted {
@@ -64,7 +64,8 @@ impl Wanted {
             name,
             forgotten_after: match topic {
                 // Its own reader reads it all the time; whoever leaves is not missed.
-                Topic::Hosts => HOSTS_FORGOTTEN_AFTER,
+                Topic::Hosts => OWN_FORGOTTEN_AFTER,
+                Topic::Events | Topic::Audit if shared.instance.is_some() => OWN_FORGOTTEN_AFTER,
                 // Whoever is away for longer than messages are kept begins anew.
                 Topic::Events | Topic::Audit | Topic::Plan(_) => MAX_AGE,
                 Topic::Work(_) => Duration::ZERO,
