@@ -31,7 +31,7 @@ pub(crate) struct Suite {
 
 /// System suites: test target, test threads, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, &str); 6] = [
+const SYSTEM: [(&str, &str, &str); 7] = [
     (
         "first_rotation",
         "1",
@@ -51,6 +51,11 @@ const SYSTEM: [(&str, &str, &str); 6] = [
         "kill_loop",
         "1",
         "200 kills while commands are acknowledged: none lost",
+    ),
+    (
+        "several_of_each",
+        "1",
+        "two of every service: one dies or sleeps, no operator, nothing twice",
     ),
     (
         "offline_audit",
