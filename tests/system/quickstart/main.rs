@@ -152,7 +152,18 @@ fn the_first_command_works_twice_and_down_leaves_nothing() -> Result<()> {
     let scratch = Scratch::make()?;
     let state = scratch.join("qs");
     let down = Down(&state);
-    quickstart(&state, &[])?.ok()?;
+    let first = quickstart(&state, &[])?.ok()?;
+    for words in [
+        "  fires in ",
+        "its container acknowledged it",
+        "124 rotations acknowledged",
+    ] {
+        assert!(
+            first.stdout.contains(words),
+            "no `{words}`: {}",
+            first.said()
+        );
+    }
     let second = quickstart(&state, &["--json"])?.ok()?;
     eprintln!("{}", second.said());
     assert_eq!(
