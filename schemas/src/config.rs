@@ -39,6 +39,13 @@ pub const MIN_RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest reconcile interval: above it a lost event is not noticed before people do.
 pub const MAX_RECONCILE_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// How old a host's key for sealed values becomes, by default: what was recorded before opens nowhere.
+pub const DEFAULT_SEALING_KEY_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Shortest age of such a key: below it hosts do nothing but tell new ones.
+pub const MIN_SEALING_KEY_AGE: Duration = Duration::from_secs(5);
+/// Longest age of such a key.
+pub const MAX_SEALING_KEY_AGE: Duration = Duration::from_secs(24 * 3600);
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -77,6 +84,8 @@ pub struct Injector {
     pub reconcile_interval: Duration,
     /// The namespace helper; by default `keywheel-nsjoin` beside the running program.
     pub helper: Option<PathBuf>,
+    /// How old this host's key for sealed values becomes, where it runs apart; a day by default.
+    pub sealing_key_age: Duration,
 }
 
 /// Everything a daemon can be told.
@@ -184,6 +193,11 @@ impl Config {
         let injector = Injector {
             reconcile_interval,
             helper,
+            sealing_key_age: sources.span(
+                "injector.sealing_key_age",
+                DEFAULT_SEALING_KEY_AGE,
+                MIN_SEALING_KEY_AGE..=MAX_SEALING_KEY_AGE,
+            ),
         };
         let apart = Apart::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;

@@ -37,8 +37,8 @@ fn names(schema: &Value, into: &mut BTreeSet<String>) {
 
 fn is_value_like(name: &str) -> bool {
     // A CloudEvent's own attribute names the content type of `data`; it is always JSON. A file's path
-    // is no value.
-    !["datacontenttype", "password_file"].contains(&name)
+    // is no value, nor is how long credentials live.
+    !["datacontenttype", "password_file", "credentials"].contains(&name)
         && VALUE_LIKE
             .iter()
             .any(|word| name.to_lowercase().contains(word))

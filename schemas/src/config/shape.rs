@@ -136,6 +136,11 @@ pub struct InjectorSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub reconcile_interval: Option<String>,
+    /// How old this host's key for sealed values becomes, from `5s` to `24h`, where the injector runs
+    /// apart; then it is replaced, and destroyed. Default `24h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub sealing_key_age: Option<String>,
     /// The namespace helper. Default: `keywheel-nsjoin` beside the running program, since they ship
     /// together. Path.
     #[serde(default, skip_serializing_if = "Option::is_none")]

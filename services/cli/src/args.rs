@@ -10,7 +10,10 @@ mod host;
 mod serve;
 
 pub(crate) use host::{EvictArgs, HostVerb};
-pub(crate) use serve::{CredentialsVerb, HomeArgs, InitArgs, RefreshArgs, ServerArgs};
+pub(crate) use serve::{
+    CaArgs, CaVerb, CredentialsVerb, FinishArgs, HomeArgs, InitArgs, NatsConfigArgs, NatsVerb,
+    OwnCa, RefreshArgs, ServerArgs,
+};
 
 use crate::{address, exit};
 
@@ -67,6 +70,12 @@ pub(crate) enum Verb {
     /// Make credentials of services that run apart fresh, by hand.
     #[command(subcommand)]
     Credentials(CredentialsVerb),
+    /// Make the configuration of bus servers. For the gateway's machine.
+    #[command(subcommand)]
+    Nats(NatsVerb),
+    /// Roll the certificate authority over, without a connection lost. For the gateway's machine.
+    #[command(subcommand)]
+    Ca(CaVerb),
     /// Show whether everything is well: the daemon, what it holds, what this machine lacks.
     #[command(after_help = "Example:\n  keywheel status -o json")]
     Status,

@@ -15,6 +15,7 @@ use keywheel_identity::nats::BusAuthority;
 use keywheel_identity::refresh::{RefreshError, refresh_any};
 use keywheel_member::ends;
 use keywheel_seal::OsEntropy;
+use keywheel_seal::envelope::UnsealKey;
 use serde::Serialize;
 
 use crate::args::{HomeArgs, RefreshArgs};
@@ -23,10 +24,12 @@ use crate::output::Screen;
 use crate::up::layout;
 
 /// The authorities in the gateway's directory, opened.
-struct Opened {
-    authority: Authority,
-    bus: BusAuthority,
-    identity: Identity,
+pub(crate) struct Opened {
+    pub(crate) authority: Authority,
+    pub(crate) bus: BusAuthority,
+    pub(crate) identity: Identity,
+    pub(crate) home: Home,
+    pub(crate) unseal: UnsealKey,
 }
 
 /// One directory that is fresh.
@@ -80,7 +83,7 @@ impl Opened {
     }
 }
 
-fn open(args: &HomeArgs) -> Result<Opened, Failure> {
+pub(crate) fn open(args: &HomeArgs) -> Result<Opened, Failure> {
     let refused = |error: &(dyn std::error::Error + 'static)| {
         let next = "name the gateway's directory of credentials with --gateway-dir, and its key with --unseal-key-file";
         Failure::new(Exit::Config, keywheel_daemon::chain(error), next)
@@ -96,5 +99,7 @@ fn open(args: &HomeArgs) -> Result<Opened, Failure> {
         authority: authority.with_member_lifetime(MEMBER_LIFETIME_MOST),
         bus,
         identity,
+        home,
+        unseal,
     })
 }

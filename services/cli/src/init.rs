@@ -16,6 +16,7 @@ use keywheel_identity::name::OperatorName;
 use keywheel_seal::OsEntropy;
 
 use crate::args::InitArgs;
+use crate::ca;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
 use crate::up::layout;
@@ -27,13 +28,13 @@ const MAX_STORE_BYTES: u64 = 4 << 30;
 
 /// One bus server as it was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Named {
+pub(crate) struct Named {
     host: String,
     port: u16,
 }
 
 impl Named {
-    fn parse(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = || {
             Failure::new(
                 Exit::Usage,
@@ -56,7 +57,7 @@ impl Named {
         self.host.trim_matches(['[', ']']).parse().ok()
     }
 
-    fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.ip().is_some_and(|ip| ip.is_loopback())
     }
 
@@ -89,7 +90,10 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     let unseal = layout::first_unseal_key(&args.unseal_key_file, &args.out)?;
     let deployment = DeploymentId::from_bytes(SystemIds.draw());
     let now = SystemClock::new().now();
-    let authority = Authority::create(deployment, now, &OsEntropy).map_err(|e| broken(&e))?;
+    let authority = match ca::own(&args.own, deployment)? {
+        Some(own) => own,
+        None => Authority::create(deployment, now, &OsEntropy).map_err(|e| broken(&e))?,
+    };
     // Time to bring them to their machines; each service renews as soon as it runs.
     let authority = authority.with_member_lifetime(MEMBER_LIFETIME_MOST);
     let scheme = if tls { "tls" } else { "nats" };
@@ -115,7 +119,8 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     tell(screen, args, &new)
 }
 
-fn servers(named: &[Named], out: &Path, store: &Path) -> Vec<NewServer> {
+/// The servers as they are told of each other, their files below `out`.
+pub(crate) fn servers(named: &[Named], out: &Path, store: &Path) -> Vec<NewServer> {
     let is_cluster = named.len() > 1;
     let out = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
     named

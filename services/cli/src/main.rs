@@ -17,11 +17,13 @@
 
 mod address;
 mod args;
+mod ca;
 mod client;
 mod credentials;
 mod exit;
 mod http;
 mod init;
+mod nats;
 mod output;
 mod server;
 mod setup;

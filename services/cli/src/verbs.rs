@@ -16,12 +16,12 @@ mod waiting;
 
 use crate::address::Address;
 use crate::args::{
-    AuditVerb, Cli, CredentialsVerb, JournalVerb, SecretVerb, SetupVerb, StreamVerb, Verb,
+    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, SecretVerb, SetupVerb, StreamVerb, Verb,
 };
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
-use crate::{credentials, init, server, setup, up};
+use crate::{ca, credentials, init, nats, server, setup, up};
 
 /// What a verb works with.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Server(args) => server::run(args).await.map_err(Failure::from),
         Verb::Init(args) => init::run(screen, &args),
         Verb::Credentials(CredentialsVerb::Refresh(args)) => credentials::refresh(screen, &args),
+        Verb::Nats(NatsVerb::Config(args)) => nats::config(screen, &args),
+        Verb::Ca(verb) => ca::run(screen, &verb),
         Verb::Completion { shell } => plain::completion(screen, shell),
         Verb::Version => plain::version(screen),
         Verb::ExitCodes => plain::exit_codes(screen),
@@ -92,6 +94,8 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         | Verb::Server(_)
         | Verb::Init(_)
         | Verb::Credentials(_)
+        | Verb::Ca(_)
+        | Verb::Nats(_)
         | Verb::Setup(_)
         | Verb::Completion { .. }
         | Verb::Version

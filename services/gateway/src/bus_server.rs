@@ -207,18 +207,22 @@ impl BusServer {
         record.verb = "renew-credentials".to_owned();
         record.object = host.map_or_else(|| format!("service/{role:?}"), |h| format!("host/{h}"));
         if let Some(host) = host {
-            let signing_key = {
+            let known = {
                 let world = &self.view.read().world;
-                world.live_host(host).and_then(|known| known.signing_key)
+                let known = world.live_host(host);
+                known.and_then(|known| {
+                    let sealing = (known.key_generation, known.sealing_key);
+                    Some((known.signing_key?, sealing))
+                })
             };
-            let Some(signing_key) = signing_key else {
+            let Some((signing_key, sealing)) = known else {
                 record.reason = "the host has not joined, or was evicted".to_owned();
                 let text = format!("host {host} has not joined, or was evicted");
                 self.commands.record(record).await?;
                 return Err(PortError::new(ErrorKind::Denied, text));
             };
             let next = renewals.sealing_key(ask).map_err(invalid)?;
-            if let Some((generation, sealing_key)) = next {
+            if let Some((generation, sealing_key)) = next.filter(|next| *next != sealing) {
                 let next = KeyRequest {
                     host,
                     signing_key,

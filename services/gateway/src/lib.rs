@@ -5,7 +5,7 @@
 //! apart, it is wired so:
 //!
 //! ```text
-//! registry::Registry::open(Home, &UnsealKey, registry::Told { trust, servers, join_address, lifetime },
+//! registry::Registry::open(Home, UnsealKey, registry::Told { trust, servers, join_address, lifetime },
 //!                          Arc<dyn Entropy>) -> Result<Registry, InitError>        // one, in an Arc
 //!   as http::Api::join_tokens (TokenMaker), as bus_server::BusServer::renewals (Renewals);
 //!   .with_registrar(|registrar| refresh(…)), .refuse(keys, now), .refresh_own(dir, now)

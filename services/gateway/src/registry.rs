@@ -61,6 +61,10 @@ pub struct Told {
 /// Both authorities and what is noted of their permits.
 pub struct Registry {
     home: Home,
+    /// Opens an authority that was changed on the disk.
+    unseal: UnsealKey,
+    /// The file that the authority was read from.
+    stamp: Mutex<Option<(u64, i64, i64)>>,
     authority: RwLock<Authority>,
     bus: BusAuthority,
     revocations: Mutex<Revocations>,
@@ -76,14 +80,17 @@ impl Registry {
     /// When a file is missing or damaged, or the unseal key is another one.
     pub fn open(
         home: Home,
-        unseal: &UnsealKey,
+        unseal: UnsealKey,
         told: Told,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, InitError> {
-        let authority = home.authority(unseal)?;
+        let stamp = home.authority_stamp();
+        let authority = home.authority(&unseal)?;
         Ok(Self {
+            stamp: Mutex::new(stamp),
             authority: RwLock::new(authority.with_member_lifetime(told.lifetime)),
-            bus: home.bus(unseal)?,
+            bus: home.bus(&unseal)?,
+            unseal,
             revocations: Mutex::new(home.revocations()?),
             home,
             told,
@@ -92,13 +99,34 @@ impl Registry {
         })
     }
 
-    /// Goes on with another authority, such as one that is being rolled over.
-    pub fn replace_authority(&self, authority: Authority) {
-        let mut current = self
-            .authority
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *current = authority.with_member_lifetime(self.told.lifetime);
+    /// Goes on with an authority that was changed on the disk, such as one that is being rolled over.
+    fn follow(&self) {
+        let stamp = self.home.authority_stamp();
+        let mut known = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == stamp {
+            return;
+        }
+        match self.home.authority(&self.unseal) {
+            Ok(changed) => {
+                let changed = changed.with_member_lifetime(self.told.lifetime);
+                let mut current = self
+                    .authority
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *current = changed;
+                *known = stamp;
+                tracing::info!(
+                    "the certificate authority was changed; certificates come from it now"
+                );
+            }
+            Err(error) => {
+                let reason = keywheel_daemon::chain(&error);
+                tracing::error!(
+                    reason,
+                    "the changed certificate authority cannot be opened; the one before is used"
+                );
+            }
+        }
     }
 
     /// Does something with the registrar, such as making the gateway's own credentials fresh.
@@ -238,6 +266,7 @@ impl Registry {
     }
 
     fn authority(&self) -> RwLockReadGuard<'_, Authority> {
+        self.follow();
         self.authority
             .read()
             .unwrap_or_else(PoisonError::into_inner)

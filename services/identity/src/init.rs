@@ -244,24 +244,27 @@ fn write_server(
         new.now,
         new.entropy,
     )?;
-    let config = server_config(bus, revocations, &configured(new, server), new.now)?;
-    let directory = servers.join(&server.name);
-    bundle.write(&directory)?;
-    let config = SecretBytes::from(config.into_bytes());
-    disk::replace(&directory, &[(SERVER_FILE, config)])?;
-    Ok(())
+    let config = bus_server(server, &new.servers, new.tls);
+    let config = server_config(bus, revocations, &config, new.now)?;
+    Ok(write_bus_server(
+        &servers.join(&server.name),
+        &bundle,
+        config,
+    )?)
 }
 
-/// A server with its files where they will be.
-fn configured(new: &NewDeployment<'_>, server: &NewServer) -> BusServer {
-    let routes = new.servers.iter().filter_map(|other| other.route.clone());
+/// A server as its configuration says it, with its files where they will be; `all` are those of the
+/// cluster.
+#[must_use]
+pub fn bus_server(server: &NewServer, all: &[NewServer], tls: bool) -> BusServer {
+    let routes = all.iter().filter_map(|other| other.route.clone());
     let file = |name: &str| server.installed.join(name);
     BusServer {
         name: server.name.clone(),
         listen: server.listen,
         store: server.store.clone(),
         max_store_bytes: server.max_store_bytes,
-        tls: new.tls.then(|| BusTls {
+        tls: tls.then(|| BusTls {
             certificate: file(CERTIFICATE_FILE),
             key: file(KEY_FILE),
             roots: file(CA_FILE),
@@ -271,6 +274,20 @@ fn configured(new: &NewDeployment<'_>, server: &NewServer) -> BusServer {
             routes: routes.collect(),
         }),
     }
+}
+
+/// Writes a bus server's directory: its certificate and its configuration.
+///
+/// # Errors
+/// When the disk says no.
+pub fn write_bus_server(
+    directory: &Path,
+    certificate: &Bundle,
+    config: String,
+) -> Result<(), BundleError> {
+    certificate.write(directory)?;
+    let config = SecretBytes::from(config.into_bytes());
+    disk::replace(directory, &[(SERVER_FILE, config)])
 }
 
 /// The authorities' files in the gateway's directory.
@@ -309,6 +326,14 @@ impl Home {
     pub fn authority(&self, unseal: &UnsealKey) -> Result<Authority, InitError> {
         let stored: StoredAuthority = self.read(AUTHORITY_FILE)?;
         Ok(Authority::open(&stored, unseal)?)
+    }
+
+    /// Says another word when the certificate authority's file is another one.
+    #[must_use]
+    pub fn authority_stamp(&self) -> Option<(u64, i64, i64)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = std::fs::metadata(self.0.join(AUTHORITY_FILE)).ok()?;
+        Some((found.ino(), found.mtime(), found.mtime_nsec()))
     }
 
     /// Opens the keys of the bus.

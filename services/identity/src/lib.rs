@@ -51,14 +51,14 @@
 //! enrol::JoinAsk::check(&self) -> Result<CheckedAsk { request: core::host::JoinRequest, .. }, EnrolError>
 //! enrol::answer_join(&Registrar, &CheckedAsk, now, entropy) -> Result<JoinAnswer, EnrolError>
 //! enrol::Joining::accept(self, &JoinAnswer, now) -> Result<Bundle, EnrolError>
-//! enrol::Renewing::begin(sealing_generation: Option<u64>, now, entropy); .keeping_addresses(&TlsFiles);
+//! enrol::Renewing::begin(); .keeping_addresses(&TlsFiles); .with_sealing_key(&SealingKey);
 //!                 .ask() -> RenewAsk;
 //!                 .accept(self, Identity, &RenewAnswer) -> Result<Bundle, EnrolError>
 //! enrol::answer_renewal(&Registrar, &PeerName, &RenewAsk, now, entropy)
 //! enrol::Registrar { authority: &Authority, bus: &BusAuthority, trust: &BTreeMap<Role, VerifyingKey>, servers: &[String] }
 //! renewal::due(id: &[u8], (begin, end)) -> Timestamp    // of bundle::TlsFiles::life()
 //! renewal::renew_at(id: &[u8], begin: Timestamp, end: Timestamp) -> Timestamp
-//! renewal::sealing_key_steps(&[KeyAge], now) -> Vec<KeyStep>
+//! renewal::sealing_key_steps(&[KeyAge], age, now) -> Vec<KeyStep>
 //!
 //! // The bus server. After each answer: revocations.note_issued(&client, ask.bus_key(), now), keep.
 //! // Eviction: revocations.revoke_client(&client, now), keep, then over a connection with

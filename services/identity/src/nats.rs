@@ -41,6 +41,9 @@ pub enum NatsError {
     /// Not a user's key.
     #[error("this is not the public key of a NATS user (`U…`); make a new key")]
     UserKey,
+    /// A permit that allows something else than this build needs.
+    #[error("the permit for the bus does not fit this build: {0}")]
+    Permit(String),
     /// Not a claim of ours.
     #[error(
         "the bus server's claim about the account is not signed by this deployment's operator; check that the server runs on this deployment's configuration"
@@ -300,6 +303,52 @@ impl std::fmt::Debug for BusAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BusAuthority({}, …)", self.deployment)
     }
+}
+
+/// What a permit (the text of a `.creds` file) allows and what a client of this build needs, where
+/// they differ.
+///
+/// # Errors
+/// With the difference, for a person.
+pub fn check_permit(
+    creds: &SecretBytes,
+    deployment: DeploymentId,
+    client: &Client,
+) -> Result<(), NatsError> {
+    // EXPOSE: the permit in it is public; the seed is not looked at.
+    let text =
+        std::str::from_utf8(creds.expose()).map_err(|_| NatsError::Permit("no text".into()))?;
+    let permit = text.lines().nth(1).unwrap_or_default();
+    let held = claims::UserPermissions::read(permit);
+    let held = held.ok_or_else(|| NatsError::Permit("it is none".into()))?;
+    let needed = Subjects::new(deployment).permissions(client);
+    let differences = differences(&held.publish, &needed.publish, "publish to")
+        .into_iter()
+        .chain(differences(
+            &held.subscribe,
+            &needed.subscribe,
+            "subscribe to",
+        ))
+        .chain((held.responses != needed.responses).then(|| {
+            let may = if held.responses { "may" } else { "may not" };
+            format!("it {may} answer requests")
+        }));
+    match differences.take(MAX_DIFFERENCES).collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(()),
+        some => Err(NatsError::Permit(some.join(", "))),
+    }
+}
+
+/// Most differences that are told.
+const MAX_DIFFERENCES: usize = 3;
+
+fn differences(held: &[String], needed: &[String], verb: &str) -> Vec<String> {
+    let missing = needed.iter().filter(|subject| !held.contains(subject));
+    let excess = held.iter().filter(|subject| !needed.contains(subject));
+    missing
+        .map(|subject| format!("it may not {verb} {subject}"))
+        .chain(excess.map(|subject| format!("it may {verb} {subject}")))
+        .collect()
 }
 
 /// Refuses what is not the public key of a NATS user.

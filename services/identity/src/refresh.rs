@@ -50,7 +50,7 @@ pub fn refresh(
     entropy: &dyn Entropy,
 ) -> Result<(TlsCredentials, Identity), RefreshError> {
     let (before, identity) = Bundle::read_speaker(directory)?;
-    let renewing = Renewing::begin(None, now, entropy)?.keeping_addresses(&before.tls);
+    let renewing = Renewing::begin()?.keeping_addresses(&before.tls);
     let name = identity.name.clone();
     let answer = answer_renewal(registrar, &name, &renewing.ask(), now, entropy)?;
     let mut bundle = renewing.accept(identity, &answer)?;

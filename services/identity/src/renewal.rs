@@ -13,8 +13,6 @@ use crate::authority::CLOCK_SKEW;
 
 /// How far from half of the life a renewal may be, as a part of the life: a tenth.
 const JITTER_PARTS: u64 = 10;
-/// How old the newest sealing key of a host may become.
-pub const SEALING_KEY_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How long a failed renewal waits before the next attempt, at least.
 pub const RETRY_MIN: Duration = Duration::from_secs(10);
 /// And at most.
@@ -76,14 +74,14 @@ pub enum KeyStep {
     Destroy(u64),
 }
 
-/// The steps that are due now. A new key is made a day after the newest; an older one is destroyed
-/// once the gateway knows its successor and no delivery sealed to it is open.
+/// The steps that are due now. A new key is made when the newest has reached `age`; an older one is
+/// destroyed once the gateway knows its successor and no delivery sealed to it is open.
 #[must_use]
-pub fn sealing_key_steps(keys: &[KeyAge], now: Timestamp) -> Vec<KeyStep> {
+pub fn sealing_key_steps(keys: &[KeyAge], age: Duration, now: Timestamp) -> Vec<KeyStep> {
     let newest = keys.iter().max_by_key(|key| key.generation);
     let make = match newest {
         None => Some(KeyStep::Make(1)),
-        Some(key) if now.since(key.made) >= SEALING_KEY_AGE => {
+        Some(key) if now.since(key.made) >= age => {
             Some(KeyStep::Make(key.generation.saturating_add(1)))
         }
         Some(_) => None,
@@ -101,6 +99,7 @@ mod tests {
     use super::*;
 
     const DAY: u64 = 24 * 3600 * 1_000_000;
+    const AGE: Duration = Duration::from_micros(DAY);
 
     fn at(micros: u64) -> Timestamp {
         Timestamp::from_micros(i64::try_from(micros).unwrap())
@@ -164,10 +163,10 @@ mod tests {
 
     #[test]
     fn a_key_is_made_daily() {
-        assert_eq!(sealing_key_steps(&[], at(0)), [KeyStep::Make(1)]);
+        assert_eq!(sealing_key_steps(&[], AGE, at(0)), [KeyStep::Make(1)]);
         let young = [key(4, 0, false, 0)];
-        assert_eq!(sealing_key_steps(&young, at(DAY - 1)), []);
-        assert_eq!(sealing_key_steps(&young, at(DAY)), [KeyStep::Make(5)]);
+        assert_eq!(sealing_key_steps(&young, AGE, at(DAY - 1)), []);
+        assert_eq!(sealing_key_steps(&young, AGE, at(DAY)), [KeyStep::Make(5)]);
     }
 
     #[test]
@@ -178,11 +177,11 @@ mod tests {
             (key(4, 0, true, 1), vec![]),
             (key(4, 0, true, 0), vec![KeyStep::Destroy(4)]),
         ] {
-            assert_eq!(sealing_key_steps(&[old, newest], at(DAY)), steps);
+            assert_eq!(sealing_key_steps(&[old, newest], AGE, at(DAY)), steps);
         }
         let wrong = [key(5, DAY, true, 0)];
         assert_eq!(
-            sealing_key_steps(&wrong, at(DAY)),
+            sealing_key_steps(&wrong, AGE, at(DAY)),
             [],
             "the newest is never destroyed"
         );

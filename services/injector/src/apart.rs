@@ -14,10 +14,9 @@ use keywheel_daemon::settings::SettingsError;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, settings};
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::token::MAX_TOKEN_CHARS;
-use keywheel_member::{Begin, Keeper, MemberError, OverBus};
+use keywheel_member::{Begin, Keeper, MemberError, OverBus, Sealing};
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_seal::OsEntropy;
-use keywheel_seal::hpke::HostKeyPair;
 use zeroize::Zeroizing;
 
 use crate::{Injector, InjectorOptions, join};
@@ -79,7 +78,6 @@ struct Host {
     directory: PathBuf,
     id: HostId,
     name: HostName,
-    key: HostKeyPair,
     bundle: Bundle,
     identity: Identity,
 }
@@ -110,16 +108,21 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
         (clock.clone(), ids.clone()),
     )
     .await?;
-    let keeper = keeper(&host, &nats, clock.clone());
     let injector = Injector::joined(
         injector_options(&config, &host),
-        host.key,
+        &host.identity.sealing,
         nats.endpoint(),
         Arc::new(engine()?),
-        clock,
+        clock.clone(),
         ids,
         Arc::new(OsEntropy),
-    );
+    )
+    .map_err(|e| Problem::new(exit::CONFIG, chain(&e), "join again"))?;
+    let sealing = Sealing {
+        keys: injector.sealing_keys(),
+        age: config.injector.sealing_key_age,
+    };
+    let keeper = keeper(&host, &nats, clock, sealing);
     let shutdown = Shutdown::new();
     shutdown
         .on_signals()
@@ -199,14 +202,13 @@ fn credentials(config: &Config) -> Result<Host, Problem> {
     };
     let id = identity.host().ok_or_else(not_a_host)?;
     let name = identity.host_name.clone().ok_or_else(not_a_host)?;
-    let newest = identity.newest_sealing().ok_or_else(not_a_host)?;
-    let key =
-        HostKeyPair::from_private_bytes(&newest.pair.private_bytes()).map_err(|_| not_a_host())?;
+    if identity.sealing.is_empty() {
+        return Err(not_a_host());
+    }
     Ok(Host {
         directory: directory.to_owned(),
         id,
         name,
-        key,
         bundle,
         identity,
     })
@@ -214,18 +216,27 @@ fn credentials(config: &Config) -> Result<Host, Problem> {
 
 /// Keeps the credentials fresh. Once they have ended, containers keep what they have, and what is
 /// kept on the disk still serves.
-fn keeper(host: &Host, nats: &Nats, clock: Arc<SystemClock>) -> Keeper {
+fn keeper(host: &Host, nats: &Nats, clock: Arc<SystemClock>, sealing: Sealing) -> Keeper {
+    let begin = match keywheel_member::check_permit(&host.bundle, &host.identity) {
+        Ok(()) => Begin::WhenDue,
+        Err(error) => {
+            // Of another build; starts are served meanwhile from what is kept.
+            tracing::warn!(reason = %error, "credentials are renewed at once");
+            Begin::AtOnce
+        }
+    };
     let source = OverBus {
         bus: nats.endpoint(),
         clock: clock.clone(),
         entropy: Arc::new(OsEntropy),
+        sealing: Some(sealing),
     };
     Keeper {
         directory: host.directory.clone(),
         source: Arc::new(source),
         nats: nats.clone(),
         clock,
-        begin: Begin::WhenDue,
+        begin,
         when_ended: format!(
             "join again: `keywheel host join-token {}` on the gateway; here stop keywheel-injector, remove {}, run `keywheel-injector join` and start it",
             host.name,

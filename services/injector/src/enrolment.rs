@@ -61,10 +61,13 @@ async fn present(shared: &Shared) -> Result<Presented, PortError> {
     if shared.has_joined {
         return Ok(Presented::Known);
     }
+    let Some(sealing_key) = shared.keys.public() else {
+        return Ok(Presented::Later("this host has no sealing key".to_owned()));
+    };
     let command = Command::EnrolHost {
         host: shared.options.host,
         name: shared.options.host_name.clone(),
-        sealing_key: shared.key.public().to_bytes(),
+        sealing_key: sealing_key.to_bytes(),
     };
     let body = Body::Submit {
         id: CommandId::from_bytes(shared.ids.draw()),

@@ -26,6 +26,7 @@ mod error;
 mod gate;
 mod host_cache;
 pub mod join;
+mod keyring;
 mod lease;
 mod model;
 mod options;

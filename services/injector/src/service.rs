@@ -20,8 +20,9 @@ use keywheel_engine::port::bus::{Body, Bus, Subscription};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvent};
 use keywheel_engine::port::ids::Ids;
+use keywheel_identity::bundle::SealingKey;
+use keywheel_member::{RenewalFault, SealingKeys};
 use keywheel_seal::Entropy;
-use keywheel_seal::hpke::HostKeyPair;
 use keywheel_sys::nsjoin::Helper;
 use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,6 +34,7 @@ use crate::contact::HEARTBEAT;
 use crate::enrolment::enrol;
 use crate::error::InjectorError;
 use crate::host_cache::HostCache;
+use crate::keyring::Keyring;
 use crate::options::HostSettings;
 use crate::reconcile::Reconciler;
 use crate::report::{self, Outbox};
@@ -173,26 +175,36 @@ impl Injector {
         ))
     }
 
-    /// Makes the injector of a host that joined with this sealing key.
-    #[must_use]
+    /// Makes the injector of a host that joined; it opens what is sealed to these keys.
+    ///
+    /// # Errors
+    /// When one is none.
     pub fn joined(
         options: impl Into<HostSettings>,
-        key: HostKeyPair,
+        keys: &[SealingKey],
         bus: Arc<dyn Bus>,
         containers: Arc<dyn ContainerHost>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
         entropy: Arc<dyn Entropy>,
-    ) -> Self {
-        Self::of(Shared::new(
+    ) -> Result<Self, RenewalFault> {
+        let shared = Shared::new(
             options.into(),
             bus,
             containers,
             clock,
             ids,
             entropy,
-            Some(key),
-        ))
+            Some(Keyring::default()),
+        );
+        shared.hold(keys)?;
+        Ok(Self::of(shared))
+    }
+
+    /// Its keys for what is sealed to it.
+    #[must_use]
+    pub fn sealing_keys(&self) -> Arc<dyn SealingKeys> {
+        self.shared.clone()
     }
 
     fn of(shared: Shared) -> Self {

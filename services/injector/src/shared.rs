@@ -22,11 +22,15 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::hpke::{Envelope, HostKeyPair};
 use keywheel_seal::{Entropy, SecretBytes};
 
+use async_trait::async_trait;
 use keywheel_daemon::{chain, names};
+use keywheel_identity::bundle::SealingKey;
+use keywheel_member::{RenewalFault, SealingKeys};
 use tokio::sync::Notify;
 
 use crate::contact::Contact;
 use crate::host_cache::{HostCache, Restored};
+use crate::keyring::Keyring;
 use crate::lease::Moment;
 use crate::model::Place;
 use crate::options::HostSettings;
@@ -85,7 +89,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) key: HostKeyPair,
+    pub(crate) keys: Keyring,
     /// Whether the gateway knows host and key since the host joined; else they are told at start.
     pub(crate) has_joined: bool,
     pub(crate) contact: Contact,
@@ -127,10 +131,10 @@ impl Shared {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
         entropy: Arc<dyn Entropy>,
-        joined: Option<HostKeyPair>,
+        joined: Option<Keyring>,
     ) -> Self {
         let has_joined = joined.is_some();
-        let key = joined.unwrap_or_else(|| HostKeyPair::generate(&*entropy));
+        let keys = joined.unwrap_or_else(|| Keyring::of(1, HostKeyPair::generate(&*entropy)));
         let contact = Contact::new(clock.monotonic());
         Self {
             has_joined,
@@ -140,7 +144,7 @@ impl Shared {
             clock,
             ids,
             entropy,
-            key,
+            keys,
             contact,
             cache: OnceLock::new(),
             changed: Notify::new(),
@@ -329,6 +333,7 @@ impl Shared {
             delivery: grant.delivery,
         };
         let body = Body::OpenValue(request);
+        let _flight = self.keys.begin();
         let asked = self
             .bus
             .request(Address::StoreSync, None, body, VALUE_TIMEOUT)
@@ -376,19 +381,38 @@ impl Shared {
         is_wanted
     }
 
+    fn try_open(&self, key: VersionKey, sealed: &Sealed) -> Option<SecretBytes> {
+        match sealed {
+            Sealed::ToHost { envelope, delivery } => {
+                let (info, aad) = bound(self, key, *delivery);
+                self.keys.open(&info, &aad, envelope)
+            }
+            Sealed::Kept(bytes) => self.cache.get()?.open_value(key, bytes),
+        }
+    }
+
+    /// Seals what is kept to the newest key, so that an older one can go.
+    fn reseal(&self) {
+        let mut inner = lock(&self.inner);
+        for (key, sealed) in &mut inner.sealed {
+            let Sealed::ToHost { envelope, delivery } = &**sealed else {
+                continue;
+            };
+            let (delivery, (info, aad)) = (*delivery, bound(self, *key, *delivery));
+            let anew = self.keys.reseal(&info, &aad, envelope, &*self.entropy);
+            if let Some(envelope) = anew {
+                *sealed = Arc::new(Sealed::ToHost { envelope, delivery });
+            }
+        }
+    }
+
     /// Opens a sealed value; the caller keeps it only while it writes.
     pub(crate) fn open(&self, key: VersionKey, sealed: &Sealed) -> Result<SecretBytes, PortError> {
-        let opened = match sealed {
-            Sealed::ToHost { envelope, delivery } => {
-                let info = delivery::info(self.options.deployment, self.options.host);
-                let aad = delivery::aad(*delivery, key.0, key.1);
-                self.key.open(&info, &aad, envelope).ok()
-            }
-            Sealed::Kept(bytes) => self
-                .cache
-                .get()
-                .and_then(|cache| cache.open_value(key, bytes)),
-        };
+        let opened = self.try_open(key, sealed).or_else(|| {
+            // Sealed anew meanwhile, because its key is gone.
+            let newest = lock(&self.inner).sealed.get(&key).cloned()?;
+            self.try_open(key, &newest)
+        });
         opened.ok_or_else(|| {
             lock(&self.inner).sealed.remove(&key);
             PortError::new(
@@ -396,6 +420,35 @@ impl Shared {
                 "the value sealed for this host does not open",
             )
         })
+    }
+}
+
+/// What an envelope to this host is bound to.
+fn bound(shared: &Shared, key: VersionKey, delivery: DeliveryId) -> (Vec<u8>, Vec<u8>) {
+    let info = delivery::info(shared.options.deployment, shared.options.host);
+    (info, delivery::aad(delivery, key.0, key.1))
+}
+
+#[async_trait]
+impl SealingKeys for Shared {
+    fn hold(&self, keys: &[SealingKey]) -> Result<(), RenewalFault> {
+        for key in keys {
+            let pair = HostKeyPair::from_private_bytes(&key.pair.private_bytes())?;
+            self.keys.add(key.generation, pair);
+        }
+        Ok(())
+    }
+
+    async fn supersede(&self, known: u64) {
+        self.keys.supersede(known);
+        for generation in self.keys.older_than(known) {
+            self.keys.settled(generation).await;
+        }
+    }
+
+    fn destroy(&self, generation: u64) {
+        self.reseal();
+        self.keys.destroy(generation);
     }
 }
 

@@ -8,6 +8,7 @@ use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::name::PeerName;
+use keywheel_identity::nats::{self, NatsError};
 use keywheel_seal::sign::{BadKey, SigningKey};
 
 /// Why a member is not on the bus.
@@ -61,6 +62,17 @@ pub fn files(bundle: &Bundle) -> MemberFiles<'_> {
         certificate: &bundle.tls.chain_pem,
         key: &bundle.tls.key_pem,
         permit: bundle.bus.as_ref(),
+    }
+}
+
+/// Whether the permit for the bus allows what this build needs, and nothing else.
+///
+/// # Errors
+/// With the difference, for a person.
+pub fn check_permit(bundle: &Bundle, identity: &Identity) -> Result<(), NatsError> {
+    match (&bundle.bus, identity.client()) {
+        (Some(permit), Some(client)) => nats::check_permit(permit, identity.deployment, &client),
+        _ => Err(NatsError::Permit("there is none".to_owned())),
     }
 }
 

@@ -15,15 +15,16 @@ use keywheel_daemon::{chain, names};
 use keywheel_engine::port::bus::{Address, Body, Bus};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_identity::bundle::{Bundle, BundleError, Identity};
+use keywheel_identity::bundle::{Bundle, BundleError, Identity, SealingKey};
 use keywheel_identity::enrol::{EnrolError, RenewAnswer, Renewing};
 use keywheel_identity::refresh::RefreshError;
-use keywheel_identity::renewal;
+use keywheel_identity::renewal::{self, KeyAge, KeyStep};
 use keywheel_identity::tls::TlsError;
 use keywheel_seal::Entropy;
+use keywheel_seal::hpke::{BadKey, HostKeyPair};
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::files;
+use crate::connection::{check_permit, files};
 
 /// How long the gateway may take to answer.
 pub const RENEWAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,6 +59,9 @@ pub enum RenewalFault {
     /// The bus does not take it.
     #[error(transparent)]
     Bus(#[from] ConnectError),
+    /// A sealing key is none.
+    #[error("a sealing key cannot be used")]
+    Sealing(#[from] BadKey),
     /// The work was cut off.
     #[error("the work was cut off")]
     Stopped,
@@ -71,6 +75,37 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When there are none; then the old ones lie there.
     async fn renew(&self, directory: &Path) -> Result<(), RenewalFault>;
+
+    /// When something else than the certificate has to be renewed.
+    fn due(&self, _identity: &Identity) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// A host's keys for what is sealed to it, where they are used.
+#[async_trait]
+pub trait SealingKeys: Send + Sync {
+    /// Takes these from now on; values are going to be sealed to the newest.
+    ///
+    /// # Errors
+    /// When one cannot be used.
+    fn hold(&self, keys: &[SealingKey]) -> Result<(), RenewalFault>;
+
+    /// The gateway knows this one: nothing more is sealed to older ones. Comes back when nothing that
+    /// is sealed to them is under way.
+    async fn supersede(&self, known: u64);
+
+    /// Overwrites one; what is kept that was sealed to it is sealed to the newest first.
+    fn destroy(&self, generation: u64);
+}
+
+/// Rotation of a host's sealing keys.
+#[derive(Clone)]
+pub struct Sealing {
+    /// Where they are used.
+    pub keys: Arc<dyn SealingKeys>,
+    /// How old the newest becomes.
+    pub age: Duration,
 }
 
 /// Asks the gateway.
@@ -81,20 +116,91 @@ pub struct OverBus {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// A host's sealing keys; services have none.
+    pub sealing: Option<Sealing>,
 }
 
 #[async_trait]
 impl Source for OverBus {
     async fn renew(&self, directory: &Path) -> Result<(), RenewalFault> {
-        let (bundle, identity) = read(directory).await?;
-        let renewing = Renewing::begin(None, self.clock.now(), &*self.entropy)?;
-        let renewing = renewing.keeping_addresses(&bundle.tls);
+        if let Some(sealing) = &self.sealing {
+            self.prepare(sealing, directory).await?;
+        }
+        let (bundle, mut identity) = read(directory).await?;
+        let mut renewing = Renewing::begin()?.keeping_addresses(&bundle.tls);
+        if let Some(newest) = identity.newest_sealing() {
+            renewing = renewing.with_sealing_key(newest);
+        }
         let answer = self.ask(&renewing).await?;
+        if let Some(sealing) = &self.sealing {
+            self.retire(sealing, &mut identity).await;
+        }
         let bundle = renewing.accept(identity, &answer)?;
-        let directory = directory.to_owned();
-        let writing = tokio::task::spawn_blocking(move || bundle.write(&directory));
-        Ok(writing.await.map_err(|_| RenewalFault::Stopped)??)
+        write(directory, bundle).await
     }
+
+    fn due(&self, identity: &Identity) -> Option<Timestamp> {
+        let newest = identity.newest_sealing()?;
+        let age = self.sealing.as_ref()?.age;
+        // A second one is left of a rotation that was cut off.
+        Some(match identity.sealing.len() {
+            1 => newest.made.plus(age),
+            _ => self.clock.now(),
+        })
+    }
+}
+
+impl OverBus {
+    /// Makes the next sealing key when it is due. The disk has it before anybody is told.
+    async fn prepare(&self, sealing: &Sealing, directory: &Path) -> Result<(), RenewalFault> {
+        let (mut bundle, mut identity) = read(directory).await?;
+        let now = self.clock.now();
+        let steps = renewal::sealing_key_steps(&ages(&identity, false), sealing.age, now);
+        let next = steps.iter().find_map(|step| match step {
+            KeyStep::Make(generation) => Some(*generation),
+            KeyStep::Destroy(_) => None,
+        });
+        if let Some(generation) = next {
+            identity.sealing.push(SealingKey {
+                generation,
+                made: now,
+                pair: HostKeyPair::generate(&*self.entropy),
+            });
+            sealing.keys.hold(&identity.sealing)?;
+            bundle.identity = Some(identity);
+            write(directory, bundle).await?;
+            tracing::info!({ names::GENERATION } = generation, "sealing key made");
+        }
+        Ok(())
+    }
+
+    /// Destroys the keys that the gateway knows a newer one for.
+    async fn retire(&self, sealing: &Sealing, identity: &mut Identity) {
+        let Some(known) = identity.newest_sealing().map(|key| key.generation) else {
+            return;
+        };
+        sealing.keys.supersede(known).await;
+        let now = self.clock.now();
+        for step in renewal::sealing_key_steps(&ages(identity, true), sealing.age, now) {
+            if let KeyStep::Destroy(generation) = step {
+                sealing.keys.destroy(generation);
+                identity.sealing.retain(|key| key.generation != generation);
+                tracing::info!({ names::GENERATION } = generation, "sealing key destroyed");
+            }
+        }
+    }
+}
+
+/// What is known of a host's sealing keys; `is_known`: the gateway has the newest.
+fn ages(identity: &Identity, is_known: bool) -> Vec<KeyAge> {
+    let newest = identity.newest_sealing().map(|key| key.generation);
+    let age = |key: &SealingKey| KeyAge {
+        generation: key.generation,
+        made: key.made,
+        superseded: is_known && Some(key.generation) < newest,
+        open_deliveries: 0,
+    };
+    identity.sealing.iter().map(age).collect()
 }
 
 impl OverBus {
@@ -161,7 +267,7 @@ impl Keeper {
     /// When the directory cannot be read at the start.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RenewalFault> {
         let (bundle, identity) = read(&self.directory).await?;
-        let mut current = current(&bundle, &identity)?;
+        let mut current = self.current(&bundle, &identity)?;
         if self.begin == Begin::AtOnce {
             current.due = self.clock.now();
         }
@@ -196,13 +302,30 @@ impl Keeper {
         let (bundle, identity) = read(&self.directory).await?;
         self.nats.renew(&files(&bundle)).await?;
         (self.taken)(&bundle, &identity)?;
-        let current = current(&bundle, &identity)?;
+        if let Err(error) = check_permit(&bundle, &identity) {
+            let next = "update the gateway and this program to the same build";
+            tracing::error!({ names::REASON } = %error, next, "the permit for the bus does not fit");
+        }
+        let current = self.current(&bundle, &identity)?;
         tracing::info!(
             ends = ends(current.end),
             { names::DUE } = ends(current.due),
             "credentials renewed"
         );
         Ok(current)
+    }
+
+    fn current(&self, bundle: &Bundle, identity: &Identity) -> Result<Current, RenewalFault> {
+        let life = bundle.tls.life()?;
+        let id = identity.signing.verifying_key().to_bytes();
+        let due = renewal::due(&id, life);
+        Ok(Current {
+            due: self
+                .source
+                .due(identity)
+                .map_or(due, |other| other.min(due)),
+            end: life.1,
+        })
     }
 
     fn tell(&self, fault: &RenewalFault, end: Timestamp, failures: u32) {
@@ -247,20 +370,17 @@ fn again(now: Timestamp, end: Timestamp, failures: u32) -> Timestamp {
     })
 }
 
-fn current(bundle: &Bundle, identity: &Identity) -> Result<Current, RenewalFault> {
-    let life = bundle.tls.life()?;
-    let id = identity.signing.verifying_key().to_bytes();
-    Ok(Current {
-        due: renewal::due(&id, life),
-        end: life.1,
-    })
-}
-
 /// A moment as people read it.
 #[must_use]
 pub fn ends(at: Timestamp) -> String {
     let shown = jiff::Timestamp::from_microsecond(at.micros());
     shown.map_or_else(|_| at.to_string(), |shown| shown.to_string())
+}
+
+async fn write(directory: &Path, bundle: Bundle) -> Result<(), RenewalFault> {
+    let directory = directory.to_owned();
+    let writing = tokio::task::spawn_blocking(move || bundle.write(&directory));
+    Ok(writing.await.map_err(|_| RenewalFault::Stopped)??)
 }
 
 async fn read(directory: &Path) -> Result<(Bundle, Identity), RenewalFault> {

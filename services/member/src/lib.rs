@@ -11,5 +11,8 @@
 mod connection;
 mod keeper;
 
-pub use connection::{MemberError, connect, files, signing_key, speaker, trust};
-pub use keeper::{Begin, Keeper, OverBus, RENEWAL_TIMEOUT, RenewalFault, Source, Taken, ends};
+pub use connection::{MemberError, check_permit, connect, files, signing_key, speaker, trust};
+pub use keeper::{
+    Begin, Keeper, OverBus, RENEWAL_TIMEOUT, RenewalFault, Sealing, SealingKeys, Source, Taken,
+    ends,
+};

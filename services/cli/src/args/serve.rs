@@ -86,6 +86,94 @@ pub(crate) struct RefreshArgs {
     pub(crate) directories: Vec<PathBuf>,
 }
 
+/// `nats …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NatsVerb {
+    /// Print or write a bus server's configuration, as `init` made it. For the gateway's machine.
+    Config(NatsConfigArgs),
+}
+
+/// `nats config`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  keywheel nats config --bus bus.example:4222 --installed /etc/keywheel-deployment\n  keywheel nats config --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222 \\\n    --node bus-3 --out ./bus-3      with a certificate of its own"
+)]
+pub(crate) struct NatsConfigArgs {
+    /// Where the authorities are.
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+    /// All bus servers, in the same order as at `init`.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
+    pub(crate) bus: Vec<String>,
+    /// Which of them: bus-1 is the first.
+    #[arg(long, value_name = "NAME", default_value = "bus-1")]
+    pub(crate) node: String,
+    /// TLS also on loopback.
+    #[arg(long)]
+    pub(crate) bus_tls: bool,
+    /// Directory of the bus servers' streams.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/nats")]
+    pub(crate) bus_store: PathBuf,
+    /// The deployment's directory on the bus server's machine; its files are in `nats/NAME` there.
+    #[arg(long, value_name = "DIR", default_value = "/etc/keywheel-deployment")]
+    pub(crate) installed: PathBuf,
+    /// Write a directory with configuration and a fresh certificate instead.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// An authority of one's own.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OwnCa {
+    /// PEM of your own authority: the issuing certificate first, its root last. Without it one is made.
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    pub(crate) ca_cert: Option<PathBuf>,
+    /// PEM of its key (ECDSA P-256, P-384 or Ed25519); it is kept sealed under the unseal key.
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    pub(crate) ca_key: Option<PathBuf>,
+}
+
+/// `ca …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaVerb {
+    /// Begin to use another root: certificates come from it, and both are trusted.
+    Begin(CaArgs),
+    /// Show whether a rollover is under way, and when it can be finished.
+    Status(HomeArgs),
+    /// Trust the old root no more.
+    Finish(FinishArgs),
+}
+
+/// `ca begin`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Example:\n  keywheel ca begin\n\nNothing is restarted: the gateway takes the new root up by itself, services and hosts renew under it."
+)]
+pub(crate) struct CaArgs {
+    /// Where the authorities are.
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+    /// The new root.
+    #[command(flatten)]
+    pub(crate) own: OwnCa,
+}
+
+/// `ca finish`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  keywheel ca finish --drop-long-lived --lifetime 1h")]
+pub(crate) struct FinishArgs {
+    /// Where the authorities are.
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+    /// Do not wait for certificates of people and bus servers: they have new ones.
+    #[arg(long)]
+    pub(crate) drop_long_lived: bool,
+    /// What `credentials.lifetime` is at the gateway; certificates of services and hosts are waited for
+    /// so long [default: 24h].
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) lifetime: Option<String>,
+}
+
 /// `init`.
 #[derive(Debug, Clone, Args)]
 #[command(
@@ -114,6 +202,9 @@ pub(crate) struct InitArgs {
     /// A name or IP address at which the gateway is reached; several are allowed.
     #[arg(long, value_name = "NAME|IP")]
     pub(crate) gateway: Vec<String>,
+    /// Your own authority.
+    #[command(flatten)]
+    pub(crate) own: OwnCa,
     /// The first person with a client certificate.
     #[arg(long, value_name = "NAME", default_value = "admin")]
     pub(crate) operator: String,

@@ -62,6 +62,8 @@ pub(super) fn read(
             refresh_next(directory),
         ));
     }
+    keywheel_member::check_permit(&bundle, &identity)
+        .map_err(|e| refused(&e, &refresh_next(directory)))?;
     Ok((bundle, identity))
 }
 
@@ -92,7 +94,7 @@ pub(super) fn open_registry(
     };
     let next = "give the key file that `keywheel init` made or used as `unseal_key_file`";
     let home = Home::new(directory);
-    let registry = Registry::open(home, &unseal, told, Arc::new(OsEntropy));
+    let registry = Registry::open(home, unseal, told, Arc::new(OsEntropy));
     let registry = Arc::new(registry.map_err(|e| refused(&e, next))?);
     let next = "correct what is named above and start again";
     let made = registry.refresh_own(directory, clock.now());
@@ -106,6 +108,7 @@ pub(super) fn keep(opened: &Opened, spawn: &Spawner) {
         bus: opened.nats.endpoint(),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
+        sealing: None,
     };
     let keeper = Keeper {
         // What `keywheel init` gave lives longer than what the gateway gives.

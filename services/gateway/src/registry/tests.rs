@@ -3,9 +3,10 @@
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Body, Message};
 use keywheel_identity::authority::addresses;
-use keywheel_identity::bundle::Bundle;
+use keywheel_identity::bundle::{Bundle, SealingKey};
 use keywheel_identity::enrol::{RenewAnswer, Renewing};
 use keywheel_seal::OsEntropy;
+use keywheel_seal::hpke::HostKeyPair;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
@@ -41,6 +42,14 @@ fn asked(renewing: &Renewing) -> Vec<u8> {
     serde_json::to_vec(&renewing.ask()).unwrap()
 }
 
+fn sealing_key(generation: u64, made: Timestamp) -> SealingKey {
+    SealingKey {
+        generation,
+        made,
+        pair: HostKeyPair::generate(&OsEntropy),
+    }
+}
+
 fn answered(body: Body) -> RenewAnswer {
     let Body::Renewed(bytes) = body else {
         panic!("{body:?}");
@@ -52,9 +61,11 @@ fn answered(body: Body) -> RenewAnswer {
 async fn a_host_renews_with_its_next_sealing_key_until_it_is_evicted() {
     let members = Members::start(Spans::default()).await;
     let end = end_of(&members);
-    let identity = members.join("web-2").await.identity.unwrap();
+    let mut identity = members.join("web-2").await.identity.unwrap();
     let host = identity.host().unwrap();
-    let renewing = Renewing::begin(Some(2), members.now(), &OsEntropy).unwrap();
+    identity.sealing.push(sealing_key(2, members.now()));
+    let renewing = Renewing::begin().unwrap();
+    let renewing = renewing.with_sealing_key(identity.newest_sealing().unwrap());
     let ask = message(Role::Injector, Some(host), asked(&renewing));
     let answer = answered(end.answer(&ask).await.unwrap());
     let bundle = renewing.accept(identity, &answer).unwrap();
@@ -71,13 +82,18 @@ async fn a_host_renews_with_its_next_sealing_key_until_it_is_evicted() {
     let words = ["renew-credentials", &host.to_string(), "allowed"];
     assert_eq!(members.records(&words).await.len(), 1);
 
-    let skipping = Renewing::begin(Some(9), members.now(), &OsEntropy).unwrap();
+    // Told again it is no change, and no command.
+    end.answer(&ask).await.unwrap();
+    assert_eq!(members.records(&["rotate-host-key"]).await.len(), 1);
+
+    let skipping = Renewing::begin().unwrap();
+    let skipping = skipping.with_sealing_key(&sealing_key(9, members.now()));
     let ask = message(Role::Injector, Some(host), asked(&skipping));
     let refused = end.answer(&ask).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Conflict);
 
     members.evict(host).await;
-    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let renewing = Renewing::begin().unwrap();
     let ask = message(Role::Injector, Some(host), asked(&renewing));
     let refused = end.answer(&ask).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Denied);
@@ -91,7 +107,7 @@ async fn a_service_gets_credentials_of_its_own_role_and_nonsense_gets_none() {
     let end = end_of(&members);
     let directory = members.credentials_of("scheduler");
     let (before, identity) = Bundle::read_speaker(&directory).unwrap();
-    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let renewing = Renewing::begin().unwrap();
     let renewing = renewing.keeping_addresses(&before.tls);
     let ask = message(Role::Scheduler, None, asked(&renewing));
     let answer = answered(end.answer(&ask).await.unwrap());
@@ -108,14 +124,14 @@ async fn a_service_gets_credentials_of_its_own_role_and_nonsense_gets_none() {
     assert_eq!(addresses(&leaf).unwrap(), ["scheduler.example"]);
 
     // Nobody gets the addresses of another.
-    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let renewing = Renewing::begin().unwrap();
     let renewing = renewing.keeping_addresses(&before.tls);
     let ask = message(Role::StoreSync, None, asked(&renewing));
     assert_eq!(end.answer(&ask).await.unwrap_err().kind, ErrorKind::Denied);
 
     // What is for the scheduler fits nobody else.
     let (_, other) = Bundle::read_speaker(&members.credentials_of("store-sync")).unwrap();
-    let renewing = Renewing::begin(None, members.now(), &OsEntropy).unwrap();
+    let renewing = Renewing::begin().unwrap();
     let ask = message(Role::Scheduler, None, asked(&renewing));
     let answer = answered(end.answer(&ask).await.unwrap());
     assert!(renewing.accept(other, &answer).is_err());

@@ -100,7 +100,7 @@ impl Members {
             join_address: joins.local_addr().unwrap().to_string(),
             lifetime: LIFETIME,
         };
-        let registry = Registry::open(home, &unseal, told, Arc::new(OsEntropy)).unwrap();
+        let registry = Registry::open(home, unseal, told, Arc::new(OsEntropy)).unwrap();
         let registry = Arc::new(registry);
         bench.api.join_tokens = Some(registry.clone());
         let credentials = bundle.tls.credentials(deployment()).unwrap();

@@ -11,8 +11,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyUsagePurpose, 
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    Authority, AuthorityError, BUS_SERVER_LIFETIME, MEMBER_LIFETIME_MOST, OPERATOR_LIFETIME,
-    draw_serial, set_life, skewed, validity,
+    Authority, AuthorityError, BUS_SERVER_LIFETIME, OPERATOR_LIFETIME, draw_serial, set_life,
+    skewed, validity,
 };
 
 /// The old root while it is still trusted.
@@ -60,12 +60,19 @@ impl Authority {
         Ok(())
     }
 
-    /// When [`Self::finish_rollover`] will not refuse; `None` when none is under way.
+    /// Whether an old root is still trusted.
+    #[must_use]
+    pub fn is_rolling_over(&self) -> bool {
+        self.rollover.is_some()
+    }
+
+    /// When [`Self::finish_rollover`] will not refuse; `None` when none is under way. Members'
+    /// certificates count with the life that [`Self::with_member_lifetime`] said.
     #[must_use]
     pub fn rollover_ends(&self, old: LongLived) -> Option<Timestamp> {
         let longest = match old {
             LongLived::Wait => OPERATOR_LIFETIME.max(BUS_SERVER_LIFETIME),
-            LongLived::Drop => MEMBER_LIFETIME_MOST,
+            LongLived::Drop => self.member_lifetime,
         };
         Some(self.rollover.as_ref()?.begun.plus(longest))
     }

@@ -177,10 +177,10 @@ fn a_rollover_trusts_both_roots_until_it_is_finished() {
     let unseal = UnsealKey::generate(&OsEntropy);
     let stored = ca.seal(&unseal, &OsEntropy).unwrap();
     let mut ca = Authority::open(&stored, &unseal).unwrap();
-    let almost = NOW.plus(MEMBER_LIFETIME_MOST - Duration::from_micros(1));
+    let almost = NOW.plus(MEMBER_LIFETIME - Duration::from_micros(1));
     let early = ca.finish_rollover(almost, LongLived::Drop).unwrap_err();
     assert!(matches!(early, AuthorityError::TooEarly { .. }));
-    let day = NOW.plus(MEMBER_LIFETIME_MOST);
+    let day = NOW.plus(MEMBER_LIFETIME);
     assert!(ca.finish_rollover(day, LongLived::Wait).is_err());
     ca.finish_rollover(day, LongLived::Drop).unwrap();
     assert_eq!(certificates(&ca.roots_pem()).unwrap().len(), 1);

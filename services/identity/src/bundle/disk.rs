@@ -56,7 +56,13 @@ fn finish_locked(directory: &Path) -> Result<(), BundleError> {
         let plain = !name.is_empty() && !name.contains('/') && name != "..";
         let from = beside(directory, name);
         if plain && from.exists() {
-            rename(&from, &directory.join(name))?;
+            let to = directory.join(name);
+            let before = File::options().write(true).open(&to).ok();
+            rename(&from, &to)?;
+            if let Some(before) = before {
+                overwrite(&before)
+                    .map_err(|error| failed(&to, "overwrite what was before at", error))?;
+            }
         }
     }
     sync(directory)?;
@@ -102,6 +108,14 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), BundleError> {
         }
         Err(error) => Err(failed(directory, "make", error)),
     }
+}
+
+/// Writes zeros over what a file held that has no name any more: keys are not left to whoever reads
+/// the disk. File systems that never write in place keep copies that are out of reach here.
+fn overwrite(mut file: &File) -> std::io::Result<()> {
+    let length = file.metadata()?.len();
+    std::io::copy(&mut std::io::repeat(0).take(length), &mut file)?;
+    file.sync_data()
 }
 
 fn write_synced(path: &Path, content: &[u8]) -> Result<(), BundleError> {

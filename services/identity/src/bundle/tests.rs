@@ -180,3 +180,23 @@ fn a_damaged_or_foreign_part_is_named() {
     fs::write(directory.join(CA_FILE), large).unwrap();
     assert!(read().contains("larger than"));
 }
+
+#[test]
+fn what_was_replaced_is_overwritten_on_the_disk() {
+    use std::io::{Read as _, Seek as _};
+    let (_scratch, directory) = fresh();
+    let ca = authority();
+    bundle(&ca, &host(), &host()).write(&directory).unwrap();
+    for name in [IDENTITY_FILE, KEY_FILE, BUS_FILE] {
+        let mut before = fs::File::open(directory.join(name)).unwrap();
+        let mut content = Vec::new();
+        before.read_to_end(&mut content).unwrap();
+        assert!(content.iter().any(|byte| *byte != 0));
+        bundle(&ca, &host(), &host()).write(&directory).unwrap();
+        before.rewind().unwrap();
+        content.clear();
+        before.read_to_end(&mut content).unwrap();
+        assert!(content.iter().all(|byte| *byte == 0), "{name}");
+        assert!(Bundle::read(&directory).is_ok());
+    }
+}

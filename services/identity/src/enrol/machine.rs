@@ -121,30 +121,22 @@ pub struct Renewing {
     key_pem: SecretBytes,
     request_pem: String,
     certificate: Option<String>,
-    sealing: Option<SealingKey>,
+    sealing: Option<NewSealingKey>,
 }
 
 impl Renewing {
-    /// Makes fresh keys for TLS and the bus, and a sealing key of this generation if one is due.
+    /// Makes fresh keys for TLS and the bus.
     ///
     /// # Errors
     /// When no key can be made.
-    pub fn begin(
-        sealing_generation: Option<u64>,
-        now: Timestamp,
-        entropy: &dyn Entropy,
-    ) -> Result<Self, EnrolError> {
+    pub fn begin() -> Result<Self, EnrolError> {
         let (key_pem, request_pem) = signing_request()?;
         Ok(Self {
             bus: UserKey::generate(),
             key_pem,
             request_pem,
             certificate: None,
-            sealing: sealing_generation.map(|generation| SealingKey {
-                generation,
-                made: now,
-                pair: HostKeyPair::generate(entropy),
-            }),
+            sealing: None,
         })
     }
 
@@ -159,6 +151,18 @@ impl Renewing {
         self
     }
 
+    /// Tells the gateway a host's newest sealing key. It has to be on the host's disk already: values
+    /// may be sealed to it from the answer on, whether that arrives or not. Telling it again is no
+    /// change.
+    #[must_use]
+    pub fn with_sealing_key(mut self, key: &SealingKey) -> Self {
+        self.sealing = Some(NewSealingKey {
+            generation: key.generation,
+            public: STANDARD.encode(key.pair.public().to_bytes()),
+        });
+        self
+    }
+
     /// What to send.
     #[must_use]
     pub fn ask(&self) -> RenewAsk {
@@ -167,10 +171,7 @@ impl Renewing {
             signing_request: self.request_pem.clone(),
             bus_key: self.bus.public_key(),
             certificate: self.certificate.clone(),
-            sealing_key: self.sealing.as_ref().map(|key| NewSealingKey {
-                generation: key.generation,
-                public: STANDARD.encode(key.pair.public().to_bytes()),
-            }),
+            sealing_key: self.sealing.clone(),
         }
     }
 
@@ -194,7 +195,6 @@ impl Renewing {
         fits(&tls, &identity)?;
         identity.trust = stored::read_trust(&answer.trust).map_err(EnrolError::Answer)?;
         identity.servers.clone_from(&answer.servers);
-        identity.sealing.extend(self.sealing);
         Ok(Bundle {
             tls,
             bus: Some(self.bus.credentials(&answer.permit)?),

@@ -3,10 +3,11 @@
 use keywheel_core::host::{JoinToken as OpenToken, Rejection};
 use keywheel_core::id::DeploymentId;
 use keywheel_seal::OsEntropy;
+use keywheel_seal::hpke::HostKeyPair;
 use keywheel_seal::sign::SigningKey;
 
 use super::*;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, SealingKey};
 use crate::token::{Destination, JoinToken};
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -176,9 +177,15 @@ fn a_request_with_a_part_that_is_none_is_refused() {
 fn a_renewal_brings_new_keys_and_keeps_what_is_still_needed() {
     let gateway = gateway();
     let before = gateway.joined();
-    let identity = before.identity.unwrap();
+    let mut identity = before.identity.unwrap();
     let (name, signing) = (identity.name.clone(), identity.signing.verifying_key());
-    let renewing = Renewing::begin(Some(2), NOW, &OsEntropy).unwrap();
+    identity.sealing.push(SealingKey {
+        generation: 2,
+        made: NOW,
+        pair: HostKeyPair::generate(&OsEntropy),
+    });
+    let renewing = Renewing::begin().unwrap();
+    let renewing = renewing.with_sealing_key(identity.newest_sealing().unwrap());
     let ask: RenewAsk =
         serde_json::from_str(&serde_json::to_string(&renewing.ask()).unwrap()).unwrap();
     let (generation, key) = renewed_sealing_key(&ask).unwrap().unwrap();
@@ -202,12 +209,12 @@ fn a_renewal_brings_new_keys_and_keeps_what_is_still_needed() {
 fn a_renewal_never_gives_another_name() {
     let gateway = gateway();
     let identity = gateway.joined().identity.unwrap();
-    let renewing = Renewing::begin(None, NOW, &OsEntropy).unwrap();
+    let renewing = Renewing::begin().unwrap();
     let other = PeerName::Host(HostId::from_bytes([9; 16]));
     let registrar = gateway.registrar();
     let answer = answer_renewal(&registrar, &other, &renewing.ask(), NOW, &OsEntropy).unwrap();
     assert!(renewing.accept(identity, &answer).is_err());
-    let renewing = Renewing::begin(None, NOW, &OsEntropy).unwrap();
+    let renewing = Renewing::begin().unwrap();
     let person = PeerName::Operator(crate::name::OperatorName::parse("ada").unwrap());
     let refused = answer_renewal(&registrar, &person, &renewing.ask(), NOW, &OsEntropy);
     assert!(matches!(refused, Err(EnrolError::NotRenewed(_))));

@@ -74,6 +74,50 @@ pub(super) fn read(claim: &str, by: &KeyPair) -> Result<Content, NatsError> {
     serde_json::from_slice(&content).map_err(|_| NatsError::Claim)
 }
 
+/// What is read of a user's claim; who signed it is the bus server's matter.
+#[derive(serde::Deserialize)]
+pub(super) struct UserContent {
+    pub(super) nats: UserPermissions,
+}
+
+#[derive(serde::Deserialize)]
+pub(super) struct UserPermissions {
+    #[serde(default, rename = "pub")]
+    publish: Allowed,
+    #[serde(default, rename = "sub")]
+    subscribe: Allowed,
+    #[serde(default)]
+    resp: Option<Value>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Allowed {
+    #[serde(default)]
+    allow: Vec<String>,
+    #[serde(default)]
+    deny: Vec<String>,
+}
+
+impl UserPermissions {
+    /// What it allows; something that is denied besides is no permission of ours.
+    pub(super) fn read(permit: &str) -> Option<Permissions> {
+        let content = permit.trim().split('.').nth(1)?;
+        let content = URL_SAFE_NO_PAD.decode(content).ok()?;
+        let content: UserContent = serde_json::from_slice(&content).ok()?;
+        let UserPermissions {
+            publish,
+            subscribe,
+            resp,
+        } = content.nats;
+        let is_plain = publish.deny.is_empty() && subscribe.deny.is_empty();
+        is_plain.then_some(Permissions {
+            publish: publish.allow,
+            subscribe: subscribe.allow,
+            responses: resp.is_some(),
+        })
+    }
+}
+
 pub(super) fn operator(system_account: &str) -> Value {
     json!({
         "system_account": system_account,

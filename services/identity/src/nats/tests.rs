@@ -112,6 +112,53 @@ fn revocations_are_forgotten_after_the_permits_expired() {
 }
 
 #[test]
+fn a_claim_that_lacks_a_revocation_is_known_from_one_that_has_it() {
+    let authority = authority();
+    let mut mine = Revocations::default();
+    let before = authority.account_claim(&mut mine, NOW).unwrap();
+    assert!(mine.is_empty() && authority.refuses_all(&before, &mine).unwrap());
+    mine.revoke(&UserKey::generate().public_key(), NOW).unwrap();
+    assert!(!authority.refuses_all(&before, &mine).unwrap());
+    let after = authority.account_claim(&mut mine, NOW).unwrap();
+    assert!(authority.refuses_all(&after, &mine).unwrap());
+    assert!(authority.refuses_all("a.b.c", &mine).is_err());
+}
+
+#[test]
+fn a_permit_with_other_permissions_than_the_build_s_is_told_apart() {
+    let authority = authority();
+    let deployment = authority.deployment();
+    let end = NOW.plus(MEMBER_LIFETIME_MOST);
+    let creds = |client: &Client| {
+        let user = UserKey::generate();
+        let permit = authority
+            .permit(client, &user.public_key(), NOW, end)
+            .unwrap();
+        user.credentials(&permit).unwrap()
+    };
+    let host = |byte| Client::injector(HostId::from_bytes([byte; 16]));
+    let clients = [
+        Client::service(Role::Gateway),
+        Client::service(Role::Scheduler),
+        Client::service(Role::StoreSync),
+        Client::service(Role::AuditSink),
+        host(1),
+    ];
+    for client in &clients {
+        check_permit(&creds(client), deployment, client).unwrap();
+    }
+    let wrong = check_permit(&creds(&clients[1]), deployment, &clients[0]).unwrap_err();
+    assert!(
+        wrong.to_string().contains("it may not publish to"),
+        "{wrong}"
+    );
+    let other = check_permit(&creds(&host(2)), deployment, &host(1)).unwrap_err();
+    assert!(matches!(other, NatsError::Permit(_)), "{other}");
+    let none = SecretBytes::from(b"none".to_vec());
+    assert!(check_permit(&none, deployment, &clients[0]).is_err());
+}
+
+#[test]
 fn an_eviction_refuses_every_key_of_the_client_and_no_other() {
     let mut revocations = Revocations::default();
     let (mine, other) = (

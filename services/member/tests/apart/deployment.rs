@@ -21,7 +21,7 @@ use keywheel_identity::enrol::{Registrar, RenewAsk, answer_renewal};
 use keywheel_identity::init::{Home, NewDeployment, NewServer, SERVER_FILE, init};
 use keywheel_identity::name::{OperatorName, PeerName};
 use keywheel_identity::nats::BusAuthority;
-use keywheel_identity::refresh::refresh;
+use keywheel_identity::refresh::{refresh, refresh_any};
 use keywheel_member::{Begin, Keeper, OverBus, RenewalFault, Source};
 use keywheel_schemas::subject::role_word;
 use keywheel_seal::OsEntropy;
@@ -144,6 +144,22 @@ impl Deployment {
         }
     }
 
+    /// Makes the bus server's certificate fresh, as a person would, and has it taken up.
+    pub fn refresh_bus_server(&self) {
+        let directory = self.directory("nats/bus-1");
+        let refreshed = self
+            .authorities
+            .with(|registrar| refresh_any(&directory, registrar, now(), &OsEntropy));
+        refreshed.unwrap();
+        self.server.reload();
+    }
+
+    /// The roots that a member trusts.
+    pub fn roots(&self, role: Role) -> String {
+        let (bundle, _) = Bundle::read_speaker(&self.directory(role_word(role))).unwrap();
+        bundle.tls.roots_pem
+    }
+
     pub fn directory(&self, part: &str) -> PathBuf {
         self.scratch.path().join("deployment").join(part)
     }
@@ -176,6 +192,7 @@ impl Deployment {
                 bus: nats.endpoint(),
                 clock: clock.clone(),
                 entropy: Arc::new(OsEntropy),
+                sealing: None,
             }),
         };
         let keeper = Keeper {

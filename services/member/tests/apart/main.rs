@@ -9,3 +9,4 @@
 
 mod deployment;
 mod renewal;
+mod rollover;

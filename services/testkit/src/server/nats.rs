@@ -19,6 +19,8 @@ pub const TOO_OLD: &str = "2.10.25";
 pub const MAX_PAYLOAD: usize = 16 << 20;
 /// Names another cache directory than the user's own.
 const CACHE_VARIABLE: &str = "KEYWHEEL_NATS_DIR";
+/// What it says when it has read its configuration anew.
+const RELOADED: &str = "Reloaded server configuration";
 const READY_POLLS: u32 = 400;
 const POLL: Duration = Duration::from_millis(25);
 
@@ -189,6 +191,22 @@ impl NatsServer {
     /// When it does not run.
     pub fn resume(&self) {
         self.signal("-CONT");
+    }
+
+    /// Has it read its configuration and certificates anew.
+    ///
+    /// # Panics
+    /// When it does not, or does not run.
+    pub fn reload(&self) {
+        let before = self.log().matches(RELOADED).count();
+        self.signal("-HUP");
+        for _ in 0..READY_POLLS {
+            if self.log().matches(RELOADED).count() > before {
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!("the NATS server does not reload:\n{}", self.log());
     }
 
     fn signal(&self, signal: &str) {

@@ -143,7 +143,7 @@ async fn start() -> Deployment {
         join_address: joins.local_addr().unwrap().to_string(),
         lifetime: Duration::from_secs(600),
     };
-    let registry = Registry::open(home, &unseal, told, Arc::new(OsEntropy)).unwrap();
+    let registry = Registry::open(home, unseal, told, Arc::new(OsEntropy)).unwrap();
     let registry = Arc::new(registry);
     let journal = Arc::new(MemoryJournal::new());
     let mut api = api(journal.clone(), clock.clone()).await;

@@ -1,0 +1,75 @@
+//! `keywheel nats config`: a bus server's configuration again, from the gateway's authorities; for a
+//! server that is new, lost its files or listens elsewhere now.
+
+use std::io::Write as _;
+
+use keywheel_daemon::SystemClock;
+use keywheel_engine::port::clock::Clock as _;
+use keywheel_identity::init::{NewServer, bus_server, plain, write_bus_server};
+use keywheel_identity::name::PeerName;
+use keywheel_identity::nats::server_config;
+use keywheel_seal::OsEntropy;
+
+use crate::args::NatsConfigArgs;
+use crate::credentials::open;
+use crate::exit::{Exit, Failure};
+use crate::init::{Named, servers};
+use crate::output::Screen;
+
+/// Prints the configuration, or writes it with a certificate.
+pub(crate) fn config(screen: Screen, args: &NatsConfigArgs) -> Result<(), Failure> {
+    let opened = open(&args.home)?;
+    let named = args.bus.iter().map(|text| Named::parse(text));
+    let named = named.collect::<Result<Vec<_>, _>>()?;
+    let tls = args.bus_tls || !named.iter().all(Named::is_loopback);
+    let all = servers(&named, &args.installed, &args.bus_store);
+    let server = find(&all, &args.node)?;
+    let now = SystemClock::new().now();
+    let mut revocations = opened.home.revocations().map_err(|e| refused(&e))?;
+    let configured = bus_server(server, &all, tls);
+    let config = server_config(&opened.bus, &mut revocations, &configured, now);
+    let config = config.map_err(|e| refused(&e))?;
+    let Some(out) = &args.out else {
+        return std::io::stdout()
+            .write_all(config.as_bytes())
+            .map_err(|e| refused(&e));
+    };
+    let name = PeerName::BusServer;
+    let certificate = plain(&opened.authority, &name, &server.addresses, now, &OsEntropy);
+    let certificate = certificate.map_err(|e| refused(&e))?;
+    write_bus_server(out, &certificate, config).map_err(|e| refused(&e))?;
+    let installed = server.installed.display();
+    let json =
+        serde_json::json!({ "node": server.name, "directory": out, "installed": server.installed });
+    screen.show(&json, |_| {
+        format!(
+            "{}: configuration and certificate of {}\nbring it to {installed} on its machine, and start or reload nats-server there\n",
+            out.display(),
+            server.name
+        )
+    })
+}
+
+fn find<'a>(all: &'a [NewServer], node: &str) -> Result<&'a NewServer, Failure> {
+    all.iter()
+        .find(|server| server.name == node)
+        .ok_or_else(|| {
+            let names: Vec<&str> = all.iter().map(|server| server.name.as_str()).collect();
+            Failure::new(
+                Exit::Usage,
+                format!("`{node}` is none of these bus servers"),
+                format!(
+                    "write --node {}; they count in the order of --bus",
+                    names.join("|")
+                ),
+            )
+        })
+}
+
+fn refused(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(
+        Exit::CannotCreate,
+        keywheel_daemon::chain(error),
+        "correct what is named above and try again; nothing that runs was changed",
+    )
+}
