@@ -77,6 +77,23 @@ get_nats_servers() {
   done
 }
 
+readonly ASYNCAPI_VERSION="3.6.6"
+
+# get_asyncapi_parser: the published description of the bus is judged by a tool nobody here wrote.
+# Its packages run no installation scripts.
+get_asyncapi_parser() {
+  local dir="${KEYWHEEL_ASYNCAPI_DIR:-$HOME/.cache/keywheel/asyncapi/$ASYNCAPI_VERSION}"
+  install_if_missing node "nodejs" "AsyncAPI's parser runs on it"
+  if [ -d "$dir/node_modules/@asyncapi/parser" ]; then return 0; fi
+  install_if_missing npm "npm" "it fetches AsyncAPI's parser"
+  say "tests: installing @asyncapi/parser $ASYNCAPI_VERSION into $dir: it judges the AsyncAPI document"
+  rm -rf "${dir:?}.new"
+  mkdir -p "$dir.new"
+  npm install --prefix "$dir.new" --ignore-scripts --no-audit --no-fund --silent "@asyncapi/parser@$ASYNCAPI_VERSION"
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
 # Starts the engine where it does not run: by systemd where there is one, else by itself.
@@ -134,6 +151,7 @@ if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
   install_if_missing update-ca-certificates "ca-certificates" "cargo fetches the crates over TLS"
 fi
 get_nats_servers
+get_asyncapi_parser
 start_dockerd
 
 trap give_back EXIT
@@ -143,6 +161,6 @@ if [ "$(id -u)" -eq 0 ]; then
   cargo xtask ci "$@"
 else
   say "tests: the system suites mount file systems and start containers: going on as root by sudo"
-  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_ASYNCAPI_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
     "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
 fi

@@ -3,9 +3,15 @@
 //! Invariant: no response type can hold a secret's value. The one place where a value travels is
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
+mod doctor;
 mod host;
+mod status;
 
+pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use status::{
+    Component, ComponentKind, Connection, FactView, Feature, Finding, HealthWord, Status,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,50 +35,6 @@ pub struct Problem {
     pub detail: String,
     /// Stable code: `not_found`, `conflict`, `invalid`, `denied`, `unavailable`, `corrupt`.
     pub code: String,
-}
-
-/// `GET /v1/status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Status {
-    /// Version of the program.
-    pub version: String,
-    /// Name of this host, as selectors see it.
-    pub host: String,
-    /// Directory of journal and cache.
-    pub data_dir: String,
-    /// Process id.
-    pub pid: u32,
-    /// Whether store-sync is sealed.
-    pub sealed: bool,
-    /// How many secrets.
-    pub secrets: u64,
-    /// How many bindings.
-    pub bindings: u64,
-    /// How many live consumers.
-    pub consumers: u64,
-    /// How many rotations run.
-    pub open_rotations: u64,
-    /// How many revocations run.
-    pub open_revocations: u64,
-    /// Number of the last event.
-    pub events: u64,
-    /// Number of audit records.
-    pub audit_records: u64,
-    /// What this machine offers, one line each.
-    pub features: Vec<Feature>,
-    /// What a person should know.
-    pub warnings: Vec<String>,
-}
-
-/// One thing this machine offers or lacks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Feature {
-    /// Its name.
-    pub name: String,
-    /// `ok` or `missing`.
-    pub state: String,
-    /// What that means.
-    pub note: String,
 }
 
 /// `POST /v1/apply`.

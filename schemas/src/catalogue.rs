@@ -15,7 +15,7 @@ use crate::event::rotation::RotationEvent;
 use crate::event::secret::SecretEvent;
 use crate::event::{self, Envelope, KINDS, Kind};
 use crate::examples::{self, ExampleError};
-use crate::{api, config, manifest, wire};
+use crate::{api, asyncapi, config, manifest, wire};
 
 /// Directory of the schemas, under `schemas/`.
 pub const GENERATED: &str = "generated";
@@ -56,6 +56,7 @@ pub fn schemas() -> Vec<Document> {
             .into_iter()
             .map(|(name, schema)| schema_file(&name, schema)),
     );
+    all.extend(asyncapi::document());
     all
 }
 
@@ -90,6 +91,7 @@ pub fn api_schemas() -> Vec<(String, Value)> {
     }
     shapes![
         Problem,
+        DoctorReport,
         Status,
         ApplyRequest,
         ApplyAnswer,
@@ -131,7 +133,7 @@ fn wire_schemas() -> Vec<(String, Value)> {
 }
 
 /// Adds a required member to an object's schema, or to each of its alternatives.
-fn add_member(schema: &mut Value, name: &str, member: &Value) {
+pub(crate) fn add_member(schema: &mut Value, name: &str, member: &Value) {
     if let Some(Value::Array(alternatives)) = schema.get_mut("oneOf") {
         for alternative in alternatives {
             add_member(alternative, name, member);
@@ -157,7 +159,8 @@ fn add_member(schema: &mut Value, name: &str, member: &Value) {
     }
 }
 
-fn event_schema(kind: &Kind) -> Value {
+/// The schema of one event type, with its definitions.
+pub(crate) fn event_schema(kind: &Kind) -> Value {
     let members = match kind.aggregate {
         "secret" => variant::<SecretEvent>(kind),
         "binding" => variant::<BindingEvent>(kind),

@@ -4,6 +4,7 @@
 //! the text came from; unknown names are refused. No secret is in here: keys come by file path.
 
 pub mod apart;
+pub mod host_cache;
 pub mod shape;
 mod sources;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use keywheel_core::name::HostName;
 
 use apart::Apart;
+use host_cache::HostCacheSettings;
 use sources::Sources;
 
 /// Longest configuration file, in bytes.
@@ -86,6 +88,8 @@ pub struct Injector {
     pub helper: Option<PathBuf>,
     /// How old this host's key for sealed values becomes, where it runs apart; a day by default.
     pub sealing_key_age: Duration,
+    /// The time without the control plane.
+    pub host_cache: HostCacheSettings,
 }
 
 /// Everything a daemon can be told.
@@ -190,6 +194,7 @@ impl Config {
             MIN_RECONCILE_INTERVAL..=MAX_RECONCILE_INTERVAL,
         );
         let helper = sources.optional_path("injector.helper");
+        let host_cache = HostCacheSettings::take(sources);
         let injector = Injector {
             reconcile_interval,
             helper,
@@ -198,6 +203,7 @@ impl Config {
                 DEFAULT_SEALING_KEY_AGE,
                 MIN_SEALING_KEY_AGE..=MAX_SEALING_KEY_AGE,
             ),
+            host_cache,
         };
         let apart = Apart::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;

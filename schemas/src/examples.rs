@@ -51,6 +51,9 @@ const ROTATION: RotationId = RotationId::from_bytes(id(0x04));
 const TOKEN: JoinTokenId = JoinTokenId::from_bytes(id(0x08));
 const REVOCATION: RevocationId = RevocationId::from_bytes(id(0x05));
 
+/// The trace context of every example (W3C's own).
+pub const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// What the journal says about the n-th example.
 #[must_use]
 pub fn meta(number: u64) -> EventMeta {
@@ -60,7 +63,7 @@ pub fn meta(number: u64) -> EventMeta {
         aggregate_sequence: 1,
         time: NIGHT.plus(Duration::from_micros(number)),
         source: "keywheel/07a1b2c3-0000-7000-8000-000000000001/gateway".to_owned(),
-        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        traceparent: Some(TRACE.to_owned()),
         causation: CommandId::from_bytes(id(0x11)),
         previous_hash: [0xab; 32],
     }

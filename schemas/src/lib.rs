@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
+pub mod asyncapi;
 mod canonical;
 pub mod catalogue;
 pub mod config;

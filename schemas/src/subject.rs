@@ -137,6 +137,18 @@ impl Subjects {
         format!("{}.hosts", self.root)
     }
 
+    /// What the instances of a client tell about themselves: in no stream.
+    #[must_use]
+    pub fn presence(&self, of: &Client) -> String {
+        format!("{}.presence.{}", self.root, of.words())
+    }
+
+    /// What every instance tells about itself.
+    #[must_use]
+    pub fn all_presence(&self) -> String {
+        format!("{}.presence.>", self.root)
+    }
+
     /// A client's requests to the role that serves them.
     #[must_use]
     pub fn request(&self, server: Role, from: &Client) -> String {
@@ -190,7 +202,7 @@ impl Subjects {
     pub fn permissions(&self, client: &Client) -> Permissions {
         let ask = |server| self.request(server, client);
         let inbox = format!("{}.>", self.inbox(client));
-        let mut publish = vec!["$JS.API.INFO".to_owned()];
+        let mut publish = vec!["$JS.API.INFO".to_owned(), self.presence(client)];
         let mut subscribe = vec![inbox];
         match client.role {
             Role::Gateway => {
@@ -199,6 +211,7 @@ impl Subjects {
                 publish.push(ask(Role::StoreSync));
                 publish.extend(self.gateway_streams());
                 subscribe.push(self.requests(Role::Gateway));
+                subscribe.push(self.all_presence());
             }
             Role::Scheduler => {
                 publish.push(ask(Role::Gateway));

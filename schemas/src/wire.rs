@@ -6,8 +6,11 @@
 pub mod audit;
 pub mod command;
 pub mod effect;
+pub mod message;
 pub mod plan;
+pub mod presence;
 pub mod report;
+pub mod route;
 pub mod sealed;
 
 #[cfg(test)]

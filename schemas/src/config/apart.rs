@@ -35,6 +35,8 @@ pub struct Apart {
     pub identity_dir: Option<PathBuf>,
     /// Bus servers, `nats://HOST:PORT` or `tls://HOST:PORT`.
     pub bus_servers: Vec<String>,
+    /// The bus servers' monitoring ports, `http://HOST:PORT`; only `status` reads them.
+    pub bus_monitors: Vec<String>,
     /// The journal's database; without it a SQLite file in the data directory.
     pub journal: Option<Database>,
     /// The cache's database; without it a SQLite file in the data directory.
@@ -55,6 +57,7 @@ impl Apart {
         Self {
             identity_dir: sources.optional_path("identity_dir"),
             bus_servers: sources.list("bus.servers", MAX_BUS_SERVERS, check_server),
+            bus_monitors: sources.list("bus.monitors", MAX_BUS_SERVERS, check_monitor),
             journal: database(sources, "journal.url", "journal.password_file"),
             cache: database(sources, "cache.url", "cache.password_file"),
             listen_api: sources.address("listen.api"),
@@ -73,6 +76,7 @@ impl Apart {
         let given = [
             ("identity_dir", self.identity_dir.is_some()),
             ("bus.servers", !self.bus_servers.is_empty()),
+            ("bus.monitors", !self.bus_monitors.is_empty()),
             ("journal.url", self.journal.is_some()),
             ("cache.url", self.cache.is_some()),
             ("listen.api", self.listen_api.is_some()),
@@ -94,6 +98,15 @@ fn check_server(text: &str) -> Result<(), String> {
     match port {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
         _ => Err("is not a bus server; write tls://HOST:PORT, or nats://127.0.0.1:PORT".to_owned()),
+    }
+}
+
+fn check_monitor(text: &str) -> Result<(), String> {
+    let rest = text.strip_prefix("http://");
+    let port = rest.and_then(|rest| rest.trim_end_matches('/').rsplit_once(':'));
+    match port {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+        _ => Err("is not a monitoring port; write http://127.0.0.1:8222".to_owned()),
     }
 }
 
@@ -145,6 +158,15 @@ mod tests {
         assert!(holds_password("kw@db/kw?password=secret"));
         assert!(!holds_password("kw@db:5432/kw?sslmode=verify-full"));
         assert!(!holds_password("db:5432/kw"));
+    }
+
+    #[test]
+    fn a_monitoring_port_is_plain_http() {
+        assert!(check_monitor("http://127.0.0.1:8222").is_ok());
+        assert!(check_monitor("http://[::1]:8222/").is_ok());
+        for bad in ["", "127.0.0.1:8222", "https://x:1", "http://x", "http://:1"] {
+            assert!(check_monitor(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -73,6 +73,10 @@ pub struct BusSection {
     /// NATS servers, separated by commas: `tls://HOST:PORT`, or `nats://127.0.0.1:PORT` on loopback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<String>,
+    /// The servers' monitoring ports, `http://HOST:PORT`, with commas between them. Default: none.
+    /// Only `keywheel status` reads them, to show whether the servers write before they acknowledge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitors: Option<String>,
 }
 
 /// A database on a server.
@@ -145,4 +149,29 @@ pub struct InjectorSection {
     /// together. Path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helper: Option<String>,
+    /// Where the key is that seals what the host keeps for the time without the control plane:
+    /// `keyring` (the kernel's; outlives a crash, not a reboot), `key-file`, `systemd-credential`, or
+    /// `off` (nothing is kept). Default `keyring`: it needs nothing of anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(keyring|key-file|systemd-credential|off)$"))]
+    pub host_cache: Option<String>,
+    /// The key file for `host_cache = "key-file"`; made when missing, never below the directory that
+    /// holds the cache. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_cache_key_file: Option<String>,
+    /// Name of the credential for `host_cache = "systemd-credential"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"), length(max = 255))]
+    pub host_cache_credential: Option<String>,
+    /// How long the host may use what it has without a word of the gateway, from `5m` to `30d`.
+    /// Default `24h`: a day's repair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub lease: Option<String>,
+    /// What becomes of values in running containers when the lease is over: `keep`, or `withdraw`
+    /// (files are removed, containers with a variable are stopped). Default `keep`: an outage of the
+    /// control plane must not become one of the services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(keep|withdraw)$"))]
+    pub lease_policy: Option<String>,
 }

@@ -16,15 +16,23 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 18] = [
+pub(super) const SETTINGS: [&str; 26] = [
+    "bus.monitors",
     "bus.servers",
     "cache.password_file",
     "cache.url",
+    "credentials.lifetime",
     "data_dir",
     "host.name",
     "identity_dir",
     "injector.helper",
+    "injector.host_cache",
+    "injector.host_cache_credential",
+    "injector.host_cache_key_file",
+    "injector.lease",
+    "injector.lease_policy",
     "injector.reconcile_interval",
+    "injector.sealing_key_age",
     "journal.password_file",
     "journal.url",
     "listen.advertise_join",

@@ -10,6 +10,7 @@
 
 mod error;
 mod file;
+mod presence;
 mod sink;
 
 pub use error::AuditSinkError;

@@ -4,91 +4,35 @@
 //! Events and audit records are there as the very JSON text that was hashed, so they arrive bit for
 //! bit. Reading is bounded by the message and never panics.
 
-pub(crate) mod shape;
+mod presence;
+mod shape;
 
 use std::sync::Arc;
 
+use keywheel_core::audit::Role;
 use keywheel_core::effect::Effect;
+use keywheel_core::id::HostId;
 use keywheel_engine::port::bus::Body;
 use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent};
+use keywheel_schemas::event;
 use keywheel_schemas::mirror::{Mirror, Text};
-use keywheel_schemas::wire::DecodeError;
-use keywheel_schemas::{event, wire};
+use keywheel_schemas::wire::message::{
+    EventShape, EventsShape, FailedShape, GrantedShape, HostShape, HostsShape, KeyShape, Kind,
+    Nothing, Octet, ReadAuditShape, ReadEventsShape, RecordShape, RecordsShape, RenewalShape,
+    RotationShape, SealedShape, StashShape, SubmitShape, ValueShape, VerdictShape, WorkShape,
+};
+use keywheel_schemas::wire::presence::PresenceShape;
+use keywheel_schemas::wire::{self, DecodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::envelope::EncodeError;
 use crate::refusal::Refusal;
-use shape::{
-    EventShape, EventsShape, FailedShape, GrantedShape, HostShape, HostsShape, KeyShape, Nothing,
-    Octet, ReadAuditShape, ReadEventsShape, RecordShape, RecordsShape, RenewalShape, RotationShape,
-    SealedShape, StashShape, SubmitShape, ValueShape, VerdictShape, WorkShape,
-};
+use shape::{narrow, wide};
 
-/// Every kind of body with its word.
-macro_rules! kinds {
-    ($($kind:ident = $word:literal),* $(,)?) => {
-        /// Which body.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Kind { $($kind),* }
-
-        impl Kind {
-            /// Every kind.
-            pub(crate) const ALL: &[Self] = &[$(Self::$kind),*];
-
-            /// Its word in a message's type.
-            pub(crate) const fn word(self) -> &'static str {
-                match self { $(Self::$kind => $word),* }
-            }
-        }
-    };
-}
-
-kinds! {
-    Event = "event",
-    Audit = "audit",
-    Work = "work",
-    Plan = "plan",
-    Submit = "submit",
-    Verdict = "verdict",
-    ReadEvents = "read-events",
-    Events = "events",
-    ReadAudit = "read-audit",
-    AuditLeaves = "audit-leaves",
-    ReadPlan = "read-plan",
-    ReadHosts = "read-hosts",
-    Hosts = "hosts",
-    Renew = "renew",
-    Renewed = "renewed",
-    OpenValue = "open-value",
-    Granted = "granted",
-    SealedValue = "sealed-value",
-    ReadStoreKey = "read-store-key",
-    StoreKey = "store-key",
-    Stash = "stash",
-    DropStash = "drop-stash",
-    Done = "done",
-    Failed = "failed",
-}
-
-/// First words of a message's type.
-const TYPE_PREFIX: &str = "dev.keywheel.bus.";
-/// Last word of a message's type.
-const TYPE_SUFFIX: &str = ".v1";
-
-impl Kind {
-    /// The CloudEvents type.
-    pub(crate) fn type_name(self) -> String {
-        format!("{TYPE_PREFIX}{}{TYPE_SUFFIX}", self.word())
-    }
-
-    /// The kind of a CloudEvents type.
-    pub(crate) fn of_type(name: &str) -> Option<Self> {
-        let word = name.strip_prefix(TYPE_PREFIX)?.strip_suffix(TYPE_SUFFIX)?;
-        Self::ALL.iter().copied().find(|kind| kind.word() == word)
-    }
-}
+/// Who says it.
+pub(crate) type Sender = (Role, Option<HostId>);
 
 type Written = Result<(Kind, Box<RawValue>), EncodeError>;
 
@@ -107,16 +51,18 @@ pub(crate) fn to_json(body: &Body) -> Written {
             let command = raw(wire::command_to_json(command)?)?;
             shaped(Kind::Submit, &SubmitShape { id, command })
         }
-        Body::Verdict(verdict) => shaped(Kind::Verdict, &VerdictShape::of(verdict)),
+        Body::Verdict(verdict) => shaped(Kind::Verdict, &shape::verdict(verdict)),
         Body::ReadEvents { after, limit } => {
-            shaped(Kind::ReadEvents, &ReadEventsShape::of(*after, *limit))
+            let (after, limit) = (*after, wide(*limit));
+            shaped(Kind::ReadEvents, &ReadEventsShape { after, limit })
         }
         Body::Events(events) => {
             let events = events.iter().map(write_event).collect::<Result<_, _>>()?;
             shaped(Kind::Events, &EventsShape { events })
         }
         Body::ReadAudit { from, limit } => {
-            shaped(Kind::ReadAudit, &ReadAuditShape::of(*from, *limit))
+            let (from, limit) = (*from, wide(*limit));
+            shaped(Kind::ReadAudit, &ReadAuditShape { from, limit })
         }
         Body::AuditLeaves(leaves) => {
             let records = leaves.iter().map(write_leaf).collect::<Result<_, _>>()?;
@@ -124,7 +70,7 @@ pub(crate) fn to_json(body: &Body) -> Written {
         }
         Body::ReadPlan { host } => shaped(Kind::ReadPlan, &HostShape { host: Text(*host) }),
         Body::ReadHosts => shaped(Kind::ReadHosts, &Nothing {}),
-        Body::Hosts(hosts) => shaped(Kind::Hosts, &HostsShape::of(hosts)),
+        Body::Hosts(hosts) => shaped(Kind::Hosts, &shape::hosts(hosts)),
         other => write_value(other),
     }
 }
@@ -134,7 +80,7 @@ fn write_value(body: &Body) -> Written {
     match body {
         Body::Renew(ask) => renewal(Kind::Renew, ask),
         Body::Renewed(answer) => renewal(Kind::Renewed, answer),
-        Body::OpenValue(request) => shaped(Kind::OpenValue, &ValueShape::of(request)),
+        Body::OpenValue(request) => shaped(Kind::OpenValue, &shape::value(request)),
         Body::Granted { sealing_key } => {
             let sealing_key = Text(*sealing_key);
             shaped(Kind::Granted, &GrantedShape { sealing_key })
@@ -152,14 +98,15 @@ fn write_value(body: &Body) -> Written {
             let rotation = Text(*token);
             shaped(Kind::DropStash, &RotationShape { rotation })
         }
-        Body::Failed { kind, text } => shaped(Kind::Failed, &FailedShape::of(*kind, text)),
+        Body::Failed { kind, text } => shaped(Kind::Failed, &shape::failed(*kind, text)),
+        Body::Presence(said) => shaped(Kind::Presence, &presence::shape(said)),
         Body::ReadStoreKey => shaped(Kind::ReadStoreKey, &Nothing {}),
         _ => shaped(Kind::Done, &Nothing {}),
     }
 }
 
 /// Reads a body.
-pub(crate) fn from_json(kind: Kind, data: &RawValue) -> Result<Body, Refusal> {
+pub(crate) fn from_json(kind: Kind, sender: Sender, data: &RawValue) -> Result<Body, Refusal> {
     let bytes = data.get().as_bytes();
     Ok(match kind {
         Kind::Event => Body::Event(read_event(parse("event", bytes)?)?),
@@ -180,10 +127,13 @@ pub(crate) fn from_json(kind: Kind, data: &RawValue) -> Result<Body, Refusal> {
                 command: command.map_err(Refusal::Body)?,
             }
         }
-        Kind::Verdict => Body::Verdict(parse::<VerdictShape>("verdict", bytes)?.into_port()),
+        Kind::Verdict => Body::Verdict(shape::to_verdict(parse::<VerdictShape>("verdict", bytes)?)),
         Kind::ReadEvents => {
-            let (after, limit) = parse::<ReadEventsShape>("request for events", bytes)?.parts();
-            Body::ReadEvents { after, limit }
+            let asked = parse::<ReadEventsShape>("request for events", bytes)?;
+            Body::ReadEvents {
+                after: asked.after,
+                limit: narrow(asked.limit),
+            }
         }
         Kind::Events => {
             let events = parse::<EventsShape>("events", bytes)?.events;
@@ -195,9 +145,11 @@ pub(crate) fn from_json(kind: Kind, data: &RawValue) -> Result<Body, Refusal> {
             )
         }
         Kind::ReadAudit => {
-            let (from, limit) =
-                parse::<ReadAuditShape>("request for audit records", bytes)?.parts();
-            Body::ReadAudit { from, limit }
+            let asked = parse::<ReadAuditShape>("request for audit records", bytes)?;
+            Body::ReadAudit {
+                from: asked.from,
+                limit: narrow(asked.limit),
+            }
         }
         Kind::AuditLeaves => {
             let records = parse::<RecordsShape>("audit records", bytes)?.records;
@@ -207,16 +159,21 @@ pub(crate) fn from_json(kind: Kind, data: &RawValue) -> Result<Body, Refusal> {
             host: parse::<HostShape>("request for a plan", bytes)?.host.0,
         },
         Kind::ReadHosts => parse::<Nothing>("request for hosts", bytes).map(|_| Body::ReadHosts)?,
-        Kind::Hosts => Body::Hosts(parse::<HostsShape>("hosts", bytes)?.into_port()),
+        Kind::Hosts => Body::Hosts(shape::to_hosts(parse::<HostsShape>("hosts", bytes)?)),
+        Kind::Presence => {
+            let shape = parse::<PresenceShape>("presence", bytes)?;
+            Body::Presence(Box::new(presence::presence(shape, sender)?))
+        }
         other => read_value(other, bytes)?,
     })
 }
 
 fn read_value(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
     Ok(match kind {
-        Kind::OpenValue => {
-            Body::OpenValue(parse::<ValueShape>("request for a value", bytes)?.into_port())
-        }
+        Kind::OpenValue => Body::OpenValue(shape::to_value(&parse::<ValueShape>(
+            "request for a value",
+            bytes,
+        )?)),
         Kind::Renew => Body::Renew(
             parse::<RenewalShape>("request for credentials", bytes)?
                 .text
@@ -249,7 +206,7 @@ fn read_value(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
         Kind::DropStash => Body::DropStash {
             token: parse::<RotationShape>("dropped stash", bytes)?.rotation.0,
         },
-        Kind::Failed => parse::<FailedShape>("failure", bytes)?.into_port(),
+        Kind::Failed => shape::to_failed(parse::<FailedShape>("failure", bytes)?),
         _ => parse::<Nothing>("answer", bytes).map(|_| Body::Done)?,
     })
 }

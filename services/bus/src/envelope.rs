@@ -16,11 +16,12 @@ use keywheel_engine::port::bus::{Address, Body, Message, Topic};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::mirror::TextForm as _;
 use keywheel_schemas::wire::NotAWorkersCommand;
+use keywheel_schemas::wire::message::Kind;
 use keywheel_seal::sign::Signature;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::body::{self, Kind};
+use crate::body;
 use crate::refusal::Refusal;
 use crate::trust::{Identity, Trust};
 use crate::word;
@@ -262,7 +263,7 @@ pub(crate) fn read(
     check_time(receiver, now, &document.time)?;
     let id = EventId::parse(&document.id).map_err(|_| Refusal::Malformed("id"))?;
     let kind = Kind::of_type(&document.kind).ok_or(Refusal::Malformed("unknown type"))?;
-    let body = body::from_json(kind, document.data)?;
+    let body = body::from_json(kind, (source.role, source.host), document.data)?;
     if !authority::may_send(source.role, source.host, &body, receiver.destination()) {
         return Err(Refusal::NotPermitted(name));
     }
@@ -277,11 +278,16 @@ pub(crate) fn read(
     })
 }
 
-/// Requests must be of now. What is in a topic may be old, and answers belong to one question.
+/// Requests and presence must be of now. What is in another topic may be old, and answers belong to
+/// one question.
 fn check_time(receiver: Receiver<'_>, now: Timestamp, time: &str) -> Result<(), Refusal> {
     let time = Timestamp::parse_text(time).map_err(|_| Refusal::Malformed("time"))?;
     let apart = now.since(time).max(time.since(now));
-    if matches!(receiver, Receiver::Request(_)) && apart > FRESHNESS {
+    let is_of_now = matches!(
+        receiver,
+        Receiver::Request(_) | Receiver::Topic(Topic::Presence)
+    );
+    if is_of_now && apart > FRESHNESS {
         return Err(Refusal::Stale(FRESHNESS));
     }
     Ok(())

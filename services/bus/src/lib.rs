@@ -24,5 +24,6 @@ pub use nats::{
     MAX_UNSTORED, MIN_MAX_PAYLOAD, MemberFiles, Nats, NatsHealth, NatsOptions, PLAN_STREAM_BYTES,
     SERVER_FLOOR, STREAM_BYTES, Tls, Unfit,
 };
+pub use nats::{greeting, monitor};
 pub use refusal::{LOG_INTERVAL, Refusal, RefusalCounts};
 pub use trust::{Identity, Trust};

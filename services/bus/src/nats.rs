@@ -8,9 +8,12 @@
 mod claims;
 mod connect;
 mod frame;
+pub mod greeting;
 mod line;
+pub mod monitor;
 mod newest;
 mod options;
+mod presence;
 mod proof;
 mod requests;
 mod streams;
@@ -26,6 +29,7 @@ use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Top
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::presence::BusEnd;
 use keywheel_schemas::subject::{Client as Speaker, Subjects};
 use tokio::sync::{Mutex, RwLock, watch};
 
@@ -147,6 +151,20 @@ impl Nats {
         self.shared.health()
     }
 
+    /// How the connection is, for its instance's presence.
+    #[must_use]
+    pub fn end(&self) -> BusEnd {
+        let health = self.health();
+        let refused = |text| format!("the bus server refused something: {text}");
+        BusEnd {
+            connected: health.connected,
+            server_version: health.server_version,
+            connects: health.connects,
+            refused: health.refused.total(),
+            problem: health.problem.or_else(|| health.last_refusal.map(refused)),
+        }
+    }
+
     /// Rings whenever the connection was lost and is there again.
     #[must_use]
     pub fn connects(&self) -> watch::Receiver<u64> {
@@ -263,10 +281,11 @@ impl Shared {
         self.refused.count(refusal, &receiver.word(), now);
     }
 
-    /// The subject of a topic and the stream it is kept in.
+    /// The subject of a topic and the stream it is kept in; presence is in none.
     fn place(&self, topic: &Topic) -> (String, String) {
         let subjects = &self.subjects;
         match topic {
+            Topic::Presence => (subjects.presence(&self.speaker), String::new()),
             Topic::Events => (subjects.events(), subjects.event_stream()),
             Topic::Audit => (subjects.audit(), subjects.audit_stream()),
             Topic::Work(role) => (subjects.work(*role), subjects.work_stream()),
@@ -309,6 +328,9 @@ impl Bus for Nats {
         let shared = &self.shared;
         let to = Receiver::Topic(&topic);
         let frame = shared.encode(to, id, traceparent.as_deref(), &body)?;
+        if topic == Topic::Presence {
+            return shared.say(frame).await;
+        }
         shared.newest.keep(&topic, id, &frame);
         shared.check_open()?;
         if !shared.is_connected() {
@@ -334,6 +356,10 @@ impl Bus for Nats {
             return Err(Shared::unavailable("the bus is shut down"));
         }
         check_reader(&self.shared.identity, &topic)?;
+        if topic == Topic::Presence {
+            let listener = presence::open(Arc::clone(&self.shared)).await?;
+            return Ok(Box::new(listener));
+        }
         let reader = subscription::open(Arc::clone(&self.shared), topic, consumer).await?;
         Ok(Box::new(reader))
     }

@@ -27,6 +27,7 @@ pub(crate) fn of_topic(topic: &Topic) -> String {
         Topic::Work(role) => format!("topic/work/{}", of_role(*role)),
         Topic::Plan(host) => format!("topic/plan/{host}"),
         Topic::Hosts => "topic/hosts".to_owned(),
+        Topic::Presence => "topic/presence".to_owned(),
     }
 }
 

@@ -11,8 +11,8 @@ mod serve;
 
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use serve::{
-    CaArgs, CaVerb, CredentialsVerb, FinishArgs, HomeArgs, InitArgs, NatsConfigArgs, NatsVerb,
-    OwnCa, RefreshArgs, ServerArgs,
+    CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
+    NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
 };
 
 use crate::{address, exit};
@@ -58,6 +58,17 @@ pub(crate) enum Format {
     Json,
 }
 
+/// `status`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  keywheel status\n  keywheel status --check >/dev/null || page-somebody\n\nIt ends with 0 when it could ask; with --check also with 4 when something is a problem."
+)]
+pub(crate) struct StatusArgs {
+    /// End with code 4 when something is a problem; warnings do not count.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -76,9 +87,11 @@ pub(crate) enum Verb {
     /// Roll the certificate authority over, without a connection lost. For the gateway's machine.
     #[command(subcommand)]
     Ca(CaVerb),
-    /// Show whether everything is well: the daemon, what it holds, what this machine lacks.
-    #[command(after_help = "Example:\n  keywheel status -o json")]
-    Status,
+    /// Show whether everything is well: every service, host, store, bus and journal, what is wrong
+    /// first.
+    Status(StatusArgs),
+    /// Check a set-up from here: files, credentials, clocks, bus servers, gateway, Docker, disk.
+    Doctor(DoctorArgs),
     /// Make secrets and bindings as a manifest says; what is as it says already is left alone.
     Apply(ApplyArgs),
     /// List what there is, or show one.

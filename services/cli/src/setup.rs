@@ -5,7 +5,7 @@
 
 mod daemon_json;
 mod difference;
-mod dockerd;
+pub(crate) mod dockerd;
 mod file;
 
 use std::path::{Path, PathBuf};

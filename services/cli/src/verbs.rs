@@ -21,7 +21,7 @@ use crate::args::{
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
-use crate::{ca, credentials, init, nats, server, setup, up};
+use crate::{ca, credentials, doctor, init, nats, server, setup, up};
 
 /// What a verb works with.
 #[derive(Debug, Clone)]
@@ -47,6 +47,14 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Setup(SetupVerb::Docker(args)) => {
             setup::docker(screen, &Address::parse(&cli.address)?, &args).await
         }
+        Verb::Doctor(args) => {
+            let case = doctor::Case {
+                address: &Address::parse(&cli.address)?,
+                operator: cli.identity.as_deref(),
+                args: &args,
+            };
+            doctor::run(screen, case).await
+        }
         Verb::Audit(AuditVerb::Verify {
             file: Some(file),
             public_key,
@@ -66,7 +74,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
 
 async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Status => look::status(desk).await,
+        Verb::Status(args) => look::status(desk, &args).await,
         Verb::Apply(args) => apply::apply(desk, &args).await,
         Verb::Get(args) => look::list(desk, &args).await,
         Verb::Describe(args) => look::describe(desk, &args).await,
@@ -96,6 +104,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         | Verb::Credentials(_)
         | Verb::Ca(_)
         | Verb::Nats(_)
+        | Verb::Doctor(_)
         | Verb::Setup(_)
         | Verb::Completion { .. }
         | Verb::Version

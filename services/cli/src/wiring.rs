@@ -14,6 +14,7 @@ use keywheel_engine::port::journal::Journal;
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
 use keywheel_gateway::bus_server::{BusServer, Renewals};
+use keywheel_gateway::presence::{Listener, Presences};
 use keywheel_gateway::socket;
 use keywheel_schemas::config::Config;
 use tokio::sync::mpsc;
@@ -30,6 +31,8 @@ pub(crate) type Failed = mpsc::Sender<(&'static str, String)>;
 pub(crate) struct Ends {
     pub(crate) handle: Handle,
     pub(crate) view: View,
+    /// What is heard of every instance.
+    pub(crate) presences: Presences,
     /// The command bus goes on until this is dropped.
     pub(crate) deciding: DropGuard,
 }
@@ -85,6 +88,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let ends = Ends {
         handle: started.handle.clone(),
         view: started.view.clone(),
+        presences: Presences::new(ports.clock.clone()),
         deciding: last.clone().drop_guard(),
     };
     let publisher = Publisher {
@@ -94,6 +98,13 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         ids: ports.ids.clone(),
         view: started.view.clone(),
         failpoint: reach,
+    };
+    let listener = Listener {
+        bus: ports.bus.clone(),
+        view: started.view.clone(),
+        journal: ports.journal.clone(),
+        ids: ports.ids.clone(),
+        presences: ends.presences.clone(),
     };
     let server = BusServer {
         bus: ports.bus.clone(),
@@ -115,6 +126,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         "publisher",
         until(token.clone(), publisher.run(started.commits)),
     );
+    spawn.start("gateway's ears", listener.run(token.clone()));
     spawn.start("gateway's bus end", server.run(token));
     Ok(ends)
 }

@@ -139,6 +139,11 @@ mod tests {
     }
 
     #[test]
+    fn no_line_of_the_engine_makes_it_panic() {
+        keywheel_testkit::hostile(&line("start"), |bytes| drop(parse(bytes)));
+    }
+
+    #[test]
     fn actions_become_hints_and_others_are_passed_over() {
         let id = ContainerId::parse(&"d".repeat(64)).unwrap();
         assert_eq!(

@@ -190,6 +190,23 @@ fn placeholders_only<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, 
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn no_answer_of_the_engine_makes_it_panic() {
+        let id = "d".repeat(64);
+        let good = format!(
+            "{{\"Id\":\"{id}\",\"Name\":\"/a\",\"Image\":\"sha256:x\",\"Config\":{{\"Env\":[\"A={{keywheel:b}}\"],\"Labels\":null}},\"State\":{{\"Running\":true,\"Pid\":7,\"Health\":{{\"Status\":\"healthy\"}}}},\"HostConfig\":{{\"Runtime\":\"keywheel\"}}}}"
+        );
+        let read = |bytes: &[u8]| {
+            let inspected = serde_json::from_slice::<super::Inspected>(bytes).ok()?;
+            inspected.into_record()
+        };
+        assert!(read(good.as_bytes()).is_some());
+        keywheel_testkit::hostile(good.as_bytes(), |bytes| {
+            drop(read(bytes));
+            drop(serde_json::from_slice::<Vec<super::Listed>>(bytes));
+        });
+    }
+
     use super::*;
 
     fn id() -> String {

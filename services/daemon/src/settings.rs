@@ -50,20 +50,28 @@ fn lines(faults: &[ConfigError]) -> String {
 /// # Errors
 /// With every fault of file, environment and flags, before anything was opened.
 pub fn load(file: Option<&Path>, flags: ConfigFlags) -> Result<Config, SettingsError> {
-    let text = file.map(read).transpose()?;
-    let name = file.map(|path| path.display().to_string());
-    let flags = ConfigFlags {
-        machine_name: machine_name(),
-        ..flags
-    };
-    let config = Config::load(name.as_deref().zip(text.as_deref()), &env::lookup, flags)
-        .map_err(SettingsError::Invalid)?;
+    let config = look(file, flags)?;
     let format = match config.log.format {
         WantedFormat::Json => LogFormat::Json,
         WantedFormat::Text => LogFormat::Text,
     };
     init_logging(format, &config.log.level)?;
     Ok(config)
+}
+
+/// Reads the configuration and starts nothing.
+///
+/// # Errors
+/// With every fault of file, environment and flags.
+pub fn look(file: Option<&Path>, flags: ConfigFlags) -> Result<Config, SettingsError> {
+    let text = file.map(read).transpose()?;
+    let name = file.map(|path| path.display().to_string());
+    let flags = ConfigFlags {
+        machine_name: machine_name(),
+        ..flags
+    };
+    Config::load(name.as_deref().zip(text.as_deref()), &env::lookup, flags)
+        .map_err(SettingsError::Invalid)
 }
 
 fn read(path: &Path) -> Result<String, SettingsError> {

@@ -79,6 +79,9 @@ pub fn may_send(role: Role, host: Option<HostId>, body: &Body, to: Destination<'
         return false;
     }
     match to {
+        Destination::Topic(Topic::Presence) => {
+            matches!(body, Body::Presence(said) if said.role == role && said.host == host)
+        }
         Destination::Topic(topic) => role == Role::Gateway && belongs_in(body, topic),
         Destination::Request(address) => may_request(role, host, body, address),
         Destination::Answer(address) => role == server_of(address) && may_answer(body, address),
@@ -94,6 +97,7 @@ pub fn may_read(role: Role, host: Option<HostId>, topic: &Topic) -> bool {
         Topic::Work(worker) => role == *worker,
         Topic::Plan(of) => role == Role::Injector && host == Some(*of),
         Topic::Hosts => role == Role::StoreSync,
+        Topic::Presence => role == Role::Gateway,
     }
 }
 

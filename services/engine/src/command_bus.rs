@@ -35,6 +35,7 @@ use crate::port::ids::Ids;
 use crate::port::journal::{Class, Decision, Journal, MAX_READ, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
 use crate::state::{View, ViewWriter, view};
+use crate::trace::Traces;
 pub use follow::FOLLOW_INTERVAL;
 pub use inbox::{Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
@@ -66,6 +67,8 @@ pub struct Commit {
     pub hosts: Vec<HostId>,
     /// Whether audit records were added.
     pub audited: bool,
+    /// The trace each came from.
+    pub traces: Traces,
 }
 
 /// Ports and hooks of the command bus.
@@ -292,6 +295,7 @@ impl CommandBus {
         (self.parts.failpoint)("gateway.after_commit");
         let hosts = self.make_committed(&events);
         let audited = decisions.iter().any(|decision| !decision.audit.is_empty());
+        let traces = Traces::of(first, &decisions);
         let effects = decisions
             .into_iter()
             .flat_map(|decision| decision.effects)
@@ -301,6 +305,7 @@ impl CommandBus {
             effects,
             hosts,
             audited,
+            traces,
         };
         self.hand_on(commit).await;
         for (request, verdict) in answers {

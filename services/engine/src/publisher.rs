@@ -26,6 +26,7 @@ use crate::port::ids::Ids;
 use crate::port::journal::{Journal, MAX_READ, Mark, RecordedEvent, Turn};
 use crate::port::{ErrorKind, PortError};
 use crate::state::View;
+use crate::trace::Traces;
 
 /// An effect that is open for one whole such span is sent again.
 pub const RESEND_INTERVAL: Duration = Duration::from_secs(30);
@@ -120,7 +121,7 @@ impl Publisher {
         );
         let mut told = from;
         for host in self.hosts_after(from.number) {
-            self.tell_plan(host).await;
+            self.tell_plan(host, &Traces::default()).await;
         }
         loop {
             let events = self.journal.read(told.number, MAX_READ).await?;
@@ -129,7 +130,7 @@ impl Publisher {
             }
             for event in events {
                 told.number = event.number;
-                self.tell_event(event).await;
+                self.tell_event(event, None).await;
             }
             if self.journal.turn(Some(told), TURN_SPAN).await? == Turn::Theirs {
                 return Ok(None);
@@ -167,42 +168,47 @@ impl Publisher {
             self.tell_hosts().await;
         }
         for host in &commit.hosts {
-            self.tell_plan(*host).await;
+            self.tell_plan(*host, &commit.traces).await;
         }
         for effect in &commit.effects {
-            self.tell_work(effect).await;
+            self.tell_work(effect, commit.traces.of_effect(effect))
+                .await;
         }
         for event in commit.events.iter().filter(|event| event.number > told) {
-            self.tell_event(event.clone()).await;
+            let trace = commit.traces.of_event(event.number);
+            self.tell_event(event.clone(), trace).await;
         }
     }
 
-    async fn tell_event(&self, event: RecordedEvent) {
+    async fn tell_event(&self, event: RecordedEvent, trace: Option<String>) {
         let id = *event.id.bytes();
-        self.send(Topic::Events, id, Body::Event(event)).await;
+        self.send(Topic::Events, id, trace, Body::Event(event))
+            .await;
     }
 
     /// Whose key speaks for which host, as of now; readers never go back to an older list.
     async fn tell_hosts(&self) {
         let hosts = HostKeys::of_all(&self.view.read().world);
-        self.send(Topic::Hosts, self.ids.draw(), Body::Hosts(hosts))
+        self.send(Topic::Hosts, self.ids.draw(), None, Body::Hosts(hosts))
             .await;
     }
 
-    async fn tell_plan(&self, host: HostId) {
+    async fn tell_plan(&self, host: HostId, traces: &Traces) {
         let plan = plan_host(&self.view.read().world, host);
         if let Some(plan) = plan {
-            self.send(Topic::Plan(host), self.ids.draw(), Body::Plan(plan))
+            let trace = traces.of_plan(plan.generation);
+            let id = self.ids.draw();
+            self.send(Topic::Plan(host), id, trace, Body::Plan(plan))
                 .await;
         }
     }
 
-    async fn tell_work(&self, effect: &Effect) {
+    async fn tell_work(&self, effect: &Effect, trace: Option<String>) {
         let body = Body::Work {
             effect: effect.clone(),
             deadline: self.clock.now().plus(WORK_SPAN),
         };
-        self.send(Topic::Work(Role::StoreSync), self.ids.draw(), body)
+        self.send(Topic::Work(Role::StoreSync), self.ids.draw(), trace, body)
             .await;
     }
 
@@ -215,7 +221,7 @@ impl Publisher {
             }
             for leaf in leaves {
                 next = leaf.index + 1;
-                self.send(Topic::Audit, self.ids.draw(), Body::Audit(leaf))
+                self.send(Topic::Audit, self.ids.draw(), None, Body::Audit(leaf))
                     .await;
             }
         }
@@ -232,15 +238,15 @@ impl Publisher {
             .iter()
             .filter(|effect| all || before.contains(&effect.key()))
         {
-            self.tell_work(effect).await;
+            self.tell_work(effect, None).await;
         }
         Ok(open.iter().map(Effect::key).collect())
     }
 
     /// A message that cannot be sent now is no loss: hosts read their plan, consumers the log, and
     /// effects are sent again.
-    async fn send(&self, topic: Topic, id: [u8; 16], body: Body) {
-        if let Err(error) = self.bus.publish(topic.clone(), id, None, body).await {
+    async fn send(&self, topic: Topic, id: [u8; 16], trace: Option<String>, body: Body) {
+        if let Err(error) = self.bus.publish(topic.clone(), id, trace, body).await {
             tracing::warn!(?topic, error = %error, "message not sent");
         }
     }

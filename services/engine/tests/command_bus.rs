@@ -153,6 +153,31 @@ async fn applying_a_secret_leads_through_every_step_to_a_current_version() {
 }
 
 #[tokio::test]
+async fn whoever_is_told_of_a_commit_goes_on_with_the_trace_of_its_command() {
+    let mut bench = start(Arc::default(), 1).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned();
+    let submission = Submission {
+        id: CommandId::from_bytes([1; 16]),
+        principal: user(),
+        traceparent: Some(trace.clone()),
+        command: apply(),
+    };
+    bench.handle.submit(submission).await.unwrap();
+    let commit = bench.commits.recv().await.unwrap();
+    assert!(!commit.events.is_empty() && !commit.effects.is_empty());
+    for event in &commit.events {
+        let told = commit.traces.of_event(event.number);
+        assert_eq!(told.as_ref(), Some(&trace));
+    }
+    for effect in &commit.effects {
+        assert_eq!(commit.traces.of_effect(effect).as_ref(), Some(&trace));
+    }
+    bench.work(10).await;
+    let later = bench.commits.recv().await.unwrap();
+    assert_eq!(later.traces.of_event(later.events[0].number), None);
+}
+
+#[tokio::test]
 async fn a_repeated_command_gets_the_first_answer_and_changes_nothing() {
     let bench = start(Arc::default(), 1).await;
     let first = bench.submit(1, user(), apply()).await;

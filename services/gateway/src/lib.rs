@@ -35,6 +35,7 @@ pub mod evictions;
 pub mod http;
 pub mod join;
 pub mod places;
+pub mod presence;
 pub mod registry;
 pub mod remote;
 pub mod server;

@@ -20,6 +20,7 @@ use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 use crate::access::{Access, Peer};
 use crate::denials::Denials;
 use crate::http::Api;
+use crate::presence::Presences;
 
 /// May use every verb.
 pub(crate) const OPERATOR: Peer = Peer::User { uid: 0, gid: 0 };
@@ -133,11 +134,11 @@ impl Bench {
             public_key: [1; 32],
             check_schedule: |_, _| Ok(()),
             next_fires: |_, _| Vec::new(),
-            copy_fault: Arc::new(|| None),
             join_tokens: None,
             denials: Arc::new(Denials::default()),
             waits: Arc::default(),
-            features: Arc::new(Vec::new),
+            presences: Presences::new(clock.clone()),
+            parts: Arc::new(Vec::new),
         };
         Self {
             api,

@@ -1,6 +1,7 @@
 //! The committed world as people and tools see it. Pure; no value is in reach here.
 
 mod hosts;
+pub mod status;
 
 pub use hosts::{held, host, host_page, hosts};
 

@@ -76,6 +76,7 @@ pub mod bundle;
 pub mod enrol;
 mod hex;
 pub mod init;
+pub mod life;
 pub mod name;
 pub mod nats;
 pub mod refresh;

@@ -8,18 +8,23 @@ use std::sync::Arc;
 
 use keywheel_bus::{ConnectError, Nats};
 use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_core::audit::Role;
 use keywheel_core::id::HostId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::settings::SettingsError;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, settings};
+use keywheel_engine::port::clock::Clock as _;
+use keywheel_engine::port::ids::Ids as _;
+use keywheel_engine::presence::{About, Beat};
 use keywheel_identity::bundle::{Bundle, Identity};
+use keywheel_identity::life::life_of;
 use keywheel_identity::token::MAX_TOKEN_CHARS;
 use keywheel_member::{Begin, Keeper, MemberError, OverBus, Sealing};
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_seal::OsEntropy;
 use zeroize::Zeroizing;
 
-use crate::{Injector, InjectorOptions, join};
+use crate::{HostSettings, Injector, InjectorOptions, join};
 
 /// Exit codes, as the README's table has them.
 mod exit {
@@ -109,12 +114,13 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     )
     .await?;
     let injector = Injector::joined(
-        injector_options(&config, &host),
+        HostSettings::from(injector_options(&config, &host))
+            .with_cache(&config.injector.host_cache),
         &host.identity.sealing,
         nats.endpoint(),
         Arc::new(engine()?),
         clock.clone(),
-        ids,
+        ids.clone(),
         Arc::new(OsEntropy),
     )
     .map_err(|e| Problem::new(exit::CONFIG, chain(&e), "join again"))?;
@@ -122,14 +128,25 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
         keys: injector.sealing_keys(),
         age: config.injector.sealing_key_age,
     };
-    let keeper = keeper(&host, &nats, clock, sealing);
+    let keeper = keeper(&host, &nats, clock.clone(), sealing);
     let shutdown = Shutdown::new();
     shutdown
         .on_signals()
         .map_err(|e| Problem::new(exit::UNEXPECTED, chain(&e), "report this"))?;
     tracing::info!(host = %host.name, "serving");
     let keeping = tokio::spawn(keeper.run(shutdown.token()));
+    let beat = beat(
+        (host.id, &host.name),
+        &config,
+        &nats,
+        &injector,
+        (clock, ids),
+    );
+    let telling = tokio::spawn(beat.run(shutdown.token()));
     let served = injector.run(shutdown.token()).await;
+    // It says that it leaves before the bus is shut down.
+    shutdown.request();
+    let _told = telling.await;
     keeping.abort();
     nats.shutdown().await;
     served.map_err(|e| {
@@ -137,6 +154,34 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
             "correct what is named above and start again; running containers keep what they have";
         Problem::new(exit::UNEXPECTED, chain(&e), next)
     })
+}
+
+/// What this host tells about itself.
+fn beat(
+    (host, name): (HostId, &HostName),
+    config: &Config,
+    nats: &Nats,
+    injector: &Injector,
+    (clock, ids): (Arc<SystemClock>, Arc<SystemIds>),
+) -> Beat {
+    let directory = config.apart.identity_dir.clone();
+    let end = nats.clone();
+    Beat {
+        bus: nats.endpoint(),
+        about: About {
+            role: Role::Injector,
+            host: Some(host),
+            instance: ids.draw(),
+            machine: name.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: clock.now(),
+        },
+        clock,
+        ids,
+        look: Arc::new(injector.look()),
+        end: Some(Arc::new(move || end.end())),
+        certificate_end: Arc::new(move || Some(life_of(directory.as_deref()?)?.1)),
+    }
 }
 
 /// Joins with the token in a file, and writes the credentials.

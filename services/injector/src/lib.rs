@@ -30,6 +30,7 @@ mod keyring;
 mod lease;
 mod model;
 mod options;
+mod presence;
 mod reconcile;
 mod report;
 mod runtime;
@@ -45,5 +46,6 @@ pub use options::{
     HOST_LEASE, HostCache, HostSettings, InjectorOptions, LeasePolicy, RECONCILE_INTERVAL,
     RUNTIME_PREFIX,
 };
+pub use presence::HostLook;
 pub use runtime::wire::{MAX_ENV_VALUE_BYTES, MAX_LINE_BYTES};
 pub use service::{Handle, Injector, Status};

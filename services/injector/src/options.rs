@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keywheel_core::id::{DeploymentId, HostId};
 use keywheel_core::name::HostName;
+use keywheel_schemas::config::host_cache::{AfterLease, CacheKey, HostCacheSettings};
 use keywheel_sys::secretfs::FsKind;
 
 /// How often everything is looked at again, by default.
@@ -123,6 +124,25 @@ impl From<InjectorOptions> for HostSettings {
 }
 
 impl HostSettings {
+    /// The same with what the configuration says of the time without the control plane.
+    #[must_use]
+    pub fn with_cache(self, settings: &HostCacheSettings) -> Self {
+        Self {
+            host_cache: match &settings.key {
+                CacheKey::Off => HostCache::Off,
+                CacheKey::Keyring => HostCache::Keyring,
+                CacheKey::File(path) => HostCache::KeyFile(path.clone()),
+                CacheKey::Credential(name) => HostCache::SystemdCredential(name.clone()),
+            },
+            lease: settings.lease,
+            lease_policy: match settings.after {
+                AfterLease::Keep => LeasePolicy::Keep,
+                AfterLease::Withdraw => LeasePolicy::Withdraw,
+            },
+            ..self
+        }
+    }
+
     /// Whether a container under this runtime is under our wrapper.
     #[must_use]
     pub fn is_wrapper(&self, runtime: &str) -> bool {

@@ -355,6 +355,7 @@ impl Reconciler {
             is_complete: self.is_complete(),
             engine_fault: status.engine_fault.clone(),
             gateway_fault: self.shared.gateway_fault(),
+            is_cached: self.shared.cache.get().is_some(),
             is_lease_over: self.shared.plan().is_some() && self.shared.is_lease_over(),
         };
         let changed = *status != now;

@@ -306,9 +306,10 @@ async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
         id: spooled.command,
         command: Command::Report(spooled.report.clone()),
     };
+    let trace = shared.trace_of(Some(spooled.report.generation));
     let answer = shared
         .bus
-        .request(Address::Gateway, None, body, SUBMIT_TIMEOUT)
+        .request(Address::Gateway, trace, body, SUBMIT_TIMEOUT)
         .await;
     failpoint::hit_async("injector.after_report")
         .await

@@ -36,6 +36,7 @@ use crate::error::InjectorError;
 use crate::host_cache::HostCache;
 use crate::keyring::Keyring;
 use crate::options::HostSettings;
+use crate::presence::HostLook;
 use crate::reconcile::Reconciler;
 use crate::report::{self, Outbox};
 use crate::runtime::server::Server;
@@ -126,6 +127,8 @@ pub struct Status {
     pub gateway_fault: Option<String>,
     /// Whether the lease on what the host holds is over: no start is served.
     pub is_lease_over: bool,
+    /// Whether values are kept on the disk for the time without the control plane.
+    pub is_cached: bool,
 }
 
 /// A view of a running injector; clones are one.
@@ -222,6 +225,12 @@ impl Injector {
         }
     }
 
+    /// A look at it and its host, for its presence.
+    #[must_use]
+    pub fn look(&self) -> HostLook {
+        HostLook::new(self.handle(), &self.shared)
+    }
+
     /// Runs until `shutdown`; what it gave to containers stays there.
     ///
     /// # Errors
@@ -310,7 +319,7 @@ async fn join(
         enrolled = enrol(&shared) => enrolled,
     };
     match enrolled {
-        Ok(plans) => forward_plans(plans, events, stop).await,
+        Ok(plans) => forward_plans(&shared, plans, events, stop).await,
         // Nobody listens only when everything ends anyway.
         Err(error) => drop(refused.send(error)),
     }
@@ -440,6 +449,7 @@ fn raise_open_files() {
 }
 
 async fn forward_plans(
+    shared: &Shared,
     mut plans: Box<dyn Subscription>,
     events: mpsc::Sender<Event>,
     stop: CancellationToken,
@@ -450,6 +460,10 @@ async fn forward_plans(
             incoming = plans.next() => incoming,
         };
         let Some(incoming) = incoming else { return };
+        let trace = incoming.message.traceparent;
+        if let Body::Plan(plan) = &incoming.message.body {
+            shared.note_trace(plan.generation, trace);
+        }
         if let Body::Plan(plan) = incoming.message.body
             && events.send(Event::Plan(Box::new(plan))).await.is_err()
         {

@@ -97,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) cache: OnceLock<Arc<HostCache>>,
     /// Something changed that a pass has to see.
     pub(crate) changed: Notify,
+    /// The newest plan's generation, and the trace it came from.
+    trace: Mutex<Option<(u64, String)>>,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -148,8 +150,26 @@ impl Shared {
             contact,
             cache: OnceLock::new(),
             changed: Notify::new(),
+            trace: Mutex::default(),
             inner: Arc::default(),
         }
+    }
+
+    /// Remembers the trace that led to a plan.
+    pub(crate) fn note_trace(&self, generation: u64, trace: Option<String>) {
+        let mut noted = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        // A plan that is told again has lost its trace.
+        let is_again = noted.as_ref().is_some_and(|(of, _)| *of == generation);
+        if trace.is_some() || !is_again {
+            *noted = trace.map(|trace| (generation, trace));
+        }
+    }
+
+    /// The trace that led to the plan of a generation, if that is the newest.
+    pub(crate) fn trace_of(&self, generation: Option<u64>) -> Option<String> {
+        let noted = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = noted.as_ref().filter(|(of, _)| Some(*of) == generation);
+        noted.map(|(_, trace)| trace.clone())
     }
 
     /// Goes on with what an earlier run kept, until the gateway speaks.
@@ -334,9 +354,10 @@ impl Shared {
         };
         let body = Body::OpenValue(request);
         let _flight = self.keys.begin();
+        let trace = self.trace_of(self.held_generation());
         let asked = self
             .bus
-            .request(Address::StoreSync, None, body, VALUE_TIMEOUT)
+            .request(Address::StoreSync, trace, body, VALUE_TIMEOUT)
             .await;
         let asked = asked.inspect_err(|error| self.lost(error));
         let envelope = asked.and_then(envelope_of)?;

@@ -333,6 +333,28 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn no_file_in_the_spool_keeps_the_others_from_being_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path()).unwrap();
+        let good = Spooled {
+            number: 2,
+            command: CommandId::from_bytes([4; 16]),
+            report: report(1, Vec::new()),
+        };
+        spool.write(&good).unwrap();
+        let bytes = std::fs::read(spool.path(2)).unwrap();
+        let (mut turn, others) = (0, spool.path(1));
+        keywheel_testkit::hostile(&bytes, |bytes| {
+            drop(serde_json::from_slice::<Stored>(bytes).map(|one| load(1, one)));
+            turn += 1;
+            if turn % 64 == 0 {
+                std::fs::write(&others, bytes).unwrap();
+                assert!(spool.read().unwrap().iter().any(|one| one.number == 2));
+            }
+        });
+    }
+
+    #[test]
     fn what_is_not_understood_is_passed_over_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path()).unwrap();

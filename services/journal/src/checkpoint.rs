@@ -293,6 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn no_note_makes_its_reader_panic() {
+        let note = checkpoint().sign(&key(1));
+        let public = key(1).verifying_key();
+        keywheel_testkit::hostile(note.as_bytes(), |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let read = Checkpoint::verify(&text, "keywheel.test/a", &public);
+            assert!(read.is_err() || read == Ok(checkpoint()), "{text}");
+        });
+    }
+
+    #[test]
     fn another_log_another_key_and_no_key_are_told_apart() {
         let note = checkpoint().sign(&key(1));
         let public = key(1).verifying_key();

@@ -250,6 +250,15 @@ mod tests {
     }
 
     #[test]
+    fn no_answer_makes_it_panic() {
+        let good = br#"{"v":1,"env":{"A":"eA=="},"dirs":["/run/secrets"],"bundle_dir":"/b"}"#;
+        keywheel_testkit::hostile(good, |bytes| {
+            let answer = serde_json::from_slice::<Value>(bytes);
+            drop(answer.ok().and_then(read_resolved));
+        });
+    }
+
+    #[test]
     fn a_refusal_keeps_its_words() {
         let text = refusal(b"{\"ok\":false,\"error\":\"no binding\",\"next\":\"bind it\"}\n");
         assert_eq!(text, "keywheel: no binding; next: bind it");

@@ -434,6 +434,24 @@ mod tests {
     }
 
     #[test]
+    fn no_bundle_makes_it_panic() {
+        let good = br#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"env":["A={keywheel:a}","B"]},"mounts":[{"destination":"/run/secrets","type":"tmpfs"}]}"#;
+        keywheel_testkit::hostile(good, |bytes| {
+            let Ok(mut config) = Config::parse(bytes) else {
+                return;
+            };
+            let _ = (
+                config.placeholders().len(),
+                config.mount_destinations().len(),
+            );
+            let _ = config.put_env(&[value("A", b"x")]);
+            let _ = config.add_mount_points(&["/run/secrets".to_owned()]);
+            let _ = config.anchor(Path::new("/bundle"));
+            let _ = config.bytes();
+        });
+    }
+
+    #[test]
     fn what_is_not_a_configuration_is_refused() {
         for bytes in [&b""[..], b"[", b"[]", b"7"] {
             assert!(Config::parse(bytes).is_err());

@@ -15,8 +15,10 @@
     )
 )]
 
+mod presence;
 pub mod schedule;
 mod service;
 pub mod timer;
 
+pub use presence::Handle;
 pub use service::{Error, Options, Scheduler};

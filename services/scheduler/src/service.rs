@@ -21,6 +21,7 @@ use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::task::JoinSet;
 
+use crate::presence::Handle;
 use crate::timer::{Key, Timers, retry_delay};
 use submit::{Answer, Submitted, submit};
 
@@ -75,6 +76,7 @@ pub struct Scheduler {
     last_read: Option<(Timestamp, Duration)>,
     /// Timers whose command was not answered, and how often in a row.
     silences: BTreeMap<Key, u32>,
+    handle: Handle,
 }
 
 /// Why the loop woke.
@@ -104,7 +106,19 @@ impl Scheduler {
             submits: JoinSet::new(),
             last_read: None,
             silences: BTreeMap::new(),
+            handle: Handle::default(),
         }
+    }
+
+    /// A look at it while it runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    fn note(&self) {
+        let (timers, unanswered) = (self.timers.len(), self.silences.len());
+        self.handle.set(self.seen, timers, unanswered);
     }
 
     /// Runs until asked to stop.
@@ -124,6 +138,7 @@ impl Scheduler {
         );
         loop {
             self.fire();
+            self.note();
             match self.wait(&mut events, &shutdown).await {
                 Wake::Stop => return Ok(()),
                 Wake::Event(None) if shutdown.is_requested() => return Ok(()),

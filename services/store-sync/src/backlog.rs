@@ -47,6 +47,11 @@ impl Backlog {
         self.copies.len() < MAX_QUEUED
     }
 
+    /// How many effects wait or run.
+    pub(crate) fn len(&self) -> usize {
+        self.copies.len()
+    }
+
     /// Takes a job, or one more copy of a job it has.
     pub(crate) fn admit(&mut self, job: Job, sequence: u64) {
         let key = job.effect.key();

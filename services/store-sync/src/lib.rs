@@ -11,6 +11,7 @@
 
 mod backlog;
 mod effect;
+mod presence;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod vault;
 
 pub use backlog::MAX_QUEUED;
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
+pub use presence::Handle;
 pub use service::{
     CONSUMER, MAX_RUNNING, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,
     StoreSyncOptions,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keywheel_core::audit::Role;
@@ -19,6 +20,7 @@ use tokio::task::{Id, JoinSet};
 
 use crate::backlog::{Backlog, Job};
 use crate::effect::{self, Unfinished};
+use crate::presence::{Counts, Handle};
 use crate::value;
 
 /// The name under which work is read.
@@ -87,6 +89,7 @@ pub struct StoreSync {
 pub(crate) struct Shared {
     pub(crate) options: StoreSyncOptions,
     pub(crate) ports: Ports,
+    counts: Arc<Counts>,
 }
 
 /// What the loop over work wakes up for.
@@ -101,8 +104,19 @@ impl StoreSync {
     #[must_use]
     pub fn new(options: StoreSyncOptions, ports: Ports) -> Self {
         Self {
-            shared: Arc::new(Shared { options, ports }),
+            shared: Arc::new(Shared {
+                options,
+                ports,
+                counts: Arc::default(),
+            }),
         }
+    }
+
+    /// A look at it while it runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        let vault = Arc::clone(&self.shared.ports.vault);
+        Handle::new(vault, Arc::clone(&self.shared.counts))
     }
 
     /// Works until told to stop, or until the bus is shut down.
@@ -151,6 +165,8 @@ impl Worker {
     async fn run(mut self, shutdown: &Shutdown) {
         loop {
             self.start_ready();
+            let counts = &self.shared.counts;
+            counts.taken.store(self.backlog.len(), Ordering::Relaxed);
             match self.wait(shutdown).await {
                 Wake::Work(incoming) => self.take(incoming).await,
                 Wake::Ended(id, result) => self.end(id, result).await,
@@ -213,9 +229,12 @@ impl Worker {
             return;
         };
         let copies = self.backlog.finish(&effect);
+        let counts = Arc::clone(&self.shared.counts);
         let Err(error) = result else {
+            counts.unfinished.store(0, Ordering::Relaxed);
             return self.acknowledge(&copies).await;
         };
+        counts.unfinished.fetch_add(1, Ordering::Relaxed);
         let key = effect_key_to_string(&effect.key());
         tracing::warn!(
             { names::KIND } = key,

@@ -209,6 +209,15 @@ mod tests {
     }
 
     #[test]
+    fn no_line_makes_it_panic() {
+        let line = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw";
+        assert!(Line::parse(line).is_some());
+        keywheel_testkit::hostile(line, |bytes| {
+            let _ = Line::parse(bytes);
+        });
+    }
+
+    #[test]
     fn reads_the_table_of_this_process() {
         let table = std::fs::File::open("/proc/self/mountinfo").unwrap();
         let mut seen_root = false;

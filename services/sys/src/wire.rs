@@ -377,6 +377,15 @@ mod tests {
     }
 
     #[test]
+    fn no_bytes_make_either_reader_panic() {
+        let reply = [1; REPLY_LEN];
+        keywheel_testkit::hostile(&reply, |bytes| {
+            drop(Request::decode(bytes));
+            drop(Reply::decode(bytes));
+        });
+    }
+
+    #[test]
     fn short_or_foreign_bytes_are_refused() {
         let good = Request::new(Op::Attach, false, 1, 1, b"/a")
             .unwrap()

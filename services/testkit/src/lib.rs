@@ -12,4 +12,7 @@
 
 pub mod conformance;
 pub mod fake;
+mod hostile;
 pub mod server;
+
+pub use hostile::hostile;

@@ -1,13 +1,20 @@
 //! The machine itself in trouble: Docker away. A full disk is `full_disk.rs`'s.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Result;
 use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::wait;
 
 use crate::refusal::{
     UNAVAILABLE, assert_nothing_lost, assert_refused, keep_something, with_something,
 };
+
+/// How long a first word may take.
+const SOON: Duration = Duration::from_secs(30);
+/// Exit code of `status --check` with a problem.
+const PARTIAL: i32 = 4;
 
 #[test]
 fn docker_away_is_told_and_everything_else_works() -> Result<()> {
@@ -20,11 +27,13 @@ fn docker_away_is_told_and_everything_else_works() -> Result<()> {
         environment,
         ..Options::default()
     })?;
-    let status = keywheel.cli(&["status"])?.said();
-    assert!(
-        status.contains("/nonexistent/docker.sock"),
-        "status does not name the engine's socket: {status}"
-    );
+    // The injector says so with its first word, which may come after the first status.
+    wait::until_true("the engine's socket in status", SOON, || {
+        let status = keywheel.cli(&["status"])?.said();
+        Ok(status.contains("/nonexistent/docker.sock"))
+    })?;
+    let checked = keywheel.cli(&["status", "--check"])?;
+    assert_eq!(checked.code, PARTIAL, "{}", checked.said());
     keep_something(&keywheel)?;
     assert_nothing_lost(&keywheel)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use keywheel_tests::docker;
 use keywheel_tests::keywheel::{Keywheel, NOBODY};
 use keywheel_tests::planted::{self, PLANTED};
@@ -44,8 +44,83 @@ fn consumers_tells_who_holds_which_version() -> Result<()> {
     ] {
         assert!(events.contains(kind), "no event {kind}");
     }
+    one_trace(&stage.keywheel.stream("events")?)?;
     let value = stage.value_in(&container)?;
     stage.finish(&[value], &[&container])
+}
+
+/// From the person's command over the effect, its outcome and the host's report, a rotation is one
+/// trace.
+fn one_trace(events: &[Value]) -> Result<()> {
+    let text = |event: &Value, member: &str| {
+        let found = event.get(member).and_then(Value::as_str);
+        found.unwrap_or_default().to_owned()
+    };
+    let kind = |event: &Value| text(event, "type");
+    let started = events
+        .iter()
+        .rev()
+        .find(|e| kind(e).contains("rotation.started"));
+    let started = started.context("no rotation started")?;
+    let trace = text(started, "traceparent");
+    assert!(!trace.is_empty(), "no trace context: {started}");
+    let rotation = text(started, "subject");
+    let own: Vec<_> = events
+        .iter()
+        .filter(|e| text(e, "subject") == rotation)
+        .collect();
+    for event in &own {
+        assert_eq!(text(event, "traceparent"), trace, "another trace: {event}");
+    }
+    let ended = own.last().context("a rotation without events")?;
+    assert!(kind(ended).contains("rotation.closed"), "{ended}");
+    let swapped = events
+        .iter()
+        .rev()
+        .find(|e| kind(e).contains("assignment.swapped"));
+    let swapped = swapped.context("nothing was swapped")?;
+    assert_eq!(text(swapped, "traceparent"), trace, "{swapped}");
+    Ok(())
+}
+
+/// Whether there are parts of a kind, and none has a problem.
+fn is_well(status: &Value, kind: &str) -> bool {
+    let parts = status.get("components").map(items).unwrap_or_default();
+    let word =
+        |part: &Value, member: &str| part.get(member).and_then(Value::as_str).map(str::to_owned);
+    let mut states = parts
+        .into_iter()
+        .filter(|part| word(part, "kind").as_deref() == Some(kind))
+        .map(|part| word(part, "state"))
+        .peekable();
+    states.peek().is_some() && states.all(|state| state.as_deref() != Some("problem"))
+}
+
+/// In one process or apart: every part of the deployment is heard, and well.
+#[test]
+fn status_shows_every_part() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    let kinds = [
+        "gateway",
+        "scheduler",
+        "store-sync",
+        "audit-sink",
+        "host",
+        "store",
+        "bus",
+        "journal",
+    ];
+    let mut last = Value::Null;
+    let heard = wait::until_true("every part", Duration::from_secs(60), || {
+        last = stage.keywheel.json(&["status"])?;
+        Ok(kinds.iter().all(|kind| is_well(&last, kind)))
+    });
+    heard.with_context(|| format!("status said at last: {last}"))?;
+    stage.keywheel.cli(&["status", "--check"])?.ok()?;
+    stage.finish(&[], &[])
 }
 
 #[test]

@@ -73,6 +73,20 @@ fn program(words: &[&'static str]) -> Action {
     Action::Program(words.to_vec())
 }
 
+/// The published bus, judged by a tool nobody here wrote.
+fn asyncapi() -> Suite {
+    Suite {
+        name: "asyncapi",
+        aim: "AsyncAPI's own parser judges the published bus, and refuses broken ones",
+        counting: Counting::Whole,
+        action: program(&[
+            "node",
+            "tests/asyncapi/check.cjs",
+            "schemas/generated/asyncapi.v1.json",
+        ]),
+    }
+}
+
 fn checks() -> Vec<Suite> {
     let whole = |name, aim, action| Suite {
         name,
@@ -104,6 +118,7 @@ fn checks() -> Vec<Suite> {
                 "warnings",
             ]),
         ),
+        asyncapi(),
         Suite {
             name: "unit",
             aim: "unit, given/when/then, conformance and documentation tests",

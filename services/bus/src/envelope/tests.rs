@@ -8,7 +8,7 @@ use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
-use rows::{answer_rows, leaf, recorded, request_rows, topic_rows};
+use rows::{answer_rows, leaf, one_of_each, recorded, request_rows, topic_rows};
 
 use super::*;
 
@@ -227,11 +227,63 @@ fn a_request_of_another_time_is_refused_and_a_kept_event_is_not() {
     let earlier = Timestamp::from_micros(before.micros() - 1);
     assert!(matches!(read(earlier), Err(Refusal::Stale(_))));
 
+    let (_, _, present) = topic_rows().pop().unwrap();
+    let host = identity(Role::Injector);
+    let presence = Receiver::Topic(&Topic::Presence);
+    let kept = write(&host, presence, &present);
+    let read = |now| decode(&trust(&host), presence, now, &kept);
+    assert!(read(NOW.plus(FRESHNESS)).is_ok());
+    assert!(matches!(
+        read(NOW.plus(FRESHNESS + step)),
+        Err(Refusal::Stale(_))
+    ));
+
     let gateway = identity(Role::Gateway);
     let audit = Receiver::Topic(&Topic::Audit);
     let kept = write(&gateway, audit, &Body::Audit(leaf(1)));
     let much_later = NOW.plus(FRESHNESS * 1000);
     assert!(decode(&trust(&gateway), audit, much_later, &kept).is_ok());
+}
+
+/// The published table of who says what where is the one that receivers go by.
+#[test]
+fn the_published_routes_are_what_is_permitted() {
+    use keywheel_schemas::wire::route::{Place, ROUTES};
+    let topics = [
+        (Place::Events, Topic::Events),
+        (Place::Audit, Topic::Audit),
+        (Place::Work, Topic::Work(Role::StoreSync)),
+        (Place::Plan, Topic::Plan(HOST)),
+        (Place::Hosts, Topic::Hosts),
+        (Place::Presence, Topic::Presence),
+    ];
+    let mut places: Vec<(Place, Destination<'_>)> = topics
+        .iter()
+        .map(|(place, topic)| (*place, Destination::Topic(topic)))
+        .collect();
+    for address in [Address::Gateway, Address::StoreSync] {
+        let server = authority::server_of(address);
+        places.push((Place::Ask(server), Destination::Request(address)));
+        places.push((Place::Answer(server), Destination::Answer(address)));
+    }
+    let row = |kind: Kind, place: Place, role| format!("{role:?} {kind:?} {place:?}");
+    let mut permitted = std::collections::BTreeSet::new();
+    for body in one_of_each() {
+        let kind = body::to_json(&body).unwrap().0;
+        for role in authority::ROLES {
+            let host = (role == Role::Injector).then_some(HOST);
+            for (place, to) in &places {
+                if authority::may_send(role, host, &body, *to) {
+                    permitted.insert(row(kind, *place, role));
+                }
+            }
+        }
+    }
+    let published = ROUTES.iter().flat_map(|route| {
+        let rows = route.from.iter();
+        rows.map(|role| row(route.kind, route.place, *role))
+    });
+    assert_eq!(permitted, published.collect());
 }
 
 #[test]
@@ -269,6 +321,30 @@ fn the_size_limit_itself_is_allowed_and_one_more_is_not() {
     };
     let read = decode(&trust(&sender), to, NOW, &arrived);
     assert!(matches!(read, Err(Refusal::TooLarge { .. })));
+}
+
+#[test]
+fn presence_over_its_bounds_is_refused() {
+    use keywheel_engine::presence::MAX_FACTS;
+    let (_, _, present) = topic_rows().pop().unwrap();
+    let (kind, data) = body::to_json(&present).unwrap();
+    let sender = (Role::Injector, Some(HOST));
+    let read = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut value = serde_json::from_str(data.get()).unwrap();
+        change(&mut value);
+        let data = serde_json::value::to_raw_value(&value).unwrap();
+        body::from_json(kind, sender, &data)
+    };
+    assert!(read(&|_| {}).is_ok());
+    let long = "a".repeat(501);
+    assert!(read(&|value| value["facts"][0]["note"] = long.clone().into()).is_err());
+    assert!(read(&|value| value["machine"] = "m".repeat(256).into()).is_err());
+    assert!(read(&|value| value["bus"]["problem"] = long.clone().into()).is_err());
+    let fill = |value: &mut serde_json::Value, count| {
+        value["facts"] = vec![value["facts"][0].clone(); count].into();
+    };
+    assert!(read(&|value| fill(value, MAX_FACTS)).is_ok());
+    assert!(read(&|value| fill(value, MAX_FACTS + 1)).is_err());
 }
 
 #[test]

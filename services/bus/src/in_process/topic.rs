@@ -82,7 +82,7 @@ pub(super) struct TooManyGroups;
 impl TopicState {
     pub(super) fn new(topic: &Topic) -> Self {
         let retention = match topic {
-            Topic::Events | Topic::Audit => Retention::PerGroup,
+            Topic::Events | Topic::Audit | Topic::Presence => Retention::PerGroup,
             Topic::Work(_) => Retention::Shared,
             Topic::Plan(_) | Topic::Hosts => Retention::Newest,
         };

@@ -101,6 +101,7 @@ pub fn subject_of(topic: &Topic) -> String {
         Topic::Work(role) => subjects.work(*role),
         Topic::Plan(host) => subjects.plan(*host),
         Topic::Hosts => subjects.hosts(),
+        Topic::Presence => subjects.presence(&client(Role::Gateway)),
     }
 }
 

@@ -30,6 +30,48 @@ impl ServerRole {
     }
 }
 
+/// Whose set-up is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DoctorRole {
+    /// A gateway's.
+    Gateway,
+    /// A scheduler's.
+    Scheduler,
+    /// A store-sync's.
+    StoreSync,
+    /// An audit sink's.
+    AuditSink,
+    /// A host's.
+    Injector,
+}
+
+impl DoctorRole {
+    /// The role on the bus.
+    pub(crate) const fn role(self) -> Role {
+        match self {
+            Self::Gateway => Role::Gateway,
+            Self::Scheduler => Role::Scheduler,
+            Self::StoreSync => Role::StoreSync,
+            Self::AuditSink => Role::AuditSink,
+            Self::Injector => Role::Injector,
+        }
+    }
+}
+
+/// `doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  keywheel doctor                                                 is the gateway reached?\n  keywheel doctor --config /etc/keywheel/keywheel.toml            a machine with `keywheel up`\n  keywheel doctor --config injector.toml --role injector          a host\n  keywheel --address https://gw.example:8443 --identity DIR doctor\n\nIt changes nothing. It ends with 0, or with 4 when something is a problem."
+)]
+pub(crate) struct DoctorArgs {
+    /// A service's configuration: its file, credentials, bus, disk and keys are checked too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Whose configuration that is; without it the credentials say.
+    #[arg(long, value_name = "ROLE", requires = "config")]
+    pub(crate) role: Option<DoctorRole>,
+}
+
 /// `server`.
 #[derive(Debug, Clone, Args)]
 #[command(

@@ -1,8 +1,7 @@
 //! The API's views as text for people. Pure.
 
 use keywheel_schemas::api::{
-    ApplyAnswer, BindingView, ConsumerView, RevocationView, RotationView, SecretView, Status,
-    VersionView,
+    ApplyAnswer, BindingView, ConsumerView, RevocationView, RotationView, SecretView, VersionView,
 };
 
 use super::table::{columns, fields};
@@ -335,49 +334,6 @@ pub(crate) fn applied(answer: &ApplyAnswer, dry_run: bool, color: bool) -> Strin
                 super::tame(note)
             ));
         }
-    }
-    text
-}
-
-/// Whether everything is well.
-pub(crate) fn status(status: &Status, color: bool) -> String {
-    let mut text = fields(&[
-        (
-            "keywheel",
-            format!("{} (pid {})", status.version, status.pid),
-        ),
-        ("host", status.host.clone()),
-        ("data directory", status.data_dir.clone()),
-        (
-            "sealed",
-            if status.sealed {
-                "yes: no value can be given out"
-            } else {
-                "no"
-            }
-            .to_owned(),
-        ),
-        ("secrets", status.secrets.to_string()),
-        ("bindings", status.bindings.to_string()),
-        ("consumers", status.consumers.to_string()),
-        ("open rotations", status.open_rotations.to_string()),
-        ("open revocations", status.open_revocations.to_string()),
-        ("events", status.events.to_string()),
-        ("audit records", status.audit_records.to_string()),
-    ]);
-    let rows = status
-        .features
-        .iter()
-        .map(|f| vec![f.name.clone(), f.state.clone(), f.note.clone()])
-        .collect();
-    if !status.features.is_empty() {
-        text.push_str(&format!(
-            "\n{}\n",
-            columns(&["FEATURE", "STATE", "NOTE"], rows, color)
-        ));
-    }
-    for warning in &status.warnings {
-        text.push_str(&format!("\nwarning: {}", super::tame(warning)));
     }
     text
 }

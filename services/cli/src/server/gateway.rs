@@ -11,29 +11,36 @@ use keywheel_core::world::World;
 use keywheel_engine::command_bus::LearnHosts;
 use keywheel_engine::port::bus::HostKeys;
 use keywheel_engine::port::journal::Journal;
+use keywheel_engine::presence::Fact;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http::TokenMaker;
 use keywheel_gateway::join::JoinServer;
+use keywheel_gateway::presence::OwnLook;
 use keywheel_gateway::registry::Registry;
 use keywheel_gateway::remote::RemoteServer;
 use keywheel_gateway::server::{Server, Spans};
+use keywheel_gateway::views::status::Part;
 use keywheel_gateway::{door, evictions, http};
 use keywheel_identity::tls::{TlsError, TlsIdentity};
 use keywheel_journal::{JournalOptions, PostgresJournal, SqliteJournal};
-use keywheel_schemas::api::Feature;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::bus_part::Monitors;
 use super::{Opened, claim, credentials, database};
-use crate::up::{Error, Kind, features};
+use crate::parts;
+use crate::up::{Error, Kind, fires};
 use crate::wiring::{Ends, GatewayPorts, Spawner, listen, start_gateway};
+
+/// Asks bus and journal.
+type Parts = Arc<dyn Fn() -> Vec<Part> + Send + Sync>;
 
 /// Starts it; the lock of its directory is held as long as it runs.
 pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Error> {
     let lock = claim(&opened.config)?;
-    let journal = open_journal(opened).await?;
+    let log = open_journal(opened).await?;
     let registry = opened.registry.clone().ok_or_else(|| {
         let what = "the gateway has no authorities";
         Error::new(Kind::Broken, what, "report this")
@@ -41,7 +48,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
     let tls = own_tls(opened)?;
     let listener = listen(&opened.config)?;
     let ports = GatewayPorts {
-        journal,
+        journal: log.port(),
         bus: opened.nats.endpoint(),
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
@@ -50,8 +57,12 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         renewals: Some(registry.clone()),
     };
     let ends = start_gateway(&ports, spawn).await?;
+    let look = Arc::new(OwnLook(ends.view.clone()));
+    let own = (Role::Gateway, None);
+    opened.run().beat(own, ports.bus.clone(), look, spawn);
     let told = tell_claims(opened, spawn, &registry);
-    let api = api(opened, &ends, ports, registry.clone(), told);
+    let parts = own_parts(opened, log, told, spawn);
+    let api = api(opened, &ends, ports, registry.clone(), parts);
     serve_ports(opened, spawn, &api, registry.clone(), &tls).await?;
     credentials::keep_own(opened, registry, tls, spawn);
     let server = Server::new(api, Spans::default());
@@ -155,7 +166,56 @@ async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Error> 
     })
 }
 
-async fn open_journal(opened: &Opened) -> Result<Arc<dyn Journal>, Error> {
+/// The log of record, in a file or on a server.
+enum Log {
+    Sqlite(Arc<SqliteJournal>),
+    Postgres(Arc<PostgresJournal>, String),
+}
+
+impl Log {
+    fn port(&self) -> Arc<dyn Journal> {
+        match self {
+            Self::Sqlite(journal) => journal.clone(),
+            Self::Postgres(journal, _) => journal.clone(),
+        }
+    }
+
+    fn part(&self) -> Part {
+        match self {
+            Self::Sqlite(journal) => parts::sqlite(journal),
+            Self::Postgres(_, url) => parts::postgres(url),
+        }
+    }
+}
+
+/// Bus and journal as this gateway sees them.
+fn own_parts(opened: &Opened, log: Log, told: Told, spawn: &Spawner) -> Parts {
+    if let Log::Sqlite(journal) = &log {
+        let restoring = parts::restore(journal.clone(), spawn.shutdown.token());
+        spawn.start("disk reserve", restoring);
+    }
+    let monitors = Monitors::default();
+    let named = opened.config.apart.bus_monitors.clone();
+    if !named.is_empty() {
+        let looking = monitors.clone().run(named, spawn.shutdown.token());
+        spawn.start("bus monitors", looking);
+    }
+    let nats = opened.nats.clone();
+    Arc::new(move || {
+        let mut bus = monitors.part(&nats.health());
+        bus.facts.extend(told.open().map(untold));
+        vec![bus, log.part()]
+    })
+}
+
+/// Evictions that the bus servers do not know of.
+fn untold(reason: String) -> Fact {
+    let note = format!("the bus servers do not know yet who was evicted: {reason}");
+    let next = "it is told until they do; look at the bus servers' logs";
+    Fact::problem("evictions", note, next)
+}
+
+async fn open_journal(opened: &Opened) -> Result<Log, Error> {
     let deployment = opened.deployment();
     let options = JournalOptions {
         deployment,
@@ -165,10 +225,12 @@ async fn open_journal(opened: &Opened) -> Result<Arc<dyn Journal>, Error> {
     };
     if let Some(database) = &opened.config.apart.journal {
         let address = database::address(database, "journal.url")?;
-        return Ok(Arc::new(PostgresJournal::open(&address, options).await?));
+        let journal = PostgresJournal::open(&address, options).await?;
+        return Ok(Log::Postgres(Arc::new(journal), database.url.clone()));
     }
     let path = opened.config.data_dir.join("journal.db");
-    Ok(Arc::new(SqliteJournal::open(&path, options).await?))
+    let journal = SqliteJournal::open(&path, options).await?;
+    Ok(Log::Sqlite(Arc::new(journal)))
 }
 
 /// Origin line of the audit's checkpoints.
@@ -181,10 +243,9 @@ fn api(
     ends: &Ends,
     ports: GatewayPorts,
     registry: Arc<Registry>,
-    told: Told,
+    parts: Parts,
 ) -> http::Api {
     let public_key = opened.identity.trust.get(&Role::Gateway);
-    let nats = opened.nats.clone();
     let can_join = opened.config.apart.listen_join.is_some();
     http::Api {
         commands: ends.handle.clone(),
@@ -200,43 +261,11 @@ fn api(
         origin: origin(opened),
         public_key: public_key.map(|key| key.to_bytes()).unwrap_or_default(),
         check_schedule: keywheel_scheduler::schedule::check,
-        next_fires: features::next_fires,
-        copy_fault: Arc::new(|| None),
+        next_fires: fires::next_fires,
         join_tokens: can_join.then_some(registry as Arc<dyn TokenMaker>),
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),
-        features: Arc::new(move || {
-            let mut features = vec![bus_feature(&nats.health())];
-            features.extend(told.open().map(untold));
-            features
-        }),
-    }
-}
-
-/// Evictions that the bus servers do not know of, as `status` shows them.
-fn untold(reason: String) -> Feature {
-    Feature {
-        name: "evictions".to_owned(),
-        state: "missing".to_owned(),
-        note: format!(
-            "the bus servers do not know yet who was evicted: {reason}; it is told until they do"
-        ),
-    }
-}
-
-/// The bus, as `status` shows it.
-fn bus_feature(health: &keywheel_bus::NatsHealth) -> Feature {
-    let (state, note) = match &health.problem {
-        Some(problem) => ("missing", problem.clone()),
-        None if health.connected => ("ok", format!("NATS {}", health.server_version)),
-        None => (
-            "missing",
-            "not connected; start a bus server, or correct `bus.servers`".to_owned(),
-        ),
-    };
-    Feature {
-        name: "bus".to_owned(),
-        state: state.to_owned(),
-        note,
+        presences: ends.presences.clone(),
+        parts,
     }
 }

@@ -4,6 +4,7 @@
 //! role that was asked for; only the gateway opens the journal, only store-sync the cache.
 
 mod bus;
+mod bus_part;
 mod credentials;
 mod database;
 mod gateway;
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::args::ServerArgs;
+use crate::presence::Run;
 use crate::up::{Error, Kind, layout};
 use crate::wiring::{Spawner, harden};
 
@@ -55,6 +57,17 @@ struct Opened {
 impl Opened {
     const fn deployment(&self) -> DeploymentId {
         self.identity.deployment
+    }
+
+    /// This run, for its presence.
+    fn run(&self) -> Run {
+        Run {
+            machine: self.host_name.to_string(),
+            credentials: Some(self.directory.clone()),
+            nats: Some(self.nats.clone()),
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+        }
     }
 
     /// A second copy of this service's signing key.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use keywheel_audit_sink::{AuditSink, AuditSinkOptions};
 use keywheel_cache::{Cache, PostgresCache};
+use keywheel_core::audit::Role;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
@@ -36,14 +37,18 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
     );
     spawn.start("list of hosts", following);
     let watched = Arc::new(Watched::new(cache.clone()));
+    let own = (Role::StoreSync, None);
     let ports = Ports {
-        bus,
+        bus: bus.clone(),
         vault: cache,
         rotator: Arc::new(LocalStore::new(watched, Arc::new(OsEntropy))),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
     let service = StoreSync::new(StoreSyncOptions::new(opened.deployment()), ports);
+    opened
+        .run()
+        .beat(own, bus, Arc::new(service.handle()), spawn);
     let shutdown = spawn.shutdown.clone();
     spawn.start("store-sync", async move {
         // A host that asks before its key is known here would be taken for a stranger.
@@ -74,7 +79,11 @@ async fn open_cache(opened: &Opened) -> Result<Arc<dyn VersionVault>, Error> {
 pub(super) fn scheduler(opened: &Opened, spawn: &Spawner) {
     let options = keywheel_scheduler::Options::default();
     let (clock, ids) = (opened.clock.clone(), opened.ids.clone());
-    let scheduler = Scheduler::new(opened.nats.endpoint(), clock, ids, options);
+    let bus = opened.nats.endpoint();
+    let scheduler = Scheduler::new(bus.clone(), clock, ids, options);
+    let look = Arc::new(scheduler.handle());
+    let own = (Role::Scheduler, None);
+    opened.run().beat(own, bus, look, spawn);
     spawn.start("scheduler", scheduler.run(spawn.shutdown.clone()));
 }
 
@@ -84,10 +93,13 @@ pub(super) async fn audit_sink(opened: &Opened, spawn: &Spawner) -> Result<File,
     let options = AuditSinkOptions {
         path: opened.config.data_dir.join("audit-sink.db"),
     };
-    let sink = AuditSink::open(&options, opened.nats.endpoint()).await.map_err(|error| {
+    let bus = opened.nats.endpoint();
+    let sink = AuditSink::open(&options, bus.clone()).await.map_err(|error| {
         let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
+    let own = (Role::AuditSink, None);
+    opened.run().beat(own, bus, Arc::new(sink.handle()), spawn);
     spawn.start("audit-sink", sink.run(spawn.shutdown.clone()));
     Ok(lock)
 }

@@ -49,12 +49,8 @@ pub(super) struct Engine {
 impl Engine {
     /// Looks for it. One that was named in `DOCKER_HOST` has to answer.
     pub(super) async fn find() -> Result<Self, Failure> {
-        let named = keywheel_daemon::env::read("DOCKER_HOST")
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string(), "unset DOCKER_HOST"))?;
-        let socket = match &named {
-            None => PathBuf::from(SOCKET),
-            Some(host) => local_socket(host)?,
-        };
+        let named = named()?;
+        let socket = socket()?;
         let answers = runtimes(&socket).await.is_ok();
         if named.is_some() && !answers {
             return Err(Failure::new(
@@ -174,6 +170,19 @@ impl Engine {
     }
 }
 
+fn named() -> Result<Option<String>, Failure> {
+    keywheel_daemon::env::read("DOCKER_HOST")
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string(), "unset DOCKER_HOST"))
+}
+
+/// Where the engine of this machine listens.
+pub(crate) fn socket() -> Result<PathBuf, Failure> {
+    match named()? {
+        None => Ok(PathBuf::from(SOCKET)),
+        Some(host) => local_socket(&host),
+    }
+}
+
 fn local_socket(host: &str) -> Result<PathBuf, Failure> {
     match host.strip_prefix("unix://") {
         Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
@@ -185,7 +194,8 @@ fn local_socket(host: &str) -> Result<PathBuf, Failure> {
     }
 }
 
-async fn runtimes(socket: &Path) -> Result<serde_json::Map<String, Value>, ()> {
+/// What the engine at a socket lists; an error when it does not answer.
+pub(crate) async fn runtimes(socket: &Path) -> Result<serde_json::Map<String, Value>, ()> {
     let (status, body) = http::exchange(socket, Ask::look("/info"), ANSWER)
         .await
         .map_err(drop)?;

@@ -12,12 +12,15 @@ use keywheel_daemon::Shutdown;
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal as _;
+use keywheel_engine::presence::{COPY_FACT, Fact};
 use keywheel_engine::state::View;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http;
+use keywheel_gateway::presence::OwnLook;
 use keywheel_gateway::server::{Server, Spans};
-use keywheel_injector::{Injector, InjectorOptions};
+use keywheel_gateway::views::status::Part;
+use keywheel_injector::{HostSettings, Injector, InjectorOptions};
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
@@ -26,7 +29,9 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Kind};
-use super::{Opened, features};
+use super::{Opened, fires};
+use crate::parts;
+use crate::presence::Run;
 use crate::wiring::{
     Ends, Failed, GatewayPorts, Spawner, container_engine, listen, namespace_helper, start_gateway,
 };
@@ -34,8 +39,11 @@ use crate::wiring::{
 /// Directory of the injector's spool, under the data directory.
 const SPOOL: &str = "spool";
 
-/// Asks the audit's second copy.
-type CopyFault = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// What the audit's second copy says against the journal, if anything.
+type CopyFault = Option<Fact>;
+
+/// Asks bus and journal.
+type Parts = Arc<dyn Fn() -> Vec<Part> + Send + Sync>;
 
 /// What was started.
 pub(super) struct Composed {
@@ -61,29 +69,40 @@ pub(super) async fn all(
     let gateway = end(opened, &hub, Role::Gateway)?;
     let listener = listen(&opened.config)?;
     let ends = start_gateway(&gateway_ports(opened, &gateway), &spawn).await?;
-    let copy_fault = start_workers(opened, &spawn, &hub).await?;
+    let run = Run {
+        machine: opened.host_name.to_string(),
+        credentials: None,
+        nats: None,
+        clock: opened.clock.clone(),
+        ids: opened.ids.clone(),
+    };
+    let own = Arc::new(OwnLook(ends.view.clone()));
+    run.beat((Role::Gateway, None), gateway.clone(), own, &spawn);
+    let copy_fault = start_workers(opened, &spawn, &hub, &run).await?;
     let engine = Arc::new(container_engine()?);
     let host = own_host(opened, &ends.view)?;
     opened.installation.trust_host(&trust, host);
+    let bus = hub.endpoint(opened.installation.injector(host)?);
     let injector = Injector::new(
-        injector_options(opened, host),
-        hub.endpoint(opened.installation.injector(host)?),
-        engine.clone(),
+        HostSettings::from(injector_options(opened, host))
+            .with_cache(&opened.config.injector.host_cache),
+        bus.clone(),
+        engine,
         opened.clock.clone(),
         ids,
         Arc::new(OsEntropy),
     );
-    spawn.start("injector", injector.run(shutdown.token()));
-    let features = features::Probe::new(engine, opened.journal.clone());
-    spawn.start("engine probe", features.clone().run(shutdown.token()));
-    serve_socket(
-        opened,
+    run.beat(
+        (Role::Injector, Some(host)),
+        bus,
+        Arc::new(injector.look()),
         &spawn,
-        ends,
-        gateway,
-        (features, copy_fault),
-        listener,
     );
+    spawn.start("injector", injector.run(shutdown.token()));
+    let restoring = parts::restore(opened.journal.clone(), shutdown.token());
+    spawn.start("disk reserve", restoring);
+    let parts = own_parts(opened, &hub, copy_fault);
+    serve_socket(opened, &spawn, ends, gateway, parts, listener);
     tasks.close();
     let stopped = spawn_wait(tasks);
     Ok(Composed { hub, stopped })
@@ -117,6 +136,7 @@ async fn start_workers(
     opened: &Opened,
     spawn: &Spawner,
     hub: &InProcess,
+    run: &Run,
 ) -> Result<CopyFault, Error> {
     let watched = Arc::new(Watched::new(opened.cache.clone()));
     let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
@@ -128,42 +148,53 @@ async fn start_workers(
         entropy: Arc::new(OsEntropy),
     };
     let options = StoreSyncOptions::new(opened.installation.deployment);
-    spawn.start(
-        "store-sync",
-        StoreSync::new(options, ports).run(spawn.shutdown.clone()),
-    );
+    let bus = ports.bus.clone();
+    let store_sync = StoreSync::new(options, ports);
+    let look = Arc::new(store_sync.handle());
+    run.beat((Role::StoreSync, None), bus, look, spawn);
+    spawn.start("store-sync", store_sync.run(spawn.shutdown.clone()));
 
     let bus = end(opened, hub, Role::Scheduler)?;
     let options = keywheel_scheduler::Options::default();
-    let scheduler = Scheduler::new(bus, opened.clock.clone(), opened.ids.clone(), options);
+    let (clock, ids) = (opened.clock.clone(), opened.ids.clone());
+    let scheduler = Scheduler::new(bus.clone(), clock, ids, options);
+    let look = Arc::new(scheduler.handle());
+    run.beat((Role::Scheduler, None), bus, look, spawn);
     spawn.start("scheduler", scheduler.run(spawn.shutdown.clone()));
 
     let options = AuditSinkOptions {
         path: opened.config.data_dir.join("audit-sink.db"),
     };
-    let sink = AuditSink::open(&options, end(opened, hub, Role::AuditSink)?).await.map_err(|error| {
+    let bus = end(opened, hub, Role::AuditSink)?;
+    let sink = AuditSink::open(&options, bus.clone()).await.map_err(|error| {
         let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
-    let copy_fault = watch_copy(sink.handle(), opened.journal.head().await?.audit_size);
+    let copy_fault = compare_copy(&sink.handle(), opened.journal.head().await?.audit_size);
+    run.beat((Role::AuditSink, None), bus, Arc::new(sink.handle()), spawn);
     spawn.start("audit-sink", sink.run(spawn.shutdown.clone()));
     Ok(copy_fault)
 }
 
-/// What the audit's second copy says against the journal.
-fn watch_copy(copy: keywheel_audit_sink::Handle, kept_here: u64) -> CopyFault {
+/// Whether the audit's second copy held more at the start than the journal: then that was cut.
+fn compare_copy(copy: &keywheel_audit_sink::Handle, kept_here: u64) -> CopyFault {
     let kept_there = copy.size();
-    Arc::new(move || {
+    (kept_there > kept_here).then(|| {
+        let note = format!(
+            "the audit sink kept {kept_there} records when the journal had {kept_here}: the journal was cut or put back"
+        );
         let next = "keep both files, and compare them with your backup";
-        if kept_there > kept_here {
-            return Some(format!(
-                "the audit sink kept {kept_there} records when the journal had {kept_here}: the journal was cut or put back; {next}"
-            ));
-        }
-        let changed = copy.conflicts();
-        (changed > 0).then(|| {
-            format!("{changed} audit records differ between the journal and the audit sink: one of them was changed; {next}")
-        })
+        Fact::problem(COPY_FACT, note, next)
+    })
+}
+
+/// Bus and journal of this one process.
+fn own_parts(opened: &Opened, hub: &InProcess, copy_fault: CopyFault) -> Parts {
+    let (hub, journal) = (hub.clone(), opened.journal.clone());
+    Arc::new(move || {
+        let mut log = parts::sqlite(&journal);
+        log.facts.extend(copy_fault.clone());
+        vec![parts::in_process(&hub.refused()), log]
     })
 }
 
@@ -215,7 +246,7 @@ fn serve_socket(
     spawn: &Spawner,
     ends: Ends,
     gateway: Arc<dyn Bus>,
-    (features, copy_fault): (features::Probe, CopyFault),
+    parts: Parts,
     listener: tokio::net::UnixListener,
 ) {
     let api = http::Api {
@@ -232,12 +263,12 @@ fn serve_socket(
         origin: opened.installation.origin(),
         public_key: opened.installation.gateway_public_key().unwrap_or_default(),
         check_schedule: keywheel_scheduler::schedule::check,
-        next_fires: features::next_fires,
-        copy_fault,
+        next_fires: fires::next_fires,
         join_tokens: None,
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),
-        features: Arc::new(move || features.features()),
+        presences: ends.presences.clone(),
+        parts,
     };
     let server = Server::new(api, Spans::default());
     let token = spawn.shutdown.token();

@@ -5,7 +5,7 @@
 
 mod compose;
 mod error;
-pub(crate) mod features;
+pub(crate) mod fires;
 mod identity;
 pub(crate) mod layout;
 mod settings;

@@ -2,26 +2,37 @@
 
 use keywheel_core::id::RotationId;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, RevocationView, RotationView, SecretView, Status, VerifyReport,
-    VersionView,
+    BindingView, ConsumerView, Finding, HealthWord, RevocationView, RotationView, SecretView,
+    Status, VerifyReport, VersionView,
 };
 use serde::Serialize;
 
 use super::Desk;
 use super::host;
 use super::rotate::with_nearest;
-use crate::args::{DescribeArgs, DescribeKind, GetArgs, Kind};
+use crate::args::{DescribeArgs, DescribeKind, GetArgs, Kind, StatusArgs};
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
-use crate::output::{tame, views};
+use crate::output::{self, tame, views};
 
 /// Rotations that the description of a secret shows.
 const RECENT: usize = 5;
 
-pub(super) async fn status(desk: &Desk) -> Result<(), Failure> {
+pub(super) async fn status(desk: &Desk, args: &StatusArgs) -> Result<(), Failure> {
     let status: Status = desk.client.read("/v1/status").await?;
-    desk.screen
-        .show(&status, |status| views::status(status, desk.screen.color))
+    desk.screen.show(&status, |status| {
+        output::status::page(status, desk.screen.color)
+    })?;
+    if !args.check || status.state != HealthWord::Problem {
+        return Ok(());
+    }
+    let is_problem = |finding: &&Finding| finding.state == HealthWord::Problem;
+    let problems = status.findings.iter().filter(is_problem).count();
+    Err(Failure::new(
+        Exit::Partial,
+        format!("{problems} problems; the answer above names them"),
+        "do what stands below each of them",
+    ))
 }
 
 pub(super) async fn secrets(desk: &Desk) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ use super::*;
 use crate::port::ErrorKind;
 use crate::port::bus::{HostKeys, ValueRequest};
 use crate::port::journal::{AuditLeaf, RecordedEvent, Verdict};
+use crate::presence::{Presence, Seen};
 
 const HOST: HostId = HostId::from_bytes([7; 16]);
 const OTHER_HOST: HostId = HostId::from_bytes([8; 16]);
@@ -197,6 +198,7 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
             (Role::Gateway, "topic hosts"),
             (Role::Gateway, "answer gateway"),
         ],
+        Body::Presence(said) => vec![(said.role, "topic presence")],
         Body::Renew(_) => vec![
             (Role::Scheduler, "request gateway"),
             (Role::StoreSync, "request gateway"),
@@ -240,6 +242,31 @@ fn recorded() -> RecordedEvent {
         hash: [0; 32],
         signature: [0; 64],
     }
+}
+
+fn presence(role: Role) -> Presence {
+    Presence {
+        role,
+        host: host_of(role),
+        instance: [1; 16],
+        machine: "m".to_owned(),
+        version: "1".to_owned(),
+        started: Timestamp::default(),
+        sent: Timestamp::default(),
+        leaving: false,
+        certificate_end: None,
+        bus: None,
+        seen: Seen::default(),
+    }
+}
+
+#[test]
+fn nobody_is_present_in_the_name_of_another() {
+    let to = Destination::Topic(&Topic::Presence);
+    let said = Body::Presence(Box::new(presence(Role::Injector)));
+    assert!(may_send(Role::Injector, Some(HOST), &said, to));
+    assert!(!may_send(Role::Injector, Some(OTHER_HOST), &said, to));
+    assert!(!may_send(Role::Scheduler, None, &said, to));
 }
 
 fn all_bodies() -> Vec<Body> {
@@ -306,6 +333,7 @@ fn all_bodies() -> Vec<Body> {
             text: String::new(),
         },
     ];
+    bodies.extend(ROLES.map(|role| Body::Presence(Box::new(presence(role)))));
     bodies.extend(all_commands().into_iter().map(|(_, command)| Body::Submit {
         id: CommandId::default(),
         command,
@@ -363,6 +391,7 @@ fn every_topic_has_its_readers() {
         (Topic::Work(Role::StoreSync), Role::StoreSync),
         (Topic::Plan(HOST), Role::Injector),
         (Topic::Hosts, Role::StoreSync),
+        (Topic::Presence, Role::Gateway),
     ];
     for (topic, reader) in rows {
         for role in ROLES {
@@ -420,6 +449,7 @@ fn every_body_goes_where_its_row_says_and_nowhere_else() {
         ("topic plan", Topic::Plan(HOST)),
         ("topic plan of another host", Topic::Plan(OTHER_HOST)),
         ("topic hosts", Topic::Hosts),
+        ("topic presence", Topic::Presence),
     ];
     let mut destinations: Vec<_> = topics
         .iter()

@@ -4,7 +4,8 @@
 //! within the transport's window; a message not acknowledged comes again; a topic is bounded and
 //! drops its oldest, and a consumer that missed something sees a hole in `sequence` and reads the
 //! gateway's log instead. Work topics: each message goes to one of the consumers. Newest-only topics
-//! (plans, hosts): whoever subscribes sees the newest first. Requests: at most one answer; silence is
+//! (plans, hosts): whoever subscribes sees the newest first. Presence is kept by nobody: whoever
+//! subscribes sees what is said from then on, at most once, if it is of now. Requests: at most one answer; silence is
 //! `Unavailable` after the timeout. Every message is signed by its sender, a host's by that host's own
 //! key, and names its receiver; one that fails the check or comes from a role or host that may not
 //! send it is dropped and counted, never handed on; likewise a request that is a copy of an earlier
@@ -26,6 +27,7 @@ use keywheel_core::world::World;
 
 use super::journal::{AuditLeaf, RecordedEvent, Verdict};
 use super::{ErrorKind, PortError};
+use crate::presence::Presence;
 
 /// Messages a topic keeps for a slow consumer.
 pub const TOPIC_CAPACITY: usize = 4096;
@@ -43,6 +45,8 @@ pub enum Topic {
     Plan(HostId),
     /// Whose key speaks for which host; only the newest list matters.
     Hosts,
+    /// What running instances tell about themselves; every gateway hears all of it.
+    Presence,
 }
 
 /// Where requests go.
@@ -150,6 +154,8 @@ pub enum Body {
         /// The rotation.
         token: RotationId,
     },
+    /// What one running instance tells about itself; role and host are the sender's.
+    Presence(Box<Presence>),
     /// Done, nothing to tell.
     Done,
     /// It did not work.

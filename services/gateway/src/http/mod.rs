@@ -8,6 +8,7 @@ mod change;
 mod hosts;
 mod problem;
 mod read;
+mod status;
 mod stream;
 mod waits;
 
@@ -29,11 +30,13 @@ use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::state::View;
-use keywheel_schemas::api::{Feature, MAX_BODY_BYTES};
+use keywheel_schemas::api::MAX_BODY_BYTES;
 
 use crate::access::{Access, Peer};
 use crate::denials::{Attempt, Denials, Ruling};
+use crate::presence::Presences;
 use crate::views::NextFires;
+use crate::views::status::Part;
 
 pub use hosts::{NewToken, TokenMaker};
 pub use problem::Failure;
@@ -83,16 +86,16 @@ pub struct Api {
     pub check_schedule: CheckSchedule,
     /// Computes next fires.
     pub next_fires: NextFires,
-    /// What the audit's second copy says against the journal, if anything.
-    pub copy_fault: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// Makes join tokens; `None` where hosts cannot join.
     pub join_tokens: Option<Arc<dyn TokenMaker>>,
     /// Counts who was denied.
     pub denials: Arc<Denials>,
     /// Waits that are on record.
     pub waits: Arc<Waits>,
-    /// What this machine offers, asked anew for each status.
-    pub features: Arc<dyn Fn() -> Vec<Feature> + Send + Sync>,
+    /// What was heard of every instance.
+    pub presences: Presences,
+    /// Bus and journal as this gateway sees them, asked anew for each status.
+    pub parts: Arc<dyn Fn() -> Vec<Part> + Send + Sync>,
 }
 
 /// Every route, one method each.
@@ -100,7 +103,7 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
     vec![
-        look("/v1/status", get(read::status)),
+        look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
         look("/v1/secrets", get(read::secrets)),
         look("/v1/secrets/{*name}", get(read::secret)),

@@ -13,49 +13,17 @@ use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::replay::replay;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, RevocationView, RotationView, SecretView, Status, StoreKey,
-    VerifyReport, VersionView,
+    BindingView, ConsumerView, RevocationView, RotationView, SecretView, StoreKey, VerifyReport,
+    VersionView,
 };
 use serde::Deserialize;
 
+use super::status::copy_faults;
 use super::{Api, Failure, MAX_WAIT, STASH_TIMEOUT};
 use crate::views;
 
 /// Most versions one answer lists.
 const MAX_VERSIONS: usize = 1000;
-
-fn count(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failure> {
-    let head = api.journal.head().await?;
-    let features = (api.features)();
-    let committed = api.view.read();
-    let world = &committed.world;
-    let copy_fault = (api.copy_fault)();
-    let warnings = features
-        .iter()
-        .filter(|f| f.state != "ok")
-        .map(|f| format!("{}: {}", f.name, f.note))
-        .chain(copy_fault);
-    Ok(Json(Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: api.host.to_string(),
-        data_dir: api.data_dir.clone(),
-        pid: std::process::id(),
-        sealed: false,
-        secrets: count(world.secrets.len()),
-        bindings: count(world.bindings.values().filter(|b| b.spec.is_some()).count()),
-        consumers: count(world.assignments.len()),
-        open_rotations: count(world.open_rotations().count()),
-        open_revocations: count(world.revocations.values().filter(|r| !r.closed).count()),
-        events: head.number,
-        audit_records: head.audit_size,
-        warnings: warnings.collect(),
-        features,
-    }))
-}
 
 pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, Failure> {
     let answer = api
@@ -269,7 +237,7 @@ pub(super) async fn verify(State(api): State<Api>) -> Result<Json<VerifyReport>,
     let differs = |what| format!("replay: {what}");
     found.faults.extend(replayed.difference.map(differs));
     // A journal that was cut or put back is whole in itself; only the copy elsewhere knows better.
-    found.faults.extend((api.copy_fault)());
+    found.faults.extend(copy_faults(&api));
     Ok(Json(VerifyReport {
         verified: found.faults.is_empty(),
         events: found.events,

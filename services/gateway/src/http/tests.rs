@@ -319,3 +319,30 @@ async fn a_denial_that_cannot_be_recorded_is_not_answered_as_one_and_is_counted(
     assert_eq!(status.as_u16(), 503);
     assert_eq!(bench.api.denials.turn().remove(0).count, 1);
 }
+
+#[tokio::test]
+async fn no_body_keeps_the_next_one_from_being_served() {
+    let bench = Bench::start().await;
+    let put = br#"{"name":"prod/db","rotation_id":"01010101-0101-0101-0101-010101010101","sealed":"eA=="}"#;
+    let mut bodies = Vec::new();
+    let mut turn = 0;
+    // One in eight: each is a request with its record.
+    keywheel_testkit::hostile(put, |bytes| {
+        turn += 1;
+        if turn % 8 == 0 {
+            bodies.push(bytes.to_vec());
+        }
+    });
+    for (body, verb) in bodies
+        .into_iter()
+        .zip(["put", "rotate", "revoke", "apply"].iter().cycle())
+    {
+        let path = format!("/v1/{verb}");
+        let (status, _) = bench
+            .ask_as(OPERATOR, "POST", &path, Body::from(body))
+            .await;
+        assert!(!status.is_success() || *verb == "put", "{verb}: {status}");
+        assert!(!status.is_server_error(), "{verb}: {status}");
+    }
+    assert_eq!(bench.apply(MANIFEST).await.0, 200);
+}

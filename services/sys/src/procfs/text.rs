@@ -62,6 +62,22 @@ pub(super) fn map_id(map: &str, id: u32) -> Option<u32> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn no_text_of_the_kernel_makes_a_reader_panic() {
+        let stat = b"7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23";
+        let status = b"Name:\ta\nSigCgt:\t0000000000000001\n";
+        let map = b"0 100000 65536\n";
+        let cgroup = b"0::/system.slice/docker-abc.scope\n";
+        for text in [stat.as_slice(), status, map, cgroup] {
+            keywheel_testkit::hostile(text, |bytes| {
+                let text = String::from_utf8_lossy(bytes);
+                let _ = (start_ticks(&text), is_zombie(&text));
+                let _ = (caught_signals(&text), map_id(&text, 1000));
+                let _ = cgroup_names(&text, "abc");
+            });
+        }
+    }
+
     const ID: &str = "4f0c1f6a2b5d4f0c1f6a2b5d4f0c1f6a2b5d4f0c1f6a2b5d4f0c1f6a2b5d4f0c";
 
     #[test]

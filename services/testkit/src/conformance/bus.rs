@@ -3,6 +3,7 @@
 //! A transport under test also lets the suite go behind its back (`forge`), because what matters
 //! most is what a consumer does with a message that nobody may have sent.
 
+mod presence;
 mod requests;
 
 use std::collections::BTreeSet;
@@ -103,6 +104,8 @@ where
     work_waits_for_a_worker_and_goes_to_one(&make().await).await;
     a_late_host_sees_the_newest_plan(&make().await).await;
     the_newest_hosts_are_seen_by_who_comes_late(&make().await).await;
+    presence::every_listener_hears_everyone(&make().await).await;
+    presence::nobody_is_present_for_another_and_only_gateways_listen(&make().await).await;
     a_forged_message_is_counted_and_never_handed_on(&make().await).await;
     requests::a_forged_request_is_counted_and_never_handed_on(&make().await).await;
     requests::a_request_is_handed_on_once(&make().await).await;

@@ -47,7 +47,7 @@ proptest! {
         // A trusted but broken sender: the body is the first thing it may choose freely.
         let kind = *kind.get(Kind::ALL);
         if let Ok(data) = RawValue::from_string(text) {
-            let read = body::from_json(kind, &data);
+            let read = body::from_json(kind, (Role::Gateway, None), &data);
             let is_free = matches!(kind, Kind::Audit | Kind::AuditLeaves | Kind::Events | Kind::Hosts);
             assert!(read.is_err() || is_free || data.get().contains('{'));
         }
@@ -73,6 +73,6 @@ proptest! {
         let data = serde_json::value::to_raw_value(&value).unwrap();
         // What asks for credentials, or is sealed, is bytes to the bus; whoever opens it refuses it.
         let is_bytes = matches!(kind, Kind::Renew | Kind::Stash);
-        assert!(is_bytes || body::from_json(kind, &data).is_err(), "{kind:?} {data}");
+        assert!(is_bytes || body::from_json(kind, (Role::Gateway, None), &data).is_err(), "{kind:?} {data}");
     }
 }

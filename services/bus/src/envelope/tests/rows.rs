@@ -17,10 +17,11 @@ use std::sync::Arc;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::bus::{HostKeys, ValueRequest};
 use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent, Verdict};
+use keywheel_engine::presence::{BusEnd, Fact, Presence, Reached, Seen};
 use keywheel_schemas::event::{self, EventMeta};
 
 use super::super::*;
-use super::{HOST, TRACE};
+use super::{HOST, NOW, TRACE};
 
 pub(super) fn recorded(number: u64) -> RecordedEvent {
     let event = Event::Host(
@@ -97,6 +98,58 @@ fn hosts() -> Body {
     }])
 }
 
+fn presence(role: Role) -> Body {
+    let facts = vec![
+        Fact::ok("a", "fine"),
+        Fact::unknown("b", "?", "look"),
+        Fact::warning("c", "soon", "do"),
+        Fact::problem("d", "now", "do"),
+    ];
+    Body::Presence(Box::new(Presence {
+        role,
+        host: (role == Role::Injector).then_some(HOST),
+        instance: [6; 16],
+        machine: "web-1".to_owned(),
+        version: "0.1.0".to_owned(),
+        started: NOW,
+        sent: NOW,
+        leaving: true,
+        certificate_end: Some(NOW),
+        bus: Some(BusEnd {
+            connected: true,
+            server_version: "2.15.1".to_owned(),
+            connects: 3,
+            refused: 1,
+            problem: Some("slow".to_owned()),
+        }),
+        seen: Seen {
+            reached: Some(Reached::Plan(7)),
+            facts,
+        },
+    }))
+}
+
+/// At least one body of each kind, and of what several roles say one of each.
+pub(super) fn one_of_each() -> Vec<Body> {
+    let topics = topic_rows().into_iter().map(|(_, _, body)| body);
+    let requests = request_rows().into_iter().map(|(_, _, body)| body);
+    let answers = answer_rows().into_iter().map(|(_, _, body)| body);
+    let mut bodies: Vec<Body> = topics.chain(requests).chain(answers).collect();
+    bodies.extend(keywheel_engine::authority::ROLES.map(presence));
+    let rotation = RotationId::from_bytes([1; 16]);
+    let outcome = Command::StepOutcome {
+        rotation,
+        step: Step::Create,
+        attempt: 1,
+        failure: None,
+    };
+    for command in [Command::DeadlinePassed { rotation }, outcome] {
+        let id = CommandId::from_bytes([6; 16]);
+        bodies.push(Body::Submit { id, command });
+    }
+    bodies
+}
+
 pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
     let step = StepWork {
         rotation: RotationId::from_bytes([1; 16]),
@@ -123,6 +176,8 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
         ),
         (Role::Gateway, Topic::Plan(HOST), Body::Plan(plan())),
         (Role::Gateway, Topic::Hosts, hosts()),
+        (Role::Scheduler, Topic::Presence, presence(Role::Scheduler)),
+        (Role::Injector, Topic::Presence, presence(Role::Injector)),
     ]
 }
 

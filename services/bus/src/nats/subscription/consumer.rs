@@ -49,7 +49,8 @@ impl Wanted {
     pub(super) fn of(shared: &Shared, topic: &Topic, consumer: &str) -> Self {
         let (subject, stream) = shared.place(topic);
         let (kind, name) = match topic {
-            Topic::Events | Topic::Audit => (Kind::News, named(shared, consumer)),
+            // Presence is in no stream and never read here.
+            Topic::Events | Topic::Audit | Topic::Presence => (Kind::News, named(shared, consumer)),
             Topic::Work(_) => (Kind::Work, shared.speaker.consumer()),
             Topic::Plan(_) => (Kind::Newest, shared.speaker.consumer()),
             Topic::Hosts => {
@@ -67,7 +68,7 @@ impl Wanted {
                 Topic::Hosts => OWN_FORGOTTEN_AFTER,
                 Topic::Events | Topic::Audit if shared.instance.is_some() => OWN_FORGOTTEN_AFTER,
                 // Whoever is away for longer than messages are kept begins anew.
-                Topic::Events | Topic::Audit | Topic::Plan(_) => MAX_AGE,
+                Topic::Events | Topic::Audit | Topic::Plan(_) | Topic::Presence => MAX_AGE,
                 Topic::Work(_) => Duration::ZERO,
             },
             kind,

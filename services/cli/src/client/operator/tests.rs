@@ -14,6 +14,7 @@ use keywheel_gateway::denials::Denials;
 use keywheel_gateway::door::Spans;
 use keywheel_gateway::http::Api;
 use keywheel_gateway::join::JoinServer;
+use keywheel_gateway::presence::Presences;
 use keywheel_gateway::registry::{Registry, Told};
 use keywheel_gateway::remote::RemoteServer;
 use keywheel_identity::authority::Authority;
@@ -108,7 +109,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         view,
         journal,
         bus: InProcess::new(trust, clock.clone(), Arc::new(SystemIds)).endpoint(gateway),
-        clock,
+        clock: clock.clone(),
         ids: Arc::new(SystemIds),
         access: Access::of_machine(0),
         deployment: DEPLOYMENT,
@@ -118,11 +119,11 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         public_key: [1; 32],
         check_schedule: |_, _| Ok(()),
         next_fires: |_, _| Vec::new(),
-        copy_fault: Arc::new(|| None),
         join_tokens: None,
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),
-        features: Arc::new(Vec::new),
+        presences: Presences::new(clock),
+        parts: Arc::new(Vec::new),
     }
 }
 

@@ -1,0 +1,66 @@
+//! Presence of the services that this program runs: who each is, and its beat.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keywheel_bus::Nats;
+use keywheel_core::audit::Role;
+use keywheel_core::id::HostId;
+use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_engine::port::bus::Bus;
+use keywheel_engine::port::clock::Clock as _;
+use keywheel_engine::port::ids::Ids as _;
+use keywheel_engine::presence::{About, Beat, BusEnd, Look};
+use keywheel_identity::life::life_of;
+
+use crate::wiring::Spawner;
+
+/// One run of this program.
+pub(crate) struct Run {
+    /// What the machine calls itself.
+    pub(crate) machine: String,
+    /// Directory of the credentials; `None` where services have none of their own.
+    pub(crate) credentials: Option<PathBuf>,
+    /// The connection to the bus server; `None` inside one process.
+    pub(crate) nats: Option<Nats>,
+    /// Time.
+    pub(crate) clock: Arc<SystemClock>,
+    /// Fresh ids.
+    pub(crate) ids: Arc<SystemIds>,
+}
+
+impl Run {
+    /// Starts the beat of one service.
+    pub(crate) fn beat(
+        &self,
+        (role, host): (Role, Option<HostId>),
+        bus: Arc<dyn Bus>,
+        look: Arc<dyn Look>,
+        spawn: &Spawner,
+    ) {
+        let about = About {
+            role,
+            host,
+            instance: self.ids.draw(),
+            machine: self.machine.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.clock.now(),
+        };
+        let end = self.nats.clone().map(|nats| {
+            let end: Arc<dyn Fn() -> BusEnd + Send + Sync> = Arc::new(move || nats.end());
+            end
+        });
+        let directory = self.credentials.clone();
+        let certificate_end = Arc::new(move || Some(life_of(directory.as_deref()?)?.1));
+        let beat = Beat {
+            bus,
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            about,
+            look,
+            end,
+            certificate_end,
+        };
+        spawn.start("presence", beat.run(spawn.shutdown.token()));
+    }
+}

@@ -1,0 +1,157 @@
+//! `GET /v1/status`: answers also when the journal does not.
+
+use axum::Json;
+use axum::extract::State;
+use keywheel_core::time::Timestamp;
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::journal::Head;
+use keywheel_engine::presence::{COPY_FACT, Fact, Health, Row};
+use keywheel_schemas::api::{
+    Component, ComponentKind, FactView, Feature, Finding, HealthWord, Status,
+};
+use keywheel_schemas::mirror::TextForm as _;
+
+use super::Api;
+use crate::views::status::{Part, Sources, overview, worst};
+
+/// What the journal said.
+struct Asked {
+    head: Head,
+    last_event: Option<Timestamp>,
+    open_effects: usize,
+    fault: Option<Fact>,
+}
+
+pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
+    let asked = match read_journal(&api).await {
+        Ok(asked) => asked,
+        Err(error) => silent_journal(&api, &error),
+    };
+    let rows = api.presences.rows();
+    let mut parts = (api.parts)();
+    if let Some(fault) = asked.fault.clone() {
+        let journal = parts.iter_mut().find(|p| p.kind == ComponentKind::Journal);
+        match journal {
+            Some(journal) => journal.facts.push(fault),
+            None => parts.push(Part {
+                kind: ComponentKind::Journal,
+                name: "journal".to_owned(),
+                version: None,
+                facts: vec![fault],
+            }),
+        }
+    }
+    Json(compose(&api, &asked, &rows, parts))
+}
+
+/// What the audit's second copies say against the journal.
+pub(super) fn copy_faults(api: &Api) -> Vec<String> {
+    let parts = (api.parts)();
+    let rows = api.presences.rows();
+    let of_parts = parts.iter().flat_map(|part| &part.facts);
+    let of_sinks = rows.iter().flat_map(|row| &row.presence.seen.facts);
+    let is_fault = |fact: &&Fact| fact.name == COPY_FACT && fact.health == Health::Problem;
+    let faults = of_parts.chain(of_sinks).filter(is_fault);
+    faults.map(|fact| fact.note.clone()).collect()
+}
+
+fn silent_journal(api: &Api, error: &PortError) -> Asked {
+    let note = format!("the journal does not answer: {error}");
+    let next = "look at the database and at the gateway's log; nothing is decided meanwhile";
+    Asked {
+        head: Head {
+            number: api.view.read().number,
+            hash: [0; 32],
+            audit_size: 0,
+            audit_root: [0; 32],
+            checkpoint: String::new(),
+        },
+        last_event: None,
+        open_effects: 0,
+        fault: Some(Fact::problem("answers", note, next)),
+    }
+}
+
+async fn read_journal(api: &Api) -> Result<Asked, PortError> {
+    let head = api.journal.head().await?;
+    let last = match head.number.checked_sub(1) {
+        Some(before) => api.journal.read(before, 1).await?,
+        None => Vec::new(),
+    };
+    Ok(Asked {
+        last_event: last.first().map(|event| event.time),
+        open_effects: api.journal.open_effects().await?.len(),
+        head,
+        fault: None,
+    })
+}
+
+fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
+    let now = api.clock.now();
+    let committed = api.view.read();
+    let world = &committed.world;
+    let (components, findings) = overview(Sources {
+        rows,
+        parts,
+        world,
+        head: &asked.head,
+        last_event: asked.last_event,
+        version: env!("CARGO_PKG_VERSION"),
+        listening: api.presences.listening(),
+        now,
+        steady: api.clock.monotonic(),
+    });
+    let own = api.host.to_string();
+    Status {
+        state: worst(components.iter().map(|component| component.state)),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        data_dir: api.data_dir.clone(),
+        pid: std::process::id(),
+        time: now.text(),
+        sealed: false,
+        secrets: count(world.secrets.len()),
+        bindings: count(world.bindings.values().filter(|b| b.spec.is_some()).count()),
+        consumers: count(world.assignments.len()),
+        open_rotations: count(world.open_rotations().count()),
+        open_revocations: count(world.revocations.values().filter(|r| !r.closed).count()),
+        open_effects: count(asked.open_effects),
+        events: asked.head.number,
+        audit_records: asked.head.audit_size,
+        features: features(&components, &own),
+        warnings: findings.iter().filter_map(warning).collect(),
+        components,
+        findings,
+        host: own,
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// What this machine offers: its host, and what this gateway works with.
+fn features(components: &[Component], own: &str) -> Vec<Feature> {
+    let is_here = |component: &&Component| match component.kind {
+        ComponentKind::Host => component.name == own,
+        kind => matches!(kind, ComponentKind::Bus | ComponentKind::Journal),
+    };
+    let feature = |fact: &FactView| Feature {
+        name: fact.name.clone(),
+        state: match fact.state {
+            HealthWord::Problem => "missing",
+            HealthWord::Unknown => "unknown",
+            HealthWord::Ok | HealthWord::Warning => "ok",
+        }
+        .to_owned(),
+        note: fact.note.clone(),
+    };
+    let facts = components.iter().filter(is_here).flat_map(|c| &c.facts);
+    facts.map(feature).collect()
+}
+
+fn warning(finding: &Finding) -> Option<String> {
+    (finding.state >= HealthWord::Warning).then(|| match &finding.next {
+        Some(next) => format!("{}; next: {next}", finding.what),
+        None => finding.what.clone(),
+    })
+}

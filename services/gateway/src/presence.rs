@@ -1,0 +1,141 @@
+//! Hears what every instance tells about itself, and keeps the newest of each for `status`.
+//!
+//! It decides nothing. What is heard is compared with the log as it is then, so that a reader is
+//! called behind only by what was there when it spoke.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::id::EventId;
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::bus::{Body, Bus, Topic};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::ids::Ids;
+use keywheel_engine::port::journal::Journal;
+use keywheel_engine::presence::{Heard, Look, Presence, Reached, Row, Seen, Table};
+use keywheel_engine::state::View;
+use tokio_util::sync::CancellationToken;
+
+/// Pause before it listens again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What this gateway heard; clones are one.
+#[derive(Clone)]
+pub struct Presences {
+    table: Arc<Table>,
+    clock: Arc<dyn Clock>,
+    began: Duration,
+}
+
+impl Presences {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            table: Arc::default(),
+            began: clock.monotonic(),
+            clock,
+        }
+    }
+
+    /// Everything that is known now.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        self.table.all(self.clock.monotonic())
+    }
+
+    /// How long it has listened.
+    #[must_use]
+    pub fn listening(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.began)
+    }
+
+    /// Takes what was heard just now; `head` is what there was for it to reach.
+    pub fn hear(&self, presence: Presence, head: Option<u64>) -> bool {
+        let heard = Heard {
+            at: self.clock.now(),
+            steady: self.clock.monotonic(),
+            head,
+        };
+        self.table.hear(presence, heard)
+    }
+}
+
+/// Listens to everyone.
+pub struct Listener {
+    /// This gateway's end of the bus.
+    pub bus: Arc<dyn Bus>,
+    /// Committed state.
+    pub view: View,
+    /// The log of record.
+    pub journal: Arc<dyn Journal>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// Where it is kept.
+    pub presences: Presences,
+}
+
+impl Listener {
+    /// Listens until told to stop.
+    ///
+    /// # Errors
+    /// Never: when the bus is away, it listens again.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), PortError> {
+        // Each gateway hears everything, so each run has a name of its own.
+        let consumer = format!("gateway-{}", EventId::from_bytes(self.ids.draw()));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                lost = self.listen(&consumer) => {
+                    if let Err(error) = lost {
+                        tracing::warn!(error = %error, "presence of services not heard; trying again");
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+
+    async fn listen(&self, consumer: &str) -> Result<(), PortError> {
+        let mut heard = self.bus.subscribe(Topic::Presence, consumer).await?;
+        while let Some(incoming) = heard.next().await {
+            if let Body::Presence(presence) = incoming.message.body {
+                let head = self.head_for(&presence).await;
+                if !self.presences.hear(*presence, head) {
+                    tracing::debug!("presence passed over: older than what is known, or too many");
+                }
+            }
+            heard.ack(incoming.sequence).await?;
+        }
+        Ok(())
+    }
+
+    /// What there is for an instance to reach.
+    async fn head_for(&self, presence: &Presence) -> Option<u64> {
+        match presence.seen.reached? {
+            Reached::Event(_) => Some(self.view.read().number),
+            Reached::AuditRecords(_) => self.journal.head().await.ok().map(|head| head.audit_size),
+            Reached::Plan(_) => {
+                let host = presence.host?;
+                Some(self.view.read().world.host_generation(host))
+            }
+        }
+    }
+}
+
+/// A gateway looks at itself.
+pub struct OwnLook(pub View);
+
+#[async_trait]
+impl Look for OwnLook {
+    async fn look(&self) -> Seen {
+        Seen {
+            reached: Some(Reached::Event(self.0.read().number)),
+            facts: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What store-sync tells about itself: what waits and runs, and whether its cache answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use keywheel_core::id::RotationId;
+use keywheel_engine::port::vault::VersionVault;
+use keywheel_engine::presence::{Fact, Look, Seen};
+
+/// A token that no rotation has: asking for its value shows that the cache answers.
+const NOBODY: RotationId = RotationId::from_bytes([0; 16]);
+
+/// A look at a running store-sync; clones are one.
+#[derive(Clone)]
+pub struct Handle {
+    vault: Arc<dyn VersionVault>,
+    counts: Arc<Counts>,
+}
+
+/// Kept by the loop over work.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Effects that wait or run.
+    pub(crate) taken: AtomicUsize,
+    /// Effects in a row that were not finished.
+    pub(crate) unfinished: AtomicU64,
+}
+
+impl Handle {
+    pub(crate) fn new(vault: Arc<dyn VersionVault>, counts: Arc<Counts>) -> Self {
+        Self { vault, counts }
+    }
+
+    async fn cache(&self) -> Fact {
+        match self.vault.stashed(NOBODY).await {
+            Ok(_) => Fact::ok("cache", "it answers"),
+            Err(error) => {
+                let note = format!("it does not answer: {error}");
+                let next = "look at its database or disk; hosts keep what they have, and nothing new is given out";
+                Fact::problem("cache", note, next)
+            }
+        }
+    }
+
+    fn work(&self) -> Fact {
+        let taken = self.counts.taken.load(Ordering::Relaxed);
+        let unfinished = self.counts.unfinished.load(Ordering::Relaxed);
+        if unfinished == 0 {
+            return Fact::ok("work", format!("{taken} effects wait or run"));
+        }
+        let note = format!("the last {unfinished} effects were not finished; {taken} wait or run");
+        let next = "they are tried again; its log has the reason of each";
+        Fact::warning("work", note, next)
+    }
+}
+
+#[async_trait]
+impl Look for Handle {
+    async fn look(&self) -> Seen {
+        let cache = self.cache().await;
+        // The local store is the cache. Without the unseal key store-sync does not start.
+        let store = Fact {
+            name: "store local".to_owned(),
+            ..cache.clone()
+        };
+        let seal = Fact::ok("seal", "unsealed with the key file");
+        Seen {
+            reached: None,
+            facts: vec![self.work(), cache, seal, store],
+        }
+    }
+}
