@@ -322,11 +322,18 @@ url = "postgres://kw@db/kw"
 password_file = "/etc/keywheel/pg"
 [listen]
 api = "0.0.0.0:8443"
+[credentials]
+lifetime = "10m"
+[injector]
+sealing_key_age = "1h"
 "#;
 
 #[test]
 fn services_that_run_apart_have_settings_of_their_own() {
-    let apart = load(Some(APART), &[], machine()).unwrap().apart;
+    let config = load(Some(APART), &[], machine()).unwrap();
+    let (apart, minute) = (config.apart, Duration::from_secs(60));
+    assert_eq!(apart.credential_lifetime, Some(10 * minute));
+    assert_eq!(config.injector.sealing_key_age, 60 * minute);
     assert_eq!(apart.bus_servers, ["tls://a:4222", "tls://b:4222"]);
     let journal = apart.journal.as_ref().unwrap();
     assert_eq!(journal.url, "postgres://kw@db/kw");
@@ -367,6 +374,16 @@ fn wrong_settings_of_services_apart_say_what_would_be_right() {
             "without `cache.url`",
         ),
         ("[listen]\napi = \"8443\"\n", "kw.toml:2:7", "IP:PORT"),
+        (
+            "[credentials]\nlifetime = \"25h\"\n",
+            "kw.toml:2:12",
+            "has to lie between",
+        ),
+        (
+            "[injector]\nsealing_key_age = \"1s\"\n",
+            "kw.toml:2:19",
+            "has to lie between",
+        ),
     ];
     for (text, origin, part) in cases {
         one_fault(Some(text), &[], machine(), origin, part);
@@ -374,4 +391,30 @@ fn wrong_settings_of_services_apart_say_what_would_be_right() {
     let many = vec!["tls://a:1"; super::apart::MAX_BUS_SERVERS + 1].join(",");
     let text = format!("[bus]\nservers = \"{many}\"\n");
     one_fault(Some(&text), &[], machine(), "kw.toml:2:11", "at most 16");
+}
+
+/// A setting that the schema shows and nobody reads would be refused.
+#[test]
+fn the_schema_shows_the_settings_that_are_read() {
+    let schemas = crate::catalogue::schemas();
+    let schema = schemas.iter().find(|one| one.path.contains("config.v1"));
+    let schema: serde_json::Value = serde_json::from_str(&schema.unwrap().text).unwrap();
+    let properties = |shape: &serde_json::Value| {
+        let named = shape["properties"].as_object();
+        named.map(|named| named.keys().cloned().collect::<Vec<_>>())
+    };
+    let mut shown = std::collections::BTreeSet::new();
+    for name in properties(&schema).unwrap() {
+        let text = schema["properties"][&name].to_string();
+        let sections = schema["$defs"].as_object().unwrap();
+        let section = sections
+            .iter()
+            .find(|(section, _)| text.contains(&format!("#/$defs/{section}\"")));
+        match section.and_then(|(_, shape)| properties(shape)) {
+            Some(inner) => shown.extend(inner.iter().map(|one| format!("{name}.{one}"))),
+            None => drop(shown.insert(name)),
+        }
+    }
+    let read = SETTINGS.map(str::to_owned);
+    assert_eq!(shown, read.into());
 }
