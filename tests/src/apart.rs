@@ -6,12 +6,12 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_testkit::server::port::held_port;
 
 use crate::keywheel::Options;
 use crate::output::Output;
@@ -61,10 +61,6 @@ pub struct Apart {
     starts: usize,
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 /// Starts a program that logs into a file.
 fn start(mut command: Command, log: &Path) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;
@@ -88,8 +84,8 @@ impl Apart {
     pub fn make(root: &Path) -> Result<Self> {
         let apart = Self {
             root: root.to_owned(),
-            join_port: free_port()?,
-            bus_port: free_port()?,
+            join_port: held_port(),
+            bus_port: held_port(),
             running: Vec::new(),
             starts: 0,
         };

@@ -23,7 +23,9 @@ use keywheel_core::report::HostReport;
 use keywheel_core::rotation::Phase;
 use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::{Generator, Spec};
-use keywheel_engine::command_bus::{CommandBus, Commit, Handle, Parts, Started, Submission};
+use keywheel_engine::command_bus::{
+    CommandBus, Commit, Handle, MAX_ROUNDS, Parts, Started, Submission,
+};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::{Class, Journal, Verdict};
@@ -441,7 +443,9 @@ async fn a_slot_that_comes_early_leaves_nothing_and_the_same_command_counts_when
 
 #[tokio::test]
 async fn a_hundred_waiting_commands_are_few_transactions() {
+    const FEW: u64 = 10;
     let bench = start(Arc::default(), 1).await;
+    let before = bench.journal.appends();
     let mut waiting = Vec::new();
     for n in 0..100_u8 {
         let submission = Submission {
@@ -466,6 +470,31 @@ async fn a_hundred_waiting_commands_are_few_transactions() {
     }
     assert_eq!(bench.view.read().world.secrets.len(), 100);
     assert_eq!(bench.audit().await, 100);
+    let appends = bench.journal.appends() - before;
+    assert!((1..=FEW).contains(&appends), "{appends} transactions");
+}
+
+#[tokio::test]
+async fn who_is_always_overtaken_is_told_so_after_some_rounds_and_may_try_again() {
+    let journal = MemoryJournal::shared(1).remove(0);
+    let bench = start(Arc::new(journal), 1).await;
+    bench.journal.fail_appends(Some(ErrorKind::Conflict));
+    let submission = Submission {
+        id: CommandId::from_bytes([1; 16]),
+        principal: user(),
+        traceparent: None,
+        command: apply(),
+    };
+    let before = bench.journal.refused();
+    let refused = bench.handle.submit(submission.clone()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable);
+    assert!(refused.text.contains("always first"), "{refused}");
+    let rounds = bench.journal.refused() - before;
+    assert!(rounds >= u64::from(MAX_ROUNDS), "{rounds}");
+    assert!(bench.view.read().world.secrets.is_empty());
+    bench.journal.fail_appends(None);
+    let verdict = bench.handle.submit(submission).await.unwrap();
+    assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
 }
 
 #[tokio::test]

@@ -32,7 +32,8 @@ use keywheel_identity::token::JoinToken;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::sign::SigningKey;
-use keywheel_testkit::server::nats::{NatsServer, TlsFiles, free_port};
+use keywheel_testkit::server::nats::{NatsServer, TlsFiles};
+use keywheel_testkit::server::port::held_port;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,7 +56,7 @@ struct Deployment {
 impl Deployment {
     fn start() -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let (out, port) = (scratch.path().join("deployment"), free_port());
+        let (out, port) = (scratch.path().join("deployment"), held_port());
         let unseal = UnsealKey::generate(&OsEntropy);
         let installed = out.join("nats/bus-1");
         let servers = vec![format!("tls://127.0.0.1:{port}")];

@@ -212,7 +212,7 @@ impl Scene {
         });
         let socket = self.folder.path().join("injector.sock");
         let asked = move || {
-            let mut stream = (0..100)
+            let mut stream = (0..3000)
                 .find_map(|_| {
                     std::thread::sleep(Duration::from_millis(20));
                     UnixStream::connect(&socket).ok()
@@ -246,6 +246,31 @@ impl Scene {
         assert!(waited.is_ok(), "kept: {:?}", self.kept());
     }
 
+    /// Everything that waits on the disk to be told.
+    fn spooled(&self) -> String {
+        let entries = std::fs::read_dir(self.folder.path().join("data/spool")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let waiting = paths.filter(|path| path.extension().is_some_and(|end| end == "json"));
+        // One that was told meanwhile is gone.
+        waiting
+            .filter_map(|path| std::fs::read_to_string(path).ok())
+            .collect()
+    }
+
+    async fn wait_spooled(&self, what: &str, like: impl Fn(&str) -> bool) {
+        let wait = async {
+            while !like(&self.spooled()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(LIMIT, wait).await;
+        assert!(
+            waited.is_ok(),
+            "not seen: {what}; spool: {}",
+            self.spooled()
+        );
+    }
+
     /// Nothing was told or asked for before the plan was read; enrolling gives the host's new key.
     fn assert_plan_first(&self) {
         let asked = self.bus.asked();
@@ -272,7 +297,7 @@ async fn a_start_is_served_after_a_restart_without_the_control_plane() {
     let running = scene.start();
     let begun = std::time::Instant::now();
     let said = scene.create().await;
-    assert!(begun.elapsed() < FRESH_WAIT + Duration::from_secs(2));
+    assert!(begun.elapsed() < FRESH_WAIT + LIMIT, "it waits for nobody");
     let expected = base64(CANARY);
     assert_eq!(said["env"]["TOKEN"], expected.as_str(), "{said}");
     assert!(!said.to_string().contains(CANARY));
@@ -383,7 +408,7 @@ async fn a_host_that_comes_back_hears_its_plan_before_anything_else() {
     // The same after a silence without a restart.
     scene.bus.silence(true);
     let heard = scene.bus.publish(app(None));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.bus.wait_noticed().await;
     scene.bus.clear();
     scene.bus.silence(false);
     scene
@@ -402,7 +427,7 @@ async fn a_bus_that_withholds_is_an_alarm_and_its_end_is_told() {
     let mut running = scene.start_known().await;
     assert_eq!(running.handle.status().gateway_fault, None);
     scene.bus.silence(true);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.bus.wait_noticed().await;
     assert_eq!(
         running.handle.status().gateway_fault,
         None,
@@ -479,21 +504,26 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     let served = format!("{CANARY}|db-1");
     assert_eq!(engine.docker(&["logs", &id]), format!("{served}\n{served}"));
     // What it says waits on the disk, also across another restart.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene
+        .wait_spooled("a farewell for each binding and a delivery", |spooled| {
+            spooled.matches("vanished").count() == 2 && spooled.contains("swapped")
+        })
+        .await;
     running.end().await;
     let mut running = scene.start();
     assert!(scene.bus.facts().is_empty());
     scene.bus.silence(false);
     scene.bus.wait_facts("served again", 1, swapped).await;
     running.wait(|status| status.is_complete).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Nothing is left to say once the disk is empty.
+    scene.wait_spooled("an empty spool", str::is_empty).await;
     let facts = scene.bus.facts();
     let gone = facts.iter().filter(|(_, fact)| *fact == Fact::Vanished);
     assert_eq!(gone.count(), 2, "the incarnation before, once a binding");
     assert_each_swap_once(&facts);
 
     scene.bus.silence(true);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.bus.wait_noticed().await;
     scene.ahead.store(HOST_LEASE.as_secs(), Ordering::SeqCst);
     running.wait(|status| status.consumers == 0).await;
     let is_running = engine.docker(&["inspect", "-f", "{{.State.Running}}", &id]);

@@ -340,10 +340,11 @@ async fn what_cannot_be_served_is_refused_with_the_next_step() {
     injector.end(folder.path()).await;
 }
 
-/// Prints the latencies; the limits are the design's, doubled for a debug build on a busy machine.
+/// Prints the latencies; `bench` judges them, on a release build and a quiet machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn swaps_and_withdrawals_are_fast_for_many_containers() {
+async fn swaps_and_withdrawals_reach_many_containers() {
     const MANY: usize = 30;
+    const LAST: u64 = 6;
     if !can_run() {
         return;
     }
@@ -359,7 +360,7 @@ async fn swaps_and_withdrawals_are_fast_for_many_containers() {
     bus.wait_facts("all served", MANY, swapped(1)).await;
     let clock = SystemClock::new();
     let mut latencies = Vec::new();
-    for version in 2..=21 {
+    for version in 2..=LAST {
         bus.put(8, version, format!("v{version}").as_bytes());
         let published = keywheel_engine::port::clock::Clock::now(&clock);
         bus.publish(plan(Some(version)));
@@ -378,9 +379,9 @@ async fn swaps_and_withdrawals_are_fast_for_many_containers() {
     let revoked = begun.elapsed();
     eprintln!(
         "{MANY} containers: slowest swap p50 {:?}, worst {:?}; withdrawn and reported after {revoked:?}",
-        latencies[10], latencies[19]
+        latencies[latencies.len() / 2],
+        latencies[latencies.len() - 1]
     );
-    assert!(latencies[10] < Duration::from_millis(200) && revoked < Duration::from_millis(400));
     assert!(containers.iter().all(|container| !container.cat("db").0));
     injector.end(folder.path()).await;
 }

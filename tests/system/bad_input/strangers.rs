@@ -2,9 +2,8 @@
 
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::keywheel::{Keywheel, NOBODY, Options};
-use serde_json::Value;
 
 use crate::refusal::{assert_nothing_lost, keep_something};
 
@@ -26,7 +25,7 @@ fn flood(keywheel: &Keywheel) -> Result<()> {
                     for _ in 0..FLOOD / AT_ONCE {
                         let mut client = keywheel.stranger(&["secret", "list"])?;
                         let said = keywheel.hear(&mut client)?;
-                        anyhow::ensure!(said.code == DENIED, "not denied: {}", said.said());
+                        ensure!(said.code == DENIED, "not denied: {}", said.said());
                     }
                     Ok(())
                 })
@@ -40,29 +39,48 @@ fn flood(keywheel: &Keywheel) -> Result<()> {
     })
 }
 
-/// The reasons of the stranger's denied requests, from the audit.
-fn denials(keywheel: &Keywheel) -> Result<Vec<String>> {
-    let records = keywheel.stream("audit")?;
-    let of_stranger = records.iter().map(Value::to_string);
-    Ok(of_stranger
-        .filter(|record| record.contains("denied") && record.contains(NOBODY))
-        .collect())
+/// What the audit says of the stranger.
+#[derive(Debug, Default)]
+struct Denials {
+    /// Requests with a record of their own.
+    single: usize,
+    /// Requests counted in each window that had some.
+    counted: Vec<usize>,
+}
+
+/// The stranger's denied requests, from the audit.
+fn denials(keywheel: &Keywheel) -> Result<Denials> {
+    let mut denials = Denials::default();
+    for record in keywheel.stream("audit")? {
+        let text = record.to_string();
+        if !text.contains("denied") || !text.contains(NOBODY) {
+            continue;
+        }
+        let Some((before, after)) = text.split_once(" more requests denied; first at ") else {
+            denials.single += 1;
+            continue;
+        };
+        ensure!(after.contains("; last at "), "{text}");
+        let digits = before
+            .rsplit(|letter: char| !letter.is_ascii_digit())
+            .next();
+        denials.counted.push(digits.unwrap_or_default().parse()?);
+    }
+    Ok(denials)
 }
 
 #[test]
 fn a_flood_of_a_stranger_is_counted_and_hinders_nobody() -> Result<()> {
     let mut keywheel = Keywheel::start()?;
     flood(&keywheel)?;
-    assert_eq!(denials(&keywheel)?.len(), SINGLE, "single records");
+    let said = denials(&keywheel)?;
+    assert!(said.single >= SINGLE, "{said:?}");
     keywheel.stop()?;
     keywheel.up(&Options::default())?;
-    let records = denials(&keywheel)?;
-    assert_eq!(records.len(), SINGLE + 1, "{records:#?}");
-    let counted = records.last().context("no record")?;
-    let rest = format!("{} more requests denied; first at ", FLOOD - SINGLE);
-    assert!(
-        counted.contains(&rest) && counted.contains("; last at "),
-        "{counted}"
-    );
+    // A slow machine lets a window end meanwhile: then there are some more records, and none is lost.
+    let said = denials(&keywheel)?;
+    assert_eq!(said.single + said.counted.iter().sum::<usize>(), FLOOD);
+    assert!(!said.counted.is_empty(), "{said:?}");
+    assert!(said.single <= SINGLE * (said.counted.len() + 1), "{said:?}");
     assert_nothing_lost(&keywheel)
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions, Permissions};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use keywheel_testkit::server::port::held_port;
 use keywheel_testkit::server::postgres::{PASSWORD, PostgresServer};
 use keywheel_tests::apart::nats_server;
 use keywheel_tests::output::Output;
@@ -146,10 +147,6 @@ pub(crate) struct Deployment {
     pub(crate) scratch: Scratch,
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 impl Deployment {
     /// Makes keys and databases and starts everything but store-syncs and the host.
     pub(crate) fn start(store_syncs: usize) -> Result<Self> {
@@ -157,7 +154,7 @@ impl Deployment {
         for folder in ["run", "key"] {
             fs::create_dir(scratch.join(folder))?;
         }
-        let (bus_port, ports) = (free_port()?, [free_port()?, free_port()?]);
+        let (bus_port, ports) = (held_port(), [held_port(), held_port()]);
         init(&scratch, bus_port)?;
         let postgres = PostgresServer::start();
         let databases = ["journal", "cache"].map(|name| {

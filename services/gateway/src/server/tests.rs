@@ -13,10 +13,10 @@ use crate::denials::RECORDED_PER_UID;
 use crate::places::MAX_PER_STRANGER;
 use crate::testing::{Bench, OPERATOR, STRANGER};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT: Spans = Spans {
-    head: Duration::from_millis(300),
-    stranger: Duration::from_millis(1500),
+    head: Duration::from_secs(1),
+    stranger: Duration::from_secs(2),
     window: Duration::from_secs(3600),
 };
 
@@ -150,8 +150,10 @@ async fn a_head_that_trickles_and_an_idle_connection_end_and_a_stream_does_not()
 
 #[tokio::test]
 async fn strangers_that_hold_all_their_places_keep_no_operator_out() {
+    // Long enough for all of them to come, and for one more to be turned away.
     let patient = Spans {
         head: PATIENCE,
+        stranger: Duration::from_secs(6),
         ..SHORT
     };
     let rig = Rig::start("places", patient).await;
@@ -173,7 +175,6 @@ async fn strangers_that_hold_all_their_places_keep_no_operator_out() {
     for stranger in &mut held {
         assert_eq!(read(stranger).await, "");
     }
-    tokio::time::sleep(SHORT.head).await;
     assert!(
         rig.get("stranger", "status")
             .await
@@ -185,6 +186,30 @@ async fn strangers_that_hold_all_their_places_keep_no_operator_out() {
         audit[1].contains("1 more requests denied") && audit[1].contains("connect"),
         "{audit:?}"
     );
+}
+
+#[tokio::test]
+async fn a_head_over_the_limit_is_refused() {
+    let rig = Rig::start("head", Spans::default()).await;
+    let said = async |bytes: usize| {
+        let mut stream = rig.connect("operator").await;
+        let filler = "a".repeat(bytes);
+        ask(
+            &mut stream,
+            &format!("status HTTP/1.1\r\nx: {filler}\r\ny:"),
+        )
+        .await;
+        read(&mut stream).await
+    };
+    let fits = said(MAX_HEAD_BYTES / 2).await;
+    assert!(fits.starts_with("HTTP/1.1 200"), "{fits}");
+    // The limit is one of the buffer, which is read into before it is looked at.
+    let refused = said(2 * MAX_HEAD_BYTES).await;
+    assert!(
+        refused.is_empty() || refused.starts_with("HTTP/1.1 431"),
+        "{refused}"
+    );
+    rig.end().await;
 }
 
 #[tokio::test]
@@ -203,11 +228,8 @@ async fn who_finds_no_place_is_told_in_whole() {
 
 #[tokio::test]
 async fn a_flood_of_denials_is_one_record_per_window_and_another_at_the_stop() {
-    let spans = Spans {
-        window: Duration::from_secs(3),
-        ..Spans::default()
-    };
-    let rig = Rig::start("flood", spans).await;
+    // The window ends when the test says so.
+    let rig = Rig::start("flood", SHORT).await;
     let flood = async |count: u32| {
         for _ in 0..count {
             let said = rig.get("stranger", "secrets").await;
@@ -224,12 +246,8 @@ async fn a_flood_of_denials_is_one_record_per_window_and_another_at_the_stop() {
             .starts_with("HTTP/1.1 200")
     );
     let singly = RECORDED_PER_UID as usize;
-    let written = async {
-        while rig.bench.journal.head().await.unwrap().audit_size <= singly as u64 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, written).await.unwrap();
+    assert_eq!(rig.bench.audit().await.len(), singly);
+    flush(&rig.bench.api).await;
     let audit = rig.bench.audit().await;
     assert_eq!(audit.len(), singly + 1, "{audit:?}");
     assert!(
@@ -247,4 +265,25 @@ async fn a_flood_of_denials_is_one_record_per_window_and_another_at_the_stop() {
         "{last}"
     );
     assert_eq!(audit.len(), 2 * (singly + 1));
+}
+
+#[tokio::test]
+async fn a_window_ends_by_itself() {
+    let spans = Spans {
+        window: Duration::from_millis(50),
+        ..Spans::default()
+    };
+    let rig = Rig::start("window", spans).await;
+    let api = &rig.bench.api;
+    let attempt = Attempt::new(api.clock.now(), "connect");
+    api.denials.count(&api.access.principal(&STRANGER), attempt);
+    let written = async {
+        while rig.bench.journal.head().await.unwrap().audit_size == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.unwrap();
+    let audit = rig.end().await.audit().await;
+    assert_eq!(audit.len(), 1, "{audit:?}");
+    assert!(audit[0].contains("1 more requests denied"), "{audit:?}");
 }

@@ -8,9 +8,10 @@ use keywheel_core::id::{DeploymentId, HostId};
 use keywheel_core::time::Timestamp;
 use keywheel_identity::nats::{BusAuthority, BusServer, Revocations, UserKey, server_config};
 use keywheel_schemas::subject::{Client as Who, Subjects};
+use keywheel_testkit::server::port::held_port;
 
 use crate::client::Client;
-use crate::server::{Server, VERSIONS, free_port};
+use crate::server::{Server, VERSIONS};
 
 pub const HOUR: Duration = Duration::from_secs(3600);
 
@@ -54,7 +55,7 @@ impl Deployment {
         let deployment = DeploymentId::from_bytes([7; 16]);
         let bus = BusAuthority::create(deployment);
         let mut revocations = Revocations::default();
-        let port = free_port();
+        let port = held_port();
         let settings = plain(scratch.path().join("store"), port);
         let text = server_config(&bus, &mut revocations, &settings, now()).unwrap();
         let config = scratch.path().join("nats.conf");

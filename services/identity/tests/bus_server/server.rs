@@ -1,7 +1,7 @@
 //! Real bus servers for these tests: each in a directory and on ports of its own.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -109,10 +109,4 @@ fn program(version: &str) -> PathBuf {
         root.display()
     );
     program
-}
-
-/// A port nobody uses at the moment.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -18,13 +18,14 @@ use keywheel_identity::tls::{Admit, PeerKind, TlsIdentity, join_client_config};
 use keywheel_schemas::subject::{Client as Who, Subjects};
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
+use keywheel_testkit::server::port::held_port;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::client::Client;
 use crate::deployment::{HOUR, now};
-use crate::server::{Server, free_port};
+use crate::server::Server;
 
 struct Real;
 
@@ -54,10 +55,10 @@ impl Made {
         let scratch = tempfile::tempdir().unwrap();
         let unseal = UnsealKey::generate(&OsEntropy);
         let out = scratch.path().join("deployment");
-        let ports: Vec<u16> = (0..servers).map(|_| free_port()).collect();
+        let ports: Vec<u16> = (0..servers).map(|_| held_port()).collect();
         let listen = |port: u16| format!("127.0.0.1:{port}").parse().unwrap();
         let servers = ports.iter().enumerate().map(|(index, port)| {
-            let cluster = (ports.len() > 1).then(free_port);
+            let cluster = (ports.len() > 1).then(held_port);
             let name = format!("bus-{index}");
             NewServer {
                 listen: listen(*port),

@@ -33,46 +33,45 @@ impl Engine {
             runtime.display()
         );
         std::fs::write(&config, text).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let arg = |name: &str, file: &str| format!("{name}={}", folder.path().join(file).display());
-        // A network namespace of its own: `--bridge=none` makes dockerd delete the machine's docker0.
-        let daemon = Command::new("unshare")
-            .args(["--net", "--", "/usr/sbin/dockerd"])
-            .args([
-                arg("--config-file", "daemon.json"),
-                arg("--data-root", "data"),
-                arg("--exec-root", "exec"),
-            ])
-            .args([
-                arg("--pidfile", "pid"),
-                format!(
-                    "--host=unix://{}",
-                    folder.path().join("docker.sock").display()
-                ),
-            ])
-            .args([
-                "--bridge=none",
-                "--iptables=false",
-                "--ip6tables=false",
-                "--storage-driver=vfs",
-            ])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let daemon = spawn(folder.path());
         let engine = Self { folder, daemon };
-        for _ in 0..200 {
-            if engine.run(&["version"]).status.success() {
-                engine.build_image();
-                return Some(engine);
+        engine.wait();
+        engine.build_image();
+        Some(engine)
+    }
+
+    /// Stops the daemon; its containers live on.
+    pub fn stop(&mut self) {
+        self.terminate();
+    }
+
+    /// Starts it again, with what it had.
+    pub fn start_again(&mut self) {
+        self.daemon = spawn(self.folder.path());
+        self.wait();
+    }
+
+    fn wait(&self) {
+        for _ in 0..600 {
+            if self.run(&["version"]).status.success() {
+                return;
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         panic!(
             "{}",
-            std::fs::read_to_string(engine.folder.path().join("log")).unwrap_or_default()
+            std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
         );
+    }
+
+    fn terminate(&mut self) {
+        if let Some(pid) = i32::try_from(self.daemon.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = self.daemon.wait();
     }
 
     pub fn host(&self) -> String {
@@ -142,14 +141,40 @@ impl Drop for Engine {
         for id in String::from_utf8_lossy(&all.stdout).split_whitespace() {
             self.run(&["rm", "-f", "-v", id]);
         }
-        if let Some(pid) = i32::try_from(self.daemon.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _ = self.daemon.wait();
+        self.terminate();
     }
+}
+
+/// Starts the daemon on its folder.
+fn spawn(folder: &Path) -> Child {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .unwrap();
+    let arg = |name: &str, file: &str| format!("{name}={}", folder.join(file).display());
+    // A network namespace of its own: `--bridge=none` makes dockerd delete the machine's docker0.
+    Command::new("unshare")
+        .args(["--net", "--", "/usr/sbin/dockerd"])
+        .args([
+            arg("--config-file", "daemon.json"),
+            arg("--data-root", "data"),
+            arg("--exec-root", "exec"),
+            arg("--pidfile", "pid"),
+            format!("--host=unix://{}", folder.join("docker.sock").display()),
+        ])
+        .args([
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--storage-driver=vfs",
+            "--live-restore",
+        ])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 fn binary(name: &str) -> PathBuf {

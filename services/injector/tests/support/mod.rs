@@ -29,7 +29,7 @@ use tokio::sync::{Notify, broadcast};
 
 pub const BUSYBOX: &str = "/bin/busybox";
 pub const IMAGE: &str = "keywheel-test-injector:busybox";
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn deployment() -> DeploymentId {
     DeploymentId::from_bytes([0xd; 16])
@@ -52,6 +52,8 @@ struct World {
     opened: usize,
     refuse_reports: bool,
     silent: bool,
+    /// Questions left unanswered since the silence began.
+    ignored: Vec<&'static str>,
     asked: Vec<&'static str>,
 }
 
@@ -115,6 +117,7 @@ impl FakeBus {
     pub fn silence(&self, silent: bool) {
         let mut world = self.world.lock().unwrap();
         world.silent = silent;
+        world.ignored.clear();
         world.asked.clear();
     }
 
@@ -149,7 +152,7 @@ impl FakeBus {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
-                if check(&self.world.lock().unwrap().reports) {
+                if check(&self.reports()) {
                     return;
                 }
                 let _ = tokio::time::timeout(Duration::from_millis(50), changed).await;
@@ -158,6 +161,17 @@ impl FakeBus {
         if tokio::time::timeout(LIMIT, wait).await.is_err() {
             panic!("not seen: {what}; reports: {:#?}", self.reports());
         }
+    }
+
+    /// Waits until the asker knows of the silence: it asked for the plan a second time, so the first
+    /// question has failed.
+    pub async fn wait_noticed(&self) {
+        self.wait("questions for the plan into the silence", |_| {
+            let world = self.world.lock().unwrap();
+            let asked = world.ignored.iter().filter(|what| **what == "plan");
+            asked.count() >= 2
+        })
+        .await;
     }
 
     /// Waits until so many containers had a fact like this.
@@ -172,6 +186,20 @@ impl FakeBus {
             distinct.len() >= count
         })
         .await;
+    }
+}
+
+/// What a question is about.
+fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::Submit {
+            command: Submitted::EnrolHost { .. },
+            ..
+        } => "enrol",
+        Body::Submit { .. } => "report",
+        Body::ReadPlan { .. } => "plan",
+        Body::OpenValue(_) => "value",
+        _ => "other",
     }
 }
 
@@ -234,21 +262,20 @@ impl Bus for FakeBus {
         _: Duration,
     ) -> Result<Body, PortError> {
         let unavailable = |text: &str| Err(PortError::new(ErrorKind::Unavailable, text));
-        if self.world.lock().unwrap().silent {
+        let is_silent = {
+            let mut world = self.world.lock().unwrap();
+            if world.silent {
+                world.ignored.push(kind(&body));
+            }
+            world.silent
+        };
+        if is_silent {
+            self.changed.notify_waiters();
             tokio::time::sleep(Duration::from_millis(100)).await;
             return unavailable("the bus is silent");
         }
         let mut world = self.world.lock().unwrap();
-        world.asked.push(match &body {
-            Body::Submit {
-                command: Submitted::EnrolHost { .. },
-                ..
-            } => "enrol",
-            Body::Submit { .. } => "report",
-            Body::ReadPlan { .. } => "plan",
-            Body::OpenValue(_) => "value",
-            _ => "other",
-        });
+        world.asked.push(kind(&body));
         match (to, body) {
             (
                 Address::Gateway,

@@ -27,7 +27,8 @@ use keywheel_schemas::subject::role_word;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::sign::VerifyingKey;
-use keywheel_testkit::server::nats::{NatsServer, TlsFiles, free_port};
+use keywheel_testkit::server::nats::{NatsServer, TlsFiles};
+use keywheel_testkit::server::port::held_port;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take to come true.
@@ -96,7 +97,7 @@ impl Deployment {
         let scratch = tempfile::tempdir().unwrap();
         let unseal = UnsealKey::generate(&OsEntropy);
         let out = scratch.path().join("deployment");
-        let port = free_port();
+        let port = held_port();
         let installed = out.join("nats/bus-1");
         let authority = Authority::create(deployment(), now(), &OsEntropy).unwrap();
         let new = NewDeployment {

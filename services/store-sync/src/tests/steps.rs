@@ -1,10 +1,22 @@
 //! Work: its order, its repeats, and what a crash leaves.
 
 use super::*;
+use crate::MAX_RUNNING;
 use crate::effect::derive_command_id;
 
 fn begun(world: &World) -> Vec<(Step, u32)> {
     world.rotator.begun.lock().unwrap().clone()
+}
+
+/// Waits until so many steps have begun.
+async fn wait_begun(world: &World, count: usize) {
+    let waiting = async {
+        while begun(world).len() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(SOON, waiting).await;
+    assert!(waited.is_ok(), "begun: {:?}", begun(world));
 }
 
 #[tokio::test]
@@ -100,12 +112,39 @@ async fn one_secret_goes_in_order_while_others_go_on() {
         ..step(Step::Create, 7)
     };
     world.send(Work::Step(other)).await;
+    wait_begun(&world, 2).await;
     world.assert_no_outcome(Duration::from_millis(100)).await;
     let mut first = begun(&world);
     first.sort_unstable();
     assert_eq!(first, [(Step::Create, 1), (Step::Create, 7)]);
     world.rotator.hold.add_permits(10);
     for _ in 0..3 {
+        assert_eq!(failure(&world.outcome().await), None);
+    }
+}
+
+#[tokio::test]
+async fn so_many_effects_run_at_once_and_the_rest_wait_for_their_turn() {
+    let more = MAX_RUNNING + 3;
+    let mut world = World::new().await;
+    world.rotator.hold.forget_permits(1000);
+    let (_shutdown, _task) = world.start();
+    for number in 0..u8::try_from(more).unwrap() {
+        let of_its_own = StepWork {
+            secret: SecretId::from_bytes([100 + number; 16]),
+            rotation: RotationId::from_bytes([100 + number; 16]),
+            ..step(Step::Create, 1)
+        };
+        world.send(Work::Step(of_its_own)).await;
+    }
+    wait_begun(&world, MAX_RUNNING).await;
+    world.assert_no_outcome(Duration::from_millis(100)).await;
+    assert_eq!(begun(&world).len(), MAX_RUNNING);
+    world.rotator.hold.add_permits(1);
+    assert_eq!(failure(&world.outcome().await), None);
+    wait_begun(&world, MAX_RUNNING + 1).await;
+    world.rotator.hold.add_permits(more);
+    for _ in 1..more {
         assert_eq!(failure(&world.outcome().await), None);
     }
 }

@@ -31,6 +31,10 @@ struct State {
     asked: HashSet<effect::Key>,
     effects: Vec<Effect>,
     audit: Vec<Arc<[u8]>>,
+    /// Transactions that changed something.
+    appends: u64,
+    /// Appends that failed as told.
+    refused: u64,
     /// Who tells the world, and how far it is told.
     turn: Option<u64>,
     told: Mark,
@@ -44,6 +48,8 @@ pub struct MemoryJournal {
     bell: Option<Arc<watch::Sender<Mark>>>,
     handle: u64,
     failure: Mutex<Option<ErrorKind>>,
+    /// Set while every append fails.
+    failing: Mutex<Option<ErrorKind>>,
     /// Set while the disk counts as full: the lowest class that still finds room.
     full_below: Mutex<Option<Class>>,
 }
@@ -65,6 +71,7 @@ impl MemoryJournal {
             bell: None,
             handle: 0,
             failure: Mutex::new(None),
+            failing: Mutex::new(None),
             full_below: Mutex::new(None),
         }
     }
@@ -88,9 +95,26 @@ impl MemoryJournal {
         self.state().turn = None;
     }
 
+    /// How many transactions changed something.
+    #[must_use]
+    pub fn appends(&self) -> u64 {
+        self.state().appends
+    }
+
+    /// How many appends failed as told.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.state().refused
+    }
+
     /// The next append fails with this kind and changes nothing.
     pub fn fail_next_append(&self, kind: ErrorKind) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+    }
+
+    /// From now on every append fails with this kind and changes nothing; `None` ends it.
+    pub fn fail_appends(&self, kind: Option<ErrorKind>) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = kind;
     }
 
     /// From now on the disk is full for every batch with a decision below this class; `None` is room
@@ -188,12 +212,10 @@ impl Journal for MemoryJournal {
         first: u64,
         decisions: &[Decision],
     ) -> Result<Vec<RecordedEvent>, PortError> {
-        if let Some(kind) = self
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = *self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = failure.take().or(failing) {
+            self.state().refused += 1;
             return Err(PortError::new(kind, "the fake journal was told to fail"));
         }
         let full_below = *self
@@ -215,6 +237,7 @@ impl Journal for MemoryJournal {
             )));
         }
         check(&state, decisions)?;
+        state.appends += u64::from(!decisions.is_empty());
         decisions
             .iter()
             .for_each(|decision| self.apply(&mut state, decision));

@@ -5,11 +5,13 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use super::port::held_port;
 
 /// Versions that the bus must work with.
 pub const VERSIONS: [&str; 3] = ["2.12.8", "2.14.6", "2.15.1"];
@@ -99,7 +101,7 @@ impl NatsServer {
         let mut server = Self {
             settings,
             directory: fresh_directory(),
-            port: free_port(),
+            port: held_port(),
             configured: None,
             child: None,
         };
@@ -354,14 +356,4 @@ fn fresh_directory() -> PathBuf {
     let _old = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("a temporary directory");
     directory
-}
-
-/// A port that was free a moment ago.
-///
-/// # Panics
-/// When loopback has none.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

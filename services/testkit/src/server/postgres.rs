@@ -5,12 +5,13 @@
 //! under another user, since PostgreSQL refuses root. It speaks no SQL.
 
 use std::fs::{File, Permissions};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use super::port::held_port;
 
 /// Where Debian keeps the programs, one directory per major version.
 const DEBIAN_ROOT: &str = "/usr/lib/postgresql";
@@ -51,7 +52,7 @@ impl PostgresServer {
             programs,
             directory,
             account,
-            port: 0,
+            port: held_port(),
             child: None,
         };
         server.init();
@@ -59,17 +60,12 @@ impl PostgresServer {
         server
     }
 
-    /// Starts the server again, after [`Self::kill`] too, at the port it had.
+    /// Starts the server again on the same port, after [`Self::kill`] too.
     ///
     /// # Panics
     /// When it does not start.
     pub fn restart(&mut self) {
         for _ in 0..START_TRIES {
-            self.port = if self.port == 0 {
-                free_port()
-            } else {
-                self.port
-            };
             self.child = Some(self.spawn());
             if self.becomes_ready() {
                 return;
@@ -292,11 +288,6 @@ fn own(path: &Path, account: Option<(u32, u32)>) {
     if let Some((uid, gid)) = account {
         chown(path, Some(uid), Some(gid)).unwrap();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn contains(path: &Path, needle: &[u8]) -> bool {

@@ -1,0 +1,64 @@
+//! Ports for servers of tests, each given once on this machine.
+//!
+//! A port that was bound and let go belongs to whoever comes next: another test, or any connection
+//! that goes out. Here the port stays bound, without listening, until this process ends. Linux lets
+//! one more socket bind it when both allow the address to be used again, and NATS, PostgreSQL and our
+//! own servers all do; nobody is given it by chance, and a server finds it again after a restart.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
+};
+
+/// What is held; it goes with the process.
+static HELD: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// A port of 127.0.0.1 that is this process's until it ends.
+///
+/// # Panics
+/// When the machine has no free port.
+#[must_use]
+pub fn held_port() -> u16 {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    // A server under test does not inherit it.
+    let held = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .expect("a socket");
+    sockopt::set_socket_reuseaddr(&held, true).expect("an address to be used again");
+    bind(&held, &any).expect("a free port");
+    let name = getsockname(&held).expect("its address");
+    let name = SocketAddr::try_from(name).expect("an internet address");
+    let mut all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    all.push(held);
+    name.port()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_held_port_is_served_again_and_again_and_given_to_nobody_else() {
+        let port = held_port();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+        for _ in 0..2 {
+            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+            assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+            drop(server);
+        }
+        for _ in 0..100 {
+            let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            assert_ne!(other.local_addr().unwrap().port(), port);
+        }
+        assert_ne!(held_port(), port);
+    }
+}
