@@ -106,11 +106,27 @@ impl Failure {
     /// What the gateway answered. `of_input` marks verbs that send a file: there, invalid means the file.
     pub(crate) fn of_problem(problem: &Problem, of_input: bool) -> Self {
         let (exit, next) = match problem.code.as_str() {
-            "invalid" if of_input => (Exit::Input, None),
-            "invalid" => (Exit::Usage, None),
-            "not_found" => (Exit::NotFound, None),
-            "conflict" => (Exit::Conflict, None),
-            "denied" => (Exit::Denied, None),
+            "invalid" if of_input => (Exit::Input, Some("correct it, then repeat the command")),
+            "invalid" => (
+                Exit::Usage,
+                Some("correct the command; `--help` shows its form"),
+            ),
+            "not_found" => (
+                Exit::NotFound,
+                Some(
+                    "`keywheel secret list` names the secrets there are, `keywheel get KIND` everything else",
+                ),
+            ),
+            "conflict" => (
+                Exit::Conflict,
+                Some("`keywheel status` and `keywheel get rotations` show what is under way"),
+            ),
+            "denied" => (
+                Exit::Denied,
+                Some(
+                    "ask someone who may: root, the user the daemon runs as, or a member of the group `keywheel`",
+                ),
+            ),
             "unavailable" => (
                 Exit::Unavailable,
                 Some("`keywheel status` shows what is missing; then repeat the command"),
@@ -174,6 +190,20 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_shows_the_same_table() {
+        let readme = include_str!("../../../README.md");
+        let rows = Exit::ALL.iter();
+        let rows: String = rows
+            .map(|exit| format!("| {} | {} |\n", exit.code(), exit.meaning()))
+            .collect();
+        let table = format!("| code | meaning |\n|---|---|\n{rows}\n");
+        assert!(
+            readme.contains(&table),
+            "README.md has another table than\n{table}"
+        );
+    }
+
+    #[test]
     fn every_problem_code_has_its_exit_code() {
         let rows = [
             ("invalid", 64, 65),
@@ -190,11 +220,9 @@ mod tests {
                 plain,
                 "{code}"
             );
-            assert_eq!(
-                Failure::of_problem(&problem(code), true).exit.code(),
-                of_input,
-                "{code}"
-            );
+            let failure = Failure::of_problem(&problem(code), true);
+            assert_eq!(failure.exit.code(), of_input, "{code}");
+            assert!(failure.next.is_some(), "{code} has no next step");
         }
     }
 

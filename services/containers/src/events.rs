@@ -1,7 +1,7 @@
 //! The engine's event stream: hints, with reconnects.
 //!
 //! Invariant: every connection but the first is announced by a resync, sent after the connection
-//! stands, so that what happened in between is looked at. Hints are bounded; a slow reader slows
+//! stands, so that what happened in between is looked at; that the engine is away is said once. Hints are bounded; a slow reader slows
 //! the stream, it loses nothing.
 
 use std::path::{Path, PathBuf};
@@ -70,19 +70,30 @@ async fn forward(socket: PathBuf, first: Response<Incoming>, hints: mpsc::Sender
             return;
         }
         tracing::warn!("the engine's event stream ended");
-        response = reconnect(&socket).await;
+        let Some(next) = reconnect(&socket, &hints).await else {
+            return;
+        };
+        response = next;
         if hints.send(EngineEvent::Resync).await.is_err() {
             return;
         }
     }
 }
 
-async fn reconnect(socket: &Path) -> Response<Incoming> {
+/// Tries until the engine answers, and says once that it does not; `None` when nobody listens any
+/// more.
+async fn reconnect(socket: &Path, hints: &mpsc::Sender<EngineEvent>) -> Option<Response<Incoming>> {
     let mut wait = RECONNECT_FIRST;
+    let mut is_told = false;
     loop {
         tokio::time::sleep(wait).await;
-        if let Ok(response) = wire::get(socket, TARGET).await {
-            return response;
+        let error = match wire::get(socket, TARGET).await {
+            Ok(response) => return Some(response),
+            Err(error) => error,
+        };
+        if !is_told {
+            hints.send(EngineEvent::Away(error.text)).await.ok()?;
+            is_told = true;
         }
         wait = (wait * 2).min(RECONNECT_MOST);
     }

@@ -191,7 +191,7 @@ impl Reconciler {
             EngineEvent::Started(id)
             | EngineEvent::Stopped(id)
             | EngineEvent::HealthChanged(id) => self.inspect(id),
-            EngineEvent::Executed(_) => {}
+            EngineEvent::Executed(_) | EngineEvent::Away(_) => {}
         }
     }
 

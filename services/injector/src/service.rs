@@ -474,6 +474,19 @@ async fn forward_plans(
     }
 }
 
+/// Says in the status whether the engine answers.
+fn note_engine(status: &watch::Sender<Status>, hint: &EngineEvent) {
+    match hint {
+        EngineEvent::Resync => status.send_modify(|status| status.engine_fault = None),
+        EngineEvent::Away(fault) => {
+            tracing::warn!({ names::ERROR } = fault, "container engine not reached");
+            let fault = fault.clone();
+            status.send_modify(|status| status.engine_fault = Some(fault));
+        }
+        _ => {}
+    }
+}
+
 /// Listens to the engine; every connection begins with a resync.
 async fn watch_engine(
     shared: Arc<Shared>,
@@ -486,16 +499,16 @@ async fn watch_engine(
         loop {
             match shared.containers.events().await {
                 Ok(mut hints) => {
-                    status.send_modify(|status| status.engine_fault = None);
-                    let _ = events.send(Event::Engine(EngineEvent::Resync)).await;
-                    while events.send(Event::Engine(hints.next().await)).await.is_ok() {}
-                    return;
+                    let mut hint = EngineEvent::Resync;
+                    loop {
+                        note_engine(&status, &hint);
+                        if events.send(Event::Engine(hint)).await.is_err() {
+                            return;
+                        }
+                        hint = hints.next().await;
+                    }
                 }
-                Err(error) => {
-                    let fault = chain(&error);
-                    tracing::warn!({ names::ERROR } = fault, "container engine not reached");
-                    status.send_modify(|status| status.engine_fault = Some(fault));
-                }
+                Err(error) => note_engine(&status, &EngineEvent::Away(chain(&error))),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_MOST);

@@ -59,6 +59,8 @@ pub enum EngineEvent {
     HealthChanged(ContainerId),
     /// Someone ran a program in it.
     Executed(ContainerId),
+    /// The connection was lost, and why, with the next step: the engine does not answer.
+    Away(String),
     /// The connection was lost and is back: anything may have happened.
     Resync,
 }
@@ -66,7 +68,8 @@ pub enum EngineEvent {
 /// Hints from the engine.
 #[async_trait]
 pub trait EngineEvents: Send {
-    /// The next hint. Reconnects by itself and then says [`EngineEvent::Resync`]; ends never.
+    /// The next hint. Reconnects by itself and then says [`EngineEvent::Resync`], after
+    /// [`EngineEvent::Away`] when that took more than one try; ends never.
     async fn next(&mut self) -> EngineEvent;
 }
 

@@ -1,0 +1,151 @@
+//! The container engine stops in the middle and comes back: what is told, what goes on meanwhile, and
+//! what is caught up with.
+//!
+//! Needs root, Docker, a static busybox, and built `keywheel-nsjoin` and `keywheel-runtime`. Without
+//! them it says so and stops, except in CI, where it fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    dead_code
+)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_core::binding::Reload;
+use keywheel_core::plan::PlannedBinding;
+use keywheel_core::report::Fact;
+use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_injector::{
+    HOST_LEASE, Handle, HostCache, HostSettings, Injector, LeasePolicy, Status,
+};
+use keywheel_seal::OsEntropy;
+use keywheel_sys::secretfs::unmount_private;
+use support::engine::Engine;
+use support::{FakeBus, LIMIT, binding, can_run, deployment, file, helper, host, host_name};
+use tokio_util::sync::CancellationToken;
+
+const IDLE: &str = "exec /bin/busybox sleep 600";
+
+fn options(folder: &Path) -> HostSettings {
+    HostSettings {
+        deployment: deployment(),
+        host: host(),
+        host_name: host_name(),
+        run_dir: folder.join("run"),
+        spool_dir: folder.join("spool"),
+        helper: helper(),
+        runtime_socket: folder.join("injector.sock"),
+        runtime_names: Vec::new(),
+        reconcile_interval: Duration::from_secs(5),
+        fs_kind: None,
+        host_cache: HostCache::Off,
+        host_cache_dir: folder.join("host-cache"),
+        lease: HOST_LEASE,
+        lease_policy: LeasePolicy::Keep,
+    }
+}
+
+async fn wait(handle: &mut Handle, what: &str, like: impl Fn(&Status) -> bool) {
+    let waiting = async {
+        while !like(&handle.status()) {
+            assert!(handle.changed().await, "the injector is gone");
+        }
+    };
+    let waited = tokio::time::timeout(LIMIT, waiting).await;
+    assert!(waited.is_ok(), "{what}: {:?}", handle.status());
+}
+
+fn swapped(version: u64) -> impl Fn(&Fact) -> bool {
+    move |fact| matches!(fact, Fact::Swapped { version: found, .. } if *found == version)
+}
+
+fn plan(version: u64) -> Vec<PlannedBinding> {
+    vec![binding(1, "app", file("db"), Reload::None, Some(version))]
+}
+
+/// Runs a container under the wrapper; its id.
+fn run(engine: &Engine) -> String {
+    let output = engine.container("app", &[], IDLE);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn cat(engine: &Engine, id: &str) -> String {
+    engine.docker(&["exec", id, "/bin/busybox", "cat", "/run/secrets/db"])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_stops_and_comes_back_is_told_of_and_caught_up_with() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut engine) = Engine::start(&folder.path().join("injector.sock")) else {
+        return;
+    };
+    let bus = FakeBus::new();
+    for (version, value) in [(1, "one"), (2, "two"), (3, "three")] {
+        bus.put(1, version, value.as_bytes());
+    }
+    bus.publish(plan(1));
+    let host = Some(engine.host());
+    let injector = Injector::new(
+        options(folder.path()),
+        Arc::clone(&bus) as _,
+        Arc::new(DockerHost::new(&DockerOptions { host }).unwrap()),
+        Arc::new(SystemClock::new()),
+        Arc::new(SystemIds),
+        Arc::new(OsEntropy),
+    );
+    let (stop, mut handle) = (CancellationToken::new(), injector.handle());
+    let running = tokio::spawn(injector.run(stop.clone()));
+    wait(&mut handle, "a plan", |status| status.generation.is_some()).await;
+    let first = run(&engine);
+    bus.wait_facts("the first is served", 1, swapped(1)).await;
+
+    engine.stop();
+    wait(&mut handle, "the fault", |status| {
+        status.engine_fault.is_some()
+    })
+    .await;
+    let fault = handle.status().engine_fault.unwrap();
+    assert!(fault.contains("docker.sock"), "{fault}");
+    // A rotation needs no engine: the file system is ours.
+    bus.publish(plan(2));
+    bus.wait_facts("swapped meanwhile", 1, swapped(2)).await;
+
+    engine.start_again();
+    wait(&mut handle, "no fault", |status| {
+        status.engine_fault.is_none()
+    })
+    .await;
+    assert_eq!(cat(&engine, &first), "two");
+    let second = run(&engine);
+    assert_eq!(cat(&engine, &second), "two");
+    bus.publish(plan(3));
+    bus.wait_facts("both are served", 2, swapped(3)).await;
+    assert_eq!(
+        [cat(&engine, &first), cat(&engine, &second)],
+        ["three", "three"]
+    );
+    // What was served before is not said again: each version came to the first container once.
+    let facts = bus.facts();
+    for version in 1..=3 {
+        let times = facts
+            .iter()
+            .filter(|(id, fact)| *id == first && swapped(version)(fact));
+        assert_eq!(times.count(), 1, "version {version}: {facts:?}");
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    unmount_private(&folder.path().join("run/bundles")).unwrap();
+}
