@@ -12,8 +12,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{
-    MAX_DOCUMENTS, MAX_FAULTS, MAX_LABEL_BYTES, MAX_LABELS, MAX_MANIFEST_BYTES, MAX_SCHEDULE_BYTES,
-    Manifest, Position, parse,
+    MAX_DOCUMENTS, MAX_FAULTS, MAX_IMAGE_BYTES, MAX_INTERVAL, MAX_JITTER, MAX_LABEL_BYTES,
+    MAX_LABELS, MAX_MANIFEST_BYTES, MAX_RESTART_WAIT, MAX_SCHEDULE_BYTES, MIN_INTERVAL, Manifest,
+    Position, parse,
 };
 use crate::catalogue;
 
@@ -714,6 +715,44 @@ fn limits_hold_and_the_limit_itself_is_allowed() {
         faults(&with(&format!("a: {}", "x".repeat(MAX_LABEL_BYTES + 1))))[0]
             .contains("at most 4096")
     );
+}
+
+#[test]
+fn a_span_and_a_name_at_its_limit_is_allowed_and_one_more_is_not() {
+    let rotation =
+        |fields: &str| secret(&format!("{{ generator: {{}}, rotation: {{ {fields} }} }}"));
+    let interval = |seconds: u64| rotation(&format!("interval: {seconds}s"));
+    let jitter = |seconds: u64| rotation(&format!("interval: 366d, jitter: {seconds}s"));
+    let restart = |field: &str, seconds: u64| {
+        binding(&format!(
+            "  file: {{ name: db }}\n  reload: {{ restart: {{ {field}: {seconds}s }} }}"
+        ))
+    };
+    let image = |bytes: u64| {
+        let name = "i".repeat(usize::try_from(bytes).unwrap());
+        binding("  file: { name: db }").replace("shop/app", &name)
+    };
+    type Text<'a> = &'a dyn Fn(u64) -> String;
+    let rows: [(&str, Text<'_>, u64); 5] = [
+        ("interval", &interval, MAX_INTERVAL.as_secs()),
+        ("jitter", &jitter, MAX_JITTER.as_secs()),
+        (
+            "settle",
+            &|n| restart("settle", n),
+            MAX_RESTART_WAIT.as_secs(),
+        ),
+        (
+            "healthTimeout",
+            &|n| restart("healthTimeout", n),
+            MAX_RESTART_WAIT.as_secs(),
+        ),
+        ("image", &image, MAX_IMAGE_BYTES as u64),
+    ];
+    for (what, text, most) in rows {
+        assert!(read(&text(most)).is_ok(), "{what}: {:?}", read(&text(most)));
+        assert_eq!(faults(&text(most + 1)).len(), 1, "{what}");
+    }
+    assert!(read(&interval(MIN_INTERVAL.as_secs())).is_ok());
 }
 
 #[test]

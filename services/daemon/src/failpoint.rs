@@ -1,17 +1,22 @@
 //! Named places at which a test can kill, delay or fail the program.
 //!
 //! Invariant: while nothing is armed a failpoint costs one relaxed load. Arming happens once, at
-//! start, from the environment. Every name is in [`FAILPOINTS`], so a crash test can walk them all.
+//! start, from the environment; with a path beside it nothing is counted until that file is there,
+//! so that a test numbers the hits of what it does itself, and not those of the start. Every name is
+//! in [`FAILPOINTS`], so a crash test can walk them all.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::{env, names};
 
-/// The variable that arms failpoints: `name=kill[@n];other=delay:200[@n];third=error[@n]`.
+/// The variable that arms failpoints: `name=kill[@n];other=delay:200[@n];third=error[@n];when=/path`.
 pub const VARIABLE: &str = "KEYWHEEL_FAILPOINTS";
+/// The entry that names the file without which nothing is counted.
+const WHEN: &str = "when";
 /// Longest delay, in milliseconds.
 pub const MAX_DELAY_MILLIS: u64 = 60_000;
 
@@ -70,7 +75,7 @@ pub enum ArmError {
     },
     /// An entry is not understood.
     #[error(
-        "{VARIABLE} has the entry `{entry}`, which is not understood; write `name=kill`, `name=delay:MILLISECONDS` (at most {MAX_DELAY_MILLIS}) or `name=error`, each with `@N` for the N-th time only"
+        "{VARIABLE} has the entry `{entry}`, which is not understood; write `name=kill`, `name=delay:MILLISECONDS` (at most {MAX_DELAY_MILLIS}) or `name=error`, each with `@N` for the N-th time only, and `when=/ABSOLUTE/PATH` to begin only once that file is there"
     )]
     Malformed {
         /// As given.
@@ -96,7 +101,12 @@ struct Point {
     hits: AtomicU64,
 }
 
-type Points = BTreeMap<&'static str, Point>;
+#[derive(Debug, Default)]
+struct Points {
+    by_name: BTreeMap<&'static str, Point>,
+    /// Nothing is counted before this file is there.
+    when: Option<PathBuf>,
+}
 
 /// Every failpoint's name.
 #[must_use]
@@ -121,7 +131,7 @@ pub fn arm_from_env() -> Result<(), ArmError> {
 /// When a name is unknown, an entry is not understood, or something is armed already.
 pub fn arm(text: &str) -> Result<(), ArmError> {
     let points = parse(text)?;
-    for point in points.values() {
+    for point in points.by_name.values() {
         tracing::warn!({ names::FAILPOINT } = point.name, "failpoint armed");
     }
     POINTS.set(points).map_err(|_| ArmError::AlreadyArmed)?;
@@ -170,7 +180,10 @@ fn fire(name: &'static str) -> Option<Action> {
 }
 
 fn fire_in(points: &Points, name: &'static str) -> Option<Action> {
-    let point = points.get(name)?;
+    let point = points.by_name.get(name)?;
+    if points.when.as_ref().is_some_and(|path| !path.exists()) {
+        return None;
+    }
     let hit = point.hits.fetch_add(1, Ordering::Relaxed) + 1;
     if hit != point.fires_at {
         return None;
@@ -188,22 +201,42 @@ fn kill_self() -> ! {
 }
 
 fn parse(text: &str) -> Result<Points, ArmError> {
-    let mut points = Points::new();
+    let mut points = Points::default();
     for entry in text
         .split(';')
         .map(str::trim)
         .filter(|entry| !entry.is_empty())
     {
+        if let Some(path) = entry
+            .strip_prefix(WHEN)
+            .and_then(|rest| rest.strip_prefix('='))
+        {
+            points.when = Some(parse_when(entry, path)?);
+            continue;
+        }
         let point = parse_entry(entry)?;
-        points.insert(point.name, point);
+        points.by_name.insert(point.name, point);
     }
     Ok(points)
 }
 
-fn parse_entry(entry: &str) -> Result<Point, ArmError> {
-    let malformed = || ArmError::Malformed {
+fn malformed(entry: &str) -> ArmError {
+    ArmError::Malformed {
         entry: entry.chars().take(80).collect(),
-    };
+    }
+}
+
+fn parse_when(entry: &str, path: &str) -> Result<PathBuf, ArmError> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(malformed(entry))
+    }
+}
+
+fn parse_entry(entry: &str) -> Result<Point, ArmError> {
+    let malformed = || malformed(entry);
     let (name, rest) = entry.split_once('=').ok_or_else(malformed)?;
     let known = FAILPOINTS.iter().find(|known| **known == name.trim());
     let name = *known.ok_or_else(|| ArmError::UnknownName {
@@ -255,6 +288,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_counted_before_the_file_is_there() {
+        let folder = std::env::temp_dir().join(format!("keywheel-when-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("now");
+        let text = format!("gateway.after_commit=error@2;when={}", file.display());
+        let points = parse(&text).unwrap();
+        for _ in 0..5 {
+            assert_eq!(fire_in(&points, "gateway.after_commit"), None);
+        }
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(fire_in(&points, "gateway.after_commit"), None);
+        let second = fire_in(&points, "gateway.after_commit");
+        assert_eq!(second, Some(Action::Error));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn an_unknown_name_is_refused_with_all_that_are_known() {
         let text = parse("gateway.nowhere=kill")
             .map_err(|e| e.to_string())
@@ -272,11 +322,13 @@ mod tests {
             "gateway.after_commit=kill@x",
             "gateway.after_commit=delay:",
             "gateway.after_commit=delay:60001",
+            "when=",
+            "when=relative/path",
         ] {
             assert!(parse(entry).is_err(), "{entry}");
         }
         assert!(parse("gateway.after_commit=delay:60000").is_ok());
-        assert!(parse(" ; ").is_ok_and(|points| points.is_empty()));
+        assert!(parse(" ; ").is_ok_and(|points| points.by_name.is_empty()));
     }
 
     #[tokio::test]

@@ -310,3 +310,65 @@ impl ViewWriter {
         self.changed.send_replace(self.number());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::id::{EventId, SecretId};
+
+    use super::*;
+
+    fn apply(committed: &mut Committed, number: u64, event: Event) {
+        let recorded = RecordedEvent {
+            number,
+            id: EventId::default(),
+            time: Timestamp::default(),
+            event,
+            bytes: Arc::from(Vec::new()),
+            hash: [0; 32],
+            signature: [0; 64],
+        };
+        committed.apply(&recorded, Timestamp::from_micros(1));
+    }
+
+    fn numbered(number: u64) -> [u8; 16] {
+        let mut id = [1; 16];
+        id[8..].copy_from_slice(&number.to_be_bytes());
+        id
+    }
+
+    #[test]
+    fn instants_of_the_newest_rotations_and_revocations_are_kept() {
+        let mut committed = Committed::default();
+        let most = KEPT_TIMINGS as u64;
+        for number in 0..=most {
+            let started = rotation::Event::Started {
+                secret: SecretId::default(),
+                version: number,
+                trigger: rotation::Trigger::OnDemand,
+            };
+            let rotation = RotationId::from_bytes(numbered(number));
+            apply(&mut committed, number, Event::Rotation(rotation, started));
+            let requested = revocation::Event::Requested {
+                secret: SecretId::default(),
+                versions: vec![number],
+                hosts: Vec::new(),
+                reason: String::new(),
+            };
+            let revocation = RevocationId::from_bytes(numbered(number));
+            apply(
+                &mut committed,
+                number,
+                Event::Revocation(revocation, requested),
+            );
+        }
+        for (number, is_kept) in [(0, false), (1, true), (most, true)] {
+            let rotation = committed.rotation_times(RotationId::from_bytes(numbered(number)));
+            assert_eq!(rotation.requested.is_some(), is_kept, "{number}");
+            let revocation = RevocationId::from_bytes(numbered(number));
+            let revocation = committed.revocation_times(revocation);
+            assert_eq!(revocation.requested.is_some(), is_kept, "{number}");
+        }
+        assert_eq!(committed.rotations.len(), KEPT_TIMINGS);
+        assert_eq!(committed.revocations.len(), KEPT_TIMINGS);
+    }
+}

@@ -209,4 +209,36 @@ mod tests {
             assert!(is_recent(good), "{good}");
         }
     }
+    #[tokio::test]
+    async fn a_file_that_is_not_kept_durably_is_refused_with_what_is_wrong() {
+        for (pragma, part) in [
+            ("PRAGMA journal_mode = DELETE", "journal_mode delete"),
+            ("PRAGMA journal_mode = MEMORY", "journal_mode memory"),
+            ("PRAGMA synchronous = NORMAL", "synchronous 1"),
+            ("PRAGMA synchronous = OFF", "synchronous 0"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("journal.db");
+            secure_file(&path).unwrap();
+            let mut connection = connect(&path).await.unwrap();
+            check_pragmas(&mut connection, &path).await.unwrap();
+            sqlx::raw_sql(pragma)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            let refused = check_pragmas(&mut connection, &path).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Unavailable);
+            assert!(refused.text.contains(part), "{pragma}: {}", refused.text);
+            assert!(refused.text.contains("put it on a local disk"));
+        }
+        // A database in memory cannot have a write-ahead log, whatever it is told.
+        let path = Path::new(":memory:");
+        let mut connection = connect(path).await.unwrap();
+        let refused = check_pragmas(&mut connection, path).await.unwrap_err();
+        assert!(
+            refused.text.contains("journal_mode memory"),
+            "{}",
+            refused.text
+        );
+    }
 }

@@ -174,3 +174,30 @@ fn write_tail(script: &mut Script, tail: &Tail) {
         .statement("UPDATE process_checkpoint SET number = ?")
         .bind(to_sql(tail.number));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_into_as_few_statements_as_the_limit_allows() {
+        for (rows, statements) in [(0, 0), (1, 1), (MAX_ROWS, 1), (MAX_ROWS + 1, 2)] {
+            let mut script = Script::default();
+            script.insert(
+                "INSERT INTO t (a)",
+                "(?)",
+                vec![1_i64; rows].into_iter(),
+                |script, n| {
+                    script.bind(n);
+                },
+            );
+            assert_eq!(
+                script.text.matches(" VALUES ").count(),
+                statements,
+                "{rows}"
+            );
+            assert_eq!(script.text.matches(";\n").count(), statements, "{rows}");
+            assert_eq!(script.text.matches('?').count(), rows);
+        }
+    }
+}

@@ -326,3 +326,60 @@ impl Journal for SqliteJournal {
         verify::run(&self.path, &self.signer.origin, self.public_key()).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::event::Event;
+    use keywheel_core::id::SecretId;
+    use keywheel_core::secret;
+    use keywheel_testkit::conformance::journal::decision;
+
+    use super::*;
+    use crate::tests::open;
+
+    /// A decision about a secret of its own.
+    fn about(number: u64, secret: u64) -> Decision {
+        let mut made = decision(number);
+        let mut id = [7; 16];
+        id[8..].copy_from_slice(&secret.to_be_bytes());
+        let event = secret::Event::VersionPromoted { version: number };
+        made.events[0].1 = Event::Secret(SecretId::from_bytes(id), event);
+        made
+    }
+
+    #[tokio::test]
+    async fn more_aggregates_than_one_query_asks_for_keep_their_sequences() {
+        let many = MAX_ASKED as u64 + 1;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        for round in 0..2 {
+            // Reopened, it knows no sequence and asks for all of them.
+            let journal = open(&path).await;
+            let first = round * many + 1;
+            let batch: Vec<Decision> = (0..many).map(|n| about(first + n, n)).collect();
+            journal.append(first, &batch).await.unwrap();
+            let verified = journal.verify().await.unwrap();
+            assert_eq!(verified.faults, Vec::<String>::new());
+            assert_eq!(verified.events, (round + 1) * many);
+            journal.close().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn sequences_in_memory_are_bounded_and_read_again_when_they_went() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open(&directory.path().join("journal.db")).await;
+        journal
+            .append(1, &[about(1, 1), about(2, 2)])
+            .await
+            .unwrap();
+        let mut writer = journal.writer.lock().await;
+        let others = (0..MAX_KEPT_SEQUENCES).map(|n| (format!("other/{n}"), 1));
+        writer.sequences.extend(others);
+        drop(writer);
+        journal.append(3, &[about(3, 1)]).await.unwrap();
+        assert_eq!(journal.writer.lock().await.sequences.len(), 1);
+        journal.append(4, &[about(4, 2)]).await.unwrap();
+        assert_eq!(journal.verify().await.unwrap().faults, Vec::<String>::new());
+    }
+}

@@ -164,6 +164,11 @@ pub(super) struct WaitQuery {
     wait: Option<u64>,
 }
 
+/// How long a request waits: as asked, and never longer than [`MAX_WAIT`].
+fn patience(wait: Option<u64>) -> Duration {
+    Duration::from_secs(wait.unwrap_or(0)).min(MAX_WAIT)
+}
+
 /// Shows something again and again until it is final or the wait is over.
 async fn wait_for<T>(
     api: &Api,
@@ -171,7 +176,7 @@ async fn wait_for<T>(
     show: impl Fn(&Committed) -> Result<(T, bool), Failure>,
 ) -> Result<Json<T>, Failure> {
     let mut bell = api.view.bell();
-    let span = Duration::from_secs(wait.unwrap_or(0)).min(MAX_WAIT);
+    let span = patience(wait);
     let over = tokio::time::sleep(span);
     tokio::pin!(over);
     loop {
@@ -245,4 +250,16 @@ pub(super) async fn verify(State(api): State<Api>) -> Result<Json<VerifyReport>,
         replayed: replayed.events,
         faults: found.faults,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_bounded() {
+        assert_eq!(patience(None), Duration::ZERO);
+        assert_eq!(patience(Some(7)), Duration::from_secs(7));
+        assert_eq!(patience(Some(u64::MAX)), MAX_WAIT);
+    }
 }

@@ -249,3 +249,16 @@ fn what_is_not_an_export_is_refused() {
     binary.leaves[0] = vec![0xff];
     assert!(binary.to_json().is_err());
 }
+
+#[test]
+fn an_export_over_the_limit_is_refused_unread() {
+    // Pages of zeros that nobody touches take no memory.
+    let long = vec![0; MAX_EXPORT_BYTES + 1];
+    let refused = Export::from_json(&long).unwrap_err();
+    assert!(
+        refused.to_string().contains("1073741824 bytes"),
+        "{refused}"
+    );
+    let short = Export::from_json(b"{}").unwrap_err();
+    assert!(!short.to_string().contains("bytes"), "{short}");
+}

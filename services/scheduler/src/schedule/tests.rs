@@ -92,6 +92,14 @@ fn quarters_of_one_hour_fire_in_its_first_pass_only() {
     assert_eq!(fires("*/15 2 * * *", BERLIN, AUTUMN, 5), expected);
 }
 
+/// The longest fold there is: two hours, all seconds of which have fired already.
+#[test]
+fn a_line_of_seconds_passes_over_the_longest_repeated_span() {
+    let line = "* * 1-2 * * *";
+    let first = fires(line, "Antarctica/Troll", "2026-10-25T01:00:00Z", 1);
+    assert_eq!(first, ["2026-10-26T01:00:00Z"]);
+}
+
 #[test]
 fn an_hourly_line_fires_in_each_pass_and_in_real_order() {
     let expected = [

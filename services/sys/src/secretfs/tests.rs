@@ -125,6 +125,29 @@ fn a_bound_set_later_holds_exactly() {
 }
 
 #[test]
+fn a_file_system_takes_so_many_files_lists_them_all_and_is_full_then() {
+    both(|kind| {
+        // Every file takes a page of a tmpfs.
+        let size = u64::from(MAX_INODES) * 2 * 4096;
+        let dir = SecretFs::create(kind, size).unwrap().into_dir();
+        let mut count = 0;
+        let refused = loop {
+            match dir.replace(&format!("file-{count}"), b"x", ATTR) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, Error::Full), "{refused}");
+        // The kernel counts the root as well.
+        let most = MAX_INODES as usize;
+        assert!((most - 2..=most).contains(&count), "{count} files");
+        assert_eq!(dir.names().unwrap().len(), count);
+        assert!(dir.remove("file-0").unwrap());
+        dir.replace("another", b"x", ATTR).unwrap();
+    });
+}
+
+#[test]
 fn names_outside_the_grammar_are_refused() {
     both(|kind| {
         let fs = SecretFs::create(kind, SIZE).unwrap();
