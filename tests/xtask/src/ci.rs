@@ -1,16 +1,16 @@
 //! Runs the suites in order, prints each one's time and a plain last line.
 //!
-//! Invariant: a failing suite never hides the ones after it, and any failure
-//! makes the whole run fail.
+//! Invariant: a suite that fails or hangs never hides the ones after it, and any
+//! failure makes the whole run fail.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::count::{self, Tally};
+use crate::program;
 use crate::suites::{self, Action, Counting, Suite};
 use crate::tidy;
 
@@ -98,7 +98,7 @@ fn now() -> Instant {
 fn run_suite(root: &Path, suite: &Suite) -> Result<Tally> {
     let (counted, exit_ok) = match &suite.action {
         Action::Tidy => (Tally::default(), tidy::run(root)?),
-        Action::Program(words) => run_program(root, words)?,
+        Action::Program(words) => program::run(root, words, suite.deadline)?,
     };
     Ok(match suite.counting {
         Counting::Whole if exit_ok => Tally {
@@ -111,30 +111,6 @@ fn run_suite(root: &Path, suite: &Suite) -> Result<Tally> {
         },
         Counting::Libtest => count::settle(counted, exit_ok),
     })
-}
-
-/// Runs a program, passing its output on line by line while counting tests.
-fn run_program(root: &Path, words: &[&str]) -> Result<(Tally, bool)> {
-    let (program, args) = words.split_first().context("a suite without a program")?;
-    println!("$ {}", words.join(" "));
-    let mut child = Command::new(program)
-        .args(args)
-        .current_dir(root)
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {program}"))?;
-    let mut tally = Tally::default();
-    let stdout = child.stdout.take().context("no pipe to the suite")?;
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line?;
-        let text = String::from_utf8_lossy(&line);
-        println!("{text}");
-        if let Some(more) = count::parse_line(&text) {
-            tally = tally.plus(more);
-        }
-    }
-    std::io::stdout().flush()?;
-    Ok((tally, child.wait()?.success()))
 }
 
 fn report(rows: &[Row]) -> bool {
@@ -198,23 +174,5 @@ mod tests {
         assert!(report(&[row(0)]));
         assert!(!report(&[row(0), row(1)]));
         assert!(!report(&[]));
-    }
-
-    #[test]
-    fn output_is_counted_while_it_is_passed_on() {
-        let words = [
-            "sh",
-            "-c",
-            "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 3",
-        ];
-        let (tally, ok) = run_program(Path::new("/"), &words).unwrap();
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 2,
-                failed: 0
-            }
-        );
-        assert!(!ok);
     }
 }

@@ -12,6 +12,7 @@
 
 mod ci;
 mod count;
+mod program;
 mod suites;
 mod tidy;
 

@@ -1,6 +1,8 @@
 //! The list of suites, in the order in which they run: cheapest first.
 //!
-//! Owns names, aims and command lines; it runs nothing itself.
+//! Owns names, aims, command lines and deadlines; it runs nothing itself.
+
+use std::time::Duration;
 
 /// How a suite's result is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,51 +28,68 @@ pub(crate) struct Suite {
     pub(crate) name: &'static str,
     pub(crate) aim: &'static str,
     pub(crate) counting: Counting,
+    /// After this it hangs: some times what it takes on two busy cores.
+    pub(crate) deadline: Duration,
     pub(crate) action: Action,
 }
 
-/// System suites: test target, test threads, aim. Each runs real processes, so
+/// For what runs in seconds.
+const SHORT: Duration = Duration::from_secs(5 * 60);
+/// For what runs in a minute or a few.
+const MIDDLE: Duration = Duration::from_secs(12 * 60);
+/// For what compiles a large part of the tree first.
+const LONG: Duration = Duration::from_secs(30 * 60);
+
+/// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, &str); 7] = [
+const SYSTEM: [(&str, &str, Duration, &str); 7] = [
     (
         "first_rotation",
         "1",
+        MIDDLE,
         "a secret rotates inside running containers; canary",
     ),
     (
         "bad_input",
         "2",
+        MIDDLE,
         "every bad input: clear error, exit code, nothing lost",
     ),
     (
         "crash_points",
         "1",
+        MIDDLE,
         "kill -9 between every two steps: resumes, nothing torn",
     ),
     (
         "kill_loop",
         "1",
+        MIDDLE,
         "200 kills while commands are acknowledged: none lost",
     ),
     (
         "several_of_each",
         "1",
+        MIDDLE,
         "two of every service: one dies or sleeps, no operator, nothing twice",
     ),
     (
         "offline_audit",
         "2",
+        SHORT,
         "an audit export verifies without the server; tampering is named",
     ),
     (
         "quickstart",
         "1",
+        LONG,
         "the first command of the README: twice, then --down",
     ),
 ];
 
-fn program(words: &[&'static str]) -> Action {
-    Action::Program(words.to_vec())
+/// A command line of words without spaces.
+fn program(line: &'static str) -> Action {
+    Action::Program(line.split(' ').collect())
 }
 
 /// The published bus, judged by a tool nobody here wrote.
@@ -88,71 +107,60 @@ fn asyncapi() -> Suite {
 }
 
 fn checks() -> Vec<Suite> {
-    let whole = |name, aim, action| Suite {
+    let whole = |name, aim, deadline, action| Suite {
         name,
         aim,
         counting: Counting::Whole,
+        deadline,
         action,
     };
     vec![
         whole(
             "fmt",
             "formatting",
-            program(&["cargo", "fmt", "--all", "--check"]),
+            SHORT,
+            program("cargo fmt --all --check"),
         ),
         whole(
             "tidy",
-            "arrows, sizes, words, EXPOSE, schemas",
+            "arrows, sizes, words, EXPOSE, schemas, licences",
+            SHORT,
             Action::Tidy,
         ),
         whole(
             "clippy",
             "lints, warnings denied",
-            program(&[
-                "cargo",
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ]),
+            LONG,
+            program("cargo clippy --workspace --all-targets -- -D warnings"),
+        ),
+        whole(
+            "doc",
+            "the documentation builds, warnings denied",
+            MIDDLE,
+            program("env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps"),
         ),
         asyncapi(),
         Suite {
             name: "unit",
             aim: "unit, given/when/then, conformance and documentation tests",
             counting: Counting::Libtest,
-            action: program(&[
-                "cargo",
-                "test",
-                "--workspace",
-                "--exclude",
-                "keywheel-tests",
-                "--exclude",
-                "keywheel-bench",
-                "--no-fail-fast",
-            ]),
+            deadline: LONG,
+            action: program(
+                "cargo test --workspace --exclude keywheel-tests --exclude keywheel-bench --no-fail-fast",
+            ),
         },
         Suite {
             name: "harness",
             aim: "the own tests of the test harness and of the benchmarks",
             counting: Counting::Libtest,
-            action: program(&[
-                "cargo",
-                "test",
-                "-p",
-                "keywheel-tests",
-                "-p",
-                "keywheel-bench",
-                "--lib",
-                "--bins",
-            ]),
+            deadline: MIDDLE,
+            action: program("cargo test -p keywheel-tests -p keywheel-bench --lib --bins"),
         },
         whole(
             "build",
             "the binaries the system suites run",
-            program(&["./deploy/build.sh", "--profile", "dev"]),
+            LONG,
+            program("./deploy/build.sh --profile dev"),
         ),
     ]
 }
@@ -163,38 +171,33 @@ fn over_nats() -> Suite {
         name: "over_nats",
         aim: "the same suite with services apart, over a real bus server",
         counting: Counting::Libtest,
-        action: program(&[
-            "env",
-            "KEYWHEEL_TEST_MODE=apart",
-            "cargo",
-            "test",
-            "--workspace",
-            "--test",
-            "first_rotation",
-            "--",
-            "--test-threads",
-            "1",
-        ]),
+        deadline: MIDDLE,
+        action: program(
+            "env KEYWHEEL_TEST_MODE=apart cargo test --workspace --test first_rotation -- --test-threads 1",
+        ),
     }
 }
 
 /// Every suite in order.
 pub(crate) fn all() -> Vec<Suite> {
-    let system = SYSTEM.into_iter().map(|(name, threads, aim)| Suite {
-        name,
-        aim,
-        counting: Counting::Libtest,
-        action: program(&[
-            "cargo",
-            "test",
-            "--workspace",
-            "--test",
+    let system = SYSTEM
+        .into_iter()
+        .map(|(name, threads, deadline, aim)| Suite {
             name,
-            "--",
-            "--test-threads",
-            threads,
-        ]),
-    });
+            aim,
+            counting: Counting::Libtest,
+            deadline,
+            action: Action::Program(vec![
+                "cargo",
+                "test",
+                "--workspace",
+                "--test",
+                name,
+                "--",
+                "--test-threads",
+                threads,
+            ]),
+        });
     let mut suites: Vec<Suite> = checks().into_iter().chain(system).collect();
     // The quickstart is the last one.
     suites.insert(suites.len().saturating_sub(1), over_nats());

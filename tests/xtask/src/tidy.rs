@@ -1,10 +1,11 @@
-//! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas.
+//! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas, whose code we build.
 //!
 //! Owns the collection of findings and the report. Each rule lives in its own
 //! file, takes text and returns findings; only this file reads the disk.
 
 mod arrows;
 mod code;
+mod crates;
 mod sizes;
 mod words;
 
@@ -13,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+
+/// What we build for.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
 /// One source file, read once for all rules.
 pub(crate) struct Source {
@@ -35,7 +39,10 @@ impl Source {
 pub(crate) fn run(root: &Path) -> Result<bool> {
     let tracked = tracked_files(root)?;
     let sources = read_sources(root, &tracked)?;
-    let mut findings = arrows::check(&metadata(root)?)?;
+    let mut findings = arrows::check(&metadata(root, &["--no-deps"])?)?;
+    let rules = fs::read_to_string(root.join("deny.toml"))?;
+    let all = metadata(root, &["--locked", "--filter-platform", PLATFORM])?;
+    findings.extend(crates::check(&rules, &all)?);
     for source in &sources {
         findings.extend(sizes::check(source));
         findings.extend(words::check(source));
@@ -111,9 +118,10 @@ fn read_sources(root: &Path, tracked: &[String]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn metadata(root: &Path) -> Result<serde_json::Value> {
+fn metadata(root: &Path, flags: &[&str]) -> Result<serde_json::Value> {
     let output = Command::new("cargo")
-        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .args(["metadata", "--format-version", "1"])
+        .args(flags)
         .current_dir(root)
         .output()
         .context("cannot run cargo metadata")?;
