@@ -9,6 +9,7 @@ use keywheel_daemon::SystemClock;
 use keywheel_engine::port::clock::Clock as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::net::UnixStream;
 
 use crate::exit::{Exit, Failure};
 use crate::http::{self, Ask};
@@ -63,8 +64,8 @@ impl Engine {
             ));
         }
         Ok(Self {
+            daemon: find_daemon(&socket).await,
             socket,
-            daemon: find_daemon(),
             answers,
         })
     }
@@ -221,8 +222,28 @@ fn flag_value<'a>(arguments: &'a [String], flag: &str) -> Option<&'a str> {
     None
 }
 
-/// dockerd's process, by its own file or by looking at all.
-fn find_daemon() -> Option<(Pid, Vec<String>)> {
+/// dockerd's process: who listens at the socket, else by its own file or by looking at all.
+async fn find_daemon(socket: &Path) -> Option<(Pid, Vec<String>)> {
+    // A machine may run several; behind a socket that a service manager opened is that manager.
+    let listens = listener(socket).await.filter(|pid| is_dockerd(*pid));
+    let raw = listens.or_else(any_daemon)?;
+    let line = fs::read(format!("/proc/{raw}/cmdline")).unwrap_or_default();
+    let words = line
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty());
+    let arguments = words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    Pid::from_raw(raw).map(|pid| (pid, arguments))
+}
+
+/// The process that opened a socket to listen there.
+async fn listener(socket: &Path) -> Option<i32> {
+    let stream = UnixStream::connect(socket).await.ok()?;
+    stream.peer_cred().ok()?.pid()
+}
+
+fn any_daemon() -> Option<i32> {
     let written = fs::read_to_string(PID_FILE)
         .ok()
         .and_then(|text| text.trim().parse().ok());
@@ -233,17 +254,9 @@ fn find_daemon() -> Option<(Pid, Vec<String>)> {
             .to_str()
             .and_then(|name| name.parse::<i32>().ok())
     });
-    let raw = written
+    written
         .filter(|pid| is_dockerd(*pid))
-        .or_else(|| all.into_iter().find(|pid| is_dockerd(*pid)))?;
-    let line = fs::read(format!("/proc/{raw}/cmdline")).unwrap_or_default();
-    let words = line
-        .split(|byte| *byte == 0)
-        .filter(|word| !word.is_empty());
-    let arguments = words
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect();
-    Pid::from_raw(raw).map(|pid| (pid, arguments))
+        .or_else(|| all.into_iter().find(|pid| is_dockerd(*pid)))
 }
 
 fn is_dockerd(pid: i32) -> bool {
@@ -281,6 +294,16 @@ mod tests {
         for host in ["tcp://10.0.0.1:2375", "ssh://host", "unix://relative"] {
             assert_eq!(local_socket(host).unwrap_err().exit, Exit::Usage, "{host}");
         }
+    }
+
+    #[tokio::test]
+    async fn of_several_daemons_the_one_behind_the_socket_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        assert_eq!(listener(&path).await, None);
+        let _listening = tokio::net::UnixListener::bind(&path).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(listener(&path).await, Some(own));
     }
 
     #[tokio::test]
