@@ -144,6 +144,9 @@ install_if_missing busybox "busybox-static" "the test image is built from it, wi
 if ! compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; then
   install_if_missing initdb "postgresql" "the journal's and the cache's second adapters run against a real server"
 fi
+install_if_missing ip "iproute2" "the suites of several hosts give each host a network of its own"
+install_if_missing iptables "iptables" "the partition suite drops a host's packets, inside that host's own network namespace"
+install_if_missing nsenter "util-linux" "what runs on a host of a test enters its network namespace"
 install_if_missing mkfs.ext4 "e2fsprogs" "the full-disk test makes a small loop-mounted file system"
 install_if_missing losetup "mount" "the full-disk test mounts it"
 install_if_missing pgrep "procps" "the suites stop what they started by \`kill\`, a program of this package"

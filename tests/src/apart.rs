@@ -1,33 +1,65 @@
-//! Keywheel as several processes over NATS, for suites that run in both modes.
+//! Keywheel as several processes over NATS: as many of each as a test wants.
 //!
-//! Owns: bus server, the four services, one joined injector, their files below the server's scratch
-//! directory. Invariant: killed with the value. Which mode a run uses is said by one variable, so the
+//! Owns: bus servers, services, injectors, their files below the server's scratch directory, a second
+//! engine per host, a network and a PostgreSQL server where the shape asks for them. Invariant: all of
+//! it goes with the value. Which mode the suites of one host run in is said by one variable, so the
 //! same tests judge both.
 
-use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+mod configuration;
+mod shape;
+
+use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use keywheel_testkit::server::port::held_port;
+use keywheel_testkit::server::postgres::{PASSWORD, PostgresServer};
 
+use crate::engine::{Daemon, Engine};
 use crate::keywheel::Options;
+use crate::lan::{self, Lan};
 use crate::output::Output;
+use crate::process::{PATIENCE, Process};
 use crate::scratch::binary;
+use crate::tap::Tap;
 use crate::wait;
+
+pub use self::shape::{Role, Shape, numbered};
 
 /// Says `apart` when the suites run over NATS.
 const MODE: &str = "KEYWHEEL_TEST_MODE";
+const LOOPBACK: &str = "127.0.0.1";
 /// The bus server that is used.
 const NATS_VERSION: &str = "2.15.1";
-/// The one host.
+/// The first host; the second is `test-host-2`.
 pub const HOST: &str = "test-host";
-/// How long a process may take to be there.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Services beside the gateway.
-const WORKERS: [&str; 3] = ["store-sync", "scheduler", "audit-sink"];
+/// A bus server's port for the others lies this far above, as `keywheel init` says.
+const CLUSTER_OFFSET: u16 = 2000;
+/// Tries for a port that is free together with the one above.
+const PORT_TRIES: usize = 100;
+/// The first port of the bus servers, and that at which hosts join, in a network of our own.
+const LAN_PORTS: [u16; 2] = [4222, 8444];
+/// What a bus server says when it takes clients.
+const BUS_READY: &str = "Server is ready";
+/// What one of a cluster says when streams can be made.
+const CLUSTER_READY: &str = "metadata leader";
+/// How a process ends that was asked to.
+const CLEAN: &str = "exit status: 0";
+/// How the names begin of what processes write below the scratch directory.
+const WRITTEN: [&str; 11] = [
+    "audit-sink",
+    "data",
+    "deployment",
+    "gateway",
+    "host",
+    "injector",
+    "nats",
+    "run",
+    "scheduler",
+    "store-sync",
+    "tap",
+];
 
 /// Whether this run is over NATS.
 #[must_use]
@@ -50,184 +82,369 @@ pub fn nats_server() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Everything but the gateway.
+/// All processes of a deployment. Injectors go before their engines, those before the network.
 #[derive(Debug)]
 pub struct Apart {
+    processes: Vec<(Role, usize, Process)>,
+    daemons: Vec<Daemon>,
+    places: Places,
+    lan: Option<Lan>,
+    database: Option<Database>,
+    tap: Option<Tap>,
+}
+
+/// What was decided before anything runs.
+#[derive(Debug)]
+struct Places {
     root: PathBuf,
-    join_port: u16,
-    bus_port: u16,
-    running: Vec<Child>,
-    /// How often everything was started.
-    starts: usize,
+    shape: Shape,
+    /// Where everything listens.
+    address: &'static str,
+    bus_ports: Vec<u16>,
+    join_ports: Vec<u16>,
 }
 
-/// Starts a program that logs into a file.
-fn start(mut command: Command, log: &Path) -> Result<Child> {
-    let log = OpenOptions::new().create(true).append(true).open(log)?;
-    command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log);
-    command
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))
+/// PostgreSQL for journal and cache.
+struct Database(PostgresServer);
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Database")
+    }
 }
 
-fn wait_for_port(port: u16) -> Result<()> {
-    wait::until_true("a port to be served", PATIENCE, || {
-        Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())
-    })
+/// A port that is free on loopback, and so is the one above for a cluster.
+fn free_port(needs_another: bool) -> Result<u16> {
+    for _ in 0..PORT_TRIES {
+        let port = TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port();
+        let above = port.checked_add(CLUSTER_OFFSET);
+        let is_free = |above| TcpListener::bind((LOOPBACK, above)).is_ok();
+        if !needs_another || above.is_some_and(is_free) {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no two free ports {CLUSTER_OFFSET} apart on loopback")
+}
+
+impl Places {
+    fn choose(root: &Path, shape: &Shape) -> Result<Self> {
+        let ports = |from: u16, count: usize, more: bool| -> Result<Vec<u16>> {
+            match shape.lan {
+                true => Ok((from..).take(count).collect()),
+                false => (0..count).map(|_| free_port(more)).collect(),
+            }
+        };
+        let [bus, join] = LAN_PORTS;
+        Ok(Self {
+            root: root.to_owned(),
+            shape: shape.clone(),
+            address: if shape.lan { lan::ADDRESS } else { LOOPBACK },
+            bus_ports: ports(bus, shape.bus, shape.bus > 1)?,
+            join_ports: ports(join, shape.gateways, false)?,
+        })
+    }
 }
 
 impl Apart {
-    /// Keys and configuration below a scratch directory; nothing runs yet.
-    pub fn make(root: &Path) -> Result<Self> {
-        let apart = Self {
-            root: root.to_owned(),
-            join_port: held_port(),
-            bus_port: held_port(),
-            running: Vec::new(),
-            starts: 0,
+    /// Keys and configuration below a scratch directory; of the services nothing runs yet.
+    pub fn make(root: &Path, shape: &Shape) -> Result<Self> {
+        ensure!(
+            !shape.lan || !(shape.tap || shape.database),
+            "tap and database are reached on loopback, which the services leave for a network"
+        );
+        let lan = match shape.lan {
+            true => Some(Lan::make(root, shape.hosts)?),
+            false => None,
         };
-        let mut init = Command::new(binary("keywheel")?);
-        init.arg("init")
-            .args(["--bus", &format!("127.0.0.1:{}", apart.bus_port)])
-            .args(["--gateway", "127.0.0.1"])
-            .arg("--out")
-            .arg(root.join("deployment"))
-            .arg("--unseal-key-file")
-            .arg(root.join("key/gateway.key"))
-            .arg("--bus-store")
-            .arg(root.join("nats"));
-        Output::of(&mut init)?.ok()?;
-        for role in WORKERS {
-            apart.configure(role, &root.join(role), "unseal.key", "")?;
+        let places = Places::choose(root, shape)?;
+        places.init()?;
+        let tap = match places.bus_ports.first() {
+            Some(port) if shape.tap => Some(Tap::begin(&root.join("tap"), *port)?),
+            _ => None,
+        };
+        let mut apart = Self {
+            processes: Vec::new(),
+            daemons: Vec::new(),
+            places,
+            lan,
+            database: shape.database.then(|| Database(PostgresServer::start())),
+            tap,
+        };
+        apart.configure()?;
+        if shape.own_engines {
+            for host in 0..shape.hosts {
+                let namespace = apart.namespace(host);
+                let root = root.join(numbered("engine", host));
+                let socket = apart.run_dir(host).join("injector.sock");
+                let daemon = Daemon::start(&root, &socket, namespace.as_deref())?;
+                apart.daemons.push(daemon);
+            }
         }
-        let listen = format!("[listen]\njoin = \"127.0.0.1:{}\"\n", apart.join_port);
-        apart.configure("gateway", &root.join("data"), "gateway.key", &listen)?;
-        let data = root.join("injector");
-        apart.write("injector", &root.join("host"), &data, "unseal.key", "")?;
         Ok(apart)
     }
 
-    fn configure(&self, role: &str, data: &Path, key: &str, more: &str) -> Result<()> {
-        let identity = self.root.join("deployment").join(role);
-        self.write(role, &identity, data, key, more)
-    }
-
-    fn write(&self, name: &str, identity: &Path, data: &Path, key: &str, more: &str) -> Result<()> {
-        let mut text = String::new();
-        writeln!(text, "identity_dir = \"{}\"", identity.display())?;
-        writeln!(text, "data_dir = \"{}\"", data.display())?;
-        writeln!(
-            text,
-            "socket = \"{}/run/keywheel.sock\"",
-            self.root.display()
-        )?;
-        writeln!(
-            text,
-            "unseal_key_file = \"{}/key/{key}\"",
-            self.root.display()
-        )?;
-        writeln!(text, "[host]\nname = \"{HOST}\"")?;
-        text.push_str(more);
-        Ok(fs::write(self.root.join(format!("{name}.toml")), text)?)
-    }
-
-    /// Starts bus server and services; the gateway is the caller's.
-    pub fn up(&mut self, options: &Options) -> Result<Child> {
-        self.starts += 1;
-        let mut bus = Command::new(nats_server()?);
-        let config = self.root.join("deployment/nats/bus-1/nats.conf");
-        bus.arg("-c").arg(config);
-        self.running.push(start(bus, &self.root.join("nats.log"))?);
-        wait_for_port(self.bus_port)?;
-        let gateway = self.server("gateway", options, "up.log")?;
-        for role in WORKERS {
-            let child = self.server(role, options, &format!("{role}.log"))?;
-            self.running.push(child);
+    fn configure(&mut self) -> Result<()> {
+        let urls = match &self.database {
+            None => None,
+            Some(Database(server)) => {
+                fs::write(self.places.password_file(), PASSWORD)?;
+                let _over_socket = (server.database("journal"), server.database("cache"));
+                Some([server.tcp_url("journal"), server.tcp_url("cache")])
+            }
+        };
+        let tap = self.tap.as_ref().map(Tap::port);
+        self.places.write_all(urls.as_ref(), tap)?;
+        let shape = self.places.shape.clone();
+        for number in 0..shape.bus {
+            let config = self.places.bus_config(number).display().to_string();
+            self.add(Role::Bus, number, &nats_server()?, &["-c", &config])?;
         }
-        if self.has_joined() {
-            self.serve_host(options)?;
+        for (role, count) in shape.services() {
+            for number in 0..count {
+                let config = self.places.config(role, number).display().to_string();
+                let words = ["server", role.word(), "--config", &config];
+                self.add(role, number, &binary("keywheel")?, &words)?;
+            }
         }
-        Ok(gateway)
-    }
-
-    fn server(&self, role: &str, options: &Options, log: &str) -> Result<Child> {
-        let mut command = Command::new(binary("keywheel")?);
-        command.args(["server", role]).arg("--config");
-        command.arg(self.root.join(format!("{role}.toml")));
-        command.envs(
-            options
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        );
-        start(command, &self.root.join(log))
-    }
-
-    /// Waits until store-sync serves after the last start.
-    pub fn wait_store_sync(&self) -> Result<()> {
-        wait::until_true("store-sync to serve", PATIENCE, || {
-            let log = fs::read_to_string(self.root.join("store-sync.log"))?;
-            Ok(log.matches("store-sync serves").count() >= self.starts)
-        })
-    }
-
-    /// Whether the host has credentials.
-    #[must_use]
-    pub fn has_joined(&self) -> bool {
-        self.root.join("host/identity.json").exists()
-    }
-
-    /// The host joins with a token and serves.
-    pub fn join(&mut self, token: &str, options: &Options) -> Result<()> {
-        let path = self.root.join("token");
-        fs::write(&path, token)?;
-        let mut join = Command::new(binary("keywheel-injector")?);
-        join.arg("join").arg("--token-file").arg(&path);
-        join.arg("--identity-dir").arg(self.root.join("host"));
-        Output::of(&mut join)?.ok()?;
-        fs::remove_file(path)?;
-        self.serve_host(options)
-    }
-
-    fn serve_host(&mut self, options: &Options) -> Result<()> {
-        let mut command = Command::new(binary("keywheel-injector")?);
-        command.arg("run").arg("--config");
-        command.arg(self.root.join("injector.toml"));
-        command.envs(
-            options
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        );
-        self.running
-            .push(start(command, &self.root.join("injector.log"))?);
+        for host in 0..shape.hosts {
+            let config = self.places.config(Role::Injector, host);
+            let config = config.display().to_string();
+            let words = ["run", "--config", &config];
+            self.add(Role::Injector, host, &binary("keywheel-injector")?, &words)?;
+        }
         Ok(())
     }
 
-    /// Ends everything: asked first, so that bundles are unmounted, or as a power cut would.
-    pub fn down(&mut self, is_asked: bool) {
-        for mut child in self.running.drain(..).rev() {
-            if is_asked {
-                let pid = child.id().to_string();
-                let _ = Output::of(Command::new("kill").args(["-TERM", &pid]));
-                let ended = wait::until_true("a service to end", PATIENCE, || {
-                    Ok(child.try_wait()?.is_some())
-                });
-                if ended.is_ok() {
-                    continue;
-                }
-            }
-            let _ = child.kill();
-            let _ = child.wait();
+    fn add(&mut self, role: Role, number: usize, program: &Path, words: &[&str]) -> Result<()> {
+        let name = role.name(number);
+        // The first gateway stands where `keywheel up` would.
+        let log = match (role, number) {
+            (Role::Gateway, 0) => "up.log".to_owned(),
+            _ => format!("{name}.log"),
+        };
+        let namespace = match role {
+            Role::Injector => self.namespace(number),
+            _ => self.lan.as_ref().map(Lan::services),
+        };
+        let log = self.places.root.join(log);
+        let process = Process::new(&name, log, program, words).inside(namespace.as_deref());
+        self.processes.push((role, number, process));
+        Ok(())
+    }
+
+    fn namespace(&self, host: usize) -> Option<String> {
+        self.lan.as_ref()?.host(host)
+    }
+
+    /// One process, counted from 0.
+    pub fn process(&mut self, role: Role, number: usize) -> Result<&mut Process> {
+        let mut all = self.processes.iter_mut();
+        let found = all.find(|(its, at, _)| (*its, *at) == (role, number));
+        let (_, _, process) =
+            found.with_context(|| format!("there is no {}", role.name(number)))?;
+        Ok(process)
+    }
+
+    /// The first gateway's process id.
+    #[must_use]
+    pub fn gateway_pid(&self) -> Option<u32> {
+        let mut all = self.processes.iter();
+        let found = all.find(|(role, number, _)| (*role, *number) == (Role::Gateway, 0));
+        found.and_then(|(_, _, process)| process.pid())
+    }
+
+    /// Starts what does not run: bus servers, services, hosts that have joined.
+    pub fn up(&mut self, options: &Options) -> Result<()> {
+        let mut environment = options.environment.clone();
+        if let Some(points) = &options.failpoints {
+            environment.push(("KEYWHEEL_FAILPOINTS".to_owned(), points.clone()));
         }
+        let shape = self.places.shape.clone();
+        for number in 0..shape.bus {
+            self.process(Role::Bus, number)?.start()?;
+        }
+        // Services give up when at their start no bus server is there, or a cluster without a leader.
+        for number in 0..shape.bus {
+            let process = self.process(Role::Bus, number)?;
+            process.wait_said(BUS_READY)?;
+            if shape.bus > 1 {
+                let led = || Ok(process.log().contains(CLUSTER_READY));
+                wait::until_true("a cluster's leader", PATIENCE, led)?;
+            }
+        }
+        for (role, count) in shape.services() {
+            for number in 0..count {
+                self.start(role, number, environment.clone())?;
+            }
+        }
+        for host in 0..shape.hosts {
+            if !self.places.has_joined(host) {
+                continue;
+            }
+            let engine = self.engine(host).address();
+            let engine = engine.map(|at| ("DOCKER_HOST".to_owned(), at));
+            let more = environment.iter().cloned().chain(engine).collect();
+            self.start(Role::Injector, host, more)?;
+        }
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        role: Role,
+        number: usize,
+        environment: Vec<(String, String)>,
+    ) -> Result<()> {
+        let process = self.process(role, number)?;
+        process.set_environment(environment);
+        process.start()
+    }
+
+    /// Waits until store-syncs serve after their last start.
+    pub fn wait_store_sync(&mut self) -> Result<()> {
+        for number in 0..self.places.shape.store_syncs {
+            let process = self.process(Role::StoreSync, number)?;
+            process.wait_said("store-sync serves")?;
+        }
+        Ok(())
+    }
+
+    /// Names of hosts without credentials, each with its number.
+    #[must_use]
+    pub fn unjoined(&self) -> Vec<(usize, String)> {
+        let all = 0..self.places.shape.hosts;
+        all.filter(|host| !self.places.has_joined(*host))
+            .map(|host| (host, numbered(HOST, host)))
+            .collect()
+    }
+
+    /// A host joins with a token.
+    pub fn join(&mut self, host: usize, token: &str) -> Result<()> {
+        let path = self.places.root.join("token");
+        fs::write(&path, token)?;
+        let program = binary("keywheel-injector")?;
+        let mut join = match self.namespace(host) {
+            None => Command::new(program),
+            Some(namespace) => {
+                let mut enter = Command::new("nsenter");
+                enter.arg(format!("--net={namespace}")).arg(program);
+                enter
+            }
+        };
+        join.arg("join").arg("--token-file").arg(&path);
+        join.arg("--identity-dir").arg(self.host_identity(host));
+        Output::of(&mut join)?.ok()?;
+        Ok(fs::remove_file(path)?)
+    }
+
+    /// Where a host's injector has its socket and bundles.
+    #[must_use]
+    pub fn run_dir(&self, host: usize) -> PathBuf {
+        self.places.root.join(numbered("run", host))
+    }
+
+    /// A host's credentials.
+    #[must_use]
+    pub fn host_identity(&self, host: usize) -> PathBuf {
+        self.places.host_identity(host)
+    }
+
+    /// A gateway's socket.
+    #[must_use]
+    pub fn gateway_socket(&self, number: usize) -> PathBuf {
+        let run = self.places.service_run(Role::Gateway, number);
+        run.join("keywheel.sock")
+    }
+
+    /// A host's engine.
+    #[must_use]
+    pub fn engine(&self, host: usize) -> Engine {
+        let own = self.daemons.get(host).map(Daemon::engine);
+        own.unwrap_or_default()
+    }
+
+    /// A host's own engine, to be ended and started.
+    pub fn daemon(&mut self, host: usize) -> Result<&mut Daemon> {
+        let own = self.daemons.get_mut(host);
+        own.context("this host has no engine of its own")
+    }
+
+    /// The network, where the shape has one.
+    pub fn lan(&self) -> Result<&Lan> {
+        self.lan.as_ref().context("this shape has no network")
+    }
+
+    /// The PostgreSQL server, where the shape has one.
+    pub fn database(&mut self) -> Result<&mut PostgresServer> {
+        let own = self.database.as_mut();
+        let Database(server) = own.context("this shape has no database")?;
+        Ok(server)
+    }
+
+    /// What the tap heard, where the shape has one.
+    pub fn tap(&self) -> Result<&Tap> {
+        self.tap.as_ref().context("this shape has no tap")
+    }
+
+    /// What this is.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        &self.places.shape
+    }
+
+    /// Where a bus server is reached, past the tap.
+    #[must_use]
+    pub fn bus_port(&self, number: usize) -> Option<u16> {
+        self.places.bus_ports.get(number).copied()
+    }
+
+    /// Everything the processes write, for the canary: data, runtime state, streams, logs,
+    /// credentials. Engines are searched by container.
+    #[must_use]
+    pub fn trees(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.places.root).into_iter().flatten();
+        let is_ours = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            WRITTEN.iter().any(|prefix| name.starts_with(prefix))
+        };
+        let paths = entries.flatten().map(|entry| entry.path());
+        paths.filter(is_ours).collect()
+    }
+
+    /// Ends everything but engines and database as a power cut would.
+    pub fn kill9(&mut self) -> Result<()> {
+        let mut all = self.processes.iter_mut().rev();
+        all.try_for_each(|(_, _, process)| process.kill9())
+    }
+
+    /// The same by asking, so that bundles are unmounted; tells how the gateway ended, or whoever of
+    /// ours ended in another way.
+    pub fn stop(&mut self) -> Result<String> {
+        let mut said = "not started".to_owned();
+        for (role, _, process) in self.processes.iter_mut().rev() {
+            let Some(ended) = process.stop()? else {
+                continue;
+            };
+            if *role == Role::Gateway {
+                said = ended;
+            } else if *role != Role::Bus && ended != CLEAN {
+                return Ok(format!("{}: {ended}", process.name()));
+            }
+        }
+        Ok(said)
     }
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        self.down(true);
+        for (_, _, process) in self.processes.iter_mut().rev() {
+            if std::thread::panicking() {
+                let (name, tail) = (process.name(), process.tail());
+                eprintln!("--- the end of the log of {name}\n{tail}");
+            }
+            // A paused one would not hear that it is to stop.
+            let _ = process.resume();
+            let _ = process.stop();
+        }
     }
 }

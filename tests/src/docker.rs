@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::engine::Engine;
 use crate::output::Output;
 use crate::scratch::{Scratch, unique};
 
@@ -49,9 +50,9 @@ trap 'exit 0' TERM
 while :; do sleep 3600 & wait $!; done
 "#;
 
-/// Runs the client and keeps what it said.
+/// Runs the client against the machine's engine and keeps what it said.
 pub fn docker(args: &[&str]) -> Result<Output> {
-    Output::of(Command::new("docker").args(args))
+    Engine::default().docker(args)
 }
 
 /// True when Docker answers. Where it is missing: a failure in continuous
@@ -70,13 +71,19 @@ pub fn ready() -> Result<bool> {
 /// A local image with the test programs.
 #[derive(Debug)]
 pub struct Image {
+    engine: Engine,
     tag: String,
     digest: String,
 }
 
 impl Image {
-    /// Builds it.
+    /// Builds it for the machine's engine.
     pub fn build() -> Result<Self> {
+        Self::build_on(&Engine::default())
+    }
+
+    /// Builds it for one engine.
+    pub fn build_on(engine: &Engine) -> Result<Self> {
         let tree = Scratch::make()?;
         for folder in [
             "root/bin",
@@ -117,18 +124,23 @@ impl Image {
                 .arg("."),
         )?
         .ok()?;
-        let imported = Command::new("docker")
-            .args(["import", "--change", "CMD [\"/bin/app-idle\"]", "-", &tag])
+        let imported = engine
+            .command(&["import", "--change", "CMD [\"/bin/app-idle\"]", "-", &tag])
             .stdin(fs::File::open(&archive)?)
             .stdout(Stdio::null())
             .status()?;
         ensure!(imported.success(), "docker import failed: {imported}");
-        let digest = docker(&["image", "inspect", "-f", "{{.Id}}", &tag])?
+        let digest = engine
+            .docker(&["image", "inspect", "-f", "{{.Id}}", &tag])?
             .ok()?
             .stdout
             .trim()
             .to_owned();
-        Ok(Self { tag, digest })
+        Ok(Self {
+            engine: engine.clone(),
+            tag,
+            digest,
+        })
     }
 
     /// Its name.
@@ -146,13 +158,14 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let _ = docker(&["image", "rm", "-f", &self.tag]);
+        let _ = self.engine.docker(&["image", "rm", "-f", &self.tag]);
     }
 }
 
 /// A running container.
 #[derive(Debug)]
 pub struct Container {
+    engine: Engine,
     name: String,
     id: String,
 }
@@ -177,13 +190,14 @@ impl Container {
         args.extend_from_slice(flags);
         args.push(image.tag());
         args.extend_from_slice(program);
-        let said = docker(&args)?;
+        let engine = image.engine.clone();
+        let said = engine.docker(&args)?;
         if said.code != 0 {
-            let _ = docker(&["rm", "-f", &name]);
+            let _ = engine.docker(&["rm", "-f", &name]);
             return Ok((None, said));
         }
         let id = said.stdout.trim().to_owned();
-        Ok((Some(Self { name, id }), said))
+        Ok((Some(Self { engine, name, id }), said))
     }
 
     /// `docker create`: it does not run yet, so the runtime was not asked for anything.
@@ -193,9 +207,21 @@ impl Container {
         args.extend_from_slice(flags);
         args.push(image.tag());
         args.extend_from_slice(program);
-        let said = docker(&args)?.ok()?;
+        let engine = image.engine.clone();
+        let said = engine.docker(&args)?.ok()?;
         let id = said.stdout.trim().to_owned();
-        Ok(Self { name, id })
+        Ok(Self { engine, name, id })
+    }
+
+    /// The engine it runs on.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Restarts it.
+    pub fn restart(&self) -> Result<Output> {
+        self.engine.docker(&["restart", "-t", "1", &self.id])
     }
 
     /// Its full id.
@@ -214,7 +240,7 @@ impl Container {
     pub fn exec(&self, words: &[&str]) -> Result<Output> {
         let mut args = vec!["exec", &self.id];
         args.extend_from_slice(words);
-        docker(&args)
+        self.engine.docker(&args)
     }
 
     /// The bytes of a file inside; none when it is not there.
@@ -225,7 +251,9 @@ impl Container {
 
     /// One field of `docker inspect`.
     pub fn field(&self, template: &str) -> Result<String> {
-        Ok(docker(&["inspect", "-f", template, &self.id])?
+        Ok(self
+            .engine
+            .docker(&["inspect", "-f", template, &self.id])?
             .ok()?
             .stdout
             .trim()
@@ -252,17 +280,17 @@ impl Container {
 
     /// What it wrote.
     pub fn logs(&self) -> Result<String> {
-        Ok(docker(&["logs", &self.id])?.said())
+        Ok(self.engine.docker(&["logs", &self.id])?.said())
     }
 
     /// The whole of `docker inspect`.
     pub fn inspect(&self) -> Result<Value> {
-        docker(&["inspect", &self.id])?.ok()?.json()
+        self.engine.docker(&["inspect", &self.id])?.ok()?.json()
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let _ = docker(&["rm", "-f", &self.id]);
+        let _ = self.engine.docker(&["rm", "-f", &self.id]);
     }
 }

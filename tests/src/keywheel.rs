@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::apart::{self, Apart};
+use crate::apart::{self, Apart, Role, Shape};
 use crate::output::Output;
 use crate::scratch::{Scratch, binary, is_release, unique};
 use crate::wait;
@@ -40,13 +40,15 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// Where the data directory is, when not in the scratch directory.
     pub data_dir: Option<PathBuf>,
+    /// As many processes as this says, whatever the mode of the run.
+    pub shape: Option<Shape>,
 }
 
 /// A server and its client.
 #[derive(Debug)]
 pub struct Keywheel {
     child: Option<Child>,
-    /// Everything but the gateway, when services run apart.
+    /// All processes, when services run apart.
     apart: Option<Apart>,
     options: Options,
     runtime: Option<String>,
@@ -58,15 +60,19 @@ pub struct Keywheel {
 impl Keywheel {
     /// Directories only; nothing runs yet.
     pub fn prepare() -> Result<Self> {
+        Self::prepare_shape(None)
+    }
+
+    fn prepare_shape(shape: Option<&Shape>) -> Result<Self> {
         let scratch = Scratch::make()?;
         for folder in ["run", "key"] {
             fs::create_dir(scratch.join(folder))?;
         }
         let data_dir = scratch.join("data");
-        let apart = if apart::is_wanted() {
-            Some(Apart::make(scratch.path())?)
-        } else {
-            None
+        let usual = apart::is_wanted().then(Shape::default);
+        let apart = match shape.cloned().or(usual) {
+            Some(shape) => Some(Apart::make(scratch.path(), &shape)?),
+            None => None,
         };
         Ok(Self {
             child: None,
@@ -86,7 +92,7 @@ impl Keywheel {
 
     /// The same with options.
     pub fn start_with(options: &Options) -> Result<Self> {
-        let mut keywheel = Self::prepare()?;
+        let mut keywheel = Self::prepare_shape(options.shape.as_ref())?;
         keywheel.up(options)?;
         Ok(keywheel)
     }
@@ -99,14 +105,13 @@ impl Keywheel {
 
     /// Starts `up` without waiting.
     pub fn spawn(&mut self, options: &Options) -> Result<()> {
-        ensure!(self.child.is_none(), "up runs already");
+        ensure!(self.pid().is_none(), "up runs already");
         if let Some(data_dir) = &options.data_dir {
             self.data_dir.clone_from(data_dir);
         }
         if let Some(apart) = &mut self.apart {
             self.options.clone_from(options);
-            self.child = Some(apart.up(options)?);
-            return Ok(());
+            return apart.up(options);
         }
         let log = OpenOptions::new()
             .create(true)
@@ -176,41 +181,40 @@ impl Keywheel {
             return Ok(());
         };
         apart.wait_store_sync()?;
-        if !apart.has_joined() {
-            let words = ["host", "join-token", apart::HOST, "-o", "json"];
+        for (host, name) in apart.unjoined() {
+            let words = ["host", "join-token", &name, "-o", "json"];
             let mut ask = Command::new(binary("keywheel")?);
-            let address = format!("unix://{}/run/keywheel.sock", self.scratch.path().display());
+            let socket = apart.gateway_socket(0);
+            let address = format!("unix://{}", socket.display());
             ask.args(words).env("KEYWHEEL_ADDRESS", address);
             let said = Output::of(&mut ask)?.ok()?.json()?;
             let token = said.get("token").and_then(Value::as_str);
-            apart.join(token.context("no token")?, &self.options)?;
+            apart.join(host, token.context("no token")?)?;
         }
-        let runtime_socket = self.scratch.join("run/injector.sock");
-        wait::until_true("the injector to serve", READY, || {
-            Ok(runtime_socket.exists())
-        })?;
+        apart.up(&self.options)?;
+        let hosts = apart.shape().hosts;
+        for host in 0..hosts {
+            let socket = apart.run_dir(host).join("injector.sock");
+            wait::until_true("the injector to serve", READY, || Ok(socket.exists()))?;
+        }
         // Without an engine it has nothing to report.
         let no_engine = |(name, _): &(String, String)| name == "DOCKER_HOST";
         if self.options.environment.iter().any(no_engine) {
             return Ok(());
         }
-        wait::until_true("the host to follow its plan", READY, || {
-            let hosts = self
-                .try_cli(&["host", "list", "-o", "json"])?
-                .ok()?
-                .json()?;
-            let is_current = |host: &Value| {
-                let seen = host.get("last_seen").is_some_and(|at| !at.is_null());
-                seen && host.get("lag").and_then(Value::as_u64) == Some(0)
-            };
-            Ok(hosts
-                .as_array()
-                .is_some_and(|hosts| hosts.iter().any(is_current)))
+        wait::until_true("the hosts to follow their plans", READY, || {
+            let said = self.try_cli(&["host", "list", "-o", "json"])?;
+            let listed = said.ok()?.json()?;
+            let listed = listed.as_array().context("no list")?;
+            Ok(listed.iter().filter(|host| is_current(host)).count() >= hosts)
         })
     }
 
     /// How the process ended, when it has.
     pub fn exited(&mut self) -> Result<Option<String>> {
+        if let Some(apart) = &mut self.apart {
+            return apart.process(Role::Gateway, 0)?.exited();
+        }
         let Some(child) = &mut self.child else {
             return Ok(Some("not started".to_owned()));
         };
@@ -229,7 +233,7 @@ impl Keywheel {
     /// Kills it as a power cut would.
     pub fn kill9(&mut self) -> Result<()> {
         if let Some(apart) = &mut self.apart {
-            apart.down(false);
+            return apart.kill9();
         }
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -242,7 +246,7 @@ impl Keywheel {
     pub fn stop(&mut self) -> Result<String> {
         let pid = self.pid().context("up does not run")?;
         if let Some(apart) = &mut self.apart {
-            apart.down(true);
+            return apart.stop();
         }
         Output::of(Command::new("kill").args(["-TERM", &pid.to_string()]))?.ok()?;
         self.wait_exit(STOP)
@@ -257,7 +261,24 @@ impl Keywheel {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        match &self.apart {
+            Some(apart) => apart.gateway_pid(),
+            None => self.child.as_ref().map(Child::id),
+        }
+    }
+
+    /// Its processes, where services run apart.
+    pub fn apart(&mut self) -> Result<&mut Apart> {
+        let apart = self.apart.as_mut();
+        apart.context("everything runs in one process")
+    }
+
+    /// Everything that its processes write.
+    #[must_use]
+    pub fn trees(&self) -> Vec<PathBuf> {
+        let mut trees = vec![self.log_path(), self.data_dir.clone(), self.run_dir()];
+        trees.extend(self.apart.iter().flat_map(Apart::trees));
+        trees
     }
 
     /// Where its journal and cache are.
@@ -441,6 +462,12 @@ impl Keywheel {
             Err(error) => eprintln!("harness: the runtime {name} stays registered: {error:#}"),
         }
     }
+}
+
+/// Whether a host has reported, and what its plan says.
+fn is_current(host: &Value) -> bool {
+    let seen = host.get("last_seen").is_some_and(|at| !at.is_null());
+    seen && host.get("lag").and_then(Value::as_u64) == Some(0)
 }
 
 impl Drop for Keywheel {

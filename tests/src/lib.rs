@@ -1,8 +1,9 @@
 //! The harness of the system suites: real binaries, real Docker, one scratch
 //! directory per test.
 //!
-//! Owns: starting and killing `keywheel up`, running its client, images and
-//! containers without a registry, and the canary search of rule C1.
+//! Owns: starting and killing `keywheel up` or the same as many processes over
+//! NATS, running its client, images and containers without a registry, and the
+//! canary search of rule C1.
 //! Invariant: everything a value of this crate made is removed when it is
 //! dropped, also after a failure. It knows the product only by its binaries.
 #![forbid(unsafe_code)]
@@ -14,14 +15,19 @@
 pub mod apart;
 pub mod canary;
 pub mod docker;
+pub mod engine;
+pub mod fleet;
 pub mod keywheel;
+pub mod lan;
 pub mod manifest;
 pub mod output;
 pub mod places;
 pub mod planted;
+pub mod process;
 pub mod reader;
 pub mod scratch;
 #[cfg(test)]
 mod scripts;
 pub mod stage;
+pub mod tap;
 pub mod wait;

@@ -5,34 +5,29 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::canary::{Canary, Hit};
-use crate::docker::{Container, docker};
+use crate::docker::Container;
+use crate::engine::Engine;
 use crate::keywheel::Keywheel;
 use crate::output::Output;
 
-/// Where engine and runtimes keep a container's state, below these by its id.
-const STATE_ROOTS: [&str; 5] = [
-    "/var/lib/docker/containers",
-    "/run/docker",
-    "/run/containerd",
-    "/run/runc",
-    "/run/crun",
-];
 /// Whole trees that belong to no single container.
 const SHARED_TREES: [&str; 2] = ["/var/lib/docker/runtimes", "/etc/docker"];
 /// Processes whose environment is searched: ours and the engine's.
-const PROCESSES: [&str; 6] = [
+const PROCESSES: [&str; 8] = [
     "keywheel",
     "dockerd",
     "containerd",
     "runc",
     "crun",
     "docker",
+    "nats-server",
+    "postgres",
 ];
 
 /// Searches everything; fails with the list of hits. A server that does not
@@ -45,7 +40,11 @@ pub fn assert_clean(
     let canary = Canary::new(plaintexts)?;
     let mut hits = search_keywheel(&canary, keywheel)?;
     for container in containers {
-        hits.extend(search_container(&canary, container.id())?);
+        hits.extend(search_container(
+            &canary,
+            container.engine(),
+            container.id(),
+        )?);
     }
     hits.extend(search_machine(&canary)?);
     none(&hits)
@@ -65,8 +64,11 @@ pub fn assert_clean_at(
         hits.extend(canary.search_tree(tree)?);
     }
     for container in containers {
-        let about = docker(&["inspect", "-f", "{{.Id}}", container])?.ok()?;
-        hits.extend(search_container(&canary, about.stdout.trim())?);
+        let engine = Engine::default();
+        let about = engine
+            .docker(&["inspect", "-f", "{{.Id}}", container])?
+            .ok()?;
+        hits.extend(search_container(&canary, &engine, about.stdout.trim())?);
     }
     hits.extend(search_machine(&canary)?);
     none(&hits)
@@ -76,6 +78,7 @@ pub fn assert_clean_at(
 pub fn assert_container_clean(plaintexts: &[Vec<u8>], container: &Container) -> Result<()> {
     none(&search_container(
         &Canary::new(plaintexts)?,
+        container.engine(),
         container.id(),
     )?)
 }
@@ -109,10 +112,10 @@ fn search_said(canary: &Canary, said: &[Output]) -> Vec<Hit> {
 }
 
 fn search_keywheel(canary: &Canary, keywheel: &Keywheel) -> Result<Vec<Hit>> {
-    let mut hits = canary.search("keywheel up's log", keywheel.log().as_bytes());
-    hits.extend(canary.search_tree(keywheel.data_dir())?);
-    hits.extend(canary.search_tree(&keywheel.run_dir())?);
-    hits.extend(search_said(canary, &keywheel.heard()));
+    let mut hits = search_said(canary, &keywheel.heard());
+    for tree in keywheel.trees() {
+        hits.extend(canary.search_tree(&tree)?);
+    }
     if keywheel.pid().is_none() {
         return Ok(hits);
     }
@@ -123,26 +126,28 @@ fn search_keywheel(canary: &Canary, keywheel: &Keywheel) -> Result<Vec<Hit>> {
     Ok(hits)
 }
 
-fn search_container(canary: &Canary, id: &str) -> Result<Vec<Hit>> {
+fn search_container(canary: &Canary, engine: &Engine, id: &str) -> Result<Vec<Hit>> {
     let mut hits = Vec::new();
     for verb in ["inspect", "diff", "logs"] {
-        let said = docker(&[verb, id])?;
+        let said = engine.docker(&[verb, id])?;
         hits.extend(canary.search(&format!("docker {verb}"), said.said().as_bytes()));
     }
-    hits.extend(search_export(canary, id)?);
-    for root in STATE_ROOTS {
-        for place in paths_named(Path::new(root), id) {
+    hits.extend(search_export(canary, engine, id)?);
+    for root in engine.state_roots() {
+        for place in paths_named(&root, id) {
             hits.extend(canary.search_tree(&place)?);
         }
     }
-    let upper = docker(&["inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", id])?.ok()?;
+    let upper = engine
+        .docker(&["inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", id])?
+        .ok()?;
     hits.extend(canary.search_tree(Path::new(upper.stdout.trim()))?);
     Ok(hits)
 }
 
-fn search_export(canary: &Canary, id: &str) -> Result<Vec<Hit>> {
-    let mut child = Command::new("docker")
-        .args(["export", id])
+fn search_export(canary: &Canary, engine: &Engine, id: &str) -> Result<Vec<Hit>> {
+    let mut child = engine
+        .command(&["export", id])
         .stdout(Stdio::piped())
         .spawn()?;
     let stream = child

@@ -97,18 +97,23 @@ impl Stage {
 
     /// The canary of rule C1, and the two verifications that end every test.
     pub fn finish(&self, plaintexts: &[String], containers: &[&Container]) -> Result<()> {
-        self.keywheel.json(&["journal", "verify"])?;
-        let audit = self.keywheel.json(&["audit", "verify"])?;
-        ensure!(
-            audit.get("verified") == Some(&Value::Bool(true)),
-            "the audit does not verify: {audit}"
-        );
-        let bytes: Vec<Vec<u8>> = plaintexts
-            .iter()
-            .map(|text| text.clone().into_bytes())
-            .collect();
-        places::assert_clean(&bytes, &self.keywheel, containers)
+        finish(&self.keywheel, plaintexts, containers)
     }
+}
+
+/// The two verifications that end every test, and the canary of rule C1.
+pub fn finish(keywheel: &Keywheel, plaintexts: &[String], containers: &[&Container]) -> Result<()> {
+    keywheel.json(&["journal", "verify"])?;
+    let audit = keywheel.json(&["audit", "verify"])?;
+    ensure!(
+        audit.get("verified") == Some(&Value::Bool(true)),
+        "the audit does not verify: {audit}"
+    );
+    let bytes: Vec<Vec<u8>> = plaintexts
+        .iter()
+        .map(|text| text.clone().into_bytes())
+        .collect();
+    places::assert_clean(&bytes, keywheel, containers)
 }
 
 /// The number of the version that is current; 0 when there is none.

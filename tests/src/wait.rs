@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// How often a condition is looked at.
-const INTERVAL: Duration = Duration::from_millis(25);
+pub const INTERVAL: Duration = Duration::from_millis(25);
 
 /// Looks until `probe` answers, at most for `patience`; the error names `what`
 /// and, when the probe failed last, why.

@@ -1,0 +1,165 @@
+//! Which container engine is meant: the machine's, or a daemon of a host's own.
+//!
+//! Invariants: an own daemon has its own data root, sockets and network namespace, so that it takes
+//! nothing of the machine's (its bridge least of all); it ends with its value.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use crate::output::Output;
+use crate::process::{PATIENCE, Process};
+use crate::scratch::{binary, unmount_below};
+use crate::wait;
+
+/// Where engine and runtimes keep a container's state.
+const STATE_ROOTS: [&str; 5] = [
+    "/var/lib/docker/containers",
+    "/run/docker",
+    "/run/containerd",
+    "/run/runc",
+    "/run/crun",
+];
+/// Name of our runtime in an own daemon.
+pub const RUNTIME: &str = "keywheel";
+
+/// An engine, by its socket; the machine's by default.
+#[derive(Clone, Debug, Default)]
+pub struct Engine {
+    root: Option<Arc<PathBuf>>,
+}
+
+impl Engine {
+    /// `unix://…` of an own daemon; none for the machine's.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        let root = self.root.as_ref()?;
+        Some(format!("unix://{}/docker.sock", root.display()))
+    }
+
+    /// A client command.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.args(args);
+        if let Some(address) = self.address() {
+            command.env("DOCKER_HOST", address);
+        }
+        command
+    }
+
+    /// Runs the client and keeps what it said.
+    pub fn docker(&self, args: &[&str]) -> Result<Output> {
+        Output::of(&mut self.command(args))
+    }
+
+    /// Everywhere a container's state may lie.
+    #[must_use]
+    pub fn state_roots(&self) -> Vec<PathBuf> {
+        let shared = STATE_ROOTS.iter().map(PathBuf::from);
+        let below = ["data/containers", "exec"];
+        let own = self
+            .root
+            .iter()
+            .flat_map(|root| below.map(|name| root.join(name)));
+        shared.chain(own).collect()
+    }
+}
+
+/// A daemon of a host's own.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    engine: Engine,
+    root: PathBuf,
+}
+
+impl Daemon {
+    /// Starts one below `root`, with our runtimes on the injector's socket, in a network namespace
+    /// that is there already, or in one of its own.
+    pub fn start(root: &Path, injector_socket: &Path, namespace: Option<&str>) -> Result<Self> {
+        fs::create_dir_all(root)?;
+        fs::write(root.join("daemon.json"), configuration(injector_socket)?)?;
+        let path = |name: &str| root.join(name).display().to_string();
+        let flags = [
+            "--data-root",
+            &path("data"),
+            "--exec-root",
+            &path("exec"),
+            "--pidfile",
+            &path("docker.pid"),
+            "--host",
+            &format!("unix://{}", path("docker.sock")),
+            "--config-file",
+            &path("daemon.json"),
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+        ];
+        let log = root.join("docker.log");
+        let mut process = match namespace {
+            Some(_) => Process::new("dockerd", log, Path::new("dockerd"), &flags).inside(namespace),
+            None => {
+                let words = [&["--net", "dockerd"][..], &flags].concat();
+                Process::new("dockerd", log, Path::new("unshare"), &words)
+            }
+        };
+        process.start()?;
+        let engine = Engine {
+            root: Some(Arc::new(root.to_owned())),
+        };
+        wait::until_true("a second dockerd", PATIENCE, || {
+            Ok(engine.docker(&["info"])?.code == 0)
+        })
+        .with_context(|| process.tail())?;
+        Ok(Self {
+            process,
+            engine,
+            root: root.to_owned(),
+        })
+    }
+
+    /// The engine it is.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Containers of a failed test would outlive their daemon.
+        if let Ok(said) = self.engine.docker(&["ps", "-aq"]) {
+            for id in said.stdout.split_whitespace() {
+                let _ = self.engine.docker(&["rm", "-f", id]);
+            }
+        }
+        if let Err(error) = self.process.stop() {
+            eprintln!("harness: a second dockerd: {error:#}");
+        }
+        unmount_below(&self.root);
+    }
+}
+
+/// Both runtimes, as `keywheel setup docker` writes them.
+fn configuration(injector_socket: &Path) -> Result<String> {
+    let wrapper = binary("keywheel-runtime")?.canonicalize()?;
+    let arguments = vec![
+        "--keywheel-socket".to_owned(),
+        injector_socket.display().to_string(),
+    ];
+    let lenient = [&arguments[..], &["--keywheel-permissive".to_owned()]].concat();
+    let runtimes = serde_json::json!({
+        RUNTIME: { "path": wrapper, "runtimeArgs": arguments },
+        format!("{RUNTIME}-default"): { "path": wrapper, "runtimeArgs": lenient },
+    });
+    Ok(serde_json::json!({ "runtimes": runtimes }).to_string())
+}
