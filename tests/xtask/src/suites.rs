@@ -42,7 +42,7 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 7] = [
+const SYSTEM: [(&str, &str, Duration, &str); 10] = [
     (
         "first_rotation",
         "1",
@@ -78,6 +78,24 @@ const SYSTEM: [(&str, &str, Duration, &str); 7] = [
         "2",
         SHORT,
         "an audit export verifies without the server; tampering is named",
+    ),
+    (
+        "traffic",
+        "1",
+        MIDDLE,
+        "what the bus server hears and keeps: ciphertext; stolen credentials",
+    ),
+    (
+        "two_hosts",
+        "1",
+        MIDDLE,
+        "two hosts with an engine each, over NATS with TLS",
+    ),
+    (
+        "partitions",
+        "1",
+        MIDDLE,
+        "hosts cut off by dropped packets, services killed: alone, alarmed, back",
     ),
     (
         "quickstart",

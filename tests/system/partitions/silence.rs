@@ -1,0 +1,124 @@
+//! A host whose packets are dropped: what it does alone, that it says so, and its return.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use keywheel_tests::apart::Role;
+use keywheel_tests::docker::Container;
+use keywheel_tests::fleet::Fleet;
+use keywheel_tests::process::PATIENCE;
+use keywheel_tests::stage::FILE;
+use keywheel_tests::wait;
+use serde_json::Value;
+
+use super::{CUT, FAR, LATE, revoke, served_after_restart, value, wait_current_plan};
+
+/// When a host says that nobody answers it, and how long a busy machine may take beyond it.
+const ALARM: Duration = Duration::from_secs(120 + 60);
+const SILENCE: &str = "has not answered this host for more than";
+
+/// What was true while the host was away.
+#[derive(Debug)]
+pub(crate) struct Away {
+    before: String,
+    records: usize,
+}
+
+/// Directly after the cut.
+pub(crate) fn begin(fleet: &Fleet, [far, dead, late]: [&Container; 3]) -> Result<Away> {
+    let before = value(far)?;
+    let records = records(fleet, far)?.len();
+    let served = served_after_restart(far)?;
+    assert_eq!(served.as_ref(), Some(&before), "not from the host cache");
+    assert_eq!(
+        served_after_restart(dead)?,
+        None,
+        "a dead version was served"
+    );
+    assert!(
+        late.read(FILE)?.is_some(),
+        "a running container lost its file"
+    );
+    fleet.keywheel.json(&["rotate", FAR])?;
+    revoke(fleet, LATE, &[])?;
+    Ok(Away { before, records })
+}
+
+/// Waits until a host says that it is on its own.
+pub(crate) fn wait_alarm(fleet: &mut Fleet, host: usize) -> Result<()> {
+    wait::until_true("the alarm of silence", ALARM, || is_alarmed(fleet, host))
+}
+
+/// Whether a host ever said so.
+pub(crate) fn is_alarmed(fleet: &mut Fleet, host: usize) -> Result<bool> {
+    let injector = fleet.process(Role::Injector, host)?;
+    Ok(injector.log().contains(SILENCE))
+}
+
+/// The host is back: waits until all is as it should be, and gives the new value.
+pub(crate) fn end(
+    fleet: &Fleet,
+    away: &Away,
+    [far, dead, late]: [&Container; 3],
+) -> Result<String> {
+    wait::until_true("what was revoked meanwhile to go", 3 * PATIENCE, || {
+        Ok(late.read(FILE)?.is_none())
+    })?;
+    assert_eq!(
+        served_after_restart(late)?,
+        None,
+        "it was served after the return"
+    );
+    wait::until_true("the new value", 3 * PATIENCE, || {
+        Ok(value(far)? != away.before)
+    })?;
+    wait_current_plan(fleet, CUT)?;
+    let after = value(far)?;
+    assert_eq!(served_after_restart(far)?.as_ref(), Some(&after));
+    assert_eq!(served_after_restart(dead)?, None);
+    assert_eq!(late.read(FILE)?, None);
+    wait::until_true("rotation and revocations to close", 3 * PATIENCE, || {
+        let events = fleet.keywheel.stream("events")?;
+        let count = |what: &str| {
+            events
+                .iter()
+                .filter(|e| e.to_string().contains(what))
+                .count()
+        };
+        Ok(count("rotation.closed") >= 2 && count("revocation.closed") >= 2)
+    })?;
+    once_each(fleet, far, away.records)?;
+    Ok(after)
+}
+
+/// Audit records that name a container.
+fn records(fleet: &Fleet, container: &Container) -> Result<Vec<Value>> {
+    let audit = fleet.keywheel.stream("audit")?;
+    let names = |record: &Value| record.to_string().contains(container.id());
+    Ok(audit.into_iter().filter(names).collect())
+}
+
+/// What happened to a container while its host was away, and what since: each once.
+const FAR_USE: [(&str, u64); 5] = [
+    ("vanish", 1),
+    ("inject", 1),
+    ("replace", 2),
+    ("vanish", 2),
+    ("inject", 2),
+];
+
+fn once_each(fleet: &Fleet, far: &Container, before: usize) -> Result<()> {
+    wait::until_true("what waited in the spool", PATIENCE, || {
+        Ok(records(fleet, far)?.len() >= before + FAR_USE.len())
+    })?;
+    let found = records(fleet, far)?;
+    let used: Vec<_> = found.iter().skip(before).map(used).collect();
+    assert_eq!(used, FAR_USE.map(|(verb, version)| (verb, Some(version))));
+    Ok(())
+}
+
+fn used(record: &Value) -> (&str, Option<u64>) {
+    let verb = record.get("verb").and_then(Value::as_str);
+    let version = record.get("version").and_then(Value::as_u64);
+    (verb.unwrap_or_default(), version)
+}
