@@ -1,5 +1,9 @@
-//! `keywheel init`: keys, certificates and bus configuration of services that run apart. Made once;
-//! nothing that exists is overwritten, and nothing is started.
+//! `keywheel init`: keys, certificates, configurations of services that run apart and of their bus.
+//! Made once; nothing that exists is overwritten, and nothing is started.
+
+mod configuration;
+mod database;
+mod places;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +19,9 @@ use keywheel_identity::init::{self, InitError, NewDeployment, NewServer};
 use keywheel_identity::name::OperatorName;
 use keywheel_seal::OsEntropy;
 
+use self::configuration::Told;
+use self::database::Server;
+use self::places::Places;
 use crate::args::InitArgs;
 use crate::ca;
 use crate::exit::{Exit, Failure};
@@ -87,7 +94,16 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     if args.out.exists() {
         return Err(exists(&args.out));
     }
+    let database = args.database.as_deref().map(Server::parse).transpose()?;
+    let places = Places::of(args);
+    let told = Told {
+        places: &places,
+        database: database.as_ref(),
+        listen: configuration::listen(args)?,
+    };
     let unseal = layout::first_unseal_key(&args.unseal_key_file, &args.out)?;
+    let beside = places::store_sync_key(&args.unseal_key_file);
+    layout::first_unseal_key(&beside, &args.out)?;
     let deployment = DeploymentId::from_bytes(SystemIds.draw());
     let now = SystemClock::new().now();
     let authority = match ca::own(&args.own, deployment)? {
@@ -102,7 +118,7 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
         authority,
         operator,
         addresses: BTreeMap::from([(Role::Gateway, args.gateway.clone())]),
-        servers: servers(&named, &args.out, &args.bus_store),
+        servers: servers(&named, &places.etc, &places.bus_store),
         urls: named
             .iter()
             .map(|server| format!("{scheme}://{}:{}", server.host, server.port))
@@ -116,13 +132,14 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
         InitError::Exists(path) => exists(&path),
         other => broken(&other),
     })?;
+    configuration::write(&args.out, &told)?;
     tell(screen, args, &new)
 }
 
-/// The servers as they are told of each other, their files below `out`.
-pub(crate) fn servers(named: &[Named], out: &Path, store: &Path) -> Vec<NewServer> {
+/// The servers as they are told of each other, their files below `etc`.
+pub(crate) fn servers(named: &[Named], etc: &Path, store: &Path) -> Vec<NewServer> {
     let is_cluster = named.len() > 1;
-    let out = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let etc = std::path::absolute(etc).unwrap_or_else(|_| etc.to_owned());
     named
         .iter()
         .zip(1u32..)
@@ -136,7 +153,7 @@ pub(crate) fn servers(named: &[Named], out: &Path, store: &Path) -> Vec<NewServe
                 addresses: vec![server.host.trim_matches(['[', ']']).to_owned()],
                 store: store.join(&name),
                 max_store_bytes: MAX_STORE_BYTES,
-                installed: out.join("nats").join(&name),
+                installed: etc.join("nats").join(&name),
                 name,
             }
         })
@@ -171,15 +188,18 @@ fn tell(screen: Screen, args: &InitArgs, new: &NewDeployment<'_>) -> Result<(), 
         text.push_str(&line);
     }
     for role in ["gateway", "store-sync", "scheduler", "audit-sink"] {
-        let line = format!(
-            "  keywheel server {role} --config FILE     # identity_dir = \"{out}/{role}\"\n"
-        );
+        let line = format!("  keywheel server {role} --config {out}/{role}.toml\n");
         text.push_str(&line);
     }
     text.push_str(
         "  keywheel host join-token NAME            # then keywheel-injector join on the host\n",
     );
     text.push_str("\nstart the services within a day: what lies there ends then\n");
+    if args.database.is_some() {
+        let file = configuration::PASSWORDS;
+        let line = format!("the database server's part of the passwords is in {out}/{file}\n");
+        text.push_str(&line);
+    }
     text.push_str(&format!(
         "keep {key} apart from {out}/gateway: it opens the authorities there\n"
     ));

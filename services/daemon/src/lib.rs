@@ -14,6 +14,7 @@ pub mod failpoint;
 mod ids;
 mod logging;
 pub mod names;
+pub mod readiness;
 pub mod settings;
 mod shutdown;
 

@@ -134,6 +134,7 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
         .on_signals()
         .map_err(|e| Problem::new(exit::UNEXPECTED, chain(&e), "report this"))?;
     tracing::info!(host = %host.name, "serving");
+    keywheel_daemon::readiness::ready();
     let keeping = tokio::spawn(keeper.run(shutdown.token()));
     let beat = beat(
         (host.id, &host.name),

@@ -13,6 +13,7 @@ mod address;
 mod error;
 pub mod fault;
 pub mod session;
+pub mod verifier;
 
 pub use address::Address;
 pub use error::Error;

@@ -219,13 +219,14 @@ pub(crate) struct FinishArgs {
 /// `init`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel init --out /etc/keywheel-deployment --gateway gateway.example \\\n    --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222\n  keywheel init --out ./try --unseal-key-file ./try.key     everything on this machine\n\nNothing is started, and nothing that exists is changed."
+    after_help = "Examples:\n  keywheel init --out /etc/keywheel-deployment --gateway gateway.example \\\n    --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222 \\\n    --database postgres://db.example\n  keywheel init --out ./try --unseal-key-file ./try.key     everything on this machine\n\nEach service gets credentials, and a configuration that can be used as it is. Nothing is started, and\nnothing that exists is changed."
 )]
 pub(crate) struct InitArgs {
     /// New directory for everything that is made.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// File of the gateway's unseal key, which opens the authorities; made when it is missing.
+    /// File of the gateway's unseal key, which opens the authorities; made when it is missing. That
+    /// of store-sync, which opens its cache, is made beside it.
     #[arg(
         long,
         value_name = "FILE",
@@ -238,12 +239,26 @@ pub(crate) struct InitArgs {
     /// TLS also on loopback.
     #[arg(long)]
     pub(crate) bus_tls: bool,
-    /// Directory of the bus servers' streams.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/nats")]
-    pub(crate) bus_store: PathBuf,
+    /// Directory of the bus servers' streams; else /var/lib/nats, below --root.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bus_store: Option<PathBuf>,
     /// A name or IP address at which the gateway is reached; several are allowed.
     #[arg(long, value_name = "NAME|IP")]
     pub(crate) gateway: Vec<String>,
+    /// Port at which the gateway serves operators.
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    pub(crate) api_port: u16,
+    /// Port at which hosts join.
+    #[arg(long, value_name = "PORT", default_value_t = 8444)]
+    pub(crate) join_port: u16,
+    /// Where journal and cache are kept: `postgres://HOST[:PORT]`, with `?sslrootcert=FILE` for an
+    /// authority of one's own. Else each service keeps a file.
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: Option<String>,
+    /// What lies on the services' machines below this directory: etc/keywheel (what is made here, and
+    /// the keys), var/lib and run. Else it is used where --out made it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
     /// Your own authority.
     #[command(flatten)]
     pub(crate) own: OwnCa,

@@ -101,6 +101,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
     };
     let _held = start(&opened, role, &spawn).await?;
     tracing::info!(role = role_word(role), "serving");
+    keywheel_daemon::readiness::ready();
     let token = shutdown.token();
     let failure = tokio::select! {
         () = token.cancelled() => None,

@@ -15,6 +15,8 @@ use super::error::{Error, Kind};
 const MAX_KEY_FILE_BYTES: u64 = 4096;
 /// Most symbolic links on the way to a key or a directory, as the kernel has it.
 const MAX_LINKS: u32 = 40;
+/// Where systemd says that a service's credentials lie.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// Makes a directory only its owner can enter, or accepts one that is there.
 pub(crate) fn private_directory(path: &Path) -> Result<(), Error> {
@@ -168,9 +170,19 @@ fn follow(step: &Path, links: &mut u32) -> io::Result<PathBuf> {
     real_path(&beside.join(target), links)
 }
 
+/// The bits of a key file's mode that would let others read it. A service manager's credential is
+/// root's, and an access list, which stands where the group's bits are, lets the service alone read it.
+fn others(path: &Path, credentials: Option<&str>) -> u32 {
+    match credentials {
+        Some(directory) if path.starts_with(directory) => 0o037,
+        _ => 0o077,
+    }
+}
+
 fn read_key(path: &Path, file: File) -> Result<UnsealKey, Error> {
     let found = file.metadata().map_err(|e| Error::path(path, &e))?;
-    if found.permissions().mode() & 0o077 != 0 {
+    let others = others(path, keywheel_daemon::env::lookup(CREDENTIALS).as_deref());
+    if found.permissions().mode() & others != 0 {
         return Err(Error::new(
             Kind::Refused,
             format!(

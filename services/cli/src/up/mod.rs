@@ -57,6 +57,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     let (failed, mut failures) = mpsc::channel(MAX_FAILURES);
     let composed = compose::all(&opened, &shutdown, &failed).await?;
     tracing::info!(socket = %opened.config.socket.display(), host = %opened.host_name, "serving");
+    keywheel_daemon::readiness::ready();
     let token = shutdown.token();
     let failure = tokio::select! {
         () = token.cancelled() => None,

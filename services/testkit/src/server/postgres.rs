@@ -113,6 +113,18 @@ impl PostgresServer {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// `postgres://HOST:PORT` over TCP, for what adds user and database itself.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("postgres://127.0.0.1:{}", self.port)
+    }
+
+    /// The directory of its unix socket, which nobody else may enter unless a test says so.
+    #[must_use]
+    pub fn socket_directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Runs statements by `psql` and gives what it prints, unaligned and without headers.
     ///
     /// # Panics

@@ -81,3 +81,13 @@ fn links_that_lead_in_a_circle_are_no_place() {
     symlink("circle", places.at("circle")).unwrap();
     assert!(unseal_key(&places.at("circle/key"), &places.at("data")).is_err());
 }
+
+#[test]
+fn only_a_credential_of_the_service_manager_may_show_a_group() {
+    let path = Path::new("/run/credentials/keywheel-gateway.service/unseal.key");
+    let directory = Some("/run/credentials/keywheel-gateway.service");
+    assert_eq!(others(path, directory), 0o037);
+    assert_eq!(others(path, None), 0o077);
+    let elsewhere = Path::new("/etc/keywheel/unseal.key");
+    assert_eq!(others(elsewhere, directory), 0o077);
+}
