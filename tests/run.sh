@@ -94,6 +94,31 @@ get_asyncapi_parser() {
   mv "$dir.new" "$dir"
 }
 
+# get_systemd_analyze: only the tool that reads units is wanted, so systemd and what it lacks here are
+# unpacked into a directory of our own; nothing is installed, and no systemd runs.
+get_systemd_analyze() {
+  local dir="$HOME/.cache/keywheel/systemd" debs
+  if command -v systemd-analyze >/dev/null 2>&1 || [ -x "$dir/usr/bin/systemd-analyze" ]; then return 0; fi
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "tests: systemd-analyze is missing, and without apt-get it cannot be fetched; install it by hand and repeat" >&2
+    exit 69
+  fi
+  say "tests: unpacking systemd into $dir: systemd-analyze checks the units of deploy/"
+  if [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq
+    apt_updated=yes
+  fi
+  debs=$(mktemp -d)
+  mkdir -p "$debs/partial"
+  as_root apt-get install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$debs" systemd
+  rm -rf "${dir:?}.new"
+  mkdir -p "$dir.new"
+  for deb in "$debs"/*.deb; do dpkg -x "$deb" "$dir.new"; done
+  as_root rm -rf "$debs"
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
 # Starts the engine where it does not run: by systemd where there is one, else by itself.
@@ -147,6 +172,8 @@ fi
 install_if_missing ip "iproute2" "the suites of several hosts give each host a network of its own"
 install_if_missing iptables "iptables" "the partition suite drops a host's packets, inside that host's own network namespace"
 install_if_missing nsenter "util-linux" "what runs on a host of a test enters its network namespace"
+install_if_missing psql "postgresql-client" "the commands of deploy/README.md make database users with it"
+install_if_missing docker-compose "docker-compose" "deploy/compose.yaml is read and brought up by it"
 install_if_missing mkfs.ext4 "e2fsprogs" "the full-disk test makes a small loop-mounted file system"
 install_if_missing losetup "mount" "the full-disk test mounts it"
 install_if_missing pgrep "procps" "the suites stop what they started by \`kill\`, a program of this package"
@@ -155,6 +182,7 @@ if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
 fi
 get_nats_servers
 get_asyncapi_parser
+get_systemd_analyze
 start_dockerd
 
 trap give_back EXIT
