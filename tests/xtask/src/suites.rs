@@ -172,9 +172,7 @@ fn checks() -> Vec<Suite> {
             aim: "unit, given/when/then, conformance and documentation tests, also of the benchmarks",
             counting: Counting::Libtest,
             deadline: LONG,
-            action: program(
-                "cargo test --workspace --exclude keywheel-tests --no-fail-fast",
-            ),
+            action: program("cargo test --workspace --exclude keywheel-tests --no-fail-fast"),
         },
         Suite {
             name: "harness",
