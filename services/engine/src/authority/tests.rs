@@ -269,13 +269,16 @@ fn nobody_is_present_in_the_name_of_another() {
     assert!(!may_send(Role::Scheduler, None, &said, to));
 }
 
-fn all_bodies() -> Vec<Body> {
-    let plan = HostPlan {
+fn plan() -> HostPlan {
+    HostPlan {
         host: HOST,
         host_name: HostName::parse("h").unwrap(),
         generation: 1,
         bindings: Vec::new(),
-    };
+    }
+}
+
+fn all_bodies() -> Vec<Body> {
     let work = Work::Revoke(RevokeWork {
         revocation: REVOCATION,
         secret: SECRET,
@@ -299,7 +302,7 @@ fn all_bodies() -> Vec<Body> {
             effect: Effect { work },
             deadline: Timestamp::default(),
         },
-        Body::Plan(plan),
+        Body::Plan(plan()),
         Body::Verdict(Verdict::Accepted { number: 1 }),
         Body::ReadEvents { after: 0, limit: 1 },
         Body::Events(Vec::new()),
