@@ -120,7 +120,8 @@ fn status_shows_every_part() -> Result<()> {
     });
     heard.with_context(|| format!("status said at last: {last}"))?;
     stage.keywheel.cli(&["status", "--check"])?.ok()?;
-    stage.finish(&[], &[])
+    planted::plant(&stage.keywheel, PLANTED)?;
+    planted::assert_clean(&stage.keywheel, &[])
 }
 
 #[test]

@@ -181,6 +181,7 @@ pub(crate) enum CaVerb {
     /// Begin to use another root: certificates come from it, and both are trusted.
     Begin(CaArgs),
     /// Show whether a rollover is under way, and when it can be finished.
+    #[command(after_help = "Example:\n  keywheel ca status")]
     Status(HomeArgs),
     /// Trust the old root no more.
     Finish(FinishArgs),
