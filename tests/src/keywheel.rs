@@ -202,6 +202,16 @@ impl Keywheel {
         if self.options.environment.iter().any(no_engine) {
             return Ok(());
         }
+        self.wait_plans()
+    }
+
+    /// Waits until every host that runs apart follows the newest plan; a start before that is refused
+    /// with good reason.
+    pub fn wait_plans(&self) -> Result<()> {
+        let Some(apart) = &self.apart else {
+            return Ok(());
+        };
+        let hosts = apart.shape().hosts;
         wait::until_true("the hosts to follow their plans", READY, || {
             let said = self.try_cli(&["host", "list", "-o", "json"])?;
             let listed = said.ok()?.json()?;

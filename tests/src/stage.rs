@@ -78,9 +78,10 @@ impl Stage {
         Container::run(&self.image, &words, &[program])
     }
 
-    /// Waits until the secret's current version is at least this.
+    /// Waits until the secret's current version is at least this, and the host knows it.
     pub fn wait_current(&self, secret: &str, version: u64) -> Result<()> {
-        wait_current(&self.keywheel, secret, version)
+        wait_current(&self.keywheel, secret, version)?;
+        self.keywheel.wait_plans()
     }
 
     /// Rotates, waits, and returns the answer.

@@ -84,6 +84,9 @@ pub(crate) fn wait_version(
     })
 }
 
+/// The exit code that says to try again.
+const UNAVAILABLE: i32 = 69;
+
 /// Puts values through one gateway and the other; gives them.
 pub(crate) fn provided_values(all: &Deployment, round: u32) -> Result<Vec<String>> {
     let mut values = Vec::new();
@@ -92,11 +95,15 @@ pub(crate) fn provided_values(all: &Deployment, round: u32) -> Result<Vec<String
         let place = all.scratch.path().display();
         let value = format!("provided-{round}-{number}-of-{place}");
         let path = all.scratch.write("provided", &value)?;
-        let stdin = File::open(&path)?;
-        std::fs::remove_file(path)?;
         let words = ["secret", "put", &name, "--value-file", "-", "--wait"];
-        let mut put = all.client(number % 2, &words)?;
-        all.hear(put.stdin(stdin))?.ok()?;
+        // One that just went to sleep may have the question; then the answer says to repeat it.
+        let said = wait::until("a store-sync to take a value", 3 * PATIENCE, || {
+            let mut put = all.client(number % 2, &words)?;
+            let said = all.hear(put.stdin(File::open(&path)?))?;
+            Ok((said.code != UNAVAILABLE).then_some(said))
+        });
+        std::fs::remove_file(&path)?;
+        said?.ok()?;
         values.push(value);
     }
     Ok(values)

@@ -31,7 +31,8 @@ fn apply_everywhere(fleet: &Fleet, app: &str, reload: &str) -> Result<()> {
         text += &manifest::file_binding(&name, SECRET, &on, "db_password", reload);
     }
     fleet.keywheel.apply(&text)?;
-    wait_current(&fleet.keywheel, SECRET, 1)
+    wait_current(&fleet.keywheel, SECRET, 1)?;
+    fleet.keywheel.wait_plans()
 }
 
 /// The value as a container sees it.

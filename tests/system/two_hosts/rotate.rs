@@ -76,8 +76,17 @@ fn both_are_on_record(fleet: &Fleet, containers: &[Container]) -> Result<()> {
                 && about("/category") == Some("usage")
         };
         let records = audit.iter().filter(is_about);
-        let verbs: Vec<_> = records.filter_map(|record| record.get("verb")).collect();
-        assert_eq!(verbs, ["inject", "replace", "reload"], "on {host}");
+        let verbs = records.filter_map(|record| record.get("verb")?.as_str());
+        let verbs: Vec<&str> = verbs.collect();
+        // A start with the files in place counts as a reload, too.
+        let rotated = verbs.strip_prefix(&["inject", "reload"]);
+        let rotated = rotated.or_else(|| verbs.strip_prefix(&["inject"]));
+        let rotated = rotated.map(<[&str]>::to_vec);
+        assert_eq!(
+            rotated,
+            Some(vec!["replace", "reload"]),
+            "on {host}: {verbs:?}"
+        );
     }
     Ok(())
 }
@@ -95,6 +104,7 @@ fn a_variable_changes_by_a_restart_on_its_host() -> Result<()> {
         .keywheel
         .apply(&(manifest::secret(TOKEN, &[]) + &binding))?;
     wait_current(&fleet.keywheel, TOKEN, 1)?;
+    fleet.keywheel.wait_plans()?;
     let container = second.run("env", &["-e", PLACEHOLDER], "/bin/app-env")?;
     let (before, first_pid) = (container.variable("API_TOKEN")?, container.pid()?);
     let answer = fleet.rotate(TOKEN)?;
