@@ -23,6 +23,7 @@ pub mod revocation;
 pub mod rotation;
 pub mod schedule;
 pub mod secret;
+pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod time;

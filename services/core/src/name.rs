@@ -130,6 +130,8 @@ name_type!(/// Name of a secret: `prod/payments/db-password`.
 name_type!(/// Name of a binding.
     BindingName, "binding name", MAX_NAME_BYTES,
     "use lower-case letters, digits, `.`, `_` and `-`, in parts separated by single `/`", is_path);
+name_type!(/// Name of a store.
+    StoreName, "store name", MAX_NAME_BYTES, "use lower-case letters, digits, `.`, `_` and `-`", is_word);
 name_type!(/// Name of a host.
     HostName, "host name", MAX_NAME_BYTES, "use lower-case letters, digits, `.`, `_` and `-`", is_word);
 name_type!(/// Name of a file inside the secrets directory.

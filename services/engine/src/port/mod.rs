@@ -9,6 +9,7 @@ pub mod container_host;
 pub mod ids;
 pub mod journal;
 pub mod rotator;
+pub mod store;
 pub mod vault;
 
 /// What sort of failure it was. Retrying follows this and nothing else.

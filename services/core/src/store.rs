@@ -1,0 +1,170 @@
+//! Secret stores outside: what a person declares about one, and where in it a secret's value lies.
+//!
+//! Owns the shapes; it knows no protocol. Invariants: no credential is here, only where one is read;
+//! texts are within their limits when they come from a manifest.
+
+use std::time::Duration;
+
+use crate::name::{SecretName, StoreName};
+
+/// How often a store is asked for outside changes when a manifest says nothing.
+pub const DEFAULT_POLL: Duration = Duration::from_secs(60);
+/// Shortest poll interval: below it the store's own limits are met first.
+pub const MIN_POLL: Duration = Duration::from_secs(1);
+/// Longest poll interval.
+pub const MAX_POLL: Duration = Duration::from_secs(86_400);
+/// How long one request to a store may take when a manifest says nothing.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest request timeout: shorter than a step's deadline, so that the failure is told.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(14);
+/// Longest address, path, mount, role, region or other text of a store, in bytes.
+pub const MAX_STORE_TEXT_BYTES: usize = 2048;
+
+/// A store as declared by `kind: Store`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// Which kind, with what only that kind has.
+    pub backend: Backend,
+    /// How often it is asked for outside changes.
+    pub poll: Duration,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
+/// The kinds of store outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backend {
+    /// HashiCorp Vault or OpenBao, KV version 2.
+    Vault(VaultSpec),
+    /// AWS Secrets Manager.
+    Aws(AwsSpec),
+}
+
+impl Backend {
+    /// The word in a manifest: `vault` or `aws`.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Vault(_) => "vault",
+            Self::Aws(_) => "aws",
+        }
+    }
+}
+
+/// Where a credential is read, each time it is needed. Never the credential itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialRef {
+    /// A file on the machine of store-sync, absolute.
+    File(String),
+    /// The current version of a secret of the `local` store.
+    Secret(SecretName),
+}
+
+/// Vault or OpenBao.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultSpec {
+    /// `https://host:port`; `http` only to a loopback address.
+    pub address: String,
+    /// The namespace; empty for the root one.
+    pub namespace: String,
+    /// Where the KV version 2 engine is mounted, without slashes around it.
+    pub mount: String,
+    /// PEM file with the authorities that sign the server's certificate; empty for the system's.
+    pub ca_file: String,
+    /// How we log in.
+    pub auth: VaultAuth,
+}
+
+/// How we log in at Vault or OpenBao.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultAuth {
+    /// A token somebody made.
+    Token {
+        /// The token.
+        token: CredentialRef,
+    },
+    /// AppRole.
+    AppRole {
+        /// Mount of the auth method, `approle` by default.
+        mount: String,
+        /// The role id: a name, no secret.
+        role_id: String,
+        /// The secret id, or the wrapping token around it.
+        secret_id: CredentialRef,
+        /// Whether what is read is a wrapping token (used once, then the secret id is kept in memory).
+        wrapped: bool,
+    },
+    /// TLS client certificate.
+    Cert {
+        /// Mount of the auth method, `cert` by default.
+        mount: String,
+        /// The role; empty lets the server choose.
+        role: String,
+        /// PEM certificate chain.
+        certificate: CredentialRef,
+        /// PEM private key.
+        key: CredentialRef,
+    },
+    /// A signed JSON Web Token, read anew for each login.
+    Jwt {
+        /// Mount of the auth method, `jwt` by default.
+        mount: String,
+        /// The role.
+        role: String,
+        /// The token.
+        token: CredentialRef,
+    },
+}
+
+/// AWS Secrets Manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsSpec {
+    /// The region; empty for the one of the standard chain (environment, profile).
+    pub region: String,
+    /// Another endpoint than the region's; empty for none. `http` only to a loopback address.
+    pub endpoint: String,
+    /// Where credentials come from.
+    pub auth: AwsAuth,
+}
+
+/// Where AWS credentials come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AwsAuth {
+    /// The standard chain: environment, profile, web identity, container, instance.
+    Chain {
+        /// The profile; empty for the default one.
+        profile: String,
+    },
+    /// An access key somebody made.
+    Keys {
+        /// The access key id: a name, no secret.
+        access_key_id: String,
+        /// The secret access key.
+        secret_access_key: CredentialRef,
+    },
+}
+
+/// Where in its store a secret's value lies.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Source {
+    /// Path below the mount (Vault), or name or ARN (AWS).
+    pub path: String,
+    /// The field of a map of fields (Vault: required there; AWS: empty means the whole string).
+    pub field: String,
+}
+
+/// A version as the store names it: a number at Vault, a version id at AWS. Opaque here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RemoteVersion(pub String);
+
+/// Longest name of a version at a store, in bytes.
+pub const MAX_REMOTE_VERSION_BYTES: usize = 128;
+
+/// A configured store as secrets refer to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedStore {
+    /// Its name.
+    pub name: StoreName,
+    /// What was declared.
+    pub spec: StoreSpec,
+}
