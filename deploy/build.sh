@@ -24,6 +24,12 @@ case $profile in
     *) echo "build.sh: unknown profile $profile; next: use release or dev" >&2; exit 2 ;;
 esac
 
+# Under another cargo (a test of the quickstart) these name its package. Build scripts that watch them
+# would run again, and everything above them.
+for name in $(env | sed -n 's/^\(CARGO_\(PKG\|MANIFEST\)_[A-Z_]*\)=.*/\1/p'); do
+    unset "$name"
+done
+
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -10,6 +10,7 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod ahead;
 mod ci;
 mod count;
 mod program;

@@ -31,7 +31,16 @@ pub(crate) fn run(root: &Path, words: &[&str], deadline: Duration) -> Result<(Ta
     let (program, args) = words.split_first().context("a suite without a program")?;
     println!("$ {}", words.join(" "));
     let end = now() + deadline;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    // Cargo told this tool about its own package. Passed on, build scripts that watch such variables
+    // would see others than in a person's build, and everything above them would be built again.
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    let mut child = command
         .args(args)
         .current_dir(root)
         .stdout(Stdio::piped())

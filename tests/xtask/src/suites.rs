@@ -1,6 +1,8 @@
 //! The list of suites, in the order in which they run: cheapest first.
 //!
-//! Owns names, aims, command lines and deadlines; it runs nothing itself.
+//! Owns names, aims, command lines and deadlines; it runs nothing itself. Every build names the whole
+//! workspace: Cargo resolves features for what is named, and another selection would build most
+//! dependencies once more.
 
 use std::time::Duration;
 
@@ -32,6 +34,11 @@ pub(crate) struct Suite {
     pub(crate) deadline: Duration,
     pub(crate) action: Action,
 }
+
+/// After this suite all that the next ones run is built.
+pub(crate) const BUILT: &str = "build";
+/// The suite that runs a release.
+pub(crate) const RELEASED: &str = "quickstart";
 
 /// For what runs in seconds.
 const SHORT: Duration = Duration::from_secs(5 * 60);
@@ -110,7 +117,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 12] = [
         "the ten commands of deploy/README.md, as they stand there",
     ),
     (
-        "quickstart",
+        RELEASED,
         "1",
         LONG,
         "the first command of the README: twice, then --down",
@@ -134,6 +141,13 @@ fn asyncapi() -> Suite {
 }
 
 fn checks() -> Vec<Suite> {
+    let libtest = |name, aim, line| Suite {
+        name,
+        aim,
+        counting: Counting::Libtest,
+        deadline: LONG,
+        action: program(line),
+    };
     let whole = |name, aim, deadline, action| Suite {
         name,
         aim,
@@ -167,22 +181,23 @@ fn checks() -> Vec<Suite> {
             program("env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps"),
         ),
         asyncapi(),
-        Suite {
-            name: "unit",
-            aim: "unit, given/when/then, conformance and documentation tests, also of the benchmarks",
-            counting: Counting::Libtest,
-            deadline: LONG,
-            action: program("cargo test --workspace --exclude keywheel-tests --no-fail-fast"),
-        },
-        Suite {
-            name: "harness",
-            aim: "the test harness's own tests",
-            counting: Counting::Libtest,
-            deadline: MIDDLE,
-            action: program("cargo test -p keywheel-tests --lib"),
-        },
+        libtest(
+            "unit",
+            "unit and given/when/then tests, of the harness and the benchmarks too",
+            "cargo test --workspace --no-fail-fast --lib --bins",
+        ),
+        libtest(
+            "crates",
+            "each crate's own suites: conformance of every adapter against real servers",
+            "cargo test --workspace --exclude keywheel-tests --no-fail-fast --test *",
+        ),
+        libtest(
+            "doctest",
+            "the examples in the documentation",
+            "cargo test --workspace --no-fail-fast --doc",
+        ),
         whole(
-            "build",
+            BUILT,
             "the binaries the system suites run",
             LONG,
             program("./deploy/build.sh --profile dev"),
@@ -246,6 +261,7 @@ mod tests {
     fn the_cheapest_suite_is_first_and_the_quickstart_is_last() {
         let names: Vec<_> = all().into_iter().map(|suite| suite.name).collect();
         assert_eq!(names.first(), Some(&"fmt"));
-        assert_eq!(names.last(), Some(&"quickstart"));
+        assert_eq!(names.last(), Some(&RELEASED));
+        assert!(names.contains(&BUILT));
     }
 }

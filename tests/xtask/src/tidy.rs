@@ -133,22 +133,29 @@ fn metadata(root: &Path, flags: &[&str]) -> Result<serde_json::Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// Where Cargo puts what it builds.
+fn target_directory(root: &Path) -> Result<PathBuf> {
+    let metadata = metadata(root, &["--no-deps"])?;
+    let directory = metadata["target_directory"]
+        .as_str()
+        .context("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(directory))
+}
+
 /// Asks the schema generator whether what is checked in is what it would write.
 fn stale_schemas(root: &Path) -> Result<Vec<String>> {
     if !root.join("schemas/src/bin/generate.rs").exists() {
         return Ok(Vec::new());
     }
-    let output = Command::new("cargo")
-        .args([
-            "run",
-            "--quiet",
-            "-p",
-            "keywheel-schemas",
-            "--bin",
-            "generate",
-            "--",
-            "--check",
-        ])
+    // Of the whole workspace, or Cargo resolves other features and builds dependencies once more.
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--workspace", "--bin", "generate"])
+        .current_dir(root)
+        .status()
+        .context("cannot build the schema generator")?;
+    ensure!(built.success(), "the schema generator does not build");
+    let output = Command::new(target_directory(root)?.join("debug/generate"))
+        .arg("--check")
         .current_dir(root)
         .output()
         .context("cannot run the schema generator")?;
