@@ -5,4 +5,5 @@ pub mod container_host;
 pub mod gateways;
 pub mod journal;
 pub mod journal_shared;
+pub mod store;
 pub mod vault;

@@ -4,8 +4,10 @@ mod clock;
 mod container_host;
 mod ids;
 mod journal;
+mod store;
 
 pub use clock::FakeClock;
 pub use container_host::FakeContainerHost;
 pub use ids::FakeIds;
 pub use journal::MemoryJournal;
+pub use store::FakeStore;

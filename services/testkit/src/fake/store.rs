@@ -1,0 +1,406 @@
+//! A store outside, in memory: fields by path, versions by number, stages by token.
+//!
+//! It keeps the port's laws, and can be down, lose an answer, or say that it wrote without writing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use keywheel_core::id::RotationId;
+use keywheel_core::store::{RemoteVersion, Source};
+use keywheel_engine::port::store::{Listed, ListedEntry, Observed, Store};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+use keywheel_seal::SecretBytes;
+
+/// Entries of a page.
+const PAGE: usize = 2;
+
+/// A store in memory.
+#[derive(Default)]
+pub struct FakeStore {
+    state: Mutex<State>,
+}
+
+type Fields = BTreeMap<String, Vec<u8>>;
+
+#[derive(Default)]
+struct State {
+    paths: BTreeMap<String, Kept>,
+    is_down: bool,
+    loses: u32,
+    lies: u32,
+    writes: u32,
+    fetches: u32,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// The newest is the last; a destroyed one is `None`.
+    versions: Vec<Option<Fields>>,
+    by: BTreeMap<RotationId, u64>,
+    staged: BTreeSet<RotationId>,
+    is_deleted: bool,
+}
+
+impl Kept {
+    fn current(&self) -> Option<u64> {
+        let newest = u64::try_from(self.versions.len()).unwrap();
+        (newest > 0 && !self.is_deleted).then_some(newest)
+    }
+
+    fn version(&self, number: u64) -> Option<&Fields> {
+        let place = usize::try_from(number).ok()?.checked_sub(1)?;
+        let fields = self.versions.get(place)?.as_ref();
+        fields.filter(|_| !(self.is_deleted && place + 1 == self.versions.len()))
+    }
+}
+
+impl FakeStore {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It answers nobody, or again.
+    pub fn set_down(&self, is_down: bool) {
+        self.state().is_down = is_down;
+    }
+
+    /// The next calls are done, and their answers lost.
+    pub fn lose_answers(&self, calls: u32) {
+        self.state().loses = calls;
+    }
+
+    /// The next promotions are answered with a version and not done.
+    pub fn lie(&self, promotions: u32) {
+        self.state().lies = promotions;
+    }
+
+    /// How often a version was made by us.
+    #[must_use]
+    pub fn writes(&self) -> u32 {
+        self.state().writes
+    }
+
+    /// How often a value was asked for.
+    #[must_use]
+    pub fn fetches(&self) -> u32 {
+        self.state().fetches
+    }
+
+    /// How many tokens have something staged.
+    #[must_use]
+    pub fn staged(&self) -> usize {
+        self.state()
+            .paths
+            .values()
+            .map(|kept| kept.staged.len())
+            .sum()
+    }
+
+    /// Somebody else writes these fields and no others.
+    pub fn write(&self, path: &str, fields: &[(&str, &str)]) {
+        let mut state = self.state();
+        let kept = state.paths.entry(path.to_owned()).or_default();
+        let fields = fields.iter();
+        let fields = fields.map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
+        kept.versions.push(Some(fields.collect()));
+        kept.is_deleted = false;
+    }
+
+    /// The fields that are current.
+    #[must_use]
+    pub fn fields(&self, path: &str) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        let kept = state.paths.get(path);
+        let fields = kept.and_then(|kept| kept.version(kept.current()?));
+        fields.cloned().unwrap_or_default()
+    }
+
+    /// Somebody else deletes what is current.
+    pub fn delete(&self, path: &str) {
+        if let Some(kept) = self.state().paths.get_mut(path) {
+            kept.is_deleted = true;
+        }
+    }
+
+    fn call<T>(
+        &self,
+        until: &Until,
+        act: impl FnOnce(&mut State) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        until.check()?;
+        let mut state = self.state();
+        let gone = |text| PortError::new(ErrorKind::Unavailable, text);
+        if state.is_down {
+            return Err(gone("the store does not answer; it is asked again"));
+        }
+        let answer = act(&mut state);
+        if state.loses > 0 {
+            state.loses -= 1;
+            return Err(gone("the store's answer was lost; it is asked again"));
+        }
+        answer
+    }
+}
+
+fn named(number: u64) -> RemoteVersion {
+    RemoteVersion(number.to_string())
+}
+
+fn conflict(at: &Source) -> PortError {
+    let text = format!("{} has a newer version than we know", at.path);
+    PortError::new(ErrorKind::Conflict, text)
+}
+
+fn promote(
+    state: &mut State,
+    at: &Source,
+    token: RotationId,
+    value: &SecretBytes,
+    expected: Option<&RemoteVersion>,
+) -> Result<RemoteVersion, PortError> {
+    let lies = state.lies > 0;
+    let kept = state.paths.entry(at.path.clone()).or_default();
+    let current = kept.current();
+    if let Some(done) = kept.by.get(&token) {
+        let is_current = current == Some(*done);
+        return is_current.then(|| named(*done)).ok_or_else(|| conflict(at));
+    }
+    if current.map(named).as_ref() != expected {
+        return Err(conflict(at));
+    }
+    let next = u64::try_from(kept.versions.len()).unwrap() + 1;
+    if lies {
+        state.lies -= 1;
+        return Ok(named(next));
+    }
+    let mut fields = current
+        .and_then(|n| kept.version(n))
+        .cloned()
+        .unwrap_or_default();
+    // EXPOSE: the fake keeps values in the clear.
+    fields.insert(at.field.clone(), value.expose().to_vec());
+    kept.versions.push(Some(fields));
+    kept.by.insert(token, next);
+    kept.staged.remove(&token);
+    kept.is_deleted = false;
+    state.writes += 1;
+    Ok(named(next))
+}
+
+fn revoke(state: &mut State, at: &Source, version: &RemoteVersion) -> Result<(), PortError> {
+    let Some(kept) = state.paths.get_mut(&at.path) else {
+        return Ok(());
+    };
+    if kept.current().map(named).as_ref() == Some(version) {
+        return Err(conflict(at));
+    }
+    let place = version
+        .0
+        .parse::<usize>()
+        .ok()
+        .and_then(|n| n.checked_sub(1));
+    if let Some(old) = place.and_then(|place| kept.versions.get_mut(place)) {
+        *old = None;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn check(&self, until: &Until) -> Result<(), PortError> {
+        self.call(until, |_| Ok(()))
+    }
+
+    async fn look(&self, at: &Source, until: &Until) -> Result<Option<Observed>, PortError> {
+        self.call(until, |state| {
+            let current = state.paths.get(&at.path).and_then(Kept::current);
+            Ok(current.map(|number| Observed {
+                version: named(number),
+                created: None,
+            }))
+        })
+    }
+
+    async fn fetch(
+        &self,
+        at: &Source,
+        version: &RemoteVersion,
+        until: &Until,
+    ) -> Result<SecretBytes, PortError> {
+        self.call(until, |state| {
+            state.fetches += 1;
+            let number = version.0.parse().ok();
+            let kept = state.paths.get(&at.path);
+            let fields = kept.and_then(|kept| kept.version(number?));
+            let fields = fields.ok_or_else(|| {
+                let text = format!("version {} of {} is gone", version.0, at.path);
+                PortError::new(ErrorKind::NotFound, text)
+            })?;
+            let value = fields.get(&at.field).ok_or_else(|| {
+                let text = format!("{} has no field {}", at.path, at.field);
+                PortError::new(ErrorKind::Denied, text)
+            })?;
+            Ok(SecretBytes::from(value.clone()))
+        })
+    }
+
+    async fn stage(
+        &self,
+        at: &Source,
+        token: RotationId,
+        _value: &SecretBytes,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.call(until, |state| {
+            let kept = state.paths.entry(at.path.clone()).or_default();
+            if !kept.by.contains_key(&token) {
+                kept.staged.insert(token);
+            }
+            Ok(())
+        })
+    }
+
+    async fn promote(
+        &self,
+        at: &Source,
+        token: RotationId,
+        value: &SecretBytes,
+        expected: Option<&RemoteVersion>,
+        until: &Until,
+    ) -> Result<RemoteVersion, PortError> {
+        self.call(until, |state| promote(state, at, token, value, expected))
+    }
+
+    async fn unstage(
+        &self,
+        at: &Source,
+        token: RotationId,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.call(until, |state| {
+            if let Some(kept) = state.paths.get_mut(&at.path) {
+                kept.staged.remove(&token);
+            }
+            Ok(())
+        })
+    }
+
+    async fn revoke(
+        &self,
+        at: &Source,
+        version: &RemoteVersion,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.call(until, |state| revoke(state, at, version))
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        page: Option<&str>,
+        until: &Until,
+    ) -> Result<Listed, PortError> {
+        self.call(until, |state| {
+            let after = page.unwrap_or_default();
+            let mut rest = state.paths.iter().filter(|(path, kept)| {
+                path.starts_with(prefix) && path.as_str() > after && kept.current().is_some()
+            });
+            let entries: Vec<_> = rest
+                .by_ref()
+                .take(PAGE)
+                .map(|(path, kept)| ListedEntry {
+                    path: path.clone(),
+                    fields: kept
+                        .current()
+                        .and_then(|n| kept.version(n))
+                        .map_or_else(Vec::new, |fields| fields.keys().cloned().collect()),
+                })
+                .collect();
+            let last = entries.last().map(|entry| entry.path.clone());
+            let next = rest.next().and(last);
+            Ok(Listed { entries, next })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::conformance::store::{self, FIELD, Outside};
+
+    #[derive(Default)]
+    struct Memory {
+        store: Arc<FakeStore>,
+        places: AtomicU32,
+    }
+
+    #[async_trait]
+    impl Outside for Memory {
+        fn store(&self) -> Arc<dyn Store> {
+            Arc::clone(&self.store) as Arc<dyn Store>
+        }
+
+        fn fresh(&self) -> Source {
+            let number = self.places.fetch_add(1, Ordering::Relaxed);
+            Source {
+                path: format!("conformance/{number}"),
+                field: FIELD.to_owned(),
+            }
+        }
+
+        async fn write(&self, path: &str, fields: &[(&str, &str)]) {
+            self.store.write(path, fields);
+        }
+
+        async fn fields(&self, path: &str) -> BTreeMap<String, String> {
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            let fields = self.store.fields(path).into_iter();
+            fields.map(|(name, bytes)| (name, text(bytes))).collect()
+        }
+
+        async fn delete(&self, path: &str) {
+            self.store.delete(path);
+        }
+
+        fn revoked_is_gone(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn it_keeps_the_laws_of_the_port() {
+        store::check(&Memory::default()).await;
+    }
+
+    #[tokio::test]
+    async fn it_is_down_loses_answers_and_lies_when_told_to() {
+        let (fake, until) = (FakeStore::default(), store::plenty());
+        let at = Source {
+            path: "p".to_owned(),
+            field: FIELD.to_owned(),
+        };
+        let make = |n| {
+            let value = store::value("a");
+            let (fake, at, until) = (&fake, &at, &until);
+            async move {
+                let token = crate::conformance::store::token(n);
+                fake.promote(at, token, &value, None, until).await
+            }
+        };
+        fake.set_down(true);
+        assert_eq!(store::kind(make(1).await), ErrorKind::Unavailable);
+        fake.set_down(false);
+        fake.lie(1);
+        assert_eq!(make(1).await.unwrap(), named(1));
+        assert!(fake.fields("p").is_empty());
+        fake.lose_answers(1);
+        assert_eq!(store::kind(make(1).await), ErrorKind::Unavailable);
+        assert_eq!(make(1).await.unwrap(), named(1));
+        assert_eq!(fake.writes(), 1);
+    }
+}
