@@ -77,6 +77,31 @@ get_nats_servers() {
   done
 }
 
+readonly MOTO_VERSION="5.2.5" MINISTACK_VERSION="1.5.33"
+
+# get_aws_servers: the adapter for AWS Secrets Manager runs against two API servers that share no code.
+get_aws_servers() {
+  local dir="${KEYWHEEL_AWS_DIR:-$HOME/.cache/keywheel}"
+  # Of moto's extras only what its server needs is taken: those for other services are hundreds of megabytes.
+  get_python_server "$dir/moto/$MOTO_VERSION" "moto==$MOTO_VERSION" flask flask-cors
+  get_python_server "$dir/ministack/$MINISTACK_VERSION" "ministack==$MINISTACK_VERSION"
+}
+
+# get_python_server DIRECTORY PACKAGES...: an environment of its own, which needs no package python3-venv.
+get_python_server() {
+  local dir=$1
+  shift
+  if [ -x "$dir/bin/python3" ]; then return 0; fi
+  install_if_missing pip3 "python3-pip" "the servers of AWS Secrets Manager come as Python packages"
+  say "tests: installing $1 into $dir: the adapter for AWS Secrets Manager is tested against it"
+  rm -rf "${dir:?}.new"
+  python3 -m venv --without-pip "$dir.new"
+  python3 -m pip --python "$dir.new/bin/python3" --quiet --disable-pip-version-check install --no-compile \
+    --only-binary :all: --root-user-action ignore "$@"
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 readonly ASYNCAPI_VERSION="3.6.6"
 
 # get_asyncapi_parser: the published description of the bus is judged by a tool nobody here wrote.
@@ -181,6 +206,7 @@ if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
   install_if_missing update-ca-certificates "ca-certificates" "cargo fetches the crates over TLS"
 fi
 get_nats_servers
+get_aws_servers
 get_asyncapi_parser
 get_systemd_analyze
 start_dockerd
@@ -192,6 +218,6 @@ if [ "$(id -u)" -eq 0 ]; then
   cargo xtask ci "$@"
 else
   say "tests: the system suites mount file systems and start containers: going on as root by sudo"
-  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_ASYNCAPI_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_ASYNCAPI_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
     "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
 fi

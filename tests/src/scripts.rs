@@ -71,6 +71,7 @@ impl Tree {
                 .env("PATH", path)
                 .env("HOME", self.at("home"))
                 .env("KEYWHEEL_NATS_DIR", self.at("nats"))
+                .env("KEYWHEEL_AWS_DIR", self.at("aws"))
                 .env("KEYWHEEL_ASYNCAPI_DIR", self.at("asyncapi"))
                 .env("SUDO_USER", PERSON.1)
                 .current_dir(self.at(".")),
@@ -123,6 +124,10 @@ fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
     let versions = between(&script, "NATS_VERSIONS=\"", "\"")?;
     for version in versions.split(' ') {
         tree.program(&format!("nats/{version}/bin/nats-server"), "exit 0")?;
+    }
+    for (server, variable) in [("moto", "MOTO_VERSION"), ("ministack", "MINISTACK_VERSION")] {
+        let version = between(&script, &format!("{variable}=\""), "\"")?;
+        tree.program(&format!("aws/{server}/{version}/bin/python3"), "exit 0")?;
     }
     // Nothing is missing, so nothing is installed.
     let needed = script

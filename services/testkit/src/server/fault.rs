@@ -29,6 +29,8 @@ pub enum Fault {
     HalfAnswer,
     /// "Says success and did nothing": 200 with this body; nothing is forwarded.
     Lie(String),
+    /// This status with this body; nothing is forwarded.
+    Answer(u16, String),
     /// Forwarded; the answer is dropped.
     DropAnswer,
     /// The connection is reset before anything is forwarded.
@@ -164,6 +166,7 @@ async fn serve(mut client: TcpStream, server: SocketAddr, state: Arc<Mutex<State
             let wait = retry_after.map_or_else(String::new, |s| format!("Retry-After: {s}\r\n"));
             answer(&mut client, status, &wait, "{\"errors\":[\"fault\"]}").await
         }
+        Some(Fault::Answer(status, body)) => answer(&mut client, status, "", &body).await,
         Some(Fault::Lie(body)) => answer(&mut client, 200, "", &body).await,
         Some(Fault::HalfAnswer) => forward(&mut client, server, &head, &body, 2).await,
         Some(Fault::DropAnswer) => forward(&mut client, server, &head, &body, 0).await,
@@ -296,6 +299,9 @@ mod tests {
         assert!(busy.starts_with("HTTP/1.1 429") && busy.contains("Retry-After: 7"));
         proxy.on("/a", Fault::Lie("lie".to_owned()), 1);
         assert!(ask(&proxy, "/a").await.unwrap().ends_with("lie"));
+        proxy.on("/a", Fault::Answer(400, "no".to_owned()), 1);
+        let no = ask(&proxy, "/a").await.unwrap();
+        assert!(no.starts_with("HTTP/1.1 400") && no.ends_with("no"));
         proxy.on("/a", Fault::DropAnswer, 1);
         assert_eq!(ask(&proxy, "/a").await.unwrap(), "");
         proxy.on("/a", Fault::HalfAnswer, 1);
@@ -309,7 +315,7 @@ mod tests {
         assert!(ask(&proxy, "/b").await.unwrap().ends_with("4:body"));
         proxy.heal();
         assert!(ask(&proxy, "/a").await.unwrap().ends_with("5:body"));
-        assert_eq!((proxy.asked("POST /a "), proxy.asked("POST /b ")), (8, 1));
+        assert_eq!((proxy.asked("POST /a "), proxy.asked("POST /b ")), (9, 1));
         proxy.refuse().await;
         let refused = ask(&proxy, "/a").await.unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);

@@ -1,5 +1,6 @@
 //! Real servers for tests: each test starts its own, on a port of its own, and it ends with the test.
 
+pub mod aws;
 pub mod fault;
 pub mod nats;
 pub mod port;
