@@ -25,8 +25,8 @@ use keywheel_core::command::Command;
 use keywheel_core::effect::Effect;
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::canonical;
@@ -79,6 +79,43 @@ pub fn effect_from_json(bytes: &[u8]) -> Result<Effect, DecodeError> {
     read::<effect::Work>("effect", bytes).map(|work| Effect {
         work: work.into_core(),
     })
+}
+
+/// Writes an effect as it is stored: with the W3C trace context of the command that asked for it.
+#[must_use]
+pub fn stored_effect_to_json(effect: &Effect, traceparent: Option<&str>) -> Vec<u8> {
+    write(&Stored {
+        traceparent: traceparent.map(str::to_owned),
+        work: canonical::value(&effect::Work::of(&effect.work)),
+    })
+}
+
+/// Reads a stored effect and its trace context; before there was one, the effect stood by itself.
+///
+/// # Errors
+/// When the bytes are too long or of another shape.
+pub fn stored_effect_from_json(bytes: &[u8]) -> Result<(Effect, Option<String>), DecodeError> {
+    let what = "stored effect";
+    let stored = match read::<Stored>(what, bytes) {
+        Ok(stored) => stored,
+        Err(error) => {
+            let alone = effect_from_json(bytes).map(|effect| (effect, None));
+            return alone.map_err(|_| error);
+        }
+    };
+    let work = effect::Work::deserialize(stored.work);
+    let work = work.map_err(|source| DecodeError::Shape { what, source })?;
+    let work = work.into_core();
+    Ok((Effect { work }, stored.traceparent))
+}
+
+/// An effect in the journal.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    work: Value,
 }
 
 /// Writes a worker's command.

@@ -30,6 +30,7 @@ fn no_bus_message_makes_its_reader_panic() {
         drop(wire::plan_from_json(bytes));
         drop(wire::report_from_json(bytes));
         drop(wire::effect_from_json(bytes));
+        drop(wire::stored_effect_from_json(bytes));
         drop(wire::command_from_json(bytes));
         drop(wire::audit_record_from_json(bytes));
     });

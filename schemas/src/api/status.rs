@@ -29,7 +29,7 @@ pub struct Status {
     /// The gateway's clock, RFC 3339.
     #[serde(default)]
     pub time: String,
-    /// Whether store-sync is sealed.
+    /// Whether no store-sync that is heard has its unseal key, so that no value can be given out.
     pub sealed: bool,
     /// How many secrets.
     pub secrets: u64,

@@ -24,7 +24,7 @@ use super::{
     DecodeError, MAX_MESSAGE_BYTES, audit_record_from_json, audit_record_to_json,
     command_from_json, command_to_json, effect_from_json, effect_key_from_string,
     effect_key_to_string, effect_to_json, plan_from_json, plan_to_json, report_from_json,
-    report_to_json, sealed,
+    report_to_json, sealed, stored_effect_from_json, stored_effect_to_json,
 };
 use crate::catalogue;
 
@@ -255,6 +255,15 @@ fn plans_reports_effects_and_records_come_back_and_are_valid() {
         let bytes = effect_to_json(&effect);
         assert_eq!(effect_from_json(&bytes).unwrap(), effect);
         valid("effect", &bytes);
+        assert_eq!(
+            stored_effect_from_json(&bytes).unwrap(),
+            (effect.clone(), None)
+        );
+        for trace in [None, Some("00-0123-45-01")] {
+            let stored = stored_effect_to_json(&effect, trace);
+            let read = stored_effect_from_json(&stored).unwrap();
+            assert_eq!(read, (effect.clone(), trace.map(str::to_owned)));
+        }
     }
     let user = Record {
         principal: Principal::User {

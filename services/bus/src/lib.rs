@@ -22,7 +22,7 @@ pub use in_process::{ACK_TIMEOUT, InProcess, MAX_WAITING_REQUESTS};
 pub use nats::{
     CHECK_INTERVAL, ClaimsDesk, ConnectError, Credentials, DUPLICATE_WINDOW, MAX_AGE, MAX_PLANS,
     MAX_UNSTORED, MIN_MAX_PAYLOAD, MemberFiles, Nats, NatsHealth, NatsOptions, PLAN_STREAM_BYTES,
-    SERVER_FLOOR, STREAM_BYTES, Tls, Unfit,
+    SERVER_FLOOR, START_TIMEOUT, STREAM_BYTES, Tls, Unfit,
 };
 pub use nats::{greeting, monitor};
 pub use refusal::{LOG_INTERVAL, Refusal, RefusalCounts};

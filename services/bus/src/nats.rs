@@ -43,7 +43,8 @@ use line::Line;
 
 pub use claims::ClaimsDesk;
 pub use options::{
-    ConnectError, Credentials, MIN_MAX_PAYLOAD, MemberFiles, NatsOptions, SERVER_FLOOR, Tls, Unfit,
+    ConnectError, Credentials, MIN_MAX_PAYLOAD, MemberFiles, NatsOptions, SERVER_FLOOR,
+    START_TIMEOUT, Tls, Unfit,
 };
 pub use streams::{DUPLICATE_WINDOW, MAX_AGE, MAX_PLANS, PLAN_STREAM_BYTES, STREAM_BYTES};
 pub use supervisor::{CHECK_INTERVAL, NatsHealth};
@@ -84,7 +85,8 @@ struct Shared {
 }
 
 impl Nats {
-    /// Connects, checks the bus server, and, as the gateway, makes the streams.
+    /// Connects, checks the bus server, and, as the gateway, makes the streams. Bus servers that start
+    /// at the same time are waited for, and so is their leader.
     ///
     /// # Errors
     /// When the server cannot be reached, refuses us or is not fit to be used.
@@ -102,8 +104,9 @@ impl Nats {
         };
         let state = Arc::new(supervisor::State::default());
         let opener = Opener::new(&options, &speaker, &state, &ids)?;
-        let line = opener.first(options.tls.as_ref(), options.begin_offline);
-        let line = line.await?;
+        let end = clock.monotonic().saturating_add(options.start_timeout);
+        let (tls, offline) = (options.tls.as_ref(), options.begin_offline);
+        let line = opener.first(tls, offline, (&*clock, end)).await?;
         let shared = Arc::new(Shared {
             line: watch::Sender::new(Arc::new(line)),
             opener,
@@ -127,7 +130,7 @@ impl Nats {
             closed: watch::Sender::new(false),
         });
         if !options.begin_offline {
-            shared.check().await?;
+            shared.check_until(end).await?;
         }
         tokio::spawn(supervisor::run(Arc::clone(&shared)));
         Ok(Self { shared })
@@ -197,10 +200,11 @@ impl Nats {
                 return Ok(());
             }
         };
+        let was_connected = before.is_connected();
         before.retire();
         next.begin();
         shared.line.send_replace(Arc::new(next));
-        shared.state.moved();
+        shared.state.moved(was_connected);
         Ok(())
     }
 

@@ -284,12 +284,26 @@ async fn a_service_may_begin_before_its_server() {
     };
     let injector = try_connect(offline, Role::Injector).await.unwrap();
     assert!(!injector.health().connected);
-    let online = try_connect(options(&server, Role::Gateway), Role::Gateway).await;
-    assert!(matches!(online, Err(ConnectError::Unreachable { .. })));
+    let at_once = NatsOptions {
+        start_timeout: Duration::ZERO,
+        ..options(&server, Role::Gateway)
+    };
+    let online = try_connect(at_once, Role::Gateway).await;
+    assert!(matches!(
+        online,
+        Err(ConnectError::Unreachable {
+            is_absent: true,
+            ..
+        })
+    ));
+    let patient = options(&server, Role::Scheduler);
+    let early = tokio::spawn(try_connect(patient, Role::Scheduler));
 
     let end = injector.endpoint();
     let waiting = tokio::spawn(async move { end.subscribe(Topic::Plan(HOST), "injector").await });
     server.restart();
+    let scheduler = early.await.unwrap().unwrap();
+    assert!(scheduler.health().connected, "it waited for its server");
     let gateway = connect(&server, Role::Gateway).await;
     let mut plans = waiting.await.unwrap().unwrap();
     gateway

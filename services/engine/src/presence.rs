@@ -34,6 +34,8 @@ pub const MAX_FACTS: usize = 32;
 /// Longest text of a fact, in characters.
 pub const MAX_TEXT_CHARS: usize = 500;
 
+/// Name of the fact with which a store-sync says whether it has its unseal key.
+pub const SEAL_FACT: &str = "seal";
 /// Name of the fact with what the audit's second copy says against the journal.
 pub const COPY_FACT: &str = "copy";
 

@@ -234,13 +234,14 @@ impl Publisher {
         all: bool,
     ) -> Result<BTreeSet<effect::Key>, PortError> {
         let open = self.journal.open_effects().await?;
-        for effect in open
+        for asked in open
             .iter()
-            .filter(|effect| all || before.contains(&effect.key()))
+            .filter(|asked| all || before.contains(&asked.effect.key()))
         {
-            self.tell_work(effect, None).await;
+            self.tell_work(&asked.effect, asked.traceparent.clone())
+                .await;
         }
-        Ok(open.iter().map(Effect::key).collect())
+        Ok(open.iter().map(|asked| asked.effect.key()).collect())
     }
 
     /// A message that cannot be sent now is no loss: hosts read their plan, consumers the log, and

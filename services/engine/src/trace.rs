@@ -2,7 +2,7 @@
 //! the command that led to it (W3C trace context; CloudEvents' distributed tracing extension).
 //!
 //! They are for people who look for one rotation's way; nothing is decided by them. What is told again
-//! after a restart has none of its own: an event's is also in its bytes.
+//! after a restart goes on with them, too: an event's is in its bytes, an effect's is stored with it.
 
 use std::collections::BTreeMap;
 

@@ -114,7 +114,7 @@ impl Bench {
         let mut id = first_id;
         loop {
             let mut waiting = self.journal.open_effects().await.unwrap();
-            let Some(effect) = waiting.pop() else {
+            let Some(effect) = waiting.pop().map(|open| open.effect) else {
                 return done;
             };
             let outcome = match &effect.work {

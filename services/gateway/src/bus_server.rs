@@ -53,6 +53,14 @@ pub trait Renewals: Send + Sync {
     ) -> Result<Vec<u8>, String>;
 }
 
+/// Whose credentials are made fresh.
+pub(crate) struct Member {
+    pub(crate) role: Role,
+    pub(crate) host: Option<HostId>,
+    /// W3C trace context of the request.
+    pub(crate) traceparent: Option<String>,
+}
+
 /// Answers requests at [`Address::Gateway`].
 #[derive(Clone)]
 pub struct BusServer {
@@ -196,45 +204,44 @@ impl BusServer {
         Err(PortError::new(ErrorKind::Denied, text))
     }
 
-    /// Fresh credentials for the sender, and its new sealing key, if it brings one. On record.
+    /// Fresh credentials for the sender, who is known by its signature.
     async fn renew(&self, message: &Message, ask: &[u8]) -> Result<Body, PortError> {
-        let invalid = |text: String| PortError::new(ErrorKind::Denied, text);
-        let Some(renewals) = self.renewals.clone() else {
-            return Err(invalid("there are no credentials to renew here".to_owned()));
+        let who = Member {
+            role: message.sender,
+            host: message.host,
+            traceparent: message.traceparent.clone(),
         };
-        let (role, host) = (message.sender, message.host);
+        let made = self.fresh(&who, ask, "known by its signature").await?;
+        Ok(Body::Renewed(made))
+    }
+
+    /// Fresh credentials for a member that is known, `how` as the record says, and its new sealing
+    /// key, if it brings one. On record.
+    pub(crate) async fn fresh(
+        &self,
+        who: &Member,
+        ask: &[u8],
+        how: &str,
+    ) -> Result<Vec<u8>, PortError> {
+        let Some(renewals) = self.renewals.clone() else {
+            return Err(denied_as(
+                "there are no credentials to renew here".to_owned(),
+            ));
+        };
+        let (role, host) = (who.role, who.host);
         let mut record = self.denied(Principal::Service(role), self.fresh_command());
         record.verb = "renew-credentials".to_owned();
         record.object = host.map_or_else(|| format!("service/{role:?}"), |h| format!("host/{h}"));
+        let now = self.clock.now();
         if let Some(host) = host {
-            let known = {
-                let world = &self.view.read().world;
-                let known = world.live_host(host);
-                known.and_then(|known| {
-                    let sealing = (known.key_generation, known.sealing_key);
-                    Some((known.signing_key?, sealing))
-                })
-            };
-            let Some((signing_key, sealing)) = known else {
+            let Some(known) = self.joined(host) else {
                 record.reason = "the host has not joined, or was evicted".to_owned();
                 let text = format!("host {host} has not joined, or was evicted");
                 self.commands.record(record).await?;
-                return Err(PortError::new(ErrorKind::Denied, text));
+                return Err(denied_as(text));
             };
-            let next = renewals.sealing_key(ask).map_err(invalid)?;
-            if let Some((generation, sealing_key)) = next.filter(|next| *next != sealing) {
-                let next = KeyRequest {
-                    host,
-                    signing_key,
-                    sealing_key,
-                    generation,
-                };
-                self.rotate_key(message, next).await?;
-            }
-        }
-        let now = self.clock.now();
-        if let Some(host) = host {
-            let (key, expires_at) = renewals.permit(ask, now).map_err(invalid)?;
+            self.take_key(who, known, &*renewals, ask).await?;
+            let (key, expires_at) = renewals.permit(ask, now).map_err(denied_as)?;
             let wish = PermitRequest {
                 host,
                 key,
@@ -245,18 +252,49 @@ impl BusServer {
         let ask = ask.to_vec();
         let making = tokio::task::spawn_blocking(move || renewals.renew(role, host, &ask, now));
         let made = making.await.map_err(|error| error.to_string());
-        let made = made.and_then(|made| made).map_err(invalid)?;
+        let made = made.and_then(|made| made).map_err(denied_as)?;
         record.outcome = Outcome::Allowed;
-        record.reason = "known by its signature".to_owned();
+        record.reason = how.to_owned();
         self.commands.record(record).await?;
-        Ok(Body::Renewed(made))
+        Ok(made)
     }
 
-    async fn rotate_key(&self, message: &Message, next: KeyRequest) -> Result<(), PortError> {
+    /// The keys of a host that joined and was not evicted.
+    fn joined(&self, host: HostId) -> Option<KeyRequest> {
+        let world = &self.view.read().world;
+        let known = world.live_host(host)?;
+        Some(KeyRequest {
+            host,
+            signing_key: known.signing_key?,
+            sealing_key: known.sealing_key,
+            generation: known.key_generation,
+        })
+    }
+
+    /// Takes the sealing key that a host brings, unless it is the known one.
+    async fn take_key(
+        &self,
+        who: &Member,
+        known: KeyRequest,
+        renewals: &dyn Renewals,
+        ask: &[u8],
+    ) -> Result<(), PortError> {
+        let brought = renewals.sealing_key(ask).map_err(denied_as)?;
+        let Some((generation, sealing_key)) = brought else {
+            return Ok(());
+        };
+        let next = KeyRequest {
+            sealing_key,
+            generation,
+            ..known.clone()
+        };
+        if next == known {
+            return Ok(());
+        }
         let submission = Submission {
             id: self.fresh_command(),
-            principal: Principal::Service(message.sender),
-            traceparent: message.traceparent.clone(),
+            principal: Principal::Service(who.role),
+            traceparent: who.traceparent.clone(),
             command: Command::RotateHostKey(next),
         };
         match self.commands.submit(submission).await? {
@@ -306,6 +344,10 @@ impl BusServer {
     fn fresh_command(&self) -> CommandId {
         CommandId::from_bytes(self.ids.draw())
     }
+}
+
+fn denied_as(text: String) -> PortError {
+    PortError::new(ErrorKind::Denied, text)
 }
 
 /// Notes in the log that a host's key is about to get a permit for the bus.

@@ -14,7 +14,7 @@ use axum::Router;
 use keywheel_core::audit::Outcome;
 use keywheel_identity::authority::validity;
 use keywheel_identity::name::PeerName;
-use keywheel_identity::tls::{Refusal, TlsIdentity, explain};
+use keywheel_identity::tls::{Refusal, TlsIdentity, binding, explain};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -164,6 +164,7 @@ impl Door {
             router: self.router.clone(),
             peer,
             head: self.spans.head,
+            binding: binding(stream.get_ref().1).ok(),
             lifetime: Some(lifetime),
             place,
         };

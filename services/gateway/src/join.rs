@@ -1,9 +1,12 @@
-//! The join port: a machine comes with a token and goes with the credentials of a host.
+//! The join port: a machine comes with a token and goes with the credentials of a host; a host that
+//! was away for longer than its credentials live comes with its pinned key.
 //!
-//! Invariants: who connects shows no certificate and gets one path; the token is spent by a command
+//! Invariants: who connects shows no certificate and gets two paths; the token is spent by a command
 //! before anything about it is checked, and its record is durable before the answer; what is asked
 //! is bounded in bytes, time, connections and attempts. No answer says more than the reason; no
 //! secret half of a token is in a text, record or log line.
+
+mod returning;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,6 +27,7 @@ use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_identity::enrol::{CheckedAsk, JoinAnswer, JoinAsk, MAX_ASK_BYTES};
 use keywheel_identity::tls::{TlsError, TlsIdentity};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -36,14 +40,19 @@ use crate::http::{Api, BODY_TIMEOUT, Failure};
 use crate::places::Places;
 use crate::registry::Registry;
 
-/// The one path.
+/// Where a machine comes with a token.
 pub const PATH: &str = "/v1/join";
+/// Where a host comes whose credentials have ended.
+pub const RETURN_PATH: &str = "/v1/renew";
 /// Attempts are counted anew this often.
 pub const ATTEMPT_WINDOW: Duration = Duration::from_secs(60);
 /// Attempts of one address in a window.
 pub const MAX_ATTEMPTS_PER_ADDRESS: u32 = 20;
 /// Attempts of all addresses in a window.
 pub const MAX_ATTEMPTS: u32 = 300;
+/// Hosts that come back in a window, from all addresses: each asks at most every thirty seconds, and a
+/// thousand may do so at once.
+pub const MAX_RETURNS: u32 = 3_000;
 
 /// The port's server.
 pub struct JoinServer(Door);
@@ -53,6 +62,7 @@ struct Joins {
     api: Api,
     registry: Arc<Registry>,
     attempts: Arc<Attempts>,
+    returns: Arc<Attempts>,
 }
 
 impl JoinServer {
@@ -70,7 +80,8 @@ impl JoinServer {
         let joins = Joins {
             api: api.clone(),
             registry,
-            attempts: Arc::default(),
+            attempts: Arc::new(Attempts::of(MAX_ATTEMPTS)),
+            returns: Arc::new(Attempts::of(MAX_RETURNS)),
         };
         Ok(Self(Door {
             api,
@@ -92,6 +103,7 @@ impl JoinServer {
 fn router(joins: Joins) -> Router {
     Router::new()
         .route(PATH, post(join))
+        .route(RETURN_PATH, post(returning::renew))
         .fallback(unknown_path)
         .with_state(joins)
 }
@@ -118,7 +130,12 @@ async fn join(
     }
     let asked = match read(request.into_body()).await {
         Ok(asked) => asked,
-        Err(why) => return joins.malformed(&principal, why).await.into_response(),
+        Err(why) => {
+            return joins
+                .malformed(&principal, "join", why)
+                .await
+                .into_response();
+        }
     };
     match joins.answer(&principal, asked).await {
         Ok(answer) => Json(answer).into_response(),
@@ -128,6 +145,12 @@ async fn join(
 
 /// Reads and checks a request; the fault's text says nothing of what is there.
 async fn read(body: Body) -> Result<CheckedAsk, String> {
+    let ask: JoinAsk = read_json(body, "to join").await?;
+    ask.check().map_err(|error| error.to_string())
+}
+
+/// Reads a request of bounded size in bounded time.
+async fn read_json<T: DeserializeOwned>(body: Body, wish: &str) -> Result<T, String> {
     let reading = axum::body::to_bytes(body, MAX_ASK_BYTES);
     let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
         .await
@@ -135,14 +158,13 @@ async fn read(body: Body) -> Result<CheckedAsk, String> {
         .map_err(|_| {
             format!("the request broke off or has more than {MAX_ASK_BYTES} bytes; try again")
         })?;
-    let ask: JoinAsk = serde_json::from_slice(&bytes).map_err(|error| {
+    serde_json::from_slice(&bytes).map_err(|error| {
         format!(
-            "the request is not one to join (line {}, column {}); use `keywheel-injector join` of the gateway's version",
+            "the request is not one {wish} (line {}, column {}); use the `keywheel-injector` of the gateway's version",
             error.line(),
             error.column()
         )
-    })?;
-    ask.check().map_err(|error| error.to_string())
+    })
 }
 
 impl Joins {
@@ -202,12 +224,13 @@ impl Joins {
     }
 
     /// Answers what makes no sense, after it is on record or counted.
-    async fn malformed(&self, principal: &Principal, why: String) -> Failure {
-        let attempt = Attempt::new(self.api.clock.now(), "join: not a request to join");
+    async fn malformed(&self, principal: &Principal, verb: &str, why: String) -> Failure {
+        let what = format!("{verb}: not a request to {verb}");
+        let attempt = Attempt::new(self.api.clock.now(), &what);
         if self.api.denials.note(principal, attempt.clone()) == Ruling::Record {
             let record = self
                 .api
-                .record(principal, "join", "", Outcome::Malformed, &why);
+                .record(principal, verb, "", Outcome::Malformed, &why);
             if let Err(error) = self.api.commands.record(record).await {
                 self.api.denials.count(principal, attempt);
                 return error.into();
@@ -223,8 +246,11 @@ impl Joins {
 }
 
 /// Who tried how often in the window that runs. As many addresses as attempts at most.
-#[derive(Debug, Default)]
-struct Attempts(Mutex<Window>);
+#[derive(Debug)]
+struct Attempts {
+    most: u32,
+    window: Mutex<Window>,
+}
 
 #[derive(Debug, Default)]
 struct Window {
@@ -234,15 +260,22 @@ struct Window {
 }
 
 impl Attempts {
+    fn of(most: u32) -> Self {
+        Self {
+            most,
+            window: Mutex::default(),
+        }
+    }
+
     fn admit(&self, from: IpAddr, now: Duration) -> bool {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_sub(window.began) >= ATTEMPT_WINDOW {
             *window = Window {
                 began: now,
                 ..Window::default()
             };
         }
-        if window.all >= MAX_ATTEMPTS {
+        if window.all >= self.most {
             return false;
         }
         let own = window.by_address.entry(from).or_default();

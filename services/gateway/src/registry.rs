@@ -260,6 +260,7 @@ impl Registry {
         let answer = self.with_registrar(|registrar| {
             enrol::answer_renewal(registrar, name, &ask, now, self.entropy.as_ref())
         })?;
+        let answer = answer.telling(&self.told.join_address);
         self.note(name, ask.bus_key(), now)?;
         serde_json::to_vec(&answer)
             .map_err(|error| EnrolError::Ask(format!("its answer has no form: {error}")).into())

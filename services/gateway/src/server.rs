@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use keywheel_core::audit::Outcome;
 use keywheel_engine::port::PortError;
+use keywheel_identity::tls::Binding;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -142,6 +143,7 @@ impl Server {
             router: self.router.clone(),
             peer,
             head: self.spans.head,
+            binding: None,
             lifetime,
             place,
         };
@@ -166,11 +168,17 @@ fn peer_of(stream: &UnixStream) -> Peer {
     })
 }
 
+/// A request's connection, for who signs over it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound(pub(crate) Binding);
+
 /// One connection that has a place.
 pub(crate) struct Connection {
     pub(crate) router: Router,
     pub(crate) peer: Peer,
     pub(crate) head: Duration,
+    /// What only its two ends know, where it has TLS.
+    pub(crate) binding: Option<Binding>,
     /// How long it lasts at most.
     pub(crate) lifetime: Option<Duration>,
     /// Free again when the connection ends.
@@ -183,10 +191,13 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let _place = self.place;
-        let peer = self.peer.clone();
+        let (peer, binding) = (self.peer.clone(), self.binding);
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer.clone()));
+            if let Some(binding) = binding {
+                request.extensions_mut().insert(Bound(binding));
+            }
             router.call(request)
         });
         let serving = http1::Builder::new()

@@ -150,8 +150,8 @@ impl Bench {
 
     /// Answers every step that waits with success, until none is left.
     pub(crate) async fn work(&self) {
-        while let Some(effect) = self.journal.open_effects().await.unwrap().pop() {
-            let Work::Step(work) = effect.work else {
+        while let Some(open) = self.journal.open_effects().await.unwrap().pop() {
+            let Work::Step(work) = open.effect.work else {
                 return;
             };
             let submission = Submission {

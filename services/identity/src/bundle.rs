@@ -121,7 +121,13 @@ pub struct Identity {
     pub trust: BTreeMap<Role, VerifyingKey>,
     /// Where the bus's servers are.
     pub servers: Vec<String>,
+    /// A host's: where gateways let machines join, HOST:PORT, the newest first. Who was away for longer
+    /// than its credentials live asks there.
+    pub gateways: Vec<String>,
 }
+
+/// Most join ports that a host remembers.
+pub const MAX_GATEWAYS: usize = 4;
 
 /// Everything one directory holds.
 pub struct Bundle {
@@ -149,6 +155,13 @@ impl Identity {
             PeerName::Host(host) => Some(host),
             _ => None,
         }
+    }
+
+    /// Remembers the join port of a gateway that answered.
+    pub fn learn_gateway(&mut self, address: &str) {
+        self.gateways.retain(|known| known != address);
+        self.gateways.insert(0, address.to_owned());
+        self.gateways.truncate(MAX_GATEWAYS);
     }
 
     /// The newest of a host's sealing keys.

@@ -6,6 +6,7 @@
 //! [`answer_join`] is called.
 
 mod machine;
+mod returning;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,8 @@ use keywheel_seal::{Entropy, SecretBytes};
 use zeroize::Zeroizing;
 
 pub use self::machine::{Joining, Renewing};
-pub use self::wire::{JoinAnswer, JoinAsk, MAX_ASK_BYTES, RenewAnswer, RenewAsk};
+pub use self::returning::CheckedReturn;
+pub use self::wire::{JoinAnswer, JoinAsk, MAX_ASK_BYTES, RenewAnswer, RenewAsk, ReturnAsk};
 use crate::authority::{Authority, AuthorityError, SignedCertificate};
 use crate::bundle::{client_of, stored};
 use crate::name::PeerName;
@@ -165,6 +167,7 @@ pub fn answer_renewal(
         permit,
         trust: stored::trust_words(registrar.trust),
         servers: registrar.servers.to_vec(),
+        gateway: None,
     })
 }
 

@@ -185,6 +185,7 @@ fn service(
             roots_pem: issued.certificate.roots_pem,
         },
         identity: Some(Identity {
+            gateways: Vec::new(),
             deployment: new.deployment,
             name,
             host_name: None,

@@ -54,6 +54,8 @@
 //! enrol::Renewing::begin(); .keeping_addresses(&TlsFiles); .with_sealing_key(&SealingKey);
 //!                 .ask() -> RenewAsk;
 //!                 .accept(self, Identity, &RenewAnswer) -> Result<Bundle, EnrolError>
+//! enrol::RenewAsk::signed((DeploymentId, HostId), &SigningKey, &tls::Binding) -> ReturnAsk   // at the join port
+//! enrol::ReturnAsk::check(&self) -> Result<CheckedReturn { host, ask, .. }, EnrolError>; .is_by(key, ..)
 //! enrol::answer_renewal(&Registrar, &PeerName, &RenewAsk, now, entropy)
 //! enrol::Registrar { authority: &Authority, bus: &BusAuthority, trust: &BTreeMap<Role, VerifyingKey>, servers: &[String] }
 //! renewal::due(id: &[u8], (begin, end)) -> Timestamp    // of bundle::TlsFiles::life()

@@ -2,8 +2,9 @@
 //!
 //! Invariants: nothing older than TLS 1.3; both sides show a certificate; the other side is known
 //! by the one name in its certificate, never by the address it was reached at; no session is
-//! resumed, since a resumed one would skip the check. The one exception is joining: a new host has
-//! no certificate yet, but knows the authority's fingerprint. Opens no socket.
+//! resumed, since a resumed one would skip the check. The one exception is the join port: a new host
+//! has no certificate yet, but knows the authority's fingerprint; one that was away has none any more,
+//! and signs over the connection's binding. Opens no socket.
 
 mod refusal;
 mod verify;
@@ -25,10 +26,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ConnectionCommon, ServerConfig};
 
 pub use self::refusal::{Refusal, explain};
-use self::verify::{Known, PinVerifier, Presenter};
+use self::verify::{Anchor, GatewayVerifier, Known, Presenter};
 use crate::authority::{certificates, validity};
 use crate::name::{NameError, PeerName};
 
@@ -321,13 +322,52 @@ pub fn join_client_config(
     pin: [u8; 32],
     clock: Arc<dyn Clock>,
 ) -> Result<ClientConfig, TlsError> {
+    bare_client_config(deployment, Anchor::Pin(pin), clock)
+}
+
+/// For a host whose certificate has ended: the server must be the deployment's gateway, issued under
+/// one of these roots (PEM). The host shows nothing and signs what it asks.
+///
+/// # Errors
+/// When the roots cannot be read, or the library refuses the set-up.
+pub fn return_client_config(
+    deployment: DeploymentId,
+    roots_pem: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<ClientConfig, TlsError> {
+    let roots = certificates(roots_pem).map_err(|reason| TlsError::Pem {
+        what: "the roots",
+        reason,
+    })?;
+    bare_client_config(deployment, Anchor::of_roots(roots)?, clock)
+}
+
+fn bare_client_config(
+    deployment: DeploymentId,
+    anchor: Anchor,
+    clock: Arc<dyn Clock>,
+) -> Result<ClientConfig, TlsError> {
+    let verifier = GatewayVerifier::new(deployment, anchor);
     let mut config = ClientConfig::builder_with_details(provider(), Arc::new(Time(clock)))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinVerifier::new(deployment, pin)))
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+/// What only the two ends of one connection know (RFC 9266). What is signed over it counts on that
+/// connection and on no other.
+pub type Binding = [u8; 32];
+
+/// The binding of a finished handshake.
+///
+/// # Errors
+/// When the handshake has not finished.
+pub fn binding<Side>(connection: &ConnectionCommon<Side>) -> Result<Binding, TlsError> {
+    let label = b"EXPORTER-Channel-Binding";
+    Ok(connection.export_keying_material([0; 32], label, None)?)
 }
 
 /// The one cryptography provider, named explicitly: no process-wide default is read or set.

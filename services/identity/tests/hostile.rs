@@ -9,7 +9,7 @@
 
 use keywheel_core::id::DeploymentId;
 use keywheel_identity::bundle::{BUS_FILE, Bundle, CERTIFICATE_FILE, IDENTITY_FILE};
-use keywheel_identity::enrol::{JoinAnswer, JoinAsk, RenewAnswer, RenewAsk};
+use keywheel_identity::enrol::{JoinAnswer, JoinAsk, RenewAnswer, RenewAsk, ReturnAsk};
 use keywheel_identity::name::{OperatorName, PeerName};
 use keywheel_identity::token::JoinToken;
 use keywheel_testkit::hostile;
@@ -42,6 +42,7 @@ fn no_request_to_join_or_renew_makes_its_reader_panic() {
             drop(serde_json::from_slice::<JoinAnswer>(bytes));
             drop(serde_json::from_slice::<RenewAsk>(bytes));
             drop(serde_json::from_slice::<RenewAnswer>(bytes));
+            drop(serde_json::from_slice::<ReturnAsk>(bytes).map(|ask| ask.check()));
         },
     );
 }

@@ -24,6 +24,7 @@ use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_seal::OsEntropy;
 use zeroize::Zeroizing;
 
+use crate::returning::Returning;
 use crate::{HostSettings, Injector, InjectorOptions, join};
 
 /// Exit codes, as the README's table has them.
@@ -276,6 +277,9 @@ fn keeper(host: &Host, nats: &Nats, clock: Arc<SystemClock>, sealing: Sealing) -
         clock: clock.clone(),
         entropy: Arc::new(OsEntropy),
         sealing: Some(sealing),
+        port: Some(Arc::new(Returning {
+            clock: clock.clone(),
+        })),
     };
     Keeper {
         directory: host.directory.clone(),
@@ -284,7 +288,7 @@ fn keeper(host: &Host, nats: &Nats, clock: Arc<SystemClock>, sealing: Sealing) -
         clock,
         begin,
         when_ended: format!(
-            "join again: `keywheel host join-token {}` on the gateway; here stop keywheel-injector, remove {}, run `keywheel-injector join` and start it",
+            "fresh ones are asked for at the gateway's join port until they come; if the gateway refuses, join again: `keywheel host join-token {}` on the gateway; here stop keywheel-injector, remove {}, run `keywheel-injector join` and start it",
             host.name,
             host.directory.display()
         ),

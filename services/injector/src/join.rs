@@ -26,6 +26,7 @@ use keywheel_identity::tls::{Refusal, TlsError, explain, join_client_config};
 use keywheel_identity::token::{JoinToken, TokenError};
 use keywheel_seal::Entropy;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -38,6 +39,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Where machines join.
 const PATH: &str = "/v1/join";
+/// Where hosts come whose credentials have ended.
+pub(crate) const RETURN_PATH: &str = "/v1/renew";
 /// The name in the handshake; the gateway is known by the token's fingerprint, not by a name.
 const SERVER_NAME: &str = "gateway.keywheel.internal";
 
@@ -74,7 +77,7 @@ pub enum JoinError {
     },
     /// No answer.
     #[error(
-        "the gateway at {address} did not answer in time; look at its log, then try again with a new token"
+        "the gateway at {address} did not answer in time; look at its log, then try again (with a new token, if one was presented)"
     )]
     Late {
         /// HOST:PORT of the token.
@@ -90,7 +93,7 @@ pub enum JoinError {
     },
     /// It broke.
     #[error(
-        "the connection with {address} broke off: {why}; check the address, and try again with a new token"
+        "the connection with {address} broke off: {why}; check the address, and try again (with a new token, if one was presented)"
     )]
     Broken {
         /// HOST:PORT of the token.
@@ -141,11 +144,11 @@ pub async fn join(
     let connector = TlsConnector::from(Arc::new(config));
     let stream = connect(&connector, &token.address).await?;
     let asked = Zeroizing::new(serde_json::to_vec(&joining.ask(&token)).unwrap_or_default());
-    let exchange = tokio::time::timeout(ANSWER_TIMEOUT, post(stream, &asked, &token.address));
+    let exchange = tokio::time::timeout(ANSWER_TIMEOUT, post(stream, PATH, &asked, &token.address));
     let answered = exchange.await.map_err(|_| JoinError::Late {
         address: token.address.clone(),
     })?;
-    let answer = read(&answered?)?;
+    let answer: JoinAnswer = read(&answered?)?;
     joining.accept(&answer, clock.now())?.write(directory)?;
     Ok(Joined {
         host: token.host,
@@ -172,7 +175,7 @@ fn make_room(directory: &Path) -> Result<(), JoinError> {
     rustix::fs::access(directory, access).map_err(|error| failed(error.into()))
 }
 
-async fn connect(
+pub(crate) async fn connect(
     connector: &TlsConnector,
     address: &str,
 ) -> Result<TlsStream<TcpStream>, JoinError> {
@@ -194,8 +197,9 @@ async fn connect(
     })
 }
 
-async fn post(
+pub(crate) async fn post(
     stream: TlsStream<TcpStream>,
+    path: &str,
     asked: &[u8],
     address: &str,
 ) -> Result<(StatusCode, Bytes), JoinError> {
@@ -208,7 +212,7 @@ async fn post(
         .map_err(failed)?;
     // It ends with its last handle.
     tokio::spawn(connection);
-    let request = Request::post(PATH)
+    let request = Request::post(path)
         .header(header::HOST, address)
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::copy_from_slice(asked)))
@@ -229,7 +233,9 @@ struct Problem {
     detail: String,
 }
 
-fn read((status, body): &(StatusCode, Bytes)) -> Result<JoinAnswer, JoinError> {
+pub(crate) fn read<T: DeserializeOwned>(
+    (status, body): &(StatusCode, Bytes),
+) -> Result<T, JoinError> {
     if status.is_success() {
         let answer = serde_json::from_slice(body);
         return answer.map_err(|error| {
@@ -252,7 +258,7 @@ fn refused(address: &str, refusal: Refusal) -> JoinError {
     }
 }
 
-fn broken(address: &str, error: &(dyn std::error::Error + 'static)) -> JoinError {
+pub(crate) fn broken(address: &str, error: &(dyn std::error::Error + 'static)) -> JoinError {
     JoinError::Broken {
         address: address.to_owned(),
         why: keywheel_daemon::chain(error),

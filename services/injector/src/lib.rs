@@ -33,6 +33,7 @@ mod options;
 mod presence;
 mod reconcile;
 mod report;
+mod returning;
 mod runtime;
 mod service;
 mod shared;
@@ -47,5 +48,6 @@ pub use options::{
     RUNTIME_PREFIX,
 };
 pub use presence::HostLook;
+pub use returning::Returning;
 pub use runtime::wire::{MAX_ENV_VALUE_BYTES, MAX_LINE_BYTES};
 pub use service::{Handle, Injector, Status};

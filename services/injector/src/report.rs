@@ -134,21 +134,25 @@ pub(crate) fn bound_denied(denied: &mut Vec<DeniedStart>) {
 /// A report on its way, and whether it is on the disk.
 type Queued = (Spooled, bool);
 
-/// Spools and sends what comes, after what waits, until told to stop; then what is left goes to the
+/// Spools and sends what comes, after the files that wait (their numbers, oldest first), until told to stop; then what is left goes to the
 /// disk. Each time the disk has everything, `written` is told.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     spool: Spool,
-    waiting: Vec<Spooled>,
+    waiting: Vec<u64>,
     outbox: Arc<Outbox>,
     written: mpsc::Sender<Event>,
     stop: CancellationToken,
 ) {
-    let next = waiting.last().map_or(0, |last| last.number) + 1;
+    let next = waiting.last().map_or(0, |last| *last) + 1;
     let (queue, queued) = mpsc::channel(MAX_QUEUED);
     let replay = async {
-        for spooled in waiting {
-            deliver(&shared, &spool, &(spooled, true), None).await;
+        for number in waiting {
+            let of = spool.clone();
+            let read = tokio::task::spawn_blocking(move || of.read(number)).await;
+            if let Ok(Some(spooled)) = read {
+                deliver(&shared, &spool, &(spooled, true), None).await;
+            }
         }
         send_queued(&shared, &spool, queued).await;
     };

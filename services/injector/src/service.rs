@@ -41,7 +41,7 @@ use crate::reconcile::Reconciler;
 use crate::report::{self, Outbox};
 use crate::runtime::server::Server;
 use crate::shared::{Intent, Pending, Shared, VersionKey};
-use crate::spool::{Spool, Spooled};
+use crate::spool::Spool;
 use crate::state::{self, Remembered};
 
 /// Events waiting for the reconciler.
@@ -334,7 +334,8 @@ async fn leave_bundles(bundles: PathBuf) {
 struct Found {
     tools: Tools,
     spool: Spool,
-    waiting: Vec<Spooled>,
+    /// Reports of an earlier run.
+    waiting: Vec<u64>,
     remembered: BTreeMap<ContainerId, Remembered>,
     /// Held as long as the injector runs.
     lock: File,
@@ -371,7 +372,7 @@ fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
         source,
     };
     let spool = Spool::open(&options.spool_dir).map_err(spool_fault)?;
-    let waiting = spool.read().map_err(spool_fault)?;
+    let waiting = spool.waiting().map_err(spool_fault)?;
     let remembered = state::load_all(&tools.state).map_err(|source| InjectorError::Directory {
         path: tools.state.clone(),
         source,

@@ -2,10 +2,10 @@
 //!
 //! One file a report, named by its number so that they are replayed in order. Invariants: a report
 //! with facts is on the disk before it is sent; its command id is kept with it, so a repeat gets
-//! the first answer; no value is ever in it.
+//! the first answer; no value is ever in it; one report at a time is in memory, of a bounded size.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
@@ -13,6 +13,8 @@ use keywheel_core::report::{DeniedStart, Fact, HostReport, Item};
 use keywheel_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+/// Largest report that is read: the bus takes no larger one.
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Digits of a file's number, so that names sort like numbers.
 const DIGITS: usize = 20;
 
@@ -110,28 +112,45 @@ impl Spool {
         }
     }
 
-    /// All waiting reports, oldest first; one that is not understood is named and passed over. Blocks.
-    pub(crate) fn read(&self) -> io::Result<Vec<Spooled>> {
+    /// Numbers of all waiting reports, oldest first. Blocks.
+    pub(crate) fn waiting(&self) -> io::Result<Vec<u64>> {
         let mut all = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let number = path
-                .file_name()
-                .and_then(|name| name.to_str()?.strip_suffix(".json")?.parse().ok());
-            let Some(number) = number else { continue };
-            match serde_json::from_slice::<Stored>(&std::fs::read(&path)?)
-                .ok()
-                .and_then(|one| load(number, one))
-            {
-                Some(spooled) => all.push(spooled),
-                None => {
-                    tracing::error!(path = %path.display(), "spooled report not understood; look at it")
-                }
-            }
+            let name = path.file_name();
+            all.extend(
+                name.and_then(|name| name.to_str()?.strip_suffix(".json")?.parse::<u64>().ok()),
+            );
         }
-        all.sort_by_key(|spooled| spooled.number);
+        all.sort_unstable();
         Ok(all)
     }
+
+    /// One of them; one that is not understood or too large is named, passed over and kept. Blocks.
+    pub(crate) fn read(&self, number: u64) -> Option<Spooled> {
+        let path = self.path(number);
+        let reason = match read_bounded(&path) {
+            Err(error) => error.to_string(),
+            Ok(None) => format!("it has more than {MAX_FILE_BYTES} bytes"),
+            Ok(Some(bytes)) => {
+                let stored = serde_json::from_slice::<Stored>(&bytes);
+                match stored.ok().and_then(|one| load(number, one)) {
+                    Some(spooled) => return Some(spooled),
+                    None => "it is not understood".to_owned(),
+                }
+            }
+        };
+        tracing::error!(path = %path.display(), reason, "spooled report passed over; look at it");
+        None
+    }
+}
+
+/// A file's content; `None` when it is too large.
+fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let limit = MAX_FILE_BYTES.saturating_add(1);
+    let read = File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok((u64::try_from(read).unwrap_or(u64::MAX) < limit).then_some(bytes))
 }
 
 fn store(spooled: &Spooled) -> Stored {
@@ -320,16 +339,13 @@ pub(crate) mod tests {
                 })
                 .unwrap();
         }
-        let read = spool.read().unwrap();
-        assert_eq!(
-            read.iter().map(|one| one.number).collect::<Vec<_>>(),
-            [9, 10]
-        );
-        assert_eq!(read[1].report, report(10, facts));
-        assert_eq!(read[1].command, CommandId::from_bytes([4; 16]));
+        assert_eq!(spool.waiting().unwrap(), [9, 10]);
+        let read = spool.read(10).unwrap();
+        assert_eq!(read.report, report(10, facts));
+        assert_eq!(read.command, CommandId::from_bytes([4; 16]));
         spool.remove(9).unwrap();
         spool.remove(9).unwrap();
-        assert_eq!(spool.read().unwrap().len(), 1);
+        assert_eq!(spool.waiting().unwrap(), [10]);
     }
 
     #[test]
@@ -349,7 +365,8 @@ pub(crate) mod tests {
             turn += 1;
             if turn % 64 == 0 {
                 std::fs::write(&others, bytes).unwrap();
-                assert!(spool.read().unwrap().iter().any(|one| one.number == 2));
+                drop(spool.read(1));
+                assert!(spool.read(2).is_some());
             }
         });
     }
@@ -359,7 +376,30 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path()).unwrap();
         std::fs::write(spool.path(1), "{").unwrap();
-        assert!(spool.read().unwrap().is_empty());
+        assert!(spool.read(1).is_none());
         assert!(spool.path(1).exists());
+        assert!(spool.read(2).is_none(), "there is none");
+    }
+
+    #[test]
+    fn a_report_is_read_up_to_the_limit_and_kept_beyond_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path()).unwrap();
+        let command = CommandId::from_bytes([4; 16]);
+        let (number, report) = (1, report(1, Vec::new()));
+        let good = Spooled {
+            number,
+            command,
+            report,
+        };
+        spool.write(&good).unwrap();
+        let mut bytes = std::fs::read(spool.path(1)).unwrap();
+        bytes.resize(usize::try_from(MAX_FILE_BYTES).unwrap(), b' ');
+        std::fs::write(spool.path(1), &bytes).unwrap();
+        assert_eq!(spool.read(1).unwrap().report, good.report);
+        bytes.push(b' ');
+        std::fs::write(spool.path(1), &bytes).unwrap();
+        assert!(spool.read(1).is_none());
+        assert_eq!(spool.waiting().unwrap(), [1]);
     }
 }

@@ -40,7 +40,8 @@ use keywheel_injector::{
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
-use support::{FakeBus, LIMIT, binding, can_run, deployment, env, file, helper, host, host_name};
+use support::settings::options;
+use support::{FakeBus, LIMIT, binding, can_run, env, file};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -162,20 +163,12 @@ impl Scene {
     fn options(&self) -> HostSettings {
         let folder = self.folder.path();
         HostSettings {
-            deployment: deployment(),
-            host: host(),
-            host_name: host_name(),
-            run_dir: folder.join("run"),
             spool_dir: folder.join("data/spool"),
-            helper: helper(),
-            runtime_socket: folder.join("injector.sock"),
-            runtime_names: Vec::new(),
             reconcile_interval: Duration::from_millis(500),
-            fs_kind: None,
             host_cache: HostCache::KeyFile(folder.join("cache.key")),
             host_cache_dir: folder.join("data/host-cache"),
-            lease: HOST_LEASE,
             lease_policy: self.policy,
+            ..options(folder)
         }
     }
 

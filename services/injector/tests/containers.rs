@@ -23,14 +23,11 @@ use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::Reload;
 use keywheel_core::report::Fact;
 use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_injector::{
-    HOST_LEASE, Handle, HostCache, HostSettings, Injector, InjectorError, LeasePolicy,
-};
+use keywheel_injector::{Handle, Injector, InjectorError};
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
-use support::{
-    Container, FakeBus, binding, can_run, deployment, env, file, helper, host, host_name,
-};
+use support::settings::{options, reloaded, swapped};
+use support::{Container, FakeBus, binding, can_run, env, file};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -38,25 +35,6 @@ struct Running {
     stop: CancellationToken,
     task: JoinHandle<Result<(), InjectorError>>,
     handle: Handle,
-}
-
-fn options(folder: &Path) -> HostSettings {
-    HostSettings {
-        deployment: deployment(),
-        host: host(),
-        host_name: host_name(),
-        run_dir: folder.join("run"),
-        spool_dir: folder.join("spool"),
-        helper: helper(),
-        runtime_socket: folder.join("injector.sock"),
-        runtime_names: Vec::new(),
-        reconcile_interval: Duration::from_secs(5),
-        fs_kind: None,
-        host_cache: HostCache::Off,
-        host_cache_dir: folder.join("host-cache"),
-        lease: HOST_LEASE,
-        lease_policy: LeasePolicy::Keep,
-    }
 }
 
 fn start(folder: &Path, bus: &Arc<FakeBus>) -> Running {
@@ -87,14 +65,6 @@ impl Running {
         self.task.await.unwrap().unwrap();
         unmount_private(&folder.join("run/bundles")).unwrap();
     }
-}
-
-fn swapped(version: u64) -> impl Fn(&Fact) -> bool {
-    move |fact| matches!(fact, Fact::Swapped { version: found, .. } if *found == version)
-}
-
-fn reloaded(version: u64) -> impl Fn(&Fact) -> bool {
-    move |fact| matches!(fact, Fact::Reloaded { version: found, .. } if *found == version)
 }
 
 fn count(bus: &FakeBus, like: impl Fn(&Fact) -> bool) -> usize {

@@ -15,44 +15,21 @@
 
 mod support;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::Reload;
 use keywheel_core::plan::PlannedBinding;
-use keywheel_core::report::Fact;
 use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_injector::{
-    HOST_LEASE, Handle, HostCache, HostSettings, Injector, LeasePolicy, Status,
-};
+use keywheel_injector::{Handle, Injector, Status};
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
-use support::{FakeBus, LIMIT, binding, can_run, deployment, file, helper, host, host_name};
+use support::settings::{options, swapped};
+use support::{FakeBus, LIMIT, binding, can_run, file};
 use tokio_util::sync::CancellationToken;
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
-
-fn options(folder: &Path) -> HostSettings {
-    HostSettings {
-        deployment: deployment(),
-        host: host(),
-        host_name: host_name(),
-        run_dir: folder.join("run"),
-        spool_dir: folder.join("spool"),
-        helper: helper(),
-        runtime_socket: folder.join("injector.sock"),
-        runtime_names: Vec::new(),
-        reconcile_interval: Duration::from_secs(5),
-        fs_kind: None,
-        host_cache: HostCache::Off,
-        host_cache_dir: folder.join("host-cache"),
-        lease: HOST_LEASE,
-        lease_policy: LeasePolicy::Keep,
-    }
-}
 
 async fn wait(handle: &mut Handle, what: &str, like: impl Fn(&Status) -> bool) {
     let waiting = async {
@@ -62,10 +39,6 @@ async fn wait(handle: &mut Handle, what: &str, like: impl Fn(&Status) -> bool) {
     };
     let waited = tokio::time::timeout(LIMIT, waiting).await;
     assert!(waited.is_ok(), "{what}: {:?}", handle.status());
-}
-
-fn swapped(version: u64) -> impl Fn(&Fact) -> bool {
-    move |fact| matches!(fact, Fact::Swapped { version: found, .. } if *found == version)
 }
 
 fn plan(version: u64) -> Vec<PlannedBinding> {

@@ -27,9 +27,10 @@ use keywheel_core::report::DeniedStart;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_injector::{HOST_LEASE, HostCache, HostSettings, Injector, LeasePolicy};
+use keywheel_injector::Injector;
 use keywheel_seal::OsEntropy;
-use support::{FakeBus, can_run, deployment, helper, host, host_name};
+use support::settings::options;
+use support::{FakeBus, can_run};
 use tokio_util::sync::CancellationToken;
 
 /// An engine that has no containers, or does not answer at all.
@@ -109,22 +110,7 @@ async fn refused(answers: bool, op: &str) -> Option<DeniedStart> {
     bus.publish(Vec::new());
     // What is not sent yet has to be on the disk.
     bus.refuse_reports(true);
-    let options = HostSettings {
-        deployment: deployment(),
-        host: host(),
-        host_name: host_name(),
-        run_dir: folder.path().join("run"),
-        spool_dir: folder.path().join("spool"),
-        helper: helper(),
-        runtime_socket: folder.path().join("injector.sock"),
-        runtime_names: Vec::new(),
-        reconcile_interval: Duration::from_secs(5),
-        fs_kind: None,
-        host_cache: HostCache::Off,
-        host_cache_dir: folder.path().join("host-cache"),
-        lease: HOST_LEASE,
-        lease_policy: LeasePolicy::Keep,
-    };
+    let options = options(folder.path());
     let injector = Injector::new(
         options,
         Arc::clone(&bus) as _,

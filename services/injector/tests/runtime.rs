@@ -25,13 +25,12 @@ use keywheel_core::id::SecretId;
 use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_injector::{
-    HOST_LEASE, HostCache, HostSettings, Injector, InjectorError, LeasePolicy,
-};
+use keywheel_injector::{Injector, InjectorError};
 use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
-use support::{FakeBus, binding, can_run, deployment, env, file, helper, host, host_name};
+use support::settings::{options, reloaded, swapped};
+use support::{FakeBus, binding, can_run, env, file};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -44,22 +43,7 @@ fn start(
     bus: &Arc<FakeBus>,
     engine: &Engine,
 ) -> (CancellationToken, JoinHandle<Result<(), InjectorError>>) {
-    let options = HostSettings {
-        deployment: deployment(),
-        host: host(),
-        host_name: host_name(),
-        run_dir: folder.join("run"),
-        spool_dir: folder.join("spool"),
-        helper: helper(),
-        runtime_socket: folder.join("injector.sock"),
-        runtime_names: Vec::new(),
-        reconcile_interval: Duration::from_secs(5),
-        fs_kind: None,
-        host_cache: HostCache::Off,
-        host_cache_dir: folder.join("host-cache"),
-        lease: HOST_LEASE,
-        lease_policy: LeasePolicy::Keep,
-    };
+    let options = options(folder);
     let docker = DockerHost::new(&DockerOptions {
         host: Some(engine.host()),
     })
@@ -85,14 +69,6 @@ fn plan(variable: Option<u64>, db: Option<u64>) -> Vec<PlannedBinding> {
         binding(1, "app", env("TOKEN"), reload, variable),
         binding(2, "app", file("db"), Reload::None, db),
     ]
-}
-
-fn swapped(version: u64) -> impl Fn(&Fact) -> bool {
-    move |fact| matches!(fact, Fact::Swapped { version: found, .. } if *found == version)
-}
-
-fn reloaded(version: u64) -> impl Fn(&Fact) -> bool {
-    move |fact| matches!(fact, Fact::Reloaded { version: found, .. } if *found == version)
 }
 
 fn created(output: &std::process::Output) -> String {

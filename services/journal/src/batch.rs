@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use keywheel_core::effect::Effect;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId};
 use keywheel_engine::port::journal::{Decision, RecordedEvent};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::{EventMeta, MAX_EVENT_BYTES, encode, subject};
-use keywheel_schemas::wire::{audit_record_to_json, effect_key_to_string, effect_to_json};
+use keywheel_schemas::wire::{audit_record_to_json, effect_key_to_string, stored_effect_to_json};
 use keywheel_seal::sign::SigningKey;
 use sha2::{Digest as _, Sha256};
 
@@ -134,8 +135,14 @@ impl Signer {
         if !leaves.is_empty() {
             tail.checkpoint = self.checkpoint(&tail.frontier);
         }
-        let effects = decisions.iter().flat_map(|decision| &decision.effects);
-        let effects = effects.map(|e| (effect_key_to_string(&e.key()), effect_to_json(e)));
+        let effects = decisions.iter().flat_map(|decision| {
+            let trace = decision.traceparent.as_deref();
+            let row = move |effect: &Effect| {
+                let key = effect_key_to_string(&effect.key());
+                (key, stored_effect_to_json(effect, trace))
+            };
+            decision.effects.iter().map(row)
+        });
         let closes = decisions.iter().flat_map(|decision| &decision.closes);
         Ok(Batch {
             answers: answers(decisions)?,

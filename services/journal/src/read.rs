@@ -6,12 +6,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use keywheel_core::effect::Effect;
 use keywheel_core::id::CommandId;
-use keywheel_engine::port::journal::{AuditLeaf, Head, MAX_READ, RecordedEvent, Verdict};
+use keywheel_engine::port::journal::{
+    AuditLeaf, Head, MAX_READ, OpenEffect, RecordedEvent, Verdict,
+};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::decode;
-use keywheel_schemas::wire::effect_from_json;
+use keywheel_schemas::wire::stored_effect_from_json;
 use keywheel_seal::sign::{Signature, VerifyingKey};
 
 use crate::batch::{EVENT_CONTEXT, Tail, chain_hash};
@@ -158,11 +159,15 @@ pub(crate) async fn answer(
 pub(crate) async fn open_effects(
     rows: &mut impl Rows,
     place: &Place,
-) -> Result<Vec<Effect>, PortError> {
+) -> Result<Vec<OpenEffect>, PortError> {
     let rows = rows.open_effects().await;
     let rows = rows.map_err(|source| place.failed(source))?;
     let read = |(key, bytes): (String, Vec<u8>)| {
-        effect_from_json(&bytes).map_err(|_| place.damaged(&format!("effect {key} cannot be read")))
+        let read = stored_effect_from_json(&bytes).map(|(effect, traceparent)| OpenEffect {
+            effect,
+            traceparent,
+        });
+        read.map_err(|_| place.damaged(&format!("effect {key} cannot be read")))
     };
     rows.into_iter().map(read).collect()
 }

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use keywheel_core::effect::Effect;
 use keywheel_core::id::{CommandId, DeploymentId};
 use keywheel_engine::port::journal::{
-    AuditLeaf, Class, Decision, Head, Journal, RecordedEvent, Verdict, Verification,
+    AuditLeaf, Class, Decision, Head, Journal, OpenEffect, RecordedEvent, Verdict, Verification,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::subject;
@@ -305,7 +304,7 @@ impl Journal for SqliteJournal {
         read::events(&mut *self.reader.lock().await, &self.place, after, limit).await
     }
 
-    async fn open_effects(&self) -> Result<Vec<Effect>, PortError> {
+    async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError> {
         read::open_effects(&mut *self.reader.lock().await, &self.place).await
     }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use keywheel_engine::port::journal::Verification;
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_schemas::wire::{effect_from_json, effect_key_to_string};
+use keywheel_schemas::wire::{effect_key_to_string, stored_effect_from_json};
 use keywheel_seal::sign::VerifyingKey;
 
 use crate::batch::Tail;
@@ -149,7 +149,8 @@ async fn check_effects(
         };
         after = *last;
         for (_, key, bytes) in &page {
-            let read = effect_from_json(bytes).map(|effect| effect_key_to_string(&effect.key()));
+            let read = stored_effect_from_json(bytes);
+            let read = read.map(|(effect, _)| effect_key_to_string(&effect.key()));
             if read.ok().as_ref() != Some(key) {
                 faults.add(format!(
                     "effect {key}: its bytes are not the effect of that key"

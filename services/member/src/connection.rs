@@ -1,8 +1,11 @@
 //! From a directory of credentials to the bus: who speaks, whom it believes, over which servers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use keywheel_bus::{ConnectError, Identity as Speaker, MemberFiles, Nats, NatsOptions, Trust};
+use keywheel_bus::{
+    ConnectError, Identity as Speaker, MemberFiles, Nats, NatsOptions, START_TIMEOUT, Trust, Unfit,
+};
 use keywheel_core::id::EventId;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
@@ -10,6 +13,9 @@ use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::name::PeerName;
 use keywheel_identity::nats::{self, NatsError};
 use keywheel_seal::sign::{BadKey, SigningKey};
+
+/// A start waits for the bus this part of what is left of its credentials' life, at most.
+const LIFE_PARTS: u32 = 3;
 
 /// Why a member is not on the bus.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +29,22 @@ pub enum MemberError {
     /// No connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+}
+
+impl MemberError {
+    /// Whether the bus servers only have not started yet, or have no leader.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(
+                ConnectError::Unreachable {
+                    is_absent: true,
+                    ..
+                } | ConnectError::Unfit(Unfit::Stream { .. })
+            )
+        )
+    }
 }
 
 /// A second copy of a member's signing key.
@@ -76,6 +98,13 @@ pub fn check_permit(bundle: &Bundle, identity: &Identity) -> Result<(), NatsErro
     }
 }
 
+/// How long a start waits for the bus: not so long that what it shows ends meanwhile.
+fn wait_of(bundle: &Bundle, clock: &dyn Clock) -> Duration {
+    let end = bundle.tls.life().map(|(_, end)| end);
+    let left = end.map_or(Duration::ZERO, |end| end.since(clock.now()));
+    START_TIMEOUT.min(left / LIFE_PARTS)
+}
+
 /// Connects with the bus. Without `named` servers it is those that the credentials name; with
 /// `begin_offline` it does not wait for one.
 ///
@@ -95,6 +124,7 @@ pub async fn connect(
     };
     let mut options = NatsOptions::of_member(servers, identity.deployment, &files(bundle));
     options.begin_offline = begin_offline;
+    options.start_timeout = wait_of(bundle, &*clock);
     // Each process hears every event and record; it reads the log first, so no name has to stay.
     options.instance = Some(EventId::from_bytes(ids.draw()).to_string());
     Ok(Nats::connect(options, speaker(identity)?, trust.clone(), clock, ids).await?)

@@ -15,8 +15,8 @@ use keywheel_daemon::{chain, names};
 use keywheel_engine::port::bus::{Address, Body, Bus};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_identity::bundle::{Bundle, BundleError, Identity, SealingKey};
-use keywheel_identity::enrol::{EnrolError, RenewAnswer, Renewing};
+use keywheel_identity::bundle::{Bundle, BundleError, Identity, SealingKey, TlsFiles};
+use keywheel_identity::enrol::{EnrolError, RenewAnswer, RenewAsk, Renewing};
 use keywheel_identity::refresh::RefreshError;
 use keywheel_identity::renewal::{self, KeyAge, KeyStep};
 use keywheel_identity::tls::TlsError;
@@ -32,6 +32,8 @@ pub const RENEWAL_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(60);
 /// Shortest wait between two renewals.
 const PAUSE_LEAST: Duration = Duration::from_secs(1);
+/// Longest wait between two attempts once the credentials have ended: a host that is back asks soon.
+const ENDED_MOST: Duration = Duration::from_secs(30);
 /// A failure is tried again after this part of the life that is left, at the latest.
 const LEFT_PARTS: u32 = 8;
 
@@ -108,6 +110,21 @@ pub struct Sealing {
     pub age: Duration,
 }
 
+/// Where a host asks whose credentials have ended: it proves itself with its pinned key.
+#[async_trait]
+pub trait JoinPort: Send + Sync {
+    /// What the gateway answers.
+    ///
+    /// # Errors
+    /// When none is reached, or it refuses.
+    async fn ask(
+        &self,
+        tls: &TlsFiles,
+        identity: &Identity,
+        ask: &RenewAsk,
+    ) -> Result<RenewAnswer, PortError>;
+}
+
 /// Asks the gateway.
 pub struct OverBus {
     /// This member's end of the bus.
@@ -118,6 +135,8 @@ pub struct OverBus {
     pub entropy: Arc<dyn Entropy>,
     /// A host's sealing keys; services have none.
     pub sealing: Option<Sealing>,
+    /// Where to ask once the credentials have ended, and the bus with them; services have nothing.
+    pub port: Option<Arc<dyn JoinPort>>,
 }
 
 #[async_trait]
@@ -131,7 +150,7 @@ impl Source for OverBus {
         if let Some(newest) = identity.newest_sealing() {
             renewing = renewing.with_sealing_key(newest);
         }
-        let answer = self.ask(&renewing).await?;
+        let answer = self.ask(&bundle, &identity, &renewing).await?;
         if let Some(sealing) = &self.sealing {
             self.retire(sealing, &mut identity).await;
         }
@@ -204,7 +223,18 @@ fn ages(identity: &Identity, is_known: bool) -> Vec<KeyAge> {
 }
 
 impl OverBus {
-    async fn ask(&self, renewing: &Renewing) -> Result<RenewAnswer, RenewalFault> {
+    async fn ask(
+        &self,
+        bundle: &Bundle,
+        identity: &Identity,
+        renewing: &Renewing,
+    ) -> Result<RenewAnswer, RenewalFault> {
+        let (_, end) = bundle.tls.life()?;
+        if let Some(port) = self.port.as_ref().filter(|_| self.clock.now() >= end) {
+            let ask = renewing.ask();
+            let asked = port.ask(&bundle.tls, identity, &ask).await;
+            return asked.map_err(RenewalFault::Gateway);
+        }
         let unreadable = |error: serde_json::Error| RenewalFault::Answer(error.to_string());
         let ask = serde_json::to_vec(&renewing.ask()).map_err(unreadable)?;
         let answered = self
@@ -359,12 +389,12 @@ impl Keeper {
     }
 }
 
-/// When a failed renewal is tried again. Once the credentials have ended, nothing is gained by hurry.
+/// When a failed renewal is tried again.
 fn again(now: Timestamp, end: Timestamp, failures: u32) -> Timestamp {
     let pause = renewal::retry_after(failures);
     let left = end.since(now) / LEFT_PARTS;
     now.plus(if left.is_zero() {
-        pause
+        pause.min(ENDED_MOST)
     } else {
         pause.min(left)
     })
@@ -394,7 +424,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_tried_again_before_the_end_and_without_hurry_after_it() {
+    fn a_failure_is_tried_again_before_the_end_and_soon_after_it() {
         let now = Timestamp::from_micros(1_800_000_000_000_000);
         let in_minutes = |minutes: u64| now.plus(Duration::from_secs(60 * minutes));
         for (left, failures, most) in [(30, 1, 10), (30, 50, 225), (1, 50, 8)] {
@@ -404,6 +434,6 @@ mod tests {
                 "{left} {failures} {next:?}"
             );
         }
-        assert_eq!(again(now, now, 50), now.plus(renewal::RETRY_MAX));
+        assert_eq!(again(now, now, 50), now.plus(ENDED_MOST));
     }
 }

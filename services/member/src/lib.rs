@@ -13,6 +13,6 @@ mod keeper;
 
 pub use connection::{MemberError, check_permit, connect, files, signing_key, speaker, trust};
 pub use keeper::{
-    Begin, Keeper, OverBus, RENEWAL_TIMEOUT, RenewalFault, Sealing, SealingKeys, Source, Taken,
-    ends,
+    Begin, JoinPort, Keeper, OverBus, RENEWAL_TIMEOUT, RenewalFault, Sealing, SealingKeys, Source,
+    Taken, ends,
 };

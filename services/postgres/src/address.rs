@@ -132,6 +132,28 @@ mod tests {
     }
 
     #[test]
+    fn no_url_makes_its_reader_panic_or_leaves_a_network_connection_without_tls() {
+        for url in [
+            "postgres://me@db.example:5432/keywheel?sslmode=require&sslrootcert=/etc/ca.pem",
+            "postgresql://me@%2Frun%2Fpostgresql/keywheel",
+        ] {
+            assert!(Address::parse(url, None).is_ok(), "{url}");
+            keywheel_testkit::hostile(url.as_bytes(), |bytes| {
+                let text = String::from_utf8_lossy(bytes);
+                let Ok(address) = Address::parse(&text, None) else {
+                    return;
+                };
+                let (_, is_near) = host_of(&address.options);
+                let options = format!("{:?}", address.options);
+                assert!(
+                    is_near || options.contains("ssl_mode: VerifyFull"),
+                    "{text}: {options}"
+                );
+            });
+        }
+    }
+
+    #[test]
     fn a_password_never_stands_in_an_address() {
         for url in [
             "postgres://me:pw@db/keywheel",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use keywheel_core::id::RotationId;
 use keywheel_engine::port::vault::VersionVault;
-use keywheel_engine::presence::{Fact, Look, Seen};
+use keywheel_engine::presence::{Fact, Look, SEAL_FACT, Seen};
 
 /// A token that no rotation has: asking for its value shows that the cache answers.
 const NOBODY: RotationId = RotationId::from_bytes([0; 16]);
@@ -64,7 +64,7 @@ impl Look for Handle {
             name: "store local".to_owned(),
             ..cache.clone()
         };
-        let seal = Fact::ok("seal", "unsealed with the key file");
+        let seal = Fact::ok(SEAL_FACT, "unsealed with the key file");
         Seen {
             reached: None,
             facts: vec![self.work(), cache, seal, store],

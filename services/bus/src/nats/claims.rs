@@ -54,6 +54,7 @@ impl ClaimsDesk {
         let client = client.map_err(|error| ConnectError::Unreachable {
             servers: named.clone(),
             reason: chain(&error),
+            is_absent: false,
         })?;
         Ok(Self { client, named })
     }
@@ -70,6 +71,7 @@ impl ClaimsDesk {
         let answer = answered.map_err(|error| ConnectError::Unreachable {
             servers: self.named.clone(),
             reason: chain(&error),
+            is_absent: false,
         })?;
         Ok(answer.payload.to_vec())
     }

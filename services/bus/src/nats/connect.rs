@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
+use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_schemas::subject::Client as Speaker;
 
@@ -22,6 +23,8 @@ const MAX_WAITING: usize = 1024;
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause before connecting again.
 const RECONNECT_MOST: Duration = Duration::from_secs(5);
+/// Pause of a start before it asks again for bus servers that start, too.
+pub(super) const START_PAUSE: Duration = Duration::from_secs(1);
 /// After what silence the bus server is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -71,13 +74,28 @@ impl Opener {
         &self.proof
     }
 
-    /// Opens the first connection; `offline` does not wait for a server.
+    /// Opens the first connection; `offline` does not wait for a server. Where nobody listens yet it is
+    /// tried again until `end`, by the monotonic clock.
     pub(super) async fn first(
         &self,
         tls: Option<&Tls>,
         offline: bool,
+        (clock, end): (&dyn Clock, Duration),
     ) -> Result<Line, ConnectError> {
-        self.open(tls, Standing::first(), offline).await
+        loop {
+            let opened = self.open(tls, Standing::first(), offline).await;
+            match opened {
+                Err(ConnectError::Unreachable {
+                    servers,
+                    reason,
+                    is_absent: true,
+                }) if clock.monotonic() < end => {
+                    tracing::warn!(servers, reason, "no bus server listens yet; trying again");
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// Opens one that is to take over.
@@ -105,6 +123,7 @@ impl Opener {
         let client = client.map_err(|error| ConnectError::Unreachable {
             servers: self.named.clone(),
             reason: chain(&error),
+            is_absent: is_absent(&error),
         })?;
         let number = self.opened.fetch_add(1, Ordering::SeqCst);
         let timeout = self.server_timeout;
@@ -136,6 +155,15 @@ impl Opener {
                 std::future::ready(())
             })
     }
+}
+
+/// Whether nobody listens at an address.
+fn is_absent(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
 }
 
 /// Doubles up to the longest pause; each client's is another, so that they do not all come at once.

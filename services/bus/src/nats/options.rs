@@ -18,6 +18,9 @@ use crate::in_process::ACK_TIMEOUT;
 pub const SERVER_FLOOR: (u64, u64, u64) = (2, 12, 7);
 /// What the bus server must let through: the largest message with its headers.
 pub const MIN_MAX_PAYLOAD: usize = MAX_MESSAGE_BYTES + 4096;
+/// How long a start waits for bus servers that nobody answers at yet, and for a cluster to choose the
+/// leader that makes streams. Service managers give a start ninety seconds.
+pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How to reach the bus server and as whom.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub struct NatsOptions {
     pub server_timeout: Duration,
     /// How long a subscription waits for its stream, which the gateway makes.
     pub subscribe_timeout: Duration,
+    /// How long the start waits for bus servers that start at the same time.
+    pub start_timeout: Duration,
     /// Whether to begin without a bus server and connect when there is one. For a host's injector,
     /// which serves from its own cache meanwhile.
     pub begin_offline: bool,
@@ -61,6 +66,7 @@ impl NatsOptions {
             ack_timeout: ACK_TIMEOUT,
             server_timeout: Duration::from_secs(5),
             subscribe_timeout: Duration::from_secs(60),
+            start_timeout: START_TIMEOUT,
             begin_offline: false,
         }
     }
@@ -197,6 +203,8 @@ pub enum ConnectError {
         servers: String,
         /// What it or the network said.
         reason: String,
+        /// Whether nobody listens there, as before a bus server has started.
+        is_absent: bool,
     },
     /// Something about it is not as it must be.
     #[error(transparent)]
@@ -242,9 +250,19 @@ pub enum Unfit {
         /// What it must be.
         wanted: String,
     },
-    /// A stream cannot be made or looked at.
+    /// A stream cannot be made or looked at now.
     #[error("stream {stream} cannot be made or read: {reason}")]
     Stream {
+        /// Which stream.
+        stream: String,
+        /// What the bus server said.
+        reason: String,
+    },
+    /// A stream is not made there, now or later.
+    #[error(
+        "the bus server does not make stream {stream}: {reason}; check that its disk and its cluster are as the nats.conf of `keywheel init` has them"
+    )]
+    StreamRefused {
         /// Which stream.
         stream: String,
         /// What the bus server said.

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
+use async_nats::jetstream::{Context, Error, ErrorCode};
 use keywheel_engine::port::bus::TOPIC_CAPACITY;
 use keywheel_schemas::subject::Subjects;
 
@@ -26,6 +26,9 @@ pub const MAX_PLANS: i64 = 16_384;
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the bus server remembers a message's id.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// The status of an answer by whoever cannot help now.
+const UNAVAILABLE: usize = 503;
 
 /// Every stream as it must be.
 pub(super) fn wanted(subjects: &Subjects, replicas: usize) -> [Config; 5] {
@@ -83,12 +86,20 @@ pub(super) async fn ensure(context: &Context, wanted: &Config) -> Result<bool, U
     }
     let made = context.create_stream(wanted.clone()).await;
     let stream = made.map_err(|error| match error.kind() {
-        CreateStreamErrorKind::JetStream(error) => fault(error.to_string()),
+        CreateStreamErrorKind::JetStream(refusal) if !may_pass(&refusal) => Unfit::StreamRefused {
+            stream: wanted.name.clone(),
+            reason: refusal.to_string(),
+        },
         _ => fault(error.to_string()),
     })?;
     compare(wanted, &stream.cached_info().config)?;
     tracing::info!(stream = wanted.name, "stream made");
     Ok(true)
+}
+
+/// Whether a bus server says no only until its cluster has a leader, or enough servers.
+fn may_pass(refusal: &Error) -> bool {
+    refusal.code() == UNAVAILABLE || refusal.error_code() == ErrorCode::CLUSTER_NO_PEERS
 }
 
 /// Names the first setting that is not as it was asked for.

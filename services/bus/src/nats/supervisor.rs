@@ -15,6 +15,7 @@ use keywheel_core::audit::Role;
 use keywheel_engine::port::bus::Topic;
 use tokio::sync::{Notify, watch};
 
+use super::connect::START_PAUSE;
 use super::options::{self, Unfit};
 use super::{Shared, streams};
 use crate::refusal::RefusalCounts;
@@ -81,11 +82,12 @@ impl State {
         }
     }
 
-    /// Another connection took over: it is looked at, and nobody has to begin anew.
-    pub(super) fn moved(&self) {
+    /// Another connection took over: it is looked at, and nobody has to begin anew unless there was no
+    /// connection before.
+    pub(super) fn moved(&self, was_connected: bool) {
         self.connects.send_if_modified(|connects| {
             *connects += 1;
-            false
+            !was_connected
         });
         self.look.notify_one();
         tracing::info!("bus server connected with renewed credentials");
@@ -137,7 +139,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         };
         match looked {
             Ok(()) => tokio::time::sleep(LOOK_PAUSE).await,
-            Err(Unfit::Stream { stream, reason }) => {
+            Err(Unfit::Stream { stream, reason } | Unfit::StreamRefused { stream, reason }) => {
                 tracing::warn!(stream, reason, "the bus server does not answer");
                 tokio::time::sleep(RETRY_PAUSE).await;
                 shared.state.look.notify_one();
@@ -151,6 +153,24 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// The same at a start: while a cluster has no leader its streams are asked for again, until `end`
+    /// by the monotonic clock. Whatever else is not as it must be ends the wait.
+    pub(super) async fn check_until(&self, end: Duration) -> Result<(), Unfit> {
+        loop {
+            match self.check().await {
+                Err(Unfit::Stream { stream, reason }) if self.clock.monotonic() < end => {
+                    tracing::warn!(
+                        stream,
+                        reason,
+                        "no leader of the bus servers yet; trying again"
+                    );
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                checked => return checked,
+            }
+        }
+    }
+
     /// Looks at the bus server; as the gateway also at its streams, and says again what they lost.
     pub(super) async fn check(&self) -> Result<(), Unfit> {
         let looked = self.look().await;

@@ -154,7 +154,7 @@ fn short(text: &str) -> String {
 
 fn figures(status: &Status) -> String {
     let sealed = match status.sealed {
-        true => "yes: no value can be given out",
+        true => "yes: no store-sync that is heard has its unseal key, so no value can be given out",
         false => "no",
     };
     fields(&[

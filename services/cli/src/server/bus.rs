@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_bus::{ConnectError, Nats, Trust};
+use keywheel_bus::{ConnectError, Nats, Trust, Unfit};
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Address, Body, Bus, Topic};
@@ -26,16 +26,17 @@ pub(super) async fn connect(
     (bundle, identity): (&Bundle, &Identity),
     trust: &Trust,
     (clock, ids): (Arc<SystemClock>, Arc<SystemIds>),
-) -> Result<Nats, Error> {
+) -> Result<Nats, MemberError> {
     let named = &config.apart.bus_servers;
-    keywheel_member::connect(named, false, (bundle, identity), trust, (clock, ids))
-        .await
-        .map_err(|error| refused(&error))
+    keywheel_member::connect(named, false, (bundle, identity), trust, (clock, ids)).await
 }
 
-fn refused(error: &MemberError) -> Error {
+/// Why there is no connection, for a person.
+pub(super) fn refused(error: &MemberError) -> Error {
     let kind = match error {
-        MemberError::Connect(ConnectError::Unreachable { .. }) => Kind::Unavailable,
+        MemberError::Connect(
+            ConnectError::Unreachable { .. } | ConnectError::Unfit(Unfit::Stream { .. }),
+        ) => Kind::Unavailable,
         MemberError::Connect(ConnectError::Unfit(_)) | MemberError::Silent => Kind::Refused,
         MemberError::Connect(_) | MemberError::Key(_) => Kind::BadConfiguration,
     };

@@ -96,10 +96,22 @@ pub(super) fn open_registry(
     let home = Home::new(directory);
     let registry = Registry::open(home, unseal, told, Arc::new(OsEntropy));
     let registry = Arc::new(registry.map_err(|e| refused(&e, next))?);
+    refresh_own(Some(&registry), directory, clock)?;
+    Ok(registry)
+}
+
+/// Makes the gateway's own fresh; of another service nothing.
+pub(super) fn refresh_own(
+    registry: Option<&Arc<Registry>>,
+    directory: &Path,
+    clock: &SystemClock,
+) -> Result<(), Error> {
+    let Some(registry) = registry else {
+        return Ok(());
+    };
     let next = "correct what is named above and start again";
     let made = registry.refresh_own(directory, clock.now());
-    made.map_err(|e| refused(&e, next))?;
-    Ok(registry)
+    made.map_err(|e| refused(&e, next))
 }
 
 /// Keeps a service's credentials fresh as long as it runs.
@@ -109,6 +121,7 @@ pub(super) fn keep(opened: &Opened, spawn: &Spawner) {
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
         sealing: None,
+        port: None,
     };
     let keeper = Keeper {
         // What `keywheel init` gave lives longer than what the gateway gives.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_bus::{Nats, Trust};
+use keywheel_bus::{Nats, START_TIMEOUT, Trust};
 use keywheel_core::audit::Role;
 use keywheel_core::id::DeploymentId;
 use keywheel_core::name::HostName;
@@ -160,15 +160,25 @@ async fn open(config: Config, role: Role) -> Result<Opened, Error> {
         Role::Gateway => Some(credentials::open_registry(&config, &directory, &clock)?),
         _ => None,
     };
-    let (bundle, identity) = credentials::read(&directory, role, clock.now())?;
     let host_name = HostName::parse(&config.host_name).map_err(|e| {
         let next = "give a name with `host.name` in the configuration";
         Error::new(Kind::BadConfiguration, e.to_string(), next)
     })?;
     let ids = Arc::new(SystemIds);
-    let trust = keywheel_member::trust(&identity);
-    let times = (clock.clone(), ids.clone());
-    let nats = bus::connect(&config, (&bundle, &identity), &trust, times).await?;
+    let end = clock.monotonic().saturating_add(START_TIMEOUT);
+    let (bundle, identity, trust, nats) = loop {
+        let (bundle, identity) = credentials::read(&directory, role, clock.now())?;
+        let trust = keywheel_member::trust(&identity);
+        let times = (clock.clone(), ids.clone());
+        match bus::connect(&config, (&bundle, &identity), &trust, times).await {
+            Ok(nats) => break (bundle, identity, trust, nats),
+            // The gateway waits on with fresh credentials: a leader may take longer than these live.
+            Err(error) if error.may_pass() && clock.monotonic() < end => {
+                credentials::refresh_own(registry.as_ref(), &directory, &clock)?;
+            }
+            Err(error) => return Err(bus::refused(&error)),
+        }
+    };
     Ok(Opened {
         config,
         host_name,

@@ -63,6 +63,15 @@ pub struct Decision {
     pub verdict: Verdict,
 }
 
+/// An effect that nobody answered yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenEffect {
+    /// What is asked of workers.
+    pub effect: Effect,
+    /// W3C trace context of the command that asked for it.
+    pub traceparent: Option<String>,
+}
+
 /// What a command's sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -167,7 +176,7 @@ pub trait Journal: Send + Sync {
     /// Events after a number, oldest first, at most `limit` and [`MAX_READ`].
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError>;
     /// Effects nobody answered yet, oldest first.
-    async fn open_effects(&self) -> Result<Vec<Effect>, PortError>;
+    async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError>;
     /// Audit leaves from an index on, at most `limit` and [`MAX_READ`].
     async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError>;
     /// Where the log ends.

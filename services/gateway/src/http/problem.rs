@@ -74,6 +74,11 @@ impl Failure {
         let detail = format!("{detail}; too many attempts: further ones are counted");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "denied", "denied", detail)
     }
+    /// The caller may not, and learns no reason; the record has it.
+    #[must_use]
+    pub fn refused(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "denied", "denied", detail.into())
+    }
     /// The caller comes too often.
     #[must_use]
     pub fn too_often(detail: impl Into<String>) -> Self {

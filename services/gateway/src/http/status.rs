@@ -12,7 +12,7 @@ use keywheel_schemas::api::{
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::Api;
-use crate::views::status::{Part, Sources, overview, worst};
+use crate::views::status::{Part, Sources, is_sealed, overview, worst};
 
 /// What the journal said.
 struct Asked {
@@ -108,7 +108,7 @@ fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
         data_dir: api.data_dir.clone(),
         pid: std::process::id(),
         time: now.text(),
-        sealed: false,
+        sealed: is_sealed(rows, api.clock.monotonic()),
         secrets: count(world.secrets.len()),
         bindings: count(world.bindings.values().filter(|b| b.spec.is_some()).count()),
         consumers: count(world.assignments.len()),

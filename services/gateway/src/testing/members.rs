@@ -12,7 +12,9 @@ use keywheel_identity::bundle::Bundle;
 use keywheel_identity::enrol::{JoinAnswer, Joining};
 use keywheel_identity::init::{Home, NewDeployment, init, plain};
 use keywheel_identity::name::{OperatorName, PeerName};
-use keywheel_identity::tls::{Admit, PeerKind, TlsIdentity, join_client_config};
+use keywheel_identity::tls::{
+    Admit, Binding, PeerKind, TlsIdentity, binding, join_client_config, return_client_config,
+};
 use keywheel_identity::token::JoinToken;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
@@ -20,6 +22,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
@@ -193,6 +196,21 @@ impl Members {
         exchange(self.dial_join().await, client, &request).await
     }
 
+    /// Posts at the join port as a host does whose credentials have ended; `make` sees what the
+    /// connection is bound to.
+    pub(crate) async fn come_back(
+        &self,
+        bundle: &Bundle,
+        make: impl FnOnce(&Binding) -> Vec<u8>,
+    ) -> Result<String, String> {
+        let clock = self.bench.clock.clone();
+        let client = return_client_config(deployment(), &bundle.tls.roots_pem, clock).unwrap();
+        let stream = shake(self.dial_join().await, client).await?;
+        let asked = make(&binding(stream.get_ref().1).unwrap());
+        let request = http(&format!("POST {}", join::RETURN_PATH), &asked);
+        converse(stream, &request).await
+    }
+
     /// A token that is open, for a name.
     pub(crate) async fn token(&self, name: &str) -> JoinToken {
         let ids = &self.bench.api.ids;
@@ -271,13 +289,20 @@ async fn exchange(
     client: ClientConfig,
     request: &[u8],
 ) -> Result<String, String> {
+    converse(shake(stream, client).await?, request).await
+}
+
+async fn shake(stream: TcpStream, client: ClientConfig) -> Result<TlsStream<TcpStream>, String> {
     let why = |error: std::io::Error| {
         keywheel_identity::tls::explain(&error)
             .map_or_else(|| error.to_string(), |refusal| refusal.to_string())
     };
     let name = ServerName::try_from("gateway.example").unwrap();
     let connector = TlsConnector::from(Arc::new(client));
-    let mut stream = connector.connect(name, stream).await.map_err(why)?;
+    connector.connect(name, stream).await.map_err(why)
+}
+
+async fn converse(mut stream: TlsStream<TcpStream>, request: &[u8]) -> Result<String, String> {
     // Who is refused may be cut off while it writes; the reason is read.
     let _cut = stream.write_all(request).await;
     rest(stream).await

@@ -11,7 +11,9 @@ use keywheel_core::id::{EventId, HostId};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::port::journal::Head;
-use keywheel_engine::presence::{COPY_FACT, Fact, Health, Presence, Reached, Row, SILENT_AFTER};
+use keywheel_engine::presence::{
+    COPY_FACT, Fact, Health, Presence, Reached, Row, SEAL_FACT, SILENT_AFTER,
+};
 use keywheel_schemas::api::{Component, ComponentKind, Connection, FactView, Finding, HealthWord};
 use keywheel_schemas::mirror::TextForm as _;
 use keywheel_schemas::subject::role_word;
@@ -75,6 +77,17 @@ pub fn overview(mut sources: Sources<'_>) -> (Vec<Component>, Vec<Finding>) {
     components.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     let findings = findings(&components);
     (components, findings)
+}
+
+/// Whether no store-sync that is heard has its unseal key: then no value can be given out.
+#[must_use]
+pub fn is_sealed(rows: &[Row], steady: Duration) -> bool {
+    let heard = rows.iter().filter(|row| !row.is_silent(steady));
+    let store_syncs = heard.filter(|row| row.presence.role == Role::StoreSync);
+    let is_open = |fact: &Fact| fact.name == SEAL_FACT && fact.health == Health::Ok;
+    !store_syncs
+        .flat_map(|row| &row.presence.seen.facts)
+        .any(is_open)
 }
 
 /// The worst of some.

@@ -34,6 +34,8 @@ struct Stored {
     sealing: Vec<StoredKey>,
     trust: BTreeMap<String, String>,
     servers: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gateways: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +66,7 @@ pub(super) fn encode(identity: &Identity) -> SecretBytes {
         sealing: identity.sealing.iter().map(stored_key).collect(),
         trust: trust_words(&identity.trust),
         servers: identity.servers.clone(),
+        gateways: identity.gateways.clone(),
     };
     // A struct of strings and numbers always has a JSON form.
     SecretBytes::from(serde_json::to_vec_pretty(&stored).unwrap_or_default())
@@ -109,6 +112,7 @@ pub(super) fn decode(bytes: &SecretBytes) -> Result<Identity, String> {
         sealing: sealing.collect::<Result<_, _>>()?,
         trust: read_trust(&stored.trust)?,
         servers: stored.servers.clone(),
+        gateways: stored.gateways.clone(),
     })
 }
 

@@ -29,6 +29,7 @@ fn bundle(ca: &Authority, named: &PeerName, certified: &PeerName) -> Bundle {
             roots_pem: issued.certificate.roots_pem,
         },
         identity: Some(Identity {
+            gateways: vec!["gateway.example:8444".to_owned()],
             deployment: deployment(),
             name: named.clone(),
             host_name: Some(HostName::parse("web-1").unwrap()),

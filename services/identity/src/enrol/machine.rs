@@ -23,6 +23,7 @@ pub struct Joining {
     host: HostId,
     name: HostName,
     pin: [u8; 32],
+    address: String,
     signing: SigningKey,
     sealing: HostKeyPair,
     bus: UserKey,
@@ -42,6 +43,7 @@ impl Joining {
             host: token.host,
             name: token.name.clone(),
             pin: token.pin,
+            address: token.address.clone(),
             signing: SigningKey::generate(entropy),
             sealing: HostKeyPair::generate(entropy),
             bus: UserKey::generate(),
@@ -99,6 +101,7 @@ impl Joining {
             }],
             trust: stored::read_trust(&answer.trust).map_err(EnrolError::Answer)?,
             servers: answer.servers.clone(),
+            gateways: vec![self.address],
         };
         let tls = TlsFiles {
             chain_pem: answer.certificate.clone(),
@@ -195,6 +198,9 @@ impl Renewing {
         fits(&tls, &identity)?;
         identity.trust = stored::read_trust(&answer.trust).map_err(EnrolError::Answer)?;
         identity.servers.clone_from(&answer.servers);
+        if let (Some(_), Some(address)) = (identity.host(), &answer.gateway) {
+            identity.learn_gateway(address);
+        }
         Ok(Bundle {
             tls,
             bus: Some(self.bus.credentials(&answer.permit)?),

@@ -1,5 +1,5 @@
-//! The JSON forms of joining and renewing. What is sent goes over TLS to the pinned gateway, or over
-//! the bus inside a signed message.
+//! The JSON forms of joining, renewing and coming back. What is sent goes over TLS to the pinned gateway,
+//! or over the bus inside a signed message.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -116,4 +116,29 @@ pub struct RenewAnswer {
     pub(super) permit: String,
     pub(super) trust: BTreeMap<String, String>,
     pub(super) servers: Vec<String>,
+    /// HOST:PORT of the gateway's join port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) gateway: Option<String>,
+}
+
+impl RenewAnswer {
+    /// The same, telling a host where it can ask once its credentials have ended.
+    #[must_use]
+    pub fn telling(mut self, join_address: &str) -> Self {
+        self.gateway = Some(join_address.to_owned()).filter(|address| !address.is_empty());
+        self
+    }
+}
+
+/// What a host asks at the join port when its credentials have ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReturnAsk {
+    pub(super) v: u32,
+    pub(super) host: String,
+    /// JSON of a [`RenewAsk`], as it was signed.
+    pub(super) ask: String,
+    /// Base64 of the signature with the host's pinned key, over deployment, host, the connection's
+    /// binding and `ask`.
+    pub(super) signature: String,
 }

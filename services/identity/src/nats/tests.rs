@@ -277,3 +277,29 @@ fn a_setting_cannot_break_out_of_its_place() {
         assert!(matches!(config, Err(NatsError::Setting(_))), "{name}");
     }
 }
+
+#[test]
+fn no_claim_makes_its_reader_panic_signed_or_not() {
+    let authority = authority();
+    let mut revocations = Revocations::default();
+    let claim = authority.account_claim(&mut revocations, NOW).unwrap();
+    let learned = |claim: &str| authority.learn(claim, &mut Revocations::default());
+    assert!(learned(&claim).is_ok());
+    keywheel_testkit::hostile(claim.as_bytes(), |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        if learned(&text).is_ok() {
+            assert_eq!(text.trim(), claim, "a changed claim counts");
+        }
+        let _ = claims::UserPermissions::read(&text);
+    });
+    // A content of any bytes under a signature that holds.
+    let by = KeyPair::new_operator();
+    let valid = serde_json::to_vec(&content(&claim)).unwrap();
+    keywheel_testkit::hostile(&valid, |bytes| {
+        let signed = format!("e30.{}", URL_SAFE_NO_PAD.encode(bytes));
+        let signature = URL_SAFE_NO_PAD.encode(by.sign(signed.as_bytes()).unwrap());
+        let claim = format!("{signed}.{signature}");
+        let _ = claims::read(&claim, &by);
+        let _ = claims::UserPermissions::read(&claim);
+    });
+}

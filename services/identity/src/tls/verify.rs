@@ -190,41 +190,64 @@ impl ServerCertVerifier for Presenter {
     }
 }
 
-/// Knows a deployment's gateway by the fingerprint of its root, as a join token carries it.
-pub(super) struct PinVerifier {
-    deployment: DeploymentId,
-    pin: [u8; 32],
-    algorithms: WebPkiSupportedAlgorithms,
+/// Where a gateway's chain has to lead.
+pub(super) enum Anchor {
+    /// To the root with this fingerprint, which the gateway shows.
+    Pin([u8; 32]),
+    /// To one of these.
+    Roots(Arc<RootCertStore>),
 }
 
-impl PinVerifier {
-    pub(super) fn new(deployment: DeploymentId, pin: [u8; 32]) -> Self {
-        Self {
-            deployment,
-            pin,
-            algorithms: provider().signature_verification_algorithms,
+impl Anchor {
+    /// Certificates of roots.
+    pub(super) fn of_roots(roots: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            store.add(root)?;
         }
+        Ok(Self::Roots(Arc::new(store)))
     }
 
-    /// The pinned root among the certificates the server shows.
-    fn root(&self, chain: &[CertificateDer<'_>]) -> Result<RootCertStore, Error> {
+    fn roots(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, Error> {
+        let pin = match self {
+            Self::Roots(roots) => return Ok(Arc::clone(roots)),
+            Self::Pin(pin) => pin,
+        };
         let root = chain
             .iter()
-            .find(|der| keywheel_seal::digest::sha256(der) == self.pin)
+            .find(|der| keywheel_seal::digest::sha256(der) == *pin)
             .ok_or_else(|| refused(Refusal::WrongPin))?;
         let mut store = RootCertStore::empty();
         store.add(root.clone().into_owned())?;
-        Ok(store)
+        Ok(Arc::new(store))
     }
 }
 
-impl fmt::Debug for PinVerifier {
+/// Knows a deployment's gateway by the root its certificate leads to, as a join token or a host's
+/// directory says.
+pub(super) struct GatewayVerifier {
+    deployment: DeploymentId,
+    anchor: Anchor,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl GatewayVerifier {
+    pub(super) fn new(deployment: DeploymentId, anchor: Anchor) -> Self {
+        Self {
+            deployment,
+            anchor,
+            algorithms: provider().signature_verification_algorithms,
+        }
+    }
+}
+
+impl fmt::Debug for GatewayVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PinVerifier({})", self.deployment)
+        write!(f, "GatewayVerifier({})", self.deployment)
     }
 }
 
-impl ServerCertVerifier for PinVerifier {
+impl ServerCertVerifier for GatewayVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -233,7 +256,7 @@ impl ServerCertVerifier for PinVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let roots = self.root(chain)?;
+        let roots = self.anchor.roots(chain)?;
         check_server_chain(leaf, &roots, chain, now, &self.algorithms)?;
         let found = PeerName::of_certificate(leaf, self.deployment)
             .map_err(|error| refused(Refusal::Name(error)))?;

@@ -351,6 +351,25 @@ mod tests {
     }
 
     #[test]
+    fn no_question_makes_its_reader_panic() {
+        let refusal = Refusal::new("no record", "wait");
+        let valid = serde_json::json!({
+            "v": 1, "op": "resolve", "id": "a".repeat(64), "strict": true, "pid": 7,
+            "env": ["A=x-{keywheel:prod/db}", "B={keywheel:a}{keywheel:b}"],
+            "mounts": ["/run/secrets"],
+        });
+        keywheel_testkit::hostile(valid.to_string().as_bytes(), |bytes| {
+            let Ok(question) = serde_json::from_slice::<Question>(bytes) else {
+                return;
+            };
+            drop(parse_id(&question.id));
+            if let Some(start) = unknown(&question, &refusal) {
+                assert!(start.secret.chars().count() <= MAX_REASON_CHARS);
+            }
+        });
+    }
+
+    #[test]
     fn variables_take_text_up_to_the_limit_and_say_nothing_of_the_value() {
         assert!(check_variable("A", "grün".as_bytes()).is_ok());
         assert!(check_variable("A", &vec![b'a'; MAX_ENV_VALUE_BYTES]).is_ok());

@@ -18,10 +18,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_core::effect::Effect;
 use keywheel_core::id::CommandId;
 use keywheel_engine::port::journal::{
-    AuditLeaf, Decision, Head, Journal, Mark, RecordedEvent, Turn, Verdict, Verification,
+    AuditLeaf, Decision, Head, Journal, Mark, OpenEffect, RecordedEvent, Turn, Verdict,
+    Verification,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_postgres::fault::{Fault, sort};
@@ -340,7 +340,7 @@ impl Journal for PostgresJournal {
         self.within(read).await
     }
 
-    async fn open_effects(&self) -> Result<Vec<Effect>, PortError> {
+    async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError> {
         let read = async {
             let mut connection = self.connection().await?;
             read::open_effects(&mut *connection, &self.place).await

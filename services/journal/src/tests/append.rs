@@ -8,7 +8,7 @@ use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::journal::{Decision, Journal, MAX_READ};
 use keywheel_schemas::event::decode;
 use keywheel_seal::sign::Signature;
-use keywheel_testkit::conformance::journal::{EVENT_CONTEXT, decision, effect};
+use keywheel_testkit::conformance::journal::{EVENT_CONTEXT, decision, effect, waiting};
 
 use super::{ORIGIN, open, options};
 use crate::batch;
@@ -75,10 +75,7 @@ async fn a_reopened_journal_says_the_same_and_goes_on() {
         ),
         before
     );
-    assert_eq!(
-        journal.open_effects().await.unwrap(),
-        [effect(1), effect(2)]
-    );
+    assert_eq!(waiting(&journal).await, [effect(1), effect(2)]);
     let more = journal.append(41, &decisions(41..=43)).await.unwrap();
     let (meta, _) = decode(&more[0].bytes).unwrap();
     assert_eq!(

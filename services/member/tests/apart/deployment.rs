@@ -194,6 +194,7 @@ impl Deployment {
                 clock: clock.clone(),
                 entropy: Arc::new(OsEntropy),
                 sealing: None,
+                port: None,
             }),
         };
         let keeper = Keeper {

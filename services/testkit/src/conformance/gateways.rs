@@ -155,10 +155,10 @@ impl Bench {
         let mut n = first;
         loop {
             let gateway = &self.gateways[usize::from(n.is_multiple_of(2))];
-            let Some(effect) = gateway.journal.open_effects().await.unwrap().pop() else {
+            let Some(open) = gateway.journal.open_effects().await.unwrap().pop() else {
                 return;
             };
-            let Work::Step(work) = effect.work else {
+            let Work::Step(work) = open.effect.work else {
                 panic!("nothing was revoked");
             };
             let outcome = Command::StepOutcome {

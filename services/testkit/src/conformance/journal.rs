@@ -39,6 +39,7 @@ where
     a_batch_is_all_or_nothing(&*fresh().await).await;
     every_verdict_is_kept(&*fresh().await).await;
     effects_stay_open_until_closed(&*fresh().await).await;
+    an_open_effect_keeps_the_trace_it_was_asked_in(&*fresh().await).await;
     an_effect_is_asked_for_once(&*fresh().await).await;
     audit_records_are_leaves_of_the_tree(&*fresh().await).await;
     proofs_outside_the_tree_are_not_found(&*fresh().await).await;
@@ -343,31 +344,47 @@ async fn every_verdict_is_kept(journal: &dyn Journal) {
     assert_eq!(journal.verify().await.unwrap().faults, Vec::<String>::new());
 }
 
+/// Effects that wait for an answer.
+pub async fn waiting(journal: &dyn Journal) -> Vec<Effect> {
+    let open = journal.open_effects().await.unwrap();
+    open.into_iter().map(|open| open.effect).collect()
+}
+
+async fn an_open_effect_keeps_the_trace_it_was_asked_in(journal: &dyn Journal) {
+    let trace = |n: u64| format!("00-{n:032x}-{n:016x}-01");
+    let asked = |n: u64, traceparent| {
+        let mut asking = decision(n);
+        asking.effects = vec![effect(n)];
+        asking.traceparent = traceparent;
+        asking
+    };
+    let batch = [asked(1, Some(trace(1))), asked(2, None)];
+    journal.append(1, &batch).await.unwrap();
+    journal
+        .append(3, &[asked(3, Some(trace(3)))])
+        .await
+        .unwrap();
+    let open = journal.open_effects().await.unwrap();
+    let traces: Vec<_> = open.into_iter().map(|open| open.traceparent).collect();
+    assert_eq!(traces, [Some(trace(1)), None, Some(trace(3))]);
+}
+
 async fn effects_stay_open_until_closed(journal: &dyn Journal) {
     let mut asking = decision(1);
     asking.effects = vec![effect(4), effect(3), effect(2)];
     journal.append(1, &[asking]).await.unwrap();
-    assert_eq!(
-        journal.open_effects().await.unwrap(),
-        [effect(4), effect(3), effect(2)]
-    );
+    assert_eq!(waiting(journal).await, [effect(4), effect(3), effect(2)]);
     let mut closing = decision(2);
     closing.closes = vec![effect(3).key()];
     closing.effects = vec![effect(9)];
     let mut same_batch = decision(3);
     same_batch.closes = vec![effect(9).key()];
     journal.append(2, &[closing, same_batch]).await.unwrap();
-    assert_eq!(
-        journal.open_effects().await.unwrap(),
-        [effect(4), effect(2)]
-    );
+    assert_eq!(waiting(journal).await, [effect(4), effect(2)]);
     let mut repeat = decision(4);
     repeat.closes = vec![effect(3).key(), effect(77).key()];
     journal.append(4, &[repeat]).await.unwrap();
-    assert_eq!(
-        journal.open_effects().await.unwrap(),
-        [effect(4), effect(2)]
-    );
+    assert_eq!(waiting(journal).await, [effect(4), effect(2)]);
 }
 
 async fn an_effect_is_asked_for_once(journal: &dyn Journal) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::journal::{Decision, Journal, MAX_READ, Mark, Turn, Verdict};
 
-use super::journal::{decision, effect};
+use super::journal::{decision, effect, waiting};
 
 /// How long a bell may take.
 const RING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ async fn what_one_appends_the_other_sees(pair: &Pair) {
     asking.effects = vec![effect(2)];
     let recorded = pair.one.append(1, &[asking]).await.unwrap();
     assert_eq!(pair.other.read(0, 10).await.unwrap(), recorded);
-    assert_eq!(pair.other.open_effects().await.unwrap(), [effect(2)]);
+    assert_eq!(waiting(&*pair.other).await, [effect(2)]);
     let mut closing = decision(2);
     closing.closes = vec![effect(2).key()];
     let next = pair.other.append(2, &[closing]).await.unwrap();

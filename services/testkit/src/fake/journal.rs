@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::id::{CommandId, EventId};
 use keywheel_engine::port::journal::{
-    AuditLeaf, Class, Decision, Head, Journal, MAX_READ, Mark, RecordedEvent, Turn, Verdict,
-    Verification,
+    AuditLeaf, Class, Decision, Head, Journal, MAX_READ, Mark, OpenEffect, RecordedEvent, Turn,
+    Verdict, Verification,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
@@ -29,7 +29,7 @@ struct State {
     ids: HashSet<EventId>,
     verdicts: HashMap<CommandId, Verdict>,
     asked: HashSet<effect::Key>,
-    effects: Vec<Effect>,
+    effects: Vec<OpenEffect>,
     audit: Vec<Arc<[u8]>>,
     /// Transactions that changed something.
     appends: u64,
@@ -153,11 +153,14 @@ impl MemoryJournal {
         }
         for effect in &decision.effects {
             state.asked.insert(effect.key());
-            state.effects.push(effect.clone());
+            state.effects.push(OpenEffect {
+                effect: effect.clone(),
+                traceparent: decision.traceparent.clone(),
+            });
         }
         state
             .effects
-            .retain(|effect| !decision.closes.contains(&effect.key()));
+            .retain(|open| !decision.closes.contains(&open.effect.key()));
         state.audit.extend(
             decision
                 .audit
@@ -260,7 +263,7 @@ impl Journal for MemoryJournal {
         Ok(rest.take(limit.min(MAX_READ)).cloned().collect())
     }
 
-    async fn open_effects(&self) -> Result<Vec<Effect>, PortError> {
+    async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError> {
         Ok(self.state().effects.clone())
     }
 

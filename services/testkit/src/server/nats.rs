@@ -169,6 +169,12 @@ impl NatsServer {
         }
     }
 
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Stops it in its tracks: connections stay open and nothing answers.
     ///
     /// # Panics

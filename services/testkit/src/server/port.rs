@@ -13,6 +13,8 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
 };
 
+/// Tries for two ports so far apart.
+const PAIR_TRIES: usize = 100;
 /// What is held; it goes with the process.
 static HELD: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
@@ -22,7 +24,12 @@ static HELD: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 /// When the machine has no free port.
 #[must_use]
 pub fn held_port() -> u16 {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    hold(0)
+}
+
+/// Binds a port, or any for 0, and keeps it.
+fn hold(port: u16) -> u16 {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // A server under test does not inherit it.
     let held = socket_with(
         AddressFamily::INET,
@@ -38,6 +45,36 @@ pub fn held_port() -> u16 {
     let mut all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     all.push(held);
     name.port()
+}
+
+/// A port like that of [`held_port`], and with it the one that lies `above` by so much.
+///
+/// # Panics
+/// When the machine has no two such ports.
+#[must_use]
+pub fn held_pair(above: u16) -> u16 {
+    for _ in 0..PAIR_TRIES {
+        let port = held_port();
+        let Some(other) = port.checked_add(above) else {
+            continue;
+        };
+        if is_free(other) && hold(other) == other {
+            return port;
+        }
+    }
+    panic!("no two free ports {above} apart on loopback")
+}
+
+/// Whether nobody serves or holds a port: only who would not share it is told.
+fn is_free(port: u16) -> bool {
+    let unshared = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .expect("a socket");
+    bind(&unshared, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok()
 }
 
 #[cfg(test)]
@@ -60,5 +97,14 @@ mod tests {
             assert_ne!(other.local_addr().unwrap().port(), port);
         }
         assert_ne!(held_port(), port);
+    }
+
+    #[test]
+    fn two_ports_so_far_apart_are_held_together() {
+        let port = held_pair(2000);
+        for own in [port, port + 2000] {
+            let _server = TcpListener::bind((Ipv4Addr::LOCALHOST, own)).unwrap();
+        }
+        assert_ne!(held_pair(2000), port);
     }
 }

@@ -94,6 +94,25 @@ fn findings(role: Role, change: impl Fn(&mut Row)) -> Vec<Finding> {
 }
 
 #[test]
+fn it_is_sealed_unless_a_store_sync_that_is_heard_has_its_key() {
+    let with = |role: Role, fact: Fact| {
+        let mut row = row(role);
+        row.presence.seen.facts = vec![fact];
+        row
+    };
+    let open = with(Role::StoreSync, Fact::ok(SEAL_FACT, "unsealed"));
+    let shut = with(
+        Role::StoreSync,
+        Fact::problem(SEAL_FACT, "sealed", "unseal it"),
+    );
+    let other = with(Role::AuditSink, Fact::ok(SEAL_FACT, "not its matter"));
+    assert!(is_sealed(&[], STEADY));
+    assert!(is_sealed(&[shut.clone(), other], STEADY));
+    assert!(!is_sealed(&[shut, open.clone()], STEADY));
+    assert!(is_sealed(&[open], STEADY + SILENT_AFTER * 2));
+}
+
+#[test]
 fn a_deployment_that_is_well_has_every_part_and_no_finding() {
     let (components, findings) = look(&all(), STEADY);
     assert_eq!(findings, []);

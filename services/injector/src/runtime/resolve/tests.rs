@@ -172,3 +172,15 @@ fn a_mount_of_somebody_else_in_the_directory_is_named() {
         .is_ok()
     );
 }
+
+#[test]
+fn no_variable_or_mount_of_a_question_makes_the_choice_panic() {
+    keywheel_testkit::hostile(b"A=x-{keywheel:prod/db}{keywheel:b}", |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let bound = vec![
+            bound(env("A"), "prod/db", Some(1)),
+            bound(file(), "b", None),
+        ];
+        drop(chosen(bound, &[&text], &[&text, "/run/secrets"]));
+    });
+}
