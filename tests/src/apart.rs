@@ -9,21 +9,20 @@ mod configuration;
 mod shape;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_testkit::server::port::{held_pair, held_port};
 use keywheel_testkit::server::postgres::{PASSWORD, PostgresServer};
 
 use crate::engine::{Daemon, Engine};
 use crate::keywheel::Options;
 use crate::lan::{self, Lan};
 use crate::output::Output;
-use crate::process::{PATIENCE, Process};
+use crate::process::Process;
 use crate::scratch::binary;
 use crate::tap::Tap;
-use crate::wait;
 
 pub use self::shape::{Role, Shape, numbered};
 
@@ -36,14 +35,8 @@ const NATS_VERSION: &str = "2.15.1";
 pub const HOST: &str = "test-host";
 /// A bus server's port for the others lies this far above, as `keywheel init` says.
 const CLUSTER_OFFSET: u16 = 2000;
-/// Tries for a port that is free together with the one above.
-const PORT_TRIES: usize = 100;
 /// The first port of the bus servers, and that at which hosts join, in a network of our own.
 const LAN_PORTS: [u16; 2] = [4222, 8444];
-/// What a bus server says when it takes clients.
-const BUS_READY: &str = "Server is ready";
-/// What one of a cluster says when streams can be made.
-const CLUSTER_READY: &str = "metadata leader";
 /// How a process ends that was asked to.
 const CLEAN: &str = "exit status: 0";
 /// How the names begin of what processes write below the scratch directory.
@@ -113,35 +106,30 @@ impl std::fmt::Debug for Database {
     }
 }
 
-/// A port that is free on loopback, and so is the one above for a cluster.
-fn free_port(needs_another: bool) -> Result<u16> {
-    for _ in 0..PORT_TRIES {
-        let port = TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port();
-        let above = port.checked_add(CLUSTER_OFFSET);
-        let is_free = |above| TcpListener::bind((LOOPBACK, above)).is_ok();
-        if !needs_another || above.is_some_and(is_free) {
-            return Ok(port);
-        }
+/// A port of loopback that is ours, and so is the one above for a cluster.
+fn own_port(needs_another: bool) -> u16 {
+    match needs_another {
+        true => held_pair(CLUSTER_OFFSET),
+        false => held_port(),
     }
-    anyhow::bail!("no two free ports {CLUSTER_OFFSET} apart on loopback")
 }
 
 impl Places {
-    fn choose(root: &Path, shape: &Shape) -> Result<Self> {
-        let ports = |from: u16, count: usize, more: bool| -> Result<Vec<u16>> {
+    fn choose(root: &Path, shape: &Shape) -> Self {
+        let ports = |from: u16, count: usize, more: bool| -> Vec<u16> {
             match shape.lan {
-                true => Ok((from..).take(count).collect()),
-                false => (0..count).map(|_| free_port(more)).collect(),
+                true => (from..).take(count).collect(),
+                false => (0..count).map(|_| own_port(more)).collect(),
             }
         };
         let [bus, join] = LAN_PORTS;
-        Ok(Self {
+        Self {
             root: root.to_owned(),
             shape: shape.clone(),
             address: if shape.lan { lan::ADDRESS } else { LOOPBACK },
-            bus_ports: ports(bus, shape.bus, shape.bus > 1)?,
-            join_ports: ports(join, shape.gateways, false)?,
-        })
+            bus_ports: ports(bus, shape.bus, shape.bus > 1),
+            join_ports: ports(join, shape.gateways, false),
+        }
     }
 }
 
@@ -156,7 +144,7 @@ impl Apart {
             true => Some(Lan::make(root, shape.hosts)?),
             false => None,
         };
-        let places = Places::choose(root, shape)?;
+        let places = Places::choose(root, shape);
         places.init()?;
         let tap = match places.bus_ports.first() {
             Some(port) if shape.tap => Some(Tap::begin(&root.join("tap"), *port)?),
@@ -263,15 +251,7 @@ impl Apart {
         for number in 0..shape.bus {
             self.process(Role::Bus, number)?.start()?;
         }
-        // Services give up when at their start no bus server is there, or a cluster without a leader.
-        for number in 0..shape.bus {
-            let process = self.process(Role::Bus, number)?;
-            process.wait_said(BUS_READY)?;
-            if shape.bus > 1 {
-                let led = || Ok(process.log().contains(CLUSTER_READY));
-                wait::until_true("a cluster's leader", PATIENCE, led)?;
-            }
-        }
+        // Nobody waits for the bus: who starts with it does so by itself, also for a cluster's leader.
         for (role, count) in shape.services() {
             for number in 0..count {
                 self.start(role, number, environment.clone())?;

@@ -4,6 +4,7 @@
 //! runtime name in Docker. Dropping it kills the process, takes the runtime
 //! back and prints the end of the log, which libtest shows for failed tests.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +20,7 @@ use crate::scratch::{Scratch, binary, is_release, unique};
 use crate::wait;
 
 /// How long `up` may take to answer.
-pub const READY: Duration = Duration::from_secs(30);
+pub const READY: Duration = Duration::from_secs(60);
 /// How long `up` may take to stop when asked.
 pub const STOP: Duration = Duration::from_secs(20);
 /// A limit that no test reaches.
@@ -211,12 +212,21 @@ impl Keywheel {
         let Some(apart) = &self.apart else {
             return Ok(());
         };
-        let hosts = apart.shape().hosts;
+        let (hosts, gateways) = (apart.shape().hosts, apart.shape().gateways);
         wait::until_true("the hosts to follow their plans", READY, || {
-            let said = self.try_cli(&["host", "list", "-o", "json"])?;
-            let listed = said.ok()?.json()?;
-            let listed = listed.as_array().context("no list")?;
-            Ok(listed.iter().filter(|host| is_current(host)).count() >= hosts)
+            // A host asks one of several gateways; that one knows when.
+            let mut current = BTreeSet::new();
+            for gateway in 0..gateways {
+                let mut ask = self.client(&["host", "list", "-o", "json"])?;
+                let socket = apart.gateway_socket(gateway);
+                ask.env("KEYWHEEL_ADDRESS", format!("unix://{}", socket.display()));
+                let said = Output::of(&mut ask)?;
+                let listed = (said.code == 0).then(|| said.json()).transpose()?;
+                let rows = listed.as_ref().and_then(Value::as_array);
+                let rows = rows.into_iter().flatten().filter(|host| is_current(host));
+                current.extend(rows.filter_map(|row| Some(row.get("name")?.as_str()?.to_owned())));
+            }
+            Ok(current.len() >= hosts)
         })
     }
 
@@ -281,6 +291,12 @@ impl Keywheel {
     pub fn apart(&mut self) -> Result<&mut Apart> {
         let apart = self.apart.as_mut();
         apart.context("everything runs in one process")
+    }
+
+    /// A gateway's socket, where services run apart.
+    #[must_use]
+    pub fn gateway_socket(&self, number: usize) -> Option<PathBuf> {
+        Some(self.apart.as_ref()?.gateway_socket(number))
     }
 
     /// Everything that its processes write.

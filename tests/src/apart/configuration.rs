@@ -34,6 +34,9 @@ impl Places {
         for port in &self.bus_ports {
             init.args(["--bus", &format!("{}:{port}", self.address)]);
         }
+        if self.shape.tls {
+            init.arg("--bus-tls");
+        }
         init.arg("--out")
             .arg(self.root.join("deployment"))
             .arg("--unseal-key-file")
@@ -41,7 +44,20 @@ impl Places {
             .arg("--bus-store")
             .arg(self.root.join("nats"));
         Output::of(&mut init)?.ok()?;
+        for (role, count) in self.shape.services() {
+            for number in 1..count {
+                let mut copy = Command::new("cp");
+                copy.arg("-a").arg(self.identity(role, 0));
+                Output::of(copy.arg(self.identity(role, number)))?.ok()?;
+            }
+        }
         Ok(())
+    }
+
+    /// A service's credentials; those of the second and so on begin as a copy of the first one's.
+    pub(super) fn identity(&self, role: Role, number: usize) -> PathBuf {
+        let name = numbered(role.word(), number);
+        self.root.join("deployment").join(name)
     }
 
     /// One file per process.
@@ -84,8 +100,14 @@ impl Places {
         fs::create_dir_all(&run)?;
         let mut more = String::new();
         if role == Role::Gateway {
-            let port = self.join_ports.get(number).context("no port to join at")?;
+            let ports = self.join_ports.iter().cycle().skip(number);
+            // What one gateway makes, another takes.
+            let [port, told] = [0, 1].map(|after| ports.clone().nth(after).copied());
+            let port = port.context("no port to join at")?;
             writeln!(more, "[listen]\njoin = \"{}:{port}\"", self.address)?;
+            if let Some(told) = told {
+                writeln!(more, "advertise_join = \"{}:{told}\"", self.address)?;
+            }
         }
         let section = match (role, urls) {
             (Role::Gateway, Some([journal, _])) => Some(("journal", journal)),
@@ -98,7 +120,7 @@ impl Places {
             writeln!(more, "password_file = \"{}\"", file.display())?;
         }
         Ok(Told {
-            identity: self.root.join("deployment").join(role.word()),
+            identity: self.identity(role, number),
             data: self.root.join(data),
             run,
             key: self.root.join("key").join(key),

@@ -66,6 +66,8 @@ pub struct Shape {
     pub own_engines: bool,
     /// Whether hosts reach the services over a network that can be cut. The bus has TLS then.
     pub lan: bool,
+    /// Whether the bus has TLS on loopback, too.
+    pub tls: bool,
     /// Whether everything that passes the (one) bus server is kept. Not with `lan`.
     pub tap: bool,
 }
@@ -81,6 +83,7 @@ impl Default for Shape {
             hosts: 1,
             own_engines: false,
             lan: false,
+            tls: false,
             tap: false,
         }
     }

@@ -1,19 +1,16 @@
 //! Suite several_of_each: see README.md beside this file.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::print_stderr,
-    reason = "libtest shows it for failed tests only"
-)]
 
+mod credentials;
 mod deployment;
 mod steps;
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use keywheel_tests::apart::{Role, Shape};
 use keywheel_tests::docker::{self, Container, Image};
-use keywheel_tests::places;
-use keywheel_tests::stage::FILE;
+use keywheel_tests::stage::{self, FILE};
 use keywheel_tests::{manifest, wait};
 use serde_json::Value;
 
@@ -37,13 +34,15 @@ fn one_of_each_may_die_or_sleep_and_nobody_operates() -> Result<()> {
     if !docker::ready()? {
         return Ok(());
     }
-    let mut all = Deployment::start(STORE_SYNCS)?;
-    for number in [0, 1] {
-        all.store_syncs[number].start(None)?;
-        all.store_syncs[number].wait_for("store-sync serves")?;
+    let shape = Shape {
+        store_syncs: STORE_SYNCS,
+        ..Shape::default()
+    };
+    let mut all = Deployment::start(shape, &[])?;
+    for number in [DYING, PAUSED] {
+        all.process(Role::StoreSync, number)?.stop()?;
     }
-    all.join_host()?;
-    let runtime = all.register_runtime()?;
+    let runtime = all.keywheel.register_runtime()?;
     let image = Image::build()?;
     let container = serve(&all, &image, &runtime)?;
     let mut plaintexts = vec![value_in(&container)?];
@@ -54,7 +53,7 @@ fn one_of_each_may_die_or_sleep_and_nobody_operates() -> Result<()> {
     let begun = wait::now();
     interrupt_steps(&mut all)?;
     plaintexts.push(gateway_dies(&mut all, &container)?);
-    steps::gateway_sleeps(&mut all)?;
+    steps::gateway_sleeps(&all)?;
     steps::slots_fired_once(&all)?;
     steps::schedule(&all, None)?;
     steps::late_secrets_have_a_version(&all)?;
@@ -62,7 +61,7 @@ fn one_of_each_may_die_or_sleep_and_nobody_operates() -> Result<()> {
     paused_one_changes_nothing(&mut all)?;
 
     plaintexts.extend(steps::provided_values(&all, 2)?);
-    finish(&all, &container, &plaintexts)
+    finish(&mut all, &container, &plaintexts)
 }
 
 /// A container that reads its file; bound through one gateway, looked at through the other.
@@ -92,28 +91,29 @@ fn interrupt_steps(all: &mut Deployment) -> Result<()> {
         "storesync.before_step=delay:{}",
         PAST_THE_DEADLINE.as_millis()
     );
-    all.store_syncs[DYING].start(Some("storesync.before_step=kill"))?;
-    all.store_syncs[PAUSED].start(Some(&paused))?;
+    all.begin_anew(Role::StoreSync, DYING, "storesync.before_step=kill")?;
+    all.begin_anew(Role::StoreSync, PAUSED, &paused)?;
     for number in [DYING, PAUSED] {
-        all.store_syncs[number].wait_for("store-sync serves")?;
+        let process = all.process(Role::StoreSync, number)?;
+        process.wait_said("store-sync serves")?;
     }
     steps::late_secrets(all)?;
-    all.store_syncs[PAUSED].wait_for("failpoint fired")?;
-    all.store_syncs[PAUSED].signal("STOP")?;
-    let dying = &mut all.store_syncs[DYING];
-    wait::until_true("a store-sync to die", PATIENCE, || dying.has_ended())
+    all.wait_for(Role::StoreSync, PAUSED, "failpoint fired")?;
+    all.process(Role::StoreSync, PAUSED)?.pause()?;
+    let dying = all.process(Role::StoreSync, DYING)?;
+    wait::until_true("a store-sync to die", PATIENCE, || Ok(!dying.is_running()?))
 }
 
 /// The first gateway has the turn to tell, and dies right after it started a rotation.
 fn gateway_dies(all: &mut Deployment, container: &Container) -> Result<String> {
     let before = value_in(container)?;
     all.json(0, &["rotate", SECRET])?;
-    all.gateways[0].kill9()?;
+    all.process(Role::Gateway, 0)?.kill9()?;
     steps::wait_version(all, 1, SECRET, 2)?;
     let after = wait::until("the new value in the container", PATIENCE, || {
         Ok(container.read(FILE)?.filter(|value| *value != before))
     })?;
-    all.gateways[0].start(None)?;
+    all.process(Role::Gateway, 0)?.start()?;
     all.wait_ready(0)?;
     steps::same_head(all)?;
     Ok(after)
@@ -122,31 +122,28 @@ fn gateway_dies(all: &mut Deployment, container: &Container) -> Result<String> {
 fn paused_one_changes_nothing(all: &mut Deployment) -> Result<()> {
     steps::wait_quiet(all)?;
     let before = steps::head(all, 1)?;
-    all.store_syncs[PAUSED].signal("CONT")?;
-    all.store_syncs[PAUSED].wait_for("deadline passed, effect left open")?;
+    all.process(Role::StoreSync, PAUSED)?.resume()?;
+    all.wait_for(Role::StoreSync, PAUSED, "deadline passed, effect left open")?;
     let after = steps::head(all, 1)?;
     ensure!(before == after, "{before} events, then {after}");
     Ok(())
 }
 
 /// The log and the audit are whole at both gateways, and no value is where it must not be.
-fn finish(all: &Deployment, container: &Container, plaintexts: &[String]) -> Result<()> {
-    for gateway in [0, 1] {
-        all.json(gateway, &["journal", "verify"])?;
-        let audit = all.json(gateway, &["audit", "verify"])?;
-        let verified = audit.get("verified") == Some(&Value::Bool(true));
-        ensure!(verified, "the audit does not verify: {audit}");
-    }
+fn finish(all: &mut Deployment, container: &Container, plaintexts: &[String]) -> Result<()> {
+    all.json(1, &["journal", "verify"])?;
+    let audit = all.json(1, &["audit", "verify"])?;
+    let verified = audit.get("verified") == Some(&Value::Bool(true));
+    ensure!(verified, "the audit does not verify: {audit}");
     let logs = container.logs()?;
     ensure!(!logs.contains("TORN"), "{logs}");
-    let bytes: Vec<Vec<u8>> = plaintexts.iter().map(|text| text.clone().into()).collect();
     // A generated one and a provided one: each look is a long one.
-    for plaintext in bytes.iter().take(DATABASE_CANARIES) {
+    for plaintext in plaintexts.iter().take(DATABASE_CANARIES) {
+        let database = all.keywheel.apart()?.database()?;
         ensure!(
-            !all.postgres.files_contain(plaintext),
+            !database.files_contain(plaintext.as_bytes()),
             "plaintext in the database server's files, rule C1"
         );
     }
-    let said = all.heard();
-    places::assert_clean_at(&bytes, &[all.scratch.path()], &said, &[container.id()])
+    stage::finish(&all.keywheel, plaintexts, &[container])
 }

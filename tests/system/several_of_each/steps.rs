@@ -92,14 +92,14 @@ pub(crate) fn provided_values(all: &Deployment, round: u32) -> Result<Vec<String
     let mut values = Vec::new();
     for number in 0..PROVIDED {
         let name = format!("put/{number}");
-        let place = all.scratch.path().display();
+        let place = all.keywheel.scratch().path().display();
         let value = format!("provided-{round}-{number}-of-{place}");
-        let path = all.scratch.write("provided", &value)?;
+        let path = all.keywheel.scratch().write("provided", &value)?;
         let words = ["secret", "put", &name, "--value-file", "-", "--wait"];
         // One that just went to sleep may have the question; then the answer says to repeat it.
         let said = wait::until("a store-sync to take a value", 3 * PATIENCE, || {
             let mut put = all.client(number % 2, &words)?;
-            let said = all.hear(put.stdin(File::open(&path)?))?;
+            let said = all.keywheel.hear(put.stdin(File::open(&path)?))?;
             Ok((said.code != UNAVAILABLE).then_some(said))
         });
         std::fs::remove_file(&path)?;
@@ -204,8 +204,8 @@ pub(crate) fn late_secrets_have_a_version(all: &Deployment) -> Result<()> {
 
 /// The first gateway is stopped under load: what it was asked before is decided once, what the other
 /// one is asked meanwhile is done, and afterwards both know the same.
-pub(crate) fn gateway_sleeps(all: &mut Deployment) -> Result<()> {
-    let shared = &*all;
+pub(crate) fn gateway_sleeps(all: &Deployment) -> Result<()> {
+    let shared = all;
     let put = |gateway: usize, number: usize| {
         let name = format!("load/{gateway}/{number}");
         let said = shared.cli(gateway, &["secret", "put", &name])?;
@@ -214,11 +214,11 @@ pub(crate) fn gateway_sleeps(all: &mut Deployment) -> Result<()> {
     let acknowledged: Result<Vec<Option<String>>> = thread::scope(|scope| {
         let asked = (0..2 * LOAD).map(|n| scope.spawn(move || put(n % 2, n / 2)));
         let asked: Vec<_> = asked.collect();
-        shared.gateways[0].signal("STOP")?;
+        shared.signal_gateway("-STOP")?;
         let meanwhile = put(1, LOAD)?;
         ensure!(meanwhile.is_some(), "the other gateway does not answer");
         thread::sleep(SLEEP);
-        shared.gateways[0].signal("CONT")?;
+        shared.signal_gateway("-CONT")?;
         let join = |asked: thread::ScopedJoinHandle<'_, Result<Option<String>>>| {
             asked.join().map_err(|_| anyhow!("a client panicked"))?
         };
