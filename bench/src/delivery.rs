@@ -1,15 +1,16 @@
 //! How long a new or a dead version takes to arrive everywhere on one host.
 
-use std::fs;
-
 use anyhow::{Context as _, Result, ensure};
 use keywheel_bench::samples::Samples;
+use keywheel_tests::apart::Shape;
 use keywheel_tests::docker::Container;
+use keywheel_tests::fleet::Fleet;
 use keywheel_tests::keywheel::Keywheel;
-use keywheel_tests::stage::{SECRET, Stage, find, items};
+use keywheel_tests::manifest;
+use keywheel_tests::stage::{SECRET, Stage, find, items, wait_current};
 use serde_json::Value;
 
-use crate::Line;
+use crate::{Line, resident_mb};
 
 /// Containers, rotations, budget.
 const SWAPS: [(usize, usize, &str); 3] = [
@@ -17,6 +18,8 @@ const SWAPS: [(usize, usize, &str); 3] = [
     (10, 60, "-"),
     (100, 30, "p99 <= 100"),
 ];
+/// Rotations of each side, services apart beside the embedded mode.
+const TURNS: usize = 200;
 /// Containers a revoke has to reach.
 const REVOKED: usize = 100;
 /// Revokes measured; each needs a new version in all containers.
@@ -32,6 +35,80 @@ fn number(value: &Value, key: &str) -> Result<f64> {
     find(value, key)
         .and_then(Value::as_f64)
         .with_context(|| format!("no `{key}` in {value}"))
+}
+
+/// Rotates once; adds each consumer's latency and the whole. The slowest consumer.
+fn rotate_once(keywheel: &Keywheel, each: &mut Samples, whole: &mut Samples) -> Result<f64> {
+    let answer = keywheel.json(&["rotate", SECRET, "--wait"])?;
+    let consumers = answer.get("consumers").map(items).unwrap_or_default();
+    ensure!(!consumers.is_empty(), "nobody was rotated: {answer}");
+    let mut slowest: f64 = 0.0;
+    for consumer in consumers {
+        let latency = number(consumer, "latency_ms")?;
+        each.add(latency);
+        slowest = slowest.max(latency);
+    }
+    whole.add(number(&answer, "requested_to_acknowledged_ms")?);
+    Ok(slowest)
+}
+
+/// Services apart over NATS with a container on each of two hosts, beside the embedded mode with two
+/// containers on one host, in turns.
+pub(crate) fn apart() -> Result<Vec<Line>> {
+    let embedded = Stage::set()?;
+    embedded.apply_file("bench-one", "none")?;
+    let fleet = Fleet::set(Shape {
+        hosts: 2,
+        own_engines: true,
+        tls: true,
+        ..Shape::default()
+    })?;
+    let mut text = manifest::secret(SECRET, &[]);
+    for machine in &fleet.machines {
+        let (name, on) = (format!("file-{}", machine.name), machine.on("bench-two"));
+        text += &manifest::file_binding(&name, SECRET, &on, "db_password", "none");
+    }
+    fleet.keywheel.apply(&text)?;
+    wait_current(&fleet.keywheel, SECRET, 1)?;
+    fleet.keywheel.wait_plans()?;
+    let containers = [
+        embedded.run("bench-one", &[], "/bin/app-idle")?,
+        embedded.run("bench-one", &[], "/bin/app-idle")?,
+        fleet.machine(0)?.run("bench-two", &[], "/bin/app-idle")?,
+        fleet.machine(1)?.run("bench-two", &[], "/bin/app-idle")?,
+    ];
+    let [mut near, mut near_whole, mut far, mut far_whole, mut ratio] =
+        [const { Samples::new() }; 5];
+    for _ in 0..TURNS {
+        let one = rotate_once(&embedded.keywheel, &mut near, &mut near_whole)?;
+        ratio.add(rotate_once(&fleet.keywheel, &mut far, &mut far_whole)? / one);
+    }
+    drop(containers);
+    let line = |key: &str, what: &str, samples| Line {
+        key: key.to_owned(),
+        what: what.to_owned(),
+        samples,
+        budget: "-",
+    };
+    Ok(vec![
+        line(
+            "apart_up_swap",
+            "embedded: promote committed -> file swapped",
+            near,
+        ),
+        line("apart_swap", "NATS, two hosts: the same", far),
+        line(
+            "apart_ratio",
+            "ratio of the slower host of each pair",
+            ratio,
+        ),
+        line(
+            "apart_up_rotation",
+            "embedded: requested -> acknowledged",
+            near_whole,
+        ),
+        line("apart_rotation", "NATS, two hosts: the same", far_whole),
+    ])
 }
 
 /// Promote committed to new file in place, for 1, 10 and 100 containers.
@@ -98,18 +175,8 @@ pub(crate) fn revoke() -> Result<Vec<Line>> {
 pub(crate) fn memory() -> Result<Vec<Line>> {
     let keywheel = Keywheel::start()?;
     let pid = keywheel.pid().context("up does not run")?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    let kilobytes: f64 = kilobytes
-        .split_whitespace()
-        .next()
-        .context("no number")?
-        .parse()?;
     let mut samples = Samples::default();
-    samples.add(kilobytes / 1024.0);
+    samples.add(resident_mb(pid)?);
     Ok(vec![Line {
         key: "memory_up_idle_mb".to_owned(),
         what: "memory of an idle up, MB".to_owned(),

@@ -5,5 +5,6 @@
 //! only, and prints ratios rather than promises about other machines.
 #![forbid(unsafe_code)]
 
+pub mod deployment;
 pub mod engine_api;
 pub mod samples;

@@ -4,11 +4,14 @@
 
 mod append;
 mod delivery;
+mod fleet;
 mod starting;
+mod submits;
 
+use std::fs;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use keywheel_bench::samples::Samples;
 use serde_json::{Map, Value, json};
 
@@ -27,18 +30,32 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 6] = [
+const BENCHMARKS: [Benchmark; 9] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
     ("start", starting::start),
     ("append", append::append),
     ("memory", delivery::memory),
+    ("apart", delivery::apart),
+    ("submit", submits::submits),
+    ("fleet", fleet::fleet),
 ];
 
 fn main() -> ExitCode {
     keywheel_tests::scratch::use_release();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [fleet::GATEWAY, url, journal] =
+        wanted.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    {
+        return match fleet::serve(url, journal) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(unknown) = wanted
         .iter()
         .find(|name| !BENCHMARKS.iter().any(|(known, _)| known == name))
@@ -49,6 +66,21 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(64);
     }
+    run_all(&wanted)
+}
+
+/// Resident memory of a process, in megabytes.
+pub(crate) fn resident_mb(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|text| text.split_whitespace().next())
+        .context("no VmRSS")?;
+    Ok(kilobytes.parse::<f64>()? / 1024.0)
+}
+
+fn run_all(wanted: &[String]) -> ExitCode {
     let mut report = Map::new();
     let mut good = true;
     println!(

@@ -7,6 +7,12 @@ use std::time::Duration;
 pub struct Samples(Vec<f64>);
 
 impl Samples {
+    /// None yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     /// Adds one in milliseconds.
     pub fn add(&mut self, milliseconds: f64) {
         self.0.push(milliseconds);
