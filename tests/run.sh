@@ -144,6 +144,30 @@ get_systemd_analyze() {
   mv "$dir.new" "$dir"
 }
 
+# get_promtool: Prometheus' own checker of metrics and rules. Only this program is taken from Debian's
+# package: installing the package would start a server.
+get_promtool() {
+  local dir="$HOME/.cache/keywheel/prometheus" debs
+  if command -v promtool >/dev/null 2>&1 || [ -x "$dir/usr/bin/promtool" ]; then return 0; fi
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "tests: promtool is missing, and without apt-get it cannot be fetched; install it by hand and repeat" >&2
+    exit 69
+  fi
+  say "tests: unpacking promtool into $dir: it checks metrics and alert rules"
+  if [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq
+    apt_updated=yes
+  fi
+  debs=$(mktemp -d)
+  (cd "$debs" && as_root apt-get download -qq prometheus)
+  rm -rf "${dir:?}.new"
+  mkdir -p "$dir.new"
+  dpkg-deb --fsys-tarfile "$debs"/prometheus_*.deb | tar -x -C "$dir.new" ./usr/bin/promtool
+  as_root rm -rf "$debs"
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
 # Starts the engine where it does not run: by systemd where there is one, else by itself.
@@ -209,6 +233,7 @@ get_nats_servers
 get_aws_servers
 get_asyncapi_parser
 get_systemd_analyze
+get_promtool
 start_dockerd
 
 trap give_back EXIT

@@ -5,6 +5,7 @@
 
 pub mod apart;
 pub mod host_cache;
+pub mod metrics;
 pub mod shape;
 mod sources;
 
@@ -19,6 +20,7 @@ use keywheel_core::name::HostName;
 
 use apart::Apart;
 use host_cache::HostCacheSettings;
+use metrics::MetricsListen;
 use sources::Sources;
 
 /// Longest configuration file, in bytes.
@@ -109,6 +111,8 @@ pub struct Config {
     pub log: Log,
     /// The injector.
     pub injector: Injector,
+    /// Where Prometheus reads this process's metrics; nowhere by default.
+    pub metrics: Option<MetricsListen>,
     /// What only services that run apart need.
     pub apart: Apart,
 }
@@ -130,6 +134,8 @@ pub struct ConfigFlags {
     pub log_format: Option<String>,
     /// `--log-level`.
     pub log_level: Option<String>,
+    /// `--metrics-listen`.
+    pub metrics_listen: Option<String>,
     /// No flag: what the machine calls itself, used when nobody names the host.
     pub machine_name: Option<String>,
 }
@@ -205,6 +211,7 @@ impl Config {
             ),
             host_cache,
         };
+        let metrics = MetricsListen::take(sources);
         let apart = Apart::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
@@ -215,6 +222,7 @@ impl Config {
             host_name,
             log,
             injector,
+            metrics,
             apart,
         })
     }

@@ -20,6 +20,7 @@ pub mod fleet;
 pub mod keywheel;
 pub mod lan;
 pub mod manifest;
+pub mod metrics;
 pub mod output;
 pub mod places;
 pub mod planted;

@@ -137,6 +137,7 @@ fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
         tree.program(&format!("stubs/{program}"), "exit 0")?;
     }
     tree.program("stubs/systemd-analyze", "exit 0")?;
+    tree.program("stubs/promtool", "exit 0")?;
     fs::create_dir_all(tree.at("asyncapi/node_modules/@asyncapi/parser"))?;
     fs::create_dir_all(tree.at("home/.cargo/registry"))?;
     give(&tree.at("."))?;

@@ -34,6 +34,9 @@ pub struct ConfigFile {
     /// The injector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injector: Option<InjectorSection>,
+    /// Metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsSection>,
     /// Directory of this service's credentials, as `keywheel init` or `keywheel-injector join` made
     /// it. For services that run apart. Path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,6 +132,18 @@ pub struct LogSection {
     /// Default `info`: one line per lifecycle step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
+}
+
+/// Metrics of this process, for Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSection {
+    /// Where `GET /metrics` is served in plain HTTP: `127.0.0.1:PORT`, or `unix:/PATH`. Default:
+    /// nowhere, since every user of the machine reads a loopback port, and the page names secrets and
+    /// hosts (never a value). Each process needs one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(127\.[0-9.]+:[0-9]+|\[::1\]:[0-9]+|unix:/.+)$"))]
+    pub listen: Option<String>,
 }
 
 /// The injector.

@@ -16,7 +16,7 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 26] = [
+pub(super) const SETTINGS: [&str; 27] = [
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
@@ -40,6 +40,7 @@ pub(super) const SETTINGS: [&str; 26] = [
     "listen.join",
     "log.format",
     "log.level",
+    "metrics.listen",
     "run_dir",
     "socket",
     "unseal_key_file",
@@ -102,6 +103,11 @@ impl Sources {
             ("host.name", "--host-name", flags.host_name.clone()),
             ("log.format", "--log-format", flags.log_format.clone()),
             ("log.level", "--log-level", flags.log_level.clone()),
+            (
+                "metrics.listen",
+                "--metrics-listen",
+                flags.metrics_listen.clone(),
+            ),
         ];
         for (setting, flag, text) in said {
             if let Some(text) = text {

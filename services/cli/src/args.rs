@@ -165,6 +165,9 @@ pub(crate) struct UpArgs {
     /// Name of this host as bindings write it; else the system's.
     #[arg(long, value_name = "NAME")]
     pub(crate) host_name: Option<String>,
+    /// Serve metrics for Prometheus there, on this machine only: 127.0.0.1:PORT or unix:/PATH.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) metrics_listen: Option<String>,
 }
 
 /// `apply`.

@@ -24,6 +24,7 @@ mod doctor;
 mod exit;
 mod http;
 mod init;
+mod metrics;
 mod nats;
 mod output;
 mod parts;

@@ -1,4 +1,4 @@
-//! Presence of the services that this program runs: who each is, and its beat.
+//! Presence of the services that this program runs: who each is, its beat, and what its metrics say of it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,12 +6,15 @@ use std::sync::Arc;
 use keywheel_bus::Nats;
 use keywheel_core::audit::Role;
 use keywheel_core::id::HostId;
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::ids::Ids as _;
 use keywheel_engine::presence::{About, Beat, BusEnd, Look};
 use keywheel_identity::life::life_of;
+use keywheel_schemas::subject::role_word;
+use keywheel_telemetry::Instance;
 
 use crate::wiring::Spawner;
 
@@ -51,7 +54,15 @@ impl Run {
             end
         });
         let directory = self.credentials.clone();
-        let certificate_end = Arc::new(move || Some(life_of(directory.as_deref()?)?.1));
+        let certificate_end: Arc<dyn Fn() -> Option<Timestamp> + Send + Sync> =
+            Arc::new(move || Some(life_of(directory.as_deref()?)?.1));
+        spawn.shown.add(Arc::new(Instance {
+            service: role_word(role),
+            version: env!("CARGO_PKG_VERSION"),
+            started: about.started,
+            end: end.clone(),
+            certificate_end: Arc::clone(&certificate_end),
+        }));
         let beat = Beat {
             bus,
             clock: self.clock.clone(),

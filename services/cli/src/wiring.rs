@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::metrics::Shown;
 use crate::up::layout;
 use crate::up::{Error, Kind};
 
@@ -42,6 +43,8 @@ pub(crate) struct Spawner {
     pub(crate) tasks: TaskTracker,
     pub(crate) failed: Failed,
     pub(crate) shutdown: Shutdown,
+    /// What metrics show.
+    pub(crate) shown: Shown,
 }
 
 impl Spawner {

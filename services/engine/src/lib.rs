@@ -15,5 +15,6 @@ pub mod publisher;
 pub mod replay;
 pub mod stash;
 pub mod state;
+pub mod tally;
 pub mod trace;
 pub mod until;

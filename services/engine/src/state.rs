@@ -14,6 +14,7 @@ use keywheel_core::{revocation, rotation, secret};
 use tokio::sync::watch;
 
 use crate::port::journal::RecordedEvent;
+use crate::tally::Tally;
 
 /// Rotations and revocations whose instants are kept.
 pub const KEPT_TIMINGS: usize = 4096;
@@ -49,6 +50,8 @@ pub struct Committed {
     pub world: World,
     /// Number of the last event.
     pub number: u64,
+    /// What the log says in numbers.
+    pub tally: Tally,
     rotations: BTreeMap<RotationId, RotationTimes>,
     rotation_order: VecDeque<RotationId>,
     revocations: BTreeMap<RevocationId, RevocationTimes>,
@@ -81,6 +84,7 @@ impl Committed {
     /// Folds an event that was committed at `at`.
     pub fn apply(&mut self, recorded: &RecordedEvent, at: Timestamp) {
         self.note_times(&recorded.event, at);
+        self.tally.note(&self.world, recorded);
         self.world.apply(recorded.number, &recorded.event);
         self.number = recorded.number;
         self.note_settled(&recorded.event, at);

@@ -6,6 +6,7 @@
 //! of a window loses that window's count, and never the first attempts.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -105,6 +106,7 @@ struct Window {
 #[derive(Default)]
 pub struct Denials {
     window: Mutex<Window>,
+    total: AtomicU64,
 }
 
 impl Denials {
@@ -114,6 +116,7 @@ impl Denials {
 
     /// Takes note of a denial and says whether it gets a record of its own; otherwise it is counted.
     pub fn note(&self, principal: &Principal, attempt: Attempt) -> Ruling {
+        self.total.fetch_add(1, Ordering::Relaxed);
         let mut window = self.window();
         let may_record = window.recorded < RECORDED_IN_ALL;
         let tally = who(principal).and_then(|who| window.tally(who));
@@ -128,7 +131,18 @@ impl Denials {
 
     /// Counts a denial that gets no record of its own, whatever came before it.
     pub fn count(&self, principal: &Principal, attempt: Attempt) {
+        self.total.fetch_add(1, Ordering::Relaxed);
         self.window().count(principal, attempt);
+    }
+
+    /// Counts a denial that was noted, and whose own record is not durable.
+    pub fn put_back(&self, principal: &Principal, attempt: Attempt) {
+        self.window().count(principal, attempt);
+    }
+
+    /// How many there were since the start.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 
     /// Ends the window: gives what was counted in it, and starts the next.
@@ -278,6 +292,7 @@ mod tests {
         assert!(counted.len() <= MAX_TALLIES + 1, "{}", counted.len());
         let all: u64 = counted.iter().map(|counted| counted.count).sum();
         assert_eq!(all + recorded, u64::from(users) * attempts);
+        assert_eq!(denials.total(), u64::from(users) * attempts);
         assert_eq!(counted.last().unwrap().principal, others());
     }
 
@@ -287,7 +302,7 @@ mod tests {
         denials.count(&user(1), attempt(1));
         denials.count(&user(1), attempt(2));
         let lost = denials.turn().remove(0);
-        denials.count(&user(1), attempt(3));
+        denials.put_back(&user(1), attempt(3));
         denials.restore(lost.clone());
         let joined = denials.turn().remove(0);
         assert_eq!((joined.count, joined.first), (3, attempt(1)));

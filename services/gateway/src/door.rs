@@ -209,7 +209,7 @@ impl Door {
         let record = api.record(&principal, "connect", self.object, Outcome::Denied, reason);
         if let Err(error) = api.commands.record(record).await {
             tracing::warn!(error = %error, "refusal not recorded; it is counted");
-            api.denials.count(&principal, attempt);
+            api.denials.put_back(&principal, attempt);
         }
     }
 

@@ -232,7 +232,7 @@ impl Joins {
                 .api
                 .record(principal, verb, "", Outcome::Malformed, &why);
             if let Err(error) = self.api.commands.record(record).await {
-                self.api.denials.count(principal, attempt);
+                self.api.denials.put_back(principal, attempt);
                 return error.into();
             }
         }

@@ -20,8 +20,12 @@ use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::life::life_of;
 use keywheel_identity::token::MAX_TOKEN_CHARS;
 use keywheel_member::{Begin, Keeper, MemberError, OverBus, Sealing};
+use keywheel_schemas::config::metrics::MetricsListen;
 use keywheel_schemas::config::{Config, ConfigFlags};
+use keywheel_schemas::subject::role_word;
 use keywheel_seal::OsEntropy;
+use keywheel_telemetry::{Endpoint, Instance, Listen, Source};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::returning::Returning;
@@ -33,6 +37,7 @@ mod exit {
     pub(super) const USAGE: u8 = 64;
     pub(super) const NO_INPUT: u8 = 66;
     pub(super) const UNAVAILABLE: u8 = 69;
+    pub(super) const CANNOT_CREATE: u8 = 73;
     pub(super) const CONFIG: u8 = 78;
 }
 
@@ -134,6 +139,8 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     shutdown
         .on_signals()
         .map_err(|e| Problem::new(exit::UNEXPECTED, chain(&e), "report this"))?;
+    let stop = shutdown.token();
+    serve_metrics((&config, &host), &nats, &injector, &clock, stop).await?;
     tracing::info!(host = %host.name, "serving");
     keywheel_daemon::readiness::ready();
     let keeping = tokio::spawn(keeper.run(shutdown.token()));
@@ -156,6 +163,36 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
             "correct what is named above and start again; running containers keep what they have";
         Problem::new(exit::UNEXPECTED, chain(&e), next)
     })
+}
+
+/// Serves this host's metrics, where the configuration says so.
+async fn serve_metrics(
+    (config, host): (&Config, &Host),
+    nats: &Nats,
+    injector: &Injector,
+    clock: &SystemClock,
+    stop: CancellationToken,
+) -> Result<(), Problem> {
+    let listen = match &config.metrics {
+        None => return Ok(()),
+        Some(MetricsListen::Loopback(address)) => Listen::Tcp(*address),
+        Some(MetricsListen::Unix(path)) => Listen::Unix(path.clone()),
+    };
+    let (end, directory) = (nats.clone(), host.directory.clone());
+    let instance = Instance {
+        service: role_word(Role::Injector),
+        version: env!("CARGO_PKG_VERSION"),
+        started: clock.now(),
+        end: Some(Arc::new(move || end.end())),
+        certificate_end: Arc::new(move || Some(life_of(&directory)?.1)),
+    };
+    let sources: Vec<Arc<dyn Source>> = vec![Arc::new(instance), Arc::new(injector.metrics())];
+    let endpoint = Endpoint::bind(&listen, sources).await.map_err(|e| {
+        let next = "give a place that is free as `metrics.listen`, such as 127.0.0.1:9464";
+        Problem::new(exit::CANNOT_CREATE, chain(&e), next)
+    })?;
+    tokio::spawn(endpoint.run(stop));
+    Ok(())
 }
 
 /// What this host tells about itself.

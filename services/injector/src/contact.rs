@@ -122,6 +122,16 @@ impl Shared {
         }
     }
 
+    /// How long ago the gateway's last word was, if it ever spoke to this run, and how long the lease
+    /// still is; nothing once it is over.
+    pub(crate) fn since_and_left(&self) -> (Option<Duration>, Option<Duration>) {
+        let now = self.now();
+        let state = self.contact.state();
+        let heard = (state.heard > state.started).then(|| now.saturating_sub(state.heard));
+        let ends = state.lease.ends_at(now, self.options.lease);
+        (heard, ends.map(|ends| ends.saturating_sub(now)))
+    }
+
     /// A question was not answered.
     pub(crate) fn lost(&self, error: &PortError) {
         if error.kind != ErrorKind::Unavailable {

@@ -28,6 +28,7 @@ mod host_cache;
 pub mod join;
 mod keyring;
 mod lease;
+mod metrics;
 mod model;
 mod options;
 mod presence;
@@ -43,6 +44,7 @@ mod swap;
 
 pub use contact::{FRESH_WAIT, HEAD_AGE_LIMIT, HEARTBEAT};
 pub use error::InjectorError;
+pub use metrics::HostMetrics;
 pub use options::{
     HOST_LEASE, HostCache, HostSettings, InjectorOptions, LeasePolicy, RECONCILE_INTERVAL,
     RUNTIME_PREFIX,

@@ -49,6 +49,9 @@ enum Verb {
         /// Directory of the socket for `keywheel-runtime` and of bundles.
         #[arg(long, value_name = "DIR")]
         run_dir: Option<PathBuf>,
+        /// Serve metrics for Prometheus there, on this machine only: 127.0.0.1:PORT or unix:/PATH.
+        #[arg(long, value_name = "PLACE")]
+        metrics_listen: Option<String>,
     },
 }
 
@@ -63,10 +66,12 @@ async fn main() -> ExitCode {
             config,
             data_dir,
             run_dir,
+            metrics_listen,
         } => {
             let flags = ConfigFlags {
                 data_dir,
                 run_dir,
+                metrics_listen,
                 ..ConfigFlags::default()
             };
             apart::run(config.as_deref(), flags).await

@@ -35,6 +35,7 @@ use crate::enrolment::enrol;
 use crate::error::InjectorError;
 use crate::host_cache::HostCache;
 use crate::keyring::Keyring;
+use crate::metrics::HostMetrics;
 use crate::options::HostSettings;
 use crate::presence::HostLook;
 use crate::reconcile::Reconciler;
@@ -229,6 +230,12 @@ impl Injector {
     #[must_use]
     pub fn look(&self) -> HostLook {
         HostLook::new(self.handle(), &self.shared)
+    }
+
+    /// Its numbers.
+    #[must_use]
+    pub fn metrics(&self) -> HostMetrics {
+        HostMetrics::new(self.handle(), Arc::clone(&self.shared))
     }
 
     /// Runs until `shutdown`; what it gave to containers stays there.

@@ -32,6 +32,7 @@ use crate::contact::Contact;
 use crate::host_cache::{HostCache, Restored};
 use crate::keyring::Keyring;
 use crate::lease::Moment;
+use crate::metrics::Reads;
 use crate::model::Place;
 use crate::options::HostSettings;
 
@@ -97,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) cache: OnceLock<Arc<HostCache>>,
     /// Something changed that a pass has to see.
     pub(crate) changed: Notify,
+    /// How often a value was held when it was needed.
+    pub(crate) reads: Reads,
     /// The newest plan's generation, and the trace it came from.
     trace: Mutex<Option<(u64, String)>>,
     inner: Arc<Mutex<Inner>>,
@@ -150,6 +153,7 @@ impl Shared {
             contact,
             cache: OnceLock::new(),
             changed: Notify::new(),
+            reads: Reads::default(),
             trace: Mutex::default(),
             inner: Arc::default(),
         }
@@ -339,8 +343,19 @@ impl Shared {
     ) -> Result<Arc<Sealed>, PortError> {
         let key = (secret, grant.version);
         if let Some(sealed) = self.sealed(key) {
+            self.reads.hit();
             return Ok(sealed);
         }
+        let fetched = self.fetch_anew(key, grant).await;
+        self.reads.asked(&fetched);
+        fetched
+    }
+
+    async fn fetch_anew(
+        self: &Arc<Self>,
+        key: VersionKey,
+        grant: Grant,
+    ) -> Result<Arc<Sealed>, PortError> {
         self.come_back().await?;
         if let Some(sealed) = self.sealed(key) {
             return Ok(sealed);
@@ -348,7 +363,7 @@ impl Shared {
         let ((), _intent) = self.intend(|_| ((), vec![key]));
         let request = ValueRequest {
             host: self.options.host,
-            secret,
+            secret: key.0,
             version: grant.version,
             delivery: grant.delivery,
         };

@@ -11,6 +11,7 @@
 
 mod backlog;
 mod effect;
+mod metrics;
 mod presence;
 mod service;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod vault;
 
 pub use backlog::MAX_QUEUED;
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
+pub use metrics::Metrics;
 pub use presence::Handle;
 pub use service::{
     CONSUMER, MAX_RUNNING, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,

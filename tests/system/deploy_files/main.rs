@@ -6,4 +6,5 @@
 )]
 
 mod compose;
+mod rules;
 mod units;

@@ -108,7 +108,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 12] = [
         "deploy_files",
         "1",
         MIDDLE,
-        "units by systemd-analyze; the Compose file read, and brought up",
+        "units by systemd-analyze; alert rules by promtool; the Compose file read, and brought up",
     ),
     (
         "ten_commands",

@@ -52,7 +52,7 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
             findings.extend(words::check_any_text(path, &text));
         }
     }
-    findings.extend(stale_schemas(root)?);
+    findings.extend(stale_files(root)?);
     println!("{}", sizes::report(&sources));
     println!(
         "EXPOSE: {} places take a value out of its wrapper",
@@ -142,29 +142,45 @@ fn target_directory(root: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(directory))
 }
 
-/// Asks the schema generator whether what is checked in is what it would write.
-fn stale_schemas(root: &Path) -> Result<Vec<String>> {
+/// Programs that write what is checked in: which, of which package, and what they write.
+const GENERATORS: [(&str, &str, &str); 2] = [
+    ("generate", "keywheel-schemas", "schemas/generated"),
+    (
+        "generate-deploy",
+        "keywheel-telemetry",
+        "what deploy/ has of metrics",
+    ),
+];
+
+/// Asks the generators whether what is checked in is what they would write.
+fn stale_files(root: &Path) -> Result<Vec<String>> {
     if !root.join("schemas/src/bin/generate.rs").exists() {
         return Ok(Vec::new());
     }
     // Of the whole workspace, or Cargo resolves other features and builds dependencies once more.
+    let bins = GENERATORS.iter().flat_map(|(bin, ..)| ["--bin", bin]);
     let built = Command::new("cargo")
-        .args(["build", "--quiet", "--workspace", "--bin", "generate"])
+        .args(["build", "--quiet", "--workspace"])
+        .args(bins)
         .current_dir(root)
         .status()
-        .context("cannot build the schema generator")?;
-    ensure!(built.success(), "the schema generator does not build");
-    let output = Command::new(target_directory(root)?.join("debug/generate"))
-        .arg("--check")
-        .current_dir(root)
-        .output()
-        .context("cannot run the schema generator")?;
-    if output.status.success() {
-        return Ok(Vec::new());
+        .context("cannot build the generators")?;
+    ensure!(built.success(), "the generators do not build");
+    let debug = target_directory(root)?.join("debug");
+    let mut findings = Vec::new();
+    for (bin, package, files) in GENERATORS {
+        let output = Command::new(debug.join(bin))
+            .arg("--check")
+            .current_dir(root)
+            .output()
+            .with_context(|| format!("cannot run {bin}"))?;
+        if !output.status.success() {
+            let said = [output.stdout, output.stderr].concat();
+            findings.push(format!(
+                "{files} is stale: {}; run `cargo run -p {package} --bin {bin}`",
+                String::from_utf8_lossy(&said).trim()
+            ));
+        }
     }
-    let said = [output.stdout, output.stderr].concat();
-    Ok(vec![format!(
-        "schemas/generated is stale: {}; run `cargo run -p keywheel-schemas --bin generate`",
-        String::from_utf8_lossy(&said).trim()
-    )])
+    Ok(findings)
 }

@@ -89,6 +89,9 @@ pub(crate) struct ServerArgs {
     /// Socket to serve, for the gateway.
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Serve metrics for Prometheus there, on this machine only: 127.0.0.1:PORT or unix:/PATH.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) metrics_listen: Option<String>,
 }
 
 /// Where the authorities are.

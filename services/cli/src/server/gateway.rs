@@ -17,6 +17,7 @@ use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http::TokenMaker;
 use keywheel_gateway::join::JoinServer;
+use keywheel_gateway::metrics::Metrics;
 use keywheel_gateway::presence::OwnLook;
 use keywheel_gateway::registry::Registry;
 use keywheel_gateway::remote::RemoteServer;
@@ -65,6 +66,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
     let api = api(opened, &ends, ports, registry.clone(), parts);
     serve_ports(opened, spawn, &api, registry.clone(), &tls).await?;
     credentials::keep_own(opened, registry, tls, spawn);
+    spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());
     let token = spawn.shutdown.token();
     spawn.tasks.spawn(async move {

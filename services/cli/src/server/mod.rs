@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::args::ServerArgs;
+use crate::metrics::{self, Shown};
 use crate::presence::Run;
 use crate::up::{Error, Kind, layout};
 use crate::wiring::{Spawner, harden};
@@ -83,6 +84,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
     let flags = ConfigFlags {
         data_dir: args.data_dir,
         socket: args.socket,
+        metrics_listen: args.metrics_listen,
         ..ConfigFlags::default()
     };
     let config = settings::load(args.config.as_deref(), flags)?;
@@ -98,8 +100,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
         tasks: tasks.clone(),
         failed,
         shutdown: shutdown.clone(),
+        shown: Shown::default(),
     };
     let _held = start(&opened, role, &spawn).await?;
+    metrics::serve(&opened.config, &spawn).await?;
     tracing::info!(role = role_word(role), "serving");
     keywheel_daemon::readiness::ready();
     let token = shutdown.token();

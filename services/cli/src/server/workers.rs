@@ -9,7 +9,7 @@ use keywheel_core::audit::Role;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
-use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
+use keywheel_store_sync::{Metrics, Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::LocalStore;
 use tokio::sync::oneshot;
 
@@ -38,10 +38,13 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
     spawn.start("list of hosts", following);
     let watched = Arc::new(Watched::new(cache.clone()));
     let own = (Role::StoreSync, None);
+    let metrics = Metrics::new(opened.clock.clone());
+    spawn.shown.add(Arc::new(metrics.clone()));
+    let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
     let ports = Ports {
         bus: bus.clone(),
-        vault: cache,
-        rotator: Arc::new(LocalStore::new(watched, Arc::new(OsEntropy))),
+        vault: metrics.of_cache(cache),
+        rotator: metrics.of_store("local", local),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };

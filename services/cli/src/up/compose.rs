@@ -17,6 +17,7 @@ use keywheel_engine::state::View;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http;
+use keywheel_gateway::metrics::Metrics;
 use keywheel_gateway::presence::OwnLook;
 use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::views::status::Part;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Kind};
 use super::{Opened, fires};
+use crate::metrics::{self, Shown};
 use crate::parts;
 use crate::presence::Run;
 use crate::wiring::{
@@ -65,6 +67,7 @@ pub(super) async fn all(
         tasks: tasks.clone(),
         failed: failed.clone(),
         shutdown: shutdown.clone(),
+        shown: Shown::default(),
     };
     let gateway = end(opened, &hub, Role::Gateway)?;
     let listener = listen(&opened.config)?;
@@ -98,11 +101,13 @@ pub(super) async fn all(
         Arc::new(injector.look()),
         &spawn,
     );
+    spawn.shown.add(Arc::new(injector.metrics()));
     spawn.start("injector", injector.run(shutdown.token()));
     let restoring = parts::restore(opened.journal.clone(), shutdown.token());
     spawn.start("disk reserve", restoring);
     let parts = own_parts(opened, &hub, copy_fault);
     serve_socket(opened, &spawn, ends, gateway, parts, listener);
+    metrics::serve(&opened.config, &spawn).await?;
     tasks.close();
     let stopped = spawn_wait(tasks);
     Ok(Composed { hub, stopped })
@@ -140,10 +145,12 @@ async fn start_workers(
 ) -> Result<CopyFault, Error> {
     let watched = Arc::new(Watched::new(opened.cache.clone()));
     let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
+    let metrics = keywheel_store_sync::Metrics::new(opened.clock.clone());
+    spawn.shown.add(Arc::new(metrics.clone()));
     let ports = Ports {
         bus: end(opened, hub, Role::StoreSync)?,
-        vault: opened.cache.clone(),
-        rotator: local,
+        vault: metrics.of_cache(opened.cache.clone()),
+        rotator: metrics.of_store("local", local),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
@@ -270,6 +277,7 @@ fn serve_socket(
         presences: ends.presences.clone(),
         parts,
     };
+    spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());
     let token = spawn.shutdown.token();
     spawn.tasks.spawn(async move {

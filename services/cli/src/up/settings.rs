@@ -13,6 +13,7 @@ pub(super) fn load(args: UpArgs) -> Result<Config, Error> {
         socket: args.socket,
         unseal_key_file: args.unseal_key_file,
         host_name: args.host_name,
+        metrics_listen: args.metrics_listen,
         ..ConfigFlags::default()
     };
     let config = settings::load(args.config.as_deref(), flags)?;

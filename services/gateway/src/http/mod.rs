@@ -8,7 +8,7 @@ mod change;
 mod hosts;
 mod problem;
 mod read;
-mod status;
+pub(crate) mod status;
 mod stream;
 mod waits;
 
@@ -214,7 +214,7 @@ async fn deny(api: &Api, principal: &Principal, verb: &str, object: &str) -> Res
         Ok(()) => Failure::denied(principal).into_response(),
         Err(error) => {
             // It is not durable; it comes with the next count.
-            api.denials.count(principal, attempt);
+            api.denials.put_back(principal, attempt);
             Failure::from(error).into_response()
         }
     }

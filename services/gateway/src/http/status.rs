@@ -23,9 +23,14 @@ struct Asked {
 }
 
 pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
-    let asked = match read_journal(&api).await {
+    Json(look(&api).await.0)
+}
+
+/// The status now, and whether the journal answered.
+pub(crate) async fn look(api: &Api) -> (Status, bool) {
+    let asked = match read_journal(api).await {
         Ok(asked) => asked,
-        Err(error) => silent_journal(&api, &error),
+        Err(error) => silent_journal(api, &error),
     };
     let rows = api.presences.rows();
     let mut parts = (api.parts)();
@@ -41,7 +46,8 @@ pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
             }),
         }
     }
-    Json(compose(&api, &asked, &rows, parts))
+    let answered = asked.fault.is_none();
+    (compose(api, &asked, &rows, parts), answered)
 }
 
 /// What the audit's second copies say against the journal.

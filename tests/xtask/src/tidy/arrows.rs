@@ -13,7 +13,7 @@ const FREE: [&str; 4] = ["cli", "tests", "bench", "xtask"];
 const FOR_TESTS: [&str; 5] = ["core", "seal", "engine", "testkit", "schemas"];
 
 /// Our crates' arrows, without the `keywheel-` prefix.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("core", &[]),
     ("sys", &[]),
     ("seal", &["core", "sys"]),
@@ -37,10 +37,19 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("containers", &["engine", "core", "seal", "schemas"]),
     ("daemon", &["engine", "core", "schemas"]),
     ("testkit", &["engine", "core", "seal"]),
+    ("telemetry", &["engine", "core"]),
     (
         "gateway",
         &[
-            "daemon", "engine", "seal", "core", "schemas", "journal", "bus", "identity",
+            "daemon",
+            "engine",
+            "seal",
+            "core",
+            "schemas",
+            "journal",
+            "bus",
+            "identity",
+            "telemetry",
         ],
     ),
     (
@@ -50,7 +59,15 @@ const ARROWS: [(&str, &[&str]); 21] = [
     (
         "store-sync",
         &[
-            "daemon", "engine", "seal", "core", "schemas", "bus", "stores", "cache",
+            "daemon",
+            "engine",
+            "seal",
+            "core",
+            "schemas",
+            "bus",
+            "stores",
+            "cache",
+            "telemetry",
         ],
     ),
     (
@@ -66,6 +83,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "identity",
             "member",
             "sys",
+            "telemetry",
         ],
     ),
     (

@@ -1,0 +1,232 @@
+//! What a gateway shows of a deployment: a projection of the log, and what it hears of instances.
+//!
+//! Invariants: it only reads; counts and spans are the log's, so every gateway shows the same and a
+//! restart loses none. What is this process's own (denied requests, who was heard) says so in its help.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::assignment::Progress;
+use keywheel_core::id::SecretId;
+use keywheel_core::rotation::{Outcome, Phase};
+use keywheel_core::schedule::Schedule;
+use keywheel_core::secret::Secret;
+use keywheel_core::time::Timestamp;
+use keywheel_core::world::World;
+use keywheel_engine::presence::{Reached, Row};
+use keywheel_engine::state::Committed;
+use keywheel_engine::tally::Tally;
+use keywheel_schemas::api::HealthWord;
+use keywheel_schemas::subject::role_word;
+use keywheel_telemetry::{Page, Source, names};
+
+use crate::http::Api;
+use crate::http::status;
+
+/// A secret is overdue when so much more than its jitter has passed since its schedule wanted it: a
+/// rotation under way is not overdue.
+pub const OVERDUE_AFTER: Duration = Duration::from_secs(600);
+
+/// When a secret is due: for a promotion under a schedule.
+type Due = BTreeMap<SecretId, (Timestamp, Schedule, Option<Timestamp>)>;
+
+/// The gateway's numbers.
+pub struct Metrics {
+    api: Api,
+    due: Mutex<Due>,
+}
+
+impl Metrics {
+    /// Of what this API shows.
+    #[must_use]
+    pub fn new(api: Api) -> Self {
+        Self {
+            api,
+            due: Mutex::default(),
+        }
+    }
+
+    fn secrets(&self, page: &mut Page, committed: &Committed, now: Timestamp) {
+        let mut secrets: Vec<&Secret> = committed.world.secrets.values().collect();
+        page.count(&names::SECRETS, &[], count(secrets.len()));
+        secrets.sort_by(|a, b| a.name.cmp(&b.name));
+        for secret in secrets {
+            let name = [secret.name.as_str()];
+            page.count(
+                &names::STRAGGLERS,
+                &name,
+                stragglers(&committed.world, secret),
+            );
+            let promoted = committed.tally.promoted(secret.id);
+            let Some(promoted) = promoted.filter(|_| secret.current.is_some()) else {
+                continue;
+            };
+            let age = now.since(promoted).as_secs_f64();
+            page.set(&names::SECRET_AGE, &name, age);
+            page.at(&names::SECRET_LAST_ROTATION, &name, promoted);
+            let Some(due) = self.due(secret, promoted) else {
+                continue;
+            };
+            page.at(&names::SECRET_NEXT_ROTATION, &name, due);
+            let late = secret.spec.rotation.jitter + OVERDUE_AFTER;
+            page.flag(&names::SECRET_OVERDUE, &name, now > due.plus(late));
+        }
+    }
+
+    /// When the schedule wants the version after one; computed once for each.
+    fn due(&self, secret: &Secret, promoted: Timestamp) -> Option<Timestamp> {
+        let schedule = &secret.spec.rotation.schedule;
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, of, next)) = due.get(&secret.id)
+            && *since == promoted
+            && of == schedule
+        {
+            return *next;
+        }
+        let fires = (self.api.next_fires)(schedule, promoted);
+        let next = fires.first().and_then(|text| text.parse().ok());
+        let next = next.map(|next: jiff::Timestamp| Timestamp::from_micros(next.as_microsecond()));
+        due.insert(secret.id, (promoted, schedule.clone(), next));
+        next
+    }
+}
+
+#[async_trait]
+impl Source for Metrics {
+    async fn read(&self, page: &mut Page) {
+        let (status, answered) = status::look(&self.api).await;
+        let now = self.api.clock.now();
+        page.flag(&names::JOURNAL_UP, &[], answered);
+        if answered {
+            page.count(&names::AUDIT_RECORDS, &[], status.audit_records);
+            page.count(&names::EFFECTS_OPEN, &[], status.open_effects);
+        }
+        page.count(&names::ROTATIONS_OPEN, &[], status.open_rotations);
+        page.count(&names::REVOCATIONS_OPEN, &[], status.open_revocations);
+        for (word, state) in [
+            ("unknown", HealthWord::Unknown),
+            ("warning", HealthWord::Warning),
+            ("problem", HealthWord::Problem),
+        ] {
+            let found = status.findings.iter().filter(|f| f.state == state).count();
+            page.count(&names::FINDINGS, &[word], count(found));
+        }
+        let denied = self.api.denials.total();
+        page.count(&names::REQUESTS_DENIED, &[], denied);
+        let rows = self.api.presences.rows();
+        let steady = self.api.clock.monotonic();
+        let committed = self.api.view.read();
+        page.count(&names::JOURNAL_EVENTS, &[], committed.number);
+        self.secrets(page, &committed, now);
+        tally(page, &committed.tally);
+        rotations(page, &committed.world);
+        consumers(page, &committed.world);
+        instances(page, &rows, steady);
+        hosts(page, &self.api, &committed.world, &rows, steady);
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// Consumers whose copy is not the current version.
+fn stragglers(world: &World, secret: &Secret) -> u64 {
+    let Some(current) = secret.current else {
+        return 0;
+    };
+    let consumers = world.consumers(secret.id);
+    let behind = consumers.filter(|(_, one)| !one.is_unserved() && one.holds != current);
+    count(behind.count())
+}
+
+/// What the log says in numbers.
+fn tally(page: &mut Page, tally: &Tally) {
+    for (trigger, started) in &tally.started {
+        page.count(&names::ROTATIONS, &[trigger], *started);
+    }
+    for (outcome, spread) in &tally.closed {
+        page.spread(&names::ROTATION_DURATION, &[outcome], spread);
+    }
+    for (step, spread) in &tally.steps {
+        page.spread(&names::ROTATION_STEP_DURATION, &[step], spread);
+    }
+    for (step, failed) in &tally.failures {
+        page.count(&names::ROTATION_STEP_FAILURES, &[step], *failed);
+    }
+    for (cause, restarted) in &tally.restarts {
+        page.count(&names::CONSUMER_RESTARTS, &[cause], *restarted);
+    }
+    page.spread(&names::PROPAGATION, &[], &tally.propagation);
+    page.spread(&names::REVOCATION_DURATION, &[], &tally.revoked);
+    page.count(&names::CONSUMERS_REFUSED, &[], tally.refused);
+}
+
+fn rotations(page: &mut Page, world: &World) {
+    let mut newest = BTreeMap::new();
+    for rotation in world.rotations.values() {
+        let known = newest.entry(rotation.secret).or_insert(rotation);
+        if rotation.version > known.version {
+            *known = rotation;
+        }
+    }
+    let is_parked = |phase: &Phase| *phase == Phase::Closed(Outcome::Parked);
+    let parked = newest.values().filter(|newest| is_parked(&newest.phase));
+    page.count(&names::ROTATIONS_PARKED, &[], count(parked.count()));
+}
+
+fn consumers(page: &mut Page, world: &World) {
+    for state in ["waiting", "swapped", "reloaded", "refused"] {
+        page.count(&names::CONSUMERS, &[state], 0);
+    }
+    for assignment in world.assignments.values() {
+        let state = match &assignment.progress {
+            Progress::Waiting => "waiting",
+            Progress::Swapped => "swapped",
+            Progress::Reloaded => "reloaded",
+            Progress::Refused(_) => "refused",
+            // Not among the live ones.
+            Progress::Withdrawn | Progress::Vanished => continue,
+        };
+        page.count(&names::CONSUMERS, &[state], 1);
+    }
+}
+
+fn instances(page: &mut Page, rows: &[Row], steady: Duration) {
+    for row in rows {
+        let service = role_word(row.presence.role);
+        let heard = if row.is_silent(steady) { "no" } else { "yes" };
+        page.count(&names::INSTANCES, &[service, heard], 1);
+        let reads_log = matches!(
+            row.presence.seen.reached,
+            Some(Reached::Event(_) | Reached::AuditRecords(_))
+        );
+        if let Some(lag) = row.lag().filter(|_| reads_log) {
+            let machine = row.presence.machine.as_str();
+            page.count(&names::READER_LAG, &[service, machine], lag);
+        }
+    }
+}
+
+fn hosts(page: &mut Page, api: &Api, world: &World, rows: &[Row], steady: Duration) {
+    let mut live = 0;
+    for host in world.live_hosts() {
+        live += 1;
+        let name = [host.name.as_str()];
+        if let Some(contact) = api.view.contact(host.id) {
+            page.at(&names::HOST_LAST_CONTACT, &name, contact.at);
+        }
+        let row = rows.iter().find(|row| row.presence.host == Some(host.id));
+        let Some(row) = row else { continue };
+        let behind = row
+            .behind_since
+            .map_or(Duration::ZERO, |since| steady.saturating_sub(since));
+        page.set(&names::HOST_PLAN_LAG, &name, behind.as_secs_f64());
+    }
+    page.count(&names::HOSTS, &[], live);
+}
+
+#[cfg(test)]
+mod tests;

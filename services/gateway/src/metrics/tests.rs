@@ -1,0 +1,127 @@
+//! A gateway over a journal in memory, and the page it shows.
+
+use keywheel_core::audit::Principal;
+use keywheel_core::command::{Command, Declaration};
+use keywheel_core::id::{CommandId, RotationId};
+use keywheel_core::name::SecretName;
+use keywheel_core::schedule::RotationPolicy;
+use keywheel_core::secret::{Generator, Spec};
+use keywheel_engine::command_bus::Submission;
+
+use super::*;
+use crate::denials::Attempt;
+use crate::testing::Bench;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A secret that rotates every hour, with its first version.
+async fn with_secret() -> Bench {
+    let mut bench = Bench::start().await;
+    bench.api.next_fires = |schedule, after| match schedule {
+        Schedule::Interval(every) => vec![
+            jiff::Timestamp::from_microsecond(after.plus(*every).micros())
+                .unwrap()
+                .to_string(),
+        ],
+        _ => Vec::new(),
+    };
+    let spec = Spec {
+        generator: Some(Generator::default()),
+        rotation: RotationPolicy {
+            schedule: Schedule::Interval(HOUR),
+            jitter: Duration::from_secs(60),
+            ..RotationPolicy::default()
+        },
+        ..Spec::default()
+    };
+    let secret = Declaration::Secret {
+        id: SecretId::from_bytes([1; 16]),
+        rotation: RotationId::from_bytes([2; 16]),
+        name: SecretName::parse("prod/db").unwrap(),
+        spec,
+    };
+    let submission = Submission {
+        id: CommandId::from_bytes([3; 16]),
+        principal: Principal::User {
+            uid: 0,
+            name: "root".to_owned(),
+        },
+        traceparent: None,
+        command: Command::Apply(vec![secret]),
+    };
+    bench.api.commands.submit(submission).await.unwrap();
+    bench.work().await;
+    bench
+}
+
+async fn page(metrics: &Metrics) -> String {
+    let mut page = Page::default();
+    metrics.read(&mut page).await;
+    page.text()
+}
+
+fn assert_has(page: &str, line: &str) {
+    assert!(page.lines().any(|found| found == line), "{line}: {page}");
+}
+
+#[tokio::test]
+async fn a_secret_ages_and_is_overdue_when_its_time_and_patience_are_over() {
+    let bench = with_secret().await;
+    let metrics = Metrics::new(bench.api.clone());
+    bench.clock.advance(HOUR);
+    let young = page(&metrics).await;
+    assert_has(
+        &young,
+        "keywheel_secret_age_seconds{secret=\"prod/db\"} 3600",
+    );
+    assert_has(&young, "keywheel_secret_overdue{secret=\"prod/db\"} 0");
+    assert_has(&young, "keywheel_rotations_total{trigger=\"initial\"} 1");
+    let closed = "keywheel_rotation_duration_seconds_count{outcome=\"completed\"} 1";
+    assert_has(&young, closed);
+    assert_has(&young, "keywheel_journal_up 1");
+    // At the very end of the patience it is not overdue; after it, it is.
+    bench.clock.advance(OVERDUE_AFTER + Duration::from_secs(60));
+    let last = page(&metrics).await;
+    assert_has(&last, "keywheel_secret_overdue{secret=\"prod/db\"} 0");
+    bench.clock.advance(Duration::from_micros(1));
+    let late = page(&metrics).await;
+    assert_has(&late, "keywheel_secret_overdue{secret=\"prod/db\"} 1");
+}
+
+#[tokio::test]
+async fn denied_requests_are_counted_whether_recorded_or_not() {
+    let bench = Bench::start().await;
+    let metrics = Metrics::new(bench.api.clone());
+    assert_has(&page(&metrics).await, "keywheel_requests_denied_total 0");
+    let who = Principal::User {
+        uid: 7,
+        name: "eve".to_owned(),
+    };
+    for _ in 0..50 {
+        let attempt = Attempt::new(Timestamp::default(), "list secrets");
+        bench.api.denials.note(&who, attempt);
+    }
+    assert_has(&page(&metrics).await, "keywheel_requests_denied_total 50");
+}
+
+/// Every word that the log's numbers come with is one that the catalogue names.
+#[tokio::test]
+async fn nothing_of_a_secrets_life_is_counted_under_other() {
+    let bench = with_secret().await;
+    let shown = page(&Metrics::new(bench.api.clone())).await;
+    assert!(!shown.contains("\"other\""), "{shown}");
+    for metric in names::ALL.iter().filter(|m| m.shown_by == "gateway") {
+        let about_others = [
+            "keywheel_host_",
+            "keywheel_instances",
+            "keywheel_reader_lag",
+            "keywheel_rotation_step_failures",
+            "keywheel_consumer_restarts",
+        ];
+        let is_there = shown.contains(&format!("# TYPE {} ", metric.name));
+        let is_of_others = about_others
+            .iter()
+            .any(|name| metric.name.starts_with(name));
+        assert!(is_there || is_of_others, "{} is not shown", metric.name);
+    }
+}
