@@ -367,3 +367,6 @@ pub(crate) async fn note_permit(
         Verdict::Rejected { text, .. } => Err(PortError::new(ErrorKind::Denied, text)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,8 @@ pub(crate) struct FakeStore {
     pub(crate) kept: Mutex<Vec<RotationId>>,
     pub(crate) dropped: Mutex<Vec<RotationId>>,
     pub(crate) is_away: Mutex<bool>,
+    /// What whoever serves first is asked.
+    pub(crate) requests: Mutex<Option<Box<dyn Requests>>>,
 }
 
 fn unused() -> PortError {
@@ -81,7 +83,7 @@ impl Bus for FakeStore {
         }
     }
     async fn serve(&self, _: Address) -> Result<Box<dyn Requests>, PortError> {
-        Err(unused())
+        self.requests.lock().unwrap().take().ok_or_else(unused)
     }
 }
 

@@ -20,6 +20,9 @@ use keywheel_schemas::api::{
     VersionView,
 };
 
+/// Most versions one answer lists.
+pub const MAX_VERSIONS: usize = 1000;
+
 /// Computes the next fires of a schedule after an instant, as RFC 3339 text.
 pub type NextFires = fn(&Schedule, Timestamp) -> Vec<String>;
 
@@ -66,12 +69,12 @@ fn schedule_words(schedule: &Schedule) -> String {
     }
 }
 
-/// Versions of a secret, newest first, at most `limit`.
+/// Versions of a secret, newest first, at most [`MAX_VERSIONS`].
 #[must_use]
-pub fn versions(world: &World, secret: &Secret, limit: usize) -> Vec<VersionView> {
+pub fn versions(world: &World, secret: &Secret) -> Vec<VersionView> {
     (1..=secret.last_version)
         .rev()
-        .take(limit)
+        .take(MAX_VERSIONS)
         .map(|version| version_view(world, secret, version))
         .collect()
 }

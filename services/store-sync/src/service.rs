@@ -82,7 +82,7 @@ pub enum StoreSyncError {
 
 /// The service.
 pub struct StoreSync {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What every task of the service sees.

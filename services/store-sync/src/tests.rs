@@ -263,6 +263,13 @@ impl World {
 
     fn start_with(&self, options: StoreSyncOptions) -> (Shutdown, JoinHandle<()>) {
         let shutdown = Shutdown::new();
+        let service = self.service(options);
+        let told = shutdown.clone();
+        let task = tokio::spawn(async move { service.run(told).await.unwrap() });
+        (shutdown, task)
+    }
+
+    fn service(&self, options: StoreSyncOptions) -> StoreSync {
         let bus = Arc::new(Tapped {
             inner: self.hub.endpoint(identity(&self.keys, Role::StoreSync)),
             said: Arc::clone(&self.said),
@@ -274,10 +281,7 @@ impl World {
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
         };
-        let service = StoreSync::new(options, ports);
-        let told = shutdown.clone();
-        let task = tokio::spawn(async move { service.run(told).await.unwrap() });
-        (shutdown, task)
+        StoreSync::new(options, ports)
     }
 
     async fn send(&self, work: Work) {

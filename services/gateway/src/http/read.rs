@@ -22,9 +22,6 @@ use super::status::copy_faults;
 use super::{Api, Failure, MAX_WAIT, STASH_TIMEOUT};
 use crate::views;
 
-/// Most versions one answer lists.
-const MAX_VERSIONS: usize = 1000;
-
 pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, Failure> {
     let answer = api
         .bus
@@ -82,7 +79,7 @@ pub(super) async fn versions(
     Path(name): Path<String>,
 ) -> Result<Json<Vec<VersionView>>, Failure> {
     with_secret(&api, &name, |committed, s| {
-        views::versions(&committed.world, s, MAX_VERSIONS)
+        views::versions(&committed.world, s)
     })
     .map(Json)
 }

@@ -1,4 +1,4 @@
-//! What people are told about a binding.
+//! What people are told about a binding and about versions.
 
 use std::collections::BTreeMap;
 
@@ -67,4 +67,36 @@ fn a_binding_s_description_has_the_note() {
     world.apply(1, &keywheel_core::event::Event::Binding(id, bound));
     let shown = super::binding(&world, &world.bindings[&id]).unwrap();
     assert!(shown.note.unwrap().contains("repository name is weaker"));
+}
+
+fn stage(world: &mut World, id: keywheel_core::id::SecretId, version: u64) {
+    let staged = keywheel_core::secret::Event::VersionStaged {
+        version,
+        rotation: RotationId::default(),
+    };
+    world.apply(
+        version + 1,
+        &keywheel_core::event::Event::Secret(id, staged),
+    );
+}
+
+#[test]
+fn a_secret_s_newest_versions_are_listed_up_to_the_limit() {
+    let id = keywheel_core::id::SecretId::default();
+    let mut world = World::default();
+    let registered = keywheel_core::secret::Event::Registered {
+        name: keywheel_core::name::SecretName::parse("prod/db").unwrap(),
+        spec: keywheel_core::secret::Spec::default(),
+    };
+    world.apply(1, &keywheel_core::event::Event::Secret(id, registered));
+    for version in 1..=MAX_VERSIONS as u64 {
+        stage(&mut world, id, version);
+    }
+    assert_eq!(versions(&world, &world.secrets[&id]).len(), MAX_VERSIONS);
+    let one_more = MAX_VERSIONS as u64 + 1;
+    stage(&mut world, id, one_more);
+    let listed = versions(&world, &world.secrets[&id]);
+    assert_eq!(listed.len(), MAX_VERSIONS);
+    assert_eq!(listed.first().unwrap().version, one_more);
+    assert_eq!(listed.last().unwrap().version, 2);
 }

@@ -69,6 +69,19 @@ impl Server {
         events: mpsc::Sender<Event>,
         stop: CancellationToken,
     ) {
+        let answering = move |stream| {
+            let (shared, tools, events) = (Arc::clone(&shared), tools.clone(), events.clone());
+            async move { serve(stream, &shared, &tools, &events).await }
+        };
+        self.accept(stop, answering).await;
+    }
+
+    /// Gives every connection to `serve`, [`MAX_REQUESTS`] at a time.
+    async fn accept<F, A>(self, stop: CancellationToken, serve: F)
+    where
+        F: Fn(UnixStream) -> A,
+        A: Future<Output = io::Result<()>> + Send + 'static,
+    {
         let pool = Arc::new(Semaphore::new(MAX_REQUESTS));
         let tasks = TaskTracker::new();
         loop {
@@ -82,10 +95,9 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (shared, tools, events) =
-                        (Arc::clone(&shared), tools.clone(), events.clone());
+                    let answered = serve(stream);
                     tasks.spawn(async move {
-                        if let Err(error) = serve(stream, &shared, &tools, &events).await {
+                        if let Err(error) = answered.await {
                             tracing::debug!(
                                 { names::ERROR } = chain(&error),
                                 "runtime request broke off"
@@ -237,5 +249,53 @@ async fn write(stream: &mut UnixStream, line: &[u8]) -> io::Result<()> {
     match tokio::time::timeout(LINE_TIMEOUT, stream.write_all(line)).await {
         Ok(done) => done,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Turns that everybody else gets before a count is believed.
+    const TURNS: usize = 20_000;
+
+    async fn settle() {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn one_request_more_than_are_answered_at_once_waits_for_a_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("injector.sock");
+        let server = Server::bind(&path).unwrap();
+        let stop = CancellationToken::new();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let may_end = Arc::new(Semaphore::new(0));
+        let (counted, gate) = (Arc::clone(&begun), Arc::clone(&may_end));
+        let serve = move |_stream: UnixStream| {
+            let (counted, gate) = (Arc::clone(&counted), Arc::clone(&gate));
+            async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+                gate.acquire().await.unwrap().forget();
+                Ok(())
+            }
+        };
+        let running = tokio::spawn(server.accept(stop.clone(), serve));
+        let mut clients = Vec::new();
+        for _ in 0..=MAX_REQUESTS {
+            clients.push(UnixStream::connect(&path).await.unwrap());
+        }
+        settle().await;
+        assert_eq!(begun.load(Ordering::Relaxed), MAX_REQUESTS);
+        may_end.add_permits(1);
+        settle().await;
+        assert_eq!(begun.load(Ordering::Relaxed), MAX_REQUESTS + 1);
+        may_end.add_permits(MAX_REQUESTS);
+        stop.cancel();
+        running.await.unwrap();
     }
 }

@@ -1,6 +1,10 @@
 //! Values: provided ones in, granted ones out, and never in the clear.
 
+use keywheel_engine::port::bus::Message;
+use keywheel_testkit::fake::Flood;
+
 use super::*;
+use crate::value;
 
 async fn store_key(world: &World) -> PublicKey {
     match world.ask(&world.gateway, Body::ReadStoreKey).await {
@@ -264,4 +268,28 @@ async fn a_provided_value_that_no_rotation_takes_is_dropped_in_time() {
         }
     };
     tokio::time::timeout(SOON, gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_request_more_than_are_answered_at_once_waits_for_a_place() {
+    let world = World::new().await;
+    let service = world.service(StoreSyncOptions::new(DEPLOYMENT));
+    // Not a question for store-sync, so nothing but the answers takes time.
+    let message = Message {
+        id: [1; 16],
+        sender: Role::Injector,
+        host: Some(HOST),
+        traceparent: None,
+        body: Body::ReadPlan { host: HOST },
+    };
+    let (flood, requests) = Flood::of(message, value::MAX_ANSWERING + 2);
+    let shared = Arc::clone(&service.shared);
+    let shutdown = Shutdown::new();
+    let serving = tokio::spawn(async move { value::serve(shared, requests, &shutdown).await });
+    assert_eq!(flood.settled().await, value::MAX_ANSWERING);
+    flood.end(1);
+    assert_eq!(flood.settled().await, value::MAX_ANSWERING + 1);
+    flood.end(value::MAX_ANSWERING + 1);
+    serving.await.unwrap();
+    assert_eq!(flood.settled().await, value::MAX_ANSWERING + 2);
 }

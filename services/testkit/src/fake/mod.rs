@@ -2,12 +2,14 @@
 
 mod clock;
 mod container_host;
+mod flood;
 mod ids;
 mod journal;
 mod store;
 
 pub use clock::FakeClock;
 pub use container_host::FakeContainerHost;
+pub use flood::Flood;
 pub use ids::FakeIds;
 pub use journal::MemoryJournal;
 pub use store::FakeStore;
