@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_bench::samples::Samples;
-use keywheel_tests::apart::Shape;
+use keywheel_tests::apart::{Role, Shape};
 use keywheel_tests::docker::Container;
 use keywheel_tests::fleet::Fleet;
-use keywheel_tests::keywheel::Keywheel;
+use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::manifest;
 use keywheel_tests::stage::{SECRET, Stage, find, items, wait_current};
 use serde_json::Value;
@@ -22,6 +22,8 @@ const SWAPS: [(usize, usize, &str); 3] = [
 const TURNS: usize = 200;
 /// Containers a revoke has to reach.
 const REVOKED: usize = 100;
+/// Containers of the host whose injector's memory is looked at.
+const HOST: usize = 100;
 /// Revokes measured; each needs a new version in all containers.
 const REVOKES: usize = 5;
 
@@ -171,16 +173,41 @@ pub(crate) fn revoke() -> Result<Vec<Line>> {
     }])
 }
 
-/// Resident memory of an idle `up`, in megabytes.
+fn memory_line(key: &str, what: &str, pid: Option<u32>, budget: &'static str) -> Result<Line> {
+    let mut samples = Samples::default();
+    samples.add(resident_mb(pid.context("it does not run")?)?);
+    Ok(Line {
+        key: key.to_owned(),
+        what: what.to_owned(),
+        samples,
+        budget,
+    })
+}
+
+/// Resident memory of an idle `up`, and of an injector that runs alone for a whole host, in megabytes.
 pub(crate) fn memory() -> Result<Vec<Line>> {
     let keywheel = Keywheel::start()?;
-    let pid = keywheel.pid().context("up does not run")?;
-    let mut samples = Samples::default();
-    samples.add(resident_mb(pid)?);
-    Ok(vec![Line {
-        key: "memory_up_idle_mb".to_owned(),
-        what: "memory of an idle up, MB".to_owned(),
-        samples,
-        budget: "<= 40",
-    }])
+    let idle = memory_line(
+        "memory_up_idle_mb",
+        "memory of an idle up, MB",
+        keywheel.pid(),
+        "<= 40",
+    )?;
+    drop(keywheel);
+    let mut stage = Stage::set_with(&Options {
+        shape: Some(Shape::default()),
+        ..Options::default()
+    })?;
+    stage.apply_file("bench", "none")?;
+    let containers = crowd(&stage, HOST)?;
+    stage.rotate(SECRET)?;
+    let injector = stage.keywheel.apart()?.process(Role::Injector, 0)?.pid();
+    let alone = memory_line(
+        "memory_injector_mb",
+        &format!("memory of an injector, {HOST} containers, MB"),
+        injector,
+        "<= 15",
+    )?;
+    drop(containers);
+    Ok(vec![idle, alone])
 }

@@ -5,8 +5,10 @@
 mod append;
 mod delivery;
 mod fleet;
+mod long_log;
 mod starting;
 mod submits;
+mod timers;
 
 use std::fs;
 use std::process::ExitCode;
@@ -30,7 +32,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 9] = [
+const BENCHMARKS: [Benchmark; 11] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -40,6 +42,8 @@ const BENCHMARKS: [Benchmark; 9] = [
     ("apart", delivery::apart),
     ("submit", submits::submits),
     ("fleet", fleet::fleet),
+    ("scheduler", timers::scheduler),
+    ("cold_start", long_log::cold_start),
 ];
 
 fn main() -> ExitCode {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// The rule for the next fire.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Schedule {
     /// Only on demand.
     #[default]
@@ -21,7 +21,7 @@ pub enum Schedule {
 }
 
 /// What happens to a slot nobody served in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum MissedRun {
     /// One catch-up run, however many slots were missed.
     #[default]
@@ -31,7 +31,7 @@ pub enum MissedRun {
 }
 
 /// Schedule, spread and missed-run rule of one secret.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct RotationPolicy {
     /// When.
     pub schedule: Schedule,

@@ -5,11 +5,13 @@
 //! secret has started or ended at or after it, however that one came about.
 
 mod backoff;
+mod policies;
 mod queue;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::command::Command;
@@ -21,6 +23,7 @@ use keywheel_core::{revocation, rotation, secret};
 
 use crate::schedule::{jitter, next_after, slot_id, slot_rotation};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
+use policies::Policies;
 use queue::Queue;
 
 /// How late a slot may fire and still count as in time.
@@ -54,7 +57,7 @@ pub struct Fired {
 
 #[derive(Debug, Clone)]
 struct Scheduled {
-    policy: RotationPolicy,
+    policy: Arc<RotationPolicy>,
     has_generator: bool,
     /// Intervals count from here.
     anchor: Timestamp,
@@ -74,6 +77,7 @@ struct Slot {
 #[derive(Debug, Clone, Default)]
 pub struct Timers {
     queue: Queue,
+    policies: Policies,
     secrets: BTreeMap<SecretId, Scheduled>,
     rotations: BTreeMap<RotationId, SecretId>,
     unsettled: BTreeSet<SecretId>,
@@ -113,7 +117,7 @@ impl Timers {
         match event {
             secret::Event::Registered { spec, .. } => {
                 let fresh = Scheduled {
-                    policy: spec.rotation.clone(),
+                    policy: self.policies.share(&spec.rotation),
                     has_generator: spec.generator.is_some(),
                     anchor: time,
                     served: time,
@@ -127,8 +131,8 @@ impl Timers {
                     return;
                 };
                 known.has_generator = spec.generator.is_some();
-                if known.policy != spec.rotation {
-                    known.policy = spec.rotation.clone();
+                if *known.policy != spec.rotation {
+                    known.policy = self.policies.share(&spec.rotation);
                     known.served = known.served.max(time);
                 }
             }
