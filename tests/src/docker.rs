@@ -14,6 +14,9 @@ use crate::engine::Engine;
 use crate::output::Output;
 use crate::scratch::{Scratch, unique};
 
+/// What [`APP_FILE`] says when it is told to reload.
+const RELOADED: &str = "reloaded";
+
 /// Reads its file over and over and counts what is no whole value; traps the
 /// reload signal. It never prints a value.
 const APP_FILE: &str = r#"#!/bin/sh
@@ -276,6 +279,11 @@ impl Container {
         Ok(found
             .filter_map(|entry| entry.strip_prefix(&prefix).map(str::to_owned))
             .next())
+    }
+
+    /// How often its program said that it was told to reload.
+    pub fn reloads(&self) -> Result<usize> {
+        Ok(self.logs()?.matches(RELOADED).count())
     }
 
     /// What it wrote.

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::apart::{self, Apart, Role, Shape};
+use crate::engine_tap::EngineTap;
 use crate::output::Output;
 use crate::scratch::{Scratch, binary, is_release, unique};
 use crate::wait;
@@ -27,6 +28,8 @@ pub const STOP: Duration = Duration::from_secs(20);
 const ALL: &str = "1000000";
 /// The user that may nothing, as Debian numbers it.
 pub const NOBODY: &str = "65534";
+/// The variable with the engine's address.
+const ENGINE: &str = "DOCKER_HOST";
 /// Lines of the log that a failed test shows.
 const LOG_TAIL: usize = 60;
 
@@ -52,6 +55,8 @@ pub struct Keywheel {
     /// All processes, when services run apart.
     apart: Option<Apart>,
     options: Options,
+    /// Records what is said to the machine's engine; benchmarks go without.
+    tap: Option<EngineTap>,
     runtime: Option<String>,
     data_dir: PathBuf,
     heard: Mutex<Vec<Output>>,
@@ -75,10 +80,15 @@ impl Keywheel {
             Some(shape) => Some(Apart::make(scratch.path(), &shape)?),
             None => None,
         };
+        let tap = match is_release() {
+            true => None,
+            false => Some(EngineTap::start(scratch.path())?),
+        };
         Ok(Self {
             child: None,
             apart,
             options: Options::default(),
+            tap,
             runtime: None,
             data_dir,
             heard: Mutex::default(),
@@ -110,9 +120,10 @@ impl Keywheel {
         if let Some(data_dir) = &options.data_dir {
             self.data_dir.clone_from(data_dir);
         }
+        let tapped = self.tapped(options);
         if let Some(apart) = &mut self.apart {
             self.options.clone_from(options);
-            return apart.up(options);
+            return apart.up(&tapped);
         }
         let log = OpenOptions::new()
             .create(true)
@@ -127,6 +138,16 @@ impl Keywheel {
         Ok(())
     }
 
+    /// The same options, with the recording socket in the engine's place.
+    fn tapped(&self, options: &Options) -> Options {
+        let mut options = options.clone();
+        let has_own = options.environment.iter().any(|(name, _)| name == ENGINE);
+        if let Some(tap) = self.tap.as_ref().filter(|_| !has_own) {
+            options.environment.push((ENGINE.to_owned(), tap.address()));
+        }
+        options
+    }
+
     /// The command line of `up`, for tests that expect it to fail.
     pub fn up_command(&self, options: &Options) -> Result<Command> {
         let mut command = Command::new(binary("keywheel")?);
@@ -139,13 +160,9 @@ impl Keywheel {
         if !options.flags.iter().any(|flag| flag == "--unseal-key-file") {
             command.arg("--unseal-key-file").arg(self.unseal_key());
         }
-        command.args(&options.flags).envs(
-            options
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        );
         command
+            .args(&options.flags)
+            .envs(self.tapped(options).environment)
             .env_remove("KEYWHEEL_FAILPOINTS")
             .env_remove("KEYWHEEL_ADDRESS");
         if let Some(failpoints) = &options.failpoints {
@@ -178,6 +195,7 @@ impl Keywheel {
 
     /// Where services run apart, the host joins and follows its plan.
     fn wait_host(&mut self) -> Result<()> {
+        let tapped = self.tapped(&self.options);
         let Some(apart) = &mut self.apart else {
             return Ok(());
         };
@@ -192,14 +210,14 @@ impl Keywheel {
             let token = said.get("token").and_then(Value::as_str);
             apart.join(host, token.context("no token")?)?;
         }
-        apart.up(&self.options)?;
+        apart.up(&tapped)?;
         let hosts = apart.shape().hosts;
         for host in 0..hosts {
             let socket = apart.run_dir(host).join("injector.sock");
             wait::until_true("the injector to serve", READY, || Ok(socket.exists()))?;
         }
         // Without an engine it has nothing to report.
-        let no_engine = |(name, _): &(String, String)| name == "DOCKER_HOST";
+        let no_engine = |(name, _): &(String, String)| name == ENGINE;
         if self.options.environment.iter().any(no_engine) {
             return Ok(());
         }
@@ -299,10 +317,17 @@ impl Keywheel {
         Some(self.apart.as_ref()?.gateway_socket(number))
     }
 
+    /// What records the talk with the machine's engine; none in benchmarks.
+    #[must_use]
+    pub fn engine_tap(&self) -> Option<&EngineTap> {
+        self.tap.as_ref()
+    }
+
     /// Everything that its processes write.
     #[must_use]
     pub fn trees(&self) -> Vec<PathBuf> {
         let mut trees = vec![self.log_path(), self.data_dir.clone(), self.run_dir()];
+        trees.extend(self.tap.as_ref().map(|tap| tap.record().to_owned()));
         trees.extend(self.apart.iter().flat_map(Apart::trees));
         trees
     }

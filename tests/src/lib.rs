@@ -16,6 +16,7 @@ pub mod apart;
 pub mod canary;
 pub mod docker;
 pub mod engine;
+pub mod engine_tap;
 pub mod fleet;
 pub mod keywheel;
 pub mod lan;

@@ -1,7 +1,8 @@
 //! Every place outside a container in which rule C1 forbids a plaintext.
 //!
 //! The container's own memory, files and first environment are the one place
-//! where it belongs; everything else is searched.
+//! where it belongs; everything else is searched. Invariant: a place that has to
+//! be there and is not is a failure, not a clean place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,9 +46,29 @@ pub fn assert_clean(
             container.engine(),
             container.id(),
         )?);
+        check_record(keywheel, container)?;
     }
     hits.extend(search_machine(&canary)?);
     none(&hits)
+}
+
+/// What was said to the machine's engine is searched with the server's trees; here, that it was
+/// recorded.
+fn check_record(keywheel: &Keywheel, container: &Container) -> Result<()> {
+    let is_own = container.engine().address().is_some();
+    let Some(tap) = keywheel.engine_tap().filter(|_| !is_own) else {
+        return Ok(());
+    };
+    let record = tap.record();
+    let said = fs::read(record).with_context(|| format!("no {}", record.display()))?;
+    let id = container.id().as_bytes();
+    ensure!(
+        said.windows(id.len()).any(|part| part == id),
+        "{} does not name container {}: the engine was asked past it",
+        record.display(),
+        container.id()
+    );
+    Ok(())
 }
 
 /// The same for a server that no value of the harness owns: its directories,
@@ -61,7 +82,7 @@ pub fn assert_clean_at(
     let canary = Canary::new(plaintexts)?;
     let mut hits = search_said(&canary, said);
     for tree in trees {
-        hits.extend(canary.search_tree(tree)?);
+        hits.extend(search_existing(&canary, tree)?);
     }
     for container in containers {
         let engine = Engine::default();
@@ -114,7 +135,7 @@ fn search_said(canary: &Canary, said: &[Output]) -> Vec<Hit> {
 fn search_keywheel(canary: &Canary, keywheel: &Keywheel) -> Result<Vec<Hit>> {
     let mut hits = search_said(canary, &keywheel.heard());
     for tree in keywheel.trees() {
-        hits.extend(canary.search_tree(&tree)?);
+        hits.extend(search_existing(canary, &tree)?);
     }
     if keywheel.pid().is_none() {
         return Ok(hits);
@@ -133,16 +154,33 @@ fn search_container(canary: &Canary, engine: &Engine, id: &str) -> Result<Vec<Hi
         hits.extend(canary.search(&format!("docker {verb}"), said.said().as_bytes()));
     }
     hits.extend(search_export(canary, engine, id)?);
-    for root in engine.state_roots() {
-        for place in paths_named(&root, id) {
-            hits.extend(canary.search_tree(&place)?);
-        }
+    let roots = engine.state_roots();
+    let states: Vec<PathBuf> = roots
+        .iter()
+        .flat_map(|root| paths_named(root, id))
+        .collect();
+    ensure!(
+        !states.is_empty(),
+        "the engine keeps nothing of container {id} below {roots:?}: look elsewhere"
+    );
+    for place in states {
+        hits.extend(canary.search_tree(&place)?);
     }
     let upper = engine
         .docker(&["inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", id])?
         .ok()?;
-    hits.extend(canary.search_tree(Path::new(upper.stdout.trim()))?);
+    hits.extend(search_existing(canary, Path::new(upper.stdout.trim()))?);
     Ok(hits)
+}
+
+/// A tree that has to be there.
+fn search_existing(canary: &Canary, tree: &Path) -> Result<Vec<Hit>> {
+    ensure!(
+        tree.exists(),
+        "{} is to be searched and is not there",
+        tree.display()
+    );
+    canary.search_tree(tree)
 }
 
 fn search_export(canary: &Canary, engine: &Engine, id: &str) -> Result<Vec<Hit>> {

@@ -15,6 +15,8 @@ use crate::refusal::{
 const SOON: Duration = Duration::from_secs(30);
 /// Exit code of `status --check` with a problem.
 const PARTIAL: i32 = 4;
+/// What to do about an engine that is away.
+const NEXT_STEP: &str = "start it (`systemctl start docker`";
 
 #[test]
 fn docker_away_is_told_and_everything_else_works() -> Result<()> {
@@ -30,7 +32,7 @@ fn docker_away_is_told_and_everything_else_works() -> Result<()> {
     // The injector says so with its first word, which may come after the first status.
     wait::until_true("the engine's socket in status", SOON, || {
         let status = keywheel.cli(&["status"])?.said();
-        Ok(status.contains("/nonexistent/docker.sock"))
+        Ok(status.contains("/nonexistent/docker.sock") && status.contains(NEXT_STEP))
     })?;
     let checked = keywheel.cli(&["status", "--check"])?;
     assert_eq!(checked.code, PARTIAL, "{}", checked.said());

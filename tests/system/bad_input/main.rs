@@ -5,6 +5,7 @@
     reason = "libtest shows it for failed tests only"
 )]
 
+mod broken_disk;
 mod full_disk;
 mod machine;
 mod manifests;

@@ -24,10 +24,13 @@ pub(crate) const BUSY: i32 = 75;
 /// The configuration or a key does not fit what is there.
 pub(crate) const CONFIG: i32 = 78;
 
+/// How a refusal names the next step: ours, and that of a wrong command line.
+const NEXT_STEPS: [&str; 2] = ["\n  next: ", "--help"];
 /// The secret that must survive every test.
-const KEPT: &str = "test/kept";
+pub(crate) const KEPT: &str = "test/kept";
 
-/// Asserts the code, that each word is there, and that it is written for people.
+/// Asserts the code, that each word is there, that it is written for people, and that it ends with
+/// what to do next.
 pub(crate) fn assert_refused(said: &Output, code: i32, words: &[&str]) {
     let text = said.stderr.as_str();
     assert_eq!(said.code, code, "`{}` said: {}", said.line, said.said());
@@ -38,6 +41,11 @@ pub(crate) fn assert_refused(said: &Output, code: i32, words: &[&str]) {
             said.line
         );
     }
+    assert!(
+        NEXT_STEPS.iter().any(|next| text.contains(next)),
+        "`{}` tells no next step: {text}",
+        said.line
+    );
     for leak in ["panicked", "RUST_BACKTRACE", "Error {", "Some(", "Kind("] {
         assert!(
             !text.contains(leak),

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, Container};
-use keywheel_tests::manifest;
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage};
-use keywheel_tests::wait;
+use keywheel_tests::{manifest, places, wait};
 
 use crate::walk::{ATTACH, CREATE, check_deliveries, die_of, registered};
 
@@ -30,6 +29,15 @@ fn values(stage: &Stage, container: &Container) -> Result<[String; 2]> {
     let variable = container.variable("API_TOKEN")?.context("no value")?;
     ensure!(!variable.contains("keywheel"), "a placeholder was started");
     Ok([stage.value_in(container)?, variable])
+}
+
+/// The container shows nothing of what it was given; its like end with the loop that made them.
+fn assert_clean(given: &[String], container: &Container) -> Result<()> {
+    let bytes: Vec<Vec<u8>> = given
+        .iter()
+        .map(|value| value.clone().into_bytes())
+        .collect();
+    places::assert_container_clean(&bytes, container)
 }
 
 fn is_empty(folder: &Path) -> Result<bool> {
@@ -71,7 +79,9 @@ fn a_create_survives_a_kill_at_every_failpoint() -> Result<()> {
                 .ok()
                 .with_context(|| format!("the second start after {name}"))?;
         }
-        plaintexts.extend(values(&stage, &container).with_context(|| name.to_owned())?);
+        let mut given = values(&stage, &container)
+            .with_context(|| name.to_owned())?
+            .to_vec();
         ensure!(
             is_empty(&stage.keywheel.run_dir().join("bundles"))?,
             "{name}: a private bundle is left"
@@ -80,7 +90,9 @@ fn a_create_survives_a_kill_at_every_failpoint() -> Result<()> {
         stage.rotate(SECRET)?;
         check_deliveries(&stage, &container, SECRET, "assignment.swapped")
             .with_context(|| name.to_owned())?;
-        plaintexts.extend(values(&stage, &container).with_context(|| name.to_owned())?);
+        given.extend(values(&stage, &container).with_context(|| name.to_owned())?);
+        assert_clean(&given, &container).with_context(|| name.to_owned())?;
+        plaintexts.extend(given);
     }
     stage.finish(&plaintexts, &[])
 }
@@ -101,13 +113,14 @@ fn a_first_file_survives_a_kill_at_every_failpoint() -> Result<()> {
         let value = wait::until(&format!("the file ({name})"), PATIENCE, || {
             container.read(FILE)
         })?;
-        plaintexts.push(value);
         check_deliveries(&stage, &container, SECRET, "assignment.swapped")
             .with_context(|| name.to_owned())?;
         stage.rotate(SECRET)?;
         check_deliveries(&stage, &container, SECRET, "assignment.swapped")
             .with_context(|| name.to_owned())?;
-        plaintexts.push(stage.value_in(&container)?);
+        let given = [value, stage.value_in(&container)?];
+        assert_clean(&given, &container).with_context(|| name.to_owned())?;
+        plaintexts.extend(given);
     }
     stage.finish(&plaintexts, &[])
 }

@@ -1,25 +1,38 @@
 //! Kills while something is taken back: a revoked file, a revoked variable, a removed container.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
-use keywheel_tests::docker::{self, Container};
-use keywheel_tests::keywheel::Options;
-use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage};
+use keywheel_tests::docker;
+use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, items};
 use keywheel_tests::{manifest, places, wait};
+use serde_json::Value;
 
-use crate::walk::{FORGET, STOP, WITHDRAW, armed, count, die_of, of_rotation};
+use crate::walk::{FORGET, REVOKE, STOP, count, count_hits, die_of, died, start_armed, walk};
 
-/// A secret of one version in a container of its own; gives the value.
-fn give(stage: &Stage, secret: &str, app: &str) -> Result<(Container, String)> {
-    let binding = manifest::file_binding(app, secret, &stage.on(app), "db_password", "none");
-    stage
-        .keywheel
-        .apply(&(manifest::secret(secret, &[]) + &binding))?;
-    stage.wait_current(secret, 1)?;
-    let container = stage.run(app, &[], "/bin/app-idle")?;
-    let value = container.read(FILE)?.context("the file did not arrive")?;
-    Ok((container, value))
+/// True while some revocation is not closed.
+fn is_revoking(keywheel: &Keywheel) -> Result<bool> {
+    let said = keywheel.json(&["get", "revocations"])?;
+    let state = |row: &&Value| row.get("state").and_then(Value::as_str) != Some("closed");
+    Ok(items(&said).iter().any(state))
+}
+
+/// Revokes under a failpoint armed for this hit; true when the process died of it. In the end the
+/// revocation is carried out.
+fn revoke_into(stage: &mut Stage, name: &str, hit: u32) -> Result<bool> {
+    count_hits(&stage.keywheel)?;
+    let words = ["revoke", SECRET, "--reason", "crash test", "--yes"];
+    let accepted = stage.keywheel.cli(&words)?.code == 0;
+    let died = died(&mut stage.keywheel, (name, hit), |keywheel| {
+        Ok(accepted && !is_revoking(keywheel)?)
+    })?;
+    if !accepted {
+        // It may have been made durable all the same; then there is nothing left to revoke.
+        let _ = stage.keywheel.cli(&words)?;
+    }
+    wait::until_true("the revocation to close", PATIENCE, || {
+        Ok(!is_revoking(&stage.keywheel)?)
+    })?;
+    Ok(died)
 }
 
 #[test]
@@ -28,36 +41,28 @@ fn a_revoke_survives_a_kill_at_every_failpoint() -> Result<()> {
         return Ok(());
     }
     let mut stage = Stage::set()?;
-    let mut values = Vec::new();
-    let mut names = of_rotation()?;
-    names.extend(WITHDRAW.map(str::to_owned));
-    for (turn, name) in names.into_iter().enumerate() {
-        let secret = format!("test/revoked-{turn}");
-        let (container, value) = give(&stage, &secret, &format!("revoked-{turn}"))?;
-        stage.keywheel.stop()?;
-        stage.keywheel.spawn(&armed(&name, 1))?;
-        let ready = stage.keywheel.wait_ready();
-        let words = ["revoke", &secret, "--reason", "crash test", "--yes"];
-        let accepted = ready.is_ok() && stage.keywheel.cli(&words)?.code == 0;
-        let died = stage.keywheel.wait_exit(Duration::from_secs(2)).is_ok();
-        ensure!(
-            died || !WITHDRAW.contains(&name.as_str()),
-            "no revoke reached {name}: it proves nothing"
-        );
-        stage.keywheel.restart(&Options::default())?;
-        if !accepted {
-            let _ = stage.keywheel.cli(&words)?;
-        }
-        wait::until_true(&format!("the file to go ({name})"), PATIENCE, || {
-            Ok(container.read(FILE)?.is_none())
+    stage.apply_file("revoked", "none")?;
+    let container = stage.run("revoked", &[], "/bin/app-idle")?;
+    let (mut values, mut tries) = (vec![stage.value_in(&container)?], 0);
+    for name in REVOKE {
+        walk(name, |hit| {
+            if hit == 1 {
+                start_armed(&mut stage.keywheel, name, hit)?;
+            }
+            if tries > 0 {
+                stage.rotate(SECRET)?;
+                values.push(stage.value_in(&container)?);
+            }
+            tries += 1;
+            let is_dead = revoke_into(&mut stage, name, hit)?;
+            ensure!(container.read(FILE)?.is_none(), "the file is still there");
+            let told = count(&stage, "assignment.withdrawn", &container)?;
+            ensure!(told == tries, "{told} removals were told of {tries}");
+            Ok(is_dead)
         })?;
-        wait::until_true(&format!("the removal's fact ({name})"), PATIENCE, || {
-            Ok(count(&stage, "assignment.withdrawn", &container)? == 1)
-        })?;
-        places::assert_container_clean(&[value.clone().into_bytes()], &container)?;
-        values.push(value);
     }
-    stage.finish(&values, &[])
+    stage.keywheel.restart(&Options::default())?;
+    stage.finish(&values, &[&container])
 }
 
 #[test]
@@ -78,7 +83,7 @@ fn a_revoked_variable_is_gone_after_a_kill_around_the_stop() -> Result<()> {
         stage.wait_current(&secret, 1)?;
         let variable = format!("API_TOKEN={{keywheel:{secret}}}");
         let container = stage.run(&app, &["-e", &variable], "/bin/app-env")?;
-        values.push(container.variable("API_TOKEN")?.context("no value")?);
+        let value = container.variable("API_TOKEN")?.context("no value")?;
         die_of(&mut stage, name, |stage| {
             let words = ["revoke", &secret, "--reason", "crash test", "--yes"];
             stage.keywheel.cli(&words)?.ok()
@@ -86,6 +91,8 @@ fn a_revoked_variable_is_gone_after_a_kill_around_the_stop() -> Result<()> {
         wait::until_true(&format!("the container to stop ({name})"), PATIENCE, || {
             Ok(container.field("{{.State.Running}}")? == "false")
         })?;
+        places::assert_container_clean(&[value.clone().into_bytes()], &container)?;
+        values.push(value);
     }
     stage.finish(&values, &[])
 }
@@ -100,7 +107,9 @@ fn a_removed_container_is_missed_once_after_a_kill_while_it_is_forgotten() -> Re
     let mut values = Vec::new();
     for name in FORGET {
         let container = stage.run("removed", &[], "/bin/app-idle")?;
-        values.push(stage.value_in(&container)?);
+        let value = stage.value_in(&container)?;
+        places::assert_container_clean(&[value.clone().into_bytes()], &container)?;
+        values.push(value);
         wait::until_true("its delivery", PATIENCE, || {
             Ok(count(&stage, "assignment.swapped", &container)? == 1)
         })?;

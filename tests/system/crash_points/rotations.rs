@@ -1,10 +1,8 @@
 //! Kills within a rotation: of a file at every hit of every failpoint, of a variable around its
 //! container's restart.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
-use keywheel_tests::docker;
+use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::manifest;
 use keywheel_tests::reader::Reader;
@@ -12,13 +10,14 @@ use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, current, items};
 use keywheel_tests::wait;
 use serde_json::Value;
 
-use crate::walk::{RESTART, armed, check_deliveries, of_rotation};
+use crate::walk::{
+    RESTART, SETTLED, START, armed, check_deliveries, count_hits, died, of_rotation, start_armed,
+    walk,
+};
 
-/// Hits of one failpoint that are tried, at most.
-const MOST_HITS: u32 = 16;
-/// A rotation that has not died by then did not reach the failpoint.
-const SETTLED: Duration = Duration::from_secs(20);
 const LENGTH: usize = 32;
+/// Rotations that nothing disturbs.
+const PLAIN_ROTATIONS: usize = 3;
 
 /// True while some rotation is not closed.
 fn rotation_open(keywheel: &Keywheel) -> Result<bool> {
@@ -39,46 +38,49 @@ fn wait_closed(keywheel: &Keywheel) -> Result<()> {
     })
 }
 
-/// Rotates under an armed failpoint; true when the process died of it. Before and after, a
-/// server without failpoints runs and nothing is open.
+/// Rotates under a failpoint armed for this hit; true when the process died of it. Before and after,
+/// nothing is open.
 fn rotate_into(stage: &mut Stage, secret: &str, name: &str, hit: u32) -> Result<bool> {
     let before_version = current(&stage.keywheel, secret)?;
-    stage.keywheel.kill9()?;
-    stage.keywheel.spawn(&armed(name, hit))?;
-    let ready = stage.keywheel.wait_ready();
-    let accepted = ready.is_ok() && stage.keywheel.cli(&["rotate", secret])?.code == 0;
-    let died = wait::until("death or a closed rotation", SETTLED, || {
-        if stage.keywheel.exited()?.is_some() {
-            return Ok(Some(true));
-        }
-        let done = accepted
-            && !rotation_open(&stage.keywheel)?
-            && current(&stage.keywheel, secret)? > before_version;
-        Ok(done.then_some(false))
-    })
-    .with_context(|| format!("{name}@{hit}"))?;
-    stage.keywheel.kill9()?;
-    stage
-        .keywheel
-        .up(&Options::default())
-        .with_context(|| format!("restart after {name}@{hit}"))?;
-    wait_closed(&stage.keywheel).with_context(|| format!("after {name}@{hit}"))?;
+    if hit == 1 {
+        start_armed(&mut stage.keywheel, name, hit)?;
+    }
+    count_hits(&stage.keywheel)?;
+    let accepted = stage.keywheel.cli(&["rotate", secret])?.code == 0;
+    let died = died(&mut stage.keywheel, (name, hit), |keywheel| {
+        Ok(accepted && !rotation_open(keywheel)? && current(keywheel, secret)? > before_version)
+    })?;
+    wait_closed(&stage.keywheel)?;
     let after = current(&stage.keywheel, secret)?;
     ensure!(
         !accepted || after > before_version,
-        "{name}@{hit}: an acknowledged rotation was lost"
+        "an acknowledged rotation was lost"
     );
     Ok(died)
 }
 
-/// Walks one failpoint hit by hit; returns how often a rotation reached it.
-fn walk(stage: &mut Stage, secret: &str, name: &str) -> Result<u32> {
-    for hit in 1..=MOST_HITS {
-        if !rotate_into(stage, secret, name, hit)? {
-            return Ok(hit - 1);
-        }
+/// Dies within the start itself, while nothing else is asked of it.
+fn die_at_start(stage: &mut Stage, name: &str) -> Result<()> {
+    stage.keywheel.kill9()?;
+    stage.keywheel.spawn(&armed(name, 1))?;
+    stage
+        .keywheel
+        .wait_exit(SETTLED)
+        .with_context(|| format!("no start reached {name}"))?;
+    stage.keywheel.up(&Options::default())
+}
+
+/// Rotates as usual: the value is written once and the program told once.
+fn check_plain_rotation(stage: &Stage, container: &Container) -> Result<()> {
+    let before = container.reloads()?;
+    for turn in 1..=PLAIN_ROTATIONS {
+        stage.rotate(SECRET)?;
+        wait::until_true("the program to reload", PATIENCE, || {
+            Ok(container.reloads()? >= before + turn)
+        })?;
     }
-    Ok(MOST_HITS)
+    assert_eq!(container.reloads()? - before, PLAIN_ROTATIONS);
+    Ok(())
 }
 
 #[test]
@@ -89,27 +91,28 @@ fn a_file_rotation_survives_a_kill_at_every_failpoint() -> Result<()> {
     let mut stage = Stage::set()?;
     stage.apply_file("crash", "{ signal: HUP }")?;
     let container = stage.run("crash", &[], "/bin/app-file")?;
-    let mut plaintexts = vec![stage.value_in(&container)?];
     let reader = Reader::begin(&container, FILE)?;
-    for name in of_rotation()? {
-        let reached = walk(&mut stage, SECRET, &name)?;
-        eprintln!("{name}: reached {reached} times");
-        ensure!(reached > 0, "no rotation reached {name}: it proves nothing");
+    for name in START {
+        die_at_start(&mut stage, name)?;
         check_deliveries(&stage, &container, SECRET, "assignment.swapped")?;
     }
-    plaintexts.push(stage.value_in(&container)?);
+    for name in of_rotation()? {
+        walk(&name, |hit| {
+            let told = container.reloads()?;
+            let is_dead = rotate_into(&mut stage, SECRET, &name, hit)?;
+            check_deliveries(&stage, &container, SECRET, "assignment.swapped")?;
+            // The signal cannot be sent and written down in one step: a kill repeats it, once.
+            let told = container.reloads()? - told;
+            ensure!(told <= 2, "the program was told {told} times");
+            Ok(is_dead)
+        })?;
+    }
+    stage.keywheel.restart(&Options::default())?;
+    check_plain_rotation(&stage, &container)?;
     let seen = reader.end()?;
-    assert_eq!(seen.missing, 0, "the file was missing for a moment");
-    assert!(
-        seen.contents.iter().all(|content| content.len() == LENGTH),
-        "a torn or empty value was read"
-    );
-    assert!(
-        seen.contents.len() as u64 <= current(&stage.keywheel, SECRET)?,
-        "a mixed value was read"
-    );
+    seen.check(LENGTH, current(&stage.keywheel, SECRET)?)?;
     assert!(!container.logs()?.contains("TORN"));
-    stage.finish(&plaintexts, &[&container])
+    stage.finish(&seen.plaintexts(), &[&container])
 }
 
 #[test]

@@ -5,9 +5,12 @@
 //! no list names belongs to the rotation, which fails when it is not reached.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use keywheel_tests::docker::Container;
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::stage::{Stage, current, find, items};
@@ -36,15 +39,40 @@ pub(crate) const ATTACH: [&str; 3] = [
     "injector.after_state_write",
     "injector.after_swap",
 ];
+/// Reached where a file is revoked: by the append, at the store, on the host, and on the way back.
+pub(crate) const REVOKE: [&str; 11] = [
+    "gateway.before_commit",
+    "gateway.after_commit",
+    "gateway.after_publish",
+    "storesync.before_destroy",
+    "storesync.after_destroy",
+    "injector.before_withdraw",
+    "injector.after_withdraw",
+    "injector.before_spool",
+    "injector.before_report",
+    "injector.after_report",
+    "injector.after_unspool",
+];
+/// Reached by every start: the host enrols anew.
+pub(crate) const START: [&str; 3] = [
+    "gateway.before_commit",
+    "gateway.after_commit",
+    "gateway.after_publish",
+];
+/// Hits of one failpoint that are tried: more than anything here has. A walk that does not end by
+/// itself before has left the rest untried, and fails.
+pub(crate) const MOST_HITS: u32 = 24;
+/// What has not died by then did not reach the failpoint, and is not done either.
+pub(crate) const SETTLED: Duration = Duration::from_secs(30);
 /// How long a process may take to die of what a test asked of it.
-const DEATH: Duration = Duration::from_secs(20);
+const DEATH: Duration = Duration::from_secs(30);
 
 /// Every registered failpoint.
 pub(crate) fn registered() -> Result<Vec<String>> {
     let keywheel = Keywheel::prepare()?;
     let said = keywheel.cli(&["internal", "failpoints"])?.ok()?;
     let names: Vec<String> = said.stdout.split_whitespace().map(str::to_owned).collect();
-    for name in elsewhere().chain(ATTACH) {
+    for name in elsewhere().chain(ATTACH).chain(REVOKE).chain(START) {
         ensure!(
             names.iter().any(|known| known == name),
             "{name} is no failpoint any more: {names:?}"
@@ -65,7 +93,76 @@ pub(crate) fn of_rotation() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Options that kill at the failpoint's hit of this number.
+/// The file that makes hits count.
+fn gate(keywheel: &Keywheel) -> PathBuf {
+    keywheel.scratch().join("hits-count")
+}
+
+/// Starts a server anew that dies at the failpoint's hit of this number after [`count_hits`], and is a
+/// plain one until then: what the start reaches, or what it finishes of the life before, is not counted.
+pub(crate) fn start_armed(keywheel: &mut Keywheel, name: &str, hit: u32) -> Result<()> {
+    keywheel.kill9()?;
+    let file = gate(keywheel);
+    count_no_more(&file)?;
+    let failpoints = format!("{name}=kill@{hit};when={}", file.display());
+    keywheel.up(&Options {
+        failpoints: Some(failpoints),
+        ..Options::default()
+    })
+}
+
+/// From now on hits count.
+pub(crate) fn count_hits(keywheel: &Keywheel) -> Result<()> {
+    Ok(fs::write(gate(keywheel), "")?)
+}
+
+fn count_no_more(gate: &Path) -> Result<()> {
+    match fs::remove_file(gate) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the process died, or until what was asked of it is done; true when it died. Then it
+/// runs again, armed for the hit after. The first hit is waited for whatever is done, because some
+/// failpoints come after the end of what is asked.
+pub(crate) fn died(
+    keywheel: &mut Keywheel,
+    (name, hit): (&str, u32),
+    is_done: impl Fn(&Keywheel) -> Result<bool>,
+) -> Result<bool> {
+    let died = wait::until("death or the end of it", SETTLED, || {
+        if keywheel.exited()?.is_some() {
+            return Ok(Some(true));
+        }
+        if hit == 1 || !is_done(keywheel)? {
+            return Ok(None);
+        }
+        // What comes after the end may still reach it: from here on it does not, and one more look
+        // gives a death time that had begun before.
+        count_no_more(&gate(keywheel))?;
+        let _ = is_done(keywheel);
+        Ok(Some(keywheel.exited()?.is_some()))
+    })?;
+    if died {
+        start_armed(keywheel, name, hit + 1)?;
+    }
+    Ok(died)
+}
+
+/// Walks a failpoint hit by hit, `kill` being one try that says whether the process died; returns
+/// how many hits there were, and fails when there was none or no end.
+pub(crate) fn walk(name: &str, mut kill: impl FnMut(u32) -> Result<bool>) -> Result<u32> {
+    for hit in 1..=MOST_HITS {
+        if !kill(hit).with_context(|| format!("{name}@{hit}"))? {
+            eprintln!("{name}: reached {} times", hit - 1);
+            return Ok(hit - 1);
+        }
+    }
+    bail!("{name} was reached {MOST_HITS} times: what comes after is not tried");
+}
+
+/// Options that kill at the failpoint's hit of this number, counted from the start.
 pub(crate) fn armed(name: &str, hit: u32) -> Options {
     Options {
         failpoints: Some(format!("{name}=kill@{hit}")),

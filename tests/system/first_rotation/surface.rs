@@ -164,6 +164,7 @@ fn no_verb_prints_a_value() -> Result<()> {
             &path.display().to_string(),
         ])?
         .ok()?;
+    fs::remove_file(path)?;
     let verbs: [&[&str]; 7] = [
         &["secret", "list"],
         &["secret", "versions", "test/own"],
@@ -183,7 +184,6 @@ fn no_verb_prints_a_value() -> Result<()> {
             );
         }
     }
-    fs::remove_file(path)?;
     places::assert_clean(&[value.into()], &keywheel, &[])
 }
 

@@ -5,6 +5,8 @@
     reason = "libtest shows it for failed tests only"
 )]
 
+mod missing;
+
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};

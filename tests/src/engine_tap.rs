@@ -1,0 +1,100 @@
+//! A recording socket before Docker's own: everything a server under test says to the engine, and
+//! what it is told, is in a file below the scratch directory.
+//!
+//! So the canary of rule C1 searches the engine's API like every other place. Bytes are passed on as
+//! they are; it understands none of them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+
+/// Docker's own socket.
+const ENGINE: &str = "/var/run/docker.sock";
+/// The record's name in the scratch directory.
+const RECORD: &str = "engine-api.record";
+
+/// A running tap; it ends with its value.
+#[derive(Debug)]
+pub struct EngineTap {
+    socket: PathBuf,
+    record: PathBuf,
+    stop: Arc<AtomicBool>,
+}
+
+impl EngineTap {
+    /// Listens in a folder and records there.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let socket = folder.join("engine.sock");
+        let listener = UnixListener::bind(&socket)
+            .with_context(|| format!("cannot listen at {}", socket.display()))?;
+        let path = folder.join(RECORD);
+        let record = OpenOptions::new().create(true).append(true).open(&path)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        thread::spawn(move || {
+            for accepted in listener.incoming() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                // A server whose engine is away sees a connection that ends.
+                if let Ok(client) = accepted
+                    && let Ok(engine) = UnixStream::connect(ENGINE)
+                {
+                    let _ = pass(&client, &engine, &record);
+                    let _ = pass(&engine, &client, &record);
+                }
+            }
+        });
+        let record = path;
+        Ok(Self {
+            socket,
+            record,
+            stop,
+        })
+    }
+
+    /// What a server is told instead of Docker's address.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// What was said so far.
+    #[must_use]
+    pub fn record(&self) -> &Path {
+        &self.record
+    }
+}
+
+impl Drop for EngineTap {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the listener; connections end with their server.
+        let _ = UnixStream::connect(&self.socket);
+    }
+}
+
+/// Passes one direction on, in a thread of its own.
+fn pass(from: &UnixStream, to: &UnixStream, record: &File) -> io::Result<()> {
+    let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
+    let mut record = record.try_clone()?;
+    thread::spawn(move || {
+        let mut piece = [0; 16 * 1024];
+        while let Ok(count) = from.read(&mut piece) {
+            let said = piece.get(..count).unwrap_or_default();
+            // Recorded before it is passed on: what was done is on the record.
+            if count == 0 || record.write_all(said).is_err() || to.write_all(said).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    Ok(())
+}
