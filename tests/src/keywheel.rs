@@ -160,6 +160,11 @@ impl Keywheel {
         if !options.flags.iter().any(|flag| flag == "--unseal-key-file") {
             command.arg("--unseal-key-file").arg(self.unseal_key());
         }
+        if !options.flags.iter().any(|flag| flag == "--metrics-listen") {
+            let at = self.run_dir().join("metrics.sock");
+            let place = format!("unix:{}", at.display());
+            command.args(["--metrics-listen", &place]);
+        }
         command
             .args(&options.flags)
             .envs(self.tapped(options).environment)

@@ -15,6 +15,7 @@ use crate::canary::{Canary, Hit};
 use crate::docker::Container;
 use crate::engine::Engine;
 use crate::keywheel::Keywheel;
+use crate::metrics;
 use crate::output::Output;
 
 /// Whole trees that belong to no single container.
@@ -139,6 +140,9 @@ fn search_keywheel(canary: &Canary, keywheel: &Keywheel) -> Result<Vec<Hit>> {
     }
     if keywheel.pid().is_none() {
         return Ok(hits);
+    }
+    for (path, page) in metrics::pages(keywheel)? {
+        hits.extend(canary.search(&path.display().to_string(), page.as_bytes()));
     }
     for verb in ["events", "audit"] {
         let said = Value::from(keywheel.stream(verb)?);

@@ -136,6 +136,8 @@ impl Places {
         writeln!(text, "socket = \"{}/keywheel.sock\"", told.run.display())?;
         writeln!(text, "unseal_key_file = \"{}\"", told.key.display())?;
         writeln!(text, "[host]\nname = \"{}\"", told.host)?;
+        let page = format!("{}/metrics-{}.sock", told.run.display(), role.word());
+        writeln!(text, "[metrics]\nlisten = \"unix:{page}\"")?;
         text.push_str(&told.more);
         Ok(fs::write(self.config(role, number), text)?)
     }
