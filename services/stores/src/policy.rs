@@ -5,7 +5,7 @@
 
 use keywheel_core::store::{Backend, Source, StoreSpec};
 
-use crate::aws;
+use crate::{aws, vault};
 
 /// What we do at one place in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Grant {
 #[must_use]
 pub fn policy(spec: &StoreSpec, grants: &[Grant]) -> String {
     match &spec.backend {
-        Backend::Vault(_) => String::new(),
+        Backend::Vault(spec) => vault::policy::text(spec, grants),
         Backend::Aws(spec) => aws::policy::text(spec, grants),
     }
 }

@@ -56,6 +56,10 @@ pub trait Store: Send + Sync {
     /// A dry connection: address, TLS, login, mount, and the rights that can be asked for. The error
     /// says exactly what is missing and the next step.
     async fn check(&self, until: &Until) -> Result<(), PortError>;
+    /// Whether we may do at a secret's place what it needs; the error names each right that is missing.
+    async fn check_use(&self, at: &Source, _writes: bool, until: &Until) -> Result<(), PortError> {
+        self.look(at, until).await.map(drop)
+    }
     /// What is current there, without its value; `None` when nothing is there or it was deleted.
     async fn look(&self, at: &Source, until: &Until) -> Result<Option<Observed>, PortError>;
     /// The value of exactly this version. `NotFound` when it is gone, `Denied` when its field is.

@@ -3,5 +3,6 @@
 pub mod aws;
 pub mod fault;
 pub mod nats;
+pub mod openbao;
 pub mod port;
 pub mod postgres;

@@ -1,0 +1,76 @@
+//! The policy of Vault and OpenBao (HCL) that is enough for us, and nothing more.
+//!
+//! Owns the list of rights that a secret needs; `check` asks for the same list, so neither can forget
+//! one. Pure.
+
+use std::collections::BTreeMap;
+
+use keywheel_core::store::VaultSpec;
+
+use crate::policy::{Access, Grant};
+
+/// Rights by kind of endpoint.
+type Needs = &'static [(&'static str, &'static [&'static str])];
+
+/// To see a change, and to take a version.
+const TO_READ: Needs = &[("data", &["read"]), ("metadata", &["read"])];
+/// To make a version besides: `patch` keeps other fields, `create` and `update` are for a path where
+/// nothing is or where it was deleted; `destroy` ends old versions; metadata notes who wrote.
+const TO_WRITE: Needs = &[
+    ("data", &["create", "patch", "read", "update"]),
+    ("destroy", &["update"]),
+    ("metadata", &["patch", "read"]),
+];
+/// What every login needs for itself.
+const OWN: [(&str, &str); 3] = [
+    ("auth/token/lookup-self", "read"),
+    ("auth/token/renew-self", "update"),
+    ("sys/capabilities-self", "update"),
+];
+
+/// What a secret needs at its path.
+pub(super) const fn needs(writes: bool) -> Needs {
+    if writes { TO_WRITE } else { TO_READ }
+}
+
+/// The policy for these places.
+pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
+    let mut writes = BTreeMap::new();
+    for grant in grants {
+        *writes.entry(grant.source.path.as_str()).or_insert(false) |= grant.access == Access::Write;
+    }
+    let mut out = String::from("# What Keywheel needs, and nothing more.\n");
+    if !spec.namespace.is_empty() {
+        out.push_str(&format!(
+            "# For namespace {}.\n",
+            spec.namespace.escape_default()
+        ));
+    }
+    for (path, right) in OWN {
+        push(&mut out, path, &[right]);
+    }
+    for (path, writes) in writes {
+        if path.contains(['*', '+']) {
+            out.push_str("# `*` and `+` in a path stand for other paths too; name it otherwise.\n");
+        }
+        for (kind, rights) in needs(writes) {
+            push(&mut out, &format!("{}/{kind}/{path}", spec.mount), rights);
+        }
+    }
+    out.push_str("# `keywheel import` lists names; add this while it runs:\n");
+    for (kind, right) in [("metadata", "list"), ("subkeys", "read")] {
+        let path = format!("{}/{kind}/*", spec.mount);
+        out.push_str(&format!(
+            "# path {path:?} {{ capabilities = [{right:?}] }}\n"
+        ));
+    }
+    out
+}
+
+fn push(out: &mut String, path: &str, rights: &[&str]) {
+    let rights: Vec<_> = rights.iter().map(|right| format!("\"{right}\"")).collect();
+    out.push_str(&format!(
+        "path {path:?} {{\n  capabilities = [{}]\n}}\n",
+        rights.join(", ")
+    ));
+}

@@ -1,0 +1,445 @@
+//! Who we are at the server: logging in, keeping the token alive, logging in again.
+//!
+//! Invariants: one login at a time; a token is renewed when two thirds of its life are over, also
+//! while nobody asks anything, and replaced when it cannot be; credentials are read at each login, so
+//! a changed one is taken up; a wrapping token is opened once, after it was checked that it wraps a
+//! secret id of the right place, and the secret id stays in memory only. No text holds a credential.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::Method;
+use keywheel_core::store::{CredentialRef, VaultAuth};
+use keywheel_core::time::Timestamp;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+use keywheel_seal::{SecretBytes, digest};
+use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
+use zeroize::Zeroizing;
+
+use super::http::{Answer, Ask, Call, Http};
+use super::wire::{Auth, Envelope, Login, TokenLife, Wrapping};
+
+/// How long a renewal that nobody waits for may take.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// A token and its life by the monotonic clock; no end, no renewal.
+pub(super) struct Token {
+    pub(super) secret: SecretBytes,
+    life: Option<Life>,
+}
+
+#[derive(Clone, Copy)]
+struct Life {
+    renew_at: Duration,
+    ends: Duration,
+    renewable: bool,
+}
+
+/// A secret id that was unwrapped, and which wrapping token it was in.
+struct Unwrapped {
+    wrapping: [u8; 32],
+    secret_id: Arc<SecretBytes>,
+}
+
+/// The login at one server.
+pub(super) struct Session {
+    pub(super) http: Http,
+    auth: VaultAuth,
+    namespace: String,
+    current: tokio::sync::Mutex<Option<Arc<Token>>>,
+    unwrapped: Mutex<Option<Unwrapped>>,
+    keeper: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+/// Bodies of logins. They borrow secrets and are written into memory that is overwritten.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    AppRole {
+        role_id: &'a str,
+        secret_id: &'a str,
+    },
+    Cert {
+        #[serde(skip_serializing_if = "str::is_empty")]
+        name: &'a str,
+    },
+    Jwt {
+        role: &'a str,
+        jwt: &'a str,
+    },
+    Wrapping {
+        token: &'a str,
+    },
+    None {},
+}
+
+impl Session {
+    pub(super) fn new(http: Http, auth: VaultAuth, namespace: String) -> Arc<Self> {
+        Arc::new(Self {
+            http,
+            auth,
+            namespace,
+            current: tokio::sync::Mutex::new(None),
+            unwrapped: Mutex::new(None),
+            keeper: Mutex::new(None),
+        })
+    }
+
+    fn place(&self) -> &str {
+        &self.http.endpoint.authority
+    }
+
+    /// A token that is good as far as we know.
+    pub(super) async fn token(self: &Arc<Self>, call: Call<'_>) -> Result<Arc<Token>, PortError> {
+        let mut current = self.current.lock().await;
+        let now = self.http.clock.monotonic();
+        if let Some(token) = current.clone() {
+            match token.life {
+                Some(life) if now >= life.ends => {}
+                Some(life) if now >= life.renew_at => {
+                    if let Some(renewed) = self.renew(&token, life, call).await {
+                        return Ok(self.keep(&mut current, renewed));
+                    }
+                    // Not renewed, and not over: today's login may fail where the token still works.
+                    let login = self.login(call).await;
+                    return match login {
+                        Ok(token) => Ok(self.keep(&mut current, token)),
+                        Err(_) => Ok(token),
+                    };
+                }
+                _ => return Ok(token),
+            }
+        }
+        *current = None;
+        let token = self.login(call).await?;
+        Ok(self.keep(&mut current, token))
+    }
+
+    /// Another token in place of one that was refused; the same one when it is good after all, and
+    /// only the right is missing.
+    pub(super) async fn replace(
+        self: &Arc<Self>,
+        refused: &Arc<Token>,
+        call: Call<'_>,
+    ) -> Result<Arc<Token>, PortError> {
+        let mut current = self.current.lock().await;
+        if let Some(token) = current
+            .as_ref()
+            .filter(|token| !Arc::ptr_eq(token, refused))
+        {
+            return Ok(Arc::clone(token));
+        }
+        if self.look_up(&refused.secret, call).await?.is_some() {
+            return Ok(Arc::clone(refused));
+        }
+        *current = None;
+        let token = self.login(call).await?;
+        Ok(self.keep(&mut current, token))
+    }
+
+    fn keep(self: &Arc<Self>, current: &mut Option<Arc<Token>>, token: Token) -> Arc<Token> {
+        let token = Arc::new(token);
+        *current = Some(Arc::clone(&token));
+        let keeper = token.life.filter(|life| life.renewable).map(|life| {
+            let wait = life.renew_at.saturating_sub(self.http.clock.monotonic());
+            let session = Arc::downgrade(self);
+            AbortOnDropHandle::new(tokio::spawn(keep_alive(session, wait)))
+        });
+        let mut kept = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one that called this ends by itself: aborting it would cut this very call.
+        if let Some(old) = std::mem::replace(&mut *kept, keeper) {
+            drop(old.detach());
+        }
+        token
+    }
+
+    async fn renew(&self, token: &Token, life: Life, call: Call<'_>) -> Option<Token> {
+        if !life.renewable {
+            return None;
+        }
+        let answer = self.send(
+            "auth/token/renew-self",
+            Some(&token.secret),
+            &Body::None {},
+            true,
+            call,
+        );
+        let answer = answer.await.ok().filter(|answer| answer.status == 200)?;
+        let mut login: Login = answer.read(self.place()).ok()?;
+        let secret = login.auth.token();
+        let renewed = self.alive(secret, login.auth.lease_duration, login.auth.renewable);
+        // At the end of its longest life a renewal gives ever less: a new login gives more.
+        let gained = renewed.life.is_none_or(|new| new.ends > life.ends);
+        gained.then_some(renewed)
+    }
+
+    fn alive(&self, secret: SecretBytes, seconds: u64, renewable: bool) -> Token {
+        let now = self.http.clock.monotonic();
+        let span = Duration::from_secs(seconds);
+        let life = (seconds > 0).then(|| Life {
+            renew_at: now.saturating_add(span * 2 / 3),
+            ends: now.saturating_add(span),
+            renewable,
+        });
+        Token { secret, life }
+    }
+
+    /// What the server knows about a token; `None` when it knows it no more, or tells nothing.
+    async fn look_up(
+        &self,
+        token: &SecretBytes,
+        call: Call<'_>,
+    ) -> Result<Option<TokenLife>, PortError> {
+        let ask = Ask {
+            method: Method::GET,
+            path: "auth/token/lookup-self".to_owned(),
+            token: Some(token),
+            namespace: &self.namespace,
+            body: None,
+            may_repeat: true,
+        };
+        let answer = self.http.ask(ask, call).await?;
+        if answer.status != 200 {
+            return Ok(None);
+        }
+        let found: Envelope<TokenLife> = answer.read(self.place())?;
+        Ok(Some(found.data))
+    }
+
+    async fn login(&self, call: Call<'_>) -> Result<Token, PortError> {
+        match &self.auth {
+            VaultAuth::Token { token } => self.by_token(token, call).await,
+            VaultAuth::AppRole {
+                mount,
+                role_id,
+                secret_id,
+                wrapped,
+            } => {
+                self.by_app_role(mount, role_id, secret_id, *wrapped, call)
+                    .await
+            }
+            VaultAuth::Cert { mount, role, .. } => {
+                // Those that wait may have shown another certificate.
+                self.http.forget_connections();
+                self.at(mount, &Body::Cert { name: role }, &[], call).await
+            }
+            VaultAuth::Jwt { mount, role, token } => {
+                let jwt = self.http.credentials.read(token).await?;
+                let body = Body::Jwt {
+                    role,
+                    jwt: text(&jwt, "the JSON Web Token")?,
+                };
+                self.at(mount, &body, &[&jwt], call).await
+            }
+        }
+    }
+
+    async fn by_token(&self, token: &CredentialRef, call: Call<'_>) -> Result<Token, PortError> {
+        let secret = self.http.credentials.read(token).await?;
+        text(&secret, "the token")?;
+        let info = self.look_up(&secret, call).await?.ok_or_else(|| {
+            let text = format!(
+                "{} refuses the token: it expired, was revoked, or may not look itself up; make a new one",
+                self.place()
+            );
+            PortError::new(ErrorKind::Denied, text)
+        })?;
+        Ok(self.alive(secret, info.ttl, info.renewable))
+    }
+
+    async fn by_app_role(
+        &self,
+        mount: &str,
+        role_id: &str,
+        secret_id: &CredentialRef,
+        wrapped: bool,
+        call: Call<'_>,
+    ) -> Result<Token, PortError> {
+        let read = self.http.credentials.read(secret_id).await?;
+        let secret_id = match wrapped {
+            true => self.open_wrapping(mount, &read, call).await?,
+            false => Arc::new(read),
+        };
+        let body = Body::AppRole {
+            role_id,
+            secret_id: text(&secret_id, "the secret id")?,
+        };
+        let done = self.at(mount, &body, &[&*secret_id], call).await;
+        if matches!(&done, Err(error) if error.kind == ErrorKind::Denied) {
+            // It is good for no further login; a new wrapping token is asked for.
+            *self
+                .unwrapped
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        done
+    }
+
+    fn known(&self, wrapping: &[u8; 32]) -> Option<Arc<SecretBytes>> {
+        let unwrapped = self.unwrapped.lock();
+        let unwrapped = unwrapped.unwrap_or_else(PoisonError::into_inner);
+        let known = unwrapped
+            .as_ref()
+            .filter(|known| known.wrapping == *wrapping);
+        known.map(|known| Arc::clone(&known.secret_id))
+    }
+
+    /// The secret id in a wrapping token: asked for once, then kept in memory.
+    async fn open_wrapping(
+        &self,
+        mount: &str,
+        wrapping: &SecretBytes,
+        call: Call<'_>,
+    ) -> Result<Arc<SecretBytes>, PortError> {
+        // EXPOSE: its digest tells whether it is another one than last time.
+        let name = digest::sha256(wrapping.expose());
+        if let Some(known) = self.known(&name) {
+            return Ok(known);
+        }
+        let refused = |why: &str| {
+            let text = format!("the wrapping token of the secret id {why}; wrap a new secret id");
+            PortError::new(ErrorKind::Denied, text)
+        };
+        let token = text(wrapping, "the wrapping token")?;
+        let looked = self
+            .send(
+                "sys/wrapping/lookup",
+                None,
+                &Body::Wrapping { token },
+                true,
+                call,
+            )
+            .await?;
+        if looked.status != 200 {
+            return Err(refused("was used or has expired"));
+        }
+        let looked: Envelope<Wrapping> = looked.read(self.place())?;
+        let made = looked.data.creation_path;
+        if !made.contains(&format!("auth/{mount}/role/")) || !made.ends_with("/secret-id") {
+            return Err(refused(
+                "wraps something else: somebody may have changed it",
+            ));
+        }
+        let answer = self
+            .send(
+                "sys/wrapping/unwrap",
+                Some(wrapping),
+                &Body::None {},
+                false,
+                call,
+            )
+            .await?;
+        let secret_id = answer.member("secret_id").filter(|_| answer.status == 200);
+        let secret_id = Arc::new(secret_id.ok_or_else(|| refused("was used or has expired"))?);
+        let mut kept = self
+            .unwrapped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(Unwrapped {
+            wrapping: name,
+            secret_id: Arc::clone(&secret_id),
+        });
+        Ok(secret_id)
+    }
+
+    async fn at(
+        &self,
+        mount: &str,
+        body: &Body<'_>,
+        secrets: &[&SecretBytes],
+        call: Call<'_>,
+    ) -> Result<Token, PortError> {
+        let path = format!("auth/{mount}/login");
+        let answer = self.send(&path, None, body, false, call).await?;
+        if answer.status != 200 {
+            let place = self.place();
+            let text = match answer.status {
+                404 => format!(
+                    "{place} has no login at {path}; correct the auth method's mount or the namespace"
+                ),
+                status => format!(
+                    "{place} refuses the login at {path} ({status}): {}; correct role and credential",
+                    answer.reasons(secrets)
+                ),
+            };
+            return Err(PortError::new(ErrorKind::Denied, text));
+        }
+        let mut login: Login = answer.read(self.place())?;
+        let secret = login.auth.token();
+        let Auth {
+            lease_duration,
+            renewable,
+            ..
+        } = login.auth;
+        Ok(self.alive(secret, lease_duration, renewable))
+    }
+
+    async fn send(
+        &self,
+        path: &str,
+        token: Option<&SecretBytes>,
+        body: &Body<'_>,
+        may_repeat: bool,
+        call: Call<'_>,
+    ) -> Result<Answer, PortError> {
+        let ask = Ask {
+            method: Method::POST,
+            path: path.to_owned(),
+            token,
+            namespace: &self.namespace,
+            body: Some(json(body)?),
+            may_repeat,
+        };
+        self.http.ask(ask, call).await
+    }
+}
+
+/// JSON in memory that is overwritten, in one piece: a grown buffer would leave a copy behind.
+pub(super) fn json(body: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, PortError> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let failed = |_| PortError::new(ErrorKind::Denied, "the request cannot be written as JSON");
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, body).map_err(failed)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(count.0));
+    serde_json::to_writer(&mut *bytes, body).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// A credential as text, without characters that no token has.
+fn text<'a>(secret: &'a SecretBytes, what: &str) -> Result<&'a str, PortError> {
+    // EXPOSE: it is sent to the server as JSON or in a header, both of which are text.
+    let text = std::str::from_utf8(secret.expose()).ok();
+    let text =
+        text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()));
+    text.ok_or_else(|| {
+        let text = format!("{what} is empty or no single word; put the right one where it is read");
+        PortError::new(ErrorKind::Denied, text)
+    })
+}
+
+/// Renews a token while nobody asks anything, so that it does not end between two polls.
+async fn keep_alive(session: Weak<Session>, wait: Duration) {
+    tokio::time::sleep(wait).await;
+    let Some(session) = session.upgrade() else {
+        return;
+    };
+    let clock = Arc::clone(&session.http.clock);
+    let until = Until::new(Timestamp::plus(clock.now(), RENEWAL), Arc::clone(&clock));
+    let call = Call {
+        until: &until,
+        ends: clock.monotonic().saturating_add(RENEWAL),
+    };
+    // Who asks next tries again, and tells why it fails.
+    let _renewed = tokio::time::timeout(RENEWAL, session.token(call)).await;
+}

@@ -1,0 +1,130 @@
+//! The laws of the port, through a proxy that does wrong, in a namespace; and what a KV engine has
+//! besides.
+
+use keywheel_core::store::RemoteVersion;
+use keywheel_engine::port::ErrorKind;
+use keywheel_testkit::conformance::store::faults::{self, Calls};
+use keywheel_testkit::conformance::store::{
+    self, FIELD, Outside, current, holds, kind, plenty, promote, reads, text, token,
+};
+use keywheel_testkit::server::fault::Fault;
+use keywheel_testkit::server::openbao::OpenBao;
+
+use crate::bench::{Bench, MOUNT, encoded};
+
+const CALLS: Calls = Calls {
+    look: "GET /v1/team/kv/metadata/",
+    write: "PATCH /v1/team/kv/data/",
+    write_lie: r#"{"data":{"version":2,"created_time":"2026-11-28T00:00:00Z","destroyed":false}}"#,
+    revoke: "PUT /v1/team/kv/destroy/",
+    revoke_lie: "{}",
+    revoke_is_read_back: true,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_laws_of_the_port_in_a_namespace() {
+    let bench = Bench::of(OpenBao::start(None), "team-a").await;
+    store::check(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_them_while_the_server_and_the_way_to_it_do_wrong() {
+    let mut bench = Bench::start().await;
+    let other = bench.server.address();
+    let proxy = keywheel_testkit::server::fault::FaultProxy::before(other).await;
+    let mut proxy = std::mem::replace(&mut bench.proxy, proxy);
+    faults::check(&bench, &mut proxy, &CALLS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_are_seen_by_metadata_and_a_value_is_asked_for_once() {
+    let bench = Bench::start().await;
+    let at = bench.fresh();
+    bench.write(&at.path, &[(FIELD, &text("a"))]).await;
+    bench.proxy.forget();
+    let version = current(&bench, &at).await;
+    current(&bench, &at).await;
+    assert_eq!(bench.proxy.asked("/data/"), 0, "a look asks for no value");
+    holds(&bench, &at, &version, "a").await;
+    assert_eq!(bench.proxy.asked("/data/"), 1);
+    // Other fields are kept by the server: they are not read.
+    let seen = bench.store().look(&at, &plenty()).await.unwrap().unwrap();
+    assert!(seen.created.is_some());
+    let until = plenty();
+    let listed = bench
+        .store()
+        .list("conformance/", None, &until)
+        .await
+        .unwrap();
+    assert_eq!(listed.entries[0].fields, [FIELD]);
+    assert_eq!(bench.proxy.asked("/data/"), 1, "a list asks for no value");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wrote_is_noted_and_others_notes_stay() {
+    let bench = Bench::start().await;
+    let at = bench.fresh();
+    let path = format!("{MOUNT}/metadata/{}", encoded(&at.path));
+    bench.must("POST", &path, r#"{"custom_metadata":{"owner":"payments"}}"#);
+    assert_eq!(bench.store().look(&at, &plenty()).await.unwrap(), None);
+    let made = promote(&bench, &at, 7, "a", None).await.unwrap();
+    let noted = bench.must("GET", &path, "");
+    let noted = &noted["data"]["custom_metadata"];
+    assert_eq!(noted["owner"], "payments");
+    assert_eq!(noted["keywheel-rotation"], token(7).to_string());
+    assert_eq!(noted["keywheel-version"], made.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_path_is_written_anew_and_a_deletion_in_the_future_is_none_yet() {
+    let bench = Bench::start().await;
+    let at = bench.fresh();
+    bench
+        .write(&at.path, &[(FIELD, &text("a")), ("user", "u")])
+        .await;
+    let first = current(&bench, &at).await;
+    bench.delete(&at.path).await;
+    let over = promote(&bench, &at, 1, "b", Some(&first)).await;
+    assert_eq!(kind(over), ErrorKind::Conflict);
+    let made = promote(&bench, &at, 1, "b", None).await.unwrap();
+    assert_eq!(made, RemoteVersion("2".to_owned()));
+    assert_eq!(promote(&bench, &at, 1, "b", None).await.unwrap(), made);
+    reads(&bench, &at, "b").await;
+    let lasting = bench.fresh();
+    let path = format!("{MOUNT}/metadata/{}", encoded(&lasting.path));
+    // A hundred years; the clock of these tests stands in the year 2096.
+    bench.must("POST", &path, r#"{"delete_version_after":"876000h"}"#);
+    bench.write(&lasting.path, &[(FIELD, &text("a"))]).await;
+    holds(&bench, &lasting, &current(&bench, &lasting).await, "a").await;
+    bench.must("POST", &path, r#"{"delete_version_after":"1h"}"#);
+    bench.write(&lasting.path, &[(FIELD, &text("b"))]).await;
+    assert_eq!(bench.store().look(&lasting, &plenty()).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_field_that_is_no_text_and_a_redirect_are_refused_with_the_next_step() {
+    let bench = Bench::start().await;
+    let at = bench.fresh();
+    let path = encoded(&at.path);
+    let number = r#"{"data":{"password":17,"user":"u"}}"#;
+    bench.must("POST", &format!("{MOUNT}/data/{path}"), number);
+    let version = current(&bench, &at).await;
+    let refused = bench.store().fetch(&at, &version, &plenty()).await;
+    let refused = store::refused(refused);
+    assert_eq!(refused.kind, ErrorKind::Denied);
+    assert!(
+        refused.text.contains("no text") && refused.text.contains("elsewhere"),
+        "{refused}"
+    );
+    bench.proxy.on("/metadata/", Fault::Status(307, None), 1);
+    bench.proxy.forget();
+    let redirected = store::refused(bench.store().look(&at, &plenty()).await);
+    assert!(redirected.text.contains("not followed"), "{redirected}");
+    assert_eq!(bench.proxy.asked("/metadata/"), 1);
+    // What repeats our value is not told on.
+    let body = format!("{{\"errors\":[\"no such value: {}\"]}}", text("secret"));
+    bench.proxy.on("PATCH ", Fault::Answer(400, body), 1);
+    let echoed = promote(&bench, &at, 1, "secret", Some(&version)).await;
+    let echoed = store::refused(echoed);
+    assert!(echoed.text.contains("must not be told"), "{echoed}");
+}
