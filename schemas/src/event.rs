@@ -12,6 +12,7 @@ mod kind;
 pub mod revocation;
 pub mod rotation;
 pub mod secret;
+pub mod store;
 
 #[cfg(test)]
 mod tests;

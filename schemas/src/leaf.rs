@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use keywheel_core::store::{MAX_REMOTE_VERSION_BYTES, RemoteVersion};
 use keywheel_core::time::Timestamp;
 use schemars::{Schema, json_schema};
 
@@ -106,6 +107,25 @@ impl TextForm for [u8; 32] {
     }
 }
 
+impl TextForm for RemoteVersion {
+    const NAME: &'static str = "RemoteVersion";
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_REMOTE_VERSION_BYTES })
+    }
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+    fn parse_text(text: &str) -> Result<Self, String> {
+        let fits = (1..=MAX_REMOTE_VERSION_BYTES).contains(&text.len());
+        if fits && !text.chars().any(char::is_control) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!(
+            "a store's version has 1 to {MAX_REMOTE_VERSION_BYTES} bytes without control characters"
+        ))
+    }
+}
+
 /// At most `MAX` octets as standard base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Octets<const MAX: usize>(pub Vec<u8>);
@@ -140,6 +160,14 @@ pub(crate) fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_of_a_store_has_a_limit() {
+        let of = |bytes: usize| RemoteVersion::parse_text(&"7".repeat(bytes));
+        assert!(of(1).is_ok() && of(MAX_REMOTE_VERSION_BYTES).is_ok());
+        assert!(of(0).is_err() && of(MAX_REMOTE_VERSION_BYTES + 1).is_err());
+        assert!(RemoteVersion::parse_text("1\n").is_err());
+    }
 
     #[test]
     fn spans_are_exact_to_the_nanosecond() {

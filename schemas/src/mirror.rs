@@ -43,6 +43,16 @@ impl<M: Mirror> Mirror for Vec<M> {
     }
 }
 
+impl<M: Mirror> Mirror for Box<M> {
+    type Core = Box<M::Core>;
+    fn of(core: &Self::Core) -> Self {
+        Self::new(M::of(core))
+    }
+    fn into_core(self) -> Self::Core {
+        Box::new((*self).into_core())
+    }
+}
+
 impl<M: Mirror> Mirror for Option<M> {
     type Core = Option<M::Core>;
     fn of(core: &Self::Core) -> Self {
@@ -126,10 +136,10 @@ macro_rules! text_form {
 
 use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
-    RotationId, SecretId, SlotId,
+    RotationId, SecretId, SlotId, StoreId,
 };
 use keywheel_core::name::{
-    BindingName, BusKey, Directory, EnvName, FileName, HostName, SecretName,
+    BindingName, BusKey, Directory, EnvName, FileName, HostName, SecretName, StoreName,
 };
 
 text_form! {
@@ -143,8 +153,10 @@ text_form! {
     RotationId as "RotationId" { "format": "uuid" }
     SecretId as "SecretId" { "format": "uuid" }
     SlotId as "SlotId" { "format": "uuid" }
+    StoreId as "StoreId" { "format": "uuid" }
     ContainerId as "ContainerId" { "pattern": "^[0-9a-f]{64}$" }
     SecretName as "SecretName" { "pattern": "^[a-z0-9._-]+(/[a-z0-9._-]+)*$", "maxLength": 255 }
+    StoreName as "StoreName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     BindingName as "BindingName" { "pattern": "^[a-z0-9._-]+(/[a-z0-9._-]+)*$", "maxLength": 255 }
     BusKey as "BusKey" { "pattern": "^U[A-Z2-7]{55}$" }
     HostName as "HostName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }

@@ -3,13 +3,34 @@
 use keywheel_core::effect::{self, Key};
 use keywheel_core::id::{RevocationId, RotationId, SecretId};
 use keywheel_core::rotation;
+use keywheel_core::store::RemoteVersion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DecodeError;
 use crate::event::rotation::Step;
 use crate::event::secret::Generator;
+use crate::event::store::{NamedStore, Source};
 use crate::mirror::{Mirror, Text, mirror_struct};
+
+mirror_struct! {
+    /// Where outside a secret's values lie.
+    Outside = effect::Outside {
+        /// The store.
+        store: NamedStore,
+        /// Where in it.
+        source: Source,
+        /// The version we know there; only that one may be replaced.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known: Option<Text<RemoteVersion>>,
+        /// The version to take over as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fetch: Option<Text<RemoteVersion>>,
+        /// Versions to make unusable there.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        retire: Vec<Text<RemoteVersion>>,
+    }
+}
 
 mirror_struct! {
     /// One step of a rotation.
@@ -29,6 +50,9 @@ mirror_struct! {
         generator: Option<Generator>,
         /// Whether the value waits in the stash under the token.
         provided: bool,
+        /// Where outside it works; absent for the store `local`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outside: Option<Box<Outside>>,
     }
 }
 
@@ -43,6 +67,9 @@ mirror_struct! {
         versions: Vec<u64>,
         /// First is 1.
         attempt: u32,
+        /// Where outside it works; absent for the store `local`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outside: Option<Box<Outside>>,
     }
 }
 

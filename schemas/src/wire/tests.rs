@@ -142,6 +142,7 @@ fn effects() -> Vec<Effect> {
             versions: vec![4],
             generator,
             provided,
+            outside: None,
         }),
     };
     let generator = Generator {
@@ -158,6 +159,7 @@ fn effects() -> Vec<Effect> {
                 secret: SECRET,
                 versions: vec![1, 2],
                 attempt: 1,
+                outside: None,
             }),
         },
     ]

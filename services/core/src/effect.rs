@@ -4,6 +4,7 @@
 use crate::id::{RevocationId, RotationId, SecretId};
 use crate::rotation::Step;
 use crate::secret::Generator;
+use crate::store::{NamedStore, RemoteVersion, Source};
 
 /// An instruction from the core to a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,23 @@ pub struct StepWork {
     pub generator: Option<Generator>,
     /// Whether the value was provided and waits in the stash under the token.
     pub provided: bool,
+    /// Where outside it works; `None` for the store `local`.
+    pub outside: Option<Box<Outside>>,
+}
+
+/// Where outside a secret's values lie, as it was decided: whoever works looks nothing up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outside {
+    /// The store.
+    pub store: NamedStore,
+    /// Where in it.
+    pub source: Source,
+    /// The version we know there; only that one may be replaced.
+    pub known: Option<RemoteVersion>,
+    /// The version to take over as it is; nothing is written there then.
+    pub fetch: Option<RemoteVersion>,
+    /// Versions to make unusable there: of a revocation and of `RevokeOld`.
+    pub retire: Vec<RemoteVersion>,
 }
 
 /// Make versions unusable.
@@ -51,6 +69,8 @@ pub struct RevokeWork {
     pub versions: Vec<u64>,
     /// First is 1.
     pub attempt: u32,
+    /// Where outside it works; `None` for the store `local`.
+    pub outside: Option<Box<Outside>>,
 }
 
 /// Identifies an effect; an outcome is taken once per key.

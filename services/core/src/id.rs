@@ -73,6 +73,8 @@ macro_rules! id_type {
 
 id_type!(/// A secret, independent of its name.
     SecretId);
+id_type!(/// A declared store outside, independent of its name.
+    StoreId);
 id_type!(/// A binding of a secret to containers.
     BindingId);
 id_type!(/// A host with an injector.

@@ -113,6 +113,7 @@ mod tests {
             secret: SecretId::from_bytes([secret; 16]),
             versions: vec![1],
             attempt,
+            outside: None,
         };
         Job {
             effect: Effect {

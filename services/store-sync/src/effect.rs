@@ -108,7 +108,12 @@ async fn perform(ports: &Ports, effect: &Effect, until: &Until, longest: Duratio
     }
     let work = match &effect.work {
         Work::Step(step) => perform_step(ports, step, until),
-        Work::Revoke(revoke) => ports.rotator.revoke(revoke.secret, &revoke.versions, until),
+        Work::Revoke(revoke) => ports.rotator.revoke(
+            revoke.secret,
+            &revoke.versions,
+            revoke.outside.as_deref(),
+            until,
+        ),
     };
     let limit = longest.min(until.remaining());
     let failure = match tokio::time::timeout(limit, work).await {
@@ -130,8 +135,10 @@ fn perform_step<'a>(ports: &'a Ports, work: &'a StepWork, until: &'a Until) -> P
         Step::Create => rotator.create(work, until),
         Step::Set => rotator.set(work, until),
         Step::Test => rotator.test(work, until),
-        Step::Finish => rotator.finish(work, until),
-        Step::RevokeOld => rotator.revoke(work.secret, &work.versions, until),
+        Step::Finish => Box::pin(async move { rotator.finish(work, until).await.map(drop) }),
+        Step::RevokeOld => {
+            rotator.revoke(work.secret, &work.versions, work.outside.as_deref(), until)
+        }
         Step::RollBack => Box::pin(roll_back(ports, work, until)),
     }
 }
@@ -139,7 +146,7 @@ fn perform_step<'a>(ports: &'a Ports, work: &'a StepWork, until: &'a Until) -> P
 /// The rotation ends here: its version dies, and the provided value goes even when that fails.
 async fn roll_back(ports: &Ports, work: &StepWork, until: &Until) -> Result<(), PortError> {
     let rotator = &ports.rotator;
-    let revoked = rotator.revoke(work.secret, &work.versions, until).await;
+    let revoked = rotator.roll_back(work, until).await;
     until.check()?;
     let dropped = ports.vault.drop_stashed(work.rotation).await;
     revoked.and(dropped)

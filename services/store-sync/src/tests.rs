@@ -11,12 +11,13 @@ use keywheel_bus::{Identity, InProcess, Trust};
 use keywheel_cache::Cache;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, RevokeWork, StepWork, Work};
+use keywheel_core::effect::{Effect, Outside, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
     CommandId, DeliveryId, DeploymentId, HostId, RevocationId, RotationId, SecretId,
 };
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
+use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_engine::port::bus::{Address, Body, Bus, Request, Topic, ValueRequest};
@@ -107,7 +108,11 @@ impl Rotator for SlowStore {
         self.note(work).await;
         self.inner.test(work, until).await
     }
-    async fn finish(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+    async fn finish(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
         self.note(work).await;
         self.inner.finish(work, until).await
     }
@@ -115,9 +120,10 @@ impl Rotator for SlowStore {
         &self,
         secret: SecretId,
         versions: &[u64],
+        outside: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError> {
-        self.inner.revoke(secret, versions, until).await
+        self.inner.revoke(secret, versions, outside, until).await
     }
     async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
         self.inner.probe(secret, version).await
@@ -346,6 +352,7 @@ fn step(step: Step, attempt: u32) -> StepWork {
         versions: vec![1],
         generator: Some(Generator::default()),
         provided: false,
+        outside: None,
     }
 }
 

@@ -8,10 +8,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod aws;
+mod connector;
 pub mod generator;
 mod local;
 pub mod policy;
 mod vault;
 
+pub use connector::Connector;
 pub use local::LocalStore;
 pub use vault::VaultStore;

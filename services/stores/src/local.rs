@@ -8,8 +8,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use keywheel_core::effect::StepWork;
+use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::SecretId;
+use keywheel_core::store::RemoteVersion;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -121,11 +122,15 @@ impl Rotator for LocalStore {
         ))
     }
 
-    async fn finish(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+    async fn finish(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
         let version = new_version(work)?;
         until.check()?;
         if self.vault.has(work.secret, version).await? {
-            return Ok(());
+            return Ok(None);
         }
         let text = format!(
             "version {version} of secret {} is not in the cache; rotate again",
@@ -139,6 +144,7 @@ impl Rotator for LocalStore {
         &self,
         secret: SecretId,
         versions: &[u64],
+        _: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError> {
         let mut first = Ok(());

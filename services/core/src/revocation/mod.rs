@@ -224,6 +224,7 @@ pub fn react(revocation: &Revocation, event: &Event) -> Vec<Effect> {
             secret: revocation.secret,
             versions: revocation.versions.clone(),
             attempt,
+            outside: None,
         }),
     }]
 }

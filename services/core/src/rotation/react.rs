@@ -24,6 +24,7 @@ pub fn react(rotation: &Rotation, secret: &Secret, event: &Event) -> Vec<Effect>
             versions,
             generator: secret.spec.generator.clone(),
             provided: rotation.trigger == Trigger::Provided,
+            outside: None,
         }),
     }]
 }

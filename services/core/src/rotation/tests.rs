@@ -192,6 +192,7 @@ fn a_provided_value_asks_the_shell_to_take_it_from_the_stash() {
         versions: vec![1],
         generator: None,
         provided: true,
+        outside: None,
     };
     let effects = react(rotation, given.secret(), &create);
     assert_eq!(

@@ -284,6 +284,7 @@ fn all_bodies() -> Vec<Body> {
         secret: SECRET,
         versions: vec![1],
         attempt: 1,
+        outside: None,
     });
     let value = ValueRequest {
         host: HOST,

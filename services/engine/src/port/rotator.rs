@@ -5,8 +5,9 @@
 //! value.
 
 use async_trait::async_trait;
-use keywheel_core::effect::StepWork;
+use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::SecretId;
+use keywheel_core::store::RemoteVersion;
 
 use super::PortError;
 use crate::until::Until;
@@ -20,13 +21,24 @@ pub trait Rotator: Send + Sync {
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError>;
     /// Shows that the backend accepts it.
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError>;
-    /// Makes it current at the store.
-    async fn finish(&self, work: &StepWork, until: &Until) -> Result<(), PortError>;
-    /// Makes versions unusable at the backend, then destroys their data keys.
+    /// Makes it current at the store; gives the version that is current there, if it lies outside.
+    async fn finish(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError>;
+    /// Takes back what was made of the new version, and destroys its data key.
+    async fn roll_back(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        self.revoke(work.secret, &work.versions, work.outside.as_deref(), until)
+            .await
+    }
+    /// Makes versions unusable at the backend, those that `outside` names there, then destroys their
+    /// data keys.
     async fn revoke(
         &self,
         secret: SecretId,
         versions: &[u64],
+        outside: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError>;
     /// Whether the backend accepts this version right now; `None` where that cannot be asked.

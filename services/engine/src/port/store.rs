@@ -6,9 +6,12 @@
 //! versions are compared without it. No text of an error holds a value or a credential. A call begins
 //! only before its `Until`, and ends at the store's own timeout.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use keywheel_core::id::RotationId;
-use keywheel_core::store::{CredentialRef, RemoteVersion, Source};
+use keywheel_core::name::StoreName;
+use keywheel_core::store::{CredentialRef, RemoteVersion, Source, StoreSpec};
 use keywheel_core::time::Timestamp;
 use keywheel_seal::SecretBytes;
 
@@ -107,4 +110,18 @@ pub trait Store: Send + Sync {
         page: Option<&str>,
         until: &Until,
     ) -> Result<Listed, PortError>;
+}
+
+/// Makes stores from what was declared.
+pub trait Connect: Send + Sync {
+    /// A store with this declaration. Opens no connection: that is done when it is asked.
+    ///
+    /// # Errors
+    /// When this build has no such store, or it cannot be set up on this machine.
+    fn connect(
+        &self,
+        name: &StoreName,
+        spec: &StoreSpec,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Store>, PortError>;
 }

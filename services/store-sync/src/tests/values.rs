@@ -33,6 +33,7 @@ async fn put(world: &mut World) {
     for wanted in [Step::Create, Step::Set, Step::Test, Step::Finish] {
         let work = StepWork {
             provided: true,
+            outside: None,
             ..step(wanted, 1)
         };
         world.send(Work::Step(work)).await;

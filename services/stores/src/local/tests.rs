@@ -199,6 +199,7 @@ fn work(step: Step, provided: bool) -> StepWork {
         versions: vec![VERSION],
         generator: (!provided).then(Generator::default),
         provided,
+        outside: None,
     }
 }
 
@@ -209,8 +210,10 @@ async fn perform(store: &LocalStore, step: Step, provided: bool) -> Result<(), P
         Step::Create => store.create(&work, &until).await,
         Step::Set => store.set(&work, &until).await,
         Step::Test => store.test(&work, &until).await,
-        Step::Finish => store.finish(&work, &until).await,
-        Step::RevokeOld | Step::RollBack => store.revoke(SECRET, &work.versions, &until).await,
+        Step::Finish => store.finish(&work, &until).await.map(drop),
+        Step::RevokeOld | Step::RollBack => {
+            store.revoke(SECRET, &work.versions, None, &until).await
+        }
     }
 }
 
@@ -296,7 +299,7 @@ async fn revoke_repeats_tries_every_version_and_bars_what_never_was() {
     vault.cut_off(0, Cut::Before);
     assert!(
         store
-            .revoke(SECRET, &[3, VERSION], &always())
+            .revoke(SECRET, &[3, VERSION], None, &always())
             .await
             .is_err()
     );
@@ -306,7 +309,7 @@ async fn revoke_repeats_tries_every_version_and_bars_what_never_was() {
     );
     for _ in 0..2 {
         store
-            .revoke(SECRET, &[3, VERSION, 9], &always())
+            .revoke(SECRET, &[3, VERSION, 9], None, &always())
             .await
             .unwrap();
     }
@@ -440,7 +443,9 @@ async fn after_the_deadline_no_call_is_begun() {
     }
     let (vault, store) = setup();
     perform(&store, Step::Create, false).await.unwrap();
-    let two = store.revoke(SECRET, &[3, VERSION], &for_calls(1)).await;
+    let two = store
+        .revoke(SECRET, &[3, VERSION], None, &for_calls(1))
+        .await;
     assert!(two.is_err());
     assert!(vault.value().is_some(), "the second was left alone");
     vault.calls.store(0, Ordering::SeqCst);
@@ -448,7 +453,7 @@ async fn after_the_deadline_no_call_is_begun() {
         let (work, until) = (work(step, false), for_calls(0));
         let late = match step {
             Step::Test => store.test(&work, &until).await,
-            _ => store.finish(&work, &until).await,
+            _ => store.finish(&work, &until).await.map(drop),
         };
         assert!(late.is_err(), "{step:?}");
     }

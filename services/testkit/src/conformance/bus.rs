@@ -141,6 +141,7 @@ fn work(attempt: u32) -> Body {
         secret: SecretId::from_bytes([2; 16]),
         versions: vec![1],
         attempt,
+        outside: None,
     };
     Body::Work {
         effect: Effect {

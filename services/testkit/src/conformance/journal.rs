@@ -81,6 +81,7 @@ pub fn effect(n: u64) -> Effect {
             versions: vec![n],
             generator: Some(secret::Generator::default()),
             provided: false,
+            outside: None,
         })
     } else {
         Work::Revoke(RevokeWork {
@@ -88,6 +89,7 @@ pub fn effect(n: u64) -> Effect {
             secret,
             versions: vec![1, n],
             attempt: 2,
+            outside: None,
         })
     };
     Effect { work }

@@ -159,6 +159,7 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
         versions: vec![1, 2],
         generator: Some(keywheel_core::secret::Generator::default()),
         provided: true,
+        outside: None,
     };
     let work = Effect {
         work: Work::Step(step),

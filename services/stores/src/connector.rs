@@ -1,0 +1,42 @@
+//! Makes a store from what was declared about it: one arm per kind. Keeps nothing.
+
+use std::sync::Arc;
+
+use keywheel_core::name::StoreName;
+use keywheel_core::store::{Backend, StoreSpec};
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::store::{Connect, Credentials, Store};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_seal::Entropy;
+
+/// Every kind of store that this build has.
+pub struct Connector {
+    _clock: Arc<dyn Clock>,
+    _entropy: Arc<dyn Entropy>,
+}
+
+impl Connector {
+    /// With this clock and randomness.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            _clock: clock,
+            _entropy: entropy,
+        }
+    }
+}
+
+impl Connect for Connector {
+    fn connect(
+        &self,
+        name: &StoreName,
+        spec: &StoreSpec,
+        _credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Store>, PortError> {
+        let word = match &spec.backend {
+            Backend::Vault(_) | Backend::Aws(_) => spec.backend.word(),
+        };
+        let text = format!("store `{name}`: this build has no stores of kind `{word}`");
+        Err(PortError::new(ErrorKind::Unavailable, text))
+    }
+}
