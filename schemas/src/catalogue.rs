@@ -13,6 +13,7 @@ use crate::event::host::HostEvent;
 use crate::event::revocation::RevocationEvent;
 use crate::event::rotation::RotationEvent;
 use crate::event::secret::SecretEvent;
+use crate::event::store::StoreEvent;
 use crate::event::{self, Envelope, KINDS, Kind};
 use crate::examples::{self, ExampleError};
 use crate::{api, asyncapi, config, manifest, wire};
@@ -167,6 +168,7 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "host" => variant::<HostEvent>(kind),
         "rotation" => variant::<RotationEvent>(kind),
         "revocation" => variant::<RevocationEvent>(kind),
+        "store" => variant::<StoreEvent>(kind),
         _ => variant::<AssignmentEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

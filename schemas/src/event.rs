@@ -109,6 +109,7 @@ pub fn subject(event: &Event) -> String {
         Event::Host(id, _) => format!("host/{id}"),
         Event::Rotation(id, _) => format!("rotation/{id}"),
         Event::Revocation(id, _) => format!("revocation/{id}"),
+        Event::Store(id, _) => format!("store/{id}"),
     }
 }
 
@@ -124,6 +125,7 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::Host(_, event) => members(&host::HostEvent::of(event)),
         Event::Rotation(_, event) => members(&rotation::RotationEvent::of(event)),
         Event::Revocation(_, event) => members(&revocation::RevocationEvent::of(event)),
+        Event::Store(_, event) => members(&store::StoreEvent::of(event)),
     }
 }
 
@@ -163,6 +165,10 @@ fn event_of(
         "revocation" => Event::Revocation(
             id_of(kind, subject)?,
             core_of::<revocation::RevocationEvent>(kind, data)?,
+        ),
+        "store" => Event::Store(
+            id_of(kind, subject)?,
+            core_of::<store::StoreEvent>(kind, data)?,
         ),
         _ => {
             let consumer = data.remove(CONSUMER).unwrap_or(Value::Null);

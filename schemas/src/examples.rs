@@ -2,6 +2,8 @@
 //!
 //! Ids and instants are fixed, so that the files only change when the format does.
 
+mod store;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use keywheel_core::binding::{self, ImageSelector, Reload, Selector, Target};
 use keywheel_core::event::Event;
 use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
-    RotationId, SecretId, SlotId,
+    RotationId, SecretId, SlotId, StoreId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, Directory, FileName, HostName, NameError, SecretName,
@@ -18,6 +20,7 @@ use keywheel_core::name::{
 use keywheel_core::rotation::{self, Outcome, Step, Trigger};
 use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec, Store};
+use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use keywheel_core::{host, revocation};
 
@@ -49,6 +52,7 @@ const BINDING: BindingId = BindingId::from_bytes(id(0x02));
 const HOST: HostId = HostId::from_bytes(id(0x03));
 const ROTATION: RotationId = RotationId::from_bytes(id(0x04));
 const TOKEN: JoinTokenId = JoinTokenId::from_bytes(id(0x08));
+const STORE: StoreId = StoreId::from_bytes(id(0x09));
 const REVOCATION: RevocationId = RevocationId::from_bytes(id(0x05));
 
 /// The trace context of every example (W3C's own).
@@ -102,6 +106,8 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
             .into_iter()
             .map(|event| Event::Revocation(REVOCATION, event)),
     );
+    let stores = store::of_store()?.into_iter();
+    events.extend(stores.map(|event| Event::Store(STORE, event)));
     Ok(events)
 }
 
@@ -154,6 +160,18 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         secret::Event::VersionPromoted { version: 2 },
         secret::Event::VersionRevoked { version: 1 },
         secret::Event::VersionDestroyed { version: 1 },
+        secret::Event::ExternalChangeDetected {
+            remote: RemoteVersion("7".to_owned()),
+            rotation: ROTATION,
+        },
+        secret::Event::RemoteVersionNoted {
+            version: 2,
+            remote: RemoteVersion("7".to_owned()),
+            written: true,
+        },
+        secret::Event::RemoteVersionRetired {
+            remote: RemoteVersion("6".to_owned()),
+        },
     ])
 }
 

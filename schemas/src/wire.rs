@@ -12,6 +12,7 @@ pub mod presence;
 pub mod report;
 pub mod route;
 pub mod sealed;
+pub mod store;
 
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,13 @@ use serde_json::{Map, Value, json};
 use crate::event::{self, KINDS};
 use crate::examples::{self, ExampleError};
 use crate::wire::message::{
-    EventShape, EventsShape, FailedShape, GrantedShape, HostShape, HostsShape, KeyShape, Kind,
-    Nothing, ReadAuditShape, ReadEventsShape, RecordShape, RecordsShape, RenewalShape,
-    RotationShape, SealedShape, StashShape, SubmitShape, ValueShape, VerdictShape, WorkShape,
+    CheckStoreShape, EventShape, EventsShape, FailedShape, GrantedShape, HostShape, HostsShape,
+    KeyShape, Kind, LookNowShape, LookedShape, Nothing, ReadAuditShape, ReadEventsShape,
+    ReadStoresShape, RecordShape, RecordsShape, RenewalShape, RotationShape, SealedShape,
+    StashShape, SubmitShape, ValueShape, VerdictShape, WorkShape,
 };
 use crate::wire::presence::PresenceShape;
-use crate::wire::{audit, command, effect, plan};
+use crate::wire::{audit, command, effect, plan, store};
 use crate::{catalogue, wire};
 
 /// The content type of structured CloudEvents.
@@ -96,6 +97,11 @@ fn data(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::StoreKey => of::<KeyShape>,
         Kind::Stash => of::<StashShape>,
         Kind::DropStash => of::<RotationShape>,
+        Kind::ReadStores => of::<ReadStoresShape>,
+        Kind::Stores => of::<store::News>,
+        Kind::CheckStore => of::<CheckStoreShape>,
+        Kind::LookNow => of::<LookNowShape>,
+        Kind::Looked => of::<LookedShape>,
         Kind::Presence => of::<PresenceShape>,
         Kind::Failed => of::<FailedShape>,
         Kind::ReadHosts | Kind::ReadStoreKey | Kind::Done => of::<Nothing>,

@@ -1,7 +1,7 @@
 //! Every event type by its full name, and the aggregate and variant it stands for.
 
 use keywheel_core::event::Event;
-use keywheel_core::{assignment, binding, host, revocation, rotation, secret};
+use keywheel_core::{assignment, binding, host, revocation, rotation, secret, store};
 
 /// One event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,9 @@ kinds! {
         E::Delivered { .. } => "delivered",
         E::VersionPromoted { .. } => "version_promoted",
         E::VersionRevoked { .. } => "version_revoked",
+        E::ExternalChangeDetected { .. } => "external_change_detected",
+        E::RemoteVersionNoted { .. } => "remote_version_noted",
+        E::RemoteVersionRetired { .. } => "remote_version_retired",
         E::VersionDestroyed { .. } => "version_destroyed",
     }
     binding {
@@ -85,6 +88,11 @@ kinds! {
         E::BackendRetried { .. } => "backend_retried",
         E::Closed => "closed",
     }
+    store {
+        E::Declared { .. } => "declared",
+        E::Changed { .. } => "changed",
+        E::Removed => "removed",
+    }
 }
 
 /// The full type name of an event.
@@ -97,6 +105,7 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::Host(_, event) => host(event),
         Event::Rotation(_, event) => rotation(event),
         Event::Revocation(_, event) => revocation(event),
+        Event::Store(_, event) => store(event),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use keywheel_core::id::{HostId, SecretId, SlotId};
 use keywheel_core::rotation;
+use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,11 @@ pub enum Trigger {
     OnDemand {},
     /// A person provided the value.
     Provided {},
+    /// Somebody changed the value at the store outside.
+    External {
+        /// The version there that is taken over.
+        remote: Text<RemoteVersion>,
+    },
     /// A schedule fired.
     Slot {
         /// The slot, accepted once.
@@ -67,6 +73,9 @@ impl Mirror for Trigger {
             rotation::Trigger::Initial => Self::Initial {},
             rotation::Trigger::OnDemand => Self::OnDemand {},
             rotation::Trigger::Provided => Self::Provided {},
+            rotation::Trigger::External { remote } => Self::External {
+                remote: Text(remote.clone()),
+            },
             rotation::Trigger::Slot { slot, scheduled } => Self::Slot {
                 slot: Text(*slot),
                 scheduled: Text(*scheduled),
@@ -78,6 +87,7 @@ impl Mirror for Trigger {
             Self::Initial {} => rotation::Trigger::Initial,
             Self::OnDemand {} => rotation::Trigger::OnDemand,
             Self::Provided {} => rotation::Trigger::Provided,
+            Self::External { remote } => rotation::Trigger::External { remote: remote.0 },
             Self::Slot { slot, scheduled } => rotation::Trigger::Slot {
                 slot: slot.0,
                 scheduled: scheduled.0,

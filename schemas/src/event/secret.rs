@@ -3,20 +3,14 @@
 use std::time::Duration;
 
 use keywheel_core::id::{DeliveryId, HostId, RotationId};
-use keywheel_core::name::SecretName;
+use keywheel_core::name::{SecretName, StoreName};
+use keywheel_core::store::RemoteVersion;
 use keywheel_core::{schedule, secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::store::Source;
 use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct, mirror_words};
-
-mirror_words! {
-    /// Where the values live.
-    Store = secret::Store {
-        /// Keywheel's own sealed store.
-        Local,
-    }
-}
 
 mirror_words! {
     /// What happens to a slot nobody served in time.
@@ -104,16 +98,53 @@ mirror_struct! {
     }
 }
 
-mirror_struct! {
-    /// What a person asked for.
-    SecretSpec = secret::Spec {
-        /// Where the values live.
-        store: Store,
-        /// How a new value is made; absent for a secret whose values are always provided.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        generator: Option<Generator>,
-        /// When it rotates by itself.
-        rotation: RotationPolicy,
+/// What a person asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretSpec {
+    /// Where the values live: `local`, or the name of a declared store.
+    store: Text<StoreName>,
+    /// Where in that store; absent for `local`, and there for every other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<Source>,
+    /// How a new value is made; absent for a secret whose values are always provided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generator: Option<Generator>,
+    /// When it rotates by itself.
+    rotation: RotationPolicy,
+}
+
+impl Mirror for SecretSpec {
+    type Core = secret::Spec;
+    fn of(core: &Self::Core) -> Self {
+        let (store, source) = match &core.store {
+            secret::Store::Local => (StoreName::local(), None),
+            secret::Store::Outside(place) => (place.store.clone(), Some(Source::of(&place.source))),
+        };
+        Self {
+            store: Text(store),
+            source,
+            generator: core.generator.as_ref().map(Generator::of),
+            rotation: RotationPolicy::of(&core.rotation),
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        // Of the two that do not fit each other neither form is the canonical one: it is refused there.
+        let source = self
+            .source
+            .filter(|_| self.store.0.as_str() != secret::LOCAL_STORE);
+        let store = match source {
+            None => secret::Store::Local,
+            Some(source) => secret::Store::Outside(secret::Place {
+                store: self.store.0,
+                source: source.into_core(),
+            }),
+        };
+        secret::Spec {
+            store,
+            generator: self.generator.into_core(),
+            rotation: self.rotation.into_core(),
+        }
     }
 }
 
@@ -157,6 +188,27 @@ mirror_enum! {
         VersionRevoked {
             /// The version.
             version: u64,
+        },
+        /// Somebody changed the value at the store outside.
+        ExternalChangeDetected {
+            /// The version that is current there.
+            remote: Text<RemoteVersion>,
+            /// The rotation that takes it over.
+            rotation: Text<RotationId>,
+        },
+        /// A version of the store outside holds one of ours, and is current there.
+        RemoteVersionNoted {
+            /// Our version.
+            version: u64,
+            /// What the store calls it.
+            remote: Text<RemoteVersion>,
+            /// Whether Keywheel wrote it.
+            written: bool,
+        },
+        /// A version of the store outside was made unusable there.
+        RemoteVersionRetired {
+            /// What the store calls it.
+            remote: Text<RemoteVersion>,
         },
         /// The version's data key is gone.
         VersionDestroyed {

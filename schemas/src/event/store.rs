@@ -162,6 +162,26 @@ mirror_struct! {
     }
 }
 
+mirror_enum! {
+    /// What happened to a store outside.
+    StoreEvent = store::Event {
+        /// Secrets may lie in it from now on.
+        Declared {
+            /// Its name, for ever.
+            name: Text<StoreName>,
+            /// What a person declared.
+            spec: StoreSpec,
+        },
+        /// A later manifest says something else.
+        Changed {
+            /// The new declaration, whole.
+            spec: StoreSpec,
+        },
+        /// It is asked nothing any more.
+        Removed {},
+    }
+}
+
 mirror_struct! {
     /// A store with its name.
     NamedStore = store::NamedStore {

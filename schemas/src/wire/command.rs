@@ -1,20 +1,39 @@
 //! The commands workers submit over the bus. What people ask for comes through the API instead.
 
-use keywheel_core::command::Command;
+use keywheel_core::command::{self, Command};
 use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId, SlotId};
 use keywheel_core::name::HostName;
+use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
 use crate::event::rotation::Step;
-use crate::mirror::{Mirror, Text};
+use crate::mirror::{Mirror, Text, mirror_struct};
 
 /// A command that no worker may submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a worker's command; people and tools ask for it through the API")]
 pub struct NotAWorkersCommand(pub &'static str);
+
+mirror_struct! {
+    /// What store-sync saw at a secret's place outside.
+    Observation = command::Observation {
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The rotation that takes over what was found, if one is needed.
+        rotation: Text<RotationId>,
+        /// The version that was known when it looked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known: Option<Text<RemoteVersion>>,
+        /// The version that is current there; absent when nothing is there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found: Option<Text<RemoteVersion>>,
+        /// Whether its value is the current one of ours.
+        is_same_value: bool,
+    }
+}
 
 /// What a worker may submit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +70,14 @@ pub enum WorkerCommand {
         /// Why it failed, without a value; absent for success.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
+        /// After `finish` the version that is current at the store outside.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remote: Option<Text<RemoteVersion>>,
+    },
+    /// store-sync looked at a secret's place outside.
+    Observed {
+        /// What it saw.
+        seen: Observation,
     },
     /// A worker answers a revocation.
     RevokeOutcome {
@@ -116,11 +143,16 @@ impl WorkerCommand {
                 step,
                 attempt,
                 failure,
+                remote,
             } => Self::StepOutcome {
                 rotation: Text(*rotation),
                 step: Step::of(step),
                 attempt: *attempt,
                 failure: failure.clone(),
+                remote: Option::of(remote),
+            },
+            Command::Observed(seen) => Self::Observed {
+                seen: Observation::of(seen),
             },
             Command::RevokeOutcome {
                 revocation,
@@ -145,6 +177,7 @@ impl WorkerCommand {
             },
             Command::Apply(_) => return Err(NotAWorkersCommand("apply")),
             Command::Unbind { .. } => return Err(NotAWorkersCommand("unbind")),
+            Command::RemoveStore { .. } => return Err(NotAWorkersCommand("remove store")),
             Command::Put { .. } => return Err(NotAWorkersCommand("put")),
             Command::Rotate { .. } => return Err(NotAWorkersCommand("rotate")),
             Command::Revoke { .. } => return Err(NotAWorkersCommand("revoke")),
@@ -185,12 +218,15 @@ impl WorkerCommand {
                 step,
                 attempt,
                 failure,
+                remote,
             } => Command::StepOutcome {
                 rotation: rotation.0,
                 step: step.into_core(),
                 attempt,
                 failure,
+                remote: remote.into_core(),
             },
+            Self::Observed { seen } => Command::Observed(seen.into_core()),
             Self::RevokeOutcome {
                 revocation,
                 attempt,

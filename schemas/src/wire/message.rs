@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::store::{CredentialNow, Looked};
+use crate::event::store::NamedStore;
 use crate::leaf::Octets;
 use crate::mirror::Text;
 use crate::subject::MAX_FRAME_BYTES;
@@ -63,6 +65,11 @@ kinds! {
     StoreKey = "store-key", "That key (X25519).";
     Stash = "stash", "Keep a provided, sealed value until its rotation takes it.";
     DropStash = "drop-stash", "Drop a kept value.";
+    ReadStores = "read-stores", "Asks what changed about stores outside after an event; answered when something did.";
+    Stores = "stores", "What changed about stores outside, and about what lies in them; no values.";
+    CheckStore = "check-store", "Try a store that is about to be declared.";
+    LookNow = "look-now", "Look at places outside now.";
+    Looked = "looked", "What those looks gave; no values.";
     Presence = "presence", "What one running instance tells about itself.";
     Done = "done", "Done, nothing to tell.";
     Failed = "failed", "It did not work, and why.";
@@ -174,6 +181,29 @@ shapes! {
         after: u64,
         /// At most so many.
         limit: u64,
+    }
+    /// After which event.
+    ReadStoresShape {
+        /// Its number.
+        after: u64,
+    }
+    /// A store to try.
+    CheckStoreShape {
+        /// The store.
+        store: NamedStore,
+        /// Secrets with its credentials.
+        credentials: Vec<CredentialNow>,
+    }
+    /// Where to look.
+    LookNowShape {
+        /// At one secret's place; absent for all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<Text<SecretId>>,
+    }
+    /// What looks gave.
+    LookedShape {
+        /// One for each place.
+        looks: Vec<Looked>,
     }
     /// Which audit records.
     ReadAuditShape {

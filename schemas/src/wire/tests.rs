@@ -184,12 +184,14 @@ fn workers_commands() -> Vec<Command> {
             step: Step::Finish,
             attempt: 1,
             failure: None,
+            remote: None,
         },
         Command::StepOutcome {
             rotation: ROTATION,
             step: Step::RollBack,
             attempt: 5,
             failure: failure.clone(),
+            remote: None,
         },
         Command::RevokeOutcome {
             revocation: REVOCATION,

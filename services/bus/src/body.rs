@@ -6,6 +6,7 @@
 
 mod presence;
 mod shape;
+mod store;
 
 use std::sync::Arc;
 
@@ -101,7 +102,7 @@ fn write_value(body: &Body) -> Written {
         Body::Failed { kind, text } => shaped(Kind::Failed, &shape::failed(*kind, text)),
         Body::Presence(said) => shaped(Kind::Presence, &presence::shape(said)),
         Body::ReadStoreKey => shaped(Kind::ReadStoreKey, &Nothing {}),
-        _ => shaped(Kind::Done, &Nothing {}),
+        other => store::write(other),
     }
 }
 
@@ -207,7 +208,7 @@ fn read_value(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             token: parse::<RotationShape>("dropped stash", bytes)?.rotation.0,
         },
         Kind::Failed => shape::to_failed(parse::<FailedShape>("failure", bytes)?),
-        _ => parse::<Nothing>("answer", bytes).map(|_| Body::Done)?,
+        other => store::read(other, bytes)?,
     })
 }
 

@@ -2,11 +2,12 @@
 
 use crate::binding::{Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId};
-use crate::name::{BindingName, HostName, SecretName};
+use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
+use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::report::HostReport;
 use crate::rotation::Step;
 use crate::secret;
+use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
 
 /// What a person declares. Each one is decided on what those before it make.
@@ -22,6 +23,15 @@ pub enum Declaration {
         name: SecretName,
         /// The wish, whole.
         spec: secret::Spec,
+    },
+    /// Declares a store outside, or changes what is known about it.
+    Store {
+        /// Id if the name is new.
+        id: StoreId,
+        /// Its name.
+        name: StoreName,
+        /// The declaration, whole.
+        spec: StoreSpec,
     },
     /// Binds, or changes a binding.
     Binding {
@@ -40,6 +50,21 @@ pub enum Declaration {
     },
 }
 
+/// What store-sync saw at a secret's place outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The secret.
+    pub secret: SecretId,
+    /// The rotation that takes over what was found, if one is needed.
+    pub rotation: RotationId,
+    /// The version that was known when it looked; another one now makes the look worthless.
+    pub known: Option<RemoteVersion>,
+    /// The version that is current there; `None` when nothing is there.
+    pub found: Option<RemoteVersion>,
+    /// Whether the value of that version is the current one of ours: nothing has to be replaced.
+    pub is_same_value: bool,
+}
+
 /// A request to change something. Ids of what it may create are drawn by the sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -50,6 +75,13 @@ pub enum Command {
         /// Its name.
         name: BindingName,
     },
+    /// Asks a store outside nothing any more.
+    RemoveStore {
+        /// Its name.
+        name: StoreName,
+    },
+    /// store-sync looked at a secret's place outside.
+    Observed(Observation),
     /// Makes a new version; registers an unknown name in `local`.
     Put {
         /// Id if the name is new.
@@ -124,6 +156,8 @@ pub enum Command {
         attempt: u32,
         /// Why it failed, without a value; `None` for success.
         failure: Option<String>,
+        /// After `finish` the version that is current at the store outside, if the value lies there.
+        remote: Option<RemoteVersion>,
     },
     /// A worker answers a revocation.
     RevokeOutcome {

@@ -1,7 +1,7 @@
 //! Any event, and the aggregate it belongs to.
 
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId};
-use crate::{assignment, binding, host, revocation, rotation, secret};
+use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, StoreId};
+use crate::{assignment, binding, host, revocation, rotation, secret, store};
 
 /// Any event with its aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Event {
     Rotation(RotationId, rotation::Event),
     /// Of a revocation.
     Revocation(RevocationId, revocation::Event),
+    /// Of a store outside.
+    Store(StoreId, store::Event),
 }
 
 /// Names the aggregate of an event.
@@ -35,6 +37,8 @@ pub enum AggregateKey {
     Rotation(RotationId),
     /// A revocation.
     Revocation(RevocationId),
+    /// A store outside.
+    Store(StoreId),
 }
 
 impl Event {
@@ -48,6 +52,7 @@ impl Event {
             Self::Host(id, _) => AggregateKey::Host(*id),
             Self::Rotation(id, _) => AggregateKey::Rotation(*id),
             Self::Revocation(id, _) => AggregateKey::Revocation(*id),
+            Self::Store(id, _) => AggregateKey::Store(*id),
         }
     }
 }

@@ -91,6 +91,14 @@ macro_rules! name_type {
     };
 }
 
+impl StoreName {
+    /// The store that is always there.
+    #[must_use]
+    pub fn local() -> Self {
+        Self(crate::secret::LOCAL_STORE.to_owned())
+    }
+}
+
 fn is_word(text: &str) -> bool {
     let word =
         |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');

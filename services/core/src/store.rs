@@ -3,6 +3,14 @@
 //! Owns the shapes; it knows no protocol. Invariants: no credential is here, only where one is read;
 //! texts are within their limits when they come from a manifest.
 
+mod declared;
+mod news;
+#[cfg(test)]
+mod tests;
+
+pub use declared::{Declared, Event, Rejection};
+pub use news::{CredentialNow, Found, Looked, MAX_NEWS, News, SecretNow, StoreNow};
+
 use std::time::Duration;
 
 use crate::name::{SecretName, StoreName};
@@ -151,6 +159,53 @@ pub struct Source {
     pub path: String,
     /// The field of a map of fields (Vault: required there; AWS: empty means the whole string).
     pub field: String,
+}
+
+/// Length of what AWS adds to a secret's name in its ARN: `-` and six characters.
+const ARN_SUFFIX_BYTES: usize = 7;
+
+impl Source {
+    /// Whether both name one place of a store of this kind, whatever way they are written.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self, backend: &Backend) -> bool {
+        let resource = |source: &Self| match backend {
+            Backend::Vault(_) => source.path.clone(),
+            Backend::Aws(_) => aws_name(&source.path).to_owned(),
+        };
+        self.field == other.field && resource(self) == resource(other)
+    }
+
+    /// What is wrong with it as a place in a store of this kind, and what would be right.
+    #[must_use]
+    pub fn fault(&self, backend: &Backend) -> Option<&'static str> {
+        if self.path.is_empty() {
+            return Some("`source.path` is empty; name the path in the store");
+        }
+        match backend {
+            Backend::Vault(_) if self.field.is_empty() => {
+                Some("a secret in Vault is a map; name one with `source.field`")
+            }
+            Backend::Vault(_) => {
+                let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+                (!self.path.split('/').all(plain)).then_some(
+                    "`source.path` is the path below the mount, like `payments/db`: without `/` at its ends, empty parts, `.` or `..`",
+                )
+            }
+            Backend::Aws(_) => None,
+        }
+    }
+}
+
+/// The name in an ARN, or what was given.
+fn aws_name(path: &str) -> &str {
+    let Some((arn, name)) = path.split_once(":secret:") else {
+        return path;
+    };
+    let end = name.len().saturating_sub(ARN_SUFFIX_BYTES);
+    match name.split_at_checked(end) {
+        Some((short, suffix)) if arn.starts_with("arn:") && suffix.starts_with('-') => short,
+        _ => name,
+    }
 }
 
 /// A version as the store names it: a number at Vault, a version id at AWS. Opaque here.

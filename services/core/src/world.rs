@@ -3,6 +3,7 @@
 //! The world is the fold of the log and nothing else. Applying an event is total.
 
 mod difference;
+mod outside;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,11 +11,12 @@ use crate::assignment::{self, Assignment};
 use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
-use crate::id::{BindingId, HostId, JoinTokenId, RevocationId, RotationId, SecretId};
-use crate::name::{BindingName, HostName, SecretName};
+use crate::id::{BindingId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId};
+use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Rotation, Trigger};
 use crate::secret::{self, Secret};
+use crate::store;
 use crate::time::Timestamp;
 
 /// Closed rotations and revocations kept for people, per secret; older ones are in the log only.
@@ -37,6 +39,8 @@ pub struct World {
     pub rotations: BTreeMap<RotationId, Rotation>,
     /// Open revocations, and the last closed ones.
     pub revocations: BTreeMap<RevocationId, Revocation>,
+    /// Stores outside, by id.
+    pub stores: BTreeMap<StoreId, store::Declared>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -46,6 +50,9 @@ pub struct World {
     closed_revocations: BTreeMap<SecretId, VecDeque<RevocationId>>,
     last_slots: BTreeMap<SecretId, Timestamp>,
     host_generations: BTreeMap<HostId, u64>,
+    stores_by_name: BTreeMap<StoreName, StoreId>,
+    store_changes: BTreeMap<StoreId, u64>,
+    place_changes: BTreeMap<SecretId, u64>,
 }
 
 impl World {
@@ -144,7 +151,9 @@ impl World {
             Event::Host(id, event) => self.apply_host(number, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(number, *id, event),
             Event::Revocation(id, event) => self.apply_revocation(number, *id, event),
+            Event::Store(id, event) => self.apply_store(number, *id, event),
         }
+        self.note_outside(number, event);
     }
 
     fn bump(&mut self, number: u64, hosts: impl IntoIterator<Item = HostId>) {
@@ -336,8 +345,12 @@ impl World {
         revocation.evolve(event);
         let secret = revocation.secret;
         match event {
-            revocation::Event::Requested { hosts, .. } => {
+            revocation::Event::Requested {
+                hosts, versions, ..
+            } => {
                 revocation.generation = number;
+                let retire = self.secrets.get(&secret).map(|s| s.remotes_of(versions));
+                revocation.retire = retire.unwrap_or_default();
                 self.bump(number, hosts.iter().copied());
             }
             revocation::Event::Closed => {

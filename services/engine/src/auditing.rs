@@ -130,6 +130,7 @@ fn declared(declaration: &Declaration) -> Described {
     match declaration {
         Declaration::Secret { name, .. } => ("apply", format!("secret/{name}"), None),
         Declaration::Binding { name, .. } => ("bind", format!("binding/{name}"), None),
+        Declaration::Store { name, .. } => ("apply", format!("store/{name}"), None),
     }
 }
 
@@ -187,6 +188,8 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
     };
     Some(match command {
         Command::Unbind { name } => ("unbind", format!("binding/{name}"), None),
+        Command::RemoveStore { name } => ("remove-store", format!("store/{name}"), None),
+        Command::Observed(seen) => ("observe", secret_object(world, seen.secret), None),
         Command::Put { name, .. } => ("put", format!("secret/{name}"), None),
         Command::Rotate { secret, .. } => ("rotate", format!("secret/{secret}"), None),
         Command::Due { secret, .. } => {

@@ -44,6 +44,7 @@ pub const fn submitter_of(command: &Command) -> Role {
     match command {
         Command::Apply(_)
         | Command::Unbind { .. }
+        | Command::RemoveStore { .. }
         | Command::Put { .. }
         | Command::Rotate { .. }
         | Command::Revoke { .. }
@@ -56,7 +57,9 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }
         | Command::RetryRevoke { .. } => Role::Scheduler,
-        Command::StepOutcome { .. } | Command::RevokeOutcome { .. } => Role::StoreSync,
+        Command::StepOutcome { .. } | Command::RevokeOutcome { .. } | Command::Observed(_) => {
+            Role::StoreSync
+        }
         Command::EnrolHost { .. } | Command::Report(_) => Role::Injector,
     }
 }
@@ -121,15 +124,20 @@ fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bo
         (Address::Gateway, Body::ReadPlan { host: about }) => {
             role == Role::Injector && host == Some(*about)
         }
-        (Address::Gateway, Body::ReadHosts) => role == Role::StoreSync,
+        (Address::Gateway, Body::ReadHosts | Body::ReadStores { .. }) => role == Role::StoreSync,
         (Address::Gateway, Body::OpenValue(_)) => role == Role::StoreSync,
         (Address::Gateway, Body::Renew(_)) => role != Role::Gateway,
         (Address::StoreSync, Body::OpenValue(wanted)) => {
             role == Role::Injector && host == Some(wanted.host)
         }
-        (Address::StoreSync, Body::ReadStoreKey | Body::Stash { .. } | Body::DropStash { .. }) => {
-            role == Role::Gateway
-        }
+        (
+            Address::StoreSync,
+            Body::ReadStoreKey
+            | Body::Stash { .. }
+            | Body::DropStash { .. }
+            | Body::CheckStore { .. }
+            | Body::LookNow { .. },
+        ) => role == Role::Gateway,
         _ => false,
     }
 }
@@ -145,9 +153,13 @@ fn may_answer(body: &Body, from: Address) -> bool {
                 | Body::Plan(_)
                 | Body::Hosts(_)
                 | Body::Renewed(_)
+                | Body::Stores(_)
                 | Body::Granted { .. }
         ),
-        (Address::StoreSync, body) => matches!(body, Body::SealedValue(_) | Body::StoreKey(_)),
+        (Address::StoreSync, body) => matches!(
+            body,
+            Body::SealedValue(_) | Body::StoreKey(_) | Body::Looked(_)
+        ),
     }
 }
 

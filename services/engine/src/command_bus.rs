@@ -442,15 +442,12 @@ fn react(world: &World, event: &Event) -> Vec<Effect> {
             let Some(open) = world.rotations.get(id) else {
                 return Vec::new();
             };
-            let Some(secret) = world.secrets.get(&open.secret) else {
-                return Vec::new();
-            };
-            rotation::react(open, secret, event)
+            rotation::react(world, open, event)
         }
         Event::Revocation(id, event) => world
             .revocations
             .get(id)
-            .map(|open| revocation::react(open, event))
+            .map(|open| revocation::react(world, open, event))
             .unwrap_or_default(),
         _ => Vec::new(),
     }

@@ -165,6 +165,7 @@ impl Bench {
                     step: work.step,
                     attempt: work.attempt,
                     failure: None,
+                    remote: None,
                 },
             };
             self.api.commands.submit(submission).await.unwrap();

@@ -189,6 +189,7 @@ fn outcome(effect: &Effect, failure: Option<String>) -> Command {
             step: step.step,
             attempt: step.attempt,
             failure,
+            remote: None,
         },
         Work::Revoke(revoke) => Command::RevokeOutcome {
             revocation: revoke.revocation,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Context, Rejection, rotate, secret_or_reject};
+use super::{Context, Rejection, rotate, secret_or_reject, store};
 use crate::binding::{self, Binding, Target};
 use crate::command::Declaration;
 use crate::event::Event;
@@ -76,6 +76,7 @@ pub(super) fn apply(
 fn words(declaration: &Declaration) -> String {
     match declaration {
         Declaration::Secret { name, .. } => format!("Secret `{name}`"),
+        Declaration::Store { name, .. } => format!("Store `{name}`"),
         Declaration::Binding { name, .. } => format!("Binding `{name}`"),
     }
 }
@@ -90,6 +91,10 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
         } => (
             world.secret_named(name).is_none(),
             declare_secret(world, (*id, *rotation), name, spec, ctx)?,
+        ),
+        Declaration::Store { id, name, spec } => (
+            world.store_named(name).is_none(),
+            store::declare(world, *id, name, spec)?,
         ),
         Declaration::Binding {
             id,
@@ -128,6 +133,7 @@ fn declare_secret(
     spec: &secret::Spec,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    store::refuse_place(world, name, spec)?;
     if let Some(known) = world.secret_named(name) {
         let changed = known.spec != *spec;
         let event = secret::Event::SpecChanged { spec: spec.clone() };
@@ -142,7 +148,8 @@ fn declare_secret(
         spec: spec.clone(),
     };
     let mut events = vec![Event::Secret(id, registered)];
-    if spec.generator.is_some() {
+    // What lies outside is looked at first: there may be a value already.
+    if spec.generator.is_some() && spec.store == secret::Store::Local {
         let fresh = Secret::registered(id, name.clone(), spec.clone());
         events.extend(rotate::start(
             world,

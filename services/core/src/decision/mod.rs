@@ -10,6 +10,7 @@ mod refusal;
 mod report;
 mod revoke;
 mod rotate;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -76,6 +77,8 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
         Command::Apply(declarations) => manifest::apply(world, declarations, ctx),
         Command::Unbind { name } => manifest::unbind(world, name),
+        Command::RemoveStore { name } => store::remove(world, name),
+        Command::Observed(seen) => store::observed(world, seen, ctx),
         Command::Put {
             id,
             rotation,
@@ -108,7 +111,16 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             step,
             attempt,
             failure,
-        } => rotate::outcome(world, *rotation, *step, *attempt, failure.as_deref(), ctx),
+            remote,
+        } => {
+            let answer = rotate::Answer {
+                step: *step,
+                attempt: *attempt,
+                failure: failure.as_deref(),
+                remote: remote.as_ref(),
+            };
+            rotate::outcome(world, *rotation, &answer, ctx)
+        }
         Command::RevokeOutcome {
             revocation,
             attempt,

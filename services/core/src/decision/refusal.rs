@@ -2,7 +2,7 @@
 
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
-use crate::{binding, host, revocation, rotation, secret};
+use crate::{binding, host, revocation, rotation, secret, store};
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
 /// spent by coming with it, whatever comes of that.
@@ -72,6 +72,9 @@ pub enum Rejection {
     /// About a revocation.
     #[error(transparent)]
     Revocation(#[from] revocation::Rejection),
+    /// About a store outside.
+    #[error(transparent)]
+    Store(#[from] store::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -95,10 +98,16 @@ impl Rejection {
             | Self::BindingUnknown(_)
             | Self::Secret(secret::Rejection::VersionUnknown { .. })
             | Self::Host(host::Rejection::NotEnrolled(_))
+            | Self::Store(store::Rejection::Unknown(_))
             | Self::Rotation(rotation::Rejection::Unknown(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
-            Self::Binding(_) | Self::TargetTaken { .. } => RejectionKind::Invalid,
+            Self::Store(
+                store::Rejection::InUse { .. }
+                | store::Rejection::LookOutdated(_)
+                | store::Rejection::NotOutside(_),
+            ) => RejectionKind::Conflict,
+            Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
             Self::Host(
                 host::Rejection::TokenUnknown
                 | host::Rejection::TokenExpired(_)

@@ -205,7 +205,11 @@ fn advance_rotation(
         && !is_held
         && let Some(secret) = world.secrets.get(&open.secret)
     {
-        events.extend(rotate::retire_old(open.id, secret, &open.old)?);
+        events.extend(rotate::retire_old(
+            (open.id, open.version),
+            secret,
+            &open.old,
+        )?);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::id::{HostId, RevocationId};
 use crate::name::SecretName;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Outcome};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 use crate::world::World;
 
 pub(super) fn request(
@@ -87,6 +87,10 @@ pub(super) fn outcome(
     if failure.is_none()
         && let Some(secret) = world.secrets.get(&revocation.secret)
     {
+        let retired = revocation.retire.iter().cloned();
+        events.extend(retired.map(|remote| {
+            Event::Secret(secret.id, secret::Event::RemoteVersionRetired { remote })
+        }));
         for version in &revocation.versions {
             let destroyed = secret.decide_destroy(*version)?;
             events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));

@@ -8,6 +8,7 @@ use crate::name::SecretName;
 use crate::rotation::{self, ACK_DEADLINE, MAX_SLOT_SKEW, Outcome, Rotation, Step, Trigger};
 use crate::schedule::Schedule;
 use crate::secret::{self, Generator, Secret};
+use crate::store::RemoteVersion;
 use crate::time::Timestamp;
 use crate::world::World;
 
@@ -26,7 +27,8 @@ pub(super) fn start(
         }
         .into());
     }
-    if secret.spec.generator.is_none() && trigger != Trigger::Provided {
+    let has_value = matches!(trigger, Trigger::Provided | Trigger::External { .. });
+    if secret.spec.generator.is_none() && !has_value {
         return Err(rotation::Rejection::NoGenerator {
             secret: secret.name.clone(),
         }
@@ -153,16 +155,25 @@ fn open(world: &World, id: RotationId) -> Result<(&Rotation, &Secret), Rejection
     Ok((rotation, secret))
 }
 
+/// What a worker says about a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer<'a> {
+    pub(super) step: Step,
+    pub(super) attempt: u32,
+    pub(super) failure: Option<&'a str>,
+    /// What is current at the store outside after `finish`.
+    pub(super) remote: Option<&'a RemoteVersion>,
+}
+
 pub(super) fn outcome(
     world: &World,
     id: RotationId,
-    step: Step,
-    attempt: u32,
-    failure: Option<&str>,
+    answer: &Answer<'_>,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let (rotation, secret) = open(world, id)?;
-    let own = rotation.decide_outcome(step, attempt, failure)?;
+    let (step, failure) = (answer.step, answer.failure);
+    let own = rotation.decide_outcome(step, answer.attempt, failure)?;
     let mut events: Vec<Event> = own
         .into_iter()
         .map(|event| Event::Rotation(id, event))
@@ -171,8 +182,12 @@ pub(super) fn outcome(
         return Ok(events);
     }
     match step {
-        Step::Finish => events.extend(promote(world, rotation, secret, ctx)?),
+        Step::Finish => events.extend(promote(world, rotation, secret, answer, ctx)?),
         Step::RevokeOld => {
+            let retired = secret.written_before(rotation.version).into_iter();
+            events.extend(retired.map(|remote| {
+                Event::Secret(secret.id, secret::Event::RemoteVersionRetired { remote })
+            }));
             for version in &rotation.old {
                 let destroyed = secret.decide_destroy(*version)?;
                 events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
@@ -200,10 +215,12 @@ fn promote(
     world: &World,
     rotation: &Rotation,
     secret: &Secret,
+    answer: &Answer<'_>,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let version = rotation.version;
     let mut events = vec![Event::Secret(secret.id, secret.decide_promote(version)?)];
+    events.extend(note_remote(rotation, secret, answer));
     for (count, host) in (1..).zip(world.hosts_of(secret.id)) {
         let delivery = DeliveryId::from_bytes(ctx.id(count));
         let delivered = secret.decide_deliver(host, version, delivery)?;
@@ -238,14 +255,29 @@ fn promote(
     };
     events.push(Event::Rotation(rotation.id, started));
     if settled {
-        events.extend(retire_old(rotation.id, secret, &old)?);
+        events.extend(retire_old((rotation.id, version), secret, &old)?);
     }
     Ok(events)
 }
 
+/// Which version outside is the promoted one: our own write is no change from outside.
+fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Option<Event> {
+    secret.place()?;
+    let (remote, written) = match &rotation.trigger {
+        Trigger::External { remote } => (remote, false),
+        _ => (answer.remote?, true),
+    };
+    let noted = secret::Event::RemoteVersionNoted {
+        version: rotation.version,
+        remote: remote.clone(),
+        written,
+    };
+    Some(Event::Secret(secret.id, noted))
+}
+
 /// Ends the overlap: the old versions die, or there were none and the rotation is complete.
 pub(super) fn retire_old(
-    id: RotationId,
+    (id, version): (RotationId, u64),
     secret: &Secret,
     old: &[u64],
 ) -> Result<Vec<Event>, Rejection> {
@@ -253,7 +285,8 @@ pub(super) fn retire_old(
     for version in old.iter().filter(|v| secret.is_deliverable(**v)) {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
-    let next = if old.is_empty() {
+    let retires = !secret.written_before(version).is_empty();
+    let next = if old.is_empty() && !retires {
         rotation::Event::Closed {
             outcome: Outcome::Completed,
         }

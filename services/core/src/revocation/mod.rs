@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use crate::effect::{Effect, RevokeWork, Work};
 use crate::id::{HostId, RevocationId, SecretId};
 use crate::name::SecretName;
+use crate::store::RemoteVersion;
+use crate::world::World;
 
 /// What happened to a revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +119,8 @@ pub struct Revocation {
     pub closed: bool,
     /// Plan generation from which a host's report counts.
     pub generation: u64,
+    /// Versions at the store outside that it makes unusable; the world says them when it is requested.
+    pub retire: Vec<RemoteVersion>,
 }
 
 impl Revocation {
@@ -132,6 +136,7 @@ impl Revocation {
             reason: String::new(),
             closed: false,
             generation: 0,
+            retire: Vec::new(),
         }
     }
 
@@ -212,19 +217,25 @@ impl Revocation {
 
 /// Derives the effects of one event, given the state after it.
 #[must_use]
-pub fn react(revocation: &Revocation, event: &Event) -> Vec<Effect> {
+pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effect> {
     let attempt = match event {
         Event::Requested { .. } => 1,
         Event::BackendRetried { attempt } => *attempt,
         _ => return Vec::new(),
     };
+    let secret = world.secrets.get(&revocation.secret);
+    let outside = secret.and_then(|secret| world.outside(secret));
+    let outside = outside.map(|mut outside| {
+        outside.retire.clone_from(&revocation.retire);
+        Box::new(outside)
+    });
     vec![Effect {
         work: Work::Revoke(RevokeWork {
             revocation: revocation.id,
             secret: revocation.secret,
             versions: revocation.versions.clone(),
             attempt,
-            outside: None,
+            outside,
         }),
     }]
 }

@@ -139,7 +139,7 @@ fn the_request_and_each_retry_ask_the_shell_and_nothing_else_does() {
         let event::Event::Revocation(_, event) = event else {
             continue;
         };
-        for effect in react(revocation, event) {
+        for effect in react(given.world(), revocation, event) {
             let Work::Revoke(work) = effect.work else {
                 panic!("{event:?}");
             };

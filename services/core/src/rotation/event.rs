@@ -2,6 +2,7 @@
 
 use crate::assignment;
 use crate::id::{HostId, SecretId, SlotId};
+use crate::store::RemoteVersion;
 use crate::time::Timestamp;
 
 /// A step the shell performs and answers.
@@ -30,6 +31,11 @@ pub enum Trigger {
     OnDemand,
     /// A person provided the value.
     Provided,
+    /// Somebody changed the value at the store outside.
+    External {
+        /// The version there that is taken over.
+        remote: RemoteVersion,
+    },
     /// A schedule fired.
     Slot {
         /// The slot, accepted once.

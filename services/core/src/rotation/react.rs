@@ -3,18 +3,30 @@
 
 use super::{Event, Rotation, Step, Trigger};
 use crate::effect::{Effect, StepWork, Work};
-use crate::secret::Secret;
+use crate::world::World;
 
 /// Derives the effects of one event, given the states after it.
 #[must_use]
-pub fn react(rotation: &Rotation, secret: &Secret, event: &Event) -> Vec<Effect> {
+pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
     let Event::StepStarted { step, attempt } = event else {
+        return Vec::new();
+    };
+    let Some(secret) = world.secrets.get(&rotation.secret) else {
         return Vec::new();
     };
     let versions = match step {
         Step::RevokeOld => rotation.old.clone(),
         _ => vec![rotation.version],
     };
+    let outside = world.outside(secret).map(|mut outside| {
+        if let Trigger::External { remote } = &rotation.trigger {
+            outside.fetch = Some(remote.clone());
+        }
+        if *step == Step::RevokeOld {
+            outside.retire = secret.written_before(rotation.version);
+        }
+        Box::new(outside)
+    });
     vec![Effect {
         work: Work::Step(StepWork {
             rotation: rotation.id,
@@ -24,7 +36,7 @@ pub fn react(rotation: &Rotation, secret: &Secret, event: &Event) -> Vec<Effect>
             versions,
             generator: secret.spec.generator.clone(),
             provided: rotation.trigger == Trigger::Provided,
-            outside: None,
+            outside,
         }),
     }]
 }

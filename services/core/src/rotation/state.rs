@@ -56,7 +56,7 @@ pub enum Rejection {
     Unknown(RotationId),
     /// The secret has nothing to make values from.
     #[error(
-        "secret `{secret}` has no generator; give the value with `keywheel secret put {secret} --value-file FILE`"
+        "secret `{secret}` has no generator; give the value with `keywheel secret put {secret} --value-file FILE`, or change it at its store and say `keywheel refresh {secret}`"
     )]
     NoGenerator {
         /// Name of the secret.

@@ -194,7 +194,7 @@ fn a_provided_value_asks_the_shell_to_take_it_from_the_stash() {
         provided: true,
         outside: None,
     };
-    let effects = react(rotation, given.secret(), &create);
+    let effects = react(given.world(), rotation, &create);
     assert_eq!(
         effects,
         [Effect {
@@ -237,7 +237,7 @@ fn a_put_without_a_value_gives_a_secret_without_a_generator_the_default_one() {
 fn every_started_step_asks_the_shell_and_nothing_else_does() {
     let given = Given::retiring();
     let rotation = &given.world().rotations[&SECOND];
-    let effects = |event: &Event| react(rotation, given.secret(), event);
+    let effects = |event: &Event| react(given.world(), rotation, event);
     let mut asked = 0;
     for event in given.log() {
         let event::Event::Rotation(SECOND, event) = event else {
@@ -353,6 +353,7 @@ fn an_outcome_is_taken_once_and_only_for_the_open_step_and_attempt() {
             step,
             attempt,
             failure: None,
+            remote: None,
         };
         let rejection = Rejection::StepNotOpen {
             rotation: SECOND,

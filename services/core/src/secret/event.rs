@@ -3,6 +3,7 @@
 use super::Spec;
 use crate::id::{DeliveryId, HostId, RotationId};
 use crate::name::SecretName;
+use crate::store::RemoteVersion;
 
 /// What happened to a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,27 @@ pub enum Event {
     VersionRevoked {
         /// The version.
         version: u64,
+    },
+    /// Somebody changed the value at the store outside.
+    ExternalChangeDetected {
+        /// The version that is current there.
+        remote: RemoteVersion,
+        /// The rotation that takes it over.
+        rotation: RotationId,
+    },
+    /// A version of the store outside holds one of ours, and is current there.
+    RemoteVersionNoted {
+        /// Our version.
+        version: u64,
+        /// What the store calls it.
+        remote: RemoteVersion,
+        /// Whether Keywheel wrote it.
+        written: bool,
+    },
+    /// A version of the store outside was made unusable there.
+    RemoteVersionRetired {
+        /// What the store calls it.
+        remote: RemoteVersion,
     },
     /// The version's data key is gone.
     VersionDestroyed {

@@ -11,7 +11,9 @@ mod tests;
 pub use event::Event;
 pub use state::{Rejection, Secret};
 
+use crate::name::StoreName;
 use crate::schedule::RotationPolicy;
+use crate::store::{RemoteVersion, Source};
 
 /// Fewest characters of a generated value.
 pub const MIN_LENGTH: u32 = 1;
@@ -23,12 +25,40 @@ pub const MAX_ALPHABET: usize = 256;
 pub const DEFAULT_ALPHABET: &str =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&()*+,-.:;<=>?@[]^_{|}~";
 
-/// Where the values live. More stores come with their own issues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Name of the store that is always there.
+pub const LOCAL_STORE: &str = "local";
+/// Versions of the store outside that are kept in mind per secret; the oldest that are not ours go
+/// first.
+pub const KEPT_REMOTES: usize = 64;
+
+/// Where the values live.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Store {
     /// Our sealed store.
     #[default]
     Local,
+    /// A declared store.
+    Outside(Place),
+}
+
+/// Where outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The store.
+    pub store: StoreName,
+    /// Where in it.
+    pub source: Source,
+}
+
+/// A version outside that holds one of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// What the store calls it.
+    pub remote: RemoteVersion,
+    /// Our version.
+    pub version: u64,
+    /// Whether Keywheel wrote it.
+    pub written: bool,
 }
 
 /// How a new value is made.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Event, Spec};
+use super::{Event, KEPT_REMOTES, Place, Remote, Spec, Store};
 use crate::id::{DeliveryId, HostId, RotationId, SecretId};
 use crate::name::SecretName;
+use crate::store::RemoteVersion;
 
 /// A normal "no" about a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +81,10 @@ pub struct Secret {
     pub destroyed: BTreeSet<u64>,
     /// Which host may hold which version, and under which grant.
     pub delivered: BTreeMap<(HostId, u64), DeliveryId>,
+    /// The version we know at the store outside: only that one may be replaced there.
+    pub known: Option<RemoteVersion>,
+    /// Versions outside that hold ours, oldest first.
+    pub remotes: Vec<Remote>,
 }
 
 impl Secret {
@@ -98,7 +103,37 @@ impl Secret {
             dead: BTreeSet::new(),
             destroyed: BTreeSet::new(),
             delivered: BTreeMap::new(),
+            known: None,
+            remotes: Vec::new(),
         }
+    }
+
+    /// Where outside its values lie, if they do.
+    #[must_use]
+    pub const fn place(&self) -> Option<&Place> {
+        match &self.spec.store {
+            Store::Local => None,
+            Store::Outside(place) => Some(place),
+        }
+    }
+
+    /// Versions outside that Keywheel wrote for versions before this one.
+    #[must_use]
+    pub fn written_before(&self, version: u64) -> Vec<RemoteVersion> {
+        let old = |remote: &&Remote| remote.written && remote.version < version;
+        let remotes = self.remotes.iter().filter(old);
+        remotes.map(|remote| remote.remote.clone()).collect()
+    }
+
+    /// Versions outside that hold one of these, whoever wrote them, but not the one that is current
+    /// there: a store cannot be without one.
+    #[must_use]
+    pub fn remotes_of(&self, versions: &[u64]) -> Vec<RemoteVersion> {
+        let holds = |remote: &&Remote| {
+            versions.contains(&remote.version) && self.known.as_ref() != Some(&remote.remote)
+        };
+        let remotes = self.remotes.iter().filter(holds);
+        remotes.map(|remote| remote.remote.clone()).collect()
     }
 
     /// Whether a host may be given this version (rule X4).
@@ -223,7 +258,14 @@ impl Secret {
                 self.name = name.clone();
                 self.spec = spec.clone();
             }
-            Event::SpecChanged { spec } => self.spec = spec.clone(),
+            Event::SpecChanged { spec } => {
+                if self.spec.store != spec.store {
+                    // What another place held is no version of this one.
+                    self.known = None;
+                    self.remotes.clear();
+                }
+                self.spec = spec.clone();
+            }
             Event::VersionStaged { version, .. } => {
                 self.pending = Some(*version);
                 self.last_version = self.last_version.max(*version);
@@ -243,6 +285,18 @@ impl Secret {
             Event::VersionRevoked { version } => self.bury(*version),
             Event::VersionDestroyed { version } => {
                 self.destroyed.insert(*version);
+                // Somebody else's are not ours to retire.
+                let kept = |remote: &Remote| remote.written || remote.version != *version;
+                self.remotes.retain(kept);
+            }
+            Event::ExternalChangeDetected { .. } => {}
+            Event::RemoteVersionNoted {
+                version,
+                remote,
+                written,
+            } => self.note_remote(*version, remote, *written),
+            Event::RemoteVersionRetired { remote } => {
+                self.remotes.retain(|kept| kept.remote != *remote);
             }
         }
     }
@@ -253,6 +307,21 @@ impl Secret {
         let held = granted.map(|(_, version)| *version).collect();
         self.delivered.retain(|(host, _), _| *host != evicted);
         held
+    }
+
+    fn note_remote(&mut self, version: u64, remote: &RemoteVersion, written: bool) {
+        self.known = Some(remote.clone());
+        let before = self.remotes.iter().position(|kept| kept.remote == *remote);
+        let before = before.map(|at| self.remotes.remove(at));
+        self.remotes.push(Remote {
+            remote: remote.clone(),
+            version,
+            written: written || before.is_some_and(|before| before.written),
+        });
+        if self.remotes.len() > KEPT_REMOTES {
+            let foreign = self.remotes.iter().position(|kept| !kept.written);
+            self.remotes.remove(foreign.unwrap_or(0));
+        }
     }
 
     fn bury(&mut self, version: u64) {

@@ -38,13 +38,15 @@ impl World {
                 format!("revocation {id}")
             })
         };
+        let store = || first(&self.stores, &other.stores, |id| format!("store {id}"));
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
             .or_else(host)
             .or_else(token)
             .or_else(rotation)
-            .or_else(revocation);
+            .or_else(revocation)
+            .or_else(store);
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }

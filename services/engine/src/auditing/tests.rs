@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::command::Observation;
 use keywheel_core::decision::Rejection;
 use keywheel_core::id::{BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId};
-use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName};
+use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::report::HostReport;
 use keywheel_core::rotation::Step;
 use keywheel_core::{host, secret};
@@ -77,6 +78,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         expires_at: Timestamp::default(),
     };
     let name = BindingName::parse("b").unwrap();
+    let store = StoreName::parse("vault").unwrap();
     let put = Command::Put {
         id: SECRET,
         rotation,
@@ -100,6 +102,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["rotate"], Command::Rotate { rotation, secret }),
         (&["revoke"], revoke),
         (&["issue-join-token"], Command::IssueJoinToken(token)),
+        (&["remove-store"], Command::RemoveStore { name: store }),
         (&["evict"], evict),
     ]
 }
@@ -152,15 +155,24 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         step: Step::Create,
         attempt,
         failure: None,
+        remote: None,
     };
     let revoked = Command::RevokeOutcome {
         revocation,
         attempt,
         failure: None,
     };
+    let seen = Observation {
+        secret: SECRET,
+        rotation,
+        known: None,
+        found: None,
+        is_same_value: false,
+    };
     vec![
         (&["rotate-by-schedule"], due),
         (&["create-version"], stepped),
+        (&["observe"], Command::Observed(seen)),
         (&["revoke-at-store"], revoked),
         (&["retry-step"], Command::RetryStep { rotation }),
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
@@ -189,6 +201,8 @@ const fn kind_of(command: &Command) -> usize {
         Command::DeadlinePassed { .. } => 15,
         Command::Report(_) => 16,
         Command::NotePermit(_) => 17,
+        Command::RemoveStore { .. } => 18,
+        Command::Observed(_) => 19,
     }
 }
 
@@ -199,7 +213,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=17),
+        Vec::from_iter(0..=19),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

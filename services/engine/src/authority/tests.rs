@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::Declaration;
+use keywheel_core::command::{Declaration, Observation};
 use keywheel_core::effect::{Effect, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
     SecretId, SlotId,
 };
-use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName};
+use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
 use keywheel_core::rotation::Step;
+use keywheel_core::store::{
+    AwsAuth, AwsSpec, Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, StoreSpec,
+};
 use keywheel_core::time::Timestamp;
 use keywheel_core::{event, host, secret};
 
@@ -70,7 +73,9 @@ fn people_commands() -> Vec<Command> {
         version: None,
         reason: "leaked".to_owned(),
     };
-    let mut commands = vec![apply, bind, unbind, put, rotate, revoke];
+    let name = StoreName::parse("aws").unwrap();
+    let remove = Command::RemoveStore { name };
+    let mut commands = vec![apply, bind, unbind, put, rotate, revoke, remove];
     commands.extend(host_commands());
     commands
 }
@@ -124,11 +129,19 @@ fn worker_commands() -> Vec<(Role, Command)> {
         step: Step::Create,
         attempt: 1,
         failure: None,
+        remote: None,
     };
     let revoked = Command::RevokeOutcome {
         revocation: REVOCATION,
         attempt: 1,
         failure: None,
+    };
+    let seen = Observation {
+        secret: SECRET,
+        rotation: ROTATION,
+        known: None,
+        found: None,
+        is_same_value: false,
     };
     let enrol = Command::EnrolHost {
         host: HOST,
@@ -159,6 +172,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         ),
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
+        (Role::StoreSync, Command::Observed(seen)),
         (Role::Injector, enrol),
         (Role::Injector, Command::Report(report)),
     ]
@@ -193,7 +207,9 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         ],
         Body::ReadAudit { .. } => vec![(Role::AuditSink, "request gateway")],
         Body::ReadPlan { .. } => vec![(Role::Injector, "request gateway")],
-        Body::ReadHosts => vec![(Role::StoreSync, "request gateway")],
+        Body::ReadHosts | Body::ReadStores { .. } => {
+            vec![(Role::StoreSync, "request gateway")]
+        }
         Body::Hosts(_) => vec![
             (Role::Gateway, "topic hosts"),
             (Role::Gateway, "answer gateway"),
@@ -213,11 +229,16 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         | Body::Events(_)
         | Body::AuditLeaves(_)
         | Body::Granted { .. }
+        | Body::Stores(_)
         | Body::Renewed(_) => vec![(Role::Gateway, "answer gateway")],
-        Body::SealedValue(_) | Body::StoreKey(_) => vec![(Role::StoreSync, "answer store-sync")],
-        Body::ReadStoreKey | Body::Stash { .. } | Body::DropStash { .. } => {
-            vec![(Role::Gateway, "request store-sync")]
+        Body::SealedValue(_) | Body::StoreKey(_) | Body::Looked(_) => {
+            vec![(Role::StoreSync, "answer store-sync")]
         }
+        Body::ReadStoreKey
+        | Body::Stash { .. }
+        | Body::DropStash { .. }
+        | Body::CheckStore { .. }
+        | Body::LookNow { .. } => vec![(Role::Gateway, "request store-sync")],
         Body::Done | Body::Failed { .. } => vec![
             (Role::Gateway, "answer gateway"),
             (Role::StoreSync, "answer store-sync"),
@@ -278,6 +299,24 @@ fn plan() -> HostPlan {
     }
 }
 
+fn store() -> NamedStore {
+    let spec = AwsSpec {
+        region: "eu-central-1".to_owned(),
+        endpoint: String::new(),
+        auth: AwsAuth::Chain {
+            profile: String::new(),
+        },
+    };
+    NamedStore {
+        name: StoreName::parse("aws").unwrap(),
+        spec: StoreSpec {
+            backend: Backend::Aws(spec),
+            poll: DEFAULT_POLL,
+            timeout: DEFAULT_TIMEOUT,
+        },
+    }
+}
+
 fn all_bodies() -> Vec<Body> {
     let work = Work::Revoke(RevokeWork {
         revocation: REVOCATION,
@@ -331,6 +370,14 @@ fn all_bodies() -> Vec<Body> {
             sealed: Vec::new(),
         },
         Body::DropStash { token: ROTATION },
+        Body::ReadStores { after: 1 },
+        Body::Stores(Box::default()),
+        Body::CheckStore {
+            store: Box::new(store()),
+            credentials: Vec::new(),
+        },
+        Body::LookNow { secret: None },
+        Body::Looked(Vec::new()),
         Body::Done,
         Body::Failed {
             kind: ErrorKind::Denied,

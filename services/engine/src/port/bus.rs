@@ -22,6 +22,7 @@ use keywheel_core::event::Event;
 use keywheel_core::host;
 use keywheel_core::id::{CommandId, DeliveryId, HostId, RotationId, SecretId};
 use keywheel_core::plan::HostPlan;
+use keywheel_core::store::{self, CredentialNow, Looked, NamedStore};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -156,6 +157,28 @@ pub enum Body {
     },
     /// What one running instance tells about itself; role and host are the sender's.
     Presence(Box<Presence>),
+    /// store-sync asks what changed about stores after an event; answered when something did, or
+    /// after a while with nothing.
+    ReadStores {
+        /// The event's number.
+        after: u64,
+    },
+    /// What changed about stores.
+    Stores(Box<store::News>),
+    /// Try a store that is about to be declared.
+    CheckStore {
+        /// The store.
+        store: Box<NamedStore>,
+        /// Secrets with its credentials.
+        credentials: Vec<CredentialNow>,
+    },
+    /// Look at places outside now: of one secret, or of all.
+    LookNow {
+        /// The secret.
+        secret: Option<SecretId>,
+    },
+    /// What those looks gave.
+    Looked(Vec<Looked>),
     /// Done, nothing to tell.
     Done,
     /// It did not work.

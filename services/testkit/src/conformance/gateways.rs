@@ -166,6 +166,7 @@ impl Bench {
                 step: work.step,
                 attempt: work.attempt,
                 failure: None,
+                remote: None,
             };
             gateway.submit(by(Role::StoreSync, n, outcome)).await;
             n += 1;

@@ -1,5 +1,7 @@
 //! One of every body, with who sends it where.
 
+mod stores;
+
 use std::time::Duration;
 
 use keywheel_core::binding::{Reload, Selector, Target};
@@ -142,8 +144,15 @@ pub(super) fn one_of_each() -> Vec<Body> {
         step: Step::Create,
         attempt: 1,
         failure: None,
+        remote: None,
     };
-    for command in [Command::DeadlinePassed { rotation }, outcome] {
+    let [observed, finished] = stores::commands();
+    for command in [
+        Command::DeadlinePassed { rotation },
+        outcome,
+        observed,
+        finished,
+    ] {
         let id = CommandId::from_bytes([6; 16]);
         bodies.push(Body::Submit { id, command });
     }
@@ -159,7 +168,7 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
         versions: vec![1, 2],
         generator: Some(keywheel_core::secret::Generator::default()),
         provided: true,
-        outside: None,
+        outside: Some(Box::new(stores::outside())),
     };
     let work = Effect {
         work: Work::Step(step),
@@ -223,10 +232,24 @@ pub(super) fn request_rows() -> Vec<(Role, Address, Body)> {
         (Role::StoreSync, gateway, Body::ReadHosts),
         (Role::Injector, gateway, Body::Renew(b"{}".to_vec())),
         (Role::Scheduler, gateway, Body::Renew(vec![0, 1])),
+        (Role::StoreSync, gateway, Body::ReadStores { after: 8 }),
         (Role::StoreSync, gateway, Body::OpenValue(value)),
         (Role::Injector, Address::StoreSync, Body::OpenValue(value)),
         (Role::Gateway, Address::StoreSync, Body::ReadStoreKey),
         (Role::Gateway, Address::StoreSync, stash),
+        (Role::Gateway, Address::StoreSync, stores::check()),
+        (
+            Role::Gateway,
+            Address::StoreSync,
+            Body::LookNow {
+                secret: Some(SecretId::from_bytes([2; 16])),
+            },
+        ),
+        (
+            Role::Gateway,
+            Address::StoreSync,
+            Body::LookNow { secret: None },
+        ),
         (
             Role::Gateway,
             Address::StoreSync,
@@ -269,6 +292,8 @@ pub(super) fn answer_rows() -> Vec<(Role, Address, Body)> {
         (Role::StoreSync, store, Body::SealedValue(vec![0, 1, 255])),
         (Role::StoreSync, store, Body::StoreKey([2; 32])),
         (Role::StoreSync, store, Body::Done),
+        (Role::StoreSync, store, stores::looked()),
+        (Role::Gateway, gateway, stores::news()),
     ];
     for kind in [
         RejectionKind::NotFound,

@@ -529,6 +529,7 @@ impl Model {
             step,
             attempt,
             failure: fails.then(|| "down".to_owned()),
+            remote: None,
         })
     }
 

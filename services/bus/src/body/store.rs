@@ -1,0 +1,54 @@
+//! Bodies about stores outside, and the shortest answer.
+
+use keywheel_engine::port::bus::Body;
+use keywheel_schemas::mirror::{Mirror, Text};
+use keywheel_schemas::wire::message::{
+    CheckStoreShape, Kind, LookNowShape, LookedShape, Nothing, ReadStoresShape,
+};
+use keywheel_schemas::wire::store::News;
+
+use super::{Written, parse, shaped};
+use crate::refusal::Refusal;
+
+pub(super) fn write(body: &Body) -> Written {
+    match body {
+        Body::ReadStores { after } => shaped(Kind::ReadStores, &ReadStoresShape { after: *after }),
+        Body::Stores(news) => shaped(Kind::Stores, &News::of(news)),
+        Body::CheckStore { store, credentials } => {
+            let (store, credentials) = (Mirror::of(&**store), Mirror::of(credentials));
+            shaped(Kind::CheckStore, &CheckStoreShape { store, credentials })
+        }
+        Body::LookNow { secret } => {
+            let secret = secret.map(Text);
+            shaped(Kind::LookNow, &LookNowShape { secret })
+        }
+        Body::Looked(looks) => {
+            let looks = Mirror::of(looks);
+            shaped(Kind::Looked, &LookedShape { looks })
+        }
+        _ => shaped(Kind::Done, &Nothing {}),
+    }
+}
+
+pub(super) fn read(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
+    Ok(match kind {
+        Kind::ReadStores => Body::ReadStores {
+            after: parse::<ReadStoresShape>("request for stores", bytes)?.after,
+        },
+        Kind::Stores => Body::Stores(Box::new(parse::<News>("stores", bytes)?.into_core())),
+        Kind::CheckStore => {
+            let shape = parse::<CheckStoreShape>("store to try", bytes)?;
+            Body::CheckStore {
+                store: Box::new(shape.store.into_core()),
+                credentials: shape.credentials.into_core(),
+            }
+        }
+        Kind::LookNow => Body::LookNow {
+            secret: parse::<LookNowShape>("request to look", bytes)?
+                .secret
+                .map(|secret| secret.0),
+        },
+        Kind::Looked => Body::Looked(parse::<LookedShape>("looks", bytes)?.looks.into_core()),
+        _ => parse::<Nothing>("answer", bytes).map(|_| Body::Done)?,
+    })
+}

@@ -1,0 +1,152 @@
+//! Decisions about stores outside: what a person declares, and what store-sync sees there.
+
+use super::{Context, Rejection, rotate};
+use crate::command::Observation;
+use crate::event::Event;
+use crate::id::StoreId;
+use crate::name::{SecretName, StoreName};
+use crate::rotation::{self, Trigger};
+use crate::secret::{self, LOCAL_STORE, Secret, Store};
+use crate::store::{self, StoreSpec};
+use crate::world::World;
+
+pub(super) fn declare(
+    world: &World,
+    id: StoreId,
+    name: &StoreName,
+    spec: &StoreSpec,
+) -> Result<Vec<Event>, Rejection> {
+    if name.as_str() == LOCAL_STORE {
+        return Err(store::Rejection::NameTaken.into());
+    }
+    refuse_credentials(world, name, spec)?;
+    let Some(known) = world.store_named(name) else {
+        let declared = store::Event::Declared {
+            name: name.clone(),
+            spec: spec.clone(),
+        };
+        return Ok(vec![Event::Store(id, declared)]);
+    };
+    // What lies there has to be a place in the new kind of store, too.
+    for secret in world.secrets_in(name) {
+        if let Some(reason) = secret.place().and_then(|at| at.source.fault(&spec.backend)) {
+            let secret = secret.name.clone();
+            return Err(store::Rejection::NoPlace { secret, reason }.into());
+        }
+    }
+    let changed = known.decide_declare(spec);
+    Ok(changed
+        .map(|event| Event::Store(known.id, event))
+        .into_iter()
+        .collect())
+}
+
+fn refuse_credentials(
+    world: &World,
+    name: &StoreName,
+    spec: &StoreSpec,
+) -> Result<(), store::Rejection> {
+    for secret in spec.credential_secrets() {
+        let (store, secret) = (name.clone(), secret.clone());
+        match world.secret_named(&secret) {
+            None => return Err(store::Rejection::CredentialUnknown { store, secret }),
+            Some(known) if known.place().is_some() => {
+                return Err(store::Rejection::CredentialOutside { store, secret });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn remove(world: &World, name: &StoreName) -> Result<Vec<Event>, Rejection> {
+    let known = world
+        .store_named(name)
+        .ok_or_else(|| store::Rejection::Unknown(name.clone()))?;
+    if let Some(secret) = world.secrets_in(name).next() {
+        let (store, secret) = (name.clone(), secret.name.clone());
+        return Err(store::Rejection::InUse { store, secret }.into());
+    }
+    Ok(vec![Event::Store(known.id, store::Event::Removed)])
+}
+
+/// Refuses a place that is none, or another secret's; and to move a credential out of reach.
+pub(super) fn refuse_place(
+    world: &World,
+    name: &SecretName,
+    spec: &secret::Spec,
+) -> Result<(), Rejection> {
+    let Store::Outside(place) = &spec.store else {
+        return Ok(());
+    };
+    let known = world
+        .store_named(&place.store)
+        .ok_or_else(|| store::Rejection::Unknown(place.store.clone()))?;
+    let backend = &known.store.spec.backend;
+    if let Some(reason) = place.source.fault(backend) {
+        let secret = name.clone();
+        return Err(store::Rejection::NoPlace { secret, reason }.into());
+    }
+    let is_there = |other: &&Secret| {
+        let there = other.place().map(|at| &at.source);
+        other.name != *name && there.is_some_and(|at| at.is_same_place(&place.source, backend))
+    };
+    if let Some(other) = world.secrets_in(&place.store).find(is_there) {
+        let (secret, other) = (name.clone(), other.name.clone());
+        return Err(store::Rejection::PlaceTaken { secret, other }.into());
+    }
+    let needs = |known: &&store::Declared| known.store.spec.credential_secrets().contains(&name);
+    if let Some(user) = world.stores.values().find(needs) {
+        let (store, secret) = (user.store.name.clone(), name.clone());
+        return Err(store::Rejection::CredentialOutside { store, secret }.into());
+    }
+    Ok(())
+}
+
+/// Takes what store-sync saw. A look that was made against another known version than now is
+/// refused: in between something of ours was written there, and the look may be older than that.
+pub(super) fn observed(
+    world: &World,
+    seen: &Observation,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let Some(secret) = world.secrets.get(&seen.secret) else {
+        return Err(rotation::Rejection::Unknown(seen.rotation).into());
+    };
+    if secret.place().is_none() {
+        return Err(store::Rejection::NotOutside(secret.name.clone()).into());
+    }
+    if secret.known != seen.known {
+        return Err(store::Rejection::LookOutdated(secret.name.clone()).into());
+    }
+    let Some(found) = &seen.found else {
+        let makes_first = secret.current.is_none() && secret.spec.generator.is_some();
+        return match makes_first {
+            true => rotate::start(world, secret, seen.rotation, Trigger::Initial, ctx),
+            false => Ok(Vec::new()),
+        };
+    };
+    if secret.known.as_ref() == Some(found) {
+        return Ok(Vec::new());
+    }
+    let remote = found.clone();
+    if let (true, Some(version)) = (seen.is_same_value, secret.current) {
+        let noted = secret::Event::RemoteVersionNoted {
+            version,
+            remote,
+            written: false,
+        };
+        return Ok(vec![Event::Secret(secret.id, noted)]);
+    }
+    let trigger = Trigger::External {
+        remote: remote.clone(),
+    };
+    let started = rotate::start(world, secret, seen.rotation, trigger, ctx)?;
+    let detected = secret::Event::ExternalChangeDetected {
+        remote,
+        rotation: seen.rotation,
+    };
+    let mut events = vec![Event::Secret(secret.id, detected)];
+    events.extend(started);
+    Ok(events)
+}

@@ -1,0 +1,182 @@
+//! What lies in stores outside, and what of that changed since when: store-sync asks for the changes
+//! after an event's number, so it is told every thing once.
+
+use super::World;
+use crate::effect::Outside;
+use crate::event::Event;
+use crate::id::{SecretId, StoreId};
+use crate::name::{SecretName, StoreName};
+use crate::secret::{self, Secret};
+use crate::store::{
+    self, CredentialNow, Declared, MAX_NEWS, NamedStore, News, SecretNow, StoreNow, StoreSpec,
+};
+
+/// What changed, in the order in which changes of one event are told: a store before what lies in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing {
+    Store(StoreId),
+    Secret(SecretId),
+}
+
+impl World {
+    /// A store by name.
+    #[must_use]
+    pub fn store_named(&self, name: &StoreName) -> Option<&Declared> {
+        self.stores.get(self.stores_by_name.get(name)?)
+    }
+
+    /// Secrets that lie in a store.
+    pub fn secrets_in<'w>(&'w self, name: &'w StoreName) -> impl Iterator<Item = &'w Secret> {
+        let lies = move |secret: &&Secret| secret.place().is_some_and(|at| at.store == *name);
+        self.secrets.values().filter(lies)
+    }
+
+    /// Where outside a secret's values lie, with the store as it is declared now.
+    #[must_use]
+    pub fn outside(&self, secret: &Secret) -> Option<Outside> {
+        let place = secret.place()?;
+        let named = self.store_named(&place.store)?;
+        Some(Outside {
+            store: named.store.clone(),
+            source: place.source.clone(),
+            known: secret.known.clone(),
+            fetch: None,
+            retire: Vec::new(),
+        })
+    }
+
+    /// What changed about stores after an event, at most about [`MAX_NEWS`] things; `head` is the
+    /// number of the last event that is folded.
+    #[must_use]
+    pub fn store_news(&self, after: u64, head: u64) -> News {
+        let stores = self.store_changes.iter();
+        let stores = stores.map(|(id, number)| (*number, Thing::Store(*id)));
+        let secrets = self.place_changes.iter();
+        let secrets = secrets.map(|(id, number)| (*number, Thing::Secret(*id)));
+        let new = |(number, _): &(u64, Thing)| *number > after;
+        let mut changed: Vec<(u64, Thing)> = stores.chain(secrets).filter(new).collect();
+        changed.sort_unstable();
+        let mut news = News {
+            through: head,
+            ..News::default()
+        };
+        for (count, (number, thing)) in changed.iter().enumerate() {
+            let before = count.checked_sub(1).and_then(|last| changed.get(last));
+            if let Some((last, _)) = before
+                && count >= MAX_NEWS
+                && last != number
+            {
+                news.through = *last;
+                news.more = true;
+                break;
+            }
+            match thing {
+                Thing::Store(id) => news.stores.push(self.store_now(*id)),
+                Thing::Secret(id) => news.secrets.extend(self.secret_now(*id)),
+            }
+        }
+        news
+    }
+
+    /// Whether anything about stores changed after an event.
+    #[must_use]
+    pub fn has_store_news(&self, after: u64) -> bool {
+        let mut changes = self
+            .store_changes
+            .values()
+            .chain(self.place_changes.values());
+        changes.any(|number| *number > after)
+    }
+
+    /// Secrets with a store's credentials, as they are now.
+    #[must_use]
+    pub fn credentials_now(&self, spec: &StoreSpec) -> Vec<CredentialNow> {
+        let now = |name: &SecretName| {
+            let secret = self.secret_named(name)?;
+            Some(CredentialNow {
+                name: name.clone(),
+                secret: secret.id,
+                version: secret.current,
+            })
+        };
+        spec.credential_secrets()
+            .into_iter()
+            .filter_map(now)
+            .collect()
+    }
+
+    fn store_now(&self, id: StoreId) -> StoreNow {
+        let known = self.stores.get(&id).map(|known| &known.store);
+        StoreNow {
+            id,
+            store: known.cloned(),
+            credentials: known.map_or_else(Vec::new, |known| self.credentials_now(&known.spec)),
+        }
+    }
+
+    fn secret_now(&self, id: SecretId) -> Option<SecretNow> {
+        let secret = self.secrets.get(&id)?;
+        Some(SecretNow {
+            secret: id,
+            name: secret.name.clone(),
+            place: secret.place().cloned(),
+            known: secret.known.clone(),
+            current: secret.current,
+            is_generated: secret.spec.generator.is_some(),
+            is_rotating: self.open_rotation(id).is_some(),
+        })
+    }
+
+    pub(super) fn apply_store(&mut self, number: u64, id: StoreId, event: &store::Event) {
+        match event {
+            store::Event::Declared { name, spec } => {
+                self.stores_by_name.insert(name.clone(), id);
+                let store = NamedStore {
+                    name: name.clone(),
+                    spec: spec.clone(),
+                };
+                self.stores.insert(id, Declared { id, store });
+            }
+            store::Event::Changed { .. } => {
+                if let Some(known) = self.stores.get_mut(&id) {
+                    known.evolve(event);
+                }
+            }
+            store::Event::Removed => {
+                self.stores.remove(&id);
+                self.stores_by_name.retain(|_, named| *named != id);
+            }
+        }
+        self.store_changes.insert(id, number);
+    }
+
+    /// Notes what an event changes about stores, after it was folded.
+    pub(super) fn note_outside(&mut self, number: u64, event: &Event) {
+        let id = match event {
+            // Which host has it is of no interest to a store.
+            Event::Secret(_, secret::Event::Delivered { .. }) => return,
+            Event::Secret(id, _) => *id,
+            Event::Rotation(id, _) => match self.rotations.get(id) {
+                Some(rotation) => rotation.secret,
+                None => return,
+            },
+            _ => return,
+        };
+        let Some(secret) = self.secrets.get(&id) else {
+            return;
+        };
+        let was_outside = self.place_changes.contains_key(&id);
+        if secret.place().is_some() || was_outside {
+            self.place_changes.insert(id, number);
+        }
+        if let Event::Secret(_, secret::Event::VersionPromoted { .. }) = event {
+            let uses = |known: &&Declared| {
+                let secrets = known.store.spec.credential_secrets();
+                secrets.contains(&&secret.name)
+            };
+            let users: Vec<StoreId> = self.stores.values().filter(uses).map(|s| s.id).collect();
+            let users = users.into_iter().map(|id| (id, number));
+            self.store_changes.extend(users);
+        }
+    }
+}
