@@ -9,6 +9,7 @@ mod reader;
 mod scalar;
 mod secret;
 pub mod shape;
+mod store;
 mod tree;
 
 #[cfg(test)]
@@ -21,8 +22,9 @@ use std::fmt;
 use std::time::Duration;
 
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::name::{BindingName, SecretName};
+use keywheel_core::name::{BindingName, SecretName, StoreName};
 use keywheel_core::secret::Spec;
+use keywheel_core::store::StoreSpec;
 
 use reader::{Faults, Fields};
 
@@ -46,6 +48,8 @@ pub const MAX_INTERVAL: Duration = Duration::from_secs(10 * 366 * 86_400);
 pub const MAX_JITTER: Duration = Duration::from_secs(86_400);
 /// Longest settle or health timeout of a restart: an hour, well beyond the rotation's own deadline.
 pub const MAX_RESTART_WAIT: Duration = Duration::from_secs(3600);
+/// Shortest request timeout of a store.
+pub const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Most labels in one selector.
 pub const MAX_LABELS: usize = 64;
 /// Longest label key or value, in bytes.
@@ -77,6 +81,15 @@ pub enum Manifest {
         /// Where the document begins.
         position: Position,
     },
+    /// A store outside.
+    Store {
+        /// Its name.
+        name: StoreName,
+        /// What is declared.
+        spec: StoreSpec,
+        /// Where the document begins.
+        position: Position,
+    },
     /// A binding.
     Binding {
         /// Its name.
@@ -95,11 +108,12 @@ pub enum Manifest {
 }
 
 impl Manifest {
-    /// `Secret` or `Binding`.
+    /// `Secret`, `Store` or `Binding`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Secret { .. } => "Secret",
+            Self::Store { .. } => "Store",
             Self::Binding { .. } => "Binding",
         }
     }
@@ -109,6 +123,7 @@ impl Manifest {
     pub fn name(&self) -> &str {
         match self {
             Self::Secret { name, .. } => name.as_str(),
+            Self::Store { name, .. } => name.as_str(),
             Self::Binding { name, .. } => name.as_str(),
         }
     }
@@ -117,7 +132,9 @@ impl Manifest {
     #[must_use]
     pub fn position(&self) -> Position {
         match self {
-            Self::Secret { position, .. } | Self::Binding { position, .. } => *position,
+            Self::Secret { position, .. }
+            | Self::Store { position, .. }
+            | Self::Binding { position, .. } => *position,
         }
     }
 }
@@ -187,7 +204,7 @@ pub fn parse(
 }
 
 /// The kinds and what each declares, for the text about an unknown one.
-const KINDS: [&str; 2] = ["Secret", "Binding"];
+const KINDS: [&str; 3] = ["Secret", "Binding", "Store"];
 
 fn read_manifest(
     document: &tree::Located,
@@ -207,6 +224,7 @@ fn read_manifest(
     match kind {
         "Secret" => secret::read(name, spec?, fields.position, check, faults),
         "Binding" => binding::read(name, spec?, fields.position, faults),
+        "Store" => store::read(name, spec?, fields.position, faults),
         other => {
             let near = crate::near::nearest(other, &KINDS);
             let message = format!(

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use keywheel_core::name::SecretName;
+use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::secret::{
-    DEFAULT_ALPHABET, Generator, MAX_ALPHABET, MAX_LENGTH, MIN_LENGTH, Spec, Store,
+    DEFAULT_ALPHABET, Generator, LOCAL_STORE, MAX_ALPHABET, MAX_LENGTH, MIN_LENGTH, Place, Spec,
+    Store,
 };
 
 use super::reader::{Faults, Fields, TextAt, named};
+use super::store::read_source;
 use super::tree::{Located, position};
 use super::{
     CheckSchedule, MAX_INTERVAL, MAX_JITTER, MAX_SCHEDULE_BYTES, MIN_INTERVAL, Manifest, Position,
@@ -26,8 +28,13 @@ pub(super) fn read(
     faults: &mut Faults,
 ) -> Option<Manifest> {
     let name = name.and_then(|name| named(name, SecretName::parse, faults));
-    let fields = Fields::of(node, "spec", &["store", "generator", "rotation"], faults)?;
-    read_store(&fields, faults);
+    let fields = Fields::of(
+        node,
+        "spec",
+        &["store", "source", "generator", "rotation"],
+        faults,
+    )?;
+    let store = read_store(&fields, faults);
     let generator = fields
         .find("generator")
         .and_then(|node| read_generator(node, faults));
@@ -40,7 +47,7 @@ pub(super) fn read(
         faults.add(fields.position_of("rotation"), message.to_owned());
     }
     let spec = Spec {
-        store: Store::Local,
+        store: store?,
         generator,
         rotation,
     };
@@ -51,16 +58,28 @@ pub(super) fn read(
     })
 }
 
-fn read_store(fields: &Fields<'_>, faults: &mut Faults) {
-    if let Some((store, at)) = fields.text("store", faults)
-        && store != "local"
-    {
-        let found = crate::leaf::shorten(store);
-        faults.add(
-            at,
-            format!("store `{found}` is not known; known stores: local"),
-        );
+/// `local`, or a declared store with the place in it; whether it is declared is not known here.
+fn read_store(fields: &Fields<'_>, faults: &mut Faults) -> Option<Store> {
+    let store = match fields.find("store") {
+        Some(_) => fields.named("store", StoreName::parse, faults)?,
+        None => StoreName::local(),
+    };
+    let source = read_source(fields, faults);
+    if store.as_str() == LOCAL_STORE {
+        if fields.has("source") {
+            let message = "`source` says nothing in the store `local`; name a declared store with `store`, or leave `source` out";
+            faults.add(fields.position_of("source"), message.to_owned());
+        }
+        return Some(Store::Local);
     }
+    if fields.find("source").is_none() {
+        let message = format!(
+            "`source` is missing in spec: where in store `{store}` does it lie? Write for example `source: {{ path: payments/db, field: password }}`"
+        );
+        faults.add(fields.position_of("store"), message);
+    }
+    let source = source?;
+    Some(Store::Outside(Place { store, source }))
 }
 
 fn read_generator(node: &Located, faults: &mut Faults) -> Option<Generator> {

@@ -1,6 +1,12 @@
 //! Shapes of the manifests for the JSON Schema that editors read. Parsing does not go through them:
 //! it keeps positions, which serde's own shapes lose.
 
+mod store;
+
+pub use store::{
+    AppRole, Aws, AwsAuth, Cert, Credential, Jwt, Keys, Source, Store, Vault, VaultAuth,
+};
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -20,6 +26,17 @@ pub enum Document {
         metadata: Metadata,
         /// What is asked of it.
         spec: Secret,
+    },
+    /// A store outside.
+    Store {
+        /// Always `keywheel.dev/v1`.
+        #[serde(rename = "apiVersion")]
+        #[schemars(regex(pattern = r"^keywheel\.dev/v1$"))]
+        api_version: String,
+        /// Its name.
+        metadata: Metadata,
+        /// What is declared.
+        spec: store::Store,
     },
     /// A binding of a secret to containers.
     Binding {
@@ -50,10 +67,13 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Secret {
-    /// Where the values live: `local`, which is the default.
+    /// Where the values live: `local`, which is the default, or the name of a declared store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^local$"))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9._-]+$"))]
     pub store: Option<String>,
+    /// Where in that store; goes with every store but `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<store::Source>,
     /// How values are made; absent: they are always provided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<Generator>,

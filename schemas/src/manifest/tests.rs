@@ -1,5 +1,7 @@
 //! Tests of manifests: the example, every fault with its place, limits.
 
+mod stores;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -331,12 +333,12 @@ fn kind_and_api_version_are_checked_with_what_is_known() {
     one_fault(
         &EXAMPLE.replace("kind: Binding", "kind: Bindings"),
         "10:7",
-        "`Bindings` is not a kind (did you mean `Binding`?); known kinds: Secret, Binding",
+        "`Bindings` is not a kind (did you mean `Binding`?); known kinds: Secret, Binding, Store",
     );
     one_fault(
         &EXAMPLE.replace("kind: Binding", "kind: Deployment"),
         "10:7",
-        "known kinds: Secret, Binding",
+        "known kinds: Secret, Binding, Store",
     );
     one_fault(
         &EXAMPLE.replacen("keywheel.dev/v1", "keywheel.dev/v2", 1),
@@ -637,7 +639,7 @@ fn rotations_that_say_nothing_or_too_much_are_refused() {
         "4:9",
         "needs a `generator`",
     );
-    one_fault(&secret("{ store: vault }"), "4:16", "known stores: local");
+    one_fault(&secret("{ store: vault }"), "4:9", "`source` is missing");
 }
 
 #[test]
