@@ -12,8 +12,12 @@ mod connector;
 pub mod generator;
 mod local;
 pub mod policy;
+mod remote;
+#[cfg(test)]
+mod testing;
 mod vault;
 
 pub use connector::Connector;
 pub use local::LocalStore;
+pub use remote::RemoteRotator;
 pub use vault::VaultStore;

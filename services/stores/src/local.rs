@@ -162,7 +162,7 @@ impl Rotator for LocalStore {
 }
 
 /// The one version a step before the promotion works on.
-fn new_version(work: &StepWork) -> Result<u64, PortError> {
+pub(crate) fn new_version(work: &StepWork) -> Result<u64, PortError> {
     match work.versions[..] {
         [version] => Ok(version),
         _ => {

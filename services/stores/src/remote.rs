@@ -1,0 +1,183 @@
+//! Rotating a secret whose home is a store outside, over the cache that containers are served from.
+//!
+//! A secret's new version is either ours, made here and written there, or taken from there as
+//! somebody else made it. Ours: `create` makes the value and keeps it, `set` stages it there where
+//! the store has a stage, `test` checks what is kept, `finish` makes it current there, over the
+//! version we know and nothing else. Taken: `create` fetches exactly that version, and nothing is
+//! done outside. Invariants: each step may be repeated or interrupted anywhere; the cache has a value
+//! before the store does, and loses it before the store does. Where it works is in the work itself, as it was decided.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keywheel_core::effect::{Outside, StepWork};
+use keywheel_core::id::SecretId;
+use keywheel_core::store::RemoteVersion;
+use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::store::Store;
+use keywheel_engine::port::vault::VersionVault;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+use keywheel_seal::Entropy;
+
+use crate::LocalStore;
+use crate::local::new_version;
+
+/// Performs the steps at a store outside.
+pub struct RemoteRotator {
+    store: Arc<dyn Store>,
+    vault: Arc<dyn VersionVault>,
+    local: LocalStore,
+}
+
+impl RemoteRotator {
+    /// At this store, with this cache.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        vault: Arc<dyn VersionVault>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self {
+            store,
+            local: LocalStore::new(Arc::clone(&vault), entropy),
+            vault,
+        }
+    }
+
+    /// Fetches the version that was seen, unless an earlier attempt did.
+    async fn take(
+        &self,
+        work: &StepWork,
+        outside: &Outside,
+        seen: &RemoteVersion,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        until.check()?;
+        if self.vault.has(work.secret, version).await? {
+            return Ok(());
+        }
+        let value = self.store.fetch(&outside.source, seen, until).await?;
+        if value.is_empty() {
+            let text = format!(
+                "version {} of {} is empty there; put a value there",
+                seen.0, outside.source.path
+            );
+            return Err(PortError::new(ErrorKind::Denied, text));
+        }
+        until.check()?;
+        let (secret, token) = (work.secret, work.rotation);
+        let kept = self.vault.insert(secret, version, token, &value).await;
+        kept.map(drop)
+    }
+
+    /// Makes our value current there, over the version we know.
+    async fn promote(
+        &self,
+        work: &StepWork,
+        outside: &Outside,
+        until: &Until,
+    ) -> Result<RemoteVersion, PortError> {
+        let version = new_version(work)?;
+        until.check()?;
+        let value = self.vault.open(work.secret, version).await?;
+        let (source, known) = (&outside.source, outside.known.as_ref());
+        let made = self
+            .store
+            .promote(source, work.rotation, &value, known, until);
+        made.await
+    }
+}
+
+#[async_trait]
+impl Rotator for RemoteRotator {
+    async fn create(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        let outside = place(work)?;
+        match &outside.fetch {
+            Some(seen) => self.take(work, outside, seen, until).await,
+            None => self.local.create(work, until).await,
+        }
+    }
+
+    async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        let (version, outside) = (new_version(work)?, place(work)?);
+        until.check()?;
+        if outside.fetch.is_some() {
+            return Ok(());
+        }
+        let value = self.vault.open(work.secret, version).await?;
+        let (source, token) = (&outside.source, work.rotation);
+        self.store.stage(source, token, &value, until).await
+    }
+
+    async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        if place(work)?.fetch.is_some() {
+            // Somebody else made it: our rules for making values say nothing about it.
+            return self.local.finish(work, until).await.map(drop);
+        }
+        self.local.test(work, until).await
+    }
+
+    async fn finish(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
+        let outside = place(work)?;
+        self.local.finish(work, until).await?;
+        match &outside.fetch {
+            Some(seen) => Ok(Some(seen.clone())),
+            None => self.promote(work, outside, until).await.map(Some),
+        }
+    }
+
+    /// Both are tried, also when one fails; the first failure is told.
+    async fn roll_back(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        let outside = place(work)?;
+        let dead = self.local.revoke(work.secret, &work.versions, None, until);
+        let dead = dead.await;
+        if outside.fetch.is_some() {
+            return dead;
+        }
+        let (source, token) = (&outside.source, work.rotation);
+        let unstaged = self.store.unstage(source, token, until).await;
+        dead.and(unstaged)
+    }
+
+    /// Nobody gets a version from us any more, whatever the store says. Every version is tried, here
+    /// and there, also after one failed; the first failure is told.
+    async fn revoke(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        outside: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let mut first = self.local.revoke(secret, versions, None, until).await;
+        if let Some(outside) = outside {
+            for version in &outside.retire {
+                let revoked = self.store.revoke(&outside.source, version, until).await;
+                first = first.and(revoked);
+            }
+        }
+        first
+    }
+
+    async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
+        self.local.probe(secret, version).await
+    }
+}
+
+fn place(work: &StepWork) -> Result<&Outside, PortError> {
+    work.outside.as_deref().ok_or_else(|| {
+        let text = format!(
+            "rotation {} names no place at a store; apply the secret's manifest again",
+            work.rotation
+        );
+        PortError::new(ErrorKind::Denied, text)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! Tests of rotating at a store outside: every step repeated, and interrupted at every call of the
+//! cache and at every answer of the store.
+
+use std::time::Duration;
+
+use keywheel_core::name::StoreName;
+use keywheel_core::rotation::Step;
+use keywheel_core::secret::Generator;
+use keywheel_core::store::{AwsAuth, AwsSpec, Backend, NamedStore, Source, StoreSpec};
+use keywheel_seal::{OsEntropy, SecretBytes};
+use keywheel_testkit::fake::FakeStore;
+
+use super::*;
+use crate::testing::{Cut, FakeVault, SECRET, TOKEN, VERSION, always};
+
+const PATH: &str = "app/db";
+const FIELD: &str = "password";
+
+struct Bench {
+    vault: Arc<FakeVault>,
+    store: Arc<FakeStore>,
+    rotator: RemoteRotator,
+}
+
+fn bench() -> Bench {
+    let (vault, store) = (
+        Arc::new(FakeVault::default()),
+        Arc::new(FakeStore::default()),
+    );
+    let rotator = RemoteRotator::new(store.clone(), vault.clone(), Arc::new(OsEntropy));
+    Bench {
+        vault,
+        store,
+        rotator,
+    }
+}
+
+fn outside(known: Option<&str>, fetch: Option<&str>, retire: &[&str]) -> Outside {
+    let version = |text: &str| RemoteVersion(text.to_owned());
+    // Nothing here looks at the declaration.
+    let spec = StoreSpec {
+        backend: Backend::Aws(AwsSpec {
+            region: String::new(),
+            endpoint: String::new(),
+            auth: AwsAuth::Chain {
+                profile: String::new(),
+            },
+        }),
+        poll: Duration::ZERO,
+        timeout: Duration::ZERO,
+    };
+    Outside {
+        store: NamedStore {
+            name: StoreName::parse("elsewhere").unwrap(),
+            spec,
+        },
+        source: Source {
+            path: PATH.to_owned(),
+            field: FIELD.to_owned(),
+        },
+        known: known.map(version),
+        fetch: fetch.map(version),
+        retire: retire.iter().map(|text| version(text)).collect(),
+    }
+}
+
+fn work(step: Step, outside: Outside) -> StepWork {
+    StepWork {
+        rotation: TOKEN,
+        secret: SECRET,
+        step,
+        attempt: 1,
+        versions: vec![VERSION],
+        generator: outside.fetch.is_none().then(Generator::default),
+        provided: false,
+        outside: Some(Box::new(outside)),
+    }
+}
+
+type Done = Result<Option<RemoteVersion>, PortError>;
+
+/// One step as the worker would ask for it.
+async fn perform(rotator: &RemoteRotator, step: Step, outside: Outside) -> Done {
+    let (work, until) = (work(step, outside), always());
+    let none = |()| None;
+    match step {
+        Step::Create => rotator.create(&work, &until).await.map(none),
+        Step::Set => rotator.set(&work, &until).await.map(none),
+        Step::Test => rotator.test(&work, &until).await.map(none),
+        Step::Finish => rotator.finish(&work, &until).await,
+        Step::RollBack => rotator.roll_back(&work, &until).await.map(none),
+        Step::RevokeOld => {
+            let outside = work.outside.as_deref();
+            let done = rotator.revoke(SECRET, &work.versions, outside, &until);
+            done.await.map(none)
+        }
+    }
+}
+
+fn there(bench: &Bench) -> Option<Vec<u8>> {
+    bench.store.fields(PATH).remove(FIELD)
+}
+
+const STEPS: [Step; 4] = [Step::Create, Step::Set, Step::Test, Step::Finish];
+
+#[tokio::test]
+async fn a_value_of_ours_is_made_kept_and_written_once_however_often_a_step_comes() {
+    let bench = bench();
+    bench.store.write(PATH, &[(FIELD, "old"), ("user", "app")]);
+    for step in STEPS {
+        for _ in 0..3 {
+            let done = perform(&bench.rotator, step, outside(Some("1"), None, &[]));
+            let done = done.await.unwrap();
+            let promoted = (step == Step::Finish).then(|| RemoteVersion("2".to_owned()));
+            assert_eq!(done, promoted, "{step:?}");
+        }
+        if step != Step::Finish {
+            assert_eq!(there(&bench).unwrap(), b"old", "{step:?}");
+        }
+    }
+    assert_eq!(there(&bench), bench.vault.value());
+    assert_eq!(bench.store.fields(PATH)["user"], b"app");
+    assert_eq!((bench.store.writes(), bench.store.staged()), (1, 0));
+}
+
+#[tokio::test]
+async fn every_step_survives_a_lost_call_and_a_lost_answer() {
+    for crashed in STEPS {
+        for cut in [Cut::Before, Cut::After] {
+            for call in 0..4 {
+                let bench = bench();
+                for step in STEPS {
+                    if step == crashed {
+                        bench.vault.cut_off(call, cut);
+                        let _lost = perform(&bench.rotator, step, outside(None, None, &[])).await;
+                        *bench.vault.cut.lock().unwrap() = None;
+                        bench.store.lose_answers(1);
+                        let _lost = perform(&bench.rotator, step, outside(None, None, &[])).await;
+                        bench.store.lose_answers(0);
+                    }
+                    let done = perform(&bench.rotator, step, outside(None, None, &[])).await;
+                    done.unwrap_or_else(|error| panic!("{crashed:?} {cut:?} {call}: {error}"));
+                }
+                assert_eq!(there(&bench), bench.vault.value());
+                assert_eq!(bench.store.writes(), 1, "{crashed:?} {cut:?} {call}");
+                assert_eq!(bench.vault.kept.lock().unwrap().inserts, 1);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_of_somebody_else_is_taken_as_it_is_and_nothing_is_written_there() {
+    let bench = bench();
+    bench.store.write(PATH, &[(FIELD, "one")]);
+    bench.store.write(PATH, &[(FIELD, "two")]);
+    // Newer than what was seen: the next look finds it.
+    bench.store.write(PATH, &[(FIELD, "three")]);
+    for step in STEPS {
+        for _ in 0..2 {
+            let done = perform(&bench.rotator, step, outside(Some("1"), Some("2"), &[]));
+            let done = done.await.unwrap();
+            let taken = (step == Step::Finish).then(|| RemoteVersion("2".to_owned()));
+            assert_eq!(done, taken, "{step:?}");
+        }
+    }
+    assert_eq!(bench.vault.value().unwrap(), b"two");
+    assert_eq!(bench.store.fetches(), 1, "a repeat fetches nothing");
+    assert_eq!((bench.store.writes(), bench.store.staged()), (0, 0));
+    assert_eq!(there(&bench).unwrap(), b"three");
+}
+
+#[tokio::test]
+async fn a_version_that_cannot_be_taken_is_refused_with_its_reason() {
+    let bench = bench();
+    bench.store.write(PATH, &[("user", "app")]);
+    let take = |version| {
+        perform(
+            &bench.rotator,
+            Step::Create,
+            outside(None, Some(version), &[]),
+        )
+    };
+    assert_eq!(take("1").await.unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!(take("9").await.unwrap_err().kind, ErrorKind::NotFound);
+    bench.store.write(PATH, &[(FIELD, "")]);
+    let empty = take("2").await.unwrap_err();
+    assert_eq!(empty.kind, ErrorKind::Denied);
+    assert!(empty.text.contains("empty"), "{empty}");
+    assert!(bench.vault.value().is_none());
+    let mut homeless = work(Step::Create, outside(None, None, &[]));
+    homeless.outside = None;
+    let homeless = bench.rotator.create(&homeless, &always()).await;
+    assert_eq!(homeless.unwrap_err().kind, ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn somebody_elses_newer_version_stops_ours_and_rolling_back_leaves_nothing() {
+    let bench = bench();
+    bench.store.write(PATH, &[(FIELD, "old")]);
+    for step in [Step::Create, Step::Set, Step::Test] {
+        let done = perform(&bench.rotator, step, outside(Some("1"), None, &[]));
+        done.await.unwrap();
+    }
+    assert_eq!(bench.store.staged(), 1);
+    bench.store.write(PATH, &[(FIELD, "theirs")]);
+    let late = perform(&bench.rotator, Step::Finish, outside(Some("1"), None, &[]));
+    assert_eq!(late.await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(there(&bench).unwrap(), b"theirs");
+    for _ in 0..2 {
+        let back = perform(
+            &bench.rotator,
+            Step::RollBack,
+            outside(Some("1"), None, &[]),
+        );
+        back.await.unwrap();
+    }
+    assert_eq!(bench.store.staged(), 0);
+    assert!(bench.vault.value().is_none());
+    assert_eq!(there(&bench).unwrap(), b"theirs");
+}
+
+#[tokio::test]
+async fn old_versions_die_here_also_while_the_store_is_down_and_there_when_it_is_back() {
+    let bench = bench();
+    bench.store.write(PATH, &[(FIELD, "one")]);
+    bench.store.write(PATH, &[(FIELD, "two")]);
+    let create = perform(&bench.rotator, Step::Create, outside(None, Some("1"), &[]));
+    create.await.unwrap();
+    bench.store.set_down(true);
+    let revoke = || perform(&bench.rotator, Step::RevokeOld, outside(None, None, &["1"]));
+    assert_eq!(revoke().await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert!(bench.vault.value().is_none(), "nobody gets it from us");
+    bench.store.set_down(false);
+    for _ in 0..2 {
+        revoke().await.unwrap();
+    }
+    let old = outside(None, None, &[]).source;
+    let (first, until) = (RemoteVersion("1".to_owned()), always());
+    let gone = bench.store.fetch(&old, &first, &until);
+    assert_eq!(gone.await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(there(&bench).unwrap(), b"two");
+    let current = perform(&bench.rotator, Step::RevokeOld, outside(None, None, &["2"]));
+    assert_eq!(current.await.unwrap_err().kind, ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_provided_value_is_written_there_once() {
+    let bench = bench();
+    bench.store.write(PATH, &[(FIELD, "one")]);
+    let taken = perform(&bench.rotator, Step::Test, outside(None, Some("1"), &[]));
+    let taken = taken.await.unwrap_err();
+    assert_eq!(
+        taken.kind,
+        ErrorKind::NotFound,
+        "a test of what is not kept"
+    );
+    let value = SecretBytes::from(b"provided".to_vec());
+    bench.vault.stash(TOKEN, &value).await.unwrap();
+    let mut given = work(Step::Create, outside(Some("1"), None, &[]));
+    (given.provided, given.generator) = (true, None);
+    for _ in 0..2 {
+        bench.rotator.create(&given, &always()).await.unwrap();
+        bench.rotator.set(&given, &always()).await.unwrap();
+        bench.rotator.test(&given, &always()).await.unwrap();
+        bench.rotator.finish(&given, &always()).await.unwrap();
+    }
+    assert_eq!(there(&bench).unwrap(), b"provided");
+    assert_eq!(bench.store.writes(), 1);
+}
