@@ -6,12 +6,15 @@
 mod doctor;
 mod host;
 mod status;
+mod store;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use status::{
     Component, ComponentKind, Connection, FactView, Feature, Finding, HealthWord, Status,
 };
+
+pub use store::{RefreshAnswer, RefreshRequest, Refreshed, StorePage, StoreSecret, StoreView};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,6 +51,9 @@ pub struct ApplyRequest {
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,
+    /// Declare stores without trying them first.
+    #[serde(default)]
+    pub no_check: bool,
 }
 
 /// Answer to `POST /v1/apply`.
@@ -60,7 +66,7 @@ pub struct ApplyAnswer {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
-    /// `Secret` or `Binding`.
+    /// `Secret`, `Store` or `Binding`.
     pub kind: String,
     /// Its name.
     pub name: String,

@@ -111,6 +111,10 @@ pub fn api_schemas() -> Vec<(String, Value)> {
         RotateRequest,
         RevokeRequest,
         StoreKey,
+        StoreView,
+        StorePage,
+        RefreshRequest,
+        RefreshAnswer,
         AuditExport,
         AuditProof,
         VerifyReport

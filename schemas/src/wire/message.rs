@@ -186,6 +186,8 @@ shapes! {
     ReadStoresShape {
         /// Its number.
         after: u64,
+        /// Whether to answer only when something did change, or after a while.
+        wait: bool,
     }
     /// A store to try.
     CheckStoreShape {

@@ -8,12 +8,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod host;
 mod serve;
+mod store;
 
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
     NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
 };
+
+pub(crate) use store::{RefreshStoresArgs, StoreVerb};
 
 use crate::{address, exit};
 
@@ -103,6 +106,11 @@ pub(crate) enum Verb {
     Secret(SecretVerb),
     /// Replace a secret's value everywhere, now.
     Rotate(RotateArgs),
+    /// Look at stores outside now, and take over what was changed there.
+    Refresh(RefreshStoresArgs),
+    /// List stores outside, show or remove one.
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// Make versions unusable: taken out of every container, destroyed in the store, for ever.
     Revoke(RevokeArgs),
     /// Remove a binding: its containers lose the secret.
@@ -173,7 +181,7 @@ pub(crate) struct UpArgs {
 /// `apply`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel apply -f secrets.yaml\n  keywheel apply -f secrets.yaml --dry-run\n  cat secrets.yaml | keywheel apply -f -"
+    after_help = "Examples:\n  keywheel apply -f secrets.yaml\n  keywheel apply -f secrets.yaml --dry-run\n  cat secrets.yaml | keywheel apply -f -\n\nA store outside is tried before anything is applied; --no-check declares one that is down."
 )]
 pub(crate) struct ApplyArgs {
     /// The manifest, YAML, several documents; `-` reads stdin.
@@ -182,6 +190,9 @@ pub(crate) struct ApplyArgs {
     /// Only say what would happen, or why nothing would.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Declare stores without trying them first.
+    #[arg(long)]
+    pub(crate) no_check: bool,
 }
 
 /// What `get` lists.
@@ -202,6 +213,9 @@ pub(crate) enum Kind {
     /// Hosts.
     #[value(alias = "host")]
     Hosts,
+    /// Stores outside.
+    #[value(alias = "store")]
+    Stores,
 }
 
 /// `get`.
@@ -234,6 +248,9 @@ pub(crate) enum DescribeKind {
     /// A host, by name or id.
     #[value(alias = "hosts")]
     Host,
+    /// A store outside, by name.
+    #[value(alias = "stores")]
+    Store,
 }
 
 /// `describe`.

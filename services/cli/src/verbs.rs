@@ -11,6 +11,7 @@ mod plain;
 mod revoke;
 mod rotate;
 mod secret;
+mod store;
 mod streams;
 mod waiting;
 
@@ -82,6 +83,8 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Secret(SecretVerb::List) => look::secrets(desk).await,
         Verb::Secret(SecretVerb::Versions { name }) => secret::versions(desk, &name).await,
         Verb::Rotate(args) => rotate::rotate(desk, &args).await,
+        Verb::Refresh(args) => store::refresh(desk, &args).await,
+        Verb::Store(verb) => store::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Host(verb) => host::run(desk, &verb).await,

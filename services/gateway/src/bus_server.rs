@@ -3,6 +3,7 @@
 //! A role submits only what its table allows (rules TH6, TH9); anything else is refused and audited.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
 use keywheel_core::command::Command;
@@ -24,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Most requests served at once.
 pub const MAX_SERVED: usize = 256;
+
+/// How long a request for what changed about stores waits for a change: well within what store-sync
+/// gives it, and within the age of a request.
+pub const NEWS_WAIT: Duration = Duration::from_secs(20);
 
 /// Makes members' credentials fresh; what a request holds is its matter.
 pub trait Renewals: Send + Sync {
@@ -130,6 +135,7 @@ impl BusServer {
             )),
             Body::ReadPlan { host } => self.plan(message.sender, *host).await,
             Body::ReadHosts => Ok(Body::Hosts(HostKeys::of_all(&self.view.read().world))),
+            Body::ReadStores { after, wait } => Ok(self.store_news(*after, *wait).await),
             Body::Renew(ask) => self.renew(message, ask).await,
             Body::OpenValue(wanted) => self.grant(message.sender, wanted).await,
             _ => Err(PortError::new(
@@ -137,6 +143,24 @@ impl BusServer {
                 "the gateway does not answer such a request",
             )),
         }
+    }
+
+    /// What changed about stores; waits for a change when it is asked to, but not for ever.
+    async fn store_news(&self, after: u64, wait: bool) -> Body {
+        let mut bell = self.view.bell();
+        let changed = async {
+            while !self.view.read().world.has_store_news(after) {
+                if bell.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if wait {
+            let _in_time: Result<(), _> = tokio::time::timeout(NEWS_WAIT, changed).await;
+        }
+        let committed = self.view.read();
+        let news = committed.world.store_news(after, committed.number);
+        Body::Stores(Box::new(news))
     }
 
     async fn submit(

@@ -2,6 +2,7 @@
 
 mod hosts;
 pub mod status;
+pub mod stores;
 
 pub use hosts::{held, host, host_page, hosts};
 
@@ -11,7 +12,7 @@ use keywheel_core::id::{RevocationId, RotationId};
 use keywheel_core::revocation::{Backend, Revocation};
 use keywheel_core::rotation::{Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::schedule::Schedule;
-use keywheel_core::secret::Secret;
+use keywheel_core::secret::{LOCAL_STORE, Secret};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
@@ -40,7 +41,10 @@ pub fn secret(world: &World, secret: &Secret, next_fires: NextFires, now: Timest
     SecretView {
         name: secret.name.to_string(),
         id: secret.id.to_string(),
-        store: "local".to_owned(),
+        store: secret
+            .place()
+            .map_or(LOCAL_STORE, |place| place.store.as_str())
+            .to_owned(),
         current: secret.current,
         pending: secret.pending,
         last_version: secret.last_version,

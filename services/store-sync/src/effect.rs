@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Key, StepWork, Work};
+use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
 use keywheel_core::id::CommandId;
 use keywheel_core::rotation::Step;
+use keywheel_core::store::RemoteVersion;
 use keywheel_daemon::failpoint::{self, Injected};
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_schemas::wire::effect_key_to_string;
@@ -51,8 +53,8 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
     let points = failpoints(&job.effect);
     failpoint::hit_async(points.before).await?;
     let until = Until::new(job.deadline, Arc::clone(&ports.clock));
-    let performed = perform(ports, &job.effect, &until, shared.options.step_deadline).await;
-    let Performed::Ended(failure) = performed else {
+    let performed = perform(shared, &job.effect, &until).await;
+    let Performed::Ended(ended) = performed else {
         tracing::warn!(
             { names::KIND } = effect_key_to_string(&job.effect.key()),
             { names::DUE } = %job.deadline,
@@ -60,7 +62,7 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
         );
         return Ok(());
     };
-    if let Some(reason) = &failure {
+    if let Err(reason) = &ended {
         tracing::warn!(
             { names::KIND } = effect_key_to_string(&job.effect.key()),
             { names::REASON } = reason,
@@ -68,7 +70,7 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
         );
     }
     failpoint::hit_async(points.after).await?;
-    submit(ports, job, failure).await
+    submit(ports, job, ended).await
 }
 
 struct Points {
@@ -93,69 +95,95 @@ fn failpoints(effect: &Effect) -> Points {
     }
 }
 
+type Ended = Result<Option<RemoteVersion>, String>;
+
 /// How an effect ended here.
 enum Performed {
-    /// Done, or failed for a reason.
-    Ended(Option<String>),
+    /// Done, with the version that is current outside after `finish`; or failed for a reason.
+    Ended(Ended),
     /// Not all of it was begun in time.
     TooLate,
 }
 
 /// Performs it within its time; gives the reason when it failed.
-async fn perform(ports: &Ports, effect: &Effect, until: &Until, longest: Duration) -> Performed {
+async fn perform(shared: &Shared, effect: &Effect, until: &Until) -> Performed {
+    let longest = shared.options.step_deadline;
     if until.is_past() {
         return Performed::TooLate;
     }
-    let work = match &effect.work {
-        Work::Step(step) => perform_step(ports, step, until),
-        Work::Revoke(revoke) => ports.rotator.revoke(
-            revoke.secret,
-            &revoke.versions,
-            revoke.outside.as_deref(),
-            until,
-        ),
-    };
     let limit = longest.min(until.remaining());
+    let work = perform_at_its_store(shared, effect, until);
     let failure = match tokio::time::timeout(limit, work).await {
-        Ok(Ok(())) => return Performed::Ended(None),
+        Ok(Ok(remote)) => return Performed::Ended(Ok(remote)),
         Ok(Err(error)) => chain(&error).chars().take(MAX_REASON_CHARS).collect(),
         Err(_) => format!("the store did not finish within {limit:?}"),
     };
     match until.is_past() {
         true => Performed::TooLate,
-        false => Performed::Ended(Some(failure)),
+        false => Performed::Ended(Err(failure)),
     }
 }
 
-type Performing<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
-
-fn perform_step<'a>(ports: &'a Ports, work: &'a StepWork, until: &'a Until) -> Performing<'a> {
-    let rotator = &ports.rotator;
-    match work.step {
-        Step::Create => rotator.create(work, until),
-        Step::Set => rotator.set(work, until),
-        Step::Test => rotator.test(work, until),
-        Step::Finish => Box::pin(async move { rotator.finish(work, until).await.map(drop) }),
-        Step::RevokeOld => {
-            rotator.revoke(work.secret, &work.versions, work.outside.as_deref(), until)
+/// Where an effect says that it is to be performed.
+async fn perform_at_its_store(shared: &Shared, effect: &Effect, until: &Until) -> Done {
+    let ports = &shared.ports;
+    let (Work::Step(StepWork { outside, .. }) | Work::Revoke(RevokeWork { outside, .. })) =
+        &effect.work;
+    let rotator = match outside {
+        None => Arc::clone(&ports.rotator),
+        Some(outside) => shared.registry.rotator(outside)?,
+    };
+    match &effect.work {
+        Work::Step(step) => perform_step(ports, &*rotator, step, until).await,
+        Work::Revoke(revoke) => {
+            let (secret, versions) = (revoke.secret, &revoke.versions);
+            let revoked = rotator.revoke(secret, versions, outside.as_deref(), until);
+            revoked.await.map(|()| None)
         }
-        Step::RollBack => Box::pin(roll_back(ports, work, until)),
     }
+}
+
+/// What a rotator did: after `finish` with the version that is current outside.
+type Done = Result<Option<RemoteVersion>, PortError>;
+
+async fn perform_step(
+    ports: &Ports,
+    rotator: &dyn Rotator,
+    work: &StepWork,
+    until: &Until,
+) -> Done {
+    let done = match work.step {
+        Step::Create => rotator.create(work, until).await,
+        Step::Set => rotator.set(work, until).await,
+        Step::Test => rotator.test(work, until).await,
+        Step::Finish => return rotator.finish(work, until).await,
+        Step::RevokeOld => {
+            let outside = work.outside.as_deref();
+            let revoked = rotator.revoke(work.secret, &work.versions, outside, until);
+            revoked.await
+        }
+        Step::RollBack => roll_back(ports, rotator, work, until).await,
+    };
+    done.map(|()| None)
 }
 
 /// The rotation ends here: its version dies, and the provided value goes even when that fails.
-async fn roll_back(ports: &Ports, work: &StepWork, until: &Until) -> Result<(), PortError> {
-    let rotator = &ports.rotator;
+async fn roll_back(
+    ports: &Ports,
+    rotator: &dyn Rotator,
+    work: &StepWork,
+    until: &Until,
+) -> Result<(), PortError> {
     let revoked = rotator.roll_back(work, until).await;
     until.check()?;
     let dropped = ports.vault.drop_stashed(work.rotation).await;
     revoked.and(dropped)
 }
 
-async fn submit(ports: &Ports, job: &Job, failure: Option<String>) -> Result<(), Unfinished> {
+async fn submit(ports: &Ports, job: &Job, ended: Ended) -> Result<(), Unfinished> {
     let body = Body::Submit {
         id: derive_command_id(&job.effect.key()),
-        command: outcome(&job.effect, failure),
+        command: outcome(&job.effect, ended),
     };
     let traceparent = job.traceparent.clone();
     let answer = ports
@@ -182,14 +210,18 @@ async fn submit(ports: &Ports, job: &Job, failure: Option<String>) -> Result<(),
     }
 }
 
-fn outcome(effect: &Effect, failure: Option<String>) -> Command {
+fn outcome(effect: &Effect, ended: Ended) -> Command {
+    let (remote, failure) = match ended {
+        Ok(remote) => (remote, None),
+        Err(reason) => (None, Some(reason)),
+    };
     match &effect.work {
         Work::Step(step) => Command::StepOutcome {
             rotation: step.rotation,
             step: step.step,
             attempt: step.attempt,
             failure,
-            remote: None,
+            remote,
         },
         Work::Revoke(revoke) => Command::RevokeOutcome {
             revocation: revoke.revocation,

@@ -12,6 +12,7 @@
 mod backlog;
 mod effect;
 mod metrics;
+mod outside;
 mod presence;
 mod service;
 #[cfg(test)]
@@ -22,6 +23,10 @@ mod vault;
 pub use backlog::MAX_QUEUED;
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
 pub use metrics::Metrics;
+pub use outside::{
+    BACKOFF_LIMIT, FETCH_RETRY_LIMIT, LOOK_SPAN, MAX_LOOKS, MAX_STORE_FACTS, NEWS_TIMEOUT,
+    STALE_AFTER_POLLS,
+};
 pub use presence::Handle;
 pub use service::{
     CONSUMER, MAX_RUNNING, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,

@@ -1,12 +1,14 @@
-//! What store-sync tells about itself: what waits and runs, and whether its cache answers.
+//! What store-sync tells about itself: what waits and runs, and whether its cache and every store
+//! outside answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use keywheel_core::id::RotationId;
-use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::presence::{Fact, Look, SEAL_FACT, Seen};
+
+use crate::service::Shared;
 
 /// A token that no rotation has: asking for its value shows that the cache answers.
 const NOBODY: RotationId = RotationId::from_bytes([0; 16]);
@@ -14,8 +16,7 @@ const NOBODY: RotationId = RotationId::from_bytes([0; 16]);
 /// A look at a running store-sync; clones are one.
 #[derive(Clone)]
 pub struct Handle {
-    vault: Arc<dyn VersionVault>,
-    counts: Arc<Counts>,
+    shared: Arc<Shared>,
 }
 
 /// Kept by the loop over work.
@@ -28,12 +29,12 @@ pub(crate) struct Counts {
 }
 
 impl Handle {
-    pub(crate) fn new(vault: Arc<dyn VersionVault>, counts: Arc<Counts>) -> Self {
-        Self { vault, counts }
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     async fn cache(&self) -> Fact {
-        match self.vault.stashed(NOBODY).await {
+        match self.shared.ports.vault.stashed(NOBODY).await {
             Ok(_) => Fact::ok("cache", "it answers"),
             Err(error) => {
                 let note = format!("it does not answer: {error}");
@@ -44,8 +45,9 @@ impl Handle {
     }
 
     fn work(&self) -> Fact {
-        let taken = self.counts.taken.load(Ordering::Relaxed);
-        let unfinished = self.counts.unfinished.load(Ordering::Relaxed);
+        let counts = &self.shared.counts;
+        let taken = counts.taken.load(Ordering::Relaxed);
+        let unfinished = counts.unfinished.load(Ordering::Relaxed);
         if unfinished == 0 {
             return Fact::ok("work", format!("{taken} effects wait or run"));
         }
@@ -65,9 +67,11 @@ impl Look for Handle {
             ..cache.clone()
         };
         let seal = Fact::ok(SEAL_FACT, "unsealed with the key file");
+        let mut facts = vec![self.work(), cache, seal, store];
+        facts.extend(self.shared.registry.facts());
         Seen {
             reached: None,
-            facts: vec![self.work(), cache, seal, store],
+            facts,
         }
     }
 }

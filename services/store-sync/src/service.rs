@@ -13,6 +13,7 @@ use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Subscription, Topic};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::store::Connect;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::Entropy;
@@ -20,6 +21,7 @@ use tokio::task::{Id, JoinSet};
 
 use crate::backlog::{Backlog, Job};
 use crate::effect::{self, Unfinished};
+use crate::outside::{self, Parts, Registry};
 use crate::presence::{Counts, Handle};
 use crate::value;
 
@@ -61,8 +63,10 @@ pub struct Ports {
     pub bus: Arc<dyn Bus>,
     /// Values at rest.
     pub vault: Arc<dyn VersionVault>,
-    /// The store.
+    /// The store `local`.
     pub rotator: Arc<dyn Rotator>,
+    /// Makes stores outside.
+    pub connect: Arc<dyn Connect>,
     /// Time, against the deadlines of effects.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -89,7 +93,8 @@ pub struct StoreSync {
 pub(crate) struct Shared {
     pub(crate) options: StoreSyncOptions,
     pub(crate) ports: Ports,
-    counts: Arc<Counts>,
+    pub(crate) registry: Registry,
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// What the loop over work wakes up for.
@@ -103,10 +108,17 @@ impl StoreSync {
     /// A service that runs nothing yet.
     #[must_use]
     pub fn new(options: StoreSyncOptions, ports: Ports) -> Self {
+        let registry = Registry::new(Parts {
+            connect: Arc::clone(&ports.connect),
+            vault: Arc::clone(&ports.vault),
+            clock: Arc::clone(&ports.clock),
+            entropy: Arc::clone(&ports.entropy),
+        });
         Self {
             shared: Arc::new(Shared {
                 options,
                 ports,
+                registry,
                 counts: Arc::default(),
             }),
         }
@@ -115,8 +127,7 @@ impl StoreSync {
     /// A look at it while it runs.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        let vault = Arc::clone(&self.shared.ports.vault);
-        Handle::new(vault, Arc::clone(&self.shared.counts))
+        Handle::new(Arc::clone(&self.shared))
     }
 
     /// Works until told to stop, or until the bus is shut down.
@@ -137,7 +148,8 @@ impl StoreSync {
         tracing::info!("store-sync serves");
         let serving = value::serve(Arc::clone(&self.shared), requests, &shutdown);
         let working = Worker::new(Arc::clone(&self.shared), work).run(&shutdown);
-        tokio::join!(serving, working);
+        let watching = outside::watch(Arc::clone(&self.shared), &shutdown);
+        tokio::join!(serving, working, watching);
         Ok(())
     }
 }

@@ -284,6 +284,7 @@ impl World {
             bus,
             vault: Arc::clone(&self.vault) as _,
             rotator: Arc::clone(&self.rotator) as _,
+            connect: Arc::clone(&self.fakes) as _,
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
         };

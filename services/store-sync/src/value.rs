@@ -1,4 +1,4 @@
-//! Requests: values for hosts, the key for provided values, and keeping those.
+//! Requests: values for hosts, the key for provided values, keeping those, and looks at stores outside.
 //!
 //! Invariants: no value is opened before the gateway confirmed the grant at the log's head; a value
 //! leaves only sealed to the key the gateway named; a provided value goes when its
@@ -15,6 +15,7 @@ use keywheel_engine::{delivery, stash};
 use keywheel_seal::hpke::{self, Envelope, OpenError, PublicKey};
 use tokio::task::JoinSet;
 
+use crate::outside;
 use crate::service::Shared;
 
 /// Requests answered at once.
@@ -80,7 +81,7 @@ async fn answer(shared: Arc<Shared>, request: Box<dyn Request>) -> Option<Rotati
     kept
 }
 
-async fn body(shared: &Shared, message: &Message) -> Result<Body, PortError> {
+async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError> {
     match &message.body {
         Body::ReadStoreKey => tell_key(shared).await,
         Body::Stash { token, sealed } => keep(shared, *token, sealed).await,
@@ -89,6 +90,11 @@ async fn body(shared: &Shared, message: &Message) -> Result<Body, PortError> {
             Ok(Body::Done)
         }
         Body::OpenValue(wanted) => open(shared, wanted, message.traceparent.clone()).await,
+        Body::CheckStore { store, credentials } => {
+            outside::check(shared, store, credentials).await?;
+            Ok(Body::Done)
+        }
+        Body::LookNow { secret } => Ok(Body::Looked(outside::look_now(shared, *secret).await?)),
         _ => Err(PortError::new(
             ErrorKind::Denied,
             "store-sync does not answer such a request",

@@ -12,7 +12,10 @@ use crate::refusal::Refusal;
 
 pub(super) fn write(body: &Body) -> Written {
     match body {
-        Body::ReadStores { after } => shaped(Kind::ReadStores, &ReadStoresShape { after: *after }),
+        Body::ReadStores { after, wait } => {
+            let (after, wait) = (*after, *wait);
+            shaped(Kind::ReadStores, &ReadStoresShape { after, wait })
+        }
         Body::Stores(news) => shaped(Kind::Stores, &News::of(news)),
         Body::CheckStore { store, credentials } => {
             let (store, credentials) = (Mirror::of(&**store), Mirror::of(credentials));
@@ -32,9 +35,10 @@ pub(super) fn write(body: &Body) -> Written {
 
 pub(super) fn read(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
     Ok(match kind {
-        Kind::ReadStores => Body::ReadStores {
-            after: parse::<ReadStoresShape>("request for stores", bytes)?.after,
-        },
+        Kind::ReadStores => {
+            let ReadStoresShape { after, wait } = parse("request for stores", bytes)?;
+            Body::ReadStores { after, wait }
+        }
         Kind::Stores => Body::Stores(Box::new(parse::<News>("stores", bytes)?.into_core())),
         Kind::CheckStore => {
             let shape = parse::<CheckStoreShape>("store to try", bytes)?;

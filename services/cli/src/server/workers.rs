@@ -10,7 +10,7 @@ use keywheel_engine::port::vault::VersionVault;
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::{Metrics, Ports, StoreSync, StoreSyncOptions, Watched};
-use keywheel_stores::LocalStore;
+use keywheel_stores::{Connector, LocalStore};
 use tokio::sync::oneshot;
 
 use super::bus::follow_hosts;
@@ -45,6 +45,7 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         bus: bus.clone(),
         vault: metrics.of_cache(cache),
         rotator: metrics.of_store("local", local),
+        connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };

@@ -25,7 +25,7 @@ use keywheel_injector::{HostSettings, Injector, InjectorOptions};
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
-use keywheel_stores::LocalStore;
+use keywheel_stores::{Connector, LocalStore};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -151,6 +151,7 @@ async fn start_workers(
         bus: end(opened, hub, Role::StoreSync)?,
         vault: metrics.of_cache(opened.cache.clone()),
         rotator: metrics.of_store("local", local),
+        connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };

@@ -16,6 +16,7 @@ pub(super) async fn apply(desk: &Desk, args: &ApplyArgs) -> Result<(), Failure> 
         manifests: input::text(&args.file, MAX_MANIFEST_BYTES)?,
         source: source.clone(),
         dry_run: args.dry_run,
+        no_check: args.no_check,
     };
     let answer: ApplyAnswer = desk
         .client

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Desk;
 use super::host;
 use super::rotate::with_nearest;
+use super::store;
 use crate::args::{DescribeArgs, DescribeKind, GetArgs, Kind, StatusArgs};
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
@@ -81,6 +82,7 @@ pub(super) async fn list(desk: &Desk, args: &GetArgs) -> Result<(), Failure> {
             })
         }
         Kind::Hosts => host::list(desk).await,
+        Kind::Stores => store::list(desk).await,
     }
 }
 
@@ -115,6 +117,7 @@ async fn one(desk: &Desk, kind: Kind, name: &str) -> Result<(), Failure> {
             })
         }
         Kind::Hosts => host::one(desk, name).await,
+        Kind::Stores => store::one(desk, name).await,
     }
 }
 
@@ -247,6 +250,7 @@ pub(super) async fn describe(desk: &Desk, args: &DescribeArgs) -> Result<(), Fai
             desk.screen.show(&revocation, views::revocation)
         }
         DescribeKind::Host => host::describe(desk, &args.name).await,
+        DescribeKind::Store => store::describe(desk, &args.name).await,
     }
 }
 

@@ -99,6 +99,18 @@ pub(super) async fn rotation(
     ending(&view, wait.timeout, &again)
 }
 
+/// Waits for a rotation that was begun by something else, which showed what there is to show.
+pub(super) async fn rotation_quietly(
+    desk: &Desk,
+    id: &str,
+    wait: &WaitArgs,
+) -> Result<(), Failure> {
+    let again = format!("`keywheel describe rotation {id}`");
+    let path = format!("/v1/rotations/{id}");
+    let view: RotationView = until_final(desk, &path, wait, &again).await?;
+    ending(&view, wait.timeout, &again)
+}
+
 /// How a rotation's view ends the run.
 fn ending(view: &RotationView, timeout: Duration, again: &str) -> Result<(), Failure> {
     let RotationView {

@@ -370,7 +370,10 @@ fn all_bodies() -> Vec<Body> {
             sealed: Vec::new(),
         },
         Body::DropStash { token: ROTATION },
-        Body::ReadStores { after: 1 },
+        Body::ReadStores {
+            after: 1,
+            wait: false,
+        },
         Body::Stores(Box::default()),
         Body::CheckStore {
             store: Box::new(store()),
@@ -475,7 +478,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 18, "one of each command");
+    assert_eq!(kinds.len(), 20, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

@@ -162,6 +162,8 @@ pub enum Body {
     ReadStores {
         /// The event's number.
         after: u64,
+        /// Whether to answer only when something did change, or after a while.
+        wait: bool,
     },
     /// What changed about stores.
     Stores(Box<store::News>),

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
-use keywheel_core::id::{BindingId, CommandId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{BindingId, CommandId, RevocationId, RotationId, SecretId, StoreId};
 use keywheel_core::name::{BindingName, NameError, SecretName};
 use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::bus::{Address, Body};
@@ -19,7 +19,7 @@ use keywheel_schemas::api::{
 };
 use keywheel_schemas::manifest::{self, Manifest};
 
-use super::{Api, Caller, Failure, STASH_TIMEOUT, bounded};
+use super::{Api, Caller, Failure, STASH_TIMEOUT, bounded, stores};
 use crate::views;
 
 pub(super) type Payload<T> = Result<Json<T>, JsonRejection>;
@@ -85,6 +85,9 @@ pub(super) async fn apply(
     let declarations: Vec<Declaration> = manifests.iter().map(|m| declaration(&api, m)).collect();
     api.commands.look_at_head().await?;
     let planned = plan(&api, &declarations);
+    if planned.is_ok() && !request.no_check {
+        stores::check(&api, &declarations).await?;
+    }
     if request.dry_run {
         record_dry_run(&api, &principal, &manifests, &planned).await?;
     } else {
@@ -107,6 +110,11 @@ fn declaration(api: &Api, manifest: &Manifest) -> Declaration {
         Manifest::Secret { name, spec, .. } => Declaration::Secret {
             id: SecretId::from_bytes(api.ids.draw()),
             rotation: RotationId::from_bytes(api.ids.draw()),
+            name: name.clone(),
+            spec: spec.clone(),
+        },
+        Manifest::Store { name, spec, .. } => Declaration::Store {
+            id: StoreId::from_bytes(api.ids.draw()),
             name: name.clone(),
             spec: spec.clone(),
         },
@@ -166,7 +174,7 @@ const fn action_word(action: Action) -> &'static str {
 
 fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
     let note = match manifest {
-        Manifest::Secret { .. } => None,
+        Manifest::Secret { .. } | Manifest::Store { .. } => None,
         Manifest::Binding {
             selector, target, ..
         } => views::binding_note(selector, target),

@@ -9,6 +9,7 @@ mod hosts;
 mod problem;
 mod read;
 pub(crate) mod status;
+mod stores;
 mod stream;
 mod waits;
 
@@ -124,6 +125,10 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         change("/v1/hosts/{name}/evict", post(hosts::evict)),
         change("/v1/hosts/{name}/join-token", post(hosts::join_token)),
         look("/v1/consumers", get(read::consumers)),
+        look("/v1/stores", get(stores::list)),
+        look("/v1/stores/{name}", get(stores::describe)),
+        (Method::DELETE, "/v1/stores/{name}", delete(stores::remove)),
+        change("/v1/refresh", post(stores::refresh)),
         look("/v1/events", get(stream::events)),
         look("/v1/audit", get(stream::audit)),
         look("/v1/audit/export", get(stream::export)),
@@ -252,6 +257,7 @@ fn verb_of(request: &Request) -> (String, String) {
     let verb = match *request.method() {
         Method::GET if path == first => "list",
         Method::GET => "describe",
+        Method::DELETE if first == "stores" => "remove-store",
         Method::DELETE => "unbind",
         _ if first == "hosts" => path.rsplit('/').next().unwrap_or(first),
         _ => first,

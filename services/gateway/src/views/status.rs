@@ -339,7 +339,8 @@ fn unheard(sources: &Sources<'_>, next: String) -> Fact {
 }
 
 /// The stores that store-syncs told about, each as the worst of them sees it.
-fn stores(rows: &[Row], steady: Duration) -> Vec<Component> {
+#[must_use]
+pub fn stores(rows: &[Row], steady: Duration) -> Vec<Component> {
     let mut stores: Vec<Component> = Vec::new();
     let heard = rows.iter().filter(|row| !row.is_silent(steady));
     for fact in heard.flat_map(|row| &row.presence.seen.facts) {

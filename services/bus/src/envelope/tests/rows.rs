@@ -232,7 +232,14 @@ pub(super) fn request_rows() -> Vec<(Role, Address, Body)> {
         (Role::StoreSync, gateway, Body::ReadHosts),
         (Role::Injector, gateway, Body::Renew(b"{}".to_vec())),
         (Role::Scheduler, gateway, Body::Renew(vec![0, 1])),
-        (Role::StoreSync, gateway, Body::ReadStores { after: 8 }),
+        (
+            Role::StoreSync,
+            gateway,
+            Body::ReadStores {
+                after: 8,
+                wait: true,
+            },
+        ),
         (Role::StoreSync, gateway, Body::OpenValue(value)),
         (Role::Injector, Address::StoreSync, Body::OpenValue(value)),
         (Role::Gateway, Address::StoreSync, Body::ReadStoreKey),

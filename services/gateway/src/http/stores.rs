@@ -1,0 +1,187 @@
+//! Stores outside: looking at them, trying one before it is declared, and looking there now.
+//!
+//! Invariant: nothing here waits for a store without a bound.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use keywheel_core::audit::Outcome;
+use keywheel_core::command::{Command, Declaration};
+use keywheel_core::id::SecretId;
+use keywheel_core::name::{SecretName, StoreName};
+use keywheel_core::store::{Found, Looked, NamedStore, Rejection};
+use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_schemas::api::{
+    Applied, ApplyAnswer, Component, RefreshAnswer, RefreshRequest, Refreshed, StorePage, StoreView,
+};
+
+use super::change::Payload;
+use super::{Api, Caller, Failure};
+use crate::views;
+
+/// How long store-sync may take to try a store: a request to it is bounded by less.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long store-sync may take to look where a person asked for.
+pub const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
+
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<StoreView>>, Failure> {
+    let health = api.store_health();
+    Ok(Json(views::stores::list(&api.view.read().world, &health)))
+}
+
+pub(super) async fn describe(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<StorePage>, Failure> {
+    let name = store_name(&name)?;
+    let health = api.store_health();
+    let committed = api.view.read();
+    let page = views::stores::page(&committed.world, &name, &health);
+    page.map(Json)
+        .ok_or_else(|| Failure::not_found(Rejection::Unknown(name).to_string()))
+}
+
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<ApplyAnswer>, Failure> {
+    let name = store_name(&name)?;
+    let command = Command::RemoveStore { name: name.clone() };
+    api.submit(&principal, command).await?;
+    let gone = Applied {
+        kind: "Store".to_owned(),
+        name: name.to_string(),
+        action: "removed".to_owned(),
+        note: None,
+    };
+    Ok(Json(ApplyAnswer {
+        results: vec![gone],
+    }))
+}
+
+impl Api {
+    /// How store-syncs find the stores.
+    fn store_health(&self) -> Vec<Component> {
+        views::status::stores(&self.presences.rows(), self.clock.monotonic())
+    }
+}
+
+fn store_name(name: &str) -> Result<StoreName, Failure> {
+    StoreName::parse(name).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+/// Has store-sync try every store that is new or changes. One that does not answer is refused with
+/// what is missing, so nothing is declared that cannot work.
+pub(super) async fn check(api: &Api, declarations: &[Declaration]) -> Result<(), Failure> {
+    for declaration in declarations {
+        let Declaration::Store { name, spec, .. } = declaration else {
+            continue;
+        };
+        let credentials = {
+            let world = &api.view.read().world;
+            let known = world.store_named(name);
+            if known.is_some_and(|known| known.store.spec == *spec) {
+                continue;
+            }
+            world.credentials_now(spec)
+        };
+        let store = Box::new(NamedStore {
+            name: name.clone(),
+            spec: spec.clone(),
+        });
+        let body = Body::CheckStore { store, credentials };
+        let asked = api
+            .bus
+            .request(Address::StoreSync, None, body, CHECK_TIMEOUT);
+        match asked.await? {
+            Body::Done => {}
+            Body::Failed { kind, text } => {
+                let text = format!(
+                    "nothing was applied: store `{name}` was tried and does not work: {text}; mend that, or say `--no-check` to declare it all the same"
+                );
+                return Err(PortError::new(kind, text).into());
+            }
+            _ => {
+                let text =
+                    "store-sync did not understand the store; run the same version everywhere";
+                return Err(PortError::new(ErrorKind::Unavailable, text).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn refresh(
+    State(api): State<Api>,
+    Extension(Caller(principal)): Extension<Caller>,
+    body: Payload<RefreshRequest>,
+) -> Result<Json<RefreshAnswer>, Failure> {
+    let Json(request) = body?;
+    let named = request.secret.as_deref().map(SecretName::parse).transpose();
+    let named = named.map_err(|error| Failure::invalid(error.to_string()))?;
+    let secret = match &named {
+        Some(name) => Some(outside(&api, name)?),
+        None => None,
+    };
+    let object = named.map_or_else(|| "stores".to_owned(), |name| format!("secret/{name}"));
+    let record = api.record(&principal, "refresh", &object, Outcome::Allowed, "");
+    api.commands.record(record).await?;
+    let body = Body::LookNow { secret };
+    let asked = api
+        .bus
+        .request(Address::StoreSync, None, body, LOOK_TIMEOUT);
+    let looks = match asked.await? {
+        Body::Looked(looks) => looks,
+        Body::Failed { kind, text } => return Err(PortError::new(kind, text).into()),
+        _ => {
+            let text = "store-sync did not understand; run the same version everywhere";
+            return Err(PortError::new(ErrorKind::Unavailable, text).into());
+        }
+    };
+    let world = &api.view.read().world;
+    let told = |looked: &Looked| {
+        let secret = world.secrets.get(&looked.secret)?;
+        let open = world.open_rotation(looked.secret);
+        let rotation = open.map(|open| open.id.to_string());
+        let (found, reason) = words(&looked.found);
+        let secret = secret.name.to_string();
+        let refreshed = Refreshed {
+            secret: secret.clone(),
+            found: found.to_owned(),
+            reason,
+            rotation: rotation.filter(|_| matches!(looked.found, Found::Changed | Found::Busy)),
+        };
+        Some((secret, refreshed))
+    };
+    let results: BTreeMap<String, Refreshed> = looks.iter().filter_map(told).collect();
+    let results = results.into_values().collect();
+    Ok(Json(RefreshAnswer { results }))
+}
+
+fn outside(api: &Api, name: &SecretName) -> Result<SecretId, Failure> {
+    let committed = api.view.read();
+    let Some(secret) = committed.world.secret_named(name) else {
+        let text = format!("no secret is named `{name}`; `keywheel get secrets` lists them");
+        return Err(Failure::not_found(text));
+    };
+    if secret.place().is_none() {
+        return Err(Failure::invalid(
+            Rejection::NotOutside(name.clone()).to_string(),
+        ));
+    }
+    Ok(secret.id)
+}
+
+fn words(found: &Found) -> (&'static str, Option<String>) {
+    match found {
+        Found::Unchanged => ("unchanged", None),
+        Found::Changed => ("changed", None),
+        Found::Busy => ("busy", None),
+        Found::Absent => ("absent", None),
+        Found::Failed { reason } => ("failed", Some(reason.clone())),
+    }
+}

@@ -1,0 +1,18 @@
+//! Stores outside: which there are, what lies in them, and looking there for changes.
+//!
+//! Owns the live stores, made from what the gateway tells; nothing of it is on a disk. Invariants:
+//! versions are compared before a value is asked for; a slow or dead store delays no other; one
+//! observation leads to at most one rotation, and a value that did not change to none. It decides
+//! nothing: what is seen is told to the gateway.
+
+mod credentials;
+mod health;
+mod look;
+mod registry;
+mod watch;
+
+pub use health::{MAX_STORE_FACTS, STALE_AFTER_POLLS};
+pub use look::{FETCH_RETRY_LIMIT, LOOK_SPAN};
+pub(crate) use registry::{Parts, Registry};
+pub use watch::{BACKOFF_LIMIT, MAX_LOOKS, NEWS_TIMEOUT};
+pub(crate) use watch::{check, look_now, watch};

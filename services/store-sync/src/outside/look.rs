@@ -1,0 +1,212 @@
+//! One look at one secret's place, and telling the gateway what was seen.
+//!
+//! Invariants: the version is asked for first, and the value only when the version is another one
+//! than the known; a value equal to the current one leads to no rotation; a version whose value
+//! cannot be taken over is not tried again at every poll.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::command::{Command, Observation};
+use keywheel_core::id::{CommandId, RotationId, SecretId};
+use keywheel_core::store::{Found, Looked, RemoteVersion, SecretNow};
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::{chain, names};
+use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::port::store::Store;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+
+use super::registry::Registry;
+use crate::effect::SUBMIT_TIMEOUT;
+use crate::service::Shared;
+
+/// How long all calls of one look may take.
+pub const LOOK_SPAN: Duration = Duration::from_secs(15);
+/// Longest pause before a version whose rotation failed is tried again.
+pub const FETCH_RETRY_LIMIT: Duration = Duration::from_secs(3600);
+
+/// How often a version was observed and not taken over, and when it may be observed again.
+#[derive(Debug, Clone)]
+pub(super) struct Tries {
+    found: Option<RemoteVersion>,
+    count: u32,
+    next: Timestamp,
+}
+
+/// What a look gave, and whether it was the store that did not answer.
+pub(super) struct Outcome {
+    pub(super) looked: Looked,
+    pub(super) silent: bool,
+}
+
+/// Looks at one secret's place, and submits what is new. `forced` by a person: also what failed before.
+pub(super) async fn look(
+    shared: &Shared,
+    store: &Arc<dyn Store>,
+    secret: &SecretNow,
+    forced: bool,
+) -> Outcome {
+    let clock = Arc::clone(&shared.registry.parts.clock);
+    let until = Until::new(clock.now().plus(LOOK_SPAN), clock);
+    let looking = seen(shared, store, secret, forced, &until);
+    let result = match tokio::time::timeout(LOOK_SPAN, looking).await {
+        Ok(result) => result,
+        Err(_) => Err(PortError::new(
+            ErrorKind::Unavailable,
+            format!("it did not answer within {LOOK_SPAN:?}"),
+        )),
+    };
+    let (found, silent) = match result {
+        Ok(found) => (found, false),
+        Err(error) => {
+            let reason = chain(&error);
+            tracing::debug!({ names::SECRET } = %secret.secret, reason, "look failed");
+            (
+                Found::Failed { reason },
+                error.kind == ErrorKind::Unavailable,
+            )
+        }
+    };
+    let looked = Looked {
+        secret: secret.secret,
+        found,
+    };
+    Outcome { looked, silent }
+}
+
+async fn seen(
+    shared: &Shared,
+    store: &Arc<dyn Store>,
+    secret: &SecretNow,
+    forced: bool,
+    until: &Until,
+) -> Result<Found, PortError> {
+    let Some(place) = &secret.place else {
+        return Ok(Found::Unchanged);
+    };
+    until.check()?;
+    let found = store.look(&place.source, until).await?;
+    let found = found.map(|observed| observed.version);
+    if found.is_none() {
+        let makes_first = secret.current.is_none() && secret.is_generated && !secret.is_rotating;
+        if makes_first && may_try(&shared.registry, secret.secret, None, forced) {
+            let _first: bool = submit(shared, secret, None, false).await?;
+        }
+        return Ok(Found::Absent);
+    }
+    if found == secret.known {
+        return Ok(Found::Unchanged);
+    }
+    let Some(version) = found else {
+        return Ok(Found::Absent);
+    };
+    if is_same_value(shared, store, secret, &version, until).await? {
+        submit(shared, secret, Some(version), true).await?;
+        return Ok(Found::Unchanged);
+    }
+    if secret.is_rotating {
+        return Ok(Found::Busy);
+    }
+    if !may_try(&shared.registry, secret.secret, Some(&version), forced) {
+        let reason = format!(
+            "version {} there was not taken over before; `keywheel get rotations` says why, and it is tried again later",
+            version.0
+        );
+        return Err(PortError::new(ErrorKind::Denied, reason));
+    }
+    match submit(shared, secret, Some(version), false).await? {
+        true => Ok(Found::Changed),
+        false => Ok(Found::Busy),
+    }
+}
+
+/// Whether the value there is the one that containers have; with none there is nothing to compare.
+async fn is_same_value(
+    shared: &Shared,
+    store: &Arc<dyn Store>,
+    secret: &SecretNow,
+    version: &RemoteVersion,
+    until: &Until,
+) -> Result<bool, PortError> {
+    let (Some(current), Some(place)) = (secret.current, &secret.place) else {
+        return Ok(false);
+    };
+    until.check()?;
+    let theirs = store.fetch(&place.source, version, until).await?;
+    match shared.ports.vault.open(secret.secret, current).await {
+        Ok(ours) => Ok(ours.ct_eq(&theirs)),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether this may be observed now; counts it.
+fn may_try(
+    registry: &Registry,
+    secret: SecretId,
+    found: Option<&RemoteVersion>,
+    forced: bool,
+) -> bool {
+    let now = registry.parts.clock.now();
+    let mut state = registry.state();
+    let poll = state
+        .secrets
+        .get(&secret)
+        .and_then(|known| state.stores.get(&known.place.as_ref()?.store))
+        .map_or(Duration::ZERO, |live| live.named.spec.poll);
+    let before = state.tries.get(&secret);
+    let before = before.filter(|tries| tries.found.as_ref() == found);
+    let count = before.map_or(0, |tries| tries.count);
+    if !forced && before.is_some_and(|tries| now < tries.next) {
+        return false;
+    }
+    let pause = poll.saturating_mul(2_u32.saturating_pow(count.min(12)));
+    let tries = Tries {
+        found: found.cloned(),
+        count: count.saturating_add(1),
+        next: now.plus(pause.min(FETCH_RETRY_LIMIT)),
+    };
+    state.tries.insert(secret, tries);
+    true
+}
+
+/// Tells the gateway; `false` when it had a reason to do nothing with it.
+async fn submit(
+    shared: &Shared,
+    secret: &SecretNow,
+    found: Option<RemoteVersion>,
+    is_same_value: bool,
+) -> Result<bool, PortError> {
+    let draw = || {
+        let mut id = [0; 16];
+        shared.ports.entropy.fill(&mut id);
+        id
+    };
+    let seen = Observation {
+        secret: secret.secret,
+        rotation: RotationId::from_bytes(draw()),
+        known: secret.known.clone(),
+        found,
+        is_same_value,
+    };
+    let body = Body::Submit {
+        id: CommandId::from_bytes(draw()),
+        command: Command::Observed(seen),
+    };
+    let bus = &shared.ports.bus;
+    let answer = bus.request(Address::Gateway, None, body, SUBMIT_TIMEOUT);
+    match answer.await? {
+        Body::Verdict(Verdict::Accepted { .. }) => Ok(true),
+        Body::Verdict(Verdict::Rejected { text, .. }) => {
+            tracing::info!({ names::REASON } = text, "what was seen is not needed");
+            Ok(false)
+        }
+        Body::Failed { kind, text } => Err(PortError::new(kind, text)),
+        _ => Err(PortError::new(
+            ErrorKind::Unavailable,
+            "the answer to an observation is no verdict",
+        )),
+    }
+}

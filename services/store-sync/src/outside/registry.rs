@@ -1,0 +1,192 @@
+//! The live stores and what lies in them, as the gateway told last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use keywheel_core::effect::Outside;
+use keywheel_core::id::{SecretId, StoreId};
+use keywheel_core::name::StoreName;
+use keywheel_core::store::{CredentialNow, NamedStore, News, SecretNow};
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::store::{Connect, Store};
+use keywheel_engine::port::vault::VersionVault;
+use keywheel_engine::presence::Fact;
+use keywheel_seal::Entropy;
+use keywheel_stores::RemoteRotator;
+use tokio::sync::watch;
+
+use super::credentials::Book;
+use super::health::{self, Health};
+use super::look::Tries;
+
+/// What is needed to make live stores.
+pub(crate) struct Parts {
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) vault: Arc<dyn VersionVault>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+/// One store that is asked.
+pub(super) struct Live {
+    pub(super) id: StoreId,
+    pub(super) named: NamedStore,
+    pub(super) store: Result<Arc<dyn Store>, PortError>,
+    book: Arc<Book>,
+    pub(super) health: Health,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// Up to which event all is known.
+    pub(super) through: u64,
+    pub(super) stores: BTreeMap<StoreName, Live>,
+    pub(super) secrets: BTreeMap<SecretId, SecretNow>,
+    pub(super) tries: BTreeMap<SecretId, Tries>,
+}
+
+/// All of it. Rings when something changed.
+pub(crate) struct Registry {
+    pub(super) parts: Parts,
+    state: Mutex<State>,
+    bell: watch::Sender<u64>,
+}
+
+impl Registry {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            state: Mutex::default(),
+            bell: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rings with the event's number up to which all is known.
+    pub(super) fn bell(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+
+    /// Takes what changed. What came from an older log than what is known is dropped.
+    pub(super) fn apply(&self, after: u64, news: News) {
+        let mut state = self.state();
+        if state.through != after {
+            return;
+        }
+        for now in news.stores {
+            self.apply_store(&mut state, now.id, now.store, &now.credentials);
+        }
+        for now in news.secrets {
+            if now.place.is_some() {
+                state.secrets.insert(now.secret, now);
+            } else {
+                state.secrets.remove(&now.secret);
+                state.tries.remove(&now.secret);
+            }
+        }
+        state.through = news.through;
+        drop(state);
+        self.bell.send_replace(news.through);
+    }
+
+    fn apply_store(
+        &self,
+        state: &mut State,
+        id: StoreId,
+        named: Option<NamedStore>,
+        credentials: &[CredentialNow],
+    ) {
+        let Some(named) = named else {
+            state.stores.retain(|_, live| live.id != id);
+            return;
+        };
+        if let Some(live) = state.stores.get_mut(&named.name)
+            && live.id == id
+            && live.named == named
+        {
+            live.book.learn(credentials);
+            return;
+        }
+        let book = Arc::new(Book::new(Arc::clone(&self.parts.vault), credentials));
+        let credentials: Arc<Book> = Arc::clone(&book);
+        let store = self
+            .parts
+            .connect
+            .connect(&named.name, &named.spec, credentials);
+        let name = named.name.clone();
+        let live = Live {
+            id,
+            named,
+            store,
+            book,
+            health: Health::default(),
+        };
+        state.stores.insert(name, live);
+    }
+
+    /// The store as it was declared when the work was decided: the live one when that is the same.
+    fn store(&self, named: &NamedStore) -> Result<Arc<dyn Store>, PortError> {
+        let book = {
+            let state = self.state();
+            let live = state.stores.get(&named.name);
+            if let Some(live) = live
+                && live.named == *named
+                && let Ok(store) = &live.store
+            {
+                return Ok(Arc::clone(store));
+            }
+            live.map(|live| Arc::clone(&live.book))
+        };
+        let book = book.unwrap_or_else(|| Arc::new(Book::new(Arc::clone(&self.parts.vault), &[])));
+        self.parts.connect.connect(&named.name, &named.spec, book)
+    }
+
+    /// Who performs work outside.
+    pub(crate) fn rotator(&self, outside: &Outside) -> Result<Arc<dyn Rotator>, PortError> {
+        let store = self.store(&outside.store)?;
+        let (vault, entropy) = (&self.parts.vault, &self.parts.entropy);
+        let rotator = RemoteRotator::new(store, Arc::clone(vault), Arc::clone(entropy));
+        Ok(Arc::new(rotator))
+    }
+
+    /// A store that is only tried.
+    pub(super) fn trial(
+        &self,
+        named: &NamedStore,
+        credentials: &[CredentialNow],
+    ) -> Result<Arc<dyn Store>, PortError> {
+        let book = Book::new(Arc::clone(&self.parts.vault), credentials);
+        self.parts
+            .connect
+            .connect(&named.name, &named.spec, Arc::new(book))
+    }
+
+    /// How every store is, worst first.
+    pub(crate) fn facts(&self) -> Vec<Fact> {
+        let now = self.parts.clock.now();
+        let state = self.state();
+        let facts = state.stores.values().map(|live| {
+            let lies = |secret: &&SecretNow| lies_in(secret, &live.named.name);
+            let secrets = state.secrets.values().filter(lies).count();
+            health::fact(live, secrets, now)
+        });
+        health::bounded(facts.collect())
+    }
+
+    /// Names of the stores.
+    pub(super) fn names(&self) -> BTreeSet<(StoreName, StoreId)> {
+        let state = self.state();
+        let live = state.stores.iter();
+        live.map(|(name, live)| (name.clone(), live.id)).collect()
+    }
+}
+
+/// Whether a secret lies in a store.
+pub(super) fn lies_in(secret: &SecretNow, store: &StoreName) -> bool {
+    secret.place.as_ref().is_some_and(|at| at.store == *store)
+}

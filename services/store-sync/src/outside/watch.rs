@@ -1,0 +1,337 @@
+//! The loops: hearing what changed about stores, and looking at each store in its own rhythm.
+//!
+//! Each store has a task of its own, so that none waits for another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::id::{SecretId, StoreId};
+use keywheel_core::name::StoreName;
+use keywheel_core::store::{CredentialNow, Found, Looked, NamedStore, SecretNow};
+use keywheel_daemon::{Shutdown, chain, names};
+use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::store::Store;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::look::{self, LOOK_SPAN};
+use super::registry::{Registry, lies_in};
+use crate::service::Shared;
+
+/// How long the gateway may take to tell what changed; it answers with nothing well before.
+pub const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after the gateway did not tell.
+const NEWS_RETRY: Duration = Duration::from_secs(1);
+/// Places looked at at once in one store.
+pub const MAX_LOOKS: usize = 8;
+/// Longest pause between two tries at a store that does not answer, unless its poll is longer.
+pub const BACKOFF_LIMIT: Duration = Duration::from_secs(300);
+/// All looks that a person asked for end within this.
+const REFRESH_SPAN: Duration = Duration::from_secs(25);
+
+/// Hears what changed and looks at stores, until told to stop.
+pub(crate) async fn watch(shared: Arc<Shared>, shutdown: &Shutdown) {
+    let mut pollers = Pollers::default();
+    loop {
+        let heard = tokio::select! {
+            () = shutdown.requested() => break,
+            heard = hear(&shared, true) => heard,
+        };
+        match heard {
+            Ok(()) => pollers.keep(&shared),
+            Err(error) => {
+                tracing::debug!({ names::ERROR } = chain(&error), "news of stores not heard");
+                tokio::select! {
+                    () = shutdown.requested() => break,
+                    () = tokio::time::sleep(NEWS_RETRY) => {}
+                }
+            }
+        }
+    }
+    pollers.tasks.shutdown().await;
+}
+
+/// One task per store.
+#[derive(Default)]
+struct Pollers {
+    tasks: JoinSet<()>,
+    of: BTreeMap<(StoreName, StoreId), AbortHandle>,
+}
+
+/// Asks once what changed; with `wait` the gateway answers when something did.
+async fn hear(shared: &Shared, wait: bool) -> Result<(), PortError> {
+    loop {
+        let after = shared.registry.state().through;
+        let body = Body::ReadStores { after, wait };
+        let bus = &shared.ports.bus;
+        let answer = bus.request(Address::Gateway, None, body, NEWS_TIMEOUT);
+        match answer.await? {
+            Body::Stores(news) => {
+                let more = news.more;
+                shared.registry.apply(after, *news);
+                if !more {
+                    return Ok(());
+                }
+            }
+            Body::Failed { kind, text } => return Err(PortError::new(kind, text)),
+            _ => {
+                let text = "the answer about stores is none";
+                return Err(PortError::new(ErrorKind::Unavailable, text));
+            }
+        }
+    }
+}
+
+impl Pollers {
+    fn keep(&mut self, shared: &Arc<Shared>) {
+        let wanted = shared.registry.names();
+        self.of.retain(|key, poller| {
+            let keeps = wanted.contains(key);
+            if !keeps {
+                poller.abort();
+            }
+            keeps && !poller.is_finished()
+        });
+        for key in wanted {
+            if !self.of.contains_key(&key) {
+                let (shared, name) = (Arc::clone(shared), key.0.clone());
+                let poller = self.tasks.spawn(async move { poll(&shared, &name).await });
+                self.of.insert(key, poller);
+            }
+        }
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
+
+/// Looks at one store again and again: when its poll comes, and at once at what is new in it.
+async fn poll(shared: &Arc<Shared>, name: &StoreName) {
+    let registry = &shared.registry;
+    let mut bell = registry.bell();
+    let mut failures = 0;
+    let mut known: Vec<Newness> = Vec::new();
+    loop {
+        let Some((store, spec, secrets)) = lying_in(registry, name) else {
+            return;
+        };
+        known = secrets.iter().map(Newness::of).collect();
+        let answered = cycle(shared, name, &store, secrets).await;
+        failures = if answered { 0 } else { failures + 1 };
+        let pause = pause(registry, spec.poll, failures);
+        let wakes = async {
+            // A secret that is new here, or has another place, is looked at now.
+            while bell.changed().await.is_ok() {
+                let Some((_, now, secrets)) = lying_in(registry, name) else {
+                    return;
+                };
+                let is_new = |secret: &SecretNow| !known.contains(&Newness::of(secret));
+                if now != spec || secrets.iter().any(is_new) {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = wakes => {}
+        }
+    }
+}
+
+/// What makes a secret worth a look before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Newness(SecretId, Option<keywheel_core::secret::Place>, bool);
+
+impl Newness {
+    fn of(secret: &SecretNow) -> Self {
+        Self(secret.secret, secret.place.clone(), secret.is_generated)
+    }
+}
+
+type Lying = (
+    Arc<dyn Store>,
+    keywheel_core::store::StoreSpec,
+    Vec<SecretNow>,
+);
+
+fn lying_in(registry: &Registry, name: &StoreName) -> Option<Lying> {
+    let state = registry.state();
+    let live = state.stores.get(name)?;
+    let store = Arc::clone(live.store.as_ref().ok()?);
+    let secrets = state.secrets.values();
+    let secrets = secrets.filter(|secret| lies_in(secret, name)).cloned();
+    Some((store, live.named.spec.clone(), secrets.collect()))
+}
+
+/// The poll interval, a tenth earlier or later; doubled for each failure in a row.
+fn pause(registry: &Registry, poll: Duration, failures: u32) -> Duration {
+    let longest = BACKOFF_LIMIT.max(poll);
+    let backoff = poll.saturating_mul(2_u32.saturating_pow(failures.min(16)));
+    let mut byte = [0];
+    registry.parts.entropy.fill(&mut byte);
+    // From 0.9 to 1.1.
+    let jitter = 0.9 + f64::from(byte[0]) / 255.0 * 0.2;
+    backoff.min(longest).mul_f64(jitter)
+}
+
+/// Looks at every place in a store, and notes how the store is. Stops when it does not answer: the
+/// next try comes later. Without secrets the login is tried.
+async fn cycle(
+    shared: &Arc<Shared>,
+    name: &StoreName,
+    store: &Arc<dyn Store>,
+    secrets: Vec<SecretNow>,
+) -> bool {
+    if secrets.is_empty() {
+        let checked = bounded_check(shared, store).await;
+        note(shared, name, checked.as_ref().err().map(chain).as_deref());
+        return checked.is_ok();
+    }
+    let mut waiting = secrets.into_iter();
+    let mut looking: JoinSet<look::Outcome> = JoinSet::new();
+    let mut silent = None;
+    loop {
+        while looking.len() < MAX_LOOKS && silent.is_none() {
+            let Some(secret) = waiting.next() else { break };
+            let (shared, store) = (Arc::clone(shared), Arc::clone(store));
+            looking.spawn(async move { look::look(&shared, &store, &secret, false).await });
+        }
+        let Some(ended) = looking.join_next().await else {
+            break;
+        };
+        let Ok(outcome) = ended else { continue };
+        if let (true, Found::Failed { reason }) = (outcome.silent, &outcome.looked.found) {
+            silent = Some(reason.clone());
+        }
+        note_look(shared, name, &outcome);
+    }
+    note(shared, name, silent.as_deref());
+    silent.is_none()
+}
+
+fn note(shared: &Shared, name: &StoreName, silent: Option<&str>) {
+    let now = shared.registry.parts.clock.now();
+    let mut state = shared.registry.state();
+    let Some(live) = state.stores.get_mut(name) else {
+        return;
+    };
+    let was_silent = live.health.silent.is_some();
+    match silent {
+        Some(reason) => {
+            if !was_silent {
+                tracing::warn!(store = %name, { names::REASON } = reason, "store does not answer; containers keep what they have");
+            }
+            live.health.is_silent(now, reason);
+        }
+        None => {
+            if was_silent {
+                tracing::info!(store = %name, "store answers again");
+            }
+            live.health.answers(now);
+        }
+    }
+}
+
+fn note_look(shared: &Shared, name: &StoreName, outcome: &look::Outcome) {
+    let mut state = shared.registry.state();
+    let id = outcome.looked.secret;
+    let secret = state.secrets.get(&id).map(|secret| secret.name.to_string());
+    let Some(live) = state.stores.get_mut(name) else {
+        return;
+    };
+    let reason = match &outcome.looked.found {
+        Found::Failed { .. } if outcome.silent => return,
+        Found::Failed { reason } => Some(reason.clone()),
+        Found::Absent => Some("nothing is there any more, or not yet".to_owned()),
+        _ => None,
+    };
+    match reason {
+        Some(reason) => {
+            let fault = (secret.unwrap_or_default(), reason);
+            live.health.faults.insert(id, fault);
+        }
+        None => {
+            live.health.faults.remove(&id);
+        }
+    }
+}
+
+async fn bounded_check(shared: &Shared, store: &Arc<dyn Store>) -> Result<(), PortError> {
+    let clock = Arc::clone(&shared.registry.parts.clock);
+    let until = Until::new(clock.now().plus(LOOK_SPAN), clock);
+    match tokio::time::timeout(LOOK_SPAN, store.check(&until)).await {
+        Ok(checked) => checked,
+        Err(_) => Err(PortError::new(
+            ErrorKind::Unavailable,
+            format!("it did not answer within {LOOK_SPAN:?}"),
+        )),
+    }
+}
+
+/// Tries a store that is about to be declared.
+pub(crate) async fn check(
+    shared: &Shared,
+    store: &NamedStore,
+    credentials: &[CredentialNow],
+) -> Result<(), PortError> {
+    let live = shared.registry.trial(store, credentials)?;
+    bounded_check(shared, &live).await
+}
+
+/// Looks where a person asked for, now: at one secret, or at all of them, within a bounded time.
+pub(crate) async fn look_now(
+    shared: &Arc<Shared>,
+    secret: Option<SecretId>,
+) -> Result<Vec<Looked>, PortError> {
+    hear(shared, false).await?;
+    let wanted: Vec<(SecretNow, StoreName, Arc<dyn Store>)> = {
+        let state = shared.registry.state();
+        let meant = |now: &&SecretNow| secret.is_none_or(|secret| now.secret == secret);
+        let with_store = |now: &SecretNow| {
+            let name = &now.place.as_ref()?.store;
+            let store = state.stores.get(name)?.store.as_ref().ok()?;
+            Some((now.clone(), name.clone(), Arc::clone(store)))
+        };
+        let secrets = state.secrets.values().filter(meant);
+        secrets.filter_map(with_store).collect()
+    };
+    let late = |secret| Looked {
+        secret,
+        found: Found::Failed {
+            reason: "it was not looked at in time; its poll does".to_owned(),
+        },
+    };
+    let mut open: BTreeMap<SecretId, Looked> = wanted
+        .iter()
+        .map(|(now, ..)| (now.secret, late(now.secret)))
+        .collect();
+    let mut waiting = wanted.into_iter();
+    let mut looking = JoinSet::new();
+    let all = async {
+        loop {
+            while looking.len() < MAX_LOOKS {
+                let Some((secret, name, store)) = waiting.next() else {
+                    break;
+                };
+                let shared = Arc::clone(shared);
+                looking.spawn(async move {
+                    let outcome = look::look(&shared, &store, &secret, true).await;
+                    note_look(&shared, &name, &outcome);
+                    if !outcome.silent {
+                        note(&shared, &name, None);
+                    }
+                    outcome.looked
+                });
+            }
+            let Some(ended) = looking.join_next().await else {
+                break;
+            };
+            if let Ok(looked) = ended {
+                open.insert(looked.secret, looked);
+            }
+        }
+    };
+    let _ended: Result<(), _> = tokio::time::timeout(REFRESH_SPAN, all).await;
+    Ok(open.into_values().collect())
+}
