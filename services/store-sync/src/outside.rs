@@ -11,6 +11,8 @@ mod look;
 mod registry;
 mod watch;
 
+#[cfg(test)]
+pub(crate) use credentials::Book;
 pub use health::{MAX_STORE_FACTS, STALE_AFTER_POLLS};
 pub use look::{FETCH_RETRY_LIMIT, LOOK_SPAN};
 pub(crate) use registry::{Parts, Registry};

@@ -17,7 +17,7 @@ use keywheel_core::id::{
 };
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
-use keywheel_core::store::RemoteVersion;
+use keywheel_core::store::{News, RemoteVersion};
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_engine::port::bus::{Address, Body, Bus, Request, Topic, ValueRequest};
@@ -39,6 +39,7 @@ use tokio::task::JoinHandle;
 
 use crate::{Ports, StoreSync, StoreSyncOptions};
 
+mod outside;
 mod steps;
 mod values;
 
@@ -64,6 +65,7 @@ struct World {
     injector: Arc<dyn Bus>,
     outcomes: mpsc::Receiver<Outcome>,
     script: Arc<Script>,
+    fakes: Arc<outside::Fakes>,
     host: HostKeyPair,
     said: Arc<Mutex<Vec<String>>>,
     work: std::cell::Cell<u64>,
@@ -78,6 +80,8 @@ struct Script {
     rejects: std::sync::atomic::AtomicBool,
     granted: Mutex<Option<[u8; 32]>>,
     asked_for_grants: AtomicUsize,
+    /// What there is to know about stores.
+    news: tokio::sync::watch::Sender<News>,
 }
 
 /// The local store, slowed down and counted.
@@ -203,6 +207,16 @@ impl Script {
                     },
                 }
             }
+            Body::ReadStores { after, wait } => {
+                let mut news = self.news.subscribe();
+                let told = async move {
+                    let newer = |news: &News| !wait || news.through > after;
+                    let told = news.wait_for(newer).await.unwrap().clone();
+                    request.answer(Body::Stores(Box::new(told))).await.unwrap();
+                };
+                tokio::spawn(told);
+                return;
+            }
             other => panic!("store-sync does not ask {other:?}"),
         };
         request.answer(body).await.unwrap();
@@ -256,6 +270,7 @@ impl World {
             gateway,
             outcomes,
             script,
+            fakes: Arc::default(),
             host: HostKeyPair::generate(&OsEntropy),
             said: Arc::default(),
             work: std::cell::Cell::new(0),
@@ -268,8 +283,8 @@ impl World {
     }
 
     fn start_with(&self, options: StoreSyncOptions) -> (Shutdown, JoinHandle<()>) {
-        let shutdown = Shutdown::new();
         let service = self.service(options);
+        let shutdown = Shutdown::new();
         let told = shutdown.clone();
         let task = tokio::spawn(async move { service.run(told).await.unwrap() });
         (shutdown, task)

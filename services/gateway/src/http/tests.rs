@@ -9,6 +9,7 @@ use keywheel_engine::port::ErrorKind;
 use serde_json::{Value, json};
 
 mod looks;
+mod stores;
 
 use super::*;
 use crate::denials::{RECORDED_PER_UID, WINDOW};

@@ -75,13 +75,19 @@ impl Registry {
     /// Takes what changed. What came from an older log than what is known is dropped.
     pub(super) fn apply(&self, after: u64, news: News) {
         let mut state = self.state();
-        if state.through != after {
+        // A gateway that lags behind the others knows less than we do.
+        if state.through != after || news.through < after {
             return;
         }
         for now in news.stores {
             self.apply_store(&mut state, now.id, now.store, &now.credentials);
         }
         for now in news.secrets {
+            for live in state.stores.values_mut() {
+                if !lies_in(&now, &live.named.name) {
+                    live.health.faults.remove(&now.secret);
+                }
+            }
             if now.place.is_some() {
                 state.secrets.insert(now.secret, now);
             } else {

@@ -1,0 +1,139 @@
+//! Stores outside: tried before they are declared, shown, looked at, removed.
+
+use keywheel_core::audit::Role;
+use keywheel_core::command::{Command, Observation};
+use keywheel_core::id::SecretId;
+use keywheel_core::store::{Found, Looked, RemoteVersion};
+
+use super::*;
+
+const STORE: &str = "apiVersion: keywheel.dev/v1\nkind: Store\nmetadata: { name: bao }\nspec: { vault: { address: \"https://bao:8200\", auth: { token: { file: /etc/t } } } }\n";
+const FAR: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/far }\nspec: { store: bao, source: { path: db, field: password } }\n";
+
+fn both() -> String {
+    format!("{STORE}---\n{FAR}")
+}
+
+fn only_secret(bench: &Bench) -> SecretId {
+    *bench.api.view.read().world.secrets.keys().next().unwrap()
+}
+
+#[tokio::test]
+async fn a_store_is_tried_before_anything_is_applied_and_only_when_it_is_new() {
+    let bench = Bench::start().await;
+    let why = "no route to bao:8200; is it up?".to_owned();
+    *bench.store.store_fault.lock().unwrap() = Some(why);
+    for dry_run in [true, false] {
+        let request = json!({ "manifests": both(), "source": "t", "dry_run": dry_run });
+        let refused = bench.post("apply", request).await;
+        assert_problem(&refused, 503, "unavailable", "no route to bao:8200");
+        assert_problem(&refused, 503, "unavailable", "--no-check");
+    }
+    assert_eq!(bench.see("stores").await, (200, json!([])));
+    assert_eq!(bench.see("secrets").await, (200, json!([])));
+    let unchecked = json!({ "manifests": both(), "source": "t", "no_check": true });
+    assert_eq!(bench.post("apply", unchecked).await.0, 200);
+    assert_eq!(bench.store.tried.lock().unwrap().len(), 2);
+    // What is as it is declared is not tried again, though it does not work.
+    let (status, answer) = bench.apply(&both()).await;
+    assert_eq!(
+        (status, &answer["results"][0]["action"]),
+        (200, &json!("unchanged"))
+    );
+    *bench.store.store_fault.lock().unwrap() = None;
+    let moved = STORE.replace("bao:8200", "other:8200");
+    let (status, answer) = bench.apply(&moved).await;
+    assert_eq!(
+        (status, &answer["results"][0]["action"]),
+        (200, &json!("changed"))
+    );
+    assert_eq!(bench.store.tried.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn what_the_rules_refuse_is_not_tried() {
+    let bench = Bench::start().await;
+    let by_secret = STORE.replace("file: /etc/t", "secret: no/such");
+    let refused = bench.apply(&by_secret).await;
+    assert_problem(&refused, 400, "invalid", "keywheel secret put no/such");
+    assert!(bench.store.tried.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_store_is_shown_with_what_lies_in_it_and_goes_when_nothing_does() {
+    let bench = Bench::start().await;
+    bench.apply(&both()).await;
+    let (_, stores) = bench.see("stores").await;
+    assert_eq!(
+        (&stores[0]["name"], &stores[0]["kind"]),
+        (&json!("bao"), &json!("vault"))
+    );
+    assert_eq!(stores[0]["health"], "unknown", "no store-sync was heard");
+    let (_, page) = bench.see("stores/bao").await;
+    assert_eq!(
+        page["secrets"][0]["source"],
+        json!({ "path": "db", "field": "password" })
+    );
+    let token = &page["spec"]["backend"]["vault"]["auth"]["token"]["token"];
+    assert_eq!(token, &json!({ "file": "/etc/t" }));
+    assert_problem(&bench.see("stores/none").await, 404, "not_found", "none");
+    let (_, secrets) = bench.see("secrets").await;
+    assert_eq!(secrets[0]["store"], "bao");
+    let remove = || bench.ask_as(OPERATOR, "DELETE", "/v1/stores/bao", Body::empty());
+    let (status, text) = remove().await;
+    assert_eq!(status.as_u16(), 409, "{text}");
+    assert!(text.contains("prod/far"), "{text}");
+    bench
+        .apply(&FAR.replace(
+            "store: bao, source: { path: db, field: password }",
+            "store: local",
+        ))
+        .await;
+    assert_eq!(remove().await.0, StatusCode::OK);
+    assert_eq!(bench.see("stores").await, (200, json!([])));
+    let records = bench.audit().await.join("\n");
+    assert!(
+        records.contains("remove-store") && records.contains("store/bao"),
+        "{records}"
+    );
+}
+
+#[tokio::test]
+async fn a_look_now_says_what_was_found_and_which_rotation_takes_it_over() {
+    let bench = Bench::start().await;
+    bench.apply(&both()).await;
+    let secret = only_secret(&bench);
+    let rotation = RotationId::from_bytes([9; 16]);
+    let seen = Observation {
+        secret,
+        rotation,
+        known: None,
+        found: Some(RemoteVersion("1".to_owned())),
+        is_same_value: false,
+    };
+    let observed = Command::Observed(seen);
+    bench.submit(Role::StoreSync, observed).await;
+    let found = Found::Changed;
+    *bench.store.looks.lock().unwrap() = vec![Looked { secret, found }];
+    let (status, answer) = bench.post("refresh", json!({ "secret": "prod/far" })).await;
+    assert_eq!(status, 200, "{answer}");
+    let first = &answer["results"][0];
+    assert_eq!(
+        (&first["secret"], &first["found"]),
+        (&json!("prod/far"), &json!("changed"))
+    );
+    assert_eq!(first["rotation"], rotation.to_string());
+    assert!(bench.audit().await.join("\n").contains("\"refresh\""));
+    bench.apply(MANIFEST).await;
+    for (name, status, code, part) in [
+        ("no/such", 404, "not_found", "get secrets"),
+        ("UPPER", 400, "invalid", "lower-case"),
+        ("prod/db", 400, "invalid", "nothing to look at"),
+    ] {
+        let refused = bench.post("refresh", json!({ "secret": name })).await;
+        assert_problem(&refused, status, code, part);
+    }
+    *bench.store.is_away.lock().unwrap() = true;
+    let away = bench.post("refresh", json!({})).await;
+    assert_problem(&away, 503, "unavailable", "store-sync is away");
+}

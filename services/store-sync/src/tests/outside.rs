@@ -1,0 +1,396 @@
+//! Stores outside: what is seen there is told once, one store delays no other, and who is away is
+//! asked again.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use keywheel_core::command::Observation;
+use keywheel_core::id::StoreId;
+use keywheel_core::name::{SecretName, StoreName};
+use keywheel_core::secret::Place;
+use keywheel_core::store::{
+    AwsAuth, AwsSpec, Backend, CredentialNow, CredentialRef, DEFAULT_TIMEOUT, Found, NamedStore,
+    SecretNow, Source, StoreNow, StoreSpec,
+};
+use keywheel_engine::port::store::{Connect, Credentials, Store};
+use keywheel_engine::presence::{Fact, Health, Look as _};
+use keywheel_testkit::fake::FakeStore;
+
+use super::*;
+use crate::outside::Book;
+
+const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
+
+/// Stores by name, each in memory.
+#[derive(Default)]
+pub(super) struct Fakes(Mutex<BTreeMap<StoreName, Arc<FakeStore>>>);
+
+impl Fakes {
+    fn store(&self, name: &str) -> Arc<FakeStore> {
+        let name = StoreName::parse(name).unwrap();
+        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
+    }
+}
+
+impl Connect for Fakes {
+    fn connect(
+        &self,
+        name: &StoreName,
+        _: &StoreSpec,
+        _: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Store>, PortError> {
+        Ok(self.store(name.as_str()))
+    }
+}
+
+fn named(name: &str) -> NamedStore {
+    let auth = AwsAuth::Chain {
+        profile: String::new(),
+    };
+    NamedStore {
+        name: StoreName::parse(name).unwrap(),
+        spec: StoreSpec {
+            backend: Backend::Aws(AwsSpec {
+                region: String::new(),
+                endpoint: String::new(),
+                auth,
+            }),
+            poll: Duration::from_millis(20),
+            timeout: DEFAULT_TIMEOUT,
+        },
+    }
+}
+
+fn store_now(name: &str) -> StoreNow {
+    let mut id = [0; 16];
+    id[..name.len()].copy_from_slice(name.as_bytes());
+    StoreNow {
+        id: StoreId::from_bytes(id),
+        store: Some(named(name)),
+        credentials: Vec::new(),
+    }
+}
+
+fn source() -> Source {
+    Source {
+        path: "db".to_owned(),
+        field: "password".to_owned(),
+    }
+}
+
+fn secret_now(secret: SecretId, store: &str) -> SecretNow {
+    SecretNow {
+        secret,
+        name: SecretName::parse("prod/db").unwrap(),
+        place: Some(Place {
+            store: StoreName::parse(store).unwrap(),
+            source: source(),
+        }),
+        known: None,
+        current: None,
+        is_generated: false,
+        is_rotating: false,
+    }
+}
+
+fn remote(text: &str) -> RemoteVersion {
+    RemoteVersion(text.to_owned())
+}
+
+impl World {
+    fn tell(&self, stores: Vec<StoreNow>, secrets: Vec<SecretNow>) {
+        self.script.news.send_modify(|news| {
+            *news = News {
+                through: news.through + 1,
+                more: false,
+                stores,
+                secrets,
+            };
+        });
+    }
+
+    async fn observation(&mut self) -> Observation {
+        match self.outcome().await.1 {
+            Command::Observed(seen) => seen,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A secret of the store `one` that is known with this version of ours and theirs.
+    async fn follows(&self, value: &[u8], version: u64, theirs: &str) -> SecretNow {
+        let value = SecretBytes::from(value.to_vec());
+        let token = RotationId::from_bytes([0x30 + u8::try_from(version).unwrap(); 16]);
+        let kept = self.vault.insert(SECRET, version, token, &value);
+        kept.await.unwrap();
+        SecretNow {
+            known: Some(remote(theirs)),
+            current: Some(version),
+            ..secret_now(SECRET, "one")
+        }
+    }
+}
+
+async fn wait_for(handle: &crate::Handle, name: &str, is: impl Fn(&Fact) -> bool) -> Fact {
+    let waiting = async {
+        loop {
+            let seen = handle.look().await;
+            let fact = seen.facts.into_iter().find(|fact| fact.name == name);
+            if let Some(fact) = fact.filter(|fact| is(fact)) {
+                return fact;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_changes_outside_is_told_once_and_what_does_not_is_not_told() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    store.write("db", &[("password", "first")]);
+    let (shutdown, task) = world.start();
+    world.tell(vec![store_now("one")], vec![secret_now(SECRET, "one")]);
+    let seen = world.observation().await;
+    assert_eq!((seen.known, seen.found), (None, Some(remote("1"))));
+    assert!(!seen.is_same_value);
+    let follows = world.follows(b"first", 1, "1").await;
+    world.tell(Vec::new(), vec![follows]);
+    // Polls in between told nothing: the next thing that is told is the next change.
+    store.write("db", &[("password", "second")]);
+    let seen = world.observation().await;
+    assert_eq!(
+        (seen.known, seen.found),
+        (Some(remote("1")), Some(remote("2")))
+    );
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_with_the_same_value_is_told_as_that() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    store.write("db", &[("password", "first")]);
+    store.write("db", &[("password", "first"), ("user", "else")]);
+    let (shutdown, task) = world.start();
+    let follows = world.follows(b"first", 1, "1").await;
+    world.tell(vec![store_now("one")], vec![follows]);
+    let seen = world.observation().await;
+    assert_eq!(seen.found, Some(remote("2")));
+    assert!(seen.is_same_value);
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_version_that_is_known_costs_no_value() {
+    let world = World::new().await;
+    let store = world.fakes.store("one");
+    store.write("db", &[("password", "first")]);
+    let service = world.service(StoreSyncOptions::new(DEPLOYMENT));
+    let handle = service.handle();
+    let shutdown = Shutdown::new();
+    let told = shutdown.clone();
+    let task = tokio::spawn(async move { service.run(told).await.unwrap() });
+    let follows = world.follows(b"first", 1, "1").await;
+    world.tell(vec![store_now("one")], vec![follows]);
+    wait_for(&handle, "store one", |fact| fact.health == Health::Ok).await;
+    assert_eq!(store.fetches(), 0);
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_delays_no_other_and_its_return_is_no_change() {
+    let mut world = World::new().await;
+    let (one, two) = (world.fakes.store("one"), world.fakes.store("two"));
+    one.write("db", &[("password", "first")]);
+    one.set_down(true);
+    let service = world.service(StoreSyncOptions::new(DEPLOYMENT));
+    let handle = service.handle();
+    let shutdown = Shutdown::new();
+    let told = shutdown.clone();
+    let task = tokio::spawn(async move { service.run(told).await.unwrap() });
+    let follows = world.follows(b"first", 1, "1").await;
+    let stores = vec![store_now("one"), store_now("two")];
+    world.tell(stores, vec![follows, secret_now(OTHER, "two")]);
+    let away = |fact: &Fact| matches!(fact.health, Health::Warning | Health::Problem);
+    let fact = wait_for(&handle, "store one", away).await;
+    assert!(
+        fact.note.contains("containers keep what they have"),
+        "{}",
+        fact.note
+    );
+    assert!(fact.next.unwrap().contains("keywheel refresh"));
+    two.write("db", &[("password", "x")]);
+    assert_eq!(world.observation().await.secret, OTHER);
+    one.set_down(false);
+    wait_for(&handle, "store one", |fact| fact.health == Health::Ok).await;
+    assert_eq!(one.fetches(), 0, "nothing changed while it was away");
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_there_is_told_when_a_first_value_is_to_be_made() {
+    let mut world = World::new().await;
+    let (shutdown, task) = world.start();
+    let made = SecretNow {
+        is_generated: true,
+        ..secret_now(SECRET, "one")
+    };
+    world.tell(vec![store_now("one")], vec![made]);
+    let seen = world.observation().await;
+    assert_eq!((seen.secret, seen.found), (SECRET, None));
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_s_look_is_answered_with_what_is_there() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    let gateway = Arc::clone(&world.gateway);
+    let (shutdown, task) = world.start();
+    world.tell(vec![store_now("one")], vec![secret_now(SECRET, "one")]);
+    let ask = Body::LookNow {
+        secret: Some(SECRET),
+    };
+    let found = |body: Body| match body {
+        Body::Looked(looks) => looks
+            .into_iter()
+            .map(|looked| looked.found)
+            .collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        found(world.ask(&gateway, ask.clone()).await),
+        [Found::Absent]
+    );
+    store.write("db", &[("password", "first")]);
+    assert_eq!(
+        found(world.ask(&gateway, ask.clone()).await),
+        [Found::Changed]
+    );
+    world.observation().await;
+    store.set_down(true);
+    let failed = found(world.ask(&gateway, ask).await);
+    assert!(
+        matches!(&failed[..], [Found::Failed { reason }] if reason.contains("does not answer"))
+    );
+    let nobody = Body::LookNow {
+        secret: Some(OTHER),
+    };
+    assert_eq!(found(world.ask(&gateway, nobody).await), []);
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_is_tried_before_it_is_declared() {
+    let world = World::new().await;
+    let gateway = Arc::clone(&world.gateway);
+    let (shutdown, task) = world.start();
+    let ask = || Body::CheckStore {
+        store: Box::new(named("new")),
+        credentials: Vec::new(),
+    };
+    assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    world.fakes.store("new").set_down(true);
+    let mut told = world.gateway.request(Address::StoreSync, None, ask(), SOON);
+    let Body::Failed { kind, text } = (&mut told).await.unwrap() else {
+        panic!("it has to be refused")
+    };
+    assert_eq!(kind, ErrorKind::Unavailable);
+    assert!(text.contains("does not answer"), "{text}");
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn work_outside_is_done_there_and_told_with_the_version() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    let (shutdown, task) = world.start();
+    let outside = Outside {
+        store: named("one"),
+        source: source(),
+        known: None,
+        fetch: None,
+        retire: Vec::new(),
+    };
+    for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        let work = StepWork {
+            outside: Some(Box::new(outside.clone())),
+            ..super::step(step, 1)
+        };
+        world.send(Work::Step(work)).await;
+        let (_, told) = world.outcome().await;
+        let Command::StepOutcome {
+            failure,
+            remote: at,
+            ..
+        } = told
+        else {
+            panic!("{told:?}")
+        };
+        assert_eq!(failure, None);
+        assert_eq!(at, (step == Step::Finish).then(|| remote("1")));
+    }
+    assert_eq!((store.writes(), store.fields("db").len()), (1, 1));
+    assert!(
+        world.rotator.begun.lock().unwrap().is_empty(),
+        "not the local store"
+    );
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
+    let world = World::new().await;
+    let path = world._directory.path().join("token");
+    let at = || CredentialRef::File(path.to_str().unwrap().to_owned());
+    let port: Arc<dyn VersionVault> = Arc::clone(&world.vault) as _;
+    let name = SecretName::parse("kw/token").unwrap();
+    let mut now = CredentialNow {
+        name: name.clone(),
+        secret: SECRET,
+        version: None,
+    };
+    let book = Book::new(port, std::slice::from_ref(&now));
+    let refused = |error: PortError, words: &str| {
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    refused(book.read(&at()).await.unwrap_err(), "cannot be read");
+    std::fs::write(&path, b"hvs.x\r\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    refused(book.read(&at()).await.unwrap_err(), "chmod o-rwx");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(
+        book.read(&at())
+            .await
+            .unwrap()
+            .ct_eq(&SecretBytes::from(b"hvs.x".to_vec()))
+    );
+    std::fs::write(&path, b"\n").unwrap();
+    refused(book.read(&at()).await.unwrap_err(), "is empty");
+    std::fs::write(&path, vec![b'x'; 64 * 1024]).unwrap();
+    assert!(book.read(&at()).await.is_ok());
+    std::fs::write(&path, vec![b'x'; 64 * 1024 + 1]).unwrap();
+    refused(book.read(&at()).await.unwrap_err(), "more than 65536 bytes");
+    let secret = CredentialRef::Secret(name);
+    refused(
+        book.read(&secret).await.unwrap_err(),
+        "keywheel secret put kw/token",
+    );
+    let value = SecretBytes::from(b"from-us".to_vec());
+    world
+        .vault
+        .insert(SECRET, 1, ROTATION, &value)
+        .await
+        .unwrap();
+    now.version = Some(1);
+    book.learn(&[now]);
+    assert!(book.read(&secret).await.unwrap().ct_eq(&value));
+}
