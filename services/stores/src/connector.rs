@@ -9,6 +9,8 @@ use keywheel_engine::port::store::{Connect, Credentials, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::Entropy;
 
+use crate::aws::AwsStore;
+
 /// Every kind of store that this build has.
 pub struct Connector {
     _clock: Arc<dyn Clock>,
@@ -31,12 +33,18 @@ impl Connect for Connector {
         &self,
         name: &StoreName,
         spec: &StoreSpec,
-        _credentials: Arc<dyn Credentials>,
+        credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Store>, PortError> {
-        let word = match &spec.backend {
-            Backend::Vault(_) | Backend::Aws(_) => spec.backend.word(),
-        };
-        let text = format!("store `{name}`: this build has no stores of kind `{word}`");
-        Err(PortError::new(ErrorKind::Unavailable, text))
+        match &spec.backend {
+            Backend::Aws(aws) => {
+                let store = AwsStore::new(name.clone(), aws.clone(), spec.timeout, credentials)?;
+                Ok(Arc::new(store))
+            }
+            Backend::Vault(_) => {
+                let word = spec.backend.word();
+                let text = format!("store `{name}`: this build has no stores of kind `{word}`");
+                Err(PortError::new(ErrorKind::Unavailable, text))
+            }
+        }
     }
 }
