@@ -108,7 +108,7 @@ pub(crate) enum Verb {
     Rotate(RotateArgs),
     /// Look at stores outside now, and take over what was changed there.
     Refresh(RefreshStoresArgs),
-    /// List stores outside, show or remove one.
+    /// List stores outside, show or remove one, print the rights that one needs.
     #[command(subcommand)]
     Store(StoreVerb),
     /// Make versions unusable: taken out of every container, destroyed in the store, for ever.

@@ -18,6 +18,14 @@ pub(crate) enum StoreVerb {
         /// The store.
         name: String,
     },
+    /// Print the least rights that Keywheel needs at a store, in that store's own language.
+    #[command(
+        after_help = "Examples:\n  keywheel store policy openbao > keywheel.hcl && bao policy write keywheel keywheel.hcl\n  keywheel store policy aws > policy.json\n\nIt names exactly the places of the secrets that lie there: print it anew when one is added."
+    )]
+    Policy {
+        /// The store.
+        name: String,
+    },
     /// Remove a store in which no secret lies any more.
     #[command(after_help = "Example:\n  keywheel store remove openbao --yes")]
     Remove {

@@ -1,6 +1,11 @@
 //! `store …` and `refresh`: stores outside, and looking there now.
 
-use keywheel_schemas::api::{ApplyAnswer, RefreshAnswer, RefreshRequest, StorePage, StoreView};
+use keywheel_schemas::api::{
+    ApplyAnswer, RefreshAnswer, RefreshRequest, StorePage, StoreSecret, StoreView,
+};
+use keywheel_schemas::mirror::Mirror as _;
+use keywheel_stores::policy::{Access, Grant, policy};
+use serde::Serialize;
 
 use super::revoke::{confirm, require_person};
 use super::rotate::with_nearest;
@@ -14,6 +19,7 @@ pub(super) async fn run(desk: &Desk, verb: &StoreVerb) -> Result<(), Failure> {
     match verb {
         StoreVerb::List => list(desk).await,
         StoreVerb::Describe { name } => describe(desk, name).await,
+        StoreVerb::Policy { name } => print_policy(desk, name).await,
         StoreVerb::Remove { name, yes } => remove(desk, name, *yes).await,
     }
 }
@@ -41,6 +47,38 @@ pub(super) async fn describe(desk: &Desk, name: &str) -> Result<(), Failure> {
     let page = page(desk, name).await?;
     desk.screen
         .show(&page, |page| texts::store(page, desk.screen.color))
+}
+
+/// Made here, from what was declared: nobody is asked for it but the gateway.
+async fn print_policy(desk: &Desk, name: &str) -> Result<(), Failure> {
+    let page = page(desk, name).await?;
+    let text = policy(&page.spec.into_core(), &grants(&page.secrets));
+    let answer = PolicyAnswer {
+        store: page.store.name,
+        policy: text,
+    };
+    desk.screen.show(&answer, |answer| answer.policy.clone())
+}
+
+/// `store policy` for programs.
+#[derive(Debug, Serialize)]
+struct PolicyAnswer {
+    /// The store.
+    store: String,
+    /// The policy's text.
+    policy: String,
+}
+
+/// What is done where: values that Keywheel makes are written, too.
+fn grants(secrets: &[StoreSecret]) -> Vec<Grant> {
+    let grant = |secret: &StoreSecret| Grant {
+        source: secret.source.clone().into_core(),
+        access: match secret.generated {
+            true => Access::Write,
+            false => Access::Read,
+        },
+    };
+    secrets.iter().map(grant).collect()
 }
 
 async fn remove(desk: &Desk, name: &str, yes: bool) -> Result<(), Failure> {
@@ -91,5 +129,33 @@ pub(super) async fn refresh(desk: &Desk, args: &RefreshStoresArgs) -> Result<(),
             ),
             "mend what is named above; containers keep what they have meanwhile",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_schemas::event::store::Source;
+
+    use super::*;
+
+    #[test]
+    fn what_keywheel_makes_is_written_and_the_rest_is_read() {
+        let secret = |generated| StoreSecret {
+            name: "prod/db".to_owned(),
+            source: Source {
+                path: "payments/db".to_owned(),
+                field: "password".to_owned(),
+            },
+            known: None,
+            written: false,
+            current: None,
+            generated,
+        };
+        let made = grants(&[secret(true), secret(false)]);
+        assert_eq!(
+            (made[0].access, made[1].access),
+            (Access::Write, Access::Read)
+        );
+        assert_eq!(made[0].source.path, "payments/db");
     }
 }
