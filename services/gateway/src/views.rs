@@ -298,6 +298,7 @@ fn trigger_word(trigger: &Trigger) -> &'static str {
         Trigger::Initial => "initial",
         Trigger::OnDemand => "on_demand",
         Trigger::Provided => "provided",
+        Trigger::External { .. } => "external",
         Trigger::Slot { .. } => "schedule",
     }
 }

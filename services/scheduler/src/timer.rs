@@ -109,7 +109,7 @@ impl Timers {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
             Event::Revocation(id, event) => self.apply_revocation(time, *id, event),
-            Event::Binding(..) | Event::Assignment(..) | Event::Host(..) => {}
+            Event::Binding(..) | Event::Assignment(..) | Event::Host(..) | Event::Store(..) => {}
         }
     }
 

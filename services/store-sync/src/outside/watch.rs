@@ -110,12 +110,11 @@ async fn poll(shared: &Arc<Shared>, name: &StoreName) {
     let registry = &shared.registry;
     let mut bell = registry.bell();
     let mut failures = 0;
-    let mut known: Vec<Newness> = Vec::new();
     loop {
         let Some((store, spec, secrets)) = lying_in(registry, name) else {
             return;
         };
-        known = secrets.iter().map(Newness::of).collect();
+        let known: Vec<Newness> = secrets.iter().map(Newness::of).collect();
         let answered = cycle(shared, name, &store, secrets).await;
         failures = if answered { 0 } else { failures + 1 };
         let pause = pause(registry, spec.poll, failures);
