@@ -103,7 +103,11 @@ pub(super) async fn check(api: &Api, declarations: &[Declaration]) -> Result<(),
                 let text = format!(
                     "nothing was applied: store `{name}` was tried and does not work: {text}; mend that, or say `--no-check` to declare it all the same"
                 );
-                return Err(PortError::new(kind, text).into());
+                // What store-sync may not or cannot read there says nothing about who asks here.
+                return Err(match kind {
+                    ErrorKind::Unavailable => PortError::new(kind, text).into(),
+                    _ => Failure::invalid(text),
+                });
             }
             _ => {
                 let text =
