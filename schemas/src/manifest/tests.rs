@@ -192,7 +192,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(spec.rotation.schedule, utc);
     let reload_of = |spec: &str| match &read(&binding(spec)).unwrap()[0] {
         Manifest::Binding { reload, .. } => reload.clone(),
-        Manifest::Secret { .. } => panic!(),
+        Manifest::Secret { .. } | Manifest::Store { .. } => panic!(),
     };
     let restart = Reload::Restart {
         settle: DEFAULT_SETTLE,

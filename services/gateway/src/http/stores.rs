@@ -23,9 +23,9 @@ use super::{Api, Caller, Failure};
 use crate::views;
 
 /// How long store-sync may take to try a store: a request to it is bounded by less.
-pub const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long store-sync may take to look where a person asked for.
-pub const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
 
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<StoreView>>, Failure> {
     let health = api.store_health();

@@ -184,7 +184,11 @@ async fn cycle(
 ) -> bool {
     if secrets.is_empty() {
         let checked = bounded_check(shared, store).await;
-        note(shared, name, checked.as_ref().err().map(chain).as_deref());
+        note(
+            shared,
+            name,
+            checked.as_ref().err().map(|error| chain(error)).as_deref(),
+        );
         return checked.is_ok();
     }
     let mut waiting = secrets.into_iter();

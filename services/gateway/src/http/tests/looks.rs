@@ -12,7 +12,7 @@ const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { n
 const SCHEDULED: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/db }\nspec: { store: local, generator: { length: 20 }, rotation: { interval: 1h } }\n";
 
 impl Bench {
-    async fn submit(&self, role: Role, command: Command) {
+    pub(super) async fn submit(&self, role: Role, command: Command) {
         let submission = Submission {
             id: CommandId::from_bytes(self.api.ids.draw()),
             principal: Principal::Service(role),
