@@ -42,10 +42,10 @@ kinds! {
         E::Delivered { .. } => "delivered",
         E::VersionPromoted { .. } => "version_promoted",
         E::VersionRevoked { .. } => "version_revoked",
+        E::VersionDestroyed { .. } => "version_destroyed",
         E::ExternalChangeDetected { .. } => "external_change_detected",
         E::RemoteVersionNoted { .. } => "remote_version_noted",
         E::RemoteVersionRetired { .. } => "remote_version_retired",
-        E::VersionDestroyed { .. } => "version_destroyed",
     }
     binding {
         E::Bound { .. } => "bound",

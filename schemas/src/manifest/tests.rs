@@ -296,7 +296,7 @@ fn a_unknown_field_is_refused_with_its_place_and_the_nearest_name() {
     one_fault(
         &secret("{ colour: red }"),
         "4:9",
-        "known fields: store, generator, rotation",
+        "known fields: store, source, generator, rotation",
     );
     one_fault(
         &binding("  file: { name: db }\n  relaod: none"),
@@ -794,13 +794,20 @@ fn the_schema_for_editors_agrees_with_the_parser() {
         &secret("{}"),
         &binding("  env: { name: DB }\n  reload: restart"),
         &secret("{ generator: {}, rotation: { interval: 12h, missedRun: skip } }"),
+        &secret("{ store: vault, source: { path: a, field: b } }"),
+        &stores::store("{ aws: { auth: { profile: x } }, poll: 5s }"),
+        &stores::store(&stores::vault(
+            "{ appRole: { roleId: r, secretId: { file: /f } } }",
+        )),
     ] {
         assert!(read(text).is_ok(), "{text}");
         assert!(is_valid_under_schema(text), "{text}");
     }
     for text in [
         secret("{ value: x }"),
-        secret("{ store: vault }"),
+        secret("{ store: Vault, source: { path: a } }"),
+        secret("{ store: vault, source: { pfad: a } }"),
+        stores::store("{ aws: { auth: { profil: x } } }"),
         binding("  file: { name: db, mode: 400 }"),
         binding("  file: { name: db }\n  reload: { signal: HUP, restart: {} }"),
         EXAMPLE.replace("kind: Binding", "kind: Bindings"),

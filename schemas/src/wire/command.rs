@@ -31,7 +31,7 @@ mirror_struct! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         found: Option<Text<RemoteVersion>>,
         /// Whether its value is the current one of ours.
-        is_same_value: bool,
+        is_unchanged: bool,
     }
 }
 

@@ -62,7 +62,7 @@ pub struct Observation {
     /// The version that is current there; `None` when nothing is there.
     pub found: Option<RemoteVersion>,
     /// Whether the value of that version is the current one of ours: nothing has to be replaced.
-    pub is_same_value: bool,
+    pub is_unchanged: bool,
 }
 
 /// A request to change something. Ids of what it may create are drawn by the sender.

@@ -11,7 +11,7 @@ use keywheel_core::store::{
 use super::{Manifest, faults, read, secret};
 use crate::manifest::MIN_STORE_TIMEOUT;
 
-fn store(spec: &str) -> String {
+pub(super) fn store(spec: &str) -> String {
     format!("apiVersion: keywheel.dev/v1\nkind: Store\nmetadata: {{ name: vault }}\nspec: {spec}\n")
 }
 
@@ -23,7 +23,7 @@ fn spec(text: &str) -> StoreSpec {
 }
 
 /// A store with this for its login.
-fn vault(auth: &str) -> String {
+pub(super) fn vault(auth: &str) -> String {
     format!("{{ vault: {{ address: \"https://v:8200\", auth: {auth} }} }}")
 }
 

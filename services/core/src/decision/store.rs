@@ -130,7 +130,7 @@ pub(super) fn observed(
         return Ok(Vec::new());
     }
     let remote = found.clone();
-    if let (true, Some(version)) = (seen.is_same_value, secret.current) {
+    if let (true, Some(version)) = (seen.is_unchanged, secret.current) {
         let noted = secret::Event::RemoteVersionNoted {
             version,
             remote,

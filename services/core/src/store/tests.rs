@@ -114,7 +114,7 @@ fn look(rotation: RotationId, known: Option<u64>, found: Option<u64>) -> Observa
         rotation,
         known: known.map(remote),
         found: found.map(remote),
-        is_same_value: false,
+        is_unchanged: false,
     }
 }
 
@@ -124,7 +124,7 @@ fn seen(rotation: RotationId, known: Option<u64>, found: Option<u64>) -> Command
 
 fn same(known: Option<u64>, found: u64) -> Command {
     Command::Observed(Observation {
-        is_same_value: true,
+        is_unchanged: true,
         ..look(SECOND, known, Some(found))
     })
 }

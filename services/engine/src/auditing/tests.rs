@@ -167,7 +167,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         rotation,
         known: None,
         found: None,
-        is_same_value: false,
+        is_unchanged: false,
     };
     vec![
         (&["rotate-by-schedule"], due),

@@ -141,7 +141,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         rotation: ROTATION,
         known: None,
         found: None,
-        is_same_value: false,
+        is_unchanged: false,
     };
     let enrol = Command::EnrolHost {
         host: HOST,

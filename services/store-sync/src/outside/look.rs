@@ -177,7 +177,7 @@ async fn submit(
     shared: &Shared,
     secret: &SecretNow,
     found: Option<RemoteVersion>,
-    is_same_value: bool,
+    is_unchanged: bool,
 ) -> Result<bool, PortError> {
     let draw = || {
         let mut id = [0; 16];
@@ -189,7 +189,7 @@ async fn submit(
         rotation: RotationId::from_bytes(draw()),
         known: secret.known.clone(),
         found,
-        is_same_value,
+        is_unchanged: is_same_value,
     };
     let body = Body::Submit {
         id: CommandId::from_bytes(draw()),

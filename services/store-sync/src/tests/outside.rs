@@ -152,7 +152,7 @@ async fn what_changes_outside_is_told_once_and_what_does_not_is_not_told() {
     world.tell(vec![store_now("one")], vec![secret_now(SECRET, "one")]);
     let seen = world.observation().await;
     assert_eq!((seen.known, seen.found), (None, Some(remote("1"))));
-    assert!(!seen.is_same_value);
+    assert!(!seen.is_unchanged);
     let follows = world.follows(b"first", 1, "1").await;
     world.tell(Vec::new(), vec![follows]);
     // Polls in between told nothing: the next thing that is told is the next change.
@@ -177,7 +177,7 @@ async fn a_version_with_the_same_value_is_told_as_that() {
     world.tell(vec![store_now("one")], vec![follows]);
     let seen = world.observation().await;
     assert_eq!(seen.found, Some(remote("2")));
-    assert!(seen.is_same_value);
+    assert!(seen.is_unchanged);
     shutdown.request();
     task.await.unwrap();
 }

@@ -7,7 +7,7 @@ use keywheel_core::store::{Found, Looked, RemoteVersion};
 
 use super::*;
 
-const STORE: &str = "apiVersion: keywheel.dev/v1\nkind: Store\nmetadata: { name: bao }\nspec: { vault: { address: \"https://bao:8200\", auth: { token: { file: /etc/t } } } }\n";
+pub(super) const STORE: &str = "apiVersion: keywheel.dev/v1\nkind: Store\nmetadata: { name: bao }\nspec: { vault: { address: \"https://bao:8200\", auth: { token: { file: /etc/t } } } }\n";
 const FAR: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/far }\nspec: { store: bao, source: { path: db, field: password } }\n";
 
 fn both() -> String {
@@ -109,7 +109,7 @@ async fn a_look_now_says_what_was_found_and_which_rotation_takes_it_over() {
         rotation,
         known: None,
         found: Some(RemoteVersion("1".to_owned())),
-        is_same_value: false,
+        is_unchanged: false,
     };
     let observed = Command::Observed(seen);
     bench.submit(Role::StoreSync, observed).await;

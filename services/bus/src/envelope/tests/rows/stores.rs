@@ -118,7 +118,7 @@ pub(super) fn commands() -> [Command; 2] {
         rotation,
         known: Some(remote("6")),
         found: Some(remote("7")),
-        is_same_value: true,
+        is_unchanged: true,
     };
     let finished = Command::StepOutcome {
         rotation,
