@@ -189,7 +189,7 @@ async fn submit(
         rotation: RotationId::from_bytes(draw()),
         known: secret.known.clone(),
         found,
-        is_unchanged: is_same_value,
+        is_unchanged,
     };
     let body = Body::Submit {
         id: CommandId::from_bytes(draw()),
