@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use keywheel_core::effect::StepWork;
+use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
+use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::rotator::Rotator;
@@ -165,18 +166,28 @@ impl Rotator for Timed {
         self.metrics.time(&self.name, "test", call).await
     }
 
-    async fn finish(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+    async fn finish(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
         let call = self.store.finish(work, until);
         self.metrics.time(&self.name, "finish", call).await
+    }
+
+    async fn roll_back(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        let call = self.store.roll_back(work, until);
+        self.metrics.time(&self.name, "roll_back", call).await
     }
 
     async fn revoke(
         &self,
         secret: SecretId,
         versions: &[u64],
+        outside: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError> {
-        let call = self.store.revoke(secret, versions, until);
+        let call = self.store.revoke(secret, versions, outside, until);
         self.metrics.time(&self.name, "revoke", call).await
     }
 
@@ -270,10 +281,20 @@ mod tests {
         async fn test(&self, _: &StepWork, _: &Until) -> Result<(), PortError> {
             self.pass(Err(ErrorKind::Unavailable))
         }
-        async fn finish(&self, _: &StepWork, _: &Until) -> Result<(), PortError> {
-            self.pass(Err(ErrorKind::Conflict))
+        async fn finish(
+            &self,
+            _: &StepWork,
+            _: &Until,
+        ) -> Result<Option<RemoteVersion>, PortError> {
+            self.pass(Err(ErrorKind::Conflict)).map(|()| None)
         }
-        async fn revoke(&self, _: SecretId, _: &[u64], _: &Until) -> Result<(), PortError> {
+        async fn revoke(
+            &self,
+            _: SecretId,
+            _: &[u64],
+            _: Option<&Outside>,
+            _: &Until,
+        ) -> Result<(), PortError> {
             self.pass(Err(ErrorKind::Corrupt))
         }
         async fn probe(&self, _: SecretId, _: u64) -> Result<Option<bool>, PortError> {
@@ -290,6 +311,7 @@ mod tests {
             versions: vec![1],
             generator: None,
             provided: false,
+            outside: None,
         }
     }
 
@@ -304,7 +326,7 @@ mod tests {
         assert!(store.set(&work, &until).await.is_err());
         assert!(store.test(&work, &until).await.is_err());
         assert!(store.finish(&work, &until).await.is_err());
-        assert!(store.revoke(secret, &[1], &until).await.is_err());
+        assert!(store.revoke(secret, &[1], None, &until).await.is_err());
         assert!(store.probe(secret, 1).await.is_err());
         let mut page = Page::default();
         metrics.read(&mut page).await;

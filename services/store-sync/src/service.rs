@@ -21,6 +21,7 @@ use tokio::task::{Id, JoinSet};
 
 use crate::backlog::{Backlog, Job};
 use crate::effect::{self, Unfinished};
+use crate::metrics::Metrics;
 use crate::outside::{self, Parts, Registry};
 use crate::presence::{Counts, Handle};
 use crate::value;
@@ -67,6 +68,8 @@ pub struct Ports {
     pub rotator: Arc<dyn Rotator>,
     /// Makes stores outside.
     pub connect: Arc<dyn Connect>,
+    /// Counts what stores outside do.
+    pub metrics: Metrics,
     /// Time, against the deadlines of effects.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -110,6 +113,7 @@ impl StoreSync {
     pub fn new(options: StoreSyncOptions, ports: Ports) -> Self {
         let registry = Registry::new(Parts {
             connect: Arc::clone(&ports.connect),
+            metrics: ports.metrics.clone(),
             vault: Arc::clone(&ports.vault),
             clock: Arc::clone(&ports.clock),
             entropy: Arc::clone(&ports.entropy),

@@ -300,6 +300,7 @@ impl World {
             vault: Arc::clone(&self.vault) as _,
             rotator: Arc::clone(&self.rotator) as _,
             connect: Arc::clone(&self.fakes) as _,
+            metrics: crate::Metrics::new(self.clock.clone()),
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
         };

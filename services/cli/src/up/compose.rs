@@ -151,6 +151,7 @@ async fn start_workers(
         bus: end(opened, hub, Role::StoreSync)?,
         vault: metrics.of_cache(opened.cache.clone()),
         rotator: metrics.of_store("local", local),
+        metrics: metrics.clone(),
         connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),

@@ -20,10 +20,12 @@ use tokio::sync::watch;
 use super::credentials::Book;
 use super::health::{self, Health};
 use super::look::Tries;
+use crate::metrics::Metrics;
 
 /// What is needed to make live stores.
 pub(crate) struct Parts {
     pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) metrics: Metrics,
     pub(crate) vault: Arc<dyn VersionVault>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -157,7 +159,8 @@ impl Registry {
         let store = self.store(&outside.store)?;
         let (vault, entropy) = (&self.parts.vault, &self.parts.entropy);
         let rotator = RemoteRotator::new(store, Arc::clone(vault), Arc::clone(entropy));
-        Ok(Arc::new(rotator))
+        let name = outside.store.name.as_str();
+        Ok(self.parts.metrics.of_store(name, Arc::new(rotator)))
     }
 
     /// A store that is only tried.
