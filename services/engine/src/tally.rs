@@ -237,6 +237,7 @@ const fn trigger_word(trigger: &Trigger) -> &'static str {
         Trigger::OnDemand => "on_demand",
         Trigger::Provided => "provided",
         Trigger::Slot { .. } => "schedule",
+        Trigger::External { .. } => "external",
     }
 }
 
