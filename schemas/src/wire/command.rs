@@ -175,17 +175,7 @@ impl WorkerCommand {
             Command::Report(report) => Self::Report {
                 report: Report::of(report),
             },
-            Command::Apply(_) => return Err(NotAWorkersCommand("apply")),
-            Command::Unbind { .. } => return Err(NotAWorkersCommand("unbind")),
-            Command::RemoveStore { .. } => return Err(NotAWorkersCommand("remove store")),
-            Command::Put { .. } => return Err(NotAWorkersCommand("put")),
-            Command::Rotate { .. } => return Err(NotAWorkersCommand("rotate")),
-            Command::Revoke { .. } => return Err(NotAWorkersCommand("revoke")),
-            Command::IssueJoinToken(_) => return Err(NotAWorkersCommand("issue join token")),
-            Command::JoinHost(_) => return Err(NotAWorkersCommand("join host")),
-            Command::RotateHostKey(_) => return Err(NotAWorkersCommand("rotate host key")),
-            Command::NotePermit(_) => return Err(NotAWorkersCommand("note permit")),
-            Command::EvictHost { .. } => return Err(NotAWorkersCommand("evict host")),
+            other => return Err(NotAWorkersCommand(person_s(other))),
         })
     }
 
@@ -247,5 +237,31 @@ impl WorkerCommand {
             },
             Self::Report { report } => Command::Report(report.into_core()),
         }
+    }
+}
+
+/// What a person's command is called; a worker's has its own shape.
+const fn person_s(command: &Command) -> &'static str {
+    match command {
+        Command::Apply(_) => "apply",
+        Command::Unbind { .. } => "unbind",
+        Command::RemoveStore { .. } => "remove store",
+        Command::Put { .. } => "put",
+        Command::Rotate { .. } => "rotate",
+        Command::Revoke { .. } => "revoke",
+        Command::IssueJoinToken(_) => "issue join token",
+        Command::JoinHost(_) => "join host",
+        Command::RotateHostKey(_) => "rotate host key",
+        Command::NotePermit(_) => "note permit",
+        Command::EvictHost { .. } => "evict host",
+        Command::Due { .. }
+        | Command::EnrolHost { .. }
+        | Command::StepOutcome { .. }
+        | Command::Observed(_)
+        | Command::RevokeOutcome { .. }
+        | Command::RetryStep { .. }
+        | Command::RetryRevoke { .. }
+        | Command::DeadlinePassed { .. }
+        | Command::Report(_) => "worker's",
     }
 }

@@ -192,6 +192,10 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
 }
 
 pub(super) fn request_rows() -> Vec<(Role, Address, Body)> {
+    [common_request_rows(), stores::requests()].concat()
+}
+
+fn common_request_rows() -> Vec<(Role, Address, Body)> {
     let value = ValueRequest {
         host: HOST,
         secret: SecretId::from_bytes([2; 16]),
@@ -232,31 +236,10 @@ pub(super) fn request_rows() -> Vec<(Role, Address, Body)> {
         (Role::StoreSync, gateway, Body::ReadHosts),
         (Role::Injector, gateway, Body::Renew(b"{}".to_vec())),
         (Role::Scheduler, gateway, Body::Renew(vec![0, 1])),
-        (
-            Role::StoreSync,
-            gateway,
-            Body::ReadStores {
-                after: 8,
-                wait: true,
-            },
-        ),
         (Role::StoreSync, gateway, Body::OpenValue(value)),
         (Role::Injector, Address::StoreSync, Body::OpenValue(value)),
         (Role::Gateway, Address::StoreSync, Body::ReadStoreKey),
         (Role::Gateway, Address::StoreSync, stash),
-        (Role::Gateway, Address::StoreSync, stores::check()),
-        (
-            Role::Gateway,
-            Address::StoreSync,
-            Body::LookNow {
-                secret: Some(SecretId::from_bytes([2; 16])),
-            },
-        ),
-        (
-            Role::Gateway,
-            Address::StoreSync,
-            Body::LookNow { secret: None },
-        ),
         (
             Role::Gateway,
             Address::StoreSync,

@@ -1,5 +1,6 @@
 //! Bodies about stores outside.
 
+use keywheel_core::audit::Role;
 use keywheel_core::command::{Command, Observation};
 use keywheel_core::effect::Outside;
 use keywheel_core::id::{RotationId, SecretId, StoreId};
@@ -11,7 +12,7 @@ use keywheel_core::store::{
     Looked, NamedStore, News, RemoteVersion, SecretNow, Source, StoreNow, StoreSpec, VaultAuth,
     VaultSpec,
 };
-use keywheel_engine::port::bus::Body;
+use keywheel_engine::port::bus::{Address, Body};
 
 const SECRET: SecretId = SecretId::from_bytes([2; 16]);
 
@@ -130,12 +131,27 @@ pub(super) fn commands() -> [Command; 2] {
     [Command::Observed(seen), finished]
 }
 
-pub(super) fn check() -> Body {
+fn check() -> Body {
     let token = CredentialRef::Secret(secret_name());
     Body::CheckStore {
         store: Box::new(named(vault(VaultAuth::Token { token }))),
         credentials: credentials(),
     }
+}
+
+/// Every request about stores.
+pub(super) fn requests() -> Vec<(Role, Address, Body)> {
+    let look = |secret| (Role::Gateway, Address::StoreSync, Body::LookNow { secret });
+    let read = Body::ReadStores {
+        after: 8,
+        wait: true,
+    };
+    vec![
+        (Role::StoreSync, Address::Gateway, read),
+        (Role::Gateway, Address::StoreSync, check()),
+        look(Some(SECRET)),
+        look(None),
+    ]
 }
 
 pub(super) fn looked() -> Body {
