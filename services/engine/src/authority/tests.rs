@@ -317,6 +317,23 @@ fn store() -> NamedStore {
     }
 }
 
+/// About stores outside.
+fn store_bodies() -> [Body; 5] {
+    [
+        Body::ReadStores {
+            after: 1,
+            wait: false,
+        },
+        Body::Stores(Box::default()),
+        Body::CheckStore {
+            store: Box::new(store()),
+            credentials: Vec::new(),
+        },
+        Body::LookNow { secret: None },
+        Body::Looked(Vec::new()),
+    ]
+}
+
 fn all_bodies() -> Vec<Body> {
     let work = Work::Revoke(RevokeWork {
         revocation: REVOCATION,
@@ -370,23 +387,13 @@ fn all_bodies() -> Vec<Body> {
             sealed: Vec::new(),
         },
         Body::DropStash { token: ROTATION },
-        Body::ReadStores {
-            after: 1,
-            wait: false,
-        },
-        Body::Stores(Box::default()),
-        Body::CheckStore {
-            store: Box::new(store()),
-            credentials: Vec::new(),
-        },
-        Body::LookNow { secret: None },
-        Body::Looked(Vec::new()),
         Body::Done,
         Body::Failed {
             kind: ErrorKind::Denied,
             text: String::new(),
         },
     ];
+    bodies.extend(store_bodies());
     bodies.extend(ROLES.map(|role| Body::Presence(Box::new(presence(role)))));
     bodies.extend(all_commands().into_iter().map(|(_, command)| Body::Submit {
         id: CommandId::default(),
