@@ -165,6 +165,7 @@ impl Filler {
                 step,
                 attempt: 1,
                 failure: None,
+                remote: None,
             };
             next = self.decide(&outcome, false).await?;
         }

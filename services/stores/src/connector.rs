@@ -4,27 +4,25 @@ use std::sync::Arc;
 
 use keywheel_core::name::StoreName;
 use keywheel_core::store::{Backend, StoreSpec};
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::store::{Connect, Credentials, Store};
-use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::Entropy;
 
+use crate::VaultStore;
 use crate::aws::AwsStore;
 
 /// Every kind of store that this build has.
 pub struct Connector {
-    _clock: Arc<dyn Clock>,
-    _entropy: Arc<dyn Entropy>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
 
 impl Connector {
     /// With this clock and randomness.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self {
-            _clock: clock,
-            _entropy: entropy,
-        }
+        Self { clock, entropy }
     }
 }
 
@@ -40,10 +38,11 @@ impl Connect for Connector {
                 let store = AwsStore::new(name.clone(), aws.clone(), spec.timeout, credentials)?;
                 Ok(Arc::new(store))
             }
-            Backend::Vault(_) => {
-                let word = spec.backend.word();
-                let text = format!("store `{name}`: this build has no stores of kind `{word}`");
-                Err(PortError::new(ErrorKind::Unavailable, text))
+            Backend::Vault(vault) => {
+                let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+                let store =
+                    VaultStore::new(name, vault, spec.timeout, credentials, clock, entropy)?;
+                Ok(Arc::new(store))
             }
         }
     }
