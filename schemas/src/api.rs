@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 /// Most rows one page of a stream returns.
 pub const MAX_PAGE: usize = 1000;
+/// Longest `Idempotency-Key`, in bytes.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// A failure, as RFC 9457 problem details with the next step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -260,6 +262,21 @@ pub struct StoreKey {
     pub public_key: String,
     /// Deployment id, bound into what is sealed.
     pub deployment: String,
+}
+
+/// `GET /v1/history/{name}`: what the log says of a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryView {
+    /// The secret's name.
+    pub secret: String,
+    /// The time that was asked for, RFC 3339.
+    pub at: String,
+    /// Number of the last event up to then; 0 for none.
+    pub number: u64,
+    /// Versions as they were, newest first.
+    pub versions: Vec<VersionView>,
+    /// Containers, and the version each one held.
+    pub consumers: Vec<ConsumerView>,
 }
 
 /// `GET /v1/audit/export`: everything needed to verify offline.

@@ -16,7 +16,7 @@ use crate::event::secret::SecretEvent;
 use crate::event::store::StoreEvent;
 use crate::event::{self, Envelope, KINDS, Kind};
 use crate::examples::{self, ExampleError};
-use crate::{api, asyncapi, config, manifest, wire};
+use crate::{api, asyncapi, config, manifest, openapi, wire};
 
 /// Directory of the schemas, under `schemas/`.
 pub const GENERATED: &str = "generated";
@@ -58,6 +58,7 @@ pub fn schemas() -> Vec<Document> {
             .map(|(name, schema)| schema_file(&name, schema)),
     );
     all.extend(asyncapi::document());
+    all.push(openapi::document());
     all
 }
 
@@ -110,6 +111,7 @@ pub fn api_schemas() -> Vec<(String, Value)> {
         PutRequest,
         RotateRequest,
         RevokeRequest,
+        HistoryView,
         StoreKey,
         StoreView,
         StorePage,

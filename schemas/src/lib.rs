@@ -19,6 +19,7 @@ pub mod leaf;
 pub mod manifest;
 pub mod mirror;
 mod near;
+pub mod openapi;
 mod span;
 pub mod stale;
 pub mod subject;

@@ -66,8 +66,8 @@ fn no_schema_has_a_place_for_a_value() {
                 document.path
             );
         }
-        // The bus carries values too, sealed to one key each.
-        let sealed = [SEALED_INPUT.1, "api.status.v1", "asyncapi.v1"];
+        // The bus carries values too, sealed to one key each; the API's description has all its shapes.
+        let sealed = [SEALED_INPUT.1, "api.status.v1", "asyncapi.v1", "openapi.v1"];
         let may_be_sealed = sealed.iter().any(|path| document.path.contains(path));
         assert!(
             may_be_sealed || !found.contains(SEALED_INPUT.0),

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod host;
+mod log;
 mod serve;
 mod store;
 
 pub(crate) use host::{EvictArgs, HostVerb};
+pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs};
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
     NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
@@ -122,7 +124,9 @@ pub(crate) enum Verb {
     Host(HostVerb),
     /// Show what happened, as the journal has it.
     #[command(subcommand)]
-    Events(StreamVerb),
+    Events(EventsVerb),
+    /// Show who held which version of a secret at a time.
+    History(HistoryArgs),
     /// Show, export and verify who did what.
     #[command(subcommand)]
     Audit(AuditVerb),
@@ -362,7 +366,7 @@ pub(crate) struct ConsumersArgs {
 }
 
 /// Which part of a stream.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PageArgs {
     /// Begin after this number; without it `list` shows the latest, `tail` the last few.
     #[arg(long, value_name = "N")]
@@ -370,17 +374,6 @@ pub(crate) struct PageArgs {
     /// At most so many.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
-}
-
-/// `events …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum StreamVerb {
-    /// List what happened, oldest first.
-    #[command(after_help = "Example:\n  keywheel events list --limit 50")]
-    List(PageArgs),
-    /// Follow what happens; Ctrl-C ends it.
-    #[command(after_help = "Example:\n  keywheel events tail -o json | jq .type")]
-    Tail(PageArgs),
 }
 
 /// `audit …`.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap};
+use hyper::http::response::Parts;
 use keywheel_schemas::api::Problem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +25,8 @@ mod operator;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// The same for answers that read everything: verification and export.
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(1800);
+/// Most pages of one list: a page has a thousand rows.
+pub(crate) const MAX_PAGES: usize = 1000;
 /// Longest line of a stream, in bytes.
 pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -49,6 +53,28 @@ impl Client {
     /// Reads a resource.
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.typed(Ask::look(path), PATIENCE, false).await
+    }
+
+    /// Reads a list to its end, page by page, as its `Link` headers lead.
+    pub(crate) async fn read_all<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Vec<T>, Failure> {
+        let (mut all, mut path) = (Vec::new(), path.to_owned());
+        for _ in 0..MAX_PAGES {
+            let (head, body) = self.answered(Ask::look(&path), PATIENCE, false).await?;
+            let page: Vec<T> = understood(&body)?;
+            all.extend(page);
+            match next_page(&head.headers) {
+                Some(next) => path = next,
+                None => return Ok(all),
+            }
+        }
+        Err(Failure::new(
+            Exit::Unexpected,
+            format!("the list goes on after {MAX_PAGES} pages"),
+            REPORT,
+        ))
     }
 
     /// Reads a resource that takes long to make.
@@ -130,19 +156,41 @@ impl Client {
         patience: Duration,
         of_input: bool,
     ) -> Result<T, Failure> {
-        let answered = http::exchange(self.target.clone(), ask, patience).await;
-        let (status, body) = answered.map_err(|fault| failure::of(&self.target, &fault))?;
-        if !status.is_success() {
+        let (_, body) = self.answered(ask, patience, of_input).await?;
+        understood(&body)
+    }
+
+    async fn answered(
+        &self,
+        ask: Ask,
+        patience: Duration,
+        of_input: bool,
+    ) -> Result<(Parts, Bytes), Failure> {
+        let answered = http::exchange_whole(self.target.clone(), ask, patience).await;
+        let (head, body) = answered.map_err(|fault| failure::of(&self.target, &fault))?;
+        if !head.status.is_success() {
             return Err(refusal(&body, of_input));
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            Failure::new(
-                Exit::Unexpected,
-                format!("the answer is not what this client understands: {error}"),
-                "use the client of the same version as the daemon: compare `keywheel version` and `keywheel status`",
-            )
-        })
+        Ok((head, body))
     }
+}
+
+fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::new(
+            Exit::Unexpected,
+            format!("the answer is not what this client understands: {error}"),
+            "use the client of the same version as the daemon: compare `keywheel version` and `keywheel status`",
+        )
+    })
+}
+
+/// Where the next page is: a path of the same server, or nothing.
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let link = headers.get(header::LINK)?.to_str().ok()?;
+    let (path, relation) = link.strip_prefix('<')?.split_once('>')?;
+    let is_next = relation.contains("rel=\"next\"");
+    (is_next && path.starts_with("/v1/")).then(|| path.to_owned())
 }
 
 /// What to do about a fault of ours.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use keywheel_identity::tls::{Refusal, explain};
@@ -169,14 +170,24 @@ pub(crate) async fn exchange(
     ask: Ask,
     patience: Duration,
 ) -> Result<(StatusCode, Bytes), Fault> {
+    let (head, body) = exchange_whole(target, ask, patience).await?;
+    Ok((head.status, body))
+}
+
+/// Asks and reads the whole answer, with its headers.
+pub(crate) async fn exchange_whole(
+    target: impl Into<Target>,
+    ask: Ask,
+    patience: Duration,
+) -> Result<(Parts, Bytes), Fault> {
     let response = open(target, ask, patience).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect();
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, MAX_ANSWER_BYTES).collect();
     let body = tokio::time::timeout(patience, body)
         .await
         .map_err(|_| Fault::Late(patience))?;
     match body {
-        Ok(body) => Ok((status, body.to_bytes())),
+        Ok(body) => Ok((head, body.to_bytes())),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::TooLarge),
         Err(error) => Err(Fault::Broken(error.to_string())),
     }

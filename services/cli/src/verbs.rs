@@ -17,7 +17,7 @@ mod waiting;
 
 use crate::address::Address;
 use crate::args::{
-    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, SecretVerb, SetupVerb, StreamVerb, Verb,
+    AuditVerb, Cli, CredentialsVerb, EventsVerb, JournalVerb, NatsVerb, SecretVerb, SetupVerb, Verb,
 };
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -89,10 +89,19 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Host(verb) => host::run(desk, &verb).await,
         Verb::Consumers(args) => look::consumers(desk, args.secret.as_deref()).await,
-        Verb::Events(StreamVerb::List(page)) => streams::list(desk, &streams::EVENTS, &page).await,
-        Verb::Events(StreamVerb::Tail(page)) => streams::tail(desk, &streams::EVENTS, &page).await,
-        Verb::Audit(AuditVerb::List(page)) => streams::list(desk, &streams::AUDIT, &page).await,
-        Verb::Audit(AuditVerb::Tail(page)) => streams::tail(desk, &streams::AUDIT, &page).await,
+        Verb::Events(EventsVerb::List(args)) => {
+            streams::list(desk, &streams::EVENTS, &streams::Wish::of_events(&args)?).await
+        }
+        Verb::Events(EventsVerb::Tail(args)) => {
+            streams::tail(desk, &streams::EVENTS, &streams::Wish::of_events(&args)?).await
+        }
+        Verb::History(args) => look::history(desk, &args).await,
+        Verb::Audit(AuditVerb::List(page)) => {
+            streams::list(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await
+        }
+        Verb::Audit(AuditVerb::Tail(page)) => {
+            streams::tail(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await
+        }
         Verb::Audit(AuditVerb::Export { file }) => audit::export(desk, file.as_deref()).await,
         Verb::Audit(AuditVerb::Prove { index, file }) => {
             audit::proof::prove(desk, index, file.as_deref()).await

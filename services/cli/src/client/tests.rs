@@ -148,6 +148,51 @@ async fn lines_come_one_by_one_and_the_last_needs_no_end() {
 }
 
 #[tokio::test]
+async fn a_list_is_read_to_its_end() {
+    let (path, client) = place("pages");
+    let listener = UnixListener::bind(&path).unwrap();
+    let serving = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for (link, body) in [
+            ("Link: </v1/x?after=a%2Fb>; rel=\"next\"\r\n", "[1,2]"),
+            ("", "[3]"),
+        ] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = vec![0; 4096];
+            let read = stream.read(&mut seen).await.unwrap();
+            let head = String::from_utf8_lossy(&seen[..read]).into_owned();
+            asked.push(head.lines().next().unwrap_or_default().to_owned());
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\n{link}Content-Length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        asked
+    });
+    let all: Vec<u64> = client.read_all("/v1/x").await.unwrap();
+    assert_eq!(all, [1, 2, 3]);
+    let asked = serving.await.unwrap();
+    assert_eq!(
+        asked,
+        ["GET /v1/x HTTP/1.1", "GET /v1/x?after=a%2Fb HTTP/1.1"]
+    );
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_link_leads_to_the_same_server_only() {
+    for (link, next) in [
+        ("</v1/x?after=1>; rel=\"next\"", Some("/v1/x?after=1")),
+        ("</v1/x>; rel=\"prev\"", None),
+        ("<https://elsewhere.example/v1/x>; rel=\"next\"", None),
+        ("/v1/x", None),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LINK, link.parse().unwrap());
+        assert_eq!(next_page(&headers).as_deref(), next, "{link}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_breaks_off_is_a_failure_and_no_end() {
     let fake = serve(
         "broken",

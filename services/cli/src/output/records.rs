@@ -39,6 +39,12 @@ pub(crate) fn event(line: &[u8]) -> String {
     tame(shown.trim_end())
 }
 
+/// The number of an event.
+pub(crate) fn number(line: &[u8]) -> Option<u64> {
+    let event = serde_json::from_slice::<Value>(line).ok()?;
+    text(&event, "/sequence").parse().ok()
+}
+
 /// The plain facts of an event, `name=value`.
 fn facts(data: &Value) -> String {
     let Some(fields) = data.as_object() else {

@@ -1,7 +1,8 @@
 //! The API's views as text for people. Pure.
 
 use keywheel_schemas::api::{
-    ApplyAnswer, BindingView, ConsumerView, RevocationView, RotationView, SecretView, VersionView,
+    ApplyAnswer, BindingView, ConsumerView, HistoryView, RevocationView, RotationView, SecretView,
+    VersionView,
 };
 
 use super::table::{columns, fields};
@@ -187,6 +188,18 @@ pub(crate) fn consumers(consumers: &[ConsumerView], color: bool) -> String {
         }
     }
     text
+}
+
+/// What the log says of a time.
+pub(crate) fn history(history: &HistoryView, color: bool) -> String {
+    format!(
+        "{} at {}, after event {}\n\nVERSIONS\n{}\n\nCONSUMERS\n{}",
+        super::tame(&history.secret),
+        super::tame(&history.at),
+        history.number,
+        versions(&history.versions, color),
+        consumers(&history.consumers, color)
+    )
 }
 
 /// Rotations.

@@ -22,7 +22,7 @@ pub(super) async fn run(desk: &Desk, verb: &HostVerb) -> Result<(), Failure> {
 }
 
 pub(super) async fn list(desk: &Desk) -> Result<(), Failure> {
-    let hosts: Vec<HostView> = desk.client.read("/v1/hosts").await?;
+    let hosts: Vec<HostView> = desk.client.read_all("/v1/hosts").await?;
     desk.screen
         .show(&hosts, |hosts| views::hosts(hosts, desk.screen.color))
 }

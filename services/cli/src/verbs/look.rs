@@ -2,8 +2,8 @@
 
 use keywheel_core::id::RotationId;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, Finding, HealthWord, RevocationView, RotationView, SecretView,
-    Status, VerifyReport, VersionView,
+    BindingView, ConsumerView, Finding, HealthWord, HistoryView, RevocationView, RotationView,
+    SecretView, Status, VerifyReport, VersionView,
 };
 use serde::Serialize;
 
@@ -11,7 +11,8 @@ use super::Desk;
 use super::host;
 use super::rotate::with_nearest;
 use super::store;
-use crate::args::{DescribeArgs, DescribeKind, GetArgs, Kind, StatusArgs};
+use super::streams;
+use crate::args::{DescribeArgs, DescribeKind, GetArgs, HistoryArgs, Kind, StatusArgs};
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
 use crate::output::{self, tame, views};
@@ -37,7 +38,7 @@ pub(super) async fn status(desk: &Desk, args: &StatusArgs) -> Result<(), Failure
 }
 
 pub(super) async fn secrets(desk: &Desk) -> Result<(), Failure> {
-    let secrets: Vec<SecretView> = desk.client.read("/v1/secrets").await?;
+    let secrets: Vec<SecretView> = desk.client.read_all("/v1/secrets").await?;
     desk.screen.show(&secrets, |secrets| {
         views::secrets(secrets, desk.screen.color)
     })
@@ -48,13 +49,30 @@ pub(super) async fn consumers(desk: &Desk, secret: Option<&str>) -> Result<(), F
         Some(name) => format!("/v1/consumers?secret={}", escape(name)),
         None => "/v1/consumers".to_owned(),
     };
-    let consumers: Vec<ConsumerView> = match (desk.client.read(&path).await, secret) {
+    let consumers: Vec<ConsumerView> = match (desk.client.read_all(&path).await, secret) {
         (Ok(consumers), _) => consumers,
         (Err(failure), Some(name)) => return Err(with_nearest(desk, name, failure).await),
         (Err(failure), None) => return Err(failure),
     };
     desk.screen.show(&consumers, |consumers| {
         views::consumers(consumers, desk.screen.color)
+    })
+}
+
+pub(super) async fn history(desk: &Desk, args: &HistoryArgs) -> Result<(), Failure> {
+    let at = args.at.as_deref().map(streams::when).transpose()?;
+    let at = at.map(|at| format!("?at={}", escape(&at)));
+    let path = format!(
+        "/v1/history/{}{}",
+        escape(&args.name),
+        at.unwrap_or_default()
+    );
+    let history: HistoryView = match desk.client.read_long(&path).await {
+        Ok(history) => history,
+        Err(failure) => return Err(with_nearest(desk, &args.name, failure).await),
+    };
+    desk.screen.show(&history, |history| {
+        views::history(history, desk.screen.color)
     })
 }
 
@@ -66,17 +84,17 @@ pub(super) async fn list(desk: &Desk, args: &GetArgs) -> Result<(), Failure> {
     match args.kind {
         Kind::Secrets => secrets(desk).await,
         Kind::Bindings => {
-            let bindings: Vec<BindingView> = desk.client.read("/v1/bindings").await?;
+            let bindings: Vec<BindingView> = desk.client.read_all("/v1/bindings").await?;
             desk.screen
                 .show(&bindings, |bindings| views::bindings(bindings, color))
         }
         Kind::Rotations => {
-            let rotations: Vec<RotationView> = desk.client.read("/v1/rotations").await?;
+            let rotations: Vec<RotationView> = desk.client.read_all("/v1/rotations").await?;
             desk.screen
                 .show(&rotations, |rotations| views::rotations(rotations, color))
         }
         Kind::Revocations => {
-            let revocations: Vec<RevocationView> = desk.client.read("/v1/revocations").await?;
+            let revocations: Vec<RevocationView> = desk.client.read_all("/v1/revocations").await?;
             desk.screen.show(&revocations, |revocations| {
                 views::revocations(revocations, color)
             })
@@ -138,7 +156,7 @@ async fn rotation_of(desk: &Desk, name: &str) -> Result<RotationView, Failure> {
         return desk.client.read(&format!("/v1/rotations/{name}")).await;
     }
     let secret = secret_named(desk, name).await?;
-    let rotations: Vec<RotationView> = desk.client.read("/v1/rotations").await?;
+    let rotations: Vec<RotationView> = desk.client.read_all("/v1/rotations").await?;
     rotations
         .into_iter()
         .find(|rotation| rotation.secret == secret.name)
@@ -157,7 +175,7 @@ async fn revocation_of(desk: &Desk, name: &str) -> Result<RevocationView, Failur
         return desk.client.read(&format!("/v1/revocations/{name}")).await;
     }
     let secret = secret_named(desk, name).await?;
-    let revocations: Vec<RevocationView> = desk.client.read("/v1/revocations").await?;
+    let revocations: Vec<RevocationView> = desk.client.read_all("/v1/revocations").await?;
     revocations
         .into_iter()
         .find(|revocation| revocation.secret == secret.name)
@@ -256,7 +274,7 @@ pub(super) async fn describe(desk: &Desk, args: &DescribeArgs) -> Result<(), Fai
 
 async fn consumers_of(desk: &Desk, secret: &str) -> Result<Vec<ConsumerView>, Failure> {
     desk.client
-        .read(&format!("/v1/consumers?secret={}", escape(secret)))
+        .read_all(&format!("/v1/consumers?secret={}", escape(secret)))
         .await
 }
 
@@ -266,10 +284,10 @@ async fn secret_page(desk: &Desk, name: &str) -> Result<SecretPage, Failure> {
         .client
         .read(&format!("/v1/versions/{}", escape(name)))
         .await?;
-    let mut bindings: Vec<BindingView> = desk.client.read("/v1/bindings").await?;
+    let mut bindings: Vec<BindingView> = desk.client.read_all("/v1/bindings").await?;
     bindings.retain(|binding| binding.secret == secret.name);
     let held_by = consumers_of(desk, name).await?;
-    let mut recent_rotations: Vec<RotationView> = desk.client.read("/v1/rotations").await?;
+    let mut recent_rotations: Vec<RotationView> = desk.client.read_all("/v1/rotations").await?;
     recent_rotations.retain(|rotation| rotation.secret == secret.name);
     recent_rotations.truncate(RECENT);
     Ok(SecretPage {

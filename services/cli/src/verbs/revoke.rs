@@ -13,7 +13,7 @@ pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure
     if !args.yes {
         require_person(desk.screen, "revoke")?;
         let path = format!("/v1/consumers?secret={}", escape(&args.name));
-        let consumers = match desk.client.read::<Vec<ConsumerView>>(&path).await {
+        let consumers = match desk.client.read_all::<ConsumerView>(&path).await {
             Ok(consumers) => consumers,
             Err(failure) => return Err(with_nearest(desk, &args.name, failure).await),
         };

@@ -28,7 +28,7 @@ pub(super) async fn with_nearest(desk: &Desk, name: &str, failure: Failure) -> F
     if failure.exit != Exit::NotFound || failure.what.contains("did you mean") {
         return failure;
     }
-    let Ok(secrets) = desk.client.read::<Vec<SecretView>>("/v1/secrets").await else {
+    let Ok(secrets) = desk.client.read_all::<SecretView>("/v1/secrets").await else {
         return failure;
     };
     let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();

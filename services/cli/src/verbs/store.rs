@@ -25,7 +25,7 @@ pub(super) async fn run(desk: &Desk, verb: &StoreVerb) -> Result<(), Failure> {
 }
 
 pub(super) async fn list(desk: &Desk) -> Result<(), Failure> {
-    let stores: Vec<StoreView> = desk.client.read("/v1/stores").await?;
+    let stores: Vec<StoreView> = desk.client.read_all("/v1/stores").await?;
     desk.screen
         .show(&stores, |stores| texts::stores(stores, desk.screen.color))
 }

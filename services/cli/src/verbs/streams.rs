@@ -1,12 +1,18 @@
 //! `events list|tail` and `audit list|tail`: as JSON an array or one object a line, as text one line each.
 
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::SystemClock;
+use keywheel_engine::port::clock::Clock as _;
 use keywheel_schemas::api::Status;
+use keywheel_schemas::mirror::TextForm as _;
 
 use super::Desk;
-use crate::args::PageArgs;
+use crate::args::{EventsArgs, PageArgs};
 use crate::client::Lines;
 use crate::exit::{Exit, Failure};
+use crate::http::escape;
 use crate::output::{Screen, records};
+use crate::span;
 
 /// How many of the latest `list` shows unless asked otherwise.
 pub(crate) const LIST_ROWS: u64 = 1000;
@@ -20,6 +26,8 @@ pub(super) struct Source {
     path: &'static str,
     name: &'static str,
     words: fn(&[u8]) -> String,
+    /// The number a line says it has.
+    number: fn(&[u8]) -> Option<u64>,
     total: fn(&Status) -> u64,
 }
 
@@ -28,6 +36,7 @@ pub(super) const EVENTS: Source = Source {
     path: "/v1/events",
     name: "events",
     words: records::event,
+    number: records::number,
     total: |status| status.events,
 };
 /// Records of the audit.
@@ -35,36 +44,104 @@ pub(super) const AUDIT: Source = Source {
     path: "/v1/audit",
     name: "audit records",
     words: records::audit,
+    number: |_| None,
     total: |status| status.audit_records,
 };
 
-/// Where to begin: as asked, or so that the latest `rows` come.
-async fn beginning(
-    desk: &Desk,
-    source: &Source,
-    page: &PageArgs,
-    rows: u64,
-) -> Result<u64, Failure> {
-    if let Some(after) = page.after {
-        return Ok(after);
-    }
-    let status: Status = desk.client.read("/v1/status").await?;
-    Ok((source.total)(&status).saturating_sub(rows))
+/// What is wanted of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Wish {
+    after: Option<u64>,
+    limit: Option<u64>,
+    /// Filters, as parts of a query.
+    filters: Vec<String>,
+    /// Whether a time says where it begins.
+    has_time: bool,
 }
 
-pub(super) async fn list(desk: &Desk, source: &Source, page: &PageArgs) -> Result<(), Failure> {
-    let rows = page.limit.unwrap_or(LIST_ROWS);
-    let after = beginning(desk, source, page, rows).await?;
-    let lines = desk
-        .client
-        .lines(&format!("{}?after={after}&limit={rows}", source.path))
-        .await?;
+impl Wish {
+    /// Without filters.
+    pub(super) fn of_page(page: &PageArgs) -> Self {
+        Self {
+            after: page.after,
+            limit: page.limit,
+            ..Self::default()
+        }
+    }
+
+    /// With those of events.
+    pub(super) fn of_events(args: &EventsArgs) -> Result<Self, Failure> {
+        let since = args.since.as_deref().map(when).transpose()?;
+        let filters = [
+            ("type", args.kind.as_deref()),
+            ("secret", args.secret.as_deref()),
+            ("subject", args.subject.as_deref()),
+            ("since", since.as_deref()),
+        ];
+        let filters = filters.into_iter();
+        let part = |(name, value): (&str, Option<&str>)| {
+            value.map(|value| format!("&{name}={}", escape(value)))
+        };
+        Ok(Self {
+            filters: filters.filter_map(part).collect(),
+            has_time: since.is_some(),
+            ..Self::of_page(&args.page)
+        })
+    }
+
+    /// Where to begin: as asked, at a time, or so that the latest `rows` come.
+    async fn beginning(&self, desk: &Desk, source: &Source, rows: u64) -> Result<u64, Failure> {
+        if let Some(after) = self.after {
+            return Ok(after);
+        }
+        if self.has_time {
+            return Ok(0);
+        }
+        let status: Status = desk.client.read("/v1/status").await?;
+        Ok((source.total)(&status).saturating_sub(rows))
+    }
+
+    fn path(&self, source: &Source, after: u64, rest: &str) -> String {
+        let filters = self.filters.concat();
+        format!("{}?after={after}{rest}{filters}", source.path)
+    }
+}
+
+/// A time, or how long ago, as a time.
+pub(super) fn when(words: &str) -> Result<String, Failure> {
+    if let Ok(span) = span::parse(words) {
+        let ago = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        let now = SystemClock::new().now().micros();
+        return Ok(Timestamp::from_micros(now.saturating_sub(ago)).text());
+    }
+    let time = Timestamp::parse_text(words).map_err(|error| {
+        Failure::new(
+            Exit::Usage,
+            format!("`{words}` is no time and no span: {error}"),
+            "write a time like 2026-11-28T14:02:00Z, or how long ago like 30m or 24h",
+        )
+    })?;
+    Ok(time.text())
+}
+
+pub(super) async fn list(desk: &Desk, source: &Source, wish: &Wish) -> Result<(), Failure> {
+    let is_filtered = !wish.filters.is_empty();
+    let (after, limit) = match is_filtered {
+        true => (wish.after.unwrap_or(0), wish.limit),
+        false => {
+            let rows = wish.limit.unwrap_or(LIST_ROWS);
+            (wish.beginning(desk, source, rows).await?, Some(rows))
+        }
+    };
+    let limit = limit.map(|limit| format!("&limit={limit}"));
+    let path = wish.path(source, after, &limit.unwrap_or_default());
+    let lines = desk.client.lines(&path).await?;
     let shown = if desk.screen.is_json() {
         array(desk.screen, lines).await?
     } else {
         text(desk.screen, source, lines).await?
     };
-    if page.after.is_none() && page.limit.is_none() && after > 0 {
+    if !is_filtered && wish.after.is_none() && wish.limit.is_none() && after > 0 {
         desk.screen.note(&format!(
             "these are the latest {shown} {}; {after} older ones: --after 0 --limit N begins with the first",
             source.name
@@ -104,19 +181,20 @@ async fn array(screen: Screen, mut lines: Lines) -> Result<u64, Failure> {
     Ok(shown)
 }
 
-pub(super) async fn tail(desk: &Desk, source: &Source, page: &PageArgs) -> Result<(), Failure> {
-    let after = beginning(desk, source, page, TAIL_ROWS).await?;
-    let limit = page
-        .limit
-        .map(|limit| format!("&limit={limit}"))
-        .unwrap_or_default();
-    let mut lines = desk
-        .client
-        .lines(&format!("{}?after={after}&follow=true{limit}", source.path))
-        .await?;
+pub(super) async fn tail(desk: &Desk, source: &Source, wish: &Wish) -> Result<(), Failure> {
+    let rows = if wish.filters.is_empty() {
+        TAIL_ROWS
+    } else {
+        0
+    };
+    let mut after = wish.beginning(desk, source, rows).await?;
+    let limit = wish.limit.map(|limit| format!("&limit={limit}"));
+    let rest = format!("&follow=true{}", limit.unwrap_or_default());
+    let mut lines = desk.client.lines(&wish.path(source, after, &rest)).await?;
     let mut shown = 0;
     while let Some(line) = lines.next().await? {
         shown += 1;
+        after = (source.number)(&line).unwrap_or(after + 1);
         if desk.screen.is_json() {
             desk.screen.write(&[line.as_slice(), b"\n"].concat())?;
         } else {
@@ -124,12 +202,12 @@ pub(super) async fn tail(desk: &Desk, source: &Source, page: &PageArgs) -> Resul
                 .write(format!("{}\n", (source.words)(&line)).as_bytes())?;
         }
     }
-    if page.limit.is_some_and(|limit| shown >= limit) {
+    if wish.limit.is_some_and(|limit| shown >= limit) {
         return Ok(());
     }
     Err(Failure::new(
         Exit::Unavailable,
         "the stream ended: keywheel stopped",
-        format!("when it is up again, go on with --after {}", after + shown),
+        format!("when it is up again, go on with --after {after}"),
     ))
 }

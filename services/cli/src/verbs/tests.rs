@@ -274,6 +274,69 @@ async fn streams_begin_where_asked_and_a_tail_that_ends_is_a_failure() {
 }
 
 #[tokio::test]
+async fn filters_go_to_the_server_and_a_filtered_tail_goes_on_after_what_it_saw() {
+    const EVENT: &str = "{\"sequence\":\"40\",\"type\":\"t\"}\n";
+    let daemon = Daemon::serve(
+        "filters",
+        &[
+            (
+                "GET /v1/events?after=0&type=a.b.&secret=a/b&since=2026-01-04T00%3A00%3A00.000000Z ",
+                200,
+                EVENT,
+            ),
+            (
+                "GET /v1/events?after=3&follow=true&subject=secret/x ",
+                200,
+                EVENT,
+            ),
+        ],
+    );
+    let line = "events list --type a.b. --secret a/b --since 2026-01-04T00:00:00Z";
+    let words: Vec<&str> = line.split(' ').collect();
+    daemon.run(&words).await.unwrap();
+    let tail = ["events", "tail", "--after", "3", "--subject", "secret/x"];
+    let failure = daemon.run(&tail).await.unwrap_err();
+    assert!(failure.to_string().contains("--after 40"), "{failure}");
+    let failure = daemon.run(&["events", "list", "--since", "noon"]).await;
+    let failure = failure.unwrap_err();
+    assert!(
+        failure.exit == Exit::Usage && failure.to_string().contains("24h"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn history_asks_for_a_time_or_for_now() {
+    const THEN: &str = r#"{"secret":"a/b","at":"2026-01-04T00:00:00.000000Z","number":7,"versions":[{"version":1,"stage":"current","state":"alive","hosts":[]}],"consumers":[]}"#;
+    let daemon = Daemon::serve(
+        "history",
+        &[
+            (
+                "GET /v1/history/a/b?at=2026-01-04T00%3A00%3A00.000000Z ",
+                200,
+                THEN,
+            ),
+            ("GET /v1/history/a/b ", 200, THEN),
+            ("GET /v1/history/a/c ", 404, NOT_FOUND),
+            ("GET /v1/secrets ", 200, SECRETS),
+        ],
+    );
+    for line in [
+        "history a/b --at 2026-01-04T00:00:00Z",
+        "history a/b",
+        "history a/b -o json",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        daemon.run(&words).await.unwrap();
+    }
+    let failure = daemon.run(&["history", "a/c"]).await.unwrap_err();
+    assert!(
+        failure.to_string().contains("did you mean `a/b`"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
 async fn a_journal_that_does_not_verify_has_its_own_code() {
     let bad =
         r#"{"verified":false,"events":3,"audit_records":2,"faults":["event 2: hash differs"]}"#;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Outcome, Principal};
@@ -19,20 +19,16 @@ use keywheel_schemas::api::{
 };
 use keywheel_schemas::manifest::{self, Manifest};
 
-use super::{Api, Caller, Failure, STASH_TIMEOUT, bounded, stores};
+use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, stores};
 use crate::views;
 
 pub(super) type Payload<T> = Result<Json<T>, JsonRejection>;
 
 impl Api {
-    pub(super) async fn submit(
-        &self,
-        principal: &Principal,
-        command: Command,
-    ) -> Result<u64, Failure> {
+    pub(super) async fn submit(&self, caller: &Caller, command: Command) -> Result<u64, Failure> {
         let submission = Submission {
-            id: CommandId::from_bytes(self.ids.draw()),
-            principal: principal.clone(),
+            id: CommandId::from_bytes(caller.draw(self, "command")),
+            principal: caller.principal.clone(),
             traceparent: Some(self.traceparent()),
             command,
         };
@@ -70,7 +66,7 @@ fn name_fault(error: NameError) -> Failure {
 
 pub(super) async fn apply(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     body: Payload<ApplyRequest>,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let Json(request) = body?;
@@ -82,16 +78,23 @@ pub(super) async fn apply(
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Failure::invalid(lines.join("\n"))
     })?;
-    let declarations: Vec<Declaration> = manifests.iter().map(|m| declaration(&api, m)).collect();
+    let declarations: Vec<Declaration> = (0..)
+        .zip(&manifests)
+        .map(|(place, manifest)| {
+            declaration(manifest, |what| {
+                caller.draw(&api, &format!("{what}/{place}"))
+            })
+        })
+        .collect();
     api.commands.look_at_head().await?;
     let planned = plan(&api, &declarations);
     if planned.is_ok() && !request.no_check {
         stores::check(&api, &declarations).await?;
     }
     if request.dry_run {
-        record_dry_run(&api, &principal, &manifests, &planned).await?;
+        record_dry_run(&api, &caller.principal, &manifests, &planned).await?;
     } else {
-        api.submit(&principal, Command::Apply(declarations)).await?;
+        api.submit(&caller, Command::Apply(declarations)).await?;
     }
     let planned = match planned {
         Err(no) if request.dry_run => return Err(Failure::rejected(no.kind(), no.to_string())),
@@ -105,16 +108,16 @@ pub(super) async fn apply(
 }
 
 /// What a document asks for, with ids drawn for what it may make.
-fn declaration(api: &Api, manifest: &Manifest) -> Declaration {
+fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declaration {
     match manifest {
         Manifest::Secret { name, spec, .. } => Declaration::Secret {
-            id: SecretId::from_bytes(api.ids.draw()),
-            rotation: RotationId::from_bytes(api.ids.draw()),
+            id: SecretId::from_bytes(draw("secret")),
+            rotation: RotationId::from_bytes(draw("rotation")),
             name: name.clone(),
             spec: spec.clone(),
         },
         Manifest::Store { name, spec, .. } => Declaration::Store {
-            id: StoreId::from_bytes(api.ids.draw()),
+            id: StoreId::from_bytes(draw("store")),
             name: name.clone(),
             spec: spec.clone(),
         },
@@ -126,7 +129,7 @@ fn declaration(api: &Api, manifest: &Manifest) -> Declaration {
             reload,
             ..
         } => Declaration::Binding {
-            id: BindingId::from_bytes(api.ids.draw()),
+            id: BindingId::from_bytes(draw("binding")),
             name: name.clone(),
             secret: secret.clone(),
             selector: selector.clone(),
@@ -189,11 +192,11 @@ fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
 
 pub(super) async fn unbind(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
-    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let name = BindingName::parse(&name).map_err(name_fault)?;
-    api.submit(&principal, Command::Unbind { name: name.clone() })
+    api.submit(&caller, Command::Unbind { name: name.clone() })
         .await?;
     let gone = Applied {
         kind: "Binding".to_owned(),
@@ -208,7 +211,7 @@ pub(super) async fn unbind(
 
 pub(super) async fn put(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     body: Payload<PutRequest>,
 ) -> Result<Json<RotationView>, Failure> {
     let Json(request) = body?;
@@ -222,14 +225,14 @@ pub(super) async fn put(
             .map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
         stash(&api, rotation, sealed).await?;
     }
-    let id = SecretId::from_bytes(api.ids.draw());
+    let id = SecretId::from_bytes(caller.draw(&api, "secret"));
     let command = Command::Put {
         id,
         rotation,
         name,
         provided,
     };
-    let submitted = api.submit(&principal, command).await;
+    let submitted = api.submit(&caller, command).await;
     if submitted.as_ref().is_err_and(Failure::is_rejection) && provided {
         drop_stash(&api, rotation).await;
     }
@@ -277,32 +280,32 @@ async fn stash(api: &Api, token: RotationId, sealed: Vec<u8>) -> Result<(), Fail
 
 pub(super) async fn rotate(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     body: Payload<RotateRequest>,
 ) -> Result<Json<RotationView>, Failure> {
     let Json(request) = body?;
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
-    let rotation = RotationId::from_bytes(api.ids.draw());
-    api.submit(&principal, Command::Rotate { rotation, secret })
+    let rotation = RotationId::from_bytes(caller.draw(&api, "rotation"));
+    api.submit(&caller, Command::Rotate { rotation, secret })
         .await?;
     api.rotation_view(rotation).map(Json)
 }
 
 pub(super) async fn revoke(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     body: Payload<RevokeRequest>,
 ) -> Result<Json<RevocationView>, Failure> {
     let Json(request) = body?;
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
-    let revocation = RevocationId::from_bytes(api.ids.draw());
+    let revocation = RevocationId::from_bytes(caller.draw(&api, "revocation"));
     let command = Command::Revoke {
         revocation,
         secret,
         version: request.version,
         reason: request.reason,
     };
-    api.submit(&principal, command).await?;
+    api.submit(&caller, command).await?;
     views::revocation(&api.view.read(), revocation)
         .map(Json)
         .ok_or_else(|| Failure::not_found(format!("no revocation {revocation}")))

@@ -3,7 +3,8 @@
 //! Invariant: a join token is in one answer and nowhere else; the journal has its hash.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
+use axum::response::Response;
 use keywheel_core::command::Command;
 use keywheel_core::host::{Host, TokenRequest};
 use keywheel_core::id::{HostId, JoinTokenId};
@@ -15,7 +16,8 @@ use keywheel_schemas::mirror::TextForm as _;
 use keywheel_seal::SecretBytes;
 
 use super::change::Payload;
-use super::{Api, Caller, Failure};
+use super::pages::{self, Order, Paged};
+use super::{Api, Caller, Failure, Named};
 use crate::views;
 
 /// How often a token is made anew when somebody else asked for the same new name meanwhile.
@@ -44,8 +46,11 @@ pub trait TokenMaker: Send + Sync {
     ) -> Result<NewToken, String>;
 }
 
-pub(super) async fn list(State(api): State<Api>) -> Json<Vec<HostView>> {
-    Json(views::hosts(&api.view, api.clock.now()))
+pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+    let page = page?.0;
+    let views = views::hosts(&api.view, api.clock.now());
+    let by_id = (Order::Other, |view: &HostView| view.id.clone());
+    pages::answer("/v1/hosts", views, by_id, &page)
 }
 
 /// A host by name or id; of a name that only evicted hosts had, the one evicted last by its plan.
@@ -67,7 +72,7 @@ fn find<'w>(world: &'w World, name: &str) -> Result<&'w Host, Failure> {
 
 pub(super) async fn describe(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<HostPage>, Failure> {
     let now = api.clock.now();
     let committed = api.view.read();
@@ -79,13 +84,13 @@ pub(super) async fn describe(
 
 pub(super) async fn evict(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
-    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named,
     body: Payload<EvictRequest>,
 ) -> Result<Json<EvictAnswer>, Failure> {
     let Json(EvictRequest { reason }) = body?;
     let host = find(&api.view.read().world, &name)?.id;
-    api.submit(&principal, Command::EvictHost { host, reason })
+    api.submit(&caller, Command::EvictHost { host, reason })
         .await?;
     let now = api.clock.now();
     let committed = api.view.read();
@@ -99,8 +104,8 @@ pub(super) async fn evict(
 
 pub(super) async fn join_token(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
-    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named,
 ) -> Result<Json<JoinTokenAnswer>, Failure> {
     let name = HostName::parse(&name).map_err(|e| Failure::invalid(e.to_string()))?;
     let Some(maker) = &api.join_tokens else {
@@ -114,7 +119,7 @@ pub(super) async fn join_token(
         let host = api.view.read().world.host_to_be(&name).unwrap_or(fresh);
         let made = maker.make(host, token, &name, api.clock.now());
         let NewToken { request, text } = made.map_err(Failure::invalid)?;
-        api.submit(&principal, Command::IssueJoinToken(request))
+        api.submit(&caller, Command::IssueJoinToken(request))
             .await?;
         let committed = api.view.read();
         let issued = committed.world.join_tokens.get(&token);

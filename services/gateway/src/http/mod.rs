@@ -4,13 +4,18 @@
 //! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
 //! answer holds a value.
 
+mod caller;
 mod change;
+mod history;
 mod hosts;
+mod named;
+mod pages;
 mod problem;
 mod read;
 pub(crate) mod status;
 mod stores;
 mod stream;
+mod tags;
 mod waits;
 
 use std::sync::Arc;
@@ -18,7 +23,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::Method;
+use axum::http::{Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -39,8 +44,12 @@ use crate::presence::Presences;
 use crate::views::NextFires;
 use crate::views::status::Part;
 
+pub use caller::Caller;
 pub use hosts::{NewToken, TokenMaker};
+use named::Named;
 pub use problem::Failure;
+pub use stream::KEEP_ALIVE_AFTER;
+pub use tags::MAX_TAGGED_BYTES;
 pub use waits::Waits;
 
 /// How long store-sync may take to keep a provided value.
@@ -104,6 +113,7 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
     vec![
+        look("/v1/openapi.json", get(openapi)),
         look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
         look("/v1/secrets", get(read::secrets)),
@@ -129,6 +139,7 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/stores/{name}", get(stores::describe)),
         (Method::DELETE, "/v1/stores/{name}", delete(stores::remove)),
         change("/v1/refresh", post(stores::refresh)),
+        look("/v1/history/{*name}", get(history::history)),
         look("/v1/events", get(stream::events)),
         look("/v1/audit", get(stream::audit)),
         look("/v1/audit/export", get(stream::export)),
@@ -141,6 +152,12 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
     ]
 }
 
+/// The document that describes this API.
+async fn openapi() -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, keywheel_schemas::openapi::document().text).into_response()
+}
+
 /// The API.
 pub fn router(api: Api) -> Router {
     let mut router = Router::new();
@@ -149,6 +166,7 @@ pub fn router(api: Api) -> Router {
     }
     router
         .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .with_state(api)
@@ -156,15 +174,19 @@ pub fn router(api: Api) -> Router {
 
 async fn unknown_route(request: Request) -> Failure {
     Failure::not_found(format!(
-        "no such resource: {} {}",
+        "no such resource: {} {}; `/v1/openapi.json` describes what there is",
         request.method(),
-        request.uri().path()
+        bounded(request.uri().path())
     ))
 }
 
-/// The principal of a request, put there by the guard.
-#[derive(Debug, Clone)]
-pub struct Caller(pub Principal);
+async fn unknown_method(request: Request) -> Failure {
+    Failure::wrong_method(format!(
+        "{} does not take {}; the header `Allow` says what it takes",
+        bounded(request.uri().path()),
+        request.method()
+    ))
+}
 
 /// Lets in who may, and records who may not, and every look at what is there.
 async fn guard(
@@ -178,6 +200,7 @@ async fn guard(
     let Some(rule) = api.access.allows(&peer) else {
         return deny(&api, &principal, &verb, &object).await;
     };
+    let is_get = is_reading(request.method());
     let looked = is_look(&request);
     if looked && !is_repeated_wait(&api, &principal, &request) {
         let record = api.record(&principal, &verb, &object, Outcome::Allowed, rule);
@@ -186,16 +209,18 @@ async fn guard(
             return Failure::from(error).into_response();
         }
     }
-    let response = match with_whole_body(request).await {
-        Ok(mut request) => {
-            request.extensions_mut().insert(Caller(principal.clone()));
-            next.run(request).await
-        }
+    let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
+    let response = match with_whole_body(&principal, request).await {
+        Ok(request) => next.run(request).await,
         Err(failure) => failure.into_response(),
+    };
+    let response = match is_get {
+        true => tags::tag(asked_tag, response).await,
+        false => response,
     };
     if is_unrecorded_failure(looked, &response) {
         let outcome = match response.status().as_u16() {
-            400 | 408 | 413 | 415 | 422 => Outcome::Malformed,
+            400 | 405 | 408 | 413 | 415 | 422 => Outcome::Malformed,
             _ => Outcome::Rejected,
         };
         let reason = format!("answered with status {}", response.status().as_u16());
@@ -225,8 +250,8 @@ async fn deny(api: &Api, principal: &Principal, verb: &str, object: &str) -> Res
     }
 }
 
-/// Reads the body to its end, which has to come in time.
-async fn with_whole_body(request: Request) -> Result<Request, Failure> {
+/// Reads the body to its end, which has to come in time, and says who asks.
+async fn with_whole_body(principal: &Principal, request: Request) -> Result<Request, Failure> {
     let (parts, body) = request.into_parts();
     let reading = axum::body::to_bytes(body, MAX_BODY_BYTES);
     let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
@@ -237,7 +262,11 @@ async fn with_whole_body(request: Request) -> Result<Request, Failure> {
                 "the request body broke off or is larger than {MAX_BODY_BYTES} bytes; send less at once"
             ))
         })?;
-    Ok(Request::from_parts(parts, bytes.into()))
+    let head = (&parts.method, &parts.uri, &parts.headers);
+    let caller = Caller::of(principal.clone(), head, &bytes)?;
+    let mut request = Request::from_parts(parts, bytes.into());
+    request.extensions_mut().insert(caller);
+    Ok(request)
 }
 
 /// What people wrote, cut to what a record holds of it.
@@ -255,8 +284,8 @@ fn verb_of(request: &Request) -> (String, String) {
     let object = bounded(path);
     let first = path.split('/').next().unwrap_or_default();
     let verb = match *request.method() {
-        Method::GET if path == first => "list",
-        Method::GET => "describe",
+        Method::GET | Method::HEAD if path == first => "list",
+        Method::GET | Method::HEAD => "describe",
         Method::DELETE if first == "stores" => "remove-store",
         Method::DELETE => "unbind",
         _ if first == "hosts" => path.rsplit('/').next().unwrap_or(first),
@@ -265,10 +294,16 @@ fn verb_of(request: &Request) -> (String, String) {
     (verb.chars().take(40).collect(), object)
 }
 
-/// Looks that are recorded: all but health and the public key.
+/// Whether a request looks: `HEAD` is served as `GET` is, without the body.
+fn is_reading(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
+}
+
+/// Looks that are recorded: all but health, the public key and the description of the API.
 fn is_look(request: &Request) -> bool {
     let path = request.uri().path();
-    request.method() == Method::GET && path != "/v1/status" && path != "/v1/store-key"
+    is_reading(request.method())
+        && !["/v1/status", "/v1/store-key", "/v1/openapi.json"].contains(&path)
 }
 
 /// Whether this is a wait for an end that a record speaks of already: a client asks again and again.

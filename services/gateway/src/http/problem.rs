@@ -1,7 +1,7 @@
 //! Failures as RFC 9457 problem details.
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywheel_core::audit::Principal;
@@ -46,6 +46,15 @@ impl Failure {
             StatusCode::BAD_REQUEST,
             "invalid",
             "invalid request",
+            detail.into(),
+        )
+    }
+    /// The resource takes other methods.
+    pub fn wrong_method(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid",
+            "method not allowed",
             detail.into(),
         )
     }
@@ -148,6 +157,15 @@ impl From<JsonRejection> for Failure {
     fn from(rejection: JsonRejection) -> Self {
         Self::invalid(format!(
             "the request body is not what this verb takes: {}",
+            rejection.body_text()
+        ))
+    }
+}
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid(format!(
+            "the path is not what this verb takes: {}; percent-encode UTF-8",
             rejection.body_text()
         ))
     }

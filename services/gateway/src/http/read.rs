@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::id::{RevocationId, RotationId};
@@ -18,8 +19,9 @@ use keywheel_schemas::api::{
 };
 use serde::Deserialize;
 
+use super::pages::{self, Order, PageQuery, Paged};
 use super::status::copy_faults;
-use super::{Api, Failure, MAX_WAIT, STASH_TIMEOUT};
+use super::{Api, Failure, MAX_WAIT, Named, STASH_TIMEOUT};
 use crate::views;
 
 pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, Failure> {
@@ -36,7 +38,8 @@ pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, 
     }))
 }
 
-pub(super) async fn secrets(State(api): State<Api>) -> Json<Vec<SecretView>> {
+pub(super) async fn secrets(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+    let page = page?.0;
     let (committed, now) = (api.view.read(), api.clock.now());
     let mut views: Vec<SecretView> = committed
         .world
@@ -45,7 +48,8 @@ pub(super) async fn secrets(State(api): State<Api>) -> Json<Vec<SecretView>> {
         .map(|s| views::secret(&committed.world, s, api.next_fires, now))
         .collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
-    Json(views)
+    let by_name = (Order::ByKey, |view: &SecretView| view.name.clone());
+    pages::answer("/v1/secrets", views, by_name, &page)
 }
 
 fn with_secret<T>(
@@ -65,7 +69,7 @@ fn with_secret<T>(
 
 pub(super) async fn secret(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<SecretView>, Failure> {
     let now = api.clock.now();
     with_secret(&api, &name, |committed, s| {
@@ -76,7 +80,7 @@ pub(super) async fn secret(
 
 pub(super) async fn versions(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<Vec<VersionView>>, Failure> {
     with_secret(&api, &name, |committed, s| {
         views::versions(&committed.world, s)
@@ -84,7 +88,8 @@ pub(super) async fn versions(
     .map(Json)
 }
 
-pub(super) async fn bindings(State(api): State<Api>) -> Json<Vec<BindingView>> {
+pub(super) async fn bindings(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+    let page = page?.0;
     let committed = api.view.read();
     let world = &committed.world;
     let mut views: Vec<BindingView> = world
@@ -93,12 +98,13 @@ pub(super) async fn bindings(State(api): State<Api>) -> Json<Vec<BindingView>> {
         .filter_map(|b| views::binding(world, b))
         .collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
-    Json(views)
+    let by_name = (Order::ByKey, |view: &BindingView| view.name.clone());
+    pages::answer("/v1/bindings", views, by_name, &page)
 }
 
 pub(super) async fn binding(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<BindingView>, Failure> {
     let name = BindingName::parse(&name).map_err(|e| Failure::invalid(e.to_string()))?;
     let committed = api.view.read();
@@ -119,39 +125,59 @@ pub(super) async fn binding(
 #[serde(deny_unknown_fields)]
 pub(super) struct ConsumersQuery {
     secret: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
 }
 
 pub(super) async fn consumers(
     State(api): State<Api>,
     query: Result<Query<ConsumersQuery>, QueryRejection>,
-) -> Result<Json<Vec<ConsumerView>>, Failure> {
-    match query?.0.secret {
-        Some(name) => with_secret(&api, &name, |committed, s| {
-            views::consumers(committed, Some(s))
-        })
-        .map(Json),
-        None => Ok(Json(views::consumers(&api.view.read(), None))),
-    }
+) -> Result<Response, Failure> {
+    let Query(ConsumersQuery {
+        secret,
+        limit,
+        after,
+    }) = query?;
+    let (path, views) = match secret {
+        Some(name) => {
+            let views = with_secret(&api, &name, |committed, s| {
+                views::consumers(committed, Some(s))
+            })?;
+            (
+                format!("/v1/consumers?secret={}", pages::escape(&name)),
+                views,
+            )
+        }
+        None => (
+            "/v1/consumers".to_owned(),
+            views::consumers(&api.view.read(), None),
+        ),
+    };
+    let key = |view: &ConsumerView| format!("{}/{}/{}", view.host, view.container, view.binding);
+    let page = PageQuery { limit, after };
+    pages::answer(&path, views, (Order::Other, key), &page)
 }
 
-pub(super) async fn rotations(State(api): State<Api>) -> Json<Vec<RotationView>> {
+pub(super) async fn rotations(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+    let page = page?.0;
     let committed = api.view.read();
     let ids = committed.rotations_newest_first();
-    Json(
-        ids.into_iter()
-            .filter_map(|id| views::rotation(&committed, id))
-            .collect(),
-    )
+    let views = ids.into_iter();
+    let views = views.filter_map(|id| views::rotation(&committed, id));
+    let by_id = (Order::Other, |view: &RotationView| view.rotation_id.clone());
+    pages::answer("/v1/rotations", views.collect(), by_id, &page)
 }
 
-pub(super) async fn revocations(State(api): State<Api>) -> Json<Vec<RevocationView>> {
+pub(super) async fn revocations(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+    let page = page?.0;
     let committed = api.view.read();
     let ids = committed.revocations_newest_first();
-    Json(
-        ids.into_iter()
-            .filter_map(|id| views::revocation(&committed, id))
-            .collect(),
-    )
+    let views = ids.into_iter();
+    let views = views.filter_map(|id| views::revocation(&committed, id));
+    let by_id = (Order::Other, |view: &RevocationView| {
+        view.revocation_id.clone()
+    });
+    pages::answer("/v1/revocations", views.collect(), by_id, &page)
 }
 
 /// How long to wait for the end, in seconds.
@@ -191,7 +217,7 @@ async fn wait_for<T>(
 
 pub(super) async fn rotation(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Result<Json<RotationView>, Failure> {
     let id = RotationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
@@ -213,7 +239,7 @@ pub(super) async fn rotation(
 
 pub(super) async fn revocation(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Result<Json<RevocationView>, Failure> {
     let id = RevocationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
+use axum::response::Response;
 use keywheel_core::audit::Outcome;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::SecretId;
@@ -19,7 +20,8 @@ use keywheel_schemas::api::{
 };
 
 use super::change::Payload;
-use super::{Api, Caller, Failure};
+use super::pages::{self, Order, Paged};
+use super::{Api, Caller, Failure, Named};
 use crate::views;
 
 /// How long store-sync may take to try a store: a request to it is bounded by less.
@@ -27,14 +29,17 @@ pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long store-sync may take to look where a person asked for.
 pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
 
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<StoreView>>, Failure> {
+pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+    let page = page?.0;
     let health = api.store_health();
-    Ok(Json(views::stores::list(&api.view.read().world, &health)))
+    let views = views::stores::list(&api.view.read().world, &health);
+    let by_name = (Order::ByKey, |view: &StoreView| view.name.clone());
+    pages::answer("/v1/stores", views, by_name, &page)
 }
 
 pub(super) async fn describe(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<StorePage>, Failure> {
     let name = store_name(&name)?;
     let health = api.store_health();
@@ -46,12 +51,12 @@ pub(super) async fn describe(
 
 pub(super) async fn remove(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
-    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let name = store_name(&name)?;
     let command = Command::RemoveStore { name: name.clone() };
-    api.submit(&principal, command).await?;
+    api.submit(&caller, command).await?;
     let gone = Applied {
         kind: "Store".to_owned(),
         name: name.to_string(),
@@ -121,7 +126,7 @@ pub(super) async fn check(api: &Api, declarations: &[Declaration]) -> Result<(),
 
 pub(super) async fn refresh(
     State(api): State<Api>,
-    Extension(Caller(principal)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     body: Payload<RefreshRequest>,
 ) -> Result<Json<RefreshAnswer>, Failure> {
     let Json(request) = body?;
@@ -132,7 +137,7 @@ pub(super) async fn refresh(
         None => None,
     };
     let object = named.map_or_else(|| "stores".to_owned(), |name| format!("secret/{name}"));
-    let record = api.record(&principal, "refresh", &object, Outcome::Allowed, "");
+    let record = api.record(&caller.principal, "refresh", &object, Outcome::Allowed, "");
     api.commands.record(record).await?;
     let body = Body::LookNow { secret };
     let asked = api

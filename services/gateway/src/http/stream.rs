@@ -1,32 +1,71 @@
-//! Streams: events and audit records as lines of JSON, the audit's export, and the proof of one record.
+//! Streams: events as lines of JSON or as server-sent events, audit records as lines, the audit's export,
+//! and the proof of one record.
+
+mod filter;
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::header;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use keywheel_engine::port::PortError;
+use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_journal::merkle::{self, Hash};
 use keywheel_schemas::api::{AuditExport, AuditProof, MAX_PAGE};
+use keywheel_schemas::event;
 use serde::Deserialize;
 
-use super::{Api, Failure};
+use filter::Filter;
+pub(super) use filter::read_time;
 
-/// Which part of a stream.
+use super::{Api, Failure, Named};
+
+/// After so long without an event a stream of server-sent events says that it is there.
+pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
+/// A comment: nobody is told anything by it.
+const KEEP_ALIVE: &[u8] = b": here\n\n";
+const FRAMES: &str = "text/event-stream";
+const LINES: &str = "application/x-ndjson";
+
+/// Which part of the audit.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Page {
-    /// Start after this event number, or from this audit index.
+pub(super) struct AuditQuery {
+    /// Start from this index.
     after: Option<u64>,
     /// At most so many; without it all there are.
     limit: Option<u64>,
     /// Stay and send what comes.
     #[serde(default)]
     follow: bool,
+}
+
+/// Which events.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventsQuery {
+    /// Start after this event number.
+    after: Option<u64>,
+    /// At most so many; without it all there are.
+    limit: Option<u64>,
+    /// Stay and send what comes.
+    #[serde(default)]
+    follow: bool,
+    /// A type, or the beginning of one up to a dot.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// A subject.
+    subject: Option<String>,
+    /// A secret by name.
+    secret: Option<String>,
+    /// RFC 3339.
+    since: Option<String>,
 }
 
 /// Where a stream stands.
@@ -39,38 +78,82 @@ struct Cursor {
     of: Kind,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Events,
+    Events { filter: Filter, form: Form },
     Audit,
 }
 
+/// How an event is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// One a line.
+    Lines,
+    /// Server-sent events.
+    Frames,
+}
+
+/// What one look found.
+struct Found {
+    bytes: Vec<u8>,
+    rows: u64,
+    /// Whether there was anything to read, wanted or not.
+    is_more: bool,
+}
+
+fn write(form: Form, event: &RecordedEvent, into: &mut Vec<u8>) {
+    match form {
+        Form::Lines => {
+            into.extend_from_slice(&event.bytes);
+            into.push(b'\n');
+        }
+        Form::Frames => {
+            let name = event::type_name(&event.event);
+            into.extend_from_slice(
+                format!("id: {}\nevent: {name}\ndata: ", event.number).as_bytes(),
+            );
+            // Canonical JSON has no line break in it.
+            into.extend_from_slice(&event.bytes);
+            into.extend_from_slice(b"\n\n");
+        }
+    }
+}
+
 impl Cursor {
-    async fn page(&mut self) -> Result<Vec<u8>, PortError> {
-        let limit = usize::try_from(self.left).unwrap_or(MAX_PAGE).min(MAX_PAGE);
-        let mut lines = Vec::new();
-        let mut sent = 0;
-        let mut push = |bytes: &[u8]| {
-            lines.extend_from_slice(bytes);
-            lines.push(b'\n');
-            sent += 1;
+    async fn look(&mut self) -> Result<Found, PortError> {
+        let mut found = Found {
+            bytes: Vec::new(),
+            rows: 0,
+            is_more: false,
         };
-        match self.of {
-            Kind::Events => {
-                for event in self.api.journal.read(self.next, limit).await? {
+        match &mut self.of {
+            Kind::Events { filter, form } => {
+                let page = self.api.journal.read(self.next, MAX_PAGE).await?;
+                let committed = self.api.view.read();
+                for event in page {
+                    if found.rows == self.left {
+                        break;
+                    }
                     self.next = event.number;
-                    push(&event.bytes);
+                    found.is_more = true;
+                    if filter.wants(&committed.world, &event) {
+                        write(*form, &event, &mut found.bytes);
+                        found.rows += 1;
+                    }
                 }
             }
             Kind::Audit => {
+                let limit = usize::try_from(self.left).unwrap_or(MAX_PAGE).min(MAX_PAGE);
                 for leaf in self.api.journal.read_audit(self.next, limit).await? {
                     self.next = leaf.index + 1;
-                    push(&leaf.bytes);
+                    found.is_more = true;
+                    found.bytes.extend_from_slice(&leaf.bytes);
+                    found.bytes.push(b'\n');
+                    found.rows += 1;
                 }
             }
         }
-        self.left = self.left.saturating_sub(sent);
-        Ok(lines)
+        self.left = self.left.saturating_sub(found.rows);
+        Ok(found)
     }
 
     async fn next_chunk(mut self) -> Option<(Result<Bytes, PortError>, Self)> {
@@ -79,9 +162,13 @@ impl Cursor {
                 return None;
             }
             self.bell.borrow_and_update();
-            match self.page().await {
-                Ok(lines) if !lines.is_empty() => return Some((Ok(Bytes::from(lines)), self)),
-                Ok(_) if self.follow => self.bell.changed().await.ok()?,
+            match self.look().await {
+                Ok(found) if found.rows > 0 => return Some((Ok(Bytes::from(found.bytes)), self)),
+                Ok(found) if found.is_more => {}
+                Ok(_) if self.follow => match self.wait().await? {
+                    Waited::Rang => {}
+                    Waited::Quiet => return Some((Ok(Bytes::from_static(KEEP_ALIVE)), self)),
+                },
                 Ok(_) => return None,
                 Err(error) => {
                     self.left = 0;
@@ -90,34 +177,116 @@ impl Cursor {
             }
         }
     }
+
+    /// Waits for the bell; server-sent events say something from time to time, so that whoever stands
+    /// between does not close a quiet connection.
+    async fn wait(&mut self) -> Option<Waited> {
+        let is_framed = matches!(
+            self.of,
+            Kind::Events {
+                form: Form::Frames,
+                ..
+            }
+        );
+        let rings = self.bell.changed();
+        if !is_framed {
+            return rings.await.ok().map(|()| Waited::Rang);
+        }
+        match tokio::time::timeout(KEEP_ALIVE_AFTER, rings).await {
+            Ok(rang) => rang.ok().map(|()| Waited::Rang),
+            Err(_) => Some(Waited::Quiet),
+        }
+    }
 }
 
-fn answer(api: Api, page: &Page, of: Kind) -> Response {
-    let bell = api.view.bell();
-    let cursor = Cursor {
-        api,
-        next: page.after.unwrap_or(0),
-        left: page.limit.unwrap_or(u64::MAX),
-        follow: page.follow,
-        bell,
-        of,
-    };
+enum Waited {
+    Rang,
+    Quiet,
+}
+
+fn answer(cursor: Cursor, kind: &'static str) -> Response {
     let body = Body::from_stream(stream::unfold(cursor, Cursor::next_chunk));
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, body).into_response()
 }
 
 pub(super) async fn events(
     State(api): State<Api>,
-    page: Result<Query<Page>, QueryRejection>,
+    headers: HeaderMap,
+    query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    Ok(answer(api, &page?.0, Kind::Events))
+    let Query(query) = query?;
+    let form = match accepts_frames(&headers) {
+        true => Form::Frames,
+        false => Form::Lines,
+    };
+    let filter = Filter::new(
+        &api.view.read().world,
+        query.kind,
+        query.subject,
+        query.secret.as_deref(),
+        query.since.as_deref(),
+    )?;
+    let after = match last_event_id(&headers)? {
+        Some(last) if form == Form::Frames => last,
+        _ => query.after.unwrap_or(0),
+    };
+    let bell = api.view.bell();
+    let cursor = Cursor {
+        api,
+        next: after,
+        left: query.limit.unwrap_or(u64::MAX),
+        // A browser that is told the end comes again at once.
+        follow: query.follow || form == Form::Frames,
+        bell,
+        of: Kind::Events { filter, form },
+    };
+    Ok(answer(
+        cursor,
+        match form {
+            Form::Frames => FRAMES,
+            Form::Lines => LINES,
+        },
+    ))
+}
+
+fn accepts_frames(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
+    accepted.is_some_and(|accepted| {
+        let mut kinds = accepted.split(',');
+        kinds.any(|kind| kind.split(';').next().map(str::trim) == Some(FRAMES))
+    })
+}
+
+/// Where a client that comes back goes on.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
+    let Some(last) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let number = last.to_str().ok().and_then(|last| last.parse().ok());
+    number.map(Some).ok_or_else(|| {
+        Failure::invalid("the header `Last-Event-ID` is not the number of an event; send the `id` of the last one you had, or leave it out")
+    })
 }
 
 pub(super) async fn audit(
     State(api): State<Api>,
-    page: Result<Query<Page>, QueryRejection>,
+    query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    Ok(answer(api, &page?.0, Kind::Audit))
+    let Query(query) = query?;
+    let bell = api.view.bell();
+    let cursor = Cursor {
+        api,
+        next: query.after.unwrap_or(0),
+        left: query.limit.unwrap_or(u64::MAX),
+        follow: query.follow,
+        bell,
+        of: Kind::Audit,
+    };
+    Ok(answer(cursor, LINES))
 }
 
 fn hexadecimal(hash: &Hash) -> String {
@@ -126,7 +295,7 @@ fn hexadecimal(hash: &Hash) -> String {
 
 pub(super) async fn proof(
     State(api): State<Api>,
-    Path(index): Path<String>,
+    Named(index): Named,
 ) -> Result<Json<AuditProof>, Failure> {
     let index: u64 = index.parse().map_err(|_| {
         Failure::invalid(format!(

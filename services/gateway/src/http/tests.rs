@@ -8,8 +8,11 @@ use keywheel_core::id::RotationId;
 use keywheel_engine::port::ErrorKind;
 use serde_json::{Value, json};
 
+mod contract;
+mod history;
 mod looks;
 mod stores;
+mod streams;
 
 use super::*;
 use crate::denials::{RECORDED_PER_UID, WINDOW};
@@ -20,6 +23,25 @@ const MANIFEST: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { n
 const PROVIDED: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/key }\nspec: { store: local }\n";
 
 impl Bench {
+    /// An operator's request with headers.
+    async fn send(
+        &self,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Response {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json")
+            .extension(ConnectInfo(OPERATOR));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let router = TowerToHyperService::new(router(self.api.clone()));
+        router.call(request.body(body).unwrap()).await.unwrap()
+    }
+
     async fn ask_as(
         &self,
         peer: Peer,
@@ -64,6 +86,12 @@ impl Bench {
         let request = json!({ "manifests": manifest, "source": "test.yaml" });
         self.post("apply", request).await
     }
+}
+
+/// An answer's body as text.
+async fn text_of(response: Response) -> String {
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await;
+    String::from_utf8(bytes.unwrap().to_vec()).unwrap()
 }
 
 /// A problem whose status, code and detail say the same.

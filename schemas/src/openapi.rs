@@ -1,0 +1,267 @@
+//! The HTTP API as an OpenAPI 3.1 document: paths, parameters, bodies, answers and problems. Made from the
+//! table that the gateway's router is held to, and from the shapes it answers with.
+
+mod routes;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::catalogue::Document;
+use crate::event::Envelope;
+use crate::{api, wire};
+
+pub use routes::{Answer, Parameter, ROUTES, Route};
+
+/// Path of the document, under `schemas/`.
+pub const PATH: &str = "generated/openapi.v1.json";
+
+/// The document.
+#[must_use]
+pub fn document() -> Document {
+    Document {
+        path: PATH.to_owned(),
+        text: format!("{}\n", crate::canonical::pretty(&value())),
+    }
+}
+
+/// The document as JSON.
+#[must_use]
+pub fn value() -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let item = paths.entry(route.path).or_insert_with(|| json!({}));
+        item[route.method] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Keywheel",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. Every look and every change is an audit record.",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{
+            "url": "https://{gateway}",
+            "description": "A gateway's port for operators (mutual TLS), or the unix socket of `keywheel up`.",
+            "variables": { "gateway": { "default": "localhost" } },
+        }],
+        "security": [{ "operator": [] }, {}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "parameters": { "IdempotencyKey": idempotency_key() },
+            "headers": { "ETag": etag_header(), "Link": link_header() },
+            "responses": { "Problem": problem() },
+            "securitySchemes": {
+                "operator": {
+                    "type": "mutualTLS",
+                    "description": "A client certificate of an operator, of the deployment's own authority.",
+                },
+            },
+        },
+    })
+}
+
+fn reference(shape: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{shape}") })
+}
+
+fn idempotency_key() -> Value {
+    json!({
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, and what it made is shown again. Draw a new one for each wish.",
+        "schema": { "type": "string", "minLength": 1, "maxLength": api::MAX_IDEMPOTENCY_KEY_BYTES, "pattern": "^[!-~]+$" },
+    })
+}
+
+fn etag_header() -> Value {
+    json!({
+        "description": "Names exactly this answer. Sent back as `If-None-Match` it saves the answer while nothing changed (304).",
+        "schema": { "type": "string" },
+    })
+}
+
+fn link_header() -> Value {
+    json!({
+        "description": "Where the next page is, with `rel=\"next\"`; absent on the last one (RFC 8288).",
+        "schema": { "type": "string" },
+    })
+}
+
+fn problem() -> Value {
+    json!({
+        "description": "What went wrong, why, and what to do next (RFC 9457). `code` is stable.",
+        "content": { "application/problem+json": { "schema": reference("Problem") } },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut parameters = path_parameters(route.path);
+    parameters.extend(route.query.iter().map(query_parameter));
+    if takes_key(route) {
+        parameters.push(json!({ "$ref": "#/components/parameters/IdempotencyKey" }));
+    }
+    let mut operation = json!({
+        "operationId": route.operation,
+        "summary": route.summary,
+        "parameters": parameters,
+        "responses": {
+            "200": answer(route),
+            "default": { "$ref": "#/components/responses/Problem" },
+        },
+    });
+    if is_tagged(route) {
+        operation["responses"]["304"] =
+            json!({ "description": "What `If-None-Match` names is still so." });
+    }
+    if let Some(shape) = route.body {
+        operation["requestBody"] = json!({
+            "required": true,
+            "content": { "application/json": { "schema": reference(shape) } },
+        });
+    }
+    operation
+}
+
+/// Whether a repeat under one key is one request. A join token is shown once and never again, and a
+/// look at stores is always a new one.
+fn takes_key(route: &Route) -> bool {
+    route.method != "get" && !["make_join_token", "refresh"].contains(&route.operation)
+}
+
+/// Whether an answer has an ETag: looks that are one document.
+fn is_tagged(route: &Route) -> bool {
+    route.method == "get" && !matches!(route.answer, Answer::Stream(_))
+}
+
+fn path_parameters(path: &str) -> Vec<Value> {
+    let names = path.split('/').filter_map(|part| {
+        let name = part.strip_prefix('{')?;
+        name.strip_suffix('}')
+    });
+    names
+        .map(|name| {
+            let kind = if name == "index" { "integer" } else { "string" };
+            json!({
+                "name": name,
+                "in": "path",
+                "required": true,
+                "description": "Percent-encoded; a `/` of a name may stay as it is.",
+                "schema": { "type": kind },
+            })
+        })
+        .collect()
+}
+
+fn query_parameter(parameter: &Parameter) -> Value {
+    let mut schema = json!({ "type": parameter.kind });
+    if parameter.kind == "integer" {
+        schema["minimum"] = 0.into();
+    }
+    json!({
+        "name": parameter.name,
+        "in": "query",
+        "required": false,
+        "description": parameter.meaning,
+        "schema": schema,
+    })
+}
+
+fn answer(route: &Route) -> Value {
+    let (content, mut headers) = match route.answer {
+        Answer::One(shape) => (
+            json!({ "application/json": { "schema": reference(shape) } }),
+            Map::new(),
+        ),
+        Answer::Many(shape) => {
+            let schema = json!({ "type": "array", "items": reference(shape) });
+            let mut headers = Map::new();
+            if route
+                .query
+                .iter()
+                .any(|parameter| parameter.name == "limit")
+            {
+                headers.insert(
+                    "Link".to_owned(),
+                    json!({ "$ref": "#/components/headers/Link" }),
+                );
+            }
+            (json!({ "application/json": { "schema": schema } }), headers)
+        }
+        Answer::Stream(shape) => {
+            let lines = format!("One JSON object a line: `{shape}`.");
+            let mut content = json!({
+                "application/x-ndjson": { "schema": { "type": "string", "description": lines } },
+            });
+            if route.operation == "events" {
+                content["text/event-stream"] = json!({ "schema": {
+                    "type": "string",
+                    "description": "With `Accept: text/event-stream`: server-sent events; `id` is the event's number, `event` its type, `data` the event. A client that comes back sends `Last-Event-ID` and misses nothing.",
+                } });
+            }
+            (content, Map::new())
+        }
+        Answer::Document => (
+            json!({ "application/json": { "schema": { "type": "object" } } }),
+            Map::new(),
+        ),
+    };
+    if is_tagged(route) {
+        headers.insert(
+            "ETag".to_owned(),
+            json!({ "$ref": "#/components/headers/ETag" }),
+        );
+    }
+    json!({ "description": route.summary, "content": content, "headers": headers })
+}
+
+/// Every shape that is asked or answered, and what those refer to.
+fn schemas() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    let mut generator = settings.into_generator();
+    macro_rules! shapes {
+        ($($shape:ident),*) => { $(include::<api::$shape>(&mut generator);)* };
+    }
+    shapes![
+        Problem,
+        Status,
+        ApplyRequest,
+        ApplyAnswer,
+        SecretView,
+        VersionView,
+        BindingView,
+        ConsumerView,
+        RotationView,
+        RevocationView,
+        HostView,
+        HostPage,
+        EvictRequest,
+        EvictAnswer,
+        JoinTokenAnswer,
+        PutRequest,
+        RotateRequest,
+        RevokeRequest,
+        HistoryView,
+        StoreKey,
+        StoreView,
+        StorePage,
+        RefreshRequest,
+        RefreshAnswer,
+        AuditExport,
+        AuditProof,
+        VerifyReport
+    ];
+    include::<Envelope>(&mut generator);
+    include::<wire::audit::AuditRecord>(&mut generator);
+    Value::Object(generator.take_definitions(true))
+}
+
+fn include<T: JsonSchema>(generator: &mut SchemaGenerator) {
+    generator.subschema_for::<T>();
+}
+
+#[cfg(test)]
+mod tests;

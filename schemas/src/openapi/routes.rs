@@ -1,0 +1,366 @@
+//! Every request the API takes, as a table: the gateway's router and the document are held to it.
+
+/// One query parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// Its JSON type.
+    pub kind: &'static str,
+}
+
+/// What is answered when all goes well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// One object of this shape.
+    One(&'static str),
+    /// A list of objects of this shape, in pages.
+    Many(&'static str),
+    /// Objects of the log, one a line, or as server-sent events when those are asked for.
+    Stream(&'static str),
+    /// This very document.
+    Document,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// `get`, `post` or `delete`.
+    pub method: &'static str,
+    /// Path with parameters in braces.
+    pub path: &'static str,
+    /// Name of the operation, unique.
+    pub operation: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+    /// Query parameters.
+    pub query: &'static [Parameter],
+    /// Shape of the body it takes.
+    pub body: Option<&'static str>,
+    /// What it answers.
+    pub answer: Answer,
+}
+
+const fn text(name: &'static str, meaning: &'static str) -> Parameter {
+    Parameter {
+        name,
+        meaning,
+        kind: "string",
+    }
+}
+
+const fn number(name: &'static str, meaning: &'static str) -> Parameter {
+    Parameter {
+        name,
+        meaning,
+        kind: "integer",
+    }
+}
+
+const fn flag(name: &'static str, meaning: &'static str) -> Parameter {
+    Parameter {
+        name,
+        meaning,
+        kind: "boolean",
+    }
+}
+
+const LIMIT: Parameter = number(
+    "limit",
+    "At most so many; 1 to 1000, and 1000 without it. A `Link` header with `rel=\"next\"` says where the next page is.",
+);
+const AFTER: Parameter = text(
+    "after",
+    "Where the page begins, as a `Link` header said it.",
+);
+const PAGE: &[Parameter] = &[LIMIT, AFTER];
+const WAIT: &[Parameter] = &[number(
+    "wait",
+    "Answer when it has ended, or after so many seconds; 60 at most.",
+)];
+const CONSUMERS: &[Parameter] = &[LIMIT, AFTER, text("secret", "Only those of this secret.")];
+const AUDIT: &[Parameter] = &[
+    number("after", "Begin at this record; the first is 0."),
+    number("limit", "At most so many; without it all there are."),
+    flag("follow", "Stay, and send what comes."),
+];
+const EVENTS: &[Parameter] = &[
+    number("after", "Begin after the event with this number."),
+    number("limit", "At most so many; without it all there are."),
+    flag("follow", "Stay, and send what comes."),
+    text(
+        "type",
+        "Only events whose type is this, or begins with it when it ends with a dot.",
+    ),
+    text("subject", "Only events with this subject."),
+    text(
+        "secret",
+        "Only events of this secret, and of rotations and revocations of it.",
+    ),
+    text("since", "Only events from this time on, RFC 3339."),
+];
+
+const fn get(
+    path: &'static str,
+    operation: &'static str,
+    summary: &'static str,
+    answer: Answer,
+) -> Route {
+    Route {
+        method: "get",
+        path,
+        operation,
+        summary,
+        query: &[],
+        body: None,
+        answer,
+    }
+}
+
+const fn post(
+    path: &'static str,
+    operation: &'static str,
+    summary: &'static str,
+    body: Option<&'static str>,
+    answer: &'static str,
+) -> Route {
+    Route {
+        method: "post",
+        path,
+        operation,
+        summary,
+        query: &[],
+        body,
+        answer: Answer::One(answer),
+    }
+}
+
+impl Route {
+    const fn asked(mut self, query: &'static [Parameter]) -> Self {
+        self.query = query;
+        self
+    }
+}
+
+/// Every request.
+pub const ROUTES: &[Route] = &[
+    get(
+        "/v1/openapi.json",
+        "openapi",
+        "This document",
+        Answer::Document,
+    ),
+    get(
+        "/v1/status",
+        "status",
+        "Health of every service, host, store, of bus and journal, with what to do next",
+        Answer::One("Status"),
+    ),
+    get(
+        "/v1/store-key",
+        "store_key",
+        "The key to which a client seals a value it provides",
+        Answer::One("StoreKey"),
+    ),
+    get(
+        "/v1/secrets",
+        "list_secrets",
+        "Secrets by name; never a value",
+        Answer::Many("SecretView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/secrets/{name}",
+        "describe_secret",
+        "One secret; never its value",
+        Answer::One("SecretView"),
+    ),
+    get(
+        "/v1/versions/{name}",
+        "list_versions",
+        "Versions of a secret, newest first",
+        Answer::Many("VersionView"),
+    ),
+    get(
+        "/v1/bindings",
+        "list_bindings",
+        "Bindings by name",
+        Answer::Many("BindingView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/bindings/{name}",
+        "describe_binding",
+        "One binding",
+        Answer::One("BindingView"),
+    ),
+    Route {
+        method: "delete",
+        path: "/v1/bindings/{name}",
+        operation: "unbind",
+        summary: "Takes a binding back: its containers lose their copies",
+        query: &[],
+        body: None,
+        answer: Answer::One("ApplyAnswer"),
+    },
+    get(
+        "/v1/rotations",
+        "list_rotations",
+        "Rotations, newest first",
+        Answer::Many("RotationView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/rotations/{id}",
+        "describe_rotation",
+        "One rotation, with its consumers",
+        Answer::One("RotationView"),
+    )
+    .asked(WAIT),
+    get(
+        "/v1/revocations",
+        "list_revocations",
+        "Revocations, newest first",
+        Answer::Many("RevocationView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/revocations/{id}",
+        "describe_revocation",
+        "One revocation",
+        Answer::One("RevocationView"),
+    )
+    .asked(WAIT),
+    get(
+        "/v1/hosts",
+        "list_hosts",
+        "Hosts that joined",
+        Answer::Many("HostView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/hosts/{name}",
+        "describe_host",
+        "One host by name or id, with what it may hold",
+        Answer::One("HostPage"),
+    ),
+    post(
+        "/v1/hosts/{name}/evict",
+        "evict_host",
+        "Evicts a host: its keys open nothing from now on",
+        Some("EvictRequest"),
+        "EvictAnswer",
+    ),
+    post(
+        "/v1/hosts/{name}/join-token",
+        "make_join_token",
+        "Makes a token by which one machine may take this name, once, within ten minutes",
+        None,
+        "JoinTokenAnswer",
+    ),
+    get(
+        "/v1/consumers",
+        "list_consumers",
+        "Containers, and the version each one holds",
+        Answer::Many("ConsumerView"),
+    )
+    .asked(CONSUMERS),
+    get(
+        "/v1/stores",
+        "list_stores",
+        "Stores outside by name; `local`, which is always there, is none of them",
+        Answer::Many("StoreView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/stores/{name}",
+        "describe_store",
+        "One store, what was declared of it, and the secrets that lie in it",
+        Answer::One("StorePage"),
+    ),
+    Route {
+        method: "delete",
+        path: "/v1/stores/{name}",
+        operation: "remove_store",
+        summary: "Asks a store nothing any more; no secret may lie in it",
+        query: &[],
+        body: None,
+        answer: Answer::One("ApplyAnswer"),
+    },
+    post(
+        "/v1/refresh",
+        "refresh",
+        "Looks at stores outside now, and takes over what changed there",
+        Some("RefreshRequest"),
+        "RefreshAnswer",
+    ),
+    get(
+        "/v1/events",
+        "events",
+        "The log: what happened, as CloudEvents",
+        Answer::Stream("Event"),
+    )
+    .asked(EVENTS),
+    get(
+        "/v1/audit",
+        "audit",
+        "Audit records",
+        Answer::Stream("AuditRecord"),
+    )
+    .asked(AUDIT),
+    get(
+        "/v1/audit/export",
+        "export_audit",
+        "Everything needed to verify the audit offline",
+        Answer::One("AuditExport"),
+    ),
+    get(
+        "/v1/audit/proofs/{index}",
+        "prove_audit",
+        "Everything needed to show one record offline",
+        Answer::One("AuditProof"),
+    ),
+    get(
+        "/v1/journal/verify",
+        "verify_journal",
+        "Checks the whole log against its hashes and signatures",
+        Answer::One("VerifyReport"),
+    ),
+    get(
+        "/v1/history/{name}",
+        "history",
+        "Who held which version of a secret at a time: the log, folded up to then",
+        Answer::One("HistoryView"),
+    )
+    .asked(&[text("at", "The time, RFC 3339; without it, now.")]),
+    post(
+        "/v1/apply",
+        "apply",
+        "Makes what manifests declare: all of it, or nothing",
+        Some("ApplyRequest"),
+        "ApplyAnswer",
+    ),
+    post(
+        "/v1/put",
+        "put",
+        "Makes a new version, of a sealed value or a generated one",
+        Some("PutRequest"),
+        "RotationView",
+    ),
+    post(
+        "/v1/rotate",
+        "rotate",
+        "Rotates a secret now",
+        Some("RotateRequest"),
+        "RotationView",
+    ),
+    post(
+        "/v1/revoke",
+        "revoke",
+        "Makes versions unusable now",
+        Some("RevokeRequest"),
+        "RevocationView",
+    ),
+];

@@ -1,0 +1,52 @@
+//! `events …` and `history` as clap reads them.
+
+use clap::{Args, Subcommand};
+
+use super::PageArgs;
+
+/// `events …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsVerb {
+    /// List what happened, oldest first.
+    #[command(
+        after_help = "Examples:\n  keywheel events list --limit 50\n  keywheel events list --secret prod/db --since 24h\n  keywheel events list --type dev.keywheel.revocation. --since 2026-11-01T00:00:00Z\n\nA filter looks through the whole log, and shows all that it finds, or the first --limit of them."
+    )]
+    List(EventsArgs),
+    /// Follow what happens; Ctrl-C ends it.
+    #[command(
+        after_help = "Examples:\n  keywheel events tail -o json | jq .type\n  keywheel events tail --secret prod/db --since 1h\n\nWith a filter and neither --since nor --after it begins with what happens next."
+    )]
+    Tail(EventsArgs),
+}
+
+/// Which events.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct EventsArgs {
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+    /// Only this type; with a dot at its end, all types that begin so.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// Only of this secret: its own, and those of its rotations, revocations, bindings, containers.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secret: Option<String>,
+    /// Only with this subject, as `-o json` shows it.
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
+    /// Only from then on: a time (2026-11-28T14:02:00Z), or how long ago (30m, 24h).
+    #[arg(long, value_name = "TIME|SPAN")]
+    pub(crate) since: Option<String>,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  keywheel history prod/db --at 2026-11-28T14:02:00Z\n  keywheel history prod/db --at 24h\n\nThe log is folded up to that time: it tells what Keywheel knew then."
+)]
+pub(crate) struct HistoryArgs {
+    /// The secret.
+    pub(crate) name: String,
+    /// When: a time (2026-11-28T14:02:00Z), or how long ago (30m, 24h); without it, now.
+    #[arg(long, value_name = "TIME|SPAN")]
+    pub(crate) at: Option<String>,
+}

@@ -1,0 +1,247 @@
+//! The stream of events: as lines and as server-sent events, resumed by id, filtered.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::journal::{
+    AuditLeaf, Decision, Head, OpenEffect, RecordedEvent, Verdict, Verification,
+};
+use keywheel_schemas::event::{self, EventMeta};
+use keywheel_schemas::mirror::TextForm as _;
+use keywheel_testkit::fake::MemoryJournal;
+
+use super::*;
+
+const FRAMES: (&str, &str) = ("accept", "text/event-stream");
+const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
+
+/// The journal in memory, whose events are given out as a real one keeps them.
+struct Encoded(Arc<MemoryJournal>);
+
+#[async_trait]
+impl Journal for Encoded {
+    async fn append(&self, first: u64, all: &[Decision]) -> Result<Vec<RecordedEvent>, PortError> {
+        self.0.append(first, all).await
+    }
+    async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError> {
+        self.0.verdict(command).await
+    }
+    async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
+        let mut events = self.0.read(after, limit).await?;
+        for event in &mut events {
+            let meta = EventMeta {
+                id: event.id,
+                number: event.number,
+                aggregate_sequence: 1,
+                time: event.time,
+                source: "keywheel/test/gateway".to_owned(),
+                traceparent: None,
+                causation: CommandId::from_bytes([0; 16]),
+                previous_hash: [0; 32],
+            };
+            event.bytes = event::encode(&meta, &event.event).into();
+        }
+        Ok(events)
+    }
+    async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError> {
+        self.0.open_effects().await
+    }
+    async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError> {
+        self.0.read_audit(from, limit).await
+    }
+    async fn head(&self) -> Result<Head, PortError> {
+        self.0.head().await
+    }
+    async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
+        self.0.inclusion_proof(index, size).await
+    }
+    async fn verify(&self) -> Result<Verification, PortError> {
+        self.0.verify().await
+    }
+}
+
+/// Two secrets, one with a binding, and their first rotations.
+async fn busy() -> Bench {
+    let mut bench = Bench::start().await;
+    bench.api.journal = Arc::new(Encoded(bench.journal.clone()));
+    bench.apply(&format!("{MANIFEST}---\n{BINDING}")).await;
+    bench.work().await;
+    bench.apply(&MANIFEST.replace("prod/db", "prod/web")).await;
+    bench.work().await;
+    bench
+}
+
+/// Types and numbers of the lines.
+async fn lines(bench: &Bench, query: &str) -> Vec<(String, u64)> {
+    let path = format!("/v1/events?{query}");
+    let response = bench.send(("GET", &path), &[], Body::empty()).await;
+    assert_eq!(response.status(), StatusCode::OK, "{path}");
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let text = text_of(response).await;
+    let event = |line: &str| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let number = event["sequence"].as_str().unwrap().parse().unwrap();
+        (event["type"].as_str().unwrap().to_owned(), number)
+    };
+    text.lines().map(event).collect()
+}
+
+/// Ids, types and data of server-sent events.
+fn frames(text: &str) -> Vec<(u64, String, Value)> {
+    let frame = |frame: &str| {
+        let mut lines = frame.lines();
+        let mut field = |name: &str| {
+            let line = lines.next().unwrap();
+            line.strip_prefix(name).unwrap().to_owned()
+        };
+        let (id, kind) = (field("id: "), field("event: "));
+        let data = serde_json::from_str(&field("data: ")).unwrap();
+        assert_eq!(lines.next(), None);
+        (id.parse().unwrap(), kind, data)
+    };
+    text.split_terminator("\n\n").map(frame).collect()
+}
+
+#[tokio::test]
+async fn server_sent_events_go_on_after_the_last_id() {
+    let bench = busy().await;
+    let all = lines(&bench, "").await;
+    assert!(all.len() > 8, "{all:?}");
+    let path = "/v1/events?limit=4";
+    let response = bench.send(("GET", path), &[FRAMES], Body::empty()).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let mut seen = frames(&text_of(response).await);
+    let last = seen[3].0.to_string();
+    // `after` is what the client began with; where it stands wins.
+    let path = format!("/v1/events?after=1&limit={}", all.len() - 4);
+    let headers = [FRAMES, ("last-event-id", &last)];
+    let response = bench.send(("GET", &path), &headers, Body::empty()).await;
+    seen.extend(frames(&text_of(response).await));
+    for ((id, kind, data), (expected, number)) in seen.iter().zip(&all) {
+        assert_eq!((id, kind), (number, expected));
+        assert_eq!(data["type"], kind.as_str());
+    }
+    assert_eq!(seen.len(), all.len());
+    let headers = [FRAMES, ("last-event-id", "x")];
+    let bad = bench
+        .send(("GET", "/v1/events"), &headers, Body::empty())
+        .await;
+    assert_eq!(bad.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_quiet_stream_of_frames_stays_open_and_says_what_comes() {
+    let bench = busy().await;
+    let head = lines(&bench, "").await.len();
+    let path = format!("/v1/events?after={head}&limit=1&type=dev.keywheel.binding.unbound.v1");
+    let response = bench.send(("GET", &path), &[FRAMES], Body::empty()).await;
+    let reading = tokio::spawn(text_of(response));
+    bench
+        .apply(&MANIFEST.replace("prod/db", "prod/other"))
+        .await;
+    let gone = ("DELETE", "/v1/bindings/web");
+    let response = bench.send(gone, &[], Body::empty()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let told = frames(&reading.await.unwrap());
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1, "dev.keywheel.binding.unbound.v1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_of_frames_says_that_it_is_there() {
+    use http_body_util::BodyExt as _;
+
+    let bench = busy().await;
+    let head = lines(&bench, "").await.len();
+    let path = format!("/v1/events?after={head}");
+    let mut response = bench.send(("GET", &path), &[FRAMES], Body::empty()).await;
+    let chunk = response.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(chunk.into_data().unwrap(), ": here\n\n");
+}
+
+#[tokio::test]
+async fn filters_leave_what_was_asked_for() {
+    let bench = busy().await;
+    let all = lines(&bench, "").await;
+    let staged = lines(&bench, "type=dev.keywheel.secret.version_staged.v1").await;
+    assert_eq!(staged.len(), 2, "{staged:?}");
+    let of_secrets = lines(&bench, "type=dev.keywheel.secret.").await;
+    assert!(of_secrets.len() > 4 && of_secrets.len() < all.len());
+    assert!(
+        of_secrets
+            .iter()
+            .all(|(kind, _)| kind.starts_with("dev.keywheel.secret."))
+    );
+    assert_eq!(
+        lines(&bench, "type=dev.keywheel.secret").await,
+        [],
+        "no prefix without its dot"
+    );
+    let web = lines(&bench, "secret=prod/web").await;
+    let db = lines(&bench, "secret=prod/db").await;
+    assert!(
+        web.iter().any(|(kind, _)| kind.contains("rotation.")),
+        "{web:?}"
+    );
+    assert!(
+        db.iter().any(|(kind, _)| kind.contains("binding.bound")),
+        "{db:?}"
+    );
+    assert!(web.iter().all(|one| !db.contains(one)));
+    assert_eq!(
+        web.len() + db.len(),
+        all.len(),
+        "each event is of one secret here"
+    );
+    let id = bench
+        .api
+        .view
+        .read()
+        .world
+        .secrets
+        .keys()
+        .next()
+        .unwrap()
+        .to_string();
+    let own = lines(&bench, &format!("subject=secret/{id}")).await;
+    assert!(!own.is_empty() && own.iter().all(|one| of_secrets.contains(one)));
+    let none = lines(&bench, "secret=prod/web&limit=2").await;
+    assert_eq!(none, web[..2], "the limit is of what is wanted");
+}
+
+#[tokio::test]
+async fn a_time_is_where_a_stream_begins() {
+    let bench = busy().await;
+    let before = lines(&bench, "").await.len();
+    bench.clock.advance(Duration::from_secs(60));
+    let since = bench.api.clock.now().text();
+    bench.apply(&MANIFEST.replace("prod/db", "prod/late")).await;
+    let late = lines(&bench, &format!("since={since}")).await;
+    assert!(!late.is_empty());
+    assert!(late.iter().all(|(_, number)| *number > before as u64));
+}
+
+#[tokio::test]
+async fn a_filter_that_is_not_understood_is_refused() {
+    let bench = busy().await;
+    let long = "x".repeat(513);
+    for (query, status, part) in [
+        ("since=yesterday".to_owned(), 400, "is no time"),
+        ("secret=UPPER".to_owned(), 400, ""),
+        ("secret=no/such".to_owned(), 404, "get secrets"),
+        (format!("type={long}"), 400, "512 bytes"),
+        ("kind=x".to_owned(), 400, ""),
+    ] {
+        let answer = bench.see(&format!("events?{query}")).await;
+        let code = if status == 404 {
+            "not_found"
+        } else {
+            "invalid"
+        };
+        assert_problem(&answer, status, code, part);
+    }
+    let longest = "x".repeat(512);
+    assert_eq!(lines(&bench, &format!("type={longest}")).await, []);
+}
