@@ -9,6 +9,7 @@ pub mod binding;
 mod envelope;
 pub mod host;
 mod kind;
+mod proven;
 pub mod revocation;
 pub mod rotation;
 pub mod secret;
@@ -20,12 +21,14 @@ mod tests;
 pub use crate::error::DecodeError;
 pub use envelope::{Envelope, schema_address};
 pub use kind::{KINDS, Kind, all_types, find, type_name};
+pub use proven::{Proven, decode_proven};
 
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId};
 use keywheel_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::canonical;
@@ -88,7 +91,7 @@ pub fn decode(bytes: &[u8]) -> Result<(EventMeta, Event), DecodeError> {
     let kind = find(named).ok_or_else(|| DecodeError::UnknownType(crate::leaf::shorten(named)))?;
     let envelope: Envelope = serde_json::from_value(value).map_err(shape)?;
     let meta = envelope.meta(kind)?;
-    let event = event_of(kind, &envelope.subject, envelope.data)?;
+    let event = event_of(kind, &envelope.subject, Data::Read(envelope.data))?;
     if subject(&event) != envelope.subject {
         return Err(envelope::wrong("subject", "does not belong to this event"));
     }
@@ -140,11 +143,35 @@ fn members<T: Serialize>(event: &T) -> Map<String, Value> {
     }
 }
 
-fn event_of(
-    kind: &Kind,
-    subject: &str,
-    mut data: Map<String, Value>,
-) -> Result<Event, DecodeError> {
+/// The members of an event, read or as they are written.
+enum Data<'a> {
+    Read(Map<String, Value>),
+    Written(&'a RawValue),
+}
+
+impl Data<'_> {
+    fn read(self) -> serde_json::Result<Map<String, Value>> {
+        match self {
+            Self::Read(members) => Ok(members),
+            Self::Written(text) => serde_json::from_str(text.get()),
+        }
+    }
+
+    /// The event they are, as the variant of its aggregate that they belong to.
+    fn parse<T: DeserializeOwned>(self, variant: &str) -> serde_json::Result<T> {
+        match self {
+            Self::Read(members) => {
+                let tagged = Map::from_iter([(variant.to_owned(), Value::Object(members))]);
+                T::deserialize(Value::Object(tagged))
+            }
+            Self::Written(text) => {
+                serde_json::from_str(&format!("{{\"{variant}\":{}}}", text.get()))
+            }
+        }
+    }
+}
+
+fn event_of(kind: &Kind, subject: &str, data: Data<'_>) -> Result<Event, DecodeError> {
     Ok(match kind.aggregate {
         "secret" => Event::Secret(
             id_of(kind, subject)?,
@@ -171,12 +198,12 @@ fn event_of(
             core_of::<store::StoreEvent>(kind, data)?,
         ),
         _ => {
+            let shape = |what| move |source| DecodeError::Shape { what, source };
+            let mut data = data.read().map_err(shape(kind.name))?;
             let consumer = data.remove(CONSUMER).unwrap_or(Value::Null);
-            let key = Consumer::deserialize(consumer).map_err(|source| DecodeError::Shape {
-                what: CONSUMER,
-                source,
-            })?;
-            Event::Assignment(key.into_core(), core_of::<AssignmentEvent>(kind, data)?)
+            let key = Consumer::deserialize(consumer).map_err(shape(CONSUMER))?;
+            let event = core_of::<AssignmentEvent>(kind, Data::Read(data))?;
+            Event::Assignment(key.into_core(), event)
         }
     })
 }
@@ -197,15 +224,13 @@ fn id_of<T: TextForm>(kind: &Kind, subject: &str) -> Result<T, DecodeError> {
 
 fn core_of<T: Mirror + DeserializeOwned>(
     kind: &Kind,
-    data: Map<String, Value>,
+    data: Data<'_>,
 ) -> Result<T::Core, DecodeError> {
-    let tagged = Value::Object(Map::from_iter([(
-        kind.variant.to_owned(),
-        Value::Object(data),
-    )]));
-    let event = T::deserialize(tagged).map_err(|source| DecodeError::Shape {
-        what: kind.name,
-        source,
-    })?;
+    let event: T = data
+        .parse(kind.variant)
+        .map_err(|source| DecodeError::Shape {
+            what: kind.name,
+            source,
+        })?;
     Ok(event.into_core())
 }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    DecodeError, EventMeta, KINDS, MAX_EVENT_BYTES, all_types, decode, encode, schema_address,
+    DecodeError, EventMeta, KINDS, MAX_EVENT_BYTES, all_types, decode, decode_proven, encode, schema_address,
     type_name,
 };
 use crate::catalogue;
@@ -48,6 +48,9 @@ fn every_type_has_an_example_and_comes_back_as_it_was() {
     assert_eq!(types, all_types());
     for (number, event) in (1..).zip(examples) {
         let bytes = encode(&meta(number), &event);
+        let proven = decode_proven(&bytes).unwrap();
+        assert_eq!((proven.id, proven.time), (meta(number).id, meta(number).time));
+        assert_eq!(proven.event, event);
         assert_eq!(decode(&bytes).unwrap(), (meta(number), event));
     }
 }
@@ -117,6 +120,16 @@ fn chrono_micros<T: ToString>(time: &T) -> i64 {
     // The SDK's own time type, through its text, so that no second calendar is a dependency here.
     let text = time.to_string().replace(" UTC", "Z").replacen(' ', "T", 1);
     text.parse::<jiff::Timestamp>().unwrap().as_microsecond()
+}
+
+#[test]
+fn a_proven_event_of_a_newer_build_is_told_by_its_type() {
+    let newer = changed(|value| value["type"] = json!("dev.keywheel.secret.lent.v1"));
+    let told = decode_proven(&newer).unwrap_err();
+    assert!(matches!(told, DecodeError::UnknownType(name) if name.contains("lent")));
+    let other = changed(|value| value["data"] = json!({"version": 2, "lent": true}));
+    let told = decode_proven(&other).unwrap_err();
+    assert!(matches!(told, DecodeError::Shape { .. }));
 }
 
 #[test]
@@ -458,6 +471,7 @@ proptest! {
     #[test]
     fn whatever_is_encoded_comes_back(meta in any_meta(), event in any_event()) {
         let bytes = encode(&meta, &event);
+        prop_assert_eq!(&decode_proven(&bytes).unwrap().event, &event);
         let (back, event_back) = decode(&bytes).unwrap();
         prop_assert_eq!(back, meta);
         prop_assert_eq!(event_back, event);
@@ -466,6 +480,7 @@ proptest! {
     #[test]
     fn random_bytes_are_refused_without_a_panic(bytes in any::<Vec<u8>>()) {
         prop_assert!(decode(&bytes).is_err());
+        prop_assert!(decode_proven(&bytes).is_err());
     }
 
     #[test]

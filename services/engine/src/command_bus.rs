@@ -32,8 +32,9 @@ use crate::auditing::{self, Deed};
 use crate::port::bus::HostKeys;
 use crate::port::clock::Clock;
 use crate::port::ids::Ids;
-use crate::port::journal::{Class, Decision, Journal, MAX_READ, RecordedEvent, Verdict};
+use crate::port::journal::{Class, Decision, Journal, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
+use crate::replay::read_all;
 use crate::state::{View, ViewWriter, view};
 use crate::trace::Traces;
 pub use follow::FOLLOW_INTERVAL;
@@ -121,15 +122,7 @@ impl CommandBus {
     /// When the log cannot be read.
     pub async fn start(parts: Parts) -> Result<Started, PortError> {
         let (writer, view) = view();
-        let mut number = 0;
-        loop {
-            let events = parts.journal.read(number, MAX_READ).await?;
-            let Some(last) = events.last() else { break };
-            number = last.number;
-            for event in &events {
-                writer.apply(std::slice::from_ref(event), event.time);
-            }
-        }
+        let number = read_all(&parts.journal, |events| writer.replay(events)).await?;
         let shared = parts.journal.bell().is_some();
         let audit_size = parts.journal.head().await?.audit_size;
         let (handle, inbox) = inbox(shared);

@@ -273,6 +273,14 @@ impl ViewWriter {
         let acknowledged = report.complete.then_some(report.generation);
         note_contact(&self.contacts, report.host, at, acknowledged);
     }
+    /// Folds events of a log that is read anew, each as of its own time.
+    pub(crate) fn replay(&self, recorded: &[RecordedEvent]) {
+        let committed = self.committed.write();
+        let mut committed = committed.unwrap_or_else(PoisonError::into_inner);
+        for event in recorded {
+            committed.apply(event, event.time);
+        }
+    }
     /// Folds committed events; returns the hosts whose plans they changed.
     pub(crate) fn apply(&self, recorded: &[RecordedEvent], at: Timestamp) -> Vec<HostId> {
         let Some(first) = recorded.first() else {

@@ -11,7 +11,7 @@ use keywheel_engine::port::journal::{
     AuditLeaf, Head, MAX_READ, OpenEffect, RecordedEvent, Verdict,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_schemas::event::decode;
+use keywheel_schemas::event::decode_proven;
 use keywheel_schemas::wire::stored_effect_from_json;
 use keywheel_seal::sign::{Signature, VerifyingKey};
 
@@ -83,31 +83,53 @@ pub(crate) async fn last_event(
     Ok(row.map(ProvenRow::from))
 }
 
-/// Events after a number, with the one before them to prove the chain.
-pub(crate) async fn events(
+/// Rows of events after a number, read and not yet looked at.
+pub(crate) struct EventRows {
+    after: u64,
+    limit: usize,
+    rows: Vec<ProvenColumns>,
+}
+
+/// Reads events after a number, with the one before them to prove the chain. Whoever holds the
+/// connection gives it back before [`EventRows::prove`], which is most of the work.
+pub(crate) async fn event_rows(
     rows: &mut impl Rows,
     place: &Place,
     after: u64,
     limit: usize,
-) -> Result<Vec<RecordedEvent>, PortError> {
+) -> Result<EventRows, PortError> {
     let limit = limit.min(MAX_READ);
-    if limit == 0 {
-        return Ok(Vec::new());
+    let rows = match limit {
+        0 => Ok(Vec::new()),
+        limit => {
+            let wanted = to_sql(limit as u64).saturating_add(1);
+            rows.events(to_sql(after), wanted).await
+        }
+    };
+    Ok(EventRows {
+        after,
+        limit,
+        rows: rows.map_err(|source| place.failed(source))?,
+    })
+}
+
+impl EventRows {
+    /// The events, each following from the one before it.
+    pub(crate) fn prove(self, place: &Place) -> Result<Vec<RecordedEvent>, PortError> {
+        let mut rows = self.rows.into_iter().map(ProvenRow::from).peekable();
+        let before = rows
+            .next_if(|row| row.number == self.after)
+            .map(|row| row.hash);
+        let mut previous = before.unwrap_or_else(|| vec![0; 32]);
+        let mut events = Vec::with_capacity(rows.len());
+        // The rows come first: a range that starts at the last number cannot be asked for its next.
+        for (row, wanted) in rows.take(self.limit).zip(self.after.saturating_add(1)..) {
+            let event = recorded(place, &previous, wanted, row)?;
+            previous = event.hash.to_vec();
+            events.push(event);
+        }
+        Ok(events)
     }
-    let wanted = to_sql(limit as u64).saturating_add(1);
-    let rows = rows.events(to_sql(after), wanted).await;
-    let rows = rows.map_err(|source| place.failed(source))?;
-    let mut rows = rows.into_iter().map(ProvenRow::from).peekable();
-    let before = rows.next_if(|row| row.number == after).map(|row| row.hash);
-    let mut previous = before.unwrap_or_else(|| vec![0; 32]);
-    let mut events = Vec::with_capacity(rows.len());
-    // The rows come first: a range that starts at the last number cannot be asked for its next.
-    for (row, wanted) in rows.take(limit).zip(after.saturating_add(1)..) {
-        let event = recorded(place, &previous, wanted, row)?;
-        previous = event.hash.to_vec();
-        events.push(event);
-    }
-    Ok(events)
 }
 
 fn recorded(
@@ -128,15 +150,15 @@ fn recorded(
     }
     let signature = <[u8; 64]>::try_from(row.signature);
     let signature = signature.map_err(|_| damaged("has a signature of the wrong size"))?;
-    let (meta, event) = decode(&row.bytes).map_err(|source| PortError {
+    let read = decode_proven(&row.bytes).map_err(|source| PortError {
         source: Some(Box::new(source)),
         ..damaged("cannot be read")
     })?;
     Ok(RecordedEvent {
         number: wanted,
-        id: meta.id,
-        time: meta.time,
-        event,
+        id: read.id,
+        time: read.time,
+        event: read.event,
         bytes: Arc::from(row.bytes),
         hash,
         signature,

@@ -301,7 +301,10 @@ impl Journal for SqliteJournal {
     }
 
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
-        read::events(&mut *self.reader.lock().await, &self.place, after, limit).await
+        let mut reader = self.reader.lock().await;
+        let rows = read::event_rows(&mut *reader, &self.place, after, limit).await;
+        drop(reader);
+        rows?.prove(&self.place)
     }
 
     async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError> {

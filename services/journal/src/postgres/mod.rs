@@ -335,9 +335,9 @@ impl Journal for PostgresJournal {
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
         let read = async {
             let mut connection = self.connection().await?;
-            read::events(&mut *connection, &self.place, after, limit).await
+            read::event_rows(&mut *connection, &self.place, after, limit).await
         };
-        self.within(read).await
+        self.within(read).await?.prove(&self.place)
     }
 
     async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError> {
