@@ -70,6 +70,9 @@ pub enum WorkerCommand {
         /// Why it failed, without a value; absent for success.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
+        /// Whether the store could not be reached or did not answer in time.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_away: bool,
         /// After `finish` the version that is current at the store outside.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         remote: Option<Text<RemoteVersion>>,
@@ -143,12 +146,14 @@ impl WorkerCommand {
                 step,
                 attempt,
                 failure,
+                is_away,
                 remote,
             } => Self::StepOutcome {
                 rotation: Text(*rotation),
                 step: Step::of(step),
                 attempt: *attempt,
                 failure: failure.clone(),
+                is_away: *is_away,
                 remote: Option::of(remote),
             },
             Command::Observed(seen) => Self::Observed {
@@ -208,12 +213,14 @@ impl WorkerCommand {
                 step,
                 attempt,
                 failure,
+                is_away,
                 remote,
             } => Command::StepOutcome {
                 rotation: rotation.0,
                 step: step.into_core(),
                 attempt,
                 failure,
+                is_away,
                 remote: remote.into_core(),
             },
             Self::Observed { seen } => Command::Observed(seen.into_core()),

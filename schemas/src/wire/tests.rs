@@ -184,6 +184,7 @@ fn workers_commands() -> Vec<Command> {
             step: Step::Finish,
             attempt: 1,
             failure: None,
+            is_away: false,
             remote: None,
         },
         Command::StepOutcome {
@@ -191,6 +192,7 @@ fn workers_commands() -> Vec<Command> {
             step: Step::RollBack,
             attempt: 5,
             failure: failure.clone(),
+            is_away: false,
             remote: None,
         },
         Command::RevokeOutcome {

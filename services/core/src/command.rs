@@ -156,6 +156,9 @@ pub enum Command {
         attempt: u32,
         /// Why it failed, without a value; `None` for success.
         failure: Option<String>,
+        /// Whether it failed because the store could not be reached or did not answer in time: then it
+        /// is tried until the store answers.
+        is_away: bool,
         /// After `finish` the version that is current at the store outside, if the value lies there.
         remote: Option<RemoteVersion>,
     },

@@ -49,6 +49,21 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// Whether versions there are still the ones they were: the same server, mount and namespace, or
+    /// the same region and endpoint.
+    #[must_use]
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Vault(one), Self::Vault(two)) => {
+                (&one.address, &one.namespace, &one.mount)
+                    == (&two.address, &two.namespace, &two.mount)
+            }
+            (Self::Aws(one), Self::Aws(two)) => {
+                (&one.region, &one.endpoint) == (&two.region, &two.endpoint)
+            }
+            _ => false,
+        }
+    }
     /// The word in a manifest: `vault` or `aws`.
     #[must_use]
     pub const fn word(&self) -> &'static str {

@@ -239,6 +239,7 @@ pub(crate) fn done(rotation: RotationId, step: Step) -> Command {
         step,
         attempt: 1,
         failure: None,
+        is_away: false,
         remote: None,
     }
 }
@@ -249,6 +250,7 @@ pub(crate) fn failed(rotation: RotationId, step: Step, attempt: u32) -> Command 
         step,
         attempt,
         failure: Some("store down".to_owned()),
+        is_away: false,
         remote: None,
     }
 }

@@ -349,8 +349,10 @@ impl World {
                 hosts, versions, ..
             } => {
                 revocation.generation = number;
-                let retire = self.secrets.get(&secret).map(|s| s.remotes_of(versions));
-                revocation.retire = retire.unwrap_or_default();
+                if let Some(secret) = self.secrets.get_mut(&secret) {
+                    revocation.retire = secret.remotes_of(versions);
+                    secret.note_revoked(versions);
+                }
                 self.bump(number, hosts.iter().copied());
             }
             revocation::Event::Closed => {

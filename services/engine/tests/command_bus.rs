@@ -123,6 +123,7 @@ impl Bench {
                     step: work.step,
                     attempt: work.attempt,
                     failure: None,
+                    is_away: false,
                     remote: None,
                 },
                 Work::Revoke(work) => Command::RevokeOutcome {

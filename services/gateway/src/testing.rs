@@ -181,6 +181,7 @@ impl Bench {
                     step: work.step,
                     attempt: work.attempt,
                     failure: None,
+                    is_away: false,
                     remote: None,
                 },
             };

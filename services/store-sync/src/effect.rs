@@ -62,10 +62,10 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
         );
         return Ok(());
     };
-    if let Err(reason) = &ended {
+    if let Err(failed) = &ended {
         tracing::warn!(
             { names::KIND } = effect_key_to_string(&job.effect.key()),
-            { names::REASON } = reason,
+            { names::REASON } = failed.reason,
             "step failed"
         );
     }
@@ -95,7 +95,15 @@ fn failpoints(effect: &Effect) -> Points {
     }
 }
 
-type Ended = Result<Option<RemoteVersion>, String>;
+type Ended = Result<Option<RemoteVersion>, Failed>;
+
+/// Why an effect failed.
+#[derive(Debug)]
+struct Failed {
+    reason: String,
+    /// Whether the store was not there to answer.
+    is_away: bool,
+}
 
 /// How an effect ended here.
 enum Performed {
@@ -115,8 +123,14 @@ async fn perform(shared: &Shared, effect: &Effect, until: &Until) -> Performed {
     let work = perform_at_its_store(shared, effect, until);
     let failure = match tokio::time::timeout(limit, work).await {
         Ok(Ok(remote)) => return Performed::Ended(Ok(remote)),
-        Ok(Err(error)) => chain(&error).chars().take(MAX_REASON_CHARS).collect(),
-        Err(_) => format!("the store did not finish within {limit:?}"),
+        Ok(Err(error)) => Failed {
+            reason: chain(&error).chars().take(MAX_REASON_CHARS).collect(),
+            is_away: error.kind == ErrorKind::Unavailable,
+        },
+        Err(_) => Failed {
+            reason: format!("the store did not finish within {limit:?}"),
+            is_away: true,
+        },
     };
     match until.is_past() {
         true => Performed::TooLate,
@@ -211,9 +225,9 @@ async fn submit(ports: &Ports, job: &Job, ended: Ended) -> Result<(), Unfinished
 }
 
 fn outcome(effect: &Effect, ended: Ended) -> Command {
-    let (remote, failure) = match ended {
-        Ok(remote) => (remote, None),
-        Err(reason) => (None, Some(reason)),
+    let (remote, failure, is_away) = match ended {
+        Ok(remote) => (remote, None, false),
+        Err(failed) => (None, Some(failed.reason), failed.is_away),
     };
     match &effect.work {
         Work::Step(step) => Command::StepOutcome {
@@ -221,6 +235,7 @@ fn outcome(effect: &Effect, ended: Ended) -> Command {
             step: step.step,
             attempt: step.attempt,
             failure,
+            is_away,
             remote,
         },
         Work::Revoke(revoke) => Command::RevokeOutcome {

@@ -136,6 +136,9 @@ fn declare_secret(
     store::refuse_place(world, name, spec)?;
     if let Some(known) = world.secret_named(name) {
         let changed = known.spec != *spec;
+        if known.spec.store != spec.store {
+            store::refuse_move(world, known)?;
+        }
         let event = secret::Event::SpecChanged { spec: spec.clone() };
         return Ok(if changed {
             vec![Event::Secret(known.id, event)]

@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::name::SecretName;
 use crate::secret;
 use crate::time::Timestamp;
+use crate::rotation;
 use crate::world::World;
 
 /// What a decision may know besides the world.
@@ -111,12 +112,16 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             step,
             attempt,
             failure,
+            is_away,
             remote,
         } => {
             let answer = rotate::Answer {
                 step: *step,
                 attempt: *attempt,
-                failure: failure.as_deref(),
+                failure: failure.as_deref().map(|reason| rotation::Failure {
+                    reason,
+                    is_away: *is_away,
+                }),
                 remote: remote.as_ref(),
             };
             rotate::outcome(world, *rotation, &answer, ctx)

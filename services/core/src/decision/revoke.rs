@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::id::{HostId, RevocationId};
 use crate::name::SecretName;
 use crate::revocation::{self, Revocation};
-use crate::rotation::{self, Outcome};
+use crate::rotation::{self, Outcome, Rotation, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
@@ -34,6 +34,7 @@ pub(super) fn request(
     if let Some(open) = world.open_rotation(secret.id)
         && versions.contains(&open.version)
     {
+        events.extend(taken_over(secret, open));
         let cancelled = rotation::Event::Closed {
             outcome: Outcome::Cancelled,
         };
@@ -48,6 +49,19 @@ pub(super) fn request(
     };
     events.push(Event::Revocation(id, requested));
     Ok(events)
+}
+
+/// What the cancelled rotation was to take over from outside is known, and is not taken over again.
+fn taken_over(secret: &Secret, open: &Rotation) -> Option<Event> {
+    let Trigger::External { remote } = &open.trigger else {
+        return None;
+    };
+    let noted = secret::Event::RemoteVersionNoted {
+        version: open.version,
+        remote: remote.clone(),
+        written: false,
+    };
+    Some(Event::Secret(secret.id, noted))
 }
 
 fn hosts_holding(world: &World, secret: &Secret, versions: &[u64]) -> Vec<HostId> {

@@ -160,7 +160,7 @@ fn open(world: &World, id: RotationId) -> Result<(&Rotation, &Secret), Rejection
 pub(super) struct Answer<'a> {
     pub(super) step: Step,
     pub(super) attempt: u32,
-    pub(super) failure: Option<&'a str>,
+    pub(super) failure: Option<rotation::Failure<'a>>,
     /// What is current at the store outside after `finish`.
     pub(super) remote: Option<&'a RemoteVersion>,
 }
@@ -182,6 +182,10 @@ pub(super) fn outcome(
         return Ok(events);
     }
     match step {
+        Step::Finish if !rotation.is_open() => {
+            // What was revoked meanwhile is current there now: no news from outside.
+            events.extend(note_remote(rotation, secret, answer));
+        }
         Step::Finish => events.extend(promote(world, rotation, secret, answer, ctx)?),
         Step::RevokeOld => {
             let retired = secret.written_before(rotation.version).into_iter();

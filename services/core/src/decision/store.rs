@@ -27,8 +27,12 @@ pub(super) fn declare(
         };
         return Ok(vec![Event::Store(id, declared)]);
     };
+    let moves = !known.store.spec.backend.is_same_server(&spec.backend);
     // What lies there has to be a place in the new kind of store, too.
     for secret in world.secrets_in(name) {
+        if moves {
+            refuse_move(world, secret)?;
+        }
         if let Some(reason) = secret.place().and_then(|at| at.source.fault(&spec.backend)) {
             let secret = secret.name.clone();
             return Err(store::Rejection::NoPlace { secret, reason }.into());
@@ -57,6 +61,22 @@ fn refuse_credentials(
         }
     }
     Ok(())
+}
+
+/// Refuses to move a secret while something works at its place: a version there is a name of that
+/// place alone, and elsewhere it may be somebody else's.
+pub(super) fn refuse_move(world: &World, secret: &Secret) -> Result<(), Rejection> {
+    let rotation = world.open_rotation(secret.id);
+    let rotation = rotation.map(|open| format!("rotation {}", open.id));
+    let revocation = world.unconfirmed_revocation(secret.id);
+    let revocation = || revocation.map(|open| format!("revocation {}", open.id));
+    match rotation.or_else(revocation) {
+        None => Ok(()),
+        Some(what) => {
+            let secret = secret.name.clone();
+            Err(store::Rejection::Working { secret, what }.into())
+        }
+    }
 }
 
 pub(super) fn remove(world: &World, name: &StoreName) -> Result<Vec<Event>, Rejection> {
@@ -116,11 +136,11 @@ pub(super) fn observed(
     if secret.place().is_none() {
         return Err(store::Rejection::NotOutside(secret.name.clone()).into());
     }
-    if secret.known != seen.known {
+    if secret.known != seen.known || world.awaits_finish(secret.id) {
         return Err(store::Rejection::LookOutdated(secret.name.clone()).into());
     }
     let Some(found) = &seen.found else {
-        let makes_first = secret.current.is_none() && secret.spec.generator.is_some();
+        let makes_first = !secret.was_promoted && secret.spec.generator.is_some();
         return match makes_first {
             true => rotate::start(world, secret, seen.rotation, Trigger::Initial, ctx),
             false => Ok(Vec::new()),
@@ -129,8 +149,15 @@ pub(super) fn observed(
     if secret.known.as_ref() == Some(found) {
         return Ok(Vec::new());
     }
+    if secret.revoked_remotes.contains(found) || world.is_cancelled_write(secret.id, found) {
+        return Err(store::Rejection::RevokedThere(secret.name.clone()).into());
+    }
     let remote = found.clone();
-    if let (true, Some(version)) = (seen.is_unchanged, secret.current) {
+    if seen.is_unchanged {
+        // What it was compared with is revoked since.
+        let version = secret
+            .current
+            .ok_or_else(|| store::Rejection::LookOutdated(secret.name.clone()))?;
         let noted = secret::Event::RemoteVersionNoted {
             version,
             remote,

@@ -12,11 +12,12 @@ mod tests;
 
 pub use event::{Event, Outcome, Step, Trigger};
 pub use react::react;
-pub use state::{Phase, Rejection, Rotation};
+pub use state::{Failure, Phase, Rejection, Rotation};
 
 use std::time::Duration;
 
-/// How often a step is tried before the rotation is rolled back.
+/// How often a store may refuse a step before the rotation is rolled back. A store that is away is
+/// waited for, however long.
 pub const MAX_STEP_ATTEMPTS: u32 = 5;
 /// How long consumers may take before the rotation is parked and its stragglers named.
 pub const ACK_DEADLINE: Duration = Duration::from_secs(300);

@@ -67,6 +67,15 @@ pub enum Rejection {
     NoDeadline(RotationId),
 }
 
+/// Why a step failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure<'a> {
+    /// In words, without a value.
+    pub reason: &'a str,
+    /// Whether the store was not there to answer.
+    pub is_away: bool,
+}
+
 /// Where a rotation stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
@@ -117,6 +126,9 @@ pub struct Rotation {
     pub deadline: Option<Timestamp>,
     /// Plan generation from which a host's report counts for the barrier.
     pub generation: u64,
+    /// The attempt at `finish` that was under way when the rotation was cancelled: until it is
+    /// answered, nobody knows what is current at the store.
+    pub late_finish: Option<u32>,
 }
 
 impl Rotation {
@@ -138,6 +150,7 @@ impl Rotation {
             old: Vec::new(),
             deadline: None,
             generation: 0,
+            late_finish: None,
         }
     }
 
@@ -161,8 +174,11 @@ impl Rotation {
         &self,
         step: Step,
         attempt: u32,
-        failure: Option<&str>,
+        failure: Option<Failure<'_>>,
     ) -> Result<Vec<Event>, Rejection> {
+        if step == Step::Finish && self.late_finish == Some(attempt) {
+            return Ok(vec![after_cancellation(attempt, failure)]);
+        }
         if self.phase != (Phase::Performing { step, attempt }) {
             return Err(Rejection::StepNotOpen {
                 rotation: self.id,
@@ -170,15 +186,15 @@ impl Rotation {
                 attempt,
             });
         }
-        let Some(reason) = failure else {
+        let Some(failure) = failure else {
             return Ok(self.after_success(step));
         };
         let failed = Event::StepFailed {
             step,
             attempt,
-            reason: reason.to_owned(),
+            reason: failure.reason.to_owned(),
         };
-        let last = attempt >= MAX_STEP_ATTEMPTS;
+        let last = attempt >= MAX_STEP_ATTEMPTS && !failure.is_away;
         let rolls_back = matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish);
         if last && rolls_back {
             return Ok(vec![
@@ -265,6 +281,9 @@ impl Rotation {
                     attempt: *attempt,
                 };
             }
+            Event::StepCompleted { .. } | Event::StepFailed { .. } if !self.is_open() => {
+                self.late_finish = None;
+            }
             Event::StepFailed {
                 step,
                 attempt,
@@ -295,8 +314,30 @@ impl Rotation {
             Event::HostBarrierAcknowledged { host } | Event::HostReleased { host } => {
                 self.barrier.remove(host);
             }
-            Event::Closed { outcome } => self.phase = Phase::Closed(outcome.clone()),
+            Event::Closed { outcome } => {
+                if let Phase::Performing {
+                    step: Step::Finish,
+                    attempt,
+                } = self.phase
+                {
+                    self.late_finish = Some(attempt);
+                }
+                self.phase = Phase::Closed(outcome.clone());
+            }
             Event::StepCompleted { .. } | Event::DeadlinePassed => {}
         }
+    }
+}
+
+/// What is known of a `finish` that was answered only after a revocation had cancelled its rotation.
+fn after_cancellation(attempt: u32, failure: Option<Failure<'_>>) -> Event {
+    let step = Step::Finish;
+    match failure {
+        None => Event::StepCompleted { step },
+        Some(failure) => Event::StepFailed {
+            step,
+            attempt,
+            reason: failure.reason.to_owned(),
+        },
     }
 }

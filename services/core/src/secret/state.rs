@@ -1,6 +1,6 @@
 //! The secret's state, its decisions one by one, and the fold of its events.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Event, KEPT_REMOTES, Place, Remote, Spec, Store};
 use crate::id::{DeliveryId, HostId, RotationId, SecretId};
@@ -85,6 +85,11 @@ pub struct Secret {
     pub known: Option<RemoteVersion>,
     /// Versions outside that hold ours, oldest first.
     pub remotes: Vec<Remote>,
+    /// Versions outside that hold one that was revoked in an incident, oldest first: they are never
+    /// taken over again.
+    pub revoked_remotes: VecDeque<RemoteVersion>,
+    /// Whether a version ever was current.
+    pub was_promoted: bool,
 }
 
 impl Secret {
@@ -105,6 +110,8 @@ impl Secret {
             delivered: BTreeMap::new(),
             known: None,
             remotes: Vec::new(),
+            revoked_remotes: VecDeque::new(),
+            was_promoted: false,
         }
     }
 
@@ -260,9 +267,7 @@ impl Secret {
             }
             Event::SpecChanged { spec } => {
                 if self.spec.store != spec.store {
-                    // What another place held is no version of this one.
-                    self.known = None;
-                    self.remotes.clear();
+                    self.forget_place();
                 }
                 self.spec = spec.clone();
             }
@@ -280,6 +285,7 @@ impl Secret {
             Event::VersionPromoted { version } => {
                 self.previous = self.current.filter(|v| self.is_deliverable(*v));
                 self.current = Some(*version);
+                self.was_promoted = true;
                 self.pending = self.pending.filter(|v| v != version);
             }
             Event::VersionRevoked { version } => self.bury(*version),
@@ -298,6 +304,27 @@ impl Secret {
             Event::RemoteVersionRetired { remote } => {
                 self.remotes.retain(|kept| kept.remote != *remote);
             }
+        }
+    }
+
+    /// What another place held is no version of this one.
+    pub(crate) fn forget_place(&mut self) {
+        self.known = None;
+        self.remotes.clear();
+        self.revoked_remotes.clear();
+    }
+
+    /// Remembers where outside versions lie that an incident revoked.
+    pub(crate) fn note_revoked(&mut self, versions: &[u64]) {
+        let there = self.remotes.iter();
+        let there = there.filter(|remote| versions.contains(&remote.version));
+        for remote in there {
+            if !self.revoked_remotes.contains(&remote.remote) {
+                self.revoked_remotes.push_back(remote.remote.clone());
+            }
+        }
+        while self.revoked_remotes.len() > KEPT_REMOTES {
+            self.revoked_remotes.pop_front();
         }
     }
 

@@ -83,6 +83,21 @@ pub enum Rejection {
     /// Somebody looked there when we knew another version than now.
     #[error("the look at secret `{0}` is older than what is known; look again")]
     LookOutdated(SecretName),
+    /// What is current there was revoked.
+    #[error(
+        "what is current at the store of secret `{0}` was revoked; put a new value there, or rotate"
+    )]
+    RevokedThere(SecretName),
+    /// Another place while work is under way at the old one.
+    #[error(
+        "secret `{secret}` cannot lie elsewhere now: {what} works where it lies; apply again when that has ended"
+    )]
+    Working {
+        /// The secret.
+        secret: SecretName,
+        /// The rotation or revocation.
+        what: String,
+    },
     /// A look at a secret that has no place outside.
     #[error("secret `{0}` lies in the store `local`; there is nothing to look at")]
     NotOutside(SecretName),

@@ -11,6 +11,8 @@ use crate::rotation::{self, Outcome, Step, Trigger, react};
 use crate::secret::{self, KEPT_REMOTES, LOCAL_STORE, Place, Spec, Store};
 use crate::testing::*;
 
+mod incidents;
+
 const STORE: StoreId = StoreId::from_bytes([0x90; 16]);
 const OTHER: SecretId = SecretId::from_bytes([0x91; 16]);
 
@@ -135,6 +137,7 @@ fn written(rotation: RotationId, n: u64) -> Command {
         step: Step::Finish,
         attempt: 1,
         failure: None,
+        is_away: false,
         remote: Some(remote(n)),
     }
 }

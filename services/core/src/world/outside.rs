@@ -6,9 +6,12 @@ use crate::effect::Outside;
 use crate::event::Event;
 use crate::id::{SecretId, StoreId};
 use crate::name::{SecretName, StoreName};
+use crate::revocation::{self, Revocation};
+use crate::rotation::{Outcome, Phase, Rotation};
 use crate::secret::{self, Secret};
 use crate::store::{
-    self, CredentialNow, Declared, MAX_NEWS, NamedStore, News, SecretNow, StoreNow, StoreSpec,
+    self, CredentialNow, Declared, MAX_NEWS, NamedStore, News, RemoteVersion, SecretNow, StoreNow,
+    StoreSpec,
 };
 
 /// What changed, in the order in which changes of one event are told: a store before what lies in it.
@@ -43,6 +46,35 @@ impl World {
             fetch: None,
             retire: Vec::new(),
         })
+    }
+
+    /// Whether a `finish` is under way of a rotation that a revocation cancelled: what is current
+    /// outside may be its write.
+    #[must_use]
+    pub fn awaits_finish(&self, secret: SecretId) -> bool {
+        let mut ended = self.ended_rotations(secret);
+        ended.any(|rotation| rotation.late_finish.is_some())
+    }
+
+    /// Whether a version outside was written by a rotation that a revocation cancelled; AWS names
+    /// a version by the rotation that wrote it.
+    #[must_use]
+    pub fn is_cancelled_write(&self, secret: SecretId, remote: &RemoteVersion) -> bool {
+        let cancelled = Phase::Closed(Outcome::Cancelled);
+        let mut ended = self.ended_rotations(secret);
+        ended.any(|rotation| rotation.phase == cancelled && rotation.id.to_string() == remote.0)
+    }
+
+    fn ended_rotations(&self, secret: SecretId) -> impl Iterator<Item = &Rotation> {
+        let ended = self.closed_rotations.get(&secret).into_iter().flatten();
+        ended.filter_map(|id| self.rotations.get(id))
+    }
+
+    /// A revocation that the store did not confirm yet.
+    #[must_use]
+    pub fn unconfirmed_revocation(&self, secret: SecretId) -> Option<&Revocation> {
+        let mut of_secret = self.revocations.values().filter(|r| r.secret == secret);
+        of_secret.find(|open| open.backend != revocation::Backend::Confirmed)
     }
 
     /// What changed about stores after an event, at most about [`MAX_NEWS`] things; `head` is the
@@ -137,9 +169,14 @@ impl World {
                 };
                 self.stores.insert(id, Declared { id, store });
             }
-            store::Event::Changed { .. } => {
+            store::Event::Changed { spec } => {
                 if let Some(known) = self.stores.get_mut(&id) {
+                    let moves = !known.store.spec.backend.is_same_server(&spec.backend);
+                    let name = known.store.name.clone();
                     known.evolve(event);
+                    if moves {
+                        self.forget_places_in(&name);
+                    }
                 }
             }
             store::Event::Removed => {
@@ -148,6 +185,14 @@ impl World {
             }
         }
         self.store_changes.insert(id, number);
+    }
+
+    fn forget_places_in(&mut self, store: &StoreName) {
+        for secret in self.secrets.values_mut() {
+            if secret.place().is_some_and(|at| at.store == *store) {
+                secret.forget_place();
+            }
+        }
     }
 
     /// Notes what an event changes about stores, after it was folded.

@@ -155,6 +155,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         step: Step::Create,
         attempt,
         failure: None,
+        is_away: false,
         remote: None,
     };
     let revoked = Command::RevokeOutcome {

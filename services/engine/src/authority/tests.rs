@@ -129,6 +129,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         step: Step::Create,
         attempt: 1,
         failure: None,
+        is_away: false,
         remote: None,
     };
     let revoked = Command::RevokeOutcome {

@@ -166,6 +166,7 @@ impl Bench {
                 step: work.step,
                 attempt: work.attempt,
                 failure: None,
+                is_away: false,
                 remote: None,
             };
             gateway.submit(by(Role::StoreSync, n, outcome)).await;

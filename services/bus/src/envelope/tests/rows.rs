@@ -144,6 +144,7 @@ pub(super) fn one_of_each() -> Vec<Body> {
         step: Step::Create,
         attempt: 1,
         failure: None,
+        is_away: false,
         remote: None,
     };
     let [observed, finished] = stores::commands();

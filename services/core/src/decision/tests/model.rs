@@ -529,6 +529,7 @@ impl Model {
             step,
             attempt,
             failure: fails.then(|| "down".to_owned()),
+            is_away: false,
             remote: None,
         })
     }

@@ -126,6 +126,7 @@ pub(super) fn commands() -> [Command; 2] {
         step: Step::Finish,
         attempt: 1,
         failure: None,
+        is_away: false,
         remote: Some(remote("7")),
     };
     [Command::Observed(seen), finished]

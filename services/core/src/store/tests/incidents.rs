@@ -1,0 +1,205 @@
+//! Stores outside when something goes wrong: revocations in between, places that change, stores away.
+
+use super::*;
+use crate::rotation::{MAX_STEP_ATTEMPTS, Phase};
+
+fn confirmed() -> Command {
+    Command::RevokeOutcome {
+        revocation: REVOCATION,
+        attempt: 1,
+        failure: None,
+    }
+}
+
+fn retry(rotation: RotationId) -> Command {
+    Command::RetryStep { rotation }
+}
+
+fn away(rotation: RotationId, step: Step, attempt: u32) -> Command {
+    Command::StepOutcome {
+        rotation,
+        step,
+        attempt,
+        failure: Some("connection refused".to_owned()),
+        is_away: true,
+        remote: None,
+    }
+}
+
+fn revoked_there() -> Rejection {
+    Rejection::RevokedThere(secret_name())
+}
+
+#[test]
+fn a_change_whose_takeover_was_revoked_is_not_taken_over_again() {
+    let given = following().and(seen(SECOND, Some(7), Some(8)));
+    let given = given.when(revoke(None));
+    let given = given.then_among_others([noted(2, 8, false)]);
+    assert_eq!(given.secret().known, Some(remote(8)));
+    let given = given.when(seen(THIRD, Some(8), Some(8))).then_nothing();
+    // Also when somebody moves the store away from it and back.
+    let given = given.and(confirmed()).and(seen(THIRD, Some(8), Some(9)));
+    let given = prepared(given, THIRD).and(written(THIRD, 9));
+    let back = given.when(seen(SECOND, Some(9), Some(8)));
+    back.then_rejected(revoked_there());
+}
+
+#[test]
+fn a_version_outside_that_an_incident_revoked_never_comes_back() {
+    let given = following().and(revoke(None)).and(confirmed());
+    let given = given.and(seen(SECOND, Some(7), Some(8)));
+    let given = prepared(given, SECOND).and(written(SECOND, 8));
+    assert_eq!(given.secret().current, Some(2));
+    let back = given.when(seen(THIRD, Some(8), Some(7)));
+    back.then_rejected(revoked_there());
+}
+
+#[test]
+fn what_a_cancelled_rotation_wrote_is_known_and_no_change_from_outside() {
+    let given = prepared(writing().and(rotate(SECOND)), SECOND).and(revoke(None));
+    // The write may be there, and nobody knows yet.
+    let early = given.clone().when(seen(THIRD, Some(1), Some(2)));
+    early.then_rejected(Rejection::LookOutdated(secret_name()));
+    let late = given.when(written(SECOND, 2));
+    let late = late.then_among_others([noted(2, 2, true)]);
+    let phase = &late.world().rotations[&SECOND].phase;
+    assert_eq!(*phase, Phase::Closed(Outcome::Cancelled));
+    assert_eq!(late.secret().current, None);
+    let late = late.when(seen(THIRD, Some(2), Some(2))).then_nothing();
+    let again = late.when(written(SECOND, 2));
+    again.then_rejected(rotation::Rejection::StepNotOpen {
+        rotation: SECOND,
+        step: Step::Finish,
+        attempt: 1,
+    });
+}
+
+#[test]
+fn a_finish_that_failed_after_its_cancellation_ends_the_wait_for_it() {
+    let given = prepared(writing().and(rotate(SECOND)), SECOND).and(revoke(Some(2)));
+    let given = given.and(failed(SECOND, Step::Finish, 1));
+    let phase = &given.world().rotations[&SECOND].phase;
+    assert_eq!(*phase, Phase::Closed(Outcome::Cancelled));
+    given.when(seen(THIRD, Some(1), Some(1))).then_nothing();
+}
+
+#[test]
+fn a_version_named_by_a_cancelled_rotation_is_its_write() {
+    let given = prepared(writing().and(rotate(SECOND)), SECOND).and(revoke(Some(2)));
+    let given = given.and(failed(SECOND, Step::Finish, 1));
+    let when = given.when(Command::Observed(Observation {
+        found: Some(RemoteVersion(SECOND.to_string())),
+        ..look(THIRD, Some(1), None)
+    }));
+    when.then_rejected(revoked_there());
+}
+
+#[test]
+fn a_look_that_compared_with_what_was_revoked_since_is_worthless() {
+    let given = following().and(revoke(None));
+    let when = given.when(same(Some(7), 8));
+    when.then_rejected(Rejection::LookOutdated(secret_name()));
+}
+
+#[test]
+fn nothing_is_made_by_itself_where_a_value_was_revoked_and_deleted() {
+    let given = writing().and(revoke(None)).and(confirmed());
+    given.when(seen(SECOND, Some(1), None)).then_nothing();
+}
+
+#[test]
+fn a_first_value_that_failed_is_made_at_the_next_look() {
+    let given = declared().and(apply_secret(made())).and(seen(FIRST, None, None));
+    let given = given.and(failed(FIRST, Step::Create, 1));
+    let given = (2..=MAX_STEP_ATTEMPTS).fold(given, |given, n| {
+        given.and(retry(FIRST)).and(failed(FIRST, Step::Create, n))
+    });
+    let given = given.and(done(FIRST, Step::RollBack));
+    let given = given.and(seen(SECOND, None, None));
+    assert_eq!(given.world().open_rotation(SECRET).unwrap().id, SECOND);
+}
+
+#[test]
+fn a_store_that_is_away_is_waited_for_and_one_that_refuses_is_not() {
+    let begun = writing().and(rotate(SECOND));
+    let given = (1..=2 * MAX_STEP_ATTEMPTS).fold(begun, |given, n| {
+        given.and(away(SECOND, Step::Create, n)).and(retry(SECOND))
+    });
+    let last = 2 * MAX_STEP_ATTEMPTS + 1;
+    let performing = |step, attempt| Phase::Performing { step, attempt };
+    let phase = given.world().rotations[&SECOND].phase.clone();
+    assert_eq!(phase, performing(Step::Create, last));
+    let refused = given.and(failed(SECOND, Step::Create, last));
+    let phase = refused.world().rotations[&SECOND].phase.clone();
+    assert_eq!(phase, performing(Step::RollBack, 1));
+}
+
+fn refused(given: Given, command: Command, what: String) {
+    let secret = secret_name();
+    given
+        .when(command)
+        .then_rejected(Rejection::Working { secret, what });
+}
+
+fn elsewhere() -> Command {
+    apply_secret(outside("elsewhere", "password"))
+}
+
+/// The same store at another server.
+fn other_server() -> StoreSpec {
+    let Backend::Vault(vault) = by_file().backend else {
+        panic!("no Vault");
+    };
+    spec_of(Backend::Vault(VaultSpec {
+        address: "https://other:8200".to_owned(),
+        ..vault
+    }))
+}
+
+#[test]
+fn a_place_does_not_change_under_a_rotation_or_a_revocation_at_work() {
+    let rotating = writing().and(rotate(SECOND));
+    let what = format!("rotation {SECOND}");
+    refused(rotating.clone(), elsewhere(), what.clone());
+    refused(rotating.clone(), declare(other_server()), what);
+    let revoking = writing().and(revoke(None));
+    let what = format!("revocation {REVOCATION}");
+    refused(revoking.clone(), elsewhere(), what.clone());
+    refused(revoking.clone(), apply_secret(Spec::default()), what.clone());
+    refused(revoking.clone(), declare(other_server()), what);
+    let moved = revoking.and(confirmed()).and(elsewhere());
+    assert_eq!(moved.secret().known, None);
+    // What leaves versions what they are is no move.
+    let slower = StoreSpec {
+        poll: Duration::from_secs(300),
+        ..by_file()
+    };
+    let slower = rotating.and(declare(slower));
+    assert_eq!(slower.secret().known, Some(remote(1)));
+}
+
+#[test]
+fn a_store_at_another_server_has_none_of_the_versions_that_were_known() {
+    let given = writing().and(declare(other_server()));
+    let secret = given.secret();
+    assert_eq!((secret.known.clone(), secret.remotes.len()), (None, 0));
+    // The same value there is the same version of ours.
+    given.when(same(None, 3)).then([noted(1, 3, false)]);
+}
+
+#[test]
+fn what_is_kept_of_revoked_versions_outside_is_bounded() {
+    let given = following();
+    let mut secret = given.secret().clone();
+    for n in 0..=KEPT_REMOTES as u64 {
+        secret.evolve(&secret::Event::RemoteVersionNoted {
+            version: 1,
+            remote: remote(100 + n),
+            written: false,
+        });
+        secret.note_revoked(&[1]);
+    }
+    assert_eq!(secret.revoked_remotes.len(), KEPT_REMOTES);
+    let newest = remote(100 + KEPT_REMOTES as u64);
+    assert_eq!(secret.revoked_remotes.back(), Some(&newest));
+}
