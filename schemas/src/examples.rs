@@ -127,6 +127,7 @@ fn spec() -> Spec {
             jitter: Duration::from_secs(300),
             missed_run: MissedRun::Once,
         },
+        credential_for: None,
     }
 }
 
@@ -141,6 +142,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         store: Store::Local,
         generator: None,
         rotation,
+        credential_for: None,
     };
     Ok(vec![
         secret::Event::Registered {

@@ -37,13 +37,16 @@ fn names(schema: &Value, into: &mut BTreeSet<String>) {
 
 fn is_value_like(name: &str) -> bool {
     // A CloudEvent's own attribute names the content type of `data`; it is always JSON. A file's path
-    // is no value, nor is how long credentials live, and neither is the name of what systemd keeps.
+    // is no value, nor is how long credentials live, and neither is the name of what systemd keeps, nor
+    // that of the server for which a credential is.
     let known = [
         "datacontenttype",
         "Content-Type",
         "password_file",
         "credentials",
         "host_cache_credential",
+        "credential_for",
+        "credentialFor",
     ];
     !known.contains(&name)
         && VALUE_LIKE

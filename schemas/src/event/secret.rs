@@ -112,6 +112,9 @@ pub struct SecretSpec {
     generator: Option<Generator>,
     /// When it rotates by itself.
     rotation: RotationPolicy,
+    /// The server at which it is a credential of Keywheel's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    credential_for: Option<String>,
 }
 
 impl Mirror for SecretSpec {
@@ -126,6 +129,7 @@ impl Mirror for SecretSpec {
             source,
             generator: core.generator.as_ref().map(Generator::of),
             rotation: RotationPolicy::of(&core.rotation),
+            credential_for: core.credential_for.clone(),
         }
     }
     fn into_core(self) -> Self::Core {
@@ -144,6 +148,7 @@ impl Mirror for SecretSpec {
             store,
             generator: self.generator.into_core(),
             rotation: self.rotation.into_core(),
+            credential_for: self.credential_for,
         }
     }
 }

@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    DecodeError, EventMeta, KINDS, MAX_EVENT_BYTES, all_types, decode, decode_proven, encode, schema_address,
-    type_name,
+    DecodeError, EventMeta, KINDS, MAX_EVENT_BYTES, all_types, decode, decode_proven, encode,
+    schema_address, type_name,
 };
 use crate::catalogue;
 use crate::examples::{events, meta};
@@ -49,7 +49,10 @@ fn every_type_has_an_example_and_comes_back_as_it_was() {
     for (number, event) in (1..).zip(examples) {
         let bytes = encode(&meta(number), &event);
         let proven = decode_proven(&bytes).unwrap();
-        assert_eq!((proven.id, proven.time), (meta(number).id, meta(number).time));
+        assert_eq!(
+            (proven.id, proven.time),
+            (meta(number).id, meta(number).time)
+        );
         assert_eq!(proven.event, event);
         assert_eq!(decode(&bytes).unwrap(), (meta(number), event));
     }
@@ -411,8 +414,9 @@ fn any_spec() -> impl Strategy<Value = Spec> {
         any::<std::time::Duration>(),
         any::<bool>(),
         proptest::option::of(generator),
+        proptest::option::of(".{0,40}"),
     )
-        .prop_map(|(schedule, jitter, skip, generator)| {
+        .prop_map(|(schedule, jitter, skip, generator, credential_for)| {
             let missed_run = if skip {
                 MissedRun::Skip
             } else {
@@ -426,6 +430,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                     jitter,
                     missed_run,
                 },
+                credential_for,
             }
         })
 }

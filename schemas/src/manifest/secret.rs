@@ -11,7 +11,7 @@ use keywheel_core::secret::{
 };
 
 use super::reader::{Faults, Fields, TextAt, named};
-use super::store::read_source;
+use super::store::{read_source, server};
 use super::tree::{Located, position};
 use super::{
     CheckSchedule, MAX_INTERVAL, MAX_JITTER, MAX_SCHEDULE_BYTES, MIN_INTERVAL, Manifest, Position,
@@ -31,7 +31,7 @@ pub(super) fn read(
     let fields = Fields::of(
         node,
         "spec",
-        &["store", "source", "generator", "rotation"],
+        &["store", "source", "generator", "rotation", "credentialFor"],
         faults,
     )?;
     let store = read_store(&fields, faults);
@@ -42,6 +42,7 @@ pub(super) fn read(
         .find("rotation")
         .and_then(|node| read_rotation(node, check, faults));
     let rotation = rotation.unwrap_or_default();
+    let credential_for = read_credential_for(&fields, faults);
     if rotation.schedule != Schedule::OnDemand && fields.find("generator").is_none() {
         let message = "`rotation` needs a `generator` to make values from; add `generator: {}`, or leave `rotation` out and give values with `keywheel secret put`";
         faults.add(fields.position_of("rotation"), message.to_owned());
@@ -50,12 +51,28 @@ pub(super) fn read(
         store: store?,
         generator,
         rotation,
+        credential_for,
     };
     Some(Manifest::Secret {
         name: name?,
         spec,
         position: at,
     })
+}
+
+/// The server for which it is a credential of ours; such a secret is provided, and ours to keep.
+fn read_credential_for(fields: &Fields<'_>, faults: &mut Faults) -> Option<String> {
+    let at = fields.position_of("credentialFor");
+    let found = server(fields, "credentialFor", faults)?;
+    for other in ["store", "generator"] {
+        if fields.has(other) {
+            let message = format!(
+                "`{other}` does not go with `credentialFor`: a store's credential is made at the store and kept in `local`; leave `{other}` out"
+            );
+            faults.add(at, message);
+        }
+    }
+    Some(found)
 }
 
 /// `local`, or a declared store with the place in it; whether it is declared is not known here.

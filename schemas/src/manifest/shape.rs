@@ -74,6 +74,16 @@ pub struct Secret {
     /// Where in that store; goes with every store but `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<store::Source>,
+    /// The server for which Keywheel itself needs it, exactly as a `kind: Store` names it: the
+    /// `address` of Vault, the `endpoint` of AWS, or `aws`. Fixed once it has a value; no container
+    /// gets it.
+    #[serde(
+        default,
+        rename = "credentialFor",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(min = 1, max = 2048))]
+    pub credential_for: Option<String>,
     /// How values are made; absent: they are always provided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<Generator>,

@@ -6,7 +6,7 @@
 use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::secret::LOCAL_STORE;
 use keywheel_core::store::{
-    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, MAX_POLL,
+    AWS, AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, MAX_POLL,
     MAX_STORE_TEXT_BYTES, MAX_TIMEOUT, MIN_POLL, Source, StoreSpec, VaultAuth, VaultSpec,
 };
 
@@ -129,6 +129,15 @@ fn address(fields: &Fields<'_>, name: &str, faults: &mut Faults) -> Option<Strin
         return None;
     }
     Some(found.trim_end_matches('/').to_owned())
+}
+
+/// The server of a store: an address, or `aws`.
+pub(super) fn server(fields: &Fields<'_>, name: &str, faults: &mut Faults) -> Option<String> {
+    fields.find(name)?;
+    match text(fields, name, faults)? {
+        aws if aws == AWS => Some(aws),
+        _ => address(fields, name, faults),
+    }
 }
 
 fn address_fault(address: &str) -> Option<&'static str> {

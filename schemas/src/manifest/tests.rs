@@ -296,7 +296,7 @@ fn a_unknown_field_is_refused_with_its_place_and_the_nearest_name() {
     one_fault(
         &secret("{ colour: red }"),
         "4:9",
-        "known fields: store, source, generator, rotation",
+        "known fields: store, source, generator, rotation, credentialFor",
     );
     one_fault(
         &binding("  file: { name: db }\n  relaod: none"),
@@ -795,6 +795,7 @@ fn the_schema_for_editors_agrees_with_the_parser() {
         &binding("  env: { name: DB }\n  reload: restart"),
         &secret("{ generator: {}, rotation: { interval: 12h, missedRun: skip } }"),
         &secret("{ store: vault, source: { path: a, field: b } }"),
+        &secret("{ credentialFor: \"https://vault:8200\" }"),
         &stores::store("{ aws: { auth: { profile: x } }, poll: 5s }"),
         &stores::store(&stores::vault(
             "{ appRole: { roleId: r, secretId: { file: /f } } }",

@@ -49,6 +49,16 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The server it speaks to, as the `credentialFor` of its credentials names it: the address, or the
+    /// endpoint of AWS, or `aws`.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        match self {
+            Self::Vault(vault) => &vault.address,
+            Self::Aws(aws) if aws.endpoint.is_empty() => AWS,
+            Self::Aws(aws) => &aws.endpoint,
+        }
+    }
     /// Whether versions there are still the ones they were: the same server, mount and namespace, or
     /// the same region and endpoint.
     #[must_use]
@@ -73,6 +83,9 @@ impl Backend {
         }
     }
 }
+
+/// The server of an AWS store that names no endpoint.
+pub const AWS: &str = "aws";
 
 /// Where a credential is read, each time it is needed. Never the credential itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -135,6 +135,12 @@ impl World {
             .collect()
     }
 
+    /// Whether some binding means it.
+    #[must_use]
+    pub fn is_bound(&self, secret: SecretId) -> bool {
+        self.specs_of(secret).next().is_some()
+    }
+
     fn specs_of(&self, secret: SecretId) -> impl Iterator<Item = &binding::Spec> {
         self.bindings
             .values()

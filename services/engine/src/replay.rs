@@ -161,7 +161,15 @@ mod tests {
     async fn every_event_is_handed_on_once_and_in_order() {
         let page = MAX_READ as u64;
         let ahead = PAGES_AHEAD as u64;
-        for length in [0, 1, page - 1, page, page + 1, page * ahead, page * (ahead + 2) + 7] {
+        for length in [
+            0,
+            1,
+            page - 1,
+            page,
+            page + 1,
+            page * ahead,
+            page * (ahead + 2) + 7,
+        ] {
             let (last, taken) = numbers(length, 0).await;
             assert_eq!(last, length);
             assert_eq!(taken, (1..=length).collect::<Vec<_>>());

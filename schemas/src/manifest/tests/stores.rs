@@ -320,3 +320,36 @@ fn a_secret_names_its_store_and_the_place_in_it() {
         assert!(found.contains(words), "{spec}: {found}");
     }
 }
+
+#[test]
+fn what_a_credential_is_for_is_a_server_as_a_store_names_it() {
+    let read_one = |spec: &str| match read(&super::secret(spec)).unwrap().remove(0) {
+        Manifest::Secret { spec, .. } => spec.credential_for,
+        other => panic!("{other:?}"),
+    };
+    for (written, server) in [
+        ("https://vault:8200/", "https://vault:8200"),
+        ("http://127.0.0.1:8200", "http://127.0.0.1:8200"),
+        ("aws", "aws"),
+    ] {
+        let spec = format!("{{ credentialFor: \"{written}\" }}");
+        assert_eq!(read_one(&spec).as_deref(), Some(server));
+    }
+    assert_eq!(read_one("{}"), None);
+    for (spec, part) in [
+        ("{ credentialFor: vault }", "has to begin with `https://`"),
+        ("{ credentialFor: \"http://vault:8200\" }", "loopback"),
+        (
+            "{ credentialFor: aws, generator: {} }",
+            "`generator` does not go with",
+        ),
+        (
+            "{ credentialFor: aws, store: bao, source: { path: a, field: b } }",
+            "`store` does not go with",
+        ),
+    ] {
+        let faults = read(&super::secret(spec)).unwrap_err();
+        let found = faults[0].to_string();
+        assert!(found.contains(part), "{found}");
+    }
+}

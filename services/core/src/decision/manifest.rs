@@ -135,6 +135,11 @@ fn declare_secret(
 ) -> Result<Vec<Event>, Rejection> {
     store::refuse_place(world, name, spec)?;
     if let Some(known) = world.secret_named(name) {
+        known.refuse_purpose(spec)?;
+        if spec.credential_for.is_some() && world.is_bound(known.id) {
+            let wish = Secret::registered(id, name.clone(), spec.clone());
+            wish.refuse_binding()?;
+        }
         let changed = known.spec != *spec;
         if known.spec.store != spec.store {
             store::refuse_move(world, known)?;
@@ -172,6 +177,7 @@ fn declare_binding(
     spec: &binding::Spec,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    secret.refuse_binding()?;
     refuse_taken_target(world, name, spec)?;
     let fresh = Binding::new(id, name.clone());
     let binding = world.binding_named(name).unwrap_or(&fresh);

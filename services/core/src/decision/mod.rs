@@ -20,9 +20,9 @@ pub use refusal::{Refusal, Rejection, RejectionKind};
 use crate::command::Command;
 use crate::event::Event;
 use crate::name::SecretName;
+use crate::rotation;
 use crate::secret;
 use crate::time::Timestamp;
-use crate::rotation;
 use crate::world::World;
 
 /// What a decision may know besides the world.

@@ -84,6 +84,7 @@ pub(super) fn put(
         if provided || known.spec.generator.is_some() {
             return start(world, known, rotation, trigger, ctx);
         }
+        known.refuse_making()?;
         let mut wish = known.clone();
         wish.spec.generator = Some(Generator::default());
         let changed = secret::Event::SpecChanged {

@@ -50,15 +50,28 @@ fn refuse_credentials(
     name: &StoreName,
     spec: &StoreSpec,
 ) -> Result<(), store::Rejection> {
+    let to = spec.backend.server();
     for secret in spec.credential_secrets() {
-        let (store, secret) = (name.clone(), secret.clone());
-        match world.secret_named(&secret) {
-            None => return Err(store::Rejection::CredentialUnknown { store, secret }),
+        let (store, secret, server) = (name.clone(), secret.clone(), to.to_owned());
+        let known = world.secret_named(&secret);
+        return Err(match known {
+            None => store::Rejection::CredentialUnknown {
+                store,
+                secret,
+                server,
+            },
             Some(known) if known.place().is_some() => {
-                return Err(store::Rejection::CredentialOutside { store, secret });
+                store::Rejection::CredentialOutside { store, secret }
             }
-            Some(_) => {}
-        }
+            Some(known) if known.spec.credential_for.as_deref() != Some(to) => {
+                store::Rejection::CredentialNotMeant {
+                    store,
+                    secret,
+                    server,
+                }
+            }
+            Some(_) => continue,
+        });
     }
     Ok(())
 }

@@ -91,4 +91,9 @@ pub struct Spec {
     pub generator: Option<Generator>,
     /// When it rotates by itself.
     pub rotation: RotationPolicy,
+    /// The server at which it is a credential of Keywheel's own, as [`Backend::server`] says it. Fixed
+    /// before the first value comes: no value that was given for something else is sent to a store.
+    ///
+    /// [`Backend::server`]: crate::store::Backend::server
+    pub credential_for: Option<String>,
 }

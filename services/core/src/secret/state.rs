@@ -46,6 +46,34 @@ pub enum Rejection {
         /// The pending version.
         version: u64,
     },
+    /// A purpose is given before the first value.
+    #[error(
+        "`credentialFor` of secret `{secret}` does not change any more: it has had a value, which was given for something else; declare another secret for it"
+    )]
+    PurposeFixed {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A store's credential is made at the store.
+    #[error(
+        "secret `{secret}` is a credential for `{server}`, which makes its values; give one with `keywheel secret put {secret} --value-file FILE`"
+    )]
+    CredentialNotMade {
+        /// Name of the secret.
+        secret: SecretName,
+        /// The server.
+        server: String,
+    },
+    /// A store's credential is for Keywheel alone.
+    #[error(
+        "secret `{secret}` is a credential with which Keywheel asks `{server}`; no container gets it: bind another secret"
+    )]
+    CredentialNotBound {
+        /// Name of the secret.
+        secret: SecretName,
+        /// The server.
+        server: String,
+    },
     /// A version must be revoked before its data key is destroyed.
     #[error("version {version} of secret `{secret}` is not revoked; revoke it first")]
     VersionAlive {
@@ -122,6 +150,42 @@ impl Secret {
             Store::Local => None,
             Store::Outside(place) => Some(place),
         }
+    }
+
+    /// Refuses another purpose than the one it got its values for.
+    ///
+    /// # Errors
+    /// When it has had a value.
+    pub fn refuse_purpose(&self, spec: &Spec) -> Result<(), Rejection> {
+        if self.last_version == 0 || self.spec.credential_for == spec.credential_for {
+            return Ok(());
+        }
+        let secret = self.name.clone();
+        Err(Rejection::PurposeFixed { secret })
+    }
+
+    /// Refuses to make a value for a credential.
+    ///
+    /// # Errors
+    /// When it is one.
+    pub fn refuse_making(&self) -> Result<(), Rejection> {
+        let Some(server) = self.spec.credential_for.clone() else {
+            return Ok(());
+        };
+        let secret = self.name.clone();
+        Err(Rejection::CredentialNotMade { secret, server })
+    }
+
+    /// Refuses to give a credential to containers.
+    ///
+    /// # Errors
+    /// When it is one.
+    pub fn refuse_binding(&self) -> Result<(), Rejection> {
+        let Some(server) = self.spec.credential_for.clone() else {
+            return Ok(());
+        };
+        let secret = self.name.clone();
+        Err(Rejection::CredentialNotBound { secret, server })
     }
 
     /// Versions outside that Keywheel wrote for versions before this one.

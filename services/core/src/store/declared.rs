@@ -44,13 +44,27 @@ pub enum Rejection {
     },
     /// Its credential is no secret of ours.
     #[error(
-        "store `{store}` reads a credential from secret `{secret}`, which does not exist; make it first with `keywheel secret put {secret} --value-file FILE`"
+        "store `{store}` reads a credential from secret `{secret}`, which does not exist; apply it first (`kind: Secret` with `credentialFor: {server}`), then give its value with `keywheel secret put {secret} --value-file FILE`"
     )]
     CredentialUnknown {
         /// The store.
         store: StoreName,
         /// The secret.
         secret: SecretName,
+        /// The server that it would be sent to.
+        server: String,
+    },
+    /// Its credential is a secret for something else, and would be shown to that server.
+    #[error(
+        "store `{store}` would send the value of secret `{secret}` to `{server}`, for which it was not given; declare a secret with `credentialFor: {server}`, give it its value, and name that one"
+    )]
+    CredentialNotMeant {
+        /// The store.
+        store: StoreName,
+        /// The secret.
+        secret: SecretName,
+        /// The server that it would be sent to.
+        server: String,
     },
     /// Its credential lies in a store, too: then neither could be read first.
     #[error(

@@ -11,6 +11,7 @@ use crate::rotation::{self, Outcome, Step, Trigger, react};
 use crate::secret::{self, KEPT_REMOTES, LOCAL_STORE, Place, Spec, Store};
 use crate::testing::*;
 
+mod credentials;
 mod incidents;
 
 const STORE: StoreId = StoreId::from_bytes([0x90; 16]);
@@ -226,24 +227,6 @@ fn our_own_store_s_name_is_taken() {
     Given::nothing()
         .when(command)
         .then_rejected(Rejection::NameTaken);
-}
-
-#[test]
-fn a_credential_has_to_be_a_secret_of_ours() {
-    let (store, secret) = (store_name(), secret_name());
-    let by_secret = vault(CredentialRef::Secret(secret.clone()));
-    let unknown = Given::nothing().when(declare(by_secret.clone()));
-    unknown.then_rejected(Rejection::CredentialUnknown {
-        store: store.clone(),
-        secret: secret.clone(),
-    });
-    let rejection = Rejection::CredentialOutside { store, secret };
-    let far = declared().and(apply_secret(taken_over()));
-    far.when(declare(by_secret.clone()))
-        .then_rejected(rejection.clone());
-    let near = Given::first_version().and(declare(by_secret));
-    near.when(apply_secret(taken_over()))
-        .then_rejected(rejection);
 }
 
 #[test]
@@ -501,8 +484,7 @@ fn what_is_kept_of_versions_outside_is_bounded_and_ours_stay() {
 
 #[test]
 fn news_are_told_once_and_a_credential_s_rotation_is_news_of_its_store() {
-    let by_secret = vault(CredentialRef::Secret(secret_name()));
-    let given = Given::first_version().and(declare(by_secret));
+    let given = credentials::given_for(credentials::SERVER).and(declare(credentials::by_secret()));
     let given = given.and(apply_named(OTHER, "far", taken_over()));
     let head = |given: &Given| u64::try_from(given.log().len()).unwrap();
     let all = given.world().store_news(0, head(&given));
@@ -513,7 +495,7 @@ fn news_are_told_once_and_a_credential_s_rotation_is_news_of_its_store() {
     assert_eq!(all.stores[0].credentials[0].version, Some(1));
     assert_eq!(all.through, head(&given));
     assert!(!given.world().has_store_news(all.through));
-    let after = given.and(rotate(SECOND)).finished(SECOND);
+    let after = given.and(credentials::put(SECOND, true)).finished(SECOND);
     let news = after.world().store_news(all.through, head(&after));
     assert_eq!((news.stores.len(), news.secrets.len()), (1, 0));
     assert_eq!(news.stores[0].credentials[0].version, Some(2));

@@ -8,11 +8,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use keywheel_core::audit::Outcome;
+use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::SecretId;
 use keywheel_core::name::{SecretName, StoreName};
-use keywheel_core::store::{Found, Looked, NamedStore, Rejection};
+use keywheel_core::store::{CredentialRef, Found, Looked, NamedStore, Rejection, StoreSpec};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::api::{
@@ -21,7 +21,7 @@ use keywheel_schemas::api::{
 
 use super::change::Payload;
 use super::pages::{self, Order, Paged};
-use super::{Api, Caller, Failure, Named};
+use super::{Api, Caller, Failure, Named, bounded};
 use crate::views;
 
 /// How long store-sync may take to try a store: a request to it is bounded by less.
@@ -81,7 +81,13 @@ fn store_name(name: &str) -> Result<StoreName, Failure> {
 
 /// Has store-sync try every store that is new or changes. One that does not answer is refused with
 /// what is missing, so nothing is declared that cannot work.
-pub(super) async fn check(api: &Api, declarations: &[Declaration]) -> Result<(), Failure> {
+///
+/// That credentials are about to be shown to a server is on record before they are.
+pub(super) async fn check(
+    api: &Api,
+    principal: &Principal,
+    declarations: &[Declaration],
+) -> Result<(), Failure> {
     for declaration in declarations {
         let Declaration::Store { name, spec, .. } = declaration else {
             continue;
@@ -94,6 +100,7 @@ pub(super) async fn check(api: &Api, declarations: &[Declaration]) -> Result<(),
             }
             world.credentials_now(spec)
         };
+        record_trial(api, principal, name, spec).await?;
         let store = Box::new(NamedStore {
             name: name.clone(),
             spec: spec.clone(),
@@ -122,6 +129,29 @@ pub(super) async fn check(api: &Api, declarations: &[Declaration]) -> Result<(),
         }
     }
     Ok(())
+}
+
+async fn record_trial(
+    api: &Api,
+    principal: &Principal,
+    name: &StoreName,
+    spec: &StoreSpec,
+) -> Result<(), Failure> {
+    let read = spec.backend.credentials().into_iter();
+    let read: Vec<String> = read
+        .map(|from| match from {
+            CredentialRef::File(path) => format!("file {path}"),
+            CredentialRef::Secret(name) => format!("secret/{name}"),
+        })
+        .collect();
+    let reason = bounded(&format!(
+        "at {} with {}",
+        spec.backend.server(),
+        read.join(", ")
+    ));
+    let object = format!("store/{name}");
+    let record = api.record(principal, "try-store", &object, Outcome::Allowed, &reason);
+    Ok(api.commands.record(record).await?)
 }
 
 pub(super) async fn refresh(

@@ -109,7 +109,9 @@ fn nothing_is_made_by_itself_where_a_value_was_revoked_and_deleted() {
 
 #[test]
 fn a_first_value_that_failed_is_made_at_the_next_look() {
-    let given = declared().and(apply_secret(made())).and(seen(FIRST, None, None));
+    let given = declared()
+        .and(apply_secret(made()))
+        .and(seen(FIRST, None, None));
     let given = given.and(failed(FIRST, Step::Create, 1));
     let given = (2..=MAX_STEP_ATTEMPTS).fold(given, |given, n| {
         given.and(retry(FIRST)).and(failed(FIRST, Step::Create, n))
@@ -165,7 +167,11 @@ fn a_place_does_not_change_under_a_rotation_or_a_revocation_at_work() {
     let revoking = writing().and(revoke(None));
     let what = format!("revocation {REVOCATION}");
     refused(revoking.clone(), elsewhere(), what.clone());
-    refused(revoking.clone(), apply_secret(Spec::default()), what.clone());
+    refused(
+        revoking.clone(),
+        apply_secret(Spec::default()),
+        what.clone(),
+    );
     refused(revoking.clone(), declare(other_server()), what);
     let moved = revoking.and(confirmed()).and(elsewhere());
     assert_eq!(moved.secret().known, None);

@@ -31,6 +31,13 @@ async fn a_store_is_tried_before_anything_is_applied_and_only_when_it_is_new() {
     }
     assert_eq!(bench.see("stores").await, (200, json!([])));
     assert_eq!(bench.see("secrets").await, (200, json!([])));
+    // What was shown to whom is on record, also of a try that failed.
+    let records = bench.audit().await.join("\n");
+    assert!(records.contains("try-store"), "{records}");
+    assert!(
+        records.contains("at https://bao:8200 with file /etc/t"),
+        "{records}"
+    );
     let unchecked = json!({ "manifests": both(), "source": "t", "no_check": true });
     assert_eq!(bench.post("apply", unchecked).await.0, 200);
     assert_eq!(bench.store.tried.lock().unwrap().len(), 2);
@@ -56,7 +63,19 @@ async fn what_the_rules_refuse_is_not_tried() {
     let by_secret = STORE.replace("file: /etc/t", "secret: no/such");
     let refused = bench.apply(&by_secret).await;
     assert_problem(&refused, 400, "invalid", "keywheel secret put no/such");
+    bench.apply(MANIFEST).await;
+    let by_other = STORE.replace("file: /etc/t", "secret: prod/db");
+    for dry_run in [true, false] {
+        let request = json!({ "manifests": by_other, "source": "t", "dry_run": dry_run });
+        let refused = bench.post("apply", request).await;
+        assert!(
+            refused.1.to_string().contains("credentialFor"),
+            "{refused:?}"
+        );
+    }
     assert!(bench.store.tried.lock().unwrap().is_empty());
+    let records = bench.audit().await.join("\n");
+    assert!(!records.contains("try-store"), "{records}");
 }
 
 #[tokio::test]
