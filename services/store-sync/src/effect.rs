@@ -174,11 +174,23 @@ async fn perform_step(
         Step::RevokeOld => {
             let outside = work.outside.as_deref();
             let revoked = rotator.revoke(work.secret, &work.versions, outside, until);
-            revoked.await
+            left_if_current(revoked.await)
         }
         Step::RollBack => roll_back(ports, rotator, work, until).await,
     };
     done.map(|()| None)
+}
+
+/// Somebody made an old version current again at its store: it is left there, and the next look takes
+/// it over. Only a revocation insists.
+fn left_if_current(retired: Result<(), PortError>) -> Result<(), PortError> {
+    match retired {
+        Err(error) if error.kind == ErrorKind::Conflict => {
+            tracing::warn!({ names::ERROR } = %chain(&error), "old version left at its store");
+            Ok(())
+        }
+        retired => retired,
+    }
 }
 
 /// The rotation ends here: its version dies, and the provided value goes even when that fails.

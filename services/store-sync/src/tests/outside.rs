@@ -394,3 +394,46 @@ async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
     book.learn(&[now]);
     assert!(book.read(&secret).await.unwrap().ct_eq(&value));
 }
+
+#[tokio::test]
+async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked() {
+    let mut world = World::new().await;
+    world
+        .fakes
+        .store("one")
+        .write("db", &[("password", "undone")]);
+    let (shutdown, task) = world.start();
+    let outside = Box::new(Outside {
+        store: named("one"),
+        source: source(),
+        known: None,
+        fetch: None,
+        retire: vec![remote("1")],
+    });
+    let retire = StepWork {
+        outside: Some(outside.clone()),
+        versions: Vec::new(),
+        ..super::step(Step::RevokeOld, 1)
+    };
+    world.send(Work::Step(retire)).await;
+    let (_, told) = world.outcome().await;
+    let Command::StepOutcome { failure, .. } = told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(failure, None);
+    let revoke = RevokeWork {
+        outside: Some(outside),
+        revocation: RevocationId::from_bytes([3; 16]),
+        secret: SECRET,
+        versions: Vec::new(),
+        attempt: 1,
+    };
+    world.send(Work::Revoke(revoke)).await;
+    let (_, told) = world.outcome().await;
+    let Command::RevokeOutcome { failure, .. } = told else {
+        panic!("{told:?}")
+    };
+    assert!(failure.is_some(), "an incident insists");
+    shutdown.request();
+    task.await.unwrap();
+}
