@@ -89,7 +89,7 @@ pub(super) async fn apply(
     api.commands.look_at_head().await?;
     let planned = plan(&api, &declarations);
     if planned.is_ok() && !request.no_check {
-        stores::check(&api, &principal, &declarations).await?;
+        stores::check(&api, &caller.principal, &declarations).await?;
     }
     if request.dry_run {
         record_dry_run(&api, &caller.principal, &manifests, &planned).await?;
