@@ -165,6 +165,7 @@ impl Filler {
                 step,
                 attempt: 1,
                 failure: None,
+                is_away: false,
                 remote: None,
             };
             next = self.decide(&outcome, false).await?;
