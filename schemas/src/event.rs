@@ -91,7 +91,7 @@ pub fn decode(bytes: &[u8]) -> Result<(EventMeta, Event), DecodeError> {
     let kind = find(named).ok_or_else(|| DecodeError::UnknownType(crate::leaf::shorten(named)))?;
     let envelope: Envelope = serde_json::from_value(value).map_err(shape)?;
     let meta = envelope.meta(kind)?;
-    let event = event_of(kind, &envelope.subject, Data::Read(envelope.data))?;
+    let event = event_of(kind, &envelope.subject, Members::Read(envelope.data))?;
     if subject(&event) != envelope.subject {
         return Err(envelope::wrong("subject", "does not belong to this event"));
     }
@@ -144,12 +144,12 @@ fn members<T: Serialize>(event: &T) -> Map<String, Value> {
 }
 
 /// The members of an event, read or as they are written.
-enum Data<'a> {
+enum Members<'a> {
     Read(Map<String, Value>),
     Written(&'a RawValue),
 }
 
-impl Data<'_> {
+impl Members<'_> {
     fn read(self) -> serde_json::Result<Map<String, Value>> {
         match self {
             Self::Read(members) => Ok(members),
@@ -171,7 +171,7 @@ impl Data<'_> {
     }
 }
 
-fn event_of(kind: &Kind, subject: &str, data: Data<'_>) -> Result<Event, DecodeError> {
+fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, DecodeError> {
     Ok(match kind.aggregate {
         "secret" => Event::Secret(
             id_of(kind, subject)?,
@@ -202,7 +202,7 @@ fn event_of(kind: &Kind, subject: &str, data: Data<'_>) -> Result<Event, DecodeE
             let mut data = data.read().map_err(shape(kind.name))?;
             let consumer = data.remove(CONSUMER).unwrap_or(Value::Null);
             let key = Consumer::deserialize(consumer).map_err(shape(CONSUMER))?;
-            let event = core_of::<AssignmentEvent>(kind, Data::Read(data))?;
+            let event = core_of::<AssignmentEvent>(kind, Members::Read(data))?;
             Event::Assignment(key.into_core(), event)
         }
     })
@@ -224,7 +224,7 @@ fn id_of<T: TextForm>(kind: &Kind, subject: &str) -> Result<T, DecodeError> {
 
 fn core_of<T: Mirror + DeserializeOwned>(
     kind: &Kind,
-    data: Data<'_>,
+    data: Members<'_>,
 ) -> Result<T::Core, DecodeError> {
     let event: T = data
         .parse(kind.variant)

@@ -12,7 +12,7 @@ use keywheel_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Data, event_of, find};
+use super::{Members, event_of, find};
 use crate::error::DecodeError;
 use crate::leaf::shorten;
 use crate::mirror::Text;
@@ -55,6 +55,6 @@ pub fn decode_proven(bytes: &[u8]) -> Result<Proven, DecodeError> {
     Ok(Proven {
         id: needed.id.0,
         time: needed.time.0,
-        event: event_of(kind, &needed.subject, Data::Written(needed.data))?,
+        event: event_of(kind, &needed.subject, Members::Written(needed.data))?,
     })
 }
