@@ -13,7 +13,7 @@ use keywheel_core::id::{
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
-use keywheel_core::report::{DeniedStart, Fact, HostReport, Item};
+use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, StalePlan};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
@@ -128,6 +128,12 @@ fn report() -> HostReport {
             image_digest: "sha256:x".to_owned(),
             secret: "prod/db".to_owned(),
             reason: "no binding".to_owned(),
+        }],
+        stale: vec![StalePlan {
+            generation: 3,
+            held: 9,
+            at: AT,
+            count: u64::MAX,
         }],
     }
 }

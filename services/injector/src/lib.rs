@@ -39,6 +39,7 @@ mod runtime;
 mod service;
 mod shared;
 mod spool;
+mod stale;
 mod state;
 mod swap;
 

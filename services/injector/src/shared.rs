@@ -1,7 +1,7 @@
 //! What the reconciler and the runtime's requests share: the plan, sealed values, and the list of
 //! versions being handled.
 //!
-//! Invariants: the plan never goes back; whoever is about to open a version says so first, under
+//! Invariants: the plan never goes back, and an older one that is no repeat is refused aloud; whoever is about to open a version says so first, under
 //! the same lock under which it read the plan, so a report's `holds` never lacks one; an envelope
 //! that no binding's present version names is dropped with the plan that says so, and then from the
 //! disk; nothing is given out once the lease is over. The lock is never held across a wait.
@@ -13,8 +13,9 @@ use std::time::Duration;
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::{ContainerId, DeliveryId, SecretId};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+use keywheel_core::report::StalePlan;
 use keywheel_engine::delivery;
-use keywheel_engine::port::bus::{Address, Body, Bus, ValueRequest};
+use keywheel_engine::port::bus::{Address, Body, Bus, Source, ValueRequest};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::ids::Ids;
@@ -35,6 +36,7 @@ use crate::lease::Moment;
 use crate::metrics::Reads;
 use crate::model::Place;
 use crate::options::HostSettings;
+use crate::stale::StalePlans;
 
 /// How long store-sync may take to answer for a value.
 const VALUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,6 +78,7 @@ pub(crate) struct Pending {
 #[derive(Default)]
 struct Inner {
     plan: Option<Arc<HostPlan>>,
+    stale: StalePlans,
     sealed: BTreeMap<VersionKey, Arc<Sealed>>,
     intents: BTreeMap<u64, Vec<VersionKey>>,
     pending: BTreeMap<ContainerId, Pending>,
@@ -162,8 +165,12 @@ impl Shared {
     /// Remembers the trace that led to a plan.
     pub(crate) fn note_trace(&self, generation: u64, trace: Option<String>) {
         let mut noted = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = noted.as_ref().map(|(of, _)| *of);
+        if known.is_some_and(|known| generation < known) {
+            return;
+        }
         // A plan that is told again has lost its trace.
-        let is_again = noted.as_ref().is_some_and(|(of, _)| *of == generation);
+        let is_again = known == Some(generation);
         if trace.is_some() || !is_again {
             *noted = trace.map(|trace| (generation, trace));
         }
@@ -238,6 +245,32 @@ impl Shared {
         Some((plan, wanted))
     }
 
+    /// Takes a plan that was received; an older one that is no repeat is refused aloud.
+    pub(crate) fn receive_plan(&self, plan: HostPlan, from: Source) -> bool {
+        let (host, generation) = (plan.host, plan.generation);
+        if self.take_plan(plan) {
+            return true;
+        }
+        let (now, at) = (self.clock.monotonic(), self.clock.now());
+        let mut inner = lock(&self.inner);
+        let held = inner.plan.as_ref().map_or(0, |plan| plan.generation);
+        let is_stale = host == self.options.host
+            && generation < held
+            && inner.stale.came((generation, held), now, at);
+        drop(inner);
+        if is_stale {
+            self.bus.refuse_stale(from);
+            self.changed.notify_one();
+        }
+        false
+    }
+
+    /// What the audit has to hear of stale plans now.
+    pub(crate) fn stale_plans(&self) -> Option<StalePlan> {
+        let now = self.clock.monotonic();
+        lock(&self.inner).stale.note(now)
+    }
+
     /// Takes a plan unless it is older than, or the same as, what is held.
     pub(crate) fn take_plan(&self, plan: HostPlan) -> bool {
         let mut inner = lock(&self.inner);
@@ -253,6 +286,7 @@ impl Shared {
         }
         let current = current_versions(&plan);
         inner.sealed.retain(|key, _| current.contains(key));
+        inner.stale.took(plan.generation, self.clock.monotonic());
         inner.plan = Some(Arc::new(plan));
         true
     }

@@ -169,6 +169,9 @@ impl Bus for Tapped {
         self.said.lock().unwrap().push(format!("{body:?}"));
         self.inner.request(to, trace, body, timeout).await
     }
+    fn refuse_stale(&self, from: keywheel_engine::port::bus::Source) {
+        self.inner.refuse_stale(from);
+    }
     async fn serve(
         &self,
         at: Address,

@@ -157,6 +157,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         complete: true,
         containers: Vec::new(),
         denied: Vec::new(),
+        stale: Vec::new(),
     };
     vec![
         (Role::Scheduler, due),
