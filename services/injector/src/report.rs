@@ -411,6 +411,7 @@ mod tests {
         };
         let mut told = report(1, Vec::new());
         told.denied.clear();
+        told.stale.clear();
         assert!(!has_facts(&told));
         told.stale = (0..100).map(note).collect();
         assert!(has_facts(&told));

@@ -272,7 +272,10 @@ async fn a_live_event_sets_a_timer_and_a_hole_is_filled_from_the_log() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_that_comes_again_changes_nothing_and_long_after_is_refused_as_stale() {
-    let rig = Rig::new(vec![recorded(1, 980, failed(1)), recorded(2, 980, failed(2))]);
+    let rig = Rig::new(vec![
+        recorded(1, 980, failed(1)),
+        recorded(2, 980, failed(2)),
+    ]);
     rig.start();
     rig.submits(2).await;
     let stale = || rig.bus.stale.load(Ordering::SeqCst);
