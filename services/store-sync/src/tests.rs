@@ -40,6 +40,7 @@ use tokio::task::JoinHandle;
 use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod outside;
+mod silent;
 mod steps;
 mod values;
 
@@ -66,10 +67,12 @@ struct World {
     outcomes: mpsc::Receiver<Outcome>,
     script: Arc<Script>,
     fakes: Arc<outside::Fakes>,
+    /// Instead of the fakes.
+    connect: Option<Arc<dyn keywheel_engine::port::store::Connect>>,
     host: HostKeyPair,
     said: Arc<Mutex<Vec<String>>>,
     work: std::cell::Cell<u64>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// What the gateway does, and what it counts.
@@ -274,10 +277,11 @@ impl World {
             outcomes,
             script,
             fakes: Arc::default(),
+            connect: None,
             host: HostKeyPair::generate(&OsEntropy),
             said: Arc::default(),
             work: std::cell::Cell::new(0),
-            _directory: directory,
+            directory,
         }
     }
 
@@ -302,7 +306,10 @@ impl World {
             bus,
             vault: Arc::clone(&self.vault) as _,
             rotator: Arc::clone(&self.rotator) as _,
-            connect: Arc::clone(&self.fakes) as _,
+            connect: match &self.connect {
+                Some(connect) => Arc::clone(connect),
+                None => Arc::clone(&self.fakes) as _,
+            },
             metrics: crate::Metrics::new(self.clock.clone()),
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
