@@ -251,7 +251,7 @@ async fn forward(
 }
 
 /// The server's whole answer.
-async fn send_on(server: SocketAddr, head: &str, body: &str) -> Result<Vec<u8>> {
+async fn send_on(server: SocketAddr, head: &str, body: &[u8]) -> Result<Vec<u8>> {
     let mut upstream = TcpStream::connect(server).await?;
     let (first, rest) = head.split_once("\r\n").unwrap_or((head, ""));
     let kept = rest
