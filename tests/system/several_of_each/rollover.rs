@@ -110,7 +110,12 @@ fn refresh_bus_servers(all: &mut Deployment) -> Result<()> {
     refresh(all, &directories)?;
     for number in 0..BUS_SERVERS {
         let server = all.process(Role::Bus, number)?;
-        let reloads = |server: &Process| server.log().matches("Reloaded server configuration").count();
+        let reloads = |server: &Process| {
+            server
+                .log()
+                .matches("Reloaded server configuration")
+                .count()
+        };
         let before = reloads(server);
         let pid = server.pid().context("a bus server does not run")?;
         Output::of(Command::new("kill").args(["-HUP", &pid.to_string()]))?.ok()?;
