@@ -349,7 +349,7 @@ async fn work_outside_is_done_there_and_told_with_the_version() {
 #[tokio::test]
 async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
     let world = World::new().await;
-    let path = world._directory.path().join("token");
+    let path = world.directory.path().join("token");
     let at = || CredentialRef::File(path.to_str().unwrap().to_owned());
     let port: Arc<dyn VersionVault> = Arc::clone(&world.vault) as _;
     let name = SecretName::parse("kw/token").unwrap();
