@@ -84,7 +84,8 @@ async fn at_the_deadline_of_an_effect_the_connection_of_its_call_ends_and_nothin
     };
     let heard = tokio::time::timeout(SOON, asked).await;
     let heard = heard.expect("the connection ends, and not by the store's timeout");
-    assert!(heard.starts_with(b"PATCH /v1/kv/"), "a call was under way");
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.contains(" /v1/"), "a call was under way: {heard}");
     assert!(world.clock.now() >= deadline, "not before the deadline");
     world.assert_no_outcome(Duration::from_millis(200)).await;
     let again = tokio::time::timeout(Duration::from_millis(200), listener.accept());

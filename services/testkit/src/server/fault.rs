@@ -355,13 +355,13 @@ mod tests {
         assert_eq!(ask(&proxy, "/a").await.unwrap_or_default(), "");
         proxy.on("/a", Fault::Reset, 1);
         assert!(ask(&proxy, "/b").await.unwrap().ends_with("4:body"));
+        proxy.heal();
         proxy.on("/a", Fault::Withhold, 1);
         let held = tokio::time::timeout(Duration::from_millis(100), ask(&proxy, "/a")).await;
         assert!(held.is_err(), "no answer");
         while proxy.left() == 0 {
             tokio::task::yield_now().await;
         }
-        proxy.heal();
         let after = ask(&proxy, "/a").await.unwrap();
         assert!(after.ends_with("6:body"), "the held one was forwarded");
         assert_eq!((proxy.asked("POST /a "), proxy.asked("POST /b ")), (10, 1));
