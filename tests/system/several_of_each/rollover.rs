@@ -158,6 +158,6 @@ fn is_refused(all: &Deployment, old: &Path, new_root: &Path) -> Result<()> {
     })?;
     let said = process.log();
     ensure!(ended != "exit status: 0", "{ended}: {said}");
-    ensure!(said.contains("certificate"), "{ended}: {said}");
+    ensure!(said.contains("UnknownCA"), "{ended}: {said}");
     Ok(())
 }
