@@ -128,6 +128,18 @@ async fn ends(server: &NatsServer) -> [Nats; 2] {
     ends.try_into().ok().unwrap()
 }
 
+/// Answers what is asked of the gateway.
+async fn answer(gateway: &Nats, script: Arc<Gateway>) {
+    let mut requests = gateway.endpoint().serve(Address::Gateway).await.unwrap();
+    tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let answer = script.answer(&request.message().body);
+            // Who asked may have given up.
+            let _ = request.answer(answer).await;
+        }
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_nothing() {
     if !can_run() {
@@ -137,15 +149,7 @@ async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_no
     let [gateway, injector] = ends(&server).await;
     let script = Arc::new(Gateway::default());
     script.generation.store(7, Ordering::SeqCst);
-    let mut requests = gateway.endpoint().serve(Address::Gateway).await.unwrap();
-    let answering = Arc::clone(&script);
-    tokio::spawn(async move {
-        while let Some(request) = requests.next().await {
-            let answer = answering.answer(&request.message().body);
-            // Who asked may have given up.
-            let _ = request.answer(answer).await;
-        }
-    });
+    answer(&gateway, Arc::clone(&script)).await;
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(Ahead {
         real: SystemClock::new(),
