@@ -65,7 +65,7 @@ pub(crate) struct Reconciler {
     /// When a value that could not be had is asked for again; `None` while it is asked for.
     fetching: BTreeMap<VersionKey, Option<Duration>>,
     /// Containers being inspected; `true` when something happened meanwhile.
-    inspecting: BTreeMap<ContainerId, bool>,
+    inspecting: BTreeMap<ContainerId, (Duration, bool)>,
     /// Which container of a service restarts.
     slots: BTreeMap<Service, ContainerId>,
     /// Versions that a container of the service did not get healthy with.
@@ -226,11 +226,11 @@ impl Reconciler {
 
     /// Asks the engine about one container; what happens meanwhile asks again.
     fn inspect(&mut self, id: ContainerId) {
-        if let Some(again) = self.inspecting.get_mut(&id) {
+        if let Some((_, again)) = self.inspecting.get_mut(&id) {
             *again = true;
             return;
         }
-        self.inspecting.insert(id.clone(), false);
+        self.inspecting.insert(id.clone(), (self.now(), false));
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(async move {
             let result = shared.containers.inspect(&id).await;
