@@ -80,6 +80,8 @@ struct Script {
     rejects: std::sync::atomic::AtomicBool,
     granted: Mutex<Option<[u8; 32]>>,
     asked_for_grants: AtomicUsize,
+    /// Word about whether stores answer, as it came.
+    contacts: Mutex<Vec<(keywheel_core::id::StoreId, Option<String>)>>,
     /// What there is to know about stores.
     news: tokio::sync::watch::Sender<News>,
 }
@@ -180,6 +182,13 @@ impl Bus for Tapped {
 impl Script {
     async fn answer(&self, request: Box<dyn Request>, outcomes: &mpsc::Sender<Outcome>) {
         let body = match request.message().body.clone() {
+            Body::Submit {
+                command: Command::StoreContact { store, failure },
+                ..
+            } => {
+                self.contacts.lock().unwrap().push((store, failure));
+                Body::Verdict(Verdict::Accepted { number: 1 })
+            }
             Body::Submit { id, command } => {
                 outcomes.send((id, command)).await.unwrap();
                 if self.silent.load(Ordering::SeqCst) > 0 {

@@ -90,8 +90,12 @@ async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError
             Ok(Body::Done)
         }
         Body::OpenValue(wanted) => open(shared, wanted, message.traceparent.clone()).await,
-        Body::CheckStore { store, credentials } => {
-            outside::check(shared, store, credentials).await?;
+        Body::CheckStore {
+            store,
+            credentials,
+            places,
+        } => {
+            outside::check(shared, store, credentials, places).await?;
             Ok(Body::Done)
         }
         Body::LookNow { secret } => Ok(Body::Looked(outside::look_now(shared, *secret).await?)),

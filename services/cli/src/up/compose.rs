@@ -160,6 +160,7 @@ async fn start_workers(
     let bus = ports.bus.clone();
     let store_sync = StoreSync::new(options, ports);
     let look = Arc::new(store_sync.handle());
+    spawn.shown.add(look.clone());
     run.beat((Role::StoreSync, None), bus, look, spawn);
     spawn.start("store-sync", store_sync.run(spawn.shutdown.clone()));
 

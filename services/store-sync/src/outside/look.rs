@@ -4,19 +4,22 @@
 //! than the known; a value equal to the current one leads to no rotation; a version whose value
 //! cannot be taken over is not tried again at every poll.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keywheel_core::command::{Command, Observation};
 use keywheel_core::id::{CommandId, RotationId, SecretId};
+use keywheel_core::secret::Place;
 use keywheel_core::store::{Found, Looked, RemoteVersion, SecretNow};
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
-use keywheel_engine::port::store::Store;
+use keywheel_engine::port::store::{Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
+use tokio::sync::OnceCell;
 
 use super::registry::Registry;
 use crate::effect::SUBMIT_TIMEOUT;
@@ -41,16 +44,43 @@ pub(super) struct Outcome {
     pub(super) silent: bool,
 }
 
+/// What one round of looks saw: secrets that share a path share one request. What failed is asked again.
+#[derive(Default)]
+pub(super) struct Round(Mutex<BTreeMap<String, Arc<OnceCell<Option<Observed>>>>>);
+
+impl Round {
+    async fn look(
+        &self,
+        shared: &Shared,
+        store: &Arc<dyn Store>,
+        place: &Place,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
+        let cell = {
+            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(cells.entry(place.source.path.clone()).or_default())
+        };
+        let ask = || {
+            let metrics = &shared.registry.parts.metrics;
+            let looking = store.look(&place.source, until);
+            metrics.time(place.store.as_str(), "look", looking)
+        };
+        let seen = cell.get_or_try_init(ask).await?;
+        Ok(seen.as_ref().map(|observed| observed.version.clone()))
+    }
+}
+
 /// Looks at one secret's place, and submits what is new. `forced` by a person: also what failed before.
 pub(super) async fn look(
     shared: &Shared,
     store: &Arc<dyn Store>,
+    round: &Round,
     secret: &SecretNow,
     forced: bool,
 ) -> Outcome {
     let clock = Arc::clone(&shared.registry.parts.clock);
     let until = Until::new(clock.now().plus(LOOK_SPAN), clock);
-    let looking = seen(shared, store, secret, forced, &until);
+    let looking = seen(shared, (store, round), secret, forced, &until);
     let result = match tokio::time::timeout(LOOK_SPAN, looking).await {
         Ok(result) => result,
         Err(_) => Err(PortError::new(
@@ -78,7 +108,7 @@ pub(super) async fn look(
 
 async fn seen(
     shared: &Shared,
-    store: &Arc<dyn Store>,
+    (store, round): (&Arc<dyn Store>, &Round),
     secret: &SecretNow,
     forced: bool,
     until: &Until,
@@ -87,8 +117,7 @@ async fn seen(
         return Ok(Found::Unchanged);
     };
     until.check()?;
-    let found = store.look(&place.source, until).await?;
-    let found = found.map(|observed| observed.version);
+    let found = round.look(shared, store, place, until).await?;
     if found.is_none() {
         let makes_first = secret.current.is_none() && secret.is_generated && !secret.is_rotating;
         if makes_first && may_try(&shared.registry, secret.secret, None, forced) {
@@ -134,7 +163,11 @@ async fn is_same_value(
         return Ok(false);
     };
     until.check()?;
-    let theirs = store.fetch(&place.source, version, until).await?;
+    let metrics = &shared.registry.parts.metrics;
+    let fetching = store.fetch(&place.source, version, until);
+    let theirs = metrics
+        .time(place.store.as_str(), "fetch", fetching)
+        .await?;
     match shared.ports.vault.open(secret.secret, current).await {
         Ok(ours) => Ok(ours.ct_eq(&theirs)),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
@@ -172,28 +205,34 @@ fn may_try(
     true
 }
 
-/// Tells the gateway; `false` when it had a reason to do nothing with it.
+/// Tells what was seen.
 async fn submit(
     shared: &Shared,
     secret: &SecretNow,
     found: Option<RemoteVersion>,
     is_unchanged: bool,
 ) -> Result<bool, PortError> {
-    let draw = || {
-        let mut id = [0; 16];
-        shared.ports.entropy.fill(&mut id);
-        id
-    };
     let seen = Observation {
         secret: secret.secret,
-        rotation: RotationId::from_bytes(draw()),
+        rotation: RotationId::from_bytes(drawn(shared)),
         known: secret.known.clone(),
         found,
         is_unchanged,
     };
+    tell(shared, Command::Observed(seen)).await
+}
+
+fn drawn(shared: &Shared) -> [u8; 16] {
+    let mut id = [0; 16];
+    shared.ports.entropy.fill(&mut id);
+    id
+}
+
+/// Tells the gateway; `false` when it had a reason to do nothing with it.
+pub(super) async fn tell(shared: &Shared, command: Command) -> Result<bool, PortError> {
     let body = Body::Submit {
-        id: CommandId::from_bytes(draw()),
-        command: Command::Observed(seen),
+        id: CommandId::from_bytes(drawn(shared)),
+        command,
     };
     let bus = &shared.ports.bus;
     let answer = bus.request(Address::Gateway, None, body, SUBMIT_TIMEOUT);

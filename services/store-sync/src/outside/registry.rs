@@ -15,12 +15,16 @@ use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::presence::Fact;
 use keywheel_seal::Entropy;
 use keywheel_stores::RemoteRotator;
+use keywheel_telemetry::{Page, names};
 use tokio::sync::watch;
 
 use super::credentials::Book;
 use super::health::{self, Health};
 use super::look::Tries;
 use crate::metrics::Metrics;
+
+/// Most stores that are kept after they were tried; then the first by name goes.
+const MAX_TRIED: usize = 8;
 
 /// What is needed to make live stores.
 pub(crate) struct Parts {
@@ -40,6 +44,13 @@ pub(super) struct Live {
     pub(super) health: Health,
 }
 
+/// A store as it was declared, or is about to be, and what it reads credentials with.
+struct Made {
+    named: NamedStore,
+    store: Arc<dyn Store>,
+    book: Arc<Book>,
+}
+
 #[derive(Default)]
 pub(super) struct State {
     /// Up to which event all is known.
@@ -47,6 +58,8 @@ pub(super) struct State {
     pub(super) stores: BTreeMap<StoreName, Live>,
     pub(super) secrets: BTreeMap<SecretId, SecretNow>,
     pub(super) tries: BTreeMap<SecretId, Tries>,
+    /// Stores that were tried and are not declared yet.
+    tried: BTreeMap<StoreName, Made>,
 }
 
 /// All of it. Rings when something changed.
@@ -120,12 +133,12 @@ impl Registry {
             live.book.learn(credentials);
             return;
         }
-        let book = Arc::new(Book::new(Arc::clone(&self.parts.vault), credentials));
-        let credentials: Arc<Book> = Arc::clone(&book);
-        let store = self
-            .parts
-            .connect
-            .connect(&named.name, &named.spec, credentials);
+        let tried = state.tried.remove(&named.name);
+        let (store, book) = match tried.filter(|tried| tried.named == named) {
+            Some(tried) => (Ok(tried.store), tried.book),
+            None => self.make(&named),
+        };
+        book.learn(credentials);
         let name = named.name.clone();
         let live = Live {
             id,
@@ -135,6 +148,13 @@ impl Registry {
             health: Health::default(),
         };
         state.stores.insert(name, live);
+    }
+
+    fn make(&self, named: &NamedStore) -> (Result<Arc<dyn Store>, PortError>, Arc<Book>) {
+        let book = Arc::new(Book::new(Arc::clone(&self.parts.vault), &[]));
+        let connect = &self.parts.connect;
+        let store = connect.connect(&named.name, &named.spec, Arc::clone(&book) as _);
+        (store, book)
     }
 
     /// The store as it was declared when the work was decided: the live one when that is the same.
@@ -163,16 +183,39 @@ impl Registry {
         Ok(self.parts.metrics.of_store(name, Arc::new(rotator)))
     }
 
-    /// A store that is only tried.
+    /// A store that is about to be declared. It is kept, because a credential that is good for one
+    /// login only (a wrapped secret id) is spent by the trial: the declared store goes on with it.
     pub(super) fn trial(
         &self,
         named: &NamedStore,
         credentials: &[CredentialNow],
     ) -> Result<Arc<dyn Store>, PortError> {
-        let book = Book::new(Arc::clone(&self.parts.vault), credentials);
-        self.parts
-            .connect
-            .connect(&named.name, &named.spec, Arc::new(book))
+        let mut state = self.state();
+        let live = state.stores.get(&named.name);
+        if let Some(live) = live.filter(|live| live.named == *named)
+            && let Ok(store) = &live.store
+        {
+            live.book.learn(credentials);
+            return Ok(Arc::clone(store));
+        }
+        let tried = state.tried.get(&named.name);
+        if let Some(tried) = tried.filter(|tried| tried.named == *named) {
+            tried.book.learn(credentials);
+            return Ok(Arc::clone(&tried.store));
+        }
+        let (store, book) = self.make(named);
+        book.learn(credentials);
+        let store = store?;
+        if state.tried.len() >= MAX_TRIED {
+            state.tried.pop_first();
+        }
+        let made = Made {
+            named: named.clone(),
+            store: Arc::clone(&store),
+            book,
+        };
+        state.tried.insert(named.name.clone(), made);
+        Ok(store)
     }
 
     /// How every store is, worst first.
@@ -187,12 +230,37 @@ impl Registry {
         health::bounded(facts.collect())
     }
 
+    /// What Prometheus reads of every store.
+    pub(crate) fn show(&self, page: &mut Page) {
+        let state = self.state();
+        for (name, live) in &state.stores {
+            let label = [name.as_str()];
+            let lies = |secret: &&SecretNow| lies_in(secret, name);
+            let secrets = state.secrets.values().filter(lies).count();
+            let health = &live.health;
+            page.count(&names::STORE_SECRETS, &label, count(secrets));
+            page.count(&names::STORE_UNREADABLE, &label, count(health.faults.len()));
+            let is_known = health.answered.is_some() || health.silent.is_some();
+            if is_known || live.store.is_err() {
+                let is_up = live.store.is_ok() && health.silent.is_none();
+                page.flag(&names::STORE_UP, &label, is_up);
+            }
+            if let Some(answered) = health.answered {
+                page.at(&names::STORE_LAST_LOOK, &label, answered);
+            }
+        }
+    }
+
     /// Names of the stores.
     pub(super) fn names(&self) -> BTreeSet<(StoreName, StoreId)> {
         let state = self.state();
         let live = state.stores.iter();
         live.map(|(name, live)| (name.clone(), live.id)).collect()
     }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// Whether a secret lies in a store.

@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::command::Command;
 use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
-use keywheel_core::store::{CredentialNow, Found, Looked, NamedStore, SecretNow};
+use keywheel_core::secret::Place;
+use keywheel_core::store::{
+    CredentialNow, Found, Looked, NamedStore, PlannedUse, SecretNow, StoreSpec,
+};
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::store::Store;
@@ -28,6 +32,9 @@ const NEWS_RETRY: Duration = Duration::from_secs(1);
 pub const MAX_LOOKS: usize = 8;
 /// Longest pause between two tries at a store that does not answer, unless its poll is longer.
 pub const BACKOFF_LIMIT: Duration = Duration::from_secs(300);
+/// How long asking for rights may take before a store is declared: with [`LOOK_SPAN`] it is less than
+/// what the gateway waits.
+const RIGHTS_SPAN: Duration = Duration::from_secs(4);
 /// All looks that a person asked for end within this.
 const REFRESH_SPAN: Duration = Duration::from_secs(25);
 
@@ -114,18 +121,14 @@ async fn poll(shared: &Arc<Shared>, name: &StoreName) {
         let Some((store, spec, secrets)) = lying_in(registry, name) else {
             return;
         };
-        let known: Vec<Newness> = secrets.iter().map(Newness::of).collect();
+        let known: BTreeMap<SecretId, Newness> = secrets.iter().map(Newness::of).collect();
         let answered = cycle(shared, name, &store, secrets).await;
         failures = if answered { 0 } else { failures + 1 };
         let pause = pause(registry, spec.poll, failures);
         let wakes = async {
             // A secret that is new here, or has another place, is looked at now.
             while bell.changed().await.is_ok() {
-                let Some((_, now, secrets)) = lying_in(registry, name) else {
-                    return;
-                };
-                let is_new = |secret: &SecretNow| !known.contains(&Newness::of(secret));
-                if now != spec || secrets.iter().any(is_new) {
+                if has_newer(registry, name, &spec, &known) {
                     return;
                 }
             }
@@ -139,20 +142,47 @@ async fn poll(shared: &Arc<Shared>, name: &StoreName) {
 }
 
 /// What makes a secret worth a look before its time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Newness(SecretId, Option<keywheel_core::secret::Place>, bool);
+#[derive(Debug)]
+struct Newness {
+    place: Option<Place>,
+    is_generated: bool,
+}
 
 impl Newness {
-    fn of(secret: &SecretNow) -> Self {
-        Self(secret.secret, secret.place.clone(), secret.is_generated)
+    fn of(secret: &SecretNow) -> (SecretId, Self) {
+        let newness = Self {
+            place: secret.place.clone(),
+            is_generated: secret.is_generated,
+        };
+        (secret.secret, newness)
+    }
+
+    fn is_of(&self, secret: &SecretNow) -> bool {
+        self.place == secret.place && self.is_generated == secret.is_generated
     }
 }
 
-type Lying = (
-    Arc<dyn Store>,
-    keywheel_core::store::StoreSpec,
-    Vec<SecretNow>,
-);
+/// Whether the store was declared anew or removed, or has a secret that was not looked at yet. Rung
+/// for every change of any secret, so nothing is copied here.
+fn has_newer(
+    registry: &Registry,
+    name: &StoreName,
+    spec: &StoreSpec,
+    known: &BTreeMap<SecretId, Newness>,
+) -> bool {
+    let state = registry.state();
+    let Some(live) = state.stores.get(name) else {
+        return true;
+    };
+    let is_known = |secret: &SecretNow| {
+        let before = known.get(&secret.secret);
+        before.is_some_and(|before| before.is_of(secret))
+    };
+    let mut secrets = state.secrets.values();
+    live.named.spec != *spec || secrets.any(|secret| lies_in(secret, name) && !is_known(secret))
+}
+
+type Lying = (Arc<dyn Store>, StoreSpec, Vec<SecretNow>);
 
 fn lying_in(registry: &Registry, name: &StoreName) -> Option<Lying> {
     let state = registry.state();
@@ -163,15 +193,19 @@ fn lying_in(registry: &Registry, name: &StoreName) -> Option<Lying> {
     Some((store, live.named.spec.clone(), secrets.collect()))
 }
 
-/// The poll interval, a tenth earlier or later; doubled for each failure in a row.
-fn pause(registry: &Registry, poll: Duration, failures: u32) -> Duration {
-    let longest = BACKOFF_LIMIT.max(poll);
+/// The poll interval, doubled for each failure in a row.
+fn backoff(poll: Duration, failures: u32) -> Duration {
     let backoff = poll.saturating_mul(2_u32.saturating_pow(failures.min(16)));
+    backoff.min(BACKOFF_LIMIT.max(poll))
+}
+
+/// That, a tenth earlier or later.
+fn pause(registry: &Registry, poll: Duration, failures: u32) -> Duration {
     let mut byte = [0];
     registry.parts.entropy.fill(&mut byte);
     // From 0.9 to 1.1.
     let jitter = 0.9 + f64::from(byte[0]) / 255.0 * 0.2;
-    backoff.min(longest).mul_f64(jitter)
+    backoff(poll, failures).mul_f64(jitter)
 }
 
 /// Looks at every place in a store, and notes how the store is. Stops when it does not answer: the
@@ -183,22 +217,21 @@ async fn cycle(
     secrets: Vec<SecretNow>,
 ) -> bool {
     if secrets.is_empty() {
-        let checked = bounded_check(shared, store).await;
-        note(
-            shared,
-            name,
-            checked.as_ref().err().map(|error| chain(error)).as_deref(),
-        );
-        return checked.is_ok();
+        let fault = bounded_check(shared, store).await.err();
+        let fault = fault.map(|error| chain(&error));
+        note(shared, name, fault.as_deref()).await;
+        return fault.is_none();
     }
     let mut waiting = secrets.into_iter();
     let mut looking: JoinSet<look::Outcome> = JoinSet::new();
+    let round = Arc::new(look::Round::default());
     let mut silent = None;
     loop {
         while looking.len() < MAX_LOOKS && silent.is_none() {
             let Some(secret) = waiting.next() else { break };
             let (shared, store) = (Arc::clone(shared), Arc::clone(store));
-            looking.spawn(async move { look::look(&shared, &store, &secret, false).await });
+            let round = Arc::clone(&round);
+            looking.spawn(async move { look::look(&shared, &store, &round, &secret, false).await });
         }
         let Some(ended) = looking.join_next().await else {
             break;
@@ -209,16 +242,36 @@ async fn cycle(
         }
         note_look(shared, name, &outcome);
     }
-    note(shared, name, silent.as_deref());
+    note(shared, name, silent.as_deref()).await;
     silent.is_none()
 }
 
-fn note(shared: &Shared, name: &StoreName, silent: Option<&str>) {
-    let now = shared.registry.parts.clock.now();
-    let mut state = shared.registry.state();
-    let Some(live) = state.stores.get_mut(name) else {
+/// Notes how a store is, and tells the gateway when that is another thing than it was told last.
+async fn note(shared: &Shared, name: &StoreName, silent: Option<&str>) {
+    let Some(store) = note_health(shared, name, silent) else {
         return;
     };
+    let failure = silent.map(str::to_owned);
+    match look::tell(shared, Command::StoreContact { store, failure }).await {
+        Ok(_) => {
+            let mut state = shared.registry.state();
+            let live = state.stores.get_mut(name);
+            if let Some(live) = live.filter(|live| live.id == store) {
+                live.health.told = Some(silent.is_some());
+            }
+        }
+        // The next cycle tells it again.
+        Err(error) => {
+            tracing::debug!({ names::ERROR } = chain(&error), "not told how a store is");
+        }
+    }
+}
+
+/// Gives the store when the gateway has to be told.
+fn note_health(shared: &Shared, name: &StoreName, silent: Option<&str>) -> Option<StoreId> {
+    let now = shared.registry.parts.clock.now();
+    let mut state = shared.registry.state();
+    let live = state.stores.get_mut(name)?;
     let was_silent = live.health.silent.is_some();
     match silent {
         Some(reason) => {
@@ -234,6 +287,7 @@ fn note(shared: &Shared, name: &StoreName, silent: Option<&str>) {
             live.health.answers(now);
         }
     }
+    (live.health.told != Some(silent.is_some())).then_some(live.id)
 }
 
 fn note_look(shared: &Shared, name: &StoreName, outcome: &look::Outcome) {
@@ -272,14 +326,26 @@ async fn bounded_check(shared: &Shared, store: &Arc<dyn Store>) -> Result<(), Po
     }
 }
 
-/// Tries a store that is about to be declared.
+/// Tries a store that is about to be declared, and what secrets are about to need there. Rights that
+/// could not be asked for in time are no reason to refuse: the first look meets them.
 pub(crate) async fn check(
     shared: &Shared,
     store: &NamedStore,
     credentials: &[CredentialNow],
+    places: &[PlannedUse],
 ) -> Result<(), PortError> {
     let live = shared.registry.trial(store, credentials)?;
-    bounded_check(shared, &live).await
+    let clock = Arc::clone(&shared.registry.parts.clock);
+    let until = Until::new(clock.now().plus(LOOK_SPAN), clock);
+    let rights = async {
+        for place in places {
+            live.check_use(&place.source, place.writes, &until).await?;
+        }
+        Ok(())
+    };
+    bounded_check(shared, &live).await?;
+    let in_time = tokio::time::timeout(RIGHTS_SPAN, rights).await;
+    in_time.unwrap_or(Ok(()))
 }
 
 /// Looks where a person asked for, now: at one secret, or at all of them, within a bounded time.
@@ -310,6 +376,7 @@ pub(crate) async fn look_now(
         .map(|(now, ..)| (now.secret, late(now.secret)))
         .collect();
     let mut waiting = wanted.into_iter();
+    let mut rounds: BTreeMap<StoreName, Arc<look::Round>> = BTreeMap::new();
     let mut looking = JoinSet::new();
     let all = async {
         loop {
@@ -318,11 +385,12 @@ pub(crate) async fn look_now(
                     break;
                 };
                 let shared = Arc::clone(shared);
+                let round = Arc::clone(rounds.entry(name.clone()).or_default());
                 looking.spawn(async move {
-                    let outcome = look::look(&shared, &store, &secret, true).await;
+                    let outcome = look::look(&shared, &store, &round, &secret, true).await;
                     note_look(&shared, &name, &outcome);
                     if !outcome.silent {
-                        note(&shared, &name, None);
+                        note(&shared, &name, None).await;
                     }
                     outcome.looked
                 });
@@ -337,4 +405,28 @@ pub(crate) async fn look_now(
     };
     let _ended: Result<(), _> = tokio::time::timeout(REFRESH_SPAN, all).await;
     Ok(open.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_store_is_asked_later_and_later_and_never_later_than_the_limit() {
+        let poll = Duration::from_secs(60);
+        let pauses = [0, 1, 2, 3, 60].map(|failures| backoff(poll, failures));
+        let seconds = pauses.map(|pause| pause.as_secs());
+        assert_eq!(
+            seconds,
+            [
+                60,
+                120,
+                240,
+                BACKOFF_LIMIT.as_secs(),
+                BACKOFF_LIMIT.as_secs()
+            ]
+        );
+        let rare = BACKOFF_LIMIT * 2;
+        assert_eq!(backoff(rare, 5), rare, "a longer poll is its own limit");
+    }
 }

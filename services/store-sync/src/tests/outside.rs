@@ -9,10 +9,11 @@ use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::secret::Place;
 use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, CredentialNow, CredentialRef, DEFAULT_TIMEOUT, Found, NamedStore,
-    SecretNow, Source, StoreNow, StoreSpec,
+    PlannedUse, SecretNow, Source, StoreNow, StoreSpec,
 };
 use keywheel_engine::port::store::{Connect, Credentials, Store};
 use keywheel_engine::presence::{Fact, Health, Look as _};
+use keywheel_telemetry::{Page, Source as _};
 use keywheel_testkit::fake::FakeStore;
 
 use super::*;
@@ -22,7 +23,7 @@ const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 
 /// Stores by name, each in memory.
 #[derive(Default)]
-pub(super) struct Fakes(Mutex<BTreeMap<StoreName, Arc<FakeStore>>>);
+pub(super) struct Fakes(Mutex<BTreeMap<StoreName, Arc<FakeStore>>>, AtomicUsize);
 
 impl Fakes {
     fn store(&self, name: &str) -> Arc<FakeStore> {
@@ -38,6 +39,7 @@ impl Connect for Fakes {
         _: &StoreSpec,
         _: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Store>, PortError> {
+        self.1.fetch_add(1, Ordering::SeqCst);
         Ok(self.store(name.as_str()))
     }
 }
@@ -224,9 +226,35 @@ async fn a_store_that_is_away_delays_no_other_and_its_return_is_no_change() {
     assert!(fact.next.unwrap().contains("keywheel refresh"));
     two.write("db", &[("password", "x")]);
     assert_eq!(world.observation().await.secret, OTHER);
+    let is_looked_at = |fact: &Fact| fact.health != Health::Unknown;
+    wait_for(&handle, "store two", is_looked_at).await;
+    let mut page = Page::default();
+    handle.read(&mut page).await;
+    let text = page.text();
+    for line in [
+        "keywheel_store_up{store=\"one\"} 0\n",
+        "keywheel_store_secrets{store=\"one\"} 1\n",
+        "keywheel_store_up{store=\"two\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.contains("keywheel_store_last_look_timestamp_seconds{store=\"two\"}"));
+    assert!(!text.contains("keywheel_store_last_look_timestamp_seconds{store=\"one\"}"));
     one.set_down(false);
     wait_for(&handle, "store one", |fact| fact.health == Health::Ok).await;
     assert_eq!(one.fetches(), 0, "nothing changed while it was away");
+    // Each change is told once, however often it was asked meanwhile.
+    let contacts = || -> Vec<Option<String>> {
+        let all = world.script.contacts.lock().unwrap().clone();
+        let of_one = |(id, failure)| (id == store_now("one").id).then_some(failure);
+        all.into_iter().filter_map(of_one).collect()
+    };
+    while contacts().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let told = contacts();
+    assert!(told[0].is_some() && told[1].is_none(), "{told:?}");
+    assert_eq!(told.len(), 2, "{told:?}");
     shutdown.request();
     task.await.unwrap();
 }
@@ -294,8 +322,20 @@ async fn a_store_is_tried_before_it_is_declared() {
     let ask = || Body::CheckStore {
         store: Box::new(named("new")),
         credentials: Vec::new(),
+        places: vec![PlannedUse {
+            source: source(),
+            writes: true,
+        }],
     };
     assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    // A login may be good for one time only: what was tried is what is declared, and tried again.
+    assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    world.tell(vec![store_now("new")], Vec::new());
+    while world.script.contacts.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    assert_eq!(world.fakes.1.load(Ordering::SeqCst), 1);
     world.fakes.store("new").set_down(true);
     let mut told = world.gateway.request(Address::StoreSync, None, ask(), SOON);
     let Body::Failed { kind, text } = (&mut told).await.unwrap() else {

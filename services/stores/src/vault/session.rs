@@ -240,8 +240,12 @@ impl Session {
         let secret = self.http.credentials.read(token).await?;
         text(&secret, "the token")?;
         let info = self.look_up(&secret, call).await?.ok_or_else(|| {
+            let namespace = match self.namespace.as_str() {
+                "" => String::new(),
+                namespace => format!(" (or it is of another namespace than `{namespace}`)"),
+            };
             let text = format!(
-                "{} refuses the token: it expired, was revoked, or may not look itself up; make a new one",
+                "{} refuses the token: it expired, was revoked, or may not look itself up; make a new one{namespace}",
                 self.place()
             );
             PortError::new(ErrorKind::Denied, text)
