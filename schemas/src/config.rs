@@ -33,6 +33,8 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/keywheel";
 pub const DEFAULT_SOCKET: &str = "/run/keywheel/keywheel.sock";
 /// The unseal key, by default: apart from the data, so that a copy of those opens nothing.
 pub const DEFAULT_UNSEAL_KEY_FILE: &str = "/etc/keywheel/unseal.key";
+/// Where credentials of stores outside lie as files, by default: apart from every key of our own.
+pub const DEFAULT_STORE_CREDENTIALS_DIR: &str = "/etc/keywheel/stores";
 /// Log level, by default: one line per lifecycle step.
 pub const DEFAULT_LOG_LEVEL: &str = "info";
 /// How often an injector compares plan and containers without being told, by default: what an event
@@ -105,6 +107,9 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// File with the unseal key; `/etc/keywheel/unseal.key` by default, never inside `data_dir`.
     pub unseal_key_file: PathBuf,
+    /// Where credentials of stores outside lie as files; `/etc/keywheel/stores` by default, and neither
+    /// the data nor the unseal key below it. No manifest makes store-sync read one elsewhere.
+    pub store_credentials_dir: PathBuf,
     /// This host's name as selectors see it; by default what the machine calls itself.
     pub host_name: String,
     /// Logging.
@@ -170,7 +175,9 @@ impl Config {
         let mut sources = Sources::read(file_text, env, &flags);
         let config = Self::take(&mut sources, flags.machine_name);
         if let Some(config) = &config {
-            refuse_key_beside_data(config, &mut sources);
+            if !refuse_key_beside_data(config, &mut sources) {
+                refuse_our_own_beside_theirs(config, &mut sources);
+            }
         }
         match config {
             Some(config) if sources.faults.is_empty() => Ok(config),
@@ -189,6 +196,8 @@ impl Config {
         };
         let run_dir = sources.path("run_dir", &beside.to_string_lossy());
         let unseal_key_file = sources.path("unseal_key_file", DEFAULT_UNSEAL_KEY_FILE);
+        let store_credentials_dir =
+            sources.path("stores.credentials_dir", DEFAULT_STORE_CREDENTIALS_DIR);
         let host_name = sources.host_name("host.name", machine_name);
         let log = Log {
             format: sources.log_format("log.format"),
@@ -219,6 +228,7 @@ impl Config {
             socket,
             run_dir,
             unseal_key_file,
+            store_credentials_dir,
             host_name,
             log,
             injector,
@@ -228,12 +238,34 @@ impl Config {
     }
 }
 
-fn refuse_key_beside_data(config: &Config, sources: &mut Sources) {
-    if config.unseal_key_file.starts_with(&config.data_dir) {
+/// Whether the unseal key lies inside the data directory; that is a fault.
+fn refuse_key_beside_data(config: &Config, sources: &mut Sources) -> bool {
+    let is_beside = config.unseal_key_file.starts_with(&config.data_dir);
+    if is_beside {
         let message = format!(
             "the unseal key must not lie inside the data directory `{}`: a copy of it would open everything; name a file elsewhere",
             config.data_dir.display()
         );
         sources.fault("unseal_key_file", message);
     }
+    is_beside
+}
+
+/// What lies below the directory of stores' credentials is sent to servers outside.
+fn refuse_our_own_beside_theirs(config: &Config, sources: &mut Sources) {
+    let directory = &config.store_credentials_dir;
+    let why = if !directory.is_absolute() {
+        "is not absolute, as the files are that stores name"
+    } else if directory.starts_with(&config.data_dir) || config.data_dir.starts_with(directory) {
+        "and the data directory must not lie in each other"
+    } else if config.unseal_key_file.starts_with(directory) {
+        "must not hold the unseal key"
+    } else {
+        return;
+    };
+    let message = format!(
+        "the directory of stores' credentials `{}` {why}: what lies below it may be sent to a store; name a directory of its own",
+        directory.display()
+    );
+    sources.fault("stores.credentials_dir", message);
 }

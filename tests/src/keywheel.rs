@@ -167,6 +167,7 @@ impl Keywheel {
         }
         command
             .args(&options.flags)
+            .env("KEYWHEEL_STORES_CREDENTIALS_DIR", self.credentials_dir())
             .envs(self.tapped(options).environment)
             .env_remove("KEYWHEEL_FAILPOINTS")
             .env_remove("KEYWHEEL_ADDRESS");
@@ -365,6 +366,12 @@ impl Keywheel {
     #[must_use]
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
+    }
+
+    /// Below it lie the credentials of stores that a manifest may name as files.
+    #[must_use]
+    pub fn credentials_dir(&self) -> PathBuf {
+        self.scratch.join("stores")
     }
 
     /// What the client needs to find it.

@@ -50,6 +50,9 @@ pub struct ConfigFile {
     /// The cache's database, for a store-sync that runs apart. Default: SQLite in `data_dir`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<DatabaseSection>,
+    /// Stores outside, for store-sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stores: Option<StoresSection>,
     /// TCP ports of a gateway that runs apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenSection>,
@@ -189,4 +192,14 @@ pub struct InjectorSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(keep|withdraw)$"))]
     pub lease_policy: Option<String>,
+}
+
+/// `[stores]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoresSection {
+    /// Directory below which the credentials lie that a `kind: Store` names as files. Default
+    /// `/etc/keywheel/stores`; neither the data nor the unseal key below it. Absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_dir: Option<String>,
 }

@@ -227,6 +227,28 @@ fn a_key_inside_the_data_directory_is_refused() {
 }
 
 #[test]
+fn what_may_be_sent_to_a_store_lies_apart_from_what_is_ours() {
+    let config = load(None, &[], machine()).unwrap();
+    assert_eq!(
+        config.store_credentials_dir,
+        Path::new("/etc/keywheel/stores")
+    );
+    for (directory, why) in [
+        ("/var/lib/keywheel/stores", "must not lie in each other"),
+        ("/var", "must not lie in each other"),
+        ("/etc/keywheel", "must not hold the unseal key"),
+        ("stores", "is not absolute"),
+    ] {
+        let file = format!("[stores]\ncredentials_dir = \"{directory}\"\n");
+        let place = "kw.toml:2:19: ";
+        one_fault(Some(&file), &[], machine(), place, why);
+    }
+    let env = [("KEYWHEEL_STORES_CREDENTIALS_DIR", "/run/credentials")];
+    let config = load(None, &env, machine()).unwrap();
+    assert_eq!(config.store_credentials_dir, Path::new("/run/credentials"));
+}
+
+#[test]
 fn limits_hold_and_the_limit_itself_is_allowed() {
     let socket = |bytes: usize| ConfigFlags {
         socket: Some(format!("/{}", "s".repeat(bytes - 1)).into()),

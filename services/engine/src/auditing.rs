@@ -155,6 +155,10 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         | Command::RevokeOutcome {
             failure: Some(failure),
             ..
+        }
+        | Command::StoreContact {
+            failure: Some(failure),
+            ..
         } => failure.clone(),
         _ => match principal {
             Principal::User { .. } => "local-socket".to_owned(),
@@ -192,6 +196,11 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::Unbind { name } => ("unbind", format!("binding/{name}"), None),
         Command::RemoveStore { name } => ("remove-store", format!("store/{name}"), None),
         Command::Observed(seen) => ("observe", secret_object(world, seen.secret), None),
+        Command::StoreContact { store, .. } => {
+            let name = world.stores.get(store).map(|known| &known.store.name);
+            let name = name.map_or_else(|| store.to_string(), ToString::to_string);
+            ("note-store", format!("store/{name}"), None)
+        }
         Command::Put { name, .. } => ("put", format!("secret/{name}"), None),
         Command::Rotate { secret, .. } => ("rotate", format!("secret/{secret}"), None),
         Command::Due { secret, .. } => {

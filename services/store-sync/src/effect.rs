@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
+use keywheel_core::effect::{Effect, Key, Outside, RevokeWork, StepWork, Work};
 use keywheel_core::id::CommandId;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
@@ -24,6 +24,7 @@ use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::digest;
 
 use crate::backlog::Job;
+use crate::outside;
 use crate::service::{Ports, Shared};
 
 /// How long one step, or one revocation, may take.
@@ -39,6 +40,9 @@ pub(crate) enum Unfinished {
     /// A test asked for it.
     #[error(transparent)]
     Injected(#[from] Injected),
+    /// The gateway did not tell about the store where it is to be performed.
+    #[error("nothing was heard about the work's store")]
+    News(#[source] PortError),
     /// The gateway did not answer.
     #[error("the outcome was not taken")]
     Submit(#[source] PortError),
@@ -52,6 +56,10 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
     let ports = &shared.ports;
     let points = failpoints(&job.effect);
     failpoint::hit_async(points.before).await?;
+    if let Some(place) = outside(&job.effect) {
+        let heard = outside::hear_of(shared, &place.store).await;
+        heard.map_err(Unfinished::News)?;
+    }
     let until = Until::new(job.deadline, Arc::clone(&ports.clock));
     let performed = perform(shared, &job.effect, &until).await;
     let Performed::Ended(ended) = performed else {
@@ -71,6 +79,13 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
     }
     failpoint::hit_async(points.after).await?;
     submit(ports, job, ended).await
+}
+
+/// Where else than in the store `local` it is performed.
+pub(crate) fn outside(effect: &Effect) -> Option<&Outside> {
+    let (Work::Step(StepWork { outside, .. }) | Work::Revoke(RevokeWork { outside, .. })) =
+        &effect.work;
+    outside.as_deref()
 }
 
 struct Points {
@@ -141,8 +156,7 @@ async fn perform(shared: &Shared, effect: &Effect, until: &Until) -> Performed {
 /// Where an effect says that it is to be performed.
 async fn perform_at_its_store(shared: &Shared, effect: &Effect, until: &Until) -> Done {
     let ports = &shared.ports;
-    let (Work::Step(StepWork { outside, .. }) | Work::Revoke(RevokeWork { outside, .. })) =
-        &effect.work;
+    let outside = outside(effect);
     let rotator = match outside {
         None => Arc::clone(&ports.rotator),
         Some(outside) => shared.registry.rotator(outside)?,
@@ -151,7 +165,7 @@ async fn perform_at_its_store(shared: &Shared, effect: &Effect, until: &Until) -
         Work::Step(step) => perform_step(ports, &*rotator, step, until).await,
         Work::Revoke(revoke) => {
             let (secret, versions) = (revoke.secret, &revoke.versions);
-            let revoked = rotator.revoke(secret, versions, outside.as_deref(), until);
+            let revoked = rotator.revoke(secret, versions, outside, until);
             revoked.await.map(|()| None)
         }
     }

@@ -81,7 +81,8 @@ impl Metrics {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn time<T>(
+    /// Counts one call.
+    pub(crate) async fn time<T>(
         &self,
         name: &str,
         operation: &'static str,

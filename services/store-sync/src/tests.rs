@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -80,9 +80,15 @@ struct World {
 struct Script {
     /// Outcomes that get no answer before any does.
     silent: AtomicUsize,
-    rejects: std::sync::atomic::AtomicBool,
+    rejects: AtomicBool,
+    /// What was observed is not taken now.
+    fails: AtomicBool,
+    /// Who waits for news gets none; who asks does.
+    tells_nobody_who_waits: AtomicBool,
     granted: Mutex<Option<[u8; 32]>>,
     asked_for_grants: AtomicUsize,
+    /// Word about whether stores answer, as it came.
+    contacts: Mutex<Vec<(keywheel_core::id::StoreId, Option<String>)>>,
     /// What there is to know about stores.
     news: tokio::sync::watch::Sender<News>,
 }
@@ -186,6 +192,20 @@ impl Bus for Tapped {
 impl Script {
     async fn answer(&self, request: Box<dyn Request>, outcomes: &mpsc::Sender<Outcome>) {
         let body = match request.message().body.clone() {
+            Body::Submit {
+                command: Command::StoreContact { store, failure },
+                ..
+            } => {
+                self.contacts.lock().unwrap().push((store, failure));
+                Body::Verdict(Verdict::Accepted { number: 1 })
+            }
+            Body::Submit {
+                command: Command::Observed(_),
+                ..
+            } if self.fails.load(Ordering::SeqCst) => Body::Failed {
+                kind: ErrorKind::Unavailable,
+                text: "the journal does not answer".to_owned(),
+            },
             Body::Submit { id, command } => {
                 outcomes.send((id, command)).await.unwrap();
                 if self.silent.load(Ordering::SeqCst) > 0 {
@@ -214,6 +234,9 @@ impl Script {
                 }
             }
             Body::ReadStores { after, wait } => {
+                if wait && self.tells_nobody_who_waits.load(Ordering::SeqCst) {
+                    return;
+                }
                 let mut news = self.news.subscribe();
                 let told = async move {
                     let newer = |news: &News| !wait || news.through > after;
@@ -286,7 +309,7 @@ impl World {
     }
 
     fn start(&self) -> (Shutdown, JoinHandle<()>) {
-        self.start_with(StoreSyncOptions::new(DEPLOYMENT))
+        self.start_with(options())
     }
 
     fn start_with(&self, options: StoreSyncOptions) -> (Shutdown, JoinHandle<()>) {
@@ -360,6 +383,10 @@ impl World {
         }
         panic!("store-sync does not serve");
     }
+}
+
+fn options() -> StoreSyncOptions {
+    StoreSyncOptions::new(DEPLOYMENT, "/nowhere/stores".into())
 }
 
 fn identity(keys: &BTreeMap<Role, SecretBytes>, role: Role) -> Identity {

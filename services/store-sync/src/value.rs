@@ -13,6 +13,7 @@ use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, Valu
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::{delivery, stash};
 use keywheel_seal::hpke::{self, Envelope, OpenError, PublicKey};
+use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
 use crate::outside;
@@ -20,6 +21,8 @@ use crate::service::Shared;
 
 /// Requests answered at once.
 pub const MAX_ANSWERING: usize = 64;
+/// Of these, requests that ask stores outside: a slow store takes no value's place.
+pub const MAX_ASKING_STORES: usize = 8;
 /// How long the gateway may take to confirm a grant.
 pub const GRANT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -90,16 +93,34 @@ async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError
             Ok(Body::Done)
         }
         Body::OpenValue(wanted) => open(shared, wanted, message.traceparent.clone()).await,
-        Body::CheckStore { store, credentials } => {
-            outside::check(shared, store, credentials).await?;
+        Body::CheckStore {
+            store,
+            credentials,
+            places,
+        } => {
+            let _place = asks_stores(shared)?;
+            outside::check(shared, store, credentials, places).await?;
             Ok(Body::Done)
         }
-        Body::LookNow { secret } => Ok(Body::Looked(outside::look_now(shared, *secret).await?)),
+        Body::LookNow { secret } => {
+            let _place = asks_stores(shared)?;
+            Ok(Body::Looked(outside::look_now(shared, *secret).await?))
+        }
         _ => Err(PortError::new(
             ErrorKind::Denied,
             "store-sync does not answer such a request",
         )),
     }
+}
+
+/// A place among the requests that ask stores outside.
+fn asks_stores(shared: &Shared) -> Result<SemaphorePermit<'_>, PortError> {
+    shared.asking_stores.try_acquire().map_err(|_| {
+        let text = format!(
+            "store-sync is busy: it asks stores for {MAX_ASKING_STORES} others already; try again"
+        );
+        PortError::new(ErrorKind::Unavailable, text)
+    })
 }
 
 /// The newest key that provided values are sealed to, whichever store-sync made it.

@@ -6,7 +6,9 @@ use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::command::Observation;
 use keywheel_core::decision::Rejection;
-use keywheel_core::id::{BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId};
+use keywheel_core::id::{
+    BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
+};
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::report::{HostReport, StalePlan};
 use keywheel_core::rotation::Step;
@@ -171,10 +173,15 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         found: None,
         is_unchanged: false,
     };
+    let contact = Command::StoreContact {
+        store: StoreId::from_bytes([0x77; 16]),
+        failure: None,
+    };
     vec![
         (&["rotate-by-schedule"], due),
         (&["create-version"], stepped),
         (&["observe"], Command::Observed(seen)),
+        (&["note-store"], contact),
         (&["revoke-at-store"], revoked),
         (&["retry-step"], Command::RetryStep { rotation }),
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
@@ -205,6 +212,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::NotePermit(_) => 17,
         Command::RemoveStore { .. } => 18,
         Command::Observed(_) => 19,
+        Command::StoreContact { .. } => 20,
     }
 }
 
@@ -215,7 +223,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=19),
+        Vec::from_iter(0..=20),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

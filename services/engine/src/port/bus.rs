@@ -22,7 +22,7 @@ use keywheel_core::event::Event;
 use keywheel_core::host;
 use keywheel_core::id::{CommandId, DeliveryId, HostId, RotationId, SecretId};
 use keywheel_core::plan::HostPlan;
-use keywheel_core::store::{self, CredentialNow, Looked, NamedStore};
+use keywheel_core::store::{self, CredentialNow, Looked, NamedStore, PlannedUse};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -173,6 +173,8 @@ pub enum Body {
         store: Box<NamedStore>,
         /// Secrets with its credentials.
         credentials: Vec<CredentialNow>,
+        /// Places in it that secrets are about to have.
+        places: Vec<PlannedUse>,
     },
     /// Look at places outside now: of one secret, or of all.
     LookNow {

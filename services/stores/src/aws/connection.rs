@@ -102,6 +102,13 @@ impl Connection {
         Ok(Client::from_conf(config.build()))
     }
 
+    /// The region that requests go to.
+    pub(super) async fn region(&self) -> Result<String, PortError> {
+        let found = self.found().await?;
+        let region = found.region().map(|region| region.as_ref().to_owned());
+        Ok(region.unwrap_or_default())
+    }
+
     /// Forgets what the chain found, so that the next call looks anew.
     pub(super) async fn forget(&self) {
         *self.found.lock().await = None;

@@ -64,7 +64,10 @@ const ROWS: &[(&str, &[Panel])] = &[
             (
                 "Findings of status",
                 "short",
-                &[("max by (severity) (keywheel_findings)", "{{severity}}")],
+                &[
+                    ("max by (severity) (keywheel_findings)", "{{severity}}"),
+                    ("max(keywheel_sealed)", "sealed"),
+                ],
             ),
         ],
     ),
@@ -266,6 +269,29 @@ const ROWS: &[(&str, &[Panel])] = &[
                     "time() - max by (store) (keywheel_store_last_success_timestamp_seconds)",
                     "{{store}}",
                 )],
+            ),
+            (
+                "Stores outside: last look",
+                "s",
+                &[(
+                    "time() - max by (store) (keywheel_store_last_look_timestamp_seconds)",
+                    "{{store}}",
+                )],
+            ),
+            (
+                "Stores outside: secrets",
+                "short",
+                &[
+                    ("max by (store) (keywheel_store_up)", "{{store}} answers"),
+                    (
+                        "max by (store) (keywheel_store_secrets)",
+                        "{{store}} secrets",
+                    ),
+                    (
+                        "max by (store) (keywheel_store_unreadable_secrets)",
+                        "{{store}} unreadable",
+                    ),
+                ],
             ),
             (
                 "Encrypted cache",

@@ -147,13 +147,9 @@ pub(super) fn one_of_each() -> Vec<Body> {
         is_away: false,
         remote: None,
     };
-    let [observed, finished] = stores::commands();
-    for command in [
-        Command::DeadlinePassed { rotation },
-        outcome,
-        observed,
-        finished,
-    ] {
+    let mut commands = vec![Command::DeadlinePassed { rotation }, outcome];
+    commands.extend(stores::commands());
+    for command in commands {
         let id = CommandId::from_bytes([6; 16]);
         bodies.push(Body::Submit { id, command });
     }
