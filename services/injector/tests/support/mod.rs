@@ -362,6 +362,7 @@ pub fn binding(
         }),
         floor: 0,
         dead: std::collections::BTreeSet::new(),
+        traceparent: None,
     }
 }
 
