@@ -6,6 +6,7 @@
 pub mod apart;
 pub mod host_cache;
 pub mod metrics;
+pub mod otlp;
 pub mod shape;
 mod sources;
 
@@ -60,15 +61,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// Entries of systemd's journal.
+    Journald,
 }
 
 impl LogFormat {
-    /// `text` or `json`.
+    /// `text`, `json` or `journald`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",
+            Self::Journald => "journald",
         }
     }
 }
@@ -76,8 +80,8 @@ impl LogFormat {
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// How lines look; `text` by default.
-    pub format: LogFormat,
+    /// How lines look; by default `journald` where stderr is the journal's, else `text`.
+    pub format: Option<LogFormat>,
     /// `error`, `warn`, `info`, `debug`, `trace` or a filter like `info,keywheel_injector=debug`;
     /// `info` by default.
     pub level: String,
@@ -118,6 +122,8 @@ pub struct Config {
     pub injector: Injector,
     /// Where Prometheus reads this process's metrics; nowhere by default.
     pub metrics: Option<MetricsListen>,
+    /// Base address of the collector that is told this process's spans; none by default.
+    pub otlp_endpoint: Option<String>,
     /// What only services that run apart need.
     pub apart: Apart,
 }
@@ -141,6 +147,8 @@ pub struct ConfigFlags {
     pub log_level: Option<String>,
     /// `--metrics-listen`.
     pub metrics_listen: Option<String>,
+    /// `--otlp-endpoint`.
+    pub otlp_endpoint: Option<String>,
     /// No flag: what the machine calls itself, used when nobody names the host.
     pub machine_name: Option<String>,
 }
@@ -221,6 +229,7 @@ impl Config {
             host_cache,
         };
         let metrics = MetricsListen::take(sources);
+        let otlp_endpoint = otlp::take(sources);
         let apart = Apart::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
@@ -233,6 +242,7 @@ impl Config {
             log,
             injector,
             metrics,
+            otlp_endpoint,
             apart,
         })
     }

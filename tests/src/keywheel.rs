@@ -230,6 +230,14 @@ impl Keywheel {
         self.wait_plans()
     }
 
+    /// What the collector was told, where the shape has one.
+    pub fn collector_log(&self) -> Result<PathBuf> {
+        let apart = self.apart.as_ref().filter(|apart| apart.shape().collector);
+        Ok(apart
+            .context("this shape has no collector")?
+            .collector_log())
+    }
+
     /// Waits until every host that runs apart follows the newest plan; a start before that is refused
     /// with good reason.
     pub fn wait_plans(&self) -> Result<()> {

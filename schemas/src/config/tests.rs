@@ -75,7 +75,7 @@ fn without_any_source_everything_has_its_default() {
     assert_eq!(config.host_name, "web-9");
     assert_eq!(
         (config.log.format, config.log.level.as_str()),
-        (LogFormat::Text, "info")
+        (None, "info")
     );
     assert_eq!(config.injector.reconcile_interval, Duration::from_secs(30));
     assert_eq!(config.injector.helper, None);
@@ -89,9 +89,9 @@ fn a_file_is_read_whole_and_the_run_directory_follows_the_socket() {
     assert_eq!(config.host_name, "web-1");
     assert_eq!(
         (config.log.format, config.log.level.as_str()),
-        (LogFormat::Json, "debug")
+        (Some(LogFormat::Json), "debug")
     );
-    assert_eq!(config.log.format.as_str(), "json");
+    assert_eq!(config.log.format.map(LogFormat::as_str), Some("json"));
     assert_eq!(config.injector.reconcile_interval, Duration::from_secs(90));
     assert_eq!(
         config.injector.helper,

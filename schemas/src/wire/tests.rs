@@ -26,7 +26,7 @@ use super::{
     effect_key_to_string, effect_to_json, plan_from_json, plan_to_json, report_from_json,
     report_to_json, sealed, stored_effect_from_json, stored_effect_to_json,
 };
-use crate::catalogue;
+use crate::{catalogue, examples};
 
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const HOST: HostId = HostId::from_bytes([2; 16]);
@@ -61,6 +61,7 @@ fn planned(
         current,
         floor: 3,
         dead: BTreeSet::from([5, 7]),
+        traceparent: Some(examples::TRACE.to_owned()),
     }
 }
 

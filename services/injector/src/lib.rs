@@ -31,6 +31,7 @@ mod lease;
 mod metrics;
 mod model;
 mod options;
+mod origin;
 mod presence;
 mod reconcile;
 mod report;

@@ -16,9 +16,12 @@ use keywheel_core::report::{
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::trace::Context;
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::origin::SERVICE;
 use crate::service::Event;
 use crate::shared::Shared;
 use crate::spool::{Spool, Spooled};
@@ -329,11 +332,18 @@ async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
         id: spooled.command,
         command: Command::Report(spooled.report.clone()),
     };
-    let trace = shared.trace_of(Some(spooled.report.generation));
+    // One report may answer several rotations; each sees it, and the gateway's part stands below one.
+    let traces = shared.traces_of(&spooled.report);
+    let told: Vec<Span> = traces
+        .into_iter()
+        .map(|trace| span_of(shared, trace))
+        .collect();
+    let trace = told.first().and_then(Span::traceparent);
     let answer = shared
         .bus
         .request(Address::Gateway, trace, body, SUBMIT_TIMEOUT)
         .await;
+    drop(told);
     failpoint::hit_async("injector.after_report")
         .await
         .map_err(|error| error.to_string())?;
@@ -354,6 +364,14 @@ async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
         Body::Failed { text, .. } => Err(text),
         _ => Err("the gateway answered something else than a verdict".to_owned()),
     }
+}
+
+fn span_of(shared: &Shared, above: Context) -> Span {
+    Span::below(SERVICE, spans::SUBMIT, Kind::Client, Some(above))
+        .with(spans::RPC_SYSTEM, spans::SYSTEM)
+        .with(spans::RPC_METHOD, spans::SUBMIT)
+        .with(spans::COMMAND, "report")
+        .with(spans::HOST, shared.options.host_name.to_string())
 }
 
 #[cfg(test)]

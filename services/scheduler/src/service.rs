@@ -206,10 +206,9 @@ impl Scheduler {
         while self.submits.len() < MAX_SUBMITS
             && let Some(fired) = self.timers.pop(now)
         {
-            tracing::debug!(key = ?fired.key, { names::DUE } = %fired.due, "timer ran out");
-            let (bus, id) = (Arc::clone(&self.bus), self.ids.draw());
+            let (bus, ids) = (Arc::clone(&self.bus), Arc::clone(&self.ids));
             self.submits
-                .spawn(submit(bus, fired, id, self.options.request_timeout));
+                .spawn(submit(bus, fired, ids, self.options.request_timeout));
         }
     }
 

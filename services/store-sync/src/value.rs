@@ -11,11 +11,14 @@ use keywheel_core::id::RotationId;
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, ValueRequest};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::trace::Context;
 use keywheel_engine::{delivery, stash};
 use keywheel_seal::hpke::{self, Envelope, OpenError, PublicKey};
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
+use crate::effect::SERVICE;
 use crate::outside;
 use crate::service::Shared;
 
@@ -92,7 +95,12 @@ async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError
             shared.ports.vault.drop_stashed(*token).await?;
             Ok(Body::Done)
         }
-        Body::OpenValue(wanted) => open(shared, wanted, message.traceparent.clone()).await,
+        Body::OpenValue(wanted) => {
+            let span = span_of(message, wanted);
+            let opened = open(shared, wanted, span.traceparent()).await;
+            failed(span, &opened);
+            opened
+        }
         Body::CheckStore {
             store,
             credentials,
@@ -121,6 +129,22 @@ fn asks_stores(shared: &Shared) -> Result<SemaphorePermit<'_>, PortError> {
         );
         PortError::new(ErrorKind::Unavailable, text)
     })
+}
+
+fn span_of(message: &Message, wanted: &ValueRequest) -> Span {
+    let above = message.traceparent.as_deref().and_then(Context::parse);
+    Span::below(SERVICE, spans::OPEN_VALUE, Kind::Server, above)
+        .with(spans::RPC_SYSTEM, spans::SYSTEM)
+        .with(spans::RPC_METHOD, spans::OPEN_VALUE)
+        .with(spans::HOST_ID, wanted.host.to_string())
+        .with(spans::SECRET_ID, wanted.secret.to_string())
+        .with(spans::VERSION, wanted.version)
+}
+
+fn failed(mut span: Span, answered: &Result<Body, PortError>) {
+    if let Err(error) = answered {
+        span.fail(error.kind.word(), &error.text);
+    }
 }
 
 /// The newest key that provided values are sealed to, whichever store-sync made it.

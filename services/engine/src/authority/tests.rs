@@ -258,6 +258,7 @@ fn recorded() -> RecordedEvent {
         number: 1,
         id: EventId::default(),
         time: Timestamp::default(),
+        traceparent: None,
         event: event::Event::Host(
             HOST,
             host::Event::Enrolled {

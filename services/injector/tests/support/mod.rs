@@ -372,6 +372,7 @@ pub fn binding(
         }),
         floor: 0,
         dead: std::collections::BTreeSet::new(),
+        traceparent: None,
     }
 }
 

@@ -187,6 +187,7 @@ fn recorded(number: u64, time: u64, event: Event) -> RecordedEvent {
         number,
         id: EventId::default(),
         time: at(time),
+        traceparent: None,
         event,
         bytes: Arc::from(Vec::new()),
         hash: [0; 32],

@@ -435,7 +435,7 @@ async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
         "name the file that holds it",
     );
     // Whoever may declare a store makes no file of ours go out to it.
-    let ours = world._directory.path().join("cache.db");
+    let ours = world.directory.path().join("cache.db");
     std::os::unix::fs::symlink("../cache.db", directory.join("link")).unwrap();
     for other in [ours, directory.join("link"), directory.join("../cache.db")] {
         let other = CredentialRef::File(other.to_str().unwrap().to_owned());
