@@ -16,7 +16,7 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 28] = [
+pub(super) const SETTINGS: [&str; 29] = [
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
