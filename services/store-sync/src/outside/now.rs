@@ -38,7 +38,7 @@ pub(crate) async fn look_now(
     secret: Option<SecretId>,
 ) -> Result<Vec<Looked>, PortError> {
     hear(shared, false).await?;
-    let ends = Instant::now() + REFRESH_SPAN;
+    let ends = tokio::time::sleep(REFRESH_SPAN).deadline();
     let wanted = wanted(shared, secret);
     let late = "it was not looked at in time; its poll does";
     let all = wanted.iter().flat_map(|asked| &asked.secrets);
