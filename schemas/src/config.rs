@@ -174,10 +174,10 @@ impl Config {
     ) -> Result<Self, Vec<ConfigError>> {
         let mut sources = Sources::read(file_text, env, &flags);
         let config = Self::take(&mut sources, flags.machine_name);
-        if let Some(config) = &config {
-            if !refuse_key_beside_data(config, &mut sources) {
-                refuse_our_own_beside_theirs(config, &mut sources);
-            }
+        if let Some(config) = &config
+            && !refuse_key_beside_data(config, &mut sources)
+        {
+            refuse_our_own_beside_theirs(config, &mut sources);
         }
         match config {
             Some(config) if sources.faults.is_empty() => Ok(config),
