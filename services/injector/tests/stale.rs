@@ -202,11 +202,11 @@ async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_no
     script.generation.store(9, Ordering::SeqCst);
     until("the newest plan", || holds(9)).await;
     assert_eq!(script.notes().len(), 1, "one note in a window");
-    let counted = injector.refused().stale;
     clock.by.fetch_add(60, Ordering::SeqCst);
     until("the second note", || script.notes().len() == 2).await;
     let note = script.notes()[1];
     assert_eq!((note.generation, note.held), (6, 8));
+    let counted = injector.refused().stale;
     assert_eq!(note.count + 1, counted, "every one is counted");
 
     // Its own delivery goes on as always.

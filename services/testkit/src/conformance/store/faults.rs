@@ -55,6 +55,7 @@ pub async fn check(outside: &dyn Outside, proxy: &mut FaultProxy, calls: &Calls)
     a_lost_answer_writes_no_second_version(outside, proxy, calls).await;
     a_late_call_is_cut_at_the_deadline_and_found_by_its_repeat(outside, proxy, calls).await;
     no_call_begins_after_the_deadline(outside, proxy).await;
+    no_repeat_begins_after_the_deadline(outside, proxy, calls).await;
     a_server_that_lies_is_found_out(outside, proxy, calls).await;
     proxy.heal();
 }
@@ -273,7 +274,7 @@ impl Clock for Ending {
         if left.is_ok() {
             return Timestamp::from_micros(1);
         }
-        self.at_end.get_or_init(|| self.asked.asked());
+        self.at_end.get_or_init(|| self.asked.asked(""));
         DEADLINE
     }
 
@@ -304,7 +305,7 @@ async fn no_call_begins_after_the_deadline(outside: &dyn Outside, proxy: &FaultP
             made.expect("time was left");
             break;
         };
-        let asked = proxy.counter().asked();
+        let asked = proxy.asked("");
         assert_eq!(
             asked, *at_end,
             "asked after the deadline, at reading {readings}"
@@ -315,4 +316,40 @@ async fn no_call_begins_after_the_deadline(outside: &dyn Outside, proxy: &FaultP
         }
     }
     assert!(most >= 2, "several calls, each after a reading: {most}");
+}
+
+/// A clock that is beyond every deadline once a write was asked for.
+struct AfterTheWrite(Counter, &'static str);
+
+impl Clock for AfterTheWrite {
+    fn now(&self) -> Timestamp {
+        match self.0.asked(self.1) {
+            0 => Timestamp::from_micros(1),
+            _ => DEADLINE,
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A busy server would be asked again, by us or by a library.
+async fn no_repeat_begins_after_the_deadline(
+    outside: &dyn Outside,
+    proxy: &FaultProxy,
+    calls: &Calls,
+) {
+    let (store, at) = (outside.store(), outside.fresh());
+    outside.write(&at.path, &[(FIELD, &text("a"))]).await;
+    let first = current(outside, &at).await;
+    proxy.forget();
+    proxy.on(calls.write, Fault::Status(503, None), u32::MAX);
+    let clock = Arc::new(AfterTheWrite(proxy.counter(), calls.write));
+    let until = Until::new(DEADLINE, clock);
+    let value = value("b");
+    let made = store.promote(&at, token(1), &value, Some(&first), &until);
+    assert_eq!(kind(made.await), ErrorKind::Unavailable);
+    assert_eq!(proxy.asked(calls.write), 1, "no repeat after the deadline");
+    proxy.heal();
 }
