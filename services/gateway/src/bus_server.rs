@@ -421,6 +421,7 @@ const fn word(command: &Command) -> &'static str {
         Command::RetryRevoke { .. } => "retry_revoke",
         Command::DeadlinePassed { .. } => "deadline_passed",
         Command::Observed(_) => "observed",
+        Command::StoreContact { .. } => "store_contact",
         _ => "other",
     }
 }
