@@ -65,7 +65,10 @@ impl Late {
     async fn release(&self) {
         let (mut lists, answered) = (self.lists.subscribe(), *self.lists.borrow());
         self.released.notify_one();
-        lists.wait_for(|count| *count >= answered + 3).await.unwrap();
+        lists
+            .wait_for(|count| *count >= answered + 3)
+            .await
+            .unwrap();
     }
 }
 
