@@ -7,6 +7,7 @@ mod delivery;
 mod fleet;
 mod long_log;
 mod starting;
+mod stores;
 mod submits;
 mod timers;
 
@@ -32,7 +33,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 11] = [
+const BENCHMARKS: [Benchmark; 12] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -44,6 +45,7 @@ const BENCHMARKS: [Benchmark; 11] = [
     ("fleet", fleet::fleet),
     ("scheduler", timers::scheduler),
     ("cold_start", long_log::cold_start),
+    ("stores", stores::stores),
 ];
 
 fn main() -> ExitCode {

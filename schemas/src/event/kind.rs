@@ -92,6 +92,8 @@ kinds! {
         E::Declared { .. } => "declared",
         E::Changed { .. } => "changed",
         E::Removed => "removed",
+        E::WentStale { .. } => "went_stale",
+        E::Recovered => "recovered",
     }
 }
 

@@ -179,6 +179,13 @@ mirror_enum! {
         },
         /// It is asked nothing any more.
         Removed {},
+        /// It does not answer: what is known of it gets old, and containers keep what they have.
+        WentStale {
+            /// Why, without a value.
+            reason: String,
+        },
+        /// It answers again.
+        Recovered {},
     }
 }
 

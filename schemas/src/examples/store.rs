@@ -41,5 +41,9 @@ pub(super) fn of_store() -> Result<Vec<Event>, NameError> {
             spec: spec(Backend::Aws(aws)),
         },
         Event::Removed,
+        Event::WentStale {
+            reason: "https://openbao.internal:8200 is sealed; unseal it".to_owned(),
+        },
+        Event::Recovered,
     ])
 }

@@ -1,7 +1,7 @@
 //! The commands workers submit over the bus. What people ask for comes through the API instead.
 
 use keywheel_core::command::{self, Command};
-use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId, SlotId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
 use keywheel_core::name::HostName;
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
@@ -82,6 +82,14 @@ pub enum WorkerCommand {
         /// What it saw.
         seen: Observation,
     },
+    /// store-sync found that a store answers again, or does not any more.
+    StoreContact {
+        /// The store.
+        store: Text<StoreId>,
+        /// Why it does not answer, without a value; absent when it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
     /// A worker answers a revocation.
     RevokeOutcome {
         /// The revocation.
@@ -159,6 +167,10 @@ impl WorkerCommand {
             Command::Observed(seen) => Self::Observed {
                 seen: Observation::of(seen),
             },
+            Command::StoreContact { store, failure } => Self::StoreContact {
+                store: Text(*store),
+                failure: failure.clone(),
+            },
             Command::RevokeOutcome {
                 revocation,
                 attempt,
@@ -224,6 +236,10 @@ impl WorkerCommand {
                 remote: remote.into_core(),
             },
             Self::Observed { seen } => Command::Observed(seen.into_core()),
+            Self::StoreContact { store, failure } => Command::StoreContact {
+                store: store.0,
+                failure,
+            },
             Self::RevokeOutcome {
                 revocation,
                 attempt,
@@ -265,6 +281,7 @@ const fn person_s(command: &Command) -> &'static str {
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }
         | Command::Observed(_)
+        | Command::StoreContact { .. }
         | Command::RevokeOutcome { .. }
         | Command::RetryStep { .. }
         | Command::RetryRevoke { .. }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::store::{CredentialNow, Looked};
+use super::store::{CredentialNow, Looked, PlannedUse};
 use crate::event::store::NamedStore;
 use crate::leaf::Octets;
 use crate::mirror::Text;
@@ -195,6 +195,9 @@ shapes! {
         store: NamedStore,
         /// Secrets with its credentials.
         credentials: Vec<CredentialNow>,
+        /// Places in it that secrets are about to have.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        places: Vec<PlannedUse>,
     }
     /// Where to look.
     LookNowShape {

@@ -82,6 +82,16 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// A place that a secret is about to have.
+    PlannedUse = store::PlannedUse {
+        /// Where.
+        source: Source,
+        /// Whether Keywheel writes there.
+        writes: bool,
+    }
+}
+
+mirror_struct! {
     /// What a look at one secret's place gave.
     Looked = store::Looked {
         /// The secret.

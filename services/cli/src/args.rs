@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod host;
+mod import;
 mod log;
 mod serve;
 mod store;
 
 pub(crate) use host::{EvictArgs, HostVerb};
+pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs};
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
@@ -99,6 +101,9 @@ pub(crate) enum Verb {
     Doctor(DoctorArgs),
     /// Make secrets and bindings as a manifest says; what is as it says already is left alone.
     Apply(ApplyArgs),
+    /// Propose manifests for what lies in a store already. Names only; nothing is changed.
+    #[command(subcommand)]
+    Import(ImportVerb),
     /// List what there is, or show one.
     Get(GetArgs),
     /// Show one thing with everything around it: versions, consumers, what it waits for.
@@ -180,6 +185,12 @@ pub(crate) struct UpArgs {
     /// Serve metrics for Prometheus there, on this machine only: 127.0.0.1:PORT or unix:/PATH.
     #[arg(long, value_name = "PLACE")]
     pub(crate) metrics_listen: Option<String>,
+    /// Tell spans to the OpenTelemetry collector there, by OTLP over HTTP: http://127.0.0.1:4318.
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+    /// How log lines look: text, json or journald; else journald where systemd's journal reads them.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
 }
 
 /// `apply`.

@@ -5,6 +5,7 @@
 mod apply;
 mod audit;
 mod host;
+mod import;
 mod input;
 mod look;
 mod plain;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Version => plain::version(screen),
         Verb::ExitCodes => plain::exit_codes(screen),
         Verb::Internal(verb) => plain::internal(screen, &verb),
+        Verb::Import(verb) => import::run(screen, &verb).await,
         Verb::Setup(SetupVerb::Docker(args)) => {
             setup::docker(screen, &Address::parse(&cli.address)?, &args).await
         }
@@ -117,6 +119,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         | Verb::Ca(_)
         | Verb::Nats(_)
         | Verb::Doctor(_)
+        | Verb::Import(_)
         | Verb::Setup(_)
         | Verb::Completion { .. }
         | Verb::Version

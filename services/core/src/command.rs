@@ -82,6 +82,13 @@ pub enum Command {
     },
     /// store-sync looked at a secret's place outside.
     Observed(Observation),
+    /// store-sync found that a store answers again, or does not any more.
+    StoreContact {
+        /// The store.
+        store: StoreId,
+        /// Why it does not answer, without a value; `None` when it does.
+        failure: Option<String>,
+    },
     /// Makes a new version; registers an unknown name in `local`.
     Put {
         /// Id if the name is new.

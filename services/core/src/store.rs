@@ -8,8 +8,8 @@ mod news;
 #[cfg(test)]
 mod tests;
 
-pub use declared::{Declared, Event, Rejection};
-pub use news::{CredentialNow, Found, Looked, MAX_NEWS, News, SecretNow, StoreNow};
+pub use declared::{Declared, Event, MAX_STALE_REASON_CHARS, Rejection};
+pub use news::{CredentialNow, Found, Looked, MAX_NEWS, News, PlannedUse, SecretNow, StoreNow};
 
 use std::time::Duration;
 

@@ -57,9 +57,10 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }
         | Command::RetryRevoke { .. } => Role::Scheduler,
-        Command::StepOutcome { .. } | Command::RevokeOutcome { .. } | Command::Observed(_) => {
-            Role::StoreSync
-        }
+        Command::StepOutcome { .. }
+        | Command::RevokeOutcome { .. }
+        | Command::Observed(_)
+        | Command::StoreContact { .. } => Role::StoreSync,
         Command::EnrolHost { .. } | Command::Report(_) => Role::Injector,
     }
 }

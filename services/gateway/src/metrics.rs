@@ -24,6 +24,7 @@ use keywheel_telemetry::{Page, Source, names};
 
 use crate::http::Api;
 use crate::http::status;
+use crate::views::status::is_sealed;
 
 /// A secret is overdue when so much more than its jitter has passed since its schedule wanted it: a
 /// rotation under way is not overdue.
@@ -117,6 +118,7 @@ impl Source for Metrics {
         page.count(&names::REQUESTS_DENIED, &[], denied);
         let rows = self.api.presences.rows();
         let steady = self.api.clock.monotonic();
+        page.flag(&names::SEALED, &[], is_sealed(&rows, steady));
         let committed = self.api.view.read();
         page.count(&names::JOURNAL_EVENTS, &[], committed.number);
         self.secrets(page, &committed, now);

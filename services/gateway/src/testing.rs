@@ -11,9 +11,9 @@ use keywheel_core::command::Command;
 use keywheel_core::effect::Work;
 use keywheel_core::id::{CommandId, DeploymentId, RotationId};
 use keywheel_core::name::HostName;
-use keywheel_core::store::{Looked, NamedStore};
+use keywheel_core::store::{Looked, NamedStore, PlannedUse};
 use keywheel_engine::command_bus::{CommandBus, Parts, Started, Submission};
-use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Source, Subscription, Topic};
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
@@ -39,8 +39,8 @@ pub(crate) struct FakeStore {
     pub(crate) is_away: Mutex<bool>,
     /// What whoever serves first is asked.
     pub(crate) requests: Mutex<Option<Box<dyn Requests>>>,
-    /// Stores that were tried.
-    pub(crate) tried: Mutex<Vec<NamedStore>>,
+    /// Stores that were tried, with the places that secrets are about to have there.
+    pub(crate) tried: Mutex<Vec<(NamedStore, Vec<PlannedUse>)>>,
     /// Why the next ones do not work.
     pub(crate) store_fault: Mutex<Option<String>>,
     /// What the next look gives.
@@ -86,8 +86,8 @@ impl Bus for FakeStore {
                 self.dropped.lock().unwrap().push(token);
                 Ok(Body::Done)
             }
-            Body::CheckStore { store, .. } => {
-                self.tried.lock().unwrap().push(*store);
+            Body::CheckStore { store, places, .. } => {
+                self.tried.lock().unwrap().push((*store, places));
                 let fault = self.store_fault.lock().unwrap().clone();
                 Ok(fault.map_or(Body::Done, |text| Body::Failed {
                     kind: ErrorKind::Unavailable,
@@ -98,6 +98,7 @@ impl Bus for FakeStore {
             _ => Err(unused()),
         }
     }
+    fn refuse_stale(&self, _: Source) {}
     async fn serve(&self, _: Address) -> Result<Box<dyn Requests>, PortError> {
         self.requests.lock().unwrap().take().ok_or_else(unused)
     }

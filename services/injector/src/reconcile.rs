@@ -19,6 +19,7 @@ use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS};
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::bus::{Source, Topic};
 use keywheel_engine::port::container_host::EngineEvent;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -137,7 +138,8 @@ impl Reconciler {
         match event {
             Event::Plan(plan) => {
                 let generation = plan.generation;
-                if self.shared.take_plan(*plan) {
+                let from = Source::Topic(Topic::Plan(plan.host));
+                if self.shared.receive_plan(*plan, from) {
                     tracing::debug!({ names::GENERATION } = generation, "plan taken");
                 }
             }
@@ -305,7 +307,9 @@ impl Reconciler {
             // A list that is cut off would make ghosts of what lives.
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
         };
-        if self.items.is_empty() && self.denied.is_empty() && self.told.as_ref() == Some(&told) {
+        let stale = Vec::from_iter(self.shared.stale_plans());
+        let has_facts = !(self.items.is_empty() && self.denied.is_empty() && stale.is_empty());
+        if !has_facts && self.told.as_ref() == Some(&told) {
             return;
         }
         let report = HostReport {
@@ -320,6 +324,7 @@ impl Reconciler {
                 Vec::new()
             },
             denied: std::mem::take(&mut self.denied),
+            stale,
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));

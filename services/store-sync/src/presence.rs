@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use keywheel_core::id::RotationId;
 use keywheel_engine::presence::{Fact, Look, SEAL_FACT, Seen};
+use keywheel_telemetry::{Page, Source};
 
 use crate::service::Shared;
 
@@ -54,6 +55,13 @@ impl Handle {
         let note = format!("the last {unfinished} effects were not finished; {taken} wait or run");
         let next = "they are tried again; its log has the reason of each";
         Fact::warning("work", note, next)
+    }
+}
+
+#[async_trait]
+impl Source for Handle {
+    async fn read(&self, page: &mut Page) {
+        self.shared.registry.show(page);
     }
 }
 

@@ -37,6 +37,14 @@ pub const MAX_AWS_VALUE_BYTES: usize = 65_536;
 /// Bounds of a version's id at AWS; what is outside of them names nothing there.
 const VERSION_ID_BYTES: std::ops::RangeInclusive<usize> = 32..=64;
 
+/// The region that is meant: the declared one, or the one of the standard chain here.
+///
+/// # Errors
+/// `Denied` when neither says one.
+pub async fn region(spec: &AwsSpec) -> Result<String, PortError> {
+    Connection::new(spec.clone()).region().await
+}
+
 /// A declared store at AWS Secrets Manager.
 pub struct AwsStore {
     name: StoreName,

@@ -123,11 +123,18 @@ const STEP: Label = Label {
 };
 const TRIGGER: Label = Label {
     name: "trigger",
-    bound: Bound::Words(&["initial", "on_demand", "provided", "schedule"]),
+    bound: Bound::Words(&["initial", "on_demand", "provided", "schedule", "external"]),
 };
 const CAUSE: Label = Label {
     name: "cause",
-    bound: Bound::Words(&["initial", "on_demand", "provided", "schedule", "late"]),
+    bound: Bound::Words(&[
+        "initial",
+        "on_demand",
+        "provided",
+        "schedule",
+        "external",
+        "late",
+    ]),
 };
 const OUTCOME: Label = Label {
     name: "outcome",
@@ -151,7 +158,17 @@ const HEARD: Label = Label {
 };
 const OPERATION: Label = Label {
     name: "operation",
-    bound: Bound::Words(&["create", "set", "test", "finish", "revoke", "probe"]),
+    bound: Bound::Words(&[
+        "create",
+        "set",
+        "test",
+        "finish",
+        "roll_back",
+        "revoke",
+        "probe",
+        "look",
+        "fetch",
+    ]),
 };
 const ERROR: Label = Label {
     name: "error",
@@ -249,6 +266,12 @@ metrics! {
     CREDENTIALS_EXPIRY = gauge(EVERY, "keywheel_credentials_expiry_timestamp_seconds", Instant,
         &[SERVICE], Least,
         "When this service's credentials end; they are renewed at half of their life");
+    /// Spans that the collector took.
+    SPANS_EXPORTED = counter(EVERY, "keywheel_spans_exported_total", &[],
+        "Spans that the OpenTelemetry collector took");
+    /// Spans that nobody sees.
+    SPANS_DROPPED = counter(EVERY, "keywheel_spans_dropped_total", &[],
+        "Spans that were dropped: the queue was full, or the collector did not take them");
 
     /// Known secrets.
     SECRETS = gauge(GATEWAY, "keywheel_secrets", Plain, &[], Sum,
@@ -335,19 +358,34 @@ metrics! {
     /// What status finds wrong.
     FINDINGS = gauge(GATEWAY, "keywheel_findings", Plain, &[SEVERITY], Sum,
         "What `keywheel status` finds, by how bad it is");
+    /// Nobody has the unseal key.
+    SEALED = gauge(GATEWAY, "keywheel_sealed", Plain, &[], Most,
+        "Whether no store-sync that is heard has its unseal key: then no value is given out");
     /// Denied requests.
     REQUESTS_DENIED = counter(GATEWAY, "keywheel_requests_denied_total", &[],
         "Requests of those who may not, at the socket and the ports of this gateway");
 
     /// How long stores take.
     STORE_DURATION = histogram(STORE_SYNC, "keywheel_store_operation_duration_seconds", &[STORE, OPERATION],
-        "How long a store took for a step of a rotation, failures included");
+        "How long a store took for a step of a rotation or a look at what lies there, failures included");
     /// What fails at stores.
     STORE_ERRORS = counter(STORE_SYNC, "keywheel_store_errors_total", &[STORE, OPERATION, ERROR],
-        "Steps of a rotation that failed at a store");
+        "Steps of a rotation and looks that failed at a store");
     /// The last time a store did something.
     STORE_LAST_SUCCESS = gauge(STORE_SYNC, "keywheel_store_last_success_timestamp_seconds", Instant, &[STORE],
         Least, "When a store last did what it was asked, since the start");
+    /// A store outside answers.
+    STORE_UP = gauge(STORE_SYNC, "keywheel_store_up", Plain, &[STORE], Least,
+        "Whether a store outside answered this store-sync when it was asked last");
+    /// How old what is known of a store is.
+    STORE_LAST_LOOK = gauge(STORE_SYNC, "keywheel_store_last_look_timestamp_seconds", Instant, &[STORE],
+        Least, "When a store outside last answered looks at what lies there: what is known is as old as that");
+    /// Secrets in a store.
+    STORE_SECRETS = gauge(STORE_SYNC, "keywheel_store_secrets", Plain, &[STORE], Sum,
+        "Secrets that lie in a store outside");
+    /// Secrets that cannot be looked at.
+    STORE_UNREADABLE = gauge(STORE_SYNC, "keywheel_store_unreadable_secrets", Plain, &[STORE], Sum,
+        "Secrets whose place cannot be read though the store answers: gone, denied, or no text");
     /// Reads of the encrypted cache.
     CACHE_READS = counter(STORE_SYNC, "keywheel_cache_reads_total", &[READ],
         "Versions that were asked of the encrypted cache, by whether it had them");

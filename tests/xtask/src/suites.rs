@@ -49,7 +49,7 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 12] = [
+const SYSTEM: [(&str, &str, Duration, &str); 13] = [
     (
         "first_rotation",
         "1",
@@ -103,6 +103,12 @@ const SYSTEM: [(&str, &str, Duration, &str); 12] = [
         "1",
         MIDDLE,
         "hosts cut off by dropped packets, services killed: alone, alarmed, back",
+    ),
+    (
+        "outside_stores",
+        "1",
+        MIDDLE,
+        "containers fed from a real OpenBao and AWS's API: followed, written, away and back",
     ),
     (
         "deploy_files",

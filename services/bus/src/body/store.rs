@@ -17,9 +17,17 @@ pub(super) fn write(body: &Body) -> Written {
             shaped(Kind::ReadStores, &ReadStoresShape { after, wait })
         }
         Body::Stores(news) => shaped(Kind::Stores, &News::of(news)),
-        Body::CheckStore { store, credentials } => {
-            let (store, credentials) = (Mirror::of(&**store), Mirror::of(credentials));
-            shaped(Kind::CheckStore, &CheckStoreShape { store, credentials })
+        Body::CheckStore {
+            store,
+            credentials,
+            places,
+        } => {
+            let shape = CheckStoreShape {
+                store: Mirror::of(&**store),
+                credentials: Mirror::of(credentials),
+                places: Mirror::of(places),
+            };
+            shaped(Kind::CheckStore, &shape)
         }
         Body::LookNow { secret } => {
             let secret = secret.map(Text);
@@ -45,6 +53,7 @@ pub(super) fn read(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             Body::CheckStore {
                 store: Box::new(shape.store.into_core()),
                 credentials: shape.credentials.into_core(),
+                places: shape.places.into_core(),
             }
         }
         Kind::LookNow => Body::LookNow {

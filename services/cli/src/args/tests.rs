@@ -60,6 +60,8 @@ fn every_fixed_form_is_understood() {
         "completion fish",
         "version",
         "exit-codes",
+        "import aws --path prod/ --store sm --region r --endpoint https://e --profile p -o json",
+        "import vault --server https://v --path a --mount kv --namespace n --ca-file /c --token-file /t",
         "internal failpoints",
         "internal check-schedule",
     ] {

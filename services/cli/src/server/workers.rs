@@ -50,10 +50,12 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
-    let service = StoreSync::new(StoreSyncOptions::new(opened.deployment()), ports);
-    opened
-        .run()
-        .beat(own, bus, Arc::new(service.handle()), spawn);
+    let directory = config.store_credentials_dir.clone();
+    let options = StoreSyncOptions::new(opened.deployment(), directory);
+    let service = StoreSync::new(options, ports);
+    let look = Arc::new(service.handle());
+    spawn.shown.add(look.clone());
+    opened.run().beat(own, bus, look, spawn);
     let shutdown = spawn.shutdown.clone();
     spawn.start("store-sync", async move {
         // A host that asks before its key is known here would be taken for a stranger.

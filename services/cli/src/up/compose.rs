@@ -156,10 +156,12 @@ async fn start_workers(
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
-    let options = StoreSyncOptions::new(opened.installation.deployment);
+    let directory = opened.config.store_credentials_dir.clone();
+    let options = StoreSyncOptions::new(opened.installation.deployment, directory);
     let bus = ports.bus.clone();
     let store_sync = StoreSync::new(options, ports);
     let look = Arc::new(store_sync.handle());
+    spawn.shown.add(look.clone());
     run.beat((Role::StoreSync, None), bus, look, spawn);
     spawn.start("store-sync", store_sync.run(spawn.shutdown.clone()));
 

@@ -80,6 +80,9 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Unbind { name } => manifest::unbind(world, name),
         Command::RemoveStore { name } => store::remove(world, name),
         Command::Observed(seen) => store::observed(world, seen, ctx),
+        Command::StoreContact { store, failure } => {
+            Ok(store::contact(world, *store, failure.as_deref()))
+        }
         Command::Put {
             id,
             rotation,

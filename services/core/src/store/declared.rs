@@ -21,7 +21,17 @@ pub enum Event {
     },
     /// It is asked nothing any more.
     Removed,
+    /// It does not answer: what is known of it gets old, and containers keep what they have.
+    WentStale {
+        /// Why, without a value.
+        reason: String,
+    },
+    /// It answers again.
+    Recovered,
 }
+
+/// Longest reason in [`Event::WentStale`], in characters.
+pub const MAX_STALE_REASON_CHARS: usize = 300;
 
 /// A normal "no" about a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +134,8 @@ pub struct Declared {
     pub id: StoreId,
     /// Its name and what was declared.
     pub store: NamedStore,
+    /// Whether it does not answer, as store-sync said last.
+    pub is_stale: bool,
 }
 
 impl Declared {
@@ -139,7 +151,21 @@ impl Declared {
             Event::Declared { spec, .. } | Event::Changed { spec } => {
                 self.store.spec = spec.clone();
             }
+            Event::WentStale { .. } => self.is_stale = true,
+            Event::Recovered => self.is_stale = false,
             Event::Removed => {}
+        }
+    }
+
+    /// What becomes of word that it answers, or why not; nothing when that is known.
+    #[must_use]
+    pub fn decide_contact(&self, failure: Option<&str>) -> Option<Event> {
+        match (self.is_stale, failure) {
+            (false, Some(reason)) => Some(Event::WentStale {
+                reason: reason.chars().take(MAX_STALE_REASON_CHARS).collect(),
+            }),
+            (true, None) => Some(Event::Recovered),
+            _ => None,
         }
     }
 }

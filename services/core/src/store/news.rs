@@ -1,6 +1,6 @@
 //! What store-sync is told about stores outside, and what it says when it was asked to look.
 
-use super::{NamedStore, RemoteVersion};
+use super::{NamedStore, RemoteVersion, Source};
 use crate::id::{SecretId, StoreId};
 use crate::name::SecretName;
 use crate::secret::Place;
@@ -60,6 +60,15 @@ pub struct SecretNow {
     pub is_generated: bool,
     /// Whether a rotation is under way.
     pub is_rotating: bool,
+}
+
+/// A place that a secret is about to have: its rights are asked for before it is declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedUse {
+    /// Where.
+    pub source: Source,
+    /// Whether Keywheel writes there.
+    pub writes: bool,
 }
 
 /// What a look at one secret's place gave.

@@ -220,6 +220,26 @@ fn a_store_is_declared_and_changed_and_repeating_it_does_nothing() {
 }
 
 #[test]
+fn that_a_store_does_not_answer_is_one_event_and_that_it_does_again_another() {
+    let contact = |failure: Option<&str>| Command::StoreContact {
+        store: STORE,
+        failure: failure.map(str::to_owned),
+    };
+    let answering = declared().when(contact(None)).then_nothing();
+    let long = "s".repeat(MAX_STALE_REASON_CHARS + 1);
+    let reason = "s".repeat(MAX_STALE_REASON_CHARS);
+    let stale = answering
+        .when(contact(Some(&long)))
+        .then([of_store(Event::WentStale { reason })]);
+    assert!(stale.world().stores[&STORE].is_stale);
+    let still = stale.when(contact(Some("another reason"))).then_nothing();
+    let back = still.when(contact(None)).then([of_store(Event::Recovered)]);
+    assert!(!back.world().stores[&STORE].is_stale);
+    let removed = Given::nothing();
+    removed.when(contact(Some("gone"))).then_nothing();
+}
+
+#[test]
 fn our_own_store_s_name_is_taken() {
     let name = StoreName::parse(LOCAL_STORE).unwrap();
     let (id, spec) = (STORE, by_file());

@@ -167,7 +167,12 @@ impl World {
                     name: name.clone(),
                     spec: spec.clone(),
                 };
-                self.stores.insert(id, Declared { id, store });
+                let known = Declared {
+                    id,
+                    store,
+                    is_stale: false,
+                };
+                self.stores.insert(id, known);
             }
             store::Event::Changed { spec } => {
                 if let Some(known) = self.stores.get_mut(&id) {
@@ -178,6 +183,13 @@ impl World {
                         self.forget_places_in(&name);
                     }
                 }
+            }
+            store::Event::WentStale { .. } | store::Event::Recovered => {
+                if let Some(known) = self.stores.get_mut(&id) {
+                    known.evolve(event);
+                }
+                // store-sync said it; it is no news to it.
+                return;
             }
             store::Event::Removed => {
                 self.stores.remove(&id);

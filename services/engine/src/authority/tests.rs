@@ -8,7 +8,7 @@ use keywheel_core::command::{Declaration, Observation};
 use keywheel_core::effect::{Effect, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
-    SecretId, SlotId,
+    SecretId, SlotId, StoreId,
 };
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::plan::HostPlan;
@@ -157,6 +157,11 @@ fn worker_commands() -> Vec<(Role, Command)> {
         complete: true,
         containers: Vec::new(),
         denied: Vec::new(),
+        stale: Vec::new(),
+    };
+    let contact = Command::StoreContact {
+        store: StoreId::from_bytes([0x77; 16]),
+        failure: None,
     };
     vec![
         (Role::Scheduler, due),
@@ -174,6 +179,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
         (Role::StoreSync, Command::Observed(seen)),
+        (Role::StoreSync, contact),
         (Role::Injector, enrol),
         (Role::Injector, Command::Report(report)),
     ]
@@ -252,6 +258,7 @@ fn recorded() -> RecordedEvent {
         number: 1,
         id: EventId::default(),
         time: Timestamp::default(),
+        traceparent: None,
         event: event::Event::Host(
             HOST,
             host::Event::Enrolled {
@@ -329,6 +336,7 @@ fn store_bodies() -> [Body; 5] {
         Body::CheckStore {
             store: Box::new(store()),
             credentials: Vec::new(),
+            places: Vec::new(),
         },
         Body::LookNow { secret: None },
         Body::Looked(Vec::new()),
@@ -486,7 +494,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 20, "one of each command");
+    assert_eq!(kinds.len(), 21, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

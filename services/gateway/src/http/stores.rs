@@ -12,7 +12,11 @@ use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::SecretId;
 use keywheel_core::name::{SecretName, StoreName};
-use keywheel_core::store::{CredentialRef, Found, Looked, NamedStore, Rejection, StoreSpec};
+use keywheel_core::secret;
+use keywheel_core::store::{
+    CredentialNow, CredentialRef, Found, Looked, NamedStore, PlannedUse, Rejection, StoreSpec,
+};
+use keywheel_core::world::World;
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::api::{
@@ -26,6 +30,8 @@ use crate::views;
 
 /// How long store-sync may take to try a store: a request to it is bounded by less.
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most places in one store whose rights are asked for in one apply; others are met by the first look.
+pub(super) const MAX_TRIED_PLACES: usize = 100;
 /// How long store-sync may take to look where a person asked for.
 pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -79,8 +85,96 @@ fn store_name(name: &str) -> Result<StoreName, Failure> {
     StoreName::parse(name).map_err(|error| Failure::invalid(error.to_string()))
 }
 
-/// Has store-sync try every store that is new or changes. One that does not answer is refused with
-/// what is missing, so nothing is declared that cannot work.
+/// One store that is tried, and what secrets are about to need there.
+struct Trial {
+    store: NamedStore,
+    credentials: Vec<CredentialNow>,
+    places: Vec<PlannedUse>,
+    /// It is declared as it is already; only secrets in it are new.
+    is_known: bool,
+}
+
+/// What an apply changes about stores: each that is new or another than before, and those in which a
+/// secret gets a place or is about to be written.
+fn trials(world: &World, declarations: &[Declaration]) -> BTreeMap<StoreName, Trial> {
+    let mut trials = BTreeMap::new();
+    for declaration in declarations {
+        let Declaration::Store { name, spec, .. } = declaration else {
+            continue;
+        };
+        let known = world.store_named(name);
+        if known.is_none_or(|known| known.store.spec != *spec) {
+            let places = world
+                .secrets_in(name)
+                .filter_map(|secret| planned(&secret.spec));
+            let places = places.take(MAX_TRIED_PLACES).map(|(_, place)| place);
+            trials.insert(
+                name.clone(),
+                trial(world, name, spec, places.collect(), false),
+            );
+        }
+    }
+    for declaration in declarations {
+        let Declaration::Secret { name, spec, .. } = declaration else {
+            continue;
+        };
+        let Some((store, place)) = planned(spec) else {
+            continue;
+        };
+        let before = world.secret_named(name);
+        if before.and_then(|before| planned(&before.spec)).as_ref() == Some(&(store, place.clone()))
+        {
+            continue;
+        }
+        if !trials.contains_key(store) {
+            let Some(known) = world.store_named(store) else {
+                continue;
+            };
+            let trial = trial(world, store, &known.store.spec, Vec::new(), true);
+            trials.insert(store.clone(), trial);
+        }
+        if let Some(trial) = trials.get_mut(store)
+            && trial.places.len() < MAX_TRIED_PLACES
+        {
+            trial.places.push(place);
+        }
+    }
+    trials
+}
+
+fn trial(
+    world: &World,
+    name: &StoreName,
+    spec: &StoreSpec,
+    places: Vec<PlannedUse>,
+    is_known: bool,
+) -> Trial {
+    Trial {
+        store: NamedStore {
+            name: name.clone(),
+            spec: spec.clone(),
+        },
+        credentials: world.credentials_now(spec),
+        places,
+        is_known,
+    }
+}
+
+/// The store in which a secret is to lie, and what it needs there.
+fn planned(spec: &secret::Spec) -> Option<(&StoreName, PlannedUse)> {
+    let secret::Store::Outside(place) = &spec.store else {
+        return None;
+    };
+    let planned = PlannedUse {
+        source: place.source.clone(),
+        writes: spec.generator.is_some(),
+    };
+    Some((&place.store, planned))
+}
+
+/// Has store-sync try every store that is new or changes, with the rights that secrets need there.
+/// What does not work is refused with what is missing, so nothing is declared that cannot work. That
+/// a store which is declared already does not answer just now refuses nothing.
 ///
 /// That credentials are about to be shown to a server is on record before they are.
 pub(super) async fn check(
@@ -88,29 +182,23 @@ pub(super) async fn check(
     principal: &Principal,
     declarations: &[Declaration],
 ) -> Result<(), Failure> {
-    for declaration in declarations {
-        let Declaration::Store { name, spec, .. } = declaration else {
-            continue;
+    let trials = trials(&api.view.read().world, declarations);
+    for (name, trial) in trials {
+        record_trial(api, principal, &name, &trial.store.spec).await?;
+        let body = Body::CheckStore {
+            store: Box::new(trial.store),
+            credentials: trial.credentials,
+            places: trial.places,
         };
-        let credentials = {
-            let world = &api.view.read().world;
-            let known = world.store_named(name);
-            if known.is_some_and(|known| known.store.spec == *spec) {
-                continue;
-            }
-            world.credentials_now(spec)
-        };
-        record_trial(api, principal, name, spec).await?;
-        let store = Box::new(NamedStore {
-            name: name.clone(),
-            spec: spec.clone(),
-        });
-        let body = Body::CheckStore { store, credentials };
         let asked = api
             .bus
             .request(Address::StoreSync, None, body, CHECK_TIMEOUT);
         match asked.await? {
             Body::Done => {}
+            Body::Failed {
+                kind: ErrorKind::Unavailable,
+                ..
+            } if trial.is_known => {}
             Body::Failed { kind, text } => {
                 let text = format!(
                     "nothing was applied: store `{name}` was tried and does not work: {text}; mend that, or say `--no-check` to declare it all the same"

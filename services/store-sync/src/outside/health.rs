@@ -31,6 +31,8 @@ pub(super) struct Health {
     pub(super) silent: Option<(Timestamp, String)>,
     /// Secrets that cannot be looked at though it answers.
     pub(super) faults: BTreeMap<SecretId, (String, String)>,
+    /// What the gateway knows from this store-sync: whether it is silent.
+    pub(super) told: Option<bool>,
 }
 
 impl Health {

@@ -1,22 +1,26 @@
 //! One look at one secret's place, and telling the gateway what was seen.
 //!
 //! Invariants: the version is asked for first, and the value only when the version is another one
-//! than the known; a value equal to the current one leads to no rotation; a version whose value
-//! cannot be taken over is not tried again at every poll.
+//! than the known; a value equal to the current one leads to no rotation; a version that was current
+//! before the known one is none that is new; a version whose value cannot be taken over is not tried
+//! again at every poll; only the store's own calls say whether the store answers.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keywheel_core::command::{Command, Observation};
 use keywheel_core::id::{CommandId, RotationId, SecretId};
+use keywheel_core::secret::Place;
 use keywheel_core::store::{Found, Looked, RemoteVersion, SecretNow};
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
-use keywheel_engine::port::store::Store;
+use keywheel_engine::port::store::{Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
+use tokio::sync::OnceCell;
 
 use super::registry::Registry;
 use crate::effect::SUBMIT_TIMEOUT;
@@ -35,22 +39,111 @@ pub(super) struct Tries {
     next: Timestamp,
 }
 
-/// What a look gave, and whether it was the store that did not answer.
+/// What a look says about the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// It answers.
+    Answers,
+    /// It answers; what failed is ours, the gateway's or the cache's.
+    Ours,
+    /// It says no to the look itself.
+    Refuses,
+    /// It does not answer.
+    Silent,
+}
+
+/// What a look gave.
 pub(super) struct Outcome {
     pub(super) looked: Looked,
-    pub(super) silent: bool,
+    /// The path that was looked at; several secrets may share one.
+    pub(super) path: String,
+    pub(super) contact: Contact,
+}
+
+/// What the look under way says so far. While the store is asked it is silent.
+struct Contacted(Mutex<Contact>);
+
+impl Contacted {
+    fn set(&self, contact: Contact) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = contact;
+    }
+
+    fn get(&self) -> Contact {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One call to the store; `refuses` is what it means that it says no.
+    async fn store<T>(
+        &self,
+        refuses: Contact,
+        call: impl Future<Output = Result<T, PortError>>,
+    ) -> Result<T, PortError> {
+        self.set(Contact::Silent);
+        let answer = call.await;
+        self.set(match &answer {
+            Ok(_) => Contact::Answers,
+            Err(error) => match error.kind {
+                ErrorKind::Unavailable => Contact::Silent,
+                ErrorKind::Conflict => Contact::Answers,
+                _ => refuses,
+            },
+        });
+        answer
+    }
+
+    /// One call to somebody of ours.
+    async fn ours<T>(
+        &self,
+        call: impl Future<Output = Result<T, PortError>>,
+    ) -> Result<T, PortError> {
+        self.set(Contact::Ours);
+        let answer = call.await;
+        if answer.is_ok() {
+            self.set(Contact::Answers);
+        }
+        answer
+    }
+}
+
+/// What one round of looks saw: secrets that share a path share one request. What failed is asked again.
+#[derive(Default)]
+pub(super) struct Round(Mutex<BTreeMap<String, Arc<OnceCell<Option<Observed>>>>>);
+
+impl Round {
+    async fn look(
+        &self,
+        shared: &Shared,
+        store: &Arc<dyn Store>,
+        place: &Place,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
+        let cell = {
+            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(cells.entry(place.source.path.clone()).or_default())
+        };
+        let ask = || {
+            let metrics = &shared.registry.parts.metrics;
+            let looking = store.look(&place.source, until);
+            metrics.time(place.store.as_str(), "look", looking)
+        };
+        let seen = cell.get_or_try_init(ask).await?;
+        Ok(seen.as_ref().map(|observed| observed.version.clone()))
+    }
 }
 
 /// Looks at one secret's place, and submits what is new. `forced` by a person: also what failed before.
 pub(super) async fn look(
     shared: &Shared,
     store: &Arc<dyn Store>,
+    round: &Round,
     secret: &SecretNow,
     forced: bool,
 ) -> Outcome {
     let clock = Arc::clone(&shared.registry.parts.clock);
     let until = Until::new(clock.now().plus(LOOK_SPAN), clock);
-    let looking = seen(shared, store, secret, forced, &until);
+    let contacted = Contacted(Mutex::new(Contact::Answers));
+    let asked = (store, round);
+    let looking = seen(shared, asked, secret, forced, (&until, &contacted));
     let result = match tokio::time::timeout(LOOK_SPAN, looking).await {
         Ok(result) => result,
         Err(_) => Err(PortError::new(
@@ -58,41 +151,47 @@ pub(super) async fn look(
             format!("it did not answer within {LOOK_SPAN:?}"),
         )),
     };
-    let (found, silent) = match result {
-        Ok(found) => (found, false),
-        Err(error) => {
-            let reason = chain(&error);
-            tracing::debug!({ names::SECRET } = %secret.secret, reason, "look failed");
-            (
-                Found::Failed { reason },
-                error.kind == ErrorKind::Unavailable,
-            )
+    let contact = contacted.get();
+    let found = result.unwrap_or_else(|error| {
+        let reason = chain(&error);
+        match contact {
+            Contact::Ours => {
+                tracing::warn!({ names::SECRET } = %secret.secret, reason, "looked at, and not told or compared");
+            }
+            _ => tracing::debug!({ names::SECRET } = %secret.secret, reason, "look failed"),
         }
-    };
+        Found::Failed { reason }
+    });
     let looked = Looked {
         secret: secret.secret,
         found,
     };
-    Outcome { looked, silent }
+    let path = secret.place.as_ref().map(|place| place.source.path.clone());
+    Outcome {
+        looked,
+        path: path.unwrap_or_default(),
+        contact,
+    }
 }
 
 async fn seen(
     shared: &Shared,
-    store: &Arc<dyn Store>,
+    (store, round): (&Arc<dyn Store>, &Round),
     secret: &SecretNow,
     forced: bool,
-    until: &Until,
+    (until, contacted): (&Until, &Contacted),
 ) -> Result<Found, PortError> {
     let Some(place) = &secret.place else {
         return Ok(Found::Unchanged);
     };
     until.check()?;
-    let found = store.look(&place.source, until).await?;
-    let found = found.map(|observed| observed.version);
+    let looking = round.look(shared, store, place, until);
+    let found = contacted.store(Contact::Refuses, looking).await?;
     if found.is_none() {
         let makes_first = secret.current.is_none() && secret.is_generated && !secret.is_rotating;
         if makes_first && may_try(&shared.registry, secret.secret, None, forced) {
-            let _first: bool = submit(shared, secret, None, false).await?;
+            let submitting = submit(shared, secret, None, false);
+            let _first: bool = contacted.ours(submitting).await?;
         }
         return Ok(Found::Absent);
     }
@@ -102,8 +201,10 @@ async fn seen(
     let Some(version) = found else {
         return Ok(Found::Absent);
     };
-    if is_same_value(shared, store, secret, &version, until).await? {
-        submit(shared, secret, Some(version), true).await?;
+    is_newer(store, secret, &version)?;
+    if is_same_value(shared, store, secret, &version, (until, contacted)).await? {
+        let submitting = submit(shared, secret, Some(version), true);
+        contacted.ours(submitting).await?;
         return Ok(Found::Unchanged);
     }
     if secret.is_rotating {
@@ -116,10 +217,30 @@ async fn seen(
         );
         return Err(PortError::new(ErrorKind::Denied, reason));
     }
-    match submit(shared, secret, Some(version), false).await? {
+    let submitting = submit(shared, secret, Some(version), false);
+    match contacted.ours(submitting).await? {
         true => Ok(Found::Changed),
         false => Ok(Found::Busy),
     }
+}
+
+/// A server that lags behind tells a version that was current before: that is no change.
+fn is_newer(
+    store: &Arc<dyn Store>,
+    secret: &SecretNow,
+    found: &RemoteVersion,
+) -> Result<(), PortError> {
+    let Some(known) = &secret.known else {
+        return Ok(());
+    };
+    if !store.is_behind(known, found) {
+        return Ok(());
+    }
+    let text = format!(
+        "the server is behind: it tells version {}, and {} is known; it is asked again at the next poll. If it was set back to a backup, put the value there anew",
+        found.0, known.0
+    );
+    Err(PortError::new(ErrorKind::Conflict, text))
 }
 
 /// Whether the value there is the one that containers have; with none there is nothing to compare.
@@ -128,14 +249,18 @@ async fn is_same_value(
     store: &Arc<dyn Store>,
     secret: &SecretNow,
     version: &RemoteVersion,
-    until: &Until,
+    (until, contacted): (&Until, &Contacted),
 ) -> Result<bool, PortError> {
     let (Some(current), Some(place)) = (secret.current, &secret.place) else {
         return Ok(false);
     };
     until.check()?;
-    let theirs = store.fetch(&place.source, version, until).await?;
-    match shared.ports.vault.open(secret.secret, current).await {
+    let metrics = &shared.registry.parts.metrics;
+    let fetching = store.fetch(&place.source, version, until);
+    let fetching = metrics.time(place.store.as_str(), "fetch", fetching);
+    let theirs = contacted.store(Contact::Answers, fetching).await?;
+    let opening = shared.ports.vault.open(secret.secret, current);
+    match contacted.ours(opening).await {
         Ok(ours) => Ok(ours.ct_eq(&theirs)),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -172,28 +297,34 @@ fn may_try(
     true
 }
 
-/// Tells the gateway; `false` when it had a reason to do nothing with it.
+/// Tells what was seen.
 async fn submit(
     shared: &Shared,
     secret: &SecretNow,
     found: Option<RemoteVersion>,
     is_unchanged: bool,
 ) -> Result<bool, PortError> {
-    let draw = || {
-        let mut id = [0; 16];
-        shared.ports.entropy.fill(&mut id);
-        id
-    };
     let seen = Observation {
         secret: secret.secret,
-        rotation: RotationId::from_bytes(draw()),
+        rotation: RotationId::from_bytes(drawn(shared)),
         known: secret.known.clone(),
         found,
         is_unchanged,
     };
+    tell(shared, Command::Observed(seen)).await
+}
+
+fn drawn(shared: &Shared) -> [u8; 16] {
+    let mut id = [0; 16];
+    shared.ports.entropy.fill(&mut id);
+    id
+}
+
+/// Tells the gateway; `false` when it had a reason to do nothing with it.
+pub(super) async fn tell(shared: &Shared, command: Command) -> Result<bool, PortError> {
     let body = Body::Submit {
-        id: CommandId::from_bytes(draw()),
-        command: Command::Observed(seen),
+        id: CommandId::from_bytes(drawn(shared)),
+        command,
     };
     let bus = &shared.ports.bus;
     let answer = bus.request(Address::Gateway, None, body, SUBMIT_TIMEOUT);

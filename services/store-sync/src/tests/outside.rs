@@ -9,10 +9,11 @@ use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::secret::Place;
 use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, CredentialNow, CredentialRef, DEFAULT_TIMEOUT, Found, NamedStore,
-    SecretNow, Source, StoreNow, StoreSpec,
+    PlannedUse, SecretNow, Source, StoreNow, StoreSpec,
 };
 use keywheel_engine::port::store::{Connect, Credentials, Store};
 use keywheel_engine::presence::{Fact, Health, Look as _};
+use keywheel_telemetry::{Page, Source as _};
 use keywheel_testkit::fake::FakeStore;
 
 use super::*;
@@ -20,14 +21,23 @@ use crate::outside::Book;
 
 const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 
-/// Stores by name, each in memory.
+mod failing;
+
+/// Stores by name, each in memory, and what each that was made reads credentials with.
 #[derive(Default)]
-pub(super) struct Fakes(Mutex<BTreeMap<StoreName, Arc<FakeStore>>>);
+pub(super) struct Fakes {
+    stores: Mutex<BTreeMap<StoreName, Arc<FakeStore>>>,
+    made: Mutex<Vec<Arc<dyn Credentials>>>,
+}
 
 impl Fakes {
     fn store(&self, name: &str) -> Arc<FakeStore> {
         let name = StoreName::parse(name).unwrap();
-        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
+        Arc::clone(self.stores.lock().unwrap().entry(name).or_default())
+    }
+
+    fn made(&self) -> usize {
+        self.made.lock().unwrap().len()
     }
 }
 
@@ -36,8 +46,9 @@ impl Connect for Fakes {
         &self,
         name: &StoreName,
         _: &StoreSpec,
-        _: Arc<dyn Credentials>,
+        credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Store>, PortError> {
+        self.made.lock().unwrap().push(credentials);
         Ok(self.store(name.as_str()))
     }
 }
@@ -187,7 +198,7 @@ async fn the_version_that_is_known_costs_no_value() {
     let world = World::new().await;
     let store = world.fakes.store("one");
     store.write("db", &[("password", "first")]);
-    let service = world.service(StoreSyncOptions::new(DEPLOYMENT));
+    let service = world.service(options());
     let handle = service.handle();
     let shutdown = Shutdown::new();
     let told = shutdown.clone();
@@ -206,7 +217,7 @@ async fn a_store_that_is_away_delays_no_other_and_its_return_is_no_change() {
     let (one, two) = (world.fakes.store("one"), world.fakes.store("two"));
     one.write("db", &[("password", "first")]);
     one.set_down(true);
-    let service = world.service(StoreSyncOptions::new(DEPLOYMENT));
+    let service = world.service(options());
     let handle = service.handle();
     let shutdown = Shutdown::new();
     let told = shutdown.clone();
@@ -224,9 +235,35 @@ async fn a_store_that_is_away_delays_no_other_and_its_return_is_no_change() {
     assert!(fact.next.unwrap().contains("keywheel refresh"));
     two.write("db", &[("password", "x")]);
     assert_eq!(world.observation().await.secret, OTHER);
+    let is_looked_at = |fact: &Fact| fact.health != Health::Unknown;
+    wait_for(&handle, "store two", is_looked_at).await;
+    let mut page = Page::default();
+    handle.read(&mut page).await;
+    let text = page.text();
+    for line in [
+        "keywheel_store_up{store=\"one\"} 0\n",
+        "keywheel_store_secrets{store=\"one\"} 1\n",
+        "keywheel_store_up{store=\"two\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.contains("keywheel_store_last_look_timestamp_seconds{store=\"two\"}"));
+    assert!(!text.contains("keywheel_store_last_look_timestamp_seconds{store=\"one\"}"));
     one.set_down(false);
     wait_for(&handle, "store one", |fact| fact.health == Health::Ok).await;
     assert_eq!(one.fetches(), 0, "nothing changed while it was away");
+    // Each change is told once, however often it was asked meanwhile.
+    let contacts = || -> Vec<Option<String>> {
+        let all = world.script.contacts.lock().unwrap().clone();
+        let of_one = |(id, failure)| (id == store_now("one").id).then_some(failure);
+        all.into_iter().filter_map(of_one).collect()
+    };
+    while contacts().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let told = contacts();
+    assert!(told[0].is_some() && told[1].is_none(), "{told:?}");
+    assert_eq!(told.len(), 2, "{told:?}");
     shutdown.request();
     task.await.unwrap();
 }
@@ -294,8 +331,20 @@ async fn a_store_is_tried_before_it_is_declared() {
     let ask = || Body::CheckStore {
         store: Box::new(named("new")),
         credentials: Vec::new(),
+        places: vec![PlannedUse {
+            source: source(),
+            writes: true,
+        }],
     };
     assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    // A login may be good for one time only: what was tried is what is declared, and tried again.
+    assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    world.tell(vec![store_now("new")], Vec::new());
+    while world.script.contacts.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    assert_eq!(world.fakes.made(), 1);
     world.fakes.store("new").set_down(true);
     let mut told = world.gateway.request(Address::StoreSync, None, ask(), SOON);
     let Body::Failed { kind, text } = (&mut told).await.unwrap() else {
@@ -349,7 +398,9 @@ async fn work_outside_is_done_there_and_told_with_the_version() {
 #[tokio::test]
 async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
     let world = World::new().await;
-    let path = world._directory.path().join("token");
+    let directory = world.directory.path().join("stores");
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("token");
     let at = || CredentialRef::File(path.to_str().unwrap().to_owned());
     let port: Arc<dyn VersionVault> = Arc::clone(&world.vault) as _;
     let name = SecretName::parse("kw/token").unwrap();
@@ -358,7 +409,8 @@ async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
         secret: SECRET,
         version: None,
     };
-    let book = Book::new(port, std::slice::from_ref(&now));
+    let book = Book::new(port, &directory);
+    book.learn(std::slice::from_ref(&now));
     let refused = |error: PortError, words: &str| {
         assert!(error.to_string().contains(words), "{error}");
     };
@@ -378,7 +430,25 @@ async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
     std::fs::write(&path, vec![b'x'; 64 * 1024]).unwrap();
     assert!(book.read(&at()).await.is_ok());
     std::fs::write(&path, vec![b'x'; 64 * 1024 + 1]).unwrap();
-    refused(book.read(&at()).await.unwrap_err(), "more than 65536 bytes");
+    refused(
+        book.read(&at()).await.unwrap_err(),
+        "name the file that holds it",
+    );
+    // Whoever may declare a store makes no file of ours go out to it.
+    let ours = world.directory.path().join("cache.db");
+    std::os::unix::fs::symlink("../cache.db", directory.join("link")).unwrap();
+    for other in [ours, directory.join("link"), directory.join("../cache.db")] {
+        let other = CredentialRef::File(other.to_str().unwrap().to_owned());
+        let told = book.read(&other).await.unwrap_err();
+        assert_eq!(told.kind, ErrorKind::Denied);
+        refused(told, "stores.credentials_dir");
+    }
+    let fifo = directory.join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let fifo = CredentialRef::File(fifo.to_str().unwrap().to_owned());
+    let told = book.read(&fifo).await.unwrap_err();
+    assert_eq!(told.kind, ErrorKind::Denied, "{told}");
     let secret = CredentialRef::Secret(name);
     refused(
         book.read(&secret).await.unwrap_err(),
@@ -391,7 +461,8 @@ async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
         .await
         .unwrap();
     now.version = Some(1);
-    book.learn(&[now]);
+    assert!(book.learn(std::slice::from_ref(&now)));
+    assert!(!book.learn(&[now]), "that is no news");
     assert!(book.read(&secret).await.unwrap().ct_eq(&value));
 }
 

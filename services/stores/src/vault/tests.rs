@@ -5,7 +5,7 @@ use keywheel_testkit::hostile;
 use zeroize::Zeroizing;
 
 use super::http::{Answer, MAX_ANSWER_BYTES};
-use super::wire::{Envelope, Field};
+use super::wire::{Envelope, Field, SealStatus};
 use super::*;
 use crate::policy::{Access, Grant};
 
@@ -80,7 +80,8 @@ fn answers_of_strangers_are_read_without_harm() {
         let _member = answer.member("p");
         let metadata = answer.read::<Envelope<Metadata>>("the server");
         if let Ok(metadata) = metadata {
-            let _live = metadata.data.live(jiff::Timestamp::UNIX_EPOCH);
+            let _live = metadata.data.is_live(jiff::Timestamp::UNIX_EPOCH);
+            let _named = metadata.data.current().name();
         }
         assert!(answer.reasons(&[]).chars().count() <= 200);
         read += 1;
@@ -89,8 +90,23 @@ fn answers_of_strangers_are_read_without_harm() {
     let metadata = answer(valid)
         .read::<Envelope<Metadata>>("the server")
         .unwrap();
-    assert!(metadata.data.live(jiff::Timestamp::UNIX_EPOCH).is_some());
+    assert!(metadata.data.is_live(jiff::Timestamp::UNIX_EPOCH));
+    assert_eq!(metadata.data.current().name().0, "3@2026-11-28T00:00:00Z");
     const { assert!(MAX_ANSWER_BYTES > 6 * keywheel_seal::MAX_VALUE_BYTES) };
+}
+
+/// What HashiCorp's documentation shows of its own server's answers, beyond what OpenBao's have.
+#[test]
+fn what_only_vault_says_is_passed_over() {
+    let told = r#"{"request_id":"r","lease_id":"","renewable":false,"lease_duration":0,"wrap_info":null,"warnings":null,"auth":null,"mount_type":"kv","data":{"cas_required":false,"created_time":"2026-03-22T02:24:06.945319214Z","current_version":2,"custom_metadata":null,"delete_version_after":"0s","last_updated_by":{"actor":"a","client_id":"c","operation":"update"},"max_versions":0,"oldest_version":0,"updated_time":"2026-03-22T02:36:43.986212308Z","versions":{"1":{"created_time":"2026-03-22T02:24:06.945319214Z","deletion_time":"","destroyed":false},"2":{"created_by":{"actor":"a","client_id":"c","entity_id":"e"},"created_time":"2026-03-22T02:36:43.986212308Z","deleted_by":null,"deletion_time":"","destroyed":false}}}}"#;
+    let metadata = answer(told)
+        .read::<Envelope<Metadata>>("the server")
+        .unwrap();
+    assert_eq!(metadata.data.current_version, 2);
+    assert!(metadata.data.is_live(jiff::Timestamp::UNIX_EPOCH));
+    let sealed = r#"{"type":"shamir","initialized":true,"sealed":true,"t":3,"n":5,"progress":0,"nonce":"","version":"1.21.0","build_date":"2026-10-01T00:00:00Z","migration":false,"cluster_name":"c","cluster_id":"i","recovery_seal":false,"storage_type":"raft","removed_from_cluster":false}"#;
+    let status = answer(sealed).read::<SealStatus>("the server").unwrap();
+    assert!(status.sealed && status.initialized);
 }
 
 #[test]

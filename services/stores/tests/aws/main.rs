@@ -55,6 +55,7 @@ async fn meets_faults(maker: Maker) {
     let at_aws = AtAws::by_way_of(server, &proxy.url());
     faults::check(&at_aws, &mut proxy, &CALLS).await;
     a_lying_revocation_is_found_out(&at_aws, &proxy).await;
+    a_look_asks_for_no_value(&at_aws, &proxy).await;
     an_ended_session_is_renewed_once(&at_aws, &proxy).await;
     a_throttled_request_is_asked_again(&at_aws, &proxy).await;
     an_endless_answer_is_cut_off(&at_aws, &proxy).await;
@@ -80,6 +81,21 @@ async fn a_lying_revocation_is_found_out(at_aws: &AtAws, proxy: &FaultProxy) {
     assert_eq!(kind(revoked), ErrorKind::Unavailable);
     at_aws.store.revoke(&at, &first, &plenty()).await.unwrap();
     assert!(!at_aws.labels(&at.path).await.contains_key(&first.0));
+}
+
+async fn a_look_asks_for_no_value(at_aws: &AtAws, proxy: &FaultProxy) {
+    let at = at_aws.place("");
+    at_aws.put(&at.path, b"a").await;
+    proxy.forget();
+    let first = store::current(at_aws, &at).await;
+    let asked = (proxy.asked(LOOK), proxy.asked("secretsmanager."));
+    assert_eq!(
+        asked,
+        (1, 1),
+        "one request, and it is no request for a value"
+    );
+    at_aws.store.fetch(&at, &first, &plenty()).await.unwrap();
+    assert_eq!(proxy.asked("secretsmanager.GetSecretValue"), 1);
 }
 
 async fn an_ended_session_is_renewed_once(at_aws: &AtAws, proxy: &FaultProxy) {
@@ -134,6 +150,11 @@ async fn a_check_says_what_is_missing() {
     );
     let told = refused(without.check(&plenty()).await);
     assert!(told.text.contains("file /key is missing"), "{told}");
+    assert_eq!(
+        told.kind,
+        ErrorKind::Unavailable,
+        "it is no word about what lies there"
+    );
     let proxy = FaultProxy::before(server.address()).await;
     let store = adapter(spec(&proxy.url()), Key(Ok(SECRET_KEY)), TIMEOUT);
     for (error, said) in [

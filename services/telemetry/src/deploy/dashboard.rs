@@ -64,7 +64,10 @@ const ROWS: &[(&str, &[Panel])] = &[
             (
                 "Findings of status",
                 "short",
-                &[("max by (severity) (keywheel_findings)", "{{severity}}")],
+                &[
+                    ("max by (severity) (keywheel_findings)", "{{severity}}"),
+                    ("max(keywheel_sealed)", "sealed"),
+                ],
             ),
         ],
     ),
@@ -268,6 +271,29 @@ const ROWS: &[(&str, &[Panel])] = &[
                 )],
             ),
             (
+                "Stores outside: last look",
+                "s",
+                &[(
+                    "time() - max by (store) (keywheel_store_last_look_timestamp_seconds)",
+                    "{{store}}",
+                )],
+            ),
+            (
+                "Stores outside: secrets",
+                "short",
+                &[
+                    ("max by (store) (keywheel_store_up)", "{{store}} answers"),
+                    (
+                        "max by (store) (keywheel_store_secrets)",
+                        "{{store}} secrets",
+                    ),
+                    (
+                        "max by (store) (keywheel_store_unreadable_secrets)",
+                        "{{store}} unreadable",
+                    ),
+                ],
+            ),
+            (
                 "Encrypted cache",
                 "short",
                 &[(
@@ -331,6 +357,14 @@ const ROWS: &[(&str, &[Panel])] = &[
                     ("max(keywheel_journal_events)", "events"),
                     ("max(keywheel_audit_records)", "audit records"),
                     ("min(keywheel_journal_up)", "journal answers"),
+                ],
+            ),
+            (
+                "Spans",
+                "short",
+                &[
+                    ("increase(keywheel_spans_exported_total[1h])", "told"),
+                    ("increase(keywheel_spans_dropped_total[1h])", "dropped"),
                 ],
             ),
             (

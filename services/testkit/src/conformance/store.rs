@@ -191,6 +191,8 @@ async fn a_version_is_known_without_its_value_and_fetched_by_its_name(outside: &
         path: at.path.clone(),
         field: "no-such-field".to_owned(),
     };
+    let seen = store.look(&elsewhere, &plenty()).await.unwrap().unwrap();
+    assert_eq!(seen.version, version, "a version is its path's");
     let missing = store.fetch(&elsewhere, &version, &plenty()).await;
     let missing = refused(missing);
     assert_eq!(missing.kind, ErrorKind::Denied);

@@ -3,7 +3,9 @@
 //!
 //! Owns the process and its directory, and ends both when dropped. [`OpenBao::ask`] is a person's way
 //! to it: JSON in, JSON out, as text. The program lies in a cache directory, where `tests/run.sh`
-//! puts it.
+//! puts it. One that keeps what it has on disk ([`OpenBao::start_kept`]) may be killed and started again.
+
+mod kept;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -34,6 +36,8 @@ pub struct OpenBao {
     child: Child,
     port: u16,
     tls_port: u16,
+    /// Opens what it kept; empty when it keeps nothing.
+    unseal_key: String,
 }
 
 impl OpenBao {
@@ -56,12 +60,7 @@ impl OpenBao {
 
     fn spawn(tls: Option<&TlsFiles>) -> Self {
         let (port, tls_port) = (held_port(), held_port());
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("keywheel-openbao-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        let _old = std::fs::remove_dir_all(&directory);
-        std::fs::create_dir_all(&directory).unwrap();
-        let log = File::create(directory.join("log")).unwrap();
+        let directory = fresh_directory();
         let mut program = Command::new(program());
         program.args(["server", "-dev", "-dev-no-store-token", "-log-level=warn"]);
         program.arg(format!("-dev-root-token-id={ROOT}"));
@@ -75,20 +74,12 @@ impl OpenBao {
             std::fs::write(&file, configuration).unwrap();
             program.arg(format!("-config={}", file.display()));
         }
-        let program = program
-            .env_clear()
-            .env("HOME", &directory)
-            .stdin(Stdio::null());
-        let child = program
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
         Self {
+            child: begin(&mut program, &directory),
             directory,
-            child,
             port,
             tls_port,
+            unseal_key: String::new(),
         }
     }
 
@@ -154,10 +145,21 @@ impl OpenBao {
         headers: &[&str],
         body: &str,
     ) -> std::io::Result<(u16, String)> {
+        self.try_ask_as(ROOT, method, path, headers, body)
+    }
+
+    fn try_ask_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.address())?;
         let length = body.len();
         let mut head = format!(
-            "{method} /v1/{path} HTTP/1.1\r\nHost: localhost\r\nX-Vault-Token: {ROOT}\r\n\
+            "{method} /v1/{path} HTTP/1.1\r\nHost: localhost\r\nX-Vault-Token: {token}\r\n\
              Content-Length: {length}\r\nConnection: close\r\n"
         );
         for header in headers {
@@ -188,6 +190,26 @@ impl Drop for OpenBao {
         let _reaped = self.child.wait();
         let _gone = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn fresh_directory() -> PathBuf {
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("keywheel-openbao-{}-{number}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    let _old = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// Starts the program with nothing of our environment; what it says goes to a log.
+fn begin(program: &mut Command, directory: &Path) -> Child {
+    let log = File::create(directory.join("log")).unwrap();
+    let program = program
+        .env_clear()
+        .env("HOME", directory)
+        .stdin(Stdio::null());
+    let logged = program.stdout(log.try_clone().unwrap()).stderr(log);
+    logged.spawn().unwrap()
 }
 
 /// A body without the lengths of its chunks.

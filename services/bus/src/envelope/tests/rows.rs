@@ -48,6 +48,7 @@ pub(super) fn recorded(number: u64) -> RecordedEvent {
         number,
         id: meta.id,
         time: meta.time,
+        traceparent: meta.traceparent.clone(),
         bytes: event::encode(&meta, &event).into(),
         event,
         hash: [8; 32],
@@ -75,6 +76,7 @@ fn plan() -> HostPlan {
         }),
         floor: 1,
         dead: [5].into(),
+        traceparent: Some(TRACE.to_owned()),
     };
     HostPlan {
         host: HOST,
@@ -147,13 +149,9 @@ pub(super) fn one_of_each() -> Vec<Body> {
         is_away: false,
         remote: None,
     };
-    let [observed, finished] = stores::commands();
-    for command in [
-        Command::DeadlinePassed { rotation },
-        outcome,
-        observed,
-        finished,
-    ] {
+    let mut commands = vec![Command::DeadlinePassed { rotation }, outcome];
+    commands.extend(stores::commands());
+    for command in commands {
         let id = CommandId::from_bytes([6; 16]);
         bodies.push(Body::Submit { id, command });
     }
@@ -211,6 +209,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         complete: true,
         containers: Vec::new(),
         denied: Vec::new(),
+        stale: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -3,7 +3,7 @@
 use keywheel_core::audit::Role;
 use keywheel_core::command::{Command, Observation};
 use keywheel_core::id::SecretId;
-use keywheel_core::store::{Found, Looked, RemoteVersion};
+use keywheel_core::store::{Found, Looked, PlannedUse, RemoteVersion, Source};
 
 use super::*;
 
@@ -47,6 +47,20 @@ async fn a_store_is_tried_before_anything_is_applied_and_only_when_it_is_new() {
         (status, &answer["results"][0]["action"]),
         (200, &json!("unchanged"))
     );
+    // A secret that is new there is tried, and that its store does not answer just now refuses nothing.
+    let second = FAR
+        .replace("prod/far", "prod/near")
+        .replace("password", "user");
+    assert_eq!(bench.apply(&second).await.0, 200);
+    let tried = bench.store.tried.lock().unwrap().last().cloned().unwrap();
+    let place = |field: &str| PlannedUse {
+        source: Source {
+            path: "db".to_owned(),
+            field: field.to_owned(),
+        },
+        writes: false,
+    };
+    assert_eq!(tried.1, [place("user")]);
     *bench.store.store_fault.lock().unwrap() = None;
     let moved = STORE.replace("bao:8200", "other:8200");
     let (status, answer) = bench.apply(&moved).await;
@@ -54,7 +68,10 @@ async fn a_store_is_tried_before_anything_is_applied_and_only_when_it_is_new() {
         (status, &answer["results"][0]["action"]),
         (200, &json!("changed"))
     );
-    assert_eq!(bench.store.tried.lock().unwrap().len(), 3);
+    let tried = bench.store.tried.lock().unwrap().clone();
+    assert_eq!(tried.len(), 4);
+    assert_eq!(tried[0].1, [place("password")]);
+    assert_eq!(tried[3].1.len(), 2, "what lies there already: {tried:?}");
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use keywheel_core::rotation::Step;
 use keywheel_core::secret::Place;
 use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, CredentialNow, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, Found,
-    Looked, NamedStore, News, RemoteVersion, SecretNow, Source, StoreNow, StoreSpec, VaultAuth,
-    VaultSpec,
+    Looked, NamedStore, News, PlannedUse, RemoteVersion, SecretNow, Source, StoreNow, StoreSpec,
+    VaultAuth, VaultSpec,
 };
 use keywheel_engine::port::bus::{Address, Body};
 
@@ -95,16 +95,20 @@ fn remote(text: &str) -> RemoteVersion {
     RemoteVersion(text.to_owned())
 }
 
+fn source() -> Source {
+    Source {
+        path: "db".to_owned(),
+        field: String::new(),
+    }
+}
+
 /// What a step names that works outside.
 pub(super) fn outside() -> Outside {
     Outside {
         store: named(aws(AwsAuth::Chain {
             profile: String::new(),
         })),
-        source: Source {
-            path: "db".to_owned(),
-            field: String::new(),
-        },
+        source: source(),
         known: Some(remote("6")),
         fetch: Some(remote("7")),
         retire: vec![remote("4"), remote("5")],
@@ -112,7 +116,7 @@ pub(super) fn outside() -> Outside {
 }
 
 /// What store-sync submits about stores.
-pub(super) fn commands() -> [Command; 2] {
+pub(super) fn commands() -> [Command; 4] {
     let rotation = RotationId::from_bytes([1; 16]);
     let seen = Observation {
         secret: SECRET,
@@ -129,7 +133,12 @@ pub(super) fn commands() -> [Command; 2] {
         is_away: false,
         remote: Some(remote("7")),
     };
-    [Command::Observed(seen), finished]
+    let contact = |failure: Option<&str>| Command::StoreContact {
+        store: StoreId::from_bytes([5; 16]),
+        failure: failure.map(str::to_owned),
+    };
+    let (lost, found) = (contact(Some("it is sealed")), contact(None));
+    [Command::Observed(seen), finished, lost, found]
 }
 
 fn check() -> Body {
@@ -137,6 +146,10 @@ fn check() -> Body {
     Body::CheckStore {
         store: Box::new(named(vault(VaultAuth::Token { token }))),
         credentials: credentials(),
+        places: vec![PlannedUse {
+            source: source(),
+            writes: true,
+        }],
     }
 }
 

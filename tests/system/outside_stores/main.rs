@@ -1,0 +1,10 @@
+//! Suite outside_stores: see README.md beside this file.
+#![forbid(unsafe_code)]
+
+mod aws;
+mod follow;
+mod import;
+mod outage;
+mod refused;
+mod scene;
+mod write;
