@@ -18,8 +18,8 @@ FILE_KEYS = {
     "agent_host": "OpenBao agent, one for the host, looks every 1 s",
     "agent_default": "OpenBao agent, one per container, default interval",
     "exec": "`docker exec`, a write by hand",
-    "swarm_rolling": "Docker Swarm, service update, one task at a time",
-    "swarm_at_once": "Docker Swarm, service update, all tasks at once",
+    "swarm_rolling": "Docker Swarm, service update: tasks replaced one by one",
+    "swarm_at_once": "Docker Swarm, service update: tasks replaced all at once",
 }
 ENV_KEYS = {
     "keywheel_env": "Keywheel, rotated by command, services of their own",
@@ -28,7 +28,7 @@ ENV_KEYS = {
     "supervisor": "OpenBao agent as process supervisor, looks every 1 s",
     "restart": "bare `docker restart`, which changes no value",
 }
-PARTS = (("A file in a running container", FILE_KEYS), ("A variable: a process with the new value", ENV_KEYS))
+PARTS = (("A file with the new value", FILE_KEYS), ("A process with a variable of the new value", ENV_KEYS))
 
 
 def percentile(samples, percent):
