@@ -92,8 +92,8 @@ get_python_server() {
   local dir=$1
   shift
   if [ -x "$dir/bin/python3" ]; then return 0; fi
-  install_if_missing pip3 "python3-pip" "the servers of AWS Secrets Manager come as Python packages"
-  say "tests: installing $1 into $dir: the adapter for AWS Secrets Manager is tested against it"
+  install_if_missing pip3 "python3-pip" "$1 comes as a Python package"
+  say "tests: installing $1 into $dir: the tests run it"
   rm -rf "${dir:?}.new"
   python3 -m venv --without-pip "$dir.new"
   python3 -m pip --python "$dir.new/bin/python3" --quiet --disable-pip-version-check install --no-compile \
@@ -149,6 +149,14 @@ get_asyncapi_parser() {
   npm install --prefix "$dir.new" --ignore-scripts --no-audit --no-fund --silent "@asyncapi/parser@$ASYNCAPI_VERSION"
   rm -rf "${dir:?}"
   mv "$dir.new" "$dir"
+}
+
+readonly SCHEMATHESIS_VERSION="4.32.5"
+
+# get_schemathesis: the HTTP API is asked by a tool that knows nothing but its published description.
+get_schemathesis() {
+  get_python_server "${KEYWHEEL_SCHEMATHESIS_DIR:-$HOME/.cache/keywheel/schemathesis}/$SCHEMATHESIS_VERSION" \
+    "schemathesis==$SCHEMATHESIS_VERSION"
 }
 
 # get_systemd_analyze: only the tool that reads units is wanted, so systemd and what it lacks here are
@@ -267,6 +275,7 @@ get_aws_servers
 get_openbao
 get_rotel
 get_asyncapi_parser
+get_schemathesis
 get_systemd_analyze
 get_promtool
 start_dockerd
@@ -278,6 +287,6 @@ if [ "$(id -u)" -eq 0 ]; then
   cargo xtask ci "$@"
 else
   say "tests: the system suites mount file systems and start containers: going on as root by sudo"
-  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_ASYNCAPI_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
     "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
 fi

@@ -7,6 +7,7 @@ mod doctor;
 mod host;
 mod status;
 mod store;
+mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
@@ -15,6 +16,8 @@ pub use status::{
 };
 
 pub use store::{RefreshAnswer, RefreshRequest, Refreshed, StorePage, StoreSecret, StoreView};
+
+pub use subscription::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,16 @@ pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 pub const MAX_PAGE: usize = 1000;
 /// Longest `Idempotency-Key`, in bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// Every code of a problem; none is ever given another meaning.
+pub const PROBLEM_CODES: [&str; 6] = [
+    "not_found",
+    "conflict",
+    "invalid",
+    "denied",
+    "unavailable",
+    "corrupt",
+];
 
 /// A failure, as RFC 9457 problem details with the next step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,7 +51,8 @@ pub struct Problem {
     pub status: u16,
     /// What, why, and what to do next.
     pub detail: String,
-    /// Stable code: `not_found`, `conflict`, `invalid`, `denied`, `unavailable`, `corrupt`.
+    /// Stable code.
+    #[schemars(extend("enum" = PROBLEM_CODES))]
     pub code: String,
 }
 

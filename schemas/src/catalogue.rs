@@ -117,6 +117,9 @@ pub fn api_schemas() -> Vec<(String, Value)> {
         StorePage,
         RefreshRequest,
         RefreshAnswer,
+        SubscriptionView,
+        SubscribeRequest,
+        AcknowledgeRequest,
         AuditExport,
         AuditProof,
         VerifyReport

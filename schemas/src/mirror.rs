@@ -140,6 +140,7 @@ use keywheel_core::id::{
 };
 use keywheel_core::name::{
     BindingName, BusKey, Directory, EnvName, FileName, HostName, SecretName, StoreName,
+    SubscriptionName,
 };
 
 text_form! {
@@ -160,6 +161,7 @@ text_form! {
     BindingName as "BindingName" { "pattern": "^[a-z0-9._-]+(/[a-z0-9._-]+)*$", "maxLength": 255 }
     BusKey as "BusKey" { "pattern": "^U[A-Z2-7]{55}$" }
     HostName as "HostName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
+    SubscriptionName as "SubscriptionName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     FileName as "FileName" { "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", "maxLength": 128 }
     EnvName as "EnvName" { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 128 }
     Directory as "Directory" { "pattern": "^/", "maxLength": 255 }

@@ -3,12 +3,15 @@
 
 mod routes;
 
+use keywheel_core::id::RotationId;
+use keywheel_core::name::{BindingName, SecretName, StoreName, SubscriptionName};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::catalogue::Document;
 use crate::event::Envelope;
+use crate::mirror::TextForm as _;
 use crate::{api, wire};
 
 pub use routes::{Answer, Parameter, ROUTES, Route};
@@ -98,7 +101,7 @@ fn problem() -> Value {
 }
 
 fn operation(route: &Route) -> Value {
-    let mut parameters = path_parameters(route.path);
+    let mut parameters = path_parameters(route);
     parameters.extend(route.query.iter().map(query_parameter));
     if takes_key(route) {
         parameters.push(json!({ "$ref": "#/components/parameters/IdempotencyKey" }));
@@ -107,11 +110,12 @@ fn operation(route: &Route) -> Value {
         "operationId": route.operation,
         "summary": route.summary,
         "parameters": parameters,
-        "responses": {
-            "200": answer(route),
-            "default": { "$ref": "#/components/responses/Problem" },
-        },
+        "responses": { "200": answer(route) },
     });
+    for status in problem_statuses(route) {
+        operation["responses"][status.to_string()] =
+            json!({ "$ref": "#/components/responses/Problem" });
+    }
     if is_tagged(route) {
         operation["responses"]["304"] =
             json!({ "description": "What `If-None-Match` names is still so." });
@@ -125,10 +129,31 @@ fn operation(route: &Route) -> Value {
     operation
 }
 
-/// Whether a repeat under one key is one request. A join token is shown once and never again, and a
-/// look at stores is always a new one.
+/// Statuses of the problems a request can end with.
+fn problem_statuses(route: &Route) -> Vec<u16> {
+    let is_change = route.method != "get";
+    let names_something = route.path.contains('{')
+        || route.body.is_some()
+        || route
+            .query
+            .iter()
+            .any(|parameter| parameter.name == "secret");
+    let mut statuses = vec![400, 403, 408, 429, 500, 503];
+    if names_something {
+        statuses.push(404);
+    }
+    if is_change {
+        statuses.push(409);
+    }
+    statuses
+}
+
+/// Whether a repeat under one key is one request. A join token is shown once and never again, a look at
+/// stores is always a new one, and a subscription is no command: a repeat finds it as it is.
 fn takes_key(route: &Route) -> bool {
-    route.method != "get" && !["make_join_token", "refresh"].contains(&route.operation)
+    let is_command = !["make_join_token", "refresh"].contains(&route.operation)
+        && !route.path.starts_with("/v1/subscriptions");
+    route.method != "get" && is_command
 }
 
 /// Whether an answer has an ETag: looks that are one document.
@@ -136,23 +161,37 @@ fn is_tagged(route: &Route) -> bool {
     route.method == "get" && !matches!(route.answer, Answer::Stream(_))
 }
 
-fn path_parameters(path: &str) -> Vec<Value> {
-    let names = path.split('/').filter_map(|part| {
+fn path_parameters(route: &Route) -> Vec<Value> {
+    let names = route.path.split('/').filter_map(|part| {
         let name = part.strip_prefix('{')?;
         name.strip_suffix('}')
     });
     names
         .map(|name| {
-            let kind = if name == "index" { "integer" } else { "string" };
             json!({
                 "name": name,
                 "in": "path",
                 "required": true,
                 "description": "Percent-encoded; a `/` of a name may stay as it is.",
-                "schema": { "type": kind },
+                "schema": path_schema(route.path),
             })
         })
         .collect()
+}
+
+/// What the one parameter of a path looks like, by what the path is about.
+fn path_schema(path: &str) -> Value {
+    let about = path.split('/').nth(2).unwrap_or_default();
+    match about {
+        "secrets" | "versions" | "history" => SecretName::schema().to_value(),
+        "bindings" => BindingName::schema().to_value(),
+        "stores" => StoreName::schema().to_value(),
+        "subscriptions" => SubscriptionName::schema().to_value(),
+        "rotations" | "revocations" => RotationId::schema().to_value(),
+        "audit" => json!({ "type": "integer", "minimum": 0 }),
+        // By name or id.
+        _ => json!({ "type": "string", "minLength": 1 }),
+    }
 }
 
 fn query_parameter(parameter: &Parameter) -> Value {
@@ -250,6 +289,9 @@ fn schemas() -> Value {
         StorePage,
         RefreshRequest,
         RefreshAnswer,
+        SubscriptionView,
+        SubscribeRequest,
+        AcknowledgeRequest,
         AuditExport,
         AuditProof,
         VerifyReport

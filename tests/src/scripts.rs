@@ -74,6 +74,7 @@ impl Tree {
                 .env("KEYWHEEL_AWS_DIR", self.at("aws"))
                 .env("KEYWHEEL_OPENBAO_DIR", self.at("openbao"))
                 .env("KEYWHEEL_ASYNCAPI_DIR", self.at("asyncapi"))
+                .env("KEYWHEEL_SCHEMATHESIS_DIR", self.at("schemathesis"))
                 .env("SUDO_USER", PERSON.1)
                 .current_dir(self.at(".")),
         )
@@ -135,6 +136,11 @@ fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
     let rotel = between(&script, "ROTEL_VERSION=\"", "\"")?;
     let rotel = format!("home/.cache/keywheel/rotel/{rotel}/rotel/rotel-agent");
     tree.program(&rotel, "exit 0")?;
+    let schemathesis = between(&script, "SCHEMATHESIS_VERSION=\"", "\"")?;
+    tree.program(
+        &format!("schemathesis/{schemathesis}/bin/python3"),
+        "exit 0",
+    )?;
     // Nothing is missing, so nothing is installed.
     let needed = script
         .lines()

@@ -99,6 +99,10 @@ const EVENTS: &[Parameter] = &[
         "secret",
         "Only events of this secret, and of rotations and revocations of it.",
     ),
+    text(
+        "subscription",
+        "Begin after what this subscription acknowledged, unless `after` is later.",
+    ),
     text("since", "Only events from this time on, RFC 3339."),
 ];
 
@@ -303,6 +307,42 @@ pub const ROUTES: &[Route] = &[
         Answer::Stream("Event"),
     )
     .asked(EVENTS),
+    get(
+        "/v1/subscriptions",
+        "list_subscriptions",
+        "Places in the log that are kept for clients, by name",
+        Answer::Many("SubscriptionView"),
+    )
+    .asked(PAGE),
+    post(
+        "/v1/subscriptions",
+        "subscribe",
+        "Makes a subscription; one that is there stays where it is",
+        Some("SubscribeRequest"),
+        "SubscriptionView",
+    ),
+    get(
+        "/v1/subscriptions/{name}",
+        "describe_subscription",
+        "One subscription",
+        Answer::One("SubscriptionView"),
+    ),
+    post(
+        "/v1/subscriptions/{name}/acknowledge",
+        "acknowledge",
+        "Moves a subscription on to an event; never back",
+        Some("AcknowledgeRequest"),
+        "SubscriptionView",
+    ),
+    Route {
+        method: "delete",
+        path: "/v1/subscriptions/{name}",
+        operation: "unsubscribe",
+        summary: "Forgets a subscription",
+        query: &[],
+        body: None,
+        answer: Answer::One("SubscriptionView"),
+    },
     get(
         "/v1/audit",
         "audit",

@@ -55,7 +55,9 @@ fn every_route_is_described_with_its_parameters() {
         let in_path = route.path.matches('{').count();
         assert_eq!(names.len(), route.query.len() + in_path, "{}", route.path);
         assert_eq!(operation.get("requestBody").is_some(), route.body.is_some());
-        assert!(operation["responses"].get("default").is_some());
+        for status in ["200", "400", "403", "429", "500", "503"] {
+            assert!(operation["responses"].get(status).is_some(), "{status}");
+        }
     }
 }
 

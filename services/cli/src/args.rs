@@ -14,7 +14,7 @@ mod store;
 
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
-pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs};
+pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
     NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,

@@ -14,11 +14,12 @@ mod rotate;
 mod secret;
 mod store;
 mod streams;
+mod subscriptions;
 mod waiting;
 
 use crate::address::Address;
 use crate::args::{
-    AuditVerb, Cli, CredentialsVerb, EventsVerb, JournalVerb, NatsVerb, SecretVerb, SetupVerb, Verb,
+    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, SecretVerb, SetupVerb, Verb,
 };
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -91,15 +92,11 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Host(verb) => host::run(desk, &verb).await,
         Verb::Consumers(args) => look::consumers(desk, args.secret.as_deref()).await,
-        Verb::Events(EventsVerb::List(args)) => {
-            streams::list(desk, &streams::EVENTS, &streams::Wish::of_events(&args)?).await
-        }
-        Verb::Events(EventsVerb::Tail(args)) => {
-            streams::tail(desk, &streams::EVENTS, &streams::Wish::of_events(&args)?).await
-        }
+        Verb::Events(verb) => subscriptions::events(desk, verb).await,
         Verb::History(args) => look::history(desk, &args).await,
         Verb::Audit(AuditVerb::List(page)) => {
-            streams::list(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await
+            let wish = streams::Wish::of_page(&page);
+            streams::list(desk, &streams::AUDIT, &wish).await.map(drop)
         }
         Verb::Audit(AuditVerb::Tail(page)) => {
             streams::tail(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await

@@ -17,6 +17,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use crate::batch::{Signer, Tail};
 use crate::fault;
 use crate::place::Place;
+use crate::subscriptions;
 use crate::tables::{FORMAT, TABLES};
 use crate::{opening, read};
 
@@ -50,6 +51,10 @@ pub(crate) async fn open_writer(
         FORMAT => opening::check_owner(&mut connection, &place, deployment, signer).await?,
         found => return Err(unknown_format(path, found)),
     }
+    let made = sqlx::raw_sql(subscriptions::TABLE)
+        .execute(&mut connection)
+        .await;
+    made.map_err(|source| fault::port(path, source))?;
     let tail = read::tail(&mut connection, &place).await?;
     opening::check_tail(&mut connection, &place, signer, &tail).await?;
     Ok((connection, tail))

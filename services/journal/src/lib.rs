@@ -32,6 +32,7 @@ mod reserve;
 mod rows;
 mod script;
 mod sqlite;
+mod subscriptions;
 mod tables;
 mod verdict;
 mod verify;

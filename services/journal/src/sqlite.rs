@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use keywheel_core::id::{CommandId, DeploymentId};
+use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::journal::{
     AuditLeaf, Class, Decision, Head, Journal, OpenEffect, RecordedEvent, Verdict, Verification,
 };
+use keywheel_engine::port::subscriptions::{Subscription, Subscriptions, too_many, unknown};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::subject;
 use keywheel_seal::sign::{SigningKey, VerifyingKey};
@@ -27,6 +29,7 @@ use crate::merkle::Hash;
 use crate::place::Place;
 use crate::reserve::Reserve;
 use crate::rows::Rows as _;
+use crate::subscriptions::{self, Change, subscriptions_by_change};
 use crate::tables::from_sql;
 use crate::{file, opening, read, script, verify};
 
@@ -182,7 +185,46 @@ impl SqliteJournal {
     }
 }
 
+impl SqliteJournal {
+    async fn list_subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
+        subscriptions::list(&mut *self.reader.lock().await, &self.place).await
+    }
+
+    async fn change_subscription(
+        &self,
+        name: &SubscriptionName,
+        change: Change,
+    ) -> Result<Option<Subscription>, PortError> {
+        let mut writer = self.writer.lock().await;
+        // Whatever an append left open is ended first.
+        let tail = writer.take_tail(&self.path).await?;
+        writer.tail = Some(tail);
+        let written = subscriptions::write(&mut writer.connection, name, change).await;
+        let went = written.map_err(|error| writer.failed(&self.path, error))?;
+        let told = (name, change, went);
+        subscriptions::outcome(&mut writer.connection, &self.place, told).await
+    }
+}
+
+subscriptions_by_change!(SqliteJournal);
+
 impl Writer {
+    /// A statement outside an append failed: what is no lack of room or turn ends all writing.
+    fn failed(&mut self, path: &Path, error: sqlx::Error) -> PortError {
+        let is_fatal = matches!(
+            fault::classify(&error),
+            Beneath::Unwritable | Beneath::Unknown
+        );
+        self.stopped |= is_fatal;
+        let error = fault::port(path, error);
+        let kind = if is_fatal {
+            ErrorKind::Corrupt
+        } else {
+            error.kind
+        };
+        PortError { kind, ..error }
+    }
+
     /// The tail; read from the file when the last append did not end in a commit.
     async fn take_tail(&mut self, path: &Path) -> Result<Tail, PortError> {
         if self.stopped {

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keywheel_core::id::DeploymentId;
+use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::journal::Journal;
+use keywheel_engine::port::subscriptions::Subscriptions as _;
 use keywheel_seal::SecretBytes;
 use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::conformance;
@@ -29,6 +31,27 @@ pub(crate) fn options(key: u8) -> JournalOptions {
 
 pub(crate) async fn open(path: &Path) -> SqliteJournal {
     SqliteJournal::open(path, options(1)).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_adapter_keeps_the_laws_of_subscriptions_and_they_outlive_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    conformance::subscriptions::check(|| async {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = directory.path().join(format!("{n}/journal.db"));
+        let one: Arc<dyn Journal> = Arc::new(open(&path).await);
+        [Arc::clone(&one), one]
+    })
+    .await;
+    let path = directory.path().join("kept/journal.db");
+    let name = SubscriptionName::parse("siem").unwrap();
+    let journal = open(&path).await;
+    journal.subscribe(&name, 3).await.unwrap();
+    journal.acknowledge(&name, 5).await.unwrap();
+    journal.close().await.unwrap();
+    let kept = open(&path).await.subscriptions().await.unwrap();
+    assert_eq!((&kept[0].name, kept[0].acknowledged), (&name, 5));
 }
 
 #[tokio::test]

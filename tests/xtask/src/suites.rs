@@ -49,7 +49,7 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 13] = [
+const SYSTEM: [(&str, &str, Duration, &str); 14] = [
     (
         "first_rotation",
         "1",
@@ -61,6 +61,12 @@ const SYSTEM: [(&str, &str, Duration, &str); 13] = [
         "2",
         MIDDLE,
         "every bad input: clear error, exit code, nothing lost",
+    ),
+    (
+        "http_api",
+        "1",
+        MIDDLE,
+        "schemathesis asks the API by its published description, and finds nothing wrong",
     ),
     (
         "crash_points",

@@ -11,12 +11,51 @@ pub(crate) enum EventsVerb {
     #[command(
         after_help = "Examples:\n  keywheel events list --limit 50\n  keywheel events list --secret prod/db --since 24h\n  keywheel events list --type dev.keywheel.revocation. --since 2026-11-01T00:00:00Z\n\nA filter looks through the whole log, and shows all that it finds, or the first --limit of them."
     )]
-    List(EventsArgs),
+    List(ListEventsArgs),
     /// Follow what happens; Ctrl-C ends it.
     #[command(
         after_help = "Examples:\n  keywheel events tail -o json | jq .type\n  keywheel events tail --secret prod/db --since 1h\n\nWith a filter and neither --since nor --after it begins with what happens next."
     )]
     Tail(EventsArgs),
+    /// Make a subscription: a place in the log that the gateway keeps for one client.
+    #[command(
+        after_help = "Examples:\n  keywheel events subscribe siem                begin with what happens next\n  keywheel events subscribe siem --after 0      begin with the first event\n  keywheel events list --subscription siem --acknowledge -o json\n\nOne that is there stays where it is. There may be 64."
+    )]
+    Subscribe {
+        /// Its name.
+        name: String,
+        /// Begin after this event; without it, with what happens next.
+        #[arg(long, value_name = "N")]
+        after: Option<u64>,
+    },
+    /// List the subscriptions: how far each client came, and how much is left.
+    #[command(after_help = "Example:\n  keywheel events subscriptions")]
+    Subscriptions,
+    /// Say that all events up to one were dealt with; a subscription never goes back.
+    #[command(after_help = "Example:\n  keywheel events acknowledge siem 4711")]
+    Acknowledge {
+        /// The subscription.
+        name: String,
+        /// Number of the last event that was dealt with.
+        #[arg(value_name = "N")]
+        number: u64,
+    },
+    /// Forget a subscription.
+    #[command(after_help = "Example:\n  keywheel events unsubscribe siem")]
+    Unsubscribe {
+        /// The subscription.
+        name: String,
+    },
+}
+
+/// `events list`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListEventsArgs {
+    #[command(flatten)]
+    pub(crate) events: EventsArgs,
+    /// When all is written, acknowledge the last event to the subscription.
+    #[arg(long, requires = "subscription")]
+    pub(crate) acknowledge: bool,
 }
 
 /// Which events.
@@ -36,6 +75,9 @@ pub(crate) struct EventsArgs {
     /// Only from then on: a time (2026-11-28T14:02:00Z), or how long ago (30m, 24h).
     #[arg(long, value_name = "TIME|SPAN")]
     pub(crate) since: Option<String>,
+    /// Only what this subscription did not acknowledge.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subscription: Option<String>,
 }
 
 /// `history`.

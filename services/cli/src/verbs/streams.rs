@@ -55,7 +55,7 @@ pub(super) struct Wish {
     limit: Option<u64>,
     /// Filters, as parts of a query.
     filters: Vec<String>,
-    /// Whether a time says where it begins.
+    /// Whether a time or a subscription says where it begins.
     has_time: bool,
 }
 
@@ -77,6 +77,7 @@ impl Wish {
             ("secret", args.secret.as_deref()),
             ("subject", args.subject.as_deref()),
             ("since", since.as_deref()),
+            ("subscription", args.subscription.as_deref()),
         ];
         let filters = filters.into_iter();
         let part = |(name, value): (&str, Option<&str>)| {
@@ -84,7 +85,7 @@ impl Wish {
         };
         Ok(Self {
             filters: filters.filter_map(part).collect(),
-            has_time: since.is_some(),
+            has_time: since.is_some() || args.subscription.is_some(),
             ..Self::of_page(&args.page)
         })
     }
@@ -124,7 +125,12 @@ pub(super) fn when(words: &str) -> Result<String, Failure> {
     Ok(time.text())
 }
 
-pub(super) async fn list(desk: &Desk, source: &Source, wish: &Wish) -> Result<(), Failure> {
+/// Shows what there is; the number of the last one, when it has one.
+pub(super) async fn list(
+    desk: &Desk,
+    source: &Source,
+    wish: &Wish,
+) -> Result<Option<u64>, Failure> {
     let is_filtered = !wish.filters.is_empty();
     let (after, limit) = match is_filtered {
         true => (wish.after.unwrap_or(0), wish.limit),
@@ -136,8 +142,8 @@ pub(super) async fn list(desk: &Desk, source: &Source, wish: &Wish) -> Result<()
     let limit = limit.map(|limit| format!("&limit={limit}"));
     let path = wish.path(source, after, &limit.unwrap_or_default());
     let lines = desk.client.lines(&path).await?;
-    let shown = if desk.screen.is_json() {
-        array(desk.screen, lines).await?
+    let (shown, last) = if desk.screen.is_json() {
+        array(desk.screen, source, lines).await?
     } else {
         text(desk.screen, source, lines).await?
     };
@@ -147,12 +153,16 @@ pub(super) async fn list(desk: &Desk, source: &Source, wish: &Wish) -> Result<()
             source.name
         ));
     }
-    Ok(())
+    Ok(last)
 }
 
-async fn text(screen: Screen, source: &Source, mut lines: Lines) -> Result<u64, Failure> {
-    let (mut piece, mut shown) = (String::new(), 0);
+/// How many lines were shown, and the number of the last one.
+type Shown = (u64, Option<u64>);
+
+async fn text(screen: Screen, source: &Source, mut lines: Lines) -> Result<Shown, Failure> {
+    let (mut piece, mut shown, mut last) = (String::new(), 0, None);
     while let Some(line) = lines.next().await? {
+        last = (source.number)(&line).or(last);
         piece.push_str(&(source.words)(&line));
         piece.push('\n');
         shown += 1;
@@ -162,12 +172,13 @@ async fn text(screen: Screen, source: &Source, mut lines: Lines) -> Result<u64, 
         }
     }
     screen.write(piece.as_bytes())?;
-    Ok(shown)
+    Ok((shown, last))
 }
 
-async fn array(screen: Screen, mut lines: Lines) -> Result<u64, Failure> {
-    let (mut piece, mut shown) = (b"[".to_vec(), 0);
+async fn array(screen: Screen, source: &Source, mut lines: Lines) -> Result<Shown, Failure> {
+    let (mut piece, mut shown, mut last) = (b"[".to_vec(), 0, None);
     while let Some(line) = lines.next().await? {
+        last = (source.number)(&line).or(last);
         piece.extend_from_slice(if shown == 0 { b"\n" } else { b",\n" });
         piece.extend_from_slice(&line);
         shown += 1;
@@ -178,7 +189,7 @@ async fn array(screen: Screen, mut lines: Lines) -> Result<u64, Failure> {
     }
     piece.extend_from_slice(b"\n]\n");
     screen.write(&piece)?;
-    Ok(shown)
+    Ok((shown, last))
 }
 
 pub(super) async fn tail(desk: &Desk, source: &Source, wish: &Wish) -> Result<(), Failure> {

@@ -306,6 +306,40 @@ async fn filters_go_to_the_server_and_a_filtered_tail_goes_on_after_what_it_saw(
 }
 
 #[tokio::test]
+async fn a_subscription_is_acknowledged_after_what_was_shown() {
+    const SIEM: &str = r#"{"name":"siem","acknowledged":40,"behind":0}"#;
+    const EVENTS: &str = "{\"sequence\":\"39\"}\n{\"sequence\":\"40\"}\n";
+    let daemon = Daemon::serve(
+        "subscriptions",
+        &[
+            ("GET /v1/events?after=0&subscription=siem ", 200, EVENTS),
+            ("GET /v1/events?after=0&subscription=none ", 200, ""),
+            ("POST /v1/subscriptions/siem/acknowledge ", 200, SIEM),
+            ("POST /v1/subscriptions ", 200, SIEM),
+            ("GET /v1/subscriptions ", 200, "[]"),
+            ("DELETE /v1/subscriptions/siem ", 200, SIEM),
+        ],
+    );
+    for line in [
+        "events subscribe siem --after 0",
+        "events list --subscription siem",
+        "events list --subscription siem --acknowledge -o json",
+        "events list --subscription none --acknowledge",
+        "events acknowledge siem 7",
+        "events subscriptions",
+        "events unsubscribe siem",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(daemon.run(&words).await, Ok(()), "{line}");
+    }
+    let numbers = daemon.bodies("POST /v1/subscriptions/siem/acknowledge ");
+    let expected = [40, 7].map(|number| serde_json::json!({ "number": number }));
+    assert_eq!(numbers, expected);
+    let made = daemon.bodies("POST /v1/subscriptions ");
+    assert_eq!(made, [serde_json::json!({ "name": "siem", "after": 0 })]);
+}
+
+#[tokio::test]
 async fn history_asks_for_a_time_or_for_now() {
     const THEN: &str = r#"{"secret":"a/b","at":"2026-01-04T00:00:00.000000Z","number":7,"versions":[{"version":1,"stage":"current","state":"alive","hosts":[]}],"consumers":[]}"#;
     let daemon = Daemon::serve(

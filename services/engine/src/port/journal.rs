@@ -21,6 +21,7 @@ use keywheel_core::time::Timestamp;
 use tokio::sync::watch;
 
 use super::PortError;
+use super::subscriptions::Subscriptions;
 
 /// Most events one read returns.
 pub const MAX_READ: usize = 1000;
@@ -163,9 +164,9 @@ pub struct Verification {
     pub faults: Vec<String>,
 }
 
-/// The log of record.
+/// The log of record; places in it are kept for clients.
 #[async_trait]
-pub trait Journal: Send + Sync {
+pub trait Journal: Subscriptions + Send + Sync {
     /// Appends decisions in order, in one durable transaction. `first` is the number the first
     /// event must get.
     async fn append(

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod journal;
 pub mod rotator;
 pub mod store;
+pub mod subscriptions;
 pub mod vault;
 
 /// What sort of failure it was. Retrying follows this and nothing else.

@@ -15,6 +15,7 @@ mod read;
 pub(crate) mod status;
 mod stores;
 mod stream;
+mod subscriptions;
 mod tags;
 mod trace;
 mod waits;
@@ -142,6 +143,18 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         change("/v1/refresh", post(stores::refresh)),
         look("/v1/history/{*name}", get(history::history)),
         look("/v1/events", get(stream::events)),
+        look("/v1/subscriptions", get(subscriptions::list)),
+        change("/v1/subscriptions", post(subscriptions::subscribe)),
+        look("/v1/subscriptions/{name}", get(subscriptions::describe)),
+        (
+            Method::DELETE,
+            "/v1/subscriptions/{name}",
+            delete(subscriptions::unsubscribe),
+        ),
+        change(
+            "/v1/subscriptions/{name}/acknowledge",
+            post(subscriptions::acknowledge),
+        ),
         look("/v1/audit", get(stream::audit)),
         look("/v1/audit/export", get(stream::export)),
         look("/v1/audit/proofs/{index}", get(stream::proof)),
@@ -288,8 +301,12 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::GET | Method::HEAD if path == first => "list",
         Method::GET | Method::HEAD => "describe",
         Method::DELETE if first == "stores" => "remove-store",
+        Method::DELETE if first == "subscriptions" => "unsubscribe",
         Method::DELETE => "unbind",
-        _ if first == "hosts" => path.rsplit('/').next().unwrap_or(first),
+        _ if path == "subscriptions" => "subscribe",
+        _ if ["hosts", "subscriptions"].contains(&first) => {
+            path.rsplit('/').next().unwrap_or(first)
+        }
         _ => first,
     };
     (verb.chars().take(40).collect(), object)

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use filter::Filter;
 pub(super) use filter::read_time;
 
-use super::{Api, Failure, Named};
+use super::{Api, Failure, Named, subscriptions};
 
 /// After so long without an event a stream of server-sent events says that it is there.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
@@ -66,6 +66,8 @@ pub(super) struct EventsQuery {
     secret: Option<String>,
     /// RFC 3339.
     since: Option<String>,
+    /// A subscription: begin after what it acknowledged.
+    subscription: Option<String>,
 }
 
 /// Where a stream stands.
@@ -233,6 +235,10 @@ pub(super) async fn events(
     let after = match last_event_id(&headers)? {
         Some(last) if form == Form::Frames => last,
         _ => query.after.unwrap_or(0),
+    };
+    let after = match query.subscription {
+        Some(name) => after.max(subscriptions::find(&api, &name).await?.acknowledged),
+        None => after,
     };
     let bell = api.view.bell();
     let cursor = Cursor {

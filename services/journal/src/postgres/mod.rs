@@ -19,10 +19,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::id::CommandId;
+use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::journal::{
     AuditLeaf, Decision, Head, Journal, Mark, OpenEffect, RecordedEvent, Turn, Verdict,
     Verification,
 };
+use keywheel_engine::port::subscriptions::{Subscription, Subscriptions, too_many, unknown};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_postgres::fault::{Fault, sort};
 use keywheel_postgres::{Address, session};
@@ -37,6 +39,7 @@ use crate::batch::{Signer, Tail};
 use crate::merkle::Hash;
 use crate::place::Place;
 use crate::rows::Rows as _;
+use crate::subscriptions::{self, Change, subscriptions_by_change};
 use crate::tables::from_sql;
 use crate::{JournalOptions, opening, read, verify};
 use lost::{Failure, Lost, Trace};
@@ -44,7 +47,10 @@ use lost::{Failure, Lost, Trace};
 /// Where the tables are.
 const SCHEMA: &str = "keywheel_journal";
 /// One text per format of the tables.
-const UPGRADES: [&str; 1] = [include_str!("0001_tables.sql")];
+const UPGRADES: [&str; 2] = [
+    include_str!("0001_tables.sql"),
+    include_str!("0002_subscriptions.sql"),
+];
 /// How often, and how far apart, a lost COMMIT is looked up before the caller is told to ask again.
 const SETTLE_TRIES: u32 = 10;
 const SETTLE_PAUSE: Duration = Duration::from_millis(500);
@@ -232,6 +238,39 @@ impl PostgresJournal {
         Err(PortError::caused(ErrorKind::Unavailable, text, lost.source))
     }
 }
+
+impl PostgresJournal {
+    async fn list_subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
+        let read = async {
+            let mut connection = self.connection().await?;
+            subscriptions::list(&mut *connection, &self.place).await
+        };
+        self.within(read).await
+    }
+
+    async fn change_subscription(
+        &self,
+        name: &SubscriptionName,
+        change: Change,
+    ) -> Result<Option<Subscription>, PortError> {
+        let changed = async {
+            let failed = |source| self.place.failed(source);
+            let mut transaction = self.pool.begin().await.map_err(failed)?;
+            // One at a time, or two would both find room for one more.
+            let lock = "LOCK TABLE subscription IN SHARE ROW EXCLUSIVE MODE";
+            let locked = sqlx::query(lock).execute(&mut *transaction).await;
+            locked.map_err(failed)?;
+            let written = subscriptions::write(&mut *transaction, name, change).await;
+            let told = (name, change, written.map_err(failed)?);
+            let outcome = subscriptions::outcome(&mut *transaction, &self.place, told).await?;
+            transaction.commit().await.map_err(failed)?;
+            Ok(outcome)
+        };
+        self.within(changed).await
+    }
+}
+
+subscriptions_by_change!(PostgresJournal);
 
 impl Drop for PostgresJournal {
     fn drop(&mut self) {

@@ -60,6 +60,16 @@ async fn the_adapter_keeps_the_laws_of_the_port() {
 }
 
 #[tokio::test]
+async fn the_adapter_keeps_the_laws_of_subscriptions() {
+    let (server, names) = (PostgresServer::start(), Names::default());
+    conformance::subscriptions::check(|| async {
+        let pair = pair(names.next(&server)).await;
+        [pair.one, pair.other]
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_adapter_keeps_the_laws_of_a_shared_log() {
     let (server, names) = (PostgresServer::start(), Names::default());
     journal_shared::check(|| pair(names.next(&server))).await;

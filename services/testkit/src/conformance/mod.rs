@@ -6,4 +6,5 @@ pub mod gateways;
 pub mod journal;
 pub mod journal_shared;
 pub mod store;
+pub mod subscriptions;
 pub mod vault;

@@ -4,13 +4,14 @@
 //! CloudEvents, and the checkpoint is unsigned. It can be told to fail once. Several handles may share
 //! one log, as several gateways do.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::id::{CommandId, EventId};
+use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::journal::{
     AuditLeaf, Class, Decision, Head, Journal, MAX_READ, Mark, OpenEffect, RecordedEvent, Turn,
     Verdict, Verification,
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 use crate::conformance::journal::{EVENT_CONTEXT, tree_path, tree_root};
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     events: Vec<RecordedEvent>,
     ids: HashSet<EventId>,
     verdicts: HashMap<CommandId, Verdict>,
@@ -38,6 +39,7 @@ struct State {
     /// Who tells the world, and how far it is told.
     turn: Option<u64>,
     told: Mark,
+    pub(super) subscriptions: BTreeMap<SubscriptionName, u64>,
 }
 
 /// A journal in memory; one handle of possibly several.
@@ -126,7 +128,7 @@ impl MemoryJournal {
             .unwrap_or_else(PoisonError::into_inner) = class;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -406,6 +408,16 @@ mod tests {
     #[tokio::test]
     async fn two_gateways_decide_over_its_handles() {
         conformance::gateways::check(pair).await;
+    }
+
+    #[tokio::test]
+    async fn its_handles_keep_the_laws_of_subscriptions() {
+        conformance::subscriptions::check(|| async {
+            let mut handles = MemoryJournal::shared(2).into_iter();
+            let mut handle = || Arc::new(handles.next().unwrap()) as Arc<dyn Journal>;
+            [handle(), handle()]
+        })
+        .await;
     }
 
     #[tokio::test]

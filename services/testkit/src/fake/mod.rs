@@ -6,6 +6,7 @@ mod flood;
 mod ids;
 mod journal;
 mod store;
+mod subscriptions;
 
 pub use clock::FakeClock;
 pub use container_host::FakeContainerHost;

@@ -38,6 +38,7 @@ impl Bench {
             complete: false,
             containers: vec![container],
             denied: Vec::new(),
+            stale: Vec::new(),
         };
         self.submit(Role::Injector, Command::Report(report)).await;
     }

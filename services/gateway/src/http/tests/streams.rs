@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::{
     AuditLeaf, Decision, Head, OpenEffect, RecordedEvent, Verdict, Verification,
 };
+use keywheel_engine::port::subscriptions::{MAX_SUBSCRIPTIONS, Subscription, Subscriptions};
 use keywheel_schemas::event::{self, EventMeta};
 use keywheel_schemas::mirror::TextForm as _;
 use keywheel_testkit::fake::MemoryJournal;
@@ -58,6 +60,30 @@ impl Journal for Encoded {
     }
     async fn verify(&self) -> Result<Verification, PortError> {
         self.0.verify().await
+    }
+}
+
+#[async_trait]
+impl Subscriptions for Encoded {
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
+        self.0.subscriptions().await
+    }
+    async fn subscribe(
+        &self,
+        name: &SubscriptionName,
+        after: u64,
+    ) -> Result<Subscription, PortError> {
+        self.0.subscribe(name, after).await
+    }
+    async fn acknowledge(
+        &self,
+        name: &SubscriptionName,
+        number: u64,
+    ) -> Result<Subscription, PortError> {
+        self.0.acknowledge(name, number).await
+    }
+    async fn unsubscribe(&self, name: &SubscriptionName) -> Result<(), PortError> {
+        self.0.unsubscribe(name).await
     }
 }
 
@@ -244,4 +270,67 @@ async fn a_filter_that_is_not_understood_is_refused() {
     }
     let longest = "x".repeat(512);
     assert_eq!(lines(&bench, &format!("type={longest}")).await, []);
+}
+
+#[tokio::test]
+async fn a_subscription_goes_on_where_its_client_acknowledged() {
+    let bench = busy().await;
+    let all = lines(&bench, "").await;
+    let made = json!({ "name": "siem", "after": 0 });
+    let (status, view) = bench.post("subscriptions", made.clone()).await;
+    assert_eq!(
+        (status, &view["acknowledged"], &view["behind"]),
+        (200, &json!(0), &json!(all.len()))
+    );
+    assert_eq!(lines(&bench, "subscription=siem").await, all);
+    let ack = |number: u64| {
+        bench.post(
+            "subscriptions/siem/acknowledge",
+            json!({ "number": number }),
+        )
+    };
+    assert_eq!(ack(3).await.1["acknowledged"], 3);
+    assert_eq!(ack(2).await.1["acknowledged"], 3, "never back");
+    assert_eq!(bench.post("subscriptions", made).await.1["acknowledged"], 3);
+    assert_eq!(lines(&bench, "subscription=siem").await, all[3..]);
+    assert_eq!(lines(&bench, "subscription=siem&after=5").await, all[5..]);
+    let before = bench.journal.head().await.unwrap().number;
+    let beyond = ack(before + 1).await;
+    assert_problem(&beyond, 400, "invalid", "there is no event");
+    let (_, listed) = bench.see("subscriptions").await;
+    assert_eq!(listed[0]["name"], "siem");
+    let gone = ("DELETE", "/v1/subscriptions/siem");
+    let response = bench.send(gone, &[], Body::empty()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(bench.see("subscriptions").await, (200, json!([])));
+    let none = bench.see("events?subscription=siem").await;
+    assert_problem(&none, 404, "not_found", "events subscribe");
+    assert_problem(&ack(3).await, 404, "not_found", "siem");
+    assert_eq!(bench.journal.head().await.unwrap().number, before);
+    let records = bench.audit().await.join("\n");
+    for verb in ["\"subscribe\"", "\"acknowledge\"", "\"unsubscribe\""] {
+        assert!(records.contains(verb), "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_subscription_cannot_be_is_refused_by_name() {
+    let bench = busy().await;
+    let make = |name: String| bench.post("subscriptions", json!({ "name": name }));
+    assert_problem(&make("Not A Name".to_owned()).await, 400, "invalid", "");
+    for number in 0..MAX_SUBSCRIPTIONS {
+        let (status, view) = make(format!("s{number}")).await;
+        assert_eq!((status, &view["behind"]), (200, &json!(0)));
+    }
+    let full = make("one-more".to_owned()).await;
+    assert_problem(&full, 409, "conflict", "unsubscribe");
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    let gone = ("DELETE", "/v1/subscriptions/s0");
+    let refused = bench.send(gone, &[], Body::empty()).await;
+    assert_eq!(
+        refused.status().as_u16(),
+        503,
+        "it is on record or not made"
+    );
+    assert_eq!(bench.see("subscriptions/s0").await.0, 200);
 }

@@ -1,0 +1,126 @@
+//! Subscriptions: places in the stream of events, kept for clients across restarts and gateways.
+//!
+//! Invariant: every change is on record before it is made. None is an event: a client that acknowledges
+//! what it read would else make more to read.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use keywheel_core::audit::Outcome;
+use keywheel_core::name::SubscriptionName;
+use keywheel_engine::port::subscriptions::{self, Subscription};
+use keywheel_schemas::api::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
+
+use super::change::Payload;
+use super::pages::{self, Order, Paged};
+use super::{Api, Caller, Failure, Named};
+
+pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+    let page = page?.0;
+    let all = api.journal.subscriptions().await?;
+    let views: Vec<SubscriptionView> = all.iter().map(|one| view(&api, one)).collect();
+    let by_name = (Order::ByKey, |view: &SubscriptionView| view.name.clone());
+    pages::answer("/v1/subscriptions", views, by_name, &page)
+}
+
+pub(super) async fn describe(
+    State(api): State<Api>,
+    Named(name): Named,
+) -> Result<Json<SubscriptionView>, Failure> {
+    let found = find(&api, &name).await?;
+    Ok(Json(view(&api, &found)))
+}
+
+pub(super) async fn subscribe(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    body: Payload<SubscribeRequest>,
+) -> Result<Json<SubscriptionView>, Failure> {
+    let Json(request) = body?;
+    let name = parse(&request.name)?;
+    let head = head(&api);
+    let after = request.after.unwrap_or(head);
+    let after = is_there(after, head)?;
+    record(
+        &api,
+        &caller,
+        ("subscribe", &name),
+        &format!("after event {after}"),
+    )
+    .await?;
+    let made = api.journal.subscribe(&name, after).await?;
+    Ok(Json(view(&api, &made)))
+}
+
+pub(super) async fn acknowledge(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named,
+    body: Payload<AcknowledgeRequest>,
+) -> Result<Json<SubscriptionView>, Failure> {
+    let Json(request) = body?;
+    let known = find(&api, &name).await?;
+    let number = is_there(request.number, head(&api))?;
+    let reason = format!("up to event {number}");
+    record(&api, &caller, ("acknowledge", &known.name), &reason).await?;
+    let moved = api.journal.acknowledge(&known.name, number).await?;
+    Ok(Json(view(&api, &moved)))
+}
+
+pub(super) async fn unsubscribe(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named,
+) -> Result<Json<SubscriptionView>, Failure> {
+    let known = find(&api, &name).await?;
+    let reason = format!("it stood at event {}", known.acknowledged);
+    record(&api, &caller, ("unsubscribe", &known.name), &reason).await?;
+    api.journal.unsubscribe(&known.name).await?;
+    Ok(Json(view(&api, &known)))
+}
+
+/// A subscription that is there.
+pub(super) async fn find(api: &Api, name: &str) -> Result<Subscription, Failure> {
+    let name = parse(name)?;
+    let all = api.journal.subscriptions().await?;
+    let found = all.into_iter().find(|one| one.name == name);
+    Ok(found.ok_or_else(|| subscriptions::unknown(&name))?)
+}
+
+fn parse(name: &str) -> Result<SubscriptionName, Failure> {
+    SubscriptionName::parse(name).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+/// Number of the last event this gateway knows.
+fn head(api: &Api) -> u64 {
+    api.view.read().number
+}
+
+/// Refuses a place that the log has not come to: what happens up to there would be missed.
+fn is_there(number: u64, head: u64) -> Result<u64, Failure> {
+    if number <= head {
+        return Ok(number);
+    }
+    Err(Failure::invalid(format!(
+        "there is no event {number} yet, the last one is {head}; give the number of an event that you read"
+    )))
+}
+
+fn view(api: &Api, one: &Subscription) -> SubscriptionView {
+    SubscriptionView {
+        name: one.name.to_string(),
+        acknowledged: one.acknowledged,
+        behind: head(api).saturating_sub(one.acknowledged),
+    }
+}
+
+async fn record(
+    api: &Api,
+    caller: &Caller,
+    (verb, name): (&str, &SubscriptionName),
+    reason: &str,
+) -> Result<(), Failure> {
+    let object = format!("subscription/{name}");
+    let record = api.record(&caller.principal, verb, &object, Outcome::Allowed, reason);
+    Ok(api.commands.record(record).await?)
+}

@@ -1,0 +1,5 @@
+-- Named places in the log, kept for clients.
+CREATE TABLE subscription (
+    name TEXT PRIMARY KEY COLLATE "C",
+    number BIGINT NOT NULL
+);

@@ -1,0 +1,229 @@
+//! Suite http_api: see README.md beside this file.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::manifest;
+use keywheel_tests::output::Output;
+use keywheel_tests::scratch::{Scratch, root};
+use keywheel_tests::stage::wait_current;
+use serde_json::{Value, json};
+
+/// Where `tests/run.sh` installs it, and which version.
+const DIRECTORY_VARIABLE: &str = "KEYWHEEL_SCHEMATHESIS_DIR";
+const VERSION: &str = "4.32.5";
+/// Examples per operation, beside those at every limit of the description.
+const EXAMPLES: &str = "12";
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,negative_data_rejection,unsupported_method,allow_header_conformance";
+/// Secrets of the test: one to look at, one that is rotated, one that is revoked.
+const SECRETS: [&str; 3] = ["prod/seen", "prod/rotated", "prod/revoked"];
+const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/seen\n  containers: { labels: { app: web }, insecureSelector: true }\n  file: { name: seen }\n  reload: none\n";
+
+fn schemathesis() -> Result<PathBuf> {
+    let directory = match std::env::var_os(DIRECTORY_VARIABLE) {
+        Some(directory) => PathBuf::from(directory),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?)
+            .join(".cache/keywheel/schemathesis"),
+    };
+    let python = directory.join(VERSION).join("bin/python3");
+    ensure!(
+        python.exists(),
+        "{} is missing: ./tests/run.sh installs schemathesis",
+        python.display()
+    );
+    Ok(python)
+}
+
+/// Has the tool ask a server by a description; everything it writes goes to the scratch directory.
+fn ask(scratch: &Path, description: &Path, server: SocketAddr, more: &[&str]) -> Result<Output> {
+    let url = format!("http://{server}");
+    let mut command = Command::new(schemathesis()?);
+    command
+        .current_dir(scratch)
+        .args(["-m", "schemathesis.cli", "run"])
+        .arg(description)
+        .args(["--url", &url, "--checks", CHECKS])
+        .args(["--phases", "coverage,fuzzing", "--max-examples", EXAMPLES])
+        .args(["--generation-deterministic"])
+        .args([
+            "--continue-on-failure",
+            "--no-color",
+            "--warnings",
+            "off",
+            "--suppress-health-check",
+            "all",
+        ])
+        .args(more);
+    Output::of(&mut command)
+}
+
+/// A port at which a socket's server is to be had: the tool speaks TCP only.
+fn bridge(socket: PathBuf) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            if let Ok(server) = UnixStream::connect(&socket) {
+                let _ = join(client, server);
+            }
+        }
+    });
+    Ok(address)
+}
+
+/// Passes bytes on both ways; each way ends with its source.
+fn join(client: TcpStream, server: UnixStream) -> io::Result<()> {
+    let (mut from_client, mut to_client) = (client.try_clone()?, client);
+    let (mut from_server, mut to_server) = (server.try_clone()?, server);
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(Shutdown::Write);
+    });
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Write);
+    });
+    Ok(())
+}
+
+/// One of these, or whatever the description says.
+fn or_known(schema: &mut Value, known: &[String]) {
+    *schema = json!({ "anyOf": [{ "enum": known }, schema.take()] });
+}
+
+/// What a path's parameter may name here; looks only, since a change may take away what others look at.
+fn known_of<'k>(path: &str, known: &'k [(&str, Vec<String>)]) -> Option<&'k [String]> {
+    let about = path.split('/').nth(2)?;
+    let found = known.iter().find(|(name, _)| *name == about);
+    found.map(|(_, names)| names.as_slice())
+}
+
+/// The published description without what has no end, and with what is there.
+fn description(known: &[(&str, Vec<String>)]) -> Result<Value> {
+    let text = fs::read_to_string(root().join("schemas/generated/openapi.v1.json"))?;
+    let mut document: Value = serde_json::from_str(&text)?;
+    let paths = document["paths"].as_object_mut().context("no paths")?;
+    for (path, item) in paths {
+        let looked = item
+            .get_mut("get")
+            .and_then(|get| get.get_mut("parameters"));
+        let Some(parameters) = looked.and_then(Value::as_array_mut) else {
+            continue;
+        };
+        parameters.retain(|parameter| parameter["name"] != "follow");
+        for parameter in parameters {
+            let is_in_path = parameter["in"] == "path";
+            if let Some(names) = known_of(path, known).filter(|_| is_in_path) {
+                or_known(&mut parameter["schema"], names);
+            }
+        }
+    }
+    let secrets = SECRETS.map(str::to_owned);
+    for (shape, member) in [
+        ("RotateRequest", "secret"),
+        ("RevokeRequest", "secret"),
+        ("PutRequest", "name"),
+    ] {
+        let properties = &mut document["components"]["schemas"][shape]["properties"];
+        ensure!(properties.get(member).is_some(), "no {shape}.{member}");
+        or_known(&mut properties[member], &secrets);
+    }
+    Ok(document)
+}
+
+fn text_of(answer: &Value, member: &str) -> Result<String> {
+    let text = answer.get(member).and_then(Value::as_str);
+    Ok(text
+        .with_context(|| format!("no `{member}` in {answer}"))?
+        .to_owned())
+}
+
+/// A server that did a little of everything, and what is there to ask about.
+fn busy() -> Result<(Keywheel, Vec<(&'static str, Vec<String>)>)> {
+    // No container is wanted here, so no engine is either.
+    let nowhere = (
+        "DOCKER_HOST".to_owned(),
+        "unix:///nonexistent.sock".to_owned(),
+    );
+    let keywheel = Keywheel::start_with(&Options {
+        environment: vec![nowhere],
+        ..Options::default()
+    })?;
+    let manifests: String = SECRETS
+        .iter()
+        .map(|name| manifest::secret(name, &[]))
+        .collect();
+    keywheel.apply(&format!("{manifests}{BINDING}"))?;
+    for name in SECRETS {
+        wait_current(&keywheel, name, 1)?;
+    }
+    let rotation = keywheel.json(&["rotate", SECRETS[1], "--wait"])?;
+    let revoke = ["revoke", SECRETS[2], "--reason", "a test", "--yes"];
+    let revocation = keywheel.json(&revoke)?;
+    let secrets: Vec<String> = SECRETS.map(str::to_owned).to_vec();
+    let known = vec![
+        ("secrets", secrets.clone()),
+        ("versions", secrets.clone()),
+        ("history", secrets),
+        ("bindings", vec!["web".to_owned()]),
+        ("rotations", vec![text_of(&rotation, "rotation_id")?]),
+        ("revocations", vec![text_of(&revocation, "revocation_id")?]),
+    ];
+    Ok((keywheel, known))
+}
+
+#[test]
+fn whoever_knows_only_the_description_is_answered_as_it_says() -> Result<()> {
+    let (keywheel, known) = busy()?;
+    let file = keywheel
+        .scratch()
+        .write("described.json", description(&known)?.to_string())?;
+    let server = bridge(keywheel.socket())?;
+    let said = ask(keywheel.scratch().path(), &file, server, &[])?.ok()?;
+    let routes = description(&known)?["paths"]
+        .as_object()
+        .map_or(0, serde_json::Map::len);
+    ensure!(routes > 20, "{routes} paths");
+    ensure!(said.stdout.contains(" passed"), "{}", said.stdout);
+    let verified = keywheel.json(&["journal", "verify"])?;
+    ensure!(verified["verified"] == true, "{verified}");
+    Ok(())
+}
+
+/// Answers every request with an empty object.
+fn stranger() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut head = [0; 8192];
+            let _ = client.read(&mut head);
+            let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    Ok(address)
+}
+
+#[test]
+fn a_server_that_answers_something_else_is_found_out() -> Result<()> {
+    let scratch = Scratch::make()?;
+    let file = scratch.write("described.json", description(&[])?.to_string())?;
+    let only = ["--include-operation-id", "status"];
+    let said = ask(scratch.path(), &file, stranger()?, &only)?;
+    ensure!(
+        said.code == 1 && said.stdout.contains("Response violates schema"),
+        "{} {}",
+        said.code,
+        said.stdout
+    );
+    Ok(())
+}
