@@ -118,6 +118,22 @@ get_openbao() {
   mv "$dir.new" "$dir"
 }
 
+readonly ROTEL_VERSION="0.0.1a15"
+
+# get_rotel: spans are told to an OpenTelemetry collector that nobody here wrote, a program in a Python wheel.
+get_rotel() {
+  local dir="$HOME/.cache/keywheel/rotel/$ROTEL_VERSION"
+  if [ -x "$dir/rotel/rotel-agent" ]; then return 0; fi
+  install_if_missing pip3 "python3-pip" "the OpenTelemetry collector comes as a Python wheel"
+  say "tests: installing rotel $ROTEL_VERSION into $dir: traces are tested against it"
+  rm -rf "${dir:?}.new"
+  python3 -m pip --quiet --disable-pip-version-check install --no-deps --only-binary :all: \
+    --root-user-action ignore --target "$dir.new" "rotel==$ROTEL_VERSION"
+  chmod 755 "$dir.new/rotel/rotel-agent"
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 readonly ASYNCAPI_VERSION="3.6.6"
 
 # get_asyncapi_parser: the published description of the bus is judged by a tool nobody here wrote.
@@ -249,6 +265,7 @@ fi
 get_nats_servers
 get_aws_servers
 get_openbao
+get_rotel
 get_asyncapi_parser
 get_systemd_analyze
 get_promtool

@@ -150,6 +150,7 @@ async fn live(
             complete: true,
             containers: Vec::new(),
             denied: Vec::new(),
+            stale: Vec::new(),
         });
         let accepted = submit(&end, report).await;
         said = held;

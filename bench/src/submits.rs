@@ -103,6 +103,7 @@ fn command(number: u32) -> Result<Command> {
             secret: "bench/secret".to_owned(),
             reason: "a benchmark".to_owned(),
         }],
+        stale: Vec::new(),
     }))
 }
 

@@ -6,6 +6,7 @@
 pub mod apart;
 pub mod host_cache;
 pub mod metrics;
+pub mod otlp;
 pub mod shape;
 mod sources;
 
@@ -33,6 +34,8 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/keywheel";
 pub const DEFAULT_SOCKET: &str = "/run/keywheel/keywheel.sock";
 /// The unseal key, by default: apart from the data, so that a copy of those opens nothing.
 pub const DEFAULT_UNSEAL_KEY_FILE: &str = "/etc/keywheel/unseal.key";
+/// Where credentials of stores outside lie as files, by default: apart from every key of our own.
+pub const DEFAULT_STORE_CREDENTIALS_DIR: &str = "/etc/keywheel/stores";
 /// Log level, by default: one line per lifecycle step.
 pub const DEFAULT_LOG_LEVEL: &str = "info";
 /// How often an injector compares plan and containers without being told, by default: what an event
@@ -58,15 +61,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// Entries of systemd's journal.
+    Journald,
 }
 
 impl LogFormat {
-    /// `text` or `json`.
+    /// `text`, `json` or `journald`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",
+            Self::Journald => "journald",
         }
     }
 }
@@ -74,8 +80,8 @@ impl LogFormat {
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// How lines look; `text` by default.
-    pub format: LogFormat,
+    /// How lines look; by default `journald` where stderr is the journal's, else `text`.
+    pub format: Option<LogFormat>,
     /// `error`, `warn`, `info`, `debug`, `trace` or a filter like `info,keywheel_injector=debug`;
     /// `info` by default.
     pub level: String,
@@ -105,6 +111,9 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// File with the unseal key; `/etc/keywheel/unseal.key` by default, never inside `data_dir`.
     pub unseal_key_file: PathBuf,
+    /// Where credentials of stores outside lie as files; `/etc/keywheel/stores` by default, and neither
+    /// the data nor the unseal key below it. No manifest makes store-sync read one elsewhere.
+    pub store_credentials_dir: PathBuf,
     /// This host's name as selectors see it; by default what the machine calls itself.
     pub host_name: String,
     /// Logging.
@@ -113,6 +122,8 @@ pub struct Config {
     pub injector: Injector,
     /// Where Prometheus reads this process's metrics; nowhere by default.
     pub metrics: Option<MetricsListen>,
+    /// Base address of the collector that is told this process's spans; none by default.
+    pub otlp_endpoint: Option<String>,
     /// What only services that run apart need.
     pub apart: Apart,
 }
@@ -136,6 +147,8 @@ pub struct ConfigFlags {
     pub log_level: Option<String>,
     /// `--metrics-listen`.
     pub metrics_listen: Option<String>,
+    /// `--otlp-endpoint`.
+    pub otlp_endpoint: Option<String>,
     /// No flag: what the machine calls itself, used when nobody names the host.
     pub machine_name: Option<String>,
 }
@@ -170,7 +183,9 @@ impl Config {
         let mut sources = Sources::read(file_text, env, &flags);
         let config = Self::take(&mut sources, flags.machine_name);
         if let Some(config) = &config {
-            refuse_key_beside_data(config, &mut sources);
+            if !refuse_key_beside_data(config, &mut sources) {
+                refuse_our_own_beside_theirs(config, &mut sources);
+            }
         }
         match config {
             Some(config) if sources.faults.is_empty() => Ok(config),
@@ -189,6 +204,8 @@ impl Config {
         };
         let run_dir = sources.path("run_dir", &beside.to_string_lossy());
         let unseal_key_file = sources.path("unseal_key_file", DEFAULT_UNSEAL_KEY_FILE);
+        let store_credentials_dir =
+            sources.path("stores.credentials_dir", DEFAULT_STORE_CREDENTIALS_DIR);
         let host_name = sources.host_name("host.name", machine_name);
         let log = Log {
             format: sources.log_format("log.format"),
@@ -212,6 +229,7 @@ impl Config {
             host_cache,
         };
         let metrics = MetricsListen::take(sources);
+        let otlp_endpoint = otlp::take(sources);
         let apart = Apart::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
@@ -219,21 +237,45 @@ impl Config {
             socket,
             run_dir,
             unseal_key_file,
+            store_credentials_dir,
             host_name,
             log,
             injector,
             metrics,
+            otlp_endpoint,
             apart,
         })
     }
 }
 
-fn refuse_key_beside_data(config: &Config, sources: &mut Sources) {
-    if config.unseal_key_file.starts_with(&config.data_dir) {
+/// Whether the unseal key lies inside the data directory; that is a fault.
+fn refuse_key_beside_data(config: &Config, sources: &mut Sources) -> bool {
+    let is_beside = config.unseal_key_file.starts_with(&config.data_dir);
+    if is_beside {
         let message = format!(
             "the unseal key must not lie inside the data directory `{}`: a copy of it would open everything; name a file elsewhere",
             config.data_dir.display()
         );
         sources.fault("unseal_key_file", message);
     }
+    is_beside
+}
+
+/// What lies below the directory of stores' credentials is sent to servers outside.
+fn refuse_our_own_beside_theirs(config: &Config, sources: &mut Sources) {
+    let directory = &config.store_credentials_dir;
+    let why = if !directory.is_absolute() {
+        "is not absolute, as the files are that stores name"
+    } else if directory.starts_with(&config.data_dir) || config.data_dir.starts_with(directory) {
+        "and the data directory must not lie in each other"
+    } else if config.unseal_key_file.starts_with(directory) {
+        "must not hold the unseal key"
+    } else {
+        return;
+    };
+    let message = format!(
+        "the directory of stores' credentials `{}` {why}: what lies below it may be sent to a store; name a directory of its own",
+        directory.display()
+    );
+    sources.fault("stores.credentials_dir", message);
 }

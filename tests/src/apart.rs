@@ -22,6 +22,7 @@ use crate::lan::{self, Lan};
 use crate::output::Output;
 use crate::process::Process;
 use crate::scratch::binary;
+use crate::spans;
 use crate::tap::Tap;
 
 pub use self::shape::{Role, Shape, numbered};
@@ -37,11 +38,14 @@ pub const HOST: &str = "test-host";
 const CLUSTER_OFFSET: u16 = 2000;
 /// The first port of the bus servers, and that at which hosts join, in a network of our own.
 const LAN_PORTS: [u16; 2] = [4222, 8444];
+/// Where the collector takes spans in such a network, over HTTP and gRPC.
+const LAN_COLLECTOR: [u16; 2] = [4318, 4317];
 /// How a process ends that was asked to.
 const CLEAN: &str = "exit status: 0";
 /// How the names begin of what processes write below the scratch directory.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 12] = [
     "audit-sink",
+    "collector",
     "data",
     "deployment",
     "gateway",
@@ -95,6 +99,7 @@ struct Places {
     address: &'static str,
     bus_ports: Vec<u16>,
     join_ports: Vec<u16>,
+    collector_ports: [u16; 2],
 }
 
 /// PostgreSQL for journal and cache.
@@ -129,6 +134,10 @@ impl Places {
             address: if shape.lan { lan::ADDRESS } else { LOOPBACK },
             bus_ports: ports(bus, shape.bus, shape.bus > 1),
             join_ports: ports(join, shape.gateways, false),
+            collector_ports: match shape.lan {
+                true => LAN_COLLECTOR,
+                false => [own_port(false), own_port(false)],
+            },
         }
     }
 }
@@ -183,6 +192,11 @@ impl Apart {
         let tap = self.tap.as_ref().map(Tap::port);
         self.places.write_all(urls.as_ref(), tap)?;
         let shape = self.places.shape.clone();
+        if shape.collector {
+            let words = spans::arguments(self.places.address, self.places.collector_ports);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            self.add(Role::Collector, 0, &spans::collector()?, &words)?;
+        }
         for number in 0..shape.bus {
             let config = self.places.bus_config(number).display().to_string();
             self.add(Role::Bus, number, &nats_server()?, &["-c", &config])?;
@@ -248,6 +262,12 @@ impl Apart {
             environment.push(("KEYWHEEL_FAILPOINTS".to_owned(), points.clone()));
         }
         let shape = self.places.shape.clone();
+        if shape.collector {
+            self.process(Role::Collector, 0)?.start()?;
+            let [port, _] = self.places.collector_ports;
+            let at = format!("http://{}:{port}", self.places.address);
+            environment.push(("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), at));
+        }
         for number in 0..shape.bus {
             self.process(Role::Bus, number)?.start()?;
         }
@@ -366,6 +386,12 @@ impl Apart {
         self.tap.as_ref().context("this shape has no tap")
     }
 
+    /// What the collector was told.
+    #[must_use]
+    pub fn collector_log(&self) -> PathBuf {
+        self.places.root.join("collector.log")
+    }
+
     /// What this is.
     #[must_use]
     pub fn shape(&self) -> &Shape {
@@ -407,7 +433,7 @@ impl Apart {
             };
             if *role == Role::Gateway {
                 said = ended;
-            } else if *role != Role::Bus && ended != CLEAN {
+            } else if !matches!(role, Role::Bus | Role::Collector) && ended != CLEAN {
                 return Ok(format!("{}: {ended}", process.name()));
             }
         }

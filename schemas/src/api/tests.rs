@@ -37,7 +37,7 @@ fn names(schema: &Value, into: &mut BTreeSet<String>) {
 
 fn is_value_like(name: &str) -> bool {
     // A CloudEvent's own attribute names the content type of `data`; it is always JSON. A file's path
-    // is no value, nor is how long credentials live, and neither is the name of what systemd keeps, nor
+    // is no value, nor is a directory or how long credentials live, and neither is the name of what systemd keeps, nor
     // that of the server for which a credential is.
     let known = [
         "datacontenttype",
@@ -47,6 +47,7 @@ fn is_value_like(name: &str) -> bool {
         "host_cache_credential",
         "credential_for",
         "credentialFor",
+        "credentials_dir",
     ];
     !known.contains(&name)
         && VALUE_LIKE

@@ -37,6 +37,9 @@ pub struct ConfigFile {
     /// Metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsSection>,
+    /// Traces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<OtlpSection>,
     /// Directory of this service's credentials, as `keywheel init` or `keywheel-injector join` made
     /// it. For services that run apart. Path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +53,9 @@ pub struct ConfigFile {
     /// The cache's database, for a store-sync that runs apart. Default: SQLite in `data_dir`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<DatabaseSection>,
+    /// Stores outside, for store-sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stores: Option<StoresSection>,
     /// TCP ports of a gateway that runs apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenSection>,
@@ -124,9 +130,10 @@ pub struct HostSection {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogSection {
-    /// `text` (lines for people) or `json` (one object a line). Default `text`.
+    /// `text` (lines for people), `json` (one object a line) or `journald` (entries of systemd's journal,
+    /// with fields). Default: `journald` where standard error is the journal's, else `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^(text|json)$"))]
+    #[schemars(regex(pattern = r"^(text|json|journald)$"))]
     pub format: Option<String>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter like `info,keywheel_injector=debug`.
     /// Default `info`: one line per lifecycle step.
@@ -144,6 +151,18 @@ pub struct MetricsSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(127\.[0-9.]+:[0-9]+|\[::1\]:[0-9]+|unix:/.+)$"))]
     pub listen: Option<String>,
+}
+
+/// Spans of this process, for an OpenTelemetry collector.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtlpSection {
+    /// Base address of the collector, which takes OTLP over HTTP (`/v1/traces` below it):
+    /// `http://127.0.0.1:4318`. Default: none, and no span is made. `OTEL_EXPORTER_OTLP_ENDPOINT` is
+    /// heard, too. Spans name secrets, hosts and containers, never a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[^@/]+(/.*)?$"))]
+    pub endpoint: Option<String>,
 }
 
 /// The injector.
@@ -189,4 +208,14 @@ pub struct InjectorSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(keep|withdraw)$"))]
     pub lease_policy: Option<String>,
+}
+
+/// `[stores]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoresSection {
+    /// Directory below which the credentials lie that a `kind: Store` names as files. Default
+    /// `/etc/keywheel/stores`; neither the data nor the unseal key below it. Absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_dir: Option<String>,
 }

@@ -16,7 +16,7 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 27] = [
+pub(super) const SETTINGS: [&str; 29] = [
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
@@ -41,10 +41,15 @@ pub(super) const SETTINGS: [&str; 27] = [
     "log.format",
     "log.level",
     "metrics.listen",
+    "otlp.endpoint",
     "run_dir",
     "socket",
+    "stores.credentials_dir",
     "unseal_key_file",
 ];
+
+/// What every program calls the collector's address.
+pub(super) const OTLP_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// A setting's text and where it came from.
 struct Given {
@@ -75,6 +80,11 @@ impl Sources {
         };
         if let Some((path, text)) = file {
             sources.read_file(path, text);
+        }
+        // OpenTelemetry's own name; ours wins over it.
+        if let Some(text) = env(OTLP_VARIABLE) {
+            let origin = format!("environment variable {OTLP_VARIABLE}");
+            sources.give("otlp.endpoint", text, origin);
         }
         for setting in SETTINGS {
             let name = variable(setting);
@@ -107,6 +117,11 @@ impl Sources {
                 "metrics.listen",
                 "--metrics-listen",
                 flags.metrics_listen.clone(),
+            ),
+            (
+                "otlp.endpoint",
+                "--otlp-endpoint",
+                flags.otlp_endpoint.clone(),
             ),
         ];
         for (setting, flag, text) in said {
@@ -309,19 +324,18 @@ impl Sources {
         }
     }
 
-    pub(super) fn log_format(&mut self, setting: &str) -> LogFormat {
-        match self.given(setting).as_deref() {
-            None | Some("text") => LogFormat::Text,
-            Some("json") => LogFormat::Json,
-            Some(other) => {
-                let message = format!(
-                    "`{}` is not a log format; use `text` or `json`",
-                    shorten(other)
-                );
-                self.fault(setting, message);
-                LogFormat::Text
-            }
+    pub(super) fn log_format(&mut self, setting: &str) -> Option<LogFormat> {
+        let given = self.given(setting)?;
+        let all = [LogFormat::Text, LogFormat::Json, LogFormat::Journald];
+        let found = all.into_iter().find(|format| format.as_str() == given);
+        if found.is_none() {
+            let message = format!(
+                "`{}` is not a log format; use `text`, `json` or `journald`",
+                shorten(&given)
+            );
+            self.fault(setting, message);
         }
+        found
     }
 
     pub(super) fn span(

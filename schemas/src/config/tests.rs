@@ -75,7 +75,7 @@ fn without_any_source_everything_has_its_default() {
     assert_eq!(config.host_name, "web-9");
     assert_eq!(
         (config.log.format, config.log.level.as_str()),
-        (LogFormat::Text, "info")
+        (None, "info")
     );
     assert_eq!(config.injector.reconcile_interval, Duration::from_secs(30));
     assert_eq!(config.injector.helper, None);
@@ -89,9 +89,9 @@ fn a_file_is_read_whole_and_the_run_directory_follows_the_socket() {
     assert_eq!(config.host_name, "web-1");
     assert_eq!(
         (config.log.format, config.log.level.as_str()),
-        (LogFormat::Json, "debug")
+        (Some(LogFormat::Json), "debug")
     );
-    assert_eq!(config.log.format.as_str(), "json");
+    assert_eq!(config.log.format.map(LogFormat::as_str), Some("json"));
     assert_eq!(config.injector.reconcile_interval, Duration::from_secs(90));
     assert_eq!(
         config.injector.helper,
@@ -224,6 +224,28 @@ fn a_key_inside_the_data_directory_is_refused() {
         ..machine()
     };
     assert!(load(None, &[], beside).is_ok());
+}
+
+#[test]
+fn what_may_be_sent_to_a_store_lies_apart_from_what_is_ours() {
+    let config = load(None, &[], machine()).unwrap();
+    assert_eq!(
+        config.store_credentials_dir,
+        Path::new("/etc/keywheel/stores")
+    );
+    for (directory, why) in [
+        ("/var/lib/keywheel/stores", "must not lie in each other"),
+        ("/var", "must not lie in each other"),
+        ("/etc/keywheel", "must not hold the unseal key"),
+        ("stores", "is not absolute"),
+    ] {
+        let file = format!("[stores]\ncredentials_dir = \"{directory}\"\n");
+        let place = "kw.toml:2:19: ";
+        one_fault(Some(&file), &[], machine(), place, why);
+    }
+    let env = [("KEYWHEEL_STORES_CREDENTIALS_DIR", "/run/credentials")];
+    let config = load(None, &env, machine()).unwrap();
+    assert_eq!(config.store_credentials_dir, Path::new("/run/credentials"));
 }
 
 #[test]

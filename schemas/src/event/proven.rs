@@ -24,6 +24,8 @@ pub struct Proven {
     pub id: EventId,
     /// When it was appended.
     pub time: Timestamp,
+    /// W3C trace context of the command that led to it.
+    pub traceparent: Option<String>,
     /// What happened.
     pub event: Event,
 }
@@ -36,6 +38,8 @@ struct Needed<'a> {
     #[serde(borrow)]
     subject: Cow<'a, str>,
     time: Text<Timestamp>,
+    #[serde(default)]
+    traceparent: Option<String>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -55,6 +59,7 @@ pub fn decode_proven(bytes: &[u8]) -> Result<Proven, DecodeError> {
     Ok(Proven {
         id: needed.id.0,
         time: needed.time.0,
+        traceparent: needed.traceparent,
         event: event_of(kind, &needed.subject, Members::Written(needed.data))?,
     })
 }

@@ -53,6 +53,7 @@ fn every_type_has_an_example_and_comes_back_as_it_was() {
             (proven.id, proven.time),
             (meta(number).id, meta(number).time)
         );
+        assert_eq!(proven.traceparent, meta(number).traceparent);
         assert_eq!(proven.event, event);
         assert_eq!(decode(&bytes).unwrap(), (meta(number), event));
     }

@@ -43,6 +43,9 @@ mirror_struct! {
         floor: u64,
         /// Dead versions above the floor.
         dead: BTreeSet<u64>,
+        /// W3C trace context of what last changed what it gives out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
     }
 }
 

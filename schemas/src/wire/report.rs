@@ -97,6 +97,20 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// Plans that came long after a newer one, and were not acted on.
+    StalePlan = report::StalePlan {
+        /// Generation of the first of them.
+        generation: u64,
+        /// Generation of the plan that the host had by then.
+        held: u64,
+        /// When the first came, by the host's clock.
+        at: Text<Timestamp>,
+        /// How many came.
+        count: u64,
+    }
+}
+
+mirror_struct! {
     /// What is on a host.
     Report = report::HostReport {
         /// The host.
@@ -113,5 +127,8 @@ mirror_struct! {
         containers: Vec<Text<ContainerId>>,
         /// Starts that were refused since the last report.
         denied: Vec<DeniedStart>,
+        /// Plans that came long after a newer one; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stale: Vec<StalePlan>,
     }
 }

@@ -13,7 +13,7 @@ use keywheel_core::id::{
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
-use keywheel_core::report::{DeniedStart, Fact, HostReport, Item};
+use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, StalePlan};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
@@ -26,7 +26,7 @@ use super::{
     effect_key_to_string, effect_to_json, plan_from_json, plan_to_json, report_from_json,
     report_to_json, sealed, stored_effect_from_json, stored_effect_to_json,
 };
-use crate::catalogue;
+use crate::{catalogue, examples};
 
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const HOST: HostId = HostId::from_bytes([2; 16]);
@@ -61,6 +61,7 @@ fn planned(
         current,
         floor: 3,
         dead: BTreeSet::from([5, 7]),
+        traceparent: Some(examples::TRACE.to_owned()),
     }
 }
 
@@ -128,6 +129,12 @@ fn report() -> HostReport {
             image_digest: "sha256:x".to_owned(),
             secret: "prod/db".to_owned(),
             reason: "no binding".to_owned(),
+        }],
+        stale: vec![StalePlan {
+            generation: 3,
+            held: 9,
+            at: AT,
+            count: u64::MAX,
         }],
     }
 }

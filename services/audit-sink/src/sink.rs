@@ -84,7 +84,7 @@ struct Held {
 
 /// What the loop wakes up for.
 enum Wake {
-    Message(Incoming),
+    Message(Box<Incoming>),
     CatchUp,
     Stop,
 }
@@ -127,7 +127,7 @@ impl AuditSink {
         let mut gap_seen = false;
         loop {
             match self.wait(&mut *records, timer.as_mut(), &shutdown).await {
-                Wake::Message(incoming) => self.take_ready(&mut *records, incoming).await,
+                Wake::Message(incoming) => self.take_ready(&mut *records, *incoming).await,
                 Wake::CatchUp => {
                     let pause = self.catch_up(&mut *records).await;
                     gap_seen = !self.held.is_empty();
@@ -158,7 +158,7 @@ impl AuditSink {
             () = shutdown.requested() => Wake::Stop,
             () = timer => Wake::CatchUp,
             incoming = records.next(), if self.held.len() < MAX_HELD => {
-                incoming.map_or(Wake::Stop, Wake::Message)
+                incoming.map_or(Wake::Stop, |incoming| Wake::Message(Box::new(incoming)))
             }
         }
     }

@@ -269,6 +269,7 @@ fn read_event(shape: EventShape) -> Result<RecordedEvent, Refusal> {
         number: shape.number,
         id: meta.id,
         time: meta.time,
+        traceparent: meta.traceparent,
         event,
         bytes: Arc::from(bytes),
         hash: shape.hash.into_core(),

@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_engine::port::bus::{Address, Body, Bus, Message, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{
+    Address, Body, Bus, Message, Requests, Source, Subscription, Topic,
+};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -273,6 +275,11 @@ impl Bus for Endpoint {
             .encode(&self.identity, receiver, id, trace, &body)?;
         let answer = self.shared.ask(to, frame)?;
         self.shared.await_answer(to, id, answer, timeout).await
+    }
+
+    fn refuse_stale(&self, from: Source) {
+        let now = self.shared.clock.monotonic();
+        self.shared.refused.count_stale(&from, now);
     }
 
     async fn serve(&self, at: Address) -> Result<Box<dyn Requests>, PortError> {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Source, Subscription, Topic};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -382,6 +382,11 @@ impl Bus for Nats {
             .encode(Receiver::Request(to), id, trace, &body)?;
         self.shared.check_open()?;
         self.shared.ask(to, id, frame, timeout).await
+    }
+
+    fn refuse_stale(&self, from: Source) {
+        let now = self.shared.clock.monotonic();
+        self.shared.refused.count_stale(&from, now);
     }
 
     async fn serve(&self, at: Address) -> Result<Box<dyn Requests>, PortError> {

@@ -8,7 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use keywheel_engine::late::REPEAT_LIMIT;
+use keywheel_engine::port::bus::Source;
 use keywheel_schemas::wire::DecodeError;
+
+use crate::word;
 
 /// How long a reason is quiet in the log after it was named there.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -48,6 +52,9 @@ pub enum Refusal {
     /// A request of another time: sent again by somebody, or the clocks differ.
     #[error("the request is of another time; at most {0:?} are allowed between the clocks")]
     Stale(Duration),
+    /// Of a state that its reader left behind long ago, as the reader says.
+    #[error("the message is stale: its reader has had a newer state for more than {0:?}")]
+    Superseded(Duration),
 }
 
 impl Refusal {
@@ -59,7 +66,7 @@ impl Refusal {
             Self::WrongReceiver => 3,
             Self::NotPermitted(_) => 4,
             Self::Replayed => 5,
-            Self::Stale(_) => 6,
+            Self::Stale(_) | Self::Superseded(_) => 6,
         }
     }
 }
@@ -82,7 +89,7 @@ pub struct RefusalCounts {
     pub not_permitted: u64,
     /// Copies of earlier ones.
     pub replayed: u64,
-    /// Requests of another time.
+    /// Requests of another time, and what a reader left behind long ago.
     pub stale: u64,
 }
 
@@ -118,6 +125,15 @@ impl Counters {
         if let Some(unsaid) = self.may_log(reason, now) {
             tracing::error!(subject = receiver, reason = %refusal, unsaid, "message refused");
         }
+    }
+
+    /// Counts one that its reader found stale.
+    pub(crate) fn count_stale(&self, from: &Source, now: Duration) {
+        let receiver = match from {
+            Source::Topic(topic) => word::of_topic(topic),
+            Source::Answer(address) => format!("answer/{}", word::of_address(*address)),
+        };
+        self.count(&Refusal::Superseded(REPEAT_LIMIT), &receiver, now);
     }
 
     /// How many of the reason were not logged before this one, if this one is.
@@ -188,7 +204,7 @@ mod tests {
             Refusal::WrongReceiver,
             Refusal::NotPermitted("x"),
             Refusal::Replayed,
-            Refusal::Stale(LOG_INTERVAL),
+            Refusal::Superseded(LOG_INTERVAL),
         ];
         for (index, refusal) in refusals.iter().enumerate() {
             for _ in 0..=index {

@@ -526,3 +526,53 @@ async fn two_hundred_hosts_come_back_at_once() {
         assert!(end.health().connected);
     }
 }
+
+/// The bus server drops no copy after its window, and none that comes under another id of its own: the
+/// reader does, also one that kept nothing of an earlier run (row 12).
+#[tokio::test]
+async fn a_delivery_repeated_a_hundred_times_after_the_dedup_window_is_handed_on_once() {
+    const REPEATS: u64 = 100;
+    let server = NatsServer::start(settings(NEWEST));
+    let gateway = connect(&server, Role::Gateway).await;
+    let bus = gateway.endpoint();
+    let work = Topic::Work(Role::StoreSync);
+    let context = jetstream::new(raw(&server, Role::Gateway).await);
+    // Signed by the gateway: what was captured, and comes without the header that the server looks at.
+    let sent = support::work(1);
+    let copy = forged(
+        Forgery::Replay,
+        Role::Gateway,
+        Receiver::Topic(&work),
+        id(1),
+        &sent,
+    );
+    let repeat = || async {
+        for _ in 0..REPEATS {
+            let payload = copy.document.clone().into();
+            let sent = context.publish_with_headers(subject_of(&work), headers(&copy), payload);
+            sent.await.unwrap().await.unwrap();
+        }
+    };
+    for number in [2, 3] {
+        // A new process each time: nothing is remembered.
+        let store_sync = connect(&server, Role::StoreSync).await;
+        let end = store_sync.endpoint();
+        let mut effects = end.subscribe(work.clone(), "store-sync").await.unwrap();
+        repeat().await;
+        let other = support::work(u32::try_from(number).unwrap());
+        bus.publish(work.clone(), id(number), None, other)
+            .await
+            .unwrap();
+        let mut attempts = Vec::new();
+        while attempts.len() < 2 {
+            let incoming = next(&mut *effects).await;
+            attempts.push(support::attempt_of(&incoming));
+            effects.ack(incoming.sequence).await.unwrap();
+        }
+        assert_eq!(attempts, [1, number], "each once, in order");
+        assert_eq!(store_sync.refused().replayed, REPEATS - 1);
+        assert_eq!(store_sync.refused().total(), REPEATS - 1);
+        drop(effects);
+        store_sync.shutdown().await;
+    }
+}

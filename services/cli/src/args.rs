@@ -185,6 +185,12 @@ pub(crate) struct UpArgs {
     /// Serve metrics for Prometheus there, on this machine only: 127.0.0.1:PORT or unix:/PATH.
     #[arg(long, value_name = "PLACE")]
     pub(crate) metrics_listen: Option<String>,
+    /// Tell spans to the OpenTelemetry collector there, by OTLP over HTTP: http://127.0.0.1:4318.
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+    /// How log lines look: text, json or journald; else journald where systemd's journal reads them.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
 }
 
 /// `apply`.

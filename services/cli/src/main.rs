@@ -32,6 +32,7 @@ mod presence;
 mod server;
 mod setup;
 mod span;
+mod spans;
 mod up;
 mod verbs;
 mod wiring;

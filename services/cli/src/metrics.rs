@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use keywheel_schemas::config::Config;
 use keywheel_schemas::config::metrics::MetricsListen;
+use keywheel_telemetry::traces::SpanCounts;
 use keywheel_telemetry::{Endpoint, EndpointError, Listen, Source};
 
 use crate::up::{Error, Kind};
@@ -33,6 +34,7 @@ pub(crate) async fn serve(config: &Config, spawn: &Spawner) -> Result<(), Error>
         Some(MetricsListen::Loopback(address)) => Listen::Tcp(*address),
         Some(MetricsListen::Unix(path)) => Listen::Unix(path.clone()),
     };
+    spawn.shown.add(Arc::new(SpanCounts));
     let endpoint = Endpoint::bind(&listen, spawn.shown.all()).await;
     let endpoint = endpoint.map_err(|error| fault(&error))?;
     if let Some(address) = endpoint.address() {

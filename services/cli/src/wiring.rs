@@ -14,6 +14,7 @@ use keywheel_engine::port::journal::Journal;
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
 use keywheel_gateway::bus_server::{BusServer, Renewals};
+use keywheel_gateway::lifecycle;
 use keywheel_gateway::presence::{Listener, Presences};
 use keywheel_gateway::socket;
 use keywheel_schemas::config::Config;
@@ -119,7 +120,8 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         renewals: ports.renewals.clone(),
     };
     let token = spawn.shutdown.token();
-    let mut bus = started.bus.with_enrolment(ports.enrolment);
+    let bus = started.bus.with_enrolment(ports.enrolment);
+    let mut bus = bus.with_witness(lifecycle::witness());
     if let Some(learn) = &ports.learn_hosts {
         bus = bus.with_hosts(learn.clone());
     }

@@ -45,6 +45,8 @@ pub struct PlannedBinding {
     pub floor: u64,
     /// Dead versions above the floor.
     pub dead: BTreeSet<u64>,
+    /// W3C trace context of what last changed what it gives out. Decides nothing.
+    pub traceparent: Option<String>,
 }
 
 /// A version this host may ask store-sync for.
@@ -87,6 +89,7 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
             current,
             floor: secret.floor,
             dead: secret.dead.clone(),
+            traceparent: None,
         });
     }
     let generation = world.host_generation(host);

@@ -5,6 +5,8 @@ use crate::time::Timestamp;
 
 /// Most items, containers and refused starts in one report; an injector with more items sends several.
 pub const MAX_REPORT_ITEMS: usize = 10_000;
+/// Most notes of stale plans in one report; further ones are added to the first.
+pub const MAX_STALE_PLANS: usize = 100;
 
 /// What is on a host, after reconciling towards a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,23 @@ pub struct HostReport {
     /// Starts that were refused since the last report. No assignment comes of them. At most
     /// [`MAX_REPORT_ITEMS`].
     pub denied: Vec<DeniedStart>,
+    /// Plans that came long after a newer one, since the last report, and were not acted on. At most
+    /// [`MAX_STALE_PLANS`].
+    pub stale: Vec<StalePlan>,
+}
+
+/// Plans that came long after a newer one: replayed, held back, or of a gateway or journal that is
+/// behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StalePlan {
+    /// Generation of the first of them.
+    pub generation: u64,
+    /// Generation of the plan that the host had by then.
+    pub held: u64,
+    /// When the first came, by the host's clock.
+    pub at: Timestamp,
+    /// How many came.
+    pub count: u64,
 }
 
 /// A container that was not allowed to start.

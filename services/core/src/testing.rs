@@ -281,6 +281,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         generation: u64::MAX,
         containers: (1..10).map(container).collect(),
         denied: Vec::new(),
+        stale: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,

@@ -12,6 +12,8 @@ mod clock;
 pub mod env;
 pub mod failpoint;
 mod ids;
+mod journald;
+pub mod lines;
 mod logging;
 pub mod names;
 pub mod readiness;

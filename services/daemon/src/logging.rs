@@ -1,11 +1,18 @@
-//! Logging: set up once per program, to stderr, as lines for people or JSON for machines.
+//! Logging: set up once per program, to stderr as lines for people or JSON for machines, or to systemd's
+//! journal with fields.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::env;
+use crate::journald::{Journal, SOCKET};
 
 /// Deepest chain of sources that is followed.
 const MAX_SOURCES: usize = 16;
@@ -18,13 +25,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// Entries of systemd's journal, in its own protocol.
+    Journald,
 }
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The format has no such name.
-    #[error("`{0}` is not a log format; use `text` or `json`")]
+    #[error("`{0}` is not a log format; use `text`, `json` or `journald`")]
     Format(String),
     /// The level is not understood.
     #[error(
@@ -37,6 +46,9 @@ pub enum LoggingError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    /// There is no journal here.
+    #[error("systemd's journal cannot be reached at {SOCKET}; use the log format `text` or `json`")]
+    Journal(#[source] std::io::Error),
     /// Somebody set it up before.
     #[error("logging is set up already")]
     AlreadySet(#[source] Box<dyn Error + Send + Sync>),
@@ -49,12 +61,28 @@ impl FromStr for LogFormat {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
+            "journald" => Ok(Self::Journald),
             other => Err(LoggingError::Format(other.chars().take(40).collect())),
         }
     }
 }
 
-/// Sends log lines to stderr from now on.
+impl LogFormat {
+    /// What suits where stderr leads: the journal's own protocol where that is the journal's, as
+    /// `JOURNAL_STREAM` says it; else lines for people.
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        let stream = env::lookup("JOURNAL_STREAM");
+        let own = rustix::fs::fstat(std::io::stderr()).ok();
+        let own = own.map(|found| format!("{}:{}", found.st_dev, found.st_ino));
+        match stream.is_some() && stream == own && Path::new(SOCKET).exists() {
+            true => Self::Journald,
+            false => Self::Text,
+        }
+    }
+}
+
+/// Sends log lines to stderr, or to the journal, from now on.
 ///
 /// # Errors
 /// When the level is not understood or logging was set up before.
@@ -63,14 +91,29 @@ pub fn init_logging(format: LogFormat, level: &str) -> Result<(), LoggingError> 
         let level = level.chars().take(80).collect();
         LoggingError::Level { level, source }
     })?;
+    if format == LogFormat::Journald {
+        let journal = Journal::connect(Path::new(SOCKET), &program());
+        let journal = journal.map_err(LoggingError::Journal)?;
+        let lines = tracing_subscriber::registry().with(filter).with(journal);
+        return lines
+            .try_init()
+            .map_err(|e| LoggingError::AlreadySet(Box::new(e)));
+    }
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Json | LogFormat::Journald => lines.json().flatten_event(true).try_init(),
     };
     set.map_err(LoggingError::AlreadySet)
+}
+
+/// What this program is called.
+fn program() -> String {
+    let path = std::env::current_exe().ok();
+    let name = path.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    name.unwrap_or_else(|| "keywheel".to_owned())
 }
 
 /// An error and all its sources, in one line.

@@ -6,6 +6,14 @@
 pub const SERVICE: &str = "service";
 /// A secret's id.
 pub const SECRET: &str = "secret";
+/// What happened, as `lines` lists it.
+pub const EVENT: &str = "event";
+/// The trace it belongs to.
+pub const TRACE: &str = "trace_id";
+/// A secret's name.
+pub const SECRET_NAME: &str = "secret_name";
+/// How something ended, in one word.
+pub const OUTCOME: &str = "outcome";
 /// A version's number.
 pub const VERSION: &str = "version";
 /// A binding's id.

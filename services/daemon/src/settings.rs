@@ -35,6 +35,9 @@ impl SettingsError {
         match self {
             Self::Unreadable { .. } => "name a readable TOML file with --config, or leave it out",
             Self::Invalid(_) => "correct what is named above; nothing was started",
+            Self::Logging(LoggingError::Journal(_)) => {
+                "leave `log.format` out: the journal is found by itself where it is"
+            }
             Self::Logging(_) => "give a level like info or debug",
         }
     }
@@ -52,8 +55,10 @@ fn lines(faults: &[ConfigError]) -> String {
 pub fn load(file: Option<&Path>, flags: ConfigFlags) -> Result<Config, SettingsError> {
     let config = look(file, flags)?;
     let format = match config.log.format {
-        WantedFormat::Json => LogFormat::Json,
-        WantedFormat::Text => LogFormat::Text,
+        Some(WantedFormat::Json) => LogFormat::Json,
+        Some(WantedFormat::Text) => LogFormat::Text,
+        Some(WantedFormat::Journald) => LogFormat::Journald,
+        None => LogFormat::of_stderr(),
     };
     init_logging(format, &config.log.level)?;
     Ok(config)

@@ -8,7 +8,7 @@ use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, HostId, SecretId};
-use keywheel_core::report::DeniedStart;
+use keywheel_core::report::{DeniedStart, StalePlan};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -43,6 +43,8 @@ pub fn records(
     if let (Command::Report(report), Ok(_)) = (command, decided) {
         let refused = |start| denied_record(before, deed, report.host, start);
         records.extend(report.denied.iter().map(refused));
+        let stale = |plan| stale_record(before, deed, report.host, plan);
+        records.extend(report.stale.iter().map(stale));
     }
     let mut named = None;
     for event in decided.iter().flatten() {
@@ -257,6 +259,23 @@ fn denied_record(before: &World, deed: &Deed<'_>, host: HostId, start: &DeniedSt
         image_digest: start.image_digest.clone(),
         host: host_name(before, host),
     });
+    record
+}
+
+/// Plans that a host refused because it has had a newer one for long.
+fn stale_record(before: &World, deed: &Deed<'_>, host: HostId, plan: &StalePlan) -> Record {
+    let mut record = blank(deed, Category::System, "refuse-plan");
+    record.object = host_object(before, host);
+    record.outcome = Outcome::Rejected;
+    let StalePlan {
+        generation,
+        held,
+        count,
+        ..
+    } = plan;
+    record.reason = format!(
+        "stale: plan {generation} came while the host had plan {held} for long, {count} in all; when no journal was put back and no gateway slept, somebody replays what the bus carried"
+    );
     record
 }
 

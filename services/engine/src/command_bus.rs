@@ -35,8 +35,7 @@ use crate::port::ids::Ids;
 use crate::port::journal::{Class, Decision, Journal, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
 use crate::replay::read_all;
-use crate::state::{View, ViewWriter, view};
-use crate::trace::Traces;
+use crate::state::{Committed, View, ViewWriter, view};
 pub use follow::FOLLOW_INTERVAL;
 pub use inbox::{Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
@@ -68,8 +67,6 @@ pub struct Commit {
     pub hosts: Vec<HostId>,
     /// Whether audit records were added.
     pub audited: bool,
-    /// The trace each came from.
-    pub traces: Traces,
 }
 
 /// Ports and hooks of the command bus.
@@ -83,6 +80,9 @@ pub struct Parts {
     /// Called between the decision and its durability, and right after; names of failpoints.
     pub failpoint: fn(&'static str),
 }
+
+/// Is shown what this process appended, once it is durable and folded: for lines and spans about it.
+pub type Witness = Arc<dyn Fn(&Committed, &[RecordedEvent]) + Send + Sync>;
 
 /// Takes what is known of hosts, as of the log's head.
 pub type LearnHosts = Arc<dyn Fn(&World) + Send + Sync>;
@@ -101,6 +101,7 @@ pub struct CommandBus {
     writer: ViewWriter,
     enrolment: Enrolment,
     learn_hosts: Option<LearnHosts>,
+    witness: Option<Witness>,
 }
 
 /// What starting gives: the task to run, and its three outer ends.
@@ -139,6 +140,7 @@ impl CommandBus {
             writer,
             enrolment: Enrolment::default(),
             learn_hosts: None,
+            witness: None,
         };
         Ok(Started {
             bus,
@@ -161,6 +163,13 @@ impl CommandBus {
     pub fn with_hosts(mut self, learn: LearnHosts) -> Self {
         learn(&self.draft);
         self.learn_hosts = Some(learn);
+        self
+    }
+
+    /// Shows what is appended here, and nothing that others append.
+    #[must_use]
+    pub fn with_witness(mut self, witness: Witness) -> Self {
+        self.witness = Some(witness);
         self
     }
 
@@ -287,8 +296,11 @@ impl CommandBus {
         };
         (self.parts.failpoint)("gateway.after_commit");
         let hosts = self.make_committed(&events);
+        if let Some(witness) = &self.witness {
+            self.writer
+                .show_all(&|committed| witness(committed, &events));
+        }
         let audited = decisions.iter().any(|decision| !decision.audit.is_empty());
-        let traces = Traces::of(first, &decisions);
         let effects = decisions
             .into_iter()
             .flat_map(|decision| decision.effects)
@@ -298,7 +310,6 @@ impl CommandBus {
             effects,
             hosts,
             audited,
-            traces,
         };
         self.hand_on(commit).await;
         for (request, verdict) in answers {

@@ -15,7 +15,6 @@ use std::time::Duration;
 use keywheel_core::audit::Role;
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::id::HostId;
-use keywheel_core::plan::plan_host;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -26,7 +25,7 @@ use crate::port::ids::Ids;
 use crate::port::journal::{Journal, MAX_READ, Mark, RecordedEvent, Turn};
 use crate::port::{ErrorKind, PortError};
 use crate::state::View;
-use crate::trace::Traces;
+use crate::trace::Context;
 
 /// An effect that is open for one whole such span is sent again.
 pub const RESEND_INTERVAL: Duration = Duration::from_secs(30);
@@ -121,7 +120,7 @@ impl Publisher {
         );
         let mut told = from;
         for host in self.hosts_after(from.number) {
-            self.tell_plan(host, &Traces::default()).await;
+            self.tell_plan(host).await;
         }
         loop {
             let events = self.journal.read(told.number, MAX_READ).await?;
@@ -130,7 +129,7 @@ impl Publisher {
             }
             for event in events {
                 told.number = event.number;
-                self.tell_event(event, None).await;
+                self.tell_event(event).await;
             }
             if self.journal.turn(Some(told), TURN_SPAN).await? == Turn::Theirs {
                 return Ok(None);
@@ -168,20 +167,18 @@ impl Publisher {
             self.tell_hosts().await;
         }
         for host in &commit.hosts {
-            self.tell_plan(*host, &commit.traces).await;
+            self.tell_plan(*host).await;
         }
         for effect in &commit.effects {
-            self.tell_work(effect, commit.traces.of_effect(effect))
-                .await;
+            self.tell_work(effect, None).await;
         }
         for event in commit.events.iter().filter(|event| event.number > told) {
-            let trace = commit.traces.of_event(event.number);
-            self.tell_event(event.clone(), trace).await;
+            self.tell_event(event.clone()).await;
         }
     }
 
-    async fn tell_event(&self, event: RecordedEvent, trace: Option<String>) {
-        let id = *event.id.bytes();
+    async fn tell_event(&self, event: RecordedEvent) {
+        let (id, trace) = (*event.id.bytes(), event.traceparent.clone());
         self.send(Topic::Events, id, trace, Body::Event(event))
             .await;
     }
@@ -193,17 +190,20 @@ impl Publisher {
             .await;
     }
 
-    async fn tell_plan(&self, host: HostId, traces: &Traces) {
-        let plan = plan_host(&self.view.read().world, host);
+    /// A plan may come from several traces; each of its bindings names its own.
+    async fn tell_plan(&self, host: HostId) {
+        let plan = self.view.read().plan_of(host);
         if let Some(plan) = plan {
-            let trace = traces.of_plan(plan.generation);
             let id = self.ids.draw();
-            self.send(Topic::Plan(host), id, trace, Body::Plan(plan))
+            self.send(Topic::Plan(host), id, None, Body::Plan(plan))
                 .await;
         }
     }
 
-    async fn tell_work(&self, effect: &Effect, trace: Option<String>) {
+    /// Work stands below its rotation or revocation; `stored` counts where that is too old to be known.
+    async fn tell_work(&self, effect: &Effect, stored: Option<String>) {
+        let trace = self.view.read().effect_trace(&effect.key());
+        let trace = trace.as_ref().map(Context::to_string).or(stored);
         let body = Body::Work {
             effect: effect.clone(),
             deadline: self.clock.now().plus(WORK_SPAN),

@@ -129,6 +129,7 @@ mod tests {
             number,
             id: EventId::default(),
             time: Timestamp::default(),
+            traceparent: None,
             event: Event::Secret(SecretId::default(), promoted),
             bytes: Arc::from(Vec::new()),
             hash: [0; 32],

@@ -5,8 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use keywheel_core::command::Command;
+use keywheel_core::effect;
 use keywheel_core::event::Event;
-use keywheel_core::id::{HostId, RevocationId, RotationId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::report::HostReport;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -15,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::port::journal::RecordedEvent;
 use crate::tally::Tally;
+use crate::trace::{Context, span_of};
 
 /// Rotations and revocations whose instants are kept.
 pub const KEPT_TIMINGS: usize = 4096;
@@ -22,6 +26,8 @@ pub const KEPT_TIMINGS: usize = 4096;
 /// When the steps of a rotation were durable, by the gateway's clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RotationTimes {
+    /// The trace of the command that started it, and the span that stands above its own.
+    pub trace: Option<Context>,
     /// Started.
     pub requested: Option<Timestamp>,
     /// Promotion committed.
@@ -35,6 +41,8 @@ pub struct RotationTimes {
 /// When the steps of a revocation were durable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RevocationTimes {
+    /// The trace of the command that asked for it, and the span that stands above its own.
+    pub trace: Option<Context>,
     /// Requested.
     pub requested: Option<Timestamp>,
     /// Last host withdrew.
@@ -56,6 +64,8 @@ pub struct Committed {
     rotation_order: VecDeque<RotationId>,
     revocations: BTreeMap<RevocationId, RevocationTimes>,
     revocation_order: VecDeque<RevocationId>,
+    /// What last changed what a secret gives out.
+    changed: BTreeMap<SecretId, Context>,
 }
 
 impl Committed {
@@ -81,21 +91,65 @@ impl Committed {
         newest_first(&self.revocation_order, &self.world.revocations)
     }
 
+    /// Where what belongs to a rotation stands: its trace, below its own span.
+    #[must_use]
+    pub fn rotation_trace(&self, id: RotationId) -> Option<Context> {
+        let above = self.rotations.get(&id)?.trace?;
+        Some(above.at(span_of(id.bytes())))
+    }
+    /// Where what belongs to a revocation stands.
+    #[must_use]
+    pub fn revocation_trace(&self, id: RevocationId) -> Option<Context> {
+        let above = self.revocations.get(&id)?.trace?;
+        Some(above.at(span_of(id.bytes())))
+    }
+    /// Where the work of an effect stands.
+    #[must_use]
+    pub fn effect_trace(&self, key: &effect::Key) -> Option<Context> {
+        match key {
+            effect::Key::Step(rotation, ..) => self.rotation_trace(*rotation),
+            effect::Key::Revoke(revocation, ..) => self.revocation_trace(*revocation),
+        }
+    }
+    /// Where a command stands that a timer leads to: it brings no trace of its own.
+    #[must_use]
+    pub fn command_trace(&self, command: &Command) -> Option<Context> {
+        match command {
+            Command::RetryStep { rotation } | Command::DeadlinePassed { rotation } => {
+                self.rotation_trace(*rotation)
+            }
+            Command::RetryRevoke { revocation } => self.revocation_trace(*revocation),
+            _ => None,
+        }
+    }
+    /// One host's plan, each binding with the trace of what last changed what it gives out.
+    #[must_use]
+    pub fn plan_of(&self, host: HostId) -> Option<HostPlan> {
+        let mut plan = plan_host(&self.world, host)?;
+        for binding in &mut plan.bindings {
+            let changed = self.changed.get(&binding.secret);
+            binding.traceparent = changed.map(Context::to_string);
+        }
+        Some(plan)
+    }
+
     /// Folds an event that was committed at `at`.
     pub fn apply(&mut self, recorded: &RecordedEvent, at: Timestamp) {
-        self.note_times(&recorded.event, at);
+        self.note_times(recorded, at);
         self.tally.note(&self.world, recorded);
         self.world.apply(recorded.number, &recorded.event);
         self.number = recorded.number;
         self.note_settled(&recorded.event, at);
     }
 
-    fn note_times(&mut self, event: &Event, at: Timestamp) {
-        match event {
+    fn note_times(&mut self, recorded: &RecordedEvent, at: Timestamp) {
+        let trace = recorded.traceparent.as_deref().and_then(Context::parse);
+        match &recorded.event {
             Event::Rotation(id, rotation::Event::Started { .. }) => {
                 self.rotations.insert(
                     *id,
                     RotationTimes {
+                        trace,
                         requested: Some(at),
                         ..RotationTimes::default()
                     },
@@ -115,11 +169,14 @@ impl Committed {
                 if let Some(times) = open.and_then(|id| self.rotations.get_mut(&id)) {
                     times.promoted = Some(at);
                 }
+                let trace = open.and_then(|id| self.rotation_trace(id));
+                self.note_change(*secret, trace);
             }
-            Event::Revocation(id, revocation::Event::Requested { .. }) => {
+            Event::Revocation(id, revocation::Event::Requested { secret, .. }) => {
                 self.revocations.insert(
                     *id,
                     RevocationTimes {
+                        trace,
                         requested: Some(at),
                         ..RevocationTimes::default()
                     },
@@ -130,9 +187,17 @@ impl Committed {
                 {
                     self.revocations.remove(&oldest);
                 }
+                self.note_change(*secret, self.revocation_trace(*id));
             }
             _ => {}
         }
+    }
+
+    fn note_change(&mut self, secret: SecretId, trace: Option<Context>) {
+        match trace {
+            Some(trace) => self.changed.insert(secret, trace),
+            None => self.changed.remove(&secret),
+        };
     }
 
     fn note_settled(&mut self, event: &Event, at: Timestamp) {
@@ -302,6 +367,13 @@ impl ViewWriter {
         let committed = self.committed.read();
         to(&committed.unwrap_or_else(PoisonError::into_inner).world);
     }
+    /// Shows all that is committed.
+    pub(crate) fn show_all(&self, to: &dyn Fn(&Committed)) {
+        to(&self
+            .committed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner));
+    }
     /// A copy of the committed world, to decide on.
     pub(crate) fn draft(&self) -> World {
         self.committed
@@ -334,6 +406,7 @@ mod tests {
             number,
             id: EventId::default(),
             time: Timestamp::default(),
+            traceparent: None,
             event,
             bytes: Arc::from(Vec::new()),
             hash: [0; 32],

@@ -1,59 +1,141 @@
-//! Trace contexts of what was committed together, so that who is told of it goes on with the trace of
-//! the command that led to it (W3C trace context; CloudEvents' distributed tracing extension).
+//! W3C trace contexts: which trace a command, an event, an effect or a plan belongs to, and under which
+//! span what follows from it stands.
 //!
-//! They are for people who look for one rotation's way; nothing is decided by them. What is told again
-//! after a restart goes on with them, too: an event's is in its bytes, an effect's is stored with it.
+//! They are for people who look for one rotation's way; nothing is decided by them. Invariant: the span
+//! of a rotation and of a revocation is its id's, so whoever goes on with one names the same parent, at
+//! any gateway and after any restart; the span itself is told by the gateway that appends the end.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use keywheel_core::effect::{self, Effect};
-
-use crate::port::journal::Decision;
-
-/// The trace contexts of one commit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Traces {
-    events: BTreeMap<u64, String>,
-    effects: BTreeMap<effect::Key, String>,
+/// A trace and a span in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Context {
+    /// The trace.
+    pub trace: [u8; 16],
+    /// The span that is the parent of what follows.
+    pub span: [u8; 8],
+    /// Whether the trace is recorded, as whoever began it decided.
+    pub is_sampled: bool,
 }
 
-impl Traces {
-    /// Of decisions whose first event has this number.
+impl Context {
+    /// A recorded trace's.
     #[must_use]
-    pub fn of(first: u64, decisions: &[Decision]) -> Self {
-        let mut traces = Self::default();
-        let mut number = first;
-        for decision in decisions {
-            for _ in &decision.events {
-                if let Some(trace) = &decision.traceparent {
-                    traces.events.insert(number, trace.clone());
-                }
-                number += 1;
-            }
-            for effect in &decision.effects {
-                if let Some(trace) = &decision.traceparent {
-                    traces.effects.insert(effect.key(), trace.clone());
-                }
-            }
+    pub const fn new(trace: [u8; 16], span: [u8; 8]) -> Self {
+        Self {
+            trace,
+            span,
+            is_sampled: true,
         }
-        traces
     }
 
-    /// An event's.
+    /// Reads a `traceparent`; `None` when it is none.
     #[must_use]
-    pub fn of_event(&self, number: u64) -> Option<String> {
-        self.events.get(&number).cloned()
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let version: [u8; 1] = unhex(parts.next()?)?;
+        let trace = unhex(parts.next()?)?;
+        let span = unhex(parts.next()?)?;
+        let [flags] = unhex(parts.next()?)?;
+        let is_longer = parts.next().is_some();
+        let is_wrong = version == [0xff] || (version == [0] && is_longer);
+        if is_wrong || trace == [0; 16] || span == [0; 8] {
+            return None;
+        }
+        Some(Self {
+            trace,
+            span,
+            is_sampled: flags & 1 == 1,
+        })
     }
 
-    /// An effect's.
+    /// Another span of the same trace.
     #[must_use]
-    pub fn of_effect(&self, effect: &Effect) -> Option<String> {
-        self.effects.get(&effect.key()).cloned()
+    pub const fn at(self, span: [u8; 8]) -> Self {
+        Self { span, ..self }
     }
 
-    /// That of what changed a host's plan to a generation: the event of that number.
+    /// The trace as people and log lines write it.
     #[must_use]
-    pub fn of_plan(&self, generation: u64) -> Option<String> {
-        self.of_event(generation)
+    pub fn trace_id(&self) -> String {
+        hex(&self.trace)
+    }
+}
+
+/// As a `traceparent`.
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.is_sampled);
+        write!(f, "00-{}-{}-{flags:02x}", hex(&self.trace), hex(&self.span))
+    }
+}
+
+/// The span of a rotation or a revocation: the last half of its id.
+#[must_use]
+pub fn span_of(id: &[u8; 16]) -> [u8; 8] {
+    let mut span = [0; 8];
+    span.copy_from_slice(&id[8..]);
+    // No span is zero; and an id whose half is does not come by.
+    if span == [0; 8] { [1; 8] } else { span }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    let is_lower = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 2 * N || !digits.iter().all(is_lower) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).ok()?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_traceparent_is_read_and_written_as_the_w3c_has_it() {
+        let context = Context::parse(TEXT).unwrap();
+        assert_eq!(context.to_string(), TEXT);
+        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert!(context.is_sampled);
+        let quiet = Context::parse(&format!("{}00", &TEXT[..TEXT.len() - 2])).unwrap();
+        assert!(!quiet.is_sampled);
+        // A later version may have more; its first parts are read.
+        assert!(Context::parse(&TEXT.replacen("00", "01", 1)).is_some());
+        assert!(Context::parse(&format!("{}-x", TEXT.replacen("00", "01", 1))).is_some());
+    }
+
+    #[test]
+    fn what_is_no_traceparent_is_none() {
+        for wrong in [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(Context::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_span_of_an_id_is_never_zero() {
+        assert_eq!(span_of(&[7; 16]), [7; 8]);
+        assert_ne!(span_of(&[0; 16]), [0; 8]);
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use keywheel_core::audit::{Outcome, Principal, Role};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::RejectionKind;
-use keywheel_core::effect::{Effect, Work};
+use keywheel_core::effect::{self, Effect, Work};
 use keywheel_core::host;
 use keywheel_core::id::{
     CommandId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, SlotId,
@@ -30,6 +30,7 @@ use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::{Class, Journal, Verdict};
 use keywheel_engine::state::View;
+use keywheel_engine::trace::{Context, span_of};
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 use tokio::sync::mpsc;
 
@@ -170,15 +171,29 @@ async fn whoever_is_told_of_a_commit_goes_on_with_the_trace_of_its_command() {
     let commit = bench.commits.recv().await.unwrap();
     assert!(!commit.events.is_empty() && !commit.effects.is_empty());
     for event in &commit.events {
-        let told = commit.traces.of_event(event.number);
-        assert_eq!(told.as_ref(), Some(&trace));
+        assert_eq!(event.traceparent.as_ref(), Some(&trace));
     }
+    let above = Context::parse(&trace).unwrap();
+    let mut ours = Vec::new();
     for effect in &commit.effects {
-        assert_eq!(commit.traces.of_effect(effect).as_ref(), Some(&trace));
+        let effect::Key::Step(rotation, ..) = effect.key() else {
+            panic!("{effect:?}")
+        };
+        let expected = above.at(span_of(rotation.bytes()));
+        let told = bench.view.read().effect_trace(&effect.key());
+        assert_eq!(told, Some(expected), "below the rotation's own span");
+        ours.push((rotation, expected));
     }
     bench.work(10).await;
     let later = bench.commits.recv().await.unwrap();
-    assert_eq!(later.traces.of_event(later.events[0].number), None);
+    assert_eq!(later.events[0].traceparent, None);
+    let committed = bench.view.read();
+    for (rotation, expected) in ours {
+        // Whatever brings no trace of its own goes on with the rotation's.
+        assert_eq!(committed.rotation_trace(rotation), Some(expected));
+        let timer = Command::DeadlinePassed { rotation };
+        assert_eq!(committed.command_trace(&timer), Some(expected));
+    }
 }
 
 #[tokio::test]
@@ -326,6 +341,7 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
             complete,
             containers: Vec::new(),
             denied: Vec::new(),
+            stale: Vec::new(),
         })
     };
     let injector = || Principal::Service(Role::Injector);

@@ -10,7 +10,6 @@ use keywheel_core::command::Command;
 use keywheel_core::host::{Host, KeyRequest, PermitRequest};
 use keywheel_core::id::{CommandId, HostId};
 use keywheel_core::name::BusKey;
-use keywheel_core::plan::plan_host;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::authority;
 use keywheel_engine::command_bus::{Handle, Submission};
@@ -20,8 +19,13 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::{Journal, Verdict};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::state::View;
+use keywheel_engine::trace::Context;
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+/// Whose spans these are.
+const SERVICE: &str = "gateway";
 
 /// Most requests served at once.
 pub const MAX_SERVED: usize = 256;
@@ -137,7 +141,20 @@ impl BusServer {
             Body::ReadHosts => Ok(Body::Hosts(HostKeys::of_all(&self.view.read().world))),
             Body::ReadStores { after, wait } => Ok(self.store_news(*after, *wait).await),
             Body::Renew(ask) => self.renew(message, ask).await,
-            Body::OpenValue(wanted) => self.grant(message.sender, wanted).await,
+            Body::OpenValue(wanted) => {
+                let above = message.traceparent.as_deref().and_then(Context::parse);
+                let mut span = Span::below(SERVICE, spans::GRANT, Kind::Server, above)
+                    .with(spans::RPC_SYSTEM, spans::SYSTEM)
+                    .with(spans::RPC_METHOD, spans::GRANT)
+                    .with(spans::HOST_ID, wanted.host.to_string())
+                    .with(spans::SECRET_ID, wanted.secret.to_string())
+                    .with(spans::VERSION, wanted.version);
+                let granted = self.grant(message.sender, wanted).await;
+                if let Err(error) = &granted {
+                    span.fail(error.kind.word(), &error.text);
+                }
+                granted
+            }
             _ => Err(PortError::new(
                 ErrorKind::Denied,
                 "the gateway does not answer such a request",
@@ -169,7 +186,7 @@ impl BusServer {
         id: CommandId,
         command: Command,
     ) -> Result<Body, PortError> {
-        let (sender, traceparent) = (message.sender, message.traceparent.clone());
+        let sender = message.sender;
         let principal = Principal::Service(sender);
         if !authority::may_submit(sender, message.host, &command) {
             // Under an id of its own: the sender's may be answered already.
@@ -179,13 +196,36 @@ impl BusServer {
             let text = format!("role {sender:?} may not submit this command");
             return Err(PortError::new(ErrorKind::Denied, text));
         }
+        let mut span = self.span_of(message, &command);
         let submission = Submission {
             id,
             principal,
-            traceparent,
+            traceparent: span.traceparent(),
             command,
         };
-        Ok(Body::Verdict(self.commands.submit(submission).await?))
+        let verdict = self.commands.submit(submission).await;
+        match &verdict {
+            Ok(Verdict::Accepted { .. }) => span.set(spans::OUTCOME, "accepted"),
+            Ok(Verdict::Rejected { .. }) => span.set(spans::OUTCOME, "rejected"),
+            Err(error) => span.fail(error.kind.word(), &error.text),
+        }
+        drop(span);
+        Ok(Body::Verdict(verdict?))
+    }
+
+    /// Below what asks; a timer's below its rotation or revocation; a look outside begins a trace.
+    fn span_of(&self, message: &Message, command: &Command) -> Span {
+        let sent = message.traceparent.as_deref().and_then(Context::parse);
+        let above = sent.or_else(|| self.view.read().command_trace(command));
+        let span = match command {
+            Command::Observed(_) if above.is_none() => {
+                Span::root(SERVICE, spans::SUBMIT, Kind::Server, &*self.ids)
+            }
+            _ => Span::below(SERVICE, spans::SUBMIT, Kind::Server, above),
+        };
+        span.with(spans::RPC_SYSTEM, spans::SYSTEM)
+            .with(spans::RPC_METHOD, spans::SUBMIT)
+            .with(spans::COMMAND, word(command))
     }
 
     fn denied(&self, principal: Principal, command: CommandId) -> Record {
@@ -208,9 +248,9 @@ impl BusServer {
     async fn plan(&self, sender: Role, host: HostId) -> Result<Body, PortError> {
         self.view.note_contact(host, self.clock.now());
         let (plan, is_evicted) = {
-            let world = &self.view.read().world;
-            let known = world.hosts.get(&host);
-            (plan_host(world, host), known.is_some_and(Host::is_evicted))
+            let committed = self.view.read();
+            let known = committed.world.hosts.get(&host);
+            (committed.plan_of(host), known.is_some_and(Host::is_evicted))
         };
         if let Some(plan) = plan {
             return Ok(Body::Plan(plan));
@@ -367,6 +407,21 @@ impl BusServer {
 
     fn fresh_command(&self) -> CommandId {
         CommandId::from_bytes(self.ids.draw())
+    }
+}
+
+/// What a worker's command is called.
+const fn word(command: &Command) -> &'static str {
+    match command {
+        Command::Report(_) => "report",
+        Command::StepOutcome { .. } => "step_outcome",
+        Command::RevokeOutcome { .. } => "revoke_outcome",
+        Command::Due { .. } => "due",
+        Command::RetryStep { .. } => "retry_step",
+        Command::RetryRevoke { .. } => "retry_revoke",
+        Command::DeadlinePassed { .. } => "deadline_passed",
+        Command::Observed(_) => "observed",
+        _ => "other",
     }
 }
 

@@ -34,6 +34,7 @@ pub mod door;
 pub mod evictions;
 pub mod http;
 pub mod join;
+pub mod lifecycle;
 pub mod metrics;
 pub mod places;
 pub mod presence;

@@ -13,7 +13,7 @@ use keywheel_core::id::{CommandId, DeploymentId, RotationId};
 use keywheel_core::name::HostName;
 use keywheel_core::store::{Looked, NamedStore, PlannedUse};
 use keywheel_engine::command_bus::{CommandBus, Parts, Started, Submission};
-use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Source, Subscription, Topic};
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
@@ -98,6 +98,7 @@ impl Bus for FakeStore {
             _ => Err(unused()),
         }
     }
+    fn refuse_stale(&self, _: Source) {}
     async fn serve(&self, _: Address) -> Result<Box<dyn Requests>, PortError> {
         self.requests.lock().unwrap().take().ok_or_else(unused)
     }

@@ -24,6 +24,7 @@ use keywheel_schemas::config::metrics::MetricsListen;
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_schemas::subject::role_word;
 use keywheel_seal::OsEntropy;
+use keywheel_telemetry::traces::{self, Exporting, Resource, SpanCounts};
 use keywheel_telemetry::{Endpoint, Instance, Listen, Source};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -110,6 +111,7 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     let host = credentials(&config)?;
     let clock = Arc::new(SystemClock::new());
     let ids = Arc::new(SystemIds);
+    let exporting = start_traces(&config, &host, (clock.clone(), ids.clone()))?;
     let trust = keywheel_member::trust(&host.identity);
     let nats = keywheel_member::connect(
         &config.apart.bus_servers,
@@ -158,11 +160,33 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     let _told = telling.await;
     keeping.abort();
     nats.shutdown().await;
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
     served.map_err(|e| {
         let next =
             "correct what is named above and start again; running containers keep what they have";
         Problem::new(exit::UNEXPECTED, chain(&e), next)
     })
+}
+
+/// Tells this host's spans, where the configuration names a collector.
+fn start_traces(
+    config: &Config,
+    host: &Host,
+    (clock, ids): (Arc<SystemClock>, Arc<SystemIds>),
+) -> Result<Option<Exporting>, Problem> {
+    let Some(endpoint) = &config.otlp_endpoint else {
+        return Ok(None);
+    };
+    let resource = Resource {
+        machine: host.name.to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let started = traces::start(endpoint, resource, clock, ids);
+    let next = "correct `otlp.endpoint`, or leave it out";
+    let started = started.map_err(|e| Problem::new(exit::USAGE, chain(&e), next))?;
+    Ok(Some(started))
 }
 
 /// Serves this host's metrics, where the configuration says so.
@@ -186,7 +210,11 @@ async fn serve_metrics(
         end: Some(Arc::new(move || end.end())),
         certificate_end: Arc::new(move || Some(life_of(&directory)?.1)),
     };
-    let sources: Vec<Arc<dyn Source>> = vec![Arc::new(instance), Arc::new(injector.metrics())];
+    let sources: Vec<Arc<dyn Source>> = vec![
+        Arc::new(instance),
+        Arc::new(injector.metrics()),
+        Arc::new(SpanCounts),
+    ];
     let endpoint = Endpoint::bind(&listen, sources).await.map_err(|e| {
         let next = "give a place that is free as `metrics.listen`, such as 127.0.0.1:9464";
         Problem::new(exit::CANNOT_CREATE, chain(&e), next)

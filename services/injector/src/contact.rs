@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use keywheel_core::plan::HostPlan;
 use keywheel_daemon::{chain, names};
-use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::bus::{Address, Body, Source};
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::watch;
 
@@ -190,6 +190,7 @@ impl Shared {
                 held.unwrap_or_default(),
                 self.options.host_cache_dir.display()
             );
+            self.receive_plan(plan, Source::Answer(Address::Gateway));
             return Err(PortError::new(ErrorKind::Conflict, text));
         }
         let was_over = self.is_lease_over();

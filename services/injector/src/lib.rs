@@ -31,6 +31,7 @@ mod lease;
 mod metrics;
 mod model;
 mod options;
+mod origin;
 mod presence;
 mod reconcile;
 mod report;
@@ -39,6 +40,7 @@ mod runtime;
 mod service;
 mod shared;
 mod spool;
+mod stale;
 mod state;
 mod swap;
 

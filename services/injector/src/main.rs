@@ -52,6 +52,12 @@ enum Verb {
         /// Serve metrics for Prometheus there, on this machine only: 127.0.0.1:PORT or unix:/PATH.
         #[arg(long, value_name = "PLACE")]
         metrics_listen: Option<String>,
+        /// Tell spans to the OpenTelemetry collector there, by OTLP over HTTP: http://127.0.0.1:4318.
+        #[arg(long, value_name = "URL")]
+        otlp_endpoint: Option<String>,
+        /// How log lines look: text, json or journald; else journald where systemd's journal reads them.
+        #[arg(long, value_name = "FORMAT")]
+        log_format: Option<String>,
     },
 }
 
@@ -67,11 +73,15 @@ async fn main() -> ExitCode {
             data_dir,
             run_dir,
             metrics_listen,
+            otlp_endpoint,
+            log_format,
         } => {
             let flags = ConfigFlags {
                 data_dir,
                 run_dir,
                 metrics_listen,
+                otlp_endpoint,
+                log_format,
                 ..ConfigFlags::default()
             };
             apart::run(config.as_deref(), flags).await

@@ -19,6 +19,7 @@ use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS};
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::bus::{Source, Topic};
 use keywheel_engine::port::container_host::EngineEvent;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -64,7 +65,7 @@ pub(crate) struct Reconciler {
     /// When a value that could not be had is asked for again; `None` while it is asked for.
     fetching: BTreeMap<VersionKey, Option<Duration>>,
     /// Containers being inspected; `true` when something happened meanwhile.
-    inspecting: BTreeMap<ContainerId, bool>,
+    inspecting: BTreeMap<ContainerId, (Duration, bool)>,
     /// Which container of a service restarts.
     slots: BTreeMap<Service, ContainerId>,
     /// Versions that a container of the service did not get healthy with.
@@ -137,7 +138,8 @@ impl Reconciler {
         match event {
             Event::Plan(plan) => {
                 let generation = plan.generation;
-                if self.shared.take_plan(*plan) {
+                let from = Source::Topic(Topic::Plan(plan.host));
+                if self.shared.receive_plan(*plan, from) {
                     tracing::debug!({ names::GENERATION } = generation, "plan taken");
                 }
             }
@@ -224,11 +226,11 @@ impl Reconciler {
 
     /// Asks the engine about one container; what happens meanwhile asks again.
     fn inspect(&mut self, id: ContainerId) {
-        if let Some(again) = self.inspecting.get_mut(&id) {
+        if let Some((_, again)) = self.inspecting.get_mut(&id) {
             *again = true;
             return;
         }
-        self.inspecting.insert(id.clone(), false);
+        self.inspecting.insert(id.clone(), (self.now(), false));
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(async move {
             let result = shared.containers.inspect(&id).await;
@@ -305,7 +307,9 @@ impl Reconciler {
             // A list that is cut off would make ghosts of what lives.
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
         };
-        if self.items.is_empty() && self.denied.is_empty() && self.told.as_ref() == Some(&told) {
+        let stale = Vec::from_iter(self.shared.stale_plans());
+        let has_facts = !(self.items.is_empty() && self.denied.is_empty() && stale.is_empty());
+        if !has_facts && self.told.as_ref() == Some(&told) {
             return;
         }
         let report = HostReport {
@@ -320,6 +324,7 @@ impl Reconciler {
                 Vec::new()
             },
             denied: std::mem::take(&mut self.denied),
+            stale,
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));

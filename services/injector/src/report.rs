@@ -10,13 +10,18 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::id::CommandId;
-use keywheel_core::report::{DeniedStart, HostReport, MAX_REPORT_ITEMS};
+use keywheel_core::report::{
+    DeniedStart, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan,
+};
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::trace::Context;
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::origin::SERVICE;
 use crate::service::Event;
 use crate::shared::Shared;
 use crate::spool::{Spool, Spooled};
@@ -88,9 +93,10 @@ impl Outbox {
                 items: rest,
                 ..report.clone()
             };
-            // Only the last part may say that everything is told; the refused starts go with the first.
+            // Only the last part may say that everything is told; what else is new goes with the first.
             report.complete = false;
             later.denied.clear();
+            later.stale.clear();
             *next = Some((later, Kept::new()));
         }
         self.unwritten.fetch_add(1, Ordering::SeqCst);
@@ -112,9 +118,13 @@ fn merge(waiting: HostReport, newer: HostReport) -> HostReport {
     let mut denied = waiting.denied;
     denied.extend(newer.denied);
     bound_denied(&mut denied);
+    let mut stale = waiting.stale;
+    stale.extend(newer.stale);
+    bound_stale(&mut stale);
     HostReport {
         items,
         denied,
+        stale,
         ..newer
     }
 }
@@ -128,6 +138,18 @@ pub(crate) fn bound_denied(denied: &mut Vec<DeniedStart>) {
             "refused starts dropped: the gateway is away for too long"
         );
         denied.drain(..over);
+    }
+}
+
+/// Keeps as many notes as a report takes, and every count.
+fn bound_stale(stale: &mut Vec<StalePlan>) {
+    let over = stale.len().saturating_sub(MAX_STALE_PLANS);
+    if over == 0 {
+        return;
+    }
+    let count: u64 = stale.drain(1..=over).map(|note| note.count).sum();
+    if let Some(first) = stale.first_mut() {
+        first.count = first.count.saturating_add(count);
     }
 }
 
@@ -230,7 +252,7 @@ async fn spool_all(
 
 /// Whether something in it may not be lost.
 fn has_facts(report: &HostReport) -> bool {
-    !report.items.is_empty() || !report.denied.is_empty()
+    !report.items.is_empty() || !report.denied.is_empty() || !report.stale.is_empty()
 }
 
 async fn send_queued(shared: &Shared, spool: &Spool, mut queued: mpsc::Receiver<Queued>) {
@@ -310,11 +332,18 @@ async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
         id: spooled.command,
         command: Command::Report(spooled.report.clone()),
     };
-    let trace = shared.trace_of(Some(spooled.report.generation));
+    // One report may answer several rotations; each sees it, and the gateway's part stands below one.
+    let traces = shared.traces_of(&spooled.report);
+    let told: Vec<Span> = traces
+        .into_iter()
+        .map(|trace| span_of(shared, trace))
+        .collect();
+    let trace = told.first().and_then(Span::traceparent);
     let answer = shared
         .bus
         .request(Address::Gateway, trace, body, SUBMIT_TIMEOUT)
         .await;
+    drop(told);
     failpoint::hit_async("injector.after_report")
         .await
         .map_err(|error| error.to_string())?;
@@ -337,11 +366,20 @@ async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
     }
 }
 
+fn span_of(shared: &Shared, above: Context) -> Span {
+    Span::below(SERVICE, spans::SUBMIT, Kind::Client, Some(above))
+        .with(spans::RPC_SYSTEM, spans::SYSTEM)
+        .with(spans::RPC_METHOD, spans::SUBMIT)
+        .with(spans::COMMAND, "report")
+        .with(spans::HOST, shared.options.host_name.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spool::tests::report;
     use keywheel_core::report::Fact;
+    use keywheel_core::time::Timestamp;
 
     #[test]
     fn waiting_reports_become_one_with_all_facts_in_order_and_the_newest_state() {
@@ -379,6 +417,34 @@ mod tests {
         let merged = merge(merged, report(3, Vec::new()));
         assert_eq!(merged.denied.len(), MAX_REPORT_ITEMS);
         assert!(has_facts(&merged));
+    }
+
+    #[test]
+    fn notes_of_stale_plans_are_facts_and_bounded_and_every_count_stays() {
+        let note = |generation| StalePlan {
+            generation,
+            held: 1000,
+            at: Timestamp::default(),
+            count: 2,
+        };
+        let mut told = report(1, Vec::new());
+        told.denied.clear();
+        told.stale.clear();
+        assert!(!has_facts(&told));
+        told.stale = (0..100).map(note).collect();
+        assert!(has_facts(&told));
+        assert_eq!(told.stale.len(), MAX_STALE_PLANS);
+        bound_stale(&mut told.stale);
+        assert_eq!(told.stale.len(), MAX_STALE_PLANS, "at the limit");
+        let mut newer = report(2, Vec::new());
+        newer.stale = vec![note(100), note(101)];
+        let merged = merge(told, newer).stale;
+        assert_eq!((merged.len(), merged[0].generation), (MAX_STALE_PLANS, 0));
+        assert_eq!((merged[0].count, merged[1].generation), (6, 3));
+        assert_eq!(merged.last(), Some(&note(101)));
+        let mut none = Vec::new();
+        bound_stale(&mut none);
+        assert!(none.is_empty());
     }
 
     #[test]

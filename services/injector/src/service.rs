@@ -326,7 +326,7 @@ async fn join(
         enrolled = enrol(&shared) => enrolled,
     };
     match enrolled {
-        Ok(plans) => forward_plans(&shared, plans, events, stop).await,
+        Ok(plans) => forward_plans(plans, events, stop).await,
         // Nobody listens only when everything ends anyway.
         Err(error) => drop(refused.send(error)),
     }
@@ -457,7 +457,6 @@ fn raise_open_files() {
 }
 
 async fn forward_plans(
-    shared: &Shared,
     mut plans: Box<dyn Subscription>,
     events: mpsc::Sender<Event>,
     stop: CancellationToken,
@@ -468,10 +467,6 @@ async fn forward_plans(
             incoming = plans.next() => incoming,
         };
         let Some(incoming) = incoming else { return };
-        let trace = incoming.message.traceparent;
-        if let Body::Plan(plan) = &incoming.message.body {
-            shared.note_trace(plan.generation, trace);
-        }
         if let Body::Plan(plan) = incoming.message.body
             && events.send(Event::Plan(Box::new(plan))).await.is_err()
         {

@@ -1,7 +1,7 @@
 //! What the reconciler and the runtime's requests share: the plan, sealed values, and the list of
 //! versions being handled.
 //!
-//! Invariants: the plan never goes back; whoever is about to open a version says so first, under
+//! Invariants: the plan never goes back, and an older one that is no repeat is refused aloud; whoever is about to open a version says so first, under
 //! the same lock under which it read the plan, so a report's `holds` never lacks one; an envelope
 //! that no binding's present version names is dropped with the plan that says so, and then from the
 //! disk; nothing is given out once the lease is over. The lock is never held across a wait.
@@ -13,14 +13,17 @@ use std::time::Duration;
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::{ContainerId, DeliveryId, SecretId};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+use keywheel_core::report::{HostReport, StalePlan};
 use keywheel_engine::delivery;
-use keywheel_engine::port::bus::{Address, Body, Bus, ValueRequest};
+use keywheel_engine::port::bus::{Address, Body, Bus, Source, ValueRequest};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::trace::Context;
 use keywheel_seal::hpke::{Envelope, HostKeyPair};
 use keywheel_seal::{Entropy, SecretBytes};
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
 use async_trait::async_trait;
 use keywheel_daemon::{chain, names};
@@ -35,6 +38,8 @@ use crate::lease::Moment;
 use crate::metrics::Reads;
 use crate::model::Place;
 use crate::options::HostSettings;
+use crate::origin::{self, Origins, SERVICE};
+use crate::stale::StalePlans;
 
 /// How long store-sync may take to answer for a value.
 const VALUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,12 +75,15 @@ pub(crate) struct Pending {
     pub(crate) facts: ContainerFacts,
     pub(crate) env: Vec<Given>,
     pub(crate) intent: Intent,
+    /// Of the container's start.
+    pub(crate) trace: Option<Context>,
     since: Duration,
 }
 
 #[derive(Default)]
 struct Inner {
     plan: Option<Arc<HostPlan>>,
+    stale: StalePlans,
     sealed: BTreeMap<VersionKey, Arc<Sealed>>,
     intents: BTreeMap<u64, Vec<VersionKey>>,
     pending: BTreeMap<ContainerId, Pending>,
@@ -100,8 +108,8 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     /// How often a value was held when it was needed.
     pub(crate) reads: Reads,
-    /// The newest plan's generation, and the trace it came from.
-    trace: Mutex<Option<(u64, String)>>,
+    /// What it does comes from there.
+    pub(crate) origins: Origins,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -154,26 +162,21 @@ impl Shared {
             cache: OnceLock::new(),
             changed: Notify::new(),
             reads: Reads::default(),
-            trace: Mutex::default(),
+            origins: Origins::default(),
             inner: Arc::default(),
         }
     }
 
-    /// Remembers the trace that led to a plan.
-    pub(crate) fn note_trace(&self, generation: u64, trace: Option<String>) {
-        let mut noted = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
-        // A plan that is told again has lost its trace.
-        let is_again = noted.as_ref().is_some_and(|(of, _)| *of == generation);
-        if trace.is_some() || !is_again {
-            *noted = trace.map(|trace| (generation, trace));
-        }
+    /// The trace of what last changed what is given out of a secret.
+    pub(crate) fn trace_of(&self, secret: SecretId) -> Option<Context> {
+        origin::of_secret(lock(&self.inner).plan.as_deref(), secret)
     }
 
-    /// The trace that led to the plan of a generation, if that is the newest.
-    pub(crate) fn trace_of(&self, generation: Option<u64>) -> Option<String> {
-        let noted = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = noted.as_ref().filter(|(of, _)| Some(*of) == generation);
-        noted.map(|(_, trace)| trace.clone())
+    /// The traces that a report belongs to.
+    pub(crate) fn traces_of(&self, report: &HostReport) -> Vec<Context> {
+        let plan = lock(&self.inner).plan.clone();
+        let now = self.clock.monotonic();
+        self.origins.of_report(report, plan.as_deref(), now)
     }
 
     /// Goes on with what an earlier run kept, until the gateway speaks.
@@ -238,6 +241,32 @@ impl Shared {
         Some((plan, wanted))
     }
 
+    /// Takes a plan that was received; an older one that is no repeat is refused aloud.
+    pub(crate) fn receive_plan(&self, plan: HostPlan, from: Source) -> bool {
+        let (host, generation) = (plan.host, plan.generation);
+        if self.take_plan(plan) {
+            return true;
+        }
+        let (now, at) = (self.clock.monotonic(), self.clock.now());
+        let mut inner = lock(&self.inner);
+        let held = inner.plan.as_ref().map_or(0, |plan| plan.generation);
+        let is_stale = host == self.options.host
+            && generation < held
+            && inner.stale.came((generation, held), now, at);
+        drop(inner);
+        if is_stale {
+            self.bus.refuse_stale(from);
+            self.changed.notify_one();
+        }
+        false
+    }
+
+    /// What the audit has to hear of stale plans now.
+    pub(crate) fn stale_plans(&self) -> Option<StalePlan> {
+        let now = self.clock.monotonic();
+        lock(&self.inner).stale.note(now)
+    }
+
     /// Takes a plan unless it is older than, or the same as, what is held.
     pub(crate) fn take_plan(&self, plan: HostPlan) -> bool {
         let mut inner = lock(&self.inner);
@@ -251,8 +280,11 @@ impl Shared {
         {
             return false;
         }
+        let now = self.clock.monotonic();
+        self.origins.take(inner.plan.as_deref(), &plan, now);
         let current = current_versions(&plan);
         inner.sealed.retain(|key, _| current.contains(key));
+        inner.stale.took(plan.generation, self.clock.monotonic());
         inner.plan = Some(Arc::new(plan));
         true
     }
@@ -277,7 +309,13 @@ impl Shared {
     }
 
     /// Keeps what the first request of a container decided, for its second.
-    pub(crate) fn keep_pending(&self, facts: ContainerFacts, env: Vec<Given>, intent: Intent) {
+    pub(crate) fn keep_pending(
+        &self,
+        facts: ContainerFacts,
+        env: Vec<Given>,
+        intent: Intent,
+        trace: Option<Context>,
+    ) {
         let since = self.clock.monotonic();
         let id = facts.id.clone();
         let old = lock(&self.inner).pending.insert(
@@ -286,6 +324,7 @@ impl Shared {
                 facts,
                 env,
                 intent,
+                trace,
                 since,
             },
         );
@@ -335,18 +374,19 @@ impl Shared {
         (!self.is_lease_over()).then_some(sealed)
     }
 
-    /// The sealed value: from the cache, else from store-sync.
+    /// The sealed value: from the cache, else from store-sync, below `trace`.
     pub(crate) async fn fetch(
         self: &Arc<Self>,
         secret: SecretId,
         grant: Grant,
+        trace: Option<Context>,
     ) -> Result<Arc<Sealed>, PortError> {
         let key = (secret, grant.version);
         if let Some(sealed) = self.sealed(key) {
             self.reads.hit();
             return Ok(sealed);
         }
-        let fetched = self.fetch_anew(key, grant).await;
+        let fetched = self.fetch_anew(key, grant, trace).await;
         self.reads.asked(&fetched);
         fetched
     }
@@ -355,6 +395,7 @@ impl Shared {
         self: &Arc<Self>,
         key: VersionKey,
         grant: Grant,
+        trace: Option<Context>,
     ) -> Result<Arc<Sealed>, PortError> {
         self.come_back().await?;
         if let Some(sealed) = self.sealed(key) {
@@ -369,13 +410,20 @@ impl Shared {
         };
         let body = Body::OpenValue(request);
         let _flight = self.keys.begin();
-        let trace = self.trace_of(self.held_generation());
+        let mut span = Span::below(SERVICE, spans::OPEN_VALUE, Kind::Client, trace)
+            .with(spans::RPC_SYSTEM, spans::SYSTEM)
+            .with(spans::RPC_METHOD, spans::OPEN_VALUE)
+            .with(spans::HOST, self.options.host_name.to_string())
+            .with(spans::SECRET_ID, key.0.to_string())
+            .with(spans::VERSION, grant.version);
         let asked = self
             .bus
-            .request(Address::StoreSync, trace, body, VALUE_TIMEOUT)
+            .request(Address::StoreSync, span.traceparent(), body, VALUE_TIMEOUT)
             .await;
         let asked = asked.inspect_err(|error| self.lost(error));
-        let envelope = asked.and_then(envelope_of)?;
+        let envelope = asked.and_then(envelope_of);
+        let envelope = envelope.inspect_err(|error| span.fail(error.kind.word(), &error.text))?;
+        drop(span);
         let sealed = Arc::new(Sealed::ToHost {
             envelope,
             delivery: grant.delivery,

@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
-use keywheel_core::report::{DeniedStart, Fact, HostReport, Item};
+use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, StalePlan};
 use keywheel_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,9 @@ struct Stored {
     complete: bool,
     containers: Vec<String>,
     denied: Vec<StoredDenied>,
+    /// Generation, generation held, micros, count; not in files of earlier versions.
+    #[serde(default)]
+    stale: Vec<(u64, u64, i64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,6 +171,26 @@ fn store(spooled: &Spooled) -> Stored {
         complete: report.complete,
         containers: report.containers.iter().map(ToString::to_string).collect(),
         denied: report.denied.iter().map(store_denied).collect(),
+        stale: report.stale.iter().map(store_stale).collect(),
+    }
+}
+
+const fn store_stale(stale: &StalePlan) -> (u64, u64, i64, u64) {
+    let StalePlan {
+        generation,
+        held,
+        at,
+        count,
+    } = *stale;
+    (generation, held, at.micros(), count)
+}
+
+const fn load_stale((generation, held, at, count): (u64, u64, i64, u64)) -> StalePlan {
+    StalePlan {
+        generation,
+        held,
+        at: Timestamp::from_micros(at),
+        count,
     }
 }
 
@@ -245,6 +268,7 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(load_denied)
             .collect::<Option<Vec<_>>>()?,
+        stale: stored.stale.into_iter().map(load_stale).collect(),
     };
     Some(Spooled {
         number,
@@ -311,6 +335,12 @@ pub(crate) mod tests {
             complete: true,
             containers: vec![ContainerId::parse(&"b".repeat(64)).unwrap()],
             denied: vec![denied()],
+            stale: vec![StalePlan {
+                generation: 1,
+                held: 7,
+                at: Timestamp::from_micros(-3),
+                count: u64::MAX,
+            }],
         }
     }
 
@@ -369,6 +399,26 @@ pub(crate) mod tests {
                 assert!(spool.read(2).is_some());
             }
         });
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path()).unwrap();
+        let command = CommandId::from_bytes([4; 16]);
+        let (number, mut report) = (1, report(1, Vec::new()));
+        report.stale.clear();
+        let one = Spooled {
+            number,
+            command,
+            report: report.clone(),
+        };
+        spool.write(&one).unwrap();
+        let text = std::fs::read_to_string(spool.path(1)).unwrap();
+        let earlier = text.replace(r#","stale":[]"#, "");
+        assert_ne!(earlier, text);
+        std::fs::write(spool.path(1), earlier).unwrap();
+        assert_eq!(spool.read(1).unwrap().report, report);
     }
 
     #[test]

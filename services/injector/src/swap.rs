@@ -9,12 +9,15 @@ use std::sync::Arc;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, failpoint, names};
+use keywheel_engine::trace::Context;
 use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes, digest};
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use zeroize::Zeroizing;
 
 use crate::attach::map;
+use crate::origin::SERVICE;
 use crate::shared::Shared;
 
 /// Batches that run at the same time.
@@ -47,6 +50,8 @@ pub(crate) struct Swap {
     pub(crate) value: Arc<SecretBytes>,
     pub(crate) compare_first: bool,
     pub(crate) tell: Option<Tell>,
+    /// Where it comes from.
+    pub(crate) trace: Option<Context>,
 }
 
 /// How a swap ended.
@@ -85,7 +90,12 @@ pub(crate) async fn swap_all(shared: &Arc<Shared>, jobs: Vec<Swap>) -> Vec<Swapp
     in_batches(jobs, {
         let shared = Arc::clone(shared);
         move |job| {
+            let mut span = span_of(&job);
             let result = swap(&shared, &job);
+            if let Err(reason) = &result {
+                span.fail("replace", reason);
+            }
+            drop(span);
             Swapped {
                 container: job.container,
                 binding: job.binding,
@@ -126,6 +136,13 @@ where
         done.extend(batch.await.unwrap_or_default());
     }
     done
+}
+
+fn span_of(job: &Swap) -> Span {
+    Span::below(SERVICE, spans::REPLACE, Kind::Internal, job.trace)
+        .with(spans::CONTAINER_ID, job.container.to_string())
+        .with(spans::SECRET_ID, job.secret.to_string())
+        .with(spans::VERSION, job.version)
 }
 
 fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
@@ -200,15 +217,24 @@ pub(crate) struct Removal {
     pub(crate) secret: SecretId,
     pub(crate) dir: Option<Arc<SecretDir>>,
     pub(crate) name: String,
+    /// Where it comes from.
+    pub(crate) trace: Option<Context>,
 }
 
 /// Removes files; a file that is gone already counts as removed.
 pub(crate) async fn remove_all(jobs: Vec<Removal>) -> Vec<(Removal, Result<(), String>)> {
     in_batches(jobs, |job: Removal| {
+        let mut span = Span::below(SERVICE, spans::WITHDRAW, Kind::Internal, job.trace)
+            .with(spans::CONTAINER_ID, job.container.to_string())
+            .with(spans::SECRET_ID, job.secret.to_string());
         let result = match &job.dir {
             Some(dir) => remove(dir, &job.name),
             None => Ok(()),
         };
+        if let Err(reason) = &result {
+            span.fail("withdraw", reason);
+        }
+        drop(span);
         (job, result)
     })
     .await

@@ -196,6 +196,7 @@ impl Signer {
             number,
             id,
             time: decision.time,
+            traceparent: decision.traceparent.clone(),
             event,
             bytes,
             hash,

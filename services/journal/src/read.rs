@@ -158,6 +158,7 @@ fn recorded(
         number: wanted,
         id: read.id,
         time: read.time,
+        traceparent: read.traceparent,
         event: read.event,
         bytes: Arc::from(row.bytes),
         hash,

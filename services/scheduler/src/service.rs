@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{Shutdown, chain, names};
-use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Subscription, Topic};
+use keywheel_engine::late::Late;
+use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Source, Subscription, Topic};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::RecordedEvent;
@@ -72,6 +73,7 @@ pub struct Scheduler {
     options: Options,
     timers: Timers,
     seen: u64,
+    late: Late,
     submits: JoinSet<Submitted>,
     last_read: Option<(Timestamp, Duration)>,
     /// Timers whose command was not answered, and how often in a row.
@@ -103,6 +105,7 @@ impl Scheduler {
             options,
             timers: Timers::new(),
             seen: 0,
+            late: Late::default(),
             submits: JoinSet::new(),
             last_read: None,
             silences: BTreeMap::new(),
@@ -116,7 +119,8 @@ impl Scheduler {
         self.handle.clone()
     }
 
-    fn note(&self) {
+    fn note(&mut self) {
+        self.late.took(self.seen, self.clock.monotonic());
         let (timers, unanswered) = (self.timers.len(), self.silences.len());
         self.handle.set(self.seen, timers, unanswered);
     }
@@ -202,10 +206,9 @@ impl Scheduler {
         while self.submits.len() < MAX_SUBMITS
             && let Some(fired) = self.timers.pop(now)
         {
-            tracing::debug!(key = ?fired.key, { names::DUE } = %fired.due, "timer ran out");
-            let (bus, id) = (Arc::clone(&self.bus), self.ids.draw());
+            let (bus, ids) = (Arc::clone(&self.bus), Arc::clone(&self.ids));
             self.submits
-                .spawn(submit(bus, fired, id, self.options.request_timeout));
+                .spawn(submit(bus, fired, ids, self.options.request_timeout));
         }
     }
 
@@ -235,11 +238,16 @@ impl Scheduler {
         }
     }
 
-    /// Folds one event; fills a hole before it. `false` when asked to stop meanwhile.
+    /// Folds one event; fills a hole before it. One that was folded is a repeat, or refused as stale.
+    /// `false` when asked to stop meanwhile.
     async fn take(&mut self, incoming: Incoming, shutdown: &Shutdown) -> bool {
         let Body::Event(event) = incoming.message.body else {
             return true;
         };
+        if self.late.is_stale(event.number, self.clock.monotonic()) {
+            self.bus.refuse_stale(Source::Topic(Topic::Events));
+            return true;
+        }
         if event.number > self.seen.saturating_add(1) && !self.catch_up(shutdown).await {
             return false;
         }

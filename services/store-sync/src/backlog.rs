@@ -1,16 +1,22 @@
 //! Which work waits and which runs: in order per secret, at once across secrets, bounded.
 //!
-//! Pure. Invariant: of one effect at most one copy waits or runs, however often it came; all its
-//! copies are finished together.
+//! Pure. Invariants: of one effect at most one copy waits or runs, however often it came; all its
+//! copies are finished together; a store outside that is slow has a few places and leaves the rest to
+//! others; a revocation goes before everything that may run.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use keywheel_core::effect::{Effect, Key, Work};
 use keywheel_core::id::SecretId;
+use keywheel_core::name::StoreName;
 use keywheel_core::time::Timestamp;
+
+use crate::effect::outside;
 
 /// Effects that wait or run; more stay on the bus.
 pub const MAX_QUEUED: usize = 1024;
+/// Effects performed at once at one store outside.
+pub const MAX_RUNNING_PER_STORE: usize = 4;
 
 /// One effect to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +34,8 @@ pub(crate) struct Backlog {
     waiting: HashMap<SecretId, VecDeque<Job>>,
     /// Secrets whose next job can run.
     ready: VecDeque<SecretId>,
-    running: HashSet<SecretId>,
+    /// What runs, and at which store outside.
+    running: HashMap<SecretId, Option<StoreName>>,
     /// The bus's numbers of every copy of an effect.
     copies: HashMap<Key, Vec<u64>>,
 }
@@ -39,6 +46,10 @@ pub(crate) const fn secret_of(effect: &Effect) -> SecretId {
         Work::Step(step) => step.secret,
         Work::Revoke(revoke) => revoke.secret,
     }
+}
+
+fn store_of(job: &Job) -> Option<&StoreName> {
+    outside(&job.effect).map(|outside| &outside.store.name)
 }
 
 impl Backlog {
@@ -72,16 +83,39 @@ impl Backlog {
         self.prepare(secret);
     }
 
-    /// The next job that may run.
+    /// The next job that may run: a revocation before others, else the one that waits longest.
     pub(crate) fn start(&mut self) -> Option<Job> {
-        let secret = self.ready.pop_front()?;
+        let may_run = |secret: &SecretId| {
+            let next = self.next_of(secret);
+            next.is_some_and(|job| self.has_place(job))
+        };
+        let revokes = |secret: &SecretId| {
+            let next = self.next_of(secret);
+            next.is_some_and(|job| matches!(job.effect.work, Work::Revoke(_)))
+        };
+        let mut ready = self.ready.iter();
+        let first = ready.position(|secret| revokes(secret) && may_run(secret));
+        let at = first.or_else(|| self.ready.iter().position(may_run))?;
+        let secret = self.ready.remove(at)?;
         let queue = self.waiting.get_mut(&secret)?;
         let job = queue.pop_front()?;
         if queue.is_empty() {
             self.waiting.remove(&secret);
         }
-        self.running.insert(secret);
+        self.running.insert(secret, store_of(&job).cloned());
         Some(job)
+    }
+
+    fn next_of(&self, secret: &SecretId) -> Option<&Job> {
+        self.waiting.get(secret)?.front()
+    }
+
+    fn has_place(&self, job: &Job) -> bool {
+        let Some(store) = store_of(job) else {
+            return true;
+        };
+        let running = self.running.values().flatten();
+        running.filter(|other| *other == store).count() < MAX_RUNNING_PER_STORE
     }
 
     /// A job ended, well or not; gives the bus's numbers of all its copies.
@@ -94,7 +128,7 @@ impl Backlog {
 
     fn prepare(&mut self, secret: SecretId) {
         let waits = self.waiting.contains_key(&secret);
-        if waits && !self.running.contains(&secret) && !self.ready.contains(&secret) {
+        if waits && !self.running.contains_key(&secret) && !self.ready.contains(&secret) {
             self.ready.push_back(secret);
         }
     }
@@ -102,8 +136,12 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::effect::RevokeWork;
-    use keywheel_core::id::RevocationId;
+    use keywheel_core::effect::{Outside, RevokeWork, StepWork};
+    use keywheel_core::id::{RevocationId, RotationId};
+    use keywheel_core::rotation::Step;
+    use keywheel_core::store::{
+        AwsAuth, AwsSpec, Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, Source, StoreSpec,
+    };
 
     use super::*;
 
@@ -142,6 +180,89 @@ mod tests {
         assert_eq!(backlog.finish(&job(1, 2).effect), [1]);
         assert_eq!(backlog.finish(&job(2, 1).effect), [2]);
         assert_eq!(backlog.start(), None);
+    }
+
+    fn step_at(secret: u8, store: &str) -> Job {
+        let work = StepWork {
+            rotation: RotationId::from_bytes([secret; 16]),
+            secret: SecretId::from_bytes([secret; 16]),
+            step: Step::Set,
+            attempt: 1,
+            versions: vec![1],
+            generator: None,
+            provided: false,
+            outside: Some(Box::new(at(store))),
+        };
+        Job {
+            effect: Effect {
+                work: Work::Step(work),
+            },
+            ..job(secret, 1)
+        }
+    }
+
+    fn at(store: &str) -> Outside {
+        let auth = AwsAuth::Chain {
+            profile: String::new(),
+        };
+        let spec = StoreSpec {
+            backend: Backend::Aws(AwsSpec {
+                region: String::new(),
+                endpoint: String::new(),
+                auth,
+            }),
+            poll: DEFAULT_POLL,
+            timeout: DEFAULT_TIMEOUT,
+        };
+        let name = StoreName::parse(store).unwrap();
+        Outside {
+            store: NamedStore { name, spec },
+            source: Source::default(),
+            known: None,
+            fetch: None,
+            retire: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_store_has_so_many_places_and_the_rest_is_for_others() {
+        let mut backlog = Backlog::default();
+        let many = u8::try_from(MAX_RUNNING_PER_STORE).unwrap() + 2;
+        for secret in 1..=many {
+            backlog.admit(step_at(secret, "slow"), secret.into());
+        }
+        backlog.admit(step_at(100, "other"), 100);
+        backlog.admit(job(101, 1), 101);
+        assert_eq!(
+            backlog.start(),
+            Some(job(101, 1)),
+            "a revocation goes first"
+        );
+        for secret in 1..=many - 2 {
+            assert_eq!(backlog.start(), Some(step_at(secret, "slow")));
+        }
+        assert_eq!(backlog.start(), Some(step_at(100, "other")));
+        assert_eq!(backlog.start(), None);
+        backlog.finish(&step_at(2, "slow").effect);
+        assert_eq!(backlog.start(), Some(step_at(many - 1, "slow")));
+        assert_eq!(backlog.start(), None);
+        backlog.finish(&step_at(1, "slow").effect);
+        let mut revokes = job(102, 1);
+        let Work::Revoke(work) = &mut revokes.effect.work else {
+            panic!("it revokes");
+        };
+        work.outside = Some(Box::new(at("slow")));
+        backlog.admit(revokes.clone(), 102);
+        assert_eq!(
+            backlog.start(),
+            Some(revokes),
+            "before the step that waits longer"
+        );
+        assert_eq!(
+            backlog.start(),
+            None,
+            "a revocation takes one of the places"
+        );
     }
 
     #[test]

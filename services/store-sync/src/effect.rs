@@ -9,23 +9,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
+use keywheel_core::effect::{Effect, Key, Outside, RevokeWork, StepWork, Work};
 use keywheel_core::id::CommandId;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
 use keywheel_daemon::failpoint::{self, Injected};
-use keywheel_daemon::{chain, names};
+use keywheel_daemon::{chain, lines, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::trace::Context;
 use keywheel_engine::until::Until;
 use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::digest;
+use keywheel_telemetry::traces::{self, Kind, Span};
 
-use crate::backlog::Job;
+use crate::backlog::{self, Job};
+use crate::outside;
 use crate::service::{Ports, Shared};
 
+/// Whose spans these are.
+pub(crate) const SERVICE: &str = "store-sync";
 /// How long one step, or one revocation, may take.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long the gateway may take to answer an outcome.
@@ -39,6 +44,9 @@ pub(crate) enum Unfinished {
     /// A test asked for it.
     #[error(transparent)]
     Injected(#[from] Injected),
+    /// The gateway did not tell about the store where it is to be performed.
+    #[error("nothing was heard about the work's store")]
+    News(#[source] PortError),
     /// The gateway did not answer.
     #[error("the outcome was not taken")]
     Submit(#[source] PortError),
@@ -52,9 +60,15 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
     let ports = &shared.ports;
     let points = failpoints(&job.effect);
     failpoint::hit_async(points.before).await?;
+    if let Some(place) = outside(&job.effect) {
+        let heard = outside::hear_of(shared, &place.store).await;
+        heard.map_err(Unfinished::News)?;
+    }
+    let (mut span, begun) = (span_of(job), ports.clock.monotonic());
     let until = Until::new(job.deadline, Arc::clone(&ports.clock));
     let performed = perform(shared, &job.effect, &until).await;
     let Performed::Ended(ended) = performed else {
+        span.fail("deadline", "not all of it was begun in time");
         tracing::warn!(
             { names::KIND } = effect_key_to_string(&job.effect.key()),
             { names::DUE } = %job.deadline,
@@ -62,15 +76,87 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
         );
         return Ok(());
     };
+    let trace = span.context().map(|place| place.trace_id());
     if let Err(failed) = &ended {
+        span.fail("store", &failed.reason);
         tracing::warn!(
             { names::KIND } = effect_key_to_string(&job.effect.key()),
+            { names::EVENT } = lines::STEP_NOT_PERFORMED,
             { names::REASON } = failed.reason,
+            { names::TRACE } = trace,
             "step failed"
+        );
+    } else {
+        let millis = ports.clock.monotonic().saturating_sub(begun).as_millis();
+        tracing::info!(
+            { names::EVENT } = lines::STEP_PERFORMED,
+            { names::KIND } = effect_key_to_string(&job.effect.key()),
+            { names::MILLIS } = u64::try_from(millis).unwrap_or(u64::MAX),
+            { names::TRACE } = trace,
+            "step done"
         );
     }
     failpoint::hit_async(points.after).await?;
-    submit(ports, job, ended).await
+    submit(ports, job, ended, &span).await
+}
+
+/// Of one effect; it stands below its rotation or revocation.
+fn span_of(job: &Job) -> Span {
+    use traces::names;
+    let work = &job.effect.work;
+    let (operation, outside, attempt, versions) = match work {
+        Work::Step(step) => (
+            step_word(step.step),
+            &step.outside,
+            step.attempt,
+            &step.versions,
+        ),
+        Work::Revoke(revoke) => ("revoke", &revoke.outside, revoke.attempt, &revoke.versions),
+    };
+    let above = job.traceparent.as_deref().and_then(Context::parse);
+    let name = format!("{operation} {}", names::WORK);
+    let store = outside.as_ref();
+    let store = store.map_or_else(
+        || "local".to_owned(),
+        |outside| outside.store.name.to_string(),
+    );
+    let mut span = Span::below(SERVICE, name, Kind::Consumer, above)
+        .with(names::MESSAGING_SYSTEM, names::SYSTEM)
+        .with(names::MESSAGING_OPERATION, operation)
+        .with(names::MESSAGING_OPERATION_TYPE, "process")
+        .with(names::MESSAGING_DESTINATION, names::WORK)
+        .with(
+            names::SECRET_ID,
+            backlog::secret_of(&job.effect).to_string(),
+        )
+        .with(names::STORE, store)
+        .with(names::ATTEMPT, attempt);
+    if let Some(version) = versions.last() {
+        span.set(names::VERSION, *version);
+    }
+    match work {
+        Work::Step(step) => span.set(names::ROTATION_ID, step.rotation.to_string()),
+        Work::Revoke(revoke) => span.set(names::REVOCATION_ID, revoke.revocation.to_string()),
+    }
+    span
+}
+
+const fn step_word(step: Step) -> &'static str {
+    match step {
+        Step::Create => "create",
+        Step::Set => "set",
+        Step::Test => "test",
+        Step::Finish => "finish",
+        Step::RevokeOld => "revoke_old",
+        Step::RollBack => "roll_back",
+    }
+}
+
+/// Where else than in the store `local` it is performed.
+pub(crate) fn outside(effect: &Effect) -> Option<&Outside> {
+    let (Work::Step(StepWork { outside, .. }) | Work::Revoke(RevokeWork { outside, .. })) =
+        &effect.work;
+    outside.as_deref()
 }
 
 struct Points {
@@ -141,8 +227,7 @@ async fn perform(shared: &Shared, effect: &Effect, until: &Until) -> Performed {
 /// Where an effect says that it is to be performed.
 async fn perform_at_its_store(shared: &Shared, effect: &Effect, until: &Until) -> Done {
     let ports = &shared.ports;
-    let (Work::Step(StepWork { outside, .. }) | Work::Revoke(RevokeWork { outside, .. })) =
-        &effect.work;
+    let outside = outside(effect);
     let rotator = match outside {
         None => Arc::clone(&ports.rotator),
         Some(outside) => shared.registry.rotator(outside)?,
@@ -151,7 +236,7 @@ async fn perform_at_its_store(shared: &Shared, effect: &Effect, until: &Until) -
         Work::Step(step) => perform_step(ports, &*rotator, step, until).await,
         Work::Revoke(revoke) => {
             let (secret, versions) = (revoke.secret, &revoke.versions);
-            let revoked = rotator.revoke(secret, versions, outside.as_deref(), until);
+            let revoked = rotator.revoke(secret, versions, outside, until);
             revoked.await.map(|()| None)
         }
     }
@@ -206,12 +291,12 @@ async fn roll_back(
     revoked.and(dropped)
 }
 
-async fn submit(ports: &Ports, job: &Job, ended: Ended) -> Result<(), Unfinished> {
+async fn submit(ports: &Ports, job: &Job, ended: Ended, span: &Span) -> Result<(), Unfinished> {
     let body = Body::Submit {
         id: derive_command_id(&job.effect.key()),
         command: outcome(&job.effect, ended),
     };
-    let traceparent = job.traceparent.clone();
+    let traceparent = span.traceparent();
     let answer = ports
         .bus
         .request(Address::Gateway, traceparent, body, SUBMIT_TIMEOUT)

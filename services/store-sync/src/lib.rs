@@ -20,17 +20,17 @@ mod tests;
 mod value;
 mod vault;
 
-pub use backlog::MAX_QUEUED;
+pub use backlog::{MAX_QUEUED, MAX_RUNNING_PER_STORE};
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
 pub use metrics::Metrics;
 pub use outside::{
-    BACKOFF_LIMIT, FETCH_RETRY_LIMIT, LOOK_SPAN, MAX_LOOKS, MAX_STORE_FACTS, NEWS_TIMEOUT,
-    STALE_AFTER_POLLS,
+    BACKOFF_LIMIT, FETCH_RETRY_LIMIT, LOOK_SPAN, MAX_LOOKS, MAX_SILENT, MAX_STORE_FACTS,
+    NEWS_TIMEOUT, STALE_AFTER_POLLS,
 };
 pub use presence::Handle;
 pub use service::{
     CONSUMER, MAX_RUNNING, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,
     StoreSyncOptions,
 };
-pub use value::{GRANT_TIMEOUT, MAX_ANSWERING};
+pub use value::{GRANT_TIMEOUT, MAX_ANSWERING, MAX_ASKING_STORES};
 pub use vault::Watched;

@@ -100,21 +100,11 @@ impl Metrics {
                 numbers.successes.insert(name.to_owned(), now);
             }
             Err(error) => {
-                let error = (key, kind_word(error.kind));
+                let error = (key, error.kind.word());
                 *numbers.errors.entry(error).or_default() += 1;
             }
         }
         result
-    }
-}
-
-const fn kind_word(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Conflict => "conflict",
-        ErrorKind::NotFound => "not_found",
-        ErrorKind::Denied => "denied",
-        ErrorKind::Unavailable => "unavailable",
-        ErrorKind::Corrupt => "corrupt",
     }
 }
 

@@ -8,13 +8,17 @@
 mod credentials;
 mod health;
 mod look;
+mod now;
 mod registry;
+mod sweep;
 mod watch;
 
 #[cfg(test)]
 pub(crate) use credentials::Book;
 pub use health::{MAX_STORE_FACTS, STALE_AFTER_POLLS};
 pub use look::{FETCH_RETRY_LIMIT, LOOK_SPAN};
+pub(crate) use now::look_now;
 pub(crate) use registry::{Parts, Registry};
-pub use watch::{BACKOFF_LIMIT, MAX_LOOKS, NEWS_TIMEOUT};
-pub(crate) use watch::{check, look_now, watch};
+pub use sweep::{MAX_LOOKS, MAX_SILENT};
+pub use watch::{BACKOFF_LIMIT, NEWS_TIMEOUT};
+pub(crate) use watch::{check, hear_of, watch};

@@ -1,6 +1,7 @@
 //! The service: takes work from the bus, runs it within bounds, and acknowledges what is answered.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use keywheel_engine::port::store::Connect;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::Entropy;
+use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
 use crate::backlog::{Backlog, Job};
@@ -40,6 +42,8 @@ pub const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub struct StoreSyncOptions {
     /// This installation; bound into everything sealed.
     pub deployment: DeploymentId,
+    /// Where credentials of stores lie as files: no file elsewhere is read for a store.
+    pub credentials_dir: PathBuf,
     /// How long one step, or one revocation, may take; default [`crate::STEP_DEADLINE`].
     pub step_deadline: Duration,
     /// How long a provided value may wait for its rotation; default [`keywheel_cache::MAX_STASH_AGE`].
@@ -49,9 +53,10 @@ pub struct StoreSyncOptions {
 impl StoreSyncOptions {
     /// The defaults for an installation.
     #[must_use]
-    pub const fn new(deployment: DeploymentId) -> Self {
+    pub const fn new(deployment: DeploymentId, credentials_dir: PathBuf) -> Self {
         Self {
             deployment,
+            credentials_dir,
             step_deadline: effect::STEP_DEADLINE,
             stash_age: keywheel_cache::MAX_STASH_AGE,
         }
@@ -98,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) registry: Registry,
     pub(crate) counts: Arc<Counts>,
+    /// Places for requests that ask stores outside.
+    pub(crate) asking_stores: Semaphore,
 }
 
 /// What the loop over work wakes up for.
@@ -115,6 +122,7 @@ impl StoreSync {
             connect: Arc::clone(&ports.connect),
             metrics: ports.metrics.clone(),
             vault: Arc::clone(&ports.vault),
+            credentials_dir: options.credentials_dir.clone(),
             clock: Arc::clone(&ports.clock),
             entropy: Arc::clone(&ports.entropy),
         });
@@ -124,6 +132,7 @@ impl StoreSync {
                 ports,
                 registry,
                 counts: Arc::default(),
+                asking_stores: Semaphore::new(value::MAX_ASKING_STORES),
             }),
         }
     }

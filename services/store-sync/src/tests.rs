@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ use tokio::task::JoinHandle;
 use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod outside;
+mod silent;
 mod steps;
 mod values;
 
@@ -66,10 +67,12 @@ struct World {
     outcomes: mpsc::Receiver<Outcome>,
     script: Arc<Script>,
     fakes: Arc<outside::Fakes>,
+    /// Instead of the fakes.
+    connect: Option<Arc<dyn keywheel_engine::port::store::Connect>>,
     host: HostKeyPair,
     said: Arc<Mutex<Vec<String>>>,
     work: std::cell::Cell<u64>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// What the gateway does, and what it counts.
@@ -77,7 +80,11 @@ struct World {
 struct Script {
     /// Outcomes that get no answer before any does.
     silent: AtomicUsize,
-    rejects: std::sync::atomic::AtomicBool,
+    rejects: AtomicBool,
+    /// What was observed is not taken now.
+    fails: AtomicBool,
+    /// Who waits for news gets none; who asks does.
+    tells_nobody_who_waits: AtomicBool,
     granted: Mutex<Option<[u8; 32]>>,
     asked_for_grants: AtomicUsize,
     /// Word about whether stores answer, as it came.
@@ -171,6 +178,9 @@ impl Bus for Tapped {
         self.said.lock().unwrap().push(format!("{body:?}"));
         self.inner.request(to, trace, body, timeout).await
     }
+    fn refuse_stale(&self, from: keywheel_engine::port::bus::Source) {
+        self.inner.refuse_stale(from);
+    }
     async fn serve(
         &self,
         at: Address,
@@ -189,6 +199,13 @@ impl Script {
                 self.contacts.lock().unwrap().push((store, failure));
                 Body::Verdict(Verdict::Accepted { number: 1 })
             }
+            Body::Submit {
+                command: Command::Observed(_),
+                ..
+            } if self.fails.load(Ordering::SeqCst) => Body::Failed {
+                kind: ErrorKind::Unavailable,
+                text: "the journal does not answer".to_owned(),
+            },
             Body::Submit { id, command } => {
                 outcomes.send((id, command)).await.unwrap();
                 if self.silent.load(Ordering::SeqCst) > 0 {
@@ -217,6 +234,9 @@ impl Script {
                 }
             }
             Body::ReadStores { after, wait } => {
+                if wait && self.tells_nobody_who_waits.load(Ordering::SeqCst) {
+                    return;
+                }
                 let mut news = self.news.subscribe();
                 let told = async move {
                     let newer = |news: &News| !wait || news.through > after;
@@ -280,15 +300,16 @@ impl World {
             outcomes,
             script,
             fakes: Arc::default(),
+            connect: None,
             host: HostKeyPair::generate(&OsEntropy),
             said: Arc::default(),
             work: std::cell::Cell::new(0),
-            _directory: directory,
+            directory,
         }
     }
 
     fn start(&self) -> (Shutdown, JoinHandle<()>) {
-        self.start_with(StoreSyncOptions::new(DEPLOYMENT))
+        self.start_with(options())
     }
 
     fn start_with(&self, options: StoreSyncOptions) -> (Shutdown, JoinHandle<()>) {
@@ -308,7 +329,10 @@ impl World {
             bus,
             vault: Arc::clone(&self.vault) as _,
             rotator: Arc::clone(&self.rotator) as _,
-            connect: Arc::clone(&self.fakes) as _,
+            connect: match &self.connect {
+                Some(connect) => Arc::clone(connect),
+                None => Arc::clone(&self.fakes) as _,
+            },
             metrics: crate::Metrics::new(self.clock.clone()),
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
@@ -359,6 +383,10 @@ impl World {
         }
         panic!("store-sync does not serve");
     }
+}
+
+fn options() -> StoreSyncOptions {
+    StoreSyncOptions::new(DEPLOYMENT, "/nowhere/stores".into())
 }
 
 fn identity(keys: &BTreeMap<Role, SecretBytes>, role: Role) -> Identity {

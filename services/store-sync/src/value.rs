@@ -11,15 +11,21 @@ use keywheel_core::id::RotationId;
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, ValueRequest};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::trace::Context;
 use keywheel_engine::{delivery, stash};
 use keywheel_seal::hpke::{self, Envelope, OpenError, PublicKey};
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
+use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
+use crate::effect::SERVICE;
 use crate::outside;
 use crate::service::Shared;
 
 /// Requests answered at once.
 pub const MAX_ANSWERING: usize = 64;
+/// Of these, requests that ask stores outside: a slow store takes no value's place.
+pub const MAX_ASKING_STORES: usize = 8;
 /// How long the gateway may take to confirm a grant.
 pub const GRANT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -89,20 +95,55 @@ async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError
             shared.ports.vault.drop_stashed(*token).await?;
             Ok(Body::Done)
         }
-        Body::OpenValue(wanted) => open(shared, wanted, message.traceparent.clone()).await,
+        Body::OpenValue(wanted) => {
+            let span = span_of(message, wanted);
+            let opened = open(shared, wanted, span.traceparent()).await;
+            failed(span, &opened);
+            opened
+        }
         Body::CheckStore {
             store,
             credentials,
             places,
         } => {
+            let _place = asks_stores(shared)?;
             outside::check(shared, store, credentials, places).await?;
             Ok(Body::Done)
         }
-        Body::LookNow { secret } => Ok(Body::Looked(outside::look_now(shared, *secret).await?)),
+        Body::LookNow { secret } => {
+            let _place = asks_stores(shared)?;
+            Ok(Body::Looked(outside::look_now(shared, *secret).await?))
+        }
         _ => Err(PortError::new(
             ErrorKind::Denied,
             "store-sync does not answer such a request",
         )),
+    }
+}
+
+/// A place among the requests that ask stores outside.
+fn asks_stores(shared: &Shared) -> Result<SemaphorePermit<'_>, PortError> {
+    shared.asking_stores.try_acquire().map_err(|_| {
+        let text = format!(
+            "store-sync is busy: it asks stores for {MAX_ASKING_STORES} others already; try again"
+        );
+        PortError::new(ErrorKind::Unavailable, text)
+    })
+}
+
+fn span_of(message: &Message, wanted: &ValueRequest) -> Span {
+    let above = message.traceparent.as_deref().and_then(Context::parse);
+    Span::below(SERVICE, spans::OPEN_VALUE, Kind::Server, above)
+        .with(spans::RPC_SYSTEM, spans::SYSTEM)
+        .with(spans::RPC_METHOD, spans::OPEN_VALUE)
+        .with(spans::HOST_ID, wanted.host.to_string())
+        .with(spans::SECRET_ID, wanted.secret.to_string())
+        .with(spans::VERSION, wanted.version)
+}
+
+fn failed(mut span: Span, answered: &Result<Body, PortError>) {
+    if let Err(error) = answered {
+        span.fail(error.kind.word(), &error.text);
     }
 }
 

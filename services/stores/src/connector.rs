@@ -1,4 +1,5 @@
-//! Makes a store from what was declared about it: one arm per kind. Keeps nothing.
+//! Makes a store from what was declared about it: one arm per kind. Keeps what the stores of one
+//! process share.
 
 use std::sync::Arc;
 
@@ -9,20 +10,24 @@ use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::store::{Connect, Credentials, Store};
 use keywheel_seal::Entropy;
 
-use crate::VaultStore;
 use crate::aws::AwsStore;
+use crate::vault::{Process, VaultStore};
 
 /// Every kind of store that this build has.
 pub struct Connector {
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    process: Process,
 }
 
 impl Connector {
     /// With this clock and randomness.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { clock, entropy }
+        let process = Process {
+            clock,
+            entropy,
+            wrappings: Arc::default(),
+        };
+        Self { process }
     }
 }
 
@@ -39,9 +44,8 @@ impl Connect for Connector {
                 Ok(Arc::new(store))
             }
             Backend::Vault(vault) => {
-                let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
-                let store =
-                    VaultStore::new(name, vault, spec.timeout, credentials, clock, entropy)?;
+                let process = self.process.clone();
+                let store = VaultStore::new(name, vault, spec.timeout, credentials, process)?;
                 Ok(Arc::new(store))
             }
         }

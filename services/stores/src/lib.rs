@@ -9,13 +9,14 @@
 
 pub mod aws;
 mod connector;
+pub mod file;
 pub mod generator;
 mod local;
 pub mod policy;
 mod remote;
 #[cfg(test)]
 mod testing;
-mod vault;
+pub mod vault;
 
 pub use connector::Connector;
 pub use local::LocalStore;

@@ -1,10 +1,11 @@
 //! Vault and OpenBao: one KV version 2 engine as a [`Store`].
 //!
-//! A version is the engine's number. `promote` patches one field with check-and-set, so other fields
-//! stay without being read, reads back what it wrote, and notes in the path's custom metadata which
-//! rotation wrote which version. A repeat finds its own value at the next number. `stage` has nothing
-//! to do: the engine has no version beside the current one. `revoke` destroys, and sees that it is
-//! destroyed. Invariants: a version is looked at by metadata, and a value is asked for only to be
+//! A version is the engine's number with the time at which it was made. `promote` patches one field
+//! with check-and-set, so other fields stay without being read, and reads back what it wrote; over
+//! the known version that was deleted it makes a new one. Which rotation wrote which version is noted
+//! in the path's custom metadata, where that can be. A repeat finds its own value current. `stage` has
+//! nothing to do: the engine has no version beside the current one. `revoke` destroys, and sees that
+//! it is destroyed. Invariants: a version is looked at by metadata, and a value is asked for only to be
 //! fetched or to see whether it is ours; every call of the port ends within the store's timeout.
 //! Works where Vault and OpenBao agree; `sys/health`, in which they differ, is not asked.
 
@@ -12,9 +13,12 @@ mod api;
 mod check;
 mod http;
 pub(crate) mod policy;
+mod refusal;
 mod session;
 mod tls;
+mod version;
 mod wire;
+mod wrapping;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +28,6 @@ use async_trait::async_trait;
 use keywheel_core::id::RotationId;
 use keywheel_core::name::StoreName;
 use keywheel_core::store::{RemoteVersion, Source, VaultSpec};
-use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::store::{Credentials, Listed, ListedEntry, Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -35,10 +38,17 @@ use self::api::{Api, Patched};
 use self::http::{Call, Http};
 use self::session::Session;
 use self::tls::Endpoint;
+use self::version::Version;
 use self::wire::Metadata;
+
+pub use self::refusal::{LOGIN_PAUSE, LOGIN_PAUSE_LIMIT};
+pub use self::tls::MAX_CA_FILE_BYTES;
+pub use self::wrapping::{MAX_UNWRAPPED, Wrappings};
 
 /// Names of one page.
 const PAGE: usize = 100;
+/// Longest time for noting who wrote: what was written is current whether that succeeds or not.
+const NOTE_SPAN: Duration = Duration::from_secs(2);
 
 /// One KV version 2 engine.
 pub struct VaultStore {
@@ -46,6 +56,17 @@ pub struct VaultStore {
     timeout: Duration,
     clock: Arc<dyn Clock>,
     api: Api,
+}
+
+/// What every store of one process shares.
+#[derive(Clone)]
+pub struct Process {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Secret ids that came wrapped.
+    pub wrappings: Arc<Wrappings>,
 }
 
 impl VaultStore {
@@ -58,12 +79,17 @@ impl VaultStore {
         spec: &VaultSpec,
         timeout: Duration,
         credentials: Arc<dyn Credentials>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
+        process: Process,
     ) -> Result<Self, PortError> {
+        let Process {
+            clock,
+            entropy,
+            wrappings,
+        } = process;
         let endpoint = Endpoint::parse(spec).map_err(|error| of_store(name, error))?;
         let http = Http::new(endpoint, credentials, Arc::clone(&clock), entropy);
-        let session = Session::new(http, spec.auth.clone(), spec.namespace.clone());
+        let (auth, namespace) = (spec.auth.clone(), spec.namespace.clone());
+        let session = Session::new(http, auth, namespace, wrappings);
         Ok(Self {
             name: name.clone(),
             timeout,
@@ -105,49 +131,52 @@ impl VaultStore {
     }
 
     async fn look_at(&self, path: &str, call: Call<'_>) -> Result<Option<Observed>, PortError> {
-        let Some(metadata) = self.api.metadata(path, call).await? else {
-            return Ok(None);
-        };
-        let live = metadata.live(self.now());
-        Ok(live.map(|version| Observed {
-            version: named(metadata.current_version),
-            created: version
-                .created()
-                .map(|at| Timestamp::from_micros(at.as_microsecond())),
+        let metadata = self.api.metadata(path, call).await?;
+        let live = metadata.filter(|metadata| metadata.is_live(self.now()));
+        Ok(live.map(|metadata| {
+            let current = metadata.current();
+            Observed {
+                created: current.time(),
+                version: current.name(),
+            }
         }))
     }
 
-    /// Writes over what is known, and gives the number of our version.
+    /// Writes over what is known, also where that was deleted, and gives our version.
     async fn write(
         &self,
         at: &Source,
         value: &SecretBytes,
-        expected: Option<u64>,
+        expected: Option<&Version>,
         call: Call<'_>,
-    ) -> Result<u64, PortError> {
-        let base = match expected {
-            Some(number) => match self.api.patch(at, value, number, call).await? {
-                Patched::Made(number) => return Ok(number),
-                Patched::NothingThere => return Err(newer(at, "was deleted there")),
-                Patched::Newer => number,
-            },
-            None => {
-                let metadata = self.api.metadata(&at.path, call).await?;
-                let number = metadata
-                    .as_ref()
-                    .map_or(0, |metadata| metadata.current_version);
-                let is_free = metadata.is_none_or(|metadata| metadata.live(self.now()).is_none());
-                if !is_free {
-                    // What is there may be ours: its answer was lost.
-                    number.saturating_sub(1)
-                } else if let Some(made) = self.api.create(at, value, number, call).await? {
-                    return Ok(made);
-                } else {
-                    number
-                }
-            }
+    ) -> Result<Version, PortError> {
+        let metadata = self.api.metadata(&at.path, call).await?;
+        let is_live = metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.is_live(self.now()));
+        let current = metadata.as_ref().map(Metadata::current);
+        let number = current.as_ref().map_or(0, |current| current.number);
+        let is_known = match (expected, &current) {
+            (Some(known), Some(current)) => known.is(current),
+            (Some(_), None) => true,
+            (None, _) => !is_live,
         };
-        self.ours(at, value, base, call).await
+        if is_known && is_live {
+            if let Patched::Made(made) = self.api.patch(at, value, number, call).await? {
+                return Ok(made);
+            }
+        } else if is_known {
+            if let Some(made) = self.api.create(at, value, number, call).await? {
+                return Ok(made);
+            }
+        } else if !is_live {
+            let why = format!(
+                "has version {number}, which somebody made and deleted there; bring it back or put a value there: then it"
+            );
+            return Err(newer(at, &why));
+        }
+        // What is there may be ours: its answer was lost.
+        self.ours(at, value, call).await
     }
 
     /// Makes a value current, sees that it is, and notes who wrote it.
@@ -160,71 +189,93 @@ impl VaultStore {
         call: Call<'_>,
     ) -> Result<RemoteVersion, PortError> {
         let known = expected.map(|version| {
-            number(version).ok_or_else(|| newer(at, "is known by a version that no KV engine has"))
+            Version::parse(version)
+                .ok_or_else(|| newer(at, "is known by a version that no KV engine has; it"))
         });
-        let made = self.write(at, value, known.transpose()?, call).await?;
-        if !self.has(at, made, value, call).await? {
+        let known = known.transpose()?;
+        let made = self.write(at, value, known.as_ref(), call).await?;
+        let Some(made) = self.has(at, &made, value, call).await? else {
             let text = format!(
-                "version {made} of {} is not there, though its write was answered with success",
-                at.path
+                "version {} of {} is not there, though its write was answered with success",
+                made.number, at.path
             );
             return Err(PortError::new(ErrorKind::Unavailable, text));
-        }
-        self.api.note(&at.path, token, made, call).await?;
-        Ok(named(made))
+        };
+        self.note(at, token, &made, call).await;
+        Ok(made.name())
     }
 
-    /// The number after the known one, if it is current and has our value: an earlier attempt's.
+    /// Notes who wrote it. The value is current already, so a failure is only told.
+    async fn note(&self, at: &Source, token: RotationId, made: &Version, call: Call<'_>) {
+        let left = call.ends.saturating_sub(self.clock.monotonic());
+        let noting = self.api.note(&at.path, token, made.number, call);
+        let noted = tokio::time::timeout(NOTE_SPAN.min(left / 2), noting).await;
+        let why = match noted {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.text,
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(
+            store = %self.name,
+            reason = why,
+            "what was written is current; who wrote it could not be noted beside it"
+        );
+    }
+
+    /// What is current, if it has our value: an earlier attempt's.
     async fn ours(
         &self,
         at: &Source,
         value: &SecretBytes,
-        base: u64,
         call: Call<'_>,
-    ) -> Result<u64, PortError> {
+    ) -> Result<Version, PortError> {
         let metadata = self.api.metadata(&at.path, call).await?;
-        let current = metadata.filter(|metadata| metadata.live(self.now()).is_some());
-        let next = base + 1;
-        if current.is_some_and(|metadata| metadata.current_version == next)
-            && self.has(at, next, value, call).await?
+        let current = metadata.filter(|metadata| metadata.is_live(self.now()));
+        if let Some(current) = current.map(|metadata| metadata.current())
+            && let Some(ours) = self.has(at, &current, value, call).await?
         {
-            return Ok(next);
+            return Ok(ours);
         }
-        Err(newer(at, "has a newer version there than we know"))
+        Err(newer(at, "has a newer version there than we know; it"))
     }
 
+    /// What a version is called in full, when it has this value.
     async fn has(
         &self,
         at: &Source,
-        number: u64,
+        version: &Version,
         value: &SecretBytes,
         call: Call<'_>,
-    ) -> Result<bool, PortError> {
-        match self.api.value(at, number, call).await {
-            Ok(there) => Ok(there.ct_eq(value)),
-            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Denied) => {
-                Ok(false)
-            }
+    ) -> Result<Option<Version>, PortError> {
+        match self.api.value(at, version, call).await {
+            Ok((there, version)) => Ok(there.ct_eq(value).then_some(version)),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Denied) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn destroy(&self, path: &str, number: u64, call: Call<'_>) -> Result<(), PortError> {
+    async fn destroy(
+        &self,
+        path: &str,
+        version: &Version,
+        call: Call<'_>,
+    ) -> Result<(), PortError> {
+        let number = version.number;
         let Some(metadata) = self.api.metadata(path, call).await? else {
             return Ok(());
         };
-        if metadata.current_version == number && metadata.live(self.now()).is_some() {
+        if is_gone(&metadata, version) {
+            return Ok(());
+        }
+        if metadata.current_version == number && metadata.is_live(self.now()) {
             let text = format!(
                 "version {number} of {path} is current there; make another one current first"
             );
             return Err(PortError::new(ErrorKind::Conflict, text));
         }
-        if is_gone(&metadata, number) {
-            return Ok(());
-        }
         self.api.destroy(path, number, call).await?;
         let after = self.api.metadata(path, call).await?;
-        if after.is_none_or(|metadata| is_gone(&metadata, number)) {
+        if after.is_none_or(|metadata| is_gone(&metadata, version)) {
             return Ok(());
         }
         let text = format!(
@@ -296,10 +347,16 @@ impl Store for VaultStore {
         until: &Until,
     ) -> Result<SecretBytes, PortError> {
         let call = self.call(until);
-        let Some(number) = number(version) else {
+        let Some(version) = Version::parse(version) else {
             return Err(of_store(&self.name, api::gone(&at.path, &version.0)));
         };
-        self.within(call, self.api.value(at, number, call)).await
+        let value = self.within(call, self.api.value(at, &version, call));
+        value.await.map(|(value, _)| value)
+    }
+
+    fn is_behind(&self, known: &RemoteVersion, found: &RemoteVersion) -> bool {
+        let both = Version::parse(known).zip(Version::parse(found));
+        both.is_some_and(|(known, found)| found.is_before(&known))
     }
 
     async fn stage(
@@ -336,9 +393,9 @@ impl Store for VaultStore {
         until: &Until,
     ) -> Result<(), PortError> {
         let call = self.call(until);
-        match number(version) {
-            Some(number) => {
-                self.within(call, self.destroy(&at.path, number, call))
+        match Version::parse(version) {
+            Some(version) => {
+                self.within(call, self.destroy(&at.path, &version, call))
                     .await
             }
             // No engine ever had it.
@@ -364,23 +421,15 @@ fn of_store(name: &StoreName, error: PortError) -> PortError {
     }
 }
 
-fn named(number: u64) -> RemoteVersion {
-    RemoteVersion(number.to_string())
-}
-
-fn number(version: &RemoteVersion) -> Option<u64> {
-    version.0.parse().ok().filter(|number| *number > 0)
-}
-
 fn newer(at: &Source, why: &str) -> PortError {
-    let text = format!("{} {why}; it is taken up at the next look", at.path);
+    let text = format!("{} {why} is taken up at the next look", at.path);
     PortError::new(ErrorKind::Conflict, text)
 }
 
-fn is_gone(metadata: &Metadata, number: u64) -> bool {
-    metadata
-        .version(number)
-        .is_none_or(|version| version.destroyed)
+/// A version of the same number that was made at another time is another one.
+fn is_gone(metadata: &Metadata, version: &Version) -> bool {
+    let state = metadata.version(version.number);
+    state.is_none_or(|state| state.destroyed) || !metadata.called(version.number).is(version)
 }
 
 /// Where a page begins: after which name of the first folder, and the folders to come.

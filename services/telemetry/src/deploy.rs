@@ -1,5 +1,5 @@
 //! What `deploy/` has for those who watch: alert rules and their tests, a dashboard, and the pages that
-//! explain both. All made from [`crate::names`] and [`alerts`], by `bin/generate-deploy`.
+//! explain both and the spans. All made from [`crate::names`], [`crate::traces::names`] and [`alerts`], by `bin/generate-deploy`.
 //!
 //! Invariant: a test fails when what is checked in is not what would be written, or names a metric that
 //! is none.
@@ -28,6 +28,7 @@ pub fn files() -> Vec<File> {
         file("grafana/keywheel.json", dashboard::dashboard()),
         file("docs/metrics.md", pages::metrics()),
         file("docs/alerts.md", pages::alerts()),
+        file("docs/traces.md", pages::traces()),
     ]
 }
 

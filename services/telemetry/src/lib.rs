@@ -1,4 +1,6 @@
-//! What a deployment looks like from outside: every metric by name, and the page that Prometheus reads.
+//! What a deployment looks like from outside: every metric by name, and the page that Prometheus reads;
+//! every span by name, and the exporter that tells them to a collector.
+
 //!
 //! Services hand in numbers; names, units, labels and their bounds are this crate's. Invariants: no
 //! metric is shown that [`names`] does not have; a label has no more values than its bound says,
@@ -13,6 +15,7 @@ mod endpoint;
 mod instance;
 pub mod names;
 mod page;
+pub mod traces;
 
 pub use endpoint::{
     Endpoint, EndpointError, HEAD_TIMEOUT, Listen, MAX_CONNECTIONS, READ_TIMEOUT, Source,

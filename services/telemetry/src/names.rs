@@ -266,6 +266,12 @@ metrics! {
     CREDENTIALS_EXPIRY = gauge(EVERY, "keywheel_credentials_expiry_timestamp_seconds", Instant,
         &[SERVICE], Least,
         "When this service's credentials end; they are renewed at half of their life");
+    /// Spans that the collector took.
+    SPANS_EXPORTED = counter(EVERY, "keywheel_spans_exported_total", &[],
+        "Spans that the OpenTelemetry collector took");
+    /// Spans that nobody sees.
+    SPANS_DROPPED = counter(EVERY, "keywheel_spans_dropped_total", &[],
+        "Spans that were dropped: the queue was full, or the collector did not take them");
 
     /// Known secrets.
     SECRETS = gauge(GATEWAY, "keywheel_secrets", Plain, &[], Sum,

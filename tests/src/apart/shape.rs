@@ -15,6 +15,8 @@ pub enum Role {
     AuditSink,
     /// One per host.
     Injector,
+    /// Is told spans.
+    Collector,
 }
 
 impl Role {
@@ -28,6 +30,7 @@ impl Role {
             Self::Scheduler => "scheduler",
             Self::AuditSink => "audit-sink",
             Self::Injector => "injector",
+            Self::Collector => "collector",
         }
     }
 
@@ -70,6 +73,8 @@ pub struct Shape {
     pub tls: bool,
     /// Whether everything that passes the (one) bus server is kept. Not with `lan`.
     pub tap: bool,
+    /// Whether a collector is told the spans of all processes.
+    pub collector: bool,
 }
 
 impl Default for Shape {
@@ -85,6 +90,7 @@ impl Default for Shape {
             lan: false,
             tls: false,
             tap: false,
+            collector: false,
         }
     }
 }

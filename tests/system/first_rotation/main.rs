@@ -6,4 +6,5 @@ mod env;
 mod files;
 mod refusals;
 mod revoke;
+mod said;
 mod surface;

@@ -158,11 +158,17 @@ impl Refusing {
         fs::set_permissions(&open, fs::Permissions::from_mode(0o644))?;
         let open = format!("token: {{ file: \"{}\" }}", open.display());
         let empty = by_file(&self.keywheel, "empty", "\n")?;
+        let ours = self.keywheel.unseal_key().display().to_string();
         let of = |auth: &str| bad(&self.plain(), auth);
         Ok(vec![
             (
                 of("token: { file: /nonexistent/token }"),
                 "/nonexistent/token",
+            ),
+            (
+                // Nobody who may declare a store has store-sync send it a file of its own.
+                of(&format!("token: {{ file: \"{ours}\" }}")),
+                "stores.credentials_dir",
             ),
             (of(&open), "chmod o-rwx"),
             (of(&empty), "is empty"),

@@ -127,7 +127,8 @@ pub(crate) fn make_token(bao: &OpenBao) {
 
 /// A file that only root reads, beside the server.
 pub(crate) fn credential(keywheel: &Keywheel, name: &str, text: &str) -> Result<PathBuf> {
-    let path = keywheel.scratch().join(name);
+    fs::create_dir_all(keywheel.credentials_dir())?;
+    let path = keywheel.credentials_dir().join(name);
     fs::write(&path, text)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     Ok(path)

@@ -3,19 +3,17 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::apart::{Role, Shape};
 use keywheel_tests::docker::{self, Image};
-use keywheel_tests::output::Output;
-use keywheel_tests::scratch::binary;
 use keywheel_tests::stage::{self, find, items};
 use keywheel_tests::wait;
 use serde_json::Value;
 
 use crate::deployment::{Deployment, HOST, PATIENCE};
+use crate::rollover::roll_over;
 use crate::{SECRET, serve, value_in};
 
 /// The shortest life that credentials may have.
@@ -75,8 +73,8 @@ fn credentials_renew_come_back_roll_over_and_are_taken() -> Result<()> {
             .all(|(before, after)| before != after))
     })?;
 
-    roll_over(&mut all)?;
-    all.json(0, &["rotate", SECRET, "--wait"])?;
+    let rotated = roll_over(&mut all, &directories, LIFE)?;
+    ensure!(rotated >= 4, "{rotated} rotations meanwhile");
     let third = value_in(&container)?;
     ensure!(third != second, "not rotated under the new root");
 
@@ -113,38 +111,4 @@ fn identity(all: &Deployment, name: &str) -> Result<String> {
     let said = all.json(1, &["host", "describe", name])?;
     let id = find(&said, "id").and_then(Value::as_str);
     Ok(id.context("a host without an id")?.to_owned())
-}
-
-/// Another root, at both gateways; until everyone's certificates come from it.
-fn roll_over(all: &mut Deployment) -> Result<()> {
-    let root = all.keywheel.scratch().path().to_owned();
-    let deployment = root.join("deployment");
-    let mut begin = Command::new(binary("keywheel")?);
-    begin.args(["ca", "begin", "--gateway-dir"]);
-    begin.arg(deployment.join("gateway"));
-    begin
-        .arg("--unseal-key-file")
-        .arg(root.join("key/gateway.key"));
-    Output::of(&mut begin)?.ok()?;
-    let file = "authority.json";
-    let next = deployment.join("gateway-2").join("next");
-    fs::copy(deployment.join("gateway").join(file), &next)?;
-    fs::rename(&next, deployment.join("gateway-2").join(file))?;
-    let services = [
-        "gateway",
-        "gateway-2",
-        "scheduler",
-        "store-sync",
-        "audit-sink",
-    ];
-    let mut trusting: Vec<PathBuf> = services.map(|part| deployment.join(part)).to_vec();
-    trusting.push(all.keywheel.apart()?.host_identity(0));
-    wait::until_true("both roots at everyone", PATIENCE, || {
-        let counted = trusting.iter().map(|directory| {
-            let roots = fs::read_to_string(directory.join("ca.pem"))?;
-            Ok(roots.matches("BEGIN CERTIFICATE").count())
-        });
-        let counted: Result<Vec<usize>> = counted.collect();
-        Ok(counted?.iter().all(|count| *count >= 2))
-    })
 }

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod deployment;
+mod rollover;
 mod steps;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 
 mod heard;
 mod plan_first;
+mod replay;
 mod thief;
 
 use std::fs;
@@ -52,8 +53,9 @@ fn values_pass_the_bus_as_ciphertext_only_and_no_file_of_it_has_an_envelope() ->
     let words = ["revoke", SECRET, "--reason", "leaked", "--yes", "--wait"];
     stage.keywheel.json(&words)?;
     assert_eq!(container.read(FILE)?, None);
-    let values = [first, second, put];
-    let plain = Canary::new(&values.clone().map(String::into_bytes))?;
+    let values = vec![first, second, put];
+    let bytes = values.iter().map(|value| value.as_bytes().to_vec());
+    let plain = Canary::new(&bytes.collect::<Vec<_>>())?;
 
     let root = stage.keywheel.scratch().path().to_owned();
     let tap = stage.keywheel.apart()?.tap()?;
@@ -75,7 +77,8 @@ fn values_pass_the_bus_as_ciphertext_only_and_no_file_of_it_has_an_envelope() ->
             .iter()
             .any(|event| event.to_string().contains(thief::FORGED))
     );
-    stage.finish(&values, &[&container])
+    let newest = replay::has_no_effect(&mut stage, &container)?;
+    stage.finish(&[values, vec![newest]].concat(), &[&container])
 }
 
 /// The streams' files have events, and neither a value nor an envelope.

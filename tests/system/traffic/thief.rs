@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, HeaderMap};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
@@ -13,6 +13,8 @@ use keywheel_tests::process::PATIENCE;
 use keywheel_tests::wait;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+
+use crate::replay::Captured;
 
 /// In everything a thief says.
 pub(crate) const FORGED: &str = "forged-by-a-thief";
@@ -121,6 +123,24 @@ impl Thief {
                 read.extend_from_slice(&message.context("the connection ended")?.payload);
             }
             Ok(read)
+        })
+    }
+
+    /// Says each message so many times, without the id by which the bus server drops repeats.
+    pub(crate) fn repeat(&self, messages: &[&Captured], times: usize) -> Result<()> {
+        self.runtime.block_on(async {
+            for message in messages {
+                let mut headers = HeaderMap::new();
+                headers.insert("Keywheel-Signature", message.signature.as_str());
+                for _ in 0..times {
+                    let (subject, payload) = (message.subject.clone(), message.payload.clone());
+                    let sent =
+                        self.client
+                            .publish_with_headers(subject, headers.clone(), payload.into());
+                    sent.await?;
+                }
+            }
+            anyhow::Ok(self.client.flush().await?)
         })
     }
 

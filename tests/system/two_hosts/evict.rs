@@ -7,7 +7,7 @@ use keywheel_tests::stage::{FILE, SECRET, find, items};
 use keywheel_tests::wait;
 use serde_json::Value;
 
-use super::{apply_everywhere, fleet, value_in};
+use super::{apply_everywhere, fleet, traces, value_in};
 
 #[test]
 fn a_revocation_withdraws_on_both_hosts() -> Result<()> {
@@ -25,6 +25,7 @@ fn a_revocation_withdraws_on_both_hosts() -> Result<()> {
     let answer = fleet.keywheel.json(&words)?;
     let withdrawn = find(&answer, "withdrawn_ms").and_then(Value::as_f64);
     assert!(withdrawn.is_some(), "{answer}");
+    traces::revocation_is_one(&fleet)?;
     for container in &containers {
         assert_eq!(container.read(FILE)?, None, "the file is still there");
         assert_eq!(container.field("{{.State.Running}}")?, "true");

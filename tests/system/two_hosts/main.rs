@@ -3,6 +3,7 @@
 
 mod evict;
 mod rotate;
+mod traces;
 
 use anyhow::{Context as _, Result};
 use keywheel_tests::apart::Shape;
@@ -18,6 +19,7 @@ fn fleet() -> Result<Fleet> {
         hosts: 2,
         own_engines: true,
         lan: true,
+        collector: true,
         ..Shape::default()
     })
 }

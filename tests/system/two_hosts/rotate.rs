@@ -7,7 +7,7 @@ use keywheel_tests::stage::{SECRET, items, wait_current};
 use keywheel_tests::{docker, manifest};
 use serde_json::Value;
 
-use super::{apply_everywhere, fleet, value_in};
+use super::{apply_everywhere, fleet, traces, value_in};
 
 const TOKEN: &str = "test/api-token";
 const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
@@ -43,6 +43,8 @@ fn a_rotation_is_acknowledged_by_containers_of_both_hosts() -> Result<()> {
     }
     both_are_consumers(&fleet)?;
     both_are_on_record(&fleet, &containers)?;
+    traces::start_is_one(&fleet)?;
+    traces::rotation_is_one(&fleet, SECRET, containers.len())?;
     let all: Vec<_> = containers.iter().collect();
     fleet.finish(&[before, after], &all)
 }

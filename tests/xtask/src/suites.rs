@@ -146,6 +146,17 @@ fn asyncapi() -> Suite {
     }
 }
 
+/// What the comparison with peers could get wrong unnoticed, and whether its table says what was measured.
+fn peers() -> Suite {
+    Suite {
+        name: "peers",
+        aim: "the comparison with peers: reading, counting, ranking; table, plot and README say its results",
+        counting: Counting::Whole,
+        deadline: SHORT,
+        action: program("python3 -B bench/peers/test_peers.py -q"),
+    }
+}
+
 fn checks() -> Vec<Suite> {
     let libtest = |name, aim, line| Suite {
         name,
@@ -187,6 +198,7 @@ fn checks() -> Vec<Suite> {
             program("env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps"),
         ),
         asyncapi(),
+        peers(),
         libtest(
             "unit",
             "unit and given/when/then tests, of the harness and the benchmarks too",

@@ -1,4 +1,5 @@
-//! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas, whose code we build.
+//! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas, whose code we build, proofs
+//! that a document names.
 //!
 //! Owns the collection of findings and the report. Each rule lives in its own
 //! file, takes text and returns findings; only this file reads the disk.
@@ -6,6 +7,7 @@
 mod arrows;
 mod code;
 mod crates;
+mod proofs;
 mod sizes;
 mod words;
 
@@ -52,6 +54,8 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
             findings.extend(words::check_any_text(path, &text));
         }
     }
+    let document = fs::read_to_string(root.join(proofs::DOCUMENT))?;
+    findings.extend(proofs::check(&document, &sources));
     findings.extend(stale_files(root)?);
     println!("{}", sizes::report(&sources));
     println!(

@@ -282,7 +282,7 @@ async fn records_that_wait_are_bounded() {
         let Wake::Message(first) = woken else {
             panic!("{} of {MAX_HELD} are held", sink.held.len());
         };
-        sink.take_ready(&mut *records, first).await;
+        sink.take_ready(&mut *records, *first).await;
     }
     assert_eq!(sink.held.len(), MAX_HELD);
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));

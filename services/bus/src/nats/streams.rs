@@ -11,6 +11,7 @@ use async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{Context, Error, ErrorCode};
+use keywheel_engine::late::REPEAT_LIMIT;
 use keywheel_engine::port::bus::TOPIC_CAPACITY;
 use keywheel_schemas::subject::Subjects;
 
@@ -24,8 +25,8 @@ pub const PLAN_STREAM_BYTES: i64 = 256 << 20;
 pub const MAX_PLANS: i64 = 16_384;
 /// How long a message waits for a consumer that is away; afterwards it reads the gateway's log.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long the bus server remembers a message's id.
-pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// How long the bus server remembers a message's id; what comes again later is no repeat.
+pub const DUPLICATE_WINDOW: Duration = REPEAT_LIMIT;
 
 /// The status of an answer by whoever cannot help now.
 const UNAVAILABLE: usize = 503;

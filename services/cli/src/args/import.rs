@@ -24,7 +24,7 @@ pub(crate) struct ImportArgs {
 /// `import vault`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  vault login\n  keywheel import vault --server https://vault.example:8200 --path payments > payments.yaml\n\nIt asks Vault from here, with your own token, for names of paths and fields; never for a value.\nThe proposal names a token of store-sync's own: /etc/keywheel/STORE-token on its machine, or what\n--store-token-file says. Give it the policy that `keywheel store policy STORE` prints."
+    after_help = "Example:\n  vault login\n  keywheel import vault --server https://vault.example:8200 --path payments > payments.yaml\n\nIt asks Vault from here, with your own token, for names of paths and fields; never for a value.\nThe proposal names a token of store-sync's own: /etc/keywheel/stores/STORE-token on its machine, or what\n--store-token-file says. Give it the policy that `keywheel store policy STORE` prints."
 )]
 pub(crate) struct ImportVaultArgs {
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(crate) struct ImportVaultArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Where store-sync is to read its own token, on its machine; without it
-    /// /etc/keywheel/STORE-token.
+    /// /etc/keywheel/stores/STORE-token.
     #[arg(long, value_name = "FILE")]
     pub(crate) store_token_file: Option<PathBuf>,
 }

@@ -20,11 +20,14 @@ pub(crate) enum StoreVerb {
     },
     /// Print the least rights that Keywheel needs at a store, in that store's own language.
     #[command(
-        after_help = "Examples:\n  keywheel store policy openbao > keywheel.hcl && bao policy write keywheel keywheel.hcl\n  keywheel store policy aws > policy.json\n\nIt names exactly the places of the secrets that lie there: print it anew when one is added."
+        after_help = "Examples:\n  keywheel store policy openbao > keywheel.hcl && bao policy write keywheel keywheel.hcl\n  keywheel store policy aws > policy.json\n\nIt names exactly the places of the secrets that lie there: print it anew when one is added. Where\nKeywheel makes the values it may write; `--writes` adds that for all others, which\n`keywheel secret put` needs."
     )]
     Policy {
         /// The store.
         name: String,
+        /// Also what `keywheel secret put` needs to write to secrets whose values the store makes.
+        #[arg(long)]
+        writes: bool,
     },
     /// Remove a store in which no secret lies any more.
     #[command(after_help = "Example:\n  keywheel store remove openbao --yes")]

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use keywheel_bus::{ConnectError, Nats, Trust, Unfit};
 use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_engine::late::Late;
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::bus::{Address, Body, Bus, Topic};
+use keywheel_engine::port::bus::{Address, Body, Bus, HostKeys, Source, Topic};
+use keywheel_engine::port::clock::Clock;
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_member::MemberError;
 use keywheel_schemas::config::Config;
@@ -56,10 +58,11 @@ pub(super) async fn follow_hosts(
     stop: CancellationToken,
     mut learned: Option<oneshot::Sender<()>>,
 ) -> Result<(), PortError> {
+    let mut lists = Lists::new(trust, Arc::new(SystemClock::new()));
     loop {
         let lost = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            followed = follow(&bus, consumer, &trust, &mut learned) => followed,
+            followed = follow(&bus, consumer, &mut lists, &mut learned) => followed,
         };
         match lost {
             Ok(()) => return Ok(()),
@@ -75,10 +78,41 @@ pub(super) async fn follow_hosts(
     }
 }
 
+/// The lists that came. An older one brings nothing back; one that is no repeat is to be refused aloud.
+struct Lists {
+    trust: Trust,
+    late: Late,
+    clock: Arc<dyn Clock>,
+}
+
+impl Lists {
+    fn new(trust: Trust, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            trust,
+            late: Late::default(),
+            clock,
+        }
+    }
+
+    /// Takes a list; whether it is stale.
+    fn learn(&mut self, list: &[HostKeys]) -> bool {
+        // Grows with each change of the list: keys are only followed by newer ones, and hosts stay in it.
+        let one = |keys: &HostKeys| keys.generation.saturating_add(u64::from(keys.evicted));
+        let number = list.iter().map(one).fold(0, u64::saturating_add);
+        let now = self.clock.monotonic();
+        if self.late.is_stale(number, now) {
+            return true;
+        }
+        self.late.took(number, now);
+        self.trust.learn_hosts(list);
+        false
+    }
+}
+
 async fn follow(
     bus: &Arc<dyn Bus>,
     consumer: &str,
-    trust: &Trust,
+    lists: &mut Lists,
     learned: &mut Option<oneshot::Sender<()>>,
 ) -> Result<(), PortError> {
     let mut list = bus.subscribe(Topic::Hosts, consumer).await?;
@@ -86,16 +120,57 @@ async fn follow(
         .request(Address::Gateway, None, Body::ReadHosts, GATEWAY_TIMEOUT)
         .await?;
     if let Body::Hosts(hosts) = asked {
-        trust.learn_hosts(&hosts);
+        if lists.learn(&hosts) {
+            bus.refuse_stale(Source::Answer(Address::Gateway));
+        }
         if let Some(learned) = learned.take() {
             let _gone = learned.send(());
         }
     }
     while let Some(incoming) = list.next().await {
-        if let Body::Hosts(hosts) = &incoming.message.body {
-            trust.learn_hosts(hosts);
+        if let Body::Hosts(hosts) = &incoming.message.body
+            && lists.learn(hosts)
+        {
+            bus.refuse_stale(Source::Topic(Topic::Hosts));
         }
         list.ack(incoming.sequence).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::id::{DeploymentId, HostId};
+    use keywheel_engine::late::REPEAT_LIMIT;
+    use keywheel_testkit::fake::FakeClock;
+
+    use super::*;
+
+    #[test]
+    fn an_older_list_of_hosts_is_a_repeat_and_long_after_refused_as_stale() {
+        let clock = Arc::new(FakeClock::default());
+        let trust = Trust::new(DeploymentId::from_bytes([1; 16]), []);
+        let mut lists = Lists::new(trust, Arc::clone(&clock) as _);
+        let host = |number: u8, generation, evicted| HostKeys {
+            host: HostId::from_bytes([number; 16]),
+            signing_key: [number; 32],
+            generation,
+            evicted,
+        };
+        let grown = [
+            vec![],
+            vec![host(1, 1, false)],
+            vec![host(1, 2, false)],
+            vec![host(1, 2, false), host(2, 1, false)],
+            vec![host(1, 2, true), host(2, 1, false)],
+        ];
+        for list in &grown {
+            assert!(!lists.learn(list));
+        }
+        let [older @ .., newest] = &grown;
+        assert!(older.iter().all(|list| !lists.learn(list)), "repeats");
+        clock.advance(REPEAT_LIMIT);
+        assert!(older.iter().all(|list| lists.learn(list)));
+        assert!(!lists.learn(newest), "told again");
+    }
 }

@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::ServerArgs;
 use crate::metrics::{self, Shown};
 use crate::presence::Run;
+use crate::spans;
 use crate::up::{Error, Kind, layout};
 use crate::wiring::{Spawner, harden};
 
@@ -85,11 +86,14 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
         data_dir: args.data_dir,
         socket: args.socket,
         metrics_listen: args.metrics_listen,
+        otlp_endpoint: args.otlp_endpoint,
+        log_format: args.log_format,
         ..ConfigFlags::default()
     };
     let config = settings::load(args.config.as_deref(), flags)?;
     harden()?;
     let opened = open(config, role).await?;
+    let exporting = spans::start(&opened.config, opened.clock.clone(), opened.ids.clone())?;
     let shutdown = Shutdown::new();
     shutdown
         .on_signals()
@@ -116,6 +120,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
     tasks.close();
     let _late = tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await;
     opened.nats.shutdown().await;
+    spans::finish(exporting).await;
     if role == Role::Gateway {
         let _gone = std::fs::remove_file(&opened.config.socket);
     }

@@ -50,7 +50,9 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
-    let service = StoreSync::new(StoreSyncOptions::new(opened.deployment()), ports);
+    let directory = config.store_credentials_dir.clone();
+    let options = StoreSyncOptions::new(opened.deployment(), directory);
+    let service = StoreSync::new(options, ports);
     let look = Arc::new(service.handle());
     spawn.shown.add(look.clone());
     opened.run().beat(own, bus, look, spawn);

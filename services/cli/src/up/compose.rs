@@ -156,7 +156,8 @@ async fn start_workers(
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
-    let options = StoreSyncOptions::new(opened.installation.deployment);
+    let directory = opened.config.store_credentials_dir.clone();
+    let options = StoreSyncOptions::new(opened.installation.deployment, directory);
     let bus = ports.bus.clone();
     let store_sync = StoreSync::new(options, ports);
     let look = Arc::new(store_sync.handle());

@@ -24,6 +24,7 @@ use keywheel_seal::OsEntropy;
 use tokio::sync::mpsc;
 
 use crate::args::UpArgs;
+use crate::spans;
 use crate::wiring::harden;
 pub(crate) use error::{Error, Kind};
 use identity::Installation;
@@ -50,6 +51,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     let config = settings::load(args)?;
     harden()?;
     let opened = open(config).await?;
+    let exporting = spans::start(&opened.config, opened.clock.clone(), opened.ids.clone())?;
     let shutdown = Shutdown::new();
     shutdown
         .on_signals()
@@ -68,6 +70,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     composed.hub.shutdown();
     drop(composed.hub);
     let _late = tokio::time::timeout(STOP_TIMEOUT, composed.stopped).await;
+    spans::finish(exporting).await;
     let _gone = std::fs::remove_file(&opened.config.socket);
     // Folds the write-ahead log into the file, when nobody holds on to the journal any more.
     if let Some(journal) = Arc::into_inner(opened.journal)

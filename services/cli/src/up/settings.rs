@@ -14,6 +14,8 @@ pub(super) fn load(args: UpArgs) -> Result<Config, Error> {
         unseal_key_file: args.unseal_key_file,
         host_name: args.host_name,
         metrics_listen: args.metrics_listen,
+        otlp_endpoint: args.otlp_endpoint,
+        log_format: args.log_format,
         ..ConfigFlags::default()
     };
     let config = settings::load(args.config.as_deref(), flags)?;

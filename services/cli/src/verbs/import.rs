@@ -19,6 +19,7 @@ use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::store::{Connect as _, Credentials, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
+use keywheel_schemas::config::DEFAULT_STORE_CREDENTIALS_DIR;
 use keywheel_schemas::manifest::proposal::{MAX_PROPOSED, Proposal, TooMany, propose};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_stores::Connector;
@@ -33,8 +34,6 @@ use crate::output::{Screen, tame};
 const MAX_PAGES: usize = 1000;
 /// How long all of it may take.
 const LONGEST: Duration = Duration::from_secs(120);
-/// Where the proposal has store-sync read its token.
-const CREDENTIALS: &str = "/etc/keywheel";
 /// Most names that are told one by one beside the proposal.
 const MAX_TOLD: usize = 20;
 
@@ -99,7 +98,7 @@ fn of_vault(screen: Screen, args: &ImportVaultArgs) -> Result<Case<'_>, Failure>
         })
     };
     let asked = named(&name, spec(token));
-    let usual = || Path::new(CREDENTIALS).join(format!("{name}-token"));
+    let usual = || Path::new(DEFAULT_STORE_CREDENTIALS_DIR).join(format!("{name}-token"));
     let declared = args.store_token_file.clone().unwrap_or_else(usual);
     let declared = named(&name, spec(declared));
     Ok((asked, declared, Some(own), &args.common.path))

@@ -19,7 +19,7 @@ pub(super) async fn run(desk: &Desk, verb: &StoreVerb) -> Result<(), Failure> {
     match verb {
         StoreVerb::List => list(desk).await,
         StoreVerb::Describe { name } => describe(desk, name).await,
-        StoreVerb::Policy { name } => print_policy(desk, name).await,
+        StoreVerb::Policy { name, writes } => print_policy(desk, name, *writes).await,
         StoreVerb::Remove { name, yes } => remove(desk, name, *yes).await,
     }
 }
@@ -50,9 +50,14 @@ pub(super) async fn describe(desk: &Desk, name: &str) -> Result<(), Failure> {
 }
 
 /// Made here, from what was declared: nobody is asked for it but the gateway.
-async fn print_policy(desk: &Desk, name: &str) -> Result<(), Failure> {
+async fn print_policy(desk: &Desk, name: &str, writes: bool) -> Result<(), Failure> {
     let page = page(desk, name).await?;
-    let text = policy(&page.spec.into_core(), &grants(&page.secrets));
+    if !writes && page.secrets.iter().any(|secret| !secret.generated) {
+        desk.screen.note(&format!(
+            "For `keywheel secret put` to a secret without a generator: keywheel store policy {name} --writes"
+        ));
+    }
+    let text = policy(&page.spec.into_core(), &grants(&page.secrets, writes));
     let answer = PolicyAnswer {
         store: page.store.name,
         policy: text,
@@ -69,11 +74,11 @@ struct PolicyAnswer {
     policy: String,
 }
 
-/// What is done where: values that Keywheel makes are written, too.
-fn grants(secrets: &[StoreSecret]) -> Vec<Grant> {
+/// What is done where: values that Keywheel makes are written, and with `writes` all others by a person.
+fn grants(secrets: &[StoreSecret], writes: bool) -> Vec<Grant> {
     let grant = |secret: &StoreSecret| Grant {
         source: secret.source.clone().into_core(),
-        access: match secret.generated {
+        access: match secret.generated || writes {
             true => Access::Write,
             false => Access::Read,
         },
@@ -151,11 +156,13 @@ mod tests {
             current: None,
             generated,
         };
-        let made = grants(&[secret(true), secret(false)]);
+        let made = grants(&[secret(true), secret(false)], false);
         assert_eq!(
             (made[0].access, made[1].access),
             (Access::Write, Access::Read)
         );
         assert_eq!(made[0].source.path, "payments/db");
+        let put = grants(&[secret(true), secret(false)], true);
+        assert!(put.iter().all(|grant| grant.access == Access::Write));
     }
 }

@@ -10,7 +10,7 @@ use keywheel_core::id::{
     BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
 };
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
-use keywheel_core::report::HostReport;
+use keywheel_core::report::{HostReport, StalePlan};
 use keywheel_core::rotation::Step;
 use keywheel_core::{host, secret};
 
@@ -47,6 +47,7 @@ fn report() -> Command {
         complete: true,
         containers: Vec::new(),
         denied: Vec::new(),
+        stale: Vec::new(),
     })
 }
 
@@ -366,6 +367,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         complete: false,
         containers: Vec::new(),
         denied: vec![start("prod/db"), start("")],
+        stale: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -387,6 +389,42 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
 }
 
 #[test]
+fn a_note_of_stale_plans_leaves_a_record_of_its_host() {
+    let Command::Report(mut told) = report() else {
+        panic!("a report");
+    };
+    let note = |generation| StalePlan {
+        generation,
+        held: 9,
+        at: Timestamp::default(),
+        count: 40,
+    };
+    told.stale = vec![note(3), note(4)];
+    let object = format!("host/{}", told.host);
+    let principal = Principal::Service(Role::Injector);
+    let command = Command::Report(told);
+    let left = records(
+        &World::default(),
+        &deed(&principal),
+        &command,
+        &Ok(Vec::new()),
+    );
+    let seen: Vec<_> = left
+        .iter()
+        .map(|record| (record.verb.as_str(), record.outcome, record.category))
+        .collect();
+    let each = ("refuse-plan", Outcome::Rejected, Category::System);
+    assert_eq!(seen, [each, each]);
+    assert_eq!(left[0].object, object);
+    let reason = &left[0].reason;
+    assert!(
+        reason.starts_with("stale: plan 3 came while the host had plan 9")
+            && reason.contains("40 in all"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn a_report_that_is_refused_leaves_a_denial() {
     let host = HostId::from_bytes([1; 16]);
     let command = Command::Report(HostReport {
@@ -397,6 +435,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         complete: true,
         containers: Vec::new(),
         denied: Vec::new(),
+        stale: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

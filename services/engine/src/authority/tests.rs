@@ -157,6 +157,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         complete: true,
         containers: Vec::new(),
         denied: Vec::new(),
+        stale: Vec::new(),
     };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),
@@ -257,6 +258,7 @@ fn recorded() -> RecordedEvent {
         number: 1,
         id: EventId::default(),
         time: Timestamp::default(),
+        traceparent: None,
         event: event::Event::Host(
             HOST,
             host::Event::Enrolled {

@@ -50,6 +50,7 @@ mod tests {
             complete: true,
             containers: Vec::new(),
             denied: Vec::new(),
+            stale: Vec::new(),
         });
         let revoke = Command::Revoke {
             revocation,

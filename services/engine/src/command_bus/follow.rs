@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use super::{CommandBus, Commit, react};
 use crate::port::journal::{MAX_READ, Mark, RecordedEvent};
 use crate::port::{ErrorKind, PortError};
-use crate::trace::Traces;
 
 /// How often a log that others append to is looked at although no bell rang.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_secs(5);
@@ -58,7 +57,6 @@ impl CommandBus {
                 effects: Vec::new(),
                 hosts: Vec::new(),
                 audited: true,
-                traces: Traces::default(),
             })
             .await;
         }
@@ -87,7 +85,6 @@ impl CommandBus {
             effects,
             hosts,
             audited: true,
-            traces: Traces::default(),
         })
         .await;
     }

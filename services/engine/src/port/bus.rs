@@ -9,7 +9,7 @@
 //! `Unavailable` after the timeout. Every message is signed by its sender, a host's by that host's own
 //! key, and names its receiver; one that fails the check or comes from a role or host that may not
 //! send it is dropped and counted, never handed on; likewise a request that is a copy of an earlier
-//! one, or is old. Who may not read a topic gets no subscription. Transport is never the only copy of
+//! one, or is old; likewise what its receiver says is stale. Who may not read a topic gets no subscription. Transport is never the only copy of
 //! anything.
 
 use std::time::Duration;
@@ -286,6 +286,15 @@ pub trait Requests: Send {
     async fn next(&mut self) -> Option<Box<dyn Request>>;
 }
 
+/// Where a message came from that is stale: of a state that its reader left behind long ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// It was read from a topic.
+    Topic(Topic),
+    /// It answered a question.
+    Answer(Address),
+}
+
 /// One service's end of the bus.
 #[async_trait]
 pub trait Bus: Send + Sync {
@@ -311,6 +320,9 @@ pub trait Bus: Send + Sync {
         body: Body,
         timeout: Duration,
     ) -> Result<Body, PortError>;
+    /// A message was handed on, and is stale: counted and said like one that the bus refuses. The
+    /// reader acts on nothing in it, and acknowledges it.
+    fn refuse_stale(&self, from: Source);
     /// Serves an address.
     async fn serve(&self, at: Address) -> Result<Box<dyn Requests>, PortError>;
 }

@@ -98,6 +98,8 @@ pub struct RecordedEvent {
     pub id: EventId,
     /// When it was decided.
     pub time: Timestamp,
+    /// W3C trace context of the command that led to it.
+    pub traceparent: Option<String>,
     /// The fact.
     pub event: Event,
     /// The stored bytes: CloudEvents JSON. Hash and signature are over these.

@@ -27,6 +27,20 @@ pub enum ErrorKind {
     Corrupt,
 }
 
+impl ErrorKind {
+    /// In one word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::NotFound => "not_found",
+            Self::Denied => "denied",
+            Self::Unavailable => "unavailable",
+            Self::Corrupt => "corrupt",
+        }
+    }
+}
+
 /// A failure at a port: its kind, the operation in words, and what lay beneath.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]

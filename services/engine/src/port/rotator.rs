@@ -1,7 +1,8 @@
 //! A rotator: performs the steps of a rotation against one kind of backend.
 //!
-//! Laws: every step is idempotent under the rotation's token; `create` gives one credential however
-//! often it is asked; `revoke` and `destroy` of what is gone already succeed. Reasons never hold a
+//! Laws: every step is idempotent under the rotation's token: a repeat looks first and finds what an
+//! earlier call did, also one that was cut off at its deadline; no call begins after `until`; `create`
+//! gives one credential however often it is asked; `revoke` and `destroy` of what is gone already succeed. Reasons never hold a
 //! value.
 
 use async_trait::async_trait;

@@ -66,6 +66,11 @@ pub trait Store: Send + Sync {
     /// What is current there, without its value; `None` when nothing is there or it was deleted. The
     /// answer is the path's: every field of it has the same.
     async fn look(&self, at: &Source, until: &Until) -> Result<Option<Observed>, PortError>;
+    /// Whether a version that was found there was current before the known one: then who answered lags
+    /// behind, and it is no change. Only of stores whose versions tell that.
+    fn is_behind(&self, _known: &RemoteVersion, _found: &RemoteVersion) -> bool {
+        false
+    }
     /// The value of exactly this version. `NotFound` when it is gone, `Denied` when its field is.
     async fn fetch(
         &self,

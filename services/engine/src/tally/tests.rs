@@ -38,6 +38,7 @@ impl Log {
             number: self.0.number + 1,
             id: EventId::default(),
             time: at(second),
+            traceparent: None,
             event,
             bytes: Arc::from(Vec::new()),
             hash: [0; 32],

@@ -19,7 +19,7 @@ use keywheel_schemas::api::{
 };
 use keywheel_schemas::manifest::{self, Manifest};
 
-use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, stores};
+use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, stores, trace};
 use crate::views;
 
 pub(super) type Payload<T> = Result<Json<T>, JsonRejection>;
@@ -29,29 +29,13 @@ impl Api {
         let submission = Submission {
             id: CommandId::from_bytes(caller.draw(self, "command")),
             principal: caller.principal.clone(),
-            traceparent: Some(self.traceparent()),
+            traceparent: Some(trace::current(&*self.ids).to_string()),
             command,
         };
         match self.commands.submit(submission).await? {
             Verdict::Accepted { number } => Ok(number),
             Verdict::Rejected { kind, text } => Err(Failure::rejected(kind, text)),
         }
-    }
-
-    /// A new W3C trace context: one request of a person is one trace.
-    fn traceparent(&self) -> String {
-        let hex = |bytes: &[u8]| {
-            bytes
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        };
-        let (trace, span) = (self.ids.draw(), self.ids.draw());
-        format!(
-            "00-{}-{}-01",
-            hex(&trace),
-            hex(span.get(8..).unwrap_or(&span))
-        )
     }
 
     fn rotation_view(&self, id: RotationId) -> Result<RotationView, Failure> {

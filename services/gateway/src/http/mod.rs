@@ -16,6 +16,7 @@ pub(crate) mod status;
 mod stores;
 mod stream;
 mod tags;
+mod trace;
 mod waits;
 
 use std::sync::Arc;
@@ -211,7 +212,7 @@ async fn guard(
     }
     let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
     let response = match with_whole_body(&principal, request).await {
-        Ok(request) => next.run(request).await,
+        Ok(request) => trace::traced(&api, request, next).await,
         Err(failure) => failure.into_response(),
     };
     let response = match is_get {

@@ -56,6 +56,7 @@ fn binding(number: u8, target: Target, reload: Reload, version: Option<u64>) -> 
         }),
         floor: 0,
         dead: BTreeSet::new(),
+        traceparent: None,
     }
 }
 

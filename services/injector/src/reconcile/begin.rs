@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keywheel_core::id::ContainerId;
-use keywheel_daemon::{chain, failpoint, names};
+use keywheel_daemon::{chain, failpoint, lines, names};
 use keywheel_seal::SecretBytes;
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
 use super::Reconciler;
 use super::pass::Due;
 use crate::attach::{Wanted, attach};
 use crate::decide::FileWish;
 use crate::model::Busy;
+use crate::origin::SERVICE;
 use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::Remembered;
@@ -79,6 +81,7 @@ impl Reconciler {
         };
         tracked.busy = Busy::Stopping;
         tracing::warn!(
+            { names::EVENT } = lines::CONTAINER_STOPPED,
             { names::CONTAINER } = id.short(),
             "container stopped: a variable it holds may not be used any more"
         );
@@ -123,8 +126,11 @@ impl Reconciler {
         if let Some(tracked) = self.containers.get_mut(id) {
             tracked.busy = Busy::Restarting;
         }
+        let trace = due.first().and_then(|due| self.shared.trace_of(due.1));
         let (shared, events, id) = (Arc::clone(&self.shared), self.events.clone(), id.clone());
         self.tasks.spawn(async move {
+            let mut span = Span::below(SERVICE, spans::RESTART, Kind::Internal, trace)
+                .with(spans::CONTAINER_ID, id.to_string());
             let work = async {
                 failpoint::hit_async("injector.before_restart")
                     .await
@@ -139,6 +145,10 @@ impl Reconciler {
                     .map_err(|error| error.to_string())
             };
             let result = work.await;
+            if let Err(reason) = &result {
+                span.fail("restart", reason);
+            }
+            drop(span);
             let _ = events.send(Event::Restarted { id, result }).await;
         });
     }

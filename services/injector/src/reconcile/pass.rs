@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
-use keywheel_core::plan::{Grant, HostPlan};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_core::report::{Fact, Item};
-use keywheel_daemon::{chain, failpoint, names};
+use keywheel_daemon::{chain, failpoint, lines, names};
+use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
 
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
 use crate::model::{Ack, Busy, Tracked};
+use crate::origin::{of_secret, trace_id};
 use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::{Remembered, forget, save};
@@ -118,6 +120,7 @@ impl Reconciler {
                     secret: *secret,
                     dir,
                     name,
+                    trace: of_secret(Some(plan), *secret),
                 });
             }
             if tracked.is_running() && tracked.busy == Busy::No {
@@ -213,6 +216,13 @@ impl Reconciler {
                     tracked.refused.remove(&removal.binding);
                     tracked.dirty = true;
                     changed = true;
+                    tracing::info!(
+                        { names::EVENT } = lines::FILE_REMOVED,
+                        { names::CONTAINER } = removal.container.short(),
+                        { names::SECRET } = %removal.secret,
+                        { names::TRACE } = trace_id(removal.trace),
+                        "file removed"
+                    );
                     let item = tracked.item(removal.binding, removal.secret, Fact::Withdrawn);
                     self.items.push(item);
                 }
@@ -244,7 +254,8 @@ impl Reconciler {
         self.fetching.insert(key, None);
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(async move {
-            let result = shared.fetch(key.0, grant).await.map(|_| ());
+            let trace = shared.trace_of(key.0);
+            let result = shared.fetch(key.0, grant, trace).await.map(|_| ());
             let _ = events.send(Event::Fetched { key, result }).await;
         });
     }
@@ -309,6 +320,7 @@ impl Reconciler {
                 value: Arc::clone(values.get(&(wish.secret, wish.grant.version))?),
                 compare_first: wish.compare_first,
                 tell,
+                trace: of_secret(Some(plan), wish.secret),
                 container: id,
             })
         };
@@ -387,6 +399,9 @@ impl Reconciler {
                 at: done.at,
             },
         ));
+        if done.written {
+            say_replaced(&container, planned, version);
+        }
         let told_at = match done.told {
             Told::At(at) => Some(at),
             Told::NotAsked | Told::Unhandled => was_acked.then_some(done.at),
@@ -431,6 +446,18 @@ impl Reconciler {
             tracing::warn!({ names::ERROR } = fault, "state file not written");
         }
     }
+}
+
+fn say_replaced(container: &ContainerId, planned: &PlannedBinding, version: u64) {
+    let trace = planned.traceparent.as_deref().and_then(Context::parse);
+    tracing::info!(
+        { names::EVENT } = lines::FILE_REPLACED,
+        { names::CONTAINER } = container.short(),
+        { names::SECRET_NAME } = %planned.secret_name,
+        { names::VERSION } = version,
+        { names::TRACE } = trace_id(trace),
+        "file replaced"
+    );
 }
 
 /// Forgets what a binding gave of another secret, and says so.

@@ -38,7 +38,7 @@ impl Reconciler {
             .map(|record| record.facts.id.clone())
             .collect();
         for record in records {
-            self.apply(record);
+            self.apply(begun, record);
         }
         // What was vouched for after the list was asked for is newer than the list.
         let is_gone = |id: &ContainerId, tracked: &Tracked| {
@@ -76,9 +76,9 @@ impl Reconciler {
         id: &ContainerId,
         result: Result<Option<ContainerRecord>, PortError>,
     ) {
-        let again = self.inspecting.remove(id).unwrap_or(false);
+        let (begun, again) = self.inspecting.remove(id).unwrap_or_default();
         match result {
-            Ok(Some(record)) => self.apply(record),
+            Ok(Some(record)) => self.apply(begun, record),
             Ok(None) => {
                 self.forget(id, true);
                 self.items
@@ -95,8 +95,8 @@ impl Reconciler {
         }
     }
 
-    /// Brings one container up to date.
-    pub(super) fn apply(&mut self, record: ContainerRecord) {
+    /// Brings one container up to date, by an answer to a question of that time.
+    pub(super) fn apply(&mut self, begun: Duration, record: ContainerRecord) {
         let now = self.now();
         let id = record.facts.id.clone();
         let Some(tracked) = self.containers.get_mut(&id) else {
@@ -105,6 +105,10 @@ impl Reconciler {
             }
             return;
         };
+        if record.pid != tracked.record.pid && tracked.seen > begun {
+            // Which of the two incarnations is the later one, only a new question tells.
+            return self.inspect(id);
+        }
         // Between create and start the engine says that it does not run; its process says whether it ended.
         let is_young = tracked.creating_until.is_some_and(|until| now < until)
             && tracked

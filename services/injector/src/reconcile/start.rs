@@ -5,7 +5,7 @@ use std::time::Duration;
 use keywheel_core::binding::Reload;
 use keywheel_core::id::ContainerId;
 use keywheel_core::report::Fact;
-use keywheel_daemon::names;
+use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use keywheel_sys::secretfs::FileAttr;
 
@@ -169,6 +169,16 @@ impl Reconciler {
         attached: Attached,
     ) {
         let now = self.now();
+        if let Some(trace) = pending.trace {
+            let env = pending
+                .env
+                .iter()
+                .map(|given| (given.binding.secret, given.version));
+            let files = attached.written.iter();
+            let files = files.map(|written| (written.secret, written.version));
+            let versions = env.chain(files).collect();
+            self.shared.origins.note_start(id, versions, trace);
+        }
         self.remembered.remove(id);
         self.graveyard.remove(id);
         let before = self.containers.remove(id);
@@ -224,6 +234,13 @@ impl Reconciler {
             return;
         };
         tracked.busy = Busy::No;
+        if result.is_ok() {
+            tracing::info!(
+                { names::EVENT } = lines::CONTAINER_RESTARTED,
+                { names::CONTAINER } = id.short(),
+                "container restarted"
+            );
+        }
         if let Err(reason) = result {
             tracked.retry_at = self.shared.clock.monotonic() + RETRY_AFTER;
             let plan = self.shared.plan();

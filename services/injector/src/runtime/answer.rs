@@ -13,13 +13,14 @@ use keywheel_core::id::ContainerId;
 use keywheel_core::plan::Grant;
 use keywheel_core::report::DeniedStart;
 use keywheel_daemon::chain;
+use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
 use zeroize::Zeroizing;
 
 use crate::model::Place;
 use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose, parse_entry};
 use crate::runtime::wire::{MAX_ENV_VALUE_BYTES, Question, Refusal, Resolved, resolved_line};
-use crate::shared::{Given, Intent, Shared, VersionKey};
+use crate::shared::{Given, Shared, VersionKey};
 
 /// How long the engine's list may take before its files are read.
 const LIST_BUDGET: Duration = Duration::from_millis(200);
@@ -52,6 +53,7 @@ type Values = BTreeMap<VersionKey, SecretBytes>;
 pub(crate) async fn resolve(
     shared: &Arc<Shared>,
     question: &Question,
+    trace: Option<Context>,
 ) -> Answer<Zeroizing<Vec<u8>>> {
     let id = parse_id(&question.id)?;
     let facts = facts_of(shared, &id).await?;
@@ -94,7 +96,7 @@ pub(crate) async fn resolve(
     if shared.is_lease_over() && shared.come_back().await.is_err() {
         return Err(refuse(&facts, lease_over(shared, &chosen)));
     }
-    let values = open_all(shared, &facts, chosen.env.iter()).await?;
+    let values = open_all(shared, &facts, chosen.env.iter(), trace).await?;
     let mut resolved = Resolved {
         dirs,
         ..Resolved::default()
@@ -114,7 +116,8 @@ pub(crate) async fn resolve(
         resolved.env.insert(entry.name.clone(), value);
     }
     let line = line_of(&facts, &resolved)?;
-    keep(shared, facts, chosen, intent);
+    let env = chosen.env.into_iter().map(|(given, _)| given).collect();
+    shared.keep_pending(facts, env, intent, trace);
     Ok(line)
 }
 
@@ -139,11 +142,6 @@ fn line_of(facts: &ContainerFacts, resolved: &Resolved) -> Answer<Zeroizing<Vec<
         let secret = String::new();
         refuse(facts, Denied { refusal, secret })
     })
-}
-
-fn keep(shared: &Shared, facts: ContainerFacts, chosen: Chosen, intent: Intent) {
-    let env = chosen.env.into_iter().map(|(given, _)| given).collect();
-    shared.keep_pending(facts, env, intent);
 }
 
 pub(crate) fn parse_id(text: &str) -> Answer<ContainerId> {
@@ -200,6 +198,7 @@ pub(crate) async fn open_all<'a>(
     shared: &Arc<Shared>,
     facts: &ContainerFacts,
     given: impl Iterator<Item = &'a (Given, Grant)>,
+    trace: Option<Context>,
 ) -> Answer<Values> {
     let mut values = Values::new();
     for (given, grant) in given {
@@ -207,7 +206,7 @@ pub(crate) async fn open_all<'a>(
         if values.contains_key(&key) {
             continue;
         }
-        let opened = match shared.fetch(key.0, *grant).await {
+        let opened = match shared.fetch(key.0, *grant, trace).await {
             Ok(sealed) => shared.open(key, &sealed),
             Err(error) => Err(error),
         };

@@ -6,10 +6,13 @@ use keywheel_core::binding::Target;
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::Grant;
 use keywheel_core::plan::HostPlan;
+use keywheel_engine::trace::Context;
 use keywheel_sys::secretfs::FileAttr;
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
 use crate::attach::{Attached, Tools, Wanted, attach};
 use crate::model::Place;
+use crate::origin::SERVICE;
 use crate::runtime::answer::{Answer, Refused, key_of, no, open_all, parse_id, refuse};
 use crate::runtime::resolve::{Denied, choose};
 use crate::runtime::wire::{Question, Refusal};
@@ -35,6 +38,26 @@ pub(crate) async fn place(
         );
         no(error, "start the container again")
     })?;
+    let mut span = Span::below(SERVICE, spans::ATTACH, Kind::Server, pending.trace)
+        .with(spans::RPC_SYSTEM, spans::SYSTEM)
+        .with(spans::RPC_METHOD, spans::ATTACH)
+        .with(spans::CONTAINER_ID, id.to_string())
+        .with(spans::CONTAINER_NAME, pending.facts.name.clone());
+    let placed = put(shared, tools, question, pending, span.context()).await;
+    if let Err(refused) = &placed {
+        span.fail("refused", &refused.refusal.error);
+    }
+    placed
+}
+
+async fn put(
+    shared: &Arc<Shared>,
+    tools: &Tools,
+    question: &Question,
+    pending: Pending,
+    trace: Option<Context>,
+) -> Answer<Event> {
+    let id = pending.facts.id.clone();
     let (files, intent) = shared.intend(|plan| {
         let Some(plan) = plan else {
             return (Ok(Vec::new()), Vec::new());
@@ -53,7 +76,7 @@ pub(crate) async fn place(
         (files, versions)
     });
     let files = files.map_err(|denied| refuse(&pending.facts, *denied))?;
-    let wanted = wanted(shared, &pending, &files).await?;
+    let wanted = wanted(shared, &pending, &files, trace).await?;
     let base = remembered(&pending);
     let (tools, pid, target_id) = (tools.clone(), question.pid, id.clone());
     let work = move || attach(&tools, &target_id, pid, base, wanted);
@@ -120,8 +143,9 @@ async fn wanted(
     shared: &Arc<Shared>,
     pending: &Pending,
     files: &[(Given, Grant)],
+    trace: Option<Context>,
 ) -> Answer<Vec<Wanted>> {
-    let mut values = open_all(shared, &pending.facts, files.iter()).await?;
+    let mut values = open_all(shared, &pending.facts, files.iter(), trace).await?;
     let mut shared_values = std::collections::BTreeMap::new();
     for (given, _) in files {
         if let Some(value) = values.remove(&key_of(given)) {

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::report::DeniedStart;
-use keywheel_daemon::{chain, failpoint, names};
+use keywheel_daemon::{chain, failpoint, lines, names};
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::attach::Tools;
+use crate::origin::{SERVICE, trace_id};
 use crate::runtime::wire::{MAX_LINE_BYTES, Question, Refusal, refusal_line};
 use crate::runtime::{answer, place};
 use crate::service::Event;
@@ -171,11 +173,19 @@ async fn reply(
         }
     };
     let answered = match (question.v, question.op.as_str()) {
-        (PROTOCOL, "resolve") => answer::resolve(shared, &question)
+        (PROTOCOL, "resolve") => resolve(shared, &question)
             .await
             .map(|line| (line, "injector.after_resolve")),
         (PROTOCOL, "attach") => match place::place(shared, tools, &question).await {
             Ok(event) => {
+                if let Event::Placed { id, pending, .. } = &event {
+                    tracing::info!(
+                        { names::EVENT } = lines::CONTAINER_SERVED,
+                        { names::CONTAINER } = id.short(),
+                        { names::TRACE } = trace_id(pending.trace),
+                        "container served"
+                    );
+                }
                 // The reconciler ends only with the whole injector.
                 let _ = events.send(event).await;
                 let line = Zeroizing::new(b"{\"ok\":true}\n".to_vec());
@@ -193,6 +203,7 @@ async fn reply(
         Err(refused) => {
             let answer::Refused { refusal, denied } = *refused;
             tracing::warn!(
+                { names::EVENT } = lines::CONTAINER_REFUSED,
                 { names::REASON } = refusal.error,
                 { names::KIND } = question.op,
                 "container refused"
@@ -203,6 +214,20 @@ async fn reply(
             (no(&refusal), None)
         }
     }
+}
+
+/// A container's start is a trace of its own.
+async fn resolve(shared: &Arc<Shared>, question: &Question) -> answer::Answer<Zeroizing<Vec<u8>>> {
+    let mut span = Span::root(SERVICE, spans::START, Kind::Server, &*shared.ids)
+        .with(spans::RPC_SYSTEM, spans::SYSTEM)
+        .with(spans::RPC_METHOD, spans::START)
+        .with(spans::HOST, shared.options.host_name.to_string())
+        .with(spans::CONTAINER_ID, question.id.clone());
+    let resolved = answer::resolve(shared, question, span.context()).await;
+    if let Err(refused) = &resolved {
+        span.fail("refused", &refused.refusal.error);
+    }
+    resolved
 }
 
 /// Waits until the disk has it: who is told "no" finds it in the audit later.

@@ -20,7 +20,7 @@ use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::delivery;
 use keywheel_engine::port::bus::{
-    Address, Body, Bus, Incoming, Message, Requests, Subscription, Topic,
+    Address, Body, Bus, Incoming, Message, Requests, Source, Subscription, Topic,
 };
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -56,6 +56,8 @@ struct World {
     /// Questions left unanswered since the silence began.
     ignored: Vec<&'static str>,
     asked: Vec<&'static str>,
+    /// What was refused as stale.
+    stale: Vec<Source>,
 }
 
 /// Gateway, store-sync and bus in one.
@@ -125,6 +127,10 @@ impl FakeBus {
     /// What was asked and answered since the last change of the silence, in order.
     pub fn asked(&self) -> Vec<&'static str> {
         self.world.lock().unwrap().asked.clone()
+    }
+
+    pub fn stale(&self) -> Vec<Source> {
+        self.world.lock().unwrap().stale.clone()
     }
 
     pub fn opened(&self) -> usize {
@@ -325,6 +331,10 @@ impl Bus for FakeBus {
         }
     }
 
+    fn refuse_stale(&self, from: Source) {
+        self.world.lock().unwrap().stale.push(from);
+        self.changed.notify_waiters();
+    }
     async fn serve(&self, _: Address) -> Result<Box<dyn Requests>, PortError> {
         Err(PortError::new(
             ErrorKind::Unavailable,
@@ -362,6 +372,7 @@ pub fn binding(
         }),
         floor: 0,
         dead: std::collections::BTreeSet::new(),
+        traceparent: None,
     }
 }
 

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::id::CommandId;
-use keywheel_daemon::chain;
+use keywheel_daemon::{chain, lines, names};
 use keywheel_engine::port::bus::{Address, Body, Bus};
+use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Verdict;
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
 use crate::schedule::derive;
 use crate::timer::Fired;
+
+/// Whose spans these are.
+const SERVICE: &str = "scheduler";
 
 /// A command and its answer.
 #[derive(Debug)]
@@ -27,25 +32,45 @@ pub(super) enum Answer {
     Silence(String),
 }
 
-/// Submits the command of a timer. `drawn` is its id, except for a slot, whose command's id follows
-/// from the slot: two schedulers get one answer.
+/// Submits the command of a timer under a fresh id, except for a slot, whose command's id follows from
+/// the slot: two schedulers get one answer. A slot begins a trace; what belongs to a rotation or a
+/// revocation goes on with its, which the gateway knows.
 pub(super) async fn submit(
     bus: Arc<dyn Bus>,
     fired: Fired,
-    drawn: [u8; 16],
+    ids: Arc<dyn Ids>,
     timeout: Duration,
 ) -> Submitted {
-    let id = match &fired.command {
+    let (id, span) = match &fired.command {
         Command::Due {
-            slot, scheduled, ..
-        } => derive(b"keywheel slot command v1", slot.bytes(), *scheduled),
-        _ => drawn,
+            slot,
+            scheduled,
+            secret,
+            rotation,
+        } => {
+            let id = derive(b"keywheel slot command v1", slot.bytes(), *scheduled);
+            let span = Span::root(SERVICE, spans::TIMER, Kind::Internal, &*ids)
+                .with(spans::SECRET_ID, secret.to_string())
+                .with(spans::ROTATION_ID, rotation.to_string());
+            (id, span)
+        }
+        _ => (ids.draw(), Span::default()),
     };
+    tracing::info!(
+        { names::EVENT } = lines::TIMER_FIRED,
+        { names::KIND } = ?fired.key,
+        { names::DUE } = %fired.due,
+        { names::TRACE } = span.context().map(|place| place.trace_id()),
+        "timer ran out"
+    );
     let body = Body::Submit {
         id: CommandId::from_bytes(id),
         command: fired.command.clone(),
     };
-    let answer = match bus.request(Address::Gateway, None, body, timeout).await {
+    let answer = match bus
+        .request(Address::Gateway, span.traceparent(), body, timeout)
+        .await
+    {
         Ok(Body::Verdict(Verdict::Accepted { .. })) => Answer::Accepted,
         Ok(Body::Verdict(Verdict::Rejected { text, .. })) => Answer::Refused(text),
         Ok(Body::Failed { text, .. }) => Answer::Silence(text),

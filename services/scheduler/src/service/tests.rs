@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use keywheel_core::audit::Role;
@@ -13,7 +14,8 @@ use keywheel_core::name::SecretName;
 use keywheel_core::revocation;
 use keywheel_core::schedule::{RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec};
-use keywheel_engine::port::bus::{Message, Requests};
+use keywheel_engine::late::REPEAT_LIMIT;
+use keywheel_engine::port::bus::{Message, Requests, Source};
 use keywheel_engine::port::journal::Verdict;
 use tokio::sync::{Notify, mpsc};
 
@@ -30,6 +32,7 @@ struct FakeBus {
     submitted: Mutex<Vec<(CommandId, Command)>>,
     on_submit: Notify,
     feed: Mutex<Option<mpsc::Receiver<Incoming>>>,
+    stale: AtomicU32,
 }
 
 struct FakeSubscription(mpsc::Receiver<Incoming>);
@@ -92,6 +95,9 @@ impl Bus for FakeBus {
             other => panic!("{other:?}"),
         }
     }
+    fn refuse_stale(&self, _: Source) {
+        self.stale.fetch_add(1, Ordering::SeqCst);
+    }
     async fn serve(&self, _: Address) -> Result<Box<dyn Requests>, PortError> {
         Err(PortError::new(ErrorKind::Denied, "not here"))
     }
@@ -137,6 +143,7 @@ impl Rig {
             submitted: Mutex::new(Vec::new()),
             on_submit: Notify::new(),
             feed: Mutex::new(Some(receiver)),
+            stale: AtomicU32::new(0),
         };
         let clock = FakeClock {
             offset: Mutex::new(at(1000)),
@@ -180,6 +187,7 @@ fn recorded(number: u64, time: u64, event: Event) -> RecordedEvent {
         number,
         id: EventId::default(),
         time: at(time),
+        traceparent: None,
         event,
         bytes: Arc::from(Vec::new()),
         hash: [0; 32],
@@ -261,6 +269,36 @@ async fn a_live_event_sets_a_timer_and_a_hole_is_filled_from_the_log() {
     );
     rig.shutdown.drain(PATIENCE).await;
     assert_eq!(rig.bus.submitted.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_comes_again_changes_nothing_and_long_after_is_refused_as_stale() {
+    let rig = Rig::new(vec![
+        recorded(1, 980, failed(1)),
+        recorded(2, 980, failed(2)),
+    ]);
+    rig.start();
+    rig.submits(2).await;
+    let stale = || rig.bus.stale.load(Ordering::SeqCst);
+    let again = || recorded(1, 980, failed(1));
+    rig.feed.send(incoming(again())).await.unwrap();
+    tokio::time::sleep(REPEAT_LIMIT - Duration::from_secs(1)).await;
+    rig.feed.send(incoming(again())).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stale(), 0, "a repeat");
+    for count in 1..4 {
+        rig.feed.send(incoming(again())).await.unwrap();
+        let newest = recorded(2, 980, failed(2));
+        rig.feed.send(incoming(newest)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(stale(), count, "the newest is none");
+    }
+    // What comes after them is folded as always.
+    let after = recorded(3, 980, failed(3));
+    rig.bus.log.lock().unwrap().push(after.clone());
+    rig.feed.send(incoming(after)).await.unwrap();
+    assert_eq!(rig.submits(3).await.len(), 3);
+    rig.shutdown.drain(PATIENCE).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Reads credentials of stores: from files, and from secrets of the store `local`.
 //!
-//! Invariants: read anew each time one is asked for; no text of an error holds one.
+//! Invariants: read anew each time one is asked for; a file is read only below the directory that the
+//! configuration names, so no declaration makes a file of ours go out; no text of an error holds one.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
-use tokio::io::AsyncReadExt;
+use keywheel_stores::file::{self, FileError};
 
 /// Largest credential in a file, in bytes: a certificate chain has room.
 const MAX_CREDENTIAL_BYTES: u64 = 64 * 1024;
@@ -22,24 +23,31 @@ const MAX_CREDENTIAL_BYTES: u64 = 64 * 1024;
 /// One store's credentials.
 pub(crate) struct Book {
     vault: Arc<dyn VersionVault>,
-    known: Mutex<BTreeMap<SecretName, (SecretId, Option<u64>)>>,
+    directory: PathBuf,
+    known: Mutex<Known>,
 }
 
+/// Which version of which secret holds a credential now.
+type Known = BTreeMap<SecretName, (SecretId, Option<u64>)>;
+
 impl Book {
-    pub(crate) fn new(vault: Arc<dyn VersionVault>, known: &[CredentialNow]) -> Self {
-        let book = Self {
+    /// Files lie below this directory.
+    pub(crate) fn new(vault: Arc<dyn VersionVault>, directory: &Path) -> Self {
+        Self {
             vault,
+            directory: directory.to_owned(),
             known: Mutex::default(),
-        };
-        book.learn(known);
-        book
+        }
     }
 
-    /// Which versions of which secrets hold them now.
-    pub(crate) fn learn(&self, known: &[CredentialNow]) {
+    /// Which versions of which secrets hold them now; `true` when that is something else than before.
+    pub(crate) fn learn(&self, known: &[CredentialNow]) -> bool {
         let now = |now: &CredentialNow| (now.name.clone(), (now.secret, now.version));
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
-            known.iter().map(now).collect();
+        let now: Known = known.iter().map(now).collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = *known != now;
+        *known = now;
+        is_news
     }
 
     async fn of_secret(&self, name: &SecretName) -> Result<SecretBytes, PortError> {
@@ -61,7 +69,7 @@ impl Book {
 impl Credentials for Book {
     async fn read(&self, credential: &CredentialRef) -> Result<SecretBytes, PortError> {
         let read = match credential {
-            CredentialRef::File(path) => of_file(path).await?,
+            CredentialRef::File(path) => of_file(&self.directory, path).await?,
             CredentialRef::Secret(name) => self.of_secret(name).await?,
         };
         // EXPOSE: the line break at its end goes; the bytes stay in our own kind of memory.
@@ -83,9 +91,31 @@ fn words(credential: &CredentialRef) -> String {
     }
 }
 
-async fn of_file(path: &str) -> Result<SecretBytes, PortError> {
-    let fault = |error: std::io::Error| {
-        let (kind, next) = match error.kind() {
+async fn of_file(directory: &Path, path: &str) -> Result<SecretBytes, PortError> {
+    let read = file::read_below(directory, Path::new(path), MAX_CREDENTIAL_BYTES).await;
+    let read = read.map_err(|error| refused(directory, path, error))?;
+    if read.mode & 0o007 != 0 {
+        let text = format!(
+            "the credential in file {path} may be read or written by everyone; say `chmod o-rwx {path}`"
+        );
+        return Err(PortError::new(ErrorKind::Denied, text));
+    }
+    Ok(read.bytes)
+}
+
+fn refused(directory: &Path, path: &str, error: FileError) -> PortError {
+    let (kind, next) = match &error {
+        FileError::Elsewhere(_) => {
+            let text = format!(
+                "file {path} does not lie below {}, and no other file is read for a store; put the credential there, or name its directory as `stores.credentials_dir` in store-sync's configuration",
+                directory.display()
+            );
+            return PortError::new(ErrorKind::Denied, text);
+        }
+        FileError::NotRegular | FileError::TooLong(_) => {
+            (ErrorKind::Denied, "name the file that holds it")
+        }
+        FileError::System(error) => match error.kind() {
             std::io::ErrorKind::NotFound => (
                 ErrorKind::NotFound,
                 "write it there, on the machine where store-sync runs",
@@ -94,25 +124,8 @@ async fn of_file(path: &str) -> Result<SecretBytes, PortError> {
                 (ErrorKind::Denied, "let store-sync's user read it")
             }
             _ => (ErrorKind::Unavailable, "look at that file"),
-        };
-        let text = format!("the credential in file {path} cannot be read; {next}");
-        PortError::caused(kind, text, error)
+        },
     };
-    let mut file = tokio::fs::File::open(path).await.map_err(fault)?;
-    let about = file.metadata().await.map_err(fault)?;
-    if about.permissions().mode() & 0o007 != 0 {
-        let text = format!(
-            "the credential in file {path} may be read or written by everyone; say `chmod o-rwx {path}`"
-        );
-        return Err(PortError::new(ErrorKind::Denied, text));
-    }
-    if about.len() > MAX_CREDENTIAL_BYTES {
-        let text =
-            format!("the credential in file {path} has more than {MAX_CREDENTIAL_BYTES} bytes");
-        return Err(PortError::new(ErrorKind::Denied, text));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
-    let mut bounded = (&mut file).take(MAX_CREDENTIAL_BYTES);
-    bounded.read_to_end(&mut bytes).await.map_err(fault)?;
-    Ok(SecretBytes::from(bytes))
+    let text = format!("the credential in file {path} cannot be read; {next}");
+    PortError::caused(kind, text, error)
 }

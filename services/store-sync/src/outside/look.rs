@@ -1,8 +1,9 @@
 //! One look at one secret's place, and telling the gateway what was seen.
 //!
 //! Invariants: the version is asked for first, and the value only when the version is another one
-//! than the known; a value equal to the current one leads to no rotation; a version whose value
-//! cannot be taken over is not tried again at every poll.
+//! than the known; a value equal to the current one leads to no rotation; a version that was current
+//! before the known one is none that is new; a version whose value cannot be taken over is not tried
+//! again at every poll; only the store's own calls say whether the store answers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,10 +39,70 @@ pub(super) struct Tries {
     next: Timestamp,
 }
 
-/// What a look gave, and whether it was the store that did not answer.
+/// What a look says about the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// It answers.
+    Answers,
+    /// It answers; what failed is ours, the gateway's or the cache's.
+    Ours,
+    /// It says no to the look itself.
+    Refuses,
+    /// It does not answer.
+    Silent,
+}
+
+/// What a look gave.
 pub(super) struct Outcome {
     pub(super) looked: Looked,
-    pub(super) silent: bool,
+    /// The path that was looked at; several secrets may share one.
+    pub(super) path: String,
+    pub(super) contact: Contact,
+}
+
+/// What the look under way says so far. While the store is asked it is silent.
+struct Contacted(Mutex<Contact>);
+
+impl Contacted {
+    fn set(&self, contact: Contact) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = contact;
+    }
+
+    fn get(&self) -> Contact {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One call to the store; `refuses` is what it means that it says no.
+    async fn store<T>(
+        &self,
+        refuses: Contact,
+        call: impl Future<Output = Result<T, PortError>>,
+    ) -> Result<T, PortError> {
+        self.set(Contact::Silent);
+        let answer = call.await;
+        self.set(match &answer {
+            Ok(_) => Contact::Answers,
+            Err(error) => match error.kind {
+                ErrorKind::Unavailable => Contact::Silent,
+                ErrorKind::Conflict => Contact::Answers,
+                _ => refuses,
+            },
+        });
+        answer
+    }
+
+    /// One call to somebody of ours.
+    async fn ours<T>(
+        &self,
+        call: impl Future<Output = Result<T, PortError>>,
+    ) -> Result<T, PortError> {
+        self.set(Contact::Ours);
+        let answer = call.await;
+        if answer.is_ok() {
+            self.set(Contact::Answers);
+        }
+        answer
+    }
 }
 
 /// What one round of looks saw: secrets that share a path share one request. What failed is asked again.
@@ -80,7 +141,9 @@ pub(super) async fn look(
 ) -> Outcome {
     let clock = Arc::clone(&shared.registry.parts.clock);
     let until = Until::new(clock.now().plus(LOOK_SPAN), clock);
-    let looking = seen(shared, (store, round), secret, forced, &until);
+    let contacted = Contacted(Mutex::new(Contact::Answers));
+    let asked = (store, round);
+    let looking = seen(shared, asked, secret, forced, (&until, &contacted));
     let result = match tokio::time::timeout(LOOK_SPAN, looking).await {
         Ok(result) => result,
         Err(_) => Err(PortError::new(
@@ -88,22 +151,27 @@ pub(super) async fn look(
             format!("it did not answer within {LOOK_SPAN:?}"),
         )),
     };
-    let (found, silent) = match result {
-        Ok(found) => (found, false),
-        Err(error) => {
-            let reason = chain(&error);
-            tracing::debug!({ names::SECRET } = %secret.secret, reason, "look failed");
-            (
-                Found::Failed { reason },
-                error.kind == ErrorKind::Unavailable,
-            )
+    let contact = contacted.get();
+    let found = result.unwrap_or_else(|error| {
+        let reason = chain(&error);
+        match contact {
+            Contact::Ours => {
+                tracing::warn!({ names::SECRET } = %secret.secret, reason, "looked at, and not told or compared");
+            }
+            _ => tracing::debug!({ names::SECRET } = %secret.secret, reason, "look failed"),
         }
-    };
+        Found::Failed { reason }
+    });
     let looked = Looked {
         secret: secret.secret,
         found,
     };
-    Outcome { looked, silent }
+    let path = secret.place.as_ref().map(|place| place.source.path.clone());
+    Outcome {
+        looked,
+        path: path.unwrap_or_default(),
+        contact,
+    }
 }
 
 async fn seen(
@@ -111,17 +179,19 @@ async fn seen(
     (store, round): (&Arc<dyn Store>, &Round),
     secret: &SecretNow,
     forced: bool,
-    until: &Until,
+    (until, contacted): (&Until, &Contacted),
 ) -> Result<Found, PortError> {
     let Some(place) = &secret.place else {
         return Ok(Found::Unchanged);
     };
     until.check()?;
-    let found = round.look(shared, store, place, until).await?;
+    let looking = round.look(shared, store, place, until);
+    let found = contacted.store(Contact::Refuses, looking).await?;
     if found.is_none() {
         let makes_first = secret.current.is_none() && secret.is_generated && !secret.is_rotating;
         if makes_first && may_try(&shared.registry, secret.secret, None, forced) {
-            let _first: bool = submit(shared, secret, None, false).await?;
+            let submitting = submit(shared, secret, None, false);
+            let _first: bool = contacted.ours(submitting).await?;
         }
         return Ok(Found::Absent);
     }
@@ -131,8 +201,10 @@ async fn seen(
     let Some(version) = found else {
         return Ok(Found::Absent);
     };
-    if is_same_value(shared, store, secret, &version, until).await? {
-        submit(shared, secret, Some(version), true).await?;
+    is_newer(store, secret, &version)?;
+    if is_same_value(shared, store, secret, &version, (until, contacted)).await? {
+        let submitting = submit(shared, secret, Some(version), true);
+        contacted.ours(submitting).await?;
         return Ok(Found::Unchanged);
     }
     if secret.is_rotating {
@@ -145,10 +217,30 @@ async fn seen(
         );
         return Err(PortError::new(ErrorKind::Denied, reason));
     }
-    match submit(shared, secret, Some(version), false).await? {
+    let submitting = submit(shared, secret, Some(version), false);
+    match contacted.ours(submitting).await? {
         true => Ok(Found::Changed),
         false => Ok(Found::Busy),
     }
+}
+
+/// A server that lags behind tells a version that was current before: that is no change.
+fn is_newer(
+    store: &Arc<dyn Store>,
+    secret: &SecretNow,
+    found: &RemoteVersion,
+) -> Result<(), PortError> {
+    let Some(known) = &secret.known else {
+        return Ok(());
+    };
+    if !store.is_behind(known, found) {
+        return Ok(());
+    }
+    let text = format!(
+        "the server is behind: it tells version {}, and {} is known; it is asked again at the next poll. If it was set back to a backup, put the value there anew",
+        found.0, known.0
+    );
+    Err(PortError::new(ErrorKind::Conflict, text))
 }
 
 /// Whether the value there is the one that containers have; with none there is nothing to compare.
@@ -157,7 +249,7 @@ async fn is_same_value(
     store: &Arc<dyn Store>,
     secret: &SecretNow,
     version: &RemoteVersion,
-    until: &Until,
+    (until, contacted): (&Until, &Contacted),
 ) -> Result<bool, PortError> {
     let (Some(current), Some(place)) = (secret.current, &secret.place) else {
         return Ok(false);
@@ -165,10 +257,10 @@ async fn is_same_value(
     until.check()?;
     let metrics = &shared.registry.parts.metrics;
     let fetching = store.fetch(&place.source, version, until);
-    let theirs = metrics
-        .time(place.store.as_str(), "fetch", fetching)
-        .await?;
-    match shared.ports.vault.open(secret.secret, current).await {
+    let fetching = metrics.time(place.store.as_str(), "fetch", fetching);
+    let theirs = contacted.store(Contact::Answers, fetching).await?;
+    let opening = shared.ports.vault.open(secret.secret, current);
+    match contacted.ours(opening).await {
         Ok(ours) => Ok(ours.ct_eq(&theirs)),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -1,6 +1,7 @@
 //! The live stores and what lies in them, as the gateway told last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keywheel_core::effect::Outside;
@@ -31,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) connect: Arc<dyn Connect>,
     pub(crate) metrics: Metrics,
     pub(crate) vault: Arc<dyn VersionVault>,
+    /// Where credentials lie as files.
+    pub(crate) credentials_dir: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
 }
@@ -42,6 +45,8 @@ pub(super) struct Live {
     pub(super) store: Result<Arc<dyn Store>, PortError>,
     book: Arc<Book>,
     pub(super) health: Health,
+    /// Counts what makes it worth asking it at once, though it did not answer before.
+    pub(super) nudges: u64,
 }
 
 /// A store as it was declared, or is about to be, and what it reads credentials with.
@@ -67,6 +72,8 @@ pub(crate) struct Registry {
     pub(super) parts: Parts,
     state: Mutex<State>,
     bell: watch::Sender<u64>,
+    /// Held by who asks for news because work came before them.
+    pub(super) hearing: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
@@ -75,6 +82,7 @@ impl Registry {
             parts,
             state: Mutex::default(),
             bell: watch::Sender::new(0),
+            hearing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -87,12 +95,16 @@ impl Registry {
         self.bell.subscribe()
     }
 
-    /// Takes what changed. What came from an older log than what is known is dropped.
-    pub(super) fn apply(&self, after: u64, news: News) {
+    /// Takes what changed; `false` when somebody else heard meanwhile, so that one has to ask again.
+    /// What came from an older log than what is known is dropped.
+    pub(super) fn apply(&self, after: u64, news: News) -> bool {
         let mut state = self.state();
+        if state.through != after {
+            return false;
+        }
         // A gateway that lags behind the others knows less than we do.
-        if state.through != after || news.through < after {
-            return;
+        if news.through < after {
+            return true;
         }
         for now in news.stores {
             self.apply_store(&mut state, now.id, now.store, &now.credentials);
@@ -113,6 +125,18 @@ impl Registry {
         state.through = news.through;
         drop(state);
         self.bell.send_replace(news.through);
+        true
+    }
+
+    /// Has a store asked at once: it answered somebody else.
+    pub(super) fn nudge(&self, name: &StoreName) {
+        let mut state = self.state();
+        let through = state.through;
+        if let Some(live) = state.stores.get_mut(name) {
+            live.nudges += 1;
+        }
+        drop(state);
+        self.bell.send_replace(through);
     }
 
     fn apply_store(
@@ -128,13 +152,14 @@ impl Registry {
         };
         if let Some(live) = state.stores.get_mut(&named.name)
             && live.id == id
-            && live.named == named
+            && is_one_store(&live.named, &named)
         {
-            live.book.learn(credentials);
+            live.named = named;
+            live.nudges += u64::from(live.book.learn(credentials));
             return;
         }
         let tried = state.tried.remove(&named.name);
-        let (store, book) = match tried.filter(|tried| tried.named == named) {
+        let (store, book) = match tried.filter(|tried| is_one_store(&tried.named, &named)) {
             Some(tried) => (Ok(tried.store), tried.book),
             None => self.make(&named),
         };
@@ -146,15 +171,27 @@ impl Registry {
             store,
             book,
             health: Health::default(),
+            nudges: 0,
         };
         state.stores.insert(name, live);
     }
 
     fn make(&self, named: &NamedStore) -> (Result<Arc<dyn Store>, PortError>, Arc<Book>) {
-        let book = Arc::new(Book::new(Arc::clone(&self.parts.vault), &[]));
+        let book = Arc::new(self.book());
         let connect = &self.parts.connect;
         let store = connect.connect(&named.name, &named.spec, Arc::clone(&book) as _);
         (store, book)
+    }
+
+    fn book(&self) -> Book {
+        Book::new(Arc::clone(&self.parts.vault), &self.parts.credentials_dir)
+    }
+
+    /// Whether it is live as it was declared when the work was decided.
+    pub(super) fn has(&self, named: &NamedStore) -> bool {
+        let state = self.state();
+        let live = state.stores.get(&named.name);
+        live.is_some_and(|live| is_one_store(&live.named, named))
     }
 
     /// The store as it was declared when the work was decided: the live one when that is the same.
@@ -163,14 +200,14 @@ impl Registry {
             let state = self.state();
             let live = state.stores.get(&named.name);
             if let Some(live) = live
-                && live.named == *named
+                && is_one_store(&live.named, named)
                 && let Ok(store) = &live.store
             {
                 return Ok(Arc::clone(store));
             }
             live.map(|live| Arc::clone(&live.book))
         };
-        let book = book.unwrap_or_else(|| Arc::new(Book::new(Arc::clone(&self.parts.vault), &[])));
+        let book = book.unwrap_or_else(|| Arc::new(self.book()));
         self.parts.connect.connect(&named.name, &named.spec, book)
     }
 
@@ -192,14 +229,14 @@ impl Registry {
     ) -> Result<Arc<dyn Store>, PortError> {
         let mut state = self.state();
         let live = state.stores.get(&named.name);
-        if let Some(live) = live.filter(|live| live.named == *named)
+        if let Some(live) = live.filter(|live| is_one_store(&live.named, named))
             && let Ok(store) = &live.store
         {
             live.book.learn(credentials);
             return Ok(Arc::clone(store));
         }
         let tried = state.tried.get(&named.name);
-        if let Some(tried) = tried.filter(|tried| tried.named == *named) {
+        if let Some(tried) = tried.filter(|tried| is_one_store(&tried.named, named)) {
             tried.book.learn(credentials);
             return Ok(Arc::clone(&tried.store));
         }
@@ -261,6 +298,12 @@ impl Registry {
 
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// Whether both are asked in the same way, by one login: how often is no part of that.
+fn is_one_store(one: &NamedStore, other: &NamedStore) -> bool {
+    let (a, b) = (&one.spec, &other.spec);
+    one.name == other.name && a.backend == b.backend && a.timeout == b.timeout
 }
 
 /// Whether a secret lies in a store.

@@ -10,9 +10,7 @@ use keywheel_core::command::Command;
 use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
 use keywheel_core::secret::Place;
-use keywheel_core::store::{
-    CredentialNow, Found, Looked, NamedStore, PlannedUse, SecretNow, StoreSpec,
-};
+use keywheel_core::store::{CredentialNow, Found, NamedStore, PlannedUse, SecretNow, StoreSpec};
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::store::Store;
@@ -20,23 +18,21 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::look::{self, LOOK_SPAN};
+use super::look::{self, Contact, LOOK_SPAN, Outcome};
 use super::registry::{Registry, lies_in};
+use super::sweep::sweep;
+use crate::effect::SUBMIT_TIMEOUT;
 use crate::service::Shared;
 
 /// How long the gateway may take to tell what changed; it answers with nothing well before.
 pub const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after the gateway did not tell.
 const NEWS_RETRY: Duration = Duration::from_secs(1);
-/// Places looked at at once in one store.
-pub const MAX_LOOKS: usize = 8;
 /// Longest pause between two tries at a store that does not answer, unless its poll is longer.
 pub const BACKOFF_LIMIT: Duration = Duration::from_secs(300);
 /// How long asking for rights may take before a store is declared: with [`LOOK_SPAN`] it is less than
 /// what the gateway waits.
 const RIGHTS_SPAN: Duration = Duration::from_secs(4);
-/// All looks that a person asked for end within this.
-const REFRESH_SPAN: Duration = Duration::from_secs(25);
 
 /// Hears what changed and looks at stores, until told to stop.
 pub(crate) async fn watch(shared: Arc<Shared>, shutdown: &Shutdown) {
@@ -68,7 +64,7 @@ struct Pollers {
 }
 
 /// Asks once what changed; with `wait` the gateway answers when something did.
-async fn hear(shared: &Shared, wait: bool) -> Result<(), PortError> {
+pub(super) async fn hear(shared: &Shared, wait: bool) -> Result<(), PortError> {
     loop {
         let after = shared.registry.state().through;
         let body = Body::ReadStores { after, wait };
@@ -77,8 +73,8 @@ async fn hear(shared: &Shared, wait: bool) -> Result<(), PortError> {
         match answer.await? {
             Body::Stores(news) => {
                 let more = news.more;
-                shared.registry.apply(after, *news);
-                if !more {
+                let is_taken = shared.registry.apply(after, *news);
+                if is_taken && !more {
                     return Ok(());
                 }
             }
@@ -89,6 +85,22 @@ async fn hear(shared: &Shared, wait: bool) -> Result<(), PortError> {
             }
         }
     }
+}
+
+/// Work may come before the news of its store, without which there are no credentials: hears once.
+pub(crate) async fn hear_of(shared: &Shared, store: &NamedStore) -> Result<(), PortError> {
+    if shared.registry.has(store) {
+        return Ok(());
+    }
+    let _one_at_a_time = shared.registry.hearing.lock().await;
+    if shared.registry.has(store) {
+        return Ok(());
+    }
+    let heard = tokio::time::timeout(SUBMIT_TIMEOUT, hear(shared, false)).await;
+    heard.unwrap_or_else(|_| {
+        let text = format!("the gateway did not tell about stores within {SUBMIT_TIMEOUT:?}");
+        Err(PortError::new(ErrorKind::Unavailable, text))
+    })
 }
 
 impl Pollers {
@@ -116,28 +128,77 @@ impl Pollers {
 async fn poll(shared: &Arc<Shared>, name: &StoreName) {
     let registry = &shared.registry;
     let mut bell = registry.bell();
-    let mut failures = 0;
+    let (mut failures, mut from) = (0, None);
     loop {
-        let Some((store, spec, secrets)) = lying_in(registry, name) else {
+        let Some(lying) = lying_in(registry, name) else {
             return;
         };
-        let known: BTreeMap<SecretId, Newness> = secrets.iter().map(Newness::of).collect();
-        let answered = cycle(shared, name, &store, secrets).await;
+        let before = Before::of(&lying);
+        let poll = lying.spec.poll;
+        let (answered, left) = cycle(shared, name, lying, from).await;
+        from = left;
         failures = if answered { 0 } else { failures + 1 };
-        let pause = pause(registry, spec.poll, failures);
         let wakes = async {
-            // A secret that is new here, or has another place, is looked at now.
             while bell.changed().await.is_ok() {
-                if has_newer(registry, name, &spec, &known) {
-                    return;
+                if let Some(news) = before.news(registry, name) {
+                    return news;
                 }
             }
-            std::future::pending::<()>().await;
+            std::future::pending().await
         };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = wakes => {}
+            () = tokio::time::sleep(pause(registry, poll, failures)) => {}
+            news = wakes => {
+                if news == News::Store {
+                    failures = 0;
+                }
+            }
         }
+    }
+}
+
+/// Why a store is asked before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// The store is another one, has another credential, or answered somebody: what failed before says
+    /// nothing.
+    Store,
+    /// A secret is new in it, or lies elsewhere in it.
+    Secret,
+}
+
+/// A store as it was when it was asked last.
+struct Before {
+    spec: StoreSpec,
+    nudges: u64,
+    secrets: BTreeMap<SecretId, Newness>,
+}
+
+impl Before {
+    fn of(lying: &Lying) -> Self {
+        Self {
+            spec: lying.spec.clone(),
+            nudges: lying.nudges,
+            secrets: lying.secrets.iter().map(Newness::of).collect(),
+        }
+    }
+
+    /// What is new since. Rung for every change of any secret, so nothing is copied here.
+    fn news(&self, registry: &Registry, name: &StoreName) -> Option<News> {
+        let state = registry.state();
+        let Some(live) = state.stores.get(name) else {
+            return Some(News::Store);
+        };
+        if live.named.spec != self.spec || live.nudges != self.nudges {
+            return Some(News::Store);
+        }
+        let is_known = |secret: &SecretNow| {
+            let before = self.secrets.get(&secret.secret);
+            before.is_some_and(|before| before.is_of(secret))
+        };
+        let mut secrets = state.secrets.values();
+        let is_new = secrets.any(|secret| lies_in(secret, name) && !is_known(secret));
+        is_new.then_some(News::Secret)
     }
 }
 
@@ -162,35 +223,25 @@ impl Newness {
     }
 }
 
-/// Whether the store was declared anew or removed, or has a secret that was not looked at yet. Rung
-/// for every change of any secret, so nothing is copied here.
-fn has_newer(
-    registry: &Registry,
-    name: &StoreName,
-    spec: &StoreSpec,
-    known: &BTreeMap<SecretId, Newness>,
-) -> bool {
-    let state = registry.state();
-    let Some(live) = state.stores.get(name) else {
-        return true;
-    };
-    let is_known = |secret: &SecretNow| {
-        let before = known.get(&secret.secret);
-        before.is_some_and(|before| before.is_of(secret))
-    };
-    let mut secrets = state.secrets.values();
-    live.named.spec != *spec || secrets.any(|secret| lies_in(secret, name) && !is_known(secret))
+/// A store, and what lies in it.
+struct Lying {
+    store: Arc<dyn Store>,
+    spec: StoreSpec,
+    nudges: u64,
+    secrets: Vec<SecretNow>,
 }
-
-type Lying = (Arc<dyn Store>, StoreSpec, Vec<SecretNow>);
 
 fn lying_in(registry: &Registry, name: &StoreName) -> Option<Lying> {
     let state = registry.state();
     let live = state.stores.get(name)?;
-    let store = Arc::clone(live.store.as_ref().ok()?);
     let secrets = state.secrets.values();
     let secrets = secrets.filter(|secret| lies_in(secret, name)).cloned();
-    Some((store, live.named.spec.clone(), secrets.collect()))
+    Some(Lying {
+        store: Arc::clone(live.store.as_ref().ok()?),
+        spec: live.named.spec.clone(),
+        nudges: live.nudges,
+        secrets: secrets.collect(),
+    })
 }
 
 /// The poll interval, doubled for each failure in a row.
@@ -208,46 +259,38 @@ fn pause(registry: &Registry, poll: Duration, failures: u32) -> Duration {
     backoff(poll, failures).mul_f64(jitter)
 }
 
-/// Looks at every place in a store, and notes how the store is. Stops when it does not answer: the
-/// next try comes later. Without secrets the login is tried.
+/// Looks at every place in a store, beginning at this secret, and notes how the store is. Without
+/// secrets the login is tried. Gives whether it answers, and where the next cycle begins.
 async fn cycle(
     shared: &Arc<Shared>,
     name: &StoreName,
-    store: &Arc<dyn Store>,
-    secrets: Vec<SecretNow>,
-) -> bool {
+    lying: Lying,
+    from: Option<SecretId>,
+) -> (bool, Option<SecretId>) {
+    let Lying {
+        store, mut secrets, ..
+    } = lying;
     if secrets.is_empty() {
-        let fault = bounded_check(shared, store).await.err();
+        let fault = bounded_check(shared, &store).await.err();
         let fault = fault.map(|error| chain(&error));
         note(shared, name, fault.as_deref()).await;
-        return fault.is_none();
+        return (fault.is_none(), None);
     }
-    let mut waiting = secrets.into_iter();
-    let mut looking: JoinSet<look::Outcome> = JoinSet::new();
-    let round = Arc::new(look::Round::default());
-    let mut silent = None;
-    loop {
-        while looking.len() < MAX_LOOKS && silent.is_none() {
-            let Some(secret) = waiting.next() else { break };
-            let (shared, store) = (Arc::clone(shared), Arc::clone(store));
-            let round = Arc::clone(&round);
-            looking.spawn(async move { look::look(&shared, &store, &round, &secret, false).await });
-        }
-        let Some(ended) = looking.join_next().await else {
-            break;
-        };
-        let Ok(outcome) = ended else { continue };
-        if let (true, Found::Failed { reason }) = (outcome.silent, &outcome.looked.found) {
-            silent = Some(reason.clone());
-        }
-        note_look(shared, name, &outcome);
+    let begins = from.map_or(0, |from| {
+        secrets.partition_point(|secret| secret.secret < from)
+    });
+    secrets.rotate_left(begins);
+    let swept = sweep(shared, &store, secrets, false, None).await;
+    let fault = swept.fault();
+    for outcome in &swept.outcomes {
+        note_look(shared, name, outcome, fault.is_some());
     }
-    note(shared, name, silent.as_deref()).await;
-    silent.is_none()
+    note(shared, name, fault).await;
+    (fault.is_none(), swept.left.first().copied())
 }
 
 /// Notes how a store is, and tells the gateway when that is another thing than it was told last.
-async fn note(shared: &Shared, name: &StoreName, silent: Option<&str>) {
+pub(super) async fn note(shared: &Shared, name: &StoreName, silent: Option<&str>) {
     let Some(store) = note_health(shared, name, silent) else {
         return;
     };
@@ -290,7 +333,8 @@ fn note_health(shared: &Shared, name: &StoreName, silent: Option<&str>) -> Optio
     (live.health.told != Some(silent.is_some())).then_some(live.id)
 }
 
-fn note_look(shared: &Shared, name: &StoreName, outcome: &look::Outcome) {
+/// Notes what is wrong with one secret; that its store does not answer is noted for the store.
+pub(super) fn note_look(shared: &Shared, name: &StoreName, outcome: &Outcome, is_silent: bool) {
     let mut state = shared.registry.state();
     let id = outcome.looked.secret;
     let secret = state.secrets.get(&id).map(|secret| secret.name.to_string());
@@ -298,7 +342,8 @@ fn note_look(shared: &Shared, name: &StoreName, outcome: &look::Outcome) {
         return;
     };
     let reason = match &outcome.looked.found {
-        Found::Failed { .. } if outcome.silent => return,
+        Found::Failed { .. } if outcome.contact == Contact::Ours => return,
+        Found::Failed { .. } if is_silent && outcome.contact == Contact::Silent => return,
         Found::Failed { reason } => Some(reason.clone()),
         Found::Absent => Some("nothing is there any more, or not yet".to_owned()),
         _ => None,
@@ -314,7 +359,10 @@ fn note_look(shared: &Shared, name: &StoreName, outcome: &look::Outcome) {
     }
 }
 
-async fn bounded_check(shared: &Shared, store: &Arc<dyn Store>) -> Result<(), PortError> {
+pub(super) async fn bounded_check(
+    shared: &Shared,
+    store: &Arc<dyn Store>,
+) -> Result<(), PortError> {
     let clock = Arc::clone(&shared.registry.parts.clock);
     let until = Until::new(clock.now().plus(LOOK_SPAN), clock);
     match tokio::time::timeout(LOOK_SPAN, store.check(&until)).await {
@@ -346,65 +394,6 @@ pub(crate) async fn check(
     bounded_check(shared, &live).await?;
     let in_time = tokio::time::timeout(RIGHTS_SPAN, rights).await;
     in_time.unwrap_or(Ok(()))
-}
-
-/// Looks where a person asked for, now: at one secret, or at all of them, within a bounded time.
-pub(crate) async fn look_now(
-    shared: &Arc<Shared>,
-    secret: Option<SecretId>,
-) -> Result<Vec<Looked>, PortError> {
-    hear(shared, false).await?;
-    let wanted: Vec<(SecretNow, StoreName, Arc<dyn Store>)> = {
-        let state = shared.registry.state();
-        let meant = |now: &&SecretNow| secret.is_none_or(|secret| now.secret == secret);
-        let with_store = |now: &SecretNow| {
-            let name = &now.place.as_ref()?.store;
-            let store = state.stores.get(name)?.store.as_ref().ok()?;
-            Some((now.clone(), name.clone(), Arc::clone(store)))
-        };
-        let secrets = state.secrets.values().filter(meant);
-        secrets.filter_map(with_store).collect()
-    };
-    let late = |secret| Looked {
-        secret,
-        found: Found::Failed {
-            reason: "it was not looked at in time; its poll does".to_owned(),
-        },
-    };
-    let mut open: BTreeMap<SecretId, Looked> = wanted
-        .iter()
-        .map(|(now, ..)| (now.secret, late(now.secret)))
-        .collect();
-    let mut waiting = wanted.into_iter();
-    let mut rounds: BTreeMap<StoreName, Arc<look::Round>> = BTreeMap::new();
-    let mut looking = JoinSet::new();
-    let all = async {
-        loop {
-            while looking.len() < MAX_LOOKS {
-                let Some((secret, name, store)) = waiting.next() else {
-                    break;
-                };
-                let shared = Arc::clone(shared);
-                let round = Arc::clone(rounds.entry(name.clone()).or_default());
-                looking.spawn(async move {
-                    let outcome = look::look(&shared, &store, &round, &secret, true).await;
-                    note_look(&shared, &name, &outcome);
-                    if !outcome.silent {
-                        note(&shared, &name, None).await;
-                    }
-                    outcome.looked
-                });
-            }
-            let Some(ended) = looking.join_next().await else {
-                break;
-            };
-            if let Ok(looked) = ended {
-                open.insert(looked.secret, looked);
-            }
-        }
-    };
-    let _ended: Result<(), _> = tokio::time::timeout(REFRESH_SPAN, all).await;
-    Ok(open.into_values().collect())
 }
 
 #[cfg(test)]

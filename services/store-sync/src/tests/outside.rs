@@ -21,14 +21,23 @@ use crate::outside::Book;
 
 const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 
-/// Stores by name, each in memory.
+mod failing;
+
+/// Stores by name, each in memory, and what each that was made reads credentials with.
 #[derive(Default)]
-pub(super) struct Fakes(Mutex<BTreeMap<StoreName, Arc<FakeStore>>>, AtomicUsize);
+pub(super) struct Fakes {
+    stores: Mutex<BTreeMap<StoreName, Arc<FakeStore>>>,
+    made: Mutex<Vec<Arc<dyn Credentials>>>,
+}
 
 impl Fakes {
     fn store(&self, name: &str) -> Arc<FakeStore> {
         let name = StoreName::parse(name).unwrap();
-        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
+        Arc::clone(self.stores.lock().unwrap().entry(name).or_default())
+    }
+
+    fn made(&self) -> usize {
+        self.made.lock().unwrap().len()
     }
 }
 
@@ -37,9 +46,9 @@ impl Connect for Fakes {
         &self,
         name: &StoreName,
         _: &StoreSpec,
-        _: Arc<dyn Credentials>,
+        credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Store>, PortError> {
-        self.1.fetch_add(1, Ordering::SeqCst);
+        self.made.lock().unwrap().push(credentials);
         Ok(self.store(name.as_str()))
     }
 }
@@ -189,7 +198,7 @@ async fn the_version_that_is_known_costs_no_value() {
     let world = World::new().await;
     let store = world.fakes.store("one");
     store.write("db", &[("password", "first")]);
-    let service = world.service(StoreSyncOptions::new(DEPLOYMENT));
+    let service = world.service(options());
     let handle = service.handle();
     let shutdown = Shutdown::new();
     let told = shutdown.clone();
@@ -208,7 +217,7 @@ async fn a_store_that_is_away_delays_no_other_and_its_return_is_no_change() {
     let (one, two) = (world.fakes.store("one"), world.fakes.store("two"));
     one.write("db", &[("password", "first")]);
     one.set_down(true);
-    let service = world.service(StoreSyncOptions::new(DEPLOYMENT));
+    let service = world.service(options());
     let handle = service.handle();
     let shutdown = Shutdown::new();
     let told = shutdown.clone();
@@ -335,7 +344,7 @@ async fn a_store_is_tried_before_it_is_declared() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
-    assert_eq!(world.fakes.1.load(Ordering::SeqCst), 1);
+    assert_eq!(world.fakes.made(), 1);
     world.fakes.store("new").set_down(true);
     let mut told = world.gateway.request(Address::StoreSync, None, ask(), SOON);
     let Body::Failed { kind, text } = (&mut told).await.unwrap() else {
@@ -389,7 +398,9 @@ async fn work_outside_is_done_there_and_told_with_the_version() {
 #[tokio::test]
 async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
     let world = World::new().await;
-    let path = world._directory.path().join("token");
+    let directory = world.directory.path().join("stores");
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("token");
     let at = || CredentialRef::File(path.to_str().unwrap().to_owned());
     let port: Arc<dyn VersionVault> = Arc::clone(&world.vault) as _;
     let name = SecretName::parse("kw/token").unwrap();
@@ -398,7 +409,8 @@ async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
         secret: SECRET,
         version: None,
     };
-    let book = Book::new(port, std::slice::from_ref(&now));
+    let book = Book::new(port, &directory);
+    book.learn(std::slice::from_ref(&now));
     let refused = |error: PortError, words: &str| {
         assert!(error.to_string().contains(words), "{error}");
     };
@@ -418,7 +430,25 @@ async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
     std::fs::write(&path, vec![b'x'; 64 * 1024]).unwrap();
     assert!(book.read(&at()).await.is_ok());
     std::fs::write(&path, vec![b'x'; 64 * 1024 + 1]).unwrap();
-    refused(book.read(&at()).await.unwrap_err(), "more than 65536 bytes");
+    refused(
+        book.read(&at()).await.unwrap_err(),
+        "name the file that holds it",
+    );
+    // Whoever may declare a store makes no file of ours go out to it.
+    let ours = world.directory.path().join("cache.db");
+    std::os::unix::fs::symlink("../cache.db", directory.join("link")).unwrap();
+    for other in [ours, directory.join("link"), directory.join("../cache.db")] {
+        let other = CredentialRef::File(other.to_str().unwrap().to_owned());
+        let told = book.read(&other).await.unwrap_err();
+        assert_eq!(told.kind, ErrorKind::Denied);
+        refused(told, "stores.credentials_dir");
+    }
+    let fifo = directory.join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let fifo = CredentialRef::File(fifo.to_str().unwrap().to_owned());
+    let told = book.read(&fifo).await.unwrap_err();
+    assert_eq!(told.kind, ErrorKind::Denied, "{told}");
     let secret = CredentialRef::Secret(name);
     refused(
         book.read(&secret).await.unwrap_err(),
@@ -431,7 +461,8 @@ async fn credentials_come_from_closed_files_and_from_secrets_of_ours() {
         .await
         .unwrap();
     now.version = Some(1);
-    book.learn(&[now]);
+    assert!(book.learn(std::slice::from_ref(&now)));
+    assert!(!book.learn(&[now]), "that is no news");
     assert!(book.read(&secret).await.unwrap().ct_eq(&value));
 }
 

@@ -208,7 +208,7 @@ async fn a_step_that_hangs_fails_at_its_deadline() {
     world.rotator.hold.forget_permits(1000);
     let options = StoreSyncOptions {
         step_deadline: Duration::from_millis(50),
-        ..StoreSyncOptions::new(DEPLOYMENT)
+        ..options()
     };
     let (_shutdown, _task) = world.start_with(options);
     world.send(Work::Step(step(Step::Create, 1))).await;

@@ -257,7 +257,7 @@ async fn is_stashed(world: &World) -> bool {
 #[tokio::test]
 async fn a_provided_value_that_no_rotation_takes_is_dropped_in_time() {
     let world = World::new().await;
-    let mut options = StoreSyncOptions::new(DEPLOYMENT);
+    let mut options = options();
     assert_eq!(options.stash_age, keywheel_cache::MAX_STASH_AGE);
     options.stash_age = Duration::from_millis(300);
     let (_shutdown, _task) = world.start_with(options);
@@ -274,7 +274,7 @@ async fn a_provided_value_that_no_rotation_takes_is_dropped_in_time() {
 #[tokio::test]
 async fn one_request_more_than_are_answered_at_once_waits_for_a_place() {
     let world = World::new().await;
-    let service = world.service(StoreSyncOptions::new(DEPLOYMENT));
+    let service = world.service(options());
     // Not a question for store-sync, so nothing but the answers takes time.
     let message = Message {
         id: [1; 16],

@@ -11,22 +11,28 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::Credentials as Keys;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
     SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeTransmitInterceptorContextRef, InterceptorContext,
+};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::retries::classifiers::{
     ClassifyRetry, RetryAction, RetryClassifierPriority,
 };
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::retry::{ErrorKind as RetryKind, RetryConfig};
 use http_body_util::Limited;
 use keywheel_core::store::{AwsAuth, AwsSpec};
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
@@ -64,12 +70,17 @@ impl Connection {
         }
     }
 
-    /// A client with the credentials of now.
-    pub(super) async fn client(&self, credentials: &dyn Credentials) -> Result<Client, PortError> {
+    /// A client with the credentials of now, which begins no attempt after the deadline.
+    pub(super) async fn client(
+        &self,
+        credentials: &dyn Credentials,
+        until: &Until,
+    ) -> Result<Client, PortError> {
         let found = self.found().await?;
         let mut config = aws_sdk_secretsmanager::config::Builder::from(&found)
             .retry_config(retries())
-            .retry_classifier(ServerSaysWhen);
+            .retry_classifier(ServerSaysWhen)
+            .interceptor(InTime(until.clone()));
         if !self.spec.endpoint.is_empty() {
             config = config.endpoint_url(&self.spec.endpoint);
         }
@@ -212,6 +223,31 @@ impl ClassifyRetry for ServerSaysWhen {
 
     fn priority(&self) -> RetryClassifierPriority {
         RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
+    }
+}
+
+/// The SDK asks again by itself: each time before the deadline, or not at all.
+struct InTime(Until);
+
+impl std::fmt::Debug for InTime {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("InTime")
+    }
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for InTime {
+    fn name(&self) -> &'static str {
+        "Deadline"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        Ok(self.0.check()?)
     }
 }
 

@@ -233,7 +233,7 @@ impl Requests<'_> {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         self.until.check()?;
-        let client = self.connection.client(self.credentials).await?;
+        let client = self.connection.client(self.credentials, self.until).await?;
         let answer = Box::pin(ask(client)).await;
         answer.map_err(|error| failure(what, &error))
     }

@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 
 use super::http::{Answer, Ask, Call};
 use super::session::{Session, json};
-use super::wire::{Envelope, Field, Keys, Metadata, Subkeys, Written};
+use super::version::Version;
+use super::wire::{Dated, Envelope, Field, Keys, Metadata, Subkeys, Written};
 
 /// What the server says when the version is not the one that was named.
 const OTHER_VERSION: &str = "check-and-set";
@@ -24,6 +25,9 @@ const OTHER_VERSION: &str = "check-and-set";
 const NOTED_ROTATION: &str = "keywheel-rotation";
 /// Custom metadata: which version that was.
 const NOTED_VERSION: &str = "keywheel-version";
+
+/// Longest name of a version in an error, in characters.
+const MAX_SHOWN_VERSION: usize = 60;
 
 /// A server as one login may use it.
 pub(super) struct Api {
@@ -35,11 +39,9 @@ pub(super) struct Api {
 /// How a write over a known version ended.
 pub(super) enum Patched {
     /// It is this version.
-    Made(u64),
-    /// Another version is current.
+    Made(Version),
+    /// Another version is current, or none.
     Newer,
-    /// Nothing is current.
-    NothingThere,
 }
 
 #[derive(Serialize)]
@@ -121,13 +123,14 @@ impl Api {
         }
     }
 
-    /// The field of one version.
+    /// The field of one version, and what that is called in full.
     pub(super) async fn value(
         &self,
         at: &Source,
-        number: u64,
+        version: &Version,
         call: Call<'_>,
-    ) -> Result<SecretBytes, PortError> {
+    ) -> Result<(SecretBytes, Version), PortError> {
+        let number = version.number;
         let place = self.at("data", &at.path);
         let query = format!("{place}?version={number}");
         let answer = self.ask(Method::GET, &query, None, call).await?;
@@ -136,6 +139,23 @@ impl Api {
             404 => return Err(gone(&at.path, &number.to_string())),
             _ => return Err(self.refused(&answer, "read", &place, None)),
         }
+        let dated = answer.read::<Envelope<Dated>>(self.place());
+        let dated = dated.map_or_else(|_| Dated::default(), |dated| dated.data);
+        let found = Version::new(number, dated.created());
+        if !found.is(version) {
+            // The path was made anew since.
+            return Err(gone(&at.path, &version.name().0));
+        }
+        self.field_of(at, number, &answer)
+            .map(|value| (value, found))
+    }
+
+    fn field_of(
+        &self,
+        at: &Source,
+        number: u64,
+        answer: &Answer,
+    ) -> Result<SecretBytes, PortError> {
         let denied = |why: String| Err(PortError::new(ErrorKind::Denied, why));
         let (path, field) = (&at.path, &at.field);
         match answer.field(field) {
@@ -172,7 +192,7 @@ impl Api {
         let answer = self.ask(Method::PATCH, &place, Some(body), call).await?;
         match answer.status {
             200 => self.made(&answer).map(Patched::Made),
-            404 => Ok(Patched::NothingThere),
+            404 => Ok(Patched::Newer),
             400 if answer.mentions(OTHER_VERSION) => Ok(Patched::Newer),
             _ => Err(self.refused(&answer, "patch", &place, Some(value))),
         }
@@ -185,7 +205,7 @@ impl Api {
         value: &SecretBytes,
         over: u64,
         call: Call<'_>,
-    ) -> Result<Option<u64>, PortError> {
+    ) -> Result<Option<Version>, PortError> {
         let place = self.at("data", &at.path);
         let body = write(at, value, over)?;
         let answer = self.ask(Method::POST, &place, Some(body), call).await?;
@@ -199,8 +219,9 @@ impl Api {
         }
     }
 
-    fn made(&self, answer: &Answer) -> Result<u64, PortError> {
-        Ok(answer.read::<Envelope<Written>>(self.place())?.data.version)
+    fn made(&self, answer: &Answer) -> Result<Version, PortError> {
+        let written = answer.read::<Envelope<Written>>(self.place())?.data;
+        Ok(Version::new(written.version, ""))
     }
 
     /// Notes beside the path who wrote which version; what others noted stays.
@@ -329,7 +350,7 @@ pub(super) fn gone(path: &str, version: &str) -> PortError {
     let shown: String = version
         .chars()
         .filter(|c| !c.is_control())
-        .take(20)
+        .take(MAX_SHOWN_VERSION)
         .collect();
     let text =
         format!("version {shown} of {path} is not there; it was deleted, destroyed or never made");

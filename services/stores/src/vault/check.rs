@@ -16,6 +16,8 @@ use super::wire::{Capabilities, Envelope, Mount, SealStatus};
 impl Api {
     /// Address, TLS, seal, login, mount.
     pub(super) async fn check(&self, call: Call<'_>) -> Result<(), PortError> {
+        // Somebody wants to know now.
+        self.session.forget_refusal();
         self.is_unsealed(call).await?;
         let mount = &self.mount;
         let answer = self

@@ -2,24 +2,27 @@
 //!
 //! Invariants: one login at a time; a token is renewed when two thirds of its life are over, also
 //! while nobody asks anything, and replaced when it cannot be; credentials are read at each login, so
-//! a changed one is taken up; a wrapping token is opened once, after it was checked that it wraps a
-//! secret id of the right place, and the secret id stays in memory only. No text holds a credential.
+//! a changed one is taken up; a login that was refused is not tried with the same credential again
+//! before a growing while has passed; a wrapping token is opened once, after it was checked that it
+//! wraps a secret id of the right place. No text holds a credential.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper::Method;
-use keywheel_core::store::{CredentialRef, VaultAuth};
+use keywheel_core::store::VaultAuth;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
-use keywheel_seal::{SecretBytes, digest};
+use keywheel_seal::SecretBytes;
 use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
 use super::http::{Answer, Ask, Call, Http};
+use super::refusal::Refusals;
 use super::wire::{Auth, Envelope, Login, TokenLife, Wrapping};
+use super::wrapping::{Place, Wrappings};
 
 /// How long a renewal that nobody waits for may take.
 const RENEWAL: Duration = Duration::from_secs(10);
@@ -37,19 +40,14 @@ struct Life {
     renewable: bool,
 }
 
-/// A secret id that was unwrapped, and which wrapping token it was in.
-struct Unwrapped {
-    wrapping: [u8; 32],
-    secret_id: Arc<SecretBytes>,
-}
-
 /// The login at one server.
 pub(super) struct Session {
     pub(super) http: Http,
     auth: VaultAuth,
     namespace: String,
     current: tokio::sync::Mutex<Option<Arc<Token>>>,
-    unwrapped: Mutex<Option<Unwrapped>>,
+    wrappings: Arc<Wrappings>,
+    refusals: Refusals,
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -76,13 +74,19 @@ enum Body<'a> {
 }
 
 impl Session {
-    pub(super) fn new(http: Http, auth: VaultAuth, namespace: String) -> Arc<Self> {
+    pub(super) fn new(
+        http: Http,
+        auth: VaultAuth,
+        namespace: String,
+        wrappings: Arc<Wrappings>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            refusals: Refusals::new(&*http.entropy),
             http,
             auth,
             namespace,
             current: tokio::sync::Mutex::new(None),
-            unwrapped: Mutex::new(None),
+            wrappings,
             keeper: Mutex::new(None),
         })
     }
@@ -208,16 +212,58 @@ impl Session {
         Ok(Some(found.data))
     }
 
+    /// The next login is tried, also right after a refused one.
+    pub(super) fn forget_refusal(&self) {
+        self.refusals.forget();
+    }
+
     async fn login(&self, call: Call<'_>) -> Result<Token, PortError> {
+        let credential = self.credential().await?;
+        let now = self.http.clock.monotonic();
+        if let Some(refused) = self.refusals.stands(&credential, now) {
+            return Err(refused);
+        }
+        let done = self.log_in(&credential, call).await;
+        match &done {
+            Ok(_) => self.refusals.forget(),
+            Err(error) => {
+                let now = self.http.clock.monotonic();
+                self.refusals.note(&credential, error, now);
+            }
+        }
+        done
+    }
+
+    /// What a login shows, as it is now.
+    async fn credential(&self) -> Result<Vec<SecretBytes>, PortError> {
+        let named = match &self.auth {
+            VaultAuth::Token { token } | VaultAuth::Jwt { token, .. } => vec![token],
+            VaultAuth::AppRole { secret_id, .. } => vec![secret_id],
+            VaultAuth::Cert {
+                certificate, key, ..
+            } => vec![certificate, key],
+        };
+        let mut read = Vec::with_capacity(named.len());
+        for one in named {
+            read.push(self.http.credentials.read(one).await?);
+        }
+        Ok(read)
+    }
+
+    async fn log_in(&self, credential: &[SecretBytes], call: Call<'_>) -> Result<Token, PortError> {
+        let Some(first) = credential.first() else {
+            let text = "this way to log in shows no credential";
+            return Err(PortError::new(ErrorKind::Denied, text));
+        };
         match &self.auth {
-            VaultAuth::Token { token } => self.by_token(token, call).await,
+            VaultAuth::Token { .. } => self.by_token(first, call).await,
             VaultAuth::AppRole {
                 mount,
                 role_id,
-                secret_id,
                 wrapped,
+                ..
             } => {
-                self.by_app_role(mount, role_id, secret_id, *wrapped, call)
+                self.by_app_role(mount, role_id, first, *wrapped, call)
                     .await
             }
             VaultAuth::Cert { mount, role, .. } => {
@@ -225,21 +271,17 @@ impl Session {
                 self.http.forget_connections();
                 self.at(mount, &Body::Cert { name: role }, &[], call).await
             }
-            VaultAuth::Jwt { mount, role, token } => {
-                let jwt = self.http.credentials.read(token).await?;
-                let body = Body::Jwt {
-                    role,
-                    jwt: text(&jwt, "the JSON Web Token")?,
-                };
-                self.at(mount, &body, &[&jwt], call).await
+            VaultAuth::Jwt { mount, role, .. } => {
+                let jwt = text(first, "the JSON Web Token")?;
+                let body = Body::Jwt { role, jwt };
+                self.at(mount, &body, &[first], call).await
             }
         }
     }
 
-    async fn by_token(&self, token: &CredentialRef, call: Call<'_>) -> Result<Token, PortError> {
-        let secret = self.http.credentials.read(token).await?;
-        text(&secret, "the token")?;
-        let info = self.look_up(&secret, call).await?.ok_or_else(|| {
+    async fn by_token(&self, token: &SecretBytes, call: Call<'_>) -> Result<Token, PortError> {
+        text(token, "the token")?;
+        let info = self.look_up(token, call).await?.ok_or_else(|| {
             let namespace = match self.namespace.as_str() {
                 "" => String::new(),
                 namespace => format!(" (or it is of another namespace than `{namespace}`)"),
@@ -250,6 +292,8 @@ impl Session {
             );
             PortError::new(ErrorKind::Denied, text)
         })?;
+        // EXPOSE: a copy of it is what later requests show; it stays in our own kind of memory.
+        let secret = SecretBytes::from(token.expose().to_vec());
         Ok(self.alive(secret, info.ttl, info.renewable))
     }
 
@@ -257,37 +301,27 @@ impl Session {
         &self,
         mount: &str,
         role_id: &str,
-        secret_id: &CredentialRef,
+        read: &SecretBytes,
         wrapped: bool,
         call: Call<'_>,
     ) -> Result<Token, PortError> {
-        let read = self.http.credentials.read(secret_id).await?;
-        let secret_id = match wrapped {
-            true => self.open_wrapping(mount, &read, call).await?,
-            false => Arc::new(read),
+        let unwrapped = match wrapped {
+            true => Some(self.open_wrapping(mount, read, call).await?),
+            false => None,
         };
+        let secret_id = unwrapped.as_deref().unwrap_or(read);
         let body = Body::AppRole {
             role_id,
-            secret_id: text(&secret_id, "the secret id")?,
+            secret_id: text(secret_id, "the secret id")?,
         };
-        let done = self.at(mount, &body, &[&*secret_id], call).await;
-        if matches!(&done, Err(error) if error.kind == ErrorKind::Denied) {
-            // It is good for no further login; a new wrapping token is asked for.
-            *self
-                .unwrapped
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        done
-    }
-
-    fn known(&self, wrapping: &[u8; 32]) -> Option<Arc<SecretBytes>> {
-        let unwrapped = self.unwrapped.lock();
-        let unwrapped = unwrapped.unwrap_or_else(PoisonError::into_inner);
-        let known = unwrapped
-            .as_ref()
-            .filter(|known| known.wrapping == *wrapping);
-        known.map(|known| Arc::clone(&known.secret_id))
+        let done = self.at(mount, &body, &[secret_id], call).await;
+        done.map_err(|error| match wrapped && error.kind == ErrorKind::Denied {
+            true => PortError {
+                text: format!("{}; or wrap a new secret id", error.text),
+                ..error
+            },
+            false => error,
+        })
     }
 
     /// The secret id in a wrapping token: asked for once, then kept in memory.
@@ -297,35 +331,17 @@ impl Session {
         wrapping: &SecretBytes,
         call: Call<'_>,
     ) -> Result<Arc<SecretBytes>, PortError> {
-        // EXPOSE: its digest tells whether it is another one than last time.
-        let name = digest::sha256(wrapping.expose());
-        if let Some(known) = self.known(&name) {
-            return Ok(known);
-        }
-        let refused = |why: &str| {
-            let text = format!("the wrapping token of the secret id {why}; wrap a new secret id");
-            PortError::new(ErrorKind::Denied, text)
+        let place = Place {
+            server: self.place(),
+            namespace: &self.namespace,
+            mount,
         };
-        let token = text(wrapping, "the wrapping token")?;
-        let looked = self
-            .send(
-                "sys/wrapping/lookup",
-                None,
-                &Body::Wrapping { token },
-                true,
-                call,
-            )
-            .await?;
-        if looked.status != 200 {
-            return Err(refused("was used or has expired"));
+        let slot = self.wrappings.slot(&place, wrapping);
+        let mut known = slot.lock().await;
+        if let Some(known) = &*known {
+            return Ok(Arc::clone(known));
         }
-        let looked: Envelope<Wrapping> = looked.read(self.place())?;
-        let made = looked.data.creation_path;
-        if !made.contains(&format!("auth/{mount}/role/")) || !made.ends_with("/secret-id") {
-            return Err(refused(
-                "wraps something else: somebody may have changed it",
-            ));
-        }
+        self.is_of_secret_id(mount, wrapping, call).await?;
         let answer = self
             .send(
                 "sys/wrapping/unwrap",
@@ -336,16 +352,33 @@ impl Session {
             )
             .await?;
         let secret_id = answer.member("secret_id").filter(|_| answer.status == 200);
-        let secret_id = Arc::new(secret_id.ok_or_else(|| refused("was used or has expired"))?);
-        let mut kept = self
-            .unwrapped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *kept = Some(Unwrapped {
-            wrapping: name,
-            secret_id: Arc::clone(&secret_id),
-        });
+        let secret_id = Arc::new(secret_id.ok_or_else(|| unopened("was used or has expired"))?);
+        *known = Some(Arc::clone(&secret_id));
         Ok(secret_id)
+    }
+
+    /// Whether a wrapping token is good, and wraps what it is to wrap; leaves it closed.
+    async fn is_of_secret_id(
+        &self,
+        mount: &str,
+        wrapping: &SecretBytes,
+        call: Call<'_>,
+    ) -> Result<(), PortError> {
+        let token = text(wrapping, "the wrapping token")?;
+        let body = Body::Wrapping { token };
+        let looked = self.send("sys/wrapping/lookup", None, &body, true, call);
+        let looked = looked.await?;
+        if looked.status != 200 {
+            return Err(unopened("was used or has expired"));
+        }
+        let looked: Envelope<Wrapping> = looked.read(self.place())?;
+        let made = looked.data.creation_path;
+        if !made.contains(&format!("auth/{mount}/role/")) || !made.ends_with("/secret-id") {
+            return Err(unopened(
+                "wraps something else: somebody may have changed it",
+            ));
+        }
+        Ok(())
     }
 
     async fn at(
@@ -398,6 +431,11 @@ impl Session {
         };
         self.http.ask(ask, call).await
     }
+}
+
+fn unopened(why: &str) -> PortError {
+    let text = format!("the wrapping token of the secret id {why}; wrap a new secret id");
+    PortError::new(ErrorKind::Denied, text)
 }
 
 /// JSON in memory that is overwritten, in one piece: a grown buffer would leave a copy behind.

@@ -80,7 +80,8 @@ fn answers_of_strangers_are_read_without_harm() {
         let _member = answer.member("p");
         let metadata = answer.read::<Envelope<Metadata>>("the server");
         if let Ok(metadata) = metadata {
-            let _live = metadata.data.live(jiff::Timestamp::UNIX_EPOCH);
+            let _live = metadata.data.is_live(jiff::Timestamp::UNIX_EPOCH);
+            let _named = metadata.data.current().name();
         }
         assert!(answer.reasons(&[]).chars().count() <= 200);
         read += 1;
@@ -89,7 +90,8 @@ fn answers_of_strangers_are_read_without_harm() {
     let metadata = answer(valid)
         .read::<Envelope<Metadata>>("the server")
         .unwrap();
-    assert!(metadata.data.live(jiff::Timestamp::UNIX_EPOCH).is_some());
+    assert!(metadata.data.is_live(jiff::Timestamp::UNIX_EPOCH));
+    assert_eq!(metadata.data.current().name().0, "3@2026-11-28T00:00:00Z");
     const { assert!(MAX_ANSWER_BYTES > 6 * keywheel_seal::MAX_VALUE_BYTES) };
 }
 
@@ -101,7 +103,7 @@ fn what_only_vault_says_is_passed_over() {
         .read::<Envelope<Metadata>>("the server")
         .unwrap();
     assert_eq!(metadata.data.current_version, 2);
-    assert!(metadata.data.live(jiff::Timestamp::UNIX_EPOCH).is_some());
+    assert!(metadata.data.is_live(jiff::Timestamp::UNIX_EPOCH));
     let sealed = r#"{"type":"shamir","initialized":true,"sealed":true,"t":3,"n":5,"progress":0,"nonce":"","version":"1.21.0","build_date":"2026-10-01T00:00:00Z","migration":false,"cluster_name":"c","cluster_id":"i","recovery_seal":false,"storage_type":"raft","removed_from_cluster":false}"#;
     let status = answer(sealed).read::<SealStatus>("the server").unwrap();
     assert!(status.sealed && status.initialized);

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use hyper::Uri;
@@ -19,6 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::file;
+
+/// Longest file of authorities: a system's own has a quarter of it.
+pub const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 const HTTPS_PORT: u16 = 443;
 const HTTP_PORT: u16 = 80;
 
@@ -172,12 +177,14 @@ fn unusable(what: &str, error: impl std::error::Error + Send + Sync + 'static) -
 }
 
 async fn roots_of(file: &str) -> Result<RootCertStore, PortError> {
-    let pem = tokio::fs::read(file).await.map_err(|error| {
+    let read = file::read(Path::new(file), MAX_CA_FILE_BYTES).await;
+    let pem = read.map_err(|error| {
         let text = format!("CA file {file} cannot be read; correct its path or its mode");
         PortError::caused(ErrorKind::Denied, text, error)
     })?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    // EXPOSE: certificates are public.
+    for certificate in CertificateDer::pem_slice_iter(pem.bytes.expose()) {
         let certificate = certificate.map_err(|error| unusable(file, error))?;
         roots
             .add(certificate)

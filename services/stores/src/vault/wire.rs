@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::http::Answer;
+use super::version::Version;
 
 /// Longest text of the server that is told on, in characters.
 const MAX_TOLD_CHARS: usize = 200;
@@ -87,11 +88,25 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// The current version's, when it was neither deleted nor destroyed by then. A deletion may lie
-    /// in the future (`delete_version_after`).
-    pub(super) fn live(&self, now: Timestamp) -> Option<&VersionState> {
-        let current = self.version(self.current_version)?;
-        current.is_live(now).then_some(current)
+    /// Whether the current version was neither deleted nor destroyed by then. A deletion may lie in
+    /// the future (`delete_version_after`).
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        let current = self.version(self.current_version);
+        current.is_some_and(|current| current.is_live(now))
+    }
+
+    /// What the current version is called; also one that was deleted.
+    pub(super) fn current(&self) -> Version {
+        self.called(self.current_version)
+    }
+
+    /// What the version of this number is called.
+    pub(super) fn called(&self, number: u64) -> Version {
+        let state = self.version(number);
+        Version::new(
+            number,
+            state.map_or("", |state| state.created_time.as_str()),
+        )
     }
 
     pub(super) fn version(&self, number: u64) -> Option<&VersionState> {
@@ -120,9 +135,25 @@ impl VersionState {
                 .map_or(true, |then| then <= now);
         !self.destroyed && !is_deleted
     }
+}
 
-    pub(super) fn created(&self) -> Option<Timestamp> {
-        self.created_time.parse().ok()
+/// What a value comes with; the value is skipped.
+#[derive(Deserialize, Default)]
+pub(super) struct Dated {
+    #[serde(default)]
+    metadata: VersionDate,
+}
+
+#[derive(Deserialize, Default)]
+struct VersionDate {
+    #[serde(default)]
+    created_time: String,
+}
+
+impl Dated {
+    /// When the version was made; empty where the server does not say.
+    pub(super) fn created(&self) -> &str {
+        &self.metadata.created_time
     }
 }
 

@@ -14,7 +14,7 @@ use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::store::{Credentials, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::{OsEntropy, SecretBytes};
-use keywheel_stores::VaultStore;
+use keywheel_stores::vault::{Process, VaultStore, Wrappings};
 use keywheel_testkit::conformance::store::{FIELD, Outside};
 use keywheel_testkit::fake::FakeClock;
 use keywheel_testkit::server::fault::FaultProxy;
@@ -104,19 +104,25 @@ impl Bench {
         }
     }
 
-    /// Another adapter, with this declaration.
+    /// Another adapter, with this declaration, in a process of its own.
     pub(crate) fn adapter(&self, spec: &VaultSpec) -> Arc<dyn Store> {
+        self.adapter_in(&Arc::default(), spec)
+    }
+
+    /// One in the process that keeps these secret ids.
+    pub(crate) fn adapter_in(
+        &self,
+        wrappings: &Arc<Wrappings>,
+        spec: &VaultSpec,
+    ) -> Arc<dyn Store> {
         let name = StoreName::parse("elsewhere").unwrap();
         let (kept, clock) = (Arc::clone(&self.kept), Arc::clone(&self.clock));
-        let made = VaultStore::new(
-            &name,
-            spec,
-            TIMEOUT,
-            kept,
-            clock as Arc<dyn Clock>,
-            Arc::new(OsEntropy),
-        );
-        Arc::new(made.unwrap())
+        let process = Process {
+            clock: clock as Arc<dyn Clock>,
+            entropy: Arc::new(OsEntropy),
+            wrappings: Arc::clone(wrappings),
+        };
+        Arc::new(VaultStore::new(&name, spec, TIMEOUT, kept, process).unwrap())
     }
 
     /// From now on the adapter logs in like this.

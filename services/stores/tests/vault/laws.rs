@@ -1,6 +1,8 @@
 //! The laws of the port, through a proxy that does wrong, in a namespace; and what a KV engine has
 //! besides.
 
+use std::time::Duration;
+
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::port::ErrorKind;
 use keywheel_testkit::conformance::store::faults::{self, Calls};
@@ -11,6 +13,11 @@ use keywheel_testkit::server::fault::Fault;
 use keywheel_testkit::server::openbao::OpenBao;
 
 use crate::bench::{Bench, MOUNT, encoded};
+
+fn number(version: &RemoteVersion) -> u64 {
+    let number = version.0.split('@').next().unwrap();
+    number.parse().unwrap()
+}
 
 const CALLS: Calls = Calls {
     look: "GET /v1/team/kv/metadata/",
@@ -72,7 +79,8 @@ async fn who_wrote_is_noted_and_others_notes_stay() {
     let noted = &noted["data"]["custom_metadata"];
     assert_eq!(noted["owner"], "payments");
     assert_eq!(noted["keywheel-rotation"], token(7).to_string());
-    assert_eq!(noted["keywheel-version"], made.0);
+    assert_eq!(noted["keywheel-version"], "1");
+    assert!(made.0.starts_with("1@"), "{made:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,12 +92,28 @@ async fn a_deleted_path_is_written_anew_and_a_deletion_in_the_future_is_none_yet
         .await;
     let first = current(&bench, &at).await;
     bench.delete(&at.path).await;
-    let over = promote(&bench, &at, 1, "b", Some(&first)).await;
-    assert_eq!(kind(over), ErrorKind::Conflict);
-    let made = promote(&bench, &at, 1, "b", None).await.unwrap();
-    assert_eq!(made, RemoteVersion("2".to_owned()));
-    assert_eq!(promote(&bench, &at, 1, "b", None).await.unwrap(), made);
+    let made = promote(&bench, &at, 1, "b", Some(&first)).await.unwrap();
+    assert_eq!(number(&made), 2);
+    let again = promote(&bench, &at, 1, "b", Some(&first)).await.unwrap();
+    assert_eq!(again, made, "a repeat writes nothing");
     reads(&bench, &at, "b").await;
+    bench.delete(&at.path).await;
+    let made = promote(&bench, &at, 2, "c", None).await.unwrap();
+    assert_eq!(promote(&bench, &at, 2, "c", None).await.unwrap(), made);
+    // Somebody's newer version was deleted: that is theirs to bring back.
+    bench.write(&at.path, &[(FIELD, &text("theirs"))]).await;
+    bench.delete(&at.path).await;
+    let over = store::refused(promote(&bench, &at, 3, "d", Some(&made)).await);
+    assert_eq!(over.kind, ErrorKind::Conflict);
+    assert!(
+        over.text
+            .contains("version 4, which somebody made and deleted"),
+        "{over}"
+    );
+    assert!(
+        bench.fields(&at.path).await.is_empty(),
+        "nothing was written over it"
+    );
     let lasting = bench.fresh();
     let path = format!("{MOUNT}/metadata/{}", encoded(&lasting.path));
     // A hundred years; the clock of these tests stands in the year 2096.
@@ -99,6 +123,79 @@ async fn a_deleted_path_is_written_anew_and_a_deletion_in_the_future_is_none_yet
     bench.must("POST", &path, r#"{"delete_version_after":"1h"}"#);
     bench.write(&lasting.path, &[(FIELD, &text("b"))]).await;
     assert_eq!(bench.store().look(&lasting, &plenty()).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_was_made_anew_has_other_versions_of_the_same_numbers() {
+    let bench = Bench::start().await;
+    let (store, at) = (bench.store(), bench.fresh());
+    let path = format!("{MOUNT}/metadata/{}", encoded(&at.path));
+    bench.write(&at.path, &[(FIELD, &text("a"))]).await;
+    let first = current(&bench, &at).await;
+    bench.must("DELETE", &path, "");
+    bench.write(&at.path, &[(FIELD, &text("theirs"))]).await;
+    let anew = current(&bench, &at).await;
+    assert_eq!((number(&first), number(&anew)), (1, 1));
+    assert_ne!(first, anew, "it is a change");
+    assert!(!store.is_behind(&first, &anew) && store.is_behind(&anew, &first));
+    let over = promote(&bench, &at, 1, "ours", Some(&first)).await;
+    assert_eq!(kind(over), ErrorKind::Conflict);
+    let gone = store.fetch(&at, &first, &plenty()).await;
+    assert_eq!(kind(gone), ErrorKind::NotFound);
+    store.revoke(&at, &first, &plenty()).await.unwrap();
+    reads(&bench, &at, "theirs").await;
+    // As versions were called before.
+    let old = RemoteVersion("1".to_owned());
+    holds(&bench, &at, &old, "theirs").await;
+    let made = promote(&bench, &at, 2, "ours", Some(&old)).await.unwrap();
+    assert_eq!(number(&made), 2);
+    store.revoke(&at, &old, &plenty()).await.unwrap();
+    assert_eq!(
+        kind(store.fetch(&at, &old, &plenty()).await),
+        ErrorKind::NotFound
+    );
+    // All of it was deleted: nothing of anybody's is written over.
+    bench.must("DELETE", &path, "");
+    let made = promote(&bench, &at, 3, "b", Some(&made)).await.unwrap();
+    assert_eq!(number(&made), 1);
+    reads(&bench, &at, "b").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_lags_is_told_from_a_change() {
+    let bench = Bench::start().await;
+    let (store, at) = (bench.store(), bench.fresh());
+    let path = format!("{MOUNT}/metadata/{}", encoded(&at.path));
+    bench.write(&at.path, &[(FIELD, &text("a"))]).await;
+    let first = current(&bench, &at).await;
+    let lagging = bench.must("GET", &path, "").to_string();
+    let made = promote(&bench, &at, 1, "b", Some(&first)).await.unwrap();
+    bench.proxy.on("/metadata/", Fault::Answer(200, lagging), 1);
+    let told = current(&bench, &at).await;
+    assert_eq!(told, first);
+    assert!(store.is_behind(&made, &told));
+    assert!(!store.is_behind(&told, &made) && !store.is_behind(&made, &made));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_is_a_success_also_when_nobody_may_note_who_wrote() {
+    let bench = Bench::start().await;
+    let at = bench.fresh();
+    let mut known = promote(&bench, &at, 1, "a", None).await.unwrap();
+    let noting = "PATCH /v1/team/kv/metadata/";
+    for (n, fault) in [
+        (2, Fault::Status(403, None)),
+        (3, Fault::Hang(Duration::from_secs(30))),
+    ] {
+        bench.proxy.on(noting, fault, u32::MAX);
+        bench.proxy.forget();
+        let next = format!("after {n}");
+        known = promote(&bench, &at, n, &next, Some(&known)).await.unwrap();
+        assert_eq!(current(&bench, &at).await, known);
+        reads(&bench, &at, &next).await;
+        assert!(bench.proxy.asked(noting) > 0);
+        bench.proxy.heal();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,13 @@
 //! Every way to log in, at a real server: what it needs, how long it lasts, what a refusal says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywheel_core::store::{VaultAuth, VaultSpec};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_stores::vault::MAX_CA_FILE_BYTES;
 use keywheel_testkit::conformance::store::{
     FIELD, Outside, current, plenty, promote, reads, refused, text,
 };
@@ -153,6 +155,67 @@ async fn a_wrapped_secret_id_is_unwrapped_once_and_a_swapped_one_is_refused() {
         2,
         "it was not opened"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_unwrapped_serves_every_store_of_the_process_at_that_server() {
+    let bench = Bench::start().await;
+    let role_id = app_role(&bench, "");
+    let wrapping = wrapped(&bench, "auth/approle/role/sync/secret-id");
+    let spec = bench.spec(by_app_role(&bench, &role_id, &wrapping, true));
+    let process = Arc::default();
+    let unwraps = || bench.proxy.asked("/sys/wrapping/unwrap");
+    // A trial, then the declared store, then one whose declaration changed.
+    for _ in 0..3 {
+        let store = bench.adapter_in(&process, &spec);
+        store.check(&plenty()).await.unwrap();
+    }
+    assert_eq!(unwraps(), 1);
+    // Whoever declares another server with the same credential is told nothing.
+    let elsewhere = VaultSpec {
+        address: format!("http://{}", bench.server.address()),
+        ..spec.clone()
+    };
+    let spent = bench
+        .adapter_in(&process, &elsewhere)
+        .check(&plenty())
+        .await;
+    assert!(refused(spent).text.contains("wrap a new secret id"));
+    let wrapping = wrapped(&bench, "auth/approle/role/sync/secret-id");
+    bench.kept.put("/secret-id", wrapping);
+    let [one, two] = [(); 2].map(|()| bench.adapter_in(&process, &spec));
+    let until = plenty();
+    let (one, two) = tokio::join!(one.check(&until), two.check(&until));
+    one.unwrap();
+    two.unwrap();
+    assert_eq!(unwraps(), 2, "one of two opened it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_login_is_tried_again_later_and_later_or_with_another_credential() {
+    let bench = Bench::start().await;
+    let role_id = app_role(&bench, "");
+    bench.log_in(by_app_role(&bench, &role_id, "no-secret-id", false));
+    let asked = || bench.proxy.asked(LOGIN);
+    let denied = || async { assert_eq!(refused(look(&bench).await).kind, ErrorKind::Denied) };
+    for _ in 0..10 {
+        denied().await;
+    }
+    assert_eq!(asked(), 1);
+    for (seconds, logins) in [(5, 2), (9, 2), (1, 3)] {
+        bench.clock.advance(Duration::from_secs(seconds));
+        denied().await;
+        assert_eq!(asked(), logins, "after {seconds} s");
+    }
+    // A person who asks waits for nothing, and a mended credential neither.
+    assert_eq!(
+        refused(bench.store().check(&plenty()).await).kind,
+        ErrorKind::Denied
+    );
+    assert_eq!(asked(), 4);
+    bench.kept.put("/secret-id", secret_id(&bench));
+    look(&bench).await.unwrap();
+    assert_eq!(asked(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -305,6 +368,7 @@ async fn over_tls_with_an_authority_of_its_own_and_by_a_client_certificate() {
     let files = tempfile::tempdir().unwrap();
     let at = |name: &str| files.path().join(name);
     let (ours, other) = (Issued::new(), Issued::new());
+    let longest = usize::try_from(MAX_CA_FILE_BYTES).unwrap();
     let (certificate, key) = ours.leaf("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
     for (name, pem) in [
         ("ca.pem", ours.ca.pem()),
@@ -312,6 +376,8 @@ async fn over_tls_with_an_authority_of_its_own_and_by_a_client_certificate() {
         ("server.pem", certificate),
         ("server.key", key),
         ("empty.pem", String::new()),
+        ("full.pem", "x".repeat(longest)),
+        ("long.pem", "x".repeat(longest + 1)),
     ] {
         std::fs::write(at(name), pem).unwrap();
     }
@@ -352,6 +418,8 @@ async fn over_tls_with_an_authority_of_its_own_and_by_a_client_certificate() {
         ("other.pem", "other.pem"),
         ("empty.pem", "no certificate"),
         ("missing.pem", "cannot be read"),
+        ("long.pem", "cannot be read"),
+        ("full.pem", "no certificate"),
     ] {
         let denied = refused(bench.adapter(&spec(ca)).check(&plenty()).await);
         assert_eq!(denied.kind, ErrorKind::Denied, "{denied}");

@@ -239,7 +239,7 @@ pub const ALL: &[Alert] = &[
         minutes: 0,
         severity: Warning,
         what: "a service refuses messages: a wrong clock, another build, or an attack",
-        next: "Its log names the reason and the subject of each sort; `of another time` is mostly a wrong clock.",
+        next: "Its log names the reason and the subject of each sort; `of another time` is mostly a wrong clock; `stale` is an older state told again: a journal that was put back, a gateway that slept, or somebody who replays.",
         fires: &[(
             "keywheel_bus_refused_messages_total{service=\"gateway\"}",
             "0+1x60",

@@ -360,6 +360,14 @@ const ROWS: &[(&str, &[Panel])] = &[
                 ],
             ),
             (
+                "Spans",
+                "short",
+                &[
+                    ("increase(keywheel_spans_exported_total[1h])", "told"),
+                    ("increase(keywheel_spans_dropped_total[1h])", "dropped"),
+                ],
+            ),
+            (
                 "Left of credentials",
                 "s",
                 &[(

@@ -1,9 +1,10 @@
-//! The pages that people read: every metric in a table, every alert with its next step.
+//! The pages that people read: every metric and span in a table, every alert with its next step.
 
 use std::fmt::Write as _;
 
 use super::alerts::ALL;
 use crate::names::{self, Bound, Kind, Label, Metric};
+use crate::traces::{MAX_ATTRIBUTES, MAX_QUEUED, MAX_TEXT_CHARS, names as spans};
 
 /// Where a page comes from.
 const MADE: &str = "<!-- Made by `cargo run -p keywheel-telemetry --bin generate-deploy` from services/telemetry. -->";
@@ -49,6 +50,28 @@ fn label(label: &Label) -> String {
         Bound::Words(words) => format!("`{}`: {}", label.name, words.join(", ")),
         Bound::Most(most) => format!("`{}`: {most} names", label.name),
     }
+}
+
+pub(super) fn traces() -> String {
+    let mut text = format!(
+        "# Traces\n\n{MADE}\n\n`otlp.endpoint` (`--otlp-endpoint`, or OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT`) names a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; `/v1/traces` is added to it. It is off by default, and then no span is made. Each process tells its own spans. Over `https` the collector is checked by the system's authorities. No header is sent: where a service asks for credentials, let a collector of your own add them.\n\nOne rotation, one revocation and one start of a container are one trace each, whatever processes and hosts have a part in it:\n\n- **Rotation and revocation.** The trace begins with the person's request, which may bring a `traceparent`, with the schedule's timer, or with store-sync's look at a store outside. Below it stands a span `rotation` or `revocation` from the first event to the last, and below that the steps at the store, what each host did, and what was asked on the way. That span is told when the rotation ends, so its children come before it. Its id is the last half of the rotation's id.\n- **Start.** The trace begins when the runtime asks the host's injector, and has what was fetched, what was put in place, and the host's report.\n\nEvents in the log have the same trace in `traceparent`, audit records in `trace`, log lines in `trace_id`; work that is told again after a restart goes on with it, because it is in the log.\n\nTelling never delays work: at most {MAX_QUEUED} spans wait, what is more or what the collector does not take is dropped and counted (`keywheel_spans_dropped_total`). A text has at most {MAX_TEXT_CHARS} characters, a span at most {MAX_ATTRIBUTES} attributes. None holds a value, its length or its digest.\n"
+    );
+    for (title, what, list) in [
+        ("Spans", "span", spans::SPANS),
+        ("Attributes", "attribute", spans::ATTRIBUTES),
+        ("Attributes of a process", "attribute", spans::RESOURCE),
+    ] {
+        let _ = write!(text, "\n## {title}\n\n| {what} | what it is |\n|---|---|\n");
+        for (name, meaning) in list {
+            let _ = writeln!(
+                text,
+                "| `{name}` | {} |",
+                meaning.trim().trim_end_matches('.')
+            );
+        }
+    }
+    text.push_str("\nA person's request is called by its method and route: `POST /v1/rotate`.\n");
+    text
 }
 
 pub(super) fn alerts() -> String {

@@ -20,7 +20,7 @@ use keywheel_core::plan::HostPlan;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{
-    Address, Body, Bus, HostKeys, Incoming, Subscription, TOPIC_CAPACITY, Topic,
+    Address, Body, Bus, HostKeys, Incoming, Source, Subscription, TOPIC_CAPACITY, Topic,
 };
 use keywheel_engine::port::journal::AuditLeaf;
 
@@ -107,6 +107,7 @@ where
     presence::every_listener_hears_everyone(&make().await).await;
     presence::nobody_is_present_for_another_and_only_gateways_listen(&make().await).await;
     a_forged_message_is_counted_and_never_handed_on(&make().await).await;
+    what_a_reader_finds_stale_is_counted(&make().await).await;
     requests::a_forged_request_is_counted_and_never_handed_on(&make().await).await;
     requests::a_request_is_handed_on_once(&make().await).await;
     a_role_cannot_send_what_it_may_not(&make().await).await;
@@ -486,6 +487,14 @@ async fn a_forged_message_is_counted_and_never_handed_on(under: &dyn BusUnderTes
         assert_eq!(under.refused(), before + 1, "{forgery:?} was not counted");
     }
     assert_quiet(&mut *audit, under.ack_timeout() * 2).await;
+}
+
+async fn what_a_reader_finds_stale_is_counted(under: &dyn BusUnderTest) {
+    let injector = under.endpoint(Role::Injector);
+    injector.refuse_stale(Source::Topic(Topic::Plan(HOST)));
+    assert_eq!(under.refused(), 1);
+    injector.refuse_stale(Source::Answer(Address::Gateway));
+    assert_eq!(under.refused(), 2);
 }
 
 async fn a_role_cannot_send_what_it_may_not(under: &dyn BusUnderTest) {

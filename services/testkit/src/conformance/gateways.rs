@@ -22,7 +22,9 @@ use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::{self, Generator, Spec};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{CommandBus, Commit, Handle, Parts, Submission};
-use keywheel_engine::port::bus::{Address, Body, Bus, HostKeys, Requests, Subscription, Topic};
+use keywheel_engine::port::bus::{
+    Address, Body, Bus, HostKeys, Requests, Source, Subscription, Topic,
+};
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::{Journal, MAX_READ, Verdict};
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -406,6 +408,8 @@ impl Bus for KeepingBus {
     ) -> Result<Body, PortError> {
         Err(no_such_thing())
     }
+
+    fn refuse_stale(&self, _from: Source) {}
 
     async fn serve(&self, _at: Address) -> Result<Box<dyn Requests>, PortError> {
         Err(no_such_thing())

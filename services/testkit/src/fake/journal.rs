@@ -145,6 +145,7 @@ impl MemoryJournal {
                 number: state.events.len() as u64 + 1,
                 id: *id,
                 time: decision.time,
+                traceparent: decision.traceparent.clone(),
                 event: event.clone(),
                 bytes,
                 hash,

@@ -1,6 +1,7 @@
 //! A store outside, in memory: fields by path, versions by number, stages by token.
 //!
-//! It keeps the port's laws, and can be down, lose an answer, or say that it wrote without writing.
+//! It keeps the port's laws, and can be down, hold whoever asks, fail at one place, lag, lose an
+//! answer, or say that it wrote without writing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use keywheel_engine::port::store::{Listed, ListedEntry, Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
+use tokio::sync::watch;
 
 /// Entries of a page.
 const PAGE: usize = 2;
@@ -20,6 +22,7 @@ const PAGE: usize = 2;
 #[derive(Default)]
 pub struct FakeStore {
     state: Mutex<State>,
+    held: watch::Sender<bool>,
 }
 
 type Fields = BTreeMap<String, Vec<u8>>;
@@ -32,6 +35,11 @@ struct State {
     lies: u32,
     writes: u32,
     fetches: u32,
+    calls: usize,
+    lags: bool,
+    refuses: Option<ErrorKind>,
+    faults: BTreeMap<String, ErrorKind>,
+    looks: BTreeMap<String, u32>,
 }
 
 #[derive(Default)]
@@ -64,6 +72,42 @@ impl FakeStore {
     /// It answers nobody, or again.
     pub fn set_down(&self, is_down: bool) {
         self.state().is_down = is_down;
+    }
+
+    /// Whoever asks gets no answer, until it is told otherwise.
+    pub fn hold(&self, holds: bool) {
+        self.held.send_replace(holds);
+    }
+
+    /// Looks are answered with the version before the current one.
+    pub fn set_lag(&self, lags: bool) {
+        self.state().lags = lags;
+    }
+
+    /// Looks and checks fail so, or no more.
+    pub fn set_refusal(&self, kind: Option<ErrorKind>) {
+        self.state().refuses = kind;
+    }
+
+    /// Looks at this path fail so, or no more.
+    pub fn set_fault(&self, path: &str, kind: Option<ErrorKind>) {
+        let faults = &mut self.state().faults;
+        match kind {
+            Some(kind) => faults.insert(path.to_owned(), kind),
+            None => faults.remove(path),
+        };
+    }
+
+    /// How many calls were begun.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.state().calls
+    }
+
+    /// How often this path was looked at.
+    #[must_use]
+    pub fn looks(&self, path: &str) -> u32 {
+        self.state().looks.get(path).copied().unwrap_or(0)
     }
 
     /// The next calls are done, and their answers lost.
@@ -124,12 +168,16 @@ impl FakeStore {
         }
     }
 
-    fn call<T>(
+    async fn call<T>(
         &self,
         until: &Until,
         act: impl FnOnce(&mut State) -> Result<T, PortError>,
     ) -> Result<T, PortError> {
         until.check()?;
+        self.state().calls += 1;
+        let mut held = self.held.subscribe();
+        // The sender is our own, so it is there.
+        let _opened = held.wait_for(|held| !*held).await;
         let mut state = self.state();
         let gone = |text| PortError::new(ErrorKind::Unavailable, text);
         if state.is_down {
@@ -146,6 +194,12 @@ impl FakeStore {
 
 fn named(number: u64) -> RemoteVersion {
     RemoteVersion(number.to_string())
+}
+
+fn refusal(kind: Option<ErrorKind>) -> Result<(), PortError> {
+    let refused =
+        |kind| PortError::new(kind, format!("the store says {kind:?}, as it was told to"));
+    kind.map(refused).map_or(Ok(()), Err)
 }
 
 fn conflict(at: &Source) -> PortError {
@@ -210,17 +264,27 @@ fn revoke(state: &mut State, at: &Source, version: &RemoteVersion) -> Result<(),
 #[async_trait]
 impl Store for FakeStore {
     async fn check(&self, until: &Until) -> Result<(), PortError> {
-        self.call(until, |_| Ok(()))
+        self.call(until, |state| refusal(state.refuses)).await
     }
 
     async fn look(&self, at: &Source, until: &Until) -> Result<Option<Observed>, PortError> {
         self.call(until, |state| {
+            *state.looks.entry(at.path.clone()).or_default() += 1;
+            refusal(state.refuses)?;
+            refusal(state.faults.get(&at.path).copied())?;
             let current = state.paths.get(&at.path).and_then(Kept::current);
+            let current = current.map(|number| number - u64::from(state.lags));
             Ok(current.map(|number| Observed {
                 version: named(number),
                 created: None,
             }))
         })
+        .await
+    }
+
+    fn is_behind(&self, known: &RemoteVersion, found: &RemoteVersion) -> bool {
+        let number = |version: &RemoteVersion| version.0.parse::<u64>().ok();
+        number(found) < number(known)
     }
 
     async fn fetch(
@@ -244,6 +308,7 @@ impl Store for FakeStore {
             })?;
             Ok(SecretBytes::from(value.clone()))
         })
+        .await
     }
 
     async fn stage(
@@ -260,6 +325,7 @@ impl Store for FakeStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn promote(
@@ -271,6 +337,7 @@ impl Store for FakeStore {
         until: &Until,
     ) -> Result<RemoteVersion, PortError> {
         self.call(until, |state| promote(state, at, token, value, expected))
+            .await
     }
 
     async fn unstage(
@@ -285,6 +352,7 @@ impl Store for FakeStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn revoke(
@@ -293,7 +361,7 @@ impl Store for FakeStore {
         version: &RemoteVersion,
         until: &Until,
     ) -> Result<(), PortError> {
-        self.call(until, |state| revoke(state, at, version))
+        self.call(until, |state| revoke(state, at, version)).await
     }
 
     async fn list(
@@ -322,6 +390,7 @@ impl Store for FakeStore {
             let next = rest.next().and(last);
             Ok(Listed { entries, next })
         })
+        .await
     }
 }
 

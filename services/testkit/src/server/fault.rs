@@ -33,6 +33,8 @@ pub enum Fault {
     Answer(u16, String),
     /// Forwarded; the answer is dropped.
     DropAnswer,
+    /// Forwarded and done; the answer is held back until the client ends the connection.
+    Withhold,
     /// The connection is reset before anything is forwarded.
     Reset,
 }
@@ -49,6 +51,8 @@ struct Rule {
 struct State {
     rules: Vec<Rule>,
     lines: Vec<String>,
+    /// Clients that ended their connection while their answer was held back.
+    left: usize,
 }
 
 /// A running proxy.
@@ -125,9 +129,33 @@ impl FaultProxy {
             .count()
     }
 
+    /// How many clients ended their connection while their answer was held back.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        lock(&self.state).left
+    }
+
+    /// Counts all that is asked, and outlives this borrow.
+    #[must_use]
+    pub fn counter(&self) -> Counter {
+        Counter(Arc::clone(&self.state))
+    }
+
     /// Forgets what was asked.
     pub fn forget(&self) {
         lock(&self.state).lines.clear();
+    }
+}
+
+/// Counts what a proxy is asked.
+#[derive(Debug, Clone)]
+pub struct Counter(Arc<Mutex<State>>);
+
+impl Counter {
+    /// Requests since the last [`FaultProxy::forget`].
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        lock(&self.0).lines.len()
     }
 }
 
@@ -170,6 +198,14 @@ async fn serve(mut client: TcpStream, server: SocketAddr, state: Arc<Mutex<State
         Some(Fault::Lie(body)) => answer(&mut client, 200, "", &body).await,
         Some(Fault::HalfAnswer) => forward(&mut client, server, &head, &body, 2).await,
         Some(Fault::DropAnswer) => forward(&mut client, server, &head, &body, 0).await,
+        Some(Fault::Withhold) => {
+            send_on(server, &head, &body).await?;
+            let mut byte = [0];
+            // An end, orderly or not.
+            let _end = client.read(&mut byte).await;
+            lock(&state).left += 1;
+            Ok(())
+        }
         Some(Fault::Reset) => client.set_zero_linger(),
     }
 }
@@ -202,6 +238,20 @@ async fn forward(
     body: &[u8],
     part: usize,
 ) -> Result<()> {
+    let whole = send_on(server, head, body).await?;
+    let length = match part {
+        usize::MAX => whole.len(),
+        0 => 0,
+        part => whole.len() / part,
+    };
+    client
+        .write_all(whole.get(..length).unwrap_or_default())
+        .await?;
+    client.shutdown().await
+}
+
+/// The server's whole answer.
+async fn send_on(server: SocketAddr, head: &str, body: &[u8]) -> Result<Vec<u8>> {
     let mut upstream = TcpStream::connect(server).await?;
     let (first, rest) = head.split_once("\r\n").unwrap_or((head, ""));
     let kept = rest
@@ -213,15 +263,7 @@ async fn forward(
     upstream.write_all(body).await?;
     let mut whole = Vec::new();
     upstream.read_to_end(&mut whole).await?;
-    let length = match part {
-        usize::MAX => whole.len(),
-        0 => 0,
-        part => whole.len() / part,
-    };
-    client
-        .write_all(whole.get(..length).unwrap_or_default())
-        .await?;
-    client.shutdown().await
+    Ok(whole)
 }
 
 fn is_header(line: &str, name: &str) -> bool {
@@ -314,13 +356,21 @@ mod tests {
         proxy.on("/a", Fault::Reset, 1);
         assert!(ask(&proxy, "/b").await.unwrap().ends_with("4:body"));
         proxy.heal();
-        assert!(ask(&proxy, "/a").await.unwrap().ends_with("5:body"));
-        assert_eq!((proxy.asked("POST /a "), proxy.asked("POST /b ")), (9, 1));
+        proxy.on("/a", Fault::Withhold, 1);
+        let held = tokio::time::timeout(Duration::from_millis(100), ask(&proxy, "/a")).await;
+        assert!(held.is_err(), "no answer");
+        while proxy.left() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let after = ask(&proxy, "/a").await.unwrap();
+        assert!(after.ends_with("6:body"), "the held one was forwarded");
+        assert_eq!((proxy.asked("POST /a "), proxy.asked("POST /b ")), (10, 1));
+        assert_eq!(proxy.counter().asked(), 11);
         proxy.refuse().await;
         let refused = ask(&proxy, "/a").await.unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         proxy.listen().await;
-        assert!(ask(&proxy, "/a").await.unwrap().ends_with("6:body"));
+        assert!(ask(&proxy, "/a").await.unwrap().ends_with("7:body"));
         serving.abort();
     }
 }

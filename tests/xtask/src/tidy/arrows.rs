@@ -54,7 +54,15 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ),
     (
         "scheduler",
-        &["daemon", "engine", "seal", "core", "schemas", "bus"],
+        &[
+            "daemon",
+            "engine",
+            "seal",
+            "core",
+            "schemas",
+            "bus",
+            "telemetry",
+        ],
     ),
     (
         "store-sync",

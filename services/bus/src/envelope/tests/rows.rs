@@ -48,6 +48,7 @@ pub(super) fn recorded(number: u64) -> RecordedEvent {
         number,
         id: meta.id,
         time: meta.time,
+        traceparent: meta.traceparent.clone(),
         bytes: event::encode(&meta, &event).into(),
         event,
         hash: [8; 32],
@@ -75,6 +76,7 @@ fn plan() -> HostPlan {
         }),
         floor: 1,
         dead: [5].into(),
+        traceparent: Some(TRACE.to_owned()),
     };
     HostPlan {
         host: HOST,
@@ -207,6 +209,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         complete: true,
         containers: Vec::new(),
         denied: Vec::new(),
+        stale: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -579,6 +579,7 @@ impl Model {
             complete: false,
             containers: Vec::new(),
             denied: Vec::new(),
+            stale: Vec::new(),
         })
     }
 
@@ -679,6 +680,7 @@ impl Model {
             items: items.collect(),
             containers: (0..*current_plan as u8 * 2).map(container).collect(),
             denied: Vec::new(),
+            stale: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
@@ -777,6 +779,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
     HostReport {
         containers: items.iter().map(|item| item.container.clone()).collect(),
         denied: Vec::new(),
+        stale: Vec::new(),
         host,
         generation: world.host_generation(host),
         items,

@@ -42,6 +42,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         }),
         floor: 0,
         dead: BTreeSet::new(),
+        traceparent: None,
     }
 }
 

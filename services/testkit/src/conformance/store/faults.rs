@@ -5,13 +5,19 @@
 //! within its time, the right kind, no second write, what was not done is not called done, and all is
 //! well again once the fault is gone, without a new adapter.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::clock::Clock;
+use keywheel_engine::until::Until;
 
-use super::{Outside, current, holds, kind, plenty, promote, reads, text};
+use super::{Outside, current, holds, kind, plenty, promote, reads, text, token, value};
 use crate::conformance::store::FIELD;
-use crate::server::fault::{Fault, FaultProxy};
+use crate::fake::FakeClock;
+use crate::server::fault::{Counter, Fault, FaultProxy};
 
 /// What in a request's head tells which call it is, and what a lying server says to it.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +39,9 @@ pub struct Calls {
 /// How long a server that hangs does it: longer than any store's timeout here.
 const HANG: Duration = Duration::from_secs(30);
 
+/// A deadline before every store's own timeout here, and after the requests before a write.
+const SHORT: Duration = Duration::from_secs(4);
+
 /// Runs every case. The adapter goes by way of the proxy, `outside`'s other hand does not.
 ///
 /// # Panics
@@ -44,6 +53,8 @@ pub async fn check(outside: &dyn Outside, proxy: &mut FaultProxy, calls: &Calls)
     a_server_that_stays_busy_is_unavailable(outside, proxy, calls).await;
     half_an_answer_is_none(outside, proxy, calls).await;
     a_lost_answer_writes_no_second_version(outside, proxy, calls).await;
+    a_late_call_is_cut_at_the_deadline_and_found_by_its_repeat(outside, proxy, calls).await;
+    no_call_begins_after_the_deadline(outside, proxy).await;
     a_server_that_lies_is_found_out(outside, proxy, calls).await;
     proxy.heal();
 }
@@ -206,4 +217,102 @@ async fn a_server_that_lies_is_found_out(
         assert_eq!(kind(gone), ErrorKind::NotFound);
     }
     proxy.heal();
+}
+
+/// What an effect's late call did at the backend is found by its repeat, which looks before it writes.
+async fn a_late_call_is_cut_at_the_deadline_and_found_by_its_repeat(
+    outside: &dyn Outside,
+    proxy: &FaultProxy,
+    calls: &Calls,
+) {
+    let (store, at) = (outside.store(), outside.fresh());
+    outside.write(&at.path, &[(FIELD, &text("a"))]).await;
+    let first = current(outside, &at).await;
+    let now = Timestamp::from_micros(1);
+    let until = Until::new(now.plus(SHORT), Arc::new(FakeClock::at(now)));
+    let value = value("b");
+    proxy.on(calls.write, Fault::Withhold, u32::MAX);
+    let late = store.promote(&at, token(1), &value, Some(&first), &until);
+    let late = tokio::time::timeout(HANG, late).await;
+    let late = late.expect("the call ends at the deadline");
+    assert_eq!(kind(late), ErrorKind::Unavailable);
+    let ended = async {
+        while proxy.left() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let ended = tokio::time::timeout(HANG, ended).await;
+    ended.expect("its connection ends with it");
+    proxy.heal();
+    let there = current(outside, &at).await;
+    assert_ne!(there, first, "it was done there");
+    for _ in 0..2 {
+        let again = promote(outside, &at, 1, "b", Some(&first));
+        assert_eq!(again.await.unwrap(), there, "no second version");
+    }
+    assert_eq!(current(outside, &at).await, there);
+    reads(outside, &at, "b").await;
+}
+
+/// A clock that is beyond every deadline after so many readings, and notes what was asked by then.
+struct Ending {
+    left: AtomicUsize,
+    asked: Counter,
+    at_end: OnceLock<usize>,
+}
+
+/// The deadline of [`Ending`].
+const DEADLINE: Timestamp = Timestamp::from_micros(60_000_000);
+
+impl Clock for Ending {
+    fn now(&self) -> Timestamp {
+        let before = |left: usize| left.checked_sub(1);
+        let left = self
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, before);
+        if left.is_ok() {
+            return Timestamp::from_micros(1);
+        }
+        self.at_end.get_or_init(|| self.asked.asked());
+        DEADLINE
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// The deadline passes at each of the readings in turn: nothing is asked of the server after it.
+async fn no_call_begins_after_the_deadline(outside: &dyn Outside, proxy: &FaultProxy) {
+    let store = outside.store();
+    let value = value("b");
+    let mut most = 0;
+    for readings in 0.. {
+        let at = outside.fresh();
+        outside.write(&at.path, &[(FIELD, &text("a"))]).await;
+        let first = current(outside, &at).await;
+        proxy.forget();
+        let clock = Arc::new(Ending {
+            left: AtomicUsize::new(readings),
+            asked: proxy.counter(),
+            at_end: OnceLock::new(),
+        });
+        let until = Until::new(DEADLINE, Arc::clone(&clock) as Arc<dyn Clock>);
+        let made = store.promote(&at, token(1), &value, Some(&first), &until);
+        let made = made.await;
+        let Some(at_end) = clock.at_end.get() else {
+            made.expect("time was left");
+            break;
+        };
+        let asked = proxy.counter().asked();
+        assert_eq!(
+            asked, *at_end,
+            "asked after the deadline, at reading {readings}"
+        );
+        most = most.max(asked);
+        if let Err(error) = made {
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        }
+    }
+    assert!(most >= 2, "several calls, each after a reading: {most}");
 }

@@ -1,0 +1,65 @@
+//! The lines that a lifecycle leaves in the log: one per step, each with a field `event` that says which,
+//! and `trace_id` where the step belongs to a trace. `deploy/docs/logs.md` lists them for people.
+
+macro_rules! lines {
+    ($($constant:ident = $event:literal, $what:literal;)*) => {
+        $(#[doc = $what] pub const $constant: &str = $event;)*
+
+        /// Every one, and what it says.
+        pub const ALL: &[(&str, &str)] = &[$(($event, $what)),*];
+    };
+}
+
+lines! {
+    ROTATION_STARTED = "rotation.started", "A rotation began.";
+    STEP_COMPLETED = "rotation.step_completed", "A step at the store is on record as done.";
+    STEP_FAILED = "rotation.step_failed", "A step at the store failed; it is tried again or the rotation is rolled back.";
+    VERSION_PROMOTED = "secret.version_promoted", "From now on containers get this version.";
+    DISTRIBUTION_STARTED = "rotation.distribution_started", "Consumers have to move; `count` says how many.";
+    HOST_CLEARED = "rotation.host_barrier_acknowledged", "A host holds no older version any more.";
+    HOST_RELEASED = "rotation.host_released", "A host was evicted; the rotation does not wait for it.";
+    DEADLINE_PASSED = "rotation.deadline_passed", "Consumers did not acknowledge in time.";
+    ROTATION_CLOSED = "rotation.closed", "A rotation ended, with this outcome.";
+    CHANGED_OUTSIDE = "secret.external_change_detected", "Somebody changed the value at the store outside.";
+    REVOCATION_REQUESTED = "revocation.requested", "Versions are dead from now on.";
+    REVOCATION_WITHDRAWN = "revocation.withdrawn_on_host", "A host holds none of them any more.";
+    REVOCATION_CONFIRMED = "revocation.backend_confirmed", "The store made them unusable.";
+    REVOCATION_FAILED = "revocation.backend_failed", "The store could not yet; it is tried again.";
+    REVOCATION_CLOSED = "revocation.closed", "Withdrawn everywhere and confirmed.";
+    SWAPPED = "assignment.swapped", "It is on record that a container has this version.";
+    RELOADED = "assignment.reloaded", "It is on record that a container uses it.";
+    WITHDRAWN = "assignment.withdrawn", "It is on record that a container has none any more.";
+    VANISHED = "assignment.vanished", "A container is gone.";
+    REFUSED = "assignment.refused", "A container was not served, and why.";
+    HOST_ENROLLED = "host.enrolled", "A host is known.";
+    HOST_EVICTED = "host.evicted", "A host is trusted with nothing any more.";
+    STEP_PERFORMED = "step.performed", "store-sync did a step at the store; `ms` says how long it took.";
+    STEP_NOT_PERFORMED = "step.failed", "store-sync could not do a step at the store, and why.";
+    FILE_REPLACED = "file.replaced", "The injector replaced a file in a running container, and read it back.";
+    FILE_REMOVED = "file.removed", "The injector took a file out of a running container.";
+    CONTAINER_SERVED = "container.served", "The injector put everything in place before a container starts.";
+    CONTAINER_REFUSED = "container.refused", "The injector did not let a container start, and why.";
+    CONTAINER_RESTARTED = "container.restarted", "The injector restarted a container, so that it takes a version.";
+    CONTAINER_STOPPED = "container.stopped", "The injector stopped a container whose variable may not be used any more.";
+    TIMER_FIRED = "timer.fired", "The scheduler asks for what is due.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn people_find_every_line_in_the_documentation_and_no_other() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/docs/logs.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let rows = rows.filter_map(|line| line.strip_suffix(" |")?.split_once("` | "));
+        let told: BTreeSet<_> = rows.filter(|(name, _)| name.contains('.')).collect();
+        let ours = ALL
+            .iter()
+            .map(|(event, what)| (*event, what.trim_end_matches('.')));
+        assert_eq!(told, ours.collect());
+    }
+}

@@ -1,0 +1,254 @@
+//! One event as one line: what happened, to what, under which trace.
+
+use keywheel_core::assignment;
+use keywheel_core::event::Event;
+use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::rotation::{Outcome, Step};
+use keywheel_core::{host, revocation, rotation, secret};
+use keywheel_daemon::{lines, names};
+use keywheel_engine::port::journal::RecordedEvent;
+use keywheel_engine::state::Committed;
+use keywheel_engine::trace::Context;
+
+use super::{outcome_word, secret_name};
+
+/// A line of the log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Line {
+    event: &'static str,
+    text: &'static str,
+    is_bad: bool,
+    secret_name: Option<String>,
+    version: Option<u64>,
+    rotation: Option<String>,
+    revocation: Option<String>,
+    step: Option<&'static str>,
+    attempt: Option<u64>,
+    host: Option<String>,
+    container: Option<String>,
+    count: Option<u64>,
+    outcome: Option<&'static str>,
+    reason: Option<String>,
+    trace: Option<String>,
+}
+
+impl Line {
+    fn new(event: &'static str, text: &'static str) -> Self {
+        Self {
+            event,
+            text,
+            ..Self::default()
+        }
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self) {
+        macro_rules! at {
+            ($level:ident) => {
+                tracing::$level!(
+                    { names::EVENT } = self.event,
+                    { names::SECRET_NAME } = self.secret_name.as_deref(),
+                    { names::VERSION } = self.version,
+                    { names::ROTATION } = self.rotation.as_deref(),
+                    { names::REVOCATION } = self.revocation.as_deref(),
+                    { names::STEP } = self.step,
+                    { names::ATTEMPT } = self.attempt,
+                    { names::HOST } = self.host.as_deref(),
+                    { names::CONTAINER } = self.container.as_deref(),
+                    { names::COUNT } = self.count,
+                    { names::OUTCOME } = self.outcome,
+                    { names::REASON } = self.reason.as_deref(),
+                    { names::TRACE } = self.trace.as_deref(),
+                    "{}",
+                    self.text
+                )
+            };
+        }
+        match self.is_bad {
+            true => at!(warn),
+            false => at!(info),
+        }
+    }
+}
+
+/// The line of an event; most of what only prepares another has none.
+pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line> {
+    let own = recorded.traceparent.as_deref().and_then(Context::parse);
+    let (mut line, trace) = match &recorded.event {
+        Event::Rotation(id, event) => (
+            of_rotation(committed, *id, event)?,
+            committed.rotation_trace(*id),
+        ),
+        Event::Revocation(id, event) => (
+            of_revocation(committed, *id, event)?,
+            committed.revocation_trace(*id),
+        ),
+        Event::Assignment(key, event) => (of_assignment(committed, key, event)?, None),
+        Event::Secret(id, event) => (of_secret(committed, *id, event)?, None),
+        Event::Host(id, event) => (of_host(committed, *id, event)?, None),
+        Event::Binding(..) | Event::Store(..) => return None,
+    };
+    // Whatever its report answers, a container goes for reasons of its own.
+    let trace = match line.event {
+        lines::VANISHED => None,
+        _ => trace.or(own),
+    };
+    line.trace = trace.map(|trace| trace.trace_id());
+    Some(line)
+}
+
+fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -> Option<Line> {
+    use rotation::Event as E;
+    let mut line = match event {
+        E::Started { .. } => Line::new(lines::ROTATION_STARTED, "rotation started"),
+        E::StepCompleted { step } => Line {
+            step: Some(step_word(*step)),
+            ..Line::new(lines::STEP_COMPLETED, "step done")
+        },
+        E::StepFailed {
+            step,
+            attempt,
+            reason,
+        } => Line {
+            step: Some(step_word(*step)),
+            attempt: Some(u64::from(*attempt)),
+            reason: Some(reason.clone()),
+            is_bad: true,
+            ..Line::new(lines::STEP_FAILED, "step failed")
+        },
+        E::DistributionStarted { consumers, .. } => Line {
+            count: Some(consumers.len() as u64),
+            ..Line::new(lines::DISTRIBUTION_STARTED, "consumers have to move")
+        },
+        E::HostBarrierAcknowledged { host } => Line {
+            host: Some(host_name(committed, *host)),
+            ..Line::new(lines::HOST_CLEARED, "host holds no older version")
+        },
+        E::HostReleased { host } => Line {
+            host: Some(host_name(committed, *host)),
+            ..Line::new(lines::HOST_RELEASED, "host is not waited for")
+        },
+        E::DeadlinePassed => Line {
+            is_bad: true,
+            ..Line::new(
+                lines::DEADLINE_PASSED,
+                "consumers did not acknowledge in time",
+            )
+        },
+        E::Closed { outcome } => Line {
+            outcome: Some(outcome_word(outcome)),
+            is_bad: matches!(outcome, Outcome::RolledBack | Outcome::Parked),
+            ..Line::new(lines::ROTATION_CLOSED, "rotation ended")
+        },
+        // Acknowledged by what is swapped or reloaded, which has a line.
+        E::StepStarted { .. } | E::ConsumerAcknowledged { .. } => return None,
+    };
+    line.rotation = Some(id.to_string());
+    if let Some(known) = committed.world.rotations.get(&id) {
+        line.secret_name = Some(secret_name(committed, known.secret));
+        line.version = Some(known.version);
+    }
+    Some(line)
+}
+
+fn of_revocation(
+    committed: &Committed,
+    id: RevocationId,
+    event: &revocation::Event,
+) -> Option<Line> {
+    use revocation::Event as E;
+    let on_host = |host: &HostId| Some(host_name(committed, *host));
+    let mut line = match event {
+        E::Requested { versions, .. } => Line {
+            count: Some(versions.len() as u64),
+            ..Line::new(lines::REVOCATION_REQUESTED, "versions are dead")
+        },
+        E::WithdrawnOnHost { host } => Line {
+            host: on_host(host),
+            ..Line::new(lines::REVOCATION_WITHDRAWN, "host holds none of them")
+        },
+        E::BackendConfirmed => Line::new(lines::REVOCATION_CONFIRMED, "store made them unusable"),
+        E::BackendFailed { attempt, reason } => Line {
+            attempt: Some(u64::from(*attempt)),
+            reason: Some(reason.clone()),
+            is_bad: true,
+            ..Line::new(lines::REVOCATION_FAILED, "store could not revoke yet")
+        },
+        E::Closed => Line::new(lines::REVOCATION_CLOSED, "revocation ended"),
+        E::HostReleased { .. } | E::BackendRetried { .. } => return None,
+    };
+    line.revocation = Some(id.to_string());
+    let known = committed.world.revocations.get(&id);
+    line.secret_name = known.map(|known| secret_name(committed, known.secret));
+    Some(line)
+}
+
+fn of_assignment(
+    committed: &Committed,
+    key: &assignment::Key,
+    event: &assignment::Event,
+) -> Option<Line> {
+    use assignment::Event as E;
+    let with = |version: &u64, event, text| Line {
+        version: Some(*version),
+        ..Line::new(event, text)
+    };
+    let mut line = match event {
+        E::Swapped { version, .. } => with(version, lines::SWAPPED, "container has it"),
+        E::Reloaded { version, .. } => with(version, lines::RELOADED, "container uses it"),
+        E::Withdrawn => Line::new(lines::WITHDRAWN, "container has none any more"),
+        E::Vanished => Line::new(lines::VANISHED, "container is gone"),
+        E::Refused { version, reason } => Line {
+            reason: Some(reason.clone()),
+            is_bad: true,
+            ..with(version, lines::REFUSED, "container not served")
+        },
+        E::Assigned { .. } => return None,
+    };
+    let known = committed.world.assignments.get(key);
+    line.secret_name = known.map(|known| secret_name(committed, known.secret));
+    line.host = Some(host_name(committed, key.host));
+    line.container = Some(key.container.short().to_string());
+    Some(line)
+}
+
+fn of_secret(committed: &Committed, id: SecretId, event: &secret::Event) -> Option<Line> {
+    let mut line = match event {
+        secret::Event::VersionPromoted { version } => Line {
+            version: Some(*version),
+            ..Line::new(lines::VERSION_PROMOTED, "version is current")
+        },
+        secret::Event::ExternalChangeDetected { .. } => {
+            Line::new(lines::CHANGED_OUTSIDE, "value was changed outside")
+        }
+        _ => return None,
+    };
+    line.secret_name = Some(secret_name(committed, id));
+    Some(line)
+}
+
+fn of_host(committed: &Committed, id: HostId, event: &host::Event) -> Option<Line> {
+    let mut line = match event {
+        host::Event::Enrolled { .. } => Line::new(lines::HOST_ENROLLED, "host is known"),
+        host::Event::Evicted { .. } => Line::new(lines::HOST_EVICTED, "host is evicted"),
+        _ => return None,
+    };
+    line.host = Some(host_name(committed, id));
+    Some(line)
+}
+
+const fn step_word(step: Step) -> &'static str {
+    match step {
+        Step::Create => "create",
+        Step::Set => "set",
+        Step::Test => "test",
+        Step::Finish => "finish",
+        Step::RevokeOld => "revoke_old",
+        Step::RollBack => "roll_back",
+    }
+}
+
+fn host_name(committed: &Committed, id: HostId) -> String {
+    let host = committed.world.hosts.get(&id);
+    host.map_or_else(|| id.to_string(), |host| host.name.to_string())
+}

@@ -1,0 +1,151 @@
+//! An answer of the engine that comes later than what happened meanwhile.
+//!
+//! Needs root, Docker, a static busybox and a built `keywheel-nsjoin`. Without them it says so and
+//! stops, except in CI, where it fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    dead_code
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_core::binding::Reload;
+use keywheel_core::id::ContainerId;
+use keywheel_core::report::Fact;
+use keywheel_daemon::{SystemClock, SystemIds};
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
+use keywheel_injector::Injector;
+use keywheel_seal::OsEntropy;
+use support::settings::{options, swapped};
+use support::{Container, FakeBus, binding, can_run, docker, file};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+const IDLE: &str = "exec /bin/busybox sleep 600";
+
+/// The machine's engine, one of whose lists arrives when it is let through.
+struct Late {
+    engine: DockerHost,
+    is_next: AtomicBool,
+    held: Notify,
+    released: Notify,
+    lists: watch::Sender<u64>,
+}
+
+impl Late {
+    fn new() -> Self {
+        Self {
+            engine: DockerHost::new(&DockerOptions::default()).unwrap(),
+            is_next: AtomicBool::new(false),
+            held: Notify::new(),
+            released: Notify::new(),
+            lists: watch::channel(0).0,
+        }
+    }
+
+    /// Waits until a list was made that is not answered yet.
+    async fn hold(&self) {
+        self.is_next.store(true, Ordering::SeqCst);
+        self.held.notified().await;
+    }
+
+    /// Answers it, and waits until it and one more have been taken: the third is asked for after that.
+    async fn release(&self) {
+        let (mut lists, answered) = (self.lists.subscribe(), *self.lists.borrow());
+        self.released.notify_one();
+        lists
+            .wait_for(|count| *count >= answered + 3)
+            .await
+            .unwrap();
+    }
+}
+
+#[async_trait]
+impl ContainerHost for Late {
+    async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        let answer = self.engine.list().await;
+        if self.is_next.swap(false, Ordering::SeqCst) {
+            self.held.notify_one();
+            self.released.notified().await;
+        }
+        self.lists.send_modify(|count| *count += 1);
+        answer
+    }
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        self.engine.inspect(id).await
+    }
+    async fn inspect_during_create(
+        &self,
+        id: &ContainerId,
+        budget: Duration,
+    ) -> Result<Option<ContainerRecord>, PortError> {
+        self.engine.inspect_during_create(id, budget).await
+    }
+    async fn restart(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.engine.restart(id).await
+    }
+    async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.engine.stop(id).await
+    }
+    async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
+        self.engine.events().await
+    }
+    async fn ping(&self) -> Result<(), PortError> {
+        self.engine.ping().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_made_before_a_restart_does_not_undo_it() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (bus, late) = (FakeBus::new(), Arc::new(Late::new()));
+    let plan = |version| vec![binding(1, "late", file("db"), Reload::None, Some(version))];
+    bus.put(1, 1, b"one");
+    bus.put(1, 2, b"two");
+    bus.publish(plan(1));
+    let mut settings = options(folder.path());
+    settings.reconcile_interval = Duration::from_millis(50);
+    let injector = Injector::new(
+        settings,
+        Arc::clone(&bus) as _,
+        Arc::clone(&late) as _,
+        Arc::new(SystemClock::new()),
+        Arc::new(SystemIds),
+        Arc::new(OsEntropy),
+    );
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(injector.run(stop.clone()));
+    let container = Container::start("late", &[], IDLE);
+    bus.wait_facts("served", 1, swapped(1)).await;
+
+    late.hold().await;
+    bus.clear();
+    docker(&["restart", "--time", "0", &container.0]);
+    bus.wait_facts("served again", 1, swapped(1)).await;
+    late.release().await;
+
+    bus.publish(plan(2));
+    bus.wait_facts("swapped", 1, swapped(2)).await;
+    assert_eq!(container.cat("db"), (true, "two".into()));
+    let facts = bus.facts();
+    let is_refused = |(_, fact): &(String, Fact)| matches!(fact, Fact::Refused { .. });
+    assert!(!facts.iter().any(is_refused), "{facts:?}");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    keywheel_sys::secretfs::unmount_private(&folder.path().join("run/bundles")).unwrap();
+}

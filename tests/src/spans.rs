@@ -1,0 +1,201 @@
+//! What a collector was told: spans, read from the log of `rotel`, an OpenTelemetry collector that
+//! nobody here wrote. It takes OTLP over HTTP and prints each span in full.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The version that `tests/run.sh` installs.
+const ROTEL_VERSION: &str = "0.0.1a15";
+
+/// One span.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Its trace.
+    pub trace: String,
+    /// Its id.
+    pub id: String,
+    /// The one above it; empty for a root.
+    pub parent: String,
+    /// Its name.
+    pub name: String,
+    /// `SPAN_KIND_…`.
+    pub kind: String,
+    /// `STATUS_CODE_…`; empty where none is set.
+    pub status: String,
+    /// What is said of it, and of its process.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Span {
+    /// An attribute, or nothing.
+    #[must_use]
+    pub fn get(&self, key: &str) -> &str {
+        self.attributes.get(key).map_or("", String::as_str)
+    }
+}
+
+/// The collector's program, as `tests/run.sh` installs it.
+#[expect(clippy::disallowed_methods, reason = "where the installer put it")]
+pub fn collector() -> Result<PathBuf> {
+    let home = std::env::var("HOME").map(PathBuf::from)?;
+    let kept = home.join(".cache/keywheel/rotel").join(ROTEL_VERSION);
+    let path = kept.join("rotel/rotel-agent");
+    ensure!(
+        path.exists(),
+        "{} is missing: ./tests/run.sh installs it",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// Its arguments: where it takes spans, over HTTP and (which it always does) gRPC.
+#[must_use]
+pub fn arguments(address: &str, ports: [u16; 2]) -> Vec<String> {
+    let [http, grpc] = ports.map(|port| format!("{address}:{port}"));
+    let words = [
+        "start",
+        "--otlp-http-endpoint",
+        &http,
+        "--otlp-grpc-endpoint",
+        &grpc,
+        "--exporter",
+        "blackhole",
+        "--debug-log",
+        "traces",
+        "--debug-log-verbosity",
+        "detailed",
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+/// Every span in its log.
+pub fn read(log: &Path) -> Result<Vec<Span>> {
+    let text = fs::read_to_string(log)?;
+    // A block that is being written has no end yet.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    parse(whole)
+}
+
+fn parse(text: &str) -> Result<Vec<Span>> {
+    let mut spans: Vec<Span> = Vec::new();
+    let mut process = BTreeMap::new();
+    let mut is_process = false;
+    for line in text.lines() {
+        let line = line.trim();
+        if line.starts_with("ResourceSpans #") {
+            process = BTreeMap::new();
+            is_process = true;
+            continue;
+        }
+        if line.starts_with("Span #") {
+            is_process = false;
+            spans.push(Span {
+                attributes: process.clone(),
+                ..Span::default()
+            });
+            continue;
+        }
+        if let Some(said) = line.strip_prefix("-> ") {
+            let (key, value) = said.split_once(": ").context("no attribute")?;
+            let value = value.split_once('(').map_or(value, |(_, value)| value);
+            let value = value.trim_end_matches(')').to_owned();
+            let attributes = match spans.last_mut() {
+                Some(span) if !is_process => &mut span.attributes,
+                _ => &mut process,
+            };
+            attributes.insert(key.to_owned(), value);
+            continue;
+        }
+        let (Some(span), Some((key, value))) = (spans.last_mut(), line.split_once(": ")) else {
+            continue;
+        };
+        let field = match key.trim() {
+            "Trace ID" => &mut span.trace,
+            "Parent ID" => &mut span.parent,
+            "ID" => &mut span.id,
+            "Name" => &mut span.name,
+            "Kind" => &mut span.kind,
+            "Status code" => &mut span.status,
+            _ => continue,
+        };
+        value.trim().clone_into(field);
+    }
+    Ok(spans)
+}
+
+/// One trace as lines `service name < the one above`, each once; fails unless it is one tree.
+pub fn tree(spans: &[Span], trace: &str) -> Result<BTreeSet<String>> {
+    let own: Vec<&Span> = spans.iter().filter(|span| span.trace == trace).collect();
+    let by_id: BTreeMap<&str, &Span> = own.iter().map(|span| (span.id.as_str(), *span)).collect();
+    ensure!(by_id.len() == own.len(), "two spans with one id: {own:?}");
+    let roots = own.iter().filter(|span| span.parent.is_empty()).count();
+    ensure!(roots == 1, "{roots} roots: {own:?}");
+    let mut lines = BTreeSet::new();
+    for span in &own {
+        let above = match span.parent.as_str() {
+            "" => "",
+            parent => match by_id.get(parent) {
+                Some(above) => above.name.as_str(),
+                None => bail!("nothing is above {span:?}"),
+            },
+        };
+        let service = span.get("service.name");
+        lines.insert(format!("{service} {} < {above}", span.name));
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+INFO Starting Rotel.
+ResourceSpans #0
+Resource SchemaURL: x
+Resource attributes:
+     -> service.name: Str(keywheel-gateway)
+ScopeSpans #0
+InstrumentationScope keywheel
+Span #0
+    Trace ID       : aa
+    Parent ID      :
+    ID             : 01
+    Name           : POST /v1/rotate
+    Kind           : SPAN_KIND_SERVER
+Start time: 1544712660000000000
+Attributes:
+     -> http.route: Str(/v1/rotate)
+Span #1
+    Trace ID       : aa
+    Parent ID      : 01
+    ID             : 02
+    Name           : rotation
+    Status code    : STATUS_CODE_ERROR
+Attributes:
+     -> keywheel.version: Int(3)
+";
+
+    #[test]
+    fn spans_are_read_and_a_trace_is_one_tree() -> Result<()> {
+        let spans = parse(TEXT)?;
+        let [root, rotation] = spans.as_slice() else {
+            bail!("{spans:?}")
+        };
+        assert_eq!(root.get("service.name"), "keywheel-gateway");
+        assert_eq!(root.get("http.route"), "/v1/rotate");
+        assert_eq!(rotation.get("keywheel.version"), "3");
+        assert_eq!(rotation.status, "STATUS_CODE_ERROR");
+        let lines: Vec<String> = tree(&spans, "aa")?.into_iter().collect();
+        let expected = [
+            "keywheel-gateway POST /v1/rotate < ",
+            "keywheel-gateway rotation < POST /v1/rotate",
+        ];
+        assert_eq!(lines, expected);
+        assert!(tree(&spans[1..], "aa").is_err(), "nothing above, no root");
+        Ok(())
+    }
+}
