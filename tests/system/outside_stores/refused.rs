@@ -94,7 +94,7 @@ impl Refusing {
 
     /// Wrong addresses and certificates.
     fn ways(&self) -> Result<Vec<Case>> {
-        let key = by_file(&self.keywheel, "key", KEY)?;
+        let key = by_file(&self.keywheel, "right", KEY)?;
         let tls = bad(&self.bao.tls_url(), &key);
         let foreign = authority(&self.keywheel, "foreign")?.1;
         Ok(vec![
@@ -110,7 +110,7 @@ impl Refusing {
 
     /// A wrong token, and places that are not there.
     fn logins_and_mounts(&self) -> Result<Vec<Case>> {
-        let key = by_file(&self.keywheel, "key", KEY)?;
+        let key = by_file(&self.keywheel, "right", KEY)?;
         let wrong = by_file(&self.keywheel, "wrong", WRONG)?;
         let right = bad(&self.plain(), &key);
         Ok(vec![
