@@ -53,7 +53,7 @@ async fn at_the_deadline_of_an_effect_the_connection_of_its_call_ends_and_nothin
     let store = vault(world.directory.path(), port);
     let options = StoreSyncOptions {
         step_deadline: NEVER,
-        ..StoreSyncOptions::new(DEPLOYMENT)
+        ..StoreSyncOptions::new(DEPLOYMENT, world.directory.path().into())
     };
     let (_shutdown, _task) = world.start_with(options);
     world.send(Work::Step(step(Step::Create, 1))).await;
