@@ -15,9 +15,9 @@ use keywheel_daemon::chain;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::store::Store;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
-use super::sweep::sweep;
+use super::sweep::{left, sweep};
 use super::watch::{bounded_check, hear, note, note_look};
 use crate::service::Shared;
 
@@ -38,7 +38,7 @@ pub(crate) async fn look_now(
     secret: Option<SecretId>,
 ) -> Result<Vec<Looked>, PortError> {
     hear(shared, false).await?;
-    let ends = tokio::time::sleep(REFRESH_SPAN).deadline();
+    let ends = shared.registry.parts.clock.monotonic() + REFRESH_SPAN;
     let wanted = wanted(shared, secret);
     let late = "it was not looked at in time; its poll does";
     let all = wanted.iter().flat_map(|asked| &asked.secrets);
@@ -85,7 +85,7 @@ fn wanted(shared: &Shared, secret: Option<SecretId>) -> Vec<Asked> {
 }
 
 /// Looks at what is wanted of one store; what is left out was not looked at in time.
-async fn ask(shared: &Arc<Shared>, asked: Asked, ends: Instant) -> Vec<Looked> {
+async fn ask(shared: &Arc<Shared>, asked: Asked, ends: Duration) -> Vec<Looked> {
     let Asked {
         name,
         store,
@@ -94,7 +94,7 @@ async fn ask(shared: &Arc<Shared>, asked: Asked, ends: Instant) -> Vec<Looked> {
     } = asked;
     if was_silent {
         // Says why for all of them, and tries a login that is waited with.
-        let tried = timeout_at(ends, bounded_check(shared, &store)).await;
+        let tried = timeout(left(shared, ends), bounded_check(shared, &store)).await;
         if let Ok(Err(error)) = tried {
             let reason = chain(&error);
             note(shared, &name, Some(&reason)).await;
@@ -113,11 +113,11 @@ async fn ask(shared: &Arc<Shared>, asked: Asked, ends: Instant) -> Vec<Looked> {
             shared.registry.nudge(&name);
         }
     }
-    let left = fault.iter().flat_map(|reason| {
-        let left = swept.left.iter();
-        left.map(|secret| failed(*secret, reason))
+    let unasked = fault.iter().flat_map(|reason| {
+        let secrets = swept.left.iter();
+        secrets.map(|secret| failed(*secret, reason))
     });
-    let left: Vec<_> = left.collect();
+    let unasked: Vec<_> = unasked.collect();
     let looked = swept.outcomes.into_iter().map(|outcome| outcome.looked);
-    looked.chain(left).collect()
+    looked.chain(unasked).collect()
 }

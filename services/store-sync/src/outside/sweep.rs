@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::id::SecretId;
 use keywheel_core::store::{Found, SecretNow};
 use keywheel_engine::port::store::Store;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::look::{self, Contact, Outcome, Round};
 use crate::service::Shared;
@@ -60,13 +61,19 @@ impl Sweep {
     }
 }
 
-/// Looks at these places in their order; no look is begun or waited for after `ends`.
+/// How long it is until then, by the monotonic clock.
+pub(super) fn left(shared: &Shared, ends: Duration) -> Duration {
+    ends.saturating_sub(shared.registry.parts.clock.monotonic())
+}
+
+/// Looks at these places in their order; no look is begun or waited for after `ends`, by the monotonic
+/// clock.
 pub(super) async fn sweep(
     shared: &Arc<Shared>,
     store: &Arc<dyn Store>,
     secrets: Vec<SecretNow>,
     forced: bool,
-    ends: Option<Instant>,
+    ends: Option<Duration>,
 ) -> Sweep {
     let mut waiting = secrets.into_iter();
     let mut looking: JoinSet<Outcome> = JoinSet::new();
@@ -81,7 +88,9 @@ pub(super) async fn sweep(
                 .spawn(async move { look::look(&shared, &store, &round, &secret, forced).await });
         }
         let ended = match ends {
-            Some(ends) => timeout_at(ends, looking.join_next()).await.unwrap_or(None),
+            Some(ends) => timeout(left(shared, ends), looking.join_next())
+                .await
+                .unwrap_or(None),
             None => looking.join_next().await,
         };
         match ended {
