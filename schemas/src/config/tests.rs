@@ -150,7 +150,7 @@ fn all_faults_of_all_sources_come_at_once() {
         "kw.toml:3:10: `log.format` has to be text in quotes",
         "kw.toml:6:22: `injector.reconcile_interval` `30` is not a span",
         "environment variable KEYWHEEL_HOST_NAME: `WEB 1` is not a valid host name",
-        "--log-format: `xml` is not a log format; use `text` or `json`",
+        "--log-format: `xml` is not a log format; use `text`, `json` or `journald`",
     ] {
         assert!(found.contains(part), "{part} in\n{found}");
     }
