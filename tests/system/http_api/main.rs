@@ -27,6 +27,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 const SECRETS: [&str; 3] = ["prod/seen", "prod/rotated", "prod/revoked"];
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/seen\n  containers: { labels: { app: web }, insecureSelector: true }\n  file: { name: seen }\n  reload: none\n";
 
+#[expect(clippy::disallowed_methods, reason = "where the installer put it")]
 fn schemathesis() -> Result<PathBuf> {
     let directory = match std::env::var_os(DIRECTORY_VARIABLE) {
         Some(directory) => PathBuf::from(directory),
@@ -146,8 +147,11 @@ fn text_of(answer: &Value, member: &str) -> Result<String> {
         .to_owned())
 }
 
+/// Names that are there, by kind.
+type Known = Vec<(&'static str, Vec<String>)>;
+
 /// A server that did a little of everything, and what is there to ask about.
-fn busy() -> Result<(Keywheel, Vec<(&'static str, Vec<String>)>)> {
+fn busy() -> Result<(Keywheel, Known)> {
     // No container is wanted here, so no engine is either.
     let nowhere = (
         "DOCKER_HOST".to_owned(),
