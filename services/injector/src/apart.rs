@@ -163,11 +163,13 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     if let Some(exporting) = exporting {
         exporting.finish().await;
     }
-    served.map_err(|e| {
-        let next =
-            "correct what is named above and start again; running containers keep what they have";
-        Problem::new(exit::UNEXPECTED, chain(&e), next)
-    })
+    served.map_err(|e| cannot_go_on(&chain(&e)))
+}
+
+fn cannot_go_on(why: &str) -> Problem {
+    let next =
+        "correct what is named above and start again; running containers keep what they have";
+    Problem::new(exit::UNEXPECTED, why.to_owned(), next)
 }
 
 /// Tells this host's spans, where the configuration names a collector.

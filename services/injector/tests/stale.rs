@@ -15,6 +15,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -140,6 +141,22 @@ async fn answer(gateway: &Nats, script: Arc<Gateway>) {
     });
 }
 
+/// An injector at this end, whose clock runs ahead.
+fn serving(folder: &Path, injector: &Nats, clock: &Arc<Ahead>) -> Injector {
+    let settings = HostSettings {
+        reconcile_interval: Duration::from_millis(300),
+        ..options(folder)
+    };
+    Injector::new(
+        settings,
+        injector.endpoint(),
+        Arc::new(FakeContainerHost::default()),
+        Arc::clone(clock) as _,
+        Arc::new(SystemIds),
+        Arc::new(OsEntropy),
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_nothing() {
     if !can_run() {
@@ -155,18 +172,7 @@ async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_no
         real: SystemClock::new(),
         by: AtomicU64::new(0),
     });
-    let settings = HostSettings {
-        reconcile_interval: Duration::from_millis(300),
-        ..options(folder.path())
-    };
-    let service = Injector::new(
-        settings,
-        injector.endpoint(),
-        Arc::new(FakeContainerHost::default()),
-        Arc::clone(&clock) as _,
-        Arc::new(SystemIds),
-        Arc::new(OsEntropy),
-    );
+    let service = serving(folder.path(), &injector, &clock);
     let (stop, handle) = (CancellationToken::new(), service.handle());
     let task = tokio::spawn(service.run(stop.clone()));
     let holds = |generation| handle.status().generation == Some(generation);

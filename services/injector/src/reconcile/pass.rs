@@ -402,11 +402,7 @@ impl Reconciler {
         if done.written {
             say_replaced(&container, planned, version);
         }
-        let told_at = match done.told {
-            Told::At(at) => Some(at),
-            Told::NotAsked | Told::Unhandled => was_acked.then_some(done.at),
-        };
-        if let Some(at) = told_at {
+        if let Some(at) = told_at(done.told, was_acked.then_some(done.at)) {
             self.items
                 .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
         }
@@ -445,6 +441,14 @@ impl Reconciler {
         for fault in saved.await.into_iter().filter_map(Result::err) {
             tracing::warn!({ names::ERROR } = fault, "state file not written");
         }
+    }
+}
+
+/// When the process heard of it; one that had acknowledged is not asked again.
+fn told_at(told: Told, acked: Option<Timestamp>) -> Option<Timestamp> {
+    match told {
+        Told::At(at) => Some(at),
+        Told::NotAsked | Told::Unhandled => acked,
     }
 }
 

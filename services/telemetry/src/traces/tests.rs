@@ -1,3 +1,5 @@
+//! Spans as a collector gets them, and that nobody waits for one.
+
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -103,10 +105,7 @@ fn are_parent_and_child(body: &[u8]) {
     assert_eq!(text.chars().count(), MAX_TEXT_CHARS);
 }
 
-/// All in one test, because a process has one exporter.
-#[tokio::test]
-async fn spans_are_told_once_and_again_where_that_helps_and_never_wait() {
-    // Before there is an exporter.
+fn nothing_is_made_without_an_exporter() {
     let off = Span::below("gateway", "x", Kind::Server, Some(above()));
     assert_eq!(
         off.context(),
@@ -121,7 +120,12 @@ async fn spans_are_told_once_and_again_where_that_helps_and_never_wait() {
             .is_some()
     );
     assert!(!is_on());
+}
 
+/// All in one test, because a process has one exporter.
+#[tokio::test]
+async fn spans_are_told_once_and_again_where_that_helps_and_never_wait() {
+    nothing_is_made_without_an_exporter();
     let (at, taken) = collector(vec![503, 200, 400, 200]).await;
     let resource = Resource {
         machine: "one".to_owned(),
