@@ -10,6 +10,7 @@ use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_core::report::{Fact, Item};
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, failpoint, lines, names};
 use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
