@@ -91,7 +91,7 @@ fn read_store(fields: &Fields<'_>, faults: &mut Faults) -> Option<Store> {
     }
     if fields.find("source").is_none() {
         let message = format!(
-            "`source` is missing in spec: where in store `{store}` does it lie? Write for example `source: {{ path: payments/db, field: password }}`"
+            "`source` is missing in spec: where in store `{store}` does it lie? Write for example `source: {{ path: payments/db, field: password }}`, or leave `store` out for the store `local`"
         );
         faults.add(fields.position_of("store"), message);
     }
