@@ -201,24 +201,36 @@ impl CommandBus {
         }
     }
 
+    /// Serves a batch, and each of its requests by itself when the log has no place for one of them.
+    async fn serve(&mut self, batch: Vec<Request>) -> Result<(), PortError> {
+        for alone in self.serve_together(batch).await? {
+            // What has no place by itself is refused.
+            self.serve_together(vec![alone]).await?;
+        }
+        Ok(())
+    }
+
     /// Serves a batch; each round without the lowest class of the one before, whose room ran out, or on
-    /// a head that others moved.
-    async fn serve(&mut self, mut batch: Vec<Request>) -> Result<(), PortError> {
+    /// a head that others moved. Gives back those that have to be served one by one.
+    async fn serve_together(&mut self, mut batch: Vec<Request>) -> Result<Vec<Request>, PortError> {
         let mut rounds = 0;
         while !batch.is_empty() {
             if rounds == MAX_ROUNDS {
                 let text = "other gateways were always first; try again in a moment";
                 refuse(batch, &PortError::new(ErrorKind::Unavailable, text));
-                return Ok(());
+                break;
             }
             rounds += 1;
-            batch = self.serve_once(batch).await?;
+            batch = match self.serve_once(batch).await? {
+                Again::Together(batch) => batch,
+                Again::OneByOne(batch) => return Ok(batch),
+            };
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Gives back what deserves another round.
-    async fn serve_once(&mut self, batch: Vec<Request>) -> Result<Vec<Request>, PortError> {
+    async fn serve_once(&mut self, batch: Vec<Request>) -> Result<Again, PortError> {
         let first = self.next;
         let mut decisions: Vec<Decision> = Vec::new();
         let mut answers = Vec::new();
@@ -269,7 +281,7 @@ impl CommandBus {
         first: u64,
         decisions: Vec<Decision>,
         answers: Vec<(Request, Verdict)>,
-    ) -> Result<Vec<Request>, PortError> {
+    ) -> Result<Again, PortError> {
         (self.parts.failpoint)("gateway.before_commit");
         // An empty append still says whether the head is where these answers saw it.
         let appended = match decisions.is_empty() && !self.shared {
@@ -286,11 +298,11 @@ impl CommandBus {
                 let (again, refused): (Vec<_>, Vec<_>) =
                     requests.partition(|request| request.class() > lowest);
                 refuse(refused, &error);
-                return Ok(again);
+                return Ok(Again::Together(again));
             }
-            Err(error) if error.kind == ErrorKind::Conflict && self.shared => {
+            Err(error) if error.kind == ErrorKind::Conflict => {
                 let requests = answers.into_iter().map(|(request, _)| request).collect();
-                return self.after_conflict(requests).await;
+                return self.after_conflict(first, requests, error).await;
             }
             Err(error) => return Err(error),
         };
@@ -315,7 +327,7 @@ impl CommandBus {
         for (request, verdict) in answers {
             request.answer(Ok(verdict));
         }
-        Ok(Vec::new())
+        Ok(Again::Together(Vec::new()))
     }
 
     /// Folds what is durable now; gives the hosts whose plans it changed.
@@ -331,13 +343,46 @@ impl CommandBus {
         hosts
     }
 
-    /// Others were first: their events are folded, and all of the batch is decided anew.
-    async fn after_conflict(&mut self, requests: Vec<Request>) -> Result<Vec<Request>, PortError> {
-        match self.follow().await {
-            Ok(()) => Ok(requests),
+    /// Others were first: their events are folded, and all of the batch is decided anew. Where nobody
+    /// was, something in the batch has a name that the log has already: an id that its sender drew
+    /// twice. Whose it is shows when each is served by itself; that one is refused.
+    async fn after_conflict(
+        &mut self,
+        first: u64,
+        requests: Vec<Request>,
+        conflict: PortError,
+    ) -> Result<Again, PortError> {
+        let moved = match self.shared {
+            true => self.follow().await.map(|()| self.next != first),
+            false => self
+                .parts
+                .journal
+                .head()
+                .await
+                .map(|head| head.number + 1 != first),
+        };
+        match moved {
+            Ok(true) if self.shared => Ok(Again::Together(requests)),
+            // Somebody else appends to a log of ours.
+            Ok(true) => Err(conflict),
+            Ok(false) => {
+                self.go_back();
+                Ok(match requests.len() {
+                    // Who was first may only not be seen yet.
+                    1 if self.shared => Again::Together(requests),
+                    1 => {
+                        let text =
+                            "it names something that was there before; ask again with fresh ids";
+                        let taken = PortError::caused(ErrorKind::Conflict, text, conflict);
+                        refuse(requests, &taken);
+                        Again::Together(Vec::new())
+                    }
+                    _ => Again::OneByOne(requests),
+                })
+            }
             Err(error) if error.kind == ErrorKind::Unavailable => {
                 refuse(requests, &error);
-                Ok(Vec::new())
+                Ok(Again::Together(Vec::new()))
             }
             Err(error) => Err(error),
         }
@@ -430,6 +475,13 @@ impl CommandBus {
         }
         effects
     }
+}
+
+/// What deserves another round.
+enum Again {
+    Together(Vec<Request>),
+    /// Something in it has no place in the log.
+    OneByOne(Vec<Request>),
 }
 
 /// Tells every sender the same failure.

@@ -23,6 +23,7 @@ use keywheel_core::report::HostReport;
 use keywheel_core::rotation::Phase;
 use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::{Generator, Spec};
+use keywheel_core::world::KEPT_CLOSED;
 use keywheel_engine::command_bus::{
     CommandBus, Commit, Handle, MAX_ROUNDS, Parts, Started, Submission,
 };
@@ -608,4 +609,52 @@ async fn on_a_full_disk_each_class_gets_what_the_reserve_has_for_it() {
             .contains_key(&RevocationId::from_bytes([2; 16]));
         assert!(revoked, "the revocation is not in the log: {room:?}");
     }
+}
+
+fn rotate(rotation: u8) -> Command {
+    Command::Rotate {
+        rotation: RotationId::from_bytes([rotation; 16]),
+        secret: name(),
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_was_used_long_ago_is_refused_and_nothing_else_is() {
+    let mut bench = start(Arc::default(), 1).await;
+    bench.submit(1, user(), apply()).await;
+    bench.work(2).await;
+    // So many that the first ones are in the log only.
+    for n in 0..=KEPT_CLOSED as u8 {
+        let id = 20 + 8 * n;
+        bench.submit(id, user(), rotate(id)).await;
+        assert_eq!(bench.work(id + 1).await.len(), 5);
+    }
+    let first = RotationId::from_bytes([20; 16]);
+    assert!(!bench.view.read().world.rotations.contains_key(&first));
+    let submission = |id, command| Submission {
+        id: CommandId::from_bytes([id; 16]),
+        principal: user(),
+        traceparent: None,
+        command,
+    };
+    let other = HostName::parse("other").unwrap();
+    let enrolled = Command::EnrolHost {
+        host: HostId::from_bytes([9; 16]),
+        name: other.clone(),
+        sealing_key: [9; 32],
+    };
+    let (taken, beside) = tokio::join!(
+        bench.handle.submit(submission(200, rotate(20))),
+        bench.handle.submit(Submission {
+            principal: Principal::Service(Role::Injector),
+            ..submission(201, enrolled)
+        }),
+    );
+    let told = taken.unwrap_err();
+    assert_eq!(told.kind, ErrorKind::Conflict);
+    assert!(told.text.contains("fresh ids"), "{}", told.text);
+    assert!(matches!(beside, Ok(Verdict::Accepted { .. })));
+    assert!(bench.view.read().world.host_named(&other).is_some());
+    bench.submit(202, user(), rotate(203)).await;
+    assert_eq!(bench.work(204).await.len(), 5);
 }

@@ -27,6 +27,9 @@ pub(super) fn start(
         }
         .into());
     }
+    if world.rotations.contains_key(&id) {
+        return Err(rotation::Rejection::IdTaken(id).into());
+    }
     let has_value = matches!(trigger, Trigger::Provided | Trigger::External { .. });
     if secret.spec.generator.is_none() && !has_value {
         return Err(rotation::Rejection::NoGenerator {

@@ -21,6 +21,9 @@ pub enum Rejection {
         /// The open rotation.
         rotation: RotationId,
     },
+    /// The sender's id is another rotation's.
+    #[error("rotation {0} was begun before; ask for another one with a fresh id")]
+    IdTaken(RotationId),
     /// The slot was served before.
     #[error("this slot of secret `{secret}` was served already")]
     SlotServed {

@@ -6,7 +6,7 @@ use crate::binding::Reload;
 use crate::command::Command;
 use crate::effect::{Effect, StepWork, Work};
 use crate::event;
-use crate::id::{RotationId, SlotId};
+use crate::id::{RotationId, SecretId, SlotId};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport};
 use crate::schedule::Schedule;
@@ -671,4 +671,21 @@ fn a_name_much_like_a_known_one_is_suggested() {
         nearest: Some(secret_name()),
     };
     Given::serving().when(rotate).then_rejected(unknown);
+}
+
+#[test]
+fn an_id_belongs_to_one_rotation() {
+    let other = SecretName::parse("other").unwrap();
+    let put = Command::Put {
+        id: SecretId::from_bytes([0x77; 16]),
+        rotation: FIRST,
+        name: other,
+        provided: false,
+    };
+    let taken = Rejection::IdTaken(FIRST);
+    let open = Given::nothing().and(apply_secret(generated()));
+    open.when(put.clone()).then_rejected(taken.clone());
+    let closed = Given::first_version();
+    closed.clone().when(put).then_rejected(taken.clone());
+    closed.when(rotate(FIRST)).then_rejected(taken);
 }
