@@ -157,7 +157,8 @@ impl Http {
         longest / 2 + longest.saturating_mul(u32::from(drawn[0])) / 512
     }
 
-    fn busy(&self, answer: &Answer) -> PortError {
+    /// What is told of an answer that another one may follow soon.
+    pub(super) fn busy(&self, answer: &Answer) -> PortError {
         let (place, status) = (&self.endpoint.authority, answer.status);
         let when = answer.retry_after.map_or_else(String::new, |wait| {
             format!(" and asks to come again in {} s", wait.as_secs())

@@ -413,6 +413,8 @@ impl Session {
         Ok(self.alive(secret, lease_duration, renewable))
     }
 
+    /// An answer that says something about what was shown. A server that fails, or one in front of it,
+    /// says nothing about a credential.
     async fn send(
         &self,
         path: &str,
@@ -429,7 +431,11 @@ impl Session {
             body: Some(json(body)?),
             may_repeat,
         };
-        self.http.ask(ask, call).await
+        let answer = self.http.ask(ask, call).await?;
+        match answer.status {
+            300..400 | 500.. => Err(self.http.busy(&answer)),
+            _ => Ok(answer),
+        }
     }
 }
 

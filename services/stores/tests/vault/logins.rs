@@ -219,6 +219,21 @@ async fn a_refused_login_is_tried_again_later_and_later_or_with_another_credenti
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_the_server_fails_is_no_refusal_of_the_credential() {
+    let bench = Bench::start().await;
+    let role_id = app_role(&bench, "");
+    bench.log_in(by_app_role(&bench, &role_id, &secret_id(&bench), false));
+    for status in [500, 502, 504, 307] {
+        bench.proxy.on(LOGIN, Fault::Status(status, None), 1);
+        let told = refused(look(&bench).await);
+        assert_eq!(told.kind, ErrorKind::Unavailable, "{status}: {told}");
+        assert_eq!(bench.proxy.left(), 0, "{status}");
+    }
+    // Nothing is waited for.
+    look(&bench).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_renewed_at_two_thirds_of_its_life_and_replaced_after_it() {
     let bench = Bench::start().await;
     let role_id = app_role(&bench, ",\"token_ttl\":3600");
