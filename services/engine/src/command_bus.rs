@@ -308,10 +308,7 @@ impl CommandBus {
         };
         (self.parts.failpoint)("gateway.after_commit");
         let hosts = self.make_committed(&events);
-        if let Some(witness) = &self.witness {
-            self.writer
-                .show_all(&|committed| witness(committed, &events));
-        }
+        let seen = self.witness.is_some().then(|| events.clone());
         let audited = decisions.iter().any(|decision| !decision.audit.is_empty());
         let effects = decisions
             .into_iter()
@@ -324,6 +321,10 @@ impl CommandBus {
             audited,
         };
         self.hand_on(commit).await;
+        // The world is told before anybody writes about it.
+        if let (Some(witness), Some(seen)) = (&self.witness, seen) {
+            self.writer.show_all(&|committed| witness(committed, &seen));
+        }
         for (request, verdict) in answers {
             request.answer(Ok(verdict));
         }

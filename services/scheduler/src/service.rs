@@ -74,6 +74,8 @@ pub struct Scheduler {
     timers: Timers,
     seen: u64,
     late: Late,
+    /// The furthest place in the topic that was handed on.
+    place: u64,
     submits: JoinSet<Submitted>,
     last_read: Option<(Timestamp, Duration)>,
     /// Timers whose command was not answered, and how often in a row.
@@ -106,6 +108,7 @@ impl Scheduler {
             timers: Timers::new(),
             seen: 0,
             late: Late::default(),
+            place: 0,
             submits: JoinSet::new(),
             last_read: None,
             silences: BTreeMap::new(),
@@ -241,10 +244,13 @@ impl Scheduler {
     /// Folds one event; fills a hole before it. One that was folded is a repeat, or refused as stale.
     /// `false` when asked to stop meanwhile.
     async fn take(&mut self, incoming: Incoming, shutdown: &Shutdown) -> bool {
+        // The bus server's own repeat of what was handed on: the answer to it was lost.
+        let is_again = incoming.redelivered && incoming.sequence <= self.place;
+        self.place = self.place.max(incoming.sequence);
         let Body::Event(event) = incoming.message.body else {
             return true;
         };
-        if self.late.is_stale(event.number, self.clock.monotonic()) {
+        if !is_again && self.late.is_stale(event.number, self.clock.monotonic()) {
             self.bus.refuse_stale(Source::Topic(Topic::Events));
             return true;
         }

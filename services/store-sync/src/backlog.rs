@@ -2,7 +2,7 @@
 //!
 //! Pure. Invariants: of one effect at most one copy waits or runs, however often it came; all its
 //! copies are finished together; a store outside that is slow has a few places and leaves the rest to
-//! others; a revocation goes before everything that may run.
+//! others, and all of them together leave some to ours; a revocation goes before everything that may run.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,6 +17,8 @@ use crate::effect::outside;
 pub const MAX_QUEUED: usize = 1024;
 /// Effects performed at once at one store outside.
 pub const MAX_RUNNING_PER_STORE: usize = 4;
+/// Effects performed at once at all stores outside together; one server may be several stores.
+pub const MAX_RUNNING_OUTSIDE: usize = 12;
 
 /// One effect to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,8 +116,9 @@ impl Backlog {
         let Some(store) = store_of(job) else {
             return true;
         };
-        let running = self.running.values().flatten();
-        running.filter(|other| *other == store).count() < MAX_RUNNING_PER_STORE
+        let outside = || self.running.values().flatten();
+        outside().count() < MAX_RUNNING_OUTSIDE
+            && outside().filter(|other| *other == store).count() < MAX_RUNNING_PER_STORE
     }
 
     /// A job ended, well or not; gives the bus's numbers of all its copies.
@@ -222,6 +225,22 @@ mod tests {
             fetch: None,
             retire: Vec::new(),
         }
+    }
+
+    #[test]
+    fn all_stores_outside_together_leave_places_to_ours() {
+        let mut backlog = Backlog::default();
+        let stores = ["a", "b", "c", "d"];
+        for secret in 0..16_u8 {
+            let store = stores[usize::from(secret) % stores.len()];
+            backlog.admit(step_at(secret, store), secret.into());
+        }
+        let started = std::iter::from_fn(|| backlog.start()).count();
+        assert_eq!(started, MAX_RUNNING_OUTSIDE);
+        backlog.admit(job(101, 1), 101);
+        assert_eq!(backlog.start(), Some(job(101, 1)), "ours");
+        backlog.finish(&step_at(0, "a").effect);
+        assert_eq!(backlog.start(), Some(step_at(12, "a")));
     }
 
     #[test]
