@@ -145,7 +145,7 @@ class Ours:
 
     def __init__(self, contest, programs, work, fifo, image, name):
         self.contest, self.fifo, self.image = contest, fifo, image
-        self.keywheel = kw.Keywheel(programs, work, name, contest.ledger)
+        self.keywheel = kw.Keywheel(programs, work, name, contest.ledger, contest.bao.work)
         self.pool = None
 
     def bind(self, name, app, target, reload):

@@ -13,7 +13,7 @@ GENERATOR = "generator: { length: 32, alphabet: abcdefghijkmnpqrstuvwxyz23456789
 class Keywheel:
     """The server and its command line."""
 
-    def __init__(self, programs, work, name, ledger):
+    def __init__(self, programs, work, name, ledger, credentials):
         self.program, self.ledger = os.path.join(programs, "keywheel"), ledger
         self.run = os.path.join(work, "keywheel")
         data = os.path.join(work, f"keywheel-{name}")
@@ -21,7 +21,11 @@ class Keywheel:
             os.makedirs(path, exist_ok=True)
         os.chmod(data, 0o700)
         self.data = data
-        self.environment = {**os.environ, "KEYWHEEL_ADDRESS": f"unix://{self.run}/keywheel.sock"}
+        self.environment = {
+            **os.environ,
+            "KEYWHEEL_ADDRESS": f"unix://{self.run}/keywheel.sock",
+            "KEYWHEEL_STORES_CREDENTIALS_DIR": credentials,
+        }
         self.log = open(os.path.join(work, f"keywheel-{name}.log"), "wb")
         self.process = subprocess.Popen(
             [self.program, "up", "--data-dir", os.path.join(data, "data"), "--socket", f"{self.run}/keywheel.sock",

@@ -41,7 +41,9 @@ pub(crate) fn stores() -> Result<Vec<Line>> {
     let keywheel = Keywheel::start()?;
     let pid = keywheel.pid().context("up does not run")?;
     let before = resident_mb(pid)?;
-    let token = keywheel.scratch().write("token", ROOT)?;
+    fs::create_dir_all(keywheel.credentials_dir())?;
+    let token = keywheel.credentials_dir().join("token");
+    fs::write(&token, ROOT)?;
     fs::set_permissions(&token, Permissions::from_mode(0o600))?;
     let token = token.display().to_string();
     let store = |address: &str| {
