@@ -24,7 +24,7 @@ use keywheel_engine::port::clock::Clock as _;
 use keywheel_schemas::subject::Subjects;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
-use keywheel_testkit::conformance::bus::{Forgery, HOST};
+use keywheel_testkit::conformance::bus::{Forgery, HOST, work as effect_of};
 use keywheel_testkit::server::nats::{NatsServer, Settings, TOO_OLD, VERSIONS};
 use support::nats::{connect, headers, options, raw, settings, subject_of, try_connect};
 use support::{DEPLOYMENT, RandomIds, RealClock, forged, id, index_of, leaf, plan, trust};
@@ -538,7 +538,7 @@ async fn a_delivery_repeated_a_hundred_times_after_the_dedup_window_is_handed_on
     let work = Topic::Work(Role::StoreSync);
     let context = jetstream::new(raw(&server, Role::Gateway).await);
     // Signed by the gateway: what was captured, and comes without the header that the server looks at.
-    let sent = support::work(1);
+    let sent = effect_of(1);
     let copy = forged(
         Forgery::Replay,
         Role::Gateway,
@@ -559,7 +559,7 @@ async fn a_delivery_repeated_a_hundred_times_after_the_dedup_window_is_handed_on
         let end = store_sync.endpoint();
         let mut effects = end.subscribe(work.clone(), "store-sync").await.unwrap();
         repeat().await;
-        let other = support::work(u32::try_from(number).unwrap());
+        let other = effect_of(u32::try_from(number).unwrap());
         bus.publish(work.clone(), id(number), None, other)
             .await
             .unwrap();

@@ -19,6 +19,7 @@ use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::tally::step_word;
 use keywheel_engine::trace::Context;
 use keywheel_engine::until::Until;
 use keywheel_schemas::wire::effect_key_to_string;
@@ -139,17 +140,6 @@ fn span_of(job: &Job) -> Span {
         Work::Revoke(revoke) => span.set(names::REVOCATION_ID, revoke.revocation.to_string()),
     }
     span
-}
-
-const fn step_word(step: Step) -> &'static str {
-    match step {
-        Step::Create => "create",
-        Step::Set => "set",
-        Step::Test => "test",
-        Step::Finish => "finish",
-        Step::RevokeOld => "revoke_old",
-        Step::RollBack => "roll_back",
-    }
 }
 
 /// Where else than in the store `local` it is performed.

@@ -151,25 +151,6 @@ pub fn plan(host: keywheel_core::id::HostId, generation: u64) -> Body {
     })
 }
 
-/// An effect of this attempt.
-pub fn work(attempt: u32) -> Body {
-    use keywheel_core::effect::{Effect, RevokeWork, Work};
-    use keywheel_core::id::{RevocationId, SecretId};
-    let revoke = RevokeWork {
-        revocation: RevocationId::from_bytes([1; 16]),
-        secret: SecretId::from_bytes([2; 16]),
-        versions: vec![1],
-        attempt,
-        outside: None,
-    };
-    Body::Work {
-        effect: Effect {
-            work: Work::Revoke(revoke),
-        },
-        deadline: Timestamp::from_micros(7),
-    }
-}
-
 pub fn attempt_of(incoming: &keywheel_engine::port::bus::Incoming) -> u64 {
     match &incoming.message.body {
         Body::Work { effect, .. } => match &effect.work {

@@ -3,11 +3,12 @@
 use keywheel_core::assignment;
 use keywheel_core::event::Event;
 use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
-use keywheel_core::rotation::{Outcome, Step};
+use keywheel_core::rotation::Outcome;
 use keywheel_core::{host, revocation, rotation, secret};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_engine::state::Committed;
+use keywheel_engine::tally::step_word;
 use keywheel_engine::trace::Context;
 
 use super::{outcome_word, secret_name};
@@ -235,17 +236,6 @@ fn of_host(committed: &Committed, id: HostId, event: &host::Event) -> Option<Lin
     };
     line.host = Some(host_name(committed, id));
     Some(line)
-}
-
-const fn step_word(step: Step) -> &'static str {
-    match step {
-        Step::Create => "create",
-        Step::Set => "set",
-        Step::Test => "test",
-        Step::Finish => "finish",
-        Step::RevokeOld => "revoke_old",
-        Step::RollBack => "roll_back",
-    }
 }
 
 fn host_name(committed: &Committed, id: HostId) -> String {

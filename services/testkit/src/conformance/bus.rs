@@ -136,7 +136,9 @@ fn index_of(incoming: &Incoming) -> u64 {
     }
 }
 
-fn work(attempt: u32) -> Body {
+/// An effect of this attempt.
+#[must_use]
+pub fn work(attempt: u32) -> Body {
     let revoke = RevokeWork {
         revocation: RevocationId::from_bytes([1; 16]),
         secret: SecretId::from_bytes([2; 16]),
