@@ -1,4 +1,8 @@
-//! How long a new or a dead version takes to arrive everywhere on one host.
+//! How long a new or a dead version takes to arrive everywhere on one host, and what it costs to wait
+//! for one.
+
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_bench::samples::Samples;
@@ -10,7 +14,7 @@ use keywheel_tests::manifest;
 use keywheel_tests::stage::{SECRET, Stage, find, items, wait_current};
 use serde_json::Value;
 
-use crate::{Line, resident_mb};
+use crate::{Line, cpu_ms, resident_mb};
 
 /// Containers, rotations, budget.
 const SWAPS: [(usize, usize, &str); 3] = [
@@ -22,6 +26,11 @@ const SWAPS: [(usize, usize, &str); 3] = [
 const TURNS: usize = 200;
 /// Containers a revoke has to reach.
 const REVOKED: usize = 100;
+/// After its last work a process has this long to come to rest.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How often, and how long each time, an idle process is watched.
+const IDLE_SPANS: usize = 3;
+const IDLE_SPAN: Duration = Duration::from_secs(10);
 /// Containers of the host whose injector's memory is looked at.
 const HOST: usize = 100;
 /// Revokes measured; each needs a new version in all containers.
@@ -184,7 +193,25 @@ fn memory_line(key: &str, what: &str, pid: Option<u32>, budget: &'static str) ->
     })
 }
 
-/// Resident memory of an idle `up`, and of an injector that runs alone for a whole host, in megabytes.
+/// Processor milliseconds that a process takes in a second in which nobody asks anything of it.
+fn idle_line(key: &str, what: &str, pid: Option<u32>) -> Result<Line> {
+    let pid = pid.context("it does not run")?;
+    let mut samples = Samples::default();
+    thread::sleep(SETTLE);
+    for _ in 0..IDLE_SPANS {
+        let before = cpu_ms(pid)?;
+        thread::sleep(IDLE_SPAN);
+        samples.add((cpu_ms(pid)? - before) / IDLE_SPAN.as_secs_f64());
+    }
+    Ok(Line {
+        key: key.to_owned(),
+        what: what.to_owned(),
+        samples,
+        budget: "-",
+    })
+}
+
+/// Resident memory and idle processor time of `up`, and of an injector that runs alone for a whole host.
 pub(crate) fn memory() -> Result<Vec<Line>> {
     let keywheel = Keywheel::start()?;
     let idle = memory_line(
@@ -192,6 +219,11 @@ pub(crate) fn memory() -> Result<Vec<Line>> {
         "memory of an idle up, MB",
         keywheel.pid(),
         "<= 40",
+    )?;
+    let idle_cpu = idle_line(
+        "cpu_up_idle",
+        "processor of an idle up, ms a second",
+        keywheel.pid(),
     )?;
     drop(keywheel);
     let mut stage = Stage::set_with(&Options {
@@ -208,6 +240,11 @@ pub(crate) fn memory() -> Result<Vec<Line>> {
         injector,
         "<= 15",
     )?;
+    let alone_cpu = idle_line(
+        "cpu_injector_idle",
+        &format!("processor of an idle injector, {HOST} containers, ms a second"),
+        injector,
+    )?;
     drop(containers);
-    Ok(vec![idle, alone])
+    Ok(vec![idle, idle_cpu, alone, alone_cpu])
 }

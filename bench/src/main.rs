@@ -86,6 +86,18 @@ pub(crate) fn resident_mb(pid: u32) -> Result<f64> {
     Ok(kilobytes.parse::<f64>()? / 1024.0)
 }
 
+/// Processor time of all threads of a process so far, in milliseconds.
+pub(crate) fn cpu_ms(pid: u32) -> Result<f64> {
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may have ended since.
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        let spent = text.split_whitespace().next().unwrap_or("0");
+        nanoseconds += spent.parse::<f64>()?;
+    }
+    Ok(nanoseconds / 1e6)
+}
+
 fn run_all(wanted: &[String]) -> ExitCode {
     let mut report = Map::new();
     let mut good = true;
