@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -137,7 +137,12 @@ impl Canary {
                 hits.extend(self.search_stream(&top.display().to_string(), file)?);
             }
         } else if about.is_dir() && !top.ends_with("rootfs") {
-            for entry in fs::read_dir(top)?.flatten() {
+            let entries = match fs::read_dir(top) {
+                // So may a directory.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(hits),
+                entries => entries?,
+            };
+            for entry in entries.flatten() {
                 hits.extend(self.search_tree(&entry.path())?);
             }
         }
