@@ -96,6 +96,12 @@ impl Stage {
             .context("the file is not in the container")
     }
 
+    /// The value as soon as the container has one: no rotation waits for a container that held nothing
+    /// when its version became current.
+    pub fn value_soon_in(&self, container: &Container) -> Result<String> {
+        wait::until("a value", PATIENCE, || container.read(FILE))
+    }
+
     /// The canary of rule C1, and the two verifications that end every test.
     pub fn finish(&self, plaintexts: &[String], containers: &[&Container]) -> Result<()> {
         finish(&self.keywheel, plaintexts, containers)

@@ -51,7 +51,7 @@ fn a_revoke_survives_a_kill_at_every_failpoint() -> Result<()> {
             }
             if tries > 0 {
                 stage.rotate(SECRET)?;
-                values.push(stage.value_in(&container)?);
+                values.push(stage.value_soon_in(&container)?);
             }
             tries += 1;
             let is_dead = revoke_into(&mut stage, name, hit)?;

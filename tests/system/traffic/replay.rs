@@ -60,7 +60,7 @@ pub(crate) fn has_no_effect(stage: &mut Stage, container: &Container) -> Result<
     let version = stage::current(&stage.keywheel, SECRET).unwrap_or_default();
     thief.repeat(&chosen, REPEATS)?;
     stage.rotate(SECRET)?;
-    let value = stage.value_in(container)?;
+    let value = stage.value_soon_in(container)?;
     let made = stage::current(&stage.keywheel, SECRET)?;
     ensure!(made > version, "version {made} after {version}");
     wait::until_true("every reader's alarm again", PATIENCE, || {
