@@ -19,8 +19,9 @@ const REPEATS: usize = 100;
 /// How a client publishes with headers.
 const PUBLISH: &[u8] = b"HPUB ";
 const SIGNATURE: &str = "Keywheel-Signature: ";
-/// One message of each of these subjects, the first that was heard: from before the revocation.
-const SUBJECTS: [&str; 4] = [".work.store-sync", ".plan.", ".events", ".audit"];
+/// One message of each of these topics, the first that was heard: from before the revocation. What is
+/// asked of a service has its role in the subject, too, and is none of them.
+const TOPICS: [&str; 4] = ["work.store-sync", "plan.", "events", "audit"];
 /// Who reads them and forgot all ids; plans replace each other in their stream.
 const READERS: [Role; 3] = [Role::StoreSync, Role::Scheduler, Role::AuditSink];
 
@@ -36,11 +37,17 @@ pub(crate) fn has_no_effect(stage: &mut Stage, container: &Container) -> Result<
     let root = stage.keywheel.scratch().path().to_owned();
     let port = stage.keywheel.apart()?.bus_port(0).context("no bus")?;
     let captured = captured(stage.keywheel.apart()?.tap()?.folder())?;
-    let first = |part: &&str| {
-        let found = captured.iter().find(|one| one.subject.contains(*part));
-        found.with_context(|| format!("nothing was heard at {part}"))
+    let thief = Thief::begin(&root.join("deployment/gateway"), port)?;
+    let first = |topic: &&str| {
+        let subject = format!("{}.{topic}", thief.root());
+        let is_of = |one: &&Captured| match topic.ends_with('.') {
+            true => one.subject.starts_with(&subject),
+            false => one.subject == subject,
+        };
+        let found = captured.iter().find(is_of);
+        found.with_context(|| format!("nothing was heard at {subject}"))
     };
-    let chosen: Vec<&Captured> = SUBJECTS.iter().map(first).collect::<Result<_>>()?;
+    let chosen: Vec<&Captured> = TOPICS.iter().map(first).collect::<Result<_>>()?;
     for role in READERS.into_iter().chain([Role::Injector]) {
         let process = stage.keywheel.apart()?.process(role, 0)?;
         process.kill9()?;
@@ -48,10 +55,11 @@ pub(crate) fn has_no_effect(stage: &mut Stage, container: &Container) -> Result<
     }
     stage.keywheel.apart()?.wait_store_sync()?;
     stage.keywheel.wait_plans()?;
-    let thief = Thief::begin(&root.join("deployment/gateway"), port)?;
     let before = stage.keywheel.stream("events")?.len();
     thief.repeat(&chosen, REPEATS)?;
-    wait::until_true("every reader's alarm", PATIENCE, || all_refused(stage, 1))?;
+    wait::until("every reader's alarm", PATIENCE, || {
+        all_refused(stage, 1).map(Some)
+    })?;
     let after = stage.keywheel.stream("events")?.len();
     ensure!(before == after, "{before} events, then {after}");
     ensure!(container.read(FILE)?.is_none(), "a revoked value came back");
@@ -63,24 +71,29 @@ pub(crate) fn has_no_effect(stage: &mut Stage, container: &Container) -> Result<
     let value = stage.value_soon_in(container)?;
     let made = stage::current(&stage.keywheel, SECRET)?;
     ensure!(made > version, "version {made} after {version}");
-    wait::until_true("every reader's alarm again", PATIENCE, || {
-        all_refused(stage, 2)
+    wait::until("every reader's alarm again", PATIENCE, || {
+        all_refused(stage, 2).map(Some)
     })?;
     Ok(value)
 }
 
-/// Whether every reader refused all copies of so many rounds, but the first one of all.
-fn all_refused(stage: &Stage, rounds: usize) -> Result<bool> {
+/// Every reader refused all copies of so many rounds, but the first one of all; else who did not.
+fn all_refused(stage: &Stage, rounds: usize) -> Result<()> {
     let pages = metrics::pages(&stage.keywheel)?;
     let wanted = u32::try_from(rounds * REPEATS - 1)?;
-    Ok(READERS.iter().all(|role| {
+    for role in READERS {
         let name = format!(
             "keywheel_bus_refused_messages_total{{service=\"{}\"}}",
             role.word()
         );
         let refused: f64 = metrics::numbers(&pages, &name).iter().sum();
-        refused >= f64::from(wanted)
-    }))
+        ensure!(
+            refused >= f64::from(wanted),
+            "{}: {refused} of {wanted}",
+            role.word()
+        );
+    }
+    Ok(())
 }
 
 /// What was published with a signature, connection by connection.

@@ -26,6 +26,7 @@ pub(crate) struct Thief {
     runtime: Runtime,
     client: Client,
     may_say: Vec<String>,
+    root: String,
     inbox: String,
     heard: Arc<Mutex<Vec<u8>>>,
     refused: Arc<Mutex<Vec<String>>>,
@@ -44,6 +45,8 @@ impl Thief {
         let may_hear = words("/nats/sub/allow");
         let inbox = may_hear.iter().find(|subject| subject.contains(".inbox."));
         let inbox = inbox.context("no inbox")?.trim_end_matches(".>").to_owned();
+        let (root, _) = inbox.split_once(".inbox.").context("no root")?;
+        let root = root.to_owned();
         let refused: Arc<Mutex<Vec<String>>> = Arc::default();
         let said = Arc::clone(&refused);
         let runtime = Runtime::new()?;
@@ -62,10 +65,16 @@ impl Thief {
             runtime,
             client,
             may_say: words("/nats/pub/allow"),
+            root,
             inbox,
             heard: Arc::default(),
             refused,
         })
+    }
+
+    /// What every subject of the deployment begins with.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
     }
 
     /// Hears from now on what its owner hears.
@@ -147,7 +156,7 @@ impl Thief {
     /// What it says for others is refused by the bus server; what it says for its owner by who hears
     /// it, since it has no key to sign with.
     pub(crate) fn is_refused(&self) -> Result<()> {
-        let (root, _) = self.inbox.split_once(".inbox.").context("no inbox")?;
+        let root = &self.root;
         let other = "00000000-0000-7000-8000-000000000001";
         let subjects = ["events", "audit", "hosts", "work.store-sync"].map(str::to_owned);
         let others = [
