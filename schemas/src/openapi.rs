@@ -54,7 +54,11 @@ pub fn value() -> Value {
         "components": {
             "schemas": schemas(),
             "parameters": { "IdempotencyKey": idempotency_key() },
-            "headers": { "ETag": etag_header(), "Link": link_header() },
+            "headers": {
+                "ETag": etag_header(),
+                "Link": link_header(),
+                "RetryAfter": retry_after_header(),
+            },
             "responses": { "Problem": problem() },
             "securitySchemes": {
                 "operator": {
@@ -74,7 +78,7 @@ fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, and what it made is shown again. Draw a new one for each wish.",
+        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
         "schema": { "type": "string", "minLength": 1, "maxLength": api::MAX_IDEMPOTENCY_KEY_BYTES, "pattern": "^[!-~]+$" },
     })
 }
@@ -83,6 +87,13 @@ fn etag_header() -> Value {
     json!({
         "description": "Names exactly this answer. Sent back as `If-None-Match` it saves the answer while nothing changed (304).",
         "schema": { "type": "string" },
+    })
+}
+
+fn retry_after_header() -> Value {
+    json!({
+        "description": "With status 503: in how many seconds to come again, where that is known.",
+        "schema": { "type": "integer", "minimum": 0 },
     })
 }
 
@@ -97,6 +108,7 @@ fn problem() -> Value {
     json!({
         "description": "What went wrong, why, and what to do next (RFC 9457). `code` is stable.",
         "content": { "application/problem+json": { "schema": reference("Problem") } },
+        "headers": { "Retry-After": { "$ref": "#/components/headers/RetryAfter" } },
     })
 }
 
@@ -148,11 +160,10 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
     statuses
 }
 
-/// Whether a repeat under one key is one request. A join token is shown once and never again, a look at
-/// stores is always a new one, and a subscription is no command: a repeat finds it as it is.
+/// Whether a repeat under one key is one request. A look at stores is always a new one, and a subscription
+/// is no command: a repeat finds it as it is.
 fn takes_key(route: &Route) -> bool {
-    let is_command = !["make_join_token", "refresh"].contains(&route.operation)
-        && !route.path.starts_with("/v1/subscriptions");
+    let is_command = route.operation != "refresh" && !route.path.starts_with("/v1/subscriptions");
     route.method != "get" && is_command
 }
 
@@ -237,7 +248,7 @@ fn answer(route: &Route) -> Value {
             if route.operation == "events" {
                 content["text/event-stream"] = json!({ "schema": {
                     "type": "string",
-                    "description": "With `Accept: text/event-stream`: server-sent events; `id` is the event's number, `event` its type, `data` the event. A client that comes back sends `Last-Event-ID` and misses nothing.",
+                    "description": "With `Accept: text/event-stream`: server-sent events; `id` is the event's number, `event` its type, `data` the event. A client that comes back sends `Last-Event-ID` and misses nothing. A quiet or filtered stream gives an `id` without data from time to time: how far it read. An id beyond the log's end is refused.",
                 } });
             }
             (content, Map::new())
@@ -262,40 +273,9 @@ fn schemas() -> Value {
     settings.definitions_path = "/components/schemas".into();
     let mut generator = settings.into_generator();
     macro_rules! shapes {
-        ($($shape:ident),*) => { $(include::<api::$shape>(&mut generator);)* };
+        ($($shape:ident),*) => {{ $(include::<api::$shape>(&mut generator);)* }};
     }
-    shapes![
-        Problem,
-        Status,
-        ApplyRequest,
-        ApplyAnswer,
-        SecretView,
-        VersionView,
-        BindingView,
-        ConsumerView,
-        RotationView,
-        RevocationView,
-        HostView,
-        HostPage,
-        EvictRequest,
-        EvictAnswer,
-        JoinTokenAnswer,
-        PutRequest,
-        RotateRequest,
-        RevokeRequest,
-        HistoryView,
-        StoreKey,
-        StoreView,
-        StorePage,
-        RefreshRequest,
-        RefreshAnswer,
-        SubscriptionView,
-        SubscribeRequest,
-        AcknowledgeRequest,
-        AuditExport,
-        AuditProof,
-        VerifyReport
-    ];
+    api::of_shapes!(shapes);
     include::<Envelope>(&mut generator);
     include::<wire::audit::AuditRecord>(&mut generator);
     Value::Object(generator.take_definitions(true))

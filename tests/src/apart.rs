@@ -266,7 +266,10 @@ impl Apart {
             self.process(Role::Collector, 0)?.start()?;
             let [port, _] = self.places.collector_ports;
             let at = format!("http://{}:{port}", self.places.address);
-            environment.push(("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), at));
+            for (name, value) in [("ENDPOINT", at.as_str()), ("COMPRESSION", "gzip")] {
+                let name = format!("OTEL_EXPORTER_OTLP_{name}");
+                environment.push((name, value.to_owned()));
+            }
         }
         for number in 0..shape.bus {
             self.process(Role::Bus, number)?.start()?;

@@ -20,6 +20,8 @@ use crate::output::Output;
 use crate::scratch::{Scratch, binary, is_release, unique};
 use crate::wait;
 
+/// Where credentials of stores outside lie, below the scratch directory.
+pub(crate) const CREDENTIALS_DIR: &str = "stores";
 /// How long `up` may take to answer.
 pub const READY: Duration = Duration::from_secs(60);
 /// How long `up` may take to stop when asked.
@@ -379,7 +381,7 @@ impl Keywheel {
     /// Below it lie the credentials of stores that a manifest may name as files.
     #[must_use]
     pub fn credentials_dir(&self) -> PathBuf {
-        self.scratch.join("stores")
+        self.scratch.join(CREDENTIALS_DIR)
     }
 
     /// What the client needs to find it.

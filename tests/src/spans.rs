@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::process::PATIENCE;
+use crate::wait;
+
 /// The version that `tests/run.sh` installs.
 const ROTEL_VERSION: &str = "0.0.1a15";
 
@@ -25,6 +28,10 @@ pub struct Span {
     pub kind: String,
     /// `STATUS_CODE_…`; empty where none is set.
     pub status: String,
+    /// When it began, in nanoseconds.
+    pub start: u64,
+    /// When it ended.
+    pub end: u64,
     /// What is said of it, and of its process.
     pub attributes: BTreeMap<String, String>,
 }
@@ -112,6 +119,15 @@ fn parse(text: &str) -> Result<Vec<Span>> {
         let (Some(span), Some((key, value))) = (spans.last_mut(), line.split_once(": ")) else {
             continue;
         };
+        let time = match key.trim() {
+            "Start time" => Some(&mut span.start),
+            "End time" => Some(&mut span.end),
+            _ => None,
+        };
+        if let Some(time) = time {
+            *time = value.trim().parse().context("no time")?;
+            continue;
+        }
         let field = match key.trim() {
             "Trace ID" => &mut span.trace,
             "Parent ID" => &mut span.parent,
@@ -148,6 +164,29 @@ pub fn tree(spans: &[Span], trace: &str) -> Result<BTreeSet<String>> {
     Ok(lines)
 }
 
+/// Waits until one trace with such a root is exactly this tree; gives its spans.
+pub fn wait_for(log: &Path, root: &str, expected: &[&str]) -> Result<Vec<Span>> {
+    let expected: BTreeSet<String> = expected.iter().map(|line| (*line).to_owned()).collect();
+    wait::until(&format!("the trace of {root}"), PATIENCE, || {
+        let spans = read(log)?;
+        let roots = spans
+            .iter()
+            .filter(|span| span.parent.is_empty() && span.name == root);
+        let mut seen = None;
+        for trace in roots.map(|root| &root.trace) {
+            let told = tree(&spans, trace);
+            if told.as_ref().is_ok_and(|told| *told == expected) {
+                let own = spans.iter().filter(|span| span.trace == *trace);
+                return Ok(Some(own.cloned().collect()));
+            }
+            seen = Some(told);
+        }
+        let seen = seen.context("no such trace")??;
+        let (more, less) = (&seen - &expected, &expected - &seen);
+        bail!("too much: {more:#?}; not there: {less:#?}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +205,8 @@ Span #0
     ID             : 01
     Name           : POST /v1/rotate
     Kind           : SPAN_KIND_SERVER
-Start time: 1544712660000000000
+    Start time: 1544712660000000000
+    End time: 1544712660000000001
 Attributes:
      -> http.route: Str(/v1/rotate)
 Span #1
@@ -187,6 +227,7 @@ Attributes:
         };
         assert_eq!(root.get("service.name"), "keywheel-gateway");
         assert_eq!(root.get("http.route"), "/v1/rotate");
+        assert_eq!(root.end - root.start, 1);
         assert_eq!(rotation.get("keywheel.version"), "3");
         assert_eq!(rotation.status, "STATUS_CODE_ERROR");
         let lines: Vec<String> = tree(&spans, "aa")?.into_iter().collect();

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct SubscriptionView {
     /// Its name.
     pub name: String,
+    /// Its id: another one when it is removed and made again under its name.
+    pub id: String,
     /// Number of the last event that its client acknowledged.
     pub acknowledged: u64,
     /// How many events came since.
@@ -29,6 +31,8 @@ pub struct SubscribeRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcknowledgeRequest {
+    /// Id of the subscription whose events were dealt with.
+    pub id: String,
     /// Number of the last event that was dealt with.
     pub number: u64,
 }

@@ -128,7 +128,7 @@ fn a_request_with_an_unknown_member_is_refused() {
     assert!(apply(r#"{"manifests":"x","source":"-"}"#));
     assert!(!apply(r#"{"manifests":"x","source":"-","dryrun":true}"#));
     assert!(
-        serde_json::from_str::<super::PutRequest>(r#"{"name":"x","rotation_id":"y","value":"z"}"#)
+        serde_json::from_str::<super::PutRequest>(r#"{"name":"x","token":"y","value":"z"}"#)
             .is_err()
     );
     assert!(serde_json::from_str::<super::RotateRequest>(r#"{"secret":"x","version":1}"#).is_err());

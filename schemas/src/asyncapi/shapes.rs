@@ -11,7 +11,7 @@ use crate::wire::message::{
     CheckStoreShape, EventShape, EventsShape, FailedShape, GrantedShape, HostShape, HostsShape,
     KeyShape, Kind, LookNowShape, LookedShape, Nothing, ReadAuditShape, ReadEventsShape,
     ReadStoresShape, RecordShape, RecordsShape, RenewalShape, RotationShape, SealedShape,
-    StashShape, SubmitShape, ValueShape, VerdictShape, WorkShape,
+    StashShape, SubmitShape, TriedShape, ValueShape, VerdictShape, WorkShape,
 };
 use crate::wire::presence::PresenceShape;
 use crate::wire::{audit, command, effect, plan, store};
@@ -100,6 +100,7 @@ fn data(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::ReadStores => of::<ReadStoresShape>,
         Kind::Stores => of::<store::News>,
         Kind::CheckStore => of::<CheckStoreShape>,
+        Kind::Tried => of::<TriedShape>,
         Kind::LookNow => of::<LookNowShape>,
         Kind::Looked => of::<LookedShape>,
         Kind::Presence => of::<PresenceShape>,

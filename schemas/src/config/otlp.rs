@@ -1,20 +1,83 @@
 //! Where spans are told: an OpenTelemetry collector, by OTLP over HTTP.
+//!
+//! Headers may hold a credential, so the configuration says only where they are read: a file, or
+//! OpenTelemetry's own variable.
+
+use std::path::PathBuf;
 
 use super::sources::Sources;
 use crate::leaf::shorten;
 
-/// Name of the setting.
-const SETTING: &str = "otlp.endpoint";
+/// Names of the settings.
+const ENDPOINT: &str = "otlp.endpoint";
+const HEADERS: &str = "otlp.headers_file";
+const COMPRESSION: &str = "otlp.compression";
+/// OpenTelemetry's own variable for headers.
+pub const HEADERS_VARIABLE: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 /// Longest address, in bytes.
 pub const MAX_ENDPOINT_BYTES: usize = 512;
 
-/// The collector's base address, if spans are told at all.
-pub(super) fn take(sources: &mut Sources) -> Option<String> {
-    let text = sources.optional_text(SETTING)?;
-    check(&text)
-        .inspect_err(|fault| sources.fault(SETTING, format!("`{}` {fault}", shorten(&text))))
+/// Where the headers of each request to the collector are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum OtlpHeaders {
+    /// There are none.
+    #[default]
+    None,
+    /// A file, which others may not read.
+    File(PathBuf),
+    /// [`HEADERS_VARIABLE`].
+    Environment,
+}
+
+/// A collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otlp {
+    /// Its base address.
+    pub endpoint: String,
+    /// What it is sent besides spans.
+    pub headers: OtlpHeaders,
+    /// Whether spans are compressed with gzip on their way.
+    pub gzip: bool,
+}
+
+/// The collector, if spans are told at all.
+pub(super) fn take(sources: &mut Sources) -> Option<Otlp> {
+    let file = sources.optional_path(HEADERS);
+    let gzip = gzip(sources);
+    let Some(endpoint) = sources.optional_text(ENDPOINT) else {
+        if file.is_some() {
+            let message = format!("`{HEADERS}` is of no use without `{ENDPOINT}`");
+            sources.fault(HEADERS, message);
+        }
+        return None;
+    };
+    check(&endpoint)
+        .inspect_err(|fault| {
+            sources.fault(ENDPOINT, format!("`{}` {fault}", shorten(&endpoint)));
+        })
         .ok()?;
-    Some(text)
+    let headers = match file {
+        Some(file) => OtlpHeaders::File(file),
+        None if sources.has_otlp_headers => OtlpHeaders::Environment,
+        None => OtlpHeaders::None,
+    };
+    Some(Otlp {
+        endpoint,
+        headers,
+        gzip,
+    })
+}
+
+fn gzip(sources: &mut Sources) -> bool {
+    match sources.optional_text(COMPRESSION).as_deref() {
+        None | Some("none") => false,
+        Some("gzip") => true,
+        Some(other) => {
+            let message = format!("`{}` is not `gzip` or `none`", shorten(other));
+            sources.fault(COMPRESSION, message);
+            false
+        }
+    }
 }
 
 fn check(text: &str) -> Result<(), String> {
@@ -41,6 +104,59 @@ fn check(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, ConfigFlags};
+
+    fn load(file: &str, env: &[(&str, &str)]) -> Result<Option<Otlp>, String> {
+        let env = |name: &str| {
+            let mut env = env.iter();
+            env.find(|(known, _)| *known == name)
+                .map(|(_, text)| (*text).to_owned())
+        };
+        let flags = ConfigFlags {
+            machine_name: Some("one".to_owned()),
+            ..ConfigFlags::default()
+        };
+        let loaded = Config::load(Some(("file", file)), &env, flags);
+        loaded.map(|config| config.otlp).map_err(|faults| {
+            let faults = faults.iter().map(ToString::to_string);
+            faults.collect::<Vec<_>>().join("; ")
+        })
+    }
+
+    #[test]
+    fn headers_and_compression_come_by_our_names_or_by_open_telemetrys() {
+        let at = "http://127.0.0.1:4318";
+        let standard = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", at),
+            (HEADERS_VARIABLE, "authorization=secret-6f01"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ];
+        let otlp = load("", &standard).unwrap().unwrap();
+        assert_eq!((otlp.endpoint.as_str(), otlp.gzip), (at, true));
+        assert_eq!(otlp.headers, OtlpHeaders::Environment);
+        assert!(!format!("{otlp:?}").contains("6f01"), "its text is nowhere");
+        let file =
+            "[otlp]\nendpoint = \"https://c\"\nheaders_file = \"/h\"\ncompression = \"none\"";
+        let otlp = load(file, &standard).unwrap().unwrap();
+        assert_eq!(otlp.headers, OtlpHeaders::File("/h".into()), "ours wins");
+        assert_eq!(otlp.endpoint, at, "a variable wins over the file");
+        assert_eq!(load("", &standard[1..]), Ok(None), "nobody is told");
+        let plain = load("", &standard[..1]).unwrap().unwrap();
+        assert_eq!((plain.headers, plain.gzip), (OtlpHeaders::None, false));
+        for (file, told) in [
+            (
+                "[otlp]\nheaders_file = \"/h\"",
+                "of no use without `otlp.endpoint`",
+            ),
+            (
+                "[otlp]\ncompression = \"zstd\"",
+                "`zstd` is not `gzip` or `none`",
+            ),
+        ] {
+            let fault = load(file, &[]).unwrap_err();
+            assert!(fault.contains(told), "{fault}");
+        }
+    }
 
     #[test]
     fn a_collector_is_named_by_its_base_address() {

@@ -163,6 +163,17 @@ pub struct OtlpSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^https?://[^@/]+(/.*)?$"))]
     pub endpoint: Option<String>,
+    /// File with headers for the collector, `name=value` between commas or one a line, values
+    /// percent-encoded where they hold either; others may not read it. They may hold a credential, so
+    /// they go over `https` or to a loopback address only. Default: `OTEL_EXPORTER_OTLP_HEADERS`, in the
+    /// same form. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_file: Option<String>,
+    /// `gzip` or `none`. Default `none`: a collector is near. `OTEL_EXPORTER_OTLP_COMPRESSION` is heard,
+    /// too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(gzip|none)$"))]
+    pub compression: Option<String>,
 }
 
 /// The injector.

@@ -10,13 +10,14 @@ use keywheel_core::name::HostName;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::otlp::HEADERS_VARIABLE;
 use super::{ConfigError, ConfigFlags, LogFormat, MAX_CONFIG_BYTES, MAX_SOCKET_PATH_BYTES};
 use crate::leaf::shorten;
 use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 29] = [
+pub(super) const SETTINGS: [&str; 31] = [
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
@@ -41,15 +42,20 @@ pub(super) const SETTINGS: [&str; 29] = [
     "log.format",
     "log.level",
     "metrics.listen",
+    "otlp.compression",
     "otlp.endpoint",
+    "otlp.headers_file",
     "run_dir",
     "socket",
     "stores.credentials_dir",
     "unseal_key_file",
 ];
 
-/// What every program calls the collector's address.
-pub(super) const OTLP_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// What every program calls the collector's address and the compression on the way to it.
+const OTLP_VARIABLES: [(&str, &str); 2] = [
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "otlp.compression"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp.endpoint"),
+];
 
 /// A setting's text and where it came from.
 struct Given {
@@ -61,6 +67,8 @@ struct Given {
 pub(super) struct Sources {
     given: BTreeMap<&'static str, Given>,
     pub(super) faults: Vec<ConfigError>,
+    /// Whether OpenTelemetry's variable for headers is set; its text is none of ours.
+    pub(super) has_otlp_headers: bool,
 }
 
 /// The environment variable of a setting.
@@ -77,14 +85,16 @@ impl Sources {
         let mut sources = Self {
             given: BTreeMap::new(),
             faults: Vec::new(),
+            has_otlp_headers: env(HEADERS_VARIABLE).is_some(),
         };
         if let Some((path, text)) = file {
             sources.read_file(path, text);
         }
-        // OpenTelemetry's own name; ours wins over it.
-        if let Some(text) = env(OTLP_VARIABLE) {
-            let origin = format!("environment variable {OTLP_VARIABLE}");
-            sources.give("otlp.endpoint", text, origin);
+        // OpenTelemetry's own names; ours win over them.
+        for (name, setting) in OTLP_VARIABLES {
+            if let Some(text) = env(name) {
+                sources.give(setting, text, format!("environment variable {name}"));
+            }
         }
         for setting in SETTINGS {
             let name = variable(setting);

@@ -8,7 +8,7 @@ use keywheel_core::store;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct};
+use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct, mirror_words};
 
 /// Where a credential is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +78,24 @@ mirror_enum! {
     }
 }
 
+mirror_words! {
+    /// What becomes at Vault of an old version that Keywheel wrote.
+    #[derive(Default)]
+    OldVersions = store::OldVersions {
+        /// It is destroyed.
+        #[default]
+        Destroy,
+        /// It is deleted, and can be brought back.
+        SoftDelete,
+    }
+}
+
+impl OldVersions {
+    fn is_destroy(&self) -> bool {
+        *self == Self::Destroy
+    }
+}
+
 mirror_struct! {
     /// Vault or OpenBao, KV version 2.
     VaultSpec = store::VaultSpec {
@@ -89,6 +107,9 @@ mirror_struct! {
         mount: String,
         /// PEM file with the authorities that sign the server's certificate; empty for the system's.
         ca_file: String,
+        /// What becomes of an old version that Keywheel wrote.
+        #[serde(default, skip_serializing_if = "OldVersions::is_destroy")]
+        old_versions: OldVersions,
         /// How we log in.
         auth: VaultAuth,
     }
@@ -108,6 +129,9 @@ mirror_enum! {
             access_key_id: String,
             /// The secret access key.
             secret_access_key: Credential,
+            /// The token that belongs to a temporary key.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            session_token: Option<Credential>,
         },
     }
 }

@@ -2,8 +2,8 @@
 
 use keywheel_core::name::{NameError, SecretName, StoreName};
 use keywheel_core::store::{
-    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, Event, StoreSpec,
-    VaultAuth, VaultSpec,
+    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, Event, OldVersions,
+    StoreSpec, VaultAuth, VaultSpec,
 };
 
 pub(super) fn of_store() -> Result<Vec<Event>, NameError> {
@@ -12,6 +12,7 @@ pub(super) fn of_store() -> Result<Vec<Event>, NameError> {
         namespace: String::new(),
         mount: "secret".to_owned(),
         ca_file: "/etc/keywheel/openbao-ca.pem".to_owned(),
+        old_versions: OldVersions::Destroy,
         auth: VaultAuth::AppRole {
             mount: "approle".to_owned(),
             role_id: "keywheel".to_owned(),
@@ -25,6 +26,7 @@ pub(super) fn of_store() -> Result<Vec<Event>, NameError> {
         auth: AwsAuth::Keys {
             access_key_id: "AKIDEXAMPLE".to_owned(),
             secret_access_key: CredentialRef::Secret(SecretName::parse("keywheel/aws")?),
+            session_token: None,
         },
     };
     let spec = |backend| StoreSpec {

@@ -7,7 +7,8 @@ use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::secret::LOCAL_STORE;
 use keywheel_core::store::{
     AWS, AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, MAX_POLL,
-    MAX_STORE_TEXT_BYTES, MAX_TIMEOUT, MIN_POLL, Source, StoreSpec, VaultAuth, VaultSpec,
+    MAX_STORE_TEXT_BYTES, MAX_TIMEOUT, MIN_POLL, OldVersions, Source, StoreSpec, VaultAuth,
+    VaultSpec,
 };
 
 use super::reader::{Faults, Fields, TextAt, named};
@@ -196,7 +197,14 @@ fn credential(fields: &Fields<'_>, name: &str, faults: &mut Faults) -> Option<Cr
 }
 
 fn read_vault(node: &Located, faults: &mut Faults) -> Option<VaultSpec> {
-    let known = ["address", "namespace", "mount", "caFile", "auth"];
+    let known = [
+        "address",
+        "namespace",
+        "mount",
+        "caFile",
+        "oldVersions",
+        "auth",
+    ];
     let fields = Fields::of(node, "vault", &known, faults)?;
     fields.required("address", faults);
     let address = address(&fields, "address", faults);
@@ -206,6 +214,7 @@ fn read_vault(node: &Located, faults: &mut Faults) -> Option<VaultSpec> {
         Some(_) => path(&fields, "caFile", faults),
         None => Some(String::new()),
     };
+    let old_versions = old_versions(&fields, faults);
     let auth = fields.required("auth", faults);
     let auth = auth.and_then(|node| read_vault_auth(node, faults));
     Some(VaultSpec {
@@ -213,8 +222,23 @@ fn read_vault(node: &Located, faults: &mut Faults) -> Option<VaultSpec> {
         namespace,
         mount: mount?,
         ca_file: ca_file?,
+        old_versions,
         auth: auth?,
     })
+}
+
+fn old_versions(fields: &Fields<'_>, faults: &mut Faults) -> OldVersions {
+    match text(fields, "oldVersions", faults).as_deref() {
+        None | Some("destroy") => OldVersions::Destroy,
+        Some("softDelete") => OldVersions::SoftDelete,
+        Some(_) => {
+            let message = "`oldVersions` is `destroy`, or `softDelete` for those who may want to bring one back";
+            if let Some(node) = fields.find("oldVersions") {
+                faults.add(position(node), message.to_owned());
+            }
+            OldVersions::Destroy
+        }
+    }
 }
 
 fn read_vault_auth(node: &Located, faults: &mut Faults) -> Option<VaultAuth> {
@@ -304,13 +328,18 @@ fn read_aws_auth(node: &Located, faults: &mut Faults) -> Option<AwsAuth> {
             Some(AwsAuth::Chain { profile })
         }
         (None, Some(node)) => {
-            let known = ["accessKeyId", "secretAccessKey"];
+            let known = ["accessKeyId", "secretAccessKey", "sessionToken"];
             let fields = Fields::of(node, "keys", &known, faults)?;
             let access_key_id = required(&fields, "accessKeyId", faults);
             let secret_access_key = credential(&fields, "secretAccessKey", faults);
+            let session_token = match fields.find("sessionToken") {
+                Some(_) => Some(credential(&fields, "sessionToken", faults)?),
+                None => None,
+            };
             Some(AwsAuth::Keys {
                 access_key_id: access_key_id?,
                 secret_access_key: secret_access_key?,
+                session_token,
             })
         }
         _ => {

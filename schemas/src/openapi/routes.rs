@@ -87,7 +87,10 @@ const AUDIT: &[Parameter] = &[
     flag("follow", "Stay, and send what comes."),
 ];
 const EVENTS: &[Parameter] = &[
-    number("after", "Begin after the event with this number."),
+    number(
+        "after",
+        "Begin after the event with this number, which has to be there; 0 for the first.",
+    ),
     number("limit", "At most so many; without it all there are."),
     flag("follow", "Stay, and send what comes."),
     text(

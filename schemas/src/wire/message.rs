@@ -68,6 +68,7 @@ kinds! {
     ReadStores = "read-stores", "Asks what changed about stores outside after an event; answered when something did.";
     Stores = "stores", "What changed about stores outside, and about what lies in them; no values.";
     CheckStore = "check-store", "Try a store that is about to be declared.";
+    Tried = "tried", "That store works; what could not be tried there, in words.";
     LookNow = "look-now", "Look at places outside now.";
     Looked = "looked", "What those looks gave; no values.";
     Presence = "presence", "What one running instance tells about itself.";
@@ -166,6 +167,8 @@ shapes! {
         effect: Box<RawValue>,
         /// After this no call of a store begins.
         deadline: Text<Timestamp>,
+        /// Whether it was never sent before; else whoever performs it looks first whether it was done.
+        first: bool,
     }
     /// A command and its id.
     SubmitShape {
@@ -198,6 +201,12 @@ shapes! {
         /// Places in it that secrets are about to have.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         places: Vec<PlannedUse>,
+    }
+    /// What trying a store gave.
+    TriedShape {
+        /// What could not be tried, in words.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        untried: Vec<String>,
     }
     /// Where to look.
     LookNowShape {

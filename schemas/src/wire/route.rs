@@ -110,6 +110,7 @@ pub const ROUTES: &[Route] = &[
         STORE_SYNC,
     ),
     row(Kind::StoreKey, Place::Answer(Role::StoreSync), STORE_SYNC),
+    row(Kind::Tried, Place::Answer(Role::StoreSync), STORE_SYNC),
     row(Kind::Looked, Place::Answer(Role::StoreSync), STORE_SYNC),
     row(Kind::Done, Place::Answer(Role::Gateway), GATEWAY),
     row(Kind::Done, Place::Answer(Role::StoreSync), STORE_SYNC),
@@ -132,7 +133,8 @@ pub const fn answer_to(asked: Kind, server: Role) -> Option<Kind> {
         (Kind::ReadStoreKey, _) => Kind::StoreKey,
         (Kind::ReadStores, _) => Kind::Stores,
         (Kind::LookNow, _) => Kind::Looked,
-        (Kind::Stash | Kind::DropStash | Kind::CheckStore, _) => Kind::Done,
+        (Kind::CheckStore, _) => Kind::Tried,
+        (Kind::Stash | Kind::DropStash, _) => Kind::Done,
         _ => return None,
     })
 }

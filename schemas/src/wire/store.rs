@@ -30,6 +30,8 @@ mirror_struct! {
         /// As it is declared; absent when it was removed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         store: Option<NamedStore>,
+        /// Whether the log says that it does not answer.
+        is_stale: bool,
         /// Secrets that hold its credentials.
         credentials: Vec<CredentialNow>,
     }

@@ -11,11 +11,15 @@ use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Subscription, Topic};
 use keywheel_engine::port::journal::{AuditLeaf, MAX_READ};
+use keywheel_engine::trace::Context;
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::time::Sleep;
 
 use crate::error::AuditSinkError;
 use crate::file::{File, Kept};
 
+/// Whose spans these are.
+const SERVICE: &str = "audit-sink";
 /// The name under which records are read.
 pub const CONSUMER: &str = "audit-sink";
 /// Records that may wait for an earlier one.
@@ -80,6 +84,8 @@ struct Held {
     leaf: AuditLeaf,
     /// The bus's numbers of its messages, acknowledged when it is kept.
     sequences: Vec<u64>,
+    /// From when its first message came until it is kept.
+    _span: Span,
 }
 
 /// What the loop wakes up for.
@@ -189,17 +195,25 @@ impl AuditSink {
 
     async fn take(&mut self, records: &mut dyn Subscription, incoming: Incoming) {
         let sequence = incoming.sequence;
+        let above = incoming.message.traceparent.as_deref();
+        let above = above.and_then(Context::parse);
         let Body::Audit(leaf) = incoming.message.body else {
             return acknowledge(records, &[sequence]).await;
         };
-        if self.hold(leaf, Some(sequence)).await {
+        let span = Span::below(SERVICE, spans::KEEP, Kind::Consumer, above)
+            .with(spans::MESSAGING_SYSTEM, spans::SYSTEM)
+            .with(spans::MESSAGING_OPERATION, "keep")
+            .with(spans::MESSAGING_OPERATION_TYPE, "process")
+            .with(spans::MESSAGING_DESTINATION, "audit");
+        if self.hold(leaf, Some(sequence), span).await {
             acknowledge(records, &[sequence]).await;
         }
     }
 
     /// Holds a record until it is next; `true` when there is nothing left to do for its message.
-    async fn hold(&mut self, leaf: AuditLeaf, sequence: Option<u64>) -> bool {
+    async fn hold(&mut self, leaf: AuditLeaf, sequence: Option<u64>, span: Span) -> bool {
         if leaf.index < self.file.size() {
+            span.cancel();
             let kept = self.file.compare(&leaf).await;
             match kept {
                 Ok(Kept::Same) => {}
@@ -215,6 +229,7 @@ impl AuditSink {
             return true;
         }
         if let Some(held) = self.held.get_mut(&leaf.index) {
+            span.cancel();
             let same = held.leaf == leaf;
             held.sequences.extend(sequence);
             if !same {
@@ -223,7 +238,12 @@ impl AuditSink {
             return false;
         }
         let sequences = sequence.into_iter().collect();
-        self.held.insert(leaf.index, Held { leaf, sequences });
+        let held = Held {
+            leaf,
+            sequences,
+            _span: span,
+        };
+        self.held.insert(held.leaf.index, held);
         false
     }
 
@@ -295,7 +315,7 @@ impl AuditSink {
         for leaf in leaves {
             let is_new = leaf.index >= self.file.size() && !self.held.contains_key(&leaf.index);
             missing += u64::from(is_new);
-            self.hold(leaf, None).await;
+            self.hold(leaf, None, Span::default()).await;
         }
         if missing > 0 {
             self.counts.backfilled.fetch_add(missing, Ordering::Relaxed);

@@ -42,9 +42,17 @@ pub(crate) fn to_json(body: &Body) -> Written {
     match body {
         Body::Event(event) => shaped(Kind::Event, &write_event(event)?),
         Body::Audit(leaf) => shaped(Kind::Audit, &write_leaf(leaf)?),
-        Body::Work { effect, deadline } => {
-            let (effect, deadline) = (raw(wire::effect_to_json(effect))?, Text(*deadline));
-            shaped(Kind::Work, &WorkShape { effect, deadline })
+        Body::Work {
+            effect,
+            deadline,
+            first,
+        } => {
+            let shape = WorkShape {
+                effect: raw(wire::effect_to_json(effect))?,
+                deadline: Text(*deadline),
+                first: *first,
+            };
+            shaped(Kind::Work, &shape)
         }
         Body::Plan(plan) => written(Kind::Plan, wire::plan_to_json(plan)),
         Body::Submit { id, command } => {
@@ -117,6 +125,7 @@ pub(crate) fn from_json(kind: Kind, sender: Sender, data: &RawValue) -> Result<B
             Body::Work {
                 effect: effect(shape.effect.get().as_bytes())?,
                 deadline: shape.deadline.0,
+                first: shape.first,
             }
         }
         Kind::Plan => Body::Plan(wire::plan_from_json(bytes).map_err(Refusal::Body)?),

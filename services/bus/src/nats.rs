@@ -2,9 +2,10 @@
 //!
 //! Invariants: what a receiver hands on passed the same check as inside one process; the bus server
 //! is trusted with nothing but carrying. A stream is never the only copy: after the bus server lost
-//! one, the gateway makes it anew and says its newest message of each topic again, so that consumers
-//! see what they miss and read the gateway's log. The connection is made again for ever.
+//! one, a gateway makes it anew, and the one that has the turn to tell says its newest message of each
+//! topic again, so that consumers see what they miss and read the gateway's log. The connection is made again for ever.
 
+mod backlog;
 mod claims;
 mod connect;
 mod frame;
@@ -79,6 +80,7 @@ struct Shared {
     refused: Counters,
     state: Arc<supervisor::State>,
     newest: newest::Newest,
+    readers: backlog::Readers,
     /// Held for reading while a message is sent, for writing while the newest are sent again.
     order: RwLock<()>,
     closed: watch::Sender<bool>,
@@ -126,6 +128,7 @@ impl Nats {
             refused: Counters::default(),
             state,
             newest: newest::Newest::default(),
+            readers: backlog::Readers::default(),
             order: RwLock::new(()),
             closed: watch::Sender::new(false),
         });
@@ -382,6 +385,11 @@ impl Bus for Nats {
             .encode(Receiver::Request(to), id, trace, &body)?;
         self.shared.check_open()?;
         self.shared.ask(to, id, frame, timeout).await
+    }
+
+    fn set_turn(&self, ends: Duration) {
+        let now = self.shared.clock.monotonic();
+        self.shared.newest.set_turn(now, ends);
     }
 
     fn refuse_stale(&self, from: Source) {

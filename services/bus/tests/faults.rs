@@ -197,16 +197,14 @@ async fn a_killed_server_that_comes_back_has_lost_nothing_that_was_stored() {
         server.restart();
         send(&*bus, 11..14).await;
         let mut seen = std::collections::BTreeSet::new();
-        while !seen.contains(&13) {
+        // What was handed out before the kill is given again when its time is over, behind newer ones.
+        while !(4..14).all(|number| seen.contains(&number)) {
             let incoming = next(&mut *audit).await;
             seen.insert(index_of(&incoming));
             audit.ack(incoming.sequence).await.unwrap();
         }
-        assert!(
-            (4..14).all(|number| seen.contains(&number)),
-            "{version}: {seen:?}"
-        );
-        assert!(gateway.health().connects >= 2, "{:?}", gateway.health());
+        let health = gateway.health();
+        assert!(health.connects >= 2, "{version}: {health:?}");
         assert_eq!(sink.refused().total(), 0);
     }
 }

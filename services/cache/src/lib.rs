@@ -28,6 +28,7 @@ pub use cache::{Cache, Inserted};
 pub use error::{Error, Kind};
 pub use file::MIN_SQLITE_VERSION;
 pub use keys::MAX_KEK_AGE;
+pub use keywheel_postgres::Address;
 pub use postgres::PostgresCache;
 pub use stash::{MAX_STASH_AGE, MAX_STASHED};
 pub use store_keys::MAX_STORE_KEY_AGE;

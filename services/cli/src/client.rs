@@ -11,6 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::http::response::Parts;
 use keywheel_schemas::api::Problem;
+use keywheel_schemas::event::MAX_EVENT_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,8 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 /// Most pages of one list: a page has a thousand rows.
 pub(crate) const MAX_PAGES: usize = 1000;
-/// Longest line of a stream, in bytes.
-pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+/// Longest line of a stream, in bytes: an event as large as one may be is a line.
+pub(crate) const MAX_LINE_BYTES: usize = MAX_EVENT_BYTES;
 
 /// Speaks to one daemon.
 #[derive(Debug, Clone)]
@@ -223,10 +224,12 @@ impl Lines {
         loop {
             let rest = self.waiting.get(self.read..).unwrap_or_default();
             if let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
+                refuse_long(length)?;
                 let line = rest.get(..length).unwrap_or_default().to_vec();
                 self.read += length + 1;
                 return Ok(Some(line));
             }
+            refuse_long(rest.len())?;
             if self.ended {
                 let line = rest.to_vec();
                 self.read = self.waiting.len();
@@ -242,13 +245,6 @@ impl Lines {
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        if self.waiting.len() > MAX_LINE_BYTES {
-            return Err(Failure::new(
-                Exit::Unexpected,
-                "a line of the stream is too long",
-                REPORT,
-            ));
-        }
         match self.body.frame().await {
             None => Ok(None),
             Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
@@ -259,6 +255,17 @@ impl Lines {
             )),
         }
     }
+}
+
+fn refuse_long(length: usize) -> Result<(), Failure> {
+    if length <= MAX_LINE_BYTES {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Unexpected,
+        format!("a line of the stream has more than {MAX_LINE_BYTES} bytes"),
+        REPORT,
+    ))
 }
 
 #[cfg(test)]

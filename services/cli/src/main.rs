@@ -64,17 +64,13 @@ fn main() -> ExitCode {
 }
 
 fn serve(cli: Cli) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::new(
-                Exit::Unexpected,
-                format!("the runtime does not start: {error}"),
-                "check the limit of threads and files",
-            )
-        })?;
-    runtime.block_on(Box::pin(verbs::run(cli)))
+    keywheel_daemon::run_to_end(Box::pin(verbs::run(cli))).map_err(|error| {
+        Failure::new(
+            Exit::Unexpected,
+            format!("the runtime does not start: {error}"),
+            "check the limit of threads and files",
+        )
+    })?
 }
 
 /// Help and version are answers; everything else is a wrong command line, shown with its usage.

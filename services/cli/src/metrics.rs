@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use keywheel_schemas::config::Config;
 use keywheel_schemas::config::metrics::MetricsListen;
 use keywheel_telemetry::traces::SpanCounts;
-use keywheel_telemetry::{Endpoint, EndpointError, Listen, Source};
+use keywheel_telemetry::{Endpoint, EndpointError, Listen, LogLines, Source};
 
 use crate::up::{Error, Kind};
 use crate::wiring::Spawner;
@@ -35,6 +35,8 @@ pub(crate) async fn serve(config: &Config, spawn: &Spawner) -> Result<(), Error>
         Some(MetricsListen::Unix(path)) => Listen::Unix(path.clone()),
     };
     spawn.shown.add(Arc::new(SpanCounts));
+    let lines = LogLines(keywheel_daemon::lines_lost);
+    spawn.shown.add(Arc::new(lines));
     let endpoint = Endpoint::bind(&listen, spawn.shown.all()).await;
     let endpoint = endpoint.map_err(|error| fault(&error))?;
     if let Some(address) = endpoint.address() {

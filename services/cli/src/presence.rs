@@ -11,8 +11,8 @@ use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::ids::Ids as _;
-use keywheel_engine::presence::{About, Beat, BusEnd, Look};
-use keywheel_identity::life::life_of;
+use keywheel_engine::presence::{About, Backlog, Beat, BusEnd, Look};
+use keywheel_identity::life::issue_and_end_of;
 use keywheel_schemas::subject::role_word;
 use keywheel_telemetry::Instance;
 
@@ -54,14 +54,17 @@ impl Run {
             end
         });
         let directory = self.credentials.clone();
-        let certificate_end: Arc<dyn Fn() -> Option<Timestamp> + Send + Sync> =
-            Arc::new(move || Some(life_of(directory.as_deref()?)?.1));
+        let credentials: Arc<dyn Fn() -> Option<(Timestamp, Timestamp)> + Send + Sync> =
+            Arc::new(move || issue_and_end_of(directory.as_deref()?));
+        let shown_life = Arc::clone(&credentials);
+        let backlog = self.nats.clone();
         spawn.shown.add(Arc::new(Instance {
             service: role_word(role),
             version: env!("CARGO_PKG_VERSION"),
             started: about.started,
             end: end.clone(),
-            certificate_end: Arc::clone(&certificate_end),
+            backlog: backlog.map(|nats| Arc::new(nats) as Arc<dyn Backlog>),
+            credentials: shown_life,
         }));
         let beat = Beat {
             bus,
@@ -70,7 +73,7 @@ impl Run {
             about,
             look,
             end,
-            certificate_end,
+            certificate_end: Arc::new(move || Some(credentials()?.1)),
         };
         spawn.start("presence", beat.run(spawn.shutdown.token()));
     }

@@ -83,6 +83,8 @@ id_type!(/// A join token: the half of it that may be named.
     JoinTokenId);
 id_type!(/// One run that replaces a secret's current version; also the rotation's token.
     RotationId);
+id_type!(/// Drawn by whoever provides a value; its rotation's id is derived from it, never taken from them.
+    PutToken);
 id_type!(/// One run that makes versions unusable.
     RevocationId);
 id_type!(/// Grant of one version to one host.
@@ -91,6 +93,8 @@ id_type!(/// A command, chosen by its sender; a repeat gets the first answer.
     CommandId);
 id_type!(/// An event in the journal.
     EventId);
+id_type!(/// One making of a subscription: another one when it is made again under its name.
+    SubscriptionId);
 id_type!(/// One fire of a schedule: derived from secret and scheduled instant.
     SlotId);
 id_type!(/// This installation; bound into everything sealed.

@@ -107,8 +107,21 @@ pub struct VaultSpec {
     pub mount: String,
     /// PEM file with the authorities that sign the server's certificate; empty for the system's.
     pub ca_file: String,
+    /// What becomes of an old version that we wrote.
+    pub old_versions: OldVersions,
     /// How we log in.
     pub auth: VaultAuth,
+}
+
+/// What becomes at Vault of a version that Keywheel wrote, once a rotation took it from every container.
+/// What a revocation names is destroyed, whatever this says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OldVersions {
+    /// It is destroyed: nobody can bring it back.
+    #[default]
+    Destroy,
+    /// It is deleted: who may `undelete` there can bring it back.
+    SoftDelete,
 }
 
 /// How we log in at Vault or OpenBao.
@@ -166,7 +179,8 @@ pub struct AwsSpec {
 /// Where AWS credentials come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AwsAuth {
-    /// The standard chain: environment, profile, web identity, container, instance.
+    /// The standard chain: environment, profile (with its keys, role, SSO session or process), web
+    /// identity, container, instance.
     Chain {
         /// The profile; empty for the default one.
         profile: String,
@@ -177,6 +191,8 @@ pub enum AwsAuth {
         access_key_id: String,
         /// The secret access key.
         secret_access_key: CredentialRef,
+        /// The token that belongs to a temporary key.
+        session_token: Option<CredentialRef>,
     },
 }
 

@@ -1,4 +1,5 @@
-//! The one door to the environment. Values of secrets never come through it: they come by file.
+//! The one door to the environment. Values of secrets never come through it: they come by file. The
+//! only credential that may is one for a collector of spans, whose variable is OpenTelemetry's.
 
 /// A variable's text.
 ///

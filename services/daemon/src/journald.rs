@@ -3,12 +3,14 @@
 //!
 //! Invariants: a line is never taken apart by what is in it, since a field with a line end goes by its
 //! length; a field has at most [`MAX_FIELD_BYTES`] and an entry at most [`MAX_ENTRY_BYTES`], so that it
-//! fits a datagram. A journal that cannot be reached loses lines, and nothing waits for it.
+//! fits a datagram. A journal that does not take them loses lines, and nothing waits for it: they are
+//! counted, and said in one line as soon as one gets through.
 
 use std::fmt::{self, Write as _};
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -25,10 +27,21 @@ const ROOM_FOR_FIELDS: usize = MAX_ENTRY_BYTES - MAX_FIELD_BYTES - 64;
 /// How the names of our fields begin.
 const PREFIX: &str = "KEYWHEEL_";
 
+/// Lines of this process that the journal did not take.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many log lines systemd's journal did not take since the start; none where logs go elsewhere.
+#[must_use]
+pub fn lines_lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
 /// Sends every line to the journal.
 pub(crate) struct Journal {
     socket: UnixDatagram,
     identifier: String,
+    /// Lost lines that were not said yet.
+    unsaid: AtomicU64,
 }
 
 impl Journal {
@@ -40,7 +53,41 @@ impl Journal {
         Ok(Self {
             socket,
             identifier: identifier.to_owned(),
+            unsaid: AtomicU64::new(0),
         })
+    }
+
+    /// What every entry begins with.
+    fn entry(&self, level: Level, target: &str) -> Entry {
+        let mut entry = Entry::default();
+        entry.add("PRIORITY", priority(level), MAX_ENTRY_BYTES);
+        entry.add("SYSLOG_IDENTIFIER", &self.identifier, MAX_ENTRY_BYTES);
+        entry.add("KEYWHEEL_TARGET", target, MAX_ENTRY_BYTES);
+        entry
+    }
+
+    /// Sends a line; one that gets through is followed by how many did not before it.
+    fn send(&self, entry: &Entry) {
+        if self.socket.send(&entry.fields).is_err() {
+            LOST.fetch_add(1, Ordering::Relaxed);
+            self.unsaid.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let lost = self.unsaid.swap(0, Ordering::Relaxed);
+        if lost > 0 && self.socket.send(&self.loss(lost).fields).is_err() {
+            self.unsaid.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+
+    fn loss(&self, lost: u64) -> Entry {
+        let mut entry = self.entry(Level::WARN, module_path!());
+        let count = lost.to_string();
+        entry.add(&format!("{PREFIX}COUNT"), &count, MAX_ENTRY_BYTES);
+        let message = format!(
+            "{lost} log lines lost: the journal did not take them; raise net.unix.max_dgram_qlen, or log less"
+        );
+        entry.add("MESSAGE", &message, MAX_ENTRY_BYTES);
+        entry
     }
 }
 
@@ -118,16 +165,12 @@ const fn priority(level: Level) -> &'static str {
 
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut entry = Entry::default();
         let metadata = event.metadata();
-        entry.add("PRIORITY", priority(*metadata.level()), MAX_ENTRY_BYTES);
-        entry.add("SYSLOG_IDENTIFIER", &self.identifier, MAX_ENTRY_BYTES);
-        entry.add("KEYWHEEL_TARGET", metadata.target(), MAX_ENTRY_BYTES);
+        let mut entry = self.entry(*metadata.level(), metadata.target());
         event.record(&mut entry);
         let message = format!("{}{}", entry.message, entry.said);
         entry.add("MESSAGE", message.trim_start(), MAX_ENTRY_BYTES);
-        // There is nobody to tell that lines are lost.
-        let _lost = self.socket.send(&entry.fields);
+        self.send(&entry);
     }
 }
 
@@ -211,6 +254,48 @@ mod tests {
             Some(MAX_FIELD_BYTES)
         );
         assert_eq!(of(&cut, "KEYWHEEL_NOTHING"), None);
+    }
+
+    #[test]
+    fn lines_that_the_journal_does_not_take_are_counted_and_said_once() {
+        const BURST: u64 = 10_000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixDatagram::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let journal = Journal::connect(&path, "keywheel").unwrap();
+        let heard = || {
+            let mut all = Vec::new();
+            let mut bytes = vec![0; 2 * MAX_ENTRY_BYTES];
+            while let Ok(length) = listener.recv(&mut bytes) {
+                all.push(read(&bytes[..length]));
+            }
+            all
+        };
+        let message = |fields: &BTreeMap<String, String>| fields["MESSAGE"].clone();
+        let before = lines_lost();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), || {
+            // Nobody reads, so that most of it finds no room.
+            for number in 0..BURST {
+                tracing::info!(number, "one of many");
+            }
+            let lost = lines_lost() - before;
+            assert!(lost > 0 && lost < BURST, "{lost}");
+            let taken = heard();
+            assert_eq!(taken.len() as u64, BURST - lost);
+            assert!(taken.iter().all(|fields| fields["PRIORITY"] == "6"));
+            tracing::info!("there is room");
+            tracing::info!("and more");
+            let [line, said, next] = &heard()[..] else {
+                panic!("three lines");
+            };
+            assert_eq!(message(line), "there is room");
+            assert_eq!(said["KEYWHEEL_COUNT"], lost.to_string());
+            assert!(message(said).contains("max_dgram_qlen"), "{said:?}");
+            assert_eq!(said["PRIORITY"], "4");
+            assert_eq!(message(next), "and more");
+            assert_eq!(lines_lost() - before, lost);
+        });
     }
 
     #[test]

@@ -17,10 +17,13 @@ pub mod lines;
 mod logging;
 pub mod names;
 pub mod readiness;
+mod runtime;
 pub mod settings;
 mod shutdown;
 
 pub use clock::SystemClock;
 pub use ids::SystemIds;
+pub use journald::lines_lost;
 pub use logging::{LogFormat, LoggingError, chain, init_logging};
+pub use runtime::{THREADS_GRACE, run_to_end};
 pub use shutdown::{DEFAULT_GRACE, Shutdown, SignalError};

@@ -1,6 +1,7 @@
 //! Which audit records a command leaves. Every command leaves exactly one, and an apply one for each
 //! of its declarations, whether it was allowed, rejected or changed nothing; every usage fact leaves
-//! one per container instance.
+//! one per container instance. A person's repeat leaves the same ones as the command itself, which say
+//! that it was one.
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
@@ -78,6 +79,28 @@ pub fn records(
     records
 }
 
+/// Records of a person's command that was decided before, and got the answer of then.
+#[must_use]
+pub fn repeat_records(
+    now: &World,
+    deed: &Deed<'_>,
+    command: &Command,
+    is_accepted: bool,
+) -> Vec<Record> {
+    let outcome = match is_accepted {
+        true => Outcome::Allowed,
+        false => Outcome::Rejected,
+    };
+    let record = |(verb, object, version)| Record {
+        object,
+        version,
+        outcome,
+        reason: "a repeat: it changed nothing, and the first answer was given again".to_owned(),
+        ..blank(deed, Category::Administration, verb)
+    };
+    described(now, command).into_iter().map(record).collect()
+}
+
 fn blank(deed: &Deed<'_>, category: Category, verb: &str) -> Record {
     Record {
         time: deed.time,
@@ -108,10 +131,6 @@ fn own_records(
         Principal::Service(_) => Category::System,
         _ => Category::Administration,
     };
-    let described = match command {
-        Command::Apply(declarations) => declarations.iter().map(declared).collect(),
-        other => Vec::from_iter(describe(before, other)),
-    };
     let record = |(verb, object, version)| {
         let mut record = blank(deed, category, verb);
         record.object = object;
@@ -122,11 +141,19 @@ fn own_records(
         }
         record
     };
-    described.into_iter().map(record).collect()
+    described(before, command).into_iter().map(record).collect()
 }
 
 /// Verb, object and version of a record.
 type Described = (&'static str, String, Option<u64>);
+
+/// What a command's own records are about.
+fn described(world: &World, command: &Command) -> Vec<Described> {
+    match command {
+        Command::Apply(declarations) => declarations.iter().map(declared).collect(),
+        other => Vec::from_iter(describe(world, other)),
+    }
+}
 
 fn declared(declaration: &Declaration) -> Described {
     match declaration {

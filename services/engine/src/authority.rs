@@ -159,7 +159,7 @@ fn may_answer(body: &Body, from: Address) -> bool {
         ),
         (Address::StoreSync, body) => matches!(
             body,
-            Body::SealedValue(_) | Body::StoreKey(_) | Body::Looked(_)
+            Body::SealedValue(_) | Body::StoreKey(_) | Body::Tried(_) | Body::Looked(_)
         ),
     }
 }

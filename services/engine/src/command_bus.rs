@@ -2,7 +2,7 @@
 //!
 //! One task owns the draft world and decides in turn; all submits that wait are one transaction
 //! (group commit). The answer comes after the append is durable. A command id that was answered
-//! before gets the same answer. When the append fails because the disk is full, nothing happened and
+//! before gets the same answer, and a person's repeat leaves a record of its own. When the append fails because the disk is full, nothing happened and
 //! the draft is thrown away; the batch's lowest [`Class`] is told so, and what may use the journal's
 //! reserve is decided anew without it; any other failure ends [`CommandBus::run`], and with it the process.
 //!
@@ -23,6 +23,7 @@ use keywheel_core::decision::{self, Context, Enrolment, Refusal, Rejection};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
+use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation};
 use tokio::sync::mpsc;
@@ -37,7 +38,7 @@ use crate::port::{ErrorKind, PortError};
 use crate::replay::read_all;
 use crate::state::{Committed, View, ViewWriter, view};
 pub use follow::FOLLOW_INTERVAL;
-pub use inbox::{Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
+pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
 
 /// How often a batch is decided anew because others appended first; then its senders come back.
@@ -240,15 +241,24 @@ impl CommandBus {
                 Request::Look(_) => Ok(None),
                 Request::Record(record, _) => Ok(Some(self.record_only((**record).clone()))),
                 Request::Submit(submission, _) => {
-                    // A repeat in the same batch waits for the batch: nothing is durable yet.
-                    if let Some(verdict) = decided.get(&submission.id).cloned() {
-                        answers.push((request, verdict));
-                        continue;
-                    }
-                    match self.parts.journal.verdict(submission.id).await {
+                    let beside = decided.get(&submission.id).cloned();
+                    let is_durable = beside.is_none();
+                    let known = match beside {
+                        Some(verdict) => Ok(Some(verdict)),
+                        None => self.parts.journal.verdict(submission.id).await,
+                    };
+                    match known {
                         Ok(None) => self.decide(submission),
                         Ok(Some(known)) => {
-                            request.answer(Ok(known));
+                            let record = self.repeat(submission, &known);
+                            let answer = Decided::before(known);
+                            if is_durable && record.is_none() {
+                                request.answer(Ok(answer));
+                            } else {
+                                // It waits for the batch: for its record, or for the first of the two.
+                                decisions.extend(record);
+                                answers.push((request, answer));
+                            }
                             continue;
                         }
                         Err(error) => Err(error),
@@ -270,7 +280,7 @@ impl CommandBus {
                 decided.insert(decision.command, verdict.clone());
                 decisions.push(decision);
             }
-            answers.push((request, verdict));
+            answers.push((request, Decided::now(verdict)));
         }
         self.commit(first, decisions, answers).await
     }
@@ -280,7 +290,7 @@ impl CommandBus {
         &mut self,
         first: u64,
         decisions: Vec<Decision>,
-        answers: Vec<(Request, Verdict)>,
+        answers: Vec<(Request, Decided)>,
     ) -> Result<Again, PortError> {
         (self.parts.failpoint)("gateway.before_commit");
         // An empty append still says whether the head is where these answers saw it.
@@ -325,8 +335,8 @@ impl CommandBus {
         if let (Some(witness), Some(seen)) = (&self.witness, seen) {
             self.writer.show_all(&|committed| witness(committed, &seen));
         }
-        for (request, verdict) in answers {
-            request.answer(Ok(verdict));
+        for (request, decided) in answers {
+            request.answer(Ok(decided));
         }
         Ok(Again::Together(Vec::new()))
     }
@@ -390,10 +400,46 @@ impl CommandBus {
     }
 
     fn record_only(&self, record: audit::Record) -> Decision {
+        self.records_only(record.command, record.time, vec![record])
+    }
+
+    /// What a person's repeat leaves: records, under an id of their own, and nothing else. A service
+    /// repeats until it is answered, which is no deed. It has the class of its command, so that a full
+    /// disk refuses it with the command's like.
+    fn repeat(&self, submission: &Submission, known: &Verdict) -> Option<Decision> {
+        let is_person = matches!(
+            submission.principal,
+            Principal::User { .. } | Principal::Operator { .. }
+        );
+        if !is_person {
+            return None;
+        }
+        let deed = Deed {
+            principal: &submission.principal,
+            id: submission.id,
+            time: self.parts.clock.now(),
+            traceparent: submission.traceparent.as_deref(),
+        };
+        let is_accepted = matches!(known, Verdict::Accepted { .. });
+        let records =
+            auditing::repeat_records(&self.draft, &deed, &submission.command, is_accepted);
+        let own = CommandId::from_bytes(self.parts.ids.draw());
+        Some(Decision {
+            class: class::of(&submission.command),
+            ..self.records_only(own, deed.time, records)
+        })
+    }
+
+    fn records_only(
+        &self,
+        command: CommandId,
+        time: Timestamp,
+        audit: Vec<audit::Record>,
+    ) -> Decision {
         Decision {
-            command: record.command,
+            command,
             class: Class::Record,
-            time: record.time,
+            time,
             traceparent: None,
             events: Vec::new(),
             effects: Vec::new(),
@@ -401,7 +447,7 @@ impl CommandBus {
             verdict: Verdict::Accepted {
                 number: self.next - 1,
             },
-            audit: vec![record],
+            audit,
         }
     }
 
@@ -435,6 +481,13 @@ impl CommandBus {
             traceparent: submission.traceparent.as_deref(),
         };
         let audit = auditing::records(&self.draft, &deed, &submission.command, &outcome);
+        if let Some(traceparent) = submission
+            .traceparent
+            .as_deref()
+            .filter(|_| !audit.is_empty())
+        {
+            self.writer.origins.note(submission.id, traceparent);
+        }
         let closes = answered_effect(&submission.command).into_iter().collect();
         let (events, verdict) = match outcome {
             Ok(events) => (events, None),

@@ -166,3 +166,11 @@ pub trait Look: Send + Sync {
     /// How it is now.
     async fn look(&self) -> Seen;
 }
+
+/// What waits on the bus server for this process.
+#[async_trait]
+pub trait Backlog: Send + Sync {
+    /// For each topic that it reads, how many messages it has not done with: not delivered yet, or
+    /// delivered and not acknowledged. Who does not answer in time is left out.
+    async fn backlog(&self) -> Vec<(&'static str, u64)>;
+}

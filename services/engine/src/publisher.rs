@@ -69,11 +69,17 @@ impl Publisher {
             let done = tokio::select! {
                 biased;
                 _ = turn.tick(), if shared || told.is_none() => {
-                    self.keep_turn(&mut told, shared).await
+                    let taken = self.keep_turn(&mut told, shared).await;
+                    taken.map(|sent| {
+                        if let Some(sent) = sent {
+                            open = sent;
+                            resend.reset();
+                        }
+                    })
                 }
                 commit = commits.recv() => {
                     let Some(commit) = commit else { return Ok(()) };
-                    self.pass_on(&commit, told.as_mut()).await
+                    self.pass_on(&commit, told.as_mut(), &open).await
                 }
                 _ = resend.tick(), if told.is_some() => {
                     self.resend(&open, false).await.map(|still| open = still)
@@ -90,26 +96,44 @@ impl Publisher {
         }
     }
 
-    /// Renews our turn, or takes it when it is free; a new one begins where the last one ended.
-    async fn keep_turn(&self, told: &mut Option<Mark>, shared: bool) -> Result<(), PortError> {
+    /// Renews our turn, or takes it when it is free; a new one begins where the last one ended, and
+    /// with all effects that are open: those.
+    async fn keep_turn(
+        &self,
+        told: &mut Option<Mark>,
+        shared: bool,
+    ) -> Result<Option<BTreeSet<effect::Key>>, PortError> {
         let before = told.take();
-        let Turn::Ours(mark) = self.journal.turn(before, TURN_SPAN).await? else {
-            return Ok(());
+        let Turn::Ours(mark) = self.turn(before, shared).await? else {
+            return Ok(None);
         };
         if before.is_some() {
             *told = before;
-            return Ok(());
+            return Ok(None);
         }
         *told = match shared {
             true => self.begin_turn(mark).await?,
             // Every commit comes here, whatever the log held when we asked.
             false => Some(Mark { number: 0, ..mark }),
         };
-        if told.is_some() {
-            self.tell_hosts().await;
-            self.resend(&BTreeSet::new(), true).await?;
+        if told.is_none() {
+            return Ok(None);
         }
-        Ok(())
+        self.tell_hosts().await;
+        self.resend(&BTreeSet::new(), true).await.map(Some)
+    }
+
+    /// Asks the journal whose turn it is, and has the bus know.
+    async fn turn(&self, told: Option<Mark>, shared: bool) -> Result<Turn, PortError> {
+        let asked = self.clock.monotonic();
+        let turn = self.journal.turn(told, TURN_SPAN).await?;
+        if shared {
+            self.bus.set_turn(match turn {
+                Turn::Ours(_) => asked.saturating_add(TURN_SPAN),
+                Turn::Theirs => Duration::ZERO,
+            });
+        }
+        Ok(turn)
     }
 
     /// Tells what the last turn left; `None` when that took so long that the turn is another's.
@@ -131,7 +155,7 @@ impl Publisher {
                 told.number = event.number;
                 self.tell_event(event).await;
             }
-            if self.journal.turn(Some(told), TURN_SPAN).await? == Turn::Theirs {
+            if self.turn(Some(told), true).await? == Turn::Theirs {
                 return Ok(None);
             }
         }
@@ -149,9 +173,14 @@ impl Publisher {
     }
 
     /// Tells a commit when it is our turn.
-    async fn pass_on(&self, commit: &Commit, told: Option<&mut Mark>) -> Result<(), PortError> {
+    async fn pass_on(
+        &self,
+        commit: &Commit,
+        told: Option<&mut Mark>,
+        open: &BTreeSet<effect::Key>,
+    ) -> Result<(), PortError> {
         let Some(told) = told else { return Ok(()) };
-        self.tell(commit, told.number).await;
+        self.tell(commit, told.number, open).await;
         if let Some(last) = commit.events.last() {
             told.number = told.number.max(last.number);
         }
@@ -162,15 +191,19 @@ impl Publisher {
         Ok(())
     }
 
-    async fn tell(&self, commit: &Commit, told: u64) {
+    /// What was found open before this commit came may have been sent by then.
+    async fn tell(&self, commit: &Commit, told: u64, open: &BTreeSet<effect::Key>) {
         if commit.events.iter().any(changes_keys) {
             self.tell_hosts().await;
         }
         for host in &commit.hosts {
             self.tell_plan(*host).await;
         }
+        // A turn before this one may have told all of this commit, and its work be done by now.
+        let is_told = (commit.events.last()).is_some_and(|last| last.number <= told);
         for effect in &commit.effects {
-            self.tell_work(effect, None).await;
+            let first = !is_told && !open.contains(&effect.key());
+            self.tell_work(effect, None, first).await;
         }
         for event in commit.events.iter().filter(|event| event.number > told) {
             self.tell_event(event.clone()).await;
@@ -201,12 +234,13 @@ impl Publisher {
     }
 
     /// Work stands below its rotation or revocation; `stored` counts where that is too old to be known.
-    async fn tell_work(&self, effect: &Effect, stored: Option<String>) {
+    async fn tell_work(&self, effect: &Effect, stored: Option<String>, first: bool) {
         let trace = self.view.read().effect_trace(&effect.key());
         let trace = trace.as_ref().map(Context::to_string).or(stored);
         let body = Body::Work {
             effect: effect.clone(),
             deadline: self.clock.now().plus(WORK_SPAN),
+            first,
         };
         self.send(Topic::Work(Role::StoreSync), self.ids.draw(), trace, body)
             .await;
@@ -221,7 +255,8 @@ impl Publisher {
             }
             for leaf in leaves {
                 next = leaf.index + 1;
-                self.send(Topic::Audit, self.ids.draw(), None, Body::Audit(leaf))
+                let trace = self.view.origin_of(&leaf.bytes);
+                self.send(Topic::Audit, self.ids.draw(), trace, Body::Audit(leaf))
                     .await;
             }
         }
@@ -238,7 +273,7 @@ impl Publisher {
             .iter()
             .filter(|asked| all || before.contains(&asked.effect.key()))
         {
-            self.tell_work(&asked.effect, asked.traceparent.clone())
+            self.tell_work(&asked.effect, asked.traceparent.clone(), false)
                 .await;
         }
         Ok(open.iter().map(|asked| asked.effect.key()).collect())

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::port::journal::RecordedEvent;
 use crate::tally::Tally;
-use crate::trace::{Context, span_of};
+use crate::trace::{Context, Origins, span_of};
 
 /// Rotations and revocations whose instants are kept.
 pub const KEPT_TIMINGS: usize = 4096;
@@ -269,6 +269,7 @@ type Contacts = Arc<RwLock<BTreeMap<HostId, Contact>>>;
 pub struct View {
     committed: Arc<RwLock<Committed>>,
     contacts: Contacts,
+    origins: Arc<Origins>,
     changed: watch::Receiver<u64>,
 }
 
@@ -276,6 +277,7 @@ pub struct View {
 pub(crate) struct ViewWriter {
     committed: Arc<RwLock<Committed>>,
     contacts: Contacts,
+    pub(crate) origins: Arc<Origins>,
     changed: watch::Sender<u64>,
 }
 
@@ -283,15 +285,18 @@ pub(crate) struct ViewWriter {
 pub(crate) fn view() -> (ViewWriter, View) {
     let committed = Arc::new(RwLock::new(Committed::default()));
     let contacts = Contacts::default();
+    let origins = Arc::<Origins>::default();
     let (sender, changed) = watch::channel(0);
     let writer = ViewWriter {
         committed: Arc::clone(&committed),
         contacts: Arc::clone(&contacts),
+        origins: Arc::clone(&origins),
         changed: sender,
     };
     let view = View {
         committed,
         contacts,
+        origins,
         changed,
     };
     (writer, view)
@@ -303,6 +308,11 @@ impl View {
         self.committed
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+    /// The `traceparent` of the command that a stored audit record names, if it came to this process.
+    #[must_use]
+    pub fn origin_of(&self, record: &[u8]) -> Option<String> {
+        self.origins.of_record(record)
     }
     /// When a host was last heard of, since this gateway started.
     #[must_use]

@@ -45,6 +45,14 @@ impl Spread {
         self.micros = self.micros.saturating_add(micros);
     }
 
+    /// Takes all spans of another one, too.
+    pub fn merge(&mut self, other: &Self) {
+        for (own, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *own = own.saturating_add(*more);
+        }
+        self.micros = self.micros.saturating_add(other.micros);
+    }
+
     /// How many spans there are.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -88,6 +96,7 @@ pub struct Tally {
     pub refused: u64,
     /// Revocations that ended: from the request to the end.
     pub revoked: Spread,
+    registered: BTreeMap<SecretId, Timestamp>,
     promoted: BTreeMap<SecretId, Timestamp>,
     open: BTreeMap<RotationId, Open>,
     open_revocations: BTreeMap<RevocationId, Timestamp>,
@@ -103,6 +112,12 @@ struct Open {
 }
 
 impl Tally {
+    /// When a secret was declared.
+    #[must_use]
+    pub fn registered(&self, secret: SecretId) -> Option<Timestamp> {
+        self.registered.get(&secret).copied()
+    }
+
     /// When a secret's current version was promoted; a later version may have been revoked since.
     #[must_use]
     pub fn promoted(&self, secret: SecretId) -> Option<Timestamp> {
@@ -113,6 +128,9 @@ impl Tally {
     pub fn note(&mut self, before: &World, recorded: &RecordedEvent) {
         let at = recorded.time;
         match &recorded.event {
+            Event::Secret(id, secret::Event::Registered { .. }) => {
+                self.registered.insert(*id, at);
+            }
             Event::Secret(id, secret::Event::VersionPromoted { .. }) => {
                 self.promoted.insert(*id, at);
             }

@@ -5,7 +5,14 @@
 //! of a rotation and of a revocation is its id's, so whoever goes on with one names the same parent, at
 //! any gateway and after any restart; the span itself is told by the gateway that appends the end.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use keywheel_core::id::CommandId;
+
+/// Commands whose origin is remembered until their records are told.
+pub const MAX_ORIGINS: usize = 4096;
 
 /// A trace and a span in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +104,46 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Where the newest commands of this process came from, so that what is told of their audit records
+/// stands below them. A record itself names its trace only, and that must not change.
+#[derive(Debug, Default)]
+pub struct Origins(Mutex<Newest>);
+
+#[derive(Debug, Default)]
+struct Newest {
+    of: BTreeMap<String, String>,
+    order: VecDeque<String>,
+}
+
+impl Origins {
+    /// A command leaves records; call it before they are durable.
+    pub fn note(&self, command: CommandId, traceparent: &str) {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let command = command.to_string();
+        let before = newest.of.insert(command.clone(), traceparent.to_owned());
+        if before.is_none() {
+            newest.order.push_back(command);
+        }
+        if newest.order.len() > MAX_ORIGINS
+            && let Some(oldest) = newest.order.pop_front()
+        {
+            newest.of.remove(&oldest);
+        }
+    }
+
+    /// The `traceparent` of the command that a stored record names: the one word of it that is looked
+    /// for here, whatever else it holds.
+    #[must_use]
+    pub fn of_record(&self, bytes: &[u8]) -> Option<String> {
+        const MEMBER: &str = "\"command\":\"";
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (_, rest) = text.split_once(MEMBER)?;
+        let (command, _) = rest.split_once('"')?;
+        let newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.of.get(command).cloned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +184,29 @@ mod tests {
     fn the_span_of_an_id_is_never_zero() {
         assert_eq!(span_of(&[7; 16]), [7; 8]);
         assert_ne!(span_of(&[0; 16]), [0; 8]);
+    }
+
+    #[test]
+    fn the_newest_commands_origins_are_known_by_their_records() {
+        let origins = Origins::default();
+        let command = |n: usize| CommandId::from_bytes(u128::try_from(n).unwrap().to_be_bytes());
+        let record = |n| {
+            format!(
+                "{{\"a\":\"\\\"command\\\":\\\"\",\"command\":\"{}\"}}",
+                command(n)
+            )
+        };
+        let of = |n| origins.of_record(record(n).as_bytes());
+        assert_eq!(of(0), None);
+        for n in 0..MAX_ORIGINS {
+            origins.note(command(n), &n.to_string());
+            origins.note(command(n), &n.to_string());
+        }
+        assert_eq!((of(0), of(7)), (Some("0".to_owned()), Some("7".to_owned())));
+        origins.note(command(MAX_ORIGINS), "more");
+        assert_eq!((of(0), of(MAX_ORIGINS)), (None, Some("more".to_owned())));
+        for nonsense in [&b"\xff"[..], b"", b"\"command\":\"", b"\"command\":\"x\""] {
+            assert_eq!(origins.of_record(nonsense), None);
+        }
     }
 }

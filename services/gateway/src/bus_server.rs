@@ -213,17 +213,12 @@ impl BusServer {
         Ok(Body::Verdict(verdict?))
     }
 
-    /// Below what asks; a timer's below its rotation or revocation; a look outside begins a trace.
+    /// Below what asks; a timer's below its rotation or revocation.
     fn span_of(&self, message: &Message, command: &Command) -> Span {
         let sent = message.traceparent.as_deref().and_then(Context::parse);
         let above = sent.or_else(|| self.view.read().command_trace(command));
-        let span = match command {
-            Command::Observed(_) if above.is_none() => {
-                Span::root(SERVICE, spans::SUBMIT, Kind::Server, &*self.ids)
-            }
-            _ => Span::below(SERVICE, spans::SUBMIT, Kind::Server, above),
-        };
-        span.with(spans::RPC_SYSTEM, spans::SYSTEM)
+        Span::below(SERVICE, spans::SUBMIT, Kind::Server, above)
+            .with(spans::RPC_SYSTEM, spans::SYSTEM)
             .with(spans::RPC_METHOD, spans::SUBMIT)
             .with(spans::COMMAND, word(command))
     }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::assignment::Progress;
-use keywheel_core::id::SecretId;
+use keywheel_core::audit::Role;
+use keywheel_core::id::{HostId, SecretId};
 use keywheel_core::rotation::{Outcome, Phase};
 use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::Secret;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_engine::presence::{Reached, Row};
+use keywheel_engine::presence::{Reached, Row, SILENT_AFTER};
 use keywheel_engine::state::Committed;
 use keywheel_engine::tally::Tally;
 use keywheel_schemas::api::HealthWord;
@@ -24,7 +25,7 @@ use keywheel_telemetry::{Page, Source, names};
 
 use crate::http::Api;
 use crate::http::status;
-use crate::views::status::is_sealed;
+use crate::views::status::{NEEDED, is_sealed};
 
 /// A secret is overdue when so much more than its jitter has passed since its schedule wanted it: a
 /// rotation under way is not overdue.
@@ -61,15 +62,16 @@ impl Metrics {
                 stragglers(&committed.world, secret),
             );
             let promoted = committed.tally.promoted(secret.id);
-            let Some(promoted) = promoted.filter(|_| secret.current.is_some()) else {
-                continue;
+            if let Some(promoted) = promoted.filter(|_| secret.current.is_some()) {
+                let age = now.since(promoted).as_secs_f64();
+                page.set(&names::SECRET_AGE, &name, age);
+                page.at(&names::SECRET_LAST_ROTATION, &name, promoted);
+            }
+            let due = match promoted {
+                Some(promoted) => self.due(secret, promoted),
+                None => first_due(secret, &committed.tally),
             };
-            let age = now.since(promoted).as_secs_f64();
-            page.set(&names::SECRET_AGE, &name, age);
-            page.at(&names::SECRET_LAST_ROTATION, &name, promoted);
-            let Some(due) = self.due(secret, promoted) else {
-                continue;
-            };
+            let Some(due) = due else { continue };
             page.at(&names::SECRET_NEXT_ROTATION, &name, due);
             let late = secret.spec.rotation.jitter + OVERDUE_AFTER;
             page.flag(&names::SECRET_OVERDUE, &name, now > due.plus(late));
@@ -125,9 +127,21 @@ impl Source for Metrics {
         tally(page, &committed.tally);
         rotations(page, &committed.world);
         consumers(page, &committed.world);
-        instances(page, &rows, steady);
-        hosts(page, &self.api, &committed.world, &rows, steady);
+        let hearing = Hearing {
+            rows: &rows,
+            steady,
+            listening: self.api.presences.listening(),
+        };
+        instances(page, &committed.world, &hearing);
+        hosts(page, &self.api, &committed.world, &hearing);
     }
+}
+
+/// When the first version is wanted: at once, where it is made or fetched and no person has to put it.
+fn first_due(secret: &Secret, tally: &Tally) -> Option<Timestamp> {
+    let comes_by_itself = secret.spec.generator.is_some() || secret.place().is_some();
+    let registered = tally.registered(secret.id);
+    registered.filter(|_| comes_by_itself)
 }
 
 fn count(n: usize) -> u64 {
@@ -146,6 +160,15 @@ fn stragglers(world: &World, secret: &Secret) -> u64 {
 
 /// What the log says in numbers.
 fn tally(page: &mut Page, tally: &Tally) {
+    for metric in [
+        &names::ROTATIONS,
+        &names::ROTATION_DURATION,
+        &names::ROTATION_STEP_DURATION,
+        &names::ROTATION_STEP_FAILURES,
+        &names::CONSUMER_RESTARTS,
+    ] {
+        page.begin(metric, &[]);
+    }
     for (trigger, started) in &tally.started {
         page.count(&names::ROTATIONS, &[trigger], *started);
     }
@@ -196,11 +219,38 @@ fn consumers(page: &mut Page, world: &World) {
     }
 }
 
-fn instances(page: &mut Page, rows: &[Row], steady: Duration) {
-    for row in rows {
+/// What was heard of instances, by whom, and for how long there was time to be heard.
+struct Hearing<'a> {
+    rows: &'a [Row],
+    steady: Duration,
+    listening: Duration,
+}
+
+impl Hearing<'_> {
+    /// Whether who was not heard at all should have been.
+    fn is_over(&self) -> bool {
+        self.listening > SILENT_AFTER
+    }
+
+    /// Whether there is a word of a host, or of any instance of a service.
+    fn is_heard(&self, role: Role, host: Option<HostId>) -> bool {
+        let presences = self.rows.iter().map(|row| &row.presence);
+        presences
+            .filter(|presence| presence.role == role)
+            .any(|presence| host.is_none() || presence.host == host)
+    }
+}
+
+fn instances(page: &mut Page, world: &World, hearing: &Hearing<'_>) {
+    page.begin(&names::INSTANCES, &[]);
+    for row in hearing.rows {
+        let is_stranger = |host| world.live_host(host).is_none();
+        if row.presence.host.is_some_and(is_stranger) {
+            continue;
+        }
         let service = role_word(row.presence.role);
-        let heard = if row.is_silent(steady) { "no" } else { "yes" };
-        page.count(&names::INSTANCES, &[service, heard], 1);
+        let silent = row.is_silent(hearing.steady);
+        page.count(&names::INSTANCES, &[service, heard(!silent)], 1);
         let reads_log = matches!(
             row.presence.seen.reached,
             Some(Reached::Event(_) | Reached::AuditRecords(_))
@@ -210,21 +260,41 @@ fn instances(page: &mut Page, rows: &[Row], steady: Duration) {
             page.count(&names::READER_LAG, &[service, machine], lag);
         }
     }
+    if !hearing.is_over() {
+        return;
+    }
+    let missing = NEEDED.iter().filter(|role| !hearing.is_heard(**role, None));
+    for role in missing {
+        page.count(&names::INSTANCES, &[role_word(*role), heard(false)], 1);
+    }
+    let hosts = world.live_hosts();
+    let missing = hosts.filter(|host| !hearing.is_heard(Role::Injector, Some(host.id)));
+    let injector = [role_word(Role::Injector), heard(false)];
+    page.count(&names::INSTANCES, &injector, count(missing.count()));
 }
 
-fn hosts(page: &mut Page, api: &Api, world: &World, rows: &[Row], steady: Duration) {
+const fn heard(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
+fn hosts(page: &mut Page, api: &Api, world: &World, hearing: &Hearing<'_>) {
     let mut live = 0;
+    // Who was not heard since this gateway began to listen was not heard for at least so long.
+    let began = hearing.listening.as_micros();
+    let began = i64::try_from(began).unwrap_or(i64::MAX);
+    let began = Timestamp::from_micros(api.clock.now().micros().saturating_sub(began));
     for host in world.live_hosts() {
         live += 1;
         let name = [host.name.as_str()];
-        if let Some(contact) = api.view.contact(host.id) {
-            page.at(&names::HOST_LAST_CONTACT, &name, contact.at);
-        }
-        let row = rows.iter().find(|row| row.presence.host == Some(host.id));
+        let contact = api.view.contact(host.id);
+        let contact = contact.map_or(began, |contact| contact.at);
+        page.at(&names::HOST_LAST_CONTACT, &name, contact);
+        let mut rows = hearing.rows.iter();
+        let row = rows.find(|row| row.presence.host == Some(host.id));
         let Some(row) = row else { continue };
         let behind = row
             .behind_since
-            .map_or(Duration::ZERO, |since| steady.saturating_sub(since));
+            .map_or(Duration::ZERO, |since| hearing.steady.saturating_sub(since));
         page.set(&names::HOST_PLAN_LAG, &name, behind.as_secs_f64());
     }
     page.count(&names::HOSTS, &[], live);

@@ -1,5 +1,6 @@
 //! A gateway for tests: a journal in memory, a command bus that runs, and a bus that only keeps values.
 
+mod encoded;
 pub(crate) mod members;
 
 use std::sync::{Arc, Mutex};
@@ -18,9 +19,11 @@ use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 
+use encoded::Encoded;
+
 use crate::access::{Access, Peer};
 use crate::denials::Denials;
-use crate::http::Api;
+use crate::http::{Api, Scans};
 use crate::presence::Presences;
 
 /// May use every verb.
@@ -41,6 +44,8 @@ pub(crate) struct FakeStore {
     pub(crate) requests: Mutex<Option<Box<dyn Requests>>>,
     /// Stores that were tried, with the places that secrets are about to have there.
     pub(crate) tried: Mutex<Vec<(NamedStore, Vec<PlannedUse>)>>,
+    /// What could not be tried at the next ones.
+    pub(crate) untried: Mutex<Vec<String>>,
     /// Why the next ones do not work.
     pub(crate) store_fault: Mutex<Option<String>>,
     /// What the next look gives.
@@ -89,10 +94,13 @@ impl Bus for FakeStore {
             Body::CheckStore { store, places, .. } => {
                 self.tried.lock().unwrap().push((*store, places));
                 let fault = self.store_fault.lock().unwrap().clone();
-                Ok(fault.map_or(Body::Done, |text| Body::Failed {
-                    kind: ErrorKind::Unavailable,
-                    text,
-                }))
+                Ok(fault.map_or_else(
+                    || Body::Tried(self.untried.lock().unwrap().clone()),
+                    |text| Body::Failed {
+                        kind: ErrorKind::Unavailable,
+                        text,
+                    },
+                ))
             }
             Body::LookNow { .. } => Ok(Body::Looked(self.looks.lock().unwrap().clone())),
             _ => Err(unused()),
@@ -115,12 +123,35 @@ pub(crate) struct Bench {
 impl Bench {
     /// Needs a tokio runtime.
     pub(crate) async fn start() -> Self {
-        let journal = Arc::new(MemoryJournal::new());
+        Self::over(MemoryJournal::new(), 1, false).await
+    }
+
+    /// Two gateways over one log; neither hears when the other appends.
+    pub(crate) async fn pair() -> [Self; 2] {
+        let mut handles = MemoryJournal::shared(2);
+        let (other, one) = (handles.remove(1), handles.remove(0));
+        let pair = [
+            Self::over(one, 1, true).await,
+            Self::over(other, 2, true).await,
+        ];
+        for bench in &pair {
+            // Its first look at the log is over.
+            bench.api.commands.look_at_head().await.unwrap();
+        }
+        pair
+    }
+
+    async fn over(journal: MemoryJournal, source: u64, is_deaf: bool) -> Self {
+        let journal = Arc::new(journal);
+        let encoded = Arc::new(Encoded {
+            journal: journal.clone(),
+            is_deaf,
+        });
         let store = Arc::new(FakeStore::default());
         let clock = Arc::new(FakeClock::default());
-        let ids = Arc::new(FakeIds::of_source(1));
+        let ids = Arc::new(FakeIds::of_source(source));
         let parts = Parts {
-            journal: journal.clone(),
+            journal: encoded.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             failpoint: |_| (),
@@ -137,7 +168,7 @@ impl Bench {
         let api = Api {
             commands: handle,
             view,
-            journal: journal.clone(),
+            journal: encoded,
             bus: store.clone(),
             clock: clock.clone(),
             ids,
@@ -156,6 +187,7 @@ impl Bench {
             join_tokens: None,
             denials: Arc::new(Denials::default()),
             waits: Arc::default(),
+            scans: Scans::default(),
             presences: Presences::new(clock.clone()),
             parts: Arc::new(Vec::new),
         };

@@ -104,11 +104,17 @@ fn version_view(world: &World, secret: &Secret, version: u64) -> VersionView {
     let hosts = holds
         .filter_map(|(host, _)| world.hosts.get(host))
         .map(|host| host.name.to_string());
+    // Nothing they say counts any more, so nobody can say that they gave it up.
+    let evicted = world.hosts.values().filter(|host| {
+        let held = host.held.get(&secret.id);
+        held.is_some_and(|held| held.contains(&version))
+    });
     VersionView {
         version,
         stage: stage.to_owned(),
         state: state.to_owned(),
         hosts: hosts.collect(),
+        evicted_hosts: evicted.map(|host| host.name.to_string()).collect(),
     }
 }
 

@@ -17,15 +17,16 @@ use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::ids::Ids as _;
 use keywheel_engine::presence::{About, Beat};
 use keywheel_identity::bundle::{Bundle, Identity};
-use keywheel_identity::life::life_of;
+use keywheel_identity::life::{issue_and_end_of, life_of};
 use keywheel_identity::token::MAX_TOKEN_CHARS;
 use keywheel_member::{Begin, Keeper, MemberError, OverBus, Sealing};
 use keywheel_schemas::config::metrics::MetricsListen;
+use keywheel_schemas::config::otlp::{HEADERS_VARIABLE, OtlpHeaders};
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_schemas::subject::role_word;
 use keywheel_seal::OsEntropy;
-use keywheel_telemetry::traces::{self, Exporting, Resource, SpanCounts};
-use keywheel_telemetry::{Endpoint, Instance, Listen, Source};
+use keywheel_telemetry::traces::{self, Collector, Exporting, Headers, Resource, SpanCounts};
+use keywheel_telemetry::{Endpoint, Instance, Listen, LogLines, Source};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -143,8 +144,6 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
         .map_err(|e| Problem::new(exit::UNEXPECTED, chain(&e), "report this"))?;
     let stop = shutdown.token();
     serve_metrics((&config, &host), &nats, &injector, &clock, stop).await?;
-    tracing::info!(host = %host.name, "serving");
-    keywheel_daemon::readiness::ready();
     let keeping = tokio::spawn(keeper.run(shutdown.token()));
     let beat = beat(
         (host.id, &host.name),
@@ -154,7 +153,11 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
         (clock, ids),
     );
     let telling = tokio::spawn(beat.run(shutdown.token()));
-    let served = injector.run(shutdown.token()).await;
+    let serving = || {
+        tracing::info!(host = %host.name, "serving");
+        keywheel_daemon::readiness::ready();
+    };
+    let served = injector.serve(shutdown.token(), serving).await;
     // It says that it leaves before the bus is shut down.
     shutdown.request();
     let _told = telling.await;
@@ -178,14 +181,27 @@ fn start_traces(
     host: &Host,
     (clock, ids): (Arc<SystemClock>, Arc<SystemIds>),
 ) -> Result<Option<Exporting>, Problem> {
-    let Some(endpoint) = &config.otlp_endpoint else {
+    let Some(otlp) = &config.otlp else {
         return Ok(None);
+    };
+    let headers = match &otlp.headers {
+        OtlpHeaders::None => Ok(Headers::default()),
+        OtlpHeaders::File(path) => Headers::read(path),
+        OtlpHeaders::Environment => {
+            Headers::parse(&env::lookup(HEADERS_VARIABLE).unwrap_or_default())
+        }
+    };
+    let next = "correct `otlp.headers_file` or OTEL_EXPORTER_OTLP_HEADERS, or leave them out";
+    let collector = Collector {
+        endpoint: otlp.endpoint.clone(),
+        headers: headers.map_err(|e| Problem::new(exit::USAGE, chain(&e), next))?,
+        gzip: otlp.gzip,
     };
     let resource = Resource {
         machine: host.name.to_string(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let started = traces::start(endpoint, resource, clock, ids);
+    let started = traces::start(collector, resource, clock, ids);
     let next = "correct `otlp.endpoint`, or leave it out";
     let started = started.map_err(|e| Problem::new(exit::USAGE, chain(&e), next))?;
     Ok(Some(started))
@@ -210,12 +226,14 @@ async fn serve_metrics(
         version: env!("CARGO_PKG_VERSION"),
         started: clock.now(),
         end: Some(Arc::new(move || end.end())),
-        certificate_end: Arc::new(move || Some(life_of(&directory)?.1)),
+        backlog: Some(Arc::new(nats.clone())),
+        credentials: Arc::new(move || issue_and_end_of(&directory)),
     };
     let sources: Vec<Arc<dyn Source>> = vec![
         Arc::new(instance),
         Arc::new(injector.metrics()),
         Arc::new(SpanCounts),
+        Arc::new(LogLines(keywheel_daemon::lines_lost)),
     ];
     let endpoint = Endpoint::bind(&listen, sources).await.map_err(|e| {
         let next = "give a place that is free as `metrics.listen`, such as 127.0.0.1:9464";

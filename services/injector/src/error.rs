@@ -24,7 +24,9 @@ pub enum InjectorError {
         source: keywheel_sys::Error,
     },
     /// The kernel lacks what file injection needs.
-    #[error("this kernel cannot put files into running containers; use Linux 5.12 or newer")]
+    #[error(
+        "openat2 or mount_setattr is missing, by which files get into running containers; use Linux 5.12 or newer, and no system call filter that takes them away"
+    )]
     Kernel,
     /// Another injector uses the same run directory.
     #[error("another `keywheel up` uses the run directory {}; stop it, or give this one another --socket", path.display())]

@@ -32,6 +32,7 @@ mod metrics;
 mod model;
 mod options;
 mod origin;
+mod places;
 mod presence;
 mod reconcile;
 mod report;

@@ -61,9 +61,23 @@ enum Verb {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let done = match Cli::parse().verb {
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = keywheel_daemon::run_to_end(Box::pin(serve(cli))).unwrap_or_else(|error| {
+        Err(Problem {
+            exit: 1,
+            what: format!("the runtime does not start: {error}"),
+            next: "check the limit of threads and files".to_owned(),
+        })
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => tell(&problem),
+    }
+}
+
+async fn serve(cli: Cli) -> Result<(), Problem> {
+    match cli.verb {
         Verb::Join {
             token_file,
             identity_dir,
@@ -86,10 +100,6 @@ async fn main() -> ExitCode {
             };
             apart::run(config.as_deref(), flags).await
         }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => tell(&problem),
     }
 }
 

@@ -4,7 +4,7 @@
 //! For people only; nothing is decided by it. What is remembered is bounded, and what is too old to
 //! belong together is forgotten.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,27 @@ pub(crate) fn of_secret(plan: Option<&HostPlan>, secret: SecretId) -> Option<Con
     Context::parse(binding.traceparent.as_deref()?)
 }
 
+/// The same of every secret of a plan, for whoever asks about many.
+pub(crate) struct Traces<'a>(HashMap<SecretId, &'a str>);
+
+impl<'a> Traces<'a> {
+    /// Of this plan.
+    pub(crate) fn of(plan: &'a HostPlan) -> Self {
+        let mut traces = HashMap::new();
+        for binding in &plan.bindings {
+            if let Some(trace) = &binding.traceparent {
+                traces.entry(binding.secret).or_insert(trace.as_str());
+            }
+        }
+        Self(traces)
+    }
+
+    /// The trace of what last changed what a secret's bindings give out.
+    pub(crate) fn of_secret(&self, secret: SecretId) -> Option<Context> {
+        Context::parse(self.0.get(&secret)?)
+    }
+}
+
 /// As log lines have it.
 pub(crate) fn trace_id(trace: Option<Context>) -> Option<String> {
     trace.map(|trace| trace.trace_id())
@@ -66,9 +87,8 @@ impl Origins {
     /// A plan takes another's place. Of the first one nothing is new.
     pub(crate) fn take(&self, before: Option<&HostPlan>, plan: &HostPlan, now: Duration) {
         let Some(before) = before else { return };
-        let known: Vec<Context> = all(before).collect();
-        let mut news: Vec<Context> = all(plan).filter(|one| !known.contains(one)).collect();
-        news.dedup();
+        let mut known: HashSet<Context> = all(before).collect();
+        let news: Vec<Context> = all(plan).filter(|one| known.insert(*one)).collect();
         if !news.is_empty() {
             self.lock().changed = Some((now, news));
         }
@@ -99,6 +119,8 @@ impl Origins {
         plan: Option<&HostPlan>,
         now: Duration,
     ) -> Vec<Context> {
+        let traces = plan.map(Traces::of);
+        let of_secret = |secret| traces.as_ref()?.of_secret(secret);
         let inner = self.lock();
         let started = |item: &Item, version| {
             let is_it = |start: &&Start| {
@@ -110,11 +132,11 @@ impl Origins {
         };
         let facts = report.items.iter().filter_map(|item| match item.fact {
             Fact::Vanished => None,
-            Fact::Withdrawn => of_secret(plan, item.secret),
+            Fact::Withdrawn => of_secret(item.secret),
             Fact::Swapped { version, .. }
             | Fact::Reloaded { version, .. }
             | Fact::Refused { version, .. } => {
-                started(item, version).or_else(|| of_secret(plan, item.secret))
+                started(item, version).or_else(|| of_secret(item.secret))
             }
         });
         let changed = inner.changed.iter();
@@ -136,6 +158,46 @@ mod tests {
 
     fn trace(n: u8) -> Context {
         Context::new([n; 16], [n; 8])
+    }
+
+    /// Every secret with a trace of its own.
+    fn large(traces: std::ops::Range<u64>) -> HostPlan {
+        let mut plan = plan(&[(1, 1)]);
+        let one = plan.bindings.remove(0);
+        let id = |n: u64| {
+            let mut id = [1; 16];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            id
+        };
+        let bindings = traces.enumerate().map(|(n, trace)| {
+            let mut binding = one.clone();
+            binding.secret = SecretId::from_bytes(id(u64::try_from(n).unwrap()));
+            binding.traceparent = Some(Context::new(id(trace), [1; 8]).to_string());
+            binding
+        });
+        plan.bindings = bindings.collect();
+        plan
+    }
+
+    /// As many as a host may have; each pair compared would be a hundred million comparisons.
+    #[test]
+    fn a_plan_of_ten_thousand_bindings_is_taken_and_reported_on_binding_by_binding() {
+        const MANY: u64 = 10_000;
+        let (before, after) = (large(0..MANY), large(MANY / 2..MANY / 2 + MANY));
+        let origins = Origins::default();
+        origins.take(Some(&before), &after, Duration::ZERO);
+        let mut gone = report(1, Vec::new());
+        let one = about(1, Fact::Withdrawn).items.remove(0);
+        gone.items.extend(after.bindings.iter().map(|binding| Item {
+            secret: binding.secret,
+            ..one.clone()
+        }));
+        let of = |report: &HostReport| {
+            let traces = origins.of_report(report, Some(&after), Duration::ZERO);
+            u64::try_from(traces.len()).unwrap()
+        };
+        assert_eq!(of(&report(1, Vec::new())), MANY / 2, "those that are new");
+        assert_eq!(of(&gone), MANY, "each once");
     }
 
     fn plan(traces: &[(u8, u8)]) -> HostPlan {

@@ -78,7 +78,10 @@ pub(crate) struct Reconciler {
     /// State files to go, with the start of the incarnation they are of.
     forgotten: Vec<(ContainerId, u64)>,
     is_listed: bool,
-    is_listing: bool,
+    /// When the list under way was asked for.
+    listing: Option<Duration>,
+    /// Containers that ended while an older answer may still be on its way, and when.
+    ended: BTreeMap<ContainerId, Duration>,
     relist_at: Option<Duration>,
     told: Option<Told>,
     wake_at: Option<Duration>,
@@ -112,7 +115,8 @@ impl Reconciler {
             kept: Kept::new(),
             forgotten: Vec::new(),
             is_listed: false,
-            is_listing: false,
+            listing: None,
+            ended: BTreeMap::new(),
             relist_at: None,
             told: None,
             wake_at: None,
@@ -210,11 +214,11 @@ impl Reconciler {
     /// Looks at everything again: the engine's list and the gateway's plan.
     pub(crate) fn look_again(&mut self) {
         self.ask_gateway();
-        if self.is_listing {
+        if self.listing.is_some() {
             return;
         }
-        self.is_listing = true;
         let (shared, events, begun) = (Arc::clone(&self.shared), self.events.clone(), self.now());
+        self.listing = Some(begun);
         self.tasks.spawn(async move {
             let result = shared.containers.list().await;
             let _ = events.send(Event::Listed { begun, result }).await;

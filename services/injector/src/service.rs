@@ -4,10 +4,6 @@
 //! `reconcile`'s. Everything that may pass by itself (gateway, store-sync or engine away) is
 //! retried; only what needs a person ends it.
 
-use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +19,11 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_identity::bundle::SealingKey;
 use keywheel_member::{RenewalFault, SealingKeys};
 use keywheel_seal::Entropy;
-use keywheel_sys::nsjoin::Helper;
-use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::attach::{Adopted, Attached, Tools};
+use crate::attach::{Adopted, Attached};
 use crate::contact::HEARTBEAT;
 use crate::enrolment::enrol;
 use crate::error::InjectorError;
@@ -37,26 +31,21 @@ use crate::host_cache::HostCache;
 use crate::keyring::Keyring;
 use crate::metrics::HostMetrics;
 use crate::options::HostSettings;
+use crate::places::{Found, leave_bundles, prepare};
 use crate::presence::HostLook;
 use crate::reconcile::Reconciler;
 use crate::report::{self, Outbox};
 use crate::runtime::server::Server;
 use crate::shared::{Intent, Pending, Shared, VersionKey};
-use crate::spool::Spool;
-use crate::state::{self, Remembered};
 
 /// Events waiting for the reconciler.
 const EVENTS: usize = 1024;
 /// Events taken together before one pass.
 const BATCH: usize = 256;
-/// Room for private bundles: configurations with values, short-lived.
-const BUNDLES_BYTES: u64 = 64 << 20;
 /// First wait before a request is repeated.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait before a request is repeated.
 pub(crate) const RETRY_MOST: Duration = Duration::from_secs(5);
-/// File in the run directory that a running injector keeps locked.
-const LOCK_NAME: &str = "injector.lock";
 /// How long background work may take to end after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -139,6 +128,11 @@ pub struct Handle {
 }
 
 impl Handle {
+    #[cfg(test)]
+    pub(crate) const fn of(status: watch::Receiver<Status>) -> Self {
+        Self { status }
+    }
+
     /// How it is now.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -243,6 +237,18 @@ impl Injector {
     /// # Errors
     /// When a directory, the socket or the kernel does not serve, or the gateway refuses the host.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), InjectorError> {
+        self.serve(shutdown, || ()).await
+    }
+
+    /// The same, and tells `serving` when everything that was needed is there and containers can start.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn serve(
+        self,
+        shutdown: CancellationToken,
+        serving: impl FnOnce() + Send,
+    ) -> Result<(), InjectorError> {
         let shared = self.shared;
         let Found {
             tools,
@@ -255,21 +261,19 @@ impl Injector {
             shared.restore(cache, restored);
         }
         let (events, incoming) = mpsc::channel(EVENTS);
-        let socket = shared.options.runtime_socket.clone();
-        let server = Server::bind(&socket).map_err(|source| InjectorError::Socket {
-            path: socket,
-            source,
-        })?;
+        let server = bind(&shared.options)?;
+        serving();
         let stop = shutdown.child_token();
         // Reports end after the reconciler, whose last facts go to the disk.
         let last = CancellationToken::new();
         let tasks = TaskTracker::new();
-        tasks.spawn(server.run(
+        let asked = server.run(
             Arc::clone(&shared),
             tools.clone(),
             events.clone(),
             stop.clone(),
-        ));
+        );
+        tasks.spawn(asked);
 
         let outbox = Arc::new(Outbox::default());
         tasks.spawn(report::run(
@@ -281,12 +285,8 @@ impl Injector {
             last.clone(),
         ));
         let (refused, refusal) = oneshot::channel();
-        tasks.spawn(join(
-            Arc::clone(&shared),
-            events.clone(),
-            stop.clone(),
-            refused,
-        ));
+        let joined = join(Arc::clone(&shared), events.clone(), stop.clone(), refused);
+        tasks.spawn(joined);
         tasks.spawn(watch_engine(
             Arc::clone(&shared),
             events.clone(),
@@ -314,6 +314,12 @@ impl Injector {
     }
 }
 
+/// The socket that runtimes ask at.
+fn bind(options: &HostSettings) -> Result<Server, InjectorError> {
+    let path = options.runtime_socket.clone();
+    Server::bind(&path).map_err(|source| InjectorError::Socket { path, source })
+}
+
 /// Enrols and then listens to plans; what the host kept serves meanwhile. A refusal ends the injector.
 async fn join(
     shared: Arc<Shared>,
@@ -329,130 +335,6 @@ async fn join(
         Ok(plans) => forward_plans(plans, events, stop).await,
         // Nobody listens only when everything ends anyway.
         Err(error) => drop(refused.send(error)),
-    }
-}
-
-/// Nobody asks any more; the next start makes it anew. In use or gone, it may stay.
-async fn leave_bundles(bundles: PathBuf) {
-    let _ = tokio::task::spawn_blocking(move || unmount_private(&bundles)).await;
-}
-
-/// What an injector finds on its host when it starts.
-struct Found {
-    tools: Tools,
-    spool: Spool,
-    /// Reports of an earlier run.
-    waiting: Vec<u64>,
-    remembered: BTreeMap<ContainerId, Remembered>,
-    /// Held as long as the injector runs.
-    lock: File,
-}
-
-/// Makes directories and mounts, sweeps what an earlier run left, finds out what the kernel can do.
-fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
-    let features = probe();
-    if !features.can_inject() {
-        return Err(InjectorError::Kernel);
-    }
-    make_dir(&options.run_dir, 0o755)?;
-    let lock = lock(&options.run_dir)?;
-    make_dir(&options.state(), 0o700)?;
-    let bundles = options.bundles();
-    mount_private_tmpfs(&bundles, BUNDLES_BYTES).map_err(|source| InjectorError::Bundles {
-        path: bundles.clone(),
-        source,
-    })?;
-    sweep(&bundles).map_err(|source| InjectorError::Directory {
-        path: bundles,
-        source,
-    })?;
-    raise_open_files();
-    let kind = options.fs_kind.unwrap_or_else(|| features.best_kind());
-    tracing::info!({ names::KIND } = ?kind, "memory file system chosen");
-    let tools = Tools {
-        helper: Helper::new(options.helper.clone()),
-        kind,
-        state: options.state(),
-    };
-    let spool_fault = |source| InjectorError::Spool {
-        path: options.spool_dir.clone(),
-        source,
-    };
-    let spool = Spool::open(&options.spool_dir).map_err(spool_fault)?;
-    let waiting = spool.waiting().map_err(spool_fault)?;
-    let remembered = state::load_all(&tools.state).map_err(|source| InjectorError::Directory {
-        path: tools.state.clone(),
-        source,
-    })?;
-    Ok(Found {
-        tools,
-        spool,
-        waiting,
-        remembered,
-        lock,
-    })
-}
-
-/// Makes sure that nobody else works in the run directory; the kernel lets go with the process.
-fn lock(run_dir: &Path) -> Result<File, InjectorError> {
-    let path = run_dir.join(LOCK_NAME);
-    let fault = |source| InjectorError::Directory {
-        path: path.clone(),
-        source,
-    };
-    let mut options = File::options();
-    let file = options
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(fault)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(InjectorError::Taken {
-            path: run_dir.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(fault(source)),
-    }
-}
-
-fn make_dir(path: &Path, mode: u32) -> Result<(), InjectorError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(|source| InjectorError::Directory {
-            path: path.to_owned(),
-            source,
-        })
-}
-
-/// A bundle of a create that was killed may hold values.
-fn sweep(bundles: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(bundles)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Three handles a container: the default limit would end at a few hundred.
-fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(
-            { names::ERROR } = chain(&error),
-            "limit of open files not raised"
-        );
     }
 }
 
@@ -562,20 +444,5 @@ async fn reconcile_until(
         }
         reconciler.pass().await;
         status.send_if_modified(|status| reconciler.describe(status));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_directory_has_one_injector() {
-        let folder = tempfile::tempdir().unwrap();
-        let held = lock(folder.path()).unwrap();
-        let refused = lock(folder.path()).unwrap_err().to_string();
-        assert!(refused.contains("--socket"), "{refused}");
-        drop(held);
-        assert!(lock(folder.path()).is_ok());
     }
 }

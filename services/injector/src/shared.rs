@@ -75,8 +75,10 @@ pub(crate) struct Pending {
     pub(crate) facts: ContainerFacts,
     pub(crate) env: Vec<Given>,
     pub(crate) intent: Intent,
-    /// Of the container's start.
+    /// Where what follows from the container's start stands.
     pub(crate) trace: Option<Context>,
+    /// Of its whole create, until the second request was answered.
+    pub(crate) create: Span,
     since: Duration,
 }
 
@@ -314,7 +316,7 @@ impl Shared {
         facts: ContainerFacts,
         env: Vec<Given>,
         intent: Intent,
-        trace: Option<Context>,
+        create: Span,
     ) {
         let since = self.clock.monotonic();
         let id = facts.id.clone();
@@ -324,7 +326,8 @@ impl Shared {
                 facts,
                 env,
                 intent,
-                trace,
+                trace: create.context(),
+                create,
                 since,
             },
         );
@@ -347,12 +350,14 @@ impl Shared {
             .filter(|(_, one)| is_late(one))
             .map(|(id, _)| id.clone())
             .collect();
-        let gone: Vec<Pending> = late
+        let mut gone: Vec<Pending> = late
             .iter()
             .filter_map(|id| inner.pending.remove(id))
             .collect();
-        for pending in &gone {
+        for pending in &mut gone {
             inner.intents.remove(&pending.intent.token);
+            let reason = "the runtime did not ask for the files";
+            pending.create.fail("abandoned", reason);
         }
         let mut held: BTreeSet<VersionKey> = inner.sealed.keys().copied().collect();
         held.extend(inner.intents.values().flatten().copied());
@@ -558,7 +563,10 @@ fn envelope_of(answer: Body) -> Result<Envelope, PortError> {
 
 fn is_current(inner: &Inner, key: VersionKey) -> bool {
     let plan = inner.plan.as_deref();
-    plan.is_some_and(|plan| current_versions(plan).contains(&key))
+    let is_it = |binding: &PlannedBinding| {
+        binding.secret == key.0 && grant_of(binding).is_some_and(|grant| grant.version == key.1)
+    };
+    plan.is_some_and(|plan| plan.bindings.iter().any(is_it))
 }
 
 fn current_versions(plan: &HostPlan) -> BTreeSet<VersionKey> {

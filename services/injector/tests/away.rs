@@ -23,27 +23,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::{ContainerFacts, Reload};
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::Fact;
-use keywheel_core::time::Timestamp;
-use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents, Health};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_injector::{
-    FRESH_WAIT, HEAD_AGE_LIMIT, HOST_LEASE, Handle, HostCache, HostSettings, Injector,
-    InjectorError, LeasePolicy,
+    FRESH_WAIT, HEAD_AGE_LIMIT, HOST_LEASE, HostCache, HostSettings, LeasePolicy,
 };
-use keywheel_seal::OsEntropy;
-use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
+use support::running::{Ahead, Running, docker_host};
 use support::settings::options;
 use support::{FakeBus, LIMIT, binding, can_run, env, file};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 const CANARY: &str = "canary-4d1f-away";
 
@@ -95,50 +87,12 @@ impl ContainerHost for Creating {
     }
 }
 
-/// The machine's clocks, moved ahead.
-struct Ahead {
-    real: SystemClock,
-    seconds: Arc<AtomicU64>,
-}
-
-impl Clock for Ahead {
-    fn now(&self) -> Timestamp {
-        let ahead = Duration::from_secs(self.seconds.load(Ordering::SeqCst));
-        self.real.now().plus(ahead)
-    }
-    fn monotonic(&self) -> Duration {
-        self.real.monotonic() + Duration::from_secs(self.seconds.load(Ordering::SeqCst))
-    }
-}
-
 struct Scene {
     folder: tempfile::TempDir,
     bus: Arc<FakeBus>,
     policy: LeasePolicy,
     ahead: Arc<AtomicU64>,
     containers: Arc<dyn ContainerHost>,
-}
-
-struct Running {
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), InjectorError>>,
-    handle: Handle,
-}
-
-impl Running {
-    async fn end(self) {
-        self.stop.cancel();
-        self.task.await.unwrap().unwrap();
-    }
-
-    async fn wait(&mut self, like: impl Fn(&keywheel_injector::Status) -> bool) {
-        let wait = async {
-            while !like(&self.handle.status()) {
-                assert!(self.handle.changed().await);
-            }
-        };
-        assert!(tokio::time::timeout(LIMIT, wait).await.is_ok());
-    }
 }
 
 fn app(version: Option<u64>) -> Vec<PlannedBinding> {
@@ -173,27 +127,14 @@ impl Scene {
     }
 
     fn start(&self) -> Running {
-        let clock = Ahead {
-            real: SystemClock::new(),
-            seconds: Arc::clone(&self.ahead),
-        };
-        let injector = Injector::new(
-            self.options(),
-            Arc::clone(&self.bus) as _,
-            Arc::clone(&self.containers),
-            Arc::new(clock),
-            Arc::new(SystemIds),
-            Arc::new(OsEntropy),
-        );
-        let (stop, handle) = (CancellationToken::new(), injector.handle());
-        let task = tokio::spawn(injector.run(stop.clone()));
-        Running { stop, task, handle }
+        let (bus, containers) = (self.bus.clone(), self.containers.clone());
+        Running::start_at(self.options(), bus, containers, Ahead::by(&self.ahead))
     }
 
     /// Starts one whose bus answers, and waits until it knows its plan.
     async fn start_known(&self) -> Running {
         let mut running = self.start();
-        running.wait(|status| status.generation.is_some()).await;
+        running.wait_plan().await;
         running
     }
 
@@ -334,8 +275,7 @@ async fn a_version_that_was_dead_before_contact_was_lost_is_never_served() {
         })
         .await;
     assert!(scene.kept().is_empty(), "the report came after the disk");
-    running.stop.cancel();
-    running.task.await.unwrap().unwrap();
+    running.end().await;
     scene.bus.silence(true);
     let running = scene.start();
     let said = scene.create().await;
@@ -364,10 +304,14 @@ async fn after_the_lease_nothing_starts_until_the_gateway_speaks() {
         "{said}"
     );
     assert!(said["next"].as_str().unwrap().contains("gateway"), "{said}");
-    running.wait(|status| status.is_lease_over).await;
+    running
+        .wait("the lease is over", |status| status.is_lease_over)
+        .await;
     assert_eq!(scene.kept().len(), 1, "the policy is to keep");
     scene.bus.silence(false);
-    running.wait(|status| !status.is_lease_over).await;
+    running
+        .wait("a lease", |status| !status.is_lease_over)
+        .await;
     let said = scene.create().await;
     assert_eq!(said["ok"], true, "{said}");
     running.end().await;
@@ -429,14 +373,18 @@ async fn a_bus_that_withholds_is_an_alarm_and_its_end_is_told() {
     scene
         .ahead
         .store(HEAD_AGE_LIMIT.as_secs(), Ordering::SeqCst);
-    running.wait(|status| status.gateway_fault.is_some()).await;
+    running
+        .wait("the fault", |status| status.gateway_fault.is_some())
+        .await;
     let fault = running.handle.status().gateway_fault.unwrap();
     assert!(
         fault.contains("withholds") && fault.contains("120 s"),
         "{fault}"
     );
     scene.bus.silence(false);
-    running.wait(|status| status.gateway_fault.is_none()).await;
+    running
+        .wait("no fault", |status| status.gateway_fault.is_none())
+        .await;
     running.end().await;
 }
 
@@ -457,6 +405,25 @@ fn assert_each_swap_once(facts: &[(String, Fact)]) {
 const SCRIPT: &str =
     "echo \"$TOKEN|$(/bin/busybox cat /run/secrets/db)\"; exec /bin/busybox sleep 600";
 
+/// When the lease is over nothing is left, until the gateway is heard again.
+async fn lease_takes_it_back(scene: &Scene, engine: &Engine, running: &mut Running, id: &str) {
+    scene.bus.silence(true);
+    scene.bus.wait_noticed().await;
+    scene.ahead.store(HOST_LEASE.as_secs(), Ordering::SeqCst);
+    running
+        .wait("no consumer", |status| status.consumers == 0)
+        .await;
+    let is_running = engine.docker(&["inspect", "-f", "{{.State.Running}}", id]);
+    assert_eq!(is_running, "false", "it holds a variable");
+    scene.wait_kept(0).await;
+    assert!(!engine.run(&["start", id]).status.success());
+    scene.bus.silence(false);
+    running
+        .wait("a lease", |status| !status.is_lease_over)
+        .await;
+    assert!(engine.run(&["start", id]).status.success());
+}
+
 /// With a real engine: files stay, a restart is served, its report arrives once, and the policy
 /// `withdraw` takes everything back when the lease is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -467,8 +434,7 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     let Some(engine) = Engine::start(&scene.folder.path().join("injector.sock")) else {
         return;
     };
-    let host = Some(engine.host());
-    scene.containers = Arc::new(DockerHost::new(&DockerOptions { host }).unwrap());
+    scene.containers = docker_host(Some(engine.host()));
     scene.policy = LeasePolicy::Withdraw;
     let both = || {
         vec![
@@ -490,7 +456,7 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     scene.bus.silence(true);
     scene.bus.clear();
     let mut running = scene.start();
-    running.wait(|status| status.generation.is_some()).await;
+    running.wait_plan().await;
     let cat = ["exec", &id, "/bin/busybox", "cat", "/run/secrets/db"];
     assert_eq!(engine.docker(&cat), "db-1");
     engine.docker(&["restart", &id]);
@@ -507,7 +473,9 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     assert!(scene.bus.facts().is_empty());
     scene.bus.silence(false);
     scene.bus.wait_facts("served again", 1, swapped).await;
-    running.wait(|status| status.is_complete).await;
+    running
+        .wait("all is told", |status| status.is_complete)
+        .await;
     // Nothing is left to say once the disk is empty.
     scene.wait_spooled("an empty spool", str::is_empty).await;
     let facts = scene.bus.facts();
@@ -515,17 +483,6 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     assert_eq!(gone.count(), 2, "the incarnation before, once a binding");
     assert_each_swap_once(&facts);
 
-    scene.bus.silence(true);
-    scene.bus.wait_noticed().await;
-    scene.ahead.store(HOST_LEASE.as_secs(), Ordering::SeqCst);
-    running.wait(|status| status.consumers == 0).await;
-    let is_running = engine.docker(&["inspect", "-f", "{{.State.Running}}", &id]);
-    assert_eq!(is_running, "false", "it holds a variable");
-    scene.wait_kept(0).await;
-    assert!(!engine.run(&["start", &id]).status.success());
-    scene.bus.silence(false);
-    running.wait(|status| !status.is_lease_over).await;
-    assert!(engine.run(&["start", &id]).status.success());
-    running.end().await;
-    unmount_private(&scene.folder.path().join("run/bundles")).unwrap();
+    lease_takes_it_back(&scene, &engine, &mut running, &id).await;
+    running.end_in(scene.folder.path()).await;
 }

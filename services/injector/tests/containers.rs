@@ -19,52 +19,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::Reload;
 use keywheel_core::report::Fact;
-use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_injector::{Handle, Injector, InjectorError};
-use keywheel_seal::OsEntropy;
-use keywheel_sys::secretfs::unmount_private;
+use keywheel_daemon::SystemClock;
+use support::running::{Running, docker_host};
 use support::settings::{options, reloaded, swapped};
 use support::{Container, FakeBus, binding, can_run, env, file};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-struct Running {
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), InjectorError>>,
-    handle: Handle,
-}
 
 fn start(folder: &Path, bus: &Arc<FakeBus>) -> Running {
-    let engine = DockerHost::new(&DockerOptions::default()).unwrap();
-    let injector = Injector::new(
-        options(folder),
-        Arc::clone(bus) as _,
-        Arc::new(engine),
-        Arc::new(SystemClock::new()),
-        Arc::new(SystemIds),
-        Arc::new(OsEntropy),
-    );
-    let (stop, handle) = (CancellationToken::new(), injector.handle());
-    let task = tokio::spawn(injector.run(stop.clone()));
-    Running { stop, task, handle }
-}
-
-impl Running {
-    /// As a crash would: nothing is told, nothing is tidied.
-    async fn abandon(self) {
-        self.task.abort();
-        let _ = self.task.await;
-        self.stop.cancel();
-    }
-
-    async fn end(self, folder: &Path) {
-        self.stop.cancel();
-        self.task.await.unwrap().unwrap();
-        unmount_private(&folder.join("run/bundles")).unwrap();
-    }
+    Running::start(options(folder), bus.clone(), docker_host(None))
 }
 
 fn count(bus: &FakeBus, like: impl Fn(&Fact) -> bool) -> usize {
@@ -128,7 +91,7 @@ async fn a_file_is_served_on_start_swapped_and_withdrawn() {
     .await;
     assert_eq!(count(&bus, swapped(1)), 1);
     assert!(injector.handle.status().is_complete);
-    injector.end(folder.path()).await;
+    injector.end_in(folder.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,7 +137,7 @@ async fn a_caught_signal_is_delivered_and_an_uncaught_one_is_not_sent() {
         support::docker(&["inspect", "-f", "{{.State.Running}}", &deaf.0]),
         "true"
     );
-    injector.end(folder.path()).await;
+    injector.end_in(folder.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,7 +152,7 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
         bus.put(4, version, format!("v{version}").as_bytes());
     }
     bus.publish(plan(1));
-    let injector = start(folder.path(), &bus);
+    let mut injector = start(folder.path(), &bus);
     let container = Container::start("again", &[], IDLE);
     let stopped = Container::start("again", &[], IDLE);
     bus.wait_facts("swapped to 1", 2, swapped(1)).await;
@@ -201,7 +164,7 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
     support::docker(&["kill", &stopped.0]);
     bus.clear();
 
-    let injector = start(folder.path(), &bus);
+    let mut injector = start(folder.path(), &bus);
     bus.wait_facts("said again", 1, swapped(1)).await;
     bus.wait_facts("the stopped one is gone", 1, |fact| *fact == Fact::Vanished)
         .await;
@@ -228,7 +191,7 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
     let injector = start(folder.path(), &bus);
     bus.wait_facts("swapped to 3", 1, swapped(3)).await;
     assert_eq!(container.cat("db"), (true, "v3".into()));
-    injector.end(folder.path()).await;
+    injector.end_in(folder.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,7 +230,7 @@ async fn a_reader_never_sees_a_torn_file_and_reports_survive_a_gateway_that_is_a
     bus.wait_facts("the last swap", 1, swapped(60)).await;
     bus.wait_facts("its end", 1, |fact| *fact == Fact::Vanished)
         .await;
-    injector.end(folder.path()).await;
+    injector.end_in(folder.path()).await;
     assert_eq!(
         std::fs::read_dir(folder.path().join("spool"))
             .unwrap()
@@ -307,7 +270,7 @@ async fn what_cannot_be_served_is_refused_with_the_next_step() {
         2,
         "each is said once"
     );
-    injector.end(folder.path()).await;
+    injector.end_in(folder.path()).await;
 }
 
 /// Prints the latencies; `bench` judges them, on a release build and a quiet machine.
@@ -353,5 +316,5 @@ async fn swaps_and_withdrawals_reach_many_containers() {
         latencies[latencies.len() - 1]
     );
     assert!(containers.iter().all(|container| !container.cat("db").0));
-    injector.end(folder.path()).await;
+    injector.end_in(folder.path()).await;
 }

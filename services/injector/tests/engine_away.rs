@@ -15,31 +15,14 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::Reload;
 use keywheel_core::plan::PlannedBinding;
-use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_injector::{Handle, Injector, Status};
-use keywheel_seal::OsEntropy;
-use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
+use support::running::{Running, docker_host};
 use support::settings::{options, swapped};
-use support::{FakeBus, LIMIT, binding, can_run, file};
-use tokio_util::sync::CancellationToken;
+use support::{FakeBus, binding, can_run, file};
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
-
-async fn wait(handle: &mut Handle, what: &str, like: impl Fn(&Status) -> bool) {
-    let waiting = async {
-        while !like(&handle.status()) {
-            assert!(handle.changed().await, "the injector is gone");
-        }
-    };
-    let waited = tokio::time::timeout(LIMIT, waiting).await;
-    assert!(waited.is_ok(), "{what}: {:?}", handle.status());
-}
 
 fn plan(version: u64) -> Vec<PlannedBinding> {
     vec![binding(1, "app", file("db"), Reload::None, Some(version))]
@@ -70,37 +53,26 @@ async fn a_daemon_that_stops_and_comes_back_is_told_of_and_caught_up_with() {
         bus.put(1, version, value.as_bytes());
     }
     bus.publish(plan(1));
-    let host = Some(engine.host());
-    let injector = Injector::new(
-        options(folder.path()),
-        Arc::clone(&bus) as _,
-        Arc::new(DockerHost::new(&DockerOptions { host }).unwrap()),
-        Arc::new(SystemClock::new()),
-        Arc::new(SystemIds),
-        Arc::new(OsEntropy),
-    );
-    let (stop, mut handle) = (CancellationToken::new(), injector.handle());
-    let running = tokio::spawn(injector.run(stop.clone()));
-    wait(&mut handle, "a plan", |status| status.generation.is_some()).await;
+    let containers = docker_host(Some(engine.host()));
+    let mut running = Running::start(options(folder.path()), bus.clone(), containers);
+    running.wait_plan().await;
     let first = run(&engine);
     bus.wait_facts("the first is served", 1, swapped(1)).await;
 
     engine.stop();
-    wait(&mut handle, "the fault", |status| {
-        status.engine_fault.is_some()
-    })
-    .await;
-    let fault = handle.status().engine_fault.unwrap();
+    running
+        .wait("the fault", |status| status.engine_fault.is_some())
+        .await;
+    let fault = running.handle.status().engine_fault.unwrap();
     assert!(fault.contains("docker.sock"), "{fault}");
     // A rotation needs no engine: the file system is ours.
     bus.publish(plan(2));
     bus.wait_facts("swapped meanwhile", 1, swapped(2)).await;
 
     engine.start_again();
-    wait(&mut handle, "no fault", |status| {
-        status.engine_fault.is_none()
-    })
-    .await;
+    running
+        .wait("no fault", |status| status.engine_fault.is_none())
+        .await;
     assert_eq!(cat(&engine, &first), "two");
     let second = run(&engine);
     assert_eq!(cat(&engine, &second), "two");
@@ -118,7 +90,5 @@ async fn a_daemon_that_stops_and_comes_back_is_told_of_and_caught_up_with() {
             .filter(|(id, fact)| *id == first && swapped(version)(fact));
         assert_eq!(times.count(), 1, "version {version}: {facts:?}");
     }
-    stop.cancel();
-    running.await.unwrap().unwrap();
-    unmount_private(&folder.path().join("run/bundles")).unwrap();
+    running.end_in(folder.path()).await;
 }

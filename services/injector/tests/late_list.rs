@@ -19,25 +19,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::Reload;
 use keywheel_core::id::ContainerId;
 use keywheel_core::report::Fact;
-use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
-use keywheel_injector::Injector;
-use keywheel_seal::OsEntropy;
+use support::running::{Running, docker_host};
 use support::settings::{options, swapped};
 use support::{Container, FakeBus, binding, can_run, docker, file};
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
 
 /// The machine's engine, one of whose lists arrives when it is let through.
 struct Late {
-    engine: DockerHost,
+    engine: Arc<dyn ContainerHost>,
     is_next: AtomicBool,
     held: Notify,
     released: Notify,
@@ -47,7 +43,7 @@ struct Late {
 impl Late {
     fn new() -> Self {
         Self {
-            engine: DockerHost::new(&DockerOptions::default()).unwrap(),
+            engine: docker_host(None),
             is_next: AtomicBool::new(false),
             held: Notify::new(),
             released: Notify::new(),
@@ -120,16 +116,7 @@ async fn a_list_made_before_a_restart_does_not_undo_it() {
     bus.publish(plan(1));
     let mut settings = options(folder.path());
     settings.reconcile_interval = Duration::from_millis(50);
-    let injector = Injector::new(
-        settings,
-        Arc::clone(&bus) as _,
-        Arc::clone(&late) as _,
-        Arc::new(SystemClock::new()),
-        Arc::new(SystemIds),
-        Arc::new(OsEntropy),
-    );
-    let stop = CancellationToken::new();
-    let running = tokio::spawn(injector.run(stop.clone()));
+    let running = Running::start(settings, bus.clone(), late.clone());
     let container = Container::start("late", &[], IDLE);
     bus.wait_facts("served", 1, swapped(1)).await;
 
@@ -145,7 +132,32 @@ async fn a_list_made_before_a_restart_does_not_undo_it() {
     let facts = bus.facts();
     let is_refused = |(_, fact): &(String, Fact)| matches!(fact, Fact::Refused { .. });
     assert!(!facts.iter().any(is_refused), "{facts:?}");
-    stop.cancel();
-    running.await.unwrap().unwrap();
-    keywheel_sys::secretfs::unmount_private(&folder.path().join("run/bundles")).unwrap();
+    running.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_made_before_a_container_went_does_not_bring_it_back() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (bus, late) = (FakeBus::new(), Arc::new(Late::new()));
+    bus.put(1, 1, b"one");
+    bus.publish(vec![binding(1, "gone", file("db"), Reload::None, Some(1))]);
+    let mut settings = options(folder.path());
+    settings.reconcile_interval = Duration::from_millis(50);
+    let running = Running::start(settings, Arc::clone(&bus) as _, Arc::clone(&late) as _);
+    let container = Container::start("gone", &[], IDLE);
+    bus.wait_facts("served", 1, swapped(1)).await;
+
+    late.hold().await;
+    bus.clear();
+    docker(&["rm", "--force", &container.0]);
+    let is_gone = |fact: &Fact| matches!(fact, Fact::Vanished);
+    bus.wait_facts("gone", 1, is_gone).await;
+    late.release().await;
+    // The lists after it were taken, too: neither tried again nor gone a second time.
+    let facts = bus.facts();
+    assert!(matches!(&facts[..], [(_, Fact::Vanished)]), "{facts:?}");
+    running.end_in(folder.path()).await;
 }

@@ -29,6 +29,7 @@ use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, Engi
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_injector::Injector;
 use keywheel_seal::OsEntropy;
+use support::running::Running;
 use support::settings::options;
 use support::{FakeBus, can_run};
 use tokio_util::sync::CancellationToken;
@@ -110,21 +111,9 @@ async fn refused(answers: bool, op: &str) -> Option<DeniedStart> {
     bus.publish(Vec::new());
     // What is not sent yet has to be on the disk.
     bus.refuse_reports(true);
-    let options = options(folder.path());
-    let injector = Injector::new(
-        options,
-        Arc::clone(&bus) as _,
-        Arc::new(Engine { answers }),
-        Arc::new(SystemClock::new()),
-        Arc::new(SystemIds),
-        Arc::new(OsEntropy),
-    );
-    let mut handle = injector.handle();
-    let stop = CancellationToken::new();
-    let task = tokio::spawn(injector.run(stop.clone()));
-    while handle.status().generation.is_none() {
-        assert!(handle.changed().await);
-    }
+    let engine = Arc::new(Engine { answers });
+    let mut running = Running::start(options(folder.path()), bus.clone(), engine);
+    running.wait_plan().await;
     let id = "b".repeat(64);
     let question = serde_json::json!({
         "v": 1, "op": op, "id": id, "pid": 1, "env": ["A=x{keywheel:prod/db}"],
@@ -144,9 +133,40 @@ async fn refused(answers: bool, op: &str) -> Option<DeniedStart> {
     assert_eq!(all.len(), 1, "said once: {all:?}");
     assert_eq!(all[0].container.as_str(), id);
     let start = all[0].clone();
-    stop.cancel();
-    task.await.unwrap().unwrap();
+    running.end().await;
     Some(start)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_tells_that_it_serves_only_when_containers_can_start() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for can_serve in [false, true] {
+        let mut options = options(folder.path());
+        if !can_serve {
+            options.runtime_socket = folder.path().join("spool");
+            std::fs::create_dir_all(options.runtime_socket.join("not a socket")).unwrap();
+        }
+        let socket = options.runtime_socket.clone();
+        let injector = Injector::new(
+            options,
+            FakeBus::new() as _,
+            Arc::new(Engine { answers: true }),
+            Arc::new(SystemClock::new()),
+            Arc::new(SystemIds),
+            Arc::new(OsEntropy),
+        );
+        let stop = CancellationToken::new();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let serving = move || tell.send(()).unwrap();
+        let task = tokio::spawn(injector.serve(stop.clone(), serving));
+        assert_eq!(told.await.is_ok(), can_serve);
+        assert_eq!(UnixStream::connect(&socket).is_ok(), can_serve);
+        stop.cancel();
+        assert_eq!(task.await.unwrap().is_ok(), can_serve);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

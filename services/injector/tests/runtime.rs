@@ -19,45 +19,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::binding::Reload;
 use keywheel_core::id::SecretId;
 use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::{Fact, HostReport};
-use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_injector::{Injector, InjectorError};
-use keywheel_seal::OsEntropy;
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
+use support::running::{Running, docker_host};
 use support::settings::{options, reloaded, swapped};
 use support::{FakeBus, binding, can_run, env, file};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 const SETTLE: Duration = Duration::from_millis(300);
 /// Says what it was started with, and runs on unless the value is `broken`.
 const SCRIPT: &str = "echo \"$TOKEN|$(/bin/busybox cat /run/secrets/db)\"; [ \"$TOKEN\" = pre-broken ] && exit 3; exec /bin/busybox sleep 600";
 
-fn start(
-    folder: &Path,
-    bus: &Arc<FakeBus>,
-    engine: &Engine,
-) -> (CancellationToken, JoinHandle<Result<(), InjectorError>>) {
-    let options = options(folder);
-    let docker = DockerHost::new(&DockerOptions {
-        host: Some(engine.host()),
-    })
-    .unwrap();
-    let injector = Injector::new(
-        options,
-        Arc::clone(bus) as _,
-        Arc::new(docker),
-        Arc::new(SystemClock::new()),
-        Arc::new(SystemIds),
-        Arc::new(OsEntropy),
-    );
-    let stop = CancellationToken::new();
-    (stop.clone(), tokio::spawn(injector.run(stop)))
+fn start(folder: &Path, bus: &Arc<FakeBus>, engine: &Engine) -> Running {
+    let containers = docker_host(Some(engine.host()));
+    Running::start(options(folder), bus.clone(), containers)
 }
 
 fn plan(variable: Option<u64>, db: Option<u64>) -> Vec<PlannedBinding> {
@@ -87,8 +65,7 @@ struct Scene {
     folder: tempfile::TempDir,
     engine: Engine,
     bus: Arc<FakeBus>,
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), InjectorError>>,
+    running: Running,
 }
 
 impl Scene {
@@ -104,13 +81,12 @@ impl Scene {
             bus.put(2, version, format!("db-{version}").as_bytes());
         }
         bus.publish(plan(Some(1), Some(1)));
-        let (stop, task) = start(folder.path(), &bus, &engine);
+        let running = start(folder.path(), &bus, &engine);
         let scene = Self {
             folder,
             engine,
             bus,
-            stop,
-            task,
+            running,
         };
         scene.wait_complete().await;
         Some(scene)
@@ -142,11 +118,9 @@ impl Scene {
     }
 
     async fn crash_and_start(&mut self) {
-        self.task.abort();
-        let _ = (&mut self.task).await;
-        self.stop.cancel();
+        self.running.abandon().await;
         self.bus.clear();
-        (self.stop, self.task) = start(self.folder.path(), &self.bus, &self.engine);
+        self.running = start(self.folder.path(), &self.bus, &self.engine);
         self.wait_complete().await;
     }
 
@@ -156,8 +130,7 @@ impl Scene {
     }
 
     async fn end(self) -> (tempfile::TempDir, Engine) {
-        self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        self.running.end().await;
         (self.folder, self.engine)
     }
 }

@@ -25,41 +25,18 @@ use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::{HostReport, StalePlan};
-use keywheel_core::time::Timestamp;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::late::REPEAT_LIMIT;
 use keywheel_engine::port::bus::{Address, Body, Topic};
-use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::journal::Verdict;
-use keywheel_injector::{HostSettings, Injector};
+use keywheel_injector::HostSettings;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::fake::FakeContainerHost;
 use keywheel_testkit::server::nats::{NatsServer, Settings, VERSIONS};
+use support::running::{Ahead, Running};
 use support::settings::options;
 use support::{LIMIT, can_run, deployment, host, host_name};
-use tokio_util::sync::CancellationToken;
-
-/// The machine's clocks, moved ahead.
-struct Ahead {
-    real: SystemClock,
-    by: AtomicU64,
-}
-
-impl Ahead {
-    fn by(&self) -> Duration {
-        Duration::from_secs(self.by.load(Ordering::SeqCst))
-    }
-}
-
-impl Clock for Ahead {
-    fn now(&self) -> Timestamp {
-        self.real.now().plus(self.by())
-    }
-    fn monotonic(&self) -> Duration {
-        self.real.monotonic() + self.by()
-    }
-}
 
 fn plan(generation: u64) -> HostPlan {
     HostPlan {
@@ -142,18 +119,17 @@ async fn answer(gateway: &Nats, script: Arc<Gateway>) {
 }
 
 /// An injector at this end, whose clock runs ahead.
-fn serving(folder: &Path, injector: &Nats, clock: &Arc<Ahead>) -> Injector {
+fn serving(folder: &Path, injector: &Nats, seconds: &Arc<AtomicU64>) -> Running {
     let settings = HostSettings {
         reconcile_interval: Duration::from_millis(300),
         ..options(folder)
     };
-    Injector::new(
+    let containers = Arc::new(FakeContainerHost::default());
+    Running::start_at(
         settings,
         injector.endpoint(),
-        Arc::new(FakeContainerHost::default()),
-        Arc::clone(clock) as _,
-        Arc::new(SystemIds),
-        Arc::new(OsEntropy),
+        containers,
+        Ahead::by(seconds),
     )
 }
 
@@ -168,14 +144,9 @@ async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_no
     script.generation.store(7, Ordering::SeqCst);
     answer(&gateway, Arc::clone(&script)).await;
     let folder = tempfile::tempdir().unwrap();
-    let clock = Arc::new(Ahead {
-        real: SystemClock::new(),
-        by: AtomicU64::new(0),
-    });
-    let service = serving(folder.path(), &injector, &clock);
-    let (stop, handle) = (CancellationToken::new(), service.handle());
-    let task = tokio::spawn(service.run(stop.clone()));
-    let holds = |generation| handle.status().generation == Some(generation);
+    let ahead: Arc<AtomicU64> = Arc::default();
+    let running = serving(folder.path(), &injector, &ahead);
+    let holds = |generation| running.handle.status().generation == Some(generation);
     until("the plan", || holds(7)).await;
 
     let tell = |number: u8, generation| {
@@ -193,9 +164,7 @@ async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_no
     until("the next plan", || holds(8)).await;
     assert_eq!(injector.refused().total(), 0, "a repeat is no alarm");
 
-    clock
-        .by
-        .store(REPEAT_LIMIT.as_secs() + 60, Ordering::SeqCst);
+    ahead.store(REPEAT_LIMIT.as_secs() + 60, Ordering::SeqCst);
     tell(3, 5).await.unwrap();
     until("the alarm", || injector.refused().stale == 1).await;
     until("the note", || !script.notes().is_empty()).await;
@@ -208,7 +177,7 @@ async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_no
     script.generation.store(9, Ordering::SeqCst);
     until("the newest plan", || holds(9)).await;
     assert_eq!(script.notes().len(), 1, "one note in a window");
-    clock.by.fetch_add(60, Ordering::SeqCst);
+    ahead.fetch_add(60, Ordering::SeqCst);
     until("the second note", || script.notes().len() == 2).await;
     let note = script.notes()[1];
     assert_eq!((note.generation, note.held), (6, 8));
@@ -218,6 +187,5 @@ async fn a_plan_of_an_earlier_time_is_refused_aloud_and_on_record_and_changes_no
     // Its own delivery goes on as always.
     tell(4, 10).await.unwrap();
     until("a plan after all this", || holds(10)).await;
-    stop.cancel();
-    task.await.unwrap().unwrap();
+    running.end().await;
 }

@@ -51,13 +51,24 @@ pub(crate) async fn open_writer(
         FORMAT => opening::check_owner(&mut connection, &place, deployment, signer).await?,
         found => return Err(unknown_format(path, found)),
     }
-    let made = sqlx::raw_sql(subscriptions::TABLE)
-        .execute(&mut connection)
-        .await;
-    made.map_err(|source| fault::port(path, source))?;
+    make_subscriptions(&mut connection, path).await?;
     let tail = read::tail(&mut connection, &place).await?;
     opening::check_tail(&mut connection, &place, signer, &tail).await?;
     Ok((connection, tail))
+}
+
+async fn make_subscriptions(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> Result<(), PortError> {
+    let failed = |source| fault::port(path, source);
+    let made = sqlx::raw_sql(subscriptions::TABLE);
+    made.execute(&mut *connection).await.map_err(failed)?;
+    if scalar::<i64>(connection, path, subscriptions::HAS_IDS).await? == 0 {
+        let added = sqlx::raw_sql(subscriptions::ADD_IDS);
+        added.execute(&mut *connection).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Opens a connection that can only read.

@@ -1,4 +1,4 @@
-//! The journal over SQLite: one connection that writes, one that reads, and the tail in memory.
+//! The journal over SQLite: one connection that writes, two that read, and the tail in memory.
 //!
 //! Invariants: the tail is taken out while an append runs and comes back only after its commit, so
 //! an append that was dropped half way is found out by reading the file again; after a failed write
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use keywheel_core::id::{CommandId, DeploymentId};
+use keywheel_core::id::{CommandId, DeploymentId, SubscriptionId};
 use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::journal::{
     AuditLeaf, Class, Decision, Head, Journal, OpenEffect, RecordedEvent, Verdict, Verification,
@@ -59,6 +59,8 @@ pub struct SqliteJournal {
     signer: Signer,
     writer: Mutex<Writer>,
     reader: Mutex<SqliteConnection>,
+    /// Answers to commands, so that no command waits behind readers of the log.
+    answers: Mutex<SqliteConnection>,
     reserve_in_use: Arc<AtomicBool>,
     _lock: OwnerLock,
 }
@@ -90,6 +92,7 @@ impl SqliteJournal {
         let lock = OwnerLock::take(path)?;
         let (connection, tail) = file::open_writer(path, deployment, &signer).await?;
         let reader = file::open_reader(path).await?;
+        let answers = file::open_reader(path).await?;
         let reserve = Reserve::open(path)?;
         let reserve_in_use = reserve.flag();
         let writer = Writer {
@@ -105,6 +108,7 @@ impl SqliteJournal {
             signer,
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
+            answers: Mutex::new(answers),
             reserve_in_use,
             _lock: lock,
         })
@@ -175,11 +179,12 @@ impl SqliteJournal {
             .unwrap();
     }
 
-    /// Ends both connections in order; the write-ahead log moves into the file.
+    /// Ends all connections in order; the write-ahead log moves into the file.
     ///
     /// # Errors
     /// When SQLite could not; nothing is lost, the next open does it.
     pub async fn close(self) -> Result<(), PortError> {
+        file::close(&self.path, self.answers.into_inner()).await?;
         file::close(&self.path, self.reader.into_inner()).await?;
         file::close(&self.path, self.writer.into_inner().connection).await
     }
@@ -339,7 +344,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError> {
-        read::answer(&mut *self.reader.lock().await, &self.place, command).await
+        read::answer(&mut *self.answers.lock().await, &self.place, command).await
     }
 
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
@@ -425,5 +430,20 @@ mod tests {
         assert_eq!(journal.writer.lock().await.sequences.len(), 1);
         journal.append(4, &[about(4, 2)]).await.unwrap();
         assert_eq!(journal.verify().await.unwrap().faults, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_looked_up_although_somebody_reads_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open(&directory.path().join("journal.db")).await;
+        let made = about(1, 1);
+        journal
+            .append(1, std::slice::from_ref(&made))
+            .await
+            .unwrap();
+        // As long as a reader of the log has its turn.
+        let _reading = journal.reader.lock().await;
+        let found = journal.verdict(made.command).await.unwrap();
+        assert_eq!(found, Some(made.verdict));
     }
 }

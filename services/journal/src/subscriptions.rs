@@ -3,9 +3,12 @@
 //! Invariant: no hash and no checkpoint covers them, and none of them is an event; a place only moves on.
 
 use async_trait::async_trait;
+use keywheel_core::id::SubscriptionId;
 use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::subscriptions::{MAX_SUBSCRIPTIONS, Subscription, too_many, unknown};
+use keywheel_engine::port::subscriptions::{
+    MAX_SUBSCRIPTIONS, Subscription, made_again, too_many, unknown,
+};
 use sqlx::{PgConnection, SqliteConnection};
 
 use crate::place::Place;
@@ -16,16 +19,25 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS subscription (
     name TEXT PRIMARY KEY,
     number INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;";
+/// Whether SQLite's table has the id of each subscription.
+pub(crate) const HAS_IDS: &str =
+    "SELECT COUNT(*) FROM pragma_table_info('subscription') WHERE name = 'id'";
+/// Adds it; those that were made before have the id of zeros.
+pub(crate) const ADD_IDS: &str = "ALTER TABLE subscription ADD COLUMN id TEXT NOT NULL
+    DEFAULT '00000000-0000-0000-0000-000000000000';";
+
+/// A row: name, id, number.
+pub(crate) type Row = (String, String, i64);
 
 /// Reads and writes rows over one connection.
 #[async_trait]
 pub(crate) trait SubscriptionRows: Send {
     /// All of them, by name.
-    async fn subscriptions(&mut self) -> Result<Vec<(String, i64)>, sqlx::Error>;
+    async fn subscriptions(&mut self) -> Result<Vec<Row>, sqlx::Error>;
     /// Adds one while there are fewer than `most`; one that is there stays.
-    async fn add(&mut self, name: &str, number: i64, most: i64) -> Result<(), sqlx::Error>;
+    async fn add(&mut self, row: Row, most: i64) -> Result<(), sqlx::Error>;
     /// Moves one on.
-    async fn advance(&mut self, name: &str, number: i64) -> Result<(), sqlx::Error>;
+    async fn advance(&mut self, row: Row) -> Result<(), sqlx::Error>;
     /// Removes one; how many went.
     async fn remove(&mut self, name: &str) -> Result<u64, sqlx::Error>;
 }
@@ -35,21 +47,22 @@ macro_rules! subscription_rows_over {
     ($connection:ty) => {
         #[async_trait]
         impl SubscriptionRows for $connection {
-            async fn subscriptions(&mut self) -> Result<Vec<(String, i64)>, sqlx::Error> {
-                let sql = "SELECT name, number FROM subscription ORDER BY name";
+            async fn subscriptions(&mut self) -> Result<Vec<Row>, sqlx::Error> {
+                let sql = "SELECT name, id, number FROM subscription ORDER BY name";
                 sqlx::query_as(sql).fetch_all(self).await
             }
 
-            async fn add(&mut self, name: &str, number: i64, most: i64) -> Result<(), sqlx::Error> {
-                let sql = "INSERT INTO subscription (name, number) SELECT $1, $2 \
-                    WHERE (SELECT COUNT(*) FROM subscription) < $3 ON CONFLICT (name) DO NOTHING";
-                let query = sqlx::query(sql).bind(name.to_owned()).bind(number).bind(most);
+            async fn add(&mut self, (name, id, number): Row, most: i64) -> Result<(), sqlx::Error> {
+                let sql = "INSERT INTO subscription (name, id, number) SELECT $1, $2, $3 \
+                    WHERE (SELECT COUNT(*) FROM subscription) < $4 ON CONFLICT (name) DO NOTHING";
+                let query = sqlx::query(sql).bind(name).bind(id).bind(number).bind(most);
                 query.execute(self).await.map(drop)
             }
 
-            async fn advance(&mut self, name: &str, number: i64) -> Result<(), sqlx::Error> {
-                let sql = "UPDATE subscription SET number = $2 WHERE name = $1 AND number < $2";
-                let query = sqlx::query(sql).bind(name.to_owned()).bind(number);
+            async fn advance(&mut self, (name, id, number): Row) -> Result<(), sqlx::Error> {
+                let sql = "UPDATE subscription SET number = $3 \
+                    WHERE name = $1 AND id = $2 AND number < $3";
+                let query = sqlx::query(sql).bind(name).bind(id).bind(number);
                 query.execute(self).await.map(drop)
             }
 
@@ -68,10 +81,10 @@ subscription_rows_over!(PgConnection);
 /// A change of one of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change {
-    /// Makes it, after an event.
-    Subscribe(u64),
-    /// Moves it on to an event.
-    Acknowledge(u64),
+    /// Makes it with an id, after an event.
+    Subscribe(SubscriptionId, u64),
+    /// Moves the one with that id on to an event.
+    Acknowledge(SubscriptionId, u64),
     /// Forgets it.
     Unsubscribe,
 }
@@ -83,10 +96,13 @@ pub(crate) async fn list(
 ) -> Result<Vec<Subscription>, PortError> {
     let found = rows.subscriptions().await;
     let found = found.map_err(|source| place.failed(source))?;
-    let read = |(name, number): (String, i64)| {
+    let read = |(name, id, number): Row| {
         let name = SubscriptionName::parse(&name)
             .map_err(|_| place.damaged("a subscription has no valid name"))?;
+        let id = SubscriptionId::parse(&id)
+            .map_err(|_| place.damaged("a subscription has no valid id"))?;
         Ok(Subscription {
+            id,
             name,
             acknowledged: from_sql(number),
         })
@@ -100,12 +116,12 @@ pub(crate) async fn write(
     name: &SubscriptionName,
     change: Change,
 ) -> Result<u64, sqlx::Error> {
-    let name = name.as_str();
+    let row = |id: SubscriptionId, number| (name.to_string(), id.to_string(), to_sql(number));
     let most = i64::try_from(MAX_SUBSCRIPTIONS).unwrap_or(i64::MAX);
     match change {
-        Change::Subscribe(after) => rows.add(name, to_sql(after), most).await.map(|()| 1),
-        Change::Acknowledge(number) => rows.advance(name, to_sql(number)).await.map(|()| 1),
-        Change::Unsubscribe => rows.remove(name).await,
+        Change::Subscribe(id, after) => rows.add(row(id, after), most).await.map(|()| 1),
+        Change::Acknowledge(id, number) => rows.advance(row(id, number)).await.map(|()| 1),
+        Change::Unsubscribe => rows.remove(name.as_str()).await,
     }
 }
 
@@ -120,9 +136,10 @@ pub(crate) async fn outcome(
     match (change, found) {
         (Change::Unsubscribe, _) if went == 0 => Err(unknown(name)),
         (Change::Unsubscribe, _) => Ok(None),
+        (Change::Acknowledge(id, _), Some(found)) if found.id != id => Err(made_again(name)),
         (_, Some(found)) => Ok(Some(found)),
-        (Change::Subscribe(_), None) => Err(too_many(name)),
-        (Change::Acknowledge(_), None) => Err(unknown(name)),
+        (Change::Subscribe(..), None) => Err(too_many(name)),
+        (Change::Acknowledge(..), None) => Err(unknown(name)),
     }
 }
 
@@ -138,18 +155,20 @@ macro_rules! subscriptions_by_change {
             async fn subscribe(
                 &self,
                 name: &SubscriptionName,
+                id: SubscriptionId,
                 after: u64,
             ) -> Result<Subscription, PortError> {
-                let made = self.change_subscription(name, Change::Subscribe(after));
+                let made = self.change_subscription(name, Change::Subscribe(id, after));
                 made.await?.ok_or_else(|| too_many(name))
             }
 
             async fn acknowledge(
                 &self,
                 name: &SubscriptionName,
+                id: SubscriptionId,
                 number: u64,
             ) -> Result<Subscription, PortError> {
-                let moved = self.change_subscription(name, Change::Acknowledge(number));
+                let moved = self.change_subscription(name, Change::Acknowledge(id, number));
                 moved.await?.ok_or_else(|| unknown(name))
             }
 

@@ -8,10 +8,10 @@ mod tamper;
 use std::path::Path;
 use std::sync::Arc;
 
-use keywheel_core::id::DeploymentId;
+use keywheel_core::id::{DeploymentId, SubscriptionId};
 use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::journal::Journal;
-use keywheel_engine::port::subscriptions::Subscriptions as _;
+use keywheel_engine::port::subscriptions::{Subscription, Subscriptions as _};
 use keywheel_seal::SecretBytes;
 use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::conformance;
@@ -47,11 +47,36 @@ async fn the_adapter_keeps_the_laws_of_subscriptions_and_they_outlive_it() {
     let path = directory.path().join("kept/journal.db");
     let name = SubscriptionName::parse("siem").unwrap();
     let journal = open(&path).await;
-    journal.subscribe(&name, 3).await.unwrap();
-    journal.acknowledge(&name, 5).await.unwrap();
+    let id = SubscriptionId::from_bytes([4; 16]);
+    journal.subscribe(&name, id, 3).await.unwrap();
+    journal.acknowledge(&name, id, 5).await.unwrap();
     journal.close().await.unwrap();
     let kept = open(&path).await.subscriptions().await.unwrap();
-    assert_eq!((&kept[0].name, kept[0].acknowledged), (&name, 5));
+    let expected = Subscription {
+        id,
+        name,
+        acknowledged: 5,
+    };
+    assert_eq!(kept, [expected]);
+}
+
+#[tokio::test]
+async fn subscriptions_that_were_made_without_ids_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.db");
+    let journal = open(&path).await;
+    let before = "DROP TABLE subscription; \
+        CREATE TABLE subscription (name TEXT PRIMARY KEY, number INTEGER NOT NULL) \
+        STRICT, WITHOUT ROWID; INSERT INTO subscription VALUES ('siem', 4)";
+    journal.on_writer(before).await;
+    journal.close().await.unwrap();
+    let journal = open(&path).await;
+    let kept = journal.subscriptions().await.unwrap();
+    let zeros = SubscriptionId::default();
+    assert_eq!((kept[0].id, kept[0].acknowledged), (zeros, 4));
+    let name = &kept[0].name;
+    let moved = journal.acknowledge(name, zeros, 5).await.unwrap();
+    assert_eq!(moved.acknowledged, 5);
 }
 
 #[tokio::test]

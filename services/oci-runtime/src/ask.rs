@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::base64;
 use crate::refuse::Refusal;
+use crate::times::Real;
 
 /// The injector has this long for one answer.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,26 +43,24 @@ impl Resolved {
     }
 }
 
-/// First question, before any process exists.
+/// First question, before any process exists; with when this program began.
 pub(crate) fn resolve(
     socket: &Path,
     id: &str,
     env: &[&str],
     mounts: &[&str],
-    strict: bool,
+    (strict, begun): (bool, i64),
 ) -> Result<Resolved, NoAnswer> {
-    let question = json!({ "v": 1, "op": "resolve", "id": id, "env": env, "mounts": mounts, "strict": strict });
+    let question = json!({ "v": 1, "op": "resolve", "id": id, "env": env, "mounts": mounts, "strict": strict, "begun": begun });
     let answer = ask(socket, &question)?;
     read_resolved(answer).ok_or_else(garbled)
 }
 
 /// Second question, when the process exists and has not run an instruction of the image.
-pub(crate) fn attach(socket: &Path, id: &str, pid: i32) -> Result<(), NoAnswer> {
-    ask(
-        socket,
-        &json!({ "v": 1, "op": "attach", "id": id, "pid": pid }),
-    )
-    .map(drop)
+pub(crate) fn attach(socket: &Path, id: &str, pid: i32, real: Real) -> Result<(), NoAnswer> {
+    let Real { called, returned } = real;
+    let question = json!({ "v": 1, "op": "attach", "id": id, "pid": pid, "called": called, "returned": returned });
+    ask(socket, &question).map(drop)
 }
 
 fn garbled() -> NoAnswer {
@@ -218,7 +217,7 @@ mod tests {
 
     fn refusal(answer: &[u8]) -> String {
         let (path, thread) = injector(answer.to_vec());
-        let result = resolve(&path, "id", &[], &[], true);
+        let result = resolve(&path, "id", &[], &[], (true, 1));
         thread.join().unwrap();
         std::fs::remove_file(path).unwrap();
         match result {
@@ -233,12 +232,12 @@ mod tests {
         let answer =
             br#"{"ok":true,"env":{"A":"Zm9v"},"dirs":["/run/secrets"],"bundle_dir":"/b/id"}"#;
         let (path, thread) = injector([&answer[..], b"\n"].concat());
-        let Ok(resolved) = resolve(&path, "id", &["A={keywheel:x}"], &["/proc"], false) else {
+        let Ok(resolved) = resolve(&path, "id", &["A={keywheel:x}"], &["/proc"], (false, 7)) else {
             panic!("no answer")
         };
         let asked = thread.join().unwrap();
         std::fs::remove_file(path).unwrap();
-        let expected = json!({ "v": 1, "op": "resolve", "id": "id", "env": ["A={keywheel:x}"], "mounts": ["/proc"], "strict": false });
+        let expected = json!({ "v": 1, "op": "resolve", "id": "id", "env": ["A={keywheel:x}"], "mounts": ["/proc"], "strict": false, "begun": 7 });
         assert_eq!(asked, expected);
         assert_eq!(
             (resolved.env[0].0.as_str(), resolved.env[0].1.expose()),
@@ -299,7 +298,7 @@ mod tests {
             "id",
             &[],
             &[],
-            true,
+            (true, 1),
         ) {
             Err(NoAnswer::Away(text)) => {
                 assert!(text.contains("/nonexistent/injector.sock"), "{text}")

@@ -15,6 +15,7 @@ use crate::bundle::Bundle;
 use crate::config::{Config, MAX_CONFIG};
 use crate::real;
 use crate::refuse::Refusal;
+use crate::times::{self, Real};
 
 /// Longest content of a pid file.
 const MAX_PID_TEXT: u64 = 32;
@@ -29,10 +30,11 @@ pub(crate) enum Outcome {
 
 /// Creates the container, or refuses.
 pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, Refusal> {
+    let begun = times::now();
     harden::transient()
         .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))?;
     let mut config = read_config(&create.bundle.join("config.json"))?;
-    let Some(resolved) = resolve(invocation, create, &config)? else {
+    let Some(resolved) = resolve(invocation, create, &config, begun)? else {
         return Ok(Outcome::PassThrough);
     };
     let runtime = real::find(&invocation.real_runtime)?;
@@ -89,6 +91,7 @@ fn resolve(
     invocation: &Invocation,
     create: &Create,
     config: &Config,
+    begun: i64,
 ) -> Result<Option<Resolved>, Refusal> {
     let placeholders = config.placeholders();
     let strict = !invocation.permissive;
@@ -97,7 +100,7 @@ fn resolve(
         &create.id,
         &placeholders,
         &config.mount_destinations(),
-        strict,
+        (strict, begun),
     ) {
         Ok(resolved) if resolved.is_empty() && placeholders.is_empty() => Ok(None),
         Ok(resolved) => Ok(Some(resolved)),
@@ -122,7 +125,12 @@ fn run_real(
 ) -> Result<Outcome, Refusal> {
     let pid_file = create.pid_file.clone().unwrap_or_else(|| bundle.pid_file());
     let arguments = invocation.create_in(create, bundle.path().as_os_str(), pid_file.as_os_str());
+    let called = times::now();
     let status = real::run(runtime, &arguments)?;
+    let real = Real {
+        called,
+        returned: times::now(),
+    };
     let pid = read_pid(&pid_file);
     let removed = bundle.remove();
     if !status.success() {
@@ -131,15 +139,15 @@ fn run_real(
     }
     let placed = removed
         .and(pid)
-        .and_then(|pid| attach(invocation, create, pid));
+        .and_then(|pid| attach(invocation, create, pid, real));
     match placed {
         Ok(()) => Ok(Outcome::Done(ExitCode::SUCCESS)),
         Err(refusal) => Err(undo(invocation, create, runtime, refusal)),
     }
 }
 
-fn attach(invocation: &Invocation, create: &Create, pid: i32) -> Result<(), Refusal> {
-    ask::attach(&invocation.socket, &create.id, pid).map_err(|error| match error {
+fn attach(invocation: &Invocation, create: &Create, pid: i32, real: Real) -> Result<(), Refusal> {
+    ask::attach(&invocation.socket, &create.id, pid, real).map_err(|error| match error {
         NoAnswer::Refused(refusal) => refusal,
         NoAnswer::Away(text) => away(&text),
     })

@@ -23,6 +23,7 @@ mod config;
 mod create;
 mod real;
 mod refuse;
+mod times;
 
 use std::process::ExitCode;
 

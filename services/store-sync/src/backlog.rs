@@ -3,10 +3,13 @@
 //! Pure. Invariants: of one effect at most one copy waits or runs, however often it came; all its
 //! copies are finished together; a store outside that is slow has a few places and leaves the rest to
 //! others, and all of them together leave some to ours; a revocation goes before everything that may run.
+//! The line before a store outside is bounded apart from others', its revocations apart from its steps.
+//! What finds it full is parked: it takes nobody's place and waits here only, since what is open is sent
+//! again. Of what is parked there is a bound, too.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use keywheel_core::effect::{Effect, Key, Work};
+use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
 use keywheel_core::id::SecretId;
 use keywheel_core::name::StoreName;
 use keywheel_core::time::Timestamp;
@@ -15,6 +18,12 @@ use crate::effect::outside;
 
 /// Effects that wait or run; more stay on the bus.
 pub const MAX_QUEUED: usize = 1024;
+/// Steps of one store outside that wait or run, and as many revocations; more are parked.
+pub const MAX_TAKEN_PER_STORE: usize = 64;
+/// Effects of all stores outside together that wait or run; more are parked.
+pub const MAX_TAKEN_OUTSIDE: usize = 768;
+/// Effects that are parked; more are left to be sent again.
+pub const MAX_PARKED: usize = 1 << 14;
 /// Effects performed at once at one store outside.
 pub const MAX_RUNNING_PER_STORE: usize = 4;
 /// Effects performed at once at all stores outside together; one server may be several stores.
@@ -26,6 +35,8 @@ pub(crate) struct Job {
     pub(crate) effect: Effect,
     /// The latest that a copy of it named.
     pub(crate) deadline: Timestamp,
+    /// Whether nobody can have performed it before, in any attempt.
+    pub(crate) is_first: bool,
     pub(crate) traceparent: Option<String>,
 }
 
@@ -35,11 +46,74 @@ pub(crate) struct Backlog {
     /// Per secret, what waits behind what runs.
     waiting: HashMap<SecretId, VecDeque<Job>>,
     /// Secrets whose next job can run.
-    ready: VecDeque<SecretId>,
+    ready: Ready,
     /// What runs, and at which store outside.
     running: HashMap<SecretId, Option<StoreName>>,
     /// The bus's numbers of every copy of an effect.
     copies: HashMap<Key, Vec<u64>>,
+    /// How many effects of a store outside wait or run and are not parked.
+    lines: HashMap<Line, usize>,
+    /// Effects whose line was full when they came.
+    parked: HashSet<Key>,
+}
+
+/// Whether it is a revocation, and at which store outside.
+type Place = (bool, Option<StoreName>);
+
+/// Secrets in the order in which they became ready, apart by what their next job is and where.
+///
+/// A store that is full costs one look and not one for each that waits for it.
+#[derive(Debug, Default)]
+struct Ready {
+    members: HashSet<SecretId>,
+    queues: HashMap<Place, VecDeque<(u64, SecretId)>>,
+    stamp: u64,
+}
+
+impl Ready {
+    fn push(&mut self, secret: SecretId, revokes: bool, store: Option<StoreName>) {
+        if self.members.insert(secret) {
+            self.stamp += 1;
+            let queue = self.queues.entry((revokes, store)).or_default();
+            queue.push_back((self.stamp, secret));
+        }
+    }
+
+    /// The one that waits longest of those whose store has a place; revocations first.
+    fn pop(&mut self, has_place: impl Fn(Option<&StoreName>) -> bool) -> Option<SecretId> {
+        let oldest = |urgent: bool| {
+            let queues = self.queues.iter();
+            let fronts = queues
+                .filter(|((revokes, store), _)| *revokes == urgent && has_place(store.as_ref()));
+            let fronts = fronts.filter_map(|(key, queue)| Some((queue.front()?.0, key.clone())));
+            fronts.min_by_key(|(stamp, _)| *stamp)
+        };
+        let (_, key) = oldest(true).or_else(|| oldest(false))?;
+        let queue = self.queues.get_mut(&key)?;
+        let (_, secret) = queue.pop_front()?;
+        if queue.is_empty() {
+            self.queues.remove(&key);
+        }
+        self.members.remove(&secret);
+        Some(secret)
+    }
+}
+
+/// Where an effect waits that is performed at a store outside.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Line {
+    store: StoreName,
+    revokes: bool,
+}
+
+impl Line {
+    fn of(effect: &Effect) -> Option<Self> {
+        let outside = outside(effect)?;
+        Some(Self {
+            store: outside.store.name.clone(),
+            revokes: matches!(effect.work, Work::Revoke(_)),
+        })
+    }
 }
 
 /// The secret an effect is about.
@@ -50,6 +124,13 @@ pub(crate) const fn secret_of(effect: &Effect) -> SecretId {
     }
 }
 
+/// Whether nothing of the same kind was tried before.
+pub(crate) const fn is_first_attempt(effect: &Effect) -> bool {
+    let (Work::Step(StepWork { attempt, .. }) | Work::Revoke(RevokeWork { attempt, .. })) =
+        &effect.work;
+    *attempt <= 1
+}
+
 fn store_of(job: &Job) -> Option<&StoreName> {
     outside(&job.effect).map(|outside| &outside.store.name)
 }
@@ -57,7 +138,7 @@ fn store_of(job: &Job) -> Option<&StoreName> {
 impl Backlog {
     /// Whether more may be taken.
     pub(crate) fn has_room(&self) -> bool {
-        self.copies.len() < MAX_QUEUED
+        self.copies.len() - self.parked.len() < MAX_QUEUED
     }
 
     /// How many effects wait or run.
@@ -65,8 +146,9 @@ impl Backlog {
         self.copies.len()
     }
 
-    /// Takes a job, or one more copy of a job it has.
-    pub(crate) fn admit(&mut self, job: Job, sequence: u64) {
+    /// Takes a job, or one more copy of a job it has; `false` when this copy is done with on the bus:
+    /// the line before its store is full.
+    pub(crate) fn admit(&mut self, job: Job, sequence: u64) -> bool {
         let key = job.effect.key();
         if let Some(copies) = self.copies.get_mut(&key) {
             if !copies.contains(&sequence) {
@@ -76,29 +158,51 @@ impl Backlog {
             let same = |waits: &&mut Job| waits.effect == job.effect;
             if let Some(waits) = waiting.and_then(|queue| queue.iter_mut().find(same)) {
                 waits.deadline = waits.deadline.max(job.deadline);
+                // The other copy may have come to another store-sync before.
+                waits.is_first = false;
             }
-            return;
+            return true;
         }
-        self.copies.insert(key, vec![sequence]);
+        let mut is_kept = true;
+        if let Some(line) = Line::of(&job.effect) {
+            is_kept = !self.is_full(&line);
+            if is_kept {
+                *self.lines.entry(line).or_default() += 1;
+            } else if self.parked.len() >= MAX_PARKED {
+                return false;
+            } else {
+                self.parked.insert(key.clone());
+            }
+        }
+        let copies = if is_kept { vec![sequence] } else { Vec::new() };
+        self.copies.insert(key, copies);
         let secret = secret_of(&job.effect);
         self.waiting.entry(secret).or_default().push_back(job);
         self.prepare(secret);
+        is_kept
+    }
+
+    fn is_full(&self, line: &Line) -> bool {
+        let taken = self.lines.get(line).copied().unwrap_or(0);
+        let outside: usize = self.lines.values().sum();
+        taken >= MAX_TAKEN_PER_STORE || outside >= MAX_TAKEN_OUTSIDE
+    }
+
+    /// It waits and runs no more.
+    fn leave_line(&mut self, effect: &Effect) {
+        let Some(line) = Line::of(effect) else { return };
+        if let Some(taken) = self.lines.get_mut(&line) {
+            *taken -= 1;
+            if *taken == 0 {
+                self.lines.remove(&line);
+            }
+        }
     }
 
     /// The next job that may run: a revocation before others, else the one that waits longest.
     pub(crate) fn start(&mut self) -> Option<Job> {
-        let may_run = |secret: &SecretId| {
-            let next = self.next_of(secret);
-            next.is_some_and(|job| self.has_place(job))
-        };
-        let revokes = |secret: &SecretId| {
-            let next = self.next_of(secret);
-            next.is_some_and(|job| matches!(job.effect.work, Work::Revoke(_)))
-        };
-        let mut ready = self.ready.iter();
-        let first = ready.position(|secret| revokes(secret) && may_run(secret));
-        let at = first.or_else(|| self.ready.iter().position(may_run))?;
-        let secret = self.ready.remove(at)?;
+        let running = &self.running;
+        let secret = self.ready.pop(|store| has_place(running, store))?;
         let queue = self.waiting.get_mut(&secret)?;
         let job = queue.pop_front()?;
         if queue.is_empty() {
@@ -108,38 +212,44 @@ impl Backlog {
         Some(job)
     }
 
-    fn next_of(&self, secret: &SecretId) -> Option<&Job> {
-        self.waiting.get(secret)?.front()
-    }
-
-    fn has_place(&self, job: &Job) -> bool {
-        let Some(store) = store_of(job) else {
-            return true;
-        };
-        let outside = || self.running.values().flatten();
-        outside().count() < MAX_RUNNING_OUTSIDE
-            && outside().filter(|other| *other == store).count() < MAX_RUNNING_PER_STORE
-    }
-
     /// A job ended, well or not; gives the bus's numbers of all its copies.
     pub(crate) fn finish(&mut self, effect: &Effect) -> Vec<u64> {
         let secret = secret_of(effect);
         self.running.remove(&secret);
         self.prepare(secret);
-        self.copies.remove(&effect.key()).unwrap_or_default()
+        let Some(copies) = self.copies.remove(&effect.key()) else {
+            return Vec::new();
+        };
+        if !self.parked.remove(&effect.key()) {
+            self.leave_line(effect);
+        }
+        copies
     }
 
     fn prepare(&mut self, secret: SecretId) {
-        let waits = self.waiting.contains_key(&secret);
-        if waits && !self.running.contains_key(&secret) && !self.ready.contains(&secret) {
-            self.ready.push_back(secret);
+        let next = self.waiting.get(&secret).and_then(VecDeque::front);
+        if let Some(next) = next
+            && !self.running.contains_key(&secret)
+        {
+            let revokes = matches!(next.effect.work, Work::Revoke(_));
+            self.ready.push(secret, revokes, store_of(next).cloned());
         }
     }
 }
 
+/// Whether one more may run there, beside what runs.
+fn has_place(running: &HashMap<SecretId, Option<StoreName>>, store: Option<&StoreName>) -> bool {
+    let Some(store) = store else {
+        return true;
+    };
+    let outside = || running.values().flatten();
+    outside().count() < MAX_RUNNING_OUTSIDE
+        && outside().filter(|other| *other == store).count() < MAX_RUNNING_PER_STORE
+}
+
 #[cfg(test)]
 mod tests {
-    use keywheel_core::effect::{Outside, RevokeWork, StepWork};
+    use keywheel_core::effect::Outside;
     use keywheel_core::id::{RevocationId, RotationId};
     use keywheel_core::rotation::Step;
     use keywheel_core::store::{
@@ -161,6 +271,7 @@ mod tests {
                 work: Work::Revoke(work),
             },
             deadline: Timestamp::default(),
+            is_first: true,
             traceparent: None,
         }
     }
@@ -284,6 +395,92 @@ mod tests {
         );
     }
 
+    /// A step of its own secret.
+    fn numbered(number: u16, store: &str) -> Job {
+        let mut job = step_at(0, store);
+        let Work::Step(step) = &mut job.effect.work else {
+            panic!("it is a step");
+        };
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        (step.secret, step.rotation) = (SecretId::from_bytes(id), RotationId::from_bytes(id));
+        job
+    }
+
+    #[test]
+    fn the_line_before_a_store_is_bounded_and_its_revocations_have_their_own() {
+        let mut backlog = Backlog::default();
+        let limit = u16::try_from(MAX_TAKEN_PER_STORE).unwrap();
+        for number in 0..limit {
+            assert!(backlog.admit(numbered(number, "hung"), number.into()));
+        }
+        assert!(!backlog.admit(numbered(limit, "hung"), 7000));
+        assert!(backlog.admit(numbered(0, "hung"), 7001), "one more copy");
+        assert!(backlog.admit(numbered(limit + 1, "other"), 7002));
+        let revocation = |secret: u8| {
+            let mut job = job(secret, 1);
+            if let Work::Revoke(work) = &mut job.effect.work {
+                work.outside = Some(Box::new(at("hung")));
+            }
+            job
+        };
+        for secret in 0..u8::try_from(limit).unwrap() {
+            assert!(backlog.admit(revocation(secret), 8000 + u64::from(secret)));
+        }
+        assert!(!backlog.admit(revocation(200), 9000));
+        assert_eq!(backlog.len(), 2 * MAX_TAKEN_PER_STORE + 3, "two are parked");
+        assert!(backlog.admit(numbered(limit, "hung"), 7003), "it is known");
+        let ended = std::iter::from_fn(|| backlog.start())
+            .find(|job| matches!(job.effect.work, Work::Revoke(_)))
+            .unwrap();
+        assert_eq!(backlog.finish(&ended.effect).len(), 1);
+        assert!(backlog.admit(revocation(201), 9001), "one place is free");
+        assert!(!backlog.admit(numbered(limit + 2, "hung"), 7004));
+    }
+
+    #[test]
+    fn what_is_parked_runs_in_its_turn_and_is_bounded() {
+        let mut backlog = Backlog::default();
+        let all = u16::try_from(MAX_TAKEN_PER_STORE + MAX_PARKED + 1).unwrap();
+        for number in 0..all {
+            backlog.admit(numbered(number, "slow"), number.into());
+        }
+        assert_eq!(backlog.len(), MAX_TAKEN_PER_STORE + MAX_PARKED);
+        assert!(backlog.has_room(), "it takes nobody's place");
+        let (mut ended, mut copies) = (0, 0);
+        while let Some(job) = backlog.start() {
+            copies += backlog.finish(&job.effect).len();
+            ended += 1;
+        }
+        assert_eq!(ended, MAX_TAKEN_PER_STORE + MAX_PARKED);
+        assert_eq!(
+            copies, MAX_TAKEN_PER_STORE,
+            "of the others the bus has none"
+        );
+        assert_eq!(backlog.len(), 0);
+    }
+
+    #[test]
+    fn all_stores_outside_together_leave_room_to_ours() {
+        let mut backlog = Backlog::default();
+        let stores = MAX_QUEUED / MAX_TAKEN_PER_STORE;
+        let mut taken = 0;
+        for number in 0..u16::try_from(MAX_QUEUED).unwrap() {
+            let store = format!("s{}", usize::from(number) % stores);
+            taken += usize::from(backlog.admit(numbered(number, &store), number.into()));
+        }
+        assert_eq!(taken, MAX_TAKEN_OUTSIDE);
+        assert!(backlog.has_room());
+        assert!(backlog.admit(job(1, 1), 5000), "ours");
+        let first = std::iter::from_fn(|| backlog.start())
+            .find(|job| outside(&job.effect).is_some())
+            .unwrap();
+        assert!(!backlog.admit(numbered(6000, "new"), 6000));
+        backlog.finish(&first.effect);
+        assert!(backlog.admit(numbered(6001, "new"), 6001), "one is free");
+        assert!(!backlog.admit(numbered(6002, "new"), 6002));
+    }
+
     #[test]
     fn copies_of_one_effect_run_once_and_finish_together() {
         let mut backlog = Backlog::default();
@@ -303,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_deadline_of_what_waits_counts() {
+    fn the_latest_deadline_of_what_waits_counts_and_a_second_copy_makes_it_a_repeat() {
         let mut backlog = Backlog::default();
         let until = |micros| Job {
             deadline: Timestamp::from_micros(micros),
@@ -312,7 +509,11 @@ mod tests {
         for (sequence, micros) in [(1, 5), (2, 9), (3, 7)] {
             backlog.admit(until(micros), sequence);
         }
-        assert_eq!(backlog.start(), Some(until(9)));
+        let repeat = Job {
+            is_first: false,
+            ..until(9)
+        };
+        assert_eq!(backlog.start(), Some(repeat));
         backlog.admit(until(20), 4);
         assert_eq!(backlog.finish(&job(1, 1).effect), [1, 2, 3, 4]);
     }

@@ -1,7 +1,8 @@
 //! Performing one effect and submitting its outcome.
 //!
 //! Invariants: the outcome's command id is derived from the effect's key, so a repeat gets the first
-//! answer; a step that hangs fails at its deadline, before the bus hands the work out again; after
+//! answer; a step that may have been attempted before is probed first, and is not performed when it was
+//! done or when that cannot be told; a step that hangs fails at its deadline, before the bus hands the work out again; after
 //! the deadline that the gateway named no call to a store is begun and no failure is told: the effect
 //! is open and comes again.
 
@@ -17,7 +18,8 @@ use keywheel_daemon::failpoint::{self, Injected};
 use keywheel_daemon::{chain, lines, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
-use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::rotator::{Probed, Rotator};
+use keywheel_engine::port::store::LoginRefused;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::tally::step_word;
 use keywheel_engine::trace::Context;
@@ -67,7 +69,7 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
     }
     let (mut span, begun) = (span_of(job), ports.clock.monotonic());
     let until = Until::new(job.deadline, Arc::clone(&ports.clock));
-    let performed = perform(shared, &job.effect, &until).await;
+    let performed = perform(shared, job, &until).await;
     let Performed::Ended(ended) = performed else {
         span.fail("deadline", "not all of it was begun in time");
         tracing::warn!(
@@ -177,7 +179,7 @@ type Ended = Result<Option<RemoteVersion>, Failed>;
 #[derive(Debug)]
 struct Failed {
     reason: String,
-    /// Whether the store was not there to answer.
+    /// Whether the store was not there to answer, or takes no login of ours.
     is_away: bool,
 }
 
@@ -190,18 +192,19 @@ enum Performed {
 }
 
 /// Performs it within its time; gives the reason when it failed.
-async fn perform(shared: &Shared, effect: &Effect, until: &Until) -> Performed {
+async fn perform(shared: &Shared, job: &Job, until: &Until) -> Performed {
     let longest = shared.options.step_deadline;
     if until.is_past() {
         return Performed::TooLate;
     }
     let limit = longest.min(until.remaining());
-    let work = perform_at_its_store(shared, effect, until);
+    let work = perform_at_its_store(shared, job, until);
     let failure = match tokio::time::timeout(limit, work).await {
         Ok(Ok(remote)) => return Performed::Ended(Ok(remote)),
         Ok(Err(error)) => Failed {
             reason: chain(&error).chars().take(MAX_REASON_CHARS).collect(),
-            is_away: error.kind == ErrorKind::Unavailable,
+            // What stays refused until a person mends the login is no failure of this work.
+            is_away: error.kind == ErrorKind::Unavailable || LoginRefused::is_beneath(&error),
         },
         Err(_) => Failed {
             reason: format!("the store did not finish within {limit:?}"),
@@ -215,15 +218,24 @@ async fn perform(shared: &Shared, effect: &Effect, until: &Until) -> Performed {
 }
 
 /// Where an effect says that it is to be performed.
-async fn perform_at_its_store(shared: &Shared, effect: &Effect, until: &Until) -> Done {
+async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done {
     let ports = &shared.ports;
-    let outside = outside(effect);
+    let outside = outside(&job.effect);
     let rotator = match outside {
         None => Arc::clone(&ports.rotator),
         Some(outside) => shared.registry.rotator(outside)?,
     };
-    match &effect.work {
-        Work::Step(step) => perform_step(ports, &*rotator, step, until).await,
+    match &job.effect.work {
+        Work::Step(step) => {
+            if !job.is_first
+                && let Probed::Done(remote) = rotator.probe(step, until).await?
+            {
+                let key = effect_key_to_string(&job.effect.key());
+                tracing::info!({ names::KIND } = key, "an earlier attempt had done it");
+                return Ok(remote);
+            }
+            perform_step(ports, &*rotator, step, until).await
+        }
         Work::Revoke(revoke) => {
             let (secret, versions) = (revoke.secret, &revoke.versions);
             let revoked = rotator.revoke(secret, versions, outside, until);
@@ -248,8 +260,8 @@ async fn perform_step(
         Step::Finish => return rotator.finish(work, until).await,
         Step::RevokeOld => {
             let outside = work.outside.as_deref();
-            let revoked = rotator.revoke(work.secret, &work.versions, outside, until);
-            left_if_current(revoked.await)
+            let retired = rotator.retire(work.secret, &work.versions, outside, until);
+            left_if_current(retired.await)
         }
         Step::RollBack => roll_back(ports, rotator, work, until).await,
     };

@@ -20,7 +20,10 @@ mod tests;
 mod value;
 mod vault;
 
-pub use backlog::{MAX_QUEUED, MAX_RUNNING_OUTSIDE, MAX_RUNNING_PER_STORE};
+pub use backlog::{
+    MAX_PARKED, MAX_QUEUED, MAX_RUNNING_OUTSIDE, MAX_RUNNING_PER_STORE, MAX_TAKEN_OUTSIDE,
+    MAX_TAKEN_PER_STORE,
+};
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
 pub use metrics::Metrics;
 pub use outside::{

@@ -13,7 +13,7 @@ use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock;
-use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::rotator::{Probed, Rotator};
 use keywheel_engine::port::vault::{Inserted, VersionVault};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::tally::Spread;
@@ -115,6 +115,7 @@ impl Source for Metrics {
             let numbers = self.numbers();
             for ((store, operation), spread) in &numbers.spans {
                 page.spread(&names::STORE_DURATION, &[store, operation], spread);
+                page.begin(&names::STORE_ERRORS, &[store, operation]);
             }
             for (((store, operation), error), count) in &numbers.errors {
                 page.count(&names::STORE_ERRORS, &[store, operation, error], *count);
@@ -182,8 +183,19 @@ impl Rotator for Timed {
         self.metrics.time(&self.name, "revoke", call).await
     }
 
-    async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
-        let call = self.store.probe(secret, version);
+    async fn retire(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        outside: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let call = self.store.retire(secret, versions, outside, until);
+        self.metrics.time(&self.name, "revoke", call).await
+    }
+
+    async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
+        let call = self.store.probe(work, until);
         self.metrics.time(&self.name, "probe", call).await
     }
 }
@@ -288,8 +300,9 @@ mod tests {
         ) -> Result<(), PortError> {
             self.pass(Err(ErrorKind::Corrupt))
         }
-        async fn probe(&self, _: SecretId, _: u64) -> Result<Option<bool>, PortError> {
-            self.pass(Err(ErrorKind::NotFound)).map(|()| None)
+        async fn probe(&self, _: &StepWork, _: &Until) -> Result<Probed, PortError> {
+            self.pass(Err(ErrorKind::NotFound))
+                .map(|()| Probed::NotDone)
         }
     }
 
@@ -318,7 +331,7 @@ mod tests {
         assert!(store.test(&work, &until).await.is_err());
         assert!(store.finish(&work, &until).await.is_err());
         assert!(store.revoke(secret, &[1], None, &until).await.is_err());
-        assert!(store.probe(secret, 1).await.is_err());
+        assert!(store.probe(&work, &until).await.is_err());
         let mut page = Page::default();
         metrics.read(&mut page).await;
         let text = page.text();
@@ -335,6 +348,9 @@ mod tests {
             let took = format!("keywheel_store_operation_duration_seconds_sum{{{labels}}} 1\n");
             assert!(text.contains(&took), "{took}: {text}");
         }
+        // What did not fail so is there too, so that its first failure is a rise.
+        let create = "keywheel_store_errors_total{store=\"vault-1\",operation=\"create\",error=\"denied\"} 0\n";
+        assert!(text.contains(create), "{text}");
         // Only `create` succeeded, after one second.
         let success = "keywheel_store_last_success_timestamp_seconds{store=\"vault-1\"} 1\n";
         assert!(text.contains(success), "{text}");

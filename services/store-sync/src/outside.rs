@@ -11,6 +11,7 @@ mod look;
 mod now;
 mod registry;
 mod sweep;
+mod trial;
 mod watch;
 
 #[cfg(test)]
@@ -20,5 +21,6 @@ pub use look::{FETCH_RETRY_LIMIT, LOOK_SPAN};
 pub(crate) use now::look_now;
 pub(crate) use registry::{Parts, Registry};
 pub use sweep::{MAX_LOOKS, MAX_SILENT};
+pub(crate) use trial::check;
 pub use watch::{BACKOFF_LIMIT, NEWS_TIMEOUT};
-pub(crate) use watch::{check, hear_of, watch};
+pub(crate) use watch::{hear_of, watch};

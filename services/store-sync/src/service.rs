@@ -21,7 +21,7 @@ use keywheel_seal::Entropy;
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
-use crate::backlog::{Backlog, Job};
+use crate::backlog::{Backlog, Job, is_first_attempt};
 use crate::effect::{self, Unfinished};
 use crate::metrics::Metrics;
 use crate::outside::{self, Parts, Registry};
@@ -238,15 +238,26 @@ impl Worker {
     }
 
     async fn take(&mut self, incoming: Incoming) {
-        let Body::Work { effect, deadline } = incoming.message.body else {
+        let Body::Work {
+            effect,
+            deadline,
+            first,
+        } = incoming.message.body
+        else {
             return self.acknowledge(&[incoming.sequence]).await;
         };
         let job = Job {
+            is_first: first && !incoming.redelivered && is_first_attempt(&effect),
             effect,
             deadline,
             traceparent: incoming.message.traceparent,
         };
-        self.backlog.admit(job, incoming.sequence);
+        let key = effect_key_to_string(&job.effect.key());
+        if !self.backlog.admit(job, incoming.sequence) {
+            // Kept on the bus it would take a place there: the gateway sends what stays open.
+            tracing::debug!({ names::KIND } = key, "line before its store is full");
+            self.acknowledge(&[incoming.sequence]).await;
+        }
     }
 
     async fn end(&mut self, id: Id, result: Result<(), Unfinished>) {

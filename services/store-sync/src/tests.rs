@@ -23,7 +23,7 @@ use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_engine::port::bus::{Address, Body, Bus, Request, Topic, ValueRequest};
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::Verdict;
-use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::rotator::{Probed, Rotator};
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::publisher::WORK_SPAN;
@@ -97,6 +97,7 @@ struct Script {
 struct SlowStore {
     inner: LocalStore,
     begun: Mutex<Vec<(Step, u32)>>,
+    probed: Mutex<Vec<(Step, u32)>>,
     hold: tokio::sync::Semaphore,
 }
 
@@ -138,8 +139,10 @@ impl Rotator for SlowStore {
     ) -> Result<(), PortError> {
         self.inner.revoke(secret, versions, outside, until).await
     }
-    async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
-        self.inner.probe(secret, version).await
+    async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
+        let probed = self.inner.probe(work, until).await;
+        self.probed.lock().unwrap().push((work.step, work.attempt));
+        probed
     }
 }
 
@@ -277,6 +280,7 @@ impl World {
         let rotator = Arc::new(SlowStore {
             inner: LocalStore::new(port, Arc::new(OsEntropy)),
             begun: Mutex::default(),
+            probed: Mutex::default(),
             hold: tokio::sync::Semaphore::new(1000),
         });
         let (sender, outcomes) = mpsc::channel(100);
@@ -321,11 +325,15 @@ impl World {
     }
 
     fn service(&self, options: StoreSyncOptions) -> StoreSync {
+        StoreSync::new(options, self.ports())
+    }
+
+    fn ports(&self) -> Ports {
         let bus = Arc::new(Tapped {
             inner: self.hub.endpoint(identity(&self.keys, Role::StoreSync)),
             said: Arc::clone(&self.said),
         });
-        let ports = Ports {
+        Ports {
             bus,
             vault: Arc::clone(&self.vault) as _,
             rotator: Arc::clone(&self.rotator) as _,
@@ -336,8 +344,7 @@ impl World {
             metrics: crate::Metrics::new(self.clock.clone()),
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
-        };
-        StoreSync::new(options, ports)
+        }
     }
 
     async fn send(&self, work: Work) {
@@ -346,10 +353,24 @@ impl World {
     }
 
     async fn send_until(&self, work: Work, deadline: Timestamp) {
+        self.publish(work, deadline, true).await;
+    }
+
+    /// As the gateway sends what is still open.
+    async fn resend(&self, work: Work) {
+        let deadline = self.clock.now().plus(WORK_SPAN);
+        self.publish(work, deadline, false).await;
+    }
+
+    async fn publish(&self, work: Work, deadline: Timestamp, first: bool) {
         self.work.set(self.work.get() + 1);
         let id = u128::from(self.work.get()).to_be_bytes();
         let effect = Effect { work };
-        let body = Body::Work { effect, deadline };
+        let body = Body::Work {
+            effect,
+            deadline,
+            first,
+        };
         self.gateway
             .publish(Topic::Work(Role::StoreSync), id, None, body)
             .await

@@ -107,8 +107,8 @@ async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError
             places,
         } => {
             let _place = asks_stores(shared)?;
-            outside::check(shared, store, credentials, places).await?;
-            Ok(Body::Done)
+            let untried = outside::check(shared, store, credentials, places).await?;
+            Ok(Body::Tried(untried))
         }
         Body::LookNow { secret } => {
             let _place = asks_stores(shared)?;

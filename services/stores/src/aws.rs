@@ -3,15 +3,17 @@
 //! Owns how a rotation becomes versions and labels there. A rotation's token is its version's id: the
 //! value is put as `AWSPENDING`, then `AWSCURRENT` moves to it from exactly the version that was known,
 //! which AWS refuses when somebody else moved it first. Invariants: what a token holds is never
-//! replaced; every write is read back; a call ends at the store's timeout. It keeps nothing but
+//! replaced; every write is read back; what was done is found by its token; a call ends at the store's timeout. It keeps nothing but
 //! connections and what the credential chain found.
 //!
 //! A version cannot be destroyed at AWS: without a label it is deprecated, and AWS removes it in time.
 
+mod check;
 mod connection;
 mod document;
 mod failure;
 pub(crate) mod policy;
+mod probe;
 mod requests;
 
 use std::sync::Arc;
@@ -158,9 +160,18 @@ impl AwsStore {
         value: &SecretBytes,
         requests: &Requests<'_>,
     ) -> Result<(), PortError> {
-        let whole = self
-            .document(at, versions.current()?, value, requests)
-            .await?;
+        let current = versions.current()?;
+        let other = versions
+            .holders(PENDING)
+            .find(|holder| *holder != token && Some(*holder) != current);
+        if let Some(other) = other.filter(|_| versions.rotates) {
+            let text = format!(
+                "AWS is rotating it (version {other} is pending); wait for its end, or leave the \
+                 rotation to one of the two: `aws secretsmanager cancel-rotate-secret`"
+            );
+            return Err(self.error(ErrorKind::Conflict, at, &text));
+        }
+        let whole = self.document(at, current, value, requests).await?;
         if versions.labels_of(token).is_empty() {
             for other in versions.holders(PENDING) {
                 // AWS takes the label away by itself; who copies AWS may not.
@@ -193,16 +204,6 @@ impl AwsStore {
         let current = versions.current()?;
         if current.is_none() || current == Some(token) {
             return Ok(());
-        }
-        let other = versions
-            .holders(PENDING)
-            .find(|holder| *holder != token && Some(*holder) != current);
-        if let Some(other) = other.filter(|_| versions.rotates) {
-            let text = format!(
-                "AWS is rotating it (version {other} is pending); wait for its end, or leave the \
-                 rotation to one of the two: `aws secretsmanager cancel-rotate-secret`"
-            );
-            return Err(self.error(ErrorKind::Conflict, at, &text));
         }
         self.ensure_pending(at, &versions, token, value, &requests)
             .await
@@ -239,15 +240,8 @@ impl AwsStore {
         };
         self.refuse_deleted(at, &versions)?;
         let current = versions.current()?;
-        if current == Some(token) {
-            self.drop_pending(at, &versions, token, &requests).await?;
-            return Ok(token.to_owned());
-        }
         if current != expected {
-            return match (current, expected) {
-                (Some(there), None) => self.own(at, there, value, &requests).await,
-                _ => Err(self.conflict(at)),
-            };
+            return Err(self.conflict(at));
         }
         self.ensure_pending(at, &versions, token, value, &requests)
             .await?;
@@ -259,22 +253,6 @@ impl AwsStore {
             unless(moved, Reason::Label)?;
         }
         self.confirm(at, token, expected, &requests).await
-    }
-
-    /// Our own first value, made before under an id that is not the token: some servers give it one.
-    async fn own(
-        &self,
-        at: &Source,
-        there: &str,
-        value: &SecretBytes,
-        requests: &Requests<'_>,
-    ) -> Result<String, PortError> {
-        let whole = self.document(at, None, value, requests).await?;
-        let held = requests.value(&at.path, there).await?;
-        if held.ct_eq(&whole) {
-            return Ok(there.to_owned());
-        }
-        Err(self.conflict(at))
     }
 
     async fn create(
@@ -296,14 +274,13 @@ impl AwsStore {
         }
         // Ours, whose answer was lost, or somebody else's.
         let versions = requests.describe(&at.path).await?;
-        match versions
-            .as_ref()
-            .map(Versions::current)
-            .transpose()?
-            .flatten()
-        {
-            Some(there) => self.own(at, there, value, requests).await,
-            None => Err(self.conflict(at)),
+        let there = match &versions {
+            Some(versions) => versions.current()?,
+            None => None,
+        };
+        match there {
+            Some(there) if self.is_own(at, there, value, requests).await? => Ok(there.to_owned()),
+            _ => Err(self.conflict(at)),
         }
     }
 
@@ -429,11 +406,9 @@ impl AwsStore {
         };
         self.connection.find_credentials().await.map_err(named)?;
         let listed = self.requests(until).names("", None, Some(1)).await;
-        match listed.map(drop).map_err(PortError::from) {
-            // Whoever is told that the right is missing has been recognised, and needs it only to import.
-            Err(error) if error.text.contains("AccessDeniedException") => Ok(()),
-            answer => answer,
-        }
+        // Whoever is told that this right is missing has been recognised, and needs it only to import;
+        // what a secret needs is asked at its place.
+        unless(listed.map(drop), Reason::Denied)
     }
 }
 
@@ -464,6 +439,17 @@ fn is_private(endpoint: &str) -> bool {
 impl Store for AwsStore {
     async fn check(&self, until: &Until) -> Result<(), PortError> {
         self.bounded(until, self.check_now(until)).await
+    }
+
+    async fn check_use(
+        &self,
+        at: &Source,
+        writes: bool,
+        until: &Until,
+    ) -> Result<Vec<String>, PortError> {
+        let requests = self.requests(until);
+        let asked = check::rights(&requests, self.connection.spec(), &at.path, writes);
+        self.bounded(until, asked).await
     }
 
     async fn look(&self, at: &Source, until: &Until) -> Result<Option<Observed>, PortError> {
@@ -515,6 +501,28 @@ impl Store for AwsStore {
         let token = token.to_string();
         let call = self.promote_now(at, &token, value, expected, until);
         self.bounded(until, call).await.map(RemoteVersion)
+    }
+
+    async fn probe_stage(
+        &self,
+        at: &Source,
+        token: RotationId,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        self.bounded(until, self.is_staged(at, token, until)).await
+    }
+
+    async fn probe_promote(
+        &self,
+        at: &Source,
+        token: RotationId,
+        value: &SecretBytes,
+        expected: Option<&RemoteVersion>,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
+        let token = token.to_string();
+        let call = self.find(at, &token, value, expected, until);
+        Ok(self.bounded(until, call).await?.map(RemoteVersion))
     }
 
     async fn unstage(

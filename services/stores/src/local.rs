@@ -10,8 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::SecretId;
+use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
-use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::rotator::{Probed, Rotator};
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -32,7 +33,7 @@ impl LocalStore {
         Self { vault, entropy }
     }
 
-    /// Keeps the stashed value, or finds that an earlier attempt did.
+    /// Keeps the stashed value.
     async fn create_provided(
         &self,
         work: &StepWork,
@@ -58,9 +59,6 @@ impl LocalStore {
                 }
                 Err(error) => Err(error),
             };
-        }
-        if self.vault.has(work.secret, version).await? {
-            return Ok(());
         }
         Err(refused(
             work,
@@ -156,8 +154,26 @@ impl Rotator for LocalStore {
         first
     }
 
-    async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
-        self.vault.has(secret, version).await.map(Some)
+    /// A value that is still in the stash has to be taken out of it, also when it is kept.
+    async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
+        until.check()?;
+        if work.step != Step::Create {
+            return Ok(Probed::NotDone);
+        }
+        let version = new_version(work)?;
+        if work.provided && self.vault.stashed(work.rotation).await?.is_some() {
+            return Ok(Probed::NotDone);
+        }
+        until.check()?;
+        Ok(probed(self.vault.has(work.secret, version).await?))
+    }
+}
+
+/// Of a step that gives nothing.
+pub(crate) const fn probed(is_done: bool) -> Probed {
+    match is_done {
+        true => Probed::Done(None),
+        false => Probed::NotDone,
     }
 }
 

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::SecretId;
+use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
-use keywheel_engine::port::rotator::Rotator;
+use keywheel_engine::port::rotator::{Probed, Rotator};
 use keywheel_engine::port::store::Store;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -21,7 +22,7 @@ use keywheel_engine::until::Until;
 use keywheel_seal::Entropy;
 
 use crate::LocalStore;
-use crate::local::new_version;
+use crate::local::{new_version, probed};
 
 /// Performs the steps at a store outside.
 pub struct RemoteRotator {
@@ -45,7 +46,7 @@ impl RemoteRotator {
         }
     }
 
-    /// Fetches the version that was seen, unless an earlier attempt did.
+    /// Fetches the version that was seen.
     async fn take(
         &self,
         work: &StepWork,
@@ -54,10 +55,6 @@ impl RemoteRotator {
         until: &Until,
     ) -> Result<(), PortError> {
         let version = new_version(work)?;
-        until.check()?;
-        if self.vault.has(work.secret, version).await? {
-            return Ok(());
-        }
         let value = self.store.fetch(&outside.source, seen, until).await?;
         if value.is_empty() {
             let text = format!(
@@ -70,6 +67,50 @@ impl RemoteRotator {
         let (secret, token) = (work.secret, work.rotation);
         let kept = self.vault.insert(secret, version, token, &value).await;
         kept.map(drop)
+    }
+
+    /// Whether our value is current there over the version we know.
+    async fn probe_finish(
+        &self,
+        work: &StepWork,
+        outside: &Outside,
+        until: &Until,
+    ) -> Result<Probed, PortError> {
+        let version = new_version(work)?;
+        until.check()?;
+        let value = self.vault.open(work.secret, version).await?;
+        let (source, known) = (&outside.source, outside.known.as_ref());
+        let found = self
+            .store
+            .probe_promote(source, work.rotation, &value, known, until);
+        let found = found.await?;
+        Ok(found.map_or(Probed::NotDone, |made| Probed::Done(Some(made))))
+    }
+
+    /// Nobody gets a version from us any more, whatever the store says. Every version is tried, here
+    /// and there, also after one failed; the first failure is told.
+    async fn end(
+        &self,
+        (secret, versions, outside): (SecretId, &[u64], Option<&Outside>),
+        ending: Ending,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let mut first = self.local.revoke(secret, versions, None, until).await;
+        if let Some(outside) = outside {
+            for version in &outside.retire {
+                let ended = match ending {
+                    Ending::ForGood => self.store.revoke(&outside.source, version, until).await,
+                    Ending::AsDeclared => self.store.retire(&outside.source, version, until).await,
+                };
+                // A conflict says that one of them is in use there, and would hide that another failed.
+                let is_conflict = |error: &PortError| error.kind == ErrorKind::Conflict;
+                first = match (first, ended) {
+                    (Err(before), Err(error)) if is_conflict(&before) => Err(error),
+                    (first, ended) => first.and(ended),
+                };
+            }
+        }
+        first
     }
 
     /// Makes our value current there, over the version we know.
@@ -88,6 +129,13 @@ impl RemoteRotator {
             .promote(source, work.rotation, &value, known, until);
         made.await
     }
+}
+
+/// How a version ends at its store.
+#[derive(Clone, Copy)]
+enum Ending {
+    ForGood,
+    AsDeclared,
 }
 
 #[async_trait]
@@ -145,8 +193,6 @@ impl Rotator for RemoteRotator {
         dead.and(unstaged)
     }
 
-    /// Nobody gets a version from us any more, whatever the store says. Every version is tried, here
-    /// and there, also after one failed; the first failure is told.
     async fn revoke(
         &self,
         secret: SecretId,
@@ -154,18 +200,38 @@ impl Rotator for RemoteRotator {
         outside: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError> {
-        let mut first = self.local.revoke(secret, versions, None, until).await;
-        if let Some(outside) = outside {
-            for version in &outside.retire {
-                let revoked = self.store.revoke(&outside.source, version, until).await;
-                first = first.and(revoked);
-            }
-        }
-        first
+        let all = (secret, versions, outside);
+        self.end(all, Ending::ForGood, until).await
     }
 
-    async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError> {
-        self.local.probe(secret, version).await
+    async fn retire(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        outside: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let all = (secret, versions, outside);
+        self.end(all, Ending::AsDeclared, until).await
+    }
+
+    async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
+        let outside = place(work)?;
+        until.check()?;
+        match (work.step, &outside.fetch) {
+            (Step::Create, Some(_)) => {
+                let version = new_version(work)?;
+                Ok(probed(self.vault.has(work.secret, version).await?))
+            }
+            (Step::Create, None) => self.local.probe(work, until).await,
+            (Step::Set, None) => {
+                let (source, token) = (&outside.source, work.rotation);
+                let staged = self.store.probe_stage(source, token, until);
+                Ok(probed(staged.await?))
+            }
+            (Step::Finish, None) => self.probe_finish(work, outside, until).await,
+            _ => Ok(Probed::NotDone),
+        }
     }
 }
 

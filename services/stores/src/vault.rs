@@ -3,9 +3,10 @@
 //! A version is the engine's number with the time at which it was made. `promote` patches one field
 //! with check-and-set, so other fields stay without being read, and reads back what it wrote; over
 //! the known version that was deleted it makes a new one. Which rotation wrote which version is noted
-//! in the path's custom metadata, where that can be. A repeat finds its own value current. `stage` has
-//! nothing to do: the engine has no version beside the current one. `revoke` destroys, and sees that
-//! it is destroyed. Invariants: a version is looked at by metadata, and a value is asked for only to be
+//! in the path's custom metadata, where that can be. A probe finds our own value current over the known
+//! one, and notes it then. `stage` has nothing to do: the engine has no version beside the current one.
+//! `revoke` destroys, `retire` does so too or deletes, as was declared; each sees that it is done.
+//! Invariants: a version is looked at by metadata, and a value is asked for only to be
 //! fetched or to see whether it is ours; every call of the port ends within the store's timeout.
 //! Works where Vault and OpenBao agree; `sys/health`, in which they differ, is not asked.
 
@@ -27,7 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::id::RotationId;
 use keywheel_core::name::StoreName;
-use keywheel_core::store::{RemoteVersion, Source, VaultSpec};
+use keywheel_core::store::{OldVersions, RemoteVersion, Source, VaultSpec};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::store::{Credentials, Listed, ListedEntry, Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -49,6 +50,9 @@ pub use self::wrapping::{MAX_UNWRAPPED, Wrappings};
 const PAGE: usize = 100;
 /// Longest time for noting who wrote: what was written is current whether that succeeds or not.
 const NOTE_SPAN: Duration = Duration::from_secs(2);
+
+/// What is wrong with a place where something else than the known version is current.
+const NEWER: &str = "has a newer version there than we know; it";
 
 /// One KV version 2 engine.
 pub struct VaultStore {
@@ -169,14 +173,17 @@ impl VaultStore {
             if let Some(made) = self.api.create(at, value, number, call).await? {
                 return Ok(made);
             }
-        } else if !is_live {
+        } else if is_live {
+            return Err(newer(at, NEWER));
+        } else {
             let why = format!(
                 "has version {number}, which somebody made and deleted there; bring it back or put a value there: then it"
             );
             return Err(newer(at, &why));
         }
-        // What is there may be ours: its answer was lost.
-        self.ours(at, value, call).await
+        // Something is current since we looked: ours, when the answer was lost and it was asked again.
+        let ours = self.ours(at, value, expected, call).await?;
+        ours.ok_or_else(|| newer(at, NEWER))
     }
 
     /// Makes a value current, sees that it is, and notes who wrote it.
@@ -188,11 +195,7 @@ impl VaultStore {
         expected: Option<&RemoteVersion>,
         call: Call<'_>,
     ) -> Result<RemoteVersion, PortError> {
-        let known = expected.map(|version| {
-            Version::parse(version)
-                .ok_or_else(|| newer(at, "is known by a version that no KV engine has; it"))
-        });
-        let known = known.transpose()?;
+        let known = known(at, expected)?;
         let made = self.write(at, value, known.as_ref(), call).await?;
         let Some(made) = self.has(at, &made, value, call).await? else {
             let text = format!(
@@ -203,6 +206,23 @@ impl VaultStore {
         };
         self.note(at, token, &made, call).await;
         Ok(made.name())
+    }
+
+    /// What an earlier attempt made current, and notes who wrote it.
+    async fn find(
+        &self,
+        at: &Source,
+        token: RotationId,
+        value: &SecretBytes,
+        expected: Option<&RemoteVersion>,
+        call: Call<'_>,
+    ) -> Result<Option<RemoteVersion>, PortError> {
+        let known = known(at, expected)?;
+        let Some(made) = self.ours(at, value, known.as_ref(), call).await? else {
+            return Ok(None);
+        };
+        self.note(at, token, &made, call).await;
+        Ok(Some(made.name()))
     }
 
     /// Notes who wrote it. The value is current already, so a failure is only told.
@@ -222,21 +242,21 @@ impl VaultStore {
         );
     }
 
-    /// What is current, if it has our value: an earlier attempt's.
+    /// What is current over the known version, if it has our value.
     async fn ours(
         &self,
         at: &Source,
         value: &SecretBytes,
+        known: Option<&Version>,
         call: Call<'_>,
-    ) -> Result<Version, PortError> {
+    ) -> Result<Option<Version>, PortError> {
         let metadata = self.api.metadata(&at.path, call).await?;
-        let current = metadata.filter(|metadata| metadata.is_live(self.now()));
-        if let Some(current) = current.map(|metadata| metadata.current())
-            && let Some(ours) = self.has(at, &current, value, call).await?
-        {
-            return Ok(ours);
+        let live = metadata.filter(|metadata| metadata.is_live(self.now()));
+        let current = live.map(|metadata| metadata.current());
+        match current.filter(|current| known.is_none_or(|known| !known.is(current))) {
+            Some(current) => self.has(at, &current, value, call).await,
+            None => Ok(None),
         }
-        Err(newer(at, "has a newer version there than we know; it"))
     }
 
     /// What a version is called in full, when it has this value.
@@ -254,17 +274,26 @@ impl VaultStore {
         }
     }
 
-    async fn destroy(
+    /// Ends a version that is not current, and sees that it ended.
+    async fn end(
         &self,
         path: &str,
         version: &Version,
+        ending: OldVersions,
         call: Call<'_>,
     ) -> Result<(), PortError> {
         let number = version.number;
+        let is_gone = |metadata: &Metadata| match ending {
+            OldVersions::Destroy => is_destroyed(metadata, version),
+            OldVersions::SoftDelete => {
+                let state = metadata.version(number);
+                is_destroyed(metadata, version) || state.is_none_or(|one| !one.is_live(self.now()))
+            }
+        };
         let Some(metadata) = self.api.metadata(path, call).await? else {
             return Ok(());
         };
-        if is_gone(&metadata, version) {
+        if is_gone(&metadata) {
             return Ok(());
         }
         if metadata.current_version == number && metadata.is_live(self.now()) {
@@ -273,15 +302,42 @@ impl VaultStore {
             );
             return Err(PortError::new(ErrorKind::Conflict, text));
         }
-        self.api.destroy(path, number, call).await?;
+        self.api.end(path, number, ending, call).await?;
         let after = self.api.metadata(path, call).await?;
-        if after.is_none_or(|metadata| is_gone(&metadata, version)) {
+        let deleted = |metadata: &Metadata| -> String {
+            let state = metadata.version(number);
+            state.map_or_else(String::new, |one| one.deletion_time().to_owned())
+        };
+        // The store deletes by its own clock, which may be ahead of ours: another time than before is ours.
+        let is_ours = |after: &Metadata| {
+            let then = deleted(after);
+            ending == OldVersions::SoftDelete && !then.is_empty() && then != deleted(&metadata)
+        };
+        if after.is_none_or(|after| is_gone(&after) || is_ours(&after)) {
             return Ok(());
         }
         let text = format!(
-            "version {number} of {path} is still there, though its destruction was answered with success"
+            "version {number} of {path} is still there, though its end was answered with success"
         );
         Err(PortError::new(ErrorKind::Unavailable, text))
+    }
+
+    async fn end_version(
+        &self,
+        at: &Source,
+        version: &RemoteVersion,
+        ending: OldVersions,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let call = self.call(until);
+        match Version::parse(version) {
+            Some(version) => {
+                let ended = self.end(&at.path, &version, ending, call);
+                self.within(call, ended).await
+            }
+            // No engine ever had it.
+            None => Ok(()),
+        }
     }
 
     async fn page(
@@ -329,10 +385,15 @@ impl Store for VaultStore {
         self.within(call, self.api.check(call)).await
     }
 
-    async fn check_use(&self, at: &Source, writes: bool, until: &Until) -> Result<(), PortError> {
+    async fn check_use(
+        &self,
+        at: &Source,
+        writes: bool,
+        until: &Until,
+    ) -> Result<Vec<String>, PortError> {
         let call = self.call(until);
-        self.within(call, self.api.check_use(at, writes, call))
-            .await
+        let asked = self.within(call, self.api.check_use(at, writes, call));
+        asked.await.map(|()| Vec::new())
     }
 
     async fn look(&self, at: &Source, until: &Until) -> Result<Option<Observed>, PortError> {
@@ -382,6 +443,28 @@ impl Store for VaultStore {
         self.within(call, work).await
     }
 
+    async fn probe_stage(
+        &self,
+        _: &Source,
+        _: RotationId,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        until.check().map(|()| false)
+    }
+
+    async fn probe_promote(
+        &self,
+        at: &Source,
+        token: RotationId,
+        value: &SecretBytes,
+        expected: Option<&RemoteVersion>,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
+        let call = self.call(until);
+        let work = self.find(at, token, value, expected, call);
+        self.within(call, work).await
+    }
+
     async fn unstage(&self, _: &Source, _: RotationId, until: &Until) -> Result<(), PortError> {
         until.check()
     }
@@ -392,15 +475,18 @@ impl Store for VaultStore {
         version: &RemoteVersion,
         until: &Until,
     ) -> Result<(), PortError> {
-        let call = self.call(until);
-        match Version::parse(version) {
-            Some(version) => {
-                self.within(call, self.destroy(&at.path, &version, call))
-                    .await
-            }
-            // No engine ever had it.
-            None => Ok(()),
-        }
+        self.end_version(at, version, OldVersions::Destroy, until)
+            .await
+    }
+
+    async fn retire(
+        &self,
+        at: &Source,
+        version: &RemoteVersion,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.end_version(at, version, self.api.old_versions, until)
+            .await
     }
 
     async fn list(
@@ -421,13 +507,22 @@ fn of_store(name: &StoreName, error: PortError) -> PortError {
     }
 }
 
+/// The known version as the engine calls it.
+fn known(at: &Source, expected: Option<&RemoteVersion>) -> Result<Option<Version>, PortError> {
+    let parsed = expected.map(|version| {
+        Version::parse(version)
+            .ok_or_else(|| newer(at, "is known by a version that no KV engine has; it"))
+    });
+    parsed.transpose()
+}
+
 fn newer(at: &Source, why: &str) -> PortError {
     let text = format!("{} {why} is taken up at the next look", at.path);
     PortError::new(ErrorKind::Conflict, text)
 }
 
 /// A version of the same number that was made at another time is another one.
-fn is_gone(metadata: &Metadata, version: &Version) -> bool {
+fn is_destroyed(metadata: &Metadata, version: &Version) -> bool {
     let state = metadata.version(version.number);
     state.is_none_or(|state| state.destroyed) || !metadata.called(version.number).is(version)
 }

@@ -20,5 +20,5 @@ pub mod traces;
 pub use endpoint::{
     Endpoint, EndpointError, HEAD_TIMEOUT, Listen, MAX_CONNECTIONS, READ_TIMEOUT, Source,
 };
-pub use instance::Instance;
+pub use instance::{Instance, LogLines};
 pub use page::{OTHER, Page};

@@ -152,6 +152,10 @@ const SEVERITY: Label = Label {
     name: "severity",
     bound: Bound::Words(&["unknown", "warning", "problem"]),
 };
+const TOPIC: Label = Label {
+    name: "topic",
+    bound: Bound::Words(&["events", "audit", "work", "plan", "hosts"]),
+};
 const HEARD: Label = Label {
     name: "heard",
     bound: Bound::Words(&["yes", "no"]),
@@ -262,16 +266,25 @@ metrics! {
     /// Messages that were refused.
     BUS_REFUSED = counter(EVERY, "keywheel_bus_refused_messages_total", &[SERVICE],
         "Messages this service refused: forged, replayed, stale, malformed or not permitted");
+    /// What waits on the bus server.
+    BUS_BACKLOG = gauge(EVERY, "keywheel_bus_backlog_messages", Plain, &[SERVICE, TOPIC], Most,
+        "Messages on the bus server that this service has not done with: not read yet, or read and not acknowledged; absent inside one process and while the bus server does not answer");
     /// When credentials end.
     CREDENTIALS_EXPIRY = gauge(EVERY, "keywheel_credentials_expiry_timestamp_seconds", Instant,
         &[SERVICE], Least,
         "When this service's credentials end; they are renewed at half of their life");
+    /// How long credentials live.
+    CREDENTIALS_LIFETIME = gauge(EVERY, "keywheel_credentials_lifetime_seconds", Seconds, &[SERVICE], Least,
+        "How long this service's credentials live, from their issue to their end");
     /// Spans that the collector took.
     SPANS_EXPORTED = counter(EVERY, "keywheel_spans_exported_total", &[],
         "Spans that the OpenTelemetry collector took");
     /// Spans that nobody sees.
     SPANS_DROPPED = counter(EVERY, "keywheel_spans_dropped_total", &[],
         "Spans that were dropped: the queue was full, or the collector did not take them");
+    /// Log lines that nobody reads.
+    LOG_LINES_LOST = counter(EVERY, "keywheel_log_lines_lost_total", &[],
+        "Log lines that systemd's journal did not take: more came at once than it reads");
 
     /// Known secrets.
     SECRETS = gauge(GATEWAY, "keywheel_secrets", Plain, &[], Sum,
@@ -285,10 +298,10 @@ metrics! {
     /// The next one, by the schedule.
     SECRET_NEXT_ROTATION = gauge(GATEWAY, "keywheel_secret_next_rotation_timestamp_seconds", Instant,
         &[SECRET], Least,
-        "When the schedule wants the next version, counted from the last one; in the past when it is overdue");
+        "When the schedule wants the next version, counted from the last one, or a secret its first; in the past when it is overdue");
     /// It should have rotated.
     SECRET_OVERDUE = gauge(GATEWAY, "keywheel_secret_overdue", Plain, &[SECRET], Sum,
-        "Whether the schedule wanted a new version and its time for that has passed");
+        "Whether the schedule wanted a new version, or a secret without one its first, and the time for that has passed");
     /// Rotations by what led to them.
     ROTATIONS = counter(GATEWAY, "keywheel_rotations_total", &[TRIGGER],
         "Rotations that began, by what led to them");
@@ -333,13 +346,13 @@ metrics! {
         "Hosts that joined and were not evicted");
     /// The last word of a host.
     HOST_LAST_CONTACT = gauge(GATEWAY, "keywheel_host_last_contact_timestamp_seconds", Instant, &[HOST],
-        Least, "When this gateway last heard of a host");
+        Least, "When this gateway last heard of a host; when it began to listen, as long as it has not heard it");
     /// How long a host has been behind.
     HOST_PLAN_LAG = gauge(GATEWAY, "keywheel_host_plan_lag_seconds", Seconds, &[HOST], Most,
         "How long a host has worked on an older plan than the newest; 0 when it has the newest");
     /// Instances that are there.
     INSTANCES = gauge(GATEWAY, "keywheel_instances", Plain, &[SERVICE, HEARD], Sum,
-        "Instances of each service, by whether they were heard in the last 35 seconds");
+        "Instances of each service, by whether they were heard in the last 35 seconds; one that is needed counts though it was never heard");
     /// How far readers are behind.
     READER_LAG = gauge(GATEWAY, "keywheel_reader_lag", Plain, &[SERVICE, MACHINE], Most,
         "Events, or audit records for the audit sink, that a reader of the log had not read when it last spoke");
@@ -400,6 +413,9 @@ metrics! {
     /// The end of a host's lease.
     HOST_LEASE_EXPIRY = gauge(INJECTOR, "keywheel_host_lease_expiry_timestamp_seconds", Instant, &[HOST],
         Least, "When the host's lease on what it holds ends, unless the gateway answers before");
+    /// The length of a host's lease.
+    HOST_LEASE = gauge(INJECTOR, "keywheel_host_lease_seconds", Seconds, &[HOST], Least,
+        "How long the host may use what it holds after the gateway's last word: `injector.lease`");
     /// Containers of a host.
     HOST_CONTAINERS = gauge(INJECTOR, "keywheel_host_containers", Plain, &[HOST], Sum,
         "Containers that run on this host");

@@ -59,11 +59,30 @@ impl Page {
         self.set(metric, labels, crate::instance::seconds(at));
     }
 
-    /// Shows how spans are spread; one set of labels only once.
+    /// Begins every series of a metric at nothing, as far as its labels are words and not among those
+    /// that are given: Prometheus counts a rise from what was there before, so the first of a series
+    /// that was not there would be none.
+    pub fn begin(&mut self, metric: &'static Metric, labels: &[&str]) {
+        let Some(next) = metric.labels.get(labels.len()) else {
+            match metric.kind {
+                Kind::Histogram => self.spread(metric, labels, &Spread::default()),
+                Kind::Counter | Kind::Gauge => self.set(metric, labels, 0.0),
+            }
+            return;
+        };
+        let Bound::Words(words) = next.bound else {
+            return;
+        };
+        for word in words {
+            self.begin(metric, &[labels, &[word]].concat());
+        }
+    }
+
+    /// Shows how spans are spread; those of one set of labels are added up.
     pub fn spread(&mut self, metric: &'static Metric, labels: &[&str], spread: &Spread) {
         let shown = self.shown(metric);
         let labels = shown.bounded(labels);
-        shown.spreads.insert(labels, spread.clone());
+        shown.spreads.entry(labels).or_default().merge(spread);
     }
 
     /// The page as Prometheus reads it.
@@ -231,6 +250,61 @@ mod tests {
         assert!(text.contains("keywheel_stragglers{secret=\"other\"} 7\n"));
         let earliest = "keywheel_secret_last_rotation_timestamp_seconds{secret=\"other\"} 3\n";
         assert!(text.contains(earliest), "{text}");
+    }
+
+    #[test]
+    fn beyond_the_bound_spreads_are_added_up() {
+        let spread = |millis| {
+            let mut spread = Spread::default();
+            spread.add(Duration::from_millis(millis));
+            spread
+        };
+        let mut page = Page::default();
+        for n in 0..names::MOST_STORES {
+            let name = format!("store-{n}");
+            page.spread(&names::STORE_DURATION, &[&name, "set"], &spread(1));
+        }
+        assert!(!page.text().contains(OTHER), "as many as the bound says");
+        for (name, millis) in [("one-more", 7), ("yet-another", 60), ("a-third", 2_000)] {
+            page.spread(&names::STORE_DURATION, &[name, "set"], &spread(millis));
+        }
+        let text = page.text();
+        let name = names::STORE_DURATION.name;
+        let labels = "store=\"other\",operation=\"set\"";
+        for line in [
+            format!("{name}_bucket{{{labels},le=\"0.01\"}} 1"),
+            format!("{name}_bucket{{{labels},le=\"0.1\"}} 2"),
+            format!("{name}_bucket{{{labels},le=\"+Inf\"}} 3"),
+            format!("{name}_sum{{{labels}}} 2.067"),
+            format!("{name}_count{{{labels}}} 3"),
+            format!("{name}_count{{store=\"store-0\",operation=\"set\"}} 1"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn every_word_begins_at_nothing_and_what_is_counted_is_added_to_that() {
+        let mut page = Page::default();
+        page.begin(&names::ROTATION_STEP_FAILURES, &[]);
+        page.count(&names::ROTATION_STEP_FAILURES, &["set"], 1);
+        page.begin(&names::ROTATION_DURATION, &[]);
+        page.begin(&names::STORE_ERRORS, &["vault", "set"]);
+        page.begin(&names::STRAGGLERS, &[]);
+        let shown = lines(&page, "keywheel_rotation_step_failures_total");
+        assert_eq!(shown.len(), 7, "{shown:?}");
+        let ones = shown.iter().filter(|line| line.ends_with(" 1"));
+        assert_eq!(ones.count(), 1, "{shown:?}");
+        let counts = lines(&page, "keywheel_rotation_duration_seconds_count");
+        assert_eq!(counts.len(), 4, "{counts:?}");
+        let errors = lines(&page, "keywheel_store_errors_total{store=\"vault\"");
+        assert_eq!(errors.len(), 5, "{errors:?}");
+        assert!(
+            errors.iter().all(|line| line.ends_with("} 0")),
+            "{errors:?}"
+        );
+        let names_only = lines(&page, "keywheel_stragglers");
+        assert!(names_only.is_empty(), "names are not known: {names_only:?}");
     }
 
     #[test]

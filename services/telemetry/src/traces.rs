@@ -8,6 +8,7 @@
 
 mod client;
 mod export;
+mod headers;
 pub mod names;
 mod wire;
 
@@ -22,7 +23,8 @@ use keywheel_engine::trace::Context;
 use tokio::sync::mpsc;
 
 pub use client::ClientError;
-pub use export::{Exporting, FLUSH_TIMEOUT, MAX_BATCH, Resource, SpanCounts, start};
+pub use export::{Collector, Exporting, FLUSH_TIMEOUT, MAX_BATCH, Resource, SpanCounts, start};
+pub use headers::{Headers, HeadersError, MAX_HEADERS, MAX_HEADERS_BYTES};
 
 /// Spans that wait for the exporter; more are dropped and counted.
 pub const MAX_QUEUED: usize = 4096;
@@ -119,6 +121,8 @@ pub struct Span {
     /// What follows from it stands there.
     place: Option<Context>,
     open: Option<Box<Ended>>,
+    /// Its end was told.
+    is_over: bool,
 }
 
 impl Span {
@@ -175,11 +179,16 @@ impl Span {
         Self {
             place: Some(own),
             open: Some(Box::new(open)),
+            is_over: false,
         }
     }
 
     const fn nothing(place: Option<Context>) -> Self {
-        Self { place, open: None }
+        Self {
+            place,
+            open: None,
+            is_over: false,
+        }
     }
 
     /// Where what follows from it stands: below it, or below what is above it where it is nothing.
@@ -224,6 +233,20 @@ impl Span {
         }
         self
     }
+
+    /// It is not told: nothing was done.
+    pub fn cancel(mut self) {
+        self.open = None;
+    }
+
+    /// It ended before it is dropped here.
+    pub fn until(mut self, end: Timestamp) -> Self {
+        if let Some(open) = &mut self.open {
+            open.end = end;
+            self.is_over = true;
+        }
+        self
+    }
 }
 
 impl Drop for Span {
@@ -231,7 +254,10 @@ impl Drop for Span {
         let Some((mut open, sink)) = self.open.take().zip(SINK.get()) else {
             return;
         };
-        open.end = sink.clock.now().max(open.start);
+        if !self.is_over {
+            open.end = sink.clock.now();
+        }
+        open.end = open.end.max(open.start);
         if sink.queue.try_send(*open).is_err() {
             sink.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{HOST, Places, Role, numbered};
+use crate::keywheel::CREDENTIALS_DIR;
 use crate::output::Output;
 use crate::scratch::binary;
 
@@ -109,6 +110,10 @@ impl Places {
                 writeln!(more, "advertise_join = \"{}:{told}\"", self.address)?;
             }
         }
+        if role == Role::StoreSync {
+            let place = self.credentials_dir();
+            writeln!(more, "[stores]\ncredentials_dir = \"{}\"", place.display())?;
+        }
         let section = match (role, urls) {
             (Role::Gateway, Some([journal, _])) => Some(("journal", journal)),
             (Role::StoreSync, Some([_, cache])) => Some(("cache", cache)),
@@ -159,6 +164,11 @@ impl Places {
     pub(super) fn bus_config(&self, number: usize) -> PathBuf {
         let name = format!("deployment/nats/bus-{}/nats.conf", number + 1);
         self.root.join(name)
+    }
+
+    /// Where credentials of stores outside lie as files; the same place as with `keywheel up`.
+    pub(super) fn credentials_dir(&self) -> PathBuf {
+        self.root.join(CREDENTIALS_DIR)
     }
 
     /// The database's password.

@@ -1,22 +1,16 @@
 //! `deploy/compose.yaml`: read by docker-compose, and brought up.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use keywheel_testkit::server::postgres::PostgresServer;
-use keywheel_tests::apart::nats_server;
 use keywheel_tests::docker;
 use keywheel_tests::output::Output;
-use keywheel_tests::scratch::{self, Scratch, unmount_below};
+use keywheel_tests::scratch;
 use keywheel_tests::wait;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const DOMAIN: &str = "keywheel.example";
+use crate::stage::{DOMAIN, PATIENCE, Stage, commands};
+
 /// Whom the containers run as.
 const USER: &str = "65532:65532";
 /// Prints YAML as JSON; the parser comes with docker-compose.
@@ -76,6 +70,7 @@ fn docker_compose_reads_it_and_every_container_is_confined() -> Result<()> {
                 "POSTGRES_INITDB_ARGS",
                 "PGDATA",
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "OTEL_EXPORTER_OTLP_COMPRESSION",
             ];
             let harmless = harmless.contains(&variable.as_str());
             let is_file = value
@@ -114,186 +109,18 @@ fn it_asks_for_what_it_needs() -> Result<()> {
     Ok(())
 }
 
-/// An engine with networks and a firewall of its own, in a network namespace of its own.
-struct Engine {
-    root: std::path::PathBuf,
-    child: Child,
-}
-
-impl Engine {
-    fn start(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root)?;
-        let path = |name: &str| root.join(name).display().to_string();
-        let log = fs::File::create(root.join("log"))?;
-        let words = format!(
-            "ip link set lo up && exec dockerd --data-root {} --exec-root {} --pidfile {} --host unix://{} --config-file {}",
-            path("data"),
-            path("exec"),
-            path("pid"),
-            path("docker.sock"),
-            path("daemon.json"),
-        );
-        fs::write(root.join("daemon.json"), "{}\n")?;
-        let child = Command::new("unshare")
-            .args(["--net", "sh", "-c", &words])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start dockerd")?;
-        let engine = Self {
-            root: root.to_owned(),
-            child,
-        };
-        let said = wait::until_true("a dockerd of our own", PATIENCE, || {
-            Ok(Output::of(engine.command("docker").arg("info"))?.code == 0)
-        });
-        said.with_context(|| fs::read_to_string(root.join("log")).unwrap_or_default())?;
-        Ok(engine)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let address = format!("unix://{}/docker.sock", self.root.display());
-        command.env("DOCKER_HOST", address).stdin(Stdio::null());
-        command
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if let Ok(said) = Output::of(self.command("docker").args(["ps", "-aq"])) {
-            let ids = said.stdout.split_whitespace();
-            let _ = Output::of(self.command("docker").args(["rm", "-f"]).args(ids));
-        }
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
-        let ended = wait::until_true("a dockerd to end", PATIENCE, || {
-            Ok(self.child.try_wait()?.is_some())
-        });
-        if ended.is_err() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-        unmount_below(&self.root);
-    }
-}
-
-/// What an operator has and has set.
-struct Stage {
-    engine: Engine,
-    database: PostgresServer,
-    scratch: Scratch,
-}
-
-impl Stage {
-    fn set() -> Result<Self> {
-        let scratch = Scratch::make()?;
-        let stage = Self {
-            engine: Engine::start(&scratch.join("engine"))?,
-            database: PostgresServer::start(),
-            scratch,
-        };
-        // The containers' user may reach the socket.
-        let directory = stage.database.socket_directory();
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
-        Ok(stage)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.scratch.join(name).display().to_string()
-    }
-
-    fn shell(&self, line: &str) -> Result<Output> {
-        let port = self
-            .database
-            .place()
-            .rsplit(':')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        let dist = scratch::root()
-            .join("target/dist-dev")
-            .display()
-            .to_string();
-        let mut shell = self.engine.command("bash");
-        shell
-            .args(["-euo", "pipefail", "-c", line])
-            .current_dir(scratch::root())
-            .env(
-                "PATH",
-                format!("{dist}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-            )
-            .env("DIST", &dist)
-            .env("NATS_SERVER", nats_server()?)
-            .env("DOMAIN", DOMAIN)
-            .env("DEPLOYMENT", self.path("deployment"))
-            .env("KEYS", self.path("keys"))
-            .env("DATABASE", format!("postgres://%2Frun%2Fpostgresql:{port}"))
-            .env("DATABASE_ADMIN", self.database.url("postgres"))
-            .env("POSTGRES_SOCKET", self.database.socket_directory())
-            .env("COMPOSE_PROJECT_NAME", "kwtest");
-        Output::of(&mut shell)
-    }
-
-    /// A verb of the client, inside the gateway's container.
-    fn inside(&self, verb: &str) -> Result<Output> {
-        self.shell(&format!(
-            "docker exec kwtest_gateway_1 /usr/local/bin/keywheel -o json {verb}"
-        ))
-    }
-}
-
-/// The commands of the section about containers.
-fn commands() -> Result<Vec<String>> {
-    let page = fs::read_to_string(scratch::root().join("deploy/README.md"))?;
-    let (_, section) = page
-        .split_once("## In containers")
-        .context("the section is gone")?;
-    let block = section
-        .split("```sh\n")
-        .nth(1)
-        .and_then(|block| block.split("```").next());
-    let lines = block.context("no commands")?.split("\n\n");
-    Ok(lines.map(|line| line.trim().to_owned()).collect())
-}
-
 #[test]
 fn the_control_plane_runs_in_containers() -> Result<()> {
     if !docker::ready()? {
         return Ok(());
     }
-    let stage = Stage::set()?;
-    let begun = wait::now();
-    for command in commands()? {
-        eprintln!("{} s: {command}", begun.elapsed().as_secs());
-        stage.shell(&command)?.ok()?;
-    }
-    let up = wait::until_true("the gateway to serve", PATIENCE, || {
-        Ok(stage.inside("status")?.code == 0)
-    });
-    up.with_context(|| logs(&stage))?;
-    eprintln!("{} s: serves", begun.elapsed().as_secs());
-    let manifest = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: test/one }\nspec:\n  store: local\n  generator: { length: 32 }\n";
-    stage.scratch.write("manifest.yaml", manifest)?;
-    let apply = format!(
-        "docker exec -i kwtest_gateway_1 /usr/local/bin/keywheel apply -f - < {}",
-        stage.path("manifest.yaml")
-    );
-    stage.shell(&apply)?.ok()?;
-    // store-sync, scheduler and bus have done their part when a version is current.
-    let made = wait::until_true("a version", PATIENCE, || {
-        let said = stage.inside("get secret test/one")?.ok()?.json()?;
-        Ok(keywheel_tests::stage::find(&said, "current").and_then(Value::as_u64) == Some(1))
-    });
-    made.with_context(|| logs(&stage))?;
+    let stage = Stage::with_own_database()?;
+    let [own, _] = commands()?;
+    stage.bring_up(&own)?;
+    stage.make_secret("test/one")?;
     stage.inside("rotate test/one --wait")?.ok()?;
     stage.inside("host join-token web-1")?.ok()?;
-    eprintln!("{} s: rotated", begun.elapsed().as_secs());
-    let names = stage
-        .shell("docker ps --format '{{.Names}} {{.Status}}'")?
-        .ok()?
-        .stdout;
+    let names = stage.containers()?;
     ensure!(names.matches("kwtest_").count() == 7, "{names}");
     ensure!(!names.contains("Restarting"), "{names}");
     let escape = stage.shell("docker exec --user 0 kwtest_gateway_1 /usr/local/bin/keywheel init --out /x --unseal-key-file /y")?;
@@ -301,8 +128,37 @@ fn the_control_plane_runs_in_containers() -> Result<()> {
     Ok(())
 }
 
-fn logs(stage: &Stage) -> String {
-    let said = stage
-        .shell("docker ps -a; for c in $(docker ps -aq); do docker logs --tail 10 $c 2>&1; done");
-    said.map_or_else(|error| format!("{error:#}"), |said| said.stdout)
+#[test]
+fn the_profile_brings_a_database_that_may_be_restarted() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::with_image_of_database()?;
+    let [own, profile] = commands()?;
+    let shared = own.len().checked_sub(2).context("the page lost commands")?;
+    let all: Vec<String> = own.into_iter().take(shared).chain(profile).collect();
+    stage.bring_up(&all)?;
+    let names = stage.containers()?;
+    ensure!(names.matches("kwtest_").count() == 8, "{names}");
+    stage.make_secret("test/one")?;
+    stage.inside("rotate test/one --wait")?.ok()?;
+    ensure!(stage.version("test/one")? == Some(2));
+
+    stage.shell("docker restart kwtest_postgres_1")?.ok()?;
+    let rotated = wait::until_true("a rotation after the restart", PATIENCE, || {
+        Ok(stage.inside("rotate test/one --wait")?.code == 0)
+    });
+    rotated.with_context(|| stage.logs())?;
+    // What was there before is there, and nothing begins again.
+    ensure!(stage.version("test/one")? >= Some(3));
+    stage.inside("journal verify")?.ok()?;
+    // Its superuser has the operator's password, and the socket lets nobody in without.
+    let psql = "docker exec kwtest_postgres_1 psql --no-psqlrc --no-password --username postgres --command 'SELECT 1'";
+    ensure!(stage.shell(psql)?.code != 0, "no password was asked for");
+    let with = psql.replace(
+        "exec",
+        "exec --env PGPASSWORD=\"$(cat \"$KEYS/postgres-admin.password\")\"",
+    );
+    stage.shell(&with)?.ok()?;
+    Ok(())
 }

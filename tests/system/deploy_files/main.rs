@@ -5,6 +5,9 @@
     reason = "libtest shows it for failed tests only"
 )]
 
+mod booted;
 mod compose;
+mod machine;
 mod rules;
+mod stage;
 mod units;

@@ -1,4 +1,4 @@
-//! systemd's units, as systemd's own tool reads them. No systemd is started.
+//! systemd's units, as systemd's own tool reads them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

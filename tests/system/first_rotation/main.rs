@@ -4,7 +4,9 @@
 mod copies;
 mod env;
 mod files;
+mod page;
 mod refusals;
 mod revoke;
 mod said;
+mod stream;
 mod surface;

@@ -8,8 +8,10 @@ use keywheel_tests::docker;
 use keywheel_tests::keywheel::{Keywheel, NOBODY};
 use keywheel_tests::planted::{self, PLANTED};
 use keywheel_tests::stage::{SECRET, Stage, current, items};
-use keywheel_tests::{manifest, metrics, places, wait};
+use keywheel_tests::{manifest, places, wait};
 use serde_json::Value;
+
+use crate::page;
 
 /// Exit code for a denied caller.
 const DENIED: i32 = 77;
@@ -45,53 +47,9 @@ fn consumers_tells_who_holds_which_version() -> Result<()> {
         assert!(events.contains(kind), "no event {kind}");
     }
     one_trace(&stage.keywheel.stream("events")?)?;
-    one_page(&stage.keywheel)?;
+    page::says_what_the_log_says(&stage.keywheel, SECRET)?;
     let value = stage.value_in(&container)?;
     stage.finish(&[value], &[&container])
-}
-
-/// What Prometheus reads says the same as the log, on as many pages as there are processes; its own
-/// tool finds nothing wrong with any.
-fn one_page(keywheel: &Keywheel) -> Result<()> {
-    let pages = metrics::pages(keywheel)?;
-    let is_apart = keywheel_tests::apart::is_wanted();
-    assert_eq!(pages.len(), if is_apart { 5 } else { 1 }, "{pages:?}");
-    for (_, page) in &pages {
-        metrics::check(page)?;
-    }
-    let secret = format!("{{secret=\"{SECRET}\"}}");
-    for (line, number) in [
-        (format!("keywheel_secret_overdue{secret}"), None),
-        (format!("keywheel_stragglers{secret}"), Some(0.0)),
-        (
-            "keywheel_rotations_total{trigger=\"on_demand\"}".into(),
-            Some(1.0),
-        ),
-        ("keywheel_propagation_seconds_count".into(), Some(1.0)),
-        (
-            "keywheel_rotation_step_duration_seconds_count{step=\"distribute\"}".into(),
-            Some(2.0),
-        ),
-        (
-            "keywheel_store_operation_duration_seconds_count{store=\"local\",operation=\"create\"}"
-                .into(),
-            Some(2.0),
-        ),
-        (
-            "keywheel_cache_reads_total{result=\"miss\"}".into(),
-            Some(0.0),
-        ),
-        ("keywheel_host_engine_up{".into(), Some(1.0)),
-        (
-            "keywheel_host_cache_reads_total{result=\"error\"}".into(),
-            Some(0.0),
-        ),
-        ("keywheel_journal_up".into(), Some(1.0)),
-    ] {
-        let found = metrics::numbers(&pages, &line);
-        assert_eq!(found, Vec::from_iter(number), "{line}: {pages:?}");
-    }
-    Ok(())
 }
 
 /// From the person's command over the effect, its outcome and the host's report, a rotation is one

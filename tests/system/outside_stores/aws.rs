@@ -10,18 +10,27 @@ use keywheel_tests::stage::{PATIENCE, SECRET, Stage};
 use keywheel_tests::{docker, manifest, wait};
 use serde_json::{Value, json};
 
-use crate::scene::{PLACEHOLDER, TOKEN, give, secret, variable};
+use crate::scene::{PLACEHOLDER, TOKEN, apart, give, secret, variable};
 
 /// What the servers take for the secret access key; they check none.
 const KEY: &str = "secret-access-key-of-a-test-b4d1";
 
 #[test]
 fn aws_is_followed_by_arn_and_written_in_a_field_by_name() -> Result<()> {
+    follows_and_writes(&Options::default())
+}
+
+#[test]
+fn aws_is_followed_and_written_with_services_apart() -> Result<()> {
+    follows_and_writes(&apart())
+}
+
+fn follows_and_writes(options: &Options) -> Result<()> {
     if !docker::ready()? {
         return Ok(());
     }
     let server = AwsServer::start(Maker::Moto);
-    let stage = Stage::set_with(&Options::default())?;
+    let stage = Stage::set_with(options)?;
     let keywheel = &stage.keywheel;
     let [before, one, two] = ["aws-before-us-02fe", "aws-token-1-a9b3", "aws-token-2-6d47"];
     create(
@@ -85,7 +94,7 @@ pub(crate) fn create(server: &AwsServer, name: &str, value: &str) -> Result<Stri
     Ok(made["ARN"].as_str().context("no ARN")?.to_owned())
 }
 
-fn put_value(server: &AwsServer, name: &str, value: &str) -> Result<()> {
+pub(crate) fn put_value(server: &AwsServer, name: &str, value: &str) -> Result<()> {
     let body = json!({ "SecretId": name, "SecretString": value });
     ask(server, "PutSecretValue", &body).map(drop)
 }

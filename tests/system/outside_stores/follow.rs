@@ -3,18 +3,28 @@
 use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::openbao::OpenBao;
 use keywheel_tests::docker;
+use keywheel_tests::keywheel::Options;
 use keywheel_tests::stage::{SECRET, current};
 use serde_json::{Value, json};
 
-use crate::scene::{PATH, STORE, Scene, TOKEN, events, listed, refreshed, wait_health};
+use crate::scene::{PATH, STORE, Scene, TOKEN, apart, events, listed, refreshed, wait_health};
 
 #[test]
 fn a_change_at_the_store_reaches_file_and_variable_by_itself_and_at_once_by_refresh() -> Result<()>
 {
+    follows(&Options::default())
+}
+
+#[test]
+fn a_change_at_the_store_reaches_file_and_variable_with_services_apart() -> Result<()> {
+    follows(&apart())
+}
+
+fn follows(options: &Options) -> Result<()> {
     if !docker::ready()? {
         return Ok(());
     }
-    let scene = Scene::set(OpenBao::start(None))?;
+    let scene = Scene::set_with(OpenBao::start(None), options)?;
     let keywheel = &scene.stage.keywheel;
     let [first, second, third] = ["outside-1-4be1", "outside-2-77c0", "outside-3-9d2a"];
     let [one, two] = ["token-1-1f0c", "token-2-c3a8"];

@@ -4,7 +4,9 @@
 mod aws;
 mod follow;
 mod import;
+mod midway;
 mod outage;
 mod refused;
 mod scene;
+mod storm;
 mod write;

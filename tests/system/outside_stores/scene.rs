@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::openbao::OpenBao;
+use keywheel_tests::apart::Shape;
 use keywheel_tests::docker::Container;
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::stage::{PATIENCE, SECRET, Stage};
@@ -34,8 +35,12 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn set(bao: OpenBao) -> Result<Self> {
+        Self::set_with(bao, &Options::default())
+    }
+
+    pub(crate) fn set_with(bao: OpenBao, options: &Options) -> Result<Self> {
         make_token(&bao);
-        let stage = Stage::set_with(&Options::default())?;
+        let stage = Stage::set_with(options)?;
         Ok(Self { stage, bao })
     }
 
@@ -116,6 +121,18 @@ impl Scene {
         let mut values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
         values.push(KEY.to_owned());
         self.stage.finish(&values, containers)
+    }
+}
+
+/// One process of each service, over a bus server with TLS.
+pub(crate) fn apart() -> Options {
+    let shape = Shape {
+        tls: true,
+        ..Shape::default()
+    };
+    Options {
+        shape: Some(shape),
+        ..Options::default()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Gateway, store-sync and bus server are killed, or stand still: starts on a host go on, and a bus
 //! that says nothing is an alarm.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use keywheel_tests::apart::Role;
 use keywheel_tests::docker::Container;
 use keywheel_tests::fleet::Fleet;
 use keywheel_tests::keywheel::Options;
+use keywheel_tests::metrics;
 use keywheel_tests::process::PATIENCE;
 use keywheel_tests::wait;
 
@@ -36,12 +37,36 @@ pub(crate) fn all(fleet: &mut Fleet, near: &Container) -> Result<String> {
     }
     let served = served_after_restart(near)?;
     assert_eq!(served.as_ref(), Some(&before), "after the alarm");
+    silent_on_the_page(fleet)?;
     fleet.process(Role::Bus, 0)?.resume()?;
     wait_current_plan(fleet, NEAR_HOST)?;
     fleet.rotate(NEAR)?;
     let after = value(near)?;
     assert_ne!(after, before);
     Ok(after)
+}
+
+/// The gateway started while one host was cut off, and never heard it: its page says so all the same.
+fn silent_on_the_page(fleet: &mut Fleet) -> Result<()> {
+    let pages = metrics::pages(&fleet.keywheel)?;
+    let only = |start: &str| -> Result<f64> {
+        let found = metrics::numbers(&pages, start);
+        ensure!(found.len() == 1, "{start}: {found:?} in {pages:?}");
+        Ok(found.into_iter().sum())
+    };
+    let contact = |host: usize| -> Result<f64> {
+        let name = &fleet.machine(host)?.name;
+        only(&format!(
+            "keywheel_host_last_contact_timestamp_seconds{{host=\"{name}\"}}"
+        ))
+    };
+    let started = only("keywheel_start_time_seconds{service=\"gateway\"}")?;
+    let (cut, near) = (contact(CUT)?, contact(NEAR_HOST)?);
+    ensure!((cut - started).abs() < 60.0, "{cut}, started {started}");
+    ensure!(cut <= near, "{cut}, the other one {near}");
+    let silent = only("keywheel_instances{service=\"injector\",heard=\"no\"}")?;
+    ensure!(silent == 2.0, "{silent} of two hosts are not heard");
+    Ok(())
 }
 
 /// Starts what was killed, and waits until the host is heard.

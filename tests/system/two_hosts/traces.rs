@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use keywheel_tests::fleet::Fleet;
-use keywheel_tests::process::PATIENCE;
 use keywheel_tests::spans::{self, Span};
-use keywheel_tests::wait;
 
 /// A rotation that a person asked for, with a version before it; `service span < the one above`.
-const ROTATION: [&str; 17] = [
+const ROTATION: [&str; 19] = [
     "keywheel-gateway POST /v1/rotate < ",
+    "keywheel-audit-sink keep audit < POST /v1/rotate",
+    "keywheel-audit-sink keep audit < gateway/submit",
     "keywheel-gateway rotation < POST /v1/rotate",
     "keywheel-store-sync create work.store-sync < rotation",
     "keywheel-gateway gateway/submit < create work.store-sync",
@@ -32,8 +32,10 @@ const ROTATION: [&str; 17] = [
 const CLOSING: &str = "keywheel-gateway gateway/submit < revoke_old work.store-sync";
 
 /// A revocation that a person asked for.
-const REVOCATION: [&str; 7] = [
+const REVOCATION: [&str; 9] = [
     "keywheel-gateway POST /v1/revoke < ",
+    "keywheel-audit-sink keep audit < POST /v1/revoke",
+    "keywheel-audit-sink keep audit < gateway/submit",
     "keywheel-gateway revocation < POST /v1/revoke",
     "keywheel-store-sync revoke work.store-sync < revocation",
     "keywheel-gateway gateway/submit < revoke work.store-sync",
@@ -42,39 +44,22 @@ const REVOCATION: [&str; 7] = [
     "keywheel-gateway gateway/submit < gateway/submit",
 ];
 
-/// A container's start on a host that has the value not yet.
-const START: [&str; 7] = [
-    "keywheel-injector injector/resolve < ",
-    "keywheel-injector injector/attach < injector/resolve",
+/// A container's start on a host that has the value not yet, from the engine's call of our runtime.
+const START: [&str; 10] = [
+    "keywheel-runtime runtime/create < ",
+    "keywheel-injector injector/resolve < runtime/create",
+    "keywheel-runtime runtime/real < runtime/create",
+    "keywheel-injector injector/attach < runtime/create",
     "keywheel-injector store-sync/open_value < injector/attach",
     "keywheel-store-sync store-sync/open_value < store-sync/open_value",
     "keywheel-gateway gateway/grant < store-sync/open_value",
-    "keywheel-injector gateway/submit < injector/resolve",
+    "keywheel-injector gateway/submit < runtime/create",
     "keywheel-gateway gateway/submit < gateway/submit",
+    "keywheel-audit-sink keep audit < gateway/submit",
 ];
 
-/// Waits until one trace with such a root is exactly this tree; gives its spans.
 fn wait_for(fleet: &Fleet, root: &str, expected: &[&str]) -> Result<Vec<Span>> {
-    let expected: BTreeSet<String> = expected.iter().map(|line| (*line).to_owned()).collect();
-    let log = fleet.keywheel.collector_log()?;
-    wait::until(&format!("the trace of {root}"), PATIENCE, || {
-        let spans = spans::read(&log)?;
-        let roots = spans
-            .iter()
-            .filter(|span| span.parent.is_empty() && span.name == root);
-        let mut seen = None;
-        for trace in roots.map(|root| &root.trace) {
-            let told = spans::tree(&spans, trace);
-            if told.as_ref().is_ok_and(|told| *told == expected) {
-                let own = spans.iter().filter(|span| span.trace == *trace);
-                return Ok(Some(own.cloned().collect()));
-            }
-            seen = Some(told);
-        }
-        let seen = seen.context("no such trace")??;
-        let (more, less) = (&seen - &expected, &expected - &seen);
-        anyhow::bail!("too much: {more:#?}; not there: {less:#?}")
-    })
+    spans::wait_for(&fleet.keywheel.collector_log()?, root, expected)
 }
 
 /// The rotation is one tree over both hosts, and says what it is about.
@@ -103,7 +88,11 @@ pub(super) fn rotation_is_one(fleet: &Fleet, secret: &str, consumers: usize) -> 
         .iter()
         .map(|one| one.get("service.instance.id"))
         .collect();
-    assert_eq!(instances.len(), 4, "gateway, store-sync, two injectors");
+    assert_eq!(
+        instances.len(),
+        5,
+        "gateway, store-sync, audit sink, two injectors"
+    );
     Ok(())
 }
 
@@ -115,5 +104,14 @@ pub(super) fn revocation_is_one(fleet: &Fleet) -> Result<()> {
 }
 
 pub(super) fn start_is_one(fleet: &Fleet) -> Result<()> {
-    wait_for(fleet, "injector/resolve", &START).map(drop)
+    let spans = wait_for(fleet, "runtime/create", &START)?;
+    let of = |name: &'static str| spans.iter().find(|span| span.name == name);
+    let (whole, real) = (of("runtime/create"), of("runtime/real"));
+    let (whole, real) = (whole.context("no create")?, real.context("no runtime")?);
+    // The runtime's own times, which it handed over.
+    anyhow::ensure!(
+        whole.start < real.start && real.start < real.end && real.end <= whole.end,
+        "{whole:?} {real:?}"
+    );
+    Ok(())
 }

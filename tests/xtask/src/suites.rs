@@ -120,7 +120,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 14] = [
         "deploy_files",
         "1",
         MIDDLE,
-        "units by systemd-analyze; alert rules by promtool; the Compose file read, and brought up",
+        "units by systemd-analyze and under systemd; alert rules by promtool; the Compose file brought up",
     ),
     (
         "ten_commands",

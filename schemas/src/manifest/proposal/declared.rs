@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use keywheel_core::store::{
-    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, VaultAuth,
-    VaultSpec,
+    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore,
+    OldVersions, VaultAuth, VaultSpec,
 };
 use serde_json::{Map, Value, json};
 
@@ -76,9 +76,13 @@ fn of_aws(aws: &AwsSpec) -> Map<String, Value> {
         AwsAuth::Keys {
             access_key_id,
             secret_access_key,
+            session_token,
         } => {
             let secret = credential(secret_access_key);
-            let keys = json!({ "accessKeyId": access_key_id, "secretAccessKey": secret });
+            let mut keys = json!({ "accessKeyId": access_key_id, "secretAccessKey": secret });
+            if let Some(token) = session_token {
+                keys["sessionToken"] = credential(token);
+            }
             fields.insert("auth".to_owned(), json!({ "keys": keys }));
         }
     }
@@ -91,6 +95,9 @@ fn of_vault(vault: &VaultSpec) -> Map<String, Value> {
     put(&mut fields, "namespace", &vault.namespace);
     put(&mut fields, "mount", &vault.mount);
     put(&mut fields, "caFile", &vault.ca_file);
+    if vault.old_versions == OldVersions::SoftDelete {
+        put(&mut fields, "oldVersions", "softDelete");
+    }
     fields.insert("auth".to_owned(), vault_auth(&vault.auth));
     fields
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use keywheel_core::name::StoreName;
 use keywheel_core::secret::{Place, Spec, Store};
 use keywheel_core::store::{
-    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, StoreSpec, VaultAuth,
-    VaultSpec,
+    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, OldVersions,
+    StoreSpec, VaultAuth, VaultSpec,
 };
 use proptest::prelude::*;
 
@@ -95,6 +95,7 @@ fn every_kind_of_store_is_read_back_as_it_was_declared() {
             namespace: "team/a".to_owned(),
             mount: "kv".to_owned(),
             ca_file: "/etc/keywheel/vault-ca.pem".to_owned(),
+            old_versions: OldVersions::SoftDelete,
             auth,
         });
         named(
@@ -112,6 +113,7 @@ fn every_kind_of_store_is_read_back_as_it_was_declared() {
             AwsAuth::Keys {
                 access_key_id: text("AKIAEXAMPLE"),
                 secret_access_key: file("/etc/keywheel/aws-key"),
+                session_token: Some(file("/etc/keywheel/aws-token")),
             },
         ),
         vault(VaultAuth::Token {

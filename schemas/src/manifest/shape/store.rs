@@ -45,8 +45,26 @@ pub struct Vault {
     #[serde(default, rename = "caFile", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^/"))]
     pub ca_file: Option<String>,
+    /// What becomes of a version that Keywheel wrote once no container holds it: `destroy` by default.
+    /// A revocation destroys always.
+    #[serde(
+        default,
+        rename = "oldVersions",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub old_versions: Option<OldVersions>,
     /// How Keywheel logs in.
     pub auth: VaultAuth,
+}
+
+/// What becomes of an old version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OldVersions {
+    /// It is destroyed.
+    Destroy,
+    /// It is deleted; who may `undelete` there can bring it back.
+    SoftDelete,
 }
 
 /// How Keywheel logs in at Vault or OpenBao: give one of them.
@@ -161,6 +179,13 @@ pub struct Keys {
     /// The secret access key.
     #[serde(rename = "secretAccessKey")]
     pub secret_access_key: Credential,
+    /// The session token that belongs to a temporary key.
+    #[serde(
+        default,
+        rename = "sessionToken",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub session_token: Option<Credential>,
 }
 
 /// Where a credential is read, never the credential itself: give `file` or `secret`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use keywheel_core::secret::{Place, Store};
 use keywheel_core::store::{
     AwsAuth, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, MAX_POLL, MAX_STORE_TEXT_BYTES,
-    MAX_TIMEOUT, MIN_POLL, StoreSpec, VaultAuth,
+    MAX_TIMEOUT, MIN_POLL, OldVersions, StoreSpec, VaultAuth,
 };
 
 use super::{Manifest, faults, read, secret};
@@ -41,7 +41,7 @@ fn file() -> CredentialRef {
 #[test]
 fn every_option_is_read_and_what_is_left_out_has_its_default() {
     let all = spec(
-        "{ vault: { address: \"https://v:8200/\", namespace: team, mount: /kv/, caFile: /ca.pem, auth: { token: { secret: kw/t } } }, poll: 5m, timeout: 3s }",
+        "{ vault: { address: \"https://v:8200/\", namespace: team, mount: /kv/, caFile: /ca.pem, oldVersions: softDelete, auth: { token: { secret: kw/t } } }, poll: 5m, timeout: 3s }",
     );
     assert_eq!(
         (all.poll, all.timeout),
@@ -50,6 +50,7 @@ fn every_option_is_read_and_what_is_left_out_has_its_default() {
     let Backend::Vault(given) = all.backend else {
         panic!("no vault")
     };
+    assert_eq!(given.old_versions, OldVersions::SoftDelete);
     let texts = [given.address, given.namespace, given.mount, given.ca_file];
     assert_eq!(texts, ["https://v:8200", "team", "kv", "/ca.pem"]);
     let few = spec(&vault("{ token: { file: /f } }"));
@@ -58,6 +59,10 @@ fn every_option_is_read_and_what_is_left_out_has_its_default() {
         panic!("no vault")
     };
     assert_eq!((few.mount.as_str(), few.namespace.as_str()), ("secret", ""));
+    assert_eq!(few.old_versions, OldVersions::Destroy);
+    let other = "{ vault: { address: \"https://v:8200\", oldVersions: keep, auth: { token: { file: /f } } } }";
+    let told = faults(&store(other)).join(" ");
+    assert!(told.contains("`destroy`, or `softDelete`"), "{told}");
 }
 
 #[test]
@@ -111,13 +116,24 @@ fn aws_takes_the_standard_chain_unless_it_is_told_otherwise() {
         );
     }
     let keys = aws(
-        "{ aws: { region: eu-central-1, endpoint: \"http://127.0.0.1:5000\", auth: { keys: { accessKeyId: AK, secretAccessKey: { secret: aws/key } } } } }",
+        "{ aws: { region: eu-central-1, endpoint: \"http://127.0.0.1:5000\", auth: { keys: { accessKeyId: AK, secretAccessKey: { secret: aws/key }, sessionToken: { file: /f } } } } }",
     );
     assert_eq!(
         (keys.region.as_str(), keys.endpoint.as_str()),
         ("eu-central-1", "http://127.0.0.1:5000")
     );
-    assert!(matches!(keys.auth, AwsAuth::Keys { access_key_id, .. } if access_key_id == "AK"));
+    let AwsAuth::Keys {
+        access_key_id,
+        session_token,
+        ..
+    } = keys.auth
+    else {
+        panic!("no keys")
+    };
+    assert_eq!(
+        (access_key_id.as_str(), session_token),
+        ("AK", Some(file()))
+    );
     let profile = aws("{ aws: { auth: { profile: ops } } }");
     assert_eq!(
         profile.auth,

@@ -3,7 +3,7 @@
 use keywheel_engine::port::bus::Body;
 use keywheel_schemas::mirror::{Mirror, Text};
 use keywheel_schemas::wire::message::{
-    CheckStoreShape, Kind, LookNowShape, LookedShape, Nothing, ReadStoresShape,
+    CheckStoreShape, Kind, LookNowShape, LookedShape, Nothing, ReadStoresShape, TriedShape,
 };
 use keywheel_schemas::wire::store::News;
 
@@ -28,6 +28,10 @@ pub(super) fn write(body: &Body) -> Written {
                 places: Mirror::of(places),
             };
             shaped(Kind::CheckStore, &shape)
+        }
+        Body::Tried(untried) => {
+            let untried = untried.clone();
+            shaped(Kind::Tried, &TriedShape { untried })
         }
         Body::LookNow { secret } => {
             let secret = secret.map(Text);
@@ -56,6 +60,7 @@ pub(super) fn read(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
                 places: shape.places.into_core(),
             }
         }
+        Kind::Tried => Body::Tried(parse::<TriedShape>("what was tried", bytes)?.untried),
         Kind::LookNow => Body::LookNow {
             secret: parse::<LookNowShape>("request to look", bytes)?
                 .secret

@@ -3,10 +3,12 @@
 //!
 //! Consumers need no more: an event or audit record carries its number, so the newest one shows what
 //! is missing; of plans and hosts only the newest counts; work is sent again by the publisher.
-//! Invariants: at most one message per topic is kept, and at most [`MAX_KEPT_BYTES`] in all.
+//! Invariants: at most one message per topic is kept, and at most [`MAX_KEPT_BYTES`] in all; nothing is
+//! said again by a gateway whose turn to tell is over, also when nobody told it yet that it is.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use keywheel_engine::port::bus::Topic;
 
@@ -19,10 +21,21 @@ pub(super) const MAX_KEPT_BYTES: usize = 64 << 20;
 #[derive(Default)]
 pub(super) struct Newest(Mutex<Kept>);
 
-#[derive(Default)]
 struct Kept {
+    /// Of the turn to tell, by the monotonic clock.
+    turn_ends: Duration,
     bytes: usize,
     topics: HashMap<Topic, Said>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            turn_ends: Duration::MAX,
+            bytes: 0,
+            topics: HashMap::new(),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -66,13 +79,31 @@ impl Newest {
         }
     }
 
-    /// What has to be said again: all, or only what is not stored yet.
-    pub(super) fn unsaid(&self, is_lost: impl Fn(&Topic) -> bool) -> Vec<(Topic, [u8; 16], Frame)> {
+    /// The turn to tell ends then; at an end that has passed it is another's, and what was said before
+    /// is forgotten: others say newer things. A turn that lapsed and is renewed was nobody else's.
+    pub(super) fn set_turn(&self, now: Duration, ends: Duration) {
+        let mut kept = self.lock();
+        kept.turn_ends = ends;
+        if now >= ends {
+            kept.topics.clear();
+            kept.bytes = 0;
+        }
+    }
+
+    /// The bus server lost what it had of these topics.
+    pub(super) fn lost(&self, is_lost: impl Fn(&Topic) -> bool) {
+        let mut kept = self.lock();
+        let lost = kept.topics.iter_mut().filter(|(topic, _)| is_lost(topic));
+        lost.for_each(|(_, said)| said.is_stored = false);
+    }
+
+    /// What has to be said again.
+    pub(super) fn unsaid(&self, now: Duration) -> Vec<(Topic, [u8; 16], Frame)> {
         let kept = self.lock();
-        let unsaid = kept
-            .topics
-            .iter()
-            .filter(|(topic, said)| !said.is_stored || is_lost(topic));
+        if now >= kept.turn_ends {
+            return Vec::new();
+        }
+        let unsaid = kept.topics.iter().filter(|(_, said)| !said.is_stored);
         unsaid
             .map(|(topic, said)| (topic.clone(), said.id, said.frame.clone()))
             .collect()
@@ -89,6 +120,10 @@ mod tests {
     use keywheel_core::id::HostId;
 
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(1000);
+    /// A document that leaves no room for another one.
+    const WHOLE: usize = MAX_KEPT_BYTES - 64;
 
     fn frame(bytes: usize) -> Frame {
         Frame {
@@ -110,14 +145,11 @@ mod tests {
         }
         newest.keep(&Topic::Work(Role::StoreSync), [9; 16], &frame(1));
         newest.stored(&Topic::Events, [2; 16]);
-        assert_eq!(
-            newest.unsaid(|_| false).len(),
-            4,
-            "an older id changes nothing"
-        );
+        assert_eq!(newest.unsaid(NOW).len(), 4, "an older id changes nothing");
         newest.stored(&Topic::Events, [3; 16]);
-        assert_eq!(newest.unsaid(|_| false).len(), 3);
-        let lost = newest.unsaid(|topic| *topic == Topic::Events);
+        assert_eq!(newest.unsaid(NOW).len(), 3);
+        newest.lost(|topic| *topic == Topic::Events);
+        let lost = newest.unsaid(NOW);
         assert_eq!(lost.len(), 4);
         assert!(
             lost.iter()
@@ -131,13 +163,35 @@ mod tests {
         for number in 0..9 {
             newest.keep(&host(number), [number; 16], &frame(8 << 20));
         }
-        assert_eq!(newest.unsaid(|_| true).len(), 7);
+        assert_eq!(newest.unsaid(NOW).len(), 7);
         newest.keep(&host(0), [0; 16], &frame(1));
         newest.keep(&host(8), [8; 16], &frame(8 << 20));
-        assert_eq!(
-            newest.unsaid(|_| true).len(),
-            8,
-            "room that was made is used"
-        );
+        assert_eq!(newest.unsaid(NOW).len(), 8, "room that was made is used");
+    }
+
+    #[test]
+    fn what_was_said_in_a_turn_that_is_over_is_said_again_by_nobody() {
+        let later = |seconds| NOW + Duration::from_secs(seconds);
+        let said = || {
+            let newest = Newest::default();
+            newest.set_turn(NOW, later(6));
+            newest.keep(&Topic::Events, [1; 16], &frame(WHOLE));
+            newest
+        };
+        let renewed = said();
+        renewed.set_turn(later(5), later(11));
+        assert_eq!(renewed.unsaid(later(10)).len(), 1);
+        // Nobody said that it is over: whoever was paused finds it by the clock.
+        assert_eq!(said().unsaid(later(6)).len(), 0);
+        let lapsed = said();
+        lapsed.set_turn(later(7), later(13));
+        assert_eq!(lapsed.unsaid(later(7)).len(), 1, "nobody had it in between");
+        let taken_again = said();
+        taken_again.set_turn(later(2), Duration::ZERO);
+        assert_eq!(taken_again.unsaid(later(2)).len(), 0);
+        taken_again.set_turn(later(7), later(13));
+        assert_eq!(taken_again.unsaid(later(7)).len(), 0, "of the turn before");
+        taken_again.keep(&Topic::Events, [2; 16], &frame(WHOLE));
+        assert_eq!(taken_again.unsaid(later(8)).len(), 1);
     }
 }

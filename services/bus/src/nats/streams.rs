@@ -71,14 +71,19 @@ pub(super) fn wanted(subjects: &Subjects, replicas: usize) -> [Config; 5] {
     ]
 }
 
-/// Makes a stream unless it is there, and compares; whether it was made.
-pub(super) async fn ensure(context: &Context, wanted: &Config) -> Result<bool, Unfit> {
+/// Makes a stream unless it is there, and compares; gives when it was made, in nanoseconds: another
+/// time is another stream, whoever made it.
+pub(super) async fn ensure(context: &Context, wanted: &Config) -> Result<i128, Unfit> {
     let fault = |reason: String| Unfit::Stream {
         stream: wanted.name.clone(),
         reason,
     };
     let found = match context.get_stream(&wanted.name).await {
-        Ok(stream) => return compare(wanted, &stream.cached_info().config).map(|()| false),
+        Ok(stream) => {
+            let info = stream.cached_info();
+            compare(wanted, &info.config)?;
+            return Ok(info.created.unix_timestamp_nanos());
+        }
         Err(error) => error,
     };
     match found.kind() {
@@ -93,9 +98,10 @@ pub(super) async fn ensure(context: &Context, wanted: &Config) -> Result<bool, U
         },
         _ => fault(error.to_string()),
     })?;
-    compare(wanted, &stream.cached_info().config)?;
+    let info = stream.cached_info();
+    compare(wanted, &info.config)?;
     tracing::info!(stream = wanted.name, "stream made");
-    Ok(true)
+    Ok(info.created.unix_timestamp_nanos())
 }
 
 /// Whether a bus server says no only until its cluster has a leader, or enough servers.

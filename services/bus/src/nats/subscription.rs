@@ -23,6 +23,7 @@ use keywheel_engine::port::bus::{Incoming, Subscription, Topic};
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::watch;
 
+use super::backlog::Listed;
 use super::line::Line;
 use super::{Shared, frame};
 use crate::envelope::Receiver;
@@ -52,6 +53,7 @@ pub(super) struct Reader {
     admitted: IdWindow,
     pending: BTreeMap<u64, (Acker, Arc<Line>)>,
     pause: Duration,
+    _listed: Listed,
 }
 
 /// What was asked from the bus server.
@@ -103,6 +105,7 @@ pub(super) async fn open(
         () = shared.until_closed() => return Err(Shared::unavailable("the bus is shut down")),
         opened = opened => opened?,
     };
+    let listed = wanted.listed(&shared, &topic);
     Ok(Reader {
         topic,
         wanted: Arc::new(wanted),
@@ -114,6 +117,7 @@ pub(super) async fn open(
         admitted: IdWindow::of(ID_WINDOW),
         pending: BTreeMap::new(),
         pause: PAUSE.0,
+        _listed: listed,
         shared,
     })
 }

@@ -5,14 +5,13 @@
 //! something is not as it must be, nothing is sent and health says what and why. One message waits in
 //! vain for a bus server that hangs, and no second one: whoever publishes must not hang with it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::Event;
 use keywheel_core::audit::Role;
-use keywheel_engine::port::bus::Topic;
 use tokio::sync::{Notify, watch};
 
 use super::connect::START_PAUSE;
@@ -54,6 +53,8 @@ pub(super) struct State {
     stalled: AtomicBool,
     problem: Mutex<Option<Unfit>>,
     last_refusal: Mutex<Option<String>>,
+    /// When each stream was made that is there.
+    made: Mutex<BTreeMap<String, i128>>,
     look: Notify,
 }
 
@@ -100,6 +101,12 @@ impl State {
     /// The last thing the bus server refused.
     pub(super) fn last_refusal(&self) -> Option<String> {
         lock(&self.last_refusal).clone()
+    }
+
+    /// Whether a stream is another one than at the last look.
+    fn is_remade(&self, stream: &str, made: i128) -> bool {
+        let before = lock(&self.made).insert(stream.to_owned(), made);
+        before.is_some_and(|before| before != made)
     }
 
     /// Rings at every connect.
@@ -178,37 +185,36 @@ impl Shared {
             // An answer that did not come is no fault of a setting; the next look tells.
             Err(Unfit::Stream { .. }) => self.state.problem(),
             Err(unfit) => Some(unfit.clone()),
-            Ok(_) => None,
+            Ok(()) => None,
         };
         *lock(&self.state.problem) = problem;
-        let made = looked?;
+        looked?;
         self.state.stalled.store(false, Ordering::SeqCst);
         if self.speaker.role == Role::Gateway {
-            self.say_again(&made).await;
+            self.say_again().await;
         }
         Ok(())
     }
 
-    /// The streams that had to be made.
-    async fn look(&self) -> Result<BTreeSet<String>, Unfit> {
+    /// A stream that was made since the last look, here or by another gateway, lost what was in it.
+    async fn look(&self) -> Result<(), Unfit> {
         let line = self.line();
         options::check_server(&line.client.server_info())?;
-        let mut made = BTreeSet::new();
         if self.speaker.role != Role::Gateway {
-            return Ok(made);
+            return Ok(());
         }
         for config in streams::wanted(&self.subjects, self.replicas) {
-            if streams::ensure(&line.context, &config).await? {
-                made.insert(config.name);
+            let made = streams::ensure(&line.context, &config).await?;
+            if self.state.is_remade(&config.name, made) {
+                self.newest.lost(|topic| self.place(topic).1 == config.name);
             }
         }
-        Ok(made)
+        Ok(())
     }
 
-    async fn say_again(&self, made: &BTreeSet<String>) {
+    async fn say_again(&self) {
         let _order = self.order.write().await;
-        let is_lost = |topic: &Topic| made.contains(&self.place(topic).1);
-        for (topic, id, frame) in self.newest.unsaid(is_lost) {
+        for (topic, id, frame) in self.newest.unsaid(self.clock.monotonic()) {
             match self.store(&topic, id, frame).await {
                 Ok(()) => self.newest.stored(&topic, id),
                 Err(error) => {

@@ -134,3 +134,46 @@ fn help_of_exit_codes_shows_the_table() {
         );
     }
 }
+
+/// A page that somebody reads at night has to name what there is.
+#[test]
+fn every_command_of_the_alerts_pages_is_understood() {
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let page = std::fs::read_to_string(deploy.join("docs/alerts.md")).unwrap();
+    let spans: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let commands = spans.iter().filter(|span| span.starts_with("keywheel "));
+    let mut lines: Vec<&str> = commands.copied().collect();
+    assert!(lines.len() > 100, "{}: the page was not read", lines.len());
+    lines.retain(|line| Cli::try_parse_from(line.split(' ')).is_err());
+    assert_eq!(lines, [""; 0], "not understood");
+    let golden = std::fs::read_dir(deploy.join("../schemas/golden")).unwrap();
+    let types: Vec<String> = golden
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let after = |mark: &str| -> Vec<String> {
+        let words = page.split(mark).skip(1);
+        let words = words.map(|rest| rest.split([' ', '`']).next().unwrap_or_default());
+        words.map(str::to_owned).collect()
+    };
+    for kind in after("--type ") {
+        assert!(types.iter().any(|name| name.starts_with(&kind)), "{kind}");
+    }
+    for event in after("KEYWHEEL_EVENT=") {
+        let mut lines = keywheel_daemon::lines::ALL.iter();
+        assert!(lines.any(|(name, _)| *name == event), "{event}");
+    }
+    for role in after("keywheel-node start ") {
+        let is_bus = role.starts_with("bus-");
+        let roles = [
+            "gateway",
+            "scheduler",
+            "store-sync",
+            "audit-sink",
+            "injector",
+        ];
+        assert!(
+            is_bus || role == "ROLE" || roles.contains(&role.as_str()),
+            "{role}"
+        );
+    }
+}

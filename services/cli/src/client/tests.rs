@@ -205,3 +205,19 @@ async fn a_stream_that_breaks_off_is_a_failure_and_no_end() {
     );
     assert_eq!(lines.next().await.unwrap_err().exit, Exit::Unavailable);
 }
+
+#[tokio::test]
+async fn a_line_may_be_as_long_as_an_event_and_no_longer() {
+    for (length, is_read) in [(MAX_LINE_BYTES, true), (MAX_LINE_BYTES + 1, false)] {
+        let body = format!("{}\n{{}}\n", "x".repeat(length));
+        let fake = serve("long", http("200 OK", &body));
+        let mut lines = fake.client.lines("/x").await.unwrap();
+        let line = lines.next().await;
+        if is_read {
+            assert_eq!(line.unwrap().unwrap().len(), length);
+            assert_eq!(lines.next().await.unwrap().unwrap(), b"{}");
+        } else {
+            assert!(line.unwrap_err().what.contains("more than"));
+        }
+    }
+}

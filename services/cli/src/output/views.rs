@@ -95,7 +95,7 @@ pub(crate) fn versions(versions: &[VersionView], color: bool) -> String {
             version.version.to_string(),
             stage.to_owned(),
             version.state.clone(),
-            version.hosts.join(", "),
+            holders(version),
         ]
     };
     columns(
@@ -103,6 +103,14 @@ pub(crate) fn versions(versions: &[VersionView], color: bool) -> String {
         versions.iter().map(row).collect(),
         color,
     )
+}
+
+/// Hosts that may hold a version; an evicted one may for good.
+fn holders(version: &VersionView) -> String {
+    let evicted = version.evicted_hosts.iter();
+    let evicted = evicted.map(|host| format!("{host} (evicted)"));
+    let hosts: Vec<String> = version.hosts.iter().cloned().chain(evicted).collect();
+    hosts.join(", ")
 }
 
 /// Bindings.

@@ -15,7 +15,7 @@ use keywheel_engine::presence::Fact;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
-use keywheel_gateway::http::TokenMaker;
+use keywheel_gateway::http::{Scans, TokenMaker};
 use keywheel_gateway::join::JoinServer;
 use keywheel_gateway::metrics::Metrics;
 use keywheel_gateway::presence::OwnLook;
@@ -267,6 +267,7 @@ fn api(
         join_tokens: can_join.then_some(registry as Arc<dyn TokenMaker>),
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),
+        scans: Scans::default(),
         presences: ends.presences.clone(),
         parts,
     }

@@ -278,6 +278,7 @@ fn serve_socket(
         join_tokens: None,
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),
+        scans: http::Scans::default(),
         presences: ends.presences.clone(),
         parts,
     };

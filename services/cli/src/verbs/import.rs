@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::name::StoreName;
 use keywheel_core::store::{
-    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, Source,
-    StoreSpec, VaultAuth, VaultSpec,
+    AwsAuth, AwsSpec, Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore,
+    OldVersions, Source, StoreSpec, VaultAuth, VaultSpec,
 };
 use keywheel_daemon::SystemClock;
 use keywheel_engine::port::clock::Clock as _;
@@ -94,6 +94,7 @@ fn of_vault(screen: Screen, args: &ImportVaultArgs) -> Result<Case<'_>, Failure>
             namespace: args.namespace.clone(),
             mount: args.mount.trim_matches('/').to_owned(),
             ca_file: ca_file.clone(),
+            old_versions: OldVersions::Destroy,
             auth: VaultAuth::Token { token },
         })
     };

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keywheel_core::id::{DeploymentId, RotationId};
+use keywheel_core::id::{DeploymentId, PutToken, RotationId};
 use keywheel_core::name::SecretName;
 use keywheel_daemon::SystemIds;
 use keywheel_engine::port::ids::Ids as _;
@@ -26,8 +26,7 @@ pub(super) async fn put(desk: &Desk, args: &PutArgs) -> Result<(), Failure> {
             "choose another name for the secret",
         )
     })?;
-    let token = RotationId::from_bytes(SystemIds.draw());
-    let sealed = match &args.value_file {
+    let (token, sealed) = match &args.value_file {
         Some(path) => {
             keywheel_sys::harden::transient().map_err(|error| {
                 Failure::new(
@@ -38,13 +37,15 @@ pub(super) async fn put(desk: &Desk, args: &PutArgs) -> Result<(), Failure> {
             })?;
             let value = input::value(desk.screen, path)?;
             let key = desk.client.read::<StoreKey>("/v1/store-key").await?;
-            Some(seal(&key, token, &value)?)
+            let token = PutToken::from_bytes(SystemIds.draw());
+            let sealed = seal(&key, stash::rotation(token), &value)?;
+            (Some(token.to_string()), Some(sealed))
         }
-        None => None,
+        None => (None, None),
     };
     let request = PutRequest {
         name: name.to_string(),
-        rotation_id: token.to_string(),
+        token,
         sealed,
     };
     let begun: RotationView = desk.client.change_by_input("/v1/put", &request).await?;
@@ -52,7 +53,7 @@ pub(super) async fn put(desk: &Desk, args: &PutArgs) -> Result<(), Failure> {
 }
 
 /// Seals a value so that only store-sync can open it, for this rotation only.
-fn seal(key: &StoreKey, token: RotationId, value: &SecretBytes) -> Result<String, Failure> {
+fn seal(key: &StoreKey, rotation: RotationId, value: &SecretBytes) -> Result<String, Failure> {
     let unusable = |why: &str| {
         Failure::new(
             Exit::Unexpected,
@@ -71,7 +72,7 @@ fn seal(key: &StoreKey, token: RotationId, value: &SecretBytes) -> Result<String
     let envelope = hpke::seal(
         &public,
         &stash::info(deployment),
-        &stash::aad(token),
+        &stash::aad(rotation),
         value,
         &OsEntropy,
     )

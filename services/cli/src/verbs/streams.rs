@@ -203,7 +203,12 @@ pub(super) async fn tail(desk: &Desk, source: &Source, wish: &Wish) -> Result<()
     let rest = format!("&follow=true{}", limit.unwrap_or_default());
     let mut lines = desk.client.lines(&wish.path(source, after, &rest)).await?;
     let mut shown = 0;
-    while let Some(line) = lines.next().await? {
+    let broken = loop {
+        let line = match lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => break None,
+            Err(failure) => break Some(failure),
+        };
         shown += 1;
         after = (source.number)(&line).unwrap_or(after + 1);
         if desk.screen.is_json() {
@@ -212,13 +217,18 @@ pub(super) async fn tail(desk: &Desk, source: &Source, wish: &Wish) -> Result<()
             desk.screen
                 .write(format!("{}\n", (source.words)(&line)).as_bytes())?;
         }
-    }
+    };
     if wish.limit.is_some_and(|limit| shown >= limit) {
         return Ok(());
     }
-    Err(Failure::new(
-        Exit::Unavailable,
-        "the stream ended: keywheel stopped",
-        format!("when it is up again, go on with --after {after}"),
-    ))
+    let next = format!("when it is up again, go on with --after {after}");
+    Err(match broken {
+        Some(failure) if failure.exit != Exit::Unavailable => failure,
+        Some(failure) => failure.with_next(next),
+        None => Failure::new(
+            Exit::Unavailable,
+            "the stream ended: keywheel stopped",
+            next,
+        ),
+    })
 }

@@ -19,7 +19,8 @@ pub(super) async fn events(desk: &Desk, verb: EventsVerb) -> Result<(), Failure>
             desk.screen.show(&all, |all| table(all, desk.screen.color))
         }
         EventsVerb::Acknowledge { name, number } => {
-            let view = acknowledge(desk, &name, number).await?;
+            let known = describe(desk, &name).await?;
+            let view = acknowledge(desk, &known, number).await?;
             show(desk, &view)
         }
         EventsVerb::Unsubscribe { name } => {
@@ -35,13 +36,16 @@ pub(super) async fn events(desk: &Desk, verb: EventsVerb) -> Result<(), Failure>
     }
 }
 
-/// What is acknowledged was written before.
+/// What is acknowledged was written before, and to the subscription that was there before that.
 async fn list(desk: &Desk, args: &ListEventsArgs) -> Result<(), Failure> {
-    let last = streams::list(desk, &EVENTS, &Wish::of_events(&args.events)?).await?;
-    match (&args.events.subscription, last) {
-        (Some(name), Some(last)) if args.acknowledge => {
-            acknowledge(desk, name, last).await.map(drop)
-        }
+    let wish = Wish::of_events(&args.events)?;
+    let known = match &args.events.subscription {
+        Some(name) if args.acknowledge => Some(describe(desk, name).await?),
+        _ => None,
+    };
+    let last = streams::list(desk, &EVENTS, &wish).await?;
+    match (known, last) {
+        (Some(known), Some(last)) => acknowledge(desk, &known, last).await.map(drop),
         _ => Ok(()),
     }
 }
@@ -52,9 +56,21 @@ async fn subscribe(desk: &Desk, name: String, after: Option<u64>) -> Result<(), 
     show(desk, &made)
 }
 
-async fn acknowledge(desk: &Desk, name: &str, number: u64) -> Result<SubscriptionView, Failure> {
-    let path = format!("/v1/subscriptions/{}/acknowledge", escape(name));
-    let request = AcknowledgeRequest { number };
+async fn describe(desk: &Desk, name: &str) -> Result<SubscriptionView, Failure> {
+    let path = format!("/v1/subscriptions/{}", escape(name));
+    desk.client.read(&path).await
+}
+
+async fn acknowledge(
+    desk: &Desk,
+    known: &SubscriptionView,
+    number: u64,
+) -> Result<SubscriptionView, Failure> {
+    let path = format!("/v1/subscriptions/{}/acknowledge", escape(&known.name));
+    let request = AcknowledgeRequest {
+        id: known.id.clone(),
+        number,
+    };
     desk.client.change(&path, &request).await
 }
 

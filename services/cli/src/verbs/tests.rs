@@ -208,14 +208,12 @@ async fn a_value_leaves_sealed_only() {
     put.unwrap();
     let sent = daemon.bodies("POST /v1/put ").remove(0);
     assert!(sent["sealed"].as_str().unwrap().len() > 100, "{sent}");
-    assert_eq!(sent["rotation_id"].as_str().unwrap().len(), 36);
+    assert_eq!(sent["token"].as_str().unwrap().len(), 36);
     let seen = format!("{:?}", daemon.seen.lock().unwrap());
     assert!(!seen.contains("canary") && !seen.contains(&STANDARD.encode("hunter2-canary")));
     daemon.run(&["secret", "put", "a/b"]).await.unwrap();
-    assert!(
-        daemon.bodies("POST /v1/put ")[1].get("sealed").is_none(),
-        "generated"
-    );
+    let generated = serde_json::json!({ "name": "a/b" });
+    assert_eq!(daemon.bodies("POST /v1/put ")[1], generated);
     let refused = daemon.run(&["secret", "put", "A b"]).await.unwrap_err();
     assert_eq!(refused.exit, Exit::Input);
 }
@@ -307,13 +305,16 @@ async fn filters_go_to_the_server_and_a_filtered_tail_goes_on_after_what_it_saw(
 
 #[tokio::test]
 async fn a_subscription_is_acknowledged_after_what_was_shown() {
-    const SIEM: &str = r#"{"name":"siem","acknowledged":40,"behind":0}"#;
+    const SIEM: &str = r#"{"name":"siem","id":"i1","acknowledged":40,"behind":0}"#;
+    const NONE: &str = r#"{"name":"none","id":"i2","acknowledged":0,"behind":0}"#;
     const EVENTS: &str = "{\"sequence\":\"39\"}\n{\"sequence\":\"40\"}\n";
     let daemon = Daemon::serve(
         "subscriptions",
         &[
             ("GET /v1/events?after=0&subscription=siem ", 200, EVENTS),
             ("GET /v1/events?after=0&subscription=none ", 200, ""),
+            ("GET /v1/subscriptions/siem ", 200, SIEM),
+            ("GET /v1/subscriptions/none ", 200, NONE),
             ("POST /v1/subscriptions/siem/acknowledge ", 200, SIEM),
             ("POST /v1/subscriptions ", 200, SIEM),
             ("GET /v1/subscriptions ", 200, "[]"),
@@ -333,7 +334,7 @@ async fn a_subscription_is_acknowledged_after_what_was_shown() {
         assert_eq!(daemon.run(&words).await, Ok(()), "{line}");
     }
     let numbers = daemon.bodies("POST /v1/subscriptions/siem/acknowledge ");
-    let expected = [40, 7].map(|number| serde_json::json!({ "number": number }));
+    let expected = [40, 7].map(|number| serde_json::json!({ "id": "i1", "number": number }));
     assert_eq!(numbers, expected);
     let made = daemon.bodies("POST /v1/subscriptions ");
     assert_eq!(made, [serde_json::json!({ "name": "siem", "after": 0 })]);

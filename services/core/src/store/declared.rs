@@ -205,8 +205,12 @@ impl Backend {
             },
             Self::Aws(aws) => match &aws.auth {
                 AwsAuth::Keys {
-                    secret_access_key, ..
-                } => vec![secret_access_key],
+                    secret_access_key,
+                    session_token,
+                    ..
+                } => std::iter::once(secret_access_key)
+                    .chain(session_token)
+                    .collect(),
                 AwsAuth::Chain { .. } => Vec::new(),
             },
         }

@@ -28,6 +28,8 @@ pub struct StoreNow {
     pub id: StoreId,
     /// As it is declared; `None` when it was removed.
     pub store: Option<NamedStore>,
+    /// Whether the log says that it does not answer: whichever store-sync reaches it says otherwise.
+    pub is_stale: bool,
     /// Secrets that hold its credentials.
     pub credentials: Vec<CredentialNow>,
 }

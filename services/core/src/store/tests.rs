@@ -39,6 +39,7 @@ fn vault(token: CredentialRef) -> StoreSpec {
         namespace: String::new(),
         mount: "secret".to_owned(),
         ca_file: String::new(),
+        old_versions: OldVersions::Destroy,
         auth: VaultAuth::Token { token },
     }))
 }
@@ -232,9 +233,17 @@ fn that_a_store_does_not_answer_is_one_event_and_that_it_does_again_another() {
         .when(contact(Some(&long)))
         .then([of_store(Event::WentStale { reason })]);
     assert!(stale.world().stores[&STORE].is_stale);
+    // Every store-sync hears it, whichever said it.
+    let told = |given: &Given| {
+        let head = u64::try_from(given.log().len()).unwrap();
+        let news = given.world().store_news(head - 1, head);
+        news.stores.first().map(|now| now.is_stale)
+    };
+    assert_eq!(told(&stale), Some(true));
     let still = stale.when(contact(Some("another reason"))).then_nothing();
     let back = still.when(contact(None)).then([of_store(Event::Recovered)]);
     assert!(!back.world().stores[&STORE].is_stale);
+    assert_eq!(told(&back), Some(false));
     let removed = Given::nothing();
     removed.when(contact(Some("gone"))).then_nothing();
 }

@@ -138,11 +138,13 @@ impl World {
     }
 
     fn store_now(&self, id: StoreId) -> StoreNow {
-        let known = self.stores.get(&id).map(|known| &known.store);
+        let known = self.stores.get(&id);
         StoreNow {
             id,
-            store: known.cloned(),
-            credentials: known.map_or_else(Vec::new, |known| self.credentials_now(&known.spec)),
+            store: known.map(|known| known.store.clone()),
+            is_stale: known.is_some_and(|known| known.is_stale),
+            credentials: known
+                .map_or_else(Vec::new, |known| self.credentials_now(&known.store.spec)),
         }
     }
 
@@ -188,8 +190,6 @@ impl World {
                 if let Some(known) = self.stores.get_mut(&id) {
                     known.evolve(event);
                 }
-                // store-sync said it; it is no news to it.
-                return;
             }
             store::Event::Removed => {
                 self.stores.remove(&id);

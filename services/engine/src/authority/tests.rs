@@ -238,7 +238,7 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         | Body::Granted { .. }
         | Body::Stores(_)
         | Body::Renewed(_) => vec![(Role::Gateway, "answer gateway")],
-        Body::SealedValue(_) | Body::StoreKey(_) | Body::Looked(_) => {
+        Body::SealedValue(_) | Body::StoreKey(_) | Body::Tried(_) | Body::Looked(_) => {
             vec![(Role::StoreSync, "answer store-sync")]
         }
         Body::ReadStoreKey
@@ -326,7 +326,7 @@ fn store() -> NamedStore {
 }
 
 /// About stores outside.
-fn store_bodies() -> [Body; 5] {
+fn store_bodies() -> [Body; 6] {
     [
         Body::ReadStores {
             after: 1,
@@ -338,6 +338,7 @@ fn store_bodies() -> [Body; 5] {
             credentials: Vec::new(),
             places: Vec::new(),
         },
+        Body::Tried(Vec::new()),
         Body::LookNow { secret: None },
         Body::Looked(Vec::new()),
     ]
@@ -367,6 +368,7 @@ fn all_bodies() -> Vec<Body> {
         Body::Work {
             effect: Effect { work },
             deadline: Timestamp::default(),
+            first: true,
         },
         Body::Plan(plan()),
         Body::Verdict(Verdict::Accepted { number: 1 }),

@@ -52,6 +52,8 @@ impl CommandBus {
         // Audit records without an event: there is nothing to fold, and something to tell.
         if heard.is_some_and(|heard| heard.audit_size > self.audit_size) {
             self.audit_size = heard.map_or(0, |heard| heard.audit_size);
+            // Who follows the audit here sees what was recorded elsewhere.
+            self.writer.ring();
             self.hand_on(Commit {
                 events: Vec::new(),
                 effects: Vec::new(),

@@ -26,8 +26,35 @@ const RECORDS_SHARE: usize = MAX_BATCH / 4;
 /// Places of a batch that revocations leave to commands and records.
 const OTHERS_SHARE: usize = MAX_BATCH / 2;
 
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// Its answer.
+    pub verdict: Verdict,
+    /// Whether it was decided before, and this is the answer of then.
+    pub is_repeat: bool,
+}
+
+impl Decided {
+    /// Of a command that was decided now.
+    pub(super) const fn now(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            is_repeat: false,
+        }
+    }
+
+    /// Of a command that was decided before.
+    pub(super) const fn before(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            is_repeat: true,
+        }
+    }
+}
+
 /// Where the answer goes.
-pub(super) type Answer = oneshot::Sender<Result<Verdict, PortError>>;
+pub(super) type Answer = oneshot::Sender<Result<Decided, PortError>>;
 
 /// What is asked of the deciding task.
 pub(super) enum Request {
@@ -39,7 +66,7 @@ pub(super) enum Request {
 
 impl Request {
     /// Tells its sender, who may be gone.
-    pub(super) fn answer(self, answer: Result<Verdict, PortError>) {
+    pub(super) fn answer(self, answer: Result<Decided, PortError>) {
         let (Self::Submit(_, sender) | Self::Record(_, sender) | Self::Look(sender)) = self;
         let _gone = sender.send(answer);
     }
@@ -76,6 +103,14 @@ impl Handle {
     /// # Errors
     /// When it could not be made durable, or too many submits wait.
     pub async fn submit(&self, submission: Submission) -> Result<Verdict, PortError> {
+        Ok(self.decide(submission).await?.verdict)
+    }
+
+    /// Does what [`Self::submit`] does, and tells whether the answer is one that was given before.
+    ///
+    /// # Errors
+    /// When it could not be made durable, or too many submits wait.
+    pub async fn decide(&self, submission: Submission) -> Result<Decided, PortError> {
         let (queue, limit) = match submission.command {
             Command::Revoke { .. }
             | Command::RevokeOutcome { .. }

@@ -87,6 +87,8 @@ pub enum Body {
         effect: Effect,
         /// From then on nobody begins a call for it; it is sent again with another one.
         deadline: Timestamp,
+        /// Whether it was never sent before; else an earlier copy may have been performed.
+        first: bool,
     },
     /// A host's plan changed.
     Plan(HostPlan),
@@ -176,6 +178,8 @@ pub enum Body {
         /// Places in it that secrets are about to have.
         places: Vec<PlannedUse>,
     },
+    /// That store works; what could not be tried there, in words.
+    Tried(Vec<String>),
     /// Look at places outside now: of one secret, or of all.
     LookNow {
         /// The secret.
@@ -320,6 +324,10 @@ pub trait Bus: Send + Sync {
         body: Body,
         timeout: Duration,
     ) -> Result<Body, PortError>;
+    /// Of several gateways one tells the topics: this end does until then, by the monotonic clock, or
+    /// does not (zero). What it said before its turn ended it does not say again to a bus server that
+    /// lost it: another one said newer things since. An end that is told nothing has the turn for good.
+    fn set_turn(&self, _ends: Duration) {}
     /// A message was handed on, and is stale: counted and said like one that the bus refuses. The
     /// reader acts on nothing in it, and acknowledges it.
     fn refuse_stale(&self, from: Source);

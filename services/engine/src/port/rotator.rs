@@ -1,8 +1,9 @@
 //! A rotator: performs the steps of a rotation against one kind of backend.
 //!
-//! Laws: every step is idempotent under the rotation's token: a repeat looks first and finds what an
-//! earlier call did, also one that was cut off at its deadline; no call begins after `until`; `create`
-//! gives one credential however often it is asked; `revoke` and `destroy` of what is gone already succeed. Reasons never hold a
+//! Laws: a step that may have been attempted before is probed first, and the probe finds what an
+//! earlier call did, also one that was cut off at its deadline and took effect after it. A step that is
+//! performed again without a probe does nothing twice either, but may be refused as `Conflict`. No call
+//! begins after `until`; `revoke` and `destroy` of what is gone already succeed. Reasons never hold a
 //! value.
 
 use async_trait::async_trait;
@@ -12,6 +13,15 @@ use keywheel_core::store::RemoteVersion;
 
 use super::PortError;
 use crate::until::Until;
+
+/// What came of earlier attempts of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// All of it is done; after `finish` with the version that is current outside.
+    Done(Option<RemoteVersion>),
+    /// Not all of it is, or it leaves nothing that could be found: it is to be performed.
+    NotDone,
+}
 
 /// Performs the steps against one kind of backend.
 #[async_trait]
@@ -42,6 +52,18 @@ pub trait Rotator: Send + Sync {
         outside: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError>;
-    /// Whether the backend accepts this version right now; `None` where that cannot be asked.
-    async fn probe(&self, secret: SecretId, version: u64) -> Result<Option<bool>, PortError>;
+    /// The same at the end of a rotation: what `outside` names ends there as its store's declaration says.
+    async fn retire(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        outside: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.revoke(secret, versions, outside, until).await
+    }
+    /// Whether an earlier attempt of this step took effect; makes no version and changes none. An error
+    /// is no answer: nothing is to be written then. `test`, `revoke` and `roll_back` see what there is by
+    /// themselves, so there is nothing to find for them.
+    async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError>;
 }

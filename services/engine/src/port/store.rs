@@ -1,7 +1,8 @@
 //! A secret store outside: Vault, OpenBao, AWS Secrets Manager.
 //!
 //! Laws: every call may be repeated after a lost answer and does its work once, under the rotation's
-//! token or the version's name; what a call says was done can be read back; nothing of ours is written
+//! token or the version's name; what was done and not answered is found by a probe; what a call says
+//! was done can be read back; nothing of ours is written
 //! over somebody else's newer version (`Conflict`); a value is asked for only by [`Store::fetch`],
 //! versions are compared without it. No text of an error holds a value or a credential. A call begins
 //! only before its `Until`, and ends at the store's own timeout.
@@ -15,7 +16,7 @@ use keywheel_core::store::{CredentialRef, RemoteVersion, Source, StoreSpec};
 use keywheel_core::time::Timestamp;
 use keywheel_seal::SecretBytes;
 
-use super::PortError;
+use super::{ErrorKind, PortError};
 use crate::until::Until;
 
 /// The newest state at one place in a store, without a value.
@@ -53,15 +54,45 @@ pub trait Credentials: Send + Sync {
     async fn read(&self, credential: &CredentialRef) -> Result<SecretBytes, PortError>;
 }
 
+/// Lies beneath an error when the login itself was refused: it says nothing about one place or one call,
+/// and work waits for it as for a store that does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the store refuses the login, and work there waits for one that it takes")]
+pub struct LoginRefused;
+
+impl LoginRefused {
+    /// Marks a refusal; any other failure stays what it is.
+    #[must_use]
+    pub fn beneath(error: PortError) -> PortError {
+        match error.kind {
+            ErrorKind::Denied => PortError::caused(error.kind, error.text, Self),
+            _ => error,
+        }
+    }
+
+    /// Whether a failure is one.
+    #[must_use]
+    pub fn is_beneath(error: &PortError) -> bool {
+        let source = error.source.as_deref();
+        source.is_some_and(|source| source.is::<Self>())
+    }
+}
+
 /// One configured store.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// A dry connection: address, TLS, login, mount, and the rights that can be asked for. The error
     /// says exactly what is missing and the next step.
     async fn check(&self, until: &Until) -> Result<(), PortError>;
-    /// Whether we may do at a secret's place what it needs; the error names each right that is missing.
-    async fn check_use(&self, at: &Source, _writes: bool, until: &Until) -> Result<(), PortError> {
-        self.look(at, until).await.map(drop)
+    /// Whether we may do at a secret's place what it needs, without changing anything there; the error
+    /// names each right that is missing. Gives what could not be tried, in words.
+    async fn check_use(
+        &self,
+        at: &Source,
+        _writes: bool,
+        until: &Until,
+    ) -> Result<Vec<String>, PortError> {
+        self.look(at, until).await.map(|_| Vec::new())
     }
     /// What is current there, without its value; `None` when nothing is there or it was deleted. The
     /// answer is the path's: every field of it has the same.
@@ -87,9 +118,17 @@ pub trait Store: Send + Sync {
         value: &SecretBytes,
         until: &Until,
     ) -> Result<(), PortError>;
-    /// Makes the value current, unless something newer than `expected` is; other fields stay. Gives
-    /// its version there. A repeat after success gives the same version. `expected` is `None` when
-    /// nothing was there. `Conflict` when somebody else wrote since.
+    /// Whether an earlier [`Store::stage`] under this token is still there; `false` where there is no
+    /// stage.
+    async fn probe_stage(
+        &self,
+        at: &Source,
+        token: RotationId,
+        until: &Until,
+    ) -> Result<bool, PortError>;
+    /// Makes the value current over `expected`, which is `None` when nothing was there; other fields
+    /// stay. Gives its version there. `Conflict` when anything else is current: somebody else's, or
+    /// ours of an attempt that was not probed.
     async fn promote(
         &self,
         at: &Source,
@@ -98,6 +137,16 @@ pub trait Store: Send + Sync {
         expected: Option<&RemoteVersion>,
         until: &Until,
     ) -> Result<RemoteVersion, PortError>;
+    /// The version that an earlier [`Store::promote`] of the same made current, if it still is. Makes
+    /// none; what a cut-off attempt left beside it, as a label, is cleared away.
+    async fn probe_promote(
+        &self,
+        at: &Source,
+        token: RotationId,
+        value: &SecretBytes,
+        expected: Option<&RemoteVersion>,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError>;
     /// Takes back what `stage` did; what is not there is a success.
     async fn unstage(&self, at: &Source, token: RotationId, until: &Until)
     -> Result<(), PortError>;
@@ -109,6 +158,17 @@ pub trait Store: Send + Sync {
         version: &RemoteVersion,
         until: &Until,
     ) -> Result<(), PortError>;
+    /// Ends a version of ours that a rotation took from everybody, as the store's declaration says
+    /// (Vault: destroy, or delete so that it can be brought back). Nobody who asks as we do can read it
+    /// then; a later [`Store::revoke`] ends it for good.
+    async fn retire(
+        &self,
+        at: &Source,
+        version: &RemoteVersion,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.revoke(at, version, until).await
+    }
     /// Names below a prefix, a page at a time; never values.
     async fn list(
         &self,

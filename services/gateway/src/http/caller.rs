@@ -60,6 +60,11 @@ impl Caller {
         })
     }
 
+    /// Whether the request came under a key.
+    pub(super) const fn has_key(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// An id for `what`, of which a request makes one.
     pub(super) fn draw(&self, api: &Api, what: &str) -> [u8; 16] {
         let Some(seed) = self.seed else {

@@ -8,34 +8,88 @@ use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
-use keywheel_core::id::{BindingId, CommandId, RevocationId, RotationId, SecretId, StoreId};
-use keywheel_core::name::{BindingName, NameError, SecretName};
-use keywheel_engine::command_bus::Submission;
+use keywheel_core::id::{
+    BindingId, CommandId, PutToken, RevocationId, RotationId, SecretId, StoreId,
+};
+use keywheel_core::name::{BindingName, NameError, SecretName, StoreName};
+use keywheel_core::secret;
+use keywheel_core::world::World;
+use keywheel_engine::command_bus::{Decided, Submission};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::stash;
 use keywheel_schemas::api::{
     Applied, ApplyAnswer, ApplyRequest, PutRequest, RevocationView, RevokeRequest, RotateRequest,
     RotationView,
 };
 use keywheel_schemas::manifest::{self, Manifest};
 
-use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, stores, trace};
+use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, history, stores, trace};
 use crate::views;
 
 pub(super) type Payload<T> = Result<Json<T>, JsonRejection>;
 
+/// What a command's id is drawn for.
+pub(super) const COMMAND: &str = "command";
+
+/// A command that was accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accepted {
+    /// Its id.
+    pub(super) command: CommandId,
+    /// Number of its last event, or of the log's when it had none.
+    pub(super) number: u64,
+    /// Whether it was decided before, and nothing was done now.
+    pub(super) is_repeat: bool,
+}
+
 impl Api {
-    pub(super) async fn submit(&self, caller: &Caller, command: Command) -> Result<u64, Failure> {
+    /// Submits a request's one command; afterwards what it did is to be seen here.
+    pub(super) async fn submit(
+        &self,
+        caller: &Caller,
+        command: Command,
+    ) -> Result<Accepted, Failure> {
+        let id = CommandId::from_bytes(caller.draw(self, COMMAND));
+        self.submit_as(caller, id, command).await
+    }
+
+    /// Submits under an id that the caller drew.
+    pub(super) async fn submit_as(
+        &self,
+        caller: &Caller,
+        id: CommandId,
+        command: Command,
+    ) -> Result<Accepted, Failure> {
         let submission = Submission {
-            id: CommandId::from_bytes(caller.draw(self, "command")),
+            id,
             principal: caller.principal.clone(),
             traceparent: Some(trace::current(&*self.ids).to_string()),
             command,
         };
-        match self.commands.submit(submission).await? {
-            Verdict::Accepted { number } => Ok(number),
-            Verdict::Rejected { kind, text } => Err(Failure::rejected(kind, text)),
+        let Decided { verdict, is_repeat } = self.commands.decide(submission).await?;
+        let number = match verdict {
+            Verdict::Accepted { number } => number,
+            Verdict::Rejected { kind, text } => return Err(Failure::rejected(kind, text)),
+        };
+        if self.view.read().number < number {
+            // Another gateway decided it, and its events are not folded here yet.
+            self.commands.look_at_head().await?;
         }
+        Ok(Accepted {
+            command: id,
+            number,
+            is_repeat,
+        })
+    }
+
+    /// Whether the log has the answer to this request's command already.
+    async fn is_answered(&self, caller: &Caller) -> Result<bool, Failure> {
+        if !caller.has_key() {
+            return Ok(false);
+        }
+        let id = CommandId::from_bytes(caller.draw(self, COMMAND));
+        Ok(self.journal.verdict(id).await?.is_some())
     }
 
     fn rotation_view(&self, id: RotationId) -> Result<RotationView, Failure> {
@@ -70,24 +124,39 @@ pub(super) async fn apply(
             })
         })
         .collect();
-    api.commands.look_at_head().await?;
-    let planned = plan(&api, &declarations);
-    if planned.is_ok() && !request.no_check {
-        stores::check(&api, &caller.principal, &declarations).await?;
-    }
-    if request.dry_run {
+    let mut untried = stores::Untried::new();
+    let planned = if request.dry_run {
+        let (planned, left) = plan_checked(&api, &caller, &request, &declarations).await?;
+        untried = left;
         record_dry_run(&api, &caller.principal, &manifests, &planned).await?;
+        planned.map_err(|no| Failure::rejected(no.kind(), no.to_string()))?
     } else {
-        api.submit(&caller, Command::Apply(declarations)).await?;
-    }
-    let planned = match planned {
-        Err(no) if request.dry_run => return Err(Failure::rejected(no.kind(), no.to_string())),
-        planned => planned.unwrap_or_default(),
+        // What was decided already is neither planned nor checked anew: stores may be away by now.
+        let planned = match api.is_answered(&caller).await? {
+            true => Ok(Vec::new()),
+            false => {
+                let (planned, left) = plan_checked(&api, &caller, &request, &declarations).await?;
+                untried = left;
+                planned
+            }
+        };
+        let command = Command::Apply(declarations.clone());
+        let accepted = api.submit(&caller, command).await?;
+        match accepted.is_repeat {
+            true => plan_of_then(&api, accepted, &declarations).await?,
+            false => planned.unwrap_or_default(),
+        }
     };
     // Somebody may have made room between the plan and the decision; then what was there is changed.
     let actions = planned.iter().map(|one| action_word(one.action));
     let actions = actions.chain(std::iter::repeat("changed"));
-    let results = manifests.iter().zip(actions).map(applied).collect();
+    let results = manifests.iter().zip(actions).map(|(manifest, action)| {
+        let mut applied = applied((manifest, action));
+        // Told once, with the first document that the store is tried for.
+        applied.note = applied.note.or_else(|| untried.remove(store_of(manifest)?));
+        applied
+    });
+    let results = results.collect();
     Ok(Json(ApplyAnswer { results }))
 }
 
@@ -123,14 +192,42 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
     }
 }
 
-/// What the declarations would lead to now.
-fn plan(api: &Api, declarations: &[Declaration]) -> Result<Vec<Planned>, Rejection> {
+/// What the declarations would lead to now, and what was not tried of the stores among them, which are
+/// tried first unless that is not wanted.
+async fn plan_checked(
+    api: &Api,
+    caller: &Caller,
+    request: &ApplyRequest,
+    declarations: &[Declaration],
+) -> Result<(Result<Vec<Planned>, Rejection>, stores::Untried), Failure> {
+    api.commands.look_at_head().await?;
+    let planned = plan(api, &api.view.read().world, declarations);
+    let untried = match planned.is_ok() && !request.no_check {
+        true => stores::check(api, &caller.principal, declarations).await?,
+        false => stores::Untried::new(),
+    };
+    Ok((planned, untried))
+}
+
+fn plan(api: &Api, world: &World, declarations: &[Declaration]) -> Result<Vec<Planned>, Rejection> {
     let ctx = Context {
         now: api.clock.now(),
         seed: api.ids.draw(),
         enrolment: Enrolment::default(),
     };
-    decision::plan_apply(&api.view.read().world, declarations, &ctx)
+    decision::plan_apply(world, declarations, &ctx)
+}
+
+/// What the declarations led to when they were decided: planned anew on the log as it was before.
+async fn plan_of_then(
+    api: &Api,
+    accepted: Accepted,
+    declarations: &[Declaration],
+) -> Result<Vec<Planned>, Failure> {
+    let _place = api.scans.fold()?;
+    let first = history::first_of(api, accepted.command, accepted.number).await?;
+    let then = history::fold(api, first - 1).await?;
+    Ok(plan(api, &then.world, declarations).unwrap_or_default())
 }
 
 async fn record_dry_run(
@@ -174,6 +271,18 @@ fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
     }
 }
 
+/// The store that a document is about.
+fn store_of(manifest: &Manifest) -> Option<&StoreName> {
+    match manifest {
+        Manifest::Store { name, .. } => Some(name),
+        Manifest::Secret { spec, .. } => match &spec.store {
+            secret::Store::Outside(place) => Some(&place.store),
+            secret::Store::Local => None,
+        },
+        Manifest::Binding { .. } => None,
+    }
+}
+
 pub(super) async fn unbind(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -200,14 +309,26 @@ pub(super) async fn put(
 ) -> Result<Json<RotationView>, Failure> {
     let Json(request) = body?;
     let name = SecretName::parse(&request.name).map_err(name_fault)?;
-    let rotation =
-        RotationId::parse(&request.rotation_id).map_err(|e| Failure::invalid(e.to_string()))?;
+    let rotation = match &request.token {
+        Some(token) => {
+            let token = PutToken::parse(token);
+            stash::rotation(token.map_err(|e| Failure::invalid(e.to_string()))?)
+        }
+        None if request.sealed.is_some() => {
+            let text = "a sealed value comes with the `token` it was sealed under; send both";
+            return Err(Failure::invalid(text));
+        }
+        None => RotationId::from_bytes(caller.draw(&api, "rotation")),
+    };
     let provided = request.sealed.is_some();
     if let Some(sealed) = &request.sealed {
         let sealed = STANDARD
             .decode(sealed)
             .map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
-        stash(&api, rotation, sealed).await?;
+        // A repeat brings a value that was taken already.
+        if !api.is_answered(&caller).await? {
+            keep(&api, rotation, sealed).await?;
+        }
     }
     let id = SecretId::from_bytes(caller.draw(&api, "secret"));
     let command = Command::Put {
@@ -241,7 +362,7 @@ async fn drop_stash(api: &Api, token: RotationId) {
 }
 
 /// Hands a sealed value to store-sync, unopened.
-async fn stash(api: &Api, token: RotationId, sealed: Vec<u8>) -> Result<(), Failure> {
+async fn keep(api: &Api, token: RotationId, sealed: Vec<u8>) -> Result<(), Failure> {
     let answer = api
         .bus
         .request(

@@ -1,13 +1,15 @@
 //! Hosts: looking at them, letting machines join, evicting.
 //!
-//! Invariant: a join token is in one answer and nowhere else; the journal has its hash.
+//! Invariant: a join token is in one answer and nowhere else; the journal has its hash. So a repeat
+//! under one `Idempotency-Key` is told that the token was given, and not the token.
 
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use keywheel_core::command::Command;
-use keywheel_core::host::{Host, TokenRequest};
-use keywheel_core::id::{HostId, JoinTokenId};
+use keywheel_core::event::Event;
+use keywheel_core::host::{self, Host, TokenRequest};
+use keywheel_core::id::{CommandId, HostId, JoinTokenId};
 use keywheel_core::name::HostName;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -15,9 +17,9 @@ use keywheel_schemas::api::{EvictAnswer, EvictRequest, HostPage, HostView, JoinT
 use keywheel_schemas::mirror::TextForm as _;
 use keywheel_seal::SecretBytes;
 
-use super::change::Payload;
+use super::change::{Accepted, COMMAND, Payload};
 use super::pages::{self, Order, Paged};
-use super::{Api, Caller, Failure, Named};
+use super::{Api, Caller, Failure, Named, history};
 use crate::views;
 
 /// How often a token is made anew when somebody else asked for the same new name meanwhile.
@@ -49,8 +51,13 @@ pub trait TokenMaker: Send + Sync {
 pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::hosts(&api.view, api.clock.now());
-    let by_id = (Order::Other, |view: &HostView| view.id.clone());
-    pages::answer("/v1/hosts", views, by_id, &page)
+    // In the order of the list, so that an eviction between two pages moves no page.
+    let key = |view: &HostView| {
+        let evicted = u8::from(view.state == "evicted");
+        // A space comes before all that a name has in it.
+        format!("{evicted} {} {}", view.name, view.id)
+    };
+    pages::answer("/v1/hosts", views, (Order::ByKey, key), &page)
 }
 
 /// A host by name or id; of a name that only evicted hosts had, the one evicted last by its plan.
@@ -82,6 +89,25 @@ pub(super) async fn describe(
     Ok(Json(page))
 }
 
+/// The id of the host that has this name at the log's head: another gateway may have given it anew.
+async fn id_of(api: &Api, name: &str) -> Result<HostId, Failure> {
+    api.commands.look_at_head().await?;
+    find(&api.view.read().world, name).map(|known| known.id)
+}
+
+/// Which host a command evicted, by the log.
+async fn evicted_by(api: &Api, accepted: Accepted) -> Result<Option<HostId>, Failure> {
+    let first = history::first_of(api, accepted.command, accepted.number).await?;
+    if first > accepted.number {
+        return Ok(None);
+    }
+    let event = api.journal.read(first - 1, 1).await?.into_iter().next();
+    Ok(match event.map(|recorded| recorded.event) {
+        Some(Event::Host(host, host::Event::Evicted { .. })) => Some(host),
+        _ => None,
+    })
+}
+
 pub(super) async fn evict(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -89,9 +115,17 @@ pub(super) async fn evict(
     body: Payload<EvictRequest>,
 ) -> Result<Json<EvictAnswer>, Failure> {
     let Json(EvictRequest { reason }) = body?;
-    let host = find(&api.view.read().world, &name)?.id;
-    api.submit(&caller, Command::EvictHost { host, reason })
-        .await?;
+    let asked = id_of(&api, &name).await?;
+    let command = Command::EvictHost {
+        host: asked,
+        reason,
+    };
+    let accepted = api.submit(&caller, command).await?;
+    // Another machine may have the name by now.
+    let host = match accepted.is_repeat {
+        true => evicted_by(&api, accepted).await?.unwrap_or(asked),
+        false => asked,
+    };
     let now = api.clock.now();
     let committed = api.view.read();
     let world = &committed.world;
@@ -113,14 +147,20 @@ pub(super) async fn join_token(
             "this deployment runs in one process and has no TCP port at which hosts could join; its own machine is its one host. To serve more hosts, run the services apart: deploy/README.md shows how",
         ));
     };
-    for _ in 0..MAX_TRIES {
+    for attempt in 0..MAX_TRIES {
         let fresh = HostId::from_bytes(api.ids.draw());
         let token = JoinTokenId::from_bytes(api.ids.draw());
         let host = api.view.read().world.host_to_be(&name).unwrap_or(fresh);
         let made = maker.make(host, token, &name, api.clock.now());
         let NewToken { request, text } = made.map_err(Failure::invalid)?;
-        api.submit(&caller, Command::IssueJoinToken(request))
-            .await?;
+        let id = CommandId::from_bytes(caller.draw(&api, &format!("{COMMAND}/{attempt}")));
+        let command = Command::IssueJoinToken(request);
+        if api.submit_as(&caller, id, command).await?.is_repeat {
+            let text = format!(
+                "a join token for `{name}` was given under this `Idempotency-Key`, and is kept nowhere; ask under another key for a new one: what was given and is not used ends by itself within ten minutes"
+            );
+            return Err(Failure::conflict(text).on_record());
+        }
         let committed = api.view.read();
         let issued = committed.world.join_tokens.get(&token);
         if let Some(issued) = issued.filter(|issued| issued.host == host) {

@@ -12,6 +12,7 @@ mod named;
 mod pages;
 mod problem;
 mod read;
+mod scans;
 pub(crate) mod status;
 mod stores;
 mod stream;
@@ -50,6 +51,7 @@ pub use caller::Caller;
 pub use hosts::{NewToken, TokenMaker};
 use named::Named;
 pub use problem::Failure;
+pub use scans::{COME_AGAIN_AFTER, MAX_FOLDS, MAX_SCANS, Scans};
 pub use stream::KEEP_ALIVE_AFTER;
 pub use tags::MAX_TAGGED_BYTES;
 pub use waits::Waits;
@@ -104,6 +106,8 @@ pub struct Api {
     pub denials: Arc<Denials>,
     /// Waits that are on record.
     pub waits: Arc<Waits>,
+    /// Readings of the whole log that run.
+    pub scans: Scans,
     /// What was heard of every instance.
     pub presences: Presences,
     /// Bus and journal as this gateway sees them, asked anew for each status.

@@ -19,6 +19,8 @@ pub struct Failure {
     title: &'static str,
     detail: String,
     recorded: bool,
+    /// When to come again, in seconds.
+    come_again: Option<u64>,
 }
 
 impl Failure {
@@ -29,6 +31,7 @@ impl Failure {
             title,
             detail,
             recorded: false,
+            come_again: None,
         }
     }
     /// The thing named does not exist.
@@ -98,6 +101,20 @@ impl Failure {
             detail.into(),
         )
     }
+    /// All places are taken for a moment; the header `Retry-After` says when to come again.
+    #[must_use]
+    pub fn busy(detail: impl Into<String>, come_again: u64) -> Self {
+        let failure = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "not available now",
+            detail.into(),
+        );
+        Self {
+            come_again: Some(come_again),
+            ..failure
+        }
+    }
     /// The request's body did not come in time.
     #[must_use]
     pub fn slow() -> Self {
@@ -114,6 +131,14 @@ impl Failure {
     pub const fn is_rejection(&self) -> bool {
         self.recorded
     }
+    /// The same, of a request that left a record already.
+    #[must_use]
+    pub fn on_record(self) -> Self {
+        Self {
+            recorded: true,
+            ..self
+        }
+    }
     /// The rules say no.
     #[must_use]
     pub fn rejected(kind: RejectionKind, text: String) -> Self {
@@ -125,10 +150,7 @@ impl Failure {
             }
         };
         // The command was decided, and its record says so.
-        Self {
-            recorded: true,
-            ..failure
-        }
+        failure.on_record()
     }
 }
 
@@ -191,6 +213,10 @@ impl IntoResponse for Failure {
         };
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (self.status, kind, Json(problem)).into_response();
+        if let Some(seconds) = self.come_again {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         if self.recorded {
             response.extensions_mut().insert(Recorded);
         }

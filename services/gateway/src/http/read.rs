@@ -138,7 +138,7 @@ pub(super) async fn consumers(
         limit,
         after,
     }) = query?;
-    let (path, views) = match secret {
+    let (path, mut views) = match secret {
         Some(name) => {
             let views = with_secret(&api, &name, |committed, s| {
                 views::consumers(committed, Some(s))
@@ -154,8 +154,10 @@ pub(super) async fn consumers(
         ),
     };
     let key = |view: &ConsumerView| format!("{}/{}/{}", view.host, view.container, view.binding);
+    // Consumers come and go: the next page begins after a key, whether its row is still there or not.
+    views.sort_by_cached_key(key);
     let page = PageQuery { limit, after };
-    pages::answer(&path, views, (Order::Other, key), &page)
+    pages::answer(&path, views, (Order::ByKey, key), &page)
 }
 
 pub(super) async fn rotations(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
@@ -260,6 +262,7 @@ pub(super) async fn revocation(
 }
 
 pub(super) async fn verify(State(api): State<Api>) -> Result<Json<VerifyReport>, Failure> {
+    let _place = api.scans.fold()?;
     let mut found = api.journal.verify().await?;
     let replayed = replay(&*api.journal, &api.view).await?;
     let differs = |what| format!("replay: {what}");

@@ -85,11 +85,16 @@ fn store_name(name: &str) -> Result<StoreName, Failure> {
     StoreName::parse(name).map_err(|error| Failure::invalid(error.to_string()))
 }
 
+/// What could not be tried before an apply, by store.
+pub(super) type Untried = BTreeMap<StoreName, String>;
+
 /// One store that is tried, and what secrets are about to need there.
 struct Trial {
     store: NamedStore,
     credentials: Vec<CredentialNow>,
     places: Vec<PlannedUse>,
+    /// Places beyond those.
+    left_out: usize,
     /// It is declared as it is already; only secrets in it are new.
     is_known: bool,
 }
@@ -104,14 +109,11 @@ fn trials(world: &World, declarations: &[Declaration]) -> BTreeMap<StoreName, Tr
         };
         let known = world.store_named(name);
         if known.is_none_or(|known| known.store.spec != *spec) {
-            let places = world
-                .secrets_in(name)
-                .filter_map(|secret| planned(&secret.spec));
-            let places = places.take(MAX_TRIED_PLACES).map(|(_, place)| place);
-            trials.insert(
-                name.clone(),
-                trial(world, name, spec, places.collect(), false),
-            );
+            let mut trial = trial(world, name, spec, false);
+            for secret in world.secrets_in(name) {
+                trial.add(planned(&secret.spec).map(|(_, place)| place));
+            }
+            trials.insert(name.clone(), trial);
         }
     }
     for declaration in declarations {
@@ -130,33 +132,36 @@ fn trials(world: &World, declarations: &[Declaration]) -> BTreeMap<StoreName, Tr
             let Some(known) = world.store_named(store) else {
                 continue;
             };
-            let trial = trial(world, store, &known.store.spec, Vec::new(), true);
+            let trial = trial(world, store, &known.store.spec, true);
             trials.insert(store.clone(), trial);
         }
-        if let Some(trial) = trials.get_mut(store)
-            && trial.places.len() < MAX_TRIED_PLACES
-        {
-            trial.places.push(place);
+        if let Some(trial) = trials.get_mut(store) {
+            trial.add(Some(place));
         }
     }
     trials
 }
 
-fn trial(
-    world: &World,
-    name: &StoreName,
-    spec: &StoreSpec,
-    places: Vec<PlannedUse>,
-    is_known: bool,
-) -> Trial {
+fn trial(world: &World, name: &StoreName, spec: &StoreSpec, is_known: bool) -> Trial {
     Trial {
         store: NamedStore {
             name: name.clone(),
             spec: spec.clone(),
         },
         credentials: world.credentials_now(spec),
-        places,
+        places: Vec::new(),
+        left_out: 0,
         is_known,
+    }
+}
+
+impl Trial {
+    fn add(&mut self, place: Option<PlannedUse>) {
+        match place {
+            Some(place) if self.places.len() < MAX_TRIED_PLACES => self.places.push(place),
+            Some(_) => self.left_out += 1,
+            None => {}
+        }
     }
 }
 
@@ -176,14 +181,25 @@ fn planned(spec: &secret::Spec) -> Option<(&StoreName, PlannedUse)> {
 /// What does not work is refused with what is missing, so nothing is declared that cannot work. That
 /// a store which is declared already does not answer just now refuses nothing.
 ///
+/// Gives what could not be tried, by store, in words.
+///
 /// That credentials are about to be shown to a server is on record before they are.
 pub(super) async fn check(
     api: &Api,
     principal: &Principal,
     declarations: &[Declaration],
-) -> Result<(), Failure> {
+) -> Result<Untried, Failure> {
     let trials = trials(&api.view.read().world, declarations);
+    let mut untried = Untried::new();
     for (name, trial) in trials {
+        let mut notes = Vec::new();
+        if trial.left_out > 0 {
+            notes.push(format!(
+                "{} places were not checked: {MAX_TRIED_PLACES} are in one apply; what is missing there \
+                 is told at their first look",
+                trial.left_out
+            ));
+        }
         record_trial(api, principal, &name, &trial.store.spec).await?;
         let body = Body::CheckStore {
             store: Box::new(trial.store),
@@ -194,11 +210,11 @@ pub(super) async fn check(
             .bus
             .request(Address::StoreSync, None, body, CHECK_TIMEOUT);
         match asked.await? {
-            Body::Done => {}
+            Body::Tried(more) => notes.extend(more),
             Body::Failed {
                 kind: ErrorKind::Unavailable,
-                ..
-            } if trial.is_known => {}
+                text,
+            } if trial.is_known => notes.push(format!("no place was checked: {text}")),
             Body::Failed { kind, text } => {
                 let text = format!(
                     "nothing was applied: store `{name}` was tried and does not work: {text}; mend that, or say `--no-check` to declare it all the same"
@@ -215,8 +231,11 @@ pub(super) async fn check(
                 return Err(PortError::new(ErrorKind::Unavailable, text).into());
             }
         }
+        if !notes.is_empty() {
+            untried.insert(name, notes.join("; "));
+        }
     }
-    Ok(())
+    Ok(untried)
 }
 
 async fn record_trial(

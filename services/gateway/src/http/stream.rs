@@ -24,12 +24,12 @@ use serde::Deserialize;
 use filter::Filter;
 pub(super) use filter::read_time;
 
+use super::scans::Taken;
+use super::subscriptions::{head, is_there};
 use super::{Api, Failure, Named, subscriptions};
 
 /// After so long without an event a stream of server-sent events says that it is there.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
-/// A comment: nobody is told anything by it.
-const KEEP_ALIVE: &[u8] = b": here\n\n";
 const FRAMES: &str = "text/event-stream";
 const LINES: &str = "application/x-ndjson";
 
@@ -78,6 +78,12 @@ struct Cursor {
     follow: bool,
     bell: tokio::sync::watch::Receiver<u64>,
     of: Kind,
+    /// When something was said last, by the monotonic clock.
+    said: Duration,
+    /// Whether it is filtered and has not come to the head yet.
+    scans: bool,
+    /// Its place among those that scan, while it does.
+    place: Option<Taken>,
 }
 
 enum Kind {
@@ -159,42 +165,80 @@ impl Cursor {
     }
 
     async fn next_chunk(mut self) -> Option<(Result<Bytes, PortError>, Self)> {
+        if self.scans && self.place.is_none() {
+            self.place = self.api.scans.next_scan().await;
+        }
+        let chunk = self.chunk().await?;
+        // Whoever reads slowly keeps nobody from a place.
+        self.place = None;
+        Some((chunk, self))
+    }
+
+    async fn chunk(&mut self) -> Option<Result<Bytes, PortError>> {
         loop {
             if self.left == 0 {
                 return None;
             }
             self.bell.borrow_and_update();
             match self.look().await {
-                Ok(found) if found.rows > 0 => return Some((Ok(Bytes::from(found.bytes)), self)),
-                Ok(found) if found.is_more => {}
-                Ok(_) if self.follow => match self.wait().await? {
-                    Waited::Rang => {}
-                    Waited::Quiet => return Some((Ok(Bytes::from_static(KEEP_ALIVE)), self)),
-                },
+                Ok(found) if found.rows > 0 => {
+                    self.said = self.api.clock.monotonic();
+                    return Some(Ok(Bytes::from(found.bytes)));
+                }
+                Ok(found) if found.is_more => {
+                    if self.is_framed() && self.patience().is_zero() {
+                        return Some(Ok(self.bookmark()));
+                    }
+                }
+                Ok(_) if self.follow => {
+                    self.scans = false;
+                    self.place = None;
+                    match self.wait().await? {
+                        Waited::Rang => {}
+                        Waited::Quiet => return Some(Ok(self.bookmark())),
+                    }
+                }
                 Ok(_) => return None,
                 Err(error) => {
                     self.left = 0;
-                    return Some((Err(error), self));
+                    return Some(Err(error));
                 }
             }
         }
     }
 
-    /// Waits for the bell; server-sent events say something from time to time, so that whoever stands
-    /// between does not close a quiet connection.
-    async fn wait(&mut self) -> Option<Waited> {
-        let is_framed = matches!(
+    const fn is_framed(&self) -> bool {
+        matches!(
             self.of,
             Kind::Events {
                 form: Form::Frames,
                 ..
             }
-        );
+        )
+    }
+
+    /// How long nothing more may be said.
+    fn patience(&self) -> Duration {
+        let silent = self.api.clock.monotonic().saturating_sub(self.said);
+        KEEP_ALIVE_AFTER.saturating_sub(silent)
+    }
+
+    /// Says that the stream is there, and how far it read: an id without data is no event to a client,
+    /// which comes back with it all the same. So one behind a filter resumes where it was.
+    fn bookmark(&mut self) -> Bytes {
+        self.said = self.api.clock.monotonic();
+        Bytes::from(format!("id: {}\n: here\n\n", self.next))
+    }
+
+    /// Waits for the bell; server-sent events say something from time to time, so that whoever stands
+    /// between does not close a quiet connection, however often the bell rings for what is not wanted.
+    async fn wait(&mut self) -> Option<Waited> {
+        let (is_framed, patience) = (self.is_framed(), self.patience());
         let rings = self.bell.changed();
         if !is_framed {
             return rings.await.ok().map(|()| Waited::Rang);
         }
-        match tokio::time::timeout(KEEP_ALIVE_AFTER, rings).await {
+        match tokio::time::timeout(patience, rings).await {
             Ok(rang) => rang.ok().map(|()| Waited::Rang),
             Err(_) => Some(Waited::Quiet),
         }
@@ -236,11 +280,16 @@ pub(super) async fn events(
         Some(last) if form == Form::Frames => last,
         _ => query.after.unwrap_or(0),
     };
+    let after = is_there(after, head(&api).await?)?;
     let after = match query.subscription {
         Some(name) => after.max(subscriptions::find(&api, &name).await?.acknowledged),
         None => after,
     };
-    let bell = api.view.bell();
+    let scans = !filter.is_all();
+    // A browser takes any other answer than the stream for its end; it waits for its place in it.
+    let asks = scans && form == Form::Lines;
+    let place = asks.then(|| api.scans.scan()).transpose()?;
+    let (bell, said) = (api.view.bell(), api.clock.monotonic());
     let cursor = Cursor {
         api,
         next: after,
@@ -249,6 +298,9 @@ pub(super) async fn events(
         follow: query.follow || form == Form::Frames,
         bell,
         of: Kind::Events { filter, form },
+        said,
+        scans,
+        place,
     };
     Ok(answer(
         cursor,
@@ -283,7 +335,7 @@ pub(super) async fn audit(
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
-    let bell = api.view.bell();
+    let (bell, said) = (api.view.bell(), api.clock.monotonic());
     let cursor = Cursor {
         api,
         next: query.after.unwrap_or(0),
@@ -291,6 +343,9 @@ pub(super) async fn audit(
         follow: query.follow,
         bell,
         of: Kind::Audit,
+        said,
+        scans: false,
+        place: None,
     };
     Ok(answer(cursor, LINES))
 }
@@ -332,6 +387,7 @@ pub(super) async fn proof(
 }
 
 pub(super) async fn export(State(api): State<Api>) -> Result<Json<AuditExport>, Failure> {
+    let _place = api.scans.fold()?;
     let head = api.journal.head().await?;
     let (mut records, mut leaf_hashes) = (Vec::new(), Vec::new());
     let mut next = 0;

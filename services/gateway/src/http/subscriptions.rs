@@ -7,7 +7,9 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use keywheel_core::audit::Outcome;
+use keywheel_core::id::SubscriptionId;
 use keywheel_core::name::SubscriptionName;
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::subscriptions::{self, Subscription};
 use keywheel_schemas::api::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
 
@@ -18,7 +20,8 @@ use super::{Api, Caller, Failure, Named};
 pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
     let page = page?.0;
     let all = api.journal.subscriptions().await?;
-    let views: Vec<SubscriptionView> = all.iter().map(|one| view(&api, one)).collect();
+    let head = head(&api).await?;
+    let views: Vec<SubscriptionView> = all.iter().map(|one| view(head, one)).collect();
     let by_name = (Order::ByKey, |view: &SubscriptionView| view.name.clone());
     pages::answer("/v1/subscriptions", views, by_name, &page)
 }
@@ -28,7 +31,7 @@ pub(super) async fn describe(
     Named(name): Named,
 ) -> Result<Json<SubscriptionView>, Failure> {
     let found = find(&api, &name).await?;
-    Ok(Json(view(&api, &found)))
+    Ok(Json(view(head(&api).await?, &found)))
 }
 
 pub(super) async fn subscribe(
@@ -38,7 +41,7 @@ pub(super) async fn subscribe(
 ) -> Result<Json<SubscriptionView>, Failure> {
     let Json(request) = body?;
     let name = parse(&request.name)?;
-    let head = head(&api);
+    let head = head(&api).await?;
     let after = request.after.unwrap_or(head);
     let after = is_there(after, head)?;
     record(
@@ -48,8 +51,9 @@ pub(super) async fn subscribe(
         &format!("after event {after}"),
     )
     .await?;
-    let made = api.journal.subscribe(&name, after).await?;
-    Ok(Json(view(&api, &made)))
+    let id = SubscriptionId::from_bytes(api.ids.draw());
+    let made = api.journal.subscribe(&name, id, after).await?;
+    Ok(Json(view(head, &made)))
 }
 
 pub(super) async fn acknowledge(
@@ -59,12 +63,21 @@ pub(super) async fn acknowledge(
     body: Payload<AcknowledgeRequest>,
 ) -> Result<Json<SubscriptionView>, Failure> {
     let Json(request) = body?;
+    let id = SubscriptionId::parse(&request.id).map_err(|error| {
+        Failure::invalid(format!(
+            "{error}; give the `id` that the subscription shows"
+        ))
+    })?;
     let known = find(&api, &name).await?;
-    let number = is_there(request.number, head(&api))?;
+    if known.id != id {
+        return Err(subscriptions::made_again(&known.name).into());
+    }
+    let head = head(&api).await?;
+    let number = is_there(request.number, head)?;
     let reason = format!("up to event {number}");
     record(&api, &caller, ("acknowledge", &known.name), &reason).await?;
-    let moved = api.journal.acknowledge(&known.name, number).await?;
-    Ok(Json(view(&api, &moved)))
+    let moved = api.journal.acknowledge(&known.name, id, number).await?;
+    Ok(Json(view(head, &moved)))
 }
 
 pub(super) async fn unsubscribe(
@@ -76,7 +89,7 @@ pub(super) async fn unsubscribe(
     let reason = format!("it stood at event {}", known.acknowledged);
     record(&api, &caller, ("unsubscribe", &known.name), &reason).await?;
     api.journal.unsubscribe(&known.name).await?;
-    Ok(Json(view(&api, &known)))
+    Ok(Json(view(head(&api).await?, &known)))
 }
 
 /// A subscription that is there.
@@ -91,26 +104,28 @@ fn parse(name: &str) -> Result<SubscriptionName, Failure> {
     SubscriptionName::parse(name).map_err(|error| Failure::invalid(error.to_string()))
 }
 
-/// Number of the last event this gateway knows.
-fn head(api: &Api) -> u64 {
-    api.view.read().number
+/// Number of the log's last event. Events are read from the log, which may be ahead of what is folded here.
+pub(super) async fn head(api: &Api) -> Result<u64, PortError> {
+    Ok(api.journal.head().await?.number)
 }
 
-/// Refuses a place that the log has not come to: what happens up to there would be missed.
-fn is_there(number: u64, head: u64) -> Result<u64, Failure> {
+/// Refuses a place that the log has not come to: what happens up to there would be missed, or waited for
+/// in silence.
+pub(super) fn is_there(number: u64, head: u64) -> Result<u64, Failure> {
     if number <= head {
         return Ok(number);
     }
     Err(Failure::invalid(format!(
-        "there is no event {number} yet, the last one is {head}; give the number of an event that you read"
+        "there is no event {number}, the last one is {head}; give the number of an event that you read. If you read it, the journal was put back to an earlier time since: begin again after an event that is there"
     )))
 }
 
-fn view(api: &Api, one: &Subscription) -> SubscriptionView {
+fn view(head: u64, one: &Subscription) -> SubscriptionView {
     SubscriptionView {
+        id: one.id.to_string(),
         name: one.name.to_string(),
         acknowledged: one.acknowledged,
-        behind: head(api).saturating_sub(one.acknowledged),
+        behind: head.saturating_sub(one.acknowledged),
     }
 }
 

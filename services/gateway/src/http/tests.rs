@@ -4,15 +4,18 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use keywheel_core::id::RotationId;
+use keywheel_core::id::{PutToken, RotationId};
 use keywheel_engine::port::ErrorKind;
+use keywheel_engine::stash;
 use serde_json::{Value, json};
 
 mod contract;
 mod history;
 mod looks;
+mod repeats;
 mod stores;
 mod streams;
+mod wishes;
 
 use super::*;
 use crate::denials::{RECORDED_PER_UID, WINDOW};
@@ -204,8 +207,9 @@ async fn apply_names_the_fault_and_it_is_on_record() {
 async fn put_keeps_the_value_before_the_command_and_starts_a_rotation() {
     let bench = Bench::start().await;
     bench.apply(PROVIDED).await;
-    let id = RotationId::from_bytes([3; 16]);
-    let request = json!({ "name": "prod/key", "rotation_id": id.to_string(), "sealed": "AAAA" });
+    let token = PutToken::from_bytes([3; 16]);
+    let id = stash::rotation(token);
+    let request = json!({ "name": "prod/key", "token": token.to_string(), "sealed": "AAAA" });
     let (status, rotation) = bench.post("put", request.clone()).await;
     assert_eq!(
         (status, &rotation["rotation_id"]),
@@ -219,18 +223,41 @@ async fn put_keeps_the_value_before_the_command_and_starts_a_rotation() {
 }
 
 #[tokio::test]
+async fn nobody_chooses_the_id_of_a_put_s_rotation() {
+    let bench = Bench::start().await;
+    bench.apply(MANIFEST).await;
+    bench.work().await;
+    // The id a slot's rotation will have.
+    let wanted = RotationId::from_bytes([5; 16]);
+    for sealed in [None, Some("AAAA")] {
+        // Without a value no token is used; with one the id is derived from it.
+        let mut request = json!({ "name": "prod/db" });
+        if let Some(sealed) = sealed {
+            request["token"] = wanted.to_string().into();
+            request["sealed"] = sealed.into();
+        }
+        let (status, rotation) = bench.post("put", request).await;
+        assert_eq!(status, 200, "{rotation}");
+        assert_ne!(rotation["rotation_id"], wanted.to_string());
+        bench.work().await;
+    }
+    assert!(!bench.store.kept.lock().unwrap().contains(&wanted));
+}
+
+#[tokio::test]
 async fn the_value_of_a_refused_put_is_dropped_at_once() {
     let bench = Bench::start().await;
     bench.apply(PROVIDED).await;
-    let ids = [3, 4].map(|n| RotationId::from_bytes([n; 16]));
-    let put = |id: RotationId| {
+    let tokens = [3, 4].map(|n| PutToken::from_bytes([n; 16]));
+    let ids = tokens.map(stash::rotation);
+    let put = |token: PutToken| {
         bench.post(
             "put",
-            json!({ "name": "prod/key", "rotation_id": id.to_string(), "sealed": "AAAA" }),
+            json!({ "name": "prod/key", "token": token.to_string(), "sealed": "AAAA" }),
         )
     };
-    assert_eq!(put(ids[0]).await.0, 200);
-    assert_problem(&put(ids[1]).await, 409, "conflict", "prod/key");
+    assert_eq!(put(tokens[0]).await.0, 200);
+    assert_problem(&put(tokens[1]).await, 409, "conflict", "prod/key");
     assert_eq!(*bench.store.kept.lock().unwrap(), ids);
     assert_eq!(*bench.store.dropped.lock().unwrap(), [ids[1]]);
 }
@@ -238,17 +265,18 @@ async fn the_value_of_a_refused_put_is_dropped_at_once() {
 #[tokio::test]
 async fn put_without_its_parts_or_without_store_sync_changes_nothing() {
     let bench = Bench::start().await;
-    let id = RotationId::from_bytes([3; 16]).to_string();
+    let token = PutToken::from_bytes([3; 16]).to_string();
     let cases = [
-        json!({ "name": "Not A Name", "rotation_id": id }),
-        json!({ "name": "prod/key", "rotation_id": "x" }),
-        json!({ "name": "prod/key", "rotation_id": id, "sealed": "!" }),
+        json!({ "name": "Not A Name", "token": token }),
+        json!({ "name": "prod/key", "token": "x" }),
+        json!({ "name": "prod/key", "sealed": "AAAA" }),
+        json!({ "name": "prod/key", "token": token, "sealed": "!" }),
     ];
     for case in cases {
         assert_problem(&bench.post("put", case).await, 400, "invalid", "");
     }
     *bench.store.is_away.lock().unwrap() = true;
-    let request = json!({ "name": "prod/key", "rotation_id": id, "sealed": "AAAA" });
+    let request = json!({ "name": "prod/key", "token": token, "sealed": "AAAA" });
     let away = bench.post("put", request).await;
     assert_problem(&away, 503, "unavailable", "store-sync");
     assert_problem(&bench.see("store-key").await, 503, "unavailable", "");
@@ -352,7 +380,8 @@ async fn a_denial_that_cannot_be_recorded_is_not_answered_as_one_and_is_counted(
 #[tokio::test]
 async fn no_body_keeps_the_next_one_from_being_served() {
     let bench = Bench::start().await;
-    let put = br#"{"name":"prod/db","rotation_id":"01010101-0101-0101-0101-010101010101","sealed":"eA=="}"#;
+    let put =
+        br#"{"name":"prod/db","token":"01010101-0101-0101-0101-010101010101","sealed":"eA=="}"#;
     let mut bodies = Vec::new();
     let mut turn = 0;
     // One in eight: each is a request with its record.

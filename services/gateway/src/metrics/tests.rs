@@ -4,18 +4,45 @@ use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::{CommandId, RotationId};
 use keywheel_core::name::SecretName;
+use keywheel_core::rotation::{Rotation, Trigger};
 use keywheel_core::schedule::RotationPolicy;
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_engine::command_bus::Submission;
+use keywheel_engine::port::clock::Clock as _;
 
 use super::*;
 use crate::denials::Attempt;
 use crate::testing::Bench;
 
 const HOUR: Duration = Duration::from_secs(3600);
+const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+const FIRST: RotationId = RotationId::from_bytes([2; 16]);
+
+mod heard;
+mod log;
+
+async fn submit(bench: &Bench, command: Command) {
+    let submission = Submission {
+        id: CommandId::from_bytes(bench.api.ids.draw()),
+        principal: Principal::User {
+            uid: 0,
+            name: "root".to_owned(),
+        },
+        traceparent: None,
+        command,
+    };
+    bench.api.commands.submit(submission).await.unwrap();
+}
 
 /// A secret that rotates every hour, with its first version.
 async fn with_secret() -> Bench {
+    let bench = declared().await;
+    bench.work().await;
+    bench
+}
+
+/// The same, whose first version is not made yet.
+async fn declared() -> Bench {
     let mut bench = Bench::start().await;
     bench.api.next_fires = |schedule, after| match schedule {
         Schedule::Interval(every) => vec![
@@ -35,22 +62,12 @@ async fn with_secret() -> Bench {
         ..Spec::default()
     };
     let secret = Declaration::Secret {
-        id: SecretId::from_bytes([1; 16]),
-        rotation: RotationId::from_bytes([2; 16]),
+        id: SECRET,
+        rotation: FIRST,
         name: SecretName::parse("prod/db").unwrap(),
         spec,
     };
-    let submission = Submission {
-        id: CommandId::from_bytes([3; 16]),
-        principal: Principal::User {
-            uid: 0,
-            name: "root".to_owned(),
-        },
-        traceparent: None,
-        command: Command::Apply(vec![secret]),
-    };
-    bench.api.commands.submit(submission).await.unwrap();
-    bench.work().await;
+    submit(&bench, Command::Apply(vec![secret])).await;
     bench
 }
 
@@ -79,6 +96,11 @@ async fn a_secret_ages_and_is_overdue_when_its_time_and_patience_are_over() {
     let closed = "keywheel_rotation_duration_seconds_count{outcome=\"completed\"} 1";
     assert_has(&young, closed);
     assert_has(&young, "keywheel_journal_up 1");
+    let promoted = bench.clock.now().micros() / 1_000_000 - 3600;
+    let last = "keywheel_secret_last_rotation_timestamp_seconds{secret=\"prod/db\"}";
+    assert_has(&young, &format!("{last} {promoted}"));
+    let next = "keywheel_secret_next_rotation_timestamp_seconds{secret=\"prod/db\"}";
+    assert_has(&young, &format!("{next} {}", promoted + 3600));
     // At the very end of the patience it is not overdue; after it, it is.
     bench.clock.advance(OVERDUE_AFTER + Duration::from_secs(60));
     let last = page(&metrics).await;
@@ -86,6 +108,29 @@ async fn a_secret_ages_and_is_overdue_when_its_time_and_patience_are_over() {
     bench.clock.advance(Duration::from_micros(1));
     let late = page(&metrics).await;
     assert_has(&late, "keywheel_secret_overdue{secret=\"prod/db\"} 1");
+}
+
+/// One that cannot be made, or that lies outside and is not there, is late as well; one that a person
+/// puts is waited for.
+#[tokio::test]
+async fn a_secret_that_never_was_promoted_is_overdue_after_the_same_patience() {
+    let bench = declared().await;
+    let put = Command::Put {
+        id: SecretId::from_bytes([7; 16]),
+        rotation: RotationId::from_bytes([7; 16]),
+        name: SecretName::parse("prod/put").unwrap(),
+        provided: true,
+    };
+    submit(&bench, put).await;
+    let metrics = Metrics::new(bench.api.clone());
+    bench.clock.advance(OVERDUE_AFTER + Duration::from_secs(60));
+    let last = page(&metrics).await;
+    assert_has(&last, "keywheel_secret_overdue{secret=\"prod/db\"} 0");
+    assert!(!last.contains("keywheel_secret_age_seconds"), "{last}");
+    bench.clock.advance(Duration::from_micros(1));
+    let late = page(&metrics).await;
+    assert_has(&late, "keywheel_secret_overdue{secret=\"prod/db\"} 1");
+    assert!(!late.contains("overdue{secret=\"prod/put\"}"), "{late}");
 }
 
 #[tokio::test]
@@ -111,17 +156,52 @@ async fn nothing_of_a_secrets_life_is_counted_under_other() {
     let shown = page(&Metrics::new(bench.api.clone())).await;
     assert!(!shown.contains("\"other\""), "{shown}");
     for metric in names::ALL.iter().filter(|m| m.shown_by == "gateway") {
-        let about_others = [
-            "keywheel_host_",
-            "keywheel_instances",
-            "keywheel_reader_lag",
-            "keywheel_rotation_step_failures",
-            "keywheel_consumer_restarts",
-        ];
+        let about_others = ["keywheel_host_", "keywheel_reader_lag"];
         let is_there = shown.contains(&format!("# TYPE {} ", metric.name));
         let is_of_others = about_others
             .iter()
             .any(|name| metric.name.starts_with(name));
         assert!(is_there || is_of_others, "{} is not shown", metric.name);
     }
+}
+
+/// What no test of a whole deployment brings about: every way to fail, and what waits for a person.
+#[test]
+fn what_failed_and_what_waits_for_a_person_is_counted() {
+    let span = Duration::from_secs(2);
+    let mut tally = Tally::default();
+    tally.failures.insert("finish", 2);
+    tally.restarts.insert("schedule", 4);
+    tally.refused = 3;
+    tally.revoked.add(span);
+    let mut world = World::default();
+    let (id, secret) = (
+        RotationId::from_bytes([2; 16]),
+        SecretId::from_bytes([1; 16]),
+    );
+    let mut rotation = Rotation::started(id, secret, 1, Trigger::OnDemand);
+    rotation.phase = Phase::Closed(Outcome::Parked);
+    world.rotations.insert(id, rotation);
+    let mut page = Page::default();
+    super::tally(&mut page, &tally);
+    rotations(&mut page, &world);
+    let shown = page.text();
+    for line in [
+        "keywheel_consumers_refused_total 3",
+        "keywheel_rotation_step_failures_total{step=\"finish\"} 2",
+        "keywheel_consumer_restarts_total{cause=\"schedule\"} 4",
+        "keywheel_revocation_duration_seconds_count 1",
+        "keywheel_revocation_duration_seconds_sum 2",
+        "keywheel_rotations_parked 1",
+    ] {
+        assert_has(&shown, line);
+    }
+    // A newer one that ended well takes its place.
+    let newer = RotationId::from_bytes([3; 16]);
+    let mut rotation = Rotation::started(newer, secret, 2, Trigger::OnDemand);
+    rotation.phase = Phase::Closed(Outcome::Completed);
+    world.rotations.insert(newer, rotation);
+    let mut page = Page::default();
+    rotations(&mut page, &world);
+    assert_has(&page.text(), "keywheel_rotations_parked 0");
 }

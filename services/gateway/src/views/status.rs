@@ -26,6 +26,8 @@ pub const PLAN_LIMIT: Duration = Duration::from_secs(60);
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(10 * 60);
 /// Clocks may differ so much without a word about it; at two minutes requests are refused.
 pub const SKEW_LIMIT: Duration = Duration::from_secs(15);
+/// Services that a deployment cannot do without, and that a gateway has to hear.
+pub const NEEDED: [Role; 3] = [Role::Scheduler, Role::StoreSync, Role::AuditSink];
 /// A fact about a store begins so.
 pub const STORE_FACT: &str = "store ";
 
@@ -315,7 +317,6 @@ fn missing_hosts(sources: &Sources<'_>) -> Vec<Component> {
 
 /// Services that a deployment cannot do without and that were not heard.
 fn missing_services(sources: &Sources<'_>) -> Vec<Component> {
-    let needed = [Role::Scheduler, Role::StoreSync, Role::AuditSink];
     let is_heard = |role: Role| sources.rows.iter().any(|row| row.presence.role == role);
     let missing = |role: Role| {
         let next = format!(
@@ -324,7 +325,7 @@ fn missing_services(sources: &Sources<'_>) -> Vec<Component> {
         );
         bare(kind_of(role), "-".to_owned(), &[unheard(sources, next)])
     };
-    let missed = needed.into_iter().filter(|role| !is_heard(*role));
+    let missed = NEEDED.into_iter().filter(|role| !is_heard(*role));
     missed.map(missing).collect()
 }
 

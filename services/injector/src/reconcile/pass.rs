@@ -19,7 +19,7 @@ use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
 use crate::model::{Ack, Busy, Tracked};
-use crate::origin::{of_secret, trace_id};
+use crate::origin::{Traces, trace_id};
 use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::{Remembered, forget, save};
@@ -107,7 +107,7 @@ impl Reconciler {
     }
 
     fn gather(&self, plan: &HostPlan) -> Gathered {
-        let now = self.now();
+        let (now, traces) = (self.now(), Traces::of(plan));
         let mut gathered = Gathered::default();
         for (id, tracked) in &self.containers {
             let is_wrapped = self.shared.options.is_wrapper(&tracked.record.runtime);
@@ -121,7 +121,7 @@ impl Reconciler {
                     secret: *secret,
                     dir,
                     name,
-                    trace: of_secret(Some(plan), *secret),
+                    trace: traces.of_secret(*secret),
                 });
             }
             if tracked.is_running() && tracked.busy == Busy::No {
@@ -293,6 +293,10 @@ impl Reconciler {
         wishes: Vec<(ContainerId, FileWish)>,
         values: &BTreeMap<VersionKey, Arc<SecretBytes>>,
     ) -> bool {
+        if wishes.is_empty() {
+            return false;
+        }
+        let traces = Traces::of(plan);
         let job = |(id, wish): (ContainerId, FileWish)| {
             let tracked = self.containers.get(&id)?;
             let held = tracked
@@ -321,7 +325,7 @@ impl Reconciler {
                 value: Arc::clone(values.get(&(wish.secret, wish.grant.version))?),
                 compare_first: wish.compare_first,
                 tell,
-                trace: of_secret(Some(plan), wish.secret),
+                trace: traces.of_secret(wish.secret),
                 container: id,
             })
         };

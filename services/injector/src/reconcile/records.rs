@@ -1,7 +1,8 @@
 //! Folding what the engine says into the model.
 //!
-//! Invariants: an answer older than what is known changes nothing; a container that is being
-//! created or restarted by us does not count as gone; a container that is gone is reported once.
+//! Invariants: an answer older than what is known changes nothing, also when that is that it is gone; a
+//! container that is being created or restarted by us does not count as gone; a container that is gone
+//! is reported once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +24,14 @@ impl Reconciler {
         begun: Duration,
         result: Result<Vec<ContainerRecord>, PortError>,
     ) {
-        self.is_listing = false;
         let records = match result {
             Ok(records) => records,
             Err(error) => {
+                self.listing = None;
                 tracing::warn!({ names::ERROR } = chain(&error), "containers not listed");
                 self.is_listed = false;
                 self.relist_at = Some(self.now() + RELIST_AFTER);
+                self.drop_ended();
                 return;
             }
         };
@@ -40,6 +42,7 @@ impl Reconciler {
         for record in records {
             self.apply(begun, record);
         }
+        self.listing = None;
         // What was vouched for after the list was asked for is newer than the list.
         let is_gone = |id: &ContainerId, tracked: &Tracked| {
             !listed.contains(id)
@@ -69,6 +72,22 @@ impl Reconciler {
             }
         }
         self.is_listed = true;
+        self.drop_ended();
+    }
+
+    /// A container ended: an older answer that it runs brings it back no more.
+    fn note_end(&mut self, id: &ContainerId) {
+        self.ended.insert(id.clone(), self.now());
+        self.drop_ended();
+    }
+
+    /// What no answer that is under way can be older than is not needed any more.
+    fn drop_ended(&mut self) {
+        let asked = self.inspecting.values().map(|(begun, _)| *begun);
+        match asked.chain(self.listing).min() {
+            Some(oldest) => self.ended.retain(|_, at| *at >= oldest),
+            None => self.ended.clear(),
+        }
     }
 
     pub(super) fn take_inspected(
@@ -93,6 +112,7 @@ impl Reconciler {
         if again {
             self.inspect(id.clone());
         }
+        self.drop_ended();
     }
 
     /// Brings one container up to date, by an answer to a question of that time.
@@ -100,8 +120,13 @@ impl Reconciler {
         let now = self.now();
         let id = record.facts.id.clone();
         let Some(tracked) = self.containers.get_mut(&id) else {
-            if record.running {
-                self.insert(record);
+            if !record.running {
+                return self.note_end(&id);
+            }
+            match self.ended.get(&id) {
+                // Whether it was started since, only a new question tells.
+                Some(ended) if *ended >= begun => self.inspect(id),
+                _ => self.insert(record),
             }
             return;
         };
@@ -162,6 +187,7 @@ impl Reconciler {
 
     /// A container ended; `removed` when it is gone for good.
     pub(super) fn forget(&mut self, id: &ContainerId, removed: bool) {
+        self.note_end(id);
         let Some(tracked) = self.containers.remove(id) else {
             return;
         };

@@ -15,6 +15,7 @@ use keywheel_core::report::DeniedStart;
 use keywheel_daemon::chain;
 use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
+use keywheel_telemetry::traces::Span;
 use zeroize::Zeroizing;
 
 use crate::model::Place;
@@ -49,11 +50,13 @@ pub(crate) fn no(error: impl Into<String>, next: impl Into<String>) -> Box<Refus
 /// Values of one container's create, opened.
 type Values = BTreeMap<VersionKey, SecretBytes>;
 
-/// Answers the first question, with the line for the runtime.
+/// Answers the first question, with the line for the runtime. The span of the whole create is taken when
+/// a second question follows.
 pub(crate) async fn resolve(
     shared: &Arc<Shared>,
     question: &Question,
     trace: Option<Context>,
+    create: &mut Option<Span>,
 ) -> Answer<Zeroizing<Vec<u8>>> {
     let id = parse_id(&question.id)?;
     let facts = facts_of(shared, &id).await?;
@@ -78,10 +81,7 @@ pub(crate) async fn resolve(
     });
     let is_lenient = !question.strict && question.env.is_empty();
     if !has_plan && !is_lenient {
-        let next = "wait until `keywheel status` shows this host, then start the container again";
-        let refusal = Refusal::new("the injector has no plan for this host yet", next);
-        let secret = String::new();
-        return Err(refuse(&facts, Denied { refusal, secret }));
+        return Err(refuse(&facts, no_plan()));
     }
     let chosen = match chosen {
         Ok(chosen) => chosen,
@@ -117,8 +117,15 @@ pub(crate) async fn resolve(
     }
     let line = line_of(&facts, &resolved)?;
     let env = chosen.env.into_iter().map(|(given, _)| given).collect();
-    shared.keep_pending(facts, env, intent, trace);
+    shared.keep_pending(facts, env, intent, create.take().unwrap_or_default());
     Ok(line)
+}
+
+fn no_plan() -> Denied {
+    let next = "wait until `keywheel status` shows this host, then start the container again";
+    let refusal = Refusal::new("the injector has no plan for this host yet", next);
+    let secret = String::new();
+    Denied { refusal, secret }
 }
 
 fn lease_over(shared: &Shared, chosen: &Chosen) -> Denied {

@@ -5,3 +5,4 @@ mod place;
 mod resolve;
 pub(crate) mod server;
 pub(crate) mod wire;
+mod wrapper;

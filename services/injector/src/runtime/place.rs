@@ -16,6 +16,7 @@ use crate::origin::SERVICE;
 use crate::runtime::answer::{Answer, Refused, key_of, no, open_all, parse_id, refuse};
 use crate::runtime::resolve::{Denied, choose};
 use crate::runtime::wire::{Question, Refusal};
+use crate::runtime::wrapper;
 use crate::service::Event;
 use crate::shared::{Given, Pending, Shared, grant_of};
 use crate::state::{Remembered, RememberedHolding, forget};
@@ -31,13 +32,16 @@ pub(crate) async fn place(
     failpoint::hit_async("injector.before_attach")
         .await
         .map_err(injected)?;
-    let pending = shared.take_pending(&id).ok_or_else(|| {
+    let mut pending = shared.take_pending(&id).ok_or_else(|| {
         let error = format!(
             "nothing was resolved for container {}, or too long ago",
             id.short()
         );
         no(error, "start the container again")
     })?;
+    // It ends here: what the runtime does with the answer is next to nothing.
+    let mut create = std::mem::take(&mut pending.create);
+    wrapper::tell_real(shared, question, pending.trace);
     let mut span = Span::below(SERVICE, spans::ATTACH, Kind::Server, pending.trace)
         .with(spans::RPC_SYSTEM, spans::SYSTEM)
         .with(spans::RPC_METHOD, spans::ATTACH)
@@ -45,7 +49,9 @@ pub(crate) async fn place(
         .with(spans::CONTAINER_NAME, pending.facts.name.clone());
     let placed = put(shared, tools, question, pending, span.context()).await;
     if let Err(refused) = &placed {
-        span.fail("refused", &refused.refusal.error);
+        for span in [&mut create, &mut span] {
+            span.fail("refused", &refused.refusal.error);
+        }
     }
     placed
 }

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::attach::Tools;
 use crate::origin::{SERVICE, trace_id};
 use crate::runtime::wire::{MAX_LINE_BYTES, Question, Refusal, refusal_line};
-use crate::runtime::{answer, place};
+use crate::runtime::{answer, place, wrapper};
 use crate::service::Event;
 use crate::shared::Shared;
 
@@ -216,16 +216,20 @@ async fn reply(
     }
 }
 
-/// A container's start is a trace of its own.
+/// A container's start is a trace of its own, which began when the runtime was called.
 async fn resolve(shared: &Arc<Shared>, question: &Question) -> answer::Answer<Zeroizing<Vec<u8>>> {
-    let mut span = Span::root(SERVICE, spans::START, Kind::Server, &*shared.ids)
+    let mut create = Some(wrapper::begin(shared, question));
+    let above = create.as_ref().and_then(Span::context);
+    let mut span = Span::below(SERVICE, spans::START, Kind::Server, above)
         .with(spans::RPC_SYSTEM, spans::SYSTEM)
         .with(spans::RPC_METHOD, spans::START)
         .with(spans::HOST, shared.options.host_name.to_string())
         .with(spans::CONTAINER_ID, question.id.clone());
-    let resolved = answer::resolve(shared, question, span.context()).await;
+    let resolved = answer::resolve(shared, question, span.context(), &mut create).await;
     if let Err(refused) = &resolved {
-        span.fail("refused", &refused.refusal.error);
+        for span in create.iter_mut().chain([&mut span]) {
+            span.fail("refused", &refused.refusal.error);
+        }
     }
     resolved
 }

@@ -29,6 +29,15 @@ pub(crate) struct Question {
     pub(crate) strict: bool,
     #[serde(default)]
     pub(crate) pid: i32,
+    /// When the runtime was called; like the next two for its trace only, in microseconds.
+    #[serde(default)]
+    pub(crate) begun: i64,
+    /// When it called the real runtime.
+    #[serde(default)]
+    pub(crate) called: i64,
+    /// When that came back.
+    #[serde(default)]
+    pub(crate) returned: i64,
 }
 
 fn yes() -> bool {

@@ -2,6 +2,7 @@
 //! seals what it is told. And containers of the local Docker engine.
 
 pub mod engine;
+pub mod running;
 pub mod settings;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_core::id::CommandId;
+use keywheel_core::id::{CommandId, SubscriptionId};
 use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::journal::{
     AuditLeaf, Decision, Head, Journal, Mark, OpenEffect, RecordedEvent, Turn, Verdict,
@@ -47,9 +47,10 @@ use lost::{Failure, Lost, Trace};
 /// Where the tables are.
 const SCHEMA: &str = "keywheel_journal";
 /// One text per format of the tables.
-const UPGRADES: [&str; 2] = [
+const UPGRADES: [&str; 3] = [
     include_str!("0001_tables.sql"),
     include_str!("0002_subscriptions.sql"),
+    include_str!("0003_subscription_ids.sql"),
 ];
 /// How often, and how far apart, a lost COMMIT is looked up before the caller is told to ask again.
 const SETTLE_TRIES: u32 = 10;

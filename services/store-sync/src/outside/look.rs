@@ -19,11 +19,13 @@ use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::store::{Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::trace::{Context, span_of};
 use keywheel_engine::until::Until;
+use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::OnceCell;
 
 use super::registry::Registry;
-use crate::effect::SUBMIT_TIMEOUT;
+use crate::effect::{SERVICE, SUBMIT_TIMEOUT};
 use crate::service::Shared;
 
 /// How long all calls of one look may take.
@@ -297,13 +299,14 @@ fn may_try(
     true
 }
 
-/// Tells what was seen.
+/// Tells what was seen; the look begins a trace, which the rotation that follows goes on with.
 async fn submit(
     shared: &Shared,
     secret: &SecretNow,
     found: Option<RemoteVersion>,
     is_unchanged: bool,
 ) -> Result<bool, PortError> {
+    let mut span = span_of_look(shared, secret);
     let seen = Observation {
         secret: secret.secret,
         rotation: RotationId::from_bytes(drawn(shared)),
@@ -311,7 +314,22 @@ async fn submit(
         found,
         is_unchanged,
     };
-    tell(shared, Command::Observed(seen)).await
+    let told = tell_within(shared, Command::Observed(seen), &span).await;
+    if let Err(error) = &told {
+        span.fail(error.kind.word(), &error.text);
+    }
+    told
+}
+
+/// The root of what comes of a look that found something.
+fn span_of_look(shared: &Shared, secret: &SecretNow) -> Span {
+    let own = Context::new(drawn(shared), span_of(&drawn(shared)));
+    let mut span = Span::at(SERVICE, spans::LOOK, Kind::Internal, own, None)
+        .with(spans::SECRET_NAME, secret.name.to_string());
+    if let Some(place) = &secret.place {
+        span.set(spans::STORE, place.store.to_string());
+    }
+    span
 }
 
 fn drawn(shared: &Shared) -> [u8; 16] {
@@ -322,12 +340,16 @@ fn drawn(shared: &Shared) -> [u8; 16] {
 
 /// Tells the gateway; `false` when it had a reason to do nothing with it.
 pub(super) async fn tell(shared: &Shared, command: Command) -> Result<bool, PortError> {
+    tell_within(shared, command, &Span::default()).await
+}
+
+async fn tell_within(shared: &Shared, command: Command, span: &Span) -> Result<bool, PortError> {
     let body = Body::Submit {
         id: CommandId::from_bytes(drawn(shared)),
         command,
     };
     let bus = &shared.ports.bus;
-    let answer = bus.request(Address::Gateway, None, body, SUBMIT_TIMEOUT);
+    let answer = bus.request(Address::Gateway, span.traceparent(), body, SUBMIT_TIMEOUT);
     match answer.await? {
         Body::Verdict(Verdict::Accepted { .. }) => Ok(true),
         Body::Verdict(Verdict::Rejected { text, .. }) => {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use keywheel_core::effect::Outside;
 use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
-use keywheel_core::store::{CredentialNow, NamedStore, News, SecretNow};
+use keywheel_core::store::{CredentialNow, NamedStore, News, SecretNow, StoreNow};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::rotator::Rotator;
@@ -44,6 +44,8 @@ pub(super) struct Live {
     pub(super) named: NamedStore,
     pub(super) store: Result<Arc<dyn Store>, PortError>,
     book: Arc<Book>,
+    /// As the log says, whichever store-sync said it.
+    pub(super) is_stale: bool,
     pub(super) health: Health,
     /// Counts what makes it worth asking it at once, though it did not answer before.
     pub(super) nudges: u64,
@@ -107,7 +109,7 @@ impl Registry {
             return true;
         }
         for now in news.stores {
-            self.apply_store(&mut state, now.id, now.store, &now.credentials);
+            self.apply_store(&mut state, now);
         }
         for now in news.secrets {
             for live in state.stores.values_mut() {
@@ -139,14 +141,14 @@ impl Registry {
         self.bell.send_replace(through);
     }
 
-    fn apply_store(
-        &self,
-        state: &mut State,
-        id: StoreId,
-        named: Option<NamedStore>,
-        credentials: &[CredentialNow],
-    ) {
-        let Some(named) = named else {
+    fn apply_store(&self, state: &mut State, now: StoreNow) {
+        let StoreNow {
+            id,
+            store,
+            is_stale,
+            credentials,
+        } = now;
+        let Some(named) = store else {
             state.stores.retain(|_, live| live.id != id);
             return;
         };
@@ -155,7 +157,8 @@ impl Registry {
             && is_one_store(&live.named, &named)
         {
             live.named = named;
-            live.nudges += u64::from(live.book.learn(credentials));
+            live.is_stale = is_stale;
+            live.nudges += u64::from(live.book.learn(&credentials));
             return;
         }
         let tried = state.tried.remove(&named.name);
@@ -163,13 +166,14 @@ impl Registry {
             Some(tried) => (Ok(tried.store), tried.book),
             None => self.make(&named),
         };
-        book.learn(credentials);
+        book.learn(&credentials);
         let name = named.name.clone();
         let live = Live {
             id,
             named,
             store,
             book,
+            is_stale,
             health: Health::default(),
             nudges: 0,
         };

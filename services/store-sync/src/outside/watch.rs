@@ -10,7 +10,7 @@ use keywheel_core::command::Command;
 use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
 use keywheel_core::secret::Place;
-use keywheel_core::store::{CredentialNow, Found, NamedStore, PlannedUse, SecretNow, StoreSpec};
+use keywheel_core::store::{Found, NamedStore, SecretNow, StoreSpec};
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::store::Store;
@@ -30,9 +30,6 @@ pub const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
 const NEWS_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause between two tries at a store that does not answer, unless its poll is longer.
 pub const BACKOFF_LIMIT: Duration = Duration::from_secs(300);
-/// How long asking for rights may take before a store is declared: with [`LOOK_SPAN`] it is less than
-/// what the gateway waits.
-const RIGHTS_SPAN: Duration = Duration::from_secs(4);
 
 /// Hears what changed and looks at stores, until told to stop.
 pub(crate) async fn watch(shared: Arc<Shared>, shutdown: &Shutdown) {
@@ -301,6 +298,7 @@ pub(super) async fn note(shared: &Shared, name: &StoreName, silent: Option<&str>
             let live = state.stores.get_mut(name);
             if let Some(live) = live.filter(|live| live.id == store) {
                 live.health.told = Some(silent.is_some());
+                live.is_stale = silent.is_some();
             }
         }
         // The next cycle tells it again.
@@ -310,7 +308,9 @@ pub(super) async fn note(shared: &Shared, name: &StoreName, silent: Option<&str>
     }
 }
 
-/// Gives the store when the gateway has to be told.
+/// Gives the store when the gateway has to be told: what is new here, and that it answers when the log
+/// says otherwise, since whoever said that may be gone. That it does not is said once: another
+/// store-sync may well reach it.
 fn note_health(shared: &Shared, name: &StoreName, silent: Option<&str>) -> Option<StoreId> {
     let now = shared.registry.parts.clock.now();
     let mut state = shared.registry.state();
@@ -330,7 +330,8 @@ fn note_health(shared: &Shared, name: &StoreName, silent: Option<&str>) -> Optio
             live.health.answers(now);
         }
     }
-    (live.health.told != Some(silent.is_some())).then_some(live.id)
+    let is_new = live.health.told != Some(silent.is_some());
+    (is_new || (live.is_stale && silent.is_none())).then_some(live.id)
 }
 
 /// Notes what is wrong with one secret; that its store does not answer is noted for the store.
@@ -372,28 +373,6 @@ pub(super) async fn bounded_check(
             format!("it did not answer within {LOOK_SPAN:?}"),
         )),
     }
-}
-
-/// Tries a store that is about to be declared, and what secrets are about to need there. Rights that
-/// could not be asked for in time are no reason to refuse: the first look meets them.
-pub(crate) async fn check(
-    shared: &Shared,
-    store: &NamedStore,
-    credentials: &[CredentialNow],
-    places: &[PlannedUse],
-) -> Result<(), PortError> {
-    let live = shared.registry.trial(store, credentials)?;
-    let clock = Arc::clone(&shared.registry.parts.clock);
-    let until = Until::new(clock.now().plus(LOOK_SPAN), clock);
-    let rights = async {
-        for place in places {
-            live.check_use(&place.source, place.writes, &until).await?;
-        }
-        Ok(())
-    };
-    bounded_check(shared, &live).await?;
-    let in_time = tokio::time::timeout(RIGHTS_SPAN, rights).await;
-    in_time.unwrap_or(Ok(()))
 }
 
 #[cfg(test)]

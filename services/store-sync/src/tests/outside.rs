@@ -22,6 +22,8 @@ use crate::outside::Book;
 const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 
 mod failing;
+mod hour;
+mod probe;
 
 /// Stores by name, each in memory, and what each that was made reads credentials with.
 #[derive(Default)]
@@ -77,6 +79,7 @@ fn store_now(name: &str) -> StoreNow {
     StoreNow {
         id: StoreId::from_bytes(id),
         store: Some(named(name)),
+        is_stale: false,
         credentials: Vec::new(),
     }
 }
@@ -243,6 +246,7 @@ async fn a_store_that_is_away_delays_no_other_and_its_return_is_no_change() {
     for line in [
         "keywheel_store_up{store=\"one\"} 0\n",
         "keywheel_store_secrets{store=\"one\"} 1\n",
+        "keywheel_store_unreadable_secrets{store=\"one\"} 0\n",
         "keywheel_store_up{store=\"two\"} 1\n",
     ] {
         assert!(text.contains(line), "{line}: {text}");
@@ -264,6 +268,46 @@ async fn a_store_that_is_away_delays_no_other_and_its_return_is_no_change() {
     let told = contacts();
     assert!(told[0].is_some() && told[1].is_none(), "{told:?}");
     assert_eq!(told.len(), 2, "{told:?}");
+    shutdown.request();
+    task.await.unwrap();
+}
+
+/// Another store-sync said that it does not answer, and is gone: whoever reaches it says that it does.
+#[tokio::test]
+async fn a_store_that_the_log_calls_stale_is_told_of_by_whoever_reaches_it_next() {
+    let world = World::new().await;
+    world
+        .fakes
+        .store("one")
+        .write("db", &[("password", "first")]);
+    let (shutdown, task) = world.start();
+    let follows = world.follows(b"first", 1, "1").await;
+    let contacts = || world.script.contacts.lock().unwrap().clone();
+    let told = async |count| {
+        let waiting = async {
+            while contacts().len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, waiting).await.unwrap();
+    };
+    world.tell(vec![store_now("one")], vec![follows]);
+    told(1).await;
+    let stale = StoreNow {
+        is_stale: true,
+        ..store_now("one")
+    };
+    world.tell(vec![stale], Vec::new());
+    told(2).await;
+    assert_eq!(contacts()[1], (store_now("one").id, None), "it answers");
+    // As the log says now: that is told once.
+    world.tell(vec![store_now("one")], Vec::new());
+    let looks = || world.fakes.store("one").looks("db");
+    let before = looks();
+    while looks() < before + 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(contacts().len(), 2);
     shutdown.request();
     task.await.unwrap();
 }
@@ -323,6 +367,14 @@ async fn a_person_s_look_is_answered_with_what_is_there() {
     task.await.unwrap();
 }
 
+fn wants(path: &str) -> PlannedUse {
+    let (path, field) = (path.to_owned(), "password".to_owned());
+    PlannedUse {
+        source: Source { path, field },
+        writes: true,
+    }
+}
+
 #[tokio::test]
 async fn a_store_is_tried_before_it_is_declared() {
     let world = World::new().await;
@@ -336,16 +388,34 @@ async fn a_store_is_tried_before_it_is_declared() {
             writes: true,
         }],
     };
-    assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    assert!(matches!(world.ask(&gateway, ask()).await, Body::Tried(_)));
     // A login may be good for one time only: what was tried is what is declared, and tried again.
-    assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    assert!(matches!(world.ask(&gateway, ask()).await, Body::Tried(_)));
     world.tell(vec![store_now("new")], Vec::new());
     while world.script.contacts.lock().unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(matches!(world.ask(&gateway, ask()).await, Body::Done));
+    assert!(matches!(world.ask(&gateway, ask()).await, Body::Tried(_)));
     assert_eq!(world.fakes.made(), 1);
-    world.fakes.store("new").set_down(true);
+    // All that is missing is told at once.
+    let wants = |paths: &[&str]| Body::CheckStore {
+        store: Box::new(named("new")),
+        credentials: Vec::new(),
+        places: paths.iter().map(|path| wants(path)).collect(),
+    };
+    let store = world.fakes.store("new");
+    for path in ["b", "d"] {
+        store.set_fault(path, Some(ErrorKind::Denied));
+    }
+    let told = world
+        .gateway
+        .request(Address::StoreSync, None, wants(&["a", "b", "c", "d"]), SOON);
+    let Body::Failed { kind, text } = told.await.unwrap() else {
+        panic!("it has to be refused")
+    };
+    assert_eq!(kind, ErrorKind::Denied);
+    assert_eq!(text.matches("; and ").count(), 1, "{text}");
+    store.set_down(true);
     let mut told = world.gateway.request(Address::StoreSync, None, ask(), SOON);
     let Body::Failed { kind, text } = (&mut told).await.unwrap() else {
         panic!("it has to be refused")
@@ -492,6 +562,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
         panic!("{told:?}")
     };
     assert_eq!(failure, None);
+    assert_eq!(world.fakes.store("one").retired(), 1, "as was declared");
     let revoke = RevokeWork {
         outside: Some(outside),
         revocation: RevocationId::from_bytes([3; 16]),
@@ -505,6 +576,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
         panic!("{told:?}")
     };
     assert!(failure.is_some(), "an incident insists");
+    assert_eq!(world.fakes.store("one").retired(), 1, "and ends for good");
     shutdown.request();
     task.await.unwrap();
 }

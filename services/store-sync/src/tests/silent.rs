@@ -4,7 +4,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use keywheel_core::name::StoreName;
 use keywheel_core::store::{
-    Backend, CredentialRef, NamedStore, Source, StoreSpec, VaultAuth, VaultSpec,
+    Backend, CredentialRef, NamedStore, OldVersions, Source, StoreSpec, VaultAuth, VaultSpec,
 };
 use keywheel_stores::Connector;
 use tokio::io::AsyncReadExt as _;
@@ -33,6 +33,7 @@ fn vault(directory: &std::path::Path, port: u16) -> NamedStore {
                 namespace: String::new(),
                 mount: "kv".to_owned(),
                 ca_file: String::new(),
+                old_versions: OldVersions::Destroy,
                 auth: VaultAuth::Token { token },
             }),
             poll: NEVER,

@@ -41,7 +41,7 @@ async fn put(world: &mut World) {
     }
 }
 
-fn request(delivery: DeliveryId, version: u64) -> Body {
+pub(super) fn request(delivery: DeliveryId, version: u64) -> Body {
     Body::OpenValue(ValueRequest {
         host: HOST,
         secret: SECRET,
@@ -50,7 +50,7 @@ fn request(delivery: DeliveryId, version: u64) -> Body {
     })
 }
 
-fn grant(world: &World) {
+pub(super) fn grant(world: &World) {
     *world.script.granted.lock().unwrap() = Some(world.host.public().to_bytes());
 }
 

@@ -29,7 +29,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::retry::{ErrorKind as RetryKind, RetryConfig};
 use http_body_util::Limited;
-use keywheel_core::store::{AwsAuth, AwsSpec};
+use keywheel_core::store::{AwsAuth, AwsSpec, CredentialRef};
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -70,6 +70,11 @@ impl Connection {
         }
     }
 
+    /// What was declared.
+    pub(super) const fn spec(&self) -> &AwsSpec {
+        &self.spec
+    }
+
     /// A client with the credentials of now, which begins no attempt after the deadline.
     pub(super) async fn client(
         &self,
@@ -87,16 +92,21 @@ impl Connection {
         if let AwsAuth::Keys {
             access_key_id,
             secret_access_key,
+            session_token,
         } = &self.spec.auth
         {
-            let secret = credentials.read(secret_access_key).await.map_err(missing)?;
-            // EXPOSE: the SDK signs requests with it, and overwrites it when the client is dropped.
-            let text = str::from_utf8(secret.expose()).map_err(|_| {
-                let text = "the secret access key is no text; put the one that AWS gave";
-                PortError::new(ErrorKind::Denied, text)
-            })?;
-            let text = Zeroizing::new(text.to_owned());
-            let keys = Keys::new(access_key_id, text.as_str(), None, None, "keywheel");
+            let what = "the secret access key";
+            let secret = text(credentials, secret_access_key, what).await?;
+            let token = match session_token {
+                // A copy that the SDK keeps, as it keeps the key.
+                Some(from) => Some(
+                    text(credentials, from, "the session token")
+                        .await?
+                        .to_string(),
+                ),
+                None => None,
+            };
+            let keys = Keys::new(access_key_id, secret.as_str(), token, None, "keywheel");
             config = config.credentials_provider(keys);
         }
         Ok(Client::from_conf(config.build()))
@@ -126,8 +136,8 @@ impl Connection {
                 name => format!("profile `{name}`"),
             };
             let text = format!(
-                "no AWS credentials in the standard chain (environment, {of}, web identity, container, \
-                 instance){cause}; give store-sync one of them, or declare `keys`"
+                "no AWS credentials in the standard chain (environment, {of} with its keys, role, SSO \
+                 session or process, web identity, container, instance){cause}; give store-sync one of them, or declare `keys`"
             );
             PortError::new(ErrorKind::Denied, text)
         };
@@ -163,6 +173,21 @@ impl Connection {
         }
         Ok(found.insert(config).clone())
     }
+}
+
+/// A declared credential as text, which all of AWS's are.
+async fn text(
+    credentials: &dyn Credentials,
+    from: &CredentialRef,
+    what: &str,
+) -> Result<Zeroizing<String>, PortError> {
+    let read = credentials.read(from).await.map_err(missing)?;
+    // EXPOSE: the SDK signs requests with it, and overwrites it when the client is dropped.
+    let text = str::from_utf8(read.expose()).map_err(|_| {
+        let text = format!("{what} is no text; put the one that AWS gave");
+        PortError::new(ErrorKind::Denied, text)
+    })?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// What is missing here says nothing about what is there.

@@ -6,6 +6,7 @@
 
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use keywheel_engine::port::store::LoginRefused;
 use keywheel_engine::port::{ErrorKind, PortError};
 
 use super::connection::root;
@@ -28,6 +29,14 @@ pub(super) enum Reason {
     State,
     /// The session has ended; newer credentials may be at hand.
     Expired,
+    /// AWS does not take whoever asks for who it says it is.
+    Stranger,
+    /// AWS knows who asks, and that one may not do it.
+    Denied,
+    /// What lies there is encrypted with a KMS key that whoever asks may not use.
+    Key,
+    /// HTTP 403 that says no more: of something on the way, or of a server that speaks AWS's API.
+    Forbidden,
     /// Everything else.
     Other,
 }
@@ -87,7 +96,14 @@ fn answered(what: &str, status: u16, error: &dyn ProvideErrorMetadata) -> Failur
         .chars()
         .take(MAX_CODE_CHARS)
         .collect();
-    let (reason, kind) = classify(&code, status);
+    let (mut reason, kind) = classify(&code, status);
+    // Names of roles and secrets are in the sentence, too.
+    let is_key = |text: &str| {
+        text.contains("Access to KMS is not allowed") || text.contains("perform: kms:")
+    };
+    if reason == Reason::Denied && error.message().is_some_and(is_key) {
+        reason = Reason::Key;
+    }
     let name = match code.as_str() {
         "" => format!("HTTP {status}"),
         code => format!("{code} (HTTP {status})"),
@@ -104,10 +120,12 @@ fn answered(what: &str, status: u16, error: &dyn ProvideErrorMetadata) -> Failur
         text.push_str("; ");
         text.push_str(advice);
     }
-    Failure {
-        reason,
-        error: PortError::new(kind, text),
-    }
+    let error = PortError::new(kind, text);
+    let error = match reason {
+        Reason::Expired | Reason::Stranger => LoginRefused::beneath(error),
+        _ => error,
+    };
+    Failure { reason, error }
 }
 
 fn classify(code: &str, status: u16) -> (Reason, ErrorKind) {
@@ -119,6 +137,14 @@ fn classify(code: &str, status: u16) -> (Reason, ErrorKind) {
         "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => {
             (Reason::Expired, ErrorKind::Denied)
         }
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature" => (Reason::Stranger, ErrorKind::Denied),
+        "AccessDeniedException" => (Reason::Denied, ErrorKind::Denied),
+        "DecryptionFailure" | "EncryptionFailure" => (Reason::Key, ErrorKind::Denied),
+        "" if status == 403 => (Reason::Forbidden, ErrorKind::Denied),
         code if code.contains("Throttl") || code == "TooManyRequestsException" => {
             (Reason::Other, ErrorKind::Unavailable)
         }

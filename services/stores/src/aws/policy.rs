@@ -1,7 +1,8 @@
 //! The IAM policy with which we can do our work in AWS Secrets Manager, and nothing else.
 //!
 //! Resources are by name: every secret's ARN ends in a hyphen and six characters that AWS chose, hence
-//! the `-??????`. `ListSecrets` is not in it: only `keywheel import` lists, and it knows no resource.
+//! the `-??????`. The bare name is for a secret that is not there yet: it has no such characters, and
+//! no other secret's ARN is one. `ListSecrets` is not in it: only `keywheel import` lists, and it knows no resource.
 //! A secret that is encrypted with a KMS key of one's own needs `kms:Decrypt`, and to be written
 //! `kms:GenerateDataKey`, on that key as well.
 
@@ -13,16 +14,23 @@ use serde_json::{Value, json};
 use crate::policy::{Access, Grant};
 
 /// What looking and fetching need.
-const READ: [&str; 2] = [
-    "secretsmanager:DescribeSecret",
-    "secretsmanager:GetSecretValue",
-];
+const READ: [&str; 2] = [DESCRIBE, GET];
 /// What staging, promoting and revoking need besides.
-const WRITE: [&str; 3] = [
-    "secretsmanager:CreateSecret",
-    "secretsmanager:PutSecretValue",
-    "secretsmanager:UpdateSecretVersionStage",
-];
+const WRITE: [&str; 3] = [CREATE, PUT, LABEL];
+/// To see a change.
+pub(super) const DESCRIBE: &str = "secretsmanager:DescribeSecret";
+/// To take a value.
+pub(super) const GET: &str = "secretsmanager:GetSecretValue";
+/// To make a secret.
+pub(super) const CREATE: &str = "secretsmanager:CreateSecret";
+/// To make a version.
+pub(super) const PUT: &str = "secretsmanager:PutSecretValue";
+/// To make a version current, and to end one.
+pub(super) const LABEL: &str = "secretsmanager:UpdateSecretVersionStage";
+/// The statement with [`READ`].
+const READ_SID: &str = "KeywheelRead";
+/// The statement with [`WRITE`].
+const WRITE_SID: &str = "KeywheelWrite";
 /// What is written where the account is not known.
 const ANY: &str = "*";
 
@@ -33,10 +41,10 @@ pub(crate) fn text(spec: &AwsSpec, grants: &[Grant]) -> String {
     let written = resources(spec, grants, |access| access == Access::Write);
     let mut statements = Vec::new();
     if !all.is_empty() {
-        statements.push(statement("KeywheelRead", &READ, &all));
+        statements.push(statement(READ_SID, &READ, &all));
     }
     if !written.is_empty() {
-        statements.push(statement("KeywheelWrite", &WRITE, &written));
+        statements.push(statement(WRITE_SID, &WRITE, &written));
     }
     let document = json!({ "Version": "2012-10-17", "Statement": statements });
     format!("{document:#}")
@@ -52,18 +60,38 @@ fn resources(
     wanted: impl Fn(Access) -> bool,
 ) -> BTreeSet<String> {
     let wanted = grants.iter().filter(|grant| wanted(grant.access));
-    wanted.map(|grant| arn(spec, &grant.source.path)).collect()
+    let paths = wanted.map(|grant| grant.source.path.as_str());
+    paths
+        .flat_map(|path| {
+            let by_name = (!path.starts_with("arn:")).then(|| arn(spec, path));
+            by_name.into_iter().chain([resource(spec, path)])
+        })
+        .collect()
 }
 
-/// The ARN of a name; an ARN is one already.
-fn arn(spec: &AwsSpec, path: &str) -> String {
+/// The statement of the policy with this action.
+pub(super) fn statement_of(action: &str) -> &'static str {
+    if READ.contains(&action) {
+        READ_SID
+    } else {
+        WRITE_SID
+    }
+}
+
+/// The secrets that are called so; an ARN names one already.
+pub(super) fn resource(spec: &AwsSpec, path: &str) -> String {
     if path.starts_with("arn:") {
         return path.to_owned();
     }
+    format!("{}-??????", arn(spec, path))
+}
+
+/// As much of its ARN as its name tells.
+fn arn(spec: &AwsSpec, path: &str) -> String {
     let region = Some(spec.region.as_str()).filter(|region| !region.is_empty());
     let partition = region.map_or("aws", partition);
     let region = region.unwrap_or(ANY);
-    format!("arn:{partition}:secretsmanager:{region}:{ANY}:secret:{path}-??????")
+    format!("arn:{partition}:secretsmanager:{region}:{ANY}:secret:{path}")
 }
 
 /// China and GovCloud are partitions of their own.
@@ -116,10 +144,15 @@ mod tests {
         let [read, write] = &all[..] else {
             panic!("two statements: {all:?}");
         };
-        let of = |name| format!("arn:aws:secretsmanager:eu-central-1:*:secret:{name}-??????");
-        assert_eq!(read["Resource"], json!([of("prod/api"), of("prod/db")]));
+        let bare = |name| format!("arn:aws:secretsmanager:eu-central-1:*:secret:{name}");
+        let of = |name| format!("{}-??????", bare(name));
+        let both = |name| [bare(name), of(name)];
+        assert_eq!(
+            read["Resource"],
+            json!([both("prod/api"), both("prod/db")].concat())
+        );
         assert_eq!(read["Action"], json!(READ));
-        assert_eq!(write["Resource"], json!([of("prod/db")]));
+        assert_eq!(write["Resource"], json!(both("prod/db")));
         assert_eq!(write["Action"], json!(WRITE));
     }
 

@@ -23,6 +23,8 @@ use super::failure::{Failure, Reason, failure};
 pub(super) const CURRENT: &str = "AWSCURRENT";
 /// The label of the version that a rotation makes.
 pub(super) const PENDING: &str = "AWSPENDING";
+/// How the KMS key ends that AWS uses where nobody names one; it needs no right.
+const AWS_KEY: &str = "alias/aws/secretsmanager";
 /// Names in one page; AWS gives at most a hundred.
 const PAGE: i32 = 100;
 
@@ -33,6 +35,10 @@ pub(super) struct Versions {
     pub(super) deleted: bool,
     /// AWS rotates it by itself.
     pub(super) rotates: bool,
+    /// Its full name.
+    pub(super) arn: String,
+    /// The KMS key of one's own that it is encrypted with; empty for AWS's.
+    pub(super) key: String,
 }
 
 impl Versions {
@@ -87,6 +93,12 @@ impl Requests<'_> {
         Ok(Some(Versions {
             deleted: described.deleted_date().is_some(),
             rotates: described.rotation_enabled().unwrap_or(false),
+            arn: described.arn().unwrap_or_default().to_owned(),
+            key: described
+                .kms_key_id()
+                .filter(|key| !key.ends_with(AWS_KEY))
+                .unwrap_or_default()
+                .to_owned(),
             labels: described
                 .version_ids_to_stages
                 .unwrap_or_default()
@@ -155,6 +167,18 @@ impl Requests<'_> {
                 .set_secret_string(text)
                 .set_secret_binary(blob)
                 .send()
+        };
+        self.send(&what, ask).await.map(drop)
+    }
+
+    /// Puts a version without a value, which AWS refuses to everybody: to whom it may not be put, for
+    /// that reason.
+    pub(super) async fn put_nothing(&self, path: &str, token: &str) -> Result<(), Failure> {
+        let what = format!("putting nothing at `{path}`");
+        let ask = |client: Client| {
+            let request = client.put_secret_value().secret_id(path);
+            let request = request.client_request_token(token);
+            request.version_stages(PENDING).send()
         };
         self.send(&what, ask).await.map(drop)
     }

@@ -8,10 +8,10 @@ use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
 use keywheel_core::store::{AwsAuth, AwsSpec, Backend, NamedStore, Source, StoreSpec};
 use keywheel_seal::{OsEntropy, SecretBytes};
-use keywheel_testkit::fake::FakeStore;
+use keywheel_testkit::fake::{Cut, FakeStore, FakeVault};
 
 use super::*;
-use crate::testing::{Cut, FakeVault, SECRET, TOKEN, VERSION, always};
+use crate::testing::{SECRET, TOKEN, VERSION, always};
 
 const PATH: &str = "app/db";
 const FIELD: &str = "password";
@@ -79,19 +79,28 @@ fn work(step: Step, outside: Outside) -> StepWork {
 
 type Done = Result<Option<RemoteVersion>, PortError>;
 
-/// One step as the worker would ask for it.
+/// One step as the worker asks for it when it may have been attempted before.
 async fn perform(rotator: &RemoteRotator, step: Step, outside: Outside) -> Done {
     let (work, until) = (work(step, outside), always());
+    match rotator.probe(&work, &until).await? {
+        Probed::Done(remote) => Ok(remote),
+        Probed::NotDone => attempt(rotator, &work).await,
+    }
+}
+
+/// One step as the worker asks for it first.
+async fn attempt(rotator: &RemoteRotator, work: &StepWork) -> Done {
+    let until = always();
     let none = |()| None;
-    match step {
-        Step::Create => rotator.create(&work, &until).await.map(none),
-        Step::Set => rotator.set(&work, &until).await.map(none),
-        Step::Test => rotator.test(&work, &until).await.map(none),
-        Step::Finish => rotator.finish(&work, &until).await,
-        Step::RollBack => rotator.roll_back(&work, &until).await.map(none),
+    match work.step {
+        Step::Create => rotator.create(work, &until).await.map(none),
+        Step::Set => rotator.set(work, &until).await.map(none),
+        Step::Test => rotator.test(work, &until).await.map(none),
+        Step::Finish => rotator.finish(work, &until).await,
+        Step::RollBack => rotator.roll_back(work, &until).await.map(none),
         Step::RevokeOld => {
             let outside = work.outside.as_deref();
-            let done = rotator.revoke(SECRET, &work.versions, outside, &until);
+            let done = rotator.retire(SECRET, &work.versions, outside, &until);
             done.await.map(none)
         }
     }
@@ -118,7 +127,7 @@ async fn a_value_of_ours_is_made_kept_and_written_once_however_often_a_step_come
             assert_eq!(there(&bench).unwrap(), b"old", "{step:?}");
         }
     }
-    assert_eq!(there(&bench), bench.vault.value());
+    assert_eq!(there(&bench), bench.vault.value(SECRET, VERSION));
     assert_eq!(bench.store.fields(PATH)["user"], b"app");
     assert_eq!((bench.store.writes(), bench.store.staged()), (1, 0));
 }
@@ -131,9 +140,12 @@ async fn every_step_survives_a_lost_call_and_a_lost_answer() {
                 let bench = bench();
                 for step in STEPS {
                     if step == crashed {
+                        let first = work(step, outside(None, None, &[]));
                         bench.vault.cut_off(call, cut);
-                        let _lost = perform(&bench.rotator, step, outside(None, None, &[])).await;
-                        *bench.vault.cut.lock().unwrap() = None;
+                        let _lost = attempt(&bench.rotator, &first).await;
+                        bench.vault.heal();
+                        bench.store.lose_answers(1);
+                        let _lost = attempt(&bench.rotator, &first).await;
                         bench.store.lose_answers(1);
                         let _lost = perform(&bench.rotator, step, outside(None, None, &[])).await;
                         bench.store.lose_answers(0);
@@ -141,9 +153,9 @@ async fn every_step_survives_a_lost_call_and_a_lost_answer() {
                     let done = perform(&bench.rotator, step, outside(None, None, &[])).await;
                     done.unwrap_or_else(|error| panic!("{crashed:?} {cut:?} {call}: {error}"));
                 }
-                assert_eq!(there(&bench), bench.vault.value());
+                assert_eq!(there(&bench), bench.vault.value(SECRET, VERSION));
                 assert_eq!(bench.store.writes(), 1, "{crashed:?} {cut:?} {call}");
-                assert_eq!(bench.vault.kept.lock().unwrap().inserts, 1);
+                assert_eq!(bench.vault.inserts(), 1);
             }
         }
     }
@@ -164,10 +176,47 @@ async fn a_version_of_somebody_else_is_taken_as_it_is_and_nothing_is_written_the
             assert_eq!(done, taken, "{step:?}");
         }
     }
-    assert_eq!(bench.vault.value().unwrap(), b"two");
+    assert_eq!(bench.vault.value(SECRET, VERSION).unwrap(), b"two");
     assert_eq!(bench.store.fetches(), 1, "a repeat fetches nothing");
     assert_eq!((bench.store.writes(), bench.store.staged()), (0, 0));
     assert_eq!(there(&bench).unwrap(), b"three");
+}
+
+#[tokio::test]
+async fn a_probe_finds_what_was_taken_staged_or_written_and_changes_nothing() {
+    let bench = bench();
+    bench.store.write(PATH, &[(FIELD, "old")]);
+    let probe = async |step, outside| {
+        let work = work(step, outside);
+        let probed = bench.rotator.probe(&work, &always()).await;
+        (probed.unwrap(), work)
+    };
+    let ours = || outside(Some("1"), None, &[]);
+    for step in STEPS {
+        let (before, first) = probe(step, ours()).await;
+        assert_eq!(before, Probed::NotDone, "{step:?}");
+        let done = attempt(&bench.rotator, &first).await.unwrap();
+        let (calls, writes) = (bench.store.calls(), bench.store.writes());
+        let after = probe(step, ours()).await.0;
+        let expected = match step {
+            // It leaves nothing to be found.
+            Step::Test => Probed::NotDone,
+            _ => Probed::Done(done),
+        };
+        assert_eq!(after, expected, "{step:?}");
+        let asked = usize::from(matches!(step, Step::Set | Step::Finish));
+        assert_eq!(bench.store.calls() - calls, asked, "{step:?}");
+        assert_eq!(bench.store.writes(), writes);
+    }
+    let theirs = || outside(Some("1"), Some("1"), &[]);
+    let calls = bench.store.calls();
+    assert_eq!(probe(Step::Create, theirs()).await.0, Probed::Done(None));
+    assert_eq!(probe(Step::Finish, theirs()).await.0, Probed::NotDone);
+    assert_eq!(bench.store.calls(), calls);
+    bench.vault.destroy(SECRET, VERSION).await.unwrap();
+    let unclear = work(Step::Finish, ours());
+    let unclear = bench.rotator.probe(&unclear, &always()).await;
+    assert_eq!(unclear.unwrap_err().kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]
@@ -187,7 +236,7 @@ async fn a_version_that_cannot_be_taken_is_refused_with_its_reason() {
     let empty = take("2").await.unwrap_err();
     assert_eq!(empty.kind, ErrorKind::Denied);
     assert!(empty.text.contains("empty"), "{empty}");
-    assert!(bench.vault.value().is_none());
+    assert!(bench.vault.value(SECRET, VERSION).is_none());
     let mut homeless = work(Step::Create, outside(None, None, &[]));
     homeless.outside = None;
     let homeless = bench.rotator.create(&homeless, &always()).await;
@@ -216,7 +265,7 @@ async fn somebody_elses_newer_version_stops_ours_and_rolling_back_leaves_nothing
         back.await.unwrap();
     }
     assert_eq!(bench.store.staged(), 0);
-    assert!(bench.vault.value().is_none());
+    assert!(bench.vault.value(SECRET, VERSION).is_none());
     assert_eq!(there(&bench).unwrap(), b"theirs");
 }
 
@@ -230,13 +279,23 @@ async fn old_versions_die_here_also_while_the_store_is_down_and_there_when_it_is
     bench.store.set_down(true);
     let revoke = || perform(&bench.rotator, Step::RevokeOld, outside(None, None, &["1"]));
     assert_eq!(revoke().await.unwrap_err().kind, ErrorKind::Unavailable);
-    assert!(bench.vault.value().is_none(), "nobody gets it from us");
+    assert!(
+        bench.vault.value(SECRET, VERSION).is_none(),
+        "nobody gets it from us"
+    );
     bench.store.set_down(false);
     for _ in 0..2 {
         revoke().await.unwrap();
     }
     let old = outside(None, None, &[]).source;
     let (first, until) = (RemoteVersion("1".to_owned()), always());
+    assert_eq!(bench.store.retired(), 2, "it ends as was declared");
+    let here = outside(None, None, &["1"]);
+    let revoked = bench
+        .rotator
+        .revoke(SECRET, &[VERSION], Some(&here), &until);
+    revoked.await.unwrap();
+    assert_eq!(bench.store.retired(), 2, "what is revoked ends for good");
     let gone = bench.store.fetch(&old, &first, &until);
     assert_eq!(gone.await.unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(there(&bench).unwrap(), b"two");
@@ -260,10 +319,12 @@ async fn a_provided_value_is_written_there_once() {
     let mut given = work(Step::Create, outside(Some("1"), None, &[]));
     (given.provided, given.generator) = (true, None);
     for _ in 0..2 {
-        bench.rotator.create(&given, &always()).await.unwrap();
-        bench.rotator.set(&given, &always()).await.unwrap();
-        bench.rotator.test(&given, &always()).await.unwrap();
-        bench.rotator.finish(&given, &always()).await.unwrap();
+        for step in STEPS {
+            given.step = step;
+            if bench.rotator.probe(&given, &always()).await.unwrap() == Probed::NotDone {
+                attempt(&bench.rotator, &given).await.unwrap();
+            }
+        }
     }
     assert_eq!(there(&bench).unwrap(), b"provided");
     assert_eq!(bench.store.writes(), 1);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hyper::Method;
 use keywheel_core::id::RotationId;
-use keywheel_core::store::{Source, VaultSpec};
+use keywheel_core::store::{OldVersions, Source, VaultSpec};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
 use serde::Serialize;
@@ -34,6 +34,7 @@ pub(super) struct Api {
     pub(super) session: Arc<Session>,
     pub(super) namespace: String,
     pub(super) mount: String,
+    pub(super) old_versions: OldVersions,
 }
 
 /// How a write over a known version ended.
@@ -70,6 +71,7 @@ impl Api {
             session,
             namespace: spec.namespace.clone(),
             mount: spec.mount.clone(),
+            old_versions: spec.old_versions,
         }
     }
 
@@ -245,13 +247,18 @@ impl Api {
     }
 
     /// Destroys one version.
-    pub(super) async fn destroy(
+    pub(super) async fn end(
         &self,
         path: &str,
         number: u64,
+        ending: OldVersions,
         call: Call<'_>,
     ) -> Result<(), PortError> {
-        let place = self.at("destroy", path);
+        let kind = match ending {
+            OldVersions::Destroy => "destroy",
+            OldVersions::SoftDelete => "delete",
+        };
+        let place = self.at(kind, path);
         let body = json(&serde_json::json!({ "versions": [number] }))?;
         let answer = self.ask(Method::PUT, &place, Some(body), call).await?;
         match answer.status {

@@ -56,7 +56,7 @@ impl Api {
         writes: bool,
         call: Call<'_>,
     ) -> Result<(), PortError> {
-        let needed: Vec<_> = needs(writes)
+        let needed: Vec<_> = needs(writes, self.old_versions)
             .iter()
             .map(|(kind, rights)| (format!("{}/{kind}/{}", self.mount, at.path), *rights))
             .collect();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use keywheel_core::store::VaultSpec;
+use keywheel_core::store::{OldVersions, VaultSpec};
 
 use crate::policy::{Access, Grant};
 
@@ -21,6 +21,13 @@ const TO_WRITE: Needs = &[
     ("destroy", &["update"]),
     ("metadata", &["patch", "read"]),
 ];
+/// The same where old versions are deleted; what is revoked is destroyed there, too.
+const TO_WRITE_AND_DELETE: Needs = &[
+    ("data", &["create", "patch", "read", "update"]),
+    ("delete", &["update"]),
+    ("destroy", &["update"]),
+    ("metadata", &["patch", "read"]),
+];
 /// What every login needs for itself.
 const OWN: [(&str, &str); 3] = [
     ("auth/token/lookup-self", "read"),
@@ -29,8 +36,12 @@ const OWN: [(&str, &str); 3] = [
 ];
 
 /// What a secret needs at its path.
-pub(super) const fn needs(writes: bool) -> Needs {
-    if writes { TO_WRITE } else { TO_READ }
+pub(super) const fn needs(writes: bool, old_versions: OldVersions) -> Needs {
+    match (writes, old_versions) {
+        (false, _) => TO_READ,
+        (true, OldVersions::Destroy) => TO_WRITE,
+        (true, OldVersions::SoftDelete) => TO_WRITE_AND_DELETE,
+    }
 }
 
 /// The policy for these places.
@@ -53,7 +64,7 @@ pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
         if path.contains(['*', '+']) {
             out.push_str("# `*` and `+` in a path stand for other paths too; name it otherwise.\n");
         }
-        for (kind, rights) in needs(writes) {
+        for (kind, rights) in needs(writes, spec.old_versions) {
             push(&mut out, &format!("{}/{kind}/{path}", spec.mount), rights);
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::Method;
 use keywheel_core::store::VaultAuth;
 use keywheel_core::time::Timestamp;
+use keywheel_engine::port::store::LoginRefused;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
@@ -22,7 +23,7 @@ use zeroize::Zeroizing;
 use super::http::{Answer, Ask, Call, Http};
 use super::refusal::Refusals;
 use super::wire::{Auth, Envelope, Login, TokenLife, Wrapping};
-use super::wrapping::{Place, Wrappings};
+use super::wrapping::{Place, Slot, Wrappings};
 
 /// How long a renewal that nobody waits for may take.
 const RENEWAL: Duration = Duration::from_secs(10);
@@ -47,6 +48,8 @@ pub(super) struct Session {
     namespace: String,
     current: tokio::sync::Mutex<Option<Arc<Token>>>,
     wrappings: Arc<Wrappings>,
+    /// The secret id it logs in with, if it came wrapped: kept for as long as this session is there.
+    unwrapped: Mutex<Option<Slot>>,
     refusals: Refusals,
     keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -87,6 +90,7 @@ impl Session {
             namespace,
             current: tokio::sync::Mutex::new(None),
             wrappings,
+            unwrapped: Mutex::new(None),
             keeper: Mutex::new(None),
         })
     }
@@ -221,7 +225,7 @@ impl Session {
         let credential = self.credential().await?;
         let now = self.http.clock.monotonic();
         if let Some(refused) = self.refusals.stands(&credential, now) {
-            return Err(refused);
+            return Err(LoginRefused::beneath(refused));
         }
         let done = self.log_in(&credential, call).await;
         match &done {
@@ -231,7 +235,7 @@ impl Session {
                 self.refusals.note(&credential, error, now);
             }
         }
-        done
+        done.map_err(LoginRefused::beneath)
     }
 
     /// What a login shows, as it is now.
@@ -324,6 +328,15 @@ impl Session {
         })
     }
 
+    /// Keeps the secret id of this slot for as long as this session is there.
+    fn use_secret_id(&self, slot: &Slot) {
+        let mut used = self
+            .unwrapped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *used = Some(Arc::clone(slot));
+    }
+
     /// The secret id in a wrapping token: asked for once, then kept in memory.
     async fn open_wrapping(
         &self,
@@ -337,6 +350,7 @@ impl Session {
             mount,
         };
         let slot = self.wrappings.slot(&place, wrapping);
+        self.use_secret_id(&slot);
         let mut known = slot.lock().await;
         if let Some(known) = &*known {
             return Ok(Arc::clone(known));

@@ -1,6 +1,6 @@
 //! Tests of what needs no server: addresses, answers that nobody of ours made, pages, the policy.
 
-use keywheel_core::store::{CredentialRef, VaultAuth};
+use keywheel_core::store::{CredentialRef, OldVersions, VaultAuth};
 use keywheel_testkit::hostile;
 use zeroize::Zeroizing;
 
@@ -15,6 +15,7 @@ fn spec(address: &str) -> VaultSpec {
         namespace: String::new(),
         mount: "kv".to_owned(),
         ca_file: String::new(),
+        old_versions: OldVersions::Destroy,
         auth: VaultAuth::Token {
             token: CredentialRef::File("/token".to_owned()),
         },

@@ -126,7 +126,13 @@ pub(super) struct VersionState {
 }
 
 impl VersionState {
-    fn is_live(&self, now: Timestamp) -> bool {
+    /// When it is deleted, by the store's clock; empty where that is not said.
+    pub(super) fn deletion_time(&self) -> &str {
+        &self.deletion_time
+    }
+
+    /// Whether it was neither deleted nor destroyed by then.
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
         // A time that cannot be read is taken for the past: the value is asked for by nobody then.
         let is_deleted = !self.deletion_time.is_empty()
             && self

@@ -19,6 +19,8 @@ use keywheel_stores::aws::AwsStore;
 use keywheel_testkit::conformance::store::{FIELD, Outside};
 use keywheel_testkit::server::aws::{AwsServer, Maker};
 
+use crate::iam::Login;
+
 /// The store's own timeout: long for a busy machine, short for a server that hangs.
 pub const TIMEOUT: Duration = Duration::from_secs(8);
 pub const REGION: &str = "eu-central-1";
@@ -37,12 +39,17 @@ impl Credentials for Key {
 }
 
 pub fn spec(endpoint: &str) -> AwsSpec {
+    spec_of(endpoint, "AKIAEXAMPLE")
+}
+
+pub fn spec_of(endpoint: &str, access_key_id: &str) -> AwsSpec {
     AwsSpec {
         region: REGION.to_owned(),
         endpoint: endpoint.to_owned(),
         auth: AwsAuth::Keys {
-            access_key_id: "AKIAEXAMPLE".to_owned(),
+            access_key_id: access_key_id.to_owned(),
             secret_access_key: CredentialRef::File("/nowhere".to_owned()),
+            session_token: None,
         },
     }
 }
@@ -68,6 +75,16 @@ impl AtAws {
     }
 
     pub fn by_way_of(server: Arc<AwsServer>, endpoint: &str) -> Self {
+        let login = |id: &str, secret: &str| Login {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+        };
+        let ours = login("AKIAEXAMPLE", SECRET_KEY);
+        Self::between(server, endpoint, &login("AKIAOTHER", "other"), ours)
+    }
+
+    /// The other hand and the adapter, each with a login of its own.
+    pub fn between(server: Arc<AwsServer>, endpoint: &str, other: &Login, ours: Login) -> Self {
         let tls = Provider::Rustls(CryptoMode::Ring);
         let http = aws_smithy_http_client::Builder::new().tls_provider(tls);
         let config = aws_sdk_secretsmanager::Config::builder()
@@ -75,10 +92,11 @@ impl AtAws {
             .region(Region::new(REGION))
             .endpoint_url(server.url())
             .http_client(http.build_https())
-            .credentials_provider(Keys::new("AKIAOTHER", "other", None, None, "test"));
+            .credentials_provider(Keys::new(&other.id, &other.secret, None, None, "test"));
+        let key = Key(Ok(&*ours.secret.leak()));
         Self {
             client: Client::from_conf(config.build()),
-            store: Arc::new(adapter(spec(endpoint), Key(Ok(SECRET_KEY)), TIMEOUT)),
+            store: Arc::new(adapter(spec_of(endpoint, &ours.id), key, TIMEOUT)),
             made: AtomicU64::new(0),
             _server: server,
         }
@@ -174,7 +192,15 @@ impl Outside for AtAws {
             .await
             .unwrap();
     }
+    async fn versions(&self, path: &str) -> usize {
+        let listed = self.client.list_secret_version_ids().secret_id(path);
+        let listed = listed.include_deprecated(true).send().await.unwrap();
+        listed.versions().len()
+    }
     fn revoked_is_gone(&self) -> bool {
         false
+    }
+    fn has_stage(&self) -> bool {
+        true
     }
 }

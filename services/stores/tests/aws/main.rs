@@ -11,7 +11,10 @@
 )]
 
 mod chain;
+mod endpoint;
 mod hand;
+mod iam;
+mod rights;
 mod versions;
 
 use std::sync::Arc;
@@ -20,7 +23,7 @@ use std::time::Duration;
 use hand::{AtAws, Key, SECRET_KEY, TIMEOUT, adapter, spec};
 use keywheel_core::store::Source;
 use keywheel_engine::port::ErrorKind;
-use keywheel_engine::port::store::Store as _;
+use keywheel_engine::port::store::{LoginRefused, Store as _};
 use keywheel_testkit::conformance::store::faults::{self, Calls};
 use keywheel_testkit::conformance::store::{self, kind, plenty, refused};
 use keywheel_testkit::server::aws::{AwsServer, Maker};
@@ -28,6 +31,7 @@ use keywheel_testkit::server::fault::{Fault, FaultProxy};
 
 /// In the head of a request, which action it is.
 const LOOK: &str = "secretsmanager.DescribeSecret";
+const GET: &str = "secretsmanager.GetSecretValue";
 const RELABEL: &str = "secretsmanager.UpdateSecretVersionStage";
 
 const CALLS: Calls = Calls {
@@ -56,6 +60,7 @@ async fn meets_faults(maker: Maker) {
     faults::check(&at_aws, &mut proxy, &CALLS).await;
     a_lying_revocation_is_found_out(&at_aws, &proxy).await;
     a_look_asks_for_no_value(&at_aws, &proxy).await;
+    a_rotation_of_awss_own_is_left_to_its_end(&at_aws, &proxy).await;
     an_ended_session_is_renewed_once(&at_aws, &proxy).await;
     a_throttled_request_is_asked_again(&at_aws, &proxy).await;
     an_endless_answer_is_cut_off(&at_aws, &proxy).await;
@@ -94,8 +99,53 @@ async fn a_look_asks_for_no_value(at_aws: &AtAws, proxy: &FaultProxy) {
         (1, 1),
         "one request, and it is no request for a value"
     );
+    let mut page = None;
+    loop {
+        let until = plenty();
+        let listed = at_aws
+            .store
+            .list("", page.as_deref(), &until)
+            .await
+            .unwrap();
+        page = listed.next;
+        if page.is_none() {
+            break;
+        }
+    }
+    assert!(proxy.asked("secretsmanager.ListSecrets") > 0);
+    assert_eq!(proxy.asked(GET), 0, "a list asks for no value");
     at_aws.store.fetch(&at, &first, &plenty()).await.unwrap();
-    assert_eq!(proxy.asked("secretsmanager.GetSecretValue"), 1);
+    assert_eq!(proxy.asked(GET), 1);
+}
+
+/// As AWS tells it: its own rotation has made the version that is pending.
+async fn a_rotation_of_awss_own_is_left_to_its_end(at_aws: &AtAws, proxy: &FaultProxy) {
+    let (store, at) = (&at_aws.store, at_aws.place(""));
+    at_aws.put(&at.path, b"a").await;
+    let first = store::current(at_aws, &at).await;
+    let theirs = at_aws.client.put_secret_value().secret_id(&at.path);
+    let theirs = theirs.secret_string("theirs").version_stages("AWSPENDING");
+    let theirs = theirs.send().await.unwrap().version_id.unwrap();
+    let described = serde_json::json!({
+        "Name": at.path,
+        "RotationEnabled": true,
+        "VersionIdsToStages": { &first.0: ["AWSCURRENT"], &theirs: ["AWSPENDING"] },
+    });
+    proxy.forget();
+    proxy.on(LOOK, Fault::Lie(described.to_string()), 2);
+    let ours = store::value("ours");
+    let staged = store.stage(&at, store::token(1), &ours, &plenty()).await;
+    let made = store::promote(at_aws, &at, 1, "ours", Some(&first)).await;
+    for told in [refused(staged), refused(made)] {
+        assert_eq!(told.kind, ErrorKind::Conflict, "{told}");
+        assert!(told.text.contains(&theirs), "{told}");
+        assert!(told.text.contains("cancel-rotate-secret"), "{told}");
+    }
+    assert_eq!(
+        (proxy.asked("PutSecretValue"), proxy.asked(RELABEL)),
+        (0, 0)
+    );
+    assert_eq!(at_aws.labels(&at.path).await[&theirs], ["AWSPENDING"]);
 }
 
 async fn an_ended_session_is_renewed_once(at_aws: &AtAws, proxy: &FaultProxy) {
@@ -109,6 +159,7 @@ async fn an_ended_session_is_renewed_once(at_aws: &AtAws, proxy: &FaultProxy) {
     let looked = refused(at_aws.store.look(&at, &plenty()).await);
     assert_eq!(looked.kind, ErrorKind::Denied);
     assert!(looked.text.contains("ExpiredTokenException") && looked.text.contains("renew"));
+    assert!(LoginRefused::is_beneath(&looked), "{looked}");
     assert_eq!(proxy.asked(LOOK), 2);
     proxy.heal();
     assert_eq!(store::current(at_aws, &at).await, first);
@@ -176,6 +227,7 @@ async fn a_check_says_what_is_missing() {
             "{told}"
         );
         assert!(!format!("{told:?}").contains(SECRET_KEY));
+        assert!(LoginRefused::is_beneath(&told), "{told}");
     }
     // Who is told that one right is missing is known, and this right is for import only.
     let body =
@@ -188,6 +240,7 @@ async fn a_check_says_what_is_missing() {
     };
     let told = refused(store.look(&at, &plenty()).await);
     assert_eq!(told.kind, ErrorKind::Denied);
+    assert!(!LoginRefused::is_beneath(&told), "only a right is missing");
     assert!(
         told.text.contains("is not authorized to perform: x"),
         "{told}"

@@ -31,6 +31,7 @@ async fn every_case(maker: Maker) {
     a_token_is_its_versions_id_and_no_label_stays_behind(&at_aws).await;
     what_a_token_holds_is_never_replaced(&at_aws).await;
     a_first_value_is_made_once_whatever_id_the_server_gives(&at_aws).await;
+    a_probe_clears_away_the_label_that_is_left(&at_aws).await;
     whole_values_are_text_or_bytes(&at_aws).await;
     other_fields_stay_as_they_are_written(&at_aws).await;
     a_field_that_cannot_be_read_or_written_is_named(&at_aws).await;
@@ -105,16 +106,34 @@ async fn a_first_value_is_made_once_whatever_id_the_server_gives(at_aws: &AtAws)
         .await
         .unwrap();
     assert_eq!(store.look(&at, &plenty()).await.unwrap(), None);
-    let mut versions = Vec::new();
-    for _ in 0..2 {
-        let made = promote(at_aws, &at, 1, b"a", None);
-        versions.push(made.await.unwrap());
+    let made = promote(at_aws, &at, 1, b"a", None).await.unwrap();
+    for (n, value, found) in [(1, b"a", Some(made.clone())), (2, b"b", None)] {
+        let (value, until) = (bytes(value), plenty());
+        let probed = store.probe_promote(&at, token(n), &value, None, &until);
+        assert_eq!(probed.await.unwrap(), found);
     }
-    assert_eq!(versions[0], versions[1]);
     assert_eq!(at_aws.labels(&at.path).await.len(), 1);
     assert_eq!(at_aws.whole(&at.path).await, br#"{"password":"a"}"#);
     let other = promote(at_aws, &at, 2, b"b", None);
     assert_eq!(kind(other.await), ErrorKind::Conflict);
+}
+
+/// An attempt that was cut off between its two moves of labels.
+async fn a_probe_clears_away_the_label_that_is_left(at_aws: &AtAws) {
+    let (store, at) = (&at_aws.store, at_aws.place(""));
+    at_aws.put(&at.path, b"a").await;
+    let (first, new) = (current(at_aws, &at).await, bytes(b"b"));
+    let until = plenty();
+    store.stage(&at, token(1), &new, &until).await.unwrap();
+    let id = token(1).to_string();
+    at_aws
+        .relabel(&at.path, "AWSCURRENT", Some(&first.0), Some(&id))
+        .await;
+    for _ in 0..2 {
+        let found = store.probe_promote(&at, token(1), &new, Some(&first), &until);
+        assert_eq!(found.await.unwrap(), Some(RemoteVersion(id.clone())));
+    }
+    assert_eq!(at_aws.labels(&at.path).await[&id], ["AWSCURRENT"]);
 }
 
 async fn whole_values_are_text_or_bytes(at_aws: &AtAws) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::name::StoreName;
-use keywheel_core::store::{CredentialRef, Source, VaultAuth, VaultSpec};
+use keywheel_core::store::{CredentialRef, OldVersions, Source, VaultAuth, VaultSpec};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::store::{Credentials, Store};
@@ -25,6 +25,8 @@ use serde_json::Value;
 pub(crate) const MOUNT: &str = "team/kv";
 /// Long enough for a busy machine, and what a server that hangs is waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// A namespace in a namespace.
+pub(crate) const NESTED: &str = "team-a/inner";
 /// In microseconds: later than anything here is deleted.
 const NOW: i64 = 4_000_000_000_000_000;
 
@@ -59,6 +61,7 @@ pub(crate) struct Bench {
     pub(crate) kept: Arc<Kept>,
     pub(crate) clock: Arc<FakeClock>,
     namespace: String,
+    header: String,
     store: Mutex<Option<Arc<dyn Store>>>,
     places: AtomicU32,
 }
@@ -78,13 +81,17 @@ impl Bench {
             kept: Arc::default(),
             clock: Arc::new(FakeClock::at(Timestamp::from_micros(NOW))),
             namespace: namespace.to_owned(),
+            header: header(namespace),
             store: Mutex::new(None),
             places: AtomicU32::new(0),
         };
-        if !namespace.is_empty() {
-            bench
-                .server
-                .must("POST", &format!("sys/namespaces/{namespace}"), &[], "{}");
+        let mut above = String::new();
+        for name in namespace.split('/').filter(|name| !name.is_empty()) {
+            let header = header(&above);
+            let headers = Vec::from_iter((!above.is_empty()).then_some(header.as_str()));
+            let path = format!("sys/namespaces/{name}");
+            bench.server.must("POST", &path, &headers, "{}");
+            above = format!("{above}{name}/");
         }
         let engine = r#"{"type":"kv","options":{"version":"2"}}"#;
         bench.must("POST", &format!("sys/mounts/{MOUNT}"), engine);
@@ -100,6 +107,7 @@ impl Bench {
             namespace: self.namespace.clone(),
             mount: MOUNT.to_owned(),
             ca_file: String::new(),
+            old_versions: OldVersions::Destroy,
             auth,
         }
     }
@@ -127,7 +135,12 @@ impl Bench {
 
     /// From now on the adapter logs in like this.
     pub(crate) fn log_in(&self, auth: VaultAuth) -> Arc<dyn Store> {
-        let store = self.adapter(&self.spec(auth));
+        self.declare(&self.spec(auth))
+    }
+
+    /// From now on the adapter is declared like this.
+    pub(crate) fn declare(&self, spec: &VaultSpec) -> Arc<dyn Store> {
+        let store = self.adapter(spec);
         *self.store.lock().unwrap() = Some(Arc::clone(&store));
         store
     }
@@ -138,9 +151,9 @@ impl Bench {
         serde_json::from_str(&answer).unwrap_or_default()
     }
 
-    fn headers(&self) -> Vec<&str> {
+    pub(crate) fn headers(&self) -> Vec<&str> {
         // A header's name with an empty value is the root namespace.
-        Vec::from_iter((!self.namespace.is_empty()).then_some("X-Vault-Namespace: team-a"))
+        Vec::from_iter((!self.namespace.is_empty()).then_some(self.header.as_str()))
     }
 
     /// Ends every token but the root one.
@@ -204,9 +217,23 @@ impl Outside for Bench {
         self.must("DELETE", &format!("{MOUNT}/data/{}", encoded(path)), "");
     }
 
+    async fn versions(&self, path: &str) -> usize {
+        let read = self.must("GET", &format!("{MOUNT}/metadata/{}", encoded(path)), "");
+        let newest = read["data"]["current_version"].as_u64().unwrap();
+        usize::try_from(newest).unwrap()
+    }
+
     fn revoked_is_gone(&self) -> bool {
         true
     }
+
+    fn has_stage(&self) -> bool {
+        false
+    }
+}
+
+fn header(namespace: &str) -> String {
+    format!("X-Vault-Namespace: {namespace}")
 }
 
 /// As a browser would.

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use keywheel_core::store::RemoteVersion;
+use keywheel_core::store::{OldVersions, RemoteVersion, VaultAuth, VaultSpec};
 use keywheel_engine::port::ErrorKind;
 use keywheel_testkit::conformance::store::faults::{self, Calls};
 use keywheel_testkit::conformance::store::{
-    self, FIELD, Outside, current, holds, kind, plenty, promote, reads, text, token,
+    self, FIELD, Outside, again, current, holds, kind, plenty, promote, reads, text, token,
 };
 use keywheel_testkit::server::fault::Fault;
-use keywheel_testkit::server::openbao::OpenBao;
+use keywheel_testkit::server::openbao::{OpenBao, ROOT};
 
-use crate::bench::{Bench, MOUNT, encoded};
+use crate::bench::{Bench, MOUNT, NESTED, encoded};
 
 fn number(version: &RemoteVersion) -> u64 {
     let number = version.0.split('@').next().unwrap();
@@ -30,8 +30,39 @@ const CALLS: Calls = Calls {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_keeps_the_laws_of_the_port_in_a_namespace() {
-    let bench = Bench::of(OpenBao::start(None), "team-a").await;
+    let bench = Bench::of(OpenBao::start(None), NESTED).await;
     store::check(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_them_where_old_versions_are_deleted_and_what_is_revoked_never_comes_back() {
+    let bench = Bench::start().await;
+    let token = bench.kept.put("/root-token", ROOT);
+    let spec = VaultSpec {
+        old_versions: OldVersions::SoftDelete,
+        ..bench.spec(VaultAuth::Token { token })
+    };
+    let store = bench.declare(&spec);
+    store::check(&bench).await;
+    let at = bench.fresh();
+    let first = promote(&bench, &at, 1, "a", None).await.unwrap();
+    let second = promote(&bench, &at, 2, "b", Some(&first)).await.unwrap();
+    let third = promote(&bench, &at, 3, "c", Some(&second)).await.unwrap();
+    store.retire(&at, &first, &plenty()).await.unwrap();
+    store.retire(&at, &second, &plenty()).await.unwrap();
+    store.revoke(&at, &second, &plenty()).await.unwrap();
+    let undelete = format!("{MOUNT}/undelete/{}", encoded(&at.path));
+    bench.must("POST", &undelete, r#"{"versions":[1,2]}"#);
+    holds(&bench, &at, &first, "a").await;
+    let gone = store.fetch(&at, &second, &plenty()).await;
+    assert_eq!(kind(gone), ErrorKind::NotFound);
+    holds(&bench, &at, &third, "c").await;
+    // Deleted is what the server says it is, not what it answered.
+    let lie = Fault::Lie("{}".to_owned());
+    bench.proxy.on("PUT /v1/team/kv/delete/", lie, 1);
+    let said = store.retire(&at, &first, &plenty()).await;
+    assert_eq!(kind(said), ErrorKind::Unavailable);
+    store.retire(&at, &first, &plenty()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,12 +125,12 @@ async fn a_deleted_path_is_written_anew_and_a_deletion_in_the_future_is_none_yet
     bench.delete(&at.path).await;
     let made = promote(&bench, &at, 1, "b", Some(&first)).await.unwrap();
     assert_eq!(number(&made), 2);
-    let again = promote(&bench, &at, 1, "b", Some(&first)).await.unwrap();
-    assert_eq!(again, made, "a repeat writes nothing");
+    let repeat = again(&bench, &at, 1, "b", Some(&first)).await.unwrap();
+    assert_eq!(repeat, made, "a repeat writes nothing");
     reads(&bench, &at, "b").await;
     bench.delete(&at.path).await;
     let made = promote(&bench, &at, 2, "c", None).await.unwrap();
-    assert_eq!(promote(&bench, &at, 2, "c", None).await.unwrap(), made);
+    assert_eq!(again(&bench, &at, 2, "c", None).await.unwrap(), made);
     // Somebody's newer version was deleted: that is theirs to bring back.
     bench.write(&at.path, &[(FIELD, &text("theirs"))]).await;
     bench.delete(&at.path).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywheel_core::store::{VaultAuth, VaultSpec};
+use keywheel_engine::port::store::LoginRefused;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_stores::vault::MAX_CA_FILE_BYTES;
 use keywheel_testkit::conformance::store::{
@@ -19,7 +20,7 @@ use rcgen::{
     PKCS_ED25519, SigningKey as _,
 };
 
-use crate::bench::Bench;
+use crate::bench::{Bench, NESTED};
 
 const LOGIN: &str = "/login";
 const RENEWAL: &str = "/renew-self";
@@ -43,7 +44,8 @@ fn secret_id(bench: &Bench) -> String {
 }
 
 fn wrapped(bench: &Bench, path: &str) -> String {
-    let headers = ["X-Vault-Wrap-TTL: 600"];
+    let mut headers = bench.headers();
+    headers.push("X-Vault-Wrap-TTL: 600");
     let method = if path.ends_with("secret-id") {
         "POST"
     } else {
@@ -78,7 +80,13 @@ async fn look(bench: &Bench) -> Result<(), PortError> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_app_role_and_again_when_the_token_ends_midway() {
-    let bench = Bench::start().await;
+    for namespace in ["", NESTED] {
+        by_app_role_and_again_when_the_token_ends_midway_in(namespace).await;
+    }
+}
+
+async fn by_app_role_and_again_when_the_token_ends_midway_in(namespace: &str) {
+    let bench = Bench::of(OpenBao::start(None), namespace).await;
     let role_id = app_role(&bench, "");
     bench.log_in(by_app_role(&bench, &role_id, &secret_id(&bench), false));
     let at = bench.fresh();
@@ -109,6 +117,11 @@ async fn a_refused_app_role_says_so_without_the_secret_id_and_a_new_one_is_taken
     let denied = refused(look(&bench).await);
     assert_eq!(denied.kind, ErrorKind::Denied);
     assert!(denied.text.contains("auth/approle/login"), "{denied}");
+    for _ in 0..2 {
+        // Also while the refused one is not shown again.
+        let denied = refused(look(&bench).await);
+        assert!(LoginRefused::is_beneath(&denied), "{denied}");
+    }
     bench.kept.put("/secret-id", secret_id(&bench));
     look(&bench).await.unwrap();
     // It was good for one login.
@@ -128,7 +141,13 @@ async fn a_refused_app_role_says_so_without_the_secret_id_and_a_new_one_is_taken
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrapped_secret_id_is_unwrapped_once_and_a_swapped_one_is_refused() {
-    let bench = Bench::start().await;
+    for namespace in ["", NESTED] {
+        a_wrapped_secret_id_is_unwrapped_once_and_a_swapped_one_is_refused_in(namespace).await;
+    }
+}
+
+async fn a_wrapped_secret_id_is_unwrapped_once_and_a_swapped_one_is_refused_in(namespace: &str) {
+    let bench = Bench::of(OpenBao::start(None), namespace).await;
     let role_id = app_role(&bench, "");
     let wrapping = wrapped(&bench, "auth/approle/role/sync/secret-id");
     bench.log_in(by_app_role(&bench, &role_id, &wrapping, true));
@@ -235,7 +254,13 @@ async fn a_login_that_the_server_fails_is_no_refusal_of_the_credential() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_renewed_at_two_thirds_of_its_life_and_replaced_after_it() {
-    let bench = Bench::start().await;
+    for namespace in ["", NESTED] {
+        a_token_is_renewed_at_two_thirds_of_its_life_and_replaced_after_it_in(namespace).await;
+    }
+}
+
+async fn a_token_is_renewed_at_two_thirds_of_its_life_and_replaced_after_it_in(namespace: &str) {
+    let bench = Bench::of(OpenBao::start(None), namespace).await;
     let role_id = app_role(&bench, ",\"token_ttl\":3600");
     bench.log_in(by_app_role(&bench, &role_id, &secret_id(&bench), false));
     let asked = || (bench.proxy.asked(LOGIN), bench.proxy.asked(RENEWAL));
@@ -295,7 +320,13 @@ async fn a_token_is_renewed_while_nobody_asks_anything() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_a_token_that_is_read_anew_when_it_is_refused() {
-    let bench = Bench::start().await;
+    for namespace in ["", NESTED] {
+        by_a_token_that_is_read_anew_when_it_is_refused_in(namespace).await;
+    }
+}
+
+async fn by_a_token_that_is_read_anew_when_it_is_refused_in(namespace: &str) {
+    let bench = Bench::of(OpenBao::start(None), namespace).await;
     bench.all_rights("all");
     let make = || {
         let made = bench.must("POST", "auth/token/create", r#"{"policies":["all"]}"#);
@@ -318,7 +349,13 @@ async fn by_a_token_that_is_read_anew_when_it_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_a_signed_token_that_is_read_for_each_login() {
-    let bench = Bench::start().await;
+    for namespace in ["", NESTED] {
+        by_a_signed_token_that_is_read_for_each_login_in(namespace).await;
+    }
+}
+
+async fn by_a_signed_token_that_is_read_for_each_login_in(namespace: &str) {
+    let bench = Bench::of(OpenBao::start(None), namespace).await;
     bench.all_rights("all");
     let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
     bench.must("POST", "sys/auth/jwt", r#"{"type":"jwt"}"#);
@@ -380,6 +417,12 @@ impl Issued {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tls_with_an_authority_of_its_own_and_by_a_client_certificate() {
+    for namespace in ["", NESTED] {
+        over_tls_with_an_authority_of_its_own_and_by_a_client_certificate_in(namespace).await;
+    }
+}
+
+async fn over_tls_with_an_authority_of_its_own_and_by_a_client_certificate_in(namespace: &str) {
     let files = tempfile::tempdir().unwrap();
     let at = |name: &str| files.path().join(name);
     let (ours, other) = (Issued::new(), Issued::new());
@@ -401,7 +444,7 @@ async fn over_tls_with_an_authority_of_its_own_and_by_a_client_certificate() {
         certificate: at("server.pem"),
         key: at("server.key"),
     };
-    let bench = Bench::of(OpenBao::start(Some(&tls)), "").await;
+    let bench = Bench::of(OpenBao::start(Some(&tls)), namespace).await;
     bench.all_rights("all");
     bench.must("POST", "sys/auth/cert", r#"{"type":"cert"}"#);
     let role = serde_json::json!({ "certificate": ours.ca.pem(), "token_policies": ["all"] });

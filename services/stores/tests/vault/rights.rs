@@ -1,15 +1,17 @@
 //! The policy that we print is enough and not too much, and `check` says exactly what is missing.
 
 use keywheel_core::store::{
-    Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, Source, StoreSpec, VaultAuth, VaultSpec,
+    Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, OldVersions, Source, StoreSpec, VaultAuth, VaultSpec,
 };
 use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::store::LoginRefused;
 use keywheel_stores::policy::{Access, Grant, policy};
 use keywheel_testkit::conformance::store::{
     FIELD, Outside, current, holds, kind, plenty, promote, reads, refused, text,
 };
+use keywheel_testkit::server::openbao::OpenBao;
 
-use crate::bench::{Bench, MOUNT};
+use crate::bench::{Bench, MOUNT, NESTED};
 
 /// The server takes no empty policy.
 const NOTHING: &str = "path \"nothing\" { capabilities = [\"read\"] }";
@@ -22,8 +24,12 @@ fn at(path: &str) -> Source {
 }
 
 fn printed(bench: &Bench, auth: &VaultAuth, grants: &[(&str, Access)]) -> String {
+    printed_for(bench.spec(auth.clone()), grants)
+}
+
+fn printed_for(spec: VaultSpec, grants: &[(&str, Access)]) -> String {
     let spec = StoreSpec {
-        backend: Backend::Vault(bench.spec(auth.clone())),
+        backend: Backend::Vault(spec),
         poll: DEFAULT_POLL,
         timeout: DEFAULT_TIMEOUT,
     };
@@ -49,7 +55,13 @@ fn log_in(bench: &Bench, text: &str) -> VaultAuth {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_printed_policy_everything_works_and_nothing_besides() {
-    let bench = Bench::start().await;
+    for namespace in ["", NESTED] {
+        with_the_printed_policy_everything_works_and_nothing_besides_in(namespace).await;
+    }
+}
+
+async fn with_the_printed_policy_everything_works_and_nothing_besides_in(namespace: &str) {
+    let bench = Bench::of(OpenBao::start(None), namespace).await;
     let auth = log_in(&bench, NOTHING);
     let (ours, theirs, other) = (at("app/db \"one\""), at("app/theirs"), at("app/other"));
     let grants = [
@@ -75,6 +87,7 @@ async fn with_the_printed_policy_everything_works_and_nothing_besides() {
     let over = promote(&bench, &theirs, 4, "b", Some(&seen)).await;
     let over = refused(over);
     assert_eq!(over.kind, ErrorKind::Denied);
+    assert!(!LoginRefused::is_beneath(&over), "only a right is missing");
     assert!(
         over.text
             .contains("denies `patch` on team/kv/data/app/theirs"),
@@ -97,7 +110,13 @@ async fn with_the_printed_policy_everything_works_and_nothing_besides() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_right_that_is_missing_is_named() {
-    let bench = Bench::start().await;
+    for namespace in ["", NESTED] {
+        each_right_that_is_missing_is_named_in(namespace).await;
+    }
+}
+
+async fn each_right_that_is_missing_is_named_in(namespace: &str) {
+    let bench = Bench::of(OpenBao::start(None), namespace).await;
     let auth = log_in(&bench, NOTHING);
     let ours = at("app/db");
     let whole = printed(&bench, &auth, &[("app/db", Access::Write)]);
@@ -128,6 +147,30 @@ async fn each_right_that_is_missing_is_named() {
     log_in(&bench, NOTHING);
     let denied = refused(bench.store().check(&plenty()).await);
     assert!(denied.text.contains("may not look itself up"), "{denied}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_old_versions_are_deleted_that_right_is_printed_needed_and_enough() {
+    let bench = Bench::start().await;
+    let auth = log_in(&bench, NOTHING);
+    let ours = at("app/db");
+    let grants = [("app/db", Access::Write)];
+    log_in(&bench, &printed(&bench, &auth, &grants));
+    let spec = VaultSpec {
+        old_versions: OldVersions::SoftDelete,
+        ..bench.spec(auth)
+    };
+    let named = bench.declare(&spec).check_use(&ours, true, &plenty()).await;
+    let named = refused(named);
+    let says = "lacks `update` on team/kv/delete/app/db;";
+    assert!(named.text.contains(says), "{named}");
+    log_in(&bench, &printed_for(spec.clone(), &grants));
+    let store = bench.declare(&spec);
+    store.check_use(&ours, true, &plenty()).await.unwrap();
+    let first = promote(&bench, &ours, 1, "a", None).await.unwrap();
+    promote(&bench, &ours, 2, "b", Some(&first)).await.unwrap();
+    store.retire(&ours, &first, &plenty()).await.unwrap();
+    store.revoke(&ours, &first, &plenty()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

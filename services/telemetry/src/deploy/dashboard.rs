@@ -211,10 +211,16 @@ const ROWS: &[(&str, &[Panel])] = &[
             (
                 "Left of the lease",
                 "s",
-                &[(
-                    "min by (host) (keywheel_host_lease_expiry_timestamp_seconds) - time()",
-                    "{{host}}",
-                )],
+                &[
+                    (
+                        "min by (host) (keywheel_host_lease_expiry_timestamp_seconds) - time()",
+                        "{{host}}",
+                    ),
+                    (
+                        "min by (host) (keywheel_host_lease_seconds)",
+                        "{{host}} whole",
+                    ),
+                ],
             ),
             (
                 "Containers and consumers",
@@ -351,6 +357,14 @@ const ROWS: &[(&str, &[Panel])] = &[
                 ],
             ),
             (
+                "Waiting on the bus",
+                "short",
+                &[(
+                    "max by (service, topic) (keywheel_bus_backlog_messages)",
+                    "{{service}} {{topic}}",
+                )],
+            ),
+            (
                 "Log and audit",
                 "short",
                 &[
@@ -360,20 +374,24 @@ const ROWS: &[(&str, &[Panel])] = &[
                 ],
             ),
             (
-                "Spans",
+                "Spans and log lines",
                 "short",
                 &[
                     ("increase(keywheel_spans_exported_total[1h])", "told"),
                     ("increase(keywheel_spans_dropped_total[1h])", "dropped"),
+                    ("increase(keywheel_log_lines_lost_total[1h])", "lines lost"),
                 ],
             ),
             (
                 "Left of credentials",
                 "s",
-                &[(
-                    "keywheel_credentials_expiry_timestamp_seconds - time()",
-                    "{{service}}",
-                )],
+                &[
+                    (
+                        "keywheel_credentials_expiry_timestamp_seconds - time()",
+                        "{{service}}",
+                    ),
+                    ("keywheel_credentials_lifetime_seconds", "{{service}} whole"),
+                ],
             ),
             (
                 "Versions and uptime",

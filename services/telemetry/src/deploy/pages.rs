@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::alerts::ALL;
+use super::alerts::all;
+use super::rules::BASE_LABEL;
 use crate::names::{self, Bound, Kind, Label, Metric};
 use crate::traces::{MAX_ATTRIBUTES, MAX_QUEUED, MAX_TEXT_CHARS, names as spans};
 
@@ -54,7 +55,7 @@ fn label(label: &Label) -> String {
 
 pub(super) fn traces() -> String {
     let mut text = format!(
-        "# Traces\n\n{MADE}\n\n`otlp.endpoint` (`--otlp-endpoint`, or OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT`) names a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; `/v1/traces` is added to it. It is off by default, and then no span is made. Each process tells its own spans. Over `https` the collector is checked by the system's authorities. No header is sent: where a service asks for credentials, let a collector of your own add them.\n\nOne rotation, one revocation and one start of a container are one trace each, whatever processes and hosts have a part in it:\n\n- **Rotation and revocation.** The trace begins with the person's request, which may bring a `traceparent`, with the schedule's timer, or with store-sync's look at a store outside. Below it stands a span `rotation` or `revocation` from the first event to the last, and below that the steps at the store, what each host did, and what was asked on the way. That span is told when the rotation ends, so its children come before it. Its id is the last half of the rotation's id.\n- **Start.** The trace begins when the runtime asks the host's injector, and has what was fetched, what was put in place, and the host's report.\n\nEvents in the log have the same trace in `traceparent`, audit records in `trace`, log lines in `trace_id`; work that is told again after a restart goes on with it, because it is in the log.\n\nTelling never delays work: at most {MAX_QUEUED} spans wait, what is more or what the collector does not take is dropped and counted (`keywheel_spans_dropped_total`). A text has at most {MAX_TEXT_CHARS} characters, a span at most {MAX_ATTRIBUTES} attributes. None holds a value, its length or its digest.\n"
+        "# Traces\n\n{MADE}\n\n`otlp.endpoint` (`--otlp-endpoint`, or OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT`) names a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; `/v1/traces` is added to it. It is off by default, and then no span is made. Each process tells its own spans. Over `https` the collector is checked by the system's authorities. Where it asks who we are, `otlp.headers_file` names a file with its headers (`authorization=Bearer%20…`, more between commas or one a line, mode 0600); OpenTelemetry's own `OTEL_EXPORTER_OTLP_HEADERS` is heard, too, though whoever may look at the process sees a variable. Headers go over `https` or to this machine only, and are in no log and no error. `otlp.compression = \"gzip\"`, or `OTEL_EXPORTER_OTLP_COMPRESSION`, compresses spans on their way.\n\nOne rotation, one revocation and one start of a container are one trace each, whatever processes and hosts have a part in it:\n\n- **Rotation and revocation.** The trace begins with the person's request, which may bring a `traceparent`, with the schedule's timer, or with store-sync's look at a store outside. Below it stands a span `rotation` or `revocation` from the first event to the last, and below that the steps at the store, what each host did, and what was asked on the way. That span is told when the rotation ends, so its children come before it. Its id is the last half of the rotation's id.\n- **Start.** The trace begins when the container engine calls our runtime, and has the real runtime's part, what was fetched, what was put in place, and the host's report. The runtime tells nobody but the injector, which tells its spans.\n\nEvents in the log have the same trace in `traceparent`, audit records in `trace`, log lines in `trace_id`; work that is told again after a restart goes on with it, because it is in the log.\n\nTelling never delays work: at most {MAX_QUEUED} spans wait, what is more or what the collector does not take is dropped and counted (`keywheel_spans_dropped_total`). A text has at most {MAX_TEXT_CHARS} characters, a span at most {MAX_ATTRIBUTES} attributes. None holds a value, its length or its digest.\n"
     );
     for (title, what, list) in [
         ("Spans", "span", spans::SPANS),
@@ -76,21 +77,39 @@ pub(super) fn traces() -> String {
 
 pub(super) fn alerts() -> String {
     let mut text = format!(
-        "# Alerts\n\n{MADE}\n\n`deploy/prometheus/keywheel.rules.yml` has the rules; name it in `rule_files` of your Prometheus. Each alert here says what is wrong and what to do next.\n"
+        "# Alerts\n\n{MADE}\n\n`deploy/prometheus/keywheel.rules.yml` has the rules; name it in `rule_files` of your Prometheus. Call the job that reads Keywheel's pages `keywheel`, or something that begins so: then a process that never answered is noticed, too. What watches Prometheus itself (an alert that always fires, and somebody who misses it) is yours to have.\n\nEach alert has its page here as `runbook_url`. Serve this directory where your people read, and say where, so that the address can be followed from Alertmanager and Grafana:\n\n```yaml\nglobal:\n  external_labels:\n    {BASE_LABEL}: https://git.example/ops/keywheel/blob/main/deploy/docs\nrule_files:\n  - keywheel.rules.yml\nscrape_configs:\n  - job_name: keywheel\n    static_configs:\n      - targets: [\"127.0.0.1:9464\"]\n```\n\nWithout that label it is `deploy/docs/alerts.md#…`, a path in the repository.\n\nIn what follows NAME is a secret, HOST a host, STORE a store, SERVICE and ROLE a service (`gateway`, `store-sync`, `scheduler`, `audit-sink`, `injector`), DIR a directory of credentials. `keywheel` speaks with the gateway; `journalctl` and `keywheel-node` are for the machine in question. Without systemd logs are in `/var/log/keywheel`, and `keywheel up` is started again by whatever started it.\n"
     );
-    for alert in ALL {
+    for alert in all() {
+        let runbook = &alert.runbook;
         let _ = write!(
             text,
-            "\n## {}\n\n{}, {}.\n\nWhen: `{}`, for {} min.\n\n**Next:** {}\n",
+            "\n## {}\n\n{}, {}.\n\nWhen: `{}`, for {} min.\n\n**Next:** {}\n\n**What it means.** {}\n\n**What is affected.** {}\n\n**How to look**\n\n{}\n**What to do**\n\n{}",
             alert.name,
             capital(alert.what),
             alert.severity.word(),
             alert.when,
             alert.minutes,
-            alert.next
+            alert.next,
+            runbook.means,
+            runbook.affected,
+            numbered(runbook.look),
+            listed(runbook.act),
         );
     }
     text
+}
+
+/// Steps, one after the other.
+fn numbered(steps: &[&str]) -> String {
+    let steps = steps.iter().zip(1..);
+    steps
+        .map(|(step, number)| format!("{number}. {step}\n"))
+        .collect()
+}
+
+/// Cases, of which one or the other is at hand.
+fn listed(cases: &[&str]) -> String {
+    cases.iter().map(|case| format!("- {case}\n")).collect()
 }
 
 fn capital(text: &str) -> String {

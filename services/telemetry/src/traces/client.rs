@@ -1,16 +1,19 @@
-//! One POST to the collector: address, TCP, TLS, HTTP.
+//! One POST to the collector: address, TCP, TLS, HTTP, compression.
 //!
-//! Invariants: over `https` the certificate is checked by the system's authorities; no redirect is
+//! Invariants: headers of others go over `https` or to a loopback address only; over `https` the certificate is checked by the system's authorities; no redirect is
 //! followed and no proxy is asked; of an answer at most [`MAX_ANSWER_BYTES`] are read, and none of it is
 //! logged.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header;
+use hyper::header::{self, HeaderValue};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -19,6 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
+
+use super::export::Collector;
+use super::headers::Headers;
 
 /// Most of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -29,6 +35,11 @@ pub enum ClientError {
     /// The address is none.
     #[error("`{0}` is not `http://host:port` or `https://host:port`")]
     Address(String),
+    /// Headers would be read on the way.
+    #[error(
+        "headers for the collector `{0}` would go in the clear; name it with https, or send them to a collector of this machine"
+    )]
+    Clear(String),
     /// There is no TLS.
     #[error("the system's authorities cannot be read")]
     Tls(#[source] rustls::Error),
@@ -66,7 +77,7 @@ impl ClientError {
         match self {
             Self::Connect { .. } | Self::Broken { .. } => true,
             Self::Refused { status, .. } => matches!(status, 429 | 502 | 503 | 504),
-            Self::Address(_) | Self::Tls(_) => false,
+            Self::Address(_) | Self::Clear(_) | Self::Tls(_) => false,
         }
     }
 }
@@ -81,13 +92,21 @@ pub(super) struct Client {
     authority: String,
     path: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    headers: Headers,
+    gzip: bool,
 }
 
 impl Client {
     /// To the address that OTLP has for traces below a base.
-    pub(super) fn new(base: &str) -> Result<Self, ClientError> {
-        let wrong = || ClientError::Address(base.chars().take(200).collect());
-        let uri: Uri = base.parse().map_err(|_| wrong())?;
+    pub(super) fn new(collector: Collector) -> Result<Self, ClientError> {
+        let Collector {
+            endpoint,
+            headers,
+            gzip,
+        } = collector;
+        let shown = || endpoint.chars().take(200).collect();
+        let wrong = || ClientError::Address(shown());
+        let uri: Uri = endpoint.parse().map_err(|_| wrong())?;
         let authority = uri.authority().ok_or_else(wrong)?;
         let host = authority.host();
         let host = host
@@ -102,12 +121,17 @@ impl Client {
             }
             _ => return Err(wrong()),
         };
+        if tls.is_none() && !headers.is_empty() && !is_near(&host) {
+            return Err(ClientError::Clear(shown()));
+        }
         Ok(Self {
             port: authority.port_u16().unwrap_or(port),
             authority: authority.to_string(),
             path: format!("{}/v1/traces", uri.path().trim_end_matches('/')),
             host,
             tls,
+            headers,
+            gzip,
         })
     }
 
@@ -116,14 +140,26 @@ impl Client {
         &self.authority
     }
 
+    /// A body as it goes on the way.
+    pub(super) fn packed(&self, body: Vec<u8>) -> Bytes {
+        let packed = self.gzip.then(|| gzip(&body)).and_then(Result::ok);
+        Bytes::from(packed.unwrap_or(body))
+    }
+
+    /// Tells a body that was [`Self::packed`].
     pub(super) async fn post(&self, body: Bytes) -> Result<(), ClientError> {
         let at = || self.authority.clone();
         let broken = |source| ClientError::Broken { at: at(), source };
-        let request = Request::post(&self.path)
+        let mut request = Request::post(&self.path)
             .header(header::HOST, &self.authority)
             .header(header::CONTENT_TYPE, "application/x-protobuf")
             .body(Full::new(body))
             .map_err(|_| ClientError::Address(at()))?;
+        if self.gzip {
+            let gzip = HeaderValue::from_static("gzip");
+            request.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+        }
+        self.headers.add_to(request.headers_mut());
         let stream = self.connect().await;
         let stream = stream.map_err(|source| ClientError::Connect { at: at(), source })?;
         let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
@@ -155,6 +191,18 @@ impl Client {
             Some((tls, name)) => Box::new(tls.connect(name.clone(), stream).await?),
         })
     }
+}
+
+/// Whether a name is this machine's whoever is asked.
+fn is_near(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body)?;
+    encoder.finish()
 }
 
 fn connector() -> Result<TlsConnector, ClientError> {

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, ClientError};
+use super::headers::Headers;
 use super::wire::{self, Export};
 use super::{Counts, Ended, MAX_QUEUED, SINK, Sink, names};
 use crate::endpoint::Source;
@@ -45,6 +46,17 @@ pub struct Resource {
     pub machine: String,
     /// Its version.
     pub version: &'static str,
+}
+
+/// Who is told spans.
+#[derive(Debug)]
+pub struct Collector {
+    /// Its base address.
+    pub endpoint: String,
+    /// What each request says besides.
+    pub headers: Headers,
+    /// Whether spans are compressed on their way.
+    pub gzip: bool,
 }
 
 /// How many spans this process told, and how many it did not.
@@ -82,9 +94,9 @@ impl Exporting {
 /// Starts the exporter of this process; a second one tells nothing.
 ///
 /// # Errors
-/// When the address is none.
+/// When the address is none, or headers would go to it in the clear.
 pub fn start(
-    base: &str,
+    collector: Collector,
     resource: Resource,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
@@ -93,7 +105,7 @@ pub fn start(
     let counts = Arc::new(Counts::default());
     let stop = CancellationToken::new();
     let exporter = Exporter {
-        client: Client::new(base)?,
+        client: Client::new(collector)?,
         instance: hex(&ids.draw()),
         resource,
         queue,
@@ -172,7 +184,7 @@ impl Exporter {
 
     async fn tell(&mut self, spans: Vec<Ended>) {
         let count = spans.len() as u64;
-        let body = Bytes::from(self.export(spans).encode_to_vec());
+        let body = self.client.packed(self.export(spans).encode_to_vec());
         match self.post(body).await {
             Ok(()) => {
                 self.counts.exported.fetch_add(count, Ordering::Relaxed);

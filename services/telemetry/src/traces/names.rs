@@ -44,6 +44,10 @@ names! {
     ROTATION = "rotation";
     /// From the first event of a revocation to its last.
     REVOCATION = "revocation";
+    /// The OCI runtime makes a container: from the engine's call to the last answer of the injector.
+    RUNTIME = "runtime/create";
+    /// Of that, the real runtime's part: namespaces, file systems, a process that has run nothing yet.
+    REAL_RUNTIME = "runtime/real";
     /// A container's start is asked for at the injector: what goes into it is chosen and fetched.
     START = "injector/resolve";
     /// Files are put into a container that is created.
@@ -56,6 +60,8 @@ names! {
     OPEN_VALUE = "store-sync/open_value";
     /// Work that store-sync takes; the step stands before it: `create work.store-sync`.
     WORK = "work.store-sync";
+    /// The audit sink keeps a record: from when it came until it is on the disk.
+    KEEP = "keep audit";
     /// A file is replaced in a running container.
     REPLACE = "replace";
     /// A container is restarted, to take a version.
@@ -64,6 +70,8 @@ names! {
     WITHDRAW = "withdraw";
     /// A timer of the scheduler ran out.
     TIMER = "timer";
+    /// store-sync saw something new at a store outside, and tells it.
+    LOOK = "look";
 }
 
 names! {
@@ -117,4 +125,47 @@ names! {
     CONTAINER_ID = "container.id";
     /// A container's name.
     CONTAINER_NAME = "container.name";
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_semantic_conventions::{self as published, attribute, resource};
+
+    use super::*;
+
+    /// What the conventions have a word for, beside their own constant; one that they deprecate does not compile.
+    const THEIRS: [(&str, &str); 18] = [
+        (SERVICE_NAME, resource::SERVICE_NAME),
+        (SERVICE_NAMESPACE, resource::SERVICE_NAMESPACE),
+        (SERVICE_INSTANCE_ID, resource::SERVICE_INSTANCE_ID),
+        (SERVICE_VERSION, resource::SERVICE_VERSION),
+        (HOST_NAME, resource::HOST_NAME),
+        (HTTP_METHOD, attribute::HTTP_REQUEST_METHOD),
+        (HTTP_ROUTE, attribute::HTTP_ROUTE),
+        (HTTP_STATUS, attribute::HTTP_RESPONSE_STATUS_CODE),
+        (ERROR_TYPE, attribute::ERROR_TYPE),
+        (RPC_SYSTEM, attribute::RPC_SYSTEM_NAME),
+        (RPC_METHOD, attribute::RPC_METHOD),
+        (MESSAGING_SYSTEM, attribute::MESSAGING_SYSTEM),
+        (MESSAGING_OPERATION, attribute::MESSAGING_OPERATION_NAME),
+        (
+            MESSAGING_OPERATION_TYPE,
+            attribute::MESSAGING_OPERATION_TYPE,
+        ),
+        (MESSAGING_DESTINATION, attribute::MESSAGING_DESTINATION_NAME),
+        (CONTAINER_ID, attribute::CONTAINER_ID),
+        (CONTAINER_NAME, attribute::CONTAINER_NAME),
+        (SCHEMA_URL, published::SCHEMA_URL),
+    ];
+
+    #[test]
+    fn what_the_conventions_have_a_word_for_is_called_by_it_and_all_else_is_ours() {
+        for (ours, theirs) in THEIRS {
+            assert_eq!(ours, theirs);
+        }
+        for (name, _) in RESOURCE.iter().chain(ATTRIBUTES) {
+            let is_theirs = THEIRS.iter().any(|(ours, _)| ours == name);
+            assert_ne!(is_theirs, name.starts_with("keywheel."), "{name}");
+        }
+    }
 }

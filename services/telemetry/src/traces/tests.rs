@@ -1,5 +1,6 @@
 //! Spans as a collector gets them, and that nobody waits for one.
 
+use std::io::Read as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -57,7 +58,13 @@ async fn collector(statuses: Vec<u16>) -> (String, Arc<Mutex<Vec<Vec<u8>>>>) {
                         text.contains("content-type: application/x-protobuf"),
                         "{text}"
                     );
-                    kept.lock().unwrap().push(all.split_off(head + 4));
+                    assert!(text.contains("authorization: bearer t-1"), "{text}");
+                    assert!(text.contains("content-encoding: gzip"), "{text}");
+                    let mut whole = Vec::new();
+                    let packed = all.split_off(head + 4);
+                    let mut unpacking = flate2::read::GzDecoder::new(packed.as_slice());
+                    unpacking.read_to_end(&mut whole).unwrap();
+                    kept.lock().unwrap().push(whole);
                     break;
                 }
                 assert_ne!(stream.read_buf(&mut all).await.unwrap(), 0);
@@ -67,6 +74,39 @@ async fn collector(statuses: Vec<u16>) -> (String, Arc<Mutex<Vec<Vec<u8>>>>) {
         }
     });
     (format!("{at}/base/"), taken)
+}
+
+/// With a header that is a credential, and compressed.
+fn told_at(endpoint: &str) -> Collector {
+    Collector {
+        endpoint: endpoint.to_owned(),
+        headers: Headers::parse("authorization=Bearer%20t-1").unwrap(),
+        gzip: true,
+    }
+}
+
+#[test]
+fn headers_go_to_nobody_in_the_clear() {
+    for (endpoint, is_safe) in [
+        ("http://127.0.0.1:4318", true),
+        ("http://[::1]:4318", true),
+        ("http://localhost:4318", true),
+        ("http://collector:4318", false),
+        ("http://192.0.2.1:4318", false),
+        ("http://127.0.0.1.example:4318", false),
+    ] {
+        let made = client::Client::new(told_at(endpoint)).map(drop);
+        assert_eq!(made.is_ok(), is_safe, "{endpoint}");
+        if let Err(error) = made {
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("https") && !text.contains("t-1"), "{text}");
+        }
+        let without = Collector {
+            headers: Headers::default(),
+            ..told_at(endpoint)
+        };
+        assert!(client::Client::new(without).is_ok());
+    }
 }
 
 fn above() -> Context {
@@ -132,7 +172,8 @@ async fn spans_are_told_once_and_again_where_that_helps_and_never_wait() {
         version: "1.2.3",
     };
     let clock = Arc::new(Ticking(AtomicU64::new(5)));
-    let exporting = start(&at, resource, clock, Arc::new(Counting::default())).unwrap();
+    let collector = told_at(&at);
+    let exporting = start(collector, resource, clock, Arc::new(Counting::default())).unwrap();
     assert!(is_on());
     let long = "é".repeat(MAX_TEXT_CHARS + 1);
     let mut parent = Span::below("gateway", "submit", Kind::Server, Some(above()));

@@ -151,6 +151,7 @@ pub fn work(attempt: u32) -> Body {
             work: Work::Revoke(revoke),
         },
         deadline: Timestamp::from_micros(7),
+        first: true,
     }
 }
 

@@ -4,13 +4,13 @@
 //! command is decided once whoever gets it, a slot fires once, no answer rests on an old head, and what
 //! was appended is told although whoever told it is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_core::audit::{Principal, Role};
+use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Enrolment;
 use keywheel_core::effect::Work;
@@ -70,6 +70,7 @@ where
     commands_are_decided_once_whoever_gets_them(start(fresh().await).await).await;
     a_slot_fires_once(start(fresh().await).await).await;
     no_answer_rests_on_an_old_head(start(fresh().await).await).await;
+    a_record_alone_rings_at_both(start(fresh().await).await).await;
     hosts_are_known_to_both(start(fresh().await).await).await;
     who_tells_the_world_is_replaced(start(fresh().await).await).await;
 }
@@ -219,7 +220,8 @@ async fn commands_are_decided_once_whoever_gets_them(mut bench: Bench) {
         .filter(|e| matches!(e.event, Event::Secret(_, secret::Event::Registered { .. })));
     assert_eq!(registered.count() as u64, SECRETS);
     let head = bench.pair.one.head().await.unwrap();
-    assert_eq!(head.audit_size, SECRETS + SECRETS.div_ceil(3));
+    // Each that was asked left its record, a repeat too.
+    assert_eq!(head.audit_size, 2 * SECRETS);
 }
 
 async fn a_slot_fires_once(mut bench: Bench) {
@@ -264,6 +266,40 @@ async fn a_slot_fires_once(mut bench: Bench) {
         bench.gateways[0].view.read().world.open_rotations().count(),
         1
     );
+}
+
+/// Who follows the audit at one gateway hears of what only the other recorded.
+async fn a_record_alone_rings_at_both(mut bench: Bench) {
+    bench.nobody_tells();
+    let [one, other] = &bench.gateways;
+    let mut bell = other.view.bell();
+    bell.borrow_and_update();
+    one.handle.record(denial()).await.unwrap();
+    let rang = tokio::time::timeout(PATIENCE, bell.changed()).await;
+    rang.unwrap().unwrap();
+    assert_eq!(
+        other.journal.read_audit(0, MAX_READ).await.unwrap().len(),
+        1
+    );
+}
+
+fn denial() -> Record {
+    Record {
+        time: Timestamp::default(),
+        category: Category::Administration,
+        principal: Principal::User {
+            uid: 4242,
+            name: "eve".to_owned(),
+        },
+        verb: "list".to_owned(),
+        object: "secrets".to_owned(),
+        version: None,
+        outcome: Outcome::Denied,
+        reason: "not in the group".to_owned(),
+        container: None,
+        command: CommandId::from_bytes(id(2, 1)),
+        trace: String::new(),
+    }
 }
 
 /// Every command depends on the one before, which the other gateway decided just now.
@@ -358,7 +394,12 @@ struct Told {
     events: BTreeSet<u64>,
     leaves: BTreeSet<u64>,
     work: usize,
+    effects: BTreeSet<keywheel_core::effect::Key>,
+    /// Copies of an effect that were told as the first after another.
+    second_firsts: usize,
     tellers: BTreeSet<usize>,
+    /// Until when each has the turn.
+    turns: BTreeMap<usize, Duration>,
 }
 
 /// One gateway's end of a bus that keeps everything.
@@ -385,7 +426,11 @@ impl Bus for KeepingBus {
         match body {
             Body::Event(event) => drop(told.events.insert(event.number)),
             Body::Audit(leaf) => drop(told.leaves.insert(leaf.index)),
-            Body::Work { .. } => told.work += 1,
+            Body::Work { effect, first, .. } => {
+                told.work += 1;
+                let is_new = told.effects.insert(effect.key());
+                told.second_firsts += usize::from(first && !is_new);
+            }
             _ => {}
         }
         Ok(())
@@ -407,6 +452,10 @@ impl Bus for KeepingBus {
         _timeout: Duration,
     ) -> Result<Body, PortError> {
         Err(no_such_thing())
+    }
+
+    fn set_turn(&self, ends: Duration) {
+        self.told.lock().unwrap().turns.insert(self.who, ends);
     }
 
     fn refuse_stale(&self, _from: Source) {}
@@ -471,6 +520,13 @@ async fn who_tells_the_world_is_replaced(mut bench: Bench) {
         told.lock().unwrap().work >= 6,
         "work of the other's commands is not told"
     );
+    {
+        let told = told.lock().unwrap();
+        for (who, ends) in &told.turns {
+            assert_eq!(!ends.is_zero(), first.contains(who), "{who}");
+        }
+        assert!(!told.turns.is_empty());
+    }
     // Whoever told is gone, in the middle of things.
     let gone = first.into_iter().next().unwrap();
     publishers[gone].abort();
@@ -483,6 +539,7 @@ async fn who_tells_the_world_is_replaced(mut bench: Bench) {
     (bench.pair.end_turns)(TURN_SPAN);
     all_is_told(&bench, &told).await;
     assert_eq!(told.lock().unwrap().tellers.len(), 2);
+    assert_eq!(told.lock().unwrap().second_firsts, 0);
     bench.settle().await;
     publishers
         .into_iter()

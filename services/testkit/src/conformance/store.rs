@@ -42,10 +42,14 @@ pub trait Outside: Send + Sync {
     async fn write(&self, path: &str, fields: &[(&str, &str)]);
     /// The fields that are current; empty when nothing is.
     async fn fields(&self, path: &str) -> BTreeMap<String, String>;
+    /// How many versions were ever made there, by whomever.
+    async fn versions(&self, path: &str) -> usize;
     /// Somebody else deletes it, so that it could be brought back.
     async fn delete(&self, path: &str);
     /// Whether a revoked version can be read no more; else only its names are gone.
     fn revoked_is_gone(&self) -> bool;
+    /// Whether a value can lie there beside the current one.
+    fn has_stage(&self) -> bool;
 }
 
 /// Runs every case.
@@ -58,10 +62,14 @@ pub async fn check(outside: &dyn Outside) {
     a_version_is_known_without_its_value_and_fetched_by_its_name(outside).await;
     an_outside_change_is_another_version(outside).await;
     a_first_value_is_made_and_a_repeat_gives_the_same_version(outside).await;
+    a_probe_finds_what_this_rotation_did_and_nothing_else(outside).await;
+    a_probe_finds_what_is_staged(outside).await;
+    a_repeat_that_was_not_probed_writes_nothing(outside).await;
     a_new_value_leaves_other_fields_alone(outside).await;
     nothing_is_written_over_somebody_elses_version(outside).await;
     what_is_staged_is_not_current(outside).await;
     a_revoked_version_is_gone_and_the_current_one_is_refused(outside).await;
+    a_retired_version_is_gone_and_one_that_is_revoked_then_too(outside).await;
     what_was_deleted_is_not_there(outside).await;
     names_are_listed_in_pages_without_values(outside).await;
     after_the_deadline_nothing_is_called(outside).await;
@@ -165,6 +173,39 @@ pub async fn promote(
     store.promote(at, token(n), &value, expected, &until).await
 }
 
+/// What a probe finds of a promotion.
+///
+/// # Errors
+/// What the store refused.
+pub async fn probe(
+    outside: &dyn Outside,
+    at: &Source,
+    n: u64,
+    name: &str,
+    expected: Option<&RemoteVersion>,
+) -> Result<Option<RemoteVersion>, PortError> {
+    let (store, value, until) = (outside.store(), value(name), plenty());
+    let probed = store.probe_promote(at, token(n), &value, expected, &until);
+    probed.await
+}
+
+/// Makes a value current that an earlier attempt may have made current: probes first.
+///
+/// # Errors
+/// What the store refused.
+pub async fn again(
+    outside: &dyn Outside,
+    at: &Source,
+    n: u64,
+    name: &str,
+    expected: Option<&RemoteVersion>,
+) -> Result<RemoteVersion, PortError> {
+    match probe(outside, at, n, name, expected).await? {
+        Some(made) => Ok(made),
+        None => promote(outside, at, n, name, expected).await,
+    }
+}
+
 async fn written(outside: &dyn Outside, name: &str) -> (Source, RemoteVersion) {
     let at = outside.fresh();
     outside.write(&at.path, &[(FIELD, &text(name))]).await;
@@ -217,16 +258,73 @@ async fn a_first_value_is_made_and_a_repeat_gives_the_same_version(outside: &dyn
     let made = made.await.unwrap();
     assert_eq!(current(outside, &at).await, made);
     reads(outside, &at, "a").await;
-    let again = promote(outside, &at, 1, "a", None);
-    assert_eq!(again.await.unwrap(), made, "a repeat writes nothing");
+    let repeat = again(outside, &at, 1, "a", None);
+    assert_eq!(repeat.await.unwrap(), made, "a repeat writes nothing");
     assert_eq!(current(outside, &at).await, made);
     let next = promote(outside, &at, 2, "b", Some(&made));
     let next = next.await.unwrap();
     assert_ne!(next, made);
-    let again = promote(outside, &at, 2, "b", Some(&made));
-    assert_eq!(again.await.unwrap(), next);
+    let repeat = again(outside, &at, 2, "b", Some(&made));
+    assert_eq!(repeat.await.unwrap(), next);
+    assert_eq!(outside.versions(&at.path).await, 2);
     holds(outside, &at, &next, "b").await;
     holds(outside, &at, &made, "a").await;
+}
+
+async fn a_probe_finds_what_this_rotation_did_and_nothing_else(outside: &dyn Outside) {
+    let at = outside.fresh();
+    assert_eq!(probe(outside, &at, 1, "a", None).await.unwrap(), None);
+    let (at, first) = written(outside, "same").await;
+    let known = Some(&first);
+    for name in ["same", "b"] {
+        let untouched = probe(outside, &at, 1, name, known).await.unwrap();
+        assert_eq!(untouched, None, "{name}: the known version is not ours");
+    }
+    let made = promote(outside, &at, 1, "b", known).await.unwrap();
+    for _ in 0..2 {
+        let found = probe(outside, &at, 1, "b", known).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&made));
+    }
+    let others = probe(outside, &at, 2, "c", known).await.unwrap();
+    assert_eq!(others, None, "another rotation's");
+    outside.write(&at.path, &[(FIELD, &text("since"))]).await;
+    let overtaken = probe(outside, &at, 1, "b", known).await.unwrap();
+    assert_eq!(overtaken, None, "somebody wrote since");
+    assert_eq!(outside.versions(&at.path).await, 3, "a probe makes none");
+    outside.delete(&at.path).await;
+    assert_eq!(probe(outside, &at, 1, "b", known).await.unwrap(), None);
+}
+
+async fn a_probe_finds_what_is_staged(outside: &dyn Outside) {
+    let store = outside.store();
+    let staged = async |at: &Source, n| {
+        let found = store.probe_stage(at, token(n), &plenty()).await;
+        found.unwrap()
+    };
+    assert!(!staged(&outside.fresh(), 1).await);
+    let (at, first) = written(outside, "a").await;
+    assert!(!staged(&at, 1).await);
+    let new = value("b");
+    store.stage(&at, token(1), &new, &plenty()).await.unwrap();
+    assert_eq!(staged(&at, 1).await, outside.has_stage());
+    assert!(!staged(&at, 2).await, "another rotation's");
+    let unmade = probe(outside, &at, 1, "b", Some(&first)).await.unwrap();
+    assert_eq!(unmade, None, "what is staged is not current");
+    store.unstage(&at, token(1), &plenty()).await.unwrap();
+    assert!(!staged(&at, 1).await);
+}
+
+/// Two that perform one step at once, or a gateway that took a repeat for the first.
+async fn a_repeat_that_was_not_probed_writes_nothing(outside: &dyn Outside) {
+    let (at, first) = written(outside, "a").await;
+    let made = promote(outside, &at, 1, "b", Some(&first)).await.unwrap();
+    let before = outside.versions(&at.path).await;
+    match promote(outside, &at, 1, "b", Some(&first)).await {
+        Ok(again) => assert_eq!(again, made),
+        refused => assert_eq!(kind(refused), ErrorKind::Conflict),
+    }
+    assert_eq!(current(outside, &at).await, made);
+    assert_eq!(outside.versions(&at.path).await, before);
 }
 
 async fn a_new_value_leaves_other_fields_alone(outside: &dyn Outside) {
@@ -260,8 +358,8 @@ async fn nothing_is_written_over_somebody_elses_version(outside: &dyn Outside) {
     let ours = promote(outside, &at, 2, "ours", Some(&known));
     ours.await.unwrap();
     outside.write(&at.path, &[(FIELD, &text("since"))]).await;
-    let again = promote(outside, &at, 2, "ours", Some(&known));
-    assert_eq!(kind(again.await), ErrorKind::Conflict);
+    let repeat = again(outside, &at, 2, "ours", Some(&known));
+    assert_eq!(kind(repeat.await), ErrorKind::Conflict);
     reads(outside, &at, "since").await;
 }
 
@@ -305,6 +403,27 @@ async fn a_revoked_version_is_gone_and_the_current_one_is_refused(outside: &dyn 
     for _ in 0..2 {
         store.revoke(&at, &first, &plenty()).await.unwrap();
     }
+    if outside.revoked_is_gone() {
+        let gone = store.fetch(&at, &first, &plenty()).await;
+        assert_eq!(kind(gone), ErrorKind::NotFound);
+    }
+    assert_eq!(current(outside, &at).await, made);
+    holds(outside, &at, &made, "b").await;
+}
+
+/// Whatever the declaration says about old versions, nobody reads one as we do.
+async fn a_retired_version_is_gone_and_one_that_is_revoked_then_too(outside: &dyn Outside) {
+    let store = outside.store();
+    let at = outside.fresh();
+    let first = promote(outside, &at, 1, "a", None).await.unwrap();
+    let refused = store.retire(&at, &first, &plenty()).await;
+    assert_eq!(kind(refused), ErrorKind::Conflict, "it is current");
+    let made = promote(outside, &at, 2, "b", Some(&first)).await.unwrap();
+    for _ in 0..2 {
+        store.retire(&at, &first, &plenty()).await.unwrap();
+    }
+    store.revoke(&at, &first, &plenty()).await.unwrap();
+    store.retire(&at, &first, &plenty()).await.unwrap();
     if outside.revoked_is_gone() {
         let gone = store.fetch(&at, &first, &plenty()).await;
         assert_eq!(kind(gone), ErrorKind::NotFound);
@@ -370,6 +489,9 @@ async fn after_the_deadline_nothing_is_called(outside: &dyn Outside) {
     let new = value("b");
     let made = store.promote(&at, token(1), &new, Some(&first), &late);
     assert_eq!(kind(made.await), gone);
+    let probed = store.probe_promote(&at, token(1), &new, Some(&first), &late);
+    assert_eq!(kind(probed.await), gone);
+    assert_eq!(kind(store.probe_stage(&at, token(1), &late).await), gone);
     assert_eq!(kind(store.revoke(&at, &first, &late).await), gone);
     assert_eq!(kind(store.list("conformance/", None, &late).await), gone);
     assert_eq!(current(outside, &at).await, first);

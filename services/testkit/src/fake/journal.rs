@@ -16,6 +16,7 @@ use keywheel_engine::port::journal::{
     AuditLeaf, Class, Decision, Head, Journal, MAX_READ, Mark, OpenEffect, RecordedEvent, Turn,
     Verdict, Verification,
 };
+use keywheel_engine::port::subscriptions::Subscription;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
 use keywheel_seal::digest::sha256;
@@ -27,7 +28,8 @@ use crate::conformance::journal::{EVENT_CONTEXT, tree_path, tree_root};
 #[derive(Default)]
 pub(super) struct State {
     events: Vec<RecordedEvent>,
-    ids: HashSet<EventId>,
+    /// Each event's command.
+    ids: HashMap<EventId, CommandId>,
     verdicts: HashMap<CommandId, Verdict>,
     asked: HashSet<effect::Key>,
     effects: Vec<OpenEffect>,
@@ -39,7 +41,7 @@ pub(super) struct State {
     /// Who tells the world, and how far it is told.
     turn: Option<u64>,
     told: Mark,
-    pub(super) subscriptions: BTreeMap<SubscriptionName, u64>,
+    pub(super) subscriptions: BTreeMap<SubscriptionName, Subscription>,
 }
 
 /// A journal in memory; one handle of possibly several.
@@ -103,6 +105,12 @@ impl MemoryJournal {
         self.state().appends
     }
 
+    /// The command that led to an event.
+    #[must_use]
+    pub fn command_of(&self, event: EventId) -> Option<CommandId> {
+        self.state().ids.get(&event).copied()
+    }
+
     /// How many appends failed as told.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -137,7 +145,7 @@ impl MemoryJournal {
             .verdicts
             .insert(decision.command, decision.verdict.clone());
         for (id, event) in &decision.events {
-            state.ids.insert(*id);
+            state.ids.insert(*id, decision.command);
             let previous = state.events.last().map_or([0; 32], |event| event.hash);
             let bytes: Arc<[u8]> = format!("{id} {} {event:?}", decision.time)
                 .into_bytes()
@@ -184,7 +192,7 @@ fn check(state: &State, decisions: &[Decision]) -> Result<(), PortError> {
             )));
         }
         for (id, _) in &decision.events {
-            if state.ids.contains(id) || !ids.insert(*id) {
+            if state.ids.contains_key(id) || !ids.insert(*id) {
                 return Err(conflict(format!("event {id} is in the log already")));
             }
         }

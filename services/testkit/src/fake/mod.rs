@@ -7,6 +7,7 @@ mod ids;
 mod journal;
 mod store;
 mod subscriptions;
+mod vault;
 
 pub use clock::FakeClock;
 pub use container_host::FakeContainerHost;
@@ -14,3 +15,4 @@ pub use flood::Flood;
 pub use ids::FakeIds;
 pub use journal::MemoryJournal;
 pub use store::FakeStore;
+pub use vault::{Cut, FakeVault};

@@ -1,7 +1,7 @@
 //! A store outside, in memory: fields by path, versions by number, stages by token.
 //!
 //! It keeps the port's laws, and can be down, hold whoever asks, fail at one place, lag, lose an
-//! answer, or say that it wrote without writing.
+//! answer, write long after whoever asked is gone, or say that it wrote without writing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use keywheel_core::id::RotationId;
 use keywheel_core::store::{RemoteVersion, Source};
-use keywheel_engine::port::store::{Listed, ListedEntry, Observed, Store};
+use keywheel_engine::port::store::{Listed, ListedEntry, LoginRefused, Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
@@ -27,14 +27,21 @@ pub struct FakeStore {
 
 type Fields = BTreeMap<String, Vec<u8>>;
 
+/// A promotion that is done later.
+type Late = Box<dyn FnOnce(&mut State) + Send>;
+
 #[derive(Default)]
 struct State {
     paths: BTreeMap<String, Kept>,
     is_down: bool,
+    refuses_login: bool,
     loses: u32,
     lies: u32,
+    delays: bool,
+    late: Vec<Late>,
     writes: u32,
     fetches: u32,
+    retired: u32,
     calls: usize,
     lags: bool,
     refuses: Option<ErrorKind>,
@@ -72,6 +79,11 @@ impl FakeStore {
     /// It answers nobody, or again.
     pub fn set_down(&self, is_down: bool) {
         self.state().is_down = is_down;
+    }
+
+    /// It takes no login of ours, or again.
+    pub fn set_login_refused(&self, refused: bool) {
+        self.state().refuses_login = refused;
     }
 
     /// Whoever asks gets no answer, until it is told otherwise.
@@ -120,6 +132,25 @@ impl FakeStore {
         self.state().lies = promotions;
     }
 
+    /// Promotions are taken and not answered; they are done when they are told to land.
+    pub fn delay(&self, delays: bool) {
+        self.state().delays = delays;
+    }
+
+    /// How many promotions are under way, whether or not somebody waits for them.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.state().late.len()
+    }
+
+    /// Does every promotion that is under way.
+    pub fn land(&self) {
+        let mut state = self.state();
+        for late in std::mem::take(&mut state.late) {
+            late(&mut state);
+        }
+    }
+
     /// How often a version was made by us.
     #[must_use]
     pub fn writes(&self) -> u32 {
@@ -130,6 +161,12 @@ impl FakeStore {
     #[must_use]
     pub fn fetches(&self) -> u32 {
         self.state().fetches
+    }
+
+    /// How often a version was ended as its declaration says, and not for good.
+    #[must_use]
+    pub fn retired(&self) -> u32 {
+        self.state().retired
     }
 
     /// How many tokens have something staged.
@@ -161,6 +198,13 @@ impl FakeStore {
         fields.cloned().unwrap_or_default()
     }
 
+    /// How many versions were ever made at a path.
+    #[must_use]
+    pub fn versions(&self, path: &str) -> usize {
+        let state = self.state();
+        state.paths.get(path).map_or(0, |kept| kept.versions.len())
+    }
+
     /// Somebody else deletes what is current.
     pub fn delete(&self, path: &str) {
         if let Some(kept) = self.state().paths.get_mut(path) {
@@ -182,6 +226,11 @@ impl FakeStore {
         let gone = |text| PortError::new(ErrorKind::Unavailable, text);
         if state.is_down {
             return Err(gone("the store does not answer; it is asked again"));
+        }
+        if state.refuses_login {
+            let text = "the store refuses the login; mend the credential";
+            let refused = PortError::new(ErrorKind::Denied, text);
+            return Err(LoginRefused::beneath(refused));
         }
         let answer = act(&mut state);
         if state.loses > 0 {
@@ -217,10 +266,6 @@ fn promote(
     let lies = state.lies > 0;
     let kept = state.paths.entry(at.path.clone()).or_default();
     let current = kept.current();
-    if let Some(done) = kept.by.get(&token) {
-        let is_current = current == Some(*done);
-        return is_current.then(|| named(*done)).ok_or_else(|| conflict(at));
-    }
     if current.map(named).as_ref() != expected {
         return Err(conflict(at));
     }
@@ -328,6 +373,19 @@ impl Store for FakeStore {
         .await
     }
 
+    async fn probe_stage(
+        &self,
+        at: &Source,
+        token: RotationId,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        self.call(until, |state| {
+            let kept = state.paths.get(&at.path);
+            Ok(kept.is_some_and(|kept| kept.staged.contains(&token)))
+        })
+        .await
+    }
+
     async fn promote(
         &self,
         at: &Source,
@@ -336,8 +394,40 @@ impl Store for FakeStore {
         expected: Option<&RemoteVersion>,
         until: &Until,
     ) -> Result<RemoteVersion, PortError> {
+        until.check()?;
+        let delays = self.state().delays;
+        if delays {
+            // EXPOSE: the fake keeps values in the clear.
+            let value = SecretBytes::from(value.expose().to_vec());
+            let (at, expected) = (at.clone(), expected.cloned());
+            let late: Late = Box::new(move |state| {
+                // Nobody hears how it ends.
+                let _ = promote(state, &at, token, &value, expected.as_ref());
+            });
+            self.state().late.push(late);
+            return std::future::pending().await;
+        }
         self.call(until, |state| promote(state, at, token, value, expected))
             .await
+    }
+
+    async fn probe_promote(
+        &self,
+        at: &Source,
+        token: RotationId,
+        _value: &SecretBytes,
+        expected: Option<&RemoteVersion>,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
+        self.call(until, |state| {
+            let kept = state.paths.get(&at.path);
+            let made = kept.and_then(|kept| {
+                let current = kept.current()?;
+                (kept.by.get(&token) == Some(&current)).then_some(current)
+            });
+            Ok(made.map(named).filter(|made| Some(made) != expected))
+        })
+        .await
     }
 
     async fn unstage(
@@ -362,6 +452,19 @@ impl Store for FakeStore {
         until: &Until,
     ) -> Result<(), PortError> {
         self.call(until, |state| revoke(state, at, version)).await
+    }
+
+    async fn retire(
+        &self,
+        at: &Source,
+        version: &RemoteVersion,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.call(until, |state| {
+            state.retired += 1;
+            revoke(state, at, version)
+        })
+        .await
     }
 
     async fn list(
@@ -436,7 +539,15 @@ mod tests {
             self.store.delete(path);
         }
 
+        async fn versions(&self, path: &str) -> usize {
+            self.store.versions(path)
+        }
+
         fn revoked_is_gone(&self) -> bool {
+            true
+        }
+
+        fn has_stage(&self) -> bool {
             true
         }
     }
@@ -469,7 +580,10 @@ mod tests {
         assert!(fake.fields("p").is_empty());
         fake.lose_answers(1);
         assert_eq!(store::kind(make(1).await), ErrorKind::Unavailable);
-        assert_eq!(make(1).await.unwrap(), named(1));
+        assert_eq!(store::kind(make(1).await), ErrorKind::Conflict);
         assert_eq!(fake.writes(), 1);
+        let (value, token) = (store::value("a"), crate::conformance::store::token(1));
+        let found = fake.probe_promote(&at, token, &value, None, &until);
+        assert_eq!(found.await.unwrap(), Some(named(1)));
     }
 }

@@ -1,7 +1,8 @@
 //! An API server of AWS Secrets Manager of a test's own: moto or ministack, which share no code.
 //!
 //! Owns the process and its directory, and ends both when dropped. It speaks no AWS. Each lies with a
-//! Python of its own in a cache directory, where `tests/run.sh` puts it; neither checks who asks.
+//! Python of its own in a cache directory, where `tests/run.sh` puts it. Neither checks who asks, unless
+//! it was started to ([`AwsServer::with_rights`]).
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -56,7 +57,7 @@ impl Maker {
                 ("PATH", "/usr/local/bin:/usr/bin:/bin"),
                 ("DOCKER_HOST", "unix:///nonexistent"),
                 ("BIND_HOST", "127.0.0.1"),
-                ("SERVICES", "secretsmanager,sts"),
+                ("SERVICES", "secretsmanager,sts,iam"),
                 ("SFTP_ENABLED", "0"),
                 ("IOT_MTLS_ENABLED", "0"),
             ])
@@ -81,12 +82,27 @@ impl AwsServer {
     /// When it is not there or does not start; the message says what to do.
     #[must_use]
     pub fn start(maker: Maker) -> Self {
+        Self::run(maker, &[])
+    }
+
+    /// One that judges requests by signature and policies: ministack from its start, moto when it is
+    /// told to (`/moto-api/reset-auth`).
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn with_rights(maker: Maker) -> Self {
+        Self::run(maker, &[("AUTH", "true")])
+    }
+
+    fn run(maker: Maker, more: &[(&str, &str)]) -> Self {
         let python = python(maker);
         let directory = fresh_directory();
         let port = held_port();
         let log = File::create(directory.join("log")).expect("a log");
         let child = maker
             .command(&python, &directory, port)
+            .envs(more.iter().copied())
             .current_dir(&directory)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))

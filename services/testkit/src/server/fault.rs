@@ -35,6 +35,8 @@ pub enum Fault {
     DropAnswer,
     /// Forwarded and done; the answer is held back until the client ends the connection.
     Withhold,
+    /// Held back until the client ends its connection; then forwarded and done.
+    Late,
     /// The connection is reset before anything is forwarded.
     Reset,
 }
@@ -51,7 +53,7 @@ struct Rule {
 struct State {
     rules: Vec<Rule>,
     lines: Vec<String>,
-    /// Clients that ended their connection while their answer was held back.
+    /// Clients that ended their connection before their request was forwarded, and it was done since.
     left: usize,
 }
 
@@ -124,7 +126,8 @@ impl FaultProxy {
         self.counter().asked(needle)
     }
 
-    /// How many clients ended their connection while their answer was held back.
+    /// How many clients ended their connection before their request was forwarded, and it was done
+    /// since.
     #[must_use]
     pub fn left(&self) -> usize {
         lock(&self.state).left
@@ -200,6 +203,14 @@ async fn serve(mut client: TcpStream, server: SocketAddr, state: Arc<Mutex<State
             let mut byte = [0];
             // An end, orderly or not.
             let _end = client.read(&mut byte).await;
+            lock(&state).left += 1;
+            Ok(())
+        }
+        Some(Fault::Late) => {
+            let mut byte = [0];
+            // An end, orderly or not.
+            let _end = client.read(&mut byte).await;
+            send_on(server, &head, &body).await?;
             lock(&state).left += 1;
             Ok(())
         }
@@ -353,7 +364,7 @@ mod tests {
         proxy.on("/a", Fault::Reset, 1);
         assert!(ask(&proxy, "/b").await.unwrap().ends_with("4:body"));
         proxy.heal();
-        proxy.on("/a", Fault::Withhold, 1);
+        proxy.on("/a", Fault::Late, 1);
         let held = tokio::time::timeout(Duration::from_millis(100), ask(&proxy, "/a")).await;
         assert!(held.is_err(), "no answer");
         while proxy.left() == 0 {

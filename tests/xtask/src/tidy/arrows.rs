@@ -96,7 +96,15 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ),
     (
         "audit-sink",
-        &["daemon", "engine", "seal", "core", "schemas", "bus"],
+        &[
+            "daemon",
+            "engine",
+            "seal",
+            "core",
+            "schemas",
+            "bus",
+            "telemetry",
+        ],
     ),
     ("oci-runtime", &["sys"]),
 ];

@@ -1,8 +1,8 @@
 //! Every test that a document names as a proof exists: `tests/README.md` has a table from rows of the
-//! fault matrix to tests.
+//! fault matrix to tests. And every metric is judged by some test.
 //!
-//! A name is what stands in backticks and has a `_`; a test is a function of that name. Knows nothing
-//! of what a test shows.
+//! A name is what stands in backticks and has a `_`; a test is a function of that name. A metric is
+//! judged where its name is spelt out, which only tests do. Knows nothing of what a test shows.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +11,41 @@ use super::Source;
 /// The document with the table, and the heading before it.
 pub(super) const DOCUMENT: &str = "tests/README.md";
 const HEADING: &str = "\n## Rows";
+
+/// Where metrics are named, and what is made from that.
+const METRICS: &str = "services/telemetry/src/names.rs";
+const MADE: &str = "services/telemetry/src/deploy";
+/// How every metric's name begins.
+const PREFIX: &str = "keywheel_";
+
+/// Metrics whose name no test spells out.
+pub(super) fn unjudged(sources: &[Source]) -> Vec<String> {
+    let catalogue = sources.iter().find(|source| source.path == METRICS);
+    let quoted = catalogue.map_or("", |source| source.text.as_str());
+    let quoted = quoted.split('"').skip(1).step_by(2);
+    let is_metric = |name: &&str| name.starts_with(PREFIX) && *name != PREFIX;
+    let names: BTreeSet<&str> = quoted.filter(is_metric).collect();
+    let is_elsewhere = |source: &&Source| source.path != METRICS && !source.path.starts_with(MADE);
+    let others: Vec<&Source> = sources.iter().filter(is_elsewhere).collect();
+    let is_spelt = |name: &str| others.iter().any(|source| spells(&source.text, name));
+    let unjudged = names.into_iter().filter(|name| !is_spelt(name));
+    unjudged
+        .map(|name| format!("{METRICS}: no test judges `{name}`; let one look at its number"))
+        .collect()
+}
+
+/// Whether a text has a metric's name, or that of one of a histogram's series.
+fn spells(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let after = text.get(at + name.len()..).unwrap_or_default();
+        let series = ["_count", "_sum", "_bucket"];
+        let after = series
+            .iter()
+            .find_map(|end| after.strip_prefix(end))
+            .unwrap_or(after);
+        !after.starts_with(|letter: char| letter == '_' || letter.is_alphanumeric())
+    })
+}
 
 /// Checks the document against all sources.
 pub(super) fn check(document: &str, sources: &[Source]) -> Vec<String> {
@@ -66,6 +101,20 @@ mod tests {
         let found = check(TABLE, &one);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("`it_is_told`"), "{found:?}");
+    }
+
+    #[test]
+    fn a_metric_that_no_test_names_is_found() {
+        let named = |path: &str, text: &str| Source::new(path.to_owned(), text.to_owned());
+        let catalogue = named(
+            METRICS,
+            "\"keywheel_a\" \"keywheel_a_seconds\" \"keywheel_b\" \"a word\"",
+        );
+        let made = named("services/telemetry/src/deploy/rules.rs", "keywheel_b");
+        let test = named("x.rs", "\"keywheel_a_seconds_count 1\"");
+        let found = unjudged(&[catalogue, made, test]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("`keywheel_a`") && found[1].contains("`keywheel_b`"));
     }
 
     #[test]

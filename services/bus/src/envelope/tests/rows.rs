@@ -181,6 +181,7 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
             Body::Work {
                 effect: work,
                 deadline: Timestamp::from_micros(1_800_000_000_000_000),
+                first: true,
             },
         ),
         (Role::Gateway, Topic::Plan(HOST), Body::Plan(plan())),
@@ -282,6 +283,8 @@ pub(super) fn answer_rows() -> Vec<(Role, Address, Body)> {
         (Role::StoreSync, store, Body::SealedValue(vec![0, 1, 255])),
         (Role::StoreSync, store, Body::StoreKey([2; 32])),
         (Role::StoreSync, store, Body::Done),
+        (Role::StoreSync, store, Body::Tried(Vec::new())),
+        (Role::StoreSync, store, stores::tried()),
         (Role::StoreSync, store, stores::looked()),
         (Role::Gateway, gateway, stores::news()),
     ];

@@ -1,5 +1,6 @@
 //! The durable consumer behind a reader: its name, where it begins, and finding it again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::Config;
@@ -10,6 +11,7 @@ use keywheel_engine::port::bus::{TOPIC_CAPACITY, Topic};
 use keywheel_engine::port::{ErrorKind, PortError};
 
 use super::place::Place;
+use crate::nats::backlog::Listed;
 use crate::nats::streams::MAX_AGE;
 use crate::nats::{Shared, chain};
 use crate::word;
@@ -74,6 +76,11 @@ impl Wanted {
             kind,
             ack_wait: shared.ack_timeout,
         }
+    }
+
+    /// Tells that it is read from now on.
+    pub(super) fn listed(&self, shared: &Arc<Shared>, topic: &Topic) -> Listed {
+        Listed::add(shared, topic, &self.stream, &self.name)
     }
 
     /// Opens it for the first time, waiting for the stream.

@@ -12,7 +12,7 @@ use keywheel_engine::port::journal::Journal as _;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::door::Spans;
-use keywheel_gateway::http::Api;
+use keywheel_gateway::http::{Api, Scans};
 use keywheel_gateway::join::JoinServer;
 use keywheel_gateway::presence::Presences;
 use keywheel_gateway::registry::{Registry, Told};
@@ -122,6 +122,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         join_tokens: None,
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),
+        scans: Scans::default(),
         presences: Presences::new(clock),
         parts: Arc::new(Vec::new),
     }

@@ -3,6 +3,9 @@
 //! After every command the invariants hold; after all of them, once everybody behaves again, every
 //! rotation and revocation ends.
 
+mod invariants;
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -26,143 +29,14 @@ use crate::testing::{anywhere, container, env, file, generated, on_host, restart
 use crate::time::Timestamp;
 use crate::world::World;
 
+use moves::*;
+
 const SECRETS: u8 = 2;
 const BINDINGS: u8 = 3;
 const HOSTS: u8 = 2;
 const CONTAINERS: u8 = 3;
 /// Rounds after which everything must have ended when everybody behaves.
 const HEALED_AFTER: usize = 20;
-
-/// One move; small numbers are taken modulo what exists.
-#[derive(Debug, Clone)]
-enum Move {
-    ApplySecret(u8, bool),
-    ApplyBinding {
-        binding: u8,
-        secret: u8,
-        host: Option<u8>,
-        form: u8,
-    },
-    Unbind(u8),
-    Put(u8, bool),
-    Rotate(u8),
-    Due(u8, u8),
-    Revoke(u8, Option<u8>),
-    Enrol(u8),
-    Token(u8),
-    /// Someone comes with the first open token, and with the right secret or not.
-    Join(bool),
-    Evict(u8),
-    Answer {
-        fails: bool,
-        late: bool,
-    },
-    AnswerRevoke {
-        fails: bool,
-        late: bool,
-    },
-    Retry,
-    RetryRevoke,
-    Deadline,
-    Report {
-        host: u8,
-        items: Vec<(u8, u8, u8, u8)>,
-        holds: Vec<(u8, u8)>,
-        complete: bool,
-        current_plan: bool,
-    },
-    HonestReport(u8),
-    /// A container starts on what its host's plan gives.
-    Start {
-        host: u8,
-        container: u8,
-        binding: u8,
-    },
-}
-
-fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let item = (0..CONTAINERS, 0..BINDINGS, 0..5_u8, 0..3_u8);
-    let lie = (
-        0..HOSTS,
-        prop::collection::vec(item, 0..4),
-        prop::collection::vec((0..SECRETS, 0..3_u8), 0..3),
-        any::<bool>(),
-        any::<bool>(),
-    );
-    let one = prop_oneof![
-        2 => (0..SECRETS, any::<bool>()).prop_map(|(n, generated)| Move::ApplySecret(n, generated)),
-        3 => (0..BINDINGS, 0..SECRETS, prop::option::of(0..HOSTS), 0..3_u8)
-            .prop_map(|(binding, secret, host, form)| Move::ApplyBinding { binding, secret, host, form }),
-        1 => (0..BINDINGS).prop_map(Move::Unbind),
-        2 => (0..SECRETS, any::<bool>()).prop_map(|(n, provided)| Move::Put(n, provided)),
-        4 => (0..SECRETS).prop_map(Move::Rotate),
-        2 => (0..SECRETS, 0..4_u8).prop_map(|(n, slot)| Move::Due(n, slot)),
-        2 => (0..SECRETS, prop::option::of(0..3_u8)).prop_map(|(n, version)| Move::Revoke(n, version)),
-        2 => (0..HOSTS).prop_map(Move::Enrol),
-        1 => (0..HOSTS).prop_map(Move::Token),
-        1 => any::<bool>().prop_map(Move::Join),
-        1 => (0..HOSTS).prop_map(Move::Evict),
-        20 => (prop::bool::weighted(0.15), prop::bool::weighted(0.05)).prop_map(|(fails, late)| Move::Answer { fails, late }),
-        3 => (any::<bool>(), prop::bool::weighted(0.1)).prop_map(|(fails, late)| Move::AnswerRevoke { fails, late }),
-        4 => Just(Move::Retry),
-        2 => Just(Move::RetryRevoke),
-        1 => Just(Move::Deadline),
-        6 => lie.prop_map(|(host, items, holds, complete, current_plan)| Move::Report { host, items, holds, complete, current_plan }),
-        6 => (0..HOSTS).prop_map(Move::HonestReport),
-        5 => (0..HOSTS, 0..CONTAINERS, 0..BINDINGS).prop_map(|(host, container, binding)| Move::Start { host, container, binding }),
-    ];
-    prop::collection::vec(one, 1..80)
-}
-
-fn secret_id(n: u8) -> SecretId {
-    SecretId::from_bytes([n + 1; 16])
-}
-
-fn secret_name(n: u8) -> SecretName {
-    SecretName::parse(&format!("secret-{n}")).unwrap()
-}
-
-fn binding_id(n: u8) -> BindingId {
-    BindingId::from_bytes([n + 1; 16])
-}
-
-fn binding_name(n: u8) -> BindingName {
-    BindingName::parse(&format!("binding-{n}")).unwrap()
-}
-
-fn target(binding: u8, form: u8) -> Target {
-    let name = format!("NAME_{binding}");
-    if form == 2 {
-        return Target::Env {
-            name: EnvName::parse(&name).unwrap(),
-        };
-    }
-    let Target::File {
-        directory,
-        uid,
-        gid,
-        mode,
-        ..
-    } = file()
-    else {
-        return env();
-    };
-    Target::File {
-        directory,
-        name: FileName::parse(&name).unwrap(),
-        uid,
-        gid,
-        mode,
-    }
-}
-
-fn host_id(n: u8) -> HostId {
-    HostId::from_bytes([n + 1; 16])
-}
-
-fn host_name(n: u8) -> HostName {
-    HostName::parse(&format!("host-{n}")).unwrap()
-}
 
 /// The world as it runs, its log, and what the invariants remember.
 #[derive(Default)]
@@ -226,162 +100,6 @@ impl Model {
             }
             _ => {}
         }
-    }
-
-    /// I2 and I3.
-    fn invariant_versions_only_grow_and_the_dead_stay_dead(&mut self, event: &Event) {
-        let Event::Secret(id, event) = event else {
-            return;
-        };
-        match event {
-            secret::Event::VersionStaged { version, .. } => {
-                let before = self.staged.insert(*id, *version).unwrap_or(0);
-                assert!(*version > before, "version {version} after {before}");
-            }
-            secret::Event::Delivered { version, .. }
-            | secret::Event::VersionPromoted { version } => {
-                assert!(
-                    !self.dead.contains(&(*id, *version)),
-                    "dead version {version} came back"
-                );
-            }
-            secret::Event::VersionRevoked { version } => {
-                assert!(
-                    self.dead.insert((*id, *version)),
-                    "version {version} died twice"
-                );
-            }
-            secret::Event::VersionDestroyed { version } => {
-                assert!(
-                    self.dead.contains(&(*id, *version)),
-                    "version {version} destroyed alive"
-                );
-            }
-            _ => {}
-        }
-    }
-
-    /// I1.
-    fn invariant_one_open_rotation_and_sane_stages(&self) {
-        for (id, secret) in &self.world.secrets {
-            let open = self
-                .world
-                .rotations
-                .values()
-                .filter(|r| r.secret == *id && r.is_open());
-            let open: Vec<_> = open.collect();
-            assert!(open.len() <= 1, "{} open rotations", open.len());
-            assert_eq!(
-                open.first().map(|r| r.id),
-                self.world.open_rotation(*id).map(|r| r.id)
-            );
-            for version in [secret.pending, secret.current, secret.previous]
-                .into_iter()
-                .flatten()
-            {
-                assert!(
-                    secret.is_deliverable(version),
-                    "dead version {version} has a stage"
-                );
-                assert!(!self.dead.contains(&(*id, version)));
-            }
-            for version in 1..=secret.last_version {
-                let dead = self.dead.contains(&(*id, version));
-                assert_eq!(secret.is_deliverable(version), !dead, "version {version}");
-            }
-        }
-    }
-
-    /// I3 at the host, and that a host sees only its own.
-    fn invariant_plans_hold_only_what_was_granted(&self) {
-        for (id, host) in &self.world.hosts {
-            if host.is_evicted() {
-                self.invariant_evicted_is_out(*id);
-                continue;
-            }
-            let plan = plan_host(&self.world, *id).unwrap();
-            for binding in &plan.bindings {
-                assert!(binding.selector.means_host(&host.name));
-                if let Some(grant) = binding.current {
-                    assert!(!self.dead.contains(&(binding.secret, grant.version)));
-                    let granted = &self.world.secrets[&binding.secret].delivered;
-                    assert_eq!(granted.get(&(*id, grant.version)), Some(&grant.delivery));
-                }
-            }
-            // Whoever a binding means and a current version exists for has it granted.
-            for binding in plan.bindings {
-                let current = self.world.secrets[&binding.secret].current;
-                assert_eq!(binding.current.map(|grant| grant.version), current);
-            }
-        }
-    }
-
-    /// An evicted host has no plan, no grant and no consumer, and nothing waits for it.
-    fn invariant_evicted_is_out(&self, id: HostId) {
-        assert_eq!(plan_host(&self.world, id), None);
-        for secret in self.world.secrets.values() {
-            assert!(secret.delivered.keys().all(|(host, _)| *host != id));
-        }
-        assert!(self.world.assignments.keys().all(|key| key.host != id));
-        for open in self.world.open_rotations() {
-            assert!(!open.barrier.contains(&id));
-            assert!(open.waiting.iter().all(|key| key.host != id));
-        }
-        let mut open = self.world.revocations.values().filter(|open| !open.closed);
-        assert!(open.all(|open| !open.waiting.contains(&id)));
-    }
-
-    /// I9: except by a revocation or a roll-back, a version dies only when no consumer holds it.
-    fn invariant_retired_versions_are_held_by_nobody(&self, command: &Command, events: &[Event]) {
-        let by_force = matches!(
-            command,
-            Command::Revoke { .. }
-                | Command::StepOutcome {
-                    step: Step::RollBack,
-                    ..
-                }
-        );
-        if by_force {
-            return;
-        }
-        for event in events {
-            let Event::Secret(id, secret::Event::VersionRevoked { version }) = event else {
-                continue;
-            };
-            for (key, state) in self.world.consumers(*id) {
-                assert!(
-                    state.holds != *version || self.excused.contains(key),
-                    "{key:?} still holds version {version}"
-                );
-            }
-        }
-    }
-
-    /// A host counts as rid of old versions only by a complete report of that plan or a later one.
-    fn invariant_barriers_open_by_complete_reports(&self, command: &Command, events: &[Event]) {
-        for event in events {
-            let Event::Rotation(id, rotation::Event::HostBarrierAcknowledged { host }) = event
-            else {
-                continue;
-            };
-            let Command::Report(report) = command else {
-                panic!("{command:?} opened a barrier");
-            };
-            let open = &self.world.rotations[id];
-            assert!(report.host == *host && report.complete);
-            assert!(report.generation >= open.generation);
-            for version in &open.old {
-                assert!(!report.holds.contains(&(open.secret, *version)));
-            }
-        }
-    }
-
-    fn invariant_replay_gives_the_same_world(&self) {
-        let mut replayed = World::default();
-        for (number, event) in (1..).zip(&self.log) {
-            replayed.apply(number, event);
-        }
-        assert_eq!(replayed, self.world);
     }
 
     fn command_of(&mut self, step: &Move) -> Option<Command> {
@@ -726,20 +444,6 @@ impl Model {
                 self.run(&Command::Report(report));
             }
         }
-    }
-
-    /// I7.
-    fn invariant_everything_ends_once_everybody_behaves(&mut self) {
-        self.heal();
-        let open: Vec<_> = self.world.open_rotations().collect();
-        assert!(open.is_empty(), "{open:?}");
-        let open: Vec<_> = self
-            .world
-            .revocations
-            .values()
-            .filter(|r| !r.closed)
-            .collect();
-        assert!(open.is_empty(), "{open:?}");
     }
 }
 

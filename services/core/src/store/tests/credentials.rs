@@ -81,22 +81,33 @@ fn a_store_that_moves_to_another_server_does_not_take_its_credential_there() {
 
 #[test]
 fn the_server_of_aws_is_its_endpoint_or_aws() {
-    let keys = |endpoint: &str| {
+    let keys_and = |endpoint: &str, session_token| {
         spec_of(Backend::Aws(AwsSpec {
             region: String::new(),
             endpoint: endpoint.to_owned(),
             auth: AwsAuth::Keys {
                 access_key_id: "AKID".to_owned(),
                 secret_access_key: CredentialRef::Secret(secret_name()),
+                session_token,
             },
         }))
     };
+    let keys = |endpoint: &str| keys_and(endpoint, None);
     let given = given_for(AWS).and(declare(keys("")));
     let endpoint = "https://secretsmanager.example";
     given
         .when(declare(keys(endpoint)))
         .then_rejected(not_meant(endpoint));
     given_for(endpoint).and(declare(keys(endpoint)));
+    // A session token is a credential like the key.
+    let other = SecretName::parse("app/other").unwrap();
+    let token = CredentialRef::Secret(other.clone());
+    let declared = given_for(AWS).when(declare(keys_and("", Some(token))));
+    declared.then_rejected(Rejection::CredentialUnknown {
+        store: store_name(),
+        secret: other,
+        server: AWS.to_owned(),
+    });
 }
 
 #[test]

@@ -47,14 +47,26 @@ impl TokenMaker for FakeMaker {
 }
 
 async fn ask(bench: &Bench, line: &str, body: Value) -> (StatusCode, Value) {
+    ask_under(bench, None, line, body).await
+}
+
+/// The same under an `Idempotency-Key`.
+async fn ask_under(
+    bench: &Bench,
+    key: Option<&str>,
+    line: &str,
+    body: Value,
+) -> (StatusCode, Value) {
     let (method, path) = line.split_once(' ').unwrap();
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header("content-type", "application/json")
-        .extension(ConnectInfo(OPERATOR))
-        .body(Body::from(body.to_string()))
-        .unwrap();
+        .extension(ConnectInfo(OPERATOR));
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    let request = request.body(Body::from(body.to_string())).unwrap();
     let router = TowerToHyperService::new(router(bench.api.clone()));
     let response = router.call(request).await.unwrap();
     let status = response.status();
@@ -190,6 +202,45 @@ async fn a_join_token_is_in_its_answer_and_nowhere_else() {
         (&page["state"], &page["id"]),
         (&json!("joined"), &first["host"])
     );
+}
+
+#[tokio::test]
+async fn a_repeat_for_a_join_token_is_told_that_it_was_given_and_makes_none() {
+    let mut bench = Bench::start().await;
+    bench.api.join_tokens = Some(Arc::new(FakeMaker));
+    let path = "POST /v1/hosts/web-2/join-token";
+    let (status, first) = ask_under(&bench, Some("k1"), path, json!({})).await;
+    assert_eq!(
+        (status, &first["token"]),
+        (StatusCode::OK, &json!(SECRET_HALF))
+    );
+    let before = bench.audit().await.len();
+    let (status, again) = ask_under(&bench, Some("k1"), path, json!({})).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let text = again.to_string();
+    assert!(!text.contains(SECRET_HALF), "{text}");
+    assert!(text.contains("another key"), "{text}");
+    assert_eq!(bench.journal.head().await.unwrap().number, 1, "one token");
+    let left = bench.audit().await.split_off(before);
+    assert!(left.len() == 1 && left[0].contains("a repeat"), "{left:?}");
+    let (status, _) = ask_under(&bench, Some("k2"), path, json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_repeated_eviction_tells_of_the_host_that_it_evicted() {
+    let bench = serving().await;
+    let path = "POST /v1/hosts/web-1/evict";
+    let reason = json!({ "reason": "stolen" });
+    let (_, first) = ask_under(&bench, Some("k"), path, reason.clone()).await;
+    let enrol = Command::EnrolHost {
+        host: HostId::from_bytes([6; 16]),
+        name: HostName::parse("web-1").unwrap(),
+        sealing_key: [2; 32],
+    };
+    submit(&bench, enrol).await;
+    let (status, again) = ask_under(&bench, Some("k"), path, reason).await;
+    assert_eq!((status, again), (StatusCode::OK, first));
 }
 
 #[tokio::test]

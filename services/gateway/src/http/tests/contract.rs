@@ -1,8 +1,11 @@
-//! What the published document promises: the same routes, methods that are refused by name, ETags,
-//! pages, and one request however often it is sent under one key.
+//! What the published document promises: the same routes, methods that are refused by name, ETags and
+//! pages.
 
 use std::collections::BTreeSet;
 
+use keywheel_core::audit::Role;
+use keywheel_core::command::Command;
+use keywheel_core::id::HostId;
 use keywheel_schemas::openapi;
 
 use super::*;
@@ -119,27 +122,36 @@ async fn links_lead_through_every_row_once() {
 }
 
 #[tokio::test]
-async fn one_key_is_one_request_however_often_it_is_sent() {
+async fn a_page_begins_after_a_consumer_that_went() {
     let bench = Bench::start().await;
-    bench.apply(MANIFEST).await;
-    bench.work().await;
-    let wish = json!({ "secret": "prod/db" }).to_string();
-    let mut begun = BTreeSet::new();
-    for _ in 0..3 {
-        let key = [("idempotency-key", "7a0c")];
-        let sent = bench.send(("POST", "/v1/rotate"), &key, Body::from(wish.clone()));
-        let response = sent.await;
-        assert_eq!(response.status(), StatusCode::OK);
-        let rotation: Value = serde_json::from_str(&text_of(response).await).unwrap();
-        begun.insert(rotation["rotation_id"].as_str().unwrap().to_owned());
-    }
-    assert_eq!(begun.len(), 1, "{begun:?}");
-    assert_eq!(bench.see("rotations").await.1.as_array().unwrap().len(), 2);
-    let answer = bench.post("rotate", json!({ "secret": "prod/db" })).await;
-    assert_problem(&answer, 409, "conflict", "prod/db");
-    let key = [("idempotency-key", "")];
-    let bad = bench
-        .send(("POST", "/v1/rotate"), &key, Body::from(wish))
+    bench.serve_consumers(4).await;
+    let first = bench
+        .send(("GET", "/v1/consumers?limit=2"), &[], Body::empty())
         .await;
-    assert_eq!(bad.status(), StatusCode::BAD_REQUEST);
+    let next = next_of(&first).unwrap();
+    let page: Vec<Value> = serde_json::from_str(&text_of(first).await).unwrap();
+    let last = page[1]["container"].as_str().unwrap().to_owned();
+    let (_, whole) = bench.see("consumers").await;
+    bench.vanish(&last).await;
+    let rest = bench.see(next.strip_prefix("/v1/").unwrap()).await;
+    assert_eq!(rest, (200, json!([whole[2], whole[3]])));
+}
+
+#[tokio::test]
+async fn an_eviction_between_two_pages_moves_no_host() {
+    let bench = Bench::start().await;
+    for n in 1..=3 {
+        let enrol = Command::EnrolHost {
+            host: HostId::from_bytes([n; 16]),
+            name: HostName::parse(&format!("web-{n}")).unwrap(),
+            sealing_key: [n; 32],
+        };
+        bench.submit(Role::Injector, enrol).await;
+    }
+    let first = bench.send(("GET", "/v1/hosts?limit=1"), &[], Body::empty());
+    let next = next_of(&first.await).unwrap();
+    let evict = json!({ "reason": "stolen" });
+    assert_eq!(bench.post("hosts/web-1/evict", evict).await.0, 200);
+    let (_, page) = bench.see(next.strip_prefix("/v1/").unwrap()).await;
+    assert_eq!(page[0]["name"], "web-2", "{page}");
 }

@@ -6,6 +6,7 @@ use keywheel_core::id::SecretId;
 use keywheel_core::store::{Found, Looked, PlannedUse, RemoteVersion, Source};
 
 use super::*;
+use crate::http::stores::MAX_TRIED_PLACES;
 
 pub(super) const STORE: &str = "apiVersion: keywheel.dev/v1\nkind: Store\nmetadata: { name: bao }\nspec: { vault: { address: \"https://bao:8200\", auth: { token: { file: /etc/t } } } }\n";
 const FAR: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/far }\nspec: { store: bao, source: { path: db, field: password } }\n";
@@ -51,7 +52,10 @@ async fn a_store_is_tried_before_anything_is_applied_and_only_when_it_is_new() {
     let second = FAR
         .replace("prod/far", "prod/near")
         .replace("password", "user");
-    assert_eq!(bench.apply(&second).await.0, 200);
+    let (status, answer) = bench.apply(&second).await;
+    assert_eq!(status, 200);
+    let note = answer["results"][0]["note"].as_str().unwrap();
+    assert!(note.starts_with("no place was checked: "), "{note}");
     let tried = bench.store.tried.lock().unwrap().last().cloned().unwrap();
     let place = |field: &str| PlannedUse {
         source: Source {
@@ -62,16 +66,47 @@ async fn a_store_is_tried_before_anything_is_applied_and_only_when_it_is_new() {
     };
     assert_eq!(tried.1, [place("user")]);
     *bench.store.store_fault.lock().unwrap() = None;
+    *bench.store.untried.lock().unwrap() = vec!["a right".to_owned(), "another".to_owned()];
     let moved = STORE.replace("bao:8200", "other:8200");
     let (status, answer) = bench.apply(&moved).await;
     assert_eq!(
         (status, &answer["results"][0]["action"]),
         (200, &json!("changed"))
     );
+    assert_eq!(answer["results"][0]["note"], "a right; another");
     let tried = bench.store.tried.lock().unwrap().clone();
     assert_eq!(tried.len(), 4);
     assert_eq!(tried[0].1, [place("password")]);
     assert_eq!(tried[3].1.len(), 2, "what lies there already: {tried:?}");
+}
+
+#[tokio::test]
+async fn more_places_than_are_tried_in_one_apply_are_counted_and_told() {
+    let bench = Bench::start().await;
+    bench.apply(STORE).await;
+    for (count, note) in [
+        (MAX_TRIED_PLACES, None),
+        (MAX_TRIED_PLACES + 2, Some("2 places")),
+    ] {
+        let secret = |n| {
+            let name = format!("prod/{count}-{n}");
+            FAR.replace("prod/far", &name)
+                .replace("path: db", &format!("path: {name}"))
+        };
+        let secrets: Vec<_> = (0..count).map(secret).collect();
+        let (status, answer) = bench.apply(&secrets.join("\n---\n")).await;
+        assert_eq!(status, 200, "{answer}");
+        let tried = bench.store.tried.lock().unwrap().last().cloned().unwrap();
+        assert_eq!(tried.1.len(), MAX_TRIED_PLACES);
+        let told = answer["results"][0]["note"].as_str();
+        assert_eq!(told.is_some(), note.is_some(), "{answer}");
+        assert!(
+            told.unwrap_or_default()
+                .starts_with(note.unwrap_or_default()),
+            "{told:?}"
+        );
+        assert_eq!(answer["results"][1].get("note"), None, "told once");
+    }
 }
 
 #[tokio::test]

@@ -1,96 +1,16 @@
 //! The stream of events: as lines and as server-sent events, resumed by id, filtered.
 
-use std::sync::Arc;
-
-use async_trait::async_trait;
-use keywheel_core::name::SubscriptionName;
-use keywheel_engine::port::PortError;
-use keywheel_engine::port::journal::{
-    AuditLeaf, Decision, Head, OpenEffect, RecordedEvent, Verdict, Verification,
-};
-use keywheel_engine::port::subscriptions::{MAX_SUBSCRIPTIONS, Subscription, Subscriptions};
-use keywheel_schemas::event::{self, EventMeta};
+use keywheel_engine::port::subscriptions::MAX_SUBSCRIPTIONS;
 use keywheel_schemas::mirror::TextForm as _;
-use keywheel_testkit::fake::MemoryJournal;
 
 use super::*;
 
 const FRAMES: (&str, &str) = ("accept", "text/event-stream");
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
 
-/// The journal in memory, whose events are given out as a real one keeps them.
-struct Encoded(Arc<MemoryJournal>);
-
-#[async_trait]
-impl Journal for Encoded {
-    async fn append(&self, first: u64, all: &[Decision]) -> Result<Vec<RecordedEvent>, PortError> {
-        self.0.append(first, all).await
-    }
-    async fn verdict(&self, command: CommandId) -> Result<Option<Verdict>, PortError> {
-        self.0.verdict(command).await
-    }
-    async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError> {
-        let mut events = self.0.read(after, limit).await?;
-        for event in &mut events {
-            let meta = EventMeta {
-                id: event.id,
-                number: event.number,
-                aggregate_sequence: 1,
-                time: event.time,
-                source: "keywheel/test/gateway".to_owned(),
-                traceparent: None,
-                causation: CommandId::from_bytes([0; 16]),
-                previous_hash: [0; 32],
-            };
-            event.bytes = event::encode(&meta, &event.event).into();
-        }
-        Ok(events)
-    }
-    async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError> {
-        self.0.open_effects().await
-    }
-    async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError> {
-        self.0.read_audit(from, limit).await
-    }
-    async fn head(&self) -> Result<Head, PortError> {
-        self.0.head().await
-    }
-    async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
-        self.0.inclusion_proof(index, size).await
-    }
-    async fn verify(&self) -> Result<Verification, PortError> {
-        self.0.verify().await
-    }
-}
-
-#[async_trait]
-impl Subscriptions for Encoded {
-    async fn subscriptions(&self) -> Result<Vec<Subscription>, PortError> {
-        self.0.subscriptions().await
-    }
-    async fn subscribe(
-        &self,
-        name: &SubscriptionName,
-        after: u64,
-    ) -> Result<Subscription, PortError> {
-        self.0.subscribe(name, after).await
-    }
-    async fn acknowledge(
-        &self,
-        name: &SubscriptionName,
-        number: u64,
-    ) -> Result<Subscription, PortError> {
-        self.0.acknowledge(name, number).await
-    }
-    async fn unsubscribe(&self, name: &SubscriptionName) -> Result<(), PortError> {
-        self.0.unsubscribe(name).await
-    }
-}
-
 /// Two secrets, one with a binding, and their first rotations.
 async fn busy() -> Bench {
-    let mut bench = Bench::start().await;
-    bench.api.journal = Arc::new(Encoded(bench.journal.clone()));
+    let bench = Bench::start().await;
     bench.apply(&format!("{MANIFEST}---\n{BINDING}")).await;
     bench.work().await;
     bench.apply(&MANIFEST.replace("prod/db", "prod/web")).await;
@@ -184,7 +104,100 @@ async fn a_quiet_stream_of_frames_says_that_it_is_there() {
     let path = format!("/v1/events?after={head}");
     let mut response = bench.send(("GET", &path), &[FRAMES], Body::empty()).await;
     let chunk = response.body_mut().frame().await.unwrap().unwrap();
-    assert_eq!(chunk.into_data().unwrap(), ": here\n\n");
+    let expected = format!("id: {head}\n: here\n\n");
+    assert_eq!(chunk.into_data().unwrap(), expected.as_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filtered_stream_says_how_far_it_read_however_often_others_happen() {
+    use http_body_util::BodyExt as _;
+
+    let bench = busy().await;
+    let head = lines(&bench, "").await.len();
+    let path = format!("/v1/events?after={head}&type=dev.keywheel.binding.unbound.v1");
+    let mut response = bench.send(("GET", &path), &[FRAMES], Body::empty()).await;
+    let reading = tokio::spawn(async move { response.body_mut().frame().await });
+    let a_while = KEEP_ALIVE_AFTER * 2 / 3;
+    tokio::time::sleep(a_while).await;
+    bench.clock.advance(a_while);
+    bench
+        .apply(&MANIFEST.replace("prod/db", "prod/other"))
+        .await;
+    let passed = bench.journal.head().await.unwrap().number;
+    let told = tokio::time::timeout(KEEP_ALIVE_AFTER / 2, reading).await;
+    let told = told.unwrap().unwrap().unwrap().unwrap();
+    let expected = format!("id: {passed}\n: here\n\n");
+    assert_eq!(told.into_data().unwrap(), expected.as_bytes());
+}
+
+#[tokio::test]
+async fn a_place_beyond_the_log_is_refused_and_not_waited_for() {
+    let bench = busy().await;
+    let head = bench.journal.head().await.unwrap().number;
+    for (last, status) in [(head + 1, 400), (head, 200)] {
+        let last = last.to_string();
+        let path = format!("/v1/events?after={last}");
+        let response = bench.send(("GET", &path), &[], Body::empty()).await;
+        assert_eq!(response.status().as_u16(), status);
+        let headers = [FRAMES, ("last-event-id", last.as_str())];
+        let asked = ("GET", "/v1/events");
+        let response = bench.send(asked, &headers, Body::empty()).await;
+        assert_eq!(response.status().as_u16(), status);
+        if status == 400 {
+            let kind = &response.headers()["content-type"];
+            assert_eq!(kind, "application/problem+json");
+            let text = text_of(response).await;
+            assert!(text.contains("the journal was put back"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn so_many_read_the_whole_log_at_once_and_others_are_told_when_to_come() {
+    let bench = busy().await;
+    let scans = (0..MAX_SCANS).map(|_| bench.api.scans.scan());
+    let scans = scans.collect::<Result<Vec<_>, _>>().unwrap();
+    let folds = (0..MAX_FOLDS).map(|_| bench.api.scans.fold());
+    let folds = folds.collect::<Result<Vec<_>, _>>().unwrap();
+    let ask = async |path: &'static str| {
+        let response = bench.send(("GET", path), &[], Body::empty()).await;
+        let again = response.headers().get("retry-after").cloned();
+        (response.status().as_u16(), again)
+    };
+    let again = axum::http::HeaderValue::from(COME_AGAIN_AFTER);
+    let limited = [
+        "/v1/events?type=dev.keywheel.secret.",
+        "/v1/audit/export",
+        "/v1/journal/verify",
+        "/v1/history/prod/db?at=2100-01-01T00:00:00Z",
+    ];
+    for path in limited {
+        assert_eq!(ask(path).await, (503, Some(again.clone())), "{path}");
+    }
+    for path in ["/v1/events", "/v1/audit", "/v1/history/prod/db"] {
+        assert_eq!(ask(path).await, (200, None), "{path}");
+    }
+    drop((scans, folds));
+    for path in limited {
+        assert_eq!(ask(path).await, (200, None), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_reads_a_filtered_stream_slowly_keeps_nobody_from_a_place() {
+    let bench = busy().await;
+    let path = "/v1/events?type=dev.keywheel.secret.&limit=1000000";
+    let mut slow = Vec::new();
+    for _ in 0..=MAX_SCANS {
+        let mut response = bench.send(("GET", path), &[], Body::empty()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let first = http_body_util::BodyExt::frame(response.body_mut()).await;
+        assert!(first.unwrap().is_ok());
+        slow.push(response);
+    }
+    for response in slow {
+        text_of(response).await;
+    }
 }
 
 #[tokio::test]
@@ -282,11 +295,12 @@ async fn a_subscription_goes_on_where_its_client_acknowledged() {
         (status, &view["acknowledged"], &view["behind"]),
         (200, &json!(0), &json!(all.len()))
     );
+    let id = view["id"].as_str().unwrap().to_owned();
     assert_eq!(lines(&bench, "subscription=siem").await, all);
     let ack = |number: u64| {
         bench.post(
             "subscriptions/siem/acknowledge",
-            json!({ "number": number }),
+            json!({ "id": id, "number": number }),
         )
     };
     assert_eq!(ack(3).await.1["acknowledged"], 3);
@@ -311,6 +325,40 @@ async fn a_subscription_goes_on_where_its_client_acknowledged() {
     for verb in ["\"subscribe\"", "\"acknowledge\"", "\"unsubscribe\""] {
         assert!(records.contains(verb), "{verb}");
     }
+}
+
+#[tokio::test]
+async fn a_subscription_made_again_is_not_moved_by_a_client_of_the_one_before() {
+    let bench = busy().await;
+    let make = || bench.post("subscriptions", json!({ "name": "siem", "after": 0 }));
+    let ack = |id: &Value| {
+        bench.post(
+            "subscriptions/siem/acknowledge",
+            json!({ "id": id, "number": 3 }),
+        )
+    };
+    let (_, first) = make().await;
+    let gone = ("DELETE", "/v1/subscriptions/siem");
+    bench.send(gone, &[], Body::empty()).await;
+    let (_, second) = make().await;
+    assert_ne!(first["id"], second["id"]);
+    assert_problem(&ack(&first["id"]).await, 409, "conflict", "made again");
+    assert_eq!(bench.see("subscriptions/siem").await.1["acknowledged"], 0);
+    assert_eq!(ack(&second["id"]).await.1["acknowledged"], 3);
+    assert_problem(&ack(&json!("x")).await, 400, "invalid", "`id`");
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_judged_by_the_log_and_not_by_what_is_folded_here() {
+    let [one, other] = Bench::pair().await;
+    one.apply(MANIFEST).await;
+    one.work().await;
+    let head = one.journal.head().await.unwrap().number;
+    assert!(other.api.view.read().number < head, "it has not heard");
+    let (status, view) = other
+        .post("subscriptions", json!({ "name": "siem", "after": head }))
+        .await;
+    assert_eq!(status, 200, "{view}");
 }
 
 #[tokio::test]

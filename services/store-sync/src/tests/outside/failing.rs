@@ -1,7 +1,7 @@
 //! Stores that are slow, away, behind or refuse: what is about one store, or about us, holds up nothing
 //! else, and a store is asked again as soon as that makes sense.
 
-use crate::{MAX_ASKING_STORES, MAX_LOOKS, MAX_RUNNING, MAX_RUNNING_PER_STORE};
+use crate::{MAX_ASKING_STORES, MAX_LOOKS, MAX_QUEUED, MAX_RUNNING, MAX_RUNNING_PER_STORE};
 
 use super::*;
 
@@ -42,7 +42,11 @@ struct Running {
 
 impl Running {
     fn of(world: &World) -> Self {
-        let service = world.service(options());
+        Self::with(world, options())
+    }
+
+    fn with(world: &World, options: StoreSyncOptions) -> Self {
+        let service = world.service(options);
         let handle = service.handle();
         let shutdown = Shutdown::new();
         let told = shutdown.clone();
@@ -60,7 +64,9 @@ impl Running {
     }
 }
 
-fn roll_back(number: u8, store: &str) -> Work {
+fn roll_back(number: u16, store: &str) -> Work {
+    let mut id = [0; 16];
+    id[..2].copy_from_slice(&number.to_be_bytes());
     let outside = Outside {
         store: named(store),
         source: source(),
@@ -69,8 +75,8 @@ fn roll_back(number: u8, store: &str) -> Work {
         retire: Vec::new(),
     };
     Work::Step(StepWork {
-        secret: SecretId::from_bytes([number; 16]),
-        rotation: RotationId::from_bytes([number; 16]),
+        secret: SecretId::from_bytes(id),
+        rotation: RotationId::from_bytes(id),
         outside: Some(Box::new(outside)),
         ..super::super::step(Step::RollBack, 1)
     })
@@ -82,7 +88,7 @@ async fn a_slow_store_has_a_few_places_and_work_elsewhere_goes_on() {
     let store = world.fakes.store("one");
     store.hold(true);
     let running = Running::of(&world);
-    for number in 0..u8::try_from(MAX_RUNNING).unwrap() {
+    for number in 0..u16::try_from(MAX_RUNNING).unwrap() {
         world.send(roll_back(100 + number, "one")).await;
     }
     world.send(Work::Step(step(Step::Create, 1))).await;
@@ -92,6 +98,70 @@ async fn a_slow_store_has_a_few_places_and_work_elsewhere_goes_on() {
     for _ in 0..MAX_RUNNING {
         assert_eq!(failure(&world.outcome().await), None);
     }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_fills_its_own_line_and_no_work_elsewhere_waits() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    store.hold(true);
+    let patient = StoreSyncOptions {
+        step_deadline: HOUR,
+        ..options()
+    };
+    let running = Running::with(&world, patient);
+    let late = world.clock.now().plus(HOUR);
+    let many = u16::try_from(MAX_QUEUED).unwrap();
+    for number in 0..many {
+        world.send_until(roll_back(number, "one"), late).await;
+    }
+    world.send(roll_back(many, "two")).await;
+    world.send(Work::Step(step(Step::Create, 1))).await;
+    for _ in 0..2 {
+        assert_eq!(failure(&world.outcome().await), None);
+    }
+    until(|| store.calls() == MAX_RUNNING_PER_STORE).await;
+    store.hold(false);
+    // What found the line full waited here.
+    for _ in 0..many {
+        assert_eq!(failure(&world.outcome().await), None);
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn work_waits_for_a_login_that_is_refused_and_any_other_refusal_is_a_failure() {
+    let mut world = World::new().await;
+    let running = Running::of(&world);
+    let store = world.fakes.store("one");
+    let mut told = Vec::new();
+    for (attempt, login) in [(1, true), (2, false)] {
+        store.set_login_refused(login);
+        let outside = Outside {
+            store: named("one"),
+            source: source(),
+            known: None,
+            fetch: Some(remote("1")),
+            retire: Vec::new(),
+        };
+        world
+            .send(Work::Step(StepWork {
+                outside: Some(Box::new(outside)),
+                ..super::super::step(Step::Create, attempt)
+            }))
+            .await;
+        let (_, outcome) = world.outcome().await;
+        let Command::StepOutcome {
+            failure, is_away, ..
+        } = outcome
+        else {
+            panic!("{outcome:?}")
+        };
+        told.push((failure.unwrap(), is_away));
+    }
+    assert!(told[0].0.contains("refuses the login"), "{told:?}");
+    assert_eq!([told[0].1, told[1].1], [true, false], "{told:?}");
     running.end().await;
 }
 
@@ -130,7 +200,7 @@ async fn requests_that_ask_stores_are_few_and_one_more_is_told_to_come_again() {
     assert!(matches!(key, Body::StoreKey(_)), "others are answered");
     store.hold(false);
     for asked in asking {
-        assert!(matches!(asked.await.unwrap(), Body::Done));
+        assert!(matches!(asked.await.unwrap(), Body::Tried(_)));
     }
     running.end().await;
 }
@@ -178,6 +248,25 @@ async fn one_place_that_never_answers_hides_no_other() {
     let faulty = |fact: &Fact| fact.note.contains("cannot be read");
     let fact = wait_for(&running.handle, "store one", faulty).await;
     assert_eq!(fact.health, Health::Warning);
+    let mut page = Page::default();
+    running.handle.read(&mut page).await;
+    let shown = page.text();
+    // Nothing lies at the others.
+    for line in [
+        format!(
+            "keywheel_store_secrets{{store=\"one\"}} {many}
+"
+        ),
+        format!(
+            "keywheel_store_unreadable_secrets{{store=\"one\"}} {many}
+"
+        ),
+        "keywheel_store_up{store=\"one\"} 1
+"
+        .to_owned(),
+    ] {
+        assert!(shown.contains(&line), "{line}: {shown}");
+    }
     for number in 1..=many {
         assert_eq!(store.looks(&path(number)), 1, "in one sweep: {number}");
     }
@@ -284,7 +373,7 @@ async fn one_store_serves_the_trial_the_declaration_and_another_poll() {
         credentials: Vec::new(),
         places: Vec::new(),
     };
-    assert!(matches!(world.ask(&gateway, trial).await, Body::Done));
+    assert!(matches!(world.ask(&gateway, trial).await, Body::Tried(_)));
     world.tell(vec![store_now("one")], Vec::new());
     wait_for(&running.handle, "store one", |fact| {
         fact.health == Health::Ok

@@ -14,7 +14,9 @@ use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::until::Until;
 
-use super::{Outside, current, holds, kind, plenty, promote, reads, text, token, value};
+use super::{
+    Outside, again, current, holds, kind, plenty, probe, promote, reads, text, token, value,
+};
 use crate::conformance::store::FIELD;
 use crate::fake::FakeClock;
 use crate::server::fault::{Counter, Fault, FaultProxy};
@@ -53,7 +55,7 @@ pub async fn check(outside: &dyn Outside, proxy: &mut FaultProxy, calls: &Calls)
     a_server_that_stays_busy_is_unavailable(outside, proxy, calls).await;
     half_an_answer_is_none(outside, proxy, calls).await;
     a_lost_answer_writes_no_second_version(outside, proxy, calls).await;
-    a_late_call_is_cut_at_the_deadline_and_found_by_its_repeat(outside, proxy, calls).await;
+    a_late_call_is_cut_at_the_deadline_and_found_by_the_next_probe(outside, proxy, calls).await;
     no_call_begins_after_the_deadline(outside, proxy).await;
     no_repeat_begins_after_the_deadline(outside, proxy, calls).await;
     a_server_that_lies_is_found_out(outside, proxy, calls).await;
@@ -156,7 +158,7 @@ async fn half_an_answer_is_none(outside: &dyn Outside, proxy: &mut FaultProxy, c
     if let Err(error) = tried.await {
         assert_eq!(error.kind, gone);
     }
-    let made = promote(outside, &at, 1, "b", Some(&first));
+    let made = again(outside, &at, 1, "b", Some(&first));
     let made = made.await.unwrap();
     assert_eq!(current(outside, &at).await, made);
     reads(outside, &at, "b").await;
@@ -175,7 +177,7 @@ async fn a_lost_answer_writes_no_second_version(
     let tried = promote(outside, &at, 1, "b", Some(&first));
     let tried = tried.await;
     let there = current(outside, &at).await;
-    let made = promote(outside, &at, 1, "b", Some(&first));
+    let made = again(outside, &at, 1, "b", Some(&first));
     assert_eq!(made.await.unwrap(), there);
     assert_eq!(current(outside, &at).await, there, "no second version");
     match tried {
@@ -220,8 +222,8 @@ async fn a_server_that_lies_is_found_out(
     proxy.heal();
 }
 
-/// What an effect's late call did at the backend is found by its repeat, which looks before it writes.
-async fn a_late_call_is_cut_at_the_deadline_and_found_by_its_repeat(
+/// What an effect's late call did at the backend, after its deadline, is found by the next probe.
+async fn a_late_call_is_cut_at_the_deadline_and_found_by_the_next_probe(
     outside: &dyn Outside,
     proxy: &FaultProxy,
     calls: &Calls,
@@ -232,7 +234,7 @@ async fn a_late_call_is_cut_at_the_deadline_and_found_by_its_repeat(
     let now = Timestamp::from_micros(1);
     let until = Until::new(now.plus(SHORT), Arc::new(FakeClock::at(now)));
     let value = value("b");
-    proxy.on(calls.write, Fault::Withhold, u32::MAX);
+    proxy.on(calls.write, Fault::Late, u32::MAX);
     let late = store.promote(&at, token(1), &value, Some(&first), &until);
     let late = tokio::time::timeout(HANG, late).await;
     let late = late.expect("the call ends at the deadline");
@@ -248,9 +250,11 @@ async fn a_late_call_is_cut_at_the_deadline_and_found_by_its_repeat(
     let there = current(outside, &at).await;
     assert_ne!(there, first, "it was done there");
     for _ in 0..2 {
-        let again = promote(outside, &at, 1, "b", Some(&first));
-        assert_eq!(again.await.unwrap(), there, "no second version");
+        let found = probe(outside, &at, 1, "b", Some(&first)).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&there));
     }
+    let versions = outside.versions(&at.path).await;
+    assert_eq!(versions, 2, "theirs, and one of ours");
     assert_eq!(current(outside, &at).await, there);
     reads(outside, &at, "b").await;
 }

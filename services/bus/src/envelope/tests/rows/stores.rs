@@ -9,8 +9,8 @@ use keywheel_core::rotation::Step;
 use keywheel_core::secret::Place;
 use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, CredentialNow, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, Found,
-    Looked, NamedStore, News, PlannedUse, RemoteVersion, SecretNow, Source, StoreNow, StoreSpec,
-    VaultAuth, VaultSpec,
+    Looked, NamedStore, News, OldVersions, PlannedUse, RemoteVersion, SecretNow, Source, StoreNow,
+    StoreSpec, VaultAuth, VaultSpec,
 };
 use keywheel_engine::port::bus::{Address, Body};
 
@@ -37,6 +37,7 @@ pub(super) fn vault(auth: VaultAuth) -> Backend {
         namespace: "team".to_owned(),
         mount: "kv".to_owned(),
         ca_file: "/ca.pem".to_owned(),
+        old_versions: OldVersions::SoftDelete,
         auth,
     })
 }
@@ -79,6 +80,12 @@ fn backends() -> Vec<Backend> {
         aws(AwsAuth::Keys {
             access_key_id: "AKID".to_owned(),
             secret_access_key: secret(),
+            session_token: None,
+        }),
+        aws(AwsAuth::Keys {
+            access_key_id: "ASID".to_owned(),
+            secret_access_key: secret(),
+            session_token: Some(file()),
         }),
     ]
 }
@@ -168,6 +175,10 @@ pub(super) fn requests() -> Vec<(Role, Address, Body)> {
     ]
 }
 
+pub(super) fn tried() -> Body {
+    Body::Tried(vec!["2 places were not checked".to_owned()])
+}
+
 pub(super) fn looked() -> Body {
     let found = [
         Found::Unchanged,
@@ -186,8 +197,9 @@ pub(super) fn looked() -> Body {
 }
 
 pub(super) fn news() -> Body {
-    let now = |store| StoreNow {
+    let now = |store: Option<NamedStore>| StoreNow {
         id: StoreId::from_bytes([4; 16]),
+        is_stale: store.is_some(),
         store,
         credentials: credentials(),
     };

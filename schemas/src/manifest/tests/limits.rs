@@ -1,0 +1,102 @@
+//! Limits, at their value and one beyond.
+
+use super::*;
+
+#[test]
+fn limits_hold_and_the_limit_itself_is_allowed() {
+    let filled = |bytes: usize| format!("{EXAMPLE}#{}", "x".repeat(bytes - EXAMPLE.len() - 1));
+    assert!(read(&filled(MAX_MANIFEST_BYTES)).is_ok());
+    assert!(faults(&filled(MAX_MANIFEST_BYTES + 1))[0].contains("at most 1048576 are allowed"));
+    let documents = |count: usize| {
+        (0..count)
+            .map(|n| secret("{}").replace("name: db", &format!("name: db-{n}")))
+            .collect::<Vec<_>>()
+            .join("---\n")
+    };
+    assert_eq!(
+        read(&documents(MAX_DOCUMENTS)).unwrap().len(),
+        MAX_DOCUMENTS
+    );
+    assert!(faults(&documents(MAX_DOCUMENTS + 1))[0].contains("over a limit"));
+    let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    assert!(
+        faults(&deep)[0].contains("over a limit"),
+        "{:?}",
+        faults(&deep)
+    );
+    let aliases = "a: &x 1\nb: *x\n";
+    assert!(
+        faults(aliases)[0].contains("over a limit"),
+        "{:?}",
+        faults(aliases)
+    );
+    let labels = |count: usize| {
+        (0..count)
+            .map(|n| format!("l{n}: x"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let with = |labels: &str| {
+        binding("  file: { name: db }").replace(
+            "image: shop/app",
+            &format!("image: shop/app, labels: {{ {labels} }}"),
+        )
+    };
+    assert!(read(&with(&labels(MAX_LABELS))).is_ok());
+    assert!(faults(&with(&labels(MAX_LABELS + 1)))[0].contains("more than 64 labels"));
+    assert!(read(&with(&format!("a: {}", "x".repeat(MAX_LABEL_BYTES)))).is_ok());
+    assert!(
+        faults(&with(&format!("a: {}", "x".repeat(MAX_LABEL_BYTES + 1))))[0]
+            .contains("at most 4096")
+    );
+}
+
+#[test]
+fn a_span_and_a_name_at_its_limit_is_allowed_and_one_more_is_not() {
+    let rotation =
+        |fields: &str| secret(&format!("{{ generator: {{}}, rotation: {{ {fields} }} }}"));
+    let interval = |seconds: u64| rotation(&format!("interval: {seconds}s"));
+    let jitter = |seconds: u64| rotation(&format!("interval: 366d, jitter: {seconds}s"));
+    let restart = |field: &str, seconds: u64| {
+        binding(&format!(
+            "  file: {{ name: db }}\n  reload: {{ restart: {{ {field}: {seconds}s }} }}"
+        ))
+    };
+    let image = |bytes: u64| {
+        let name = "i".repeat(usize::try_from(bytes).unwrap());
+        binding("  file: { name: db }").replace("shop/app", &name)
+    };
+    type Text<'a> = &'a dyn Fn(u64) -> String;
+    let rows: [(&str, Text<'_>, u64); 5] = [
+        ("interval", &interval, MAX_INTERVAL.as_secs()),
+        ("jitter", &jitter, MAX_JITTER.as_secs()),
+        (
+            "settle",
+            &|n| restart("settle", n),
+            MAX_RESTART_WAIT.as_secs(),
+        ),
+        (
+            "healthTimeout",
+            &|n| restart("healthTimeout", n),
+            MAX_RESTART_WAIT.as_secs(),
+        ),
+        ("image", &image, MAX_IMAGE_BYTES as u64),
+    ];
+    for (what, text, most) in rows {
+        assert!(read(&text(most)).is_ok(), "{what}: {:?}", read(&text(most)));
+        assert_eq!(faults(&text(most + 1)).len(), 1, "{what}");
+    }
+    assert!(read(&interval(MIN_INTERVAL.as_secs())).is_ok());
+}
+
+#[test]
+fn more_faults_than_people_read_are_counted() {
+    let fields: Vec<_> = (0..MAX_FAULTS + 5).map(|n| format!("x{n}: 1")).collect();
+    let found = faults(&secret(&format!("{{ {} }}", fields.join(", "))));
+    assert_eq!(found.len(), MAX_FAULTS + 1);
+    assert!(
+        found[MAX_FAULTS].ends_with("and 5 more; mend these first"),
+        "{}",
+        found[MAX_FAULTS]
+    );
+}

@@ -1,0 +1,62 @@
+//! What waits on the bus server for a store-sync and an injector, as it says itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use keywheel_core::audit::Role;
+use keywheel_engine::port::bus::{Incoming, Subscription, Topic};
+use keywheel_engine::presence::Backlog as _;
+use keywheel_testkit::conformance::bus::{HOST, work};
+use keywheel_testkit::server::nats::{NatsServer, VERSIONS};
+use support::nats::{connect, settings};
+use support::{id, plan};
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn next(subscription: &mut dyn Subscription) -> Incoming {
+    let waited = tokio::time::timeout(SOON, subscription.next()).await;
+    waited.expect("a message in time").expect("a bus that runs")
+}
+
+/// Also with nobody who takes it: the number is the bus server's and not the reader's.
+#[tokio::test]
+async fn what_waits_for_a_reader_is_told_until_it_is_acknowledged() {
+    let server = NatsServer::start(settings(VERSIONS[2]));
+    let gateway = connect(&server, Role::Gateway).await;
+    let store_sync = connect(&server, Role::StoreSync).await;
+    let injector = connect(&server, Role::Injector).await;
+    let topic = Topic::Work(Role::StoreSync);
+    assert_eq!(store_sync.backlog().await, [], "it reads nothing yet");
+    let endpoint = store_sync.endpoint();
+    let mut effects = endpoint.subscribe(topic.clone(), "work").await.unwrap();
+    assert_eq!(store_sync.backlog().await, [("work", 0)]);
+    let teller = gateway.endpoint();
+    for attempt in 1..=3 {
+        let sent = teller.publish(topic.clone(), id(attempt.into()), None, work(attempt));
+        sent.await.unwrap();
+    }
+    assert_eq!(store_sync.backlog().await, [("work", 3)]);
+    let first = next(&mut *effects).await;
+    assert_eq!(store_sync.backlog().await, [("work", 3)], "taken, not done");
+    effects.ack(first.sequence).await.unwrap();
+    assert_eq!(store_sync.backlog().await, [("work", 2)]);
+
+    let topic = Topic::Plan(HOST);
+    let endpoint = injector.endpoint();
+    let plans = endpoint.subscribe(topic.clone(), "injector").await;
+    let plans = plans.unwrap();
+    let sent = teller.publish(topic, id(9), None, plan(HOST, 1));
+    sent.await.unwrap();
+    assert_eq!(injector.backlog().await, [("plan", 1)]);
+    drop(plans);
+    assert_eq!(injector.backlog().await, [], "nobody reads any more");
+    gateway.shutdown().await;
+    assert_eq!(gateway.backlog().await, []);
+}

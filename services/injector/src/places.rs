@@ -1,0 +1,162 @@
+//! Where an injector works on its host: directories, mounts, the lock, what an earlier run left.
+//!
+//! Owns how they are made and left; what lies in them is `spool`'s, `state`'s and `runtime`'s.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use keywheel_core::id::ContainerId;
+use keywheel_daemon::{chain, names};
+use keywheel_sys::nsjoin::Helper;
+use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
+
+use crate::attach::Tools;
+use crate::error::InjectorError;
+use crate::options::HostSettings;
+use crate::spool::Spool;
+use crate::state::{self, Remembered};
+
+/// Room for private bundles: configurations with values, short-lived.
+const BUNDLES_BYTES: u64 = 64 << 20;
+/// File in the run directory that a running injector keeps locked.
+const LOCK_NAME: &str = "injector.lock";
+
+/// Nobody asks any more; the next start makes it anew. In use or gone, it may stay.
+pub(crate) async fn leave_bundles(bundles: PathBuf) {
+    let _ = tokio::task::spawn_blocking(move || unmount_private(&bundles)).await;
+}
+
+/// What an injector finds on its host when it starts.
+pub(crate) struct Found {
+    pub(crate) tools: Tools,
+    pub(crate) spool: Spool,
+    /// Reports of an earlier run.
+    pub(crate) waiting: Vec<u64>,
+    pub(crate) remembered: BTreeMap<ContainerId, Remembered>,
+    /// Held as long as the injector runs.
+    pub(crate) lock: File,
+}
+
+/// Makes directories and mounts, sweeps what an earlier run left, finds out what the kernel can do.
+pub(crate) fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
+    let features = probe();
+    if !features.can_inject() {
+        return Err(InjectorError::Kernel);
+    }
+    make_dir(&options.run_dir, 0o755)?;
+    let lock = lock(&options.run_dir)?;
+    make_dir(&options.state(), 0o700)?;
+    let bundles = options.bundles();
+    mount_private_tmpfs(&bundles, BUNDLES_BYTES).map_err(|source| InjectorError::Bundles {
+        path: bundles.clone(),
+        source,
+    })?;
+    sweep(&bundles).map_err(|source| InjectorError::Directory {
+        path: bundles,
+        source,
+    })?;
+    raise_open_files();
+    let kind = options.fs_kind.unwrap_or_else(|| features.best_kind());
+    tracing::info!({ names::KIND } = ?kind, "memory file system chosen");
+    let tools = Tools {
+        helper: Helper::new(options.helper.clone()),
+        kind,
+        state: options.state(),
+    };
+    let spool_fault = |source| InjectorError::Spool {
+        path: options.spool_dir.clone(),
+        source,
+    };
+    let spool = Spool::open(&options.spool_dir).map_err(spool_fault)?;
+    let waiting = spool.waiting().map_err(spool_fault)?;
+    let remembered = state::load_all(&tools.state).map_err(|source| InjectorError::Directory {
+        path: tools.state.clone(),
+        source,
+    })?;
+    Ok(Found {
+        tools,
+        spool,
+        waiting,
+        remembered,
+        lock,
+    })
+}
+
+/// Makes sure that nobody else works in the run directory; the kernel lets go with the process.
+fn lock(run_dir: &Path) -> Result<File, InjectorError> {
+    let path = run_dir.join(LOCK_NAME);
+    let fault = |source| InjectorError::Directory {
+        path: path.clone(),
+        source,
+    };
+    let mut options = File::options();
+    let file = options
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(fault)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(InjectorError::Taken {
+            path: run_dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(fault(source)),
+    }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<(), InjectorError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| InjectorError::Directory {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// A bundle of a create that was killed may hold values.
+fn sweep(bundles: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(bundles)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Three handles a container: the default limit would end at a few hundred.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(
+            { names::ERROR } = chain(&error),
+            "limit of open files not raised"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_directory_has_one_injector() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        let refused = lock(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("--socket"), "{refused}");
+        drop(held);
+        assert!(lock(folder.path()).is_ok());
+    }
+}

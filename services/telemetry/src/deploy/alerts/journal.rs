@@ -1,0 +1,127 @@
+//! Alerts about the journal, the audit, and what a gateway finds.
+
+use super::Severity::{Critical, Warning};
+use super::{Alert, Runbook, fires, quiet};
+
+pub(super) const ALL: &[Alert] = &[
+    Alert {
+        name: "KeywheelJournalDown",
+        when: "keywheel_journal_up == 0",
+        minutes: 1,
+        severity: Critical,
+        what: "the journal does not answer a gateway: nothing is decided there",
+        next: "Look at the database, or at the disk of the data directory, and at the gateway's log.",
+        runbook: Runbook {
+            means: "The gateway at `instance` runs, and its log of record has not answered it for a minute.",
+            affected: "That gateway refuses whatever changes something. Containers keep what they have. Other gateways over the same database are affected when the database is.",
+            look: &[
+                "`keywheel status`: what the journal says.",
+                "`journalctl -u keywheel-gateway --since -30min` on its machine: the database's own words.",
+                "PostgreSQL: `psql --no-psqlrc \"$DATABASE\" --command 'select 1'` from that machine, with the address of its `journal.url`. SQLite: `df -h` and `dmesg --level=err` for the data directory.",
+            ],
+            act: &[
+                "The database is down: start it; the gateway goes on by itself.",
+                "The disk is full: make room; revocations, reports and audit records still go into the reserve beside the journal.",
+                "The password or a right changed: put it back, or `psql --file deploy/postgres/roles.sql` makes the role's rights anew.",
+                "The database is lost: restore it, start the gateway, and `keywheel journal verify`; see [KeywheelAuditShrank](#keywheelauditshrank).",
+            ],
+        },
+        labels: &[],
+        examples: &[
+            fires("fires", &[("keywheel_journal_up", "0+0x60")]),
+            quiet("keeps quiet", &[("keywheel_journal_up", "1+0x60")]),
+        ],
+    },
+    Alert {
+        name: "KeywheelAuditShrank",
+        when: "keywheel_audit_records < max_over_time(keywheel_audit_records[1h])",
+        minutes: 0,
+        severity: Critical,
+        what: "the audit has fewer records than before: the journal was cut or put back",
+        next: "Keep the journal and the audit sink's file as they are, run `keywheel journal verify`, and compare both with your backup.",
+        runbook: Runbook {
+            means: "The audit only ever grows. It has fewer records than within the last hour: the journal was cut, replaced, or put back from a backup.",
+            affected: "What happened after the point that it was put back to is not in the journal any more. The audit sink's copy has it.",
+            look: &[
+                "`keywheel status`: the audit sink says what it has more, or other, than the journal.",
+                "`keywheel journal verify` and `keywheel audit verify`: every hash, every signature, the tree.",
+                "Who restored what: the database's own log, and your backup's.",
+            ],
+            act: &[
+                "You restored on purpose: `keywheel audit verify`, note the gap, and compare with the sink's copy; hosts refuse plans older than theirs until somebody removes their `host-cache`, so that they notice, too.",
+                "Nobody restored anything: stop the gateway (`keywheel-node stop gateway`), keep journal and sink file as they are, and treat it as an incident.",
+                "Afterwards rotate what was rotated or revoked in the gap: `keywheel rotate NAME --wait`, `keywheel revoke NAME --version 3 --reason TEXT`.",
+            ],
+        },
+        labels: &[],
+        examples: &[
+            fires("fires", &[("keywheel_audit_records", "50+0x30 40+0x60")]),
+            quiet("keeps quiet", &[("keywheel_audit_records", "50+1x60")]),
+        ],
+    },
+    Alert {
+        name: "KeywheelRequestsDenied",
+        when: "sum(increase(keywheel_requests_denied_total[10m])) > 20 or sum(keywheel_requests_denied_total unless keywheel_requests_denied_total offset 10m) > 20",
+        minutes: 0,
+        severity: Warning,
+        what: "many requests of those who may not",
+        next: "`keywheel audit list` names who asked for what: a program with a wrong user, or somebody who tries.",
+        runbook: Runbook {
+            means: "More than twenty requests within ten minutes, at the gateway's socket or ports, were of somebody who may not ask for that.",
+            affected: "Nothing: they got nothing. Honest requests have places of their own and are not delayed.",
+            look: &[
+                "`keywheel audit list --limit 100`: who asked, for what, and why it was denied; a flood is counted into one record per window.",
+                "`keywheel audit tail`: does it go on?",
+            ],
+            act: &[
+                "A program of yours runs as the wrong user: let it run as one that may, or put its user into the group `keywheel`.",
+                "A person's certificate ended: `keywheel credentials refresh DIR` at the gateway's machine.",
+                "Nobody you know: find the process by the user that the record names; close the port of operators to networks that need it not.",
+            ],
+        },
+        labels: &[],
+        examples: &[
+            fires("fires", &[("keywheel_requests_denied_total", "0+10x60")]),
+            fires(
+                "fires for a flood before the page was read once",
+                &[("keywheel_requests_denied_total", "_x55 21+0x10")],
+            ),
+            quiet(
+                "keeps quiet",
+                &[("keywheel_requests_denied_total", "0+1x60")],
+            ),
+        ],
+    },
+    Alert {
+        name: "KeywheelProblem",
+        when: "max(keywheel_findings{severity=\"problem\"}) > 0",
+        minutes: 5,
+        severity: Warning,
+        what: "`keywheel status` finds a problem",
+        next: "`keywheel status`: problems come first, each with its next step.",
+        runbook: Runbook {
+            means: "For five minutes a gateway has found something that does not work and that a person has to act on.",
+            affected: "What the finding says. Most problems have an alert of their own, which says more.",
+            look: &[
+                "`keywheel status`: problems come first, each with its next step.",
+                "`keywheel status -o json`: the same for programs, under `findings`.",
+                "`keywheel doctor --config /etc/keywheel/ROLE.toml` on the machine that the finding names.",
+            ],
+            act: &[
+                "Do what the finding says as its next step.",
+                "`keywheel status --check` ends with 0 when none is left, with 4 as long as there is one.",
+            ],
+        },
+        labels: &[],
+        examples: &[
+            fires(
+                "fires",
+                &[("keywheel_findings{severity=\"problem\"}", "1+0x60")],
+            ),
+            quiet(
+                "keeps quiet",
+                &[("keywheel_findings{severity=\"warning\"}", "1+0x60")],
+            ),
+        ],
+    },
+];
