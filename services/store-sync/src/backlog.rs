@@ -85,10 +85,11 @@ impl Ready {
             let queues = self.queues.iter();
             let fronts = queues
                 .filter(|((revokes, store), _)| *revokes == urgent && has_place(store.as_ref()));
-            let fronts = fronts.filter_map(|(key, queue)| Some((queue.front()?.0, key.clone())));
-            fronts.min_by_key(|(stamp, _)| *stamp)
+            let fronts = fronts.filter_map(|(key, queue)| Some((queue.front()?.0, key)));
+            let (_, key) = fronts.min_by_key(|(stamp, _)| *stamp)?;
+            Some(key.clone())
         };
-        let (_, key) = oldest(true).or_else(|| oldest(false))?;
+        let key = oldest(true).or_else(|| oldest(false))?;
         let queue = self.queues.get_mut(&key)?;
         let (_, secret) = queue.pop_front()?;
         if queue.is_empty() {

@@ -20,6 +20,7 @@ use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::Entropy;
+use keywheel_seal::SecretBytes;
 
 use crate::LocalStore;
 use crate::local::{new_version, probed};
@@ -69,6 +70,13 @@ impl RemoteRotator {
         kept.map(drop)
     }
 
+    /// The value that this rotation made.
+    async fn ours(&self, work: &StepWork, until: &Until) -> Result<SecretBytes, PortError> {
+        let version = new_version(work)?;
+        until.check()?;
+        self.vault.open(work.secret, version).await
+    }
+
     /// Whether our value is current there over the version we know.
     async fn probe_finish(
         &self,
@@ -76,9 +84,7 @@ impl RemoteRotator {
         outside: &Outside,
         until: &Until,
     ) -> Result<Probed, PortError> {
-        let version = new_version(work)?;
-        until.check()?;
-        let value = self.vault.open(work.secret, version).await?;
+        let value = self.ours(work, until).await?;
         let (source, known) = (&outside.source, outside.known.as_ref());
         let found = self
             .store
@@ -120,9 +126,7 @@ impl RemoteRotator {
         outside: &Outside,
         until: &Until,
     ) -> Result<RemoteVersion, PortError> {
-        let version = new_version(work)?;
-        until.check()?;
-        let value = self.vault.open(work.secret, version).await?;
+        let value = self.ours(work, until).await?;
         let (source, known) = (&outside.source, outside.known.as_ref());
         let made = self
             .store

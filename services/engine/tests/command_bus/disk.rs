@@ -40,25 +40,6 @@ async fn a_broken_append_ends_the_bus_and_answers_nobody_with_success() {
     );
 }
 
-fn denial(byte: u8) -> keywheel_core::audit::Record {
-    keywheel_core::audit::Record {
-        time: keywheel_core::time::Timestamp::from_micros(1),
-        category: keywheel_core::audit::Category::Administration,
-        principal: Principal::User {
-            uid: 4242,
-            name: "eve".to_owned(),
-        },
-        verb: "list".to_owned(),
-        object: "secrets".to_owned(),
-        version: None,
-        outcome: Outcome::Denied,
-        reason: "not in the group".to_owned(),
-        container: None,
-        command: CommandId::from_bytes([byte; 16]),
-        trace: String::new(),
-    }
-}
-
 /// One batch with new work, a denial and a revocation, on a disk with room for some.
 async fn together(bench: &Bench, round: u8) -> [bool; 3] {
     let submission = |n: u8, principal: Principal, command: Command| Submission {

@@ -326,10 +326,9 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
     );
 }
 
-#[tokio::test]
-async fn a_denied_request_is_on_record_though_it_is_no_command() {
-    let bench = start(Arc::default(), 1).await;
-    let record = keywheel_core::audit::Record {
+/// Of a person who may not.
+fn denial(byte: u8) -> keywheel_core::audit::Record {
+    keywheel_core::audit::Record {
         time: keywheel_core::time::Timestamp::from_micros(1),
         category: keywheel_core::audit::Category::Administration,
         principal: Principal::User {
@@ -342,10 +341,15 @@ async fn a_denied_request_is_on_record_though_it_is_no_command() {
         outcome: Outcome::Denied,
         reason: "not in the group".to_owned(),
         container: None,
-        command: CommandId::from_bytes([3; 16]),
+        command: CommandId::from_bytes([byte; 16]),
         trace: String::new(),
-    };
-    bench.handle.record(record).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_denied_request_is_on_record_though_it_is_no_command() {
+    let bench = start(Arc::default(), 1).await;
+    bench.handle.record(denial(3)).await.unwrap();
     assert_eq!(bench.audit().await, 1);
     assert_eq!(bench.view.read().number, 0, "a denial is no event");
 }
