@@ -1,26 +1,28 @@
 #!/bin/sh
 # Builds the four programs that are installed beside each other and collects them in one directory.
 #
-#   deploy/build.sh [--profile release|dev]
+#   deploy/build.sh [--profile release|dev] [--without-injector]
 #
 # keywheel          the daemon and command line
-# keywheel-injector one host's injector by itself, where services run apart
+# keywheel-injector one host's injector by itself, where services run apart; one machine with
+#                   `keywheel up` needs none
 # keywheel-runtime  the OCI runtime wrapper, static
 # keywheel-nsjoin   the namespace helper, static: it must not load a library while it is near a container
 set -eu
 
-profile=release
+profile=release with_injector=yes
 while [ $# -gt 0 ]; do
     case $1 in
         --profile) profile=${2:?--profile needs release or dev}; shift 2 ;;
         --profile=*) profile=${1#--profile=}; shift ;;
-        -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --without-injector) with_injector=no; shift ;;
+        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "build.sh: unknown argument $1; next: deploy/build.sh --help" >&2; exit 2 ;;
     esac
 done
 case $profile in
-    release) flags=--release dir=release dist=dist ;;
-    dev) flags='' dir=debug dist=dist-dev ;;
+    release) flags=--release dir=release injector=injector dist=dist ;;
+    dev) flags='' dir=debug injector=debug dist=dist-dev ;;
     *) echo "build.sh: unknown profile $profile; next: use release or dev" >&2; exit 2 ;;
 esac
 
@@ -39,7 +41,11 @@ if [ "$profile" = dev ]; then
     # nearly every dependency twice.
     cargo build --workspace --all-targets
 else
-    cargo build --release -p keywheel-cli -p keywheel-injector --bins
+    cargo build --release -p keywheel-cli --bins
+    if [ "$with_injector" = yes ]; then
+        # Its own profile, for its memory: it compiles its dependencies anew.
+        cargo build --profile injector -p keywheel-injector --bins
+    fi
 fi
 # shellcheck disable=SC2086
 RUSTFLAGS="-C target-feature=+crt-static" cargo build $flags --target "$host" \
@@ -53,7 +59,9 @@ collect() {
     mv -f "$target/$dist/.$(basename "$1").new" "$target/$dist/$(basename "$1")"
 }
 collect "$target/$dir/keywheel"
-collect "$target/$dir/keywheel-injector"
+if [ "$with_injector" = yes ]; then
+    collect "$target/$injector/keywheel-injector"
+fi
 collect "$target/$host/$dir/keywheel-nsjoin"
 collect "$target/$host/$dir/keywheel-runtime"
 

@@ -428,7 +428,7 @@ need_docker
 say "Rust, a C compiler, busybox and Docker are here"
 
 step "2/9 Build (release)"
-as_builder "$ROOT/deploy/build.sh"
+as_builder "$ROOT/deploy/build.sh" --without-injector
 
 step "3/9 Start keywheel up"
 if [ -e "$UP_PID" ] || [ -d "$DATA" ]; then

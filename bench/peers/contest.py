@@ -13,9 +13,14 @@ import time
 SEED = 20261128
 
 
+def naming(secret, paths):
+    """The requests that name this secret."""
+    return [path for path in paths if path.endswith(f"/peers/{secret}")]
+
+
 def about(secret, paths):
     """The requests that name this secret, and those that name none: logins, renewals, health."""
-    return [path for path in paths if not path.startswith("secret/") or path.endswith(f"/peers/{secret}")]
+    return [path for path in paths if not path.startswith("secret/") or naming(secret, [path])]
 
 
 class Contest:

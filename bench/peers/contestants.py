@@ -13,6 +13,8 @@ FILE = "file: { name: db_password, mode: \"0400\" }"
 SETTLE = "{ restart: { settle: 1s } }"
 CORES = os.cpu_count() or 1
 RENDER_SECONDS = 120
+# The longest that a command of Docker's client takes: a service's update of 100 tasks, one by one.
+CLIENT_SECONDS = 1200
 STOP_SECONDS = 30
 REPLICAS_FIRST = 1000
 WRITE = "umask 077; cat >/run/secrets/.new && mv /run/secrets/.new /run/secrets/db_password"
@@ -20,7 +22,8 @@ WRITE = "umask 077; cat >/run/secrets/.new && mv /run/secrets/.new /run/secrets/
 
 def docker(*words, text=None):
     """Docker's own client, as a person uses it."""
-    done = subprocess.run(["docker", *words], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["docker", *words], input=text, capture_output=True, text=True, check=False, timeout=CLIENT_SECONDS)
     if done.returncode:
         raise RuntimeError(f"docker {words[0]}: exit code {done.returncode}: {done.stderr.strip()}")
 
@@ -198,10 +201,7 @@ def keywheel_alone(contest, programs, work, fifo, image, counts):
         ours.bind("replicas", "replicas", "env: { name: API_TOKEN }", SETTLE),
     )
     ours.wait_first("peers/file", "peers/env", "peers/replicas")
-    replicas = ours.make_pool("replica", "replicas", "replicas", False, REPLICAS_FIRST)
-    replicas.grow(max(contest.profile.counts_of("keywheel_replicas"), default=0))
-    ours.rotate("keywheel_replicas", "env", "replicas", replicas)
-    contest.engine.remove_all()
+    replicas_of_one_service(ours)
     ours.pool = ours.make_pool("ours", "env")
     for count in counts:
         ours.pool.grow(count)
@@ -209,6 +209,15 @@ def keywheel_alone(contest, programs, work, fifo, image, counts):
         ours.rotate("keywheel_file", "file", "file")
         ours.rotate("keywheel_env", "env", "env")
     ours.stop()
+
+
+def replicas_of_one_service(ours):
+    """Containers that Keywheel restarts one at a time."""
+    replicas = ours.make_pool("replica", "replicas", "replicas", False, REPLICAS_FIRST)
+    for count in ours.contest.profile.counts_of("keywheel_replicas"):
+        replicas.grow(count)
+        ours.rotate("keywheel_replicas", "env", "replicas", replicas)
+    ours.contest.engine.remove_all()
 
 
 def keywheel_on_openbao(contest, programs, work, fifo, image, counts):
@@ -269,7 +278,7 @@ class Swarm:
             "--mount", f"type=bind,source={self.fifo},target=/report", "--log-driver", "none", IMAGE,
         )
         self.contest.watch.wait(RENDER_SECONDS)
-        self.contest.measure(key, "mounted", tasks, self.change, patience=600.0)
+        self.contest.measure(key, "mounted", tasks, self.change, patience=CLIENT_SECONDS)
         docker("service", "rm", "peers")
         self.wait_gone()
 

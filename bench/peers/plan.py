@@ -3,18 +3,18 @@
 TABLE = {
     "exec": {1: 20, 10: 10, 100: 2},
     "agent": {1: 20, 10: 10, 100: 5},
-    "agent_host": {10: 5, 100: 3},
-    "agent_default": {10: 1},
+    "agent_host": {1: 5, 10: 5, 100: 3},
+    "agent_default": {1: 3, 10: 1, 100: 1},
     "restart": {1: 10, 10: 3, 100: 1},
     "supervisor": {1: 5, 10: 3, 100: 1},
     "keywheel_file": {1: 20, 10: 20, 100: 5},
     "keywheel_env": {1: 10, 10: 3, 100: 1},
-    "keywheel_replicas": {10: 1},
+    "keywheel_replicas": {1: 3, 10: 1, 100: 1},
     "keywheel_bao_file": {1: 20, 10: 20, 100: 5},
     "keywheel_poll_file": {1: 20, 10: 10, 100: 5},
     "keywheel_poll_env": {1: 5, 10: 3, 100: 1},
-    "swarm_rolling": {1: 3, 10: 1},
-    "swarm_at_once": {10: 2, 100: 1},
+    "swarm_rolling": {1: 3, 10: 1, 100: 1},
+    "swarm_at_once": {1: 3, 10: 2, 100: 1},
 }
 QUICK_ROTATIONS = 3
 IDLE_SECONDS, QUICK_IDLE_SECONDS = 10.0, 4.0

@@ -190,7 +190,7 @@ def benchmark(options, work):
     os.chmod(fifo, 0o622)
     ledger, background = Ledger(), None
     if profile.counts_of("agent_default"):
-        background = Background(OpenBao(openbao(), work, SECOND_PORT), ledger, files, options.quick)
+        background = Background(OpenBao(openbao(), work, SECOND_PORT), ledger, files, profile)
         background.start()
     bao = OpenBao(openbao(), work)
     ledger.stores.add(bao.process.pid)
@@ -199,9 +199,8 @@ def benchmark(options, work):
     contest = Contest(ledger, Watch(fifo), engine, bao, profile, say)
     try:
         run_all(contest, options, work, files, fifo)
-        if background:
-            say("waiting for the agents with the default interval")
-            contest.keep(background.result())
+        for row in background.rows(say) if background else ():
+            contest.keep(row)
         results = described(contest, begun)
     finally:
         engine.stop()

@@ -1,11 +1,13 @@
 """What could be wrong without being noticed: reading, counting, ranking, and what is committed."""
 
 import os
+import re
 import struct
 import tempfile
 import time
 import unittest
 
+import background
 import contest
 import machine
 import openbao
@@ -85,6 +87,7 @@ class Reading(unittest.TestCase):
         ]
         paths = openbao.parse_requests("\n".join(lines) + "\n")
         self.assertEqual(contest.about("a", paths), ["secret/metadata/peers/a", "auth/token/renew-self"])
+        self.assertEqual(contest.naming("a", paths), ["secret/metadata/peers/a"])
 
     def test_several_inotify_events_in_one_buffer(self):
         data = struct.pack("iIII", 3, 8, 0, 16) + b"name".ljust(16, b"\0") + struct.pack("iIII", 4, 8, 0, 0)
@@ -136,10 +139,91 @@ class Watching(unittest.TestCase):
         self.assertEqual({n: value for n, (_, value) in self.watch.wait(5).items()}, {1: "b", 2: "b"})
 
 
+class Agents:
+    """An OpenBao server, and agents that render at once; all are this process."""
+
+    def __init__(self):
+        self.process, self.pid = self, os.getpid()
+        self.values, self.files, self.log, self.stopped = {}, [], [], 0
+
+    def put(self, name, value):
+        self.values[name] = value
+        self.log.append(f"secret/data/peers/{name}")
+        for secret, path in self.files:
+            if secret == name:
+                self.render(secret, path)
+
+    def agent_head(self, _setting):
+        return ""
+
+    def agent(self, _name, text):
+        found = re.search(r"secret/data/peers/([a-z0-9-]+)", text)[1], re.search(r'destination = "(.*)"', text)[1]
+        self.files.append(found)
+        self.render(*found)
+        return self
+
+    def render(self, secret, path):
+        self.log.append(f"secret/data/peers/{secret}")
+        openbao.write(path, self.values[secret])
+
+    def mark(self):
+        return len(self.log)
+
+    def requests_since(self, mark):
+        return self.log[mark:]
+
+    def terminate(self):
+        pass
+
+    def wait(self):
+        self.stopped += 1
+
+    def stop(self):
+        self.log.append("stopped")
+
+
+class Fleets(unittest.TestCase):
+    def setUp(self):
+        made = tempfile.TemporaryDirectory()
+        self.addCleanup(made.cleanup)
+        self.bao = Agents()
+        profile = plan.Profile(quick=True, only=["agent_default"])
+        self.ground = background.Background(self.bao, machine.Ledger(), made.name, profile)
+        self.ground.interval = 0.2
+
+    def test_a_row_is_of_its_own_agents_and_without_our_own_writes(self):
+        self.ground.start()
+        rows = list(self.ground.rows(lambda _words: None))
+        self.assertEqual([(one["containers"], one["rotations"]) for one in rows], [(1, 3), (10, 1), (100, 1)])
+        self.assertEqual([len(one["samples_ms"]) for one in rows], [3, 10, 100])
+        self.assertEqual([one["idle"]["requests"] for one in rows], [3, 10, 100])
+        self.assertEqual((self.bao.stopped, self.bao.log[-1]), (111, "stopped"))
+
+    def test_a_large_fleet_begins_when_the_small_ones_are_gone(self):
+        gone = []
+        self.ground.start()
+        self.assertEqual([fleet.ident is not None for fleet in self.ground.fleets], [True, True, False])
+        for made in self.ground.rows(lambda _words: gone.append(self.bao.stopped)):
+            self.assertIn(f"default-{made['containers']}", self.bao.values)
+        self.assertEqual(gone, [0, 1, 11])
+
+    def test_a_failure_is_told_when_its_row_is_asked_for(self):
+        del self.ground.fleets[1:]
+        self.bao.mark = lambda: 1 / 0
+        self.ground.start()
+        with self.assertRaises(ZeroDivisionError):
+            list(self.ground.rows(lambda _words: None))
+
+
 class Committed(unittest.TestCase):
     def test_every_contestant_has_a_label_and_a_plan(self):
         labels = [key for _, keys in report.PARTS for key in keys]
         self.assertEqual(sorted(labels), sorted(plan.TABLE))
+
+    def test_every_contestant_is_measured_at_every_number_of_containers(self):
+        for key, counts in plan.TABLE.items():
+            self.assertEqual((key, tuple(counts)), (key, report.COUNTS))
+            self.assertGreater(min(counts.values()), 0, key)
 
     def test_a_part_of_the_plan_is_asked_for_by_name_and_number(self):
         part = plan.Profile(quick=True, only=["exec", "restart"], containers=[10])

@@ -17,13 +17,14 @@ use keywheel_testkit::server::port::{held_pair, held_port};
 use keywheel_testkit::server::postgres::{PASSWORD, PostgresServer};
 
 use crate::engine::{Daemon, Engine};
-use crate::keywheel::Options;
+use crate::keywheel::{Options, READY};
 use crate::lan::{self, Lan};
 use crate::output::Output;
 use crate::process::Process;
 use crate::scratch::binary;
 use crate::spans;
 use crate::tap::Tap;
+use crate::wait;
 
 pub use self::shape::{Role, Shape, numbered};
 
@@ -308,6 +309,20 @@ impl Apart {
         for number in 0..self.places.shape.store_syncs {
             let process = self.process(Role::StoreSync, number)?;
             process.wait_said("store-sync serves")?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every gateway answers, which it does after it listens at its ports.
+    pub fn wait_gateways(&self) -> Result<()> {
+        for number in 0..self.places.shape.gateways {
+            let address = format!("unix://{}", self.gateway_socket(number).display());
+            wait::until_true("a gateway to answer", READY, || {
+                let mut ask = Command::new(binary("keywheel")?);
+                ask.args(["status", "-o", "json"])
+                    .env("KEYWHEEL_ADDRESS", &address);
+                Ok(Output::of(&mut ask)?.code == 0)
+            })?;
         }
         Ok(())
     }

@@ -208,7 +208,12 @@ impl Keywheel {
             return Ok(());
         };
         apart.wait_store_sync()?;
-        for (host, name) in apart.unjoined() {
+        let unjoined = apart.unjoined();
+        if !unjoined.is_empty() {
+            // A token of the first names the port of the next.
+            apart.wait_gateways()?;
+        }
+        for (host, name) in unjoined {
             let words = ["host", "join-token", &name, "-o", "json"];
             let mut ask = Command::new(binary("keywheel")?);
             let socket = apart.gateway_socket(0);

@@ -279,10 +279,7 @@ pub async fn join(token_file: &Path, directory: &Path) -> Result<(), Problem> {
     let token = read_token(token_file)?;
     let clock = Arc::new(SystemClock::new());
     let joined = join::join(token.trim(), directory, clock, &OsEntropy).await;
-    let joined = joined.map_err(|e| {
-        let next = "get a new token with `keywheel host join-token NAME` on the gateway, and check that its join port is reached from here";
-        Problem::new(exit::UNAVAILABLE, chain(&e), next)
-    })?;
+    let joined = joined.map_err(|e| Problem::new(exit::UNAVAILABLE, chain(&e), e.next()))?;
     let text = format!(
         "{} has joined as host {}; credentials are in {}\nnext: keywheel-injector run --config FILE     # identity_dir = \"{}\"\n",
         joined.name,

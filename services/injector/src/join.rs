@@ -52,7 +52,7 @@ pub enum JoinError {
     Token(#[from] TokenError),
     /// It joined before.
     #[error(
-        "{0} holds credentials already, so this machine has joined; name another directory with --dir, or remove that one to join anew"
+        "{0} holds credentials already, so this machine has joined; name another directory, or remove that one to join anew"
     )]
     Occupied(PathBuf),
     /// The directory cannot be made.
@@ -113,6 +113,23 @@ pub enum JoinError {
     /// It cannot be kept.
     #[error("this machine has joined, but its credentials cannot be kept; get a new token")]
     Bundle(#[from] BundleError),
+}
+
+impl JoinError {
+    /// The next step: whether the token is still good decides it.
+    #[must_use]
+    pub const fn next(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "give the token as `keywheel host join-token NAME` printed it",
+            Self::Occupied(_) | Self::Directory { .. } => {
+                "name another directory with --identity-dir, or correct this one; the token is still good"
+            }
+            Self::Unreachable { .. } => {
+                "the token is still good for its ten minutes: try again when the gateway's join port is reached from here"
+            }
+            _ => "get a new token with `keywheel host join-token NAME` on the gateway",
+        }
+    }
 }
 
 /// Who the machine is now.
@@ -262,5 +279,21 @@ pub(crate) fn broken(address: &str, error: &(dyn std::error::Error + 'static)) -
     JoinError::Broken {
         address: address.to_owned(),
         why: keywheel_daemon::chain(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_was_not_presented_is_said_to_be_good_still() {
+        let unreachable = JoinError::Unreachable {
+            address: "127.0.0.1:1".to_owned(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
+        assert!(unreachable.next().contains("still good"));
+        let refused = JoinError::Refused("this token was used".to_owned());
+        assert!(refused.next().contains("new token"));
     }
 }

@@ -38,7 +38,7 @@ impl Ahead {
         let log = root.join("target/release-build.log");
         let file = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         let child = Command::new("chrt")
-            .args(["--idle", "0", "./deploy/build.sh", "--profile", "release"])
+            .args(["--idle", "0", "./deploy/build.sh", "--without-injector"])
             .current_dir(root)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
