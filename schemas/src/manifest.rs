@@ -7,6 +7,7 @@
 mod binding;
 pub mod proposal;
 mod reader;
+mod reload;
 mod scalar;
 mod secret;
 pub mod shape;
@@ -16,6 +17,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use reload::parse_reload;
 pub use scalar::{MAX_SIGNAL, signal_number};
 
 use std::collections::BTreeMap;
@@ -49,6 +51,12 @@ pub const MAX_INTERVAL: Duration = Duration::from_secs(10 * 366 * 86_400);
 pub const MAX_JITTER: Duration = Duration::from_secs(86_400);
 /// Longest settle or health timeout of a restart: an hour, well beyond the rotation's own deadline.
 pub const MAX_RESTART_WAIT: Duration = Duration::from_secs(3600);
+/// Longest time that a reload command may take.
+pub const MAX_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+/// Most words of a reload command, the program among them.
+pub const MAX_COMMAND_WORDS: usize = 64;
+/// Longest word of a reload command, in bytes.
+pub const MAX_COMMAND_WORD_BYTES: usize = 4096;
 /// Shortest request timeout of a store.
 pub const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Most labels in one selector.

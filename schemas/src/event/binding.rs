@@ -138,6 +138,15 @@ pub enum Reload {
         /// How long its health check may take.
         health_timeout: Text<Duration>,
     },
+    /// A command in the container; its exit code 0 is the acknowledgement.
+    Command {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// How long it may take.
+        timeout: Text<Duration>,
+    },
+    /// Whatever the container's label says.
+    Label {},
 }
 
 impl Mirror for Reload {
@@ -153,6 +162,11 @@ impl Mirror for Reload {
                 settle: Text(*settle),
                 health_timeout: Text(*health_timeout),
             },
+            binding::Reload::Command { argv, timeout } => Self::Command {
+                argv: argv.clone(),
+                timeout: Text(*timeout),
+            },
+            binding::Reload::Label => Self::Label {},
         }
     }
     fn into_core(self) -> Self::Core {
@@ -166,6 +180,11 @@ impl Mirror for Reload {
                 settle: settle.0,
                 health_timeout: health_timeout.0,
             },
+            Self::Command { argv, timeout } => binding::Reload::Command {
+                argv,
+                timeout: timeout.0,
+            },
+            Self::Label {} => binding::Reload::Label,
         }
     }
 }

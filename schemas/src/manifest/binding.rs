@@ -1,19 +1,18 @@
 //! `kind: Binding`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use keywheel_core::binding::{
-    Binding, DEFAULT_DIRECTORY, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Rejection,
-    Reload, Selector, Spec, Target,
+    Binding, DEFAULT_DIRECTORY, ImageSelector, Rejection, Reload, Selector, Spec, Target,
 };
 use keywheel_core::id::{BindingId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 
 use super::reader::{Faults, Fields, TextAt, named, open_fields};
-use super::scalar::{parse_mode, signal_number};
+use super::reload::{default_restart, read_reload};
+use super::scalar::parse_mode;
 use super::tree::{Located, Node, position};
-use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, MAX_RESTART_WAIT, Manifest, Position};
+use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, Manifest, Position};
 
 /// Permission bits of a file that names none.
 const DEFAULT_MODE: u32 = 0o400;
@@ -216,69 +215,5 @@ fn read_mode(fields: &Fields<'_>, faults: &mut Faults) -> u32 {
     mode.unwrap_or_else(|fault| {
         faults.add(position(node), fault);
         DEFAULT_MODE
-    })
-}
-
-fn default_restart() -> Reload {
-    Reload::Restart {
-        settle: DEFAULT_SETTLE,
-        health_timeout: DEFAULT_HEALTH_TIMEOUT,
-    }
-}
-
-fn read_reload(node: &Located, faults: &mut Faults) -> Option<Reload> {
-    if let Node::Text(word) = &node.value {
-        return match word.as_str() {
-            "none" => Some(Reload::None),
-            "restart" => Some(default_restart()),
-            other => {
-                let message = format!(
-                    "reload `{}` is not known; write `none`, `{{ signal: HUP }}` or `{{ restart: {{}} }}`",
-                    crate::leaf::shorten(other)
-                );
-                faults.add(position(node), message);
-                None
-            }
-        };
-    }
-    let fields = Fields::of(node, "reload", &["signal", "restart"], faults)?;
-    // `restart:` with nothing behind it means the defaults, as `restart: {}` does.
-    match (fields.find("signal"), fields.has("restart")) {
-        (Some(signal), false) => read_signal(signal, faults),
-        (None, true) => match fields.find("restart") {
-            Some(node) => read_restart(node, faults),
-            None => Some(default_restart()),
-        },
-        _ => {
-            let message = "`reload` takes either `signal` or `restart`; write for example `reload: { signal: HUP }`";
-            faults.add(position(node), message.to_owned());
-            None
-        }
-    }
-}
-
-fn read_signal(node: &Located, faults: &mut Faults) -> Option<Reload> {
-    let signal = match &node.value {
-        Node::Text(text) => signal_number(text),
-        Node::Integer(number) => signal_number(&number.to_string()),
-        other => Err(format!(
-            "`signal` has to be a name like HUP or a number, not {}",
-            other.words()
-        )),
-    };
-    signal
-        .map(Reload::Signal)
-        .map_err(|fault| faults.add(position(node), fault))
-        .ok()
-}
-
-fn read_restart(node: &Located, faults: &mut Faults) -> Option<Reload> {
-    let fields = Fields::of(node, "restart", &["settle", "healthTimeout"], faults)?;
-    let settle = fields.span("settle", Duration::ZERO, MAX_RESTART_WAIT, faults);
-    let least = Duration::from_secs(1);
-    let health_timeout = fields.span("healthTimeout", least, MAX_RESTART_WAIT, faults);
-    Some(Reload::Restart {
-        settle: settle.unwrap_or(DEFAULT_SETTLE),
-        health_timeout: health_timeout.unwrap_or(DEFAULT_HEALTH_TIMEOUT),
     })
 }

@@ -219,12 +219,14 @@ pub struct Env {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Reload {
-    /// `none` or `restart`.
-    Word(#[schemars(regex(pattern = r"^(none|restart)$"))] String),
+    /// `none`, `restart` or `label`.
+    Word(#[schemars(regex(pattern = r"^(none|restart|label)$"))] String),
     /// A signal to the first program.
     Signal(SignalReload),
     /// A restart in place, gated on health.
     Restart(RestartReload),
+    /// A command in the container.
+    Command(CommandReload),
 }
 
 /// A signal to the container's first program.
@@ -269,4 +271,17 @@ pub struct Restart {
     )]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub health_timeout: Option<String>,
+}
+
+/// A command in the container, as `docker exec` runs one; exit code 0 acknowledges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandReload {
+    /// The program and its arguments, without a shell.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    pub command: Vec<String>,
+    /// How long it may take, `30s` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub timeout: Option<String>,
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::binding::{
-    DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Reload, Target,
+    DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Reload, Target,
 };
 use keywheel_core::schedule::{MissedRun, Schedule};
 use keywheel_core::secret::{DEFAULT_ALPHABET, Generator};
@@ -228,6 +228,33 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
+fn a_reload_command_and_the_word_label_are_read() {
+    let reload_of = |reload: &str| {
+        let text = binding(&format!("  file: {{ name: db }}\n  reload: {reload}"));
+        match read(&text).unwrap().remove(0) {
+            Manifest::Binding { reload, .. } => reload,
+            Manifest::Secret { .. } | Manifest::Store { .. } => panic!(),
+        }
+    };
+    assert_eq!(reload_of("label"), Reload::Label);
+    let argv: Vec<String> = vec!["nginx".into(), "-s".into(), "reload".into()];
+    assert_eq!(
+        reload_of("{ command: [nginx, -s, reload] }"),
+        Reload::Command {
+            argv: argv.clone(),
+            timeout: DEFAULT_COMMAND_TIMEOUT,
+        }
+    );
+    assert_eq!(
+        reload_of("{ command: [nginx, \"-s\", reload], timeout: 5s }"),
+        Reload::Command {
+            argv,
+            timeout: Duration::from_secs(5),
+        }
+    );
+}
+
+#[test]
 fn signals_are_read_by_name_and_number() {
     for (text, number) in [
         ("HUP", 1),
@@ -307,6 +334,8 @@ fn the_schema_for_editors_agrees_with_the_parser() {
         &full,
         &secret("{}"),
         &binding("  env: { name: DB }\n  reload: restart"),
+        &binding("  file: { name: db }\n  reload: label"),
+        &binding("  file: { name: db }\n  reload: { command: [a, b], timeout: 5s }"),
         &secret("{ generator: {}, rotation: { interval: 12h, missedRun: skip } }"),
         &secret("{ store: vault, source: { path: a, field: b } }"),
         &secret("{ credentialFor: \"https://vault:8200\" }"),
@@ -325,6 +354,8 @@ fn the_schema_for_editors_agrees_with_the_parser() {
         stores::store("{ aws: { auth: { profil: x } } }"),
         binding("  file: { name: db, mode: 400 }"),
         binding("  file: { name: db }\n  reload: { signal: HUP, restart: {} }"),
+        binding("  file: { name: db }\n  reload: { command: [] }"),
+        binding("  file: { name: db }\n  reload: { command: a }"),
         EXAMPLE.replace("kind: Binding", "kind: Bindings"),
         EXAMPLE.replace("keywheel.dev/v1", "v1"),
     ] {

@@ -18,7 +18,7 @@ pub(super) enum Node {
     Integer(i128),
     Float,
     Text(String),
-    List,
+    List(Vec<Located>),
     Map(Vec<(Spanned<String>, Located)>),
 }
 
@@ -31,7 +31,7 @@ impl Node {
             Self::Integer(_) => "a whole number",
             Self::Float => "a number with a fraction",
             Self::Text(_) => "text",
-            Self::List => "a list",
+            Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
         }
     }
@@ -128,8 +128,11 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Text(value.to_owned()))
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
-        while items.next_element::<Node>()?.is_some() {}
-        Ok(Node::List)
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
     }
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
         let mut map = Vec::new();

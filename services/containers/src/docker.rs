@@ -4,7 +4,10 @@
 //! but where the engine keeps its files. An engine that is away is an error of kind `Unavailable`
 //! whose text says what to do.
 
+mod exec;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,11 +15,14 @@ use bollard::query_parameters::{RestartContainerOptions, StopContainerOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
 use keywheel_core::id::ContainerId;
-use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
+use keywheel_engine::port::container_host::{
+    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
+};
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::OnceCell;
 
 use crate::form::{Inspected, Listed};
+use crate::own::OwnExecs;
 use crate::{disk, events, wire};
 
 /// Where Docker listens unless told otherwise.
@@ -54,6 +60,7 @@ pub struct DockerHost {
     socket: PathBuf,
     client: OnceCell<Docker>,
     data_root: OnceCell<PathBuf>,
+    own: Arc<OwnExecs>,
 }
 
 impl DockerHost {
@@ -73,6 +80,7 @@ impl DockerHost {
             socket,
             client: OnceCell::new(),
             data_root: OnceCell::new(),
+            own: Arc::new(OwnExecs::default()),
         })
     }
 
@@ -260,8 +268,17 @@ impl ContainerHost for DockerHost {
         }
     }
 
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        argv: &[String],
+        timeout: Duration,
+    ) -> Result<ExecOutcome, PortError> {
+        self.run_in(id, argv, timeout).await
+    }
+
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
-        let open = events::Stream::open(self.socket.clone());
+        let open = events::Stream::open(self.socket.clone(), Arc::clone(&self.own));
         Ok(Box::new(bounded(READ_TIMEOUT, &self.socket, open).await?))
     }
 

@@ -5,6 +5,7 @@
 //! the stream, it loses nothing.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::form::EventLine;
+use crate::own::OwnExecs;
 use crate::wire;
 
 /// Hints kept for a slow reader.
@@ -38,11 +40,11 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Connects; fails when the engine cannot be reached now.
-    pub(crate) async fn open(socket: PathBuf) -> Result<Self, PortError> {
+    /// Connects; fails when the engine cannot be reached now. Of `own` execs nothing is said.
+    pub(crate) async fn open(socket: PathBuf, own: Arc<OwnExecs>) -> Result<Self, PortError> {
         let first = wire::get(&socket, TARGET).await?;
         let (sender, hints) = mpsc::channel(HINTS);
-        let task = tokio::spawn(forward(socket, first, sender)).abort_handle();
+        let task = tokio::spawn(forward(socket, own, first, sender)).abort_handle();
         Ok(Self { hints, task })
     }
 }
@@ -63,10 +65,15 @@ impl EngineEvents for Stream {
     }
 }
 
-async fn forward(socket: PathBuf, first: Response<Incoming>, hints: mpsc::Sender<EngineEvent>) {
+async fn forward(
+    socket: PathBuf,
+    own: Arc<OwnExecs>,
+    first: Response<Incoming>,
+    hints: mpsc::Sender<EngineEvent>,
+) {
     let mut response = first;
     loop {
-        if !read_lines(response, &hints).await {
+        if !read_lines(response, &own, &hints).await {
             return;
         }
         tracing::warn!("the engine's event stream ended");
@@ -100,7 +107,11 @@ async fn reconnect(socket: &Path, hints: &mpsc::Sender<EngineEvent>) -> Option<R
 }
 
 /// Hands on what the stream says until it ends; `false` when nobody listens any more.
-async fn read_lines(response: Response<Incoming>, hints: &mpsc::Sender<EngineEvent>) -> bool {
+async fn read_lines(
+    response: Response<Incoming>,
+    own: &OwnExecs,
+    hints: &mpsc::Sender<EngineEvent>,
+) -> bool {
     let mut body = response.into_body();
     let mut pending = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
@@ -110,7 +121,7 @@ async fn read_lines(response: Response<Incoming>, hints: &mpsc::Sender<EngineEve
         pending.extend_from_slice(&bytes);
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();
-            if let Some(event) = parse(&line)
+            if let Some(event) = parse(&line, own)
                 && hints.send(event).await.is_err()
             {
                 return false;
@@ -123,7 +134,7 @@ async fn read_lines(response: Response<Incoming>, hints: &mpsc::Sender<EngineEve
     true
 }
 
-fn parse(line: &[u8]) -> Option<EngineEvent> {
+fn parse(line: &[u8], own: &OwnExecs) -> Option<EngineEvent> {
     let line: EventLine = serde_json::from_slice(line).ok()?;
     if line.kind != "container" {
         return None;
@@ -134,6 +145,7 @@ fn parse(line: &[u8]) -> Option<EngineEvent> {
         "die" => Some(EngineEvent::Stopped(id)),
         "destroy" => Some(EngineEvent::Removed(id)),
         "health_status" => Some(EngineEvent::HealthChanged(id)),
+        "exec_start" if own.has(&line.actor.attributes.exec_id) => None,
         "exec_start" => Some(EngineEvent::Executed(id)),
         _ => None,
     }
@@ -151,12 +163,15 @@ mod tests {
 
     #[test]
     fn no_line_of_the_engine_makes_it_panic() {
-        keywheel_testkit::hostile(&line("start"), |bytes| drop(parse(bytes)));
+        keywheel_testkit::hostile(&line("start"), |bytes| {
+            drop(parse(bytes, &OwnExecs::default()))
+        });
     }
 
     #[test]
     fn actions_become_hints_and_others_are_passed_over() {
         let id = ContainerId::parse(&"d".repeat(64)).unwrap();
+        let parse = |line: &[u8]| parse(line, &OwnExecs::default());
         assert_eq!(
             parse(&line("start")),
             Some(EngineEvent::Started(id.clone()))
@@ -178,5 +193,26 @@ mod tests {
             assert_eq!(parse(&line(other)), None, "{other}");
         }
         assert_eq!(parse(b"not json"), None);
+    }
+
+    #[test]
+    fn a_program_that_we_run_ourselves_is_no_hint() {
+        let id = "d".repeat(64);
+        let said = |exec: &str| {
+            format!(
+                r#"{{"Type":"container","Action":"exec_start: /bin/reload","Actor":{{"ID":"{id}","Attributes":{{"execID":"{exec}","image":"app"}}}}}}"#
+            )
+        };
+        let own = OwnExecs::default();
+        own.note("ours");
+        assert_eq!(parse(said("ours").as_bytes(), &own), None);
+        assert_eq!(
+            parse(said("theirs").as_bytes(), &own),
+            Some(EngineEvent::Executed(ContainerId::parse(&id).unwrap()))
+        );
+        assert_eq!(
+            parse(&line("exec_start"), &own),
+            Some(EngineEvent::Executed(ContainerId::parse(&id).unwrap()))
+        );
     }
 }

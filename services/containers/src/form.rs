@@ -106,6 +106,24 @@ pub(crate) struct EventLine {
 pub(crate) struct Actor {
     #[serde(default, rename = "ID")]
     pub(crate) id: String,
+    #[serde(default, rename = "Attributes", deserialize_with = "or_default")]
+    pub(crate) attributes: Attributes,
+}
+
+/// What else an event says; the container's labels are among it, and may overlay anything.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Attributes {
+    #[serde(default, rename = "execID")]
+    pub(crate) exec_id: String,
+}
+
+/// How far an exec is.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ExecState {
+    #[serde(default, rename = "Running")]
+    pub(crate) running: bool,
+    #[serde(default, rename = "ExitCode")]
+    pub(crate) exit_code: Option<i64>,
 }
 
 /// An answer of the engine that is not what was asked for.

@@ -11,6 +11,7 @@ mod disk;
 mod docker;
 mod events;
 mod form;
+mod own;
 mod wire;
 
 pub use docker::{DockerHost, DockerOptions, OptionsError};

@@ -14,9 +14,8 @@ use std::process::{Command, Output, Stdio};
 use async_trait::async_trait;
 use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::id::ContainerId;
-use keywheel_testkit::conformance::container_host::{Fixture, Given, run};
+use keywheel_testkit::conformance::container_host::{BUSYBOX, Fixture, Given, run};
 
-const BUSYBOX: &str = "/bin/busybox";
 const IMAGE: &str = "keywheel-test-containers:busybox";
 
 fn docker(arguments: &[&str]) -> Output {

@@ -88,7 +88,7 @@ pub enum Fact {
         /// When, by the host's clock.
         at: Timestamp,
     },
-    /// Caught signal delivered, or restarted and healthy.
+    /// Caught signal delivered, reload command ended well, or restarted and healthy.
     Reloaded {
         /// The version.
         version: u64,

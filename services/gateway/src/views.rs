@@ -159,6 +159,10 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
                     health_timeout.as_secs()
                 )
             }
+            Reload::Command { argv, timeout } => {
+                format!("command {argv:?} (timeout {} s)", timeout.as_secs())
+            }
+            Reload::Label => "label".to_owned(),
         },
         consumers: count(consumers.count()),
         note: binding_note(&spec.selector, &spec.target),

@@ -12,6 +12,7 @@ use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_sys::secretfs::FileAttr;
 
 use crate::model::{Ack, Place, Tracked};
+use crate::reload::reload_in;
 use crate::shared::grant_of;
 
 /// What one container needs.
@@ -40,6 +41,7 @@ pub(crate) struct FileWish {
     pub(crate) directory: Directory,
     pub(crate) name: FileName,
     pub(crate) attr: FileAttr,
+    /// In this container.
     pub(crate) reload: Reload,
     /// It is there with content nobody has compared yet.
     pub(crate) compare_first: bool,
@@ -171,8 +173,9 @@ fn decide_file(
     // Version numbers of another secret say nothing.
     let same =
         holding.filter(|holding| holding.secret == binding.secret && holding.attr == Some(attr));
+    let reload = reload_in(&binding.reload, &tracked.record.facts);
     if let Some(holding) = same.filter(|holding| holding.version == Some(grant.version)) {
-        if holding.ack == Ack::Due && matches!(binding.reload, Reload::Restart { .. }) {
+        if holding.ack == Ack::Due && matches!(reload, Reload::Restart { .. }) {
             todo.restart
                 .push((binding.binding, binding.secret, grant.version));
             todo.needs.push((binding.secret, grant));
@@ -187,7 +190,7 @@ fn decide_file(
         directory: directory.clone(),
         name: name.clone(),
         attr,
-        reload: binding.reload.clone(),
+        reload,
         compare_first: same.is_some_and(|holding| holding.version.is_none()),
     });
 }

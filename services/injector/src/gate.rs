@@ -23,7 +23,9 @@ pub(crate) fn judge(reload: &Reload, health: Health, since: Duration, now: Durat
             settle,
             health_timeout,
         } => (*settle, *health_timeout),
-        Reload::None | Reload::Signal(_) => (DEFAULT_SETTLE, DEFAULT_HEALTH_TIMEOUT),
+        Reload::None | Reload::Signal(_) | Reload::Command { .. } | Reload::Label => {
+            (DEFAULT_SETTLE, DEFAULT_HEALTH_TIMEOUT)
+        }
     };
     let waited = now.saturating_sub(since);
     match health {

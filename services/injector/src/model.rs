@@ -64,6 +64,19 @@ pub(crate) struct Holding {
     pub(crate) remembered: Option<(u64, bool)>,
 }
 
+/// How often a reload command failed for one version, and when it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// The secret.
+    pub(crate) secret: SecretId,
+    /// The version.
+    pub(crate) version: u64,
+    /// How often.
+    pub(crate) failed: u32,
+    /// When, monotonic; `None`: not for this version any more.
+    pub(crate) again: Option<Duration>,
+}
+
 /// What is under way with a container. One thing at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Busy {
@@ -105,6 +118,10 @@ pub(crate) struct Tracked {
     pub(crate) dirty: bool,
     /// Owners already translated into the host's ids.
     pub(crate) owners: BTreeMap<(u32, u32), (u32, u32)>,
+    /// Whether a reload command runs in it. One at a time; files are replaced meanwhile.
+    pub(crate) is_commanded: bool,
+    /// Reload commands that failed.
+    pub(crate) tries: BTreeMap<BindingId, Tries>,
 }
 
 impl Tracked {
@@ -123,6 +140,8 @@ impl Tracked {
             seen: now,
             dirty: false,
             owners: BTreeMap::new(),
+            is_commanded: false,
+            tries: BTreeMap::new(),
         }
     }
 

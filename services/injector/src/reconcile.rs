@@ -6,10 +6,13 @@
 //! `progress` sees to consumers, `records` and `start` fold what comes back.
 
 mod begin;
+mod command;
 mod pass;
 mod progress;
 mod records;
 mod start;
+
+pub(crate) use command::Command;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -180,6 +183,12 @@ impl Reconciler {
             Event::Written => {}
             Event::Restarted { id, result } => self.take_restarted(&id, result),
             Event::Stopped { id, result } => self.take_stopped(&id, result),
+            Event::Commanded {
+                id,
+                pid,
+                command,
+                result,
+            } => self.take_commanded(&id, pid, &command, result),
         }
     }
 

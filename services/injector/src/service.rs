@@ -14,7 +14,9 @@ use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Body, Bus, Subscription};
 use keywheel_engine::port::clock::Clock;
-use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvent};
+use keywheel_engine::port::container_host::{
+    ContainerHost, ContainerRecord, EngineEvent, ExecOutcome,
+};
 use keywheel_engine::port::ids::Ids;
 use keywheel_identity::bundle::SealingKey;
 use keywheel_member::{RenewalFault, SealingKeys};
@@ -33,7 +35,7 @@ use crate::metrics::HostMetrics;
 use crate::options::HostSettings;
 use crate::places::{Found, leave_bundles, prepare};
 use crate::presence::HostLook;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Command, Reconciler};
 use crate::report::{self, Outbox};
 use crate::runtime::server::Server;
 use crate::shared::{Intent, Pending, Shared, VersionKey};
@@ -97,6 +99,13 @@ pub(crate) enum Event {
     Stopped {
         id: ContainerId,
         result: Result<(), String>,
+    },
+    /// A reload command ended, or its time was over.
+    Commanded {
+        id: ContainerId,
+        pid: i32,
+        command: Box<Command>,
+        result: Result<ExecOutcome, String>,
     },
 }
 

@@ -27,7 +27,9 @@ use keywheel_core::binding::{ContainerFacts, Reload};
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::Fact;
-use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents, Health};
+use keywheel_engine::port::container_host::{
+    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome, Health,
+};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_injector::{
     FRESH_WAIT, HEAD_AGE_LIMIT, HOST_LEASE, HostCache, HostSettings, LeasePolicy,
@@ -78,6 +80,14 @@ impl ContainerHost for Creating {
     }
     async fn stop(&self, _: &ContainerId) -> Result<(), PortError> {
         Ok(())
+    }
+    async fn exec(
+        &self,
+        _: &ContainerId,
+        _: &[String],
+        _: Duration,
+    ) -> Result<ExecOutcome, PortError> {
+        Ok(ExecOutcome::Exited(0))
     }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         Err(PortError::new(ErrorKind::Unavailable, "no events here"))

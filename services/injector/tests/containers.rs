@@ -318,3 +318,63 @@ async fn swaps_and_withdrawals_reach_many_containers() {
     assert!(containers.iter().all(|container| !container.cat("db").0));
     injector.end_in(folder.path()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_ends_well_acknowledges_and_one_that_fails_or_hangs_is_told() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    let plan = |version| {
+        let run = |script: &str| Reload::Command {
+            argv: ["/bin/busybox", "sh", "-c", script]
+                .map(str::to_owned)
+                .into(),
+            timeout: Duration::from_secs(2),
+        };
+        let script = "/bin/busybox cat /run/secrets/db >> /tmp/told; echo out; echo err >&2";
+        let all = [
+            ("well", run(script)),
+            ("fails", run("echo output-of-it; exit 3")),
+            ("hangs", run("exec /bin/busybox sleep 600")),
+            ("label", Reload::Label),
+        ];
+        (11..)
+            .zip(all)
+            .map(|(number, (label, reload))| {
+                binding(number, label, file("db"), reload, Some(version))
+            })
+            .collect::<Vec<_>>()
+    };
+    for number in 11..=14 {
+        bus.put(number, 1, b"one,");
+        bus.put(number, 2, b"two,");
+    }
+    bus.publish(plan(1));
+    let injector = start(folder.path(), &bus);
+    let well = Container::start("well", &[], IDLE);
+    bus.wait_facts("told of 1", 1, reloaded(1)).await;
+    bus.publish(plan(2));
+    bus.wait_facts("told of 2", 1, reloaded(2)).await;
+    assert_eq!(well.exec("/bin/busybox cat /tmp/told").1, "one,two,");
+    assert!(support::docker(&["logs", &well.0]).is_empty());
+
+    let label = "dev.keywheel.reload={ command: [/bin/busybox, touch, /tmp/by-label] }";
+    let by_label = Container::start("label", &["--label", label], IDLE);
+    let _bare = Container::start("label", &[], IDLE);
+    let _fails = Container::start("fails", &[], IDLE);
+    let _hangs = Container::start("hangs", &[], IDLE);
+    let refused = |part: &'static str| move |fact: &Fact| matches!(fact, Fact::Refused { version: 2, reason } if reason.contains(part));
+    bus.wait_facts("it failed", 1, refused("exit code 3")).await;
+    bus.wait_facts("it hangs", 1, refused("longer than 2 s"))
+        .await;
+    bus.wait_facts("no label", 1, refused("reload_unknown"))
+        .await;
+    bus.wait_facts("told by label", 2, reloaded(2)).await;
+    assert!(by_label.exec("/bin/busybox test -e /tmp/by-label").0);
+    assert!(bus.facts().iter().all(
+        |(_, fact)| !matches!(fact, Fact::Refused { reason, .. } if reason.contains("output-of-it"))
+    ));
+    injector.end_in(folder.path()).await;
+}

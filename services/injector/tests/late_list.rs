@@ -23,7 +23,9 @@ use keywheel_core::binding::Reload;
 use keywheel_core::id::ContainerId;
 use keywheel_core::report::Fact;
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
+use keywheel_engine::port::container_host::{
+    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
+};
 use support::running::{Running, docker_host};
 use support::settings::{options, swapped};
 use support::{Container, FakeBus, binding, can_run, docker, file};
@@ -94,6 +96,14 @@ impl ContainerHost for Late {
     }
     async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
         self.engine.stop(id).await
+    }
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        argv: &[String],
+        timeout: Duration,
+    ) -> Result<ExecOutcome, PortError> {
+        self.engine.exec(id, argv, timeout).await
     }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         self.engine.events().await

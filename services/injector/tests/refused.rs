@@ -25,7 +25,9 @@ use async_trait::async_trait;
 use keywheel_core::id::ContainerId;
 use keywheel_core::report::DeniedStart;
 use keywheel_daemon::{SystemClock, SystemIds};
-use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord, EngineEvents};
+use keywheel_engine::port::container_host::{
+    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
+};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_injector::Injector;
 use keywheel_seal::OsEntropy;
@@ -72,6 +74,14 @@ impl ContainerHost for Engine {
     }
     async fn stop(&self, _: &ContainerId) -> Result<(), PortError> {
         self.answer(())
+    }
+    async fn exec(
+        &self,
+        _: &ContainerId,
+        _: &[String],
+        _: Duration,
+    ) -> Result<ExecOutcome, PortError> {
+        self.answer(ExecOutcome::Exited(0))
     }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         Err(PortError::new(ErrorKind::Unavailable, "no events here"))

@@ -200,6 +200,38 @@ fn a_target_is_a_file_or_an_env_variable() {
 }
 
 #[test]
+fn a_reload_command_that_cannot_be_one_is_refused_at_its_place() {
+    one_fault(
+        &binding("  env: { name: DB }\n  reload: { command: [reload] }"),
+        "8:3",
+        "only a restart can change",
+    );
+    one_fault(
+        &binding("  env: { name: DB }\n  reload: label"),
+        "8:3",
+        "only a restart can change",
+    );
+    let command =
+        |fields: &str| binding(&format!("  file: {{ name: db }}\n  reload: {{ {fields} }}"));
+    for (fields, at, part) in [
+        ("command: nginx -s reload", "8:22", "list of words"),
+        ("command: []", "8:22", "names no program"),
+        ("command: [\"\"]", "8:22", "names no program"),
+        ("command: [sleep, 5]", "8:30", "put it in quotes"),
+        ("command: [a], timeout: 6m", "8:36", "between 1s and 5m"),
+        ("command: [a], timeout: 0s", "8:36", "between 1s and 5m"),
+        ("signal: HUP, timeout: 5s", "8:26", "is a command's"),
+        (
+            "signal: HUP, command: [a]",
+            "8:11",
+            "either `signal` or `restart` or `command`",
+        ),
+    ] {
+        one_fault(&command(fields), at, part);
+    }
+}
+
+#[test]
 fn selectors_that_are_too_weak_or_name_no_image_are_refused() {
     let with = |containers: &str| {
         binding("  file: { name: db }").replace("{ host: web-1, image: shop/app }", containers)

@@ -100,3 +100,29 @@ fn more_faults_than_people_read_are_counted() {
         found[MAX_FAULTS]
     );
 }
+
+#[test]
+fn a_command_at_its_limits_is_allowed_and_one_more_is_not() {
+    let command = |words: &[String], timeout: u64| {
+        binding(&format!(
+            "  file: {{ name: db }}\n  reload: {{ command: [{}], timeout: {timeout}s }}",
+            words.join(", ")
+        ))
+    };
+    let words = |count: usize| vec!["a".to_owned(); count];
+    let long = |bytes: usize| vec!["a".repeat(bytes)];
+    let most = MAX_COMMAND_TIMEOUT.as_secs();
+    for text in [
+        command(&words(MAX_COMMAND_WORDS), most),
+        command(&long(MAX_COMMAND_WORD_BYTES), 1),
+    ] {
+        assert!(read(&text).is_ok(), "{:?}", read(&text));
+    }
+    for (text, part) in [
+        (command(&words(MAX_COMMAND_WORDS + 1), 1), "at most 64"),
+        (command(&long(MAX_COMMAND_WORD_BYTES + 1), 1), "at most 4096"),
+        (command(&words(1), most + 1), "between 1s and 5m"),
+    ] {
+        assert!(faults(&text)[0].contains(part), "{:?}", faults(&text));
+    }
+}

@@ -19,6 +19,8 @@ use crate::name::{Directory, EnvName, FileName};
 pub const DEFAULT_SETTLE: Duration = Duration::from_secs(10);
 /// How long a health check may take to turn healthy, by default.
 pub const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a reload command may take, by default.
+pub const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Directory of the files, by default.
 pub const DEFAULT_DIRECTORY: &str = "/run/secrets";
 
@@ -60,6 +62,16 @@ pub enum Reload {
         /// How long its health check may take.
         health_timeout: Duration,
     },
+    /// A command in the container, as `docker exec` runs one; its exit code 0 is the acknowledgement.
+    Command {
+        /// The program and its arguments, without a shell; never empty. It is on record: no place for a
+        /// value.
+        argv: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Whatever the container's label says. The binding lets it; a label alone moves nothing.
+    Label,
 }
 
 /// What a consumer has to show before the old version may die.
@@ -67,7 +79,7 @@ pub enum Reload {
 pub enum AckLevel {
     /// File replaced and read back.
     Swapped,
-    /// Caught signal delivered, or restarted and healthy.
+    /// Caught signal delivered, reload command ended well, or restarted and healthy.
     Reloaded,
 }
 

@@ -36,6 +36,13 @@ fn bound(spec: Spec) -> event::Event {
     })
 }
 
+fn command() -> Reload {
+    Reload::Command {
+        argv: vec!["/bin/reload".to_owned()],
+        timeout: DEFAULT_COMMAND_TIMEOUT,
+    }
+}
+
 fn unbind() -> Command {
     Command::Unbind {
         name: binding_name(),
@@ -113,7 +120,7 @@ fn a_selector_without_host_and_image_is_refused_unless_accepted() {
 
 #[test]
 fn an_env_variable_without_a_restart_is_refused() {
-    for reload in [Reload::None, Reload::Signal(1)] {
+    for reload in [Reload::None, Reload::Signal(1), command(), Reload::Label] {
         let rejection = Rejection::EnvNeedsRestart {
             binding: binding_name(),
         };
@@ -183,6 +190,8 @@ fn only_a_plain_file_is_done_when_it_is_swapped() {
     assert_eq!(level(file(), Reload::Signal(1)), AckLevel::Reloaded);
     assert_eq!(level(file(), restart()), AckLevel::Reloaded);
     assert_eq!(level(env(), restart()), AckLevel::Reloaded);
+    assert_eq!(level(file(), command()), AckLevel::Reloaded);
+    assert_eq!(level(file(), Reload::Label), AckLevel::Reloaded);
 }
 
 fn facts() -> ContainerFacts {

@@ -2,7 +2,8 @@
 //!
 //! Laws: `list` is complete for running containers; an event is a hint and may be missed; a
 //! container is named by its full id; no call carries or returns a value or an env variable's
-//! content other than placeholders.
+//! content other than placeholders. A program run by `exec` is hinted at as no
+//! [`EngineEvent::Executed`], and what it prints is read by nobody.
 
 use std::time::Duration;
 
@@ -57,12 +58,21 @@ pub enum EngineEvent {
     Removed(ContainerId),
     /// Its health changed.
     HealthChanged(ContainerId),
-    /// Someone ran a program in it.
+    /// Someone else than us ran a program in it.
     Executed(ContainerId),
     /// The connection was lost, and why, with the next step: the engine does not answer.
     Away(String),
     /// The connection was lost and is back: anything may have happened.
     Resync,
+}
+
+/// How a program that was run in a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecOutcome {
+    /// With this exit code; as a shell does, the engine says 126 or 127 when it could not be begun.
+    Exited(i64),
+    /// It still ran when its time was over. It is left alone.
+    TimedOut,
 }
 
 /// Hints from the engine.
@@ -91,6 +101,14 @@ pub trait ContainerHost: Send + Sync {
     async fn restart(&self, id: &ContainerId) -> Result<(), PortError>;
     /// Stops it.
     async fn stop(&self, id: &ContainerId) -> Result<(), PortError>;
+    /// Runs a program in a running container, as the container's own user and with what the engine
+    /// knows as its env, and waits for its end, `timeout` at most. Its output goes nowhere.
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        argv: &[String],
+        timeout: Duration,
+    ) -> Result<ExecOutcome, PortError>;
     /// Hints, from now on.
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError>;
     /// Whether the engine answers; the text says what to do when not.

@@ -318,3 +318,19 @@ fn another_owner_or_mode_is_applied_at_the_same_version() {
         }
     }
 }
+
+#[test]
+fn a_label_restarts_only_where_the_binding_lets_it() {
+    for (reload, restarts) in [
+        (Reload::Label, 1),
+        (Reload::None, 0),
+        (Reload::Signal(1), 0),
+    ] {
+        let bound = binding(1, file("db"), reload, Some(3));
+        let mut one = tracked("runc", &[]);
+        let label = (crate::reload::RELOAD_LABEL.to_owned(), "restart".to_owned());
+        one.record.facts.labels.extend([label]);
+        holds(&mut one, &bound, Some(3), Ack::Due);
+        assert_eq!(decided(vec![bound], &one).restart.len(), restarts);
+    }
+}

@@ -20,6 +20,7 @@ use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
+use crate::reload::reload_in;
 use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::{Remembered, forget, save};
@@ -311,7 +312,11 @@ impl Reconciler {
                     signal,
                     even_if_equal: remembered != Some((wish.grant.version, true)),
                 }),
-                Reload::Signal(_) | Reload::None | Reload::Restart { .. } => None,
+                Reload::Signal(_)
+                | Reload::None
+                | Reload::Restart { .. }
+                | Reload::Command { .. }
+                | Reload::Label => None,
             };
             Some(Swap {
                 binding: wish.binding,
@@ -380,11 +385,12 @@ impl Reconciler {
         let was_acked =
             !done.written && before.and_then(|holding| holding.remembered) == Some((version, true));
         let is_first = before.is_none() && !is_other;
-        let ack = match (&planned.reload, done.told) {
+        let reload = reload_in(&planned.reload, &tracked.record.facts);
+        let ack = match (&reload, done.told) {
             _ if was_acked => Ack::Done,
             (_, Told::NotAsked) if let Some(ack) = known_ack => ack,
             (Reload::None, _) | (Reload::Signal(_), Told::At(_)) => Ack::Done,
-            (Reload::Signal(_), _) => Ack::Due,
+            (Reload::Signal(_) | Reload::Command { .. } | Reload::Label, _) => Ack::Due,
             (Reload::Restart { .. }, _) if is_first => Ack::Gate { since: now },
             (Reload::Restart { .. }, _) => Ack::Due,
         };

@@ -1,6 +1,7 @@
-//! How consumers come to use what they hold: started, signalled, healthy.
+//! How consumers come to use what they hold: started, signalled, healthy. What a command in a container
+//! does for that is `command`'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::pass::Due;
 use super::{RETRY_AFTER, Reconciler};
 use crate::gate::{Gate, judge};
 use crate::model::{Ack, Busy, Place};
+use crate::reload::{reload_in, said};
 use crate::swap::{Told, in_batches, signal};
 
 /// A container's program may take so long to install its signal handler.
@@ -24,10 +26,10 @@ const SIGNAL_LOOK: Duration = Duration::from_millis(100);
 impl Reconciler {
     /// Moves consumers on: started, healthy, told. `true` when a slot may have become free.
     pub(super) async fn progress(&mut self, plan: &HostPlan) -> bool {
-        let reloads: BTreeMap<BindingId, Reload> = plan
+        let planned: BTreeMap<BindingId, &Reload> = plan
             .bindings
             .iter()
-            .map(|planned| (planned.binding, planned.reload.clone()))
+            .map(|planned| (planned.binding, &planned.reload))
             .collect();
         let mut changed = false;
         let ids: Vec<ContainerId> = self
@@ -43,17 +45,19 @@ impl Reconciler {
             .map(|(id, _)| id.clone())
             .collect();
         for id in ids {
-            let bindings: BTreeSet<BindingId> = self
-                .containers
-                .get(&id)
-                .map(|tracked| tracked.holdings.keys().copied().collect())
-                .unwrap_or_default();
-            for binding in bindings {
-                let Some(reload) = reloads.get(&binding) else {
-                    continue;
-                };
-                changed |= self.progress_one(&id, binding, reload).await;
+            let Some(tracked) = self.containers.get(&id) else {
+                continue;
+            };
+            let reload = |binding: &BindingId| {
+                let reload = reload_in(planned.get(binding)?, &tracked.record.facts);
+                Some((*binding, reload))
+            };
+            let reloads: Vec<(BindingId, Reload)> =
+                tracked.holdings.keys().filter_map(reload).collect();
+            for (binding, reload) in &reloads {
+                changed |= self.progress_one(&id, *binding, reload).await;
             }
+            self.begin_command(&id, &reloads);
         }
         changed
     }
@@ -88,7 +92,8 @@ impl Reconciler {
                 tracked.refused.remove(&binding);
                 self.items
                     .push(tracked.item(binding, secret, Fact::Swapped { version, at }));
-                if matches!(reload, Reload::Signal(_)) {
+                // It began with the version, so there is nothing to tell it.
+                if !matches!(reload, Reload::None | Reload::Restart { .. }) {
                     self.items
                         .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
                 }
@@ -97,12 +102,38 @@ impl Reconciler {
             Ack::Gate { since } => self.pass_gate(id, (binding, secret, version), reload, since),
             Ack::Due => match reload {
                 Reload::Signal(number) => self.tell(id, (binding, secret, version), *number).await,
-                Reload::Restart { .. } => false,
+                // A pass begins the one, the end of this container's turn the other.
+                Reload::Restart { .. } | Reload::Command { .. } => false,
                 Reload::None => {
                     holding.ack = Ack::Done;
                     false
                 }
+                Reload::Label => self.ask_label(id, (binding, secret, version)),
             },
+        }
+    }
+
+    /// A label that says `none` is an answer; one that cannot be followed is told.
+    fn ask_label(&mut self, id: &ContainerId, (binding, secret, version): Due) -> bool {
+        let at = self.shared.clock.now();
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return false;
+        };
+        match said(&tracked.record.facts) {
+            Ok(_) => {
+                if let Some(holding) = tracked.holdings.get_mut(&binding) {
+                    holding.ack = Ack::Done;
+                }
+                tracked.dirty = true;
+                tracked.refused.remove(&binding);
+                self.items
+                    .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                true
+            }
+            Err(reason) => {
+                self.refuse(id, binding, secret, version, reason);
+                false
+            }
         }
     }
 

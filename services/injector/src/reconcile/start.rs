@@ -12,12 +12,13 @@ use keywheel_sys::secretfs::FileAttr;
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached};
 use crate::model::{Ack, Busy, Holding, Place, Tracked};
+use crate::reload::reload_in;
 use crate::shared::{PENDING_LIMIT, Pending};
 
 /// What a consumer that gets its first copy while it runs has to do yet.
 fn first_ack(reload: Option<&Reload>, now: Duration) -> Ack {
     match reload {
-        Some(Reload::Signal(_)) => Ack::Due,
+        Some(Reload::Signal(_) | Reload::Command { .. } | Reload::Label) => Ack::Due,
         Some(Reload::Restart { .. }) => Ack::Gate { since: now },
         Some(Reload::None) | None => Ack::Done,
     }
@@ -74,7 +75,9 @@ impl Reconciler {
         for written in attached.written {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
-            let ack = first_ack(meant.next().map(|planned| &planned.reload), now);
+            let reload = meant.next().map(|planned| &planned.reload);
+            let reload = reload.map(|planned| reload_in(planned, &tracked.record.facts));
+            let ack = first_ack(reload.as_ref(), now);
             tracked.refused.remove(&written.binding);
             let version = written.version;
             let fact = Fact::Swapped { version, at };

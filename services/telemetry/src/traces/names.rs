@@ -66,6 +66,8 @@ names! {
     REPLACE = "replace";
     /// A container is restarted, to take a version.
     RESTART = "restart";
+    /// A reload command runs in a container.
+    RELOAD_COMMAND = "reload";
     /// What a container may not hold any more is taken from it.
     WITHDRAW = "withdraw";
     /// A timer of the scheduler ran out.

@@ -6,12 +6,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::ErrorKind;
-use keywheel_engine::port::container_host::{ContainerHost, EngineEvent, EngineEvents};
+use keywheel_engine::port::container_host::{
+    ContainerHost, EngineEvent, EngineEvents, ExecOutcome,
+};
 
 /// How long a hint may take before the run fails.
 const HINT_LIMIT: Duration = Duration::from_secs(10);
 /// How long the list endpoint may take during a create.
 const BUDGET: Duration = Duration::from_millis(200);
+/// How long a program in a container may take that ends by itself.
+const EXEC_LIMIT: Duration = Duration::from_secs(30);
+/// How long one is waited for that does not.
+const EXEC_CUT: Duration = Duration::from_secs(1);
+/// The one program that every container of the suite has.
+pub const BUSYBOX: &str = "/bin/busybox";
 
 /// A container the suite wants.
 pub struct Given {
@@ -23,7 +31,8 @@ pub struct Given {
     pub env: Vec<String>,
 }
 
-/// What the suite needs beside the port: somebody who makes containers that run until stopped.
+/// What the suite needs beside the port: somebody who makes containers that run until stopped, and
+/// have [`BUSYBOX`].
 #[async_trait]
 pub trait Fixture: Send {
     /// Makes and starts a container.
@@ -50,6 +59,8 @@ pub async fn run(host: &dyn ContainerHost, fixture: &mut dyn Fixture) {
     let id = fixture.start(&given).await;
     hinted(&mut *events, &EngineEvent::Started(id.clone())).await;
     records_are_complete(host, &id, &given).await;
+    a_program_ends_with_its_exit_code(host, &id).await;
+    // Among the hints up to here is none of those programs.
     a_restart_keeps_the_id(host, &mut *events, &id).await;
     a_stop_keeps_the_record(host, &mut *events, &id).await;
     fixture.remove(&id).await;
@@ -98,6 +109,31 @@ async fn records_are_complete(host: &dyn ContainerHost, id: &ContainerId, given:
     assert_eq!(early.facts.labels, inspected.facts.labels);
 }
 
+async fn a_program_ends_with_its_exit_code(host: &dyn ContainerHost, id: &ContainerId) {
+    for (words, limit, expected) in [
+        (&[BUSYBOX, "true"][..], EXEC_LIMIT, ExecOutcome::Exited(0)),
+        (&[BUSYBOX, "false"][..], EXEC_LIMIT, ExecOutcome::Exited(1)),
+        (
+            &[BUSYBOX, "sleep", "600"][..],
+            EXEC_CUT,
+            ExecOutcome::TimedOut,
+        ),
+    ] {
+        let ended = host.exec(id, &owned(words), limit).await.unwrap();
+        assert_eq!(ended, expected, "{words:?}");
+    }
+    let absent = owned(&["/bin/nowhere"]);
+    let ended = host.exec(id, &absent, EXEC_LIMIT).await.unwrap();
+    assert!(
+        matches!(ended, ExecOutcome::Exited(126 | 127)),
+        "a program that is not there: {ended:?}"
+    );
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 async fn a_restart_keeps_the_id(
     host: &dyn ContainerHost,
     events: &mut dyn EngineEvents,
@@ -131,6 +167,11 @@ async fn a_stop_keeps_the_record(
         .expect("a stopped container is known");
     assert!(!stopped.running);
     assert_eq!(stopped.pid, 0);
+    let argv = owned(&[BUSYBOX, "true"]);
+    assert_eq!(
+        host.exec(id, &argv, EXEC_LIMIT).await.unwrap_err().kind,
+        ErrorKind::Conflict
+    );
     assert!(
         host.list()
             .await
@@ -152,10 +193,29 @@ async fn what_is_gone_is_none(host: &dyn ContainerHost, id: &ContainerId) {
         host.restart(id).await.unwrap_err().kind,
         ErrorKind::NotFound
     );
+    let argv = owned(&[BUSYBOX, "true"]);
+    assert_eq!(
+        host.exec(id, &argv, EXEC_LIMIT).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
 }
 
+/// Waits for a hint. Nobody but the suite runs a program in its container, and its own are no hints.
 async fn hinted(events: &mut dyn EngineEvents, wanted: &EngineEvent) {
-    let wait = async { while events.next().await != *wanted {} };
+    let (EngineEvent::Started(id) | EngineEvent::Stopped(id) | EngineEvent::Removed(id)) = wanted
+    else {
+        panic!("the suite waits for no {wanted:?}");
+    };
+    let executed = EngineEvent::Executed(id.clone());
+    let wait = async {
+        loop {
+            let hint = events.next().await;
+            if hint == *wanted {
+                return;
+            }
+            assert_ne!(hint, executed, "a program of ours is a hint");
+        }
+    };
     assert!(
         tokio::time::timeout(HINT_LIMIT, wait).await.is_ok(),
         "no hint {wanted:?}"

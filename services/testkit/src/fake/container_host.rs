@@ -1,4 +1,5 @@
-//! A container engine in memory: containers are rows, starts are counted, nothing runs.
+//! A container engine in memory: containers are rows, starts are counted, nothing runs; of the programs
+//! in a container it knows what busybox's `true`, `false` and `sleep` come to.
 //!
 //! Keeps the port's laws: pids are never reused, a restart changes pid and start time, events are
 //! hints that a test may swallow.
@@ -11,10 +12,12 @@ use async_trait::async_trait;
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvent, EngineEvents, Health,
+    ContainerHost, ContainerRecord, EngineEvent, EngineEvents, ExecOutcome, Health,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::broadcast;
+
+use crate::conformance::container_host::BUSYBOX;
 
 /// Hints kept for a slow reader; one that missed some gets a resync.
 const HINTS: usize = 256;
@@ -249,6 +252,28 @@ impl ContainerHost for FakeContainerHost {
         })?;
         self.hint(EngineEvent::Stopped(id.clone()));
         Ok(())
+    }
+
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        argv: &[String],
+        _timeout: Duration,
+    ) -> Result<ExecOutcome, PortError> {
+        self.asked(|inner| {
+            inner.known(id)?;
+            if !inner.containers.get(id).is_some_and(|one| one.running) {
+                let text = format!("container {} is not running", id.short());
+                return Err(PortError::new(ErrorKind::Conflict, text));
+            }
+            let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+            Ok(match words.as_slice() {
+                [BUSYBOX, "true", ..] => ExecOutcome::Exited(0),
+                [BUSYBOX, "sleep", ..] => ExecOutcome::TimedOut,
+                [BUSYBOX, ..] => ExecOutcome::Exited(1),
+                _ => ExecOutcome::Exited(127),
+            })
+        })
     }
 
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {

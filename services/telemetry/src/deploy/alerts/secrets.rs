@@ -139,6 +139,7 @@ pub(super) const ALL: &[Alert] = &[
             ],
             act: &[
                 "The host is silent or behind: [KeywheelHostSilent](#keywheelhostsilent), [KeywheelHostPlanLag](#keywheelhostplanlag).",
+                "Its reload command fails: the exit code is in `keywheel consumers`; run it by hand with `docker exec`, or correct `spec.reload` of its binding.",
                 "The container does not take its signal: `docker restart CONTAINER`; with `reload: { restart: {} }` in its binding Keywheel does that by itself.",
                 "It was refused: `keywheel events list --secret NAME --type dev.keywheel.assignment.refused. --since 24h` has the reason.",
                 "It is not wanted any more: stop it, or `keywheel unbind BINDING`.",

@@ -1,0 +1,82 @@
+//! What happens in one container on change: what its binding says, or what the binding lets its label
+//! say. Pure.
+//!
+//! Invariant: a label alone moves nothing. Anyone on the engine's socket can set it, so it counts only
+//! where the binding says `reload: label`.
+
+use keywheel_core::binding::{ContainerFacts, Reload};
+use keywheel_schemas::manifest::parse_reload;
+
+/// The label that says what happens on change, in the words of a binding's `reload`.
+pub(crate) const RELOAD_LABEL: &str = "dev.keywheel.reload";
+
+/// What happens in this container on change. [`Reload::Label`] stays where the label says `none`, and
+/// where it cannot be followed; [`said`] tells which.
+pub(crate) fn reload_in(planned: &Reload, facts: &ContainerFacts) -> Reload {
+    match planned {
+        Reload::Label => match said(facts) {
+            Ok(Reload::None) | Err(_) => Reload::Label,
+            Ok(other) => other,
+        },
+        other => other.clone(),
+    }
+}
+
+/// What the container's label says; the error is for a person, with the next step.
+pub(crate) fn said(facts: &ContainerFacts) -> Result<Reload, String> {
+    let Some(text) = facts.labels.get(RELOAD_LABEL) else {
+        return Err(format!(
+            "reload_unknown: its binding says `reload: label`, and it has no label `{RELOAD_LABEL}`; create it with one, like `--label \"{RELOAD_LABEL}={{ signal: HUP }}\"`, or say it in the binding"
+        ));
+    };
+    parse_reload(text).map_err(|fault| {
+        format!("reload_unknown: its label `{RELOAD_LABEL}` is not understood: {fault}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use keywheel_core::id::ContainerId;
+
+    use super::*;
+
+    fn labelled(text: Option<&str>) -> ContainerFacts {
+        let label = text.map(|text| (RELOAD_LABEL.to_owned(), text.to_owned()));
+        ContainerFacts {
+            id: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            image_name: "app:1".to_owned(),
+            labels: BTreeMap::from_iter(label),
+        }
+    }
+
+    #[test]
+    fn a_label_counts_only_where_the_binding_lets_it() {
+        let facts = labelled(Some("{ signal: HUP }"));
+        assert_eq!(reload_in(&Reload::None, &facts), Reload::None);
+        assert_eq!(reload_in(&Reload::Signal(10), &facts), Reload::Signal(10));
+        assert_eq!(reload_in(&Reload::Label, &facts), Reload::Signal(1));
+    }
+
+    #[test]
+    fn a_label_that_is_missing_or_not_understood_is_told_with_the_next_step() {
+        for (text, part) in [
+            (None, "--label"),
+            (Some("{ signal: HUB }"), "is not a signal"),
+        ] {
+            let facts = labelled(text);
+            assert_eq!(reload_in(&Reload::Label, &facts), Reload::Label);
+            let fault = said(&facts).unwrap_err();
+            assert!(
+                fault.contains(RELOAD_LABEL) && fault.contains(part),
+                "{fault}"
+            );
+        }
+        let facts = labelled(Some("none"));
+        assert_eq!(reload_in(&Reload::Label, &facts), Reload::Label);
+        assert_eq!(said(&facts), Ok(Reload::None));
+    }
+}
