@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::manifest;
 use keywheel_tests::planted::plant;
-use keywheel_tests::stage::{Stage, find, items};
+use keywheel_tests::stage::{FILE, SECRET, Stage, find, items};
 use keywheel_tests::wait;
 use serde_json::Value;
 
@@ -96,4 +96,35 @@ fn outside_the_runtime_it_is_refused_with_the_next_step() -> Result<()> {
     assert_eq!(container.field("{{.State.Running}}")?, "true");
     let value = plant(&stage.keywheel, TOKEN)?;
     stage.finish(&[value], &[&container])
+}
+
+#[test]
+fn a_variable_that_names_the_secrets_file_needs_no_restart() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    stage.apply_file("path", "{ signal: HUP }")?;
+    let placeholder = format!("DB_PASSWORD_FILE={{keywheel:file:{SECRET}}}");
+    let container = stage.run("path", &["-e", &placeholder], "/bin/app-file")?;
+    assert_eq!(
+        container.variable("DB_PASSWORD_FILE")?.as_deref(),
+        Some(FILE)
+    );
+    let (first, pid) = (stage.value_in(&container)?, container.pid()?);
+    stage.rotate(SECRET)?;
+    let second = stage.value_in(&container)?;
+    assert_ne!(first, second);
+    assert_eq!(container.pid()?, pid, "it was restarted");
+    // Where no binding gives the file, it is refused with the next step.
+    let label = ["--runtime", &stage.runtime, "--label", "app=path"];
+    let flags = [&label[..], &["-e", "OTHER_FILE={keywheel:file:test/other}"]].concat();
+    let (refused, said) = Container::try_run(&stage.image, &flags, &["/bin/app-idle"])?;
+    assert!(refused.is_none(), "a placeholder is a request, not a grant");
+    assert!(
+        said.stderr.contains("as a file") && said.stderr.contains("next: apply a Binding"),
+        "{}",
+        said.stderr
+    );
+    stage.finish(&[first, second], &[&container])
 }

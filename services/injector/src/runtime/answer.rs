@@ -250,6 +250,10 @@ fn substitute<'a>(
     for piece in &entry.pieces {
         match piece {
             Piece::Text(text) => parts.push(text.as_bytes()),
+            Piece::File(name) => {
+                let error = format!("the path of secret `{name}` was not chosen");
+                return Err(Refusal::new(error, "start the container again"));
+            }
             Piece::Secret(name) => {
                 let value = given.next().and_then(|given| values.get(&key_of(given)));
                 let value = value.ok_or_else(|| {
@@ -273,7 +277,7 @@ fn substitute<'a>(
 
 fn first_secret(entry: &Entry) -> String {
     let name = |piece: &Piece| match piece {
-        Piece::Secret(name) => Some(name.clone()),
+        Piece::Secret(name) | Piece::File(name) => Some(name.clone()),
         Piece::Text(_) => None,
     };
     entry.pieces.iter().find_map(name).unwrap_or_default()

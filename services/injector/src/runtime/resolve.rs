@@ -1,7 +1,8 @@
 //! Which version goes where, for a container that is being created. Pure.
 //!
 //! Invariant: a placeholder is a request; only a binding that matches the engine's facts, names the
-//! variable and the secret, grants it (rule Z2).
+//! variable and the secret, grants it (rule Z2). `{keywheel:file:NAME}` becomes the path of the secret's
+//! file: no value, so it is nothing that the container holds, and no rotation changes it.
 
 use keywheel_core::binding::{ContainerFacts, Target};
 use keywheel_core::name::HostName;
@@ -13,6 +14,8 @@ use crate::shared::{Given, grant_of};
 
 /// What opens a placeholder.
 const OPEN: &str = "{keywheel:";
+/// What stands before the name where the path of the secret's file is meant; no name has a colon.
+const FILE: &str = "file:";
 
 /// One piece of an env value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(crate) enum Piece {
     Text(String),
     /// A secret by name.
     Secret(String),
+    /// The path of a secret's file, by the secret's name.
+    File(String),
 }
 
 /// An env entry, taken apart.
@@ -56,7 +61,10 @@ pub(crate) fn parse_entry(entry: &str) -> Option<Entry> {
             pieces.push(Piece::Text(before.to_owned()));
         }
         let (secret, behind) = after.split_once('}')?;
-        pieces.push(Piece::Secret(secret.to_owned()));
+        pieces.push(match secret.strip_prefix(FILE) {
+            Some(secret) => Piece::File(secret.to_owned()),
+            None => Piece::Secret(secret.to_owned()),
+        });
         rest = behind;
     }
     if !rest.is_empty() {
@@ -83,19 +91,24 @@ pub(crate) fn choose(
         .collect();
     let mut chosen = Chosen::default();
     for text in env {
-        let entry = parse_entry(text).ok_or_else(|| {
+        let mut entry = parse_entry(text).ok_or_else(|| {
             let name = text.split('=').next().unwrap_or_default();
             denied(
                 format!("the placeholder in {name} is not understood"),
-                "write it as `{keywheel:NAME}`",
+                "write it as `{keywheel:NAME}`, or `{keywheel:file:NAME}` for the path of its file",
                 "",
             )
         })?;
-        for piece in &entry.pieces {
-            if let Piece::Secret(secret) = piece {
-                chosen
-                    .env
-                    .push(choose_env(&matching, host, facts, &entry.name, secret)?);
+        for piece in &mut entry.pieces {
+            match piece {
+                Piece::Text(_) => {}
+                Piece::Secret(secret) => {
+                    let given = choose_env(&matching, host, facts, &entry.name, secret)?;
+                    chosen.env.push(given);
+                }
+                Piece::File(secret) => {
+                    *piece = Piece::Text(path_of(&matching, host, facts, secret)?);
+                }
             }
         }
         chosen.entries.push(entry);
@@ -132,6 +145,43 @@ fn choose_env(
         return Err(denied(error, next, secret));
     };
     give(binding)
+}
+
+/// Where the file of a secret will be in the container.
+fn path_of(
+    matching: &[&PlannedBinding],
+    host: &HostName,
+    facts: &ContainerFacts,
+    secret: &str,
+) -> Result<String, Box<Denied>> {
+    let files = matching
+        .iter()
+        .filter(|binding| binding.secret_name.as_str() == secret);
+    let mut paths = files.filter_map(|binding| match &binding.target {
+        Target::File {
+            directory, name, ..
+        } => Some((&binding.name, format!("{directory}/{name}"))),
+        Target::Env { .. } => None,
+    });
+    let Some((first, path)) = paths.next() else {
+        let error = format!(
+            "no binding gives secret `{secret}` as a file to a container of image {}",
+            facts.image_digest
+        );
+        let next = format!(
+            "apply a Binding with `secret: {secret}`, `containers: {{ host: {host}, image: \"{}\" }}` and `file: {{ name: FILE }}`",
+            facts.image_digest
+        );
+        return Err(denied(error, next, secret));
+    };
+    if let Some((second, _)) = paths.next() {
+        let error = format!(
+            "bindings `{first}` and `{second}` both give secret `{secret}` as a file, so its path is not one"
+        );
+        let next = format!("write the path itself in place of the placeholder, like `{path}`");
+        return Err(denied(error, next, secret));
+    }
+    Ok(path)
 }
 
 fn choose_file(

@@ -93,6 +93,10 @@ fn entries_come_apart_into_text_and_secrets() {
         ]
     );
     assert_eq!(parse_entry("A={keywheel:x}").unwrap().pieces, [secret("x")]);
+    assert_eq!(
+        parse_entry("A={keywheel:file:x}").unwrap().pieces,
+        [Piece::File("x".to_owned())]
+    );
     assert!(parse_entry("A={keywheel:x").is_none());
     assert!(parse_entry("no-equals-sign").is_none());
 }
@@ -128,6 +132,42 @@ fn a_placeholder_without_a_binding_is_refused_with_what_a_binding_must_say() {
             refusal.next
         );
     }
+}
+
+#[test]
+fn a_file_placeholder_is_the_path_of_the_file_and_opens_nothing() {
+    let bindings = vec![
+        bound(file(), "prod/db", Some(4)),
+        bound(env("DB"), "prod/db", Some(4)),
+    ];
+    let chosen = chosen(bindings, &["DB_FILE=file://{keywheel:file:prod/db}"], &[]).unwrap();
+    assert!(chosen.env.is_empty(), "a path is nothing that is held");
+    assert_eq!(chosen.files.len(), 1);
+    let text = |text: &str| Piece::Text(text.to_owned());
+    assert_eq!(
+        chosen.entries[0].pieces,
+        [text("file://"), text("/run/secrets/db")]
+    );
+}
+
+#[test]
+fn a_file_placeholder_without_a_file_or_with_two_is_refused_with_the_next_step() {
+    let only_a_variable = vec![bound(env("DB_FILE"), "prod/db", Some(4))];
+    let another_secret = vec![bound(file(), "prod/other", Some(4))];
+    for bindings in [Vec::new(), only_a_variable, another_secret] {
+        let denied = chosen(bindings, &["DB_FILE={keywheel:file:prod/db}"], &[]).unwrap_err();
+        assert!(denied.refusal.next.contains("`file: { name: FILE }`"));
+        assert_eq!(denied.secret, "prod/db");
+    }
+    let twice = vec![
+        bound(file(), "prod/db", Some(4)),
+        bound(file(), "prod/db", Some(4)),
+    ];
+    let denied = chosen(twice, &["DB_FILE={keywheel:file:prod/db}"], &[]).unwrap_err();
+    assert!(denied.refusal.next.contains("`/run/secrets/db`"));
+    // Without a version there is no file either.
+    let none = vec![bound(file(), "prod/db", None)];
+    assert!(chosen(none, &["DB_FILE={keywheel:file:prod/db}"], &[]).is_err());
 }
 
 #[test]
@@ -176,7 +216,7 @@ fn a_mount_of_somebody_else_in_the_directory_is_named() {
 
 #[test]
 fn no_variable_or_mount_of_a_question_makes_the_choice_panic() {
-    keywheel_testkit::hostile(b"A=x-{keywheel:prod/db}{keywheel:b}", |bytes| {
+    keywheel_testkit::hostile(b"A=x-{keywheel:prod/db}{keywheel:file:b}", |bytes| {
         let text = String::from_utf8_lossy(bytes);
         let bound = vec![
             bound(env("A"), "prod/db", Some(1)),
