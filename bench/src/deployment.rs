@@ -163,6 +163,7 @@ impl Gateway {
                 uid: 0,
                 gid: 0,
                 mode: 0o400,
+                template: None,
             },
             // Another signal each time: SIGHUP or SIGUSR1.
             reload: Reload::Signal(if self.turn % 2 == 0 { 1 } else { 10 }),

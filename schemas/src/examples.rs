@@ -190,6 +190,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
         uid: 1000,
         gid: 1000,
         mode: 0o400,
+        template: None,
     };
     let spec = binding::Spec {
         secret: SECRET,

@@ -23,4 +23,5 @@ pub mod openapi;
 mod span;
 pub mod stale;
 pub mod subject;
+pub mod template;
 pub mod wire;

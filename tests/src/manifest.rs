@@ -48,6 +48,20 @@ pub fn file_binding(
     )
 }
 
+/// A binding as a file that is made by a template.
+#[must_use]
+pub fn template_binding(
+    name: &str,
+    secret: &str,
+    on: &Selector<'_>,
+    file: &str,
+    template: &str,
+) -> String {
+    // Rust's quotes and escapes are YAML's, too, for what stands in these templates.
+    let target = format!("file: {{ name: {file}, mode: \"0400\", template: {template:?} }}");
+    binding(name, secret, on, &target, "none")
+}
+
 /// A binding as an environment variable.
 #[must_use]
 pub fn env_binding(

@@ -70,6 +70,9 @@ pub enum Target {
         gid: u32,
         /// Permission bits, octal.
         mode: Text<Mode>,
+        /// What stands in it around the value; absent: the value as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        template: Option<String>,
     },
     /// An env variable of the container's first program.
     Env {
@@ -88,12 +91,14 @@ impl Mirror for Target {
                 uid,
                 gid,
                 mode,
+                template,
             } => Self::File {
                 directory: Text(directory.clone()),
                 name: Text(name.clone()),
                 uid: *uid,
                 gid: *gid,
                 mode: Text(Mode(*mode)),
+                template: template.clone(),
             },
             binding::Target::Env { name } => Self::Env {
                 name: Text(name.clone()),
@@ -108,12 +113,14 @@ impl Mirror for Target {
                 uid,
                 gid,
                 mode,
+                template,
             } => binding::Target::File {
                 directory: directory.0,
                 name: name.0,
                 uid,
                 gid,
                 mode: mode.0.0,
+                template,
             },
             Self::Env { name } => binding::Target::Env { name: name.0 },
         }

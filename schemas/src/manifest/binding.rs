@@ -13,6 +13,7 @@ use super::reload::{default_restart, read_reload};
 use super::scalar::parse_mode;
 use super::tree::{Located, Node, position};
 use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, Manifest, Position};
+use crate::template::check;
 
 /// Permission bits of a file that names none.
 const DEFAULT_MODE: u32 = 0o400;
@@ -37,7 +38,7 @@ pub(super) fn read(
     let selector = fields
         .required("containers", faults)
         .and_then(|node| read_selector(node, faults));
-    let target = read_target(&fields, faults);
+    let target = read_target(&fields, secret.as_ref(), faults);
     let is_env = matches!(target, Some(Target::Env { .. }));
     let reload = match fields.find("reload") {
         Some(node) => read_reload(node, faults),
@@ -153,9 +154,13 @@ fn read_labels(node: &Located, faults: &mut Faults) -> BTreeMap<String, String> 
         .collect()
 }
 
-fn read_target(fields: &Fields<'_>, faults: &mut Faults) -> Option<Target> {
+fn read_target(
+    fields: &Fields<'_>,
+    secret: Option<&SecretName>,
+    faults: &mut Faults,
+) -> Option<Target> {
     match (fields.find("file"), fields.find("env")) {
-        (Some(file), None) => read_file(file, faults),
+        (Some(file), None) => read_file(file, secret, faults),
         (None, Some(env)) => {
             let fields = Fields::of(env, "env", &["name"], faults)?;
             fields.required("name", faults)?;
@@ -176,11 +181,11 @@ fn read_target(fields: &Fields<'_>, faults: &mut Faults) -> Option<Target> {
     }
 }
 
-fn read_file(node: &Located, faults: &mut Faults) -> Option<Target> {
+fn read_file(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) -> Option<Target> {
     let fields = Fields::of(
         node,
         "file",
-        &["directory", "name", "uid", "gid", "mode"],
+        &["directory", "name", "uid", "gid", "mode", "template"],
         faults,
     )?;
     fields.required("name", faults);
@@ -192,12 +197,21 @@ fn read_file(node: &Located, faults: &mut Faults) -> Option<Target> {
     let uid = fields.number("uid", 0, MAX_UID, faults).unwrap_or(0);
     let gid = fields.number("gid", 0, MAX_UID, faults).unwrap_or(0);
     let mode = read_mode(&fields, faults);
+    let template = fields.text("template", faults).map(|(template, at)| {
+        if let Some(secret) = secret
+            && let Err(fault) = check(template, secret.as_str())
+        {
+            faults.add(at, fault.to_string());
+        }
+        template.to_owned()
+    });
     Some(Target::File {
         directory: directory?,
         name: name?,
         uid,
         gid,
         mode,
+        template,
     })
 }
 

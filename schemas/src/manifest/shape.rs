@@ -204,6 +204,10 @@ pub struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
     pub mode: Option<String>,
+    /// What stands in it around the value: text with `{{ secret("NAME") }}`; the value as it is by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16384))]
+    pub template: Option<String>,
 }
 
 /// An env variable of the container's first program.

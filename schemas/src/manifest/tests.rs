@@ -151,6 +151,7 @@ fn the_issues_binding_is_read_whole() {
         uid,
         gid,
         mode,
+        template: None,
     } = target
     else {
         panic!("{target:?}")
@@ -255,6 +256,20 @@ fn a_reload_command_and_the_word_label_are_read() {
 }
 
 #[test]
+fn a_template_is_read_as_it_stands() {
+    let text =
+        "  file:\n    name: db\n    template: |\n      url={{ secret(\"db\").url }}\n      # end";
+    let Manifest::Binding { target, .. } = &read(&binding(text)).unwrap()[0] else {
+        panic!()
+    };
+    let Target::File { template, .. } = target else {
+        panic!("{target:?}")
+    };
+    let expected = "url={{ secret(\"db\").url }}\n# end\n";
+    assert_eq!(template.as_deref(), Some(expected));
+}
+
+#[test]
 fn signals_are_read_by_name_and_number() {
     for (text, number) in [
         ("HUP", 1),
@@ -335,6 +350,7 @@ fn the_schema_for_editors_agrees_with_the_parser() {
         &secret("{}"),
         &binding("  env: { name: DB }\n  reload: restart"),
         &binding("  file: { name: db }\n  reload: label"),
+        &binding("  file: { name: db, template: 'a {{ secret(\"db\") }}' }"),
         &binding("  file: { name: db }\n  reload: { command: [a, b], timeout: 5s }"),
         &secret("{ generator: {}, rotation: { interval: 12h, missedRun: skip } }"),
         &secret("{ store: vault, source: { path: a, field: b } }"),

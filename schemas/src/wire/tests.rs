@@ -72,6 +72,7 @@ fn plan() -> HostPlan {
         uid: 1000,
         gid: 0,
         mode: 0o440,
+        template: None,
     };
     let env = Target::Env {
         name: EnvName::parse("DB_PASSWORD").unwrap(),

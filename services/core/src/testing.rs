@@ -98,6 +98,7 @@ pub(crate) fn file() -> Target {
         uid: 1000,
         gid: 1000,
         mode: 0o400,
+        template: None,
     }
 }
 

@@ -141,8 +141,14 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
                 uid,
                 gid,
                 mode,
+                template,
             } => {
-                format!("file {directory}/{name} uid {uid} gid {gid} mode {mode:04o}")
+                let by = if template.is_some() {
+                    ", by a template"
+                } else {
+                    ""
+                };
+                format!("file {directory}/{name} uid {uid} gid {gid} mode {mode:04o}{by}")
             }
             Target::Env { name } => format!("env {name}"),
         },

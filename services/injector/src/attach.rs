@@ -19,6 +19,7 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, FsKind, SecretDir, SecretFs};
 use keywheel_sys::wire::Fault;
 
+use crate::form::{Form, formed};
 use crate::model::Place;
 use crate::state::{self, Remembered, RememberedDir, RememberedHolding};
 
@@ -41,6 +42,7 @@ pub(crate) struct Wanted {
     pub(crate) directory: Directory,
     pub(crate) name: FileName,
     pub(crate) attr: FileAttr,
+    pub(crate) form: Option<Arc<Form>>,
     pub(crate) value: Arc<SecretBytes>,
 }
 
@@ -79,6 +81,7 @@ pub(crate) struct Written {
     pub(crate) version: u64,
     pub(crate) place: Place,
     pub(crate) attr: FileAttr,
+    pub(crate) form: Option<Arc<Form>>,
 }
 
 /// Pins a container's first process and checks that it is that container's.
@@ -154,6 +157,7 @@ impl Wanted {
             version: self.version,
             place,
             attr: self.attr,
+            form: self.form.clone(),
         }
     }
 }
@@ -236,8 +240,9 @@ fn unclear(reason: String) -> NotAttached {
 fn fill(dir: &SecretDir, target: &PinnedPid, files: &[Wanted]) -> Result<(), String> {
     for file in files {
         let mapped = map(target, file.attr)?;
+        let value = formed(file.form.as_ref(), &file.value)?;
         // EXPOSE: written to the container's own memory file system.
-        let bytes = file.value.expose();
+        let bytes = value.expose();
         dir.replace(file.name.as_str(), bytes, mapped)
             .map_err(|error| chain(&error))?;
     }

@@ -4,6 +4,7 @@
 //! binding gives any more is taken back; two bindings never share a file.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use keywheel_core::binding::{Reload, Target};
 use keywheel_core::id::{BindingId, SecretId};
@@ -11,7 +12,8 @@ use keywheel_core::name::{Directory, FileName, HostName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_sys::secretfs::FileAttr;
 
-use crate::model::{Ack, Place, Tracked};
+use crate::form::Form;
+use crate::model::{Ack, Holding, Place, Tracked};
 use crate::reload::reload_in;
 use crate::shared::grant_of;
 
@@ -41,6 +43,7 @@ pub(crate) struct FileWish {
     pub(crate) directory: Directory,
     pub(crate) name: FileName,
     pub(crate) attr: FileAttr,
+    pub(crate) form: Option<Arc<Form>>,
     /// In this container.
     pub(crate) reload: Reload,
     /// It is there with content nobody has compared yet.
@@ -105,6 +108,7 @@ pub(crate) fn decide(
                 uid,
                 gid,
                 mode,
+                ..
             } => {
                 if !taken.insert((directory, name)) {
                     let reason = format!(
@@ -174,7 +178,10 @@ fn decide_file(
     let same =
         holding.filter(|holding| holding.secret == binding.secret && holding.attr == Some(attr));
     let reload = reload_in(&binding.reload, &tracked.record.facts);
-    if let Some(holding) = same.filter(|holding| holding.version == Some(grant.version)) {
+    let form = Form::of(binding);
+    let is_done =
+        |holding: &&Holding| holding.version == Some(grant.version) && holding.form == form;
+    if let Some(holding) = same.filter(is_done) {
         if holding.ack == Ack::Due && matches!(reload, Reload::Restart { .. }) {
             todo.restart
                 .push((binding.binding, binding.secret, grant.version));
@@ -190,6 +197,7 @@ fn decide_file(
         directory: directory.clone(),
         name: name.clone(),
         attr,
+        form,
         reload,
         compare_first: same.is_some_and(|holding| holding.version.is_none()),
     });

@@ -14,6 +14,8 @@ use keywheel_engine::port::container_host::ContainerRecord;
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
 
+use crate::form::Form;
+
 /// Where in a container a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -56,6 +58,8 @@ pub(crate) struct Holding {
     pub(crate) place: Place,
     /// Owner and mode of a file as its binding said; `None` for a variable, or when not known.
     pub(crate) attr: Option<FileAttr>,
+    /// What was made of the value; meaningless while the version is not known.
+    pub(crate) form: Option<Arc<Form>>,
     /// The version; `None` when an earlier run wrote it and it was not compared yet.
     pub(crate) version: Option<u64>,
     /// How far the consumer is.

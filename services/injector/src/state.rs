@@ -125,6 +125,7 @@ impl RememberedHolding {
             attr: self
                 .attr
                 .map(|(uid, gid, mode)| FileAttr { uid, gid, mode }),
+            form: None,
             version,
             ack: if self.acked { Ack::Done } else { Ack::AtStart },
             remembered: Some((self.version, self.acked)),

@@ -17,6 +17,7 @@ use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use zeroize::Zeroizing;
 
 use crate::attach::map;
+use crate::form::{Form, formed};
 use crate::origin::SERVICE;
 use crate::shared::Shared;
 
@@ -47,6 +48,7 @@ pub(crate) struct Swap {
     pub(crate) attr: FileAttr,
     /// In the host's ids, if known already.
     pub(crate) owner: Option<(u32, u32)>,
+    pub(crate) form: Option<Arc<Form>>,
     pub(crate) value: Arc<SecretBytes>,
     pub(crate) compare_first: bool,
     pub(crate) tell: Option<Tell>,
@@ -146,10 +148,11 @@ fn span_of(job: &Swap) -> Span {
 }
 
 fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
+    let value = formed(job.form.as_ref(), &job.value)?;
     let mut key = Zeroizing::new([0_u8; 32]);
     shared.entropy.fill(&mut *key);
     // EXPOSE: the digest under a one-time key is what the file is compared with.
-    let wanted = digest::keyed(&key, job.value.expose());
+    let wanted = digest::keyed(&key, value.expose());
     let owner = match job.owner {
         Some(owner) => owner,
         None => map(&job.target, job.attr).map(|mapped| (mapped.uid, mapped.gid))?,
@@ -158,7 +161,7 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
     if written {
         failpoint::hit("injector.before_swap").map_err(|error| error.to_string())?;
         // EXPOSE: written to the container's own memory file system.
-        let bytes = job.value.expose();
+        let bytes = value.expose();
         let attr = FileAttr {
             uid: owner.0,
             gid: owner.1,

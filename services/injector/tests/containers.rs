@@ -378,3 +378,39 @@ async fn a_command_that_ends_well_acknowledges_and_one_that_fails_or_hangs_is_to
     ));
     injector.end_in(folder.path()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_is_filled_in_again_with_every_version_and_a_fault_is_told() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    let plan = |version| {
+        let mut target = file("db");
+        if let keywheel_core::binding::Target::File { template, .. } = &mut target {
+            *template = Some("{{ secret(\"test/secret-15\").user }}!".to_owned());
+        }
+        vec![binding(15, "form", target, Reload::None, Some(version))]
+    };
+    bus.put(15, 1, br#"{"user":"one","password":"canary-73d"}"#);
+    bus.put(15, 2, br#"{"user":"two","password":"canary-73d"}"#);
+    bus.put(15, 3, b"canary-73d");
+    bus.publish(plan(1));
+    let injector = start(folder.path(), &bus);
+    let container = Container::start("form", &[], IDLE);
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    assert_eq!(container.cat("db"), (true, "one!".into()));
+    bus.publish(plan(2));
+    bus.wait_facts("swapped to 2", 1, swapped(2)).await;
+    assert_eq!(container.cat("db"), (true, "two!".into()));
+    // A value that the template does not fit: the one before stays, and why is told.
+    bus.publish(plan(3));
+    let is_told = |fact: &Fact| {
+        matches!(fact, Fact::Refused { version: 3, reason }
+            if reason.starts_with("template_failed: line 1") && !reason.contains("canary"))
+    };
+    bus.wait_facts("the fault", 1, is_told).await;
+    assert_eq!(container.cat("db"), (true, "two!".into()));
+    injector.end_in(folder.path()).await;
+}

@@ -11,3 +11,4 @@ mod revoke;
 mod said;
 mod stream;
 mod surface;
+mod templates;

@@ -422,3 +422,32 @@ fn the_same_thing_twice_in_one_text_is_refused() {
         "Secret `prod/payments/db-password` is declared twice, first in line 1",
     );
 }
+
+#[test]
+fn a_template_that_is_none_is_refused_with_its_line() {
+    let with = |template: &str| binding(&format!("  file: {{ name: db, template: {template:?} }}"));
+    for (template, part) in [
+        (
+            "a\n{{ secret(\"db\" }}",
+            "line 2 of the template: `)` is missing",
+        ),
+        (
+            "{{ secret(\"other\") }}",
+            "`other` is another secret than the binding's own, `db`",
+        ),
+        ("{% for x in y %}", "there are no statements"),
+        ("no place", "has no place for the value"),
+    ] {
+        let found = faults(&with(template));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].starts_with("app.yaml:7:") && found[0].contains(part),
+            "{found:#?}"
+        );
+    }
+    one_fault(
+        &binding("  file: { name: db, template: 5 }"),
+        "7:31",
+        "put it in quotes",
+    );
+}

@@ -39,6 +39,8 @@ pub enum Target {
         gid: u32,
         /// Permission bits.
         mode: u32,
+        /// What stands in it around the value; `None`: the value as it is.
+        template: Option<String>,
     },
     /// An env variable of the container's first program: the weaker tier.
     Env {

@@ -23,6 +23,7 @@ fn file() -> Target {
         uid: 0,
         gid: 0,
         mode: 0o400,
+        template: None,
     }
 }
 

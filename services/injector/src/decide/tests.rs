@@ -9,7 +9,6 @@ use keywheel_core::name::{BindingName, EnvName, SecretName};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
 
 use super::*;
-use crate::model::Holding;
 
 const RESTART: Reload = Reload::Restart {
     settle: Duration::ZERO,
@@ -27,6 +26,7 @@ fn file(name: &str) -> Target {
         uid: 0,
         gid: 0,
         mode: 0o400,
+        template: None,
     }
 }
 
@@ -104,6 +104,7 @@ fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, 
         secret: binding.secret,
         place,
         attr,
+        form: crate::form::Form::of(binding),
         version,
         ack,
         remembered: None,
@@ -302,6 +303,7 @@ fn another_owner_or_mode_is_applied_at_the_same_version() {
             uid,
             gid,
             mode,
+            template: None,
         },
         ..bound.clone()
     };
@@ -333,4 +335,31 @@ fn a_label_restarts_only_where_the_binding_lets_it() {
         holds(&mut one, &bound, Some(3), Ack::Due);
         assert_eq!(decided(vec![bound], &one).restart.len(), restarts);
     }
+}
+
+#[test]
+fn another_template_is_applied_at_the_same_version() {
+    let bound = binding(1, file("db"), Reload::None, Some(3));
+    let with = |text: &str| {
+        let mut changed = bound.clone();
+        if let Target::File { template, .. } = &mut changed.target {
+            *template = Some(text.to_owned());
+        }
+        changed
+    };
+    let mut container = tracked("runc", &[]);
+    for (held, wanted, writes) in [
+        (bound.clone(), with("a"), 1),
+        (with("a"), with("b"), 1),
+        (with("a"), bound.clone(), 1),
+        (with("a"), with("a"), 0),
+    ] {
+        holds(&mut container, &held, Some(3), Ack::Done);
+        let todo = decided(vec![wanted], &container);
+        assert_eq!((todo.writes.len(), todo.removes.len()), (writes, 0));
+    }
+    // What an earlier run wrote is compared, whatever the template was then.
+    holds(&mut container, &bound, None, Ack::Done);
+    let todo = decided(vec![with("a")], &container);
+    assert!(todo.writes[0].compare_first && todo.writes[0].form.is_some());
 }

@@ -37,6 +37,7 @@ impl Reconciler {
                 directory: wish.directory,
                 name: wish.name,
                 attr: wish.attr,
+                form: wish.form,
             })
         };
         let wanted: Vec<Wanted> = wishes.into_iter().filter_map(want).collect();

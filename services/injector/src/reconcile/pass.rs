@@ -18,6 +18,7 @@ use keywheel_seal::SecretBytes;
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
+use crate::form::Form;
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
@@ -306,7 +307,9 @@ impl Reconciler {
                 .filter(|holding| holding.secret == wish.secret);
             let remembered = held.and_then(|holding| holding.remembered);
             // Only its owner or mode changes: nothing new to be told.
-            let is_known = held.is_some_and(|held| held.version == Some(wish.grant.version));
+            let is_known = held.is_some_and(|held| {
+                held.version == Some(wish.grant.version) && held.form == wish.form
+            });
             let tell = match wish.reload {
                 Reload::Signal(signal) if !is_known => Some(Tell {
                     signal,
@@ -327,6 +330,7 @@ impl Reconciler {
                 name: wish.name.to_string(),
                 owner: tracked.owners.get(&(wish.attr.uid, wish.attr.gid)).copied(),
                 attr: wish.attr,
+                form: wish.form,
                 value: Arc::clone(values.get(&(wish.secret, wish.grant.version))?),
                 compare_first: wish.compare_first,
                 tell,
@@ -378,28 +382,24 @@ impl Reconciler {
         let other = drop_other(tracked, binding, secret);
         let is_other = other.is_some();
         self.items.extend(other);
+        let form = Form::of(planned);
         let before = tracked.holdings.get(&binding);
         let known_ack = before
-            .filter(|holding| holding.version == Some(version))
+            .filter(|holding| holding.version == Some(version) && holding.form == form)
             .map(|holding| holding.ack);
         let was_acked =
             !done.written && before.and_then(|holding| holding.remembered) == Some((version, true));
         let is_first = before.is_none() && !is_other;
         let reload = reload_in(&planned.reload, &tracked.record.facts);
-        let ack = match (&reload, done.told) {
+        let ack = match (known_ack, done.told) {
             _ if was_acked => Ack::Done,
-            (_, Told::NotAsked) if let Some(ack) = known_ack => ack,
-            (Reload::None, _) | (Reload::Signal(_), Told::At(_)) => Ack::Done,
-            (Reload::Signal(_) | Reload::Command { .. } | Reload::Label, _) => Ack::Due,
-            (Reload::Restart { .. }, _) if is_first => Ack::Gate { since: now },
-            (Reload::Restart { .. }, _) => Ack::Due,
+            (Some(ack), Told::NotAsked) => ack,
+            _ => ack_of(&reload, done.told, is_first, now),
         };
-        let place = place_of(&planned.target);
+        let place = (place_of(&planned.target), attr_of(&planned.target), form);
         tracked.owners.insert(done.owner.0, done.owner.1);
-        tracked.holdings.insert(
-            binding,
-            hold(secret, (place, attr_of(&planned.target)), version, ack),
-        );
+        let holding = hold(secret, place, version, ack);
+        tracked.holdings.insert(binding, holding);
         tracked.refused.remove(&binding);
         tracked.dirty = true;
         self.items.push(tracked.item(
@@ -452,6 +452,16 @@ impl Reconciler {
         for fault in saved.await.into_iter().filter_map(Result::err) {
             tracing::warn!({ names::ERROR } = fault, "state file not written");
         }
+    }
+}
+
+/// What a consumer has to do with a version that is new to it.
+fn ack_of(reload: &Reload, told: Told, is_first: bool, now: Duration) -> Ack {
+    match (reload, told) {
+        (Reload::None, _) | (Reload::Signal(_), Told::At(_)) => Ack::Done,
+        (Reload::Signal(_) | Reload::Command { .. } | Reload::Label, _) => Ack::Due,
+        (Reload::Restart { .. }, _) if is_first => Ack::Gate { since: now },
+        (Reload::Restart { .. }, _) => Ack::Due,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What comes back from work on containers: attached, adopted, placed at create, restarted, stopped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::binding::Reload;
@@ -11,6 +12,7 @@ use keywheel_sys::secretfs::FileAttr;
 
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached};
+use crate::form::Form;
 use crate::model::{Ack, Busy, Holding, Place, Tracked};
 use crate::reload::reload_in;
 use crate::shared::{PENDING_LIMIT, Pending};
@@ -83,7 +85,7 @@ impl Reconciler {
             let fact = Fact::Swapped { version, at };
             self.items
                 .push(tracked.item(written.binding, written.secret, fact));
-            let place = (written.place, Some(written.attr));
+            let place = (written.place, Some(written.attr), written.form);
             let holding = hold(written.secret, place, version, ack);
             tracked.holdings.insert(written.binding, holding);
         }
@@ -211,7 +213,7 @@ impl Reconciler {
         for given in &pending.env {
             let holding = hold(
                 given.binding.secret,
-                (given.place.clone(), None),
+                (given.place.clone(), None, None),
                 given.version,
                 Ack::AtStart,
             );
@@ -220,7 +222,7 @@ impl Reconciler {
         for written in attached.written {
             let holding = hold(
                 written.secret,
-                (written.place, Some(written.attr)),
+                (written.place, Some(written.attr), written.form),
                 written.version,
                 Ack::AtStart,
             );
@@ -296,7 +298,7 @@ impl Reconciler {
 
 pub(super) fn hold(
     secret: keywheel_core::id::SecretId,
-    (place, attr): (Place, Option<FileAttr>),
+    (place, attr, form): (Place, Option<FileAttr>, Option<Arc<Form>>),
     version: u64,
     ack: Ack,
 ) -> Holding {
@@ -304,6 +306,7 @@ pub(super) fn hold(
         secret,
         place,
         attr,
+        form,
         version: Some(version),
         ack,
         remembered: None,

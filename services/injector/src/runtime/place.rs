@@ -11,6 +11,7 @@ use keywheel_sys::secretfs::FileAttr;
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
 use crate::attach::{Attached, Tools, Wanted, attach};
+use crate::form::Form;
 use crate::model::Place;
 use crate::origin::SERVICE;
 use crate::runtime::answer::{Answer, Refused, key_of, no, open_all, parse_id, refuse};
@@ -165,6 +166,7 @@ async fn wanted(
             uid,
             gid,
             mode,
+            ..
         } = &given.binding.target
         else {
             return None;
@@ -180,6 +182,7 @@ async fn wanted(
                 gid: *gid,
                 mode: *mode,
             },
+            form: Form::of(&given.binding),
             value: Arc::clone(shared_values.get(&key_of(given))?),
         })
     };

@@ -384,6 +384,7 @@ pub fn file(name: &str) -> Target {
         uid: 0,
         gid: 0,
         mode: 0o444,
+        template: None,
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) async fn with_host(bench: &Bench) {
             uid: 0,
             gid: 0,
             mode: 0o400,
+            template: None,
         },
         reload: Reload::None,
     };

@@ -48,6 +48,7 @@ fn tracked(ack: Ack) -> Tracked {
                 name: FileName::parse(&format!("f{number}")).unwrap(),
             },
             attr: None,
+            form: None,
             version: Some(3),
             ack,
             remembered: None,

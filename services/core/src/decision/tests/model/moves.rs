@@ -122,6 +122,7 @@ pub(super) fn target(binding: u8, form: u8) -> Target {
         uid,
         gid,
         mode,
+        template: None,
     }
 }
 

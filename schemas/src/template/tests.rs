@@ -1,0 +1,118 @@
+//! What a template may say, and the fault of each text that is none.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn place(secret: &'static str, fields: &[&'static str], is_encoded: bool) -> Piece<'static> {
+    Piece::Place(Place {
+        secret,
+        fields: fields.to_vec(),
+        is_encoded,
+        line: 1,
+    })
+}
+
+#[test]
+fn text_and_places_come_apart_and_text_stays_as_it_is() {
+    let pieces = parse("pg://app:{{ secret(\"prod/db\") }}@db/app\n").unwrap();
+    let expected = [
+        Piece::Text("pg://app:"),
+        place("prod/db", &[], false),
+        Piece::Text("@db/app\n"),
+    ];
+    assert_eq!(pieces, expected);
+    for (text, expected) in [
+        ("{{secret('a')}}", place("a", &[], false)),
+        ("{{ secret(\"a\").b_1 }}", place("a", &["b_1"], false)),
+        (
+            "{{ secret(\"a\") . b [ \"c-d}}\" ] }}",
+            place("a", &["b", "c-d}}"], false),
+        ),
+        (
+            "{{ secret(\"a\").b | urlencode }}",
+            place("a", &["b"], true),
+        ),
+        ("{{ \"{{\" }}", Piece::Text("{{")),
+        ("{ } }} {", Piece::Text("{ } }} {")),
+    ] {
+        assert_eq!(parse(text).unwrap(), [expected], "{text}");
+    }
+    assert!(parse("").unwrap().is_empty());
+    assert!(parse("{# {{ x }} #}").unwrap().is_empty());
+}
+
+#[test]
+fn a_fault_names_its_line_and_what_would_be_right() {
+    for (text, line, part) in [
+        ("{{ secret(\"a\") ", 1, "write `}}`"),
+        ("a\nb {{ secret(\"a }}", 2, "not closed"),
+        ("{# a\n", 1, "write `#}`"),
+        ("\n\n{% if x %}", 3, "no statements"),
+        ("{% include \"x\" %}", 1, "no statements"),
+        ("{{ }}", 1, "is not known"),
+        ("{{ env.HOME }}", 1, "`env` is not known"),
+        ("{{ secrets(\"a\") }}", 1, "`secrets` is not known"),
+        ("{{ secret(a) }}", 1, "in quotes"),
+        ("{{ secret }}", 1, "`(` is missing"),
+        ("{{ secret(\"a\" }}", 1, "`)` is missing"),
+        ("{{ secret(\"a\"). }}", 1, "a field's name is missing"),
+        ("{{ secret(\"a\")[0] }}", 1, "in quotes"),
+        ("{{ secret(\"a\")[\"b\" }}", 1, "`]` is missing"),
+        (
+            "{{ secret(\"a\") | urlencod }}",
+            1,
+            "did you mean `urlencode`?",
+        ),
+        ("{{ secret(\"a\") | upper }}", 1, "known: urlencode"),
+        ("{{ secret(\"a\") * 9 }}", 1, "`* 9` is not known here"),
+        ("{{ secret(\"a\\\\\") }}", 1, "backslash"),
+        ("{# a\nb #}\n{{ x }}", 3, "`x` is not known"),
+        ("{{ secret(\"a\")\n }}\n{{ x }}", 3, "`x` is not known"),
+    ] {
+        let fault = parse(text).unwrap_err();
+        assert_eq!(fault.line, line, "{text}: {fault}");
+        assert!(fault.message.contains(part), "{text}: {fault}");
+    }
+}
+
+#[test]
+fn another_secret_and_no_secret_at_all_are_refused() {
+    assert_eq!(check("{{ secret(\"prod/db\").user }}", "prod/db"), Ok(()));
+    let fault = check("a\n{{ secret(\"prod/other\") }}", "prod/db").unwrap_err();
+    assert_eq!(fault.line, 2);
+    assert!(
+        fault.message.contains("`prod/other` is another secret"),
+        "{fault}"
+    );
+    let fault = check("no place", "prod/db").unwrap_err();
+    assert!(
+        fault.message.contains("{{ secret(\"prod/db\") }}"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn limits_hold_and_the_limit_itself_is_allowed() {
+    let place = "{{ secret(\"a\") }}";
+    let long = |bytes: usize| format!("{place}{}", "x".repeat(bytes - place.len()));
+    assert!(parse(&long(MAX_TEMPLATE_BYTES)).is_ok());
+    let fault = parse(&long(MAX_TEMPLATE_BYTES + 1)).unwrap_err();
+    assert!(fault.message.contains("at most 16384"), "{fault}");
+    assert!(parse(&place.repeat(MAX_PLACES)).is_ok());
+    let fault = parse(&place.repeat(MAX_PLACES + 1)).unwrap_err();
+    assert!(fault.message.contains("more than 256 places"), "{fault}");
+    let deep = |depth: usize| format!("{{{{ secret(\"a\"){} }}}}", ".b".repeat(depth));
+    assert!(parse(&deep(MAX_FIELD_DEPTH)).is_ok());
+    let fault = parse(&deep(MAX_FIELD_DEPTH + 1)).unwrap_err();
+    assert!(fault.message.contains("deeper than 8"), "{fault}");
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_without_a_panic(text in "(?s).{0,100}", marked in "[{}%#\"'|.()\\[\\] secrt\n]{0,60}") {
+        let _either = parse(&text);
+        let _either = parse(&marked);
+        let _either = parse(&format!("{{{{ secret(\"a\"){marked} }}}}"));
+    }
+}

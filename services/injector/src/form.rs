@@ -1,0 +1,352 @@
+//! From a value to what its file holds: as it is, or through the binding's template.
+//!
+//! Invariants: what is filled in is written once, into memory that is overwritten when it is dropped,
+//! and is no longer than a value may be; a fault names the template and never the value. What is not
+//! overwritten: the scratch buffer of the JSON reader, which holds a string of the object while it
+//! resolves its escapes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use keywheel_core::binding::Target;
+use keywheel_core::name::SecretName;
+use keywheel_core::plan::PlannedBinding;
+use keywheel_schemas::template::{Piece, Place, parse};
+use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use zeroize::Zeroizing;
+
+/// What becomes of a value in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Form {
+    template: String,
+    secret: SecretName,
+}
+
+impl Form {
+    /// What the binding says; `None`: the value as it is.
+    pub(crate) fn of(planned: &PlannedBinding) -> Option<Arc<Self>> {
+        let Target::File {
+            template: Some(template),
+            ..
+        } = &planned.target
+        else {
+            return None;
+        };
+        Some(Arc::new(Self {
+            template: template.clone(),
+            secret: planned.secret_name.clone(),
+        }))
+    }
+
+    fn fill(&self, value: &SecretBytes) -> Result<SecretBytes, String> {
+        let pieces = parse(&self.template).map_err(|fault| fault.to_string())?;
+        let mut parts = Vec::with_capacity(pieces.len());
+        let mut length = 0_usize;
+        for piece in &pieces {
+            let part = match piece {
+                Piece::Text(text) => Part::Given(text.as_bytes()),
+                Piece::Place(place) => self.part(place, value)?,
+            };
+            length = length.saturating_add(part.bytes().len());
+            if length > MAX_VALUE_BYTES {
+                return Err(format!(
+                    "what the template makes of the value is longer than {MAX_VALUE_BYTES} bytes"
+                ));
+            }
+            parts.push(part);
+        }
+        // As long as all parts: it never moves, so no copy of it stays behind.
+        let mut whole = Vec::with_capacity(length);
+        for part in &parts {
+            whole.extend_from_slice(part.bytes());
+        }
+        Ok(SecretBytes::from(whole))
+    }
+
+    fn part<'a>(&self, place: &Place<'_>, value: &'a SecretBytes) -> Result<Part<'a>, String> {
+        if place.secret != self.secret.as_str() {
+            return Err(format!(
+                "line {}: `{}` is another secret than the binding's own",
+                place.line, place.secret
+            ));
+        }
+        // EXPOSE: copied into what the container's file will hold.
+        let bytes = value.expose();
+        let part = if place.fields.is_empty() {
+            Part::Given(bytes)
+        } else {
+            Part::Own(field(bytes, place)?)
+        };
+        Ok(if place.is_encoded {
+            Part::Own(encoded(part.bytes()))
+        } else {
+            part
+        })
+    }
+}
+
+/// What a file of this form holds.
+pub(crate) fn formed(
+    form: Option<&Arc<Form>>,
+    value: &Arc<SecretBytes>,
+) -> Result<Arc<SecretBytes>, String> {
+    let Some(form) = form else {
+        return Ok(Arc::clone(value));
+    };
+    form.fill(value).map(Arc::new).map_err(|fault| {
+        format!("template_failed: {fault}; correct `file.template` of its binding, or the value")
+    })
+}
+
+/// A part of what is filled in.
+enum Part<'a> {
+    Given(&'a [u8]),
+    Own(Zeroizing<Vec<u8>>),
+}
+
+impl Part<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Given(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// Percent-encodes all but what RFC 3986 calls unreserved, so that it is one part of a URL wherever it
+/// stands.
+fn encoded(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_mul(3)));
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            text.push(*byte);
+        } else {
+            text.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    text
+}
+
+/// A field of a value that is a JSON object. The reader's own words are not told: they quote the value.
+fn field(value: &[u8], place: &Place<'_>) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut reader = serde_json::Deserializer::from_slice(value);
+    let found = Seek(&place.fields).deserialize(&mut reader);
+    let found = found.and_then(|found| reader.end().map(|()| found));
+    let found = found.map_err(|_| {
+        format!(
+            "line {}: the value is not a JSON object with text, a whole number, true or false at `{}`",
+            place.line,
+            place.fields.join(".")
+        )
+    })?;
+    found.ok_or_else(|| {
+        format!(
+            "line {}: the value has no field `{}`",
+            place.line,
+            place.fields.join(".")
+        )
+    })
+}
+
+/// Reads the one field that lies at the end of a path, and passes over all else.
+struct Seek<'p>(&'p [&'p str]);
+
+/// What was found.
+type Found = Option<Zeroizing<Vec<u8>>>;
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = Found;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+        if self.0.is_empty() {
+            deserializer.deserialize_any(Leaf)
+        } else {
+            deserializer.deserialize_map(self)
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = Found;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Found, A::Error> {
+        let mut found = None;
+        let Some((first, behind)) = self.0.split_first() else {
+            return Ok(found);
+        };
+        while let Some(is_it) = entries.next_key_seed(Key(first))? {
+            if is_it {
+                found = entries.next_value_seed(Seek(behind))?;
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a key is the one that is looked for. It may be a secret, too, so it is not kept.
+struct Key<'p>(&'p str);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(key == self.0)
+    }
+}
+
+/// A value that can stand in a text.
+struct Leaf;
+
+impl Visitor<'_> for Leaf {
+    type Value = Found;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, a whole number, true or false")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Found, E> {
+        Ok(Some(Zeroizing::new(text.as_bytes().to_vec())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Found, E> {
+        Ok(Some(Zeroizing::new(text.into_bytes())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Found, E> {
+        Ok(Some(Zeroizing::new(number.to_string().into_bytes())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Found, E> {
+        Ok(Some(Zeroizing::new(number.to_string().into_bytes())))
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Found, E> {
+        Ok(Some(Zeroizing::new(flag.to_string().into_bytes())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(template: &str, value: &[u8]) -> Result<String, String> {
+        let form = Arc::new(Form {
+            template: template.to_owned(),
+            secret: SecretName::parse("prod/db").unwrap(),
+        });
+        let value = Arc::new(SecretBytes::from(value.to_vec()));
+        formed(Some(&form), &value)
+            .map(|whole| String::from_utf8_lossy(whole.expose()).into_owned())
+    }
+
+    #[test]
+    fn a_value_its_fields_and_what_a_url_may_hold_are_filled_in() {
+        let url = "postgres://app:{{ secret(\"prod/db\") }}@db/app";
+        assert_eq!(fill(url, b"pw").unwrap(), "postgres://app:pw@db/app");
+        let object = r#"{"user":"a\u00fc\"","password":"p/w@ 1","port":5432,"tls":true,"in":{"a b":"x"},"low":-1}"#;
+        for (place, expected) in [
+            (".user", "aü\""),
+            (".password", "p/w@ 1"),
+            (".password | urlencode", "p%2Fw%40%201"),
+            (".user | urlencode", "a%C3%BC%22"),
+            (".port", "5432"),
+            (".low", "-1"),
+            (".tls", "true"),
+            (".in[\"a b\"]", "x"),
+            ("", object),
+        ] {
+            let template = format!("<{{{{ secret(\"prod/db\"){place} }}}}>");
+            let filled = fill(&template, object.as_bytes()).unwrap();
+            assert_eq!(filled, format!("<{expected}>"));
+        }
+    }
+
+    #[test]
+    fn a_value_without_a_template_is_not_copied() {
+        let value = Arc::new(SecretBytes::from(vec![0, 255]));
+        assert!(Arc::ptr_eq(&formed(None, &value).unwrap(), &value));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_as_they_are() {
+        let form = Form {
+            template: "a{{ secret(\"prod/db\") }}".to_owned(),
+            secret: SecretName::parse("prod/db").unwrap(),
+        };
+        let filled = form.fill(&SecretBytes::from(vec![0, 255])).unwrap();
+        assert_eq!(filled.expose(), [b'a', 0, 255]);
+    }
+
+    #[test]
+    fn a_fault_says_where_and_never_what_the_value_is() {
+        let of = |path: &str| format!("\n{{{{ secret(\"prod/db\"){path} }}}}");
+        for (template, value, part) in [
+            (of(".a"), "canary-9c1", "not a JSON object"),
+            (of(".a"), "\"canary-9c1\"", "not a JSON object"),
+            (of(".a"), "{\"canary-9c1\":1}", "has no field `a`"),
+            (
+                of(".a.b"),
+                "{\"a\":{\"c\":\"canary-9c1\"}}",
+                "has no field `a.b`",
+            ),
+            (of(".a.b"), "{\"a\":\"canary-9c1\"}", "at `a.b`"),
+            (of(".a"), "{\"a\":[\"canary-9c1\"]}", "at `a`"),
+            (of(".a"), "{\"a\":null,\"b\":\"canary-9c1\"}", "at `a`"),
+            (of(".a"), "{\"a\":1.5,\"b\":\"canary-9c1\"}", "at `a`"),
+            (of(".a"), "{\"a\":\"x\"} canary-9c1", "not a JSON object"),
+            (
+                of("").replace("prod/db", "prod/x"),
+                "canary-9c1",
+                "another secret",
+            ),
+            (of(".").replace("}}", ""), "canary-9c1", "not closed"),
+        ] {
+            let fault = fill(&template, value.as_bytes()).unwrap_err();
+            assert!(fault.starts_with("template_failed: "), "{fault}");
+            assert!(fault.contains(part) && fault.contains("line 2"), "{fault}");
+            assert!(!fault.contains("canary"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_is_filled_in_is_as_long_as_a_value_may_be_and_not_longer() {
+        let value = vec![b'a'; MAX_VALUE_BYTES - 1];
+        assert!(fill("x{{ secret(\"prod/db\") }}", &value).is_ok());
+        let fault = fill("xx{{ secret(\"prod/db\") }}", &value).unwrap_err();
+        assert!(fault.contains("longer than 1048576 bytes"), "{fault}");
+    }
+
+    #[test]
+    fn no_value_makes_the_reader_of_fields_panic() {
+        let place = Place {
+            secret: "a",
+            fields: vec!["a", "b"],
+            is_encoded: false,
+            line: 1,
+        };
+        keywheel_testkit::hostile(br#"{"x":[1,{}],"a":{"b":"c\u00e4"}}"#, |bytes| {
+            drop(field(bytes, &place));
+        });
+    }
+}

@@ -1,0 +1,62 @@
+//! Files that a template makes of a value: filled in before the first instruction, again at every
+//! rotation, and when the template changes.
+
+use anyhow::{Context as _, Result};
+use keywheel_tests::docker::{self, Container};
+use keywheel_tests::manifest;
+use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage};
+use keywheel_tests::wait;
+
+const URL: (&str, &str) = ("postgres://app:", "@db/app\n");
+const LINE: (&str, &str) = ("# made by keywheel\npassword=", "\n");
+
+fn apply(stage: &Stage, (before, after): (&str, &str)) -> Result<()> {
+    let template = format!("{before}{{{{ secret(\"{SECRET}\") }}}}{after}");
+    let on = stage.on("template");
+    let binding = manifest::template_binding("test-file", SECRET, &on, "db_password", &template);
+    stage
+        .keywheel
+        .apply(&(manifest::secret(SECRET, &[]) + &binding))?;
+    stage.wait_current(SECRET, 1)
+}
+
+/// The value, when the file is of this form.
+fn value_in(container: &Container, (before, after): (&str, &str)) -> Result<Option<String>> {
+    let whole = container.read(FILE)?;
+    let value = whole
+        .as_deref()
+        .and_then(|whole| whole.strip_prefix(before)?.strip_suffix(after));
+    Ok(value.map(str::to_owned))
+}
+
+#[test]
+fn a_template_is_filled_in_before_the_start_at_a_rotation_and_when_it_changes() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    apply(&stage, URL)?;
+    let container = stage.run("template", &[], "/bin/app-idle")?;
+    let first = value_in(&container, URL)?.context("the file is not of the template's form")?;
+    stage.rotate(SECRET)?;
+    let second = value_in(&container, URL)?.context("the file lost its form")?;
+    assert_ne!(first, second);
+    apply(&stage, LINE)?;
+    let same = wait::until("the other template", PATIENCE, || {
+        value_in(&container, LINE)
+    })?;
+    assert_eq!(same, second, "another template is not another version");
+    let refused = stage.keywheel.try_apply(&manifest::template_binding(
+        "test-file",
+        SECRET,
+        &stage.on("template"),
+        "db_password",
+        "a\n{{ secret(\"test/other\") }}",
+    ))?;
+    assert!(
+        refused.code != 0 && refused.said().contains("line 2 of the template"),
+        "{}",
+        refused.said()
+    );
+    stage.finish(&[first, second], &[&container])
+}
