@@ -2,7 +2,8 @@
 //!
 //! Tolerant on purpose: unknown fields and unknown words for a state are passed over, because
 //! engines add them (Podman says `stopped`, which a strict reader refuses). Everything but entries
-//! with a placeholder is dropped from an env while it is read.
+//! with a placeholder is dropped from an env while it is read, and of what the engine says about a
+//! failed start only whether it is our runtime's refusal is kept.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,11 @@ use serde::{Deserialize, Deserializer};
 
 /// What opens a placeholder in an env entry.
 const PLACEHOLDER: &str = "{keywheel:";
+
+/// How the engine tells that a runtime did not create a container.
+const NOT_CREATED: &str = "runtime create failed";
+/// What every refusal of `keywheel-runtime` has, in this order; a test there holds its words.
+const REFUSAL: [&str; 2] = ["keywheel: ", "; next: "];
 
 /// One row of the list endpoint.
 #[derive(Debug, Deserialize)]
@@ -73,6 +79,28 @@ struct State {
     started_at: String,
     #[serde(default)]
     health: Option<HealthState>,
+    /// `created`, `exited`, `restarting`, …; not in the engine's own file.
+    #[serde(default)]
+    status: String,
+    /// Why its last start failed; the engine empties it when it runs.
+    #[serde(default)]
+    error: String,
+}
+
+impl State {
+    /// Whether our runtime refused its last start, and it did not run since.
+    fn is_refused(&self) -> bool {
+        let is_down = matches!(self.status.as_str(), "" | "created" | "exited");
+        !self.running && is_down && is_refusal(&self.error)
+    }
+}
+
+/// Whether these words of the engine are those of our runtime, which refused a container.
+fn is_refusal(error: &str) -> bool {
+    let [begin, next] = REFUSAL;
+    let said = error.split_once(NOT_CREATED).map(|(_, rest)| rest);
+    let said = said.and_then(|said| said.split_once(begin));
+    said.is_some_and(|(_, what)| what.contains(next))
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,12 +163,14 @@ impl Listed {
             runtime: String::new(),
             health: Health::None,
             placeholders: Vec::new(),
+            refused: false,
         })
     }
 }
 
 impl Inspected {
     pub(crate) fn into_record(self) -> Option<ContainerRecord> {
+        let refused = self.state.is_refused();
         Some(ContainerRecord {
             facts: ContainerFacts {
                 id: ContainerId::parse(&self.id).ok()?,
@@ -163,6 +193,7 @@ impl Inspected {
                 .health
                 .map_or(Health::None, |health| parse_health(&health.status)),
             placeholders: self.config.env,
+            refused,
         })
     }
 }
@@ -258,6 +289,35 @@ mod tests {
             .into_record()
             .unwrap();
         assert_eq!((record.pid, record.running), (0, false));
+    }
+
+    #[test]
+    fn a_refused_start_is_known_by_our_runtimes_words_and_only_while_it_is_down() {
+        const OURS: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: keywheel: no binding grants secret `a`; next: apply one: unknown";
+        let read = |status: &str, running: bool, error: &str| {
+            let state = serde_json::json!({ "Status": status, "Running": running, "Error": error });
+            let text = serde_json::json!({ "Id": id(), "State": state }).to_string();
+            let inspected: Inspected = serde_json::from_str(&text).unwrap();
+            inspected.into_record().unwrap().refused
+        };
+        for status in ["created", "exited", ""] {
+            assert!(read(status, false, OURS), "{status}");
+        }
+        // Where the shim could not read the runtime's log it has what the runtime printed.
+        let printed = "OCI runtime create failed: unable to retrieve OCI runtime error: exit status 1: keywheel: x; next: y";
+        assert!(read("created", false, printed));
+        assert!(!read("running", true, OURS) && !read("restarting", true, OURS));
+        assert!(!read("dead", false, OURS) && !read("removing", false, OURS));
+        for other in [
+            "",
+            "keywheel: x; next: y",
+            "driver failed programming external connectivity: port is already allocated",
+            "OCI runtime create failed: runc create failed: exec: \"/no\": stat /no: no such file",
+            "OCI runtime create failed: keywheel: x",
+            "OCI runtime create failed: x; next: keywheel: y",
+        ] {
+            assert!(!read("created", false, other), "{other}");
+        }
     }
 
     #[test]

@@ -71,6 +71,7 @@ impl ContainerHost for Creating {
             runtime: "keywheel".to_owned(),
             health: Health::None,
             placeholders: Vec::new(),
+            refused: false,
         }))
     }
     async fn restart(&self, _: &ContainerId) -> Result<(), PortError> {
@@ -78,6 +79,12 @@ impl ContainerHost for Creating {
     }
     async fn stop(&self, _: &ContainerId) -> Result<(), PortError> {
         Ok(())
+    }
+    async fn start(&self, _: &ContainerId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        Ok(Vec::new())
     }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         Err(PortError::new(ErrorKind::Unavailable, "no events here"))

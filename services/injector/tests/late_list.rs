@@ -95,6 +95,12 @@ impl ContainerHost for Late {
     async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
         self.engine.stop(id).await
     }
+    async fn start(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.engine.start(id).await
+    }
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        self.engine.refused().await
+    }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         self.engine.events().await
     }

@@ -73,6 +73,12 @@ impl ContainerHost for Engine {
     async fn stop(&self, _: &ContainerId) -> Result<(), PortError> {
         self.answer(())
     }
+    async fn start(&self, _: &ContainerId) -> Result<(), PortError> {
+        self.answer(())
+    }
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        self.answer(Vec::new())
+    }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         Err(PortError::new(ErrorKind::Unavailable, "no events here"))
     }

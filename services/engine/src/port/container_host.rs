@@ -1,8 +1,8 @@
 //! The container engine of one host, as a port.
 //!
 //! Laws: `list` is complete for running containers; an event is a hint and may be missed; a
-//! container is named by its full id; no call carries or returns a value or an env variable's
-//! content other than placeholders.
+//! container is named by its full id; a start of one that runs changes nothing; no call carries or
+//! returns a value or an env variable's content other than placeholders.
 
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ pub struct ContainerRecord {
     pub health: Health,
     /// Env entries that hold a placeholder, as `NAME=…{keywheel:…}…`; no others.
     pub placeholders: Vec<String>,
+    /// Whether it does not run because our OCI runtime refused its last start, by what the engine
+    /// keeps of that; `false` as soon as it ran since.
+    pub refused: bool,
 }
 
 /// A hint that something happened.
@@ -91,6 +94,12 @@ pub trait ContainerHost: Send + Sync {
     async fn restart(&self, id: &ContainerId) -> Result<(), PortError>;
     /// Stops it.
     async fn stop(&self, id: &ContainerId) -> Result<(), PortError>;
+    /// Starts it as its person would; returns once its first program runs. One that runs is left as
+    /// it is.
+    async fn start(&self, id: &ContainerId) -> Result<(), PortError>;
+    /// Containers whose last start our OCI runtime refused, among the newest of those that do not
+    /// run.
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError>;
     /// Hints, from now on.
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError>;
     /// Whether the engine answers; the text says what to do when not.

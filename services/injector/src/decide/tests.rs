@@ -89,6 +89,7 @@ fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
             .iter()
             .map(|entry| (*entry).to_owned())
             .collect(),
+        refused: false,
     };
     Tracked::new(record, Duration::ZERO)
 }

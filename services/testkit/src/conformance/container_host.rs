@@ -52,6 +52,7 @@ pub async fn run(host: &dyn ContainerHost, fixture: &mut dyn Fixture) {
     records_are_complete(host, &id, &given).await;
     a_restart_keeps_the_id(host, &mut *events, &id).await;
     a_stop_keeps_the_record(host, &mut *events, &id).await;
+    a_start_runs_it_again_and_once(host, &mut *events, &id).await;
     fixture.remove(&id).await;
     hinted(&mut *events, &EngineEvent::Removed(id.clone())).await;
     what_is_gone_is_none(host, &id).await;
@@ -129,7 +130,7 @@ async fn a_stop_keeps_the_record(
         .await
         .unwrap()
         .expect("a stopped container is known");
-    assert!(!stopped.running);
+    assert!(!stopped.running && !stopped.refused);
     assert_eq!(stopped.pid, 0);
     assert!(
         host.list()
@@ -137,6 +138,32 @@ async fn a_stop_keeps_the_record(
             .unwrap()
             .iter()
             .all(|record| record.facts.id != *id)
+    );
+}
+
+async fn a_start_runs_it_again_and_once(
+    host: &dyn ContainerHost,
+    events: &mut dyn EngineEvents,
+    id: &ContainerId,
+) {
+    let before = host.inspect(id).await.unwrap().unwrap();
+    host.start(id).await.unwrap();
+    let after = host.inspect(id).await.unwrap().unwrap();
+    assert!(
+        after.running && after.pid > 0,
+        "it runs once start returned"
+    );
+    assert_ne!(before.started_at, after.started_at);
+    assert_eq!(before.facts, after.facts);
+    hinted(events, &EngineEvent::Started(id.clone())).await;
+    // It runs, and goes on running.
+    host.start(id).await.unwrap();
+    let again = host.inspect(id).await.unwrap().unwrap();
+    assert_eq!((again.pid, &again.started_at), (after.pid, &after.started_at));
+    let refused = host.refused().await.unwrap();
+    assert!(
+        refused.iter().all(|record| record.facts.id != *id),
+        "nobody refused it"
     );
 }
 
@@ -152,6 +179,7 @@ async fn what_is_gone_is_none(host: &dyn ContainerHost, id: &ContainerId) {
         host.restart(id).await.unwrap_err().kind,
         ErrorKind::NotFound
     );
+    assert_eq!(host.start(id).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 
 async fn hinted(events: &mut dyn EngineEvents, wanted: &EngineEvent) {
