@@ -35,6 +35,7 @@ mod origin;
 mod places;
 mod presence;
 mod reconcile;
+mod refused;
 mod report;
 mod returning;
 mod runtime;

@@ -3,9 +3,11 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long,
-//! `progress` sees to consumers, `records` and `start` fold what comes back.
+//! `progress` sees to consumers, `records` and `start` fold what comes back, `comeback` starts what was
+//! refused.
 
 mod begin;
+mod comeback;
 mod pass;
 mod progress;
 mod records;
@@ -26,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attach::Tools;
 use crate::model::{Busy, Containers, Service, Tracked};
+use crate::refused::RefusedStarts;
 use crate::report::{Kept, Outbox, bound_denied};
 use crate::service::{Event, Status};
 use crate::shared::{Shared, VersionKey};
@@ -33,6 +36,8 @@ use crate::state::Remembered;
 
 /// Containers being attached at the same time.
 const PARALLEL_ATTACHES: usize = 4;
+/// Containers whose start was refused being started at the same time.
+const PARALLEL_STARTS: usize = 4;
 /// After this time a failed attempt is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// After this time a value that could not be had is asked for again.
@@ -73,6 +78,13 @@ pub(crate) struct Reconciler {
     attach_pool: Arc<Semaphore>,
     items: Vec<Item>,
     denied: Vec<DeniedStart>,
+    /// Starts that were refused and come back.
+    refused: RefusedStarts,
+    /// When the engine is asked again whether it wrote a refusal down.
+    unsettled: BTreeMap<ContainerId, Duration>,
+    start_pool: Arc<Semaphore>,
+    /// When refused starts are looked for again, after the engine did not tell.
+    rescan_at: Option<Duration>,
     /// Who waits until the disk has the refused starts.
     kept: Kept,
     /// State files to go, with the start of the incarnation they are of.
@@ -94,8 +106,9 @@ impl Reconciler {
         events: mpsc::Sender<Event>,
         tasks: TaskTracker,
         outbox: Arc<Outbox>,
-        remembered: BTreeMap<ContainerId, Remembered>,
+        (remembered, refused): (BTreeMap<ContainerId, Remembered>, Vec<ContainerId>),
     ) -> Self {
+        let refused = RefusedStarts::of(refused, shared.clock.monotonic());
         Self {
             shared,
             tools,
@@ -112,6 +125,10 @@ impl Reconciler {
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
             denied: Vec::new(),
+            refused,
+            unsettled: BTreeMap::new(),
+            start_pool: Arc::new(Semaphore::new(PARALLEL_STARTS)),
+            rescan_at: None,
             kept: Kept::new(),
             forgotten: Vec::new(),
             is_listed: false,
@@ -172,10 +189,13 @@ impl Reconciler {
                 drop(intent);
             }
             Event::RefusedStart { denied, kept } => {
+                self.note_refused(&denied.container);
                 self.denied.push(*denied);
                 self.kept.push(kept);
                 bound_denied(&mut self.denied);
             }
+            Event::Refused { result } => self.take_refused(result),
+            Event::Started { id, result } => self.take_started(&id, result),
             // The pass that follows saves what waited for it.
             Event::Written => {}
             Event::Restarted { id, result } => self.take_restarted(&id, result),
@@ -188,8 +208,10 @@ impl Reconciler {
             EngineEvent::Resync => {
                 self.is_listed = false;
                 self.look_again();
+                self.look_for_refused();
             }
             EngineEvent::Removed(id) => {
+                self.look_at_refused(&id, None);
                 self.forget(&id, true);
                 self.items
                     .extend(self.graveyard.remove(&id).unwrap_or_default());

@@ -98,6 +98,15 @@ pub(crate) enum Event {
         id: ContainerId,
         result: Result<(), String>,
     },
+    /// The engine's answer to which starts were refused.
+    Refused {
+        result: Result<Vec<ContainerRecord>, PortError>,
+    },
+    /// The start of one that was refused is over; `true` when it was made.
+    Started {
+        id: ContainerId,
+        result: Result<bool, PortError>,
+    },
 }
 
 /// What an injector looks like from outside.
@@ -255,6 +264,7 @@ impl Injector {
             spool,
             waiting,
             remembered,
+            refused,
             lock: _lock,
         } = prepare(&shared.options)?;
         if let Some((cache, restored)) = HostCache::open(&shared.options, shared.entropy.clone())? {
@@ -284,8 +294,8 @@ impl Injector {
             events.clone(),
             last.clone(),
         ));
-        let (refused, refusal) = oneshot::channel();
-        let joined = join(Arc::clone(&shared), events.clone(), stop.clone(), refused);
+        let (tell, refusal) = oneshot::channel();
+        let joined = join(Arc::clone(&shared), events.clone(), stop.clone(), tell);
         tasks.spawn(joined);
         tasks.spawn(watch_engine(
             Arc::clone(&shared),
@@ -299,7 +309,7 @@ impl Injector {
             events,
             tasks.clone(),
             outbox,
-            remembered,
+            (remembered, refused),
         );
         let result = tokio::select! {
             Ok(error) = refusal => Err(error),

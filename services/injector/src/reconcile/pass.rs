@@ -61,7 +61,9 @@ impl Reconciler {
                 break;
             }
         }
+        self.start_refused();
         self.report();
+        self.save_refused().await;
         self.save_state().await;
     }
 
@@ -76,6 +78,7 @@ impl Reconciler {
             Some(at) => self.wake_by(at),
             None => {}
         }
+        self.look_at_unsettled();
         let late = |tracked: &Tracked| tracked.creating_until.is_some_and(|until| until <= now);
         let late: Vec<ContainerId> = self
             .containers
@@ -242,7 +245,7 @@ impl Reconciler {
     }
 
     /// Asks for a value in the background, once at a time.
-    fn fetch(&mut self, key: VersionKey, grant: Grant) {
+    pub(super) fn fetch(&mut self, key: VersionKey, grant: Grant) {
         if self.shared.has_value(key) {
             return;
         }

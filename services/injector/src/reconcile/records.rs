@@ -97,8 +97,15 @@ impl Reconciler {
     ) {
         let (begun, again) = self.inspecting.remove(id).unwrap_or_default();
         match result {
-            Ok(Some(record)) => self.apply(begun, record),
+            Ok(Some(record)) => {
+                // Something happened since the question; the next one tells of it.
+                if !again {
+                    self.look_at_refused(id, Some(&record));
+                }
+                self.apply(begun, record);
+            }
             Ok(None) => {
+                self.look_at_refused(id, None);
                 self.forget(id, true);
                 self.items
                     .extend(self.graveyard.remove(id).unwrap_or_default());

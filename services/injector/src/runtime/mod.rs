@@ -2,7 +2,7 @@
 
 mod answer;
 mod place;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod server;
 pub(crate) mod wire;
 mod wrapper;
