@@ -288,7 +288,7 @@ impl ContainerHost for DockerHost {
     async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
         let rows = bounded(READ_TIMEOUT, &self.socket, self.rows(&down_target())).await?;
         let mut records = self.records(&rows).await?;
-        records.retain(|record| record.refused);
+        records.retain(|record| record.refused.is_some());
         Ok(records)
     }
 

@@ -6,10 +6,11 @@
 //! failed start only whether it is our runtime's refusal is kept.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
-use keywheel_engine::port::container_host::{ContainerRecord, Health};
+use keywheel_engine::port::container_host::{ContainerRecord, Health, StartRefusal};
 use serde::{Deserialize, Deserializer};
 
 /// What opens a placeholder in an env entry.
@@ -19,6 +20,10 @@ const PLACEHOLDER: &str = "{keywheel:";
 const NOT_CREATED: &str = "runtime create failed";
 /// What every refusal of `keywheel-runtime` has, in this order; a test there holds its words.
 const REFUSAL: [&str; 2] = ["keywheel: ", "; next: "];
+/// How one begins that says that no injector answered; the socket follows.
+const NOBODY: &str = "the injector at ";
+/// What may follow the socket.
+const AFTER_SOCKET: [&str; 2] = [" cannot be reached", " did not answer"];
 
 /// One row of the list endpoint.
 #[derive(Debug, Deserialize)]
@@ -88,19 +93,26 @@ struct State {
 }
 
 impl State {
-    /// Whether our runtime refused its last start, and it did not run since.
-    fn is_refused(&self) -> bool {
+    /// What our runtime said, if it refused the last start and nothing ran since.
+    fn refused(&self) -> Option<StartRefusal> {
         let is_down = matches!(self.status.as_str(), "" | "created" | "exited");
-        !self.running && is_down && is_refusal(&self.error)
+        let is_down = is_down && !self.running;
+        is_down.then(|| parse_refusal(&self.error)).flatten()
     }
 }
 
-/// Whether these words of the engine are those of our runtime, which refused a container.
-fn is_refusal(error: &str) -> bool {
+/// What is known of a refusal by the engine's words for it; `None` when they are of something else.
+fn parse_refusal(error: &str) -> Option<StartRefusal> {
     let [begin, next] = REFUSAL;
-    let said = error.split_once(NOT_CREATED).map(|(_, rest)| rest);
-    let said = said.and_then(|said| said.split_once(begin));
-    said.is_some_and(|(_, what)| what.contains(next))
+    let (_, said) = error.split_once(NOT_CREATED)?;
+    let (_, said) = said.split_once(begin)?;
+    let (what, _) = said.split_once(next)?;
+    let socket = what.strip_prefix(NOBODY).and_then(|what| {
+        let mut ends = AFTER_SOCKET.iter();
+        ends.find_map(|end| what.split_once(end))
+    });
+    let nobody_at = socket.map(|(path, _)| PathBuf::from(path));
+    Some(StartRefusal { nobody_at })
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,14 +175,14 @@ impl Listed {
             runtime: String::new(),
             health: Health::None,
             placeholders: Vec::new(),
-            refused: false,
+            refused: None,
         })
     }
 }
 
 impl Inspected {
     pub(crate) fn into_record(self) -> Option<ContainerRecord> {
-        let refused = self.state.is_refused();
+        let refused = self.state.refused();
         Some(ContainerRecord {
             facts: ContainerFacts {
                 id: ContainerId::parse(&self.id).ok()?,
@@ -298,7 +310,7 @@ mod tests {
             let state = serde_json::json!({ "Status": status, "Running": running, "Error": error });
             let text = serde_json::json!({ "Id": id(), "State": state }).to_string();
             let inspected: Inspected = serde_json::from_str(&text).unwrap();
-            inspected.into_record().unwrap().refused
+            inspected.into_record().unwrap().refused.is_some()
         };
         for status in ["created", "exited", ""] {
             assert!(read(status, false, OURS), "{status}");
@@ -318,6 +330,22 @@ mod tests {
         ] {
             assert!(!read("created", false, other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_refusal_names_the_socket_at_which_nobody_answered() {
+        let at = |what: &str| {
+            let error = format!("OCI runtime create failed: keywheel: {what}; next: y: unknown");
+            parse_refusal(&error).unwrap().nobody_at
+        };
+        let (path, why) = ("/run/keywheel/injector.sock", "os error 2");
+        let socket = Some(PathBuf::from(path));
+        let gone = format!("the injector at {path} cannot be reached ({why}), so it would start");
+        assert_eq!(at(&gone), socket);
+        let slow = format!("the injector at {path} did not answer within 30 s, so it would start");
+        assert_eq!(at(&slow), socket);
+        assert_eq!(at("no binding grants secret `a`"), None);
+        assert_eq!(at("the injector at home is well"), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Owns that list and its file; asks nobody. Invariants: at most [`MAX_REFUSED`], the oldest goes
 //! first; a container is started only after the engine said that nothing ran in it since the
-//! refusal; what a start was tried with is not tried again until something of it is another, or
+//! refusal, and only by the injector that refused it, did not answer for it, or has something for it
+//! (an engine may have runtimes of several); what a start was tried with is not tried again until something of it is another, or
 //! everything is looked at anew.
 
 use std::collections::BTreeMap;
@@ -51,6 +52,8 @@ struct Waiting {
     /// With what it was started last, in vain.
     tried: Option<Offer>,
     is_starting: bool,
+    /// Whether this injector refused it, or did not answer for it.
+    is_own: bool,
 }
 
 /// See the file.
@@ -78,18 +81,21 @@ impl RefusedStarts {
         let number = self.next;
         let waiting = self.waiting.entry(id).or_default();
         (waiting.number, waiting.noted, waiting.record) = (number, now, None);
+        waiting.is_own = true;
         self.is_changed = true;
         self.bound();
     }
 
-    /// The engine knows of a refused start.
-    pub(crate) fn found(&mut self, record: ContainerRecord, now: Duration) {
+    /// The engine knows of a refused start; whether it is this injector's to answer for.
+    pub(crate) fn found(&mut self, record: ContainerRecord, is_own: bool, now: Duration) {
         let id = record.facts.id.clone();
-        if !self.waiting.contains_key(&id) {
+        let is_known = self.waiting.contains_key(&id);
+        if !is_known {
             self.note(id.clone(), now);
         }
         if let Some(waiting) = self.waiting.get_mut(&id) {
             waiting.record = Some(record);
+            waiting.is_own = is_own || (is_known && waiting.is_own);
         }
     }
 
@@ -118,7 +124,7 @@ impl RefusedStarts {
             return Look::Out;
         };
         match record {
-            Some(record) if record.refused => {
+            Some(record) if record.refused.is_some() => {
                 waiting.record = Some(record.clone());
                 Look::Waits
             }
@@ -149,11 +155,13 @@ impl RefusedStarts {
         ready.into_iter().map(|(_, record)| record.clone()).collect()
     }
 
-    /// Whether it was not started with this before.
-    pub(crate) fn is_new(&self, id: &ContainerId, offer: &Offer) -> bool {
+    /// Whether it is to be started with this: it was not before, and it is ours to start.
+    pub(crate) fn may_try(&self, id: &ContainerId, offer: &Offer) -> bool {
+        let is_new = |one: &Waiting| one.tried.as_ref() != Some(offer);
+        let is_ours = |one: &Waiting| one.is_own || !offer.is_empty();
         self.waiting
             .get(id)
-            .is_some_and(|one| one.tried.as_ref() != Some(offer))
+            .is_some_and(|one| is_new(one) && is_ours(one))
     }
 
     /// Its start begins.
@@ -179,16 +187,13 @@ impl RefusedStarts {
         self.waiting.keys().cloned().collect()
     }
 
-    /// All of them for the file, oldest first, when that changed.
+    /// Those of this injector for the file, oldest first, when that changed.
     pub(crate) fn take_changed(&mut self) -> Option<Vec<ContainerId>> {
         if !std::mem::take(&mut self.is_changed) {
             return None;
         }
-        let mut all: Vec<(u64, &ContainerId)> = self
-            .waiting
-            .iter()
-            .map(|(id, one)| (one.number, id))
-            .collect();
+        let own = self.waiting.iter().filter(|(_, one)| one.is_own);
+        let mut all: Vec<(u64, &ContainerId)> = own.map(|(id, one)| (one.number, id)).collect();
         all.sort_unstable();
         Some(all.into_iter().map(|(_, id)| id.clone()).collect())
     }
@@ -227,7 +232,7 @@ fn path(folder: &Path) -> PathBuf {
 mod tests {
     use keywheel_core::binding::ContainerFacts;
     use keywheel_core::name::EnvName;
-    use keywheel_engine::port::container_host::Health;
+    use keywheel_engine::port::container_host::{Health, StartRefusal};
 
     use super::*;
 
@@ -253,7 +258,7 @@ mod tests {
             runtime: "keywheel".to_owned(),
             health: Health::None,
             placeholders: Vec::new(),
-            refused,
+            refused: refused.then(StartRefusal::default),
         }
     }
 
@@ -286,7 +291,7 @@ mod tests {
         let (ran, stopped) = (record(1, true, false), record(1, false, false));
         for since in [Some(&ran), Some(&stopped), None] {
             let mut all = RefusedStarts::default();
-            all.found(record(1, false, true), NOW);
+            all.found(record(1, false, true), true, NOW);
             assert_eq!(due(&all), [id(1)]);
             assert_eq!(all.look(&id(1), since, NOW + SETTLES), Look::Out);
             assert!(all.due().is_empty() && !all.has(&id(1)));
@@ -300,8 +305,8 @@ mod tests {
     #[test]
     fn a_start_in_vain_is_not_repeated_with_the_same() {
         let mut all = RefusedStarts::default();
-        all.found(record(1, false, true), NOW);
-        assert!(all.is_new(&id(1), &offer(1)));
+        all.found(record(1, false, true), true, NOW);
+        assert!(all.may_try(&id(1), &offer(1)));
         all.begin(&id(1), offer(1));
         assert!(all.due().is_empty(), "under way");
         // The runtime refuses it again, and the engine says so.
@@ -310,10 +315,22 @@ mod tests {
         assert!(all.due().is_empty(), "not asked yet");
         all.look(&id(1), Some(&record(1, false, true)), NOW);
         assert_eq!(due(&all), [id(1)]);
-        assert!(!all.is_new(&id(1), &offer(1)) && all.is_new(&id(1), &offer(2)));
+        assert!(!all.may_try(&id(1), &offer(1)) && all.may_try(&id(1), &offer(2)));
         assert_eq!(all.again(), [id(1)]);
-        assert!(all.is_new(&id(1), &offer(1)), "looked at anew");
+        assert!(all.may_try(&id(1), &offer(1)), "looked at anew");
         assert!(all.due().is_empty(), "and asked about anew");
+    }
+
+    #[test]
+    fn what_another_injector_answers_for_is_started_only_with_something_of_ours() {
+        let mut all = RefusedStarts::default();
+        all.found(record(1, false, true), false, NOW);
+        assert!(!all.may_try(&id(1), &Offer::new()) && all.may_try(&id(1), &offer(1)));
+        assert_eq!(all.take_changed(), Some(Vec::new()), "not remembered");
+        all.found(record(1, false, true), true, NOW);
+        assert!(all.may_try(&id(1), &Offer::new()));
+        all.found(record(1, false, true), false, NOW);
+        assert!(all.may_try(&id(1), &Offer::new()), "once known it stays");
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl ContainerHost for Creating {
             runtime: "keywheel".to_owned(),
             health: Health::None,
             placeholders: Vec::new(),
-            refused: false,
+            refused: None,
         }))
     }
     async fn restart(&self, _: &ContainerId) -> Result<(), PortError> {

@@ -14,7 +14,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,17 +77,30 @@ async fn what_was_refused_before_the_injector_came_starts_once_it_can_be_served(
     bus.put(2, 1, b"two");
     create(&engine, 1, "app", &[PLACEHOLDER]);
     create(&engine, 2, "other", &[]);
-    // Made only, and stopped by a person: nobody's start is refused.
+    // Made only: nobody's start was refused.
     create(&engine, 3, "app", &[PLACEHOLDER]);
-    engine.refuse(&id(1));
-    engine.refuse(&id(2));
+    // Without any binding: ours, since it is our socket at which nobody answered; and somebody else's.
+    create(&engine, 4, "none", &[]);
+    create(&engine, 5, "none", &[]);
+    let (ours, other) = (folder.path().join("injector.sock"), "/run/other.sock".into());
+    engine.refuse(&id(4), Some(ours));
+    engine.refuse(&id(5), Some(other));
+    engine.refuse(&id(1), None);
+    engine.refuse(&id(2), None);
     bus.publish(plan(None, Some(1)));
     let mut running = starting(folder.path(), &bus, &engine);
     running.wait_plan().await;
     // The one that can be served starts, the one without a version does not.
-    until("the file's", || engine.asked_starts() == [id(2)]).await;
+    let asked = || engine.asked_starts().into_iter().collect::<BTreeSet<_>>();
+    until("the file's, and the one without", || {
+        asked() == BTreeSet::from([id(2), id(4)])
+    })
+    .await;
     bus.publish(plan(Some(1), Some(1)));
-    until("the variable's", || engine.asked_starts() == [id(2), id(1)]).await;
+    until("the variable's", || {
+        asked() == BTreeSet::from([id(1), id(2), id(4)])
+    })
+    .await;
     running.end_in(folder.path()).await;
 }
 
@@ -102,7 +115,7 @@ async fn a_start_in_vain_is_repeated_with_the_next_version_and_after_a_resync() 
         bus.put(1, version, b"one");
     }
     create(&engine, 1, "app", &[PLACEHOLDER]);
-    engine.refuse(&id(1));
+    engine.refuse(&id(1), None);
     engine.refuse_starts(true);
     bus.publish(plan(Some(1), None));
     let mut running = starting(folder.path(), &bus, &engine);

@@ -1,6 +1,7 @@
 //! Suite first_rotation: see README.md beside this file.
 #![forbid(unsafe_code)]
 
+mod comeback;
 mod copies;
 mod env;
 mod files;

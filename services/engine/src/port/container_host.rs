@@ -4,6 +4,7 @@
 //! container is named by its full id; a start of one that runs changes nothing; no call carries or
 //! returns a value or an env variable's content other than placeholders.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,9 +45,16 @@ pub struct ContainerRecord {
     pub health: Health,
     /// Env entries that hold a placeholder, as `NAME=…{keywheel:…}…`; no others.
     pub placeholders: Vec<String>,
-    /// Whether it does not run because our OCI runtime refused its last start, by what the engine
-    /// keeps of that; `false` as soon as it ran since.
-    pub refused: bool,
+    /// Set when it does not run because our OCI runtime refused its last start, by what the engine
+    /// keeps of that; `None` as soon as it ran since.
+    pub refused: Option<StartRefusal>,
+}
+
+/// What the engine keeps of a start that our OCI runtime refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartRefusal {
+    /// The socket at which no injector answered, when that was why.
+    pub nobody_at: Option<PathBuf>,
 }
 
 /// A hint that something happened.

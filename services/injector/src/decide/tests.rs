@@ -89,7 +89,7 @@ fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
             .iter()
             .map(|entry| (*entry).to_owned())
             .collect(),
-        refused: false,
+        refused: None,
     };
     Tracked::new(record, Duration::ZERO)
 }

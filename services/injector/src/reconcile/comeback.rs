@@ -39,7 +39,8 @@ impl Reconciler {
             Ok(records) => {
                 for record in records {
                     if self.shared.options.is_wrapper(&record.runtime) {
-                        self.refused.found(record, now);
+                        let is_own = self.was_asked(&record);
+                        self.refused.found(record, is_own, now);
                     }
                 }
             }
@@ -51,6 +52,13 @@ impl Reconciler {
                 self.rescan_at = Some(now + RELIST_AFTER);
             }
         }
+    }
+
+    /// Whether this is the injector that did not answer. An engine may have runtimes of several.
+    fn was_asked(&self, record: &ContainerRecord) -> bool {
+        let said = record.refused.as_ref();
+        let at = said.and_then(|said| said.nobody_at.as_ref());
+        at.is_some_and(|at| *at == self.shared.options.runtime_socket)
     }
 
     /// The runtime was told "no" for this container.
@@ -103,7 +111,7 @@ impl Reconciler {
             else {
                 continue;
             };
-            if !self.refused.is_new(id, &offer) {
+            if !self.refused.may_try(id, &offer) {
                 continue;
             }
             let held = |(key, _): &(VersionKey, Grant)| self.shared.has_value(*key);
@@ -178,7 +186,7 @@ fn offered(
 /// `false` when nobody's start is refused there any more.
 async fn start_if_refused(shared: &Shared, id: &ContainerId) -> Result<bool, PortError> {
     let record = shared.containers.inspect(id).await?;
-    if !record.is_some_and(|record| record.refused) {
+    if record.is_none_or(|record| record.refused.is_none()) {
         return Ok(false);
     }
     shared.containers.start(id).await.map(|()| true)

@@ -317,6 +317,6 @@ fn created(pending: &Pending, pid: i32) -> ContainerRecord {
         runtime: crate::options::RUNTIME_PREFIX.to_owned(),
         health: Health::None,
         placeholders: Vec::new(),
-        refused: false,
+        refused: None,
     }
 }

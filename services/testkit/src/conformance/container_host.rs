@@ -130,7 +130,7 @@ async fn a_stop_keeps_the_record(
         .await
         .unwrap()
         .expect("a stopped container is known");
-    assert!(!stopped.running && !stopped.refused);
+    assert!(!stopped.running && stopped.refused.is_none());
     assert_eq!(stopped.pid, 0);
     assert!(
         host.list()

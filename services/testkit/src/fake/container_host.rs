@@ -4,6 +4,7 @@
 //! hints that a test may swallow.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvent, EngineEvents, Health,
+    ContainerHost, ContainerRecord, EngineEvent, EngineEvents, Health, StartRefusal,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::broadcast;
@@ -72,7 +73,7 @@ impl FakeContainerHost {
                 .iter()
                 .map(|entry| (*entry).to_owned())
                 .collect(),
-            refused: false,
+            refused: None,
         };
         self.with(|inner| inner.containers.insert(record.facts.id.clone(), record));
     }
@@ -119,9 +120,10 @@ impl FakeContainerHost {
         self.with(|inner| inner.refuse_starts = refuse);
     }
 
-    /// A start that our runtime refused, as the engine keeps it.
-    pub fn refuse(&self, id: &ContainerId) {
-        self.with(|inner| inner.refuse(id));
+    /// A start that our runtime refused, as the engine keeps it; `nobody_at` is the socket at which no
+    /// injector answered, when that was why.
+    pub fn refuse(&self, id: &ContainerId, nobody_at: Option<PathBuf>) {
+        self.with(|inner| inner.refuse(id, nobody_at));
     }
 
     /// Containers that were asked to start, through the port, in order.
@@ -175,22 +177,22 @@ impl Inner {
         if let Some(record) = self.containers.get_mut(id) {
             record.pid = pid.unwrap_or(fresh);
             record.running = true;
-            record.refused = false;
+            record.refused = None;
             record.started_at = format!("start-{starts}");
         }
     }
 
-    fn refuse(&mut self, id: &ContainerId) {
+    fn refuse(&mut self, id: &ContainerId, nobody_at: Option<PathBuf>) {
         if let Some(record) = self.containers.get_mut(id) {
             record.pid = 0;
             record.running = false;
-            record.refused = true;
+            record.refused = Some(StartRefusal { nobody_at });
         }
     }
 
     fn try_start(&mut self, id: &ContainerId) -> Result<(), PortError> {
         if self.refuse_starts {
-            self.refuse(id);
+            self.refuse(id, None);
             return Err(PortError::new(
                 ErrorKind::Unavailable,
                 "the runtime refused the create",
@@ -297,7 +299,7 @@ impl ContainerHost for FakeContainerHost {
     async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
         self.asked(|inner| {
             let all = inner.containers.values();
-            Ok(all.filter(|record| record.refused).cloned().collect())
+            Ok(all.filter(|record| record.refused.is_some()).cloned().collect())
         })
     }
 
