@@ -69,6 +69,36 @@ struct Config {
     labels: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "placeholders_only")]
     env: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    healthcheck: Healthcheck,
+    #[serde(default, deserialize_with = "or_default")]
+    shell: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Healthcheck {
+    #[serde(default, deserialize_with = "or_default")]
+    test: Vec<String>,
+}
+
+/// With what a shell's command begins, unless the image names another shell.
+const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+impl Config {
+    /// The arguments of the health check, as the engine runs it.
+    fn health_command(&self) -> Vec<String> {
+        let Some((kind, rest)) = self.healthcheck.test.split_first() else {
+            return Vec::new();
+        };
+        let shell = match (kind.as_str(), self.shell.is_empty()) {
+            ("CMD", _) => Vec::new(),
+            ("CMD-SHELL", true) => SHELL.map(str::to_owned).to_vec(),
+            ("CMD-SHELL", false) => self.shell.clone(),
+            _ => return Vec::new(),
+        };
+        [shell.as_slice(), rest].concat()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -176,6 +206,7 @@ impl Listed {
             health: Health::None,
             placeholders: Vec::new(),
             refused: None,
+            health_command: Vec::new(),
         })
     }
 }
@@ -183,6 +214,7 @@ impl Listed {
 impl Inspected {
     pub(crate) fn into_record(self) -> Option<ContainerRecord> {
         let refused = self.state.refused();
+        let health_command = self.config.health_command();
         Some(ContainerRecord {
             facts: ContainerFacts {
                 id: ContainerId::parse(&self.id).ok()?,
@@ -206,6 +238,7 @@ impl Inspected {
                 .map_or(Health::None, |health| parse_health(&health.status)),
             placeholders: self.config.env,
             refused,
+            health_command,
         })
     }
 }
@@ -329,6 +362,30 @@ mod tests {
             "OCI runtime create failed: x; next: keywheel: y",
         ] {
             assert!(!read("created", false, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_health_check_is_known_as_the_engine_runs_it() {
+        let read = |config: serde_json::Value| {
+            let text = serde_json::json!({ "Id": id(), "Config": config }).to_string();
+            let inspected: Inspected = serde_json::from_str(&text).unwrap();
+            inspected.into_record().unwrap().health_command
+        };
+        let test = |words: &[&str]| serde_json::json!({ "Healthcheck": { "Test": words } });
+        assert_eq!(read(test(&["CMD", "curl", "-f"])), ["curl", "-f"]);
+        let shell = read(test(&["CMD-SHELL", "test -f /x"]));
+        assert_eq!(shell, ["/bin/sh", "-c", "test -f /x"]);
+        let other = serde_json::json!({ "Healthcheck": { "Test": ["CMD-SHELL", "x"] }, "Shell": ["/bin/ash", "-ec"] });
+        assert_eq!(read(other), ["/bin/ash", "-ec", "x"]);
+        for none in [
+            test(&["NONE"]),
+            test(&[]),
+            serde_json::json!({}),
+            serde_json::json!({ "Healthcheck": null, "Shell": null }),
+            serde_json::json!({ "Healthcheck": { "Test": null } }),
+        ] {
+            assert!(read(none).is_empty());
         }
     }
 

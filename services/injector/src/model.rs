@@ -14,6 +14,8 @@ use keywheel_engine::port::container_host::ContainerRecord;
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
 
+use crate::shared::Sealed;
+
 /// Where in a container a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -62,6 +64,9 @@ pub(crate) struct Holding {
     pub(crate) ack: Ack,
     /// What the earlier run remembered: version, and whether it was acknowledged.
     pub(crate) remembered: Option<(u64, bool)>,
+    /// The sealed value of a variable, as long as a container runs with it: its health check may need it
+    /// when the plan is further already.
+    pub(crate) kept: Option<Arc<Sealed>>,
 }
 
 /// What is under way with a container. One thing at a time.

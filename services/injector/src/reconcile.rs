@@ -8,6 +8,7 @@
 
 mod begin;
 mod comeback;
+mod exec;
 mod pass;
 mod progress;
 mod records;
@@ -193,6 +194,10 @@ impl Reconciler {
                 self.denied.push(*denied);
                 self.kept.push(kept);
                 bound_denied(&mut self.denied);
+            }
+            Event::Exec { id, args, held } => {
+                // Who asked may have given up: the exec goes on without.
+                let _ = held.send(self.held_variables(&id, &args));
             }
             Event::Refused { result } => self.take_refused(result),
             Event::Started { id, result } => self.take_started(&id, result),

@@ -259,6 +259,7 @@ mod tests {
             health: Health::None,
             placeholders: Vec::new(),
             refused: refused.then(StartRefusal::default),
+            health_command: Vec::new(),
         }
     }
 

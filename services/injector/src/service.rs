@@ -35,6 +35,7 @@ use crate::places::{Found, leave_bundles, prepare};
 use crate::presence::HostLook;
 use crate::reconcile::Reconciler;
 use crate::report::{self, Outbox};
+use crate::runtime::exec::HeldVariables;
 use crate::runtime::server::Server;
 use crate::shared::{Intent, Pending, Shared, VersionKey};
 
@@ -97,6 +98,12 @@ pub(crate) enum Event {
     Stopped {
         id: ContainerId,
         result: Result<(), String>,
+    },
+    /// What the container holds in variables, if these are the arguments of its health check.
+    Exec {
+        id: ContainerId,
+        args: Vec<String>,
+        held: oneshot::Sender<HeldVariables>,
     },
     /// The engine's answer to which starts were refused.
     Refused {

@@ -72,6 +72,7 @@ impl ContainerHost for Creating {
             health: Health::None,
             placeholders: Vec::new(),
             refused: None,
+            health_command: Vec::new(),
         }))
     }
     async fn restart(&self, _: &ContainerId) -> Result<(), PortError> {

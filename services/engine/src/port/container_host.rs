@@ -48,6 +48,8 @@ pub struct ContainerRecord {
     /// Set when it does not run because our OCI runtime refused its last start, by what the engine
     /// keeps of that; `None` as soon as it ran since.
     pub refused: Option<StartRefusal>,
+    /// The arguments with which the engine runs its health check; empty when it has none.
+    pub health_command: Vec<String>,
 }
 
 /// What the engine keeps of a start that our OCI runtime refused.

@@ -12,6 +12,7 @@ use keywheel_sys::secretfs::FileAttr;
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached};
 use crate::model::{Ack, Busy, Holding, Place, Tracked};
+use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
 
 /// What a consumer that gets its first copy while it runs has to do yet.
@@ -206,12 +207,13 @@ impl Reconciler {
         tracked.dirs = attached.dirs;
         tracked.dirty = true;
         for given in &pending.env {
-            let holding = hold(
+            let mut holding = hold(
                 given.binding.secret,
                 (given.place.clone(), None),
                 given.version,
                 Ack::AtStart,
             );
+            holding.kept = self.shared.sealed(key_of(given));
             tracked.holdings.insert(given.binding.binding, holding);
         }
         for written in attached.written {
@@ -304,6 +306,7 @@ pub(super) fn hold(
         version: Some(version),
         ack,
         remembered: None,
+        kept: None,
     }
 }
 
@@ -318,5 +321,6 @@ fn created(pending: &Pending, pid: i32) -> ContainerRecord {
         health: Health::None,
         placeholders: Vec::new(),
         refused: None,
+        health_command: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! What `keywheel-runtime` asks: at a container's create, before its first instruction.
 
-mod answer;
+pub(crate) mod answer;
+pub(crate) mod exec;
 mod place;
 pub(crate) mod resolve;
 pub(crate) mod server;

@@ -74,6 +74,7 @@ impl FakeContainerHost {
                 .map(|entry| (*entry).to_owned())
                 .collect(),
             refused: None,
+            health_command: Vec::new(),
         };
         self.with(|inner| inner.containers.insert(record.facts.id.clone(), record));
     }
