@@ -5,6 +5,7 @@ mod comeback;
 mod copies;
 mod env;
 mod files;
+mod health;
 mod page;
 mod refusals;
 mod revoke;
