@@ -176,6 +176,15 @@ pub(crate) struct EventLine {
 pub(crate) struct Actor {
     #[serde(default, rename = "ID")]
     pub(crate) id: String,
+    #[serde(default, rename = "Attributes", deserialize_with = "or_default")]
+    pub(crate) attributes: Attributes,
+}
+
+/// What else an event says, as far as it is read.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Attributes {
+    #[serde(default, rename = "execID")]
+    pub(crate) exec_id: String,
 }
 
 /// An answer of the engine that is not what was asked for.

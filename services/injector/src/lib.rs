@@ -23,6 +23,7 @@ mod contact;
 mod decide;
 mod enrolment;
 mod error;
+mod executed;
 mod gate;
 mod host_cache;
 pub mod join;

@@ -28,6 +28,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::attach::Tools;
+use crate::executed::Execs;
 use crate::model::{Busy, Containers, Service, Tracked};
 use crate::refused::RefusedStarts;
 use crate::report::{Kept, Outbox, bound_denied};
@@ -79,6 +80,8 @@ pub(crate) struct Reconciler {
     attach_pool: Arc<Semaphore>,
     items: Vec<Item>,
     denied: Vec<DeniedStart>,
+    /// What people ran in consumers.
+    execs: Execs,
     /// Starts that were refused and come back.
     refused: RefusedStarts,
     /// When the engine is asked again whether it wrote a refusal down.
@@ -126,6 +129,7 @@ impl Reconciler {
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
             denied: Vec::new(),
+            execs: Execs::default(),
             refused,
             unsettled: BTreeMap::new(),
             start_pool: Arc::new(Semaphore::new(PARALLEL_STARTS)),
@@ -224,7 +228,8 @@ impl Reconciler {
             EngineEvent::Started(id)
             | EngineEvent::Stopped(id)
             | EngineEvent::HealthChanged(id) => self.inspect(id),
-            EngineEvent::Executed(_) | EngineEvent::Away(_) => {}
+            EngineEvent::Executed { id, exec, command } => self.note_exec(&id, exec, &command),
+            EngineEvent::Away(_) => {}
         }
     }
 
@@ -339,7 +344,9 @@ impl Reconciler {
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
         };
         let stale = Vec::from_iter(self.shared.stale_plans());
-        let has_facts = !(self.items.is_empty() && self.denied.is_empty() && stale.is_empty());
+        let executed = self.execs.notes(self.now());
+        let has_notes = !(stale.is_empty() && executed.is_empty());
+        let has_facts = has_notes || !(self.items.is_empty() && self.denied.is_empty());
         if !has_facts && self.told.as_ref() == Some(&told) {
             return;
         }
@@ -356,6 +363,7 @@ impl Reconciler {
             },
             denied: std::mem::take(&mut self.denied),
             stale,
+            executed,
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));

@@ -4,6 +4,7 @@
 mod comeback;
 mod copies;
 mod env;
+mod execs;
 mod files;
 mod health;
 mod page;

@@ -4,6 +4,7 @@
 //! container is named by its full id; a start of one that runs changes nothing; no call carries or
 //! returns a value or an env variable's content other than placeholders.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +60,30 @@ pub struct StartRefusal {
     pub nobody_at: Option<PathBuf>,
 }
 
+/// What an exec runs, as the engine tells it: compared with a health check, and told nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExecCommand(String);
+
+impl ExecCommand {
+    /// The engine's words.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether these arguments are told so: an engine joins them by blanks.
+    #[must_use]
+    pub fn is_of(&self, args: &[String]) -> bool {
+        !args.is_empty() && self.0.trim_end() == args.join(" ").trim_end()
+    }
+}
+
+impl fmt::Debug for ExecCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExecCommand(..)")
+    }
+}
+
 /// A hint that something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineEvent {
@@ -70,8 +95,15 @@ pub enum EngineEvent {
     Removed(ContainerId),
     /// Its health changed.
     HealthChanged(ContainerId),
-    /// Someone ran a program in it.
-    Executed(ContainerId),
+    /// A program was run in it beside its first, by someone or by the engine's health check.
+    Executed {
+        /// The container.
+        id: ContainerId,
+        /// The engine's id of the exec; empty when it tells none.
+        exec: String,
+        /// What was run.
+        command: ExecCommand,
+    },
     /// The connection was lost, and why, with the next step: the engine does not answer.
     Away(String),
     /// The connection was lost and is back: anything may have happened.
@@ -114,4 +146,21 @@ pub trait ContainerHost: Send + Sync {
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError>;
     /// Whether the engine answers; the text says what to do when not.
     async fn ping(&self) -> Result<(), PortError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_compared_as_the_engine_tells_it_and_never_printed() {
+        let args = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let command = ExecCommand::new("/bin/sh -c test -f /x");
+        assert!(command.is_of(&args(&["/bin/sh", "-c", "test -f /x"])));
+        assert!(!command.is_of(&args(&["/bin/sh", "-c", "test -f /y"])));
+        // One without arguments has a blank behind it.
+        assert!(ExecCommand::new("check ").is_of(&args(&["check"])));
+        assert!(!ExecCommand::new("").is_of(&[]));
+        assert_eq!(format!("{command:?}"), "ExecCommand(..)");
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::plan::HostPlan;
+use keywheel_engine::port::container_host::ExecCommand;
 
 use super::Reconciler;
 use crate::model::{Holding, Place};
@@ -12,6 +13,21 @@ use crate::runtime::exec::{HeldVariable, HeldVariables};
 use crate::shared::Shared;
 
 impl Reconciler {
+    /// Somebody ran something in a container: on record if that holds a secret, and it was not its
+    /// health check.
+    pub(super) fn note_exec(&mut self, id: &ContainerId, exec: String, command: &ExecCommand) {
+        let Some(tracked) = self.containers.get(id) else {
+            return;
+        };
+        let record = &tracked.record;
+        // Until the engine told of it as running, its health check is not known.
+        let is_consumer = tracked.is_running() && !tracked.holdings.is_empty();
+        if is_consumer && !command.is_of(&record.health_command) {
+            let at = self.shared.clock.now();
+            self.execs.came(&record.facts, exec, at);
+        }
+    }
+
     /// The variables a container was started with, if these are the arguments of its health check.
     pub(super) fn held_variables(&self, id: &ContainerId, args: &[String]) -> HeldVariables {
         let variables = self.health_check_variables(id, args).unwrap_or_default();

@@ -102,6 +102,7 @@ impl Reconciler {
             .chain(creates)
             .chain(fetches)
             .chain(contact)
+            .chain(self.execs.next())
             .filter(|at| *at > now)
             .collect();
         for at in retries {
