@@ -131,7 +131,10 @@ fn parse(line: &[u8]) -> Option<EngineEvent> {
         return None;
     }
     let id = ContainerId::parse(&line.actor.id).ok()?;
-    let (action, rest) = line.action.split_once(':').unwrap_or((line.action.as_str(), ""));
+    let (action, rest) = line
+        .action
+        .split_once(':')
+        .unwrap_or((line.action.as_str(), ""));
     match action.trim() {
         "start" => Some(EngineEvent::Started(id)),
         "die" => Some(EngineEvent::Stopped(id)),
@@ -139,7 +142,8 @@ fn parse(line: &[u8]) -> Option<EngineEvent> {
         "health_status" => Some(EngineEvent::HealthChanged(id)),
         "exec_start" => {
             let exec = line.actor.attributes.exec_id;
-            let is_id = exec.len() <= MAX_EXEC_ID && exec.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let is_id =
+                exec.len() <= MAX_EXEC_ID && exec.bytes().all(|byte| byte.is_ascii_hexdigit());
             Some(EngineEvent::Executed {
                 id,
                 exec: if is_id { exec } else { String::new() },

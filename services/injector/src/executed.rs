@@ -26,7 +26,8 @@ struct Of {
 impl Of {
     /// From when on a note may be given out.
     fn free_at(&self) -> Duration {
-        self.noted.map_or(Duration::ZERO, |noted| noted + NOTE_WINDOW)
+        self.noted
+            .map_or(Duration::ZERO, |noted| noted + NOTE_WINDOW)
     }
 }
 

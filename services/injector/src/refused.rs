@@ -152,7 +152,10 @@ impl RefusedStarts {
             .filter_map(|one| Some((one.number, one.record.as_ref()?)))
             .collect();
         ready.sort_unstable_by_key(|(number, _)| *number);
-        ready.into_iter().map(|(_, record)| record.clone()).collect()
+        ready
+            .into_iter()
+            .map(|(_, record)| record.clone())
+            .collect()
     }
 
     /// Whether it is to be started with this: it was not before, and it is ours to start.

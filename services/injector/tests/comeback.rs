@@ -82,7 +82,10 @@ async fn what_was_refused_before_the_injector_came_starts_once_it_can_be_served(
     // Without any binding: ours, since it is our socket at which nobody answered; and somebody else's.
     create(&engine, 4, "none", &[]);
     create(&engine, 5, "none", &[]);
-    let (ours, other) = (folder.path().join("injector.sock"), "/run/other.sock".into());
+    let (ours, other) = (
+        folder.path().join("injector.sock"),
+        "/run/other.sock".into(),
+    );
     engine.refuse(&id(4), Some(ours));
     engine.refuse(&id(5), Some(other));
     engine.refuse(&id(1), None);

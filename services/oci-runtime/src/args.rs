@@ -269,7 +269,9 @@ impl Invocation {
     /// `exec` by a process file and detached, as engines call it; `None` for every other command.
     pub(crate) fn exec(&self) -> Option<Exec> {
         let (command, arguments) = self.rest.split_first()?;
-        (command == "exec").then(|| Exec::parse(arguments)).flatten()
+        (command == "exec")
+            .then(|| Exec::parse(arguments))
+            .flatten()
     }
 
     /// `exec` with another process file.

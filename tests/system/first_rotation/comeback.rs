@@ -46,8 +46,7 @@ fn a_start_refused_for_want_of_a_binding_comes_with_the_binding() -> Result<()> 
     stage.wait_current(TOKEN, 1)?;
     let container = create(&stage, "later", &["-e", PLACEHOLDER], "/bin/app-env")?;
     start_in_vain(&container, "no binding grants secret")?;
-    let binding =
-        manifest::env_binding("test-env", TOKEN, &stage.on("later"), "API_TOKEN", "none");
+    let binding = manifest::env_binding("test-env", TOKEN, &stage.on("later"), "API_TOKEN", "none");
     stage.keywheel.apply(&binding)?;
     comes_back(&container)?;
     let value = container.variable("API_TOKEN")?;

@@ -45,7 +45,9 @@ fn the_health_check_sees_the_value_and_no_other_exec_does() -> Result<()> {
     // A person's exec has the placeholder, also when it runs the same shell with other words.
     let env = container.exec(&["env"])?.ok()?;
     assert!(env.stdout.contains(PLACEHOLDER), "{}", env.stdout);
-    let other = container.exec(&["/bin/sh", "-c", "echo \"$API_TOKEN\""])?.ok()?;
+    let other = container
+        .exec(&["/bin/sh", "-c", "echo \"$API_TOKEN\""])?
+        .ok()?;
     assert!(other.stdout.contains("{keywheel:"), "{}", other.stdout);
 
     // The rotation is gated on the health check, which needs the new value.

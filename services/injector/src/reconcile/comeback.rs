@@ -164,7 +164,10 @@ impl Reconciler {
         let folder = self.tools.state.clone();
         let saved = tokio::task::spawn_blocking(move || save(&folder, &ids)).await;
         if let Ok(Err(error)) = saved {
-            tracing::warn!({ names::ERROR } = chain(&error), "refused starts not written");
+            tracing::warn!(
+                { names::ERROR } = chain(&error),
+                "refused starts not written"
+            );
         }
     }
 }

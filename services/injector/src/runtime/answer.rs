@@ -109,10 +109,11 @@ pub(crate) async fn resolve(
         .into_owned();
     let mut given = chosen.env.iter().map(|(given, _)| given);
     for entry in &chosen.entries {
-        let value = substitute(entry, |_| values.get(&key_of(given.next()?))).map_err(|refusal| {
-            let secret = first_secret(entry);
-            refuse(&facts, Denied { refusal, secret })
-        })?;
+        let value =
+            substitute(entry, |_| values.get(&key_of(given.next()?))).map_err(|refusal| {
+                let secret = first_secret(entry);
+                refuse(&facts, Denied { refusal, secret })
+            })?;
         resolved.env.insert(entry.name.clone(), value);
     }
     let line = line_of(&facts, &resolved)?;

@@ -89,11 +89,7 @@ async fn resolve(
 }
 
 /// A variable's full value; `None` when its container does not hold all of it.
-fn value_of(
-    shared: &Shared,
-    entry: &Entry,
-    held: &[HeldVariable],
-) -> Option<Zeroizing<Vec<u8>>> {
+fn value_of(shared: &Shared, entry: &Entry, held: &[HeldVariable]) -> Option<Zeroizing<Vec<u8>>> {
     let mut opened = Vec::new();
     for piece in &entry.pieces {
         if let Piece::Secret(name) = piece {

@@ -159,7 +159,10 @@ async fn a_start_runs_it_again_and_once(
     // It runs, and goes on running.
     host.start(id).await.unwrap();
     let again = host.inspect(id).await.unwrap().unwrap();
-    assert_eq!((again.pid, &again.started_at), (after.pid, &after.started_at));
+    assert_eq!(
+        (again.pid, &again.started_at),
+        (after.pid, &after.started_at)
+    );
     let refused = host.refused().await.unwrap();
     assert!(
         refused.iter().all(|record| record.facts.id != *id),

@@ -300,7 +300,10 @@ impl ContainerHost for FakeContainerHost {
     async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
         self.asked(|inner| {
             let all = inner.containers.values();
-            Ok(all.filter(|record| record.refused.is_some()).cloned().collect())
+            Ok(all
+                .filter(|record| record.refused.is_some())
+                .cloned()
+                .collect())
         })
     }
 
