@@ -139,7 +139,7 @@ fn parse_refusal(error: &str) -> Option<StartRefusal> {
     let (what, _) = said.split_once(next)?;
     let socket = what.strip_prefix(NOBODY).and_then(|what| {
         let mut ends = AFTER_SOCKET.iter();
-        ends.find_map(|end| what.split_once(end))
+        ends.find_map(|end| what.split_once(*end))
     });
     let nobody_at = socket.map(|(path, _)| PathBuf::from(path));
     Some(StartRefusal { nobody_at })

@@ -182,12 +182,17 @@ impl RefusedStarts {
         }
     }
 
-    /// Everything is looked at anew: whom to ask the engine about.
-    pub(crate) fn again(&mut self) -> Vec<ContainerId> {
+    /// Everything is looked at anew.
+    pub(crate) fn again(&mut self) {
         for waiting in self.waiting.values_mut() {
             (waiting.tried, waiting.record) = (None, None);
         }
-        self.waiting.keys().cloned().collect()
+    }
+
+    /// Those of which the engine did not say that they are refused still.
+    pub(crate) fn unvouched(&self) -> Vec<ContainerId> {
+        let unvouched = self.waiting.iter().filter(|(_, one)| one.record.is_none());
+        unvouched.map(|(id, _)| id.clone()).collect()
     }
 
     /// Those of this injector for the file, oldest first, when that changed.
@@ -320,9 +325,11 @@ mod tests {
         all.look(&id(1), Some(&record(1, false, true)), NOW);
         assert_eq!(due(&all), [id(1)]);
         assert!(!all.may_try(&id(1), &offer(1)) && all.may_try(&id(1), &offer(2)));
-        assert_eq!(all.again(), [id(1)]);
+        assert!(all.unvouched().is_empty());
+        all.again();
         assert!(all.may_try(&id(1), &offer(1)), "looked at anew");
         assert!(all.due().is_empty(), "and asked about anew");
+        assert_eq!(all.unvouched(), [id(1)]);
     }
 
     #[test]

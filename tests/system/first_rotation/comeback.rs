@@ -8,6 +8,7 @@ use keywheel_tests::stage::{PATIENCE, Stage};
 use keywheel_tests::{manifest, wait};
 
 const TOKEN: &str = "test/api-token";
+const RELOAD: &str = "{ restart: { settle: 1s } }";
 const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
 
 /// A container that was made and not started.
@@ -46,7 +47,7 @@ fn a_start_refused_for_want_of_a_binding_comes_with_the_binding() -> Result<()> 
     stage.wait_current(TOKEN, 1)?;
     let container = create(&stage, "later", &["-e", PLACEHOLDER], "/bin/app-env")?;
     start_in_vain(&container, "no binding grants secret")?;
-    let binding = manifest::env_binding("test-env", TOKEN, &stage.on("later"), "API_TOKEN", "none");
+    let binding = manifest::env_binding("test-env", TOKEN, &stage.on("later"), "API_TOKEN", RELOAD);
     stage.keywheel.apply(&binding)?;
     comes_back(&container)?;
     let value = container.variable("API_TOKEN")?;

@@ -13,7 +13,7 @@ use keywheel_daemon::{chain, lines, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::ContainerRecord;
 
-use super::{RELIST_AFTER, Reconciler};
+use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::refused::{Look, Offer, save};
 use crate::runtime::resolve::choose;
 use crate::service::Event;
@@ -23,9 +23,7 @@ impl Reconciler {
     /// Looks at all of them anew, also at those that were refused while no injector was there.
     pub(super) fn look_for_refused(&mut self) {
         self.rescan_at = None;
-        for id in self.refused.again() {
-            self.inspect(id);
-        }
+        self.refused.again();
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(async move {
             let result = shared.containers.refused().await;
@@ -42,6 +40,9 @@ impl Reconciler {
                         let is_own = self.was_asked(&record);
                         self.refused.found(record, is_own, now);
                     }
+                }
+                for id in self.refused.unvouched() {
+                    self.inspect(id);
                 }
             }
             Err(error) => {
@@ -73,6 +74,14 @@ impl Reconciler {
         let now = self.now();
         if self.refused.look(id, record, now) == Look::Again {
             self.unsettled.insert(id.clone(), now + RELIST_AFTER);
+        }
+    }
+
+    /// The engine did not tell of this one.
+    pub(super) fn look_at_refused_later(&mut self, id: &ContainerId) {
+        if self.refused.has(id) {
+            let at = self.now() + RETRY_AFTER;
+            self.unsettled.insert(id.clone(), at);
         }
     }
 

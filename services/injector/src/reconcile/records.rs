@@ -110,11 +110,14 @@ impl Reconciler {
                 self.items
                     .extend(self.graveyard.remove(id).unwrap_or_default());
             }
-            Err(error) => tracing::warn!(
-                { names::CONTAINER } = id.short(),
-                { names::ERROR } = chain(&error),
-                "container not inspected"
-            ),
+            Err(error) => {
+                tracing::warn!(
+                    { names::CONTAINER } = id.short(),
+                    { names::ERROR } = chain(&error),
+                    "container not inspected"
+                );
+                self.look_at_refused_later(id);
+            }
         }
         if again {
             self.inspect(id.clone());

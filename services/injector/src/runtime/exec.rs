@@ -98,12 +98,12 @@ fn value_of(shared: &Shared, entry: &Entry, held: &[HeldVariable]) -> Option<Zer
             opened.push(Opened { held, value });
         }
     }
-    let of = |name: &str| {
+    let value = substitute(entry, |name| {
         let mut all = opened.iter();
         let one = all.find(|one| one.held.secret.as_str() == name)?;
         Some(&one.value)
-    };
-    substitute(entry, of).ok()
+    });
+    value.ok()
 }
 
 fn find<'a>(held: &'a [HeldVariable], entry: &Entry, secret: &str) -> Option<&'a HeldVariable> {
