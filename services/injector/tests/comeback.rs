@@ -15,6 +15,8 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,5 +134,56 @@ async fn a_start_in_vain_is_repeated_with_the_next_version_and_after_a_resync() 
     engine.refuse_starts(false);
     engine.set_down(false);
     until("after a resync", || engine.asked_starts().len() == 3).await;
+    running.end_in(folder.path()).await;
+}
+
+/// Asks as the runtime does at a container's create; the answer's line.
+async fn ask(folder: &Path, number: u8) -> String {
+    let question = serde_json::json!({
+        "v": 1, "op": "resolve", "id": id(number).as_str(), "env": [PLACEHOLDER],
+    });
+    let socket = folder.join("injector.sock");
+    let asked = move || {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream
+            .write_all(format!("{question}\n").as_bytes())
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line
+    };
+    tokio::task::spawn_blocking(asked).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_injector_refused_is_remembered_over_its_crash() {
+    if !can_run() {
+        return;
+    }
+    let (folder, engine) = (tempfile::tempdir().unwrap(), FakeContainerHost::new());
+    let bus = FakeBus::new();
+    bus.put(1, 1, b"one");
+    create(&engine, 1, "app", &[PLACEHOLDER]);
+    engine.refuse(&id(1), None);
+    bus.publish(plan(None, None));
+    let mut running = starting(folder.path(), &bus, &engine);
+    running.wait_plan().await;
+    let said = ask(folder.path(), 1).await;
+    assert!(said.contains("\"ok\":false"), "{said}");
+    let file = folder.path().join("run/state/refused.json");
+    until("the file", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains(id(1).as_str()))
+    })
+    .await;
+    running.abandon().await;
+    let mut running = starting(folder.path(), &bus, &engine);
+    running.wait_plan().await;
+    bus.publish(plan(Some(1), None));
+    until("its start", || engine.asked_starts() == [id(1)]).await;
+    // Once it runs it is forgotten.
+    until("an empty file", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text == "[]")
+    })
+    .await;
     running.end_in(folder.path()).await;
 }
