@@ -151,6 +151,7 @@ async fn live(
             containers: Vec::new(),
             denied: Vec::new(),
             stale: Vec::new(),
+            executed: Vec::new(),
         });
         let accepted = submit(&end, report).await;
         said = held;

@@ -104,6 +104,7 @@ fn command(number: u32) -> Result<Command> {
             reason: "a benchmark".to_owned(),
         }],
         stale: Vec::new(),
+        executed: Vec::new(),
     }))
 }
 

@@ -111,6 +111,24 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// Programs that somebody ran in a consumer beside its own; what was run is not said.
+    Executed = report::Executed {
+        /// The container.
+        container: Text<ContainerId>,
+        /// Its name, for people.
+        container_name: String,
+        /// Config digest of its image.
+        image_digest: String,
+        /// The engine's id of the first of them; empty when it told none.
+        exec: String,
+        /// When the first began, by the host's clock.
+        at: Text<Timestamp>,
+        /// How many.
+        count: u64,
+    }
+}
+
+mirror_struct! {
     /// What is on a host.
     Report = report::HostReport {
         /// The host.
@@ -130,5 +148,8 @@ mirror_struct! {
         /// Plans that came long after a newer one; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         stale: Vec<StalePlan>,
+        /// Programs that were run in consumers beside their own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        executed: Vec<Executed>,
     }
 }

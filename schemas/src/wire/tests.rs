@@ -13,7 +13,7 @@ use keywheel_core::id::{
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
-use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, StalePlan};
+use keywheel_core::report::{DeniedStart, Executed, Fact, HostReport, Item, StalePlan};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
@@ -136,6 +136,14 @@ fn report() -> HostReport {
             held: 9,
             at: AT,
             count: u64::MAX,
+        }],
+        executed: vec![Executed {
+            container: container(),
+            container_name: "payments-1".to_owned(),
+            image_digest: "sha256:x".to_owned(),
+            exec: "5d".repeat(32),
+            at: AT,
+            count: 2,
         }],
     }
 }

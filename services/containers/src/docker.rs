@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::query_parameters::{RestartContainerOptions, StopContainerOptions};
+use bollard::query_parameters::{
+    RestartContainerOptions, StartContainerOptions, StopContainerOptions,
+};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
 use keywheel_core::id::ContainerId;
@@ -37,6 +39,8 @@ const INSPECT_IN_LIST: Duration = Duration::from_secs(2);
 const ACTION_SECONDS: u64 = 900;
 /// Inspects under way at once during a list.
 const PARALLEL_INSPECTS: usize = 8;
+/// Containers that do not run and are looked at for a refused start, newest first.
+const MAX_DOWN: usize = 1000;
 
 /// How to reach the engine.
 #[derive(Debug, Clone, Default)]
@@ -175,6 +179,23 @@ impl DockerHost {
         parse(&body)
     }
 
+    /// The records behind a list's rows.
+    async fn records(&self, rows: &[Listed]) -> Result<Vec<ContainerRecord>, PortError> {
+        let ids: Vec<ContainerId> = rows
+            .iter()
+            .filter_map(|row| ContainerId::parse(&row.id).ok())
+            .collect();
+        let mut records = Vec::with_capacity(ids.len());
+        let inspects = ids
+            .into_iter()
+            .map(|id| async move { self.inspect_listed(&id).await });
+        let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
+        while let Some(answer) = answers.next().await {
+            records.extend(answer?);
+        }
+        Ok(records)
+    }
+
     /// One container of a list; an inspect that hangs gives way to the engine's files.
     async fn inspect_listed(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
         match tokio::time::timeout(INSPECT_IN_LIST, self.inspect_now(id)).await {
@@ -206,19 +227,8 @@ impl DockerHost {
 impl ContainerHost for DockerHost {
     async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
         let rows = bounded(READ_TIMEOUT, &self.socket, self.rows("/containers/json")).await?;
-        let ids: Vec<ContainerId> = rows
-            .iter()
-            .filter_map(|row| ContainerId::parse(&row.id).ok())
-            .collect();
-        let mut records = Vec::with_capacity(ids.len());
-        let inspects = ids
-            .into_iter()
-            .map(|id| async move { self.inspect_listed(&id).await });
-        let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
-        while let Some(answer) = answers.next().await {
-            records.extend(answer?.filter(|record| record.running));
-        }
-        drop(answers);
+        let mut records = self.records(&rows).await?;
+        records.retain(|record| record.running);
         // Learnt while the engine answers, for the moments when it does not.
         self.data_root().await;
         Ok(records)
@@ -277,6 +287,28 @@ impl ContainerHost for DockerHost {
         self.run_in(id, argv, timeout).await
     }
 
+    async fn start(&self, id: &ContainerId) -> Result<(), PortError> {
+        let client = self.client().await?;
+        match client
+            .start_container(id.as_str(), None::<StartContainerOptions>)
+            .await
+        {
+            // 304: it runs.
+            Ok(())
+            | Err(bollard::errors::Error::DockerResponseServerError {
+                status_code: 304, ..
+            }) => Ok(()),
+            Err(error) => Err(self.failed(&format!("start container {}", id.short()), error)),
+        }
+    }
+
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        let rows = bounded(READ_TIMEOUT, &self.socket, self.rows(&down_target())).await?;
+        let mut records = self.records(&rows).await?;
+        records.retain(|record| record.refused.is_some());
+        Ok(records)
+    }
+
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         let open = events::Stream::open(self.socket.clone(), Arc::clone(&self.own));
         Ok(Box::new(bounded(READ_TIMEOUT, &self.socket, open).await?))
@@ -291,6 +323,13 @@ impl ContainerHost for DockerHost {
         .await
         .map(|_| ())
     }
+}
+
+/// The list of containers that were made or ended and do not run: `{"status":["created","exited"]}`.
+fn down_target() -> String {
+    format!(
+        "/containers/json?all=1&limit={MAX_DOWN}&filters=%7B%22status%22%3A%5B%22created%22%2C%22exited%22%5D%7D"
+    )
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, PortError> {
@@ -347,6 +386,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn as_many_that_do_not_run_are_looked_at_as_the_limit_says() {
+        assert_eq!(MAX_DOWN, 1000);
+        assert!(down_target().contains("all=1&limit=1000&"));
+    }
+
     #[tokio::test]
     async fn a_stopped_daemon_is_unavailable_and_the_text_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
@@ -356,6 +401,7 @@ mod tests {
             host.ping().await.unwrap_err(),
             host.list().await.unwrap_err(),
             host.events().await.err().unwrap(),
+            host.refused().await.unwrap_err(),
         ] {
             assert_eq!(error.kind, ErrorKind::Unavailable);
             assert!(error.text.contains("is it running?"), "{}", error.text);

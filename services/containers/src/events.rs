@@ -14,7 +14,7 @@ use hyper::Response;
 use hyper::body::Incoming;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::container_host::{EngineEvent, EngineEvents};
+use keywheel_engine::port::container_host::{EngineEvent, EngineEvents, ExecCommand};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -30,6 +30,8 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait before a reconnect.
 const RECONNECT_MOST: Duration = Duration::from_secs(2);
+/// Longest id of an exec that is taken; an engine's have 64.
+const MAX_EXEC_ID: usize = 128;
 /// `{"type":["container"]}`
 const TARGET: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D";
 
@@ -140,13 +142,26 @@ fn parse(line: &[u8], own: &OwnExecs) -> Option<EngineEvent> {
         return None;
     }
     let id = ContainerId::parse(&line.actor.id).ok()?;
-    match line.action.split(':').next().unwrap_or_default().trim() {
+    let (action, rest) = line
+        .action
+        .split_once(':')
+        .unwrap_or((line.action.as_str(), ""));
+    match action.trim() {
         "start" => Some(EngineEvent::Started(id)),
         "die" => Some(EngineEvent::Stopped(id)),
         "destroy" => Some(EngineEvent::Removed(id)),
         "health_status" => Some(EngineEvent::HealthChanged(id)),
         "exec_start" if own.has(&line.actor.attributes.exec_id) => None,
-        "exec_start" => Some(EngineEvent::Executed(id)),
+        "exec_start" => {
+            let exec = line.actor.attributes.exec_id;
+            let is_id =
+                exec.len() <= MAX_EXEC_ID && exec.bytes().all(|byte| byte.is_ascii_hexdigit());
+            Some(EngineEvent::Executed {
+                id,
+                exec: if is_id { exec } else { String::new() },
+                command: ExecCommand::new(rest.trim_start()),
+            })
+        }
         _ => None,
     }
 }
@@ -185,10 +200,27 @@ mod tests {
             parse(&line("health_status: healthy")),
             Some(EngineEvent::HealthChanged(id.clone()))
         );
+        let executed = |exec: &str, text: &str| {
+            let (id, exec, command) = (id.clone(), exec.to_owned(), ExecCommand::new(text));
+            Some(EngineEvent::Executed { id, exec, command })
+        };
         assert_eq!(
-            parse(&line("exec_start: sh -c x")),
-            Some(EngineEvent::Executed(id))
+            parse(&line("exec_start: sh -c x: y")),
+            executed("", "sh -c x: y")
         );
+        let with_id = |exec: &str| {
+            let actor = serde_json::json!({ "ID": id.as_str(), "Attributes": { "execID": exec, "image": "i" } });
+            serde_json::json!({ "Type": "container", "Action": "exec_start: sh", "Actor": actor })
+                .to_string()
+        };
+        for (exec, taken) in [
+            ("5d".repeat(64), true),
+            ("5d".repeat(64) + "5", false),
+            ("not hex".to_owned(), false),
+        ] {
+            let expected = if taken { exec.as_str() } else { "" };
+            assert_eq!(parse(with_id(&exec).as_bytes()), executed(expected, "sh"));
+        }
         for other in ["attach", "kill", "exec_die"] {
             assert_eq!(parse(&line(other)), None, "{other}");
         }
@@ -206,13 +238,7 @@ mod tests {
         let own = OwnExecs::default();
         own.note("ours");
         assert_eq!(parse(said("ours").as_bytes(), &own), None);
-        assert_eq!(
-            parse(said("theirs").as_bytes(), &own),
-            Some(EngineEvent::Executed(ContainerId::parse(&id).unwrap()))
-        );
-        assert_eq!(
-            parse(&line("exec_start"), &own),
-            Some(EngineEvent::Executed(ContainerId::parse(&id).unwrap()))
-        );
+        let theirs = parse(said("theirs").as_bytes(), &own);
+        assert!(matches!(theirs, Some(EngineEvent::Executed { .. })));
     }
 }

@@ -2,17 +2,28 @@
 //!
 //! Tolerant on purpose: unknown fields and unknown words for a state are passed over, because
 //! engines add them (Podman says `stopped`, which a strict reader refuses). Everything but entries
-//! with a placeholder is dropped from an env while it is read.
+//! with a placeholder is dropped from an env while it is read, and of what the engine says about a
+//! failed start only whether it is our runtime's refusal is kept.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
-use keywheel_engine::port::container_host::{ContainerRecord, Health};
+use keywheel_engine::port::container_host::{ContainerRecord, Health, StartRefusal};
 use serde::{Deserialize, Deserializer};
 
 /// What opens a placeholder in an env entry.
 const PLACEHOLDER: &str = "{keywheel:";
+
+/// How the engine tells that a runtime did not create a container.
+const NOT_CREATED: &str = "runtime create failed";
+/// What every refusal of `keywheel-runtime` has, in this order; a test there holds its words.
+const REFUSAL: [&str; 2] = ["keywheel: ", "; next: "];
+/// How one begins that says that no injector answered; the socket follows.
+const NOBODY: &str = "the injector at ";
+/// What may follow the socket.
+const AFTER_SOCKET: [&str; 2] = [" cannot be reached", " did not answer"];
 
 /// One row of the list endpoint.
 #[derive(Debug, Deserialize)]
@@ -58,6 +69,36 @@ struct Config {
     labels: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "placeholders_only")]
     env: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    healthcheck: Healthcheck,
+    #[serde(default, deserialize_with = "or_default")]
+    shell: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Healthcheck {
+    #[serde(default, deserialize_with = "or_default")]
+    test: Vec<String>,
+}
+
+/// With what a shell's command begins, unless the image names another shell.
+const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+impl Config {
+    /// The arguments of the health check, as the engine runs it.
+    fn health_command(&self) -> Vec<String> {
+        let Some((kind, rest)) = self.healthcheck.test.split_first() else {
+            return Vec::new();
+        };
+        let shell = match (kind.as_str(), self.shell.is_empty()) {
+            ("CMD", _) => Vec::new(),
+            ("CMD-SHELL", true) => SHELL.map(str::to_owned).to_vec(),
+            ("CMD-SHELL", false) => self.shell.clone(),
+            _ => return Vec::new(),
+        };
+        [shell.as_slice(), rest].concat()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,6 +114,35 @@ struct State {
     started_at: String,
     #[serde(default)]
     health: Option<HealthState>,
+    /// `created`, `exited`, `restarting`, …; not in the engine's own file.
+    #[serde(default)]
+    status: String,
+    /// Why its last start failed; the engine empties it when it runs.
+    #[serde(default)]
+    error: String,
+}
+
+impl State {
+    /// What our runtime said, if it refused the last start and nothing ran since.
+    fn refused(&self) -> Option<StartRefusal> {
+        let is_down = matches!(self.status.as_str(), "" | "created" | "exited");
+        let is_down = is_down && !self.running;
+        is_down.then(|| parse_refusal(&self.error)).flatten()
+    }
+}
+
+/// What is known of a refusal by the engine's words for it; `None` when they are of something else.
+fn parse_refusal(error: &str) -> Option<StartRefusal> {
+    let [begin, next] = REFUSAL;
+    let (_, said) = error.split_once(NOT_CREATED)?;
+    let (_, said) = said.split_once(begin)?;
+    let (what, _) = said.split_once(next)?;
+    let socket = what.strip_prefix(NOBODY).and_then(|what| {
+        let mut ends = AFTER_SOCKET.iter();
+        ends.find_map(|end| what.split_once(*end))
+    });
+    let nobody_at = socket.map(|(path, _)| PathBuf::from(path));
+    Some(StartRefusal { nobody_at })
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,12 +223,16 @@ impl Listed {
             runtime: String::new(),
             health: Health::None,
             placeholders: Vec::new(),
+            refused: None,
+            health_command: Vec::new(),
         })
     }
 }
 
 impl Inspected {
     pub(crate) fn into_record(self) -> Option<ContainerRecord> {
+        let refused = self.state.refused();
+        let health_command = self.config.health_command();
         Some(ContainerRecord {
             facts: ContainerFacts {
                 id: ContainerId::parse(&self.id).ok()?,
@@ -181,6 +255,8 @@ impl Inspected {
                 .health
                 .map_or(Health::None, |health| parse_health(&health.status)),
             placeholders: self.config.env,
+            refused,
+            health_command,
         })
     }
 }
@@ -276,6 +352,75 @@ mod tests {
             .into_record()
             .unwrap();
         assert_eq!((record.pid, record.running), (0, false));
+    }
+
+    #[test]
+    fn a_refused_start_is_known_by_our_runtimes_words_and_only_while_it_is_down() {
+        const OURS: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: keywheel: no binding grants secret `a`; next: apply one: unknown";
+        let read = |status: &str, running: bool, error: &str| {
+            let state = serde_json::json!({ "Status": status, "Running": running, "Error": error });
+            let text = serde_json::json!({ "Id": id(), "State": state }).to_string();
+            let inspected: Inspected = serde_json::from_str(&text).unwrap();
+            inspected.into_record().unwrap().refused.is_some()
+        };
+        for status in ["created", "exited", ""] {
+            assert!(read(status, false, OURS), "{status}");
+        }
+        // Where the shim could not read the runtime's log it has what the runtime printed.
+        let printed = "OCI runtime create failed: unable to retrieve OCI runtime error: exit status 1: keywheel: x; next: y";
+        assert!(read("created", false, printed));
+        assert!(!read("running", true, OURS) && !read("restarting", true, OURS));
+        assert!(!read("dead", false, OURS) && !read("removing", false, OURS));
+        for other in [
+            "",
+            "keywheel: x; next: y",
+            "driver failed programming external connectivity: port is already allocated",
+            "OCI runtime create failed: runc create failed: exec: \"/no\": stat /no: no such file",
+            "OCI runtime create failed: keywheel: x",
+            "OCI runtime create failed: x; next: keywheel: y",
+        ] {
+            assert!(!read("created", false, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_health_check_is_known_as_the_engine_runs_it() {
+        let read = |config: serde_json::Value| {
+            let text = serde_json::json!({ "Id": id(), "Config": config }).to_string();
+            let inspected: Inspected = serde_json::from_str(&text).unwrap();
+            inspected.into_record().unwrap().health_command
+        };
+        let test = |words: &[&str]| serde_json::json!({ "Healthcheck": { "Test": words } });
+        assert_eq!(read(test(&["CMD", "curl", "-f"])), ["curl", "-f"]);
+        let shell = read(test(&["CMD-SHELL", "test -f /x"]));
+        assert_eq!(shell, ["/bin/sh", "-c", "test -f /x"]);
+        let other = serde_json::json!({ "Healthcheck": { "Test": ["CMD-SHELL", "x"] }, "Shell": ["/bin/ash", "-ec"] });
+        assert_eq!(read(other), ["/bin/ash", "-ec", "x"]);
+        for none in [
+            test(&["NONE"]),
+            test(&[]),
+            serde_json::json!({}),
+            serde_json::json!({ "Healthcheck": null, "Shell": null }),
+            serde_json::json!({ "Healthcheck": { "Test": null } }),
+        ] {
+            assert!(read(none).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_socket_at_which_nobody_answered() {
+        let at = |what: &str| {
+            let error = format!("OCI runtime create failed: keywheel: {what}; next: y: unknown");
+            parse_refusal(&error).unwrap().nobody_at
+        };
+        let (path, why) = ("/run/keywheel/injector.sock", "os error 2");
+        let socket = Some(PathBuf::from(path));
+        let gone = format!("the injector at {path} cannot be reached ({why}), so it would start");
+        assert_eq!(at(&gone), socket);
+        let slow = format!("the injector at {path} did not answer within 30 s, so it would start");
+        assert_eq!(at(&slow), socket);
+        assert_eq!(at("no binding grants secret `a`"), None);
+        assert_eq!(at("the injector at home is well"), None);
     }
 
     #[test]

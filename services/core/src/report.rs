@@ -3,7 +3,8 @@
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::time::Timestamp;
 
-/// Most items, containers and refused starts in one report; an injector with more items sends several.
+/// Most items, containers, refused starts and notes of execs in one report; an injector with more items sends
+/// several.
 pub const MAX_REPORT_ITEMS: usize = 10_000;
 /// Most notes of stale plans in one report; further ones are added to the first.
 pub const MAX_STALE_PLANS: usize = 100;
@@ -30,6 +31,27 @@ pub struct HostReport {
     /// Plans that came long after a newer one, since the last report, and were not acted on. At most
     /// [`MAX_STALE_PLANS`].
     pub stale: Vec<StalePlan>,
+    /// Programs that were run in consumers beside their own, since the last report. At most
+    /// [`MAX_REPORT_ITEMS`].
+    pub executed: Vec<Executed>,
+}
+
+/// Somebody ran programs in a consumer beside its own, other than its health check. What was run is
+/// not said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// The container.
+    pub container: ContainerId,
+    /// Its name, for people.
+    pub container_name: String,
+    /// Config digest of its image.
+    pub image_digest: String,
+    /// The engine's id of the first of them; empty when it told none.
+    pub exec: String,
+    /// When the first began, by the host's clock.
+    pub at: Timestamp,
+    /// How many.
+    pub count: u64,
 }
 
 /// Plans that came long after a newer one: replayed, held back, or of a gateway or journal that is

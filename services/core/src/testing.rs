@@ -283,6 +283,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         containers: (1..10).map(container).collect(),
         denied: Vec::new(),
         stale: Vec::new(),
+        executed: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,

@@ -40,6 +40,7 @@ lines! {
     CONTAINER_SERVED = "container.served", "The injector put everything in place before a container starts.";
     CONTAINER_REFUSED = "container.refused", "The injector did not let a container start, and why.";
     CONTAINER_RESTARTED = "container.restarted", "The injector restarted a container, so that it takes a version.";
+    CONTAINER_STARTED = "container.started", "The injector started a container whose start was refused before.";
     CONTAINER_STOPPED = "container.stopped", "The injector stopped a container whose variable may not be used any more.";
     TIMER_FIRED = "timer.fired", "The scheduler asks for what is due.";
 }

@@ -9,7 +9,7 @@ use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, HostId, SecretId};
-use keywheel_core::report::{DeniedStart, StalePlan};
+use keywheel_core::report::{DeniedStart, Executed, StalePlan};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -46,6 +46,8 @@ pub fn records(
         records.extend(report.denied.iter().map(refused));
         let stale = |plan| stale_record(before, deed, report.host, plan);
         records.extend(report.stale.iter().map(stale));
+        let executed = |note| executed_record(before, deed, report.host, note);
+        records.extend(report.executed.iter().map(executed));
     }
     let mut named = None;
     for event in decided.iter().flatten() {
@@ -284,6 +286,23 @@ fn denied_record(before: &World, deed: &Deed<'_>, host: HostId, start: &DeniedSt
         id: start.container.to_string(),
         name: start.container_name.clone(),
         image_digest: start.image_digest.clone(),
+        host: host_name(before, host),
+    });
+    record
+}
+
+/// Programs that somebody ran in a consumer: that it was done, never what was run.
+fn executed_record(before: &World, deed: &Deed<'_>, host: HostId, note: &Executed) -> Record {
+    let mut record = blank(deed, Category::Usage, "exec");
+    record.reason = match (note.exec.as_str(), note.count) {
+        ("", count) => format!("{count} in all"),
+        (exec, count @ ..=1) => format!("exec {exec}, {count} in all"),
+        (exec, count) => format!("exec {exec} was the first, {count} in all"),
+    };
+    record.container = Some(ContainerRef {
+        id: note.container.to_string(),
+        name: note.container_name.clone(),
+        image_digest: note.image_digest.clone(),
         host: host_name(before, host),
     });
     record

@@ -15,6 +15,7 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
 
 use crate::form::Form;
+use crate::shared::Sealed;
 
 /// Where in a container a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,9 @@ pub(crate) struct Holding {
     pub(crate) ack: Ack,
     /// What the earlier run remembered: version, and whether it was acknowledged.
     pub(crate) remembered: Option<(u64, bool)>,
+    /// The sealed value of a variable, as long as a container runs with it: its health check may need it
+    /// when the plan is further already.
+    pub(crate) kept: Option<Arc<Sealed>>,
 }
 
 /// How often a reload command failed for one version, and when it is tried again.

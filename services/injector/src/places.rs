@@ -14,6 +14,7 @@ use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
 use crate::attach::Tools;
 use crate::error::InjectorError;
 use crate::options::HostSettings;
+use crate::refused;
 use crate::spool::Spool;
 use crate::state::{self, Remembered};
 
@@ -34,6 +35,8 @@ pub(crate) struct Found {
     /// Reports of an earlier run.
     pub(crate) waiting: Vec<u64>,
     pub(crate) remembered: BTreeMap<ContainerId, Remembered>,
+    /// Containers whose start was refused.
+    pub(crate) refused: Vec<ContainerId>,
     /// Held as long as the injector runs.
     pub(crate) lock: File,
 }
@@ -74,11 +77,13 @@ pub(crate) fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
         path: tools.state.clone(),
         source,
     })?;
+    let refused = refused::load(&tools.state);
     Ok(Found {
         tools,
         spool,
         waiting,
         remembered,
+        refused,
         lock,
     })
 }

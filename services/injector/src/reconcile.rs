@@ -3,10 +3,13 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long,
-//! `progress` sees to consumers, `records` and `start` fold what comes back.
+//! `progress` sees to consumers, `records` and `start` fold what comes back, `comeback` starts what was
+//! refused.
 
 mod begin;
+mod comeback;
 mod command;
+mod exec;
 mod pass;
 mod progress;
 mod records;
@@ -28,7 +31,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::attach::Tools;
+use crate::executed::Execs;
 use crate::model::{Busy, Containers, Service, Tracked};
+use crate::refused::RefusedStarts;
 use crate::report::{Kept, Outbox, bound_denied};
 use crate::service::{Event, Status};
 use crate::shared::{Shared, VersionKey};
@@ -36,6 +41,8 @@ use crate::state::Remembered;
 
 /// Containers being attached at the same time.
 const PARALLEL_ATTACHES: usize = 4;
+/// Containers whose start was refused being started at the same time.
+const PARALLEL_STARTS: usize = 4;
 /// After this time a failed attempt is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// After this time a value that could not be had is asked for again.
@@ -76,6 +83,15 @@ pub(crate) struct Reconciler {
     attach_pool: Arc<Semaphore>,
     items: Vec<Item>,
     denied: Vec<DeniedStart>,
+    /// What people ran in consumers.
+    execs: Execs,
+    /// Starts that were refused and come back.
+    refused: RefusedStarts,
+    /// When the engine is asked again whether it wrote a refusal down.
+    unsettled: BTreeMap<ContainerId, Duration>,
+    start_pool: Arc<Semaphore>,
+    /// When refused starts are looked for again, after the engine did not tell.
+    rescan_at: Option<Duration>,
     /// Who waits until the disk has the refused starts.
     kept: Kept,
     /// State files to go, with the start of the incarnation they are of.
@@ -97,8 +113,9 @@ impl Reconciler {
         events: mpsc::Sender<Event>,
         tasks: TaskTracker,
         outbox: Arc<Outbox>,
-        remembered: BTreeMap<ContainerId, Remembered>,
+        (remembered, refused): (BTreeMap<ContainerId, Remembered>, Vec<ContainerId>),
     ) -> Self {
+        let refused = RefusedStarts::of(refused, shared.clock.monotonic());
         Self {
             shared,
             tools,
@@ -115,6 +132,11 @@ impl Reconciler {
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
             denied: Vec::new(),
+            execs: Execs::default(),
+            refused,
+            unsettled: BTreeMap::new(),
+            start_pool: Arc::new(Semaphore::new(PARALLEL_STARTS)),
+            rescan_at: None,
             kept: Kept::new(),
             forgotten: Vec::new(),
             is_listed: false,
@@ -175,10 +197,17 @@ impl Reconciler {
                 drop(intent);
             }
             Event::RefusedStart { denied, kept } => {
+                self.note_refused(&denied.container);
                 self.denied.push(*denied);
                 self.kept.push(kept);
                 bound_denied(&mut self.denied);
             }
+            Event::Exec { id, args, held } => {
+                // Who asked may have given up: the exec goes on without.
+                let _ = held.send(self.held_variables(&id, &args));
+            }
+            Event::Refused { result } => self.take_refused(result),
+            Event::Started { id, result } => self.take_started(&id, result),
             // The pass that follows saves what waited for it.
             Event::Written => {}
             Event::Restarted { id, result } => self.take_restarted(&id, result),
@@ -197,8 +226,10 @@ impl Reconciler {
             EngineEvent::Resync => {
                 self.is_listed = false;
                 self.look_again();
+                self.look_for_refused();
             }
             EngineEvent::Removed(id) => {
+                self.look_at_refused(&id, None);
                 self.forget(&id, true);
                 self.items
                     .extend(self.graveyard.remove(&id).unwrap_or_default());
@@ -206,7 +237,8 @@ impl Reconciler {
             EngineEvent::Started(id)
             | EngineEvent::Stopped(id)
             | EngineEvent::HealthChanged(id) => self.inspect(id),
-            EngineEvent::Executed(_) | EngineEvent::Away(_) => {}
+            EngineEvent::Executed { id, exec, command } => self.note_exec(&id, exec, &command),
+            EngineEvent::Away(_) => {}
         }
     }
 
@@ -321,7 +353,9 @@ impl Reconciler {
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
         };
         let stale = Vec::from_iter(self.shared.stale_plans());
-        let has_facts = !(self.items.is_empty() && self.denied.is_empty() && stale.is_empty());
+        let executed = self.execs.notes(self.now());
+        let has_notes = !(stale.is_empty() && executed.is_empty());
+        let has_facts = has_notes || !(self.items.is_empty() && self.denied.is_empty());
         if !has_facts && self.told.as_ref() == Some(&told) {
             return;
         }
@@ -338,6 +372,7 @@ impl Reconciler {
             },
             denied: std::mem::take(&mut self.denied),
             stale,
+            executed,
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use keywheel_core::command::Command;
 use keywheel_core::id::CommandId;
 use keywheel_core::report::{
-    DeniedStart, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan,
+    DeniedStart, Executed, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan,
 };
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::port::bus::{Address, Body};
@@ -97,6 +97,7 @@ impl Outbox {
             report.complete = false;
             later.denied.clear();
             later.stale.clear();
+            later.executed.clear();
             *next = Some((later, Kept::new()));
         }
         self.unwritten.fetch_add(1, Ordering::SeqCst);
@@ -121,10 +122,14 @@ fn merge(waiting: HostReport, newer: HostReport) -> HostReport {
     let mut stale = waiting.stale;
     stale.extend(newer.stale);
     bound_stale(&mut stale);
+    let mut executed = waiting.executed;
+    executed.extend(newer.executed);
+    bound_executed(&mut executed);
     HostReport {
         items,
         denied,
         stale,
+        executed,
         ..newer
     }
 }
@@ -138,6 +143,18 @@ pub(crate) fn bound_denied(denied: &mut Vec<DeniedStart>) {
             "refused starts dropped: the gateway is away for too long"
         );
         denied.drain(..over);
+    }
+}
+
+/// Keeps the newest notes of execs, as many as a report takes.
+fn bound_executed(executed: &mut Vec<Executed>) {
+    let over = executed.len().saturating_sub(MAX_REPORT_ITEMS);
+    if over > 0 {
+        tracing::error!(
+            { names::COUNT } = over,
+            "notes of execs dropped: the gateway is away for too long"
+        );
+        executed.drain(..over);
     }
 }
 
@@ -252,7 +269,8 @@ async fn spool_all(
 
 /// Whether something in it may not be lost.
 fn has_facts(report: &HostReport) -> bool {
-    !report.items.is_empty() || !report.denied.is_empty() || !report.stale.is_empty()
+    let has_notes = !report.stale.is_empty() || !report.executed.is_empty();
+    !report.items.is_empty() || !report.denied.is_empty() || has_notes
 }
 
 async fn send_queued(shared: &Shared, spool: &Spool, mut queued: mpsc::Receiver<Queued>) {
@@ -430,6 +448,7 @@ mod tests {
         let mut told = report(1, Vec::new());
         told.denied.clear();
         told.stale.clear();
+        told.executed.clear();
         assert!(!has_facts(&told));
         told.stale = (0..100).map(note).collect();
         assert!(has_facts(&told));
@@ -445,6 +464,21 @@ mod tests {
         let mut none = Vec::new();
         bound_stale(&mut none);
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn notes_of_execs_are_facts_and_bounded() {
+        let mut told = report(1, Vec::new());
+        told.denied.clear();
+        told.stale.clear();
+        assert!(has_facts(&told));
+        told.executed = vec![told.executed[0].clone(); MAX_REPORT_ITEMS];
+        let mut newer = report(2, Vec::new());
+        newer.executed[0].count = 7;
+        let merged = merge(told, newer).executed;
+        assert_eq!(merged.len(), MAX_REPORT_ITEMS);
+        assert_eq!(merged.last().map(|note| note.count), Some(7));
+        assert_eq!(merged[0].count, 2);
     }
 
     #[test]

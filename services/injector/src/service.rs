@@ -37,6 +37,7 @@ use crate::places::{Found, leave_bundles, prepare};
 use crate::presence::HostLook;
 use crate::reconcile::{Command, Reconciler};
 use crate::report::{self, Outbox};
+use crate::runtime::exec::HeldVariables;
 use crate::runtime::server::Server;
 use crate::shared::{Intent, Pending, Shared, VersionKey};
 
@@ -106,6 +107,21 @@ pub(crate) enum Event {
         pid: i32,
         command: Box<Command>,
         result: Result<ExecOutcome, String>,
+    },
+    /// What the container holds in variables, if these are the arguments of its health check.
+    Exec {
+        id: ContainerId,
+        args: Vec<String>,
+        held: oneshot::Sender<HeldVariables>,
+    },
+    /// The engine's answer to which starts were refused.
+    Refused {
+        result: Result<Vec<ContainerRecord>, PortError>,
+    },
+    /// The start of one that was refused is over; `true` when it was made.
+    Started {
+        id: ContainerId,
+        result: Result<bool, PortError>,
     },
 }
 
@@ -264,6 +280,7 @@ impl Injector {
             spool,
             waiting,
             remembered,
+            refused,
             lock: _lock,
         } = prepare(&shared.options)?;
         if let Some((cache, restored)) = HostCache::open(&shared.options, shared.entropy.clone())? {
@@ -293,8 +310,8 @@ impl Injector {
             events.clone(),
             last.clone(),
         ));
-        let (refused, refusal) = oneshot::channel();
-        let joined = join(Arc::clone(&shared), events.clone(), stop.clone(), refused);
+        let (tell, refusal) = oneshot::channel();
+        let joined = join(Arc::clone(&shared), events.clone(), stop.clone(), tell);
         tasks.spawn(joined);
         tasks.spawn(watch_engine(
             Arc::clone(&shared),
@@ -308,7 +325,7 @@ impl Injector {
             events,
             tasks.clone(),
             outbox,
-            remembered,
+            (remembered, refused),
         );
         let result = tokio::select! {
             Ok(error) = refusal => Err(error),

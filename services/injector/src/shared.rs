@@ -62,6 +62,12 @@ pub(crate) enum Sealed {
     Kept(Vec<u8>),
 }
 
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealed(..)")
+    }
+}
+
 /// A version a container gets at its start, and under which binding.
 #[derive(Debug, Clone)]
 pub(crate) struct Given {

@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
-use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, StalePlan};
+use keywheel_core::report::{DeniedStart, Executed, Fact, HostReport, Item, StalePlan};
 use keywheel_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,19 @@ struct Stored {
     /// Generation, generation held, micros, count; not in files of earlier versions.
     #[serde(default)]
     stale: Vec<(u64, u64, i64, u64)>,
+    /// Not in files of earlier versions.
+    #[serde(default)]
+    executed: Vec<StoredExecuted>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredExecuted {
+    container: String,
+    name: String,
+    image: String,
+    exec: String,
+    at: i64,
+    count: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,6 +185,7 @@ fn store(spooled: &Spooled) -> Stored {
         containers: report.containers.iter().map(ToString::to_string).collect(),
         denied: report.denied.iter().map(store_denied).collect(),
         stale: report.stale.iter().map(store_stale).collect(),
+        executed: report.executed.iter().map(store_executed).collect(),
     }
 }
 
@@ -192,6 +206,28 @@ const fn load_stale((generation, held, at, count): (u64, u64, i64, u64)) -> Stal
         at: Timestamp::from_micros(at),
         count,
     }
+}
+
+fn store_executed(note: &Executed) -> StoredExecuted {
+    StoredExecuted {
+        container: note.container.to_string(),
+        name: note.container_name.clone(),
+        image: note.image_digest.clone(),
+        exec: note.exec.clone(),
+        at: note.at.micros(),
+        count: note.count,
+    }
+}
+
+fn load_executed(note: StoredExecuted) -> Option<Executed> {
+    Some(Executed {
+        container: ContainerId::parse(&note.container).ok()?,
+        container_name: note.name,
+        image_digest: note.image,
+        exec: note.exec,
+        at: Timestamp::from_micros(note.at),
+        count: note.count,
+    })
 }
 
 fn store_denied(denied: &DeniedStart) -> StoredDenied {
@@ -269,6 +305,11 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .map(load_denied)
             .collect::<Option<Vec<_>>>()?,
         stale: stored.stale.into_iter().map(load_stale).collect(),
+        executed: stored
+            .executed
+            .into_iter()
+            .map(load_executed)
+            .collect::<Option<Vec<_>>>()?,
     };
     Some(Spooled {
         number,
@@ -326,6 +367,17 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn executed() -> Executed {
+        Executed {
+            container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            container_name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            exec: "5d5d".to_owned(),
+            at: Timestamp::from_micros(4),
+            count: 2,
+        }
+    }
+
     pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         HostReport {
             host: HostId::from_bytes([3; 16]),
@@ -341,6 +393,7 @@ pub(crate) mod tests {
                 at: Timestamp::from_micros(-3),
                 count: u64::MAX,
             }],
+            executed: vec![executed()],
         }
     }
 
@@ -408,6 +461,7 @@ pub(crate) mod tests {
         let command = CommandId::from_bytes([4; 16]);
         let (number, mut report) = (1, report(1, Vec::new()));
         report.stale.clear();
+        report.executed.clear();
         let one = Spooled {
             number,
             command,
@@ -415,7 +469,7 @@ pub(crate) mod tests {
         };
         spool.write(&one).unwrap();
         let text = std::fs::read_to_string(spool.path(1)).unwrap();
-        let earlier = text.replace(r#","stale":[]"#, "");
+        let earlier = text.replace(r#","stale":[],"executed":[]"#, "");
         assert_ne!(earlier, text);
         std::fs::write(spool.path(1), earlier).unwrap();
         assert_eq!(spool.read(1).unwrap().report, report);

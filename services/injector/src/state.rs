@@ -129,6 +129,7 @@ impl RememberedHolding {
             version,
             ack: if self.acked { Ack::Done } else { Ack::AtStart },
             remembered: Some((self.version, self.acked)),
+            kept: None,
         };
         Some((BindingId::parse(&self.binding).ok()?, holding))
     }

@@ -73,6 +73,8 @@ impl ContainerHost for Creating {
             runtime: "keywheel".to_owned(),
             health: Health::None,
             placeholders: Vec::new(),
+            refused: None,
+            health_command: Vec::new(),
         }))
     }
     async fn restart(&self, _: &ContainerId) -> Result<(), PortError> {
@@ -88,6 +90,12 @@ impl ContainerHost for Creating {
         _: Duration,
     ) -> Result<ExecOutcome, PortError> {
         Ok(ExecOutcome::Exited(0))
+    }
+    async fn start(&self, _: &ContainerId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        Ok(Vec::new())
     }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         Err(PortError::new(ErrorKind::Unavailable, "no events here"))

@@ -105,6 +105,12 @@ impl ContainerHost for Late {
     ) -> Result<ExecOutcome, PortError> {
         self.engine.exec(id, argv, timeout).await
     }
+    async fn start(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.engine.start(id).await
+    }
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        self.engine.refused().await
+    }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         self.engine.events().await
     }

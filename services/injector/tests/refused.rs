@@ -83,6 +83,12 @@ impl ContainerHost for Engine {
     ) -> Result<ExecOutcome, PortError> {
         self.answer(ExecOutcome::Exited(0))
     }
+    async fn start(&self, _: &ContainerId) -> Result<(), PortError> {
+        self.answer(())
+    }
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        self.answer(Vec::new())
+    }
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
         Err(PortError::new(ErrorKind::Unavailable, "no events here"))
     }
@@ -202,4 +208,34 @@ async fn a_second_question_without_a_first_is_refused_on_record() {
         return;
     };
     assert!(start.reason.contains("nothing was resolved"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_is_never_refused_and_gets_nothing_in_a_container_nobody_knows() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    bus.publish(Vec::new());
+    let engine = Arc::new(Engine { answers: false });
+    let mut running = Running::start(options(folder.path()), bus.clone(), engine);
+    running.wait_plan().await;
+    let socket = folder.path().join("injector.sock");
+    for (id, env) in [
+        ("b".repeat(64), "A={keywheel:prod/db}"),
+        ("b".repeat(64), "A={keywheel:prod"),
+        ("short".to_owned(), "A={keywheel:prod/db}"),
+    ] {
+        let question = serde_json::json!({
+            "v": 1, "op": "exec", "id": id, "env": [env], "args": ["env"],
+        });
+        let said = ask(&socket, format!("{question}\n")).await;
+        assert_eq!(said["ok"], true, "{said}");
+        let env = said["env"].as_object();
+        assert!(env.is_none_or(serde_json::Map::is_empty), "{said}");
+    }
+    running.end().await;
+    let reports = bus.reports();
+    assert!(reports.iter().all(|report| report.denied.is_empty()));
 }

@@ -54,6 +54,27 @@ const START_WITH_VALUE: [&str; 16] = [
     "lsm-profile",
     "lsm-mount-context",
 ];
+/// Flags of `exec` that take a value.
+const EXEC_WITH_VALUE: [&str; 18] = [
+    "console-socket",
+    "pidfd-socket",
+    "cwd",
+    "env",
+    "e",
+    "user",
+    "u",
+    "additional-gids",
+    "g",
+    "process",
+    "p",
+    "pid-file",
+    "process-label",
+    "apparmor",
+    "cap",
+    "c",
+    "preserve-fds",
+    "cgroup",
+];
 /// Commands of runc and crun: where the global flags end, even after a flag unknown here.
 const COMMANDS: [&str; 17] = [
     "checkpoint",
@@ -95,6 +116,16 @@ pub(crate) struct Create {
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) id: String,
     /// All arguments of `create` but `--bundle` and `--pid-file`.
+    others: Vec<OsString>,
+}
+
+/// A program to be run in a container beside its first, by a file that says all of it, in the
+/// background: the real runtime has read the file when it ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Exec {
+    pub(crate) process_file: PathBuf,
+    pub(crate) id: String,
+    /// All arguments of `exec` but `--process`.
     others: Vec<OsString>,
 }
 
@@ -235,6 +266,22 @@ impl Invocation {
         Some(DirectStart { command, configs })
     }
 
+    /// `exec` by a process file and detached, as engines call it; `None` for every other command.
+    pub(crate) fn exec(&self) -> Option<Exec> {
+        let (command, arguments) = self.rest.split_first()?;
+        (command == "exec")
+            .then(|| Exec::parse(arguments))
+            .flatten()
+    }
+
+    /// `exec` with another process file.
+    pub(crate) fn exec_in(&self, exec: &Exec, process_file: &OsStr) -> Vec<OsString> {
+        let mut all = self.globals.clone();
+        all.extend(["exec".into(), "--process".into(), process_file.to_owned()]);
+        all.extend(exec.others.iter().cloned());
+        all
+    }
+
     /// `create` with another bundle and pid file.
     pub(crate) fn create_in(
         &self,
@@ -287,8 +334,7 @@ impl Create {
             }
         }
         let id = positional.and_then(|id| id.to_str()).unwrap_or_default();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
-        if id.is_empty() || id.len() > MAX_ID || id.starts_with('.') || !id.bytes().all(plain) {
+        if !is_id(id) {
             return Err(Refusal::new(
                 "create was called without a usable container id",
                 "check how the engine calls this runtime",
@@ -297,6 +343,48 @@ impl Create {
         id.clone_into(&mut found.id);
         Ok(found)
     }
+}
+
+impl Exec {
+    fn parse(arguments: &[OsString]) -> Option<Self> {
+        let (mut process_file, mut is_detached) = (None, false);
+        let (mut positional, mut others) = (Vec::new(), Vec::new());
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let Some((name, inline)) = flag(argument) else {
+                positional.push(argument);
+                others.push(argument.clone());
+                continue;
+            };
+            let takes_value = inline.is_none() && EXEC_WITH_VALUE.contains(&name);
+            let separate = if takes_value { arguments.next() } else { None };
+            match (name, inline.or(separate.map(OsString::as_os_str))) {
+                ("process" | "p", Some(value)) => {
+                    process_file = Some(PathBuf::from(value));
+                    continue;
+                }
+                ("detach" | "d", None) => is_detached = true,
+                ("help" | "h", _) => return None,
+                _ => {}
+            }
+            others.push(argument.clone());
+            others.extend(separate.cloned());
+        }
+        let [id] = positional.as_slice() else {
+            return None;
+        };
+        let id = id.to_str().filter(|id| is_id(id) && is_detached)?;
+        Some(Self {
+            process_file: process_file?,
+            id: id.to_owned(),
+            others,
+        })
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    !id.is_empty() && id.len() <= MAX_ID && !id.starts_with('.') && id.bytes().all(plain)
 }
 
 #[cfg(test)]
@@ -428,6 +516,46 @@ mod tests {
                 .unwrap()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn the_exec_of_an_engine_is_understood_and_changed_only_in_its_file() {
+        let call = "--root /r --log /l exec --process /tmp/runc-process1 --console-socket /c \
+            --pid-file /p --detach 0123abc";
+        let short = [
+            call.to_owned(),
+            call.replace("--process ", "-p="),
+            call.replace("--detach", "-d"),
+        ];
+        for line in short {
+            let invocation = parse(&line);
+            let exec = invocation.exec().unwrap();
+            assert_eq!(exec.process_file, PathBuf::from("/tmp/runc-process1"));
+            assert_eq!(exec.id, "0123abc");
+            let all = invocation.exec_in(&exec, "/private".as_ref());
+            let all = all.join(OsStr::new(" ")).into_string().unwrap();
+            let expected = call.replace("/tmp/runc-process1", "/private");
+            let expected = expected.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(all.replace(" -d ", " --detach "), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_exec_in_the_foreground_or_without_a_file_is_passed_on() {
+        for line in [
+            "exec --process /f abc",
+            "exec --detach=false --process /f abc",
+            "exec --detach abc",
+            "exec --detach abc env",
+            "exec --detach --process /f",
+            "exec --detach --process /f abc more",
+            "exec --detach --process /f ../abc",
+            "exec --detach --process /f --help abc",
+            "state --detach --process /f abc",
+            "exec",
+        ] {
+            assert_eq!(parse(line).exec(), None, "{line}");
+        }
     }
 
     #[test]

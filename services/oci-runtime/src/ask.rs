@@ -1,4 +1,4 @@
-//! The two questions to the injector: one JSON line each way, one question per connection, bounded in size and time.
+//! The questions to the injector, two for a create and one for an exec: one JSON line each way, one question per connection, bounded in size and time.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,6 +14,8 @@ use crate::times::Real;
 
 /// The injector has this long for one answer.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// And this long for an exec, which then goes on as it is.
+pub(crate) const EXEC_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest line in either direction.
 pub(crate) const MAX_LINE: usize = 4 * 1024 * 1024;
 /// Bytes read at once.
@@ -52,7 +54,19 @@ pub(crate) fn resolve(
     (strict, begun): (bool, i64),
 ) -> Result<Resolved, NoAnswer> {
     let question = json!({ "v": 1, "op": "resolve", "id": id, "env": env, "mounts": mounts, "strict": strict, "begun": begun });
-    let answer = ask(socket, &question)?;
+    let answer = ask(socket, &question, ANSWER_TIMEOUT)?;
+    read_resolved(answer).ok_or_else(garbled)
+}
+
+/// The variables of an exec, if it is the container's own health check; else none.
+pub(crate) fn exec(
+    socket: &Path,
+    id: &str,
+    env: &[&str],
+    args: &[&str],
+) -> Result<Resolved, NoAnswer> {
+    let question = json!({ "v": 1, "op": "exec", "id": id, "env": env, "args": args });
+    let answer = ask(socket, &question, EXEC_TIMEOUT)?;
     read_resolved(answer).ok_or_else(garbled)
 }
 
@@ -60,7 +74,7 @@ pub(crate) fn resolve(
 pub(crate) fn attach(socket: &Path, id: &str, pid: i32, real: Real) -> Result<(), NoAnswer> {
     let Real { called, returned } = real;
     let question = json!({ "v": 1, "op": "attach", "id": id, "pid": pid, "called": called, "returned": returned });
-    ask(socket, &question).map(drop)
+    ask(socket, &question, ANSWER_TIMEOUT).map(drop)
 }
 
 fn garbled() -> NoAnswer {
@@ -106,8 +120,8 @@ fn read_resolved(mut answer: Value) -> Option<Resolved> {
     })
 }
 
-fn ask(socket: &Path, question: &Value) -> Result<Value, NoAnswer> {
-    let line = exchange(socket, question).map_err(|error| match error.kind() {
+fn ask(socket: &Path, question: &Value, within: Duration) -> Result<Value, NoAnswer> {
+    let line = exchange(socket, question, within).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => NoAnswer::Refused(Refusal::new(
             format!(
                 "the injector's socket {} does not belong to root",
@@ -119,7 +133,7 @@ fn ask(socket: &Path, question: &Value) -> Result<Value, NoAnswer> {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NoAnswer::Away(format!(
             "the injector at {} did not answer within {} s",
             socket.display(),
-            ANSWER_TIMEOUT.as_secs()
+            within.as_secs()
         )),
         _ => NoAnswer::Away(format!(
             "the injector at {} cannot be reached ({error})",
@@ -146,14 +160,14 @@ fn ask(socket: &Path, question: &Value) -> Result<Value, NoAnswer> {
     clippy::disallowed_methods,
     reason = "a deadline on one exchange; this program has no clock port"
 )]
-fn exchange(socket: &Path, question: &Value) -> io::Result<Scrubbed> {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
+fn exchange(socket: &Path, question: &Value, within: Duration) -> io::Result<Scrubbed> {
+    let deadline = Instant::now() + within;
     let mut stream = UnixStream::connect(socket)?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;
     if !peer.is_root() && peer != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(within))?;
     let mut line = question.to_string();
     line.push('\n');
     if line.len() > MAX_LINE {
@@ -249,6 +263,19 @@ mod tests {
     }
 
     #[test]
+    fn an_exec_asks_with_its_arguments_and_an_answer_without_variables_is_empty() {
+        let (path, thread) = injector(b"{\"ok\":true}\n".to_vec());
+        let Ok(resolved) = exec(&path, "id", &["A={keywheel:x}"], &["/bin/sh", "-c", "y"]) else {
+            panic!("no answer")
+        };
+        let asked = thread.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+        let expected = json!({ "v": 1, "op": "exec", "id": "id", "env": ["A={keywheel:x}"], "args": ["/bin/sh", "-c", "y"] });
+        assert_eq!(asked, expected);
+        assert!(resolved.is_empty() && resolved.bundle_dir.is_none());
+    }
+
+    #[test]
     fn no_answer_makes_it_panic() {
         let good = br#"{"v":1,"env":{"A":"eA=="},"dirs":["/run/secrets"],"bundle_dir":"/b"}"#;
         keywheel_testkit::hostile(good, |bytes| {
@@ -301,7 +328,9 @@ mod tests {
             (true, 1),
         ) {
             Err(NoAnswer::Away(text)) => {
-                assert!(text.contains("/nonexistent/injector.sock"), "{text}")
+                // The injector reads these words in what the engine keeps of the refusal.
+                let words = "the injector at /nonexistent/injector.sock cannot be reached";
+                assert!(text.starts_with(words), "{text}");
             }
             _ => panic!("expected nobody"),
         }

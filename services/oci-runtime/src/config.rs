@@ -35,6 +35,18 @@ impl Config {
         Ok(Self(value))
     }
 
+    /// A process file alone, as `exec` gets it.
+    pub(crate) fn of_process(bytes: &[u8]) -> Result<Self, Refusal> {
+        let mut process = Self::parse(bytes)?;
+        Ok(Self(json!({ "process": process.0.take() })))
+    }
+
+    /// What the process runs; `None` when that is no list of texts.
+    pub(crate) fn args(&self) -> Option<Vec<&str>> {
+        let args = self.0.pointer("/process/args")?.as_array()?;
+        args.iter().map(Value::as_str).collect()
+    }
+
     fn env(&self) -> impl Iterator<Item = &str> {
         self.0
             .pointer("/process/env")
@@ -201,15 +213,23 @@ impl Config {
 
     /// The bytes of the private `config.json`.
     pub(crate) fn bytes(&self) -> Result<Scrubbed, Refusal> {
-        // Measured first, so that the buffer with the values never moves.
-        let mut measure = Measure(0);
-        serde_json::to_writer(&mut measure, &self.0)
-            .map_err(|_| garbled("cannot be written again"))?;
-        let mut sink = Scrubbed::with_capacity(measure.0);
-        serde_json::to_writer(sink.expose_mut(), &self.0)
-            .map_err(|_| garbled("cannot be written again"))?;
-        Ok(sink)
+        written(&self.0)
     }
+
+    /// The bytes of the private process file.
+    pub(crate) fn process_bytes(&self) -> Result<Scrubbed, Refusal> {
+        written(self.0.get("process").unwrap_or(&Value::Null))
+    }
+}
+
+fn written(value: &Value) -> Result<Scrubbed, Refusal> {
+    // Measured first, so that the buffer with the values never moves.
+    let mut measure = Measure(0);
+    serde_json::to_writer(&mut measure, value).map_err(|_| garbled("cannot be written again"))?;
+    let mut sink = Scrubbed::with_capacity(measure.0);
+    serde_json::to_writer(sink.expose_mut(), value)
+        .map_err(|_| garbled("cannot be written again"))?;
+    Ok(sink)
 }
 
 impl Drop for Config {
@@ -344,6 +364,25 @@ mod tests {
         let mut restored = after;
         restored["process"]["env"] = json!(["PATH=/bin", "A={keywheel:a}", "B=pre{keywheel:b}"]);
         assert_eq!(restored, parsed(&sample()));
+    }
+
+    #[test]
+    fn a_process_file_changes_in_its_variables_only() {
+        let file = json!({
+            "terminal": false, "args": ["/bin/sh", "-c", "x"], "cwd": "/",
+            "env": ["PATH=/bin", "A={keywheel:a}"],
+        });
+        let mut process = Config::of_process(file.to_string().as_bytes()).unwrap();
+        assert_eq!(process.args(), Some(vec!["/bin/sh", "-c", "x"]));
+        assert_eq!(process.placeholders(), ["A={keywheel:a}"]);
+        process.put_env(&[value("A", b"x")]).unwrap();
+        let bytes = process.process_bytes().unwrap();
+        let mut after: Value = serde_json::from_slice(bytes.expose()).unwrap();
+        assert_eq!(after["env"], json!(["PATH=/bin", "A=x"]));
+        after["env"] = file["env"].clone();
+        assert_eq!(after, file);
+        assert_eq!(config(&json!({ "process": { "args": [7] } })).args(), None);
+        assert!(Config::of_process(b"[]").is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `keywheel-runtime`: the OCI runtime wrapper. On `create` it puts secrets in place, then the real runtime works.
 //!
 //! Every other command execs the real runtime with unchanged arguments, `run` and `restore` only without
-//! placeholders. It never changes the engine's own bundle, never writes a resolved value anywhere but to the injector's
+//! placeholders; the container's own health check gets its variables on `exec`. It never changes the engine's own bundle, never writes a resolved value anywhere but to the injector's
 //! memory-only directory, and refuses rather than let a container start without what it was promised. It decides no
 //! entitlement: the injector answers, this obeys.
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ mod base64;
 mod bundle;
 mod config;
 mod create;
+mod exec;
 mod real;
 mod refuse;
 mod times;
@@ -33,9 +34,10 @@ use crate::create::Outcome;
 fn main() -> ExitCode {
     let invocation = Invocation::parse(std::env::args_os().skip(1));
     let outcome = match invocation.create() {
-        None => match invocation.direct_start() {
-            None => Ok(Outcome::PassThrough),
-            Some(start) => create::check_direct(&start),
+        None => match (invocation.direct_start(), invocation.exec()) {
+            (Some(start), _) => create::check_direct(&start),
+            (None, Some(exec)) => Ok(exec::run(&invocation, &exec)),
+            (None, None) => Ok(Outcome::PassThrough),
         },
         Some(create) => create.and_then(|create| create::run(&invocation, &create)),
     };

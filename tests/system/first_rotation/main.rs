@@ -1,10 +1,13 @@
 //! Suite first_rotation: see README.md beside this file.
 #![forbid(unsafe_code)]
 
+mod comeback;
 mod commands;
 mod copies;
 mod env;
+mod execs;
 mod files;
+mod health;
 mod page;
 mod refusals;
 mod revoke;

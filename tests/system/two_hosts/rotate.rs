@@ -79,7 +79,8 @@ fn both_are_on_record(fleet: &Fleet, containers: &[Container]) -> Result<()> {
         };
         let records = audit.iter().filter(is_about);
         let verbs = records.filter_map(|record| record.get("verb")?.as_str());
-        let verbs: Vec<&str> = verbs.collect();
+        // The test itself looks into containers by execs, which are on record, too.
+        let verbs: Vec<&str> = verbs.filter(|verb| *verb != "exec").collect();
         // A start with the files in place counts as a reload, too.
         let rotated = verbs.strip_prefix(&["inject", "reload"]);
         let rotated = rotated.or_else(|| verbs.strip_prefix(&["inject"]));

@@ -10,7 +10,7 @@ use keywheel_core::id::{
     BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
 };
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
-use keywheel_core::report::{HostReport, StalePlan};
+use keywheel_core::report::{Executed, HostReport, StalePlan};
 use keywheel_core::rotation::Step;
 use keywheel_core::{host, secret};
 
@@ -48,6 +48,7 @@ fn report() -> Command {
         containers: Vec::new(),
         denied: Vec::new(),
         stale: Vec::new(),
+        executed: Vec::new(),
     })
 }
 
@@ -368,6 +369,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         containers: Vec::new(),
         denied: vec![start("prod/db"), start("")],
         stale: Vec::new(),
+        executed: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -425,6 +427,47 @@ fn a_note_of_stale_plans_leaves_a_record_of_its_host() {
 }
 
 #[test]
+fn an_exec_leaves_a_usage_record_of_its_container_and_no_object() {
+    let Command::Report(mut told) = report() else {
+        panic!("a report");
+    };
+    let note = |exec: &str, count| Executed {
+        container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+        container_name: "web".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+        exec: exec.to_owned(),
+        at: Timestamp::default(),
+        count,
+    };
+    told.executed = vec![note("5d5d", 1), note("6e6e", 40), note("", 2)];
+    let principal = Principal::Service(Role::Injector);
+    let command = Command::Report(told);
+    let left = records(
+        &World::default(),
+        &deed(&principal),
+        &command,
+        &Ok(Vec::new()),
+    );
+    let reasons: Vec<&str> = left.iter().map(|record| record.reason.as_str()).collect();
+    let expected = [
+        "exec 5d5d, 1 in all",
+        "exec 6e6e was the first, 40 in all",
+        "2 in all",
+    ];
+    assert_eq!(reasons, expected);
+    for record in &left {
+        let kind = (record.verb.as_str(), record.outcome, record.category);
+        assert_eq!(kind, ("exec", Outcome::Allowed, Category::Usage));
+        assert_eq!((record.object.as_str(), record.version), ("", None));
+        let container = record.container.as_ref().unwrap();
+        assert_eq!(
+            (container.name.as_str(), container.image_digest.as_str()),
+            ("web", "sha256:1")
+        );
+    }
+}
+
+#[test]
 fn a_report_that_is_refused_leaves_a_denial() {
     let host = HostId::from_bytes([1; 16]);
     let command = Command::Report(HostReport {
@@ -436,6 +479,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         containers: Vec::new(),
         denied: Vec::new(),
         stale: Vec::new(),
+        executed: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

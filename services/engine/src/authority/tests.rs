@@ -158,6 +158,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         containers: Vec::new(),
         denied: Vec::new(),
         stale: Vec::new(),
+        executed: Vec::new(),
     };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),

@@ -51,6 +51,7 @@ mod tests {
             containers: Vec::new(),
             denied: Vec::new(),
             stale: Vec::new(),
+            executed: Vec::new(),
         });
         let revoke = Command::Revoke {
             revocation,

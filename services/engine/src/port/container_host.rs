@@ -1,10 +1,12 @@
 //! The container engine of one host, as a port.
 //!
 //! Laws: `list` is complete for running containers; an event is a hint and may be missed; a
-//! container is named by its full id; no call carries or returns a value or an env variable's
-//! content other than placeholders. A program run by `exec` is hinted at as no
-//! [`EngineEvent::Executed`], and what it prints is read by nobody.
+//! container is named by its full id; a start of one that runs changes nothing; no call carries or
+//! returns a value or an env variable's content other than placeholders. A program run by `exec` is
+//! hinted at as no [`EngineEvent::Executed`], and what it prints is read by nobody.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,6 +47,42 @@ pub struct ContainerRecord {
     pub health: Health,
     /// Env entries that hold a placeholder, as `NAME=…{keywheel:…}…`; no others.
     pub placeholders: Vec<String>,
+    /// Set when it does not run because our OCI runtime refused its last start, by what the engine
+    /// keeps of that; `None` as soon as it ran since.
+    pub refused: Option<StartRefusal>,
+    /// The arguments with which the engine runs its health check; empty when it has none.
+    pub health_command: Vec<String>,
+}
+
+/// What the engine keeps of a start that our OCI runtime refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartRefusal {
+    /// The socket at which no injector answered, when that was why.
+    pub nobody_at: Option<PathBuf>,
+}
+
+/// What an exec runs, as the engine tells it: compared with a health check, and told nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExecCommand(String);
+
+impl ExecCommand {
+    /// The engine's words.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether these arguments are told so: an engine joins them by blanks.
+    #[must_use]
+    pub fn is_of(&self, args: &[String]) -> bool {
+        !args.is_empty() && self.0.trim_end() == args.join(" ").trim_end()
+    }
+}
+
+impl fmt::Debug for ExecCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExecCommand(..)")
+    }
 }
 
 /// A hint that something happened.
@@ -58,8 +96,15 @@ pub enum EngineEvent {
     Removed(ContainerId),
     /// Its health changed.
     HealthChanged(ContainerId),
-    /// Someone else than us ran a program in it.
-    Executed(ContainerId),
+    /// A program was run in it beside its first, by someone else than us or by the engine's health check.
+    Executed {
+        /// The container.
+        id: ContainerId,
+        /// The engine's id of the exec; empty when it tells none.
+        exec: String,
+        /// What was run.
+        command: ExecCommand,
+    },
     /// The connection was lost, and why, with the next step: the engine does not answer.
     Away(String),
     /// The connection was lost and is back: anything may have happened.
@@ -109,8 +154,31 @@ pub trait ContainerHost: Send + Sync {
         argv: &[String],
         timeout: Duration,
     ) -> Result<ExecOutcome, PortError>;
+    /// Starts it as its person would; returns once its first program runs. One that runs is left as
+    /// it is.
+    async fn start(&self, id: &ContainerId) -> Result<(), PortError>;
+    /// Containers whose last start our OCI runtime refused, among the newest of those that do not
+    /// run.
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError>;
     /// Hints, from now on.
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError>;
     /// Whether the engine answers; the text says what to do when not.
     async fn ping(&self) -> Result<(), PortError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_compared_as_the_engine_tells_it_and_never_printed() {
+        let args = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let command = ExecCommand::new("/bin/sh -c test -f /x");
+        assert!(command.is_of(&args(&["/bin/sh", "-c", "test -f /x"])));
+        assert!(!command.is_of(&args(&["/bin/sh", "-c", "test -f /y"])));
+        // One without arguments has a blank behind it.
+        assert!(ExecCommand::new("check ").is_of(&args(&["check"])));
+        assert!(!ExecCommand::new("").is_of(&[]));
+        assert_eq!(format!("{command:?}"), "ExecCommand(..)");
+    }
 }

@@ -89,6 +89,8 @@ fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
             .iter()
             .map(|entry| (*entry).to_owned())
             .collect(),
+        refused: None,
+        health_command: Vec::new(),
     };
     Tracked::new(record, Duration::ZERO)
 }
@@ -108,6 +110,7 @@ fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, 
         version,
         ack,
         remembered: None,
+        kept: None,
     };
     tracked.holdings.insert(binding.binding, holding);
 }

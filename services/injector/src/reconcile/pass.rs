@@ -63,7 +63,9 @@ impl Reconciler {
                 break;
             }
         }
+        self.start_refused();
         self.report();
+        self.save_refused().await;
         self.save_state().await;
     }
 
@@ -78,6 +80,7 @@ impl Reconciler {
             Some(at) => self.wake_by(at),
             None => {}
         }
+        self.look_at_unsettled();
         let late = |tracked: &Tracked| tracked.creating_until.is_some_and(|until| until <= now);
         let late: Vec<ContainerId> = self
             .containers
@@ -101,6 +104,7 @@ impl Reconciler {
             .chain(creates)
             .chain(fetches)
             .chain(contact)
+            .chain(self.execs.next())
             .filter(|at| *at > now)
             .collect();
         for at in retries {
@@ -244,7 +248,7 @@ impl Reconciler {
     }
 
     /// Asks for a value in the background, once at a time.
-    fn fetch(&mut self, key: VersionKey, grant: Grant) {
+    pub(super) fn fetch(&mut self, key: VersionKey, grant: Grant) {
         if self.shared.has_value(key) {
             return;
         }

@@ -97,17 +97,27 @@ impl Reconciler {
     ) {
         let (begun, again) = self.inspecting.remove(id).unwrap_or_default();
         match result {
-            Ok(Some(record)) => self.apply(begun, record),
+            Ok(Some(record)) => {
+                // Something happened since the question; the next one tells of it.
+                if !again {
+                    self.look_at_refused(id, Some(&record));
+                }
+                self.apply(begun, record);
+            }
             Ok(None) => {
+                self.look_at_refused(id, None);
                 self.forget(id, true);
                 self.items
                     .extend(self.graveyard.remove(id).unwrap_or_default());
             }
-            Err(error) => tracing::warn!(
-                { names::CONTAINER } = id.short(),
-                { names::ERROR } = chain(&error),
-                "container not inspected"
-            ),
+            Err(error) => {
+                tracing::warn!(
+                    { names::CONTAINER } = id.short(),
+                    { names::ERROR } = chain(&error),
+                    "container not inspected"
+                );
+                self.look_at_refused_later(id);
+            }
         }
         if again {
             self.inspect(id.clone());

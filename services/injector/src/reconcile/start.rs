@@ -15,6 +15,7 @@ use crate::attach::{Adopted, Attached};
 use crate::form::Form;
 use crate::model::{Ack, Busy, Holding, Place, Tracked};
 use crate::reload::reload_in;
+use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
 
 /// What a consumer that gets its first copy while it runs has to do yet.
@@ -211,12 +212,13 @@ impl Reconciler {
         tracked.dirs = attached.dirs;
         tracked.dirty = true;
         for given in &pending.env {
-            let holding = hold(
+            let mut holding = hold(
                 given.binding.secret,
                 (given.place.clone(), None, None),
                 given.version,
                 Ack::AtStart,
             );
+            holding.kept = self.shared.sealed(key_of(given));
             tracked.holdings.insert(given.binding.binding, holding);
         }
         for written in attached.written {
@@ -310,6 +312,7 @@ pub(super) fn hold(
         version: Some(version),
         ack,
         remembered: None,
+        kept: None,
     }
 }
 
@@ -323,5 +326,7 @@ fn created(pending: &Pending, pid: i32) -> ContainerRecord {
         runtime: crate::options::RUNTIME_PREFIX.to_owned(),
         health: Health::None,
         placeholders: Vec::new(),
+        refused: None,
+        health_command: Vec::new(),
     }
 }

@@ -109,10 +109,11 @@ pub(crate) async fn resolve(
         .into_owned();
     let mut given = chosen.env.iter().map(|(given, _)| given);
     for entry in &chosen.entries {
-        let value = substitute(entry, &mut given, &values).map_err(|refusal| {
-            let secret = first_secret(entry);
-            refuse(&facts, Denied { refusal, secret })
-        })?;
+        let value =
+            substitute(entry, |_| values.get(&key_of(given.next()?))).map_err(|refusal| {
+                let secret = first_secret(entry);
+                refuse(&facts, Denied { refusal, secret })
+            })?;
         resolved.env.insert(entry.name.clone(), value);
     }
     let line = line_of(&facts, &resolved)?;
@@ -240,11 +241,10 @@ pub(crate) async fn open_all<'a>(
     Ok(values)
 }
 
-/// The full value of a variable.
-fn substitute<'a>(
+/// The full value of a variable; `value_of` gives that of each secret by its name, in order.
+pub(crate) fn substitute<'a>(
     entry: &Entry,
-    given: &mut impl Iterator<Item = &'a Given>,
-    values: &Values,
+    mut value_of: impl FnMut(&str) -> Option<&'a SecretBytes>,
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let mut parts: Vec<&[u8]> = Vec::with_capacity(entry.pieces.len());
     for piece in &entry.pieces {
@@ -255,8 +255,7 @@ fn substitute<'a>(
                 return Err(Refusal::new(error, "start the container again"));
             }
             Piece::Secret(name) => {
-                let value = given.next().and_then(|given| values.get(&key_of(given)));
-                let value = value.ok_or_else(|| {
+                let value = value_of(name).ok_or_else(|| {
                     Refusal::new(
                         format!("secret `{name}` was not opened"),
                         "start the container again",

@@ -1,8 +1,9 @@
 //! What `keywheel-runtime` asks: at a container's create, before its first instruction.
 
-mod answer;
+pub(crate) mod answer;
+pub(crate) mod exec;
 mod place;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod server;
 pub(crate) mod wire;
 mod wrapper;

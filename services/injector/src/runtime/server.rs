@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::attach::Tools;
 use crate::origin::{SERVICE, trace_id};
 use crate::runtime::wire::{MAX_LINE_BYTES, Question, Refusal, refusal_line};
-use crate::runtime::{answer, place, wrapper};
+use crate::runtime::{answer, exec, place, wrapper};
 use crate::service::Event;
 use crate::shared::Shared;
 
@@ -172,6 +172,9 @@ async fn reply(
             return (no(&refusal), None);
         }
     };
+    if (question.v, question.op.as_str()) == (PROTOCOL, "exec") {
+        return (exec::answer(shared, &question, events).await, None);
+    }
     let answered = match (question.v, question.op.as_str()) {
         (PROTOCOL, "resolve") => resolve(shared, &question)
             .await

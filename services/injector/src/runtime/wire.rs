@@ -25,6 +25,9 @@ pub(crate) struct Question {
     pub(crate) env: Vec<String>,
     #[serde(default)]
     pub(crate) mounts: Vec<String>,
+    /// What an exec runs: compared, never kept or told.
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
     #[serde(default = "yes")]
     pub(crate) strict: bool,
     #[serde(default)]

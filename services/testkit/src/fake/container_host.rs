@@ -5,6 +5,7 @@
 //! hints that a test may swallow.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvent, EngineEvents, ExecOutcome, Health,
+    ContainerHost, ContainerRecord, EngineEvent, EngineEvents, ExecOutcome, Health, StartRefusal,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::broadcast;
@@ -30,6 +31,7 @@ struct Inner {
     down: bool,
     restarts: Vec<ContainerId>,
     stops: Vec<ContainerId>,
+    asked_starts: Vec<ContainerId>,
     refuse_starts: bool,
 }
 
@@ -74,6 +76,8 @@ impl FakeContainerHost {
                 .iter()
                 .map(|entry| (*entry).to_owned())
                 .collect(),
+            refused: None,
+            health_command: Vec::new(),
         };
         self.with(|inner| inner.containers.insert(record.facts.id.clone(), record));
     }
@@ -114,9 +118,22 @@ impl FakeContainerHost {
         }
     }
 
-    /// Makes restarts leave the container stopped with an error, as a refusing runtime does.
+    /// Makes starts and restarts leave the container stopped with an error, as a refusing runtime
+    /// does.
     pub fn refuse_starts(&self, refuse: bool) {
         self.with(|inner| inner.refuse_starts = refuse);
+    }
+
+    /// A start that our runtime refused, as the engine keeps it; `nobody_at` is the socket at which no
+    /// injector answered, when that was why.
+    pub fn refuse(&self, id: &ContainerId, nobody_at: Option<PathBuf>) {
+        self.with(|inner| inner.refuse(id, nobody_at));
+    }
+
+    /// Containers that were asked to start, through the port, in order.
+    #[must_use]
+    pub fn asked_starts(&self) -> Vec<ContainerId> {
+        self.with(|inner| inner.asked_starts.clone())
     }
 
     /// Containers restarted so far, in order.
@@ -164,8 +181,29 @@ impl Inner {
         if let Some(record) = self.containers.get_mut(id) {
             record.pid = pid.unwrap_or(fresh);
             record.running = true;
+            record.refused = None;
             record.started_at = format!("start-{starts}");
         }
+    }
+
+    fn refuse(&mut self, id: &ContainerId, nobody_at: Option<PathBuf>) {
+        if let Some(record) = self.containers.get_mut(id) {
+            record.pid = 0;
+            record.running = false;
+            record.refused = Some(StartRefusal { nobody_at });
+        }
+    }
+
+    fn try_start(&mut self, id: &ContainerId) -> Result<(), PortError> {
+        if self.refuse_starts {
+            self.refuse(id, None);
+            return Err(PortError::new(
+                ErrorKind::Unavailable,
+                "the runtime refused the create",
+            ));
+        }
+        self.start(id, None);
+        Ok(())
     }
 
     fn end(&mut self, id: &ContainerId) {
@@ -229,14 +267,7 @@ impl ContainerHost for FakeContainerHost {
             inner.known(id)?;
             inner.restarts.push(id.clone());
             inner.end(id);
-            if inner.refuse_starts {
-                return Err(PortError::new(
-                    ErrorKind::Unavailable,
-                    "the runtime refused the create",
-                ));
-            }
-            inner.start(id, None);
-            Ok(())
+            inner.try_start(id)
         })?;
         self.hint(EngineEvent::Stopped(id.clone()));
         self.hint(EngineEvent::Started(id.clone()));
@@ -273,6 +304,31 @@ impl ContainerHost for FakeContainerHost {
                 [BUSYBOX, ..] => ExecOutcome::Exited(1),
                 _ => ExecOutcome::Exited(127),
             })
+        })
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<(), PortError> {
+        let was_down = self.asked(|inner| {
+            inner.known(id)?;
+            inner.asked_starts.push(id.clone());
+            if inner.containers.get(id).is_some_and(|one| one.running) {
+                return Ok(false);
+            }
+            inner.try_start(id).map(|()| true)
+        })?;
+        if was_down {
+            self.hint(EngineEvent::Started(id.clone()));
+        }
+        Ok(())
+    }
+
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        self.asked(|inner| {
+            let all = inner.containers.values();
+            Ok(all
+                .filter(|record| record.refused.is_some())
+                .cloned()
+                .collect())
         })
     }
 
@@ -327,6 +383,30 @@ mod tests {
             }
             self.0.remove(id);
         }
+    }
+
+    #[tokio::test]
+    async fn a_refused_start_is_known_until_it_runs() {
+        let engine = FakeContainerHost::new();
+        let mut fixture = Fake(engine.clone(), 0);
+        let given = Given {
+            name: "web".to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            env: Vec::new(),
+        };
+        let id = fixture.start(&given).await;
+        let host: &dyn ContainerHost = &engine;
+        assert!(host.refused().await.unwrap().is_empty());
+        engine.refuse_starts(true);
+        host.stop(&id).await.unwrap();
+        assert!(host.refused().await.unwrap().is_empty(), "stopped only");
+        assert!(host.start(&id).await.is_err());
+        let refused = host.refused().await.unwrap();
+        assert_eq!((refused.len(), &refused[0].facts.id), (1, &id));
+        engine.refuse_starts(false);
+        host.start(&id).await.unwrap();
+        assert!(host.refused().await.unwrap().is_empty());
+        assert_eq!(engine.asked_starts(), [id.clone(), id]);
     }
 
     #[tokio::test]

@@ -211,6 +211,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         containers: Vec::new(),
         denied: Vec::new(),
         stale: Vec::new(),
+        executed: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

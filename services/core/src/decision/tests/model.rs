@@ -298,6 +298,7 @@ impl Model {
             containers: Vec::new(),
             denied: Vec::new(),
             stale: Vec::new(),
+            executed: Vec::new(),
         })
     }
 
@@ -399,6 +400,7 @@ impl Model {
             containers: (0..*current_plan as u8 * 2).map(container).collect(),
             denied: Vec::new(),
             stale: Vec::new(),
+            executed: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
@@ -484,6 +486,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         containers: items.iter().map(|item| item.container.clone()).collect(),
         denied: Vec::new(),
         stale: Vec::new(),
+        executed: Vec::new(),
         host,
         generation: world.host_generation(host),
         items,

@@ -80,6 +80,7 @@ impl Bench {
                 containers: running.collect(),
                 denied: Vec::new(),
                 stale: Vec::new(),
+                executed: Vec::new(),
             }
         };
         self.submit(Role::Injector, Command::Report(report)).await;

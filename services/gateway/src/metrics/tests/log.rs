@@ -63,6 +63,7 @@ pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
         containers: vec![container.clone()],
         denied: Vec::new(),
         stale: Vec::new(),
+        executed: Vec::new(),
     };
     submit(bench, Command::Report(report)).await;
 }
