@@ -7,11 +7,12 @@ mod text;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, major, minor, openat, readlinkat};
 use rustix::io::{Errno, read};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::mountinfo::{Line, for_each_line};
 use crate::{Error, raw};
 
 /// `fstatfs` type of procfs.
@@ -22,6 +23,19 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 const PROC_ROOT_INODE: u64 = 1;
 /// Most bytes read of one procfs file.
 const MAX_TEXT: usize = 64 * 1024;
+
+/// What a process has at the directory of a secret file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// The file system is mounted there, or wherever a rename took the directory.
+    Seen,
+    /// Another mount, made later, is at the directory or above it.
+    Covered,
+    /// The file system is mounted nowhere in the process's namespace.
+    Unmounted,
+    /// The process changed its root, so its mount table is not the whole one.
+    Unknown,
+}
 
 /// A live process: its pidfd and its procfs directory.
 pub struct PinnedPid {
@@ -123,6 +137,29 @@ impl PinnedPid {
         Ok(namespace)
     }
 
+    /// What the process has at `dir`, where the secret file system with this device was attached. To undo that
+    /// takes the right to mount.
+    pub fn sight(&self, dir: &str, device: u64) -> Result<Sight, Error> {
+        let root = readlinkat(&self.dir, "root", Vec::new())
+            .map_err(|error| self.gone_or("read the root of the process", error))?;
+        if root.as_bytes() != b"/" {
+            return Ok(Sight::Unknown);
+        }
+        let table = self.open_file("mountinfo")?;
+        let device = (major(device), minor(device));
+        let mut sight = Sight::Unmounted;
+        for_each_line::<Errno>(table.as_fd(), |line: Line<'_>| {
+            if line.device == device {
+                sight = Sight::Seen;
+            } else if sight == Sight::Seen && line.covers(dir.as_bytes()) {
+                sight = Sight::Covered;
+            }
+            Ok(())
+        })
+        .map_err(|error| self.gone_or("read the mount table of the process", error))?;
+        Ok(sight)
+    }
+
     /// Start time in clock ticks since boot: with the pid, the identity of a process until reboot.
     pub fn start_ticks(&self) -> Result<u64, Error> {
         text::start_ticks(&self.text("stat")?).ok_or(Error::Procfs {
@@ -175,11 +212,14 @@ impl PinnedPid {
         }
     }
 
-    fn text(&self, file: &'static str) -> Result<String, Error> {
-        let bad = || Error::Procfs {
+    fn bad(&self, file: &'static str) -> Error {
+        Error::Procfs {
             file,
             pid: self.pid,
-        };
+        }
+    }
+
+    fn open_file(&self, file: &'static str) -> Result<OwnedFd, Error> {
         let fd = openat(
             &self.dir,
             file,
@@ -188,8 +228,14 @@ impl PinnedPid {
         )
         .map_err(|error| self.gone_or("open a file of procfs", error))?;
         if fstatfs(&fd).map_err(Error::os("read procfs"))?.f_type != PROC_MAGIC {
-            return Err(bad());
+            return Err(self.bad(file));
         }
+        Ok(fd)
+    }
+
+    fn text(&self, file: &'static str) -> Result<String, Error> {
+        let bad = || self.bad(file);
+        let fd = self.open_file(file)?;
         let mut bytes = vec![0; MAX_TEXT];
         let mut filled = 0;
         loop {
@@ -335,6 +381,21 @@ mod tests {
         ));
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_sees_what_is_mounted_in_its_namespace_and_nothing_else() {
+        let mut child = sleeper();
+        let pinned = pin(&child);
+        let root = fstat(
+            rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap(),
+        );
+        let device = root.unwrap().st_dev;
+        assert_eq!(pinned.sight("/proc", device).unwrap(), Sight::Seen);
+        assert_eq!(pinned.sight("/proc", u64::MAX).unwrap(), Sight::Unmounted);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(pinned.sight("/proc", device).is_err());
     }
 
     #[test]
