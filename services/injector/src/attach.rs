@@ -273,6 +273,9 @@ fn explain(error: &Error) -> String {
         Error::SharedMount { .. } => {
             "; set another `directory` in the binding, one that is not on a shared mount"
         }
+        Error::Helper { .. } => {
+            "; look at that directory in the container and recreate it, or set another `directory` in the binding"
+        }
         Error::HelperStart { .. } => "; install keywheel-nsjoin beside keywheel",
         _ => "",
     };
