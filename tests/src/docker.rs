@@ -276,8 +276,8 @@ impl Container {
         self.exec(&["sh", "-c", line])?.ok()
     }
 
-    /// The bytes of a file as its first process has it, without a program inside; a link leads nowhere
-    /// else than the host's own would.
+    /// The bytes of a file as its first process has it, read from the host; an absolute link there would
+    /// lead to the host's file.
     pub fn peek(&self, path: &str) -> Result<String> {
         let from = format!("/proc/{}/root{path}", self.pid()?);
         fs::read_to_string(&from).with_context(|| format!("cannot read {from}"))
