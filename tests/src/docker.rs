@@ -276,10 +276,12 @@ impl Container {
         self.exec(&["sh", "-c", line])?.ok()
     }
 
-    /// The bytes of a file as its first process has it, read from the host; an absolute link there would
-    /// lead to the host's file.
+    /// The bytes of a regular file as its first process has it, without a program inside.
     pub fn peek(&self, path: &str) -> Result<String> {
         let from = format!("/proc/{}/root{path}", self.pid()?);
+        // A link would lead to the host's file, and a fifo to no end.
+        let about = fs::symlink_metadata(&from).with_context(|| format!("no {from}"))?;
+        ensure!(about.is_file(), "{from} is no regular file");
         fs::read_to_string(&from).with_context(|| format!("cannot read {from}"))
     }
 

@@ -93,7 +93,9 @@ fn planted_links_and_odd_files_reach_nothing_of_the_host() -> Result<()> {
     }
     scene.rotate()?;
     for (attack, container) in &planted {
-        judge(&scene, attack, container)?;
+        if attack.is_served {
+            scene.wait_served(container, FILE)?;
+        }
         // What was planted lasts over a restart, and is met at the start event.
         container.restart()?.ok()?;
     }
