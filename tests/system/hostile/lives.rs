@@ -13,6 +13,7 @@ use keywheel_tests::scratch::unique;
 use keywheel_tests::stage::{FILE, PATIENCE};
 use keywheel_tests::wait;
 
+use crate::kinds;
 use crate::scene::{NAME, Scene};
 
 /// Starts of the container that ends at once.
@@ -25,11 +26,22 @@ const SLACK: usize = 16;
 const STANDS: &str = "delay:1500";
 
 #[test]
-fn a_container_killed_while_it_is_served_and_one_in_a_crash_loop_leave_nothing() -> Result<()> {
+fn lives_names_and_kinds_of_containers_are_served_and_leave_nothing() -> Result<()> {
     if !docker::ready()? {
         return Ok(());
     }
-    let mut scene = Scene::set(&[("short", NAME)])?;
+    let bindings = ["short", "named", "composed"].map(|app| (app, NAME));
+    let mut scene = Scene::set(&[&bindings[..], &kinds::BINDINGS].concat())?;
+    stand_still_once(&mut scene)?;
+    a_container_killed_while_it_is_served_leaves_nothing(&mut scene).context("killed")?;
+    thirty_starts_are_each_served_and_leave_nothing(&mut scene).context("crash loop")?;
+    a_name_is_no_identity(&mut scene).context("names")?;
+    kinds::every_kind_of_container_is_served(&mut scene).context("kinds")?;
+    scene.end(&[])
+}
+
+/// From now on the first attach under way, and the first within a create, stand still for a while.
+fn stand_still_once(scene: &mut Scene) -> Result<()> {
     let gate = scene.stage.keywheel.scratch().join("gate");
     let failpoints = format!(
         "injector.after_state_write={STANDS};injector.before_attach={STANDS};when={}",
@@ -40,15 +52,17 @@ fn a_container_killed_while_it_is_served_and_one_in_a_crash_loop_leave_nothing()
         ..Options::default()
     })?;
     fs::write(&gate, "")?;
-    let plain = killed_while_it_runs(&scene)?;
-    let created = killed_within_its_create(&scene)?;
+    Ok(())
+}
+
+fn a_container_killed_while_it_is_served_leaves_nothing(scene: &mut Scene) -> Result<()> {
+    let plain = killed_while_it_runs(scene)?;
+    let created = killed_within_its_create(scene)?;
     scene.rotate()?;
     for container in [&plain, &created] {
         scene.wait_served(container, FILE)?;
     }
-    let looped = crash_loop(&mut scene)?;
-    scene.rotate()?;
-    scene.end(&[&plain, &created, &looped])
+    scene.check(&[&plain, &created])
 }
 
 /// Between the injector's note of it and the mount. It is served when it is started again.
@@ -102,7 +116,7 @@ fn first_process(container: &Container) -> Result<Option<u32>> {
 }
 
 /// Thirty starts of a program that ends at once, with a rotation in the middle.
-fn crash_loop(scene: &mut Scene) -> Result<Container> {
+fn thirty_starts_are_each_served_and_leave_nothing(scene: &mut Scene) -> Result<()> {
     let flags = ["--runtime", &scene.stage.runtime, "--label", "app=short"];
     let program = ["sh", "-c", SHORT];
     let container = Container::create(&scene.stage.image, &flags, &program)?;
@@ -122,7 +136,7 @@ fn crash_loop(scene: &mut Scene) -> Result<Container> {
         after <= before + SLACK,
         "{before} descriptors became {after}"
     );
-    Ok(container)
+    scene.check(&[&container])
 }
 
 /// Descriptors that the server has open.
@@ -141,23 +155,22 @@ const COMPOSED: [&str; 6] = [
     "com.docker.compose.container-number=1",
 ];
 
-#[test]
-fn a_name_is_no_identity_and_a_pause_no_escape() -> Result<()> {
-    if !docker::ready()? {
-        return Ok(());
-    }
-    let mut scene = Scene::set(&[("named", NAME), ("composed", NAME)])?;
-    let named = same_name_again(&mut scene)?;
-    let replaced = replaced_by_compose(&mut scene)?;
+fn a_name_is_no_identity(scene: &mut Scene) -> Result<()> {
+    let named = same_name_again(scene)?;
+    let replaced = replaced_by_compose(scene)?;
+    a_paused_container_is_served_meanwhile(scene, &named)?;
+    scene.check(&[&named, &replaced])
+}
 
-    docker::docker(&["pause", named.id()])?.ok()?;
+fn a_paused_container_is_served_meanwhile(scene: &mut Scene, container: &Container) -> Result<()> {
+    docker::docker(&["pause", container.id()])?.ok()?;
     scene.rotate()?;
-    let seen = named.peek(FILE)?;
-    docker::docker(&["unpause", named.id()])?.ok()?;
+    let seen = container.peek(FILE)?;
+    docker::docker(&["unpause", container.id()])?.ok()?;
     ensure!(seen == scene.value(), "it was left out while it was paused");
-    let read = named.read(FILE)?;
+    let read = container.read(FILE)?;
     ensure!(read.as_deref() == Some(scene.value()), "it reads no value");
-    scene.end(&[&named, &replaced])
+    Ok(())
 }
 
 /// Removed and made again under its name, then without its label, then renamed.

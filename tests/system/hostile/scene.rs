@@ -5,14 +5,14 @@
 //! reached by every rotation.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::census::Census;
 use keywheel_tests::docker::Container;
 use keywheel_tests::scratch::binary;
 use keywheel_tests::stage::{PATIENCE, SECRET, Stage, items};
-use keywheel_tests::{manifest, wait};
+use keywheel_tests::{manifest, places, wait};
 use serde_json::Value;
 
 /// The file that most bindings give, as `file_binding` takes it.
@@ -168,18 +168,29 @@ impl Scene {
         no_secret_mount()
     }
 
-    /// The census, the canary and the verifications.
-    pub(crate) fn end(self, containers: &[&Container]) -> Result<()> {
+    /// The census, and the canary in containers that go before the scene ends.
+    pub(crate) fn check(&self, containers: &[&Container]) -> Result<()> {
         self.census.check()?;
         no_bundle(&self.stage.keywheel.run_dir().join("bundles"))?;
         no_secret_mount()?;
+        let values = self.values.iter().map(|value| value.clone().into_bytes());
+        let values: Vec<Vec<u8>> = values.collect();
+        for container in containers {
+            places::assert_container_clean(&values, container)?;
+        }
+        Ok(())
+    }
+
+    /// The same, and everything that ends every test.
+    pub(crate) fn end(&self, containers: &[&Container]) -> Result<()> {
+        self.check(&[])?;
         let all = [&[&self.witness], containers].concat();
         self.stage.finish(&self.values, &all)
     }
 }
 
 /// A private bundle may hold values; it goes with the create that it is for.
-fn no_bundle(bundles: &PathBuf) -> Result<()> {
+fn no_bundle(bundles: &Path) -> Result<()> {
     let left: Vec<_> = fs::read_dir(bundles)?.flatten().collect();
     ensure!(left.is_empty(), "private bundles are left: {left:?}");
     Ok(())
