@@ -331,6 +331,63 @@ mod tests {
         ));
     }
 
+    const REUSED: &str = "procfs::tests::a_number_that_means_another_process_reaches_neither";
+    const CHILD: &str = "KEYWHEEL_TEST_PID_NAMESPACE";
+
+    /// Starts itself again where it may say which number the next process gets.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the child is told by a variable, which libtest leaves alone"
+    )]
+    fn a_number_that_means_another_process_reaches_neither() {
+        if std::env::var_os(CHILD).is_some() {
+            return reuse_a_number();
+        }
+        if !rustix::process::geteuid().is_root() {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "this test needs root in CI"
+            );
+            return;
+        }
+        let output = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", REUSED, "--test-threads=1"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("1 passed"), "{said}");
+    }
+
+    fn reuse_a_number() {
+        let mut first = sleeper();
+        let pinned = pin(&first);
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let last = (first.id() - 1).to_string();
+        std::fs::write("/proc/sys/kernel/ns_last_pid", last).unwrap();
+        let mut second = sleeper();
+        assert_eq!(first.id(), second.id(), "the number was not used again");
+        // The handle says that its process is gone, also through the directory of the same name.
+        assert!(!pinned.is_alive());
+        assert!(matches!(pinned.signal(9), Err(Error::Gone { .. })));
+        assert!(matches!(pinned.start_ticks(), Err(Error::Gone { .. })));
+        assert!(matches!(pinned.belongs_to("x"), Err(Error::Gone { .. })));
+        assert!(matches!(pinned.mount_namespace(), Err(Error::Gone { .. })));
+        assert!(matches!(pinned.sight("/proc", 1), Err(Error::Gone { .. })));
+        assert!(
+            second.try_wait().unwrap().is_none(),
+            "the other one was hit"
+        );
+        assert!(pin(&second).is_alive());
+        second.kill().unwrap();
+        second.wait().unwrap();
+    }
+
     #[test]
     fn no_process_has_pid_zero_or_less() {
         for pid in [0, -1, i32::MIN] {
