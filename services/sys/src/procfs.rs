@@ -140,7 +140,7 @@ impl PinnedPid {
     /// What the process has at `dir`, where the secret file system with this device was attached. To undo that
     /// takes the right to mount.
     pub fn sight(&self, dir: &str, device: u64) -> Result<Sight, Error> {
-        let root = readlinkat(&self.dir, "root", Vec::new())
+        let root = readlinkat(&self.dir, "root", Vec::<u8>::new())
             .map_err(|error| self.gone_or("read the root of the process", error))?;
         if root.as_bytes() != b"/" {
             return Ok(Sight::Unknown);
