@@ -116,6 +116,27 @@ impl Image {
             let path = tree.write(&format!("root/bin/{name}"), text)?;
             fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         }
+        Self::import(engine, &tree)
+    }
+
+    /// An image of one file, the static busybox: no shell and no directory of its own.
+    pub fn bare() -> Result<Self> {
+        let tree = Scratch::make()?;
+        fs::create_dir_all(tree.join("root"))?;
+        fs::copy("/bin/busybox", tree.join("root/busybox")).context("busybox-static is missing")?;
+        Self::import(&Engine::default(), &tree)
+    }
+
+    /// What `docker commit` makes of a container's files as they are.
+    pub fn of(container: &Container) -> Result<Self> {
+        let tag = unique("keywheel-test");
+        let engine = &container.engine;
+        engine.docker(&["commit", &container.id, &tag])?.ok()?;
+        Self::named(engine, tag)
+    }
+
+    /// Takes what lies below `root` in the tree.
+    fn import(engine: &Engine, tree: &Scratch) -> Result<Self> {
         let tag = unique("keywheel-test");
         let archive = tree.join("root.tar");
         Output::of(
@@ -133,6 +154,10 @@ impl Image {
             .stdout(Stdio::null())
             .status()?;
         ensure!(imported.success(), "docker import failed: {imported}");
+        Self::named(engine, tag)
+    }
+
+    fn named(engine: &Engine, tag: String) -> Result<Self> {
         let digest = engine
             .docker(&["image", "inspect", "-f", "{{.Id}}", &tag])?
             .ok()?
@@ -244,6 +269,20 @@ impl Container {
         let mut args = vec!["exec", &self.id];
         args.extend_from_slice(words);
         self.engine.docker(&args)
+    }
+
+    /// Runs a line of shell inside, which must succeed.
+    pub fn shell(&self, line: &str) -> Result<Output> {
+        self.exec(&["sh", "-c", line])?.ok()
+    }
+
+    /// The bytes of a regular file as its first process has it, without a program inside.
+    pub fn peek(&self, path: &str) -> Result<String> {
+        let from = format!("/proc/{}/root{path}", self.pid()?);
+        // A link would lead to the host's file, and a fifo to no end.
+        let about = fs::symlink_metadata(&from).with_context(|| format!("no {from}"))?;
+        ensure!(about.is_file(), "{from} is no regular file");
+        fs::read_to_string(&from).with_context(|| format!("cannot read {from}"))
     }
 
     /// The bytes of a file inside; none when it is not there.

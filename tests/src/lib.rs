@@ -14,6 +14,7 @@
 
 pub mod apart;
 pub mod canary;
+pub mod census;
 pub mod docker;
 pub mod engine;
 pub mod engine_tap;

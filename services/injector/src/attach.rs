@@ -186,6 +186,9 @@ fn attach_dir(
     state::save(&tools.state, base).map_err(|error| chain(&error))?;
     failpoint::hit("injector.after_state_write").map_err(|error| error.to_string())?;
     if let Err(error) = tools.helper.attach(target, &fs, directory.as_str(), true) {
+        if is_in_place(&error) {
+            return Ok(fs.into_dir());
+        }
         let device = match error {
             // An earlier attempt came further than it said.
             Error::AlreadyAttached { .. } => former,
@@ -249,6 +252,12 @@ fn fill(dir: &SecretDir, target: &PinnedPid, files: &[Wanted]) -> Result<(), Str
     Ok(())
 }
 
+/// Whether the file system is in the container although its directory leads elsewhere by now: the helper
+/// looks for it there only after it attached it. It is ours to change and to empty all the same.
+fn is_in_place(error: &Error) -> bool {
+    matches!(error, Error::Helper { reason, .. } if *reason == Fault::Device.text())
+}
+
 /// Whether a failed attach may have come as far as attaching.
 fn may_have_attached(error: &Error) -> bool {
     matches!(
@@ -277,6 +286,9 @@ fn explain(error: &Error) -> String {
         }
         Error::SharedMount { .. } => {
             "; set another `directory` in the binding, one that is not on a shared mount"
+        }
+        Error::Helper { .. } => {
+            "; look at that directory in the container and recreate it, or set another `directory` in the binding"
         }
         Error::HelperStart { .. } => "; install keywheel-nsjoin beside keywheel",
         _ => "",
@@ -402,5 +414,9 @@ mod tests {
             assert!(!is_absent(&error) && may_have_attached(&error), "{error}");
         }
         assert!(!may_have_attached(&helper(Fault::Move)));
+        assert!(is_in_place(&helper(Fault::Device)));
+        for fault in [Fault::Move, Fault::Open, Fault::Already, Fault::Placeholder] {
+            assert!(!is_in_place(&helper(fault)), "{fault:?}");
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! Blocking work on secret files: replace, read back, tell the consumer, remove.
 //!
 //! Invariants: what is reported as swapped was read back and compared under a key random for this
-//! one delivery (rule C3); a file that holds the version already is not written again; a signal
-//! goes only to a process that catches it. Runs on blocking threads, two at a time.
+//! one delivery (rule C3), in a file system that the container has not hidden from itself; a file that
+//! holds the version already is not written again; a signal goes only to a process that catches it.
+//! Runs on blocking threads, two at a time.
 
 use std::sync::Arc;
 
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::name::Directory;
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::trace::Context;
 use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes, digest};
-use keywheel_sys::procfs::PinnedPid;
+use keywheel_sys::procfs::{PinnedPid, Sight};
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use zeroize::Zeroizing;
@@ -43,6 +45,7 @@ pub(crate) struct Swap {
     pub(crate) version: u64,
     pub(crate) dir: Arc<SecretDir>,
     pub(crate) target: Arc<PinnedPid>,
+    pub(crate) directory: Directory,
     pub(crate) name: String,
     /// As the binding says it.
     pub(crate) attr: FileAttr,
@@ -159,6 +162,7 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
     };
     let written = !(job.compare_first && holds(job, &key, &wanted)?);
     if written {
+        check_sight(job)?;
         failpoint::hit("injector.before_swap").map_err(|error| error.to_string())?;
         // EXPOSE: written to the container's own memory file system.
         let bytes = value.expose();
@@ -193,6 +197,20 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
         told,
         owner: ((job.attr.uid, job.attr.gid), owner),
     })
+}
+
+/// Refuses what the container hid from itself, which takes the right to mount: its program would count as
+/// one that has the version. What cannot be told is let pass; most often the process just ended.
+fn check_sight(job: &Swap) -> Result<(), String> {
+    let directory = &job.directory;
+    let hidden = match job.target.sight(directory.as_str(), job.dir.device()) {
+        Ok(Sight::Unmounted) => "was unmounted inside the container",
+        Ok(Sight::Covered) => "is covered by another mount that was made inside the container",
+        Ok(Sight::Seen | Sight::Unknown) | Err(_) => return Ok(()),
+    };
+    Err(format!(
+        "{directory} {hidden}; undo that or restart the container, and take the right to mount from it"
+    ))
 }
 
 fn holds(job: &Swap, key: &[u8; 32], wanted: &[u8; 32]) -> Result<bool, String> {

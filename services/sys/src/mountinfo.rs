@@ -26,6 +26,8 @@ pub enum Relation {
 pub struct Line<'a> {
     /// Mount id, as in `statx`.
     pub id: u64,
+    /// Device of the file system, major and minor number.
+    pub device: (u32, u32),
     /// Mount point, escaped.
     pub mount_point: &'a [u8],
     /// Whether changes below it spread to other namespaces.
@@ -43,7 +45,7 @@ impl<'a> Line<'a> {
         let mut fields = line.split(|byte| *byte == b' ');
         let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
         let _parent = fields.next()?;
-        let _device = fields.next()?;
+        let device = device(fields.next()?)?;
         let _root = fields.next()?;
         let mount_point = fields.next()?;
         let _options = fields.next()?;
@@ -57,6 +59,7 @@ impl<'a> Line<'a> {
         }
         Some(Self {
             id,
+            device,
             mount_point,
             shared,
             fs_type: fields.next()?,
@@ -79,6 +82,26 @@ impl<'a> Line<'a> {
             Some(_) => Relation::Elsewhere,
         }
     }
+
+    /// Whether a mount here hides what was at `dir` before: it is at `dir` or at a directory above it, the root
+    /// left out.
+    #[must_use]
+    pub fn covers(&self, dir: &[u8]) -> bool {
+        let mut rest = dir;
+        for byte in unescape(self.mount_point) {
+            match rest.split_first() {
+                Some((first, tail)) if *first == byte => rest = tail,
+                _ => return false,
+            }
+        }
+        rest.is_empty() || rest.starts_with(b"/")
+    }
+}
+
+/// Major and minor number of `8:1`.
+fn device(text: &[u8]) -> Option<(u32, u32)> {
+    let (major, minor) = std::str::from_utf8(text).ok()?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Undoes the kernel's `\ooo` escapes.
@@ -168,6 +191,7 @@ mod tests {
             (line.mount_point, line.shared),
             (&b"/run/secrets"[..], false)
         );
+        assert_eq!(line.device, (0, 55));
     }
 
     #[test]
@@ -178,16 +202,7 @@ mod tests {
 
     #[test]
     fn relation_compares_whole_components_after_unescaping() {
-        let at = |point: &'static [u8], dir: &[u8]| {
-            Line {
-                id: 1,
-                mount_point: point,
-                shared: false,
-                fs_type: b"",
-                source: b"",
-            }
-            .relation(dir)
-        };
+        let at = |point: &'static [u8], dir: &[u8]| line_at(point).relation(dir);
         assert_eq!(at(b"/run/secrets", b"/run/secrets"), Relation::At);
         assert_eq!(at(b"/run/secrets/db", b"/run/secrets"), Relation::Below);
         assert_eq!(at(b"/run/secrets2", b"/run/secrets"), Relation::Elsewhere);
@@ -196,10 +211,35 @@ mod tests {
         assert_eq!(at(b"/a\\04", b"/a\\04"), Relation::At);
     }
 
+    fn line_at(mount_point: &[u8]) -> Line<'_> {
+        Line {
+            id: 1,
+            device: (0, 1),
+            mount_point,
+            shared: false,
+            fs_type: b"",
+            source: b"",
+        }
+    }
+
+    #[test]
+    fn a_mount_covers_its_own_directory_and_those_below() {
+        let covers = |point: &[u8], dir: &[u8]| line_at(point).covers(dir);
+        assert!(covers(b"/run/secrets", b"/run/secrets"));
+        assert!(covers(b"/run", b"/run/secrets"));
+        assert!(covers(b"/a\\040b", b"/a b/c"));
+        assert!(!covers(b"/run/secrets/db", b"/run/secrets"));
+        assert!(!covers(b"/ru", b"/run/secrets"));
+        assert!(!covers(b"/run2", b"/run/secrets"));
+        assert!(!covers(b"/", b"/run/secrets"));
+    }
+
     #[test]
     fn malformed_lines_are_refused() {
         for line in [
             &b""[..],
+            b"1 2 8 4 5 6 - tmpfs x",
+            b"1 2 8:y 4 5 6 - tmpfs x",
             b"x 1 2 3 4 5 - a b",
             b"1 2 3 4 5 6 shared:1",
             b"1 2 3 4 5 6 - tmpfs",

@@ -7,11 +7,12 @@ mod text;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, major, minor, openat, readlinkat};
 use rustix::io::{Errno, read};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::mountinfo::{Line, for_each_line};
 use crate::{Error, raw};
 
 /// `fstatfs` type of procfs.
@@ -22,6 +23,19 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 const PROC_ROOT_INODE: u64 = 1;
 /// Most bytes read of one procfs file.
 const MAX_TEXT: usize = 64 * 1024;
+
+/// What a process has at the directory of a secret file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// The file system is mounted there, or wherever a rename took the directory.
+    Seen,
+    /// Another mount, made later, is at the directory or above it.
+    Covered,
+    /// The file system is mounted nowhere in the process's namespace.
+    Unmounted,
+    /// The process changed its root, so its mount table is not the whole one.
+    Unknown,
+}
 
 /// A live process: its pidfd and its procfs directory.
 pub struct PinnedPid {
@@ -123,6 +137,29 @@ impl PinnedPid {
         Ok(namespace)
     }
 
+    /// What the process has at `dir`, where the secret file system with this device was attached. To undo that
+    /// takes the right to mount.
+    pub fn sight(&self, dir: &str, device: u64) -> Result<Sight, Error> {
+        let root = readlinkat(&self.dir, "root", Vec::<u8>::new())
+            .map_err(|error| self.gone_or("read the root of the process", error))?;
+        if root.as_bytes() != b"/" {
+            return Ok(Sight::Unknown);
+        }
+        let table = self.open_file("mountinfo")?;
+        let device = (major(device), minor(device));
+        let mut sight = Sight::Unmounted;
+        for_each_line::<Errno>(table.as_fd(), |line: Line<'_>| {
+            if line.device == device {
+                sight = Sight::Seen;
+            } else if sight == Sight::Seen && line.covers(dir.as_bytes()) {
+                sight = Sight::Covered;
+            }
+            Ok(())
+        })
+        .map_err(|error| self.gone_or("read the mount table of the process", error))?;
+        Ok(sight)
+    }
+
     /// Start time in clock ticks since boot: with the pid, the identity of a process until reboot.
     pub fn start_ticks(&self) -> Result<u64, Error> {
         text::start_ticks(&self.text("stat")?).ok_or(Error::Procfs {
@@ -175,11 +212,14 @@ impl PinnedPid {
         }
     }
 
-    fn text(&self, file: &'static str) -> Result<String, Error> {
-        let bad = || Error::Procfs {
+    fn bad(&self, file: &'static str) -> Error {
+        Error::Procfs {
             file,
             pid: self.pid,
-        };
+        }
+    }
+
+    fn open_file(&self, file: &'static str) -> Result<OwnedFd, Error> {
         let fd = openat(
             &self.dir,
             file,
@@ -188,8 +228,14 @@ impl PinnedPid {
         )
         .map_err(|error| self.gone_or("open a file of procfs", error))?;
         if fstatfs(&fd).map_err(Error::os("read procfs"))?.f_type != PROC_MAGIC {
-            return Err(bad());
+            return Err(self.bad(file));
         }
+        Ok(fd)
+    }
+
+    fn text(&self, file: &'static str) -> Result<String, Error> {
+        let bad = || self.bad(file);
+        let fd = self.open_file(file)?;
         let mut bytes = vec![0; MAX_TEXT];
         let mut filled = 0;
         loop {
@@ -285,6 +331,63 @@ mod tests {
         ));
     }
 
+    const REUSED: &str = "procfs::tests::a_number_that_means_another_process_reaches_neither";
+    const CHILD: &str = "KEYWHEEL_TEST_PID_NAMESPACE";
+
+    /// Starts itself again where it may say which number the next process gets.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the child is told by a variable, which libtest leaves alone"
+    )]
+    fn a_number_that_means_another_process_reaches_neither() {
+        if std::env::var_os(CHILD).is_some() {
+            return reuse_a_number();
+        }
+        if !rustix::process::geteuid().is_root() {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "this test needs root in CI"
+            );
+            return;
+        }
+        let output = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", REUSED, "--test-threads=1"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("1 passed"), "{said}");
+    }
+
+    fn reuse_a_number() {
+        let mut first = sleeper();
+        let pinned = pin(&first);
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let last = (first.id() - 1).to_string();
+        std::fs::write("/proc/sys/kernel/ns_last_pid", last).unwrap();
+        let mut second = sleeper();
+        assert_eq!(first.id(), second.id(), "the number was not used again");
+        // The handle says that its process is gone, also through the directory of the same name.
+        assert!(!pinned.is_alive());
+        assert!(matches!(pinned.signal(9), Err(Error::Gone { .. })));
+        assert!(matches!(pinned.start_ticks(), Err(Error::Gone { .. })));
+        assert!(matches!(pinned.belongs_to("x"), Err(Error::Gone { .. })));
+        assert!(matches!(pinned.mount_namespace(), Err(Error::Gone { .. })));
+        assert!(matches!(pinned.sight("/proc", 1), Err(Error::Gone { .. })));
+        assert!(
+            second.try_wait().unwrap().is_none(),
+            "the other one was hit"
+        );
+        assert!(pin(&second).is_alive());
+        second.kill().unwrap();
+        second.wait().unwrap();
+    }
+
     #[test]
     fn no_process_has_pid_zero_or_less() {
         for pid in [0, -1, i32::MIN] {
@@ -335,6 +438,21 @@ mod tests {
         ));
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_sees_what_is_mounted_in_its_namespace_and_nothing_else() {
+        let mut child = sleeper();
+        let pinned = pin(&child);
+        let root = fstat(
+            rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap(),
+        );
+        let device = root.unwrap().st_dev;
+        assert_eq!(pinned.sight("/proc", device).unwrap(), Sight::Seen);
+        assert_eq!(pinned.sight("/proc", u64::MAX).unwrap(), Sight::Unmounted);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(pinned.sight("/proc", device).is_err());
     }
 
     #[test]

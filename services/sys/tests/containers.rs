@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use keywheel_sys::Error;
 use keywheel_sys::nsjoin::Helper;
-use keywheel_sys::procfs::PinnedPid;
+use keywheel_sys::procfs::{PinnedPid, Sight};
 use keywheel_sys::secretfs::{FileAttr, SecretFs, probe};
 
 const DIR: &str = "/run/secrets";
@@ -201,6 +201,32 @@ fn a_running_container_gets_a_read_only_directory_that_changes_live() {
     ));
     assert!(again.remove("db").unwrap());
     assert!(!container.exec("/bin/busybox cat /run/secrets/db").0);
+}
+
+#[test]
+fn what_a_privileged_container_hides_from_itself_is_told() {
+    let Some(container) = Container::idle(&["--privileged"]) else {
+        return;
+    };
+    let target = container.pin();
+    let fs = secrets();
+    helper().attach(&target, &fs, DIR, true).unwrap();
+    let sight = || target.sight(DIR, fs.device()).unwrap();
+    assert_eq!(sight(), Sight::Seen);
+    for (script, expected) in [
+        ("mount -t tmpfs cover /run/secrets", Sight::Covered),
+        ("umount /run/secrets", Sight::Seen),
+        ("mount -t tmpfs cover /run", Sight::Covered),
+        ("umount /run", Sight::Seen),
+        ("mount --bind /run/secrets /run/secrets", Sight::Seen),
+        ("umount /run/secrets", Sight::Seen),
+        ("mv /run /moved", Sight::Seen),
+        ("umount /moved/secrets", Sight::Unmounted),
+    ] {
+        let (worked, text) = container.exec(&format!("/bin/busybox {script}"));
+        assert!(worked, "{script}: {text}");
+        assert_eq!(sight(), expected, "{script}");
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 14] = [
+const SYSTEM: [(&str, &str, Duration, &str); 15] = [
     (
         "first_rotation",
         "1",
@@ -67,6 +67,12 @@ const SYSTEM: [(&str, &str, Duration, &str); 14] = [
         "1",
         MIDDLE,
         "schemathesis asks the API by its published description, and finds nothing wrong",
+    ),
+    (
+        "hostile",
+        "1",
+        MIDDLE,
+        "containers that attack their injector, and every kind of container: a census of host files",
     ),
     (
         "crash_points",

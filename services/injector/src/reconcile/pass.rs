@@ -331,6 +331,7 @@ impl Reconciler {
                 version: wish.grant.version,
                 dir: Arc::clone(tracked.dirs.get(&wish.directory)?),
                 target: Arc::clone(tracked.target.as_ref()?),
+                directory: wish.directory.clone(),
                 name: wish.name.to_string(),
                 owner: tracked.owners.get(&(wish.attr.uid, wish.attr.gid)).copied(),
                 attr: wish.attr,

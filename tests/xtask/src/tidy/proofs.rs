@@ -1,16 +1,23 @@
-//! Every test that a document names as a proof exists: `tests/README.md` has a table from rows of the
-//! fault matrix to tests. And every metric is judged by some test.
+//! Every test that a document names as a proof exists: `tests/README.md` has a table from the rows of
+//! the fault matrix to tests, each row once. And every metric is judged by some test.
 //!
 //! A name is what stands in backticks and has a `_`; a test is a function of that name. A metric is
 //! judged where its name is spelt out, which only tests do. Knows nothing of what a test shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::Source;
 
 /// The document with the table, and the heading before it.
 pub(super) const DOCUMENT: &str = "tests/README.md";
 const HEADING: &str = "\n## Rows";
+/// The rows of the fault matrix.
+const ROWS: RangeInclusive<u32> = 1..=72;
+/// Those that containers are about: tests show them, nothing is left to later work.
+const OF_CONTAINERS: RangeInclusive<u32> = 27..=46;
+/// How a row begins to say that later work shows it; the issue's number and `)` follow.
+const OPEN: &str = "open (issue ";
 
 /// Where metrics are named, and what is made from that.
 const METRICS: &str = "services/telemetry/src/names.rs";
@@ -65,13 +72,70 @@ pub(super) fn check(document: &str, sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
-/// Names in the rows of the table.
-fn named(document: &str) -> Vec<&str> {
+/// Rows of the matrix that the table lacks, has twice, or says nothing of.
+pub(super) fn rows(document: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut times: BTreeMap<u32, usize> = ROWS.map(|row| (row, 0)).collect();
+    for line in table(document) {
+        let mut cells = line.trim().trim_matches('|').split('|').map(str::trim);
+        let first = cells.next().unwrap_or_default();
+        if first == "row" || first.starts_with("---") {
+            continue;
+        }
+        let shown = cells.next_back().unwrap_or_default();
+        for number in first.split(',').map(str::trim) {
+            // There is no row 0.
+            let row = number.parse::<u32>().unwrap_or_default();
+            let Some(times) = times.get_mut(&row) else {
+                findings.push(format!("{DOCUMENT}: the matrix has no row `{number}`"));
+                continue;
+            };
+            *times += 1;
+            findings.extend(unshown(row, shown));
+        }
+    }
+    let judge = |(row, times): (u32, usize)| match times {
+        0 => Some(format!("{DOCUMENT}: row {row} is not in the table")),
+        1 => None,
+        more => Some(format!(
+            "{DOCUMENT}: row {row} is in the table {more} times"
+        )),
+    };
+    findings.extend(times.into_iter().filter_map(judge));
+    findings
+}
+
+/// What is wrong with what is said to show a row.
+fn unshown(row: u32, shown: &str) -> Option<String> {
+    if quoted(shown).next().is_some() {
+        return None;
+    }
+    if OF_CONTAINERS.contains(&row) {
+        return Some(format!("{DOCUMENT}: row {row} names no test"));
+    }
+    let issue = shown
+        .split_once(OPEN)
+        .and_then(|(_, after)| after.split_once(')'));
+    let is_open = issue.is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    (!is_open).then(|| format!("{DOCUMENT}: row {row} names neither a test nor `{OPEN}N)`"))
+}
+
+/// The lines of the table.
+fn table(document: &str) -> impl Iterator<Item = &str> {
     let section = document.split_once(HEADING).map_or("", |(_, after)| after);
     let section = section.split("\n## ").next().unwrap_or_default();
-    let rows = section.lines().filter(|line| line.starts_with('|'));
-    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
-    quoted.filter(|name| name.contains('_')).collect()
+    section.lines().filter(|line| line.starts_with('|'))
+}
+
+/// Names of tests in a text.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|name| name.contains('_'))
+}
+
+/// Names in the rows of the table.
+fn named(document: &str) -> Vec<&str> {
+    table(document).flat_map(quoted).collect()
 }
 
 /// Names of all functions in a source.
@@ -101,6 +165,73 @@ mod tests {
         let found = check(TABLE, &one);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("`it_is_told`"), "{found:?}");
+    }
+
+    /// A table that says the same of every row, but for what it is told of some.
+    fn table_of(told: impl Fn(u32) -> Option<&'static str>) -> String {
+        let row = |row| match told(row) {
+            Some(line) => line.to_owned(),
+            None => format!("| {row} | a fault | `it_holds` |\n"),
+        };
+        let rows: String = ROWS.map(row).collect();
+        format!(
+            "# Tests\n\n## Rows\n\n| row | fault | shown by |\n|---|---|---|\n{rows}\n## More\n"
+        )
+    }
+
+    #[test]
+    fn every_row_of_the_matrix_stands_in_the_table_once() {
+        assert_eq!(rows(&table_of(|_| None)), Vec::<String>::new());
+        for (row, line, finding) in [
+            (1, "", "row 1 is not in the table"),
+            (72, "", "row 72 is not in the table"),
+            (
+                3,
+                "| 3, 72 | two | `it_holds` |\n",
+                "row 72 is in the table 2 times",
+            ),
+            (
+                72,
+                "| 72 | a | `it_holds` |\n| 73 | b | `it_holds` |\n",
+                "no row `73`",
+            ),
+            (
+                1,
+                "| 1 | a | `it_holds` |\n| 0 | b | `it_holds` |\n",
+                "no row `0`",
+            ),
+            (
+                1,
+                "| 1 | a | `it_holds` |\n| first | b | `it_holds` |\n",
+                "no row `first`",
+            ),
+        ] {
+            let found = rows(&table_of(|other| (other == row).then_some(line)));
+            assert_eq!(found.len(), 1, "{finding}: {found:?}");
+            assert!(found[0].contains(finding), "{finding}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_names_a_test_or_the_issue_that_shows_it() {
+        for (row, line, is_found) in [
+            (26, "| 26 | a | open (issue 8) |\n", false),
+            (47, "| 47 | a | open (issue 5) |\n", false),
+            (27, "| 27 | a | open (issue 5) |\n", true),
+            (46, "| 46 | a | open (issue 5) |\n", true),
+            (
+                46,
+                "| 46 | a | `it_holds`; the rest open (issue 6) |\n",
+                false,
+            ),
+            (1, "| 1 | `it_holds` | nothing |\n", true),
+            (1, "| 1 | a | open (issue) |\n", true),
+            (1, "| 1 | a | `word` |\n", true),
+            (1, "| 1 | a | |\n", true),
+        ] {
+            let found = rows(&table_of(|other| (other == row).then_some(line)));
+            assert_eq!(found.len(), usize::from(is_found), "{line}: {found:?}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use rustix::fs::{RenameFlags, renameat_with};
 
 use super::*;
 
-/// Lookups per run. The release run does more.
-const LOOKUPS: u32 = 100_000;
+/// Lookups per run.
+const LOOKUPS: u32 = 500_000;
 
 fn scratch() -> PathBuf {
     let dir = std::env::temp_dir().join(format!("keywheel-race-{}", std::process::id()));

@@ -1,0 +1,215 @@
+//! Lives and names of containers: killed while they are served, started over and over, made again under
+//! the name of another one, renamed, replaced, paused. Each is served by what it is, and leaves nothing.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use keywheel_tests::docker::{self, Container};
+use keywheel_tests::keywheel::Options;
+use keywheel_tests::output::Output;
+use keywheel_tests::scratch::unique;
+use keywheel_tests::stage::{FILE, PATIENCE};
+use keywheel_tests::wait;
+
+use crate::kinds;
+use crate::scene::{NAME, Scene};
+
+/// Starts of the container that ends at once.
+const STARTS: usize = 30;
+/// Its program: fine when its file is there and whole.
+const SHORT: &str = r#"v=$(cat /run/secrets/db_password) && [ "${#v}" -eq 32 ]"#;
+/// Descriptors that the server may have more after all of them.
+const SLACK: usize = 16;
+/// How long an attach stands still, so that it is met in the middle.
+const STANDS: &str = "delay:1500";
+
+#[test]
+fn lives_names_and_kinds_of_containers_are_served_and_leave_nothing() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let bindings = ["short", "named", "composed"].map(|app| (app, NAME));
+    let mut scene = Scene::set(&[&bindings[..], &kinds::BINDINGS].concat())?;
+    stand_still_once(&mut scene)?;
+    a_container_killed_while_it_is_served_leaves_nothing(&mut scene).context("killed")?;
+    thirty_starts_are_each_served_and_leave_nothing(&mut scene).context("crash loop")?;
+    a_name_is_no_identity(&mut scene).context("names")?;
+    kinds::every_kind_of_container_is_served(&mut scene).context("kinds")?;
+    scene.end(&[])
+}
+
+/// From now on the first attach under way, and the first within a create, stand still for a while.
+fn stand_still_once(scene: &mut Scene) -> Result<()> {
+    let gate = scene.stage.keywheel.scratch().join("gate");
+    let failpoints = format!(
+        "injector.after_state_write={STANDS};injector.before_attach={STANDS};when={}",
+        gate.display()
+    );
+    scene.stage.keywheel.restart(&Options {
+        failpoints: Some(failpoints),
+        ..Options::default()
+    })?;
+    fs::write(&gate, "")?;
+    Ok(())
+}
+
+fn a_container_killed_while_it_is_served_leaves_nothing(scene: &mut Scene) -> Result<()> {
+    let plain = killed_while_it_runs(scene)?;
+    let created = killed_within_its_create(scene)?;
+    scene.rotate()?;
+    for container in [&plain, &created] {
+        scene.wait_served(container, FILE)?;
+    }
+    scene.check(&[&plain, &created])
+}
+
+/// Between the injector's note of it and the mount. It is served when it is started again.
+fn killed_while_it_runs(scene: &Scene) -> Result<Container> {
+    let container = scene.run_plain("short", &[])?;
+    let run = scene.stage.keywheel.run_dir();
+    let state = run.join("state").join(format!("{}.json", container.id()));
+    wait::until_true("the note of its file system", PATIENCE, || {
+        Ok(state.exists())
+    })?;
+    docker::docker(&["kill", container.id()])?.ok()?;
+    scene.wait_left(container.id())?;
+    docker::docker(&["start", container.id()])?.ok()?;
+    scene.wait_served(&container, FILE)?;
+    Ok(container)
+}
+
+/// Under the runtime, when its first process is there and its files are not.
+fn killed_within_its_create(scene: &Scene) -> Result<Container> {
+    let stage = &scene.stage;
+    let flags = ["--runtime", &stage.runtime, "--label", "app=short"];
+    let container = Container::create(&stage.image, &flags, &["/bin/app-idle"])?;
+    let first = thread::scope(|scope| {
+        let start = scope.spawn(|| docker::docker(&["start", container.id()]));
+        let killed = wait::until("its first process", PATIENCE, || first_process(&container))
+            .and_then(|pid| Output::of(Command::new("kill").args(["-KILL", &pid.to_string()])));
+        let said = start.join().map_err(|_| anyhow!("docker start panicked"))?;
+        killed?;
+        said
+    })?;
+    ensure!(first.code != 0, "it started although it was killed");
+    scene.wait_left(container.id())?;
+    docker::docker(&["start", container.id()])?.ok()?;
+    ensure!(container.peek(FILE)? == scene.value(), "it has no file");
+    Ok(container)
+}
+
+/// The process that the kernel accounts to a container.
+fn first_process(container: &Container) -> Result<Option<u32>> {
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let cgroup = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if cgroup.contains(container.id()) {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// Thirty starts of a program that ends at once, with a rotation in the middle.
+fn thirty_starts_are_each_served_and_leave_nothing(scene: &mut Scene) -> Result<()> {
+    let flags = ["--runtime", &scene.stage.runtime, "--label", "app=short"];
+    let program = ["sh", "-c", SHORT];
+    let container = Container::create(&scene.stage.image, &flags, &program)?;
+    let before = descriptors(scene)?;
+    for turn in 0..STARTS {
+        if turn == STARTS / 2 {
+            scene.rotate_again()?;
+        }
+        let said = docker::docker(&["start", "-a", container.id()])?;
+        ensure!(said.code == 0, "start {turn}: {}", said.said());
+    }
+    scene.wait_left(container.id())?;
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    ensure!(!mounts.contains(container.id()), "a mount is left");
+    let after = descriptors(scene)?;
+    ensure!(
+        after <= before + SLACK,
+        "{before} descriptors became {after}"
+    );
+    scene.check(&[&container])
+}
+
+/// Descriptors that the server has open.
+fn descriptors(scene: &Scene) -> Result<usize> {
+    let pid = scene.stage.keywheel.pid().context("no server runs")?;
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Labels as Compose sets them, for one replica.
+const COMPOSED: [&str; 6] = [
+    "--label",
+    "com.docker.compose.project=shop",
+    "--label",
+    "com.docker.compose.service=web",
+    "--label",
+    "com.docker.compose.container-number=1",
+];
+
+fn a_name_is_no_identity(scene: &mut Scene) -> Result<()> {
+    let named = same_name_again(scene)?;
+    let replaced = replaced_by_compose(scene)?;
+    a_paused_container_is_served_meanwhile(scene, &named)?;
+    scene.check(&[&named, &replaced])
+}
+
+fn a_paused_container_is_served_meanwhile(scene: &mut Scene, container: &Container) -> Result<()> {
+    docker::docker(&["pause", container.id()])?.ok()?;
+    scene.rotate()?;
+    let seen = container.peek(FILE)?;
+    docker::docker(&["unpause", container.id()])?.ok()?;
+    ensure!(seen == scene.value(), "it was left out while it was paused");
+    let read = container.read(FILE)?;
+    ensure!(read.as_deref() == Some(scene.value()), "it reads no value");
+    Ok(())
+}
+
+/// Removed and made again under its name, then without its label, then renamed.
+fn same_name_again(scene: &mut Scene) -> Result<Container> {
+    let name = unique("kwt-again");
+    let label = ["--name", &name];
+    let first = scene.stage.run("named", &label, "/bin/app-idle")?;
+    scene.wait_served(&first, FILE)?;
+    let old = first.id().to_owned();
+    drop(first);
+    let stranger = scene.stage.run("nobody", &label, "/bin/app-idle")?;
+    ensure!(
+        stranger.read(FILE)?.is_none(),
+        "a name alone was granted a secret"
+    );
+    drop(stranger);
+    let second = scene.stage.run("named", &label, "/bin/app-idle")?;
+    ensure!(second.id() != old, "it is the same container");
+    scene.wait_left(&old)?;
+    scene.rotate()?;
+    scene.wait_served(&second, FILE)?;
+    docker::docker(&["rename", second.id(), &unique("kwt-renamed")])?.ok()?;
+    scene.rotate()?;
+    scene.wait_served(&second, FILE)?;
+    Ok(second)
+}
+
+/// The next one is there before the one that it replaces goes.
+fn replaced_by_compose(scene: &mut Scene) -> Result<Container> {
+    let old = scene.stage.run("composed", &COMPOSED, "/bin/app-idle")?;
+    let next = scene.stage.run("composed", &COMPOSED, "/bin/app-idle")?;
+    scene.rotate()?;
+    for container in [&old, &next] {
+        scene.wait_served(container, FILE)?;
+    }
+    let id = old.id().to_owned();
+    drop(old);
+    scene.wait_left(&id)?;
+    scene.rotate()?;
+    scene.wait_served(&next, FILE)?;
+    Ok(next)
+}

@@ -1,0 +1,8 @@
+//! Suite hostile: see README.md beside this file.
+#![forbid(unsafe_code)]
+
+mod attacks;
+mod kinds;
+mod lives;
+mod mounts;
+mod scene;

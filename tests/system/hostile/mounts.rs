@@ -1,0 +1,170 @@
+//! Root in a container against the mount of its secrets: with the usual rights nothing works; with all
+//! of them it harms itself alone, and what it hides from itself is refused instead of counted.
+
+use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::docker::{self, Container};
+use keywheel_tests::stage::FILE;
+
+use crate::scene::{NAME, Scene};
+
+/// What root tries with the rights that Docker gives it. All of it has to fail.
+const TRIED: [&str; 16] = [
+    "mount -o remount,rw /run/secrets",
+    "mount -o remount,bind,rw /run/secrets",
+    "mount -t tmpfs cover /run/secrets",
+    "mount -t tmpfs cover /run",
+    "mount --bind /tmp /run/secrets",
+    "umount /run/secrets",
+    "umount -l /run/secrets",
+    "echo x > /run/secrets/db_password",
+    "touch /run/secrets/new",
+    "busybox rm /run/secrets/db_password",
+    "busybox chmod 777 /run/secrets",
+    "ln -s $BAIT/db_password /run/secrets/link",
+    "busybox mkfifo /run/secrets/fifo",
+    "busybox mknod /run/secrets/device c 1 3",
+    "busybox mkdir /run/secrets/directory",
+    "busybox dd if=/dev/zero of=/run/secrets/fill bs=1024 count=1",
+];
+
+/// What a privileged container does to itself, and what becomes of it.
+struct Harm {
+    does: &'static str,
+    /// Words of the refusal; none when it gets the next value all the same.
+    refused: Option<&'static str>,
+    /// After this the next try serves it; none when only a restart helps.
+    undo: Option<&'static str>,
+    /// Whether the value of before is where it was meanwhile.
+    keeps: bool,
+}
+
+const fn served(does: &'static str) -> Harm {
+    Harm {
+        does,
+        refused: None,
+        undo: None,
+        keeps: false,
+    }
+}
+
+const FULL: &str = "the secret file system is full";
+
+const HARMS: [Harm; 9] = [
+    Harm {
+        does: "mount -o remount,bind,rw /run/secrets && \
+               busybox dd if=/dev/zero of=/run/secrets/fill bs=1048576 count=32; true",
+        refused: Some(FULL),
+        undo: Some("busybox rm /run/secrets/fill"),
+        keeps: true,
+    },
+    Harm {
+        does: "mount -o remount,bind,rw /run/secrets || exit 1; i=0; \
+               while [ $i -lt 1100 ] && echo -n > /run/secrets/f$i; do i=$((i+1)); done; true",
+        refused: Some(FULL),
+        undo: Some("busybox rm /run/secrets/f*"),
+        keeps: true,
+    },
+    Harm {
+        does: "mount -o remount,bind,rw /run/secrets && busybox rm /run/secrets/db_password && \
+               busybox mkdir /run/secrets/db_password",
+        refused: Some("replace a secret file"),
+        undo: Some("busybox rmdir /run/secrets/db_password"),
+        keeps: false,
+    },
+    Harm {
+        does: "mount -t tmpfs cover /run/secrets",
+        refused: Some("is covered by another mount"),
+        undo: Some("umount /run/secrets"),
+        keeps: false,
+    },
+    Harm {
+        does: "mount -t tmpfs cover /run",
+        refused: Some("is covered by another mount"),
+        undo: Some("umount /run"),
+        keeps: false,
+    },
+    Harm {
+        does: "umount /run/secrets",
+        refused: Some("was unmounted"),
+        undo: None,
+        keeps: false,
+    },
+    served(
+        "mount -o remount,bind,rw /run/secrets && busybox rm /run/secrets/db_password && \
+         ln -s $BAIT/db_password /run/secrets/db_password && i=0 && \
+         while [ $i -lt 40 ]; do ln -s $BAIT/db_password /run/secrets/.kw-$i; i=$((i+1)); done",
+    ),
+    served(
+        "mount -o remount,bind,rw /run/secrets && busybox rm /run/secrets/db_password && \
+         busybox mkfifo /run/secrets/db_password",
+    ),
+    // Nothing can be started inside after this one.
+    served("mount -t tmpfs cover /proc"),
+];
+
+#[test]
+fn root_inside_changes_nothing_and_what_privilege_hides_is_refused() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let mut scene = Scene::set(&[("rights", NAME), ("privileged", NAME)])?;
+    let bait = scene.bait();
+    let usual = scene.stage.run("rights", &["-e", &bait], "/bin/app-idle")?;
+    nothing_works(&scene, &usual)?;
+    let mut harmed = Vec::new();
+    for harm in &HARMS {
+        let flags = ["--privileged", "-e", &bait];
+        let container = scene.stage.run("privileged", &flags, "/bin/app-idle")?;
+        scene.wait_served(&container, FILE)?;
+        container.shell(harm.does)?;
+        harmed.push((harm, container));
+    }
+    let before = scene.value().to_owned();
+    scene.begin_rotation()?;
+    scene.wait_served(&usual, FILE)?;
+    for (harm, container) in &harmed {
+        judge(&scene, harm, container, &before)?;
+    }
+    let mut last = Vec::new();
+    for (harm, container) in harmed {
+        match (harm.refused, harm.undo) {
+            (None, _) => last.push(container),
+            // It goes, and with it what it was waited for.
+            (Some(_), None) => drop(container),
+            (Some(_), Some(undo)) => {
+                container.shell(undo)?;
+                last.push(container);
+            }
+        }
+    }
+    for container in &last {
+        scene.wait_served(container, FILE)?;
+    }
+    scene.rotate_again()?;
+    let containers: Vec<&Container> = last.iter().chain([&usual]).collect();
+    for container in &containers {
+        scene.wait_served(container, FILE)?;
+    }
+    scene.end(&containers)
+}
+
+fn nothing_works(scene: &Scene, container: &Container) -> Result<()> {
+    for line in TRIED {
+        let said = container.exec(&["sh", "-c", line])?;
+        ensure!(said.code != 0, "`{line}` worked");
+    }
+    scene.wait_served(container, FILE)
+}
+
+fn judge(scene: &Scene, harm: &Harm, container: &Container, before: &str) -> Result<()> {
+    let context = || format!("after `{}`", harm.does);
+    let Some(words) = harm.refused else {
+        return scene.wait_served(container, FILE).with_context(context);
+    };
+    scene.wait_refused(container, words).with_context(context)?;
+    if harm.keeps {
+        let kept = container.peek(FILE).with_context(context)?;
+        ensure!(kept == before, "the value of before is not intact");
+    }
+    Ok(())
+}
