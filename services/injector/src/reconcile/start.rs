@@ -95,6 +95,9 @@ impl Reconciler {
     /// Forgotten for now: the next list brings it, to be adopted, or says that it is gone.
     fn look_for_again(&mut self, id: &ContainerId) {
         self.containers.remove(id);
+        if let Some(hidden) = self.hidden.remove(id) {
+            self.remembered.insert(id.clone(), hidden);
+        }
         self.is_listed = false;
         self.relist_at = Some(self.now() + RELIST_AFTER);
     }
@@ -126,9 +129,24 @@ impl Reconciler {
                 return self.look_for_again(id);
             }
         };
-        let Some(remembered) = self.remembered.remove(id) else {
+        let unreached = self.remembered.remove(id);
+        let Some(remembered) = unreached.or_else(|| self.hidden.remove(id)) else {
             return;
         };
+        if adopted.is_same && adopted.is_hidden {
+            // Its variables are known; its files are what was remembered, until they can be reached.
+            tracked.holdings = remembered.holdings();
+            let is_variable = |holding: &Holding| matches!(holding.place, Place::Env { .. });
+            tracked.holdings.retain(|_, holding| is_variable(holding));
+            tracing::warn!(
+                { names::CONTAINER } = id.short(),
+                "secret files of the container cannot be reached: it covered or moved them"
+            );
+            self.hidden.insert(id.clone(), remembered);
+            let at = self.shared.clock.monotonic() + RETRY_AFTER;
+            self.relist_at.get_or_insert(at);
+            return;
+        }
         tracked.target = Some(adopted.target);
         tracked.ticks = adopted.ticks;
         tracked.dirs = adopted.dirs;
@@ -180,6 +198,7 @@ impl Reconciler {
             self.shared.origins.note_start(id, versions, trace);
         }
         self.remembered.remove(id);
+        self.hidden.remove(id);
         self.graveyard.remove(id);
         let before = self.containers.remove(id);
         let record = match &before {
