@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::Options;
-use keywheel_tests::manifest;
-use keywheel_tests::stage::FILE;
+use keywheel_tests::stage::{FILE, PATIENCE};
+use keywheel_tests::{manifest, wait};
 
 use crate::scene::{NAME, Scene};
 
@@ -61,14 +61,14 @@ const HARMS: [Harm; 9] = [
         does: "mount -o remount,bind,rw /run/secrets && \
                busybox dd if=/dev/zero of=/run/secrets/fill bs=1048576 count=32; true",
         refused: Some(FULL),
-        undo: Some("busybox rm /run/secrets/fill"),
+        undo: Some("busybox rm -f /run/secrets/fill"),
         keeps: true,
     },
     Harm {
         does: "mount -o remount,bind,rw /run/secrets || exit 1; i=0; \
                while [ $i -lt 1100 ] && echo -n > /run/secrets/f$i; do i=$((i+1)); done; true",
         refused: Some(FULL),
-        undo: Some("busybox rm /run/secrets/f*"),
+        undo: Some("busybox rm -f /run/secrets/f*"),
         keeps: true,
     },
     Harm {
@@ -161,11 +161,14 @@ fn a_restart_of_the_injector_holds_up_nobody_else(scene: &mut Scene) -> Result<(
         .stage
         .keywheel
         .apply(&(manifest::secret(OTHER, &[]) + &binding))?;
-    scene.stage.wait_current(OTHER, 1)?;
-    // The host says for all of its containers that none holds the old version.
+    let read = || scene.witness.peek("/run/secrets/other");
+    let first = wait::until("the other file", PATIENCE, || read().map(Some))?;
+    // It ends when the host has said, for all of its containers, that none holds the old version.
     scene.stage.rotate(OTHER)?;
-    let value = scene.witness.peek("/run/secrets/other")?;
-    scene.keep(value);
+    let second = read()?;
+    ensure!(first != second, "the witness was not reached");
+    scene.keep(first);
+    scene.keep(second);
     Ok(())
 }
 
