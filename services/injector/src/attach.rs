@@ -366,7 +366,10 @@ pub(crate) fn adopt(
 /// Whether a file system that was not got back is in the container all the same, covered or moved away by
 /// what runs there.
 fn hides(target: &PinnedPid, known: &RememberedDir, error: &Error) -> bool {
-    let is_refusal = matches!(error, Error::ForeignMount { .. } | Error::Helper { .. });
+    let is_refusal = matches!(
+        error,
+        Error::ForeignMount { .. } | Error::Helper { .. } | Error::NotSecretFs { .. }
+    );
     if !is_refusal {
         return false;
     }
