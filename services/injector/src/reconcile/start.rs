@@ -130,6 +130,7 @@ impl Reconciler {
             }
         };
         let unreached = self.remembered.remove(id);
+        let is_first_look = unreached.is_some();
         let Some(remembered) = unreached.or_else(|| self.hidden.remove(id)) else {
             return;
         };
@@ -138,10 +139,12 @@ impl Reconciler {
             tracked.holdings = remembered.holdings();
             let is_variable = |holding: &Holding| matches!(holding.place, Place::Env { .. });
             tracked.holdings.retain(|_, holding| is_variable(holding));
-            tracing::warn!(
-                { names::CONTAINER } = id.short(),
-                "secret files of the container cannot be reached: it covered or moved them"
-            );
+            if is_first_look {
+                tracing::warn!(
+                    { names::CONTAINER } = id.short(),
+                    "secret files of the container cannot be reached: it covered or moved them"
+                );
+            }
             self.hidden.insert(id.clone(), remembered);
             let at = self.shared.clock.monotonic() + RETRY_AFTER;
             self.relist_at.get_or_insert(at);
