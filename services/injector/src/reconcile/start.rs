@@ -13,6 +13,7 @@ use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached};
 use crate::model::{Ack, Busy, Holding, Place, Tracked};
 use crate::shared::{PENDING_LIMIT, Pending};
+use crate::state::Remembered;
 
 /// What a consumer that gets its first copy while it runs has to do yet.
 fn first_ack(reload: Option<&Reload>, now: Duration) -> Ack {
@@ -135,20 +136,7 @@ impl Reconciler {
             return;
         };
         if adopted.is_same && adopted.is_hidden {
-            // Its variables are known; its files are what was remembered, until they can be reached.
-            tracked.holdings = remembered.holdings();
-            let is_variable = |holding: &Holding| matches!(holding.place, Place::Env { .. });
-            tracked.holdings.retain(|_, holding| is_variable(holding));
-            if is_first_look {
-                tracing::warn!(
-                    { names::CONTAINER } = id.short(),
-                    "secret files of the container cannot be reached: it covered or moved them"
-                );
-            }
-            self.hidden.insert(id.clone(), remembered);
-            let at = self.shared.clock.monotonic() + RETRY_AFTER;
-            self.relist_at.get_or_insert(at);
-            return;
+            return self.take_hidden(id, remembered, is_first_look);
         }
         tracked.target = Some(adopted.target);
         tracked.ticks = adopted.ticks;
@@ -179,6 +167,24 @@ impl Reconciler {
             }
         }
         tracked.holdings = holdings;
+    }
+
+    /// Its variables are known; its files are what was remembered, until they can be reached.
+    fn take_hidden(&mut self, id: &ContainerId, remembered: Remembered, is_first_look: bool) {
+        let mut holdings = remembered.holdings();
+        holdings.retain(|_, holding| matches!(holding.place, Place::Env { .. }));
+        if let Some(tracked) = self.containers.get_mut(id) {
+            tracked.holdings = holdings;
+        }
+        if is_first_look {
+            tracing::warn!(
+                { names::CONTAINER } = id.short(),
+                "secret files of the container cannot be reached: it covered or moved them"
+            );
+        }
+        self.hidden.insert(id.clone(), remembered);
+        let at = self.now() + RETRY_AFTER;
+        self.relist_at.get_or_insert(at);
     }
 
     /// A container is created under the wrapper, with everything in place; it starts next.
