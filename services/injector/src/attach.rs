@@ -15,7 +15,7 @@ use keywheel_daemon::{chain, failpoint};
 use keywheel_seal::SecretBytes;
 use keywheel_sys::Error;
 use keywheel_sys::nsjoin::Helper;
-use keywheel_sys::procfs::PinnedPid;
+use keywheel_sys::procfs::{PinnedPid, Sight};
 use keywheel_sys::secretfs::{FileAttr, FsKind, SecretDir, SecretFs};
 use keywheel_sys::wire::Fault;
 
@@ -325,6 +325,8 @@ pub(crate) struct Adopted {
     pub(crate) dirs: BTreeMap<Directory, Arc<SecretDir>>,
     /// Whether it is the same incarnation, so that what was remembered of it holds.
     pub(crate) is_same: bool,
+    /// Whether a file system is in it that cannot be reached at its directory.
+    pub(crate) is_hidden: bool,
 }
 
 /// Pins a container and gets its file systems back, if it is the incarnation that is remembered.
@@ -336,6 +338,7 @@ pub(crate) fn adopt(
 ) -> Result<Adopted, String> {
     let (target, ticks) = pin(id, pid)?;
     let mut dirs = BTreeMap::new();
+    let mut is_hidden = false;
     let same = remembered.filter(|remembered| remembered.ticks == ticks);
     for known in same.iter().flat_map(|same| &same.dirs) {
         let Ok(directory) = Directory::parse(&known.dir) else {
@@ -346,6 +349,7 @@ pub(crate) fn adopt(
                 tidy(&dir, same, &directory);
                 dirs.insert(directory, Arc::new(dir));
             }
+            Err(error) if hides(&target, known, &error) => is_hidden = true,
             Err(error) if is_absent(&error) => tracing::warn!(
                 container = id.short(),
                 error = chain(&error),
@@ -360,7 +364,22 @@ pub(crate) fn adopt(
         ticks,
         dirs,
         is_same: same.is_some(),
+        is_hidden,
     })
+}
+
+/// Whether a file system that was not got back is in the container all the same, covered or moved away by
+/// what runs there.
+fn hides(target: &PinnedPid, known: &RememberedDir, error: &Error) -> bool {
+    let is_refusal = matches!(
+        error,
+        Error::ForeignMount { .. } | Error::Helper { .. } | Error::NotSecretFs { .. }
+    );
+    if !is_refusal {
+        return false;
+    }
+    let sight = target.sight(&known.dir, known.device);
+    matches!(sight, Ok(Sight::Seen | Sight::Covered))
 }
 
 /// Removes what an interrupted write left, and files that nothing is remembered of.

@@ -158,11 +158,12 @@ impl Tracked {
         self.record.running && self.creating_until.is_none()
     }
 
-    /// Whether something about what it holds is not known yet.
+    /// Whether something about what it holds is not known yet. What was looked at and is refused stays what
+    /// was remembered; it holds up nobody else.
     pub(crate) fn is_unclear(&self) -> bool {
-        self.holdings
-            .values()
-            .any(|holding| holding.version.is_none())
+        self.holdings.iter().any(|(binding, holding)| {
+            holding.version.is_none() && !self.refused.contains_key(binding)
+        })
     }
 
     /// The group within which one container restarts at a time.

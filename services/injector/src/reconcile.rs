@@ -70,6 +70,9 @@ pub(crate) struct Reconciler {
     containers: Containers,
     /// Of an earlier run, and not looked at yet.
     remembered: BTreeMap<ContainerId, Remembered>,
+    /// Of an earlier run, with file systems that they hide from us. What they hold is said; they hold up
+    /// nobody else.
+    hidden: BTreeMap<ContainerId, Remembered>,
     /// Stopped after a failure: what to say when they are removed.
     graveyard: BTreeMap<ContainerId, Vec<Item>>,
     /// When a value that could not be had is asked for again; `None` while it is asked for.
@@ -124,6 +127,7 @@ impl Reconciler {
             outbox,
             containers: Containers::new(),
             remembered,
+            hidden: BTreeMap::new(),
             graveyard: BTreeMap::new(),
             fetching: BTreeMap::new(),
             inspecting: BTreeMap::new(),
@@ -344,7 +348,8 @@ impl Reconciler {
                 .filter_map(one)
                 .collect::<Vec<_>>()
         };
-        holds.extend(self.remembered.values().flat_map(held));
+        let unreached = self.remembered.values().chain(self.hidden.values());
+        holds.extend(unreached.flat_map(held));
         let containers = self.present();
         let told = Told {
             generation: plan.generation,

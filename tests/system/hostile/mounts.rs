@@ -3,7 +3,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, Container};
-use keywheel_tests::stage::FILE;
+use keywheel_tests::keywheel::Options;
+use keywheel_tests::stage::{FILE, PATIENCE};
+use keywheel_tests::{manifest, wait};
 
 use crate::scene::{NAME, Scene};
 
@@ -47,6 +49,11 @@ const fn served(does: &'static str) -> Harm {
     }
 }
 
+/// Another secret than the one under attack.
+const OTHER: &str = "test/other";
+/// A file below a directory that its container may rename, and where it is.
+const MOVABLE: &str = "db_password, directory: /work/a/secrets";
+const MOVED: &str = "/work/a/secrets/db_password";
 const FULL: &str = "the secret file system is full";
 
 const HARMS: [Harm; 9] = [
@@ -54,14 +61,14 @@ const HARMS: [Harm; 9] = [
         does: "mount -o remount,bind,rw /run/secrets && \
                busybox dd if=/dev/zero of=/run/secrets/fill bs=1048576 count=32; true",
         refused: Some(FULL),
-        undo: Some("busybox rm /run/secrets/fill"),
+        undo: Some("busybox rm -f /run/secrets/fill"),
         keeps: true,
     },
     Harm {
         does: "mount -o remount,bind,rw /run/secrets || exit 1; i=0; \
                while [ $i -lt 1100 ] && echo -n > /run/secrets/f$i; do i=$((i+1)); done; true",
         refused: Some(FULL),
-        undo: Some("busybox rm /run/secrets/f*"),
+        undo: Some("busybox rm -f /run/secrets/f*"),
         keeps: true,
     },
     Harm {
@@ -107,10 +114,13 @@ fn root_inside_changes_nothing_and_what_privilege_hides_is_refused() -> Result<(
     if !docker::ready()? {
         return Ok(());
     }
-    let mut scene = Scene::set(&[("rights", NAME), ("privileged", NAME)])?;
+    let bindings = [("rights", NAME), ("privileged", NAME), ("moved", MOVABLE)];
+    let mut scene = Scene::set(&bindings)?;
     let bait = scene.bait();
     let usual = scene.stage.run("rights", &["-e", &bait], "/bin/app-idle")?;
     nothing_works(&scene, &usual)?;
+    let moved = scene.run_plain("moved", &["--tmpfs", "/work"])?;
+    scene.wait_served(&moved, MOVED)?;
     let mut harmed = Vec::new();
     for harm in &HARMS {
         let flags = ["--privileged", "-e", &bait];
@@ -125,6 +135,45 @@ fn root_inside_changes_nothing_and_what_privilege_hides_is_refused() -> Result<(
     for (harm, container) in &harmed {
         judge(&scene, harm, container, &before)?;
     }
+    moved.shell("busybox mv /work/a /work/b")?;
+    a_restart_of_the_injector_holds_up_nobody_else(&mut scene)?;
+    scene.wait_refused(&moved, "or were moved")?;
+    moved.shell("busybox mv /work/b /work/a")?;
+    let last = undone(harmed)?;
+    for container in &last {
+        scene.wait_served(container, FILE)?;
+    }
+    scene.rotate_again()?;
+    scene.wait_served(&moved, MOVED)?;
+    let containers: Vec<&Container> = last.iter().chain([&usual]).collect();
+    for container in &containers {
+        scene.wait_served(container, FILE)?;
+    }
+    scene.end(&containers)
+}
+
+/// While some hide their files from it, and one took them elsewhere.
+fn a_restart_of_the_injector_holds_up_nobody_else(scene: &mut Scene) -> Result<()> {
+    scene.stage.keywheel.restart(&Options::default())?;
+    let on = scene.stage.on("witness");
+    let binding = manifest::file_binding("other", OTHER, &on, "other", "none");
+    scene
+        .stage
+        .keywheel
+        .apply(&(manifest::secret(OTHER, &[]) + &binding))?;
+    let read = || scene.witness.peek("/run/secrets/other");
+    let first = wait::until("the other file", PATIENCE, || read().map(Some))?;
+    // It ends when the host has said, for all of its containers, that none holds the old version.
+    scene.stage.rotate(OTHER)?;
+    let second = read()?;
+    ensure!(first != second, "the witness was not reached");
+    scene.keep(first);
+    scene.keep(second);
+    Ok(())
+}
+
+/// Those that are served again once what they did is undone; the others go.
+fn undone(harmed: Vec<(&Harm, Container)>) -> Result<Vec<Container>> {
     let mut last = Vec::new();
     for (harm, container) in harmed {
         match (harm.refused, harm.undo) {
@@ -137,15 +186,7 @@ fn root_inside_changes_nothing_and_what_privilege_hides_is_refused() -> Result<(
             }
         }
     }
-    for container in &last {
-        scene.wait_served(container, FILE)?;
-    }
-    scene.rotate_again()?;
-    let containers: Vec<&Container> = last.iter().chain([&usual]).collect();
-    for container in &containers {
-        scene.wait_served(container, FILE)?;
-    }
-    scene.end(&containers)
+    Ok(last)
 }
 
 fn nothing_works(scene: &Scene, container: &Container) -> Result<()> {

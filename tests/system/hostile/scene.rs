@@ -28,7 +28,7 @@ pub(crate) struct Scene {
     pub(crate) witness: Container,
     pub(crate) stage: Stage,
     census: Census,
-    /// Every value that was ever current, newest last.
+    /// Every value that was ever current, the newest of the secret under attack last.
     values: Vec<String>,
 }
 
@@ -118,6 +118,11 @@ impl Scene {
             Ok(said.code == 0)
         })?;
         self.take_value()
+    }
+
+    /// One more value that the canary looks for.
+    pub(crate) fn keep(&mut self, value: String) {
+        self.values.insert(0, value);
     }
 
     fn take_value(&mut self) -> Result<()> {

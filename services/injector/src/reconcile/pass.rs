@@ -30,6 +30,9 @@ use crate::swap::{Removal, Swap, Swapped, Tell, Told, in_batches, remove_all, sw
 /// A pass that made more work is repeated at once, at most so often.
 const ROUNDS: usize = 3;
 
+/// Why a container that hides its secret files gets no others.
+const HIDDEN: &str = "its secret files are covered by a mount or were moved, inside the container; undo that or restart the container";
+
 /// A version that a restart brings, and under which binding.
 pub(super) type Due = (BindingId, SecretId, u64);
 
@@ -168,6 +171,10 @@ impl Reconciler {
             }
             if tracked.dirs.contains_key(&wish.directory) && tracked.target.is_some() {
                 gathered.swaps.push((id.clone(), wish));
+            } else if self.hidden.contains_key(id) {
+                let (id, reason) = (id.clone(), HIDDEN.to_owned());
+                let refusal = (id, wish.binding, wish.secret, wish.grant.version, reason);
+                gathered.refusals.push(refusal);
             } else if !is_missing {
                 gathered.attaches.entry(id.clone()).or_default().push(wish);
             }

@@ -17,6 +17,7 @@ use super::{RELIST_AFTER, Reconciler};
 use crate::attach::adopt;
 use crate::model::{Ack, Busy, Place, Tracked};
 use crate::service::Event;
+use crate::state::Remembered;
 
 impl Reconciler {
     pub(super) fn take_list(
@@ -73,6 +74,19 @@ impl Reconciler {
         }
         self.is_listed = true;
         self.drop_ended();
+        self.look_for_hidden();
+    }
+
+    /// Tries again to reach file systems that containers hide.
+    fn look_for_hidden(&mut self) {
+        for (id, remembered) in self.hidden.clone() {
+            let tracked = self.containers.get_mut(&id);
+            if let Some(tracked) = tracked.filter(|tracked| tracked.busy == Busy::No) {
+                tracked.busy = Busy::Attaching;
+                let pid = tracked.record.pid;
+                self.begin_adopt(id, pid, remembered);
+            }
+        }
     }
 
     /// A container ended: an older answer that it runs brings it back no more.
@@ -160,6 +174,7 @@ impl Reconciler {
             // Started anew without the wrapper: its file systems went with the old process.
             let refused = std::mem::take(&mut tracked.refused);
             self.containers.remove(&id);
+            self.hidden.remove(&id);
             self.insert(record);
             if let Some(tracked) = self.containers.get_mut(&id) {
                 tracked.refused = refused;
@@ -175,29 +190,37 @@ impl Reconciler {
         self.graveyard.remove(&id);
         if let Some(remembered) = self.remembered.get(&id).cloned() {
             tracked.busy = Busy::Attaching;
-            let (tools, events, pid) =
-                (self.tools.clone(), self.events.clone(), tracked.record.pid);
-            let (pool, wanted) = (Arc::clone(&self.attach_pool), id.clone());
-            self.tasks.spawn(async move {
-                let _permit = pool.acquire().await;
-                let work = move || (adopt(&tools, &wanted, pid, Some(&remembered)), wanted);
-                if let Ok((result, id)) = tokio::task::spawn_blocking(work).await {
-                    let _ = events
-                        .send(Event::Adopted {
-                            id,
-                            pid,
-                            result: result.map(Box::new),
-                        })
-                        .await;
-                }
-            });
+            self.begin_adopt(id.clone(), tracked.record.pid, remembered);
         }
         self.containers.insert(id, tracked);
+    }
+
+    /// Looks for the file systems of a container that is marked busy; the answer is an event.
+    fn begin_adopt(&self, wanted: ContainerId, pid: i32, remembered: Remembered) {
+        let (tools, events) = (self.tools.clone(), self.events.clone());
+        let pool = Arc::clone(&self.attach_pool);
+        self.tasks.spawn(async move {
+            let _permit = pool.acquire().await;
+            let work = move || (adopt(&tools, &wanted, pid, Some(&remembered)), wanted);
+            if let Ok((result, id)) = tokio::task::spawn_blocking(work).await {
+                let _ = events
+                    .send(Event::Adopted {
+                        id,
+                        pid,
+                        result: result.map(Box::new),
+                    })
+                    .await;
+            }
+        });
     }
 
     /// A container ended; `removed` when it is gone for good.
     pub(super) fn forget(&mut self, id: &ContainerId, removed: bool) {
         self.note_end(id);
+        if let Some(hidden) = self.hidden.remove(id) {
+            self.items.extend(hidden.vanished());
+            self.forget_file(id, hidden.ticks);
+        }
         let Some(tracked) = self.containers.remove(id) else {
             return;
         };

@@ -17,6 +17,7 @@ use crate::model::{Ack, Busy, Holding, Place, Tracked};
 use crate::reload::reload_in;
 use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
+use crate::state::Remembered;
 
 /// What a consumer that gets its first copy while it runs has to do yet.
 fn first_ack(reload: Option<&Reload>, now: Duration) -> Ack {
@@ -101,6 +102,9 @@ impl Reconciler {
     /// Forgotten for now: the next list brings it, to be adopted, or says that it is gone.
     fn look_for_again(&mut self, id: &ContainerId) {
         self.containers.remove(id);
+        if let Some(hidden) = self.hidden.remove(id) {
+            self.remembered.insert(id.clone(), hidden);
+        }
         self.is_listed = false;
         self.relist_at = Some(self.now() + RELIST_AFTER);
     }
@@ -132,9 +136,14 @@ impl Reconciler {
                 return self.look_for_again(id);
             }
         };
-        let Some(remembered) = self.remembered.remove(id) else {
+        let unreached = self.remembered.remove(id);
+        let is_first_look = unreached.is_some();
+        let Some(remembered) = unreached.or_else(|| self.hidden.remove(id)) else {
             return;
         };
+        if adopted.is_same && adopted.is_hidden {
+            return self.take_hidden(id, remembered, is_first_look);
+        }
         tracked.target = Some(adopted.target);
         tracked.ticks = adopted.ticks;
         tracked.dirs = adopted.dirs;
@@ -166,6 +175,24 @@ impl Reconciler {
         tracked.holdings = holdings;
     }
 
+    /// Its variables are known; its files are what was remembered, until they can be reached.
+    fn take_hidden(&mut self, id: &ContainerId, remembered: Remembered, is_first_look: bool) {
+        let mut holdings = remembered.holdings();
+        holdings.retain(|_, holding| matches!(holding.place, Place::Env { .. }));
+        if let Some(tracked) = self.containers.get_mut(id) {
+            tracked.holdings = holdings;
+        }
+        if is_first_look {
+            tracing::warn!(
+                { names::CONTAINER } = id.short(),
+                "secret files of the container cannot be reached: it covered or moved them"
+            );
+        }
+        self.hidden.insert(id.clone(), remembered);
+        let at = self.now() + RETRY_AFTER;
+        self.relist_at.get_or_insert(at);
+    }
+
     /// A container is created under the wrapper, with everything in place; it starts next.
     pub(super) fn take_placed(
         &mut self,
@@ -186,6 +213,7 @@ impl Reconciler {
             self.shared.origins.note_start(id, versions, trace);
         }
         self.remembered.remove(id);
+        self.hidden.remove(id);
         self.graveyard.remove(id);
         let before = self.containers.remove(id);
         let record = match &before {
