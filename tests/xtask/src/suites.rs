@@ -49,12 +49,18 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 14] = [
+const SYSTEM: [(&str, &str, Duration, &str); 15] = [
     (
         "first_rotation",
         "1",
         MIDDLE,
         "a secret rotates inside running containers; canary",
+    ),
+    (
+        "migrate",
+        "1",
+        MIDDLE,
+        "a container recreated once under the runtime: all else equal, put back, Compose at peace",
     ),
     (
         "bad_input",
