@@ -241,6 +241,44 @@ impl Container {
         Ok(Self { engine, name, id })
     }
 
+    /// `docker run -d` with exactly these flags. Values of variables come from the client's environment,
+    /// so that none is an argument.
+    pub fn run_with(
+        image: &Image,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+        program: &[&str],
+    ) -> Result<Self> {
+        let name = unique("kwt");
+        let mut args = vec!["run", "-d", "--name", &name];
+        for (variable, _) in variables {
+            args.extend(["-e", *variable]);
+        }
+        args.extend_from_slice(flags);
+        args.push(image.tag());
+        args.extend_from_slice(program);
+        let engine = image.engine.clone();
+        let mut command = engine.command(&args);
+        command.envs(variables.iter().copied());
+        let said = Output::of(&mut command)?;
+        if said.code != 0 {
+            let _ = engine.docker(&["rm", "-f", &name]);
+        }
+        let id = said.ok()?.stdout.trim().to_owned();
+        Ok(Self { engine, name, id })
+    }
+
+    /// The container that has this name now; another one may have had it before.
+    pub fn named(image: &Image, name: &str) -> Result<Self> {
+        let engine = image.engine.clone();
+        let said = engine.docker(&["inspect", "-f", "{{.Id}}", name])?.ok()?;
+        Ok(Self {
+            engine,
+            name: name.to_owned(),
+            id: said.stdout.trim().to_owned(),
+        })
+    }
+
     /// The engine it runs on.
     #[must_use]
     pub fn engine(&self) -> &Engine {

@@ -66,6 +66,13 @@ impl EngineTap {
         format!("unix://{}", self.socket.display())
     }
 
+    /// Forgets what was said so far, where the engine itself told what is no value of ours yet.
+    pub fn forget(&self) -> Result<()> {
+        // Whoever writes appends, so it goes on at the beginning.
+        File::create(&self.record).map(drop)?;
+        Ok(())
+    }
+
     /// What was said so far.
     #[must_use]
     pub fn record(&self) -> &Path {

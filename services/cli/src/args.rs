@@ -9,12 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod host;
 mod import;
 mod log;
+mod migrate;
 mod serve;
 mod store;
 
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
+pub(crate) use migrate::MigrateArgs;
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
     NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
@@ -141,6 +143,8 @@ pub(crate) enum Verb {
     /// Prepare this machine.
     #[command(subcommand)]
     Setup(SetupVerb),
+    /// Recreate a container once under the runtime, its plaintext variables replaced by secrets.
+    Migrate(MigrateArgs),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Examples:\n  keywheel completion bash > /etc/bash_completion.d/keywheel\n  keywheel completion zsh > ~/.zfunc/_keywheel\n  keywheel completion fish > ~/.config/fish/completions/keywheel.fish"

@@ -8,6 +8,7 @@ mod host;
 mod import;
 mod input;
 mod look;
+mod migrate;
 mod plain;
 mod revoke;
 mod rotate;
@@ -90,6 +91,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Store(verb) => store::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
+        Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,
         Verb::Host(verb) => host::run(desk, &verb).await,
         Verb::Consumers(args) => look::consumers(desk, args.secret.as_deref()).await,
         Verb::Events(verb) => subscriptions::events(desk, verb).await,

@@ -220,8 +220,9 @@ fn decide_env(
             .push((binding.binding, binding.secret, grant.version, reason));
     };
     if !is_wrapped {
+        let (container, secret) = (&tracked.record.facts.name, &binding.secret_name);
         return refuse(format!(
-            "it runs under `{}`, where no variable can change; recreate it with `--runtime keywheel` and {wish}",
+            "it runs under `{}`, where no variable can change; recreate it with `keywheel migrate {container} --env {name}={secret} --use-current {secret}`, or by hand with `--runtime keywheel` and {wish}",
             tracked.record.runtime
         ));
     }

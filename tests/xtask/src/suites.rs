@@ -57,6 +57,12 @@ const SYSTEM: [(&str, &str, Duration, &str); 15] = [
         "a secret rotates inside running containers; canary",
     ),
     (
+        "migrate",
+        "1",
+        MIDDLE,
+        "a container recreated once under the runtime: all else equal, put back, Compose at peace",
+    ),
+    (
         "bad_input",
         "2",
         MIDDLE,

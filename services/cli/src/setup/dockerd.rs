@@ -189,7 +189,7 @@ fn local_socket(host: &str) -> Result<PathBuf, Failure> {
         Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
         _ => Err(Failure::new(
             Exit::Usage,
-            format!("DOCKER_HOST is `{host}`, and setup works on this machine's Docker only"),
+            format!("DOCKER_HOST is `{host}`, and only this machine's Docker is meant here"),
             "unset DOCKER_HOST, or name a unix:///PATH",
         )),
     }

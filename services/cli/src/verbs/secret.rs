@@ -1,4 +1,5 @@
 //! `secret put` and `secret versions`. A value is sealed here, to store-sync's key, before it leaves.
+//! `migrate` gives values by the same way.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,30 +27,50 @@ pub(super) async fn put(desk: &Desk, args: &PutArgs) -> Result<(), Failure> {
             "choose another name for the secret",
         )
     })?;
-    let (token, sealed) = match &args.value_file {
+    let begun = match &args.value_file {
         Some(path) => {
-            keywheel_sys::harden::transient().map_err(|error| {
-                Failure::new(
-                    Exit::Unexpected,
-                    error.to_string(),
-                    "a value is read only where it cannot be dumped",
-                )
-            })?;
+            harden()?;
             let value = input::value(desk.screen, path)?;
-            let key = desk.client.read::<StoreKey>("/v1/store-key").await?;
-            let token = PutToken::from_bytes(SystemIds.draw());
-            let sealed = seal(&key, stash::rotation(token), &value)?;
-            (Some(token.to_string()), Some(sealed))
+            provide(desk, &name, &value).await?
         }
-        None => (None, None),
+        None => {
+            let request = PutRequest {
+                name: name.to_string(),
+                token: None,
+                sealed: None,
+            };
+            desk.client.change_by_input("/v1/put", &request).await?
+        }
     };
+    waiting::rotation(desk, begun, &args.wait).await
+}
+
+/// From now on this process cannot be dumped; before a value is read.
+pub(super) fn harden() -> Result<(), Failure> {
+    keywheel_sys::harden::transient().map_err(|error| {
+        Failure::new(
+            Exit::Unexpected,
+            error.to_string(),
+            "a value is read only where it cannot be dumped",
+        )
+    })
+}
+
+/// Begins the rotation that makes this value the secret's next version.
+pub(super) async fn provide(
+    desk: &Desk,
+    name: &SecretName,
+    value: &SecretBytes,
+) -> Result<RotationView, Failure> {
+    let key = desk.client.read::<StoreKey>("/v1/store-key").await?;
+    let token = PutToken::from_bytes(SystemIds.draw());
+    let sealed = seal(&key, stash::rotation(token), value)?;
     let request = PutRequest {
         name: name.to_string(),
-        token,
-        sealed,
+        token: Some(token.to_string()),
+        sealed: Some(sealed),
     };
-    let begun: RotationView = desk.client.change_by_input("/v1/put", &request).await?;
-    waiting::rotation(desk, begun, &args.wait).await
+    desk.client.change_by_input("/v1/put", &request).await
 }
 
 /// Seals a value so that only store-sync can open it, for this rotation only.

@@ -201,6 +201,7 @@ fn a_variable_outside_the_wrapper_is_refused_with_the_next_step() {
         &tracked("runc", &["DB={keywheel:prod/db}"]),
     );
     assert!(todo.refusals[0].3.contains("--runtime keywheel") && todo.restart.is_empty());
+    assert!(todo.refusals[0].3.contains("keywheel migrate web --env"));
     assert!(todo.refusals[0].3.contains("`-e DB={keywheel:prod/db}`"));
 }
 
