@@ -107,8 +107,8 @@ impl Publisher {
         let Turn::Ours(mark) = self.turn(before, shared).await? else {
             return Ok(None);
         };
-        if before.is_some() {
-            *told = before;
+        *told = before.filter(|before| !is_behind(*before, mark));
+        if told.is_some() {
             return Ok(None);
         }
         *told = match shared {
@@ -128,6 +128,10 @@ impl Publisher {
         let asked = self.clock.monotonic();
         let turn = self.journal.turn(told, TURN_SPAN).await?;
         if shared {
+            // Another had the turn meanwhile: what the bus keeps of ours is older than what it told.
+            if matches!((told, turn), (Some(told), Turn::Ours(mark)) if is_behind(told, mark)) {
+                self.bus.set_turn(Duration::ZERO);
+            }
             self.bus.set_turn(match turn {
                 Turn::Ours(_) => asked.saturating_add(TURN_SPAN),
                 Turn::Theirs => Duration::ZERO,
@@ -286,6 +290,11 @@ impl Publisher {
             tracing::warn!(?topic, error = %error, "message not sent");
         }
     }
+}
+
+/// Whether somebody told more than this.
+fn is_behind(told: Mark, mark: Mark) -> bool {
+    told.number < mark.number || told.audit_size < mark.audit_size
 }
 
 fn changes_keys(event: &RecordedEvent) -> bool {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keywheel_core::id::DeploymentId;
+use keywheel_engine::port::journal::MAX_READ;
 use keywheel_engine::port::{ErrorKind, PortError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
@@ -98,6 +99,8 @@ async fn connect(path: &Path) -> Result<SqliteConnection, PortError> {
         .foreign_keys(true)
         .pragma("mmap_size", "0")
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        // A whole page of events: its thread and the reader do not wait for each other row by row.
+        .row_buffer_size(MAX_READ.saturating_add(1))
         .disable_statement_logging();
     SqliteConnection::connect_with(&options)
         .await

@@ -26,11 +26,12 @@ use keywheel_engine::port::bus::{
     Address, Body, Bus, HostKeys, Requests, Source, Subscription, Topic,
 };
 use keywheel_engine::port::clock::Clock as _;
-use keywheel_engine::port::journal::{Journal, MAX_READ, Verdict};
+use keywheel_engine::port::journal::{Journal, MAX_READ, Mark, Turn, Verdict};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::publisher::{Publisher, TURN_SPAN};
 use keywheel_engine::state::View;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::journal::id;
 use super::journal_shared::Pair;
@@ -73,6 +74,7 @@ where
     a_record_alone_rings_at_both(start(fresh().await).await).await;
     hosts_are_known_to_both(start(fresh().await).await).await;
     who_tells_the_world_is_replaced(start(fresh().await).await).await;
+    a_turn_taken_back_says_nothing_of_before(start(fresh().await).await).await;
 }
 
 async fn start(pair: Pair) -> Bench {
@@ -400,6 +402,8 @@ struct Told {
     tellers: BTreeSet<usize>,
     /// Until when each has the turn.
     turns: BTreeMap<usize, Duration>,
+    /// Whose turn was ended, so that its bus forgot what it keeps.
+    ended: BTreeSet<usize>,
 }
 
 /// One gateway's end of a bus that keeps everything.
@@ -455,7 +459,11 @@ impl Bus for KeepingBus {
     }
 
     fn set_turn(&self, ends: Duration) {
-        self.told.lock().unwrap().turns.insert(self.who, ends);
+        let mut told = self.told.lock().unwrap();
+        told.turns.insert(self.who, ends);
+        if ends.is_zero() {
+            told.ended.insert(self.who);
+        }
     }
 
     fn refuse_stale(&self, _from: Source) {}
@@ -484,24 +492,62 @@ async fn all_is_told(bench: &Bench, told: &Mutex<Told>) {
     assert!(waited.is_ok(), "not everything up to {head:?} was told");
 }
 
+/// One gateway tells the world from here on.
+fn publish(
+    bench: &mut Bench,
+    who: usize,
+    told: &Arc<Mutex<Told>>,
+) -> JoinHandle<Result<(), PortError>> {
+    let gateway = &mut bench.gateways[who];
+    let publisher = Publisher {
+        journal: gateway.journal.clone(),
+        bus: Arc::new(KeepingBus {
+            who,
+            told: told.clone(),
+        }),
+        clock: bench.clock.clone(),
+        ids: Arc::new(FakeIds::of_source(10 + who as u64)),
+        view: gateway.view.clone(),
+        failpoint: |_| (),
+    };
+    let commits = gateway.commits.take().unwrap();
+    tokio::spawn(publisher.run(commits))
+}
+
+async fn a_turn_taken_back_says_nothing_of_before(mut bench: Bench) {
+    let told: Arc<Mutex<Told>> = Arc::default();
+    let publisher = publish(&mut bench, 0, &told);
+    let applied = submission(1, apply(1, 1, Spec::default()));
+    bench.gateways[0].submit(applied).await;
+    all_is_told(&bench, &told).await;
+    assert!(told.lock().unwrap().ended.is_empty());
+    // The other has the turn for a moment and tells more; the first hears nothing of it.
+    let other = bench.pair.other.clone();
+    let more = Mark {
+        number: 1000,
+        audit_size: 1000,
+    };
+    while other.turn(None, TURN_SPAN).await.unwrap() == Turn::Theirs {
+        (bench.pair.end_turns)(TURN_SPAN);
+    }
+    other.turn(Some(more), TURN_SPAN).await.unwrap();
+    (bench.pair.end_turns)(TURN_SPAN);
+    let forgotten = async {
+        while !told.lock().unwrap().ended.contains(&0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, forgotten).await;
+    assert!(waited.is_ok(), "what was kept before is said again");
+    publisher.abort();
+    bench.settle().await;
+}
+
 async fn who_tells_the_world_is_replaced(mut bench: Bench) {
     let told: Arc<Mutex<Told>> = Arc::default();
     let mut publishers = Vec::new();
     for who in [0, 1] {
-        let gateway = &mut bench.gateways[who];
-        let publisher = Publisher {
-            journal: gateway.journal.clone(),
-            bus: Arc::new(KeepingBus {
-                who,
-                told: told.clone(),
-            }),
-            clock: bench.clock.clone(),
-            ids: Arc::new(FakeIds::of_source(10 + who as u64)),
-            view: gateway.view.clone(),
-            failpoint: |_| (),
-        };
-        let commits = gateway.commits.take().unwrap();
-        publishers.push(tokio::spawn(publisher.run(commits)));
+        publishers.push(publish(&mut bench, who, &told));
     }
     let spec = Spec {
         generator: Some(Generator::default()),
