@@ -65,7 +65,26 @@ pub(crate) struct Swapped {
     pub(crate) binding: BindingId,
     pub(crate) secret: SecretId,
     pub(crate) version: u64,
-    pub(crate) result: Result<Done, String>,
+    pub(crate) form: Option<Arc<Form>>,
+    pub(crate) result: Result<Done, NotSwapped>,
+}
+
+/// A swap that did not work.
+#[derive(Debug)]
+pub(crate) struct NotSwapped {
+    /// Why, for a person.
+    pub(crate) reason: String,
+    /// Its template cannot be filled with this version: another try ends the same.
+    pub(crate) is_unformed: bool,
+}
+
+impl From<String> for NotSwapped {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            is_unformed: false,
+        }
+    }
 }
 
 /// A swap that worked.
@@ -97,8 +116,8 @@ pub(crate) async fn swap_all(shared: &Arc<Shared>, jobs: Vec<Swap>) -> Vec<Swapp
         move |job| {
             let mut span = span_of(&job);
             let result = swap(&shared, &job);
-            if let Err(reason) = &result {
-                span.fail("replace", reason);
+            if let Err(fault) = &result {
+                span.fail("replace", &fault.reason);
             }
             drop(span);
             Swapped {
@@ -106,6 +125,7 @@ pub(crate) async fn swap_all(shared: &Arc<Shared>, jobs: Vec<Swap>) -> Vec<Swapp
                 binding: job.binding,
                 secret: job.secret,
                 version: job.version,
+                form: job.form,
                 result,
             }
         }
@@ -150,8 +170,11 @@ fn span_of(job: &Swap) -> Span {
         .with(spans::VERSION, job.version)
 }
 
-fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
-    let value = formed(job.form.as_ref(), &job.value)?;
+fn swap(shared: &Shared, job: &Swap) -> Result<Done, NotSwapped> {
+    let value = formed(job.form.as_ref(), &job.value).map_err(|reason| NotSwapped {
+        reason,
+        is_unformed: true,
+    })?;
     let mut key = Zeroizing::new([0_u8; 32]);
     shared.entropy.fill(&mut *key);
     // EXPOSE: the digest under a one-time key is what the file is compared with.
@@ -176,7 +199,8 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
             .replace_pausing(&job.name, bytes, attr, written)
             .map_err(|error| chain(&error))?;
         if !holds(job, &key, &wanted)? {
-            return Err("the file read back is not what was written".to_owned());
+            let reason = "the file read back is not what was written";
+            return Err(reason.to_owned().into());
         }
         failpoint::hit("injector.after_swap").map_err(|error| error.to_string())?;
     }

@@ -15,7 +15,7 @@ use super::pass::Due;
 use super::{RETRY_AFTER, Reconciler};
 use crate::gate::{Gate, judge};
 use crate::model::{Ack, Busy, Place};
-use crate::reload::{reload_in, said};
+use crate::reload::reload_in;
 use crate::swap::{Told, in_batches, signal};
 
 /// A container's program may take so long to install its signal handler.
@@ -49,7 +49,7 @@ impl Reconciler {
                 continue;
             };
             let reload = |binding: &BindingId| {
-                let reload = reload_in(planned.get(binding)?, &tracked.record.facts);
+                let reload = reload_in(planned.get(binding)?, &tracked.label);
                 Some((*binding, reload))
             };
             let reloads: Vec<(BindingId, Reload)> =
@@ -119,7 +119,7 @@ impl Reconciler {
         let Some(tracked) = self.containers.get_mut(id) else {
             return false;
         };
-        match said(&tracked.record.facts) {
+        match tracked.label.as_ref().map_err(Clone::clone) {
             Ok(_) => {
                 if let Some(holding) = tracked.holdings.get_mut(&binding) {
                     holding.ack = Ack::Done;
@@ -176,7 +176,7 @@ impl Reconciler {
                 false
             }
             Gate::Failed(reason) => {
-                if self.slots.get(&service) == Some(id) {
+                if self.slots.get(&service) == Some(id) && !self.is_by_label(binding) {
                     self.failed.insert((service, binding), version);
                 }
                 let is_news = !tracked.refused.contains_key(&binding);

@@ -18,6 +18,7 @@ use crate::reload::reload_in;
 use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
 use crate::state::Remembered;
+use crate::swap::NotSwapped;
 
 /// What a consumer that gets its first copy while it runs has to do yet.
 fn first_ack(reload: Option<&Reload>, now: Duration) -> Ack {
@@ -80,7 +81,7 @@ impl Reconciler {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
             let reload = meant.next().map(|planned| &planned.reload);
-            let reload = reload.map(|planned| reload_in(planned, &tracked.record.facts));
+            let reload = reload.map(|planned| reload_in(planned, &tracked.label));
             let ack = first_ack(reload.as_ref(), now);
             tracked.refused.remove(&written.binding);
             let version = written.version;
@@ -88,14 +89,22 @@ impl Reconciler {
             self.items
                 .push(tracked.item(written.binding, written.secret, fact));
             let place = (written.place, Some(written.attr), written.form);
-            let holding = hold(written.secret, place, version, ack);
-            tracked.holdings.insert(written.binding, holding);
+            self.contents += 1;
+            let holding = hold(written.secret, place, (version, self.contents), ack);
+            tracked.put(written.binding, holding);
         }
         if !attached.refused.is_empty() {
             self.try_again(id, now);
         }
         for (binding, secret, version, reason) in attached.refused {
             self.refuse(id, binding, secret, version, reason);
+        }
+        for (binding, one, reason) in attached.unformed {
+            let fault = NotSwapped {
+                reason,
+                is_unformed: true,
+            };
+            self.take_unswapped(id, binding, one, fault);
         }
     }
 
@@ -243,7 +252,7 @@ impl Reconciler {
             let mut holding = hold(
                 given.binding.secret,
                 (given.place.clone(), None, None),
-                given.version,
+                (given.version, 0),
                 Ack::AtStart,
             );
             holding.kept = self.shared.sealed(key_of(given));
@@ -253,7 +262,7 @@ impl Reconciler {
             let holding = hold(
                 written.secret,
                 (written.place, Some(written.attr), written.form),
-                written.version,
+                (written.version, 0),
                 Ack::AtStart,
             );
             tracked.holdings.insert(written.binding, holding);
@@ -319,17 +328,18 @@ impl Reconciler {
                     "container that holds a revoked variable not stopped; stop it by hand"
                 );
                 tracked.busy = Busy::No;
-                tracked.retry_at = now + RETRY_AFTER;
+                tracked.stop_at = now + RETRY_AFTER;
                 self.wake_by(now + RETRY_AFTER);
             }
         }
     }
 }
 
+/// What it holds, with the number of its content.
 pub(super) fn hold(
     secret: keywheel_core::id::SecretId,
     (place, attr, form): (Place, Option<FileAttr>, Option<Arc<Form>>),
-    version: u64,
+    (version, content): (u64, u64),
     ack: Ack,
 ) -> Holding {
     Holding {
@@ -338,6 +348,7 @@ pub(super) fn hold(
         attr,
         form,
         version: Some(version),
+        content,
         ack,
         remembered: None,
         kept: None,
