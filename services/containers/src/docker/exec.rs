@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecOptions};
 use http_body_util::BodyExt as _;
@@ -14,7 +15,6 @@ use hyper::body::Incoming;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::ExecOutcome;
 use keywheel_engine::port::PortError;
-use tokio::time::Instant;
 
 use super::{DockerHost, READ_TIMEOUT, bounded, parse};
 use crate::form::ExecState;
@@ -25,16 +25,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Programs that are being begun at once, on the whole host; all that run may be more.
 pub(super) const PARALLEL_BEGINS: usize = 8;
 
-/// An exec whose start was sent.
-struct Begun {
-    exec: String,
-    /// The engine's word that it did not begin it.
-    refusal: Option<Error>,
-    hints: Incoming,
-    /// When its time is over.
-    until: Instant,
-}
-
 impl DockerHost {
     pub(super) async fn run_in(
         &self,
@@ -42,21 +32,8 @@ impl DockerHost {
         argv: &[String],
         timeout: Duration,
     ) -> Result<ExecOutcome, PortError> {
-        let begun = {
-            let _permit = self.begins.acquire().await;
-            self.begin_in(id, argv, timeout).await?
-        };
-        self.end_of(id, begun).await
-    }
-
-    /// Makes an exec and sends its start. An error: it was not sent.
-    async fn begin_in(
-        &self,
-        id: &ContainerId,
-        argv: &[String],
-        timeout: Duration,
-    ) -> Result<Begun, PortError> {
         let client = self.client().await?;
+        let permit = self.begins.acquire().await;
         // Open before it begins, so that its end is not missed.
         let filter = format!("%7B%22container%22%3A%5B%22{id}%22%5D%7D");
         let target = format!("/events?filters={filter}");
@@ -74,64 +51,54 @@ impl DockerHost {
         })
         .await?;
         self.own.note(id, &made.id);
-        let detached = StartExecOptions {
-            detach: true,
-            ..StartExecOptions::default()
+        let mut is_running = false;
+        let run = async {
+            let refusal = start(client, &made.id).await;
+            drop(permit);
+            let hints = hints.into_body();
+            let ended = self.end_of(&made.id, refusal.is_some(), hints, &mut is_running);
+            match (ended.await, refusal) {
+                (Some(outcome), _) => Ok(outcome),
+                (None, Some(error)) => Err(self.failed(&words(id), error)),
+                (None, None) => Ok(ExecOutcome::Lost),
+            }
         };
-        let until = Instant::now() + timeout;
-        let start = client.start_exec(&made.id, Some(detached));
-        let refusal = match tokio::time::timeout(READ_TIMEOUT.min(timeout), start).await {
-            Ok(Err(error @ Error::DockerResponseServerError { .. })) => Some(error),
-            // No answer says nothing: the engine may begin it late.
-            Ok(Ok(_) | Err(_)) | Err(_) => None,
-        };
-        Ok(Begun {
-            exec: made.id,
-            refusal,
-            hints: hints.into_body(),
-            until,
-        })
+        let ended = tokio::time::timeout(timeout, run).await;
+        ended.unwrap_or(Ok(if is_running {
+            ExecOutcome::TimedOut
+        } else {
+            ExecOutcome::Lost
+        }))
     }
 
-    /// What became of it. Only the exec's state says so; one that cannot be had is asked for again.
-    async fn end_of(&self, id: &ContainerId, begun: Begun) -> Result<ExecOutcome, PortError> {
-        let Begun {
-            exec,
-            mut refusal,
-            mut hints,
-            until,
-        } = begun;
-        let mut is_running = false;
+    /// What became of an exec whose start was sent; `None`: `is_refused`, and it never began. Only the
+    /// exec's state says so; one that cannot be had is asked for again.
+    async fn end_of(
+        &self,
+        exec: &str,
+        is_refused: bool,
+        mut hints: Incoming,
+        is_running: &mut bool,
+    ) -> Option<ExecOutcome> {
         loop {
-            match tokio::time::timeout_at(until, self.state_of(&exec)).await {
-                Ok(Ok(Some(state))) => {
-                    let refused = refusal.take().filter(|_| !state.running);
-                    match (state.running, state.exit_code, refused) {
+            match self.state_of(exec).await {
+                Ok(Some(state)) => {
+                    *is_running = state.running;
+                    match (state.running, state.exit_code) {
                         // One that could not be begun has an exit code too, but not this one.
-                        (false, Some(0) | None, Some(error)) => {
-                            return Err(self.failed(&words(id), error));
-                        }
-                        (false, Some(code), _) => return Ok(ExecOutcome::Exited(code)),
-                        (running, ..) => is_running = running,
+                        (false, Some(0) | None) if is_refused => return None,
+                        (false, Some(code)) => return Some(ExecOutcome::Exited(code)),
+                        (true, _) | (false, None) => {}
                     }
                 }
-                Ok(Ok(None)) => return Ok(ExecOutcome::Lost),
+                Ok(None) => return Some(ExecOutcome::Lost),
                 // Looked at again.
-                Ok(Err(_)) | Err(_) => {}
-            }
-            let now = Instant::now();
-            if now >= until {
-                return Ok(if is_running {
-                    ExecOutcome::TimedOut
-                } else {
-                    ExecOutcome::Lost
-                });
+                Err(_) => {}
             }
             // What an event says is not looked at: it is the sign to ask.
-            let again = until.min(now + LOOK_AGAIN);
-            match tokio::time::timeout_at(again, hints.frame()).await {
+            match tokio::time::timeout(LOOK_AGAIN, hints.frame()).await {
                 Ok(Some(Ok(_))) | Err(_) => {}
-                Ok(Some(Err(_)) | None) => tokio::time::sleep_until(again).await,
+                Ok(Some(Err(_)) | None) => tokio::time::sleep(LOOK_AGAIN).await,
             }
         }
     }
@@ -141,6 +108,20 @@ impl DockerHost {
         let read = wire::read(&self.socket, &target);
         let body = bounded(READ_TIMEOUT, &self.socket, read).await?;
         body.map(|body| parse(&body)).transpose()
+    }
+}
+
+/// Sends the start; gives the engine's word that it did not begin it. No answer says nothing: it may begin
+/// late.
+async fn start(client: &Docker, exec: &str) -> Option<Error> {
+    let detached = StartExecOptions {
+        detach: true,
+        ..StartExecOptions::default()
+    };
+    let started = client.start_exec(exec, Some(detached));
+    match tokio::time::timeout(READ_TIMEOUT, started).await {
+        Ok(Err(error @ Error::DockerResponseServerError { .. })) => Some(error),
+        Ok(_) | Err(_) => None,
     }
 }
 

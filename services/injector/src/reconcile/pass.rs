@@ -369,6 +369,7 @@ impl Reconciler {
         self.wake_by(now + RETRY_AFTER);
     }
 
+    /// A file that was not brought to its version: again in a while, or when something changed.
     pub(super) fn take_unswapped(
         &mut self,
         container: &ContainerId,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::binding::Reload;
-use keywheel_core::id::ContainerId;
+use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::report::Fact;
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
@@ -13,7 +13,7 @@ use keywheel_sys::secretfs::FileAttr;
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached};
 use crate::form::Form;
-use crate::model::{Ack, Busy, Holding, Place, Tracked};
+use crate::model::{Ack, Busy, Holding, Place, Tracked, Unformed};
 use crate::reload::reload_in;
 use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
@@ -99,7 +99,11 @@ impl Reconciler {
         for (binding, secret, version, reason) in attached.refused {
             self.refuse(id, binding, secret, version, reason);
         }
-        for (binding, one, reason) in attached.unformed {
+        self.take_unformed(id, attached.unformed);
+    }
+
+    fn take_unformed(&mut self, id: &ContainerId, faults: Vec<(BindingId, Unformed, String)>) {
+        for (binding, one, reason) in faults {
             let fault = NotSwapped {
                 reason,
                 is_unformed: true,
