@@ -119,8 +119,9 @@ impl Reconciler {
         let Some(tracked) = self.containers.get_mut(id) else {
             return false;
         };
-        match tracked.label.as_ref().map_err(Clone::clone) {
-            Ok(_) => {
+        let label = tracked.label.as_ref().map(|_| ());
+        match label.map_err(Clone::clone) {
+            Ok(()) => {
                 if let Some(holding) = tracked.holdings.get_mut(&binding) {
                     holding.ack = Ack::Done;
                 }
@@ -176,10 +177,10 @@ impl Reconciler {
                 false
             }
             Gate::Failed(reason) => {
+                let is_news = !tracked.refused.contains_key(&binding);
                 if self.slots.get(&service) == Some(id) && !self.is_by_label(binding) {
                     self.failed.insert((service, binding), version);
                 }
-                let is_news = !tracked.refused.contains_key(&binding);
                 self.refuse(id, binding, secret, version, reason);
                 is_news
             }
