@@ -484,6 +484,38 @@ mod tests {
     }
 
     #[test]
+    fn a_template_that_cannot_be_filled_takes_no_other_file_with_it() {
+        let wanted = |number: u8, template: Option<&str>| Wanted {
+            binding: BindingId::from_bytes([number; 16]),
+            secret: SecretId::from_bytes([7; 16]),
+            version: 3,
+            directory: Directory::parse("/run/secrets").unwrap(),
+            name: FileName::parse(&format!("f{number}")).unwrap(),
+            attr: FileAttr {
+                uid: 0,
+                gid: 0,
+                mode: 0o400,
+            },
+            form: template.map(|template| Form::new(template, "prod/db")),
+            value: Arc::new(SecretBytes::from(b"plain".to_vec())),
+        };
+        let field = "{{ secret(\"prod/db\").user }}";
+        let (whole, faults) = form_all(vec![
+            wanted(1, Some("<{{ secret(\"prod/db\") }}>")),
+            wanted(2, Some(field)),
+            wanted(3, None),
+        ]);
+        let held: Vec<&[u8]> = whole.iter().map(|file| file.value.expose()).collect();
+        assert_eq!(held, [b"<plain>".as_slice(), b"plain"]);
+        let [(binding, unformed, reason)] = faults.as_slice() else {
+            panic!("{} faults", faults.len());
+        };
+        assert_eq!(*binding, BindingId::from_bytes([2; 16]));
+        assert_eq!(unformed.form, Some(Form::new(field, "prod/db")));
+        assert!(reason.starts_with("template_failed: line 1"), "{reason}");
+    }
+
+    #[test]
     fn only_a_clear_word_counts_as_absent() {
         assert!(is_absent(&helper(Fault::Absent)) && is_absent(&helper(Fault::Device)));
         assert!(is_absent(&Error::NotSecretFs { reason: "other" }));
