@@ -54,8 +54,8 @@ pub(crate) struct Attached {
     pub(crate) dirs: BTreeMap<Directory, Arc<SecretDir>>,
     pub(crate) written: Vec<Written>,
     pub(crate) refused: Vec<(BindingId, SecretId, u64, String)>,
-    /// Files whose template cannot be filled, and why.
-    pub(crate) unformed: Vec<(BindingId, Unformed, String)>,
+    /// Files whose template cannot be filled.
+    pub(crate) unformed: Vec<(BindingId, Unformed)>,
     /// Set when a file system may be in it or not: what is to be looked for.
     pub(crate) unclear: Option<Remembered>,
 }
@@ -159,7 +159,7 @@ pub(crate) fn attach(
 }
 
 /// Makes of each value what its file holds; one that cannot be made takes no other with it.
-fn form_all(wanted: Vec<Wanted>) -> (Vec<Wanted>, Vec<(BindingId, Unformed, String)>) {
+fn form_all(wanted: Vec<Wanted>) -> (Vec<Wanted>, Vec<(BindingId, Unformed)>) {
     let mut whole = Vec::with_capacity(wanted.len());
     let mut faults = Vec::new();
     for file in wanted {
@@ -170,8 +170,9 @@ fn form_all(wanted: Vec<Wanted>) -> (Vec<Wanted>, Vec<(BindingId, Unformed, Stri
                     secret: file.secret,
                     version: file.version,
                     form: file.form,
+                    reason,
                 };
-                faults.push((file.binding, unformed, reason));
+                faults.push((file.binding, unformed));
             }
         }
     }
@@ -507,11 +508,12 @@ mod tests {
         ]);
         let held: Vec<&[u8]> = whole.iter().map(|file| file.value.expose()).collect();
         assert_eq!(held, [b"<plain>".as_slice(), b"plain"]);
-        let [(binding, unformed, reason)] = faults.as_slice() else {
+        let [(binding, unformed)] = faults.as_slice() else {
             panic!("{} faults", faults.len());
         };
         assert_eq!(*binding, BindingId::from_bytes([2; 16]));
         assert_eq!(unformed.form, Some(Form::new(field, "prod/db")));
+        let reason = &unformed.reason;
         assert!(reason.starts_with("template_failed: line 1"), "{reason}");
     }
 

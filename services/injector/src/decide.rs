@@ -190,7 +190,9 @@ fn decide_file(
         return;
     }
     let version = (binding.secret, grant.version);
-    if tracked.is_unformed(binding.binding, version, form.as_ref()) {
+    if let Some(reason) = tracked.unformed(binding.binding, version, form.as_ref()) {
+        let refusal = (binding.binding, binding.secret, grant.version, reason.to_owned());
+        todo.refusals.push(refusal);
         return;
     }
     todo.needs.push((binding.secret, grant));

@@ -101,6 +101,8 @@ pub(crate) struct Unformed {
     pub(crate) version: u64,
     /// The template.
     pub(crate) form: Option<Arc<Form>>,
+    /// Why, for a person.
+    pub(crate) reason: String,
 }
 
 /// What is under way with a container. One thing at a time.
@@ -196,16 +198,18 @@ impl Tracked {
         self.holdings.remove(&binding);
     }
 
-    /// Whether a version is known not to fit a template.
-    pub(crate) fn is_unformed(
+    /// Why a version does not fit a template, if that is known already.
+    pub(crate) fn unformed(
         &self,
         binding: BindingId,
         (secret, version): (SecretId, u64),
         form: Option<&Arc<Form>>,
-    ) -> bool {
-        self.unformed.get(&binding).is_some_and(|known| {
+    ) -> Option<&str> {
+        let is_it = |known: &&Unformed| {
             known.secret == secret && known.version == version && known.form.as_ref() == form
-        })
+        };
+        let known = self.unformed.get(&binding).filter(is_it)?;
+        Some(&known.reason)
     }
 
     /// Whether its first program runs, as far as is known.

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::attach::map;
 use crate::form::{Form, formed};
+use crate::model::Unformed;
 use crate::origin::SERVICE;
 use crate::shared::Shared;
 
@@ -71,19 +72,25 @@ pub(crate) struct Swapped {
 
 /// A swap that did not work.
 #[derive(Debug)]
-pub(crate) struct NotSwapped {
-    /// Why, for a person.
-    pub(crate) reason: String,
+pub(crate) enum NotSwapped {
+    /// For this reason; it may work another time.
+    Now(String),
     /// Its template cannot be filled with this version: another try ends the same.
-    pub(crate) is_unformed: bool,
+    Unformed(Unformed),
+}
+
+impl NotSwapped {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Now(reason) => reason,
+            Self::Unformed(one) => &one.reason,
+        }
+    }
 }
 
 impl From<String> for NotSwapped {
     fn from(reason: String) -> Self {
-        Self {
-            reason,
-            is_unformed: false,
-        }
+        Self::Now(reason)
     }
 }
 
@@ -117,7 +124,7 @@ pub(crate) async fn swap_all(shared: &Arc<Shared>, jobs: Vec<Swap>) -> Vec<Swapp
             let mut span = span_of(&job);
             let result = swap(&shared, &job);
             if let Err(fault) = &result {
-                span.fail("replace", &fault.reason);
+                span.fail("replace", fault.reason());
             }
             drop(span);
             Swapped {
@@ -171,9 +178,13 @@ fn span_of(job: &Swap) -> Span {
 }
 
 fn swap(shared: &Shared, job: &Swap) -> Result<Done, NotSwapped> {
-    let value = formed(job.form.as_ref(), &job.value).map_err(|reason| NotSwapped {
-        reason,
-        is_unformed: true,
+    let value = formed(job.form.as_ref(), &job.value).map_err(|reason| {
+        NotSwapped::Unformed(Unformed {
+            secret: job.secret,
+            version: job.version,
+            form: job.form.clone(),
+            reason,
+        })
     })?;
     let mut key = Zeroizing::new([0_u8; 32]);
     shared.entropy.fill(&mut *key);

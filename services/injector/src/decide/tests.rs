@@ -132,6 +132,7 @@ fn a_version_that_does_not_fit_a_template_is_left_until_one_of_them_changes() {
         secret: planned.secret,
         version: 3,
         form: crate::form::Form::of(&planned),
+        reason: "template_failed".to_owned(),
     };
     tracked.unformed.insert(planned.binding, unformed);
     let beside = binding(2, file("beside"), Reload::None, Some(1));
@@ -139,6 +140,8 @@ fn a_version_that_does_not_fit_a_template_is_left_until_one_of_them_changes() {
     let written: Vec<&str> = todo.writes.iter().map(|wish| wish.name.as_str()).collect();
     assert_eq!(written, ["beside"]);
     assert_eq!(todo.needs.len(), 1, "its value is not asked for either");
+    let said: Vec<&str> = todo.refusals.iter().map(|one| one.3.as_str()).collect();
+    assert_eq!(said, ["template_failed"]);
     for changed in [with(other, 3), with(first, 4)] {
         assert_eq!(decided(vec![changed], &tracked).writes.len(), 1);
     }

@@ -18,7 +18,7 @@ use keywheel_seal::SecretBytes;
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
-use crate::model::{Ack, Busy, Tracked, Unformed};
+use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
 use crate::service::Event;
@@ -369,25 +369,6 @@ impl Reconciler {
         self.wake_by(now + RETRY_AFTER);
     }
 
-    /// A file that was not brought to its version: again in a while, or when something changed.
-    pub(super) fn take_unswapped(
-        &mut self,
-        container: &ContainerId,
-        binding: BindingId,
-        one: Unformed,
-        fault: NotSwapped,
-    ) {
-        let (secret, version) = (one.secret, one.version);
-        if !fault.is_unformed {
-            let now = self.now();
-            self.try_again(container, now);
-        } else if let Some(tracked) = self.containers.get_mut(container) {
-            // Nothing else in this container waits for it.
-            tracked.unformed.insert(binding, one);
-        }
-        self.refuse(container, binding, secret, version, fault.reason);
-    }
-
     fn take_swapped(&mut self, plan: &HostPlan, swapped: Swapped) -> bool {
         let Swapped {
             container,
@@ -400,13 +381,13 @@ impl Reconciler {
         let now = self.now();
         let done = match result {
             Ok(done) => done,
-            Err(fault) => {
-                let one = Unformed {
-                    secret,
-                    version,
-                    form,
-                };
-                self.take_unswapped(&container, binding, one, fault);
+            Err(NotSwapped::Now(reason)) => {
+                self.try_again(&container, now);
+                self.refuse(&container, binding, secret, version, reason);
+                return false;
+            }
+            Err(NotSwapped::Unformed(one)) => {
+                self.take_unformed(&container, binding, one);
                 return false;
             }
         };

@@ -162,6 +162,9 @@ impl Reconciler {
                 }
                 tracked.dirty = true;
                 tracked.refused.remove(&binding);
+                if tracked.holdings.values().all(|held| held.ack == Ack::Done) {
+                    self.slots.remove(&tracked.alone());
+                }
                 self.items
                     .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
                 self.failed.remove(&(service, binding));

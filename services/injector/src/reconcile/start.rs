@@ -18,7 +18,6 @@ use crate::reload::reload_in;
 use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
 use crate::state::Remembered;
-use crate::swap::NotSwapped;
 
 /// What a consumer that gets its first copy while it runs has to do yet.
 fn first_ack(reload: Option<&Reload>, now: Duration) -> Ack {
@@ -99,17 +98,18 @@ impl Reconciler {
         for (binding, secret, version, reason) in attached.refused {
             self.refuse(id, binding, secret, version, reason);
         }
-        self.take_unformed(id, attached.unformed);
+        for (binding, one) in attached.unformed {
+            self.take_unformed(id, binding, one);
+        }
     }
 
-    fn take_unformed(&mut self, id: &ContainerId, faults: Vec<(BindingId, Unformed, String)>) {
-        for (binding, one, reason) in faults {
-            let fault = NotSwapped {
-                reason,
-                is_unformed: true,
-            };
-            self.take_unswapped(id, binding, one, fault);
+    /// A template could not be filled. Nothing else in its container waits for it.
+    pub(super) fn take_unformed(&mut self, id: &ContainerId, binding: BindingId, one: Unformed) {
+        let (secret, version, reason) = (one.secret, one.version, one.reason.clone());
+        if let Some(tracked) = self.containers.get_mut(id) {
+            tracked.unformed.insert(binding, one);
         }
+        self.refuse(id, binding, secret, version, reason);
     }
 
     /// Forgotten for now: the next list brings it, to be adopted, or says that it is gone.

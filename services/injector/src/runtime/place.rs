@@ -219,7 +219,7 @@ fn check_complete(pending: &Pending, files: &[(Given, Grant)], attached: &Attach
     let refused = attached.refused.iter();
     let mut refused = refused.map(|(binding, _, _, reason)| (binding, reason));
     let unformed = attached.unformed.iter();
-    let mut unformed = unformed.map(|(binding, _, reason)| (binding, reason));
+    let mut unformed = unformed.map(|(binding, one)| (binding, &one.reason));
     let Some((binding, reason)) = unformed.next().or_else(|| refused.next()) else {
         return Ok(());
     };
