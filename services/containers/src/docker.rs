@@ -21,7 +21,7 @@ use keywheel_engine::port::container_host::{
     ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::form::{Inspected, Listed};
 use crate::own::OwnExecs;
@@ -65,6 +65,8 @@ pub struct DockerHost {
     client: OnceCell<Docker>,
     data_root: OnceCell<PathBuf>,
     own: Arc<OwnExecs>,
+    /// Who may begin a program in a container.
+    begins: Semaphore,
 }
 
 impl DockerHost {
@@ -85,6 +87,7 @@ impl DockerHost {
             client: OnceCell::new(),
             data_root: OnceCell::new(),
             own: Arc::new(OwnExecs::default()),
+            begins: Semaphore::new(exec::PARALLEL_BEGINS),
         })
     }
 
