@@ -496,7 +496,8 @@ mod tests {
     fn a_refused_start_has_the_policy_and_the_time_after_which_it_was() {
         const OURS: &str = "OCI runtime create failed: keywheel: x; next: y";
         let read = |policy: serde_json::Value, finished: &str| {
-            let state = serde_json::json!({ "Status": "exited", "Error": OURS, "FinishedAt": finished });
+            let state =
+                serde_json::json!({ "Status": "exited", "Error": OURS, "FinishedAt": finished });
             let value = serde_json::json!({
                 "Id": id(), "State": state, "Created": "1970-01-01T00:00:02Z",
                 "HostConfig": { "RestartPolicy": policy },

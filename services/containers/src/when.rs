@@ -8,7 +8,11 @@ use keywheel_core::time::Timestamp;
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let (date, time) = text.split_once('T')?;
     let mut date = date.splitn(3, '-');
-    let (year, month, day) = (number(date.next())?, number(date.next())?, number(date.next())?);
+    let (year, month, day) = (
+        number(date.next())?,
+        number(date.next())?,
+        number(date.next())?,
+    );
     let zone_at = time.find(['Z', '+', '-'])?;
     let (clock, zone) = time.split_at_checked(zone_at)?;
     let (whole, fraction) = clock.split_once('.').unwrap_or((clock, ""));

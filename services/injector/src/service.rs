@@ -449,7 +449,7 @@ async fn reconcile_until(
                 while let Ok(event) = incoming.try_recv() {
                     reconciler.take(event);
                 }
-                return reconciler.report();
+                return reconciler.leave().await;
             }
             event = incoming.recv() => {
                 let Some(event) = event else { return };
