@@ -199,10 +199,11 @@ impl DockerHost {
     /// Those whose start was refused. One that cannot be told of is passed over, unless that is so with
     /// all of them.
     async fn refused_among(&self, rows: &[Listed]) -> Result<Vec<ContainerRecord>, PortError> {
-        let ids = rows
+        let ids: Vec<ContainerId> = rows
             .iter()
-            .filter_map(|row| ContainerId::parse(&row.id).ok());
-        let inspects = ids.map(|id| async move { (self.inspect_listed(&id).await, id) });
+            .filter_map(|row| ContainerId::parse(&row.id).ok())
+            .collect();
+        let inspects = ids.into_iter().map(|id| async move { (self.inspect_listed(&id).await, id) });
         let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
         let (mut records, mut has_answer, mut failed) = (Vec::new(), false, None);
         while let Some((answer, id)) = answers.next().await {
