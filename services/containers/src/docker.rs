@@ -199,6 +199,35 @@ impl DockerHost {
         Ok(records)
     }
 
+    /// Those whose start was refused. One that cannot be told of is passed over, unless that is so with
+    /// all of them.
+    async fn refused_among(&self, rows: &[Listed]) -> Result<Vec<ContainerRecord>, PortError> {
+        let ids: Vec<ContainerId> = rows
+            .iter()
+            .filter_map(|row| ContainerId::parse(&row.id).ok())
+            .collect();
+        let inspects = ids.into_iter().map(|id| async move { (self.inspect_listed(&id).await, id) });
+        let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
+        let (mut records, mut has_answer, mut failed) = (Vec::new(), false, None);
+        while let Some((answer, id)) = answers.next().await {
+            match answer {
+                Ok(record) => {
+                    has_answer = true;
+                    records.extend(record.filter(|record| record.refused.is_some()));
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        container = id.short(),
+                        error = error.text,
+                        "not known whether the container's start was refused"
+                    );
+                    failed = Some(error);
+                }
+            }
+        }
+        failed.filter(|_| !has_answer).map_or(Ok(records), Err)
+    }
+
     /// One container of a list; an inspect that hangs gives way to the engine's files.
     async fn inspect_listed(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
         match tokio::time::timeout(INSPECT_IN_LIST, self.inspect_now(id)).await {
@@ -307,9 +336,7 @@ impl ContainerHost for DockerHost {
 
     async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
         let rows = bounded(READ_TIMEOUT, &self.socket, self.rows(&down_target())).await?;
-        let mut records = self.records(&rows).await?;
-        records.retain(|record| record.refused.is_some());
-        Ok(records)
+        self.refused_among(&rows).await
     }
 
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {

@@ -10,14 +10,26 @@ use std::path::PathBuf;
 
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::container_host::{ContainerRecord, Health, StartRefusal};
 use serde::{Deserialize, Deserializer};
+
+use crate::when;
 
 /// What opens a placeholder in an env entry.
 const PLACEHOLDER: &str = "{keywheel:";
 
+/// What an engine puts before a runtime's words, by its version, in this order.
+const BEFORE_NOT_CREATED: [&str; 2] = [
+    "failed to create task for container: ",
+    "failed to create shim task: ",
+];
 /// How the engine tells that a runtime did not create a container.
-const NOT_CREATED: &str = "runtime create failed";
+const NOT_CREATED: &str = "OCI runtime create failed: ";
+/// What follows instead of the runtime's words when its log could not be read.
+const NO_LOG: &str = "unable to retrieve OCI runtime error";
+/// Then comes the runtime's exit code, and what it printed.
+const EXIT: &str = ": exit status ";
 /// What every refusal of `keywheel-runtime` has, in this order; a test there holds its words.
 const REFUSAL: [&str; 2] = ["keywheel: ", "; next: "];
 /// How one begins that says that no injector answered; the socket follows.
@@ -58,6 +70,8 @@ pub(crate) struct Inspected {
     state: State,
     #[serde(default)]
     pub(crate) host_config: HostConfig,
+    #[serde(default)]
+    created: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -113,6 +127,8 @@ struct State {
     #[serde(default)]
     started_at: String,
     #[serde(default)]
+    finished_at: String,
+    #[serde(default)]
     health: Option<HealthState>,
     /// `created`, `exited`, `restarting`, …; not in the engine's own file.
     #[serde(default)]
@@ -125,24 +141,48 @@ struct State {
 impl State {
     /// What our runtime said, if it refused the last start and nothing ran since.
     fn refused(&self) -> Option<StartRefusal> {
-        let is_down = matches!(self.status.as_str(), "" | "created" | "exited");
+        let is_down = matches!(self.status.as_str(), "created" | "exited");
         let is_down = is_down && !self.running;
         is_down.then(|| parse_refusal(&self.error)).flatten()
     }
+
+    /// When it last ended, or was made at `created`.
+    fn down_since(&self, created: &str) -> Option<Timestamp> {
+        when::parse(&self.finished_at).max(when::parse(created))
+    }
+}
+
+/// What the runtime said. Anchored at the beginning throughout: a mount's path, a program's name and
+/// what another runtime says of them come behind other words.
+fn runtime_words(error: &str) -> Option<&str> {
+    let mut rest = error;
+    for before in BEFORE_NOT_CREATED {
+        rest = rest.strip_prefix(before).unwrap_or(rest);
+    }
+    let said = rest.strip_prefix(NOT_CREATED)?;
+    if !said.starts_with(NO_LOG) {
+        return Some(said);
+    }
+    let (_, printed) = said.split_once(EXIT)?;
+    let (code, printed) = printed.split_once(": ")?;
+    let is_code = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit());
+    is_code.then_some(printed)
 }
 
 /// What is known of a refusal by the engine's words for it; `None` when they are of something else.
 fn parse_refusal(error: &str) -> Option<StartRefusal> {
     let [begin, next] = REFUSAL;
-    let (_, said) = error.split_once(NOT_CREATED)?;
-    let (_, said) = said.split_once(begin)?;
+    let said = runtime_words(error)?.strip_prefix(begin)?;
     let (what, _) = said.split_once(next)?;
     let socket = what.strip_prefix(NOBODY).and_then(|what| {
         let mut ends = AFTER_SOCKET.iter();
         ends.find_map(|end| what.split_once(*end))
     });
     let nobody_at = socket.map(|(path, _)| PathBuf::from(path));
-    Some(StartRefusal { nobody_at })
+    Some(StartRefusal {
+        nobody_at,
+        ..StartRefusal::default()
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,6 +198,22 @@ struct HealthState {
 pub(crate) struct HostConfig {
     #[serde(default)]
     runtime: String,
+    #[serde(default, deserialize_with = "or_default")]
+    restart_policy: RestartPolicy,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RestartPolicy {
+    #[serde(default)]
+    name: String,
+}
+
+impl RestartPolicy {
+    /// Whether the engine starts the container again by itself.
+    fn is_one(&self) -> bool {
+        !matches!(self.name.as_str(), "" | "no")
+    }
 }
 
 /// One line of the event stream.
@@ -231,7 +287,11 @@ impl Listed {
 
 impl Inspected {
     pub(crate) fn into_record(self) -> Option<ContainerRecord> {
-        let refused = self.state.refused();
+        let refused = self.state.refused().map(|refused| StartRefusal {
+            has_policy: self.host_config.restart_policy.is_one(),
+            after: self.state.down_since(&self.created),
+            ..refused
+        });
         let health_command = self.config.health_command();
         Some(ContainerRecord {
             facts: ContainerFacts {
@@ -363,12 +423,15 @@ mod tests {
             let inspected: Inspected = serde_json::from_str(&text).unwrap();
             inspected.into_record().unwrap().refused.is_some()
         };
-        for status in ["created", "exited", ""] {
+        for status in ["created", "exited"] {
             assert!(read(status, false, OURS), "{status}");
         }
         // Where the shim could not read the runtime's log it has what the runtime printed.
         let printed = "OCI runtime create failed: unable to retrieve OCI runtime error: exit status 1: keywheel: x; next: y";
         assert!(read("created", false, printed));
+        let unread = "OCI runtime create failed: unable to retrieve OCI runtime error (open /x/log.json: no such file or directory): exit status 1: keywheel: x; next: y";
+        assert!(read("created", false, unread));
+        assert!(!read("", false, OURS) && !read("stopped", false, OURS));
         assert!(!read("running", true, OURS) && !read("restarting", true, OURS));
         assert!(!read("dead", false, OURS) && !read("removing", false, OURS));
         for other in [
@@ -378,6 +441,12 @@ mod tests {
             "OCI runtime create failed: runc create failed: exec: \"/no\": stat /no: no such file",
             "OCI runtime create failed: keywheel: x",
             "OCI runtime create failed: x; next: keywheel: y",
+            // Words that whoever makes a container may choose: a program's name, a mount's path.
+            "OCI runtime create failed: runc create failed: exec: \"keywheel: x; next: y\": not found",
+            "OCI runtime create failed: runc create failed: exec: \": exit status 1: keywheel: x; next: y\"",
+            "error while creating mount source path '/OCI runtime create failed: keywheel: x; next: y'",
+            "failed to mount /keywheel: x; next: y: OCI runtime create failed: keywheel: x; next: y",
+            "OCI runtime create failed: unable to retrieve OCI runtime error: exit status x: keywheel: x; next: y",
         ] {
             assert!(!read("created", false, other), "{other}");
         }
@@ -421,6 +490,32 @@ mod tests {
         assert_eq!(at(&slow), socket);
         assert_eq!(at("no binding grants secret `a`"), None);
         assert_eq!(at("the injector at home is well"), None);
+    }
+
+    #[test]
+    fn a_refused_start_has_the_policy_and_the_time_after_which_it_was() {
+        const OURS: &str = "OCI runtime create failed: keywheel: x; next: y";
+        let read = |policy: serde_json::Value, finished: &str| {
+            let state =
+                serde_json::json!({ "Status": "exited", "Error": OURS, "FinishedAt": finished });
+            let value = serde_json::json!({
+                "Id": id(), "State": state, "Created": "1970-01-01T00:00:02Z",
+                "HostConfig": { "RestartPolicy": policy },
+            });
+            let inspected: Inspected = serde_json::from_value(value).unwrap();
+            let refused = inspected.into_record().unwrap().refused.unwrap();
+            (refused.has_policy, refused.after.map(Timestamp::micros))
+        };
+        let policy = |name: &str| serde_json::json!({ "Name": name, "MaximumRetryCount": 0 });
+        let never = "0001-01-01T00:00:00Z";
+        for name in ["", "no"] {
+            assert_eq!(read(policy(name), never), (false, Some(2_000_000)));
+        }
+        assert!(!read(serde_json::Value::Null, never).0);
+        for name in ["always", "unless-stopped", "on-failure"] {
+            let ended = read(policy(name), "1970-01-01T00:00:03Z");
+            assert_eq!(ended, (true, Some(3_000_000)), "{name}");
+        }
     }
 
     #[test]

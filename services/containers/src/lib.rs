@@ -12,6 +12,7 @@ mod docker;
 mod events;
 mod form;
 mod own;
+mod when;
 mod wire;
 
 pub use docker::{DockerHost, DockerOptions, OptionsError};

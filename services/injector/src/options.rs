@@ -149,6 +149,18 @@ impl HostSettings {
         runtime.starts_with(RUNTIME_PREFIX) || self.runtime_names.iter().any(|name| name == runtime)
     }
 
+    /// Where the wrapper asks for execs: `injector-exec.sock` beside `injector.sock`, as it makes it up.
+    pub(crate) fn exec_socket(&self) -> PathBuf {
+        let socket = &self.runtime_socket;
+        let mut name = socket.file_stem().unwrap_or_default().to_owned();
+        name.push("-exec");
+        if let Some(extension) = socket.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        socket.with_file_name(name)
+    }
+
     pub(crate) fn bundles(&self) -> PathBuf {
         self.run_dir.join("bundles")
     }

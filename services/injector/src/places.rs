@@ -14,7 +14,7 @@ use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
 use crate::attach::Tools;
 use crate::error::InjectorError;
 use crate::options::HostSettings;
-use crate::refused;
+use crate::refused::{self, Saved};
 use crate::spool::Spool;
 use crate::state::{self, Remembered};
 
@@ -36,7 +36,7 @@ pub(crate) struct Found {
     pub(crate) waiting: Vec<u64>,
     pub(crate) remembered: BTreeMap<ContainerId, Remembered>,
     /// Containers whose start was refused.
-    pub(crate) refused: Vec<ContainerId>,
+    pub(crate) refused: Vec<Saved>,
     /// Held as long as the injector runs.
     pub(crate) lock: File,
 }

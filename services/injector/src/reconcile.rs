@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 use crate::attach::Tools;
 use crate::executed::Execs;
 use crate::model::{Busy, Containers, Service, Tracked};
-use crate::refused::RefusedStarts;
+use crate::refused::{RefusedStarts, Saved};
 use crate::report::{Kept, Outbox, bound_denied};
 use crate::service::{Event, Status};
 use crate::shared::{Shared, VersionKey};
@@ -96,8 +96,8 @@ pub(crate) struct Reconciler {
     /// When the engine is asked again whether it wrote a refusal down.
     unsettled: BTreeMap<ContainerId, Duration>,
     start_pool: Arc<Semaphore>,
-    /// When refused starts are looked for again, after the engine did not tell.
-    rescan_at: Option<Duration>,
+    /// The looking for them in the engine.
+    scan: comeback::Scan,
     /// Who waits until the disk has the refused starts.
     kept: Kept,
     /// State files to go, with the start of the incarnation they are of.
@@ -119,7 +119,7 @@ impl Reconciler {
         events: mpsc::Sender<Event>,
         tasks: TaskTracker,
         outbox: Arc<Outbox>,
-        (remembered, refused): (BTreeMap<ContainerId, Remembered>, Vec<ContainerId>),
+        (remembered, refused): (BTreeMap<ContainerId, Remembered>, Vec<Saved>),
     ) -> Self {
         let refused = RefusedStarts::of(refused, shared.clock.monotonic());
         Self {
@@ -144,7 +144,7 @@ impl Reconciler {
             refused,
             unsettled: BTreeMap::new(),
             start_pool: Arc::new(Semaphore::new(PARALLEL_STARTS)),
-            rescan_at: None,
+            scan: comeback::Scan::default(),
             kept: Kept::new(),
             forgotten: Vec::new(),
             is_listed: false,
@@ -168,6 +168,12 @@ impl Reconciler {
 
     fn wake_by(&mut self, at: Duration) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// The last words before the end.
+    pub(crate) async fn leave(&mut self) {
+        self.report();
+        self.save_refused().await;
     }
 
     /// Takes one event; the pass comes after.

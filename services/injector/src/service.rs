@@ -4,6 +4,7 @@
 //! `reconcile`'s. Everything that may pass by itself (gateway, store-sync or engine away) is
 //! retried; only what needs a person ends it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -287,7 +288,7 @@ impl Injector {
             shared.restore(cache, restored);
         }
         let (events, incoming) = mpsc::channel(EVENTS);
-        let server = bind(&shared.options)?;
+        let (server, execs) = bind(&shared.options)?;
         serving();
         let stop = shutdown.child_token();
         // Reports end after the reconciler, whose last facts go to the disk.
@@ -300,6 +301,7 @@ impl Injector {
             stop.clone(),
         );
         tasks.spawn(asked);
+        tasks.spawn(execs.run_execs(Arc::clone(&shared), events.clone(), stop.clone()));
 
         let outbox = Arc::new(Outbox::default());
         tasks.spawn(report::run(
@@ -340,10 +342,13 @@ impl Injector {
     }
 }
 
-/// The socket that runtimes ask at.
-fn bind(options: &HostSettings) -> Result<Server, InjectorError> {
-    let path = options.runtime_socket.clone();
-    Server::bind(&path).map_err(|source| InjectorError::Socket { path, source })
+/// The sockets that runtimes ask at, for creates and for execs.
+fn bind(options: &HostSettings) -> Result<(Server, Server), InjectorError> {
+    let at = |path: PathBuf| {
+        Server::bind(&path).map_err(|source| InjectorError::Socket { path, source })
+    };
+    let execs = at(options.exec_socket())?;
+    Ok((at(options.runtime_socket.clone())?, execs))
 }
 
 /// Enrols and then listens to plans; what the host kept serves meanwhile. A refusal ends the injector.
@@ -449,7 +454,7 @@ async fn reconcile_until(
                 while let Ok(event) = incoming.try_recv() {
                     reconciler.take(event);
                 }
-                return reconciler.report();
+                return reconciler.leave().await;
             }
             event = incoming.recv() => {
                 let Some(event) = event else { return };

@@ -221,16 +221,23 @@ async fn an_exec_is_never_refused_and_gets_nothing_in_a_container_nobody_knows()
     let engine = Arc::new(Engine { answers: false });
     let mut running = Running::start(options(folder.path()), bus.clone(), engine);
     running.wait_plan().await;
-    let socket = folder.path().join("injector.sock");
-    for (id, env) in [
-        ("b".repeat(64), "A={keywheel:prod/db}"),
-        ("b".repeat(64), "A={keywheel:prod"),
-        ("short".to_owned(), "A={keywheel:prod/db}"),
+    let at = |name: &str| folder.path().join(name);
+    let (creates, execs) = (at("injector.sock"), at("injector-exec.sock"));
+    let known = "b".repeat(64);
+    let known = known.as_str();
+    for (socket, version, id, env) in [
+        (&execs, 1, known, "A={keywheel:prod/db}"),
+        (&execs, 1, known, "A={keywheel:prod"),
+        (&execs, 1, "short", "A={keywheel:prod/db}"),
+        // In words of another version, and at the socket for creates.
+        (&execs, 2, known, "A={keywheel:prod/db}"),
+        (&creates, 1, known, "A={keywheel:prod/db}"),
+        (&creates, 2, known, "A={keywheel:prod/db}"),
     ] {
         let question = serde_json::json!({
-            "v": 1, "op": "exec", "id": id, "env": [env], "args": ["env"],
+            "v": version, "op": "exec", "id": id, "env": [env], "args": ["env"],
         });
-        let said = ask(&socket, format!("{question}\n")).await;
+        let said = ask(socket, format!("{question}\n")).await;
         assert_eq!(said["ok"], true, "{said}");
         let env = said["env"].as_object();
         assert!(env.is_none_or(serde_json::Map::is_empty), "{said}");

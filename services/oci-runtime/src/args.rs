@@ -364,7 +364,8 @@ impl Exec {
                     continue;
                 }
                 ("detach" | "d", None) => is_detached = true,
-                ("help" | "h", _) => return None,
+                // A process file of ours takes a descriptor's place.
+                ("help" | "h" | "preserve-fds", _) => return None,
                 _ => {}
             }
             others.push(argument.clone());

@@ -1,4 +1,6 @@
-//! The questions to the injector, two for a create and one for an exec: one JSON line each way, one question per connection, bounded in size and time.
+//! The questions to the injector, two for a create and one for an exec: one JSON line each way, one question per
+//! connection, bounded in size and time, the connecting too. That of an exec has a socket of its own, so that no
+//! number of health checks keeps a create waiting.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -6,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use keywheel_sys::scrub::{self, Scrubbed};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::{Value, json};
 
 use crate::base64;
@@ -15,7 +19,7 @@ use crate::times::Real;
 /// The injector has this long for one answer.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// And this long for an exec, which then goes on as it is.
-pub(crate) const EXEC_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const EXEC_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest line in either direction.
 pub(crate) const MAX_LINE: usize = 4 * 1024 * 1024;
 /// Bytes read at once.
@@ -66,8 +70,20 @@ pub(crate) fn exec(
     args: &[&str],
 ) -> Result<Resolved, NoAnswer> {
     let question = json!({ "v": 1, "op": "exec", "id": id, "env": env, "args": args });
-    let answer = ask(socket, &question, EXEC_TIMEOUT)?;
+    let answer = ask(&exec_socket(socket), &question, EXEC_TIMEOUT)?;
     read_resolved(answer).ok_or_else(garbled)
+}
+
+/// Where an injector answers for execs, beside where it answers for creates: `injector-exec.sock` beside
+/// `injector.sock`.
+fn exec_socket(socket: &Path) -> PathBuf {
+    let mut name = socket.file_stem().unwrap_or_default().to_owned();
+    name.push("-exec");
+    if let Some(extension) = socket.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    socket.with_file_name(name)
 }
 
 /// Second question, when the process exists and has not run an instruction of the image.
@@ -155,6 +171,17 @@ fn ask(socket: &Path, question: &Value, within: Duration) -> Result<Value, NoAns
     )))
 }
 
+/// Connects within that time: where the injector does not take connections any more, the kernel would
+/// let a plain connect wait for ever.
+fn connect(socket: &Path, within: Duration) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(socket)?;
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let fd = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&fd, Timeout::Send, Some(within))?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&fd, &address))?;
+    Ok(UnixStream::from(fd))
+}
+
 /// Sends the question, returns the answer's line.
 #[expect(
     clippy::disallowed_methods,
@@ -162,12 +189,16 @@ fn ask(socket: &Path, question: &Value, within: Duration) -> Result<Value, NoAns
 )]
 fn exchange(socket: &Path, question: &Value, within: Duration) -> io::Result<Scrubbed> {
     let deadline = Instant::now() + within;
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = connect(socket, within)?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;
     if !peer.is_root() && peer != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    stream.set_write_timeout(Some(within))?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    stream.set_write_timeout(Some(left))?;
     let mut line = question.to_string();
     line.push('\n');
     if line.len() > MAX_LINE {
@@ -213,20 +244,27 @@ mod tests {
 
     /// An injector that answers one question with fixed bytes; returns its socket and what it was asked.
     fn injector(answer: Vec<u8>) -> (PathBuf, std::thread::JoinHandle<Value>) {
+        let path = fresh();
+        let thread = answering(&path, answer);
+        (path, thread)
+    }
+
+    fn fresh() -> PathBuf {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("keywheel-ask-{}-{number}", std::process::id()));
-        let listener = UnixListener::bind(&path).unwrap();
-        let thread = std::thread::spawn(move || {
+        std::env::temp_dir().join(format!("keywheel-ask-{}-{number}", std::process::id()))
+    }
+
+    fn answering(path: &Path, answer: Vec<u8>) -> std::thread::JoinHandle<Value> {
+        let listener = UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut asked = String::new();
             io::BufRead::read_line(&mut io::BufReader::new(&stream), &mut asked).unwrap();
             // The wrapper may hang up on an answer that is too long.
             let _ = stream.write_all(&answer);
             serde_json::from_str(&asked).unwrap()
-        });
-        (path, thread)
+        })
     }
 
     fn refusal(answer: &[u8]) -> String {
@@ -264,15 +302,40 @@ mod tests {
 
     #[test]
     fn an_exec_asks_with_its_arguments_and_an_answer_without_variables_is_empty() {
-        let (path, thread) = injector(b"{\"ok\":true}\n".to_vec());
+        let path = fresh();
+        let own = exec_socket(&path);
+        let thread = answering(&own, b"{\"ok\":true}\n".to_vec());
         let Ok(resolved) = exec(&path, "id", &["A={keywheel:x}"], &["/bin/sh", "-c", "y"]) else {
             panic!("no answer")
         };
         let asked = thread.join().unwrap();
-        std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(own).unwrap();
         let expected = json!({ "v": 1, "op": "exec", "id": "id", "env": ["A={keywheel:x}"], "args": ["/bin/sh", "-c", "y"] });
         assert_eq!(asked, expected);
         assert!(resolved.is_empty() && resolved.bundle_dir.is_none());
+    }
+
+    #[test]
+    fn execs_have_a_socket_of_their_own() {
+        let of = |path: &str| exec_socket(Path::new(path));
+        assert_eq!(of("/r/injector.sock"), Path::new("/r/injector-exec.sock"));
+        assert_eq!(of("/r.d/injector"), Path::new("/r.d/injector-exec"));
+    }
+
+    #[test]
+    fn an_injector_that_takes_no_connections_is_away_in_time() {
+        let path = fresh();
+        let family = (AddressFamily::UNIX, SocketType::STREAM);
+        let full = rustix::net::socket_with(family.0, family.1, SocketFlags::CLOEXEC, None);
+        let full = full.unwrap();
+        rustix::net::bind(&full, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        // One fits in; the next waits for its turn.
+        let waiting = UnixStream::connect(&path).unwrap();
+        let error = connect(&path, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop((waiting, full));
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The private bundle: a directory on the injector's memory-only mount that lives for one `create` or `exec` of the
-//! real runtime.
+//! The private bundle: a directory on the injector's memory-only mount that lives for one `create` of the real
+//! runtime.
 //!
 //! Removed on every path out of this program but a kill; then the injector sweeps it.
 
@@ -15,7 +15,6 @@ use crate::refuse::Refusal;
 
 const CONFIG: &str = "config.json";
 const PID_FILE: &str = "init.pid";
-const PROCESS: &str = "process.json";
 
 /// A private bundle.
 pub(crate) struct Bundle {
@@ -72,27 +71,13 @@ impl Bundle {
         self.dir.join(PID_FILE)
     }
 
-    /// Where a process file may lie while the bundle lives.
-    pub(crate) fn process_file(&self) -> PathBuf {
-        self.dir.join(PROCESS)
-    }
-
     /// Writes the configuration, for root's eyes only.
     pub(crate) fn write_config(&self, bytes: &[u8]) -> Result<(), Refusal> {
-        self.write(CONFIG, bytes)
-    }
-
-    /// Writes a process file, for root's eyes only.
-    pub(crate) fn write_process(&self, bytes: &[u8]) -> Result<(), Refusal> {
-        self.write(PROCESS, bytes)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
         OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(self.dir.join(name))
+            .open(self.dir.join(CONFIG))
             .and_then(|mut file| file.write_all(bytes))
             .map_err(|error| unfit(&self.dir, &error.to_string()))
     }
@@ -105,7 +90,7 @@ impl Bundle {
     }
 
     fn erase(&self) -> io::Result<()> {
-        for name in [CONFIG, PID_FILE, PROCESS] {
+        for name in [CONFIG, PID_FILE] {
             match fs::remove_file(self.dir.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -164,8 +149,6 @@ mod tests {
         let bundle = Bundle::make(&dir, "id").unwrap();
         bundle.write_config(b"x").unwrap();
         fs::write(bundle.pid_file(), "1").unwrap();
-        bundle.write_process(b"y").unwrap();
-        assert_eq!(fs::read(bundle.process_file()).unwrap(), b"y");
         assert_eq!(
             fs::metadata(&dir).unwrap().permissions().mode() & 0o7777,
             0o700

@@ -47,6 +47,19 @@ impl Config {
         args.iter().map(Value::as_str).collect()
     }
 
+    /// Whether this process is one that an engine runs beside the `first` by itself: with nothing of its own
+    /// in its environment, as the same user, from the same directory, with the same rights, and with no
+    /// terminal. What is told of a person's exec with other flags is told so.
+    pub(crate) fn runs_like(&self, first: &Self) -> bool {
+        let is_same = |at: &str| self.0.pointer(at) == first.0.pointer(at);
+        let has_terminal = self.0.pointer("/process/terminal") == Some(&Value::Bool(true));
+        let all = ["/process/cwd", "/process/user", "/process/capabilities"];
+        let known: Vec<&str> = first.env().collect();
+        !has_terminal
+            && all.into_iter().all(is_same)
+            && self.env().all(|entry| known.contains(&entry))
+    }
+
     fn env(&self) -> impl Iterator<Item = &str> {
         self.0
             .pointer("/process/env")
@@ -383,6 +396,41 @@ mod tests {
         assert_eq!(after, file);
         assert_eq!(config(&json!({ "process": { "args": [7] } })).args(), None);
         assert!(Config::of_process(b"[]").is_err());
+    }
+
+    #[test]
+    fn only_a_process_with_nothing_of_its_own_runs_like_the_first() {
+        let first = json!({
+            "terminal": true, "args": ["/bin/app"], "cwd": "/srv", "user": { "uid": 7, "gid": 7 },
+            "env": ["PATH=/bin", "TERM=xterm", "A={keywheel:a}"],
+            "capabilities": { "bounding": ["CAP_CHOWN"] },
+        });
+        let of = |process: &Value| Config::of_process(process.to_string().as_bytes()).unwrap();
+        let whole = config(&json!({ "process": first }));
+        let mut check = first.clone();
+        check["terminal"] = json!(false);
+        check["args"] = json!(["/bin/check"]);
+        check["env"] = json!(["PATH=/bin", "A={keywheel:a}"]);
+        assert!(of(&check).runs_like(&whole));
+        for (key, other) in [
+            ("terminal", json!(true)),
+            ("cwd", json!("/")),
+            ("user", json!({ "uid": 0, "gid": 0 })),
+            ("env", json!(["PATH=/evil", "A={keywheel:a}"])),
+            (
+                "env",
+                json!(["PATH=/bin", "A={keywheel:a}", "LD_PRELOAD=/x"]),
+            ),
+            (
+                "capabilities",
+                json!({ "bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"] }),
+            ),
+            ("capabilities", Value::Null),
+        ] {
+            let mut exec = check.clone();
+            exec[key] = other;
+            assert!(!of(&exec).runs_like(&whole), "{exec}");
+        }
     }
 
     #[test]

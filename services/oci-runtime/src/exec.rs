@@ -1,44 +1,44 @@
 //! `exec`: the container's own health check gets the variables that its container was started with.
 //!
-//! Which exec that is the injector says, from the engine's record. Everything else goes through untouched, and so
-//! does whatever cannot be done here: an exec is never refused, it runs with its placeholders at the worst.
+//! Which exec that is the injector says by its arguments, from the engine's record; that nothing else about it is a
+//! person's is told here, by the engine's own configuration of the container. Everything else goes through untouched,
+//! and so does whatever cannot be done here: an exec is never refused, it runs with its placeholders at the worst.
+//! Resolved values go through a pipe to the real runtime, and into no file.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use keywheel_sys::harden;
+use keywheel_sys::scrub::Scrubbed;
 
 use crate::args::{Exec, Invocation};
 use crate::ask;
-use crate::bundle::Bundle;
 use crate::config::{Config, MAX_CONFIG};
 use crate::create::Outcome;
-use crate::{real, refuse};
+use crate::real;
 
 /// Runs the health check with its variables, or lets the exec through as it is.
 pub(crate) fn run(invocation: &Invocation, exec: &Exec) -> Outcome {
-    let Some((runtime, bundle)) = prepare(invocation, exec) else {
+    let Some((runtime, process)) = prepare(invocation, exec) else {
         return Outcome::PassThrough;
     };
-    let process_file = bundle.process_file();
-    let arguments = invocation.exec_in(exec, process_file.as_os_str());
-    let ran = real::run(&runtime, &arguments);
-    if let Err(refusal) = bundle.remove() {
-        // It ran; the injector's sweep is what remains.
-        refuse::report(invocation, &refusal);
-    }
-    // Detached, the real runtime ends once the program runs, and has read the file.
+    let ran = real::run_fed(&runtime, process, |file| invocation.exec_in(exec, file));
     ran.map_or(Outcome::PassThrough, |status| {
         Outcome::Done(real::exit_code(status))
     })
 }
 
-/// The real runtime, and a private process file for it; `None` when there is nothing to resolve.
-fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Bundle)> {
+/// The real runtime, and what a process file for it holds; `None` when there is nothing to resolve.
+fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> {
     let mut process = Config::of_process(&read(&exec.process_file)?).ok()?;
     let placeholders = process.placeholders();
     if placeholders.is_empty() {
+        return None;
+    }
+    let place = bundle_of(invocation.log.as_deref()?, &exec.id)?;
+    let first = Config::parse(&read(&place.join("config.json"))?).ok()?;
+    if !process.runs_like(&first) {
         return None;
     }
     harden::transient().ok()?;
@@ -54,21 +54,16 @@ fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Bundle)> {
         return None;
     }
     process.put_env(&resolved.env).ok()?;
-    let (place, name) = place_of(resolved.bundle_dir.as_deref()?, &exec.id)?;
-    let bundle = Bundle::make(&place, &name).ok()?;
-    // EXPOSE: written to the memory-only private bundle.
-    bundle
-        .write_process(process.process_bytes().ok()?.expose())
-        .ok()?;
-    Some((runtime, bundle))
+    Some((runtime, process.process_bytes().ok()?))
 }
 
-/// A place of this exec's own beside what the injector named, which is named after the container.
-fn place_of(named: &Path, id: &str) -> Option<(PathBuf, String)> {
-    let stem = format!("{id}.exec");
-    let is_its = named.file_name().is_some_and(|name| *name == *stem);
-    let name = format!("{stem}.{}", std::process::id());
-    is_its.then(|| (named.with_file_name(&name), name))
+/// The engine's bundle of the container, which is named after it: the log of every call lies in it.
+fn bundle_of<'a>(log: &'a Path, id: &str) -> Option<&'a Path> {
+    let bundle = log.parent()?;
+    bundle
+        .file_name()
+        .is_some_and(|name| name == id)
+        .then_some(bundle)
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
@@ -84,12 +79,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn execs_of_one_container_have_places_of_their_own_named_after_it() {
-        let (place, name) = place_of(Path::new("/b/abc.exec"), "abc").unwrap();
-        assert_eq!(name, format!("abc.exec.{}", std::process::id()));
-        assert_eq!(place, Path::new("/b").join(name));
-        for other in ["/b/abc", "/b/abcd.exec", "/b/abc.exec/..", "/"] {
-            assert_eq!(place_of(Path::new(other), "abc"), None, "{other}");
+    fn the_bundle_is_where_the_log_is_and_named_after_the_container() {
+        let of = |log: &'static str| bundle_of(Path::new(log), "abc");
+        assert_eq!(
+            of("/task/moby/abc/log.json"),
+            Some(Path::new("/task/moby/abc"))
+        );
+        for other in ["/task/moby/abcd/log.json", "/abc", "log.json", "/"] {
+            assert_eq!(of(other), None, "{other}");
         }
     }
 

@@ -1,9 +1,16 @@
 //! The real runtime: where it is, whether it keeps env on disk, how it is run.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
+
+use keywheel_sys::scrub::Scrubbed;
+use rustix::io::FdFlags;
+use rustix::pipe::PipeFlags;
 
 use crate::args::Invocation;
 use crate::refuse::Refusal;
@@ -75,6 +82,30 @@ pub(crate) fn run(path: &Path, arguments: &[OsString]) -> Result<ExitStatus, Ref
         .map_err(|error| cannot_start(path, &error))
 }
 
+/// Runs the real runtime with a file that is a pipe's end: what it reads is gone with it, and with this
+/// program, however either ends. The arguments are made of the file's path.
+pub(crate) fn run_fed(
+    path: &Path,
+    bytes: Scrubbed,
+    arguments: impl FnOnce(&OsStr) -> Vec<OsString>,
+) -> io::Result<ExitStatus> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // The reading end is the child's too. runc marks it to be closed before it starts anything itself, and closes
+    // whatever is left in the container before the program begins.
+    rustix::io::fcntl_setfd(&read, FdFlags::empty())?;
+    let place = format!("/proc/self/fd/{}", read.as_raw_fd());
+    // A pipe holds 64 KiB. Nobody waits for this end: it breaks with the last reader.
+    std::thread::Builder::new().spawn(move || {
+        // EXPOSE: into the pipe to the real runtime, kernel memory that is never written out.
+        let _ = File::from(write).write_all(bytes.expose());
+    })?;
+    let child = Command::new(path)
+        .args(arguments(OsStr::new(&place)))
+        .spawn();
+    drop(read);
+    child?.wait()
+}
+
 /// The child's end as this program's own.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status
@@ -94,6 +125,32 @@ mod tests {
         assert!(find("/nonexistent/runc".as_ref()).is_err());
         assert!(find("keywheel-no-such-runtime".as_ref()).is_err());
         assert!(find("sh".as_ref()).unwrap().is_absolute());
+    }
+
+    #[test]
+    fn a_child_reads_more_than_a_pipe_holds_from_the_file_that_is_a_pipe() {
+        let bytes = vec![b'x'; 300_000];
+        let out = std::env::temp_dir().join(format!("keywheel-fed-{}", std::process::id()));
+        let arguments = |place: &OsStr| {
+            let mut script = OsString::from("cat ");
+            script.push(place);
+            script.push(" > ");
+            script.push(&out);
+            vec!["-c".into(), script]
+        };
+        let sh = find("sh".as_ref()).unwrap();
+        let status = run_fed(&sh, Scrubbed::new(bytes.clone()), arguments).unwrap();
+        let read = std::fs::read(&out);
+        std::fs::remove_file(&out).unwrap();
+        assert!(status.success() && read.unwrap() == bytes);
+    }
+
+    #[test]
+    fn a_child_that_reads_nothing_ends_it() {
+        let sh = find("sh".as_ref()).unwrap();
+        let bytes = Scrubbed::new(vec![b'x'; 300_000]);
+        let arguments = |_: &OsStr| ["-c", "exit 3"].map(OsString::from).to_vec();
+        assert_eq!(run_fed(&sh, bytes, arguments).unwrap().code(), Some(3));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The container's configured health check sees resolved variables; no other exec does.
 
 use anyhow::{Context as _, Result};
-use keywheel_tests::docker::{self, Container, docker};
+use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::Options;
 use keywheel_tests::stage::{PATIENCE, Stage};
 use keywheel_tests::{manifest, wait};
@@ -62,7 +62,6 @@ fn the_health_check_sees_the_value_and_no_other_exec_does() -> Result<()> {
     stage.keywheel.up(&Options::default())?;
     wait_health(&container, "healthy")?;
 
-    // Paused, it runs no health check, whose short-lived file the canary would find.
-    docker(&["pause", container.id()])?.ok()?;
+    // Its health checks go on meanwhile: no file has the values, however short.
     stage.finish(&[first, second], &[&container])
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
+use keywheel_core::time::Timestamp;
 
 use super::PortError;
 
@@ -59,6 +60,10 @@ pub struct ContainerRecord {
 pub struct StartRefusal {
     /// The socket at which no injector answered, when that was why.
     pub nobody_at: Option<PathBuf>,
+    /// Whether the engine is to start it again by itself, by its restart policy.
+    pub has_policy: bool,
+    /// When it was made, or last ended: the start was refused after that. `None` when not told.
+    pub after: Option<Timestamp>,
 }
 
 /// What an exec runs, as the engine tells it: compared with a health check, and told nobody.

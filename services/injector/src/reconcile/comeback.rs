@@ -2,28 +2,101 @@
 //!
 //! Invariant: nothing is started that the runtime would refuse again, as far as plan and values tell;
 //! right before a start the engine is asked once more whether it is still refused, so that whoever
-//! started, stopped or removed it since is respected.
+//! started, stopped or removed it since is respected; and nothing that nobody wants (`is_wanted`). The
+//! engine is looked through by one scan at a time, after a failure ever later.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::id::ContainerId;
 use keywheel_core::name::HostName;
 use keywheel_core::plan::{Grant, HostPlan};
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, lines, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::ContainerRecord;
 
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
-use crate::refused::{Look, Offer, save};
+use crate::refused::{Due, Look, Offer, is_wanted, save};
 use crate::runtime::resolve::choose;
 use crate::service::Event;
 use crate::shared::{Shared, VersionKey};
 
+/// First wait before the engine is looked through again that did not tell; doubled each time.
+const SCAN_FIRST: Duration = Duration::from_secs(1);
+/// Longest such wait.
+const SCAN_MOST: Duration = Duration::from_secs(300);
+/// So often at most is tried anew what was started in vain and has not changed.
+const RETRY_EVERY: Duration = Duration::from_secs(180);
+/// How long a start keeps others from beginning; an engine may take longer.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The looking through the engine.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    is_under_way: bool,
+    /// Asked for while one was under way.
+    is_wanted: bool,
+    /// When the next is due.
+    at: Option<Duration>,
+    /// How often the engine did not tell, one after the other.
+    failed: u32,
+    /// When everything was tried anew.
+    retried: Option<Duration>,
+}
+
+impl Scan {
+    /// Whether one is to begin now.
+    fn begin(&mut self) -> bool {
+        if self.is_under_way {
+            self.is_wanted = true;
+            return false;
+        }
+        (self.is_under_way, self.is_wanted, self.at) = (true, false, None);
+        true
+    }
+
+    fn end(&mut self, has_worked: bool, now: Duration) {
+        self.is_under_way = false;
+        if has_worked {
+            self.failed = 0;
+            if self.is_wanted {
+                self.by(now);
+            }
+            return;
+        }
+        let wait = SCAN_FIRST.saturating_mul(2_u32.saturating_pow(self.failed));
+        self.failed = self.failed.saturating_add(1);
+        self.at = Some(now + wait.min(SCAN_MOST));
+    }
+
+    fn by(&mut self, at: Duration) {
+        self.at = Some(self.at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Whether everything may be tried anew now; if not, it is looked through again when it may.
+    fn may_retry(&mut self, now: Duration) -> bool {
+        let free = self.retried.map(|at| at + RETRY_EVERY);
+        if let Some(free) = free.filter(|free| *free > now) {
+            self.by(free);
+            return false;
+        }
+        self.retried = Some(now);
+        true
+    }
+}
+
 impl Reconciler {
     /// Looks at all of them anew, also at those that were refused while no injector was there.
     pub(super) fn look_for_refused(&mut self) {
-        self.rescan_at = None;
+        if !self.scan.begin() {
+            return;
+        }
         self.refused.again();
+        let now = self.now();
+        if self.refused.has_tried() && self.scan.may_retry(now) {
+            self.refused.retry();
+        }
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(async move {
             let result = shared.containers.refused().await;
@@ -33,6 +106,7 @@ impl Reconciler {
 
     pub(super) fn take_refused(&mut self, result: Result<Vec<ContainerRecord>, PortError>) {
         let now = self.now();
+        self.scan.end(result.is_ok(), now);
         match result {
             Ok(records) => {
                 for record in records {
@@ -50,7 +124,6 @@ impl Reconciler {
                     { names::ERROR } = chain(&error),
                     "refused starts not looked for"
                 );
-                self.rescan_at = Some(now + RELIST_AFTER);
             }
         }
     }
@@ -64,8 +137,8 @@ impl Reconciler {
 
     /// The runtime was told "no" for this container.
     pub(super) fn note_refused(&mut self, id: &ContainerId) {
-        let now = self.now();
-        self.refused.note(id.clone(), now);
+        let (now, at) = (self.now(), self.shared.clock.now());
+        self.refused.note(id.clone(), now, at);
         self.inspect(id.clone());
     }
 
@@ -88,7 +161,7 @@ impl Reconciler {
     /// Asks again about those of which the engine may not have written the refusal down.
     pub(super) fn look_at_unsettled(&mut self) {
         let now = self.now();
-        if let Some(at) = self.rescan_at {
+        if let Some(at) = self.scan.at {
             match at <= now {
                 true => self.look_for_refused(),
                 false => self.wake_by(at),
@@ -110,37 +183,53 @@ impl Reconciler {
         let Some(plan) = self.shared.plan() else {
             return;
         };
-        for record in self.refused.due() {
+        let circumstances = (plan.generation, self.shared.is_lease_over());
+        let now = self.shared.clock.now();
+        let (mut idle, mut starts, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        for Due { record, at } in self.refused.due(circumstances) {
             let id = &record.facts.id;
             // While we are at it, or know it to run, its end comes first.
-            if self.containers.contains_key(id) {
+            if self.containers.contains_key(id) || !is_wanted(record, at, now, booted(now)) {
                 continue;
             }
-            let Some((offer, needs)) = offered(&plan, &self.shared.options.host_name, &record)
-            else {
+            let offered = offered(&plan, &self.shared.options.host_name, record);
+            let offered = offered.filter(|(offer, _)| self.refused.may_try(id, offer));
+            let Some((offer, needs)) = offered else {
+                idle.push(id.clone());
                 continue;
             };
-            if !self.refused.may_try(id, &offer) {
-                continue;
-            }
             let held = |(key, _): &(VersionKey, Grant)| self.shared.has_value(*key);
-            if needs.iter().all(held) {
-                self.refused.begin(id, offer);
-                self.begin_start(id.clone());
-                continue;
+            match needs.iter().all(held) {
+                true => starts.push((id.clone(), at, offer)),
+                false => missing.extend(needs),
             }
-            for (key, grant) in needs {
-                self.fetch(key, grant);
-            }
+        }
+        for id in idle {
+            self.refused.leave(&id, circumstances);
+        }
+        for (key, grant) in missing {
+            self.fetch(key, grant);
+        }
+        for (id, at, offer) in starts {
+            self.refused.begin(&id, offer);
+            self.begin_start(id, at);
         }
     }
 
-    fn begin_start(&mut self, id: ContainerId) {
+    fn begin_start(&mut self, id: ContainerId, refused_at: Option<Timestamp>) {
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         let pool = Arc::clone(&self.start_pool);
         self.tasks.spawn(async move {
-            let _permit = pool.acquire().await;
-            let result = start_if_refused(&shared, &id).await;
+            let permit = pool.acquire().await;
+            let starting = start_if_refused(&shared, &id, refused_at);
+            let mut starting = std::pin::pin!(starting);
+            let result = match tokio::time::timeout(START_LIMIT, &mut starting).await {
+                Ok(result) => result,
+                Err(_) => {
+                    drop(permit);
+                    starting.await
+                }
+            };
             let _ = events.send(Event::Started { id, result }).await;
         });
     }
@@ -167,18 +256,26 @@ impl Reconciler {
 
     /// Writes down which they are, when that changed.
     pub(super) async fn save_refused(&mut self) {
-        let Some(ids) = self.refused.take_changed() else {
+        let Some(saved) = self.refused.take_changed() else {
             return;
         };
         let folder = self.tools.state.clone();
-        let saved = tokio::task::spawn_blocking(move || save(&folder, &ids)).await;
-        if let Ok(Err(error)) = saved {
-            tracing::warn!(
-                { names::ERROR } = chain(&error),
-                "refused starts not written"
-            );
-        }
+        let written = tokio::task::spawn_blocking(move || save(&folder, &saved)).await;
+        let fault = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chain(&error),
+            Err(error) => chain(&error),
+        };
+        tracing::warn!({ names::ERROR } = fault, "refused starts not written");
+        self.refused.not_saved();
     }
+}
+
+/// When the machine was booted, by its clock of now.
+fn booted(now: Timestamp) -> Timestamp {
+    let up = Duration::from_secs(u64::try_from(rustix::system::sysinfo().uptime).unwrap_or(0));
+    let up = i64::try_from(up.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(now.micros().saturating_sub(up))
 }
 
 /// What a container would get now, and the values for that; `None` when the runtime would refuse it.
@@ -195,11 +292,63 @@ fn offered(
     Some((offer.collect(), needs.collect()))
 }
 
-/// `false` when nobody's start is refused there any more.
-async fn start_if_refused(shared: &Shared, id: &ContainerId) -> Result<bool, PortError> {
+/// `false` when nobody's start is refused there any more, or nobody wants it.
+async fn start_if_refused(
+    shared: &Shared,
+    id: &ContainerId,
+    refused_at: Option<Timestamp>,
+) -> Result<bool, PortError> {
     let record = shared.containers.inspect(id).await?;
-    if record.is_none_or(|record| record.refused.is_none()) {
+    let now = shared.clock.now();
+    let is_ours = record.is_some_and(|record| {
+        let is_wrapped = shared.options.is_wrapper(&record.runtime);
+        is_wrapped && is_wanted(&record, refused_at, now, booted(now))
+    });
+    if !is_ours {
         return Ok(false);
     }
     shared.containers.start(id).await.map(|()| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1000);
+
+    #[test]
+    fn one_scan_is_under_way_and_one_waits_behind_it() {
+        let mut scan = Scan::default();
+        assert!(scan.begin() && !scan.begin() && !scan.begin());
+        scan.end(true, NOW);
+        assert_eq!(scan.at, Some(NOW));
+        assert!(scan.begin());
+        scan.end(true, NOW);
+        assert_eq!(scan.at, None);
+    }
+
+    #[test]
+    fn an_engine_that_does_not_tell_is_asked_ever_later() {
+        let mut scan = Scan::default();
+        let mut wait = |works: bool| {
+            assert!(scan.begin());
+            scan.end(works, NOW);
+            scan.at.map(|at| (at - NOW).as_secs())
+        };
+        let waits: Vec<_> = (0..10).map(|_| wait(false).unwrap()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert!((0..64).all(|_| wait(false) == Some(300)));
+        assert_eq!(wait(true), None);
+        assert_eq!(wait(false), Some(1));
+    }
+
+    #[test]
+    fn what_was_in_vain_is_tried_anew_only_so_often() {
+        let mut scan = Scan::default();
+        assert!(scan.may_retry(NOW));
+        let free = NOW + RETRY_EVERY;
+        assert!(!scan.may_retry(free - Duration::from_nanos(1)));
+        assert_eq!(scan.at, Some(free), "looked through again by then");
+        assert!(scan.may_retry(free));
+    }
 }

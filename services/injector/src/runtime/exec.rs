@@ -21,7 +21,9 @@ use crate::service::Event;
 use crate::shared::{Intent, Sealed, Shared, VersionKey};
 
 /// How long a busy reconciler is waited for: an exec is not to hang because of us.
-const HELD_TIMEOUT: Duration = Duration::from_secs(2);
+const HELD_TIMEOUT: Duration = Duration::from_millis(500);
+/// The answer without variables.
+pub(crate) const PLACEHOLDERS: &[u8] = b"{\"ok\":true}\n";
 
 /// A variable that a running container was started with.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub(crate) async fn answer(
 ) -> Zeroizing<Vec<u8>> {
     let resolved = resolve(shared, question, events).await;
     let line = resolved.and_then(|resolved| resolved_line(&resolved));
-    line.unwrap_or_else(|| Zeroizing::new(b"{\"ok\":true}\n".to_vec()))
+    line.unwrap_or_else(|| Zeroizing::new(PLACEHOLDERS.to_vec()))
 }
 
 async fn resolve(
@@ -65,7 +67,7 @@ async fn resolve(
     let entries = entries.collect::<Option<Vec<Entry>>>()?;
     let (tell, held) = oneshot::channel();
     let event = Event::Exec {
-        id: id.clone(),
+        id,
         args: question.args.clone(),
         held: tell,
     };
@@ -83,8 +85,6 @@ async fn resolve(
         let value = value_of(shared, entry, &variables)?;
         resolved.env.insert(entry.name.clone(), value);
     }
-    let place = shared.options.bundles().join(format!("{id}.exec"));
-    resolved.bundle_dir = place.to_string_lossy().into_owned();
     Some(resolved)
 }
 

@@ -1,8 +1,9 @@
-//! The socket on which the runtime wrapper asks.
+//! The sockets on which the runtime wrapper asks: one for creates, one for execs.
 //!
 //! Invariants: only root may ask, by the kernel's word; the socket is 0600 and replaces a stale
 //! one atomically; requests have a pool of their own, so neither a restart that waits for its
-//! container nor a busy reconciler can starve them (rule J13); a "no" is answered after its fact is
+//! container nor a busy reconciler can starve them (rule J13), and no number of health checks either:
+//! execs have a smaller one, and where that is full they go on as they are; no exec is ever a refused start; a "no" is answered after its fact is
 //! on the disk, or after [`RECORD_TIMEOUT`], with an error in the log.
 
 use std::io;
@@ -30,12 +31,18 @@ use crate::shared::Shared;
 
 /// Requests answered at the same time; more wait.
 const MAX_REQUESTS: usize = 64;
+/// Execs answered at the same time; more are told at once that there is nothing for them.
+const MAX_EXECS: usize = 16;
+/// How long the question of an exec or the reading of its answer may take.
+const EXEC_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a question or the reading of an answer may take.
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a refused start may take to come onto the disk before it is answered all the same.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The version of the words.
 const PROTOCOL: u32 = 1;
+/// What the question of an exec is called.
+const EXEC: &str = "exec";
 
 /// The listening socket.
 pub(crate) struct Server {
@@ -120,10 +127,82 @@ impl Server {
         tasks.close();
         // A container under creation gets its answer or a refusal, not silence.
         let _ = tokio::time::timeout(LINE_TIMEOUT, tasks.wait()).await;
+        self.leave();
+    }
+
+    /// Answers execs until told to stop.
+    pub(crate) async fn run_execs(
+        self,
+        shared: Arc<Shared>,
+        events: mpsc::Sender<Event>,
+        stop: CancellationToken,
+    ) {
+        let answering = move |stream| {
+            let (shared, events) = (Arc::clone(&shared), events.clone());
+            async move { serve_exec(stream, &shared, &events).await }
+        };
+        self.accept_execs(stop, answering).await;
+    }
+
+    /// Gives every connection to `serve`, [`MAX_EXECS`] at a time, and nothing to those beyond.
+    async fn accept_execs<F, A>(self, stop: CancellationToken, serve: F)
+    where
+        F: Fn(UnixStream) -> A,
+        A: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let pool = Arc::new(Semaphore::new(MAX_EXECS));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let Ok(permit) = Arc::clone(&pool).try_acquire_owned() else {
+                // Whether it arrives or not, the exec goes on.
+                if let Ok(mut direct) = stream.into_std() {
+                    let _ = io::Write::write(&mut direct, exec::PLACEHOLDERS);
+                }
+                continue;
+            };
+            let answered = serve(stream);
+            tokio::spawn(async move {
+                // One that breaks off goes on without.
+                let _ = answered.await;
+                drop(permit);
+            });
+        }
+        self.leave();
+    }
+
+    fn leave(&self) {
         // A successor may have taken the name already.
         if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Anybody but root gets nothing, as does whoever asks for anything else.
+async fn serve_exec(
+    mut stream: UnixStream,
+    shared: &Shared,
+    events: &mpsc::Sender<Event>,
+) -> io::Result<()> {
+    let is_root = stream.peer_cred()?.uid() == 0;
+    let line = tokio::time::timeout(EXEC_TIMEOUT, read_line(&mut stream)).await;
+    let line = line.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let question = serde_json::from_slice::<Question>(&line).ok();
+    let question = question.filter(|one| is_root && one.v == PROTOCOL && one.op == EXEC);
+    let answer = match question {
+        Some(question) => exec::answer(shared, &question, events).await,
+        None => Zeroizing::new(exec::PLACEHOLDERS.to_vec()),
+    };
+    match tokio::time::timeout(EXEC_TIMEOUT, stream.write_all(&answer)).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -172,8 +251,9 @@ async fn reply(
             return (no(&refusal), None);
         }
     };
-    if (question.v, question.op.as_str()) == (PROTOCOL, "exec") {
-        return (exec::answer(shared, &question, events).await, None);
+    // Answered at the other socket. Here it is no start either, in whatever version.
+    if question.op == EXEC {
+        return (Zeroizing::new(exec::PLACEHOLDERS.to_vec()), None);
     }
     let answered = match (question.v, question.op.as_str()) {
         (PROTOCOL, "resolve") => resolve(shared, &question)
@@ -329,5 +409,40 @@ mod tests {
         may_end.add_permits(MAX_REQUESTS);
         stop.cancel();
         running.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_exec_more_than_are_answered_at_once_is_told_of_nothing_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("injector-exec.sock");
+        let server = Server::bind(&path).unwrap();
+        let stop = CancellationToken::new();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let may_end = Arc::new(Semaphore::new(0));
+        let (counted, gate) = (Arc::clone(&begun), Arc::clone(&may_end));
+        let serve = move |_stream: UnixStream| {
+            let (counted, gate) = (Arc::clone(&counted), Arc::clone(&gate));
+            async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+                gate.acquire().await.unwrap().forget();
+                Ok(())
+            }
+        };
+        let running = tokio::spawn(server.accept_execs(stop.clone(), serve));
+        let mut clients = Vec::new();
+        for _ in 0..MAX_EXECS {
+            clients.push(UnixStream::connect(&path).await.unwrap());
+        }
+        settle().await;
+        assert_eq!(begun.load(Ordering::Relaxed), MAX_EXECS);
+        let mut beyond = UnixStream::connect(&path).await.unwrap();
+        let mut said = Vec::new();
+        beyond.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said, exec::PLACEHOLDERS);
+        assert_eq!(begun.load(Ordering::Relaxed), MAX_EXECS);
+        may_end.add_permits(MAX_EXECS);
+        stop.cancel();
+        running.await.unwrap();
+        assert!(!path.exists());
     }
 }

@@ -125,9 +125,14 @@ impl FakeContainerHost {
     }
 
     /// A start that our runtime refused, as the engine keeps it; `nobody_at` is the socket at which no
-    /// injector answered, when that was why.
+    /// injector answered, when that was why. Its container has a restart policy.
     pub fn refuse(&self, id: &ContainerId, nobody_at: Option<PathBuf>) {
         self.with(|inner| inner.refuse(id, nobody_at));
+    }
+
+    /// The same, with everything that the engine keeps of it.
+    pub fn refuse_as(&self, id: &ContainerId, refused: StartRefusal) {
+        self.with(|inner| inner.refuse_as(id, refused));
     }
 
     /// Containers that were asked to start, through the port, in order.
@@ -186,11 +191,21 @@ impl Inner {
         }
     }
 
+    /// Under a restart policy.
     fn refuse(&mut self, id: &ContainerId, nobody_at: Option<PathBuf>) {
+        let refused = StartRefusal {
+            nobody_at,
+            has_policy: true,
+            after: None,
+        };
+        self.refuse_as(id, refused);
+    }
+
+    fn refuse_as(&mut self, id: &ContainerId, refused: StartRefusal) {
         if let Some(record) = self.containers.get_mut(id) {
             record.pid = 0;
             record.running = false;
-            record.refused = Some(StartRefusal { nobody_at });
+            record.refused = Some(refused);
         }
     }
 
