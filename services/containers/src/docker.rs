@@ -206,7 +206,9 @@ impl DockerHost {
             .iter()
             .filter_map(|row| ContainerId::parse(&row.id).ok())
             .collect();
-        let inspects = ids.into_iter().map(|id| async move { (self.inspect_listed(&id).await, id) });
+        let inspects = ids
+            .into_iter()
+            .map(|id| async move { (self.inspect_listed(&id).await, id) });
         let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
         let (mut records, mut has_answer, mut failed) = (Vec::new(), false, None);
         while let Some((answer, id)) = answers.next().await {

@@ -1,7 +1,7 @@
 //! Limits, at their value and one beyond.
 
-use super::*;
 use super::super::{MAX_COMMAND_TIMEOUT, MAX_COMMAND_WORD_BYTES, MAX_COMMAND_WORDS};
+use super::*;
 
 #[test]
 fn limits_hold_and_the_limit_itself_is_allowed() {

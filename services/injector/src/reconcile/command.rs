@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::binding::Reload;
-use keywheel_core::id::{BindingId, ContainerId};
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::report::Fact;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::container_host::ExecOutcome;
