@@ -28,6 +28,7 @@ mod form;
 mod gate;
 mod host_cache;
 pub mod join;
+mod kept;
 mod keyring;
 mod lease;
 mod metrics;

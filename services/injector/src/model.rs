@@ -16,6 +16,7 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
 
 use crate::form::Form;
+use crate::kept::KeptValue;
 use crate::reload::said;
 use crate::shared::Sealed;
 
@@ -74,7 +75,7 @@ pub(crate) struct Holding {
     pub(crate) remembered: Option<(u64, bool)>,
     /// The sealed value of a variable, as long as a container runs with it: its health check may need it
     /// when the plan is further already.
-    pub(crate) kept: Option<Arc<Sealed>>,
+    pub(crate) kept: Option<Arc<KeptValue>>,
 }
 
 /// How often a reload command failed for one content, and when it is tried again.

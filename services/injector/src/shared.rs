@@ -33,6 +33,7 @@ use tokio::sync::Notify;
 
 use crate::contact::Contact;
 use crate::host_cache::{HostCache, Restored};
+use crate::kept::{KeptValue, KeptValues};
 use crate::keyring::Keyring;
 use crate::lease::Moment;
 use crate::metrics::Reads;
@@ -80,6 +81,8 @@ pub(crate) struct Given {
 pub(crate) struct Pending {
     pub(crate) facts: ContainerFacts,
     pub(crate) env: Vec<Given>,
+    /// What its variables were opened from.
+    pub(crate) kept: BTreeMap<VersionKey, Arc<KeptValue>>,
     pub(crate) intent: Intent,
     /// Where what follows from the container's start stands.
     pub(crate) trace: Option<Context>,
@@ -118,6 +121,8 @@ pub(crate) struct Shared {
     pub(crate) reads: Reads,
     /// What it does comes from there.
     pub(crate) origins: Origins,
+    /// What running containers were started with.
+    pub(crate) kept: KeptValues,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -171,6 +176,7 @@ impl Shared {
             changed: Notify::new(),
             reads: Reads::default(),
             origins: Origins::default(),
+            kept: KeptValues::default(),
             inner: Arc::default(),
         }
     }
@@ -320,7 +326,7 @@ impl Shared {
     pub(crate) fn keep_pending(
         &self,
         facts: ContainerFacts,
-        env: Vec<Given>,
+        (env, kept): (Vec<Given>, BTreeMap<VersionKey, Arc<KeptValue>>),
         intent: Intent,
         create: Span,
     ) {
@@ -331,6 +337,7 @@ impl Shared {
             Pending {
                 facts,
                 env,
+                kept,
                 intent,
                 trace: create.context(),
                 create,
@@ -488,17 +495,22 @@ impl Shared {
 
     /// Seals what is kept to the newest key, so that an older one can go.
     fn reseal(&self) {
-        let mut inner = lock(&self.inner);
-        for (key, sealed) in &mut inner.sealed {
-            let Sealed::ToHost { envelope, delivery } = &**sealed else {
-                continue;
-            };
-            let (delivery, (info, aad)) = (*delivery, bound(self, *key, *delivery));
-            let anew = self.keys.reseal(&info, &aad, envelope, &*self.entropy);
-            if let Some(envelope) = anew {
-                *sealed = Arc::new(Sealed::ToHost { envelope, delivery });
+        for (key, sealed) in &mut lock(&self.inner).sealed {
+            if let Some(anew) = self.sealed_anew(*key, sealed) {
+                *sealed = anew;
             }
         }
+        let anew = |key, sealed: &Sealed| self.sealed_anew(key, sealed);
+        self.kept.replace(anew);
+    }
+
+    fn sealed_anew(&self, key: VersionKey, sealed: &Sealed) -> Option<Arc<Sealed>> {
+        let Sealed::ToHost { envelope, delivery } = sealed else {
+            return None;
+        };
+        let (delivery, (info, aad)) = (*delivery, bound(self, key, *delivery));
+        let envelope = self.keys.reseal(&info, &aad, envelope, &*self.entropy)?;
+        Some(Arc::new(Sealed::ToHost { envelope, delivery }))
     }
 
     /// Opens a sealed value; the caller keeps it only while it writes.

@@ -24,6 +24,7 @@ use std::time::Duration;
 use keywheel_core::binding::{ContainerFacts, Reload};
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::PlannedBinding;
+use keywheel_engine::port::container_host::StartRefusal;
 use keywheel_testkit::fake::FakeContainerHost;
 use support::running::Running;
 use support::settings::options;
@@ -88,6 +89,13 @@ async fn what_was_refused_before_the_injector_came_starts_once_it_can_be_served(
         folder.path().join("injector.sock"),
         "/run/other.sock".into(),
     );
+    // The same, but nobody wants it: it has no restart policy, and nobody knows when it was refused.
+    create(&engine, 6, "none", &[]);
+    let unwanted = StartRefusal {
+        nobody_at: Some(ours.clone()),
+        ..StartRefusal::default()
+    };
+    engine.refuse_as(&id(6), unwanted);
     engine.refuse(&id(4), Some(ours));
     engine.refuse(&id(5), Some(other));
     engine.refuse(&id(1), None);
@@ -107,6 +115,9 @@ async fn what_was_refused_before_the_injector_came_starts_once_it_can_be_served(
     })
     .await;
     running.end_in(folder.path()).await;
+    // Nothing is under way any more: neither one that was made only, nor another's, nor an unwanted one.
+    assert_eq!(asked(), BTreeSet::from([id(1), id(2), id(4)]));
+    assert_eq!(engine.asked_starts().len(), 3, "each once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,22 +130,32 @@ async fn a_start_in_vain_is_repeated_with_the_next_version_and_after_a_resync() 
     for version in 1..=2 {
         bus.put(1, version, b"one");
     }
+    bus.put(2, 1, b"two");
     create(&engine, 1, "app", &[PLACEHOLDER]);
+    create(&engine, 2, "other", &[]);
     engine.refuse(&id(1), None);
+    engine.refuse(&id(2), None);
     engine.refuse_starts(true);
     bus.publish(plan(Some(1), None));
     let mut running = starting(folder.path(), &bus, &engine);
     running.wait_plan().await;
-    until("the first", || engine.asked_starts() == [id(1)]).await;
-    bus.publish(plan(Some(2), None));
-    until("with the next version", || {
-        engine.asked_starts() == [id(1), id(1)]
-    })
-    .await;
+    let count = |number: u8| {
+        let asked = engine.asked_starts().into_iter();
+        asked.filter(|one| *one == id(number)).count()
+    };
+    until("the first", || count(1) == 1).await;
+    // A change of another binding: what it lets start tells that the first was looked at again.
+    bus.publish(plan(Some(1), Some(1)));
+    until("the other's", || count(2) == 1).await;
+    assert_eq!(count(1), 1, "repeated with the same");
+    bus.publish(plan(Some(2), Some(1)));
+    until("with the next version", || count(1) == 2).await;
+    assert_eq!(count(2), 1, "repeated with the same");
     engine.refuse_starts(false);
     engine.set_down(false);
-    until("after a resync", || engine.asked_starts().len() == 3).await;
+    until("after a resync", || (count(1), count(2)) == (3, 2)).await;
     running.end_in(folder.path()).await;
+    assert_eq!((count(1), count(2)), (3, 2));
 }
 
 /// Asks as the runtime does at a container's create; the answer's line.
@@ -185,5 +206,35 @@ async fn what_an_injector_refused_is_remembered_over_its_crash() {
         std::fs::read_to_string(&file).is_ok_and(|text| text == "[]")
     })
     .await;
+    running.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_injector_refused_itself_is_its_own_after_its_crash() {
+    if !can_run() {
+        return;
+    }
+    let (folder, engine) = (tempfile::tempdir().unwrap(), FakeContainerHost::new());
+    let bus = FakeBus::new();
+    // Without a binding, and in the engine's words of nobody's: only who refused it starts it.
+    create(&engine, 7, "none", &[]);
+    engine.refuse(&id(7), None);
+    engine.refuse_starts(true);
+    bus.publish(plan(None, None));
+    let mut running = starting(folder.path(), &bus, &engine);
+    running.wait_plan().await;
+    let said = ask(folder.path(), 7).await;
+    assert!(said.contains("\"ok\":false"), "{said}");
+    until("a start in vain", || engine.asked_starts() == [id(7)]).await;
+    let file = folder.path().join("run/state/refused.json");
+    until("the file", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains(id(7).as_str()))
+    })
+    .await;
+    running.abandon().await;
+    engine.refuse_starts(false);
+    let mut running = starting(folder.path(), &bus, &engine);
+    running.wait_plan().await;
+    until("its start", || engine.asked_starts() == [id(7), id(7)]).await;
     running.end_in(folder.path()).await;
 }

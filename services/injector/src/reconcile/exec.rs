@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use keywheel_core::id::{BindingId, ContainerId};
+use keywheel_core::name::{EnvName, SecretName};
 use keywheel_core::plan::HostPlan;
 use keywheel_engine::port::container_host::ExecCommand;
 
 use super::Reconciler;
+use crate::kept::KeptValue;
 use crate::model::{Holding, Place};
 use crate::runtime::exec::{HeldVariable, HeldVariables};
-use crate::shared::Shared;
+use crate::shared::VersionKey;
 
 impl Reconciler {
     /// Somebody ran something in a container: on record if that holds a secret, and it was not its
@@ -28,64 +30,82 @@ impl Reconciler {
         }
     }
 
-    /// The variables a container was started with, if these are the arguments of its health check.
+    /// The variables a container was started with, if these are the arguments of its health check, and
+    /// as far as they may be used by the plan of this moment.
     pub(super) fn held_variables(&self, id: &ContainerId, args: &[String]) -> HeldVariables {
-        let variables = self.health_check_variables(id, args).unwrap_or_default();
-        if variables.is_empty() {
+        let holdings = self.health_check_holdings(id, args).unwrap_or_default();
+        if holdings.is_empty() {
             return HeldVariables {
-                variables,
+                variables: Vec::new(),
                 intent: None,
             };
         }
-        let keys = variables.iter().map(|one| one.key).collect();
-        let ((), intent) = self.shared.intend(|_| ((), keys));
+        let (usable, intent) = self.shared.intend(|plan| {
+            let usable = |held: Held| {
+                let secret = usable_secret(plan?, &held)?;
+                Some((held, secret))
+            };
+            let usable: Vec<(Held, SecretName)> = holdings.into_iter().filter_map(usable).collect();
+            let keys = usable.iter().map(|(held, _)| held.key).collect();
+            (usable, keys)
+        });
+        let sealed = |held: &Held| match &held.kept {
+            Some(kept) => Some(kept.sealed()),
+            None => self.shared.sealed(held.key),
+        };
+        let variable = |(held, secret): (Held, SecretName)| {
+            Some(HeldVariable {
+                sealed: sealed(&held)?,
+                name: held.name,
+                secret,
+                key: held.key,
+            })
+        };
         HeldVariables {
-            variables,
+            variables: usable.into_iter().filter_map(variable).collect(),
             intent: Some(intent),
         }
     }
 
-    fn health_check_variables(
-        &self,
-        id: &ContainerId,
-        args: &[String],
-    ) -> Option<Vec<HeldVariable>> {
+    fn health_check_holdings(&self, id: &ContainerId, args: &[String]) -> Option<Vec<Held>> {
         let tracked = self.containers.get(id)?;
         let command = &tracked.record.health_command;
         if command.is_empty() || command != args || self.shared.is_lease_over() {
             return None;
         }
-        let plan = self.shared.plan()?;
         let holdings = tracked.holdings.iter();
-        let held = |(binding, holding): (&BindingId, &Holding)| {
-            held_variable(&self.shared, &plan, *binding, holding)
-        };
-        Some(holdings.filter_map(held).collect())
+        let held = holdings.filter_map(|(binding, holding)| held(*binding, holding));
+        Some(held.collect())
     }
 }
 
-/// What a variable was started with, unless that may not be used any more.
-fn held_variable(
-    shared: &Shared,
-    plan: &HostPlan,
+/// A variable that a container was started with.
+struct Held {
     binding: BindingId,
-    holding: &Holding,
-) -> Option<HeldVariable> {
+    name: EnvName,
+    key: VersionKey,
+    kept: Option<Arc<KeptValue>>,
+}
+
+fn held(binding: BindingId, holding: &Holding) -> Option<Held> {
     let Place::Env { name } = &holding.place else {
         return None;
     };
-    let version = holding.version?;
-    let mut bindings = plan.bindings.iter();
-    let planned = bindings.find(|planned| planned.binding == binding)?;
-    if version <= planned.floor || planned.dead.contains(&version) {
-        return None;
-    }
-    let key = (holding.secret, version);
-    let kept = holding.kept.as_ref().map(Arc::clone);
-    Some(HeldVariable {
+    Some(Held {
+        binding,
         name: name.clone(),
-        secret: planned.secret_name.clone(),
-        key,
-        sealed: kept.or_else(|| shared.sealed(key))?,
+        key: (holding.secret, holding.version?),
+        kept: holding.kept.clone(),
     })
+}
+
+/// The secret's name, while what is held of it may be used. A binding that was turned to another secret
+/// says nothing of the one before.
+fn usable_secret(plan: &HostPlan, held: &Held) -> Option<SecretName> {
+    let (secret, version) = held.key;
+    let mut bindings = plan.bindings.iter();
+    let planned = bindings.find(|planned| planned.binding == held.binding)?;
+    let is_usable =
+        planned.secret == secret && version > planned.floor && !planned.dead.contains(&version);
+    is_usable.then(|| planned.secret_name.clone())
 }

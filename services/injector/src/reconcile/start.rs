@@ -259,7 +259,7 @@ impl Reconciler {
                 (given.version, 0),
                 Ack::AtStart,
             );
-            holding.kept = self.shared.sealed(key_of(given));
+            holding.kept = pending.kept.get(&key_of(given)).cloned();
             tracked.holdings.insert(given.binding.binding, holding);
         }
         for written in attached.written {

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::model::Place;
 use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose, parse_entry};
 use crate::runtime::wire::{MAX_ENV_VALUE_BYTES, Question, Refusal, Resolved, resolved_line};
-use crate::shared::{Given, Shared, VersionKey};
+use crate::shared::{Given, Sealed, Shared, VersionKey};
 
 /// How long the engine's list may take before its files are read.
 const LIST_BUDGET: Duration = Duration::from_millis(200);
@@ -47,8 +47,14 @@ pub(crate) fn no(error: impl Into<String>, next: impl Into<String>) -> Box<Refus
     })
 }
 
-/// Values of one container's create, opened.
-type Values = BTreeMap<VersionKey, SecretBytes>;
+/// A value of a container's create, and from what it was opened.
+pub(crate) struct Opened {
+    pub(crate) value: SecretBytes,
+    pub(crate) sealed: Arc<Sealed>,
+}
+
+/// Those of one container's create.
+type Values = BTreeMap<VersionKey, Opened>;
 
 /// Answers the first question, with the line for the runtime. The span of the whole create is taken when
 /// a second question follows.
@@ -109,8 +115,8 @@ pub(crate) async fn resolve(
         .into_owned();
     let mut given = chosen.env.iter().map(|(given, _)| given);
     for entry in &chosen.entries {
-        let value =
-            substitute(entry, |_| values.get(&key_of(given.next()?))).map_err(|refusal| {
+        let value = substitute(entry, |_| Some(&values.get(&key_of(given.next()?))?.value))
+            .map_err(|refusal| {
                 let secret = first_secret(entry);
                 refuse(&facts, Denied { refusal, secret })
             })?;
@@ -118,7 +124,10 @@ pub(crate) async fn resolve(
     }
     let line = line_of(&facts, &resolved)?;
     let env = chosen.env.into_iter().map(|(given, _)| given).collect();
-    shared.keep_pending(facts, env, intent, create.take().unwrap_or_default());
+    let kept = values.into_iter();
+    let kept = kept.map(|(key, opened)| (key, shared.kept.keep(key, opened.sealed)));
+    let create = create.take().unwrap_or_default();
+    shared.keep_pending(facts, (env, kept.collect()), intent, create);
     Ok(line)
 }
 
@@ -215,10 +224,12 @@ pub(crate) async fn open_all<'a>(
             continue;
         }
         let opened = match shared.fetch(key.0, *grant, trace).await {
-            Ok(sealed) => shared.open(key, &sealed),
+            Ok(sealed) => shared
+                .open(key, &sealed)
+                .map(|value| Opened { value, sealed }),
             Err(error) => Err(error),
         };
-        let value = opened.map_err(|error| {
+        let opened = opened.map_err(|error| {
             let text = format!(
                 "the value of secret `{}` cannot be had: {}",
                 given.binding.secret_name,
@@ -236,7 +247,7 @@ pub(crate) async fn open_all<'a>(
                 },
             )
         })?;
-        values.insert(key, value);
+        values.insert(key, opened);
     }
     Ok(values)
 }

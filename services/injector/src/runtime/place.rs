@@ -155,8 +155,8 @@ async fn wanted(
     let mut values = open_all(shared, &pending.facts, files.iter(), trace).await?;
     let mut shared_values = std::collections::BTreeMap::new();
     for (given, _) in files {
-        if let Some(value) = values.remove(&key_of(given)) {
-            shared_values.insert(key_of(given), Arc::new(value));
+        if let Some(opened) = values.remove(&key_of(given)) {
+            shared_values.insert(key_of(given), Arc::new(opened.value));
         }
     }
     let want = |(given, _): &(Given, Grant)| {
