@@ -18,7 +18,6 @@ use keywheel_sys::secretfs::{FileAttr, SecretDir};
 use crate::form::Form;
 use crate::kept::KeptValue;
 use crate::reload::said;
-use crate::shared::Sealed;
 
 /// Where in a container a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
