@@ -147,16 +147,16 @@ fn is_refused_as_an_image(scene: &Scene, image: &Image) -> Result<()> {
 }
 
 /// Where the storm's secrets are: below a directory that the container may rename.
-const STORMY: &str = "db_password, directory: /work/a/secrets";
+const STORMY: &str = "db_password, directory: /area/a/secrets";
 /// Swaps the directory for links to the host's files, for ever.
 const STORM: &str = r#"
 while :; do
-  busybox mv /work/a /work/b
-  ln -s "$BAIT" /work/a
-  busybox rm /work/a
-  ln -s "../../../../../..$BAIT" /work/a
-  busybox rm /work/a
-  busybox mv /work/b /work/a
+  busybox mv /area/a /area/b
+  ln -s "$BAIT" /area/a
+  busybox rm /area/a
+  ln -s "../../../../../..$BAIT" /area/a
+  busybox rm /area/a
+  busybox mv /area/b /area/a
 done 2>/dev/null
 "#;
 /// Rotations in the storm.
@@ -164,7 +164,7 @@ const ROTATIONS: u32 = 6;
 
 fn a_storm_of_renames_stops_no_rotation(scene: &mut Scene) -> Result<()> {
     let bait = scene.bait();
-    let usual = ["--label", "app=storm", "--tmpfs", "/work", "-e", &bait];
+    let usual = ["--label", "app=storm", "--tmpfs", "/area", "-e", &bait];
     let program = ["sh", "-c", STORM];
     // One has its file system before its first instruction, the other one is met in the middle of it.
     let runtime = ["--runtime", &scene.stage.runtime];
@@ -178,7 +178,7 @@ fn a_storm_of_renames_stops_no_rotation(scene: &mut Scene) -> Result<()> {
         scene.rotate()?;
         let value = scene.value();
         wait::until_true("the value in the storm", PATIENCE, || {
-            let look = "cat /work/[ab]/secrets/db_password 2>/dev/null";
+            let look = "cat /area/[ab]/secrets/db_password 2>/dev/null";
             Ok(first.exec(&["sh", "-c", look])?.stdout == value)
         })?;
         docker::docker(&["restart", "-t", "0", late.id()])?.ok()?;

@@ -52,8 +52,8 @@ const fn served(does: &'static str) -> Harm {
 /// Another secret than the one under attack.
 const OTHER: &str = "test/other";
 /// A file below a directory that its container may rename, and where it is.
-const MOVABLE: &str = "db_password, directory: /work/a/secrets";
-const MOVED: &str = "/work/a/secrets/db_password";
+const MOVABLE: &str = "db_password, directory: /area/a/secrets";
+const MOVED: &str = "/area/a/secrets/db_password";
 const FULL: &str = "the secret file system is full";
 
 const HARMS: [Harm; 9] = [
@@ -119,7 +119,7 @@ fn root_inside_changes_nothing_and_what_privilege_hides_is_refused() -> Result<(
     let bait = scene.bait();
     let usual = scene.stage.run("rights", &["-e", &bait], "/bin/app-idle")?;
     nothing_works(&scene, &usual)?;
-    let moved = scene.run_plain("moved", &["--tmpfs", "/work"])?;
+    let moved = scene.run_plain("moved", &["--tmpfs", "/area"])?;
     scene.wait_served(&moved, MOVED)?;
     let mut harmed = Vec::new();
     for harm in &HARMS {
@@ -135,10 +135,10 @@ fn root_inside_changes_nothing_and_what_privilege_hides_is_refused() -> Result<(
     for (harm, container) in &harmed {
         judge(&scene, harm, container, &before)?;
     }
-    moved.shell("busybox mv /work/a /work/b")?;
+    moved.shell("busybox mv /area/a /area/b")?;
     a_restart_of_the_injector_holds_up_nobody_else(&mut scene)?;
     scene.wait_refused(&moved, "or were moved")?;
-    moved.shell("busybox mv /work/b /work/a")?;
+    moved.shell("busybox mv /area/b /area/a")?;
     let last = undone(harmed)?;
     for container in &last {
         scene.wait_served(container, FILE)?;

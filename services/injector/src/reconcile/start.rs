@@ -65,12 +65,7 @@ impl Reconciler {
             }
         };
         if let Some(unclear) = attached.unclear {
-            tracing::warn!(
-                { names::CONTAINER } = id.short(),
-                "whether a file system came into the container is not known; looked for again"
-            );
-            self.remembered.insert(id.clone(), unclear);
-            return self.look_for_again(id);
+            return self.take_unclear(id, unclear);
         }
         tracked.target = Some(attached.target);
         tracked.ticks = attached.ticks;
@@ -101,6 +96,15 @@ impl Reconciler {
         for (binding, one) in attached.unformed {
             self.take_unformed(id, binding, one);
         }
+    }
+
+    fn take_unclear(&mut self, id: &ContainerId, unclear: Remembered) {
+        tracing::warn!(
+            { names::CONTAINER } = id.short(),
+            "whether a file system came into the container is not known; looked for again"
+        );
+        self.remembered.insert(id.clone(), unclear);
+        self.look_for_again(id);
     }
 
     /// A template could not be filled. Nothing else in its container waits for it.

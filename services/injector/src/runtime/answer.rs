@@ -77,11 +77,7 @@ pub(crate) async fn resolve(
                 &question.env,
                 &question.mounts,
             );
-            let versions = chosen
-                .iter()
-                .flat_map(|chosen| chosen.env.iter().chain(&chosen.files))
-                .map(|(given, _)| key_of(given));
-            let versions = versions.collect();
+            let versions = versions_of(chosen.as_ref().ok());
             ((chosen, true), versions)
         }
     });
@@ -129,6 +125,14 @@ pub(crate) async fn resolve(
     let create = create.take().unwrap_or_default();
     shared.keep_pending(facts, (env, kept.collect()), intent, create);
     Ok(line)
+}
+
+/// What the plan has to go on granting until the container runs.
+fn versions_of(chosen: Option<&Chosen>) -> Vec<VersionKey> {
+    let given = chosen
+        .into_iter()
+        .flat_map(|chosen| chosen.env.iter().chain(&chosen.files));
+    given.map(|(given, _)| key_of(given)).collect()
 }
 
 fn no_plan() -> Denied {
