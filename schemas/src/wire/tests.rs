@@ -85,7 +85,9 @@ fn plan() -> HostPlan {
     let form = of_template("url = \"{{ secret(\"prod/db\").url }}\"\n");
     let bare = of_template("{{ secret(\"prod/db\") }}");
     let command = Reload::Command {
-        argv: ["nginx", "-s", "reload \"now\"", ""].map(str::to_owned).into(),
+        argv: ["nginx", "-s", "reload \"now\"", ""]
+            .map(str::to_owned)
+            .into(),
         timeout: Duration::from_millis(2500),
     };
     let env = Target::Env {

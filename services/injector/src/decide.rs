@@ -191,7 +191,12 @@ fn decide_file(
     }
     let version = (binding.secret, grant.version);
     if let Some(reason) = tracked.unformed(binding.binding, version, form.as_ref()) {
-        let refusal = (binding.binding, binding.secret, grant.version, reason.to_owned());
+        let refusal = (
+            binding.binding,
+            binding.secret,
+            grant.version,
+            reason.to_owned(),
+        );
         todo.refusals.push(refusal);
         return;
     }

@@ -5,9 +5,7 @@
 //! where the binding says `reload: label`, and then it makes nobody else wait longer than a restart with
 //! the defaults does.
 
-use keywheel_core::binding::{
-    ContainerFacts, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload,
-};
+use keywheel_core::binding::{ContainerFacts, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload};
 use keywheel_schemas::manifest::parse_reload;
 
 /// The label that says what happens on change, in the words of a binding's `reload`.

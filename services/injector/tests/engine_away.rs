@@ -33,7 +33,9 @@ const COMMAND: &str =
 
 fn plan(version: u64, told: u64) -> Vec<PlannedBinding> {
     let command = Reload::Command {
-        argv: ["/bin/busybox", "sh", "-c", COMMAND].map(str::to_owned).into(),
+        argv: ["/bin/busybox", "sh", "-c", COMMAND]
+            .map(str::to_owned)
+            .into(),
         timeout: Duration::from_secs(120),
     };
     vec![
@@ -116,9 +118,7 @@ async fn a_daemon_that_stops_and_comes_back_is_told_of_and_caught_up_with() {
     );
     // The engine forgot the command that ran: that counts as one try, and the next one tells. The second
     // container began with the version.
-    let is_lost = |fact: &Fact| {
-        matches!(fact, Fact::Refused { version: 12, reason } if reason.contains("is not known"))
-    };
+    let is_lost = |fact: &Fact| matches!(fact, Fact::Refused { version: 12, reason } if reason.contains("is not known"));
     bus.wait_facts("its end is not known", 1, is_lost).await;
     bus.wait_facts("both are told", 2, reloaded(12)).await;
     // What was served before is not said again: each version came to the first container once.

@@ -13,8 +13,8 @@ use bollard::exec::{CreateExecOptions, StartExecOptions};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use keywheel_core::id::ContainerId;
-use keywheel_engine::port::container_host::ExecOutcome;
 use keywheel_engine::port::PortError;
+use keywheel_engine::port::container_host::ExecOutcome;
 
 use super::{DockerHost, READ_TIMEOUT, bounded, parse};
 use crate::form::ExecState;

@@ -24,7 +24,9 @@ use crate::reload::reload_in;
 use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::{Remembered, forget, save};
-use crate::swap::{NotSwapped, Removal, Swap, Swapped, Tell, Told, in_batches, remove_all, swap_all};
+use crate::swap::{
+    NotSwapped, Removal, Swap, Swapped, Tell, Told, in_batches, remove_all, swap_all,
+};
 
 /// A pass that made more work is repeated at once, at most so often.
 const ROUNDS: usize = 3;

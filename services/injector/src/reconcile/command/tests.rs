@@ -197,7 +197,13 @@ fn what_was_tried_is_forgotten_with_the_content() {
 #[test]
 fn one_that_hangs_is_not_begun_again_and_what_did_not_begin_does_not_count() {
     let command = begun("/bin/a", &[1]);
-    let hung = tried(None, &command, 101, &Ok(ExecOutcome::TimedOut), Duration::ZERO);
+    let hung = tried(
+        None,
+        &command,
+        101,
+        &Ok(ExecOutcome::TimedOut),
+        Duration::ZERO,
+    );
     assert_eq!((hung.failed, hung.again), (1, None));
     let away: Result<ExecOutcome, String> = Err("away".to_owned());
     let mut tries = None;
