@@ -88,6 +88,8 @@ pub(crate) struct Reconciler {
     denied: Vec<DeniedStart>,
     /// What people ran in consumers.
     execs: Execs,
+    /// The same, of containers that are not known yet.
+    unsure: Vec<(ContainerId, exec::Came)>,
     /// Starts that were refused and come back.
     refused: RefusedStarts,
     /// When the engine is asked again whether it wrote a refusal down.
@@ -137,6 +139,7 @@ impl Reconciler {
             items: Vec::new(),
             denied: Vec::new(),
             execs: Execs::default(),
+            unsure: Vec::new(),
             refused,
             unsettled: BTreeMap::new(),
             start_pool: Arc::new(Semaphore::new(PARALLEL_STARTS)),
@@ -168,12 +171,24 @@ impl Reconciler {
 
     /// The last words before the end.
     pub(crate) async fn leave(&mut self) {
+        self.decide_execs();
+        self.execs.flush();
         self.report();
         self.save_refused().await;
     }
 
-    /// Takes one event; the pass comes after.
-    pub(crate) fn take(&mut self, event: Event) {
+    /// Takes one event; `true` when a pass is to come after. Execs, as often as they are, need none
+    /// but for a note that is due.
+    pub(crate) fn take(&mut self, event: Event) -> bool {
+        let is_exec = matches!(
+            event,
+            Event::Exec { .. } | Event::Engine(EngineEvent::Executed { .. })
+        );
+        self.apply_event(event);
+        !is_exec || self.is_exec_due()
+    }
+
+    fn apply_event(&mut self, event: Event) {
         match event {
             Event::Plan(plan) => {
                 let generation = plan.generation;
@@ -247,7 +262,7 @@ impl Reconciler {
             EngineEvent::Started(id)
             | EngineEvent::Stopped(id)
             | EngineEvent::HealthChanged(id) => self.inspect(id),
-            EngineEvent::Executed { id, exec, command } => self.note_exec(&id, exec, &command),
+            EngineEvent::Executed { id, exec, command } => self.note_exec(id, exec, command),
             EngineEvent::Away(_) => {}
         }
     }
@@ -364,6 +379,7 @@ impl Reconciler {
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
         };
         let stale = Vec::from_iter(self.shared.stale_plans());
+        self.decide_execs();
         let executed = self.execs.notes(self.now());
         let has_notes = !(stale.is_empty() && executed.is_empty());
         let has_facts = has_notes || !(self.items.is_empty() && self.denied.is_empty());

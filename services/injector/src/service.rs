@@ -449,7 +449,7 @@ async fn reconcile_until(
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let wake = reconciler.sleep_for();
-        tokio::select! {
+        let is_due = tokio::select! {
             () = shutdown.cancelled() => {
                 while let Ok(event) = incoming.try_recv() {
                     reconciler.take(event);
@@ -458,20 +458,28 @@ async fn reconcile_until(
             }
             event = incoming.recv() => {
                 let Some(event) = event else { return };
-                reconciler.take(event);
+                let mut is_due = reconciler.take(event);
                 for _ in 0..BATCH {
                     let Ok(event) = incoming.try_recv() else { break };
-                    reconciler.take(event);
+                    is_due |= reconciler.take(event);
                 }
+                is_due
             }
-            _ = tick.tick() => reconciler.look_again(),
+            _ = tick.tick() => {
+                reconciler.look_again();
+                true
+            }
             _ = beat.tick() => {
                 if shared.is_beat_due() {
                     reconciler.ask_gateway();
                 }
+                true
             }
-            () = shared.changed.notified() => {}
-            () = tokio::time::sleep(wake) => {}
+            () = shared.changed.notified() => true,
+            () = tokio::time::sleep(wake) => true,
+        };
+        if !is_due {
+            continue;
         }
         reconciler.pass().await;
         status.send_if_modified(|status| reconciler.describe(status));

@@ -2,10 +2,13 @@
 //! people go on record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::name::{EnvName, SecretName};
 use keywheel_core::plan::HostPlan;
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::names;
 use keywheel_engine::port::container_host::ExecCommand;
 
 use super::Reconciler;
@@ -14,19 +17,88 @@ use crate::model::{Holding, Place};
 use crate::runtime::exec::{HeldVariable, HeldVariables};
 use crate::shared::VersionKey;
 
+/// Execs that wait until it is known what their containers hold.
+const MAX_UNSURE: usize = 1024;
+/// So long at most.
+const KNOWN_WITHIN: Duration = Duration::from_secs(30);
+
+/// An exec of which the engine told.
+pub(super) struct Came {
+    exec: String,
+    command: ExecCommand,
+    at: Timestamp,
+    until: Duration,
+}
+
 impl Reconciler {
     /// Somebody ran something in a container: on record if that holds a secret, and it was not its
-    /// health check.
-    pub(super) fn note_exec(&mut self, id: &ContainerId, exec: String, command: &ExecCommand) {
+    /// health check. Decided when its container is known.
+    pub(super) fn note_exec(&mut self, id: ContainerId, exec: String, command: ExecCommand) {
+        let noted = self.now();
+        let came = Came {
+            exec,
+            command,
+            at: self.shared.clock.now(),
+            until: noted + KNOWN_WITHIN,
+        };
+        if self.unsure.len() >= MAX_UNSURE {
+            tracing::error!(
+                { names::CONTAINER } = id.short(),
+                "exec not noted: too many wait until their containers are known"
+            );
+            return;
+        }
+        self.unsure.push((id, came));
+        self.decide_execs();
+    }
+
+    /// Whether a note of execs is to be told now; else the loop wakes when one is.
+    pub(super) fn is_exec_due(&mut self) -> bool {
+        let now = self.now();
+        let waiting = self.unsure.iter().map(|(_, came)| came.until).min();
+        for at in self.execs.next().into_iter().chain(waiting) {
+            if at <= now {
+                return true;
+            }
+            self.wake_by(at);
+        }
+        false
+    }
+
+    /// Decides on those whose container is known by now, or will not be.
+    pub(super) fn decide_execs(&mut self) {
+        let now = self.now();
+        for (id, came) in std::mem::take(&mut self.unsure) {
+            match self.knows(&id) {
+                Some(true) => self.decide_exec(&id, came),
+                None if came.until > now => self.unsure.push((id, came)),
+                // In doubt it is on record, where something is held.
+                None => self.decide_exec(&id, came),
+                Some(false) => {}
+            }
+        }
+        if let Some(at) = self.unsure.iter().map(|(_, came)| came.until).min() {
+            self.wake_by(at);
+        }
+    }
+
+    /// Whether a container runs and what it holds is known; `Some(false)` when it is none of ours to know.
+    fn knows(&self, id: &ContainerId) -> Option<bool> {
+        let is_read = !self.remembered.contains_key(id) && !self.inspecting.contains_key(id);
+        match self.containers.get(id) {
+            Some(tracked) if tracked.is_running() && is_read => Some(true),
+            None if self.is_listed && is_read => Some(false),
+            _ => None,
+        }
+    }
+
+    fn decide_exec(&mut self, id: &ContainerId, came: Came) {
         let Some(tracked) = self.containers.get(id) else {
             return;
         };
-        let record = &tracked.record;
-        // Until the engine told of it as running, its health check is not known.
-        let is_consumer = tracked.is_running() && !tracked.holdings.is_empty();
-        if is_consumer && !command.is_of(&record.health_command) {
-            let at = self.shared.clock.now();
-            self.execs.came(&record.facts, exec, at);
+        let is_check = came.command.is_of(&tracked.record.health_command);
+        if !tracked.holdings.is_empty() && !is_check {
+            self.execs.came(&tracked.record.facts, came.exec, came.at);
         }
     }
 
