@@ -18,12 +18,13 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
+    ContainerHost, ContainerRecord, EngineEvents, ExecDetails, ExecOutcome,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::OnceCell;
 
 use crate::form::{Inspected, Listed};
+use crate::look::ExecLook;
 use crate::own::OwnExecs;
 use crate::{disk, events, wire};
 
@@ -203,7 +204,9 @@ impl DockerHost {
             .iter()
             .filter_map(|row| ContainerId::parse(&row.id).ok())
             .collect();
-        let inspects = ids.into_iter().map(|id| async move { (self.inspect_listed(&id).await, id) });
+        let inspects = ids
+            .into_iter()
+            .map(|id| async move { (self.inspect_listed(&id).await, id) });
         let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
         let (mut records, mut has_answer, mut failed) = (Vec::new(), false, None);
         while let Some((answer, id)) = answers.next().await {
@@ -314,6 +317,14 @@ impl ContainerHost for DockerHost {
         timeout: Duration,
     ) -> Result<ExecOutcome, PortError> {
         self.run_in(id, argv, timeout).await
+    }
+
+    async fn exec_details(&self, exec: &str) -> Result<Option<ExecDetails>, PortError> {
+        let target = format!("/exec/{exec}/json");
+        let read = wire::read(&self.socket, &target);
+        let body = bounded(READ_TIMEOUT, &self.socket, read).await?;
+        let look: Option<ExecLook> = body.map(|body| parse(&body)).transpose()?;
+        Ok(look.map(ExecLook::into_details))
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), PortError> {

@@ -43,6 +43,8 @@ use crate::state::Remembered;
 const PARALLEL_ATTACHES: usize = 4;
 /// Containers whose start was refused being started at the same time.
 const PARALLEL_STARTS: usize = 4;
+/// Execs being asked about at the same time.
+const PARALLEL_LOOKS: usize = 4;
 /// After this time a failed attempt is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// After this time a value that could not be had is asked for again.
@@ -88,6 +90,7 @@ pub(crate) struct Reconciler {
     denied: Vec<DeniedStart>,
     /// What people ran in consumers.
     execs: Execs,
+    look_pool: Arc<Semaphore>,
     /// The same, of containers that are not known yet.
     unsure: Vec<(ContainerId, exec::Came)>,
     /// Starts that were refused and come back.
@@ -139,6 +142,7 @@ impl Reconciler {
             items: Vec::new(),
             denied: Vec::new(),
             execs: Execs::default(),
+            look_pool: Arc::new(Semaphore::new(PARALLEL_LOOKS)),
             unsure: Vec::new(),
             refused,
             unsettled: BTreeMap::new(),
@@ -182,7 +186,9 @@ impl Reconciler {
     pub(crate) fn take(&mut self, event: Event) -> bool {
         let is_exec = matches!(
             event,
-            Event::Exec { .. } | Event::Engine(EngineEvent::Executed { .. })
+            Event::Exec { .. }
+                | Event::ExecLooked { .. }
+                | Event::Engine(EngineEvent::Executed { .. })
         );
         self.apply_event(event);
         !is_exec || self.is_exec_due()
@@ -230,6 +236,16 @@ impl Reconciler {
             Event::Exec { id, args, held } => {
                 // Who asked may have given up: the exec goes on without.
                 let _ = held.send(self.held_variables(&id, &args));
+            }
+            Event::ExecLooked {
+                facts,
+                exec,
+                at,
+                is_check,
+            } => {
+                if !is_check {
+                    self.execs.came(&facts, exec, at);
+                }
             }
             Event::Refused { result } => self.take_refused(result),
             Event::Started { id, result } => self.take_started(&id, result),

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::DeniedStart;
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Body, Bus, Subscription};
@@ -114,6 +116,13 @@ pub(crate) enum Event {
         id: ContainerId,
         args: Vec<String>,
         held: oneshot::Sender<HeldVariables>,
+    },
+    /// What looked like a container's health check, and whether it was.
+    ExecLooked {
+        facts: Box<ContainerFacts>,
+        exec: String,
+        at: Timestamp,
+        is_check: bool,
     },
     /// The engine's answer to which starts were refused.
     Refused {

@@ -91,6 +91,7 @@ fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
             .collect(),
         refused: None,
         health_command: Vec::new(),
+        user: String::new(),
     };
     Tracked::new(record, Duration::ZERO)
 }

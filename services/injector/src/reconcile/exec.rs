@@ -9,12 +9,13 @@ use keywheel_core::name::{EnvName, SecretName};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::names;
-use keywheel_engine::port::container_host::ExecCommand;
+use keywheel_engine::port::container_host::{ContainerRecord, ExecCommand};
 
 use super::Reconciler;
 use crate::kept::KeptValue;
 use crate::model::{Holding, Place};
 use crate::runtime::exec::{HeldVariable, HeldVariables};
+use crate::service::Event;
 use crate::shared::VersionKey;
 
 /// Execs that wait until it is known what their containers hold.
@@ -96,10 +97,36 @@ impl Reconciler {
         let Some(tracked) = self.containers.get(id) else {
             return;
         };
-        let is_check = came.command.is_of(&tracked.record.health_command);
-        if !tracked.holdings.is_empty() && !is_check {
-            self.execs.came(&tracked.record.facts, came.exec, came.at);
+        if tracked.holdings.is_empty() {
+            return;
         }
+        match came.command.is_of(&tracked.record.health_command) {
+            true => self.look_at_exec(&tracked.record, came),
+            false => self.execs.came(&tracked.record.facts, came.exec, came.at),
+        }
+    }
+
+    /// An event's words have lost where an argument ends, and as whom it runs: the engine is asked. In
+    /// doubt it is on record.
+    fn look_at_exec(&self, record: &ContainerRecord, came: Came) {
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        let (pool, record) = (Arc::clone(&self.look_pool), record.clone());
+        self.tasks.spawn(async move {
+            let _permit = pool.acquire().await;
+            let details = match came.exec.as_str() {
+                "" => Ok(None),
+                exec => shared.containers.exec_details(exec).await,
+            };
+            let details = details.unwrap_or_default();
+            let is_check = details.is_some_and(|exec| record.is_health_check(&exec));
+            let event = Event::ExecLooked {
+                facts: Box::new(record.facts),
+                exec: came.exec,
+                at: came.at,
+                is_check,
+            };
+            let _ = events.send(event).await;
+        });
     }
 
     /// The variables a container was started with, if these are the arguments of its health check, and

@@ -356,5 +356,6 @@ fn created(pending: &Pending, pid: i32) -> ContainerRecord {
         placeholders: Vec::new(),
         refused: None,
         health_command: Vec::new(),
+        user: String::new(),
     }
 }
