@@ -17,7 +17,7 @@ use std::fmt;
 
 /// Longest template, in bytes.
 pub const MAX_TEMPLATE_BYTES: usize = 16 << 10;
-/// Most places in one template.
+/// Most places in one template, comments among them.
 pub const MAX_PLACES: usize = 256;
 /// How deep a field may lie.
 pub const MAX_FIELD_DEPTH: usize = 8;
@@ -85,13 +85,14 @@ pub fn parse(template: &str) -> Result<Vec<Piece<'_>>, TemplateFault> {
         if !text.is_empty() {
             pieces.push(Piece::Text(text));
         }
+        places += 1;
+        if places > MAX_PLACES {
+            let message =
+                format!("there are more than {MAX_PLACES} places and comments; use fewer");
+            return Err(TemplateFault { line, message });
+        }
         let (inside, behind) = enclosed(marked, line)?;
         if let Some(expression) = inside {
-            places += 1;
-            if places > MAX_PLACES {
-                let message = format!("there are more than {MAX_PLACES} places; use fewer");
-                return Err(TemplateFault { line, message });
-            }
             pieces.push(Expression::new(expression, line).read()?);
         }
         line += lines(marked) - lines(behind);

@@ -102,6 +102,10 @@ fn limits_hold_and_the_limit_itself_is_allowed() {
     assert!(parse(&place.repeat(MAX_PLACES)).is_ok());
     let fault = parse(&place.repeat(MAX_PLACES + 1)).unwrap_err();
     assert!(fault.message.contains("more than 256 places"), "{fault}");
+    let comment = "{# a #}";
+    assert!(parse(&comment.repeat(MAX_PLACES)).is_ok());
+    let fault = parse(&format!("{place}{}", comment.repeat(MAX_PLACES))).unwrap_err();
+    assert!(fault.message.contains("places and comments"), "{fault}");
     let deep = |depth: usize| format!("{{{{ secret(\"a\"){} }}}}", ".b".repeat(depth));
     assert!(parse(&deep(MAX_FIELD_DEPTH)).is_ok());
     let fault = parse(&deep(MAX_FIELD_DEPTH + 1)).unwrap_err();

@@ -74,6 +74,22 @@ fn plan() -> HostPlan {
         mode: 0o440,
         template: None,
     };
+    let of_template = |template: &str| Target::File {
+        directory: Directory::parse("/etc/app").unwrap(),
+        name: FileName::parse("app.conf").unwrap(),
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+        template: Some(template.to_owned()),
+    };
+    let form = of_template("url = \"{{ secret(\"prod/db\").url }}\"\n");
+    let bare = of_template("{{ secret(\"prod/db\") }}");
+    let command = Reload::Command {
+        argv: ["nginx", "-s", "reload \"now\"", ""]
+            .map(str::to_owned)
+            .into(),
+        timeout: Duration::from_millis(2500),
+    };
     let env = Target::Env {
         name: EnvName::parse("DB_PASSWORD").unwrap(),
     };
@@ -94,7 +110,9 @@ fn plan() -> HostPlan {
         bindings: vec![
             planned(file.clone(), Reload::Signal(1), digest.clone(), Some(grant)),
             planned(env, restart, repository, None),
-            planned(file, Reload::None, digest, None),
+            planned(file, Reload::None, digest.clone(), None),
+            planned(form, command, digest.clone(), Some(grant)),
+            planned(bare, Reload::Label, digest, Some(grant)),
         ],
     }
 }

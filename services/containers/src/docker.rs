@@ -21,7 +21,7 @@ use keywheel_engine::port::container_host::{
     ContainerHost, ContainerRecord, EngineEvents, ExecDetails, ExecOutcome,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::form::{Inspected, Listed};
 use crate::look::ExecLook;
@@ -66,6 +66,8 @@ pub struct DockerHost {
     client: OnceCell<Docker>,
     data_root: OnceCell<PathBuf>,
     own: Arc<OwnExecs>,
+    /// Who may begin a program in a container.
+    begins: Semaphore,
 }
 
 impl DockerHost {
@@ -86,6 +88,7 @@ impl DockerHost {
             client: OnceCell::new(),
             data_root: OnceCell::new(),
             own: Arc::new(OwnExecs::default()),
+            begins: Semaphore::new(exec::PARALLEL_BEGINS),
         })
     }
 

@@ -151,7 +151,7 @@ fn parse(line: &[u8], own: &OwnExecs) -> Option<EngineEvent> {
         "die" => Some(EngineEvent::Stopped(id)),
         "destroy" => Some(EngineEvent::Removed(id)),
         "health_status" => Some(EngineEvent::HealthChanged(id)),
-        "exec_start" if own.has(&line.actor.attributes.exec_id) => None,
+        "exec_start" if own.has(&id, &line.actor.attributes.exec_id) => None,
         "exec_start" => {
             let exec = line.actor.attributes.exec_id;
             let is_id =
@@ -228,17 +228,20 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_we_run_ourselves_is_no_hint() {
-        let id = "d".repeat(64);
-        let said = |exec: &str| {
+    fn a_program_that_we_run_ourselves_is_no_hint_and_a_label_makes_none_ours() {
+        let (ours, labelled) = ("d".repeat(64), "e".repeat(64));
+        let said = |id: &str, exec: &str| {
             format!(
                 r#"{{"Type":"container","Action":"exec_start: /bin/reload","Actor":{{"ID":"{id}","Attributes":{{"execID":"{exec}","image":"app"}}}}}}"#
             )
         };
         let own = OwnExecs::default();
-        own.note("ours");
-        assert_eq!(parse(said("ours").as_bytes(), &own), None);
-        let theirs = parse(said("theirs").as_bytes(), &own);
-        assert!(matches!(theirs, Some(EngineEvent::Executed { .. })));
+        own.note(&ContainerId::parse(&ours).unwrap(), "5d");
+        assert_eq!(parse(said(&ours, "5d").as_bytes(), &own), None);
+        // The second: its label `execID` overlays the id with one of ours elsewhere.
+        for theirs in [said(&ours, "6d"), said(&labelled, "5d")] {
+            let theirs = parse(theirs.as_bytes(), &own);
+            assert!(matches!(theirs, Some(EngineEvent::Executed { .. })));
+        }
     }
 }

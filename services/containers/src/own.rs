@@ -1,31 +1,36 @@
-//! The programs that we run in containers ourselves, by the engine's ids, so that they are not taken
-//! for a person's. Bounded: the oldest is forgotten, long after its event has come.
+//! The programs that we run in containers ourselves, by container and the engine's id, so that they are
+//! not taken for a person's. By both, because a container's labels overlay what an event says: one with
+//! the label `execID` could pass off what runs in it as ours elsewhere. Bounded: the oldest is forgotten,
+//! long after its event has come.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+
+use keywheel_core::id::ContainerId;
 
 /// Ids that are kept.
 pub(crate) const MAX_OWN_EXECS: usize = 4096;
 
 /// See the file.
 #[derive(Debug, Default)]
-pub(crate) struct OwnExecs(Mutex<VecDeque<String>>);
+pub(crate) struct OwnExecs(Mutex<VecDeque<(ContainerId, String)>>);
 
 impl OwnExecs {
     /// Before it is begun.
-    pub(crate) fn note(&self, exec: &str) {
+    pub(crate) fn note(&self, container: &ContainerId, exec: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_OWN_EXECS {
             known.pop_front();
         }
-        known.push_back(exec.to_owned());
+        known.push_back((container.clone(), exec.to_owned()));
     }
 
     /// Whether it is one of ours.
-    pub(crate) fn has(&self, exec: &str) -> bool {
+    pub(crate) fn has(&self, container: &ContainerId, exec: &str) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Most often it is the newest.
-        known.iter().rev().any(|one| one == exec)
+        let mut known = known.iter().rev();
+        known.any(|(place, one)| one == exec && place == container)
     }
 }
 
@@ -34,13 +39,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_are_known_and_no_more_than_the_limit() {
+    fn the_newest_are_known_in_their_container_and_no_more_than_the_limit() {
         let own = OwnExecs::default();
+        let id = ContainerId::parse(&"a".repeat(64)).unwrap();
         for number in 0..=MAX_OWN_EXECS {
-            own.note(&number.to_string());
+            own.note(&id, &number.to_string());
         }
-        assert!(!own.has("0"));
-        assert!(own.has("1") && own.has(&MAX_OWN_EXECS.to_string()));
-        assert!(!own.has(""));
+        assert!(!own.has(&id, "0"));
+        assert!(own.has(&id, "1") && own.has(&id, &MAX_OWN_EXECS.to_string()));
+        assert!(!own.has(&id, ""));
+        let other = ContainerId::parse(&"b".repeat(64)).unwrap();
+        assert!(!own.has(&other, "1"));
     }
 }

@@ -20,7 +20,7 @@ use keywheel_sys::secretfs::{FileAttr, FsKind, SecretDir, SecretFs};
 use keywheel_sys::wire::Fault;
 
 use crate::form::{Form, formed};
-use crate::model::Place;
+use crate::model::{Place, Unformed};
 use crate::state::{self, Remembered, RememberedDir, RememberedHolding};
 
 /// Content of all files of one directory, old and new versions together (rule J14).
@@ -43,6 +43,7 @@ pub(crate) struct Wanted {
     pub(crate) name: FileName,
     pub(crate) attr: FileAttr,
     pub(crate) form: Option<Arc<Form>>,
+    /// The secret's; while it is attached, what was made of it.
     pub(crate) value: Arc<SecretBytes>,
 }
 
@@ -53,6 +54,8 @@ pub(crate) struct Attached {
     pub(crate) dirs: BTreeMap<Directory, Arc<SecretDir>>,
     pub(crate) written: Vec<Written>,
     pub(crate) refused: Vec<(BindingId, SecretId, u64, String)>,
+    /// Files whose template cannot be filled.
+    pub(crate) unformed: Vec<(BindingId, Unformed)>,
     /// Set when a file system may be in it or not: what is to be looked for.
     pub(crate) unclear: Option<Remembered>,
 }
@@ -110,6 +113,7 @@ pub(crate) fn attach(
 ) -> Result<Attached, String> {
     let (target, ticks) = pin(id, pid)?;
     base.ticks = ticks;
+    let (wanted, unformed) = form_all(wanted);
     let mut by_dir: BTreeMap<Directory, Vec<Wanted>> = BTreeMap::new();
     for file in wanted {
         by_dir.entry(file.directory.clone()).or_default().push(file);
@@ -120,6 +124,7 @@ pub(crate) fn attach(
         dirs: BTreeMap::new(),
         written: Vec::new(),
         refused: Vec::new(),
+        unformed,
         unclear: None,
     };
     let mut is_unclear = false;
@@ -127,22 +132,86 @@ pub(crate) fn attach(
         state::save(&tools.state, &base).map_err(|error| chain(&error))?;
     }
     for (directory, files) in by_dir {
-        match attach_dir(tools, &attached.target, &mut base, &directory, &files) {
+        let (fs, files) = match make(tools, &attached.target, files) {
+            Ok((fs, files, refused)) => {
+                attached.refused.extend(refused);
+                (fs, files)
+            }
+            Err(refused) => {
+                attached.refused.extend(refused);
+                continue;
+            }
+        };
+        match attach_dir(tools, &attached.target, &mut base, (&directory, fs), &files) {
             Ok(dir) => {
                 attached.dirs.insert(directory, Arc::new(dir));
                 attached.written.extend(files.iter().map(Wanted::written));
             }
             Err(fault) => {
                 is_unclear |= fault.is_unclear;
-                let reason = fault.reason;
-                let refuse =
-                    |file: &Wanted| (file.binding, file.secret, file.version, reason.clone());
+                let refuse = |file: &Wanted| file.refused(fault.reason.clone());
                 attached.refused.extend(files.iter().map(refuse));
             }
         }
     }
     attached.unclear = is_unclear.then_some(base);
     Ok(attached)
+}
+
+/// Makes of each value what its file holds; one that cannot be made takes no other with it.
+fn form_all(wanted: Vec<Wanted>) -> (Vec<Wanted>, Vec<(BindingId, Unformed)>) {
+    let mut whole = Vec::with_capacity(wanted.len());
+    let mut faults = Vec::new();
+    for file in wanted {
+        match formed(file.form.as_ref(), &file.value) {
+            Ok(value) => whole.push(Wanted { value, ..file }),
+            Err(reason) => {
+                let unformed = Unformed {
+                    secret: file.secret,
+                    version: file.version,
+                    form: file.form,
+                    reason,
+                };
+                faults.push((file.binding, unformed));
+            }
+        }
+    }
+    (whole, faults)
+}
+
+/// A file that could not be served, and why.
+type RefusedFile = (BindingId, SecretId, u64, String);
+
+/// Makes a file system with all files that can be written, and tells which cannot. An error: none can.
+fn make(
+    tools: &Tools,
+    target: &PinnedPid,
+    files: Vec<Wanted>,
+) -> Result<(SecretFs, Vec<Wanted>, Vec<RefusedFile>), Vec<RefusedFile>> {
+    let created = failpoint::hit("injector.before_swap")
+        .map_err(|error| error.to_string())
+        .and_then(|()| {
+            SecretFs::create(tools.kind, SECRET_FS_BYTES).map_err(|error| chain(&error))
+        });
+    let fs = match created {
+        Ok(fs) => fs,
+        Err(reason) => {
+            let refuse = |file: &Wanted| file.refused(reason.clone());
+            return Err(files.iter().map(refuse).collect());
+        }
+    };
+    let mut filled = Vec::with_capacity(files.len());
+    let mut refused = Vec::new();
+    for file in files {
+        match fill(fs.dir(), target, &file) {
+            Ok(()) => filled.push(file),
+            Err(reason) => refused.push(file.refused(reason)),
+        }
+    }
+    if filled.is_empty() {
+        return Err(refused);
+    }
+    Ok((fs, filled, refused))
 }
 
 impl Wanted {
@@ -160,18 +229,19 @@ impl Wanted {
             form: self.form.clone(),
         }
     }
+
+    fn refused(&self, reason: String) -> RefusedFile {
+        (self.binding, self.secret, self.version, reason)
+    }
 }
 
 fn attach_dir(
     tools: &Tools,
     target: &PinnedPid,
     base: &mut Remembered,
-    directory: &Directory,
+    (directory, fs): (&Directory, SecretFs),
     files: &[Wanted],
 ) -> Result<SecretDir, NotAttached> {
-    failpoint::hit("injector.before_swap").map_err(|error| error.to_string())?;
-    let fs = SecretFs::create(tools.kind, SECRET_FS_BYTES).map_err(|error| chain(&error))?;
-    fill(fs.dir(), target, files)?;
     let former = base
         .dirs
         .iter()
@@ -219,8 +289,9 @@ fn get_back(
         state::save(&tools.state, base).map_err(|error| unclear(chain(&error)))?;
         match tools.helper.reacquire(target, directory.as_str(), device) {
             Ok(dir) => {
-                fill(&dir, target, files).map_err(unclear)?;
-                return Ok(dir);
+                let mut files = files.iter();
+                let filled = files.try_for_each(|file| fill(&dir, target, file));
+                return filled.map(|()| dir).map_err(unclear);
             }
             Err(fault) if !is_absent(&fault) => return Err(unclear(explain(error))),
             Err(_) => {}
@@ -240,16 +311,12 @@ fn unclear(reason: String) -> NotAttached {
     }
 }
 
-fn fill(dir: &SecretDir, target: &PinnedPid, files: &[Wanted]) -> Result<(), String> {
-    for file in files {
-        let mapped = map(target, file.attr)?;
-        let value = formed(file.form.as_ref(), &file.value)?;
-        // EXPOSE: written to the container's own memory file system.
-        let bytes = value.expose();
-        dir.replace(file.name.as_str(), bytes, mapped)
-            .map_err(|error| chain(&error))?;
-    }
-    Ok(())
+fn fill(dir: &SecretDir, target: &PinnedPid, file: &Wanted) -> Result<(), String> {
+    let mapped = map(target, file.attr)?;
+    // EXPOSE: written to the container's own memory file system.
+    let bytes = file.value.expose();
+    dir.replace(file.name.as_str(), bytes, mapped)
+        .map_err(|error| chain(&error))
 }
 
 /// Whether the file system is in the container although its directory leads elsewhere by now: the helper
@@ -415,6 +482,39 @@ mod tests {
             reason: fault.text(),
             source: std::io::ErrorKind::Other.into(),
         }
+    }
+
+    #[test]
+    fn a_template_that_cannot_be_filled_takes_no_other_file_with_it() {
+        let wanted = |number: u8, template: Option<&str>| Wanted {
+            binding: BindingId::from_bytes([number; 16]),
+            secret: SecretId::from_bytes([7; 16]),
+            version: 3,
+            directory: Directory::parse("/run/secrets").unwrap(),
+            name: FileName::parse(&format!("f{number}")).unwrap(),
+            attr: FileAttr {
+                uid: 0,
+                gid: 0,
+                mode: 0o400,
+            },
+            form: template.map(|template| Form::new(template, "prod/db")),
+            value: Arc::new(SecretBytes::from(b"plain".to_vec())),
+        };
+        let field = "{{ secret(\"prod/db\").user }}";
+        let (whole, faults) = form_all(vec![
+            wanted(1, Some("<{{ secret(\"prod/db\") }}>")),
+            wanted(2, Some(field)),
+            wanted(3, None),
+        ]);
+        let held: Vec<&[u8]> = whole.iter().map(|file| file.value.expose()).collect();
+        assert_eq!(held, [b"<plain>".as_slice(), b"plain"]);
+        let [(binding, unformed)] = faults.as_slice() else {
+            panic!("{} faults", faults.len());
+        };
+        assert_eq!(*binding, BindingId::from_bytes([2; 16]));
+        assert_eq!(unformed.form, Some(Form::new(field, "prod/db")));
+        let reason = &unformed.reason;
+        assert!(reason.starts_with("template_failed: line 1"), "{reason}");
     }
 
     #[test]

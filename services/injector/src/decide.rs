@@ -177,7 +177,7 @@ fn decide_file(
     // Version numbers of another secret say nothing.
     let same =
         holding.filter(|holding| holding.secret == binding.secret && holding.attr == Some(attr));
-    let reload = reload_in(&binding.reload, &tracked.record.facts);
+    let reload = reload_in(&binding.reload, &tracked.label);
     let form = Form::of(binding);
     let is_done =
         |holding: &&Holding| holding.version == Some(grant.version) && holding.form == form;
@@ -187,6 +187,17 @@ fn decide_file(
                 .push((binding.binding, binding.secret, grant.version));
             todo.needs.push((binding.secret, grant));
         }
+        return;
+    }
+    let version = (binding.secret, grant.version);
+    if let Some(reason) = tracked.unformed(binding.binding, version, form.as_ref()) {
+        let refusal = (
+            binding.binding,
+            binding.secret,
+            grant.version,
+            reason.to_owned(),
+        );
+        todo.refusals.push(refusal);
         return;
     }
     todo.needs.push((binding.secret, grant));

@@ -16,6 +16,9 @@ use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
+/// Most bytes that are read for the fields of one template: each place reads the whole value.
+const MAX_FIELD_BYTES: usize = 16 << 20;
+
 /// What becomes of a value in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Form {
@@ -39,8 +42,25 @@ impl Form {
         }))
     }
 
+    #[cfg(test)]
+    pub(crate) fn new(template: &str, secret: &str) -> Arc<Self> {
+        Arc::new(Self {
+            template: template.to_owned(),
+            secret: SecretName::parse(secret).unwrap(),
+        })
+    }
+
     fn fill(&self, value: &SecretBytes) -> Result<SecretBytes, String> {
         let pieces = parse(&self.template).map_err(|fault| fault.to_string())?;
+        let of_field =
+            |piece: &&Piece<'_>| matches!(piece, Piece::Place(place) if !place.fields.is_empty());
+        let fields = pieces.iter().filter(of_field).count();
+        // EXPOSE: only its length is looked at.
+        if fields.saturating_mul(value.expose().len()) > MAX_FIELD_BYTES {
+            return Err(format!(
+                "its {fields} places for fields, times the length of the value, are more than {MAX_FIELD_BYTES} bytes"
+            ));
+        }
         let mut parts = Vec::with_capacity(pieces.len());
         let mut length = 0_usize;
         for piece in &pieces {
@@ -251,10 +271,7 @@ mod tests {
     use super::*;
 
     fn fill(template: &str, value: &[u8]) -> Result<String, String> {
-        let form = Arc::new(Form {
-            template: template.to_owned(),
-            secret: SecretName::parse("prod/db").unwrap(),
-        });
+        let form = Form::new(template, "prod/db");
         let value = Arc::new(SecretBytes::from(value.to_vec()));
         formed(Some(&form), &value)
             .map(|whole| String::from_utf8_lossy(whole.expose()).into_owned())
@@ -290,10 +307,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_stay_as_they_are() {
-        let form = Form {
-            template: "a{{ secret(\"prod/db\") }}".to_owned(),
-            secret: SecretName::parse("prod/db").unwrap(),
-        };
+        let form = Form::new("a{{ secret(\"prod/db\") }}", "prod/db");
         let filled = form.fill(&SecretBytes::from(vec![0, 255])).unwrap();
         assert_eq!(filled.expose(), [b'a', 0, 255]);
     }
@@ -335,6 +349,23 @@ mod tests {
         assert!(fill("x{{ secret(\"prod/db\") }}", &value).is_ok());
         let fault = fill("xx{{ secret(\"prod/db\") }}", &value).unwrap_err();
         assert!(fault.contains("longer than 1048576 bytes"), "{fault}");
+    }
+
+    #[test]
+    fn fields_are_read_up_to_the_limit_and_not_beyond() {
+        let head = r#"{"a":"x","b":""#;
+        let padding = "y".repeat(MAX_VALUE_BYTES - head.len() - 2);
+        let value = format!("{head}{padding}\"}}");
+        let places = MAX_FIELD_BYTES / value.len();
+        let template = |places: usize| "{{ secret(\"prod/db\").a }}".repeat(places);
+        let filled = fill(&template(places), value.as_bytes()).unwrap();
+        assert_eq!(filled, "x".repeat(places));
+        let fault = fill(&template(places + 1), value.as_bytes()).unwrap_err();
+        assert!(fault.contains("more than 16777216 bytes"), "{fault}");
+        // The whole value is read by nobody.
+        let whole = "{{ secret(\"prod/db\") }}";
+        let fault = fill(&whole.repeat(places + 1), value.as_bytes()).unwrap_err();
+        assert!(fault.contains("longer than"), "{fault}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::name::{Directory, EnvName, FileName};
 use keywheel_core::report::{Fact, Item};
@@ -16,6 +17,7 @@ use keywheel_sys::secretfs::{FileAttr, SecretDir};
 
 use crate::form::Form;
 use crate::kept::KeptValue;
+use crate::reload::said;
 
 /// Where in a container a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,9 @@ pub(crate) struct Holding {
     pub(crate) form: Option<Arc<Form>>,
     /// The version; `None` when an earlier run wrote it and it was not compared yet.
     pub(crate) version: Option<u64>,
+    /// Which content it is: a number of its own whenever it is set anew, so that nothing that is told of
+    /// one counts for another, even of the same version. 0: by an earlier run, or of a start.
+    pub(crate) content: u64,
     /// How far the consumer is.
     pub(crate) ack: Ack,
     /// What the earlier run remembered: version, and whether it was acknowledged.
@@ -72,17 +77,32 @@ pub(crate) struct Holding {
     pub(crate) kept: Option<Arc<KeptValue>>,
 }
 
-/// How often a reload command failed for one version, and when it is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How often a reload command failed for one content, and when it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tries {
+    /// The content, see [`Holding::content`].
+    pub(crate) content: u64,
+    /// The command.
+    pub(crate) argv: Vec<String>,
+    /// How long it may take.
+    pub(crate) timeout: Duration,
+    /// How often.
+    pub(crate) failed: u32,
+    /// When, monotonic; `None`: not for this content any more.
+    pub(crate) again: Option<Duration>,
+}
+
+/// A version that cannot be filled into a template. That stays so until one of them changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unformed {
     /// The secret.
     pub(crate) secret: SecretId,
     /// The version.
     pub(crate) version: u64,
-    /// How often.
-    pub(crate) failed: u32,
-    /// When, monotonic; `None`: not for this version any more.
-    pub(crate) again: Option<Duration>,
+    /// The template.
+    pub(crate) form: Option<Arc<Form>>,
+    /// Why, for a person.
+    pub(crate) reason: String,
 }
 
 /// What is under way with a container. One thing at a time.
@@ -102,6 +122,8 @@ pub(crate) enum Busy {
 pub(crate) struct Tracked {
     /// What the engine said last.
     pub(crate) record: ContainerRecord,
+    /// What its label says to do on change; a label stays as it was created.
+    pub(crate) label: Result<Reload, String>,
     /// Its first process, once pinned.
     pub(crate) target: Option<Arc<PinnedPid>>,
     /// Start time of that process in clock ticks; 0 until pinned.
@@ -118,6 +140,8 @@ pub(crate) struct Tracked {
     pub(crate) busy: Busy,
     /// Not before this time is a failed attempt repeated.
     pub(crate) retry_at: Duration,
+    /// Not before this time is a failed stop repeated; nothing else holds one up.
+    pub(crate) stop_at: Duration,
     /// When it was first seen.
     pub(crate) first_seen: Duration,
     /// When the engine last vouched for it.
@@ -130,11 +154,14 @@ pub(crate) struct Tracked {
     pub(crate) is_commanded: bool,
     /// Reload commands that failed.
     pub(crate) tries: BTreeMap<BindingId, Tries>,
+    /// What cannot be filled in, so that it is not tried over and over.
+    pub(crate) unformed: BTreeMap<BindingId, Unformed>,
 }
 
 impl Tracked {
     pub(crate) fn new(record: ContainerRecord, now: Duration) -> Self {
         Self {
+            label: said(&record.facts),
             record,
             target: None,
             ticks: 0,
@@ -144,13 +171,45 @@ impl Tracked {
             refused: BTreeMap::new(),
             busy: Busy::No,
             retry_at: Duration::ZERO,
+            stop_at: Duration::ZERO,
             first_seen: now,
             seen: now,
             dirty: false,
             owners: BTreeMap::new(),
             is_commanded: false,
             tries: BTreeMap::new(),
+            unformed: BTreeMap::new(),
         }
+    }
+
+    /// Notes what it holds now. What was noted of content before it goes.
+    pub(crate) fn put(&mut self, binding: BindingId, holding: Holding) {
+        let tried = self.tries.get(&binding);
+        if tried.is_some_and(|tried| tried.content != holding.content) {
+            self.tries.remove(&binding);
+        }
+        self.unformed.remove(&binding);
+        self.holdings.insert(binding, holding);
+    }
+
+    /// Notes that it holds nothing under a binding any more.
+    pub(crate) fn drop_holding(&mut self, binding: BindingId) {
+        self.tries.remove(&binding);
+        self.holdings.remove(&binding);
+    }
+
+    /// Why a version does not fit a template, if that is known already.
+    pub(crate) fn unformed(
+        &self,
+        binding: BindingId,
+        (secret, version): (SecretId, u64),
+        form: Option<&Arc<Form>>,
+    ) -> Option<&str> {
+        let is_it = |known: &&Unformed| {
+            known.secret == secret && known.version == version && known.form.as_ref() == form
+        };
+        let known = self.unformed.get(&binding).filter(is_it)?;
+        Some(&known.reason)
     }
 
     /// Whether its first program runs, as far as is known.
@@ -176,6 +235,12 @@ impl Tracked {
             .cloned()
             .unwrap_or_default();
         (self.record.facts.image_digest.clone(), label)
+    }
+
+    /// The group of a restart that its own label asks for: nobody else's waits for it or for how it ends.
+    pub(crate) fn alone(&self) -> Service {
+        let id = &self.record.facts.id;
+        (format!("container {id}"), String::new())
     }
 
     pub(crate) fn item(&self, binding: BindingId, secret: SecretId, fact: Fact) -> Item {

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS};
 use keywheel_daemon::{chain, names};
@@ -85,6 +86,8 @@ pub(crate) struct Reconciler {
     slots: BTreeMap<Service, ContainerId>,
     /// Versions that a container of the service did not get healthy with.
     failed: BTreeMap<(Service, BindingId), u64>,
+    /// Contents that were set so far, the number of the last.
+    contents: u64,
     attach_pool: Arc<Semaphore>,
     items: Vec<Item>,
     denied: Vec<DeniedStart>,
@@ -138,6 +141,7 @@ impl Reconciler {
             inspecting: BTreeMap::new(),
             slots: BTreeMap::new(),
             failed: BTreeMap::new(),
+            contents: 0,
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
             denied: Vec::new(),
@@ -457,6 +461,13 @@ impl Reconciler {
         let changed = *status != now;
         *status = now;
         changed
+    }
+
+    /// Whether what happens on change is chosen by labels: then it is no matter of a whole service.
+    fn is_by_label(&self, binding: BindingId) -> bool {
+        let plan = self.shared.plan();
+        let mut planned = plan.iter().flat_map(|plan| &plan.bindings);
+        planned.any(|planned| planned.binding == binding && planned.reload == Reload::Label)
     }
 
     /// Whether a container of the service is on its way through a restart.

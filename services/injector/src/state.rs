@@ -127,6 +127,7 @@ impl RememberedHolding {
                 .map(|(uid, gid, mode)| FileAttr { uid, gid, mode }),
             form: None,
             version,
+            content: 0,
             ack: if self.acked { Ack::Done } else { Ack::AtStart },
             remembered: Some((self.version, self.acked)),
             kept: None,

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::attach::map;
 use crate::form::{Form, formed};
+use crate::model::Unformed;
 use crate::origin::SERVICE;
 use crate::shared::Shared;
 
@@ -65,7 +66,32 @@ pub(crate) struct Swapped {
     pub(crate) binding: BindingId,
     pub(crate) secret: SecretId,
     pub(crate) version: u64,
-    pub(crate) result: Result<Done, String>,
+    pub(crate) form: Option<Arc<Form>>,
+    pub(crate) result: Result<Done, NotSwapped>,
+}
+
+/// A swap that did not work.
+#[derive(Debug)]
+pub(crate) enum NotSwapped {
+    /// For this reason; it may work another time.
+    Now(String),
+    /// Its template cannot be filled with this version: another try ends the same.
+    Unformed(Unformed),
+}
+
+impl NotSwapped {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Now(reason) => reason,
+            Self::Unformed(one) => &one.reason,
+        }
+    }
+}
+
+impl From<String> for NotSwapped {
+    fn from(reason: String) -> Self {
+        Self::Now(reason)
+    }
 }
 
 /// A swap that worked.
@@ -97,8 +123,8 @@ pub(crate) async fn swap_all(shared: &Arc<Shared>, jobs: Vec<Swap>) -> Vec<Swapp
         move |job| {
             let mut span = span_of(&job);
             let result = swap(&shared, &job);
-            if let Err(reason) = &result {
-                span.fail("replace", reason);
+            if let Err(fault) = &result {
+                span.fail("replace", fault.reason());
             }
             drop(span);
             Swapped {
@@ -106,6 +132,7 @@ pub(crate) async fn swap_all(shared: &Arc<Shared>, jobs: Vec<Swap>) -> Vec<Swapp
                 binding: job.binding,
                 secret: job.secret,
                 version: job.version,
+                form: job.form,
                 result,
             }
         }
@@ -150,8 +177,15 @@ fn span_of(job: &Swap) -> Span {
         .with(spans::VERSION, job.version)
 }
 
-fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
-    let value = formed(job.form.as_ref(), &job.value)?;
+fn swap(shared: &Shared, job: &Swap) -> Result<Done, NotSwapped> {
+    let value = formed(job.form.as_ref(), &job.value).map_err(|reason| {
+        NotSwapped::Unformed(Unformed {
+            secret: job.secret,
+            version: job.version,
+            form: job.form.clone(),
+            reason,
+        })
+    })?;
     let mut key = Zeroizing::new([0_u8; 32]);
     shared.entropy.fill(&mut *key);
     // EXPOSE: the digest under a one-time key is what the file is compared with.
@@ -176,7 +210,8 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, String> {
             .replace_pausing(&job.name, bytes, attr, written)
             .map_err(|error| chain(&error))?;
         if !holds(job, &key, &wanted)? {
-            return Err("the file read back is not what was written".to_owned());
+            let reason = "the file read back is not what was written";
+            return Err(reason.to_owned().into());
         }
         failpoint::hit("injector.after_swap").map_err(|error| error.to_string())?;
     }

@@ -49,7 +49,7 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 15] = [
+const SYSTEM: [(&str, &str, Duration, &str); 16] = [
     (
         "first_rotation",
         "1",

@@ -1,5 +1,6 @@
 //! Limits, at their value and one beyond.
 
+use super::super::{MAX_COMMAND_TIMEOUT, MAX_COMMAND_WORD_BYTES, MAX_COMMAND_WORDS};
 use super::*;
 
 #[test]

@@ -150,6 +150,9 @@ pub enum ExecOutcome {
     Exited(i64),
     /// It still ran when its time was over. It is left alone.
     TimedOut,
+    /// It was begun, or may have been, and nobody knows how it ended: the engine forgot it, or did not
+    /// tell until its time was over.
+    Lost,
 }
 
 /// Hints from the engine.
@@ -179,7 +182,8 @@ pub trait ContainerHost: Send + Sync {
     /// Stops it.
     async fn stop(&self, id: &ContainerId) -> Result<(), PortError>;
     /// Runs a program in a running container, as the container's own user and with what the engine
-    /// knows as its env, and waits for its end, `timeout` at most. Its output goes nowhere.
+    /// knows as its env, and waits for its end, `timeout` at most from its start on. Its output goes
+    /// nowhere. An error says that it was not begun.
     async fn exec(
         &self,
         id: &ContainerId,

@@ -109,11 +109,43 @@ fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, 
         attr,
         form: crate::form::Form::of(binding),
         version,
+        content: 1,
         ack,
         remembered: None,
         kept: None,
     };
     tracked.holdings.insert(binding.binding, holding);
+}
+
+#[test]
+fn a_version_that_does_not_fit_a_template_is_left_until_one_of_them_changes() {
+    let with = |template: &str, version| {
+        let mut target = file("db");
+        if let Target::File { template: text, .. } = &mut target {
+            *text = Some(template.to_owned());
+        }
+        binding(1, target, Reload::None, Some(version))
+    };
+    let (first, other) = ("{{ secret(\"prod/db\").a }}", "{{ secret(\"prod/db\").b }}");
+    let mut tracked = tracked("runc", &[]);
+    let planned = with(first, 3);
+    let unformed = crate::model::Unformed {
+        secret: planned.secret,
+        version: 3,
+        form: crate::form::Form::of(&planned),
+        reason: "template_failed".to_owned(),
+    };
+    tracked.unformed.insert(planned.binding, unformed);
+    let beside = binding(2, file("beside"), Reload::None, Some(1));
+    let todo = decided(vec![planned, beside], &tracked);
+    let written: Vec<&str> = todo.writes.iter().map(|wish| wish.name.as_str()).collect();
+    assert_eq!(written, ["beside"]);
+    assert_eq!(todo.needs.len(), 1, "its value is not asked for either");
+    let said: Vec<&str> = todo.refusals.iter().map(|one| one.3.as_str()).collect();
+    assert_eq!(said, ["template_failed"]);
+    for changed in [with(other, 3), with(first, 4)] {
+        assert_eq!(decided(vec![changed], &tracked).writes.len(), 1);
+    }
 }
 
 fn decided(bindings: Vec<PlannedBinding>, tracked: &Tracked) -> Todo {

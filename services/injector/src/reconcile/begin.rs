@@ -108,7 +108,13 @@ impl Reconciler {
         let Some(tracked) = self.containers.get(id) else {
             return;
         };
-        let service = tracked.service();
+        // What only its own label asks for neither waits for its siblings nor lets them wait.
+        let is_alone = due.iter().all(|(binding, ..)| self.is_by_label(*binding));
+        let service = if is_alone {
+            tracked.alone()
+        } else {
+            tracked.service()
+        };
         let failed = due.iter().find(|(binding, _, version)| {
             self.failed
                 .get(&(service.clone(), *binding))

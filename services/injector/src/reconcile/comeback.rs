@@ -218,10 +218,10 @@ impl Reconciler {
 
     fn begin_start(&mut self, id: ContainerId, refused_at: Option<Timestamp>) {
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
-        let pool = Arc::clone(&self.start_pool);
+        let (pool, asked) = (Arc::clone(&self.start_pool), id.clone());
         self.tasks.spawn(async move {
             let permit = pool.acquire().await;
-            let starting = start_if_refused(&shared, &id, refused_at);
+            let starting = start_if_refused(&shared, &asked, refused_at);
             let mut starting = std::pin::pin!(starting);
             let result = match tokio::time::timeout(START_LIMIT, &mut starting).await {
                 Ok(result) => result,

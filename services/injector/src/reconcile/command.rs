@@ -1,26 +1,27 @@
 //! Reload commands: begun here, in a task of their own, and back as an event.
 //!
 //! Invariants: one runs in a container at a time, for everything that waits for the same one; only exit
-//! code 0 acknowledges, and only a version that the file holds when it ends; what a command prints is
-//! read by nobody. One that fails is tried a few times a version, one that hangs is not: it may still run.
+//! code 0 acknowledges, and only the content that was there when it began and is there when it ends, in
+//! the same process and for the same command; what a command prints is read by nobody. One that fails is
+//! tried a few times a content, one that hangs is not: it may still run.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::binding::Reload;
-use keywheel_core::id::{BindingId, ContainerId};
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::report::Fact;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::container_host::ExecOutcome;
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
-use super::pass::Due;
 use super::{RETRY_AFTER, Reconciler};
 use crate::model::{Ack, Tracked, Tries};
 use crate::origin::SERVICE;
+use crate::reload::reload_in;
 use crate::service::Event;
 
-/// How often a reload command is tried for one version of a secret.
+/// How often a reload command is tried for one content of a file.
 pub(crate) const MAX_COMMAND_TRIES: u32 = 5;
 
 /// A reload command that runs in a container.
@@ -29,7 +30,40 @@ pub(crate) struct Command {
     argv: Vec<String>,
     timeout: Duration,
     /// What waits for it.
-    due: Vec<Due>,
+    due: Vec<Waiting>,
+}
+
+/// What waits for the end of a reload command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waiting {
+    binding: BindingId,
+    secret: SecretId,
+    version: u64,
+    /// See [`crate::model::Holding::content`].
+    content: u64,
+}
+
+/// How a reload command ended, and where.
+struct Ended {
+    /// Why it is no acknowledgement; `None` when it is one.
+    failed: Option<String>,
+    /// The first process of its container when it began.
+    pid: i32,
+    /// Whether that still lives.
+    is_alive: bool,
+}
+
+/// What the end of a command means for one that waits for it.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing: what is held now, or how it is told, is not what the command was begun for.
+    Other,
+    /// It is told.
+    Done,
+    /// The process that was told has ended; whether another has come, the engine says.
+    Ended,
+    /// It is not told, and why.
+    Failed(String),
 }
 
 impl Reconciler {
@@ -56,7 +90,7 @@ impl Reconciler {
 
     fn run(&self, id: &ContainerId, pid: i32, command: Command) {
         let trace = command.due.first();
-        let trace = trace.and_then(|due| self.shared.trace_of(due.1));
+        let trace = trace.and_then(|due| self.shared.trace_of(due.secret));
         let (shared, events, id) = (Arc::clone(&self.shared), self.events.clone(), id.clone());
         self.tasks.spawn(async move {
             let mut span = Span::below(SERVICE, spans::RELOAD_COMMAND, Kind::Internal, trace)
@@ -98,39 +132,95 @@ impl Reconciler {
             return;
         };
         tracked.is_commanded = false;
-        let failed = failure(command, &result);
+        let target = tracked.target.as_ref();
+        let ended = Ended {
+            failed: failure(command, &result),
+            pid,
+            is_alive: target.is_some_and(|target| target.is_alive()),
+        };
         tracing::info!(
             { names::CONTAINER } = id.short(),
-            { names::REASON } = failed.as_deref().unwrap_or_default(),
+            { names::REASON } = ended.failed.as_deref().unwrap_or_default(),
             "reload command ended"
         );
-        for (binding, secret, version) in command.due.iter().copied() {
+        let plan = self.shared.plan();
+        for waiting in &command.due {
             let Some(tracked) = self.containers.get_mut(id) else {
                 return;
             };
-            // What came meanwhile is told by the next one.
-            let is_held = |holding: &&mut crate::model::Holding| {
-                holding.secret == secret
-                    && holding.version == Some(version)
-                    && holding.ack == Ack::Due
-            };
-            let Some(holding) = tracked.holdings.get_mut(&binding).filter(is_held) else {
-                continue;
-            };
-            let Some(reason) = &failed else {
-                holding.ack = Ack::Done;
-                tracked.dirty = true;
-                tracked.refused.remove(&binding);
-                tracked.tries.remove(&binding);
-                self.items
-                    .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
-                continue;
-            };
-            let before = tracked.tries.get(&binding).copied();
-            let tries = tried(before, (binding, secret, version), &result, now);
-            tracked.tries.insert(binding, tries);
-            self.refuse(id, binding, secret, version, reason.clone());
+            let (binding, secret, version) = (waiting.binding, waiting.secret, waiting.version);
+            let mut planned = plan.iter().flat_map(|plan| &plan.bindings);
+            let planned = planned.find(|planned| planned.binding == binding);
+            let reload = planned.map(|planned| reload_in(&planned.reload, &tracked.label));
+            match judge(tracked, command, *waiting, reload.as_ref(), &ended) {
+                // The pass that follows begins what is due now.
+                Verdict::Other => {}
+                Verdict::Done => {
+                    if let Some(holding) = tracked.holdings.get_mut(&binding) {
+                        holding.ack = Ack::Done;
+                    }
+                    tracked.dirty = true;
+                    tracked.refused.remove(&binding);
+                    tracked.tries.remove(&binding);
+                    self.items
+                        .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                }
+                Verdict::Ended => {
+                    tracked.note_try(command, *waiting, &Err(String::new()), now);
+                    self.inspect(id.clone());
+                }
+                Verdict::Failed(reason) => {
+                    tracked.note_try(command, *waiting, &result, now);
+                    self.refuse(id, binding, secret, version, reason);
+                }
+            }
         }
+    }
+}
+
+impl Tracked {
+    fn note_try(
+        &mut self,
+        command: &Command,
+        waiting: Waiting,
+        result: &Result<ExecOutcome, String>,
+        now: Duration,
+    ) {
+        let before = self.tries.get(&waiting.binding);
+        let tries = tried(before, command, waiting.content, result, now);
+        self.tries.insert(waiting.binding, tries);
+    }
+}
+
+/// What the end of a command means for one that waits for it, by what is held and planned now.
+fn judge(
+    tracked: &Tracked,
+    command: &Command,
+    waiting: Waiting,
+    reload: Option<&Reload>,
+    ended: &Ended,
+) -> Verdict {
+    let holding = tracked.holdings.get(&waiting.binding);
+    let is_same = holding.is_some_and(|holding| {
+        holding.secret == waiting.secret
+            && holding.version == Some(waiting.version)
+            && holding.content == waiting.content
+            && holding.ack == Ack::Due
+    });
+    let is_meant = reload.is_some_and(|reload| command.is(reload));
+    if !is_same || !is_meant || tracked.record.pid != ended.pid {
+        return Verdict::Other;
+    }
+    match &ended.failed {
+        Some(reason) => Verdict::Failed(reason.clone()),
+        None if ended.is_alive => Verdict::Done,
+        None => Verdict::Ended,
+    }
+}
+
+impl Command {
+    fn is(&self, reload: &Reload) -> bool {
+        matches!(reload, Reload::Command { argv, timeout } if *argv == self.argv && *timeout == self.timeout)
     }
 }
 
@@ -153,10 +243,10 @@ fn find_due(
         let Some(version) = holding.version.filter(|_| holding.ack == Ack::Due) else {
             continue;
         };
-        let tries = tracked
-            .tries
-            .get(binding)
-            .filter(|tries| tries.secret == holding.secret && tries.version == version);
+        let is_for = |tries: &&Tries| {
+            tries.content == holding.content && tries.argv == *argv && tries.timeout == *timeout
+        };
+        let tries = tracked.tries.get(binding).filter(is_for);
         match tries.map(|tries| tries.again) {
             Some(None) => continue,
             Some(Some(again)) if now < again => {
@@ -165,9 +255,14 @@ fn find_due(
             }
             Some(Some(_)) | None => {}
         }
-        let due = (*binding, holding.secret, version);
+        let due = Waiting {
+            binding: *binding,
+            secret: holding.secret,
+            version,
+            content: holding.content,
+        };
         match &mut found {
-            Some(found) if found.argv == *argv && found.timeout == *timeout => found.due.push(due),
+            Some(found) if found.is(reload) => found.due.push(due),
             // Begun once the first has ended.
             Some(_) => {}
             None => {
@@ -196,28 +291,39 @@ fn failure(command: &Command, result: &Result<ExecOutcome, String>) -> Option<St
             "reload_failed: its reload command took longer than {} s, and may still run; look at the container, or raise `timeout`",
             command.timeout.as_secs()
         )),
+        Ok(ExecOutcome::Lost) => Some(format!(
+            "reload_failed: how its reload command ended is not known, and it is tried {MAX_COMMAND_TRIES} times; look at the engine's log, or run it by hand with `docker exec`"
+        )),
         Err(reason) => Some(format!("reload_failed: {reason}")),
     }
 }
 
-/// Notes one more failure. The engine's own do not count: they say nothing of the command.
+/// Notes one more failure. What kept it from beginning does not count: it says nothing of the command.
 fn tried(
-    before: Option<Tries>,
-    (_, secret, version): Due,
+    before: Option<&Tries>,
+    command: &Command,
+    content: u64,
     result: &Result<ExecOutcome, String>,
     now: Duration,
 ) -> Tries {
-    let known = before.filter(|tries| tries.secret == secret && tries.version == version);
+    let known = before.filter(|tries| {
+        tries.content == content && tries.argv == command.argv && tries.timeout == command.timeout
+    });
     let failed = known.map_or(0, |tries| tries.failed);
     let (failed, wait) = match result {
         Err(_) => (failed, Some(RETRY_AFTER)),
         Ok(ExecOutcome::TimedOut) => (failed + 1, None),
-        Ok(ExecOutcome::Exited(_)) if failed + 1 >= MAX_COMMAND_TRIES => (failed + 1, None),
-        Ok(ExecOutcome::Exited(_)) => (failed + 1, Some(RETRY_AFTER * 2_u32.pow(failed))),
+        Ok(ExecOutcome::Exited(_) | ExecOutcome::Lost) if failed + 1 >= MAX_COMMAND_TRIES => {
+            (failed + 1, None)
+        }
+        Ok(ExecOutcome::Exited(_) | ExecOutcome::Lost) => {
+            (failed + 1, Some(RETRY_AFTER * 2_u32.pow(failed)))
+        }
     };
     Tries {
-        secret,
-        version,
+        content,
+        argv: command.argv.clone(),
+        timeout: command.timeout,
         failed,
         again: wait.map(|wait| now + wait),
     }

@@ -18,14 +18,15 @@ use keywheel_seal::SecretBytes;
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
-use crate::form::Form;
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
 use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::{Remembered, forget, save};
-use crate::swap::{Removal, Swap, Swapped, Tell, Told, in_batches, remove_all, swap_all};
+use crate::swap::{
+    NotSwapped, Removal, Swap, Swapped, Tell, Told, in_batches, remove_all, swap_all,
+};
 
 /// A pass that made more work is repeated at once, at most so often.
 const ROUNDS: usize = 3;
@@ -96,7 +97,8 @@ impl Reconciler {
         }
         // What may be asked for again is forgotten, so that the map holds only what is under way or waits.
         self.fetching.retain(|_, at| at.is_none_or(|at| at > now));
-        let retries = self.containers.values().map(|tracked| tracked.retry_at);
+        let both = |tracked: &Tracked| [tracked.retry_at, tracked.stop_at];
+        let retries = self.containers.values().flat_map(both);
         let creates = self
             .containers
             .values()
@@ -156,11 +158,14 @@ impl Reconciler {
                 .refusals
                 .push((id.clone(), binding, secret, version, reason));
         }
-        if now < tracked.retry_at {
+        // Nothing that failed before holds up a stop but a stop.
+        if !todo.stop.is_empty() {
+            if now >= tracked.stop_at {
+                gathered.stops.push(id.clone());
+            }
             return;
         }
-        if !todo.stop.is_empty() {
-            gathered.stops.push(id.clone());
+        if now < tracked.retry_at {
             return;
         }
         // A directory is attached with all its files at once.
@@ -226,7 +231,7 @@ impl Reconciler {
             };
             match result {
                 Ok(()) => {
-                    tracked.holdings.remove(&removal.binding);
+                    tracked.drop_holding(removal.binding);
                     tracked.refused.remove(&removal.binding);
                     tracked.dirty = true;
                     changed = true;
@@ -372,14 +377,19 @@ impl Reconciler {
             binding,
             secret,
             version,
+            form,
             result,
         } = swapped;
         let now = self.now();
         let done = match result {
             Ok(done) => done,
-            Err(reason) => {
+            Err(NotSwapped::Now(reason)) => {
                 self.try_again(&container, now);
                 self.refuse(&container, binding, secret, version, reason);
+                return false;
+            }
+            Err(NotSwapped::Unformed(one)) => {
+                self.take_unformed(&container, binding, one);
                 return false;
             }
         };
@@ -394,24 +404,24 @@ impl Reconciler {
         let other = drop_other(tracked, binding, secret);
         let is_other = other.is_some();
         self.items.extend(other);
-        let form = Form::of(planned);
         let before = tracked.holdings.get(&binding);
-        let known_ack = before
+        let known = before
             .filter(|holding| holding.version == Some(version) && holding.form == form)
-            .map(|holding| holding.ack);
+            .map(|holding| (holding.ack, holding.content));
         let was_acked =
             !done.written && before.and_then(|holding| holding.remembered) == Some((version, true));
         let is_first = before.is_none() && !is_other;
-        let reload = reload_in(&planned.reload, &tracked.record.facts);
-        let ack = match (known_ack, done.told) {
+        let reload = reload_in(&planned.reload, &tracked.label);
+        let ack = match (known, done.told) {
             _ if was_acked => Ack::Done,
-            (Some(ack), Told::NotAsked) => ack,
+            (Some((ack, _)), Told::NotAsked) => ack,
             _ => ack_of(&reload, done.told, is_first, now),
         };
+        self.contents += 1;
+        let content = known.map_or(self.contents, |(_, content)| content);
         let place = (place_of(&planned.target), attr_of(&planned.target), form);
         tracked.owners.insert(done.owner.0, done.owner.1);
-        let holding = hold(secret, place, version, ack);
-        tracked.holdings.insert(binding, holding);
+        tracked.put(binding, hold(secret, place, (version, content), ack));
         tracked.refused.remove(&binding);
         tracked.dirty = true;
         self.items.push(tracked.item(
@@ -503,6 +513,6 @@ fn drop_other(tracked: &mut Tracked, binding: BindingId, secret: SecretId) -> Op
     if other == secret {
         return None;
     }
-    tracked.holdings.remove(&binding);
+    tracked.drop_holding(binding);
     Some(tracked.item(binding, other, Fact::Withdrawn))
 }

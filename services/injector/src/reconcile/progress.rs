@@ -15,7 +15,7 @@ use super::pass::Due;
 use super::{RETRY_AFTER, Reconciler};
 use crate::gate::{Gate, judge};
 use crate::model::{Ack, Busy, Place};
-use crate::reload::{reload_in, said};
+use crate::reload::reload_in;
 use crate::swap::{Told, in_batches, signal};
 
 /// A container's program may take so long to install its signal handler.
@@ -49,7 +49,7 @@ impl Reconciler {
                 continue;
             };
             let reload = |binding: &BindingId| {
-                let reload = reload_in(planned.get(binding)?, &tracked.record.facts);
+                let reload = reload_in(planned.get(binding)?, &tracked.label);
                 Some((*binding, reload))
             };
             let reloads: Vec<(BindingId, Reload)> =
@@ -119,8 +119,9 @@ impl Reconciler {
         let Some(tracked) = self.containers.get_mut(id) else {
             return false;
         };
-        match said(&tracked.record.facts) {
-            Ok(_) => {
+        let label = tracked.label.as_ref().map(|_| ());
+        match label.map_err(Clone::clone) {
+            Ok(()) => {
                 if let Some(holding) = tracked.holdings.get_mut(&binding) {
                     holding.ack = Ack::Done;
                 }
@@ -161,6 +162,9 @@ impl Reconciler {
                 }
                 tracked.dirty = true;
                 tracked.refused.remove(&binding);
+                if tracked.holdings.values().all(|held| held.ack == Ack::Done) {
+                    self.slots.remove(&tracked.alone());
+                }
                 self.items
                     .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
                 self.failed.remove(&(service, binding));
@@ -176,10 +180,10 @@ impl Reconciler {
                 false
             }
             Gate::Failed(reason) => {
-                if self.slots.get(&service) == Some(id) {
+                let is_news = !tracked.refused.contains_key(&binding);
+                if self.slots.get(&service) == Some(id) && !self.is_by_label(binding) {
                     self.failed.insert((service, binding), version);
                 }
-                let is_news = !tracked.refused.contains_key(&binding);
                 self.refuse(id, binding, secret, version, reason);
                 is_news
             }

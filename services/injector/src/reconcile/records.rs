@@ -225,7 +225,8 @@ impl Reconciler {
             return;
         };
         let service = tracked.service();
-        let is_rollout = !removed && self.slots.get(&service) == Some(id);
+        let was_alone = self.slots.remove(&tracked.alone()).is_some();
+        let is_rollout = !removed && (was_alone || self.slots.get(&service) == Some(id));
         let mut owed = Vec::new();
         for (binding, holding) in &tracked.holdings {
             // Stopped by us because it held what may not be used any more.
@@ -248,7 +249,9 @@ impl Reconciler {
             if is_unproven {
                 let reason =
                     "it ended before it counted as running well; look at its log".to_owned();
-                self.failed.insert((service.clone(), *binding), version);
+                if !self.is_by_label(*binding) {
+                    self.failed.insert((service.clone(), *binding), version);
+                }
                 self.items.push(tracked.item(
                     *binding,
                     holding.secret,

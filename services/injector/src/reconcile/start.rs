@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::binding::Reload;
-use keywheel_core::id::ContainerId;
+use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::report::Fact;
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
@@ -13,7 +13,7 @@ use keywheel_sys::secretfs::FileAttr;
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached};
 use crate::form::Form;
-use crate::model::{Ack, Busy, Holding, Place, Tracked};
+use crate::model::{Ack, Busy, Holding, Place, Tracked, Unformed};
 use crate::reload::reload_in;
 use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
@@ -80,7 +80,7 @@ impl Reconciler {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
             let reload = meant.next().map(|planned| &planned.reload);
-            let reload = reload.map(|planned| reload_in(planned, &tracked.record.facts));
+            let reload = reload.map(|planned| reload_in(planned, &tracked.label));
             let ack = first_ack(reload.as_ref(), now);
             tracked.refused.remove(&written.binding);
             let version = written.version;
@@ -88,8 +88,9 @@ impl Reconciler {
             self.items
                 .push(tracked.item(written.binding, written.secret, fact));
             let place = (written.place, Some(written.attr), written.form);
-            let holding = hold(written.secret, place, version, ack);
-            tracked.holdings.insert(written.binding, holding);
+            self.contents += 1;
+            let holding = hold(written.secret, place, (version, self.contents), ack);
+            tracked.put(written.binding, holding);
         }
         if !attached.refused.is_empty() {
             self.try_again(id, now);
@@ -97,6 +98,18 @@ impl Reconciler {
         for (binding, secret, version, reason) in attached.refused {
             self.refuse(id, binding, secret, version, reason);
         }
+        for (binding, one) in attached.unformed {
+            self.take_unformed(id, binding, one);
+        }
+    }
+
+    /// A template could not be filled. Nothing else in its container waits for it.
+    pub(super) fn take_unformed(&mut self, id: &ContainerId, binding: BindingId, one: Unformed) {
+        let (secret, version, reason) = (one.secret, one.version, one.reason.clone());
+        if let Some(tracked) = self.containers.get_mut(id) {
+            tracked.unformed.insert(binding, one);
+        }
+        self.refuse(id, binding, secret, version, reason);
     }
 
     /// Forgotten for now: the next list brings it, to be adopted, or says that it is gone.
@@ -243,7 +256,7 @@ impl Reconciler {
             let mut holding = hold(
                 given.binding.secret,
                 (given.place.clone(), None, None),
-                given.version,
+                (given.version, 0),
                 Ack::AtStart,
             );
             holding.kept = pending.kept.get(&key_of(given)).cloned();
@@ -253,7 +266,7 @@ impl Reconciler {
             let holding = hold(
                 written.secret,
                 (written.place, Some(written.attr), written.form),
-                written.version,
+                (written.version, 0),
                 Ack::AtStart,
             );
             tracked.holdings.insert(written.binding, holding);
@@ -319,17 +332,18 @@ impl Reconciler {
                     "container that holds a revoked variable not stopped; stop it by hand"
                 );
                 tracked.busy = Busy::No;
-                tracked.retry_at = now + RETRY_AFTER;
+                tracked.stop_at = now + RETRY_AFTER;
                 self.wake_by(now + RETRY_AFTER);
             }
         }
     }
 }
 
+/// What it holds, with the number of its content.
 pub(super) fn hold(
     secret: keywheel_core::id::SecretId,
     (place, attr, form): (Place, Option<FileAttr>, Option<Arc<Form>>),
-    version: u64,
+    (version, content): (u64, u64),
     ack: Ack,
 ) -> Holding {
     Holding {
@@ -338,6 +352,7 @@ pub(super) fn hold(
         attr,
         form,
         version: Some(version),
+        content,
         ack,
         remembered: None,
         kept: None,

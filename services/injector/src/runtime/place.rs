@@ -216,7 +216,11 @@ fn remembered(pending: &Pending) -> Remembered {
 
 /// A container under the wrapper gets all its files or does not start.
 fn check_complete(pending: &Pending, files: &[(Given, Grant)], attached: &Attached) -> Answer<()> {
-    let Some((binding, _, _, reason)) = attached.refused.first() else {
+    let refused = attached.refused.iter();
+    let mut refused = refused.map(|(binding, _, _, reason)| (binding, reason));
+    let unformed = attached.unformed.iter();
+    let mut unformed = unformed.map(|(binding, one)| (binding, &one.reason));
+    let Some((binding, reason)) = unformed.next().or_else(|| refused.next()) else {
         return Ok(());
     };
     let about = files
