@@ -208,3 +208,35 @@ fn usable_secret(plan: &HostPlan, held: &Held) -> Option<SecretName> {
         planned.secret == secret && version > planned.floor && !planned.dead.contains(&version);
     is_usable.then(|| planned.secret_name.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use keywheel_core::binding::Reload;
+    use keywheel_core::id::SecretId;
+
+    use super::*;
+    use crate::decide::tests::{binding, env, plan};
+
+    #[test]
+    fn a_version_is_usable_by_the_floor_and_the_dead_of_its_own_secret() {
+        let of = |secret: u8, version: u64| Held {
+            binding: BindingId::from_bytes([1; 16]),
+            name: EnvName::parse("DB").unwrap(),
+            key: (SecretId::from_bytes([secret; 16]), version),
+            kept: None,
+        };
+        let mut planned = binding(1, env(), Reload::None, Some(9));
+        (planned.floor, planned.dead) = (3, BTreeSet::from([5]));
+        let plan = plan(vec![planned]);
+        let usable = |held: &Held| usable_secret(&plan, held).is_some();
+        assert!(usable(&of(1, 4)) && usable(&of(1, 9)));
+        assert!(!usable(&of(1, 3)) && !usable(&of(1, 5)));
+        // The binding gives another secret by now, whose numbers say nothing of this one.
+        assert!(!usable(&of(2, 9)));
+        let mut other = of(1, 9);
+        other.binding = BindingId::from_bytes([2; 16]);
+        assert!(!usable(&other), "no binding any more");
+    }
+}
