@@ -18,12 +18,13 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
+    ContainerHost, ContainerRecord, EngineEvents, ExecDetails, ExecOutcome,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::form::{Inspected, Listed};
+use crate::look::ExecLook;
 use crate::own::OwnExecs;
 use crate::{disk, events, wire};
 
@@ -319,6 +320,14 @@ impl ContainerHost for DockerHost {
         timeout: Duration,
     ) -> Result<ExecOutcome, PortError> {
         self.run_in(id, argv, timeout).await
+    }
+
+    async fn exec_details(&self, exec: &str) -> Result<Option<ExecDetails>, PortError> {
+        let target = format!("/exec/{exec}/json");
+        let read = wire::read(&self.socket, &target);
+        let body = bounded(READ_TIMEOUT, &self.socket, read).await?;
+        let look: Option<ExecLook> = body.map(|body| parse(&body)).transpose()?;
+        Ok(look.map(ExecLook::into_details))
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), PortError> {

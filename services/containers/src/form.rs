@@ -87,6 +87,8 @@ struct Config {
     healthcheck: Healthcheck,
     #[serde(default, deserialize_with = "or_default")]
     shell: Vec<String>,
+    #[serde(default)]
+    user: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -281,6 +283,7 @@ impl Listed {
             placeholders: Vec::new(),
             refused: None,
             health_command: Vec::new(),
+            user: String::new(),
         })
     }
 }
@@ -317,6 +320,7 @@ impl Inspected {
             placeholders: self.config.env,
             refused,
             health_command,
+            user: self.config.user,
         })
     }
 }
@@ -330,7 +334,7 @@ fn parse_health(status: &str) -> Health {
     }
 }
 
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     from: D,
 ) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())

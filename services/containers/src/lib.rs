@@ -11,6 +11,7 @@ mod disk;
 mod docker;
 mod events;
 mod form;
+mod look;
 mod own;
 mod when;
 mod wire;

@@ -294,10 +294,11 @@ fn denied_record(before: &World, deed: &Deed<'_>, host: HostId, start: &DeniedSt
 /// Programs that somebody ran in a consumer: that it was done, never what was run.
 fn executed_record(before: &World, deed: &Deed<'_>, host: HostId, note: &Executed) -> Record {
     let mut record = blank(deed, Category::Usage, "exec");
+    let at = note.at.utc();
     record.reason = match (note.exec.as_str(), note.count) {
-        ("", count) => format!("{count} in all"),
-        (exec, count @ ..=1) => format!("exec {exec}, {count} in all"),
-        (exec, count) => format!("exec {exec} was the first, {count} in all"),
+        ("", count) => format!("{count} in all, from {at} on"),
+        (exec, count @ ..=1) => format!("exec {exec}, {count} in all, at {at}"),
+        (exec, count) => format!("exec {exec} was the first, {count} in all, from {at} on"),
     };
     record.container = Some(ContainerRef {
         id: note.container.to_string(),

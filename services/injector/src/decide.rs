@@ -260,4 +260,4 @@ fn decide_env(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

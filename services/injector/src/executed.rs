@@ -2,7 +2,7 @@
 //!
 //! Invariant: the first of a container is told at once, and what follows within [`NOTE_WINDOW`] is
 //! counted into the next note, so that whoever looks every second floods nothing; every exec that was
-//! heard of is counted in some note.
+//! heard of is counted in some note, the last ones when the injector stops.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,6 +56,13 @@ impl Execs {
             count: 0,
         });
         note.count = note.count.saturating_add(1);
+    }
+
+    /// The end is near: every note is due.
+    pub(crate) fn flush(&mut self) {
+        for of in self.0.values_mut() {
+            of.noted = None;
+        }
     }
 
     /// The notes that are due. Forgets containers that nobody ran anything in for long.
@@ -122,6 +129,17 @@ mod tests {
         assert_eq!(execs.next(), None);
         execs.notes(NOW + NOTE_WINDOW * 2);
         assert!(execs.0.is_empty(), "forgotten");
+    }
+
+    #[test]
+    fn at_the_end_every_note_is_due() {
+        let mut execs = Execs::default();
+        execs.came(&facts(1), "a".to_owned(), AT);
+        execs.notes(NOW);
+        execs.came(&facts(1), "b".to_owned(), AT);
+        assert!(execs.notes(NOW).is_empty());
+        execs.flush();
+        assert_eq!(told(&execs.notes(NOW)), [("b", 1)]);
     }
 
     #[test]

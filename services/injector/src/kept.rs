@@ -59,7 +59,11 @@ fn lock<T>(inner: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::id::SecretId;
+    use keywheel_core::id::{DeliveryId, SecretId};
+    use keywheel_engine::delivery;
+    use keywheel_member::SealingKeys;
+    use keywheel_seal::{OsEntropy, SecretBytes, hpke};
+    use keywheel_testkit::fake::FakeClock;
 
     use super::*;
 
@@ -91,5 +95,29 @@ mod tests {
         assert_eq!(text(&third), b"two");
         drop((first, second));
         assert_eq!(text(&all.keep(key, sealed(b"later"))), b"later");
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_opens_after_its_key_went_though_no_plan_names_it() {
+        let shared = crate::metrics::tests::shared(&Arc::new(FakeClock::default()));
+        let key = (SecretId::from_bytes([1; 16]), 1);
+        let delivery = DeliveryId::from_bytes([3; 16]);
+        let info = delivery::info(shared.options.deployment, shared.options.host);
+        let aad = delivery::aad(delivery, key.0, key.1);
+        let value = SecretBytes::from(b"value".to_vec());
+        let to = shared.keys.public().unwrap();
+        let envelope = hpke::seal(&to, &info, &aad, &value, &OsEntropy).unwrap();
+        let kept = Sealed::ToHost { envelope, delivery };
+        let kept = shared.kept.keep(key, Arc::new(kept));
+        assert!(!shared.has_value(key));
+        let before = kept.sealed();
+        assert!(shared.open(key, &before).is_ok());
+        let newer = hpke::HostKeyPair::generate(&OsEntropy);
+        shared.keys.add(2, newer);
+        shared.keys.supersede(2);
+        SealingKeys::destroy(&*shared, 1);
+        assert!(shared.open(key, &before).is_err());
+        let opened = shared.open(key, &kept.sealed()).unwrap();
+        assert_eq!(opened.expose(), b"value");
     }
 }

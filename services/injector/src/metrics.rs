@@ -84,7 +84,7 @@ impl Source for HostMetrics {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use keywheel_bus::{Identity, InProcess, Trust};
@@ -104,7 +104,7 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(300);
 
-    fn shared(clock: &Arc<FakeClock>) -> Arc<Shared> {
+    pub(crate) fn shared(clock: &Arc<FakeClock>) -> Arc<Shared> {
         let nowhere = std::path::PathBuf::from("/nonexistent");
         let deployment = DeploymentId::from_bytes([1; 16]);
         let host = HostId::from_bytes([2; 16]);

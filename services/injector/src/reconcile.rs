@@ -44,6 +44,8 @@ use crate::state::Remembered;
 const PARALLEL_ATTACHES: usize = 4;
 /// Containers whose start was refused being started at the same time.
 const PARALLEL_STARTS: usize = 4;
+/// Execs being asked about at the same time.
+const PARALLEL_LOOKS: usize = 4;
 /// After this time a failed attempt is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// After this time a value that could not be had is asked for again.
@@ -91,6 +93,9 @@ pub(crate) struct Reconciler {
     denied: Vec<DeniedStart>,
     /// What people ran in consumers.
     execs: Execs,
+    look_pool: Arc<Semaphore>,
+    /// The same, of containers that are not known yet.
+    unsure: Vec<(ContainerId, exec::Came)>,
     /// Starts that were refused and come back.
     refused: RefusedStarts,
     /// When the engine is asked again whether it wrote a refusal down.
@@ -141,6 +146,8 @@ impl Reconciler {
             items: Vec::new(),
             denied: Vec::new(),
             execs: Execs::default(),
+            look_pool: Arc::new(Semaphore::new(PARALLEL_LOOKS)),
+            unsure: Vec::new(),
             refused,
             unsettled: BTreeMap::new(),
             start_pool: Arc::new(Semaphore::new(PARALLEL_STARTS)),
@@ -172,12 +179,26 @@ impl Reconciler {
 
     /// The last words before the end.
     pub(crate) async fn leave(&mut self) {
+        self.decide_execs();
+        self.execs.flush();
         self.report();
         self.save_refused().await;
     }
 
-    /// Takes one event; the pass comes after.
-    pub(crate) fn take(&mut self, event: Event) {
+    /// Takes one event; `true` when a pass is to come after. Execs, as often as they are, need none
+    /// but for a note that is due.
+    pub(crate) fn take(&mut self, event: Event) -> bool {
+        let is_exec = matches!(
+            event,
+            Event::Exec { .. }
+                | Event::ExecLooked { .. }
+                | Event::Engine(EngineEvent::Executed { .. })
+        );
+        self.apply_event(event);
+        !is_exec || self.is_exec_due()
+    }
+
+    fn apply_event(&mut self, event: Event) {
         match event {
             Event::Plan(plan) => {
                 let generation = plan.generation;
@@ -220,6 +241,16 @@ impl Reconciler {
                 // Who asked may have given up: the exec goes on without.
                 let _ = held.send(self.held_variables(&id, &args));
             }
+            Event::ExecLooked {
+                facts,
+                exec,
+                at,
+                is_check,
+            } => {
+                if !is_check {
+                    self.execs.came(&facts, exec, at);
+                }
+            }
             Event::Refused { result } => self.take_refused(result),
             Event::Started { id, result } => self.take_started(&id, result),
             // The pass that follows saves what waited for it.
@@ -251,7 +282,7 @@ impl Reconciler {
             EngineEvent::Started(id)
             | EngineEvent::Stopped(id)
             | EngineEvent::HealthChanged(id) => self.inspect(id),
-            EngineEvent::Executed { id, exec, command } => self.note_exec(&id, exec, &command),
+            EngineEvent::Executed { id, exec, command } => self.note_exec(id, exec, command),
             EngineEvent::Away(_) => {}
         }
     }
@@ -368,6 +399,7 @@ impl Reconciler {
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
         };
         let stale = Vec::from_iter(self.shared.stale_plans());
+        self.decide_execs();
         let executed = self.execs.notes(self.now());
         let has_notes = !(stale.is_empty() && executed.is_empty());
         let has_facts = has_notes || !(self.items.is_empty() && self.denied.is_empty());

@@ -365,6 +365,7 @@ mod tests {
             placeholders: Vec::new(),
             refused: refused.then(StartRefusal::default),
             health_command: Vec::new(),
+            user: String::new(),
         }
     }
 

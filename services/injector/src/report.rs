@@ -4,12 +4,13 @@
 //! wait in a bounded queue and then merge; one without facts gives way to a newer one; a refused
 //! report is dropped, since a refusal is an answer.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keywheel_core::command::Command;
-use keywheel_core::id::CommandId;
+use keywheel_core::id::{CommandId, ContainerId};
 use keywheel_core::report::{
     DeniedStart, Executed, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan,
 };
@@ -146,8 +147,25 @@ pub(crate) fn bound_denied(denied: &mut Vec<DeniedStart>) {
     }
 }
 
-/// Keeps the newest notes of execs, as many as a report takes.
+/// Keeps as many notes of execs as a report takes: those of one container become one first, with every
+/// count; then the newest stay.
 fn bound_executed(executed: &mut Vec<Executed>) {
+    if executed.len() <= MAX_REPORT_ITEMS {
+        return;
+    }
+    let mut places: BTreeMap<ContainerId, usize> = BTreeMap::new();
+    let mut merged: Vec<Executed> = Vec::new();
+    for note in executed.drain(..) {
+        let place = places.get(&note.container);
+        match place.and_then(|place| merged.get_mut(*place)) {
+            Some(first) => first.count = first.count.saturating_add(note.count),
+            None => {
+                places.insert(note.container.clone(), merged.len());
+                merged.push(note);
+            }
+        }
+    }
+    *executed = merged;
     let over = executed.len().saturating_sub(MAX_REPORT_ITEMS);
     if over > 0 {
         tracing::error!(
@@ -472,13 +490,20 @@ mod tests {
         told.denied.clear();
         told.stale.clear();
         assert!(has_facts(&told));
-        told.executed = vec![told.executed[0].clone(); MAX_REPORT_ITEMS];
+        let of = |number: usize, count: u64| Executed {
+            container: ContainerId::parse(&format!("{number:064x}")).unwrap(),
+            count,
+            ..report(1, Vec::new()).executed[0].clone()
+        };
+        told.executed = (0..MAX_REPORT_ITEMS).map(|number| of(number, 2)).collect();
         let mut newer = report(2, Vec::new());
-        newer.executed[0].count = 7;
+        // One more of a container that has a note, and one of another.
+        newer.executed = vec![of(5, 3), of(MAX_REPORT_ITEMS, 7)];
         let merged = merge(told, newer).executed;
         assert_eq!(merged.len(), MAX_REPORT_ITEMS);
         assert_eq!(merged.last().map(|note| note.count), Some(7));
-        assert_eq!(merged[0].count, 2);
+        // The oldest went; the fifth is one place further ahead.
+        assert_eq!((merged[0].count, merged[4].count), (2, 5));
     }
 
     #[test]

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::DeniedStart;
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Body, Bus, Subscription};
@@ -114,6 +116,13 @@ pub(crate) enum Event {
         id: ContainerId,
         args: Vec<String>,
         held: oneshot::Sender<HeldVariables>,
+    },
+    /// What looked like a container's health check, and whether it was.
+    ExecLooked {
+        facts: Box<ContainerFacts>,
+        exec: String,
+        at: Timestamp,
+        is_check: bool,
     },
     /// The engine's answer to which starts were refused.
     Refused {
@@ -449,7 +458,7 @@ async fn reconcile_until(
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let wake = reconciler.sleep_for();
-        tokio::select! {
+        let is_due = tokio::select! {
             () = shutdown.cancelled() => {
                 while let Ok(event) = incoming.try_recv() {
                     reconciler.take(event);
@@ -458,20 +467,28 @@ async fn reconcile_until(
             }
             event = incoming.recv() => {
                 let Some(event) = event else { return };
-                reconciler.take(event);
+                let mut is_due = reconciler.take(event);
                 for _ in 0..BATCH {
                     let Ok(event) = incoming.try_recv() else { break };
-                    reconciler.take(event);
+                    is_due |= reconciler.take(event);
                 }
+                is_due
             }
-            _ = tick.tick() => reconciler.look_again(),
+            _ = tick.tick() => {
+                reconciler.look_again();
+                true
+            }
             _ = beat.tick() => {
                 if shared.is_beat_due() {
                     reconciler.ask_gateway();
                 }
+                true
             }
-            () = shared.changed.notified() => {}
-            () = tokio::time::sleep(wake) => {}
+            () = shared.changed.notified() => true,
+            () = tokio::time::sleep(wake) => true,
+        };
+        if !is_due {
+            continue;
         }
         reconciler.pass().await;
         status.send_if_modified(|status| reconciler.describe(status));

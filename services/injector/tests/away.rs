@@ -75,6 +75,7 @@ impl ContainerHost for Creating {
             placeholders: Vec::new(),
             refused: None,
             health_command: Vec::new(),
+            user: String::new(),
         }))
     }
     async fn restart(&self, _: &ContainerId) -> Result<(), PortError> {

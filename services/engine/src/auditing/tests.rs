@@ -450,9 +450,9 @@ fn an_exec_leaves_a_usage_record_of_its_container_and_no_object() {
     );
     let reasons: Vec<&str> = left.iter().map(|record| record.reason.as_str()).collect();
     let expected = [
-        "exec 5d5d, 1 in all",
-        "exec 6e6e was the first, 40 in all",
-        "2 in all",
+        "exec 5d5d, 1 in all, at 1970-01-01T00:00:00Z",
+        "exec 6e6e was the first, 40 in all, from 1970-01-01T00:00:00Z on",
+        "2 in all, from 1970-01-01T00:00:00Z on",
     ];
     assert_eq!(reasons, expected);
     for record in &left {

@@ -53,6 +53,33 @@ pub struct ContainerRecord {
     pub refused: Option<StartRefusal>,
     /// The arguments with which the engine runs its health check; empty when it has none.
     pub health_command: Vec<String>,
+    /// The user that its programs run as unless told otherwise, as it was configured.
+    pub user: String,
+}
+
+impl ContainerRecord {
+    /// Whether this is how the engine runs its health check, and nobody could tell it from that.
+    #[must_use]
+    pub fn is_health_check(&self, exec: &ExecDetails) -> bool {
+        !exec.is_special && exec.args == self.health_command && exec.user == self.user
+    }
+}
+
+/// What the engine knows of an exec. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExecDetails {
+    /// What it runs.
+    pub args: Vec<String>,
+    /// As whom.
+    pub user: String,
+    /// With a terminal, or with more rights than its container.
+    pub is_special: bool,
+}
+
+impl fmt::Debug for ExecDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExecDetails(..)")
+    }
 }
 
 /// What the engine keeps of a start that our OCI runtime refused.
@@ -163,6 +190,10 @@ pub trait ContainerHost: Send + Sync {
         argv: &[String],
         timeout: Duration,
     ) -> Result<ExecOutcome, PortError>;
+    /// What an exec of this id is; `None` when the engine does not know it, or does not tell.
+    async fn exec_details(&self, _exec: &str) -> Result<Option<ExecDetails>, PortError> {
+        Ok(None)
+    }
     /// Starts it as its person would; returns once its first program runs. One that runs is left as
     /// it is.
     async fn start(&self, id: &ContainerId) -> Result<(), PortError>;

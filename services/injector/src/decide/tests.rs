@@ -30,13 +30,18 @@ fn file(name: &str) -> Target {
     }
 }
 
-fn env() -> Target {
+pub(crate) fn env() -> Target {
     Target::Env {
         name: EnvName::parse("DB").unwrap(),
     }
 }
 
-fn binding(number: u8, target: Target, reload: Reload, version: Option<u64>) -> PlannedBinding {
+pub(crate) fn binding(
+    number: u8,
+    target: Target,
+    reload: Reload,
+    version: Option<u64>,
+) -> PlannedBinding {
     PlannedBinding {
         binding: BindingId::from_bytes([number; 16]),
         name: BindingName::parse("b").unwrap(),
@@ -60,7 +65,7 @@ fn binding(number: u8, target: Target, reload: Reload, version: Option<u64>) -> 
     }
 }
 
-fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
+pub(crate) fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
     HostPlan {
         host: HostId::from_bytes([9; 16]),
         host_name: host(),
@@ -91,6 +96,7 @@ fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
             .collect(),
         refused: None,
         health_command: Vec::new(),
+        user: String::new(),
     };
     Tracked::new(record, Duration::ZERO)
 }

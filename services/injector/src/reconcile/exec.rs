@@ -2,32 +2,131 @@
 //! people go on record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::name::{EnvName, SecretName};
 use keywheel_core::plan::HostPlan;
-use keywheel_engine::port::container_host::ExecCommand;
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::names;
+use keywheel_engine::port::container_host::{ContainerRecord, ExecCommand};
 
 use super::Reconciler;
 use crate::kept::KeptValue;
 use crate::model::{Holding, Place};
 use crate::runtime::exec::{HeldVariable, HeldVariables};
+use crate::service::Event;
 use crate::shared::VersionKey;
+
+/// Execs that wait until it is known what their containers hold.
+const MAX_UNSURE: usize = 1024;
+/// So long at most.
+const KNOWN_WITHIN: Duration = Duration::from_secs(30);
+
+/// An exec of which the engine told.
+pub(super) struct Came {
+    exec: String,
+    command: ExecCommand,
+    at: Timestamp,
+    until: Duration,
+}
 
 impl Reconciler {
     /// Somebody ran something in a container: on record if that holds a secret, and it was not its
-    /// health check.
-    pub(super) fn note_exec(&mut self, id: &ContainerId, exec: String, command: &ExecCommand) {
+    /// health check. Decided when its container is known.
+    pub(super) fn note_exec(&mut self, id: ContainerId, exec: String, command: ExecCommand) {
+        let noted = self.now();
+        let came = Came {
+            exec,
+            command,
+            at: self.shared.clock.now(),
+            until: noted + KNOWN_WITHIN,
+        };
+        if self.unsure.len() >= MAX_UNSURE {
+            tracing::error!(
+                { names::CONTAINER } = id.short(),
+                "exec not noted: too many wait until their containers are known"
+            );
+            return;
+        }
+        self.unsure.push((id, came));
+        self.decide_execs();
+    }
+
+    /// Whether a note of execs is to be told now; else the loop wakes when one is.
+    pub(super) fn is_exec_due(&mut self) -> bool {
+        let now = self.now();
+        let waiting = self.unsure.iter().map(|(_, came)| came.until).min();
+        for at in self.execs.next().into_iter().chain(waiting) {
+            if at <= now {
+                return true;
+            }
+            self.wake_by(at);
+        }
+        false
+    }
+
+    /// Decides on those whose container is known by now, or will not be.
+    pub(super) fn decide_execs(&mut self) {
+        let now = self.now();
+        for (id, came) in std::mem::take(&mut self.unsure) {
+            match self.knows(&id) {
+                Some(true) => self.decide_exec(&id, came),
+                None if came.until > now => self.unsure.push((id, came)),
+                // In doubt it is on record, where something is held.
+                None => self.decide_exec(&id, came),
+                Some(false) => {}
+            }
+        }
+        if let Some(at) = self.unsure.iter().map(|(_, came)| came.until).min() {
+            self.wake_by(at);
+        }
+    }
+
+    /// Whether a container runs and what it holds is known; `Some(false)` when it is none of ours to know.
+    fn knows(&self, id: &ContainerId) -> Option<bool> {
+        let is_read = !self.remembered.contains_key(id) && !self.inspecting.contains_key(id);
+        match self.containers.get(id) {
+            Some(tracked) if tracked.is_running() && is_read => Some(true),
+            None if self.is_listed && is_read => Some(false),
+            _ => None,
+        }
+    }
+
+    fn decide_exec(&mut self, id: &ContainerId, came: Came) {
         let Some(tracked) = self.containers.get(id) else {
             return;
         };
-        let record = &tracked.record;
-        // Until the engine told of it as running, its health check is not known.
-        let is_consumer = tracked.is_running() && !tracked.holdings.is_empty();
-        if is_consumer && !command.is_of(&record.health_command) {
-            let at = self.shared.clock.now();
-            self.execs.came(&record.facts, exec, at);
+        if tracked.holdings.is_empty() {
+            return;
         }
+        match came.command.is_of(&tracked.record.health_command) {
+            true => self.look_at_exec(&tracked.record, came),
+            false => self.execs.came(&tracked.record.facts, came.exec, came.at),
+        }
+    }
+
+    /// An event's words have lost where an argument ends, and as whom it runs: the engine is asked. In
+    /// doubt it is on record.
+    fn look_at_exec(&self, record: &ContainerRecord, came: Came) {
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        let (pool, record) = (Arc::clone(&self.look_pool), record.clone());
+        self.tasks.spawn(async move {
+            let _permit = pool.acquire().await;
+            let details = match came.exec.as_str() {
+                "" => Ok(None),
+                exec => shared.containers.exec_details(exec).await,
+            };
+            let details = details.unwrap_or_default();
+            let is_check = details.is_some_and(|exec| record.is_health_check(&exec));
+            let event = Event::ExecLooked {
+                facts: Box::new(record.facts),
+                exec: came.exec,
+                at: came.at,
+                is_check,
+            };
+            let _ = events.send(event).await;
+        });
     }
 
     /// The variables a container was started with, if these are the arguments of its health check, and
@@ -108,4 +207,36 @@ fn usable_secret(plan: &HostPlan, held: &Held) -> Option<SecretName> {
     let is_usable =
         planned.secret == secret && version > planned.floor && !planned.dead.contains(&version);
     is_usable.then(|| planned.secret_name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use keywheel_core::binding::Reload;
+    use keywheel_core::id::SecretId;
+
+    use super::*;
+    use crate::decide::tests::{binding, env, plan};
+
+    #[test]
+    fn a_version_is_usable_by_the_floor_and_the_dead_of_its_own_secret() {
+        let of = |secret: u8, version: u64| Held {
+            binding: BindingId::from_bytes([1; 16]),
+            name: EnvName::parse("DB").unwrap(),
+            key: (SecretId::from_bytes([secret; 16]), version),
+            kept: None,
+        };
+        let mut planned = binding(1, env(), Reload::None, Some(9));
+        (planned.floor, planned.dead) = (3, BTreeSet::from([5]));
+        let plan = plan(vec![planned]);
+        let usable = |held: &Held| usable_secret(&plan, held).is_some();
+        assert!(usable(&of(1, 4)) && usable(&of(1, 9)));
+        assert!(!usable(&of(1, 3)) && !usable(&of(1, 5)));
+        // The binding gives another secret by now, whose numbers say nothing of this one.
+        assert!(!usable(&of(2, 9)));
+        let mut other = of(1, 9);
+        other.binding = BindingId::from_bytes([2; 16]);
+        assert!(!usable(&other), "no binding any more");
+    }
 }

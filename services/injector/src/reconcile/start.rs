@@ -375,5 +375,6 @@ fn created(pending: &Pending, pid: i32) -> ContainerRecord {
         placeholders: Vec::new(),
         refused: None,
         health_command: Vec::new(),
+        user: String::new(),
     }
 }

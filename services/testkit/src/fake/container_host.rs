@@ -78,6 +78,7 @@ impl FakeContainerHost {
                 .collect(),
             refused: None,
             health_command: Vec::new(),
+            user: String::new(),
         };
         self.with(|inner| inner.containers.insert(record.facts.id.clone(), record));
     }

@@ -54,6 +54,7 @@ fn tracked(ack: Ack) -> Tracked {
         placeholders: Vec::new(),
         refused: None,
         health_command: Vec::new(),
+        user: String::new(),
     };
     let mut tracked = Tracked::new(record, Duration::ZERO);
     for number in 1..=3 {
