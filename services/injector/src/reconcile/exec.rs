@@ -71,11 +71,10 @@ impl Reconciler {
         let now = self.now();
         for (id, came) in std::mem::take(&mut self.unsure) {
             match self.knows(&id) {
-                Some(true) => self.decide_exec(&id, came),
-                None if came.until > now => self.unsure.push((id, came)),
-                // In doubt it is on record, where something is held.
-                None => self.decide_exec(&id, came),
                 Some(false) => {}
+                None if came.until > now => self.unsure.push((id, came)),
+                // What is not known in time counts as what is known of it by then.
+                Some(true) | None => self.decide_exec(&id, came),
             }
         }
         if let Some(at) = self.unsure.iter().map(|(_, came)| came.until).min() {
