@@ -32,6 +32,9 @@ const PROCESSES: [&str; 8] = [
     "postgres",
 ];
 
+/// Docker's first process in a container that was asked for with `--init`: the consumer's own.
+const INIT: &str = "docker-init";
+
 /// Searches everything; fails with the list of hits. A server that does not
 /// run is searched by its files and by what it said.
 pub fn assert_clean(
@@ -225,6 +228,7 @@ fn search_processes(canary: &Canary) -> Result<Vec<Hit>> {
             hits.extend(canary.search(&format!("arguments of {}", name.trim()), &arguments));
         }
         if PROCESSES.iter().any(|ours| name.starts_with(ours))
+            && name.trim() != INIT
             && let Ok(environment) = fs::read(folder.join("environ"))
         {
             hits.extend(canary.search(&format!("environment of {}", name.trim()), &environment));

@@ -75,7 +75,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 16] = [
         "schemathesis asks the API by its published description, and finds nothing wrong",
     ),
     (
-        "hostile",
+        "hostile_containers",
         "1",
         MIDDLE,
         "containers that attack their injector, and every kind of container: a census of host files",

@@ -218,8 +218,8 @@ fn a_reload_command_that_cannot_be_one_is_refused_at_its_place() {
         ("command: []", "8:22", "names no program"),
         ("command: [\"\"]", "8:22", "names no program"),
         ("command: [sleep, 5]", "8:30", "put it in quotes"),
-        ("command: [a], timeout: 6m", "8:36", "between 1s and 5m"),
-        ("command: [a], timeout: 0s", "8:36", "between 1s and 5m"),
+        ("command: [a], timeout: 6m", "8:36", "between 1s and 300s"),
+        ("command: [a], timeout: 0s", "8:36", "between 1s and 300s"),
         ("signal: HUP, timeout: 5s", "8:26", "is a command's"),
         (
             "signal: HUP, command: [a]",

@@ -374,6 +374,7 @@ fn a_label_restarts_only_where_the_binding_lets_it() {
         let mut one = tracked("runc", &[]);
         let label = (crate::reload::RELOAD_LABEL.to_owned(), "restart".to_owned());
         one.record.facts.labels.extend([label]);
+        one = Tracked::new(one.record, Duration::ZERO);
         holds(&mut one, &bound, Some(3), Ack::Due);
         assert_eq!(decided(vec![bound], &one).restart.len(), restarts);
     }

@@ -1,4 +1,4 @@
-//! Suite hostile: see README.md beside this file.
+//! Suite hostile_containers: see README.md beside this file.
 #![forbid(unsafe_code)]
 
 mod attacks;
