@@ -30,7 +30,7 @@ use keywheel_engine::port::journal::{Journal, MAX_READ, Mark, Turn, Verdict};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::publisher::{Publisher, TURN_SPAN};
 use keywheel_engine::state::View;
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, mpsc};
 use tokio::task::JoinHandle;
 
 use super::journal::id;
@@ -410,6 +410,8 @@ struct Told {
 struct KeepingBus {
     who: usize,
     told: Arc<Mutex<Told>>,
+    /// Who holds it for writing keeps the teller in the middle of telling.
+    gate: Arc<RwLock<()>>,
 }
 
 fn no_such_thing() -> PortError {
@@ -425,6 +427,7 @@ impl Bus for KeepingBus {
         _traceparent: Option<String>,
         body: Body,
     ) -> Result<(), PortError> {
+        let _open = self.gate.read().await;
         let mut told = self.told.lock().unwrap();
         told.tellers.insert(self.who);
         match body {
@@ -497,6 +500,7 @@ fn publish(
     bench: &mut Bench,
     who: usize,
     told: &Arc<Mutex<Told>>,
+    gate: &Arc<RwLock<()>>,
 ) -> JoinHandle<Result<(), PortError>> {
     let gateway = &mut bench.gateways[who];
     let publisher = Publisher {
@@ -504,6 +508,7 @@ fn publish(
         bus: Arc::new(KeepingBus {
             who,
             told: told.clone(),
+            gate: gate.clone(),
         }),
         clock: bench.clock.clone(),
         ids: Arc::new(FakeIds::of_source(10 + who as u64)),
@@ -516,22 +521,25 @@ fn publish(
 
 async fn a_turn_taken_back_says_nothing_of_before(mut bench: Bench) {
     let told: Arc<Mutex<Told>> = Arc::default();
-    let publisher = publish(&mut bench, 0, &told);
+    let gate: Arc<RwLock<()>> = Arc::default();
+    let publisher = publish(&mut bench, 0, &told, &gate);
     let applied = submission(1, apply(1, 1, Spec::default()));
     bench.gateways[0].submit(applied).await;
     all_is_told(&bench, &told).await;
     assert!(told.lock().unwrap().ended.is_empty());
-    // The other has the turn for a moment and tells more; the first hears nothing of it.
-    let other = bench.pair.other.clone();
-    let more = Mark {
-        number: 1000,
-        audit_size: 1000,
-    };
+    // It stands still while it tells; the other has the turn meanwhile, and tells more.
+    let still = gate.write_owned().await;
+    let applied = submission(2, apply(2, 2, Spec::default()));
+    bench.gateways[0].submit(applied).await;
+    let (other, ahead) = (bench.pair.other.clone(), 1000);
     while other.turn(None, TURN_SPAN).await.unwrap() == Turn::Theirs {
         (bench.pair.end_turns)(TURN_SPAN);
     }
-    other.turn(Some(more), TURN_SPAN).await.unwrap();
+    let (number, audit_size) = (ahead, ahead);
+    let more = Some(Mark { number, audit_size });
+    other.turn(more, TURN_SPAN).await.unwrap();
     (bench.pair.end_turns)(TURN_SPAN);
+    drop(still);
     let forgotten = async {
         while !told.lock().unwrap().ended.contains(&0) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -547,7 +555,7 @@ async fn who_tells_the_world_is_replaced(mut bench: Bench) {
     let told: Arc<Mutex<Told>> = Arc::default();
     let mut publishers = Vec::new();
     for who in [0, 1] {
-        publishers.push(publish(&mut bench, who, &told));
+        publishers.push(publish(&mut bench, who, &told, &Arc::default()));
     }
     let spec = Spec {
         generator: Some(Generator::default()),
