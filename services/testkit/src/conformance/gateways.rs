@@ -527,15 +527,15 @@ async fn a_turn_taken_back_says_nothing_of_before(mut bench: Bench) {
     bench.gateways[0].submit(applied).await;
     all_is_told(&bench, &told).await;
     assert!(told.lock().unwrap().ended.is_empty());
-    // It stands still while it tells; the other has the turn meanwhile, and tells more.
+    // It stands still; the other has the turn meanwhile, and tells more.
     let still = gate.write_owned().await;
-    let applied = submission(2, apply(2, 2, Spec::default()));
-    bench.gateways[0].submit(applied).await;
-    let (other, ahead) = (bench.pair.other.clone(), 1000);
+    let more = submission(2, apply(2, 2, Spec::default()));
+    bench.gateways[0].submit(more).await;
+    let other = bench.pair.other.clone();
     while other.turn(None, TURN_SPAN).await.unwrap() == Turn::Theirs {
         (bench.pair.end_turns)(TURN_SPAN);
     }
-    let (number, audit_size) = (ahead, ahead);
+    let (number, audit_size) = (1000, 1000);
     let more = Some(Mark { number, audit_size });
     other.turn(more, TURN_SPAN).await.unwrap();
     (bench.pair.end_turns)(TURN_SPAN);
@@ -553,10 +553,7 @@ async fn a_turn_taken_back_says_nothing_of_before(mut bench: Bench) {
 
 async fn who_tells_the_world_is_replaced(mut bench: Bench) {
     let told: Arc<Mutex<Told>> = Arc::default();
-    let mut publishers = Vec::new();
-    for who in [0, 1] {
-        publishers.push(publish(&mut bench, who, &told, &Arc::default()));
-    }
+    let publishers = [0, 1].map(|who| publish(&mut bench, who, &told, &Arc::default()));
     let spec = Spec {
         generator: Some(Generator::default()),
         ..Spec::default()
