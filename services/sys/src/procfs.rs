@@ -312,6 +312,9 @@ mod tests {
         PinnedPid::open(i32::try_from(child.id()).unwrap()).unwrap()
     }
 
+    /// Not HUP, which whoever runs the tests under `nohup` ignores, and with it all that they start.
+    const USR1: i32 = 10;
+
     #[test]
     fn a_pin_outlives_its_process_and_says_so() {
         let mut child = sleeper();
@@ -403,18 +406,18 @@ mod tests {
         use std::os::unix::process::ExitStatusExt;
         let mut child = sleeper();
         let pinned = pin(&child);
-        assert!(!pinned.catches(1).unwrap());
+        assert!(!pinned.catches(USR1).unwrap());
         assert!(!pinned.catches(0).unwrap());
         assert!(!pinned.catches(65).unwrap());
-        pinned.signal(1).unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(1));
+        pinned.signal(USR1).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(USR1));
     }
 
     #[test]
     fn a_caught_signal_is_seen() {
         use std::os::unix::process::CommandExt;
         let mut child = Command::new("sh")
-            .args(["-c", "trap : HUP; echo ready; sleep 60 & wait"])
+            .args(["-c", "trap : USR1; echo ready; sleep 60 & wait"])
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
@@ -422,8 +425,8 @@ mod tests {
         let mut line = [0; 6];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         let pinned = pin(&child);
-        assert!(pinned.catches(1).unwrap());
-        assert!(!pinned.catches(10).unwrap());
+        assert!(pinned.catches(USR1).unwrap());
+        assert!(!pinned.catches(12).unwrap());
         rustix::process::kill_process_group(Pid::from_child(&child), rustix::process::Signal::KILL)
             .unwrap();
         child.wait().unwrap();

@@ -72,13 +72,11 @@ fn a_create_survives_a_kill_at_every_failpoint() -> Result<()> {
             "{name}: refused without a reason: {}",
             first.stderr
         );
-        // It runs with everything, or it does not run.
-        if first.code != 0 {
-            ensure!(container.field("{{.State.Running}}")? == "false", "{name}");
-            docker::docker(&["start", container.id()])?
-                .ok()
-                .with_context(|| format!("the second start after {name}"))?;
-        }
+        // It runs with everything, at once or when the injector is back.
+        let what = format!("the container to run ({name})");
+        wait::until_true(&what, PATIENCE, || {
+            Ok(container.field("{{.State.Running}}")? == "true")
+        })?;
         let mut given = values(&stage, &container)
             .with_context(|| name.to_owned())?
             .to_vec();
