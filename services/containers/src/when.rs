@@ -6,65 +6,8 @@ use keywheel_core::time::Timestamp;
 
 /// Reads `2026-11-28T12:00:00.123456789Z`, or the same with an offset like `+01:00`.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
-    let (date, time) = text.split_once('T')?;
-    let mut date = date.splitn(3, '-');
-    let (year, month, day) = (
-        number(date.next())?,
-        number(date.next())?,
-        number(date.next())?,
-    );
-    let zone_at = time.find(['Z', '+', '-'])?;
-    let (clock, zone) = time.split_at_checked(zone_at)?;
-    let (whole, fraction) = clock.split_once('.').unwrap_or((clock, ""));
-    let mut whole = whole.splitn(3, ':');
-    let (hour, minute) = (number(whole.next())?, number(whole.next())?);
-    let second = number(whole.next())?;
-    let is_sound = (1970..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second <= 60;
-    if !is_sound {
-        return None;
-    }
-    let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
-    let micros = (seconds - offset(zone)?) * 1_000_000 + micros(fraction)?;
-    Some(Timestamp::from_micros(micros))
-}
-
-/// Digits, and not so many that anything can overflow.
-fn number(text: Option<&str>) -> Option<i64> {
-    let text = text.filter(|text| text.len() <= 4)?;
-    let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_plain.then(|| text.parse().ok()).flatten()
-}
-
-/// Seconds east of Greenwich.
-fn offset(zone: &str) -> Option<i64> {
-    if zone == "Z" {
-        return Some(0);
-    }
-    let (sign, rest) = zone.split_at_checked(1)?;
-    let (hours, minutes) = rest.split_once(':')?;
-    let seconds = number(Some(hours))? * 3600 + number(Some(minutes))? * 60;
-    Some(if sign == "-" { -seconds } else { seconds })
-}
-
-fn micros(fraction: &str) -> Option<i64> {
-    let digits: String = fraction.chars().chain("000000".chars()).take(6).collect();
-    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_plain.then(|| digits.parse().ok()).flatten()
-}
-
-/// Days since 1970, by the proleptic Gregorian calendar in years that begin in March.
-const fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year / 400, year % 400);
-    let march_month = (month + 9) % 12;
-    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    let micros = text.parse::<jiff::Timestamp>().ok()?.as_microsecond();
+    (micros >= 0).then(|| Timestamp::from_micros(micros))
 }
 
 #[cfg(test)]

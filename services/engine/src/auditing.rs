@@ -294,7 +294,7 @@ fn denied_record(before: &World, deed: &Deed<'_>, host: HostId, start: &DeniedSt
 /// Programs that somebody ran in a consumer: that it was done, never what was run.
 fn executed_record(before: &World, deed: &Deed<'_>, host: HostId, note: &Executed) -> Record {
     let mut record = blank(deed, Category::Usage, "exec");
-    let at = note.at.utc();
+    let at = utc(note.at);
     record.reason = match (note.exec.as_str(), note.count) {
         ("", count) => format!("{count} in all, from {at} on"),
         (exec, count @ ..=1) => format!("exec {exec}, {count} in all, at {at}"),
@@ -307,6 +307,13 @@ fn executed_record(before: &World, deed: &Deed<'_>, host: HostId, note: &Execute
         host: host_name(before, host),
     });
     record
+}
+
+/// For people: the second in UTC, as RFC 3339 writes it. A host may say any instant: one that no calendar
+/// has stays a number.
+fn utc(at: Timestamp) -> String {
+    let known = jiff::Timestamp::from_microsecond(at.micros());
+    known.map_or_else(|_| at.to_string(), |known| format!("{known:.0}"))
 }
 
 /// Plans that a host refused because it has had a newer one for long.

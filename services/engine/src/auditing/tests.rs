@@ -498,3 +498,14 @@ fn a_report_that_is_refused_leaves_a_denial() {
     assert!(left[0].reason.contains("evicted"), "{}", left[0].reason);
     assert!(records(&World::default(), &deed, &command, &Ok(Vec::new())).is_empty());
 }
+
+#[test]
+fn an_instant_that_no_calendar_has_is_told_all_the_same() {
+    assert_eq!(
+        utc(Timestamp::from_micros(951_782_400_000_007)),
+        "2000-02-29T00:00:00Z"
+    );
+    for extreme in [i64::MIN, i64::MAX] {
+        assert!(utc(Timestamp::from_micros(extreme)).contains(&extreme.to_string()));
+    }
+}

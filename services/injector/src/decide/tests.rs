@@ -74,7 +74,7 @@ pub(crate) fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
     }
 }
 
-fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
+pub(crate) fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
     let facts = ContainerFacts {
         id: ContainerId::parse(&"a".repeat(64)).unwrap(),
         name: "web".to_owned(),

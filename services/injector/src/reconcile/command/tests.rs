@@ -1,13 +1,10 @@
 //! Which command is due, what its end means, and when it is tried again.
 
-use std::collections::BTreeMap;
-
-use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::SecretId;
 use keywheel_core::name::{Directory, FileName};
-use keywheel_engine::port::container_host::{ContainerRecord, Health};
 
 use super::*;
+use crate::decide::tests::tracked as of_a_container;
 use crate::model::{Holding, Place};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -36,27 +33,7 @@ fn secret() -> SecretId {
 
 /// A container that holds version 3 under the bindings 1 to 3, with this much to do.
 fn tracked(ack: Ack) -> Tracked {
-    let facts = ContainerFacts {
-        id: ContainerId::parse(&"a".repeat(64)).unwrap(),
-        name: "web".to_owned(),
-        image_digest: "sha256:1".to_owned(),
-        image_name: "app".to_owned(),
-        labels: BTreeMap::new(),
-    };
-    let record = ContainerRecord {
-        facts,
-        pid: 1,
-        running: true,
-        paused: false,
-        started_at: String::new(),
-        runtime: "runc".to_owned(),
-        health: Health::None,
-        placeholders: Vec::new(),
-        refused: None,
-        health_command: Vec::new(),
-        user: String::new(),
-    };
-    let mut tracked = Tracked::new(record, Duration::ZERO);
+    let mut tracked = of_a_container("runc", &[]);
     for number in 1..=3 {
         let holding = Holding {
             secret: secret(),
