@@ -31,8 +31,7 @@ pub(crate) enum Outcome {
 /// Creates the container, or refuses.
 pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, Refusal> {
     let begun = times::now();
-    harden::transient()
-        .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))?;
+    seclude()?;
     let mut config = read_config(&create.bundle.join("config.json"))?;
     let Some(resolved) = resolve(invocation, create, &config, begun)? else {
         return Ok(Outcome::PassThrough);
@@ -66,8 +65,16 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
     run_real(invocation, create, &runtime, bundle)
 }
 
+/// What this program reads and holds is for nobody else, and it acts with the one capability that it needs for itself.
+fn seclude() -> Result<(), Refusal> {
+    harden::transient()
+        .and_then(|()| harden::act_with(harden::OF_WRAPPER))
+        .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))
+}
+
 /// Lets `run` and `restore` pass unless a variable holds a placeholder, which nobody would resolve.
 pub(crate) fn check_direct(start: &DirectStart) -> Result<Outcome, Refusal> {
+    seclude()?;
     // A file that is not there is the real runtime's to tell.
     for path in start.configs.iter().filter(|path| path.exists()) {
         let config = read_config(path)?;

@@ -42,6 +42,7 @@ fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> 
         return None;
     }
     harden::transient().ok()?;
+    harden::act_with(harden::OF_WRAPPER).ok()?;
     let answer = ask::exec(
         &invocation.socket,
         &exec.id,
