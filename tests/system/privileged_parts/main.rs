@@ -1,0 +1,5 @@
+//! Suite privileged_parts: see README.md beside this file.
+#![forbid(unsafe_code)]
+
+mod binaries;
+mod capabilities;
