@@ -13,7 +13,7 @@ use keywheel_tests::apart::{Role, Shape};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::fleet::Fleet;
 use keywheel_tests::scratch::root;
-use keywheel_tests::stage::{FILE, PATIENCE, SECRET, items, wait_current};
+use keywheel_tests::stage::{FILE, PATIENCE, SECRET, current, items, wait_current};
 use keywheel_tests::{manifest, wait};
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ fn listed() -> Result<BTreeSet<String>> {
     let unit = fs::read_to_string(root().join(UNIT))?;
     let line = unit.lines().find_map(|line| line.strip_prefix(SETTING));
     let words = line.context("the unit has no list")?.split_whitespace();
-    let names = words.map(|word| {
+    let names = words.map(|word| -> Result<String> {
         let name = word.strip_prefix("CAP_");
         Ok(name.context("no capability")?.to_lowercase())
     });
@@ -165,19 +165,19 @@ impl Life {
     }
 
     fn file_is_replaced(&mut self) -> Result<Refused> {
+        let before = current(&self.fleet.keywheel, SECRET)?;
         let said_before = self.fleet.process(Role::Injector, 0)?.log().len();
         wait::until_true("the rotation before to end", PATIENCE, || {
             Ok(self.fleet.keywheel.cli(&["rotate", SECRET])?.code == 0)
         })?;
-        let process = self.fleet.process(Role::Injector, 0)?;
         let unheard = |log: &str| {
             let new = log.get(said_before..).unwrap_or_default();
             new.contains(NOT_SIGNALLED)
         };
-        let mut log = process.log();
+        let mut log = String::new();
         wait::until_true("the signal, or why there is none", PATIENCE, || {
             log = self.fleet.process(Role::Injector, 0)?.log();
-            Ok(unheard(&log) || self.all_reloaded()?)
+            Ok(unheard(&log) || self.all_reloaded(before)?)
         })?;
         for container in &self.containers {
             self.values.push(container.peek(FILE)?);
@@ -185,13 +185,13 @@ impl Life {
         Ok(unheard(&log).then(|| NOT_SIGNALLED.to_owned()))
     }
 
-    fn all_reloaded(&self) -> Result<bool> {
+    fn all_reloaded(&self, before: u64) -> Result<bool> {
         let rows = self.fleet.keywheel.json(&["consumers"])?;
         let done = |row: &&Value| {
             let text = |key| row.get(key).and_then(Value::as_str);
             let number = |key| row.get(key).and_then(Value::as_u64);
             let is_file = text("secret") == Some(SECRET);
-            let holds = number("version") == number("assigned") && number("version") > Some(1);
+            let holds = number("version") == number("assigned") && number("version") > Some(before);
             is_file && holds && text("state") == Some("reloaded")
         };
         Ok(items(&rows).into_iter().filter(done).count() == self.containers.len())
@@ -225,12 +225,14 @@ impl Life {
         container: &Container,
         probe: impl Fn() -> Result<bool>,
     ) -> Result<Refused> {
+        let id = container.id();
         wait::until(what, PATIENCE, || {
             if probe().unwrap_or_default() {
                 return Ok(Some(None));
             }
             let rows = self.fleet.keywheel.json(&["consumers"])?;
-            let is_its = |row: &&Value| row.get("container") == Some(&container.id().into());
+            let container = |row: &Value| row.get("container")?.as_str().map(str::to_owned);
+            let is_its = |row: &&Value| container(row).as_deref() == Some(id);
             let rows = items(&rows).into_iter().filter(is_its);
             let mut reasons = rows.filter_map(|row| row.get("reason")?.as_str().map(str::to_owned));
             Ok(reasons.next().map(Some))
