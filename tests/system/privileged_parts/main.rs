@@ -3,3 +3,4 @@
 
 mod binaries;
 mod capabilities;
+mod wrapper;

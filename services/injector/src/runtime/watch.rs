@@ -113,7 +113,7 @@ impl Create {
         let ended = wrapper.signal(SIGKILL);
         tracing::warn!(
             { names::CONTAINER } = self.id.short(),
-            ended = ended.is_ok(),
+            { names::OUTCOME } = ended.is_ok(),
             "a runtime call stood still and is ended; start the container again"
         );
     }
