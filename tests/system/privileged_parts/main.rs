@@ -3,4 +3,5 @@
 
 mod binaries;
 mod capabilities;
+mod default_runtime;
 mod wrapper;

@@ -164,13 +164,16 @@ fn a_create_that_stands_still_wedges_nobody_at_any_step() -> Result<()> {
                 standing(&container)
             });
             // Somebody else comes and goes meanwhile.
-            let other = pid.as_ref().map(|_| served_meanwhile(&fleet));
+            let other = match &pid {
+                Ok(_) => served_meanwhile(&fleet),
+                Err(_) => Ok(()),
+            };
             if let Ok(pid) = &pid {
                 Output::of(Command::new("kill").args(["-KILL", &pid.to_string()]))?.ok()?;
             }
             let first = starting.join().map_err(|_| anyhow!("docker start panicked"))?;
             pid?;
-            other.map_err(|error| anyhow!("{error:#}"))??;
+            other?;
             first
         });
         let first = first.context(name)?;
