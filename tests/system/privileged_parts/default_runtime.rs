@@ -68,7 +68,6 @@ fn long_life(image: &Image, runtime: &[&str]) -> Result<Vec<String>> {
         &["unpause", container.id()],
         &["update", "--memory", "64m", "--memory-swap", "64m", container.id()],
         &["restart", "-t", "1", container.id()],
-        &["top", container.id(), "-o", "comm"],
         &["stop", "-t", "5", container.id()],
         &["start", container.id()],
         &["kill", "-s", "KILL", container.id()],
