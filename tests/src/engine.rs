@@ -138,6 +138,12 @@ impl Daemon {
         self.engine.clone()
     }
 
+    /// Where it and its runtimes keep what a reboot empties.
+    #[must_use]
+    pub fn exec_root(&self) -> PathBuf {
+        self.root.join("exec")
+    }
+
     /// Where a test says at which step the runtime ends or stands still, once: `NAME=kill`, `NAME=stop`.
     #[must_use]
     pub fn failpoints(&self) -> PathBuf {
