@@ -12,7 +12,7 @@ use keywheel_core::id::{
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::report::{Executed, HostReport, StalePlan};
 use keywheel_core::rotation::Step;
-use keywheel_core::{host, secret};
+use keywheel_core::{binding, host, rotation, secret};
 
 use super::*;
 
@@ -327,6 +327,81 @@ fn every_usage_fact_leaves_the_record_of_its_verb() {
         let named = [&container.name, &container.image_digest, &container.host];
         assert_eq!(named, ["web", "sha256:1", "web-1"], "{verb}");
     }
+}
+
+/// What a binding of this reload leaves of a consumer that shows that it uses version 2.
+fn left_by(reload: Reload, is_waited_for: bool) -> Record {
+    let mut world = consumer_that_holds(2);
+    let bound = binding::Event::Bound {
+        name: BindingName::parse("web-db").unwrap(),
+        spec: binding::Spec {
+            secret: SECRET,
+            selector: Selector::default(),
+            target: Target::Env {
+                name: EnvName::parse("A").unwrap(),
+            },
+            reload,
+        },
+    };
+    let started = rotation::Event::Started {
+        secret: SECRET,
+        version: 2,
+        trigger: rotation::Trigger::Initial,
+    };
+    let distributing = rotation::Event::DistributionStarted {
+        consumers: Vec::from_iter(is_waited_for.then(key)),
+        hosts: vec![HOST],
+        old: vec![1],
+        deadline: Timestamp::default(),
+    };
+    let events = [
+        Event::Binding(BindingId::default(), bound),
+        Event::Rotation(ROTATION, started),
+        Event::Rotation(ROTATION, distributing),
+    ];
+    for (number, event) in (10..).zip(&events) {
+        world.apply(number, event);
+    }
+    let at = Timestamp::default();
+    let fact = assignment::Event::Reloaded { version: 2, at };
+    let principal = Principal::Service(Role::Injector);
+    let decided = Ok(vec![Event::Assignment(key(), fact)]);
+    let left = records(&world, &deed(&principal), &report(), &decided);
+    assert_eq!(left.len(), 1, "{left:?}");
+    left.into_iter().next().unwrap()
+}
+
+#[test]
+fn a_restart_for_a_rotation_is_told_from_a_reload_and_from_a_person_s_start() {
+    let restart = Reload::Restart {
+        settle: std::time::Duration::from_secs(1),
+        health_timeout: std::time::Duration::from_secs(1),
+    };
+    for (reload, is_waited_for, verb) in [
+        (restart.clone(), true, "restart"),
+        (restart, false, "reload"),
+        (Reload::Signal(1), true, "reload"),
+    ] {
+        let record = left_by(reload, is_waited_for);
+        assert_eq!(record.verb, verb);
+        assert_eq!(record.reason, "binding/web-db");
+    }
+}
+
+#[test]
+fn a_usage_record_names_its_binding_also_beside_another_reason() {
+    let mut world = consumer_that_holds(0);
+    let name = BindingName::parse("web-db").unwrap();
+    let known = binding::Binding::new(BindingId::default(), name);
+    world.bindings.insert(BindingId::default(), known);
+    let refused = assignment::Event::Refused {
+        version: 2,
+        reason: "no runtime".to_owned(),
+    };
+    let principal = Principal::Service(Role::Injector);
+    let decided = Ok(vec![Event::Assignment(key(), refused)]);
+    let left = records(&world, &deed(&principal), &report(), &decided);
+    assert_eq!(left[0].reason, "binding/web-db: no runtime");
 }
 
 #[test]
