@@ -129,6 +129,26 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// A container got a version that its host had, while the gateway did not answer.
+    CachedStart = report::CachedStart {
+        /// The container.
+        container: Text<ContainerId>,
+        /// Its name, for people.
+        container_name: String,
+        /// Config digest of its image.
+        image_digest: String,
+        /// The binding it was served under.
+        binding: Text<BindingId>,
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The version.
+        version: u64,
+        /// When, by the host's clock.
+        at: Text<Timestamp>,
+    }
+}
+
+mirror_struct! {
     /// What is on a host.
     Report = report::HostReport {
         /// The host.
@@ -151,5 +171,8 @@ mirror_struct! {
         /// Programs that were run in consumers beside their own.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         executed: Vec<Executed>,
+        /// Starts that were served while the gateway did not answer.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        cached: Vec<CachedStart>,
     }
 }

@@ -34,6 +34,29 @@ pub struct HostReport {
     /// Programs that were run in consumers beside their own, since the last report. At most
     /// [`MAX_REPORT_ITEMS`].
     pub executed: Vec<Executed>,
+    /// Starts that were served while the gateway did not answer, since the last report. At most
+    /// [`MAX_REPORT_ITEMS`].
+    pub cached: Vec<CachedStart>,
+}
+
+/// A container got a version that its host had, while the gateway did not answer: by the last plan that
+/// was heard, within the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedStart {
+    /// The container.
+    pub container: ContainerId,
+    /// Its name, for people.
+    pub container_name: String,
+    /// Config digest of its image.
+    pub image_digest: String,
+    /// The binding it was served under.
+    pub binding: BindingId,
+    /// The secret.
+    pub secret: SecretId,
+    /// The version.
+    pub version: u64,
+    /// When, by the host's clock.
+    pub at: Timestamp,
 }
 
 /// Somebody ran programs in a consumer beside its own, other than its health check. What was run is

@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
-use keywheel_core::report::{DeniedStart, Executed, Fact, HostReport, Item, StalePlan};
+use keywheel_core::report::{CachedStart, DeniedStart, Executed, Fact, HostReport, Item, StalePlan};
 use keywheel_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,20 @@ struct Stored {
     /// Not in files of earlier versions.
     #[serde(default)]
     executed: Vec<StoredExecuted>,
+    /// Not in files of earlier versions.
+    #[serde(default)]
+    cached: Vec<StoredCached>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredCached {
+    container: String,
+    name: String,
+    image: String,
+    binding: String,
+    secret: String,
+    version: u64,
+    at: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -186,6 +200,7 @@ fn store(spooled: &Spooled) -> Stored {
         denied: report.denied.iter().map(store_denied).collect(),
         stale: report.stale.iter().map(store_stale).collect(),
         executed: report.executed.iter().map(store_executed).collect(),
+        cached: report.cached.iter().map(store_cached).collect(),
     }
 }
 
@@ -227,6 +242,30 @@ fn load_executed(note: StoredExecuted) -> Option<Executed> {
         exec: note.exec,
         at: Timestamp::from_micros(note.at),
         count: note.count,
+    })
+}
+
+fn store_cached(start: &CachedStart) -> StoredCached {
+    StoredCached {
+        container: start.container.to_string(),
+        name: start.container_name.clone(),
+        image: start.image_digest.clone(),
+        binding: start.binding.to_string(),
+        secret: start.secret.to_string(),
+        version: start.version,
+        at: start.at.micros(),
+    }
+}
+
+fn load_cached(start: StoredCached) -> Option<CachedStart> {
+    Some(CachedStart {
+        container: ContainerId::parse(&start.container).ok()?,
+        container_name: start.name,
+        image_digest: start.image,
+        binding: BindingId::parse(&start.binding).ok()?,
+        secret: SecretId::parse(&start.secret).ok()?,
+        version: start.version,
+        at: Timestamp::from_micros(start.at),
     })
 }
 
@@ -310,6 +349,11 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(load_executed)
             .collect::<Option<Vec<_>>>()?,
+        cached: stored
+            .cached
+            .into_iter()
+            .map(load_cached)
+            .collect::<Option<Vec<_>>>()?,
     };
     Some(Spooled {
         number,
@@ -378,6 +422,18 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn cached() -> CachedStart {
+        CachedStart {
+            container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            container_name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            binding: BindingId::from_bytes([1; 16]),
+            secret: SecretId::from_bytes([2; 16]),
+            version: 7,
+            at: Timestamp::from_micros(5),
+        }
+    }
+
     pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         HostReport {
             host: HostId::from_bytes([3; 16]),
@@ -394,6 +450,7 @@ pub(crate) mod tests {
                 count: u64::MAX,
             }],
             executed: vec![executed()],
+            cached: vec![cached()],
         }
     }
 
@@ -462,6 +519,7 @@ pub(crate) mod tests {
         let (number, mut report) = (1, report(1, Vec::new()));
         report.stale.clear();
         report.executed.clear();
+        report.cached.clear();
         let one = Spooled {
             number,
             command,
@@ -469,7 +527,7 @@ pub(crate) mod tests {
         };
         spool.write(&one).unwrap();
         let text = std::fs::read_to_string(spool.path(1)).unwrap();
-        let earlier = text.replace(r#","stale":[],"executed":[]"#, "");
+        let earlier = text.replace(r#","stale":[],"executed":[],"cached":[]"#, "");
         assert_ne!(earlier, text);
         std::fs::write(spool.path(1), earlier).unwrap();
         assert_eq!(spool.read(1).unwrap().report, report);

@@ -49,6 +49,7 @@ fn report() -> Command {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        cached: Vec::new(),
     })
 }
 
@@ -445,6 +446,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         denied: vec![start("prod/db"), start("")],
         stale: Vec::new(),
         executed: Vec::new(),
+        cached: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -543,6 +545,41 @@ fn an_exec_leaves_a_usage_record_of_its_container_and_no_object() {
 }
 
 #[test]
+fn a_start_without_the_gateway_leaves_a_usage_record_of_its_own() {
+    let Command::Report(mut told) = report() else {
+        panic!("a report");
+    };
+    let key = key();
+    told.cached = vec![CachedStart {
+        container: key.container.clone(),
+        container_name: "web".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+        binding: key.binding,
+        secret: SECRET,
+        version: 2,
+        at: Timestamp::default(),
+    }];
+    let principal = Principal::Service(Role::Injector);
+    let world = consumer_that_holds(0);
+    let command = Command::Report(told);
+    let left = records(&world, &deed(&principal), &command, &Ok(Vec::new()));
+    let [record] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    assert_eq!(
+        (record.verb.as_str(), record.category, record.version),
+        ("serve-from-cache", Category::Usage, Some(2))
+    );
+    assert_eq!(record.object, "secret/prod/db");
+    assert_eq!(
+        record.reason,
+        "the gateway did not answer, at 1970-01-01T00:00:00Z"
+    );
+    let container = record.container.as_ref().unwrap();
+    assert_eq!((container.name.as_str(), container.host.as_str()), ("web", "web-1"));
+}
+
+#[test]
 fn a_report_that_is_refused_leaves_a_denial() {
     let host = HostId::from_bytes([1; 16]);
     let command = Command::Report(HostReport {
@@ -555,6 +592,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        cached: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::binding::Reload;
-use keywheel_core::id::{BindingId, ContainerId};
-use keywheel_core::report::Fact;
+use keywheel_core::binding::{ContainerFacts, Reload};
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::report::{CachedStart, Fact};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use keywheel_sys::secretfs::FileAttr;
@@ -15,6 +15,7 @@ use crate::attach::{Adopted, Attached};
 use crate::form::Form;
 use crate::model::{Ack, Busy, Holding, Place, Tracked, Unformed};
 use crate::reload::reload_in;
+use crate::report::bound_cached;
 use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
 use crate::state::Remembered;
@@ -71,6 +72,8 @@ impl Reconciler {
         tracked.ticks = attached.ticks;
         tracked.dirs.extend(attached.dirs);
         tracked.dirty = true;
+        let facts = tracked.record.facts.clone();
+        let given: Vec<_> = attached.written.iter().map(given_file).collect();
         for written in attached.written {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
@@ -87,6 +90,7 @@ impl Reconciler {
             let holding = hold(written.secret, place, (version, self.contents), ack);
             tracked.put(written.binding, holding);
         }
+        self.note_cached(&facts, &given);
         if !attached.refused.is_empty() {
             self.try_again(id, now);
         }
@@ -96,6 +100,25 @@ impl Reconciler {
         for (binding, one) in attached.unformed {
             self.take_unformed(id, binding, one);
         }
+    }
+
+    /// What was given out while the gateway did not answer is on record as such.
+    fn note_cached(&mut self, facts: &ContainerFacts, given: &[Delivered]) {
+        if !self.shared.is_alone() {
+            return;
+        }
+        let at = self.shared.clock.now();
+        let starts = given.iter().map(|&(binding, secret, version)| CachedStart {
+            container: facts.id.clone(),
+            container_name: facts.name.clone(),
+            image_digest: facts.image_digest.clone(),
+            binding,
+            secret,
+            version,
+            at,
+        });
+        self.cached.extend(starts);
+        bound_cached(&mut self.cached);
     }
 
     fn take_unclear(&mut self, id: &ContainerId, unclear: Remembered) {
@@ -229,6 +252,10 @@ impl Reconciler {
             let versions = env.chain(files).collect();
             self.shared.origins.note_start(id, versions, trace);
         }
+        let env = pending.env.iter();
+        let env = env.map(|given| (given.binding.binding, given.binding.secret, given.version));
+        let given: Vec<_> = env.chain(attached.written.iter().map(given_file)).collect();
+        self.note_cached(&pending.facts, &given);
         self.remembered.remove(id);
         self.hidden.remove(id);
         self.graveyard.remove(id);
@@ -341,6 +368,13 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// A binding, its secret and the version that was given.
+type Delivered = (BindingId, SecretId, u64);
+
+fn given_file(written: &Written) -> Delivered {
+    (written.binding, written.secret, written.version)
 }
 
 /// What it holds, with the number of its content.
