@@ -17,6 +17,9 @@ use super::{CUT, FAR, LATE, revoke, served_after_restart, value, wait_current_pl
 const ALARM: Duration = Duration::from_secs(120 + 60);
 const SILENCE: &str = "has not answered this host for more than";
 
+/// The verb of a start that was served while the gateway did not answer.
+const ALONE: &str = "serve-from-cache";
+
 /// What was true while the host was away.
 #[derive(Debug)]
 pub(crate) struct Away {
@@ -91,10 +94,13 @@ pub(crate) fn end(
     Ok(after)
 }
 
-/// Audit records that name a container.
+/// Audit records that name a container. Whether a start right after the cut is on record as served alone
+/// depends on what was asked of the gateway by then.
 fn records(fleet: &Fleet, container: &Container) -> Result<Vec<Value>> {
     let audit = fleet.keywheel.stream("audit")?;
-    let names = |record: &Value| record.to_string().contains(container.id());
+    let is_alone = |record: &Value| record.get("verb").and_then(Value::as_str) == Some(ALONE);
+    let names =
+        |record: &Value| record.to_string().contains(container.id()) && !is_alone(record);
     Ok(audit.into_iter().filter(names).collect())
 }
 

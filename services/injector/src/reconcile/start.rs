@@ -11,7 +11,7 @@ use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use keywheel_sys::secretfs::FileAttr;
 
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
-use crate::attach::{Adopted, Attached};
+use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
 use crate::model::{Ack, Busy, Holding, Place, Tracked, Unformed};
 use crate::reload::reload_in;
