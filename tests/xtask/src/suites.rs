@@ -82,13 +82,13 @@ const SYSTEM: [(&str, &str, Duration, &str); 18] = [
     ),
     (
         "privileged_parts",
-        "1",
+        "2",
         MIDDLE,
         "what runs with privileges: static, each capability needed; the runtime killed and hung at every step",
     ),
     (
         "reconcile",
-        "1",
+        "2",
         MIDDLE,
         "missed events, a restarted engine, a rebooted host: everybody has what the plan says, audited once",
     ),
