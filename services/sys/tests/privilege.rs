@@ -23,7 +23,7 @@ use rustix::net::{
 };
 
 const HELPER: &str = env!("CARGO_BIN_EXE_keywheel-nsjoin");
-const TRACED: &str = "trace=capset,setns,prctl,seccomp,socket,socketpair,clone,clone3,fork,vfork,execve,openat,openat2,recvmsg,sendmsg";
+const TRACED: &str = "trace=capset,setns,prctl,seccomp,socket,socketpair,clone,?clone3,?fork,?vfork,execve,openat,openat2,recvmsg,sendmsg";
 
 fn ready() -> bool {
     let root = rustix::process::geteuid().is_root();

@@ -242,20 +242,7 @@ impl Reconciler {
         attached: Attached,
     ) {
         let now = self.now();
-        if let Some(trace) = pending.trace {
-            let env = pending
-                .env
-                .iter()
-                .map(|given| (given.binding.secret, given.version));
-            let files = attached.written.iter();
-            let files = files.map(|written| (written.secret, written.version));
-            let versions = env.chain(files).collect();
-            self.shared.origins.note_start(id, versions, trace);
-        }
-        let env = pending.env.iter();
-        let env = env.map(|given| (given.binding.binding, given.binding.secret, given.version));
-        let given: Vec<_> = env.chain(attached.written.iter().map(given_file)).collect();
-        self.note_cached(&pending.facts, &given);
+        self.note_start(id, pending, &attached.written);
         self.remembered.remove(id);
         self.hidden.remove(id);
         self.graveyard.remove(id);
@@ -305,6 +292,20 @@ impl Reconciler {
         self.wake_by(now + PENDING_LIMIT);
         self.containers.insert(id.clone(), tracked);
         self.inspect(id.clone());
+    }
+
+    /// What a start was given: where it stands in a trace, and that nobody could be asked.
+    fn note_start(&mut self, id: &ContainerId, pending: &Pending, written: &[Written]) {
+        let env = pending.env.iter();
+        let env = env.map(|given| (given.binding.binding, given.binding.secret, given.version));
+        let given: Vec<Delivered> = env.chain(written.iter().map(given_file)).collect();
+        if let Some(trace) = pending.trace {
+            let versions = given.iter().map(|&(_, secret, version)| (secret, version));
+            self.shared
+                .origins
+                .note_start(id, versions.collect(), trace);
+        }
+        self.note_cached(&pending.facts, &given);
     }
 
     /// Our restart is over, one way or the other.
