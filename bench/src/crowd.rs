@@ -68,7 +68,11 @@ fn come_back(stage: &mut Stage) -> Result<std::time::Duration> {
     let rotation = find(&version, "rotation_id").and_then(Value::as_str);
     rotation.context("no rotation_id")?;
     let begun = now();
-    stage.keywheel.apart()?.process(Role::Injector, 0)?.start()?;
+    stage
+        .keywheel
+        .apart()?
+        .process(Role::Injector, 0)?
+        .start()?;
     // The next rotation begins only when this one has ended, which takes everybody's word.
     loop {
         let said = stage.keywheel.cli(&["rotate", SECRET])?;

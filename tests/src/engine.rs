@@ -110,7 +110,10 @@ impl Daemon {
             "--ip6tables=false",
         ];
         let default = default.map(|name| ["--default-runtime", name]);
-        let flags: Vec<&str> = flags.into_iter().chain(default.into_iter().flatten()).collect();
+        let flags: Vec<&str> = flags
+            .into_iter()
+            .chain(default.into_iter().flatten())
+            .collect();
         let log = root.join("docker.log");
         let mut process = match namespace {
             Some(_) => Process::new("dockerd", log, Path::new("dockerd"), &flags).inside(namespace),

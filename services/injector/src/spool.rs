@@ -9,7 +9,9 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
-use keywheel_core::report::{CachedStart, DeniedStart, Executed, Fact, HostReport, Item, StalePlan};
+use keywheel_core::report::{
+    CachedStart, DeniedStart, Executed, Fact, HostReport, Item, StalePlan,
+};
 use keywheel_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -145,30 +145,27 @@ fn read_resolved(mut answer: Value) -> Option<Resolved> {
 }
 
 /// The answer, and the connection that it came by.
-fn ask(
-    socket: &Path,
-    question: &Value,
-    within: Duration,
-) -> Result<(Value, UnixStream), NoAnswer> {
-    let (line, stream) = exchange(socket, question, within).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => NoAnswer::Refused(Refusal::new(
-            format!(
-                "the injector's socket {} does not belong to root",
+fn ask(socket: &Path, question: &Value, within: Duration) -> Result<(Value, UnixStream), NoAnswer> {
+    let (line, stream) =
+        exchange(socket, question, within).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => NoAnswer::Refused(Refusal::new(
+                format!(
+                    "the injector's socket {} does not belong to root",
+                    socket.display()
+                ),
+                "let root own the socket's directory and start the injector as root",
+            )),
+            io::ErrorKind::FileTooLarge => garbled(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NoAnswer::Away(format!(
+                "the injector at {} did not answer within {} s",
+                socket.display(),
+                within.as_secs()
+            )),
+            _ => NoAnswer::Away(format!(
+                "the injector at {} cannot be reached ({error})",
                 socket.display()
-            ),
-            "let root own the socket's directory and start the injector as root",
-        )),
-        io::ErrorKind::FileTooLarge => garbled(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NoAnswer::Away(format!(
-            "the injector at {} did not answer within {} s",
-            socket.display(),
-            within.as_secs()
-        )),
-        _ => NoAnswer::Away(format!(
-            "the injector at {} cannot be reached ({error})",
-            socket.display()
-        )),
-    })?;
+            )),
+        })?;
     // EXPOSE: parsed, and its values moved into buffers that are zeroed.
     let answer: Value = serde_json::from_slice(line.expose()).map_err(|_| garbled())?;
     if answer.get("ok") == Some(&Value::Bool(true)) {
@@ -200,7 +197,11 @@ fn connect(socket: &Path, within: Duration) -> io::Result<UnixStream> {
     clippy::disallowed_methods,
     reason = "a deadline on one exchange; this program has no clock port"
 )]
-fn exchange(socket: &Path, question: &Value, within: Duration) -> io::Result<(Scrubbed, UnixStream)> {
+fn exchange(
+    socket: &Path,
+    question: &Value,
+    within: Duration,
+) -> io::Result<(Scrubbed, UnixStream)> {
     let deadline = Instant::now() + within;
     let mut stream = connect(socket, within)?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;

@@ -22,7 +22,8 @@ use serde_json::json;
 const DIR: &str = "/run/secrets";
 const PLACEHOLDER: &str = "DB_PASSWORD={keywheel:prod/db}";
 const VALUE: (&str, &str) = ("DB_PASSWORD", "czNjcmV0");
-const TRACED: &str = "trace=capset,socket,socketpair,bind,listen,connect,clone,?clone3,?fork,?vfork";
+const TRACED: &str =
+    "trace=capset,socket,socketpair,bind,listen,connect,clone,?clone3,?fork,?vfork";
 
 fn has_strace() -> bool {
     let found = Command::new("strace").arg("-V").output();
@@ -81,7 +82,10 @@ fn a_create_starts_no_thread_and_speaks_to_the_injector_alone() {
     // One socket for each of the two questions; nobody connects to this program.
     let sockets = of("socket(");
     assert_eq!(sockets.len(), 2, "{text}");
-    assert!(sockets.iter().all(|line| line.contains("AF_UNIX")), "{text}");
+    assert!(
+        sockets.iter().all(|line| line.contains("AF_UNIX")),
+        "{text}"
+    );
     for none in ["socketpair(", "bind(", "listen("] {
         assert!(of(none).is_empty(), "{text}");
     }
@@ -121,7 +125,11 @@ fn the_real_runtime_has_what_it_would_have_without_the_wrapper() {
     let expected = String::from_utf8(plain.stdout).unwrap();
     let (created, text) = scene.create(&["--keywheel-real-runtime", between.to_str().unwrap()]);
     assert!(created, "{text}");
-    assert_eq!(std::fs::read_to_string(&seen).unwrap(), expected, "a create");
+    assert_eq!(
+        std::fs::read_to_string(&seen).unwrap(),
+        expected,
+        "a create"
+    );
     let state = scene.wrapper(&[], &["state", &scene.id]);
     let passed = Command::new(state.get_program())
         .args(state.get_args())

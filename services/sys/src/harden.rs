@@ -105,10 +105,7 @@ mod tests {
     fn is_privileged() -> bool {
         let held = capabilities(None).unwrap().permitted;
         let enough = held.contains(TO_JOIN);
-        assert!(
-            enough || !is_set("CI"),
-            "CI needs root for this test"
-        );
+        assert!(enough || !is_set("CI"), "CI needs root for this test");
         enough
     }
 

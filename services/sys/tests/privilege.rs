@@ -90,10 +90,21 @@ fn the_helper_gives_up_capabilities_before_it_reads_and_before_it_looks() {
     let root = at(&calls, joined, &["openat(AT_FDCWD, \"/\""]);
     let looked = at(&calls, joined, &["self/mountinfo"]);
     assert!(first < read, "{calls:#?}");
-    assert!(second < filtered && filtered < root && root < looked, "{calls:#?}");
+    assert!(
+        second < filtered && filtered < root && root < looked,
+        "{calls:#?}"
+    );
     for (call, kept, gone) in [
-        (first, ["SYS_ADMIN", "SYS_CHROOT"], ["SYS_PTRACE", "CAP_KILL"]),
-        (second, ["SYS_ADMIN", "DAC_OVERRIDE"], ["SYS_CHROOT", "CAP_CHOWN"]),
+        (
+            first,
+            ["SYS_ADMIN", "SYS_CHROOT"],
+            ["SYS_PTRACE", "CAP_KILL"],
+        ),
+        (
+            second,
+            ["SYS_ADMIN", "DAC_OVERRIDE"],
+            ["SYS_CHROOT", "CAP_CHOWN"],
+        ),
     ] {
         let call = &calls[call];
         assert!(kept.iter().all(|name| call.contains(name)), "{call}");
@@ -108,9 +119,15 @@ fn the_helper_starts_nothing_and_opens_no_socket() {
     }
     let calls = calls();
     for begin in ["socket(", "socketpair(", "clone", "fork", "vfork"] {
-        let found: Vec<_> = calls.iter().filter(|call| call.starts_with(begin)).collect();
+        let found: Vec<_> = calls
+            .iter()
+            .filter(|call| call.starts_with(begin))
+            .collect();
         assert!(found.is_empty(), "{found:?}");
     }
-    let started = calls.iter().filter(|call| call.starts_with("execve(")).count();
+    let started = calls
+        .iter()
+        .filter(|call| call.starts_with("execve("))
+        .count();
     assert_eq!(started, 1, "{calls:#?}");
 }

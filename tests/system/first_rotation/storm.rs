@@ -25,7 +25,9 @@ const END: &str = "/tmp/end";
 fn count(line: &str, name: &str) -> Result<u64> {
     let mut words = line.split_whitespace();
     let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    Ok(found.with_context(|| format!("no {name} in {line}"))?.parse()?)
+    Ok(found
+        .with_context(|| format!("no {name} in {line}"))?
+        .parse()?)
 }
 
 #[test]
@@ -36,8 +38,17 @@ fn of_a_million_reads_under_a_storm_of_rotations_none_is_torn_empty_or_mixed() -
     let stage = Stage::set()?;
     let program = stage.keywheel.scratch().join("hammer");
     let mut build = Command::new("rustc");
-    build.args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"]);
-    build.arg(&program).arg(root().join("tests/programs/hammer.rs"));
+    build.args([
+        "--edition",
+        "2024",
+        "-O",
+        "-C",
+        "target-feature=+crt-static",
+        "-o",
+    ]);
+    build
+        .arg(&program)
+        .arg(root().join("tests/programs/hammer.rs"));
     Output::of(&mut build)?.ok()?;
     stage.apply_file("storm", "none")?;
     let mount = format!("{}:{PROGRAM}:ro", program.display());

@@ -99,8 +99,7 @@ pub(crate) fn end(
 fn records(fleet: &Fleet, container: &Container) -> Result<Vec<Value>> {
     let audit = fleet.keywheel.stream("audit")?;
     let is_alone = |record: &Value| record.get("verb").and_then(Value::as_str) == Some(ALONE);
-    let names =
-        |record: &Value| record.to_string().contains(container.id()) && !is_alone(record);
+    let names = |record: &Value| record.to_string().contains(container.id()) && !is_alone(record);
     Ok(audit.into_iter().filter(names).collect())
 }
 

@@ -24,7 +24,12 @@ const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
 /// A file of the user that the program is.
 const OWNED: &str = "db_password, uid: 1000, gid: 1000";
 /// A container whose program is that user, and whose directory it owns and closed.
-const CLOSED: [&str; 4] = ["--user", "1000", "--tmpfs", "/run:uid=1000,gid=1000,mode=0700"];
+const CLOSED: [&str; 4] = [
+    "--user",
+    "1000",
+    "--tmpfs",
+    "/run:uid=1000,gid=1000,mode=0700",
+];
 /// What the injector says when it may not signal.
 const NOT_SIGNALLED: &str = "consumer not signalled yet";
 /// Tries of a start, so that one which came too early counts as nothing.

@@ -16,7 +16,10 @@ const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
 const LIVES: [(&[&str], &str); 6] = [
     (&["--user", "1000"], "id -u; echo said >&2; exit 3"),
     (&["--read-only"], "touch /x 2>/dev/null; echo $?"),
-    (&["-e", "A=b", "-w", "/tmp"], "echo $A; env | cat; ls -l /proc/self/cwd >/dev/null"),
+    (
+        &["-e", "A=b", "-w", "/tmp"],
+        "echo $A; env | cat; ls -l /proc/self/cwd >/dev/null",
+    ),
     (
         &["--tmpfs", "/tmp:size=1m", "-v", "/usr/share:/data:ro"],
         "while read a at kind options more; do echo $at $kind; done </proc/self/mounts",
@@ -43,7 +46,9 @@ fn fleet() -> Result<Fleet> {
 fn life(image: &Image, runtime: &[&str], (flags, line): (&[&str], &str)) -> Result<String> {
     let words = [runtime, flags].concat();
     let container = Container::create(image, &words, &["sh", "-c", line])?;
-    let said = container.engine().docker(&["start", "-a", container.id()])?;
+    let said = container
+        .engine()
+        .docker(&["start", "-a", container.id()])?;
     let about = container.field(ABOUT)?;
     let name = container.field("{{.Config.Hostname}}")?;
     let seen = format!("{} {:?} {:?} {about}", said.code, said.stdout, said.stderr);
@@ -63,10 +68,27 @@ fn long_life(image: &Image, runtime: &[&str]) -> Result<Vec<String>> {
     let mut seen = Vec::new();
     for words in [
         &["exec", container.id(), "sh", "-c", "id -u; exit 5"][..],
-        &["exec", "-e", "X=y", "-u", "1000", container.id(), "sh", "-c", "echo $X; id -u"],
+        &[
+            "exec",
+            "-e",
+            "X=y",
+            "-u",
+            "1000",
+            container.id(),
+            "sh",
+            "-c",
+            "echo $X; id -u",
+        ],
         &["pause", container.id()],
         &["unpause", container.id()],
-        &["update", "--memory", "64m", "--memory-swap", "64m", container.id()],
+        &[
+            "update",
+            "--memory",
+            "64m",
+            "--memory-swap",
+            "64m",
+            container.id(),
+        ],
         &["restart", "-t", "1", container.id()],
         &["stop", "-t", "5", container.id()],
         &["start", container.id()],

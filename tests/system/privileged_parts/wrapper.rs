@@ -171,7 +171,9 @@ fn a_create_that_stands_still_wedges_nobody_at_any_step() -> Result<()> {
             if let Ok(pid) = &pid {
                 Output::of(Command::new("kill").args(["-KILL", &pid.to_string()]))?.ok()?;
             }
-            let first = starting.join().map_err(|_| anyhow!("docker start panicked"))?;
+            let first = starting
+                .join()
+                .map_err(|_| anyhow!("docker start panicked"))?;
             pid?;
             other?;
             first

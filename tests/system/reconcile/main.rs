@@ -50,11 +50,16 @@ pub(crate) fn each_change_is_audited_once(keywheel: &Keywheel, ids: &[&str]) -> 
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for row in items(&audit) {
         let text = |key: &str| row.get(key).map(Value::to_string).unwrap_or_default();
-        let container = row.get("container").map(Value::to_string).unwrap_or_default();
+        let container = row
+            .get("container")
+            .map(Value::to_string)
+            .unwrap_or_default();
         let id = ids.iter().find(|id| container.contains(**id));
         // An exec and a refusal change nothing.
         let is_change = text("category").contains("usage")
-            && !["exec", "refuse"].iter().any(|verb| text("verb").contains(verb));
+            && !["exec", "refuse"]
+                .iter()
+                .any(|verb| text("verb").contains(verb));
         let Some(id) = id.filter(|_| is_change) else {
             continue;
         };

@@ -576,7 +576,10 @@ fn a_start_without_the_gateway_leaves_a_usage_record_of_its_own() {
         "the gateway did not answer, at 1970-01-01T00:00:00Z"
     );
     let container = record.container.as_ref().unwrap();
-    assert_eq!((container.name.as_str(), container.host.as_str()), ("web", "web-1"));
+    assert_eq!(
+        (container.name.as_str(), container.host.as_str()),
+        ("web", "web-1")
+    );
 }
 
 #[test]

@@ -124,9 +124,9 @@ mod tests {
     }
 
     fn node(name: &str, on: &[(&str, Option<&str>)]) -> Value {
-        let deps = on.iter().map(|(to, kind)| {
-            json!({ "pkg": format!("r#{to}@1.0.0"), "dep_kinds": [{ "kind": kind }] })
-        });
+        let deps = on.iter().map(
+            |(to, kind)| json!({ "pkg": format!("r#{to}@1.0.0"), "dep_kinds": [{ "kind": kind }] }),
+        );
         json!({ "id": format!("r#{name}@1.0.0"), "deps": deps.collect::<Vec<_>>() })
     }
 
