@@ -43,8 +43,12 @@ fn forget_key(host: &str) -> Result<bool> {
     };
     let serial = line.split_whitespace().next().context("no serial")?;
     Output::of(Command::new("python3").args(["-c", UNLINK, serial]))?.ok()?;
-    let keys = fs::read_to_string("/proc/keys")?;
-    ensure!(!keys.lines().any(|line| line.contains(host)), "it stays");
+    // The kernel collects it a moment later.
+    wait::until_true("the key to go", PATIENCE, || {
+        Ok(!fs::read_to_string("/proc/keys")?
+            .lines()
+            .any(|line| is_its(&line)))
+    })?;
     Ok(true)
 }
 
