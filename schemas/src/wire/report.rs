@@ -128,9 +128,21 @@ mirror_struct! {
     }
 }
 
+mirror_enum! {
+    /// What is noted of a container and a version.
+    UsageKind = report::UsageKind {
+        /// It got one that its host had, while the gateway did not answer.
+        ServedFromCache {},
+        /// A program opened the file for the first time since it was put there.
+        FirstUse {},
+    }
+}
+
 mirror_struct! {
-    /// A container got a version that its host had, while the gateway did not answer.
-    CachedStart = report::CachedStart {
+    /// A use of a secret that changes nothing, for the audit alone.
+    UsageNote = report::UsageNote {
+        /// What is noted.
+        kind: UsageKind,
         /// The container.
         container: Text<ContainerId>,
         /// Its name, for people.
@@ -171,8 +183,8 @@ mirror_struct! {
         /// Programs that were run in consumers beside their own.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         executed: Vec<Executed>,
-        /// Starts that were served while the gateway did not answer.
+        /// Uses that change nothing; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        cached: Vec<CachedStart>,
+        notes: Vec<UsageNote>,
     }
 }

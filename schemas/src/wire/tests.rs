@@ -14,7 +14,7 @@ use keywheel_core::id::{
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_core::report::{
-    CachedStart, DeniedStart, Executed, Fact, HostReport, Item, StalePlan,
+    DeniedStart, Executed, Fact, HostReport, Item, StalePlan, UsageKind, UsageNote,
 };
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::{Generator, Spec};
@@ -165,7 +165,8 @@ fn report() -> HostReport {
             at: AT,
             count: 2,
         }],
-        cached: vec![CachedStart {
+        notes: vec![UsageNote {
+            kind: UsageKind::ServedFromCache,
             container: container(),
             container_name: "payments-1".to_owned(),
             image_digest: "sha256:x".to_owned(),

@@ -34,15 +34,26 @@ pub struct HostReport {
     /// Programs that were run in consumers beside their own, since the last report. At most
     /// [`MAX_REPORT_ITEMS`].
     pub executed: Vec<Executed>,
-    /// Starts that were served while the gateway did not answer, since the last report. At most
+    /// What containers had of secrets beside what items say, since the last report. At most
     /// [`MAX_REPORT_ITEMS`].
-    pub cached: Vec<CachedStart>,
+    pub notes: Vec<UsageNote>,
 }
 
-/// A container got a version that its host had, while the gateway did not answer: by the last plan that
-/// was heard, within the lease.
+/// What is noted of a container and a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageKind {
+    /// It got one that its host had, while the gateway did not answer: by the last plan that was heard,
+    /// within the lease.
+    ServedFromCache,
+    /// A program opened the file for the first time since it was put there.
+    FirstUse,
+}
+
+/// A use of a secret that changes nothing, for the audit alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CachedStart {
+pub struct UsageNote {
+    /// What is noted.
+    pub kind: UsageKind,
     /// The container.
     pub container: ContainerId,
     /// Its name, for people.

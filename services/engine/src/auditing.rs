@@ -10,7 +10,7 @@ use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, HostId, SecretId};
-use keywheel_core::report::{CachedStart, DeniedStart, Executed, StalePlan};
+use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -49,8 +49,8 @@ pub fn records(
         records.extend(report.stale.iter().map(stale));
         let executed = |note| executed_record(before, deed, report.host, note);
         records.extend(report.executed.iter().map(executed));
-        let cached = |start| cached_record(before, deed, report.host, start);
-        records.extend(report.cached.iter().map(cached));
+        let noted = |note| note_record(before, deed, report.host, note);
+        records.extend(report.notes.iter().map(noted));
     }
     let mut named = None;
     for event in decided.iter().flatten() {
@@ -312,22 +312,29 @@ fn executed_record(before: &World, deed: &Deed<'_>, host: HostId, note: &Execute
     record
 }
 
-/// A start that was served while nobody could be asked.
-fn cached_record(before: &World, deed: &Deed<'_>, host: HostId, start: &CachedStart) -> Record {
+/// A start that was served while nobody could be asked, or the first use of a file.
+fn note_record(before: &World, deed: &Deed<'_>, host: HostId, note: &UsageNote) -> Record {
     let key = assignment::Key {
         host,
-        container: start.container.clone(),
-        binding: start.binding,
+        container: note.container.clone(),
+        binding: note.binding,
     };
-    let mut record = blank(deed, Category::Usage, "serve-from-cache");
-    record.object = secret_object(before, start.secret);
-    record.version = Some(start.version);
-    let why = format!("the gateway did not answer, at {}", start.at.utc());
+    let at = note.at.utc();
+    let (verb, why) = match note.kind {
+        UsageKind::ServedFromCache => (
+            "serve-from-cache",
+            format!("the gateway did not answer, at {at}"),
+        ),
+        UsageKind::FirstUse => ("use", format!("the file was opened first at {at}")),
+    };
+    let mut record = blank(deed, Category::Usage, verb);
+    record.object = secret_object(before, note.secret);
+    record.version = Some(note.version);
     record.reason = by_binding(before, &key, &why);
     record.container = Some(ContainerRef {
-        id: start.container.to_string(),
-        name: start.container_name.clone(),
-        image_digest: start.image_digest.clone(),
+        id: note.container.to_string(),
+        name: note.container_name.clone(),
+        image_digest: note.image_digest.clone(),
         host: host_name(before, host),
     });
     record

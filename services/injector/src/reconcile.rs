@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
-use keywheel_core::report::{CachedStart, DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS};
+use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS, UsageNote};
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Source, Topic};
@@ -93,8 +93,8 @@ pub(crate) struct Reconciler {
     denied: Vec<DeniedStart>,
     /// What people ran in consumers.
     execs: Execs,
-    /// Starts that were served while the gateway did not answer.
-    cached: Vec<CachedStart>,
+    /// What a container had of a secret beside what is in its items.
+    notes: Vec<UsageNote>,
     look_pool: Arc<Semaphore>,
     /// The same, of containers that are not known yet.
     unsure: Vec<(ContainerId, exec::Came)>,
@@ -148,7 +148,7 @@ impl Reconciler {
             items: Vec::new(),
             denied: Vec::new(),
             execs: Execs::default(),
-            cached: Vec::new(),
+            notes: Vec::new(),
             look_pool: Arc::new(Semaphore::new(PARALLEL_LOOKS)),
             unsure: Vec::new(),
             refused,
@@ -404,7 +404,7 @@ impl Reconciler {
         let stale = Vec::from_iter(self.shared.stale_plans());
         self.decide_execs();
         let executed = self.execs.notes(self.now());
-        let has_notes = !(stale.is_empty() && executed.is_empty() && self.cached.is_empty());
+        let has_notes = !(stale.is_empty() && executed.is_empty() && self.notes.is_empty());
         let has_facts = has_notes || !(self.items.is_empty() && self.denied.is_empty());
         if !has_facts && self.told.as_ref() == Some(&told) {
             return;
@@ -423,7 +423,7 @@ impl Reconciler {
             denied: std::mem::take(&mut self.denied),
             stale,
             executed,
-            cached: std::mem::take(&mut self.cached),
+            notes: std::mem::take(&mut self.notes),
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use keywheel_core::command::Command;
 use keywheel_core::id::{CommandId, ContainerId};
 use keywheel_core::report::{
-    CachedStart, DeniedStart, Executed, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan,
+    DeniedStart, Executed, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan, UsageNote,
 };
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::port::bus::{Address, Body};
@@ -99,7 +99,7 @@ impl Outbox {
             later.denied.clear();
             later.stale.clear();
             later.executed.clear();
-            later.cached.clear();
+            later.notes.clear();
             *next = Some((later, Kept::new()));
         }
         self.unwritten.fetch_add(1, Ordering::SeqCst);
@@ -127,15 +127,15 @@ fn merge(waiting: HostReport, newer: HostReport) -> HostReport {
     let mut executed = waiting.executed;
     executed.extend(newer.executed);
     bound_executed(&mut executed);
-    let mut cached = waiting.cached;
-    cached.extend(newer.cached);
-    bound_cached(&mut cached);
+    let mut notes = waiting.notes;
+    notes.extend(newer.notes);
+    bound_notes(&mut notes);
     HostReport {
         items,
         denied,
         stale,
         executed,
-        cached,
+        notes,
         ..newer
     }
 }
@@ -152,15 +152,15 @@ pub(crate) fn bound_denied(denied: &mut Vec<DeniedStart>) {
     }
 }
 
-/// Keeps the newest starts that were served without the gateway, as many as a report takes.
-pub(crate) fn bound_cached(cached: &mut Vec<CachedStart>) {
-    let over = cached.len().saturating_sub(MAX_REPORT_ITEMS);
+/// Keeps the newest notes of use, as many as a report takes.
+pub(crate) fn bound_notes(notes: &mut Vec<UsageNote>) {
+    let over = notes.len().saturating_sub(MAX_REPORT_ITEMS);
     if over > 0 {
         tracing::error!(
             { names::COUNT } = over,
-            "starts without the gateway not noted: it is away for too long"
+            "notes of use dropped: the gateway is away for too long"
         );
-        cached.drain(..over);
+        notes.drain(..over);
     }
 }
 
@@ -305,7 +305,7 @@ async fn spool_all(
 /// Whether something in it may not be lost.
 fn has_facts(report: &HostReport) -> bool {
     let has_notes =
-        !report.stale.is_empty() || !report.executed.is_empty() || !report.cached.is_empty();
+        !report.stale.is_empty() || !report.executed.is_empty() || !report.notes.is_empty();
     !report.items.is_empty() || !report.denied.is_empty() || has_notes
 }
 
@@ -485,7 +485,7 @@ mod tests {
         told.denied.clear();
         told.stale.clear();
         told.executed.clear();
-        told.cached.clear();
+        told.notes.clear();
         assert!(!has_facts(&told));
         told.stale = (0..100).map(note).collect();
         assert!(has_facts(&told));
@@ -508,7 +508,7 @@ mod tests {
         let mut told = report(1, Vec::new());
         told.denied.clear();
         told.stale.clear();
-        told.cached.clear();
+        told.notes.clear();
         assert!(has_facts(&told));
         let of = |number: usize, count: u64| Executed {
             container: ContainerId::parse(&format!("{number:064x}")).unwrap(),
@@ -527,21 +527,21 @@ mod tests {
     }
 
     #[test]
-    fn starts_without_the_gateway_are_facts_and_the_newest_stay() {
+    fn notes_of_use_are_facts_and_the_newest_stay() {
         let mut told = report(1, Vec::new());
         told.denied.clear();
         told.stale.clear();
         told.executed.clear();
         assert!(has_facts(&told));
-        let of = |version: u64| CachedStart {
+        let of = |version: u64| UsageNote {
             version,
-            ..report(1, Vec::new()).cached[0].clone()
+            ..report(1, Vec::new()).notes[0].clone()
         };
-        told.cached = (0..10_000).map(of).collect();
-        assert_eq!(told.cached.len(), MAX_REPORT_ITEMS);
+        told.notes = (0..10_000).map(of).collect();
+        assert_eq!(told.notes.len(), MAX_REPORT_ITEMS);
         let mut newer = report(2, Vec::new());
-        newer.cached = vec![of(10_000)];
-        let merged = merge(told, newer).cached;
+        newer.notes = vec![of(10_000)];
+        let merged = merge(told, newer).notes;
         assert_eq!(merged.len(), MAX_REPORT_ITEMS);
         assert_eq!((merged[0].version, merged[9_999].version), (1, 10_000));
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
 use keywheel_core::report::{
-    CachedStart, DeniedStart, Executed, Fact, HostReport, Item, StalePlan,
+    DeniedStart, Executed, Fact, HostReport, Item, StalePlan, UsageKind, UsageNote,
 };
 use keywheel_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,11 +38,18 @@ struct Stored {
     executed: Vec<StoredExecuted>,
     /// Not in files of earlier versions.
     #[serde(default)]
-    cached: Vec<StoredCached>,
+    notes: Vec<StoredNote>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum StoredKind {
+    ServedFromCache,
+    FirstUse,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredCached {
+struct StoredNote {
+    kind: StoredKind,
     container: String,
     name: String,
     image: String,
@@ -202,7 +209,7 @@ fn store(spooled: &Spooled) -> Stored {
         denied: report.denied.iter().map(store_denied).collect(),
         stale: report.stale.iter().map(store_stale).collect(),
         executed: report.executed.iter().map(store_executed).collect(),
-        cached: report.cached.iter().map(store_cached).collect(),
+        notes: report.notes.iter().map(store_note).collect(),
     }
 }
 
@@ -247,27 +254,35 @@ fn load_executed(note: StoredExecuted) -> Option<Executed> {
     })
 }
 
-fn store_cached(start: &CachedStart) -> StoredCached {
-    StoredCached {
-        container: start.container.to_string(),
-        name: start.container_name.clone(),
-        image: start.image_digest.clone(),
-        binding: start.binding.to_string(),
-        secret: start.secret.to_string(),
-        version: start.version,
-        at: start.at.micros(),
+fn store_note(note: &UsageNote) -> StoredNote {
+    StoredNote {
+        kind: match note.kind {
+            UsageKind::ServedFromCache => StoredKind::ServedFromCache,
+            UsageKind::FirstUse => StoredKind::FirstUse,
+        },
+        container: note.container.to_string(),
+        name: note.container_name.clone(),
+        image: note.image_digest.clone(),
+        binding: note.binding.to_string(),
+        secret: note.secret.to_string(),
+        version: note.version,
+        at: note.at.micros(),
     }
 }
 
-fn load_cached(start: StoredCached) -> Option<CachedStart> {
-    Some(CachedStart {
-        container: ContainerId::parse(&start.container).ok()?,
-        container_name: start.name,
-        image_digest: start.image,
-        binding: BindingId::parse(&start.binding).ok()?,
-        secret: SecretId::parse(&start.secret).ok()?,
-        version: start.version,
-        at: Timestamp::from_micros(start.at),
+fn load_note(note: StoredNote) -> Option<UsageNote> {
+    Some(UsageNote {
+        kind: match note.kind {
+            StoredKind::ServedFromCache => UsageKind::ServedFromCache,
+            StoredKind::FirstUse => UsageKind::FirstUse,
+        },
+        container: ContainerId::parse(&note.container).ok()?,
+        container_name: note.name,
+        image_digest: note.image,
+        binding: BindingId::parse(&note.binding).ok()?,
+        secret: SecretId::parse(&note.secret).ok()?,
+        version: note.version,
+        at: Timestamp::from_micros(note.at),
     })
 }
 
@@ -351,10 +366,10 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(load_executed)
             .collect::<Option<Vec<_>>>()?,
-        cached: stored
-            .cached
+        notes: stored
+            .notes
             .into_iter()
-            .map(load_cached)
+            .map(load_note)
             .collect::<Option<Vec<_>>>()?,
     };
     Some(Spooled {
@@ -424,8 +439,9 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn cached() -> CachedStart {
-        CachedStart {
+    pub(crate) fn note() -> UsageNote {
+        UsageNote {
+            kind: UsageKind::FirstUse,
             container: ContainerId::parse(&"a".repeat(64)).unwrap(),
             container_name: "web".to_owned(),
             image_digest: "sha256:1".to_owned(),
@@ -452,7 +468,7 @@ pub(crate) mod tests {
                 count: u64::MAX,
             }],
             executed: vec![executed()],
-            cached: vec![cached()],
+            notes: vec![note()],
         }
     }
 
@@ -521,7 +537,7 @@ pub(crate) mod tests {
         let (number, mut report) = (1, report(1, Vec::new()));
         report.stale.clear();
         report.executed.clear();
-        report.cached.clear();
+        report.notes.clear();
         let one = Spooled {
             number,
             command,
@@ -529,7 +545,7 @@ pub(crate) mod tests {
         };
         spool.write(&one).unwrap();
         let text = std::fs::read_to_string(spool.path(1)).unwrap();
-        let earlier = text.replace(r#","stale":[],"executed":[],"cached":[]"#, "");
+        let earlier = text.replace(r#","stale":[],"executed":[],"notes":[]"#, "");
         assert_ne!(earlier, text);
         std::fs::write(spool.path(1), earlier).unwrap();
         assert_eq!(spool.read(1).unwrap().report, report);

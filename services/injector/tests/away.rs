@@ -485,7 +485,7 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     scene
         .wait_spooled("a farewell for each binding and a delivery", |spooled| {
             // It started with what the host had, and that is told as such.
-            let is_noted = spooled.contains(r#""cached":[{"#);
+            let is_noted = spooled.contains("ServedFromCache");
             let is_served = spooled.contains("swapped") && is_noted;
             spooled.matches("vanished").count() == 2 && is_served
         })

@@ -49,7 +49,7 @@ fn report() -> Command {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
-        cached: Vec::new(),
+        notes: Vec::new(),
     })
 }
 
@@ -446,7 +446,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         denied: vec![start("prod/db"), start("")],
         stale: Vec::new(),
         executed: Vec::new(),
-        cached: Vec::new(),
+        notes: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -545,12 +545,13 @@ fn an_exec_leaves_a_usage_record_of_its_container_and_no_object() {
 }
 
 #[test]
-fn a_start_without_the_gateway_leaves_a_usage_record_of_its_own() {
+fn every_note_of_use_leaves_a_record_of_its_own() {
     let Command::Report(mut told) = report() else {
         panic!("a report");
     };
     let key = key();
-    told.cached = vec![CachedStart {
+    told.notes = vec![UsageNote {
+        kind: UsageKind::ServedFromCache,
         container: key.container.clone(),
         container_name: "web".to_owned(),
         image_digest: "sha256:1".to_owned(),
@@ -559,13 +560,20 @@ fn a_start_without_the_gateway_leaves_a_usage_record_of_its_own() {
         version: 2,
         at: Timestamp::default(),
     }];
+    told.notes.extend(told.notes.clone());
+    told.notes[1].kind = UsageKind::FirstUse;
     let principal = Principal::Service(Role::Injector);
     let world = consumer_that_holds(0);
     let command = Command::Report(told);
     let left = records(&world, &deed(&principal), &command, &Ok(Vec::new()));
-    let [record] = left.as_slice() else {
+    let [record, used] = left.as_slice() else {
         panic!("{left:?}");
     };
+    assert_eq!(used.verb, "use");
+    assert_eq!(
+        used.reason,
+        "the file was opened first at 1970-01-01T00:00:00Z"
+    );
     assert_eq!(
         (record.verb.as_str(), record.category, record.version),
         ("serve-from-cache", Category::Usage, Some(2))
@@ -595,7 +603,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
-        cached: Vec::new(),
+        notes: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

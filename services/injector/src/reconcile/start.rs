@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keywheel_core::binding::{ContainerFacts, Reload};
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
-use keywheel_core::report::{CachedStart, Fact};
+use keywheel_core::report::{Fact, UsageKind, UsageNote};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use keywheel_sys::secretfs::FileAttr;
@@ -15,7 +15,7 @@ use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
 use crate::model::{Ack, Busy, Holding, Place, Tracked, Unformed};
 use crate::reload::reload_in;
-use crate::report::bound_cached;
+use crate::report::bound_notes;
 use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
 use crate::state::Remembered;
@@ -90,7 +90,7 @@ impl Reconciler {
             let holding = hold(written.secret, place, (version, self.contents), ack);
             tracked.put(written.binding, holding);
         }
-        self.note_cached(&facts, &given);
+        self.note_alone(&facts, &given);
         if !attached.refused.is_empty() {
             self.try_again(id, now);
         }
@@ -103,12 +103,13 @@ impl Reconciler {
     }
 
     /// What was given out while the gateway did not answer is on record as such.
-    fn note_cached(&mut self, facts: &ContainerFacts, given: &[Delivered]) {
+    fn note_alone(&mut self, facts: &ContainerFacts, given: &[Delivered]) {
         if !self.shared.is_alone() {
             return;
         }
         let at = self.shared.clock.now();
-        let starts = given.iter().map(|&(binding, secret, version)| CachedStart {
+        let starts = given.iter().map(|&(binding, secret, version)| UsageNote {
+            kind: UsageKind::ServedFromCache,
             container: facts.id.clone(),
             container_name: facts.name.clone(),
             image_digest: facts.image_digest.clone(),
@@ -117,8 +118,8 @@ impl Reconciler {
             version,
             at,
         });
-        self.cached.extend(starts);
-        bound_cached(&mut self.cached);
+        self.notes.extend(starts);
+        bound_notes(&mut self.notes);
     }
 
     fn take_unclear(&mut self, id: &ContainerId, unclear: Remembered) {
@@ -305,7 +306,7 @@ impl Reconciler {
                 .origins
                 .note_start(id, versions.collect(), trace);
         }
-        self.note_cached(&pending.facts, &given);
+        self.note_alone(&pending.facts, &given);
     }
 
     /// Our restart is over, one way or the other.

@@ -299,7 +299,7 @@ impl Model {
             denied: Vec::new(),
             stale: Vec::new(),
             executed: Vec::new(),
-            cached: Vec::new(),
+            notes: Vec::new(),
         })
     }
 
@@ -402,7 +402,7 @@ impl Model {
             denied: Vec::new(),
             stale: Vec::new(),
             executed: Vec::new(),
-            cached: Vec::new(),
+            notes: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
@@ -489,7 +489,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
-        cached: Vec::new(),
+        notes: Vec::new(),
         host,
         generation: world.host_generation(host),
         items,
