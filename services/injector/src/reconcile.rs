@@ -28,6 +28,7 @@ use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Source, Topic};
 use keywheel_engine::port::container_host::EngineEvent;
+use keywheel_sys::first_use::Seen;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -35,10 +36,11 @@ use crate::attach::Tools;
 use crate::executed::Execs;
 use crate::model::{Busy, Containers, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
-use crate::report::{Kept, Outbox, bound_denied};
+use crate::report::{Kept, Outbox, bound_denied, bound_notes};
 use crate::service::{Event, Status};
 use crate::shared::{Shared, VersionKey};
 use crate::state::Remembered;
+use crate::uses::Uses;
 
 /// Containers being attached at the same time.
 const PARALLEL_ATTACHES: usize = 4;
@@ -95,6 +97,8 @@ pub(crate) struct Reconciler {
     execs: Execs,
     /// What a container had of a secret beside what is in its items.
     notes: Vec<UsageNote>,
+    /// Watches over files, where first uses are to be noted.
+    uses: Option<Uses>,
     look_pool: Arc<Semaphore>,
     /// The same, of containers that are not known yet.
     unsure: Vec<(ContainerId, exec::Came)>,
@@ -129,6 +133,8 @@ impl Reconciler {
         (remembered, refused): (BTreeMap<ContainerId, Remembered>, Vec<Saved>),
     ) -> Self {
         let refused = RefusedStarts::of(refused, shared.clock.monotonic());
+        let is_noted = shared.options.first_use;
+        let uses = is_noted.then(|| Uses::begin(events.clone())).flatten();
         Self {
             shared,
             tools,
@@ -149,6 +155,7 @@ impl Reconciler {
             denied: Vec::new(),
             execs: Execs::default(),
             notes: Vec::new(),
+            uses,
             look_pool: Arc::new(Semaphore::new(PARALLEL_LOOKS)),
             unsure: Vec::new(),
             refused,
@@ -258,6 +265,7 @@ impl Reconciler {
             Event::Started { id, result } => self.take_started(&id, result),
             // The pass that follows saves what waited for it.
             Event::Written => {}
+            Event::Used(seen) => self.take_used(&seen),
             Event::Restarted { id, result } => self.take_restarted(&id, result),
             Event::Stopped { id, result } => self.take_stopped(&id, result),
             Event::Commanded {
@@ -266,6 +274,20 @@ impl Reconciler {
                 command,
                 result,
             } => self.take_commanded(&id, pid, &command, result),
+        }
+    }
+
+    fn take_used(&mut self, seen: &[Seen]) {
+        let at = self.shared.clock.now();
+        let notes = self.uses.as_mut().map(|uses| uses.take(seen, at));
+        self.notes.extend(notes.unwrap_or_default());
+        bound_notes(&mut self.notes);
+    }
+
+    /// Files that came since the last time are watched, where first uses are to be noted.
+    fn watch_uses(&mut self) {
+        if let Some(uses) = &mut self.uses {
+            uses.watch(&self.containers);
         }
     }
 

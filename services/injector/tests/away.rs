@@ -141,6 +141,7 @@ impl Scene {
             host_cache: HostCache::KeyFile(folder.join("cache.key")),
             host_cache_dir: folder.join("data/host-cache"),
             lease_policy: self.policy,
+            first_use: false,
             ..options(folder)
         }
     }

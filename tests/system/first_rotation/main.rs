@@ -16,3 +16,4 @@ mod storm;
 mod stream;
 mod surface;
 mod templates;
+mod uses;
