@@ -266,6 +266,8 @@ install_if_missing docker-compose "docker-compose" "deploy/compose.yaml is read 
 install_if_missing mkfs.ext4 "e2fsprogs" "the full-disk test makes a small loop-mounted file system"
 install_if_missing losetup "mount" "the full-disk test mounts it"
 install_if_missing python3 "python3" "the broken-disk test shuts a file system of its own down by an ioctl"
+install_if_missing strace "strace" "the system calls of the privileged programs are judged"
+install_if_missing readelf "binutils" "whether the privileged programs are static is read from their headers"
 install_if_missing pgrep "procps" "the suites stop what they started by \`kill\`, a program of this package"
 if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
   install_if_missing update-ca-certificates "ca-certificates" "cargo fetches the crates over TLS"

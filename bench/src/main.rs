@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark reports to a person")]
 
 mod append;
+mod crowd;
 mod delivery;
 mod fleet;
 mod long_log;
@@ -33,7 +34,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 12] = [
+const BENCHMARKS: [Benchmark; 14] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -42,6 +43,8 @@ const BENCHMARKS: [Benchmark; 12] = [
     ("memory", delivery::memory),
     ("apart", delivery::apart),
     ("submit", submits::submits),
+    ("crowd", crowd::crowd),
+    ("burst", crowd::burst),
     ("fleet", fleet::fleet),
     ("scheduler", timers::scheduler),
     ("cold_start", long_log::cold_start),

@@ -97,6 +97,8 @@ pub struct Injector {
     pub helper: Option<PathBuf>,
     /// How old this host's key for sealed values becomes, where it runs apart; a day by default.
     pub sealing_key_age: Duration,
+    /// Whether the first use of a file is on record; off by default.
+    pub first_use: bool,
     /// The time without the control plane.
     pub host_cache: HostCacheSettings,
 }
@@ -219,6 +221,7 @@ impl Config {
         );
         let helper = sources.optional_path("injector.helper");
         let host_cache = HostCacheSettings::take(sources);
+        let first_use = take_first_use(sources);
         let injector = Injector {
             reconcile_interval,
             helper,
@@ -227,6 +230,7 @@ impl Config {
                 DEFAULT_SEALING_KEY_AGE,
                 MIN_SEALING_KEY_AGE..=MAX_SEALING_KEY_AGE,
             ),
+            first_use,
             host_cache,
         };
         let metrics = MetricsListen::take(sources);
@@ -246,6 +250,21 @@ impl Config {
             otlp,
             apart,
         })
+    }
+}
+
+fn take_first_use(sources: &mut Sources) -> bool {
+    match sources.optional_text("injector.first_use").as_deref() {
+        Some("on") => true,
+        None | Some("off") => false,
+        Some(other) => {
+            let message = format!(
+                "`{}` is neither `on` nor `off`",
+                crate::leaf::shorten(other)
+            );
+            sources.fault("injector.first_use", message);
+            false
+        }
     }
 }
 

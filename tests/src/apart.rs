@@ -174,7 +174,8 @@ impl Apart {
                 let namespace = apart.namespace(host);
                 let root = root.join(numbered("engine", host));
                 let socket = apart.run_dir(host).join("injector.sock");
-                let daemon = Daemon::start(&root, &socket, namespace.as_deref())?;
+                let daemon =
+                    Daemon::start(&root, &socket, namespace.as_deref(), shape.default_runtime)?;
                 apart.daemons.push(daemon);
             }
         }

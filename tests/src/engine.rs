@@ -23,8 +23,12 @@ const STATE_ROOTS: [&str; 5] = [
     "/run/runc",
     "/run/crun",
 ];
+/// The file of the runtime's failpoints, below a daemon's root.
+const FAILPOINTS: &str = "failpoints";
 /// Name of our runtime in an own daemon.
 pub const RUNTIME: &str = "keywheel";
+/// Name of the lenient one.
+pub const LENIENT: &str = "keywheel-default";
 
 /// An engine, by its socket; the machine's by default.
 #[derive(Clone, Debug, Default)]
@@ -79,10 +83,16 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts one below `root`, with our runtimes on the injector's socket, in a network namespace
-    /// that is there already, or in one of its own.
-    pub fn start(root: &Path, injector_socket: &Path, namespace: Option<&str>) -> Result<Self> {
+    /// that is there already, or in one of its own; with `default` as its runtime, else with runc.
+    pub fn start(
+        root: &Path,
+        injector_socket: &Path,
+        namespace: Option<&str>,
+        default: Option<&str>,
+    ) -> Result<Self> {
         fs::create_dir_all(root)?;
-        fs::write(root.join("daemon.json"), configuration(injector_socket)?)?;
+        let text = configuration(injector_socket, &root.join(FAILPOINTS))?;
+        fs::write(root.join("daemon.json"), text)?;
         let path = |name: &str| root.join(name).display().to_string();
         let flags = [
             "--data-root",
@@ -99,11 +109,16 @@ impl Daemon {
             "--iptables=false",
             "--ip6tables=false",
         ];
+        let default = default.map(|name| ["--default-runtime", name]);
+        let flags: Vec<&str> = flags
+            .into_iter()
+            .chain(default.into_iter().flatten())
+            .collect();
         let log = root.join("docker.log");
         let mut process = match namespace {
             Some(_) => Process::new("dockerd", log, Path::new("dockerd"), &flags).inside(namespace),
             None => {
-                let words = [&["--net", "dockerd"][..], &flags].concat();
+                let words = [&["--net", "dockerd"][..], &flags[..]].concat();
                 Process::new("dockerd", log, Path::new("unshare"), &words)
             }
         };
@@ -111,21 +126,39 @@ impl Daemon {
         let engine = Engine {
             root: Some(Arc::new(root.to_owned())),
         };
-        wait::until_true("a second dockerd", PATIENCE, || {
-            Ok(engine.docker(&["info"])?.code == 0)
-        })
-        .with_context(|| process.tail())?;
-        Ok(Self {
+        let daemon = Self {
             process,
             engine,
             root: root.to_owned(),
-        })
+        };
+        daemon.wait_ready()?;
+        Ok(daemon)
     }
 
     /// The engine it is.
     #[must_use]
     pub fn engine(&self) -> Engine {
         self.engine.clone()
+    }
+
+    /// Where it and its runtimes keep what a reboot empties.
+    #[must_use]
+    pub fn exec_root(&self) -> PathBuf {
+        self.root.join("exec")
+    }
+
+    /// Where a test says at which step the runtime ends or stands still, once: `NAME=kill`, `NAME=stop`.
+    #[must_use]
+    pub fn failpoints(&self) -> PathBuf {
+        self.root.join(FAILPOINTS)
+    }
+
+    /// Waits until it answers, after a start.
+    pub fn wait_ready(&self) -> Result<()> {
+        wait::until_true("a second dockerd", PATIENCE, || {
+            Ok(self.engine.docker(&["info"])?.code == 0)
+        })
+        .with_context(|| self.process.tail())
     }
 
     /// Its process.
@@ -149,17 +182,19 @@ impl Drop for Daemon {
     }
 }
 
-/// Both runtimes, as `keywheel setup docker` writes them.
-fn configuration(injector_socket: &Path) -> Result<String> {
+/// Both runtimes, as `keywheel setup docker` writes them, and where their failpoints are told.
+fn configuration(injector_socket: &Path, failpoints: &Path) -> Result<String> {
     let wrapper = binary("keywheel-runtime")?.canonicalize()?;
     let arguments = vec![
         "--keywheel-socket".to_owned(),
         injector_socket.display().to_string(),
+        "--keywheel-failpoints".to_owned(),
+        failpoints.display().to_string(),
     ];
     let lenient = [&arguments[..], &["--keywheel-permissive".to_owned()]].concat();
     let runtimes = serde_json::json!({
         RUNTIME: { "path": wrapper, "runtimeArgs": arguments },
-        format!("{RUNTIME}-default"): { "path": wrapper, "runtimeArgs": lenient },
+        LENIENT: { "path": wrapper, "runtimeArgs": lenient },
     });
     Ok(serde_json::json!({ "runtimes": runtimes }).to_string())
 }

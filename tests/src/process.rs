@@ -22,6 +22,8 @@ const LOG_TAIL: usize = 60;
 #[derive(Debug)]
 pub struct Process {
     name: String,
+    /// Begins its command line.
+    prefix: Vec<String>,
     words: Vec<String>,
     environment: Vec<(String, String)>,
     log: PathBuf,
@@ -37,6 +39,7 @@ impl Process {
         let arguments = arguments.iter().map(|word| (*word).to_owned());
         Self {
             name: name.to_owned(),
+            prefix: Vec::new(),
             words: std::iter::once(program).chain(arguments).collect(),
             environment: Vec::new(),
             log,
@@ -60,12 +63,18 @@ impl Process {
         self.environment = environment;
     }
 
+    /// Begins its command line with these words, from the next start on: a program that becomes it.
+    pub fn set_prefix(&mut self, words: Vec<String>) {
+        self.prefix = words;
+    }
+
     /// Starts it; one that runs is left alone.
     pub fn start(&mut self) -> Result<()> {
         if self.is_running()? {
             return Ok(());
         }
-        let (program, arguments) = self.words.split_first().context("no program")?;
+        let words: Vec<&String> = self.prefix.iter().chain(&self.words).collect();
+        let (program, arguments) = words.split_first().context("no program")?;
         let log = OpenOptions::new()
             .create(true)
             .append(true)

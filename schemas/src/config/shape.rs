@@ -190,6 +190,12 @@ pub struct InjectorSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub sealing_key_age: Option<String>,
+    /// Whether the first use of each version of a file is on record: `on` or `off`. Default `off`: it is
+    /// one record more for every container and version, and who opened the file is not told. Variables
+    /// cannot be watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(on|off)$"))]
+    pub first_use: Option<String>,
     /// The namespace helper. Default: `keywheel-nsjoin` beside the running program, since they ship
     /// together. Path.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,7 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 31] = [
+pub(super) const SETTINGS: [&str; 32] = [
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
@@ -26,6 +26,7 @@ pub(super) const SETTINGS: [&str; 31] = [
     "data_dir",
     "host.name",
     "identity_dir",
+    "injector.first_use",
     "injector.helper",
     "injector.host_cache",
     "injector.host_cache_credential",

@@ -348,6 +348,7 @@ api = "0.0.0.0:8443"
 lifetime = "10m"
 [injector]
 sealing_key_age = "1h"
+first_use = "on"
 "#;
 
 #[test]
@@ -356,6 +357,7 @@ fn services_that_run_apart_have_settings_of_their_own() {
     let (apart, minute) = (config.apart, Duration::from_secs(60));
     assert_eq!(apart.credential_lifetime, Some(10 * minute));
     assert_eq!(config.injector.sealing_key_age, 60 * minute);
+    assert!(config.injector.first_use);
     assert_eq!(apart.bus_servers, ["tls://a:4222", "tls://b:4222"]);
     let journal = apart.journal.as_ref().unwrap();
     assert_eq!(journal.url, "postgres://kw@db/kw");
@@ -400,6 +402,11 @@ fn wrong_settings_of_services_apart_say_what_would_be_right() {
             "[credentials]\nlifetime = \"25h\"\n",
             "kw.toml:2:12",
             "has to lie between",
+        ),
+        (
+            "[injector]\nfirst_use = \"yes\"\n",
+            "kw.toml:2:13",
+            "neither `on` nor `off`",
         ),
         (
             "[injector]\nsealing_key_age = \"1s\"\n",

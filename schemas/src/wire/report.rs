@@ -128,6 +128,38 @@ mirror_struct! {
     }
 }
 
+mirror_enum! {
+    /// What is noted of a container and a version.
+    UsageKind = report::UsageKind {
+        /// It got one that its host had, while the gateway did not answer.
+        ServedFromCache {},
+        /// A program opened the file for the first time since it was put there.
+        FirstUse {},
+    }
+}
+
+mirror_struct! {
+    /// A use of a secret that changes nothing, for the audit alone.
+    UsageNote = report::UsageNote {
+        /// What is noted.
+        kind: UsageKind,
+        /// The container.
+        container: Text<ContainerId>,
+        /// Its name, for people.
+        container_name: String,
+        /// Config digest of its image.
+        image_digest: String,
+        /// The binding it was served under.
+        binding: Text<BindingId>,
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The version.
+        version: u64,
+        /// When, by the host's clock.
+        at: Text<Timestamp>,
+    }
+}
+
 mirror_struct! {
     /// What is on a host.
     Report = report::HostReport {
@@ -151,5 +183,8 @@ mirror_struct! {
         /// Programs that were run in consumers beside their own.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         executed: Vec<Executed>,
+        /// Uses that change nothing; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<UsageNote>,
     }
 }

@@ -13,7 +13,9 @@ use keywheel_core::id::{
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
-use keywheel_core::report::{DeniedStart, Executed, Fact, HostReport, Item, StalePlan};
+use keywheel_core::report::{
+    DeniedStart, Executed, Fact, HostReport, Item, StalePlan, UsageKind, UsageNote,
+};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
@@ -162,6 +164,16 @@ fn report() -> HostReport {
             exec: "5d".repeat(32),
             at: AT,
             count: 2,
+        }],
+        notes: vec![UsageNote {
+            kind: UsageKind::ServedFromCache,
+            container: container(),
+            container_name: "payments-1".to_owned(),
+            image_digest: "sha256:x".to_owned(),
+            binding: BINDING,
+            secret: SECRET,
+            version: 3,
+            at: AT,
         }],
     }
 }

@@ -34,6 +34,40 @@ pub struct HostReport {
     /// Programs that were run in consumers beside their own, since the last report. At most
     /// [`MAX_REPORT_ITEMS`].
     pub executed: Vec<Executed>,
+    /// What containers had of secrets beside what items say, since the last report. At most
+    /// [`MAX_REPORT_ITEMS`].
+    pub notes: Vec<UsageNote>,
+}
+
+/// What is noted of a container and a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageKind {
+    /// It got one that its host had, while the gateway did not answer: by the last plan that was heard,
+    /// within the lease.
+    ServedFromCache,
+    /// A program opened the file for the first time since it was put there.
+    FirstUse,
+}
+
+/// A use of a secret that changes nothing, for the audit alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageNote {
+    /// What is noted.
+    pub kind: UsageKind,
+    /// The container.
+    pub container: ContainerId,
+    /// Its name, for people.
+    pub container_name: String,
+    /// Config digest of its image.
+    pub image_digest: String,
+    /// The binding it was served under.
+    pub binding: BindingId,
+    /// The secret.
+    pub secret: SecretId,
+    /// The version.
+    pub version: u64,
+    /// When, by the host's clock.
+    pub at: Timestamp,
 }
 
 /// Somebody ran programs in a consumer beside its own, other than its health check. What was run is

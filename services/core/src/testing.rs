@@ -284,6 +284,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        notes: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,

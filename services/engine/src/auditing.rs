@@ -5,11 +5,12 @@
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
+use keywheel_core::binding::Reload;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, HostId, SecretId};
-use keywheel_core::report::{DeniedStart, Executed, StalePlan};
+use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -48,6 +49,8 @@ pub fn records(
         records.extend(report.stale.iter().map(stale));
         let executed = |note| executed_record(before, deed, report.host, note);
         records.extend(report.executed.iter().map(executed));
+        let noted = |note| note_record(before, deed, report.host, note);
+        records.extend(report.notes.iter().map(noted));
     }
     let mut named = None;
     for event in decided.iter().flatten() {
@@ -67,7 +70,7 @@ pub fn records(
             continue;
         };
         if matches!(command, Command::EvictHost { .. }) {
-            "its host was evicted".clone_into(&mut record.reason);
+            record.reason = by_binding(before, key, "its host was evicted");
         }
         if let (Some((of, secret, name, digest)), Some(container)) = (named, &mut record.container)
             && of == key
@@ -316,6 +319,34 @@ fn utc(at: Timestamp) -> String {
     known.map_or_else(|_| at.to_string(), |known| format!("{known:.0}"))
 }
 
+/// A start that was served while nobody could be asked, or the first use of a file.
+fn note_record(before: &World, deed: &Deed<'_>, host: HostId, note: &UsageNote) -> Record {
+    let key = assignment::Key {
+        host,
+        container: note.container.clone(),
+        binding: note.binding,
+    };
+    let at = utc(note.at);
+    let (verb, why) = match note.kind {
+        UsageKind::ServedFromCache => (
+            "serve-from-cache",
+            format!("the gateway did not answer, at {at}"),
+        ),
+        UsageKind::FirstUse => ("use", format!("the file was opened first at {at}")),
+    };
+    let mut record = blank(deed, Category::Usage, verb);
+    record.object = secret_object(before, note.secret);
+    record.version = Some(note.version);
+    record.reason = by_binding(before, &key, &why);
+    record.container = Some(ContainerRef {
+        id: note.container.to_string(),
+        name: note.container_name.clone(),
+        image_digest: note.image_digest.clone(),
+        host: host_name(before, host),
+    });
+    record
+}
+
 /// Plans that a host refused because it has had a newer one for long.
 fn stale_record(before: &World, deed: &Deed<'_>, host: HostId, plan: &StalePlan) -> Record {
     let mut record = blank(deed, Category::System, "refuse-plan");
@@ -366,7 +397,10 @@ fn usage_record(
             ("inject", *version, Outcome::Allowed, "")
         }
         assignment::Event::Swapped { version, .. } => ("replace", *version, Outcome::Allowed, ""),
-        assignment::Event::Reloaded { version, .. } => ("reload", *version, Outcome::Allowed, ""),
+        assignment::Event::Reloaded { version, .. } => {
+            let verb = taken_by(before, key, *version);
+            (verb, *version, Outcome::Allowed, "")
+        }
         assignment::Event::Withdrawn => ("remove", held, Outcome::Allowed, ""),
         assignment::Event::Vanished => ("vanish", held, Outcome::Allowed, ""),
         assignment::Event::Refused { version, reason } => {
@@ -378,7 +412,7 @@ fn usage_record(
     record.object = known.map_or_else(String::new, |known| secret_object(before, known.secret));
     record.version = (version > 0).then_some(version);
     record.outcome = outcome;
-    reason.clone_into(&mut record.reason);
+    record.reason = by_binding(before, key, reason);
     record.container = Some(ContainerRef {
         id: key.container.to_string(),
         name: known.map(|a| a.container_name.clone()).unwrap_or_default(),
@@ -386,6 +420,32 @@ fn usage_record(
         host: host_name(before, key.host),
     });
     Some(record)
+}
+
+/// How a container came to use a version: it was restarted for it when its binding says so and a rotation waits
+/// for it; a person's start is none of ours.
+fn taken_by(before: &World, key: &assignment::Key, version: u64) -> &'static str {
+    let binding = before.bindings.get(&key.binding);
+    let spec = binding.and_then(|binding| binding.spec.as_ref());
+    let by_restart = spec.is_some_and(|spec| matches!(spec.reload, Reload::Restart { .. }));
+    let is_waited_for = before
+        .open_rotations()
+        .any(|open| open.version == version && open.waiting.contains(key));
+    match by_restart && is_waited_for {
+        true => "restart",
+        false => "reload",
+    }
+}
+
+/// The rule by which it was: the binding, and what else there is to say.
+fn by_binding(before: &World, key: &assignment::Key, reason: &str) -> String {
+    let Some(binding) = before.bindings.get(&key.binding) else {
+        return reason.to_owned();
+    };
+    match reason {
+        "" => format!("binding/{}", binding.name),
+        reason => format!("binding/{}: {reason}", binding.name),
+    }
 }
 
 #[cfg(test)]

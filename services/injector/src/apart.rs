@@ -124,7 +124,8 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     .await?;
     let injector = Injector::joined(
         HostSettings::from(injector_options(&config, &host))
-            .with_cache(&config.injector.host_cache),
+            .with_cache(&config.injector.host_cache)
+            .with_first_use(config.injector.first_use),
         &host.identity.sealing,
         nats.endpoint(),
         Arc::new(engine()?),

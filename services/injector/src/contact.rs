@@ -218,6 +218,11 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether the gateway did not answer what it was asked last: what is given out is what this host has.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.contact.state().is_away
+    }
+
     /// Before a start is served from what is held: the gateway's newest word, if it comes soon.
     pub(crate) async fn freshen(&self) {
         let now = self.now();

@@ -123,6 +123,7 @@ pub(crate) mod tests {
             host_cache_dir: nowhere,
             lease: LEASE,
             lease_policy: LeasePolicy::Keep,
+            first_use: false,
         };
         let ids = Arc::new(FakeIds::of_source(1));
         let trust = Trust::new(deployment, []);

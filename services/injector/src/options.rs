@@ -98,6 +98,8 @@ pub struct HostSettings {
     pub lease: Duration,
     /// What becomes of running containers' values after that.
     pub lease_policy: LeasePolicy,
+    /// Whether the first use of a file is noted.
+    pub first_use: bool,
 }
 
 impl From<InjectorOptions> for HostSettings {
@@ -119,6 +121,7 @@ impl From<InjectorOptions> for HostSettings {
             host_cache: HostCache::Keyring,
             lease: HOST_LEASE,
             lease_policy: LeasePolicy::Keep,
+            first_use: false,
         }
     }
 }
@@ -141,6 +144,12 @@ impl HostSettings {
             },
             ..self
         }
+    }
+
+    /// The same, with whether the first use of a file is noted.
+    #[must_use]
+    pub fn with_first_use(self, first_use: bool) -> Self {
+        Self { first_use, ..self }
     }
 
     /// Whether a container under this runtime is under our wrapper.

@@ -23,11 +23,12 @@ use std::time::Duration;
 
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
-use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS};
+use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS, UsageNote};
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Source, Topic};
 use keywheel_engine::port::container_host::EngineEvent;
+use keywheel_sys::first_use::Seen;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -35,10 +36,11 @@ use crate::attach::Tools;
 use crate::executed::Execs;
 use crate::model::{Busy, Containers, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
-use crate::report::{Kept, Outbox, bound_denied};
+use crate::report::{Kept, Outbox, bound_denied, bound_notes};
 use crate::service::{Event, Status};
 use crate::shared::{Shared, VersionKey};
 use crate::state::Remembered;
+use crate::uses::Uses;
 
 /// Containers being attached at the same time.
 const PARALLEL_ATTACHES: usize = 4;
@@ -93,6 +95,10 @@ pub(crate) struct Reconciler {
     denied: Vec<DeniedStart>,
     /// What people ran in consumers.
     execs: Execs,
+    /// What a container had of a secret beside what is in its items.
+    notes: Vec<UsageNote>,
+    /// Watches over files, where first uses are to be noted.
+    uses: Option<Uses>,
     look_pool: Arc<Semaphore>,
     /// The same, of containers that are not known yet.
     unsure: Vec<(ContainerId, exec::Came)>,
@@ -127,6 +133,8 @@ impl Reconciler {
         (remembered, refused): (BTreeMap<ContainerId, Remembered>, Vec<Saved>),
     ) -> Self {
         let refused = RefusedStarts::of(refused, shared.clock.monotonic());
+        let is_noted = shared.options.first_use;
+        let uses = is_noted.then(|| Uses::begin(events.clone())).flatten();
         Self {
             shared,
             tools,
@@ -146,6 +154,8 @@ impl Reconciler {
             items: Vec::new(),
             denied: Vec::new(),
             execs: Execs::default(),
+            notes: Vec::new(),
+            uses,
             look_pool: Arc::new(Semaphore::new(PARALLEL_LOOKS)),
             unsure: Vec::new(),
             refused,
@@ -255,6 +265,7 @@ impl Reconciler {
             Event::Started { id, result } => self.take_started(&id, result),
             // The pass that follows saves what waited for it.
             Event::Written => {}
+            Event::Used(seen) => self.take_used(&seen),
             Event::Restarted { id, result } => self.take_restarted(&id, result),
             Event::Stopped { id, result } => self.take_stopped(&id, result),
             Event::Commanded {
@@ -263,6 +274,20 @@ impl Reconciler {
                 command,
                 result,
             } => self.take_commanded(&id, pid, &command, result),
+        }
+    }
+
+    fn take_used(&mut self, seen: &[Seen]) {
+        let at = self.shared.clock.now();
+        let notes = self.uses.as_mut().map(|uses| uses.take(seen, at));
+        self.notes.extend(notes.unwrap_or_default());
+        bound_notes(&mut self.notes);
+    }
+
+    /// Files that came since the last time are watched, where first uses are to be noted.
+    fn watch_uses(&mut self) {
+        if let Some(uses) = &mut self.uses {
+            uses.watch(&self.containers);
         }
     }
 
@@ -401,7 +426,7 @@ impl Reconciler {
         let stale = Vec::from_iter(self.shared.stale_plans());
         self.decide_execs();
         let executed = self.execs.notes(self.now());
-        let has_notes = !(stale.is_empty() && executed.is_empty());
+        let has_notes = !(stale.is_empty() && executed.is_empty() && self.notes.is_empty());
         let has_facts = has_notes || !(self.items.is_empty() && self.denied.is_empty());
         if !has_facts && self.told.as_ref() == Some(&told) {
             return;
@@ -420,6 +445,7 @@ impl Reconciler {
             denied: std::mem::take(&mut self.denied),
             stale,
             executed,
+            notes: std::mem::take(&mut self.notes),
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use keywheel_core::command::Command;
 use keywheel_core::id::{CommandId, ContainerId};
 use keywheel_core::report::{
-    DeniedStart, Executed, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan,
+    DeniedStart, Executed, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan, UsageNote,
 };
 use keywheel_daemon::{chain, failpoint, names};
 use keywheel_engine::port::bus::{Address, Body};
@@ -99,6 +99,7 @@ impl Outbox {
             later.denied.clear();
             later.stale.clear();
             later.executed.clear();
+            later.notes.clear();
             *next = Some((later, Kept::new()));
         }
         self.unwritten.fetch_add(1, Ordering::SeqCst);
@@ -126,11 +127,15 @@ fn merge(waiting: HostReport, newer: HostReport) -> HostReport {
     let mut executed = waiting.executed;
     executed.extend(newer.executed);
     bound_executed(&mut executed);
+    let mut notes = waiting.notes;
+    notes.extend(newer.notes);
+    bound_notes(&mut notes);
     HostReport {
         items,
         denied,
         stale,
         executed,
+        notes,
         ..newer
     }
 }
@@ -144,6 +149,18 @@ pub(crate) fn bound_denied(denied: &mut Vec<DeniedStart>) {
             "refused starts dropped: the gateway is away for too long"
         );
         denied.drain(..over);
+    }
+}
+
+/// Keeps the newest notes of use, as many as a report takes.
+pub(crate) fn bound_notes(notes: &mut Vec<UsageNote>) {
+    let over = notes.len().saturating_sub(MAX_REPORT_ITEMS);
+    if over > 0 {
+        tracing::error!(
+            { names::COUNT } = over,
+            "notes of use dropped: the gateway is away for too long"
+        );
+        notes.drain(..over);
     }
 }
 
@@ -287,7 +304,8 @@ async fn spool_all(
 
 /// Whether something in it may not be lost.
 fn has_facts(report: &HostReport) -> bool {
-    let has_notes = !report.stale.is_empty() || !report.executed.is_empty();
+    let has_notes =
+        !report.stale.is_empty() || !report.executed.is_empty() || !report.notes.is_empty();
     !report.items.is_empty() || !report.denied.is_empty() || has_notes
 }
 
@@ -467,6 +485,7 @@ mod tests {
         told.denied.clear();
         told.stale.clear();
         told.executed.clear();
+        told.notes.clear();
         assert!(!has_facts(&told));
         told.stale = (0..100).map(note).collect();
         assert!(has_facts(&told));
@@ -489,6 +508,7 @@ mod tests {
         let mut told = report(1, Vec::new());
         told.denied.clear();
         told.stale.clear();
+        told.notes.clear();
         assert!(has_facts(&told));
         let of = |number: usize, count: u64| Executed {
             container: ContainerId::parse(&format!("{number:064x}")).unwrap(),
@@ -504,6 +524,26 @@ mod tests {
         assert_eq!(merged.last().map(|note| note.count), Some(7));
         // The oldest went; the fifth is one place further ahead.
         assert_eq!((merged[0].count, merged[4].count), (2, 5));
+    }
+
+    #[test]
+    fn notes_of_use_are_facts_and_the_newest_stay() {
+        let mut told = report(1, Vec::new());
+        told.denied.clear();
+        told.stale.clear();
+        told.executed.clear();
+        assert!(has_facts(&told));
+        let of = |version: u64| UsageNote {
+            version,
+            ..report(1, Vec::new()).notes[0].clone()
+        };
+        told.notes = (0..10_000).map(of).collect();
+        assert_eq!(told.notes.len(), MAX_REPORT_ITEMS);
+        let mut newer = report(2, Vec::new());
+        newer.notes = vec![of(10_000)];
+        let merged = merge(told, newer).notes;
+        assert_eq!(merged.len(), MAX_REPORT_ITEMS);
+        assert_eq!((merged[0].version, merged[9_999].version), (1, 10_000));
     }
 
     #[test]

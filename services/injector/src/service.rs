@@ -24,6 +24,7 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_identity::bundle::SealingKey;
 use keywheel_member::{RenewalFault, SealingKeys};
 use keywheel_seal::Entropy;
+use keywheel_sys::first_use::Seen;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -96,6 +97,8 @@ pub(crate) enum Event {
     },
     /// The disk has all facts that were reported.
     Written,
+    /// What became of watches over files.
+    Used(Vec<Seen>),
     Restarted {
         id: ContainerId,
         result: Result<(), String>,

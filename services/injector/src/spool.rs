@@ -9,7 +9,9 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
-use keywheel_core::report::{DeniedStart, Executed, Fact, HostReport, Item, StalePlan};
+use keywheel_core::report::{
+    DeniedStart, Executed, Fact, HostReport, Item, StalePlan, UsageKind, UsageNote,
+};
 use keywheel_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,27 @@ struct Stored {
     /// Not in files of earlier versions.
     #[serde(default)]
     executed: Vec<StoredExecuted>,
+    /// Not in files of earlier versions.
+    #[serde(default)]
+    notes: Vec<StoredNote>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum StoredKind {
+    ServedFromCache,
+    FirstUse,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredNote {
+    kind: StoredKind,
+    container: String,
+    name: String,
+    image: String,
+    binding: String,
+    secret: String,
+    version: u64,
+    at: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -186,6 +209,7 @@ fn store(spooled: &Spooled) -> Stored {
         denied: report.denied.iter().map(store_denied).collect(),
         stale: report.stale.iter().map(store_stale).collect(),
         executed: report.executed.iter().map(store_executed).collect(),
+        notes: report.notes.iter().map(store_note).collect(),
     }
 }
 
@@ -227,6 +251,38 @@ fn load_executed(note: StoredExecuted) -> Option<Executed> {
         exec: note.exec,
         at: Timestamp::from_micros(note.at),
         count: note.count,
+    })
+}
+
+fn store_note(note: &UsageNote) -> StoredNote {
+    StoredNote {
+        kind: match note.kind {
+            UsageKind::ServedFromCache => StoredKind::ServedFromCache,
+            UsageKind::FirstUse => StoredKind::FirstUse,
+        },
+        container: note.container.to_string(),
+        name: note.container_name.clone(),
+        image: note.image_digest.clone(),
+        binding: note.binding.to_string(),
+        secret: note.secret.to_string(),
+        version: note.version,
+        at: note.at.micros(),
+    }
+}
+
+fn load_note(note: StoredNote) -> Option<UsageNote> {
+    Some(UsageNote {
+        kind: match note.kind {
+            StoredKind::ServedFromCache => UsageKind::ServedFromCache,
+            StoredKind::FirstUse => UsageKind::FirstUse,
+        },
+        container: ContainerId::parse(&note.container).ok()?,
+        container_name: note.name,
+        image_digest: note.image,
+        binding: BindingId::parse(&note.binding).ok()?,
+        secret: SecretId::parse(&note.secret).ok()?,
+        version: note.version,
+        at: Timestamp::from_micros(note.at),
     })
 }
 
@@ -310,6 +366,11 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(load_executed)
             .collect::<Option<Vec<_>>>()?,
+        notes: stored
+            .notes
+            .into_iter()
+            .map(load_note)
+            .collect::<Option<Vec<_>>>()?,
     };
     Some(Spooled {
         number,
@@ -378,6 +439,19 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn note() -> UsageNote {
+        UsageNote {
+            kind: UsageKind::FirstUse,
+            container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            container_name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            binding: BindingId::from_bytes([1; 16]),
+            secret: SecretId::from_bytes([2; 16]),
+            version: 7,
+            at: Timestamp::from_micros(5),
+        }
+    }
+
     pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         HostReport {
             host: HostId::from_bytes([3; 16]),
@@ -394,6 +468,7 @@ pub(crate) mod tests {
                 count: u64::MAX,
             }],
             executed: vec![executed()],
+            notes: vec![note()],
         }
     }
 
@@ -462,6 +537,7 @@ pub(crate) mod tests {
         let (number, mut report) = (1, report(1, Vec::new()));
         report.stale.clear();
         report.executed.clear();
+        report.notes.clear();
         let one = Spooled {
             number,
             command,
@@ -469,7 +545,7 @@ pub(crate) mod tests {
         };
         spool.write(&one).unwrap();
         let text = std::fs::read_to_string(spool.path(1)).unwrap();
-        let earlier = text.replace(r#","stale":[],"executed":[]"#, "");
+        let earlier = text.replace(r#","stale":[],"executed":[],"notes":[]"#, "");
         assert_ne!(earlier, text);
         std::fs::write(spool.path(1), earlier).unwrap();
         assert_eq!(spool.read(1).unwrap().report, report);

@@ -141,6 +141,7 @@ impl Scene {
             host_cache: HostCache::KeyFile(folder.join("cache.key")),
             host_cache_dir: folder.join("data/host-cache"),
             lease_policy: self.policy,
+            first_use: false,
             ..options(folder)
         }
     }
@@ -484,7 +485,10 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     // What it says waits on the disk, also across another restart.
     scene
         .wait_spooled("a farewell for each binding and a delivery", |spooled| {
-            spooled.matches("vanished").count() == 2 && spooled.contains("swapped")
+            // It started with what the host had, and that is told as such.
+            let is_noted = spooled.contains("ServedFromCache");
+            let is_served = spooled.contains("swapped") && is_noted;
+            spooled.matches("vanished").count() == 2 && is_served
         })
         .await;
     running.end().await;

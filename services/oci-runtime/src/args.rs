@@ -12,6 +12,12 @@ use crate::refuse::Refusal;
 const DEFAULT_SOCKET: &str = "/run/keywheel/injector.sock";
 /// The real runtime unless `--keywheel-real-runtime` names another.
 const DEFAULT_RUNTIME: &str = "runc";
+/// Our own flags that take a value.
+const OURS_WITH_VALUE: [&str; 3] = [
+    "keywheel-socket",
+    "keywheel-real-runtime",
+    "keywheel-failpoints",
+];
 /// Longest container id.
 const MAX_ID: usize = 128;
 
@@ -102,6 +108,8 @@ pub(crate) struct Invocation {
     pub(crate) socket: PathBuf,
     pub(crate) real_runtime: OsString,
     pub(crate) permissive: bool,
+    /// Where a test says at which step this program ends; see `failpoint`.
+    pub(crate) failpoints: Option<PathBuf>,
     pub(crate) log: Option<PathBuf>,
     pub(crate) log_json: bool,
     /// Global flags, then the command and its arguments, without our own.
@@ -159,6 +167,7 @@ impl Invocation {
             socket: DEFAULT_SOCKET.into(),
             real_runtime: DEFAULT_RUNTIME.into(),
             permissive: false,
+            failpoints: None,
             log: None,
             log_json: false,
             globals: Vec::new(),
@@ -171,7 +180,7 @@ impl Invocation {
                 found.rest.extend(arguments);
                 break;
             };
-            let ours = ["keywheel-socket", "keywheel-real-runtime"].contains(&name);
+            let ours = OURS_WITH_VALUE.contains(&name);
             let is_command =
                 |next: &OsString| next.to_str().is_some_and(|next| COMMANDS.contains(&next));
             let known = GLOBAL_WITH_VALUE.contains(&name) || ours;
@@ -200,8 +209,9 @@ impl Invocation {
         match (name, value) {
             ("keywheel-socket", Some(value)) => self.socket = value.into(),
             ("keywheel-real-runtime", Some(value)) => self.real_runtime = value.into(),
+            ("keywheel-failpoints", Some(value)) => self.failpoints = Some(value.into()),
             ("keywheel-permissive", _) => self.permissive = true,
-            ("keywheel-socket" | "keywheel-real-runtime", None) => {}
+            (name, None) if OURS_WITH_VALUE.contains(&name) => {}
             _ => return false,
         }
         true

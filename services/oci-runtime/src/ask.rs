@@ -1,6 +1,7 @@
 //! The questions to the injector, two for a create and one for an exec: one JSON line each way, one question per
 //! connection, bounded in size and time, the connecting too. That of an exec has a socket of its own, so that no
-//! number of health checks keeps a create waiting.
+//! number of health checks keeps a create waiting. The first connection of a create stays open until its private bundle
+//! is gone: however this program ends, the injector sees it by that, and removes what was left.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -41,6 +42,8 @@ pub(crate) struct Resolved {
     pub(crate) dirs: Vec<String>,
     /// Where the private bundle shall be.
     pub(crate) bundle_dir: Option<PathBuf>,
+    /// By this connection the injector knows that the create is under way.
+    pub(crate) line: Option<UnixStream>,
 }
 
 impl Resolved {
@@ -57,9 +60,13 @@ pub(crate) fn resolve(
     mounts: &[&str],
     (strict, begun): (bool, i64),
 ) -> Result<Resolved, NoAnswer> {
-    let question = json!({ "v": 1, "op": "resolve", "id": id, "env": env, "mounts": mounts, "strict": strict, "begun": begun });
-    let answer = ask(socket, &question, ANSWER_TIMEOUT)?;
-    read_resolved(answer).ok_or_else(garbled)
+    let question = json!({ "v": 1, "op": "resolve", "id": id, "env": env, "mounts": mounts, "strict": strict, "begun": begun, "holds": true });
+    let (answer, line) = ask(socket, &question, ANSWER_TIMEOUT)?;
+    let resolved = read_resolved(answer).ok_or_else(garbled)?;
+    Ok(Resolved {
+        line: Some(line),
+        ..resolved
+    })
 }
 
 /// The variables of an exec, if it is the container's own health check; else none.
@@ -70,7 +77,7 @@ pub(crate) fn exec(
     args: &[&str],
 ) -> Result<Resolved, NoAnswer> {
     let question = json!({ "v": 1, "op": "exec", "id": id, "env": env, "args": args });
-    let answer = ask(&exec_socket(socket), &question, EXEC_TIMEOUT)?;
+    let (answer, _) = ask(&exec_socket(socket), &question, EXEC_TIMEOUT)?;
     read_resolved(answer).ok_or_else(garbled)
 }
 
@@ -133,33 +140,36 @@ fn read_resolved(mut answer: Value) -> Option<Resolved> {
         env,
         dirs,
         bundle_dir,
+        line: None,
     })
 }
 
-fn ask(socket: &Path, question: &Value, within: Duration) -> Result<Value, NoAnswer> {
-    let line = exchange(socket, question, within).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => NoAnswer::Refused(Refusal::new(
-            format!(
-                "the injector's socket {} does not belong to root",
+/// The answer, and the connection that it came by.
+fn ask(socket: &Path, question: &Value, within: Duration) -> Result<(Value, UnixStream), NoAnswer> {
+    let (line, stream) =
+        exchange(socket, question, within).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => NoAnswer::Refused(Refusal::new(
+                format!(
+                    "the injector's socket {} does not belong to root",
+                    socket.display()
+                ),
+                "let root own the socket's directory and start the injector as root",
+            )),
+            io::ErrorKind::FileTooLarge => garbled(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NoAnswer::Away(format!(
+                "the injector at {} did not answer within {} s",
+                socket.display(),
+                within.as_secs()
+            )),
+            _ => NoAnswer::Away(format!(
+                "the injector at {} cannot be reached ({error})",
                 socket.display()
-            ),
-            "let root own the socket's directory and start the injector as root",
-        )),
-        io::ErrorKind::FileTooLarge => garbled(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NoAnswer::Away(format!(
-            "the injector at {} did not answer within {} s",
-            socket.display(),
-            within.as_secs()
-        )),
-        _ => NoAnswer::Away(format!(
-            "the injector at {} cannot be reached ({error})",
-            socket.display()
-        )),
-    })?;
+            )),
+        })?;
     // EXPOSE: parsed, and its values moved into buffers that are zeroed.
     let answer: Value = serde_json::from_slice(line.expose()).map_err(|_| garbled())?;
     if answer.get("ok") == Some(&Value::Bool(true)) {
-        return Ok(answer);
+        return Ok((answer, stream));
     }
     let text = |key| answer.get(key).and_then(Value::as_str);
     let Some(error) = text("error") else {
@@ -182,12 +192,16 @@ fn connect(socket: &Path, within: Duration) -> io::Result<UnixStream> {
     Ok(UnixStream::from(fd))
 }
 
-/// Sends the question, returns the answer's line.
+/// Sends the question, returns the answer's line and the connection.
 #[expect(
     clippy::disallowed_methods,
     reason = "a deadline on one exchange; this program has no clock port"
 )]
-fn exchange(socket: &Path, question: &Value, within: Duration) -> io::Result<Scrubbed> {
+fn exchange(
+    socket: &Path,
+    question: &Value,
+    within: Duration,
+) -> io::Result<(Scrubbed, UnixStream)> {
     let deadline = Instant::now() + within;
     let mut stream = connect(socket, within)?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid;
@@ -229,7 +243,7 @@ fn exchange(socket: &Path, question: &Value, within: Duration) -> io::Result<Scr
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         if end.is_some() {
-            return Ok(answer);
+            return Ok((answer, stream));
         }
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -289,7 +303,7 @@ mod tests {
         };
         let asked = thread.join().unwrap();
         std::fs::remove_file(path).unwrap();
-        let expected = json!({ "v": 1, "op": "resolve", "id": "id", "env": ["A={keywheel:x}"], "mounts": ["/proc"], "strict": false, "begun": 7 });
+        let expected = json!({ "v": 1, "op": "resolve", "id": "id", "env": ["A={keywheel:x}"], "mounts": ["/proc"], "strict": false, "begun": 7, "holds": true });
         assert_eq!(asked, expected);
         assert_eq!(
             (resolved.env[0].0.as_str(), resolved.env[0].1.expose()),

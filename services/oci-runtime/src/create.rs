@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use crate::args::{Create, DirectStart, Invocation};
 use crate::ask::{self, NoAnswer, Resolved};
 use crate::bundle::Bundle;
 use crate::config::{Config, MAX_CONFIG};
+use crate::failpoint;
 use crate::real;
 use crate::refuse::Refusal;
 use crate::times::{self, Real};
@@ -31,12 +33,14 @@ pub(crate) enum Outcome {
 /// Creates the container, or refuses.
 pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, Refusal> {
     let begun = times::now();
-    harden::transient()
-        .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))?;
+    seclude()?;
+    failpoint::reach(invocation, "runtime.before_resolve");
     let mut config = read_config(&create.bundle.join("config.json"))?;
-    let Some(resolved) = resolve(invocation, create, &config, begun)? else {
+    let Some(mut resolved) = resolve(invocation, create, &config, begun)? else {
         return Ok(Outcome::PassThrough);
     };
+    let line = resolved.line.take();
+    failpoint::reach(invocation, "runtime.after_resolve");
     let runtime = real::find(&invocation.real_runtime)?;
     if !resolved.env.is_empty() && real::keeps_env(&runtime) {
         return Err(Refusal::new(
@@ -59,15 +63,25 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
         )
     })?;
     let bundle = Bundle::make(bundle_dir, &create.id)?;
+    failpoint::reach(invocation, "runtime.after_bundle");
     // EXPOSE: written to the memory-only private bundle.
     bundle.write_config(config.bytes()?.expose())?;
     drop(config);
     drop(resolved);
-    run_real(invocation, create, &runtime, bundle)
+    failpoint::reach(invocation, "runtime.after_config");
+    run_real(invocation, create, &runtime, (bundle, line))
+}
+
+/// What this program reads and holds is for nobody else, and it acts with the one capability that it needs for itself.
+fn seclude() -> Result<(), Refusal> {
+    harden::transient()
+        .and_then(|()| harden::act_with(harden::OF_WRAPPER))
+        .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))
 }
 
 /// Lets `run` and `restore` pass unless a variable holds a placeholder, which nobody would resolve.
 pub(crate) fn check_direct(start: &DirectStart) -> Result<Outcome, Refusal> {
+    seclude()?;
     // A file that is not there is the real runtime's to tell.
     for path in start.configs.iter().filter(|path| path.exists()) {
         let config = read_config(path)?;
@@ -121,7 +135,7 @@ fn run_real(
     invocation: &Invocation,
     create: &Create,
     runtime: &Path,
-    bundle: Bundle,
+    (bundle, line): (Bundle, Option<UnixStream>),
 ) -> Result<Outcome, Refusal> {
     let pid_file = create.pid_file.clone().unwrap_or_else(|| bundle.pid_file());
     let arguments = invocation.create_in(create, bundle.path().as_os_str(), pid_file.as_os_str());
@@ -131,8 +145,14 @@ fn run_real(
         called,
         returned: times::now(),
     };
+    failpoint::reach(invocation, "runtime.after_create");
     let pid = read_pid(&pid_file);
     let removed = bundle.remove();
+    if removed.is_ok() {
+        // Nothing is left that somebody else would have to remove.
+        drop(line);
+    }
+    failpoint::reach(invocation, "runtime.after_remove");
     if !status.success() {
         // Its own words are in the log already. The bundle's are lost only if both failed.
         return removed.map(|()| Outcome::Done(real::exit_code(status)));
@@ -140,6 +160,7 @@ fn run_real(
     let placed = removed
         .and(pid)
         .and_then(|pid| attach(invocation, create, pid, real));
+    failpoint::reach(invocation, "runtime.after_attach");
     match placed {
         Ok(()) => Ok(Outcome::Done(ExitCode::SUCCESS)),
         Err(refusal) => Err(undo(invocation, create, runtime, refusal)),

@@ -16,6 +16,7 @@ use crate::args::{Exec, Invocation};
 use crate::ask;
 use crate::config::{Config, MAX_CONFIG};
 use crate::create::Outcome;
+use crate::failpoint;
 use crate::real;
 
 /// Runs the health check with its variables, or lets the exec through as it is.
@@ -42,12 +43,15 @@ fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> 
         return None;
     }
     harden::transient().ok()?;
+    harden::act_with(harden::OF_WRAPPER).ok()?;
+    failpoint::reach(invocation, "runtime.before_exec_answer");
     let answer = ask::exec(
         &invocation.socket,
         &exec.id,
         &placeholders,
         &process.args()?,
     );
+    failpoint::reach(invocation, "runtime.after_exec_answer");
     let resolved = answer.ok().filter(|resolved| !resolved.env.is_empty())?;
     let runtime = real::find(&invocation.real_runtime).ok()?;
     if real::keeps_env(&runtime) {

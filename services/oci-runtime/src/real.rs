@@ -94,16 +94,15 @@ pub(crate) fn run_fed(
     // whatever is left in the container before the program begins.
     rustix::io::fcntl_setfd(&read, FdFlags::empty())?;
     let place = format!("/proc/self/fd/{}", read.as_raw_fd());
-    // A pipe holds 64 KiB. Nobody waits for this end: it breaks with the last reader.
-    std::thread::Builder::new().spawn(move || {
-        // EXPOSE: into the pipe to the real runtime, kernel memory that is never written out.
-        let _ = File::from(write).write_all(bytes.expose());
-    })?;
-    let child = Command::new(path)
+    let mut child = Command::new(path)
         .args(arguments(OsStr::new(&place)))
-        .spawn();
+        .spawn()?;
+    // From here on the child's end is the only one: when it is gone, writing fails instead of waiting.
     drop(read);
-    child?.wait()
+    // EXPOSE: into the pipe to the real runtime, kernel memory that is never written out.
+    let _ = File::from(write).write_all(bytes.expose());
+    drop(bytes);
+    child.wait()
 }
 
 /// The child's end as this program's own.

@@ -67,6 +67,8 @@ pub struct Shape {
     pub hosts: usize,
     /// Whether each host has a Docker daemon of its own.
     pub own_engines: bool,
+    /// The runtime of such a daemon's containers that name none; runc when it is none of ours.
+    pub default_runtime: Option<&'static str>,
     /// Whether hosts reach the services over a network that can be cut. The bus has TLS then.
     pub lan: bool,
     /// Whether the bus has TLS on loopback, too.
@@ -87,6 +89,7 @@ impl Default for Shape {
             database: false,
             hosts: 1,
             own_engines: false,
+            default_runtime: None,
             lan: false,
             tls: false,
             tap: false,

@@ -10,6 +10,7 @@ mod full_disk;
 mod machine;
 mod manifests;
 mod refusal;
+mod sealed;
 mod starting;
 mod strangers;
 mod verbs;

@@ -12,6 +12,8 @@ mod page;
 mod refusals;
 mod revoke;
 mod said;
+mod storm;
 mod stream;
 mod surface;
 mod templates;
+mod uses;

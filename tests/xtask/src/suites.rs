@@ -49,7 +49,7 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 16] = [
+const SYSTEM: [(&str, &str, Duration, &str); 18] = [
     (
         "first_rotation",
         "1",
@@ -79,6 +79,18 @@ const SYSTEM: [(&str, &str, Duration, &str); 16] = [
         "1",
         MIDDLE,
         "containers that attack their injector, and every kind of container: a census of host files",
+    ),
+    (
+        "privileged_parts",
+        "2",
+        MIDDLE,
+        "what runs with privileges: static, each capability needed; the runtime killed and hung at every step",
+    ),
+    (
+        "reconcile",
+        "2",
+        MIDDLE,
+        "missed events, a restarted engine, a rebooted host: everybody has what the plan says, audited once",
     ),
     (
         "crash_points",

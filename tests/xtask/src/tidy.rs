@@ -1,5 +1,5 @@
-//! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas, whose code we build, proofs
-//! that a document names.
+//! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas, whose code we build, how much of
+//! it is linked into the privileged programs, proofs that a document names.
 //!
 //! Owns the collection of findings and the report. Each rule lives in its own
 //! file, takes text and returns findings; only this file reads the disk.
@@ -7,6 +7,7 @@
 mod arrows;
 mod code;
 mod crates;
+mod linked;
 mod proofs;
 mod sizes;
 mod words;
@@ -45,6 +46,8 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     let rules = fs::read_to_string(root.join("deny.toml"))?;
     let all = metadata(root, &["--locked", "--filter-platform", PLATFORM])?;
     findings.extend(crates::check(&rules, &all)?);
+    let (many, linked) = linked::check(&all)?;
+    findings.extend(many);
     for source in &sources {
         findings.extend(sizes::check(source));
         findings.extend(words::check(source));
@@ -64,6 +67,7 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
         "EXPOSE: {} places take a value out of its wrapper",
         words::count_exposes(&sources)
     );
+    println!("{linked}");
     for finding in &findings {
         println!("tidy: {finding}");
     }

@@ -88,7 +88,8 @@ pub(super) async fn all(
     let bus = hub.endpoint(opened.installation.injector(host)?);
     let injector = Injector::new(
         HostSettings::from(injector_options(opened, host))
-            .with_cache(&opened.config.injector.host_cache),
+            .with_cache(&opened.config.injector.host_cache)
+            .with_first_use(opened.config.injector.first_use),
         bus.clone(),
         engine,
         opened.clock.clone(),

@@ -12,7 +12,7 @@ use keywheel_core::id::{
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::report::{Executed, HostReport, StalePlan};
 use keywheel_core::rotation::Step;
-use keywheel_core::{host, secret};
+use keywheel_core::{binding, host, rotation, secret};
 
 use super::*;
 
@@ -49,6 +49,7 @@ fn report() -> Command {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        notes: Vec::new(),
     })
 }
 
@@ -329,6 +330,81 @@ fn every_usage_fact_leaves_the_record_of_its_verb() {
     }
 }
 
+/// What a binding of this reload leaves of a consumer that shows that it uses version 2.
+fn left_by(reload: Reload, is_waited_for: bool) -> Record {
+    let mut world = consumer_that_holds(2);
+    let bound = binding::Event::Bound {
+        name: BindingName::parse("web-db").unwrap(),
+        spec: binding::Spec {
+            secret: SECRET,
+            selector: Selector::default(),
+            target: Target::Env {
+                name: EnvName::parse("A").unwrap(),
+            },
+            reload,
+        },
+    };
+    let started = rotation::Event::Started {
+        secret: SECRET,
+        version: 2,
+        trigger: rotation::Trigger::Initial,
+    };
+    let distributing = rotation::Event::DistributionStarted {
+        consumers: Vec::from_iter(is_waited_for.then(key)),
+        hosts: vec![HOST],
+        old: vec![1],
+        deadline: Timestamp::default(),
+    };
+    let events = [
+        Event::Binding(BindingId::default(), bound),
+        Event::Rotation(ROTATION, started),
+        Event::Rotation(ROTATION, distributing),
+    ];
+    for (number, event) in (10..).zip(&events) {
+        world.apply(number, event);
+    }
+    let at = Timestamp::default();
+    let fact = assignment::Event::Reloaded { version: 2, at };
+    let principal = Principal::Service(Role::Injector);
+    let decided = Ok(vec![Event::Assignment(key(), fact)]);
+    let left = records(&world, &deed(&principal), &report(), &decided);
+    assert_eq!(left.len(), 1, "{left:?}");
+    left.into_iter().next().unwrap()
+}
+
+#[test]
+fn a_restart_for_a_rotation_is_told_from_a_reload_and_from_a_person_s_start() {
+    let restart = Reload::Restart {
+        settle: std::time::Duration::from_secs(1),
+        health_timeout: std::time::Duration::from_secs(1),
+    };
+    for (reload, is_waited_for, verb) in [
+        (restart.clone(), true, "restart"),
+        (restart, false, "reload"),
+        (Reload::Signal(1), true, "reload"),
+    ] {
+        let record = left_by(reload, is_waited_for);
+        assert_eq!(record.verb, verb);
+        assert_eq!(record.reason, "binding/web-db");
+    }
+}
+
+#[test]
+fn a_usage_record_names_its_binding_also_beside_another_reason() {
+    let mut world = consumer_that_holds(0);
+    let name = BindingName::parse("web-db").unwrap();
+    let known = binding::Binding::new(BindingId::default(), name);
+    world.bindings.insert(BindingId::default(), known);
+    let refused = assignment::Event::Refused {
+        version: 2,
+        reason: "no runtime".to_owned(),
+    };
+    let principal = Principal::Service(Role::Injector);
+    let decided = Ok(vec![Event::Assignment(key(), refused)]);
+    let left = records(&world, &deed(&principal), &report(), &decided);
+    assert_eq!(left[0].reason, "binding/web-db: no runtime");
+}
+
 #[test]
 fn a_wish_is_no_usage_and_a_new_consumer_s_fact_is_named_by_it() {
     let assigned = assignment::Event::Assigned {
@@ -370,6 +446,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         denied: vec![start("prod/db"), start("")],
         stale: Vec::new(),
         executed: Vec::new(),
+        notes: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -468,6 +545,52 @@ fn an_exec_leaves_a_usage_record_of_its_container_and_no_object() {
 }
 
 #[test]
+fn every_note_of_use_leaves_a_record_of_its_own() {
+    let Command::Report(mut told) = report() else {
+        panic!("a report");
+    };
+    let key = key();
+    told.notes = vec![UsageNote {
+        kind: UsageKind::ServedFromCache,
+        container: key.container.clone(),
+        container_name: "web".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+        binding: key.binding,
+        secret: SECRET,
+        version: 2,
+        at: Timestamp::default(),
+    }];
+    told.notes.extend(told.notes.clone());
+    told.notes[1].kind = UsageKind::FirstUse;
+    let principal = Principal::Service(Role::Injector);
+    let world = consumer_that_holds(0);
+    let command = Command::Report(told);
+    let left = records(&world, &deed(&principal), &command, &Ok(Vec::new()));
+    let [record, used] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    assert_eq!(used.verb, "use");
+    assert_eq!(
+        used.reason,
+        "the file was opened first at 1970-01-01T00:00:00Z"
+    );
+    assert_eq!(
+        (record.verb.as_str(), record.category, record.version),
+        ("serve-from-cache", Category::Usage, Some(2))
+    );
+    assert_eq!(record.object, "secret/prod/db");
+    assert_eq!(
+        record.reason,
+        "the gateway did not answer, at 1970-01-01T00:00:00Z"
+    );
+    let container = record.container.as_ref().unwrap();
+    assert_eq!(
+        (container.name.as_str(), container.host.as_str()),
+        ("web", "web-1")
+    );
+}
+
+#[test]
 fn a_report_that_is_refused_leaves_a_denial() {
     let host = HostId::from_bytes([1; 16]);
     let command = Command::Report(HostReport {
@@ -480,6 +603,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        notes: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

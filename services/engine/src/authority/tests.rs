@@ -159,6 +159,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        notes: Vec::new(),
     };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),

@@ -30,6 +30,7 @@ fn options(folder: &Path) -> HostSettings {
         host_cache_dir: folder.join("data/host-cache"),
         lease: crate::options::HOST_LEASE,
         lease_policy: LeasePolicy::Keep,
+        first_use: false,
     }
 }
 

@@ -68,6 +68,7 @@ impl Reconciler {
             }
         }
         self.start_refused();
+        self.watch_uses();
         self.report();
         self.save_refused().await;
         self.save_state().await;

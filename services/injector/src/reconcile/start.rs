@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::binding::Reload;
-use keywheel_core::id::{BindingId, ContainerId};
-use keywheel_core::report::Fact;
+use keywheel_core::binding::{ContainerFacts, Reload};
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::report::{Fact, UsageKind, UsageNote};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use keywheel_sys::secretfs::FileAttr;
 
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
-use crate::attach::{Adopted, Attached};
+use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
 use crate::model::{Ack, Busy, Holding, Place, Tracked, Unformed};
 use crate::reload::reload_in;
+use crate::report::bound_notes;
 use crate::runtime::answer::key_of;
 use crate::shared::{PENDING_LIMIT, Pending};
 use crate::state::Remembered;
@@ -71,6 +72,8 @@ impl Reconciler {
         tracked.ticks = attached.ticks;
         tracked.dirs.extend(attached.dirs);
         tracked.dirty = true;
+        let facts = tracked.record.facts.clone();
+        let given: Vec<_> = attached.written.iter().map(given_file).collect();
         for written in attached.written {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
@@ -87,6 +90,7 @@ impl Reconciler {
             let holding = hold(written.secret, place, (version, self.contents), ack);
             tracked.put(written.binding, holding);
         }
+        self.note_alone(&facts, &given);
         if !attached.refused.is_empty() {
             self.try_again(id, now);
         }
@@ -96,6 +100,26 @@ impl Reconciler {
         for (binding, one) in attached.unformed {
             self.take_unformed(id, binding, one);
         }
+    }
+
+    /// What was given out while the gateway did not answer is on record as such.
+    fn note_alone(&mut self, facts: &ContainerFacts, given: &[Delivered]) {
+        if !self.shared.is_alone() {
+            return;
+        }
+        let at = self.shared.clock.now();
+        let starts = given.iter().map(|&(binding, secret, version)| UsageNote {
+            kind: UsageKind::ServedFromCache,
+            container: facts.id.clone(),
+            container_name: facts.name.clone(),
+            image_digest: facts.image_digest.clone(),
+            binding,
+            secret,
+            version,
+            at,
+        });
+        self.notes.extend(starts);
+        bound_notes(&mut self.notes);
     }
 
     fn take_unclear(&mut self, id: &ContainerId, unclear: Remembered) {
@@ -219,16 +243,7 @@ impl Reconciler {
         attached: Attached,
     ) {
         let now = self.now();
-        if let Some(trace) = pending.trace {
-            let env = pending
-                .env
-                .iter()
-                .map(|given| (given.binding.secret, given.version));
-            let files = attached.written.iter();
-            let files = files.map(|written| (written.secret, written.version));
-            let versions = env.chain(files).collect();
-            self.shared.origins.note_start(id, versions, trace);
-        }
+        self.note_start(id, pending, &attached.written);
         self.remembered.remove(id);
         self.hidden.remove(id);
         self.graveyard.remove(id);
@@ -278,6 +293,20 @@ impl Reconciler {
         self.wake_by(now + PENDING_LIMIT);
         self.containers.insert(id.clone(), tracked);
         self.inspect(id.clone());
+    }
+
+    /// What a start was given: where it stands in a trace, and that nobody could be asked.
+    fn note_start(&mut self, id: &ContainerId, pending: &Pending, written: &[Written]) {
+        let env = pending.env.iter();
+        let env = env.map(|given| (given.binding.binding, given.binding.secret, given.version));
+        let given: Vec<Delivered> = env.chain(written.iter().map(given_file)).collect();
+        if let Some(trace) = pending.trace {
+            let versions = given.iter().map(|&(_, secret, version)| (secret, version));
+            self.shared
+                .origins
+                .note_start(id, versions.collect(), trace);
+        }
+        self.note_alone(&pending.facts, &given);
     }
 
     /// Our restart is over, one way or the other.
@@ -341,6 +370,13 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// A binding, its secret and the version that was given.
+type Delivered = (BindingId, SecretId, u64);
+
+fn given_file(written: &Written) -> Delivered {
+    (written.binding, written.secret, written.version)
 }
 
 /// What it holds, with the number of its content.

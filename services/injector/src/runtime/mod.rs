@@ -5,5 +5,6 @@ pub(crate) mod exec;
 mod place;
 pub(crate) mod resolve;
 pub(crate) mod server;
+mod watch;
 pub(crate) mod wire;
 mod wrapper;

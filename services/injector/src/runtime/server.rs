@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::attach::Tools;
 use crate::origin::{SERVICE, trace_id};
+use crate::runtime::watch::{Create, Creates};
 use crate::runtime::wire::{MAX_LINE_BYTES, Question, Refusal, refusal_line};
 use crate::runtime::{answer, exec, place, wrapper};
 use crate::service::Event;
@@ -78,9 +79,11 @@ impl Server {
         events: mpsc::Sender<Event>,
         stop: CancellationToken,
     ) {
+        let creates = Arc::new(Creates::default());
         let answering = move |stream| {
             let (shared, tools, events) = (Arc::clone(&shared), tools.clone(), events.clone());
-            async move { serve(stream, &shared, &tools, &events).await }
+            let creates = Arc::clone(&creates);
+            async move { serve(stream, (&shared, &creates), &tools, &events).await }
         };
         self.accept(stop, answering).await;
     }
@@ -208,7 +211,7 @@ async fn serve_exec(
 
 async fn serve(
     mut stream: UnixStream,
-    shared: &Arc<Shared>,
+    (shared, creates): (&Arc<Shared>, &Arc<Creates>),
     tools: &Tools,
     events: &mpsc::Sender<Event>,
 ) -> io::Result<()> {
@@ -227,13 +230,27 @@ async fn serve(
         Ok(line) => line?,
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };
+    let create = under_way(&question, shared, creates);
     let (line, answered) = reply(&question, shared, tools, events).await;
-    write(&mut stream, &line).await?;
+    let written = write(&mut stream, &line).await;
+    if let Some(create) = create {
+        // It holds no place among the requests: the next question of the same create needs one.
+        tokio::spawn(create.watch(stream));
+    }
+    written?;
     // The answer is out; an injected error has no meaning any more.
     if let Some(point) = answered {
         let _injected = failpoint::hit_async(point).await;
     }
     Ok(())
+}
+
+/// The create that the question begins, where the wrapper lets its end be seen.
+fn under_way(line: &[u8], shared: &Shared, creates: &Arc<Creates>) -> Option<Create> {
+    let question: Question = serde_json::from_slice(line).ok()?;
+    let is_first = question.holds && question.op == "resolve";
+    let id = answer::parse_id(&question.id).ok().filter(|_| is_first)?;
+    Some(creates.begin(id, &shared.options.bundles()))
 }
 
 /// The answer, and the failpoint that comes after it.

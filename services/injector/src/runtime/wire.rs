@@ -30,6 +30,9 @@ pub(crate) struct Question {
     pub(crate) args: Vec<String>,
     #[serde(default = "yes")]
     pub(crate) strict: bool,
+    /// Whether who asks keeps the connection until its private bundle is gone.
+    #[serde(default)]
+    pub(crate) holds: bool,
     #[serde(default)]
     pub(crate) pid: i32,
     /// When the runtime was called; like the next two for its trace only, in microseconds.

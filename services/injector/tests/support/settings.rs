@@ -25,6 +25,7 @@ pub fn options(folder: &Path) -> HostSettings {
         host_cache_dir: folder.join("host-cache"),
         lease: HOST_LEASE,
         lease_policy: LeasePolicy::Keep,
+        first_use: false,
     }
 }
 

@@ -191,6 +191,21 @@ impl SecretDir {
         Ok(swept)
     }
 
+    /// A handle of a regular file, without opening it.
+    pub(crate) fn pin(&self, name: &str) -> Result<OwnedFd, Error> {
+        check_name(name)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.root, name, flags, Mode::empty())
+            .map_err(Error::os("find a secret file"))?;
+        let found = fstat(&file).map_err(Error::os("read a secret file"))?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+            return Err(Error::NotSecretFs {
+                reason: "it holds something that is not a file",
+            });
+        }
+        Ok(file)
+    }
+
     fn entries(&self) -> Result<Vec<String>, Error> {
         let listing = openat(
             &self.root,

@@ -212,6 +212,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        notes: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use keywheel_sys::harden;
 use keywheel_sys::mountinfo::{Line, Relation, for_each_line, mount_id, unescape};
 use keywheel_sys::procfs::PROC_MAGIC;
 use keywheel_sys::raw;
@@ -68,7 +69,7 @@ pub(crate) fn perform(
     }
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
         .map_err(Failure::at(Fault::Join))?;
-    filter::install().map_err(|_| Failure {
+    narrow().map_err(|_| Failure {
         fault: Fault::Filter,
         errno: Errno::INVAL.raw_os_error(),
     })?;
@@ -78,6 +79,12 @@ pub(crate) fn perform(
         (Op::Reacquire, None) => reacquire(request, &procfs, &root, detail).map(Some),
         _ => Failure::refuse(Fault::Request, Errno::INVAL),
     }
+}
+
+/// What holds from before the first look at anything of the container: two capabilities, and the list of calls.
+fn narrow() -> Result<(), ()> {
+    harden::keep_only(harden::INSIDE).map_err(drop)?;
+    filter::install().map_err(drop)
 }
 
 fn attach(

@@ -1,0 +1,215 @@
+//! Sees to it that no private bundle outlives the runtime wrapper that made it.
+//!
+//! A wrapper keeps the connection of its first question until its bundle is gone, so its end is seen
+//! however it comes. Invariants: what a wrapper left is removed when it ends, and not by a watch over a
+//! create before: whoever asks for the same container again is a new one; a wrapper that stands still for
+//! longer than its container would be let start is ended.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use keywheel_core::id::ContainerId;
+use keywheel_daemon::{chain, names};
+use keywheel_sys::procfs::PinnedPid;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+
+use crate::shared::PENDING_LIMIT;
+
+/// Longest time of a wrapper from its first question to its end: the second one is refused after
+/// [`PENDING_LIMIT`], and it may take as long again to say so.
+const LONGEST_CREATE: Duration = PENDING_LIMIT.saturating_mul(2);
+const SIGKILL: i32 = 9;
+
+/// The creates under way, by the number of the newest of each container.
+#[derive(Debug, Default)]
+pub(crate) struct Creates {
+    newest: Mutex<Newest>,
+}
+
+#[derive(Debug, Default)]
+struct Newest {
+    next: u64,
+    of: BTreeMap<ContainerId, u64>,
+}
+
+/// One create.
+#[derive(Debug)]
+pub(crate) struct Create {
+    creates: Arc<Creates>,
+    id: ContainerId,
+    number: u64,
+    bundle: PathBuf,
+}
+
+impl Creates {
+    /// A create begins; what one before it left is not touched any more.
+    pub(crate) fn begin(self: &Arc<Self>, id: ContainerId, bundles: &Path) -> Create {
+        let mut newest = self.lock();
+        newest.next += 1;
+        let number = newest.next;
+        newest.of.insert(id.clone(), number);
+        drop(newest);
+        Create {
+            creates: Arc::clone(self),
+            bundle: bundles.join(id.as_str()),
+            id,
+            number,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Newest> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Create {
+    /// Watches until the wrapper at the other end of the connection has ended.
+    pub(crate) async fn watch(self, stream: UnixStream) {
+        self.watch_for(stream, LONGEST_CREATE).await;
+    }
+
+    async fn watch_for(self, mut stream: UnixStream, longest: Duration) {
+        if tokio::time::timeout(longest, ended(&mut stream))
+            .await
+            .is_err()
+        {
+            self.end_wrapper(&stream);
+        }
+        drop(stream);
+        // A memory file system, and two files at most: no slower than handing it to another thread.
+        match self.sweep() {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(
+                { names::CONTAINER } = self.id.short(),
+                "a runtime call ended before its time; its private bundle is removed"
+            ),
+            Err(error) => tracing::error!(
+                { names::CONTAINER } = self.id.short(),
+                { names::ERROR } = chain(&error),
+                "private bundle not removed; restart the injector, which removes it"
+            ),
+        }
+    }
+
+    /// The kernel says who made the connection; as long as that is open its number means no other process.
+    fn end_wrapper(&self, stream: &UnixStream) {
+        let Some(pid) = stream.peer_cred().ok().and_then(|peer| peer.pid()) else {
+            return;
+        };
+        let Ok(wrapper) = PinnedPid::open(pid) else {
+            return;
+        };
+        let mut byte = [0_u8; 1];
+        let is_open = stream
+            .try_read(&mut byte)
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        if !is_open {
+            return;
+        }
+        let ended = wrapper.signal(SIGKILL);
+        tracing::warn!(
+            { names::CONTAINER } = self.id.short(),
+            { names::OUTCOME } = ended.is_ok(),
+            "a runtime call stood still and is ended; start the container again"
+        );
+    }
+
+    /// Removes what is left, unless another create has begun; true when there was something.
+    fn sweep(&self) -> io::Result<bool> {
+        let mut newest = self.creates.lock();
+        if newest.of.get(&self.id) != Some(&self.number) {
+            return Ok(false);
+        }
+        newest.of.remove(&self.id);
+        match std::fs::remove_dir_all(&self.bundle) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whatever a wrapper sends here means nothing; its end does.
+async fn ended(stream: &mut UnixStream) {
+    let mut chunk = [0_u8; 64];
+    while let Ok(count) = stream.read(&mut chunk).await {
+        if count == 0 {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn id() -> ContainerId {
+        ContainerId::parse(&"a".repeat(64)).unwrap()
+    }
+
+    fn leave_bundle(bundles: &Path) -> PathBuf {
+        let bundle = bundles.join(id().as_str());
+        std::fs::create_dir(&bundle).unwrap();
+        std::fs::write(bundle.join("config.json"), "values").unwrap();
+        bundle
+    }
+
+    #[tokio::test]
+    async fn what_a_wrapper_left_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let creates = Arc::new(Creates::default());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let create = creates.begin(id(), folder.path());
+        let bundle = leave_bundle(folder.path());
+        let watching = tokio::spawn(create.watch(ours));
+        drop(theirs);
+        watching.await.unwrap();
+        assert!(!bundle.exists());
+        assert!(creates.lock().of.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_bundle_of_a_later_create_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let creates = Arc::new(Creates::default());
+        let (first, first_end) = UnixStream::pair().unwrap();
+        let (second, second_end) = UnixStream::pair().unwrap();
+        let before = creates.begin(id(), folder.path());
+        let after = creates.begin(id(), folder.path());
+        let bundle = leave_bundle(folder.path());
+        drop(first_end);
+        before.watch(first).await;
+        assert!(bundle.exists());
+        drop(second_end);
+        after.watch(second).await;
+        assert!(!bundle.exists());
+    }
+
+    #[tokio::test]
+    async fn one_that_stands_still_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let creates = Arc::new(Creates::default());
+        let path = folder.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let mut standing = Command::new("python3")
+            .args(["-c", "import socket,sys,time; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); time.sleep(600)"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let bundle = leave_bundle(folder.path());
+        let create = creates.begin(id(), folder.path());
+        create.watch_for(stream, Duration::from_millis(1)).await;
+        assert!(!bundle.exists());
+        let status = tokio::task::spawn_blocking(move || standing.wait()).await;
+        assert_eq!(status.unwrap().unwrap().signal(), Some(SIGKILL));
+    }
+}

@@ -1,0 +1,152 @@
+//! First uses of secret files, for the audit, where a person asked for them (`injector.first_use`).
+//!
+//! Invariants: each version of a file in each incarnation of a container is noted once at most, as long as this
+//! injector runs; a file is watched once it is in place, so what a program opens in the first moment after may be
+//! missed, and nothing waits for a watch. Opens by this injector are told apart by nothing but their time: it reads
+//! a file back before it is watched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::report::{UsageKind, UsageNote};
+use keywheel_core::time::Timestamp;
+use keywheel_daemon::{chain, names};
+use keywheel_sys::first_use::{FirstUses, Seen};
+use keywheel_sys::secretfs::SecretDir;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use crate::model::{Containers, Place, Tracked};
+use crate::service::Event;
+
+/// Files that are watched.
+pub(crate) struct Uses {
+    queue: Arc<AsyncFd<FirstUses>>,
+    /// What each watch is about.
+    of: BTreeMap<i32, UsageNote>,
+    /// Version and incarnation that each file was watched with last.
+    watched: BTreeMap<ContainerId, BTreeMap<BindingId, (u64, u64)>>,
+}
+
+impl Uses {
+    /// Begins to listen; without the kernel's means it is said, and nothing is noted.
+    pub(crate) fn begin(events: mpsc::Sender<Event>) -> Option<Self> {
+        let queue = FirstUses::new().map_err(|error| chain(&error));
+        let queue = queue.and_then(|queue| AsyncFd::new(queue).map_err(|error| chain(&error)));
+        match queue {
+            Ok(queue) => {
+                let queue = Arc::new(queue);
+                tokio::spawn(listen(Arc::clone(&queue), events));
+                Some(Self {
+                    queue,
+                    of: BTreeMap::new(),
+                    watched: BTreeMap::new(),
+                })
+            }
+            Err(error) => {
+                tracing::warn!(
+                    { names::ERROR } = error,
+                    "first uses of files are not noted: this kernel tells of none"
+                );
+                None
+            }
+        }
+    }
+
+    /// Watches every file that came since the last time.
+    pub(crate) fn watch(&mut self, containers: &Containers) {
+        self.watched.retain(|id, _| containers.contains_key(id));
+        for (id, tracked) in containers {
+            for (binding, holding) in &tracked.holdings {
+                let (Place::File { directory, name }, Some(version)) =
+                    (&holding.place, holding.version)
+                else {
+                    continue;
+                };
+                let Some(dir) = tracked.dirs.get(directory) else {
+                    continue;
+                };
+                let given = (*binding, holding.secret, version);
+                self.watch_one((id, tracked), given, (dir.as_ref(), name.as_str()));
+            }
+        }
+    }
+
+    fn watch_one(
+        &mut self,
+        (id, tracked): (&ContainerId, &Tracked),
+        (binding, secret, version): (BindingId, SecretId, u64),
+        (dir, name): (&SecretDir, &str),
+    ) {
+        let now = (version, tracked.ticks);
+        let watched = self.watched.entry(id.clone()).or_default();
+        if watched.insert(binding, now) == Some(now) {
+            return;
+        }
+        match self.queue.get_ref().watch(dir, name) {
+            Ok(watch) => {
+                let note = UsageNote {
+                    kind: UsageKind::FirstUse,
+                    container: id.clone(),
+                    container_name: tracked.record.facts.name.clone(),
+                    image_digest: tracked.record.facts.image_digest.clone(),
+                    binding,
+                    secret,
+                    version,
+                    at: Timestamp::default(),
+                };
+                self.of.insert(watch, note);
+            }
+            // Most often the kernel's limit of watches; the file is there all the same.
+            Err(error) => tracing::warn!(
+                { names::CONTAINER } = id.short(),
+                { names::ERROR } = chain(&error),
+                "first use of a file will not be noted"
+            ),
+        }
+    }
+
+    /// What was used first.
+    pub(crate) fn take(&mut self, seen: &[Seen], at: Timestamp) -> Vec<UsageNote> {
+        let mut notes = Vec::new();
+        for one in seen {
+            match one {
+                Seen::Opened(watch) => {
+                    let note = self.of.remove(watch);
+                    notes.extend(note.map(|note| UsageNote { at, ..note }));
+                }
+                Seen::Over(watch) => drop(self.of.remove(watch)),
+            }
+        }
+        notes
+    }
+}
+
+/// Hands on what the kernel tells, until nobody listens.
+async fn listen(queue: Arc<AsyncFd<FirstUses>>, events: mpsc::Sender<Event>) {
+    loop {
+        let seen = {
+            let Ok(mut ready) = queue.readable().await else {
+                return;
+            };
+            let seen = queue.get_ref().take();
+            ready.clear_ready();
+            seen
+        };
+        match seen {
+            Ok(seen) => {
+                if events.send(Event::Used(seen)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    { names::ERROR } = chain(&error),
+                    "first uses of files are noted no more; restart the injector"
+                );
+                return;
+            }
+        }
+    }
+}

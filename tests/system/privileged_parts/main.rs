@@ -1,0 +1,7 @@
+//! Suite privileged_parts: see README.md beside this file.
+#![forbid(unsafe_code)]
+
+mod binaries;
+mod capabilities;
+mod default_runtime;
+mod wrapper;
