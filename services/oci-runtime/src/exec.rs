@@ -53,9 +53,6 @@ fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> 
     );
     let resolved = answer.ok().filter(|resolved| !resolved.env.is_empty())?;
     let runtime = real::find(&invocation.real_runtime).ok()?;
-    if real::keeps_env(&runtime) {
-        return None;
-    }
     process.put_env(&resolved.env).ok()?;
     Some((runtime, process.process_bytes().ok()?))
 }

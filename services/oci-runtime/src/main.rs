@@ -22,6 +22,7 @@ mod bundle;
 mod config;
 mod create;
 mod exec;
+mod kept;
 mod real;
 mod refuse;
 mod times;

@@ -1,4 +1,4 @@
-//! Podman, with runc.
+//! Podman, with runc; what it does with crun, too, takes the runtime's name.
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::keywheel::{Keywheel, Options};
@@ -118,14 +118,14 @@ fn restarts() -> Result<()> {
 #[test]
 fn the_health_check_sees_the_value_and_no_other_exec_does() -> Result<()> {
     let name = "podman::the_health_check_sees_the_value_and_no_other_exec_does";
-    alone(name, health)
+    alone(name, || health("runc"))
 }
 
-fn health() -> Result<()> {
-    if !ready(&["podman", "runc"])? {
+pub(crate) fn health(real: &str) -> Result<()> {
+    if !ready(&["podman", real])? {
         return Ok(());
     }
-    let (podman, mut keywheel, options) = stage("runc")?;
+    let (podman, mut keywheel, options) = stage(real)?;
     bind(&keywheel, podman.digest())?;
     // Its timers are a service manager's, and none runs here.
     let flags = [
