@@ -11,6 +11,8 @@ pub(crate) const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 pub(crate) const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 /// What Podman's socket is called, wherever it lies.
 const PODMAN_NAME: &str = "podman.sock";
+/// What containerd's socket is called, wherever it lies.
+const CONTAINERD_NAME: &str = "containerd.sock";
 
 /// An engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +21,18 @@ pub(crate) enum Kind {
     Docker,
     /// Podman's service.
     Podman,
+    /// containerd itself, with whatever client makes its containers.
+    Containerd,
 }
 
 impl Kind {
-    /// The engine that listens at a socket of this name: at `podman.sock` it is Podman.
+    /// The engine that listens at a socket of this name: `podman.sock`, `containerd.sock`, or Docker's.
     pub(crate) fn of(socket: &Path) -> Self {
-        if socket.file_name().is_some_and(|name| name == PODMAN_NAME) {
+        let name = socket.file_name().unwrap_or_default();
+        if name == PODMAN_NAME {
             Self::Podman
+        } else if name == CONTAINERD_NAME {
+            Self::Containerd
         } else {
             Self::Docker
         }
@@ -36,6 +43,7 @@ impl Kind {
         match self {
             Self::Docker => "Docker",
             Self::Podman => "Podman",
+            Self::Containerd => "containerd",
         }
     }
 
@@ -44,6 +52,7 @@ impl Kind {
         match self {
             Self::Docker => "the Docker daemon",
             Self::Podman => "Podman's service",
+            Self::Containerd => "containerd",
         }
     }
 
@@ -55,6 +64,9 @@ impl Kind {
             }
             Self::Podman => {
                 "`systemctl start podman.socket`, or `podman system service --time 0` where there is no service manager"
+            }
+            Self::Containerd => {
+                "`systemctl start containerd`, or `containerd` where there is no service manager"
             }
         }
     }
@@ -82,6 +94,8 @@ mod tests {
         assert_eq!(Kind::of(Path::new(PODMAN_SOCKET)), Kind::Podman);
         assert_eq!(Kind::of(Path::new("/tmp/x/podman.sock")), Kind::Podman);
         assert_eq!(Kind::of(Path::new(DOCKER_SOCKET)), Kind::Docker);
+        let containerd = Path::new("/run/containerd/containerd.sock");
+        assert_eq!(Kind::of(containerd), Kind::Containerd);
         assert_eq!(Kind::of(Path::new("/tmp/x/other.sock")), Kind::Docker);
         assert_eq!(Kind::of(Path::new("/")), Kind::Docker);
     }

@@ -352,7 +352,9 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defaul
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
-fn placeholders_only<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+pub(crate) fn placeholders_only<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<String>, D::Error> {
     let mut entries = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
     entries.retain(|entry| entry.contains(PLACEHOLDER));
     Ok(entries)

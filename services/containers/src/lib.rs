@@ -1,4 +1,4 @@
-//! Docker and Podman behind the engine's container port.
+//! Docker, Podman and containerd behind the engine's container port.
 //!
 //! Owns every word spoken on the engine's socket; which engine it is, the socket's name says. Invariants: no call carries or returns a value of
 //! a secret; of a container's env only entries with a placeholder are kept; a container is named by
@@ -9,6 +9,7 @@
 
 mod bolt;
 mod choice;
+mod containerd;
 mod disk;
 mod docker;
 mod events;
@@ -24,10 +25,12 @@ use std::sync::Arc;
 
 use keywheel_engine::port::container_host::ContainerHost;
 
+pub use containerd::ContainerdHost;
 pub use docker::{DockerHost, DockerOptions, OptionsError};
 pub use podman::PodmanHost;
 
-/// The engine that the options name: Podman's service where the socket is called `podman.sock`, else Docker.
+/// The engine that the options name: Podman's service where the socket is called `podman.sock`, containerd where it is
+/// called `containerd.sock`, else Docker.
 /// Without a name it is this machine's Docker, or its Podman where only that listens. Connects at the first call.
 ///
 /// # Errors
@@ -37,6 +40,7 @@ pub fn connect(options: &DockerOptions) -> Result<Arc<dyn ContainerHost>, Option
     let host: Arc<dyn ContainerHost> = match choice::Kind::of(&docker.socket) {
         choice::Kind::Docker => Arc::new(docker),
         choice::Kind::Podman => Arc::new(PodmanHost::over(docker)),
+        choice::Kind::Containerd => Arc::new(ContainerdHost::at(docker.socket)),
     };
     Ok(host)
 }

@@ -5,6 +5,7 @@
     reason = "libtest shows it for failed tests only"
 )]
 
+mod containerd;
 mod crun;
 mod machine;
 mod podman;

@@ -66,7 +66,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 17] = [
         "engines",
         "1",
         MIDDLE,
-        "start, swap, withdraw, refusal and canary under Podman; restart and health checks there",
+        "start, swap, withdraw, refusal, canary under Podman, crun, containerd; restart, health on Podman",
     ),
     (
         "bad_input",

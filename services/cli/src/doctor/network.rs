@@ -208,7 +208,7 @@ pub(super) async fn docker() -> Vec<Fact> {
     }
 }
 
-/// Podman, which tells nothing of its runtimes.
+/// Podman or containerd, which tell nothing of their runtimes.
 async fn other(engine: &dyn ContainerHost) -> Vec<Fact> {
     let name = engine.name();
     match engine.ping().await {

@@ -57,7 +57,10 @@ pub(crate) fn podman(
     }
     let mut runtimes = runtimes(address, args.injector_socket.as_deref(), &names)?;
     for runtime in &mut runtimes {
-        let real = ["--keywheel-real-runtime".to_owned(), args.real_runtime.clone()];
+        let real = [
+            "--keywheel-real-runtime".to_owned(),
+            args.real_runtime.clone(),
+        ];
         runtime.arguments.extend(real);
     }
     refuse_taken(&args.configuration.join("containers.conf"), &names)?;
