@@ -255,6 +255,8 @@ install_if_missing gcc "gcc libc6-dev" "the bundled SQLite is C and needs a comp
 install_if_missing cc "gcc libc6-dev" "rustc links by cc"
 install_if_missing dockerd "docker.io" "the system suites run real containers"
 install_if_missing busybox "busybox-static" "the test image is built from it, without a registry"
+install_if_missing podman "podman runc" "containers run under Podman, too, with the same runtimes"
+install_if_missing crun "crun" "Podman's own runtime keeps a copy of its configuration, which the tests search"
 if ! compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; then
   install_if_missing initdb "postgresql" "the journal's and the cache's second adapters run against a real server"
 fi

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -87,6 +88,11 @@ impl Image {
 
     /// Builds it for one engine.
     pub fn build_on(engine: &Engine) -> Result<Self> {
+        Self::import(engine, &Self::tree()?)
+    }
+
+    /// What is in it, below `root`, for an engine that is not Docker.
+    pub fn tree() -> Result<Scratch> {
         let tree = Scratch::make()?;
         for folder in [
             "root/bin",
@@ -116,7 +122,7 @@ impl Image {
             let path = tree.write(&format!("root/bin/{name}"), text)?;
             fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         }
-        Self::import(engine, &tree)
+        Ok(tree)
     }
 
     /// An image of one file, the static busybox: no shell and no directory of its own.
@@ -135,9 +141,8 @@ impl Image {
         Self::named(engine, tag)
     }
 
-    /// Takes what lies below `root` in the tree.
-    fn import(engine: &Engine, tree: &Scratch) -> Result<Self> {
-        let tag = unique("keywheel-test");
+    /// What lies below `root` in the tree, as an archive.
+    pub fn pack(tree: &Scratch) -> Result<PathBuf> {
         let archive = tree.join("root.tar");
         Output::of(
             Command::new("tar")
@@ -148,6 +153,13 @@ impl Image {
                 .arg("."),
         )?
         .ok()?;
+        Ok(archive)
+    }
+
+    /// Takes what lies below `root` in the tree.
+    fn import(engine: &Engine, tree: &Scratch) -> Result<Self> {
+        let tag = unique("keywheel-test");
+        let archive = Self::pack(tree)?;
         let imported = engine
             .command(&["import", "--change", "CMD [\"/bin/app-idle\"]", "-", &tag])
             .stdin(fs::File::open(&archive)?)

@@ -21,13 +21,16 @@ use crate::output::Output;
 /// Whole trees that belong to no single container.
 const SHARED_TREES: [&str; 2] = ["/var/lib/docker/runtimes", "/etc/docker"];
 /// Processes whose environment is searched: ours and the engine's.
-const PROCESSES: [&str; 8] = [
+const PROCESSES: [&str; 11] = [
     "keywheel",
     "dockerd",
     "containerd",
     "runc",
     "crun",
     "docker",
+    "podman",
+    "conmon",
+    "ctr",
     "nats-server",
     "postgres",
 ];
@@ -94,6 +97,25 @@ pub fn assert_clean_at(
             .docker(&["inspect", "-f", "{{.Id}}", container])?
             .ok()?;
         hits.extend(search_container(&canary, &engine, about.stdout.trim())?);
+    }
+    hits.extend(search_machine(&canary)?);
+    none(&hits)
+}
+
+/// The same for containers of another engine: all that it said of them, and all places in which it and its
+/// runtimes keep something of them.
+pub fn assert_clean_with(
+    plaintexts: &[Vec<u8>],
+    keywheel: &Keywheel,
+    said: &[Output],
+    places: &[PathBuf],
+) -> Result<()> {
+    let canary = Canary::new(plaintexts)?;
+    let mut hits = search_keywheel(&canary, keywheel)?;
+    hits.extend(search_said(&canary, said));
+    ensure!(!places.is_empty(), "no place of the engine is searched");
+    for place in places {
+        hits.extend(search_existing(&canary, place)?);
     }
     hits.extend(search_machine(&canary)?);
     none(&hits)
@@ -205,7 +227,8 @@ fn search_export(canary: &Canary, engine: &Engine, id: &str) -> Result<Vec<Hit>>
 }
 
 /// Files and folders below `top` whose name contains the id.
-fn paths_named(top: &Path, id: &str) -> Vec<PathBuf> {
+#[must_use]
+pub fn paths_named(top: &Path, id: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(top).into_iter().flatten().flatten() {
         let path = entry.path();

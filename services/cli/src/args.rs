@@ -11,6 +11,7 @@ mod import;
 mod log;
 mod migrate;
 mod serve;
+mod setup;
 mod store;
 
 pub(crate) use host::{EvictArgs, HostVerb};
@@ -21,7 +22,7 @@ pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
     NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
 };
-
+pub(crate) use setup::{SetupDockerArgs, SetupPodmanArgs, SetupVerb};
 pub(crate) use store::{RefreshStoresArgs, StoreVerb};
 
 use crate::{address, exit};
@@ -442,36 +443,6 @@ pub(crate) enum JournalVerb {
     /// Check every event's hash and signature, every audit record and the tree over them.
     #[command(after_help = "Example:\n  keywheel journal verify")]
     Verify,
-}
-
-/// `setup …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum SetupVerb {
-    /// Register keywheel's runtime in Docker's daemon.json; no container is touched.
-    Docker(SetupDockerArgs),
-}
-
-/// `setup docker`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  sudo keywheel setup docker\n  docker run --runtime keywheel -e DB_PASSWORD='{keywheel:prod/db}' IMAGE\n  sudo keywheel setup docker --undo\n\nNAME refuses a container whose secrets cannot be given; NAME-default starts it without them, and is\nmeant as the default runtime. dockerd is reloaded by SIGHUP: running containers are not touched."
-)]
-pub(crate) struct SetupDockerArgs {
-    /// Remove what this verb registered.
-    #[arg(long)]
-    pub(crate) undo: bool,
-    /// Do not ask.
-    #[arg(long)]
-    pub(crate) yes: bool,
-    /// Name of the strict runtime; the permissive one is NAME-default.
-    #[arg(long, value_name = "NAME", default_value = "keywheel")]
-    pub(crate) runtime_name: String,
-    /// Docker's configuration; else what dockerd was started with, else /etc/docker/daemon.json.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) daemon_json: Option<PathBuf>,
-    /// The injector's socket; else injector.sock beside the socket of --address.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) injector_socket: Option<PathBuf>,
 }
 
 /// Shells with completion.

@@ -1,4 +1,4 @@
-//! `setup docker`: our runtimes in Docker's `daemon.json`, and out of it again.
+//! `setup docker`: our runtimes in Docker's `daemon.json`, and out of it again. `setup podman` is beside it.
 //!
 //! Invariants: nothing else in the file changes; the file is replaced as a whole or not at all; it was
 //! shown before it is written; no container is touched, for dockerd takes runtimes over on SIGHUP.
@@ -7,6 +7,7 @@ mod daemon_json;
 mod difference;
 pub(crate) mod dockerd;
 mod file;
+pub(crate) mod podman;
 
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ pub(crate) async fn docker(
     if args.undo {
         undo(screen, args, &engine, &file, &names).await
     } else {
-        let runtimes = runtimes(address, args, &names)?;
+        let runtimes = runtimes(address, args.injector_socket.as_deref(), &names)?;
         register(screen, args, &engine, &file, &runtimes).await
     }
 }
@@ -81,7 +82,7 @@ fn names(name: &str) -> Result<[String; 2], Failure> {
 /// What is registered: the wrapper beside this program, told the injector's socket.
 fn runtimes(
     address: &Address,
-    args: &SetupDockerArgs,
+    socket: Option<&Path>,
     names: &[String; 2],
 ) -> Result<Vec<Runtime>, Failure> {
     let unknown = |error: std::io::Error| {
@@ -105,10 +106,7 @@ fn runtimes(
             "install it, or build all three programs with deploy/build.sh and use that directory",
         ));
     }
-    let socket = args
-        .injector_socket
-        .clone()
-        .unwrap_or_else(|| address.injector_socket());
+    let socket = socket.map_or_else(|| address.injector_socket(), Path::to_owned);
     if !socket.is_absolute() {
         return Err(Failure::new(
             Exit::Usage,
@@ -149,12 +147,17 @@ async fn register(
         .map(|runtime| runtime.name.as_str())
         .collect();
     if after == text && engine.lists(&names).await == Listed::All {
-        return told(screen, file, &names, "nothing to do: registered already");
+        return told(
+            screen,
+            file.path(),
+            &names,
+            "nothing to do: registered already",
+        );
     }
     if after != text {
         engine.refuse_conflicting_flags()?;
-        show(screen, file, &text, &after);
-        agree(screen, args)?;
+        show(screen, file.path(), &text, &after);
+        agree(screen, args.yes, "Write this and reload Docker? [y/N]")?;
         if let Some(before) = &before
             && !daemon_json::has_ours(before)
         {
@@ -165,14 +168,14 @@ async fn register(
     if engine.reload(&names, Listed::All).await? {
         told(
             screen,
-            file,
+            file.path(),
             &names,
             "registered; running containers were not touched",
         )
     } else {
         told(
             screen,
-            file,
+            file.path(),
             &names,
             "written; Docker is not running and takes it over at its next start",
         )
@@ -188,16 +191,21 @@ async fn undo(
 ) -> Result<(), Failure> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let Some(text) = file.read()? else {
-        return told(screen, file, &names, "nothing to do: not registered");
+        return told(screen, file.path(), &names, "nothing to do: not registered");
     };
     let without = daemon_json::unregister(&text, &names).map_err(|fault| file.refuse(&fault))?;
     if without == text {
-        return told(screen, file, &names, "nothing to do: not registered");
+        return told(screen, file.path(), &names, "nothing to do: not registered");
     }
     let backup = file.backup()?;
     let rest = daemon_json::tidy(&without, backup.as_deref());
-    show(screen, file, &text, rest.as_deref().unwrap_or_default());
-    agree(screen, args)?;
+    show(
+        screen,
+        file.path(),
+        &text,
+        rest.as_deref().unwrap_or_default(),
+    );
+    agree(screen, args.yes, "Write this and reload Docker? [y/N]")?;
     // dockerd forgets runtimes only when the file still has the list, so the list goes last.
     file.write(&without)?;
     let reloaded = engine.reload(&names, Listed::None).await;
@@ -211,33 +219,29 @@ async fn undo(
     reloaded?;
     told(
         screen,
-        file,
+        file.path(),
         &names,
         "removed; containers that were made with it cannot start until it is registered again",
     )
 }
 
-fn show(screen: Screen, file: &ConfigFile, before: &str, after: &str) {
+fn show(screen: Screen, file: &Path, before: &str, after: &str) {
     let change = difference::lines(before, after);
-    screen.note(&format!(
-        "{}:\n{}",
-        file.path().display(),
-        change.trim_end()
-    ));
+    screen.note(&format!("{}:\n{}", file.display(), change.trim_end()));
 }
 
-fn agree(screen: Screen, args: &SetupDockerArgs) -> Result<(), Failure> {
-    if args.yes {
+fn agree(screen: Screen, is_agreed: bool, question: &str) -> Result<(), Failure> {
+    if is_agreed {
         return Ok(());
     }
     if !screen.interactive {
         return Err(Failure::new(
             Exit::Usage,
-            "setup docker asks before it writes, and there is no terminal to ask on",
+            "setup asks before it writes, and there is no terminal to ask on",
             "add --yes when you are sure",
         ));
     }
-    match screen.ask("Write this and reload Docker? [y/N]")?.as_str() {
+    match screen.ask(question)?.as_str() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::new(
             Exit::Usage,
@@ -247,14 +251,13 @@ fn agree(screen: Screen, args: &SetupDockerArgs) -> Result<(), Failure> {
     }
 }
 
-fn told(screen: Screen, file: &ConfigFile, names: &[&str], what: &str) -> Result<(), Failure> {
-    let answer =
-        json!({ "file": file.path().display().to_string(), "runtimes": names, "result": what });
+fn told(screen: Screen, file: &Path, names: &[&str], what: &str) -> Result<(), Failure> {
+    let answer = json!({ "file": file.display().to_string(), "runtimes": names, "result": what });
     screen.show(&answer, |_| {
         format!(
             "runtimes {} in {}: {what}",
             names.join(" and "),
-            file.path().display()
+            file.display()
         )
     })
 }

@@ -52,6 +52,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Setup(SetupVerb::Docker(args)) => {
             setup::docker(screen, &Address::parse(&cli.address)?, &args).await
         }
+        Verb::Setup(SetupVerb::Podman(args)) => {
+            setup::podman::podman(screen, &Address::parse(&cli.address)?, &args)
+        }
         Verb::Doctor(args) => {
             let case = doctor::Case {
                 address: &Address::parse(&cli.address)?,

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_containers::DockerOptions;
 use keywheel_core::decision::Enrolment;
 use keywheel_daemon::{Shutdown, failpoint};
 use keywheel_engine::command_bus::{CommandBus, Handle, LearnHosts, Parts};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::publisher::Publisher;
@@ -148,11 +149,11 @@ pub(crate) async fn until<E>(
 }
 
 /// The engine named by `DOCKER_HOST`, else the machine's own.
-pub(crate) fn container_engine() -> Result<DockerHost, Error> {
-    let next = "set DOCKER_HOST to unix:///path/of/docker.sock, or unset it";
+pub(crate) fn container_engine() -> Result<Arc<dyn ContainerHost>, Error> {
+    let next = "set DOCKER_HOST to unix:///path/of/docker.sock (or podman.sock), or unset it";
     let refused = |text: String| Error::new(Kind::BadConfiguration, text, next);
     let host = keywheel_daemon::env::read("DOCKER_HOST").map_err(|e| refused(e.to_string()))?;
-    DockerHost::new(&DockerOptions { host }).map_err(|e| refused(e.to_string()))
+    keywheel_containers::connect(&DockerOptions { host }).map_err(|e| refused(e.to_string()))
 }
 
 /// The namespace helper lies beside this program.

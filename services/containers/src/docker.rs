@@ -15,7 +15,6 @@ use bollard::query_parameters::{
     RestartContainerOptions, StartContainerOptions, StopContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures_util::StreamExt as _;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::{
     ContainerHost, ContainerRecord, EngineEvents, ExecDetails, ExecOutcome,
@@ -23,30 +22,29 @@ use keywheel_engine::port::container_host::{
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::choice::{self, Kind};
 use crate::form::{Inspected, Listed};
 use crate::look::ExecLook;
 use crate::own::OwnExecs;
-use crate::{disk, events, wire};
+use crate::{disk, events, listing, wire};
 
-/// Where Docker listens unless told otherwise.
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 /// Where Docker keeps its files unless it says otherwise.
 const DEFAULT_DATA_ROOT: &str = "/var/lib/docker";
 /// How long a read may take before the engine counts as away.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one inspect of a list may take; an engine at work on a container lets it wait.
-const INSPECT_IN_LIST: Duration = Duration::from_secs(2);
+pub(crate) const INSPECT_IN_LIST: Duration = Duration::from_secs(2);
 /// How long a stop or restart may take, in seconds: a container's own stop timeout is within.
 const ACTION_SECONDS: u64 = 900;
-/// Inspects under way at once during a list.
-const PARALLEL_INSPECTS: usize = 8;
+/// Podman's words for an action that does not fit how a container is.
+const IMPROPER_STATE: &str = "container state improper";
 /// Containers that do not run and are looked at for a refused start, newest first.
-const MAX_DOWN: usize = 1000;
+pub(crate) const MAX_DOWN: usize = 1000;
 
 /// How to reach the engine.
 #[derive(Debug, Clone, Default)]
 pub struct DockerOptions {
-    /// What `DOCKER_HOST` says: `unix:///…`; `None` for the default socket.
+    /// What `DOCKER_HOST` says: `unix:///…`; `None` for this machine's usual socket.
     pub host: Option<String>,
 }
 
@@ -55,19 +53,19 @@ pub struct DockerOptions {
 pub enum OptionsError {
     /// Not a unix socket.
     #[error(
-        "DOCKER_HOST is `{0}`, but only an engine on this machine can be served; use unix:///path/to/docker.sock or unset it"
+        "DOCKER_HOST is `{0}`, but only an engine on this machine can be served; use unix:///path/to/docker.sock (of Podman: podman.sock) or unset it"
     )]
     NotUnix(String),
 }
 
 /// Docker on this machine.
 pub struct DockerHost {
-    socket: PathBuf,
+    pub(crate) socket: PathBuf,
     client: OnceCell<Docker>,
     data_root: OnceCell<PathBuf>,
-    own: Arc<OwnExecs>,
+    pub(crate) own: Arc<OwnExecs>,
     /// Who may begin a program in a container.
-    begins: Semaphore,
+    pub(crate) begins: Semaphore,
 }
 
 impl DockerHost {
@@ -77,7 +75,7 @@ impl DockerHost {
     /// When the host is not a unix socket.
     pub fn new(options: &DockerOptions) -> Result<Self, OptionsError> {
         let socket = match options.host.as_deref() {
-            None | Some("") => PathBuf::from(DEFAULT_SOCKET),
+            None | Some("") => choice::usual(),
             Some(host) => match host.strip_prefix("unix://") {
                 Some(path) if path.starts_with('/') => PathBuf::from(path),
                 _ => return Err(OptionsError::NotUnix(host.chars().take(120).collect())),
@@ -106,7 +104,7 @@ impl DockerHost {
         Ok(found.runtimes.unwrap_or_default().into_keys().collect())
     }
 
-    async fn client(&self) -> Result<&Docker, PortError> {
+    pub(crate) async fn client(&self) -> Result<&Docker, PortError> {
         let connect = || async {
             let path = self.socket.to_string_lossy();
             let client = Docker::connect_with_unix(&path, ACTION_SECONDS, API_DEFAULT_VERSION)
@@ -178,57 +176,9 @@ impl DockerHost {
         Ok(inspected.into_record())
     }
 
-    async fn rows(&self, target: &str) -> Result<Vec<Listed>, PortError> {
+    pub(crate) async fn rows(&self, target: &str) -> Result<Vec<Listed>, PortError> {
         let body = wire::read(&self.socket, target).await?.unwrap_or_default();
         parse(&body)
-    }
-
-    /// The records behind a list's rows.
-    async fn records(&self, rows: &[Listed]) -> Result<Vec<ContainerRecord>, PortError> {
-        let ids: Vec<ContainerId> = rows
-            .iter()
-            .filter_map(|row| ContainerId::parse(&row.id).ok())
-            .collect();
-        let mut records = Vec::with_capacity(ids.len());
-        let inspects = ids
-            .into_iter()
-            .map(|id| async move { self.inspect_listed(&id).await });
-        let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
-        while let Some(answer) = answers.next().await {
-            records.extend(answer?);
-        }
-        Ok(records)
-    }
-
-    /// Those whose start was refused. One that cannot be told of is passed over, unless that is so with
-    /// all of them.
-    async fn refused_among(&self, rows: &[Listed]) -> Result<Vec<ContainerRecord>, PortError> {
-        let ids: Vec<ContainerId> = rows
-            .iter()
-            .filter_map(|row| ContainerId::parse(&row.id).ok())
-            .collect();
-        let inspects = ids
-            .into_iter()
-            .map(|id| async move { (self.inspect_listed(&id).await, id) });
-        let mut answers = futures_util::stream::iter(inspects).buffer_unordered(PARALLEL_INSPECTS);
-        let (mut records, mut has_answer, mut failed) = (Vec::new(), false, None);
-        while let Some((answer, id)) = answers.next().await {
-            match answer {
-                Ok(record) => {
-                    has_answer = true;
-                    records.extend(record.filter(|record| record.refused.is_some()));
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        container = id.short(),
-                        error = error.text,
-                        "not known whether the container's start was refused"
-                    );
-                    failed = Some(error);
-                }
-            }
-        }
-        failed.filter(|_| !has_answer).map_or(Ok(records), Err)
     }
 
     /// One container of a list; an inspect that hangs gives way to the engine's files.
@@ -239,7 +189,7 @@ impl DockerHost {
         }
     }
 
-    fn failed(&self, what: &str, error: bollard::errors::Error) -> PortError {
+    pub(crate) fn failed(&self, what: &str, error: bollard::errors::Error) -> PortError {
         use bollard::errors::Error;
         match &error {
             Error::DockerResponseServerError {
@@ -249,9 +199,12 @@ impl DockerHost {
                 let kind = match status_code {
                     404 => ErrorKind::NotFound,
                     409 => ErrorKind::Conflict,
+                    // Podman says so of a container that does not run, for example.
+                    500 if message.contains(IMPROPER_STATE) => ErrorKind::Conflict,
                     _ => ErrorKind::Unavailable,
                 };
-                PortError::new(kind, format!("the Docker daemon did not {what}: {message}"))
+                let daemon = Kind::of(&self.socket).daemon();
+                PortError::new(kind, format!("{daemon} did not {what}: {message}"))
             }
             _ => wire::unreachable(&self.socket, error),
         }
@@ -260,9 +213,14 @@ impl DockerHost {
 
 #[async_trait]
 impl ContainerHost for DockerHost {
+    fn name(&self) -> &'static str {
+        Kind::of(&self.socket).name()
+    }
+
     async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
         let rows = bounded(READ_TIMEOUT, &self.socket, self.rows("/containers/json")).await?;
-        let mut records = self.records(&rows).await?;
+        let look = |id: ContainerId| async move { self.inspect_listed(&id).await };
+        let mut records = listing::records(&rows, look).await?;
         records.retain(|record| record.running);
         // Learnt while the engine answers, for the moments when it does not.
         self.data_root().await;
@@ -347,7 +305,8 @@ impl ContainerHost for DockerHost {
 
     async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
         let rows = bounded(READ_TIMEOUT, &self.socket, self.rows(&down_target())).await?;
-        self.refused_among(&rows).await
+        let look = |id: ContainerId| async move { self.inspect_listed(&id).await };
+        listing::refused(&rows, look).await
     }
 
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
@@ -373,7 +332,7 @@ fn down_target() -> String {
     )
 }
 
-fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, PortError> {
+pub(crate) fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, PortError> {
     serde_json::from_slice(body).map_err(|error| {
         PortError::caused(
             ErrorKind::Unavailable,
@@ -383,7 +342,7 @@ fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, PortError> 
     })
 }
 
-async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     limit: Duration,
     socket: &Path,
     work: impl Future<Output = Result<T, PortError>>,
@@ -393,7 +352,8 @@ async fn bounded<T>(
         Err(_) => Err(PortError::new(
             ErrorKind::Unavailable,
             format!(
-                "the Docker daemon at {} did not answer within {} s; look at its log, and restart it if it hangs",
+                "{} at {} did not answer within {} s; look at its log, and restart it if it hangs",
+                Kind::of(socket).daemon(),
                 socket.display(),
                 limit.as_secs()
             ),
@@ -416,7 +376,7 @@ mod tests {
             with("unix:///run/docker.sock")
                 .is_ok_and(|host| host.socket == Path::new("/run/docker.sock"))
         );
-        assert!(with("").is_ok_and(|host| host.socket == Path::new(DEFAULT_SOCKET)));
+        assert!(with("").is_ok_and(|host| host.socket == choice::usual()));
         for host in ["tcp://10.0.0.1:2375", "unix://relative"] {
             assert!(
                 with(host)

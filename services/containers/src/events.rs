@@ -1,4 +1,4 @@
-//! The engine's event stream: hints, with reconnects.
+//! The engine's event stream: hints, with reconnects. Docker's words, and Podman's where they differ.
 //!
 //! Invariant: every connection but the first is announced by a resync, sent after the connection
 //! stands, so that what happened in between is looked at; that the engine is away is said once. Hints are bounded; a slow reader slows
@@ -148,8 +148,8 @@ fn parse(line: &[u8], own: &OwnExecs) -> Option<EngineEvent> {
         .unwrap_or((line.action.as_str(), ""));
     match action.trim() {
         "start" => Some(EngineEvent::Started(id)),
-        "die" => Some(EngineEvent::Stopped(id)),
-        "destroy" => Some(EngineEvent::Removed(id)),
+        "die" | "died" => Some(EngineEvent::Stopped(id)),
+        "destroy" | "remove" => Some(EngineEvent::Removed(id)),
         "health_status" => Some(EngineEvent::HealthChanged(id)),
         "exec_start" if own.has(&id, &line.actor.attributes.exec_id) => None,
         "exec_start" => {
@@ -162,6 +162,13 @@ fn parse(line: &[u8], own: &OwnExecs) -> Option<EngineEvent> {
                 command: ExecCommand::new(rest.trim_start()),
             })
         }
+        // Podman's word for an exec: neither which it is nor what it runs.
+        "exec" if own.take(&id) => None,
+        "exec" => Some(EngineEvent::Executed {
+            id,
+            exec: String::new(),
+            command: ExecCommand::new(""),
+        }),
         _ => None,
     }
 }
@@ -225,6 +232,23 @@ mod tests {
             assert_eq!(parse(&line(other)), None, "{other}");
         }
         assert_eq!(parse(b"not json"), None);
+        // Podman's words.
+        assert_eq!(parse(&line("died")), Some(EngineEvent::Stopped(id.clone())));
+        assert_eq!(
+            parse(&line("remove")),
+            Some(EngineEvent::Removed(id.clone()))
+        );
+        assert_eq!(parse(&line("exec")), executed("", ""));
+    }
+
+    #[test]
+    fn of_podmans_events_without_ids_as_many_are_ours_as_began() {
+        let id = ContainerId::parse(&"d".repeat(64)).unwrap();
+        let own = OwnExecs::default();
+        own.note(&id, "5d");
+        assert_eq!(parse(&line("exec"), &own), None);
+        let theirs = parse(&line("exec"), &own);
+        assert!(matches!(theirs, Some(EngineEvent::Executed { .. })));
     }
 
     #[test]

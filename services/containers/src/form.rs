@@ -74,32 +74,34 @@ pub(crate) struct Inspected {
     created: String,
 }
 
+/// How a container was configured.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Config {
+pub(crate) struct Config {
     #[serde(default)]
-    image: String,
+    pub(crate) image: String,
     #[serde(default, deserialize_with = "or_default")]
-    labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "placeholders_only")]
-    env: Vec<String>,
+    pub(crate) env: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
-    healthcheck: Healthcheck,
+    pub(crate) healthcheck: Healthcheck,
     #[serde(default, deserialize_with = "or_default")]
     shell: Vec<String>,
     #[serde(default)]
-    user: String,
+    pub(crate) user: String,
 }
 
+/// The configured health check.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Healthcheck {
+pub(crate) struct Healthcheck {
     #[serde(default, deserialize_with = "or_default")]
-    test: Vec<String>,
+    pub(crate) test: Vec<String>,
 }
 
 /// With what a shell's command begins, unless the image names another shell.
-const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+pub(crate) const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 impl Config {
     /// The arguments of the health check, as the engine runs it.
@@ -117,27 +119,28 @@ impl Config {
     }
 }
 
+/// How a container is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct State {
+pub(crate) struct State {
     #[serde(default)]
-    running: bool,
+    pub(crate) running: bool,
     #[serde(default)]
-    paused: bool,
+    pub(crate) paused: bool,
     #[serde(default)]
-    pid: i32,
+    pub(crate) pid: i32,
     #[serde(default)]
-    started_at: String,
+    pub(crate) started_at: String,
     #[serde(default)]
     finished_at: String,
     #[serde(default)]
     health: Option<HealthState>,
     /// `created`, `exited`, `restarting`, …; not in the engine's own file.
     #[serde(default)]
-    status: String,
+    pub(crate) status: String,
     /// Why its last start failed; the engine empties it when it runs.
     #[serde(default)]
-    error: String,
+    pub(crate) error: String,
 }
 
 impl State {
@@ -149,8 +152,14 @@ impl State {
     }
 
     /// When it last ended, or was made at `created`.
-    fn down_since(&self, created: &str) -> Option<Timestamp> {
+    pub(crate) fn down_since(&self, created: &str) -> Option<Timestamp> {
         when::parse(&self.finished_at).max(when::parse(created))
+    }
+
+    /// What its health check says.
+    pub(crate) fn health(&self) -> Health {
+        let said = self.health.as_ref();
+        said.map_or(Health::None, |health| parse_health(&health.status))
     }
 }
 
@@ -173,8 +182,13 @@ fn runtime_words(error: &str) -> Option<&str> {
 
 /// What is known of a refusal by the engine's words for it; `None` when they are of something else.
 fn parse_refusal(error: &str) -> Option<StartRefusal> {
+    refusal_in(runtime_words(error)?)
+}
+
+/// The same of what a runtime said, without an engine's words around it.
+pub(crate) fn refusal_in(words: &str) -> Option<StartRefusal> {
     let [begin, next] = REFUSAL;
-    let said = runtime_words(error)?.strip_prefix(begin)?;
+    let said = words.strip_prefix(begin)?;
     let (what, _) = said.split_once(next)?;
     let socket = what.strip_prefix(NOBODY).and_then(|what| {
         let mut ends = AFTER_SOCKET.iter();
@@ -189,7 +203,7 @@ fn parse_refusal(error: &str) -> Option<StartRefusal> {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct HealthState {
+pub(crate) struct HealthState {
     #[serde(default)]
     status: String,
 }
@@ -201,19 +215,20 @@ pub(crate) struct HostConfig {
     #[serde(default)]
     runtime: String,
     #[serde(default, deserialize_with = "or_default")]
-    restart_policy: RestartPolicy,
+    pub(crate) restart_policy: RestartPolicy,
 }
 
+/// When the engine starts it again.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RestartPolicy {
+pub(crate) struct RestartPolicy {
     #[serde(default)]
     name: String,
 }
 
 impl RestartPolicy {
     /// Whether the engine starts the container again by itself.
-    fn is_one(&self) -> bool {
+    pub(crate) fn is_one(&self) -> bool {
         !matches!(self.name.as_str(), "" | "no")
     }
 }
@@ -311,12 +326,9 @@ impl Inspected {
             },
             running: self.state.running,
             paused: self.state.paused,
+            health: self.state.health(),
             started_at: self.state.started_at,
             runtime: self.host_config.runtime,
-            health: self
-                .state
-                .health
-                .map_or(Health::None, |health| parse_health(&health.status)),
             placeholders: self.config.env,
             refused,
             health_command,
@@ -340,7 +352,9 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defaul
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
-fn placeholders_only<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+pub(crate) fn placeholders_only<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<String>, D::Error> {
     let mut entries = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
     entries.retain(|entry| entry.contains(PLACEHOLDER));
     Ok(entries)

@@ -25,6 +25,20 @@ impl OwnExecs {
         known.push_back((container.clone(), exec.to_owned()));
     }
 
+    /// One that did not begin: no event of it comes.
+    pub(crate) fn forget(&self, container: &ContainerId, exec: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(place, one)| one != exec || place != container);
+    }
+
+    /// Whether one of ours began in this container and was not taken yet, for an engine that tells of an exec
+    /// without its id: of as many events as we began programs nothing is said.
+    pub(crate) fn take(&self, container: &ContainerId) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = known.iter().position(|(place, _)| place == container);
+        at.and_then(|at| known.remove(at)).is_some()
+    }
+
     /// Whether it is one of ours.
     pub(crate) fn has(&self, container: &ContainerId, exec: &str) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,5 +64,18 @@ mod tests {
         assert!(!own.has(&id, ""));
         let other = ContainerId::parse(&"b".repeat(64)).unwrap();
         assert!(!own.has(&other, "1"));
+    }
+
+    #[test]
+    fn without_ids_as_many_are_ours_as_began() {
+        let own = OwnExecs::default();
+        let id = |digit: &str| ContainerId::parse(&digit.repeat(64)).unwrap();
+        for exec in ["1", "2", "3"] {
+            own.note(&id("a"), exec);
+        }
+        own.forget(&id("b"), "1");
+        own.forget(&id("a"), "2");
+        assert!(!own.take(&id("b")));
+        assert!(own.take(&id("a")) && own.take(&id("a")) && !own.take(&id("a")));
     }
 }

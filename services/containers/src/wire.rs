@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::net::UnixStream;
 
+use crate::choice::Kind;
 use crate::form::Complaint;
 
 /// Largest answer that is read.
@@ -69,7 +70,7 @@ pub(crate) async fn read(socket: &Path, target: &str) -> Result<Option<Bytes>, P
                 .message;
             Err(PortError::new(
                 ErrorKind::Unavailable,
-                format!("the Docker daemon answered {other}: {said}"),
+                format!("{} answered {other}: {said}", Kind::of(socket).daemon()),
             ))
         }
     }
@@ -80,9 +81,12 @@ pub(crate) fn unreachable(
     socket: &Path,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> PortError {
+    let kind = Kind::of(socket);
     let text = format!(
-        "cannot reach the Docker daemon at {}: is it running? start it (`systemctl start docker`, or `dockerd` where there is no service manager), or set DOCKER_HOST",
-        socket.display()
+        "cannot reach {} at {}: is it running? start it ({}), or set DOCKER_HOST",
+        kind.daemon(),
+        socket.display(),
+        kind.start()
     );
     PortError::caused(ErrorKind::Unavailable, text, source)
 }

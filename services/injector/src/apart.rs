@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keywheel_bus::{ConnectError, Nats};
-use keywheel_containers::{DockerHost, DockerOptions};
+use keywheel_containers::DockerOptions;
 use keywheel_core::audit::Role;
 use keywheel_core::id::HostId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::settings::SettingsError;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, settings};
 use keywheel_engine::port::clock::Clock as _;
+use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::ids::Ids as _;
 use keywheel_engine::presence::{About, Beat};
 use keywheel_identity::bundle::{Bundle, Identity};
@@ -128,7 +129,7 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
             .with_first_use(config.injector.first_use),
         &host.identity.sealing,
         nats.endpoint(),
-        Arc::new(engine()?),
+        engine()?,
         clock.clone(),
         ids.clone(),
         Arc::new(OsEntropy),
@@ -379,11 +380,11 @@ fn keeper(host: &Host, nats: &Nats, clock: Arc<SystemClock>, sealing: Sealing) -
     }
 }
 
-fn engine() -> Result<DockerHost, Problem> {
-    let next = "set DOCKER_HOST to unix:///path/of/docker.sock, or unset it";
+fn engine() -> Result<Arc<dyn ContainerHost>, Problem> {
+    let next = "set DOCKER_HOST to unix:///path/of/docker.sock (or podman.sock), or unset it";
     let host =
         env::read("DOCKER_HOST").map_err(|e| Problem::new(exit::USAGE, e.to_string(), next))?;
-    DockerHost::new(&DockerOptions { host })
+    keywheel_containers::connect(&DockerOptions { host })
         .map_err(|e| Problem::new(exit::USAGE, e.to_string(), next))
 }
 

@@ -35,9 +35,13 @@ impl HostLook {
 
     async fn engine(&self) -> Fact {
         match self.containers.ping().await {
-            Ok(()) => Fact::ok("container engine", "Docker answers"),
+            Ok(()) => {
+                let note = format!("{} answers", self.containers.name());
+                Fact::ok("container engine", note)
+            }
             Err(error) => {
-                let next = "start Docker, or name its socket with DOCKER_HOST";
+                let engine = self.containers.name();
+                let next = format!("start {engine}, or name its socket with DOCKER_HOST");
                 Fact::problem("container engine", error.to_string(), next)
             }
         }

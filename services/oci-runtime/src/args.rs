@@ -112,6 +112,8 @@ pub(crate) struct Invocation {
     pub(crate) failpoints: Option<PathBuf>,
     pub(crate) log: Option<PathBuf>,
     pub(crate) log_json: bool,
+    /// Where the real runtime keeps its state, when the engine says so.
+    pub(crate) root: Option<PathBuf>,
     /// Global flags, then the command and its arguments, without our own.
     globals: Vec<OsString>,
     rest: Vec<OsString>,
@@ -170,6 +172,7 @@ impl Invocation {
             failpoints: None,
             log: None,
             log_json: false,
+            root: None,
             globals: Vec::new(),
             rest: Vec::new(),
         };
@@ -221,6 +224,7 @@ impl Invocation {
         match (name, value) {
             ("log", Some(value)) => self.log = Some(value.into()),
             ("log-format", Some(value)) => self.log_json = value == "json",
+            ("root", Some(value)) => self.root = Some(value.into()),
             _ => {}
         }
     }
@@ -292,17 +296,21 @@ impl Invocation {
         all
     }
 
-    /// `create` with another bundle and pid file.
+    /// `create` with another bundle and pid file, and a configuration elsewhere.
     pub(crate) fn create_in(
         &self,
         create: &Create,
         bundle: &OsStr,
         pid_file: &OsStr,
+        config: Option<&OsStr>,
     ) -> Vec<OsString> {
         let mut all = self.globals.clone();
         all.push("create".into());
         for (name, value) in [("--bundle", bundle), ("--pid-file", pid_file)] {
             all.extend([name.into(), value.to_owned()]);
+        }
+        if let Some(config) = config {
+            all.extend(["--config".into(), config.to_owned()]);
         }
         all.extend(create.others.iter().cloned());
         all
@@ -489,12 +497,15 @@ mod tests {
             parse("--log l create --no-pivot --bundle /b --preserve-fds 2 --pid-file=/p id");
         let create = invocation.create().unwrap().unwrap();
         let all = invocation
-            .create_in(&create, "/private".as_ref(), "/pid".as_ref())
+            .create_in(&create, "/private".as_ref(), "/pid".as_ref(), None)
             .join(OsStr::new(" "));
         assert_eq!(
             all,
             "--log l create --bundle /private --pid-file /pid --no-pivot --preserve-fds 2 id"
         );
+        let fed = invocation.create_in(&create, "b".as_ref(), "p".as_ref(), Some("f".as_ref()));
+        let flag = fed.iter().position(|one| one == "--config").unwrap();
+        assert_eq!(fed[flag + 1], "f");
         assert_eq!(
             invocation.delete("id").join(OsStr::new(" ")),
             "--log l delete --force id"

@@ -48,16 +48,31 @@ impl Config {
     }
 
     /// Whether this process is one that an engine runs beside the `first` by itself: with nothing of its own
-    /// in its environment, as the same user, from the same directory, with the same rights, and with no
-    /// terminal. What is told of a person's exec with other flags is told so.
+    /// in its environment, as the same user and in no group more, from the same directory, with the same rights, and
+    /// with no terminal. What is told of a person's exec with other flags is told so. A umask gives no right; Podman
+    /// writes it for the first process alone.
     pub(crate) fn runs_like(&self, first: &Self) -> bool {
         let is_same = |at: &str| self.0.pointer(at) == first.0.pointer(at);
         let has_terminal = self.0.pointer("/process/terminal") == Some(&Value::Bool(true));
-        let all = ["/process/cwd", "/process/user", "/process/capabilities"];
+        let all = [
+            "/process/cwd",
+            "/process/user/uid",
+            "/process/user/gid",
+            "/process/user/username",
+            "/process/capabilities",
+        ];
         let known: Vec<&str> = first.env().collect();
         !has_terminal
             && all.into_iter().all(is_same)
+            && self
+                .groups()
+                .all(|group| first.groups().any(|one| one == group))
             && self.env().all(|entry| known.contains(&entry))
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Value> {
+        let groups = self.0.pointer("/process/user/additionalGids");
+        groups.and_then(Value::as_array).into_iter().flatten()
     }
 
     fn env(&self) -> impl Iterator<Item = &str> {
@@ -401,7 +416,8 @@ mod tests {
     #[test]
     fn only_a_process_with_nothing_of_its_own_runs_like_the_first() {
         let first = json!({
-            "terminal": true, "args": ["/bin/app"], "cwd": "/srv", "user": { "uid": 7, "gid": 7 },
+            "terminal": true, "args": ["/bin/app"], "cwd": "/srv",
+            "user": { "uid": 7, "gid": 7, "additionalGids": [7, 8], "umask": 18 },
             "env": ["PATH=/bin", "TERM=xterm", "A={keywheel:a}"],
             "capabilities": { "bounding": ["CAP_CHOWN"] },
         });
@@ -412,10 +428,20 @@ mod tests {
         check["args"] = json!(["/bin/check"]);
         check["env"] = json!(["PATH=/bin", "A={keywheel:a}"]);
         assert!(of(&check).runs_like(&whole));
+        // Podman writes no umask, and fewer groups.
+        for fewer in [json!(null), json!([8])] {
+            check["user"] = json!({ "uid": 7, "gid": 7, "additionalGids": fewer });
+            assert!(of(&check).runs_like(&whole));
+        }
         for (key, other) in [
             ("terminal", json!(true)),
             ("cwd", json!("/")),
             ("user", json!({ "uid": 0, "gid": 0 })),
+            ("user", json!({ "uid": 7, "gid": 8 })),
+            (
+                "user",
+                json!({ "uid": 7, "gid": 7, "additionalGids": [7, 9] }),
+            ),
             ("env", json!(["PATH=/evil", "A={keywheel:a}"])),
             (
                 "env",

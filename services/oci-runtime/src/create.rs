@@ -1,7 +1,9 @@
-//! `create`: ask, build the private bundle, run the real runtime, remove the bundle, attach.
+//! `create`: ask, build the private bundle, run the real runtime, remove the bundle, attach. A runtime that keeps a
+//! copy of its configuration gets it through a pipe.
 //!
 //! Commands that create and start in one go are only looked at: with a placeholder they are refused.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -9,12 +11,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use keywheel_sys::harden;
+use keywheel_sys::scrub::Scrubbed;
 
 use crate::args::{Create, DirectStart, Invocation};
 use crate::ask::{self, NoAnswer, Resolved};
 use crate::bundle::Bundle;
 use crate::config::{Config, MAX_CONFIG};
 use crate::failpoint;
+use crate::kept::Kept;
 use crate::real;
 use crate::refuse::Refusal;
 use crate::times::{self, Real};
@@ -42,20 +46,12 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
     let line = resolved.line.take();
     failpoint::reach(invocation, "runtime.after_resolve");
     let runtime = real::find(&invocation.real_runtime)?;
-    if !resolved.env.is_empty() && real::keeps_env(&runtime) {
-        return Err(Refusal::new(
-            format!(
-                "{} keeps a copy of every variable on disk, so variables are not resolved under it",
-                runtime.display()
-            ),
-            "use runc as the real runtime (--keywheel-real-runtime runc), or deliver the secrets as files",
-        ));
-    }
-    config.put_env(&resolved.env)?;
     config.add_mount_points(&resolved.dirs)?;
     let engine_bundle =
         std::path::absolute(&create.bundle).map_err(|error| unreadable(&create.bundle, &error))?;
     config.anchor(&engine_bundle)?;
+    let kept = kept(invocation, create, &runtime, &config)?;
+    config.put_env(&resolved.env)?;
     let bundle_dir = resolved.bundle_dir.as_deref().ok_or_else(|| {
         Refusal::new(
             "the injector named no private bundle",
@@ -64,12 +60,19 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
     })?;
     let bundle = Bundle::make(bundle_dir, &create.id)?;
     failpoint::reach(invocation, "runtime.after_bundle");
-    // EXPOSE: written to the memory-only private bundle.
-    bundle.write_config(config.bytes()?.expose())?;
+    let whole = config.bytes()?;
     drop(config);
     drop(resolved);
+    let feed = match kept {
+        Some(kept) => Some((whole, kept)),
+        None => {
+            // EXPOSE: written to the memory-only private bundle.
+            bundle.write_config(whole.expose())?;
+            None
+        }
+    };
     failpoint::reach(invocation, "runtime.after_config");
-    run_real(invocation, create, &runtime, (bundle, line))
+    run_real(invocation, create, &runtime, (bundle, line), feed)
 }
 
 /// What this program reads and holds is for nobody else, and it acts with the one capability that it needs for itself.
@@ -77,6 +80,20 @@ fn seclude() -> Result<(), Refusal> {
     harden::transient()
         .and_then(|()| harden::act_with(harden::OF_WRAPPER))
         .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))
+}
+
+/// What a runtime that keeps a copy of its configuration is to keep: while no value is in it.
+fn kept(
+    invocation: &Invocation,
+    create: &Create,
+    runtime: &Path,
+    config: &Config,
+) -> Result<Option<Kept>, Refusal> {
+    if !real::keeps_copy(runtime) {
+        return Ok(None);
+    }
+    let root = real::crun_root(invocation.root.as_deref());
+    Ok(Some(Kept::new(&root, &create.id, config.bytes()?)))
 }
 
 /// Lets `run` and `restore` pass unless a variable holds a placeholder, which nobody would resolve.
@@ -131,16 +148,28 @@ fn away(text: &str) -> Refusal {
     )
 }
 
+/// Runs the real runtime with the bundle, or, where it keeps a copy, with a configuration that is in no file.
 fn run_real(
     invocation: &Invocation,
     create: &Create,
     runtime: &Path,
     (bundle, line): (Bundle, Option<UnixStream>),
+    feed: Option<(Scrubbed, Kept)>,
 ) -> Result<Outcome, Refusal> {
     let pid_file = create.pid_file.clone().unwrap_or_else(|| bundle.pid_file());
-    let arguments = invocation.create_in(create, bundle.path().as_os_str(), pid_file.as_os_str());
+    let arguments = |config: Option<&OsStr>| {
+        let (bundle, pid_file) = (bundle.path().as_os_str(), pid_file.as_os_str());
+        invocation.create_in(create, bundle, pid_file, config)
+    };
     let called = times::now();
-    let status = real::run(runtime, &arguments)?;
+    let (status, kept) = match feed {
+        None => (real::run(runtime, &arguments(None))?, None),
+        Some((whole, kept)) => {
+            let fed = real::run_fed(runtime, whole, |file| arguments(Some(file)));
+            let status = fed.map_err(|error| real::cannot_start(runtime, &error))?;
+            (status, Some(kept))
+        }
+    };
     let real = Real {
         called,
         returned: times::now(),
@@ -158,6 +187,7 @@ fn run_real(
         return removed.map(|()| Outcome::Done(real::exit_code(status)));
     }
     let placed = removed
+        .and_then(|()| kept.as_ref().map_or(Ok(()), Kept::replace))
         .and(pid)
         .and_then(|pid| attach(invocation, create, pid, real));
     failpoint::reach(invocation, "runtime.after_attach");

@@ -19,6 +19,9 @@ use crate::create::Outcome;
 use crate::failpoint;
 use crate::real;
 
+/// What Podman calls a container's bundle.
+const PODMAN_BUNDLE: &str = "userdata";
+
 /// Runs the health check with its variables, or lets the exec through as it is.
 pub(crate) fn run(invocation: &Invocation, exec: &Exec) -> Outcome {
     let Some((runtime, process)) = prepare(invocation, exec) else {
@@ -37,7 +40,7 @@ fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> 
     if placeholders.is_empty() {
         return None;
     }
-    let place = bundle_of(invocation.log.as_deref()?, &exec.id)?;
+    let place = bundle_of(invocation.log.as_deref(), &exec.process_file, &exec.id)?;
     let first = Config::parse(&read(&place.join("config.json"))?).ok()?;
     if !process.runs_like(&first) {
         return None;
@@ -54,20 +57,20 @@ fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> 
     failpoint::reach(invocation, "runtime.after_exec_answer");
     let resolved = answer.ok().filter(|resolved| !resolved.env.is_empty())?;
     let runtime = real::find(&invocation.real_runtime).ok()?;
-    if real::keeps_env(&runtime) {
-        return None;
-    }
     process.put_env(&resolved.env).ok()?;
     Some((runtime, process.process_bytes().ok()?))
 }
 
-/// The engine's bundle of the container, which is named after it: the log of every call lies in it.
-fn bundle_of<'a>(log: &'a Path, id: &str) -> Option<&'a Path> {
-    let bundle = log.parent()?;
-    bundle
-        .file_name()
-        .is_some_and(|name| name == id)
-        .then_some(bundle)
+/// The engine's bundle of the container. Docker's is named after it, and the log of every call lies in it. Podman's is
+/// `userdata` in a directory that is named after it, and in it each exec has a directory with its process file.
+fn bundle_of<'a>(log: Option<&'a Path>, process_file: &'a Path, id: &str) -> Option<&'a Path> {
+    let is_named = |path: &Path, name: &str| path.file_name().is_some_and(|found| found == name);
+    let of_docker = log.and_then(Path::parent);
+    if let Some(bundle) = of_docker.filter(|bundle| is_named(bundle, id)) {
+        return Some(bundle);
+    }
+    let bundle = process_file.parent()?.parent()?;
+    (is_named(bundle, PODMAN_BUNDLE) && is_named(bundle.parent()?, id)).then_some(bundle)
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
@@ -84,13 +87,33 @@ mod tests {
 
     #[test]
     fn the_bundle_is_where_the_log_is_and_named_after_the_container() {
-        let of = |log: &'static str| bundle_of(Path::new(log), "abc");
+        let of = |log: &'static str| bundle_of(Some(Path::new(log)), Path::new("/tmp/p"), "abc");
         assert_eq!(
             of("/task/moby/abc/log.json"),
             Some(Path::new("/task/moby/abc"))
         );
         for other in ["/task/moby/abcd/log.json", "/abc", "log.json", "/"] {
             assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn podmans_bundle_is_above_the_execs_directory() {
+        let bundle = Path::new("/storage/vfs-containers/abc/userdata");
+        let process = bundle.join("5d/exec-process-1");
+        // Its log lies beside the process file, where there is one.
+        for log in [None, Some(bundle.join("5d/oci-log"))] {
+            assert_eq!(bundle_of(log.as_deref(), &process, "abc"), Some(bundle));
+        }
+        assert_eq!(bundle_of(None, &process, "abcd"), None);
+        for other in [
+            "/abc/other/5d/p",
+            "/abc/userdata/p",
+            "/userdata/5d/p",
+            "p",
+            "/",
+        ] {
+            assert_eq!(bundle_of(None, Path::new(other), "abc"), None, "{other}");
         }
     }
 

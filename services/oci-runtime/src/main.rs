@@ -23,6 +23,7 @@ mod config;
 mod create;
 mod exec;
 mod failpoint;
+mod kept;
 mod real;
 mod refuse;
 mod times;

@@ -1,4 +1,4 @@
-//! The real runtime: where it is, whether it keeps env on disk, how it is run.
+//! The real runtime: where it is, whether and where it keeps a copy of env, how it is run.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,6 +17,9 @@ use crate::refuse::Refusal;
 
 /// Searched after PATH, which engines sometimes leave empty.
 const USUAL_PLACES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where crun keeps its state unless told otherwise.
+const CRUN_ROOT: &str = "/run/crun";
 
 /// The real runtime's file. Never this program itself, under whatever name it is installed.
 #[expect(
@@ -47,13 +50,27 @@ pub(crate) fn find(name: &OsStr) -> Result<PathBuf, Refusal> {
         .ok_or_else(missing)
 }
 
-/// Whether the runtime keeps a copy of its configuration, env included, in its state directory on disk.
-pub(crate) fn keeps_env(path: &Path) -> bool {
+/// Whether the runtime keeps a copy of its configuration, env included, in its state directory.
+pub(crate) fn keeps_copy(path: &Path) -> bool {
     let is_crun = |path: &Path| {
         path.file_name()
             .is_some_and(|name| name.as_encoded_bytes().starts_with(b"crun"))
     };
     is_crun(path) || std::fs::canonicalize(path).is_ok_and(|path| is_crun(&path))
+}
+
+/// Where crun keeps its state: where the engine says, else where the environment does.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the variable is crun's own, and decides where it writes"
+)]
+pub(crate) fn crun_root(named: Option<&Path>) -> PathBuf {
+    let of_user = || {
+        let dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        dir.map(|dir| Path::new(&dir).join("crun"))
+    };
+    let named = named.map(Path::to_owned).or_else(of_user);
+    named.unwrap_or_else(|| PathBuf::from(CRUN_ROOT))
 }
 
 /// Becomes the real runtime with the engine's arguments. Returns only if that fails.
@@ -67,7 +84,8 @@ pub(crate) fn replace_self(invocation: &Invocation) -> Refusal {
     }
 }
 
-fn cannot_start(path: &Path, error: &std::io::Error) -> Refusal {
+/// Why the real runtime did not run.
+pub(crate) fn cannot_start(path: &Path, error: &std::io::Error) -> Refusal {
     Refusal::new(
         format!("cannot start {}: {error}", path.display()),
         "check that it is an executable of this machine",
@@ -90,8 +108,8 @@ pub(crate) fn run_fed(
     arguments: impl FnOnce(&OsStr) -> Vec<OsString>,
 ) -> io::Result<ExitStatus> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    // The reading end is the child's too. runc marks it to be closed before it starts anything itself, and closes
-    // whatever is left in the container before the program begins.
+    // The reading end is the child's too. runc and crun mark it to be closed before they start anything themselves,
+    // and close whatever is left in the container before the program begins.
     rustix::io::fcntl_setfd(&read, FdFlags::empty())?;
     let place = format!("/proc/self/fd/{}", read.as_raw_fd());
     let mut child = Command::new(path)
@@ -153,14 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn crun_keeps_its_state_where_the_engine_says() {
+        let named = Path::new("/run/x");
+        assert_eq!(crun_root(Some(named)), named);
+        assert!(crun_root(None).ends_with("crun"));
+    }
+
+    #[test]
     fn crun_is_known_also_behind_a_link() {
-        assert!(keeps_env(Path::new("/usr/bin/crun")));
-        assert!(!keeps_env(Path::new("/usr/sbin/runc")));
+        assert!(keeps_copy(Path::new("/usr/bin/crun")));
+        assert!(!keeps_copy(Path::new("/usr/sbin/runc")));
         let dir = std::env::temp_dir().join(format!("keywheel-real-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("crun-1.8"), "").unwrap();
         std::os::unix::fs::symlink(dir.join("crun-1.8"), dir.join("runc")).unwrap();
-        let found = keeps_env(&dir.join("runc"));
+        let found = keeps_copy(&dir.join("runc"));
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(found);
     }

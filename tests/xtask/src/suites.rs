@@ -49,7 +49,7 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 18] = [
+const SYSTEM: [(&str, &str, Duration, &str); 19] = [
     (
         "first_rotation",
         "1",
@@ -61,6 +61,12 @@ const SYSTEM: [(&str, &str, Duration, &str); 18] = [
         "1",
         MIDDLE,
         "a container recreated once under the runtime: all else equal, put back, Compose at peace",
+    ),
+    (
+        "engines",
+        "1",
+        MIDDLE,
+        "start, swap, withdraw, refusal, canary under Podman, crun, containerd; restart, health on Podman",
     ),
     (
         "bad_input",

@@ -1,4 +1,4 @@
-//! What is reached over sockets: bus servers, the gateway, Docker.
+//! What is reached over sockets: bus servers, the gateway, the container engine.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use keywheel_bus::greeting::{self, Greeting};
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{SystemClock, chain};
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::presence::Fact;
 use keywheel_gateway::views::status::SKEW_LIMIT;
 use keywheel_identity::bundle::Bundle;
@@ -22,7 +23,10 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::address::Address;
 use crate::client::Client;
 use crate::setup::dockerd;
+use crate::wiring::container_engine;
 
+/// The engine of which more is looked at.
+const DOCKER: &str = "Docker";
 /// From here on a request is refused as one of another time.
 const SKEW_REFUSED: Duration = keywheel_bus::envelope::FRESHNESS;
 /// How long a handshake may take.
@@ -188,13 +192,31 @@ fn clocks(theirs: Timestamp, now: Timestamp) -> Fact {
     }
 }
 
-/// Docker and our runtimes in it.
+/// The engine of this machine: Docker and our runtimes in it, or whether another one answers.
 pub(super) async fn docker() -> Vec<Fact> {
+    if let Ok(engine) = container_engine()
+        && engine.name() != DOCKER
+    {
+        return other(&*engine).await;
+    }
     match dockerd::socket() {
         Ok(socket) => docker_at(socket).await,
         Err(failure) => {
             let next = failure.next.unwrap_or_default();
             vec![Fact::problem("docker", failure.what, next)]
+        }
+    }
+}
+
+/// Podman or containerd, which tell nothing of their runtimes.
+async fn other(engine: &dyn ContainerHost) -> Vec<Fact> {
+    let name = engine.name();
+    match engine.ping().await {
+        Ok(()) => vec![Fact::ok("engine", format!("{name} answers"))],
+        Err(error) => {
+            let next =
+                format!("start {name}, or name its socket with DOCKER_HOST; run doctor as root");
+            vec![Fact::problem("engine", error.text, next)]
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `daemon.json` on disk: locked while it is worked on, kept once as it was, replaced as a whole.
+//! A file of an engine's configuration on disk: locked while it is worked on, kept once as it was, replaced as a
+//! whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -23,18 +24,29 @@ pub(super) struct ConfigFile {
     path: PathBuf,
     /// The directory, locked.
     directory: File,
+    /// The mode of a new one.
+    mode: u32,
 }
 
 impl ConfigFile {
     /// Makes the directory if need be and waits for whoever works on it. A link is followed.
     pub(super) fn lock(path: PathBuf) -> Result<Self, Failure> {
+        Self::lock_with(path, MODE)
+    }
+
+    /// The same for one that gets this mode when it is new.
+    pub(super) fn lock_with(path: PathBuf, mode: u32) -> Result<Self, Failure> {
         let path = path.canonicalize().unwrap_or(path);
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let opened = fs::create_dir_all(&directory).and_then(|()| File::open(&directory));
         let directory = opened.map_err(|error| refused("open", &directory, &error))?;
         flock(&directory, FlockOperation::LockExclusive)
             .map_err(|error| refused("lock", &path, &error.into()))?;
-        Ok(Self { path, directory })
+        Ok(Self {
+            path,
+            directory,
+            mode,
+        })
     }
 
     /// Where it is.
@@ -83,7 +95,7 @@ impl ConfigFile {
         beside.push(".keywheel-new");
         let beside = PathBuf::from(beside);
         let mode =
-            fs::metadata(&self.path).map_or(MODE, |found| found.permissions().mode() & 0o777);
+            fs::metadata(&self.path).map_or(self.mode, |found| found.permissions().mode() & 0o777);
         let written = || -> io::Result<()> {
             let mut new = OpenOptions::new()
                 .write(true)
@@ -133,7 +145,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
             return Err(Failure::new(
                 Exit::Input,
                 why,
-                "is this Docker's configuration? Name it with --daemon-json",
+                "is this the engine's configuration? Name another with the flag that names it",
             ));
         }
         Ok(_) => fs::read_to_string(path).map(Some),
@@ -158,12 +170,12 @@ fn refused(what: &str, path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => Failure::new(
             Exit::Denied,
             text,
-            "use sudo: Docker's configuration is root's",
+            "use sudo: the engine's configuration is root's",
         ),
         io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => Failure::new(
             Exit::Input,
             text,
-            "name Docker's configuration with --daemon-json",
+            "name the engine's configuration with the flag that names it (--daemon-json, --configuration)",
         ),
         _ => Failure::new(Exit::CannotCreate, text, "check the directory and its disk"),
     }

@@ -82,7 +82,7 @@ pub(super) async fn all(
     let own = Arc::new(OwnLook(ends.view.clone()));
     run.beat((Role::Gateway, None), gateway.clone(), own, &spawn);
     let copy_fault = start_workers(opened, &spawn, &hub, &run).await?;
-    let engine = Arc::new(container_engine()?);
+    let engine = container_engine()?;
     let host = own_host(opened, &ends.view)?;
     opened.installation.trust_host(&trust, host);
     let bus = hub.endpoint(opened.installation.injector(host)?);

@@ -166,6 +166,10 @@ pub trait EngineEvents: Send {
 /// The container engine of one host.
 #[async_trait]
 pub trait ContainerHost: Send + Sync {
+    /// What people call the engine.
+    fn name(&self) -> &'static str {
+        "the engine"
+    }
     /// All running containers.
     async fn list(&self) -> Result<Vec<ContainerRecord>, PortError>;
     /// One container, running or not; `None` when it is gone.

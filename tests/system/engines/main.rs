@@ -1,0 +1,12 @@
+//! Suite engines: see README.md beside this file.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stderr,
+    reason = "libtest shows it for failed tests only"
+)]
+
+mod containerd;
+mod crun;
+mod machine;
+mod podman;
+mod scene;

@@ -1,0 +1,194 @@
+//! Podman, with runc; what it does with crun, too, takes the runtime's name.
+
+use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::stage::PATIENCE;
+use keywheel_tests::{manifest, wait};
+
+use crate::machine::{Podman, alone, ready};
+use crate::scene::{
+    APP, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, withdraws,
+};
+
+/// Passes only with a value; prints nothing, since the engine keeps what a health check prints.
+const CHECK: &str = r#"case "$API_TOKEN" in ''|'{keywheel:'*) exit 1 ;; esac"#;
+
+fn stage(real: &str) -> Result<(Podman, Keywheel, Options)> {
+    let mut keywheel = Keywheel::prepare()?;
+    let podman = Podman::start(&keywheel, real)?;
+    let options = options(&podman.address());
+    keywheel.up(&options)?;
+    Ok((podman, keywheel, options))
+}
+
+#[test]
+fn a_container_starts_with_its_secrets_follows_and_loses_them() -> Result<()> {
+    let name = "podman::a_container_starts_with_its_secrets_follows_and_loses_them";
+    alone(name, || follows_and_loses("runc"))
+}
+
+pub(crate) fn follows_and_loses(real: &str) -> Result<()> {
+    if !ready(&["podman", real])? {
+        return Ok(());
+    }
+    let (podman, keywheel, _) = stage(real)?;
+    bind(&keywheel, podman.digest())?;
+    let container = podman.start_container(APP, &["-e", PLACEHOLDER], "/bin/app-idle")?;
+    let pid = container.pid()?;
+    let first = file(pid)?.context("no file at the start")?;
+    let token = variable(pid)?;
+    ensure!(
+        !token.contains("{keywheel:"),
+        "the placeholder was not resolved"
+    );
+    let second = swaps(&keywheel, pid, &first)?;
+    // A person's exec has the placeholder.
+    let env = container.exec(&["env"])?.ok()?;
+    ensure!(env.stdout.contains(PLACEHOLDER), "{}", env.stdout);
+    // While all of them are held.
+    let (said, places) = (container.told()?, container.places()?);
+    let values = [first, second, token];
+    finish(&keywheel, &values, &said, &places)?;
+    withdraws(&keywheel, pid)?;
+    finish(&keywheel, &values, &said, &places)
+}
+
+#[test]
+fn a_placeholder_without_a_binding_is_refused_by_name() -> Result<()> {
+    let name = "podman::a_placeholder_without_a_binding_is_refused_by_name";
+    alone(name, || is_refused("runc"))
+}
+
+pub(crate) fn is_refused(real: &str) -> Result<()> {
+    if !ready(&["podman", real])? {
+        return Ok(());
+    }
+    let (podman, mut keywheel, _) = stage(real)?;
+    keywheel.apply(&manifest::secret(TOKEN, &[]))?;
+    let flags = ["-e", PLACEHOLDER];
+    let (container, said) = podman.try_run(APP, &flags, "/bin/app-env")?;
+    ensure!(
+        container.is_none(),
+        "a placeholder is a request, not a grant"
+    );
+    ensure!(
+        said.stderr.contains(TOKEN) && said.stderr.contains("inding"),
+        "{}",
+        said.stderr
+    );
+    wait::until_true("the refused start in the audit", PATIENCE, || {
+        let rows = keywheel.stream("audit")?;
+        let mut rows = rows.iter().map(ToString::to_string);
+        Ok(rows.any(|row| row.contains("denied") && row.contains(TOKEN)))
+    })?;
+    // Without the injector nothing starts, and the next step is told.
+    keywheel.kill9()?;
+    let (container, said) = podman.try_run(APP, &[], "/bin/app-idle")?;
+    ensure!(container.is_none(), "it started without the injector");
+    ensure!(said.stderr.contains("keywheel up"), "{}", said.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_rotation_restarts_the_container_in_place() -> Result<()> {
+    alone(
+        "podman::a_rotation_restarts_the_container_in_place",
+        restarts,
+    )
+}
+
+fn restarts() -> Result<()> {
+    if !ready(&["podman", "runc"])? {
+        return Ok(());
+    }
+    let (podman, keywheel, _) = stage("runc")?;
+    bind(&keywheel, podman.digest())?;
+    let container = podman.start_container(APP, &["-e", PLACEHOLDER], "/bin/app-env")?;
+    let first = variable(container.pid()?)?;
+    let file_before = file(container.pid()?)?.context("no file at the start")?;
+    keywheel.json(&["rotate", TOKEN, "--wait"])?;
+    let second = variable(container.pid()?)?;
+    ensure!(first != second, "the variable has the old value");
+    let file_after = file(container.pid()?)?.context("no file after the restart")?;
+    ensure!(file_before == file_after, "another secret's file changed");
+    let (said, places) = (container.told()?, container.places()?);
+    finish(&keywheel, &[first, second, file_after], &said, &places)
+}
+
+#[test]
+fn the_health_check_sees_the_value_and_no_other_exec_does() -> Result<()> {
+    let name = "podman::the_health_check_sees_the_value_and_no_other_exec_does";
+    alone(name, || health("runc"))
+}
+
+pub(crate) fn health(real: &str) -> Result<()> {
+    if !ready(&["podman", real])? {
+        return Ok(());
+    }
+    let (podman, mut keywheel, options) = stage(real)?;
+    bind(&keywheel, podman.digest())?;
+    // Its timers are a service manager's, and none runs here.
+    let flags = [
+        "-e",
+        PLACEHOLDER,
+        "--health-cmd",
+        CHECK,
+        "--health-interval",
+        "disable",
+    ];
+    let container = podman.start_container(APP, &flags, "/bin/app-env")?;
+    ensure!(
+        container.check_health()? == 0,
+        "the health check has no value"
+    );
+    let words = ["sh", "-c", "echo \"$API_TOKEN\""];
+    let said = container.exec(&words)?.ok()?;
+    ensure!(
+        said.stdout.contains("{keywheel:"),
+        "a person's exec has the value"
+    );
+    // Without the injector it runs with the placeholder, and with it again as before.
+    keywheel.kill9()?;
+    ensure!(
+        container.check_health()? != 0,
+        "a value came without the injector"
+    );
+    keywheel.up(&options)?;
+    wait::until_true("the health check to pass again", PATIENCE, || {
+        Ok(container.check_health()? == 0)
+    })?;
+    let value = variable(container.pid()?)?;
+    let (said, places) = (container.told()?, container.places()?);
+    finish(&keywheel, &[value], &said, &places)
+}
+
+#[test]
+fn setup_writes_files_of_its_own_says_so_and_takes_them_out_again() -> Result<()> {
+    let name = "podman::setup_writes_files_of_its_own_says_so_and_takes_them_out_again";
+    alone(name, setup)
+}
+
+fn setup() -> Result<()> {
+    if !ready(&["podman", "runc"])? {
+        return Ok(());
+    }
+    let keywheel = Keywheel::prepare()?;
+    let podman = Podman::start(&keywheel, "runc")?;
+    let again = podman.setup(&keywheel, &["--real-runtime", "runc"])?;
+    ensure!(again.said().contains("nothing to do"), "{}", again.said());
+    let default = podman.setup(&keywheel, &["--real-runtime", "runc", "--make-default"])?;
+    ensure!(
+        default.said().contains("+ runtime = "),
+        "{}",
+        default.said()
+    );
+    let undone = podman.setup(&keywheel, &["--undo"])?;
+    ensure!(undone.said().contains("removed"), "{}", undone.said());
+    ensure!(
+        !std::path::Path::new(&podman.configuration()).exists(),
+        "the file is still there"
+    );
+    // The client that takes the test's own things away reads it.
+    podman.setup(&keywheel, &["--real-runtime", "runc"])?;
+    Ok(())
+}
