@@ -112,6 +112,7 @@ pub(crate) fn restart() -> Reload {
     Reload::Restart {
         settle: binding::DEFAULT_SETTLE,
         health_timeout: binding::DEFAULT_HEALTH_TIMEOUT,
+        rollout: None,
     }
 }
 
@@ -284,6 +285,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,

@@ -14,6 +14,7 @@ use crate::host::{self, Host, JoinToken};
 use crate::id::{BindingId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId};
 use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::revocation::{self, Revocation};
+use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
 use crate::secret::{self, Secret};
 use crate::store;
@@ -41,6 +42,8 @@ pub struct World {
     pub revocations: BTreeMap<RevocationId, Revocation>,
     /// Stores outside, by id.
     pub stores: BTreeMap<StoreId, store::Declared>,
+    /// Rollouts that have something to do or to remember, by service.
+    pub rollouts: BTreeMap<rollout::Service, Rollout>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -158,6 +161,7 @@ impl World {
             Event::Rotation(id, event) => self.apply_rotation(number, *id, event),
             Event::Revocation(id, event) => self.apply_revocation(number, *id, event),
             Event::Store(id, event) => self.apply_store(number, *id, event),
+            Event::Rollout(service, event) => self.apply_rollout(number, service, event),
         }
         self.note_outside(number, event);
     }
@@ -179,6 +183,9 @@ impl World {
             return;
         };
         secret.evolve(event);
+        if let secret::Event::VersionRevoked { version } = event {
+            self.forget_failed(id, *version);
+        }
         let affected = match event {
             secret::Event::Delivered { host, .. } => vec![*host],
             secret::Event::VersionPromoted { .. } | secret::Event::VersionRevoked { .. } => {
@@ -187,6 +194,30 @@ impl World {
             _ => Vec::new(),
         };
         self.bump(number, affected);
+    }
+
+    /// A dead version is given to nobody, so nobody has to know what came of it.
+    fn forget_failed(&mut self, secret: SecretId, version: u64) {
+        self.rollouts.retain(|_, rollout| {
+            rollout.failed.remove(&(secret, version));
+            !rollout.is_over()
+        });
+    }
+
+    fn apply_rollout(&mut self, number: u64, service: &rollout::Service, event: &rollout::Event) {
+        let rollout = self.rollouts.entry(service.clone()).or_default();
+        rollout.evolve(number, event);
+        if rollout.is_over() {
+            self.rollouts.remove(service);
+        }
+        // What waits is in no plan.
+        let is_planned = !matches!(
+            event,
+            rollout::Event::Asked { .. } | rollout::Event::Unwell { .. }
+        );
+        if is_planned {
+            self.bump(number, [event.instance().host]);
+        }
     }
 
     fn apply_binding(&mut self, number: u64, id: BindingId, event: &binding::Event) {
@@ -325,7 +356,8 @@ impl World {
         rotation.evolve(event);
         let secret = rotation.secret;
         match event {
-            rotation::Event::DistributionStarted { hosts, .. } => {
+            rotation::Event::DistributionStarted { hosts, .. }
+            | rotation::Event::TurnedBack { hosts, .. } => {
                 rotation.generation = number;
                 self.bump(number, hosts.iter().copied());
             }

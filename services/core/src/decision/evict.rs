@@ -1,7 +1,7 @@
 //! The decision to evict a host: it is trusted with nothing any more, what ran on it is no consumer,
 //! and nothing waits for it. All of it is one append.
 
-use super::{Rejection, rotate};
+use super::{Context, Rejection, rollout, rotate};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -10,7 +10,12 @@ use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Phase, Rotation};
 use crate::world::World;
 
-pub(super) fn evict(world: &World, id: HostId, reason: &str) -> Result<Vec<Event>, Rejection> {
+pub(super) fn evict(
+    world: &World,
+    id: HostId,
+    reason: &str,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
     if reason.trim().is_empty() {
         return Err(host::Rejection::ReasonMissing.into());
     }
@@ -39,6 +44,9 @@ pub(super) fn evict(world: &World, id: HostId, reason: &str) -> Result<Vec<Event
     for open in world.revocations.values().filter(|open| !open.closed) {
         release_revocation(id, open, &mut events);
     }
+    let mut rollouts = rollout::Draft::of(world, ctx.now);
+    rollouts.forget_host(id);
+    events.extend(rollouts.give());
     Ok(events)
 }
 
@@ -67,11 +75,7 @@ fn release_rotation(
         && !is_held
         && let Some(secret) = world.secrets.get(&open.secret)
     {
-        events.extend(rotate::retire_old(
-            (open.id, open.version),
-            secret,
-            &open.old,
-        )?);
+        events.extend(rotate::settled(open, secret)?);
     }
     Ok(())
 }

@@ -132,6 +132,10 @@ pub struct Rotation {
     /// The attempt at `finish` that was under way when the rotation was cancelled: until it is
     /// answered, nobody knows what is current at the store.
     pub late_finish: Option<u32>,
+    /// Why a consumer did not run well with what it brings.
+    pub halted: Option<String>,
+    /// The version before, once consumers move back to it.
+    pub returning: Option<u64>,
 }
 
 impl Rotation {
@@ -154,7 +158,15 @@ impl Rotation {
             deadline: None,
             generation: 0,
             late_finish: None,
+            halted: None,
+            returning: None,
         }
+    }
+
+    /// The version that consumers have to run on.
+    #[must_use]
+    pub fn wanted(&self) -> u64 {
+        self.returning.unwrap_or(self.version)
     }
 
     /// Whether it still runs.
@@ -308,6 +320,21 @@ impl Rotation {
                 self.waiting = consumers.iter().cloned().collect();
                 self.barrier = hosts.iter().copied().collect();
                 self.old.clone_from(old);
+                self.deadline = Some(*deadline);
+            }
+            Event::DeadlineMoved { deadline } => self.deadline = Some(*deadline),
+            Event::Halted { reason, .. } => self.halted = Some(reason.clone()),
+            Event::TurnedBack {
+                version,
+                consumers,
+                hosts,
+                deadline,
+            } => {
+                self.returning = Some(*version);
+                self.waiting = consumers.iter().cloned().collect();
+                self.acknowledged.clear();
+                self.barrier = hosts.iter().copied().collect();
+                self.old = vec![self.version];
                 self.deadline = Some(*deadline);
             }
             Event::ConsumerAcknowledged { consumer } => {

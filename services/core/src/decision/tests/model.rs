@@ -299,6 +299,7 @@ impl Model {
             denied: Vec::new(),
             stale: Vec::new(),
             executed: Vec::new(),
+            restarts: Vec::new(),
         })
     }
 
@@ -401,6 +402,7 @@ impl Model {
             denied: Vec::new(),
             stale: Vec::new(),
             executed: Vec::new(),
+            restarts: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
@@ -487,6 +489,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
         host,
         generation: world.host_generation(host),
         items,
