@@ -231,6 +231,12 @@ impl World {
         if let Some(binding) = self.bindings.get_mut(&id) {
             binding.evolve(event);
         }
+        if let binding::Event::Bound { spec, .. } = event {
+            self.rollouts.retain(|_, rollout| {
+                rollout.try_again(spec.secret);
+                !rollout.is_over()
+            });
+        }
         affected.extend(self.hosts_of_binding(id));
         self.bump(number, affected);
     }

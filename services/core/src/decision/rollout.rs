@@ -118,6 +118,7 @@ impl<'w> Draft<'w> {
         let due: Vec<Due> = wish.due.iter().filter(granted).copied().collect();
         let known = self.state(&service);
         let member = known.and_then(|rollout| rollout.members.get(&instance));
+        let has_leave = member.is_some_and(Member::has_leave);
         let event = match &wish.state {
             RestartState::Due => {
                 // With what it failed for it does not ask again.
@@ -160,9 +161,28 @@ impl<'w> Draft<'w> {
                 })
             }
         };
-        if let Some(event) = event {
-            self.push(&service, event);
+        let Some(event) = event else { return };
+        let is_asked_anew = has_leave && matches!(event, rollout::Event::Asked { .. });
+        self.push(&service, event.clone());
+        // The leave it has may be used up, and its room is taken either way.
+        if let rollout::Event::Asked { instance, due, .. } = event
+            && is_asked_anew
+        {
+            let policy = self.smallest(due.iter());
+            self.give_one(&service, &instance, &due, policy);
         }
+    }
+
+    fn give_one(&mut self, service: &Service, instance: &Instance, due: &[Due], policy: Policy) {
+        let rested = self.state(service).and_then(|rollout| rollout.rested_at);
+        let paused = rested.map_or(self.now, |at| at.plus(policy.delay));
+        let not_before = paused.max(self.now);
+        let given = rollout::Event::LeaveGiven {
+            instance: instance.clone(),
+            not_before,
+        };
+        self.push(service, given);
+        self.move_deadlines(instance, due, not_before);
     }
 
     /// A restart is asked for by a binding that says so, for a host and a secret that it means.
@@ -212,15 +232,7 @@ impl<'w> Draft<'w> {
     pub(super) fn give(mut self) -> Vec<Event> {
         for service in std::mem::take(&mut self.touched) {
             while let Some((instance, due, policy)) = self.next_in(&service) {
-                let rested = self.state(&service).and_then(|rollout| rollout.rested_at);
-                let paused = rested.map_or(self.now, |at| at.plus(policy.delay));
-                let not_before = paused.max(self.now);
-                let given = rollout::Event::LeaveGiven {
-                    instance: instance.clone(),
-                    not_before,
-                };
-                self.push(&service, given);
-                self.move_deadlines(&instance, &due, not_before);
+                self.give_one(&service, &instance, &due, policy);
             }
         }
         self.events

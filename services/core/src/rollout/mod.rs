@@ -184,6 +184,17 @@ impl Rollout {
             .any(|due| self.failed.contains(&(due.secret, due.version)))
     }
 
+    /// A person changed what containers get of a secret: what failed with it may ask again.
+    pub(crate) fn try_again(&mut self, secret: SecretId) {
+        self.failed.retain(|(failed, _)| *failed != secret);
+        for member in self.members.values_mut() {
+            let is_about = member.due.iter().any(|due| due.secret == secret);
+            if is_about && matches!(member.stage, Stage::Failed(_)) {
+                member.due.clear();
+            }
+        }
+    }
+
     /// Folds one event with its journal number; total.
     pub fn evolve(&mut self, number: u64, event: &Event) {
         match event {
