@@ -152,6 +152,7 @@ async fn live(
             denied: Vec::new(),
             stale: Vec::new(),
             executed: Vec::new(),
+            restarts: Vec::new(),
         });
         let accepted = submit(&end, report).await;
         said = held;

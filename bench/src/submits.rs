@@ -105,6 +105,7 @@ fn command(number: u32) -> Result<Command> {
         }],
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
     }))
 }
 

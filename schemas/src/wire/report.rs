@@ -6,6 +6,7 @@ use keywheel_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::rollout::Due;
 use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct};
 
 mirror_enum! {
@@ -128,6 +129,39 @@ mirror_struct! {
     }
 }
 
+mirror_enum! {
+    /// How far a restart is.
+    RestartState = report::RestartState {
+        /// It waits for leave.
+        Due {},
+        /// It restarts, or started and does not count as running well yet.
+        UnderWay {},
+        /// It did not run well.
+        Failed {
+            /// Why, with the next step.
+            reason: String,
+        },
+    }
+}
+
+mirror_struct! {
+    /// A container under a rollout about which something is to be done.
+    RestartWish = report::RestartWish {
+        /// The container.
+        container: Text<ContainerId>,
+        /// Its name, for people.
+        container_name: String,
+        /// Config digest of its image.
+        image_digest: String,
+        /// Its Compose service; empty outside Compose.
+        service: String,
+        /// What it restarts or restarted for.
+        due: Vec<Due>,
+        /// How far it is.
+        state: RestartState,
+    }
+}
+
 mirror_struct! {
     /// What is on a host.
     Report = report::HostReport {
@@ -151,5 +185,8 @@ mirror_struct! {
         /// Programs that were run in consumers beside their own.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         executed: Vec<Executed>,
+        /// Containers under a rollout about which something is to be done; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        restarts: Vec<RestartWish>,
     }
 }

@@ -96,6 +96,7 @@ fn plan() -> HostPlan {
     let restart = Reload::Restart {
         settle: Duration::from_millis(1500),
         health_timeout: Duration::from_secs(120),
+        rollout: None,
     };
     let grant = Grant {
         version: 8,
@@ -114,6 +115,7 @@ fn plan() -> HostPlan {
             planned(form, command, digest.clone(), Some(grant)),
             planned(bare, Reload::Label, digest, Some(grant)),
         ],
+        leaves: Vec::new(),
     }
 }
 
@@ -163,6 +165,26 @@ fn report() -> HostReport {
             at: AT,
             count: 2,
         }],
+        restarts: [
+            RestartState::Due,
+            RestartState::UnderWay,
+            RestartState::Failed {
+                reason: "its health check fails".to_owned(),
+            },
+        ]
+        .map(|state| RestartWish {
+            container: container(),
+            container_name: "payments-1".to_owned(),
+            image_digest: "sha256:x".to_owned(),
+            service: "payments".to_owned(),
+            due: vec![Due {
+                binding: BINDING,
+                secret: SECRET,
+                version: 2,
+            }],
+            state,
+        })
+        .to_vec(),
     }
 }
 

@@ -50,6 +50,7 @@ mod tests {
     const RELOAD: Reload = Reload::Restart {
         settle: Duration::from_secs(10),
         health_timeout: Duration::from_secs(60),
+        rollout: None,
     };
 
     fn after(health: Health, seconds: u64) -> Gate {

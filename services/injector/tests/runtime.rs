@@ -42,6 +42,7 @@ fn plan(variable: Option<u64>, db: Option<u64>) -> Vec<PlannedBinding> {
     let reload = Reload::Restart {
         settle: SETTLE,
         health_timeout: Duration::from_secs(5),
+        rollout: None,
     };
     vec![
         binding(1, "app", env("TOKEN"), reload, variable),

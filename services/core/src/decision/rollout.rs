@@ -77,7 +77,11 @@ impl<'w> Draft<'w> {
     /// Takes what a host says about restarts.
     pub(super) fn take(&mut self, report: &HostReport) {
         let mut named = BTreeSet::new();
-        for wish in report.restarts.iter().take(MAX_REPORT_ITEMS) {
+        let wishes = report.restarts.iter().take(MAX_REPORT_ITEMS);
+        // Who started on its own matters once somebody waits.
+        let (own, asking): (Vec<_>, Vec<_>) =
+            wishes.partition(|wish| wish.state == RestartState::UnderWay);
+        for wish in asking.into_iter().chain(own) {
             named.insert(&wish.container);
             self.take_wish(report.host, wish);
         }

@@ -49,6 +49,7 @@ fn report() -> Command {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
     })
 }
 
@@ -370,6 +371,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         denied: vec![start("prod/db"), start("")],
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -480,6 +482,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

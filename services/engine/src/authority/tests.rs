@@ -159,6 +159,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
     };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),
@@ -305,6 +306,7 @@ fn plan() -> HostPlan {
         host_name: HostName::parse("h").unwrap(),
         generation: 1,
         bindings: Vec::new(),
+        leaves: Vec::new(),
     }
 }
 

@@ -52,6 +52,7 @@ mod tests {
             denied: Vec::new(),
             stale: Vec::new(),
             executed: Vec::new(),
+            restarts: Vec::new(),
         });
         let revoke = Command::Revoke {
             revocation,

@@ -300,6 +300,7 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
             denied: Vec::new(),
             stale: Vec::new(),
             executed: Vec::new(),
+            restarts: Vec::new(),
         })
     };
     let injector = || Principal::Service(Role::Injector);

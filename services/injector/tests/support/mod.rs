@@ -93,6 +93,7 @@ impl FakeBus {
             host_name: host_name(),
             generation,
             bindings,
+            leaves: Vec::new(),
         };
         world.plan = Some(plan.clone());
         let silent = world.silent;
@@ -110,6 +111,7 @@ impl FakeBus {
             host_name: host_name(),
             generation,
             bindings,
+            leaves: Vec::new(),
         });
     }
 

@@ -69,6 +69,7 @@ fn plan() -> HostPlan {
         reload: Reload::Restart {
             settle: Duration::from_secs(1),
             health_timeout: Duration::from_secs(2),
+            rollout: None,
         },
         current: Some(Grant {
             version: 2,
@@ -83,6 +84,7 @@ fn plan() -> HostPlan {
         host_name: HostName::parse("one").unwrap(),
         generation: 4,
         bindings: vec![binding],
+        leaves: Vec::new(),
     }
 }
 
@@ -212,6 +214,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -120,6 +120,7 @@ async fn hosts_are_listed_with_what_is_known_of_them() {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
     };
     submit(&bench, Command::Report(told)).await;
     let (_, listed) = ask(&bench, "GET /v1/hosts", Value::Null).await;

@@ -81,6 +81,7 @@ impl Bench {
                 denied: Vec::new(),
                 stale: Vec::new(),
                 executed: Vec::new(),
+                restarts: Vec::new(),
             }
         };
         self.submit(Role::Injector, Command::Report(report)).await;

@@ -64,6 +64,7 @@ pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
         denied: Vec::new(),
         stale: Vec::new(),
         executed: Vec::new(),
+        restarts: Vec::new(),
     };
     submit(bench, Command::Report(report)).await;
 }
