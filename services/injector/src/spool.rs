@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
 use keywheel_core::report::{DeniedStart, Executed, Fact, HostReport, Item, StalePlan};
 use keywheel_core::time::Timestamp;
+use keywheel_schemas::mirror::Mirror as _;
+use keywheel_schemas::wire::report::RestartWish as StoredRestart;
 use serde::{Deserialize, Serialize};
 
 /// Largest report that is read: the bus takes no larger one.
@@ -34,6 +36,9 @@ struct Stored {
     /// Not in files of earlier versions.
     #[serde(default)]
     executed: Vec<StoredExecuted>,
+    /// Not in files of earlier versions.
+    #[serde(default)]
+    restarts: Vec<StoredRestart>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -186,6 +191,7 @@ fn store(spooled: &Spooled) -> Stored {
         denied: report.denied.iter().map(store_denied).collect(),
         stale: report.stale.iter().map(store_stale).collect(),
         executed: report.executed.iter().map(store_executed).collect(),
+        restarts: report.restarts.iter().map(StoredRestart::of).collect(),
     }
 }
 
@@ -310,6 +316,11 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(load_executed)
             .collect::<Option<Vec<_>>>()?,
+        restarts: stored
+            .restarts
+            .into_iter()
+            .map(StoredRestart::into_core)
+            .collect(),
     };
     Some(Spooled {
         number,
@@ -344,6 +355,9 @@ fn load_item(item: StoredItem) -> Option<Item> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use keywheel_core::report::{RestartState, RestartWish};
+    use keywheel_core::rollout::Due;
+
     use super::*;
 
     fn item(fact: Fact) -> Item {
@@ -378,6 +392,23 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn restart() -> RestartWish {
+        RestartWish {
+            container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            container_name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            service: "payments".to_owned(),
+            due: vec![Due {
+                binding: BindingId::from_bytes([1; 16]),
+                secret: SecretId::from_bytes([2; 16]),
+                version: 7,
+            }],
+            state: RestartState::Failed {
+                reason: "its health check fails".to_owned(),
+            },
+        }
+    }
+
     pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         HostReport {
             host: HostId::from_bytes([3; 16]),
@@ -394,6 +425,7 @@ pub(crate) mod tests {
                 count: u64::MAX,
             }],
             executed: vec![executed()],
+            restarts: vec![restart()],
         }
     }
 
