@@ -11,7 +11,9 @@ use crate::assignment::{self, Assignment};
 use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
-use crate::id::{BindingId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId};
+use crate::id::{
+    BindingId, ContainerId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId,
+};
 use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::revocation::{self, Revocation};
 use crate::rollout::{self, Rollout};
@@ -122,6 +124,23 @@ impl World {
             .into_iter()
             .flatten();
         keys.filter_map(|key| Some((key, self.assignments.get(key)?)))
+    }
+    /// What a rollout says of a container.
+    #[must_use]
+    pub fn rollout_member(
+        &self,
+        host: HostId,
+        container: &ContainerId,
+    ) -> Option<&rollout::Member> {
+        if self.rollouts.is_empty() {
+            return None;
+        }
+        let instance = rollout::Instance {
+            host,
+            container: container.clone(),
+        };
+        let mut rollouts = self.rollouts.values();
+        rollouts.find_map(|rollout| rollout.members.get(&instance))
     }
     /// Hosts that some binding of the secret means.
     #[must_use]
