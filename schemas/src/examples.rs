@@ -110,7 +110,7 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(stores.map(|event| Event::Store(STORE, event)));
     let service = rollout::Service {
         image_digest: format!("sha256:{}", "4f".repeat(32)),
-        name: "payments".to_owned(),
+        name: String::new(),
     };
     events.extend(
         of_rollout(&key)

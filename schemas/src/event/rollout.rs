@@ -13,7 +13,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6b65_7977_6865_656c_8000_726f_6c6c_6f7
 mirror_struct! {
     /// What restarts together.
     Service = rollout::Service {
-        /// Config digest of the image.
+        /// Config digest of the image; empty for a Compose service.
         image_digest: String,
         /// The Compose service; empty outside Compose.
         name: String,

@@ -109,10 +109,7 @@ impl<'w> Draft<'w> {
     }
 
     fn take_wish(&mut self, host: HostId, wish: &RestartWish) {
-        let service = Service {
-            image_digest: wish.image_digest.clone(),
-            name: wish.service.clone(),
-        };
+        let service = Service::of(&wish.image_digest, &wish.service);
         let instance = Instance {
             host,
             container: wish.container.clone(),

@@ -12,13 +12,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::time::Timestamp;
 
-/// What restarts together: containers of one image that are one service.
+/// What restarts together: a Compose service, on whatever images and hosts it runs, or the containers of
+/// one image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service {
-    /// Config digest of the image.
+    /// Config digest of the image; empty for a Compose service, which may be on its way from one image to
+    /// another.
     pub image_digest: String,
     /// The Compose service; empty outside Compose.
     pub name: String,
+}
+
+impl Service {
+    /// The service of a container with this image and, under Compose, this service's name.
+    #[must_use]
+    pub fn of(image_digest: &str, name: &str) -> Self {
+        let digest = if name.is_empty() { image_digest } else { "" };
+        Self {
+            image_digest: digest.to_owned(),
+            name: name.to_owned(),
+        }
+    }
 }
 
 /// One container of a service.

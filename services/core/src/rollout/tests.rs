@@ -33,10 +33,7 @@ fn rolling(policy: Policy) -> Reload {
 }
 
 fn service() -> Service {
-    Service {
-        image_digest: "sha256:1".to_owned(),
-        name: "payments".to_owned(),
-    }
+    Service::of("sha256:1", "payments")
 }
 
 fn on(host: HostId, n: u8) -> Instance {
@@ -160,6 +157,13 @@ fn one_container_over_all_hosts_has_leave_and_the_next_when_it_is_through() {
         settled(OTHER_HOST, 3, NOW),
     ]);
     assert!(given.world().rollouts.is_empty());
+}
+
+#[test]
+fn a_compose_service_is_one_over_images_and_other_containers_are_one_by_their_image() {
+    assert_eq!(Service::of("sha256:1", "web"), Service::of("sha256:2", "web"));
+    assert_ne!(Service::of("sha256:1", ""), Service::of("sha256:2", ""));
+    assert_ne!(Service::of("sha256:1", ""), Service::of("sha256:1", "web"));
 }
 
 #[test]
