@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::Container;
 use keywheel_tests::fleet::Fleet;
 use keywheel_tests::output::Output;
-use keywheel_tests::stage::{find, wait_current};
+use keywheel_tests::stage::wait_current;
 use keywheel_tests::{docker, manifest, planted};
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ fn put(fleet: &Fleet, value: &str) -> Result<Output> {
 
 fn state_of(said: &Output) -> Result<String> {
     let view = said.json()?;
-    let state = find(&view, "state").and_then(Value::as_str);
+    let state = view.get("state").and_then(Value::as_str);
     Ok(state.with_context(|| format!("no state: {view}"))?.to_owned())
 }
 

@@ -248,12 +248,12 @@ impl Reconciler {
         }
     }
 
-    /// Whether its leave was used for just this.
+    /// Whether its leave was used for what still waits.
     fn is_spent(&self, plan: &HostPlan, id: &ContainerId, due: &[RolloutDue]) -> bool {
         let leave = plan.leaves.iter().find(|leave| leave.container == *id);
         let used = self.rolling.used.get(id);
         leave.zip(used).is_some_and(|(leave, (number, used))| {
-            leave.number == *number && used.as_slice() == due
+            leave.number == *number && used.iter().all(|used| due.contains(used))
         })
     }
 
