@@ -304,6 +304,15 @@ fn standing(reports: &[HostReport], id: &str) -> Option<(RestartState, Vec<u64>)
     Some((wish.state.clone(), versions.collect()))
 }
 
+fn file_in(scene: &Scene, id: &str) -> String {
+    let cat = ["exec", id, "/bin/busybox", "cat", "/run/secrets/db"];
+    scene.engine.docker(&cat)
+}
+
+fn started(scene: &Scene, id: &str) -> String {
+    scene.state(".State.StartedAt", id)
+}
+
 async fn wait_due(scene: &Scene, id: &str, version: u64) {
     let due = Some((RestartState::Due, vec![version; 2]));
     scene
@@ -326,33 +335,34 @@ async fn wait_through(scene: &Scene, id: &str, generation: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_a_rollout_a_container_restarts_with_leave_only_and_comes_back_when_it_fails() {
-    let Some(scene) = Scene::set().await else {
+    let Some(mut scene) = Scene::set().await else {
         return;
     };
     scene.bus.publish(rolled(1));
     let [one, other] =
         [(); 2].map(|()| created(&scene.engine.container("app", PLACEHOLDER, SCRIPT)));
     scene.bus.wait_facts("both healthy", 2, reloaded(1)).await;
-    let file_in = |id: &str| {
-        let cat = ["exec", id, "/bin/busybox", "cat", "/run/secrets/db"];
-        scene.engine.docker(&cat)
-    };
-    let started = |id: &str| scene.state(".State.StartedAt", id);
-    let before = started(&other);
+    let before = started(&scene, &other);
 
     // Both ask, and neither is touched.
     scene.bus.publish(rolled(2));
     wait_due(&scene, &one, 2).await;
     wait_due(&scene, &other, 2).await;
-    assert_eq!((file_in(&one), file_in(&other)), ("db-1".into(), "db-1".into()));
+    assert_eq!([file_in(&scene, &one), file_in(&scene, &other)], ["db-1", "db-1"]);
 
     // One has leave.
     let generation = scene.bus.publish_with(rolled(2), leave(&one, 7));
     scene.bus.wait_facts("restarted and healthy", 1, reloaded(2)).await;
     wait_through(&scene, &one, generation).await;
     wait_due(&scene, &other, 2).await;
-    assert_eq!((file_in(&one), file_in(&other)), ("db-2".into(), "db-1".into()));
-    assert_eq!(started(&other), before);
+    assert_eq!([file_in(&scene, &one), file_in(&scene, &other)], ["db-2", "db-1"]);
+    assert_eq!(started(&scene, &other), before);
+
+    // An injector that comes back finds its leave used, and restarts nothing.
+    let after = started(&scene, &one);
+    scene.crash_and_start().await;
+    wait_due(&scene, &other, 2).await;
+    assert_eq!([started(&scene, &one), started(&scene, &other)], [after, before.clone()]);
 
     // The next version it does not survive; that is told, and the used leave starts nothing.
     scene.bus.publish_with(rolled(3), leave(&one, 8));
@@ -372,8 +382,8 @@ async fn under_a_rollout_a_container_restarts_with_leave_only_and_comes_back_whe
     let generation = scene.bus.publish_with(rolled(2), leave(&one, 9));
     wait_through(&scene, &one, generation).await;
     assert_eq!(scene.state(".State.Running", &one), "true");
-    assert_eq!(file_in(&one), "db-2");
-    assert_eq!(started(&other), before);
+    assert_eq!(file_in(&scene, &one), "db-2");
+    assert_eq!(started(&scene, &other), before);
     let (folder, _engine) = scene.end().await;
     unmount_private(&folder.path().join("run/bundles")).unwrap();
 }

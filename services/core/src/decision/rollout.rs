@@ -64,11 +64,12 @@ impl<'w> Draft<'w> {
     }
 
     fn push(&mut self, service: &Service, event: rollout::Event) {
-        let known = || self.world.rollouts.get(service).cloned();
+        let world = self.world;
+        let known = || world.rollouts.get(service).cloned().unwrap_or_default();
         let rollout = self
             .changed
             .entry(service.clone())
-            .or_insert_with(|| known().unwrap_or_default());
+            .or_insert_with(known);
         rollout.evolve(0, &event);
         self.touched.insert(service.clone());
         self.events.push(Event::Rollout(service.clone(), event));
@@ -168,6 +169,7 @@ impl<'w> Draft<'w> {
         // The leave it has may be used up, and its room is taken either way.
         if let rollout::Event::Asked { instance, due, .. } = event
             && is_asked_anew
+            && !self.state(&service).is_some_and(|rollout| rollout.has_failed(&due))
         {
             let policy = self.smallest(due.iter());
             self.give_one(&service, &instance, &due, policy);

@@ -140,7 +140,7 @@ impl Reconciler {
                 });
             }
             if tracked.is_running() && tracked.busy == Busy::No {
-                self.gather_one(&plan, (id, tracked), todo, now, &mut gathered);
+                self.gather_one(plan, (id, tracked), todo, now, &mut gathered);
             }
         }
         gathered
