@@ -37,22 +37,22 @@ pub(super) fn evict(
         let vanished = assignment::Event::Vanished;
         events.push(Event::Assignment(key.clone(), vanished));
     }
+    let mut rollouts = rollout::Draft::of(world, ctx.now);
+    rollouts.forget_host(id);
     let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing;
     for open in world.open_rotations().filter(is_distributing) {
-        release_rotation(world, id, open, &mut events)?;
+        release_rotation(world, (id, &rollouts), open, &mut events)?;
     }
     for open in world.revocations.values().filter(|open| !open.closed) {
         release_revocation(id, open, &mut events);
     }
-    let mut rollouts = rollout::Draft::of(world, ctx.now);
-    rollouts.forget_host(id);
     events.extend(rollouts.give());
     Ok(events)
 }
 
 fn release_rotation(
     world: &World,
-    host: HostId,
+    (host, rollouts): (HostId, &rollout::Draft<'_>),
     open: &Rotation,
     events: &mut Vec<Event>,
 ) -> Result<(), Rejection> {
@@ -71,8 +71,10 @@ fn release_rotation(
     let is_held = world
         .consumers(open.secret)
         .any(|(key, state)| key.host != host && open.old.contains(&state.holds));
+    let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
     if after.is_settled()
         && !is_held
+        && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {
         events.extend(rotate::settled(open, secret)?);

@@ -44,7 +44,10 @@ pub(super) fn record(
                 let turned = rollout::turn_back(world, open, failure, &moved, (ctx, nth));
                 events.extend(turned?);
             }
-            None => advance_rotation(world, report, open, &moved, &held, &mut events)?,
+            None => {
+                let seen = (report, &rollouts);
+                advance_rotation(world, seen, open, &moved, &held, &mut events)?;
+            }
         }
     }
     for open in world.revocations.values().filter(|open| !open.closed) {
@@ -167,7 +170,7 @@ fn version_of(fact: &Fact) -> Option<u64> {
 
 fn advance_rotation(
     world: &World,
-    report: &HostReport,
+    (report, rollouts): (&HostReport, &rollout::Draft<'_>),
     open: &Rotation,
     moved: &Moved,
     held: &BTreeSet<(SecretId, u64)>,
@@ -210,8 +213,11 @@ fn advance_rotation(
         .consumers(open.secret)
         .map(|(key, state)| moved.get(key).unwrap_or(state));
     let is_held = known.chain(moved.values()).any(holds_old);
+    // Whoever failed with what is taken back is brought up first.
+    let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
     if after.is_settled()
         && !is_held
+        && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {
         events.extend(rotate::settled(open, secret)?);

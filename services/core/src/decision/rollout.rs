@@ -11,7 +11,7 @@ use super::{Context, Rejection};
 use crate::assignment::{self, Assignment};
 use crate::binding::{Reload, Rollout as Policy, Spec};
 use crate::event::Event;
-use crate::id::{BindingId, DeliveryId, HostId, RotationId};
+use crate::id::{BindingId, DeliveryId, HostId, RotationId, SecretId};
 use crate::report::{HostReport, MAX_REPORT_ITEMS, RestartState, RestartWish};
 use crate::rollout::{self, Due, Instance, Member, Rollout, Service, Stage};
 use crate::rotation::{self, ACK_DEADLINE, Phase, Rotation, Step};
@@ -208,6 +208,17 @@ impl<'w> Draft<'w> {
             let mut keys = brought.map(|due| key_of(&failure.instance, due));
             let key = keys.find(|key| open.waiting.contains(key))?;
             Some((key, failure.reason.clone()))
+        })
+    }
+
+    /// Whether a container restarts for the secret, or is down since: no version dies that it may need.
+    pub(super) fn is_moving(&self, secret: SecretId) -> bool {
+        let services: BTreeSet<&Service> =
+            self.world.rollouts.keys().chain(self.changed.keys()).collect();
+        let rollouts = services.into_iter().filter_map(|one| self.state(one));
+        let mut members = rollouts.flat_map(|rollout| rollout.members.values());
+        members.any(|member| {
+            member.is_unavailable() && member.due.iter().any(|due| due.secret == secret)
         })
     }
 
@@ -419,12 +430,15 @@ pub(super) fn turn_back(
         }
         events.push(Event::Assignment(key.clone(), assigned));
     }
+    let specs = world.bindings.values().filter_map(|one| one.spec.as_ref());
+    let own = specs.filter(|spec| spec.secret == secret.id);
+    let takes = own.map(longest_restart).max().unwrap_or_default();
     let granted = |(host, version): &(HostId, u64)| (*version == open.version).then_some(*host);
     let turned = rotation::Event::TurnedBack {
         version: back,
         consumers,
         hosts: secret.delivered.keys().filter_map(granted).collect(),
-        deadline: ctx.now.plus(ACK_DEADLINE),
+        deadline: ctx.now.plus(ACK_DEADLINE.saturating_add(takes)),
     };
     events.push(Event::Rotation(open.id, turned));
     Ok(events)

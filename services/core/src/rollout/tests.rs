@@ -242,6 +242,21 @@ fn a_consumer_that_had_moved_is_waited_for_when_the_rotation_is_turned_back() {
 }
 
 #[test]
+fn the_version_that_failed_dies_only_when_whoever_failed_is_well_again() {
+    let failed = says(HOST, vec![broken(1, 2)], Vec::new(), &[1, 2]);
+    let other = says(OTHER_HOST, Vec::new(), Vec::new(), &[1]);
+    let down = says(HOST, vec![waits(1, 1)], Vec::new(), &[1]);
+    let given = rolled().and(failed).and(other).and(down);
+    assert!(given.secret().is_deliverable(2));
+    assert_eq!(members_with_leave(&given), [on(HOST, 1)]);
+    let starts = vec![wish(1, due(1), RestartState::UnderWay)];
+    let given = given.and(says(HOST, starts, Vec::new(), &[1]));
+    assert!(given.secret().is_deliverable(2));
+    let given = given.and(says(HOST, Vec::new(), Vec::new(), &[1]));
+    assert!(!given.secret().is_deliverable(2));
+}
+
+#[test]
 fn when_the_version_before_fails_too_nothing_more_restarts_and_the_deadline_parks() {
     let failed = says(HOST, vec![broken(1, 2)], Vec::new(), &[1, 2]);
     let again = says(HOST, vec![waits(1, 1)], Vec::new(), &[1, 2]);
