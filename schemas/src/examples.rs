@@ -352,7 +352,7 @@ fn of_rollout(key: &Key) -> Vec<rollout::Event> {
         },
         rollout::Event::LeaveGiven {
             instance: instance.clone(),
-            not_before: NIGHT,
+            not_before: Some(NIGHT),
         },
         rollout::Event::Unwell {
             instance: instance.clone(),

@@ -67,8 +67,9 @@ mirror_enum! {
         LeaveGiven {
             /// The container.
             instance: Instance,
-            /// Not before this time.
-            not_before: Text<Timestamp>,
+            /// Not before this time; absent: at once.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            not_before: Option<Text<Timestamp>>,
         },
         /// It started on its own and does not count as running well yet.
         Unwell {

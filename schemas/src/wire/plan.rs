@@ -57,8 +57,9 @@ mirror_struct! {
         container: Text<ContainerId>,
         /// Which leave it is.
         number: u64,
-        /// Not before this time.
-        not_before: Text<Timestamp>,
+        /// Not before this time; absent: at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Text<Timestamp>>,
     }
 }
 

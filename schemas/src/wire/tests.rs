@@ -126,7 +126,7 @@ fn plan() -> HostPlan {
         leaves: vec![Leave {
             container: container(),
             number: u64::MAX,
-            not_before: AT,
+            not_before: Some(AT),
         }],
     }
 }

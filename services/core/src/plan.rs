@@ -33,8 +33,8 @@ pub struct Leave {
     pub container: ContainerId,
     /// Which leave it is: none is used twice.
     pub number: u64,
-    /// Not before this time.
-    pub not_before: Timestamp,
+    /// Not before this time; `None`: at once, whatever the host's clock says.
+    pub not_before: Option<Timestamp>,
 }
 
 /// One binding on one host.

@@ -64,9 +64,9 @@ fn tell_rotation(committed: &Committed, id: RotationId, outcome: &Outcome) {
     match outcome {
         Outcome::Completed | Outcome::Cancelled => {}
         Outcome::RolledBack => {
-                let why = "a step or a restart failed; the version before is in use";
-                span.fail("rolled_back", why);
-            }
+            let why = "a step or a restart failed; the version before is in use";
+            span.fail("rolled_back", why);
+        }
         Outcome::Parked => span.fail("parked", "consumers did not acknowledge in time"),
     }
 }

@@ -23,7 +23,6 @@ use keywheel_core::binding::{Reload, Rollout};
 use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::plan::{Leave, PlannedBinding};
 use keywheel_core::report::{Fact, HostReport, RestartState};
-use keywheel_core::time::Timestamp;
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
 use support::running::{Running, docker_host};
@@ -291,7 +290,7 @@ fn leave(id: &str, number: u64) -> Vec<Leave> {
     vec![Leave {
         container: ContainerId::parse(id).unwrap(),
         number,
-        not_before: Timestamp::default(),
+        not_before: None,
     }]
 }
 

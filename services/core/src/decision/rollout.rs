@@ -178,14 +178,14 @@ impl<'w> Draft<'w> {
 
     fn give_one(&mut self, service: &Service, instance: &Instance, due: &[Due], policy: Policy) {
         let rested = self.state(service).and_then(|rollout| rollout.rested_at);
-        let paused = rested.map_or(self.now, |at| at.plus(policy.delay));
-        let not_before = paused.max(self.now);
+        let rests_until = rested.map(|at| at.plus(policy.delay));
+        let not_before = rests_until.filter(|at| *at > self.now);
         let given = rollout::Event::LeaveGiven {
             instance: instance.clone(),
             not_before,
         };
         self.push(service, given);
-        self.move_deadlines(instance, due, not_before);
+        self.move_deadlines(instance, due, not_before.unwrap_or(self.now));
     }
 
     /// A restart is asked for by a binding that says so, for a host and a secret that it means.
@@ -307,7 +307,7 @@ impl<'w> Draft<'w> {
     }
 
     /// Whoever has leave is given time: the wait for consumers ends later.
-    fn move_deadlines(&mut self, instance: &Instance, due: &[Due], not_before: Timestamp) {
+    fn move_deadlines(&mut self, instance: &Instance, due: &[Due], begins: Timestamp) {
         for due in due {
             let Some(open) = self.world.open_rotation(due.secret) else {
                 continue;
@@ -318,7 +318,7 @@ impl<'w> Draft<'w> {
                 continue;
             }
             let takes = spec_of(self.world, due.binding).map_or(Duration::ZERO, longest_restart);
-            let deadline = not_before.plus(ACK_DEADLINE.saturating_add(takes));
+            let deadline = begins.plus(ACK_DEADLINE.saturating_add(takes));
             let known = self.deadlines.get(&open.id).copied().or(open.deadline);
             if known.is_some_and(|known| known >= deadline) {
                 continue;

@@ -71,8 +71,8 @@ pub enum Event {
     LeaveGiven {
         /// The container.
         instance: Instance,
-        /// Not before this time.
-        not_before: Timestamp,
+        /// Not before this time; `None`: at once, whatever the host's clock says.
+        not_before: Option<Timestamp>,
     },
     /// It started on its own and does not count as running well yet.
     Unwell {
@@ -124,8 +124,8 @@ pub enum Stage {
     Leave {
         /// Journal number of the event that gave it.
         number: u64,
-        /// Not before this time.
-        not_before: Timestamp,
+        /// Not before this time; `None`: at once, whatever the host's clock says.
+        not_before: Option<Timestamp>,
     },
     /// It started on its own and is not well yet.
     Unwell,

@@ -10,7 +10,6 @@ use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::plan::{HostPlan, Leave, PlannedBinding};
 use keywheel_core::report::{MAX_REPORT_ITEMS, RestartState, RestartWish};
 use keywheel_core::rollout::Due as RolloutDue;
-use keywheel_core::time::Timestamp;
 
 use super::Reconciler;
 use super::pass::Due;
@@ -82,7 +81,8 @@ impl Reconciler {
     pub(super) fn leave_of(&self, plan: &HostPlan, id: &ContainerId) -> Option<u64> {
         let now = self.shared.clock.now();
         let leave = plan.leaves.iter().find(|leave| leave.container == *id)?;
-        (leave.not_before <= now && self.is_unused(leave)).then_some(leave.number)
+        let is_time = leave.not_before.is_none_or(|at| at <= now);
+        (is_time && self.is_unused(leave)).then_some(leave.number)
     }
 
     fn is_unused(&self, leave: &Leave) -> bool {
@@ -126,9 +126,8 @@ impl Reconciler {
         let has_leave = |id: &ContainerId| plan.leaves.iter().any(|leave| leave.container == *id);
         self.rolling.used.retain(|id, _| has_leave(id));
         let (now, monotonic) = (self.shared.clock.now(), self.now());
-        let to_come = |at: &Timestamp| *at > now;
-        let times: Vec<Timestamp> = plan.leaves.iter().map(|leave| leave.not_before).collect();
-        for at in times.into_iter().filter(to_come) {
+        let times = plan.leaves.iter().filter_map(|leave| leave.not_before);
+        for at in times.filter(|at| *at > now) {
             self.wake_by(monotonic.saturating_add(at.since(now)));
         }
     }
