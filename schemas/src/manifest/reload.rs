@@ -245,7 +245,10 @@ mod tests {
             ("{ signal: HUP, timeout: 1s }", "is a command's"),
             ("{ comand: [a] }", "did you mean `command`?"),
             ("[", "not YAML"),
-            ("{ restart: { rollout: {} } }", "`rollout` is for the binding"),
+            (
+                "{ restart: { rollout: {} } }",
+                "`rollout` is for the binding",
+            ),
         ] {
             let fault = parse_reload(text).unwrap_err();
             assert!(fault.contains(part), "{text}: {fault}");
@@ -281,9 +284,18 @@ mod tests {
         };
         assert_eq!(read(text), rolling(most));
         for (text, part) in [
-            ("maxParallel: 1001", "`maxParallel` has to lie between 1 and 1000"),
-            ("maxUnavailable: 0", "`maxUnavailable` has to lie between 1 and 1000"),
-            ("maxUnavailable: 25%", "`maxUnavailable` has to be a whole number"),
+            (
+                "maxParallel: 1001",
+                "`maxParallel` has to lie between 1 and 1000",
+            ),
+            (
+                "maxUnavailable: 0",
+                "`maxUnavailable` has to lie between 1 and 1000",
+            ),
+            (
+                "maxUnavailable: 25%",
+                "`maxUnavailable` has to be a whole number",
+            ),
             ("delay: 3601s", "`delay` has to lie between"),
             ("monitor: 5", "`monitor` has no unit"),
             ("maxUnavailble: 1", "did you mean `maxUnavailable`?"),

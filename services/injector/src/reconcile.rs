@@ -490,8 +490,7 @@ impl Reconciler {
                     holding.ack,
                     Ack::AtStart | Ack::Gate { .. } | Ack::Watched { .. }
                 );
-                is_unproven
-                    && !tracked.refused.contains_key(binding)
+                is_unproven && !tracked.refused.contains_key(binding)
             });
             tracked.busy != Busy::No || tracked.creating_until.is_some() || waits
         });

@@ -325,8 +325,7 @@ async fn wait_through(scene: &Scene, id: &str, generation: u64) {
         .bus
         .wait("it is through", |reports| {
             let last = reports.last();
-            let is_told =
-                last.is_some_and(|last| last.generation >= generation && last.complete);
+            let is_told = last.is_some_and(|last| last.generation >= generation && last.complete);
             is_told && standing(reports, id).is_none()
         })
         .await;
@@ -347,21 +346,33 @@ async fn under_a_rollout_a_container_restarts_with_leave_only_and_comes_back_whe
     scene.bus.publish(rolled(2));
     wait_due(&scene, &one, 2).await;
     wait_due(&scene, &other, 2).await;
-    assert_eq!([file_in(&scene, &one), file_in(&scene, &other)], ["db-1", "db-1"]);
+    assert_eq!(
+        [file_in(&scene, &one), file_in(&scene, &other)],
+        ["db-1", "db-1"]
+    );
 
     // One has leave.
     let generation = scene.bus.publish_with(rolled(2), leave(&one, 7));
-    scene.bus.wait_facts("restarted and healthy", 1, reloaded(2)).await;
+    scene
+        .bus
+        .wait_facts("restarted and healthy", 1, reloaded(2))
+        .await;
     wait_through(&scene, &one, generation).await;
     wait_due(&scene, &other, 2).await;
-    assert_eq!([file_in(&scene, &one), file_in(&scene, &other)], ["db-2", "db-1"]);
+    assert_eq!(
+        [file_in(&scene, &one), file_in(&scene, &other)],
+        ["db-2", "db-1"]
+    );
     assert_eq!(started(&scene, &other), before);
 
     // An injector that comes back finds its leave used, and restarts nothing.
     let after = started(&scene, &one);
     scene.crash_and_start().await;
     wait_due(&scene, &other, 2).await;
-    assert_eq!([started(&scene, &one), started(&scene, &other)], [after, before.clone()]);
+    assert_eq!(
+        [started(&scene, &one), started(&scene, &other)],
+        [after, before.clone()]
+    );
 
     // The next version it does not survive; that is told, and the used leave starts nothing.
     scene.bus.publish_with(rolled(3), leave(&one, 8));

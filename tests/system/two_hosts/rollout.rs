@@ -34,7 +34,14 @@ fn put(fleet: &Fleet, value: &str) -> Result<Output> {
     let stdin = File::open(&path)?;
     fs::remove_file(path)?;
     let words = [
-        "secret", "put", TOKEN, "--value-file", "-", "--wait", "-o", "json",
+        "secret",
+        "put",
+        TOKEN,
+        "--value-file",
+        "-",
+        "--wait",
+        "-o",
+        "json",
     ];
     keywheel.hear(keywheel.client(&words)?.stdin(stdin))
 }
@@ -42,7 +49,9 @@ fn put(fleet: &Fleet, value: &str) -> Result<Output> {
 fn state_of(said: &Output) -> Result<String> {
     let view = said.json()?;
     let state = view.get("state").and_then(Value::as_str);
-    Ok(state.with_context(|| format!("no state: {view}"))?.to_owned())
+    Ok(state
+        .with_context(|| format!("no state: {view}"))?
+        .to_owned())
 }
 
 fn run_all(fleet: &Fleet) -> Result<Vec<Container>> {
@@ -108,8 +117,7 @@ fn a_service_on_two_hosts_rolls_one_at_a_time_and_turns_back_at_the_first_failur
     hold(&containers, &fine)?;
     let second = pids(&containers)?;
     assert!(first.iter().zip(&second).all(|(old, new)| old != new));
-    let mut down: Vec<(String, String)> =
-        containers.iter().map(downtime).collect::<Result<_>>()?;
+    let mut down: Vec<(String, String)> = containers.iter().map(downtime).collect::<Result<_>>()?;
     down.sort();
     for pair in down.windows(2) {
         let [(_, started), (ended, _)] = pair else {

@@ -66,10 +66,7 @@ impl<'w> Draft<'w> {
     fn push(&mut self, service: &Service, event: rollout::Event) {
         let world = self.world;
         let known = || world.rollouts.get(service).cloned().unwrap_or_default();
-        let rollout = self
-            .changed
-            .entry(service.clone())
-            .or_insert_with(known);
+        let rollout = self.changed.entry(service.clone()).or_insert_with(known);
         rollout.evolve(0, &event);
         self.touched.insert(service.clone());
         self.events.push(Event::Rollout(service.clone(), event));
@@ -124,8 +121,8 @@ impl<'w> Draft<'w> {
         let event = match &wish.state {
             RestartState::Due => {
                 // With what it failed for it does not ask again.
-                let is_news = member
-                    .is_none_or(|member| member.due != due || member.stage == Stage::Unwell);
+                let is_news =
+                    member.is_none_or(|member| member.due != due || member.stage == Stage::Unwell);
                 (is_news && !due.is_empty()).then_some(rollout::Event::Asked {
                     instance,
                     container_name,
@@ -144,9 +141,8 @@ impl<'w> Draft<'w> {
                 })
             }
             RestartState::Failed { reason } => {
-                let is_known = |member: &Member| {
-                    member.due == due && matches!(member.stage, Stage::Failed(_))
-                };
+                let is_known =
+                    |member: &Member| member.due == due && matches!(member.stage, Stage::Failed(_));
                 let is_news = !due.is_empty() && !member.is_some_and(is_known);
                 is_news.then(|| {
                     self.failures.push(Failure {
@@ -169,7 +165,9 @@ impl<'w> Draft<'w> {
         // The leave it has may be used up, and its room is taken either way.
         if let rollout::Event::Asked { instance, due, .. } = event
             && is_asked_anew
-            && !self.state(&service).is_some_and(|rollout| rollout.has_failed(&due))
+            && !self
+                .state(&service)
+                .is_some_and(|rollout| rollout.has_failed(&due))
         {
             let policy = self.smallest(due.iter());
             self.give_one(&service, &instance, &due, policy);
@@ -193,17 +191,14 @@ impl<'w> Draft<'w> {
         let named = self.world.live_host(host).map(|host| &host.name);
         let spec = spec_of(self.world, due.binding);
         spec.zip(named).is_some_and(|(spec, name)| {
-            spec.secret == due.secret
-                && spec.selector.means_host(name)
-                && policy_of(spec).is_some()
+            spec.secret == due.secret && spec.selector.means_host(name) && policy_of(spec).is_some()
         })
     }
 
     /// The restart that went wrong with what a rotation brings, in a container that it waits for.
     pub(super) fn failure_of(&self, open: &Rotation) -> Option<(assignment::Key, String)> {
         self.failures.iter().find_map(|failure| {
-            let is_brought =
-                |due: &&Due| due.secret == open.secret && due.version == open.wanted();
+            let is_brought = |due: &&Due| due.secret == open.secret && due.version == open.wanted();
             let brought = failure.due.iter().filter(is_brought);
             let mut keys = brought.map(|due| key_of(&failure.instance, due));
             let key = keys.find(|key| open.waiting.contains(key))?;
@@ -213,8 +208,12 @@ impl<'w> Draft<'w> {
 
     /// Whether a container restarts for the secret, or is down since: no version dies that it may need.
     pub(super) fn is_moving(&self, secret: SecretId) -> bool {
-        let services: BTreeSet<&Service> =
-            self.world.rollouts.keys().chain(self.changed.keys()).collect();
+        let services: BTreeSet<&Service> = self
+            .world
+            .rollouts
+            .keys()
+            .chain(self.changed.keys())
+            .collect();
         let rollouts = services.into_iter().filter_map(|one| self.state(one));
         let mut members = rollouts.flat_map(|rollout| rollout.members.values());
         members.any(|member| {
@@ -294,7 +293,10 @@ impl<'w> Draft<'w> {
             container: instance.container.clone(),
             binding,
         };
-        let (first, last) = (BindingId::from_bytes([0; 16]), BindingId::from_bytes([0xff; 16]));
+        let (first, last) = (
+            BindingId::from_bytes([0; 16]),
+            BindingId::from_bytes([0xff; 16]),
+        );
         let mut held = self.world.assignments.range(key(first)..=key(last));
         held.any(|(key, held)| {
             let spec = spec_of(self.world, key.binding);
@@ -371,10 +373,7 @@ const fn is_before_promotion(phase: &Phase) -> bool {
     let Phase::Performing { step, .. } = phase else {
         return false;
     };
-    matches!(
-        step,
-        Step::Create | Step::Set | Step::Test | Step::Finish
-    )
+    matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish)
 }
 
 /// Leave that waited for a rotation which waits for its promotion no more.
@@ -455,8 +454,6 @@ fn consumers_of<'a>(
     for (key, state) in known {
         all.insert(key, moved.get(key).unwrap_or(state));
     }
-    all.retain(|_, state| {
-        state.secret == secret.id && state.is_live() && !state.is_unserved()
-    });
+    all.retain(|_, state| state.secret == secret.id && state.is_live() && !state.is_unserved());
     all
 }

@@ -269,8 +269,6 @@ impl Rollout {
             stage: Stage::Waiting,
             is_down: false,
         };
-        self.members
-            .entry(instance.clone())
-            .or_insert_with(fresh)
+        self.members.entry(instance.clone()).or_insert_with(fresh)
     }
 }

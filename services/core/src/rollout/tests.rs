@@ -139,10 +139,17 @@ fn one_container_over_all_hosts_has_leave_and_the_next_when_it_is_through() {
     let leaves = plan_host(given.world(), HOST).unwrap().leaves;
     assert_eq!(leaves.len(), 1);
     assert_eq!(leaves[0].container, container(1));
-    assert!(plan_host(given.world(), OTHER_HOST).unwrap().leaves.is_empty());
+    assert!(
+        plan_host(given.world(), OTHER_HOST)
+            .unwrap()
+            .leaves
+            .is_empty()
+    );
 
     let under_way = vec![wish(1, due(2), RestartState::UnderWay), waits(2, 2)];
-    let given = given.when(says(HOST, under_way, Vec::new(), &[1])).then_nothing();
+    let given = given
+        .when(says(HOST, under_way, Vec::new(), &[1]))
+        .then_nothing();
     let through = says(HOST, vec![waits(2, 2)], vec![reloaded(1, 2)], &[1, 2]);
     let given = given
         .when(through)
@@ -161,7 +168,10 @@ fn one_container_over_all_hosts_has_leave_and_the_next_when_it_is_through() {
 
 #[test]
 fn a_compose_service_is_one_over_images_and_other_containers_are_one_by_their_image() {
-    assert_eq!(Service::of("sha256:1", "web"), Service::of("sha256:2", "web"));
+    assert_eq!(
+        Service::of("sha256:1", "web"),
+        Service::of("sha256:2", "web")
+    );
     assert_ne!(Service::of("sha256:1", ""), Service::of("sha256:2", ""));
     assert_ne!(Service::of("sha256:1", ""), Service::of("sha256:1", "web"));
 }
@@ -206,9 +216,11 @@ fn a_failure_halts_the_rollout_and_the_version_before_is_assigned_again_everywhe
 
     // It is down, so it comes first, and back on the version before all of it is over.
     let back = says(HOST, vec![waits(1, 1)], Vec::new(), &[1, 2]);
-    let given = given
-        .when(back)
-        .then_among_others([asked(HOST, 1, 1), settled(HOST, 2, NOW), leave(HOST, 1)]);
+    let given = given.when(back).then_among_others([
+        asked(HOST, 1, 1),
+        settled(HOST, 2, NOW),
+        leave(HOST, 1),
+    ]);
     let given = given
         .and(says(OTHER_HOST, Vec::new(), Vec::new(), &[1]))
         .and(says(HOST, Vec::new(), vec![reloaded(1, 1)], &[1]));
@@ -306,12 +318,7 @@ fn more_may_restart_together_as_far_as_both_bounds_go() {
             ..Policy::default()
         };
         let given = rotated(policy)
-            .and(says(
-                HOST,
-                vec![waits(1, 2), waits(2, 2)],
-                Vec::new(),
-                &[1],
-            ))
+            .and(says(HOST, vec![waits(1, 2), waits(2, 2)], Vec::new(), &[1]))
             .and(says(OTHER_HOST, vec![waits(3, 2)], Vec::new(), &[1]));
         assert_eq!(members_with_leave(&given).len(), expected, "{policy:?}");
     }
@@ -322,12 +329,7 @@ fn a_container_that_started_on_its_own_takes_room_until_it_is_well() {
     let starts = wish(3, due(2), RestartState::UnderWay);
     let given = rolled()
         .and(says(OTHER_HOST, vec![starts], Vec::new(), &[1, 2]))
-        .and(says(
-            HOST,
-            vec![waits(2, 2)],
-            vec![reloaded(1, 2)],
-            &[1, 2],
-        ));
+        .and(says(HOST, vec![waits(2, 2)], vec![reloaded(1, 2)], &[1, 2]));
     assert!(members_with_leave(&given).is_empty());
     let well = says(OTHER_HOST, Vec::new(), vec![reloaded(3, 2)], &[2]);
     assert_eq!(members_with_leave(&given.and(well)), [on(HOST, 2)]);

@@ -147,7 +147,10 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             container: Some(consumer.container.short().to_string()),
             reason: Some(reason.clone()),
             is_bad: true,
-            ..Line::new(lines::ROTATION_HALTED, "a container did not run well with it")
+            ..Line::new(
+                lines::ROTATION_HALTED,
+                "a container did not run well with it",
+            )
         },
         E::TurnedBack { consumers, .. } => Line {
             count: Some(consumers.len() as u64),
@@ -259,9 +262,7 @@ fn of_rollout(
     event: &rollout::Event,
 ) -> Option<Line> {
     let mut line = match event {
-        rollout::Event::LeaveGiven { .. } => {
-            Line::new(lines::LEAVE_GIVEN, "container may restart")
-        }
+        rollout::Event::LeaveGiven { .. } => Line::new(lines::LEAVE_GIVEN, "container may restart"),
         rollout::Event::Failed { reason, .. } => Line {
             reason: Some(reason.clone()),
             is_bad: true,

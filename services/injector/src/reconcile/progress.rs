@@ -150,12 +150,7 @@ impl Reconciler {
         }
     }
 
-    fn pass_gate(
-        &mut self,
-        id: &ContainerId,
-        (binding, secret, version): Due,
-        gate: Gate,
-    ) -> bool {
+    fn pass_gate(&mut self, id: &ContainerId, (binding, secret, version): Due, gate: Gate) -> bool {
         let at = self.shared.clock.now();
         let Some(tracked) = self.containers.get_mut(id) else {
             return false;

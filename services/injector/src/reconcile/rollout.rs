@@ -167,7 +167,9 @@ impl Reconciler {
             if let Some(fallen) = self.rolling.fallen.get_mut(&id) {
                 fallen.starting = Some(wanted.clone());
             }
-            let trace = wanted.first().and_then(|due| self.shared.trace_of(due.secret));
+            let trace = wanted
+                .first()
+                .and_then(|due| self.shared.trace_of(due.secret));
             self.rolling.used.insert(id.clone(), (number, wanted));
             self.slots.insert(alone_of(&id), id.clone());
             self.spawn_restart(id, trace);

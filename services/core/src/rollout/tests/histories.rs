@@ -259,8 +259,7 @@ impl Model {
 
     fn invariant_no_more_are_down_than_the_policy_says(&self) {
         let all = self.hosts.iter().flat_map(|host| host.containers.values());
-        let is_down =
-            |state: &&State| matches!(state, State::Restarting(_) | State::Broken(_));
+        let is_down = |state: &&State| matches!(state, State::Restarting(_) | State::Broken(_));
         let down = u32::try_from(all.filter(is_down).count()).unwrap();
         assert!(down <= self.policy.max_unavailable, "{down} are down");
         let leaves = u32::try_from(members_with_leave(&self.given).len()).unwrap();

@@ -127,10 +127,7 @@ impl Filter {
             Event::Rotation(id, _) => world.rotations.get(id).map(|run| run.secret),
             Event::Revocation(id, _) => world.revocations.get(id).map(|run| run.secret),
             Event::Assignment(key, _) => world.assignments.get(key).map(|one| one.secret),
-            Event::Binding(..)
-            | Event::Host(..)
-            | Event::Store(..)
-            | Event::Rollout(..) => None,
+            Event::Binding(..) | Event::Host(..) | Event::Store(..) | Event::Rollout(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)
