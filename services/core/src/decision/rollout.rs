@@ -108,6 +108,46 @@ impl<'w> Draft<'w> {
 
     fn take_wish(&mut self, host: HostId, wish: &RestartWish) {
         let service = Service::of(&wish.image_digest, &wish.service);
+        let Some(event) = self.news_of(host, &service, wish) else {
+            return;
+        };
+        let known = self.state(&service);
+        let member = known.and_then(|rollout| rollout.members.get(event.instance()));
+        let has_leave = member.is_some_and(Member::has_leave);
+        if let rollout::Event::Failed {
+            instance,
+            due,
+            reason,
+            ..
+        } = &event
+        {
+            self.failures.push(Failure {
+                instance: instance.clone(),
+                due: due.clone(),
+                reason: reason.clone(),
+            });
+        }
+        let is_asked_anew = has_leave && matches!(event, rollout::Event::Asked { .. });
+        self.push(&service, event.clone());
+        // The leave it has may be used up, and its room is taken either way.
+        if let rollout::Event::Asked { instance, due, .. } = event
+            && is_asked_anew
+            && !self
+                .state(&service)
+                .is_some_and(|rollout| rollout.has_failed(&due))
+        {
+            let policy = self.smallest(due.iter());
+            self.give_one(&service, &instance, &due, policy);
+        }
+    }
+
+    /// What a wish means for its service's rollout, if it is news.
+    fn news_of(
+        &self,
+        host: HostId,
+        service: &Service,
+        wish: &RestartWish,
+    ) -> Option<rollout::Event> {
         let instance = Instance {
             host,
             container: wish.container.clone(),
@@ -115,10 +155,9 @@ impl<'w> Draft<'w> {
         let container_name = wish.container_name.clone();
         let granted = |due: &&Due| self.is_granted(host, due);
         let due: Vec<Due> = wish.due.iter().filter(granted).copied().collect();
-        let known = self.state(&service);
+        let known = self.state(service);
         let member = known.and_then(|rollout| rollout.members.get(&instance));
-        let has_leave = member.is_some_and(Member::has_leave);
-        let event = match &wish.state {
+        match &wish.state {
             RestartState::Due => {
                 // With what it failed for it does not ask again.
                 let is_news =
@@ -141,37 +180,42 @@ impl<'w> Draft<'w> {
                 })
             }
             RestartState::Failed { reason } => {
-                let is_known =
-                    |member: &Member| member.due == due && matches!(member.stage, Stage::Failed(_));
-                let is_news = !due.is_empty() && !member.is_some_and(is_known);
-                is_news.then(|| {
-                    self.failures.push(Failure {
-                        instance: instance.clone(),
-                        due: due.clone(),
-                        reason: reason.clone(),
-                    });
-                    rollout::Event::Failed {
+                let due = self.brought(member, &instance, &due);
+                let is_known = member.is_some_and(|member| match due.as_slice() {
+                    [] => member.is_down,
+                    _ => member.due == due && matches!(member.stage, Stage::Failed(_)),
+                });
+                let is_told = is_known || (due.is_empty() && member.is_none());
+                (!is_told).then(|| match due.as_slice() {
+                    [] => rollout::Event::Unwell {
+                        instance,
+                        container_name,
+                    },
+                    _ => rollout::Event::Failed {
                         instance,
                         container_name,
                         due,
                         reason: reason.clone(),
-                    }
+                    },
                 })
             }
-        };
-        let Some(event) = event else { return };
-        let is_asked_anew = has_leave && matches!(event, rollout::Event::Asked { .. });
-        self.push(&service, event.clone());
-        // The leave it has may be used up, and its room is taken either way.
-        if let rollout::Event::Asked { instance, due, .. } = event
-            && is_asked_anew
-            && !self
-                .state(&service)
-                .is_some_and(|rollout| rollout.has_failed(&due))
-        {
-            let policy = self.smallest(due.iter());
-            self.give_one(&service, &instance, &due, policy);
         }
+    }
+
+    /// What was new with the restart that went wrong: what else the container holds is not to blame.
+    fn brought(&self, member: Option<&Member>, instance: &Instance, due: &[Due]) -> Vec<Due> {
+        let is_asked = |due: &&Due| member.is_some_and(|member| member.due.contains(due));
+        let asked: Vec<Due> = due.iter().filter(is_asked).copied().collect();
+        if !asked.is_empty() {
+            return asked;
+        }
+        let is_awaited = |due: &&Due| {
+            let open = self.world.open_rotation(due.secret);
+            open.is_some_and(|open| {
+                open.wanted() == due.version && open.waiting.contains(&key_of(instance, due))
+            })
+        };
+        due.iter().filter(is_awaited).copied().collect()
     }
 
     fn give_one(&mut self, service: &Service, instance: &Instance, due: &[Due], policy: Policy) {

@@ -479,6 +479,30 @@ fn a_restart_for_two_secrets_that_fails_turns_both_back() {
 }
 
 #[test]
+fn what_else_a_container_holds_is_not_to_blame() {
+    let all = vec![
+        due(2)[0],
+        Due {
+            binding: OTHER_BINDING,
+            secret: OTHER_SECRET,
+            version: 1,
+        },
+    ];
+    let reason = "it ended".to_owned();
+    let failed = wish(1, all, RestartState::Failed { reason });
+    let given = with_another_secret()
+        .and(rotate(SECOND))
+        .finished(SECOND)
+        .and(says(HOST, vec![waits(1, 2)], Vec::new(), &[1]))
+        .and(says(HOST, vec![failed.clone()], Vec::new(), &[1, 2]));
+    let rollout = &given.world().rollouts[&service()];
+    assert_eq!(Vec::from_iter(&rollout.failed), [&(SECRET, 2)]);
+    assert_eq!(given.world().rotations[&SECOND].returning, Some(1));
+    let repeated = says(HOST, vec![failed], Vec::new(), &[1, 2]);
+    given.when(repeated).then_nothing();
+}
+
+#[test]
 fn a_refused_consumer_under_no_rollout_turns_nothing_back() {
     let reason = "no space".to_owned();
     let refused = item(1, Fact::Refused { version: 2, reason });

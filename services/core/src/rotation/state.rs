@@ -278,6 +278,24 @@ impl Rotation {
         ])
     }
 
+    fn close(&mut self, outcome: &Outcome) {
+        if let Phase::Performing {
+            step: Step::Finish,
+            attempt,
+        } = self.phase
+        {
+            self.late_finish = Some(attempt);
+        }
+        self.phase = Phase::Closed(outcome.clone());
+    }
+
+    fn wait_for(&mut self, consumers: &[assignment::Key], hosts: &[HostId], deadline: Timestamp) {
+        self.waiting = consumers.iter().cloned().collect();
+        self.acknowledged.clear();
+        self.barrier = hosts.iter().copied().collect();
+        self.deadline = Some(deadline);
+    }
+
     /// Folds one event; total.
     pub fn evolve(&mut self, event: &Event) {
         match event {
@@ -317,10 +335,8 @@ impl Rotation {
                 deadline,
             } => {
                 self.phase = Phase::Distributing;
-                self.waiting = consumers.iter().cloned().collect();
-                self.barrier = hosts.iter().copied().collect();
                 self.old.clone_from(old);
-                self.deadline = Some(*deadline);
+                self.wait_for(consumers, hosts, *deadline);
             }
             Event::DeadlineMoved { deadline } => self.deadline = Some(*deadline),
             Event::Halted { reason, .. } => self.halted = Some(reason.clone()),
@@ -331,11 +347,8 @@ impl Rotation {
                 deadline,
             } => {
                 self.returning = Some(*version);
-                self.waiting = consumers.iter().cloned().collect();
-                self.acknowledged.clear();
-                self.barrier = hosts.iter().copied().collect();
                 self.old = vec![self.version];
-                self.deadline = Some(*deadline);
+                self.wait_for(consumers, hosts, *deadline);
             }
             Event::ConsumerAcknowledged { consumer } => {
                 self.waiting.remove(consumer);
@@ -344,16 +357,7 @@ impl Rotation {
             Event::HostBarrierAcknowledged { host } | Event::HostReleased { host } => {
                 self.barrier.remove(host);
             }
-            Event::Closed { outcome } => {
-                if let Phase::Performing {
-                    step: Step::Finish,
-                    attempt,
-                } = self.phase
-                {
-                    self.late_finish = Some(attempt);
-                }
-                self.phase = Phase::Closed(outcome.clone());
-            }
+            Event::Closed { outcome } => self.close(outcome),
             Event::StepCompleted { .. } | Event::DeadlinePassed => {}
         }
     }

@@ -183,7 +183,10 @@ impl Reconciler {
         };
         if let (Some(wanted), Err(reason)) = (fallen.starting.take(), result) {
             fallen.reason = format!("its start failed: {reason}");
-            fallen.due = wanted;
+            let is_replaced =
+                |due: &RolloutDue| wanted.iter().any(|new| new.binding == due.binding);
+            fallen.due.retain(|due| !is_replaced(due));
+            fallen.due.extend(wanted);
         }
     }
 
@@ -280,7 +283,7 @@ impl Reconciler {
 }
 
 impl Fallen {
-    /// What it would start with, when that is not what it fell with.
+    /// What it would start with that it did not fall with; `None` when there is nothing.
     fn wanted(&self, plan: &HostPlan) -> Option<Vec<RolloutDue>> {
         let grant = |due: &RolloutDue| {
             let mut planned = plan.bindings.iter();
@@ -290,8 +293,9 @@ impl Fallen {
             let version = grant_of(planned)?.version;
             Some(RolloutDue { version, ..*due })
         };
-        let wanted: Vec<RolloutDue> = self.due.iter().filter_map(grant).collect();
-        (!wanted.is_empty() && wanted != self.due).then_some(wanted)
+        let wanted = self.due.iter().filter_map(grant);
+        let wanted: Vec<RolloutDue> = wanted.filter(|due| !self.due.contains(due)).collect();
+        (!wanted.is_empty()).then_some(wanted)
     }
 }
 
@@ -301,7 +305,7 @@ fn held_under<'a>(
     tracked: &'a Tracked,
 ) -> impl Iterator<Item = RolloutDue> + 'a {
     let held = tracked.holdings.iter();
-    let held = held.filter(|(binding, _)| rolls(plan, **binding));
+    let held = held.filter(move |(binding, _)| rolls(plan, **binding));
     held.filter_map(|(binding, holding)| {
         Some(RolloutDue {
             binding: *binding,
