@@ -24,7 +24,7 @@ const DRAWN_PER_ROTATION: u32 = 1 << 16;
 
 /// A restart that went wrong.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+struct Failure {
     instance: Instance,
     due: Vec<Due>,
     reason: String,
@@ -181,22 +181,21 @@ impl<'w> Draft<'w> {
             }
             RestartState::Failed { reason } => {
                 let due = self.brought(member, &instance, &due);
-                let is_known = member.is_some_and(|member| match due.as_slice() {
-                    [] => member.is_down,
-                    _ => member.due == due && matches!(member.stage, Stage::Failed(_)),
+                if due.is_empty() {
+                    let is_news = member.is_some_and(|member| !member.is_down);
+                    return is_news.then_some(rollout::Event::Unwell {
+                        instance,
+                        container_name,
+                    });
+                }
+                let is_known = member.is_some_and(|member| {
+                    member.due == due && matches!(member.stage, Stage::Failed(_))
                 });
-                let is_told = is_known || (due.is_empty() && member.is_none());
-                (!is_told).then(|| match due.as_slice() {
-                    [] => rollout::Event::Unwell {
-                        instance,
-                        container_name,
-                    },
-                    _ => rollout::Event::Failed {
-                        instance,
-                        container_name,
-                        due,
-                        reason: reason.clone(),
-                    },
+                (!is_known).then(|| rollout::Event::Failed {
+                    instance,
+                    container_name,
+                    due,
+                    reason: reason.clone(),
                 })
             }
         }
