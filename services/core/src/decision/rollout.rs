@@ -157,6 +157,7 @@ impl<'w> Draft<'w> {
         let due: Vec<Due> = wish.due.iter().filter(granted).copied().collect();
         let known = self.state(service);
         let member = known.and_then(|rollout| rollout.members.get(&instance));
+        let is_rolling = known.is_some_and(|rollout| !rollout.members.is_empty());
         match &wish.state {
             RestartState::Due => {
                 // With what it failed for it does not ask again.
@@ -169,7 +170,6 @@ impl<'w> Draft<'w> {
                 })
             }
             RestartState::UnderWay => {
-                let is_rolling = known.is_some_and(|rollout| !rollout.members.is_empty());
                 let is_news = match member {
                     None => is_rolling,
                     Some(member) => member.stage == Stage::Waiting,
@@ -182,7 +182,7 @@ impl<'w> Draft<'w> {
             RestartState::Failed { reason } => {
                 let due = self.brought(member, &instance, &due);
                 if due.is_empty() {
-                    let is_news = member.is_some_and(|member| !member.is_down);
+                    let is_news = member.map_or(is_rolling, |member| !member.is_down);
                     return is_news.then_some(rollout::Event::Unwell {
                         instance,
                         container_name,

@@ -336,6 +336,20 @@ fn a_container_that_started_on_its_own_takes_room_until_it_is_well() {
 }
 
 #[test]
+fn a_container_that_took_the_version_by_itself_and_is_not_well_halts_too() {
+    let failed = says(OTHER_HOST, vec![broken(3, 2)], Vec::new(), &[1, 2]);
+    let given = rolled().and(failed.clone());
+    assert_eq!(given.world().rotations[&SECOND].returning, Some(1));
+    given.when(failed).then_nothing();
+    // Of what no rotation brings it only takes room.
+    let broken_before = says(OTHER_HOST, vec![broken(3, 1)], Vec::new(), &[1]);
+    let given = rolled().and(broken_before);
+    assert!(given.world().rotations[&SECOND].halted.is_none());
+    let member = &given.world().rollouts[&service()].members[&on(OTHER_HOST, 3)];
+    assert_eq!((&member.stage, member.is_down), (&Stage::Unwell, true));
+}
+
+#[test]
 fn the_next_one_waits_for_the_delay_and_whoever_has_leave_is_given_time() {
     let policy = Policy {
         delay: Duration::from_secs(30),

@@ -245,8 +245,7 @@ impl Reconciler {
         if unproven.is_empty() && !is_bare {
             return None;
         }
-        let has_leave = plan.leaves.iter().any(|leave| leave.container == *id);
-        match refused_in(tracked, &unproven).filter(|_| is_ours || has_leave) {
+        match refused_in(tracked, &unproven) {
             Some(reason) => wish(unproven, RestartState::Failed { reason }),
             None => wish(unproven, RestartState::UnderWay),
         }
