@@ -153,6 +153,7 @@ async fn live(
             stale: Vec::new(),
             executed: Vec::new(),
             notes: Vec::new(),
+            restarts: Vec::new(),
         });
         let accepted = submit(&end, report).await;
         said = held;

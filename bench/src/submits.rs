@@ -106,6 +106,7 @@ fn command(number: u32) -> Result<Command> {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
     }))
 }
 

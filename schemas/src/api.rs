@@ -218,6 +218,9 @@ pub struct ConsumerView {
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// What its rollout says of it: `waits for leave`, `may restart`, `not well yet` or `failed`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub restart: Option<String>,
     /// Promotion committed to file replaced, or to the new first program running, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_ms: Option<f64>,

@@ -11,6 +11,7 @@ use crate::event::assignment::{AssignmentEvent, Consumer};
 use crate::event::binding::BindingEvent;
 use crate::event::host::HostEvent;
 use crate::event::revocation::RevocationEvent;
+use crate::event::rollout::{RolloutEvent, Service};
 use crate::event::rotation::RotationEvent;
 use crate::event::secret::SecretEvent;
 use crate::event::store::StoreEvent;
@@ -150,6 +151,16 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "rotation" => variant::<RotationEvent>(kind),
         "revocation" => variant::<RevocationEvent>(kind),
         "store" => variant::<StoreEvent>(kind),
+        "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
+            add_member(
+                &mut members,
+                "service",
+                &json!({ "$ref": "#/$defs/Service" }),
+            );
+            let service = plain::<Service>().to_value();
+            definitions.insert("Service".to_owned(), without_header(service));
+            (members, definitions)
+        }),
         _ => variant::<AssignmentEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

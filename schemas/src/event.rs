@@ -11,6 +11,7 @@ pub mod host;
 mod kind;
 mod proven;
 pub mod revocation;
+pub mod rollout;
 pub mod rotation;
 pub mod secret;
 pub mod store;
@@ -41,6 +42,8 @@ pub const MAX_EVENT_BYTES: usize = 8 << 20;
 const WHAT: &str = "event";
 /// The member of an assignment's event that carries its key.
 const CONSUMER: &str = "consumer";
+/// The member of a rollout's event that carries its service.
+const SERVICE: &str = "service";
 
 /// What the journal knows about an event besides what happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +116,7 @@ pub fn subject(event: &Event) -> String {
         Event::Rotation(id, _) => format!("rotation/{id}"),
         Event::Revocation(id, _) => format!("revocation/{id}"),
         Event::Store(id, _) => format!("store/{id}"),
+        Event::Rollout(service, _) => format!("rollout/{}", rollout::derive_subject(service)),
     }
 }
 
@@ -129,6 +133,12 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::Rotation(_, event) => members(&rotation::RotationEvent::of(event)),
         Event::Revocation(_, event) => members(&revocation::RevocationEvent::of(event)),
         Event::Store(_, event) => members(&store::StoreEvent::of(event)),
+        Event::Rollout(service, event) => {
+            let mut members = members(&rollout::RolloutEvent::of(event));
+            let service = canonical::value(&rollout::Service::of(service));
+            members.insert(SERVICE.to_owned(), service);
+            members
+        }
     }
 }
 
@@ -197,6 +207,14 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
             id_of(kind, subject)?,
             core_of::<store::StoreEvent>(kind, data)?,
         ),
+        "rollout" => {
+            let shape = |what| move |source| DecodeError::Shape { what, source };
+            let mut data = data.read().map_err(shape(kind.name))?;
+            let service = data.remove(SERVICE).unwrap_or(Value::Null);
+            let service = rollout::Service::deserialize(service).map_err(shape(SERVICE))?;
+            let event = core_of::<rollout::RolloutEvent>(kind, Members::Read(data))?;
+            Event::Rollout(service.into_core(), event)
+        }
         _ => {
             let shape = |what| move |source| DecodeError::Shape { what, source };
             let mut data = data.read().map_err(shape(kind.name))?;

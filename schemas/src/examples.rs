@@ -22,7 +22,7 @@ use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
-use keywheel_core::{host, revocation};
+use keywheel_core::{host, revocation, rollout};
 
 use crate::event::EventMeta;
 
@@ -108,6 +108,15 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     );
     let stores = store::of_store()?.into_iter();
     events.extend(stores.map(|event| Event::Store(STORE, event)));
+    let service = rollout::Service {
+        image_digest: format!("sha256:{}", "4f".repeat(32)),
+        name: String::new(),
+    };
+    events.extend(
+        of_rollout(&key)
+            .into_iter()
+            .map(|event| Event::Rollout(service.clone(), event)),
+    );
     Ok(events)
 }
 
@@ -304,9 +313,60 @@ fn of_rotation(key: &Key) -> Vec<rotation::Event> {
         },
         rotation::Event::HostBarrierAcknowledged { host: HOST },
         rotation::Event::HostReleased { host: HOST },
+        rotation::Event::DeadlineMoved {
+            deadline: NIGHT.plus(rotation::ACK_DEADLINE),
+        },
+        rotation::Event::Halted {
+            consumer: key.clone(),
+            reason: "its health check fails since the restart".to_owned(),
+        },
+        rotation::Event::TurnedBack {
+            version: 1,
+            consumers: vec![key.clone()],
+            hosts: vec![HOST],
+            deadline: NIGHT.plus(rotation::ACK_DEADLINE),
+        },
         rotation::Event::DeadlinePassed,
         rotation::Event::Closed {
             outcome: Outcome::Completed,
+        },
+    ]
+}
+
+fn of_rollout(key: &Key) -> Vec<rollout::Event> {
+    let instance = rollout::Instance {
+        host: key.host,
+        container: key.container.clone(),
+    };
+    let container_name = "payments-1".to_owned();
+    let due = vec![rollout::Due {
+        binding: BINDING,
+        secret: SECRET,
+        version: 2,
+    }];
+    vec![
+        rollout::Event::Asked {
+            instance: instance.clone(),
+            container_name: container_name.clone(),
+            due: due.clone(),
+        },
+        rollout::Event::LeaveGiven {
+            instance: instance.clone(),
+            not_before: Some(NIGHT),
+        },
+        rollout::Event::Unwell {
+            instance: instance.clone(),
+            container_name: container_name.clone(),
+        },
+        rollout::Event::Failed {
+            instance: instance.clone(),
+            container_name,
+            due,
+            reason: "its health check fails since the restart".to_owned(),
+        },
+        rollout::Event::Settled {
+            instance,
+            at: NIGHT,
         },
     ]
 }

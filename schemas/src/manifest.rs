@@ -51,6 +51,8 @@ pub const MAX_INTERVAL: Duration = Duration::from_secs(10 * 366 * 86_400);
 pub const MAX_JITTER: Duration = Duration::from_secs(86_400);
 /// Longest settle or health timeout of a restart: an hour, well beyond the rotation's own deadline.
 pub const MAX_RESTART_WAIT: Duration = Duration::from_secs(3600);
+/// Most containers of a service that a rollout may restart, or let be unavailable, at the same time.
+pub const MAX_ROLLOUT_CONTAINERS: u32 = 1000;
 /// Longest time that a reload command may take.
 pub const MAX_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Most words of a reload command, the program among them.

@@ -38,6 +38,7 @@ fn plan(generation: u64) -> Result<Body> {
         host_name: HostName::parse("one")?,
         generation,
         bindings: Vec::new(),
+        leaves: Vec::new(),
     }))
 }
 

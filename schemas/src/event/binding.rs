@@ -127,6 +127,20 @@ impl Mirror for Target {
     }
 }
 
+mirror_struct! {
+    /// How the restarts of one service go, over all hosts.
+    Rollout = binding::Rollout {
+        /// Containers that may restart at the same time.
+        max_parallel: u32,
+        /// Containers that may be unavailable at the same time.
+        max_unavailable: u32,
+        /// Pause after one is through, before the next restarts.
+        delay: Text<Duration>,
+        /// How long a healthy one is watched before it counts as running well.
+        monitor: Text<Duration>,
+    }
+}
+
 /// What makes a consumer use the new value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -144,6 +158,9 @@ pub enum Reload {
         settle: Text<Duration>,
         /// How long its health check may take.
         health_timeout: Text<Duration>,
+        /// Absent: each host restarts one container of a service at a time by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<Rollout>,
     },
     /// A command in the container; its exit code 0 is the acknowledgement.
     Command {
@@ -165,9 +182,11 @@ impl Mirror for Reload {
             binding::Reload::Restart {
                 settle,
                 health_timeout,
+                rollout,
             } => Self::Restart {
                 settle: Text(*settle),
                 health_timeout: Text(*health_timeout),
+                rollout: Mirror::of(rollout),
             },
             binding::Reload::Command { argv, timeout } => Self::Command {
                 argv: argv.clone(),
@@ -183,9 +202,11 @@ impl Mirror for Reload {
             Self::Restart {
                 settle,
                 health_timeout,
+                rollout,
             } => binding::Reload::Restart {
                 settle: settle.0,
                 health_timeout: health_timeout.0,
+                rollout: rollout.into_core(),
             },
             Self::Command { argv, timeout } => binding::Reload::Command {
                 argv,

@@ -1,7 +1,7 @@
 //! Every event type by its full name, and the aggregate and variant it stands for.
 
 use keywheel_core::event::Event;
-use keywheel_core::{assignment, binding, host, revocation, rotation, secret, store};
+use keywheel_core::{assignment, binding, host, revocation, rollout, rotation, secret, store};
 
 /// One event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,9 @@ kinds! {
         E::ConsumerAcknowledged { .. } => "consumer_acknowledged",
         E::HostBarrierAcknowledged { .. } => "host_barrier_acknowledged",
         E::HostReleased { .. } => "host_released",
+        E::DeadlineMoved { .. } => "deadline_moved",
+        E::Halted { .. } => "halted",
+        E::TurnedBack { .. } => "turned_back",
         E::DeadlinePassed => "deadline_passed",
         E::Closed { .. } => "closed",
     }
@@ -95,6 +98,13 @@ kinds! {
         E::WentStale { .. } => "went_stale",
         E::Recovered => "recovered",
     }
+    rollout {
+        E::Asked { .. } => "asked",
+        E::LeaveGiven { .. } => "leave_given",
+        E::Unwell { .. } => "unwell",
+        E::Failed { .. } => "failed",
+        E::Settled { .. } => "settled",
+    }
 }
 
 /// The full type name of an event.
@@ -108,6 +118,7 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::Rotation(_, event) => rotation(event),
         Event::Revocation(_, event) => revocation(event),
         Event::Store(_, event) => store(event),
+        Event::Rollout(_, event) => rollout(event),
     }
 }
 

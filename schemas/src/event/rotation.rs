@@ -33,7 +33,7 @@ mirror_words! {
     Outcome = rotation::Outcome {
         /// Every consumer runs on the new version and the old one is dead.
         Completed,
-        /// Nothing changed for consumers.
+        /// Consumers run on the version before, and the new one is dead.
         RolledBack,
         /// Consumers were too slow; the old version stays alive and a person decides.
         Parked,
@@ -154,6 +154,29 @@ mirror_enum! {
         HostReleased {
             /// The host.
             host: Text<HostId>,
+        },
+        /// Consumers were given leave to restart, so waiting ends later.
+        DeadlineMoved {
+            /// When waiting ends.
+            deadline: Text<Timestamp>,
+        },
+        /// A consumer did not run well with what the rotation brings.
+        Halted {
+            /// The consumer.
+            consumer: Consumer,
+            /// Why, with the next step.
+            reason: String,
+        },
+        /// The version before is current again, and consumers have to move back to it.
+        TurnedBack {
+            /// That version.
+            version: u64,
+            /// Everyone who has to acknowledge it.
+            consumers: Vec<Consumer>,
+            /// Every host that may hold the version of this rotation.
+            hosts: Vec<Text<HostId>>,
+            /// When waiting ends.
+            deadline: Text<Timestamp>,
         },
         /// Waiting ended before everyone acknowledged.
         DeadlinePassed {},

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use keywheel_core::binding::{
-    DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload,
+    DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload, Rollout,
 };
 
 use super::reader::{Faults, Fields};
@@ -14,7 +14,7 @@ use super::scalar::signal_number;
 use super::tree::{self, Located, Node, position};
 use super::{
     MAX_COMMAND_TIMEOUT, MAX_COMMAND_WORD_BYTES, MAX_COMMAND_WORDS, MAX_LABEL_BYTES,
-    MAX_RESTART_WAIT,
+    MAX_RESTART_WAIT, MAX_ROLLOUT_CONTAINERS,
 };
 
 /// Faults of a label that are told.
@@ -40,6 +40,12 @@ pub fn parse_reload(text: &str) -> Result<Reload, String> {
         Some(Reload::Label) => {
             Err("`label` is for the binding; the label itself says what to do".to_owned())
         }
+        Some(Reload::Restart {
+            rollout: Some(_), ..
+        }) => Err(
+            "`rollout` is for the binding: a label asks for nothing of a whole service; leave it out"
+                .to_owned(),
+        ),
         Some(reload) if faults.is_empty() => Ok(reload),
         _ => {
             let found = faults.finish().into_iter().take(MAX_LABEL_FAULTS);
@@ -57,6 +63,7 @@ pub(super) fn default_restart() -> Reload {
     Reload::Restart {
         settle: DEFAULT_SETTLE,
         health_timeout: DEFAULT_HEALTH_TIMEOUT,
+        rollout: None,
     }
 }
 
@@ -116,13 +123,36 @@ fn read_signal(node: &Located, faults: &mut Faults) -> Option<Reload> {
 }
 
 fn read_restart(node: &Located, faults: &mut Faults) -> Option<Reload> {
-    let fields = Fields::of(node, "restart", &["settle", "healthTimeout"], faults)?;
+    let known = ["settle", "healthTimeout", "rollout"];
+    let fields = Fields::of(node, "restart", &known, faults)?;
     let settle = fields.span("settle", Duration::ZERO, MAX_RESTART_WAIT, faults);
     let least = Duration::from_secs(1);
     let health_timeout = fields.span("healthTimeout", least, MAX_RESTART_WAIT, faults);
     Some(Reload::Restart {
         settle: settle.unwrap_or(DEFAULT_SETTLE),
         health_timeout: health_timeout.unwrap_or(DEFAULT_HEALTH_TIMEOUT),
+        // `rollout:` with nothing behind it means the defaults, as `rollout: {}` does.
+        rollout: match fields.find("rollout") {
+            Some(node) => Some(read_rollout(node, faults)?),
+            None => fields.has("rollout").then(Rollout::default),
+        },
+    })
+}
+
+fn read_rollout(node: &Located, faults: &mut Faults) -> Option<Rollout> {
+    let known = ["maxParallel", "maxUnavailable", "delay", "monitor"];
+    let fields = Fields::of(node, "rollout", &known, faults)?;
+    let most = MAX_ROLLOUT_CONTAINERS;
+    let max_parallel = fields.number("maxParallel", 1, most, faults);
+    let max_unavailable = fields.number("maxUnavailable", 1, most, faults);
+    let delay = fields.span("delay", Duration::ZERO, MAX_RESTART_WAIT, faults);
+    let monitor = fields.span("monitor", Duration::ZERO, MAX_RESTART_WAIT, faults);
+    let default = Rollout::default();
+    Some(Rollout {
+        max_parallel: max_parallel.unwrap_or(default.max_parallel),
+        max_unavailable: max_unavailable.unwrap_or(default.max_unavailable),
+        delay: delay.unwrap_or(default.delay),
+        monitor: monitor.unwrap_or(default.monitor),
     })
 }
 
@@ -215,9 +245,63 @@ mod tests {
             ("{ signal: HUP, timeout: 1s }", "is a command's"),
             ("{ comand: [a] }", "did you mean `command`?"),
             ("[", "not YAML"),
+            (
+                "{ restart: { rollout: {} } }",
+                "`rollout` is for the binding",
+            ),
         ] {
             let fault = parse_reload(text).unwrap_err();
             assert!(fault.contains(part), "{text}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_binding_says_how_a_service_rolls_and_its_bounds_hold() {
+        let read = |text: &str| {
+            let documents = tree::read_documents(text).unwrap();
+            let mut faults = Faults::new("binding");
+            let reload = read_reload(&documents[0], &mut faults);
+            let faults = faults.finish().into_iter().map(|fault| fault.message);
+            (reload, faults.collect::<Vec<_>>().join("; "))
+        };
+        let rolling = |rollout| {
+            let reload = Reload::Restart {
+                settle: DEFAULT_SETTLE,
+                health_timeout: DEFAULT_HEALTH_TIMEOUT,
+                rollout: Some(rollout),
+            };
+            (Some(reload), String::new())
+        };
+        let default = Rollout::default();
+        assert_eq!(read("{ restart: { rollout: {} } }"), rolling(default));
+        assert_eq!(read("{ restart: { rollout: } }"), rolling(default));
+        let text = "{ restart: { rollout: { maxParallel: 1000, maxUnavailable: 3, delay: 1h, monitor: 30s } } }";
+        let most = Rollout {
+            max_parallel: MAX_ROLLOUT_CONTAINERS,
+            max_unavailable: 3,
+            delay: MAX_RESTART_WAIT,
+            monitor: Duration::from_secs(30),
+        };
+        assert_eq!(read(text), rolling(most));
+        for (text, part) in [
+            (
+                "maxParallel: 1001",
+                "`maxParallel` has to lie between 1 and 1000",
+            ),
+            (
+                "maxUnavailable: 0",
+                "`maxUnavailable` has to lie between 1 and 1000",
+            ),
+            (
+                "maxUnavailable: 25%",
+                "`maxUnavailable` has to be a whole number",
+            ),
+            ("delay: 3601s", "`delay` has to lie between"),
+            ("monitor: 5", "`monitor` has no unit"),
+            ("maxUnavailble: 1", "did you mean `maxUnavailable`?"),
+        ] {
+            let (_, faults) = read(&format!("{{ restart: {{ rollout: {{ {text} }} }} }}"));
+            assert!(faults.contains(part), "{text}: {faults}");
         }
     }
 

@@ -275,6 +275,40 @@ pub struct Restart {
     )]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub health_timeout: Option<String>,
+    /// Restart the containers of one service as one rollout over all hosts; `{}` for the defaults. Without it
+    /// each host restarts one container of a service at a time by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+}
+
+/// How the restarts of one service go, over all hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollout {
+    /// Containers that may restart at the same time, 1 by default.
+    #[serde(
+        default,
+        rename = "maxParallel",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_parallel: Option<u32>,
+    /// Containers that may be unavailable at the same time, 1 by default.
+    #[serde(
+        default,
+        rename = "maxUnavailable",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_unavailable: Option<u32>,
+    /// Pause after one is through, `0s` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub delay: Option<String>,
+    /// How long a healthy one is watched before it counts as running well, `0s` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub monitor: Option<String>,
 }
 
 /// A command in the container, as `docker exec` runs one; exit code 0 acknowledges.

@@ -200,6 +200,7 @@ fn what_is_left_out_has_its_default() {
     let restart = Reload::Restart {
         settle: DEFAULT_SETTLE,
         health_timeout: DEFAULT_HEALTH_TIMEOUT,
+        rollout: None,
     };
     assert_eq!(reload_of("  env: { name: DB_PASSWORD }"), restart);
     assert_eq!(reload_of("  file: { name: db }"), Reload::None);
@@ -219,6 +220,7 @@ fn what_is_left_out_has_its_default() {
     let own = Reload::Restart {
         settle: Duration::from_secs(1),
         health_timeout: Duration::from_secs(90),
+        rollout: None,
     };
     assert_eq!(
         reload_of(

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use keywheel_core::id::{BindingId, DeliveryId, HostId, SecretId};
+use keywheel_core::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use keywheel_core::name::{BindingName, HostName, SecretName};
 use keywheel_core::plan;
+use keywheel_core::time::Timestamp;
 
 use crate::event::binding::{Reload, Selector, Target};
 use crate::mirror::{Text, mirror_struct};
@@ -50,6 +51,19 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// A container may restart, once.
+    Leave = plan::Leave {
+        /// The container.
+        container: Text<ContainerId>,
+        /// Which leave it is.
+        number: u64,
+        /// Not before this time; absent: at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Text<Timestamp>>,
+    }
+}
+
+mirror_struct! {
     /// What one host has to do.
     Plan = plan::HostPlan {
         /// The host.
@@ -60,5 +74,8 @@ mirror_struct! {
         generation: u64,
         /// The bindings that mean this host.
         bindings: Vec<PlannedBinding>,
+        /// Containers that may restart under a rollout; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leaves: Vec<Leave>,
     }
 }

@@ -6,6 +6,7 @@ use keywheel_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::rollout::Due;
 use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct};
 
 mirror_enum! {
@@ -129,6 +130,39 @@ mirror_struct! {
 }
 
 mirror_enum! {
+    /// How far a restart is.
+    RestartState = report::RestartState {
+        /// It waits for leave.
+        Due {},
+        /// It restarts, or started and does not count as running well yet.
+        UnderWay {},
+        /// It did not run well.
+        Failed {
+            /// Why, with the next step.
+            reason: String,
+        },
+    }
+}
+
+mirror_struct! {
+    /// A container under a rollout about which something is to be done.
+    RestartWish = report::RestartWish {
+        /// The container.
+        container: Text<ContainerId>,
+        /// Its name, for people.
+        container_name: String,
+        /// Config digest of its image.
+        image_digest: String,
+        /// Its Compose service; empty outside Compose.
+        service: String,
+        /// What it restarts or restarted for.
+        due: Vec<Due>,
+        /// How far it is.
+        state: RestartState,
+    }
+}
+
+mirror_enum! {
     /// What is noted of a container and a version.
     UsageKind = report::UsageKind {
         /// It got one that its host had, while the gateway did not answer.
@@ -186,5 +220,8 @@ mirror_struct! {
         /// Uses that change nothing; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         notes: Vec<UsageNote>,
+        /// Containers under a rollout about which something is to be done; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        restarts: Vec<RestartWish>,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
-use keywheel_core::binding::{ImageSelector, Reload, Selector, Target};
+use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, Target};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
@@ -12,10 +12,12 @@ use keywheel_core::id::{
     SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding};
 use keywheel_core::report::{
-    DeniedStart, Executed, Fact, HostReport, Item, StalePlan, UsageKind, UsageNote,
+    DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
+    UsageNote,
 };
+use keywheel_core::rollout::Due;
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
@@ -98,6 +100,12 @@ fn plan() -> HostPlan {
     let restart = Reload::Restart {
         settle: Duration::from_millis(1500),
         health_timeout: Duration::from_secs(120),
+        rollout: Some(Rollout {
+            max_parallel: 2,
+            max_unavailable: 3,
+            delay: Duration::from_secs(30),
+            monitor: Duration::from_millis(1),
+        }),
     };
     let grant = Grant {
         version: 8,
@@ -116,6 +124,11 @@ fn plan() -> HostPlan {
             planned(form, command, digest.clone(), Some(grant)),
             planned(bare, Reload::Label, digest, Some(grant)),
         ],
+        leaves: vec![Leave {
+            container: container(),
+            number: u64::MAX,
+            not_before: Some(AT),
+        }],
     }
 }
 
@@ -175,6 +188,26 @@ fn report() -> HostReport {
             version: 3,
             at: AT,
         }],
+        restarts: [
+            RestartState::Due,
+            RestartState::UnderWay,
+            RestartState::Failed {
+                reason: "its health check fails".to_owned(),
+            },
+        ]
+        .map(|state| RestartWish {
+            container: container(),
+            container_name: "payments-1".to_owned(),
+            image_digest: "sha256:x".to_owned(),
+            service: "payments".to_owned(),
+            due: vec![Due {
+                binding: BINDING,
+                secret: SECRET,
+                version: 2,
+            }],
+            state,
+        })
+        .to_vec(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Any event, and the aggregate it belongs to.
 
 use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, StoreId};
-use crate::{assignment, binding, host, revocation, rotation, secret, store};
+use crate::{assignment, binding, host, revocation, rollout, rotation, secret, store};
 
 /// Any event with its aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Event {
     Revocation(RevocationId, revocation::Event),
     /// Of a store outside.
     Store(StoreId, store::Event),
+    /// Of a service's rollout.
+    Rollout(rollout::Service, rollout::Event),
 }
 
 /// Names the aggregate of an event.
@@ -39,6 +41,8 @@ pub enum AggregateKey {
     Revocation(RevocationId),
     /// A store outside.
     Store(StoreId),
+    /// A service's rollout.
+    Rollout(rollout::Service),
 }
 
 impl Event {
@@ -53,6 +57,7 @@ impl Event {
             Self::Rotation(id, _) => AggregateKey::Rotation(*id),
             Self::Revocation(id, _) => AggregateKey::Revocation(*id),
             Self::Store(id, _) => AggregateKey::Store(*id),
+            Self::Rollout(service, _) => AggregateKey::Rollout(service.clone()),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod name;
 pub mod plan;
 pub mod report;
 pub mod revocation;
+pub mod rollout;
 pub mod rotation;
 pub mod schedule;
 pub mod secret;

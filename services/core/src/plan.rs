@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 
 use crate::binding::{Reload, Selector, Target};
-use crate::id::{BindingId, DeliveryId, HostId, SecretId};
+use crate::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use crate::name::{BindingName, HostName, SecretName};
+use crate::rollout::Stage;
+use crate::time::Timestamp;
 use crate::world::World;
 
 /// What one host has to do. It is whole: what a host has in its cache or its containers and the plan
@@ -20,6 +22,19 @@ pub struct HostPlan {
     pub generation: u64,
     /// The bindings that mean this host.
     pub bindings: Vec<PlannedBinding>,
+    /// Containers that may restart under a rollout.
+    pub leaves: Vec<Leave>,
+}
+
+/// A container may restart, once. Without leave none does whose binding says `rollout`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leave {
+    /// The container.
+    pub container: ContainerId,
+    /// Which leave it is: none is used twice.
+    pub number: u64,
+    /// Not before this time; `None`: at once, whatever the host's clock says.
+    pub not_before: Option<Timestamp>,
 }
 
 /// One binding on one host.
@@ -98,5 +113,20 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         host_name: known.name.clone(),
         generation,
         bindings,
+        leaves: leaves_of(world, host),
     })
+}
+
+fn leaves_of(world: &World, host: HostId) -> Vec<Leave> {
+    let members = world.rollouts.values().flat_map(|one| &one.members);
+    let own = members.filter(|(instance, _)| instance.host == host);
+    let leave = own.filter_map(|(instance, member)| match member.stage {
+        Stage::Leave { number, not_before } => Some(Leave {
+            container: instance.container.clone(),
+            number,
+            not_before,
+        }),
+        Stage::Waiting | Stage::Unwell | Stage::Failed(_) => None,
+    });
+    leave.collect()
 }

@@ -1,6 +1,7 @@
 //! What an injector says about its host.
 
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
+use crate::rollout::Due;
 use crate::time::Timestamp;
 
 /// Most items, containers, refused starts and notes of execs in one report; an injector with more items sends
@@ -37,6 +38,9 @@ pub struct HostReport {
     /// What containers had of secrets beside what items say, since the last report. At most
     /// [`MAX_REPORT_ITEMS`].
     pub notes: Vec<UsageNote>,
+    /// Containers under a rollout that have to restart, are on their way, or did not run well since; in a
+    /// complete report nothing is to be done about any other. At most [`MAX_REPORT_ITEMS`].
+    pub restarts: Vec<RestartWish>,
 }
 
 /// What is noted of a container and a version.
@@ -68,6 +72,37 @@ pub struct UsageNote {
     pub version: u64,
     /// When, by the host's clock.
     pub at: Timestamp,
+}
+
+/// A container under a rollout about which something is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartWish {
+    /// The container.
+    pub container: ContainerId,
+    /// Its name, for people.
+    pub container_name: String,
+    /// Config digest of its image.
+    pub image_digest: String,
+    /// Its Compose service; empty outside Compose.
+    pub service: String,
+    /// What it restarts or restarted for.
+    pub due: Vec<Due>,
+    /// How far it is.
+    pub state: RestartState,
+}
+
+/// How far a restart is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestartState {
+    /// It waits for leave.
+    Due,
+    /// It restarts, or started and does not count as running well yet.
+    UnderWay,
+    /// It did not run well.
+    Failed {
+        /// Why, with the next step.
+        reason: String,
+    },
 }
 
 /// Somebody ran programs in a consumer beside its own, other than its health check. What was run is

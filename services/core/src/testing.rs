@@ -112,6 +112,7 @@ pub(crate) fn restart() -> Reload {
     Reload::Restart {
         settle: binding::DEFAULT_SETTLE,
         health_timeout: binding::DEFAULT_HEALTH_TIMEOUT,
+        rollout: None,
     }
 }
 
@@ -285,6 +286,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,

@@ -11,9 +11,12 @@ use crate::assignment::{self, Assignment};
 use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
-use crate::id::{BindingId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId};
+use crate::id::{
+    BindingId, ContainerId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId,
+};
 use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::revocation::{self, Revocation};
+use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
 use crate::secret::{self, Secret};
 use crate::store;
@@ -41,6 +44,8 @@ pub struct World {
     pub revocations: BTreeMap<RevocationId, Revocation>,
     /// Stores outside, by id.
     pub stores: BTreeMap<StoreId, store::Declared>,
+    /// Rollouts that have something to do or to remember, by service.
+    pub rollouts: BTreeMap<rollout::Service, Rollout>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -120,6 +125,23 @@ impl World {
             .flatten();
         keys.filter_map(|key| Some((key, self.assignments.get(key)?)))
     }
+    /// What a rollout says of a container.
+    #[must_use]
+    pub fn rollout_member(
+        &self,
+        host: HostId,
+        container: &ContainerId,
+    ) -> Option<&rollout::Member> {
+        if self.rollouts.is_empty() {
+            return None;
+        }
+        let instance = rollout::Instance {
+            host,
+            container: container.clone(),
+        };
+        let mut rollouts = self.rollouts.values();
+        rollouts.find_map(|rollout| rollout.members.get(&instance))
+    }
     /// Hosts that some binding of the secret means.
     #[must_use]
     pub fn hosts_of(&self, secret: SecretId) -> Vec<HostId> {
@@ -158,6 +180,7 @@ impl World {
             Event::Rotation(id, event) => self.apply_rotation(number, *id, event),
             Event::Revocation(id, event) => self.apply_revocation(number, *id, event),
             Event::Store(id, event) => self.apply_store(number, *id, event),
+            Event::Rollout(service, event) => self.apply_rollout(number, service, event),
         }
         self.note_outside(number, event);
     }
@@ -179,6 +202,9 @@ impl World {
             return;
         };
         secret.evolve(event);
+        if let secret::Event::VersionRevoked { version } = event {
+            self.forget_failed(id, *version);
+        }
         let affected = match event {
             secret::Event::Delivered { host, .. } => vec![*host],
             secret::Event::VersionPromoted { .. } | secret::Event::VersionRevoked { .. } => {
@@ -187,6 +213,30 @@ impl World {
             _ => Vec::new(),
         };
         self.bump(number, affected);
+    }
+
+    /// A dead version is given to nobody, so nobody has to know what came of it.
+    fn forget_failed(&mut self, secret: SecretId, version: u64) {
+        self.rollouts.retain(|_, rollout| {
+            rollout.failed.remove(&(secret, version));
+            !rollout.is_over()
+        });
+    }
+
+    fn apply_rollout(&mut self, number: u64, service: &rollout::Service, event: &rollout::Event) {
+        let rollout = self.rollouts.entry(service.clone()).or_default();
+        rollout.evolve(number, event);
+        if rollout.is_over() {
+            self.rollouts.remove(service);
+        }
+        // What waits is in no plan.
+        let is_planned = !matches!(
+            event,
+            rollout::Event::Asked { .. } | rollout::Event::Unwell { .. }
+        );
+        if is_planned {
+            self.bump(number, [event.instance().host]);
+        }
     }
 
     fn apply_binding(&mut self, number: u64, id: BindingId, event: &binding::Event) {
@@ -199,6 +249,12 @@ impl World {
         }
         if let Some(binding) = self.bindings.get_mut(&id) {
             binding.evolve(event);
+        }
+        if let binding::Event::Bound { spec, .. } = event {
+            self.rollouts.retain(|_, rollout| {
+                rollout.try_again(spec.secret);
+                !rollout.is_over()
+            });
         }
         affected.extend(self.hosts_of_binding(id));
         self.bump(number, affected);
@@ -325,7 +381,8 @@ impl World {
         rotation.evolve(event);
         let secret = rotation.secret;
         match event {
-            rotation::Event::DistributionStarted { hosts, .. } => {
+            rotation::Event::DistributionStarted { hosts, .. }
+            | rotation::Event::TurnedBack { hosts, .. } => {
                 rotation.generation = number;
                 self.bump(number, hosts.iter().copied());
             }

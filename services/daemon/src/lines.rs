@@ -18,6 +18,10 @@ lines! {
     DISTRIBUTION_STARTED = "rotation.distribution_started", "Consumers have to move; `count` says how many.";
     HOST_CLEARED = "rotation.host_barrier_acknowledged", "A host holds no older version any more.";
     HOST_RELEASED = "rotation.host_released", "A host was evicted; the rotation does not wait for it.";
+    LEAVE_GIVEN = "rollout.leave_given", "A container may restart; `count` says how many of its service are not through.";
+    RESTART_FAILED = "rollout.failed", "A container did not run well after its restart, and why.";
+    ROTATION_HALTED = "rotation.halted", "A container did not run well with what the rotation brings; nobody else is restarted for it.";
+    ROTATION_TURNED_BACK = "rotation.turned_back", "The version before is current again, and consumers have to move back.";
     DEADLINE_PASSED = "rotation.deadline_passed", "Consumers did not acknowledge in time.";
     ROTATION_CLOSED = "rotation.closed", "A rotation ended, with this outcome.";
     CHANGED_OUTSIDE = "secret.external_change_detected", "Somebody changed the value at the store outside.";

@@ -167,7 +167,8 @@ impl Committed {
                     .open_rotation(*secret)
                     .map(|rotation| rotation.id);
                 if let Some(times) = open.and_then(|id| self.rotations.get_mut(&id)) {
-                    times.promoted = Some(at);
+                    // A rotation that is turned back keeps its first.
+                    times.promoted = times.promoted.or(Some(at));
                 }
                 let trace = open.and_then(|id| self.rotation_trace(id));
                 self.note_change(*secret, trace);

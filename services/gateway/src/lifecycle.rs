@@ -63,7 +63,10 @@ fn tell_rotation(committed: &Committed, id: RotationId, outcome: &Outcome) {
     }
     match outcome {
         Outcome::Completed | Outcome::Cancelled => {}
-        Outcome::RolledBack => span.fail("rolled_back", "a step failed; nothing changed"),
+        Outcome::RolledBack => {
+            let why = "a step or a restart failed; the version before is in use";
+            span.fail("rolled_back", why);
+        }
         Outcome::Parked => span.fail("parked", "consumers did not acknowledge in time"),
     }
 }

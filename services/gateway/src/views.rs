@@ -10,6 +10,7 @@ use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{self, ImageSelector, Reload, Target};
 use keywheel_core::id::{RevocationId, RotationId};
 use keywheel_core::revocation::{Backend, Revocation};
+use keywheel_core::rollout::Stage;
 use keywheel_core::rotation::{Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::{LOCAL_STORE, Secret};
@@ -158,11 +159,13 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
             Reload::Restart {
                 settle,
                 health_timeout,
+                rollout,
             } => {
                 format!(
-                    "restart (settle {} s, health timeout {} s)",
+                    "restart (settle {} s, health timeout {} s{})",
                     settle.as_secs(),
-                    health_timeout.as_secs()
+                    health_timeout.as_secs(),
+                    rollout.as_ref().map(rollout_words).unwrap_or_default()
                 )
             }
             Reload::Command { argv, timeout } => {
@@ -173,6 +176,16 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
         consumers: count(consumers.count()),
         note: binding_note(&spec.selector, &spec.target),
     })
+}
+
+fn rollout_words(rollout: &binding::Rollout) -> String {
+    format!(
+        ", rollout: {} at a time, {} unavailable, delay {} s, monitor {} s",
+        rollout.max_parallel,
+        rollout.max_unavailable,
+        rollout.delay.as_secs(),
+        rollout.monitor.as_secs()
+    )
 }
 
 /// What to know about a binding.
@@ -259,7 +272,20 @@ fn consumer(
         assigned: assignment.assigned,
         state: state.to_owned(),
         reason,
+        restart: world
+            .rollout_member(key.host, &key.container)
+            .filter(|member| member.due.iter().any(|due| due.binding == key.binding))
+            .map(|member| restart_word(&member.stage).to_owned()),
         latency_ms: milliseconds(promoted, assignment.swapped_at),
+    }
+}
+
+const fn restart_word(stage: &Stage) -> &'static str {
+    match stage {
+        Stage::Waiting => "waits for leave",
+        Stage::Leave { .. } => "may restart",
+        Stage::Unwell => "not well yet",
+        Stage::Failed(_) => "failed",
     }
 }
 
@@ -347,6 +373,12 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
     } = &rotation.phase
     {
         words.push(format!("step {step:?}, attempt {attempt} failed: {reason}"));
+    }
+    if let Some(reason) = &rotation.halted {
+        words.push(match rotation.returning {
+            Some(back) => format!("halted, back to version {back}: {reason}"),
+            None => format!("halted, nothing more is restarted: {reason}"),
+        });
     }
     for key in &rotation.waiting {
         let known = world.assignments.get(key);

@@ -50,6 +50,11 @@ pub(crate) enum Ack {
         /// Since when, monotonic.
         since: Duration,
     },
+    /// It was found to run well, and is watched for a while yet.
+    Watched {
+        /// Since when, monotonic.
+        since: Duration,
+    },
 }
 
 /// What a container holds under one binding.
@@ -239,8 +244,7 @@ impl Tracked {
 
     /// The group of a restart that its own label asks for: nobody else's waits for it or for how it ends.
     pub(crate) fn alone(&self) -> Service {
-        let id = &self.record.facts.id;
-        (format!("container {id}"), String::new())
+        alone_of(&self.record.facts.id)
     }
 
     pub(crate) fn item(&self, binding: BindingId, secret: SecretId, fact: Fact) -> Item {
@@ -253,6 +257,11 @@ impl Tracked {
             fact,
         }
     }
+}
+
+/// The group that a container is by itself.
+pub(crate) fn alone_of(id: &ContainerId) -> Service {
+    (format!("container {id}"), String::new())
 }
 
 /// Image and, under Compose, service.

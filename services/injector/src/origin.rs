@@ -225,6 +225,7 @@ mod tests {
             host_name: HostName::parse("h").unwrap(),
             generation: 1,
             bindings: bindings.collect(),
+            leaves: Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long,
-//! `progress` sees to consumers, `records` and `start` fold what comes back, `comeback` starts what was
+//! `progress` sees to consumers, `rollout` to leave for restarts, `records` and `start` fold what comes back, `comeback` starts what was
 //! refused.
 
 mod begin;
@@ -13,6 +13,7 @@ mod exec;
 mod pass;
 mod progress;
 mod records;
+mod rollout;
 mod start;
 
 pub(crate) use command::Command;
@@ -23,7 +24,9 @@ use std::time::Duration;
 
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
-use keywheel_core::report::{DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS, UsageNote};
+use keywheel_core::report::{
+    DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS, RestartWish, UsageNote,
+};
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::bus::{Source, Topic};
@@ -63,6 +66,7 @@ struct Told {
     generation: u64,
     holds: BTreeSet<VersionKey>,
     complete: bool,
+    restarts: Vec<RestartWish>,
 }
 
 /// See the file.
@@ -88,6 +92,8 @@ pub(crate) struct Reconciler {
     slots: BTreeMap<Service, ContainerId>,
     /// Versions that a container of the service did not get healthy with.
     failed: BTreeMap<(Service, BindingId), u64>,
+    /// Restarts that take the gateway's leave.
+    rolling: rollout::Rolling,
     /// Contents that were set so far, the number of the last.
     contents: u64,
     attach_pool: Arc<Semaphore>,
@@ -149,6 +155,7 @@ impl Reconciler {
             inspecting: BTreeMap::new(),
             slots: BTreeMap::new(),
             failed: BTreeMap::new(),
+            rolling: rollout::Rolling::default(),
             contents: 0,
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
@@ -301,6 +308,7 @@ impl Reconciler {
             EngineEvent::Removed(id) => {
                 self.look_at_refused(&id, None);
                 self.forget(&id, true);
+                self.forget_fallen(&id);
                 self.items
                     .extend(self.graveyard.remove(&id).unwrap_or_default());
             }
@@ -422,6 +430,7 @@ impl Reconciler {
             holds,
             // A list that is cut off would make ghosts of what lives.
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
+            restarts: self.restart_wishes(&plan),
         };
         let stale = Vec::from_iter(self.shared.stale_plans());
         self.decide_execs();
@@ -446,6 +455,7 @@ impl Reconciler {
             stale,
             executed,
             notes: std::mem::take(&mut self.notes),
+            restarts: told.restarts.clone(),
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));
@@ -504,8 +514,11 @@ impl Reconciler {
         let under_way = self.containers.get(id).is_some_and(|tracked| {
             let waits = tracked.holdings.iter().any(|(binding, holding)| {
                 use crate::model::Ack;
-                matches!(holding.ack, Ack::AtStart | Ack::Gate { .. })
-                    && !tracked.refused.contains_key(binding)
+                let is_unproven = matches!(
+                    holding.ack,
+                    Ack::AtStart | Ack::Gate { .. } | Ack::Watched { .. }
+                );
+                is_unproven && !tracked.refused.contains_key(binding)
             });
             tracked.busy != Busy::No || tracked.creating_until.is_some() || waits
         });

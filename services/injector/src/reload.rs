@@ -37,9 +37,11 @@ pub(crate) fn said(facts: &ContainerFacts) -> Result<Reload, String> {
         Reload::Restart {
             settle,
             health_timeout,
+            ..
         } => Reload::Restart {
             settle: settle.min(DEFAULT_SETTLE),
             health_timeout: health_timeout.min(DEFAULT_HEALTH_TIMEOUT),
+            rollout: None,
         },
         other => other,
     })
@@ -109,6 +111,7 @@ mod tests {
             let expected = Reload::Restart {
                 settle,
                 health_timeout,
+                rollout: None,
             };
             assert_eq!(said(&labelled(Some(text))), Ok(expected));
         }

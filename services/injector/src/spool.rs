@@ -13,6 +13,8 @@ use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, StalePlan, UsageKind, UsageNote,
 };
 use keywheel_core::time::Timestamp;
+use keywheel_schemas::mirror::Mirror as _;
+use keywheel_schemas::wire::report::RestartWish as StoredRestart;
 use serde::{Deserialize, Serialize};
 
 /// Largest report that is read: the bus takes no larger one.
@@ -39,6 +41,9 @@ struct Stored {
     /// Not in files of earlier versions.
     #[serde(default)]
     notes: Vec<StoredNote>,
+    /// Not in files of earlier versions.
+    #[serde(default)]
+    restarts: Vec<StoredRestart>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -210,6 +215,7 @@ fn store(spooled: &Spooled) -> Stored {
         stale: report.stale.iter().map(store_stale).collect(),
         executed: report.executed.iter().map(store_executed).collect(),
         notes: report.notes.iter().map(store_note).collect(),
+        restarts: report.restarts.iter().map(StoredRestart::of).collect(),
     }
 }
 
@@ -371,6 +377,11 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(load_note)
             .collect::<Option<Vec<_>>>()?,
+        restarts: stored
+            .restarts
+            .into_iter()
+            .map(StoredRestart::into_core)
+            .collect(),
     };
     Some(Spooled {
         number,
@@ -405,6 +416,9 @@ fn load_item(item: StoredItem) -> Option<Item> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use keywheel_core::report::{RestartState, RestartWish};
+    use keywheel_core::rollout::Due;
+
     use super::*;
 
     fn item(fact: Fact) -> Item {
@@ -452,6 +466,23 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn restart() -> RestartWish {
+        RestartWish {
+            container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            container_name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            service: "payments".to_owned(),
+            due: vec![Due {
+                binding: BindingId::from_bytes([1; 16]),
+                secret: SecretId::from_bytes([2; 16]),
+                version: 7,
+            }],
+            state: RestartState::Failed {
+                reason: "its health check fails".to_owned(),
+            },
+        }
+    }
+
     pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         HostReport {
             host: HostId::from_bytes([3; 16]),
@@ -469,6 +500,7 @@ pub(crate) mod tests {
             }],
             executed: vec![executed()],
             notes: vec![note()],
+            restarts: vec![restart()],
         }
     }
 

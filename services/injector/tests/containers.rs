@@ -251,6 +251,7 @@ async fn what_cannot_be_served_is_refused_with_the_next_step() {
     let restart = Reload::Restart {
         settle: Duration::ZERO,
         health_timeout: Duration::ZERO,
+        rollout: None,
     };
     bus.publish(vec![
         binding(6, "env", env("TOKEN"), restart, Some(1)),

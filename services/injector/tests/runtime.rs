@@ -19,10 +19,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::binding::Reload;
-use keywheel_core::id::SecretId;
-use keywheel_core::plan::PlannedBinding;
-use keywheel_core::report::{Fact, HostReport};
+use keywheel_core::binding::{Reload, Rollout};
+use keywheel_core::id::{ContainerId, SecretId};
+use keywheel_core::plan::{Leave, PlannedBinding};
+use keywheel_core::report::{Fact, HostReport, RestartState};
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
 use support::running::{Running, docker_host};
@@ -42,6 +42,7 @@ fn plan(variable: Option<u64>, db: Option<u64>) -> Vec<PlannedBinding> {
     let reload = Reload::Restart {
         settle: SETTLE,
         health_timeout: Duration::from_secs(5),
+        rollout: None,
     };
     vec![
         binding(1, "app", env("TOKEN"), reload, variable),
@@ -266,6 +267,133 @@ async fn a_version_that_a_container_does_not_survive_holds_back_its_service() {
     bus.publish(plan(Some(4), Some(1)));
     bus.wait_facts("the survivor moves on", 1, reloaded(4))
         .await;
+    let (folder, _engine) = scene.end().await;
+    unmount_private(&folder.path().join("run/bundles")).unwrap();
+}
+
+fn rolled(version: u64) -> Vec<PlannedBinding> {
+    let reload = Reload::Restart {
+        settle: SETTLE,
+        health_timeout: Duration::from_secs(5),
+        rollout: Some(Rollout {
+            monitor: Duration::from_millis(200),
+            ..Rollout::default()
+        }),
+    };
+    vec![
+        binding(1, "app", env("TOKEN"), reload.clone(), Some(version)),
+        binding(2, "app", file("db"), reload, Some(version)),
+    ]
+}
+
+fn leave(id: &str, number: u64) -> Vec<Leave> {
+    vec![Leave {
+        container: ContainerId::parse(id).unwrap(),
+        number,
+        not_before: None,
+    }]
+}
+
+/// How far a container is by the last report, and with what version.
+fn standing(reports: &[HostReport], id: &str) -> Option<(RestartState, Vec<u64>)> {
+    let last = reports.last().filter(|last| last.complete)?;
+    let mut wishes = last.restarts.iter();
+    let wish = wishes.find(|wish| wish.container.to_string() == id)?;
+    let versions = wish.due.iter().map(|due| due.version);
+    Some((wish.state.clone(), versions.collect()))
+}
+
+fn file_in(scene: &Scene, id: &str) -> String {
+    let cat = ["exec", id, "/bin/busybox", "cat", "/run/secrets/db"];
+    scene.engine.docker(&cat)
+}
+
+fn started(scene: &Scene, id: &str) -> String {
+    scene.state(".State.StartedAt", id)
+}
+
+async fn wait_due(scene: &Scene, id: &str, version: u64) {
+    let due = Some((RestartState::Due, vec![version; 2]));
+    scene
+        .bus
+        .wait("it asks", |reports| standing(reports, id) == due)
+        .await;
+}
+
+async fn wait_through(scene: &Scene, id: &str, generation: u64) {
+    scene
+        .bus
+        .wait("it is through", |reports| {
+            let last = reports.last();
+            let is_told = last.is_some_and(|last| last.generation >= generation && last.complete);
+            is_told && standing(reports, id).is_none()
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_a_rollout_a_container_restarts_with_leave_only_and_comes_back_when_it_fails() {
+    let Some(mut scene) = Scene::set().await else {
+        return;
+    };
+    scene.bus.publish(rolled(1));
+    let [one, other] =
+        [(); 2].map(|()| created(&scene.engine.container("app", PLACEHOLDER, SCRIPT)));
+    scene.bus.wait_facts("both healthy", 2, reloaded(1)).await;
+    let before = started(&scene, &other);
+
+    // Both ask, and neither is touched.
+    scene.bus.publish(rolled(2));
+    wait_due(&scene, &one, 2).await;
+    wait_due(&scene, &other, 2).await;
+    assert_eq!(
+        [file_in(&scene, &one), file_in(&scene, &other)],
+        ["db-1", "db-1"]
+    );
+
+    // One has leave.
+    let generation = scene.bus.publish_with(rolled(2), leave(&one, 7));
+    scene
+        .bus
+        .wait_facts("restarted and healthy", 1, reloaded(2))
+        .await;
+    wait_through(&scene, &one, generation).await;
+    wait_due(&scene, &other, 2).await;
+    assert_eq!(
+        [file_in(&scene, &one), file_in(&scene, &other)],
+        ["db-2", "db-1"]
+    );
+    assert_eq!(started(&scene, &other), before);
+
+    // An injector that comes back finds its leave used, and restarts nothing.
+    let after = started(&scene, &one);
+    scene.crash_and_start().await;
+    wait_due(&scene, &other, 2).await;
+    assert_eq!(
+        [started(&scene, &one), started(&scene, &other)],
+        [after, before.clone()]
+    );
+
+    // The next version it does not survive; that is told, and the used leave starts nothing.
+    scene.bus.publish_with(rolled(3), leave(&one, 8));
+    scene
+        .bus
+        .wait("it failed", |reports| {
+            let standing = standing(reports, &one);
+            matches!(standing, Some((RestartState::Failed { reason }, versions)) if reason.contains("it ended") && versions == [3, 3])
+        })
+        .await;
+    assert_eq!(scene.state(".State.Running", &one), "false");
+
+    // Back to the version before it asks again, and its injector starts it.
+    scene.bus.publish_with(rolled(2), leave(&one, 8));
+    wait_due(&scene, &one, 2).await;
+    assert_eq!(scene.state(".State.Running", &one), "false");
+    let generation = scene.bus.publish_with(rolled(2), leave(&one, 9));
+    wait_through(&scene, &one, generation).await;
+    assert_eq!(scene.state(".State.Running", &one), "true");
+    assert_eq!(file_in(&scene, &one), "db-2");
+    assert_eq!(started(&scene, &other), before);
     let (folder, _engine) = scene.end().await;
     unmount_private(&folder.path().join("run/bundles")).unwrap();
 }

@@ -44,6 +44,7 @@ fn plan(generation: u64) -> HostPlan {
         host_name: host_name(),
         generation,
         bindings: Vec::new(),
+        leaves: Vec::new(),
     }
 }
 

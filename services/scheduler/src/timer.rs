@@ -109,7 +109,11 @@ impl Timers {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
             Event::Revocation(id, event) => self.apply_revocation(time, *id, event),
-            Event::Binding(..) | Event::Assignment(..) | Event::Host(..) | Event::Store(..) => {}
+            Event::Binding(..)
+            | Event::Assignment(..)
+            | Event::Host(..)
+            | Event::Store(..)
+            | Event::Rollout(..) => {}
         }
     }
 
@@ -165,7 +169,9 @@ impl Timers {
                 self.queue
                     .set(Key::Step(id), time.plus(retry_delay(*attempt)));
             }
-            rotation::Event::DistributionStarted { deadline, .. } => {
+            rotation::Event::DistributionStarted { deadline, .. }
+            | rotation::Event::DeadlineMoved { deadline }
+            | rotation::Event::TurnedBack { deadline, .. } => {
                 self.queue.set(Key::Deadline(id), *deadline);
             }
             rotation::Event::Closed { .. } => self.close_rotation(time, id),

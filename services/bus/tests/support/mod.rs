@@ -148,6 +148,7 @@ pub fn plan(host: keywheel_core::id::HostId, generation: u64) -> Body {
         host_name: keywheel_core::name::HostName::parse("one").unwrap(),
         generation,
         bindings: Vec::new(),
+        leaves: Vec::new(),
     })
 }
 

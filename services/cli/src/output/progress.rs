@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use keywheel_schemas::api::{RevocationView, RotationView};
+use keywheel_schemas::api::{ConsumerView, RevocationView, RotationView};
 
 use super::{Screen, tame, views};
 
@@ -48,7 +48,11 @@ pub(crate) fn rotation(rotation: &RotationView) -> String {
         .consumers
         .iter()
         .filter(|c| views::is_behind(c, rotation.version));
-    let names: Vec<String> = missing.map(|consumer| tame(&consumer.name)).collect();
+    let named = |consumer: &ConsumerView| match &consumer.restart {
+        Some(restart) => format!("{} ({})", tame(&consumer.name), tame(restart)),
+        None => tame(&consumer.name),
+    };
+    let names: Vec<String> = missing.map(named).collect();
     let mut words = format!(
         "{} version {}: {}, {} consumers acknowledged",
         rotation.secret,

@@ -165,7 +165,10 @@ pub(crate) fn consumers(consumers: &[ConsumerView], color: bool) -> String {
             } else {
                 consumer.assigned.to_string()
             },
-            consumer.state.clone(),
+            match &consumer.restart {
+                Some(restart) => format!("{}, {restart}", consumer.state),
+                None => consumer.state.clone(),
+            },
             format!("{} ({})", consumer.name, short(&consumer.container)),
             consumer.host.clone(),
             consumer.binding.clone(),

@@ -114,6 +114,7 @@ mod tests {
             assigned: version,
             state: "reloaded".to_owned(),
             reason: None,
+            restart: None,
             latency_ms: None,
         }
     }

@@ -97,6 +97,8 @@ pub struct Assignment {
     pub holds: u64,
     /// How far it is.
     pub progress: Progress,
+    /// The highest level it has shown for the version it holds.
+    pub shown: Option<AckLevel>,
     /// When its copy was replaced.
     pub swapped_at: Option<Timestamp>,
     /// When it began to use the new value.
@@ -167,10 +169,16 @@ impl Assignment {
                 if self.secret != *secret {
                     // Its binding means another secret now; numbers of the old one say nothing.
                     self.holds = 0;
+                    self.shown = None;
                 }
                 self.secret = *secret;
                 self.assigned = *version;
-                self.progress = Progress::Waiting;
+                // It may be back to what it never left.
+                self.progress = match self.shown.filter(|_| self.holds == *version) {
+                    Some(AckLevel::Reloaded) => Progress::Reloaded,
+                    Some(AckLevel::Swapped) => Progress::Swapped,
+                    None => Progress::Waiting,
+                };
                 self.swapped_at = None;
                 self.reloaded_at = None;
                 self.container_name.clone_from(container_name);
@@ -178,20 +186,24 @@ impl Assignment {
             }
             Event::Swapped { version, at } => {
                 self.holds = *version;
+                self.shown = Some(AckLevel::Swapped);
                 self.progress = Progress::Swapped;
                 self.swapped_at = Some(*at);
             }
             Event::Reloaded { version, at } => {
                 self.holds = *version;
+                self.shown = Some(AckLevel::Reloaded);
                 self.progress = Progress::Reloaded;
                 self.reloaded_at = Some(*at);
             }
             Event::Withdrawn => {
                 self.holds = 0;
+                self.shown = None;
                 self.progress = Progress::Withdrawn;
             }
             Event::Vanished => {
                 self.holds = 0;
+                self.shown = None;
                 self.progress = Progress::Vanished;
             }
             Event::Refused { reason, .. } => self.progress = Progress::Refused(reason.clone()),

@@ -55,6 +55,25 @@ fn an_assigned_version_has_to_be_shown_anew() {
 }
 
 #[test]
+fn back_on_what_it_never_left_a_consumer_has_nothing_to_show() {
+    let told = Event::Reloaded {
+        version: 1,
+        at: NOW,
+    };
+    let on_one = [assigned(1), on_version(1), told, assigned(2)];
+    let stayed = assignment(on_one.clone().into_iter().chain([assigned(1)]));
+    assert!(stayed.has_reached(1, AckLevel::Reloaded));
+    let moved = on_one.into_iter().chain([on_version(2), assigned(1)]);
+    let moved = assignment(moved);
+    assert_eq!(
+        (moved.progress.clone(), moved.holds),
+        (Progress::Waiting, 2)
+    );
+    let swapped_only = assignment([assigned(1), on_version(1), assigned(2), assigned(1)]);
+    assert_eq!(swapped_only.progress, Progress::Swapped);
+}
+
+#[test]
 fn an_assignment_to_another_secret_forgets_what_the_old_one_s_numbers_said() {
     let other = Event::Assigned {
         secret: SecretId::from_bytes([99; 16]),

@@ -49,6 +49,30 @@ pub enum Target {
     },
 }
 
+/// How the restarts of one service go, over all hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rollout {
+    /// Containers that may restart at the same time; at least 1.
+    pub max_parallel: u32,
+    /// Containers that may be unavailable at the same time, those that restart among them; at least 1.
+    pub max_unavailable: u32,
+    /// Pause after one is through, before the next restarts.
+    pub delay: Duration,
+    /// How long a healthy one is watched before it counts as running well.
+    pub monitor: Duration,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            max_parallel: 1,
+            max_unavailable: 1,
+            delay: Duration::ZERO,
+            monitor: Duration::ZERO,
+        }
+    }
+}
+
 /// What makes a consumer use the new value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Reload {
@@ -63,6 +87,9 @@ pub enum Reload {
         settle: Duration,
         /// How long its health check may take.
         health_timeout: Duration,
+        /// With it the gateway gives leave to restart, one service over all hosts; without it each host
+        /// restarts one container of a service at a time by itself.
+        rollout: Option<Rollout>,
     },
     /// A command in the container, as `docker exec` runs one; its exit code 0 is the acknowledgement.
     Command {

@@ -1,7 +1,7 @@
 //! The decision to evict a host: it is trusted with nothing any more, what ran on it is no consumer,
 //! and nothing waits for it. All of it is one append.
 
-use super::{Rejection, rotate};
+use super::{Context, Rejection, rollout, rotate};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -10,7 +10,12 @@ use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Phase, Rotation};
 use crate::world::World;
 
-pub(super) fn evict(world: &World, id: HostId, reason: &str) -> Result<Vec<Event>, Rejection> {
+pub(super) fn evict(
+    world: &World,
+    id: HostId,
+    reason: &str,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
     if reason.trim().is_empty() {
         return Err(host::Rejection::ReasonMissing.into());
     }
@@ -32,19 +37,22 @@ pub(super) fn evict(world: &World, id: HostId, reason: &str) -> Result<Vec<Event
         let vanished = assignment::Event::Vanished;
         events.push(Event::Assignment(key.clone(), vanished));
     }
+    let mut rollouts = rollout::Draft::of(world, ctx.now);
+    rollouts.forget_host(id);
     let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing;
     for open in world.open_rotations().filter(is_distributing) {
-        release_rotation(world, id, open, &mut events)?;
+        release_rotation(world, (id, &rollouts), open, &mut events)?;
     }
     for open in world.revocations.values().filter(|open| !open.closed) {
         release_revocation(id, open, &mut events);
     }
+    events.extend(rollouts.give());
     Ok(events)
 }
 
 fn release_rotation(
     world: &World,
-    host: HostId,
+    (host, rollouts): (HostId, &rollout::Draft<'_>),
     open: &Rotation,
     events: &mut Vec<Event>,
 ) -> Result<(), Rejection> {
@@ -63,15 +71,13 @@ fn release_rotation(
     let is_held = world
         .consumers(open.secret)
         .any(|(key, state)| key.host != host && open.old.contains(&state.holds));
+    let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
     if after.is_settled()
         && !is_held
+        && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {
-        events.extend(rotate::retire_old(
-            (open.id, open.version),
-            secret,
-            &open.old,
-        )?);
+        events.extend(rotate::settled(open, secret)?);
     }
     Ok(())
 }

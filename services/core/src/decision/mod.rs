@@ -9,6 +9,7 @@ mod manifest;
 mod refusal;
 mod report;
 mod revoke;
+mod rollout;
 mod rotate;
 mod store;
 #[cfg(test)]
@@ -109,7 +110,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         } => join::enrol(world, *host, name, *sealing_key, ctx),
         Command::RotateHostKey(next) => join::rotate_keys(world, next),
         Command::NotePermit(wish) => join::note_permit(world, wish, ctx),
-        Command::EvictHost { host, reason } => evict::evict(world, *host, reason),
+        Command::EvictHost { host, reason } => evict::evict(world, *host, reason, ctx),
         Command::StepOutcome {
             rotation,
             step,
@@ -137,7 +138,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::RetryStep { rotation } => rotate::retry(world, *rotation),
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
         Command::DeadlinePassed { rotation } => rotate::deadline(world, *rotation, ctx.now),
-        Command::Report(report) => report::record(world, report, ctx.enrolment),
+        Command::Report(report) => report::record(world, report, ctx),
     };
     Ok(decided?)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Enrolment, Rejection, join, rotate};
+use super::{Context, Rejection, join, rollout, rotate};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{ContainerId, HostId, SecretId};
@@ -16,14 +16,14 @@ use crate::secret::Secret;
 use crate::world::World;
 
 /// Assignments as they are after the report's items.
-type Moved = BTreeMap<assignment::Key, Assignment>;
+pub(super) type Moved = BTreeMap<assignment::Key, Assignment>;
 
 pub(super) fn record(
     world: &World,
     report: &HostReport,
-    enrolment: Enrolment,
+    ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    join::refuse_silent(world, report.host, enrolment)?;
+    join::refuse_silent(world, report.host, ctx.enrolment)?;
     let mut events = Vec::new();
     let mut moved = Moved::new();
     for item in &report.items {
@@ -33,15 +33,27 @@ pub(super) fn record(
         record_absent(world, report, &mut moved, &mut events);
     }
     let held: BTreeSet<(SecretId, u64)> = report.holds.iter().copied().collect();
-    for open in world
-        .open_rotations()
-        .filter(|open| open.phase == Phase::Distributing)
-    {
-        advance_rotation(world, report, open, &moved, &held, &mut events)?;
+    let mut rollouts = rollout::Draft::of(world, ctx.now);
+    rollouts.take(report);
+    let distributing = world.open_rotations();
+    let distributing = distributing.filter(|open| open.phase == Phase::Distributing);
+    for (nth, open) in (0..).zip(distributing) {
+        match rollouts.failure_of(open) {
+            Some(failure) => {
+                rollouts.pass_over(open.id);
+                let turned = rollout::turn_back(world, open, failure, &moved, (ctx, nth));
+                events.extend(turned?);
+            }
+            None => {
+                let seen = (report, &rollouts);
+                advance_rotation(world, seen, open, &moved, &held, &mut events)?;
+            }
+        }
     }
     for open in world.revocations.values().filter(|open| !open.closed) {
         advance_revocation(report, open, &held, &mut events);
     }
+    events.extend(rollouts.give());
     Ok(events)
 }
 
@@ -158,7 +170,7 @@ fn version_of(fact: &Fact) -> Option<u64> {
 
 fn advance_rotation(
     world: &World,
-    report: &HostReport,
+    (report, rollouts): (&HostReport, &rollout::Draft<'_>),
     open: &Rotation,
     moved: &Moved,
     held: &BTreeSet<(SecretId, u64)>,
@@ -201,15 +213,14 @@ fn advance_rotation(
         .consumers(open.secret)
         .map(|(key, state)| moved.get(key).unwrap_or(state));
     let is_held = known.chain(moved.values()).any(holds_old);
+    // Whoever failed with what is taken back is brought up first.
+    let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
     if after.is_settled()
         && !is_held
+        && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {
-        events.extend(rotate::retire_old(
-            (open.id, open.version),
-            secret,
-            &open.old,
-        )?);
+        events.extend(rotate::settled(open, secret)?);
     }
     Ok(())
 }
@@ -228,7 +239,7 @@ fn is_acknowledged(
     let binding = world.bindings.get(&key.binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     spec.filter(|spec| spec.secret == open.secret)
-        .is_none_or(|spec| state.has_reached(open.version, spec.ack_level()))
+        .is_none_or(|spec| state.has_reached(open.wanted(), spec.ack_level()))
 }
 
 fn advance_revocation(

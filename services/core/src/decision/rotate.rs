@@ -1,6 +1,6 @@
 //! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
 
-use super::{Context, Rejection, secret_or_reject};
+use super::{Context, Rejection, rollout, secret_or_reject};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
@@ -183,6 +183,7 @@ pub(super) fn outcome(
         .map(|event| Event::Rotation(id, event))
         .collect();
     if failure.is_some() {
+        events.extend(rollout::released(world, id, ctx));
         return Ok(events);
     }
     match step {
@@ -190,7 +191,10 @@ pub(super) fn outcome(
             // What was revoked meanwhile is current there now: no news from outside.
             events.extend(note_remote(rotation, secret, answer));
         }
-        Step::Finish => events.extend(promote(world, rotation, secret, answer, ctx)?),
+        Step::Finish => {
+            events.extend(promote(world, rotation, secret, answer, ctx)?);
+            events.extend(rollout::released(world, id, ctx));
+        }
         Step::RevokeOld => {
             let retired = secret.written_before(rotation.version).into_iter();
             events.extend(retired.map(|remote| {
@@ -202,7 +206,7 @@ pub(super) fn outcome(
             }
         }
         Step::RollBack => {
-            // A revocation may have taken the version already.
+            // A revocation may have taken the version already, or consumers had run on it.
             if secret.is_deliverable(rotation.version) {
                 let revoked = secret.decide_revoke(rotation.version)?;
                 events.push(Event::Secret(secret.id, revoked));
@@ -210,6 +214,9 @@ pub(super) fn outcome(
                     version: rotation.version,
                 };
                 events.push(Event::Secret(secret.id, destroyed));
+            } else if rotation.returning.is_some() {
+                let destroyed = secret.decide_destroy(rotation.version)?;
+                events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
             }
         }
         Step::Create | Step::Set | Step::Test => {}
@@ -281,6 +288,32 @@ fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Opt
         written,
     };
     Some(Event::Secret(secret.id, noted))
+}
+
+/// Ends the wait for consumers: the old versions die, or the new one when they moved back.
+pub(super) fn settled(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
+    if open.returning.is_none() {
+        return retire_old((open.id, open.version), secret, &open.old);
+    }
+    // What is current at a store outside stays so; a person decides.
+    if secret.place().is_some() {
+        let outcome = Outcome::Parked;
+        return Ok(vec![Event::Rotation(
+            open.id,
+            rotation::Event::Closed { outcome },
+        )]);
+    }
+    let mut events = Vec::new();
+    if secret.is_deliverable(open.version) {
+        let revoked = secret.decide_revoke(open.version)?;
+        events.push(Event::Secret(secret.id, revoked));
+    }
+    let step = rotation::Event::StepStarted {
+        step: Step::RollBack,
+        attempt: 1,
+    };
+    events.push(Event::Rotation(open.id, step));
+    Ok(events)
 }
 
 /// Ends the overlap: the old versions die, or there were none and the rotation is complete.

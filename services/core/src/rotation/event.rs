@@ -50,7 +50,7 @@ pub enum Trigger {
 pub enum Outcome {
     /// Every consumer runs on the new version and the old one is dead.
     Completed,
-    /// Nothing changed for consumers.
+    /// Consumers run on the version before, and the new one is dead.
     RolledBack,
     /// Consumers were too slow; the old version stays alive and a person decides.
     Parked,
@@ -116,6 +116,29 @@ pub enum Event {
     HostReleased {
         /// The host.
         host: HostId,
+    },
+    /// Consumers were given leave to restart, so waiting ends later.
+    DeadlineMoved {
+        /// When waiting ends.
+        deadline: Timestamp,
+    },
+    /// A consumer did not run well with what the rotation brings: nobody else gets it by a restart.
+    Halted {
+        /// The consumer.
+        consumer: assignment::Key,
+        /// Why, with the next step.
+        reason: String,
+    },
+    /// The version before is current again, and consumers have to move back to it.
+    TurnedBack {
+        /// That version.
+        version: u64,
+        /// Everyone who has to acknowledge it.
+        consumers: Vec<assignment::Key>,
+        /// Every host that may hold the version of this rotation.
+        hosts: Vec<HostId>,
+        /// When waiting ends.
+        deadline: Timestamp,
     },
     /// Waiting ended before everyone acknowledged.
     DeadlinePassed,

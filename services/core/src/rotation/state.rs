@@ -132,6 +132,10 @@ pub struct Rotation {
     /// The attempt at `finish` that was under way when the rotation was cancelled: until it is
     /// answered, nobody knows what is current at the store.
     pub late_finish: Option<u32>,
+    /// Why a consumer did not run well with what it brings.
+    pub halted: Option<String>,
+    /// The version before, once consumers move back to it.
+    pub returning: Option<u64>,
 }
 
 impl Rotation {
@@ -154,7 +158,15 @@ impl Rotation {
             deadline: None,
             generation: 0,
             late_finish: None,
+            halted: None,
+            returning: None,
         }
+    }
+
+    /// The version that consumers have to run on.
+    #[must_use]
+    pub fn wanted(&self) -> u64 {
+        self.returning.unwrap_or(self.version)
     }
 
     /// Whether it still runs.
@@ -266,6 +278,24 @@ impl Rotation {
         ])
     }
 
+    fn close(&mut self, outcome: &Outcome) {
+        if let Phase::Performing {
+            step: Step::Finish,
+            attempt,
+        } = self.phase
+        {
+            self.late_finish = Some(attempt);
+        }
+        self.phase = Phase::Closed(outcome.clone());
+    }
+
+    fn wait_for(&mut self, consumers: &[assignment::Key], hosts: &[HostId], deadline: Timestamp) {
+        self.waiting = consumers.iter().cloned().collect();
+        self.acknowledged.clear();
+        self.barrier = hosts.iter().copied().collect();
+        self.deadline = Some(deadline);
+    }
+
     /// Folds one event; total.
     pub fn evolve(&mut self, event: &Event) {
         match event {
@@ -305,10 +335,20 @@ impl Rotation {
                 deadline,
             } => {
                 self.phase = Phase::Distributing;
-                self.waiting = consumers.iter().cloned().collect();
-                self.barrier = hosts.iter().copied().collect();
                 self.old.clone_from(old);
-                self.deadline = Some(*deadline);
+                self.wait_for(consumers, hosts, *deadline);
+            }
+            Event::DeadlineMoved { deadline } => self.deadline = Some(*deadline),
+            Event::Halted { reason, .. } => self.halted = Some(reason.clone()),
+            Event::TurnedBack {
+                version,
+                consumers,
+                hosts,
+                deadline,
+            } => {
+                self.returning = Some(*version);
+                self.old = vec![self.version];
+                self.wait_for(consumers, hosts, *deadline);
             }
             Event::ConsumerAcknowledged { consumer } => {
                 self.waiting.remove(consumer);
@@ -317,16 +357,7 @@ impl Rotation {
             Event::HostBarrierAcknowledged { host } | Event::HostReleased { host } => {
                 self.barrier.remove(host);
             }
-            Event::Closed { outcome } => {
-                if let Phase::Performing {
-                    step: Step::Finish,
-                    attempt,
-                } = self.phase
-                {
-                    self.late_finish = Some(attempt);
-                }
-                self.phase = Phase::Closed(outcome.clone());
-            }
+            Event::Closed { outcome } => self.close(outcome),
             Event::StepCompleted { .. } | Event::DeadlinePassed => {}
         }
     }

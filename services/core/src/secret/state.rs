@@ -274,6 +274,15 @@ impl Secret {
         Ok(Event::VersionPromoted { version })
     }
 
+    /// Makes a version current again.
+    ///
+    /// # Errors
+    /// When the version is unknown or dead.
+    pub fn decide_return(&self, version: u64) -> Result<Event, Rejection> {
+        self.alive_or_reject(version)?;
+        Ok(Event::VersionPromoted { version })
+    }
+
     /// Grants a version to a host; a grant that exists is kept and gives no event.
     ///
     /// # Errors

@@ -39,6 +39,11 @@ impl World {
             })
         };
         let store = || first(&self.stores, &other.stores, |id| format!("store {id}"));
+        let rollout = || {
+            first(&self.rollouts, &other.rollouts, |service| {
+                format!("the rollout of service `{}`", service.name)
+            })
+        };
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
@@ -46,7 +51,8 @@ impl World {
             .or_else(token)
             .or_else(rotation)
             .or_else(revocation)
-            .or_else(store);
+            .or_else(store)
+            .or_else(rollout);
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }

@@ -50,6 +50,7 @@ fn report() -> Command {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
     })
 }
 
@@ -447,6 +448,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -604,6 +606,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

@@ -160,6 +160,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
     };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),
@@ -306,6 +307,7 @@ fn plan() -> HostPlan {
         host_name: HostName::parse("h").unwrap(),
         generation: 1,
         bindings: Vec::new(),
+        leaves: Vec::new(),
     }
 }
 

@@ -53,6 +53,7 @@ mod tests {
             stale: Vec::new(),
             executed: Vec::new(),
             notes: Vec::new(),
+            restarts: Vec::new(),
         });
         let revoke = Command::Revoke {
             revocation,

@@ -78,6 +78,7 @@ impl Log {
                 reload: Reload::Restart {
                     settle: Duration::from_secs(1),
                     health_timeout: Duration::from_secs(1),
+                    rollout: None,
                 },
             },
         };

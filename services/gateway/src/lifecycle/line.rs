@@ -4,7 +4,7 @@ use keywheel_core::assignment;
 use keywheel_core::event::Event;
 use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
 use keywheel_core::rotation::Outcome;
-use keywheel_core::{host, revocation, rotation, secret};
+use keywheel_core::{host, revocation, rollout, rotation, secret};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_engine::state::Committed;
@@ -87,6 +87,7 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
         Event::Assignment(key, event) => (of_assignment(committed, key, event)?, None),
         Event::Secret(id, event) => (of_secret(committed, *id, event)?, None),
         Event::Host(id, event) => (of_host(committed, *id, event)?, None),
+        Event::Rollout(service, event) => (of_rollout(committed, service, event)?, None),
         Event::Binding(..) | Event::Store(..) => return None,
     };
     // Whatever its report answers, a container goes for reasons of its own.
@@ -141,8 +142,25 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             is_bad: matches!(outcome, Outcome::RolledBack | Outcome::Parked),
             ..Line::new(lines::ROTATION_CLOSED, "rotation ended")
         },
+        E::Halted { consumer, reason } => Line {
+            host: Some(host_name(committed, consumer.host)),
+            container: Some(consumer.container.short().to_string()),
+            reason: Some(reason.clone()),
+            is_bad: true,
+            ..Line::new(
+                lines::ROTATION_HALTED,
+                "a container did not run well with it",
+            )
+        },
+        E::TurnedBack { consumers, .. } => Line {
+            count: Some(consumers.len() as u64),
+            is_bad: true,
+            ..Line::new(lines::ROTATION_TURNED_BACK, "consumers have to move back")
+        },
         // Acknowledged by what is swapped or reloaded, which has a line.
-        E::StepStarted { .. } | E::ConsumerAcknowledged { .. } => return None,
+        E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
+            return None;
+        }
     };
     line.rotation = Some(id.to_string());
     if let Some(known) = committed.world.rotations.get(&id) {
@@ -235,6 +253,31 @@ fn of_host(committed: &Committed, id: HostId, event: &host::Event) -> Option<Lin
         _ => return None,
     };
     line.host = Some(host_name(committed, id));
+    Some(line)
+}
+
+fn of_rollout(
+    committed: &Committed,
+    service: &rollout::Service,
+    event: &rollout::Event,
+) -> Option<Line> {
+    let mut line = match event {
+        rollout::Event::LeaveGiven { .. } => Line::new(lines::LEAVE_GIVEN, "container may restart"),
+        rollout::Event::Failed { reason, .. } => Line {
+            reason: Some(reason.clone()),
+            is_bad: true,
+            ..Line::new(
+                lines::RESTART_FAILED,
+                "container did not run well after its restart",
+            )
+        },
+        _ => return None,
+    };
+    let rollout = committed.world.rollouts.get(service);
+    line.count = rollout.map(|rollout| rollout.members.len() as u64);
+    let instance = event.instance();
+    line.host = Some(host_name(committed, instance.host));
+    line.container = Some(instance.container.short().to_string());
     Some(line)
 }
 

@@ -13,6 +13,7 @@ use super::*;
 const RESTART: Reload = Reload::Restart {
     settle: Duration::ZERO,
     health_timeout: Duration::ZERO,
+    rollout: None,
 };
 
 fn host() -> HostName {
@@ -71,6 +72,7 @@ pub(crate) fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
         host_name: host(),
         generation: 1,
         bindings,
+        leaves: Vec::new(),
     }
 }
 

@@ -46,6 +46,7 @@ fn plan(generation: u64) -> Arc<HostPlan> {
         host_name: HostName::parse("web-1").unwrap(),
         generation,
         bindings: Vec::new(),
+        leaves: Vec::new(),
     })
 }
 

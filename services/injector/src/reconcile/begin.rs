@@ -1,13 +1,14 @@
 //! Work that takes long: begun here, in tasks of its own, and back as an event.
 //!
 //! Invariants: a container is marked busy before its task begins; versions that a task handles are
-//! said before; one container of a service restarts at a time.
+//! said before; one container of a service restarts at a time, or as many as have leave.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keywheel_core::id::ContainerId;
 use keywheel_daemon::{chain, failpoint, lines, names};
+use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
@@ -15,7 +16,7 @@ use super::Reconciler;
 use super::pass::Due;
 use crate::attach::{Wanted, attach};
 use crate::decide::FileWish;
-use crate::model::Busy;
+use crate::model::{Busy, Service, alone_of};
 use crate::origin::SERVICE;
 use crate::service::Event;
 use crate::shared::VersionKey;
@@ -115,6 +116,9 @@ impl Reconciler {
         } else {
             tracked.service()
         };
+        if self.is_rolled(due) {
+            return self.begin_rolled(id, due, service);
+        }
         let failed = due.iter().find(|(binding, _, version)| {
             self.failed
                 .get(&(service.clone(), *binding))
@@ -129,12 +133,35 @@ impl Reconciler {
         if self.is_occupied(&service) {
             return;
         }
-        self.slots.insert(service, id.clone());
+        self.restart_now(id, due, service);
+    }
+
+    /// Restarts a container with the gateway's leave: which of a service restart together is its word.
+    fn begin_rolled(&mut self, id: &ContainerId, due: &[Due], service: Service) {
+        let plan = self.shared.plan();
+        let leave = plan.and_then(|plan| self.leave_of(&plan, id));
+        let alone = alone_of(id);
+        // One that needs no leave may be on its way.
+        if let Some(number) = leave
+            && !self.is_occupied(&service)
+            && !self.is_occupied(&alone)
+        {
+            self.use_leave(id, number, due);
+            self.restart_now(id, due, alone);
+        }
+    }
+
+    fn restart_now(&mut self, id: &ContainerId, due: &[Due], slot: Service) {
+        self.slots.insert(slot, id.clone());
         if let Some(tracked) = self.containers.get_mut(id) {
             tracked.busy = Busy::Restarting;
         }
         let trace = due.first().and_then(|due| self.shared.trace_of(due.1));
-        let (shared, events, id) = (Arc::clone(&self.shared), self.events.clone(), id.clone());
+        self.spawn_restart(id.clone(), trace);
+    }
+
+    pub(super) fn spawn_restart(&self, id: ContainerId, trace: Option<Context>) {
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(async move {
             let mut span = Span::below(SERVICE, spans::RESTART, Kind::Internal, trace)
                 .with(spans::CONTAINER_ID, id.to_string());

@@ -45,6 +45,8 @@ struct Gathered {
     swaps: Vec<(ContainerId, FileWish)>,
     attaches: BTreeMap<ContainerId, Vec<FileWish>>,
     restarts: Vec<(ContainerId, Vec<Due>)>,
+    /// Those that take leave, also while they have none.
+    rolling: BTreeMap<ContainerId, Vec<Due>>,
     stops: Vec<ContainerId>,
     refusals: Vec<(ContainerId, BindingId, SecretId, u64, String)>,
 }
@@ -60,7 +62,9 @@ impl Reconciler {
             let Some(plan) = self.shared.plan() else {
                 break;
             };
-            let gathered = self.gather(&plan);
+            let mut gathered = self.gather(&plan);
+            self.note_due(&plan, std::mem::take(&mut gathered.rolling));
+            self.start_fallen(&plan);
             let swapped = self.do_now(&plan, gathered).await;
             let progressed = self.progress(&plan).await;
             if !swapped && !progressed {
@@ -137,7 +141,7 @@ impl Reconciler {
                 });
             }
             if tracked.is_running() && tracked.busy == Busy::No {
-                self.gather_one(id, tracked, todo, now, &mut gathered);
+                self.gather_one(plan, (id, tracked), todo, now, &mut gathered);
             }
         }
         gathered
@@ -145,8 +149,8 @@ impl Reconciler {
 
     fn gather_one(
         &self,
-        id: &ContainerId,
-        tracked: &Tracked,
+        plan: &HostPlan,
+        (id, tracked): (&ContainerId, &Tracked),
         todo: Todo,
         now: Duration,
         gathered: &mut Gathered,
@@ -171,7 +175,13 @@ impl Reconciler {
         }
         // A directory is attached with all its files at once.
         let is_missing = todo.writes.iter().any(|wish| !self.has(wish));
+        let mut due = todo.restart;
+        let own = due.len();
         for wish in todo.writes {
+            if self.waits_for_leave(plan, (id, tracked), &wish) {
+                due.push((wish.binding, wish.secret, wish.grant.version));
+                continue;
+            }
             if !self.has(&wish) {
                 continue;
             }
@@ -186,8 +196,14 @@ impl Reconciler {
             }
         }
         let is_ready = |(_, secret, version): &Due| self.shared.has_value((*secret, *version));
-        if !todo.restart.is_empty() && todo.restart.iter().all(is_ready) {
-            gathered.restarts.push((id.clone(), todo.restart));
+        if due.is_empty() || !due.iter().all(is_ready) {
+            return;
+        }
+        if self.is_rolled(&due) {
+            gathered.rolling.insert(id.clone(), due.clone());
+        }
+        if own > 0 {
+            gathered.restarts.push((id.clone(), due));
         }
     }
 

@@ -13,7 +13,7 @@ use keywheel_daemon::names;
 
 use super::pass::Due;
 use super::{RETRY_AFTER, Reconciler};
-use crate::gate::{Gate, judge};
+use crate::gate::{Gate, judge, monitor_of, watch};
 use crate::model::{Ack, Busy, Place};
 use crate::reload::reload_in;
 use crate::swap::{Told, in_batches, signal};
@@ -99,7 +99,19 @@ impl Reconciler {
                 }
                 true
             }
-            Ack::Gate { since } => self.pass_gate(id, (binding, secret, version), reload, since),
+            Ack::Gate { since } => {
+                let mut gate = judge(reload, tracked.record.health, since, now);
+                let monitor = monitor_of(reload);
+                if gate == Gate::Passed && monitor > Duration::ZERO {
+                    holding.ack = Ack::Watched { since: now };
+                    gate = Gate::Wait(now.saturating_add(monitor));
+                }
+                self.pass_gate(id, (binding, secret, version), gate)
+            }
+            Ack::Watched { since } => {
+                let gate = watch(reload, tracked.record.health, since, now);
+                self.pass_gate(id, (binding, secret, version), gate)
+            }
             Ack::Due => match reload {
                 Reload::Signal(number) => self.tell(id, (binding, secret, version), *number).await,
                 // A pass begins the one, the end of this container's turn the other.
@@ -138,19 +150,13 @@ impl Reconciler {
         }
     }
 
-    fn pass_gate(
-        &mut self,
-        id: &ContainerId,
-        (binding, secret, version): Due,
-        reload: &Reload,
-        since: Duration,
-    ) -> bool {
-        let (now, at) = (self.now(), self.shared.clock.now());
+    fn pass_gate(&mut self, id: &ContainerId, (binding, secret, version): Due, gate: Gate) -> bool {
+        let at = self.shared.clock.now();
         let Some(tracked) = self.containers.get_mut(id) else {
             return false;
         };
         let service = tracked.service();
-        match judge(reload, tracked.record.health, since, now) {
+        match gate {
             Gate::Passed
                 if tracked
                     .target

@@ -19,6 +19,9 @@ use crate::model::{Ack, Busy, Place, Tracked};
 use crate::service::Event;
 use crate::state::Remembered;
 
+/// Why a container that we restarted failed.
+const ENDED: &str = "it ended before it counted as running well; look at its log";
+
 impl Reconciler {
     pub(super) fn take_list(
         &mut self,
@@ -121,6 +124,7 @@ impl Reconciler {
             Ok(None) => {
                 self.look_at_refused(id, None);
                 self.forget(id, true);
+                self.forget_fallen(id);
                 self.items
                     .extend(self.graveyard.remove(id).unwrap_or_default());
             }
@@ -188,6 +192,7 @@ impl Reconciler {
         let id = record.facts.id.clone();
         let mut tracked = Tracked::new(record, self.now());
         self.graveyard.remove(&id);
+        self.forget_fallen(&id);
         if let Some(remembered) = self.remembered.get(&id).cloned() {
             tracked.busy = Busy::Attaching;
             self.begin_adopt(id.clone(), tracked.record.pid, remembered);
@@ -239,7 +244,10 @@ impl Reconciler {
             };
             let vanished = tracked.item(*binding, holding.secret, farewell);
             let version = holding.version.unwrap_or_default();
-            let is_unproven = matches!(holding.ack, Ack::Gate { .. } | Ack::AtStart);
+            let is_unproven = matches!(
+                holding.ack,
+                Ack::Gate { .. } | Ack::Watched { .. } | Ack::AtStart
+            );
             if !is_rollout || !(is_unproven || tracked.refused.contains_key(binding)) {
                 self.items.push(vanished);
                 continue;
@@ -247,8 +255,7 @@ impl Reconciler {
             // Restarted by us and down since: a failure, not a farewell.
             owed.push(vanished);
             if is_unproven {
-                let reason =
-                    "it ended before it counted as running well; look at its log".to_owned();
+                let reason = ENDED.to_owned();
                 if !self.is_by_label(*binding) {
                     self.failed.insert((service.clone(), *binding), version);
                 }
@@ -268,6 +275,9 @@ impl Reconciler {
             .collect();
         self.items.extend(refused);
         if !owed.is_empty() {
+            let said = tracked.refused.values().next();
+            let reason = said.map_or(ENDED, |(_, _, reason)| reason.as_str());
+            self.note_fallen(id, &tracked, reason);
             self.graveyard.insert(id.clone(), owed);
         }
         self.forget_file(id, tracked.ticks);

@@ -247,6 +247,7 @@ impl Reconciler {
         self.remembered.remove(id);
         self.hidden.remove(id);
         self.graveyard.remove(id);
+        self.forget_fallen(id);
         let before = self.containers.remove(id);
         let record = match &before {
             Some(before) => ContainerRecord {
@@ -311,6 +312,7 @@ impl Reconciler {
 
     /// Our restart is over, one way or the other.
     pub(super) fn take_restarted(&mut self, id: &ContainerId, result: Result<(), String>) {
+        self.note_restarted(id, &result);
         let Some(tracked) = self.containers.get_mut(id) else {
             return;
         };

@@ -17,7 +17,7 @@ use keywheel_core::binding::{ImageSelector, Reload, Selector, Target};
 use keywheel_core::command::Command as Submitted;
 use keywheel_core::id::{BindingId, DeliveryId, DeploymentId, HostId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
+use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding};
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::delivery;
 use keywheel_engine::port::bus::{
@@ -86,6 +86,11 @@ impl FakeBus {
 
     /// Makes a plan of these bindings the next generation and nudges.
     pub fn publish(&self, bindings: Vec<PlannedBinding>) -> u64 {
+        self.publish_with(bindings, Vec::new())
+    }
+
+    /// The same, with leave to restart.
+    pub fn publish_with(&self, bindings: Vec<PlannedBinding>, leaves: Vec<Leave>) -> u64 {
         let mut world = self.world.lock().unwrap();
         let generation = world.plan.as_ref().map_or(1, |plan| plan.generation + 1);
         let plan = HostPlan {
@@ -93,6 +98,7 @@ impl FakeBus {
             host_name: host_name(),
             generation,
             bindings,
+            leaves,
         };
         world.plan = Some(plan.clone());
         let silent = world.silent;
@@ -110,6 +116,7 @@ impl FakeBus {
             host_name: host_name(),
             generation,
             bindings,
+            leaves: Vec::new(),
         });
     }
 

@@ -246,6 +246,31 @@ fn a_distribution_sets_the_deadline_and_its_end_clears_it() {
 }
 
 #[test]
+fn a_deadline_moves_with_leave_to_restart_and_when_the_rotation_is_turned_back() {
+    let distributing = rotation(rotation::Event::DistributionStarted {
+        consumers: Vec::new(),
+        hosts: vec![HostId::default()],
+        old: vec![1],
+        deadline: at(500),
+    });
+    let mut timers = after(&[(1, started()), (2, distributing)]);
+    let deadline = at(700);
+    let moved = rotation(rotation::Event::DeadlineMoved { deadline });
+    timers.apply(at(3), &moved);
+    assert_eq!(timers.next_due(), Some(at(700)));
+    let turned = rotation(rotation::Event::TurnedBack {
+        version: 1,
+        consumers: Vec::new(),
+        hosts: vec![HostId::default()],
+        deadline: at(900),
+    });
+    timers.apply(at(4), &turned);
+    assert_eq!(timers.next_due(), Some(at(900)));
+    timers.apply(at(5), &closed());
+    assert!(timers.is_empty());
+}
+
+#[test]
 fn a_failed_step_is_retried_later_each_time_and_not_after_a_roll_back() {
     let mut timers = after(&[(1, started()), (10, step_failed(3))]);
     assert_eq!(timers.next_due(), Some(at(14)));

@@ -171,6 +171,7 @@ fn plan(generation: u64) -> Body {
         host_name: HostName::parse("one").unwrap(),
         generation,
         bindings: Vec::new(),
+        leaves: Vec::new(),
     })
 }
 

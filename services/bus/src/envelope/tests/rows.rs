@@ -69,6 +69,7 @@ fn plan() -> HostPlan {
         reload: Reload::Restart {
             settle: Duration::from_secs(1),
             health_timeout: Duration::from_secs(2),
+            rollout: None,
         },
         current: Some(Grant {
             version: 2,
@@ -83,6 +84,7 @@ fn plan() -> HostPlan {
         host_name: HostName::parse("one").unwrap(),
         generation: 4,
         bindings: vec![binding],
+        leaves: Vec::new(),
     }
 }
 
@@ -213,6 +215,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

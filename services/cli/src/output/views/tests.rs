@@ -15,6 +15,7 @@ fn consumer(state: &str, version: u64) -> ConsumerView {
         assigned: 2,
         state: state.to_owned(),
         reason: (state == "refused").then(|| "recreate it with --runtime keywheel".to_owned()),
+        restart: (state == "waiting").then(|| "may restart".to_owned()),
         latency_ms: Some(1.25),
     }
 }
@@ -81,4 +82,11 @@ fn a_dry_run_says_would() {
     assert!(applied(&answer, true, false).contains("would be created"));
     assert!(!applied(&answer, false, false).contains("would"));
     assert!(applied(&answer, false, false).contains("note: a/b: weak"));
+}
+
+#[test]
+fn what_a_rollout_says_of_a_consumer_stands_beside_its_state() {
+    let text = consumers(&[consumer("waiting", 1), consumer("reloaded", 2)], false);
+    assert!(text.contains("waiting, may restart"), "{text}");
+    assert!(!text.contains("reloaded,"), "{text}");
 }

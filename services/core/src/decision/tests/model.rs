@@ -300,6 +300,7 @@ impl Model {
             stale: Vec::new(),
             executed: Vec::new(),
             notes: Vec::new(),
+            restarts: Vec::new(),
         })
     }
 
@@ -403,6 +404,7 @@ impl Model {
             stale: Vec::new(),
             executed: Vec::new(),
             notes: Vec::new(),
+            restarts: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
@@ -490,6 +492,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
         host,
         generation: world.host_generation(host),
         items,

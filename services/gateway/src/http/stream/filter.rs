@@ -100,7 +100,11 @@ impl Filter {
                 }
             }
             // Its own events, and those that name it, need no memory.
-            Event::Secret(..) | Event::Binding(..) | Event::Host(..) | Event::Store(..) => {}
+            Event::Secret(..)
+            | Event::Binding(..)
+            | Event::Host(..)
+            | Event::Store(..)
+            | Event::Rollout(..) => {}
         }
         if self.order.len() > MAX_RUNS
             && let Some(oldest) = self.order.pop_front()
@@ -123,7 +127,7 @@ impl Filter {
             Event::Rotation(id, _) => world.rotations.get(id).map(|run| run.secret),
             Event::Revocation(id, _) => world.revocations.get(id).map(|run| run.secret),
             Event::Assignment(key, _) => world.assignments.get(key).map(|one| one.secret),
-            Event::Binding(..) | Event::Host(..) | Event::Store(..) => None,
+            Event::Binding(..) | Event::Host(..) | Event::Store(..) | Event::Rollout(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)

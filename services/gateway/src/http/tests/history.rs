@@ -82,6 +82,7 @@ impl Bench {
                 stale: Vec::new(),
                 executed: Vec::new(),
                 notes: Vec::new(),
+                restarts: Vec::new(),
             }
         };
         self.submit(Role::Injector, Command::Report(report)).await;

@@ -65,6 +65,7 @@ pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
         stale: Vec::new(),
         executed: Vec::new(),
         notes: Vec::new(),
+        restarts: Vec::new(),
     };
     submit(bench, Command::Report(report)).await;
 }

@@ -73,6 +73,7 @@ fn chosen(
         host_name: host(),
         generation: 1,
         bindings,
+        leaves: Vec::new(),
     };
     let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     choose(&plan, &host(), &facts(), &owned(env), &owned(mounts))

@@ -1,0 +1,323 @@
+//! Restarts under a rollout: what the gateway is told of them, and who has its leave.
+//!
+//! Invariants: a container whose binding says `rollout` is restarted only with leave, and once per leave;
+//! what is told is about every such container that has to restart, is on its way, or is down since.
+
+use std::collections::BTreeMap;
+
+use keywheel_core::binding::Reload;
+use keywheel_core::id::{BindingId, ContainerId};
+use keywheel_core::plan::{HostPlan, Leave, PlannedBinding};
+use keywheel_core::report::{MAX_REPORT_ITEMS, RestartState, RestartWish};
+use keywheel_core::rollout::Due as RolloutDue;
+
+use super::Reconciler;
+use super::pass::Due;
+use crate::decide::{FileWish, matching};
+use crate::model::{Ack, Busy, Holding, Service, Tracked, alone_of};
+use crate::shared::grant_of;
+
+/// What is known of restarts under rollouts.
+#[derive(Default)]
+pub(super) struct Rolling {
+    /// Containers that wait for a restart and could do it, and for what, as of the last pass.
+    due: BTreeMap<ContainerId, Vec<Due>>,
+    /// The last leave that was used for a container, and for what.
+    used: BTreeMap<ContainerId, (u64, Vec<RolloutDue>)>,
+    /// Restarted by us, and down since.
+    fallen: BTreeMap<ContainerId, Fallen>,
+}
+
+/// A container that ended before it counted as running well.
+struct Fallen {
+    name: String,
+    service: Service,
+    due: Vec<RolloutDue>,
+    reason: String,
+    /// What it is being started with.
+    starting: Option<Vec<RolloutDue>>,
+}
+
+/// Whether restarts under a binding take leave.
+fn rolls(plan: &HostPlan, binding: BindingId) -> bool {
+    let mut planned = plan.bindings.iter();
+    planned.any(|planned| planned.binding == binding && is_rolled(planned))
+}
+
+const fn is_rolled(planned: &PlannedBinding) -> bool {
+    matches!(
+        planned.reload,
+        Reload::Restart {
+            rollout: Some(_),
+            ..
+        }
+    )
+}
+
+const fn is_unproven(holding: &Holding) -> bool {
+    matches!(
+        holding.ack,
+        Ack::AtStart | Ack::Gate { .. } | Ack::Watched { .. }
+    )
+}
+
+fn told(due: &[Due]) -> Vec<RolloutDue> {
+    let one = |(binding, secret, version): &Due| RolloutDue {
+        binding: *binding,
+        secret: *secret,
+        version: *version,
+    };
+    due.iter().map(one).collect()
+}
+
+impl Reconciler {
+    /// Whether a restart for this takes leave.
+    pub(super) fn is_rolled(&self, due: &[Due]) -> bool {
+        let plan = self.shared.plan();
+        plan.is_some_and(|plan| due.iter().any(|(binding, ..)| rolls(&plan, *binding)))
+    }
+
+    /// Leave that was not used yet and whose time has come.
+    pub(super) fn leave_of(&self, plan: &HostPlan, id: &ContainerId) -> Option<u64> {
+        let now = self.shared.clock.now();
+        let leave = plan.leaves.iter().find(|leave| leave.container == *id)?;
+        let is_time = leave.not_before.is_none_or(|at| at <= now);
+        (is_time && self.is_unused(leave)).then_some(leave.number)
+    }
+
+    fn is_unused(&self, leave: &Leave) -> bool {
+        let used = self.rolling.used.get(&leave.container);
+        used.is_none_or(|(number, _)| *number < leave.number)
+    }
+
+    /// Notes that a container is restarted with its leave.
+    pub(super) fn use_leave(&mut self, id: &ContainerId, number: u64, due: &[Due]) {
+        let used = (number, told(due));
+        self.rolling.used.insert(id.clone(), used);
+    }
+
+    /// Whether a file of a running container waits, with its restart, for leave. A dead version does not.
+    pub(super) fn waits_for_leave(
+        &self,
+        plan: &HostPlan,
+        (id, tracked): (&ContainerId, &Tracked),
+        wish: &FileWish,
+    ) -> bool {
+        let Some(held) = tracked
+            .holdings
+            .get(&wish.binding)
+            .filter(|held| held.secret == wish.secret && !wish.compare_first)
+            .and_then(|held| held.version)
+        else {
+            return false;
+        };
+        let mut planned = plan.bindings.iter();
+        let planned = planned.find(|planned| planned.binding == wish.binding);
+        held != wish.grant.version
+            && planned.is_some_and(|planned| {
+                is_rolled(planned) && held > planned.floor && !planned.dead.contains(&held)
+            })
+            && self.leave_of(plan, id).is_none()
+    }
+
+    /// Takes from a pass which containers wait, and wakes for leaves whose time comes.
+    pub(super) fn note_due(&mut self, plan: &HostPlan, due: BTreeMap<ContainerId, Vec<Due>>) {
+        self.rolling.due = due;
+        let has_leave = |id: &ContainerId| plan.leaves.iter().any(|leave| leave.container == *id);
+        self.rolling.used.retain(|id, _| has_leave(id));
+        let (now, monotonic) = (self.shared.clock.now(), self.now());
+        let times = plan.leaves.iter().filter_map(|leave| leave.not_before);
+        for at in times.filter(|at| *at > now) {
+            self.wake_by(monotonic.saturating_add(at.since(now)));
+        }
+    }
+
+    /// A container that we restarted is down: it is started again once it would get something else.
+    pub(super) fn note_fallen(&mut self, id: &ContainerId, tracked: &Tracked, reason: &str) {
+        let Some(plan) = self.shared.plan() else {
+            return;
+        };
+        let due: Vec<RolloutDue> = held_under(&plan, tracked).collect();
+        if due.is_empty() {
+            return;
+        }
+        let fallen = Fallen {
+            name: tracked.record.facts.name.clone(),
+            service: tracked.service(),
+            due,
+            reason: reason.to_owned(),
+            starting: None,
+        };
+        self.rolling.fallen.insert(id.clone(), fallen);
+    }
+
+    /// It runs again, or is gone for good.
+    pub(super) fn forget_fallen(&mut self, id: &ContainerId) {
+        self.rolling.fallen.remove(id);
+    }
+
+    /// Starts those again that are down, would get something else now, and have leave.
+    pub(super) fn start_fallen(&mut self, plan: &HostPlan) {
+        let ready = |(id, fallen): (&ContainerId, &Fallen)| {
+            let wanted = fallen.wanted(plan).filter(|_| fallen.starting.is_none())?;
+            Some((id.clone(), self.leave_of(plan, id)?, wanted))
+        };
+        let ready: Vec<_> = self.rolling.fallen.iter().filter_map(ready).collect();
+        for (id, number, wanted) in ready {
+            if let Some(fallen) = self.rolling.fallen.get_mut(&id) {
+                fallen.starting = Some(wanted.clone());
+            }
+            let trace = wanted
+                .first()
+                .and_then(|due| self.shared.trace_of(due.secret));
+            self.rolling.used.insert(id.clone(), (number, wanted));
+            self.slots.insert(alone_of(&id), id.clone());
+            self.spawn_restart(id, trace);
+        }
+    }
+
+    /// Our start of a container that was down is over. When it runs, it is not known as down any more.
+    pub(super) fn note_restarted(&mut self, id: &ContainerId, result: &Result<(), String>) {
+        let Some(fallen) = self.rolling.fallen.get_mut(id) else {
+            return;
+        };
+        if let (Some(wanted), Err(reason)) = (fallen.starting.take(), result) {
+            fallen.reason = format!("its start failed: {reason}");
+            let is_replaced =
+                |due: &RolloutDue| wanted.iter().any(|new| new.binding == due.binding);
+            fallen.due.retain(|due| !is_replaced(due));
+            fallen.due.extend(wanted);
+        }
+    }
+
+    /// What the gateway is told: every container under a rollout about which something is to be done.
+    pub(super) fn restart_wishes(&self, plan: &HostPlan) -> Vec<RestartWish> {
+        let running = self
+            .containers
+            .iter()
+            .filter_map(|(id, tracked)| self.wish_of(plan, id, tracked));
+        let down = self.rolling.fallen.iter();
+        let down = down.filter(|(id, _)| !self.containers.contains_key(*id));
+        let down = down.map(|(id, fallen)| self.wish_of_fallen(plan, id, fallen));
+        running.chain(down).take(MAX_REPORT_ITEMS).collect()
+    }
+
+    fn wish_of(&self, plan: &HostPlan, id: &ContainerId, tracked: &Tracked) -> Option<RestartWish> {
+        let (image_digest, service) = tracked.service();
+        let wish = |due, state| {
+            Some(RestartWish {
+                container: id.clone(),
+                container_name: tracked.record.facts.name.clone(),
+                image_digest,
+                service,
+                due,
+                state,
+            })
+        };
+        let held: Vec<RolloutDue> = held_under(plan, tracked).collect();
+        let waiting = self.rolling.due.get(id);
+        let is_ours = self.slots.contains_key(&tracked.alone());
+        if tracked.busy == Busy::Restarting {
+            let is_rolled = waiting.is_some() || (is_ours && !held.is_empty());
+            return wish(held, RestartState::UnderWay).filter(|_| is_rolled);
+        }
+        if let Some(due) = waiting {
+            let due = told(due);
+            if !self.is_spent(plan, id, &due) {
+                return wish(due, RestartState::Due);
+            }
+            let reason = refused_in(tracked, &due).unwrap_or_else(|| {
+                "it was restarted and still does not have it; look at its log".to_owned()
+            });
+            return wish(due, RestartState::Failed { reason });
+        }
+        let unproven: Vec<RolloutDue> = held
+            .iter()
+            .filter(|due| tracked.holdings.get(&due.binding).is_some_and(is_unproven))
+            .copied()
+            .collect();
+        // Without the wrapper its files come after its start.
+        let is_bare = is_ours && tracked.holdings.is_empty() && {
+            let host = &self.shared.options.host_name;
+            let mut given = matching(plan, host, tracked);
+            given.any(|planned| is_rolled(planned) && grant_of(planned).is_some())
+        };
+        if unproven.is_empty() && !is_bare {
+            return None;
+        }
+        match refused_in(tracked, &unproven) {
+            Some(reason) => wish(unproven, RestartState::Failed { reason }),
+            None => wish(unproven, RestartState::UnderWay),
+        }
+    }
+
+    /// Whether its leave was used for what still waits.
+    fn is_spent(&self, plan: &HostPlan, id: &ContainerId, due: &[RolloutDue]) -> bool {
+        let leave = plan.leaves.iter().find(|leave| leave.container == *id);
+        let used = self.rolling.used.get(id);
+        leave.zip(used).is_some_and(|(leave, (number, used))| {
+            leave.number == *number && used.iter().all(|used| due.contains(used))
+        })
+    }
+
+    fn wish_of_fallen(&self, plan: &HostPlan, id: &ContainerId, fallen: &Fallen) -> RestartWish {
+        let reason = fallen.reason.clone();
+        let (due, state) = match fallen.wanted(plan) {
+            _ if fallen.starting.is_some() => (fallen.due.clone(), RestartState::UnderWay),
+            Some(wanted) if self.is_spent(plan, id, &wanted) => {
+                (wanted, RestartState::Failed { reason })
+            }
+            Some(wanted) => (wanted, RestartState::Due),
+            None => (fallen.due.clone(), RestartState::Failed { reason }),
+        };
+        RestartWish {
+            container: id.clone(),
+            container_name: fallen.name.clone(),
+            image_digest: fallen.service.0.clone(),
+            service: fallen.service.1.clone(),
+            due,
+            state,
+        }
+    }
+}
+
+impl Fallen {
+    /// What it would start with that it did not fall with; `None` when there is nothing.
+    fn wanted(&self, plan: &HostPlan) -> Option<Vec<RolloutDue>> {
+        let grant = |due: &RolloutDue| {
+            let mut planned = plan.bindings.iter();
+            let planned = planned.find(|planned| {
+                planned.binding == due.binding && planned.secret == due.secret && is_rolled(planned)
+            })?;
+            let version = grant_of(planned)?.version;
+            Some(RolloutDue { version, ..*due })
+        };
+        let wanted = self.due.iter().filter_map(grant);
+        let wanted: Vec<RolloutDue> = wanted.filter(|due| !self.due.contains(due)).collect();
+        (!wanted.is_empty()).then_some(wanted)
+    }
+}
+
+/// What a container holds under bindings whose restarts take leave.
+fn held_under<'a>(
+    plan: &'a HostPlan,
+    tracked: &'a Tracked,
+) -> impl Iterator<Item = RolloutDue> + 'a {
+    let held = tracked.holdings.iter();
+    let held = held.filter(move |(binding, _)| rolls(plan, **binding));
+    held.filter_map(|(binding, holding)| {
+        Some(RolloutDue {
+            binding: *binding,
+            secret: holding.secret,
+            version: holding.version?,
+        })
+    })
+}
+
+/// Why one of these was refused.
+fn refused_in(tracked: &Tracked, due: &[RolloutDue]) -> Option<String> {
+    due.iter().find_map(|due| {
+        let (secret, version, reason) = tracked.refused.get(&due.binding)?;
+        (*secret == due.secret && *version == due.version).then(|| reason.clone())
+    })
+}
