@@ -69,6 +69,17 @@ fn planned(
     }
 }
 
+fn of_template(template: &str) -> Target {
+    Target::File {
+        directory: Directory::parse("/etc/app").unwrap(),
+        name: FileName::parse("app.conf").unwrap(),
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+        template: Some(template.to_owned()),
+    }
+}
+
 fn plan() -> HostPlan {
     let file = Target::File {
         directory: Directory::parse("/run/secrets").unwrap(),
@@ -77,14 +88,6 @@ fn plan() -> HostPlan {
         gid: 0,
         mode: 0o440,
         template: None,
-    };
-    let of_template = |template: &str| Target::File {
-        directory: Directory::parse("/etc/app").unwrap(),
-        name: FileName::parse("app.conf").unwrap(),
-        uid: 0,
-        gid: 0,
-        mode: 0o400,
-        template: Some(template.to_owned()),
     };
     let form = of_template("url = \"{{ secret(\"prod/db\").url }}\"\n");
     let bare = of_template("{{ secret(\"prod/db\") }}");
@@ -130,6 +133,29 @@ fn plan() -> HostPlan {
             not_before: Some(AT),
         }],
     }
+}
+
+fn restarts() -> Vec<RestartWish> {
+    [
+        RestartState::Due,
+        RestartState::UnderWay,
+        RestartState::Failed {
+            reason: "its health check fails".to_owned(),
+        },
+    ]
+    .map(|state| RestartWish {
+        container: container(),
+        container_name: "payments-1".to_owned(),
+        image_digest: "sha256:x".to_owned(),
+        service: "payments".to_owned(),
+        due: vec![Due {
+            binding: BINDING,
+            secret: SECRET,
+            version: 2,
+        }],
+        state,
+    })
+    .to_vec()
 }
 
 fn report() -> HostReport {
@@ -188,26 +214,7 @@ fn report() -> HostReport {
             version: 3,
             at: AT,
         }],
-        restarts: [
-            RestartState::Due,
-            RestartState::UnderWay,
-            RestartState::Failed {
-                reason: "its health check fails".to_owned(),
-            },
-        ]
-        .map(|state| RestartWish {
-            container: container(),
-            container_name: "payments-1".to_owned(),
-            image_digest: "sha256:x".to_owned(),
-            service: "payments".to_owned(),
-            due: vec![Due {
-                binding: BINDING,
-                secret: SECRET,
-                version: 2,
-            }],
-            state,
-        })
-        .to_vec(),
+        restarts: restarts(),
     }
 }
 

@@ -171,7 +171,8 @@ impl ContainerHost for PodmanHost {
     }
 
     async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
-        let rows = self.docker.rows(&down_target());
+        let target = down_target();
+        let rows = self.docker.rows(&target);
         let rows = bounded(READ_TIMEOUT, &self.docker.socket, rows).await?;
         let look = |id: ContainerId| async move { self.inspect_listed(&id).await };
         listing::refused(&rows, look).await

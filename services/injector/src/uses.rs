@@ -31,6 +31,10 @@ pub(crate) struct Uses {
 
 impl Uses {
     /// Begins to listen; without the kernel's means it is said, and nothing is noted.
+    #[expect(
+        deprecated,
+        reason = "the way in its place is `unsafe`, for owners that give another descriptor each time or close it; this one owns one as long as it lives"
+    )]
     pub(crate) fn begin(events: mpsc::Sender<Event>) -> Option<Self> {
         let queue = FirstUses::new().map_err(|error| chain(&error));
         let queue = queue.and_then(|queue| AsyncFd::new(queue).map_err(|error| chain(&error)));

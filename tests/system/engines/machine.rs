@@ -232,11 +232,6 @@ pub(crate) struct Container<'a> {
 }
 
 impl Container<'_> {
-    /// Its full id.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
     /// The process id of its first program, as the host sees it.
     pub(crate) fn pid(&self) -> Result<u32> {
         let said = self

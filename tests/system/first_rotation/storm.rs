@@ -30,6 +30,10 @@ fn count(line: &str, name: &str) -> Result<u64> {
         .parse()?)
 }
 
+#[expect(
+    clippy::print_stderr,
+    reason = "libtest shows it for failed tests only"
+)]
 #[test]
 fn of_a_million_reads_under_a_storm_of_rotations_none_is_torn_empty_or_mixed() -> Result<()> {
     if !docker::ready()? {

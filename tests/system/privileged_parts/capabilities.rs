@@ -245,6 +245,10 @@ impl Life {
     }
 }
 
+#[expect(
+    clippy::print_stderr,
+    reason = "libtest shows it for failed tests only"
+)]
 #[test]
 fn the_injector_needs_every_capability_of_its_unit_and_no_other() -> Result<()> {
     if !docker::ready()? {

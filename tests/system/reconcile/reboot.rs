@@ -53,6 +53,10 @@ fn forget_key(host: &str) -> Result<bool> {
 }
 
 /// Everything of the host's that no disk keeps.
+#[expect(
+    clippy::print_stderr,
+    reason = "libtest shows it for failed tests only"
+)]
 fn power_off(fleet: &mut Fleet) -> Result<()> {
     let host = fleet.host(&fleet.machine(0)?.name)?;
     let id = host.get("id").and_then(Value::as_str).context("no id")?;

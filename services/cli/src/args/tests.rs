@@ -63,7 +63,6 @@ fn every_fixed_form_is_understood() {
         "audit verify --proof x",
         "journal verify",
         "setup docker --undo --yes --runtime-name n --daemon-json /d --injector-socket /i",
-        "setup podman",
         "setup podman --make-default --yes --configuration /c --programs /p --injector-socket /i",
         "setup podman --undo --runtime-name n",
         "setup podman --real-runtime crun",

@@ -378,6 +378,7 @@ fn a_restart_for_a_rotation_is_told_from_a_reload_and_from_a_person_s_start() {
     let restart = Reload::Restart {
         settle: std::time::Duration::from_secs(1),
         health_timeout: std::time::Duration::from_secs(1),
+        rollout: None,
     };
     for (reload, is_waited_for, verb) in [
         (restart.clone(), true, "restart"),
