@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::ahead::Ahead;
 use crate::count::{self, Tally};
-use crate::program;
+use crate::program::{self, Ran};
 use crate::suites::{self, Action, Counting, Suite};
 use crate::tidy;
 
@@ -54,6 +54,7 @@ struct Row {
     name: &'static str,
     tally: Tally,
     took: Duration,
+    why: Vec<String>,
 }
 
 /// Runs all wanted suites; true when none failed.
@@ -76,20 +77,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
         if let Some(build) = ahead.take_if(|_| suite.name == suites::RELEASED) {
             Ahead::finish(build);
         }
-        let tally = match run_suite(root, &suite) {
-            Ok(tally) => tally,
-            Err(error) => {
-                println!("xtask: suite {}: {error:#}", suite.name);
-                Tally {
-                    passed: 0,
-                    failed: 1,
-                }
-            }
-        };
+        let (tally, why) = run_suite(root, &suite).unwrap_or_else(|error| {
+            println!("xtask: suite {}: {error:#}", suite.name);
+            (FAILED, vec![format!("{error:#}")])
+        });
         rows.push(Row {
             name: suite.name,
             tally,
             took: begun.elapsed(),
+            why,
         });
         // With a suite chosen by hand nothing waits long enough for this to pay.
         if suite.name == suites::BUILT && options.only.is_empty() {
@@ -104,25 +100,41 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn run_suite(root: &Path, suite: &Suite) -> Result<Tally> {
-    let (counted, exit_ok) = match &suite.action {
-        Action::Tidy => (Tally::default(), tidy::run(root)?),
+/// Of a suite that counts as one test.
+const FAILED: Tally = Tally {
+    passed: 0,
+    failed: 1,
+};
+const PASSED: Tally = Tally {
+    passed: 1,
+    failed: 0,
+};
+
+/// What it counted, and why it failed if it did.
+fn run_suite(root: &Path, suite: &Suite) -> Result<(Tally, Vec<String>)> {
+    let ran = match &suite.action {
+        Action::Tidy => Ran {
+            tally: Tally::default(),
+            is_good: tidy::run(root)?,
+            why: Vec::new(),
+        },
         Action::Program(words) => program::run(root, words, suite.deadline)?,
     };
-    Ok(match suite.counting {
-        Counting::Whole if exit_ok => Tally {
-            passed: 1,
-            failed: 0,
-        },
-        Counting::Whole => Tally {
-            passed: 0,
-            failed: 1,
-        },
-        Counting::Libtest => count::settle(counted, exit_ok),
-    })
+    let tally = match suite.counting {
+        Counting::Whole if ran.is_good => PASSED,
+        Counting::Whole => FAILED,
+        Counting::Libtest => count::settle(ran.tally, ran.is_good),
+    };
+    Ok((tally, ran.why))
 }
 
 fn report(rows: &[Row]) -> bool {
+    for row in rows.iter().filter(|row| row.tally.failed > 0) {
+        println!("\nwhy {} failed, in its own words:", row.name);
+        for line in &row.why {
+            println!("  {line}");
+        }
+    }
     println!(
         "\n{:<16} {:>8} {:>8} {:>10}",
         "suite", "passed", "failed", "seconds"
@@ -179,6 +191,7 @@ mod tests {
             name: "x",
             tally: Tally { passed: 1, failed },
             took: Duration::ZERO,
+            why: vec!["Error: no".to_owned()],
         };
         assert!(report(&[row(0)]));
         assert!(!report(&[row(0), row(1)]));

@@ -16,6 +16,7 @@ mod count;
 mod program;
 mod suites;
 mod tidy;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

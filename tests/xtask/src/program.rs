@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::count::{self, Tally};
+use crate::why::Why;
 
 /// How long output may go on after its program, and how long a killed program may take to be gone.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -26,8 +27,18 @@ const PIECES: usize = 64;
 /// Longest command line shown of a process that hangs, in characters.
 const SHOWN: usize = 160;
 
-/// Runs a program at the root; what it counted, and whether it exited well.
-pub(crate) fn run(root: &Path, words: &[&str], deadline: Duration) -> Result<(Tally, bool)> {
+/// How a program went.
+pub(crate) struct Ran {
+    /// The tests it counted.
+    pub(crate) tally: Tally,
+    /// Whether it exited well.
+    pub(crate) is_good: bool,
+    /// What it said of its failures.
+    pub(crate) why: Vec<String>,
+}
+
+/// Runs a program at the root.
+pub(crate) fn run(root: &Path, words: &[&str], deadline: Duration) -> Result<Ran> {
     let (program, args) = words.split_first().context("a suite without a program")?;
     println!("$ {}", words.join(" "));
     let end = now() + deadline;
@@ -52,7 +63,7 @@ pub(crate) fn run(root: &Path, words: &[&str], deadline: Duration) -> Result<(Ta
     thread::spawn(move || pass_on(&mut stdout, &pieces));
     let mut counter = Counter::default();
     if let Some(status) = follow(&mut child, &output, end, &mut counter)? {
-        return Ok((counter.tally, status.success()));
+        return Ok(counter.ran(status.success()));
     }
     println!("\nxtask: over its deadline of {} s:", deadline.as_secs());
     for line in processes(child.id()) {
@@ -61,7 +72,7 @@ pub(crate) fn run(root: &Path, words: &[&str], deadline: Duration) -> Result<(Ta
     kill(&mut child)?;
     // What it said last may tell why.
     follow(&mut child, &output, now() + GOODBYE, &mut counter)?;
-    Ok((counter.tally, false))
+    Ok(counter.ran(false))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a runner measures real time")]
@@ -163,6 +174,7 @@ fn processes(group: u32) -> Vec<String> {
 struct Counter {
     tally: Tally,
     line: Vec<u8>,
+    why: Why,
 }
 
 impl Counter {
@@ -173,9 +185,19 @@ impl Counter {
                 continue;
             }
             let line = std::mem::take(&mut self.line);
-            if let Some(more) = count::parse_line(&String::from_utf8_lossy(&line)) {
+            let line = String::from_utf8_lossy(&line);
+            self.why.take(&line);
+            if let Some(more) = count::parse_line(&line) {
                 self.tally = self.tally.plus(more);
             }
+        }
+    }
+
+    fn ran(self, is_good: bool) -> Ran {
+        Ran {
+            tally: self.tally,
+            is_good,
+            why: self.why.into_lines(),
         }
     }
 }
@@ -187,7 +209,8 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn sh(script: &str, deadline: Duration) -> (Tally, bool) {
-        run(Path::new("/"), &["sh", "-c", script], deadline).unwrap()
+        let ran = run(Path::new("/"), &["sh", "-c", script], deadline).unwrap();
+        (ran.tally, ran.is_good)
     }
 
     #[test]
