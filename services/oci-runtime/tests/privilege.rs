@@ -61,6 +61,7 @@ fn a_create_starts_no_thread_and_speaks_to_the_injector_alone() {
     ];
     let call = scene.wrapper(&[], &words);
     let log = scene.dir.join("strace");
+    let of_container = |name| std::fs::File::create(scene.dir.join(name)).unwrap();
     let status = Command::new("strace")
         .args(["-qq", "-s", "256", "-o"])
         .arg(&log)
@@ -68,8 +69,8 @@ fn a_create_starts_no_thread_and_speaks_to_the_injector_alone() {
         .arg(call.get_program())
         .args(call.get_args())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(of_container("out"))
+        .stderr(of_container("err"))
         .status()
         .unwrap();
     assert!(status.success(), "{status}");

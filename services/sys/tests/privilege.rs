@@ -37,8 +37,8 @@ fn ready() -> bool {
 }
 
 /// The calls of one helper that looks for secrets in this program's own namespace, where there are none.
-fn calls() -> Vec<String> {
-    let log = std::env::temp_dir().join(format!("keywheel-strace-{}", std::process::id()));
+fn calls(of: &str) -> Vec<String> {
+    let log = std::env::temp_dir().join(format!("keywheel-strace-{of}-{}", std::process::id()));
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
@@ -81,7 +81,7 @@ fn the_helper_gives_up_capabilities_before_it_reads_and_before_it_looks() {
     if !ready() {
         return;
     }
-    let calls = calls();
+    let calls = calls("capabilities");
     let first = at(&calls, 0, &["capset("]);
     let read = at(&calls, 0, &["recvmsg("]);
     let joined = at(&calls, read, &["setns(", "= 0"]);
@@ -117,7 +117,7 @@ fn the_helper_starts_nothing_and_opens_no_socket() {
     if !ready() {
         return;
     }
-    let calls = calls();
+    let calls = calls("sockets");
     for begin in ["socket(", "socketpair(", "clone", "fork", "vfork"] {
         let found: Vec<_> = calls
             .iter()
