@@ -27,6 +27,8 @@ use crate::{DockerHost, listing, wire};
 
 /// Where Podman keeps its storage unless it says otherwise.
 const DEFAULT_GRAPH_ROOT: &str = "/var/lib/containers/storage";
+/// How long a container that is created waits for the storage's root, when the first list is still on its way.
+const LEARN_BUDGET: Duration = Duration::from_secs(2);
 /// Podman's own calls, in the version that Podman 4 and 5 serve.
 const LIBPOD: &str = "/v4.0.0/libpod";
 
@@ -54,8 +56,11 @@ impl PodmanHost {
             let read = wire::read(&self.docker.socket, &target);
             let body = bounded(READ_TIMEOUT, &self.docker.socket, read).await?;
             let info: Installation = parse(&body.unwrap_or_default())?;
-            info.graph_root()
-                .ok_or_else(|| unknown("Podman does not name its storage's root"))
+            let root = info
+                .graph_root()
+                .ok_or_else(|| unknown("Podman does not name its storage's root"))?;
+            tracing::info!(path = %root.display(), "Podman's storage found");
+            Ok::<_, PortError>(root)
         };
         // Asked again at the next list; until then the usual place counts.
         let _ = self.graph_root.get_or_try_init(ask).await;
@@ -136,7 +141,13 @@ impl ContainerHost for PodmanHost {
         budget: Duration,
     ) -> Result<Option<ContainerRecord>, PortError> {
         // Podman's API waits for the lock that the create holds, so its database comes first.
-        match self.read_kept(id).await {
+        let mut kept = self.read_kept(id).await;
+        if kept.is_err() && self.graph_root.get().is_none() {
+            // A service that just came up answers this within its first moments; later it is known.
+            let _ = tokio::time::timeout(LEARN_BUDGET, self.learn_graph_root()).await;
+            kept = self.read_kept(id).await;
+        }
+        match kept {
             Ok(found) => Ok(found),
             Err(error) => match tokio::time::timeout(budget, self.inspect_now(id)).await {
                 Ok(Ok(found)) => Ok(found),

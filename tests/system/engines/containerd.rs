@@ -131,7 +131,7 @@ impl Container<'_> {
             .ctr(&["containers", "info", &self.id])?
             .ok()?;
         let tasks = self.containerd.ctr(&["tasks", "list"])?.ok()?;
-        let words = ["tasks", "exec", "--exec-id", "canary", &self.id, "env"];
+        let words = ["tasks", "exec", "--exec-id", "canary", &self.id, "/bin/env"];
         let env = self.containerd.ctr(&words)?.ok()?;
         ensure!(env.stdout.contains(PLACEHOLDER), "{}", env.stdout);
         Ok(vec![info, tasks, env])

@@ -18,7 +18,16 @@ fn stage(real: &str) -> Result<(Podman, Keywheel, Options)> {
     let podman = Podman::start(&keywheel, real)?;
     let options = options(&podman.address());
     keywheel.up(&options)?;
+    wait_known(&keywheel)?;
     Ok((podman, keywheel, options))
+}
+
+/// Waits until it knows where Podman's storage is: not the usual place, and while a container is created Podman does
+/// not say it.
+fn wait_known(keywheel: &Keywheel) -> Result<()> {
+    wait::until_true("Podman's storage", PATIENCE, || {
+        Ok(keywheel.log().contains("Podman's storage found"))
+    })
 }
 
 #[test]
