@@ -66,15 +66,26 @@ impl ContainerdHost {
     async fn find(&self, id: &ContainerId) -> Result<Option<(String, ContainerRecord)>, PortError> {
         const GET: &str = "containerd.services.containers.v1.Containers/Get";
         let question = Id { id: id.to_string() };
+        let mut only = None;
         for namespace in self.namespaces().await? {
             let found = grpc::call::<_, ContainerAnswer>(&self.socket, &namespace, GET, &question);
             let Some(container) = found.await?.and_then(|found| found.container) else {
                 continue;
             };
+            if only.is_some() {
+                // Nobody says in which of them a call is meant.
+                return Err(PortError::new(
+                    ErrorKind::Denied,
+                    format!(
+                        "container {} is in two of containerd's namespaces; remove one of them",
+                        id.short()
+                    ),
+                ));
+            }
             let task = self.task(&namespace, id).await?;
-            return Ok(record(container, task).map(|record| (namespace, record)));
+            only = record(container, task).map(|record| (namespace, record));
         }
-        Ok(None)
+        Ok(only)
     }
 
     /// The ids of all tasks that run.

@@ -5,7 +5,7 @@
 //! missed, and nothing waits for a watch. Opens by this injector are told apart by nothing but their time: it reads
 //! a file back before it is watched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
@@ -27,6 +27,8 @@ pub(crate) struct Uses {
     of: BTreeMap<i32, UsageNote>,
     /// Version and incarnation that each file was watched with last.
     watched: BTreeMap<ContainerId, BTreeMap<BindingId, (u64, u64)>>,
+    /// Those of which it was said that they are not watched.
+    untold: BTreeSet<(ContainerId, BindingId)>,
 }
 
 impl Uses {
@@ -46,6 +48,7 @@ impl Uses {
                     queue,
                     of: BTreeMap::new(),
                     watched: BTreeMap::new(),
+                    untold: BTreeSet::new(),
                 })
             }
             Err(error) => {
@@ -61,6 +64,7 @@ impl Uses {
     /// Watches every file that came since the last time.
     pub(crate) fn watch(&mut self, containers: &Containers) {
         self.watched.retain(|id, _| containers.contains_key(id));
+        self.untold.retain(|(id, _)| containers.contains_key(id));
         for (id, tracked) in containers {
             for (binding, holding) in &tracked.holdings {
                 let (Place::File { directory, name }, Some(version)) =
@@ -103,11 +107,16 @@ impl Uses {
                 self.of.insert(watch, note);
             }
             // Most often the kernel's limit of watches; the file is there all the same.
-            Err(error) => tracing::warn!(
-                { names::CONTAINER } = id.short(),
-                { names::ERROR } = chain(&error),
-                "first use of a file will not be noted"
-            ),
+            Err(error) => {
+                watched.remove(&binding);
+                if self.untold.insert((id.clone(), binding)) {
+                    tracing::warn!(
+                        { names::CONTAINER } = id.short(),
+                        { names::ERROR } = chain(&error),
+                        "first use of a file is not noted for now; it is tried again"
+                    );
+                }
+            }
         }
     }
 
@@ -120,10 +129,24 @@ impl Uses {
                     let note = self.of.remove(watch);
                     notes.extend(note.map(|note| UsageNote { at, ..note }));
                 }
-                Seen::Over(watch) => drop(self.of.remove(watch)),
+                Seen::Over(watch) => self.look_again(*watch),
             }
         }
         notes
+    }
+
+    /// A file went without having been opened: where another of the same version took its place, that one counts.
+    fn look_again(&mut self, watch: i32) {
+        let Some(note) = self.of.remove(&watch) else {
+            return;
+        };
+        if let Some(watched) = self.watched.get_mut(&note.container)
+            && watched
+                .get(&note.binding)
+                .is_some_and(|(version, _)| *version == note.version)
+        {
+            watched.remove(&note.binding);
+        }
     }
 }
 

@@ -316,6 +316,17 @@ impl Invocation {
         all
     }
 
+    /// The container that a call about its end is about: `delete`, `kill` or `state`.
+    pub(crate) fn about_end(&self) -> Option<&str> {
+        let (command, arguments) = self.rest.split_first()?;
+        let is_end = ["delete", "kill", "state"]
+            .iter()
+            .any(|name| command == name);
+        let mut named = arguments.iter().filter(|argument| flag(argument).is_none());
+        let id = named.next().filter(|_| is_end)?.to_str()?;
+        is_id(id).then_some(id)
+    }
+
     /// Forced removal of a container.
     pub(crate) fn delete(&self, id: &str) -> Vec<OsString> {
         let mut all = self.globals.clone();
@@ -345,6 +356,12 @@ impl Create {
             match (name, inline.or(separate.map(OsString::as_os_str))) {
                 ("bundle" | "b", Some(value)) => found.bundle = value.into(),
                 ("pid-file", Some(value)) => found.pid_file = Some(value.into()),
+                ("config" | "f", _) => {
+                    return Err(Refusal::new(
+                        "create was called with a configuration outside its bundle",
+                        "let the engine call it with --bundle alone",
+                    ));
+                }
                 _ => {
                     found.others.push(argument.clone());
                     found.others.extend(separate.cloned());

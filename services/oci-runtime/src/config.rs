@@ -12,6 +12,8 @@ use crate::refuse::Refusal;
 
 /// How a placeholder begins, wherever it is in a variable.
 pub(crate) const PLACEHOLDER: &str = "{keywheel:";
+/// The variable that names a user's home.
+const HOME: &str = "HOME=";
 /// Largest configuration that is read.
 pub(crate) const MAX_CONFIG: u64 = 16 * 1024 * 1024;
 
@@ -50,7 +52,8 @@ impl Config {
     /// Whether this process is one that an engine runs beside the `first` by itself: with nothing of its own
     /// in its environment, as the same user and in no group more, from the same directory, with the same rights, and
     /// with no terminal. What is told of a person's exec with other flags is told so. A umask gives no right; Podman
-    /// writes it for the first process alone.
+    /// writes it for the first process alone, and for the others the user's home, which the first gets from the
+    /// runtime.
     pub(crate) fn runs_like(&self, first: &Self) -> bool {
         let is_same = |at: &str| self.0.pointer(at) == first.0.pointer(at);
         let has_terminal = self.0.pointer("/process/terminal") == Some(&Value::Bool(true));
@@ -62,12 +65,15 @@ impl Config {
             "/process/capabilities",
         ];
         let known: Vec<&str> = first.env().collect();
+        let has_home = known.iter().any(|entry| entry.starts_with(HOME));
+        let is_known =
+            |entry: &str| known.contains(&entry) || (!has_home && entry.starts_with(HOME));
         !has_terminal
             && all.into_iter().all(is_same)
             && self
                 .groups()
                 .all(|group| first.groups().any(|one| one == group))
-            && self.env().all(|entry| known.contains(&entry))
+            && self.env().all(is_known)
     }
 
     fn groups(&self) -> impl Iterator<Item = &Value> {
@@ -428,6 +434,13 @@ mod tests {
         check["args"] = json!(["/bin/check"]);
         check["env"] = json!(["PATH=/bin", "A={keywheel:a}"]);
         assert!(of(&check).runs_like(&whole));
+        // Podman writes the home here alone, where the first has it from the runtime.
+        let mut with_home = check.clone();
+        with_home["env"] = json!(["PATH=/bin", "A={keywheel:a}", "HOME=/root"]);
+        assert!(of(&with_home).runs_like(&whole));
+        let mut homely = first.clone();
+        homely["env"] = json!(["PATH=/bin", "HOME=/srv", "A={keywheel:a}"]);
+        assert!(!of(&with_home).runs_like(&config(&json!({ "process": homely }))));
         // Podman writes no umask, and fewer groups.
         for fewer in [json!(null), json!([8])] {
             check["user"] = json!({ "uid": 7, "gid": 7, "additionalGids": fewer });

@@ -64,7 +64,11 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
     drop(config);
     drop(resolved);
     let feed = match kept {
-        Some(kept) => Some((whole, kept)),
+        Some(kept) => {
+            // EXPOSE: placeholders alone; a hook looks for it here, and a crun that copies from its bundle.
+            bundle.write_config(kept.text().expose())?;
+            Some((whole, kept))
+        }
         None => {
             // EXPOSE: written to the memory-only private bundle.
             bundle.write_config(whole.expose())?;
@@ -174,6 +178,8 @@ fn run_real(
         called,
         returned: times::now(),
     };
+    // At once: until then the container cannot be deleted.
+    let replaced = kept.as_ref().map_or(Ok(()), Kept::replace);
     failpoint::reach(invocation, "runtime.after_create");
     let pid = read_pid(&pid_file);
     let removed = bundle.remove();
@@ -187,7 +193,7 @@ fn run_real(
         return removed.map(|()| Outcome::Done(real::exit_code(status)));
     }
     let placed = removed
-        .and_then(|()| kept.as_ref().map_or(Ok(()), Kept::replace))
+        .and(replaced)
         .and(pid)
         .and_then(|pid| attach(invocation, create, pid, real));
     failpoint::reach(invocation, "runtime.after_attach");

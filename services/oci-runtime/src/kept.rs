@@ -2,23 +2,40 @@
 //!
 //! crun writes there what it was given, on whatever file system that is, and reads it again for `exec`, `start` and
 //! `delete`. So it gets its configuration through a pipe, which it finds empty when it makes the copy; the copy is then
-//! replaced by the same configuration with its placeholders. Invariant: a copy that is not empty, of another version
-//! that keeps what it has read, is accepted in memory only; what cannot be looked at is refused.
+//! replaced by the same configuration with its placeholders. Where this program was killed before that, crun cannot
+//! delete the container by an empty copy: the next call about its end gives it one. Invariant: a copy that is neither
+//! empty nor what the bundle holds, of another version that keeps what it has read, is accepted in memory only; what
+//! cannot be looked at is refused.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use keywheel_sys::scrub::Scrubbed;
 use keywheel_sys::secretfs::lies_in_memory;
 
+use crate::config::MAX_CONFIG;
 use crate::refuse::Refusal;
 
 /// The copy's name in a container's state directory.
 const NAME: &str = "config.json";
 /// The name under which its successor is written.
 const FRESH: &str = "config.json.keywheel";
+
+/// What crun has to know of a container to end it: that its first process is to be killed.
+const LEAST: &[u8] = br#"{"ociVersion":"1.0.0","root":{"path":"/"},"mounts":[],"process":{"cwd":"/","args":["x"]},"linux":{"namespaces":[{"type":"pid"}]}}"#;
+
+/// Makes a container that a killed create left deletable again. Best effort: the call goes on whatever comes of it.
+pub(crate) fn heal(root: &Path, id: &str) {
+    let dir = root.join(id);
+    let copy = fs::symlink_metadata(dir.join(NAME));
+    if copy.is_ok_and(|copy| copy.is_file() && copy.len() == 0) {
+        let path = dir.join(NAME);
+        let text = Scrubbed::new(LEAST.to_vec());
+        let _ = Kept { dir, text }.write(&path);
+    }
+}
 
 /// The copy of one container.
 pub(crate) struct Kept {
@@ -33,6 +50,11 @@ impl Kept {
         Self { dir, text }
     }
 
+    /// What it is to hold.
+    pub(crate) fn text(&self) -> &Scrubbed {
+        &self.text
+    }
+
     /// Replaces what crun wrote, once its `create` has returned.
     pub(crate) fn replace(&self) -> Result<(), Refusal> {
         let about = fs::symlink_metadata(&self.dir).map_err(|error| self.unfit(&error))?;
@@ -45,8 +67,9 @@ impl Kept {
             found => found.map_err(|error| self.unfit(&error))?,
         };
         let is_in_memory = lies_in_memory(&self.dir).map_err(|error| self.unfit(&error))?;
+        let is_harmless = copy.len() == 0 || self.is_text(&path);
         self.write(&path).map_err(|error| self.unfit(&error))?;
-        if copy.len() > 0 && !is_in_memory {
+        if !is_harmless && !is_in_memory {
             return Err(Refusal::new(
                 format!(
                     "crun wrote its configuration, with every variable, to {}, which is not in memory",
@@ -56,6 +79,15 @@ impl Kept {
             ));
         }
         Ok(())
+    }
+
+    /// Whether it is what the bundle holds.
+    fn is_text(&self, path: &Path) -> bool {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(path).map(|file| file.take(MAX_CONFIG));
+        let read = file.and_then(|mut file| file.read_to_end(&mut bytes));
+        // EXPOSE: compared; both are without a value, or the copy is about to be replaced.
+        read.is_ok() && Scrubbed::new(bytes).expose() == self.text.expose()
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
@@ -128,6 +160,23 @@ mod tests {
         fs::remove_dir_all(root).unwrap();
         assert_eq!(text, "placeholders");
         assert_eq!(replaced.is_ok(), is_in_memory);
+    }
+
+    #[test]
+    fn what_a_killed_create_left_can_be_deleted_and_nothing_else_is_touched() {
+        let root = root("heal");
+        let copy = root.join("id").join(NAME);
+        heal(&root, "id");
+        assert!(!copy.exists(), "a copy that crun did not make");
+        fs::write(&copy, "").unwrap();
+        heal(&root, "id");
+        let healed = fs::read(&copy).unwrap();
+        fs::write(&copy, "placeholders").unwrap();
+        heal(&root, "id");
+        let kept = fs::read(&copy).unwrap();
+        fs::remove_dir_all(root).unwrap();
+        assert!(serde_json::from_slice::<serde_json::Value>(&healed).is_ok());
+        assert_eq!(kept, b"placeholders");
     }
 
     #[test]

@@ -45,9 +45,22 @@ fn main() -> ExitCode {
     };
     let refusal = match outcome {
         Ok(Outcome::Done(code)) => return code,
-        Ok(Outcome::PassThrough) => real::replace_self(&invocation),
+        Ok(Outcome::PassThrough) => {
+            heal(&invocation);
+            real::replace_self(&invocation)
+        }
         Err(refusal) => refusal,
     };
     refuse::report(&invocation, &refusal);
     ExitCode::FAILURE
+}
+
+/// Before a call about a container's end, under a runtime that keeps a copy: see `kept`.
+fn heal(invocation: &Invocation) {
+    let Some(id) = invocation.about_end() else {
+        return;
+    };
+    if real::find(&invocation.real_runtime).is_ok_and(|runtime| real::keeps_copy(&runtime)) {
+        kept::heal(&real::crun_root(invocation.root.as_deref()), id);
+    }
 }

@@ -18,6 +18,9 @@ use crate::refuse::Refusal;
 /// Searched after PATH, which engines sometimes leave empty.
 const USUAL_PLACES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Exit code 1 as `wait` tells it.
+const FAILED: i32 = 1 << 8;
+
 /// Where crun keeps its state unless told otherwise.
 const CRUN_ROOT: &str = "/run/crun";
 
@@ -120,7 +123,10 @@ pub(crate) fn run_fed(
     // EXPOSE: into the pipe to the real runtime, kernel memory that is never written out.
     let _ = File::from(write).write_all(bytes.expose());
     drop(bytes);
-    child.wait()
+    // It ran: an error would let the caller run it once more.
+    Ok(child
+        .wait()
+        .unwrap_or_else(|_| ExitStatus::from_raw(FAILED)))
 }
 
 /// The child's end as this program's own.

@@ -165,9 +165,28 @@ impl Podman {
         // Without a service manager, and whatever the file system is.
         let usual =
             "--storage-driver vfs --cgroup-manager cgroupfs --events-backend file --runtime";
-        let own = own.into_iter().chain(usual.split(' ').map(str::to_owned));
+        let failpoints = format!("keywheel-failpoints={}", self.failpoints().display());
+        let own = own
+            .into_iter()
+            .chain(["--runtime-flag".to_owned(), failpoints]);
+        let own = own.chain(usual.split(' ').map(str::to_owned));
         let more = more.iter().map(|word| (*word).to_owned());
         own.chain([self.runtime.clone()]).chain(more).collect()
+    }
+
+    /// Has the runtime killed at a step, once, in the next container's create.
+    pub(crate) fn kill_next_create(&self, step: &str) -> Result<()> {
+        std::fs::write(self.failpoints(), format!("{step}=kill"))?;
+        Ok(())
+    }
+
+    /// Whether that happened.
+    pub(crate) fn is_create_killed(&self) -> bool {
+        !self.failpoints().exists()
+    }
+
+    fn failpoints(&self) -> PathBuf {
+        self.root.join("failpoints")
     }
 
     /// Runs the client and keeps what it said.

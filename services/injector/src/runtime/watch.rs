@@ -1,9 +1,9 @@
 //! Sees to it that no private bundle outlives the runtime wrapper that made it.
 //!
 //! A wrapper keeps the connection of its first question until its bundle is gone, so its end is seen
-//! however it comes. Invariants: what a wrapper left is removed when it ends, and not by a watch over a
-//! create before: whoever asks for the same container again is a new one; a wrapper that stands still for
-//! longer than its container would be let start is ended.
+//! however it comes. Invariants: what a wrapper left is removed when the last one of its container ends, so that one
+//! that is refused takes nothing from another under way; a wrapper that stands still for longer than its container
+//! would be let start is ended, with the real runtime that it waits for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,47 +22,47 @@ use crate::shared::PENDING_LIMIT;
 /// Longest time of a wrapper from its first question to its end: the second one is refused after
 /// [`PENDING_LIMIT`], and it may take as long again to say so.
 const LONGEST_CREATE: Duration = PENDING_LIMIT.saturating_mul(2);
+/// How long a killed wrapper may take to be gone before that is told.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
+const SIGSTOP: i32 = 19;
 
-/// The creates under way, by the number of the newest of each container.
+/// How many creates of each container are under way.
 #[derive(Debug, Default)]
 pub(crate) struct Creates {
-    newest: Mutex<Newest>,
+    of: Mutex<BTreeMap<ContainerId, usize>>,
 }
 
-#[derive(Debug, Default)]
-struct Newest {
-    next: u64,
-    of: BTreeMap<ContainerId, u64>,
-}
-
-/// One create.
+/// One create; under way until it is swept or dropped.
 #[derive(Debug)]
 pub(crate) struct Create {
     creates: Arc<Creates>,
     id: ContainerId,
-    number: u64,
     bundle: PathBuf,
+    is_over: bool,
 }
 
 impl Creates {
-    /// A create begins; what one before it left is not touched any more.
+    /// A create begins.
     pub(crate) fn begin(self: &Arc<Self>, id: ContainerId, bundles: &Path) -> Create {
-        let mut newest = self.lock();
-        newest.next += 1;
-        let number = newest.next;
-        newest.of.insert(id.clone(), number);
-        drop(newest);
+        *self.lock().entry(id.clone()).or_default() += 1;
         Create {
             creates: Arc::clone(self),
             bundle: bundles.join(id.as_str()),
             id,
-            number,
+            is_over: false,
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Newest> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ContainerId, usize>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Create {
+    /// Whoever was to watch is gone; nothing is left to tell.
+    fn drop(&mut self) {
+        let _ = self.sweep();
     }
 }
 
@@ -72,12 +72,17 @@ impl Create {
         self.watch_for(stream, LONGEST_CREATE).await;
     }
 
-    async fn watch_for(self, mut stream: UnixStream, longest: Duration) {
-        if tokio::time::timeout(longest, ended(&mut stream))
-            .await
-            .is_err()
-        {
+    async fn watch_for(mut self, mut stream: UnixStream, longest: Duration) {
+        if is_late(longest, &mut stream).await {
             self.end_wrapper(&stream);
+            // Its end, not the signal, is what nothing is written after.
+            if is_late(KILLED_WITHIN, &mut stream).await {
+                tracing::error!(
+                    { names::CONTAINER } = self.id.short(),
+                    "a killed runtime call does not end; its private bundle stays until it does"
+                );
+                ended(&mut stream).await;
+            }
         }
         drop(stream);
         // A memory file system, and two files at most: no slower than handing it to another thread.
@@ -110,6 +115,13 @@ impl Create {
         if !is_open {
             return;
         }
+        // It starts nothing more, and nobody takes its children's numbers while it does not wait for them.
+        let _ = wrapper.signal(SIGSTOP);
+        for child in children(pid) {
+            if let Ok(child) = PinnedPid::open(child) {
+                let _ = child.signal(SIGKILL);
+            }
+        }
         let ended = wrapper.signal(SIGKILL);
         tracing::warn!(
             { names::CONTAINER } = self.id.short(),
@@ -118,19 +130,38 @@ impl Create {
         );
     }
 
-    /// Removes what is left, unless another create has begun; true when there was something.
-    fn sweep(&self) -> io::Result<bool> {
-        let mut newest = self.creates.lock();
-        if newest.of.get(&self.id) != Some(&self.number) {
+    /// Removes what is left, unless another create of it is under way; true when there was something.
+    fn sweep(&mut self) -> io::Result<bool> {
+        if std::mem::replace(&mut self.is_over, true) {
             return Ok(false);
         }
-        newest.of.remove(&self.id);
+        // Held until it is removed: a create that begins meanwhile makes its bundle after that.
+        let mut of = self.creates.lock();
+        if let Some(count) = of.get_mut(&self.id).filter(|count| **count > 1) {
+            *count -= 1;
+            return Ok(false);
+        }
+        of.remove(&self.id);
         match std::fs::remove_dir_all(&self.bundle) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
+}
+
+/// The processes that a process started and still waits for.
+fn children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let text = text.unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
+/// Whether the other end is still open after that time.
+async fn is_late(longest: Duration, stream: &mut UnixStream) -> bool {
+    tokio::time::timeout(longest, ended(stream)).await.is_err()
 }
 
 /// Whatever a wrapper sends here means nothing; its end does.
@@ -172,7 +203,7 @@ mod tests {
         drop(theirs);
         watching.await.unwrap();
         assert!(!bundle.exists());
-        assert!(creates.lock().of.is_empty());
+        assert!(creates.lock().is_empty());
     }
 
     #[tokio::test]
@@ -190,6 +221,26 @@ mod tests {
         drop(second_end);
         after.watch(second).await;
         assert!(!bundle.exists());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_refused_takes_nothing_from_another_under_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let creates = Arc::new(Creates::default());
+        let (first, first_end) = UnixStream::pair().unwrap();
+        let before = creates.begin(id(), folder.path());
+        let bundle = leave_bundle(folder.path());
+        let (second, second_end) = UnixStream::pair().unwrap();
+        let refused = creates.begin(id(), folder.path());
+        drop(second_end);
+        refused.watch(second).await;
+        // And one whose watch never began.
+        drop(creates.begin(id(), folder.path()));
+        assert!(bundle.exists());
+        drop(first_end);
+        before.watch(first).await;
+        assert!(!bundle.exists());
+        assert!(creates.lock().is_empty());
     }
 
     #[tokio::test]
