@@ -118,11 +118,13 @@ impl Reconciler {
                 // Something happened since the question; the next one tells of it.
                 if !again {
                     self.look_at_refused(id, Some(&record));
+                    self.look_at_turn(id, Some(&record));
                 }
                 self.apply(begun, record);
             }
             Ok(None) => {
                 self.look_at_refused(id, None);
+                self.look_at_turn(id, None);
                 self.forget(id, true);
                 self.forget_fallen(id);
                 self.items
