@@ -231,7 +231,7 @@ impl Reconciler {
         let Some(tracked) = self.containers.remove(id) else {
             return;
         };
-        let service = tracked.service();
+        let (service, at) = (tracked.service(), self.shared.clock.now());
         let was_alone = self.slots.remove(&tracked.alone()).is_some();
         let is_rollout = !removed && (was_alone || self.slots.get(&service) == Some(id));
         let mut owed = Vec::new();
@@ -246,11 +246,18 @@ impl Reconciler {
             };
             let vanished = tracked.item(*binding, holding.secret, farewell);
             let version = holding.version.unwrap_or_default();
+            let is_untold = holding.ack == Ack::AtStart && holding.remembered.is_none();
             let is_unproven = matches!(
                 holding.ack,
                 Ack::Gate { .. } | Ack::Watched { .. } | Ack::AtStart
             );
             if !is_rollout || !(is_unproven || tracked.refused.contains_key(binding)) {
+                if is_untold {
+                    // It ended before the engine said that it ran; it had the value all the same.
+                    let fact = Fact::Swapped { version, at };
+                    self.items
+                        .push(tracked.item(*binding, holding.secret, fact));
+                }
                 self.items.push(vanished);
                 continue;
             }
