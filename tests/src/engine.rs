@@ -69,7 +69,10 @@ impl Engine {
             .root
             .iter()
             .flat_map(|root| below.map(|name| root.join(name)));
-        let remapped = self.root.iter().flat_map(|root| remapped(&root.join("data")));
+        let remapped = self
+            .root
+            .iter()
+            .flat_map(|root| remapped(&root.join("data")));
         shared.chain(own).chain(remapped).collect()
     }
 }

@@ -192,7 +192,10 @@ async fn a_killed_injector_lets_nobody_restart_out_of_turn() {
         let twice = |one: &&Container| served(reports, &one.0, 2) >= 2;
         scene.pair.iter().filter(twice).count()
     };
-    scene.bus.wait("its turn", |reports| all(reports) >= 1).await;
+    scene
+        .bus
+        .wait("its turn", |reports| all(reports) >= 1)
+        .await;
     scene.pass(SETTLE);
     scene.bus.wait_facts("both run well", 2, reloaded(2)).await;
     let after = scene.pair.each_ref().map(started);

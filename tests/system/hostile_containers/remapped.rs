@@ -82,7 +82,10 @@ impl Drop for SubordinateIds {
     fn drop(&mut self) {
         for kept in &self.files {
             if let Err(error) = kept.take_back() {
-                eprintln!("harness: {RANGE} stays in {}: {error:#}", kept.path.display());
+                eprintln!(
+                    "harness: {RANGE} stays in {}: {error:#}",
+                    kept.path.display()
+                );
             }
         }
     }
@@ -105,7 +108,10 @@ fn is_its_own(container: &Container, owner: u32, value: &str) -> Result<()> {
     let about = container.shell("stat -L -c '%a %u %g' /run/secrets/db_password")?;
     let expected = format!("400 {owner} {owner}");
     ensure!(about.stdout.trim() == expected, "{}", about.stdout);
-    let roots = [outside(container, "uid_map")?, outside(container, "gid_map")?];
+    let roots = [
+        outside(container, "uid_map")?,
+        outside(container, "gid_map")?,
+    ];
     ensure!(roots.iter().all(|id| *id != 0), "its users are the host's");
     let file = fs::metadata(format!("/proc/{}/root{FILE}", container.pid()?))?;
     let expected = roots.map(|root| root + owner);

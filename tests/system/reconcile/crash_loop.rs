@@ -169,7 +169,10 @@ fn loop_all(file: &Looped, variable: &Looped, by_policy: &Looped) -> Result<()> 
 }
 
 /// Those that crashed run now, and get what is new. All values they had.
-fn rotations_reach(stage: &Stage, [file, variable, by_policy]: [&Looped; 3]) -> Result<Vec<String>> {
+fn rotations_reach(
+    stage: &Stage,
+    [file, variable, by_policy]: [&Looped; 3],
+) -> Result<Vec<String>> {
     for one in [file, variable] {
         one.calm()?;
         one.start()?;

@@ -74,9 +74,10 @@ impl Reconciler {
         }
         self.start_refused();
         self.watch_uses();
+        // What is said of a failure is on the disk first, so that a restart does not forget it.
+        self.save_turns().await;
         self.report();
         self.save_refused().await;
-        self.save_turns().await;
         self.save_state().await;
     }
 

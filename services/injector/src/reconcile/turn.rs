@@ -194,9 +194,8 @@ impl Reconciler {
     /// Forgets turns that are over, and failures under bindings that are gone.
     fn drop_over(&mut self) {
         let turns = self.under_way.turns.keys();
-        let is_over = |id: &&ContainerId| {
-            !self.under_way.left.contains_key(*id) && !self.is_on_its_way(id)
-        };
+        let is_over =
+            |id: &&ContainerId| !self.under_way.left.contains_key(*id) && !self.is_on_its_way(id);
         let over: Vec<ContainerId> = turns.filter(is_over).cloned().collect();
         for id in over {
             self.under_way.turns.remove(&id);
