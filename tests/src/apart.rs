@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::port::{held_pair, held_port};
 use keywheel_testkit::server::postgres::{PASSWORD, PostgresServer};
 
-use crate::engine::{Daemon, Engine};
+use crate::engine::{Daemon, Engine, Manner};
 use crate::keywheel::{Options, READY};
 use crate::lan::{self, Lan};
 use crate::output::Output;
@@ -174,8 +174,11 @@ impl Apart {
                 let namespace = apart.namespace(host);
                 let root = root.join(numbered("engine", host));
                 let socket = apart.run_dir(host).join("injector.sock");
-                let daemon =
-                    Daemon::start(&root, &socket, namespace.as_deref(), shape.default_runtime)?;
+                let manner = Manner {
+                    runtime: shape.default_runtime,
+                    remap: shape.userns_remap,
+                };
+                let daemon = Daemon::start(&root, &socket, namespace.as_deref(), manner)?;
                 apart.daemons.push(daemon);
             }
         }

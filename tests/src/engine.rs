@@ -69,8 +69,21 @@ impl Engine {
             .root
             .iter()
             .flat_map(|root| below.map(|name| root.join(name)));
-        shared.chain(own).collect()
+        let remapped = self
+            .root
+            .iter()
+            .flat_map(|root| remapped(&root.join("data")));
+        shared.chain(own).chain(remapped).collect()
     }
+}
+
+/// What is special about a daemon.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// The runtime of containers that name none; runc when it is none of ours.
+    pub runtime: Option<&'static str>,
+    /// Whose subordinate ids the users of its containers are.
+    pub remap: Option<&'static str>,
 }
 
 /// A daemon of a host's own.
@@ -83,12 +96,12 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts one below `root`, with our runtimes on the injector's socket, in a network namespace
-    /// that is there already, or in one of its own; with `default` as its runtime, else with runc.
+    /// that is there already, or in one of its own.
     pub fn start(
         root: &Path,
         injector_socket: &Path,
         namespace: Option<&str>,
-        default: Option<&str>,
+        manner: Manner,
     ) -> Result<Self> {
         fs::create_dir_all(root)?;
         let text = configuration(injector_socket, &root.join(FAILPOINTS))?;
@@ -109,11 +122,10 @@ impl Daemon {
             "--iptables=false",
             "--ip6tables=false",
         ];
-        let default = default.map(|name| ["--default-runtime", name]);
-        let flags: Vec<&str> = flags
-            .into_iter()
-            .chain(default.into_iter().flatten())
-            .collect();
+        let default = manner.runtime.map(|name| ["--default-runtime", name]);
+        let remap = manner.remap.map(|user| ["--userns-remap", user]);
+        let more = default.into_iter().chain(remap).flatten();
+        let flags: Vec<&str> = flags.into_iter().chain(more).collect();
         let log = root.join("docker.log");
         let mut process = match namespace {
             Some(_) => Process::new("dockerd", log, Path::new("dockerd"), &flags).inside(namespace),
@@ -180,6 +192,13 @@ impl Drop for Daemon {
         }
         unmount_below(&self.root);
     }
+}
+
+/// Where a daemon that remaps users keeps containers: its data lies below `UID.GID`.
+fn remapped(data: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data).into_iter().flatten().flatten();
+    let folders = entries.map(|entry| entry.path().join("containers"));
+    folders.filter(|path| path.is_dir()).collect()
 }
 
 /// Both runtimes, as `keywheel setup docker` writes them, and where their failpoints are told.

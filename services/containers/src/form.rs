@@ -311,6 +311,8 @@ impl Inspected {
             ..refused
         });
         let health_command = self.config.health_command();
+        // Between two starts by its restart policy the engine says that it runs, without a process.
+        let running = self.state.running && self.state.pid > 0;
         Some(ContainerRecord {
             facts: ContainerFacts {
                 id: ContainerId::parse(&self.id).ok()?,
@@ -319,12 +321,8 @@ impl Inspected {
                 image_name: self.config.image,
                 labels: self.config.labels,
             },
-            pid: if self.state.running {
-                self.state.pid
-            } else {
-                0
-            },
-            running: self.state.running,
+            pid: if running { self.state.pid } else { 0 },
+            running,
             paused: self.state.paused,
             health: self.state.health(),
             started_at: self.state.started_at,
@@ -429,6 +427,15 @@ mod tests {
             .unwrap()
             .into_record()
             .unwrap();
+        assert_eq!((record.pid, record.running), (0, false));
+    }
+
+    #[test]
+    fn one_that_waits_for_its_restart_policy_does_not_run() {
+        let state = serde_json::json!({ "Status": "restarting", "Running": true, "Restarting": true, "Pid": 0 });
+        let text = serde_json::json!({ "Id": id(), "State": state }).to_string();
+        let inspected: Inspected = serde_json::from_str(&text).unwrap();
+        let record = inspected.into_record().unwrap();
         assert_eq!((record.pid, record.running), (0, false));
     }
 

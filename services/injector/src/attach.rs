@@ -339,6 +339,7 @@ fn remember(file: &Wanted) -> RememberedHolding {
         secret: file.secret.to_string(),
         version: file.version,
         acked: false,
+        began: true,
         dir: file.directory.to_string(),
         name: file.name.to_string(),
         attr: Some((file.attr.uid, file.attr.gid, file.attr.mode)),

@@ -49,6 +49,7 @@ mod spool;
 mod stale;
 mod state;
 mod swap;
+mod turns;
 mod uses;
 
 pub use contact::{FRESH_WAIT, HEAD_AGE_LIMIT, HEARTBEAT};

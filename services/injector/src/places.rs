@@ -17,6 +17,7 @@ use crate::options::HostSettings;
 use crate::refused::{self, Saved};
 use crate::spool::Spool;
 use crate::state::{self, Remembered};
+use crate::turns::{self, Turns};
 
 /// Room for private bundles: configurations with values, short-lived.
 const BUNDLES_BYTES: u64 = 64 << 20;
@@ -37,6 +38,8 @@ pub(crate) struct Found {
     pub(crate) remembered: BTreeMap<ContainerId, Remembered>,
     /// Containers whose start was refused.
     pub(crate) refused: Vec<Saved>,
+    /// Restarts that were under way.
+    pub(crate) turns: Turns,
     /// Held as long as the injector runs.
     pub(crate) lock: File,
 }
@@ -78,12 +81,14 @@ pub(crate) fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
         source,
     })?;
     let refused = refused::load(&tools.state);
+    let turns = turns::load(&tools.state);
     Ok(Found {
         tools,
         spool,
         waiting,
         remembered,
         refused,
+        turns,
         lock,
     })
 }

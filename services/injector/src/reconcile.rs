@@ -3,7 +3,7 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long,
-//! `progress` sees to consumers, `rollout` to leave for restarts, `records` and `start` fold what comes back, `comeback` starts what was
+//! `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `comeback` starts what was
 //! refused.
 
 mod begin;
@@ -15,6 +15,7 @@ mod progress;
 mod records;
 mod rollout;
 mod start;
+mod turn;
 
 pub(crate) use command::Command;
 
@@ -37,12 +38,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::attach::Tools;
 use crate::executed::Execs;
-use crate::model::{Busy, Containers, Service, Tracked};
+use crate::model::{Containers, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
 use crate::report::{Kept, Outbox, bound_denied, bound_notes};
 use crate::service::{Event, Status};
 use crate::shared::{Shared, VersionKey};
 use crate::state::Remembered;
+use crate::turns::{Failures, Turns};
 use crate::uses::Uses;
 
 /// Containers being attached at the same time.
@@ -91,7 +93,9 @@ pub(crate) struct Reconciler {
     /// Which container of a service restarts.
     slots: BTreeMap<Service, ContainerId>,
     /// Versions that a container of the service did not get healthy with.
-    failed: BTreeMap<(Service, BindingId), u64>,
+    failed: Failures,
+    /// Restarts of services, as the disk has them.
+    under_way: turn::UnderWay,
     /// Restarts that take the gateway's leave.
     rolling: rollout::Rolling,
     /// Contents that were set so far, the number of the last.
@@ -136,7 +140,7 @@ impl Reconciler {
         events: mpsc::Sender<Event>,
         tasks: TaskTracker,
         outbox: Arc<Outbox>,
-        (remembered, refused): (BTreeMap<ContainerId, Remembered>, Vec<Saved>),
+        (remembered, refused, turns): (BTreeMap<ContainerId, Remembered>, Vec<Saved>, Turns),
     ) -> Self {
         let refused = RefusedStarts::of(refused, shared.clock.monotonic());
         let is_noted = shared.options.first_use;
@@ -154,7 +158,8 @@ impl Reconciler {
             fetching: BTreeMap::new(),
             inspecting: BTreeMap::new(),
             slots: BTreeMap::new(),
-            failed: BTreeMap::new(),
+            failed: turns.failed.clone(),
+            under_way: turn::UnderWay::of(turns),
             rolling: rollout::Rolling::default(),
             contents: 0,
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
@@ -504,28 +509,6 @@ impl Reconciler {
         let plan = self.shared.plan();
         let mut planned = plan.iter().flat_map(|plan| &plan.bindings);
         planned.any(|planned| planned.binding == binding && planned.reload == Reload::Label)
-    }
-
-    /// Whether a container of the service is on its way through a restart.
-    fn is_occupied(&mut self, service: &Service) -> bool {
-        let Some(id) = self.slots.get(service) else {
-            return false;
-        };
-        let under_way = self.containers.get(id).is_some_and(|tracked| {
-            let waits = tracked.holdings.iter().any(|(binding, holding)| {
-                use crate::model::Ack;
-                let is_unproven = matches!(
-                    holding.ack,
-                    Ack::AtStart | Ack::Gate { .. } | Ack::Watched { .. }
-                );
-                is_unproven && !tracked.refused.contains_key(binding)
-            });
-            tracked.busy != Busy::No || tracked.creating_until.is_some() || waits
-        });
-        if !under_way {
-            self.slots.remove(service);
-        }
-        under_way
     }
 }
 

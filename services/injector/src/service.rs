@@ -294,6 +294,7 @@ impl Injector {
             waiting,
             remembered,
             refused,
+            turns,
             lock: _lock,
         } = prepare(&shared.options)?;
         if let Some((cache, restored)) = HostCache::open(&shared.options, shared.entropy.clone())? {
@@ -339,7 +340,7 @@ impl Injector {
             events,
             tasks.clone(),
             outbox,
-            (remembered, refused),
+            (remembered, refused, turns),
         );
         let result = tokio::select! {
             Ok(error) = refusal => Err(error),

@@ -44,6 +44,9 @@ pub(crate) struct RememberedHolding {
     pub(crate) secret: String,
     pub(crate) version: u64,
     pub(crate) acked: bool,
+    /// Whether its program began with it, so that nothing has to restart for it.
+    #[serde(default)]
+    pub(crate) began: bool,
     /// Directory of a file; empty for a variable.
     pub(crate) dir: String,
     /// File or variable.
@@ -101,6 +104,15 @@ impl Remembered {
 }
 
 impl RememberedHolding {
+    fn ack(&self) -> Ack {
+        match self.acked {
+            true => Ack::Done,
+            // A variable is there since the start.
+            false if self.began || self.dir.is_empty() => Ack::AtStart,
+            false => Ack::Due,
+        }
+    }
+
     fn parse(&self) -> Option<(BindingId, Holding)> {
         let (place, version) = if self.dir.is_empty() {
             (
@@ -128,7 +140,7 @@ impl RememberedHolding {
             form: None,
             version,
             content: 0,
-            ack: if self.acked { Ack::Done } else { Ack::AtStart },
+            ack: self.ack(),
             remembered: Some((self.version, self.acked)),
             kept: None,
         };
@@ -149,10 +161,18 @@ fn remember(binding: BindingId, holding: &Holding) -> Option<RememberedHolding> 
         secret: holding.secret.to_string(),
         version,
         acked: holding.version.is_some() && holding.ack == Ack::Done,
+        began: is_begun(holding),
         dir,
         name,
         attr: holding.attr.map(|attr| (attr.uid, attr.gid, attr.mode)),
     })
+}
+
+fn is_begun(holding: &Holding) -> bool {
+    matches!(
+        holding.ack,
+        Ack::AtStart | Ack::Gate { .. } | Ack::Watched { .. }
+    )
 }
 
 fn path(folder: &Path, container: &str) -> PathBuf {
@@ -220,6 +240,7 @@ mod tests {
             secret: SecretId::from_bytes([2; 16]).to_string(),
             version: 4,
             acked,
+            began: false,
             dir: dir.to_owned(),
             name: name.to_owned(),
             attr: (!dir.is_empty()).then_some((1, 2, 0o400)),
@@ -272,6 +293,21 @@ mod tests {
             .find(|one| matches!(one.place, Place::Env { .. }))
             .unwrap();
         assert_eq!((env.version, env.ack), (Some(4), Ack::AtStart));
+    }
+
+    #[test]
+    fn whether_a_program_began_with_a_file_is_remembered() {
+        let of = |began, acked| {
+            let mut all = remembered();
+            let file = all.holdings.first_mut().unwrap();
+            (file.began, file.acked) = (began, acked);
+            let known = all.holdings().into_values();
+            let mut files = known.filter(|one| matches!(one.place, Place::File { .. }));
+            files.next().unwrap().ack
+        };
+        assert_eq!(of(true, false), Ack::AtStart);
+        assert_eq!(of(false, false), Ack::Due);
+        assert_eq!(of(true, true), Ack::Done);
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Shape {
     pub own_engines: bool,
     /// The runtime of such a daemon's containers that name none; runc when it is none of ours.
     pub default_runtime: Option<&'static str>,
+    /// Whose subordinate ids the users of such a daemon's containers are; the host's own when none's.
+    pub userns_remap: Option<&'static str>,
     /// Whether hosts reach the services over a network that can be cut. The bus has TLS then.
     pub lan: bool,
     /// Whether the bus has TLS on loopback, too.
@@ -90,6 +92,7 @@ impl Default for Shape {
             hosts: 1,
             own_engines: false,
             default_runtime: None,
+            userns_remap: None,
             lan: false,
             tls: false,
             tap: false,

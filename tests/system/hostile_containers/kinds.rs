@@ -9,9 +9,9 @@ use keywheel_tests::stage::{FILE, SECRET};
 use crate::scene::{NAME, Scene};
 
 /// For a program that runs as this user.
-const OWNED: &str = "db_password, uid: 1234, gid: 1234";
+pub(crate) const OWNED: &str = "db_password, uid: 1234, gid: 1234";
 /// A user and a group that no image has.
-const USER: [&str; 2] = ["--user", "1234:1234"];
+pub(crate) const USER: [&str; 2] = ["--user", "1234:1234"];
 /// Nothing that a container could be without.
 const CONFINED: [&str; 5] = [
     "--read-only",

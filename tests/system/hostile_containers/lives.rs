@@ -1,5 +1,5 @@
-//! Lives and names of containers: killed while they are served, started over and over, made again under
-//! the name of another one, renamed, replaced, paused. Each is served by what it is, and leaves nothing.
+//! Lives and names of containers: killed while they are served, made again under the name of another
+//! one, renamed, replaced, paused. Each is served by what it is, and leaves nothing.
 
 use std::fs;
 use std::process::Command;
@@ -16,12 +16,6 @@ use keywheel_tests::wait;
 use crate::kinds;
 use crate::scene::{NAME, Scene};
 
-/// Starts of the container that ends at once.
-const STARTS: usize = 30;
-/// Its program: fine when its file is there and whole.
-const SHORT: &str = r#"v=$(cat /run/secrets/db_password) && [ "${#v}" -eq 32 ]"#;
-/// Descriptors that the server may have more after all of them.
-const SLACK: usize = 16;
 /// How long an attach stands still, so that it is met in the middle.
 const STANDS: &str = "delay:1500";
 
@@ -34,7 +28,6 @@ fn lives_names_and_kinds_of_containers_are_served_and_leave_nothing() -> Result<
     let mut scene = Scene::set(&[&bindings[..], &kinds::BINDINGS].concat())?;
     stand_still_once(&mut scene)?;
     a_container_killed_while_it_is_served_leaves_nothing(&mut scene).context("killed")?;
-    thirty_starts_are_each_served_and_leave_nothing(&mut scene).context("crash loop")?;
     a_name_is_no_identity(&mut scene).context("names")?;
     kinds::every_kind_of_container_is_served(&mut scene).context("kinds")?;
     scene.end(&[])
@@ -113,36 +106,6 @@ fn first_process(container: &Container) -> Result<Option<u32>> {
         }
     }
     Ok(None)
-}
-
-/// Thirty starts of a program that ends at once, with a rotation in the middle.
-fn thirty_starts_are_each_served_and_leave_nothing(scene: &mut Scene) -> Result<()> {
-    let flags = ["--runtime", &scene.stage.runtime, "--label", "app=short"];
-    let program = ["sh", "-c", SHORT];
-    let container = Container::create(&scene.stage.image, &flags, &program)?;
-    let before = descriptors(scene)?;
-    for turn in 0..STARTS {
-        if turn == STARTS / 2 {
-            scene.rotate_again()?;
-        }
-        let said = docker::docker(&["start", "-a", container.id()])?;
-        ensure!(said.code == 0, "start {turn}: {}", said.said());
-    }
-    scene.wait_left(container.id())?;
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    ensure!(!mounts.contains(container.id()), "a mount is left");
-    let after = descriptors(scene)?;
-    ensure!(
-        after <= before + SLACK,
-        "{before} descriptors became {after}"
-    );
-    scene.check(&[&container])
-}
-
-/// Descriptors that the server has open.
-fn descriptors(scene: &Scene) -> Result<usize> {
-    let pid = scene.stage.keywheel.pid().context("no server runs")?;
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 /// Labels as Compose sets them, for one replica.

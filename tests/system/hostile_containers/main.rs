@@ -5,4 +5,5 @@ mod attacks;
 mod kinds;
 mod lives;
 mod mounts;
+mod remapped;
 mod scene;

@@ -1,6 +1,7 @@
 //! Suite reconcile: see README.md beside this file.
 #![forbid(unsafe_code)]
 
+mod crash_loop;
 mod engine;
 mod missed;
 mod reboot;

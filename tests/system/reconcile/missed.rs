@@ -26,7 +26,8 @@ fn wait_value(container: &Container, value: &str) -> Result<()> {
     })
 }
 
-fn is_known(stage: &Stage, id: &str) -> Result<bool> {
+/// Whether a container is on the list of consumers.
+pub(crate) fn is_known(stage: &Stage, id: &str) -> Result<bool> {
     let rows = stage.keywheel.json(&["consumers"])?;
     let mut ids = items(&rows)
         .into_iter()

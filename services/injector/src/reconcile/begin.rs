@@ -152,12 +152,10 @@ impl Reconciler {
     }
 
     fn restart_now(&mut self, id: &ContainerId, due: &[Due], slot: Service) {
-        self.slots.insert(slot, id.clone());
         if let Some(tracked) = self.containers.get_mut(id) {
             tracked.busy = Busy::Restarting;
         }
-        let trace = due.first().and_then(|due| self.shared.trace_of(due.1));
-        self.spawn_restart(id.clone(), trace);
+        self.take_turn(id, due, slot);
     }
 
     pub(super) fn spawn_restart(&self, id: ContainerId, trace: Option<Context>) {

@@ -18,7 +18,7 @@ use keywheel_seal::SecretBytes;
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
-use crate::model::{Ack, Busy, Tracked};
+use crate::model::{Ack, Busy, Holding, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
 use crate::service::Event;
@@ -56,6 +56,7 @@ impl Reconciler {
     pub(crate) async fn pass(&mut self) {
         self.wake_at = None;
         self.look_at_times();
+        self.settle_turns();
         // What a pass acts on is on the disk first, so that no restart goes back behind it.
         self.shared.settle_cache().await;
         for _ in 0..ROUNDS {
@@ -73,6 +74,8 @@ impl Reconciler {
         }
         self.start_refused();
         self.watch_uses();
+        // What is said of a failure is on the disk first, so that a restart does not forget it.
+        self.save_turns().await;
         self.report();
         self.save_refused().await;
         self.save_state().await;
@@ -237,6 +240,7 @@ impl Reconciler {
         for (id, due) in gathered.restarts {
             self.begin_restart(&id, &due);
         }
+        self.begin_ready().await;
         removed || swapped
     }
 
@@ -431,6 +435,7 @@ impl Reconciler {
         let reload = reload_in(&planned.reload, &tracked.label);
         let ack = match (known, done.told) {
             _ if was_acked => Ack::Done,
+            _ if !done.written && began_with(before, version, &reload) => Ack::Gate { since: now },
             (Some((ack, _)), Told::NotAsked) => ack,
             _ => ack_of(&reload, done.told, is_first, now),
         };
@@ -502,6 +507,16 @@ fn ack_of(reload: &Reload, told: Told, is_first: bool, now: Duration) -> Ack {
         (Reload::Restart { .. }, _) if is_first => Ack::Gate { since: now },
         (Reload::Restart { .. }, _) => Ack::Due,
     }
+}
+
+/// Whether, as an earlier run remembered, its program began with this version and was not judged yet.
+fn began_with(before: Option<&Holding>, version: u64, reload: &Reload) -> bool {
+    let is_remembered = |held: &Holding| {
+        held.version.is_none()
+            && held.remembered == Some((version, false))
+            && held.ack == Ack::AtStart
+    };
+    matches!(reload, Reload::Restart { .. }) && before.is_some_and(is_remembered)
 }
 
 /// When the process heard of it; one that had acknowledged is not asked again.

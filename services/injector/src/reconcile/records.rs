@@ -118,11 +118,13 @@ impl Reconciler {
                 // Something happened since the question; the next one tells of it.
                 if !again {
                     self.look_at_refused(id, Some(&record));
+                    self.look_at_turn(id, Some(&record));
                 }
                 self.apply(begun, record);
             }
             Ok(None) => {
                 self.look_at_refused(id, None);
+                self.look_at_turn(id, None);
                 self.forget(id, true);
                 self.forget_fallen(id);
                 self.items
@@ -229,7 +231,7 @@ impl Reconciler {
         let Some(tracked) = self.containers.remove(id) else {
             return;
         };
-        let service = tracked.service();
+        let (service, at) = (tracked.service(), self.shared.clock.now());
         let was_alone = self.slots.remove(&tracked.alone()).is_some();
         let is_rollout = !removed && (was_alone || self.slots.get(&service) == Some(id));
         let mut owed = Vec::new();
@@ -244,11 +246,18 @@ impl Reconciler {
             };
             let vanished = tracked.item(*binding, holding.secret, farewell);
             let version = holding.version.unwrap_or_default();
+            let is_untold = holding.ack == Ack::AtStart && holding.remembered.is_none();
             let is_unproven = matches!(
                 holding.ack,
                 Ack::Gate { .. } | Ack::Watched { .. } | Ack::AtStart
             );
             if !is_rollout || !(is_unproven || tracked.refused.contains_key(binding)) {
+                if is_untold {
+                    // It ended before the engine said that it ran; it had the value all the same.
+                    let fact = Fact::Swapped { version, at };
+                    self.items
+                        .push(tracked.item(*binding, holding.secret, fact));
+                }
                 self.items.push(vanished);
                 continue;
             }

@@ -217,7 +217,7 @@ impl Reconciler {
         let held: Vec<RolloutDue> = held_under(plan, tracked).collect();
         let waiting = self.rolling.due.get(id);
         let is_ours = self.slots.contains_key(&tracked.alone());
-        if tracked.busy == Busy::Restarting {
+        if tracked.busy == Busy::Restarting || !tracked.record.running {
             let is_rolled = waiting.is_some() || (is_ours && !held.is_empty());
             return wish(held, RestartState::UnderWay).filter(|_| is_rolled);
         }

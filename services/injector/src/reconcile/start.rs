@@ -8,6 +8,7 @@ use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::report::{Fact, UsageKind, UsageNote};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
+use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::FileAttr;
 
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
@@ -323,6 +324,11 @@ impl Reconciler {
                 { names::CONTAINER } = id.short(),
                 "container restarted"
             );
+            // Without the wrapper only the engine tells of its new program; until then it is between the two.
+            let is_over = |target: &Arc<PinnedPid>| !target.is_alive();
+            if tracked.creating_until.is_none() && tracked.target.as_ref().is_some_and(is_over) {
+                tracked.record.running = false;
+            }
         }
         if let Err(reason) = result {
             tracked.retry_at = self.shared.clock.monotonic() + RETRY_AFTER;

@@ -197,6 +197,7 @@ fn remembered(pending: &Pending) -> Remembered {
             secret: given.binding.secret.to_string(),
             version: given.version,
             acked: false,
+            began: true,
             dir: String::new(),
             name: name.to_string(),
             attr: None,
