@@ -82,7 +82,7 @@ fn a_reader_of_one_directory_never_sees_files_of_two_sets() {
                     let one = |name: &str| {
                         let file = openat(&set, name, OFlags::RDONLY, Mode::empty()).ok()?;
                         let mut byte = [0_u8; 1];
-                        let count = rustix::io::read(&file, &mut byte).unwrap();
+                        let count = rustix::io::read(&file, byte.as_mut_slice()).unwrap();
                         (count == 1).then_some(byte)
                     };
                     // A set that was replaced meanwhile has no files any more: then it is read anew.
@@ -144,19 +144,21 @@ fn a_link_where_the_set_would_be_is_replaced_and_not_followed() {
     both(|kind| {
         let fs = SecretFs::create(kind, SIZE).unwrap();
         let dir = fs.dir();
-        let outside = tempfile::tempdir().unwrap();
-        std::fs::write(outside.path().join("a"), b"of the host").unwrap();
+        let outside =
+            std::env::temp_dir().join(format!("keywheel-sets-{}-{kind:?}", std::process::id()));
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("a"), b"of the host").unwrap();
         let root = open_root(dir);
-        symlinkat(outside.path(), &root, "db").unwrap();
+        symlinkat(&outside, &root, "db").unwrap();
         assert_eq!(dir.set_names("db").unwrap(), None);
         put(dir, &[("a", b"secret")]).unwrap();
         assert_eq!(held(dir).unwrap(), owned(&[("a", b"secret")]));
         // A link takes the place of a set in the moment before it is removed.
-        symlinkat(outside.path(), &root, "link").unwrap();
+        symlinkat(&outside, &root, "link").unwrap();
         rustix::fs::renameat_with(&root, "link", &root, "db", RenameFlags::EXCHANGE).unwrap();
         assert!(dir.remove("db").unwrap());
-        let kept = std::fs::read(outside.path().join("a")).unwrap();
-        assert_eq!(kept, b"of the host");
+        assert_eq!(std::fs::read(outside.join("a")).unwrap(), b"of the host");
+        std::fs::remove_dir_all(&outside).unwrap();
     });
 }
 
