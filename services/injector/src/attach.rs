@@ -337,6 +337,7 @@ pub(crate) fn write(
         Formed::File(value) => dir.replace_pausing(name, value.expose(), attr, written),
         Formed::Set(files) => {
             let each = files.iter();
+            // EXPOSE: as above, each into a file of its own.
             let each = each.map(|(file, bytes)| (file.as_str(), bytes.expose()));
             dir.replace_set(name, &each.collect::<Vec<_>>(), attr, written)
         }

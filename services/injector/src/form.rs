@@ -57,6 +57,11 @@ impl Form {
         }))
     }
 
+    /// Whether it makes several files, in a directory.
+    pub(crate) fn is_set(&self) -> bool {
+        matches!(self.shape, Shape::Set(_))
+    }
+
     #[cfg(test)]
     pub(crate) fn new(template: &str, secret: &str) -> Arc<Self> {
         Arc::new(Self {
@@ -76,7 +81,7 @@ impl Form {
                 filled.map(|filled| Formed::File(Arc::new(filled)))
             }
             Shape::Set(files) => {
-                let fill = |file: &SetFile| {
+                let fill = |file: &SetFile| -> Result<(FileName, SecretBytes), String> {
                     let filled = self.fill_one(&file.template, value, &mut budget);
                     let filled = filled.map_err(|fault| format!("file `{}`: {fault}", file.name))?;
                     Ok((file.name.clone(), filled))

@@ -167,19 +167,9 @@ impl SecretDir {
         Ok(swept)
     }
 
-    /// A handle of a regular file or a set, without opening it.
+    /// A handle of a regular file, without opening it.
     pub(crate) fn pin(&self, name: &str) -> Result<OwnedFd, Error> {
-        check_name(name)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.root, name, flags, Mode::empty())
-            .map_err(Error::os("find a secret file"))?;
-        let found = fstat(&file).map_err(Error::os("read a secret file"))?;
-        match FileType::from_raw_mode(found.st_mode) {
-            FileType::RegularFile | FileType::Directory => Ok(file),
-            _ => Err(Error::NotSecretFs {
-                reason: "it holds something that is not a file",
-            }),
-        }
+        pin_file(self.root.as_fd(), name)
     }
 
     fn entries(&self) -> Result<Vec<String>, Error> {
@@ -254,6 +244,20 @@ fn list(dir: BorrowedFd<'_>) -> Result<Vec<String>, Error> {
         }
     }
     Ok(names)
+}
+
+fn pin_file(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Error> {
+    check_name(name)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file =
+        openat(dir, name, flags, Mode::empty()).map_err(Error::os("find a secret file"))?;
+    let found = fstat(&file).map_err(Error::os("read a secret file"))?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return Err(Error::NotSecretFs {
+            reason: "it holds something that is not a file",
+        });
+    }
+    Ok(file)
 }
 
 /// Appends the content of a file to `sink`; `false` when there is none, or a set.

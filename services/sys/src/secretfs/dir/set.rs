@@ -13,7 +13,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{
-    FileAttr, SecretDir, TEMP_TRIES, check_name, fill, full_or, list, next_temp, read_file,
+    FileAttr, SecretDir, TEMP_TRIES, check_name, fill, full_or, list, next_temp, pin_file,
+    read_file,
 };
 use crate::Error;
 use crate::secretfs::ROOT_MODE;
@@ -88,6 +89,17 @@ impl SecretDir {
             Some(dir) => read_file(dir.as_fd(), name, limit, sink),
             None => Ok(false),
         }
+    }
+
+    /// Handles of a set's files, without opening them.
+    pub(crate) fn pin_set(&self, set: &str) -> Result<Vec<OwnedFd>, Error> {
+        check_name(set)?;
+        let dir = self.open_set(set)?.ok_or(Error::NotSecretFs {
+            reason: "a set of files is not there",
+        })?;
+        let names = list(dir.as_fd())?;
+        let files = names.iter().map(|name| pin_file(dir.as_fd(), name));
+        files.collect()
     }
 
     /// Puts `temp` where something else stands, in one step, and takes that away.
