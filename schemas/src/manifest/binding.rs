@@ -226,6 +226,9 @@ fn read_files(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) 
     let place = read_place(&fields, faults);
     let node = fields.required("templates", faults)?;
     let templates = open_fields(node, "templates", faults)?.texts(faults);
+    if matches!(&node.value, Node::Map(entries) if entries.len() != templates.len()) {
+        return None;
+    }
     let texts = templates.iter().map(|(_, (template, _))| *template);
     if let Err(fault) = check_together(texts) {
         faults.add(position(node), fault);
