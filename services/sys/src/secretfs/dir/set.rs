@@ -45,11 +45,20 @@ impl SecretDir {
             files.len().saturating_add(1),
         )?;
         let (temp, dir) = self.open_temp_dir()?;
-        let mut each = files.iter();
-        if let Err(error) = each.try_for_each(|(file, bytes)| put(&dir, file, bytes, attr)) {
+        // Better no set than one that can never change. A tmpfs without swap always can.
+        let can_change = match self.limit {
+            Some(_) => try_exchange(&dir),
+            None => Ok(()),
+        };
+        let filled = can_change.and_then(|()| {
+            let mut each = files.iter();
+            each.try_for_each(|(file, bytes)| put(&dir, file, bytes, attr))
+                .map_err(|error| full_or("write a set of secret files", error))
+        });
+        if let Err(error) = filled {
             // It may stay only if the kernel refuses this too; the next sweep takes it.
             let _ = self.discard(&temp);
-            return Err(full_or("write a set of secret files", error));
+            return Err(error);
         }
         written();
         let first = renameat_with(
@@ -196,6 +205,24 @@ impl SecretDir {
         }
         Err(Error::os("make a directory for a set")(Errno::EXIST))
     }
+}
+
+/// Refuses a ramfs that cannot exchange two entries: before Linux 5.17 none could.
+fn try_exchange(dir: &OwnedFd) -> Result<(), Error> {
+    let names = ["one", "other"];
+    let mut each = names.iter();
+    let tried = each
+        .try_for_each(|name| mkdirat(dir, *name, Mode::RWXU))
+        .and_then(|()| renameat_with(dir, "one", dir, "other", RenameFlags::EXCHANGE));
+    let mut each = names.iter();
+    each.try_for_each(|name| match unlinkat(dir, *name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    })
+    .and(tried)
+    .map_err(Error::os(
+        "exchange two directories of a ramfs, which Linux can since 5.17",
+    ))
 }
 
 fn put(dir: &OwnedFd, name: &str, bytes: &[u8], attr: FileAttr) -> rustix::io::Result<()> {
