@@ -17,6 +17,8 @@ use std::fmt;
 
 /// Longest template, in bytes.
 pub const MAX_TEMPLATE_BYTES: usize = 16 << 10;
+/// Most files that one binding makes by templates.
+pub const MAX_FILES: usize = 32;
 /// Most places in one template, comments among them.
 pub const MAX_PLACES: usize = 256;
 /// How deep a field may lie.
@@ -123,6 +125,29 @@ pub fn check(template: &str, secret: &str) -> Result<(), TemplateFault> {
         let message =
             format!("it has no place for the value; write `{{{{ secret(\"{secret}\") }}}}`");
         return Err(TemplateFault { line: 1, message });
+    }
+    Ok(())
+}
+
+/// Bounds the templates of several files of one binding together: as long as one may be by itself.
+///
+/// # Errors
+/// With what is too much, and what would be right.
+pub fn check_together<'t>(templates: impl Iterator<Item = &'t str>) -> Result<(), String> {
+    let (mut count, mut bytes) = (0_usize, 0_usize);
+    for template in templates {
+        count += 1;
+        bytes = bytes.saturating_add(template.len());
+    }
+    if !(1..=MAX_FILES).contains(&count) {
+        return Err(format!(
+            "there are {count} files; one binding makes 1 to {MAX_FILES}"
+        ));
+    }
+    if bytes > MAX_TEMPLATE_BYTES {
+        return Err(format!(
+            "the templates have {bytes} bytes; at most {MAX_TEMPLATE_BYTES} are allowed together"
+        ));
     }
     Ok(())
 }

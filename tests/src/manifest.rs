@@ -62,6 +62,23 @@ pub fn template_binding(
     binding(name, secret, on, &target, "none")
 }
 
+/// A binding as several files that change together, by name and template.
+#[must_use]
+pub fn files_binding(
+    name: &str,
+    secret: &str,
+    on: &Selector<'_>,
+    directory: &str,
+    templates: &[(&str, &str)],
+) -> String {
+    let each = templates.iter();
+    let each = each.map(|(file, template)| format!("{file}: {template:?}"));
+    let templates = each.collect::<Vec<_>>().join(", ");
+    let target =
+        format!("files: {{ name: {directory}, mode: \"0400\", templates: {{ {templates} }} }}");
+    binding(name, secret, on, &target, "none")
+}
+
 /// A binding as an environment variable.
 #[must_use]
 pub fn env_binding(

@@ -54,6 +54,16 @@ mirror_struct! {
     }
 }
 
+mirror_struct! {
+    /// One of several files that change together.
+    SetFile = binding::SetFile {
+        /// Its name.
+        name: Text<FileName>,
+        /// What stands in it.
+        template: String,
+    }
+}
+
 /// The form in which a container gets the value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -73,6 +83,21 @@ pub enum Target {
         /// What stands in it around the value; absent: the value as it is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         template: Option<String>,
+    },
+    /// Several files of one secret, in a directory of their own that changes as a whole.
+    Files {
+        /// Where that directory is, inside the container.
+        directory: Text<Directory>,
+        /// Its name.
+        name: Text<FileName>,
+        /// Owner of the files inside the container.
+        uid: u32,
+        /// Group inside the container.
+        gid: u32,
+        /// Permission bits, octal.
+        mode: Text<Mode>,
+        /// The files, by name.
+        files: Vec<SetFile>,
     },
     /// An env variable of the container's first program.
     Env {
@@ -100,6 +125,21 @@ impl Mirror for Target {
                 mode: Text(Mode(*mode)),
                 template: template.clone(),
             },
+            binding::Target::Files {
+                directory,
+                name,
+                uid,
+                gid,
+                mode,
+                files,
+            } => Self::Files {
+                directory: Text(directory.clone()),
+                name: Text(name.clone()),
+                uid: *uid,
+                gid: *gid,
+                mode: Text(Mode(*mode)),
+                files: Mirror::of(files),
+            },
             binding::Target::Env { name } => Self::Env {
                 name: Text(name.clone()),
             },
@@ -121,6 +161,21 @@ impl Mirror for Target {
                 gid,
                 mode: mode.0.0,
                 template,
+            },
+            Self::Files {
+                directory,
+                name,
+                uid,
+                gid,
+                mode,
+                files,
+            } => binding::Target::Files {
+                directory: directory.0,
+                name: name.0,
+                uid,
+                gid,
+                mode: mode.0.0,
+                files: files.into_core(),
             },
             Self::Env { name } => binding::Target::Env { name: name.0 },
         }

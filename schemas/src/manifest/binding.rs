@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use keywheel_core::binding::{
-    Binding, DEFAULT_DIRECTORY, ImageSelector, Rejection, Reload, Selector, Spec, Target,
+    Binding, DEFAULT_DIRECTORY, ImageSelector, Rejection, Reload, Selector, SetFile, Spec, Target,
 };
 use keywheel_core::id::{BindingId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
@@ -13,7 +13,7 @@ use super::reload::{default_restart, read_reload};
 use super::scalar::parse_mode;
 use super::tree::{Located, Node, position};
 use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, Manifest, Position};
-use crate::template::check;
+use crate::template::{check, check_together};
 
 /// Permission bits of a file that names none.
 const DEFAULT_MODE: u32 = 0o400;
@@ -30,7 +30,7 @@ pub(super) fn read(
     let fields = Fields::of(
         node,
         "spec",
-        &["secret", "containers", "file", "env", "reload"],
+        &["secret", "containers", "file", "files", "env", "reload"],
         faults,
     )?;
     fields.required("secret", faults);
@@ -159,23 +159,31 @@ fn read_target(
     secret: Option<&SecretName>,
     faults: &mut Faults,
 ) -> Option<Target> {
-    match (fields.find("file"), fields.find("env")) {
-        (Some(file), None) => read_file(file, secret, faults),
-        (None, Some(env)) => {
+    let one = fields.find("file");
+    match (one, fields.find("files"), fields.find("env")) {
+        (Some(file), None, None) => read_file(file, secret, faults),
+        (None, Some(files), None) => read_files(files, secret, faults),
+        (None, None, Some(env)) => {
             let fields = Fields::of(env, "env", &["name"], faults)?;
             fields.required("name", faults)?;
             Some(Target::Env {
                 name: fields.named("name", EnvName::parse, faults)?,
             })
         }
-        (Some(_), Some(_)) => {
-            let message = "`file` and `env` do not go together; write one binding for each";
-            faults.add(fields.position_of("env"), message.to_owned());
+        (None, None, None) => {
+            let message = "`file`, `files` or `env` is missing in spec; write for example `file: { name: db_password }`";
+            faults.add(fields.position, message.to_owned());
             None
         }
-        (None, None) => {
-            let message = "`file` or `env` is missing in spec; write for example `file: { name: db_password }`";
-            faults.add(fields.position, message.to_owned());
+        (_, files, env) => {
+            let second = if env.is_some() { "env" } else { "files" };
+            let first = match (one, files) {
+                (None, Some(_)) => "files",
+                _ => "file",
+            };
+            let message =
+                format!("`{first}` and `{second}` do not go together; write one binding for each");
+            faults.add(fields.position_of(second), message);
             None
         }
     }
@@ -188,15 +196,7 @@ fn read_file(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) -
         &["directory", "name", "uid", "gid", "mode", "template"],
         faults,
     )?;
-    fields.required("name", faults);
-    let name = fields.named("name", FileName::parse, faults);
-    let directory = match fields.find("directory") {
-        Some(_) => fields.named("directory", Directory::parse, faults),
-        None => Directory::parse(DEFAULT_DIRECTORY).ok(),
-    };
-    let uid = fields.number("uid", 0, MAX_UID, faults).unwrap_or(0);
-    let gid = fields.number("gid", 0, MAX_UID, faults).unwrap_or(0);
-    let mode = read_mode(&fields, faults);
+    let place = read_place(&fields, faults);
     let template = fields.text("template", faults).map(|(template, at)| {
         if let Some(secret) = secret
             && let Err(fault) = check(template, secret.as_str())
@@ -205,13 +205,84 @@ fn read_file(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) -
         }
         template.to_owned()
     });
+    let place = place?;
     Some(Target::File {
+        directory: place.directory,
+        name: place.name,
+        uid: place.uid,
+        gid: place.gid,
+        mode: place.mode,
+        template,
+    })
+}
+
+fn read_files(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) -> Option<Target> {
+    let fields = Fields::of(
+        node,
+        "files",
+        &["directory", "name", "uid", "gid", "mode", "templates"],
+        faults,
+    )?;
+    let place = read_place(&fields, faults);
+    let node = fields.required("templates", faults)?;
+    let templates = open_fields(node, "templates", faults)?.texts(faults);
+    if matches!(&node.value, Node::Map(entries) if entries.len() != templates.len()) {
+        return None;
+    }
+    let texts = templates.iter().map(|(_, (template, _))| *template);
+    if let Err(fault) = check_together(texts) {
+        faults.add(position(node), fault);
+        return None;
+    }
+    let mut files = Vec::with_capacity(templates.len());
+    for (name, (template, at)) in templates {
+        if let Some(secret) = secret
+            && let Err(fault) = check(template, secret.as_str())
+        {
+            faults.add(at, fault.to_string());
+        }
+        let name = named(name, FileName::parse, faults);
+        let template = template.to_owned();
+        files.extend(name.map(|name| SetFile { name, template }));
+    }
+    // Their order in the text says nothing.
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    let place = place?;
+    Some(Target::Files {
+        directory: place.directory,
+        name: place.name,
+        uid: place.uid,
+        gid: place.gid,
+        mode: place.mode,
+        files,
+    })
+}
+
+/// Where a file or a directory of files is, and whose it is.
+struct PlaceOf {
+    directory: Directory,
+    name: FileName,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+fn read_place(fields: &Fields<'_>, faults: &mut Faults) -> Option<PlaceOf> {
+    fields.required("name", faults);
+    let name = fields.named("name", FileName::parse, faults);
+    let directory = match fields.find("directory") {
+        Some(_) => fields.named("directory", Directory::parse, faults),
+        None => Directory::parse(DEFAULT_DIRECTORY).ok(),
+    };
+    let uid = fields.number("uid", 0, MAX_UID, faults).unwrap_or(0);
+    let gid = fields.number("gid", 0, MAX_UID, faults).unwrap_or(0);
+    let mode = read_mode(fields, faults);
+    Some(PlaceOf {
         directory: directory?,
         name: name?,
         uid,
         gid,
         mode,
-        template,
     })
 }
 

@@ -151,6 +151,9 @@ pub struct Binding {
     /// Give it as a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<File>,
+    /// Give it as several files that change together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Files>,
     /// Give it as an env variable: the weaker tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<Env>,
@@ -208,6 +211,31 @@ pub struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
     pub template: Option<String>,
+}
+
+/// Several files in a directory of their own, which changes as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// Where that directory is, `/run/secrets` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^/"), length(max = 255))]
+    pub directory: Option<String>,
+    /// Its name.
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"))]
+    pub name: String,
+    /// Owner of the files inside the container, 0 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Group inside the container, 0 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Permission bits of the files: octal digits in quotes, `"0400"` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
+    pub mode: Option<String>,
+    /// What stands in each file, by its name: text with `{{ secret("NAME") }}`; 1 to 32 files, 16384 bytes together.
+    pub templates: BTreeMap<String, String>,
 }
 
 /// An env variable of the container's first program.

@@ -272,6 +272,46 @@ fn a_template_is_read_as_it_stands() {
 }
 
 #[test]
+fn files_that_change_together_are_read_whatever_their_order() {
+    let (user, password) = ("'{{ secret(\"db\").u }}'", "'{{ secret(\"db\").p }}'");
+    for templates in [
+        format!("{{ user: {user}, password: {password} }}"),
+        format!("{{ password: {password}, user: {user} }}"),
+    ] {
+        let text =
+            format!("  files: {{ name: db, uid: 5, mode: \"0440\", templates: {templates} }}");
+        let Manifest::Binding { target, reload, .. } = &read(&binding(&text)).unwrap()[0] else {
+            panic!()
+        };
+        let Target::Files {
+            directory,
+            name,
+            uid,
+            gid,
+            mode,
+            files,
+        } = target
+        else {
+            panic!("{target:?}")
+        };
+        assert_eq!(
+            (directory.as_str(), name.as_str(), *uid, *gid, *mode),
+            ("/run/secrets", "db", 5, 0, 0o440)
+        );
+        let files: Vec<(&str, &str)> = files
+            .iter()
+            .map(|file| (file.name.as_str(), file.template.as_str()))
+            .collect();
+        let expected = [
+            ("password", "{{ secret(\"db\").p }}"),
+            ("user", "{{ secret(\"db\").u }}"),
+        ];
+        assert_eq!(files, expected);
+        assert_eq!(*reload, Reload::None);
+    }
+}
+
+#[test]
 fn signals_are_read_by_name_and_number() {
     for (text, number) in [
         ("HUP", 1),
@@ -354,6 +394,7 @@ fn the_schema_for_editors_agrees_with_the_parser() {
         &binding("  file: { name: db }\n  reload: label"),
         &binding("  file: { name: db, template: 'a {{ secret(\"db\") }}' }"),
         &binding("  file: { name: db }\n  reload: { command: [a, b], timeout: 5s }"),
+        &binding("  files: { name: db, templates: { a: '{{ secret(\"db\").a }}' } }"),
         &secret("{ generator: {}, rotation: { interval: 12h, missedRun: skip } }"),
         &secret("{ store: vault, source: { path: a, field: b } }"),
         &secret("{ credentialFor: \"https://vault:8200\" }"),
@@ -371,6 +412,7 @@ fn the_schema_for_editors_agrees_with_the_parser() {
         secret("{ store: vault, source: { pfad: a } }"),
         stores::store("{ aws: { auth: { profil: x } } }"),
         binding("  file: { name: db, mode: 400 }"),
+        binding("  files: { name: db, template: a }"),
         binding("  file: { name: db }\n  reload: { signal: HUP, restart: {} }"),
         binding("  file: { name: db }\n  reload: { command: [] }"),
         binding("  file: { name: db }\n  reload: { command: a }"),

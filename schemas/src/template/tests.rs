@@ -120,3 +120,22 @@ proptest! {
         let _either = parse(&format!("{{{{ secret(\"a\"){marked} }}}}"));
     }
 }
+
+#[test]
+fn several_templates_are_bounded_together() {
+    let together = |count: usize, bytes: usize| {
+        let template = "x".repeat(bytes);
+        check_together(std::iter::repeat_n(template.as_str(), count))
+    };
+    for (count, bytes) in [(1, 0), (MAX_FILES, 1), (2, MAX_TEMPLATE_BYTES / 2)] {
+        assert_eq!(together(count, bytes), Ok(()));
+    }
+    for (count, bytes, part) in [
+        (0, 0, "there are 0 files"),
+        (MAX_FILES + 1, 1, "makes 1 to 32"),
+        (2, MAX_TEMPLATE_BYTES / 2 + 1, "16386 bytes"),
+    ] {
+        let fault = together(count, bytes).unwrap_err();
+        assert!(fault.contains(part), "{fault}");
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
-use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, Target};
+use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, SetFile, Target};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
@@ -89,6 +89,17 @@ fn plan() -> HostPlan {
         mode: 0o440,
         template: None,
     };
+    let set = Target::Files {
+        directory: Directory::parse("/run/secrets").unwrap(),
+        name: FileName::parse("db").unwrap(),
+        uid: 1000,
+        gid: 0,
+        mode: 0o440,
+        files: vec![SetFile {
+            name: FileName::parse("user").unwrap(),
+            template: "{{ secret(\"prod/db\").user }}".to_owned(),
+        }],
+    };
     let form = of_template("url = \"{{ secret(\"prod/db\").url }}\"\n");
     let bare = of_template("{{ secret(\"prod/db\") }}");
     let command = Reload::Command {
@@ -125,6 +136,7 @@ fn plan() -> HostPlan {
             planned(env, restart, repository, None),
             planned(file, Reload::None, digest.clone(), None),
             planned(form, command, digest.clone(), Some(grant)),
+            planned(set, Reload::None, digest.clone(), Some(grant)),
             planned(bare, Reload::Label, digest, Some(grant)),
         ],
         leaves: vec![Leave {

@@ -151,6 +151,18 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
                 };
                 format!("file {directory}/{name} uid {uid} gid {gid} mode {mode:04o}{by}")
             }
+            Target::Files {
+                directory,
+                name,
+                uid,
+                gid,
+                mode,
+                files,
+            } => {
+                let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+                let names = names.join(", ");
+                format!("files {names} in {directory}/{name} uid {uid} gid {gid} mode {mode:04o}")
+            }
             Target::Env { name } => format!("env {name}"),
         },
         reload: match &spec.reload {

@@ -19,7 +19,7 @@ use keywheel_sys::procfs::{PinnedPid, Sight};
 use keywheel_sys::secretfs::{FileAttr, FsKind, SecretDir, SecretFs};
 use keywheel_sys::wire::Fault;
 
-use crate::form::{Form, formed};
+use crate::form::{Form, Formed, formed};
 use crate::model::{Place, Unformed};
 use crate::state::{self, Remembered, RememberedDir, RememberedHolding};
 
@@ -43,8 +43,13 @@ pub(crate) struct Wanted {
     pub(crate) name: FileName,
     pub(crate) attr: FileAttr,
     pub(crate) form: Option<Arc<Form>>,
-    /// The secret's; while it is attached, what was made of it.
     pub(crate) value: Arc<SecretBytes>,
+}
+
+/// It, with what was made of its value.
+struct Whole {
+    file: Wanted,
+    content: Formed,
 }
 
 /// A container with its file systems.
@@ -114,9 +119,10 @@ pub(crate) fn attach(
     let (target, ticks) = pin(id, pid)?;
     base.ticks = ticks;
     let (wanted, unformed) = form_all(wanted);
-    let mut by_dir: BTreeMap<Directory, Vec<Wanted>> = BTreeMap::new();
-    for file in wanted {
-        by_dir.entry(file.directory.clone()).or_default().push(file);
+    let mut by_dir: BTreeMap<Directory, Vec<Whole>> = BTreeMap::new();
+    for whole in wanted {
+        let directory = whole.file.directory.clone();
+        by_dir.entry(directory).or_default().push(whole);
     }
     let mut attached = Attached {
         target: Arc::new(target),
@@ -145,11 +151,12 @@ pub(crate) fn attach(
         match attach_dir(tools, &attached.target, &mut base, (&directory, fs), &files) {
             Ok(dir) => {
                 attached.dirs.insert(directory, Arc::new(dir));
-                attached.written.extend(files.iter().map(Wanted::written));
+                let written = files.iter().map(|whole| whole.file.written());
+                attached.written.extend(written);
             }
             Err(fault) => {
                 is_unclear |= fault.is_unclear;
-                let refuse = |file: &Wanted| file.refused(fault.reason.clone());
+                let refuse = |whole: &Whole| whole.file.refused(fault.reason.clone());
                 attached.refused.extend(files.iter().map(refuse));
             }
         }
@@ -159,12 +166,12 @@ pub(crate) fn attach(
 }
 
 /// Makes of each value what its file holds; one that cannot be made takes no other with it.
-fn form_all(wanted: Vec<Wanted>) -> (Vec<Wanted>, Vec<(BindingId, Unformed)>) {
+fn form_all(wanted: Vec<Wanted>) -> (Vec<Whole>, Vec<(BindingId, Unformed)>) {
     let mut whole = Vec::with_capacity(wanted.len());
     let mut faults = Vec::new();
     for file in wanted {
         match formed(file.form.as_ref(), &file.value) {
-            Ok(value) => whole.push(Wanted { value, ..file }),
+            Ok(content) => whole.push(Whole { file, content }),
             Err(reason) => {
                 let unformed = Unformed {
                     secret: file.secret,
@@ -186,8 +193,8 @@ type RefusedFile = (BindingId, SecretId, u64, String);
 fn make(
     tools: &Tools,
     target: &PinnedPid,
-    files: Vec<Wanted>,
-) -> Result<(SecretFs, Vec<Wanted>, Vec<RefusedFile>), Vec<RefusedFile>> {
+    files: Vec<Whole>,
+) -> Result<(SecretFs, Vec<Whole>, Vec<RefusedFile>), Vec<RefusedFile>> {
     let created = failpoint::hit("injector.before_swap")
         .map_err(|error| error.to_string())
         .and_then(|()| {
@@ -196,16 +203,16 @@ fn make(
     let fs = match created {
         Ok(fs) => fs,
         Err(reason) => {
-            let refuse = |file: &Wanted| file.refused(reason.clone());
+            let refuse = |whole: &Whole| whole.file.refused(reason.clone());
             return Err(files.iter().map(refuse).collect());
         }
     };
     let mut filled = Vec::with_capacity(files.len());
     let mut refused = Vec::new();
-    for file in files {
-        match fill(fs.dir(), target, &file) {
-            Ok(()) => filled.push(file),
-            Err(reason) => refused.push(file.refused(reason)),
+    for whole in files {
+        match fill(fs.dir(), target, &whole) {
+            Ok(()) => filled.push(whole),
+            Err(reason) => refused.push(whole.file.refused(reason)),
         }
     }
     if filled.is_empty() {
@@ -240,7 +247,7 @@ fn attach_dir(
     target: &PinnedPid,
     base: &mut Remembered,
     (directory, fs): (&Directory, SecretFs),
-    files: &[Wanted],
+    files: &[Whole],
 ) -> Result<SecretDir, NotAttached> {
     let former = base
         .dirs
@@ -252,7 +259,8 @@ fn attach_dir(
         dir: directory.to_string(),
         device: fs.device(),
     });
-    base.holdings.extend(files.iter().map(remember));
+    let holdings = files.iter().map(|whole| remember(&whole.file));
+    base.holdings.extend(holdings);
     state::save(&tools.state, base).map_err(|error| chain(&error))?;
     failpoint::hit("injector.after_state_write").map_err(|error| error.to_string())?;
     if let Err(error) = tools.helper.attach(target, &fs, directory.as_str(), true) {
@@ -277,7 +285,7 @@ fn get_back(
     target: &PinnedPid,
     base: &mut Remembered,
     (directory, device): (&Directory, Option<u64>),
-    files: &[Wanted],
+    files: &[Whole],
     error: &Error,
 ) -> Result<SecretDir, NotAttached> {
     if let Some(device) = device {
@@ -311,12 +319,30 @@ fn unclear(reason: String) -> NotAttached {
     }
 }
 
-fn fill(dir: &SecretDir, target: &PinnedPid, file: &Wanted) -> Result<(), String> {
-    let mapped = map(target, file.attr)?;
+fn fill(dir: &SecretDir, target: &PinnedPid, whole: &Whole) -> Result<(), String> {
+    let mapped = map(target, whole.file.attr)?;
+    write(dir, whole.file.name.as_str(), &whole.content, mapped, || ())
+}
+
+/// Puts a file or a set of files in place, in one step; calls `written` just before.
+pub(crate) fn write(
+    dir: &SecretDir,
+    name: &str,
+    content: &Formed,
+    attr: FileAttr,
+    written: impl FnOnce(),
+) -> Result<(), String> {
     // EXPOSE: written to the container's own memory file system.
-    let bytes = file.value.expose();
-    dir.replace(file.name.as_str(), bytes, mapped)
-        .map_err(|error| chain(&error))
+    let put = match content {
+        Formed::File(value) => dir.replace_pausing(name, value.expose(), attr, written),
+        Formed::Set(files) => {
+            let each = files.iter();
+            // EXPOSE: as above, each into a file of its own.
+            let each = each.map(|(file, bytes)| (file.as_str(), bytes.expose()));
+            dir.replace_set(name, &each.collect::<Vec<_>>(), attr, written)
+        }
+    };
+    put.map_err(|error| chain(&error))
 }
 
 /// Whether the file system is in the container although its directory leads elsewhere by now: the helper
@@ -507,7 +533,11 @@ mod tests {
             wanted(2, Some(field)),
             wanted(3, None),
         ]);
-        let held: Vec<&[u8]> = whole.iter().map(|file| file.value.expose()).collect();
+        let held = whole.iter().map(|whole| match &whole.content {
+            Formed::File(value) => value.expose(),
+            Formed::Set(files) => panic!("{} files", files.len()),
+        });
+        let held: Vec<&[u8]> = held.collect();
         assert_eq!(held, [b"<plain>".as_slice(), b"plain"]);
         let [(binding, unformed)] = faults.as_slice() else {
             panic!("{} faults", faults.len());

@@ -66,6 +66,9 @@ pub(crate) fn place_of(target: &Target) -> Place {
     match target {
         Target::File {
             directory, name, ..
+        }
+        | Target::Files {
+            directory, name, ..
         } => Place::File {
             directory: directory.clone(),
             name: name.clone(),
@@ -77,11 +80,13 @@ pub(crate) fn place_of(target: &Target) -> Place {
 /// Owner and mode a binding gives its file.
 pub(crate) fn attr_of(target: &Target) -> Option<FileAttr> {
     match target {
-        Target::File { uid, gid, mode, .. } => Some(FileAttr {
-            uid: *uid,
-            gid: *gid,
-            mode: *mode,
-        }),
+        Target::File { uid, gid, mode, .. } | Target::Files { uid, gid, mode, .. } => {
+            Some(FileAttr {
+                uid: *uid,
+                gid: *gid,
+                mode: *mode,
+            })
+        }
         Target::Env { .. } => None,
     }
 }
@@ -103,6 +108,14 @@ pub(crate) fn decide(
         };
         match &binding.target {
             Target::File {
+                directory,
+                name,
+                uid,
+                gid,
+                mode,
+                ..
+            }
+            | Target::Files {
                 directory,
                 name,
                 uid,

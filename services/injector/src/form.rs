@@ -1,4 +1,4 @@
-//! From a value to what its file holds: as it is, or through the binding's template.
+//! From a value to what its files hold: as it is, or through the binding's templates.
 //!
 //! Invariants: what is filled in is written once, into memory that is overwritten when it is dropped,
 //! and is no longer than a value may be; a fault names the template and never the value. What is not
@@ -8,53 +8,101 @@
 use std::fmt;
 use std::sync::Arc;
 
-use keywheel_core::binding::Target;
-use keywheel_core::name::SecretName;
+use keywheel_core::binding::{SetFile, Target};
+use keywheel_core::name::{FileName, SecretName};
 use keywheel_core::plan::PlannedBinding;
 use keywheel_schemas::template::{Piece, Place, parse};
 use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-/// Most bytes that are read for the fields of one template: each place reads the whole value.
+/// Most bytes that are read for the fields of one binding: each place reads the whole value.
 const MAX_FIELD_BYTES: usize = 16 << 20;
 
-/// What becomes of a value in a file.
+/// What becomes of a value in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Form {
-    template: String,
+    shape: Shape,
     secret: SecretName,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Shape {
+    /// One file, by this template.
+    File(String),
+    /// Several that change together.
+    Set(Vec<SetFile>),
+}
+
+/// What stands under the name that a binding gives.
+#[derive(Debug)]
+pub(crate) enum Formed {
+    /// A file.
+    File(Arc<SecretBytes>),
+    /// A directory with these files.
+    Set(Vec<(FileName, SecretBytes)>),
 }
 
 impl Form {
     /// What the binding says; `None`: the value as it is.
     pub(crate) fn of(planned: &PlannedBinding) -> Option<Arc<Self>> {
-        let Target::File {
-            template: Some(template),
-            ..
-        } = &planned.target
-        else {
-            return None;
+        let shape = match &planned.target {
+            Target::File { template, .. } => Shape::File(template.clone()?),
+            Target::Files { files, .. } => Shape::Set(files.clone()),
+            Target::Env { .. } => return None,
         };
         Some(Arc::new(Self {
-            template: template.clone(),
+            shape,
             secret: planned.secret_name.clone(),
         }))
+    }
+
+    /// Whether it makes several files, in a directory.
+    pub(crate) fn is_set(&self) -> bool {
+        matches!(self.shape, Shape::Set(_))
     }
 
     #[cfg(test)]
     pub(crate) fn new(template: &str, secret: &str) -> Arc<Self> {
         Arc::new(Self {
-            template: template.to_owned(),
+            shape: Shape::File(template.to_owned()),
             secret: SecretName::parse(secret).unwrap(),
         })
     }
 
-    fn fill(&self, value: &SecretBytes) -> Result<SecretBytes, String> {
-        let pieces = parse(&self.template).map_err(|fault| fault.to_string())?;
+    fn fill(&self, value: &SecretBytes) -> Result<Formed, String> {
+        let mut budget = Budget {
+            fields: 0,
+            length: 0,
+        };
+        match &self.shape {
+            Shape::File(template) => {
+                let filled = self.fill_one(template, value, &mut budget);
+                filled.map(|filled| Formed::File(Arc::new(filled)))
+            }
+            Shape::Set(files) => {
+                let fill = |file: &SetFile| -> Result<(FileName, SecretBytes), String> {
+                    let filled = self.fill_one(&file.template, value, &mut budget);
+                    let filled = filled.map_err(|fault| format!("file `{}`: {fault}", file.name))?;
+                    Ok((file.name.clone(), filled))
+                };
+                let filled: Result<Vec<_>, String> = files.iter().map(fill).collect();
+                filled.map(Formed::Set)
+            }
+        }
+    }
+
+    fn fill_one(
+        &self,
+        template: &str,
+        value: &SecretBytes,
+        budget: &mut Budget,
+    ) -> Result<SecretBytes, String> {
+        let pieces = parse(template).map_err(|fault| fault.to_string())?;
         let of_field =
             |piece: &&Piece<'_>| matches!(piece, Piece::Place(place) if !place.fields.is_empty());
-        let fields = pieces.iter().filter(of_field).count();
+        budget.fields += pieces.iter().filter(of_field).count();
+        let fields = budget.fields;
         // EXPOSE: only its length is looked at.
         if fields.saturating_mul(value.expose().len()) > MAX_FIELD_BYTES {
             return Err(format!(
@@ -69,13 +117,14 @@ impl Form {
                 Piece::Place(place) => self.part(place, value)?,
             };
             length = length.saturating_add(part.bytes().len());
-            if length > MAX_VALUE_BYTES {
+            if budget.length.saturating_add(length) > MAX_VALUE_BYTES {
                 return Err(format!(
                     "what the template makes of the value is longer than {MAX_VALUE_BYTES} bytes"
                 ));
             }
             parts.push(part);
         }
+        budget.length = budget.length.saturating_add(length);
         // As long as all parts: it never moves, so no copy of it stays behind.
         let mut whole = Vec::with_capacity(length);
         for part in &parts {
@@ -106,17 +155,29 @@ impl Form {
     }
 }
 
-/// What a file of this form holds.
+/// What is made of a value.
 pub(crate) fn formed(
     form: Option<&Arc<Form>>,
     value: &Arc<SecretBytes>,
-) -> Result<Arc<SecretBytes>, String> {
+) -> Result<Formed, String> {
     let Some(form) = form else {
-        return Ok(Arc::clone(value));
+        return Ok(Formed::File(Arc::clone(value)));
     };
-    form.fill(value).map(Arc::new).map_err(|fault| {
-        format!("template_failed: {fault}; correct `file.template` of its binding, or the value")
+    form.fill(value).map_err(|fault| {
+        let field = match form.shape {
+            Shape::File(_) => "file.template",
+            Shape::Set(_) => "files.templates",
+        };
+        format!("template_failed: {fault}; correct `{field}` of its binding, or the value")
     })
+}
+
+/// What the templates of one binding used up.
+struct Budget {
+    /// Places for fields.
+    fields: usize,
+    /// Bytes that were made.
+    length: usize,
 }
 
 /// A part of what is filled in.
@@ -273,8 +334,81 @@ mod tests {
     fn fill(template: &str, value: &[u8]) -> Result<String, String> {
         let form = Form::new(template, "prod/db");
         let value = Arc::new(SecretBytes::from(value.to_vec()));
-        formed(Some(&form), &value)
-            .map(|whole| String::from_utf8_lossy(whole.expose()).into_owned())
+        let text = |whole: Arc<SecretBytes>| String::from_utf8_lossy(whole.expose()).into_owned();
+        formed(Some(&form), &value).map(|formed| text(file(formed)))
+    }
+
+    fn file(formed: Formed) -> Arc<SecretBytes> {
+        match formed {
+            Formed::File(whole) => whole,
+            Formed::Set(files) => panic!("{} files", files.len()),
+        }
+    }
+
+    /// Files by name and template, filled in.
+    fn fill_set(files: &[(&str, &str)], value: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
+        let set_file = |(name, template): &(&str, &str)| SetFile {
+            name: FileName::parse(name).unwrap(),
+            template: (*template).to_owned(),
+        };
+        let form = Arc::new(Form {
+            shape: Shape::Set(files.iter().map(set_file).collect()),
+            secret: SecretName::parse("prod/db").unwrap(),
+        });
+        let value = Arc::new(SecretBytes::from(value.to_vec()));
+        match formed(Some(&form), &value)? {
+            Formed::File(_) => panic!("one file"),
+            Formed::Set(files) => Ok(files
+                .iter()
+                .map(|(name, bytes)| (name.to_string(), bytes.expose().to_vec()))
+                .collect()),
+        }
+    }
+
+    #[test]
+    fn a_set_has_each_of_its_files_from_one_value_or_none_of_them() {
+        let (user, password) = (
+            "{{ secret(\"prod/db\").user }}",
+            "{{ secret(\"prod/db\").password }}",
+        );
+        let value = br#"{"user":"app","password":"canary-5e2"}"#;
+        let filled = fill_set(&[("password", password), ("user", user)], value).unwrap();
+        let expected = [("password", "canary-5e2"), ("user", "app")];
+        assert_eq!(
+            filled,
+            expected.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+        );
+        let other = "\n{{ secret(\"prod/db\").token }}";
+        let fault = fill_set(&[("password", password), ("token", other)], value).unwrap_err();
+        assert!(
+            fault.starts_with("template_failed: file `token`: line 2: ")
+                && fault.contains("`files.templates`")
+                && !fault.contains("canary"),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn a_set_is_bounded_as_a_whole() {
+        let whole = "{{ secret(\"prod/db\") }}";
+        let half = vec![b'a'; MAX_VALUE_BYTES / 2];
+        assert!(fill_set(&[("a", whole), ("b", whole)], &half).is_ok());
+        let more = format!("x{whole}");
+        let fault = fill_set(&[("a", whole), ("b", &more)], &half).unwrap_err();
+        assert!(fault.contains("longer than 1048576 bytes"), "{fault}");
+        // Fields are counted over all files, too.
+        let value = format!(r#"{{"a":"x","b":"{}"}}"#, "y".repeat(MAX_VALUE_BYTES - 20));
+        let places = "{{ secret(\"prod/db\").a }}".repeat(MAX_FIELD_BYTES / value.len());
+        assert!(fill_set(&[("a", &places)], value.as_bytes()).is_ok());
+        let one = "{{ secret(\"prod/db\").a }}";
+        let fault = fill_set(&[("a", &places), ("b", one)], value.as_bytes()).unwrap_err();
+        assert!(fault.contains("more than 16777216 bytes"), "{fault}");
+    }
+
+    #[test]
+    fn as_many_files_are_allowed_as_a_file_system_takes_in_one_set() {
+        let allowed = keywheel_schemas::template::MAX_FILES;
+        assert_eq!(allowed, keywheel_sys::secretfs::MAX_SET_FILES);
     }
 
     #[test]
@@ -302,14 +436,15 @@ mod tests {
     #[test]
     fn a_value_without_a_template_is_not_copied() {
         let value = Arc::new(SecretBytes::from(vec![0, 255]));
-        assert!(Arc::ptr_eq(&formed(None, &value).unwrap(), &value));
+        let made = file(formed(None, &value).unwrap());
+        assert!(Arc::ptr_eq(&made, &value));
     }
 
     #[test]
     fn bytes_that_are_no_text_stay_as_they_are() {
         let form = Form::new("a{{ secret(\"prod/db\") }}", "prod/db");
         let filled = form.fill(&SecretBytes::from(vec![0, 255])).unwrap();
-        assert_eq!(filled.expose(), [b'a', 0, 255]);
+        assert_eq!(file(filled).expose(), [b'a', 0, 255]);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use keywheel_sys::secretfs::{FileAttr, SecretDir};
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use zeroize::Zeroizing;
 
-use crate::attach::map;
-use crate::form::{Form, formed};
+use crate::attach::{map, write};
+use crate::form::{Form, Formed, formed};
 use crate::model::Unformed;
 use crate::origin::SERVICE;
 use crate::shared::Shared;
@@ -178,7 +178,7 @@ fn span_of(job: &Swap) -> Span {
 }
 
 fn swap(shared: &Shared, job: &Swap) -> Result<Done, NotSwapped> {
-    let value = formed(job.form.as_ref(), &job.value).map_err(|reason| {
+    let content = formed(job.form.as_ref(), &job.value).map_err(|reason| {
         NotSwapped::Unformed(Unformed {
             secret: job.secret,
             version: job.version,
@@ -188,28 +188,22 @@ fn swap(shared: &Shared, job: &Swap) -> Result<Done, NotSwapped> {
     })?;
     let mut key = Zeroizing::new([0_u8; 32]);
     shared.entropy.fill(&mut *key);
-    // EXPOSE: the digest under a one-time key is what the file is compared with.
-    let wanted = digest::keyed(&key, value.expose());
     let owner = match job.owner {
         Some(owner) => owner,
         None => map(&job.target, job.attr).map(|mapped| (mapped.uid, mapped.gid))?,
     };
-    let written = !(job.compare_first && holds(job, &key, &wanted)?);
+    let written = !(job.compare_first && holds(job, &key, &content)?);
     if written {
         check_sight(job)?;
         failpoint::hit("injector.before_swap").map_err(|error| error.to_string())?;
-        // EXPOSE: written to the container's own memory file system.
-        let bytes = value.expose();
         let attr = FileAttr {
             uid: owner.0,
             gid: owner.1,
             mode: job.attr.mode,
         };
         let written = || reach("injector.after_temp_write");
-        job.dir
-            .replace_pausing(&job.name, bytes, attr, written)
-            .map_err(|error| chain(&error))?;
-        if !holds(job, &key, &wanted)? {
+        write(&job.dir, &job.name, &content, attr, written)?;
+        if !holds(job, &key, &content)? {
             let reason = "the file read back is not what was written";
             return Err(reason.to_owned().into());
         }
@@ -248,13 +242,35 @@ fn check_sight(job: &Swap) -> Result<(), String> {
     ))
 }
 
-fn holds(job: &Swap, key: &[u8; 32], wanted: &[u8; 32]) -> Result<bool, String> {
-    let mut found = Zeroizing::new(Vec::new());
-    let is_there = job
-        .dir
-        .read_into(&job.name, MAX_VALUE_BYTES, &mut found)
-        .map_err(|error| chain(&error))?;
-    Ok(is_there && digest::keyed(key, &found) == *wanted)
+/// Whether exactly this is there, read back.
+fn holds(job: &Swap, key: &[u8; 32], wanted: &Formed) -> Result<bool, String> {
+    // EXPOSE: digests under a one-time key are what files are compared by.
+    let is = |found: &[u8], value: &SecretBytes| {
+        digest::keyed(key, found) == digest::keyed(key, value.expose())
+    };
+    let (dir, name) = (&job.dir, job.name.as_str());
+    match wanted {
+        Formed::File(value) => {
+            let mut found = Zeroizing::new(Vec::new());
+            let read = dir.read_into(name, MAX_VALUE_BYTES, &mut found);
+            Ok(read.map_err(|error| chain(&error))? && is(&found, value))
+        }
+        Formed::Set(files) => {
+            let names = dir.set_names(name).map_err(|error| chain(&error))?;
+            // None that is not wanted; that all are there comes next.
+            if names.is_none_or(|names| names.len() != files.len()) {
+                return Ok(false);
+            }
+            for (file, value) in files {
+                let mut found = Zeroizing::new(Vec::new());
+                let read = dir.read_in_set(name, file.as_str(), MAX_VALUE_BYTES, &mut found);
+                if !(read.map_err(|error| chain(&error))? && is(&found, value)) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+    }
 }
 
 /// Signals a process that catches it.

@@ -1,7 +1,7 @@
 //! First uses of secret files, for the audit, where a person asked for them (`injector.first_use`).
 //!
-//! Invariants: each version of a file in each incarnation of a container is noted once at most, as long as this
-//! injector runs; a file is watched once it is in place, so what a program opens in the first moment after may be
+//! Invariants: each version of a file, or of files that change together, in each incarnation of a container is noted
+//! once at most, as long as this injector runs; a file is watched once it is in place, so what a program opens in the first moment after may be
 //! missed, and nothing waits for a watch. Opens by this injector are told apart by nothing but their time: it reads
 //! a file back before it is watched.
 
@@ -23,8 +23,8 @@ use crate::service::Event;
 /// Files that are watched.
 pub(crate) struct Uses {
     queue: Arc<AsyncFd<FirstUses>>,
-    /// What each watch is about.
-    of: BTreeMap<i32, UsageNote>,
+    /// What each watch is about, with the first watch of those that go with it: the files of a set are used as one.
+    of: BTreeMap<i32, (i32, UsageNote)>,
     /// Version and incarnation that each file was watched with last.
     watched: BTreeMap<ContainerId, BTreeMap<BindingId, (u64, u64)>>,
     /// Those of which it was said that they are not watched.
@@ -76,7 +76,8 @@ impl Uses {
                     continue;
                 };
                 let given = (*binding, holding.secret, version);
-                self.watch_one((id, tracked), given, (dir.as_ref(), name.as_str()));
+                let is_set = holding.form.as_ref().is_some_and(|form| form.is_set());
+                self.watch_one((id, tracked), given, (dir.as_ref(), name.as_str(), is_set));
             }
         }
     }
@@ -85,15 +86,21 @@ impl Uses {
         &mut self,
         (id, tracked): (&ContainerId, &Tracked),
         (binding, secret, version): (BindingId, SecretId, u64),
-        (dir, name): (&SecretDir, &str),
+        (dir, name, is_set): (&SecretDir, &str, bool),
     ) {
         let now = (version, tracked.ticks);
         let watched = self.watched.entry(id.clone()).or_default();
         if watched.insert(binding, now) == Some(now) {
             return;
         }
-        match self.queue.get_ref().watch(dir, name) {
-            Ok(watch) => {
+        let queue = self.queue.get_ref();
+        let watches = if is_set {
+            queue.watch_set(dir, name)
+        } else {
+            queue.watch(dir, name).map(|watch| vec![watch])
+        };
+        match watches {
+            Ok(watches) => {
                 let note = UsageNote {
                     kind: UsageKind::FirstUse,
                     container: id.clone(),
@@ -104,7 +111,10 @@ impl Uses {
                     version,
                     at: Timestamp::default(),
                 };
-                self.of.insert(watch, note);
+                let first = watches.first().copied().unwrap_or_default();
+                let each = watches.into_iter();
+                self.of
+                    .extend(each.map(|watch| (watch, (first, note.clone()))));
             }
             // Most often the kernel's limit of watches; the file is there all the same.
             Err(error) => {
@@ -126,8 +136,11 @@ impl Uses {
         for one in seen {
             match one {
                 Seen::Opened(watch) => {
-                    let note = self.of.remove(watch);
-                    notes.extend(note.map(|note| UsageNote { at, ..note }));
+                    let Some((first, note)) = self.of.remove(watch) else {
+                        continue;
+                    };
+                    self.of.retain(|_, (other, _)| *other != first);
+                    notes.push(UsageNote { at, ..note });
                 }
                 Seen::Over(watch) => self.look_again(*watch),
             }

@@ -24,7 +24,7 @@ use keywheel_core::report::Fact;
 use keywheel_daemon::SystemClock;
 use support::running::{Running, docker_host};
 use support::settings::{options, reloaded, swapped};
-use support::{Container, FakeBus, binding, can_run, env, file};
+use support::{Container, FakeBus, binding, can_run, env, file, files};
 
 fn start(folder: &Path, bus: &Arc<FakeBus>) -> Running {
     Running::start(options(folder), bus.clone(), docker_host(None))
@@ -409,5 +409,65 @@ async fn a_template_is_filled_in_again_with_every_version_and_a_fault_is_told() 
     };
     bus.wait_facts("the fault", 1, is_told).await;
     assert_eq!(container.cat("db"), (true, "two!".into()));
+    injector.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_one_secret_change_together_and_give_way_to_a_file_and_back() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    let set = files(
+        "db",
+        &[
+            ("password", "{{ secret(\"test/secret-16\").password }}"),
+            ("user", "{{ secret(\"test/secret-16\").user }}"),
+        ],
+    );
+    let plan = |target, version| vec![binding(16, "set", target, Reload::None, version)];
+    for version in 1..=4 {
+        let value = format!(r#"{{"user":"u{version}","password":"p{version}"}}"#);
+        bus.put(16, version, value.as_bytes());
+    }
+    bus.publish(plan(set.clone(), Some(1)));
+    let mut injector = start(folder.path(), &bus);
+    let container = Container::start("set", &[], IDLE);
+    let both = || {
+        let (user, password) = (container.cat("db/user"), container.cat("db/password"));
+        (user.1, password.1)
+    };
+    let about = |path: &str| {
+        let line = format!("/bin/busybox stat -c '%a %u %g %i' /run/secrets/{path}");
+        container.exec(&line).1
+    };
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    assert_eq!(both(), ("u1".into(), "p1".into()));
+    assert!(about("db").starts_with("755 0 0 ") && about("db/user").starts_with("440 7 8 "));
+
+    // Got back after a crash, compared, and not written again.
+    let before = (about("db"), about("db/user"));
+    injector.abandon().await;
+    bus.clear();
+    let injector = start(folder.path(), &bus);
+    bus.wait_facts("said again", 1, swapped(1)).await;
+    assert_eq!((about("db"), about("db/user")), before);
+    bus.publish(plan(set.clone(), Some(2)));
+    bus.wait_facts("swapped to 2", 1, swapped(2)).await;
+    assert_eq!(both(), ("u2".into(), "p2".into()));
+
+    // A file in the place of the directory, and a directory in that of the file.
+    bus.publish(plan(file("db"), Some(3)));
+    bus.wait_facts("swapped to 3", 1, swapped(3)).await;
+    assert_eq!(container.cat("db").1, r#"{"user":"u3","password":"p3"}"#);
+    bus.publish(plan(set.clone(), Some(4)));
+    bus.wait_facts("swapped to 4", 1, swapped(4)).await;
+    assert_eq!(both(), ("u4".into(), "p4".into()));
+    bus.publish(plan(set, None));
+    bus.wait_facts("withdrawn", 1, |fact| *fact == Fact::Withdrawn)
+        .await;
+    let left = container.exec("/bin/busybox ls -A /run/secrets");
+    assert_eq!(left, (true, String::new()), "nothing is left");
     injector.end_in(folder.path()).await;
 }

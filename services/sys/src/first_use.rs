@@ -41,7 +41,16 @@ impl FirstUses {
 
     /// Watches a file until it is opened once; the number by which it is told.
     pub fn watch(&self, dir: &SecretDir, name: &str) -> Result<i32, Error> {
-        let file = dir.pin(name)?;
+        self.watch_pinned(&dir.pin(name)?)
+    }
+
+    /// Watches each file of a set until it is opened once; the numbers by which they are told.
+    pub fn watch_set(&self, dir: &SecretDir, set: &str) -> Result<Vec<i32>, Error> {
+        let files = dir.pin_set(set)?;
+        files.iter().map(|file| self.watch_pinned(file)).collect()
+    }
+
+    fn watch_pinned(&self, file: &OwnedFd) -> Result<i32, Error> {
         let place = format!("/proc/self/fd/{}", file.as_raw_fd());
         inotify::add_watch(
             &self.queue,
@@ -82,13 +91,36 @@ impl AsRawFd for FirstUses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secretfs::{FileAttr, SecretFs, probe};
+    use crate::secretfs::{FileAttr, FsKind, SecretFs, probe};
 
     const ATTR: FileAttr = FileAttr {
         uid: 0,
         gid: 0,
         mode: 0o400,
     };
+
+    #[test]
+    fn each_file_of_a_set_tells_its_first_open_and_the_set_beside_none() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        for kind in [probe().best_kind(), FsKind::Ramfs] {
+            let fs = SecretFs::create(kind, 1 << 20).unwrap();
+            let dir = fs.dir();
+            let uses = FirstUses::new().unwrap();
+            assert!(uses.watch_set(dir, "absent").is_err());
+            let files: [(&str, &[u8]); 2] = [("a", b"1"), ("b", b"2")];
+            dir.replace_set("db", &files, ATTR, || ()).unwrap();
+            assert_eq!(uses.watch_set(dir, "db").unwrap().len(), 2);
+            // What is written beside it is no use of it.
+            dir.replace_set("other", &files, ATTR, || ()).unwrap();
+            dir.replace("file", b"x", ATTR).unwrap();
+            assert_eq!(uses.take().unwrap(), []);
+            assert!(dir.read_in_set("db", "b", 16, &mut Vec::new()).unwrap());
+            let seen = uses.take().unwrap();
+            assert!(matches!(seen[..], [Seen::Opened(_), Seen::Over(_)]), "{seen:?}");
+        }
+    }
 
     #[test]
     fn the_first_open_is_told_once_and_a_replaced_file_is_another() {

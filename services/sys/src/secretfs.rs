@@ -16,7 +16,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-pub use dir::{FileAttr, MAX_NAME, SecretDir, is_secret_name};
+pub use dir::{FileAttr, MAX_NAME, MAX_SET_FILES, SecretDir, is_secret_name};
 pub use private::{is_private, mount_private_tmpfs, unmount_private};
 
 use crate::{Error, raw, wire};

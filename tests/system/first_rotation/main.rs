@@ -12,6 +12,7 @@ mod page;
 mod refusals;
 mod revoke;
 mod said;
+mod sets;
 mod storm;
 mod stream;
 mod surface;

@@ -80,13 +80,12 @@ const HARMS: [Harm; 9] = [
         undo: Some("busybox rm -f /run/secrets/f*"),
         keeps: true,
     },
-    Harm {
-        does: "mount -o remount,bind,rw /run/secrets && busybox rm /run/secrets/db_password && \
-               busybox mkdir /run/secrets/db_password",
-        refused: Some("replace a secret file"),
-        undo: Some("busybox rmdir /run/secrets/db_password"),
-        keeps: false,
-    },
+    // What stands in the place of a file is taken away, with what is in it and not where that leads.
+    served(
+        "mount -o remount,bind,rw /run/secrets && busybox rm /run/secrets/db_password && \
+         busybox mkdir /run/secrets/db_password && \
+         ln -s $BAIT/db_password $BAIT/secrets /run/secrets/db_password",
+    ),
     Harm {
         does: "mount -t tmpfs cover /run/secrets",
         refused: Some("is covered by another mount"),

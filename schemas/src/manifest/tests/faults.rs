@@ -148,7 +148,25 @@ fn a_target_is_a_file_or_an_env_variable() {
         "8:3",
         "do not go together",
     );
-    one_fault(&binding(""), "5:3", "`file` or `env` is missing");
+    for (targets, place, part) in [
+        (
+            "  file: { name: db }\n  files: { name: db }",
+            "8:3",
+            "`file` and `files`",
+        ),
+        (
+            "  files: { name: db }\n  env: { name: DB }",
+            "8:3",
+            "`files` and `env`",
+        ),
+    ] {
+        one_fault(&binding(targets), place, part);
+    }
+    one_fault(
+        &binding(""),
+        "5:3",
+        "`file`, `files` or `env` is missing",
+    );
     one_fault(&binding("  env: {}"), "7:8", "`name` is missing in env");
     one_fault(&binding("  env: { name: 1A }"), "7:16", "env name");
     one_fault(&binding("  file: { name: a/b }"), "7:17", "file name");
@@ -450,4 +468,33 @@ fn a_template_that_is_none_is_refused_with_its_line() {
         "7:31",
         "put it in quotes",
     );
+}
+
+#[test]
+fn files_that_do_not_go_together_are_refused_at_their_place() {
+    let with = |templates: &str| {
+        binding(&format!(
+            "  files:\n    name: db\n    templates: {templates}"
+        ))
+    };
+    let value = "'{{ secret(\"db\") }}'";
+    for (templates, part) in [
+        ("{}".to_owned(), "there are 0 files"),
+        (
+            "{ a: '{{ secret(\"other\") }}' }".to_owned(),
+            "`other` is another secret",
+        ),
+        ("{ a: none }".to_owned(), "has no place for the value"),
+        (format!("{{ .a: {value} }}"), "file name"),
+        ("{ a: 5 }".to_owned(), "put it in quotes"),
+    ] {
+        let found = faults(&with(&templates));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].starts_with("app.yaml:9:") && found[0].contains(part),
+            "{found:#?}"
+        );
+    }
+    let missing = binding("  files: { name: db }");
+    one_fault(&missing, "7:12", "`templates` is missing in files");
 }

@@ -42,11 +42,35 @@ pub enum Target {
         /// What stands in it around the value; `None`: the value as it is.
         template: Option<String>,
     },
+    /// Several files of one secret, in a directory of their own that changes as a whole.
+    Files {
+        /// Where that directory is, inside the container.
+        directory: Directory,
+        /// Its name.
+        name: FileName,
+        /// Owner of the files inside the container.
+        uid: u32,
+        /// Group inside the container.
+        gid: u32,
+        /// Permission bits.
+        mode: u32,
+        /// The files, by name.
+        files: Vec<SetFile>,
+    },
     /// An env variable of the container's first program: the weaker tier.
     Env {
         /// The variable.
         name: EnvName,
     },
+}
+
+/// One of several files that change together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetFile {
+    /// Its name.
+    pub name: FileName,
+    /// What stands in it.
+    pub template: String,
 }
 
 /// How the restarts of one service go, over all hosts.
@@ -130,7 +154,7 @@ impl Spec {
     #[must_use]
     pub fn ack_level(&self) -> AckLevel {
         match (&self.target, &self.reload) {
-            (Target::File { .. }, Reload::None) => AckLevel::Swapped,
+            (Target::File { .. } | Target::Files { .. }, Reload::None) => AckLevel::Swapped,
             _ => AckLevel::Reloaded,
         }
     }

@@ -200,6 +200,9 @@ fn refuse_taken_target(
     let place = |target: &Target| match target {
         Target::File {
             directory, name, ..
+        }
+        | Target::Files {
+            directory, name, ..
         } => format!("{directory}/{name}"),
         Target::Env { name } => name.as_str().to_owned(),
     };

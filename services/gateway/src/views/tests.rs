@@ -70,6 +70,38 @@ fn a_binding_s_description_has_the_note() {
     assert!(shown.note.unwrap().contains("repository name is weaker"));
 }
 
+#[test]
+fn a_binding_of_several_files_names_them() {
+    let mut world = World::default();
+    let id = keywheel_core::id::BindingId::default();
+    let one = |name: &str| binding::SetFile {
+        name: FileName::parse(name).unwrap(),
+        template: "{{ secret(\"prod/db\") }}".to_owned(),
+    };
+    let bound = binding::Event::Bound {
+        name: keywheel_core::name::BindingName::parse("payments").unwrap(),
+        spec: binding::Spec {
+            secret: keywheel_core::id::SecretId::default(),
+            selector: selector(None, true),
+            target: Target::Files {
+                directory: Directory::parse(binding::DEFAULT_DIRECTORY).unwrap(),
+                name: FileName::parse("db").unwrap(),
+                uid: 5,
+                gid: 0,
+                mode: 0o440,
+                files: vec![one("password"), one("user")],
+            },
+            reload: Reload::None,
+        },
+    };
+    world.apply(1, &keywheel_core::event::Event::Binding(id, bound));
+    let shown = super::binding(&world, &world.bindings[&id]).unwrap();
+    assert_eq!(
+        shown.target,
+        "files password, user in /run/secrets/db uid 5 gid 0 mode 0440"
+    );
+}
+
 fn stage(world: &mut World, id: keywheel_core::id::SecretId, version: u64) {
     let staged = keywheel_core::secret::Event::VersionStaged {
         version,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use keywheel_core::binding::{ContainerFacts, ImageSelector, Selector};
+use keywheel_core::binding::{ContainerFacts, ImageSelector, Selector, SetFile};
 use keywheel_core::id::{ContainerId, DeliveryId, HostId};
 use keywheel_core::name::{BindingName, EnvName, SecretName};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
@@ -407,4 +407,37 @@ fn another_template_is_applied_at_the_same_version() {
     holds(&mut container, &bound, None, Ack::Done);
     let todo = decided(vec![with("a")], &container);
     assert!(todo.writes[0].compare_first && todo.writes[0].form.is_some());
+}
+
+#[test]
+fn files_take_the_place_of_a_file_and_share_it_with_no_other_binding() {
+    let set = Target::Files {
+        directory: Directory::parse("/run/secrets").unwrap(),
+        name: FileName::parse("db").unwrap(),
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+        files: vec![SetFile {
+            name: FileName::parse("user").unwrap(),
+            template: "{{ secret(\"prod/db\").user }}".to_owned(),
+        }],
+    };
+    let (one, several) = (
+        binding(1, file("db"), Reload::None, Some(3)),
+        binding(1, set, Reload::None, Some(3)),
+    );
+    let mut container = tracked("runc", &[]);
+    for (held, wanted, writes) in [
+        (&one, &several, 1),
+        (&several, &one, 1),
+        (&several, &several, 0),
+    ] {
+        holds(&mut container, held, Some(3), Ack::Done);
+        let todo = decided(vec![wanted.clone()], &container);
+        assert_eq!((todo.writes.len(), todo.removes.len()), (writes, 0));
+    }
+    let other = binding(2, file("db"), Reload::None, Some(1));
+    let todo = decided(vec![several, other], &container);
+    let said: Vec<&str> = todo.refusals.iter().map(|one| one.3.as_str()).collect();
+    assert!(matches!(said[..], [reason] if reason.contains("/run/secrets/db")), "{said:?}");
 }

@@ -160,14 +160,22 @@ async fn wanted(
         }
     }
     let want = |(given, _): &(Given, Grant)| {
-        let Target::File {
+        let (Target::File {
             directory,
             name,
             uid,
             gid,
             mode,
             ..
-        } = &given.binding.target
+        }
+        | Target::Files {
+            directory,
+            name,
+            uid,
+            gid,
+            mode,
+            ..
+        }) = &given.binding.target
         else {
             return None;
         };

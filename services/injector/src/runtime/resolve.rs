@@ -115,7 +115,7 @@ pub(crate) fn choose(
     }
     for binding in matching
         .iter()
-        .filter(|binding| matches!(binding.target, Target::File { .. }))
+        .filter(|binding| !matches!(binding.target, Target::Env { .. }))
     {
         chosen.files.push(choose_file(binding, facts, mounts)?);
     }
@@ -160,6 +160,9 @@ fn path_of(
     let mut paths = files.filter_map(|binding| match &binding.target {
         Target::File {
             directory, name, ..
+        }
+        | Target::Files {
+            directory, name, ..
         } => Some((&binding.name, format!("{directory}/{name}"))),
         Target::Env { .. } => None,
     });
@@ -189,7 +192,7 @@ fn choose_file(
     facts: &ContainerFacts,
     mounts: &[String],
 ) -> Result<(Given, Grant), Box<Denied>> {
-    if let Target::File { directory, .. } = &binding.target
+    if let Target::File { directory, .. } | Target::Files { directory, .. } = &binding.target
         && let Some(other) = mounts
             .iter()
             .find(|mount| is_at_or_below(mount, directory.as_str()))

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::audit::Role;
-use keywheel_core::binding::{ImageSelector, Reload, Selector, Target};
+use keywheel_core::binding::{ImageSelector, Reload, Selector, SetFile, Target};
 use keywheel_core::command::Command as Submitted;
 use keywheel_core::id::{BindingId, DeliveryId, DeploymentId, HostId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
@@ -392,6 +392,22 @@ pub fn file(name: &str) -> Target {
         gid: 0,
         mode: 0o444,
         template: None,
+    }
+}
+
+/// Files of one secret, by name and template.
+pub fn files(name: &str, files: &[(&str, &str)]) -> Target {
+    let one = |(name, template): &(&str, &str)| SetFile {
+        name: FileName::parse(name).unwrap(),
+        template: (*template).to_owned(),
+    };
+    Target::Files {
+        directory: Directory::parse("/run/secrets").unwrap(),
+        name: FileName::parse(name).unwrap(),
+        uid: 7,
+        gid: 8,
+        mode: 0o440,
+        files: files.iter().map(one).collect(),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The injector's writable view of one secret file system: atomic replace, remove, read back.
 //!
 //! Names are checked, never joined into paths; content is written to an exclusive temporary file and renamed, so a
-//! reader sees the old or the new content and nothing else (I10).
+//! reader sees the old or the new content and nothing else (I10). Several files that change together: `set`.
+
+mod set;
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
@@ -12,6 +14,8 @@ use rustix::fs::{
     statat, unlinkat,
 };
 use rustix::io::{Errno, read, write};
+
+pub use set::MAX_SET_FILES;
 
 use crate::Error;
 
@@ -91,7 +95,8 @@ impl SecretDir {
         Ok(())
     }
 
-    /// Puts `bytes` under `name`, atomically. On any error the old file is intact and nothing is left behind.
+    /// Puts `bytes` under `name`, atomically, also where a set stands. On any error the old file is intact and nothing
+    /// is left behind.
     pub fn replace(&self, name: &str, bytes: &[u8], attr: FileAttr) -> Result<(), Error> {
         self.replace_pausing(name, bytes, attr, || ())
     }
@@ -106,77 +111,49 @@ impl SecretDir {
         written: impl FnOnce(),
     ) -> Result<(), Error> {
         check_name(name)?;
-        self.check_room(bytes.len())?;
+        self.check_room(bytes.len(), 1)?;
         let (temp, file) = self.open_temp()?;
         let result = fill(&file, bytes, attr).and_then(|()| {
             written();
             renameat(&self.root, temp.as_str(), &self.root, name)
         });
-        if let Err(error) = result {
-            // The temporary file may stay only if the kernel refuses this too; the next sweep takes it.
-            let _ = unlinkat(&self.root, temp.as_str(), AtFlags::empty());
-            return Err(full_or("replace a secret file", error));
+        match result {
+            Ok(()) => Ok(()),
+            // A set stands there.
+            Err(Errno::ISDIR) => self.exchange(&temp, name),
+            Err(error) => {
+                // The temporary file may stay only if the kernel refuses this too; the next sweep takes it.
+                let _ = unlinkat(&self.root, temp.as_str(), AtFlags::empty());
+                Err(full_or("replace a secret file", error))
+            }
         }
-        Ok(())
     }
 
-    /// Removes `name`; `false` when it was not there.
+    /// Removes `name`, a file or a set; `false` when it was not there.
     pub fn remove(&self, name: &str) -> Result<bool, Error> {
         check_name(name)?;
         match unlinkat(&self.root, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
+            Err(Errno::ISDIR) => self.remove_set(name),
             Err(error) => Err(Error::os("remove a secret file")(error)),
         }
     }
 
-    /// Appends the content of `name` to `sink`; `false` when it is not there. The caller zeroes `sink`.
+    /// Appends the content of `name` to `sink`; `false` when no file is there. The caller zeroes `sink`.
     pub fn read_into(&self, name: &str, limit: usize, sink: &mut Vec<u8>) -> Result<bool, Error> {
         check_name(name)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = match openat(&self.root, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(error) => return Err(Error::os("open a secret file")(error)),
-        };
-        let found = fstat(&file).map_err(Error::os("read a secret file"))?;
-        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-            return Err(Error::NotSecretFs {
-                reason: "it holds something that is not a file",
-            });
-        }
-        let size = usize::try_from(found.st_size).unwrap_or(usize::MAX);
-        if size > limit {
-            return Err(Error::TooLarge {
-                name: name.into(),
-                limit,
-            });
-        }
-        // One allocation, so that no copy stays behind in freed memory.
-        sink.reserve_exact(size);
-        let start = sink.len();
-        sink.resize(start + size, 0);
-        let mut filled = start;
-        while let Some(rest) = sink.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match read(&file, rest) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(Error::os("read a secret file")(error)),
-            }
-        }
-        sink.truncate(filled);
-        Ok(true)
+        read_file(self.root.as_fd(), name, limit, sink)
     }
 
-    /// The secret files, in no order. Temporary files are left out.
+    /// The secret files and sets, in no order. Temporary ones are left out.
     pub fn names(&self) -> Result<Vec<String>, Error> {
         let mut names = self.entries()?;
         names.retain(|name| !name.starts_with(TEMP_PREFIX));
         Ok(names)
     }
 
-    /// Removes temporary files that an interrupted write left; call it when no write is under way.
+    /// Removes temporary files and sets that an interrupted write left; call it when no write is under way.
     pub fn sweep_temps(&self) -> Result<usize, Error> {
         let mut swept = 0;
         for name in self
@@ -184,8 +161,7 @@ impl SecretDir {
             .iter()
             .filter(|name| name.starts_with(TEMP_PREFIX))
         {
-            unlinkat(&self.root, name.as_str(), AtFlags::empty())
-                .map_err(Error::os("remove a stale temporary file"))?;
+            self.discard(name)?;
             swept += 1;
         }
         Ok(swept)
@@ -193,38 +169,11 @@ impl SecretDir {
 
     /// A handle of a regular file, without opening it.
     pub(crate) fn pin(&self, name: &str) -> Result<OwnedFd, Error> {
-        check_name(name)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.root, name, flags, Mode::empty())
-            .map_err(Error::os("find a secret file"))?;
-        let found = fstat(&file).map_err(Error::os("read a secret file"))?;
-        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-            return Err(Error::NotSecretFs {
-                reason: "it holds something that is not a file",
-            });
-        }
-        Ok(file)
+        pin_file(self.root.as_fd(), name)
     }
 
     fn entries(&self) -> Result<Vec<String>, Error> {
-        let listing = openat(
-            &self.root,
-            ".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(Error::os("list a secret file system"))?;
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut entries = RawDir::new(listing, &mut buffer);
-        let mut names = Vec::new();
-        while let Some(entry) = entries.next() {
-            let entry = entry.map_err(Error::os("list a secret file system"))?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." && names.len() < MAX_ENTRIES {
-                names.push(String::from_utf8_lossy(name).into_owned());
-            }
-        }
-        Ok(names)
+        list(self.root.as_fd())
     }
 
     #[cfg(test)]
@@ -238,7 +187,7 @@ impl SecretDir {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..TEMP_TRIES {
-            let temp = format!("{TEMP_PREFIX}{}", NEXT_TEMP.fetch_add(1, Ordering::Relaxed));
+            let temp = next_temp();
             match openat(&self.root, temp.as_str(), flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => return Ok((temp, file)),
                 Err(Errno::EXIST) => {}
@@ -249,23 +198,114 @@ impl SecretDir {
     }
 
     /// ramfs has no limit of its own.
-    fn check_room(&self, more: usize) -> Result<(), Error> {
+    fn check_room(&self, more: usize, inodes: usize) -> Result<(), Error> {
         let Some(limit) = self.limit else {
             return Ok(());
         };
         let mut used = u64::try_from(more).unwrap_or(u64::MAX);
         let names = self.entries()?;
+        let mut entries = names.len().saturating_add(inodes);
         for name in &names {
-            if let Ok(found) = statat(&self.root, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-                used = used.saturating_add(u64::try_from(found.st_size).unwrap_or(0));
-            }
+            let Ok(found) = statat(&self.root, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            let (bytes, files) = match FileType::from_raw_mode(found.st_mode) {
+                FileType::Directory => self.set_size(name)?,
+                _ => (u64::try_from(found.st_size).unwrap_or(0), 0),
+            };
+            used = used.saturating_add(bytes);
+            entries = entries.saturating_add(files);
         }
-        if used > limit || names.len() >= super::MAX_INODES as usize {
+        if used > limit || entries > super::MAX_INODES as usize {
             Err(Error::Full)
         } else {
             Ok(())
         }
     }
+}
+
+/// What a directory holds, in no order.
+fn list(dir: BorrowedFd<'_>) -> Result<Vec<String>, Error> {
+    let listing = openat(
+        dir,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(Error::os("list a secret file system"))?;
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(listing, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(Error::os("list a secret file system"))?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." && names.len() < MAX_ENTRIES {
+            names.push(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn pin_file(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Error> {
+    check_name(name)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file =
+        openat(dir, name, flags, Mode::empty()).map_err(Error::os("find a secret file"))?;
+    let found = fstat(&file).map_err(Error::os("read a secret file"))?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return Err(Error::NotSecretFs {
+            reason: "it holds something that is not a file",
+        });
+    }
+    Ok(file)
+}
+
+/// Appends the content of a file to `sink`; `false` when there is none, or a set.
+fn read_file(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    limit: usize,
+    sink: &mut Vec<u8>,
+) -> Result<bool, Error> {
+    check_name(name)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match openat(dir, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(error) => return Err(Error::os("open a secret file")(error)),
+    };
+    let found = fstat(&file).map_err(Error::os("read a secret file"))?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Ok(false),
+        _ => {
+            return Err(Error::NotSecretFs {
+                reason: "it holds something that is not a file",
+            });
+        }
+    }
+    let size = usize::try_from(found.st_size).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(Error::TooLarge {
+            name: name.into(),
+            limit,
+        });
+    }
+    // One allocation, so that no copy stays behind in freed memory.
+    sink.reserve_exact(size);
+    let start = sink.len();
+    sink.resize(start + size, 0);
+    let mut filled = start;
+    while let Some(rest) = sink.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match read(&file, rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::os("read a secret file")(error)),
+        }
+    }
+    sink.truncate(filled);
+    Ok(true)
 }
 
 /// Whether `name` may name a secret file (J5).
@@ -287,6 +327,10 @@ fn check_name(name: &str) -> Result<(), Error> {
             name: name.chars().take(MAX_NAME).collect(),
         })
     }
+}
+
+fn next_temp() -> String {
+    format!("{TEMP_PREFIX}{}", NEXT_TEMP.fetch_add(1, Ordering::Relaxed))
 }
 
 fn full_or(step: &'static str, error: Errno) -> Error {

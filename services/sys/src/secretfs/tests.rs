@@ -6,6 +6,8 @@
     reason = "tests say aloud when they cannot run"
 )]
 
+mod sets;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 

@@ -153,6 +153,27 @@ fn a_file_placeholder_is_the_path_of_the_file_and_opens_nothing() {
 }
 
 #[test]
+fn files_that_change_together_are_given_and_their_placeholder_is_the_directory() {
+    let set = Target::Files {
+        directory: Directory::parse("/run/secrets").unwrap(),
+        name: FileName::parse("set").unwrap(),
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+        files: Vec::new(),
+    };
+    let bindings = || vec![bound(set.clone(), "prod/db", Some(4))];
+    let given = chosen(bindings(), &["DB={keywheel:file:prod/db}"], &[]).unwrap();
+    assert_eq!(given.files.len(), 1);
+    assert_eq!(
+        given.entries[0].pieces,
+        [Piece::Text("/run/secrets/set".to_owned())]
+    );
+    let mounted = chosen(bindings(), &[], &["/run/secrets/x"]);
+    assert!(mounted.is_err(), "another mount is below its directory");
+}
+
+#[test]
 fn a_file_placeholder_without_a_file_or_with_two_is_refused_with_the_next_step() {
     let only_a_variable = vec![bound(env("DB_FILE"), "prod/db", Some(4))];
     let another_secret = vec![bound(file(), "prod/other", Some(4))];
