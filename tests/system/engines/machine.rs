@@ -212,7 +212,7 @@ impl Podman {
         words.extend([self.image.as_str(), program]);
         let said = self.run(&words)?;
         if said.code != 0 {
-            self.run(&["rm", "-f", "-t", "0", &name])?;
+            self.run(&["rm", "-f", "-t", "0", &name])?.ok()?;
             return Ok((None, said));
         }
         let id = said.stdout.trim().to_owned();
