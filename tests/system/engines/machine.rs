@@ -174,21 +174,6 @@ impl Podman {
         own.chain([self.runtime.clone()]).chain(more).collect()
     }
 
-    /// Has the runtime killed at a step, once, in the next container's create.
-    pub(crate) fn kill_next_create(&self, step: &str) -> Result<()> {
-        std::fs::write(self.failpoints(), format!("{step}=kill"))?;
-        Ok(())
-    }
-
-    /// Whether that happened.
-    pub(crate) fn is_create_killed(&self) -> bool {
-        !self.failpoints().exists()
-    }
-
-    fn failpoints(&self) -> PathBuf {
-        self.root.join("failpoints")
-    }
-
     /// Runs the client and keeps what it said.
     pub(crate) fn run(&self, more: &[&str]) -> Result<Output> {
         let mut command = Command::new("podman");

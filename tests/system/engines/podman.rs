@@ -13,7 +13,7 @@ use crate::scene::{
 /// Passes only with a value; prints nothing, since the engine keeps what a health check prints.
 const CHECK: &str = r#"case "$API_TOKEN" in ''|'{keywheel:'*) exit 1 ;; esac"#;
 
-pub(crate) fn stage(real: &str) -> Result<(Podman, Keywheel, Options)> {
+fn stage(real: &str) -> Result<(Podman, Keywheel, Options)> {
     let mut keywheel = Keywheel::prepare()?;
     let podman = Podman::start(&keywheel, real)?;
     let options = options(&podman.address());
