@@ -402,7 +402,7 @@ fn whoever_only_waited_starts_no_delay() {
 
 /// An incomplete report in which these containers wait.
 fn crowd(numbers: impl IntoIterator<Item = usize>) -> Command {
-    let one = |n| RestartWish {
+    let one = |n: usize| RestartWish {
         container: ContainerId::parse(&format!("{n:064x}")).unwrap(),
         ..waits(1, 2)
     };

@@ -155,6 +155,10 @@ impl Reconciler {
         self.slots.insert(slot, id.clone());
         if let Some(tracked) = self.containers.get_mut(id) {
             tracked.busy = Busy::Restarting;
+            // What was said of an earlier try is not said of this one.
+            for (binding, ..) in due {
+                tracked.refused.remove(binding);
+            }
         }
         let trace = due.first().and_then(|due| self.shared.trace_of(due.1));
         self.spawn_restart(id.clone(), trace);
