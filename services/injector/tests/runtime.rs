@@ -497,13 +497,14 @@ async fn under_a_rollout_a_container_keeps_its_place_whatever_is_in_its_way() {
     assert_eq!(file_in(&scene, &app), "db-2");
 
     // Another change, whose value is not to be had yet, does not end its wait.
-    let [variable, file] = [5, 2].map(rolled).map(Vec::into_iter);
-    let first = variable.take(1).chain(file.skip(1)).collect();
+    let mut one = rolled(5);
+    one.truncate(1);
+    one.extend(rolled(2).split_off(1));
     scene.bus.put(1, 5, b"five");
-    scene.bus.publish(first);
-    let asks = |versions: Vec<u64>| Some((RestartState::Due, versions));
-    let is_first = |reports: &[HostReport]| standing(reports, &app) == asks(vec![5]);
-    scene.bus.wait("it asks for one", is_first).await;
+    scene.bus.publish(one);
+    let due = Some((RestartState::Due, vec![5]));
+    let asks = |reports: &[HostReport]| standing(reports, &app) == due;
+    scene.bus.wait("it asks for one", asks).await;
     scene.bus.publish(rolled(5));
     wait_due(&scene, &app, 5).await;
     scene.bus.put(2, 5, b"db-5");
