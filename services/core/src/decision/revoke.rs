@@ -52,7 +52,7 @@ pub(super) fn request(
 }
 
 /// Whether a rotation has nothing left to bring: its version dies, or the one it turns back to. Then its
-/// own stays alive, since the secret would be left with none.
+/// own stays alive: the next rotation retires it.
 fn is_beaten(open: &Rotation, versions: &[u64]) -> bool {
     let is_dying = |back: u64| versions.contains(&back);
     let has_no_way_back = open.phase == Phase::Distributing && open.returning.is_some_and(is_dying);
