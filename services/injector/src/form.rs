@@ -83,7 +83,8 @@ impl Form {
             Shape::Set(files) => {
                 let fill = |file: &SetFile| -> Result<(FileName, SecretBytes), String> {
                     let filled = self.fill_one(&file.template, value, &mut budget);
-                    let filled = filled.map_err(|fault| format!("file `{}`: {fault}", file.name))?;
+                    let filled =
+                        filled.map_err(|fault| format!("file `{}`: {fault}", file.name))?;
                     Ok((file.name.clone(), filled))
                 };
                 let filled: Result<Vec<_>, String> = files.iter().map(fill).collect();
@@ -156,10 +157,7 @@ impl Form {
 }
 
 /// What is made of a value.
-pub(crate) fn formed(
-    form: Option<&Arc<Form>>,
-    value: &Arc<SecretBytes>,
-) -> Result<Formed, String> {
+pub(crate) fn formed(form: Option<&Arc<Form>>, value: &Arc<SecretBytes>) -> Result<Formed, String> {
     let Some(form) = form else {
         return Ok(Formed::File(Arc::clone(value)));
     };

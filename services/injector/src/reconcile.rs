@@ -36,6 +36,7 @@ use keywheel_sys::first_use::Seen;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
+use self::exec::Asked;
 use crate::attach::Tools;
 use crate::executed::Execs;
 use crate::model::{Containers, Service, Tracked};
@@ -112,6 +113,8 @@ pub(crate) struct Reconciler {
     look_pool: Arc<Semaphore>,
     /// The same, of containers that are not known yet.
     unsure: Vec<(ContainerId, exec::Came)>,
+    /// Execs that wait for their variables until their containers are known.
+    asked: Vec<Asked>,
     /// Starts that were refused and come back.
     refused: RefusedStarts,
     /// When the engine is asked again whether it wrote a refusal down.
@@ -170,6 +173,7 @@ impl Reconciler {
             uses,
             look_pool: Arc::new(Semaphore::new(PARALLEL_LOOKS)),
             unsure: Vec::new(),
+            asked: Vec::new(),
             refused,
             unsettled: BTreeMap::new(),
             start_pool: Arc::new(Semaphore::new(PARALLEL_STARTS)),
@@ -259,10 +263,7 @@ impl Reconciler {
                 self.kept.push(kept);
                 bound_denied(&mut self.denied);
             }
-            Event::Exec { id, args, held } => {
-                // Who asked may have given up: the exec goes on without.
-                let _ = held.send(self.held_variables(&id, &args));
-            }
+            Event::Exec { id, args, held } => self.answer_exec(Asked { id, args, held }),
             Event::ExecLooked {
                 facts,
                 exec,

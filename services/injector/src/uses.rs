@@ -150,7 +150,7 @@ impl Uses {
 
     /// A file went without having been opened: where another of the same version took its place, that one counts.
     fn look_again(&mut self, watch: i32) {
-        let Some(note) = self.of.remove(&watch) else {
+        let Some((_, note)) = self.of.remove(&watch) else {
             return;
         };
         if let Some(watched) = self.watched.get_mut(&note.container)

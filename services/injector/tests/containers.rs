@@ -19,12 +19,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::binding::Reload;
-use keywheel_core::report::Fact;
+use keywheel_core::binding::{Reload, Rollout};
+use keywheel_core::id::ContainerId;
+use keywheel_core::plan::Leave;
+use keywheel_core::report::{Fact, HostReport, RestartState};
 use keywheel_daemon::SystemClock;
+use keywheel_injector::HostSettings;
 use support::running::{Running, docker_host};
 use support::settings::{options, reloaded, swapped};
-use support::{Container, FakeBus, binding, can_run, env, file, files};
+use support::{Container, FakeBus, binding, can_run, env, file, files, helper};
 
 fn start(folder: &Path, bus: &Arc<FakeBus>) -> Running {
     Running::start(options(folder), bus.clone(), docker_host(None))
@@ -409,6 +412,75 @@ async fn a_template_is_filled_in_again_with_every_version_and_a_fault_is_told() 
     };
     bus.wait_facts("the fault", 1, is_told).await;
     assert_eq!(container.cat("db"), (true, "two!".into()));
+    injector.end_in(folder.path()).await;
+}
+
+/// How far the one container under a rollout is, by the last report.
+fn standing(reports: &[HostReport]) -> Option<&RestartState> {
+    let first = reports.last()?.restarts.first()?;
+    Some(&first.state)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_wrapper_a_restart_is_done_once_and_has_failed_only_without_its_file() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    for version in 1..=4 {
+        bus.put(9, version, format!("v{version}").as_bytes());
+    }
+    let plan = |version, rollout| {
+        let reload = Reload::Restart {
+            settle: Duration::from_millis(200),
+            health_timeout: Duration::from_secs(5),
+            rollout,
+        };
+        vec![binding(9, "bare", file("db"), reload, Some(version))]
+    };
+    let nsjoin = folder.path().join("nsjoin");
+    std::fs::copy(helper(), &nsjoin).unwrap();
+    let settings = HostSettings {
+        helper: nsjoin.clone(),
+        ..options(folder.path())
+    };
+    bus.publish(plan(1, None));
+    let injector = Running::start(settings, bus.clone(), docker_host(None));
+    let container = Container::start("bare", &[], &format!("echo >> /starts; {IDLE}"));
+    bus.wait_facts("it runs well", 1, reloaded(1)).await;
+    let starts = || container.exec("/bin/busybox wc -l < /starts").1;
+
+    bus.publish(plan(2, None));
+    bus.wait_facts("restarted without leave", 1, reloaded(2))
+        .await;
+    assert_eq!((starts(), container.cat("db").1), ("2".into(), "v2".into()));
+
+    let rollout = Some(Rollout::default());
+    let is_due = |reports: &[HostReport]| standing(reports) == Some(&RestartState::Due);
+    let is_failed =
+        |reports: &[HostReport]| matches!(standing(reports), Some(RestartState::Failed { .. }));
+    let leave = |number| {
+        vec![Leave {
+            container: ContainerId::parse(&container.0).unwrap(),
+            number,
+            not_before: None,
+        }]
+    };
+    bus.publish(plan(3, rollout));
+    bus.wait("it asks", is_due).await;
+    bus.publish_with(plan(3, rollout), leave(1));
+    bus.wait_facts("restarted with leave", 1, reloaded(3)).await;
+    assert_eq!((starts(), container.cat("db").1), ("3".into(), "v3".into()));
+    let reports = bus.reports();
+    assert!((1..=reports.len()).all(|count| !is_failed(&reports[..count])));
+
+    // Its next start gets no file: that ends its leave.
+    std::fs::remove_file(&nsjoin).unwrap();
+    bus.publish(plan(4, rollout));
+    bus.wait("it asks again", is_due).await;
+    bus.publish_with(plan(4, rollout), leave(2));
+    bus.wait("it failed", is_failed).await;
     injector.end_in(folder.path()).await;
 }
 

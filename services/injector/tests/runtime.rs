@@ -17,12 +17,18 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use keywheel_core::binding::{Reload, Rollout};
 use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::plan::{Leave, PlannedBinding};
 use keywheel_core::report::{Fact, HostReport, RestartState};
+use keywheel_engine::port::container_host::{
+    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
+};
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
 use support::running::{Running, docker_host};
@@ -394,6 +400,117 @@ async fn under_a_rollout_a_container_restarts_with_leave_only_and_comes_back_whe
     assert_eq!(scene.state(".State.Running", &one), "true");
     assert_eq!(file_in(&scene, &one), "db-2");
     assert_eq!(started(&scene, &other), before);
+    let (folder, _engine) = scene.end().await;
+    unmount_private(&folder.path().join("run/bundles")).unwrap();
+}
+
+/// The engine, whose first restart fails and changes nothing.
+struct Faulty {
+    engine: Arc<dyn ContainerHost>,
+    has_failed: AtomicBool,
+}
+
+#[async_trait]
+impl ContainerHost for Faulty {
+    async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        self.engine.list().await
+    }
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        self.engine.inspect(id).await
+    }
+    async fn inspect_during_create(
+        &self,
+        id: &ContainerId,
+        budget: Duration,
+    ) -> Result<Option<ContainerRecord>, PortError> {
+        self.engine.inspect_during_create(id, budget).await
+    }
+    async fn restart(&self, id: &ContainerId) -> Result<(), PortError> {
+        if self.has_failed.swap(true, Ordering::SeqCst) {
+            return self.engine.restart(id).await;
+        }
+        Err(PortError::new(ErrorKind::Unavailable, "not this time"))
+    }
+    async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.engine.stop(id).await
+    }
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        argv: &[String],
+        timeout: Duration,
+    ) -> Result<ExecOutcome, PortError> {
+        self.engine.exec(id, argv, timeout).await
+    }
+    async fn start(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.engine.start(id).await
+    }
+    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
+        self.engine.refused().await
+    }
+    async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
+        self.engine.events().await
+    }
+    async fn ping(&self) -> Result<(), PortError> {
+        self.engine.ping().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_a_rollout_a_container_keeps_its_place_whatever_is_in_its_way() {
+    let Some(mut scene) = Scene::set().await else {
+        return;
+    };
+    scene.running.abandon().await;
+    scene.bus.clear();
+    let faulty = Arc::new(Faulty {
+        engine: docker_host(Some(scene.engine.host())),
+        has_failed: AtomicBool::new(false),
+    });
+    let settings = options(scene.folder.path());
+    scene.running = Running::start(settings, scene.bus.clone(), faulty);
+    scene.wait_complete().await;
+    let generation = scene.bus.publish(rolled(1));
+    let app = created(&scene.engine.container("app", PLACEHOLDER, SCRIPT));
+    scene.bus.wait_facts("healthy", 1, reloaded(1)).await;
+    wait_through(&scene, &app, generation).await;
+    let before = started(&scene, &app);
+
+    // A restart that fails is told as that, and a leave is good for one try.
+    scene.bus.publish(rolled(2));
+    wait_due(&scene, &app, 2).await;
+    scene.bus.clear();
+    scene.bus.publish_with(rolled(2), leave(&app, 7));
+    scene
+        .bus
+        .wait("it failed", |reports| {
+            let standing = standing(reports, &app);
+            matches!(standing, Some((RestartState::Failed { reason }, _)) if reason.contains("its restart failed"))
+        })
+        .await;
+    let reports = scene.bus.reports();
+    let mut complete = reports.iter().filter(|report| report.complete);
+    assert!(complete.all(|report| !report.restarts.is_empty()));
+    assert_eq!(started(&scene, &app), before);
+    let generation = scene.bus.publish_with(rolled(2), leave(&app, 8));
+    wait_through(&scene, &app, generation).await;
+    assert_eq!(file_in(&scene, &app), "db-2");
+
+    // Another change, whose value is not to be had yet, does not end its wait.
+    let mut one = rolled(5);
+    one.truncate(1);
+    one.extend(rolled(2).split_off(1));
+    scene.bus.put(1, 5, b"five");
+    scene.bus.publish(one);
+    let due = Some((RestartState::Due, vec![5]));
+    let asks = |reports: &[HostReport]| standing(reports, &app) == due;
+    scene.bus.wait("it asks for one", asks).await;
+    scene.bus.publish(rolled(5));
+    wait_due(&scene, &app, 5).await;
+    scene.bus.put(2, 5, b"db-5");
+    let generation = scene.bus.publish_with(rolled(5), leave(&app, 9));
+    wait_through(&scene, &app, generation).await;
+    assert_eq!(file_in(&scene, &app), "db-5");
     let (folder, _engine) = scene.end().await;
     unmount_private(&folder.path().join("run/bundles")).unwrap();
 }

@@ -118,7 +118,10 @@ mod tests {
             assert_eq!(uses.take().unwrap(), []);
             assert!(dir.read_in_set("db", "b", 16, &mut Vec::new()).unwrap());
             let seen = uses.take().unwrap();
-            assert!(matches!(seen[..], [Seen::Opened(_), Seen::Over(_)]), "{seen:?}");
+            assert!(
+                matches!(seen[..], [Seen::Opened(_), Seen::Over(_)]),
+                "{seen:?}"
+            );
         }
     }
 

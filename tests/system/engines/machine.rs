@@ -165,11 +165,7 @@ impl Podman {
         // Without a service manager, and whatever the file system is.
         let usual =
             "--storage-driver vfs --cgroup-manager cgroupfs --events-backend file --runtime";
-        let failpoints = format!("keywheel-failpoints={}", self.failpoints().display());
-        let own = own
-            .into_iter()
-            .chain(["--runtime-flag".to_owned(), failpoints]);
-        let own = own.chain(usual.split(' ').map(str::to_owned));
+        let own = own.into_iter().chain(usual.split(' ').map(str::to_owned));
         let more = more.iter().map(|word| (*word).to_owned());
         own.chain([self.runtime.clone()]).chain(more).collect()
     }

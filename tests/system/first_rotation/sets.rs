@@ -69,8 +69,7 @@ fn files_of_one_secret_are_never_of_two_versions_while_it_rotates() -> Result<()
         return Ok(());
     }
     let stage = Stage::set()?;
-    let templates =
-        FILES.map(|name| (name, format!("{name}={{{{ secret(\"{SECRET}\") }}}}")));
+    let templates = FILES.map(|name| (name, format!("{name}={{{{ secret(\"{SECRET}\") }}}}")));
     let templates = templates.each_ref();
     let templates = templates.map(|(name, template)| (*name, template.as_str()));
     let on = stage.on("set");
@@ -94,7 +93,9 @@ fn files_of_one_secret_are_never_of_two_versions_while_it_rotates() -> Result<()
         anyhow::Ok(())
     });
     stop.store(true, Ordering::Relaxed);
-    let seen = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
+    let seen = reader
+        .join()
+        .map_err(|_| anyhow!("the reader panicked"))??;
     rotated?;
     ensure!(seen.whole > 0, "nothing was read");
     ensure!(

@@ -162,11 +162,7 @@ fn a_target_is_a_file_or_an_env_variable() {
     ] {
         one_fault(&binding(targets), place, part);
     }
-    one_fault(
-        &binding(""),
-        "5:3",
-        "`file`, `files` or `env` is missing",
-    );
+    one_fault(&binding(""), "5:3", "`file`, `files` or `env` is missing");
     one_fault(&binding("  env: {}"), "7:8", "`name` is missing in env");
     one_fault(&binding("  env: { name: 1A }"), "7:16", "env name");
     one_fault(&binding("  file: { name: a/b }"), "7:17", "file name");

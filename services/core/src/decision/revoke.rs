@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::id::{HostId, RevocationId};
 use crate::name::SecretName;
 use crate::revocation::{self, Revocation};
-use crate::rotation::{self, Outcome, Rotation, Trigger};
+use crate::rotation::{self, Outcome, Phase, Rotation, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
@@ -32,7 +32,7 @@ pub(super) fn request(
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
     if let Some(open) = world.open_rotation(secret.id)
-        && versions.contains(&open.version)
+        && is_beaten(open, &versions)
     {
         events.extend(taken_over(secret, open));
         let cancelled = rotation::Event::Closed {
@@ -49,6 +49,14 @@ pub(super) fn request(
     };
     events.push(Event::Revocation(id, requested));
     Ok(events)
+}
+
+/// Whether a rotation has nothing left to bring: its version dies, or the one it turns back to. Then its
+/// own stays alive: the next rotation retires it.
+fn is_beaten(open: &Rotation, versions: &[u64]) -> bool {
+    let is_dying = |back: u64| versions.contains(&back);
+    let has_no_way_back = open.phase == Phase::Distributing && open.returning.is_some_and(is_dying);
+    versions.contains(&open.version) || has_no_way_back
 }
 
 /// What the cancelled rotation was to take over from outside is known, and is not taken over again.

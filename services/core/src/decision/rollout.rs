@@ -75,13 +75,14 @@ impl<'w> Draft<'w> {
     /// Takes what a host says about restarts.
     pub(super) fn take(&mut self, report: &HostReport) {
         let mut named = BTreeSet::new();
+        let mut room = MAX_REPORT_ITEMS.saturating_sub(self.members_of(report.host));
         let wishes = report.restarts.iter().take(MAX_REPORT_ITEMS);
         // Who started on its own matters once somebody waits.
         let (own, asking): (Vec<_>, Vec<_>) =
             wishes.partition(|wish| wish.state == RestartState::UnderWay);
         for wish in asking.into_iter().chain(own) {
             named.insert(&wish.container);
-            self.take_wish(report.host, wish);
+            self.take_wish(report.host, wish, &mut room);
         }
         let world = self.world;
         for (service, rollout) in &world.rollouts {
@@ -106,7 +107,15 @@ impl<'w> Draft<'w> {
         self.push(service, settled);
     }
 
-    fn take_wish(&mut self, host: HostId, wish: &RestartWish) {
+    /// How many members of a host are known, over all services.
+    fn members_of(&self, host: HostId) -> usize {
+        let rollouts = self.world.rollouts.values();
+        let members = rollouts.flat_map(|rollout| rollout.members.keys());
+        members.filter(|instance| instance.host == host).count()
+    }
+
+    /// A host's new member takes room; without any it is passed over.
+    fn take_wish(&mut self, host: HostId, wish: &RestartWish, room: &mut usize) {
         let service = Service::of(&wish.image_digest, &wish.service);
         let Some(event) = self.news_of(host, &service, wish) else {
             return;
@@ -114,6 +123,12 @@ impl<'w> Draft<'w> {
         let known = self.state(&service);
         let member = known.and_then(|rollout| rollout.members.get(event.instance()));
         let has_leave = member.is_some_and(Member::has_leave);
+        if member.is_none() {
+            let Some(left) = room.checked_sub(1) else {
+                return;
+            };
+            *room = left;
+        }
         if let rollout::Event::Failed {
             instance,
             due,

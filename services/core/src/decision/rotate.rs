@@ -292,11 +292,12 @@ fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Opt
 
 /// Ends the wait for consumers: the old versions die, or the new one when they moved back.
 pub(super) fn settled(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
-    if open.returning.is_none() {
+    let Some(back) = open.returning else {
         return retire_old((open.id, open.version), secret, &open.old);
-    }
-    // What is current at a store outside stays so; a person decides.
-    if secret.place().is_some() {
+    };
+    // What is current at a store outside stays so, and without the version before nothing else dies; a
+    // person decides.
+    if secret.place().is_some() || !secret.is_deliverable(back) {
         let outcome = Outcome::Parked;
         return Ok(vec![Event::Rotation(
             open.id,

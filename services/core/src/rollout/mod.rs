@@ -167,7 +167,7 @@ pub struct Rollout {
     pub members: BTreeMap<Instance, Member>,
     /// Versions that a container of the service did not run well with.
     pub failed: BTreeSet<(SecretId, u64)>,
-    /// When the last container was through.
+    /// When the last container that had been unavailable was through.
     pub rested_at: Option<Timestamp>,
 }
 
@@ -256,8 +256,11 @@ impl Rollout {
                 self.failed.extend(failed);
             }
             Event::Settled { instance, at } => {
-                self.members.remove(instance);
-                self.rested_at = Some(*at);
+                // Nobody has to recover from a restart that never was.
+                let left = self.members.remove(instance);
+                if left.is_some_and(|member| member.is_unavailable()) {
+                    self.rested_at = Some(*at);
+                }
             }
         }
     }

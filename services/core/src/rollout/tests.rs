@@ -11,7 +11,7 @@ use crate::event::Event as Any;
 use crate::id::RotationId;
 use crate::name::{BindingName, EnvName, SecretName};
 use crate::plan::plan_host;
-use crate::report::{Fact, HostReport, Item, RestartState, RestartWish};
+use crate::report::{Fact, HostReport, Item, MAX_REPORT_ITEMS, RestartState, RestartWish};
 use crate::rotation::{self, Outcome, Phase, Step};
 use crate::secret;
 use crate::testing::{
@@ -310,6 +310,27 @@ fn a_revocation_of_the_version_that_is_taken_back_ends_the_rotation() {
 }
 
 #[test]
+fn a_revocation_of_the_version_that_is_turned_back_to_leaves_the_new_one_alive() {
+    let failed = says(HOST, vec![broken(1, 2)], Vec::new(), &[1, 2]);
+    let given = rolled().and(failed);
+    let closed = |outcome| of_rotation(SECOND, rotation::Event::Closed { outcome });
+    // A journal of an earlier build, whose revocation left the rotation open.
+    let dead = of_secret(secret::Event::VersionRevoked { version: 1 });
+    let before = Given::events(given.log().iter().cloned().chain([dead]))
+        .and(says(OTHER_HOST, Vec::new(), Vec::new(), &[]))
+        .when(says(HOST, Vec::new(), Vec::new(), &[]))
+        .then_among_others([closed(Outcome::Parked)]);
+    assert!(before.secret().is_deliverable(2));
+
+    let given = given
+        .when(revoke(Some(1)))
+        .then_among_others([closed(Outcome::Cancelled)])
+        .and(says(OTHER_HOST, Vec::new(), Vec::new(), &[]))
+        .and(says(HOST, Vec::new(), Vec::new(), &[]));
+    assert!(given.secret().is_deliverable(2));
+}
+
+#[test]
 fn more_may_restart_together_as_far_as_both_bounds_go() {
     for (max_parallel, max_unavailable, expected) in [(2, 2, 2), (2, 1, 1), (1, 2, 1), (3, 3, 3)] {
         let policy = Policy {
@@ -367,6 +388,41 @@ fn the_next_one_waits_for_the_delay_and_whoever_has_leave_is_given_time() {
     let waits_until = given.world().rotations[&SECOND].deadline;
     let takes = rotation::ACK_DEADLINE + binding::DEFAULT_HEALTH_TIMEOUT;
     assert_eq!(waits_until, Some(later(90).plus(takes)));
+}
+
+#[test]
+fn whoever_only_waited_starts_no_delay() {
+    let both = vec![waits(1, 2), waits(2, 2)];
+    let given = rotated(Policy::default())
+        .and(says(HOST, both, Vec::new(), &[1]))
+        .when(says(HOST, vec![waits(1, 2)], Vec::new(), &[1]))
+        .then([settled(HOST, 2, NOW)]);
+    assert_eq!(given.world().rollouts[&service()].rested_at, None);
+}
+
+/// An incomplete report in which these containers wait.
+fn crowd(numbers: impl IntoIterator<Item = usize>) -> Command {
+    let one = |n: usize| RestartWish {
+        container: ContainerId::parse(&format!("{n:064x}")).unwrap(),
+        ..waits(1, 2)
+    };
+    Command::Report(HostReport {
+        restarts: numbers.into_iter().map(one).collect(),
+        containers: Vec::new(),
+        complete: false,
+        ..report(Vec::new(), &[1])
+    })
+}
+
+#[test]
+fn a_host_has_as_many_members_as_one_report_may_name() {
+    let last = MAX_REPORT_ITEMS - 1;
+    let given = rotated(Policy::default())
+        .and(crowd(0..last))
+        .and(crowd([last, MAX_REPORT_ITEMS]));
+    let members = &given.world().rollouts[&service()].members;
+    assert_eq!(members.len(), MAX_REPORT_ITEMS);
+    given.when(crowd([MAX_REPORT_ITEMS])).then_nothing();
 }
 
 #[test]

@@ -439,5 +439,8 @@ fn files_take_the_place_of_a_file_and_share_it_with_no_other_binding() {
     let other = binding(2, file("db"), Reload::None, Some(1));
     let todo = decided(vec![several, other], &container);
     let said: Vec<&str> = todo.refusals.iter().map(|one| one.3.as_str()).collect();
-    assert!(matches!(said[..], [reason] if reason.contains("/run/secrets/db")), "{said:?}");
+    assert!(
+        matches!(said[..], [reason] if reason.contains("/run/secrets/db")),
+        "{said:?}"
+    );
 }

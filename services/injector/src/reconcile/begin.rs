@@ -154,6 +154,10 @@ impl Reconciler {
     fn restart_now(&mut self, id: &ContainerId, due: &[Due], slot: Service) {
         if let Some(tracked) = self.containers.get_mut(id) {
             tracked.busy = Busy::Restarting;
+            // What was said of an earlier try is not said of this one.
+            for (binding, ..) in due {
+                tracked.refused.remove(binding);
+            }
         }
         self.take_turn(id, due, slot);
     }

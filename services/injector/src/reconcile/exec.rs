@@ -10,6 +10,7 @@ use keywheel_core::plan::HostPlan;
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::names;
 use keywheel_engine::port::container_host::{ContainerRecord, ExecCommand};
+use tokio::sync::oneshot;
 
 use super::Reconciler;
 use crate::kept::KeptValue;
@@ -31,7 +32,32 @@ pub(super) struct Came {
     until: Duration,
 }
 
+/// An exec that waits for its variables.
+pub(super) struct Asked {
+    pub(super) id: ContainerId,
+    pub(super) args: Vec<String>,
+    pub(super) held: oneshot::Sender<HeldVariables>,
+}
+
 impl Reconciler {
+    /// Answers at once or, where the container has just started, when it is known; who asks gives up by itself, and
+    /// the exec goes on without.
+    pub(super) fn answer_exec(&mut self, asked: Asked) {
+        if self.knows(&asked.id).is_none() && self.asked.len() < MAX_UNSURE {
+            self.asked.push(asked);
+            return;
+        }
+        let _ = asked.held.send(self.held_variables(&asked.id, &asked.args));
+    }
+
+    fn answer_execs(&mut self) {
+        for asked in std::mem::take(&mut self.asked) {
+            if !asked.held.is_closed() {
+                self.answer_exec(asked);
+            }
+        }
+    }
+
     /// Somebody ran something in a container: on record if that holds a secret, and it was not its
     /// health check. Decided when its container is known.
     pub(super) fn note_exec(&mut self, id: ContainerId, exec: String, command: ExecCommand) {
@@ -68,6 +94,7 @@ impl Reconciler {
 
     /// Decides on those whose container is known by now, or will not be.
     pub(super) fn decide_execs(&mut self) {
+        self.answer_execs();
         let now = self.now();
         for (id, came) in std::mem::take(&mut self.unsure) {
             match self.knows(&id) {

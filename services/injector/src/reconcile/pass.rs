@@ -145,6 +145,8 @@ impl Reconciler {
             }
             if tracked.is_running() && tracked.busy == Busy::No {
                 self.gather_one(plan, (id, tracked), todo, now, &mut gathered);
+            } else {
+                self.keep_place(id, &mut gathered);
             }
         }
         gathered
@@ -171,20 +173,51 @@ impl Reconciler {
             if now >= tracked.stop_at {
                 gathered.stops.push(id.clone());
             }
-            return;
-        }
-        if now < tracked.retry_at {
-            return;
+            return self.keep_place(id, gathered);
         }
         // A directory is attached with all its files at once.
         let is_missing = todo.writes.iter().any(|wish| !self.has(wish));
+        let waits = |wish: &FileWish| self.waits_for_leave(plan, (id, tracked), wish);
+        let (waiting, writes): (Vec<_>, Vec<_>) = todo.writes.into_iter().partition(waits);
         let mut due = todo.restart;
-        let own = due.len();
-        for wish in todo.writes {
-            if self.waits_for_leave(plan, (id, tracked), &wish) {
-                due.push((wish.binding, wish.secret, wish.grant.version));
-                continue;
-            }
+        let is_own = !due.is_empty();
+        due.extend(waiting.iter().map(due_of));
+        let is_later = now < tracked.retry_at;
+        if due.is_empty() && self.is_placed_for(id, writes.iter().map(due_of)) {
+            self.keep_place(id, gathered);
+        }
+        if !is_later {
+            self.gather_writes((id, tracked), writes, is_missing, gathered);
+        }
+        let is_had = |(_, secret, version): &Due| self.shared.has_value((*secret, *version));
+        let is_ready = !is_later && due.iter().all(is_had);
+        if due.is_empty() {
+            return;
+        }
+        // Once told of, it keeps its place while something is in its way: else it would count as through.
+        if (is_ready || self.has_place(plan, id)) && self.is_rolled(&due) {
+            gathered.rolling.insert(id.clone(), due.clone());
+        }
+        if is_own && is_ready && !self.is_outdated(id, tracked) {
+            gathered.restarts.push((id.clone(), due));
+        }
+    }
+
+    /// What was told of its restart stays so.
+    fn keep_place(&self, id: &ContainerId, gathered: &mut Gathered) {
+        if let Some(due) = self.place(id) {
+            gathered.rolling.insert(id.clone(), due.to_vec());
+        }
+    }
+
+    fn gather_writes(
+        &self,
+        (id, tracked): (&ContainerId, &Tracked),
+        writes: Vec<FileWish>,
+        is_missing: bool,
+        gathered: &mut Gathered,
+    ) {
+        for wish in writes {
             if !self.has(&wish) {
                 continue;
             }
@@ -197,16 +230,6 @@ impl Reconciler {
             } else if !is_missing {
                 gathered.attaches.entry(id.clone()).or_default().push(wish);
             }
-        }
-        let is_ready = |(_, secret, version): &Due| self.shared.has_value((*secret, *version));
-        if due.is_empty() || !due.iter().all(is_ready) {
-            return;
-        }
-        if self.is_rolled(&due) {
-            gathered.rolling.insert(id.clone(), due.clone());
-        }
-        if own > 0 {
-            gathered.restarts.push((id.clone(), due));
         }
     }
 
@@ -497,6 +520,10 @@ impl Reconciler {
             tracing::warn!({ names::ERROR } = fault, "state file not written");
         }
     }
+}
+
+const fn due_of(wish: &FileWish) -> Due {
+    (wish.binding, wish.secret, wish.grant.version)
 }
 
 /// What a consumer has to do with a version that is new to it.

@@ -195,6 +195,7 @@ impl Reconciler {
         let mut tracked = Tracked::new(record, self.now());
         self.graveyard.remove(&id);
         self.forget_fallen(&id);
+        self.forget_place(&id);
         if let Some(remembered) = self.remembered.get(&id).cloned() {
             tracked.busy = Busy::Attaching;
             self.begin_adopt(id.clone(), tracked.record.pid, remembered);

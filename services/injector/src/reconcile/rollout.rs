@@ -20,7 +20,8 @@ use crate::shared::grant_of;
 /// What is known of restarts under rollouts.
 #[derive(Default)]
 pub(super) struct Rolling {
-    /// Containers that wait for a restart and could do it, and for what, as of the last pass.
+    /// Containers that wait for a restart, and for what, as of the last pass. One comes in when it could do
+    /// it, and stays whatever is in its way since.
     due: BTreeMap<ContainerId, Vec<Due>>,
     /// The last leave that was used for a container, and for what.
     used: BTreeMap<ContainerId, (u64, Vec<RolloutDue>)>,
@@ -75,6 +76,38 @@ impl Reconciler {
     pub(super) fn is_rolled(&self, due: &[Due]) -> bool {
         let plan = self.shared.plan();
         plan.is_some_and(|plan| due.iter().any(|(binding, ..)| rolls(&plan, *binding)))
+    }
+
+    /// What a container waits for, as it was told.
+    pub(super) fn place(&self, id: &ContainerId) -> Option<&[Due]> {
+        self.rolling.due.get(id).map(Vec::as_slice)
+    }
+
+    /// Whether the gateway knows that a container waits.
+    pub(super) fn has_place(&self, plan: &HostPlan, id: &ContainerId) -> bool {
+        let mut leaves = plan.leaves.iter().filter(|leave| leave.container == *id);
+        self.place(id).is_some() || leaves.any(|leave| self.is_unused(leave))
+    }
+
+    /// Whether a container waits for one of these, whose file is to come before its restart.
+    pub(super) fn is_placed_for(
+        &self,
+        id: &ContainerId,
+        mut writes: impl Iterator<Item = Due>,
+    ) -> bool {
+        let place = self.place(id);
+        place.is_some_and(|place| writes.any(|due| place.contains(&due)))
+    }
+
+    /// A new incarnation waits for nothing that was told of the one before.
+    pub(super) fn forget_place(&mut self, id: &ContainerId) {
+        self.rolling.due.remove(id);
+    }
+
+    /// Whether what is known may be about the incarnation before a restart: only an answer of the engine tells.
+    pub(super) fn is_outdated(&self, id: &ContainerId, tracked: &Tracked) -> bool {
+        let is_gone = || tracked.target.as_ref().is_some_and(|one| !one.is_alive());
+        self.inspecting.contains_key(id) || is_gone()
     }
 
     /// Leave that was not used yet and whose time has come.
@@ -226,6 +259,9 @@ impl Reconciler {
             if !self.is_spent(plan, id, &due) {
                 return wish(due, RestartState::Due);
             }
+            if self.is_outdated(id, tracked) {
+                return wish(due, RestartState::UnderWay);
+            }
             let reason = refused_in(tracked, &due).unwrap_or_else(|| {
                 "it was restarted and still does not have it; look at its log".to_owned()
             });
@@ -245,9 +281,16 @@ impl Reconciler {
         if unproven.is_empty() && !is_bare {
             return None;
         }
-        match refused_in(tracked, &unproven) {
-            Some(reason) => wish(unproven, RestartState::Failed { reason }),
-            None => wish(unproven, RestartState::UnderWay),
+        // What cannot come to it is what it was restarted for.
+        let used = || self.rolling.used.get(id).map(|(_, due)| due.clone());
+        let judged = if unproven.is_empty() {
+            used().unwrap_or_default()
+        } else {
+            unproven
+        };
+        match refused_in(tracked, &judged) {
+            Some(reason) => wish(judged, RestartState::Failed { reason }),
+            None => wish(judged, RestartState::UnderWay),
         }
     }
 

@@ -249,6 +249,7 @@ impl Reconciler {
         self.hidden.remove(id);
         self.graveyard.remove(id);
         self.forget_fallen(id);
+        self.forget_place(id);
         let before = self.containers.remove(id);
         let record = match &before {
             Some(before) => ContainerRecord {

@@ -249,8 +249,7 @@ fn list(dir: BorrowedFd<'_>) -> Result<Vec<String>, Error> {
 fn pin_file(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Error> {
     check_name(name)?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file =
-        openat(dir, name, flags, Mode::empty()).map_err(Error::os("find a secret file"))?;
+    let file = openat(dir, name, flags, Mode::empty()).map_err(Error::os("find a secret file"))?;
     let found = fstat(&file).map_err(Error::os("read a secret file"))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(Error::NotSecretFs {
