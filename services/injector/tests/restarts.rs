@@ -94,6 +94,12 @@ impl Scene {
         scene.bus.wait_facts("both have it", 2, swapped(1)).await;
         scene.pass(SETTLE);
         scene.bus.wait_facts("both run well", 2, reloaded(1)).await;
+        // Each has read its value: the next one is for whoever restarts.
+        for one in &scene.pair {
+            let read = "until [ \"$(/bin/busybox tr '\\0' ' ' < /proc/1/cmdline)\" = '/bin/busybox sleep 600 ' ]; \
+                do /bin/busybox sleep 0.05; done";
+            assert!(one.exec(read).0);
+        }
         Some(scene)
     }
 
