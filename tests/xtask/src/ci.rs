@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::ahead::Ahead;
+use crate::beside::Beside;
 use crate::count::{self, Tally};
 use crate::program::{self, Ran};
 use crate::suites::{self, Action, Counting, Suite};
@@ -67,7 +68,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
         println!("xtask: cargo fmt: {status}");
     }
     let mut rows = Vec::new();
-    let mut ahead = None;
+    let (mut ahead, mut beside) = (None, None);
     for suite in suites::all()
         .into_iter()
         .filter(|suite| options.wants(suite))
@@ -77,7 +78,14 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
         if let Some(build) = ahead.take_if(|_| suite.name == suites::RELEASED) {
             Ahead::finish(build);
         }
-        let (tally, why) = run_suite(root, &suite).unwrap_or_else(|error| {
+        // One chosen by hand has nothing to run beside.
+        if suite.name == suites::QUIET && options.only.is_empty() {
+            beside = Beside::start(root, suites::BESIDE)
+                .inspect_err(|error| println!("xtask: it runs later: {error:#}"))
+                .ok();
+        }
+        let other = beside.take_if(|_| suite.name == suites::BESIDE);
+        let (tally, why) = run_suite(root, &suite, other).unwrap_or_else(|error| {
             println!("xtask: suite {}: {error:#}", suite.name);
             (FAILED, vec![format!("{error:#}")])
         });
@@ -111,14 +119,15 @@ const PASSED: Tally = Tally {
 };
 
 /// What it counted, and why it failed if it did.
-fn run_suite(root: &Path, suite: &Suite) -> Result<(Tally, Vec<String>)> {
-    let ran = match &suite.action {
-        Action::Tidy => Ran {
+fn run_suite(root: &Path, suite: &Suite, beside: Option<Beside>) -> Result<(Tally, Vec<String>)> {
+    let ran = match (&suite.action, beside) {
+        (_, Some(beside)) => beside.finish(suite)?,
+        (Action::Tidy, None) => Ran {
             tally: Tally::default(),
             is_good: tidy::run(root)?,
             why: Vec::new(),
         },
-        Action::Program(words) => program::run(root, words, suite.deadline)?,
+        (Action::Program(words), None) => program::run(root, words, suite.deadline)?,
     };
     let tally = match suite.counting {
         Counting::Whole if ran.is_good => PASSED,

@@ -40,6 +40,11 @@ pub(crate) const BUILT: &str = "build";
 /// The suite that runs a release.
 pub(crate) const RELEASED: &str = "quickstart";
 
+/// The suite that mostly waits, and runs beside those between [`QUIET`] and its own place.
+pub(crate) const BESIDE: &str = "partitions";
+/// The suite from which on it does: those that follow leave the engines of its hosts alone.
+pub(crate) const QUIET: &str = "outside_stores";
+
 /// For what runs in seconds.
 const SHORT: Duration = Duration::from_secs(5 * 60);
 /// For what runs in a minute or a few.
@@ -135,13 +140,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 19] = [
         "two hosts with an engine each, over NATS with TLS",
     ),
     (
-        "partitions",
-        "1",
-        MIDDLE,
-        "hosts cut off by dropped packets, services killed: alone, alarmed, back",
-    ),
-    (
-        "outside_stores",
+        QUIET,
         "1",
         MIDDLE,
         "containers fed from a real OpenBao and AWS's API: followed, written, away and back",
@@ -157,6 +156,12 @@ const SYSTEM: [(&str, &str, Duration, &str); 19] = [
         "1",
         MIDDLE,
         "the ten commands of deploy/README.md, as they stand there",
+    ),
+    (
+        BESIDE,
+        "1",
+        MIDDLE,
+        "hosts cut off by dropped packets, services killed: alone, alarmed, back",
     ),
     (
         RELEASED,
