@@ -307,13 +307,8 @@ impl Injector {
         // Reports end after the reconciler, whose last facts go to the disk.
         let last = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let asked = server.run(
-            Arc::clone(&shared),
-            tools.clone(),
-            events.clone(),
-            stop.clone(),
-        );
-        tasks.spawn(asked);
+        let (asked, told) = (Arc::clone(&shared), events.clone());
+        tasks.spawn(server.run(asked, tools.clone(), told, stop.clone()));
         tasks.spawn(execs.run_execs(Arc::clone(&shared), events.clone(), stop.clone()));
 
         let outbox = Arc::new(Outbox::default());

@@ -469,14 +469,9 @@ impl Reconciler {
         tracked.put(binding, hold(secret, place, (version, content), ack));
         tracked.refused.remove(&binding);
         tracked.dirty = true;
-        self.items.push(tracked.item(
-            binding,
-            secret,
-            Fact::Swapped {
-                version,
-                at: done.at,
-            },
-        ));
+        let at = done.at;
+        let fact = Fact::Swapped { version, at };
+        self.items.push(tracked.item(binding, secret, fact));
         if done.written {
             say_replaced(&container, planned, version);
         }
