@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use keywheel_tests::apart::Role;
 use keywheel_tests::docker::Container;
 use keywheel_tests::fleet::Fleet;
@@ -114,10 +114,11 @@ const FAR_USE: [(&str, u64); 5] = [
 ];
 
 fn once_each(fleet: &Fleet, far: &Container, before: usize) -> Result<()> {
-    wait::until_true("what waited in the spool", PATIENCE, || {
+    let all_there = wait::until_true("what waited in the spool", 3 * PATIENCE, || {
         Ok(records(fleet, far)?.len() >= before + FAR_USE.len())
-    })?;
+    });
     let found = records(fleet, far)?;
+    all_there.with_context(|| format!("after {before} there are {found:?}"))?;
     let used: Vec<_> = found.iter().skip(before).map(used).collect();
     assert_eq!(used, FAR_USE.map(|(verb, version)| (verb, Some(version))));
     Ok(())
