@@ -1,4 +1,4 @@
-//! Runs the one suite that mostly waits beside others, so that its minutes are nobody's.
+//! Runs a suite that mostly waits beside others, so that its minutes are nobody's.
 //!
 //! Owns one process in the background, this very tool with that suite alone; what it says goes to a file, and is
 //! printed and counted where the suite has its place. A suite chosen by hand runs as every other one.

@@ -3,6 +3,7 @@
 //! Invariant: a suite that fails or hangs never hides the ones after it, and any
 //! failure makes the whole run fail.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
         println!("xtask: cargo fmt: {status}");
     }
     let mut rows = Vec::new();
-    let (mut ahead, mut beside) = (None, None);
+    let (mut ahead, mut under_way) = (None, BTreeMap::new());
     for suite in suites::all()
         .into_iter()
         .filter(|suite| options.wants(suite))
@@ -79,13 +80,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
             Ahead::finish(build);
         }
         // One chosen by hand has nothing to run beside.
-        if suite.name == suites::QUIET && options.only.is_empty() {
-            beside = Beside::start(root, suites::BESIDE)
-                .inspect_err(|error| println!("xtask: it runs later: {error:#}"))
-                .ok();
+        if options.only.is_empty() {
+            under_way.extend(start_beside(root, suite.name));
         }
-        let other = beside.take_if(|_| suite.name == suites::BESIDE);
-        let (tally, why) = run_suite(root, &suite, other).unwrap_or_else(|error| {
+        let beside = under_way.remove(suite.name);
+        let (tally, why) = run_suite(root, &suite, beside).unwrap_or_else(|error| {
             println!("xtask: suite {}: {error:#}", suite.name);
             (FAILED, vec![format!("{error:#}")])
         });
@@ -101,6 +100,18 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
         }
     }
     Ok(report(&rows))
+}
+
+/// Starts those that run beside this suite and later ones; one that cannot be started runs at its own place.
+fn start_beside(root: &Path, from: &str) -> Option<(&'static str, Beside)> {
+    let (name, _) = suites::BESIDE.iter().find(|(_, start)| *start == from)?;
+    match Beside::start(root, name) {
+        Ok(beside) => Some((*name, beside)),
+        Err(error) => {
+            println!("xtask: {name} runs later: {error:#}");
+            None
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a runner measures real time")]

@@ -40,10 +40,12 @@ pub(crate) const BUILT: &str = "build";
 /// The suite that runs a release.
 pub(crate) const RELEASED: &str = "quickstart";
 
-/// The suite that mostly waits, and runs beside those between [`QUIET`] and its own place.
-pub(crate) const BESIDE: &str = "partitions";
-/// The suite from which on it does: those that follow leave the engines of its hosts alone.
-pub(crate) const QUIET: &str = "outside_stores";
+/// Suites whose hosts have engines of their own and which mostly wait, with the suite from which on each runs beside
+/// the others until its own place.
+pub(crate) const BESIDE: [(&str, &str); 2] = [
+    ("two_hosts", "crash_points"),
+    ("partitions", "outside_stores"),
+];
 
 /// For what runs in seconds.
 const SHORT: Duration = Duration::from_secs(5 * 60);
@@ -140,7 +142,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 19] = [
         "two hosts with an engine each, over NATS with TLS",
     ),
     (
-        QUIET,
+        "outside_stores",
         "1",
         MIDDLE,
         "containers fed from a real OpenBao and AWS's API: followed, written, away and back",
@@ -158,7 +160,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 19] = [
         "the ten commands of deploy/README.md, as they stand there",
     ),
     (
-        BESIDE,
+        "partitions",
         "1",
         MIDDLE,
         "hosts cut off by dropped packets, services killed: alone, alarmed, back",
@@ -306,6 +308,18 @@ pub(crate) fn all() -> Vec<Suite> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_runs_beside_others_has_its_place_after_they_began() {
+        let names: Vec<_> = all().into_iter().map(|suite| suite.name).collect();
+        let place = |name| names.iter().position(|one| *one == name).unwrap();
+        for (name, from) in BESIDE {
+            assert!(
+                place(BUILT) < place(from) && place(from) < place(name),
+                "{name}"
+            );
+        }
+    }
 
     #[test]
     fn every_suite_has_its_own_name() {
