@@ -146,10 +146,10 @@ pub(crate) fn health(real: &str) -> Result<()> {
         "disable",
     ];
     let container = podman.start_container(APP, &flags, "/bin/app-env")?;
-    ensure!(
-        container.check_health()? == 0,
-        "the health check has no value"
-    );
+    // Podman holds the container's lock over the check, so the injector may have looked at it only after the first.
+    wait::until_true("the health check to pass", PATIENCE, || {
+        Ok(container.check_health()? == 0)
+    })?;
     let words = ["sh", "-c", "echo \"$API_TOKEN\""];
     let said = container.exec(&words)?.ok()?;
     ensure!(
