@@ -40,9 +40,10 @@ pub(crate) const BUILT: &str = "build";
 /// The suite that runs a release.
 pub(crate) const RELEASED: &str = "quickstart";
 
-/// Suites whose hosts have engines of their own and which mostly wait, with the suite from which on each runs beside
-/// the others until its own place.
-pub(crate) const BESIDE: [(&str, &str); 2] = [
+/// Suites that run beside others, each from another suite on until its own place: those whose hosts have engines of
+/// their own and which mostly wait, and one that takes idle time.
+pub(crate) const BESIDE: [(&str, &str); 3] = [
+    ("doc", "first_rotation"),
     ("two_hosts", "crash_points"),
     ("partitions", "outside_stores"),
 ];
@@ -234,12 +235,6 @@ fn checks() -> Vec<Suite> {
             LONG,
             program("cargo clippy --workspace --all-targets -- -D warnings"),
         ),
-        whole(
-            "doc",
-            "the documentation builds, warnings denied",
-            MIDDLE,
-            program("env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps"),
-        ),
         asyncapi(),
         peers(),
         libtest(
@@ -264,6 +259,20 @@ fn checks() -> Vec<Suite> {
             program("./deploy/build.sh --profile dev"),
         ),
     ]
+}
+
+/// The documentation. It resolves other features than tests do, so it checks all dependencies once more: in idle time,
+/// and in a directory of its own, so that no suite waits for its lock.
+fn doc() -> Suite {
+    Suite {
+        name: "doc",
+        aim: "the documentation builds, warnings denied",
+        counting: Counting::Whole,
+        deadline: LONG,
+        action: program(
+            "chrt --idle 0 env RUSTDOCFLAGS=-Dwarnings CARGO_TARGET_DIR=target/doc cargo doc --workspace --no-deps",
+        ),
+    }
 }
 
 /// The main suite once more, with every service a process of its own.
@@ -301,7 +310,9 @@ pub(crate) fn all() -> Vec<Suite> {
         });
     let mut suites: Vec<Suite> = checks().into_iter().chain(system).collect();
     // The quickstart is the last one.
-    suites.insert(suites.len().saturating_sub(1), over_nats());
+    for suite in [doc(), over_nats()] {
+        suites.insert(suites.len().saturating_sub(1), suite);
+    }
     suites
 }
 
