@@ -79,10 +79,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
         if let Some(build) = ahead.take_if(|_| suite.name == suites::RELEASED) {
             Ahead::finish(build);
         }
-        // One chosen by hand has nothing to run beside.
-        if options.only.is_empty() {
-            under_way.extend(start_beside(root, suite.name));
-        }
+        under_way.extend(start_beside(root, suite.name, options));
         let beside = under_way.remove(suite.name);
         let (tally, why) = run_suite(root, &suite, beside).unwrap_or_else(|error| {
             println!("xtask: suite {}: {error:#}", suite.name);
@@ -103,10 +100,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
 }
 
 /// Starts those that run beside this suite and later ones; one that cannot be started runs at its own place.
-fn start_beside(root: &Path, from: &str) -> Option<(&'static str, Beside)> {
+fn start_beside(root: &Path, from: &str, options: &Options) -> Option<(&'static str, Beside)> {
     let (name, _) = suites::BESIDE.iter().find(|(_, start)| *start == from)?;
-    match Beside::start(root, name) {
-        Ok(beside) => Some((*name, beside)),
+    let all = suites::all();
+    let mut wanted = all.iter().filter(|suite| options.wants(suite));
+    let suite = wanted.find(|suite| suite.name == *name)?;
+    match Beside::start(root, suite) {
+        Ok(beside) => Some((suite.name, beside)),
         Err(error) => {
             println!("xtask: {name} runs later: {error:#}");
             None
@@ -132,7 +132,7 @@ const PASSED: Tally = Tally {
 /// What it counted, and why it failed if it did.
 fn run_suite(root: &Path, suite: &Suite, beside: Option<Beside>) -> Result<(Tally, Vec<String>)> {
     let ran = match (&suite.action, beside) {
-        (_, Some(beside)) => beside.finish(suite)?,
+        (_, Some(beside)) => beside.finish()?,
         (Action::Tidy, None) => Ran {
             tally: Tally::default(),
             is_good: tidy::run(root)?,

@@ -5,7 +5,7 @@
 //! wait. The program has a process group of its own, so it outlives a runner that is interrupted
 //! until it next says something to nobody.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -39,8 +39,18 @@ pub(crate) struct Ran {
 
 /// Runs a program at the root.
 pub(crate) fn run(root: &Path, words: &[&str], deadline: Duration) -> Result<Ran> {
+    run_into(&mut std::io::stdout(), root, words, deadline)
+}
+
+/// The same; what is said goes there.
+pub(crate) fn run_into(
+    out: &mut dyn Write,
+    root: &Path,
+    words: &[&str],
+    deadline: Duration,
+) -> Result<Ran> {
     let (program, args) = words.split_first().context("a suite without a program")?;
-    println!("$ {}", words.join(" "));
+    writeln!(out, "$ {}", words.join(" "))?;
     let end = now() + deadline;
     let mut command = Command::new(program);
     // Cargo told this tool about its own package. Passed on, build scripts that watch such variables
@@ -62,16 +72,20 @@ pub(crate) fn run(root: &Path, words: &[&str], deadline: Duration) -> Result<Ran
     let (pieces, output) = sync_channel(PIECES);
     thread::spawn(move || pass_on(&mut stdout, &pieces));
     let mut counter = Counter::default();
-    if let Some(status) = follow(&mut child, &output, end, &mut counter)? {
+    if let Some(status) = follow(out, &mut child, &output, end, &mut counter)? {
         return Ok(counter.ran(status.success()));
     }
-    println!("\nxtask: over its deadline of {} s:", deadline.as_secs());
+    writeln!(
+        out,
+        "\nxtask: over its deadline of {} s:",
+        deadline.as_secs()
+    )?;
     for line in processes(child.id()) {
-        println!("xtask:   {line}");
+        writeln!(out, "xtask:   {line}")?;
     }
     kill(&mut child)?;
     // What it said last may tell why.
-    follow(&mut child, &output, now() + GOODBYE, &mut counter)?;
+    follow(out, &mut child, &output, now() + GOODBYE, &mut counter)?;
     Ok(counter.ran(false))
 }
 
@@ -99,6 +113,7 @@ fn pass_on(stdout: &mut impl std::io::Read, pieces: &SyncSender<Vec<u8>>) {
 /// Prints output until the program ended; `None` when the time is over before. What holds the output
 /// longer than the program is given [`GOODBYE`].
 fn follow(
+    out: &mut dyn Write,
     child: &mut Child,
     output: &Receiver<Vec<u8>>,
     end: Instant,
@@ -108,9 +123,8 @@ fn follow(
     loop {
         let is_silent = match output.recv_timeout(LOOK) {
             Ok(piece) => {
-                let mut stdout = std::io::stdout();
-                stdout.write_all(&piece)?;
-                stdout.flush()?;
+                out.write_all(&piece)?;
+                out.flush()?;
                 counter.take(&piece);
                 false
             }
