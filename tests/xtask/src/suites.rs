@@ -268,7 +268,8 @@ fn doc() -> Suite {
         name: "doc",
         aim: "the documentation builds, warnings denied",
         counting: Counting::Whole,
-        deadline: LONG,
+        // Others may leave it little.
+        deadline: LONG.saturating_mul(2),
         action: program(
             "chrt --idle 0 env RUSTDOCFLAGS=-Dwarnings CARGO_TARGET_DIR=target/doc cargo doc --workspace --no-deps",
         ),
