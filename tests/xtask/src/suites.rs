@@ -40,10 +40,9 @@ pub(crate) const BUILT: &str = "build";
 /// The suite that runs a release.
 pub(crate) const RELEASED: &str = "quickstart";
 
-/// Suites that run beside others, each from another suite on until its own place: those whose hosts have engines of
-/// their own and which mostly wait, and one that takes idle time.
-pub(crate) const BESIDE: [(&str, &str); 3] = [
-    ("doc", "first_rotation"),
+/// Suites whose hosts have engines of their own and which mostly wait, with the suite from which on each runs beside
+/// the others until its own place.
+pub(crate) const BESIDE: [(&str, &str); 2] = [
     ("two_hosts", "crash_points"),
     ("partitions", "outside_stores"),
 ];
@@ -235,6 +234,12 @@ fn checks() -> Vec<Suite> {
             LONG,
             program("cargo clippy --workspace --all-targets -- -D warnings"),
         ),
+        whole(
+            "doc",
+            "the documentation builds, warnings denied",
+            MIDDLE,
+            program("env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps"),
+        ),
         asyncapi(),
         peers(),
         libtest(
@@ -259,21 +264,6 @@ fn checks() -> Vec<Suite> {
             program("./deploy/build.sh --profile dev"),
         ),
     ]
-}
-
-/// The documentation. It resolves other features than tests do, so it checks all dependencies once more: in idle time,
-/// and in a directory of its own, so that no suite waits for its lock.
-fn doc() -> Suite {
-    Suite {
-        name: "doc",
-        aim: "the documentation builds, warnings denied",
-        counting: Counting::Whole,
-        // Others may leave it little.
-        deadline: LONG.saturating_mul(2),
-        action: program(
-            "chrt --idle 0 env RUSTDOCFLAGS=-Dwarnings CARGO_TARGET_DIR=target/doc cargo doc --workspace --no-deps",
-        ),
-    }
 }
 
 /// The main suite once more, with every service a process of its own.
@@ -311,9 +301,7 @@ pub(crate) fn all() -> Vec<Suite> {
         });
     let mut suites: Vec<Suite> = checks().into_iter().chain(system).collect();
     // The quickstart is the last one.
-    for suite in [doc(), over_nats()] {
-        suites.insert(suites.len().saturating_sub(1), suite);
-    }
+    suites.insert(suites.len().saturating_sub(1), over_nats());
     suites
 }
 
