@@ -1,4 +1,4 @@
-//! Runs a suite that mostly waits, or takes idle time, beside others, so that its minutes are nobody's.
+//! Runs a suite that mostly waits beside others, so that its minutes are nobody's.
 //!
 //! Owns one thread over one program; what that says goes to a file, and is printed where the suite has its place. A
 //! test suite is run by its own program: Cargo holds the lock of its directory for as long as tests run, so two of
