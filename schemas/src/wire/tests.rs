@@ -54,6 +54,7 @@ fn planned(
         name: BindingName::parse("payments").unwrap(),
         secret: SECRET,
         secret_name: SecretName::parse("prod/db").unwrap(),
+        also: Vec::new(),
         selector: Selector {
             host: Some(HostName::parse("web-1").unwrap()),
             image: Some(image),
@@ -422,6 +423,7 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
             id: BINDING,
             name: name.clone(),
             secret: secret.clone(),
+            also: std::collections::BTreeSet::new(),
             selector: Selector::default(),
             target,
             reload: Reload::None,

@@ -125,6 +125,39 @@ impl World {
             .flatten();
         keys.filter_map(|key| Some((key, self.assignments.get(key)?)))
     }
+    /// The key of a container's assignment under a binding that is about this secret: the one that has it,
+    /// else the one that is to have it.
+    #[must_use]
+    pub fn consumer_key(
+        &self,
+        (host, container): (HostId, &ContainerId),
+        binding: BindingId,
+        secret: SecretId,
+    ) -> assignment::Key {
+        let own = assignment::Key {
+            host,
+            container: container.clone(),
+            binding,
+            also: None,
+        };
+        let further = assignment::Key {
+            also: Some(secret),
+            ..own.clone()
+        };
+        if self.assignments.contains_key(&further) {
+            return further;
+        }
+        let held = self.assignments.get(&own).map(|known| known.secret);
+        let binding = self.bindings.get(&binding);
+        let spec = binding.and_then(|binding| binding.spec.as_ref());
+        let is_own = match (held, spec) {
+            (Some(held), _) if held == secret => true,
+            (_, Some(spec)) if spec.names(secret) => spec.secret == secret,
+            // It is granted no more: what is there of another secret stays.
+            (held, _) => held.is_none(),
+        };
+        if is_own { own } else { further }
+    }
     /// What a rollout says of a container.
     #[must_use]
     pub fn rollout_member(
@@ -167,7 +200,7 @@ impl World {
         self.bindings
             .values()
             .filter_map(|binding| binding.spec.as_ref())
-            .filter(move |spec| spec.secret == secret)
+            .filter(move |spec| spec.names(secret))
     }
 
     /// Folds one event with its journal number; total.
@@ -252,7 +285,7 @@ impl World {
         }
         if let binding::Event::Bound { spec, .. } = event {
             self.rollouts.retain(|_, rollout| {
-                rollout.try_again(spec.secret);
+                spec.secrets().for_each(|secret| rollout.try_again(secret));
                 !rollout.is_over()
             });
         }

@@ -210,6 +210,7 @@ mod tests {
             name: BindingName::parse("b").unwrap(),
             secret: SecretId::from_bytes([*secret; 16]),
             secret_name: SecretName::parse("s").unwrap(),
+            also: Vec::new(),
             selector: Selector::default(),
             target: Target::Env {
                 name: EnvName::parse("A").unwrap(),

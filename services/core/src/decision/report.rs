@@ -64,11 +64,8 @@ fn record_item(
     moved: &mut Moved,
     events: &mut Vec<Event>,
 ) {
-    let key = assignment::Key {
-        host: report.host,
-        container: item.container.clone(),
-        binding: item.binding,
-    };
+    let container = (report.host, &item.container);
+    let key = world.consumer_key(container, item.binding, item.secret);
     let Some(secret) = world.secrets.get(&item.secret) else {
         return;
     };
@@ -142,7 +139,7 @@ fn is_granted(world: &World, host: HostId, item: &Item) -> bool {
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     let host = world.hosts.get(&host);
     spec.zip(host).is_some_and(|(spec, host)| {
-        spec.secret == item.secret && spec.selector.means_host(&host.name)
+        spec.names(item.secret) && spec.selector.means_host(&host.name)
     })
 }
 
@@ -238,7 +235,7 @@ fn is_acknowledged(
     }
     let binding = world.bindings.get(&key.binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
-    spec.filter(|spec| spec.secret == open.secret)
+    spec.filter(|spec| spec.names(open.secret))
         .is_none_or(|spec| state.has_reached(open.wanted(), spec.ack_level()))
 }
 

@@ -60,6 +60,7 @@ fn a_binding_s_description_has_the_note() {
         name: keywheel_core::name::BindingName::parse("payments").unwrap(),
         spec: binding::Spec {
             secret: keywheel_core::id::SecretId::default(),
+            also: std::collections::BTreeSet::new(),
             selector: selector(Some(ImageSelector::Repository("app".to_owned())), false),
             target: file(),
             reload: Reload::None,
@@ -82,6 +83,7 @@ fn a_binding_of_several_files_names_them() {
         name: keywheel_core::name::BindingName::parse("payments").unwrap(),
         spec: binding::Spec {
             secret: keywheel_core::id::SecretId::default(),
+            also: std::collections::BTreeSet::new(),
             selector: selector(None, true),
             target: Target::Files {
                 directory: Directory::parse(binding::DEFAULT_DIRECTORY).unwrap(),

@@ -48,6 +48,7 @@ pub(crate) fn binding(
         name: BindingName::parse("b").unwrap(),
         secret: SecretId::from_bytes([number; 16]),
         secret_name: SecretName::parse("prod/db").unwrap(),
+        also: Vec::new(),
         selector: Selector {
             host: Some(host()),
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),

@@ -130,6 +130,7 @@ impl Model {
                 id: binding_id(*binding),
                 name: binding_name(*binding),
                 secret: secret_name(*secret),
+                also: std::collections::BTreeSet::new(),
                 selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
                 target: target(*binding, *form),
                 reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),

@@ -28,6 +28,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         name: BindingName::parse("b").unwrap(),
         secret: SecretId::from_bytes([2; 16]),
         secret_name: SecretName::parse(secret).unwrap(),
+        also: Vec::new(),
         selector: Selector {
             host: Some(host()),
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),
