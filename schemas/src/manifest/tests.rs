@@ -120,6 +120,7 @@ fn the_issues_binding_is_read_whole() {
     let Manifest::Binding {
         name: binding,
         secret,
+        also,
         selector,
         target,
         reload,
@@ -144,7 +145,7 @@ fn the_issues_binding_is_read_whole() {
         selector.labels,
         BTreeMap::from([("app".to_owned(), "payments".to_owned())])
     );
-    assert!(!selector.insecure);
+    assert!(!selector.insecure && also.is_empty());
     let Target::File {
         directory,
         name,

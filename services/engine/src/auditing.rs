@@ -9,7 +9,7 @@ use keywheel_core::binding::Reload;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
-use keywheel_core::id::{CommandId, HostId, SecretId};
+use keywheel_core::id::{BindingId, CommandId, HostId, SecretId};
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
