@@ -34,6 +34,9 @@ mirror_struct! {
         floor: u64,
         /// Dead versions above the floor.
         dead: BTreeSet<u64>,
+        /// W3C trace context of what last changed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
     }
 }
 

@@ -81,6 +81,8 @@ pub struct PlannedSecret {
     pub floor: u64,
     /// Dead versions above the floor.
     pub dead: BTreeSet<u64>,
+    /// W3C trace context of what last changed it. Decides nothing.
+    pub traceparent: Option<String>,
 }
 
 /// A version this host may ask store-sync for.
@@ -144,6 +146,7 @@ fn planned_secret(secret: &Secret, host: HostId) -> PlannedSecret {
         current: grant_to(secret, host),
         floor: secret.floor,
         dead: secret.dead.clone(),
+        traceparent: None,
     }
 }
 
