@@ -13,9 +13,10 @@ use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_sys::secretfs::FileAttr;
 
 use crate::form::Form;
+use crate::granted::{further_of, grant_of, versions_of};
 use crate::model::{Ack, Holding, Place, Tracked};
 use crate::reload::reload_in;
-use crate::shared::grant_of;
+use crate::shared::VersionKey;
 
 /// What one container needs.
 #[derive(Debug, Default)]
@@ -40,6 +41,10 @@ pub(crate) struct FileWish {
     pub(crate) binding: BindingId,
     pub(crate) secret: SecretId,
     pub(crate) grant: Grant,
+    /// The further secrets that it is made of.
+    pub(crate) further: Vec<(SecretId, Grant)>,
+    /// Which of all those versions it does not have yet; all of them when only its form changes.
+    pub(crate) news: Vec<VersionKey>,
     pub(crate) directory: Directory,
     pub(crate) name: FileName,
     pub(crate) attr: FileAttr,
@@ -48,6 +53,15 @@ pub(crate) struct FileWish {
     pub(crate) reload: Reload,
     /// It is there with content nobody has compared yet.
     pub(crate) compare_first: bool,
+}
+
+impl FileWish {
+    /// Every version that it is made of.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = VersionKey> + '_ {
+        let further = self.further.iter();
+        let further = further.map(|(secret, grant)| (*secret, grant.version));
+        std::iter::once((self.secret, self.grant.version)).chain(further)
+    }
 }
 
 /// The bindings that give this container something, in the plan's order.
@@ -192,13 +206,17 @@ fn decide_file(
         holding.filter(|holding| holding.secret == binding.secret && holding.attr == Some(attr));
     let reload = reload_in(&binding.reload, &tracked.label);
     let form = Form::of(binding);
+    let further = further_of(binding).map(|(one, grant)| (one.secret, grant));
+    let further: Vec<(SecretId, Grant)> = further.collect();
     let is_done =
         |holding: &&Holding| holding.version == Some(grant.version) && holding.form == form;
     if let Some(holding) = same.filter(is_done) {
         if holding.ack == Ack::Due && matches!(reload, Reload::Restart { .. }) {
-            todo.restart
-                .push((binding.binding, binding.secret, grant.version));
+            let untold = holding.untold().into_iter();
+            let due = untold.map(|(secret, version)| (binding.binding, secret, version));
+            todo.restart.extend(due);
             todo.needs.push((binding.secret, grant));
+            todo.needs.extend(further);
         }
         return;
     }
@@ -214,10 +232,19 @@ fn decide_file(
         return;
     }
     todo.needs.push((binding.secret, grant));
+    todo.needs.extend(further.iter().copied());
+    let mut news: Vec<VersionKey> = versions_of(binding).collect();
+    if let Some(held) = same
+        && !news.iter().all(|one| held.has(*one))
+    {
+        news.retain(|one| !held.has(*one));
+    }
     todo.writes.push(FileWish {
         binding: binding.binding,
         secret: binding.secret,
         grant,
+        further,
+        news,
         directory: directory.clone(),
         name: name.clone(),
         attr,

@@ -18,7 +18,7 @@ use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use crate::shared::further_of;
+use crate::granted::further_of;
 
 /// Most bytes that are read for the fields of one binding: each place reads the whole value.
 const MAX_FIELD_BYTES: usize = 16 << 20;

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::{ContainerId, DeliveryId, SecretId};
-use keywheel_core::name::SecretName;
-use keywheel_core::plan::{Grant, HostPlan, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_core::report::{HostReport, StalePlan};
 use keywheel_engine::delivery;
 use keywheel_engine::port::bus::{Address, Body, Bus, Source, ValueRequest};
@@ -33,6 +32,7 @@ use keywheel_member::{RenewalFault, SealingKeys};
 use tokio::sync::Notify;
 
 use crate::contact::Contact;
+use crate::granted::versions_of;
 use crate::host_cache::{HostCache, Restored};
 use crate::kept::{KeptValue, KeptValues};
 use crate::keyring::Keyring;
@@ -141,56 +141,6 @@ impl Drop for Intent {
 
 fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The version a binding gives out now; never a dead one, and none while one of its further secrets has
-/// none.
-pub(crate) fn grant_of(binding: &PlannedBinding) -> Option<Grant> {
-    let is_whole = binding.also.iter().all(|one| further_grant(one).is_some());
-    own_grant(binding).filter(|_| is_whole)
-}
-
-fn own_grant(binding: &PlannedBinding) -> Option<Grant> {
-    let is_dead = |grant: &Grant| is_dead(binding, (binding.secret, grant.version));
-    binding.current.filter(|grant| !is_dead(grant))
-}
-
-fn further_grant(one: &PlannedSecret) -> Option<Grant> {
-    one.current
-        .filter(|grant| grant.version > one.floor && !one.dead.contains(&grant.version))
-}
-
-/// The further secrets of a binding, and the versions that it gives out of them.
-pub(crate) fn further_of(
-    binding: &PlannedBinding,
-) -> impl Iterator<Item = (&PlannedSecret, Grant)> {
-    let further = binding.also.iter();
-    further.filter_map(|one| Some((one, further_grant(one)?)))
-}
-
-/// Everything that a binding gives out now, its own secret first.
-pub(crate) fn versions_of(binding: &PlannedBinding) -> impl Iterator<Item = VersionKey> {
-    let own = grant_of(binding).map(|grant| (binding.secret, grant.version));
-    let further = further_of(binding).map(|(one, grant)| (one.secret, grant.version));
-    let is_given = own.is_some();
-    own.into_iter().chain(further.filter(move |_| is_given))
-}
-
-/// The first secret of a binding that has no version to be given out.
-pub(crate) fn lacking(binding: &PlannedBinding) -> Option<&SecretName> {
-    let own = own_grant(binding).is_none().then_some(&binding.secret_name);
-    let mut further = binding.also.iter();
-    let further = further.find(|one| further_grant(one).is_none());
-    own.or(further.map(|one| &one.name))
-}
-
-/// Whether a version may not be used any more, as far as the binding's plan tells.
-pub(crate) fn is_dead(binding: &PlannedBinding, (secret, version): VersionKey) -> bool {
-    if binding.secret == secret {
-        return version <= binding.floor || binding.dead.contains(&version);
-    }
-    let mut further = binding.also.iter().filter(|one| one.secret == secret);
-    further.any(|one| version <= one.floor || one.dead.contains(&version))
 }
 
 impl Shared {

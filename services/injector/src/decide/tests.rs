@@ -20,7 +20,7 @@ fn host() -> HostName {
     HostName::parse("web-1").unwrap()
 }
 
-fn file(name: &str) -> Target {
+pub(crate) fn file(name: &str) -> Target {
     Target::File {
         directory: Directory::parse("/run/secrets").unwrap(),
         name: FileName::parse(name).unwrap(),
@@ -116,6 +116,8 @@ fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, 
         place,
         attr,
         form: crate::form::Form::of(binding),
+        further: BTreeMap::new(),
+        news: Vec::new(),
         version,
         content: 1,
         ack,
