@@ -15,6 +15,7 @@ use keywheel_daemon::{chain, failpoint, lines, names};
 use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
 
+use super::begin::further_values;
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
@@ -181,9 +182,9 @@ impl Reconciler {
         let (waiting, writes): (Vec<_>, Vec<_>) = todo.writes.into_iter().partition(waits);
         let mut due = todo.restart;
         let is_own = !due.is_empty();
-        due.extend(waiting.iter().map(due_of));
+        due.extend(waiting.iter().flat_map(due_of));
         let is_later = now < tracked.retry_at;
-        if due.is_empty() && self.is_placed_for(id, writes.iter().map(due_of)) {
+        if due.is_empty() && self.is_placed_for(id, writes.iter().flat_map(due_of)) {
             self.keep_place(id, gathered);
         }
         if !is_later {
@@ -234,7 +235,7 @@ impl Reconciler {
     }
 
     fn has(&self, wish: &FileWish) -> bool {
-        self.shared.has_value((wish.secret, wish.grant.version))
+        wish.versions().all(|one| self.shared.has_value(one))
     }
 
     /// `true` when something changed that may lead to more.
@@ -275,6 +276,11 @@ impl Reconciler {
             };
             match result {
                 Ok(()) => {
+                    let mut items = tracked.facts(removal.binding, |_| Fact::Withdrawn);
+                    if items.is_empty() {
+                        let gone = Fact::Withdrawn;
+                        items.push(tracked.item(removal.binding, removal.secret, gone));
+                    }
                     tracked.drop_holding(removal.binding);
                     tracked.refused.remove(&removal.binding);
                     tracked.dirty = true;
@@ -286,8 +292,7 @@ impl Reconciler {
                         { names::TRACE } = trace_id(removal.trace),
                         "file removed"
                     );
-                    let item = tracked.item(removal.binding, removal.secret, Fact::Withdrawn);
-                    self.items.push(item);
+                    self.items.extend(items);
                 }
                 Err(reason) => {
                     tracing::error!(
@@ -329,8 +334,7 @@ impl Reconciler {
         wishes: impl Iterator<Item = &'a FileWish>,
     ) -> BTreeMap<VersionKey, Arc<SecretBytes>> {
         let mut values = BTreeMap::new();
-        for wish in wishes {
-            let key = (wish.secret, wish.grant.version);
+        for key in wishes.flat_map(FileWish::versions) {
             if values.contains_key(&key) {
                 continue;
             }
@@ -365,7 +369,7 @@ impl Reconciler {
                 .holdings
                 .get(&wish.binding)
                 .filter(|holding| holding.secret == wish.secret);
-            let remembered = held.and_then(|holding| holding.remembered);
+            let is_acked = held.is_some_and(|holding| was_acked(holding, &wish_versions(&wish)));
             // Only its owner or mode changes: nothing new to be told.
             let is_known = held.is_some_and(|held| {
                 held.version == Some(wish.grant.version) && held.form == wish.form
@@ -373,7 +377,7 @@ impl Reconciler {
             let tell = match wish.reload {
                 Reload::Signal(signal) if !is_known => Some(Tell {
                     signal,
-                    even_if_equal: remembered != Some((wish.grant.version, true)),
+                    even_if_equal: !is_acked,
                 }),
                 Reload::Signal(_)
                 | Reload::None
@@ -391,6 +395,7 @@ impl Reconciler {
                 name: wish.name.to_string(),
                 owner: tracked.owners.get(&(wish.attr.uid, wish.attr.gid)).copied(),
                 attr: wish.attr,
+                further: further_values(&wish, values)?,
                 form: wish.form,
                 value: Arc::clone(values.get(&(wish.secret, wish.grant.version))?),
                 compare_first: wish.compare_first,
@@ -444,21 +449,22 @@ impl Reconciler {
         let Some(tracked) = self.containers.get_mut(&container) else {
             return false;
         };
-        // The file of the secret that the binding meant before is gone with this one.
-        let other = drop_other(tracked, binding, secret);
-        let is_other = other.is_some();
-        self.items.extend(other);
+        let mut versions = vec![(secret, version)];
+        versions.extend(form.iter().flat_map(|form| form.versions()));
+        // What it held of secrets that the binding means no more is gone with the file before.
+        let (gone, is_other) = drop_others(tracked, binding, &versions);
+        self.items.extend(gone);
         let before = tracked.holdings.get(&binding);
         let known = before
             .filter(|holding| holding.version == Some(version) && holding.form == form)
             .map(|holding| (holding.ack, holding.content));
-        let was_acked =
-            !done.written && before.and_then(|holding| holding.remembered) == Some((version, true));
+        let was_acked = !done.written && before.is_some_and(|held| was_acked(held, &versions));
+        let news = news_of(before, &versions);
         let is_first = before.is_none() && !is_other;
         let reload = reload_in(&planned.reload, &tracked.label);
         let ack = match (known, done.told) {
             _ if was_acked => Ack::Done,
-            _ if !done.written && began_with(before, version, &reload) => Ack::Gate { since: now },
+            _ if !done.written && began_with(before, &versions, &reload) => Ack::Gate { since: now },
             (Some((ack, _)), Told::NotAsked) => ack,
             _ => ack_of(&reload, done.told, is_first, now),
         };
@@ -466,18 +472,22 @@ impl Reconciler {
         let content = known.map_or(self.contents, |(_, content)| content);
         let place = (place_of(&planned.target), attr_of(&planned.target), form);
         tracked.owners.insert(done.owner.0, done.owner.1);
-        tracked.put(binding, hold(secret, place, (version, content), ack));
+        let mut holding = hold(secret, place, (version, content), ack);
+        holding.news = news;
+        let said = holding.untold();
+        tracked.put(binding, holding);
         tracked.refused.remove(&binding);
         tracked.dirty = true;
         let at = done.at;
-        let fact = Fact::Swapped { version, at };
-        self.items.push(tracked.item(binding, secret, fact));
+        let swapped = tracked.facts(binding, |version| Fact::Swapped { version, at });
+        self.items.extend(swapped);
         if done.written {
-            say_replaced(&container, planned, version);
+            said.iter()
+                .for_each(|one| say_replaced(&container, planned, *one));
         }
         if let Some(at) = told_at(done.told, was_acked.then_some(done.at)) {
-            self.items
-                .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+            let told = tracked.facts(binding, |version| Fact::Reloaded { version, at });
+            self.items.extend(told);
         }
         true
     }
@@ -517,8 +527,40 @@ impl Reconciler {
     }
 }
 
-const fn due_of(wish: &FileWish) -> Due {
-    (wish.binding, wish.secret, wish.grant.version)
+fn due_of(wish: &FileWish) -> impl Iterator<Item = Due> + '_ {
+    let news = wish.news.iter();
+    news.map(|(secret, version)| (wish.binding, *secret, *version))
+}
+
+fn wish_versions(wish: &FileWish) -> Vec<VersionKey> {
+    wish.versions().collect()
+}
+
+/// Whether, as an earlier run remembered, its consumer had acknowledged exactly these versions.
+fn was_acked(held: &Holding, versions: &[VersionKey]) -> bool {
+    held.remembered.is_some_and(|(_, acked)| acked) && is_remembered(held, versions)
+}
+
+fn is_remembered(held: &Holding, versions: &[VersionKey]) -> bool {
+    let own = held.remembered.map(|(version, _)| (held.secret, version));
+    let further = held.further.iter();
+    let further = further.map(|(secret, version)| (*secret, *version));
+    own.into_iter()
+        .chain(further)
+        .eq(versions.iter().copied())
+}
+
+/// What is new to a consumer with these versions, and what it was not told of before; empty: all of them.
+fn news_of(before: Option<&Holding>, versions: &[VersionKey]) -> Vec<VersionKey> {
+    let Some(before) = before.filter(|before| before.version.is_some()) else {
+        return Vec::new();
+    };
+    let untold = match before.ack {
+        Ack::Done => Vec::new(),
+        _ => before.untold(),
+    };
+    let is_new = |one: &&VersionKey| !before.has(**one) || untold.contains(one);
+    versions.iter().filter(is_new).copied().collect()
 }
 
 /// What a consumer has to do with a version that is new to it.
@@ -532,13 +574,14 @@ fn ack_of(reload: &Reload, told: Told, is_first: bool, now: Duration) -> Ack {
 }
 
 /// Whether, as an earlier run remembered, its program began with this version and was not judged yet.
-fn began_with(before: Option<&Holding>, version: u64, reload: &Reload) -> bool {
-    let is_remembered = |held: &Holding| {
+fn began_with(before: Option<&Holding>, versions: &[VersionKey], reload: &Reload) -> bool {
+    let is_it = |held: &Holding| {
         held.version.is_none()
-            && held.remembered == Some((version, false))
+            && held.remembered.is_some_and(|(_, acked)| !acked)
+            && is_remembered(held, versions)
             && held.ack == Ack::AtStart
     };
-    matches!(reload, Reload::Restart { .. }) && before.is_some_and(is_remembered)
+    matches!(reload, Reload::Restart { .. }) && before.is_some_and(is_it)
 }
 
 /// When the process heard of it; one that had acknowledged is not asked again.
@@ -549,24 +592,46 @@ fn told_at(told: Told, acked: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-fn say_replaced(container: &ContainerId, planned: &PlannedBinding, version: u64) {
-    let trace = planned.traceparent.as_deref().and_then(Context::parse);
+fn say_replaced(
+    container: &ContainerId,
+    planned: &PlannedBinding,
+    (secret, version): VersionKey,
+) {
+    let further = planned.also.iter().find(|one| one.secret == secret);
+    let (name, trace) = match further {
+        Some(one) => (&one.name, &one.traceparent),
+        None => (&planned.secret_name, &planned.traceparent),
+    };
+    let trace = trace.as_deref().and_then(Context::parse);
     tracing::info!(
         { names::EVENT } = lines::FILE_REPLACED,
         { names::CONTAINER } = container.short(),
-        { names::SECRET_NAME } = %planned.secret_name,
+        { names::SECRET_NAME } = %name,
         { names::VERSION } = version,
         { names::TRACE } = trace_id(trace),
         "file replaced"
     );
 }
 
-/// Forgets what a binding gave of another secret, and says so.
-fn drop_other(tracked: &mut Tracked, binding: BindingId, secret: SecretId) -> Option<Item> {
-    let other = tracked.holdings.get(&binding)?.secret;
-    if other == secret {
-        return None;
+/// Forgets what a binding gave of secrets that are not among these, and says so; and whether its own secret
+/// was another one.
+fn drop_others(
+    tracked: &mut Tracked,
+    binding: BindingId,
+    versions: &[VersionKey],
+) -> (Vec<Item>, bool) {
+    let Some(held) = tracked.holdings.get(&binding) else {
+        return (Vec::new(), false);
+    };
+    let is_other = versions.first().is_some_and(|(own, _)| *own != held.secret);
+    let further = held.further.keys().copied();
+    let gone = std::iter::once(held.secret)
+        .chain(further)
+        .filter(|held| versions.iter().all(|(secret, _)| secret != held));
+    let gone = gone.map(|secret| tracked.item(binding, secret, Fact::Withdrawn));
+    let gone: Vec<Item> = gone.collect();
+    if is_other {
+        tracked.drop_holding(binding);
     }
-    tracked.drop_holding(binding);
-    Some(tracked.item(binding, other, Fact::Withdrawn))
+    (gone, is_other)
 }
