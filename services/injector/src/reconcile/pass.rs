@@ -16,6 +16,7 @@ use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
 
 use super::begin::further_values;
+use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
@@ -528,39 +529,12 @@ impl Reconciler {
 }
 
 fn due_of(wish: &FileWish) -> impl Iterator<Item = Due> + '_ {
-    let news = wish.news.iter();
-    news.map(|(secret, version)| (wish.binding, *secret, *version))
+    let (binding, news) = (wish.binding, wish.news.iter());
+    news.map(move |(secret, version)| (binding, *secret, *version))
 }
 
 fn wish_versions(wish: &FileWish) -> Vec<VersionKey> {
     wish.versions().collect()
-}
-
-/// Whether, as an earlier run remembered, its consumer had acknowledged exactly these versions.
-fn was_acked(held: &Holding, versions: &[VersionKey]) -> bool {
-    held.remembered.is_some_and(|(_, acked)| acked) && is_remembered(held, versions)
-}
-
-fn is_remembered(held: &Holding, versions: &[VersionKey]) -> bool {
-    let own = held.remembered.map(|(version, _)| (held.secret, version));
-    let further = held.further.iter();
-    let further = further.map(|(secret, version)| (*secret, *version));
-    own.into_iter()
-        .chain(further)
-        .eq(versions.iter().copied())
-}
-
-/// What is new to a consumer with these versions, and what it was not told of before; empty: all of them.
-fn news_of(before: Option<&Holding>, versions: &[VersionKey]) -> Vec<VersionKey> {
-    let Some(before) = before.filter(|before| before.version.is_some()) else {
-        return Vec::new();
-    };
-    let untold = match before.ack {
-        Ack::Done => Vec::new(),
-        _ => before.untold(),
-    };
-    let is_new = |one: &&VersionKey| !before.has(**one) || untold.contains(one);
-    versions.iter().filter(is_new).copied().collect()
 }
 
 /// What a consumer has to do with a version that is new to it.
@@ -571,17 +545,6 @@ fn ack_of(reload: &Reload, told: Told, is_first: bool, now: Duration) -> Ack {
         (Reload::Restart { .. }, _) if is_first => Ack::Gate { since: now },
         (Reload::Restart { .. }, _) => Ack::Due,
     }
-}
-
-/// Whether, as an earlier run remembered, its program began with this version and was not judged yet.
-fn began_with(before: Option<&Holding>, versions: &[VersionKey], reload: &Reload) -> bool {
-    let is_it = |held: &Holding| {
-        held.version.is_none()
-            && held.remembered.is_some_and(|(_, acked)| !acked)
-            && is_remembered(held, versions)
-            && held.ack == Ack::AtStart
-    };
-    matches!(reload, Reload::Restart { .. }) && before.is_some_and(is_it)
 }
 
 /// When the process heard of it; one that had acknowledged is not asked again.
@@ -611,27 +574,4 @@ fn say_replaced(
         { names::TRACE } = trace_id(trace),
         "file replaced"
     );
-}
-
-/// Forgets what a binding gave of secrets that are not among these, and says so; and whether its own secret
-/// was another one.
-fn drop_others(
-    tracked: &mut Tracked,
-    binding: BindingId,
-    versions: &[VersionKey],
-) -> (Vec<Item>, bool) {
-    let Some(held) = tracked.holdings.get(&binding) else {
-        return (Vec::new(), false);
-    };
-    let is_other = versions.first().is_some_and(|(own, _)| *own != held.secret);
-    let further = held.further.keys().copied();
-    let gone = std::iter::once(held.secret)
-        .chain(further)
-        .filter(|held| versions.iter().all(|(secret, _)| secret != held));
-    let gone = gone.map(|secret| tracked.item(binding, secret, Fact::Withdrawn));
-    let gone: Vec<Item> = gone.collect();
-    if is_other {
-        tracked.drop_holding(binding);
-    }
-    (gone, is_other)
 }

@@ -187,9 +187,9 @@ impl Reconciler {
             }
             Gate::Failed(reason) => {
                 let is_news = !tracked.refused.contains_key(&binding);
+                let held = tracked.holdings.get(&binding);
+                let mark = held.map_or(version, Holding::mark);
                 if self.slots.get(&service) == Some(id) && !self.is_by_label(binding) {
-                    let held = tracked.holdings.get(&binding);
-                    let mark = held.map_or(version, Holding::mark);
                     self.failed.insert((service, binding), mark);
                 }
                 self.refuse(id, binding, secret, version, reason);

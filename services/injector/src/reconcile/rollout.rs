@@ -349,7 +349,7 @@ fn held_under<'a>(
     let held = held.filter(move |(binding, _)| rolls(plan, **binding));
     let held = held.filter(|(_, holding)| holding.version.is_some());
     held.flat_map(|(binding, holding)| {
-        holding.held().map(|(secret, version)| RolloutDue {
+        holding.held().map(move |(secret, version)| RolloutDue {
             binding: *binding,
             secret,
             version,
