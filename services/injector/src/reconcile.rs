@@ -2,7 +2,7 @@
 //!
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
-//! nothing. `pass` does what is to be done now, `begin` what takes long,
+//! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
 //! `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `comeback` starts what was
 //! refused.
 
@@ -40,7 +40,8 @@ use tokio_util::task::TaskTracker;
 use self::exec::Asked;
 use crate::attach::Tools;
 use crate::executed::Execs;
-use crate::model::{Containers, Service, Tracked};
+use crate::granted::further_of;
+use crate::model::{Containers, Holding, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
 use crate::report::{Kept, Outbox, bound_denied, bound_notes};
 use crate::service::{Event, Status};
@@ -408,7 +409,7 @@ impl Reconciler {
         }
         tracked.refused.insert(binding, said);
         tracing::warn!({ names::CONTAINER } = id.short(), { names::BINDING } = %binding, { names::REASON } = reason, "not served");
-        let refused = |(secret, version)| {
+        let refused = |(secret, version): VersionKey| {
             let reason = reason.clone();
             tracked.item(binding, secret, Fact::Refused { version, reason })
         };
