@@ -134,6 +134,11 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
             .get(&spec.secret)
             .map(|s| s.name.to_string())
             .unwrap_or_default(),
+        also: spec
+            .also
+            .iter()
+            .filter_map(|secret| Some(world.secrets.get(secret)?.name.to_string()))
+            .collect(),
         selector: selector_words(&spec.selector),
         target: match &spec.target {
             Target::File {

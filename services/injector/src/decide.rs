@@ -222,23 +222,14 @@ fn decide_file(
     }
     let version = (binding.secret, grant.version);
     if let Some(reason) = tracked.unformed(binding.binding, version, form.as_ref()) {
-        let refusal = (
-            binding.binding,
-            binding.secret,
-            grant.version,
-            reason.to_owned(),
-        );
-        todo.refusals.push(refusal);
+        let (secret, version) = version;
+        todo.refusals
+            .push((binding.binding, secret, version, reason.to_owned()));
         return;
     }
     todo.needs.push((binding.secret, grant));
     todo.needs.extend(further.iter().copied());
-    let mut news: Vec<VersionKey> = versions_of(binding).collect();
-    if let Some(held) = same
-        && !news.iter().all(|one| held.has(*one))
-    {
-        news.retain(|one| !held.has(*one));
-    }
+    let news = news_for(binding, same);
     todo.writes.push(FileWish {
         binding: binding.binding,
         secret: binding.secret,
@@ -252,6 +243,14 @@ fn decide_file(
         reload,
         compare_first: same.is_some_and(|holding| holding.version.is_none()),
     });
+}
+
+/// Which versions are not held yet; all of them when all are, and only the form changes.
+fn news_for(binding: &PlannedBinding, held: Option<&Holding>) -> Vec<VersionKey> {
+    let all: Vec<VersionKey> = versions_of(binding).collect();
+    let is_new = |one: &VersionKey| held.is_none_or(|held| !held.has(*one));
+    let news: Vec<VersionKey> = all.iter().copied().filter(is_new).collect();
+    if news.is_empty() { all } else { news }
 }
 
 fn decide_env(

@@ -294,6 +294,14 @@ impl Tracked {
             .collect()
     }
 
+    /// The same last word about everything that is held under a binding, also while versions are not known.
+    pub(crate) fn farewells(&self, binding: BindingId, farewell: &Fact) -> Vec<Item> {
+        let mut items = self.facts(binding, |_| farewell.clone());
+        let holding = self.holdings.get(&binding).filter(|_| items.is_empty());
+        items.extend(holding.map(|held| self.item(binding, held.secret, farewell.clone())));
+        items
+    }
+
     pub(crate) fn item(&self, binding: BindingId, secret: SecretId, fact: Fact) -> Item {
         Item {
             container: self.record.facts.id.clone(),

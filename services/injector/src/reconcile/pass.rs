@@ -277,11 +277,7 @@ impl Reconciler {
             };
             match result {
                 Ok(()) => {
-                    let mut items = tracked.facts(removal.binding, |_| Fact::Withdrawn);
-                    if items.is_empty() {
-                        let gone = Fact::Withdrawn;
-                        items.push(tracked.item(removal.binding, removal.secret, gone));
-                    }
+                    let items = tracked.farewells(removal.binding, &Fact::Withdrawn);
                     tracked.drop_holding(removal.binding);
                     tracked.refused.remove(&removal.binding);
                     tracked.dirty = true;
@@ -452,7 +448,6 @@ impl Reconciler {
         };
         let mut versions = vec![(secret, version)];
         versions.extend(form.iter().flat_map(|form| form.versions()));
-        // What it held of secrets that the binding means no more is gone with the file before.
         let (gone, is_other) = drop_others(tracked, binding, &versions);
         self.items.extend(gone);
         let before = tracked.holdings.get(&binding);
@@ -482,9 +477,8 @@ impl Reconciler {
         let at = done.at;
         let swapped = tracked.facts(binding, |version| Fact::Swapped { version, at });
         self.items.extend(swapped);
-        if done.written {
-            said.iter()
-                .for_each(|one| say_replaced(&container, planned, *one));
+        for one in said.into_iter().filter(|_| done.written) {
+            say_replaced(&container, planned, one);
         }
         if let Some(at) = told_at(done.told, was_acked.then_some(done.at)) {
             let told = tracked.facts(binding, |version| Fact::Reloaded { version, at });

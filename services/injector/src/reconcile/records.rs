@@ -245,10 +245,7 @@ impl Reconciler {
             } else {
                 Fact::Vanished
             };
-            let mut vanished = tracked.facts(*binding, |_| farewell.clone());
-            if vanished.is_empty() {
-                vanished.push(tracked.item(*binding, holding.secret, farewell));
-            }
+            let vanished = tracked.farewells(*binding, &farewell);
             let is_untold = holding.ack == Ack::AtStart && holding.remembered.is_none();
             let is_unproven = matches!(
                 holding.ack,

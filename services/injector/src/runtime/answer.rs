@@ -206,7 +206,7 @@ pub(crate) fn key_of(given: &Given) -> VersionKey {
 
 /// What is given under one binding, secret by secret: each is a value of its own.
 pub(crate) fn parts_of((given, grant): &(Given, Grant)) -> impl Iterator<Item = (Given, Grant)> {
-    let further = further_of(&given.binding).map(|(one, grant)| {
+    let further = further_of(&given.binding).map(move |(one, grant)| {
         let binding = PlannedBinding {
             secret: one.secret,
             secret_name: one.name.clone(),
