@@ -150,11 +150,14 @@ impl World {
         let held = self.assignments.get(&own).map(|known| known.secret);
         let binding = self.bindings.get(&binding);
         let spec = binding.and_then(|binding| binding.spec.as_ref());
-        let is_own = match (held, spec) {
-            (Some(held), _) if held == secret => true,
-            (_, Some(spec)) if spec.names(secret) => spec.secret == secret,
-            // It is granted no more: what is there of another secret stays.
-            (held, _) => held.is_none(),
+        let is_own = match spec {
+            _ if held == Some(secret) => true,
+            // A secret that the binding still gives keeps its place.
+            Some(spec) if spec.names(secret) => {
+                spec.secret == secret && held.is_none_or(|held| !spec.names(held))
+            }
+            // It is granted no more, and nothing is known of it.
+            _ => true,
         };
         if is_own { own } else { further }
     }

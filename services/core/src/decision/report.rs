@@ -71,6 +71,10 @@ fn record_item(
     };
     let known = world.assignments.get(&key).cloned().unwrap_or_default();
     let state = moved.entry(key.clone()).or_insert(known);
+    // Another secret has its place since.
+    if item.fact == Fact::Withdrawn && state.secret != item.secret && state.holds > 0 {
+        return;
+    }
     let mut push = |state: &mut Assignment, event: assignment::Event| {
         state.evolve(&event);
         events.push(Event::Assignment(key.clone(), event));
