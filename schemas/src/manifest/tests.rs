@@ -273,6 +273,22 @@ fn a_template_is_read_as_it_stands() {
 }
 
 #[test]
+fn the_secrets_that_templates_name_beside_the_binding_s_own_are_read() {
+    let one = "'{{ secret(\"db\") }}{{ secret(\"api\").key }}'";
+    let file = format!("  file: {{ name: db, template: {one} }}");
+    let (own, other) = ("'{{ secret(\"db\") }}'", "'{{ secret(\"api\") }}'");
+    let files = format!("  files: {{ name: db, templates: {{ a: {own}, b: {other} }} }}");
+    for text in [file, files] {
+        let Manifest::Binding { secret, also, .. } = &read(&binding(&text)).unwrap()[0] else {
+            panic!()
+        };
+        assert_eq!(secret.as_str(), "db");
+        let also: Vec<&str> = also.iter().map(|name| name.as_str()).collect();
+        assert_eq!(also, ["api"], "{text}");
+    }
+}
+
+#[test]
 fn files_that_change_together_are_read_whatever_their_order() {
     let (user, password) = ("'{{ secret(\"db\").u }}'", "'{{ secret(\"db\").p }}'");
     for templates in [

@@ -3,6 +3,7 @@
 mod evict;
 mod history;
 mod model;
+mod several;
 
 use super::*;
 use crate::binding::Reload;
