@@ -130,8 +130,7 @@ pub fn secrets_of(template: &str, own: &str) -> Result<BTreeSet<SecretName>, Tem
         names.insert(name);
     }
     if names.is_empty() {
-        let message =
-            format!("it has no place for the value; write `{{{{ secret(\"{own}\") }}}}`");
+        let message = format!("it has no place for the value; write `{{{{ secret(\"{own}\") }}}}`");
         return Err(TemplateFault { line: 1, message });
     }
     Ok(names)

@@ -198,11 +198,7 @@ fn read_labels(node: &Located, faults: &mut Faults) -> BTreeMap<String, String> 
         .collect()
 }
 
-fn read_target(
-    fields: &Fields<'_>,
-    secrets: Secrets<'_>,
-    faults: &mut Faults,
-) -> Option<Target> {
+fn read_target(fields: &Fields<'_>, secrets: Secrets<'_>, faults: &mut Faults) -> Option<Target> {
     let one = fields.find("file");
     match (one, fields.find("files"), fields.find("env")) {
         (Some(file), None, None) => read_file(file, secrets, faults),
@@ -256,11 +252,7 @@ fn read_file(node: &Located, (own, named): Secrets<'_>, faults: &mut Faults) -> 
     })
 }
 
-fn read_files(
-    node: &Located,
-    (own, secrets): Secrets<'_>,
-    faults: &mut Faults,
-) -> Option<Target> {
+fn read_files(node: &Located, (own, secrets): Secrets<'_>, faults: &mut Faults) -> Option<Target> {
     let fields = Fields::of(
         node,
         "files",

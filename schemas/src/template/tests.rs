@@ -83,7 +83,8 @@ fn names(all: &[&str]) -> BTreeSet<SecretName> {
 
 #[test]
 fn a_template_says_which_secrets_it_names_and_none_at_all_is_refused() {
-    let several = "{{ secret(\"prod/db\").user }}{{ secret(\"prod/api\") }}{{ secret(\"prod/db\") }}";
+    let several =
+        "{{ secret(\"prod/db\").user }}{{ secret(\"prod/api\") }}{{ secret(\"prod/db\") }}";
     let named = secrets_of(several, "prod/db").unwrap();
     assert_eq!(named, names(&["prod/api", "prod/db"]));
     let fault = secrets_of("a\n{{ secret(\"Prod DB\") }}", "prod/db").unwrap_err();

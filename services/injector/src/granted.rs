@@ -134,12 +134,18 @@ mod tests {
         assert_eq!(lacking(&planned), None);
         for other in [None, Some(7)] {
             let planned = of_two(other);
-            assert_eq!((grant_of(&planned), versions_of(&planned).next()), (None, None));
+            assert_eq!(
+                (grant_of(&planned), versions_of(&planned).next()),
+                (None, None)
+            );
             assert_eq!(lacking(&planned).map(SecretName::as_str), Some("prod/api"));
         }
         let mut revoked = of_two(Some(2));
         revoked.floor = 3;
-        assert_eq!((grant_of(&revoked), version_of(&revoked, OTHER)), (None, None));
+        assert_eq!(
+            (grant_of(&revoked), version_of(&revoked, OTHER)),
+            (None, None)
+        );
         assert_eq!(lacking(&revoked), Some(&revoked.secret_name));
     }
 

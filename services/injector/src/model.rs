@@ -100,6 +100,12 @@ impl Holding {
         own.into_iter().chain(further.filter(move |_| is_known))
     }
 
+    /// The same, with what is new in it.
+    pub(crate) fn with(mut self, news: Vec<VersionKey>) -> Self {
+        self.news = news;
+        self
+    }
+
     /// Whether it is made of this version.
     pub(crate) fn has(&self, one: VersionKey) -> bool {
         self.held().any(|held| held == one)

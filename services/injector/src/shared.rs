@@ -575,7 +575,10 @@ fn envelope_of(answer: Body) -> Result<Envelope, PortError> {
 
 fn is_current(inner: &Inner, key: VersionKey) -> bool {
     let plan = inner.plan.as_deref();
-    let mut given = plan.iter().flat_map(|plan| &plan.bindings).flat_map(versions_of);
+    let mut given = plan
+        .iter()
+        .flat_map(|plan| &plan.bindings)
+        .flat_map(versions_of);
     given.any(|given| given == key)
 }
 

@@ -71,7 +71,7 @@ fn a_file_of_two_secrets_follows_each_of_them_and_goes_with_either() -> Result<(
     assert!(fresh != own && kept == newer);
     stage
         .keywheel
-        .json(&["revoke", OTHER, "--reason", "test", "--wait"])?;
+        .json(&["revoke", OTHER, "--reason", "test", "--yes", "--wait"])?;
     assert_eq!(container.read(FILE)?, None, "one of its values is dead");
     stage.rotate(OTHER)?;
     let back = wait::until("the file", PATIENCE, || both_in(&container))?;

@@ -142,9 +142,8 @@ fn is_granted(world: &World, host: HostId, item: &Item) -> bool {
     let binding = world.bindings.get(&item.binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     let host = world.hosts.get(&host);
-    spec.zip(host).is_some_and(|(spec, host)| {
-        spec.names(item.secret) && spec.selector.means_host(&host.name)
-    })
+    spec.zip(host)
+        .is_some_and(|(spec, host)| spec.names(item.secret) && spec.selector.means_host(&host.name))
 }
 
 /// Whether a fact that comes late tells of a copy that was rightly given out: the host had been

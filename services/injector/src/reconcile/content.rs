@@ -19,9 +19,7 @@ fn is_remembered(held: &Holding, versions: &[VersionKey]) -> bool {
     let own = held.remembered.map(|(version, _)| (held.secret, version));
     let further = held.further.iter();
     let further = further.map(|(secret, version)| (*secret, *version));
-    own.into_iter()
-        .chain(further)
-        .eq(versions.iter().copied())
+    own.into_iter().chain(further).eq(versions.iter().copied())
 }
 
 /// What is new to a consumer with these versions, and what it was not told of before; empty: all of them.
@@ -38,7 +36,11 @@ pub(super) fn news_of(before: Option<&Holding>, versions: &[VersionKey]) -> Vec<
 }
 
 /// Whether, as an earlier run remembered, its program began with these versions and was not judged yet.
-pub(super) fn began_with(before: Option<&Holding>, versions: &[VersionKey], reload: &Reload) -> bool {
+pub(super) fn began_with(
+    before: Option<&Holding>,
+    versions: &[VersionKey],
+    reload: &Reload,
+) -> bool {
     let is_it = |held: &Holding| {
         held.version.is_none()
             && held.remembered.is_some_and(|(_, acked)| !acked)

@@ -460,7 +460,9 @@ impl Reconciler {
         let reload = reload_in(&planned.reload, &tracked.label);
         let ack = match (known, done.told) {
             _ if was_acked => Ack::Done,
-            _ if !done.written && began_with(before, &versions, &reload) => Ack::Gate { since: now },
+            _ if !done.written && began_with(before, &versions, &reload) => {
+                Ack::Gate { since: now }
+            }
             (Some((ack, _)), Told::NotAsked) => ack,
             _ => ack_of(&reload, done.told, is_first, now),
         };
@@ -468,8 +470,7 @@ impl Reconciler {
         let content = known.map_or(self.contents, |(_, content)| content);
         let place = (place_of(&planned.target), attr_of(&planned.target), form);
         tracked.owners.insert(done.owner.0, done.owner.1);
-        let mut holding = hold(secret, place, (version, content), ack);
-        holding.news = news;
+        let holding = hold(secret, place, (version, content), ack).with(news);
         let said = holding.untold();
         tracked.put(binding, holding);
         tracked.refused.remove(&binding);
@@ -549,11 +550,7 @@ fn told_at(told: Told, acked: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-fn say_replaced(
-    container: &ContainerId,
-    planned: &PlannedBinding,
-    (secret, version): VersionKey,
-) {
+fn say_replaced(container: &ContainerId, planned: &PlannedBinding, (secret, version): VersionKey) {
     let further = planned.also.iter().find(|one| one.secret == secret);
     let (name, trace) = match further {
         Some(one) => (&one.name, &one.traceparent),

@@ -216,8 +216,7 @@ impl Reconciler {
         };
         if let (Some(wanted), Err(reason)) = (fallen.starting.take(), result) {
             fallen.reason = format!("its start failed: {reason}");
-            let is_replaced =
-                |due: &RolloutDue| wanted.iter().any(|new| is_same_place(new, due));
+            let is_replaced = |due: &RolloutDue| wanted.iter().any(|new| is_same_place(new, due));
             fallen.due.retain(|due| !is_replaced(due));
             fallen.due.extend(wanted);
         }

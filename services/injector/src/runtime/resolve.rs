@@ -9,8 +9,8 @@ use keywheel_core::name::HostName;
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 
 use crate::decide::place_of;
-use crate::runtime::wire::Refusal;
 use crate::granted::{grant_of, lacking};
+use crate::runtime::wire::Refusal;
 use crate::shared::Given;
 
 /// What opens a placeholder.
@@ -212,9 +212,8 @@ fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
     let Some(grant) = grant_of(binding) else {
         let secret = lacking(binding).unwrap_or(&binding.secret_name);
         let error = format!("secret `{secret}` has no version that may be used");
-        let next = format!(
-            "make one with `keywheel rotate {secret}` or `keywheel secret put {secret}`"
-        );
+        let next =
+            format!("make one with `keywheel rotate {secret}` or `keywheel secret put {secret}`");
         return Err(denied(error, next, secret.as_str()));
     };
     let given = Given {

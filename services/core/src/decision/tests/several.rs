@@ -126,7 +126,12 @@ fn a_secret_that_is_named_has_to_exist() {
 #[test]
 fn a_binding_s_own_secret_is_no_further_one() {
     let given = both_exist().and(bind(secret_name(), &[secret_name()]));
-    assert!(planned(&given).bindings.iter().all(|one| one.also.is_empty()));
+    assert!(
+        planned(&given)
+            .bindings
+            .iter()
+            .all(|one| one.also.is_empty())
+    );
 }
 
 #[test]
@@ -152,7 +157,12 @@ fn a_rotation_of_one_of_them_waits_for_that_one() {
             ..
         }
     ));
-    let held: Vec<u64> = given.world().assignments.values().map(|one| one.holds).collect();
+    let held: Vec<u64> = given
+        .world()
+        .assignments
+        .values()
+        .map(|one| one.holds)
+        .collect();
     assert_eq!(held, [1, 2], "of each its own version");
 }
 
@@ -169,10 +179,7 @@ fn a_revoked_one_is_not_given_any_more_and_the_rest_is_not_dead() {
     let other = binding.also.first().unwrap();
     assert!(binding.current.is_some() && other.current.is_none());
     assert!(other.floor >= 1 || other.dead.contains(&1));
-    let gone = vec![
-        item(1, Fact::Withdrawn),
-        of_other(1, Fact::Withdrawn),
-    ];
+    let gone = vec![item(1, Fact::Withdrawn), of_other(1, Fact::Withdrawn)];
     let given = given.and(says(gone, &[1], &[]));
     assert!(given.world().revocations[&REVOCATION].waiting.is_empty());
     assert!(keys(&given).is_empty());
