@@ -70,7 +70,7 @@ pub fn records(
             continue;
         };
         if matches!(command, Command::EvictHost { .. }) {
-            record.reason = by_binding(before, key, "its host was evicted");
+            record.reason = by_binding(before, key.binding, "its host was evicted");
         }
         if let (Some((of, secret, name, digest)), Some(container)) = (named, &mut record.container)
             && of == key
