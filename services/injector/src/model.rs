@@ -111,6 +111,11 @@ impl Holding {
         self.held().any(|held| held == one)
     }
 
+    /// Whether its consumer does not have this version yet, or was not told of it.
+    pub(crate) fn owes(&self, one: VersionKey) -> bool {
+        !self.has(one) || (self.ack != Ack::Done && self.untold().contains(&one))
+    }
+
     /// What its consumer is to be told of.
     pub(crate) fn untold(&self) -> Vec<VersionKey> {
         match self.news.is_empty() {

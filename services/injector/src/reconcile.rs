@@ -415,7 +415,7 @@ impl Reconciler {
         };
         let also = further.iter().filter(|one| {
             let held = tracked.holdings.get(&binding);
-            held.is_none_or(|held| !held.has(**one))
+            held.is_none_or(|held| held.owes(**one))
         });
         let all = std::iter::once((secret, version)).chain(also.copied());
         self.items.extend(all.map(refused));

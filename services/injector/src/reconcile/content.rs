@@ -111,6 +111,8 @@ mod tests {
         let mut due = held((1, 2), Ack::Due);
         due.news = vec![(OTHER, 2)];
         assert_eq!(news_of(Some(&due), &versions(2, 2)), versions(2, 2));
+        let owed = [(own(), 1), (OTHER, 2), (OTHER, 3)].map(|one| due.owes(one));
+        assert_eq!(owed, [false, true, true]);
     }
 
     #[test]

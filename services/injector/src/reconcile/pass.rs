@@ -397,7 +397,7 @@ impl Reconciler {
                 value: Arc::clone(values.get(&(wish.secret, wish.grant.version))?),
                 compare_first: wish.compare_first,
                 tell,
-                trace: traces.of_secret(wish.secret),
+                trace: wish.news.first().and_then(|one| traces.of_secret(one.0)),
                 container: id,
             })
         };
