@@ -104,6 +104,37 @@ fn a_binding_of_several_files_names_them() {
     );
 }
 
+#[test]
+fn a_binding_of_several_secrets_names_them() {
+    let mut world = World::default();
+    let (own, other) = (SecretId::from_bytes([1; 16]), SecretId::from_bytes([2; 16]));
+    let id = keywheel_core::id::BindingId::default();
+    for (number, secret, name) in [(1, own, "prod/db"), (2, other, "prod/api")] {
+        let registered = keywheel_core::secret::Event::Registered {
+            name: keywheel_core::name::SecretName::parse(name).unwrap(),
+            spec: keywheel_core::secret::Spec::default(),
+        };
+        let registered = keywheel_core::event::Event::Secret(secret, registered);
+        world.apply(number, &registered);
+    }
+    let bound = binding::Event::Bound {
+        name: keywheel_core::name::BindingName::parse("payments").unwrap(),
+        spec: binding::Spec {
+            secret: own,
+            also: std::collections::BTreeSet::from([other]),
+            selector: selector(None, true),
+            target: file(),
+            reload: Reload::None,
+        },
+    };
+    world.apply(3, &keywheel_core::event::Event::Binding(id, bound));
+    let shown = super::binding(&world, &world.bindings[&id]).unwrap();
+    assert_eq!(
+        (shown.secret.as_str(), shown.also.as_slice()),
+        ("prod/db", &["prod/api".to_owned()][..])
+    );
+}
+
 fn stage(world: &mut World, id: keywheel_core::id::SecretId, version: u64) {
     let staged = keywheel_core::secret::Event::VersionStaged {
         version,
