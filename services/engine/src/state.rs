@@ -126,7 +126,7 @@ impl Committed {
     #[must_use]
     pub fn plan_of(&self, host: HostId) -> Option<HostPlan> {
         let mut plan = plan_host(&self.world, host)?;
-        let trace = |secret| self.changed.get(secret).map(Context::to_string);
+        let trace = |secret: &SecretId| self.changed.get(secret).map(Context::to_string);
         for binding in &mut plan.bindings {
             binding.traceparent = trace(&binding.secret);
             for further in &mut binding.also {
