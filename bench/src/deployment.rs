@@ -152,6 +152,7 @@ impl Gateway {
             id: BindingId::from_bytes(SystemIds.draw()),
             name: BindingName::parse("bench")?,
             secret,
+            also: std::collections::BTreeSet::new(),
             selector: Selector {
                 labels: BTreeMap::from([("app".to_owned(), "bench".to_owned())]),
                 insecure: true,

@@ -184,6 +184,9 @@ pub struct BindingView {
     pub id: String,
     /// The secret's name.
     pub secret: String,
+    /// Names of further secrets that its templates name; seldom any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Which containers, in words.
     pub selector: String,
     /// File or env variable, in words.

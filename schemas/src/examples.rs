@@ -203,6 +203,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
     };
     let spec = binding::Spec {
         secret: SECRET,
+        also: std::collections::BTreeSet::new(),
         selector,
         target,
         reload: Reload::Signal(1),
@@ -225,6 +226,7 @@ fn consumer() -> Result<Key, ExampleError> {
         host: HOST,
         container: ContainerId::parse(&"c0ffee12".repeat(8))?,
         binding: BINDING,
+        also: None,
     })
 }
 

@@ -20,7 +20,7 @@ mod tests;
 pub use reload::parse_reload;
 pub use scalar::{MAX_SIGNAL, signal_number};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ pub enum Manifest {
         name: BindingName,
         /// The secret, by name.
         secret: SecretName,
+        /// Further secrets that its templates name.
+        also: BTreeSet<SecretName>,
         /// Which containers.
         selector: Selector,
         /// In what form.

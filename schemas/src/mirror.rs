@@ -63,6 +63,50 @@ impl<M: Mirror> Mirror for Option<M> {
     }
 }
 
+/// A set of the core, in its order there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Set<M>(Vec<M>);
+
+impl<M> Set<M> {
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<M> Default for Set<M> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<M: Mirror> Mirror for Set<M>
+where
+    M::Core: Ord,
+{
+    type Core = BTreeSet<M::Core>;
+    fn of(core: &Self::Core) -> Self {
+        Self(core.iter().map(M::of).collect())
+    }
+    fn into_core(self) -> Self::Core {
+        self.0.into_iter().map(M::into_core).collect()
+    }
+}
+
+impl<M: JsonSchema> JsonSchema for Set<M> {
+    fn schema_name() -> Cow<'static, str> {
+        <Vec<M>>::schema_name()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        <Vec<M>>::json_schema(generator)
+    }
+}
+
 /// A core type that travels as text.
 pub trait TextForm: Clone {
     /// Name of its schema.

@@ -8,12 +8,16 @@
 //! ```text
 //! {{ secret("prod/db") }}              the value
 //! {{ secret("prod/db").user }}         a field of its JSON object; also ["user"], and fields of fields
+//! {{ secret("prod/api") }}             another secret's value: all of them, or nothing, are given out
 //! {{ secret("prod/db") | urlencode }}  percent-encoded, for a part of a URL
 //! {{ "{{" }}                           the text itself
 //! {# left out #}
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use keywheel_core::name::SecretName;
 
 /// Longest template, in bytes.
 pub const MAX_TEMPLATE_BYTES: usize = 16 << 10;
@@ -21,6 +25,8 @@ pub const MAX_TEMPLATE_BYTES: usize = 16 << 10;
 pub const MAX_FILES: usize = 32;
 /// Most places in one template, comments among them.
 pub const MAX_PLACES: usize = 256;
+/// Most secrets that the templates of one binding name together, its own among them.
+pub const MAX_SECRETS: usize = 8;
 /// How deep a field may lie.
 pub const MAX_FIELD_DEPTH: usize = 8;
 
@@ -106,27 +112,50 @@ pub fn parse(template: &str) -> Result<Vec<Piece<'_>>, TemplateFault> {
     Ok(pieces)
 }
 
-/// Takes a template apart, and refuses one that names another secret than the binding's own.
+/// Takes a template of a binding of this secret apart, and says which secrets it names.
 ///
 /// # Errors
-/// With the first fault.
-pub fn check(template: &str, secret: &str) -> Result<(), TemplateFault> {
+/// With the first fault: also when it names none, or something that is no secret's name.
+pub fn secrets_of(template: &str, own: &str) -> Result<BTreeSet<SecretName>, TemplateFault> {
     let pieces = parse(template)?;
-    let places: Vec<&Place<'_>> = pieces.iter().filter_map(place_of).collect();
-    if let Some(other) = places.iter().find(|place| place.secret != secret) {
-        let message = format!(
-            "`{}` is another secret than the binding's own, `{secret}`; a binding grants one secret",
-            crate::leaf::shorten(other.secret)
-        );
-        let line = other.line;
-        return Err(TemplateFault { line, message });
+    let mut names = BTreeSet::new();
+    for place in pieces.iter().filter_map(place_of) {
+        let name = SecretName::parse(place.secret).map_err(|fault| TemplateFault {
+            line: place.line,
+            message: format!(
+                "`{}` is no secret's name: {fault}",
+                crate::leaf::shorten(place.secret)
+            ),
+        })?;
+        names.insert(name);
     }
-    if places.is_empty() {
-        let message =
-            format!("it has no place for the value; write `{{{{ secret(\"{secret}\") }}}}`");
+    if names.is_empty() {
+        let message = format!("it has no place for the value; write `{{{{ secret(\"{own}\") }}}}`");
         return Err(TemplateFault { line: 1, message });
     }
-    Ok(())
+    Ok(names)
+}
+
+/// What a binding gives out beside its own secret, when its templates name these.
+///
+/// # Errors
+/// With what is wrong, and what would be right.
+pub fn further(
+    mut named: BTreeSet<SecretName>,
+    own: &SecretName,
+) -> Result<BTreeSet<SecretName>, String> {
+    if named.len() > MAX_SECRETS {
+        return Err(format!(
+            "{} secrets are named; the templates of one binding name at most {MAX_SECRETS}",
+            named.len()
+        ));
+    }
+    if !named.remove(own) {
+        return Err(format!(
+            "the binding's own secret `{own}` is named by no template; name it, or write one that is named at `secret`"
+        ));
+    }
+    Ok(named)
 }
 
 /// Bounds the templates of several files of one binding together: as long as one may be by itself.

@@ -19,13 +19,19 @@ mirror_struct! {
         container: Text<ContainerId>,
         /// The binding it is served under.
         binding: Text<BindingId>,
+        /// Which further secret of the binding it is about; absent: the binding's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        also: Option<Text<SecretId>>,
     }
 }
 
 /// Derives the uuid (version 5) that stands for an assignment in event subjects.
 #[must_use]
 pub fn derive_subject(key: &assignment::Key) -> String {
-    let name = format!("{}/{}/{}", key.host, key.container, key.binding);
+    let mut name = format!("{}/{}/{}", key.host, key.container, key.binding);
+    if let Some(secret) = key.also {
+        name.push_str(&format!("/{secret}"));
+    }
     Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
 }
 

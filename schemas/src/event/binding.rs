@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::leaf::Mode;
-use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct};
+use crate::mirror::{Mirror, Set, Text, mirror_enum, mirror_struct};
 
 /// How an image is named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,7 +84,7 @@ pub enum Target {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         template: Option<String>,
     },
-    /// Several files of one secret, in a directory of their own that changes as a whole.
+    /// Several files in a directory of their own that changes as a whole.
     Files {
         /// Where that directory is, inside the container.
         directory: Text<Directory>,
@@ -277,6 +277,9 @@ mirror_struct! {
     BindingSpec = binding::Spec {
         /// The secret.
         secret: Text<SecretId>,
+        /// Further secrets that its templates name; seldom any.
+        #[serde(default, skip_serializing_if = "Set::is_empty")]
+        also: Set<Text<SecretId>>,
         /// Which containers.
         selector: Selector,
         /// In what form.

@@ -2,6 +2,7 @@
 
 use cloudevents::{AttributesReader as _, Data};
 use jsonschema::Validator;
+use keywheel_core::binding;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
 use keywheel_core::revocation;
@@ -292,6 +293,40 @@ fn validator(name: &str) -> Validator {
         .should_validate_formats(true)
         .build(&schema)
         .unwrap()
+}
+
+#[test]
+fn what_is_about_a_further_secret_says_so_and_all_else_is_as_it_was() {
+    let other = SecretId::from_bytes([0x2a; 16]);
+    let seen = events().unwrap().into_iter().map(|event| match event {
+        Event::Assignment(mut key, event) => {
+            let own = super::assignment::derive_subject(&key);
+            key.also = Some(other);
+            assert_ne!(super::assignment::derive_subject(&key), own);
+            let bytes = encode(&meta(1), &Event::Assignment(key.clone(), event.clone()));
+            let value: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(value["data"]["consumer"]["also"], json!(other.to_string()));
+            let back = Event::Assignment(key, event);
+            assert_eq!(decode(&bytes).unwrap().1, back);
+            1
+        }
+        Event::Binding(id, binding::Event::Bound { name, mut spec }) => {
+            let is_said = |spec: &binding::Spec| {
+                let (name, spec) = (name.clone(), spec.clone());
+                let event = Event::Binding(id, binding::Event::Bound { name, spec });
+                let bytes = encode(&meta(1), &event);
+                assert_eq!(decode(&bytes).unwrap().1, event);
+                let value: Value = serde_json::from_slice(&bytes).unwrap();
+                value["data"]["spec"].get("also").is_some()
+            };
+            assert!(!is_said(&spec));
+            spec.also.insert(other);
+            assert!(is_said(&spec));
+            1
+        }
+        _ => 0,
+    });
+    assert!(seen.sum::<usize>() > 1);
 }
 
 #[test]

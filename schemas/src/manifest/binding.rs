@@ -1,6 +1,6 @@
 //! `kind: Binding`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::binding::{
     Binding, DEFAULT_DIRECTORY, ImageSelector, Rejection, Reload, Selector, SetFile, Spec, Target,
@@ -13,7 +13,7 @@ use super::reload::{default_restart, read_reload};
 use super::scalar::parse_mode;
 use super::tree::{Located, Node, position};
 use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, Manifest, Position};
-use crate::template::{check, check_together};
+use crate::template::{check_together, further, secrets_of};
 
 /// Permission bits of a file that names none.
 const DEFAULT_MODE: u32 = 0o400;
@@ -38,7 +38,9 @@ pub(super) fn read(
     let selector = fields
         .required("containers", faults)
         .and_then(|node| read_selector(node, faults));
-    let target = read_target(&fields, secret.as_ref(), faults);
+    let mut named = Named::default();
+    let target = read_target(&fields, (secret.as_ref(), &mut named), faults);
+    let also = named.further(secret.as_ref(), faults);
     let is_env = matches!(target, Some(Target::Env { .. }));
     let reload = match fields.find("reload") {
         Some(node) => read_reload(node, faults),
@@ -48,6 +50,7 @@ pub(super) fn read(
     let (name, selector, target, reload) = (name?, selector?, target?, reload?);
     let spec = Spec {
         secret: SecretId::default(),
+        also: BTreeSet::new(),
         selector,
         target,
         reload,
@@ -62,6 +65,7 @@ pub(super) fn read(
     Some(Manifest::Binding {
         name,
         secret: secret?,
+        also,
         selector,
         target,
         reload,
@@ -80,6 +84,46 @@ fn refuse_by_rule(name: &BindingName, spec: &Spec, fields: &Fields<'_>, faults: 
     };
     faults.add(fields.position_of(field), rejection.to_string());
 }
+
+/// The secrets that a binding's templates name, and where the first of them begins.
+#[derive(Default)]
+struct Named {
+    secrets: BTreeSet<SecretName>,
+    at: Option<Position>,
+    is_faulty: bool,
+}
+
+impl Named {
+    fn read(
+        &mut self,
+        (template, at): (&str, Position),
+        own: Option<&SecretName>,
+        faults: &mut Faults,
+    ) {
+        self.at.get_or_insert(at);
+        match secrets_of(template, own.map_or("NAME", SecretName::as_str)) {
+            Ok(secrets) => self.secrets.extend(secrets),
+            Err(fault) => {
+                self.is_faulty = true;
+                faults.add(at, fault.to_string());
+            }
+        }
+    }
+
+    /// Those beside the binding's own. What is named by a faulty template is not known.
+    fn further(self, own: Option<&SecretName>, faults: &mut Faults) -> BTreeSet<SecretName> {
+        let (Some(own), Some(at), false) = (own, self.at, self.is_faulty) else {
+            return BTreeSet::new();
+        };
+        further(self.secrets, own).unwrap_or_else(|fault| {
+            faults.add(at, fault);
+            BTreeSet::new()
+        })
+    }
+}
+
+/// A binding's own secret, if it could be read, and those that its templates name.
+type Secrets<'a> = (Option<&'a SecretName>, &'a mut Named);
 
 fn read_selector(node: &Located, faults: &mut Faults) -> Option<Selector> {
     let known = ["host", "image", "labels", "insecureSelector"];
@@ -154,15 +198,11 @@ fn read_labels(node: &Located, faults: &mut Faults) -> BTreeMap<String, String> 
         .collect()
 }
 
-fn read_target(
-    fields: &Fields<'_>,
-    secret: Option<&SecretName>,
-    faults: &mut Faults,
-) -> Option<Target> {
+fn read_target(fields: &Fields<'_>, secrets: Secrets<'_>, faults: &mut Faults) -> Option<Target> {
     let one = fields.find("file");
     match (one, fields.find("files"), fields.find("env")) {
-        (Some(file), None, None) => read_file(file, secret, faults),
-        (None, Some(files), None) => read_files(files, secret, faults),
+        (Some(file), None, None) => read_file(file, secrets, faults),
+        (None, Some(files), None) => read_files(files, secrets, faults),
         (None, None, Some(env)) => {
             let fields = Fields::of(env, "env", &["name"], faults)?;
             fields.required("name", faults)?;
@@ -189,7 +229,7 @@ fn read_target(
     }
 }
 
-fn read_file(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) -> Option<Target> {
+fn read_file(node: &Located, (own, named): Secrets<'_>, faults: &mut Faults) -> Option<Target> {
     let fields = Fields::of(
         node,
         "file",
@@ -198,11 +238,7 @@ fn read_file(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) -
     )?;
     let place = read_place(&fields, faults);
     let template = fields.text("template", faults).map(|(template, at)| {
-        if let Some(secret) = secret
-            && let Err(fault) = check(template, secret.as_str())
-        {
-            faults.add(at, fault.to_string());
-        }
+        named.read((template, at), own, faults);
         template.to_owned()
     });
     let place = place?;
@@ -216,7 +252,7 @@ fn read_file(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) -
     })
 }
 
-fn read_files(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) -> Option<Target> {
+fn read_files(node: &Located, (own, secrets): Secrets<'_>, faults: &mut Faults) -> Option<Target> {
     let fields = Fields::of(
         node,
         "files",
@@ -236,11 +272,7 @@ fn read_files(node: &Located, secret: Option<&SecretName>, faults: &mut Faults) 
     }
     let mut files = Vec::with_capacity(templates.len());
     for (name, (template, at)) in templates {
-        if let Some(secret) = secret
-            && let Err(fault) = check(template, secret.as_str())
-        {
-            faults.add(at, fault.to_string());
-        }
+        secrets.read((template, at), own, faults);
         let name = named(name, FileName::parse, faults);
         let template = template.to_owned();
         files.extend(name.map(|name| SetFile { name, template }));

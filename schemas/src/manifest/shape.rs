@@ -207,7 +207,7 @@ pub struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
     pub mode: Option<String>,
-    /// What stands in it around the value: text with `{{ secret("NAME") }}`; the value as it is by default.
+    /// What stands in it around values: text with `{{ secret("NAME") }}`, of 8 secrets at most; the value as it is by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
     pub template: Option<String>,
@@ -234,7 +234,7 @@ pub struct Files {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
     pub mode: Option<String>,
-    /// What stands in each file, by its name: text with `{{ secret("NAME") }}`; 1 to 32 files, 16384 bytes together.
+    /// What stands in each file, by its name: text with `{{ secret("NAME") }}`; 1 to 32 files, 16384 bytes together, 8 secrets at most.
     pub templates: BTreeMap<String, String>,
 }
 

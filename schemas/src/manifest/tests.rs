@@ -120,6 +120,7 @@ fn the_issues_binding_is_read_whole() {
     let Manifest::Binding {
         name: binding,
         secret,
+        also,
         selector,
         target,
         reload,
@@ -144,7 +145,7 @@ fn the_issues_binding_is_read_whole() {
         selector.labels,
         BTreeMap::from([("app".to_owned(), "payments".to_owned())])
     );
-    assert!(!selector.insecure);
+    assert!(!selector.insecure && also.is_empty());
     let Target::File {
         directory,
         name,
@@ -269,6 +270,22 @@ fn a_template_is_read_as_it_stands() {
     };
     let expected = "url={{ secret(\"db\").url }}\n# end\n";
     assert_eq!(template.as_deref(), Some(expected));
+}
+
+#[test]
+fn the_secrets_that_templates_name_beside_the_binding_s_own_are_read() {
+    let one = "'{{ secret(\"db\") }}{{ secret(\"api\").key }}'";
+    let file = format!("  file: {{ name: db, template: {one} }}");
+    let (own, other) = ("'{{ secret(\"db\") }}'", "'{{ secret(\"api\") }}'");
+    let files = format!("  files: {{ name: db, templates: {{ a: {own}, b: {other} }} }}");
+    for text in [file, files] {
+        let Manifest::Binding { secret, also, .. } = &read(&binding(&text)).unwrap()[0] else {
+            panic!()
+        };
+        assert_eq!(secret.as_str(), "db");
+        let also: Vec<&str> = also.iter().map(|name| name.as_str()).collect();
+        assert_eq!(also, ["api"], "{text}");
+    }
 }
 
 #[test]

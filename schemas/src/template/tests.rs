@@ -76,20 +76,40 @@ fn a_fault_names_its_line_and_what_would_be_right() {
     }
 }
 
+fn names(all: &[&str]) -> BTreeSet<SecretName> {
+    let name = |name: &&str| SecretName::parse(name).unwrap();
+    all.iter().map(name).collect()
+}
+
 #[test]
-fn another_secret_and_no_secret_at_all_are_refused() {
-    assert_eq!(check("{{ secret(\"prod/db\").user }}", "prod/db"), Ok(()));
-    let fault = check("a\n{{ secret(\"prod/other\") }}", "prod/db").unwrap_err();
+fn a_template_says_which_secrets_it_names_and_none_at_all_is_refused() {
+    let several =
+        "{{ secret(\"prod/db\").user }}{{ secret(\"prod/api\") }}{{ secret(\"prod/db\") }}";
+    let named = secrets_of(several, "prod/db").unwrap();
+    assert_eq!(named, names(&["prod/api", "prod/db"]));
+    let fault = secrets_of("a\n{{ secret(\"Prod DB\") }}", "prod/db").unwrap_err();
     assert_eq!(fault.line, 2);
-    assert!(
-        fault.message.contains("`prod/other` is another secret"),
-        "{fault}"
-    );
-    let fault = check("no place", "prod/db").unwrap_err();
+    assert!(fault.message.contains("is no secret's name"), "{fault}");
+    let fault = secrets_of("no place", "prod/db").unwrap_err();
     assert!(
         fault.message.contains("{{ secret(\"prod/db\") }}"),
         "{fault}"
     );
+}
+
+#[test]
+fn what_is_named_beside_its_own_a_binding_gives_out_too_up_to_a_limit() {
+    let own = SecretName::parse("own").unwrap();
+    assert_eq!(further(names(&["own", "b"]), &own), Ok(names(&["b"])));
+    let fault = further(names(&["b"]), &own).unwrap_err();
+    assert!(fault.contains("own secret `own` is named by no"), "{fault}");
+    let many = |count: usize| {
+        let others = (1..count).map(|n| SecretName::parse(&format!("s{n}")).unwrap());
+        further(others.chain([own.clone()]).collect(), &own)
+    };
+    assert_eq!(many(MAX_SECRETS).map(|all| all.len()), Ok(MAX_SECRETS - 1));
+    let fault = many(MAX_SECRETS + 1).unwrap_err();
+    assert!(fault.contains("at most 8"), "{fault}");
 }
 
 #[test]

@@ -21,6 +21,26 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// A further secret of a binding on one host.
+    PlannedSecret = plan::PlannedSecret {
+        /// The secret.
+        secret: Text<SecretId>,
+        /// Its name, as templates see it.
+        name: Text<SecretName>,
+        /// What containers have to hold of it; absent: copies are withdrawn.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current: Option<Grant>,
+        /// Every version up to here is dead.
+        floor: u64,
+        /// Dead versions above the floor.
+        dead: BTreeSet<u64>,
+        /// W3C trace context of what last changed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
+    }
+}
+
+mirror_struct! {
     /// One binding on one host.
     PlannedBinding = plan::PlannedBinding {
         /// The binding.
@@ -31,6 +51,9 @@ mirror_struct! {
         secret: Text<SecretId>,
         /// The secret's name, as placeholders see it.
         secret_name: Text<SecretName>,
+        /// Further secrets that its templates name; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<PlannedSecret>,
         /// Which containers.
         selector: Selector,
         /// In what form.

@@ -12,7 +12,7 @@ use keywheel_core::id::{
     SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding};
+use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, PlannedSecret};
 use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
@@ -54,6 +54,7 @@ fn planned(
         name: BindingName::parse("payments").unwrap(),
         secret: SECRET,
         secret_name: SecretName::parse("prod/db").unwrap(),
+        also: Vec::new(),
         selector: Selector {
             host: Some(HostName::parse("web-1").unwrap()),
             image: Some(image),
@@ -78,6 +79,25 @@ fn of_template(template: &str) -> Target {
         mode: 0o400,
         template: Some(template.to_owned()),
     }
+}
+
+/// A binding whose template names two secrets, one without a version.
+fn of_several(image: ImageSelector, grant: Grant) -> PlannedBinding {
+    let form = of_template("{{ secret(\"prod/db\") }}{{ secret(\"prod/api\") }}");
+    let further = |number: u8, name: &str, current| PlannedSecret {
+        secret: SecretId::from_bytes([number; 16]),
+        name: SecretName::parse(name).unwrap(),
+        current,
+        floor: 1,
+        dead: BTreeSet::from([4]),
+        traceparent: current.map(|_| examples::TRACE.to_owned()),
+    };
+    let mut several = planned(form, Reload::None, image, Some(grant));
+    several.also = vec![
+        further(7, "prod/api", Some(grant)),
+        further(8, "prod/mail", None),
+    ];
+    several
 }
 
 fn plan() -> HostPlan {
@@ -137,7 +157,8 @@ fn plan() -> HostPlan {
             planned(file, Reload::None, digest.clone(), None),
             planned(form, command, digest.clone(), Some(grant)),
             planned(set, Reload::None, digest.clone(), Some(grant)),
-            planned(bare, Reload::Label, digest, Some(grant)),
+            planned(bare, Reload::Label, digest.clone(), Some(grant)),
+            of_several(digest, grant),
         ],
         leaves: vec![Leave {
             container: container(),
@@ -422,6 +443,7 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
             id: BINDING,
             name: name.clone(),
             secret: secret.clone(),
+            also: std::collections::BTreeSet::new(),
             selector: Selector::default(),
             target,
             reload: Reload::None,

@@ -1,5 +1,7 @@
 //! Everything anyone may ask for, as one type. Who may submit which command is the engine's table.
 
+use std::collections::BTreeSet;
+
 use crate::binding::{Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
 use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
@@ -41,6 +43,8 @@ pub enum Declaration {
         name: BindingName,
         /// The secret, by name.
         secret: SecretName,
+        /// Further secrets that its templates name.
+        also: BTreeSet<SecretName>,
         /// Which containers.
         selector: Selector,
         /// In what form.

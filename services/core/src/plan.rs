@@ -7,6 +7,7 @@ use crate::binding::{Reload, Selector, Target};
 use crate::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use crate::name::{BindingName, HostName, SecretName};
 use crate::rollout::Stage;
+use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::world::World;
 
@@ -48,6 +49,9 @@ pub struct PlannedBinding {
     pub secret: SecretId,
     /// The secret's name, as placeholders see it.
     pub secret_name: SecretName,
+    /// Further secrets that its templates name. What is made of all of them is given only while each has
+    /// a version to be had.
+    pub also: Vec<PlannedSecret>,
     /// Which containers.
     pub selector: Selector,
     /// In what form.
@@ -61,6 +65,23 @@ pub struct PlannedBinding {
     /// Dead versions above the floor.
     pub dead: BTreeSet<u64>,
     /// W3C trace context of what last changed what it gives out. Decides nothing.
+    pub traceparent: Option<String>,
+}
+
+/// A further secret of a binding on one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedSecret {
+    /// The secret.
+    pub secret: SecretId,
+    /// Its name, as templates see it.
+    pub name: SecretName,
+    /// What containers have to hold of it; `None`: nothing, copies are withdrawn.
+    pub current: Option<Grant>,
+    /// Every version up to here is dead.
+    pub floor: u64,
+    /// Dead versions above the floor.
+    pub dead: BTreeSet<u64>,
+    /// W3C trace context of what last changed it. Decides nothing.
     pub traceparent: Option<String>,
 }
 
@@ -83,25 +104,20 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         let Some(secret) = world.secrets.get(&spec.secret) else {
             continue;
         };
+        let further = spec.also.iter().filter_map(|id| world.secrets.get(id));
         if !spec.selector.means_host(&known.name) {
             continue;
         }
-        let current = secret
-            .current
-            .filter(|v| secret.is_deliverable(*v))
-            .and_then(|version| {
-                let delivery = *secret.delivered.get(&(host, version))?;
-                Some(Grant { version, delivery })
-            });
         bindings.push(PlannedBinding {
             binding: binding.id,
             name: binding.name.clone(),
             secret: secret.id,
             secret_name: secret.name.clone(),
+            also: further.map(|other| planned_secret(other, host)).collect(),
             selector: spec.selector.clone(),
             target: spec.target.clone(),
             reload: spec.reload.clone(),
-            current,
+            current: grant_to(secret, host),
             floor: secret.floor,
             dead: secret.dead.clone(),
             traceparent: None,
@@ -115,6 +131,23 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         bindings,
         leaves: leaves_of(world, host),
     })
+}
+
+fn grant_to(secret: &Secret, host: HostId) -> Option<Grant> {
+    let version = secret.current.filter(|v| secret.is_deliverable(*v))?;
+    let delivery = *secret.delivered.get(&(host, version))?;
+    Some(Grant { version, delivery })
+}
+
+fn planned_secret(secret: &Secret, host: HostId) -> PlannedSecret {
+    PlannedSecret {
+        secret: secret.id,
+        name: secret.name.clone(),
+        current: grant_to(secret, host),
+        floor: secret.floor,
+        dead: secret.dead.clone(),
+        traceparent: None,
+    }
 }
 
 fn leaves_of(world: &World, host: HostId) -> Vec<Leave> {

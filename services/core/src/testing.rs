@@ -121,6 +121,7 @@ pub(crate) fn consumer(n: u8) -> assignment::Key {
         host: HOST,
         container: container(n),
         binding: BINDING,
+        also: None,
     }
 }
 
@@ -167,6 +168,7 @@ pub(crate) fn apply_binding(selector: Selector, target: Target, reload: Reload) 
         id: BINDING,
         name: binding_name(),
         secret: secret_name(),
+        also: std::collections::BTreeSet::new(),
         selector,
         target,
         reload,

@@ -125,6 +125,42 @@ impl World {
             .flatten();
         keys.filter_map(|key| Some((key, self.assignments.get(key)?)))
     }
+    /// The key of a container's assignment under a binding that is about this secret: the one that has it,
+    /// else the one that is to have it.
+    #[must_use]
+    pub fn consumer_key(
+        &self,
+        (host, container): (HostId, &ContainerId),
+        binding: BindingId,
+        secret: SecretId,
+    ) -> assignment::Key {
+        let own = assignment::Key {
+            host,
+            container: container.clone(),
+            binding,
+            also: None,
+        };
+        let further = assignment::Key {
+            also: Some(secret),
+            ..own.clone()
+        };
+        if self.assignments.contains_key(&further) {
+            return further;
+        }
+        let held = self.assignments.get(&own).map(|known| known.secret);
+        let binding = self.bindings.get(&binding);
+        let spec = binding.and_then(|binding| binding.spec.as_ref());
+        let is_own = match spec {
+            _ if held == Some(secret) => true,
+            // A secret that the binding still gives keeps its place.
+            Some(spec) if spec.names(secret) => {
+                spec.secret == secret && held.is_none_or(|held| !spec.names(held))
+            }
+            // It is granted no more, and nothing is known of it.
+            _ => true,
+        };
+        if is_own { own } else { further }
+    }
     /// What a rollout says of a container.
     #[must_use]
     pub fn rollout_member(
@@ -167,7 +203,7 @@ impl World {
         self.bindings
             .values()
             .filter_map(|binding| binding.spec.as_ref())
-            .filter(move |spec| spec.secret == secret)
+            .filter(move |spec| spec.names(secret))
     }
 
     /// Folds one event with its journal number; total.
@@ -252,7 +288,7 @@ impl World {
         }
         if let binding::Event::Bound { spec, .. } = event {
             self.rollouts.retain(|_, rollout| {
-                rollout.try_again(spec.secret);
+                spec.secrets().for_each(|secret| rollout.try_again(secret));
                 !rollout.is_over()
             });
         }

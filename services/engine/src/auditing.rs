@@ -9,7 +9,7 @@ use keywheel_core::binding::Reload;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
-use keywheel_core::id::{CommandId, HostId, SecretId};
+use keywheel_core::id::{BindingId, CommandId, HostId, SecretId};
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -70,7 +70,7 @@ pub fn records(
             continue;
         };
         if matches!(command, Command::EvictHost { .. }) {
-            record.reason = by_binding(before, key, "its host was evicted");
+            record.reason = by_binding(before, key.binding, "its host was evicted");
         }
         if let (Some((of, secret, name, digest)), Some(container)) = (named, &mut record.container)
             && of == key
@@ -321,11 +321,6 @@ fn utc(at: Timestamp) -> String {
 
 /// A start that was served while nobody could be asked, or the first use of a file.
 fn note_record(before: &World, deed: &Deed<'_>, host: HostId, note: &UsageNote) -> Record {
-    let key = assignment::Key {
-        host,
-        container: note.container.clone(),
-        binding: note.binding,
-    };
     let at = utc(note.at);
     let (verb, why) = match note.kind {
         UsageKind::ServedFromCache => (
@@ -337,7 +332,7 @@ fn note_record(before: &World, deed: &Deed<'_>, host: HostId, note: &UsageNote) 
     let mut record = blank(deed, Category::Usage, verb);
     record.object = secret_object(before, note.secret);
     record.version = Some(note.version);
-    record.reason = by_binding(before, &key, &why);
+    record.reason = by_binding(before, note.binding, &why);
     record.container = Some(ContainerRef {
         id: note.container.to_string(),
         name: note.container_name.clone(),
@@ -412,7 +407,7 @@ fn usage_record(
     record.object = known.map_or_else(String::new, |known| secret_object(before, known.secret));
     record.version = (version > 0).then_some(version);
     record.outcome = outcome;
-    record.reason = by_binding(before, key, reason);
+    record.reason = by_binding(before, key.binding, reason);
     record.container = Some(ContainerRef {
         id: key.container.to_string(),
         name: known.map(|a| a.container_name.clone()).unwrap_or_default(),
@@ -438,8 +433,8 @@ fn taken_by(before: &World, key: &assignment::Key, version: u64) -> &'static str
 }
 
 /// The rule by which it was: the binding, and what else there is to say.
-fn by_binding(before: &World, key: &assignment::Key, reason: &str) -> String {
-    let Some(binding) = before.bindings.get(&key.binding) else {
+fn by_binding(before: &World, binding: BindingId, reason: &str) -> String {
+    let Some(binding) = before.bindings.get(&binding) else {
         return reason.to_owned();
     };
     match reason {

@@ -126,9 +126,12 @@ impl Committed {
     #[must_use]
     pub fn plan_of(&self, host: HostId) -> Option<HostPlan> {
         let mut plan = plan_host(&self.world, host)?;
+        let trace = |secret: &SecretId| self.changed.get(secret).map(Context::to_string);
         for binding in &mut plan.bindings {
-            let changed = self.changed.get(&binding.secret);
-            binding.traceparent = changed.map(Context::to_string);
+            binding.traceparent = trace(&binding.secret);
+            for further in &mut binding.also {
+                further.traceparent = trace(&further.secret);
+            }
         }
         Some(plan)
     }

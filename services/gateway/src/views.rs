@@ -8,7 +8,7 @@ pub use hosts::{held, host, host_page, hosts};
 
 use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{self, ImageSelector, Reload, Target};
-use keywheel_core::id::{RevocationId, RotationId};
+use keywheel_core::id::{RevocationId, RotationId, SecretId};
 use keywheel_core::revocation::{Backend, Revocation};
 use keywheel_core::rollout::Stage;
 use keywheel_core::rotation::{Outcome, Phase, Rotation, Step, Trigger};
@@ -119,6 +119,11 @@ fn version_view(world: &World, secret: &Secret, version: u64) -> VersionView {
     }
 }
 
+fn secret_name(world: &World, secret: SecretId) -> Option<String> {
+    let secret = world.secrets.get(&secret)?;
+    Some(secret.name.to_string())
+}
+
 /// One binding; `None` once unbound.
 #[must_use]
 pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView> {
@@ -129,11 +134,12 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
     Some(BindingView {
         name: binding.name.to_string(),
         id: binding.id.to_string(),
-        secret: world
-            .secrets
-            .get(&spec.secret)
-            .map(|s| s.name.to_string())
-            .unwrap_or_default(),
+        secret: secret_name(world, spec.secret).unwrap_or_default(),
+        also: spec
+            .also
+            .iter()
+            .filter_map(|secret| secret_name(world, *secret))
+            .collect(),
         selector: selector_words(&spec.selector),
         target: match &spec.target {
             Target::File {

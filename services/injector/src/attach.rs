@@ -19,7 +19,7 @@ use keywheel_sys::procfs::{PinnedPid, Sight};
 use keywheel_sys::secretfs::{FileAttr, FsKind, SecretDir, SecretFs};
 use keywheel_sys::wire::Fault;
 
-use crate::form::{Form, Formed, formed};
+use crate::form::{Form, Formed, FurtherValues, formed};
 use crate::model::{Place, Unformed};
 use crate::state::{self, Remembered, RememberedDir, RememberedHolding};
 
@@ -44,6 +44,7 @@ pub(crate) struct Wanted {
     pub(crate) attr: FileAttr,
     pub(crate) form: Option<Arc<Form>>,
     pub(crate) value: Arc<SecretBytes>,
+    pub(crate) further: FurtherValues,
 }
 
 /// It, with what was made of its value.
@@ -170,7 +171,7 @@ fn form_all(wanted: Vec<Wanted>) -> (Vec<Whole>, Vec<(BindingId, Unformed)>) {
     let mut whole = Vec::with_capacity(wanted.len());
     let mut faults = Vec::new();
     for file in wanted {
-        match formed(file.form.as_ref(), &file.value) {
+        match formed(file.form.as_ref(), &file.value, &file.further) {
             Ok(content) => whole.push(Whole { file, content }),
             Err(reason) => {
                 let unformed = Unformed {
@@ -360,6 +361,8 @@ fn may_have_attached(error: &Error) -> bool {
 }
 
 fn remember(file: &Wanted) -> RememberedHolding {
+    let form = file.form.as_ref();
+    let further = form.map(|form| state::further_words(&form.versions()));
     RememberedHolding {
         binding: file.binding.to_string(),
         secret: file.secret.to_string(),
@@ -369,6 +372,7 @@ fn remember(file: &Wanted) -> RememberedHolding {
         dir: file.directory.to_string(),
         name: file.name.to_string(),
         attr: Some((file.attr.uid, file.attr.gid, file.attr.mode)),
+        further: further.unwrap_or_default(),
     }
 }
 
@@ -526,6 +530,7 @@ mod tests {
             },
             form: template.map(|template| Form::new(template, "prod/db")),
             value: Arc::new(SecretBytes::from(b"plain".to_vec())),
+            further: FurtherValues::new(),
         };
         let field = "{{ secret(\"prod/db\").user }}";
         let (whole, faults) = form_all(vec![

@@ -13,9 +13,10 @@ use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_sys::secretfs::FileAttr;
 
 use crate::form::Form;
+use crate::granted::{further_of, grant_of, versions_of};
 use crate::model::{Ack, Holding, Place, Tracked};
 use crate::reload::reload_in;
-use crate::shared::grant_of;
+use crate::shared::VersionKey;
 
 /// What one container needs.
 #[derive(Debug, Default)]
@@ -40,6 +41,10 @@ pub(crate) struct FileWish {
     pub(crate) binding: BindingId,
     pub(crate) secret: SecretId,
     pub(crate) grant: Grant,
+    /// The further secrets that it is made of.
+    pub(crate) further: Vec<(SecretId, Grant)>,
+    /// Which of all those versions it does not have yet; all of them when only its form changes.
+    pub(crate) news: Vec<VersionKey>,
     pub(crate) directory: Directory,
     pub(crate) name: FileName,
     pub(crate) attr: FileAttr,
@@ -48,6 +53,15 @@ pub(crate) struct FileWish {
     pub(crate) reload: Reload,
     /// It is there with content nobody has compared yet.
     pub(crate) compare_first: bool,
+}
+
+impl FileWish {
+    /// Every version that it is made of.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = VersionKey> + '_ {
+        let further = self.further.iter();
+        let further = further.map(|(secret, grant)| (*secret, grant.version));
+        std::iter::once((self.secret, self.grant.version)).chain(further)
+    }
 }
 
 /// The bindings that give this container something, in the plan's order.
@@ -192,32 +206,36 @@ fn decide_file(
         holding.filter(|holding| holding.secret == binding.secret && holding.attr == Some(attr));
     let reload = reload_in(&binding.reload, &tracked.label);
     let form = Form::of(binding);
+    let further = further_of(binding).map(|(one, grant)| (one.secret, grant));
+    let further: Vec<(SecretId, Grant)> = further.collect();
     let is_done =
         |holding: &&Holding| holding.version == Some(grant.version) && holding.form == form;
     if let Some(holding) = same.filter(is_done) {
         if holding.ack == Ack::Due && matches!(reload, Reload::Restart { .. }) {
-            todo.restart
-                .push((binding.binding, binding.secret, grant.version));
+            let untold = holding.untold().into_iter();
+            let due = untold.map(|(secret, version)| (binding.binding, secret, version));
+            todo.restart.extend(due);
             todo.needs.push((binding.secret, grant));
+            todo.needs.extend(further);
         }
         return;
     }
     let version = (binding.secret, grant.version);
     if let Some(reason) = tracked.unformed(binding.binding, version, form.as_ref()) {
-        let refusal = (
-            binding.binding,
-            binding.secret,
-            grant.version,
-            reason.to_owned(),
-        );
-        todo.refusals.push(refusal);
+        let (secret, version) = version;
+        todo.refusals
+            .push((binding.binding, secret, version, reason.to_owned()));
         return;
     }
     todo.needs.push((binding.secret, grant));
+    todo.needs.extend(further.iter().copied());
+    let news = news_for(binding, same);
     todo.writes.push(FileWish {
         binding: binding.binding,
         secret: binding.secret,
         grant,
+        further,
+        news,
         directory: directory.clone(),
         name: name.clone(),
         attr,
@@ -225,6 +243,14 @@ fn decide_file(
         reload,
         compare_first: same.is_some_and(|holding| holding.version.is_none()),
     });
+}
+
+/// Which versions are not held yet; all of them when all are, and only the form changes.
+fn news_for(binding: &PlannedBinding, held: Option<&Holding>) -> Vec<VersionKey> {
+    let all: Vec<VersionKey> = versions_of(binding).collect();
+    let is_new = |one: &VersionKey| held.is_none_or(|held| !held.has(*one));
+    let news: Vec<VersionKey> = all.iter().copied().filter(is_new).collect();
+    if news.is_empty() { all } else { news }
 }
 
 fn decide_env(

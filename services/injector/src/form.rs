@@ -5,16 +5,20 @@
 //! overwritten: the scratch buffer of the JSON reader, which holds a string of the object while it
 //! resolves its escapes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use keywheel_core::binding::{SetFile, Target};
+use keywheel_core::id::SecretId;
 use keywheel_core::name::{FileName, SecretName};
 use keywheel_core::plan::PlannedBinding;
 use keywheel_schemas::template::{Piece, Place, parse};
 use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
+
+use crate::granted::further_of;
 
 /// Most bytes that are read for the fields of one binding: each place reads the whole value.
 const MAX_FIELD_BYTES: usize = 16 << 20;
@@ -24,6 +28,25 @@ const MAX_FIELD_BYTES: usize = 16 << 20;
 pub(crate) struct Form {
     shape: Shape,
     secret: SecretName,
+    /// Further secrets that it is made of. Another version of one of them is another form.
+    further: Vec<Further>,
+}
+
+/// A further secret, and its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Further {
+    secret: SecretId,
+    name: SecretName,
+    version: u64,
+}
+
+/// Values of the further secrets of one binding.
+pub(crate) type FurtherValues = BTreeMap<SecretId, Arc<SecretBytes>>;
+
+/// What a form is filled with.
+struct Values<'a> {
+    own: &'a SecretBytes,
+    further: &'a FurtherValues,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +74,22 @@ impl Form {
             Target::Files { files, .. } => Shape::Set(files.clone()),
             Target::Env { .. } => return None,
         };
+        let further = further_of(planned).map(|(one, grant)| Further {
+            secret: one.secret,
+            name: one.name.clone(),
+            version: grant.version,
+        });
         Some(Arc::new(Self {
             shape,
             secret: planned.secret_name.clone(),
+            further: further.collect(),
         }))
+    }
+
+    /// The versions of the further secrets that it is made of.
+    pub(crate) fn versions(&self) -> BTreeMap<SecretId, u64> {
+        let further = self.further.iter();
+        further.map(|one| (one.secret, one.version)).collect()
     }
 
     /// Whether it makes several files, in a directory.
@@ -67,22 +102,24 @@ impl Form {
         Arc::new(Self {
             shape: Shape::File(template.to_owned()),
             secret: SecretName::parse(secret).unwrap(),
+            further: Vec::new(),
         })
     }
 
-    fn fill(&self, value: &SecretBytes) -> Result<Formed, String> {
+    fn fill(&self, values: &Values<'_>) -> Result<Formed, String> {
         let mut budget = Budget {
             fields: 0,
+            read: 0,
             length: 0,
         };
         match &self.shape {
             Shape::File(template) => {
-                let filled = self.fill_one(template, value, &mut budget);
+                let filled = self.fill_one(template, values, &mut budget);
                 filled.map(|filled| Formed::File(Arc::new(filled)))
             }
             Shape::Set(files) => {
                 let fill = |file: &SetFile| -> Result<(FileName, SecretBytes), String> {
-                    let filled = self.fill_one(&file.template, value, &mut budget);
+                    let filled = self.fill_one(&file.template, values, &mut budget);
                     let filled =
                         filled.map_err(|fault| format!("file `{}`: {fault}", file.name))?;
                     Ok((file.name.clone(), filled))
@@ -96,18 +133,24 @@ impl Form {
     fn fill_one(
         &self,
         template: &str,
-        value: &SecretBytes,
+        values: &Values<'_>,
         budget: &mut Budget,
     ) -> Result<SecretBytes, String> {
         let pieces = parse(template).map_err(|fault| fault.to_string())?;
-        let of_field =
-            |piece: &&Piece<'_>| matches!(piece, Piece::Place(place) if !place.fields.is_empty());
-        budget.fields += pieces.iter().filter(of_field).count();
-        let fields = budget.fields;
-        // EXPOSE: only its length is looked at.
-        if fields.saturating_mul(value.expose().len()) > MAX_FIELD_BYTES {
+        for piece in &pieces {
+            if let Piece::Place(place) = piece
+                && !place.fields.is_empty()
+            {
+                budget.fields += 1;
+                // EXPOSE: only its length is looked at.
+                let length = self.value_of(place, values)?.expose().len();
+                budget.read = budget.read.saturating_add(length);
+            }
+        }
+        if budget.read > MAX_FIELD_BYTES {
+            let fields = budget.fields;
             return Err(format!(
-                "its {fields} places for fields, times the length of the value, are more than {MAX_FIELD_BYTES} bytes"
+                "its {fields} places for fields, each times the length of its value, are more than {MAX_FIELD_BYTES} bytes"
             ));
         }
         let mut parts = Vec::with_capacity(pieces.len());
@@ -115,7 +158,7 @@ impl Form {
         for piece in &pieces {
             let part = match piece {
                 Piece::Text(text) => Part::Given(text.as_bytes()),
-                Piece::Place(place) => self.part(place, value)?,
+                Piece::Place(place) => self.part(place, values)?,
             };
             length = length.saturating_add(part.bytes().len());
             if budget.length.saturating_add(length) > MAX_VALUE_BYTES {
@@ -134,15 +177,28 @@ impl Form {
         Ok(SecretBytes::from(whole))
     }
 
-    fn part<'a>(&self, place: &Place<'_>, value: &'a SecretBytes) -> Result<Part<'a>, String> {
-        if place.secret != self.secret.as_str() {
-            return Err(format!(
-                "line {}: `{}` is another secret than the binding's own",
-                place.line, place.secret
-            ));
+    fn value_of<'a>(
+        &self,
+        place: &Place<'_>,
+        values: &Values<'a>,
+    ) -> Result<&'a SecretBytes, String> {
+        if place.secret == self.secret.as_str() {
+            return Ok(values.own);
         }
+        let mut further = self.further.iter();
+        let named = further.find(|one| one.name.as_str() == place.secret);
+        let value = named.and_then(|one| values.further.get(&one.secret));
+        value.map(|value| &**value).ok_or_else(|| {
+            format!(
+                "line {}: `{}` is another secret than those that the binding gives out",
+                place.line, place.secret
+            )
+        })
+    }
+
+    fn part<'a>(&self, place: &Place<'_>, values: &Values<'a>) -> Result<Part<'a>, String> {
         // EXPOSE: copied into what the container's file will hold.
-        let bytes = value.expose();
+        let bytes = self.value_of(place, values)?.expose();
         let part = if place.fields.is_empty() {
             Part::Given(bytes)
         } else {
@@ -156,12 +212,20 @@ impl Form {
     }
 }
 
-/// What is made of a value.
-pub(crate) fn formed(form: Option<&Arc<Form>>, value: &Arc<SecretBytes>) -> Result<Formed, String> {
+/// What is made of a value, and of those of the further secrets.
+pub(crate) fn formed(
+    form: Option<&Arc<Form>>,
+    value: &Arc<SecretBytes>,
+    further: &FurtherValues,
+) -> Result<Formed, String> {
     let Some(form) = form else {
         return Ok(Formed::File(Arc::clone(value)));
     };
-    form.fill(value).map_err(|fault| {
+    let values = Values {
+        own: value,
+        further,
+    };
+    form.fill(&values).map_err(|fault| {
         let field = match form.shape {
             Shape::File(_) => "file.template",
             Shape::Set(_) => "files.templates",
@@ -174,6 +238,8 @@ pub(crate) fn formed(form: Option<&Arc<Form>>, value: &Arc<SecretBytes>) -> Resu
 struct Budget {
     /// Places for fields.
     fields: usize,
+    /// Bytes that were read for them.
+    read: usize,
     /// Bytes that were made.
     length: usize,
 }
@@ -326,191 +392,4 @@ impl Visitor<'_> for Leaf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fill(template: &str, value: &[u8]) -> Result<String, String> {
-        let form = Form::new(template, "prod/db");
-        let value = Arc::new(SecretBytes::from(value.to_vec()));
-        let text = |whole: Arc<SecretBytes>| String::from_utf8_lossy(whole.expose()).into_owned();
-        formed(Some(&form), &value).map(|formed| text(file(formed)))
-    }
-
-    fn file(formed: Formed) -> Arc<SecretBytes> {
-        match formed {
-            Formed::File(whole) => whole,
-            Formed::Set(files) => panic!("{} files", files.len()),
-        }
-    }
-
-    /// Files by name and template, filled in.
-    fn fill_set(files: &[(&str, &str)], value: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
-        let set_file = |(name, template): &(&str, &str)| SetFile {
-            name: FileName::parse(name).unwrap(),
-            template: (*template).to_owned(),
-        };
-        let form = Arc::new(Form {
-            shape: Shape::Set(files.iter().map(set_file).collect()),
-            secret: SecretName::parse("prod/db").unwrap(),
-        });
-        let value = Arc::new(SecretBytes::from(value.to_vec()));
-        match formed(Some(&form), &value)? {
-            Formed::File(_) => panic!("one file"),
-            Formed::Set(files) => Ok(files
-                .iter()
-                .map(|(name, bytes)| (name.to_string(), bytes.expose().to_vec()))
-                .collect()),
-        }
-    }
-
-    #[test]
-    fn a_set_has_each_of_its_files_from_one_value_or_none_of_them() {
-        let (user, password) = (
-            "{{ secret(\"prod/db\").user }}",
-            "{{ secret(\"prod/db\").password }}",
-        );
-        let value = br#"{"user":"app","password":"canary-5e2"}"#;
-        let filled = fill_set(&[("password", password), ("user", user)], value).unwrap();
-        let expected = [("password", "canary-5e2"), ("user", "app")];
-        assert_eq!(
-            filled,
-            expected.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
-        );
-        let other = "\n{{ secret(\"prod/db\").token }}";
-        let fault = fill_set(&[("password", password), ("token", other)], value).unwrap_err();
-        assert!(
-            fault.starts_with("template_failed: file `token`: line 2: ")
-                && fault.contains("`files.templates`")
-                && !fault.contains("canary"),
-            "{fault}"
-        );
-    }
-
-    #[test]
-    fn a_set_is_bounded_as_a_whole() {
-        let whole = "{{ secret(\"prod/db\") }}";
-        let half = vec![b'a'; MAX_VALUE_BYTES / 2];
-        assert!(fill_set(&[("a", whole), ("b", whole)], &half).is_ok());
-        let more = format!("x{whole}");
-        let fault = fill_set(&[("a", whole), ("b", &more)], &half).unwrap_err();
-        assert!(fault.contains("longer than 1048576 bytes"), "{fault}");
-        // Fields are counted over all files, too.
-        let value = format!(r#"{{"a":"x","b":"{}"}}"#, "y".repeat(MAX_VALUE_BYTES - 20));
-        let places = "{{ secret(\"prod/db\").a }}".repeat(MAX_FIELD_BYTES / value.len());
-        assert!(fill_set(&[("a", &places)], value.as_bytes()).is_ok());
-        let one = "{{ secret(\"prod/db\").a }}";
-        let fault = fill_set(&[("a", &places), ("b", one)], value.as_bytes()).unwrap_err();
-        assert!(fault.contains("more than 16777216 bytes"), "{fault}");
-    }
-
-    #[test]
-    fn as_many_files_are_allowed_as_a_file_system_takes_in_one_set() {
-        let allowed = keywheel_schemas::template::MAX_FILES;
-        assert_eq!(allowed, keywheel_sys::secretfs::MAX_SET_FILES);
-    }
-
-    #[test]
-    fn a_value_its_fields_and_what_a_url_may_hold_are_filled_in() {
-        let url = "postgres://app:{{ secret(\"prod/db\") }}@db/app";
-        assert_eq!(fill(url, b"pw").unwrap(), "postgres://app:pw@db/app");
-        let object = r#"{"user":"a\u00fc\"","password":"p/w@ 1","port":5432,"tls":true,"in":{"a b":"x"},"low":-1}"#;
-        for (place, expected) in [
-            (".user", "aü\""),
-            (".password", "p/w@ 1"),
-            (".password | urlencode", "p%2Fw%40%201"),
-            (".user | urlencode", "a%C3%BC%22"),
-            (".port", "5432"),
-            (".low", "-1"),
-            (".tls", "true"),
-            (".in[\"a b\"]", "x"),
-            ("", object),
-        ] {
-            let template = format!("<{{{{ secret(\"prod/db\"){place} }}}}>");
-            let filled = fill(&template, object.as_bytes()).unwrap();
-            assert_eq!(filled, format!("<{expected}>"));
-        }
-    }
-
-    #[test]
-    fn a_value_without_a_template_is_not_copied() {
-        let value = Arc::new(SecretBytes::from(vec![0, 255]));
-        let made = file(formed(None, &value).unwrap());
-        assert!(Arc::ptr_eq(&made, &value));
-    }
-
-    #[test]
-    fn bytes_that_are_no_text_stay_as_they_are() {
-        let form = Form::new("a{{ secret(\"prod/db\") }}", "prod/db");
-        let filled = form.fill(&SecretBytes::from(vec![0, 255])).unwrap();
-        assert_eq!(file(filled).expose(), [b'a', 0, 255]);
-    }
-
-    #[test]
-    fn a_fault_says_where_and_never_what_the_value_is() {
-        let of = |path: &str| format!("\n{{{{ secret(\"prod/db\"){path} }}}}");
-        for (template, value, part) in [
-            (of(".a"), "canary-9c1", "not a JSON object"),
-            (of(".a"), "\"canary-9c1\"", "not a JSON object"),
-            (of(".a"), "{\"canary-9c1\":1}", "has no field `a`"),
-            (
-                of(".a.b"),
-                "{\"a\":{\"c\":\"canary-9c1\"}}",
-                "has no field `a.b`",
-            ),
-            (of(".a.b"), "{\"a\":\"canary-9c1\"}", "at `a.b`"),
-            (of(".a"), "{\"a\":[\"canary-9c1\"]}", "at `a`"),
-            (of(".a"), "{\"a\":null,\"b\":\"canary-9c1\"}", "at `a`"),
-            (of(".a"), "{\"a\":1.5,\"b\":\"canary-9c1\"}", "at `a`"),
-            (of(".a"), "{\"a\":\"x\"} canary-9c1", "not a JSON object"),
-            (
-                of("").replace("prod/db", "prod/x"),
-                "canary-9c1",
-                "another secret",
-            ),
-            (of(".").replace("}}", ""), "canary-9c1", "not closed"),
-        ] {
-            let fault = fill(&template, value.as_bytes()).unwrap_err();
-            assert!(fault.starts_with("template_failed: "), "{fault}");
-            assert!(fault.contains(part) && fault.contains("line 2"), "{fault}");
-            assert!(!fault.contains("canary"), "{fault}");
-        }
-    }
-
-    #[test]
-    fn what_is_filled_in_is_as_long_as_a_value_may_be_and_not_longer() {
-        let value = vec![b'a'; MAX_VALUE_BYTES - 1];
-        assert!(fill("x{{ secret(\"prod/db\") }}", &value).is_ok());
-        let fault = fill("xx{{ secret(\"prod/db\") }}", &value).unwrap_err();
-        assert!(fault.contains("longer than 1048576 bytes"), "{fault}");
-    }
-
-    #[test]
-    fn fields_are_read_up_to_the_limit_and_not_beyond() {
-        let head = r#"{"a":"x","b":""#;
-        let padding = "y".repeat(MAX_VALUE_BYTES - head.len() - 2);
-        let value = format!("{head}{padding}\"}}");
-        let places = MAX_FIELD_BYTES / value.len();
-        let template = |places: usize| "{{ secret(\"prod/db\").a }}".repeat(places);
-        let filled = fill(&template(places), value.as_bytes()).unwrap();
-        assert_eq!(filled, "x".repeat(places));
-        let fault = fill(&template(places + 1), value.as_bytes()).unwrap_err();
-        assert!(fault.contains("more than 16777216 bytes"), "{fault}");
-        // The whole value is read by nobody.
-        let whole = "{{ secret(\"prod/db\") }}";
-        let fault = fill(&whole.repeat(places + 1), value.as_bytes()).unwrap_err();
-        assert!(fault.contains("longer than"), "{fault}");
-    }
-
-    #[test]
-    fn no_value_makes_the_reader_of_fields_panic() {
-        let place = Place {
-            secret: "a",
-            fields: vec!["a", "b"],
-            is_encoded: false,
-            line: 1,
-        };
-        keywheel_testkit::hostile(br#"{"x":[1,{}],"a":{"b":"c\u00e4"}}"#, |bytes| {
-            drop(field(bytes, &place));
-        });
-    }
-}
+mod tests;

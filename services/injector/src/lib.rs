@@ -26,6 +26,7 @@ mod error;
 mod executed;
 mod form;
 mod gate;
+mod granted;
 mod host_cache;
 pub mod join;
 mod kept;

@@ -16,8 +16,10 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
 
 use crate::form::Form;
+use crate::granted::mark;
 use crate::kept::KeptValue;
 use crate::reload::said;
+use crate::shared::VersionKey;
 
 /// Where in a container a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,10 @@ pub(crate) struct Holding {
     pub(crate) form: Option<Arc<Form>>,
     /// The version; `None` when an earlier run wrote it and it was not compared yet.
     pub(crate) version: Option<u64>,
+    /// The versions of the further secrets that it was made of.
+    pub(crate) further: BTreeMap<SecretId, u64>,
+    /// What was new with this content to a consumer that was not told yet; empty: all of it.
+    pub(crate) news: Vec<VersionKey>,
     /// Which content it is: a number of its own whenever it is set anew, so that nothing that is told of
     /// one counts for another, even of the same version. 0: by an earlier run, or of a start.
     pub(crate) content: u64,
@@ -80,6 +86,50 @@ pub(crate) struct Holding {
     /// The sealed value of a variable, as long as a container runs with it: its health check may need it
     /// when the plan is further already.
     pub(crate) kept: Option<Arc<KeptValue>>,
+}
+
+impl Holding {
+    /// Every secret that it is made of and its version, as far as is known, its binding's own first.
+    pub(crate) fn held(&self) -> impl Iterator<Item = VersionKey> + '_ {
+        let remembered = self.remembered.map(|(version, _)| version);
+        let own = self.version.or(remembered);
+        let further = self.further.iter();
+        let further = further.map(|(secret, version)| (*secret, *version));
+        let own = own.map(|version| (self.secret, version));
+        let is_known = own.is_some();
+        own.into_iter().chain(further.filter(move |_| is_known))
+    }
+
+    /// The same, with what is new in it.
+    pub(crate) fn with(mut self, news: Vec<VersionKey>) -> Self {
+        self.news = news;
+        self
+    }
+
+    /// Whether it is made of this version.
+    pub(crate) fn has(&self, one: VersionKey) -> bool {
+        self.held().any(|held| held == one)
+    }
+
+    /// Whether its consumer does not have this version yet, or was not told of it.
+    pub(crate) fn owes(&self, one: VersionKey) -> bool {
+        !self.has(one) || (self.ack != Ack::Done && self.untold().contains(&one))
+    }
+
+    /// What its consumer is to be told of.
+    pub(crate) fn untold(&self) -> Vec<VersionKey> {
+        match self.news.is_empty() {
+            true => self.held().collect(),
+            false => self.news.clone(),
+        }
+    }
+
+    /// The mark of what it is made of.
+    pub(crate) fn mark(&self) -> u64 {
+        let further = self.further.iter();
+        let further = further.map(|(secret, version)| (*secret, *version));
+        mark(self.version.unwrap_or_default(), further)
+    }
 }
 
 /// How often a reload command failed for one content, and when it is tried again.
@@ -245,6 +295,22 @@ impl Tracked {
     /// The group of a restart that its own label asks for: nobody else's waits for it or for how it ends.
     pub(crate) fn alone(&self) -> Service {
         alone_of(&self.record.facts.id)
+    }
+
+    /// The same fact about everything that is held under a binding.
+    pub(crate) fn facts(&self, binding: BindingId, fact: impl Fn(u64) -> Fact) -> Vec<Item> {
+        let holding = self.holdings.get(&binding).into_iter();
+        let held = holding.flat_map(Holding::held);
+        held.map(|(secret, version)| self.item(binding, secret, fact(version)))
+            .collect()
+    }
+
+    /// The same last word about everything that is held under a binding, also while versions are not known.
+    pub(crate) fn farewells(&self, binding: BindingId, farewell: &Fact) -> Vec<Item> {
+        let mut items = self.facts(binding, |_| farewell.clone());
+        let holding = self.holdings.get(&binding).filter(|_| items.is_empty());
+        items.extend(holding.map(|held| self.item(binding, held.secret, farewell.clone())));
+        items
     }
 
     pub(crate) fn item(&self, binding: BindingId, secret: SecretId, fact: Fact) -> Item {

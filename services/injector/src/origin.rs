@@ -43,9 +43,19 @@ struct Start {
 
 /// The trace of what last changed what a secret's bindings give out.
 pub(crate) fn of_secret(plan: Option<&HostPlan>, secret: SecretId) -> Option<Context> {
-    let mut bindings = plan?.bindings.iter();
-    let binding = bindings.find(|binding| binding.secret == secret)?;
-    Context::parse(binding.traceparent.as_deref()?)
+    let (_, trace) = traced(plan?).find(|(traced, _)| *traced == secret)?;
+    Context::parse(trace)
+}
+
+/// Every secret that a plan gives out, with its trace, where there is one.
+fn traced(plan: &HostPlan) -> impl Iterator<Item = (SecretId, &str)> {
+    plan.bindings.iter().flat_map(|binding| {
+        let own = binding.traceparent.as_deref();
+        let own = own.map(|trace| (binding.secret, trace));
+        let further = binding.also.iter();
+        let further = further.filter_map(|one| Some((one.secret, one.traceparent.as_deref()?)));
+        own.into_iter().chain(further)
+    })
 }
 
 /// The same of every secret of a plan, for whoever asks about many.
@@ -55,10 +65,8 @@ impl<'a> Traces<'a> {
     /// Of this plan.
     pub(crate) fn of(plan: &'a HostPlan) -> Self {
         let mut traces = HashMap::new();
-        for binding in &plan.bindings {
-            if let Some(trace) = &binding.traceparent {
-                traces.entry(binding.secret).or_insert(trace.as_str());
-            }
+        for (secret, trace) in traced(plan) {
+            traces.entry(secret).or_insert(trace);
         }
         Self(traces)
     }
@@ -75,8 +83,7 @@ pub(crate) fn trace_id(trace: Option<Context>) -> Option<String> {
 }
 
 fn all(plan: &HostPlan) -> impl Iterator<Item = Context> {
-    let traces = plan.bindings.iter();
-    traces.filter_map(|binding| Context::parse(binding.traceparent.as_deref()?))
+    traced(plan).filter_map(|(_, trace)| Context::parse(trace))
 }
 
 impl Origins {
@@ -210,6 +217,7 @@ mod tests {
             name: BindingName::parse("b").unwrap(),
             secret: SecretId::from_bytes([*secret; 16]),
             secret_name: SecretName::parse("s").unwrap(),
+            also: Vec::new(),
             selector: Selector::default(),
             target: Target::Env {
                 name: EnvName::parse("A").unwrap(),

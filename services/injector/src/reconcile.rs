@@ -2,13 +2,14 @@
 //!
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
-//! nothing. `pass` does what is to be done now, `begin` what takes long,
+//! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
 //! `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `comeback` starts what was
 //! refused.
 
 mod begin;
 mod comeback;
 mod command;
+mod content;
 mod exec;
 mod pass;
 mod progress;
@@ -39,7 +40,8 @@ use tokio_util::task::TaskTracker;
 use self::exec::Asked;
 use crate::attach::Tools;
 use crate::executed::Execs;
-use crate::model::{Containers, Service, Tracked};
+use crate::granted::further_of;
+use crate::model::{Containers, Holding, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
 use crate::report::{Kept, Outbox, bound_denied, bound_notes};
 use crate::service::{Event, Status};
@@ -388,7 +390,7 @@ impl Reconciler {
         }
     }
 
-    /// Says once why something is not served.
+    /// Says once why something is not served; of a file of several secrets under each that it lacks.
     fn refuse(
         &mut self,
         id: &ContainerId,
@@ -397,6 +399,7 @@ impl Reconciler {
         version: u64,
         reason: String,
     ) {
+        let further = self.further_in(binding, secret);
         let Some(tracked) = self.containers.get_mut(id) else {
             return;
         };
@@ -406,8 +409,26 @@ impl Reconciler {
         }
         tracked.refused.insert(binding, said);
         tracing::warn!({ names::CONTAINER } = id.short(), { names::BINDING } = %binding, { names::REASON } = reason, "not served");
-        let item = tracked.item(binding, secret, Fact::Refused { version, reason });
-        self.items.push(item);
+        let refused = |(secret, version): VersionKey| {
+            let reason = reason.clone();
+            tracked.item(binding, secret, Fact::Refused { version, reason })
+        };
+        let also = further.iter().filter(|one| {
+            let held = tracked.holdings.get(&binding);
+            held.is_none_or(|held| held.owes(**one))
+        });
+        let all = std::iter::once((secret, version)).chain(also.copied());
+        self.items.extend(all.map(refused));
+    }
+
+    /// The further versions of a binding that what is refused of its own secret would bring.
+    fn further_in(&self, binding: BindingId, secret: SecretId) -> Vec<VersionKey> {
+        let plan = self.shared.plan();
+        let mut planned = plan.iter().flat_map(|plan| &plan.bindings);
+        let planned = planned.find(|one| one.binding == binding && one.secret == secret);
+        let further = planned.into_iter().flat_map(further_of);
+        let further = further.map(|(one, grant)| (one.secret, grant.version));
+        further.collect()
     }
 
     /// Reports what changed, and the host as a whole when that changed.
@@ -420,13 +441,9 @@ impl Reconciler {
             holds.extend(held_by(tracked));
         }
         let held = |remembered: &Remembered| {
-            let one =
-                |holding: &crate::model::Holding| Some((holding.secret, holding.remembered?.0));
-            remembered
-                .holdings()
-                .values()
-                .filter_map(one)
-                .collect::<Vec<_>>()
+            let holdings = remembered.holdings();
+            let held = holdings.values().flat_map(Holding::held);
+            held.collect::<Vec<_>>()
         };
         let unreached = self.remembered.values().chain(self.hidden.values());
         holds.extend(unreached.flat_map(held));
@@ -514,10 +531,5 @@ impl Reconciler {
 }
 
 fn held_by(tracked: &Tracked) -> impl Iterator<Item = VersionKey> {
-    tracked.holdings.values().filter_map(|holding| {
-        let version = holding
-            .version
-            .or(holding.remembered.map(|(version, _)| version))?;
-        Some((holding.secret, version))
-    })
+    tracked.holdings.values().flat_map(Holding::held)
 }

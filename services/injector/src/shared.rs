@@ -32,6 +32,7 @@ use keywheel_member::{RenewalFault, SealingKeys};
 use tokio::sync::Notify;
 
 use crate::contact::Contact;
+use crate::granted::versions_of;
 use crate::host_cache::{HostCache, Restored};
 use crate::kept::{KeptValue, KeptValues};
 use crate::keyring::Keyring;
@@ -140,13 +141,6 @@ impl Drop for Intent {
 
 fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The version a binding gives out now; never a dead one.
-pub(crate) fn grant_of(binding: &PlannedBinding) -> Option<Grant> {
-    binding
-        .current
-        .filter(|grant| grant.version > binding.floor && !binding.dead.contains(&grant.version))
 }
 
 impl Shared {
@@ -581,14 +575,13 @@ fn envelope_of(answer: Body) -> Result<Envelope, PortError> {
 
 fn is_current(inner: &Inner, key: VersionKey) -> bool {
     let plan = inner.plan.as_deref();
-    let is_it = |binding: &PlannedBinding| {
-        binding.secret == key.0 && grant_of(binding).is_some_and(|grant| grant.version == key.1)
-    };
-    plan.is_some_and(|plan| plan.bindings.iter().any(is_it))
+    let mut given = plan
+        .iter()
+        .flat_map(|plan| &plan.bindings)
+        .flat_map(versions_of);
+    given.any(|given| given == key)
 }
 
 fn current_versions(plan: &HostPlan) -> BTreeSet<VersionKey> {
-    let version =
-        |binding: &PlannedBinding| grant_of(binding).map(|grant| (binding.secret, grant.version));
-    plan.bindings.iter().filter_map(version).collect()
+    plan.bindings.iter().flat_map(versions_of).collect()
 }

@@ -54,6 +54,9 @@ pub(crate) struct RememberedHolding {
     /// Owner, group and mode of a file, as its binding said.
     #[serde(default)]
     pub(crate) attr: Option<(u32, u32, u32)>,
+    /// Further secrets that the file was made of, and their versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) further: Vec<(String, u64)>,
 }
 
 impl Remembered {
@@ -91,15 +94,19 @@ impl Remembered {
         let Ok(container) = ContainerId::parse(&self.container) else {
             return Vec::new();
         };
-        let item = |(binding, holding): (BindingId, Holding)| Item {
+        let item = |binding: BindingId, secret: SecretId| Item {
             container: container.clone(),
             container_name: self.name.clone(),
             image_digest: self.image.clone(),
             binding,
-            secret: holding.secret,
+            secret,
             fact: Fact::Vanished,
         };
-        self.holdings().into_iter().map(item).collect()
+        let mut items = Vec::new();
+        for (binding, holding) in self.holdings() {
+            items.extend(holding.held().map(|(secret, _)| item(binding, secret)));
+        }
+        items
     }
 }
 
@@ -139,6 +146,8 @@ impl RememberedHolding {
                 .map(|(uid, gid, mode)| FileAttr { uid, gid, mode }),
             form: None,
             version,
+            further: self.further.iter().filter_map(parse_further).collect(),
+            news: Vec::new(),
             content: 0,
             ack: self.ack(),
             remembered: Some((self.version, self.acked)),
@@ -146,6 +155,18 @@ impl RememberedHolding {
         };
         Some((BindingId::parse(&self.binding).ok()?, holding))
     }
+}
+
+fn parse_further((secret, version): &(String, u64)) -> Option<(SecretId, u64)> {
+    Some((SecretId::parse(secret).ok()?, *version))
+}
+
+/// Further secrets and their versions, as the file has them.
+pub(crate) fn further_words(further: &BTreeMap<SecretId, u64>) -> Vec<(String, u64)> {
+    let further = further.iter();
+    further
+        .map(|(secret, version)| (secret.to_string(), *version))
+        .collect()
 }
 
 fn remember(binding: BindingId, holding: &Holding) -> Option<RememberedHolding> {
@@ -165,6 +186,7 @@ fn remember(binding: BindingId, holding: &Holding) -> Option<RememberedHolding> 
         dir,
         name,
         attr: holding.attr.map(|attr| (attr.uid, attr.gid, attr.mode)),
+        further: further_words(&holding.further),
     })
 }
 
@@ -244,6 +266,7 @@ mod tests {
             dir: dir.to_owned(),
             name: name.to_owned(),
             attr: (!dir.is_empty()).then_some((1, 2, 0o400)),
+            further: Vec::new(),
         };
         Remembered {
             container: "a".repeat(64),
@@ -308,6 +331,24 @@ mod tests {
         assert_eq!(of(true, false), Ack::AtStart);
         assert_eq!(of(false, false), Ack::Due);
         assert_eq!(of(true, true), Ack::Done);
+    }
+
+    #[test]
+    fn a_file_of_several_secrets_is_remembered_with_all_versions_and_reported_for_each() {
+        let other = SecretId::from_bytes([9; 16]);
+        let mut all = remembered();
+        all.holdings.truncate(1);
+        all.holdings[0].further = further_words(&BTreeMap::from([(other, 6)]));
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), &all).unwrap();
+        let loaded = load_all(folder.path()).unwrap().into_values().next();
+        assert_eq!(loaded.as_ref(), Some(&all));
+        let holding = all.holdings().into_values().next().unwrap();
+        let held: Vec<(SecretId, u64)> = holding.held().collect();
+        assert_eq!(held, [(SecretId::from_bytes([2; 16]), 4), (other, 6)]);
+        let gone = all.vanished();
+        let gone: Vec<SecretId> = gone.iter().map(|item| item.secret).collect();
+        assert_eq!(gone, [SecretId::from_bytes([2; 16]), other]);
     }
 
     #[test]

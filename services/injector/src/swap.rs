@@ -19,7 +19,7 @@ use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use zeroize::Zeroizing;
 
 use crate::attach::{map, write};
-use crate::form::{Form, Formed, formed};
+use crate::form::{Form, Formed, FurtherValues, formed};
 use crate::model::Unformed;
 use crate::origin::SERVICE;
 use crate::shared::Shared;
@@ -54,6 +54,7 @@ pub(crate) struct Swap {
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) form: Option<Arc<Form>>,
     pub(crate) value: Arc<SecretBytes>,
+    pub(crate) further: FurtherValues,
     pub(crate) compare_first: bool,
     pub(crate) tell: Option<Tell>,
     /// Where it comes from.
@@ -178,7 +179,7 @@ fn span_of(job: &Swap) -> Span {
 }
 
 fn swap(shared: &Shared, job: &Swap) -> Result<Done, NotSwapped> {
-    let content = formed(job.form.as_ref(), &job.value).map_err(|reason| {
+    let content = formed(job.form.as_ref(), &job.value, &job.further).map_err(|reason| {
         NotSwapped::Unformed(Unformed {
             secret: job.secret,
             version: job.version,

@@ -77,18 +77,19 @@ impl Uses {
                 };
                 let given = (*binding, holding.secret, version);
                 let is_set = holding.form.as_ref().is_some_and(|form| form.is_set());
-                self.watch_one((id, tracked), given, (dir.as_ref(), name.as_str(), is_set));
+                let place = (dir.as_ref(), name.as_str(), is_set);
+                self.watch_one((id, tracked, holding.mark()), given, place);
             }
         }
     }
 
     fn watch_one(
         &mut self,
-        (id, tracked): (&ContainerId, &Tracked),
+        (id, tracked, mark): (&ContainerId, &Tracked, u64),
         (binding, secret, version): (BindingId, SecretId, u64),
         (dir, name, is_set): (&SecretDir, &str, bool),
     ) {
-        let now = (version, tracked.ticks);
+        let now = (mark, tracked.ticks);
         let watched = self.watched.entry(id.clone()).or_default();
         if watched.insert(binding, now) == Some(now) {
             return;

@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::binding::{Reload, Rollout};
-use keywheel_core::id::ContainerId;
-use keywheel_core::plan::Leave;
+use keywheel_core::id::{ContainerId, DeliveryId, SecretId};
+use keywheel_core::name::SecretName;
+use keywheel_core::plan::{Grant, Leave, PlannedBinding, PlannedSecret};
 use keywheel_core::report::{Fact, HostReport, RestartState};
 use keywheel_daemon::SystemClock;
 use keywheel_injector::HostSettings;
@@ -541,5 +542,82 @@ async fn files_of_one_secret_change_together_and_give_way_to_a_file_and_back() {
         .await;
     let left = container.exec("/bin/busybox ls -A /run/secrets");
     assert_eq!(left, (true, String::new()), "nothing is left");
+    injector.end_in(folder.path()).await;
+}
+
+/// A file of secret 17 at version 1 and secret 18 at this one.
+fn of_two(version: Option<u64>) -> Vec<PlannedBinding> {
+    let mut target = file("db");
+    if let keywheel_core::binding::Target::File { template, .. } = &mut target {
+        let text = "{{ secret(\"test/secret-17\") }}:{{ secret(\"test/secret-18\").key }}";
+        *template = Some(text.to_owned());
+    }
+    let mut planned = binding(17, "two", target, Reload::None, Some(1));
+    planned.also.push(PlannedSecret {
+        secret: SecretId::from_bytes([18; 16]),
+        name: SecretName::parse("test/secret-18").unwrap(),
+        current: version.map(|version| Grant {
+            version,
+            delivery: DeliveryId::from_bytes([18; 16]),
+        }),
+        floor: 0,
+        dead: std::collections::BTreeSet::new(),
+        traceparent: None,
+    });
+    vec![planned]
+}
+
+/// Whether a fact like this was told of a secret.
+fn is_told(reports: &[HostReport], secret: u8, like: impl Fn(&Fact) -> bool) -> bool {
+    let secret = SecretId::from_bytes([secret; 16]);
+    let mut items = reports.iter().flat_map(|report| &report.items);
+    items.any(|item| item.secret == secret && like(&item.fact))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_two_secrets_is_told_of_each_and_goes_when_one_of_them_does() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    bus.put(17, 1, b"own");
+    bus.put(18, 1, br#"{"key":"k1"}"#);
+    bus.put(18, 2, br#"{"key":"k2"}"#);
+    bus.publish(of_two(Some(1)));
+    let mut injector = start(folder.path(), &bus);
+    let container = Container::start("two", &[], IDLE);
+    let both = |reports: &[HostReport]| {
+        is_told(reports, 17, swapped(1)) && is_told(reports, 18, swapped(1))
+    };
+    bus.wait("both are in place", both).await;
+    assert_eq!(container.cat("db"), (true, "own:k1".into()));
+
+    // Got back after a crash, compared, and not written again.
+    let inode = || container.exec("/bin/busybox stat -c %i /run/secrets/db").1;
+    let before = inode();
+    injector.abandon().await;
+    bus.clear();
+    let injector = start(folder.path(), &bus);
+    bus.wait("both are said again", both).await;
+    assert_eq!(inode(), before);
+
+    bus.publish(of_two(Some(2)));
+    bus.wait("the other one", |reports| is_told(reports, 18, swapped(2)))
+        .await;
+    assert_eq!(container.cat("db"), (true, "own:k2".into()));
+
+    bus.publish(of_two(None));
+    let is_gone = |fact: &Fact| *fact == Fact::Withdrawn;
+    bus.wait("both are gone", |reports| {
+        is_told(reports, 17, is_gone) && is_told(reports, 18, is_gone)
+    })
+    .await;
+    bus.wait("nothing is held", |reports| {
+        let last = reports.last();
+        last.is_some_and(|last| last.complete && last.holds.is_empty())
+    })
+    .await;
+    assert!(!container.cat("db").0);
     injector.end_in(folder.path()).await;
 }

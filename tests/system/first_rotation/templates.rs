@@ -29,6 +29,56 @@ fn value_in(container: &Container, (before, after): (&str, &str)) -> Result<Opti
     Ok(value.map(str::to_owned))
 }
 
+/// Another secret that a template names.
+const OTHER: &str = "test/api-key";
+
+/// The values of both, when the file is of this form.
+fn both_in(container: &Container) -> Result<Option<(String, String)>> {
+    let whole = container.read(FILE)?;
+    let both = whole.as_deref().and_then(|whole| whole.split_once('\n'));
+    Ok(both.map(|(own, other)| (own.to_owned(), other.to_owned())))
+}
+
+#[test]
+fn a_file_of_two_secrets_follows_each_of_them_and_goes_with_either() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    let template = format!("{{{{ secret(\"{SECRET}\") }}}}\n{{{{ secret(\"{OTHER}\") }}}}");
+    let on = stage.on("two");
+    let binding = manifest::template_binding("test-two", SECRET, &on, "db_password", &template);
+    let missing = stage
+        .keywheel
+        .try_apply(&(manifest::secret(SECRET, &[]) + &binding))?;
+    assert!(
+        missing.code != 0 && missing.said().contains(OTHER),
+        "{}",
+        missing.said()
+    );
+    let secrets = manifest::secret(SECRET, &[]) + &manifest::secret(OTHER, &[]);
+    stage.keywheel.apply(&(secrets + &binding))?;
+    stage.wait_current(SECRET, 1)?;
+    stage.wait_current(OTHER, 1)?;
+    let container = stage.run("two", &[], "/bin/app-idle")?;
+    let (own, other) = both_in(&container)?.context("not both are in the file")?;
+    // Each rotation waits for the file with its own new version in it.
+    stage.rotate(OTHER)?;
+    let (same, newer) = both_in(&container)?.context("the file lost its form")?;
+    assert!(same == own && newer != other);
+    stage.rotate(SECRET)?;
+    let (fresh, kept) = both_in(&container)?.context("the file lost its form")?;
+    assert!(fresh != own && kept == newer);
+    stage
+        .keywheel
+        .json(&["revoke", OTHER, "--reason", "test", "--yes", "--wait"])?;
+    assert_eq!(container.read(FILE)?, None, "one of its values is dead");
+    stage.rotate(OTHER)?;
+    let back = wait::until("the file", PATIENCE, || both_in(&container))?;
+    assert!(back.0 == fresh && back.1 != newer);
+    stage.finish(&[own, other, newer, fresh, back.1], &[&container])
+}
+
 #[test]
 fn a_template_is_filled_in_before_the_start_at_a_rotation_and_when_it_changes() -> Result<()> {
     if !docker::ready()? {
@@ -51,7 +101,7 @@ fn a_template_is_filled_in_before_the_start_at_a_rotation_and_when_it_changes() 
         SECRET,
         &stage.on("template"),
         "db_password",
-        "a\n{{ secret(\"test/other\") }}",
+        "a\n{{ secret(test/other) }}",
     ))?;
     assert!(
         refused.code != 0 && refused.said().contains("line 2 of the template"),

@@ -447,7 +447,7 @@ fn a_template_that_is_none_is_refused_with_its_line() {
         ),
         (
             "{{ secret(\"other\") }}",
-            "`other` is another secret than the binding's own, `db`",
+            "own secret `db` is named by no template",
         ),
         ("{% for x in y %}", "there are no statements"),
         ("no place", "has no place for the value"),
@@ -478,7 +478,7 @@ fn files_that_do_not_go_together_are_refused_at_their_place() {
         ("{}".to_owned(), "there are 0 files"),
         (
             "{ a: '{{ secret(\"other\") }}' }".to_owned(),
-            "`other` is another secret",
+            "own secret `db` is named by no template",
         ),
         ("{ a: none }".to_owned(), "has no place for the value"),
         (format!("{{ .a: {value} }}"), "file name"),

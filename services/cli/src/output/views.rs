@@ -118,7 +118,7 @@ pub(crate) fn bindings(bindings: &[BindingView], color: bool) -> String {
     let row = |binding: &BindingView| {
         vec![
             binding.name.clone(),
-            binding.secret.clone(),
+            secrets_of(binding),
             binding.selector.clone(),
             binding.target.clone(),
             binding.reload.clone(),
@@ -136,12 +136,18 @@ pub(crate) fn bindings(bindings: &[BindingView], color: bool) -> String {
     columns(&headers, bindings.iter().map(row).collect(), color)
 }
 
+fn secrets_of(binding: &BindingView) -> String {
+    let own = std::iter::once(binding.secret.as_str());
+    let all = own.chain(binding.also.iter().map(String::as_str));
+    all.collect::<Vec<_>>().join(", ")
+}
+
 /// One binding, without what is around it.
 pub(crate) fn binding(binding: &BindingView) -> String {
     fields(&[
         ("name", binding.name.clone()),
         ("id", binding.id.clone()),
-        ("secret", binding.secret.clone()),
+        ("secret", secrets_of(binding)),
         ("containers", binding.selector.clone()),
         ("target", binding.target.clone()),
         ("reload", binding.reload.clone()),

@@ -1,5 +1,5 @@
-//! The assignment: which version one container instance has under one binding, as its injector
-//! reported it. A restart keeps the instance; a recreated container is a new one.
+//! The assignment: which version of a secret one container instance has under one binding, as its
+//! injector reported it. A restart keeps the instance; a recreated container is a new one.
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +17,9 @@ pub struct Key {
     pub container: ContainerId,
     /// The binding it is served under.
     pub binding: BindingId,
+    /// Which further secret of the binding it is about; `None`: the binding's own. An assignment keeps its
+    /// key while it lives, also when its binding makes another secret its own.
+    pub also: Option<SecretId>,
 }
 
 /// What happened to an assignment.

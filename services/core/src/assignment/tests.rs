@@ -240,6 +240,7 @@ fn a_consumer_whose_binding_means_another_secret_moves_to_that_one() {
             id: BINDING,
             name: crate::testing::binding_name(),
             secret: other,
+            also: std::collections::BTreeSet::new(),
             selector: crate::testing::anywhere(),
             target: file(),
             reload: Reload::None,

@@ -10,6 +10,7 @@ mod tests;
 pub use event::{Binding, Event, Rejection};
 pub use selector::{ContainerFacts, ImageSelector, Selector};
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::id::SecretId;
@@ -42,7 +43,7 @@ pub enum Target {
         /// What stands in it around the value; `None`: the value as it is.
         template: Option<String>,
     },
-    /// Several files of one secret, in a directory of their own that changes as a whole.
+    /// Several files in a directory of their own that changes as a whole.
     Files {
         /// Where that directory is, inside the container.
         directory: Directory,
@@ -141,6 +142,9 @@ pub enum AckLevel {
 pub struct Spec {
     /// The secret.
     pub secret: SecretId,
+    /// Further secrets that its templates name; granted like the first. A container gets all of them or
+    /// none.
+    pub also: BTreeSet<SecretId>,
     /// Which containers.
     pub selector: Selector,
     /// In what form.
@@ -150,6 +154,17 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether it gives out this secret, as the first or as a further one.
+    #[must_use]
+    pub fn names(&self, secret: SecretId) -> bool {
+        self.secret == secret || self.also.contains(&secret)
+    }
+
+    /// Every secret that it gives out, the first one first.
+    pub fn secrets(&self) -> impl Iterator<Item = SecretId> {
+        std::iter::once(self.secret).chain(self.also.iter().copied())
+    }
+
     /// The level a consumer under this binding has to reach.
     #[must_use]
     pub fn ack_level(&self) -> AckLevel {

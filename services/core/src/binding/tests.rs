@@ -23,6 +23,7 @@ fn of_binding(event: Event) -> event::Event {
 fn spec(selector: Selector, target: Target, reload: Reload) -> Spec {
     Spec {
         secret: SECRET,
+        also: std::collections::BTreeSet::new(),
         selector,
         target,
         reload,
@@ -167,6 +168,7 @@ fn two_bindings_of_one_selector_do_not_place_the_same_file() {
             id: BindingId::from_bytes([77; 16]),
             name: other.clone(),
             secret: secret_name(),
+            also: std::collections::BTreeSet::new(),
             selector,
             target: file(),
             reload: Reload::None,

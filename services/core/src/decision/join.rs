@@ -169,7 +169,7 @@ fn welcome(
             .bindings
             .values()
             .filter_map(|binding| binding.spec.as_ref());
-        if specs.any(|spec| spec.secret == secret.id && spec.selector.means_host(name)) {
+        if specs.any(|spec| spec.names(secret.id) && spec.selector.means_host(name)) {
             let delivery = DeliveryId::from_bytes(ctx.id(1000 + count));
             count += 1;
             let Some(version) = secret.current else {

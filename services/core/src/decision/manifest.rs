@@ -1,6 +1,7 @@
 //! Decisions about what people declare: secrets and bindings.
 
 use std::borrow::Cow;
+use std::ops::RangeFrom;
 
 use super::{Context, Rejection, rotate, secret_or_reject, store};
 use crate::binding::{self, Binding, Target};
@@ -100,21 +101,26 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
             id,
             name,
             secret,
+            also,
             selector,
             target,
             reload,
         } => {
             let known = world.binding_named(name);
-            let secret = secret_or_reject(world, secret)?;
+            let own = secret_or_reject(world, secret)?;
+            let further = also.iter().filter(|other| *other != secret);
+            let further = further.map(|other| secret_or_reject(world, other));
+            let further: Vec<&Secret> = further.collect::<Result<_, _>>()?;
             let spec = binding::Spec {
-                secret: secret.id,
+                secret: own.id,
+                also: further.iter().map(|secret| secret.id).collect(),
                 selector: selector.clone(),
                 target: target.clone(),
                 reload: reload.clone(),
             };
             (
                 known.is_none_or(|binding| binding.spec.is_none()),
-                declare_binding(world, (*id, name), secret, &spec, ctx)?,
+                declare_binding(world, (*id, name), (own, &further[..]), &spec, ctx)?,
             )
         }
     };
@@ -173,11 +179,14 @@ fn declare_secret(
 fn declare_binding(
     world: &World,
     (id, name): (BindingId, &BindingName),
-    secret: &Secret,
+    (own, further): (&Secret, &[&Secret]),
     spec: &binding::Spec,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    secret.refuse_binding()?;
+    let secrets = || std::iter::once(own).chain(further.iter().copied());
+    for secret in secrets() {
+        secret.refuse_binding()?;
+    }
     refuse_taken_target(world, name, spec)?;
     let fresh = Binding::new(id, name.clone());
     let binding = world.binding_named(name).unwrap_or(&fresh);
@@ -185,10 +194,14 @@ fn declare_binding(
         return Ok(Vec::new());
     };
     let mut events = vec![Event::Binding(binding.id, event)];
-    let hosts = world
-        .live_hosts()
-        .filter(|host| spec.selector.means_host(&host.name));
-    events.extend(deliver(secret, hosts.map(|host| host.id), ctx)?);
+    let mut drawn = 1000..;
+    for secret in secrets() {
+        let hosts = world
+            .live_hosts()
+            .filter(|host| spec.selector.means_host(&host.name));
+        let hosts = hosts.map(|host| host.id);
+        events.extend(deliver(secret, hosts, (ctx, &mut drawn))?);
+    }
     Ok(events)
 }
 
@@ -229,13 +242,13 @@ pub(super) fn unbind(world: &World, name: &BindingName) -> Result<Vec<Event>, Re
 fn deliver(
     secret: &Secret,
     hosts: impl Iterator<Item = HostId>,
-    ctx: &Context,
+    (ctx, drawn): (&Context, &mut RangeFrom<u32>),
 ) -> Result<Vec<Event>, Rejection> {
     let Some(version) = secret.current else {
         return Ok(Vec::new());
     };
     let mut events = Vec::new();
-    for (count, host) in (1000..).zip(hosts) {
+    for (host, count) in hosts.zip(drawn) {
         let delivery = DeliveryId::from_bytes(ctx.id(count));
         let event = secret.decide_deliver(host, version, delivery)?;
         events.extend(event.map(|event| Event::Secret(secret.id, event)));

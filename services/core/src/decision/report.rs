@@ -64,16 +64,17 @@ fn record_item(
     moved: &mut Moved,
     events: &mut Vec<Event>,
 ) {
-    let key = assignment::Key {
-        host: report.host,
-        container: item.container.clone(),
-        binding: item.binding,
-    };
+    let container = (report.host, &item.container);
+    let key = world.consumer_key(container, item.binding, item.secret);
     let Some(secret) = world.secrets.get(&item.secret) else {
         return;
     };
     let known = world.assignments.get(&key).cloned().unwrap_or_default();
     let state = moved.entry(key.clone()).or_insert(known);
+    // Another secret has its place since.
+    if item.fact == Fact::Withdrawn && state.secret != item.secret && state.holds > 0 {
+        return;
+    }
     let mut push = |state: &mut Assignment, event: assignment::Event| {
         state.evolve(&event);
         events.push(Event::Assignment(key.clone(), event));
@@ -141,9 +142,8 @@ fn is_granted(world: &World, host: HostId, item: &Item) -> bool {
     let binding = world.bindings.get(&item.binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     let host = world.hosts.get(&host);
-    spec.zip(host).is_some_and(|(spec, host)| {
-        spec.secret == item.secret && spec.selector.means_host(&host.name)
-    })
+    spec.zip(host)
+        .is_some_and(|(spec, host)| spec.names(item.secret) && spec.selector.means_host(&host.name))
 }
 
 /// Whether a fact that comes late tells of a copy that was rightly given out: the host had been
@@ -238,7 +238,7 @@ fn is_acknowledged(
     }
     let binding = world.bindings.get(&key.binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
-    spec.filter(|spec| spec.secret == open.secret)
+    spec.filter(|spec| spec.names(open.secret))
         .is_none_or(|spec| state.has_reached(open.wanted(), spec.ack_level()))
 }
 

@@ -226,7 +226,8 @@ impl<'w> Draft<'w> {
         let is_awaited = |due: &&Due| {
             let open = self.world.open_rotation(due.secret);
             open.is_some_and(|open| {
-                open.wanted() == due.version && open.waiting.contains(&key_of(instance, due))
+                open.wanted() == due.version
+                    && open.waiting.contains(&key_of(self.world, instance, due))
             })
         };
         due.iter().filter(is_awaited).copied().collect()
@@ -249,7 +250,7 @@ impl<'w> Draft<'w> {
         let named = self.world.live_host(host).map(|host| &host.name);
         let spec = spec_of(self.world, due.binding);
         spec.zip(named).is_some_and(|(spec, name)| {
-            spec.secret == due.secret && spec.selector.means_host(name) && policy_of(spec).is_some()
+            spec.names(due.secret) && spec.selector.means_host(name) && policy_of(spec).is_some()
         })
     }
 
@@ -258,7 +259,7 @@ impl<'w> Draft<'w> {
         self.failures.iter().find_map(|failure| {
             let is_brought = |due: &&Due| due.secret == open.secret && due.version == open.wanted();
             let brought = failure.due.iter().filter(is_brought);
-            let mut keys = brought.map(|due| key_of(&failure.instance, due));
+            let mut keys = brought.map(|due| key_of(self.world, &failure.instance, due));
             let key = keys.find(|key| open.waiting.contains(key))?;
             Some((key, failure.reason.clone()))
         })
@@ -346,16 +347,16 @@ impl<'w> Draft<'w> {
 
     /// Whether another secret of the container is about to change: then one restart serves both.
     fn is_about_to_change(&self, instance: &Instance) -> bool {
-        let key = |binding| assignment::Key {
+        let key = |binding, also| assignment::Key {
             host: instance.host,
             container: instance.container.clone(),
             binding,
+            also,
         };
-        let (first, last) = (
-            BindingId::from_bytes([0; 16]),
-            BindingId::from_bytes([0xff; 16]),
-        );
-        let mut held = self.world.assignments.range(key(first)..=key(last));
+        let first = key(BindingId::from_bytes([0; 16]), None);
+        let last = SecretId::from_bytes([0xff; 16]);
+        let last = key(BindingId::from_bytes([0xff; 16]), Some(last));
+        let mut held = self.world.assignments.range(first..=last);
         held.any(|(key, held)| {
             let spec = spec_of(self.world, key.binding);
             let open = self.world.open_rotation(held.secret);
@@ -372,7 +373,7 @@ impl<'w> Draft<'w> {
             let Some(open) = self.world.open_rotation(due.secret) else {
                 continue;
             };
-            let key = key_of(instance, due);
+            let key = key_of(self.world, instance, due);
             let waits = open.phase == Phase::Distributing && open.waiting.contains(&key);
             if !waits || self.decided.contains(&open.id) {
                 continue;
@@ -390,12 +391,9 @@ impl<'w> Draft<'w> {
     }
 }
 
-fn key_of(instance: &Instance, due: &Due) -> assignment::Key {
-    assignment::Key {
-        host: instance.host,
-        container: instance.container.clone(),
-        binding: due.binding,
-    }
+fn key_of(world: &World, instance: &Instance, due: &Due) -> assignment::Key {
+    let container = (instance.host, &instance.container);
+    world.consumer_key(container, due.binding, due.secret)
 }
 
 fn spec_of(world: &World, binding: BindingId) -> Option<&Spec> {
@@ -480,7 +478,7 @@ pub(super) fn turn_back(
         let mut after = state.clone();
         after.evolve(&assigned);
         let level = spec_of(world, key.binding)
-            .filter(|spec| spec.secret == secret.id)
+            .filter(|spec| spec.names(secret.id))
             .map(Spec::ack_level);
         if level.is_some_and(|level| !after.has_reached(back, level)) {
             consumers.push(key.clone());
@@ -488,7 +486,7 @@ pub(super) fn turn_back(
         events.push(Event::Assignment(key.clone(), assigned));
     }
     let specs = world.bindings.values().filter_map(|one| one.spec.as_ref());
-    let own = specs.filter(|spec| spec.secret == secret.id);
+    let own = specs.filter(|spec| spec.names(secret.id));
     let takes = own.map(longest_restart).max().unwrap_or_default();
     let granted = |(host, version): &(HostId, u64)| (*version == open.version).then_some(*host);
     let turned = rotation::Event::TurnedBack {

@@ -3,6 +3,7 @@
 mod evict;
 mod history;
 mod model;
+mod several;
 
 use super::*;
 use crate::binding::Reload;
@@ -149,6 +150,7 @@ fn two_bindings() -> [Declaration; 2] {
         id: BindingId::from_bytes([77; 16]),
         name: BindingName::parse("other").unwrap(),
         secret: secret_name(),
+        also: std::collections::BTreeSet::new(),
         selector: anywhere(),
         target: env(),
         reload: restart(),

@@ -468,6 +468,7 @@ fn with_another_secret() -> Given {
         id: OTHER_BINDING,
         name: BindingName::parse("other").unwrap(),
         secret: name,
+        also: std::collections::BTreeSet::new(),
         selector: anywhere(),
         target: binding::Target::Env {
             name: EnvName::parse("OTHER").unwrap(),

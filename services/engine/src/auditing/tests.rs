@@ -68,6 +68,7 @@ fn declarations() -> Command {
         id: BindingId::default(),
         name: BindingName::parse("b").unwrap(),
         secret: secret_name(),
+        also: std::collections::BTreeSet::new(),
         selector: Selector::default(),
         target: Target::Env { name },
         reload: Reload::None,
@@ -254,6 +255,7 @@ fn key() -> assignment::Key {
         host: HOST,
         container: ContainerId::parse(&"a".repeat(64)).unwrap(),
         binding: BindingId::default(),
+        also: None,
     }
 }
 
@@ -340,6 +342,7 @@ fn left_by(reload: Reload, is_waited_for: bool) -> Record {
         name: BindingName::parse("web-db").unwrap(),
         spec: binding::Spec {
             secret: SECRET,
+            also: std::collections::BTreeSet::new(),
             selector: Selector::default(),
             target: Target::Env {
                 name: EnvName::parse("A").unwrap(),

@@ -48,6 +48,7 @@ fn people_commands() -> Vec<Command> {
         id: BindingId::default(),
         name: BindingName::parse("b").unwrap(),
         secret: name(),
+        also: std::collections::BTreeSet::new(),
         selector: Selector::default(),
         target: Target::Env {
             name: EnvName::parse("A").unwrap(),

@@ -26,6 +26,7 @@ fn consumer() -> assignment::Key {
         host: HOST,
         container: ContainerId::parse(&"ab".repeat(32)).unwrap(),
         binding: BINDING,
+        also: None,
     }
 }
 
@@ -71,6 +72,7 @@ impl Log {
             name: BindingName::parse("payments").unwrap(),
             spec: binding::Spec {
                 secret: SECRET,
+                also: std::collections::BTreeSet::new(),
                 selector: binding::Selector::default(),
                 target: Target::Env {
                     name: EnvName::parse("TOKEN").unwrap(),

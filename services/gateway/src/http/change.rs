@@ -177,6 +177,7 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
         Manifest::Binding {
             name,
             secret,
+            also,
             selector,
             target,
             reload,
@@ -185,6 +186,7 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             id: BindingId::from_bytes(draw("binding")),
             name: name.clone(),
             secret: secret.clone(),
+            also: also.clone(),
             selector: selector.clone(),
             target: target.clone(),
             reload: reload.clone(),

@@ -153,7 +153,16 @@ pub(super) async fn consumers(
             views::consumers(&api.view.read(), None),
         ),
     };
-    let key = |view: &ConsumerView| format!("{}/{}/{}", view.host, view.container, view.binding);
+    let key = |view: &ConsumerView| {
+        let ConsumerView {
+            host,
+            container,
+            binding,
+            secret,
+            ..
+        } = view;
+        format!("{host}/{container}/{binding}/{secret}")
+    };
     // Consumers come and go: the next page begins after a key, whether its row is still there or not.
     views.sort_by_cached_key(key);
     let page = PageQuery { limit, after };

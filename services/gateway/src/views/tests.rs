@@ -60,6 +60,7 @@ fn a_binding_s_description_has_the_note() {
         name: keywheel_core::name::BindingName::parse("payments").unwrap(),
         spec: binding::Spec {
             secret: keywheel_core::id::SecretId::default(),
+            also: std::collections::BTreeSet::new(),
             selector: selector(Some(ImageSelector::Repository("app".to_owned())), false),
             target: file(),
             reload: Reload::None,
@@ -82,6 +83,7 @@ fn a_binding_of_several_files_names_them() {
         name: keywheel_core::name::BindingName::parse("payments").unwrap(),
         spec: binding::Spec {
             secret: keywheel_core::id::SecretId::default(),
+            also: std::collections::BTreeSet::new(),
             selector: selector(None, true),
             target: Target::Files {
                 directory: Directory::parse(binding::DEFAULT_DIRECTORY).unwrap(),
@@ -99,6 +101,37 @@ fn a_binding_of_several_files_names_them() {
     assert_eq!(
         shown.target,
         "files password, user in /run/secrets/db uid 5 gid 0 mode 0440"
+    );
+}
+
+#[test]
+fn a_binding_of_several_secrets_names_them() {
+    let mut world = World::default();
+    let (own, other) = (SecretId::from_bytes([1; 16]), SecretId::from_bytes([2; 16]));
+    let id = keywheel_core::id::BindingId::default();
+    for (number, secret, name) in [(1, own, "prod/db"), (2, other, "prod/api")] {
+        let registered = keywheel_core::secret::Event::Registered {
+            name: keywheel_core::name::SecretName::parse(name).unwrap(),
+            spec: keywheel_core::secret::Spec::default(),
+        };
+        let registered = keywheel_core::event::Event::Secret(secret, registered);
+        world.apply(number, &registered);
+    }
+    let bound = binding::Event::Bound {
+        name: keywheel_core::name::BindingName::parse("payments").unwrap(),
+        spec: binding::Spec {
+            secret: own,
+            also: std::collections::BTreeSet::from([other]),
+            selector: selector(None, true),
+            target: file(),
+            reload: Reload::None,
+        },
+    };
+    world.apply(3, &keywheel_core::event::Event::Binding(id, bound));
+    let shown = super::binding(&world, &world.bindings[&id]).unwrap();
+    assert_eq!(
+        (shown.secret.as_str(), shown.also.as_slice()),
+        ("prod/db", &["prod/api".to_owned()][..])
     );
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use keywheel_core::binding::{ContainerFacts, ImageSelector, Selector, SetFile};
 use keywheel_core::id::{ContainerId, DeliveryId, HostId};
 use keywheel_core::name::{BindingName, EnvName, SecretName};
+use keywheel_core::plan::PlannedSecret;
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
 
 use super::*;
@@ -20,7 +21,7 @@ fn host() -> HostName {
     HostName::parse("web-1").unwrap()
 }
 
-fn file(name: &str) -> Target {
+pub(crate) fn file(name: &str) -> Target {
     Target::File {
         directory: Directory::parse("/run/secrets").unwrap(),
         name: FileName::parse(name).unwrap(),
@@ -48,6 +49,7 @@ pub(crate) fn binding(
         name: BindingName::parse("b").unwrap(),
         secret: SecretId::from_bytes([number; 16]),
         secret_name: SecretName::parse("prod/db").unwrap(),
+        also: Vec::new(),
         selector: Selector {
             host: Some(host()),
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),
@@ -115,6 +117,8 @@ fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, 
         place,
         attr,
         form: crate::form::Form::of(binding),
+        further: BTreeMap::new(),
+        news: Vec::new(),
         version,
         content: 1,
         ack,
@@ -443,4 +447,73 @@ fn files_take_the_place_of_a_file_and_share_it_with_no_other_binding() {
         matches!(said[..], [reason] if reason.contains("/run/secrets/db")),
         "{said:?}"
     );
+}
+
+/// A file of its own secret at version 3 and of another at this one.
+fn of_two(version: Option<u64>) -> PlannedBinding {
+    let mut target = file("db");
+    if let Target::File { template, .. } = &mut target {
+        let text = "{{ secret(\"prod/db\") }}:{{ secret(\"prod/api\") }}";
+        *template = Some(text.to_owned());
+    }
+    let mut planned = binding(1, target, Reload::None, Some(3));
+    planned.also.push(PlannedSecret {
+        secret: SecretId::from_bytes([9; 16]),
+        name: SecretName::parse("prod/api").unwrap(),
+        current: version.map(|version| Grant {
+            version,
+            delivery: DeliveryId::from_bytes([2; 16]),
+        }),
+        floor: 0,
+        dead: BTreeSet::new(),
+        traceparent: None,
+    });
+    planned
+}
+
+fn holds_two(tracked: &mut Tracked, planned: &PlannedBinding, other: u64, ack: Ack) {
+    holds(tracked, planned, Some(3), ack);
+    let holding = tracked.holdings.get_mut(&planned.binding).unwrap();
+    holding.further = BTreeMap::from([(SecretId::from_bytes([9; 16]), other)]);
+}
+
+#[test]
+fn a_file_of_two_secrets_is_written_again_when_one_of_them_changes() {
+    let (first, second) = (of_two(Some(1)), of_two(Some(2)));
+    let mut tracked = tracked("runc", &[]);
+    let fresh = decided(vec![first.clone()], &tracked);
+    assert_eq!(fresh.needs.len(), 2);
+    assert_eq!(fresh.writes[0].news.len(), 2, "all of it is new");
+    holds_two(&mut tracked, &first, 1, Ack::Done);
+    let same = decided(vec![first], &tracked);
+    assert!(same.writes.is_empty() && same.needs.is_empty());
+    let changed = decided(vec![second], &tracked);
+    let other = SecretId::from_bytes([9; 16]);
+    assert_eq!(changed.writes[0].news, [(other, 2)], "and only that");
+    assert_eq!(changed.needs.len(), 2, "the file needs both");
+}
+
+#[test]
+fn a_file_of_two_secrets_is_taken_away_when_one_of_them_is_gone() {
+    let mut tracked = tracked("runc", &[]);
+    holds_two(&mut tracked, &of_two(Some(1)), 1, Ack::Done);
+    let todo = decided(vec![of_two(None)], &tracked);
+    assert_eq!(todo.removes.len(), 1);
+    assert!(todo.writes.is_empty() && todo.needs.is_empty());
+}
+
+#[test]
+fn a_restart_is_due_for_what_is_new_in_a_file_of_two_secrets() {
+    let mut planned = of_two(Some(2));
+    planned.reload = RESTART;
+    let other = SecretId::from_bytes([9; 16]);
+    let mut tracked = tracked("runc", &[]);
+    holds_two(&mut tracked, &planned, 2, Ack::Due);
+    let all = decided(vec![planned.clone()], &tracked).restart;
+    let own = (planned.binding, planned.secret, 3);
+    assert_eq!(all, [own, (planned.binding, other, 2)]);
+    let holding = tracked.holdings.get_mut(&planned.binding).unwrap();
+    holding.news = vec![(other, 2)];
+    let due = decided(vec![planned.clone()], &tracked).restart;
+    assert_eq!(due, [(planned.binding, other, 2)]);
 }

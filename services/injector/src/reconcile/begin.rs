@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keywheel_core::id::ContainerId;
+use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::plan::Grant;
 use keywheel_daemon::{chain, failpoint, lines, names};
 use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
@@ -16,13 +17,35 @@ use super::Reconciler;
 use super::pass::Due;
 use crate::attach::{Wanted, attach};
 use crate::decide::FileWish;
+use crate::form::FurtherValues;
+use crate::granted::mark_of;
 use crate::model::{Busy, Service, alone_of};
 use crate::origin::SERVICE;
 use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::Remembered;
 
+/// The opened values of the further secrets that a file is made of, if all are there.
+pub(super) fn further_values(
+    wish: &FileWish,
+    values: &BTreeMap<VersionKey, Arc<SecretBytes>>,
+) -> Option<FurtherValues> {
+    let further = wish.further.iter();
+    let value = |(secret, grant): &(SecretId, Grant)| {
+        let value = values.get(&(*secret, grant.version))?;
+        Some((*secret, Arc::clone(value)))
+    };
+    further.map(value).collect()
+}
+
 impl Reconciler {
+    /// The mark of what a binding gives out now.
+    pub(super) fn mark_of(&self, binding: BindingId) -> Option<u64> {
+        let plan = self.shared.plan()?;
+        let mut planned = plan.bindings.iter();
+        mark_of(planned.find(|planned| planned.binding == binding)?)
+    }
+
     pub(super) fn begin_attach(
         &mut self,
         id: &ContainerId,
@@ -31,6 +54,7 @@ impl Reconciler {
     ) {
         let want = |wish: FileWish| {
             Some(Wanted {
+                further: further_values(&wish, values)?,
                 value: Arc::clone(values.get(&(wish.secret, wish.grant.version))?),
                 binding: wish.binding,
                 secret: wish.secret,
@@ -46,10 +70,10 @@ impl Reconciler {
             return;
         };
         tracked.busy = Busy::Attaching;
-        let versions = wanted
-            .iter()
-            .map(|file| (file.secret, file.version))
-            .collect();
+        let own = wanted.iter().map(|file| (file.secret, file.version));
+        let forms = wanted.iter().filter_map(|file| file.form.as_ref());
+        let further = forms.flat_map(|form| form.versions());
+        let versions = own.chain(further).collect();
         let ((), intent) = self.shared.intend(|_| ((), versions));
         let (base, pid) = (Remembered::of(tracked), tracked.record.pid);
         let (tools, events, pool, id) = (
@@ -120,9 +144,10 @@ impl Reconciler {
             return self.begin_rolled(id, due, service);
         }
         let failed = due.iter().find(|(binding, _, version)| {
+            let mark = self.mark_of(*binding).unwrap_or(*version);
             self.failed
                 .get(&(service.clone(), *binding))
-                .is_some_and(|failed| failed == version)
+                .is_some_and(|failed| *failed == mark)
         });
         if let Some((binding, secret, version)) = failed.copied() {
             let reason = format!(

@@ -18,6 +18,7 @@ use keywheel_engine::port::container_host::ContainerRecord;
 
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::refused::{Due, Look, Offer, is_wanted, save};
+use crate::runtime::answer::{key_of, parts_of};
 use crate::runtime::resolve::choose;
 use crate::service::Event;
 use crate::shared::{Shared, VersionKey};
@@ -286,9 +287,9 @@ fn offered(
 ) -> Option<(Offer, Vec<(VersionKey, Grant)>)> {
     // Its mounts only the runtime knows; one that is in the way is refused again, once.
     let chosen = choose(plan, host, &record.facts, &record.placeholders, &[]).ok()?;
-    let all = || chosen.env.iter().chain(&chosen.files);
-    let offer = all().map(|(given, _)| (given.binding.binding, given.version, given.place.clone()));
-    let needs = all().map(|(given, grant)| ((given.binding.secret, given.version), *grant));
+    let all = || chosen.env.iter().chain(&chosen.files).flat_map(parts_of);
+    let offer = all().map(|(given, _)| (given.binding.binding, given.version, given.place));
+    let needs = all().map(|(given, grant)| (key_of(&given), grant));
     Some((offer.collect(), needs.collect()))
 }
 

@@ -162,8 +162,8 @@ impl Reconciler {
                     tracked.dirty = true;
                     tracked.refused.remove(&binding);
                     tracked.tries.remove(&binding);
-                    self.items
-                        .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                    let told = tracked.facts(binding, |version| Fact::Reloaded { version, at });
+                    self.items.extend(told);
                 }
                 Verdict::Ended => {
                     tracked.note_try(command, *waiting, &Err(String::new()), now);

@@ -9,16 +9,18 @@ use std::time::Duration;
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
-use keywheel_core::report::{Fact, Item};
+use keywheel_core::report::Fact;
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, failpoint, lines, names};
 use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
 
+use super::begin::further_values;
+use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
-use crate::model::{Ack, Busy, Holding, Tracked};
+use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
 use crate::service::Event;
@@ -181,9 +183,9 @@ impl Reconciler {
         let (waiting, writes): (Vec<_>, Vec<_>) = todo.writes.into_iter().partition(waits);
         let mut due = todo.restart;
         let is_own = !due.is_empty();
-        due.extend(waiting.iter().map(due_of));
+        due.extend(waiting.iter().flat_map(due_of));
         let is_later = now < tracked.retry_at;
-        if due.is_empty() && self.is_placed_for(id, writes.iter().map(due_of)) {
+        if due.is_empty() && self.is_placed_for(id, writes.iter().flat_map(due_of)) {
             self.keep_place(id, gathered);
         }
         if !is_later {
@@ -234,7 +236,7 @@ impl Reconciler {
     }
 
     fn has(&self, wish: &FileWish) -> bool {
-        self.shared.has_value((wish.secret, wish.grant.version))
+        wish.versions().all(|one| self.shared.has_value(one))
     }
 
     /// `true` when something changed that may lead to more.
@@ -275,6 +277,7 @@ impl Reconciler {
             };
             match result {
                 Ok(()) => {
+                    let items = tracked.farewells(removal.binding, &Fact::Withdrawn);
                     tracked.drop_holding(removal.binding);
                     tracked.refused.remove(&removal.binding);
                     tracked.dirty = true;
@@ -286,8 +289,7 @@ impl Reconciler {
                         { names::TRACE } = trace_id(removal.trace),
                         "file removed"
                     );
-                    let item = tracked.item(removal.binding, removal.secret, Fact::Withdrawn);
-                    self.items.push(item);
+                    self.items.extend(items);
                 }
                 Err(reason) => {
                     tracing::error!(
@@ -329,8 +331,7 @@ impl Reconciler {
         wishes: impl Iterator<Item = &'a FileWish>,
     ) -> BTreeMap<VersionKey, Arc<SecretBytes>> {
         let mut values = BTreeMap::new();
-        for wish in wishes {
-            let key = (wish.secret, wish.grant.version);
+        for key in wishes.flat_map(FileWish::versions) {
             if values.contains_key(&key) {
                 continue;
             }
@@ -365,7 +366,7 @@ impl Reconciler {
                 .holdings
                 .get(&wish.binding)
                 .filter(|holding| holding.secret == wish.secret);
-            let remembered = held.and_then(|holding| holding.remembered);
+            let is_acked = held.is_some_and(|holding| was_acked(holding, &wish_versions(&wish)));
             // Only its owner or mode changes: nothing new to be told.
             let is_known = held.is_some_and(|held| {
                 held.version == Some(wish.grant.version) && held.form == wish.form
@@ -373,7 +374,7 @@ impl Reconciler {
             let tell = match wish.reload {
                 Reload::Signal(signal) if !is_known => Some(Tell {
                     signal,
-                    even_if_equal: remembered != Some((wish.grant.version, true)),
+                    even_if_equal: !is_acked,
                 }),
                 Reload::Signal(_)
                 | Reload::None
@@ -391,11 +392,12 @@ impl Reconciler {
                 name: wish.name.to_string(),
                 owner: tracked.owners.get(&(wish.attr.uid, wish.attr.gid)).copied(),
                 attr: wish.attr,
+                further: further_values(&wish, values)?,
                 form: wish.form,
                 value: Arc::clone(values.get(&(wish.secret, wish.grant.version))?),
                 compare_first: wish.compare_first,
                 tell,
-                trace: traces.of_secret(wish.secret),
+                trace: wish.news.first().and_then(|one| traces.of_secret(one.0)),
                 container: id,
             })
         };
@@ -444,21 +446,23 @@ impl Reconciler {
         let Some(tracked) = self.containers.get_mut(&container) else {
             return false;
         };
-        // The file of the secret that the binding meant before is gone with this one.
-        let other = drop_other(tracked, binding, secret);
-        let is_other = other.is_some();
-        self.items.extend(other);
+        let mut versions = vec![(secret, version)];
+        versions.extend(form.iter().flat_map(|form| form.versions()));
+        let (gone, is_other) = drop_others(tracked, binding, &versions);
+        self.items.extend(gone);
         let before = tracked.holdings.get(&binding);
         let known = before
             .filter(|holding| holding.version == Some(version) && holding.form == form)
             .map(|holding| (holding.ack, holding.content));
-        let was_acked =
-            !done.written && before.and_then(|holding| holding.remembered) == Some((version, true));
+        let was_acked = !done.written && before.is_some_and(|held| was_acked(held, &versions));
+        let news = news_of(before, &versions);
         let is_first = before.is_none() && !is_other;
         let reload = reload_in(&planned.reload, &tracked.label);
         let ack = match (known, done.told) {
             _ if was_acked => Ack::Done,
-            _ if !done.written && began_with(before, version, &reload) => Ack::Gate { since: now },
+            _ if !done.written && began_with(before, &versions, &reload) => {
+                Ack::Gate { since: now }
+            }
             (Some((ack, _)), Told::NotAsked) => ack,
             _ => ack_of(&reload, done.told, is_first, now),
         };
@@ -466,18 +470,20 @@ impl Reconciler {
         let content = known.map_or(self.contents, |(_, content)| content);
         let place = (place_of(&planned.target), attr_of(&planned.target), form);
         tracked.owners.insert(done.owner.0, done.owner.1);
-        tracked.put(binding, hold(secret, place, (version, content), ack));
+        let holding = hold(secret, place, (version, content), ack).with(news);
+        let said = holding.untold();
+        tracked.put(binding, holding);
         tracked.refused.remove(&binding);
         tracked.dirty = true;
         let at = done.at;
-        let fact = Fact::Swapped { version, at };
-        self.items.push(tracked.item(binding, secret, fact));
-        if done.written {
-            say_replaced(&container, planned, version);
+        let swapped = tracked.facts(binding, |version| Fact::Swapped { version, at });
+        self.items.extend(swapped);
+        for one in said.into_iter().filter(|_| done.written) {
+            say_replaced(&container, planned, one);
         }
         if let Some(at) = told_at(done.told, was_acked.then_some(done.at)) {
-            self.items
-                .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+            let told = tracked.facts(binding, |version| Fact::Reloaded { version, at });
+            self.items.extend(told);
         }
         true
     }
@@ -517,8 +523,13 @@ impl Reconciler {
     }
 }
 
-const fn due_of(wish: &FileWish) -> Due {
-    (wish.binding, wish.secret, wish.grant.version)
+fn due_of(wish: &FileWish) -> impl Iterator<Item = Due> + '_ {
+    let (binding, news) = (wish.binding, wish.news.iter());
+    news.map(move |(secret, version)| (binding, *secret, *version))
+}
+
+fn wish_versions(wish: &FileWish) -> Vec<VersionKey> {
+    wish.versions().collect()
 }
 
 /// What a consumer has to do with a version that is new to it.
@@ -531,16 +542,6 @@ fn ack_of(reload: &Reload, told: Told, is_first: bool, now: Duration) -> Ack {
     }
 }
 
-/// Whether, as an earlier run remembered, its program began with this version and was not judged yet.
-fn began_with(before: Option<&Holding>, version: u64, reload: &Reload) -> bool {
-    let is_remembered = |held: &Holding| {
-        held.version.is_none()
-            && held.remembered == Some((version, false))
-            && held.ack == Ack::AtStart
-    };
-    matches!(reload, Reload::Restart { .. }) && before.is_some_and(is_remembered)
-}
-
 /// When the process heard of it; one that had acknowledged is not asked again.
 fn told_at(told: Told, acked: Option<Timestamp>) -> Option<Timestamp> {
     match told {
@@ -549,24 +550,19 @@ fn told_at(told: Told, acked: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-fn say_replaced(container: &ContainerId, planned: &PlannedBinding, version: u64) {
-    let trace = planned.traceparent.as_deref().and_then(Context::parse);
+fn say_replaced(container: &ContainerId, planned: &PlannedBinding, (secret, version): VersionKey) {
+    let further = planned.also.iter().find(|one| one.secret == secret);
+    let (name, trace) = match further {
+        Some(one) => (&one.name, &one.traceparent),
+        None => (&planned.secret_name, &planned.traceparent),
+    };
+    let trace = trace.as_deref().and_then(Context::parse);
     tracing::info!(
         { names::EVENT } = lines::FILE_REPLACED,
         { names::CONTAINER } = container.short(),
-        { names::SECRET_NAME } = %planned.secret_name,
+        { names::SECRET_NAME } = %name,
         { names::VERSION } = version,
         { names::TRACE } = trace_id(trace),
         "file replaced"
     );
-}
-
-/// Forgets what a binding gave of another secret, and says so.
-fn drop_other(tracked: &mut Tracked, binding: BindingId, secret: SecretId) -> Option<Item> {
-    let other = tracked.holdings.get(&binding)?.secret;
-    if other == secret {
-        return None;
-    }
-    tracked.drop_holding(binding);
-    Some(tracked.item(binding, other, Fact::Withdrawn))
 }

@@ -14,7 +14,7 @@ use keywheel_daemon::names;
 use super::pass::Due;
 use super::{RETRY_AFTER, Reconciler};
 use crate::gate::{Gate, judge, monitor_of, watch};
-use crate::model::{Ack, Busy, Place};
+use crate::model::{Ack, Busy, Holding, Place};
 use crate::reload::reload_in;
 use crate::swap::{Told, in_batches, signal};
 
@@ -90,12 +90,12 @@ impl Reconciler {
                 };
                 tracked.dirty = true;
                 tracked.refused.remove(&binding);
-                self.items
-                    .push(tracked.item(binding, secret, Fact::Swapped { version, at }));
+                let swapped = tracked.facts(binding, |version| Fact::Swapped { version, at });
+                self.items.extend(swapped);
                 // It began with the version, so there is nothing to tell it.
                 if !matches!(reload, Reload::None | Reload::Restart { .. }) {
-                    self.items
-                        .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                    let told = tracked.facts(binding, |version| Fact::Reloaded { version, at });
+                    self.items.extend(told);
                 }
                 true
             }
@@ -139,8 +139,8 @@ impl Reconciler {
                 }
                 tracked.dirty = true;
                 tracked.refused.remove(&binding);
-                self.items
-                    .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                let told = tracked.facts(binding, |version| Fact::Reloaded { version, at });
+                self.items.extend(told);
                 true
             }
             Err(reason) => {
@@ -171,8 +171,8 @@ impl Reconciler {
                 if tracked.holdings.values().all(|held| held.ack == Ack::Done) {
                     self.slots.remove(&tracked.alone());
                 }
-                self.items
-                    .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                let told = tracked.facts(binding, |version| Fact::Reloaded { version, at });
+                self.items.extend(told);
                 self.failed.remove(&(service, binding));
                 true
             }
@@ -187,8 +187,10 @@ impl Reconciler {
             }
             Gate::Failed(reason) => {
                 let is_news = !tracked.refused.contains_key(&binding);
+                let held = tracked.holdings.get(&binding);
+                let mark = held.map_or(version, Holding::mark);
                 if self.slots.get(&service) == Some(id) && !self.is_by_label(binding) {
-                    self.failed.insert((service, binding), version);
+                    self.failed.insert((service, binding), mark);
                 }
                 self.refuse(id, binding, secret, version, reason);
                 is_news
@@ -225,8 +227,8 @@ impl Reconciler {
                 }
                 tracked.dirty = true;
                 tracked.refused.remove(&binding);
-                self.items
-                    .push(tracked.item(binding, secret, Fact::Reloaded { version, at }));
+                let told = tracked.facts(binding, |version| Fact::Reloaded { version, at });
+                self.items.extend(told);
             }
             Some(Ok(_)) if is_young => self.wake_by(now + SIGNAL_LOOK),
             Some(Ok(_)) => {

@@ -245,8 +245,7 @@ impl Reconciler {
             } else {
                 Fact::Vanished
             };
-            let vanished = tracked.item(*binding, holding.secret, farewell);
-            let version = holding.version.unwrap_or_default();
+            let vanished = tracked.farewells(*binding, &farewell);
             let is_untold = holding.ack == Ack::AtStart && holding.remembered.is_none();
             let is_unproven = matches!(
                 holding.ack,
@@ -255,25 +254,25 @@ impl Reconciler {
             if !is_rollout || !(is_unproven || tracked.refused.contains_key(binding)) {
                 if is_untold {
                     // It ended before the engine said that it ran; it had the value all the same.
-                    let fact = Fact::Swapped { version, at };
-                    self.items
-                        .push(tracked.item(*binding, holding.secret, fact));
+                    let swapped = tracked.facts(*binding, |version| Fact::Swapped { version, at });
+                    self.items.extend(swapped);
                 }
-                self.items.push(vanished);
+                self.items.extend(vanished);
                 continue;
             }
             // Restarted by us and down since: a failure, not a farewell.
-            owed.push(vanished);
+            owed.extend(vanished);
             if is_unproven {
                 let reason = ENDED.to_owned();
                 if !self.is_by_label(*binding) {
-                    self.failed.insert((service.clone(), *binding), version);
+                    self.failed
+                        .insert((service.clone(), *binding), holding.mark());
                 }
-                self.items.push(tracked.item(
-                    *binding,
-                    holding.secret,
-                    Fact::Refused { version, reason },
-                ));
+                let refused = |version| Fact::Refused {
+                    version,
+                    reason: reason.clone(),
+                };
+                self.items.extend(tracked.facts(*binding, refused));
             }
         }
         let refused = tracked

@@ -14,8 +14,8 @@ use keywheel_core::rollout::Due as RolloutDue;
 use super::Reconciler;
 use super::pass::Due;
 use crate::decide::{FileWish, matching};
+use crate::granted::{grant_of, is_dead, version_of};
 use crate::model::{Ack, Busy, Holding, Service, Tracked, alone_of};
-use crate::shared::grant_of;
 
 /// What is known of restarts under rollouts.
 #[derive(Default)]
@@ -140,15 +140,15 @@ impl Reconciler {
             .holdings
             .get(&wish.binding)
             .filter(|held| held.secret == wish.secret && !wish.compare_first)
-            .and_then(|held| held.version)
+            .filter(|held| held.version.is_some())
         else {
             return false;
         };
         let mut planned = plan.bindings.iter();
         let planned = planned.find(|planned| planned.binding == wish.binding);
-        held != wish.grant.version
+        !wish.versions().all(|one| held.has(one))
             && planned.is_some_and(|planned| {
-                is_rolled(planned) && held > planned.floor && !planned.dead.contains(&held)
+                is_rolled(planned) && !held.held().any(|one| is_dead(planned, one))
             })
             && self.leave_of(plan, id).is_none()
     }
@@ -216,8 +216,7 @@ impl Reconciler {
         };
         if let (Some(wanted), Err(reason)) = (fallen.starting.take(), result) {
             fallen.reason = format!("its start failed: {reason}");
-            let is_replaced =
-                |due: &RolloutDue| wanted.iter().any(|new| new.binding == due.binding);
+            let is_replaced = |due: &RolloutDue| wanted.iter().any(|new| is_same_place(new, due));
             fallen.due.retain(|due| !is_replaced(due));
             fallen.due.extend(wanted);
         }
@@ -329,10 +328,9 @@ impl Fallen {
     fn wanted(&self, plan: &HostPlan) -> Option<Vec<RolloutDue>> {
         let grant = |due: &RolloutDue| {
             let mut planned = plan.bindings.iter();
-            let planned = planned.find(|planned| {
-                planned.binding == due.binding && planned.secret == due.secret && is_rolled(planned)
-            })?;
-            let version = grant_of(planned)?.version;
+            let planned =
+                planned.find(|planned| planned.binding == due.binding && is_rolled(planned))?;
+            let version = version_of(planned, due.secret)?;
             Some(RolloutDue { version, ..*due })
         };
         let wanted = self.due.iter().filter_map(grant);
@@ -348,13 +346,18 @@ fn held_under<'a>(
 ) -> impl Iterator<Item = RolloutDue> + 'a {
     let held = tracked.holdings.iter();
     let held = held.filter(move |(binding, _)| rolls(plan, **binding));
-    held.filter_map(|(binding, holding)| {
-        Some(RolloutDue {
+    let held = held.filter(|(_, holding)| holding.version.is_some());
+    held.flat_map(|(binding, holding)| {
+        holding.held().map(move |(secret, version)| RolloutDue {
             binding: *binding,
-            secret: holding.secret,
-            version: holding.version?,
+            secret,
+            version,
         })
     })
+}
+
+fn is_same_place(one: &RolloutDue, other: &RolloutDue) -> bool {
+    one.binding == other.binding && one.secret == other.secret
 }
 
 /// Why one of these was refused.

@@ -74,7 +74,7 @@ impl Reconciler {
         tracked.dirs.extend(attached.dirs);
         tracked.dirty = true;
         let facts = tracked.record.facts.clone();
-        let given: Vec<_> = attached.written.iter().map(given_file).collect();
+        let given: Vec<_> = attached.written.iter().flat_map(given_file).collect();
         for written in attached.written {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
@@ -83,13 +83,12 @@ impl Reconciler {
             let ack = first_ack(reload.as_ref(), now);
             tracked.refused.remove(&written.binding);
             let version = written.version;
-            let fact = Fact::Swapped { version, at };
-            self.items
-                .push(tracked.item(written.binding, written.secret, fact));
             let place = (written.place, Some(written.attr), written.form);
             self.contents += 1;
             let holding = hold(written.secret, place, (version, self.contents), ack);
             tracked.put(written.binding, holding);
+            let swapped = tracked.facts(written.binding, |version| Fact::Swapped { version, at });
+            self.items.extend(swapped);
         }
         self.note_alone(&facts, &given);
         if !attached.refused.is_empty() {
@@ -302,7 +301,7 @@ impl Reconciler {
     fn note_start(&mut self, id: &ContainerId, pending: &Pending, written: &[Written]) {
         let env = pending.env.iter();
         let env = env.map(|given| (given.binding.binding, given.binding.secret, given.version));
-        let given: Vec<Delivered> = env.chain(written.iter().map(given_file)).collect();
+        let given: Vec<Delivered> = env.chain(written.iter().flat_map(given_file)).collect();
         if let Some(trace) = pending.trace {
             let versions = given.iter().map(|&(_, secret, version)| (secret, version));
             self.shared
@@ -342,7 +341,7 @@ impl Reconciler {
                     Some((
                         planned.binding,
                         planned.secret,
-                        crate::shared::grant_of(planned)?.version,
+                        crate::granted::grant_of(planned)?.version,
                     ))
                 })
                 .collect();
@@ -384,8 +383,11 @@ impl Reconciler {
 /// A binding, its secret and the version that was given.
 type Delivered = (BindingId, SecretId, u64);
 
-fn given_file(written: &Written) -> Delivered {
-    (written.binding, written.secret, written.version)
+fn given_file(written: &Written) -> impl Iterator<Item = Delivered> {
+    let binding = written.binding;
+    let further = written.form.iter().flat_map(|form| form.versions());
+    let further = further.map(move |(secret, version)| (binding, secret, version));
+    std::iter::once((binding, written.secret, written.version)).chain(further)
 }
 
 /// What it holds, with the number of its content.
@@ -395,11 +397,14 @@ pub(super) fn hold(
     (version, content): (u64, u64),
     ack: Ack,
 ) -> Holding {
+    let further = form.as_ref().map(|form| form.versions());
     Holding {
         secret,
         place,
         attr,
         form,
+        further: further.unwrap_or_default(),
+        news: Vec::new(),
         version: Some(version),
         content,
         ack,

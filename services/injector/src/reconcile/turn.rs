@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keywheel_core::id::ContainerId;
+use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::container_host::ContainerRecord;
 use keywheel_engine::trace::Context;
@@ -92,12 +92,14 @@ impl Reconciler {
     /// It is this container's turn. Its restart begins in [`Self::begin_ready`].
     pub(super) fn take_turn(&mut self, id: &ContainerId, due: &[Due], slot: Service) {
         if slot != alone_of(id) {
+            let mark = |(binding, _, version): &Due| {
+                let mark = self.mark_of(*binding).unwrap_or(*version);
+                (*binding, mark)
+            };
+            let due: BTreeMap<BindingId, u64> = due.iter().map(mark).collect();
             let turn = Turn {
                 service: slot.clone(),
-                due: due
-                    .iter()
-                    .map(|(binding, _, version)| (*binding, *version))
-                    .collect(),
+                due: due.into_iter().collect(),
             };
             self.under_way.turns.insert(id.clone(), turn);
         }

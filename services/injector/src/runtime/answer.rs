@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
-use keywheel_core::plan::Grant;
+use keywheel_core::plan::{Grant, PlannedBinding};
 use keywheel_core::report::DeniedStart;
 use keywheel_daemon::chain;
 use keywheel_engine::trace::Context;
@@ -18,6 +18,7 @@ use keywheel_seal::SecretBytes;
 use keywheel_telemetry::traces::Span;
 use zeroize::Zeroizing;
 
+use crate::granted::further_of;
 use crate::model::Place;
 use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose, parse_entry};
 use crate::runtime::wire::{MAX_ENV_VALUE_BYTES, Question, Refusal, Resolved, resolved_line};
@@ -132,7 +133,8 @@ fn versions_of(chosen: Option<&Chosen>) -> Vec<VersionKey> {
     let given = chosen
         .into_iter()
         .flat_map(|chosen| chosen.env.iter().chain(&chosen.files));
-    given.map(|(given, _)| key_of(given)).collect()
+    let parts = given.flat_map(parts_of);
+    parts.map(|(given, _)| key_of(&given)).collect()
 }
 
 fn no_plan() -> Denied {
@@ -200,6 +202,25 @@ async fn facts_of(shared: &Shared, id: &ContainerId) -> Answer<ContainerFacts> {
 
 pub(crate) fn key_of(given: &Given) -> VersionKey {
     (given.binding.secret, given.version)
+}
+
+/// What is given under one binding, secret by secret: each is a value of its own.
+pub(crate) fn parts_of((given, grant): &(Given, Grant)) -> impl Iterator<Item = (Given, Grant)> {
+    let further = further_of(&given.binding).map(move |(one, grant)| {
+        let binding = PlannedBinding {
+            secret: one.secret,
+            secret_name: one.name.clone(),
+            also: Vec::new(),
+            ..given.binding.clone()
+        };
+        let part = Given {
+            binding,
+            version: grant.version,
+            place: given.place.clone(),
+        };
+        (part, grant)
+    });
+    std::iter::once((given.clone(), *grant)).chain(further)
 }
 
 fn directories(chosen: &Chosen) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The second question of a container's create: its files, before the first instruction.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keywheel_core::binding::Target;
@@ -7,19 +8,21 @@ use keywheel_core::id::ContainerId;
 use keywheel_core::plan::Grant;
 use keywheel_core::plan::HostPlan;
 use keywheel_engine::trace::Context;
+use keywheel_seal::SecretBytes;
 use keywheel_sys::secretfs::FileAttr;
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
 use crate::attach::{Attached, Tools, Wanted, attach};
 use crate::form::Form;
+use crate::granted::{further_of, grant_of};
 use crate::model::Place;
 use crate::origin::SERVICE;
-use crate::runtime::answer::{Answer, Refused, key_of, no, open_all, parse_id, refuse};
+use crate::runtime::answer::{Answer, Refused, key_of, no, open_all, parse_id, parts_of, refuse};
 use crate::runtime::resolve::{Denied, choose};
 use crate::runtime::wire::{Question, Refusal};
 use crate::runtime::wrapper;
 use crate::service::Event;
-use crate::shared::{Given, Pending, Shared, grant_of};
+use crate::shared::{Given, Pending, Shared, VersionKey};
 use crate::state::{Remembered, RememberedHolding, forget};
 use keywheel_daemon::failpoint;
 
@@ -75,11 +78,8 @@ async fn put(
         }
         let files = choose(plan, &shared.options.host_name, &pending.facts, &[], &[])
             .map(|chosen| chosen.files);
-        let versions = files
-            .iter()
-            .flatten()
-            .map(|(given, _)| key_of(given))
-            .collect();
+        let parts = files.iter().flatten().flat_map(parts_of);
+        let versions = parts.map(|(given, _)| key_of(&given)).collect();
         (files, versions)
     });
     let files = files.map_err(|denied| refuse(&pending.facts, *denied))?;
@@ -152,13 +152,12 @@ async fn wanted(
     files: &[(Given, Grant)],
     trace: Option<Context>,
 ) -> Answer<Vec<Wanted>> {
-    let mut values = open_all(shared, &pending.facts, files.iter(), trace).await?;
-    let mut shared_values = std::collections::BTreeMap::new();
-    for (given, _) in files {
-        if let Some(opened) = values.remove(&key_of(given)) {
-            shared_values.insert(key_of(given), Arc::new(opened.value));
-        }
-    }
+    let parts: Vec<(Given, Grant)> = files.iter().flat_map(parts_of).collect();
+    let values = open_all(shared, &pending.facts, parts.iter(), trace).await?;
+    let values = values.into_iter();
+    let values: BTreeMap<VersionKey, Arc<SecretBytes>> = values
+        .map(|(key, opened)| (key, Arc::new(opened.value)))
+        .collect();
     let want = |(given, _): &(Given, Grant)| {
         let (Target::File {
             directory,
@@ -191,7 +190,13 @@ async fn wanted(
                 mode: *mode,
             },
             form: Form::of(&given.binding),
-            value: Arc::clone(shared_values.get(&key_of(given))?),
+            value: Arc::clone(values.get(&key_of(given))?),
+            further: further_of(&given.binding)
+                .map(|(one, grant)| {
+                    let value = values.get(&(one.secret, grant.version))?;
+                    Some((one.secret, Arc::clone(value)))
+                })
+                .collect::<Option<_>>()?,
         })
     };
     Ok(files.iter().filter_map(want).collect())
@@ -209,6 +214,7 @@ fn remembered(pending: &Pending) -> Remembered {
             dir: String::new(),
             name: name.to_string(),
             attr: None,
+            further: Vec::new(),
         }),
         Place::File { .. } => None,
     };

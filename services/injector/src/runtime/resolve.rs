@@ -9,8 +9,9 @@ use keywheel_core::name::HostName;
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 
 use crate::decide::place_of;
+use crate::granted::{grant_of, lacking};
 use crate::runtime::wire::Refusal;
-use crate::shared::{Given, grant_of};
+use crate::shared::Given;
 
 /// What opens a placeholder.
 const OPEN: &str = "{keywheel:";
@@ -209,15 +210,11 @@ fn choose_file(
 
 fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
     let Some(grant) = grant_of(binding) else {
-        let error = format!(
-            "secret `{}` has no version that may be used",
-            binding.secret_name
-        );
-        let next = format!(
-            "make one with `keywheel rotate {}` or `keywheel secret put {}`",
-            binding.secret_name, binding.secret_name
-        );
-        return Err(denied(error, next, binding.secret_name.as_str()));
+        let secret = lacking(binding).unwrap_or(&binding.secret_name);
+        let error = format!("secret `{secret}` has no version that may be used");
+        let next =
+            format!("make one with `keywheel rotate {secret}` or `keywheel secret put {secret}`");
+        return Err(denied(error, next, secret.as_str()));
     };
     let given = Given {
         binding: binding.clone(),

@@ -364,6 +364,7 @@ pub fn binding(
         name: BindingName::parse(&format!("binding-{number}")).unwrap(),
         secret: SecretId::from_bytes([number; 16]),
         secret_name: SecretName::parse(&format!("test/secret-{number}")).unwrap(),
+        also: Vec::new(),
         selector: Selector {
             host: Some(host_name()),
             image: Some(ImageSelector::Repository(

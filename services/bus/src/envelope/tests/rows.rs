@@ -62,6 +62,7 @@ fn plan() -> HostPlan {
         name: BindingName::parse("b").unwrap(),
         secret: SecretId::from_bytes([2; 16]),
         secret_name: SecretName::parse("prod/db").unwrap(),
+        also: Vec::new(),
         selector: Selector::default(),
         target: Target::Env {
             name: EnvName::parse("A").unwrap(),

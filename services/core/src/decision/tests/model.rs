@@ -12,14 +12,16 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::assignment;
-use crate::binding::{Reload, Target};
+use crate::binding::{self, Reload, Target};
 use crate::command::{Command, Declaration};
 use crate::decision::{Context, Enrolment, Refusal, decide};
 use crate::event::Event;
 use crate::host::{JoinRequest, TokenRequest};
-use crate::id::{BindingId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, SlotId};
+use crate::id::{
+    BindingId, ContainerId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, SlotId,
+};
 use crate::name::{BindingName, EnvName, FileName, HostName, SecretName};
-use crate::plan::plan_host;
+use crate::plan::{PlannedBinding, plan_host};
 use crate::report::{Fact, HostReport, Item};
 use crate::revocation::Backend;
 use crate::rotation::{self, Phase, Step};
@@ -91,7 +93,7 @@ impl Model {
             Event::Rotation(id, rotation::Event::ConsumerAcknowledged { consumer }) => {
                 let secret = self.world.rotations[id].secret;
                 let spec = self.world.bindings[&consumer.binding].spec.as_ref();
-                if spec.is_none_or(|spec| spec.secret != secret) {
+                if spec.is_none_or(|spec| !spec.names(secret)) {
                     self.excused.insert(consumer.clone());
                 }
             }
@@ -124,12 +126,14 @@ impl Model {
             Move::ApplyBinding {
                 binding,
                 secret,
+                also,
                 host,
                 form,
             } => Command::Apply(vec![Declaration::Binding {
                 id: binding_id(*binding),
                 name: binding_name(*binding),
                 secret: secret_name(*secret),
+                also: also.then(|| secret_name(1 - *secret)).into_iter().collect(),
                 selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
                 target: target(*binding, *form),
                 reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),
@@ -280,20 +284,23 @@ impl Model {
             .bindings
             .iter()
             .find(|planned| planned.binding == binding_id(binding))?;
-        let (version, at) = (planned.current?.version, self.now());
-        let item = Item {
+        let (versions, at) = (given_by(planned)?, self.now());
+        let item = |(secret, version): &(SecretId, u64)| Item {
             container: container(n),
             container_name: "c".to_owned(),
             image_digest: "sha256:1".to_owned(),
             binding: planned.binding,
-            secret: planned.secret,
-            fact: Fact::Reloaded { version, at },
+            secret: *secret,
+            fact: Fact::Reloaded {
+                version: *version,
+                at,
+            },
         };
         Some(HostReport {
             host: host_id(host),
             generation: plan.generation,
-            items: vec![item],
-            holds: vec![(planned.secret, version)],
+            items: versions.iter().map(item).collect(),
+            holds: versions,
             complete: false,
             containers: Vec::new(),
             denied: Vec::new(),
@@ -319,6 +326,7 @@ impl Model {
         let binding = |n| Move::ApplyBinding {
             binding: n,
             secret: n,
+            also: false,
             host: None,
             form: n % 2,
         };
@@ -373,7 +381,11 @@ impl Model {
                 .bindings
                 .get(&binding_id(*binding))
                 .and_then(|b| b.spec.as_ref());
-            let secret = bound.map_or(secret_id(0), |spec| spec.secret);
+            let nth = |spec: &binding::Spec| {
+                let nth = usize::from(*c) % (spec.also.len() + 1);
+                spec.secrets().nth(nth).unwrap_or(spec.secret)
+            };
+            let secret = bound.map_or(secret_id(0), nth);
             let version = self.recent(secret, *version);
             let fact = match fact {
                 0 => Fact::Swapped { version, at },
@@ -453,34 +465,49 @@ impl Model {
     }
 }
 
+/// What a binding gives out: all its secrets or none.
+fn given_by(planned: &PlannedBinding) -> Option<Vec<(SecretId, u64)>> {
+    let mut given = vec![(planned.secret, planned.current?.version)];
+    for further in &planned.also {
+        given.push((further.secret, further.current?.version));
+    }
+    Some(given)
+}
+
 /// What a host says that did all its plan asks: every consumer runs on what the plan gives, and
 /// nothing else is left.
 fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
     let plan = plan_host(world, host);
-    let given = |key: &assignment::Key| {
-        let plan = plan.as_ref()?;
-        let binding = plan
-            .bindings
-            .iter()
-            .find(|binding| binding.binding == key.binding)?;
-        Some((binding.secret, binding.current?.version))
+    let given = |binding: BindingId| {
+        let mut bindings = plan.as_ref()?.bindings.iter();
+        given_by(bindings.find(|planned| planned.binding == binding)?)
     };
     let own = world.assignments.iter().filter(|(key, _)| key.host == host);
-    let items = own.map(|(key, state)| {
-        let (secret, fact) = match given(key) {
-            Some((secret, version)) => (secret, Fact::Reloaded { version, at }),
-            None => (state.secret, Fact::Withdrawn),
-        };
-        Item {
-            container: key.container.clone(),
+    let mut held: BTreeMap<(&ContainerId, BindingId), Vec<SecretId>> = BTreeMap::new();
+    for (key, state) in own {
+        let place = (&key.container, key.binding);
+        held.entry(place).or_default().push(state.secret);
+    }
+    let mut items: Vec<Item> = Vec::new();
+    for ((container, binding), secrets) in held {
+        let versions = given(binding).unwrap_or_default();
+        let is_gone = |secret: &SecretId| versions.iter().all(|(given, _)| given != secret);
+        let gone = secrets.into_iter().filter(is_gone);
+        let gone = gone.map(|secret| (secret, Fact::Withdrawn));
+        let all = gone.chain(
+            versions
+                .iter()
+                .map(|&(secret, version)| (secret, Fact::Reloaded { version, at })),
+        );
+        items.extend(all.map(|(secret, fact)| Item {
+            container: container.clone(),
             container_name: "c".to_owned(),
             image_digest: "sha256:1".to_owned(),
-            binding: key.binding,
+            binding,
             secret,
             fact,
-        }
-    });
-    let items: Vec<Item> = items.collect();
+        }));
+    }
     let holds = items.iter().filter_map(|item| match item.fact {
         Fact::Reloaded { version, .. } => Some((item.secret, version)),
         _ => None,

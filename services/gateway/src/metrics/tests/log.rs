@@ -25,6 +25,7 @@ pub(super) async fn with_host(bench: &Bench) {
         id: BINDING,
         name: BindingName::parse("web").unwrap(),
         secret: SecretName::parse("prod/db").unwrap(),
+        also: std::collections::BTreeSet::new(),
         selector: Selector {
             insecure: true,
             labels: [("app".to_owned(), "web".to_owned())].into(),

@@ -43,6 +43,8 @@ fn tracked(ack: Ack) -> Tracked {
             },
             attr: None,
             form: None,
+            further: BTreeMap::new(),
+            news: Vec::new(),
             version: Some(3),
             content: content_of(number),
             ack,

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use keywheel_core::binding::{ImageSelector, Reload, Selector};
 use keywheel_core::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, SecretName};
+use keywheel_core::plan::PlannedSecret;
 
 use super::*;
+use crate::runtime::answer::parts_of;
 
 fn host() -> HostName {
     HostName::parse("web-1").unwrap()
@@ -28,6 +30,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         name: BindingName::parse("b").unwrap(),
         secret: SecretId::from_bytes([2; 16]),
         secret_name: SecretName::parse(secret).unwrap(),
+        also: Vec::new(),
         selector: Selector {
             host: Some(host()),
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),
@@ -213,6 +216,35 @@ fn a_secret_without_a_usable_version_is_refused() {
         assert_eq!(denied.secret, "prod/db");
     }
     assert!(chosen(vec![bound(file(), "prod/db", None)], &[], &[]).is_err());
+}
+
+#[test]
+fn of_several_secrets_the_one_without_a_usable_version_is_named() {
+    let with = |version: Option<u64>| {
+        let mut binding = bound(file(), "prod/db", Some(4));
+        binding.also.push(PlannedSecret {
+            secret: SecretId::from_bytes([9; 16]),
+            name: SecretName::parse("prod/api").unwrap(),
+            current: version.map(|version| Grant {
+                version,
+                delivery: DeliveryId::from_bytes([2; 16]),
+            }),
+            floor: 0,
+            dead: BTreeSet::new(),
+            traceparent: None,
+        });
+        chosen(vec![binding], &[], &[])
+    };
+    let denied = with(None).unwrap_err();
+    assert!(denied.refusal.next.contains("keywheel rotate prod/api"));
+    assert_eq!(denied.secret, "prod/api");
+    let whole = with(Some(6)).unwrap();
+    let parts = whole.files.iter().flat_map(parts_of);
+    let parts: Vec<_> = parts
+        .map(|(given, grant)| (given.binding.secret_name.to_string(), grant.version))
+        .collect();
+    let expected = [("prod/db", 4), ("prod/api", 6)];
+    assert_eq!(parts, expected.map(|(name, n)| (name.to_owned(), n)));
 }
 
 #[test]

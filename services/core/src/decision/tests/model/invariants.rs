@@ -77,16 +77,20 @@ impl Model {
             let plan = plan_host(&self.world, *id).unwrap();
             for binding in &plan.bindings {
                 assert!(binding.selector.means_host(&host.name));
-                if let Some(grant) = binding.current {
-                    assert!(!self.dead.contains(&(binding.secret, grant.version)));
-                    let granted = &self.world.secrets[&binding.secret].delivered;
-                    assert_eq!(granted.get(&(*id, grant.version)), Some(&grant.delivery));
-                }
             }
             // Whoever a binding means and a current version exists for has it granted.
             for binding in plan.bindings {
-                let current = self.world.secrets[&binding.secret].current;
-                assert_eq!(binding.current.map(|grant| grant.version), current);
+                let own = (binding.secret, binding.current);
+                let further = binding.also.iter().map(|one| (one.secret, one.current));
+                for (secret, current) in std::iter::once(own).chain(further) {
+                    let known = &self.world.secrets[&secret];
+                    assert_eq!(current.map(|grant| grant.version), known.current);
+                    if let Some(grant) = current {
+                        assert!(!self.dead.contains(&(secret, grant.version)));
+                        let granted = known.delivered.get(&(*id, grant.version));
+                        assert_eq!(granted, Some(&grant.delivery));
+                    }
+                }
             }
         }
     }

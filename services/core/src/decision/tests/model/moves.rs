@@ -9,6 +9,8 @@ pub(super) enum Move {
     ApplyBinding {
         binding: u8,
         secret: u8,
+        /// Its templates name the other secret, too.
+        also: bool,
         host: Option<u8>,
         form: u8,
     },
@@ -60,8 +62,8 @@ pub(super) fn moves() -> impl Strategy<Value = Vec<Move>> {
     );
     let one = prop_oneof![
         2 => (0..SECRETS, any::<bool>()).prop_map(|(n, generated)| Move::ApplySecret(n, generated)),
-        3 => (0..BINDINGS, 0..SECRETS, prop::option::of(0..HOSTS), 0..3_u8)
-            .prop_map(|(binding, secret, host, form)| Move::ApplyBinding { binding, secret, host, form }),
+        3 => (0..BINDINGS, 0..SECRETS, prop::bool::weighted(0.3), prop::option::of(0..HOSTS), 0..3_u8)
+            .prop_map(|(binding, secret, also, host, form)| Move::ApplyBinding { binding, secret, also, host, form }),
         1 => (0..BINDINGS).prop_map(Move::Unbind),
         2 => (0..SECRETS, any::<bool>()).prop_map(|(n, provided)| Move::Put(n, provided)),
         4 => (0..SECRETS).prop_map(Move::Rotate),

@@ -1,0 +1,160 @@
+//! What a binding gives out now: of one secret, or of all that its templates name.
+//!
+//! Owns that question and no state. Invariant: a version that is dead, or of which another secret of the
+//! same binding has none, is given out by nobody.
+
+use std::collections::BTreeMap;
+
+use keywheel_core::id::SecretId;
+use keywheel_core::name::SecretName;
+use keywheel_core::plan::{Grant, PlannedBinding, PlannedSecret};
+
+use crate::shared::VersionKey;
+
+/// The version a binding gives out now; never a dead one, and none while one of its further secrets has
+/// none.
+pub(crate) fn grant_of(binding: &PlannedBinding) -> Option<Grant> {
+    let is_whole = binding.also.iter().all(|one| further_grant(one).is_some());
+    own_grant(binding).filter(|_| is_whole)
+}
+
+fn own_grant(binding: &PlannedBinding) -> Option<Grant> {
+    binding
+        .current
+        .filter(|grant| !is_dead(binding, (binding.secret, grant.version)))
+}
+
+fn further_grant(one: &PlannedSecret) -> Option<Grant> {
+    one.current
+        .filter(|grant| grant.version > one.floor && !one.dead.contains(&grant.version))
+}
+
+/// The further secrets of a binding, and the versions that it gives out of them.
+pub(crate) fn further_of(
+    binding: &PlannedBinding,
+) -> impl Iterator<Item = (&PlannedSecret, Grant)> {
+    let further = binding.also.iter();
+    further.filter_map(|one| Some((one, further_grant(one)?)))
+}
+
+/// Everything that a binding gives out now, its own secret first.
+pub(crate) fn versions_of(binding: &PlannedBinding) -> impl Iterator<Item = VersionKey> {
+    let own = grant_of(binding).map(|grant| (binding.secret, grant.version));
+    let further = further_of(binding).map(|(one, grant)| (one.secret, grant.version));
+    let is_given = own.is_some();
+    own.into_iter().chain(further.filter(move |_| is_given))
+}
+
+/// The first secret of a binding that has no version to be given out.
+pub(crate) fn lacking(binding: &PlannedBinding) -> Option<&SecretName> {
+    let own = own_grant(binding).is_none().then_some(&binding.secret_name);
+    let mut further = binding.also.iter();
+    let further = further.find(|one| further_grant(one).is_none());
+    own.or(further.map(|one| &one.name))
+}
+
+/// Whether a version may not be used any more, as far as the binding's plan tells.
+pub(crate) fn is_dead(binding: &PlannedBinding, (secret, version): VersionKey) -> bool {
+    if binding.secret == secret {
+        return version <= binding.floor || binding.dead.contains(&version);
+    }
+    let mut further = binding.also.iter().filter(|one| one.secret == secret);
+    further.any(|one| version <= one.floor || one.dead.contains(&version))
+}
+
+/// The version that a binding gives out of one of its secrets.
+pub(crate) fn version_of(binding: &PlannedBinding, secret: SecretId) -> Option<u64> {
+    let mut given = versions_of(binding);
+    let (_, version) = given.find(|(given, _)| *given == secret)?;
+    Some(version)
+}
+
+/// One number for all versions that something is made of: of a single secret its version, else a digest
+/// (FNV-1a) of all.
+pub(crate) fn mark(own: u64, further: impl IntoIterator<Item = VersionKey>) -> u64 {
+    let mut further = further.into_iter().peekable();
+    if further.peek().is_none() {
+        return own;
+    }
+    let mix = |mark: u64, byte: &u8| (mark ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let own = own.to_le_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    further.fold(own, |mark, (secret, version)| {
+        let mark = secret.bytes().iter().fold(mark, mix);
+        version.to_le_bytes().iter().fold(mark, mix)
+    })
+}
+
+/// The mark of what a binding gives out now.
+pub(crate) fn mark_of(binding: &PlannedBinding) -> Option<u64> {
+    let own = grant_of(binding)?.version;
+    let further = further_of(binding).map(|(one, grant)| (one.secret, grant.version));
+    Some(mark(own, further.collect::<BTreeMap<_, _>>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use keywheel_core::binding::Reload;
+    use keywheel_core::id::DeliveryId;
+
+    use super::*;
+    use crate::decide::tests::{binding, file};
+
+    const OTHER: SecretId = SecretId::from_bytes([9; 16]);
+
+    fn grant(version: u64) -> Grant {
+        Grant {
+            version,
+            delivery: DeliveryId::from_bytes([1; 16]),
+        }
+    }
+
+    /// Version 3 of its own secret, and this one of another.
+    fn of_two(version: Option<u64>) -> PlannedBinding {
+        let mut planned = binding(1, file("db"), Reload::None, Some(3));
+        planned.also.push(PlannedSecret {
+            secret: OTHER,
+            name: SecretName::parse("prod/api").unwrap(),
+            current: version.map(grant),
+            floor: 0,
+            dead: BTreeSet::from([7]),
+            traceparent: None,
+        });
+        planned
+    }
+
+    #[test]
+    fn all_secrets_of_a_binding_are_given_out_or_none() {
+        let planned = of_two(Some(2));
+        assert_eq!(grant_of(&planned), planned.current);
+        let all: Vec<VersionKey> = versions_of(&planned).collect();
+        assert_eq!(all, [(planned.secret, 3), (OTHER, 2)]);
+        assert_eq!(version_of(&planned, OTHER), Some(2));
+        assert_eq!(lacking(&planned), None);
+        for other in [None, Some(7)] {
+            let planned = of_two(other);
+            assert_eq!(
+                (grant_of(&planned), versions_of(&planned).next()),
+                (None, None)
+            );
+            assert_eq!(lacking(&planned).map(SecretName::as_str), Some("prod/api"));
+        }
+        let mut revoked = of_two(Some(2));
+        revoked.floor = 3;
+        assert_eq!(
+            (grant_of(&revoked), version_of(&revoked, OTHER)),
+            (None, None)
+        );
+        assert_eq!(lacking(&revoked), Some(&revoked.secret_name));
+    }
+
+    #[test]
+    fn a_mark_is_the_version_of_one_secret_and_another_for_each_map_of_several() {
+        let one = binding(1, file("db"), Reload::None, Some(3));
+        assert_eq!(mark_of(&one), Some(3));
+        let (two, three) = (mark_of(&of_two(Some(2))), mark_of(&of_two(Some(3))));
+        assert!(two != three && two == mark_of(&of_two(Some(2))));
+        assert_eq!(mark_of(&of_two(None)), None);
+    }
+}
