@@ -4,6 +4,7 @@
 //! rejection. An empty list of events means: everything is as asked already.
 
 mod evict;
+mod intervene;
 mod join;
 mod manifest;
 mod refusal;
@@ -91,6 +92,11 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             provided,
         } => rotate::put(world, *id, *rotation, name, *provided, ctx),
         Command::Rotate { rotation, secret } => rotate::on_demand(world, *rotation, secret, ctx),
+        Command::Intervene {
+            rotation,
+            intervention,
+            reason,
+        } => intervene::intervene(world, *rotation, *intervention, reason, ctx),
         Command::Due {
             rotation,
             secret,
@@ -137,7 +143,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         } => revoke::outcome(world, *revocation, *attempt, failure.as_deref()),
         Command::RetryStep { rotation } => rotate::retry(world, *rotation),
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
-        Command::DeadlinePassed { rotation } => rotate::deadline(world, *rotation, ctx.now),
+        Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
         Command::Report(report) => report::record(world, report, ctx),
     };
     Ok(decided?)

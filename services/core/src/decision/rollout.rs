@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::id::{BindingId, DeliveryId, HostId, RotationId, SecretId};
 use crate::report::{HostReport, MAX_REPORT_ITEMS, RestartState, RestartWish};
 use crate::rollout::{self, Due, Instance, Member, Rollout, Service, Stage};
-use crate::rotation::{self, ACK_DEADLINE, Phase, Rotation, Step};
+use crate::rotation::{self, Phase, Rotation, Step};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::world::World;
@@ -378,7 +378,11 @@ impl<'w> Draft<'w> {
                 continue;
             }
             let takes = spec_of(self.world, due.binding).map_or(Duration::ZERO, longest_restart);
-            let deadline = begins.plus(ACK_DEADLINE.saturating_add(takes));
+            let secret = self.world.secrets.get(&open.secret);
+            let waits = secret.map_or(rotation::ACK_DEADLINE, |secret| {
+                secret.spec.rotation.ack_deadline()
+            });
+            let deadline = begins.plus(waits.saturating_add(takes));
             let known = self.deadlines.get(&open.id).copied().or(open.deadline);
             if known.is_some_and(|known| known >= deadline) {
                 continue;
@@ -453,16 +457,31 @@ pub(super) fn turn_back(
 ) -> Result<Vec<Event>, Rejection> {
     let halted = rotation::Event::Halted { consumer, reason };
     let mut events = vec![Event::Rotation(open.id, halted)];
+    events.extend(
+        move_back(world, open, moved, (ctx, nth))?
+            .into_iter()
+            .flatten(),
+    );
+    Ok(events)
+}
+
+/// Makes the version before current again and assigns it everywhere; `None` when there is none alive.
+pub(super) fn move_back(
+    world: &World,
+    open: &Rotation,
+    moved: &Moved,
+    (ctx, nth): (&Context, u32),
+) -> Result<Option<Vec<Event>>, Rejection> {
     let Some(secret) = world.secrets.get(&open.secret) else {
-        return Ok(events);
+        return Ok(None);
     };
     let is_way_back = |back: &u64| {
         open.returning.is_none() && *back < open.version && secret.is_deliverable(*back)
     };
     let Some(back) = secret.previous.filter(is_way_back) else {
-        return Ok(events);
+        return Ok(None);
     };
-    events.push(Event::Secret(secret.id, secret.decide_return(back)?));
+    let mut events = vec![Event::Secret(secret.id, secret.decide_return(back)?)];
     let first = nth.saturating_mul(DRAWN_PER_ROTATION).saturating_add(1);
     for (count, host) in (first..).zip(world.hosts_of(secret.id)) {
         let delivery = DeliveryId::from_bytes(ctx.id(count));
@@ -495,10 +514,12 @@ pub(super) fn turn_back(
         version: back,
         consumers,
         hosts: secret.delivered.keys().filter_map(granted).collect(),
-        deadline: ctx.now.plus(ACK_DEADLINE.saturating_add(takes)),
+        deadline: ctx
+            .now
+            .plus(secret.spec.rotation.ack_deadline().saturating_add(takes)),
     };
     events.push(Event::Rotation(open.id, turned));
-    Ok(events)
+    Ok(Some(events))
 }
 
 /// Everybody who is served the secret, as they are after the report.

@@ -281,7 +281,7 @@ fn when_the_version_before_fails_too_nothing_more_restarts_and_the_deadline_park
     let outcome = Outcome::Parked;
     let given = given.at(later(3600));
     let parked = given.when(Command::DeadlinePassed { rotation: SECOND });
-    parked.then([
+    parked.then_among_others([
         of_rotation(SECOND, rotation::Event::DeadlinePassed),
         of_rotation(SECOND, rotation::Event::Closed { outcome }),
     ]);
