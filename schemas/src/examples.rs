@@ -18,7 +18,7 @@ use keywheel_core::name::{
     BindingName, BusKey, Directory, FileName, HostName, NameError, SecretName,
 };
 use keywheel_core::rotation::{self, Outcome, Step, Trigger};
-use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
+use keywheel_core::schedule::{MissedRun, OnDeadline, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
@@ -135,6 +135,7 @@ fn spec() -> Spec {
             },
             jitter: Duration::from_secs(300),
             missed_run: MissedRun::Once,
+            ..RotationPolicy::default()
         },
         credential_for: None,
     }
@@ -146,6 +147,8 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         schedule: every,
         jitter: Duration::ZERO,
         missed_run: MissedRun::Skip,
+        deadline: Some(Duration::from_secs(600)),
+        on_deadline: OnDeadline::Force,
     };
     let changed = Spec {
         store: Store::Local,
@@ -327,6 +330,24 @@ fn of_rotation(key: &Key) -> Vec<rotation::Event> {
             deadline: NIGHT.plus(rotation::ACK_DEADLINE),
         },
         rotation::Event::DeadlinePassed,
+        rotation::Event::StragglersNamed {
+            consumers: vec![rotation::Straggler {
+                consumer: key.clone(),
+                reason: "new value not in place yet".to_owned(),
+            }],
+            hosts: vec![HOST],
+        },
+        rotation::Event::Forced,
+        rotation::Event::Intervened {
+            intervention: rotation::Intervention::Force,
+            reason: "the machine behind it is switched off for good".to_owned(),
+        },
+        rotation::Event::Reopened {
+            secret: SECRET,
+            consumers: vec![key.clone()],
+            hosts: vec![HOST],
+            deadline: NIGHT.plus(rotation::ACK_DEADLINE),
+        },
         rotation::Event::Closed {
             outcome: Outcome::Completed,
         },

@@ -437,6 +437,11 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
             rotation: ROTATION,
             secret: secret.clone(),
         },
+        Command::Intervene {
+            rotation: ROTATION,
+            intervention: Intervention::Abort,
+            reason: "x".to_owned(),
+        },
         Command::Revoke {
             revocation: REVOCATION,
             secret,

@@ -115,9 +115,8 @@ impl Committed {
     #[must_use]
     pub fn command_trace(&self, command: &Command) -> Option<Context> {
         match command {
-            Command::RetryStep { rotation } | Command::DeadlinePassed { rotation } => {
-                self.rotation_trace(*rotation)
-            }
+            Command::RetryStep { rotation }
+            | Command::DeadlinePassed { rotation } => self.rotation_trace(*rotation),
             Command::RetryRevoke { revocation } => self.revocation_trace(*revocation),
             _ => None,
         }
@@ -220,8 +219,10 @@ impl Committed {
                 if distributes && !waits {
                     times.acknowledged = Some(at);
                 }
-                if matches!(event, rotation::Event::Closed { .. }) {
-                    times.closed = Some(at);
+                match event {
+                    rotation::Event::Closed { .. } => times.closed = Some(at),
+                    rotation::Event::Reopened { .. } => times.closed = None,
+                    _ => {}
                 }
             }
             Event::Revocation(id, event) => {
