@@ -18,7 +18,7 @@ use keywheel_core::report::{
     UsageNote,
 };
 use keywheel_core::rollout::Due;
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Intervention, Step};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
 use proptest::prelude::*;

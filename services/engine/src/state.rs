@@ -115,8 +115,9 @@ impl Committed {
     #[must_use]
     pub fn command_trace(&self, command: &Command) -> Option<Context> {
         match command {
-            Command::RetryStep { rotation }
-            | Command::DeadlinePassed { rotation } => self.rotation_trace(*rotation),
+            Command::RetryStep { rotation } | Command::DeadlinePassed { rotation } => {
+                self.rotation_trace(*rotation)
+            }
             Command::RetryRevoke { revocation } => self.revocation_trace(*revocation),
             _ => None,
         }

@@ -11,7 +11,7 @@ use keywheel_core::id::{
 };
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::report::{Executed, HostReport, StalePlan};
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Intervention, Step};
 use keywheel_core::{binding, host, rotation, secret};
 
 use super::*;
