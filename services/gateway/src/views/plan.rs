@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use keywheel_core::assignment::{self, AckLevel, Assignment, Progress};
-use keywheel_core::binding::{Reload, Spec};
+use keywheel_core::assignment::{self, Assignment, Progress};
+use keywheel_core::binding::{AckLevel, Reload, Spec};
 use keywheel_core::id::{ContainerId, HostId};
 use keywheel_core::schedule::OnDeadline;
 use keywheel_core::secret::Secret;
