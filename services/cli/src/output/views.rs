@@ -281,6 +281,9 @@ pub(crate) fn rotation(rotation: &RotationView, color: bool) -> String {
     for line in &rotation.waiting_for {
         text.push_str(&format!("waits for:  {}\n", super::tame(line)));
     }
+    if let Some(next) = &rotation.next_step {
+        text.push_str(&format!("next:  {}\n", super::tame(next)));
+    }
     if !rotation.consumers.is_empty() {
         text.push_str(&format!("\n{}", consumers(&rotation.consumers, color)));
     }
