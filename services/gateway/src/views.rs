@@ -309,7 +309,8 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
     let world = &committed.world;
     let rotation = world.rotations.get(&id)?;
     let times = committed.rotation_times(id);
-    let keys = rotation.waiting.iter().chain(&rotation.acknowledged);
+    let keys = rotation.waiting.iter().chain(&rotation.left_behind);
+    let keys = keys.chain(&rotation.acknowledged);
     let consumers: Vec<ConsumerView> = keys
         .map(|key| {
             let gone = Assignment {
@@ -398,23 +399,23 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
     if let Some(reason) = &rotation.aborted {
         words.push(format!("aborted: {reason}"));
     }
-    let left = match rotation.forced {
-        true => " (not waited for any more)",
-        false => "",
-    };
-    for key in &rotation.waiting {
+    for key in rotation.waiting.iter().chain(&rotation.left_behind) {
         let known = world.assignments.get(key);
         let name = known.map_or_else(
             || key.container.short().to_owned(),
             |a| a.container_name.clone(),
         );
         let lack = rotation::lack_of(world, key);
+        let left = match rotation.left_behind.contains(key) {
+            true => " (not waited for any more)",
+            false => "",
+        };
         words.push(format!("container {name}: {lack}{left}"));
     }
     for host in &rotation.barrier {
         let name = host_name(world, *host);
         words.push(format!(
-            "host {name}: has not yet shown that it holds no older version{left}"
+            "host {name}: has not yet shown that it holds no older version"
         ));
     }
     words

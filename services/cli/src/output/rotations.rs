@@ -4,9 +4,7 @@ use keywheel_schemas::api::{PlannedConsumer, RotationPlan, RotationView};
 
 use super::tame;
 use super::table::{columns, fields};
-
-/// Digits of a container id that people know.
-const SHORT_ID: usize = 12;
+use super::views::short;
 
 /// A plan.
 pub(crate) fn plan(plan: &RotationPlan, color: bool) -> String {
@@ -41,10 +39,8 @@ pub(crate) fn plan(plan: &RotationPlan, color: bool) -> String {
 }
 
 fn row(consumer: &PlannedConsumer) -> Vec<String> {
-    let id = &consumer.container;
-    let short = id.get(..SHORT_ID).unwrap_or(id);
     vec![
-        format!("{} ({short})", consumer.name),
+        format!("{} ({})", consumer.name, short(&consumer.container)),
         consumer.host.clone(),
         consumer.binding.clone(),
         consumer.version.to_string(),

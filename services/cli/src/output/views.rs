@@ -25,7 +25,8 @@ pub(crate) fn milliseconds(value: Option<f64>) -> String {
     })
 }
 
-fn short(id: &str) -> &str {
+/// The digits of a container id that people know.
+pub(crate) fn short(id: &str) -> &str {
     id.get(..SHORT_ID).unwrap_or(id)
 }
 

@@ -138,10 +138,19 @@ fn turn_back(
             after.evolve(event);
         }
     }
-    if after.is_settled() {
+    if may_end(world, &after, ctx) {
         events.extend(rotate::settled(&after, secret)?);
     }
     Ok(events)
+}
+
+/// Whether nobody is waited for, and no container holds, or may need, what dies at the end.
+fn may_end(world: &World, open: &Rotation, ctx: &Context) -> bool {
+    let mut consumers = world.consumers(open.secret);
+    let is_held = consumers.any(|(_, state)| open.old.contains(&state.holds));
+    let is_moving =
+        || open.returning.is_some() && rollout::Draft::of(world, ctx.now).is_moving(open.secret);
+    open.is_settled() && !is_held && !is_moving()
 }
 
 fn retry(
@@ -162,9 +171,7 @@ fn retry(
         }
         Phase::Closed(Outcome::Parked) => {
             let mut events = vec![reopened(world, known, secret, ctx)?];
-            let restarts = rollout::Draft::of(world, ctx.now);
-            let is_moving = known.returning.is_some() && restarts.is_moving(secret.id);
-            if known.is_settled() && !is_moving {
+            if may_end(world, known, ctx) {
                 events.extend(rotate::settled(known, secret)?);
             }
             Ok(events)

@@ -205,6 +205,8 @@ pub struct Rotation {
     pub aborted: Option<String>,
     /// Whether it ends without those who did not acknowledge.
     pub forced: bool,
+    /// Those, then.
+    pub left_behind: BTreeSet<assignment::Key>,
 }
 
 impl Rotation {
@@ -231,6 +233,7 @@ impl Rotation {
             returning: None,
             aborted: None,
             forced: false,
+            left_behind: BTreeSet::new(),
         }
     }
 
@@ -443,9 +446,15 @@ impl Rotation {
                 ..
             } => {
                 self.phase = Phase::Distributing;
+                self.forced = false;
+                self.left_behind.clear();
                 self.wait_for(consumers, hosts, *deadline);
             }
-            Event::Forced => self.forced = true,
+            Event::Forced => {
+                self.forced = true;
+                self.left_behind = std::mem::take(&mut self.waiting);
+                self.barrier.clear();
+            }
             Event::Closed { outcome } => self.close(outcome),
             Event::StepCompleted { .. }
             | Event::DeadlinePassed
