@@ -1,6 +1,7 @@
 //! Rollouts over two hosts: one at a time, halted by a failure and turned back, coalesced.
 
 mod histories;
+mod hosts;
 
 use std::time::Duration;
 
