@@ -18,7 +18,7 @@ use keywheel_core::name::{
     BindingName, BusKey, Directory, FileName, HostName, NameError, SecretName,
 };
 use keywheel_core::rotation::{self, Outcome, Step, Trigger};
-use keywheel_core::schedule::{MissedRun, OnDeadline, RotationPolicy, Schedule};
+use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
@@ -147,8 +147,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         schedule: every,
         jitter: Duration::ZERO,
         missed_run: MissedRun::Skip,
-        deadline: Some(Duration::from_secs(600)),
-        on_deadline: OnDeadline::Force,
+        ..RotationPolicy::default()
     };
     let changed = Spec {
         store: Store::Local,

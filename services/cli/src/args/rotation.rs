@@ -7,7 +7,7 @@ use super::WaitArgs;
 /// `rotate`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel rotate prod/db\n  keywheel rotate prod/db --dry-run\n  keywheel rotate prod/db --wait --timeout 2m\n\nWith --dry-run nothing is begun: it shows the strategy, who would move, who would restart, the gap to\nexpect, and what is in the way; it ends with 4 when something is. With --wait it shows every consumer\nas it moves, and ends with 0 when each runs on the new value, with 4 when not."
+    after_help = "Examples:\n  keywheel rotate prod/db\n  keywheel rotate prod/db --dry-run\n  keywheel rotate prod/db --wait --timeout 2m\n\nWith --dry-run nothing is begun: it shows the strategy, who would move, who would restart, the\ngap to expect, and what is in the way; it ends with 4 when something is. With --wait it shows\nevery consumer as it moves, and ends with 0 when each runs on the new value, with 4 when not."
 )]
 pub(crate) struct RotateArgs {
     /// The secret.
@@ -36,7 +36,7 @@ pub(crate) enum RotationVerb {
     },
     /// Give it up: consumers keep, or get back, the version before.
     #[command(
-        after_help = "Example:\n  keywheel rotation abort prod/db --reason \"payments cannot read the new one\" --wait\n\nBefore the new version is promoted it is rolled back. After that the version before becomes current\nagain, while it lives, and the new one dies once everybody has moved back."
+        after_help = "Example:\n  keywheel rotation abort prod/db --reason \"payments cannot read the new one\" --wait\n\nBefore the new version is promoted it is rolled back. After that the version before becomes\ncurrent again, while it lives, and the new one dies once everybody has moved back."
     )]
     Abort(InterveneArgs),
     /// Try a failed step again now, or let a parked rotation wait for its consumers once more.

@@ -50,9 +50,14 @@ fn parked(world: &World, rotation: &Rotation, secret: &Secret) -> String {
             open.id
         );
     }
-    if !is_newest(rotation, secret) || secret.current != Some(rotation.wanted()) {
+    if !is_newest(rotation, secret) {
         return format!(
             "nothing for this one, others came after it; `keywheel describe secret {name}` shows what is in use"
+        );
+    }
+    if secret.current != Some(rotation.wanted()) {
+        return format!(
+            "what it would end with is not in use any more: `keywheel rotate {name}` makes a new value"
         );
     }
     match (rotation.returning, secret.place()) {
