@@ -173,7 +173,7 @@ mod tests {
         for (number, event) in (1..).zip(&events) {
             world.apply(number, event);
         }
-        step(&world, &world.rotations[&ROTATION]).expect("a parked one has a next step")
+        step(&world, &world.rotations[&ROTATION]).unwrap()
     }
 
     #[test]
