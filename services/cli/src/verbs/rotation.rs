@@ -29,7 +29,7 @@ pub(super) async fn run(desk: &Desk, verb: &RotationVerb) -> Result<(), Failure>
         RotationVerb::Abort(args) => {
             let found = look::rotation_of(desk, &args.rotation).await?;
             let begun = step_in(desk, &found, "abort", args).await?;
-            waiting::rotation_to(desk, begun, &args.wait, waiting::ROLLED_BACK).await
+            waiting::rotation_to(desk, begun, &args.wait, &[waiting::ROLLED_BACK]).await
         }
         RotationVerb::Retry(args) => {
             let found = look::rotation_of(desk, &args.rotation).await?;
@@ -49,7 +49,9 @@ async fn force(desk: &Desk, args: &ForceArgs) -> Result<(), Failure> {
         confirm(desk.screen, &found.secret)?;
     }
     let begun = step_in(desk, &found, "force", asked).await?;
-    waiting::rotation(desk, begun, &asked.wait).await
+    // One that goes back to the version before ends so, too.
+    let ends = [waiting::COMPLETED, waiting::ROLLED_BACK];
+    waiting::rotation_to(desk, begun, &asked.wait, &ends).await
 }
 
 async fn step_in(

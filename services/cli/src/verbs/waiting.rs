@@ -22,7 +22,7 @@ const PLAIN_POLL: Duration = Duration::from_secs(5);
 /// How an aborted rotation is to end.
 pub(super) const ROLLED_BACK: &str = "rolled_back";
 /// How every other one is to end.
-const COMPLETED: &str = "completed";
+pub(super) const COMPLETED: &str = "completed";
 
 /// What can be waited for.
 pub(super) trait Awaited: DeserializeOwned {
@@ -100,15 +100,15 @@ pub(super) async fn rotation(
     begun: RotationView,
     wait: &WaitArgs,
 ) -> Result<(), Failure> {
-    rotation_to(desk, begun, wait, COMPLETED).await
+    rotation_to(desk, begun, wait, &[COMPLETED]).await
 }
 
-/// The same for one that is to end in this state.
+/// The same for one that is to end in one of these states.
 pub(super) async fn rotation_to(
     desk: &Desk,
     begun: RotationView,
     wait: &WaitArgs,
-    wanted: &str,
+    wanted: &[&str],
 ) -> Result<(), Failure> {
     let again = format!("`keywheel describe rotation {}`", begun.rotation_id);
     if !wait.wait {
@@ -137,7 +137,7 @@ pub(super) async fn rotation_quietly(
     let again = format!("`keywheel describe rotation {id}`");
     let path = format!("/v1/rotations/{id}");
     let view: RotationView = until_final(desk, &path, wait, &again).await?;
-    ending(&view, wait.timeout, &again, COMPLETED)
+    ending(&view, wait.timeout, &again, &[COMPLETED])
 }
 
 /// How a rotation's view ends the run.
@@ -145,7 +145,7 @@ fn ending(
     view: &RotationView,
     timeout: Duration,
     again: &str,
-    wanted: &str,
+    wanted: &[&str],
 ) -> Result<(), Failure> {
     let RotationView {
         secret,
@@ -154,7 +154,7 @@ fn ending(
         ..
     } = view;
     let next = match state.as_str() {
-        state if state == wanted => return Ok(()),
+        state if wanted.contains(&state) => return Ok(()),
         "parked" => view.next_step.clone().unwrap_or_else(|| {
             format!(
                 "see above what it waits for; once that is mended, `keywheel rotate {secret}` tries again"
@@ -245,9 +245,9 @@ mod tests {
                 consumers: Vec::new(),
             };
             assert_eq!(view.is_final(), is_final, "{state}");
-            let undone = ending(&view, Duration::from_secs(300), "`x`", ROLLED_BACK);
+            let undone = ending(&view, Duration::from_secs(300), "`x`", &[ROLLED_BACK]);
             assert_eq!(undone.is_ok(), state == ROLLED_BACK, "{state}");
-            match ending(&view, Duration::from_secs(300), "`x`", COMPLETED) {
+            match ending(&view, Duration::from_secs(300), "`x`", &[COMPLETED]) {
                 Ok(()) => assert!(ok, "{state}"),
                 Err(failure) => {
                     assert!(!ok, "{state}");
