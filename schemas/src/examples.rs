@@ -99,6 +99,7 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(
         of_rotation(&key)
             .into_iter()
+            .chain(of_waiting(&key))
             .map(|event| Event::Rotation(ROTATION, event)),
     );
     events.extend(
@@ -329,6 +330,15 @@ fn of_rotation(key: &Key) -> Vec<rotation::Event> {
             deadline: NIGHT.plus(rotation::ACK_DEADLINE),
         },
         rotation::Event::DeadlinePassed,
+        rotation::Event::Closed {
+            outcome: Outcome::Completed,
+        },
+    ]
+}
+
+/// What a deadline leads to, and a person who steps in.
+fn of_waiting(key: &Key) -> Vec<rotation::Event> {
+    vec![
         rotation::Event::StragglersNamed {
             consumers: vec![rotation::Straggler {
                 consumer: key.clone(),
@@ -346,9 +356,6 @@ fn of_rotation(key: &Key) -> Vec<rotation::Event> {
             consumers: vec![key.clone()],
             hosts: vec![HOST],
             deadline: NIGHT.plus(rotation::ACK_DEADLINE),
-        },
-        rotation::Event::Closed {
-            outcome: Outcome::Completed,
         },
     ]
 }

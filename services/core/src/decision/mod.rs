@@ -128,10 +128,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             let answer = rotate::Answer {
                 step: *step,
                 attempt: *attempt,
-                failure: failure.as_deref().map(|reason| rotation::Failure {
-                    reason,
-                    is_away: *is_away,
-                }),
+                failure: failure_of(failure.as_deref(), *is_away),
                 remote: remote.as_ref(),
             };
             rotate::outcome(world, *rotation, &answer, ctx)
@@ -147,6 +144,10 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Report(report) => report::record(world, report, ctx),
     };
     Ok(decided?)
+}
+
+fn failure_of(reason: Option<&str>, is_away: bool) -> Option<rotation::Failure<'_>> {
+    reason.map(|reason| rotation::Failure { reason, is_away })
 }
 
 fn secret_or_reject<'w>(

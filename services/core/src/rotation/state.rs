@@ -435,6 +435,18 @@ impl Rotation {
             Event::HostBarrierAcknowledged { host } | Event::HostReleased { host } => {
                 self.barrier.remove(host);
             }
+            Event::Closed { outcome } => self.close(outcome),
+            Event::Intervened { .. } | Event::Reopened { .. } | Event::Forced => {
+                self.evolve_otherwise(event);
+            }
+            Event::StepCompleted { .. } | Event::DeadlinePassed | Event::StragglersNamed { .. } => {
+            }
+        }
+    }
+
+    /// What a person, or the deadline's policy, makes of it.
+    fn evolve_otherwise(&mut self, event: &Event) {
+        match event {
             Event::Intervened {
                 intervention: Intervention::Abort,
                 reason,
@@ -455,11 +467,7 @@ impl Rotation {
                 self.left_behind = std::mem::take(&mut self.waiting);
                 self.barrier.clear();
             }
-            Event::Closed { outcome } => self.close(outcome),
-            Event::StepCompleted { .. }
-            | Event::DeadlinePassed
-            | Event::StragglersNamed { .. }
-            | Event::Intervened { .. } => {}
+            _ => {}
         }
     }
 }

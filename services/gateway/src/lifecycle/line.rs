@@ -130,13 +130,6 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             host: Some(host_name(committed, *host)),
             ..Line::new(lines::HOST_RELEASED, "host is not waited for")
         },
-        E::DeadlinePassed => Line {
-            is_bad: true,
-            ..Line::new(
-                lines::DEADLINE_PASSED,
-                "consumers did not acknowledge in time",
-            )
-        },
         E::Closed { outcome } => Line {
             outcome: Some(outcome_word(outcome)),
             is_bad: matches!(outcome, Outcome::RolledBack | Outcome::Parked),
@@ -156,6 +149,35 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             count: Some(consumers.len() as u64),
             is_bad: true,
             ..Line::new(lines::ROTATION_TURNED_BACK, "consumers have to move back")
+        },
+        E::DeadlinePassed
+        | E::StragglersNamed { .. }
+        | E::Forced
+        | E::Intervened { .. }
+        | E::Reopened { .. } => of_waiting(event)?,
+        // Acknowledged by what is swapped or reloaded, which has a line.
+        E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
+            return None;
+        }
+    };
+    line.rotation = Some(id.to_string());
+    if let Some(known) = committed.world.rotations.get(&id) {
+        line.secret_name = Some(secret_name(committed, known.secret));
+        line.version = Some(known.version);
+    }
+    Some(line)
+}
+
+/// What a deadline leads to, and a person who steps in.
+fn of_waiting(event: &rotation::Event) -> Option<Line> {
+    use rotation::Event as E;
+    Some(match event {
+        E::DeadlinePassed => Line {
+            is_bad: true,
+            ..Line::new(
+                lines::DEADLINE_PASSED,
+                "consumers did not acknowledge in time",
+            )
         },
         E::StragglersNamed { consumers, .. } => Line {
             count: Some(consumers.len() as u64),
@@ -184,17 +206,8 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             count: Some(consumers.len() as u64),
             ..Line::new(lines::ROTATION_REOPENED, "consumers are waited for again")
         },
-        // Acknowledged by what is swapped or reloaded, which has a line.
-        E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
-            return None;
-        }
-    };
-    line.rotation = Some(id.to_string());
-    if let Some(known) = committed.world.rotations.get(&id) {
-        line.secret_name = Some(secret_name(committed, known.secret));
-        line.version = Some(known.version);
-    }
-    Some(line)
+        _ => return None,
+    })
 }
 
 const fn intervened(intervention: rotation::Intervention) -> &'static str {
