@@ -25,6 +25,9 @@ pub(super) fn intervene(
     if reason.is_empty() {
         return Err(rotation::Rejection::ReasonMissing.into());
     }
+    if reason.chars().count() > rotation::MAX_REASON_CHARS {
+        return Err(rotation::Rejection::ReasonTooLong.into());
+    }
     let (known, secret) = rotate::open(world, id)?;
     let said = rotation::Event::Intervened {
         intervention,

@@ -116,7 +116,9 @@ impl Rejection {
                 | host::Rejection::ReasonMissing,
             )
             | Self::Rotation(
-                rotation::Rejection::NoGenerator { .. } | rotation::Rejection::ReasonMissing,
+                rotation::Rejection::NoGenerator { .. }
+                | rotation::Rejection::ReasonMissing
+                | rotation::Rejection::ReasonTooLong,
             )
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,

@@ -25,6 +25,8 @@ pub const MAX_STEP_ATTEMPTS: u32 = 5;
 /// How long consumers may take, where the secret says nothing else, before its stragglers are named and
 /// the rotation is parked or forced.
 pub const ACK_DEADLINE: Duration = Duration::from_secs(300);
+/// Longest reason for stepping into a rotation, in characters.
+pub const MAX_REASON_CHARS: usize = 1000;
 /// How far the scheduler's clock may run ahead of the gateway's. A slot further ahead is refused: once
 /// served it would bar every slot before it.
 pub const MAX_SLOT_SKEW: Duration = Duration::from_secs(30);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Event, Intervention, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger};
+use super::{
+    Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger,
+};
 use crate::assignment;
 use crate::id::{HostId, RotationId, SecretId};
 use crate::name::SecretName;
@@ -71,6 +73,11 @@ pub enum Rejection {
     /// Whoever steps in says why.
     #[error("stepping into a rotation needs a reason, for the record; give one with --reason \"…\"")]
     ReasonMissing,
+    /// A reason is no place for a log.
+    #[error(
+        "the reason has more than {MAX_REASON_CHARS} characters; say it shorter, and where more is written"
+    )]
+    ReasonTooLong,
     /// Nobody knows yet which version is current.
     #[error(
         "rotation {0} is promoting its version, and what came of it is not known yet; `keywheel describe rotation {0}` shows when it is through, then ask again"

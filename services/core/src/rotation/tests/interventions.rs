@@ -70,6 +70,21 @@ fn whoever_steps_in_says_why_and_names_a_rotation_that_there_is() {
 }
 
 #[test]
+fn a_reason_has_a_longest() {
+    let with = |chars: usize| Command::Intervene {
+        rotation: SECOND,
+        intervention: Intervention::Force,
+        reason: "ä".repeat(chars),
+    };
+    Given::distributing()
+        .when(with(MAX_REASON_CHARS))
+        .then_among_others([own(Event::Forced)]);
+    Given::distributing()
+        .when(with(MAX_REASON_CHARS + 1))
+        .then_rejected(Rejection::ReasonTooLong);
+}
+
+#[test]
 fn an_abort_rolls_back_once_the_step_under_way_is_answered() {
     for fails in [false, true] {
         let given = Given::serving().and(rotate(SECOND));
