@@ -75,7 +75,8 @@ pub enum Rejection {
     ReasonMissing,
     /// A reason is no place for a log.
     #[error(
-        "the reason has more than {MAX_REASON_CHARS} characters; say it shorter, and where more is written"
+        "the reason has more than {} characters; say it shorter, and where more is written",
+        MAX_REASON_CHARS
     )]
     ReasonTooLong,
     /// Nobody knows yet which version is current.
