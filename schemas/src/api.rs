@@ -5,12 +5,14 @@
 
 mod doctor;
 mod host;
+mod rotation;
 mod status;
 mod store;
 mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use status::{
     Component, ComponentKind, Connection, FactView, Feature, Finding, HealthWord, Status,
 };
@@ -43,6 +45,8 @@ macro_rules! of_shapes {
             JoinTokenAnswer,
             PutRequest,
             RotateRequest,
+            InterveneRequest,
+            RotationPlan,
             RevokeRequest,
             HistoryView,
             StoreKey,
@@ -245,6 +249,9 @@ pub struct RotationView {
     pub trigger: String,
     /// What it waits for or why it ended so, in words.
     pub waiting_for: Vec<String>,
+    /// What a person can do now, where something is left to a person.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_step: Option<String>,
     /// Measured times.
     pub timings: RotationTimings,
     /// Its consumers.

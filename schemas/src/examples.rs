@@ -99,6 +99,7 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(
         of_rotation(&key)
             .into_iter()
+            .chain(of_waiting(&key))
             .map(|event| Event::Rotation(ROTATION, event)),
     );
     events.extend(
@@ -135,6 +136,7 @@ fn spec() -> Spec {
             },
             jitter: Duration::from_secs(300),
             missed_run: MissedRun::Once,
+            ..RotationPolicy::default()
         },
         credential_for: None,
     }
@@ -146,6 +148,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         schedule: every,
         jitter: Duration::ZERO,
         missed_run: MissedRun::Skip,
+        ..RotationPolicy::default()
     };
     let changed = Spec {
         store: Store::Local,
@@ -331,6 +334,30 @@ fn of_rotation(key: &Key) -> Vec<rotation::Event> {
         rotation::Event::DeadlinePassed,
         rotation::Event::Closed {
             outcome: Outcome::Completed,
+        },
+    ]
+}
+
+/// What a deadline leads to, and a person who steps in.
+fn of_waiting(key: &Key) -> Vec<rotation::Event> {
+    vec![
+        rotation::Event::StragglersNamed {
+            consumers: vec![rotation::Straggler {
+                consumer: key.clone(),
+                reason: "new value not in place yet".to_owned(),
+            }],
+            hosts: vec![HOST],
+        },
+        rotation::Event::Forced,
+        rotation::Event::Intervened {
+            intervention: rotation::Intervention::Force,
+            reason: "the machine behind it is switched off for good".to_owned(),
+        },
+        rotation::Event::Reopened {
+            secret: SECRET,
+            consumers: vec![key.clone()],
+            hosts: vec![HOST],
+            deadline: NIGHT.plus(rotation::ACK_DEADLINE),
         },
     ]
 }

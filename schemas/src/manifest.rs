@@ -49,6 +49,10 @@ pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 pub const MAX_INTERVAL: Duration = Duration::from_secs(10 * 366 * 86_400);
 /// Largest jitter: a day, or slots of daily schedules would overtake each other.
 pub const MAX_JITTER: Duration = Duration::from_secs(86_400);
+/// Shortest time that consumers of a secret are given: below it a reload has hardly begun.
+pub const MIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest time that consumers of a secret are given: a week.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(7 * 86_400);
 /// Longest settle or health timeout of a restart: an hour, well beyond the rotation's own deadline.
 pub const MAX_RESTART_WAIT: Duration = Duration::from_secs(3600);
 /// Most containers of a service that a rollout may restart, or let be unavailable, at the same time.

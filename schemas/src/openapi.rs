@@ -194,7 +194,7 @@ fn path_parameters(route: &Route) -> Vec<Value> {
 fn path_schema(path: &str) -> Value {
     let about = path.split('/').nth(2).unwrap_or_default();
     match about {
-        "secrets" | "versions" | "history" => SecretName::schema().to_value(),
+        "secrets" | "versions" | "history" | "rotation-plan" => SecretName::schema().to_value(),
         "bindings" => BindingName::schema().to_value(),
         "stores" => StoreName::schema().to_value(),
         "subscriptions" => SubscriptionName::schema().to_value(),

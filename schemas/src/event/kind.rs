@@ -80,6 +80,10 @@ kinds! {
         E::Halted { .. } => "halted",
         E::TurnedBack { .. } => "turned_back",
         E::DeadlinePassed => "deadline_passed",
+        E::StragglersNamed { .. } => "stragglers_named",
+        E::Forced => "forced",
+        E::Intervened { .. } => "intervened",
+        E::Reopened { .. } => "reopened",
         E::Closed { .. } => "closed",
     }
     revocation {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::assignment::Consumer;
-use crate::mirror::{Mirror, Text, mirror_enum, mirror_words};
+use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct, mirror_words};
 
 mirror_words! {
     /// A step the shell performs and answers.
@@ -39,6 +39,28 @@ mirror_words! {
         Parked,
         /// A revocation took over.
         Cancelled,
+    }
+}
+
+mirror_words! {
+    /// What a person may do to a rotation.
+    Intervention = rotation::Intervention {
+        /// Give it up: consumers keep, or get back, the version before.
+        Abort,
+        /// Try a failed step again, or wait for consumers once more.
+        Retry,
+        /// Wait for consumers no more: what they were to give up dies.
+        Force,
+    }
+}
+
+mirror_struct! {
+    /// A consumer that did not acknowledge when waiting ended.
+    Straggler = rotation::Straggler {
+        /// The consumer.
+        consumer: Consumer,
+        /// What it lacks, without a value.
+        reason: String,
     }
 }
 
@@ -180,6 +202,33 @@ mirror_enum! {
         },
         /// Waiting ended before everyone acknowledged.
         DeadlinePassed {},
+        /// Who did not acknowledge by then, and which hosts may hold what was to die.
+        StragglersNamed {
+            /// The consumers.
+            consumers: Vec<Straggler>,
+            /// The hosts.
+            hosts: Vec<Text<HostId>>,
+        },
+        /// Nobody is waited for any more: what was to die at the end dies now.
+        Forced {},
+        /// A person stepped in.
+        Intervened {
+            /// How.
+            intervention: Intervention,
+            /// Why, in a person's words.
+            reason: String,
+        },
+        /// A parked one waits for consumers again.
+        Reopened {
+            /// The secret.
+            secret: Text<SecretId>,
+            /// Everyone who has to acknowledge.
+            consumers: Vec<Consumer>,
+            /// Every host that may hold what dies at the end.
+            hosts: Vec<Text<HostId>>,
+            /// When waiting ends.
+            deadline: Text<Timestamp>,
+        },
         /// It ended.
         Closed {
             /// How.

@@ -86,8 +86,27 @@ impl Mirror for Schedule {
     }
 }
 
+mirror_words! {
+    /// What happens when consumers did not acknowledge in time.
+    OnDeadline = schedule::OnDeadline {
+        /// The old version stays alive; the rotation is parked and a person decides.
+        Hold,
+        /// The old version dies all the same, on the record.
+        Force,
+    }
+}
+
+impl OnDeadline {
+    const fn hold() -> Self {
+        Self::Hold
+    }
+    fn is_hold(&self) -> bool {
+        *self == Self::Hold
+    }
+}
+
 mirror_struct! {
-    /// Schedule, spread and missed-run rule of one secret.
+    /// Schedule, spread, missed-run rule and deadline of one secret.
     RotationPolicy = schedule::RotationPolicy {
         /// When.
         schedule: Schedule,
@@ -95,6 +114,12 @@ mirror_struct! {
         jitter: Text<Duration>,
         /// What happens to a missed slot.
         missed_run: MissedRun,
+        /// How long consumers may take; absent for the default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Text<Duration>>,
+        /// What happens to those who take longer; absent for `hold`.
+        #[serde(default = "OnDeadline::hold", skip_serializing_if = "OnDeadline::is_hold")]
+        on_deadline: OnDeadline,
     }
 }
 

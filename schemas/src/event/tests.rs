@@ -7,7 +7,7 @@ use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
 use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Trigger};
-use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
+use keywheel_core::schedule::{MissedRun, OnDeadline, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::time::Timestamp;
 use proptest::prelude::*;
@@ -465,6 +465,12 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                     schedule,
                     jitter,
                     missed_run,
+                    deadline: skip.then_some(jitter),
+                    on_deadline: if skip {
+                        OnDeadline::Force
+                    } else {
+                        OnDeadline::Hold
+                    },
                 },
                 credential_for,
             }

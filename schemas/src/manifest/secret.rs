@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use keywheel_core::name::{SecretName, StoreName};
-use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
+use keywheel_core::schedule::{MissedRun, OnDeadline, RotationPolicy, Schedule};
 use keywheel_core::secret::{
     DEFAULT_ALPHABET, Generator, LOCAL_STORE, MAX_ALPHABET, MAX_LENGTH, MIN_LENGTH, Place, Spec,
     Store,
@@ -14,7 +14,8 @@ use super::reader::{Faults, Fields, TextAt, named};
 use super::store::{read_source, server};
 use super::tree::{Located, position};
 use super::{
-    CheckSchedule, MAX_INTERVAL, MAX_JITTER, MAX_SCHEDULE_BYTES, MIN_INTERVAL, Manifest, Position,
+    CheckSchedule, MAX_DEADLINE, MAX_INTERVAL, MAX_JITTER, MAX_SCHEDULE_BYTES, MIN_DEADLINE,
+    MIN_INTERVAL, Manifest, Position,
 };
 
 /// Time zone of a schedule that names none.
@@ -163,7 +164,15 @@ fn read_rotation(
     check: CheckSchedule<'_>,
     faults: &mut Faults,
 ) -> Option<RotationPolicy> {
-    let known = ["schedule", "timezone", "interval", "jitter", "missedRun"];
+    let known = [
+        "schedule",
+        "timezone",
+        "interval",
+        "jitter",
+        "missedRun",
+        "deadline",
+        "onDeadline",
+    ];
     let fields = Fields::of(node, "rotation", &known, faults)?;
     let schedule = read_schedule(&fields, check, faults);
     if fields.find("schedule").is_none() && fields.find("interval").is_none() {
@@ -179,25 +188,38 @@ fn read_rotation(
     let jitter = fields
         .span("jitter", Duration::ZERO, MAX_JITTER, faults)
         .unwrap_or_default();
-    let missed_run = fields
-        .text("missedRun", faults)
-        .and_then(|(word, at)| match word {
-            "once" => Some(MissedRun::Once),
-            "skip" => Some(MissedRun::Skip),
-            other => {
-                let found = crate::leaf::shorten(other);
-                faults.add(
-                    at,
-                    format!("missedRun `{found}` is not known; write `once` or `skip`"),
-                );
-                None
-            }
-        });
+    let missed_runs = [("once", MissedRun::Once), ("skip", MissedRun::Skip)];
+    let missed_run = read_word(&fields, "missedRun", missed_runs, faults);
+    let deadline = fields.span("deadline", MIN_DEADLINE, MAX_DEADLINE, faults);
+    let policies = [("hold", OnDeadline::Hold), ("force", OnDeadline::Force)];
+    let on_deadline = read_word(&fields, "onDeadline", policies, faults);
     Some(RotationPolicy {
         schedule: schedule?,
         jitter,
         missed_run: missed_run.unwrap_or_default(),
+        deadline,
+        on_deadline: on_deadline.unwrap_or_default(),
     })
+}
+
+/// One of two words.
+fn read_word<T>(
+    fields: &Fields<'_>,
+    name: &str,
+    [(first, one), (second, other)]: [(&str, T); 2],
+    faults: &mut Faults,
+) -> Option<T> {
+    let (word, at) = fields.text(name, faults)?;
+    if word == first {
+        return Some(one);
+    }
+    if word == second {
+        return Some(other);
+    }
+    let found = crate::leaf::shorten(word);
+    let message = format!("{name} `{found}` is not known; write `{first}` or `{second}`");
+    faults.add(at, message);
+    None
 }
 
 fn read_schedule(

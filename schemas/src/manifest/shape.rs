@@ -134,6 +134,15 @@ pub struct Rotation {
     #[serde(default, rename = "missedRun", skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(once|skip)$"))]
     pub missed_run: Option<String>,
+    /// How long consumers may take, for example `10m`; `5m` by default, `10s` to `7d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub deadline: Option<String>,
+    /// `hold` (default): the old version stays alive and the rotation is parked; `force`: it is revoked
+    /// all the same, and who is left behind is on record.
+    #[serde(default, rename = "onDeadline", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(hold|force)$"))]
+    pub on_deadline: Option<String>,
 }
 
 /// What a binding grants: give `file` or `env`.

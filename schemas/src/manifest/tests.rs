@@ -10,7 +10,7 @@ use std::time::Duration;
 use keywheel_core::binding::{
     DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Reload, Target,
 };
-use keywheel_core::schedule::{MissedRun, Schedule};
+use keywheel_core::schedule::{MissedRun, OnDeadline, Schedule};
 use keywheel_core::secret::{DEFAULT_ALPHABET, Generator};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -368,6 +368,22 @@ fn signals_are_read_by_name_and_number() {
 }
 
 #[test]
+fn a_deadline_and_what_follows_it_are_read_also_without_a_schedule() {
+    let text = secret("{ generator: {}, rotation: { deadline: 10m, onDeadline: force } }");
+    let Manifest::Secret { spec, .. } = &read(&text).unwrap()[0] else {
+        panic!()
+    };
+    assert_eq!(spec.rotation.deadline, Some(Duration::from_secs(600)));
+    assert_eq!(spec.rotation.on_deadline, OnDeadline::Force);
+    assert_eq!(spec.rotation.schedule, Schedule::OnDemand);
+    let Manifest::Secret { spec, .. } = &read(&secret("{}")).unwrap()[0] else {
+        panic!()
+    };
+    assert_eq!(spec.rotation.deadline, None);
+    assert_eq!(spec.rotation.on_deadline, OnDeadline::Hold);
+}
+
+#[test]
 fn an_interval_and_its_missed_runs_are_read() {
     let text =
         secret("{ generator: {}, rotation: { interval: 12h, missedRun: skip, jitter: 90s } }");
@@ -413,6 +429,7 @@ fn the_schema_for_editors_agrees_with_the_parser() {
         &binding("  file: { name: db }\n  reload: { command: [a, b], timeout: 5s }"),
         &binding("  files: { name: db, templates: { a: '{{ secret(\"db\").a }}' } }"),
         &secret("{ generator: {}, rotation: { interval: 12h, missedRun: skip } }"),
+        &secret("{ rotation: { deadline: 1h, onDeadline: hold } }"),
         &secret("{ store: vault, source: { path: a, field: b } }"),
         &secret("{ credentialFor: \"https://vault:8200\" }"),
         &stores::store("{ aws: { auth: { profile: x } }, poll: 5s }"),

@@ -226,6 +226,33 @@ pub const ROUTES: &[Route] = &[
         Answer::One("RotationView"),
     )
     .asked(WAIT),
+    post(
+        "/v1/rotations/{id}/abort",
+        "abort_rotation",
+        "Gives a rotation up: consumers keep, or get back, the version before",
+        Some("InterveneRequest"),
+        "RotationView",
+    ),
+    post(
+        "/v1/rotations/{id}/retry",
+        "retry_rotation",
+        "Tries a failed step again, or lets a parked rotation wait for its consumers once more",
+        Some("InterveneRequest"),
+        "RotationView",
+    ),
+    post(
+        "/v1/rotations/{id}/force",
+        "force_rotation",
+        "Waits for consumers no more: the old version is revoked, and who is left behind is on record",
+        Some("InterveneRequest"),
+        "RotationView",
+    ),
+    get(
+        "/v1/rotation-plan/{name}",
+        "plan_rotation",
+        "What a rotation of a secret would do now; nothing is begun",
+        Answer::One("RotationPlan"),
+    ),
     get(
         "/v1/revocations",
         "list_revocations",

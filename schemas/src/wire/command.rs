@@ -271,6 +271,7 @@ const fn person_s(command: &Command) -> &'static str {
         Command::RemoveStore { .. } => "remove store",
         Command::Put { .. } => "put",
         Command::Rotate { .. } => "rotate",
+        Command::Intervene { .. } => "intervene",
         Command::Revoke { .. } => "revoke",
         Command::IssueJoinToken(_) => "issue join token",
         Command::JoinHost(_) => "join host",

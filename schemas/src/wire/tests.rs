@@ -18,7 +18,7 @@ use keywheel_core::report::{
     UsageNote,
 };
 use keywheel_core::rollout::Due;
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Intervention, Step};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
 use proptest::prelude::*;
@@ -458,6 +458,11 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
         Command::Rotate {
             rotation: ROTATION,
             secret: secret.clone(),
+        },
+        Command::Intervene {
+            rotation: ROTATION,
+            intervention: Intervention::Abort,
+            reason: "x".to_owned(),
         },
         Command::Revoke {
             revocation: REVOCATION,

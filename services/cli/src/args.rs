@@ -10,6 +10,7 @@ mod host;
 mod import;
 mod log;
 mod migrate;
+mod rotation;
 mod serve;
 mod setup;
 mod store;
@@ -18,6 +19,7 @@ pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
+pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
     NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
@@ -116,6 +118,9 @@ pub(crate) enum Verb {
     Secret(SecretVerb),
     /// Replace a secret's value everywhere, now.
     Rotate(RotateArgs),
+    /// List rotations, show one; abort, retry or force one, with a reason for the record.
+    #[command(subcommand)]
+    Rotation(RotationVerb),
     /// Look at stores outside now, and take over what was changed there.
     Refresh(RefreshStoresArgs),
     /// List stores outside, show or remove one, print the rights that one needs.
@@ -326,18 +331,6 @@ pub(crate) struct WaitArgs {
     /// How long to wait: 30s, 5m, 1h. What was begun goes on afterwards.
     #[arg(long, value_name = "SPAN", default_value = "5m", value_parser = crate::span::parse)]
     pub(crate) timeout: std::time::Duration,
-}
-
-/// `rotate`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  keywheel rotate prod/db\n  keywheel rotate prod/db --wait --timeout 2m\n\nWith --wait it ends with 0 when every consumer runs on the new value, with 4 when not."
-)]
-pub(crate) struct RotateArgs {
-    /// The secret.
-    pub(crate) name: String,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// `revoke`.

@@ -47,7 +47,7 @@ exits! {
     /// No such thing.
     NotFound = 3, "not found: nothing has this name or id";
     /// Not everybody followed.
-    Partial = 4, "partial: not all consumers followed (parked, rolled back, cancelled), --timeout was reached, or `status --check` or `doctor` found a problem";
+    Partial = 4, "partial: not all consumers followed (parked, rolled back, cancelled), --timeout was reached, something is in the way of `rotate --dry-run`, or `status --check` or `doctor` found a problem";
     /// A proof does not hold.
     Unverified = 5, "verification failed: journal or audit does not prove what it claims";
     /// Wrong command line.

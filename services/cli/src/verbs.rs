@@ -12,6 +12,7 @@ mod migrate;
 mod plain;
 mod revoke;
 mod rotate;
+mod rotation;
 mod secret;
 mod store;
 mod streams;
@@ -90,6 +91,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Secret(SecretVerb::List) => look::secrets(desk).await,
         Verb::Secret(SecretVerb::Versions { name }) => secret::versions(desk, &name).await,
         Verb::Rotate(args) => rotate::rotate(desk, &args).await,
+        Verb::Rotation(verb) => rotation::run(desk, &verb).await,
         Verb::Refresh(args) => store::refresh(desk, &args).await,
         Verb::Store(verb) => store::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,

@@ -7,7 +7,7 @@ use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenReque
 use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
 use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::report::HostReport;
-use crate::rotation::Step;
+use crate::rotation::{Intervention, Step};
 use crate::secret;
 use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
@@ -110,6 +110,15 @@ pub enum Command {
         rotation: RotationId,
         /// The secret.
         secret: SecretName,
+    },
+    /// A person steps into a rotation.
+    Intervene {
+        /// The rotation.
+        rotation: RotationId,
+        /// How.
+        intervention: Intervention,
+        /// Why, in a person's words.
+        reason: String,
     },
     /// A schedule's slot is due.
     Due {

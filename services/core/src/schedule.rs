@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::rotation::ACK_DEADLINE;
+
 /// The rule for the next fire.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Schedule {
@@ -30,7 +32,17 @@ pub enum MissedRun {
     Skip,
 }
 
-/// Schedule, spread and missed-run rule of one secret.
+/// What happens when consumers did not acknowledge in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum OnDeadline {
+    /// The old version stays alive; the rotation is parked and a person decides.
+    #[default]
+    Hold,
+    /// The old version dies all the same, on the record.
+    Force,
+}
+
+/// Schedule, spread, missed-run rule and deadline of one secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct RotationPolicy {
     /// When.
@@ -39,4 +51,16 @@ pub struct RotationPolicy {
     pub jitter: Duration,
     /// What happens to a missed slot.
     pub missed_run: MissedRun,
+    /// How long consumers may take; `None` for [`ACK_DEADLINE`].
+    pub deadline: Option<Duration>,
+    /// What happens to those who take longer.
+    pub on_deadline: OnDeadline,
+}
+
+impl RotationPolicy {
+    /// How long consumers may take.
+    #[must_use]
+    pub fn ack_deadline(&self) -> Duration {
+        self.deadline.unwrap_or(ACK_DEADLINE)
+    }
 }

@@ -422,6 +422,14 @@ impl World {
                 rotation.generation = number;
                 self.bump(number, hosts.iter().copied());
             }
+            rotation::Event::Reopened { hosts, .. } => {
+                rotation.generation = number;
+                self.open_rotations.insert(secret, id);
+                if let Some(closed) = self.closed_rotations.get_mut(&secret) {
+                    closed.retain(|other| *other != id);
+                }
+                self.bump(number, hosts.iter().copied());
+            }
             rotation::Event::Closed { .. } => {
                 self.open_rotations.retain(|_, open| *open != id);
                 let closed = self.closed_rotations.entry(secret).or_default();

@@ -23,6 +23,10 @@ lines! {
     ROTATION_HALTED = "rotation.halted", "A container did not run well with what the rotation brings; nobody else is restarted for it.";
     ROTATION_TURNED_BACK = "rotation.turned_back", "The version before is current again, and consumers have to move back.";
     DEADLINE_PASSED = "rotation.deadline_passed", "Consumers did not acknowledge in time.";
+    STRAGGLERS_NAMED = "rotation.stragglers_named", "Consumers that did not acknowledge by then; `count` says how many, `reason` what the first of them lacks.";
+    ROTATION_FORCED = "rotation.forced", "Nobody is waited for any more: the old version dies.";
+    ROTATION_INTERVENED = "rotation.intervened", "A person aborted, retried or forced a rotation, and why.";
+    ROTATION_REOPENED = "rotation.reopened", "A parked rotation waits for consumers again; `count` says for how many.";
     ROTATION_CLOSED = "rotation.closed", "A rotation ended, with this outcome.";
     CHANGED_OUTSIDE = "secret.external_change_detected", "Somebody changed the value at the store outside.";
     REVOCATION_REQUESTED = "revocation.requested", "Versions are dead from now on.";

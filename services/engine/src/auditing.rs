@@ -179,7 +179,9 @@ fn refuse(record: &mut Record, refusal: &Refusal) {
 /// A person's or worker's own words; without any, the rule by which it was allowed.
 fn reason_given(principal: &Principal, command: &Command) -> String {
     match command {
-        Command::Revoke { reason, .. } | Command::EvictHost { reason, .. } => reason.clone(),
+        Command::Revoke { reason, .. }
+        | Command::EvictHost { reason, .. }
+        | Command::Intervene { reason, .. } => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
             ..
@@ -235,6 +237,15 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         }
         Command::Put { name, .. } => ("put", format!("secret/{name}"), None),
         Command::Rotate { secret, .. } => ("rotate", format!("secret/{secret}"), None),
+        Command::Intervene {
+            rotation,
+            intervention,
+            ..
+        } => (
+            intervention_verb(*intervention),
+            rotated(rotation),
+            version_of(rotation),
+        ),
         Command::Due { secret, .. } => {
             let name = world.secrets.get(secret).map(|s| s.name.to_string());
             (
@@ -263,6 +274,15 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         }
         Command::Apply(_) | Command::Report(_) => return None,
     })
+}
+
+fn intervention_verb(intervention: keywheel_core::rotation::Intervention) -> &'static str {
+    use keywheel_core::rotation::Intervention;
+    match intervention {
+        Intervention::Abort => "abort-rotation",
+        Intervention::Retry => "retry-rotation",
+        Intervention::Force => "force-rotation",
+    }
 }
 
 fn step_verb(step: keywheel_core::rotation::Step) -> &'static str {

@@ -47,6 +47,7 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::RemoveStore { .. }
         | Command::Put { .. }
         | Command::Rotate { .. }
+        | Command::Intervene { .. }
         | Command::Revoke { .. }
         | Command::IssueJoinToken(_)
         | Command::JoinHost(_)

@@ -223,8 +223,10 @@ impl Committed {
                 if distributes && !waits {
                     times.acknowledged = Some(at);
                 }
-                if matches!(event, rotation::Event::Closed { .. }) {
-                    times.closed = Some(at);
+                match event {
+                    rotation::Event::Closed { .. } => times.closed = Some(at),
+                    rotation::Event::Reopened { .. } => times.closed = None,
+                    _ => {}
                 }
             }
             Event::Revocation(id, event) => {

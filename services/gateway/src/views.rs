@@ -1,6 +1,8 @@
 //! The committed world as people and tools see it. Pure; no value is in reach here.
 
 mod hosts;
+mod next;
+pub mod plan;
 pub mod status;
 pub mod stores;
 
@@ -8,10 +10,10 @@ pub use hosts::{held, host, host_page, hosts};
 
 use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{self, ImageSelector, Reload, Target};
-use keywheel_core::id::{RevocationId, RotationId, SecretId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
 use keywheel_core::revocation::{Backend, Revocation};
 use keywheel_core::rollout::Stage;
-use keywheel_core::rotation::{Outcome, Phase, Rotation, Step, Trigger};
+use keywheel_core::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::schedule::Schedule;
 use keywheel_core::secret::{LOCAL_STORE, Secret};
 use keywheel_core::time::Timestamp;
@@ -313,7 +315,8 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
     let world = &committed.world;
     let rotation = world.rotations.get(&id)?;
     let times = committed.rotation_times(id);
-    let keys = rotation.waiting.iter().chain(&rotation.acknowledged);
+    let keys = rotation.waiting.iter().chain(&rotation.left_behind);
+    let keys = keys.chain(&rotation.acknowledged);
     let consumers: Vec<ConsumerView> = keys
         .map(|key| {
             let gone = Assignment {
@@ -344,6 +347,7 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
         state: phase_word(&rotation.phase).to_owned(),
         trigger: trigger_word(&rotation.trigger).to_owned(),
         waiting_for: waiting_words(world, rotation),
+        next_step: next::step(world, rotation),
         timings: RotationTimings {
             requested_to_acknowledged_ms: milliseconds(times.requested, times.acknowledged),
             promoted_to_swapped_ms: slowest,
@@ -398,30 +402,34 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
             None => format!("halted, nothing more is restarted: {reason}"),
         });
     }
-    for key in &rotation.waiting {
+    if let Some(reason) = &rotation.aborted {
+        words.push(format!("aborted: {reason}"));
+    }
+    for key in rotation.waiting.iter().chain(&rotation.left_behind) {
         let known = world.assignments.get(key);
         let name = known.map_or_else(
             || key.container.short().to_owned(),
             |a| a.container_name.clone(),
         );
-        words.push(match known.map(|a| &a.progress) {
-            Some(Progress::Refused(reason)) => format!("container {name}: {reason}"),
-            Some(Progress::Swapped) => {
-                format!("container {name}: has the new value, reload not confirmed yet")
-            }
-            _ => format!("container {name}: new value not in place yet"),
-        });
+        let lack = rotation::lack_of(world, key);
+        let left = match rotation.left_behind.contains(key) {
+            true => " (not waited for any more)",
+            false => "",
+        };
+        words.push(format!("container {name}: {lack}{left}"));
     }
     for host in &rotation.barrier {
-        let name = world
-            .hosts
-            .get(host)
-            .map_or_else(|| host.to_string(), |h| h.name.to_string());
+        let name = host_name(world, *host);
         words.push(format!(
             "host {name}: has not yet shown that it holds no older version"
         ));
     }
     words
+}
+
+fn host_name(world: &World, host: HostId) -> String {
+    let known = world.hosts.get(&host);
+    known.map_or_else(|| host.to_string(), |host| host.name.to_string())
 }
 
 /// One revocation.

@@ -174,6 +174,16 @@ impl Timers {
             | rotation::Event::TurnedBack { deadline, .. } => {
                 self.queue.set(Key::Deadline(id), *deadline);
             }
+            rotation::Event::Reopened {
+                secret, deadline, ..
+            } => {
+                self.rotations.insert(id, *secret);
+                self.unsettled.insert(*secret);
+                if let Some(known) = self.secrets.get_mut(secret) {
+                    known.open = Some(id);
+                }
+                self.queue.set(Key::Deadline(id), *deadline);
+            }
             rotation::Event::Closed { .. } => self.close_rotation(time, id),
             _ => {}
         }

@@ -13,6 +13,7 @@ mod refusals;
 mod revoke;
 mod said;
 mod sets;
+mod step_in;
 mod storm;
 mod stream;
 mod surface;

@@ -237,6 +237,7 @@ fn busy() -> Result<(Keywheel, Box<Known>)> {
         (IDS, vec![text_of(&subscriptions[0], "id")?]),
         ("secrets", secrets.clone()),
         ("versions", secrets.clone()),
+        ("rotation-plan", secrets.clone()),
         ("history", secrets),
         ("bindings", vec!["web".to_owned()]),
         ("rotations", vec![text_of(&rotation, "rotation_id")?]),

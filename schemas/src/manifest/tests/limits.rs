@@ -1,6 +1,8 @@
 //! Limits, at their value and one beyond.
 
-use super::super::{MAX_COMMAND_TIMEOUT, MAX_COMMAND_WORD_BYTES, MAX_COMMAND_WORDS};
+use super::super::{
+    MAX_COMMAND_TIMEOUT, MAX_COMMAND_WORD_BYTES, MAX_COMMAND_WORDS, MAX_DEADLINE, MIN_DEADLINE,
+};
 use super::*;
 
 #[test]
@@ -58,6 +60,7 @@ fn a_span_and_a_name_at_its_limit_is_allowed_and_one_more_is_not() {
         |fields: &str| secret(&format!("{{ generator: {{}}, rotation: {{ {fields} }} }}"));
     let interval = |seconds: u64| rotation(&format!("interval: {seconds}s"));
     let jitter = |seconds: u64| rotation(&format!("interval: 366d, jitter: {seconds}s"));
+    let deadline = |seconds: u64| rotation(&format!("deadline: {seconds}s"));
     let restart = |field: &str, seconds: u64| {
         binding(&format!(
             "  file: {{ name: db }}\n  reload: {{ restart: {{ {field}: {seconds}s }} }}"
@@ -68,9 +71,10 @@ fn a_span_and_a_name_at_its_limit_is_allowed_and_one_more_is_not() {
         binding("  file: { name: db }").replace("shop/app", &name)
     };
     type Text<'a> = &'a dyn Fn(u64) -> String;
-    let rows: [(&str, Text<'_>, u64); 5] = [
+    let rows: [(&str, Text<'_>, u64); 6] = [
         ("interval", &interval, MAX_INTERVAL.as_secs()),
         ("jitter", &jitter, MAX_JITTER.as_secs()),
+        ("deadline", &deadline, MAX_DEADLINE.as_secs()),
         (
             "settle",
             &|n| restart("settle", n),
@@ -88,6 +92,8 @@ fn a_span_and_a_name_at_its_limit_is_allowed_and_one_more_is_not() {
         assert_eq!(faults(&text(most + 1)).len(), 1, "{what}");
     }
     assert!(read(&interval(MIN_INTERVAL.as_secs())).is_ok());
+    assert!(read(&deadline(MIN_DEADLINE.as_secs())).is_ok());
+    assert_eq!(faults(&deadline(MIN_DEADLINE.as_secs() - 1)).len(), 1);
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub(crate) fn milliseconds(value: Option<f64>) -> String {
     })
 }
 
-fn short(id: &str) -> &str {
+/// The digits of a container id that people know.
+pub(crate) fn short(id: &str) -> &str {
     id.get(..SHORT_ID).unwrap_or(id)
 }
 
@@ -286,6 +287,9 @@ pub(crate) fn rotation(rotation: &RotationView, color: bool) -> String {
     ]);
     for line in &rotation.waiting_for {
         text.push_str(&format!("waits for:  {}\n", super::tame(line)));
+    }
+    if let Some(next) = &rotation.next_step {
+        text.push_str(&format!("next:  {}\n", super::tame(next)));
     }
     if !rotation.consumers.is_empty() {
         text.push_str(&format!("\n{}", consumers(&rotation.consumers, color)));

@@ -151,7 +151,7 @@ async fn secret_named(desk: &Desk, name: &str) -> Result<SecretView, Failure> {
 }
 
 /// A rotation by id, or the newest of a secret.
-async fn rotation_of(desk: &Desk, name: &str) -> Result<RotationView, Failure> {
+pub(super) async fn rotation_of(desk: &Desk, name: &str) -> Result<RotationView, Failure> {
     if RotationId::parse(name).is_ok() {
         return desk.client.read(&format!("/v1/rotations/{name}")).await;
     }

@@ -1,15 +1,20 @@
-//! `rotate`, and the nearest name for one that does not exist.
+//! `rotate`, what it would do, and the nearest name for one that does not exist.
 
-use keywheel_schemas::api::{RotateRequest, RotationView, SecretView};
+use keywheel_schemas::api::{RotateRequest, RotationPlan, RotationView, SecretView};
 
 use super::{Desk, waiting};
 use crate::args::RotateArgs;
 use crate::exit::{Exit, Failure};
+use crate::http::escape;
+use crate::output::rotations as views;
 
 /// Most edits between a name and the one that is suggested for it.
 const MAX_EDITS: usize = 3;
 
 pub(super) async fn rotate(desk: &Desk, args: &RotateArgs) -> Result<(), Failure> {
+    if args.dry_run {
+        return plan(desk, &args.name).await;
+    }
     let request = RotateRequest {
         secret: args.name.clone(),
     };
@@ -21,6 +26,28 @@ pub(super) async fn rotate(desk: &Desk, args: &RotateArgs) -> Result<(), Failure
         Ok(begun) => waiting::rotation(desk, begun, &args.wait).await,
         Err(failure) => Err(with_nearest(desk, &args.name, failure).await),
     }
+}
+
+/// Shows what a rotation would do; a plan with something in the way is no success.
+async fn plan(desk: &Desk, name: &str) -> Result<(), Failure> {
+    let path = format!("/v1/rotation-plan/{}", escape(name));
+    let plan: RotationPlan = match desk.client.read(&path).await {
+        Ok(plan) => plan,
+        Err(failure) => return Err(with_nearest(desk, name, failure).await),
+    };
+    desk.screen
+        .show(&plan, |plan| views::plan(plan, desk.screen.color))?;
+    if plan.blockers.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Partial,
+        format!(
+            "{} things are in the way of a rotation of {name}",
+            plan.blockers.len()
+        ),
+        "do what stands in each of them above; nothing was begun",
+    ))
 }
 
 /// Adds the nearest secret's name to "no such secret".

@@ -94,6 +94,58 @@ const SECRETS: &str = r#"[{"name":"a/b","id":"i","store":"local","current":1,"pe
 const NOT_FOUND: &str = r#"{"type":"x","title":"t","status":404,"detail":"no secret is named `a/c`","code":"not_found"}"#;
 const INVALID: &str = r#"{"type":"x","title":"t","status":400,"detail":"stdin:1:2: bad\nstdin:3:4: worse","code":"invalid"}"#;
 
+const ROTATIONS: &str = r#"[{"rotation_id":"r1","secret":"a/b","version":2,"state":"parked","trigger":"on_demand","waiting_for":["container web: gone wrong"],"next_step":"retry it","timings":{},"consumers":[]}]"#;
+const ROLLED_BACK: &str = r#"{"rotation_id":"r1","secret":"a/b","version":2,"state":"rolled_back","trigger":"on_demand","waiting_for":[],"timings":{},"consumers":[]}"#;
+const SECRET: &str = r#"{"name":"a/b","id":"i","store":"local","current":1,"pending":null,"last_version":1,"generated":true,"schedule":"on demand","next_fires":[],"consumers":0,"open_rotation":null}"#;
+const FREE: &str = r#"{"secret":"a/b","version":2,"strategy":"overlap","consumers":[],"restarts":0,"expected_gap":"none","deadline_seconds":300,"on_deadline":"hold","blockers":[]}"#;
+const BLOCKED: &str = r#"{"secret":"a/b","version":2,"strategy":"overlap","consumers":[],"restarts":0,"expected_gap":"none","deadline_seconds":300,"on_deadline":"hold","blockers":["store `bao` does not answer"]}"#;
+
+#[tokio::test]
+async fn a_dry_run_of_a_rotation_begins_nothing_and_fails_when_something_is_in_the_way() {
+    let free = Daemon::serve("plan-free", &[("GET /v1/rotation-plan/", 200, FREE)]);
+    assert!(free.run(&["rotate", "a/b", "--dry-run"]).await.is_ok());
+    assert!(free.bodies("POST").is_empty());
+    let blocked = Daemon::serve("plan-blocked", &[("GET /v1/rotation-plan/", 200, BLOCKED)]);
+    let failure = blocked.run(&["rotate", "a/b", "--dry-run"]).await;
+    let failure = failure.unwrap_err();
+    assert_eq!(failure.exit, Exit::Partial);
+    assert!(failure.what.contains("1 things are in the way"), "{failure}");
+    assert!(blocked.bodies("POST").is_empty());
+}
+
+#[tokio::test]
+async fn a_person_steps_into_the_newest_rotation_of_a_secret_with_a_reason() {
+    let daemon = Daemon::serve(
+        "intervene",
+        &[
+            ("GET /v1/secrets/", 200, SECRET),
+            ("GET /v1/rotations/r1?wait=", 200, ROLLED_BACK),
+            ("GET /v1/rotations", 200, ROTATIONS),
+            ("POST /v1/rotations/r1/abort ", 200, ROTATION),
+            ("POST /v1/rotations/r1/retry ", 200, ROTATION),
+            ("POST /v1/rotations/r1/force ", 200, ROTATION),
+        ],
+    );
+    for verb in ["abort", "retry"] {
+        let words = ["rotation", verb, "a/b", "--reason", "why"];
+        assert!(daemon.run(&words).await.is_ok(), "{verb}");
+    }
+    let force = ["rotation", "force", "a/b", "--reason", "why"];
+    assert!(daemon.run(&[&force[..], &["--yes"]].concat()).await.is_ok());
+    for verb in ["abort", "retry", "force"] {
+        let sent = daemon.bodies(&format!("POST /v1/rotations/r1/{verb} "));
+        assert_eq!(sent, [serde_json::json!({ "reason": "why" })], "{verb}");
+    }
+    // An abort has succeeded when it is rolled back, and a retry has not.
+    let abort = ["rotation", "abort", "a/b", "--reason", "why", "--wait"];
+    assert!(daemon.run(&abort).await.is_ok());
+    let retry = ["rotation", "retry", "a/b", "--reason", "why", "--wait"];
+    let failure = daemon.run(&retry).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Partial);
+    assert!(daemon.run(&["rotation", "list"]).await.is_ok());
+    assert!(daemon.run(&["rotation", "describe", "a/b"]).await.is_ok());
+}
+
 #[tokio::test]
 async fn rotate_ends_by_how_the_rotation_ended() {
     let parked = Daemon::serve(

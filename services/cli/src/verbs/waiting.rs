@@ -10,14 +10,19 @@ use serde::de::DeserializeOwned;
 use super::Desk;
 use crate::args::WaitArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::progress::{self, Progress};
+use crate::output::progress::{self, Progress, Standing};
 use crate::output::views;
 use crate::span;
 
-/// Longest wait of one request.
-const POLL: Duration = Duration::from_secs(30);
-/// The same when somebody watches.
+/// Longest wait of one request when somebody watches.
 const LIVE_POLL: Duration = Duration::from_secs(1);
+/// The same when lines are written for each change.
+const PLAIN_POLL: Duration = Duration::from_secs(5);
+
+/// How an aborted rotation is to end.
+pub(super) const ROLLED_BACK: &str = "rolled_back";
+/// How every other one is to end.
+pub(super) const COMPLETED: &str = "completed";
 
 /// What can be waited for.
 pub(super) trait Awaited: DeserializeOwned {
@@ -25,6 +30,13 @@ pub(super) trait Awaited: DeserializeOwned {
     fn is_final(&self) -> bool;
     /// How it stands, in words.
     fn standing(&self) -> String;
+    /// The same, with a line for each that takes part.
+    fn view(&self) -> Standing {
+        Standing {
+            headline: self.standing(),
+            rows: Vec::new(),
+        }
+    }
 }
 
 impl Awaited for RotationView {
@@ -36,6 +48,9 @@ impl Awaited for RotationView {
     }
     fn standing(&self) -> String {
         progress::rotation(self)
+    }
+    fn view(&self) -> Standing {
+        progress::standing(self)
     }
 }
 
@@ -56,10 +71,14 @@ async fn until_final<T: Awaited>(
     again: &str,
 ) -> Result<T, Failure> {
     let clock = SystemClock::new();
-    let shown = Progress::begin(desk.screen);
+    let mut shown = Progress::begin(desk.screen);
+    let most = match desk.screen.live {
+        true => LIVE_POLL,
+        false => PLAIN_POLL,
+    };
     loop {
         let left = wait.timeout.saturating_sub(clock.monotonic());
-        let poll = left.min(if desk.screen.live { LIVE_POLL } else { POLL });
+        let poll = left.min(most);
         let seconds = poll.as_secs() + u64::from(poll.subsec_nanos() > 0);
         let read = desk.client.read(&format!("{path}?wait={seconds}")).await;
         let view: T = read.map_err(|failure: Failure| match failure.exit {
@@ -71,7 +90,7 @@ async fn until_final<T: Awaited>(
         if view.is_final() || clock.monotonic() >= wait.timeout {
             return Ok(view);
         }
-        shown.say(|| view.standing());
+        shown.say(view.view());
     }
 }
 
@@ -80,6 +99,16 @@ pub(super) async fn rotation(
     desk: &Desk,
     begun: RotationView,
     wait: &WaitArgs,
+) -> Result<(), Failure> {
+    rotation_to(desk, begun, wait, &[COMPLETED]).await
+}
+
+/// The same for one that is to end in one of these states.
+pub(super) async fn rotation_to(
+    desk: &Desk,
+    begun: RotationView,
+    wait: &WaitArgs,
+    wanted: &[&str],
 ) -> Result<(), Failure> {
     let again = format!("`keywheel describe rotation {}`", begun.rotation_id);
     if !wait.wait {
@@ -96,7 +125,7 @@ pub(super) async fn rotation(
     let view: RotationView = until_final(desk, &path, wait, &again).await?;
     desk.screen
         .show(&view, |view| views::rotation(view, desk.screen.color))?;
-    ending(&view, wait.timeout, &again)
+    ending(&view, wait.timeout, &again, wanted)
 }
 
 /// Waits for a rotation that was begun by something else, which showed what there is to show.
@@ -108,11 +137,16 @@ pub(super) async fn rotation_quietly(
     let again = format!("`keywheel describe rotation {id}`");
     let path = format!("/v1/rotations/{id}");
     let view: RotationView = until_final(desk, &path, wait, &again).await?;
-    ending(&view, wait.timeout, &again)
+    ending(&view, wait.timeout, &again, &[COMPLETED])
 }
 
 /// How a rotation's view ends the run.
-fn ending(view: &RotationView, timeout: Duration, again: &str) -> Result<(), Failure> {
+fn ending(
+    view: &RotationView,
+    timeout: Duration,
+    again: &str,
+    wanted: &[&str],
+) -> Result<(), Failure> {
     let RotationView {
         secret,
         version,
@@ -120,10 +154,13 @@ fn ending(view: &RotationView, timeout: Duration, again: &str) -> Result<(), Fai
         ..
     } = view;
     let next = match state.as_str() {
-        "completed" => return Ok(()),
-        "parked" => format!(
-            "see above what it waits for; once that is mended, `keywheel rotate {secret}` tries again"
-        ),
+        state if wanted.contains(&state) => return Ok(()),
+        "parked" => view.next_step.clone().unwrap_or_else(|| {
+            format!(
+                "see above what it waits for; once that is mended, `keywheel rotate {secret}` tries again"
+            )
+        }),
+        COMPLETED => format!("the new value is in use; {again} shows since when"),
         "rolled_back" => format!("the value from before is in use again; {again} shows why"),
         "cancelled" => format!(
             "another command took its place; `keywheel describe secret {secret}` shows what is in use"
@@ -203,11 +240,14 @@ mod tests {
                 state: state.to_owned(),
                 trigger: "on_demand".to_owned(),
                 waiting_for: Vec::new(),
+                next_step: None,
                 timings: RotationTimings::default(),
                 consumers: Vec::new(),
             };
             assert_eq!(view.is_final(), is_final, "{state}");
-            match ending(&view, Duration::from_secs(300), "`x`") {
+            let undone = ending(&view, Duration::from_secs(300), "`x`", &[ROLLED_BACK]);
+            assert_eq!(undone.is_ok(), state == ROLLED_BACK, "{state}");
+            match ending(&view, Duration::from_secs(300), "`x`", &[COMPLETED]) {
                 Ok(()) => assert!(ok, "{state}"),
                 Err(failure) => {
                     assert!(!ok, "{state}");

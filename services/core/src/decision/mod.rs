@@ -4,6 +4,7 @@
 //! rejection. An empty list of events means: everything is as asked already.
 
 mod evict;
+mod intervene;
 mod join;
 mod manifest;
 mod refusal;
@@ -91,6 +92,11 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             provided,
         } => rotate::put(world, *id, *rotation, name, *provided, ctx),
         Command::Rotate { rotation, secret } => rotate::on_demand(world, *rotation, secret, ctx),
+        Command::Intervene {
+            rotation,
+            intervention,
+            reason,
+        } => intervene::intervene(world, *rotation, *intervention, reason, ctx),
         Command::Due {
             rotation,
             secret,
@@ -122,10 +128,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             let answer = rotate::Answer {
                 step: *step,
                 attempt: *attempt,
-                failure: failure.as_deref().map(|reason| rotation::Failure {
-                    reason,
-                    is_away: *is_away,
-                }),
+                failure: failure_of(failure.as_deref(), *is_away),
                 remote: remote.as_ref(),
             };
             rotate::outcome(world, *rotation, &answer, ctx)
@@ -137,10 +140,14 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         } => revoke::outcome(world, *revocation, *attempt, failure.as_deref()),
         Command::RetryStep { rotation } => rotate::retry(world, *rotation),
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
-        Command::DeadlinePassed { rotation } => rotate::deadline(world, *rotation, ctx.now),
+        Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
         Command::Report(report) => report::record(world, report, ctx),
     };
     Ok(decided?)
+}
+
+fn failure_of(reason: Option<&str>, is_away: bool) -> Option<rotation::Failure<'_>> {
+    reason.map(|reason| rotation::Failure { reason, is_away })
 }
 
 fn secret_or_reject<'w>(

@@ -115,7 +115,11 @@ impl Rejection {
                 | host::Rejection::TokenOfAnother { .. }
                 | host::Rejection::ReasonMissing,
             )
-            | Self::Rotation(rotation::Rejection::NoGenerator { .. })
+            | Self::Rotation(
+                rotation::Rejection::NoGenerator { .. }
+                | rotation::Rejection::ReasonMissing
+                | rotation::Rejection::ReasonTooLong,
+            )
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,
         }

@@ -227,7 +227,7 @@ fn advance_rotation(
 
 /// Whether a consumer needs the older versions no more, as far as it is known by itself; what its
 /// host holds beyond that is the barrier's.
-fn is_acknowledged(
+pub(super) fn is_acknowledged(
     world: &World,
     key: &assignment::Key,
     state: &Assignment,

@@ -1,6 +1,7 @@
 //! Decisions of rollouts: which container may restart, and what a failed restart means for a rotation.
 //!
-//! Invariants: leave is given only within the smallest room of the bindings concerned, and never for a
+//! Invariants: leave is given only within the smallest room of the bindings concerned and within that of
+//! the host, and never for a
 //! version that the service did not run well with; a repeated report gives no event.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,8 @@ use crate::binding::{Reload, Rollout as Policy, Spec};
 use crate::event::Event;
 use crate::id::{BindingId, DeliveryId, HostId, RotationId, SecretId};
 use crate::report::{HostReport, MAX_REPORT_ITEMS, RestartState, RestartWish};
-use crate::rollout::{self, Due, Instance, Member, Rollout, Service, Stage};
-use crate::rotation::{self, ACK_DEADLINE, Phase, Rotation, Step};
+use crate::rollout::{self, Due, Instance, MAX_LEAVES_PER_HOST, Member, Rollout, Service, Stage};
+use crate::rotation::{self, Phase, Rotation, Step};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::world::World;
@@ -302,16 +303,38 @@ impl<'w> Draft<'w> {
 
     /// Gives leave where there is room, and says all that was decided.
     pub(super) fn give(mut self) -> Vec<Event> {
+        if self.touched.is_empty() {
+            return self.events;
+        }
+        let mut leaves = self.leaves_by_host();
         for service in std::mem::take(&mut self.touched) {
-            while let Some((instance, due, policy)) = self.next_in(&service) {
+            while let Some((instance, due, policy)) = self.next_in(&service, &leaves) {
+                *leaves.entry(instance.host).or_default() += 1;
                 self.give_one(&service, &instance, &due, policy);
             }
         }
         self.events
     }
 
+    /// How many containers of each host have leave, over all services.
+    fn leaves_by_host(&self) -> BTreeMap<HostId, usize> {
+        let known = self.world.rollouts.keys().chain(self.changed.keys());
+        let services: BTreeSet<&Service> = known.collect();
+        let rollouts = services.into_iter().filter_map(|one| self.state(one));
+        let members = rollouts.flat_map(|rollout| &rollout.members);
+        let mut leaves = BTreeMap::new();
+        for (instance, _) in members.filter(|(_, member)| member.has_leave()) {
+            *leaves.entry(instance.host).or_default() += 1;
+        }
+        leaves
+    }
+
     /// Who gets the next leave of a service, and within which policy.
-    fn next_in(&self, service: &Service) -> Option<(Instance, Vec<Due>, Policy)> {
+    fn next_in(
+        &self,
+        service: &Service,
+        on_hosts: &BTreeMap<HostId, usize>,
+    ) -> Option<(Instance, Vec<Due>, Policy)> {
         let rollout = self.state(service)?;
         let (leaves, unavailable) = (rollout.leaves(), rollout.unavailable());
         let open = rollout.members.values().filter(|member| member.has_leave());
@@ -326,6 +349,10 @@ impl<'w> Draft<'w> {
         // Who is down already comes first, and takes no room.
         waiting.sort_by_key(|(_, member)| !member.is_down);
         waiting.into_iter().find_map(|(instance, member)| {
+            let on_host = on_hosts.get(&instance.host).copied().unwrap_or(0);
+            if on_host >= MAX_LEAVES_PER_HOST {
+                return None;
+            }
             let concerned = open.iter().copied().chain(&member.due);
             let policy = self.smallest(concerned);
             let has_room = fits(leaves, policy.max_parallel)
@@ -379,7 +406,11 @@ impl<'w> Draft<'w> {
                 continue;
             }
             let takes = spec_of(self.world, due.binding).map_or(Duration::ZERO, longest_restart);
-            let deadline = begins.plus(ACK_DEADLINE.saturating_add(takes));
+            let secret = self.world.secrets.get(&open.secret);
+            let waits = secret.map_or(rotation::ACK_DEADLINE, |secret| {
+                secret.spec.rotation.ack_deadline()
+            });
+            let deadline = begins.plus(waits.saturating_add(takes));
             let known = self.deadlines.get(&open.id).copied().or(open.deadline);
             if known.is_some_and(|known| known >= deadline) {
                 continue;
@@ -451,16 +482,31 @@ pub(super) fn turn_back(
 ) -> Result<Vec<Event>, Rejection> {
     let halted = rotation::Event::Halted { consumer, reason };
     let mut events = vec![Event::Rotation(open.id, halted)];
+    events.extend(
+        move_back(world, open, moved, (ctx, nth))?
+            .into_iter()
+            .flatten(),
+    );
+    Ok(events)
+}
+
+/// Makes the version before current again and assigns it everywhere; `None` when there is none alive.
+pub(super) fn move_back(
+    world: &World,
+    open: &Rotation,
+    moved: &Moved,
+    (ctx, nth): (&Context, u32),
+) -> Result<Option<Vec<Event>>, Rejection> {
     let Some(secret) = world.secrets.get(&open.secret) else {
-        return Ok(events);
+        return Ok(None);
     };
     let is_way_back = |back: &u64| {
         open.returning.is_none() && *back < open.version && secret.is_deliverable(*back)
     };
     let Some(back) = secret.previous.filter(is_way_back) else {
-        return Ok(events);
+        return Ok(None);
     };
-    events.push(Event::Secret(secret.id, secret.decide_return(back)?));
+    let mut events = vec![Event::Secret(secret.id, secret.decide_return(back)?)];
     let first = nth.saturating_mul(DRAWN_PER_ROTATION).saturating_add(1);
     for (count, host) in (first..).zip(world.hosts_of(secret.id)) {
         let delivery = DeliveryId::from_bytes(ctx.id(count));
@@ -493,10 +539,12 @@ pub(super) fn turn_back(
         version: back,
         consumers,
         hosts: secret.delivered.keys().filter_map(granted).collect(),
-        deadline: ctx.now.plus(ACK_DEADLINE.saturating_add(takes)),
+        deadline: ctx
+            .now
+            .plus(secret.spec.rotation.ack_deadline().saturating_add(takes)),
     };
     events.push(Event::Rotation(open.id, turned));
-    Ok(events)
+    Ok(Some(events))
 }
 
 /// Everybody who is served the secret, as they are after the report.

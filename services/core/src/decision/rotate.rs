@@ -5,7 +5,7 @@ use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
 use crate::name::SecretName;
-use crate::rotation::{self, ACK_DEADLINE, MAX_SLOT_SKEW, Outcome, Rotation, Step, Trigger};
+use crate::rotation::{self, MAX_SLOT_SKEW, Outcome, Rotation, Step, Trigger};
 use crate::schedule::Schedule;
 use crate::secret::{self, Generator, Secret};
 use crate::store::RemoteVersion;
@@ -147,7 +147,7 @@ pub(super) fn due(
     start(world, secret, id, Trigger::Slot { slot, scheduled }, ctx)
 }
 
-fn open(world: &World, id: RotationId) -> Result<(&Rotation, &Secret), Rejection> {
+pub(super) fn open(world: &World, id: RotationId) -> Result<(&Rotation, &Secret), Rejection> {
     let rotation = world
         .rotations
         .get(&id)
@@ -219,7 +219,11 @@ pub(super) fn outcome(
                 events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
             }
         }
-        Step::Create | Step::Set | Step::Test => {}
+        Step::Create | Step::Set | Step::Test => {
+            if rotation.is_given_up_at(step) {
+                events.extend(rollout::released(world, id, ctx));
+            }
+        }
     }
     Ok(events)
 }
@@ -266,7 +270,7 @@ fn promote(
         consumers,
         hosts,
         old: old.clone(),
-        deadline: ctx.now.plus(ACK_DEADLINE),
+        deadline: ctx.now.plus(secret.spec.rotation.ack_deadline()),
     };
     events.push(Event::Rotation(rotation.id, started));
     if settled {
@@ -345,17 +349,4 @@ pub(super) fn retire_old(
 pub(super) fn retry(world: &World, id: RotationId) -> Result<Vec<Event>, Rejection> {
     let (rotation, _) = open(world, id)?;
     Ok(vec![Event::Rotation(id, rotation.decide_retry()?)])
-}
-
-pub(super) fn deadline(
-    world: &World,
-    id: RotationId,
-    now: Timestamp,
-) -> Result<Vec<Event>, Rejection> {
-    let (rotation, _) = open(world, id)?;
-    let events = rotation.decide_deadline(now)?;
-    Ok(events
-        .into_iter()
-        .map(|event| Event::Rotation(id, event))
-        .collect())
 }

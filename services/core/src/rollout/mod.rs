@@ -12,6 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::time::Timestamp;
 
+/// Containers of one host that may restart at the same time, over all services and secrets: what starts
+/// together slows each other down, and a health check that is late takes a rotation back.
+pub const MAX_LEAVES_PER_HOST: usize = 8;
+
 /// What restarts together: a Compose service, on whatever images and hosts it runs, or the containers of
 /// one image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,7 @@
 //! Rollouts over two hosts: one at a time, halted by a failure and turned back, coalesced.
 
 mod histories;
+mod hosts;
 
 use std::time::Duration;
 
@@ -281,7 +282,7 @@ fn when_the_version_before_fails_too_nothing_more_restarts_and_the_deadline_park
     let outcome = Outcome::Parked;
     let given = given.at(later(3600));
     let parked = given.when(Command::DeadlinePassed { rotation: SECOND });
-    parked.then([
+    parked.then_among_others([
         of_rotation(SECOND, rotation::Event::DeadlinePassed),
         of_rotation(SECOND, rotation::Event::Closed { outcome }),
     ]);

@@ -58,6 +58,26 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// What a person may do to a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Intervention {
+    /// Give it up: consumers keep, or get back, the version before.
+    Abort,
+    /// Try a failed step again, or wait for consumers once more.
+    Retry,
+    /// Wait for consumers no more: what they were to give up dies.
+    Force,
+}
+
+/// A consumer that did not acknowledge when waiting ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Straggler {
+    /// The consumer.
+    pub consumer: assignment::Key,
+    /// What it lacks, without a value.
+    pub reason: String,
+}
+
 /// What happened to a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -142,6 +162,33 @@ pub enum Event {
     },
     /// Waiting ended before everyone acknowledged.
     DeadlinePassed,
+    /// Who did not acknowledge by then, and which hosts may hold what was to die.
+    StragglersNamed {
+        /// The consumers.
+        consumers: Vec<Straggler>,
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// Nobody is waited for any more: what was to die at the end dies now.
+    Forced,
+    /// A person stepped in.
+    Intervened {
+        /// How.
+        intervention: Intervention,
+        /// Why, in a person's words.
+        reason: String,
+    },
+    /// A parked one waits for consumers again.
+    Reopened {
+        /// The secret.
+        secret: SecretId,
+        /// Everyone who has to acknowledge.
+        consumers: Vec<assignment::Key>,
+        /// Every host that may hold what dies at the end.
+        hosts: Vec<HostId>,
+        /// When waiting ends.
+        deadline: Timestamp,
+    },
     /// It ended.
     Closed {
         /// How.

@@ -7,20 +7,26 @@
 mod event;
 mod react;
 mod state;
+mod stragglers;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Event, Outcome, Step, Trigger};
+pub use event::{Event, Intervention, Outcome, Step, Straggler, Trigger};
 pub use react::react;
+pub(crate) use state::is_before_promotion;
 pub use state::{Failure, Phase, Rejection, Rotation};
+pub use stragglers::{lack_of, stragglers};
 
 use std::time::Duration;
 
 /// How often a store may refuse a step before the rotation is rolled back. A store that is away is
 /// waited for, however long.
 pub const MAX_STEP_ATTEMPTS: u32 = 5;
-/// How long consumers may take before the rotation is parked and its stragglers named.
+/// How long consumers may take, where the secret says nothing else, before its stragglers are named and
+/// the rotation is parked or forced.
 pub const ACK_DEADLINE: Duration = Duration::from_secs(300);
+/// Longest reason for stepping into a rotation, in characters.
+pub const MAX_REASON_CHARS: usize = 1000;
 /// How far the scheduler's clock may run ahead of the gateway's. A slot further ahead is refused: once
 /// served it would bar every slot before it.
 pub const MAX_SLOT_SKEW: Duration = Duration::from_secs(30);

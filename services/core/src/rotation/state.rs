@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Event, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger};
+use super::{
+    Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger,
+};
 use crate::assignment;
 use crate::id::{HostId, RotationId, SecretId};
 use crate::name::SecretName;
@@ -68,6 +70,77 @@ pub enum Rejection {
     /// The deadline did not pass, or nobody waits for it.
     #[error("rotation {0} waits for no deadline")]
     NoDeadline(RotationId),
+    /// Whoever steps in says why.
+    #[error("stepping into a rotation needs a reason, for the record; give one with --reason \"…\"")]
+    ReasonMissing,
+    /// A reason is no place for a log.
+    #[error(
+        "the reason has more than {} characters; say it shorter, and where more is written",
+        MAX_REASON_CHARS
+    )]
+    ReasonTooLong,
+    /// Nobody knows yet which version is current.
+    #[error(
+        "rotation {0} is promoting its version, and what came of it is not known yet; `keywheel describe rotation {0}` shows when it is through, then ask again"
+    )]
+    Promoting(RotationId),
+    /// A person gave it up before.
+    #[error(
+        "rotation {0} was aborted already; it rolls back as soon as the step under way is answered"
+    )]
+    AbortedAlready(RotationId),
+    /// It ended, or its end is under way.
+    #[error(
+        "rotation {rotation} cannot be aborted: it {state}; `keywheel rotate {secret}` makes a new value"
+    )]
+    NothingToAbort {
+        /// The rotation.
+        rotation: RotationId,
+        /// Name of the secret.
+        secret: SecretName,
+        /// Where it stands, in words.
+        state: &'static str,
+    },
+    /// The version before is dead.
+    #[error(
+        "rotation {rotation} cannot be aborted: no version before is alive to go back to; `keywheel rotate {secret}` makes a new value"
+    )]
+    NoWayBack {
+        /// The rotation.
+        rotation: RotationId,
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// No failed step waits, and it is not parked.
+    #[error(
+        "rotation {0} has nothing to retry: no step of it failed, and it is not parked; `keywheel describe rotation {0}` shows what it waits for"
+    )]
+    NothingToRetry(RotationId),
+    /// It waits for no consumer.
+    #[error(
+        "rotation {0} has nothing to force: it waits for no consumer; `keywheel describe rotation {0}` shows how it stands"
+    )]
+    NothingToForce(RotationId),
+    /// A consumer did not run well with it, and would not now.
+    #[error(
+        "rotation {rotation} cannot go on: a container did not run well with its version; mend what `keywheel consumers --secret {secret}` names, then `keywheel rotate {secret}`"
+    )]
+    Halted {
+        /// The rotation.
+        rotation: RotationId,
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// What it made is not what is in use.
+    #[error(
+        "rotation {rotation} cannot go on: what it would end with is not what is in use any more; `keywheel describe secret {secret}` shows what is, `keywheel rotate {secret}` makes a new value"
+    )]
+    PassedBy {
+        /// The rotation.
+        rotation: RotationId,
+        /// Name of the secret.
+        secret: SecretName,
+    },
 }
 
 /// Why a step failed.
@@ -136,6 +209,12 @@ pub struct Rotation {
     pub halted: Option<String>,
     /// The version before, once consumers move back to it.
     pub returning: Option<u64>,
+    /// Why a person gave it up.
+    pub aborted: Option<String>,
+    /// Whether it ends without those who did not acknowledge.
+    pub forced: bool,
+    /// Those, then.
+    pub left_behind: BTreeSet<assignment::Key>,
 }
 
 impl Rotation {
@@ -160,6 +239,9 @@ impl Rotation {
             late_finish: None,
             halted: None,
             returning: None,
+            aborted: None,
+            forced: false,
+            left_behind: BTreeSet::new(),
         }
     }
 
@@ -210,8 +292,8 @@ impl Rotation {
             reason: failure.reason.to_owned(),
         };
         let last = attempt >= MAX_STEP_ATTEMPTS && !failure.is_away;
-        let rolls_back = matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish);
-        if last && rolls_back {
+        let rolls_back = is_before_promotion(step) || step == Step::Finish;
+        if (last && rolls_back) || self.is_given_up_at(step) {
             return Ok(vec![
                 failed,
                 Event::StepStarted {
@@ -226,6 +308,9 @@ impl Rotation {
     fn after_success(&self, step: Step) -> Vec<Event> {
         let done = Event::StepCompleted { step };
         let next = |step| Event::StepStarted { step, attempt: 1 };
+        if self.is_given_up_at(step) {
+            return vec![done, next(Step::RollBack)];
+        }
         match step {
             Step::Create => vec![done, next(Step::Set)],
             Step::Set => vec![done, next(Step::Test)],
@@ -247,6 +332,12 @@ impl Rotation {
         }
     }
 
+    /// Whether a person gave it up before this step was answered.
+    #[must_use]
+    pub fn is_given_up_at(&self, step: Step) -> bool {
+        self.aborted.is_some() && is_before_promotion(step)
+    }
+
     /// Tries a failed step again.
     ///
     /// # Errors
@@ -265,17 +356,12 @@ impl Rotation {
     ///
     /// # Errors
     /// When the rotation does not wait, or the deadline lies ahead.
-    pub fn decide_deadline(&self, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+    pub fn decide_deadline(&self, now: Timestamp) -> Result<Event, Rejection> {
         let passed = self.deadline.is_some_and(|deadline| now >= deadline);
         if self.phase != Phase::Distributing || !passed {
             return Err(Rejection::NoDeadline(self.id));
         }
-        Ok(vec![
-            Event::DeadlinePassed,
-            Event::Closed {
-                outcome: Outcome::Parked,
-            },
-        ])
+        Ok(Event::DeadlinePassed)
     }
 
     fn close(&mut self, outcome: &Outcome) {
@@ -358,9 +444,45 @@ impl Rotation {
                 self.barrier.remove(host);
             }
             Event::Closed { outcome } => self.close(outcome),
-            Event::StepCompleted { .. } | Event::DeadlinePassed => {}
+            Event::Intervened { .. } | Event::Reopened { .. } | Event::Forced => {
+                self.evolve_otherwise(event);
+            }
+            Event::StepCompleted { .. } | Event::DeadlinePassed | Event::StragglersNamed { .. } => {
+            }
         }
     }
+
+    /// What a person, or the deadline's policy, makes of it.
+    fn evolve_otherwise(&mut self, event: &Event) {
+        match event {
+            Event::Intervened {
+                intervention: Intervention::Abort,
+                reason,
+            } => self.aborted = Some(reason.clone()),
+            Event::Reopened {
+                consumers,
+                hosts,
+                deadline,
+                ..
+            } => {
+                self.phase = Phase::Distributing;
+                self.forced = false;
+                self.left_behind.clear();
+                self.wait_for(consumers, hosts, *deadline);
+            }
+            Event::Forced => {
+                self.forced = true;
+                self.left_behind = std::mem::take(&mut self.waiting);
+                self.barrier.clear();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a step leaves what is current as it is.
+pub(crate) const fn is_before_promotion(step: Step) -> bool {
+    matches!(step, Step::Create | Step::Set | Step::Test)
 }
 
 /// What is known of a `finish` that was answered only after a revocation had cancelled its rotation.

@@ -1,5 +1,6 @@
 //! One case per event and per rejection of a rotation, and its whole way from request to close.
 
+mod interventions;
 mod starts;
 mod waits;
 
@@ -63,6 +64,14 @@ fn revoked(version: u64) -> event::Event {
 
 fn destroyed(version: u64) -> event::Event {
     of_secret(secret::Event::VersionDestroyed { version })
+}
+
+/// A consumer that has nothing of the new version yet.
+fn lacking(n: u8) -> Straggler {
+    Straggler {
+        consumer: consumer(n),
+        reason: "new value not in place yet".to_owned(),
+    }
 }
 
 fn moves_to(n: u8, version: u64) -> event::Event {
@@ -300,7 +309,11 @@ fn rolling_back_and_revoking_the_old_are_tried_for_ever() {
 fn a_deadline_that_passes_parks_the_rotation_and_the_old_version_lives() {
     let at = NOW.plus(ACK_DEADLINE);
     let given = Given::distributing().at(at);
-    let parked = [own(Event::DeadlinePassed), closed(Outcome::Parked)];
+    let named = own(Event::StragglersNamed {
+        consumers: vec![lacking(1)],
+        hosts: vec![HOST],
+    });
+    let parked = [own(Event::DeadlinePassed), named, closed(Outcome::Parked)];
     let given = given.when(deadline(SECOND)).then(parked);
     assert_eq!(given.secret().alive(), [1, 2]);
     assert_eq!(given.world().open_rotations().count(), 0);

@@ -11,7 +11,7 @@ use keywheel_core::id::{
 };
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::report::{Executed, HostReport, StalePlan};
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Intervention, Step};
 use keywheel_core::{binding, host, rotation, secret};
 
 use super::*;
@@ -104,11 +104,17 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         host: HOST,
         reason: "stolen".to_owned(),
     };
+    let force = Command::Intervene {
+        rotation,
+        intervention: Intervention::Force,
+        reason: "switched off".to_owned(),
+    };
     vec![
         (&["apply", "bind"], declarations()),
         (&["unbind"], Command::Unbind { name }),
         (&["put"], put),
         (&["rotate"], Command::Rotate { rotation, secret }),
+        (&["force-rotation"], force),
         (&["revoke"], revoke),
         (&["issue-join-token"], Command::IssueJoinToken(token)),
         (&["remove-store"], Command::RemoveStore { name: store }),
@@ -219,6 +225,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::RemoveStore { .. } => 18,
         Command::Observed(_) => 19,
         Command::StoreContact { .. } => 20,
+        Command::Intervene { .. } => 21,
     }
 }
 
@@ -229,7 +236,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=20),
+        Vec::from_iter(0..=21),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

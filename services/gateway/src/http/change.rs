@@ -92,7 +92,7 @@ impl Api {
         Ok(self.journal.verdict(id).await?.is_some())
     }
 
-    fn rotation_view(&self, id: RotationId) -> Result<RotationView, Failure> {
+    pub(super) fn rotation_view(&self, id: RotationId) -> Result<RotationView, Failure> {
         views::rotation(&self.view.read(), id)
             .ok_or_else(|| Failure::not_found(format!("no rotation {id}")))
     }

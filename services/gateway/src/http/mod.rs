@@ -8,6 +8,7 @@ mod caller;
 mod change;
 mod history;
 mod hosts;
+mod interventions;
 mod named;
 mod pages;
 mod problem;
@@ -134,6 +135,10 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         ),
         look("/v1/rotations", get(read::rotations)),
         look("/v1/rotations/{id}", get(read::rotation)),
+        change("/v1/rotations/{id}/abort", post(interventions::abort)),
+        change("/v1/rotations/{id}/retry", post(interventions::retry)),
+        change("/v1/rotations/{id}/force", post(interventions::force)),
+        look("/v1/rotation-plan/{*name}", get(interventions::plan)),
         look("/v1/revocations", get(read::revocations)),
         look("/v1/revocations/{id}", get(read::revocation)),
         look("/v1/hosts", get(hosts::list)),
@@ -308,7 +313,7 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE if first == "subscriptions" => "unsubscribe",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
-        _ if ["hosts", "subscriptions"].contains(&first) => {
+        _ if ["hosts", "rotations", "subscriptions"].contains(&first) => {
             path.rsplit('/').next().unwrap_or(first)
         }
         _ => first,

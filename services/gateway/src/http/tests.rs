@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 mod contract;
 mod history;
+mod interventions;
 mod looks;
 mod repeats;
 mod stores;

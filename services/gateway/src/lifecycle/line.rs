@@ -130,13 +130,6 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             host: Some(host_name(committed, *host)),
             ..Line::new(lines::HOST_RELEASED, "host is not waited for")
         },
-        E::DeadlinePassed => Line {
-            is_bad: true,
-            ..Line::new(
-                lines::DEADLINE_PASSED,
-                "consumers did not acknowledge in time",
-            )
-        },
         E::Closed { outcome } => Line {
             outcome: Some(outcome_word(outcome)),
             is_bad: matches!(outcome, Outcome::RolledBack | Outcome::Parked),
@@ -157,6 +150,11 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             is_bad: true,
             ..Line::new(lines::ROTATION_TURNED_BACK, "consumers have to move back")
         },
+        E::DeadlinePassed
+        | E::StragglersNamed { .. }
+        | E::Forced
+        | E::Intervened { .. }
+        | E::Reopened { .. } => of_waiting(event)?,
         // Acknowledged by what is swapped or reloaded, which has a line.
         E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
             return None;
@@ -168,6 +166,56 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
         line.version = Some(known.version);
     }
     Some(line)
+}
+
+/// What a deadline leads to, and a person who steps in.
+fn of_waiting(event: &rotation::Event) -> Option<Line> {
+    use rotation::Event as E;
+    Some(match event {
+        E::DeadlinePassed => Line {
+            is_bad: true,
+            ..Line::new(
+                lines::DEADLINE_PASSED,
+                "consumers did not acknowledge in time",
+            )
+        },
+        E::StragglersNamed { consumers, .. } => Line {
+            count: Some(consumers.len() as u64),
+            reason: consumers.first().map(|first| first.reason.clone()),
+            is_bad: true,
+            ..Line::new(
+                lines::STRAGGLERS_NAMED,
+                "consumers that did not acknowledge are on record",
+            )
+        },
+        E::Forced => Line {
+            is_bad: true,
+            ..Line::new(
+                lines::ROTATION_FORCED,
+                "nobody is waited for; the old version dies",
+            )
+        },
+        E::Intervened {
+            intervention,
+            reason,
+        } => Line {
+            reason: Some(reason.clone()),
+            ..Line::new(lines::ROTATION_INTERVENED, intervened(*intervention))
+        },
+        E::Reopened { consumers, .. } => Line {
+            count: Some(consumers.len() as u64),
+            ..Line::new(lines::ROTATION_REOPENED, "consumers are waited for again")
+        },
+        _ => return None,
+    })
+}
+
+const fn intervened(intervention: rotation::Intervention) -> &'static str {
+    match intervention {
+        rotation::Intervention::Abort => "a person aborts it",
+        rotation::Intervention::Retry => "a person has it tried again",
+        rotation::Intervention::Force => "a person has it wait no more",
+    }
 }
 
 fn of_revocation(

@@ -357,3 +357,25 @@ fn many_secrets_pop_in_the_order_of_their_instants() {
     assert_eq!(order.len(), 50);
     assert!(order.windows(2).all(|pair| pair[0] <= pair[1]));
 }
+
+#[test]
+fn a_parked_rotation_that_is_reopened_has_a_deadline_again_and_holds_up_slots() {
+    let distributing = rotation(rotation::Event::DistributionStarted {
+        consumers: Vec::new(),
+        hosts: vec![HostId::default()],
+        old: vec![1],
+        deadline: at(500),
+    });
+    let mut timers = after(&[(1, started()), (2, distributing), (500, closed())]);
+    assert!(timers.is_empty());
+    let reopened = rotation(rotation::Event::Reopened {
+        secret: SECRET,
+        consumers: Vec::new(),
+        hosts: vec![HostId::default()],
+        deadline: at(900),
+    });
+    timers.apply(at(600), &reopened);
+    assert_eq!(timers.next_due(), Some(at(900)));
+    timers.apply(at(700), &closed());
+    assert!(timers.is_empty());
+}

@@ -28,6 +28,7 @@ fn rotation_of(consumers: Vec<ConsumerView>) -> RotationView {
         state: "distributing".to_owned(),
         trigger: "on_demand".to_owned(),
         waiting_for: vec!["container web: new value not in place yet".to_owned()],
+        next_step: Some("`keywheel rotation retry r --reason …` waits once more".to_owned()),
         timings: RotationTimings::default(),
         consumers,
     }
@@ -61,6 +62,7 @@ fn a_rotation_tells_what_it_waits_for_and_who_acknowledged() {
     let text = rotation(&view, false);
     for part in [
         "waits for:  container web",
+        "next:  `keywheel rotation retry r",
         "web (0123456789ab)",
         "1.2 ms",
         "recreate it with --runtime keywheel",

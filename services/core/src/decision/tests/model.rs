@@ -25,7 +25,7 @@ use crate::plan::{PlannedBinding, plan_host};
 use crate::report::{Fact, HostReport, Item};
 use crate::revocation::Backend;
 use crate::rotation::{self, Phase, Step};
-use crate::schedule::{RotationPolicy, Schedule};
+use crate::schedule::{OnDeadline, RotationPolicy, Schedule};
 use crate::secret;
 use crate::testing::{anywhere, container, env, file, generated, on_host, restart};
 use crate::time::Timestamp;
@@ -114,6 +114,10 @@ impl Model {
                 spec: secret::Spec {
                     rotation: RotationPolicy {
                         schedule: Schedule::Interval(Duration::from_secs(60)),
+                        on_deadline: match n {
+                            0 => OnDeadline::Hold,
+                            _ => OnDeadline::Force,
+                        },
                         ..RotationPolicy::default()
                     },
                     ..if *has_generator {
@@ -202,7 +206,13 @@ impl Model {
         })
     }
 
-    /// What workers, timers and hosts send.
+    fn known_rotation(&self, nth: u8) -> Option<RotationId> {
+        let known = self.world.rotations.len();
+        let nth = usize::from(nth).checked_rem(known)?;
+        self.world.rotations.keys().nth(nth).copied()
+    }
+
+    /// What workers, timers, hosts and people in between send.
     fn reaction_of(&mut self, step: &Move) -> Option<Command> {
         Some(match step {
             Move::Answer { fails, late } => return self.answer(*fails, *late),
@@ -219,6 +229,15 @@ impl Model {
                     rotation: self.world.open_rotations().next()?.id,
                 }
             }
+            Move::StepIn(nth, how) => Command::Intervene {
+                rotation: self.known_rotation(*nth)?,
+                intervention: match how {
+                    0 => rotation::Intervention::Abort,
+                    1 => rotation::Intervention::Retry,
+                    _ => rotation::Intervention::Force,
+                },
+                reason: "because".to_owned(),
+            },
             Move::Report { .. } => Command::Report(self.lie(step)?),
             Move::Start {
                 host,

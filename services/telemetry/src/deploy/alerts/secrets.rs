@@ -47,7 +47,7 @@ pub(super) const ALL: &[Alert] = &[
         what: "a rotation was parked: consumers were too slow, and the old version is still alive",
         next: "`keywheel get rotations` names it, `keywheel describe rotation ID` the consumers it waited for. Repair or stop those, then rotate again: that retires every older version.",
         runbook: Runbook {
-            means: "The new version is current and was given out, but not every container showed within five minutes that it uses it. Nothing was taken from anybody: the old version stays alive for the stragglers.",
+            means: "The new version is current and was given out, but not every container showed by its deadline (five minutes, or what the manifest says) that it uses it. Nothing was taken from anybody: the old version stays alive for the stragglers.",
             affected: "The stragglers work on with the old version. It is not destroyed, so a leak of it would still count.",
             look: &[
                 "`keywheel get rotations`: which secret's rotation is `parked`.",
@@ -58,7 +58,7 @@ pub(super) const ALL: &[Alert] = &[
                 "The host is not heard: go on with [KeywheelHostSilent](#keywheelhostsilent).",
                 "The container ignores its signal, or does not become healthy after a restart: `docker logs CONTAINER`; correct `spec.reload` of its binding, or restart it by hand: `docker restart CONTAINER`.",
                 "The container is not needed any more: `docker rm -f CONTAINER`.",
-                "Then `keywheel rotate NAME --wait`: it retires every older version that is left, and the alert ends.",
+                "Then `keywheel rotation retry NAME --reason TEXT --wait` waits for them once more; or `keywheel rotate NAME --wait` makes a new value and retires every older version that is left. Either ends the alert. For what stays away: `keywheel rotation force NAME --reason TEXT` revokes the old version without it.",
             ],
         },
         labels: &[],

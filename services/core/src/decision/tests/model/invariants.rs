@@ -110,7 +110,7 @@ impl Model {
         assert!(open.all(|open| !open.waiting.contains(&id)));
     }
 
-    /// I9: except by a revocation or a roll-back, a version dies only when no consumer holds it.
+    /// I9: except by a revocation, a roll-back or force, a version dies only when no consumer holds it.
     pub(super) fn invariant_retired_versions_are_held_by_nobody(
         &self,
         command: &Command,
@@ -119,6 +119,11 @@ impl Model {
         let by_force = matches!(
             command,
             Command::Revoke { .. }
+                | Command::DeadlinePassed { .. }
+                | Command::Intervene {
+                    intervention: rotation::Intervention::Force,
+                    ..
+                }
                 | Command::StepOutcome {
                     step: Step::RollBack,
                     ..

@@ -35,6 +35,8 @@ pub(super) enum Move {
     Retry,
     RetryRevoke,
     Deadline,
+    /// A person steps into one of the rotations that are known.
+    StepIn(u8, u8),
     Report {
         host: u8,
         items: Vec<(u8, u8, u8, u8)>,
@@ -78,6 +80,7 @@ pub(super) fn moves() -> impl Strategy<Value = Vec<Move>> {
         4 => Just(Move::Retry),
         2 => Just(Move::RetryRevoke),
         1 => Just(Move::Deadline),
+        3 => (any::<u8>(), 0..3_u8).prop_map(|(nth, how)| Move::StepIn(nth, how)),
         6 => lie.prop_map(|(host, items, holds, complete, current_plan)| Move::Report { host, items, holds, complete, current_plan }),
         6 => (0..HOSTS).prop_map(Move::HonestReport),
         5 => (0..HOSTS, 0..CONTAINERS, 0..BINDINGS).prop_map(|(host, container, binding)| Move::Start { host, container, binding }),

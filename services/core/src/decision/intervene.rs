@@ -1,0 +1,261 @@
+//! What ends a rotation's wait before everyone acknowledged: its deadline, or a person who aborts,
+//! retries or forces it.
+//!
+//! Invariants: a person's reason is on the log with what it led to; nothing is aborted while nobody knows
+//! which version is current; a parked rotation goes on only while what it made is what is in use.
+
+use super::report::{Moved, is_acknowledged};
+use super::{Context, Rejection, rollout, rotate};
+use crate::event::Event;
+use crate::id::{HostId, RotationId};
+use crate::rotation::{self, Intervention, Outcome, Phase, Rotation, Step};
+use crate::schedule::OnDeadline;
+use crate::secret::Secret;
+use crate::time::Timestamp;
+use crate::world::World;
+
+pub(super) fn intervene(
+    world: &World,
+    id: RotationId,
+    intervention: Intervention,
+    reason: &str,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let reason = reason.trim();
+    if reason.is_empty() {
+        return Err(rotation::Rejection::ReasonMissing.into());
+    }
+    if reason.chars().count() > rotation::MAX_REASON_CHARS {
+        return Err(rotation::Rejection::ReasonTooLong.into());
+    }
+    let (known, secret) = rotate::open(world, id)?;
+    let said = rotation::Event::Intervened {
+        intervention,
+        reason: reason.to_owned(),
+    };
+    let mut after = known.clone();
+    after.evolve(&said);
+    let mut events = vec![Event::Rotation(id, said)];
+    events.extend(match intervention {
+        Intervention::Abort => abort(world, known, secret, ctx)?,
+        Intervention::Retry => retry(world, &mut after, secret, ctx)?,
+        Intervention::Force => force(world, &mut after, secret, ctx)?,
+    });
+    Ok(events)
+}
+
+/// Ends the wait for consumers. Whoever moves back to the version before is never forced: a person
+/// decides which of the two dies.
+pub(super) fn deadline(
+    world: &World,
+    id: RotationId,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    let (open, secret) = rotate::open(world, id)?;
+    let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
+    let forces = secret.spec.rotation.on_deadline == OnDeadline::Force;
+    if forces && open.returning.is_none() {
+        events.extend(forced(world, open, secret)?);
+        return Ok(events);
+    }
+    events.push(Event::Rotation(id, named(world, open)));
+    events.push(Event::Rotation(
+        id,
+        rotation::Event::Closed {
+            outcome: Outcome::Parked,
+        },
+    ));
+    Ok(events)
+}
+
+fn abort(
+    world: &World,
+    known: &Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let id = known.id;
+    let nothing = |state| rotation::Rejection::NothingToAbort {
+        rotation: id,
+        secret: secret.name.clone(),
+        state,
+    };
+    match &known.phase {
+        Phase::Performing {
+            step: Step::Finish, ..
+        }
+        | Phase::Retrying {
+            step: Step::Finish, ..
+        } => Err(rotation::Rejection::Promoting(id).into()),
+        Phase::Performing { step, .. } if rotation::is_before_promotion(*step) => {
+            if known.aborted.is_some() {
+                return Err(rotation::Rejection::AbortedAlready(id).into());
+            }
+            // Whoever performs it may be at it still: it rolls back once that is answered.
+            Ok(Vec::new())
+        }
+        Phase::Retrying { step, .. } if rotation::is_before_promotion(*step) => {
+            let back = rotation::Event::StepStarted {
+                step: Step::RollBack,
+                attempt: 1,
+            };
+            let mut events = vec![Event::Rotation(id, back)];
+            events.extend(rollout::released(world, id, ctx));
+            Ok(events)
+        }
+        Phase::Distributing if known.returning.is_some() => {
+            Err(nothing("goes back to the version before already").into())
+        }
+        Phase::Distributing => turn_back(world, known, secret, ctx),
+        Phase::Closed(Outcome::Parked) if known.returning.is_none() => {
+            let mut after = known.clone();
+            let mut events = vec![reopened(world, &mut after, secret, ctx)?];
+            events.extend(turn_back(world, &after, secret, ctx)?);
+            Ok(events)
+        }
+        Phase::Closed(Outcome::Parked) => Err(nothing("is back at the version before").into()),
+        Phase::Performing { .. } | Phase::Retrying { .. } => {
+            Err(nothing("takes its other version out of use already").into())
+        }
+        Phase::Closed(_) => Err(nothing("has ended").into()),
+    }
+}
+
+fn turn_back(
+    world: &World,
+    open: &Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let moved = Moved::new();
+    let Some(mut events) = rollout::move_back(world, open, &moved, (ctx, 0))? else {
+        return Err(rotation::Rejection::NoWayBack {
+            rotation: open.id,
+            secret: secret.name.clone(),
+        }
+        .into());
+    };
+    let mut after = open.clone();
+    for event in &events {
+        if let Event::Rotation(_, event) = event {
+            after.evolve(event);
+        }
+    }
+    if may_end(world, &after, ctx) {
+        events.extend(rotate::settled(&after, secret)?);
+    }
+    Ok(events)
+}
+
+/// Whether nobody is waited for, and no container holds, or may need, what dies at the end.
+fn may_end(world: &World, open: &Rotation, ctx: &Context) -> bool {
+    let mut consumers = world.consumers(open.secret);
+    let is_held = consumers.any(|(_, state)| open.old.contains(&state.holds));
+    let is_moving =
+        || open.returning.is_some() && rollout::Draft::of(world, ctx.now).is_moving(open.secret);
+    open.is_settled() && !is_held && !is_moving()
+}
+
+fn retry(
+    world: &World,
+    known: &mut Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let id = known.id;
+    match &known.phase {
+        Phase::Retrying { .. } => Ok(vec![Event::Rotation(id, known.decide_retry()?)]),
+        Phase::Closed(Outcome::Parked) if known.halted.is_some() && known.returning.is_none() => {
+            Err(rotation::Rejection::Halted {
+                rotation: id,
+                secret: secret.name.clone(),
+            }
+            .into())
+        }
+        Phase::Closed(Outcome::Parked) => {
+            let mut events = vec![reopened(world, known, secret, ctx)?];
+            if may_end(world, known, ctx) {
+                events.extend(rotate::settled(known, secret)?);
+            }
+            Ok(events)
+        }
+        _ => Err(rotation::Rejection::NothingToRetry(id).into()),
+    }
+}
+
+fn force(
+    world: &World,
+    known: &mut Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let mut events = Vec::new();
+    match &known.phase {
+        Phase::Distributing => {}
+        Phase::Closed(Outcome::Parked) => events.push(reopened(world, known, secret, ctx)?),
+        _ => return Err(rotation::Rejection::NothingToForce(known.id).into()),
+    }
+    events.extend(forced(world, known, secret)?);
+    Ok(events)
+}
+
+/// Ends the wait: who is left behind is named, then what was to die at the end dies.
+fn forced(world: &World, open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
+    let mut events = vec![
+        Event::Rotation(open.id, named(world, open)),
+        Event::Rotation(open.id, rotation::Event::Forced),
+    ];
+    events.extend(rotate::settled(open, secret)?);
+    Ok(events)
+}
+
+fn named(world: &World, open: &Rotation) -> rotation::Event {
+    rotation::Event::StragglersNamed {
+        consumers: rotation::stragglers(world, open),
+        hosts: open.barrier.iter().copied().collect(),
+    }
+}
+
+/// A parked rotation waits again, for those who lack something by now.
+fn reopened(
+    world: &World,
+    parked: &mut Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Event, Rejection> {
+    if let Some(open) = world.open_rotation(secret.id) {
+        return Err(rotation::Rejection::AlreadyOpen {
+            secret: secret.name.clone(),
+            rotation: open.id,
+        }
+        .into());
+    }
+    let wanted = parked.wanted();
+    // What is current at a store outside is never taken back, so moving back ends nowhere there.
+    let has_end = parked.returning.is_none() || secret.place().is_none();
+    let is_in_use = secret.last_version == parked.version
+        && secret.current == Some(wanted)
+        && secret.is_deliverable(wanted);
+    if !has_end || !is_in_use {
+        return Err(rotation::Rejection::PassedBy {
+            rotation: parked.id,
+            secret: secret.name.clone(),
+        }
+        .into());
+    }
+    let lacks = world
+        .consumers(secret.id)
+        .filter(|(key, state)| !is_acknowledged(world, key, state, parked));
+    let consumers = lacks.map(|(key, _)| key.clone()).collect();
+    let may_hold = |(host, version): &(HostId, u64)| parked.old.contains(version).then_some(*host);
+    let mut hosts: Vec<HostId> = secret.delivered.keys().filter_map(may_hold).collect();
+    hosts.dedup();
+    let reopened = rotation::Event::Reopened {
+        secret: secret.id,
+        consumers,
+        hosts,
+        deadline: ctx.now.plus(secret.spec.rotation.ack_deadline()),
+    };
+    parked.evolve(&reopened);
+    Ok(Event::Rotation(parked.id, reopened))
+}

@@ -1,0 +1,212 @@
+//! What a person can do about a rotation, where something is left to a person. Pure.
+
+use keywheel_core::rotation::{Outcome, Phase, Rotation, Step};
+use keywheel_core::secret::Secret;
+use keywheel_core::world::World;
+
+/// The next step; `None` while it goes on by itself, and once nothing is left to do.
+pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
+    let secret = world.secrets.get(&rotation.secret)?;
+    match &rotation.phase {
+        Phase::Closed(Outcome::Parked) => Some(parked(world, rotation, secret)),
+        Phase::Closed(Outcome::RolledBack) if is_newest(rotation, secret) => Some(format!(
+            "once what failed is mended, `keywheel rotate {}` tries again with a new value",
+            secret.name
+        )),
+        Phase::Retrying {
+            step: Step::Create | Step::Set | Step::Test,
+            ..
+        } => Some(format!(
+            "it is tried again by itself; `keywheel rotation retry {0} --reason …` does it now, `keywheel rotation abort {0} --reason …` gives it up",
+            rotation.id
+        )),
+        Phase::Retrying { .. } => Some(format!(
+            "it is tried again by itself; `keywheel rotation retry {} --reason …` does it now",
+            rotation.id
+        )),
+        Phase::Distributing if rotation.halted.is_some() && rotation.returning.is_none() => {
+            Some(halted(secret))
+        }
+        _ => None,
+    }
+}
+
+fn is_newest(rotation: &Rotation, secret: &Secret) -> bool {
+    secret.last_version == rotation.version
+}
+
+fn halted(secret: &Secret) -> String {
+    format!(
+        "mend what `keywheel consumers --secret {0}` names, then `keywheel rotate {0}`",
+        secret.name
+    )
+}
+
+fn parked(world: &World, rotation: &Rotation, secret: &Secret) -> String {
+    let name = &secret.name;
+    if let Some(open) = world.open_rotation(secret.id) {
+        return format!(
+            "nothing: rotation {0} came after it and ends it too; `keywheel describe rotation {0}` shows how that one stands",
+            open.id
+        );
+    }
+    if !is_newest(rotation, secret) {
+        return format!(
+            "nothing for this one, others came after it; `keywheel describe secret {name}` shows what is in use"
+        );
+    }
+    if secret.current != Some(rotation.wanted()) {
+        return format!(
+            "what it would end with is not in use any more: `keywheel rotate {name}` makes a new value"
+        );
+    }
+    match (rotation.returning, secret.place()) {
+        (Some(back), Some(place)) => format!(
+            "containers have version {back} again, store `{0}` has version {1}: `keywheel rotate {name}` makes a value for both, or put the right one at the store and say `keywheel refresh {name}`",
+            place.store, rotation.version
+        ),
+        (None, _) if rotation.halted.is_some() => halted(secret),
+        (Some(_), None) => format!(
+            "mend what is named above, then `keywheel rotation retry {0} --reason …` waits once more; `keywheel rotation force {0} --reason …` revokes version {1} without those who still have it",
+            rotation.id, rotation.version
+        ),
+        (None, _) => format!(
+            "mend what is named above, then `keywheel rotation retry {0} --reason …` waits once more; `keywheel rotation force {0} --reason …` revokes the old version without them, `keywheel rotation abort {0} --reason …` goes back to it",
+            rotation.id
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::assignment;
+    use keywheel_core::event::Event;
+    use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
+    use keywheel_core::name::{SecretName, StoreName};
+    use keywheel_core::rotation::{self, Trigger};
+    use keywheel_core::secret::{self, Place, Spec, Store};
+    use keywheel_core::store::Source;
+    use keywheel_core::time::Timestamp;
+
+    use super::*;
+
+    const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+    const ROTATION: RotationId = RotationId::from_bytes([2; 16]);
+    const LATER: RotationId = RotationId::from_bytes([3; 16]);
+
+    fn started(id: RotationId, version: u64) -> [Event; 2] {
+        let staged = secret::Event::VersionStaged {
+            version,
+            rotation: id,
+        };
+        let started = rotation::Event::Started {
+            secret: SECRET,
+            version,
+            trigger: Trigger::OnDemand,
+        };
+        [
+            Event::Secret(SECRET, staged),
+            Event::Rotation(id, started),
+        ]
+    }
+
+    fn promoted(version: u64) -> Event {
+        Event::Secret(SECRET, secret::Event::VersionPromoted { version })
+    }
+
+    fn own(event: rotation::Event) -> Event {
+        Event::Rotation(ROTATION, event)
+    }
+
+    fn turned_back() -> [Event; 2] {
+        let turned = rotation::Event::TurnedBack {
+            version: 1,
+            consumers: Vec::new(),
+            hosts: Vec::new(),
+            deadline: Timestamp::default(),
+        };
+        [promoted(1), own(turned)]
+    }
+
+    fn halted() -> Event {
+        own(rotation::Event::Halted {
+            consumer: assignment::Key {
+                host: HostId::from_bytes([4; 16]),
+                container: ContainerId::parse(&"c".repeat(64)).unwrap(),
+                binding: BindingId::from_bytes([5; 16]),
+            },
+            reason: "its health check fails".to_owned(),
+        })
+    }
+
+    /// The next step of a rotation to version 2 that is parked, with events before and after that.
+    fn of_parked(store: Store, before: Vec<Event>, after: Vec<Event>) -> String {
+        let name = SecretName::parse("prod/db").unwrap();
+        let spec = Spec {
+            store,
+            ..Spec::default()
+        };
+        let registered = secret::Event::Registered { name, spec };
+        let first = secret::Event::VersionStaged {
+            version: 1,
+            rotation: RotationId::from_bytes([9; 16]),
+        };
+        let mut events = vec![
+            Event::Secret(SECRET, registered),
+            Event::Secret(SECRET, first),
+            promoted(1),
+        ];
+        events.extend(started(ROTATION, 2));
+        events.push(promoted(2));
+        events.push(own(rotation::Event::DistributionStarted {
+            consumers: Vec::new(),
+            hosts: Vec::new(),
+            old: vec![1],
+            deadline: Timestamp::default(),
+        }));
+        events.extend(before);
+        events.push(own(rotation::Event::Closed {
+            outcome: Outcome::Parked,
+        }));
+        events.extend(after);
+        let mut world = World::default();
+        for (number, event) in (1..).zip(&events) {
+            world.apply(number, event);
+        }
+        step(&world, &world.rotations[&ROTATION]).unwrap()
+    }
+
+    #[test]
+    fn whatever_parked_it_a_person_is_told_what_to_do() {
+        let outside = || {
+            Store::Outside(Place {
+                store: StoreName::parse("bao").unwrap(),
+                source: Source::default(),
+            })
+        };
+        let dead = Event::Secret(SECRET, secret::Event::VersionRevoked { version: 2 });
+        let next = [started(LATER, 3).to_vec(), vec![promoted(3)]].concat();
+        let ended = Event::Rotation(
+            LATER,
+            rotation::Event::Closed {
+                outcome: Outcome::Completed,
+            },
+        );
+        let passed = [next.clone(), vec![ended]].concat();
+        let back = || turned_back().to_vec();
+        for (store, before, after, part) in [
+            (Store::Local, vec![], vec![], "keywheel rotation abort"),
+            (Store::Local, vec![], vec![], "keywheel rotation retry"),
+            (outside(), vec![], vec![], "keywheel rotation force"),
+            (Store::Local, back(), vec![], "revokes version 2"),
+            (outside(), back(), vec![], "keywheel refresh prod/db"),
+            (Store::Local, vec![halted()], vec![], "keywheel consumers"),
+            (Store::Local, vec![], vec![dead], "keywheel rotate prod/db"),
+            (Store::Local, vec![], next, "came after it and ends it too"),
+            (Store::Local, vec![], passed, "others came after it"),
+        ] {
+            let told = of_parked(store, before, after);
+            assert!(told.contains(part), "{part} is missing in {told}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What a rotation begun now would do: strategy, consumers, restarts, gap, and what is in the way. Pure.
+
+use std::collections::BTreeSet;
+
+use keywheel_core::assignment::{self, Assignment, Progress};
+use keywheel_core::binding::{AckLevel, Reload, Spec};
+use keywheel_core::id::{ContainerId, HostId};
+use keywheel_core::schedule::OnDeadline;
+use keywheel_core::secret::Secret;
+use keywheel_core::world::World;
+use keywheel_schemas::api::{PlannedConsumer, RotationPlan};
+
+use super::{count, host_name, rollout_words};
+
+/// The plan of a rotation.
+///
+/// `refusal` is why one would not begin now; `is_silent` says whether a host's injector is not heard.
+#[must_use]
+pub fn rotation_plan(
+    world: &World,
+    secret: &Secret,
+    refusal: Option<String>,
+    is_silent: &dyn Fn(HostId) -> bool,
+) -> RotationPlan {
+    let served = || {
+        let all = world.consumers(secret.id);
+        all.filter(|(_, state)| !state.is_unserved())
+    };
+    let consumers: Vec<PlannedConsumer> = served()
+        .map(|(key, state)| consumer(world, key, state))
+        .collect();
+    let restarting = consumers.iter().filter(|one| one.restarts);
+    let restarting: BTreeSet<&str> = restarting.map(|one| one.container.as_str()).collect();
+    let restarts = count(restarting.len());
+    let policy = &secret.spec.rotation;
+    let mut blockers = Vec::from_iter(refusal);
+    blockers.extend(stale_store(world, secret));
+    blockers.extend(consumers_in_the_way(world, secret));
+    blockers.extend(hosts_in_the_way(world, secret, is_silent));
+    RotationPlan {
+        secret: secret.name.to_string(),
+        version: secret.last_version.saturating_add(1),
+        strategy: strategy(secret),
+        expected_gap: expected_gap(restarts),
+        restarts,
+        consumers,
+        deadline_seconds: policy.ack_deadline().as_secs(),
+        on_deadline: deadline_word(policy.on_deadline).to_owned(),
+        blockers,
+    }
+}
+
+/// A deadline policy as manifests write it.
+#[must_use]
+pub const fn deadline_word(policy: OnDeadline) -> &'static str {
+    match policy {
+        OnDeadline::Hold => "hold",
+        OnDeadline::Force => "force",
+    }
+}
+
+fn strategy(secret: &Secret) -> String {
+    match secret.place() {
+        None => "overlap: the value is made in the store `local`; old and new both live until every consumer has acknowledged".to_owned(),
+        Some(place) => format!(
+            "overlap: the value is made and written to store `{}`; the version before lives there until every consumer has acknowledged",
+            place.store
+        ),
+    }
+}
+
+fn expected_gap(restarts: u64) -> String {
+    match restarts {
+        0 => "none: the old value works until every consumer has the new one".to_owned(),
+        1 => "none in the value; 1 container is away for its own restart".to_owned(),
+        n => format!("none in the value; {n} containers are away, each for its own restart"),
+    }
+}
+
+fn spec_of<'w>(world: &'w World, key: &assignment::Key) -> Option<&'w Spec> {
+    world.bindings.get(&key.binding)?.spec.as_ref()
+}
+
+fn consumer(world: &World, key: &assignment::Key, state: &Assignment) -> PlannedConsumer {
+    let spec = spec_of(world, key);
+    let (action, restarts) = spec.map_or_else(
+        || ("nothing: its binding is gone".to_owned(), false),
+        |spec| action_of(&spec.reload),
+    );
+    let acknowledges = match spec.map(Spec::ack_level) {
+        Some(AckLevel::Swapped) | None => "swapped",
+        Some(AckLevel::Reloaded) => "reloaded",
+    };
+    PlannedConsumer {
+        container: key.container.to_string(),
+        name: state.container_name.clone(),
+        host: host_name(world, key.host),
+        binding: world
+            .bindings
+            .get(&key.binding)
+            .map(|known| known.name.to_string())
+            .unwrap_or_default(),
+        version: state.holds,
+        action,
+        restarts,
+        acknowledges: acknowledges.to_owned(),
+    }
+}
+
+/// What is done to a container, and whether that restarts it.
+fn action_of(reload: &Reload) -> (String, bool) {
+    match reload {
+        Reload::None => ("file replaced".to_owned(), false),
+        Reload::Signal(number) => (format!("file replaced, signal {number}"), false),
+        Reload::Command { .. } => ("file replaced, command run".to_owned(), false),
+        Reload::Label => ("file replaced, then as its label says".to_owned(), false),
+        Reload::Restart { rollout, .. } => {
+            let rollout = rollout.as_ref().map(rollout_words).unwrap_or_default();
+            (format!("restarted{rollout}"), true)
+        }
+    }
+}
+
+fn stale_store(world: &World, secret: &Secret) -> Option<String> {
+    let place = secret.place()?;
+    let mut stores = world.stores.values();
+    let declared = stores.find(|declared| declared.store.name == place.store)?;
+    declared.is_stale.then(|| {
+        format!(
+            "store `{0}` does not answer, and a rotation waits until it does; `keywheel store describe {0}` says why",
+            place.store
+        )
+    })
+}
+
+fn consumers_in_the_way(world: &World, secret: &Secret) -> Vec<String> {
+    let served = world.consumers(secret.id);
+    let refused = served.filter_map(|(key, state)| {
+        let Progress::Refused(reason) = &state.progress else {
+            return None;
+        };
+        let name = match state.container_name.as_str() {
+            "" => key.container.short(),
+            name => name,
+        };
+        // Who never had a copy holds nobody up.
+        (!state.is_unserved()).then(|| format!("container {name} is refused: {reason}"))
+    });
+    let mut lines: Vec<String> = refused.collect();
+    let instances: BTreeSet<(HostId, &ContainerId)> = world
+        .consumers(secret.id)
+        .map(|(key, _)| (key.host, &key.container))
+        .collect();
+    for (host, container) in instances {
+        let member = world.rollout_member(host, container);
+        if let Some(member) = member.filter(|member| member.is_down) {
+            lines.push(format!(
+                "container {} is not well since its last restart; `keywheel consumers --secret {}` shows it",
+                member.container_name, secret.name
+            ));
+        }
+    }
+    lines
+}
+
+fn hosts_in_the_way(
+    world: &World,
+    secret: &Secret,
+    is_silent: &dyn Fn(HostId) -> bool,
+) -> Vec<String> {
+    let holding = secret.delivered.keys().map(|(host, _)| *host);
+    let hosts: BTreeSet<HostId> = holding.chain(world.hosts_of(secret.id)).collect();
+    let silent = hosts.into_iter().filter(|host| is_silent(*host));
+    let line = |host: HostId| {
+        format!(
+            "host {0} is silent, and the rotation waits for it; `keywheel host describe {0}` says since when, and `keywheel host evict {0}` ends the waiting for good",
+            host_name(world, host)
+        )
+    };
+    silent.map(line).collect()
+}
