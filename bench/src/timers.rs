@@ -45,6 +45,7 @@ fn spec(number: u64) -> Spec {
             },
             jitter: Duration::from_secs(300),
             missed_run: MissedRun::Once,
+            ..RotationPolicy::default()
         },
         ..Spec::default()
     }

@@ -135,6 +135,7 @@ fn spec() -> Spec {
             },
             jitter: Duration::from_secs(300),
             missed_run: MissedRun::Once,
+            ..RotationPolicy::default()
         },
         credential_for: None,
     }
@@ -146,6 +147,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         schedule: every,
         jitter: Duration::ZERO,
         missed_run: MissedRun::Skip,
+        ..RotationPolicy::default()
     };
     let changed = Spec {
         store: Store::Local,

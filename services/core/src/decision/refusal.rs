@@ -116,6 +116,7 @@ impl Rejection {
                 | host::Rejection::ReasonMissing,
             )
             | Self::Rotation(rotation::Rejection::NoGenerator { .. })
+            | Self::Secret(secret::Rejection::PhaseTaken { .. })
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,
         }
