@@ -5,12 +5,14 @@
 
 mod doctor;
 mod host;
+mod schedule;
 mod status;
 mod store;
 mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use schedule::{FireView, ScheduleView};
 pub use status::{
     Component, ComponentKind, Connection, FactView, Feature, Finding, HealthWord, Status,
 };
@@ -31,6 +33,7 @@ macro_rules! of_shapes {
             ApplyRequest,
             ApplyAnswer,
             SecretView,
+            ScheduleView,
             VersionView,
             BindingView,
             ConsumerView,
