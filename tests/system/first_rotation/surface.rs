@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker;
 use keywheel_tests::keywheel::{Keywheel, NOBODY};
 use keywheel_tests::planted::{self, PLANTED};

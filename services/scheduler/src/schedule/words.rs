@@ -30,7 +30,7 @@ pub fn describe(schedule: &Schedule) -> String {
 
 fn line(expression: &str, timezone: &str) -> String {
     match cron::parse(expression) {
-        Ok(line) => format!("{} ({timezone})", line.describe()),
+        Ok(line) => format!("{} ({timezone})", line.describe().trim_end_matches('.')),
         Err(error) => error,
     }
 }
