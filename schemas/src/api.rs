@@ -6,6 +6,7 @@
 mod doctor;
 mod host;
 mod rotation;
+mod schedule;
 mod status;
 mod store;
 mod subscription;
@@ -13,6 +14,7 @@ mod subscription;
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
+pub use schedule::{FireView, ScheduleView};
 pub use status::{
     Component, ComponentKind, Connection, FactView, Feature, Finding, HealthWord, Status,
 };
@@ -33,6 +35,7 @@ macro_rules! of_shapes {
             ApplyRequest,
             ApplyAnswer,
             SecretView,
+            ScheduleView,
             VersionView,
             BindingView,
             ConsumerView,

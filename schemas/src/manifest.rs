@@ -8,6 +8,7 @@ mod binding;
 pub mod proposal;
 mod reader;
 mod reload;
+mod rotation;
 mod scalar;
 mod secret;
 pub mod shape;
@@ -53,6 +54,22 @@ pub const MAX_JITTER: Duration = Duration::from_secs(86_400);
 pub const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest time that consumers of a secret are given: a week.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(7 * 86_400);
+/// Shortest largest age and lifetime of a version: what a rotation may take has to fit well within it.
+pub const MIN_AGE: Duration = Duration::from_secs(60);
+/// Most windows of one secret.
+pub const MAX_WINDOWS: usize = 8;
+/// Shortest time that a window stays open: below it a pause of the scheduler would miss it.
+pub const MIN_WINDOW: Duration = Duration::from_secs(60);
+/// Longest time that a window stays open: a month; longer is better said as a freeze.
+pub const MAX_WINDOW: Duration = Duration::from_secs(31 * 86_400);
+/// Most freezes of one secret.
+pub const MAX_FREEZES: usize = 32;
+/// Longest reason of a freeze, in bytes.
+pub const MAX_REASON_BYTES: usize = 256;
+/// Longest name of a group of secrets, in bytes.
+pub const MAX_GROUP_BYTES: usize = 64;
+/// Largest offset within a group: a month.
+pub const MAX_OFFSET: Duration = Duration::from_secs(31 * 86_400);
 /// Longest settle or health timeout of a restart: an hour, well beyond the rotation's own deadline.
 pub const MAX_RESTART_WAIT: Duration = Duration::from_secs(3600);
 /// Most containers of a service that a rollout may restart, or let be unavailable, at the same time.

@@ -31,7 +31,7 @@ fn check(schema: &str, instance: &Value) {
 fn the_golden_manifest_is_parsed_whole_and_fits_its_schema() {
     let text = read("golden/manifest.v1.yaml");
     let parsed = manifest::parse(&text, "golden", &|_, _| Ok(())).unwrap();
-    assert_eq!(parsed.len(), 7);
+    assert_eq!(parsed.len(), 8);
     for document in text.split("\n---\n") {
         let value: Value = serde_saphyr::from_str(document).unwrap();
         check("generated/manifest.v1.json", &value);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use keywheel_core::id::{DeliveryId, HostId, RotationId};
 use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::store::RemoteVersion;
+use keywheel_core::time::Timestamp;
 use keywheel_core::{schedule, secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,41 @@ impl OnDeadline {
 }
 
 mirror_struct! {
-    /// Schedule, spread, missed-run rule and deadline of one secret.
+    /// A time in which the secret may rotate by itself.
+    Window = schedule::Window {
+        /// The cron line that opens it.
+        expression: String,
+        /// Its zone.
+        timezone: String,
+        /// How long it stays open.
+        duration: Text<Duration>,
+    }
+}
+
+mirror_struct! {
+    /// A time in which the secret does not rotate by itself.
+    Freeze = schedule::Freeze {
+        /// Its first instant.
+        from: Text<Timestamp>,
+        /// The first instant after it.
+        until: Text<Timestamp>,
+        /// What for; may be empty.
+        reason: String,
+    }
+}
+
+mirror_struct! {
+    /// A secret's place among related ones that are not to rotate at the same time.
+    GroupOffset = schedule::GroupOffset {
+        /// Name of the group.
+        group: String,
+        /// How much later than its schedule says.
+        offset: Text<Duration>,
+    }
+}
+
+mirror_struct! {
+    /// Schedule, spread, limits, missed-run rule and deadline of one secret.
     RotationPolicy = schedule::RotationPolicy {
         /// When.
         schedule: Schedule,
@@ -120,6 +155,24 @@ mirror_struct! {
         /// What happens to those who take longer; absent for `hold`.
         #[serde(default = "OnDeadline::hold", skip_serializing_if = "OnDeadline::is_hold")]
         on_deadline: OnDeadline,
+        /// It also rotates when its version is so old.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_age: Option<Text<Duration>>,
+        /// How long the other side takes a version; it also rotates after two thirds of that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifetime: Option<Text<Duration>>,
+        /// Slots sooner than this after a promotion are passed over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold_off: Option<Text<Duration>>,
+        /// It rotates only while one of these is open; none means always.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        windows: Vec<Window>,
+        /// It does not rotate during these.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        freezes: Vec<Freeze>,
+        /// How its schedule stands to those of related secrets.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase: Option<GroupOffset>,
     }
 }
 

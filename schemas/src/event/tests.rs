@@ -7,7 +7,9 @@ use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
 use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Trigger};
-use keywheel_core::schedule::{MissedRun, OnDeadline, RotationPolicy, Schedule};
+use keywheel_core::schedule::{
+    Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
+};
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::time::Timestamp;
 use proptest::prelude::*;
@@ -430,6 +432,44 @@ prop_compose! {
     }
 }
 
+/// What limits and shifts a schedule, in a policy that has nothing else.
+fn any_limits() -> impl Strategy<Value = RotationPolicy> {
+    let span = || proptest::option::of(any::<std::time::Duration>());
+    let window = (".{0,20}", ".{0,20}", any::<std::time::Duration>()).prop_map(
+        |(expression, timezone, duration)| Window {
+            expression,
+            timezone,
+            duration,
+        },
+    );
+    let instant = || (0_i64..4_000_000_000_000_000).prop_map(Timestamp::from_micros);
+    let freeze =
+        (instant(), instant(), ".{0,20}").prop_map(|(from, until, reason)| Freeze {
+            from,
+            until,
+            reason,
+        });
+    let phase = (".{0,20}", any::<std::time::Duration>())
+        .prop_map(|(group, offset)| GroupOffset { group, offset });
+    (
+        (span(), span(), span()),
+        proptest::collection::vec(window, 0..3),
+        proptest::collection::vec(freeze, 0..3),
+        proptest::option::of(phase),
+    )
+        .prop_map(
+            |((max_age, lifetime, hold_off), windows, freezes, phase)| RotationPolicy {
+                max_age,
+                lifetime,
+                hold_off,
+                windows,
+                freezes,
+                phase,
+                ..RotationPolicy::default()
+            },
+        )
+}
+
 fn any_spec() -> impl Strategy<Value = Spec> {
     let schedule = prop_oneof![
         Just(Schedule::OnDemand),
@@ -451,8 +491,9 @@ fn any_spec() -> impl Strategy<Value = Spec> {
         any::<bool>(),
         proptest::option::of(generator),
         proptest::option::of(".{0,40}"),
+        any_limits(),
     )
-        .prop_map(|(schedule, jitter, skip, generator, credential_for)| {
+        .prop_map(|(schedule, jitter, skip, generator, credential_for, limits)| {
             let missed_run = if skip {
                 MissedRun::Skip
             } else {
@@ -471,6 +512,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                     } else {
                         OnDeadline::Hold
                     },
+                    ..limits
                 },
                 credential_for,
             }

@@ -1,10 +1,8 @@
 //! `kind: Secret`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use keywheel_core::name::{SecretName, StoreName};
-use keywheel_core::schedule::{MissedRun, OnDeadline, RotationPolicy, Schedule};
 use keywheel_core::secret::{
     DEFAULT_ALPHABET, Generator, LOCAL_STORE, MAX_ALPHABET, MAX_LENGTH, MIN_LENGTH, Place, Spec,
     Store,
@@ -12,14 +10,8 @@ use keywheel_core::secret::{
 
 use super::reader::{Faults, Fields, TextAt, named};
 use super::store::{read_source, server};
-use super::tree::{Located, position};
-use super::{
-    CheckSchedule, MAX_DEADLINE, MAX_INTERVAL, MAX_JITTER, MAX_SCHEDULE_BYTES, MIN_DEADLINE,
-    MIN_INTERVAL, Manifest, Position,
-};
-
-/// Time zone of a schedule that names none.
-const DEFAULT_TIMEZONE: &str = "UTC";
+use super::tree::Located;
+use super::{CheckSchedule, Manifest, Position, rotation};
 
 pub(super) fn read(
     name: Option<TextAt<'_>>,
@@ -41,10 +33,10 @@ pub(super) fn read(
         .and_then(|node| read_generator(node, faults));
     let rotation = fields
         .find("rotation")
-        .and_then(|node| read_rotation(node, check, faults));
+        .and_then(|node| rotation::read(node, check, faults));
     let rotation = rotation.unwrap_or_default();
     let credential_for = read_credential_for(&fields, faults);
-    if rotation.schedule != Schedule::OnDemand && fields.find("generator").is_none() {
+    if rotation.is_automatic() && fields.find("generator").is_none() {
         let message = "`rotation` needs a `generator` to make values from; add `generator: {}`, or leave `rotation` out and give values with `keywheel secret put`";
         faults.add(fields.position_of("rotation"), message.to_owned());
     }
@@ -157,118 +149,4 @@ fn characters(fields: &Fields<'_>, name: &str, faults: &mut Faults) -> Option<(S
         );
     }
     Some((text.to_owned(), at))
-}
-
-fn read_rotation(
-    node: &Located,
-    check: CheckSchedule<'_>,
-    faults: &mut Faults,
-) -> Option<RotationPolicy> {
-    let known = [
-        "schedule",
-        "timezone",
-        "interval",
-        "jitter",
-        "missedRun",
-        "deadline",
-        "onDeadline",
-    ];
-    let fields = Fields::of(node, "rotation", &known, faults)?;
-    let schedule = read_schedule(&fields, check, faults);
-    if fields.find("schedule").is_none() && fields.find("interval").is_none() {
-        for name in ["jitter", "missedRun"] {
-            if fields.find(name).is_some() {
-                let message = format!(
-                    "`{name}` says nothing without a `schedule` or an `interval`; add one of them"
-                );
-                faults.add(fields.position_of(name), message);
-            }
-        }
-    }
-    let jitter = fields
-        .span("jitter", Duration::ZERO, MAX_JITTER, faults)
-        .unwrap_or_default();
-    let missed_runs = [("once", MissedRun::Once), ("skip", MissedRun::Skip)];
-    let missed_run = read_word(&fields, "missedRun", missed_runs, faults);
-    let deadline = fields.span("deadline", MIN_DEADLINE, MAX_DEADLINE, faults);
-    let policies = [("hold", OnDeadline::Hold), ("force", OnDeadline::Force)];
-    let on_deadline = read_word(&fields, "onDeadline", policies, faults);
-    Some(RotationPolicy {
-        schedule: schedule?,
-        jitter,
-        missed_run: missed_run.unwrap_or_default(),
-        deadline,
-        on_deadline: on_deadline.unwrap_or_default(),
-    })
-}
-
-/// One of two words.
-fn read_word<T>(
-    fields: &Fields<'_>,
-    name: &str,
-    [(first, one), (second, other)]: [(&str, T); 2],
-    faults: &mut Faults,
-) -> Option<T> {
-    let (word, at) = fields.text(name, faults)?;
-    if word == first {
-        return Some(one);
-    }
-    if word == second {
-        return Some(other);
-    }
-    let found = crate::leaf::shorten(word);
-    let message = format!("{name} `{found}` is not known; write `{first}` or `{second}`");
-    faults.add(at, message);
-    None
-}
-
-fn read_schedule(
-    fields: &Fields<'_>,
-    check: CheckSchedule<'_>,
-    faults: &mut Faults,
-) -> Option<Schedule> {
-    let interval = fields.span("interval", MIN_INTERVAL, MAX_INTERVAL, faults);
-    let timezone = fields.text("timezone", faults);
-    if let Some(node) = fields.find("interval") {
-        for other in ["schedule", "timezone"] {
-            if fields.find(other).is_some() {
-                let message =
-                    format!("`interval` and `{other}` do not go together; keep one of them");
-                faults.add(position(node), message);
-            }
-        }
-        return interval.map(Schedule::Interval);
-    }
-    let Some((expression, at)) = fields.text("schedule", faults) else {
-        if let Some((_, at)) = timezone {
-            faults.add(
-                at,
-                "`timezone` says nothing without a `schedule`; add one".to_owned(),
-            );
-        }
-        return fields
-            .find("schedule")
-            .is_none()
-            .then_some(Schedule::OnDemand);
-    };
-    let (zone, zone_at) = timezone.unwrap_or((DEFAULT_TIMEZONE, at));
-    for (what, text, at) in [("schedule", expression, at), ("timezone", zone, zone_at)] {
-        if text.len() > MAX_SCHEDULE_BYTES {
-            faults.add(
-                at,
-                format!("`{what}` has more than {MAX_SCHEDULE_BYTES} bytes"),
-            );
-            return None;
-        }
-    }
-    match check(expression, zone) {
-        Ok(()) => Some(Schedule::Cron {
-            expression: expression.to_owned(),
-            timezone: zone.to_owned(),
-        }),
-        Err(fault) => {
-            faults.add(at, fault);
-            None
-        }
-    }
 }

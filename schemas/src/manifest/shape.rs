@@ -143,6 +143,74 @@ pub struct Rotation {
     #[serde(default, rename = "onDeadline", skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(hold|force)$"))]
     pub on_deadline: Option<String>,
+    /// It also rotates when its version is so old, for example `90d`, whatever the schedule says.
+    #[serde(default, rename = "maxAge", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub max_age: Option<String>,
+    /// How long the other side takes a version, for example `90d`: it also rotates after two thirds of that,
+    /// outside of windows and in freezes too when the version would end before they allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub lifetime: Option<String>,
+    /// Slots sooner than this after a rotation are passed over.
+    #[serde(default, rename = "holdOff", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub hold_off: Option<String>,
+    /// It rotates by itself only while one of these is open; absent: always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub windows: Option<Vec<Window>>,
+    /// It does not rotate by itself during these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub freezes: Option<Vec<Freeze>>,
+    /// Its place among related secrets that are not to rotate at the same time; goes with `schedule`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+}
+
+/// A time in which a secret may rotate by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// The cron line that opens it.
+    #[schemars(length(max = 128))]
+    pub schedule: String,
+    /// Its IANA time zone; that of the rotation's `schedule` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub timezone: Option<String>,
+    /// How long it stays open, in real time: `1m` to `31d`.
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub duration: String,
+}
+
+/// A time in which a secret does not rotate by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Freeze {
+    /// Its first instant, RFC 3339, like `2026-12-20T00:00:00+01:00`.
+    #[schemars(extend("format" = "date-time"))]
+    pub from: String,
+    /// The first instant after it.
+    #[schemars(extend("format" = "date-time"))]
+    pub until: String,
+    /// What for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub reason: Option<String>,
+}
+
+/// A place among related secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Name of the group.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-z0-9._-]+$"))]
+    pub group: String,
+    /// How much later than `schedule` says: `0s` to `31d`; no other of the group has the same.
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub offset: String,
 }
 
 /// What a binding grants: give `file` or `env`.

@@ -2,6 +2,7 @@
 
 mod faults;
 mod limits;
+mod rotation;
 mod stores;
 
 use std::collections::BTreeMap;

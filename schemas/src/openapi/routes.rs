@@ -185,6 +185,13 @@ pub const ROUTES: &[Route] = &[
         Answer::One("SecretView"),
     ),
     get(
+        "/v1/schedules/{name}",
+        "describe_schedule",
+        "When a secret rotates by itself: its rules and next fires in words",
+        Answer::One("ScheduleView"),
+    )
+    .asked(&[number("count", "So many fires; 1 to 100, and 5 without it.")]),
+    get(
         "/v1/versions/{name}",
         "list_versions",
         "Versions of a secret, newest first",

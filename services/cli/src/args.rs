@@ -116,6 +116,9 @@ pub(crate) enum Verb {
     /// Put a value, list secrets, list the versions of one. No verb prints a value.
     #[command(subcommand)]
     Secret(SecretVerb),
+    /// Show when a secret rotates by itself.
+    #[command(subcommand)]
+    Schedule(ScheduleVerb),
     /// Replace a secret's value everywhere, now.
     Rotate(RotateArgs),
     /// List rotations, show one; abort, retry or force one, with a reason for the record.
@@ -307,6 +310,22 @@ pub(crate) enum SecretVerb {
     Versions {
         /// The secret.
         name: String,
+    },
+}
+
+/// `schedule …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleVerb {
+    /// Say the rules and the next fires in words and times; where a clock skips or repeats an hour, too.
+    #[command(
+        after_help = "Examples:\n  keywheel schedule next prod/db\n  keywheel schedule next prod/db --count 30 -o json\n\nEach fire is told as if the one before it led to a new version at once. Jitter comes on top."
+    )]
+    Next {
+        /// The secret.
+        name: String,
+        /// So many fires.
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
+        count: u8,
     },
 }
 

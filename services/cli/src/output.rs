@@ -7,6 +7,7 @@ pub(crate) mod hosts;
 pub(crate) mod progress;
 pub(crate) mod records;
 pub(crate) mod rotations;
+pub(crate) mod schedule;
 pub(crate) mod status;
 pub(crate) mod stores;
 pub(crate) mod table;

@@ -13,6 +13,7 @@ mod plain;
 mod revoke;
 mod rotate;
 mod rotation;
+mod schedule;
 mod secret;
 mod store;
 mod streams;
@@ -90,6 +91,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Secret(SecretVerb::Put(args)) => secret::put(desk, &args).await,
         Verb::Secret(SecretVerb::List) => look::secrets(desk).await,
         Verb::Secret(SecretVerb::Versions { name }) => secret::versions(desk, &name).await,
+        Verb::Schedule(verb) => schedule::run(desk, &verb).await,
         Verb::Rotate(args) => rotate::rotate(desk, &args).await,
         Verb::Rotation(verb) => rotation::run(desk, &verb).await,
         Verb::Refresh(args) => store::refresh(desk, &args).await,

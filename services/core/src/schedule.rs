@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::rotation::ACK_DEADLINE;
+use crate::time::Timestamp;
 
 /// The rule for the next fire.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -42,7 +43,46 @@ pub enum OnDeadline {
     Force,
 }
 
-/// Schedule, spread, missed-run rule and deadline of one secret.
+/// A time in which the secret may rotate by itself: from each fire of a cron line on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Window {
+    /// The line that opens it, checked by whoever took it in.
+    pub expression: String,
+    /// Its time zone.
+    pub timezone: String,
+    /// How long it stays open, in real time.
+    pub duration: Duration,
+}
+
+/// A time in which the secret does not rotate by itself; its end is not part of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Freeze {
+    /// Its first instant.
+    pub from: Timestamp,
+    /// The first instant after it.
+    pub until: Timestamp,
+    /// What for, in a person's words; may be empty.
+    pub reason: String,
+}
+
+impl Freeze {
+    /// Whether an instant lies in it.
+    #[must_use]
+    pub fn holds(&self, at: Timestamp) -> bool {
+        self.from <= at && at < self.until
+    }
+}
+
+/// A secret's place among related ones that are not to rotate at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupOffset {
+    /// Name of the group.
+    pub group: String,
+    /// How much later than its schedule says this one rotates; no other of the group has the same.
+    pub offset: Duration,
+}
+
+/// Schedule, spread, limits, missed-run rule and deadline of one secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct RotationPolicy {
     /// When.
@@ -55,6 +95,18 @@ pub struct RotationPolicy {
     pub deadline: Option<Duration>,
     /// What happens to those who take longer.
     pub on_deadline: OnDeadline,
+    /// It also rotates when its version is so old, whatever the schedule says.
+    pub max_age: Option<Duration>,
+    /// How long the other side takes a version; it also rotates after two thirds of that.
+    pub lifetime: Option<Duration>,
+    /// Slots of the schedule sooner than this after a promotion are passed over.
+    pub hold_off: Option<Duration>,
+    /// It rotates only while one of these is open; none means always.
+    pub windows: Vec<Window>,
+    /// It does not rotate during these.
+    pub freezes: Vec<Freeze>,
+    /// How its schedule stands to those of related secrets.
+    pub phase: Option<GroupOffset>,
 }
 
 impl RotationPolicy {
@@ -62,5 +114,77 @@ impl RotationPolicy {
     #[must_use]
     pub fn ack_deadline(&self) -> Duration {
         self.deadline.unwrap_or(ACK_DEADLINE)
+    }
+
+    /// Whether the secret ever rotates by itself.
+    #[must_use]
+    pub fn is_automatic(&self) -> bool {
+        self.schedule != Schedule::OnDemand || self.max_age.is_some() || self.lifetime.is_some()
+    }
+
+    /// The age at which a version with a lifetime is replaced: a third is left for what goes wrong.
+    #[must_use]
+    pub fn renewal_age(&self) -> Option<Duration> {
+        let lifetime = self.lifetime?;
+        Some(lifetime.saturating_sub(lifetime / 3))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_automatic_by_schedule_age_or_lifetime_alone() {
+        let day = Duration::from_secs(86_400);
+        let none = RotationPolicy::default();
+        assert!(!none.is_automatic());
+        let jitter = RotationPolicy {
+            jitter: day,
+            hold_off: Some(day),
+            ..RotationPolicy::default()
+        };
+        assert!(!jitter.is_automatic());
+        for policy in [
+            RotationPolicy {
+                schedule: Schedule::Interval(day),
+                ..RotationPolicy::default()
+            },
+            RotationPolicy {
+                max_age: Some(day),
+                ..RotationPolicy::default()
+            },
+            RotationPolicy {
+                lifetime: Some(day),
+                ..RotationPolicy::default()
+            },
+        ] {
+            assert!(policy.is_automatic(), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_replaced_after_two_thirds_of_its_lifetime() {
+        let policy = |lifetime| RotationPolicy {
+            lifetime,
+            ..RotationPolicy::default()
+        };
+        let days = |n| Some(Duration::from_secs(n * 86_400));
+        assert_eq!(policy(days(90)).renewal_age(), days(60));
+        assert_eq!(policy(None).renewal_age(), None);
+        let longest = policy(Some(Duration::MAX)).renewal_age();
+        assert!(longest.is_some_and(|age| age < Duration::MAX));
+    }
+
+    #[test]
+    fn a_freeze_holds_its_beginning_and_not_its_end() {
+        let at = Timestamp::from_micros;
+        let freeze = Freeze {
+            from: at(10),
+            until: at(20),
+            reason: String::new(),
+        };
+        let held: Vec<i64> = (8..22).filter(|n| freeze.holds(at(*n))).collect();
+        assert_eq!(held, (10..20).collect::<Vec<_>>());
     }
 }

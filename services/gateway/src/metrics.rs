@@ -12,7 +12,7 @@ use keywheel_core::assignment::Progress;
 use keywheel_core::audit::Role;
 use keywheel_core::id::{HostId, SecretId};
 use keywheel_core::rotation::{Outcome, Phase};
-use keywheel_core::schedule::Schedule;
+use keywheel_core::schedule::RotationPolicy;
 use keywheel_core::secret::Secret;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -25,14 +25,15 @@ use keywheel_telemetry::{Page, Source, names};
 
 use crate::http::Api;
 use crate::http::status;
+use crate::views::Horizon;
 use crate::views::status::{NEEDED, is_sealed};
 
 /// A secret is overdue when so much more than its jitter has passed since its schedule wanted it: a
 /// rotation under way is not overdue.
 pub const OVERDUE_AFTER: Duration = Duration::from_secs(600);
 
-/// When a secret is due: for a promotion under a schedule.
-type Due = BTreeMap<SecretId, (Timestamp, Schedule, Option<Timestamp>)>;
+/// When a secret is due: for a promotion under a policy.
+type Due = BTreeMap<SecretId, (Timestamp, RotationPolicy, Option<Timestamp>)>;
 
 /// The gateway's numbers.
 pub struct Metrics {
@@ -80,18 +81,23 @@ impl Metrics {
 
     /// When the schedule wants the version after one; computed once for each.
     fn due(&self, secret: &Secret, promoted: Timestamp) -> Option<Timestamp> {
-        let schedule = &secret.spec.rotation.schedule;
+        let policy = &secret.spec.rotation;
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((since, of, next)) = due.get(&secret.id)
             && *since == promoted
-            && of == schedule
+            && of == policy
         {
             return *next;
         }
-        let fires = (self.api.next_fires)(schedule, promoted);
+        let horizon = Horizon {
+            after: promoted,
+            anchor: promoted,
+            count: 1,
+        };
+        let fires = (self.api.next_fires)(policy, horizon);
         let next = fires.first().and_then(|text| text.parse().ok());
         let next = next.map(|next: jiff::Timestamp| Timestamp::from_micros(next.as_microsecond()));
-        due.insert(secret.id, (promoted, schedule.clone(), next));
+        due.insert(secret.id, (promoted, policy.clone(), next));
         next
     }
 }

@@ -184,6 +184,7 @@ impl Bench {
             public_key: [1; 32],
             check_schedule: |_, _| Ok(()),
             next_fires: |_, _| Vec::new(),
+            outlook: |_, _| (Vec::new(), Vec::new()),
             join_tokens: None,
             denials: Arc::new(Denials::default()),
             waits: Arc::default(),

@@ -4,15 +4,24 @@
 //! right after the gap; one that falls into the repeated hour fires once, in the first pass. A line
 //! whose hour is `*` (or a step of it) counts real hours: nothing extra at the gap, and each pass of
 //! the repeated hour.
+//!
+//! What else a policy says of the next fire is in `plan`: largest age, lifetime, hold-off, offset in a
+//! group, windows and freezes. An event that leads to a rotation is no part of a policy yet.
 
 mod cron;
+pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
+mod words;
 mod zone;
+
+pub use cron::{Jump, Pass};
+pub use plan::{AGE_RETRY, Cause, Fire, next_fire};
+pub use words::{describe, instant, local, notes, rules};
 
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
+use cron::Found;
 use keywheel_core::id::{RotationId, SecretId, SlotId};
 use keywheel_core::schedule::Schedule;
 use keywheel_core::time::Timestamp;
@@ -20,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Shortest interval a secret may rotate in.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Checks a cron line and its zone, for people.
 ///
 /// # Errors
@@ -27,35 +37,6 @@ pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 pub fn check(expression: &str, timezone: &str) -> Result<(), String> {
     zone::find(timezone)?;
     cron::parse(expression).map(drop)
-}
-
-/// A schedule in words, for people.
-#[must_use]
-pub fn describe(schedule: &Schedule) -> String {
-    match schedule {
-        Schedule::OnDemand => "on demand".to_owned(),
-        Schedule::Interval(every) => format!("every {}", span(*every)),
-        Schedule::Cron {
-            expression,
-            timezone,
-        } => match cron::parse(expression) {
-            Ok(line) => format!("{} ({timezone})", line.describe()),
-            Err(error) => error,
-        },
-    }
-}
-
-fn span(every: Duration) -> String {
-    let seconds = every.as_secs();
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
-    let (count, unit) = units
-        .into_iter()
-        .find(|(size, _)| seconds >= *size && seconds.is_multiple_of(*size))
-        .map_or((seconds, "second"), |(size, unit)| (seconds / size, unit));
-    match count {
-        1 => unit.to_owned(),
-        _ => format!("{count} {unit}s"),
-    }
 }
 
 /// The first slot after an instant; `None` when there is none. An interval counts from `anchor`,
@@ -68,11 +49,13 @@ pub fn next_after(schedule: &Schedule, after: Timestamp, anchor: Timestamp) -> O
         Schedule::Cron {
             expression,
             timezone,
-        } => {
-            let zone: TimeZone = zone::find(timezone).ok()?;
-            cron::next(&cron::read_line(expression).ok()?, &zone, after)
-        }
+        } => next_cron(expression, timezone, after).map(|found| found.at),
     }
+}
+
+fn next_cron(expression: &str, timezone: &str, after: Timestamp) -> Option<Found> {
+    let zone = zone::find(timezone).ok()?;
+    cron::next(&cron::read_line(expression).ok()?, &zone, after)
 }
 
 fn next_interval(every: Duration, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {

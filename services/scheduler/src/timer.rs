@@ -2,7 +2,8 @@
 //!
 //! Invariants: at most one timer per key; a secret with an open rotation has no slot timer; closing
 //! a rotation or revocation clears its timers. A slot counts as served once a rotation of its
-//! secret has started or ended at or after it, however that one came about.
+//! secret has started or ended at or after it, however that one came about. A slot that is due where its
+//! policy allows none (the scheduler was away, a freeze came later) counts as missed.
 
 mod backoff;
 mod policies;
@@ -21,7 +22,8 @@ use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::time::Timestamp;
 use keywheel_core::{revocation, rotation, secret};
 
-use crate::schedule::{jitter, next_after, slot_id, slot_rotation};
+use crate::schedule::plan::{self, Gate, Opening};
+use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
 use policies::Policies;
 use queue::Queue;
@@ -59,7 +61,7 @@ pub struct Fired {
 struct Scheduled {
     policy: Arc<RotationPolicy>,
     has_generator: bool,
-    /// Intervals count from here.
+    /// Intervals, ages and hold-offs count from here.
     anchor: Timestamp,
     /// Slots up to here are served.
     served: Timestamp,
@@ -230,17 +232,17 @@ impl Timers {
         };
         let may_fire = known.open.is_none() && known.has_generator;
         let next = may_fire
-            .then(|| next_after(&known.policy.schedule, known.served, known.anchor))
+            .then(|| next_fire(&known.policy, known.served, known.anchor))
             .flatten();
-        known.slot = next.map(|scheduled| Slot {
-            scheduled,
+        known.slot = next.map(|fire| Slot {
+            scheduled: fire.at,
             is_catch_up: false,
         });
         match next {
             None => self.queue.clear(Key::Slot(id)),
-            Some(scheduled) => {
-                let delay = jitter(slot_id(id, scheduled), known.policy.jitter);
-                self.queue.set(Key::Slot(id), scheduled.plus(delay));
+            Some(fire) => {
+                let delay = jitter(slot_id(id, fire.at), fire.spread(known.policy.jitter));
+                self.queue.set(Key::Slot(id), fire.at.plus(delay));
             }
         }
     }
@@ -279,27 +281,36 @@ impl Timers {
         let known = self.secrets.get_mut(&id)?;
         let slot = known.slot?;
         let in_time = slot.is_catch_up || now.since(due) <= MISSED_GRACE;
-        if !in_time && known.policy.missed_run == MissedRun::Skip {
+        let opening = match plan::gate(&known.policy, now, known.anchor) {
+            Gate::Open(_) if in_time => {
+                return Some(Command::Due {
+                    rotation: slot_rotation(id, slot.scheduled),
+                    secret: id,
+                    slot: slot_id(id, slot.scheduled),
+                    scheduled: slot.scheduled,
+                });
+            }
+            Gate::Open(until) => Some(Opening { at: now, until }),
+            Gate::Until(opening) => Some(opening),
+            Gate::Never => None,
+        };
+        let is_caught_up = known.policy.missed_run == MissedRun::Once;
+        let Some(opening) = opening.filter(|_| is_caught_up) else {
             known.served = now;
             self.arm_slot(id);
             return None;
-        }
-        if !in_time {
-            // After a long pause everyone is late at once; the slot's own jitter spreads them again.
-            let delay = jitter(slot_id(id, slot.scheduled), known.policy.jitter);
-            known.slot = Some(Slot {
-                is_catch_up: true,
-                ..slot
-            });
-            self.queue.set(Key::Slot(id), now.plus(delay));
-            return None;
-        }
-        Some(Command::Due {
-            rotation: slot_rotation(id, slot.scheduled),
-            secret: id,
-            slot: slot_id(id, slot.scheduled),
-            scheduled: slot.scheduled,
-        })
+        };
+        // After a long pause everyone is late at once; the slot's own jitter spreads them again.
+        let delay = jitter(
+            slot_id(id, slot.scheduled),
+            opening.spread(known.policy.jitter),
+        );
+        known.slot = Some(Slot {
+            is_catch_up: true,
+            ..slot
+        });
+        self.queue.set(Key::Slot(id), opening.at.plus(delay));
+        None
     }
 
     /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again.
@@ -308,7 +319,7 @@ impl Timers {
             (Command::Due { scheduled, .. }, Key::Slot(id)) => {
                 if let Some(known) = self.secrets.get_mut(&id) {
                     known.served = known.served.max(*scheduled);
-                    if is_interval(&known.policy.schedule) {
+                    if counts_from_promotion(&known.policy) {
                         known.served = known.served.max(now);
                     }
                 }
@@ -344,6 +355,7 @@ impl Timers {
     }
 }
 
-fn is_interval(schedule: &Schedule) -> bool {
-    matches!(schedule, Schedule::Interval(_))
+fn counts_from_promotion(policy: &RotationPolicy) -> bool {
+    let is_interval = matches!(policy.schedule, Schedule::Interval(_));
+    is_interval || policy.max_age.is_some() || policy.lifetime.is_some()
 }

@@ -72,6 +72,16 @@ fn secret_rows() -> Vec<Row> {
             &["jitter"],
         ),
         (
+            "a window that never closes",
+            schedule("schedule: \"0 3 * * *\", windows: [{ schedule: \"0 22 * * *\" }]"),
+            &["`duration` is missing in a window", ":7:"],
+        ),
+        (
+            "a hold-off that leaves no slot",
+            schedule("schedule: \"0 3 * * *\", maxAge: 9d, holdOff: 9d"),
+            &["`holdOff`", "`maxAge`", "shorten"],
+        ),
+        (
             "zero length",
             secret("generator: { length: 0 }"),
             &["length"],

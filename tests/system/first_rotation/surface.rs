@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker;
 use keywheel_tests::keywheel::{Keywheel, NOBODY};
 use keywheel_tests::planted::{self, PLANTED};
@@ -139,6 +139,15 @@ fn a_schedule_with_seconds_fires() -> Result<()> {
     wait::until_true("two slots of the schedule", Duration::from_secs(15), || {
         Ok(current(&keywheel, "test/cron")? >= 3)
     })?;
+    let next = keywheel.json(&["schedule", "next", "test/cron", "--count", "3"])?;
+    let fires = next["fires"].as_array().context("no fires")?;
+    ensure!(fires.len() == 3, "{next}");
+    for fire in fires {
+        // By the clock of Berlin, one or two hours ahead.
+        let local = fire["local"].as_str().unwrap_or_default();
+        let ahead = local.ends_with("CET (+01:00)") || local.ends_with("CEST (+02:00)");
+        ensure!(ahead && fire["cause"] == "schedule", "{next}");
+    }
     planted::plant(&keywheel, "test/cron")?;
     planted::assert_clean(&keywheel, &[])
 }

@@ -264,6 +264,7 @@ fn api(
         public_key: public_key.map(|key| key.to_bytes()).unwrap_or_default(),
         check_schedule: keywheel_scheduler::schedule::check,
         next_fires: fires::next_fires,
+        outlook: fires::outlook,
         join_tokens: can_join.then_some(registry as Arc<dyn TokenMaker>),
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),

@@ -276,6 +276,7 @@ fn serve_socket(
         public_key: opened.installation.gateway_public_key().unwrap_or_default(),
         check_schedule: keywheel_scheduler::schedule::check,
         next_fires: fires::next_fires,
+        outlook: fires::outlook,
         join_tokens: None,
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),

@@ -211,16 +211,18 @@ async fn an_unknown_secret_gets_the_nearest_name() {
             ("POST /v1/revoke ", 404, NOT_FOUND),
             ("GET /v1/secrets/", 404, NOT_FOUND),
             ("GET /v1/versions/", 404, NOT_FOUND),
+            ("GET /v1/schedules/", 404, NOT_FOUND),
             ("GET /v1/consumers?secret=a/c", 404, NOT_FOUND),
             ("GET /v1/secrets ", 200, SECRETS),
         ],
     );
-    let lines: [&[&str]; 6] = [
+    let lines: [&[&str]; 7] = [
         &["rotate", "a/c"],
         &["revoke", "a/c", "--reason", "r", "--yes"],
         &["get", "secret", "a/c"],
         &["describe", "secret", "a/c"],
         &["secret", "versions", "a/c"],
+        &["schedule", "next", "a/c"],
         &["consumers", "--secret", "a/c"],
     ];
     for words in lines {

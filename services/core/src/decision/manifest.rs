@@ -1,6 +1,7 @@
 //! Decisions about what people declare: secrets and bindings.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::RangeFrom;
 
 use super::{Context, Rejection, rotate, secret_or_reject, store};
@@ -10,6 +11,7 @@ use crate::event::Event;
 use crate::id::{BindingId, DeliveryId, HostId, RotationId, SecretId};
 use crate::name::{BindingName, SecretName};
 use crate::rotation::Trigger;
+use crate::schedule::GroupOffset;
 use crate::secret::{self, Secret};
 use crate::world::World;
 
@@ -62,7 +64,42 @@ pub fn plan_apply(
         }
         planned.push(declared);
     }
+    refuse_shared_phases(world, declarations)?;
     Ok(planned)
+}
+
+/// Two secrets of a group with the same offset would rotate at the same time. What is declared counts,
+/// not what it replaces: two may exchange their offsets in one apply.
+fn refuse_shared_phases(world: &World, declarations: &[Declaration]) -> Result<(), Rejection> {
+    let declared: BTreeMap<&SecretName, Option<&GroupOffset>> = declarations
+        .iter()
+        .filter_map(|declaration| match declaration {
+            Declaration::Secret { name, spec, .. } => Some((name, spec.rotation.phase.as_ref())),
+            Declaration::Store { .. } | Declaration::Binding { .. } => None,
+        })
+        .collect();
+    if declared.values().all(Option::is_none) {
+        return Ok(());
+    }
+    let standing = world
+        .secrets
+        .values()
+        .filter(|secret| !declared.contains_key(&secret.name));
+    let mut taken: BTreeMap<&GroupOffset, &SecretName> = standing
+        .filter_map(|secret| Some((secret.spec.rotation.phase.as_ref()?, &secret.name)))
+        .collect();
+    for (name, phase) in declared {
+        let Some(phase) = phase else { continue };
+        if let Some(other) = taken.insert(phase, name) {
+            return Err(secret::Rejection::PhaseTaken {
+                secret: name.clone(),
+                group: phase.group.clone(),
+                other: other.clone(),
+            }
+            .into());
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn apply(

@@ -120,6 +120,7 @@ impl Rejection {
                 | rotation::Rejection::ReasonMissing
                 | rotation::Rejection::ReasonTooLong,
             )
+            | Self::Secret(secret::Rejection::PhaseTaken { .. })
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,
         }

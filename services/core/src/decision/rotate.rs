@@ -6,7 +6,6 @@ use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
 use crate::name::SecretName;
 use crate::rotation::{self, MAX_SLOT_SKEW, Outcome, Rotation, Step, Trigger};
-use crate::schedule::Schedule;
 use crate::secret::{self, Generator, Secret};
 use crate::store::RemoteVersion;
 use crate::time::Timestamp;
@@ -123,7 +122,7 @@ pub(super) fn due(
     let Some(secret) = world.secrets.get(&secret) else {
         return Err(rotation::Rejection::Unknown(id).into());
     };
-    if secret.spec.rotation.schedule == Schedule::OnDemand {
+    if !secret.spec.rotation.is_automatic() {
         return Err(rotation::Rejection::NotScheduled {
             secret: secret.name.clone(),
         }

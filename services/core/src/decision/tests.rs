@@ -285,7 +285,13 @@ fn what_can_never_be_served_is_invalid() {
         host::Rejection::ReasonMissing,
     ];
     assert_kind(RejectionKind::Invalid, &of_host.map(Rejection::from));
-    let rejections: [Rejection; 5] = [
+    let rejections: [Rejection; 6] = [
+        secret::Rejection::PhaseTaken {
+            secret: secret_name(),
+            group: "pair".to_owned(),
+            other: secret_name(),
+        }
+        .into(),
         Rejection::TargetTaken {
             binding: binding.clone(),
             other: binding.clone(),

@@ -13,7 +13,7 @@ use crate::event;
 use crate::id::{RotationId, SecretId, SlotId};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport};
-use crate::schedule::Schedule;
+use crate::schedule::{RotationPolicy, Schedule};
 use crate::secret::{self, Generator, Spec};
 use crate::testing::{
     FIRST, Given, HOST, NOW, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding,

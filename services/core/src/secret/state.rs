@@ -54,6 +54,18 @@ pub enum Rejection {
         /// Name of the secret.
         secret: SecretName,
     },
+    /// Two of a group would rotate at the same time.
+    #[error(
+        "secret `{secret}` has the same offset in group `{group}` as secret `{other}`: both would rotate at once; give one of them another `phase.offset`"
+    )]
+    PhaseTaken {
+        /// Name of the secret.
+        secret: SecretName,
+        /// The group.
+        group: String,
+        /// The one that has the offset.
+        other: SecretName,
+    },
     /// A store's credential is made at the store.
     #[error(
         "secret `{secret}` is a credential for `{server}`, which makes its values; give one with `keywheel secret put {secret} --value-file FILE`"

@@ -1,10 +1,12 @@
 //! One case per event and per rejection of a secret.
 
 use super::*;
+use crate::command::{Command, Declaration};
 use crate::event;
-use crate::id::{DeliveryId, RotationId};
+use crate::id::{DeliveryId, RotationId, SecretId};
+use crate::name::SecretName;
 use crate::rotation::{self, Step, Trigger};
-use crate::schedule::{RotationPolicy, Schedule};
+use crate::schedule::{GroupOffset, RotationPolicy, Schedule};
 use crate::testing::{
     FIRST, Given, HOST, NOW, REVOCATION, SECOND, SECRET, apply_secret, done, drawn, generated,
     of_rotation, of_secret, revoke, rotate, secret_name,
@@ -282,4 +284,65 @@ fn version_numbers_go_on_after_everything_was_revoked() {
     let given = Given::first_version().and(revoke(None)).and(rotate(SECOND));
     assert_eq!(given.secret().pending, Some(2));
     assert_eq!(given.world().revocations[&REVOCATION].versions, [1]);
+}
+
+/// Secrets of one group, each with its offset in hours.
+fn members(wanted: &[(&str, u8, u64)]) -> Command {
+    let declare = |(name, n, hours): &(&str, u8, u64)| Declaration::Secret {
+        id: SecretId::from_bytes([*n; 16]),
+        rotation: RotationId::from_bytes([0x40 + *n; 16]),
+        name: SecretName::parse(name).unwrap(),
+        spec: Spec {
+            rotation: RotationPolicy {
+                schedule: Schedule::Cron {
+                    expression: "0 3 * * *".to_owned(),
+                    timezone: "UTC".to_owned(),
+                },
+                phase: Some(GroupOffset {
+                    group: "pair".to_owned(),
+                    offset: std::time::Duration::from_secs(hours * 3600),
+                }),
+                ..RotationPolicy::default()
+            },
+            ..generated()
+        },
+    };
+    Command::Apply(wanted.iter().map(declare).collect())
+}
+
+fn taken(secret: &str, other: &str) -> Rejection {
+    Rejection::PhaseTaken {
+        secret: SecretName::parse(secret).unwrap(),
+        group: "pair".to_owned(),
+        other: SecretName::parse(other).unwrap(),
+    }
+}
+
+#[test]
+fn two_of_a_group_do_not_have_the_same_offset() {
+    Given::nothing()
+        .when(members(&[("a", 1, 0), ("b", 2, 0)]))
+        .then_rejected(taken("b", "a"));
+    let given = Given::nothing().and(members(&[("a", 1, 0), ("b", 2, 12)]));
+    given
+        .clone()
+        .when(members(&[("c", 3, 12)]))
+        .then_rejected(taken("c", "b"));
+    let third = given.and(members(&[("c", 3, 6)]));
+    assert_eq!(third.world().secrets.len(), 3);
+}
+
+#[test]
+fn two_of_a_group_exchange_their_offsets_in_one_apply() {
+    let given = Given::nothing().and(members(&[("a", 1, 0), ("b", 2, 12)]));
+    given
+        .clone()
+        .when(members(&[("a", 1, 12)]))
+        .then_rejected(taken("a", "b"));
+    let exchanged = given.and(members(&[("a", 1, 12), ("b", 2, 0)]));
+    let offset = |n| {
+        let secret = &exchanged.world().secrets[&SecretId::from_bytes([n; 16])];
+        secret.spec.rotation.phase.as_ref().unwrap().offset.as_secs()
+    };
+    assert_eq!((offset(1), offset(2)), (12 * 3600, 0));
 }

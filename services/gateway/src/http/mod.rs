@@ -45,7 +45,7 @@ use keywheel_schemas::api::MAX_BODY_BYTES;
 use crate::access::{Access, Peer};
 use crate::denials::{Attempt, Denials, Ruling};
 use crate::presence::Presences;
-use crate::views::NextFires;
+use crate::views::{NextFires, Outlook};
 use crate::views::status::Part;
 
 pub use caller::Caller;
@@ -101,6 +101,8 @@ pub struct Api {
     pub check_schedule: CheckSchedule,
     /// Computes next fires.
     pub next_fires: NextFires,
+    /// Says a policy and its next fires in words.
+    pub outlook: Outlook,
     /// Makes join tokens; `None` where hosts cannot join.
     pub join_tokens: Option<Arc<dyn TokenMaker>>,
     /// Counts who was denied.
@@ -125,6 +127,7 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/store-key", get(read::store_key)),
         look("/v1/secrets", get(read::secrets)),
         look("/v1/secrets/{*name}", get(read::secret)),
+        look("/v1/schedules/{*name}", get(read::schedule)),
         look("/v1/versions/{*name}", get(read::versions)),
         look("/v1/bindings", get(read::bindings)),
         look("/v1/bindings/{*name}", get(read::binding)),

@@ -14,8 +14,8 @@ use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::replay::replay;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, RevocationView, RotationView, SecretView, StoreKey, VerifyReport,
-    VersionView,
+    BindingView, ConsumerView, RevocationView, RotationView, ScheduleView, SecretView, StoreKey,
+    VerifyReport, VersionView,
 };
 use serde::Deserialize;
 
@@ -23,6 +23,11 @@ use super::pages::{self, Order, PageQuery, Paged};
 use super::status::copy_faults;
 use super::{Api, Failure, MAX_WAIT, Named, STASH_TIMEOUT};
 use crate::views;
+
+/// Fires of a schedule that are told when nobody says how many.
+const DEFAULT_FIRES: usize = 5;
+/// Most fires that are told at once.
+const MAX_FIRES: usize = 100;
 
 pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, Failure> {
     let answer = api
@@ -45,7 +50,7 @@ pub(super) async fn secrets(State(api): State<Api>, page: Paged) -> Result<Respo
         .world
         .secrets
         .values()
-        .map(|s| views::secret(&committed.world, s, api.next_fires, now))
+        .map(|s| views::secret(&committed, s, api.next_fires, now))
         .collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
     let by_name = (Order::ByKey, |view: &SecretView| view.name.clone());
@@ -73,7 +78,33 @@ pub(super) async fn secret(
 ) -> Result<Json<SecretView>, Failure> {
     let now = api.clock.now();
     with_secret(&api, &name, |committed, s| {
-        views::secret(&committed.world, s, api.next_fires, now)
+        views::secret(committed, s, api.next_fires, now)
+    })
+    .map(Json)
+}
+
+/// How many fires.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FiresQuery {
+    count: Option<usize>,
+}
+
+pub(super) async fn schedule(
+    State(api): State<Api>,
+    Named(name): Named,
+    query: Result<Query<FiresQuery>, QueryRejection>,
+) -> Result<Json<ScheduleView>, Failure> {
+    let Query(FiresQuery { count }) = query?;
+    let count = count.unwrap_or(DEFAULT_FIRES);
+    if !(1..=MAX_FIRES).contains(&count) {
+        return Err(Failure::invalid(format!(
+            "`count` is {count}; ask for 1 to {MAX_FIRES} fires"
+        )));
+    }
+    let now = api.clock.now();
+    with_secret(&api, &name, |committed, s| {
+        views::schedule(committed, s, api.outlook, (now, count))
     })
     .map(Json)
 }

@@ -5,7 +5,7 @@ use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::{CommandId, RotationId};
 use keywheel_core::name::SecretName;
 use keywheel_core::rotation::{Rotation, Trigger};
-use keywheel_core::schedule::RotationPolicy;
+use keywheel_core::schedule::{RotationPolicy, Schedule};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::clock::Clock as _;
@@ -44,9 +44,9 @@ async fn with_secret() -> Bench {
 /// The same, whose first version is not made yet.
 async fn declared() -> Bench {
     let mut bench = Bench::start().await;
-    bench.api.next_fires = |schedule, after| match schedule {
+    bench.api.next_fires = |policy, horizon| match &policy.schedule {
         Schedule::Interval(every) => vec![
-            jiff::Timestamp::from_microsecond(after.plus(*every).micros())
+            jiff::Timestamp::from_microsecond(horizon.after.plus(*every).micros())
                 .unwrap()
                 .to_string(),
         ],

@@ -7,7 +7,7 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{SignedDuration, ToSpan as _, Zoned};
+use jiff::{SignedDuration, ToSpan as _};
 use keywheel_core::time::Timestamp;
 
 /// Longest line, in bytes.
@@ -23,6 +23,8 @@ const FIELDS: [(&str, &str); 6] = [
 ];
 /// Days in forty years.
 const DAYS_SEARCHED: usize = 14_610;
+/// Stretches between two jumps of a zone's clock that are searched: two centuries of two a year.
+const MAX_STRETCHES: usize = 400;
 /// Matches that may lie behind the start, in a repeated hour of a line that fires each second.
 const MAX_SKIPPED: usize = 7_200;
 
@@ -152,50 +154,116 @@ fn in_house_form(error: &croner::errors::CronError) -> String {
     first + letters.as_str()
 }
 
+/// What the clock of the zone does at a fire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jump {
+    /// The time that the line names is left out that day; it fires right after the gap.
+    Gap {
+        /// That time.
+        wanted: DateTime,
+    },
+    /// The time comes twice that day.
+    Fold {
+        /// Which of the two this is.
+        pass: Pass,
+    },
+}
+
+/// Which of two equal times of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// The first, and the line fires in no other.
+    Only,
+    /// The first of a line that fires in both.
+    First,
+    /// The second of such a line.
+    Second,
+}
+
+/// A fire, and what the clock does there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) at: Timestamp,
+    pub(super) jump: Option<Jump>,
+}
+
 /// The first fire after an instant.
-pub(super) fn next(line: &Line, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+pub(super) fn next(line: &Line, zone: &TimeZone, after: Timestamp) -> Option<Found> {
     let after = jiff::Timestamp::from_second(after.micros().div_euclid(1_000_000)).ok()?;
-    let start = after.to_zoned(zone.clone());
-    let found = if line.counts_hours {
-        next_counting_hours(&line.cron, &start)?
+    let (at, jump) = if line.counts_hours {
+        next_counting_hours(&line.cron, zone, after)?
     } else {
-        next_by_the_wall(&line.cron, &start)?
+        next_by_the_wall(&line.cron, zone, after)?
     };
-    Some(Timestamp::from_micros(found.as_microsecond()))
+    Some(Found {
+        at: Timestamp::from_micros(at.as_microsecond()),
+        jump,
+    })
 }
 
-/// Every matching instant, in real order; both passes of a repeated hour.
-fn next_counting_hours(cron: &Cron, start: &Zoned) -> Option<jiff::Timestamp> {
-    let found = cron.find_next_occurrence(start, false).ok()?;
-    (found.timestamp() > start.timestamp()).then(|| found.timestamp())
-}
-
-/// Every matching time of the wall clock once: carried past a gap, in the first pass of a fold.
-fn next_by_the_wall(cron: &Cron, start: &Zoned) -> Option<jiff::Timestamp> {
-    let mut wall: DateTime = start.datetime();
-    for _ in 0..MAX_SKIPPED {
-        wall = cron.find_next_occurrence(&wall, false).ok()?;
-        let instant = resolve(start.time_zone(), wall)?;
-        if instant > start.timestamp() {
-            return Some(instant);
+/// Every matching instant, in real order; both passes of a repeated hour. Between two jumps of the
+/// zone the wall clock runs evenly, so each such stretch is searched by itself.
+fn next_counting_hours(
+    cron: &Cron,
+    zone: &TimeZone,
+    after: jiff::Timestamp,
+) -> Option<(jiff::Timestamp, Option<Jump>)> {
+    let (mut from, mut is_inclusive) = (after, false);
+    for _ in 0..MAX_STRETCHES {
+        let offset = zone.to_offset(from);
+        let wall = offset.to_datetime(from);
+        let wall = cron.find_next_occurrence(&wall, is_inclusive).ok()?;
+        let found = offset.to_timestamp(wall).ok()?;
+        let end = zone.following(from).next().map(|jump| jump.timestamp());
+        match end.filter(|end| *end <= found) {
+            None => return Some((found, pass_of(zone, wall, found))),
+            Some(end) => (from, is_inclusive) = (end, true),
         }
     }
     None
 }
 
-fn resolve(zone: &TimeZone, wall: DateTime) -> Option<jiff::Timestamp> {
+fn pass_of(zone: &TimeZone, wall: DateTime, found: jiff::Timestamp) -> Option<Jump> {
+    let ambiguous = zone.to_ambiguous_timestamp(wall);
+    if !matches!(ambiguous.offset(), AmbiguousOffset::Fold { .. }) {
+        return None;
+    }
+    let is_first = ambiguous.earlier().is_ok_and(|first| first == found);
+    let pass = if is_first { Pass::First } else { Pass::Second };
+    Some(Jump::Fold { pass })
+}
+
+/// Every matching time of the wall clock once: carried past a gap, in the first pass of a fold.
+fn next_by_the_wall(
+    cron: &Cron,
+    zone: &TimeZone,
+    after: jiff::Timestamp,
+) -> Option<(jiff::Timestamp, Option<Jump>)> {
+    let mut wall: DateTime = zone.to_datetime(after);
+    for _ in 0..MAX_SKIPPED {
+        wall = cron.find_next_occurrence(&wall, false).ok()?;
+        let found = resolve(zone, wall)?;
+        if found.0 > after {
+            return Some(found);
+        }
+    }
+    None
+}
+
+fn resolve(zone: &TimeZone, wall: DateTime) -> Option<(jiff::Timestamp, Option<Jump>)> {
     let ambiguous = zone.to_ambiguous_timestamp(wall);
     match ambiguous.offset() {
-        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => {
-            ambiguous.earlier().ok()
+        AmbiguousOffset::Unambiguous { .. } => Some((ambiguous.earlier().ok()?, None)),
+        AmbiguousOffset::Fold { .. } => {
+            let jump = Jump::Fold { pass: Pass::Only };
+            Some((ambiguous.earlier().ok()?, Some(jump)))
         }
         AmbiguousOffset::Gap { .. } => {
             // Read with the offset from after the gap, the time lies before the jump.
             let before = ambiguous.earlier().ok()?;
             let just_before = before.checked_sub(SignedDuration::from_secs(1)).ok()?;
-            zone.following(just_before)
-                .next()
-                .map(|jump| jump.timestamp())
+            let jump = zone.following(just_before).next()?.timestamp();
+            Some((jump, Some(Jump::Gap { wanted: wall })))
         }
     }
 }

@@ -1,5 +1,11 @@
 //! Tables of instants, most of them where the wall clock of Berlin jumps in 2026: forward on
-//! 29 March at 01:00 UTC, back on 25 October at 01:00 UTC.
+//! 29 March at 01:00 UTC, back on 25 October at 01:00 UTC. Other zones, properties, limits and words have
+//! files of their own.
+
+mod clock;
+mod limits;
+mod words;
+mod zones;
 
 use super::*;
 

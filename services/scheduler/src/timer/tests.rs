@@ -1,5 +1,7 @@
 //! Events in, timers out.
 
+mod limits;
+
 use keywheel_core::id::HostId;
 use keywheel_core::name::SecretName;
 use keywheel_core::rotation::{Outcome, Step, Trigger};

@@ -119,6 +119,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         public_key: [1; 32],
         check_schedule: |_, _| Ok(()),
         next_fires: |_, _| Vec::new(),
+        outlook: |_, _| (Vec::new(), Vec::new()),
         join_tokens: None,
         denials: Arc::new(Denials::default()),
         waits: Arc::default(),

@@ -128,6 +128,27 @@ fn a_secret_without_a_schedule_has_no_slots() {
 }
 
 #[test]
+fn a_largest_age_or_a_lifetime_alone_makes_slots() {
+    let hour = Some(Duration::from_secs(3600));
+    for policy in [
+        RotationPolicy {
+            max_age: hour,
+            ..RotationPolicy::default()
+        },
+        RotationPolicy {
+            lifetime: hour,
+            ..RotationPolicy::default()
+        },
+    ] {
+        let mut spec = Given::serving().secret().spec.clone();
+        spec.rotation = policy;
+        let given = Given::serving().and(apply_secret(spec)).at(later(60));
+        let after = given.and(due(later(60)));
+        assert_eq!(after.world().last_slot(SECRET), Some(later(60)));
+    }
+}
+
+#[test]
 fn a_secret_has_one_open_rotation() {
     let open = || Rejection::AlreadyOpen {
         secret: secret_name(),

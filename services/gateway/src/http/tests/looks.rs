@@ -4,9 +4,12 @@ use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::host;
 use keywheel_core::id::{HostId, RevocationId, SlotId};
+use keywheel_core::schedule::RotationPolicy;
 use keywheel_engine::command_bus::Submission;
+use keywheel_schemas::api::FireView;
 
 use super::*;
+use crate::views::Horizon;
 
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: payments }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
 const SCHEDULED: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/db }\nspec: { store: local, generator: { length: 20 }, rotation: { interval: 1h } }\n";
@@ -87,7 +90,7 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
 async fn what_is_not_there_and_what_is_not_understood_is_named() {
     let bench = Bench::start().await;
     bench.apply(MANIFEST).await;
-    for path in ["secrets/no/such", "bindings/none", "nonsense"] {
+    for path in ["secrets/no/such", "schedules/no", "bindings/none", "nonsense"] {
         assert_problem(&bench.see(path).await, 404, "not_found", "no");
     }
     assert_problem(&bench.see("audit/proofs/99").await, 404, "not_found", "99");
@@ -102,6 +105,49 @@ async fn what_is_not_there_and_what_is_not_understood_is_named() {
     for path in wrong {
         assert_problem(&bench.see(path).await, 400, "invalid", "");
     }
+}
+
+/// Stands for the scheduler: says from when it counts, and as many fires as were asked for.
+fn told(policy: &RotationPolicy, horizon: Horizon) -> (Vec<String>, Vec<FireView>) {
+    let fire = FireView {
+        at: "2026-03-29T01:00:00Z".to_owned(),
+        local: "03:00".to_owned(),
+        cause: "schedule".to_owned(),
+        notes: Vec::new(),
+    };
+    let fires = match policy.is_automatic() {
+        true => vec![fire; horizon.count],
+        false => Vec::new(),
+    };
+    (vec![horizon.anchor.micros().to_string()], fires)
+}
+
+#[tokio::test]
+async fn a_schedule_is_told_from_the_last_promotion_on() {
+    let mut bench = Bench::start().await;
+    bench.api.outlook = told;
+    bench.apply(SCHEDULED).await;
+    let registered = bench.api.clock.now().micros().to_string();
+    let (status, first) = bench.see("schedules/prod/db").await;
+    assert_eq!((status, first["secret"].as_str()), (200, Some("prod/db")));
+    assert_eq!(first["rules"], json!([registered]));
+    let note = first["note"].as_str().unwrap();
+    assert!(note.contains("holds them back until it ends"), "{note}");
+    bench.clock.advance(Duration::from_secs(60));
+    bench.work().await;
+    let (_, later) = bench.see("schedules/prod/db?count=100").await;
+    assert_ne!(later["rules"], first["rules"]);
+    assert_eq!(later["note"], Value::Null);
+    let count = |answer: &Value| answer["fires"].as_array().unwrap().len();
+    assert_eq!((count(&first), count(&later)), (5, 100));
+    for wrong in ["count=0", "count=101", "count=x", "counts=1"] {
+        let answer = bench.see(&format!("schedules/prod/db?{wrong}")).await;
+        assert_problem(&answer, 400, "invalid", "");
+    }
+    bench.apply(MANIFEST).await;
+    let (_, on_demand) = bench.see("schedules/prod/db").await;
+    let note = on_demand["note"].as_str().unwrap();
+    assert!(note.contains("keywheel rotate prod/db"), "{note}");
 }
 
 #[tokio::test]
