@@ -10,7 +10,6 @@
 pub mod aws;
 mod connector;
 pub mod file;
-pub mod generator;
 mod local;
 pub mod policy;
 mod remote;
