@@ -62,18 +62,20 @@ impl Hand {
     }
 
     async fn accept(&self, login: &Login, name: &str, keep: Keep) {
-        let done = self.0.accept(login, &value(name), keep, &plenty());
+        let (password, until) = (value(name), plenty());
+        let done = self.0.accept(login, &password, keep, &until);
         done.await.unwrap();
     }
 
     async fn refuse(&self, login: &Login, name: Option<&str>) {
-        let password = name.map(value);
-        let done = self.0.refuse(login, password.as_ref(), &plenty());
+        let (password, until) = (name.map(value), plenty());
+        let done = self.0.refuse(login, password.as_ref(), &until);
         done.await.unwrap();
     }
 
     async fn admits(&self, login: &Login, name: &str) -> bool {
-        let admitted = self.0.admits(login, &value(name), &plenty());
+        let (password, until) = (value(name), plenty());
+        let admitted = self.0.admits(login, &password, &until);
         admitted.await.unwrap()
     }
 
@@ -170,8 +172,9 @@ async fn what_is_not_there_admits_nobody_and_is_refused_already(resource: &dyn R
     hand.refuse(&nobody, None).await;
     let until = plenty();
     assert_eq!(hand.0.end_sessions(&nobody, &until).await.unwrap(), 0);
-    let made = hand.0.accept(&nobody, &value("one"), Keep::Nothing, &until);
-    assert_eq!(kind(made.await), ErrorKind::NotFound, "it has no sibling");
+    let one = value("one");
+    let made = hand.0.accept(&nobody, &one, Keep::Nothing, &until).await;
+    assert_eq!(kind(made), ErrorKind::NotFound, "it has no sibling");
     assert!(!hand.admits(&nobody, "one").await);
 }
 
@@ -179,8 +182,9 @@ async fn a_missing_account_is_made_like_its_sibling(resource: &dyn Resource) {
     let (hand, sibling) = (Hand::of(resource), resource.fresh().await);
     let missing = Login::of(format!("{sibling}_b")).like(sibling.name.clone());
     if !resource.makes_missing() {
-        let made = hand.0.accept(&missing, &value("one"), Keep::Nothing, &plenty());
-        assert_eq!(kind(made.await), ErrorKind::NotFound);
+        let (one, until) = (value("one"), plenty());
+        let made = hand.0.accept(&missing, &one, Keep::Nothing, &until).await;
+        assert_eq!(kind(made), ErrorKind::NotFound);
         return;
     }
     hand.accept(&sibling, "one", Keep::Nothing).await;
