@@ -1,5 +1,6 @@
 //! Fakes of the ports: they keep the laws and forget everything when dropped.
 
+mod accounts;
 mod clock;
 mod container_host;
 mod flood;
@@ -9,6 +10,7 @@ mod store;
 mod subscriptions;
 mod vault;
 
+pub use accounts::FakeAccounts;
 pub use clock::FakeClock;
 pub use container_host::FakeContainerHost;
 pub use flood::Flood;
