@@ -56,8 +56,7 @@ impl<'a> Session<'a> {
         self.until.check().map_err(Failure::Other)?;
         // Safe: made in `account`, of quoted names and hashes.
         let statement = sqlx::raw_sql(AssertSqlSafe(sql));
-        let ran = bounded(self.name, statement.execute(&mut self.connection)).await?;
-        let _changed = ran.rows_affected();
+        let _changed = bounded(self.name, statement.execute(&mut self.connection)).await?;
         Ok(())
     }
 
