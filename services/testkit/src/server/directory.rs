@@ -1,0 +1,15 @@
+//! A directory of a server's own.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+/// A directory that nobody else may enter, with a short name: a unix socket's path is at most 107 bytes.
+pub(super) fn fresh(prefix: &str) -> PathBuf {
+    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+    let name = format!("{prefix}-{}", &random[..13]);
+    let directory = std::env::temp_dir().join(name);
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+    directory
+}
