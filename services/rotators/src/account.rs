@@ -14,7 +14,7 @@ use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::SecretId;
 use keywheel_core::resource::{Resource, Strategy};
 use keywheel_core::rotation::Step;
-use keywheel_core::secret::{Generator, MIN_LENGTH};
+use keywheel_core::secret::Generator;
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::generator;
 use keywheel_engine::port::accounts::{Accounts, Keep, Login};
@@ -31,7 +31,6 @@ mod tests;
 
 /// Characters of the password with which it is tried whether a server lets everybody in.
 const NONSENSE_LENGTH: u32 = 32;
-const _: () = assert!(NONSENSE_LENGTH >= MIN_LENGTH);
 
 /// Where the work is done and what is there already, as it was decided: whoever works looks nothing up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +109,7 @@ impl AccountRotator {
             return Ok(self.login(account));
         }
         let text = format!(
-            "accounts {} of {} are both in use by versions that are not retired yet; wait until the older one is, or say `keywheel secret revoke` for it",
+            "accounts {} of {} are both in use by versions that are not retired yet; wait until the older one is, or end it with `keywheel revoke NAME --version N`",
             accounts.join(" and "),
             self.plan.resource
         );

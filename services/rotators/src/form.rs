@@ -1,12 +1,10 @@
 //! What a container gets: the password alone where one account stays, else account and password as one
 //! JSON object, for the account changes with every rotation.
 //!
-//! Invariants: a value is read back to what it was made of, whatever characters are in it; buffers that
-//! held one are overwritten. A template takes it apart: `{{ secret("shop/db").username }}`.
+//! Invariant: a value is read back to what it was made of, whatever characters are in it. A template takes it apart: `{{ secret("shop/db").username }}`.
 
 use keywheel_core::resource::Strategy;
 use keywheel_seal::SecretBytes;
-use zeroize::Zeroizing;
 
 /// Fields of the object; the names that AWS uses for its rotated credentials.
 const USERNAME: &str = "username";
@@ -36,13 +34,11 @@ pub fn encode(strategy: Strategy, account: &str, password: &SecretBytes) -> Opti
     // The room is taken at once: a grown buffer would leave a copy behind.
     let room = (account.len() + password.len()) * MAX_ESCAPED + FRAME_BYTES;
     let mut text = Vec::with_capacity(room);
-    let mut write = |part: &[u8]| text.extend_from_slice(part);
-    write(format!("{{\"{USERNAME}\":").as_bytes());
-    write(serde_json::to_string(account).ok()?.as_bytes());
-    write(format!(",\"{PASSWORD}\":").as_bytes());
-    let quoted = Zeroizing::new(serde_json::to_string(password).ok()?);
-    write(quoted.as_bytes());
-    write(b"}");
+    text.extend_from_slice(format!("{{\"{USERNAME}\":").as_bytes());
+    serde_json::to_writer(&mut text, account).ok()?;
+    text.extend_from_slice(format!(",\"{PASSWORD}\":").as_bytes());
+    serde_json::to_writer(&mut text, password).ok()?;
+    text.push(b'}');
     Some(SecretBytes::from(text))
 }
 
