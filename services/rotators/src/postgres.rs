@@ -313,14 +313,16 @@ impl Accounts for PostgresAccounts {
     ) -> Result<Option<u64>, PortError> {
         let mut admin = self.admin(until).await?;
         until.check()?;
-        // Whom the admin may not see has no start.
+        // Whom the admin may not see has no start. Logins of ours end by themselves.
         let counted: Result<(i64, i64), sqlx::Error> = sqlx::query_as(
             "SELECT count(*) FILTER (WHERE (extract(epoch FROM backend_start) * 1000000)::bigint <= $2), \
              count(*) FILTER (WHERE backend_start IS NULL) \
-             FROM pg_stat_activity WHERE usename::text = $1 AND pid <> pg_backend_pid()",
+             FROM pg_stat_activity WHERE usename::text = $1 AND pid <> pg_backend_pid() \
+             AND application_name IS DISTINCT FROM $3",
         )
         .bind(&login.name)
         .bind(mark.0)
+        .bind(session::LOGIN_NAME)
         .fetch_one(&mut admin)
         .await;
         let (older, hidden) = counted.map_err(|error| self.failed("counting sessions", error))?;
