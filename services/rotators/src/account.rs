@@ -10,9 +10,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use keywheel_core::effect::{Outside, StepWork};
+use keywheel_core::effect::{AtResource, Outside, StepWork};
 use keywheel_core::id::SecretId;
-use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::resource::Strategy;
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
 use keywheel_core::store::RemoteVersion;
@@ -32,21 +32,10 @@ mod tests;
 /// Characters of the password with which it is tried whether a server lets everybody in.
 const NONSENSE_LENGTH: u32 = 32;
 
-/// Where the work is done and what is there already, as it was decided: whoever works looks nothing up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The resource.
-    pub resource: Resource,
-    /// The version that is current; a roll-back gives the account its password back.
-    pub current: Option<u64>,
-    /// Every other version whose value may still be kept.
-    pub kept: Vec<u64>,
-}
-
 /// Rotates the password of an account, or of two that alternate.
 pub struct AccountRotator {
     accounts: Arc<dyn Accounts>,
-    plan: Plan,
+    plan: AtResource,
     vault: Arc<dyn VersionVault>,
     entropy: Arc<dyn Entropy>,
 }
@@ -58,11 +47,11 @@ struct Credential {
 }
 
 impl AccountRotator {
-    /// A rotator for the work of one plan.
+    /// A rotator for the work on one secret.
     #[must_use]
     pub fn new(
         accounts: Arc<dyn Accounts>,
-        plan: Plan,
+        plan: AtResource,
         vault: Arc<dyn VersionVault>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
@@ -224,6 +213,11 @@ impl AccountRotator {
     async fn withdraw(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
         let Credential { login, password } = old;
         self.accounts.refuse(login, Some(password), until).await?;
+        self.check_refused(old, until).await
+    }
+
+    async fn check_refused(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
+        let Credential { login, password } = old;
         if !self.accounts.admits(login, password, until).await? {
             return Ok(());
         }
@@ -242,17 +236,10 @@ impl AccountRotator {
         until: &Until,
     ) -> Result<(), PortError> {
         if let Some(old) = self.credential(secret, version, until).await? {
-            let is_cut_over = self.strategy() == Strategy::SingleUser;
-            // `set` ended it. Where it is good, somebody gave it back: the account is in use with it.
-            if is_cut_over && self.accounts.admits(&old.login, &old.password, until).await? {
-                let text = format!(
-                    "account {} at {} has its old password again, which somebody gave it; rotate again",
-                    old.login, self.plan.resource
-                );
-                return Err(PortError::new(ErrorKind::Conflict, text));
-            }
-            if !is_cut_over {
-                self.withdraw(&old, until).await?;
+            match self.strategy() {
+                Strategy::AlternatingUsers => self.withdraw(&old, until).await?,
+                Strategy::DualPassword => self.leave_current(secret, &old, until).await?,
+                Strategy::SingleUser => self.check_ended(&old, until).await?,
             }
         }
         until.check()?;
@@ -276,25 +263,42 @@ impl AccountRotator {
         self.vault.destroy(secret, version).await
     }
 
-    /// The new version's password dies. Where the account stays, it gets back the one before.
-    async fn undo(&self, work: &StepWork, new: &Credential, until: &Until) -> Result<(), PortError> {
-        let before = match self.plan.current {
-            Some(current) if self.strategy() != Strategy::AlternatingUsers => {
-                self.credential(work.secret, current, until).await?
-            }
-            _ => None,
-        };
-        let Some(before) = before else {
-            return self.withdraw(new, until).await;
-        };
-        let Credential { login, password } = new;
+    /// `set` ended the old password of a cut-over. Where it is good, somebody gave it back: the account
+    /// is in use with it.
+    async fn check_ended(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
+        let Credential { login, password } = old;
         if !self.accounts.admits(login, password, until).await? {
             return Ok(());
         }
-        let kept = Keep::Nothing;
+        let text = format!(
+            "account {login} at {} has its old password again, which somebody gave it; rotate again",
+            self.plan.resource
+        );
+        Err(PortError::new(ErrorKind::Conflict, text))
+    }
+
+    /// One of the passwords of an account that stays dies: the account accepts the current version's and
+    /// no other.
+    async fn leave_current(
+        &self,
+        secret: SecretId,
+        dying: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let current = match self.plan.current {
+            Some(current) => self.credential(secret, current, until).await?,
+            None => None,
+        };
+        let Some(Credential { login, password }) = current else {
+            return self.withdraw(dying, until).await;
+        };
+        if !self.accounts.admits(&dying.login, &dying.password, until).await? {
+            return Ok(());
+        }
         self.accounts
-            .accept(&before.login, &before.password, kept, until)
-            .await
+            .accept(&login, &password, Keep::Nothing, until)
+            .await?;
+        self.check_refused(dying, until).await
     }
 }
 
@@ -363,7 +367,12 @@ impl Rotator for AccountRotator {
     async fn roll_back(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let version = new_version(work)?;
         if let Some(new) = self.credential(work.secret, version, until).await? {
-            self.undo(work, &new, until).await?;
+            match self.strategy() {
+                Strategy::AlternatingUsers => self.withdraw(&new, until).await?,
+                Strategy::DualPassword | Strategy::SingleUser => {
+                    self.leave_current(work.secret, &new, until).await?;
+                }
+            }
         }
         until.check()?;
         self.vault.destroy(work.secret, version).await

@@ -12,4 +12,4 @@ mod account;
 pub mod form;
 pub mod postgres;
 
-pub use account::{AccountRotator, Plan};
+pub use account::AccountRotator;

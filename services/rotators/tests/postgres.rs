@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use keywheel_core::effect::StepWork;
+use keywheel_core::effect::{AtResource, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::name::SecretName;
 use keywheel_core::resource::{Kind, Resource, Strategy};
@@ -26,7 +26,7 @@ use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_postgres::{Address, session};
 use keywheel_rotators::postgres::PostgresAccounts;
-use keywheel_rotators::{AccountRotator, Plan, form};
+use keywheel_rotators::{AccountRotator, form};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts::{self, Session};
 use keywheel_testkit::conformance::store::{kind, plenty, refused, value};
@@ -296,8 +296,9 @@ struct Alternating<'s> {
 
 impl Alternating<'_> {
     fn rotator(&self, current: Option<u64>, kept: &[u64]) -> AccountRotator {
-        let plan = Plan {
+        let plan = AtResource {
             resource: self.resource.clone(),
+            admin: None,
             current,
             kept: kept.to_vec(),
         };
@@ -317,6 +318,7 @@ impl Alternating<'_> {
             generator: Some(Generator::default()),
             provided: false,
             outside: None,
+            resource: None,
         };
         let until = plenty();
         rotator.create(&work, &until).await.unwrap();
@@ -392,6 +394,7 @@ async fn a_standby_account_is_not_reused_while_a_session_of_it_is_open() {
         generator: Some(Generator::default()),
         provided: false,
         outside: None,
+        resource: None,
     };
     let rotator = secret.rotator(Some(2), &[]);
     rotator.create(&work, &plenty()).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keywheel_core::id::RotationId;
 use keywheel_core::name::SecretName;
-use keywheel_core::resource::Kind;
+use keywheel_core::resource::{Kind, Resource};
 use keywheel_core::store::Source;
 use keywheel_seal::OsEntropy;
 use keywheel_testkit::conformance::rotator::{self, Home};
@@ -56,8 +56,9 @@ impl Fakes {
             strategy: self.strategy,
             ca: None,
         };
-        let plan = Plan {
+        let plan = AtResource {
             resource,
+            admin: None,
             current,
             kept: kept.to_vec(),
         };
@@ -96,6 +97,7 @@ fn work(step: Step, version: u64) -> StepWork {
         generator: Some(Generator::default()),
         provided: false,
         outside: None,
+        resource: None,
     }
 }
 
