@@ -61,7 +61,7 @@ impl PostgresAccounts {
             PortError::new(ErrorKind::Denied, text)
         };
         if resource.connection.contains('?') {
-            let reason = "it has a `?`; leave it out, and name the authority with `tls: { ca: FILE }`";
+            let reason = "it has a `?`; leave that out, and name the authority with `caFile`";
             return Err(refuse(reason.to_owned()));
         }
         let address = Address::parse(&resource.connection, None);
