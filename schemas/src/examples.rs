@@ -137,6 +137,7 @@ fn spec() -> Spec {
             missed_run: MissedRun::Once,
         },
         credential_for: None,
+        rotator: None,
     }
 }
 
@@ -152,6 +153,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         generator: None,
         rotation,
         credential_for: None,
+        rotator: None,
     };
     Ok(vec![
         secret::Event::Registered {

@@ -8,6 +8,7 @@ mod binding;
 pub mod proposal;
 mod reader;
 mod reload;
+mod rotator;
 mod scalar;
 mod secret;
 pub mod shape;

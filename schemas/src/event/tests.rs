@@ -432,6 +432,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                     missed_run,
                 },
                 credential_for,
+                rotator: None,
             }
         })
 }

@@ -241,6 +241,7 @@ fn effects() -> Vec<Effect> {
             generator,
             provided,
             outside: None,
+            resource: None,
         }),
     };
     let generator = Generator {
@@ -258,6 +259,7 @@ fn effects() -> Vec<Effect> {
                 versions: vec![1, 2],
                 attempt: 1,
                 outside: None,
+                resource: None,
             }),
         },
     ]

@@ -131,6 +131,20 @@ impl Resource {
         host.to_ascii_lowercase()
     }
 
+    /// The server as `credentialFor` of the admin's secret names it.
+    #[must_use]
+    pub fn credential_server(&self) -> String {
+        format!("{}://{}", self.kind.word(), self.server())
+    }
+
+    /// Whether versions of the one open what versions of the other do. The admin and the authority may
+    /// change.
+    #[must_use]
+    pub fn has_same_accounts(&self, other: &Self) -> bool {
+        let (ours, theirs) = ((self.kind, self.strategy), (other.kind, other.strategy));
+        ours == theirs && self.server() == other.server() && self.accounts == other.accounts
+    }
+
     /// The first account that both name at one server.
     #[must_use]
     pub fn shared_with<'r>(&'r self, other: &Self) -> Option<&'r str> {
@@ -172,6 +186,10 @@ mod tests {
         assert_eq!(ours.shared_with(&theirs), Some("b"));
         let elsewhere = resource("postgres://admin@db.example:5433/shop", &["a"]);
         assert_eq!(ours.shared_with(&elsewhere), None);
+        assert_eq!(ours.credential_server(), "postgres://db.example:5432");
+        let new_admin = resource("postgres://b@db.example:5432/shop", &["a", "b"]);
+        assert!(ours.has_same_accounts(&new_admin));
+        assert!(!ours.has_same_accounts(&theirs) && !elsewhere.has_same_accounts(&ours));
         let other_kind = Resource {
             kind: Kind::Redis,
             ..theirs

@@ -24,6 +24,8 @@ pub const MAX_IDLE_IN_TRANSACTION: Duration = Duration::from_secs(3);
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long any statement may take.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a [`login`] calls itself: the server ends its session a moment after it was closed here.
+pub const LOGIN_NAME: &str = "keywheel-login";
 /// Held while tables are made or upgraded; "keywheel" in bytes.
 const UPGRADE_LOCK: i64 = 0x6b65_7977_6865_656c;
 
@@ -102,7 +104,7 @@ pub async fn single(address: &Address) -> Result<PgConnection, sqlx::Error> {
 /// # Errors
 /// As the library tells it; the refusal of a login is one.
 pub async fn login(address: &Address) -> Result<(), sqlx::Error> {
-    let options = address.options().application_name("keywheel");
+    let options = address.options().application_name(LOGIN_NAME);
     let made = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
     let connection = made.map_err(|_| sqlx::Error::PoolTimedOut)??;
     // It was let in; how the connection ends says nothing about that.

@@ -1,16 +1,20 @@
-//! Rotators of real credentials: one module per kind of server that checks passwords, each an adapter
-//! of `port::accounts`.
+//! Rotators of real credentials: accounts at a database or a cache, one module per kind of server.
 //!
-//! Invariants: no statement that is sent holds a password where the server takes what it keeps of one;
-//! no error and no `Debug` holds a value; beyond this machine every connection is TLS with the server's
-//! name checked. They decide nothing about when.
-
+//! Owns how a secret's value and an account belong together ([`form`]) and the steps of a rotation over
+//! the engine's port `Accounts` ([`AccountRotator`]). Invariants: a password is at rest only in the
+//! vault, sealed, before any server hears of it; an account is never given a new password while a
+//! version that opens it is kept; no text of an error holds a password. It keeps nothing itself and
+//! decides nothing: the core says which step comes when.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod account;
 mod address;
+pub mod form;
 pub mod mariadb;
+pub mod postgres;
 pub mod redis;
 
+pub use account::AccountRotator;
 pub use mariadb::MariaDb;
 pub use redis::Redis;

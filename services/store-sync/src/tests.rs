@@ -428,6 +428,7 @@ fn step(step: Step, attempt: u32) -> StepWork {
         generator: Some(Generator::default()),
         provided: false,
         outside: None,
+        resource: None,
     }
 }
 

@@ -35,6 +35,10 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("cache", &["engine", "core", "seal", "schemas", "postgres"]),
     ("rotators", &["engine", "core", "seal"]),
     ("stores", &["engine", "core", "seal", "schemas"]),
+    (
+        "rotators",
+        &["engine", "core", "seal", "schemas", "postgres"],
+    ),
     ("containers", &["engine", "core", "seal", "schemas"]),
     ("daemon", &["engine", "core", "schemas"]),
     ("testkit", &["engine", "core", "seal"]),
@@ -75,6 +79,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "schemas",
             "bus",
             "stores",
+            "rotators",
             "cache",
             "telemetry",
         ],
