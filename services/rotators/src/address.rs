@@ -45,10 +45,10 @@ pub(crate) struct Address {
 
 impl Address {
     /// Reads `scheme://user@host:port`, or with the path of a unix socket for a host, its slashes
-    /// written as `%2F`.
+    /// written as `%2F`. A database behind the host is not looked at: accounts are the server's.
     pub(crate) fn parse(url: &str, form: &Form) -> Result<Self, PortError> {
         let refuse = |why: &str| {
-            let text = format!("the connection cannot be used: {why}");
+            let text = format!("`connection` of a rotator cannot be used: {why}");
             PortError::new(ErrorKind::Denied, text)
         };
         let unclear = || refuse(&format!("it is not {}; correct it", form.example));
@@ -63,10 +63,10 @@ impl Address {
                 "it holds a password; put that into a secret and name it as adminSecret",
             ));
         }
-        let place = place.strip_suffix('/').unwrap_or(place);
-        if place.contains(['/', '?', '#']) {
+        if place.contains(['?', '#']) {
             return Err(unclear());
         }
+        let place = place.split('/').next().unwrap_or_default();
         let user = decoded(user).filter(|user| !user.is_empty());
         let user = user.ok_or_else(unclear)?;
         let target = target(place, form.port).ok_or_else(unclear)?;
@@ -152,7 +152,7 @@ mod tests {
     fn hosts_ports_and_sockets_are_read() {
         for (url, target, is_near) in [
             ("redis://me@db", Target::Tcp("db".to_owned(), 6379), false),
-            ("rediss://me@db:7/", Target::Tcp("db".to_owned(), 7), false),
+            ("rediss://me@db:7/0", Target::Tcp("db".to_owned(), 7), false),
             ("redis://me@[::1]:7", Target::Tcp("::1".to_owned(), 7), true),
             ("redis://me@127.0.0.1", Target::Tcp("127.0.0.1".to_owned(), 6379), true),
             ("redis://me@%2Frun%2Fr.sock", Target::Socket("/run/r.sock".into()), true),
@@ -178,7 +178,7 @@ mod tests {
     fn what_is_no_address_is_refused() {
         let long = format!("redis://me@{}", "x".repeat(MAX_URL_BYTES));
         for url in [
-            "http://me@db", "redis://db", "redis://@db", "redis://me@", "redis://me@db/0",
+            "http://me@db", "redis://db", "redis://@db", "redis://me@", "redis://me@/0",
             "redis://me@db?x=y", "redis://me@db:x", "redis://me@db:65536", "redis://me@[db]",
             "redis://%0a@db", "redis://%zz@db", "redis://me@%2", "redis://me@d b", &long,
         ] {
@@ -186,7 +186,7 @@ mod tests {
         }
         let fits = format!("redis://me@{}", "x".repeat(MAX_URL_BYTES - 11));
         assert!(Address::parse(&fits, &FORM).is_ok());
-        keywheel_testkit::hostile(b"rediss://me%20@[::1]:6379/", |bytes| {
+        keywheel_testkit::hostile(b"rediss://me%20@[::1]:6379/0", |bytes| {
             let _read = Address::parse(&String::from_utf8_lossy(bytes), &FORM);
         });
     }

@@ -16,5 +16,3 @@ pub mod postgres;
 pub mod redis;
 
 pub use account::AccountRotator;
-pub use mariadb::MariaDb;
-pub use redis::Redis;

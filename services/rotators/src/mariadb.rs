@@ -10,11 +10,14 @@
 mod account;
 mod session;
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
@@ -60,30 +63,35 @@ const SESSIONS: &str = "SELECT CAST(ID AS CHAR) FROM information_schema.PROCESSL
      WHERE USER = ? AND COMMAND <> 'Killed'";
 
 /// Accounts of one MariaDB server.
-pub struct MariaDb {
+pub struct MariaDbAccounts {
+    resource: Resource,
     address: Address,
-    admin: SecretBytes,
-    ca: Option<PathBuf>,
+    credentials: Arc<dyn Credentials>,
 }
 
-impl MariaDb {
-    /// At `mariadb://admin@host:port`, or at a unix socket whose path, with `%2F` for each slash, stands
-    /// for the host. Beyond this machine, and wherever authorities are named, TLS is asked for and the
-    /// server's name checked.
+impl MariaDbAccounts {
+    /// The accounts of a resource at `mariadb://admin@host:port`, or at a unix socket whose path, with
+    /// `%2F` for each slash, stands for the host. Beyond this machine, and wherever authorities are
+    /// named, TLS is asked for and the server's name checked. The admin's password is read each time one
+    /// is needed. Opens no connection.
     ///
     /// # Errors
-    /// When it is no such URL.
-    pub fn new(
-        connection: &str,
-        admin: SecretBytes,
-        ca: Option<PathBuf>,
-    ) -> Result<Self, PortError> {
-        let address = Address::parse(connection, &FORM)?;
-        Ok(Self { address, admin, ca })
+    /// When `connection` is no such URL.
+    pub fn new(resource: Resource, credentials: Arc<dyn Credentials>) -> Result<Self, PortError> {
+        let address = Address::parse(&resource.connection, &FORM)?;
+        Ok(Self {
+            resource,
+            address,
+            credentials,
+        })
     }
 
     /// How this user logs in.
-    fn options(&self, user: &str, password: &SecretBytes) -> Result<MySqlConnectOptions, PortError> {
+    async fn options(
+        &self,
+        user: &str,
+        password: &SecretBytes,
+    ) -> Result<MySqlConnectOptions, PortError> {
         // EXPOSE: the client proves with it who it is, and takes it as text.
         let text = std::str::from_utf8(password.expose()).map_err(|_| {
             let text = format!("the password of `{user}` is no text; give one of printable characters");
@@ -94,11 +102,16 @@ impl MariaDb {
             Target::Socket(path) => options.socket(path),
             Target::Tcp(host, port) => options.host(host).port(*port),
         };
-        let is_checked = !self.address.is_near || self.ca.is_some();
-        let options = match (is_checked, &self.ca) {
-            (false, _) => options.ssl_mode(MySqlSslMode::Preferred),
-            (true, None) => options.ssl_mode(MySqlSslMode::VerifyIdentity),
-            (true, Some(ca)) => options.ssl_mode(MySqlSslMode::VerifyIdentity).ssl_ca(ca),
+        let options = match &self.resource.ca {
+            Some(ca) => {
+                let file = CredentialRef::File(ca.clone());
+                let authorities = self.credentials.read(&file).await?;
+                // EXPOSE: the client checks the server with it; certificates are no secret.
+                let options = options.ssl_ca_from_pem(authorities.expose().to_vec());
+                options.ssl_mode(MySqlSslMode::VerifyIdentity)
+            }
+            None if self.address.is_near => options.ssl_mode(MySqlSslMode::Preferred),
+            None => options.ssl_mode(MySqlSslMode::VerifyIdentity),
         };
         Ok(options.disable_statement_logging())
     }
@@ -106,15 +119,29 @@ impl MariaDb {
     /// A session of the admin.
     async fn open<'a>(&'a self, until: &'a Until) -> Result<Session<'a>, PortError> {
         until.check()?;
-        let (name, options) = (&self.address.name, self.options(&self.address.user, &self.admin)?);
+        let secret = CredentialRef::Secret(self.resource.admin.clone());
+        let password = self.credentials.read(&secret).await?;
+        let options = self.options(&self.address.user, &password).await?;
+        let name = self.address.name.as_str();
         let opened = Session::open(&options, name, until).await;
-        let mut session = opened.map_err(|failure| explain(failure, name))?;
+        let mut session = opened.map_err(|failure| match is_turned_away(&failure) {
+            true => LoginRefused::beneath(self.turned_away()),
+            false => explain(failure, name),
+        })?;
         let version = first(session.rows(VERSION, &[]).await?).unwrap_or_default();
         if version.contains("MariaDB") {
             return Ok(session);
         }
         let text = format!("{name} is no MariaDB server but `{version}`; name one");
         Err(PortError::new(ErrorKind::Denied, text))
+    }
+
+    fn turned_away(&self) -> PortError {
+        let text = format!(
+            "{} refuses the admin {}; put the right password into secret `{}`, or let the admin connect from this machine",
+            self.resource, self.address.user, self.resource.admin
+        );
+        PortError::new(ErrorKind::Denied, text)
     }
 
     async fn run(&self, session: &mut Session<'_>, sql: String) -> Result<(), PortError> {
@@ -206,7 +233,7 @@ impl MariaDb {
             return Ok(());
         }
         // Only an account itself may choose that without a right to write the server's own tables.
-        let (name, options) = (&self.address.name, self.options(&who.user, password)?);
+        let (name, options) = (&self.address.name, self.options(&who.user, password).await?);
         let chosen = format!("SET DEFAULT ROLE {}", quoted(&role));
         let opened = Session::open(&options, name, until).await;
         let done = match opened {
@@ -293,7 +320,7 @@ impl MariaDb {
 }
 
 #[async_trait]
-impl Accounts for MariaDb {
+impl Accounts for MariaDbAccounts {
     async fn accept(
         &self,
         login: &Login,
@@ -327,7 +354,7 @@ impl Accounts for MariaDb {
     ) -> Result<bool, PortError> {
         until.check()?;
         let who = Who::parse(&login.name);
-        let (name, options) = (&self.address.name, self.options(&who.user, password)?);
+        let (name, options) = (&self.address.name, self.options(&who.user, password).await?);
         match Session::open(&options, name, until).await {
             Ok(session) => {
                 session.close().await;
@@ -424,15 +451,27 @@ impl Accounts for MariaDb {
     }
 
     fn grants(&self) -> String {
-        let admin = quoted(&self.address.user);
-        format!(
-            "-- CREATE USER changes every account of the server but no data; PROCESS and CONNECTION ADMIN\n\
-             -- see and end sessions; the server's own tables tell what an account accepts.\n\
-             GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO {admin}@'%';\n\
-             GRANT SELECT ON mysql.* TO {admin}@'%';\n\
-             -- Alternating users only, for each role of theirs; they have no other rights:\n\
-             -- GRANT `role` TO {admin}@'%' WITH ADMIN OPTION;\n"
-        )
+        let admin = format!("{}@'%'", quoted(&self.address.user));
+        let mut lines = vec![
+            format!("-- For {}. Run this once there as a superuser.", self.resource),
+            "-- CREATE USER changes every account of the server, and no data; PROCESS and CONNECTION ADMIN"
+                .to_owned(),
+            "-- see and end sessions; the server's own tables tell what an account accepts.".to_owned(),
+            format!("CREATE USER IF NOT EXISTS {admin} ACCOUNT LOCK;"),
+            format!("GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO {admin};"),
+            format!("GRANT SELECT ON mysql.* TO {admin};"),
+        ];
+        if self.resource.strategy == Strategy::AlternatingUsers {
+            lines.extend([
+                "-- Both accounts have their rights by roles alone; for each of these roles:".to_owned(),
+                format!("-- GRANT `role` TO {admin} WITH ADMIN OPTION;"),
+            ]);
+        }
+        lines.push(format!(
+            "-- Put its password into secret `{}`: ALTER USER {admin} IDENTIFIED BY '…' ACCOUNT UNLOCK;",
+            self.resource.admin
+        ));
+        lines.join("\n") + "\n"
     }
 }
 
@@ -472,6 +511,9 @@ fn blind(name: &str) -> PortError {
 
 #[cfg(test)]
 mod tests {
+    use keywheel_core::name::SecretName;
+    use keywheel_core::resource::Kind;
+
     use super::*;
 
     #[test]
@@ -500,19 +542,40 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_grants_name_the_admin_and_far_servers_prove_their_name() {
-        let password = SecretBytes::from(b"x".to_vec());
-        let server = MariaDb::new("mariadb://kw`x@db", password, None).unwrap();
-        assert!(server.grants().contains("TO `kw``x`@'%';"));
-        let mode = |url: &str| {
-            let server = MariaDb::new(url, SecretBytes::from(b"x".to_vec()), None).unwrap();
-            let options = server.options("me", &server.admin).unwrap();
+    struct Nobody;
+
+    #[async_trait]
+    impl Credentials for Nobody {
+        async fn read(&self, _: &CredentialRef) -> Result<SecretBytes, PortError> {
+            Err(PortError::new(ErrorKind::NotFound, "there is none"))
+        }
+    }
+
+    fn accounts(connection: &str) -> Result<MariaDbAccounts, PortError> {
+        let resource = Resource {
+            kind: Kind::Mariadb,
+            connection: connection.to_owned(),
+            accounts: vec!["app".to_owned()],
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy: Strategy::DualPassword,
+            ca: None,
+        };
+        MariaDbAccounts::new(resource, Arc::new(Nobody))
+    }
+
+    #[tokio::test]
+    async fn a_far_server_proves_its_name_and_an_odd_admin_is_quoted() {
+        let mode = async |url: &str| {
+            let accounts = accounts(url).unwrap();
+            let password = SecretBytes::from(b"x".to_vec());
+            let options = accounts.options("me", &password).await.unwrap();
             format!("{options:?}")
         };
-        assert!(mode("mariadb://kw@db").contains("VerifyIdentity"));
-        assert!(!mode("mysql://kw@127.0.0.1:3307").contains("VerifyIdentity"));
-        let refused = MariaDb::new("postgres://kw@db", SecretBytes::from(vec![1]), None);
-        assert_eq!(refused.map(|_| ()).unwrap_err().kind, ErrorKind::Denied);
+        assert!(mode("mariadb://kw@db/shop").await.contains("VerifyIdentity"));
+        assert!(!mode("mysql://kw@127.0.0.1:3307").await.contains("VerifyIdentity"));
+        let odd = accounts("mariadb://kw`x@db").unwrap();
+        assert!(odd.grants().contains("TO `kw``x`@'%';"));
+        let refused = accounts("postgres://kw@db").map(drop).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Denied);
     }
 }

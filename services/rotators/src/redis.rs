@@ -10,10 +10,13 @@ mod acl;
 mod tls;
 mod wire;
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use keywheel_core::resource::Resource;
+use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
@@ -25,12 +28,7 @@ pub use self::wire::{CALL_TIMEOUT, MAX_ANSWER_BYTES, MAX_LINE_BYTES};
 use crate::address::{Address, Form};
 
 const FORM: Form = Form {
-    schemes: &[
-        ("redis://", false),
-        ("rediss://", true),
-        ("valkey://", false),
-        ("valkeys://", true),
-    ],
+    schemes: &[("redis://", false), ("rediss://", true)],
     port: 6379,
     example: "rediss://admin@host:port",
 };
@@ -41,29 +39,30 @@ const RUN_DIGITS: usize = 6;
 const IDS: i64 = 1 << ID_BITS;
 
 /// Users of one Redis or Valkey server.
-pub struct Redis {
+pub struct RedisAccounts {
+    resource: Resource,
     address: Address,
-    admin: SecretBytes,
-    ca: Option<PathBuf>,
+    credentials: Arc<dyn Credentials>,
 }
 
-impl Redis {
-    /// At `rediss://admin@host:port`; without TLS (`redis://`) only on this machine, or at a unix socket
-    /// whose path, with `%2F` for each slash, stands for the host.
+impl RedisAccounts {
+    /// The users of a resource at `rediss://admin@host:port`; without TLS (`redis://`) only on this
+    /// machine, or at a unix socket whose path, with `%2F` for each slash, stands for the host. The
+    /// admin's password is read each time one is needed. Opens no connection.
     ///
     /// # Errors
-    /// When it is no such URL, or leaves this machine without TLS.
-    pub fn new(
-        connection: &str,
-        admin: SecretBytes,
-        ca: Option<PathBuf>,
-    ) -> Result<Self, PortError> {
-        let address = Address::parse(connection, &FORM)?;
+    /// When `connection` is no such URL, or leaves this machine without TLS.
+    pub fn new(resource: Resource, credentials: Arc<dyn Credentials>) -> Result<Self, PortError> {
+        let address = Address::parse(&resource.connection, &FORM)?;
         if !address.is_tls && !address.is_near {
             let text = format!("{} is not this machine: only rediss:// may leave it; use that", address.name);
             return Err(PortError::new(ErrorKind::Denied, text));
         }
-        Ok(Self { address, admin, ca })
+        Ok(Self {
+            resource,
+            address,
+            credentials,
+        })
     }
 
     /// A connection on which this user logged in.
@@ -73,8 +72,9 @@ impl Redis {
         password: &SecretBytes,
         until: &'a Until,
     ) -> Result<Connection<'a>, Failure> {
+        let authorities = self.authorities().await.map_err(Failure::Other)?;
         until.check().map_err(Failure::Other)?;
-        let stream = tls::connect(&self.address, self.ca.as_deref()).await?;
+        let stream = tls::connect(&self.address, authorities.as_deref()).await?;
         let mut connection = Connection::over(stream, &self.address.name, until);
         // EXPOSE: the client proves with it who it is; the buffer it is sent from is overwritten.
         let words: [&[u8]; 3] = [b"AUTH", user.as_bytes(), password.expose()];
@@ -82,10 +82,35 @@ impl Redis {
         Ok(connection)
     }
 
+    /// Those that the server's certificate has to come from (PEM); nothing means the system's.
+    async fn authorities(&self) -> Result<Option<Vec<u8>>, PortError> {
+        let Some(ca) = &self.resource.ca else {
+            return Ok(None);
+        };
+        let file = CredentialRef::File(ca.clone());
+        let authorities = self.credentials.read(&file).await?;
+        // EXPOSE: the client checks the server with it; certificates are no secret.
+        Ok(Some(authorities.expose().to_vec()))
+    }
+
     /// A connection of the admin.
     async fn open<'a>(&'a self, until: &'a Until) -> Result<Connection<'a>, PortError> {
-        let opened = self.login(&self.address.user, &self.admin, until).await;
-        opened.map_err(|failure| self.explain(failure))
+        until.check()?;
+        let secret = CredentialRef::Secret(self.resource.admin.clone());
+        let password = self.credentials.read(&secret).await?;
+        let opened = self.login(&self.address.user, &password, until).await;
+        opened.map_err(|failure| match is_turned_away(&failure) {
+            true => LoginRefused::beneath(self.turned_away()),
+            false => self.explain(failure),
+        })
+    }
+
+    fn turned_away(&self) -> PortError {
+        let text = format!(
+            "{} refuses the admin {}; put the right password into secret `{}`",
+            self.resource, self.address.user, self.resource.admin
+        );
+        PortError::new(ErrorKind::Denied, text)
     }
 
     fn explain(&self, failure: Failure) -> PortError {
@@ -195,7 +220,7 @@ impl Redis {
 }
 
 #[async_trait]
-impl Accounts for Redis {
+impl Accounts for RedisAccounts {
     async fn accept(
         &self,
         login: &Login,
@@ -233,7 +258,7 @@ impl Accounts for Redis {
     ) -> Result<bool, PortError> {
         match self.login(&login.name, password, until).await {
             Ok(_) => Ok(true),
-            Err(Failure::Said(said)) if said.starts_with("WRONGPASS ") => Ok(false),
+            Err(failure) if is_turned_away(&failure) => Ok(false),
             Err(failure) => Err(self.explain(failure)),
         }
     }
@@ -294,13 +319,20 @@ impl Accounts for Redis {
     fn grants(&self) -> String {
         let admin = &self.address.user;
         format!(
-            "# Whoever may set users may give itself every right: keep this password as you keep root's.\n\
+            "# For {}. Who may set users may give itself every right: keep this password as you keep root's.\n\
              ACL SETUSER {admin} on resetkeys resetchannels -@all +auth +acl|list +acl|setuser +acl|save \
              +client|id +client|list +client|kill +info\n\
              # Without `aclfile`, users are kept in the configuration file:\n\
-             # ACL SETUSER {admin} +config|rewrite\n"
+             # ACL SETUSER {admin} +config|rewrite\n\
+             # Put its password into secret `{}`: ACL SETUSER {admin} >…\n",
+            self.resource, self.resource.admin
         )
     }
+}
+
+/// Whether a login was turned away, rather than that something failed.
+fn is_turned_away(failure: &Failure) -> bool {
+    matches!(failure, Failure::Said(said) if said.starts_with("WRONGPASS "))
 }
 
 async fn ask(connection: &mut Connection<'_>, words: &[&str]) -> Result<Answer, Failure> {
@@ -318,10 +350,30 @@ fn packed(run: &str, id: i64) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use keywheel_core::name::SecretName;
+    use keywheel_core::resource::{Kind, Strategy};
+
     use super::*;
 
-    fn secret(text: &str) -> SecretBytes {
-        SecretBytes::from(text.as_bytes().to_vec())
+    struct Nobody;
+
+    #[async_trait]
+    impl Credentials for Nobody {
+        async fn read(&self, _: &CredentialRef) -> Result<SecretBytes, PortError> {
+            Err(PortError::new(ErrorKind::NotFound, "there is none"))
+        }
+    }
+
+    fn accounts(connection: &str) -> Result<RedisAccounts, PortError> {
+        let resource = Resource {
+            kind: Kind::Redis,
+            connection: connection.to_owned(),
+            accounts: vec!["app".to_owned()],
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy: Strategy::DualPassword,
+            ca: None,
+        };
+        RedisAccounts::new(resource, Arc::new(Nobody))
     }
 
     #[test]
@@ -337,18 +389,13 @@ mod tests {
 
     #[test]
     fn only_tls_leaves_this_machine() {
-        for url in ["rediss://kw@db", "redis://kw@localhost", "valkey://kw@%2Frun%2Fr.sock"] {
-            assert!(Redis::new(url, secret("x"), None).is_ok(), "{url}");
+        for url in ["rediss://kw@db/0", "redis://kw@localhost", "redis://kw@%2Frun%2Fr.sock"] {
+            assert!(accounts(url).is_ok(), "{url}");
         }
-        let refused = Redis::new("redis://kw@db", secret("x"), None).map(|_| ());
-        let refused = refused.unwrap_err();
+        let refused = accounts("redis://kw@db").map(drop).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Denied);
         assert!(refused.to_string().contains("rediss://"), "{refused}");
-    }
-
-    #[test]
-    fn the_grants_name_the_admin() {
-        let server = Redis::new("redis://kw@localhost", secret("x"), None).unwrap();
-        assert!(server.grants().contains("ACL SETUSER kw on "));
+        let grants = accounts("redis://kw@localhost").unwrap().grants();
+        assert!(grants.contains("ACL SETUSER kw on "), "{grants}");
     }
 }

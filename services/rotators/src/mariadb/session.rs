@@ -128,7 +128,7 @@ fn failure(name: &str, error: sqlx::Error) -> Failure {
         (Some(code), _) => Failure::Code(code),
         (None, error @ sqlx::Error::Tls(_)) => {
             let text = format!(
-                "{name}: its certificate is not trusted, or it speaks no TLS; name its authority in the rotator's tls.ca"
+                "{name}: its certificate is not trusted, or it speaks no TLS; name its authority in the rotator's caFile"
             );
             Failure::Other(PortError::caused(ErrorKind::Denied, text, error))
         }

@@ -1,11 +1,9 @@
 //! Opening a connection to the server: unix socket, TCP, TLS.
 //!
 //! Invariants: without TLS only to this machine; the server's certificate is always checked, by the
-//! authorities of one file or by the system's, which are read at each connection, so that a changed
-//! file is taken up. Speaks no Redis.
+//! authorities that were handed in or by the system's. Speaks no Redis.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -18,10 +16,10 @@ use tokio_rustls::TlsConnector;
 use super::wire::{Failure, Stream, bounded};
 use crate::address::{Address, Target};
 
-/// Opens a connection.
+/// Opens a connection; `authorities` (PEM) are those that the certificate has to come from.
 pub(super) async fn connect(
     address: &Address,
-    ca: Option<&Path>,
+    authorities: Option<&[u8]>,
 ) -> Result<Box<dyn Stream>, Failure> {
     let (host, port) = match &address.target {
         Target::Socket(path) => {
@@ -36,7 +34,7 @@ pub(super) async fn connect(
     if !address.is_tls {
         return Ok(Box::new(stream));
     }
-    let config = configuration(&address.name, ca).await.map_err(Failure::Other)?;
+    let config = configuration(&address.name, authorities).map_err(Failure::Other)?;
     let name = ServerName::try_from(host.clone()).map_err(|_| {
         let text = format!("`{host}` is no name that a certificate can have; correct the connection");
         Failure::Other(PortError::new(ErrorKind::Denied, text))
@@ -48,44 +46,34 @@ pub(super) async fn connect(
     Ok(Box::new(stream))
 }
 
-async fn configuration(name: &str, ca: Option<&Path>) -> Result<ClientConfig, PortError> {
-    let roots = match ca {
-        Some(file) => roots_of(file).await?,
+fn configuration(name: &str, authorities: Option<&[u8]>) -> Result<ClientConfig, PortError> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
         None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
         }
-    };
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(unusable)?;
+                roots.add(certificate).map_err(unusable)?;
+            }
+        }
+    }
     if roots.is_empty() {
-        let text = format!("{name}: there is no authority to check its certificate by; name one in the rotator's tls.ca");
+        let text = format!("{name}: there is no authority to check its certificate by; name one in the rotator's caFile");
         return Err(PortError::new(ErrorKind::Denied, text));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| {
-            PortError::caused(ErrorKind::Denied, "TLS cannot be used", error)
-        })?;
+        .map_err(unusable)?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-async fn roots_of(file: &Path) -> Result<RootCertStore, PortError> {
-    let text = || {
-        let file = file.display();
-        format!("CA file {file} cannot be used; put the authority's certificate there, as PEM")
-    };
-    let pem = tokio::fs::read(file).await;
-    let pem = pem.map_err(|error| PortError::caused(ErrorKind::Denied, text(), error))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate
-            .map_err(|error| PortError::caused(ErrorKind::Denied, text(), error))?;
-        roots
-            .add(certificate)
-            .map_err(|error| PortError::caused(ErrorKind::Denied, text(), error))?;
-    }
-    Ok(roots)
+fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> PortError {
+    let text = "the rotator's caFile cannot be used; put the authority's certificate there, as PEM";
+    PortError::caused(ErrorKind::Denied, text, error)
 }
 
 fn untrusted(name: &str, error: io::Error) -> PortError {
@@ -93,7 +81,7 @@ fn untrusted(name: &str, error: io::Error) -> PortError {
     let (kind, why) = match cause {
         Some(rustls::Error::InvalidCertificate(_)) => (
             ErrorKind::Denied,
-            "its certificate is not trusted; name its authority in the rotator's tls.ca",
+            "its certificate is not trusted; name its authority in the rotator's caFile",
         ),
         _ => (
             ErrorKind::Unavailable,
