@@ -54,7 +54,7 @@ impl<'a> Session<'a> {
     /// Runs a statement.
     pub(super) async fn run(&mut self, sql: String) -> Result<(), Failure> {
         self.until.check().map_err(Failure::Other)?;
-        // Safe: made in `account`, of quoted names and hashes.
+        // Safe: made of quoted names, numbers and hashes.
         let statement = sqlx::raw_sql(AssertSqlSafe(sql));
         let _changed = bounded(self.name, statement.execute(&mut self.connection)).await?;
         Ok(())
@@ -152,7 +152,7 @@ pub(super) fn explain(failure: Failure, name: &str) -> PortError {
     let (kind, why) = match code {
         1045 | 4151 | 1820 | 1862 | 4150 => (
             ErrorKind::Denied,
-            "does not let the admin in; correct its name, its password or from where it may connect",
+            "does not let that login in; correct its name, its password or from where it may connect",
         ),
         1130 => (
             ErrorKind::Denied,
