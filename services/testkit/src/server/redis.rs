@@ -1,7 +1,7 @@
 //! A Redis server of a test's own, in a temporary directory.
 //!
-//! Owns the directory and the server's process, and ends both when dropped. Its only user who may log
-//! in is [`USER`], who may do everything.
+//! Owns the directory and the server's process, and ends both when dropped. Its user [`USER`] may do
+//! everything.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
