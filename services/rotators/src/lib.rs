@@ -9,7 +9,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod account;
+mod connector;
 pub mod form;
 pub mod postgres;
 
 pub use account::AccountRotator;
+pub use connector::{Connector, grants};
