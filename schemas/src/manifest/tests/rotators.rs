@@ -32,21 +32,22 @@ fn the_best_strategy_for_so_many_accounts_is_the_default() {
         (
             format!("{postgres}, account: app, {REST}"),
             Strategy::SingleUser,
-            &["app"],
+            &["app"][..],
         ),
         (
             format!("{mariadb}, account: app, {REST}"),
             Strategy::DualPassword,
-            &["app"],
+            &["app"][..],
         ),
         (
             format!("{mariadb}, account: [app], strategy: singleUser, {REST}"),
             Strategy::SingleUser,
-            &["app"],
+            &["app"][..],
         ),
     ] {
         let found = resource(&fields);
-        assert_eq!((found.strategy, &found.accounts[..]), (strategy, &accounts.iter().map(ToString::to_string).collect::<Vec<_>>()[..]), "{fields}");
+        assert_eq!(found.strategy, strategy, "{fields}");
+        assert_eq!(found.accounts, accounts);
         assert_eq!(found.admin.as_str(), "shop/admin");
     }
     let found = resource(&format!(
