@@ -56,6 +56,7 @@ pub fn secret(world: &World, secret: &Secret, next_fires: NextFires, now: Timest
         open_rotation: world
             .open_rotation(secret.id)
             .map(|rotation| rotation.id.to_string()),
+        rotator: secret.spec.rotator.as_deref().map(Resource::of),
     }
 }
 
