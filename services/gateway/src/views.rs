@@ -21,6 +21,8 @@ use keywheel_schemas::api::{
     BindingView, ConsumerView, RevocationView, RotationTimings, RotationView, SecretView,
     VersionView,
 };
+use keywheel_schemas::event::resource::Resource;
+use keywheel_schemas::mirror::Mirror as _;
 
 /// Most versions one answer lists.
 pub const MAX_VERSIONS: usize = 1000;

@@ -2,7 +2,7 @@
 //! whoever works is told.
 
 use super::*;
-use crate::effect::{AtResource, Effect, Work};
+use crate::effect::{AtResource, Work};
 use crate::name::SecretName;
 use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::react;
@@ -134,33 +134,37 @@ fn what_versions_open_stays_and_the_admin_may_change() {
     let _one = before().and(apply_secret(opening(resource(&["app"]))));
 }
 
-#[test]
-fn whoever_works_is_told_the_admin_s_version_and_every_other_version_that_is_kept() {
-    let given = alternating().and(rotate(SECOND));
-    let world = given.world();
-    let begun = rotation::Event::StepStarted {
-        step: Step::Create,
-        attempt: 1,
-    };
-    let told = |begun: &rotation::Event| {
-        let mut effects = react(world, &world.rotations[&SECOND], begun);
-        match effects.remove(0) {
-            Effect {
-                work: Work::Step(work),
-            } => *work.resource.expect("it opens accounts"),
-            other => panic!("{other:?}"),
+/// What the work of the step that is open names.
+fn told(given: &Given, rotation: RotationId) -> AtResource {
+    let (world, log) = (given.world(), given.log());
+    let begun = log.iter().rev().find_map(|event| match event {
+        Event::Rotation(id, begun @ rotation::Event::StepStarted { .. }) if *id == rotation => {
+            Some(begun)
         }
-    };
-    let admin = CredentialNow {
-        name: admin_name(),
-        secret: ADMIN,
-        version: Some(1),
-    };
-    let expected = AtResource {
+        _ => None,
+    });
+    let mut effects = react(world, &world.rotations[&rotation], begun.unwrap());
+    match effects.remove(0).work {
+        Work::Step(work) => *work.resource.expect("it opens accounts"),
+        other @ Work::Revoke(_) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn whoever_works_is_told_the_admin_s_version_and_what_else_may_be_in_use() {
+    let at = |current: Option<u64>| AtResource {
         resource: resource(&["app", "app_b"]),
-        admin: Some(admin),
-        current: Some(1),
-        kept: vec![1],
+        admin: Some(CredentialNow {
+            name: admin_name(),
+            secret: ADMIN,
+            version: Some(1),
+        }),
+        current,
+        kept: Vec::new(),
     };
-    assert_eq!(told(&begun), expected);
+    let given = alternating().and(rotate(SECOND));
+    assert_eq!(told(&given, SECOND), at(Some(1)));
+    // Nobody has to move: the old version dies at once.
+    let given = given.finished(SECOND);
+    assert_eq!(told(&given, SECOND), at(Some(2)));
 }
