@@ -9,6 +9,7 @@ use keywheel_core::{schedule, secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::resource::Resource;
 use super::store::Source;
 use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct, mirror_words};
 

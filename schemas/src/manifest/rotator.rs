@@ -10,7 +10,7 @@ use keywheel_core::resource::{
 use super::Position;
 use super::reader::{Faults, Fields, text_of};
 use super::store::path;
-use super::tree::{Located, Node, position};
+use super::tree::{Located, Node};
 
 const FIELDS: [&str; 6] = [
     "type",
@@ -33,12 +33,12 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Box<Resou
     let rotator = Fields::of(node, "rotator", &FIELDS, faults)?;
     let kind = read_kind(&rotator, faults);
     let accounts = read_accounts(&rotator, faults);
-    let admin = rotator.named("adminSecret", SecretName::parse, faults);
-    if !rotator.has("adminSecret") {
-        let message = "`adminSecret` is missing in rotator; name the secret that holds the password of the admin in `connection`";
-        faults.add(position(node), message.to_owned());
-    }
-    let ca = path(&rotator, "caFile", faults);
+    let admin = rotator
+        .required("adminSecret", faults)
+        .and_then(|_| rotator.named("adminSecret", SecretName::parse, faults));
+    let ca = rotator
+        .find("caFile")
+        .and_then(|_| path(&rotator, "caFile", faults));
     let kind = kind?;
     let connection = read_connection(&rotator, kind, faults);
     let strategy = read_strategy(&rotator, kind, &accounts, faults);
@@ -154,14 +154,14 @@ fn read_strategy(
             };
             (found, at)
         }
-        None if fields.has("strategy") => return None,
+        None if fields.find("strategy").is_some() => return None,
         // The best one for so many accounts.
         None => {
             let fits = known.iter().find(|one| one.accounts() == accounts.len());
             (*fits.or(known.first())?, fields.position_of("account"))
         }
     };
-    if !accounts.is_empty() && accounts.len() != strategy.accounts() {
+    if accounts.len() != strategy.accounts() {
         refuse_count(strategy, accounts.len(), at, faults);
         return None;
     }

@@ -56,8 +56,8 @@ pub(super) fn read(
         let message = "`rotation` needs a `generator` to make values from; add `generator: {}`, or leave `rotation` out and give values with `keywheel secret put`";
         faults.add(fields.position_of("rotation"), message.to_owned());
     }
-    let has_rotator = fields.has("rotator");
-    let rotator = read_rotator(&fields, faults);
+    let has_rotator = fields.find("rotator").is_some();
+    let rotator = read_rotator(&fields, store.as_ref(), faults);
     if has_rotator && rotator.is_none() {
         return None;
     }
@@ -76,17 +76,25 @@ pub(super) fn read(
 }
 
 /// The resource whose accounts it opens; the value is ours to keep.
-fn read_rotator(fields: &Fields<'_>, faults: &mut Faults) -> Option<Box<Resource>> {
-    let found = rotator::read(fields, faults);
-    for other in ["store", "source", "credentialFor"] {
-        if fields.has("rotator") && fields.has(other) {
+fn read_rotator(
+    fields: &Fields<'_>,
+    store: Option<&Store>,
+    faults: &mut Faults,
+) -> Option<Box<Resource>> {
+    let found = rotator::read(fields, faults)?;
+    let is_elsewhere = store.is_some_and(|store| *store != Store::Local);
+    for (other, is_wrong) in [
+        ("store", is_elsewhere),
+        ("credentialFor", fields.has("credentialFor")),
+    ] {
+        if is_wrong {
             let message = format!(
                 "`{other}` does not go with `rotator`: the password of an account that Keywheel rotates is kept in `local`; leave `{other}` out"
             );
             faults.add(fields.position_of("rotator"), message);
         }
     }
-    found
+    Some(found)
 }
 
 /// The server for which it is a credential of ours; such a secret is provided, and ours to keep.

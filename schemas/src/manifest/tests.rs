@@ -2,6 +2,7 @@
 
 mod faults;
 mod limits;
+mod rotators;
 mod stores;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ mod migrate;
 mod plain;
 mod revoke;
 mod rotate;
+mod rotator;
 mod secret;
 mod store;
 mod streams;
@@ -92,6 +93,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Rotate(args) => rotate::rotate(desk, &args).await,
         Verb::Refresh(args) => store::refresh(desk, &args).await,
         Verb::Store(verb) => store::run(desk, &verb).await,
+        Verb::Rotator(verb) => rotator::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,

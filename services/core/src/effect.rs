@@ -72,7 +72,8 @@ pub struct AtResource {
     pub admin: Option<CredentialNow>,
     /// The version that is current; a roll-back gives the account its password back.
     pub current: Option<u64>,
-    /// Every other version whose value may still be kept, but the one that is worked on.
+    /// Every other version whose value may still be kept, but the one that is worked on: what they open is
+    /// in use.
     pub kept: Vec<u64>,
 }
 

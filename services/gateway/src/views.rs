@@ -21,6 +21,8 @@ use keywheel_schemas::api::{
     BindingView, ConsumerView, RevocationView, RotationTimings, RotationView, SecretView,
     VersionView,
 };
+use keywheel_schemas::event::resource::Resource;
+use keywheel_schemas::mirror::Mirror as _;
 
 /// Most versions one answer lists.
 pub const MAX_VERSIONS: usize = 1000;
@@ -56,6 +58,7 @@ pub fn secret(world: &World, secret: &Secret, next_fires: NextFires, now: Timest
         open_rotation: world
             .open_rotation(secret.id)
             .map(|rotation| rotation.id.to_string()),
+        rotator: secret.spec.rotator.as_deref().map(Resource::of),
     }
 }
 

@@ -10,9 +10,12 @@
 
 mod account;
 mod address;
+mod connector;
 pub mod form;
 pub mod mariadb;
+mod password;
 pub mod postgres;
 pub mod redis;
 
 pub use account::AccountRotator;
+pub use connector::{Connector, grants};

@@ -29,6 +29,7 @@ use self::account::{Account, Hash, Who, quoted};
 pub use self::session::CALL_TIMEOUT;
 use self::session::{Failure, Session, UNKNOWN_THREAD, explain, is_turned_away};
 use crate::address::{Address, Form, Target};
+use crate::password;
 
 const FORM: Form = Form {
     schemes: &[("mariadb://", false), ("mysql://", false)],
@@ -328,6 +329,8 @@ impl Accounts for MariaDbAccounts {
         keep: Keep,
         until: &Until,
     ) -> Result<(), PortError> {
+        until.check()?;
+        password::check(login, password)?;
         let (who, new) = (Who::parse(&login.name), Hash::of(password));
         let sibling = login.sibling.as_deref().map(Who::parse);
         let mut session = self.open(until).await?;
@@ -451,28 +454,41 @@ impl Accounts for MariaDbAccounts {
     }
 
     fn grants(&self) -> String {
-        let admin = format!("{}@'%'", quoted(&self.address.user));
-        let mut lines = vec![
-            format!("-- For {}. Run this once there as a superuser.", self.resource),
-            "-- CREATE USER changes every account of the server, and no data; PROCESS and CONNECTION ADMIN"
-                .to_owned(),
-            "-- see and end sessions; the server's own tables tell what an account accepts.".to_owned(),
-            format!("CREATE USER IF NOT EXISTS {admin} ACCOUNT LOCK;"),
-            format!("GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO {admin};"),
-            format!("GRANT SELECT ON mysql.* TO {admin};"),
-        ];
-        if self.resource.strategy == Strategy::AlternatingUsers {
-            lines.extend([
-                "-- Both accounts have their rights by roles alone; for each of these roles:".to_owned(),
-                format!("-- GRANT `role` TO {admin} WITH ADMIN OPTION;"),
-            ]);
-        }
-        lines.push(format!(
-            "-- Put its password into secret `{}`: ALTER USER {admin} IDENTIFIED BY '…' ACCOUNT UNLOCK;",
-            self.resource.admin
-        ));
-        lines.join("\n") + "\n"
+        printed(&self.resource, &self.address)
     }
+}
+
+/// What the admin needs there, as statements for a person.
+///
+/// # Errors
+/// As of [`MariaDbAccounts::new`].
+pub fn grants(resource: &Resource) -> Result<String, PortError> {
+    let address = Address::parse(&resource.connection, &FORM)?;
+    Ok(printed(resource, &address))
+}
+
+fn printed(resource: &Resource, address: &Address) -> String {
+    let admin = format!("{}@'%'", quoted(&address.user));
+    let mut lines = vec![
+        format!("-- For {resource}. Run this once there as a superuser."),
+        "-- CREATE USER changes every account of the server, and no data; PROCESS and CONNECTION ADMIN"
+            .to_owned(),
+        "-- see and end sessions; the server's own tables tell what an account accepts.".to_owned(),
+        format!("CREATE USER IF NOT EXISTS {admin} ACCOUNT LOCK;"),
+        format!("GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO {admin};"),
+        format!("GRANT SELECT ON mysql.* TO {admin};"),
+    ];
+    if resource.strategy == Strategy::AlternatingUsers {
+        lines.extend([
+            "-- Both accounts have their rights by roles alone; for each of these roles:".to_owned(),
+            format!("-- GRANT `role` TO {admin} WITH ADMIN OPTION;"),
+        ]);
+    }
+    lines.push(format!(
+        "-- Put its password into secret `{}`: ALTER USER {admin} IDENTIFIED BY '…' ACCOUNT UNLOCK;",
+        resource.admin
+    ));
+    lines.join("\n") + "\n"
 }
 
 fn first(rows: Vec<Vec<String>>) -> Option<String> {

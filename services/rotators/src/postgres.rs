@@ -56,16 +56,7 @@ impl PostgresAccounts {
         credentials: Arc<dyn Credentials>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, PortError> {
-        let refuse = |reason: String| {
-            let text = format!("`connection` of a PostgreSQL rotator cannot be used: {reason}");
-            PortError::new(ErrorKind::Denied, text)
-        };
-        if resource.connection.contains('?') {
-            let reason = "it has a `?`; leave that out, and name the authority with `caFile`";
-            return Err(refuse(reason.to_owned()));
-        }
-        let address = Address::parse(&resource.connection, None);
-        let address = address.map_err(|error| refuse(error.to_string()))?;
+        let address = address_of(&resource)?;
         Ok(Self {
             resource,
             address,
@@ -184,6 +175,28 @@ impl PostgresAccounts {
             _ => self.failed("making an account", error),
         })
     }
+}
+
+/// What the admin needs there, as statements for a person.
+///
+/// # Errors
+/// As of [`PostgresAccounts::new`].
+pub fn grants(resource: &Resource) -> Result<String, PortError> {
+    let address = address_of(resource)?;
+    Ok(grants::text(resource, address.user()))
+}
+
+fn address_of(resource: &Resource) -> Result<Address, PortError> {
+    let refuse = |reason: String| {
+        let text = format!("`connection` of a PostgreSQL rotator cannot be used: {reason}");
+        PortError::new(ErrorKind::Denied, text)
+    };
+    if resource.connection.contains('?') {
+        let reason = "it has a `?`; leave that out, and name the authority with `caFile`";
+        return Err(refuse(reason.to_owned()));
+    }
+    let address = Address::parse(&resource.connection, None);
+    address.map_err(|error| refuse(error.to_string()))
 }
 
 /// The server's code for a failure.

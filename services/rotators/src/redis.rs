@@ -26,6 +26,7 @@ use self::acl::{Hash, Refusal, User, count_older};
 use self::wire::{Answer, Connection, Failure, explain};
 pub use self::wire::{CALL_TIMEOUT, MAX_ANSWER_BYTES, MAX_LINE_BYTES};
 use crate::address::{Address, Form};
+use crate::password;
 
 const FORM: Form = Form {
     schemes: &[("redis://", false), ("rediss://", true)],
@@ -228,6 +229,8 @@ impl Accounts for RedisAccounts {
         keep: Keep,
         until: &Until,
     ) -> Result<(), PortError> {
+        until.check()?;
+        password::check(login, password)?;
         let (name, new) = (login.name.as_str(), Hash::of(password));
         let mut connection = self.open(until).await?;
         let rules = match self.user(&mut connection, name).await? {
@@ -317,17 +320,30 @@ impl Accounts for RedisAccounts {
     }
 
     fn grants(&self) -> String {
-        let admin = &self.address.user;
-        format!(
-            "# For {}. Who may set users may give itself every right: keep this password as you keep root's.\n\
-             ACL SETUSER {admin} on resetkeys resetchannels -@all +auth +acl|list +acl|setuser +acl|save \
-             +client|id +client|list +client|kill +info\n\
-             # Without `aclfile`, users are kept in the configuration file:\n\
-             # ACL SETUSER {admin} +config|rewrite\n\
-             # Put its password into secret `{}`: ACL SETUSER {admin} >…\n",
-            self.resource, self.resource.admin
-        )
+        printed(&self.resource, &self.address)
     }
+}
+
+/// What the admin needs there, as commands for a person.
+///
+/// # Errors
+/// When `connection` is no address of a server.
+pub fn grants(resource: &Resource) -> Result<String, PortError> {
+    let address = Address::parse(&resource.connection, &FORM)?;
+    Ok(printed(resource, &address))
+}
+
+fn printed(resource: &Resource, address: &Address) -> String {
+    let admin = &address.user;
+    format!(
+        "# For {resource}. Who may set users may give itself every right: keep this password as you keep root's.\n\
+         ACL SETUSER {admin} on resetkeys resetchannels -@all +auth +acl|list +acl|setuser +acl|save \
+         +client|id +client|list +client|kill +info\n\
+         # Without `aclfile`, users are kept in the configuration file:\n\
+         # ACL SETUSER {admin} +config|rewrite\n\
+         # Put its password into secret `{}`: ACL SETUSER {admin} >…\n",
+        resource.admin
+    )
 }
 
 /// Whether a login was turned away, rather than that something failed.

@@ -95,18 +95,18 @@ impl Shop {
     /// Makes an account, and a superuser runs what is printed for it; what is there is left out.
     fn grant(&self, resource: &Resource) {
         let account = &resource.accounts[0];
-        let _done = self.psql(&format!("CREATE ROLE \"{account}\" LOGIN"));
-        for line in self.of(resource).grants().lines() {
-            let there: BTreeSet<String> = self
-                .psql("SELECT rolname FROM pg_roles")
-                .lines()
-                .map(|name| format!("CREATE ROLE \"{name}\" "))
-                .collect();
-            if !there.iter().any(|made| line.starts_with(made)) {
-                let _done = self.psql(line);
-            }
-        }
-        let _done = self.psql(&format!("ALTER ROLE {ADMIN} PASSWORD '{ADMIN_PASSWORD}'"));
+        let there = self.psql("SELECT rolname FROM pg_roles");
+        let there: BTreeSet<String> = there
+            .lines()
+            .map(|name| format!("CREATE ROLE \"{name}\" "))
+            .collect();
+        let is_new = |line: &&str| !there.iter().any(|made| line.starts_with(made));
+        let printed = self.of(resource).grants();
+        let printed: Vec<&str> = printed.lines().filter(is_new).collect();
+        let _done = self.psql(&format!(
+            "CREATE ROLE \"{account}\" LOGIN;\n{}\nALTER ROLE {ADMIN} PASSWORD '{ADMIN_PASSWORD}'",
+            printed.join("\n")
+        ));
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Key, Outside, RevokeWork, StepWork, Work};
+use keywheel_core::effect::{AtResource, Effect, Key, Outside, RevokeWork, StepWork, Work};
 use keywheel_core::id::CommandId;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
@@ -151,6 +151,13 @@ pub(crate) fn outside(effect: &Effect) -> Option<&Outside> {
     outside.as_deref()
 }
 
+/// Whose accounts its versions open.
+fn resource(effect: &Effect) -> Option<&AtResource> {
+    let (Work::Step(StepWork { resource, .. }) | Work::Revoke(RevokeWork { resource, .. })) =
+        &effect.work;
+    resource.as_deref()
+}
+
 struct Points {
     before: &'static str,
     after: &'static str,
@@ -221,9 +228,10 @@ async fn perform(shared: &Shared, job: &Job, until: &Until) -> Performed {
 async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done {
     let ports = &shared.ports;
     let outside = outside(&job.effect);
-    let rotator = match outside {
-        None => Arc::clone(&ports.rotator),
-        Some(outside) => shared.registry.rotator(outside)?,
+    let rotator = match (outside, resource(&job.effect)) {
+        (Some(outside), _) => shared.registry.rotator(outside)?,
+        (None, Some(at)) => shared.registry.account_rotator(at)?,
+        (None, None) => Arc::clone(&ports.rotator),
     };
     match &job.effect.work {
         Work::Step(step) => {

@@ -64,7 +64,10 @@ impl World {
             resource: *resource,
             admin,
             current: secret.current.filter(|current| !worked_on(current)),
-            kept: secret.kept().filter(|kept| !worked_on(kept)).collect(),
+            kept: secret
+                .kept()
+                .filter(|kept| !worked_on(kept) && secret.current != Some(*kept))
+                .collect(),
         })
     }
 

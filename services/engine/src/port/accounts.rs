@@ -8,11 +8,14 @@
 //! step.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use keywheel_core::resource::Resource;
 use keywheel_seal::SecretBytes;
 
 use super::PortError;
+use super::store::Credentials;
 use crate::until::Until;
 
 /// One account at the resource.
@@ -104,4 +107,17 @@ pub trait Accounts: Send + Sync {
     ) -> Result<Option<u64>, PortError>;
     /// Least privileges of the admin login, as statements for a person (`keywheel rotator grants NAME`).
     fn grants(&self) -> String;
+}
+
+/// Makes accounts from what was declared.
+pub trait ConnectAccounts: Send + Sync {
+    /// The accounts of this resource. Opens no connection: that is done when they are asked.
+    ///
+    /// # Errors
+    /// When this build has no such kind, or the declaration cannot be used.
+    fn connect(
+        &self,
+        resource: &Resource,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Accounts>, PortError>;
 }

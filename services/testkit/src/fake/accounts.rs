@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_core::resource::Resource;
+use keywheel_engine::port::accounts::{Accounts, ConnectAccounts, Keep, Login, Mark};
+use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
@@ -300,12 +302,23 @@ impl Accounts for FakeAccounts {
     }
 }
 
+/// Every resource is this one.
+impl ConnectAccounts for FakeAccounts {
+    fn connect(
+        &self,
+        _: &Resource,
+        _: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Accounts>, PortError> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::conformance::accounts::{self, Resource, Session};
+    use crate::conformance::accounts::{self, Session};
     use crate::conformance::store::{plenty, value};
 
     struct Fake {
@@ -332,7 +345,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Resource for Fake {
+    impl accounts::Resource for Fake {
         fn accounts(&self) -> Arc<dyn Accounts> {
             Arc::new(self.accounts.clone())
         }

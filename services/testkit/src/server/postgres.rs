@@ -140,6 +140,19 @@ impl PostgresServer {
         String::from_utf8_lossy(&ran.stdout).trim_end().to_owned()
     }
 
+    /// Whether a user is let in over TCP with this password.
+    ///
+    /// # Panics
+    /// When `psql` cannot be run.
+    #[must_use]
+    pub fn signs_in(&self, database: &str, user: &str, password: &str) -> bool {
+        let mut client = self.program("psql");
+        let client = client.args(["-X", "-q", "-w", "-h", "127.0.0.1"]);
+        let client = client.args(["-p", &self.port.to_string(), "-U", user, "-d", database]);
+        let ran = client.args(["-c", "SELECT 1"]).env("PGPASSWORD", password);
+        ran.output().unwrap().status.success()
+    }
+
     /// What the server wrote to its log.
     #[must_use]
     pub fn log(&self) -> String {
