@@ -24,6 +24,8 @@ use keywheel_postgres::{Address, session};
 use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::PgConnection;
 
+use crate::password;
+
 /// The password is not this role's, or it has none.
 const INVALID_PASSWORD: &str = "28P01";
 /// The server does not let this role in, whatever its password.
@@ -129,14 +131,7 @@ impl PostgresAccounts {
     }
 
     fn verifier(&self, login: &Login, password: &SecretBytes) -> Result<String, PortError> {
-        // EXPOSE: its characters are looked at.
-        let is_plain = password.expose().iter().all(|byte| (b' '..=b'~').contains(byte));
-        if !is_plain || password.is_empty() {
-            let text = format!(
-                "the new password of account {login} is empty or holds characters beyond printable ASCII, which servers and clients prepare in different ways; name an `alphabet` in its generator, or put another value"
-            );
-            return Err(PortError::new(ErrorKind::Denied, text));
-        }
+        password::check(login, password)?;
         let mut salt = [0; SALT_BYTES];
         self.entropy.fill(&mut salt);
         Ok(scram_verifier(password, salt))

@@ -8,6 +8,7 @@
     reason = "tests may stop at once"
 )]
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -34,7 +35,10 @@ struct Known(Mutex<String>);
 
 #[async_trait]
 impl Credentials for Known {
-    async fn read(&self, _: &CredentialRef) -> Result<SecretBytes, PortError> {
+    async fn read(&self, credential: &CredentialRef) -> Result<SecretBytes, PortError> {
+        if let CredentialRef::File(path) = credential {
+            return Ok(SecretBytes::from(std::fs::read(path).unwrap()));
+        }
         let known = self.0.lock().unwrap();
         Ok(SecretBytes::from(known.clone().into_bytes()))
     }
@@ -49,8 +53,12 @@ struct Shop {
 
 impl Shop {
     async fn open() -> Self {
+        Self::over(MariaDbServer::start()).await
+    }
+
+    async fn over(server: MariaDbServer) -> Self {
         let shop = Self {
-            server: MariaDbServer::start(),
+            server,
             known: Arc::new(Known(Mutex::new(ADMIN_PASSWORD.to_owned()))),
             made: AtomicU32::new(0),
         };
@@ -66,17 +74,17 @@ impl Shop {
 
     /// Accounts over TCP.
     fn hand(&self) -> MariaDbAccounts {
-        self.at(&self.server.url(ADMIN))
+        self.at(&self.server.url(ADMIN), None)
     }
 
-    fn at(&self, connection: &str) -> MariaDbAccounts {
+    fn at(&self, connection: &str, ca: Option<&Path>) -> MariaDbAccounts {
         let resource = Resource {
             kind: Kind::Mariadb,
             connection: connection.to_owned(),
             accounts: vec!["app".to_owned(), "app_b".to_owned()],
             admin: SecretName::parse("shop/admin").unwrap(),
             strategy: Strategy::AlternatingUsers,
-            ca: None,
+            ca: ca.map(|ca| ca.display().to_string()),
         };
         let credentials = Arc::clone(&self.known) as Arc<dyn Credentials>;
         MariaDbAccounts::new(resource, credentials).unwrap()
@@ -306,6 +314,31 @@ async fn sessions_of_another_server_process_or_that_are_hidden_are_not_guessed()
     assert_eq!(kind(hand.refuse(&login, None, &until).await), ErrorKind::Unavailable);
     shop.server.restart();
     assert!(hand.admits(&login, &one, &until).await.unwrap());
-    let near = shop.at(&shop.server.socket_url(ADMIN));
+    let near = shop.at(&shop.server.socket_url(ADMIN), None);
     assert!(near.admits(&login, &one, &until).await.unwrap());
+}
+
+#[tokio::test]
+async fn with_an_authority_named_the_server_has_to_prove_its_name() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let shop = Shop::over(MariaDbServer::with_tls(&certificate, &key)).await;
+    let files = tempfile::tempdir().unwrap();
+    let ca = files.path().join("ca.pem");
+    std::fs::write(&ca, &certificate).unwrap();
+    let (until, port) = (plenty(), shop.server.port());
+    let named = shop.at(&format!("mariadb://{ADMIN}@localhost:{port}"), Some(&ca));
+    named.mark(&until).await.unwrap();
+    let login = accounts::Resource::fresh(&shop).await;
+    shop.run(&format!("ALTER USER {login}@'%' REQUIRE SSL")).await;
+    named.accept(&login, &value("one"), Keep::Nothing, &until).await.unwrap();
+    assert!(named.admits(&login, &value("one"), &until).await.unwrap());
+    let other = shop.at(&format!("mariadb://{ADMIN}@127.0.0.1:{port}"), Some(&ca));
+    let error = refused(other.mark(&until).await);
+    assert_eq!(error.kind, ErrorKind::Denied, "{error:?}");
+    assert!(error.to_string().contains("caFile"), "{error}");
+    let strange = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&ca, strange.cert.pem()).unwrap();
+    let error = refused(named.mark(&until).await);
+    assert_eq!(error.kind, ErrorKind::Denied, "the file is read each time: {error:?}");
 }

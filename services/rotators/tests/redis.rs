@@ -8,7 +8,7 @@
     reason = "tests may stop at once"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -35,7 +35,10 @@ struct Known(Mutex<String>);
 
 #[async_trait]
 impl Credentials for Known {
-    async fn read(&self, _: &CredentialRef) -> Result<SecretBytes, PortError> {
+    async fn read(&self, credential: &CredentialRef) -> Result<SecretBytes, PortError> {
+        if let CredentialRef::File(path) = credential {
+            return Ok(SecretBytes::from(std::fs::read(path).unwrap()));
+        }
         let known = self.0.lock().unwrap();
         Ok(SecretBytes::from(known.clone().into_bytes()))
     }
@@ -113,17 +116,17 @@ impl Shop {
 
     /// Users over TCP.
     fn hand(&self) -> RedisAccounts {
-        self.at(&self.server.url(ADMIN))
+        self.at(&self.server.url(ADMIN), None)
     }
 
-    fn at(&self, connection: &str) -> RedisAccounts {
+    fn at(&self, connection: &str, ca: Option<&Path>) -> RedisAccounts {
         let resource = Resource {
             kind: Kind::Redis,
             connection: connection.to_owned(),
             accounts: vec!["app".to_owned()],
             admin: SecretName::parse("shop/admin").unwrap(),
             strategy: Strategy::DualPassword,
-            ca: None,
+            ca: ca.map(|ca| ca.display().to_string()),
         };
         let credentials = Arc::clone(&self.known) as Arc<dyn Credentials>;
         RedisAccounts::new(resource, credentials).unwrap()
@@ -198,7 +201,7 @@ async fn a_revoked_password_does_not_come_back_with_a_restart() {
     shop.server.restart();
     assert!(!hand.admits(&login, &one, &until).await.unwrap());
     assert!(hand.admits(&login, &two, &until).await.unwrap());
-    let near = shop.at(&shop.server.socket_url(ADMIN));
+    let near = shop.at(&shop.server.socket_url(ADMIN), None);
     assert!(near.admits(&login, &two, &until).await.unwrap());
 }
 
@@ -278,4 +281,25 @@ async fn a_refused_admin_waits_and_sessions_of_another_server_process_are_not_gu
     assert!(LoginRefused::is_beneath(&error), "work waits for it");
     assert!(error.to_string().contains("shop/admin"), "{error}");
     assert!(!format!("{error:?}").contains("another"));
+}
+
+#[tokio::test]
+async fn over_tls_the_server_has_to_prove_its_name() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let shop = Shop::over(RedisServer::with_tls(&certificate, &key)).await;
+    let files = tempfile::tempdir().unwrap();
+    let ca = files.path().join("ca.pem");
+    std::fs::write(&ca, &certificate).unwrap();
+    let (until, port) = (plenty(), shop.server.port());
+    let named = shop.at(&format!("rediss://{ADMIN}@localhost:{port}"), Some(&ca));
+    let login = accounts::Resource::fresh(&shop).await;
+    named.accept(&login, &value("one"), Keep::Nothing, &until).await.unwrap();
+    assert!(named.admits(&login, &value("one"), &until).await.unwrap());
+    for (host, ca) in [("127.0.0.1", Some(ca.as_path())), ("localhost", None)] {
+        let other = shop.at(&format!("rediss://{ADMIN}@{host}:{port}"), ca);
+        let error = refused(other.mark(&until).await);
+        assert_eq!(error.kind, ErrorKind::Denied, "{error:?}");
+        assert!(error.to_string().contains("caFile"), "{error}");
+    }
 }

@@ -31,6 +31,7 @@ pub struct MariaDbServer {
     program: PathBuf,
     directory: PathBuf,
     port: u16,
+    speaks_tls: bool,
     child: Option<Child>,
 }
 
@@ -41,14 +42,31 @@ impl MariaDbServer {
     /// When MariaDB is not installed or does not start; the message says what to do.
     #[must_use]
     pub fn start() -> Self {
+        Self::begin(None)
+    }
+
+    /// One that also speaks TLS, with this certificate and its key (PEM).
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn with_tls(certificate: &str, key: &str) -> Self {
+        Self::begin(Some((certificate, key)))
+    }
+
+    fn begin(tls: Option<(&str, &str)>) -> Self {
         let missing =
             "MariaDB is not installed: `apt-get install mariadb-server-core`, or run tests/run.sh";
         let mut server = Self {
             program: first(&PROGRAMS).expect(missing),
             directory: directory::fresh("kw-my"),
             port: held_port(),
+            speaks_tls: tls.is_some(),
             child: None,
         };
+        if let Some((certificate, key)) = tls {
+            directory::put_tls(&server.directory, certificate, key);
+        }
         server.init(&first(&SHARES).expect(missing));
         server.restart();
         server
@@ -90,7 +108,7 @@ impl MariaDbServer {
         format!("mariadb://{user}@{socket}")
     }
 
-    /// Its port on 127.0.0.1.
+    /// Its port on 127.0.0.1, which is `localhost`, too.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -144,6 +162,11 @@ impl MariaDbServer {
             format!("--port={}", self.port),
             format!("--socket={socket}"),
         ]);
+        if self.speaks_tls {
+            let at = |name: &str| self.directory.join(name).display().to_string();
+            server.arg(format!("--ssl-cert={}", at(directory::CERTIFICATE)));
+            server.arg(format!("--ssl-key={}", at(directory::KEY)));
+        }
         let server = server.stdin(Stdio::null()).stdout(Stdio::null());
         server.stderr(log).spawn().unwrap()
     }

@@ -35,6 +35,7 @@ pub struct RedisServer {
     directory: PathBuf,
     port: u16,
     keeps_users: bool,
+    speaks_tls: bool,
     child: Option<Child>,
 }
 
@@ -45,7 +46,16 @@ impl RedisServer {
     /// When Redis is not installed or does not start; the message says what to do.
     #[must_use]
     pub fn start() -> Self {
-        Self::begin(true)
+        Self::begin(true, None)
+    }
+
+    /// One that speaks TLS alone on its port, with this certificate and its key (PEM).
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn with_tls(certificate: &str, key: &str) -> Self {
+        Self::begin(true, Some((certificate, key)))
     }
 
     /// One that forgets what became of its users when it ends.
@@ -54,10 +64,10 @@ impl RedisServer {
     /// As [`Self::start`].
     #[must_use]
     pub fn forgetful() -> Self {
-        Self::begin(false)
+        Self::begin(false, None)
     }
 
-    fn begin(keeps_users: bool) -> Self {
+    fn begin(keeps_users: bool, tls: Option<(&str, &str)>) -> Self {
         let mut places = PROGRAMS.iter().map(PathBuf::from);
         let program = places.find(|place| place.is_file());
         let mut server = Self {
@@ -67,8 +77,12 @@ impl RedisServer {
             directory: directory::fresh("kw-rd"),
             port: held_port(),
             keeps_users,
+            speaks_tls: tls.is_some(),
             child: None,
         };
+        if let Some((certificate, key)) = tls {
+            directory::put_tls(&server.directory, certificate, key);
+        }
         let users = format!("user default off\nuser {USER} on >{PASSWORD} ~* &* +@all\n");
         std::fs::write(server.users(), users).unwrap();
         server.restart();
@@ -111,6 +125,12 @@ impl RedisServer {
         format!("redis://{user}@{socket}")
     }
 
+    /// Its port on 127.0.0.1, which is `localhost`, too.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its unix socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -139,7 +159,17 @@ impl RedisServer {
         let _left = std::fs::remove_file(self.socket());
         let mut server = Command::new(&self.program);
         server.arg0("redis-server").current_dir(&self.directory);
-        server.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
+        server.args(["--bind", "127.0.0.1"]);
+        let port = self.port.to_string();
+        if self.speaks_tls {
+            let certificate = self.directory.join(directory::CERTIFICATE);
+            server.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+            server.arg("--tls-cert-file").arg(&certificate);
+            server.arg("--tls-ca-cert-file").arg(&certificate);
+            server.arg("--tls-key-file").arg(self.directory.join(directory::KEY));
+        } else {
+            server.args(["--port", &port]);
+        }
         server.arg("--unixsocket").arg(self.socket());
         server.arg("--dir").arg(&self.directory).args(["--save", ""]);
         match self.keeps_users {

@@ -33,7 +33,6 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ),
     ("bus", &["engine", "core", "seal", "schemas"]),
     ("cache", &["engine", "core", "seal", "schemas", "postgres"]),
-    ("rotators", &["engine", "core", "seal"]),
     ("stores", &["engine", "core", "seal", "schemas"]),
     (
         "rotators",
