@@ -16,6 +16,7 @@ pub mod mariadb;
 mod password;
 pub mod postgres;
 pub mod redis;
+mod trust;
 
 pub use account::AccountRotator;
 pub use connector::{Connector, grants};

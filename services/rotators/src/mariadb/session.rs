@@ -11,6 +11,8 @@ use keywheel_engine::until::Until;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
+use crate::trust::is_distrusted;
+
 /// Longest time for one statement, or for a login.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -126,13 +128,19 @@ fn failure(name: &str, error: sqlx::Error) -> Failure {
     match (code, error) {
         // What the server says may quote the statement.
         (Some(code), _) => Failure::Code(code),
-        (None, error @ sqlx::Error::Tls(_)) => {
+        (None, sqlx::Error::Io(error)) if is_distrusted(&error) => {
             let text = format!(
-                "{name}: its certificate is not trusted, or it speaks no TLS; name its authority in the rotator's caFile"
+                "{name}: its certificate is not trusted; name its authority in the rotator's caFile"
             );
             Failure::Other(PortError::caused(ErrorKind::Denied, text, error))
         }
-        (None, error @ sqlx::Error::Io(_)) => {
+        (None, error @ sqlx::Error::Tls(_)) => {
+            let text = format!(
+                "{name}: TLS is not possible; switch it on there, and correct the rotator's caFile"
+            );
+            Failure::Other(PortError::caused(ErrorKind::Denied, text, error))
+        }
+        (None, sqlx::Error::Io(error)) => {
             let text = format!("{name} cannot be reached; start it, or correct the connection");
             Failure::Other(PortError::caused(ErrorKind::Unavailable, text, error))
         }

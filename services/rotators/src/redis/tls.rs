@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::{Failure, Stream, bounded};
 use crate::address::{Address, Target};
+use crate::trust::is_distrusted;
 
 /// Opens a connection; `authorities` (PEM) are those that the certificate has to come from.
 pub(super) async fn connect(
@@ -77,13 +78,12 @@ fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> PortError 
 }
 
 fn untrusted(name: &str, error: io::Error) -> PortError {
-    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let (kind, why) = match cause {
-        Some(rustls::Error::InvalidCertificate(_)) => (
+    let (kind, why) = match is_distrusted(&error) {
+        true => (
             ErrorKind::Denied,
             "its certificate is not trusted; name its authority in the rotator's caFile",
         ),
-        _ => (
+        false => (
             ErrorKind::Unavailable,
             "TLS cannot be agreed on; see its log",
         ),
