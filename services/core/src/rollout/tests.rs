@@ -1,5 +1,6 @@
 //! Rollouts over two hosts: one at a time, halted by a failure and turned back, coalesced.
 
+mod cut_over;
 mod histories;
 
 use std::time::Duration;
@@ -12,12 +13,11 @@ use crate::id::RotationId;
 use crate::name::{BindingName, EnvName, SecretName};
 use crate::plan::plan_host;
 use crate::report::{Fact, HostReport, Item, MAX_REPORT_ITEMS, RestartState, RestartWish};
-use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::{self, Outcome, Phase, Step};
 use crate::secret;
 use crate::testing::{
     BINDING, Given, HOST, NOW, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding,
-    apply_secret, assigned, consumer, container, done, enrol, env, evict, generated, item, later, of_rotation,
+    assigned, consumer, container, done, enrol, env, evict, generated, item, later, of_rotation,
     of_secret, reloaded, report, restart, revoke, rotate,
 };
 
@@ -296,37 +296,6 @@ fn with_the_version_before_revoked_a_failure_only_halts() {
     assert!(open.halted.is_some() && open.returning.is_none());
     assert_eq!(given.secret().current, Some(2));
     assert!(members_with_leave(&given).is_empty());
-}
-
-#[test]
-fn after_a_cut_over_a_failure_only_halts_for_the_version_before_opens_nothing_any_more() {
-    let resource = Resource {
-        kind: Kind::Postgres,
-        connection: "postgres://admin@db.example/shop".to_owned(),
-        accounts: vec!["app".to_owned()],
-        admin: SecretName::parse("shop/admin").unwrap(),
-        strategy: Strategy::SingleUser,
-        ca: None,
-    };
-    let admin = Command::Apply(vec![Declaration::Secret {
-        id: OTHER_SECRET,
-        rotation: FOURTH,
-        name: resource.admin.clone(),
-        spec: secret::Spec {
-            credential_for: Some(resource.credential_server()),
-            ..secret::Spec::default()
-        },
-    }]);
-    let opening = secret::Spec {
-        rotator: Some(Box::new(resource)),
-        ..generated()
-    };
-    let failed = says(HOST, vec![broken(1, 2)], Vec::new(), &[2]);
-    let given = rolled().and(admin).and(apply_secret(opening)).and(failed);
-    let open = &given.world().rotations[&SECOND];
-    assert!(open.halted.is_some() && open.returning.is_none());
-    assert_eq!(given.secret().current, Some(2));
-    assert!(given.secret().is_deliverable(1), "nothing dies of itself");
 }
 
 #[test]
