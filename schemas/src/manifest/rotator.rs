@@ -77,7 +77,7 @@ fn read_connection(fields: &Fields<'_>, kind: Kind, faults: &mut Faults) -> Opti
 
 fn connection_fault(text: &str, kind: Kind) -> Option<String> {
     let schemes = SCHEMES.iter().find(|(of, _)| *of == kind);
-    let schemes = schemes.map_or(&[][..], |(_, schemes)| schemes);
+    let schemes = schemes.map_or(&[][..], |(_, schemes)| *schemes);
     let like = format!(
         "has to be like `{}://admin@db.example:5432/shop`",
         schemes.first().copied().unwrap_or_default()

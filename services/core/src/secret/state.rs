@@ -217,6 +217,13 @@ impl Secret {
         Err(Rejection::ResourceFixed { secret })
     }
 
+    /// Whether the version before is still good at its resource while consumers move to the next one.
+    #[must_use]
+    pub fn overlaps(&self) -> bool {
+        let rotator = self.spec.rotator.as_ref();
+        rotator.is_none_or(|resource| resource.strategy.overlaps())
+    }
+
     /// Versions whose data key may still be there, oldest first.
     pub fn kept(&self) -> impl Iterator<Item = u64> {
         (1..=self.last_version).filter(|version| !self.destroyed.contains(version))
