@@ -5,7 +5,9 @@ use std::io;
 /// Whether a connection ended because the server's certificate is not to be trusted: another name, or
 /// another authority.
 pub(crate) fn is_distrusted(error: &io::Error) -> bool {
-    let cause = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let cause = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
