@@ -2,7 +2,7 @@
 //! each other.
 //!
 //! Invariants: a command holds a password's hash, never the password, but for the login itself; every
-//! change is kept by the server beyond its restart before it counts as done, so that no revoked password
+//! change is one transaction with its keeping beyond a restart of the server, so that no revoked password
 //! comes back; sessions are told apart by their numbers, and only of the very server process that gave
 //! them. Users are not replicated: it is one server, and each replica is a rotator of its own.
 
@@ -33,6 +33,9 @@ const FORM: Form = Form {
     port: 6379,
     example: "rediss://admin@host:port",
 };
+/// How a server keeps its users beyond its end: in a file of their own, or in its configuration.
+const ACL_FILE: [&str; 2] = ["ACL", "SAVE"];
+const CONFIGURATION: [&str; 2] = ["CONFIG", "REWRITE"];
 /// A connection's number has this many bits; so many of the process's name stand above them in a mark.
 const ID_BITS: u32 = 39;
 const RUN_DIGITS: usize = 6;
@@ -143,35 +146,42 @@ impl RedisAccounts {
         }
     }
 
-    /// Changes a user, and has the server keep that beyond a restart; an earlier change, too, whose
-    /// keeping was cut off.
+    /// Changes a user and has the server keep that, both or none of them, wherever it is cut off: what
+    /// is seen changed is kept. A server that cannot keep it is found out before.
     async fn change(
         &self,
         connection: &mut Connection<'_>,
         name: &str,
         rules: &[String],
     ) -> Result<(), PortError> {
-        if !rules.is_empty() {
-            let mut words = vec!["ACL", "SETUSER", name];
-            words.extend(rules.iter().map(String::as_str));
-            match ask(connection, &words).await {
-                Ok(_) => {}
-                // Another hand removed that password in between.
-                Err(Failure::Said(said)) if said.contains("remove from the user does not exist") => {}
-                Err(failure) => return Err(self.explain(failure)),
-            }
+        let keeping = self.keep(connection).await?;
+        if rules.is_empty() {
+            return Ok(());
         }
-        self.keep(connection).await
+        let mut words = vec!["ACL", "SETUSER", name];
+        words.extend(rules.iter().map(String::as_str));
+        for words in [&["MULTI"][..], &words, &keeping] {
+            self.ask(connection, words).await?;
+        }
+        match ask(connection, &["EXEC"]).await {
+            Ok(_) => Ok(()),
+            // Another hand removed that password in between.
+            Err(Failure::Said(said)) if said.contains("remove from the user does not exist") => {
+                Ok(())
+            }
+            Err(failure) => Err(self.explain(failure)),
+        }
     }
 
-    async fn keep(&self, connection: &mut Connection<'_>) -> Result<(), PortError> {
-        match ask(connection, &["ACL", "SAVE"]).await {
-            Ok(_) => return Ok(()),
+    /// Has the server keep its users as they are beyond a restart; gives the command that does.
+    async fn keep(&self, connection: &mut Connection<'_>) -> Result<[&'static str; 2], PortError> {
+        match ask(connection, &ACL_FILE).await {
+            Ok(_) => return Ok(ACL_FILE),
             Err(Failure::Said(said)) if said.contains("not configured to use an ACL file") => {}
             Err(failure) => return Err(self.explain(failure)),
         }
-        match ask(connection, &["CONFIG", "REWRITE"]).await {
-            Ok(_) => Ok(()),
+        match ask(connection, &CONFIGURATION).await {
+            Ok(_) => Ok(CONFIGURATION),
             Err(Failure::Said(said)) if said.contains("without a config file") => {
                 let text = format!(
                     "{} keeps its users in memory only: after a restart the old password would be back; set `aclfile` there, then try again",
@@ -337,8 +347,8 @@ fn printed(resource: &Resource, address: &Address) -> String {
     let admin = &address.user;
     format!(
         "# For {resource}. Who may set users may give itself every right: keep this password as you keep root's.\n\
-         ACL SETUSER {admin} on resetkeys resetchannels -@all +auth +acl|list +acl|setuser +acl|save \
-         +client|id +client|list +client|kill +info\n\
+         ACL SETUSER {admin} on resetkeys resetchannels -@all +auth +multi +exec +acl|list +acl|setuser \
+         +acl|save +client|id +client|list +client|kill +info\n\
          # Without `aclfile`, users are kept in the configuration file:\n\
          # ACL SETUSER {admin} +config|rewrite\n\
          # Put its password into secret `{}`: ACL SETUSER {admin} >…\n",

@@ -206,7 +206,7 @@ async fn a_revoked_password_does_not_come_back_with_a_restart() {
 }
 
 #[tokio::test]
-async fn a_change_whose_keeping_was_cut_off_is_kept_by_the_repeat() {
+async fn what_cannot_be_kept_is_not_changed() {
     let shop = Shop::open().await;
     let login = accounts::Resource::fresh(&shop).await;
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
@@ -214,11 +214,14 @@ async fn a_change_whose_keeping_was_cut_off_is_kept_by_the_repeat() {
     let error = refused(hand.accept(&login, &one, Keep::Nothing, &until).await);
     assert_eq!(error.kind, ErrorKind::Denied);
     assert!(error.to_string().contains("rotator grants"), "{error}");
-    assert!(hand.admits(&login, &one, &until).await.unwrap(), "it was changed");
-    assert!(!shop.kept().contains(&login.name), "and not kept");
+    assert!(!hand.admits(&login, &one, &until).await.unwrap(), "nothing was changed");
     shop.run(&format!("ACL SETUSER {ADMIN} +acl|save")).await;
     hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
     assert!(shop.kept().contains(&format!("user {login} on #")));
+    // Somebody changed it in memory only, to what is wanted.
+    shop.run(&format!("ACL SETUSER {login} off resetpass")).await;
+    hand.refuse(&login, None, &until).await.unwrap();
+    assert!(shop.kept().contains(&format!("user {login} off ")));
 }
 
 #[tokio::test]
@@ -230,6 +233,7 @@ async fn a_server_that_forgets_its_users_is_refused_and_so_is_a_user_of_any_pass
     let error = refused(hand.accept(&login, &one, Keep::Nothing, &until).await);
     assert_eq!(error.kind, ErrorKind::Denied);
     assert!(error.to_string().contains("set `aclfile` there"), "{error}");
+    assert!(!hand.admits(&login, &one, &until).await.unwrap(), "nothing was changed");
     shop.run("ACL SETUSER open on nopass +@all").await;
     let open = Login::of("open");
     for error in [

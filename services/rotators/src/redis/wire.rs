@@ -135,23 +135,34 @@ async fn answer(
         '$' => Answer::Bytes(bytes(from, rest, &mut left).await?),
         '*' => {
             let count: usize = rest.parse().map_err(|_| wrong())?;
-            let mut list = Vec::new();
+            let (mut list, mut said) = (Vec::new(), None);
             for _ in 0..count {
-                list.push(item(from, &mut left).await?);
+                match item(from, &mut left).await? {
+                    Ok(item) => list.push(item),
+                    Err(against) => said = said.or(Some(against)),
+                }
             }
-            Answer::List(list)
+            match said {
+                None => Answer::List(list),
+                Some(said) => return Ok(Err(said)),
+            }
         }
         _ => return Err(wrong()),
     }))
 }
 
+/// One of several answers; what is said against one of them stands for all.
 async fn item(
     from: &mut (impl AsyncBufRead + Unpin),
     left: &mut usize,
-) -> std::io::Result<Vec<u8>> {
+) -> std::io::Result<Result<Vec<u8>, String>> {
     let line = line(from).await?;
+    let spent = line.len().saturating_add(ITEM_BYTES);
+    *left = left.checked_sub(spent).ok_or_else(wrong)?;
     match split(&line)? {
-        ('$', rest) => bytes(from, rest, left).await?.ok_or_else(wrong),
+        ('$', rest) => bytes(from, rest, left).await?.ok_or_else(wrong).map(Ok),
+        ('+', rest) => Ok(Ok(rest.as_bytes().to_vec())),
+        ('-', rest) => Ok(Err(rest.to_owned())),
         _ => Err(wrong()),
     }
 }
@@ -253,6 +264,8 @@ mod tests {
             (b"$-1\r\n", Ok(Answer::Bytes(None))),
             (b"*2\r\n$3\r\none\r\n$4\r\nt\r\no\r\n", Ok(list)),
             (b"-NOPERM no\r\n", Err("NOPERM no".to_owned())),
+            (b"*2\r\n+OK\r\n+OK\r\n", Ok(Answer::List(vec![b"OK".to_vec(); 2]))),
+            (b"*2\r\n-ERR no\r\n+OK\r\n", Err("ERR no".to_owned())),
         ] {
             assert_eq!(read(text).await.unwrap(), expected);
         }
