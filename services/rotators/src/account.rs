@@ -334,8 +334,9 @@ impl Rotator for AccountRotator {
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let Credential { login, password } = self.made(work, until).await?;
         let keep = match self.strategy() {
-            Strategy::DualPassword => Keep::Old,
-            Strategy::AlternatingUsers | Strategy::SingleUser => Keep::Nothing,
+            // Before the first version the account has no password that anybody here would take back.
+            Strategy::DualPassword if self.plan.current.is_some() => Keep::Old,
+            Strategy::DualPassword | Strategy::AlternatingUsers | Strategy::SingleUser => Keep::Nothing,
         };
         let alternates = self.strategy() == Strategy::AlternatingUsers;
         if alternates && !self.accounts.admits(&login, &password, until).await? {

@@ -8,17 +8,17 @@
     reason = "tests may stop at once"
 )]
 
+mod support;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use keywheel_core::name::SecretName;
-use keywheel_core::resource::{Kind, Resource, Strategy};
-use keywheel_core::store::CredentialRef;
+use keywheel_core::resource::{Kind, Resource};
 use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
-use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::port::ErrorKind;
 use keywheel_rotators::mariadb::MariaDbAccounts;
 use keywheel_seal::SecretBytes;
 use keywheel_testkit::conformance::accounts::{self, Session};
@@ -26,23 +26,7 @@ use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
 use keywheel_testkit::server::mariadb::{MariaDbServer, PASSWORD, USER};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
-
-const ADMIN: &str = "rotator";
-const ADMIN_PASSWORD: &str = "pw-of-the-admin";
-
-/// The admin's password, as it is known now.
-struct Known(Mutex<String>);
-
-#[async_trait]
-impl Credentials for Known {
-    async fn read(&self, credential: &CredentialRef) -> Result<SecretBytes, PortError> {
-        if let CredentialRef::File(path) = credential {
-            return Ok(SecretBytes::from(std::fs::read(path).unwrap()));
-        }
-        let known = self.0.lock().unwrap();
-        Ok(SecretBytes::from(known.clone().into_bytes()))
-    }
-}
+use support::{ADMIN, ADMIN_PASSWORD, Known};
 
 /// A server with an admin that was granted what the rotator says.
 struct Shop {
@@ -59,7 +43,7 @@ impl Shop {
     async fn over(server: MariaDbServer) -> Self {
         let shop = Self {
             server,
-            known: Arc::new(Known(Mutex::new(ADMIN_PASSWORD.to_owned()))),
+            known: Known::admin(),
             made: AtomicU32::new(0),
         };
         for line in shop.hand().grants().lines() {
@@ -79,12 +63,8 @@ impl Shop {
 
     fn at(&self, connection: &str, ca: Option<&Path>) -> MariaDbAccounts {
         let resource = Resource {
-            kind: Kind::Mariadb,
-            connection: connection.to_owned(),
-            accounts: vec!["app".to_owned(), "app_b".to_owned()],
-            admin: SecretName::parse("shop/admin").unwrap(),
-            strategy: Strategy::AlternatingUsers,
             ca: ca.map(|ca| ca.display().to_string()),
+            ..support::resource(Kind::Mariadb, connection, &["app", "app_b"])
         };
         let credentials = Arc::clone(&self.known) as Arc<dyn Credentials>;
         MariaDbAccounts::new(resource, credentials).unwrap()
@@ -341,4 +321,12 @@ async fn with_an_authority_named_the_server_has_to_prove_its_name() {
     std::fs::write(&ca, strange.cert.pem()).unwrap();
     let error = refused(named.mark(&until).await);
     assert_eq!(error.kind, ErrorKind::Denied, "the file is read each time: {error:?}");
+}
+
+#[tokio::test]
+async fn the_two_passwords_of_an_account_take_turns() {
+    let shop = Shop::open().await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let resource = support::resource(Kind::Mariadb, &shop.server.url(ADMIN), &[login.name.as_str()]);
+    support::two_passwords_take_turns(Arc::new(shop.hand()), &resource).await;
 }

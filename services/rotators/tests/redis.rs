@@ -8,17 +8,17 @@
     reason = "tests may stop at once"
 )]
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use keywheel_core::name::SecretName;
-use keywheel_core::resource::{Kind, Resource, Strategy};
-use keywheel_core::store::CredentialRef;
+use keywheel_core::resource::{Kind, Resource};
 use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
-use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::port::ErrorKind;
 use keywheel_rotators::redis::RedisAccounts;
 use keywheel_seal::SecretBytes;
 use keywheel_testkit::conformance::accounts::{self, Session};
@@ -26,23 +26,7 @@ use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
 use keywheel_testkit::server::redis::{PASSWORD, RedisServer, USER};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-
-const ADMIN: &str = "rotator";
-const ADMIN_PASSWORD: &str = "pw-of-the-admin";
-
-/// The admin's password, as it is known now.
-struct Known(Mutex<String>);
-
-#[async_trait]
-impl Credentials for Known {
-    async fn read(&self, credential: &CredentialRef) -> Result<SecretBytes, PortError> {
-        if let CredentialRef::File(path) = credential {
-            return Ok(SecretBytes::from(std::fs::read(path).unwrap()));
-        }
-        let known = self.0.lock().unwrap();
-        Ok(SecretBytes::from(known.clone().into_bytes()))
-    }
-}
+use support::{ADMIN, ADMIN_PASSWORD, Known};
 
 /// A client that speaks by lines, and is none of the adapter's.
 struct Client(BufReader<UnixStream>);
@@ -96,7 +80,7 @@ impl Shop {
     async fn over(server: RedisServer) -> Self {
         let shop = Self {
             server,
-            known: Arc::new(Known(Mutex::new(ADMIN_PASSWORD.to_owned()))),
+            known: Known::admin(),
             made: AtomicU32::new(0),
         };
         for line in shop.hand().grants().lines() {
@@ -121,12 +105,8 @@ impl Shop {
 
     fn at(&self, connection: &str, ca: Option<&Path>) -> RedisAccounts {
         let resource = Resource {
-            kind: Kind::Redis,
-            connection: connection.to_owned(),
-            accounts: vec!["app".to_owned()],
-            admin: SecretName::parse("shop/admin").unwrap(),
-            strategy: Strategy::DualPassword,
             ca: ca.map(|ca| ca.display().to_string()),
+            ..support::resource(Kind::Redis, connection, &["app"])
         };
         let credentials = Arc::clone(&self.known) as Arc<dyn Credentials>;
         RedisAccounts::new(resource, credentials).unwrap()
@@ -306,4 +286,12 @@ async fn over_tls_the_server_has_to_prove_its_name() {
         assert_eq!(error.kind, ErrorKind::Denied, "{error:?}");
         assert!(error.to_string().contains("caFile"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn the_two_passwords_of_an_account_take_turns() {
+    let shop = Shop::open().await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let resource = support::resource(Kind::Redis, &shop.server.url(ADMIN), &[login.name.as_str()]);
+    support::two_passwords_take_turns(Arc::new(shop.hand()), &resource).await;
 }

@@ -147,6 +147,19 @@ async fn it_keeps_the_laws_of_every_rotator() {
 }
 
 #[tokio::test]
+async fn a_password_from_before_the_first_version_is_not_kept_beside_those_of_versions() {
+    let fakes = Fakes::of(Strategy::DualPassword);
+    let before = SecretBytes::from(b"by hand".to_vec());
+    fakes.accounts.change("app", &before);
+    fakes.make(1).await;
+    assert!(!fakes.accounts.accepts("app", &before));
+    fakes.make(2).await;
+    for version in [1, 2] {
+        assert!(fakes.accepts(&fakes.opened(version)), "{version}");
+    }
+}
+
+#[tokio::test]
 async fn two_accounts_take_turns_and_both_are_good_until_the_old_one_is_retired() {
     let fakes = Fakes::of(Strategy::AlternatingUsers);
     fakes.make(1).await;
