@@ -154,8 +154,16 @@ mod tests {
             ("redis://me@db", Target::Tcp("db".to_owned(), 6379), false),
             ("rediss://me@db:7/0", Target::Tcp("db".to_owned(), 7), false),
             ("redis://me@[::1]:7", Target::Tcp("::1".to_owned(), 7), true),
-            ("redis://me@127.0.0.1", Target::Tcp("127.0.0.1".to_owned(), 6379), true),
-            ("redis://me@%2Frun%2Fr.sock", Target::Socket("/run/r.sock".into()), true),
+            (
+                "redis://me@127.0.0.1",
+                Target::Tcp("127.0.0.1".to_owned(), 6379),
+                true,
+            ),
+            (
+                "redis://me@%2Frun%2Fr.sock",
+                Target::Socket("/run/r.sock".into()),
+                true,
+            ),
         ] {
             let address = parsed(url);
             assert_eq!(address.target, target, "{url}");
@@ -170,7 +178,10 @@ mod tests {
     fn a_password_never_stands_in_an_address_and_no_refusal_quotes_one() {
         for url in ["redis://me:pw@db", "redis://me:@db", "redis://me@pw@db"] {
             let text = Address::parse(url, &FORM).unwrap_err().to_string();
-            assert!(text.contains("adminSecret") && !text.contains("pw"), "{text}");
+            assert!(
+                text.contains("adminSecret") && !text.contains("pw"),
+                "{text}"
+            );
         }
     }
 
@@ -178,9 +189,20 @@ mod tests {
     fn what_is_no_address_is_refused() {
         let long = format!("redis://me@{}", "x".repeat(MAX_URL_BYTES));
         for url in [
-            "http://me@db", "redis://db", "redis://@db", "redis://me@", "redis://me@/0",
-            "redis://me@db?x=y", "redis://me@db:x", "redis://me@db:65536", "redis://me@[db]",
-            "redis://%0a@db", "redis://%zz@db", "redis://me@%2", "redis://me@d b", &long,
+            "http://me@db",
+            "redis://db",
+            "redis://@db",
+            "redis://me@",
+            "redis://me@/0",
+            "redis://me@db?x=y",
+            "redis://me@db:x",
+            "redis://me@db:65536",
+            "redis://me@[db]",
+            "redis://%0a@db",
+            "redis://%zz@db",
+            "redis://me@%2",
+            "redis://me@d b",
+            &long,
         ] {
             assert!(Address::parse(url, &FORM).is_err(), "{url}");
         }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use keywheel_core::resource::{Kind, Resource};
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::{Accounts, ConnectAccounts};
 use keywheel_engine::port::store::Credentials;
-use keywheel_engine::port::PortError;
 use keywheel_seal::Entropy;
 
 use crate::mariadb::{self, MariaDbAccounts};

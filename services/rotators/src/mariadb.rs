@@ -46,8 +46,7 @@ const IDS: i64 = 1 << ID_BITS;
 const STARTS: i64 = 1 << (i64::BITS - 1 - ID_BITS);
 
 const VERSION: &str = "SELECT CAST(VERSION() AS CHAR)";
-const KEPT: &str =
-    "SELECT CAST(Priv AS CHAR) FROM mysql.global_priv WHERE User = ? AND Host = ?";
+const KEPT: &str = "SELECT CAST(Priv AS CHAR) FROM mysql.global_priv WHERE User = ? AND Host = ?";
 const ROLES: &str =
     "SELECT CAST(Role AS CHAR) FROM mysql.roles_mapping WHERE User = ? AND Host = ?";
 const OWN_GRANTS: &str = "SHOW GRANTS";
@@ -95,7 +94,8 @@ impl MariaDbAccounts {
     ) -> Result<MySqlConnectOptions, PortError> {
         // EXPOSE: the client proves with it who it is, and takes it as text.
         let text = std::str::from_utf8(password.expose()).map_err(|_| {
-            let text = format!("the password of `{user}` is no text; give one of printable characters");
+            let text =
+                format!("the password of `{user}` is no text; give one of printable characters");
             PortError::new(ErrorKind::Denied, text)
         })?;
         let options = MySqlConnectOptions::new().username(user).password(text);
@@ -161,7 +161,10 @@ impl MariaDbAccounts {
             return Ok(None);
         };
         let account = Account::parse(&json).ok_or_else(|| {
-            let text = format!("{}: what it keeps of {who} is not understood", self.address.name);
+            let text = format!(
+                "{}: what it keeps of {who} is not understood",
+                self.address.name
+            );
             PortError::new(ErrorKind::Corrupt, text)
         })?;
         Ok(Some(account))
@@ -194,9 +197,12 @@ impl MariaDbAccounts {
         };
         let grants = format!("SHOW GRANTS FOR {sibling}");
         if self.has_own_rights(session, grants).await? {
-            return refuse("that one has rights of its own; give them to a role and both accounts that role");
+            return refuse(
+                "that one has rights of its own; give them to a role and both accounts that role",
+            );
         }
-        self.run(session, account::create(who, password, &clauses)).await
+        self.run(session, account::create(who, password, &clauses))
+            .await
     }
 
     /// Whether an account has rights that come from no role.
@@ -335,15 +341,20 @@ impl Accounts for MariaDbAccounts {
         let sibling = login.sibling.as_deref().map(Who::parse);
         let mut session = self.open(until).await?;
         match self.account(&mut session, &who).await? {
-            None => self.create(&mut session, &who, sibling.as_ref(), &new).await?,
+            None => {
+                self.create(&mut session, &who, sibling.as_ref(), &new)
+                    .await?
+            }
             Some(account) => {
                 if let Some(passwords) = self.plan(&who, &account, &new, keep)? {
-                    self.run(&mut session, account::accept(&who, &passwords)).await?;
+                    self.run(&mut session, account::accept(&who, &passwords))
+                        .await?;
                 }
             }
         }
         if let Some(sibling) = &sibling {
-            self.align(&mut session, &who, sibling, password, until).await?;
+            self.align(&mut session, &who, sibling, password, until)
+                .await?;
         }
         session.close().await;
         Ok(())
@@ -480,7 +491,8 @@ fn printed(resource: &Resource, address: &Address) -> String {
     ];
     if resource.strategy == Strategy::AlternatingUsers {
         lines.extend([
-            "-- Both accounts have their rights by roles alone; for each of these roles:".to_owned(),
+            "-- Both accounts have their rights by roles alone; for each of these roles:"
+                .to_owned(),
             format!("-- GRANT `role` TO {admin} WITH ADMIN OPTION;"),
         ]);
     }
@@ -546,11 +558,23 @@ mod tests {
     fn lines_of_grants_are_told_apart() {
         for (grant, own, shows) in [
             ("GRANT `r_app` TO `a`@`%`", false, false),
-            ("GRANT USAGE ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*00'", false, false),
+            (
+                "GRANT USAGE ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*00'",
+                false,
+                false,
+            ),
             ("SET DEFAULT ROLE `r_app` FOR `a`@`%`", false, false),
-            ("GRANT SELECT, INSERT (`n`) ON `d`.`t` TO `x`@`%`", true, false),
+            (
+                "GRANT SELECT, INSERT (`n`) ON `d`.`t` TO `x`@`%`",
+                true,
+                false,
+            ),
             ("GRANT PROCESS, CREATE USER ON *.* TO `kw`@`%`", true, true),
-            ("GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION", true, true),
+            (
+                "GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION",
+                true,
+                true,
+            ),
             ("GRANT SELECT ON `PROCESS`.* TO `x`@`%`", true, false),
         ] {
             assert_eq!(is_own_right(grant), own, "{grant}");
@@ -587,8 +611,16 @@ mod tests {
             let options = accounts.options("me", &password).await.unwrap();
             format!("{options:?}")
         };
-        assert!(mode("mariadb://kw@db/shop").await.contains("VerifyIdentity"));
-        assert!(!mode("mysql://kw@127.0.0.1:3307").await.contains("VerifyIdentity"));
+        assert!(
+            mode("mariadb://kw@db/shop")
+                .await
+                .contains("VerifyIdentity")
+        );
+        assert!(
+            !mode("mysql://kw@127.0.0.1:3307")
+                .await
+                .contains("VerifyIdentity")
+        );
         let odd = accounts("mariadb://kw`x@db").unwrap();
         assert!(odd.grants().contains("TO `kw``x`@'%';"));
         let refused = accounts("postgres://kw@db").map(drop).unwrap_err();

@@ -7,7 +7,10 @@ use keywheel_seal::SecretBytes;
 /// Refuses a password that clients prepare in different ways before they send it, and an empty one.
 pub(crate) fn check(login: &Login, password: &SecretBytes) -> Result<(), PortError> {
     // EXPOSE: its characters are looked at.
-    let is_plain = password.expose().iter().all(|byte| (b' '..=b'~').contains(byte));
+    let is_plain = password
+        .expose()
+        .iter()
+        .all(|byte| (b' '..=b'~').contains(byte));
     if is_plain && !password.is_empty() {
         return Ok(());
     }

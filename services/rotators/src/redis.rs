@@ -59,7 +59,10 @@ impl RedisAccounts {
     pub fn new(resource: Resource, credentials: Arc<dyn Credentials>) -> Result<Self, PortError> {
         let address = Address::parse(&resource.connection, &FORM)?;
         if !address.is_tls && !address.is_near {
-            let text = format!("{} is not this machine: only rediss:// may leave it; use that", address.name);
+            let text = format!(
+                "{} is not this machine: only rediss:// may leave it; use that",
+                address.name
+            );
             return Err(PortError::new(ErrorKind::Denied, text));
         }
         Ok(Self {
@@ -218,14 +221,19 @@ impl RedisAccounts {
                 PortError::new(ErrorKind::Conflict, text)
             }
             Refusal::Open => {
-                let text = format!("user {name} at {server} lets any password in (nopass); give it one first");
+                let text = format!(
+                    "user {name} at {server} lets any password in (nopass); give it one first"
+                );
                 PortError::new(ErrorKind::Denied, text)
             }
         }
     }
 
     fn strange(&self) -> PortError {
-        let text = format!("{} answers what Redis does not; correct the connection", self.address.name);
+        let text = format!(
+            "{} answers what Redis does not; correct the connection",
+            self.address.name
+        );
         PortError::new(ErrorKind::Corrupt, text)
     }
 }
@@ -408,14 +416,24 @@ mod tests {
         let mark = packed(run, 68).unwrap();
         assert_eq!((mark >> ID_BITS, mark & (IDS - 1)), (0x000b_fc67, 68));
         assert_eq!(packed("ffffff", IDS - 1), Some(i64::MAX));
-        for (run, id) in [("0bfc6", 1), ("xyzxyz", 1), ("-1bfc6", 1), (run, IDS), (run, -1)] {
+        for (run, id) in [
+            ("0bfc6", 1),
+            ("xyzxyz", 1),
+            ("-1bfc6", 1),
+            (run, IDS),
+            (run, -1),
+        ] {
             assert_eq!(packed(run, id), None, "{run} {id}");
         }
     }
 
     #[test]
     fn only_tls_leaves_this_machine() {
-        for url in ["rediss://kw@db/0", "redis://kw@localhost", "redis://kw@%2Frun%2Fr.sock"] {
+        for url in [
+            "rediss://kw@db/0",
+            "redis://kw@localhost",
+            "redis://kw@%2Frun%2Fr.sock",
+        ] {
             assert!(accounts(url).is_ok(), "{url}");
         }
         let refused = accounts("redis://kw@db").map(drop).unwrap_err();

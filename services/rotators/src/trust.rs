@@ -18,9 +18,15 @@ mod tests {
     #[test]
     fn a_certificate_that_is_not_trusted_is_no_lost_connection() {
         let strange = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        assert!(is_distrusted(&io::Error::new(io::ErrorKind::InvalidData, strange)));
+        assert!(is_distrusted(&io::Error::new(
+            io::ErrorKind::InvalidData,
+            strange
+        )));
         let early = rustls::Error::HandshakeNotComplete;
-        assert!(!is_distrusted(&io::Error::new(io::ErrorKind::InvalidData, early)));
+        assert!(!is_distrusted(&io::Error::new(
+            io::ErrorKind::InvalidData,
+            early
+        )));
         assert!(!is_distrusted(&io::ErrorKind::BrokenPipe.into()));
     }
 }

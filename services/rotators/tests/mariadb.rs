@@ -11,14 +11,14 @@
 mod support;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use keywheel_core::resource::{Kind, Resource};
+use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
-use keywheel_engine::port::ErrorKind;
 use keywheel_rotators::mariadb::MariaDbAccounts;
 use keywheel_seal::SecretBytes;
 use keywheel_testkit::conformance::accounts::{self, Session};
@@ -111,7 +111,8 @@ impl accounts::Resource for Shop {
 
     async fn fresh(&self) -> Login {
         let name = format!("app_{}", self.made.fetch_add(1, Ordering::Relaxed));
-        let made = format!("CREATE USER {name}@'%' IDENTIFIED VIA mysql_native_password USING 'invalid'");
+        let made =
+            format!("CREATE USER {name}@'%' IDENTIFIED VIA mysql_native_password USING 'invalid'");
         self.run(&made).await;
         Login::of(name)
     }
@@ -137,11 +138,17 @@ async fn an_admin_with_no_more_than_was_printed_keeps_the_laws_of_the_port() {
     accounts::check(&shop).await;
     let rights = shop.run(&format!("SHOW GRANTS FOR {ADMIN}@'%'")).await;
     assert_eq!(rights.len(), 2, "{rights:?}");
-    let file = shop.run("SELECT CONCAT(@@datadir, @@general_log_file)").await.concat();
+    let file = shop
+        .run("SELECT CONCAT(@@datadir, @@general_log_file)")
+        .await
+        .concat();
     let log = std::fs::read_to_string(file).unwrap();
     assert!(log.contains("ALTER USER"), "the log was on");
     let canary = text("");
-    assert!(!log.contains(canary.trim_end_matches('-')), "a password is in the server's log");
+    assert!(
+        !log.contains(canary.trim_end_matches('-')),
+        "a password is in the server's log"
+    );
 }
 
 #[tokio::test]
@@ -150,16 +157,25 @@ async fn two_passwords_at_most_and_the_third_changes_nothing() {
     let (hand, until) = (shop.hand(), plenty());
     let login = accounts::Resource::fresh(&shop).await;
     let (one, two, three) = (value("one"), value("two"), value("three"));
-    hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
     let before = shop.kept(&login.name).await;
     hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
     hand.accept(&login, &one, Keep::Old, &until).await.unwrap();
-    assert_eq!(shop.kept(&login.name).await, before, "not even the time of its change");
+    assert_eq!(
+        shop.kept(&login.name).await,
+        before,
+        "not even the time of its change"
+    );
     let third = hand.accept(&login, &three, Keep::Old, &until).await;
     let error = refused(third);
     assert_eq!(error.kind, ErrorKind::Conflict);
-    assert!(error.to_string().contains("revoke the older version"), "{error}");
+    assert!(
+        error.to_string().contains("revoke the older version"),
+        "{error}"
+    );
     assert_eq!(shop.kept(&login.name).await, before);
     for password in [&one, &two] {
         assert!(hand.admits(&login, password, &until).await.unwrap());
@@ -172,8 +188,11 @@ async fn a_password_that_a_locked_account_kept_does_not_come_back() {
     let (hand, until) = (shop.hand(), plenty());
     let login = accounts::Resource::fresh(&shop).await;
     let (one, two) = (value("one"), value("two"));
-    hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
-    shop.run(&format!("ALTER USER {}@'%' ACCOUNT LOCK", login.name)).await;
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    shop.run(&format!("ALTER USER {}@'%' ACCOUNT LOCK", login.name))
+        .await;
     assert!(!hand.admits(&login, &one, &until).await.unwrap());
     hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
     assert!(!hand.admits(&login, &one, &until).await.unwrap());
@@ -198,18 +217,29 @@ async fn a_second_account_has_the_roles_and_limits_of_the_first() {
     }
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
     let second = Login::of("app_b").like("app");
-    hand.accept(&second, &one, Keep::Nothing, &until).await.unwrap();
-    assert!(shop.kept("app_b").await.contains("\"max_user_connections\":5"));
+    hand.accept(&second, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    assert!(
+        shop.kept("app_b")
+            .await
+            .contains("\"max_user_connections\":5")
+    );
     let works = async |shop: &Shop| {
         let mut session = shop.connect("app_b", &text("one")).await;
         let read = sqlx::raw_sql("SELECT n FROM shop.orders").execute(&mut session);
         read.await.is_ok()
     };
-    assert!(works(&shop).await, "it acts in the role from its first statement on");
+    assert!(
+        works(&shop).await,
+        "it acts in the role from its first statement on"
+    );
     // A start that was cut off before the role was given.
     shop.run("REVOKE shop_app FROM app_b@'%'").await;
     assert!(!works(&shop).await);
-    hand.accept(&second, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&second, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     assert!(works(&shop).await);
 }
 
@@ -225,7 +255,10 @@ async fn nobody_is_made_like_one_with_rights_of_its_own_or_changed_that_has_anot
         shop.run(sql).await;
     }
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
-    for (sibling, why) in [("own", "rights of its own"), ("cert", "a certificate of its own")] {
+    for (sibling, why) in [
+        ("own", "rights of its own"),
+        ("cert", "a certificate of its own"),
+    ] {
         let missing = Login::of("other").like(sibling);
         let error = refused(hand.accept(&missing, &one, Keep::Nothing, &until).await);
         assert_eq!(error.kind, ErrorKind::Denied);
@@ -239,7 +272,10 @@ async fn nobody_is_made_like_one_with_rights_of_its_own_or_changed_that_has_anot
     assert!(error.to_string().contains("unix_socket"), "{error}");
     assert_eq!(shop.kept("twofold").await, before);
     hand.refuse(&twofold, None, &until).await.unwrap();
-    assert!(!shop.kept("twofold").await.contains("unix_socket"), "locked it has no way in");
+    assert!(
+        !shop.kept("twofold").await.contains("unix_socket"),
+        "locked it has no way in"
+    );
 }
 
 #[tokio::test]
@@ -247,13 +283,17 @@ async fn an_account_of_one_host_is_told_apart_by_its_name() {
     let shop = Shop::open().await;
     for host in ["%", "10.0.0.%"] {
         let invalid = "IDENTIFIED VIA mysql_native_password USING 'invalid'";
-        shop.run(&format!("CREATE USER app@'{host}' {invalid}")).await;
+        shop.run(&format!("CREATE USER app@'{host}' {invalid}"))
+            .await;
     }
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
     let far = Login::of("app@10.0.0.%");
-    hand.accept(&far, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&far, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     assert!(!hand.admits(&Login::of("app"), &one, &until).await.unwrap());
-    let changed = shop.run("SELECT Host FROM mysql.global_priv WHERE User = 'app' AND Priv LIKE '%\"*%'");
+    let changed =
+        shop.run("SELECT Host FROM mysql.global_priv WHERE User = 'app' AND Priv LIKE '%\"*%'");
     assert_eq!(changed.await, ["10.0.0.%"]);
 }
 
@@ -262,7 +302,8 @@ async fn a_refused_admin_and_a_missing_right_are_told_apart_and_named() {
     let shop = Shop::open().await;
     let login = accounts::Resource::fresh(&shop).await;
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
-    shop.run(&format!("REVOKE CREATE USER ON *.* FROM {ADMIN}@'%'")).await;
+    shop.run(&format!("REVOKE CREATE USER ON *.* FROM {ADMIN}@'%'"))
+        .await;
     let error = refused(hand.accept(&login, &one, Keep::Nothing, &until).await);
     assert_eq!(error.kind, ErrorKind::Denied);
     assert!(error.to_string().contains("rotator grants"), "{error}");
@@ -279,19 +320,28 @@ async fn sessions_of_another_server_process_or_that_are_hidden_are_not_guessed()
     let mut shop = Shop::open().await;
     let login = accounts::Resource::fresh(&shop).await;
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
-    hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     let _session = accounts::Resource::session(&shop, &login, &one).await;
     let now = hand.mark(&until).await.unwrap();
     assert_eq!(hand.older(&login, &now, &until).await.unwrap(), Some(1));
     let other = Mark(now.0 - (1 << 32));
     assert_eq!(hand.older(&login, &other, &until).await.unwrap(), None);
-    shop.run(&format!("REVOKE PROCESS ON *.* FROM {ADMIN}@'%'")).await;
+    shop.run(&format!("REVOKE PROCESS ON *.* FROM {ADMIN}@'%'"))
+        .await;
     assert_eq!(hand.older(&login, &now, &until).await.unwrap(), None);
     let blind = refused(hand.end_sessions(&login, &until).await);
     assert_eq!(blind.kind, ErrorKind::Denied, "none seen is not none there");
     shop.server.kill();
-    assert_eq!(kind(hand.admits(&login, &one, &until).await), ErrorKind::Unavailable);
-    assert_eq!(kind(hand.refuse(&login, None, &until).await), ErrorKind::Unavailable);
+    assert_eq!(
+        kind(hand.admits(&login, &one, &until).await),
+        ErrorKind::Unavailable
+    );
+    assert_eq!(
+        kind(hand.refuse(&login, None, &until).await),
+        ErrorKind::Unavailable
+    );
     shop.server.restart();
     assert!(hand.admits(&login, &one, &until).await.unwrap());
     let near = shop.at(&shop.server.socket_url(ADMIN), None);
@@ -310,8 +360,12 @@ async fn with_an_authority_named_the_server_has_to_prove_its_name() {
     let named = shop.at(&format!("mariadb://{ADMIN}@localhost:{port}"), Some(&ca));
     named.mark(&until).await.unwrap();
     let login = accounts::Resource::fresh(&shop).await;
-    shop.run(&format!("ALTER USER {login}@'%' REQUIRE SSL")).await;
-    named.accept(&login, &value("one"), Keep::Nothing, &until).await.unwrap();
+    shop.run(&format!("ALTER USER {login}@'%' REQUIRE SSL"))
+        .await;
+    named
+        .accept(&login, &value("one"), Keep::Nothing, &until)
+        .await
+        .unwrap();
     assert!(named.admits(&login, &value("one"), &until).await.unwrap());
     let other = shop.at(&format!("mariadb://{ADMIN}@127.0.0.1:{port}"), Some(&ca));
     let error = refused(other.mark(&until).await);
@@ -320,13 +374,21 @@ async fn with_an_authority_named_the_server_has_to_prove_its_name() {
     let strange = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(&ca, strange.cert.pem()).unwrap();
     let error = refused(named.mark(&until).await);
-    assert_eq!(error.kind, ErrorKind::Denied, "the file is read each time: {error:?}");
+    assert_eq!(
+        error.kind,
+        ErrorKind::Denied,
+        "the file is read each time: {error:?}"
+    );
 }
 
 #[tokio::test]
 async fn the_two_passwords_of_an_account_take_turns() {
     let shop = Shop::open().await;
     let login = accounts::Resource::fresh(&shop).await;
-    let resource = support::resource(Kind::Mariadb, &shop.server.url(ADMIN), &[login.name.as_str()]);
+    let resource = support::resource(
+        Kind::Mariadb,
+        &shop.server.url(ADMIN),
+        &[login.name.as_str()],
+    );
     support::two_passwords_take_turns(Arc::new(shop.hand()), &resource).await;
 }

@@ -11,22 +11,22 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use keywheel_core::resource::{Kind, Resource};
+use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
-use keywheel_engine::port::ErrorKind;
 use keywheel_rotators::redis::RedisAccounts;
 use keywheel_seal::SecretBytes;
 use keywheel_testkit::conformance::accounts::{self, Session};
 use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
 use keywheel_testkit::server::redis::{PASSWORD, RedisServer, USER};
+use support::{ADMIN, ADMIN_PASSWORD, Known};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use support::{ADMIN, ADMIN_PASSWORD, Known};
 
 /// A client that speaks by lines, and is none of the adapter's.
 struct Client(BufReader<UnixStream>);
@@ -88,7 +88,8 @@ impl Shop {
                 shop.run(line).await;
             }
         }
-        shop.run(&format!("ACL SETUSER {ADMIN} >{ADMIN_PASSWORD}")).await;
+        shop.run(&format!("ACL SETUSER {ADMIN} >{ADMIN_PASSWORD}"))
+            .await;
         shop
     }
 
@@ -133,7 +134,8 @@ impl accounts::Resource for Shop {
 
     async fn fresh(&self) -> Login {
         let name = format!("app_{}", self.made.fetch_add(1, Ordering::Relaxed));
-        self.run(&format!("ACL SETUSER {name} on ~{name}:* +@all")).await;
+        self.run(&format!("ACL SETUSER {name} on ~{name}:* +@all"))
+            .await;
         Login::of(name)
     }
 
@@ -158,7 +160,10 @@ async fn an_admin_with_no_more_than_was_printed_keeps_the_laws_of_the_port() {
     let canary = text("");
     let canary = canary.trim_end_matches('-');
     for told in [shop.server.log(), shop.kept()] {
-        assert!(!told.contains(canary), "a password is at rest at the server");
+        assert!(
+            !told.contains(canary),
+            "a password is at rest at the server"
+        );
     }
 }
 
@@ -168,10 +173,15 @@ async fn a_revoked_password_does_not_come_back_with_a_restart() {
     let login = accounts::Resource::fresh(&shop).await;
     let (hand, until) = (shop.hand(), plenty());
     let (one, two) = (value("one"), value("two"));
-    hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
     shop.server.kill();
-    assert_eq!(kind(hand.admits(&login, &one, &until).await), ErrorKind::Unavailable);
+    assert_eq!(
+        kind(hand.admits(&login, &one, &until).await),
+        ErrorKind::Unavailable
+    );
     shop.server.restart();
     for password in [&one, &two] {
         assert!(hand.admits(&login, password, &until).await.unwrap());
@@ -194,12 +204,18 @@ async fn what_cannot_be_kept_is_not_changed() {
     let error = refused(hand.accept(&login, &one, Keep::Nothing, &until).await);
     assert_eq!(error.kind, ErrorKind::Denied);
     assert!(error.to_string().contains("rotator grants"), "{error}");
-    assert!(!hand.admits(&login, &one, &until).await.unwrap(), "nothing was changed");
+    assert!(
+        !hand.admits(&login, &one, &until).await.unwrap(),
+        "nothing was changed"
+    );
     shop.run(&format!("ACL SETUSER {ADMIN} +acl|save")).await;
-    hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     assert!(shop.kept().contains(&format!("user {login} on #")));
     // Somebody changed it in memory only, to what is wanted.
-    shop.run(&format!("ACL SETUSER {login} off resetpass")).await;
+    shop.run(&format!("ACL SETUSER {login} off resetpass"))
+        .await;
     hand.refuse(&login, None, &until).await.unwrap();
     assert!(shop.kept().contains(&format!("user {login} off ")));
 }
@@ -207,13 +223,17 @@ async fn what_cannot_be_kept_is_not_changed() {
 #[tokio::test]
 async fn a_server_that_forgets_its_users_is_refused_and_so_is_a_user_of_any_password() {
     let shop = Shop::over(RedisServer::forgetful()).await;
-    shop.run(&format!("ACL SETUSER {ADMIN} +config|rewrite")).await;
+    shop.run(&format!("ACL SETUSER {ADMIN} +config|rewrite"))
+        .await;
     let login = accounts::Resource::fresh(&shop).await;
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
     let error = refused(hand.accept(&login, &one, Keep::Nothing, &until).await);
     assert_eq!(error.kind, ErrorKind::Denied);
     assert!(error.to_string().contains("set `aclfile` there"), "{error}");
-    assert!(!hand.admits(&login, &one, &until).await.unwrap(), "nothing was changed");
+    assert!(
+        !hand.admits(&login, &one, &until).await.unwrap(),
+        "nothing was changed"
+    );
     shop.run("ACL SETUSER open on nopass +@all").await;
     let open = Login::of("open");
     for error in [
@@ -228,19 +248,32 @@ async fn a_server_that_forgets_its_users_is_refused_and_so_is_a_user_of_any_pass
 #[tokio::test]
 async fn a_second_user_may_do_what_the_first_may_and_two_passwords_are_the_most() {
     let shop = Shop::open().await;
-    let rules = "~app:* %R~shared:* resetchannels &news -@all +get (~side:* resetchannels -@all +del)";
+    let rules =
+        "~app:* %R~shared:* resetchannels &news -@all +get (~side:* resetchannels -@all +del)";
     shop.run(&format!("ACL SETUSER app on {rules}")).await;
     let (hand, until) = (shop.hand(), plenty());
     let second = Login::of("app_b").like("app");
-    hand.accept(&second, &value("one"), Keep::Nothing, &until).await.unwrap();
+    hand.accept(&second, &value("one"), Keep::Nothing, &until)
+        .await
+        .unwrap();
     let kept = shop.kept();
-    let line = kept.lines().find(|line| line.starts_with("user app_b ")).unwrap();
+    let line = kept
+        .lines()
+        .find(|line| line.starts_with("user app_b "))
+        .unwrap();
     assert!(line.ends_with(rules), "{line}");
-    hand.accept(&second, &value("two"), Keep::Old, &until).await.unwrap();
-    let third = hand.accept(&second, &value("three"), Keep::Old, &until).await;
+    hand.accept(&second, &value("two"), Keep::Old, &until)
+        .await
+        .unwrap();
+    let third = hand
+        .accept(&second, &value("three"), Keep::Old, &until)
+        .await;
     let error = refused(third);
     assert_eq!(error.kind, ErrorKind::Conflict);
-    assert!(error.to_string().contains("revoke the older version"), "{error}");
+    assert!(
+        error.to_string().contains("revoke the older version"),
+        "{error}"
+    );
     for name in ["one", "two"] {
         assert!(hand.admits(&second, &value(name), &until).await.unwrap());
     }
@@ -251,7 +284,9 @@ async fn a_refused_admin_waits_and_sessions_of_another_server_process_are_not_gu
     let mut shop = Shop::open().await;
     let login = accounts::Resource::fresh(&shop).await;
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
-    hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     let _session = accounts::Resource::session(&shop, &login, &one).await;
     let now = hand.mark(&until).await.unwrap();
     assert_eq!(hand.older(&login, &now, &until).await.unwrap(), Some(1));
@@ -278,7 +313,10 @@ async fn over_tls_the_server_has_to_prove_its_name() {
     let (until, port) = (plenty(), shop.server.port());
     let named = shop.at(&format!("rediss://{ADMIN}@localhost:{port}"), Some(&ca));
     let login = accounts::Resource::fresh(&shop).await;
-    named.accept(&login, &value("one"), Keep::Nothing, &until).await.unwrap();
+    named
+        .accept(&login, &value("one"), Keep::Nothing, &until)
+        .await
+        .unwrap();
     assert!(named.admits(&login, &value("one"), &until).await.unwrap());
     for (host, ca) in [("127.0.0.1", Some(ca.as_path())), ("localhost", None)] {
         let other = shop.at(&format!("rediss://{ADMIN}@{host}:{port}"), ca);

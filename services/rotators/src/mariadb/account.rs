@@ -186,7 +186,13 @@ mod tests {
         assert_eq!(hash("one").0, "*74445CD742AF268FD22866DA0D12758951D638F7");
         assert_eq!(hash("two").0, "*A41BEE51488264C01B96DE959A9142AF1A75205E");
         assert!(Hash::shown("*a41bee51488264c01b96de959a9142af1a75205e") == Some(hash("two")));
-        for shown in ["", "invalid", "*", "*74445CD7", "74445CD742AF268FD22866DA0D12758951D638F7"] {
+        for shown in [
+            "",
+            "invalid",
+            "*",
+            "*74445CD7",
+            "74445CD742AF268FD22866DA0D12758951D638F7",
+        ] {
             assert!(Hash::shown(shown).is_none(), "{shown}");
         }
     }
@@ -211,7 +217,12 @@ mod tests {
         let root = r#"{"access":18446744073709551615,"plugin":"mysql_native_password","authentication_string":"invalid","auth_or":[{},{"plugin":"unix_socket"}]}"#;
         let root = Account::parse(root).unwrap();
         assert_eq!(root.other.as_deref(), Some("unix_socket"));
-        assert!(Account::parse(r#"{"ssl_type":3}"#).unwrap().clauses.is_none());
+        assert!(
+            Account::parse(r#"{"ssl_type":3}"#)
+                .unwrap()
+                .clauses
+                .is_none()
+        );
         assert!(Account::parse("[]").is_none());
         keywheel_testkit::hostile(both.as_bytes(), |bytes| {
             let _read = Account::parse(&String::from_utf8_lossy(bytes));
@@ -234,7 +245,10 @@ mod tests {
         let end = "IDENTIFIED VIA mysql_native_password USING 'invalid' ACCOUNT LOCK";
         assert!(locked.ends_with(end), "{locked}");
         let made = create(&Who::parse("app"), &hash("one"), " REQUIRE SSL");
-        assert!(made.starts_with("CREATE USER `app`@`%` IDENTIFIED VIA "), "{made}");
+        assert!(
+            made.starts_with("CREATE USER `app`@`%` IDENTIFIED VIA "),
+            "{made}"
+        );
         assert!(made.ends_with("' REQUIRE SSL"), "{made}");
     }
 }

@@ -178,7 +178,10 @@ pub(super) fn explain(failure: Failure, name: &str) -> PortError {
             ErrorKind::Conflict,
             "changed under our hands: the account is not as it was a moment ago; try again",
         ),
-        1040 | 1203 | 1226 => (ErrorKind::Unavailable, "has no connection left; try again in a moment"),
+        1040 | 1203 | 1226 => (
+            ErrorKind::Unavailable,
+            "has no connection left; try again in a moment",
+        ),
         1129 => (
             ErrorKind::Unavailable,
             "blocks this machine after too many broken connections; FLUSH HOSTS there",
@@ -205,7 +208,10 @@ mod tests {
             let error = explain(Failure::Code(code), "db:3306");
             assert_eq!(error.kind, kind, "{code}");
             let text = error.to_string();
-            assert!(text.starts_with("db:3306 ") && text.contains(&code.to_string()), "{text}");
+            assert!(
+                text.starts_with("db:3306 ") && text.contains(&code.to_string()),
+                "{text}"
+            );
         }
         for (code, away) in [(1045, true), (1698, true), (4151, true), (1040, false)] {
             assert_eq!(is_turned_away(&Failure::Code(code)), away, "{code}");

@@ -58,7 +58,9 @@ impl User {
     /// Finds a user among the lines of `ACL LIST`; the inner nothing is a line that is no text.
     pub(super) fn find(lines: &[Vec<u8>], name: &str) -> Option<Option<Self>> {
         let begin = format!("user {name} ").into_bytes();
-        let line = lines.iter().find_map(|line| line.strip_prefix(begin.as_slice()))?;
+        let line = lines
+            .iter()
+            .find_map(|line| line.strip_prefix(begin.as_slice()))?;
         Some(std::str::from_utf8(line).ok().map(Self::parse))
     }
 
@@ -121,7 +123,10 @@ impl User {
     /// The rules of a new user that may do the same and accepts one password.
     pub(super) fn like(&self, password: &Hash) -> Vec<String> {
         let begin = ["reset".to_owned(), "on".to_owned(), password.added()];
-        begin.into_iter().chain(self.rules.iter().cloned()).collect()
+        begin
+            .into_iter()
+            .chain(self.rules.iter().cloned())
+            .collect()
     }
 }
 
@@ -215,7 +220,10 @@ mod tests {
         assert_eq!(both.accept(&two, Keep::Nothing), Ok(replaced.clone()));
         let locked = user(&format!("off #{ONE} +@all"));
         assert_eq!(locked.accept(&two, Keep::Old), Ok(replaced));
-        assert_eq!(user("on nopass +@all").accept(&one, Keep::Old), Err(Refusal::Open));
+        assert_eq!(
+            user("on nopass +@all").accept(&one, Keep::Old),
+            Err(Refusal::Open)
+        );
     }
 
     #[test]

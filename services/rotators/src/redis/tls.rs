@@ -37,7 +37,8 @@ pub(super) async fn connect(
     }
     let config = configuration(&address.name, authorities).map_err(Failure::Other)?;
     let name = ServerName::try_from(host.clone()).map_err(|_| {
-        let text = format!("`{host}` is no name that a certificate can have; correct the connection");
+        let text =
+            format!("`{host}` is no name that a certificate can have; correct the connection");
         Failure::Other(PortError::new(ErrorKind::Denied, text))
     })?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
@@ -62,7 +63,9 @@ fn configuration(name: &str, authorities: Option<&[u8]>) -> Result<ClientConfig,
         }
     }
     if roots.is_empty() {
-        let text = format!("{name}: there is no authority to check its certificate by; name one in the rotator's caFile");
+        let text = format!(
+            "{name}: there is no authority to check its certificate by; name one in the rotator's caFile"
+        );
         return Err(PortError::new(ErrorKind::Denied, text));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

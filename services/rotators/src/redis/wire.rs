@@ -95,9 +95,10 @@ pub(super) async fn bounded<T>(
     };
     done.map_err(|error| {
         Failure::Other(match error.kind() {
-            std::io::ErrorKind::InvalidData => {
-                failed(ErrorKind::Corrupt, "answers with what is not Redis; correct the connection")
-            }
+            std::io::ErrorKind::InvalidData => failed(
+                ErrorKind::Corrupt,
+                "answers with what is not Redis; correct the connection",
+            ),
             _ => {
                 let text = format!("{name} cannot be reached; start it, or correct the connection");
                 PortError::caused(ErrorKind::Unavailable, text, error)
@@ -122,9 +123,7 @@ fn encoded(words: &[&[u8]]) -> Zeroizing<Vec<u8>> {
 }
 
 /// An answer, or what the server says against it.
-async fn answer(
-    from: &mut (impl AsyncBufRead + Unpin),
-) -> std::io::Result<Result<Answer, String>> {
+async fn answer(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Result<Answer, String>> {
     let mut left = MAX_ANSWER_BYTES;
     let line = line(from).await?;
     let (mark, rest) = split(&line)?;
@@ -191,7 +190,10 @@ async fn bytes(
 /// A line without its end.
 async fn line(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<String> {
     let mut line = Vec::new();
-    let read = from.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await?;
+    let read = from
+        .take(MAX_LINE_BYTES)
+        .read_until(b'\n', &mut line)
+        .await?;
     if read == 0 {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
@@ -260,11 +262,17 @@ mod tests {
         for (text, expected) in [
             (&b"+OK\r\n"[..], Ok(Answer::Text("OK".to_owned()))),
             (b":-7\r\n", Ok(Answer::Number(-7))),
-            (b"$3\r\n\xffab\r\n", Ok(Answer::Bytes(Some(b"\xffab".to_vec())))),
+            (
+                b"$3\r\n\xffab\r\n",
+                Ok(Answer::Bytes(Some(b"\xffab".to_vec()))),
+            ),
             (b"$-1\r\n", Ok(Answer::Bytes(None))),
             (b"*2\r\n$3\r\none\r\n$4\r\nt\r\no\r\n", Ok(list)),
             (b"-NOPERM no\r\n", Err("NOPERM no".to_owned())),
-            (b"*2\r\n+OK\r\n+OK\r\n", Ok(Answer::List(vec![b"OK".to_vec(); 2]))),
+            (
+                b"*2\r\n+OK\r\n+OK\r\n",
+                Ok(Answer::List(vec![b"OK".to_vec(); 2])),
+            ),
             (b"*2\r\n-ERR no\r\n+OK\r\n", Err("ERR no".to_owned())),
         ] {
             assert_eq!(read(text).await.unwrap(), expected);
@@ -273,15 +281,33 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_answer_is_an_error_and_never_a_panic() {
-        let long = format!("+{}\r\n", "x".repeat(usize::try_from(MAX_LINE_BYTES).unwrap()));
+        let long = format!(
+            "+{}\r\n",
+            "x".repeat(usize::try_from(MAX_LINE_BYTES).unwrap())
+        );
         let much = format!("${}\r\n", MAX_ANSWER_BYTES - ITEM_BYTES + 1);
         for text in [
-            "", "+OK", "+OK\n", "?\r\n", "\r\n", ":x\r\n", "$x\r\n", "$3\r\nab\r\n", "$2\r\nabcd",
-            "*-2\r\n", "*1\r\n:1\r\n", "*1\r\n$-1\r\n", &long, &much,
+            "",
+            "+OK",
+            "+OK\n",
+            "?\r\n",
+            "\r\n",
+            ":x\r\n",
+            "$x\r\n",
+            "$3\r\nab\r\n",
+            "$2\r\nabcd",
+            "*-2\r\n",
+            "*1\r\n:1\r\n",
+            "*1\r\n$-1\r\n",
+            &long,
+            &much,
         ] {
             assert!(read(text.as_bytes()).await.is_err(), "{text:.20}");
         }
-        let fits = format!("+{}\r\n", "x".repeat(usize::try_from(MAX_LINE_BYTES).unwrap() - 3));
+        let fits = format!(
+            "+{}\r\n",
+            "x".repeat(usize::try_from(MAX_LINE_BYTES).unwrap() - 3)
+        );
         assert!(read(fits.as_bytes()).await.is_ok());
         let mut texts = Vec::new();
         keywheel_testkit::hostile(b"*2\r\n$3\r\none\r\n$4\r\ntwoo\r\n", |bytes| {
@@ -307,13 +333,19 @@ mod tests {
             ("NOPERM canary", ErrorKind::Denied),
             ("ERR unknown command 'canary'", ErrorKind::Denied),
             ("LOADING canary", ErrorKind::Unavailable),
-            ("ERR Error in ACL SETUSER modifier '#canary'", ErrorKind::Unavailable),
+            (
+                "ERR Error in ACL SETUSER modifier '#canary'",
+                ErrorKind::Unavailable,
+            ),
             ("canary", ErrorKind::Unavailable),
         ] {
             let error = explain(Failure::Said(said.to_owned()), "db:6379");
             assert_eq!(error.kind, kind, "{said}");
             let text = format!("{error} {error:?}");
-            assert!(text.starts_with("db:6379 ") && !text.contains("canary"), "{text}");
+            assert!(
+                text.starts_with("db:6379 ") && !text.contains("canary"),
+                "{text}"
+            );
         }
     }
 }

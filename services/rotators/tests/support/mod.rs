@@ -90,8 +90,14 @@ pub(crate) async fn two_passwords_take_turns(accounts: Arc<dyn Accounts>, resour
         rotator.roll_back(&work, &plenty()).await.unwrap();
         assert!(secret.admits(&kept).await && !secret.admits(&taken_back).await);
     }
-    rotator.revoke(SECRET, &[ROTATIONS], None, &plenty()).await.unwrap();
-    assert!(!secret.admits(&kept).await, "a revocation takes the last one, too");
+    rotator
+        .revoke(SECRET, &[ROTATIONS], None, &plenty())
+        .await
+        .unwrap();
+    assert!(
+        !secret.admits(&kept).await,
+        "a revocation takes the last one, too"
+    );
 }
 
 struct Secret {
@@ -115,13 +121,25 @@ impl Secret {
     async fn make(&self, version: u64, current: Option<u64>) {
         let (rotator, until) = (self.rotator(current, &[]), plenty());
         for _ in 0..2 {
-            rotator.create(&work(Step::Create, version), &until).await.unwrap();
+            rotator
+                .create(&work(Step::Create, version), &until)
+                .await
+                .unwrap();
         }
         for _ in 0..2 {
-            rotator.set(&work(Step::Set, version), &until).await.unwrap();
+            rotator
+                .set(&work(Step::Set, version), &until)
+                .await
+                .unwrap();
         }
-        rotator.test(&work(Step::Test, version), &until).await.unwrap();
-        rotator.finish(&work(Step::Finish, version), &until).await.unwrap();
+        rotator
+            .test(&work(Step::Test, version), &until)
+            .await
+            .unwrap();
+        rotator
+            .finish(&work(Step::Finish, version), &until)
+            .await
+            .unwrap();
     }
 
     fn value(&self, version: u64) -> SecretBytes {

@@ -163,15 +163,27 @@ impl RedisServer {
         let port = self.port.to_string();
         if self.speaks_tls {
             let certificate = self.directory.join(directory::CERTIFICATE);
-            server.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+            server.args([
+                "--port",
+                "0",
+                "--tls-port",
+                &port,
+                "--tls-auth-clients",
+                "no",
+            ]);
             server.arg("--tls-cert-file").arg(&certificate);
             server.arg("--tls-ca-cert-file").arg(&certificate);
-            server.arg("--tls-key-file").arg(self.directory.join(directory::KEY));
+            server
+                .arg("--tls-key-file")
+                .arg(self.directory.join(directory::KEY));
         } else {
             server.args(["--port", &port]);
         }
         server.arg("--unixsocket").arg(self.socket());
-        server.arg("--dir").arg(&self.directory).args(["--save", ""]);
+        server
+            .arg("--dir")
+            .arg(&self.directory)
+            .args(["--save", ""]);
         match self.keeps_users {
             true => server.arg("--aclfile").arg(self.users()),
             false => {
