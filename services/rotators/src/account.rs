@@ -243,8 +243,14 @@ impl AccountRotator {
                 Strategy::DualPassword => self.leave_current(secret, &old, until).await,
                 Strategy::SingleUser => self.check_ended(&old, until).await,
             };
+            let is_cut_over = self.strategy() == Strategy::SingleUser;
             match ended {
-                Err(error) if error.kind == ErrorKind::Conflict => left = Err(error),
+                Err(error) if error.kind == ErrorKind::Conflict && is_cut_over => left = Err(error),
+                // Who calls takes a conflict for what was left on purpose; this one is tried again.
+                Err(error) if error.kind == ErrorKind::Conflict => {
+                    let kind = ErrorKind::Unavailable;
+                    return Err(PortError { kind, ..error });
+                }
                 ended => ended?,
             }
         }
