@@ -4,6 +4,8 @@ use cloudevents::{AttributesReader as _, Data};
 use jsonschema::Validator;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
+use keywheel_core::name::SecretName;
+use keywheel_core::resource::{self, Kind, Resource};
 use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Trigger};
 use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
@@ -395,6 +397,27 @@ prop_compose! {
     }
 }
 
+fn any_resource() -> impl Strategy<Value = Resource> {
+    let accounts = proptest::collection::vec(".{0,20}", 0..3);
+    let ca = proptest::option::of(".{0,20}");
+    let kinds = prop_oneof![Just(Kind::Postgres), Just(Kind::Mariadb), Just(Kind::Redis)];
+    let strategies = prop_oneof![
+        Just(resource::Strategy::DualPassword),
+        Just(resource::Strategy::AlternatingUsers),
+        Just(resource::Strategy::SingleUser)
+    ];
+    (kinds, ".{0,40}", accounts, strategies, ca).prop_map(
+        |(kind, connection, accounts, strategy, ca)| Resource {
+            kind,
+            connection,
+            accounts,
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy,
+            ca,
+        },
+    )
+}
+
 fn any_spec() -> impl Strategy<Value = Spec> {
     let schedule = prop_oneof![
         Just(Schedule::OnDemand),
@@ -416,8 +439,9 @@ fn any_spec() -> impl Strategy<Value = Spec> {
         any::<bool>(),
         proptest::option::of(generator),
         proptest::option::of(".{0,40}"),
+        proptest::option::of(any_resource()),
     )
-        .prop_map(|(schedule, jitter, skip, generator, credential_for)| {
+        .prop_map(|(schedule, jitter, skip, generator, credential_for, rotator)| {
             let missed_run = if skip {
                 MissedRun::Skip
             } else {
@@ -432,7 +456,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                     missed_run,
                 },
                 credential_for,
-                rotator: None,
+                rotator: rotator.map(Box::new),
             }
         })
 }

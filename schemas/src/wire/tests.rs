@@ -1,5 +1,7 @@
 //! Tests of bus messages: there and back, refusals, and validity under the generated schemas.
 
+mod resource;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -259,7 +261,7 @@ fn effects() -> Vec<Effect> {
                 versions: vec![1, 2],
                 attempt: 1,
                 outside: None,
-                resource: None,
+                resource: Some(Box::new(resource::at_resource())),
             }),
         },
     ]

@@ -228,22 +228,35 @@ impl AccountRotator {
         Err(PortError::new(ErrorKind::Denied, text))
     }
 
-    /// One version ends in the course of a rotation.
+    /// One version ends in the course of a rotation. What somebody gave back to its account is left there
+    /// and told; the value goes all the same.
     async fn retire_one(
         &self,
         secret: SecretId,
         version: u64,
         until: &Until,
     ) -> Result<(), PortError> {
+        let mut left = Ok(());
         if let Some(old) = self.credential(secret, version, until).await? {
-            match self.strategy() {
-                Strategy::AlternatingUsers => self.withdraw(&old, until).await?,
-                Strategy::DualPassword => self.leave_current(secret, &old, until).await?,
-                Strategy::SingleUser => self.check_ended(&old, until).await?,
+            let ended = match self.strategy() {
+                Strategy::AlternatingUsers => self.withdraw(&old, until).await,
+                Strategy::DualPassword => self.leave_current(secret, &old, until).await,
+                Strategy::SingleUser => self.check_ended(&old, until).await,
+            };
+            let is_cut_over = self.strategy() == Strategy::SingleUser;
+            match ended {
+                Err(error) if error.kind == ErrorKind::Conflict && is_cut_over => left = Err(error),
+                // Who calls takes a conflict for what was left on purpose; this one is tried again.
+                Err(error) if error.kind == ErrorKind::Conflict => {
+                    let kind = ErrorKind::Unavailable;
+                    return Err(PortError { kind, ..error });
+                }
+                ended => ended?,
             }
         }
         until.check()?;
-        self.vault.destroy(secret, version).await
+        self.vault.destroy(secret, version).await?;
+        left
     }
 
     /// One version is revoked: its password dies, and so do all sessions of its account, for nobody can

@@ -118,11 +118,11 @@ fn span_of(job: &Job) -> Span {
     };
     let above = job.traceparent.as_deref().and_then(Context::parse);
     let name = format!("{operation} {}", names::WORK);
-    let store = outside.as_ref();
-    let store = store.map_or_else(
-        || "local".to_owned(),
-        |outside| outside.store.name.to_string(),
-    );
+    let store = match (outside, resource(&job.effect)) {
+        (Some(outside), _) => outside.store.name.to_string(),
+        (None, Some(at)) => at.resource.kind.word().to_owned(),
+        (None, None) => "local".to_owned(),
+    };
     let mut span = Span::below(SERVICE, name, Kind::Consumer, above)
         .with(names::MESSAGING_SYSTEM, names::SYSTEM)
         .with(names::MESSAGING_OPERATION, operation)

@@ -283,6 +283,7 @@ async fn a_password_that_somebody_gave_meanwhile_is_left_alone() {
     let retired = perform(&rotator, &work(Step::RevokeOld, 1)).await;
     assert_eq!(kind(retired), ErrorKind::Conflict);
     assert!(fakes.accepts(&first));
+    assert!(fakes.vault.value(SECRET, 1).is_none());
     let theirs = value("theirs");
     fakes.accounts.change("app", &theirs);
     perform(&rotator, &work(Step::RevokeOld, 1)).await.unwrap();
