@@ -8,13 +8,14 @@
 //! is refused: it keeps two passwords in another way.
 
 mod account;
+mod grants;
 mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::resource::Resource;
 use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
@@ -213,7 +214,7 @@ impl MariaDbAccounts {
     ) -> Result<bool, PortError> {
         let rows = session.texts(grants).await;
         let rows = rows.map_err(|failure| explain(failure, &self.address.name))?;
-        Ok(rows.iter().any(|grant| is_own_right(grant)))
+        Ok(rows.iter().any(|grant| grants::is_own_right(grant)))
     }
 
     /// Gives an account the roles of its sibling, and the role it begins with.
@@ -264,7 +265,7 @@ impl MariaDbAccounts {
     async fn sees_all(&self, session: &mut Session<'_>) -> Result<bool, PortError> {
         let rows = session.texts(OWN_GRANTS.to_owned()).await;
         let rows = rows.map_err(|failure| explain(failure, &self.address.name))?;
-        Ok(rows.iter().any(|grant| shows_sessions(grant)))
+        Ok(rows.iter().any(|grant| grants::shows_sessions(grant)))
     }
 
     /// The last connection's number, and the server's start in seconds.
@@ -465,7 +466,7 @@ impl Accounts for MariaDbAccounts {
     }
 
     fn grants(&self) -> String {
-        printed(&self.resource, &self.address)
+        grants::text(&self.resource, &self.address.user)
     }
 }
 
@@ -475,32 +476,7 @@ impl Accounts for MariaDbAccounts {
 /// As of [`MariaDbAccounts::new`].
 pub fn grants(resource: &Resource) -> Result<String, PortError> {
     let address = Address::parse(&resource.connection, &FORM)?;
-    Ok(printed(resource, &address))
-}
-
-fn printed(resource: &Resource, address: &Address) -> String {
-    let admin = format!("{}@'%'", quoted(&address.user));
-    let mut lines = vec![
-        format!("-- For {resource}. Run this once there as a superuser."),
-        "-- CREATE USER changes every account of the server, and no data; PROCESS and CONNECTION ADMIN"
-            .to_owned(),
-        "-- see and end sessions; the server's own tables tell what an account accepts.".to_owned(),
-        format!("CREATE USER IF NOT EXISTS {admin} ACCOUNT LOCK;"),
-        format!("GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO {admin};"),
-        format!("GRANT SELECT ON mysql.* TO {admin};"),
-    ];
-    if resource.strategy == Strategy::AlternatingUsers {
-        lines.extend([
-            "-- Both accounts have their rights by roles alone; for each of these roles:"
-                .to_owned(),
-            format!("-- GRANT `role` TO {admin} WITH ADMIN OPTION;"),
-        ]);
-    }
-    lines.push(format!(
-        "-- Put its password into secret `{}`: ALTER USER {admin} IDENTIFIED BY '…' ACCOUNT UNLOCK;",
-        resource.admin
-    ));
-    lines.join("\n") + "\n"
+    Ok(grants::text(resource, &address.user))
 }
 
 fn first(rows: Vec<Vec<String>>) -> Option<String> {
@@ -513,23 +489,6 @@ fn packed(start: i64, id: i64) -> Option<i64> {
     fits.then_some((start << ID_BITS) | id)
 }
 
-/// Whether a line of `SHOW GRANTS` gives rights on something, rather than a role or nothing.
-fn is_own_right(grant: &str) -> bool {
-    grant.starts_with("GRANT ")
-        && !grant.starts_with("GRANT `")
-        && !grant.starts_with("GRANT USAGE ON *.* ")
-}
-
-/// Whether a line of `SHOW GRANTS` lets its owner see sessions of others.
-fn shows_sessions(grant: &str) -> bool {
-    let Some((rights, _)) = grant.split_once(" ON *.* TO ") else {
-        return false;
-    };
-    let rights = rights.strip_prefix("GRANT ").unwrap_or(rights);
-    let mut rights = rights.split(", ");
-    rights.any(|right| matches!(right, "PROCESS" | "ALL PRIVILEGES"))
-}
-
 fn blind(name: &str) -> PortError {
     let text = format!(
         "{name} does not show the admin sessions of others; give it what `keywheel rotator grants` prints"
@@ -540,7 +499,7 @@ fn blind(name: &str) -> PortError {
 #[cfg(test)]
 mod tests {
     use keywheel_core::name::SecretName;
-    use keywheel_core::resource::Kind;
+    use keywheel_core::resource::{Kind, Strategy};
 
     use super::*;
 
@@ -551,34 +510,6 @@ mod tests {
         assert_eq!(packed((1 << 31) - 1, (1 << 32) - 1), Some(i64::MAX));
         for (start, id) in [(1 << 31, 1), (-1, 1), (1, 1 << 32), (1, -1)] {
             assert_eq!(packed(start, id), None);
-        }
-    }
-
-    #[test]
-    fn lines_of_grants_are_told_apart() {
-        for (grant, own, shows) in [
-            ("GRANT `r_app` TO `a`@`%`", false, false),
-            (
-                "GRANT USAGE ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*00'",
-                false,
-                false,
-            ),
-            ("SET DEFAULT ROLE `r_app` FOR `a`@`%`", false, false),
-            (
-                "GRANT SELECT, INSERT (`n`) ON `d`.`t` TO `x`@`%`",
-                true,
-                false,
-            ),
-            ("GRANT PROCESS, CREATE USER ON *.* TO `kw`@`%`", true, true),
-            (
-                "GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION",
-                true,
-                true,
-            ),
-            ("GRANT SELECT ON `PROCESS`.* TO `x`@`%`", true, false),
-        ] {
-            assert_eq!(is_own_right(grant), own, "{grant}");
-            assert_eq!(shows_sessions(grant), shows, "{grant}");
         }
     }
 
