@@ -3,7 +3,6 @@
 //! Invariants: no call begins after its `Until`, and none lasts longer than [`CALL_TIMEOUT`]; no text of
 //! an error quotes what was sent, which holds hashes of passwords.
 
-use std::future::Future;
 use std::time::Duration;
 
 use keywheel_engine::port::{ErrorKind, PortError};

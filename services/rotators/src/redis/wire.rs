@@ -4,7 +4,6 @@
 //! quotes what the server said, which quotes rules with hashes of passwords. Written by hand: it is a
 //! page of code, and a library would keep copies of passwords.
 
-use std::future::Future;
 use std::time::Duration;
 
 use keywheel_engine::port::{ErrorKind, PortError};

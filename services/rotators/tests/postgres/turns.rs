@@ -1,23 +1,20 @@
 //! Rotations over two accounts that alternate, and every call to the server lost once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::resource::{Resource, Strategy};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
-use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::accounts::{Accounts, Login};
 use keywheel_engine::port::rotator::{Probed, Rotator as _};
-use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_engine::until::Until;
 use keywheel_rotators::{AccountRotator, form};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts;
 use keywheel_testkit::conformance::store::{plenty, refused};
-use keywheel_testkit::fake::{Cut, FakeVault};
+use keywheel_testkit::fake::{Cut, CuttingAccounts, FakeVault};
 
 use crate::shop::Shop;
 
@@ -63,7 +60,12 @@ impl Alternating<'_> {
             current,
             kept: kept.to_vec(),
         };
-        AccountRotator::new(accounts, plan, Arc::clone(&self.vault) as _, Arc::new(OsEntropy))
+        AccountRotator::new(
+            accounts,
+            plan,
+            Arc::clone(&self.vault) as _,
+            Arc::new(OsEntropy),
+        )
     }
 
     /// What a version opens.
@@ -90,7 +92,9 @@ impl Alternating<'_> {
     async fn admits(&self, opened: &form::Opened) -> bool {
         let login = Login::of(opened.account.clone().unwrap());
         let hand = self.shop.of(&self.resource);
-        hand.admits(&login, &opened.password, &plenty()).await.unwrap()
+        hand.admits(&login, &opened.password, &plenty())
+            .await
+            .unwrap()
     }
 }
 
@@ -176,84 +180,6 @@ async fn a_revoked_version_is_refused_and_its_sessions_end() {
     assert!(secret.vault.value(SECRET, 1).is_none());
 }
 
-/// The server's accounts, of which one call is lost: before it was made, or its answer.
-struct Cutting {
-    inner: Arc<dyn Accounts>,
-    at: u32,
-    cut: Cut,
-    begun: AtomicU32,
-}
-
-impl Cutting {
-    async fn call<T>(
-        &self,
-        call: impl Future<Output = Result<T, PortError>> + Send,
-    ) -> Result<T, PortError> {
-        let lost = || PortError::new(ErrorKind::Unavailable, "the connection is lost");
-        let is_due = self.begun.fetch_add(1, Ordering::Relaxed) == self.at;
-        if is_due && self.cut == Cut::Before {
-            return Err(lost());
-        }
-        let answer = call.await;
-        match is_due {
-            true => Err(lost()),
-            false => answer,
-        }
-    }
-}
-
-#[async_trait]
-impl Accounts for Cutting {
-    async fn accept(
-        &self,
-        login: &Login,
-        password: &SecretBytes,
-        keep: Keep,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        self.call(self.inner.accept(login, password, keep, until)).await
-    }
-
-    async fn admits(
-        &self,
-        login: &Login,
-        password: &SecretBytes,
-        until: &Until,
-    ) -> Result<bool, PortError> {
-        self.call(self.inner.admits(login, password, until)).await
-    }
-
-    async fn refuse(
-        &self,
-        login: &Login,
-        password: Option<&SecretBytes>,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        self.call(self.inner.refuse(login, password, until)).await
-    }
-
-    async fn end_sessions(&self, login: &Login, until: &Until) -> Result<u64, PortError> {
-        self.call(self.inner.end_sessions(login, until)).await
-    }
-
-    async fn mark(&self, until: &Until) -> Result<Mark, PortError> {
-        self.call(self.inner.mark(until)).await
-    }
-
-    async fn older(
-        &self,
-        login: &Login,
-        mark: &Mark,
-        until: &Until,
-    ) -> Result<Option<u64>, PortError> {
-        self.call(self.inner.older(login, mark, until)).await
-    }
-
-    fn grants(&self) -> String {
-        self.inner.grants()
-    }
-}
-
 /// A step as the worker asks for it; when a call was lost, once more, and the probe comes first.
 async fn performed(rotator: &AccountRotator, work: &StepWork) {
     let once = |is_first: bool| async move {
@@ -293,12 +219,8 @@ async fn whatever_call_is_lost_one_new_credential_is_good_and_the_old_one_dies()
     for cut in [Cut::Before, Cut::After] {
         let mut at = 0;
         loop {
-            let cutting = Arc::new(Cutting {
-                inner: Arc::new(shop.of(&secret.resource)),
-                at,
-                cut,
-                begun: AtomicU32::new(0),
-            });
+            let accounts = Arc::new(shop.of(&secret.resource));
+            let cutting = Arc::new(CuttingAccounts::new(accounts, at, cut));
             version += 1;
             let rotator = secret.over(Arc::clone(&cutting) as _, Some(version - 1), &[]);
             for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
@@ -311,7 +233,7 @@ async fn whatever_call_is_lost_one_new_credential_is_good_and_the_old_one_dies()
             assert!(secret.admits(&after).await, "{cut:?} {at}");
             assert!(!secret.admits(&before).await, "{cut:?} {at}");
             before = after;
-            if cutting.begun.load(Ordering::Relaxed) <= at {
+            if cutting.begun() <= at {
                 break;
             }
             at += 1;

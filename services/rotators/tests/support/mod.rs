@@ -11,19 +11,21 @@ use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
 use keywheel_core::store::CredentialRef;
-use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::{Accounts, Login};
-use keywheel_engine::port::rotator::Rotator as _;
+use keywheel_engine::port::rotator::{Probed, Rotator as _};
 use keywheel_engine::port::store::Credentials;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_rotators::AccountRotator;
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::store::plenty;
-use keywheel_testkit::fake::FakeVault;
+use keywheel_testkit::fake::{Cut, CuttingAccounts, FakeVault};
 
 pub(crate) const ADMIN: &str = "rotator";
 pub(crate) const ADMIN_PASSWORD: &str = "pw-of-the-admin";
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const ROTATIONS: u64 = 4;
+/// More calls than this does a rotation make at a server.
+const MIN_CALLS: u32 = 3;
 
 /// The admin's password, as it is known now; files are read.
 pub(crate) struct Known(pub(crate) Mutex<String>);
@@ -100,6 +102,71 @@ pub(crate) async fn two_passwords_take_turns(accounts: Arc<dyn Accounts>, resour
     );
 }
 
+/// Rotations of the one account of a resource, of which each loses another call, until one is through
+/// without: the old password is good until the old version is retired, and refused then.
+pub(crate) async fn whatever_call_is_lost_one_password_is_good_in_the_end(
+    accounts: Arc<dyn Accounts>,
+    resource: &Resource,
+) {
+    let secret = Secret {
+        accounts,
+        resource: resource.clone(),
+        vault: Arc::default(),
+    };
+    secret.make(1, None).await;
+    let mut version = 1;
+    for cut in [Cut::Before, Cut::After] {
+        let mut at = 0;
+        loop {
+            let cutting = CuttingAccounts::new(Arc::clone(&secret.accounts), at, cut);
+            let cutting = Arc::new(cutting);
+            let old = version;
+            version += 1;
+            let rotator = secret.over(Arc::clone(&cutting) as _, Some(old), &[]);
+            let before = secret.value(old);
+            for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+                performed(&rotator, &work(step, version)).await;
+                assert!(secret.admits(&before).await, "{cut:?} {at} {step:?}");
+            }
+            let after = secret.value(version);
+            let rotator = secret.over(Arc::clone(&cutting) as _, Some(version), &[]);
+            performed(&rotator, &work(Step::RevokeOld, old)).await;
+            assert!(secret.admits(&after).await, "{cut:?} {at}");
+            assert!(!secret.admits(&before).await, "{cut:?} {at}");
+            if cutting.begun() <= at {
+                break;
+            }
+            at += 1;
+        }
+        assert!(
+            at > MIN_CALLS,
+            "so few calls cannot be all of a rotation: {at}"
+        );
+    }
+}
+
+/// A step as the worker asks for it; when a call was lost, once more, and the probe comes first.
+async fn performed(rotator: &AccountRotator, work: &StepWork) {
+    let once = |is_first: bool| async move {
+        let until = plenty();
+        if !is_first && rotator.probe(work, &until).await? != Probed::NotDone {
+            return Ok(());
+        }
+        match work.step {
+            Step::Create => rotator.create(work, &until).await,
+            Step::Set => rotator.set(work, &until).await,
+            Step::Test => rotator.test(work, &until).await,
+            Step::Finish => rotator.finish(work, &until).await.map(drop),
+            Step::RollBack => rotator.roll_back(work, &until).await,
+            Step::RevokeOld => rotator.retire(SECRET, &work.versions, None, &until).await,
+        }
+    };
+    if let Err(error) = once(true).await {
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        once(false).await.unwrap();
+    }
+}
+
 struct Secret {
     accounts: Arc<dyn Accounts>,
     resource: Resource,
@@ -108,13 +175,22 @@ struct Secret {
 
 impl Secret {
     fn rotator(&self, current: Option<u64>, kept: &[u64]) -> AccountRotator {
+        self.over(Arc::clone(&self.accounts), current, kept)
+    }
+
+    fn over(
+        &self,
+        accounts: Arc<dyn Accounts>,
+        current: Option<u64>,
+        kept: &[u64],
+    ) -> AccountRotator {
         let plan = AtResource {
             resource: self.resource.clone(),
             admin: None,
             current,
             kept: kept.to_vec(),
         };
-        let (accounts, vault) = (Arc::clone(&self.accounts), Arc::clone(&self.vault));
+        let vault = Arc::clone(&self.vault);
         AccountRotator::new(accounts, plan, vault, Arc::new(OsEntropy))
     }
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod clock;
 mod container_host;
+mod cutting;
 mod flood;
 mod ids;
 mod journal;
@@ -13,6 +14,7 @@ mod vault;
 pub use accounts::FakeAccounts;
 pub use clock::FakeClock;
 pub use container_host::FakeContainerHost;
+pub use cutting::CuttingAccounts;
 pub use flood::Flood;
 pub use ids::FakeIds;
 pub use journal::MemoryJournal;
