@@ -349,7 +349,9 @@ impl Rotator for AccountRotator {
         let keep = match self.strategy() {
             // Before the first version the account has no password that anybody here would take back.
             Strategy::DualPassword if self.plan.current.is_some() => Keep::Old,
-            Strategy::DualPassword | Strategy::AlternatingUsers | Strategy::SingleUser => Keep::Nothing,
+            Strategy::DualPassword | Strategy::AlternatingUsers | Strategy::SingleUser => {
+                Keep::Nothing
+            }
         };
         let alternates = self.strategy() == Strategy::AlternatingUsers;
         if alternates && !self.accounts.admits(&login, &password, until).await? {
