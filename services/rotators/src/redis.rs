@@ -163,7 +163,7 @@ impl RedisAccounts {
         }
         let mut words = vec!["ACL", "SETUSER", name];
         words.extend(rules.iter().map(String::as_str));
-        for words in [&["MULTI"][..], &words, &keeping] {
+        for words in [["MULTI"].as_slice(), words.as_slice(), keeping.as_slice()] {
             self.ask(connection, words).await?;
         }
         match ask(connection, &["EXEC"]).await {
