@@ -260,6 +260,11 @@ install_if_missing crun "crun" "Podman's own runtime keeps a copy of its configu
 if ! compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; then
   install_if_missing initdb "postgresql" "the journal's and the cache's second adapters run against a real server"
 fi
+install_if_missing mariadbd "mariadb-server-core" "rotators run against a real MariaDB; this package starts no server"
+if ! command -v redis-server >/dev/null 2>&1; then
+  # The tools are the server's program under another name, and this package starts no server.
+  install_if_missing redis-check-rdb "redis-tools" "rotators run against a real Redis"
+fi
 install_if_missing ip "iproute2" "the suites of several hosts give each host a network of its own"
 install_if_missing iptables "iptables" "the partition suite drops a host's packets, inside that host's own network namespace"
 install_if_missing nsenter "util-linux" "what runs on a host of a test enters its network namespace"

@@ -26,6 +26,8 @@ pub use subscription::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::resource::Resource;
+
 /// Gives the shape of every request and answer to a macro.
 macro_rules! of_shapes {
     ($to:ident) => {
@@ -180,6 +182,9 @@ pub struct SecretView {
     pub consumers: u64,
     /// The rotation that runs.
     pub open_rotation: Option<String>,
+    /// The accounts that its versions open; absent for a value that opens none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotator: Option<Resource>,
 }
 
 /// One binding.

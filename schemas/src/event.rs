@@ -10,6 +10,7 @@ mod envelope;
 pub mod host;
 mod kind;
 mod proven;
+pub mod resource;
 pub mod revocation;
 pub mod rollout;
 pub mod rotation;

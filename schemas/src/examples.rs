@@ -139,6 +139,7 @@ fn spec() -> Spec {
             ..RotationPolicy::default()
         },
         credential_for: None,
+        rotator: None,
     }
 }
 
@@ -155,6 +156,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         generator: None,
         rotation,
         credential_for: None,
+        rotator: None,
     };
     Ok(vec![
         secret::Event::Registered {

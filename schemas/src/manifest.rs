@@ -9,6 +9,7 @@ pub mod proposal;
 mod reader;
 mod reload;
 mod rotation;
+mod rotator;
 mod scalar;
 mod secret;
 pub mod shape;

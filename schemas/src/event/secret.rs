@@ -10,6 +10,7 @@ use keywheel_core::{schedule, secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::resource::Resource;
 use super::store::Source;
 use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct, mirror_words};
 
@@ -193,6 +194,9 @@ pub struct SecretSpec {
     /// The server at which it is a credential of Keywheel's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     credential_for: Option<String>,
+    /// The resource whose accounts its versions open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotator: Option<Box<Resource>>,
 }
 
 impl Mirror for SecretSpec {
@@ -208,6 +212,7 @@ impl Mirror for SecretSpec {
             generator: core.generator.as_ref().map(Generator::of),
             rotation: RotationPolicy::of(&core.rotation),
             credential_for: core.credential_for.clone(),
+            rotator: Mirror::of(&core.rotator),
         }
     }
     fn into_core(self) -> Self::Core {
@@ -227,6 +232,7 @@ impl Mirror for SecretSpec {
             generator: self.generator.into_core(),
             rotation: self.rotation.into_core(),
             credential_for: self.credential_for,
+            rotator: self.rotator.into_core(),
         }
     }
 }

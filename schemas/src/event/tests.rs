@@ -5,6 +5,8 @@ use jsonschema::Validator;
 use keywheel_core::binding;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
+use keywheel_core::name::SecretName;
+use keywheel_core::resource::{self, Kind, Resource};
 use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Trigger};
 use keywheel_core::schedule::{
@@ -470,6 +472,27 @@ fn any_limits() -> impl Strategy<Value = RotationPolicy> {
         )
 }
 
+fn any_resource() -> impl Strategy<Value = Resource> {
+    let accounts = proptest::collection::vec(".{0,20}", 0..3);
+    let ca = proptest::option::of(".{0,20}");
+    let kinds = prop_oneof![Just(Kind::Postgres), Just(Kind::Mariadb), Just(Kind::Redis)];
+    let strategies = prop_oneof![
+        Just(resource::Strategy::DualPassword),
+        Just(resource::Strategy::AlternatingUsers),
+        Just(resource::Strategy::SingleUser)
+    ];
+    (kinds, ".{0,40}", accounts, strategies, ca).prop_map(
+        |(kind, connection, accounts, strategy, ca)| Resource {
+            kind,
+            connection,
+            accounts,
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy,
+            ca,
+        },
+    )
+}
+
 fn any_spec() -> impl Strategy<Value = Spec> {
     let schedule = prop_oneof![
         Just(Schedule::OnDemand),
@@ -491,9 +514,9 @@ fn any_spec() -> impl Strategy<Value = Spec> {
         any::<bool>(),
         proptest::option::of(generator),
         proptest::option::of(".{0,40}"),
-        any_limits(),
+        (any_limits(), proptest::option::of(any_resource())),
     )
-        .prop_map(|(schedule, jitter, skip, generator, credential_for, limits)| {
+        .prop_map(|(schedule, jitter, skip, generator, credential_for, (limits, rotator))| {
             let missed_run = if skip {
                 MissedRun::Skip
             } else {
@@ -515,6 +538,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                     ..limits
                 },
                 credential_for,
+                rotator: rotator.map(Box::new),
             }
         })
 }

@@ -282,7 +282,8 @@ pub(super) fn named<T, E: std::fmt::Display>(
         .ok()
 }
 
-fn text_of<'n>(node: &'n Located, name: &str, faults: &mut Faults) -> Option<TextAt<'n>> {
+/// A node that has to be a text.
+pub(super) fn text_of<'n>(node: &'n Located, name: &str, faults: &mut Faults) -> Option<TextAt<'n>> {
     let message = match &node.value {
         Node::Text(text) => return Some((text, position(node))),
         Node::Integer(_) | Node::Float | Node::Bool(_) => {

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use keywheel_core::name::{SecretName, StoreName};
+use keywheel_core::resource::{Kind, MAX_CONNECTION_BYTES, Resource};
 use keywheel_core::secret::{
     DEFAULT_ALPHABET, Generator, LOCAL_STORE, MAX_ALPHABET, MAX_LENGTH, MIN_LENGTH, Place, Spec,
     Store,
 };
 
 use super::reader::{Faults, Fields, TextAt, named};
+use super::rotator;
 use super::store::{read_source, server};
-use super::tree::Located;
+use super::tree::{Located, Node, position};
 use super::{CheckSchedule, Manifest, Position, rotation};
 
 pub(super) fn read(
@@ -24,7 +26,14 @@ pub(super) fn read(
     let fields = Fields::of(
         node,
         "spec",
-        &["store", "source", "generator", "rotation", "credentialFor"],
+        &[
+            "store",
+            "source",
+            "generator",
+            "rotation",
+            "credentialFor",
+            "rotator",
+        ],
         faults,
     )?;
     let store = read_store(&fields, faults);
@@ -40,11 +49,17 @@ pub(super) fn read(
         let message = "`rotation` needs a `generator` to make values from; add `generator: {}`, or leave `rotation` out and give values with `keywheel secret put`";
         faults.add(fields.position_of("rotation"), message.to_owned());
     }
+    let has_rotator = fields.find("rotator").is_some();
+    let rotator = read_rotator(&fields, store.as_ref(), faults);
+    if has_rotator && rotator.is_none() {
+        return None;
+    }
     let spec = Spec {
         store: store?,
         generator,
         rotation,
         credential_for,
+        rotator,
     };
     Some(Manifest::Secret {
         name: name?,
@@ -53,10 +68,35 @@ pub(super) fn read(
     })
 }
 
+/// The resource whose accounts it opens; the value is ours to keep.
+fn read_rotator(
+    fields: &Fields<'_>,
+    store: Option<&Store>,
+    faults: &mut Faults,
+) -> Option<Box<Resource>> {
+    let found = rotator::read(fields, faults)?;
+    let is_elsewhere = store.is_some_and(|store| *store != Store::Local);
+    for (other, is_wrong) in [
+        ("store", is_elsewhere),
+        ("credentialFor", fields.has("credentialFor")),
+    ] {
+        if is_wrong {
+            let message = format!(
+                "`{other}` does not go with `rotator`: the password of an account that Keywheel rotates is kept in `local`; leave `{other}` out"
+            );
+            faults.add(fields.position_of("rotator"), message);
+        }
+    }
+    Some(found)
+}
+
 /// The server for which it is a credential of ours; such a secret is provided, and ours to keep.
 fn read_credential_for(fields: &Fields<'_>, faults: &mut Faults) -> Option<String> {
     let at = fields.position_of("credentialFor");
-    let found = server(fields, "credentialFor", faults)?;
+    let found = match fields.find("credentialFor").map(|node| &node.value) {
+        Some(Node::Text(text)) if is_resource(text) => text.clone(),
+        _ => server(fields, "credentialFor", faults)?,
+    };
     for other in ["store", "generator"] {
         if fields.has(other) {
             let message = format!(
@@ -66,6 +106,15 @@ fn read_credential_for(fields: &Fields<'_>, faults: &mut Faults) -> Option<Strin
         }
     }
     Some(found)
+}
+
+/// Whether it names a server with accounts, like `postgres://db.example:5432`.
+fn is_resource(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else {
+        return false;
+    };
+    let is_plain = !host.is_empty() && !host.contains(['@', '/', '?', '#', ' ']);
+    Kind::of(scheme).is_some() && is_plain && text.len() <= MAX_CONNECTION_BYTES
 }
 
 /// `local`, or a declared store with the place in it; whether it is declared is not known here.

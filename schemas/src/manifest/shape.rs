@@ -75,7 +75,7 @@ pub struct Secret {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<store::Source>,
     /// The server for which Keywheel itself needs it, exactly as a `kind: Store` names it: the
-    /// `address` of Vault, the `endpoint` of AWS, or `aws`. Fixed once it has a value; no container
+    /// `address` of Vault, the `endpoint` of AWS, or `aws`; or of a rotator `TYPE://HOST:PORT`. Fixed once it has a value; no container
     /// gets it.
     #[serde(
         default,
@@ -84,12 +84,54 @@ pub struct Secret {
     )]
     #[schemars(length(min = 1, max = 2048))]
     pub credential_for: Option<String>,
+    /// The accounts that its versions open, at a database or a cache; goes with the store `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotator: Option<Rotator>,
     /// How values are made; absent: they are always provided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<Generator>,
     /// When it rotates by itself; absent: only on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
+}
+
+/// Accounts at a server that checks passwords. An account belongs to one secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Rotator {
+    /// `postgres`, `mariadb` (also MySQL) or `redis` (also Valkey).
+    #[serde(rename = "type")]
+    #[schemars(regex(pattern = r"^(postgres|mariadb|redis)$"))]
+    pub kind: String,
+    /// Where it is, with the admin's name and without a password:
+    /// `postgres://admin@db.example:5432/shop`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub connection: String,
+    /// The account; a list of two where they take turns, and then a value is
+    /// `{"username":"…","password":"…"}`, else the password alone.
+    pub account: Accounts,
+    /// The secret that holds the admin's password; it says `credentialFor: TYPE://HOST:PORT`.
+    #[schemars(length(min = 1, max = 255))]
+    pub admin_secret: String,
+    /// `alternatingUsers`, `dualPassword` or `singleUser`; by default the best one for so many accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(alternatingUsers|dualPassword|singleUser)$"))]
+    pub strategy: Option<String>,
+    /// File on the machine of store-sync with the authorities (PEM) that the server's certificate has to
+    /// come from; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub ca_file: Option<String>,
+}
+
+/// One account, or two that take turns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Accounts {
+    /// One.
+    One(String),
+    /// Two.
+    Two(Vec<String>),
 }
 
 /// How values are made.

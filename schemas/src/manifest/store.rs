@@ -93,7 +93,7 @@ fn required(fields: &Fields<'_>, name: &str, faults: &mut Faults) -> Option<Stri
 }
 
 /// An absolute path on the machine of store-sync.
-fn path(fields: &Fields<'_>, name: &str, faults: &mut Faults) -> Option<String> {
+pub(super) fn path(fields: &Fields<'_>, name: &str, faults: &mut Faults) -> Option<String> {
     let found = text(fields, name, faults)?;
     if found.starts_with('/') {
         return Some(found);

@@ -3,6 +3,7 @@
 mod faults;
 mod limits;
 mod rotation;
+mod rotators;
 mod stores;
 
 use std::collections::BTreeMap;

@@ -8,10 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DecodeError;
+use crate::event::resource::Resource;
 use crate::event::rotation::Step;
 use crate::event::secret::Generator;
 use crate::event::store::{NamedStore, Source};
 use crate::mirror::{Mirror, Text, mirror_struct};
+use crate::wire::store::CredentialNow;
 
 mirror_struct! {
     /// Where outside a secret's values lie.
@@ -29,6 +31,23 @@ mirror_struct! {
         /// Versions to make unusable there.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         retire: Vec<Text<RemoteVersion>>,
+    }
+}
+
+mirror_struct! {
+    /// The resource whose accounts a secret's versions open.
+    AtResource = effect::AtResource {
+        /// The resource.
+        resource: Resource,
+        /// Which version of which secret holds the admin's password now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        admin: Option<CredentialNow>,
+        /// The version that is current.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current: Option<u64>,
+        /// Every other version whose value may still be kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<u64>,
     }
 }
 
@@ -53,6 +72,9 @@ mirror_struct! {
         /// Where outside it works; absent for the store `local`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outside: Option<Box<Outside>>,
+        /// The resource whose accounts its versions open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<Box<AtResource>>,
     }
 }
 
@@ -70,6 +92,9 @@ mirror_struct! {
         /// Where outside it works; absent for the store `local`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outside: Option<Box<Outside>>,
+        /// The resource whose accounts its versions open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<Box<AtResource>>,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tests of bus messages: there and back, refusals, and validity under the generated schemas.
 
+mod resource;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -262,6 +264,7 @@ fn effects() -> Vec<Effect> {
             generator,
             provided,
             outside: None,
+            resource: None,
         }),
     };
     let generator = Generator {
@@ -279,6 +282,7 @@ fn effects() -> Vec<Effect> {
                 versions: vec![1, 2],
                 attempt: 1,
                 outside: None,
+                resource: Some(Box::new(resource::at_resource())),
             }),
         },
     ]

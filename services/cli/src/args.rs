@@ -11,6 +11,7 @@ mod import;
 mod log;
 mod migrate;
 mod rotation;
+mod rotator;
 mod serve;
 mod setup;
 mod store;
@@ -20,6 +21,7 @@ pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
+pub(crate) use rotator::RotatorVerb;
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
     NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
@@ -129,6 +131,9 @@ pub(crate) enum Verb {
     /// List stores outside, show or remove one, print the rights that one needs.
     #[command(subcommand)]
     Store(StoreVerb),
+    /// Print what the admin of a rotator needs at its server.
+    #[command(subcommand)]
+    Rotator(RotatorVerb),
     /// Make versions unusable: taken out of every container, destroyed in the store, for ever.
     Revoke(RevokeArgs),
     /// Remove a binding: its containers lose the secret.

@@ -13,6 +13,7 @@ mod plain;
 mod revoke;
 mod rotate;
 mod rotation;
+mod rotator;
 mod schedule;
 mod secret;
 mod store;
@@ -96,6 +97,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Rotation(verb) => rotation::run(desk, &verb).await,
         Verb::Refresh(args) => store::refresh(desk, &args).await,
         Verb::Store(verb) => store::run(desk, &verb).await,
+        Verb::Rotator(verb) => rotator::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,

@@ -2,9 +2,10 @@
 //! with the event that asks for it, and stays open until a worker submits the outcome.
 
 use crate::id::{RevocationId, RotationId, SecretId};
+use crate::resource::Resource;
 use crate::rotation::Step;
 use crate::secret::Generator;
-use crate::store::{NamedStore, RemoteVersion, Source};
+use crate::store::{CredentialNow, NamedStore, RemoteVersion, Source};
 
 /// An instruction from the core to a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct StepWork {
     pub provided: bool,
     /// Where outside it works; `None` for the store `local`.
     pub outside: Option<Box<Outside>>,
+    /// The resource whose accounts its versions open; `None` for a value that opens none.
+    pub resource: Option<Box<AtResource>>,
 }
 
 /// Where outside a secret's values lie, as it was decided: whoever works looks nothing up.
@@ -58,6 +61,22 @@ pub struct Outside {
     pub retire: Vec<RemoteVersion>,
 }
 
+/// The resource whose accounts a secret's versions open, as it was decided: whoever works looks nothing
+/// up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtResource {
+    /// The resource.
+    pub resource: Resource,
+    /// Which version of which secret holds the admin's password now; `None` when there is no such
+    /// secret any more.
+    pub admin: Option<CredentialNow>,
+    /// The version that is current; a roll-back gives the account its password back.
+    pub current: Option<u64>,
+    /// Every other version whose value may still be kept, but the one that is worked on: what they open is
+    /// in use.
+    pub kept: Vec<u64>,
+}
+
 /// Make versions unusable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokeWork {
@@ -71,6 +90,8 @@ pub struct RevokeWork {
     pub attempt: u32,
     /// Where outside it works; `None` for the store `local`.
     pub outside: Option<Box<Outside>>,
+    /// The resource whose accounts its versions open; `None` for a value that opens none.
+    pub resource: Option<Box<AtResource>>,
 }
 
 /// Identifies an effect; an outcome is taken once per key.

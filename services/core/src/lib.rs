@@ -19,6 +19,7 @@ pub mod id;
 pub mod name;
 pub mod plan;
 pub mod report;
+pub mod resource;
 pub mod revocation;
 pub mod rollout;
 pub mod rotation;

@@ -9,6 +9,7 @@ pub mod auditing;
 pub mod authority;
 pub mod command_bus;
 pub mod delivery;
+pub mod generator;
 pub mod late;
 pub mod port;
 pub mod presence;

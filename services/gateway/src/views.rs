@@ -23,6 +23,8 @@ use keywheel_schemas::api::{
     BindingView, ConsumerView, FireView, RevocationView, RotationTimings, RotationView,
     ScheduleView, SecretView, VersionView,
 };
+use keywheel_schemas::event::resource::Resource;
+use keywheel_schemas::mirror::Mirror as _;
 
 /// Most versions one answer lists.
 pub const MAX_VERSIONS: usize = 1000;
@@ -80,6 +82,7 @@ pub fn secret(
         open_rotation: world
             .open_rotation(secret.id)
             .map(|rotation| rotation.id.to_string()),
+        rotator: secret.spec.rotator.as_deref().map(Resource::of),
     }
 }
 

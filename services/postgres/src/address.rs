@@ -68,6 +68,35 @@ impl Address {
         &self.name
     }
 
+    /// Who signs in there.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.options.get_username()
+    }
+
+    /// The same place for another user.
+    ///
+    /// # Errors
+    /// When the password is not text.
+    pub fn for_user(&self, user: &str, password: &SecretBytes) -> Result<Self, Error> {
+        // EXPOSE: the client signs in with it and takes it as text.
+        let text = std::str::from_utf8(password.expose());
+        let text = text.map_err(|_| Error::Address("its password is not text".to_owned()))?;
+        Ok(Self {
+            options: self.options.clone().username(user).password(text),
+            name: self.name.clone(),
+        })
+    }
+
+    /// The same place, where the server's certificate has to come from one of these authorities (PEM).
+    #[must_use]
+    pub fn trusting(&self, authorities: Vec<u8>) -> Self {
+        Self {
+            options: self.options.clone().ssl_root_cert_from_pem(authorities),
+            name: self.name.clone(),
+        }
+    }
+
     pub(crate) fn options(&self) -> PgConnectOptions {
         self.options.clone()
     }
@@ -129,6 +158,18 @@ mod tests {
             .map(|a| a.name)
             .unwrap_err()
             .to_string()
+    }
+
+    #[test]
+    fn another_user_goes_to_the_same_place() {
+        let address = Address::parse("postgres://me@127.0.0.1:5432/shop", None).unwrap();
+        let password = SecretBytes::from(b"canary".to_vec());
+        let other = address.for_user("app", &password).unwrap();
+        assert_eq!((other.user(), address.user()), ("app", "me"));
+        assert_eq!(other.name(), address.name());
+        assert!(!format!("{other:?}").contains("canary"));
+        let binary = SecretBytes::from(vec![0xff]);
+        assert!(address.for_user("app", &binary).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, PgPool};
 
 use crate::{Address, Error, fault};
 
@@ -24,6 +24,8 @@ pub const MAX_IDLE_IN_TRANSACTION: Duration = Duration::from_secs(3);
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long any statement may take.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a [`login`] calls itself: the server ends its session a moment after it was closed here.
+pub const LOGIN_NAME: &str = "keywheel-login";
 /// Held while tables are made or upgraded; "keywheel" in bytes.
 const UPGRADE_LOCK: i64 = 0x6b65_7977_6865_656c;
 
@@ -75,6 +77,39 @@ pub async fn connect(address: &Address, schema: &'static str) -> Result<PgPool, 
     assert_durable(&mut connection, address.name()).await?;
     drop(connection);
     Ok(pool)
+}
+
+/// One connection of its own to a server that keeps nothing of ours: nothing is asserted about it, and
+/// no table of its owner is found by an unqualified name.
+///
+/// # Errors
+/// As the library tells it; one that was not made within [`CONNECT_TIMEOUT`] as a pool's timeout.
+pub async fn single(address: &Address) -> Result<PgConnection, sqlx::Error> {
+    let options = address.options().application_name("keywheel").options([
+        ("search_path", "pg_catalog".to_owned()),
+        ("synchronous_commit", "on".to_owned()),
+        ("lock_timeout", millis(LOCK_TIMEOUT)),
+        ("statement_timeout", millis(LOCK_TIMEOUT)),
+        (
+            "idle_in_transaction_session_timeout",
+            millis(MAX_IDLE_IN_TRANSACTION),
+        ),
+    ]);
+    let made = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+    made.map_err(|_| sqlx::Error::PoolTimedOut)?
+}
+
+/// Whether the server lets this address's user in: a login that ends at once and asks for no setting.
+///
+/// # Errors
+/// As the library tells it; the refusal of a login is one.
+pub async fn login(address: &Address) -> Result<(), sqlx::Error> {
+    let options = address.options().application_name(LOGIN_NAME);
+    let made = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+    let connection = made.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    // It was let in; how the connection ends says nothing about that.
+    let _ended = sqlx::Connection::close(connection).await;
+    Ok(())
 }
 
 fn millis(span: Duration) -> String {

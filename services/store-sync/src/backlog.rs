@@ -266,6 +266,7 @@ mod tests {
             versions: vec![1],
             attempt,
             outside: None,
+            resource: None,
         };
         Job {
             effect: Effect {
@@ -307,6 +308,7 @@ mod tests {
             generator: None,
             provided: false,
             outside: Some(Box::new(at(store))),
+            resource: None,
         };
         Job {
             effect: Effect {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Key, Outside, RevokeWork, StepWork, Work};
+use keywheel_core::effect::{AtResource, Effect, Key, Outside, RevokeWork, StepWork, Work};
 use keywheel_core::id::CommandId;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
@@ -118,11 +118,11 @@ fn span_of(job: &Job) -> Span {
     };
     let above = job.traceparent.as_deref().and_then(Context::parse);
     let name = format!("{operation} {}", names::WORK);
-    let store = outside.as_ref();
-    let store = store.map_or_else(
-        || "local".to_owned(),
-        |outside| outside.store.name.to_string(),
-    );
+    let store = match (outside, resource(&job.effect)) {
+        (Some(outside), _) => outside.store.name.to_string(),
+        (None, Some(at)) => at.resource.kind.word().to_owned(),
+        (None, None) => "local".to_owned(),
+    };
     let mut span = Span::below(SERVICE, name, Kind::Consumer, above)
         .with(names::MESSAGING_SYSTEM, names::SYSTEM)
         .with(names::MESSAGING_OPERATION, operation)
@@ -149,6 +149,13 @@ pub(crate) fn outside(effect: &Effect) -> Option<&Outside> {
     let (Work::Step(StepWork { outside, .. }) | Work::Revoke(RevokeWork { outside, .. })) =
         &effect.work;
     outside.as_deref()
+}
+
+/// Whose accounts its versions open.
+fn resource(effect: &Effect) -> Option<&AtResource> {
+    let (Work::Step(StepWork { resource, .. }) | Work::Revoke(RevokeWork { resource, .. })) =
+        &effect.work;
+    resource.as_deref()
 }
 
 struct Points {
@@ -221,9 +228,10 @@ async fn perform(shared: &Shared, job: &Job, until: &Until) -> Performed {
 async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done {
     let ports = &shared.ports;
     let outside = outside(&job.effect);
-    let rotator = match outside {
-        None => Arc::clone(&ports.rotator),
-        Some(outside) => shared.registry.rotator(outside)?,
+    let rotator = match (outside, resource(&job.effect)) {
+        (Some(outside), _) => shared.registry.rotator(outside)?,
+        (None, Some(at)) => shared.registry.account_rotator(at)?,
+        (None, None) => Arc::clone(&ports.rotator),
     };
     match &job.effect.work {
         Work::Step(step) => {

@@ -316,6 +316,7 @@ mod tests {
             generator: None,
             provided: false,
             outside: None,
+            resource: None,
         }
     }
 

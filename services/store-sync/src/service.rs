@@ -11,6 +11,7 @@ use keywheel_core::effect::Effect;
 use keywheel_core::id::DeploymentId;
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::PortError;
+use keywheel_engine::port::accounts::ConnectAccounts;
 use keywheel_engine::port::bus::{Address, Body, Bus, Incoming, Subscription, Topic};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::rotator::Rotator;
@@ -73,6 +74,8 @@ pub struct Ports {
     pub rotator: Arc<dyn Rotator>,
     /// Makes stores outside.
     pub connect: Arc<dyn Connect>,
+    /// Makes accounts at resources.
+    pub accounts: Arc<dyn ConnectAccounts>,
     /// Counts what stores outside do.
     pub metrics: Metrics,
     /// Time, against the deadlines of effects.
@@ -120,6 +123,7 @@ impl StoreSync {
     pub fn new(options: StoreSyncOptions, ports: Ports) -> Self {
         let registry = Registry::new(Parts {
             connect: Arc::clone(&ports.connect),
+            accounts: Arc::clone(&ports.accounts),
             metrics: ports.metrics.clone(),
             vault: Arc::clone(&ports.vault),
             credentials_dir: options.credentials_dir.clone(),

@@ -34,11 +34,13 @@ use keywheel_seal::hpke::{self, Envelope, HostKeyPair, PublicKey};
 use keywheel_seal::sign::SigningKey;
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_stores::LocalStore;
+use keywheel_testkit::fake::FakeAccounts;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::{Ports, StoreSync, StoreSyncOptions};
 
+mod accounts;
 mod outside;
 mod silent;
 mod steps;
@@ -67,6 +69,8 @@ struct World {
     outcomes: mpsc::Receiver<Outcome>,
     script: Arc<Script>,
     fakes: Arc<outside::Fakes>,
+    /// Accounts at every resource.
+    accounts: FakeAccounts,
     /// Instead of the fakes.
     connect: Option<Arc<dyn keywheel_engine::port::store::Connect>>,
     host: HostKeyPair,
@@ -304,6 +308,7 @@ impl World {
             outcomes,
             script,
             fakes: Arc::default(),
+            accounts: FakeAccounts::single(),
             connect: None,
             host: HostKeyPair::generate(&OsEntropy),
             said: Arc::default(),
@@ -341,6 +346,7 @@ impl World {
                 Some(connect) => Arc::clone(connect),
                 None => Arc::clone(&self.fakes) as _,
             },
+            accounts: Arc::new(self.accounts.clone()),
             metrics: crate::Metrics::new(self.clock.clone()),
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
@@ -428,6 +434,7 @@ fn step(step: Step, attempt: u32) -> StepWork {
         generator: Some(Generator::default()),
         provided: false,
         outside: None,
+        resource: None,
     }
 }
 

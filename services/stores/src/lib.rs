@@ -1,6 +1,6 @@
 //! Stores: where the values of secrets live, each behind the engine's `Rotator` port.
 //!
-//! Owns the generator of values, the `local` store, whose only backend is our own sealed vault, and the
+//! Owns the `local` store, whose only backend is our own sealed vault, and the
 //! stores outside behind the port `Store`. Invariants: every step is idempotent under the rotation's
 //! token; no text of an error holds a value. It keeps nothing itself and decides nothing: the core says
 //! which step comes when.
@@ -10,7 +10,6 @@
 pub mod aws;
 mod connector;
 pub mod file;
-pub mod generator;
 mod local;
 pub mod policy;
 mod remote;

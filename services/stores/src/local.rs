@@ -12,13 +12,13 @@ use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::SecretId;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
+use keywheel_engine::generator;
 use keywheel_engine::port::rotator::{Probed, Rotator};
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::{Entropy, SecretBytes};
 
-use crate::generator;
 
 /// Rotates secrets whose values live with us.
 pub struct LocalStore {

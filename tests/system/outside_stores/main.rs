@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod aws;
+mod database;
 mod follow;
 mod import;
 mod midway;

@@ -17,7 +17,7 @@ fn a_unknown_field_is_refused_with_its_place_and_the_nearest_name() {
     one_fault(
         &secret("{ colour: red }"),
         "4:9",
-        "known fields: store, source, generator, rotation, credentialFor",
+        "known fields: store, source, generator, rotation, credentialFor, rotator",
     );
     one_fault(
         &binding("  file: { name: db }\n  relaod: none"),

@@ -4,6 +4,8 @@ use keywheel_schemas::api::{
     ApplyAnswer, BindingView, ConsumerView, HistoryView, RevocationView, RotationView, SecretView,
     VersionView,
 };
+use keywheel_schemas::event::resource::Resource;
+use keywheel_schemas::mirror::Mirror as _;
 
 use super::table::{columns, fields};
 
@@ -59,6 +61,10 @@ pub(crate) fn secret(secret: &SecretView) -> String {
         ("name", secret.name.clone()),
         ("id", secret.id.clone()),
         ("store", secret.store.clone()),
+        (
+            "opens",
+            secret.rotator.clone().map(accounts).unwrap_or_default(),
+        ),
         ("current version", number(secret.current)),
         (
             "pending version",
@@ -82,6 +88,16 @@ pub(crate) fn secret(secret: &SecretView) -> String {
             secret.open_rotation.clone().unwrap_or_default(),
         ),
     ])
+}
+
+/// Which accounts a secret's versions open, and how they change over.
+fn accounts(rotator: Resource) -> String {
+    let resource = rotator.into_core();
+    format!(
+        "{} of {resource} ({})",
+        resource.accounts.join(" and "),
+        resource.strategy.word()
+    )
 }
 
 /// Versions.

@@ -47,6 +47,7 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
         connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
+        accounts: Arc::new(keywheel_rotators::Connector::new(Arc::new(OsEntropy))),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };

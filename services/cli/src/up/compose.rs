@@ -154,6 +154,7 @@ async fn start_workers(
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
         connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
+        accounts: Arc::new(keywheel_rotators::Connector::new(Arc::new(OsEntropy))),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };

@@ -139,7 +139,7 @@ async fn one(desk: &Desk, kind: Kind, name: &str) -> Result<(), Failure> {
     }
 }
 
-async fn secret_named(desk: &Desk, name: &str) -> Result<SecretView, Failure> {
+pub(super) async fn secret_named(desk: &Desk, name: &str) -> Result<SecretView, Failure> {
     match desk
         .client
         .read(&format!("/v1/secrets/{}", escape(name)))

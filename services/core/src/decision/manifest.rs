@@ -177,8 +177,10 @@ fn declare_secret(
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     store::refuse_place(world, name, spec)?;
+    refuse_accounts(world, name, spec)?;
     if let Some(known) = world.secret_named(name) {
         known.refuse_purpose(spec)?;
+        known.refuse_resource(spec)?;
         if spec.credential_for.is_some() && world.is_bound(known.id) {
             let wish = Secret::registered(id, name.clone(), spec.clone());
             wish.refuse_binding()?;
@@ -211,6 +213,35 @@ fn declare_secret(
         )?);
     }
     Ok(events)
+}
+
+/// Refuses accounts that belong to another secret, and an admin's password that is not meant for there.
+fn refuse_accounts(
+    world: &World,
+    name: &SecretName,
+    spec: &secret::Spec,
+) -> Result<(), secret::Rejection> {
+    let Some(resource) = &spec.rotator else {
+        return Ok(());
+    };
+    if let Some((other, account)) = world.shares_account(name, resource) {
+        return Err(secret::Rejection::AccountTaken {
+            secret: name.clone(),
+            other: other.name.clone(),
+            account: account.to_owned(),
+            resource: resource.to_string(),
+        });
+    }
+    let server = resource.credential_server();
+    let admin = world.secret_named(&resource.admin);
+    if admin.is_some_and(|admin| admin.spec.credential_for.as_ref() == Some(&server)) {
+        return Ok(());
+    }
+    Err(secret::Rejection::AdminNotMeant {
+        secret: name.clone(),
+        admin: resource.admin.clone(),
+        server,
+    })
 }
 
 fn declare_binding(

@@ -500,8 +500,12 @@ pub(super) fn move_back(
     let Some(secret) = world.secrets.get(&open.secret) else {
         return Ok(None);
     };
+    // After a cut-over the version before opens nothing any more.
     let is_way_back = |back: &u64| {
-        open.returning.is_none() && *back < open.version && secret.is_deliverable(*back)
+        open.returning.is_none()
+            && *back < open.version
+            && secret.is_deliverable(*back)
+            && secret.overlaps()
     };
     let Some(back) = secret.previous.filter(is_way_back) else {
         return Ok(None);

@@ -229,6 +229,8 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
         outside.retire.clone_from(&revocation.retire);
         Box::new(outside)
     });
+    let resource = secret.and_then(|secret| world.at_resource(secret, &revocation.versions));
+    let resource = resource.map(Box::new);
     vec![Effect {
         work: Work::Revoke(RevokeWork {
             revocation: revocation.id,
@@ -236,6 +238,7 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
             versions: revocation.versions.clone(),
             attempt,
             outside,
+            resource,
         }),
     }]
 }

@@ -27,6 +27,7 @@ pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
         }
         Box::new(outside)
     });
+    let resource = world.at_resource(secret, &versions).map(Box::new);
     vec![Effect {
         work: Work::Step(StepWork {
             rotation: rotation.id,
@@ -37,6 +38,7 @@ pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
             generator: secret.spec.generator.clone(),
             provided: rotation.trigger == Trigger::Provided,
             outside,
+            resource,
         }),
     }]
 }

@@ -12,6 +12,7 @@ pub use event::Event;
 pub use state::{Rejection, Secret};
 
 use crate::name::StoreName;
+use crate::resource::Resource;
 use crate::schedule::RotationPolicy;
 use crate::store::{RemoteVersion, Source};
 
@@ -96,4 +97,6 @@ pub struct Spec {
     ///
     /// [`Backend::server`]: crate::store::Backend::server
     pub credential_for: Option<String>,
+    /// The resource whose accounts its versions open; `None` for a value that opens none.
+    pub rotator: Option<Box<Resource>>,
 }

@@ -66,6 +66,40 @@ pub enum Rejection {
         /// The one that has the offset.
         other: SecretName,
     },
+    /// What its versions open is not known to another resource.
+    #[error(
+        "`rotator` of secret `{secret}` does not change its server, accounts or strategy any more: its versions open accounts there; declare another secret for the others"
+    )]
+    ResourceFixed {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// Two would set the password of one account in turn.
+    #[error(
+        "secret `{secret}` cannot have account `{account}` of {resource}: it is that of secret `{other}`, and an account belongs to one secret; bind `{other}` instead, or name another account"
+    )]
+    AccountTaken {
+        /// Name of the secret.
+        secret: SecretName,
+        /// Whose it is.
+        other: SecretName,
+        /// The account.
+        account: String,
+        /// Where.
+        resource: String,
+    },
+    /// The admin's password would be shown to a server for which it was not given.
+    #[error(
+        "`adminSecret` of secret `{secret}` names `{admin}`, which is no credential for {server}; apply it first (`kind: Secret` with `credentialFor: {server}`), then give its value with `keywheel secret put {admin} --value-file FILE`"
+    )]
+    AdminNotMeant {
+        /// Name of the secret.
+        secret: SecretName,
+        /// The secret it names.
+        admin: SecretName,
+        /// The server.
+        server: String,
+    },
     /// A store's credential is made at the store.
     #[error(
         "secret `{secret}` is a credential for `{server}`, which makes its values; give one with `keywheel secret put {secret} --value-file FILE`"
@@ -174,6 +208,37 @@ impl Secret {
         }
         let secret = self.name.clone();
         Err(Rejection::PurposeFixed { secret })
+    }
+
+    /// Refuses other accounts than those that its versions open. A value that opened none so far may be
+    /// the password of one account.
+    ///
+    /// # Errors
+    /// When it has had a value.
+    pub fn refuse_resource(&self, spec: &Spec) -> Result<(), Rejection> {
+        let is_same = match (&self.spec.rotator, &spec.rotator) {
+            (None, None) => true,
+            (Some(ours), Some(wished)) => ours.has_same_accounts(wished),
+            (None, Some(wished)) => wished.accounts.len() == 1,
+            (Some(_), None) => false,
+        };
+        if self.last_version == 0 || is_same {
+            return Ok(());
+        }
+        let secret = self.name.clone();
+        Err(Rejection::ResourceFixed { secret })
+    }
+
+    /// Whether the version before is still good at its resource while consumers move to the next one.
+    #[must_use]
+    pub fn overlaps(&self) -> bool {
+        let rotator = self.spec.rotator.as_ref();
+        rotator.is_none_or(|resource| resource.strategy.overlaps())
+    }
+
+    /// Versions whose data key may still be there, oldest first.
+    pub fn kept(&self) -> impl Iterator<Item = u64> {
+        (1..=self.last_version).filter(|version| !self.destroyed.contains(version))
     }
 
     /// Refuses to make a value for a credential.

@@ -2,10 +2,11 @@
 //! after an event's number, so it is told every thing once.
 
 use super::World;
-use crate::effect::Outside;
+use crate::effect::{AtResource, Outside};
 use crate::event::Event;
 use crate::id::{SecretId, StoreId};
 use crate::name::{SecretName, StoreName};
+use crate::resource::Resource;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{Outcome, Phase, Rotation};
 use crate::secret::{self, Secret};
@@ -46,6 +47,43 @@ impl World {
             fetch: None,
             retire: Vec::new(),
         })
+    }
+
+    /// The resource whose accounts a secret's versions open, for work on some of them.
+    #[must_use]
+    pub fn at_resource(&self, secret: &Secret, versions: &[u64]) -> Option<AtResource> {
+        let resource = secret.spec.rotator.clone()?;
+        let admin = self.secret_named(&resource.admin);
+        let admin = admin.map(|admin| CredentialNow {
+            name: admin.name.clone(),
+            secret: admin.id,
+            version: admin.current,
+        });
+        let worked_on = |version: &u64| versions.contains(version);
+        Some(AtResource {
+            resource: *resource,
+            admin,
+            current: secret.current.filter(|current| !worked_on(current)),
+            kept: secret
+                .kept()
+                .filter(|kept| !worked_on(kept) && secret.current != Some(*kept))
+                .collect(),
+        })
+    }
+
+    /// The secret whose accounts at a resource another one names, too.
+    #[must_use]
+    pub fn shares_account<'w>(
+        &'w self,
+        name: &SecretName,
+        resource: &'w Resource,
+    ) -> Option<(&'w Secret, &'w str)> {
+        let others = self.secrets.values().filter(|other| other.name != *name);
+        let mut shared = others.filter_map(|other| {
+            let theirs = other.spec.rotator.as_ref()?;
+            Some((other, resource.shared_with(theirs)?))
+        });
+        shared.next()
     }
 
     /// Whether a `finish` is under way of a rotation that a revocation cancelled: what is current

@@ -356,6 +356,7 @@ fn all_bodies() -> Vec<Body> {
         versions: vec![1],
         attempt: 1,
         outside: None,
+        resource: None,
     });
     let value = ValueRequest {
         host: HOST,

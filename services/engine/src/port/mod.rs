@@ -3,6 +3,7 @@
 //! Adapters implement them in crates of their own; a fake and every adapter pass the same
 //! conformance suite.
 
+pub mod accounts;
 pub mod bus;
 pub mod clock;
 pub mod container_host;

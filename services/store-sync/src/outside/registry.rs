@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use keywheel_core::effect::Outside;
+use keywheel_core::effect::{AtResource, Outside};
 use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
 use keywheel_core::store::{CredentialNow, NamedStore, News, SecretNow, StoreNow};
 use keywheel_engine::port::PortError;
+use keywheel_engine::port::accounts::ConnectAccounts;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::store::{Connect, Store};
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::presence::Fact;
 use keywheel_seal::Entropy;
+use keywheel_rotators::AccountRotator;
 use keywheel_stores::RemoteRotator;
 use keywheel_telemetry::{Page, names};
 use tokio::sync::watch;
@@ -30,6 +32,7 @@ const MAX_TRIED: usize = 8;
 /// What is needed to make live stores.
 pub(crate) struct Parts {
     pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) accounts: Arc<dyn ConnectAccounts>,
     pub(crate) metrics: Metrics,
     pub(crate) vault: Arc<dyn VersionVault>,
     /// Where credentials lie as files.
@@ -222,6 +225,19 @@ impl Registry {
         let rotator = RemoteRotator::new(store, Arc::clone(vault), Arc::clone(entropy));
         let name = outside.store.name.as_str();
         Ok(self.parts.metrics.of_store(name, Arc::new(rotator)))
+    }
+
+    /// Who performs work on accounts; the admin's password is the one that was current when the work was
+    /// decided.
+    pub(crate) fn account_rotator(&self, at: &AtResource) -> Result<Arc<dyn Rotator>, PortError> {
+        let book = self.book();
+        book.learn(at.admin.as_slice());
+        let parts = &self.parts;
+        let accounts = parts.accounts.connect(&at.resource, Arc::new(book))?;
+        let (vault, entropy) = (Arc::clone(&parts.vault), Arc::clone(&parts.entropy));
+        let rotator = AccountRotator::new(accounts, at.clone(), vault, entropy);
+        let label = at.resource.kind.word();
+        Ok(parts.metrics.of_store(label, Arc::new(rotator)))
     }
 
     /// A store that is about to be declared. It is kept, because a credential that is good for one

@@ -565,6 +565,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
     assert_eq!(world.fakes.store("one").retired(), 1, "as was declared");
     let revoke = RevokeWork {
         outside: Some(outside),
+        resource: None,
         revocation: RevocationId::from_bytes([3; 16]),
         secret: SECRET,
         versions: Vec::new(),

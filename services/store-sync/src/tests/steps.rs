@@ -53,6 +53,7 @@ async fn rolling_back_and_revoking_destroy_and_may_be_repeated() {
             versions: vec![1, 2],
             attempt,
             outside: None,
+            resource: None,
         })
     };
     world.send(Work::Step(step(Step::Create, 1))).await;
@@ -229,6 +230,7 @@ async fn what_comes_after_its_deadline_is_left_to_its_next_copy() {
         versions: vec![7],
         attempt: 1,
         outside: None,
+        resource: None,
     };
     world.send(Work::Revoke(revoke)).await;
     let (_, answered) = world.outcome().await;

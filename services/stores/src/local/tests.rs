@@ -24,6 +24,7 @@ fn work(step: Step, provided: bool) -> StepWork {
         generator: (!provided).then(Generator::default),
         provided,
         outside: None,
+        resource: None,
     }
 }
 

@@ -74,6 +74,7 @@ fn work(step: Step, outside: Outside) -> StepWork {
         generator: outside.fetch.is_none().then(Generator::default),
         provided: false,
         outside: Some(Box::new(outside)),
+        resource: None,
     }
 }
 

@@ -145,6 +145,7 @@ pub fn work(attempt: u32) -> Body {
         versions: vec![1],
         attempt,
         outside: None,
+        resource: None,
     };
     Body::Work {
         effect: Effect {

@@ -82,6 +82,7 @@ pub fn effect(n: u64) -> Effect {
             generator: Some(secret::Generator::default()),
             provided: false,
             outside: None,
+            resource: None,
         })
     } else {
         Work::Revoke(RevokeWork {
@@ -90,6 +91,7 @@ pub fn effect(n: u64) -> Effect {
             versions: vec![1, n],
             attempt: 2,
             outside: None,
+            resource: None,
         })
     };
     Effect { work }

@@ -1,5 +1,6 @@
 //! One suite per port: the port's laws as runs against whatever implements it.
 
+pub mod accounts;
 pub mod bus;
 pub mod container_host;
 pub mod gateways;

@@ -116,6 +116,7 @@ impl Rotation {
             generator: (!self.is_provided).then(Generator::default),
             provided: self.is_provided,
             outside: self.outside.clone().map(Box::new),
+            resource: None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Fakes of the ports: they keep the laws and forget everything when dropped.
 
+mod accounts;
 mod clock;
 mod container_host;
+mod cutting;
 mod flood;
 mod ids;
 mod journal;
@@ -9,8 +11,10 @@ mod store;
 mod subscriptions;
 mod vault;
 
+pub use accounts::FakeAccounts;
 pub use clock::FakeClock;
 pub use container_host::FakeContainerHost;
+pub use cutting::CuttingAccounts;
 pub use flood::Flood;
 pub use ids::FakeIds;
 pub use journal::MemoryJournal;

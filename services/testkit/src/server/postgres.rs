@@ -4,13 +4,14 @@
 //! real one does, so that a kill loses nothing that was acknowledged. As root it runs the server
 //! under another user, since PostgreSQL refuses root. It speaks no SQL.
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::directory;
 use super::port::held_port;
 
 /// Where Debian keeps the programs, one directory per major version.
@@ -46,7 +47,7 @@ impl PostgresServer {
         let programs = programs().expect(
             "PostgreSQL is not installed: `apt-get install postgresql`, or run tests/run.sh",
         );
-        let (directory, account) = (fresh_directory(), account());
+        let (directory, account) = (directory::fresh("kw-pg"), account());
         own(&directory, account);
         let mut server = Self {
             programs,
@@ -137,6 +138,19 @@ impl PostgresServer {
         let text = String::from_utf8_lossy(&ran.stderr);
         assert!(ran.status.success(), "psql: {text}");
         String::from_utf8_lossy(&ran.stdout).trim_end().to_owned()
+    }
+
+    /// Whether a user is let in over TCP with this password.
+    ///
+    /// # Panics
+    /// When `psql` cannot be run.
+    #[must_use]
+    pub fn signs_in(&self, database: &str, user: &str, password: &str) -> bool {
+        let mut client = self.program("psql");
+        let client = client.args(["-X", "-q", "-w", "-h", "127.0.0.1"]);
+        let client = client.args(["-p", &self.port.to_string(), "-U", user, "-d", database]);
+        let ran = client.args(["-c", "SELECT 1"]).env("PGPASSWORD", password);
+        ran.output().unwrap().status.success()
     }
 
     /// What the server wrote to its log.
@@ -284,16 +298,6 @@ fn account() -> Option<(u32, u32)> {
             .find_map(find)
             .expect("no user to run PostgreSQL under"),
     )
-}
-
-/// A directory of our own with a short name: a unix socket's path is at most 107 bytes.
-fn fresh_directory() -> PathBuf {
-    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
-    let name = format!("kw-pg-{}", &random[..13]);
-    let directory = std::env::temp_dir().join(name);
-    std::fs::create_dir(&directory).unwrap();
-    std::fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
-    directory
 }
 
 fn own(path: &Path, account: Option<(u32, u32)>) {

@@ -13,7 +13,7 @@ const FREE: [&str; 4] = ["cli", "tests", "bench", "xtask"];
 const FOR_TESTS: [&str; 5] = ["core", "seal", "engine", "testkit", "schemas"];
 
 /// Our crates' arrows, without the `keywheel-` prefix.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("core", &[]),
     ("sys", &[]),
     ("seal", &["core", "sys"]),
@@ -34,6 +34,10 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("bus", &["engine", "core", "seal", "schemas"]),
     ("cache", &["engine", "core", "seal", "schemas", "postgres"]),
     ("stores", &["engine", "core", "seal", "schemas"]),
+    (
+        "rotators",
+        &["engine", "core", "seal", "schemas", "postgres"],
+    ),
     ("containers", &["engine", "core", "seal", "schemas"]),
     ("daemon", &["engine", "core", "schemas"]),
     ("testkit", &["engine", "core", "seal"]),
@@ -74,6 +78,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "schemas",
             "bus",
             "stores",
+            "rotators",
             "cache",
             "telemetry",
         ],
@@ -111,7 +116,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
 
 /// Third-party crates that live behind one port only.
 const CONFINED: [(&str, &[&str]); 4] = [
-    ("sqlx", &["postgres", "journal", "cache", "audit-sink"]),
+    ("sqlx", &["postgres", "journal", "cache", "audit-sink", "rotators"]),
     ("bollard", &["containers"]),
     ("async-nats", &["bus"]),
     ("anyhow", &[]),

@@ -171,6 +171,7 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
         generator: Some(keywheel_core::secret::Generator::default()),
         provided: true,
         outside: Some(Box::new(stores::outside())),
+        resource: None,
     };
     let work = Effect {
         work: Work::Step(step),

@@ -25,6 +25,7 @@ fn a_provided_value_asks_the_shell_to_take_it_from_the_stash() {
         generator: None,
         provided: true,
         outside: None,
+        resource: None,
     };
     let effects = react(given.world(), rotation, &create);
     assert_eq!(

@@ -1,0 +1,181 @@
+//! `rotator` of a `kind: Secret`: the resource whose accounts its versions open.
+//!
+//! No text of a fault quotes a connection: what stands in it before the `@` may be a password.
+
+use keywheel_core::name::SecretName;
+use keywheel_core::resource::{
+    Kind, MAX_ACCOUNT_BYTES, MAX_CONNECTION_BYTES, Resource, Strategy,
+};
+
+use super::Position;
+use super::reader::{Faults, Fields, text_of};
+use super::store::path;
+use super::tree::{Located, Node};
+
+const FIELDS: [&str; 6] = [
+    "type",
+    "connection",
+    "account",
+    "adminSecret",
+    "strategy",
+    "caFile",
+];
+/// What an address begins with, for each kind, first the one that we name.
+const SCHEMES: [(Kind, &[&str]); 3] = [
+    (Kind::Postgres, &["postgres", "postgresql"]),
+    (Kind::Mariadb, &["mariadb", "mysql"]),
+    (Kind::Redis, &["rediss", "redis"]),
+];
+
+/// The resource, if the secret has one.
+pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Box<Resource>> {
+    let node = fields.find("rotator")?;
+    let rotator = Fields::of(node, "rotator", &FIELDS, faults)?;
+    let kind = read_kind(&rotator, faults);
+    let accounts = read_accounts(&rotator, faults);
+    let admin = rotator
+        .required("adminSecret", faults)
+        .and_then(|_| rotator.named("adminSecret", SecretName::parse, faults));
+    let ca = rotator
+        .find("caFile")
+        .and_then(|_| path(&rotator, "caFile", faults));
+    let kind = kind?;
+    let connection = read_connection(&rotator, kind, faults);
+    let strategy = read_strategy(&rotator, kind, &accounts, faults);
+    Some(Box::new(Resource {
+        kind,
+        connection: connection?,
+        accounts,
+        admin: admin?,
+        strategy: strategy?,
+        ca,
+    }))
+}
+
+fn read_kind(fields: &Fields<'_>, faults: &mut Faults) -> Option<Kind> {
+    let (word, at) = fields.required_text("type", faults)?;
+    let kind = Kind::of(word);
+    if kind.is_none() {
+        let found = crate::leaf::shorten(word);
+        let message =
+            format!("rotator type `{found}` is not known; write `postgres`, `mariadb` or `redis`");
+        faults.add(at, message);
+    }
+    kind
+}
+
+fn read_connection(fields: &Fields<'_>, kind: Kind, faults: &mut Faults) -> Option<String> {
+    let (text, at) = fields.required_text("connection", faults)?;
+    match connection_fault(text, kind) {
+        None => Some(text.to_owned()),
+        Some(fault) => {
+            faults.add(at, format!("`connection` {fault}"));
+            None
+        }
+    }
+}
+
+fn connection_fault(text: &str, kind: Kind) -> Option<String> {
+    let schemes = SCHEMES.iter().find(|(of, _)| *of == kind);
+    let schemes = schemes.map_or(&[][..], |(_, schemes)| *schemes);
+    let like = format!(
+        "has to be like `{}://admin@db.example:5432/shop`",
+        schemes.first().copied().unwrap_or_default()
+    );
+    if text.len() > MAX_CONNECTION_BYTES {
+        return Some(format!("has more than {MAX_CONNECTION_BYTES} bytes"));
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Some(like);
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let Some((admin, host)) = authority.rsplit_once('@') else {
+        return Some(like);
+    };
+    if admin.contains(':') {
+        let fault = "holds a password; leave it out and keep it in the secret that `adminSecret` names";
+        return Some(fault.to_owned());
+    }
+    let is_plain = !rest.contains(['?', '#', ' ']);
+    let is_known = schemes.contains(&scheme) && !host.is_empty() && !admin.is_empty();
+    (!is_known || !is_plain).then_some(like)
+}
+
+/// One account, or several as a list.
+fn read_accounts(fields: &Fields<'_>, faults: &mut Faults) -> Vec<String> {
+    let Some(node) = fields.required("account", faults) else {
+        return Vec::new();
+    };
+    let nodes: Vec<&Located> = match &node.value {
+        Node::List(nodes) => nodes.iter().collect(),
+        _ => vec![node],
+    };
+    let mut accounts: Vec<String> = Vec::new();
+    for node in nodes {
+        let Some((text, at)) = text_of(node, "account", faults) else {
+            continue;
+        };
+        let is_fit = (1..=MAX_ACCOUNT_BYTES).contains(&text.len())
+            && !text.chars().any(char::is_control);
+        if !is_fit {
+            let message = format!(
+                "an account has 1 to {MAX_ACCOUNT_BYTES} bytes and no control character"
+            );
+            faults.add(at, message);
+        } else if accounts.iter().any(|known| known == text) {
+            faults.add(at, "the same account is named twice; name two".to_owned());
+        } else {
+            accounts.push(text.to_owned());
+        }
+    }
+    accounts
+}
+
+fn read_strategy(
+    fields: &Fields<'_>,
+    kind: Kind,
+    accounts: &[String],
+    faults: &mut Faults,
+) -> Option<Strategy> {
+    let known = kind.strategies();
+    let (strategy, at) = match fields.text("strategy", faults) {
+        Some((word, at)) => {
+            let found = Strategy::of(word).filter(|found| known.contains(found));
+            let Some(found) = found else {
+                let words: Vec<&str> = known.iter().map(|one| one.word()).collect();
+                let message = format!(
+                    "strategy `{}` is none of {}; write one of {}",
+                    crate::leaf::shorten(word),
+                    kind.word(),
+                    words.join(", ")
+                );
+                faults.add(at, message);
+                return None;
+            };
+            (found, at)
+        }
+        None if fields.find("strategy").is_some() => return None,
+        // The best one for so many accounts.
+        None => {
+            let fits = known.iter().find(|one| one.accounts() == accounts.len());
+            (*fits.or(known.first())?, fields.position_of("account"))
+        }
+    };
+    if accounts.len() != strategy.accounts() {
+        refuse_count(strategy, accounts.len(), at, faults);
+        return None;
+    }
+    Some(strategy)
+}
+
+fn refuse_count(strategy: Strategy, count: usize, at: Position, faults: &mut Faults) {
+    let wanted = match strategy.accounts() {
+        1 => "one account; write `account: NAME`",
+        _ => "two accounts; write `account: [NAME, NAME_B]`",
+    };
+    let message = format!(
+        "strategy `{}` takes {wanted} ({count} are named)",
+        strategy.word()
+    );
+    faults.add(at, message);
+}

@@ -1,0 +1,114 @@
+//! `rotator` of a secret: what is read, and every way to get it wrong.
+
+use keywheel_core::resource::{Kind, MAX_ACCOUNT_BYTES, Resource, Strategy};
+
+use super::super::Manifest;
+use super::{faults, read, secret};
+
+const REST: &str = "adminSecret: shop/admin";
+
+fn rotator(fields: &str) -> String {
+    secret(&format!("{{ generator: {{}}, rotator: {{ {fields} }} }}"))
+}
+
+fn resource(fields: &str) -> Resource {
+    let read = read(&rotator(fields));
+    match read.unwrap_or_else(|faults| panic!("{faults:?}")).remove(0) {
+        Manifest::Secret { spec, .. } => *spec.rotator.expect("it has one"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_best_strategy_for_so_many_accounts_is_the_default() {
+    let postgres = "type: postgres, connection: \"postgres://admin@db:5432/shop\"";
+    let mariadb = "type: mariadb, connection: \"mysql://admin@db:3306/shop\"";
+    for (fields, strategy, accounts) in [
+        (
+            format!("{postgres}, account: [app, app_b], {REST}"),
+            Strategy::AlternatingUsers,
+            &["app", "app_b"][..],
+        ),
+        (
+            format!("{postgres}, account: app, {REST}"),
+            Strategy::SingleUser,
+            &["app"][..],
+        ),
+        (
+            format!("{mariadb}, account: app, {REST}"),
+            Strategy::DualPassword,
+            &["app"][..],
+        ),
+        (
+            format!("{mariadb}, account: [app], strategy: singleUser, {REST}"),
+            Strategy::SingleUser,
+            &["app"][..],
+        ),
+    ] {
+        let found = resource(&fields);
+        assert_eq!(found.strategy, strategy, "{fields}");
+        assert_eq!(found.accounts, accounts);
+        assert_eq!(found.admin.as_str(), "shop/admin");
+    }
+    let found = resource(&format!(
+        "type: redis, connection: \"rediss://admin@cache:6379\", account: app, caFile: /etc/keywheel/ca.pem, {REST}"
+    ));
+    assert_eq!((found.kind, found.ca.as_deref()), (Kind::Redis, Some("/etc/keywheel/ca.pem")));
+    assert_eq!(found.credential_server(), "redis://cache:6379");
+}
+
+#[test]
+fn every_fault_of_a_rotator_is_told_and_no_connection_is_quoted() {
+    let good = "connection: \"postgres://admin@db/shop\"";
+    let long = "a".repeat(MAX_ACCOUNT_BYTES + 1);
+    for (fields, words) in [
+        (format!("type: oracle, {good}, account: a, {REST}"), "rotator type `oracle`"),
+        (format!("{good}, account: a, {REST}"), "`type` is missing"),
+        (format!("type: postgres, account: a, {REST}"), "`connection` is missing"),
+        (format!("type: postgres, {good}, {REST}"), "`account` is missing"),
+        (format!("type: postgres, {good}, account: a"), "`adminSecret` is missing"),
+        (format!("type: postgres, {good}, account: [a, a], {REST}"), "named twice"),
+        (format!("type: postgres, {good}, account: [], {REST}"), "(0 are named)"),
+        (format!("type: postgres, {good}, account: [a, b, c], {REST}"), "(3 are named)"),
+        (format!("type: postgres, {good}, account: \"\", {REST}"), "an account has 1 to"),
+        (format!("type: postgres, {good}, account: {long}, {REST}"), "an account has 1 to"),
+        (format!("type: postgres, {good}, account: a, strategy: dualPassword, {REST}"), "write one of alternatingUsers, singleUser"),
+        (format!("type: postgres, {good}, account: a, strategy: alternatingUsers, {REST}"), "takes two accounts"),
+        (format!("type: postgres, {good}, account: a, caFile: ca.pem, {REST}"), "absolute path"),
+        (format!("type: mariadb, {good}, account: a, {REST}"), "has to be like `mariadb://"),
+        (format!("type: postgres, connection: \"postgres://admin:canary@db/shop\", account: a, {REST}"), "holds a password"),
+        (format!("type: postgres, connection: \"postgres://db/canary\", account: a, {REST}"), "has to be like"),
+        (format!("type: postgres, connection: \"postgres://admin@db/shop?password=canary\", account: a, {REST}"), "has to be like"),
+    ] {
+        let found = faults(&rotator(&fields)).join("\n");
+        assert!(found.contains(words), "{fields}: {found}");
+        assert!(!found.contains("canary"), "{found}");
+    }
+}
+
+#[test]
+fn a_rotator_goes_with_the_store_local_and_with_no_credential_of_ours() {
+    let rotator = "rotator: { type: postgres, connection: \"postgres://admin@db/shop\", account: a, adminSecret: b }";
+    assert!(read(&secret(&format!("{{ store: local, {rotator} }}"))).is_ok());
+    for (other, name) in [
+        ("store: vault, source: { path: a, field: b }", "`store`"),
+        ("credentialFor: aws", "`credentialFor`"),
+    ] {
+        let found = faults(&secret(&format!("{{ {other}, {rotator} }}"))).join("\n");
+        assert!(found.contains(&format!("{name} does not go with `rotator`")), "{found}");
+    }
+}
+
+#[test]
+fn the_admin_s_secret_says_at_which_server_it_is_good() {
+    let credential = |server: &str| secret(&format!("{{ credentialFor: \"{server}\" }}"));
+    for server in ["postgres://db.example:5432", "mariadb://db", "redis://[::1]:6379"] {
+        let Manifest::Secret { spec, .. } = read(&credential(server)).unwrap().remove(0) else {
+            panic!("{server}");
+        };
+        assert_eq!(spec.credential_for.as_deref(), Some(server));
+    }
+    for server in ["postgres://", "postgres://me@db", "postgres://db/shop", "oracle://db"] {
+        assert!(read(&credential(server)).is_err(), "{server}");
+    }
+}

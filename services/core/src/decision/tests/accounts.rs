@@ -1,0 +1,170 @@
+//! Secrets whose versions open accounts: whose an account is, which password the admin has, and what
+//! whoever works is told.
+
+use super::*;
+use crate::effect::{AtResource, Work};
+use crate::name::SecretName;
+use crate::resource::{Kind, Resource, Strategy};
+use crate::rotation::react;
+use crate::secret::{Rejection as No, Spec};
+use crate::store::CredentialNow;
+
+const ADMIN: SecretId = SecretId::from_bytes([40; 16]);
+const OTHER: SecretId = SecretId::from_bytes([41; 16]);
+const GIVEN: RotationId = RotationId::from_bytes([42; 16]);
+const SERVER: &str = "postgres://db.example:5432";
+
+fn admin_name() -> SecretName {
+    SecretName::parse("shop/admin").unwrap()
+}
+
+fn resource(accounts: &[&str]) -> Resource {
+    Resource {
+        kind: Kind::Postgres,
+        connection: "postgres://rotator@db.example:5432/shop".to_owned(),
+        accounts: accounts.iter().map(ToString::to_string).collect(),
+        admin: admin_name(),
+        strategy: match accounts.len() {
+            1 => Strategy::SingleUser,
+            _ => Strategy::AlternatingUsers,
+        },
+        ca: None,
+    }
+}
+
+fn opening(resource: Resource) -> Spec {
+    Spec {
+        rotator: Some(Box::new(resource)),
+        ..generated()
+    }
+}
+
+fn secret(id: SecretId, name: SecretName, spec: Spec) -> Command {
+    Command::Apply(vec![Declaration::Secret {
+        id,
+        rotation: RotationId::from_bytes([43; 16]),
+        name,
+        spec,
+    }])
+}
+
+/// The admin's password is there.
+fn with_admin() -> Given {
+    let spec = Spec {
+        credential_for: Some(SERVER.to_owned()),
+        ..Spec::default()
+    };
+    let put = Command::Put {
+        id: ADMIN,
+        rotation: GIVEN,
+        name: admin_name(),
+        provided: true,
+    };
+    let declared = Given::nothing().and(secret(ADMIN, admin_name(), spec));
+    declared.and(put).finished(GIVEN)
+}
+
+/// A secret over two accounts, whose version 1 is current.
+fn alternating() -> Given {
+    let spec = opening(resource(&["app", "app_b"]));
+    with_admin().and(apply_secret(spec)).finished(FIRST)
+}
+
+#[test]
+fn an_account_belongs_to_one_secret_however_its_server_is_written() {
+    let other = SecretName::parse("shop/other").unwrap();
+    let theirs = Resource {
+        connection: "postgresql://someone@DB.example:5432/stock".to_owned(),
+        ..resource(&["app_b"])
+    };
+    let second = alternating().when(secret(OTHER, other.clone(), opening(theirs.clone())));
+    second.then_rejected(No::AccountTaken {
+        secret: other.clone(),
+        other: secret_name(),
+        account: "app_b".to_owned(),
+        resource: "postgres at db.example:5432".to_owned(),
+    });
+    let elsewhere = Resource {
+        accounts: vec!["stock".to_owned()],
+        ..theirs
+    };
+    let _apart = alternating().and(secret(OTHER, other, opening(elsewhere)));
+    let spec = opening(resource(&["app", "app_b"]));
+    alternating().when(apply_secret(spec)).then_nothing();
+}
+
+#[test]
+fn the_admin_s_password_is_given_for_that_server_before_anything_is_made_there() {
+    let spec = || opening(resource(&["app"]));
+    let not_meant = || No::AdminNotMeant {
+        secret: secret_name(),
+        admin: admin_name(),
+        server: SERVER.to_owned(),
+    };
+    let nobody = Given::nothing().when(apply_secret(spec()));
+    nobody.then_rejected(not_meant());
+    let ordinary = Given::nothing().and(secret(ADMIN, admin_name(), generated()));
+    ordinary.when(apply_secret(spec())).then_rejected(not_meant());
+    let _declared = with_admin().and(apply_secret(spec()));
+}
+
+#[test]
+fn what_versions_open_stays_and_the_admin_may_change() {
+    let fixed = || No::ResourceFixed {
+        secret: secret_name(),
+    };
+    for wish in [
+        opening(resource(&["app", "app_c"])),
+        opening(resource(&["app"])),
+        generated(),
+    ] {
+        alternating().when(apply_secret(wish)).then_rejected(fixed());
+    }
+    let moved = Resource {
+        connection: "postgres://new_admin@db.example:5432/shop".to_owned(),
+        ca: Some("/etc/keywheel/ca.pem".to_owned()),
+        ..resource(&["app", "app_b"])
+    };
+    let given = alternating().and(apply_secret(opening(moved.clone())));
+    assert_eq!(given.secret().spec.rotator.as_deref(), Some(&moved));
+    // A value that opened nothing may be the password of one account, and of no two.
+    let before = || with_admin().and(apply_secret(generated())).finished(FIRST);
+    let two = before().when(apply_secret(opening(resource(&["app", "app_b"]))));
+    two.then_rejected(fixed());
+    let _one = before().and(apply_secret(opening(resource(&["app"]))));
+}
+
+/// What the work of the step that is open names.
+fn told(given: &Given, rotation: RotationId) -> AtResource {
+    let (world, log) = (given.world(), given.log());
+    let begun = log.iter().rev().find_map(|event| match event {
+        Event::Rotation(id, begun @ rotation::Event::StepStarted { .. }) if *id == rotation => {
+            Some(begun)
+        }
+        _ => None,
+    });
+    let mut effects = react(world, &world.rotations[&rotation], begun.unwrap());
+    match effects.remove(0).work {
+        Work::Step(work) => *work.resource.expect("it opens accounts"),
+        other @ Work::Revoke(_) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn whoever_works_is_told_the_admin_s_version_and_what_else_may_be_in_use() {
+    let at = |current: Option<u64>| AtResource {
+        resource: resource(&["app", "app_b"]),
+        admin: Some(CredentialNow {
+            name: admin_name(),
+            secret: ADMIN,
+            version: Some(1),
+        }),
+        current,
+        kept: Vec::new(),
+    };
+    let given = alternating().and(rotate(SECOND));
+    assert_eq!(told(&given, SECOND), at(Some(1)));
+    // Nobody has to move: the old version dies at once.
+    let given = given.finished(SECOND);
+    assert_eq!(told(&given, SECOND), at(Some(2)));
+}

@@ -1,0 +1,214 @@
+//! A resource whose accounts a secret opens: where it is, which accounts, and how they change over.
+//!
+//! Values and passwords are not here. One account belongs to one secret.
+
+use std::fmt;
+
+use crate::name::SecretName;
+
+/// Most accounts of one secret: two that alternate.
+pub const MAX_ACCOUNTS: usize = 2;
+/// Longest name of an account, in bytes: the longest one any kind takes.
+pub const MAX_ACCOUNT_BYTES: usize = 128;
+/// Longest `connection`, in bytes.
+pub const MAX_CONNECTION_BYTES: usize = 1024;
+
+/// What kind of server checks the passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB or MySQL.
+    Mariadb,
+    /// Redis or Valkey, with ACLs.
+    Redis,
+}
+
+impl Kind {
+    /// As the manifest writes it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Mariadb => "mariadb",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// The kind of this word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [Self::Postgres, Self::Mariadb, Self::Redis];
+        all.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// Strategies that it can, best first.
+    #[must_use]
+    pub const fn strategies(self) -> &'static [Strategy] {
+        match self {
+            Self::Postgres => &[Strategy::AlternatingUsers, Strategy::SingleUser],
+            Self::Mariadb | Self::Redis => &[
+                Strategy::DualPassword,
+                Strategy::AlternatingUsers,
+                Strategy::SingleUser,
+            ],
+        }
+    }
+}
+
+/// How the old credential and the new one change over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strategy {
+    /// One account accepts two passwords for the while.
+    DualPassword,
+    /// Two accounts with the same rights: the standby one gets the new password, then all move to it.
+    AlternatingUsers,
+    /// One account, one password: the old one dies when the new one is set. There is a gap.
+    SingleUser,
+}
+
+impl Strategy {
+    /// As the manifest writes it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::DualPassword => "dualPassword",
+            Self::AlternatingUsers => "alternatingUsers",
+            Self::SingleUser => "singleUser",
+        }
+    }
+
+    /// The strategy of this word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [Self::DualPassword, Self::AlternatingUsers, Self::SingleUser];
+        all.into_iter().find(|strategy| strategy.word() == word)
+    }
+
+    /// How many accounts it needs.
+    #[must_use]
+    pub const fn accounts(self) -> usize {
+        match self {
+            Self::AlternatingUsers => 2,
+            Self::DualPassword | Self::SingleUser => 1,
+        }
+    }
+
+    /// Whether old and new credential are both good while consumers move.
+    #[must_use]
+    pub const fn overlaps(self) -> bool {
+        !matches!(self, Self::SingleUser)
+    }
+}
+
+/// A resource, as a secret's manifest declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// The kind of server.
+    pub kind: Kind,
+    /// Where it is, with the admin's name and without a password: `postgres://admin@host:5432/shop`.
+    pub connection: String,
+    /// The accounts; two where they alternate.
+    pub accounts: Vec<String>,
+    /// The secret that holds the admin's password.
+    pub admin: SecretName,
+    /// How the old credential and the new one change over.
+    pub strategy: Strategy,
+    /// The file of authorities (PEM) that the server's certificate has to come from; without one, those
+    /// of the system.
+    pub ca: Option<String>,
+}
+
+impl Resource {
+    /// The server by its address alone: whoever is admin there, and however it is written, its accounts
+    /// are the same.
+    #[must_use]
+    pub fn server(&self) -> String {
+        let scheme_ends = self.connection.find("://").map_or(0, |at| at + 3);
+        let rest = self.connection.get(scheme_ends..).unwrap_or_default();
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        host.to_ascii_lowercase()
+    }
+
+    /// The server as `credentialFor` of the admin's secret names it.
+    #[must_use]
+    pub fn credential_server(&self) -> String {
+        format!("{}://{}", self.kind.word(), self.server())
+    }
+
+    /// Whether versions of the one open what versions of the other do. The admin and the authority may
+    /// change.
+    #[must_use]
+    pub fn has_same_accounts(&self, other: &Self) -> bool {
+        let (ours, theirs) = ((self.kind, self.strategy), (other.kind, other.strategy));
+        ours == theirs && self.server() == other.server() && self.accounts == other.accounts
+    }
+
+    /// The first account that both name at one server.
+    #[must_use]
+    pub fn shared_with<'r>(&'r self, other: &Self) -> Option<&'r str> {
+        if self.kind != other.kind || self.server() != other.server() {
+            return None;
+        }
+        let mut ours = self.accounts.iter();
+        let shared = ours.find(|account| other.accounts.contains(account));
+        shared.map(String::as_str)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.kind.word(), self.server())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(connection: &str, accounts: &[&str]) -> Resource {
+        Resource {
+            kind: Kind::Postgres,
+            connection: connection.to_owned(),
+            accounts: accounts.iter().map(ToString::to_string).collect(),
+            admin: SecretName::parse("db/admin").unwrap(),
+            strategy: Strategy::SingleUser,
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_address_whoever_is_admin_there() {
+        let ours = resource("postgres://admin@DB.example:5432/shop", &["a", "b"]);
+        let theirs = resource("postgresql://other@db.example:5432/stock?x=1", &["c", "b"]);
+        assert_eq!(ours.server(), "db.example:5432");
+        assert_eq!(ours.shared_with(&theirs), Some("b"));
+        let elsewhere = resource("postgres://admin@db.example:5433/shop", &["a"]);
+        assert_eq!(ours.shared_with(&elsewhere), None);
+        assert_eq!(ours.credential_server(), "postgres://db.example:5432");
+        let new_admin = resource("postgres://b@db.example:5432/shop", &["a", "b"]);
+        assert!(ours.has_same_accounts(&new_admin));
+        assert!(!ours.has_same_accounts(&theirs) && !elsewhere.has_same_accounts(&ours));
+        let other_kind = Resource {
+            kind: Kind::Redis,
+            ..theirs
+        };
+        assert_eq!(ours.shared_with(&other_kind), None);
+    }
+
+    #[test]
+    fn words_come_back_and_every_kind_has_a_strategy_for_one_account() {
+        for kind in [Kind::Postgres, Kind::Mariadb, Kind::Redis] {
+            assert_eq!(Kind::of(kind.word()), Some(kind));
+            let strategies = kind.strategies();
+            assert!(strategies.contains(&Strategy::SingleUser));
+            assert!(strategies.first().is_some_and(|best| best.overlaps()));
+            for strategy in strategies {
+                assert_eq!(Strategy::of(strategy.word()), Some(*strategy));
+                assert!((1..=MAX_ACCOUNTS).contains(&strategy.accounts()));
+            }
+        }
+        assert_eq!((Kind::of("oracle"), Strategy::of("none")), (None, None));
+    }
+}

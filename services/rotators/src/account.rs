@@ -1,0 +1,475 @@
+//! The steps of a rotation over accounts: the new password is kept in the vault first, then the server
+//! learns it, then a real login proves it, and at the end the server refuses the old one.
+//!
+//! Which account a version opens stands in its value, so that whoever performs a step after a crash
+//! finds it there, and a version whose value is gone asks nothing of the server: its account was locked
+//! before. Invariants: an account is chosen only when no other version that is kept opens it, and given
+//! a new password only when no session of it is left; a server that lets everybody in fails the test; a
+//! password that was to die is tried once more, and what still lets it in is an error. It talks to no server itself.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keywheel_core::effect::{AtResource, Outside, StepWork};
+use keywheel_core::id::SecretId;
+use keywheel_core::resource::Strategy;
+use keywheel_core::rotation::Step;
+use keywheel_core::secret::Generator;
+use keywheel_core::store::RemoteVersion;
+use keywheel_engine::generator;
+use keywheel_engine::port::accounts::{Accounts, Keep, Login};
+use keywheel_engine::port::rotator::{Probed, Rotator};
+use keywheel_engine::port::vault::VersionVault;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+use keywheel_seal::{Entropy, SecretBytes};
+
+use crate::form;
+
+#[cfg(test)]
+mod tests;
+
+/// Characters of the password with which it is tried whether a server lets everybody in.
+const NONSENSE_LENGTH: u32 = 32;
+
+/// Rotates the password of an account, or of two that alternate.
+pub struct AccountRotator {
+    accounts: Arc<dyn Accounts>,
+    plan: AtResource,
+    vault: Arc<dyn VersionVault>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// A version's account and its password.
+struct Credential {
+    login: Login,
+    password: SecretBytes,
+}
+
+impl AccountRotator {
+    /// A rotator for the work on one secret.
+    #[must_use]
+    pub fn new(
+        accounts: Arc<dyn Accounts>,
+        plan: AtResource,
+        vault: Arc<dyn VersionVault>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self {
+            accounts,
+            plan,
+            vault,
+            entropy,
+        }
+    }
+
+    fn strategy(&self) -> Strategy {
+        self.plan.resource.strategy
+    }
+
+    /// The account by its name; where two alternate, a missing one is made like the other.
+    fn login(&self, name: &str) -> Login {
+        let login = Login::of(name);
+        if self.strategy() != Strategy::AlternatingUsers {
+            return login;
+        }
+        let mut others = self.plan.resource.accounts.iter();
+        match others.find(|other| *other != name) {
+            Some(sibling) => login.like(sibling.clone()),
+            None => login,
+        }
+    }
+
+    /// The account for a new version: one that no version opens whose value is still kept.
+    async fn choose(&self, work: &StepWork, until: &Until) -> Result<Login, PortError> {
+        let accounts = &self.plan.resource.accounts;
+        let mut free = accounts.clone();
+        if self.strategy() == Strategy::AlternatingUsers {
+            for version in self.plan.kept.iter().chain(&self.plan.current) {
+                if work.versions.contains(version) {
+                    continue;
+                }
+                if let Some(credential) = self.credential(work.secret, *version, until).await? {
+                    free.retain(|account| *account != credential.login.name);
+                }
+            }
+        }
+        if let Some(account) = free.first() {
+            return Ok(self.login(account));
+        }
+        let text = format!(
+            "accounts {} of {} are both in use by versions that are not retired yet; wait until the older one is, or end it with `keywheel revoke NAME --version N`",
+            accounts.join(" and "),
+            self.plan.resource
+        );
+        Err(PortError::new(ErrorKind::Unavailable, text))
+    }
+
+    /// What a version opens; `None` when its value is gone or never was.
+    async fn credential(
+        &self,
+        secret: SecretId,
+        version: u64,
+        until: &Until,
+    ) -> Result<Option<Credential>, PortError> {
+        until.check()?;
+        let value = match self.vault.open(secret, version).await {
+            Ok(value) => value,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(opened) = form::decode(self.strategy(), &value) else {
+            let text = format!(
+                "version {version} of secret {secret} is no account with its password, so what it opens at {} is not known; revoke it there by hand",
+                self.plan.resource
+            );
+            return Err(PortError::new(ErrorKind::Denied, text));
+        };
+        let accounts = &self.plan.resource.accounts;
+        let Some(name) = opened.account.or_else(|| accounts.first().cloned()) else {
+            let text = format!("no account is named for {}; name one", self.plan.resource);
+            return Err(PortError::new(ErrorKind::Denied, text));
+        };
+        Ok(Some(Credential {
+            login: self.login(&name),
+            password: opened.password,
+        }))
+    }
+
+    /// What the new version opens; it is there, for `create` was done.
+    async fn made(&self, work: &StepWork, until: &Until) -> Result<Credential, PortError> {
+        let version = new_version(work)?;
+        let found = self.credential(work.secret, version, until).await?;
+        found.ok_or_else(|| {
+            let text = format!(
+                "version {version} of secret {} is not in the cache; rotate again",
+                work.secret
+            );
+            PortError::new(ErrorKind::NotFound, text)
+        })
+    }
+
+    /// The password of the new version: what was given, or a new one.
+    async fn password(&self, work: &StepWork, until: &Until) -> Result<SecretBytes, PortError> {
+        if work.provided {
+            until.check()?;
+            let stashed = self.vault.stashed(work.rotation).await?;
+            return stashed.ok_or_else(|| {
+                refused(work, "its provided value is gone; put the value again")
+            });
+        }
+        let Some(spec) = &work.generator else {
+            let reason = "no value was provided and the secret has no generator";
+            return Err(refused(work, reason));
+        };
+        self.generate(spec)
+    }
+
+    fn generate(&self, spec: &Generator) -> Result<SecretBytes, PortError> {
+        generator::generate(spec, &*self.entropy)
+            .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))
+    }
+
+    /// A standby account is not reused before its sessions are gone: they would be taken for new ones.
+    async fn check_drained(&self, login: &Login, until: &Until) -> Result<(), PortError> {
+        let now = self.accounts.mark(until).await?;
+        match self.accounts.older(login, &now, until).await? {
+            Some(0) => Ok(()),
+            Some(left) => {
+                let text = format!(
+                    "account {login} at {} still has {left} sessions from before, so it is not given a new password; end them there, or restart what holds them",
+                    self.plan.resource
+                );
+                Err(PortError::new(ErrorKind::Unavailable, text))
+            }
+            None => {
+                tracing::warn!(
+                    account = login.name,
+                    "the server does not tell the sessions of a standby account; it is reused"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Fails when the server lets in who has no right password: then a login proves nothing.
+    async fn check_door(&self, login: &Login, until: &Until) -> Result<(), PortError> {
+        let spec = Generator {
+            length: NONSENSE_LENGTH,
+            ..Generator::default()
+        };
+        let nonsense = self.generate(&spec)?;
+        if !self.accounts.admits(login, &nonsense, until).await? {
+            return Ok(());
+        }
+        let text = format!(
+            "{} lets account {login} in with any password, so none can be revoked; make it ask for one there",
+            self.plan.resource
+        );
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
+
+    /// The server refuses this credential from now on; it is tried once more to be sure.
+    async fn withdraw(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
+        let Credential { login, password } = old;
+        self.accounts.refuse(login, Some(password), until).await?;
+        self.check_refused(old, until).await
+    }
+
+    async fn check_refused(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
+        let Credential { login, password } = old;
+        if !self.accounts.admits(login, password, until).await? {
+            return Ok(());
+        }
+        let text = format!(
+            "{} still lets account {login} in with a password that was withdrawn; lock the account there",
+            self.plan.resource
+        );
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
+
+    /// One version ends in the course of a rotation. What somebody gave back to its account is left there
+    /// and told; the value goes all the same.
+    async fn retire_one(
+        &self,
+        secret: SecretId,
+        version: u64,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let mut left = Ok(());
+        if let Some(old) = self.credential(secret, version, until).await? {
+            let ended = match self.strategy() {
+                Strategy::AlternatingUsers => self.withdraw(&old, until).await,
+                Strategy::DualPassword => self.leave_current(secret, &old, until).await,
+                Strategy::SingleUser => self.check_ended(&old, until).await,
+            };
+            let is_cut_over = self.strategy() == Strategy::SingleUser;
+            match ended {
+                Err(error) if error.kind == ErrorKind::Conflict && is_cut_over => left = Err(error),
+                // Who calls takes a conflict for what was left on purpose; this one is tried again.
+                Err(error) if error.kind == ErrorKind::Conflict => {
+                    let kind = ErrorKind::Unavailable;
+                    return Err(PortError { kind, ..error });
+                }
+                ended => ended?,
+            }
+        }
+        until.check()?;
+        self.vault.destroy(secret, version).await?;
+        left
+    }
+
+    /// One version is revoked: its password dies, and so do all sessions of its account, for nobody can
+    /// tell which of them were opened with it.
+    async fn revoke_one(
+        &self,
+        secret: SecretId,
+        version: u64,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        if let Some(old) = self.credential(secret, version, until).await? {
+            self.withdraw(&old, until).await?;
+            let ended = self.accounts.end_sessions(&old.login, until).await?;
+            tracing::info!(account = old.login.name, ended, "sessions ended");
+        }
+        until.check()?;
+        self.vault.destroy(secret, version).await
+    }
+
+    /// `set` ended the old password of a cut-over. Where it is good, somebody gave it back: the account
+    /// is in use with it.
+    async fn check_ended(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
+        let Credential { login, password } = old;
+        if !self.accounts.admits(login, password, until).await? {
+            return Ok(());
+        }
+        let text = format!(
+            "account {login} at {} has its old password again, which somebody gave it; rotate again",
+            self.plan.resource
+        );
+        Err(PortError::new(ErrorKind::Conflict, text))
+    }
+
+    /// One of the passwords of an account that stays dies: the account accepts the current version's and
+    /// no other.
+    async fn leave_current(
+        &self,
+        secret: SecretId,
+        dying: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let current = match self.plan.current {
+            Some(current) => self.credential(secret, current, until).await?,
+            None => None,
+        };
+        let Some(Credential { login, password }) = current else {
+            return self.withdraw(dying, until).await;
+        };
+        if !self.accounts.admits(&dying.login, &dying.password, until).await? {
+            return Ok(());
+        }
+        self.accounts
+            .accept(&login, &password, Keep::Nothing, until)
+            .await?;
+        self.check_refused(dying, until).await
+    }
+}
+
+#[async_trait]
+impl Rotator for AccountRotator {
+    /// Keeps account and password; who comes second under the token takes what the first one chose.
+    async fn create(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        let password = self.password(work, until).await?;
+        let login = self.choose(work, until).await?;
+        let Some(value) = form::encode(self.strategy(), &login.name, &password) else {
+            let reason = "an account's password has to be text; put another one";
+            return Err(refused(work, reason));
+        };
+        until.check()?;
+        let (secret, token) = (work.secret, work.rotation);
+        let kept = self.vault.insert(secret, version, token, &value).await;
+        match kept {
+            Ok(_) if work.provided => {
+                until.check()?;
+                self.vault.drop_stashed(token).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == ErrorKind::Denied && work.provided => {
+                // Nothing can use the value any more. If dropping fails, the roll-back drops it.
+                let _ = self.vault.drop_stashed(token).await;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        let Credential { login, password } = self.made(work, until).await?;
+        let keep = match self.strategy() {
+            // Before the first version the account has no password that anybody here would take back.
+            Strategy::DualPassword if self.plan.current.is_some() => Keep::Old,
+            Strategy::DualPassword | Strategy::AlternatingUsers | Strategy::SingleUser => {
+                Keep::Nothing
+            }
+        };
+        let alternates = self.strategy() == Strategy::AlternatingUsers;
+        if alternates && !self.accounts.admits(&login, &password, until).await? {
+            self.check_drained(&login, until).await?;
+        }
+        self.accounts.accept(&login, &password, keep, until).await
+    }
+
+    async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        let Credential { login, password } = self.made(work, until).await?;
+        if !self.accounts.admits(&login, &password, until).await? {
+            let text = format!(
+                "{} does not let account {login} in with its new password; look at its log, and at what else decides there who may sign in",
+                self.plan.resource
+            );
+            return Err(PortError::new(ErrorKind::Denied, text));
+        }
+        self.check_door(&login, until).await
+    }
+
+    async fn finish(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<RemoteVersion>, PortError> {
+        self.made(work, until).await.map(|_| None)
+    }
+
+    async fn roll_back(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        if let Some(new) = self.credential(work.secret, version, until).await? {
+            match self.strategy() {
+                Strategy::AlternatingUsers => self.withdraw(&new, until).await?,
+                Strategy::DualPassword | Strategy::SingleUser => {
+                    self.leave_current(work.secret, &new, until).await?;
+                }
+            }
+        }
+        until.check()?;
+        self.vault.destroy(work.secret, version).await
+    }
+
+    /// Every version is tried, also after one failed; the first failure is told.
+    async fn revoke(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        _: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let mut first = Ok(());
+        for version in versions {
+            let done = self.revoke_one(secret, *version, until).await;
+            first = first.and(done);
+        }
+        first
+    }
+
+    /// The same at the end of a rotation: sessions go on, and end as their clients end them.
+    async fn retire(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        _: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let mut first = Ok(());
+        for version in versions {
+            let done = self.retire_one(secret, *version, until).await;
+            first = first.and(done);
+        }
+        first
+    }
+
+    /// Of `create` the vault tells, of `set` the server itself.
+    async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
+        until.check()?;
+        let is_done = match work.step {
+            Step::Create => {
+                let version = new_version(work)?;
+                // A value that is still in the stash has to be taken out of it.
+                let waits =
+                    work.provided && self.vault.stashed(work.rotation).await?.is_some();
+                until.check()?;
+                !waits && self.vault.has(work.secret, version).await?
+            }
+            Step::Set => {
+                let Credential { login, password } = self.made(work, until).await?;
+                self.accounts.admits(&login, &password, until).await?
+            }
+            Step::Test | Step::Finish | Step::RevokeOld | Step::RollBack => false,
+        };
+        Ok(match is_done {
+            true => Probed::Done(None),
+            false => Probed::NotDone,
+        })
+    }
+}
+
+/// The one version a step before the promotion works on.
+fn new_version(work: &StepWork) -> Result<u64, PortError> {
+    match work.versions[..] {
+        [version] => Ok(version),
+        _ => {
+            let text = format!(
+                "rotation {} names {} new versions instead of one",
+                work.rotation,
+                work.versions.len()
+            );
+            Err(PortError::new(ErrorKind::Denied, text))
+        }
+    }
+}
+
+fn refused(work: &StepWork, reason: &str) -> PortError {
+    let text = format!(
+        "the new version of secret {} cannot be made: {reason}",
+        work.secret
+    );
+    PortError::new(ErrorKind::Denied, text)
+}

@@ -1,0 +1,62 @@
+//! Makes accounts from what was declared: one arm per kind of server.
+
+use std::sync::Arc;
+
+use keywheel_core::resource::{Kind, Resource};
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::accounts::{Accounts, ConnectAccounts};
+use keywheel_engine::port::store::Credentials;
+use keywheel_seal::Entropy;
+
+use crate::mariadb::{self, MariaDbAccounts};
+use crate::postgres::{self, PostgresAccounts};
+use crate::redis::{self, RedisAccounts};
+
+/// Every kind of server that this build has.
+pub struct Connector {
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Connector {
+    /// With this randomness.
+    #[must_use]
+    pub fn new(entropy: Arc<dyn Entropy>) -> Self {
+        Self { entropy }
+    }
+}
+
+impl ConnectAccounts for Connector {
+    fn connect(
+        &self,
+        resource: &Resource,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Accounts>, PortError> {
+        match resource.kind {
+            Kind::Postgres => {
+                let entropy = Arc::clone(&self.entropy);
+                let accounts = PostgresAccounts::new(resource.clone(), credentials, entropy)?;
+                Ok(Arc::new(accounts))
+            }
+            Kind::Mariadb => {
+                let accounts = MariaDbAccounts::new(resource.clone(), credentials)?;
+                Ok(Arc::new(accounts))
+            }
+            Kind::Redis => {
+                let accounts = RedisAccounts::new(resource.clone(), credentials)?;
+                Ok(Arc::new(accounts))
+            }
+        }
+    }
+}
+
+/// What the admin of a resource needs, as statements for a person; asks nobody.
+///
+/// # Errors
+/// When the declaration cannot be used.
+pub fn grants(resource: &Resource) -> Result<String, PortError> {
+    match resource.kind {
+        Kind::Postgres => postgres::grants(resource),
+        Kind::Mariadb => mariadb::grants(resource),
+        Kind::Redis => redis::grants(resource),
+    }
+}

@@ -1,0 +1,560 @@
+//! Accounts of a MariaDB server, 10.4 or newer: an account accepts two passwords beside each other
+//! (`IDENTIFIED VIA … OR …`).
+//!
+//! Invariants: a statement holds a password's hash, never the password; what an account accepts is read
+//! before it is changed, and what is not understood is left alone; sessions are told apart by
+//! connection ids, and only of the very server process that gave them. The server knows sessions by
+//! user and not by the account's host part: accounts that share a user's name count as one there. MySQL
+//! is refused: it keeps two passwords in another way.
+
+mod account;
+mod grants;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::resource::Resource;
+use keywheel_core::store::CredentialRef;
+use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::store::{Credentials, LoginRefused};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+use keywheel_seal::SecretBytes;
+use sqlx::ConnectOptions as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
+
+pub use self::account::MAX_PASSWORDS;
+use self::account::{Account, Hash, Who, quoted};
+pub use self::session::CALL_TIMEOUT;
+use self::session::{Failure, Session, UNKNOWN_THREAD, explain, is_turned_away};
+use crate::address::{Address, Form, Target};
+use crate::password;
+
+const FORM: Form = Form {
+    schemes: &[("mariadb://", false), ("mysql://", false)],
+    port: 3306,
+    example: "mariadb://admin@host:port",
+};
+/// How often sessions are listed until none is left, and the time between: a killed one ends by itself.
+const END_ROUNDS: u32 = 100;
+const END_PAUSE: Duration = Duration::from_millis(20);
+/// A connection's number has this many bits; the server's start stands above them in a mark.
+const ID_BITS: u32 = 32;
+/// One more than the greatest number of a connection, and than the latest start.
+const IDS: i64 = 1 << ID_BITS;
+const STARTS: i64 = 1 << (i64::BITS - 1 - ID_BITS);
+
+const VERSION: &str = "SELECT CAST(VERSION() AS CHAR)";
+const KEPT: &str = "SELECT CAST(Priv AS CHAR) FROM mysql.global_priv WHERE User = ? AND Host = ?";
+const ROLES: &str =
+    "SELECT CAST(Role AS CHAR) FROM mysql.roles_mapping WHERE User = ? AND Host = ?";
+const OWN_GRANTS: &str = "SHOW GRANTS";
+/// The number of our own connection is the last one that was given; a server process is known by its
+/// start, in seconds.
+const NOW: &str = "SELECT CAST(CONNECTION_ID() AS CHAR), \
+     CAST(UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS SIGNED) AS CHAR) \
+     FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'";
+/// A killed session does nothing more; one that is logging in might still become the user's.
+const OLDER: &str = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.PROCESSLIST \
+     WHERE ID <= CAST(? AS UNSIGNED) AND COMMAND <> 'Killed' \
+     AND (USER = ? OR USER = 'unauthenticated user')";
+const SESSIONS: &str = "SELECT CAST(ID AS CHAR) FROM information_schema.PROCESSLIST \
+     WHERE USER = ? AND COMMAND <> 'Killed'";
+
+/// Accounts of one MariaDB server.
+pub struct MariaDbAccounts {
+    resource: Resource,
+    address: Address,
+    credentials: Arc<dyn Credentials>,
+}
+
+impl MariaDbAccounts {
+    /// The accounts of a resource at `mariadb://admin@host:port`, or at a unix socket whose path, with
+    /// `%2F` for each slash, stands for the host. Beyond this machine, and wherever authorities are
+    /// named, TLS is asked for and the server's name checked. The admin's password is read each time one
+    /// is needed. Opens no connection.
+    ///
+    /// # Errors
+    /// When `connection` is no such URL.
+    pub fn new(resource: Resource, credentials: Arc<dyn Credentials>) -> Result<Self, PortError> {
+        let address = Address::parse(&resource.connection, &FORM)?;
+        Ok(Self {
+            resource,
+            address,
+            credentials,
+        })
+    }
+
+    /// How this user logs in.
+    async fn options(
+        &self,
+        user: &str,
+        password: &SecretBytes,
+    ) -> Result<MySqlConnectOptions, PortError> {
+        // EXPOSE: the client proves with it who it is, and takes it as text.
+        let text = std::str::from_utf8(password.expose()).map_err(|_| {
+            let text =
+                format!("the password of `{user}` is no text; give one of printable characters");
+            PortError::new(ErrorKind::Denied, text)
+        })?;
+        let options = MySqlConnectOptions::new().username(user).password(text);
+        let options = match &self.address.target {
+            Target::Socket(path) => options.socket(path),
+            Target::Tcp(host, port) => options.host(host).port(*port),
+        };
+        let options = match &self.resource.ca {
+            Some(ca) => {
+                let file = CredentialRef::File(ca.clone());
+                let authorities = self.credentials.read(&file).await?;
+                // EXPOSE: the client checks the server with it; certificates are no secret.
+                let options = options.ssl_ca_from_pem(authorities.expose().to_vec());
+                options.ssl_mode(MySqlSslMode::VerifyIdentity)
+            }
+            None if self.address.is_near => options.ssl_mode(MySqlSslMode::Preferred),
+            None => options.ssl_mode(MySqlSslMode::VerifyIdentity),
+        };
+        Ok(options.disable_statement_logging())
+    }
+
+    /// A session of the admin.
+    async fn open<'a>(&'a self, until: &'a Until) -> Result<Session<'a>, PortError> {
+        until.check()?;
+        let secret = CredentialRef::Secret(self.resource.admin.clone());
+        let password = self.credentials.read(&secret).await?;
+        let options = self.options(&self.address.user, &password).await?;
+        let name = self.address.name.as_str();
+        let opened = Session::open(&options, name, until).await;
+        let mut session = opened.map_err(|failure| match is_turned_away(&failure) {
+            true => LoginRefused::beneath(self.turned_away()),
+            false => explain(failure, name),
+        })?;
+        let version = first(session.rows(VERSION, &[]).await?).unwrap_or_default();
+        if version.contains("MariaDB") {
+            return Ok(session);
+        }
+        let text = format!("{name} is no MariaDB server but `{version}`; name one");
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
+
+    fn turned_away(&self) -> PortError {
+        let text = format!(
+            "{} refuses the admin {}; put the right password into secret `{}`, or let the admin connect from this machine",
+            self.resource, self.address.user, self.resource.admin
+        );
+        PortError::new(ErrorKind::Denied, text)
+    }
+
+    async fn run(&self, session: &mut Session<'_>, sql: String) -> Result<(), PortError> {
+        let ran = session.run(sql).await;
+        ran.map_err(|failure| explain(failure, &self.address.name))
+    }
+
+    /// The account as the server keeps it; nothing when it is not there.
+    async fn account(
+        &self,
+        session: &mut Session<'_>,
+        who: &Who,
+    ) -> Result<Option<Account>, PortError> {
+        let rows = session.rows(KEPT, &[&who.user, &who.host]).await?;
+        let Some(json) = first(rows) else {
+            return Ok(None);
+        };
+        let account = Account::parse(&json).ok_or_else(|| {
+            let text = format!(
+                "{}: what it keeps of {who} is not understood",
+                self.address.name
+            );
+            PortError::new(ErrorKind::Corrupt, text)
+        })?;
+        Ok(Some(account))
+    }
+
+    /// Makes a missing account, with what its sibling has behind its password.
+    async fn create(
+        &self,
+        session: &mut Session<'_>,
+        who: &Who,
+        sibling: Option<&Who>,
+        password: &Hash,
+    ) -> Result<(), PortError> {
+        let missing = |who: &Who, next: &str| {
+            let text = format!("{} has no account {who}; {next}", self.address.name);
+            Err(PortError::new(ErrorKind::NotFound, text))
+        };
+        let Some(sibling) = sibling else {
+            return missing(who, "make it, or correct the rotator's account");
+        };
+        let Some(model) = self.account(session, sibling).await? else {
+            return missing(sibling, "make it, or correct the rotator's account");
+        };
+        let refuse = |why: &str| {
+            let text = format!("{who} cannot be made like {sibling}: {why}");
+            Err(PortError::new(ErrorKind::Denied, text))
+        };
+        let Some(clauses) = model.clauses else {
+            return refuse("that one asks for a certificate of its own; make the account by hand");
+        };
+        let grants = format!("SHOW GRANTS FOR {sibling}");
+        if self.has_own_rights(session, grants).await? {
+            return refuse(
+                "that one has rights of its own; give them to a role and both accounts that role",
+            );
+        }
+        self.run(session, account::create(who, password, &clauses))
+            .await
+    }
+
+    /// Whether an account has rights that come from no role.
+    async fn has_own_rights(
+        &self,
+        session: &mut Session<'_>,
+        grants: String,
+    ) -> Result<bool, PortError> {
+        let rows = session.texts(grants).await;
+        let rows = rows.map_err(|failure| explain(failure, &self.address.name))?;
+        Ok(rows.iter().any(|grant| grants::is_own_right(grant)))
+    }
+
+    /// Gives an account the roles of its sibling, and the role it begins with.
+    async fn align(
+        &self,
+        session: &mut Session<'_>,
+        who: &Who,
+        sibling: &Who,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let wanted = session.rows(ROLES, &[&sibling.user, &sibling.host]).await?;
+        let there = session.rows(ROLES, &[&who.user, &who.host]).await?;
+        for role in wanted.iter().filter(|role| !there.contains(role)).flatten() {
+            let grant = format!("GRANT {} TO {who}", quoted(role));
+            self.run(session, grant).await?;
+        }
+        let wanted = self.account(session, sibling).await?;
+        let there = self.account(session, who).await?;
+        let Some(role) = wanted.and_then(|account| account.default_role) else {
+            return Ok(());
+        };
+        if there.is_some_and(|account| account.default_role.as_ref() == Some(&role)) {
+            return Ok(());
+        }
+        // Only an account itself may choose that without a right to write the server's own tables.
+        let (name, options) = (&self.address.name, self.options(&who.user, password).await?);
+        let chosen = format!("SET DEFAULT ROLE {}", quoted(&role));
+        let opened = Session::open(&options, name, until).await;
+        let done = match opened {
+            Err(failure) => Err(failure),
+            Ok(mut own) => {
+                let ran = own.run(chosen.clone()).await;
+                own.close().await;
+                ran
+            }
+        };
+        done.map_err(|failure| match failure {
+            Failure::Code(code) => {
+                let text = format!("{who} cannot choose its role at {name} (error {code}); run {chosen} FOR {who} there");
+                PortError::new(ErrorKind::Denied, text)
+            }
+            Failure::Other(error) => error,
+        })
+    }
+
+    /// Whether the admin sees sessions of others; else none would look like no session.
+    async fn sees_all(&self, session: &mut Session<'_>) -> Result<bool, PortError> {
+        let rows = session.texts(OWN_GRANTS.to_owned()).await;
+        let rows = rows.map_err(|failure| explain(failure, &self.address.name))?;
+        Ok(rows.iter().any(|grant| grants::shows_sessions(grant)))
+    }
+
+    /// The last connection's number, and the server's start in seconds.
+    async fn now(&self, session: &mut Session<'_>) -> Result<Mark, PortError> {
+        let rows = session.rows(NOW, &[]).await?;
+        let numbers: Vec<i64> = rows
+            .into_iter()
+            .flatten()
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        let packed = match numbers.as_slice() {
+            [id, start] => packed(*start, *id),
+            _ => None,
+        };
+        packed.map(Mark).ok_or_else(|| {
+            let text = format!("{} does not tell its connections apart", self.address.name);
+            PortError::new(ErrorKind::Corrupt, text)
+        })
+    }
+
+    /// What `accept` leaves an account with; nothing when it has that already.
+    fn plan(
+        &self,
+        who: &Who,
+        account: &Account,
+        new: &Hash,
+        keep: Keep,
+    ) -> Result<Option<Vec<Hash>>, PortError> {
+        self.check_ways(who, account)?;
+        let has = account.passwords.contains(new);
+        match keep {
+            Keep::Old if has => Ok(None),
+            Keep::Old if account.passwords.len() >= MAX_PASSWORDS => {
+                let text = format!(
+                    "{who} at {} accepts {MAX_PASSWORDS} passwords already; revoke the older version, then try again",
+                    self.address.name
+                );
+                Err(PortError::new(ErrorKind::Conflict, text))
+            }
+            Keep::Old => {
+                let kept = account.passwords.iter().cloned();
+                Ok(Some(std::iter::once(new.clone()).chain(kept).collect()))
+            }
+            Keep::Nothing if has && account.passwords.len() == 1 => Ok(None),
+            Keep::Nothing => Ok(Some(vec![new.clone()])),
+        }
+    }
+
+    /// Refuses an account that lets in by what we cannot take back.
+    fn check_ways(&self, who: &Who, account: &Account) -> Result<(), PortError> {
+        let Some(way) = &account.other else {
+            return Ok(());
+        };
+        let text = format!(
+            "{who} at {} lets in by {way}, too; make it IDENTIFIED VIA mysql_native_password alone",
+            self.address.name
+        );
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
+}
+
+#[async_trait]
+impl Accounts for MariaDbAccounts {
+    async fn accept(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        keep: Keep,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        until.check()?;
+        password::check(login, password)?;
+        let (who, new) = (Who::parse(&login.name), Hash::of(password));
+        let sibling = login.sibling.as_deref().map(Who::parse);
+        let mut session = self.open(until).await?;
+        match self.account(&mut session, &who).await? {
+            None => {
+                self.create(&mut session, &who, sibling.as_ref(), &new)
+                    .await?
+            }
+            Some(account) => {
+                if let Some(passwords) = self.plan(&who, &account, &new, keep)? {
+                    self.run(&mut session, account::accept(&who, &passwords))
+                        .await?;
+                }
+            }
+        }
+        if let Some(sibling) = &sibling {
+            self.align(&mut session, &who, sibling, password, until)
+                .await?;
+        }
+        session.close().await;
+        Ok(())
+    }
+
+    async fn admits(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        until.check()?;
+        let who = Who::parse(&login.name);
+        let (name, options) = (&self.address.name, self.options(&who.user, password).await?);
+        match Session::open(&options, name, until).await {
+            Ok(session) => {
+                session.close().await;
+                Ok(true)
+            }
+            Err(failure) if is_turned_away(&failure) => Ok(false),
+            Err(failure) => Err(explain(failure, name)),
+        }
+    }
+
+    async fn refuse(
+        &self,
+        login: &Login,
+        password: Option<&SecretBytes>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let who = Who::parse(&login.name);
+        let mut session = self.open(until).await?;
+        let Some(account) = self.account(&mut session, &who).await? else {
+            return Ok(());
+        };
+        let statement = match password.map(Hash::of) {
+            None if account.is_dead => None,
+            None => Some(account::lock(&who)),
+            Some(old) if account.passwords.contains(&old) => {
+                self.check_ways(&who, &account)?;
+                let mut rest = account.passwords;
+                rest.retain(|kept| *kept != old);
+                Some(match rest.is_empty() {
+                    true => account::lock(&who),
+                    false => account::accept(&who, &rest),
+                })
+            }
+            Some(_) => None,
+        };
+        if let Some(statement) = statement {
+            self.run(&mut session, statement).await?;
+        }
+        session.close().await;
+        Ok(())
+    }
+
+    async fn end_sessions(&self, login: &Login, until: &Until) -> Result<u64, PortError> {
+        let who = Who::parse(&login.name);
+        let mut session = self.open(until).await?;
+        if !self.sees_all(&mut session).await? {
+            return Err(blind(&self.address.name));
+        }
+        let mut ended = 0;
+        for _ in 0..END_ROUNDS {
+            let ids = session.rows(SESSIONS, &[&who.user]).await?;
+            if ids.is_empty() {
+                break;
+            }
+            for id in ids.iter().flatten().filter_map(|id| id.parse::<u64>().ok()) {
+                match session.run(format!("KILL HARD CONNECTION {id}")).await {
+                    Ok(()) => ended += 1,
+                    Err(Failure::Code(UNKNOWN_THREAD)) => {}
+                    Err(failure) => return Err(explain(failure, &self.address.name)),
+                }
+            }
+            tokio::time::sleep(END_PAUSE).await;
+        }
+        session.close().await;
+        Ok(ended)
+    }
+
+    async fn mark(&self, until: &Until) -> Result<Mark, PortError> {
+        let mut session = self.open(until).await?;
+        let mark = self.now(&mut session).await?;
+        session.close().await;
+        Ok(mark)
+    }
+
+    async fn older(
+        &self,
+        login: &Login,
+        mark: &Mark,
+        until: &Until,
+    ) -> Result<Option<u64>, PortError> {
+        let who = Who::parse(&login.name);
+        let mut session = self.open(until).await?;
+        let now = self.now(&mut session).await?;
+        // Another process, after a restart or a failover, gives numbers of its own.
+        let is_same = now.0 >> ID_BITS == mark.0 >> ID_BITS;
+        if !is_same || !self.sees_all(&mut session).await? {
+            session.close().await;
+            return Ok(None);
+        }
+        let last = (mark.0 & (IDS - 1)).to_string();
+        let rows = session.rows(OLDER, &[&last, &who.user]).await?;
+        session.close().await;
+        Ok(first(rows).and_then(|count| count.parse().ok()))
+    }
+
+    fn grants(&self) -> String {
+        grants::text(&self.resource, &self.address.user)
+    }
+}
+
+/// What the admin needs there, as statements for a person.
+///
+/// # Errors
+/// As of [`MariaDbAccounts::new`].
+pub fn grants(resource: &Resource) -> Result<String, PortError> {
+    let address = Address::parse(&resource.connection, &FORM)?;
+    Ok(grants::text(resource, &address.user))
+}
+
+fn first(rows: Vec<Vec<String>>) -> Option<String> {
+    rows.into_iter().flatten().next()
+}
+
+/// A server process and a number of its connections in one number; nothing when one does not fit.
+fn packed(start: i64, id: i64) -> Option<i64> {
+    let fits = (0..STARTS).contains(&start) && (0..IDS).contains(&id);
+    fits.then_some((start << ID_BITS) | id)
+}
+
+fn blind(name: &str) -> PortError {
+    let text = format!(
+        "{name} does not show the admin sessions of others; give it what `keywheel rotator grants` prints"
+    );
+    PortError::new(ErrorKind::Denied, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::name::SecretName;
+    use keywheel_core::resource::{Kind, Strategy};
+
+    use super::*;
+
+    #[test]
+    fn a_mark_knows_the_server_process_and_the_connection() {
+        let mark = packed(1_795_885_614, 68).unwrap();
+        assert_eq!((mark >> ID_BITS, mark & 0xffff_ffff), (1_795_885_614, 68));
+        assert_eq!(packed((1 << 31) - 1, (1 << 32) - 1), Some(i64::MAX));
+        for (start, id) in [(1 << 31, 1), (-1, 1), (1, 1 << 32), (1, -1)] {
+            assert_eq!(packed(start, id), None);
+        }
+    }
+
+    struct Nobody;
+
+    #[async_trait]
+    impl Credentials for Nobody {
+        async fn read(&self, _: &CredentialRef) -> Result<SecretBytes, PortError> {
+            Err(PortError::new(ErrorKind::NotFound, "there is none"))
+        }
+    }
+
+    fn accounts(connection: &str) -> Result<MariaDbAccounts, PortError> {
+        let resource = Resource {
+            kind: Kind::Mariadb,
+            connection: connection.to_owned(),
+            accounts: vec!["app".to_owned()],
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy: Strategy::DualPassword,
+            ca: None,
+        };
+        MariaDbAccounts::new(resource, Arc::new(Nobody))
+    }
+
+    #[tokio::test]
+    async fn a_far_server_proves_its_name_and_an_odd_admin_is_quoted() {
+        let mode = async |url: &str| {
+            let accounts = accounts(url).unwrap();
+            let password = SecretBytes::from(b"x".to_vec());
+            let options = accounts.options("me", &password).await.unwrap();
+            format!("{options:?}")
+        };
+        assert!(
+            mode("mariadb://kw@db/shop")
+                .await
+                .contains("VerifyIdentity")
+        );
+        assert!(
+            !mode("mysql://kw@127.0.0.1:3307")
+                .await
+                .contains("VerifyIdentity")
+        );
+        let odd = accounts("mariadb://kw`x@db").unwrap();
+        assert!(odd.grants().contains("TO `kw``x`@'%';"));
+        let refused = accounts("postgres://kw@db").map(drop).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Denied);
+    }
+}

@@ -1,0 +1,346 @@
+//! Accounts of a PostgreSQL server: roles with LOGIN.
+//!
+//! A role has one password, so the old and the new one overlap only by two roles that alternate, both
+//! members of one owner role. Invariants: the server is told a SCRAM-SHA-256 verifier, never a password,
+//! so none is in its log; whether a password is good is asked by a login, without the admin's rights;
+//! names and texts in a statement are quoted here and nowhere else; beyond this machine every connection
+//! is TLS with the server's name checked. Sessions are seen of the server that is asked: those of its standbys, and behind a pooler, are not.
+
+mod grants;
+mod role;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keywheel_core::resource::Resource;
+use keywheel_core::store::CredentialRef;
+use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::store::{Credentials, LoginRefused};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+use keywheel_postgres::fault::{self, Fault};
+use keywheel_postgres::verifier::{SALT_BYTES, scram_verifier};
+use keywheel_postgres::{Address, session};
+use keywheel_seal::{Entropy, SecretBytes};
+use sqlx::PgConnection;
+
+use crate::password;
+
+/// The password is not this role's, or it has none.
+const INVALID_PASSWORD: &str = "28P01";
+/// The server does not let this role in, whatever its password.
+const INVALID_AUTHORIZATION: &str = "28000";
+/// No such role.
+const UNDEFINED_OBJECT: &str = "42704";
+/// A role of that name is there already.
+const DUPLICATE_OBJECT: &str = "42710";
+/// The admin may not do this.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// How long the server waits for one session to end, in milliseconds.
+const END_MILLIS: i64 = 5000;
+
+/// Roles of one server.
+pub struct PostgresAccounts {
+    resource: Resource,
+    address: Address,
+    credentials: Arc<dyn Credentials>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl PostgresAccounts {
+    /// The accounts of a resource; the admin's password is read each time one is needed. Opens no
+    /// connection.
+    ///
+    /// # Errors
+    /// When `connection` is no address of a database, or holds a password or a parameter.
+    pub fn new(
+        resource: Resource,
+        credentials: Arc<dyn Credentials>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, PortError> {
+        let address = address_of(&resource)?;
+        Ok(Self {
+            resource,
+            address,
+            credentials,
+            entropy,
+        })
+    }
+
+    /// The server, with the authority that it has to come from.
+    async fn place(&self) -> Result<Address, PortError> {
+        let Some(ca) = &self.resource.ca else {
+            return Ok(self.address.clone());
+        };
+        let file = CredentialRef::File(ca.clone());
+        let authorities = self.credentials.read(&file).await?;
+        // EXPOSE: the client checks the server with it; certificates are no secret.
+        Ok(self.address.trusting(authorities.expose().to_vec()))
+    }
+
+    async fn admin(&self, until: &Until) -> Result<PgConnection, PortError> {
+        let place = self.place().await?;
+        let secret = CredentialRef::Secret(self.resource.admin.clone());
+        let password = self.credentials.read(&secret).await?;
+        let address = place
+            .for_user(place.user(), &password)
+            .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))?;
+        until.check()?;
+        let opened = session::single(&address).await;
+        opened.map_err(|error| match fault::sort(&error) {
+            Fault::Refused => {
+                let text = format!(
+                    "{} refuses the admin {}; put the right password into secret `{}`, or let the admin connect to that database",
+                    self.resource,
+                    place.user(),
+                    self.resource.admin
+                );
+                LoginRefused::beneath(PortError::new(ErrorKind::Denied, text))
+            }
+            _ => self.failed("connecting", error),
+        })
+    }
+
+    /// What a failure means, and the next step.
+    fn failed(&self, what: &str, error: sqlx::Error) -> PortError {
+        let sort = fault::sort(&error);
+        let kind = match sort {
+            Fault::Taken | Fault::Race => ErrorKind::Conflict,
+            Fault::Full | Fault::Busy | Fault::Gone | Fault::Standby => ErrorKind::Unavailable,
+            Fault::Refused | Fault::Unknown => ErrorKind::Denied,
+            Fault::Damaged => ErrorKind::Corrupt,
+        };
+        let text = match code(&error).as_deref() {
+            Some(INSUFFICIENT_PRIVILEGE) => format!(
+                "{what}: the admin {} may not do that at {}; `keywheel rotator grants NAME` prints what it needs",
+                self.address.user(),
+                self.resource
+            ),
+            _ => format!("{what}: {}", fault::text(sort, "account", self.address.name())),
+        };
+        PortError::caused(kind, text, error)
+    }
+
+    /// Whether a role may sign in at all; `None` when it is not there.
+    async fn can_login(&self, login: &Login, until: &Until) -> Result<Option<bool>, PortError> {
+        let mut admin = self.admin(until).await?;
+        until.check()?;
+        role::can_login(&mut admin, &login.name)
+            .await
+            .map_err(|error| self.failed("looking for an account", error))
+    }
+
+    fn verifier(&self, login: &Login, password: &SecretBytes) -> Result<String, PortError> {
+        password::check(login, password)?;
+        let mut salt = [0; SALT_BYTES];
+        self.entropy.fill(&mut salt);
+        Ok(scram_verifier(password, salt))
+    }
+
+    /// A role that is missing, with all that its sibling has.
+    async fn make(
+        &self,
+        admin: &mut PgConnection,
+        login: &Login,
+        verifier: &str,
+    ) -> Result<(), PortError> {
+        let Some(sibling) = &login.sibling else {
+            let text = format!("account {login} is not there at {}; make it", self.resource);
+            return Err(PortError::new(ErrorKind::NotFound, text));
+        };
+        let read = role::read(admin, sibling).await;
+        let read = read.map_err(|error| self.failed("looking at an account", error))?;
+        let Some(model) = read else {
+            let text = format!(
+                "neither account {login} nor {sibling} is there at {}; make one of them",
+                self.resource
+            );
+            return Err(PortError::new(ErrorKind::NotFound, text));
+        };
+        if let Some(reason) = model.refusal(sibling) {
+            let text = format!("account {login} is missing and cannot be made: {reason}");
+            return Err(PortError::new(ErrorKind::Denied, text));
+        }
+        let made = role::make(admin, &login.name, &model, verifier).await;
+        made.map_err(|error| match code(&error).as_deref() {
+            Some(DUPLICATE_OBJECT) => {
+                let text = format!("account {login} was made by somebody meanwhile; try again");
+                PortError::caused(ErrorKind::Conflict, text, error)
+            }
+            _ => self.failed("making an account", error),
+        })
+    }
+}
+
+/// What the admin needs there, as statements for a person.
+///
+/// # Errors
+/// As of [`PostgresAccounts::new`].
+pub fn grants(resource: &Resource) -> Result<String, PortError> {
+    let address = address_of(resource)?;
+    Ok(grants::text(resource, address.user()))
+}
+
+fn address_of(resource: &Resource) -> Result<Address, PortError> {
+    let refuse = |reason: String| {
+        let text = format!("`connection` of a PostgreSQL rotator cannot be used: {reason}");
+        PortError::new(ErrorKind::Denied, text)
+    };
+    if resource.connection.contains('?') {
+        let reason = "it has a `?`; leave that out, and name the authority with `caFile`";
+        return Err(refuse(reason.to_owned()));
+    }
+    let address = Address::parse(&resource.connection, None);
+    address.map_err(|error| refuse(error.to_string()))
+}
+
+/// The server's code for a failure.
+fn code(error: &sqlx::Error) -> Option<String> {
+    let error = error.as_database_error()?;
+    error.code().map(|code| code.into_owned())
+}
+
+#[async_trait]
+impl Accounts for PostgresAccounts {
+    async fn accept(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        keep: Keep,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        if keep == Keep::Old {
+            until.check()?;
+            let text = format!(
+                "PostgreSQL keeps one password for account {login}; choose the strategy alternatingUsers or singleUser"
+            );
+            return Err(PortError::new(ErrorKind::Denied, text));
+        }
+        let verifier = self.verifier(login, password)?;
+        if self.admits(login, password, until).await? {
+            return Ok(());
+        }
+        let mut admin = self.admin(until).await?;
+        until.check()?;
+        let there = role::can_login(&mut admin, &login.name).await;
+        let there = there.map_err(|error| self.failed("looking for an account", error))?;
+        until.check()?;
+        if there.is_none() {
+            return self.make(&mut admin, login, &verifier).await;
+        }
+        let set = role::set_password(&mut admin, &login.name, &verifier).await;
+        set.map_err(|error| self.failed("setting a password", error))
+    }
+
+    async fn admits(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        let place = self.place().await?;
+        let address = place
+            .for_user(&login.name, password)
+            .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))?;
+        until.check()?;
+        let Err(error) = session::login(&address).await else {
+            return Ok(true);
+        };
+        let code = code(&error);
+        let next = match code.as_deref() {
+            Some(INVALID_PASSWORD) => return Ok(false),
+            Some(INVALID_AUTHORIZATION) => {
+                // A locked role is told so by its words only, and they differ by language.
+                if self.can_login(login, until).await? != Some(true) {
+                    return Ok(false);
+                }
+                "add a line for it to pg_hba.conf there"
+            }
+            Some(INSUFFICIENT_PRIVILEGE) => "grant it CONNECT on that database there",
+            _ => return Err(self.failed("signing in", error)),
+        };
+        let text = format!(
+            "{} does not let account {login} in, whatever its password; {next}",
+            self.resource
+        );
+        Err(PortError::caused(ErrorKind::Denied, text, error))
+    }
+
+    async fn refuse(
+        &self,
+        login: &Login,
+        password: Option<&SecretBytes>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        if let Some(password) = password
+            && !self.admits(login, password, until).await?
+        {
+            return Ok(());
+        }
+        let mut admin = self.admin(until).await?;
+        until.check()?;
+        match role::lock(&mut admin, &login.name).await {
+            Err(error) if code(&error).as_deref() == Some(UNDEFINED_OBJECT) => Ok(()),
+            locked => locked.map_err(|error| self.failed("locking an account", error)),
+        }
+    }
+
+    async fn end_sessions(&self, login: &Login, until: &Until) -> Result<u64, PortError> {
+        let mut admin = self.admin(until).await?;
+        until.check()?;
+        let ended: Result<i64, sqlx::Error> = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, $2) AS is_ended \
+             FROM pg_stat_activity WHERE usename::text = $1 AND pid <> pg_backend_pid()) AS ended \
+             WHERE is_ended",
+        )
+        .bind(&login.name)
+        .bind(END_MILLIS)
+        .fetch_one(&mut admin)
+        .await;
+        let ended = ended.map_err(|error| self.failed("ending sessions", error))?;
+        Ok(u64::try_from(ended).unwrap_or(0))
+    }
+
+    async fn mark(&self, until: &Until) -> Result<Mark, PortError> {
+        let mut admin = self.admin(until).await?;
+        until.check()?;
+        let now: Result<i64, sqlx::Error> = sqlx::query_scalar(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+        )
+        .fetch_one(&mut admin)
+        .await;
+        now.map(Mark)
+            .map_err(|error| self.failed("asking the time", error))
+    }
+
+    async fn older(
+        &self,
+        login: &Login,
+        mark: &Mark,
+        until: &Until,
+    ) -> Result<Option<u64>, PortError> {
+        let mut admin = self.admin(until).await?;
+        until.check()?;
+        // Whom the admin may not see has no start. Logins of ours end by themselves.
+        let counted: Result<(i64, i64), sqlx::Error> = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE (extract(epoch FROM backend_start) * 1000000)::bigint <= $2), \
+             count(*) FILTER (WHERE backend_start IS NULL) \
+             FROM pg_stat_activity WHERE usename::text = $1 AND pid <> pg_backend_pid() \
+             AND application_name IS DISTINCT FROM $3",
+        )
+        .bind(&login.name)
+        .bind(mark.0)
+        .bind(session::LOGIN_NAME)
+        .fetch_one(&mut admin)
+        .await;
+        let (older, hidden) = counted.map_err(|error| self.failed("counting sessions", error))?;
+        Ok(match hidden {
+            0 => Some(u64::try_from(older).unwrap_or(0)),
+            _ => None,
+        })
+    }
+
+    fn grants(&self) -> String {
+        grants::text(&self.resource, self.address.user())
+    }
+}

@@ -1,0 +1,399 @@
+//! MariaDB's accounts on a real server: the laws of the port, with an admin that has exactly what
+//! `grants` prints, and what is MariaDB's own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may stop at once"
+)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use keywheel_core::resource::{Kind, Resource};
+use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::store::{Credentials, LoginRefused};
+use keywheel_rotators::mariadb::MariaDbAccounts;
+use keywheel_seal::SecretBytes;
+use keywheel_testkit::conformance::accounts::{self, Session};
+use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
+use keywheel_testkit::server::mariadb::{MariaDbServer, PASSWORD, USER};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+use support::{ADMIN, ADMIN_PASSWORD, Known};
+
+/// A server with an admin that was granted what the rotator says.
+struct Shop {
+    server: MariaDbServer,
+    known: Arc<Known>,
+    made: AtomicU32,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        Self::over(MariaDbServer::start()).await
+    }
+
+    async fn over(server: MariaDbServer) -> Self {
+        let shop = Self {
+            server,
+            known: Known::admin(),
+            made: AtomicU32::new(0),
+        };
+        for line in shop.hand().grants().lines() {
+            if !line.starts_with("--") {
+                shop.run(line).await;
+            }
+        }
+        let set = format!("ALTER USER {ADMIN}@'%' IDENTIFIED BY '{ADMIN_PASSWORD}' ACCOUNT UNLOCK");
+        shop.run(&set).await;
+        shop
+    }
+
+    /// Accounts over TCP.
+    fn hand(&self) -> MariaDbAccounts {
+        self.at(&self.server.url(ADMIN), None)
+    }
+
+    fn at(&self, connection: &str, ca: Option<&Path>) -> MariaDbAccounts {
+        let resource = Resource {
+            ca: ca.map(|ca| ca.display().to_string()),
+            ..support::resource(Kind::Mariadb, connection, &["app", "app_b"])
+        };
+        let credentials = Arc::clone(&self.known) as Arc<dyn Credentials>;
+        MariaDbAccounts::new(resource, credentials).unwrap()
+    }
+
+    async fn connect(&self, user: &str, password: &str) -> MySqlConnection {
+        let options = MySqlConnectOptions::new().socket(self.server.socket());
+        let options = options.username(user).password(password);
+        options.connect().await.unwrap()
+    }
+
+    /// Another hand that may do everything; the first column of what it is told.
+    async fn run(&self, sql: &str) -> Vec<String> {
+        let mut connection = self.connect(USER, PASSWORD).await;
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection);
+        let rows = rows.await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        rows.iter()
+            .map(|row| row.try_get_unchecked::<String, _>(0).unwrap())
+            .collect()
+    }
+
+    /// What the server keeps of an account.
+    async fn kept(&self, name: &str) -> String {
+        let sql = format!("SELECT CAST(Priv AS CHAR) FROM mysql.global_priv WHERE User = '{name}'");
+        self.run(&sql).await.concat()
+    }
+}
+
+/// A client's session.
+struct Open(MySqlConnection);
+
+#[async_trait]
+impl Session for Open {
+    async fn works(&mut self) -> bool {
+        sqlx::raw_sql("SELECT 1").execute(&mut self.0).await.is_ok()
+    }
+}
+
+#[async_trait]
+impl accounts::Resource for Shop {
+    fn accounts(&self) -> Arc<dyn Accounts> {
+        Arc::new(self.hand())
+    }
+
+    async fn fresh(&self) -> Login {
+        let name = format!("app_{}", self.made.fetch_add(1, Ordering::Relaxed));
+        let made =
+            format!("CREATE USER {name}@'%' IDENTIFIED VIA mysql_native_password USING 'invalid'");
+        self.run(&made).await;
+        Login::of(name)
+    }
+
+    fn overlaps(&self) -> bool {
+        true
+    }
+
+    fn makes_missing(&self) -> bool {
+        true
+    }
+
+    async fn session(&self, login: &Login, password: &SecretBytes) -> Box<dyn Session> {
+        let password = std::str::from_utf8(password.expose()).unwrap();
+        Box::new(Open(self.connect(&login.name, password).await))
+    }
+}
+
+#[tokio::test]
+async fn an_admin_with_no_more_than_was_printed_keeps_the_laws_of_the_port() {
+    let shop = Shop::open().await;
+    shop.run("SET GLOBAL general_log = ON").await;
+    accounts::check(&shop).await;
+    let rights = shop.run(&format!("SHOW GRANTS FOR {ADMIN}@'%'")).await;
+    assert_eq!(rights.len(), 2, "{rights:?}");
+    let file = shop
+        .run("SELECT CONCAT(@@datadir, @@general_log_file)")
+        .await
+        .concat();
+    let log = std::fs::read_to_string(file).unwrap();
+    assert!(log.contains("ALTER USER"), "the log was on");
+    let canary = text("");
+    assert!(
+        !log.contains(canary.trim_end_matches('-')),
+        "a password is in the server's log"
+    );
+}
+
+#[tokio::test]
+async fn two_passwords_at_most_and_the_third_changes_nothing() {
+    let shop = Shop::open().await;
+    let (hand, until) = (shop.hand(), plenty());
+    let login = accounts::Resource::fresh(&shop).await;
+    let (one, two, three) = (value("one"), value("two"), value("three"));
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
+    let before = shop.kept(&login.name).await;
+    hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
+    hand.accept(&login, &one, Keep::Old, &until).await.unwrap();
+    assert_eq!(
+        shop.kept(&login.name).await,
+        before,
+        "not even the time of its change"
+    );
+    let third = hand.accept(&login, &three, Keep::Old, &until).await;
+    let error = refused(third);
+    assert_eq!(error.kind, ErrorKind::Conflict);
+    assert!(
+        error.to_string().contains("revoke the older version"),
+        "{error}"
+    );
+    assert_eq!(shop.kept(&login.name).await, before);
+    for password in [&one, &two] {
+        assert!(hand.admits(&login, password, &until).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_a_locked_account_kept_does_not_come_back() {
+    let shop = Shop::open().await;
+    let (hand, until) = (shop.hand(), plenty());
+    let login = accounts::Resource::fresh(&shop).await;
+    let (one, two) = (value("one"), value("two"));
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    shop.run(&format!("ALTER USER {}@'%' ACCOUNT LOCK", login.name))
+        .await;
+    assert!(!hand.admits(&login, &one, &until).await.unwrap());
+    hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
+    assert!(!hand.admits(&login, &one, &until).await.unwrap());
+    assert!(hand.admits(&login, &two, &until).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_second_account_has_the_roles_and_limits_of_the_first() {
+    let shop = Shop::open().await;
+    for sql in [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.orders (n INT)",
+        "CREATE ROLE shop_app",
+        "GRANT SELECT ON shop.* TO shop_app",
+        "CREATE USER app@'%' ACCOUNT LOCK",
+        "ALTER USER app@'%' WITH MAX_USER_CONNECTIONS 5",
+        "GRANT shop_app TO app@'%'",
+        "SET DEFAULT ROLE shop_app FOR app@'%'",
+        "GRANT shop_app TO rotator@'%' WITH ADMIN OPTION",
+    ] {
+        shop.run(sql).await;
+    }
+    let (hand, until, one) = (shop.hand(), plenty(), value("one"));
+    let second = Login::of("app_b").like("app");
+    hand.accept(&second, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    assert!(
+        shop.kept("app_b")
+            .await
+            .contains("\"max_user_connections\":5")
+    );
+    let works = async |shop: &Shop| {
+        let mut session = shop.connect("app_b", &text("one")).await;
+        let read = sqlx::raw_sql("SELECT n FROM shop.orders").execute(&mut session);
+        read.await.is_ok()
+    };
+    assert!(
+        works(&shop).await,
+        "it acts in the role from its first statement on"
+    );
+    // A start that was cut off before the role was given.
+    shop.run("REVOKE shop_app FROM app_b@'%'").await;
+    assert!(!works(&shop).await);
+    hand.accept(&second, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    assert!(works(&shop).await);
+}
+
+#[tokio::test]
+async fn nobody_is_made_like_one_with_rights_of_its_own_or_changed_that_has_another_way_in() {
+    let shop = Shop::open().await;
+    for sql in [
+        "CREATE USER own@'%'",
+        "GRANT SELECT ON mysql.* TO own@'%'",
+        "CREATE USER cert@'%' REQUIRE SUBJECT '/CN=cert'",
+        "CREATE USER twofold@'%' IDENTIFIED VIA mysql_native_password USING 'invalid' OR unix_socket",
+    ] {
+        shop.run(sql).await;
+    }
+    let (hand, until, one) = (shop.hand(), plenty(), value("one"));
+    for (sibling, why) in [
+        ("own", "rights of its own"),
+        ("cert", "a certificate of its own"),
+    ] {
+        let missing = Login::of("other").like(sibling);
+        let error = refused(hand.accept(&missing, &one, Keep::Nothing, &until).await);
+        assert_eq!(error.kind, ErrorKind::Denied);
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    assert_eq!(shop.kept("other").await, "");
+    let before = shop.kept("twofold").await;
+    let twofold = Login::of("twofold");
+    let error = refused(hand.accept(&twofold, &one, Keep::Old, &until).await);
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.to_string().contains("unix_socket"), "{error}");
+    assert_eq!(shop.kept("twofold").await, before);
+    hand.refuse(&twofold, None, &until).await.unwrap();
+    assert!(
+        !shop.kept("twofold").await.contains("unix_socket"),
+        "locked it has no way in"
+    );
+}
+
+#[tokio::test]
+async fn an_account_of_one_host_is_told_apart_by_its_name() {
+    let shop = Shop::open().await;
+    for host in ["%", "10.0.0.%"] {
+        let invalid = "IDENTIFIED VIA mysql_native_password USING 'invalid'";
+        shop.run(&format!("CREATE USER app@'{host}' {invalid}"))
+            .await;
+    }
+    let (hand, until, one) = (shop.hand(), plenty(), value("one"));
+    let far = Login::of("app@10.0.0.%");
+    hand.accept(&far, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    assert!(!hand.admits(&Login::of("app"), &one, &until).await.unwrap());
+    let changed =
+        shop.run("SELECT Host FROM mysql.global_priv WHERE User = 'app' AND Priv LIKE '%\"*%'");
+    assert_eq!(changed.await, ["10.0.0.%"]);
+}
+
+#[tokio::test]
+async fn a_refused_admin_and_a_missing_right_are_told_apart_and_named() {
+    let shop = Shop::open().await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let (hand, until, one) = (shop.hand(), plenty(), value("one"));
+    shop.run(&format!("REVOKE CREATE USER ON *.* FROM {ADMIN}@'%'"))
+        .await;
+    let error = refused(hand.accept(&login, &one, Keep::Nothing, &until).await);
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.to_string().contains("rotator grants"), "{error}");
+    assert!(!LoginRefused::is_beneath(&error));
+    *shop.known.0.lock().unwrap() = "another".to_owned();
+    let error = refused(hand.mark(&until).await);
+    assert!(LoginRefused::is_beneath(&error), "work waits for it");
+    assert!(error.to_string().contains("shop/admin"), "{error}");
+    assert!(!format!("{error:?}").contains("another"));
+}
+
+#[tokio::test]
+async fn sessions_of_another_server_process_or_that_are_hidden_are_not_guessed() {
+    let mut shop = Shop::open().await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let (hand, until, one) = (shop.hand(), plenty(), value("one"));
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    let _session = accounts::Resource::session(&shop, &login, &one).await;
+    let now = hand.mark(&until).await.unwrap();
+    assert_eq!(hand.older(&login, &now, &until).await.unwrap(), Some(1));
+    let other = Mark(now.0 - (1 << 32));
+    assert_eq!(hand.older(&login, &other, &until).await.unwrap(), None);
+    shop.run(&format!("REVOKE PROCESS ON *.* FROM {ADMIN}@'%'"))
+        .await;
+    assert_eq!(hand.older(&login, &now, &until).await.unwrap(), None);
+    let blind = refused(hand.end_sessions(&login, &until).await);
+    assert_eq!(blind.kind, ErrorKind::Denied, "none seen is not none there");
+    shop.server.kill();
+    assert_eq!(
+        kind(hand.admits(&login, &one, &until).await),
+        ErrorKind::Unavailable
+    );
+    assert_eq!(
+        kind(hand.refuse(&login, None, &until).await),
+        ErrorKind::Unavailable
+    );
+    shop.server.restart();
+    assert!(hand.admits(&login, &one, &until).await.unwrap());
+    let near = shop.at(&shop.server.socket_url(ADMIN), None);
+    assert!(near.admits(&login, &one, &until).await.unwrap());
+}
+
+#[tokio::test]
+async fn with_an_authority_named_the_server_has_to_prove_its_name() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let shop = Shop::over(MariaDbServer::with_tls(&certificate, &key)).await;
+    let files = tempfile::tempdir().unwrap();
+    let ca = files.path().join("ca.pem");
+    std::fs::write(&ca, &certificate).unwrap();
+    let (until, port) = (plenty(), shop.server.port());
+    let named = shop.at(&format!("mariadb://{ADMIN}@localhost:{port}"), Some(&ca));
+    named.mark(&until).await.unwrap();
+    let login = accounts::Resource::fresh(&shop).await;
+    shop.run(&format!("ALTER USER {login}@'%' REQUIRE SSL"))
+        .await;
+    named
+        .accept(&login, &value("one"), Keep::Nothing, &until)
+        .await
+        .unwrap();
+    assert!(named.admits(&login, &value("one"), &until).await.unwrap());
+    let other = shop.at(&format!("mariadb://{ADMIN}@127.0.0.1:{port}"), Some(&ca));
+    let error = refused(other.mark(&until).await);
+    assert_eq!(error.kind, ErrorKind::Denied, "{error:?}");
+    assert!(error.to_string().contains("caFile"), "{error}");
+    let strange = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&ca, strange.cert.pem()).unwrap();
+    let error = refused(named.mark(&until).await);
+    assert_eq!(
+        error.kind,
+        ErrorKind::Denied,
+        "the file is read each time: {error:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_two_passwords_of_an_account_take_turns_whatever_call_is_lost() {
+    let shop = Shop::open().await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let resource = support::resource(
+        Kind::Mariadb,
+        &shop.server.url(ADMIN),
+        &[login.name.as_str()],
+    );
+    let hand = Arc::new(shop.hand());
+    support::whatever_call_is_lost_one_password_is_good_in_the_end(hand, &resource).await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let url = shop.server.url(ADMIN);
+    let resource = support::resource(Kind::Mariadb, &url, &[login.name.as_str()]);
+    support::two_passwords_take_turns(Arc::new(shop.hand()), &resource).await;
+}

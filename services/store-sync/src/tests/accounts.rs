@@ -1,0 +1,91 @@
+//! Work on accounts: it goes to the resource that it names, and to the cache that containers are served from.
+
+use keywheel_core::effect::AtResource;
+use keywheel_core::name::SecretName;
+use keywheel_core::resource::{Kind, Resource, Strategy};
+
+use super::*;
+
+fn at(current: Option<u64>) -> Option<Box<AtResource>> {
+    Some(Box::new(AtResource {
+        resource: Resource {
+            kind: Kind::Postgres,
+            connection: "postgres://admin@db.example:5432/shop".to_owned(),
+            accounts: vec!["app".to_owned()],
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy: Strategy::SingleUser,
+            ca: None,
+        },
+        admin: None,
+        current,
+        kept: Vec::new(),
+    }))
+}
+
+fn work(wanted: Step, version: u8) -> StepWork {
+    StepWork {
+        rotation: RotationId::from_bytes([version; 16]),
+        versions: vec![version.into()],
+        resource: at((version > 1).then(|| u64::from(version) - 1)),
+        ..step(wanted, 1)
+    }
+}
+
+async fn made(world: &mut World, version: u8) -> SecretBytes {
+    for wanted in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        world.send(Work::Step(work(wanted, version))).await;
+        assert_eq!(failure(&world.outcome().await), None, "{wanted:?}");
+    }
+    let made = world.vault.open_version(SECRET, version.into()).await;
+    made.unwrap()
+}
+
+#[tokio::test]
+async fn what_containers_get_is_what_the_server_accepts_and_the_old_one_dies() {
+    let mut world = World::new().await;
+    world.accounts.make("app");
+    let (shutdown, task) = world.start();
+    let first = made(&mut world, 1).await;
+    assert!(world.accounts.accepts("app", &first));
+    let second = made(&mut world, 2).await;
+    assert!(world.accounts.accepts("app", &second));
+    assert!(!world.accounts.accepts("app", &first));
+    let retire = StepWork {
+        versions: vec![1],
+        ..work(Step::RevokeOld, 2)
+    };
+    world.send(Work::Step(retire)).await;
+    assert_eq!(failure(&world.outcome().await), None);
+    assert!(world.vault.open_version(SECRET, 1).await.is_err());
+    let held = world.accounts.session("app", &second).unwrap();
+    world
+        .send(Work::Revoke(RevokeWork {
+            revocation: RevocationId::from_bytes([3; 16]),
+            secret: SECRET,
+            versions: vec![2],
+            attempt: 1,
+            outside: None,
+            resource: at(None),
+        }))
+        .await;
+    assert_eq!(failure(&world.outcome().await), None);
+    assert!(!world.accounts.accepts("app", &second));
+    assert!(!world.accounts.is_open(held), "its sessions end");
+    let none = world.rotator.begun.lock().unwrap().is_empty();
+    assert!(none, "nothing of it is the local store's");
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_that_is_not_there_is_told_with_its_name() {
+    let mut world = World::new().await;
+    let (shutdown, task) = world.start();
+    world.send(Work::Step(work(Step::Create, 1))).await;
+    assert_eq!(failure(&world.outcome().await), None);
+    world.send(Work::Step(work(Step::Set, 1))).await;
+    let reason = failure(&world.outcome().await).unwrap();
+    assert!(reason.contains("account app is not there"), "{reason}");
+    shutdown.request();
+    task.await.unwrap();
+}

@@ -1,0 +1,400 @@
+//! A resource in memory whose accounts have passwords: it counts its calls, and loses one, or its
+//! answer, when told to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use keywheel_core::resource::Resource;
+use keywheel_engine::port::accounts::{Accounts, ConnectAccounts, Keep, Login, Mark};
+use keywheel_engine::port::store::Credentials;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+use keywheel_seal::SecretBytes;
+
+use super::Cut;
+
+/// A resource in memory; clones are one resource.
+#[derive(Clone)]
+pub struct FakeAccounts {
+    state: Arc<Mutex<State>>,
+    overlaps: bool,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Kept,
+    calls: u32,
+    cut: Option<(u32, Cut)>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// What each account accepts, newest first; a locked one accepts nothing.
+    accounts: BTreeMap<String, Vec<Vec<u8>>>,
+    /// By number: whose it is.
+    sessions: BTreeMap<i64, String>,
+    last_session: i64,
+    changes: u32,
+    /// Whether every password is let in.
+    is_open: bool,
+    /// Accounts whose sessions it cannot tell.
+    hidden: BTreeSet<String>,
+}
+
+impl FakeAccounts {
+    /// Each account keeps one password.
+    #[must_use]
+    pub fn single() -> Self {
+        Self::new(false)
+    }
+
+    /// Each account keeps the password before beside the new one.
+    #[must_use]
+    pub fn overlapping() -> Self {
+        Self::new(true)
+    }
+
+    fn new(overlaps: bool) -> Self {
+        Self {
+            state: Arc::default(),
+            overlaps,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody makes an account that accepts nothing yet.
+    pub fn make(&self, name: &str) {
+        self.state().kept.accounts.entry(name.to_owned()).or_default();
+    }
+
+    /// Somebody gives an account another password than we did.
+    pub fn change(&self, name: &str, password: &SecretBytes) {
+        let only = vec![bytes(password)];
+        self.state().kept.accounts.insert(name.to_owned(), only);
+    }
+
+    /// Whether the account accepts it, past all faults.
+    #[must_use]
+    pub fn accepts(&self, name: &str, password: &SecretBytes) -> bool {
+        is_accepted(&self.state().kept, name, password)
+    }
+
+    /// Whether the account is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.state().kept.accounts.contains_key(name)
+    }
+
+    /// Lets everybody in from now on, whatever the password.
+    pub fn open_the_door(&self) {
+        self.state().kept.is_open = true;
+    }
+
+    /// It cannot tell the sessions of this account any more.
+    pub fn hide(&self, name: &str) {
+        self.state().kept.hidden.insert(name.to_owned());
+    }
+
+    /// Opens a session; its number, or nothing when it is refused.
+    #[must_use]
+    pub fn session(&self, name: &str, password: &SecretBytes) -> Option<i64> {
+        let mut state = self.state();
+        let kept = &mut state.kept;
+        if !is_accepted(kept, name, password) {
+            return None;
+        }
+        kept.last_session += 1;
+        kept.sessions.insert(kept.last_session, name.to_owned());
+        Some(kept.last_session)
+    }
+
+    /// Whether a session is still open.
+    #[must_use]
+    pub fn is_open(&self, session: i64) -> bool {
+        self.state().kept.sessions.contains_key(&session)
+    }
+
+    /// Its client ends a session.
+    pub fn close(&self, session: i64) {
+        self.state().kept.sessions.remove(&session);
+    }
+
+    /// How often what an account accepts was changed by a call.
+    #[must_use]
+    pub fn changes(&self) -> u32 {
+        self.state().kept.changes
+    }
+
+    /// How many calls were begun since [`Self::forget_calls`].
+    #[must_use]
+    pub fn calls(&self) -> u32 {
+        self.state().calls
+    }
+
+    /// Counts from nothing again.
+    pub fn forget_calls(&self) {
+        self.state().calls = 0;
+    }
+
+    /// After so many more calls one is cut off.
+    pub fn cut_off(&self, call: u32, cut: Cut) {
+        self.state().cut = Some((call, cut));
+    }
+
+    /// No call is cut off any more.
+    pub fn heal(&self) {
+        self.state().cut = None;
+    }
+
+    fn call<T>(
+        &self,
+        until: &Until,
+        act: impl FnOnce(&mut Kept) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        until.check()?;
+        let mut state = self.state();
+        state.calls += 1;
+        let due = match &mut state.cut {
+            Some((0, when)) => Some(*when),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        if due.is_some() {
+            state.cut = None;
+        }
+        let gone = || PortError::new(ErrorKind::Unavailable, "the connection is lost");
+        if due == Some(Cut::Before) {
+            return Err(gone());
+        }
+        let answer = act(&mut state.kept);
+        match due {
+            Some(Cut::After) => Err(gone()),
+            _ => answer,
+        }
+    }
+}
+
+fn bytes(password: &SecretBytes) -> Vec<u8> {
+    // EXPOSE: the fake keeps passwords in the clear.
+    password.expose().to_vec()
+}
+
+fn is_accepted(kept: &Kept, name: &str, password: &SecretBytes) -> bool {
+    let Some(accepted) = kept.accounts.get(name) else {
+        return false;
+    };
+    kept.is_open || accepted.contains(&bytes(password))
+}
+
+/// What an account accepts, made like its sibling when it is missing.
+fn account<'k>(kept: &'k mut Kept, login: &Login) -> Result<&'k mut Vec<Vec<u8>>, PortError> {
+    let is_there = |name: &String| kept.accounts.contains_key(name);
+    if !is_there(&login.name) && !login.sibling.as_ref().is_some_and(is_there) {
+        let text = format!("account {login} is not there; make it");
+        return Err(PortError::new(ErrorKind::NotFound, text));
+    }
+    Ok(kept.accounts.entry(login.name.clone()).or_default())
+}
+
+#[async_trait]
+impl Accounts for FakeAccounts {
+    async fn accept(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        keep: Keep,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let overlaps = self.overlaps;
+        self.call(until, |kept| {
+            if keep == Keep::Old && !overlaps {
+                let text = format!("account {login} keeps one password; choose another strategy");
+                return Err(PortError::new(ErrorKind::Denied, text));
+            }
+            let accepted = account(kept, login)?;
+            let new = bytes(password);
+            let is_there = match keep {
+                Keep::Old => accepted.contains(&new),
+                Keep::Nothing => *accepted == [new.clone()],
+            };
+            if is_there {
+                return Ok(());
+            }
+            // Two at most: what was there before the last one goes.
+            accepted.truncate(usize::from(keep == Keep::Old));
+            accepted.insert(0, new);
+            kept.changes += 1;
+            Ok(())
+        })
+    }
+
+    async fn admits(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        self.call(until, |kept| Ok(is_accepted(kept, &login.name, password)))
+    }
+
+    async fn refuse(
+        &self,
+        login: &Login,
+        password: Option<&SecretBytes>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.call(until, |kept| {
+            let Some(accepted) = kept.accounts.get_mut(&login.name) else {
+                return Ok(());
+            };
+            let before = accepted.len();
+            match password {
+                None => accepted.clear(),
+                Some(password) => {
+                    let dying = bytes(password);
+                    accepted.retain(|kept| *kept != dying);
+                }
+            }
+            let is_changed = accepted.len() != before;
+            kept.changes += u32::from(is_changed);
+            Ok(())
+        })
+    }
+
+    async fn end_sessions(&self, login: &Login, until: &Until) -> Result<u64, PortError> {
+        self.call(until, |kept| {
+            let before = kept.sessions.len();
+            kept.sessions.retain(|_, of| *of != login.name);
+            let ended = before - kept.sessions.len();
+            Ok(u64::try_from(ended).unwrap_or(u64::MAX))
+        })
+    }
+
+    async fn mark(&self, until: &Until) -> Result<Mark, PortError> {
+        self.call(until, |kept| Ok(Mark(kept.last_session)))
+    }
+
+    async fn older(
+        &self,
+        login: &Login,
+        mark: &Mark,
+        until: &Until,
+    ) -> Result<Option<u64>, PortError> {
+        self.call(until, |kept| {
+            if kept.hidden.contains(&login.name) {
+                return Ok(None);
+            }
+            let older = kept.sessions.iter();
+            let older = older.filter(|(number, of)| **number <= mark.0 && **of == login.name);
+            Ok(Some(u64::try_from(older.count()).unwrap_or(u64::MAX)))
+        })
+    }
+
+    fn grants(&self) -> String {
+        "nothing is asked for".to_owned()
+    }
+}
+
+/// Every resource is this one.
+impl ConnectAccounts for FakeAccounts {
+    fn connect(
+        &self,
+        _: &Resource,
+        _: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Accounts>, PortError> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::conformance::accounts::{self, Session};
+    use crate::conformance::store::{plenty, value};
+
+    struct Fake {
+        accounts: FakeAccounts,
+        made: AtomicU32,
+    }
+
+    struct Open {
+        accounts: FakeAccounts,
+        number: i64,
+    }
+
+    #[async_trait]
+    impl Session for Open {
+        async fn works(&mut self) -> bool {
+            self.accounts.is_open(self.number)
+        }
+    }
+
+    impl Drop for Open {
+        fn drop(&mut self) {
+            self.accounts.close(self.number);
+        }
+    }
+
+    #[async_trait]
+    impl accounts::Resource for Fake {
+        fn accounts(&self) -> Arc<dyn Accounts> {
+            Arc::new(self.accounts.clone())
+        }
+
+        async fn fresh(&self) -> Login {
+            let name = format!("app_{}", self.made.fetch_add(1, Ordering::Relaxed));
+            self.accounts.make(&name);
+            Login::of(name)
+        }
+
+        fn overlaps(&self) -> bool {
+            self.accounts.overlaps
+        }
+
+        fn makes_missing(&self) -> bool {
+            true
+        }
+
+        async fn session(&self, login: &Login, password: &SecretBytes) -> Box<dyn Session> {
+            let number = self.accounts.session(&login.name, password);
+            Box::new(Open {
+                accounts: self.accounts.clone(),
+                number: number.expect("it is let in"),
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn it_keeps_the_laws_of_the_port() {
+        for accounts in [FakeAccounts::single(), FakeAccounts::overlapping()] {
+            let fake = Fake {
+                accounts,
+                made: AtomicU32::new(0),
+            };
+            accounts::check(&fake).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn one_call_is_lost_before_or_after_it_was_done() {
+        for (cut, is_done) in [(Cut::Before, false), (Cut::After, true)] {
+            let fake = FakeAccounts::single();
+            fake.make("app");
+            fake.cut_off(0, cut);
+            let (login, new) = (Login::of("app"), value("new"));
+            let lost = fake.accept(&login, &new, Keep::Nothing, &plenty()).await;
+            assert_eq!(lost.unwrap_err().kind, ErrorKind::Unavailable);
+            assert_eq!(fake.accepts("app", &new), is_done);
+            assert_eq!((fake.calls(), fake.changes()), (1, u32::from(is_done)));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A secret whose versions open accounts at a real PostgreSQL, all the way from a manifest to a container.
+
+use anyhow::{Context as _, Result, ensure};
+use keywheel_testkit::server::postgres::PostgresServer;
+use keywheel_tests::docker;
+use keywheel_tests::manifest;
+use keywheel_tests::stage::{SECRET, Stage};
+use serde_json::Value;
+
+use crate::scene::give;
+
+const DATABASE: &str = "shop";
+const ADMIN: &str = "rotator";
+const ADMIN_SECRET: &str = "test/admin";
+const ADMIN_PASSWORD: &str = "pw-of-the-admin-2f71";
+const ROTATIONS: u64 = 4;
+
+/// What a container has to sign in with.
+#[derive(Debug, PartialEq, Eq)]
+struct Login {
+    user: String,
+    password: String,
+}
+
+impl Login {
+    fn of(value: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(value)?;
+        let field = |name: &str| value[name].as_str().map(str::to_owned);
+        Ok(Self {
+            user: field("username").context("no username")?,
+            password: field("password").context("no password")?,
+        })
+    }
+
+    fn is_good(&self, server: &PostgresServer) -> bool {
+        server.signs_in(DATABASE, &self.user, &self.password)
+    }
+}
+
+fn secret(server: &PostgresServer, name: &str, generator: &str) -> String {
+    let place = server.place();
+    let host = place.trim_start_matches("postgres://");
+    format!(
+        "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {name} }}\nspec:\n  \
+         rotator:\n    type: postgres\n    connection: \"postgres://{ADMIN}@{host}/{DATABASE}\"\n    \
+         account: [app, app_b]\n    adminSecret: {ADMIN_SECRET}\n{generator}---\n"
+    )
+}
+
+#[test]
+fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let server = PostgresServer::start();
+    let _url = server.database(DATABASE);
+    let _made = server.psql(DATABASE, "CREATE ROLE app LOGIN PASSWORD 'made-by-hand'");
+    let stage = Stage::set()?;
+    let keywheel = &stage.keywheel;
+    give(keywheel, ADMIN_SECRET, &server.place(), ADMIN_PASSWORD)?;
+
+    // The server's own administrator runs what is printed, and nothing else.
+    keywheel.apply(&secret(&server, SECRET, ""))?;
+    let grants = keywheel.cli(&["rotator", "grants", SECRET])?.ok()?.stdout;
+    let _done = server.psql(DATABASE, &grants);
+    let _done = server.psql(
+        DATABASE,
+        &format!("ALTER ROLE {ADMIN} PASSWORD '{ADMIN_PASSWORD}'"),
+    );
+    let taken = keywheel.try_apply(&secret(&server, "test/second", ""))?;
+    ensure!(
+        taken.code != 0 && taken.stderr.contains("belongs to one secret"),
+        "{taken:?}"
+    );
+
+    let file = manifest::file_binding("test-file", SECRET, &stage.on("shop"), "db_password", "none");
+    keywheel.apply(&(secret(&server, SECRET, "  generator: {}\n") + &file))?;
+    stage.rotate(SECRET)?;
+    stage.wait_current(SECRET, 1)?;
+    let container = stage.run("shop", &[], "/bin/app-file")?;
+    let mut before = Login::of(&stage.value_soon_in(&container)?)?;
+    ensure!(before.is_good(&server));
+    ensure!(!server.signs_in(DATABASE, "app", "made-by-hand"));
+    let mut values = vec![ADMIN_PASSWORD.to_owned(), before.password.clone()];
+    for _ in 0..ROTATIONS {
+        stage.rotate(SECRET)?;
+        let after = Login::of(&stage.value_in(&container)?)?;
+        ensure!(after.user != before.user, "{after:?} after {before:?}");
+        ensure!(after.is_good(&server), "{after:?} is not let in");
+        ensure!(!before.is_good(&server), "{before:?} is still let in");
+        values.push(after.password.clone());
+        before = after;
+    }
+
+    // An incident: refused at once, and what was open ends.
+    let revoked = ["revoke", SECRET, "--reason", "drill", "--yes", "--wait"];
+    keywheel.cli(&revoked)?.ok()?;
+    ensure!(!before.is_good(&server), "{before:?} is still let in");
+    let log = server.log();
+    for value in &values {
+        ensure!(!log.contains(value.as_str()), "a password is in the server's log");
+    }
+    stage.finish(&values, &[&container])
+}
