@@ -18,7 +18,7 @@ use crate::store::Value;
 
 /// A value as one binding of a container has it.
 #[derive(Debug, Clone)]
-pub(crate) struct Copy {
+pub(crate) struct Held {
     /// The version that is there, as the injector sees it.
     pub(crate) there: Value,
     /// The version that the program uses.
@@ -30,7 +30,7 @@ pub(crate) struct Container {
     pub(crate) id: ContainerId,
     /// Whether its program catches the signal.
     pub(crate) catches: bool,
-    pub(crate) copies: BTreeMap<BindingId, Copy>,
+    pub(crate) copies: BTreeMap<BindingId, Held>,
 }
 
 /// What a plan gives under one binding.
@@ -308,7 +308,7 @@ fn put(container: &mut Container, wanted: &Wanted, takes: bool, at: Timestamp) -
     let used = before.map(|copy| copy.used).filter(|used| used.0 == secret);
     let used = used.filter(|_| !takes).unwrap_or(wanted.value);
     let there = wanted.value;
-    container.copies.insert(wanted.binding, Copy { there, used });
+    container.copies.insert(wanted.binding, Held { there, used });
     let is_shown = takes && wanted.form != Form::Read;
     let fact = match is_shown {
         true => Fact::Reloaded { version, at },
