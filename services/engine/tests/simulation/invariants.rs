@@ -138,7 +138,9 @@ impl Truth {
             value.0 == open.secret && open.old.contains(&value.1) && !self.by_person.contains(value)
         };
         let named = self.named.get(&id);
-        for host in now.hosts {
+        // What an evicted machine has is on the eviction's list.
+        let counts = |host: &&Host| now.world.live_host(host.id).is_some();
+        for host in now.hosts.iter().filter(counts) {
             for container in host.containers.values() {
                 for (binding, copy) in &container.copies {
                     let key = assignment::Key {
