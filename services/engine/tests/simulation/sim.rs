@@ -64,7 +64,7 @@ pub(crate) struct Sim {
     pub(crate) now: Duration,
     /// How far the gateway's clock is ahead, in microseconds.
     pub(crate) ahead: i64,
-    /// How often something fails, in a thousand; 0 while everybody behaves.
+    /// How much goes wrong of what may, in a hundred; 0 while everybody behaves.
     pub(crate) faults: u64,
     drawn: u64,
     trace: Option<Vec<String>>,
@@ -122,8 +122,9 @@ impl Sim {
         Timestamp::from_micros(self.time().micros().saturating_add(self.ahead))
     }
 
-    fn fails(&mut self, share: u64) -> bool {
-        let times = self.faults * share / 100;
+    /// Whether something goes wrong that may do so often in a thousand.
+    pub(crate) fn fails(&mut self, often: u64) -> bool {
+        let times = self.faults * often / 100;
         times > 0 && self.random.permille(times)
     }
 
@@ -224,16 +225,26 @@ impl Sim {
             let known = self.gateway.world().hosts.get(&self.hosts[n].id);
             if known.is_some_and(keywheel_core::host::Host::is_evicted) {
                 self.hosts[n] = Host::new(n, self.hosts[n].life + 1, self.now);
-                let enrol = Command::EnrolHost {
-                    host: self.hosts[n].id,
-                    name: host_name(n),
-                    sealing_key: [7; 32],
-                };
-                let enrol = self.of_service(Role::Injector, enrol);
-                self.send(Message::Command(enrol));
                 self.note(|| format!("machine {n} is made anew"));
+                self.ask_plan(n);
             }
         }
+    }
+
+    /// A host asks for its plan; one that nobody knows asks to be known first.
+    pub(crate) fn ask_plan(&mut self, n: usize) {
+        let host = self.hosts[n].id;
+        if self.gateway.world().hosts.contains_key(&host) {
+            self.send(Message::AskPlan(n, host));
+            return;
+        }
+        let enrol = Command::EnrolHost {
+            host,
+            name: host_name(n),
+            sealing_key: [7; 32],
+        };
+        let enrol = self.of_service(Role::Injector, enrol);
+        self.send(Message::Command(enrol));
     }
 
     /// Tells the world what was appended after a number.
@@ -443,7 +454,7 @@ impl Sim {
         let fresh = (self.drawn, self.random.permille(850));
         let (times, id) = ((self.now, self.time()), self.command_id());
         let started = self.hosts[n].start(place, fresh, times, id);
-        self.note(|| words::started(n, place, started.as_deref()));
+        self.note(|| words::started(n, place, &started));
         self.report(n);
     }
 
