@@ -108,7 +108,7 @@ impl Sim {
         id
     }
 
-    fn command_id(&mut self) -> CommandId {
+    pub(crate) fn command_id(&mut self) -> CommandId {
         CommandId::from_bytes(self.fresh(0xc0))
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
-use keywheel_core::id::{RevocationId, RotationId, SlotId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, SlotId};
+use keywheel_core::report::HostReport;
 use keywheel_core::revocation::Backend;
 use keywheel_core::rotation::{ACK_DEADLINE, Phase};
 use keywheel_core::time::Timestamp;
@@ -113,7 +114,7 @@ impl Sim {
     }
 
     fn remove(&mut self, n: usize, place: usize) {
-        let id = self.of_service(Role::Injector, Command::Report(empty(self, n))).id;
+        let id = self.command_id();
         if self.hosts[n].remove(place, id) {
             self.note(|| format!("host {n}: container {place} is removed"));
             self.report(n);
@@ -291,9 +292,9 @@ impl Sim {
     }
 
     /// A host speaks for another one; whoever receives that refuses it.
-    fn somebody_lies(&mut self, n: usize) -> Result<(), Broken> {
+    fn somebody_lies(&self, n: usize) -> Result<(), Broken> {
         let other = self.hosts[(n + 1) % HOSTS].id;
-        let lie = Command::Report(empty(self, n));
+        let lie = Command::Report(empty_report(self.hosts[n].id));
         match may_submit(Role::Injector, Some(other), &lie) {
             false => Ok(()),
             true => Err(Broken::new("roles", format!("{other} speaks for host {n}"))),
@@ -358,10 +359,9 @@ impl Sim {
     }
 }
 
-/// A report that says nothing.
-fn empty(sim: &Sim, n: usize) -> keywheel_core::report::HostReport {
-    keywheel_core::report::HostReport {
-        host: sim.hosts[n].id,
+fn empty_report(host: HostId) -> HostReport {
+    HostReport {
+        host,
         generation: 0,
         items: Vec::new(),
         holds: Vec::new(),
