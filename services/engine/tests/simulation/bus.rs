@@ -18,7 +18,7 @@ const RUNS: u64 = 40;
 #[tokio::test]
 async fn the_command_bus_decides_what_the_simulation_decided() {
     for seed in 0..RUNS {
-        let run = run(seed, None, false);
+        let run = run(seed, None, true);
         assert_eq!(run.broken, None, "seed {seed}");
         the_bus_agrees(&run.sim.gateway, seed).await;
     }

@@ -67,8 +67,9 @@ pub(crate) struct Gateway {
     asked: BTreeSet<effect::Key>,
     /// Answers on the disk.
     answers: BTreeMap<CommandId, bool>,
-    /// Everything that was decided or repeated, in order.
+    /// Everything that was decided or repeated, in order, if it is kept.
     pub(crate) served: Vec<Served>,
+    keeps: bool,
     pub(crate) is_up: bool,
     ids: FakeIds,
     planted: Option<Planted>,
@@ -76,7 +77,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(planted: Option<Planted>) -> Self {
+    pub(crate) fn new(planted: Option<Planted>, keeps: bool) -> Self {
         Self {
             committed: Committed::default(),
             log: Vec::new(),
@@ -84,6 +85,7 @@ impl Gateway {
             asked: BTreeSet::new(),
             answers: BTreeMap::new(),
             served: Vec::new(),
+            keeps,
             is_up: true,
             ids: FakeIds::new(),
             planted,
@@ -109,10 +111,12 @@ impl Gateway {
             self.is_up = false;
             return Ok(Answer::Lost);
         }
-        self.served.push(Served {
-            at: now,
-            submission: submission.clone(),
-        });
+        if self.keeps {
+            self.served.push(Served {
+                at: now,
+                submission: submission.clone(),
+            });
+        }
         let is_accepted = match self.answers.get(&submission.id) {
             Some(first) => {
                 if is_person(&submission.principal) {

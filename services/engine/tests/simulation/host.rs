@@ -184,13 +184,7 @@ impl Host {
             copies: BTreeMap::new(),
         });
         let mut items = Vec::new();
-        let is_given = |binding: &BindingId| wanted.iter().any(|one| one.binding == *binding);
-        let taken: Vec<BindingId> = container.copies.keys().copied().collect();
-        for binding in taken.into_iter().filter(|binding| !is_given(binding)) {
-            if let Some(copy) = container.copies.remove(&binding) {
-                items.push(item(&container.id, binding, copy.there, Fact::Withdrawn));
-            }
-        }
+        withdraw(container, &wanted, &mut items);
         for one in &wanted {
             items.push(put(container, one, true, at));
         }
@@ -230,8 +224,8 @@ impl Host {
                 let copy = container.copies.get(&one.binding);
                 copy.is_some_and(|copy| copy.there == one.value)
             };
-            let is_due = |one: &&Wanted| one.form == Form::Restart && !is_there(one);
-            if wanted.iter().any(|one| is_due(&one)) && has_all {
+            let is_due = |one: &Wanted| one.form == Form::Restart && !is_there(one);
+            if has_all && wanted.iter().any(is_due) {
                 // A restart gives all of it.
                 for one in &wanted {
                     items.push(put(container, one, true, at));

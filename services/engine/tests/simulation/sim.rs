@@ -74,7 +74,7 @@ impl Sim {
     pub(crate) fn new(seed: u64, planted: Option<Planted>, is_traced: bool) -> Self {
         Self {
             random: Random::of(seed),
-            gateway: Gateway::new(planted),
+            gateway: Gateway::new(planted, is_traced),
             hosts: (0..HOSTS).map(|n| Host::new(n, 0, Duration::ZERO)).collect(),
             store: Store::default(),
             net: Vec::new(),
@@ -282,7 +282,7 @@ impl Sim {
         });
         let under_way: BTreeSet<_> = under_way.collect();
         let open = self.gateway.open.iter();
-        let missing = open.filter(|(key, _)| !under_way.contains(key));
+        let missing = open.filter(|(key, _)| !under_way.contains(*key));
         let missing: Vec<Effect> = missing.map(|(_, effect)| effect.clone()).collect();
         for effect in missing {
             self.send(Message::Work(effect));
@@ -363,6 +363,14 @@ impl Sim {
                 .retain(|message| !matches!(message, Message::Report(_, one) if one.id == id));
         }
         self.report(n);
+    }
+
+    /// The injector's connection ends; what it said on it and nobody read is lost.
+    pub(crate) fn lose_connection(&mut self, n: usize) {
+        if !REPORTS_OVERTAKE {
+            self.net
+                .retain(|message| !matches!(message, Message::Report(at, _) if *at == n));
+        }
     }
 
     /// Sends a host's next report, unless it is on its way.
