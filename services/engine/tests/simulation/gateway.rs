@@ -287,7 +287,10 @@ fn check_records(
     let is_usage = |record: &&Record| record.category == Category::Usage;
     let noted = records.iter().filter(is_usage).count();
     if uses != noted {
-        let text = format!("{uses} uses and {noted} records of {:?}", submission.command);
+        let text = format!(
+            "{uses} uses and {noted} records of {:?}",
+            submission.command
+        );
         return Err(Broken::new("I4", text));
     }
     Ok(())

@@ -174,7 +174,10 @@ impl Host {
             return Err("the lease is over");
         }
         let wanted = self.wanted();
-        if !wanted.iter().all(|wanted| self.cache.contains(&wanted.value)) {
+        if !wanted
+            .iter()
+            .all(|wanted| self.cache.contains(&wanted.value))
+        {
             return Err("a value is missing");
         }
         let (nth, catches) = fresh;
@@ -201,9 +204,10 @@ impl Host {
         let Some(container) = self.containers.remove(&place) else {
             return false;
         };
-        let items = container.copies.iter().map(|(binding, copy)| {
-            item(&container.id, *binding, copy.there, Fact::Vanished)
-        });
+        let items = container
+            .copies
+            .iter()
+            .map(|(binding, copy)| item(&container.id, *binding, copy.there, Fact::Vanished));
         let items: Vec<Item> = items.collect();
         let report = self.report(items, false);
         self.push(command, report);
@@ -302,7 +306,9 @@ fn put(container: &mut Container, wanted: &Wanted, takes: bool, at: Timestamp) -
     let used = before.map(|copy| copy.used).filter(|used| used.0 == secret);
     let used = used.filter(|_| !takes).unwrap_or(wanted.value);
     let there = wanted.value;
-    container.copies.insert(wanted.binding, Held { there, used });
+    container
+        .copies
+        .insert(wanted.binding, Held { there, used });
     let is_shown = takes && wanted.form != Form::Read;
     let fact = match is_shown {
         true => Fact::Reloaded { version, at },

@@ -59,7 +59,12 @@ impl Truth {
         match event {
             Event::Secret(id, event) => self.see_secret(*id, event),
             Event::Rotation(id, event) => self.see_rotation(*id, event, now),
-            Event::Revocation(_, revocation::Event::Requested { secret, versions, .. }) => {
+            Event::Revocation(
+                _,
+                revocation::Event::Requested {
+                    secret, versions, ..
+                },
+            ) => {
                 let revoked = versions.iter().map(|version| (*secret, *version));
                 self.by_person.extend(revoked);
                 Ok(())
@@ -80,12 +85,16 @@ impl Truth {
         match event {
             secret::Event::VersionStaged { version, .. } => {
                 let before = self.staged.insert(id, *version).unwrap_or(0);
-                hold(*version > before, "I2", || format!("version {version} after {before}"))
+                hold(*version > before, "I2", || {
+                    format!("version {version} after {before}")
+                })
             }
             secret::Event::Delivered { version, .. }
             | secret::Event::VersionPromoted { version } => {
                 let is_dead = self.dead.contains(&(id, *version));
-                hold(!is_dead, "I3", || format!("dead version {version} comes back: {event:?}"))
+                hold(!is_dead, "I3", || {
+                    format!("dead version {version} comes back: {event:?}")
+                })
             }
             secret::Event::VersionRevoked { version } => {
                 let is_first = self.dead.insert((id, *version));
@@ -93,7 +102,9 @@ impl Truth {
             }
             secret::Event::VersionDestroyed { version } => {
                 let is_dead = self.dead.contains(&(id, *version));
-                hold(is_dead, "I3", || format!("version {version} is destroyed alive"))
+                hold(is_dead, "I3", || {
+                    format!("version {version} is destroyed alive")
+                })
             }
             _ => Ok(()),
         }
@@ -111,7 +122,9 @@ impl Truth {
                 ..
             } => {
                 let is_first = self.slots.insert(*slot);
-                hold(is_first, "I1", || format!("slot {slot} began two rotations"))
+                hold(is_first, "I1", || {
+                    format!("slot {slot} began two rotations")
+                })
             }
             rotation::Event::DistributionStarted { consumers, .. } => {
                 self.named.insert(id, consumers.clone());
@@ -168,16 +181,24 @@ impl Truth {
     pub(crate) fn stages_are_sane(&self, world: &World) -> Result<(), Broken> {
         for (id, secret) in &world.secrets {
             let open = world.rotations.values();
-            let open = open.filter(|one| one.secret == *id && one.is_open()).count();
-            hold(open <= 1, "I1", || format!("{open} open rotations of {}", secret.name))?;
+            let open = open
+                .filter(|one| one.secret == *id && one.is_open())
+                .count();
+            hold(open <= 1, "I1", || {
+                format!("{open} open rotations of {}", secret.name)
+            })?;
             let stages = [secret.pending, secret.current, secret.previous];
             for version in stages.into_iter().flatten() {
                 let is_alive = !self.dead.contains(&(*id, version));
-                hold(is_alive, "I1", || format!("dead version {version} has a stage"))?;
+                hold(is_alive, "I1", || {
+                    format!("dead version {version} has a stage")
+                })?;
             }
             let promoted = [secret.current, secret.previous];
             let is_twice = promoted[0].is_some() && promoted[0] == promoted[1];
-            hold(!is_twice, "I1", || "current and previous are one".to_owned())?;
+            hold(!is_twice, "I1", || {
+                "current and previous are one".to_owned()
+            })?;
             for version in 1..=secret.last_version {
                 let is_dead = self.dead.contains(&(*id, version));
                 hold(secret.is_deliverable(version) != is_dead, "I3", || {
@@ -195,9 +216,13 @@ impl Truth {
     /// I3: a plan names nothing dead and nothing that was not granted.
     pub(crate) fn plan_is_sane(&self, plan: &HostPlan, world: &World) -> Result<(), Broken> {
         for planned in &plan.bindings {
-            let Some(grant) = planned.current else { continue };
+            let Some(grant) = planned.current else {
+                continue;
+            };
             let value = (planned.secret, grant.version);
-            hold(!self.dead.contains(&value), "I3", || format!("a plan gives dead {value:?}"))?;
+            hold(!self.dead.contains(&value), "I3", || {
+                format!("a plan gives dead {value:?}")
+            })?;
             let granted = world.secrets.get(&planned.secret);
             let granted = granted.and_then(|one| one.delivered.get(&(plan.host, grant.version)));
             hold(granted == Some(&grant.delivery), "I3", || {
@@ -210,7 +235,9 @@ impl Truth {
     /// I3: what is dead is never sealed.
     pub(crate) fn may_be_sealed(&self, wanted: &Wanted) -> Result<(), Broken> {
         let is_dead = self.dead.contains(&wanted.value);
-        hold(!is_dead, "I3", || format!("dead {:?} is sealed", wanted.value))
+        hold(!is_dead, "I3", || {
+            format!("dead {:?} is sealed", wanted.value)
+        })
     }
 
     /// I8: what a container has, its server accepts, unless a person revoked it.
@@ -222,7 +249,9 @@ impl Truth {
         for (host, copy) in copies {
             let is_fine =
                 store.accepted.contains(&copy.there) || self.by_person.contains(&copy.there);
-            hold(is_fine, "I8", || format!("host {host} has {copy:?}, which its server refuses"))?;
+            hold(is_fine, "I8", || {
+                format!("host {host} has {copy:?}, which its server refuses")
+            })?;
         }
         Ok(())
     }
@@ -252,7 +281,9 @@ pub(crate) fn barriers_open_by_reports(
     let is_told = report.host == *host && report.complete && report.generation >= open.generation;
     let holds_old = |value: &Value| value.0 == open.secret && open.old.contains(&value.1);
     let is_clear = !report.holds.iter().any(holds_old);
-    hold(is_told && is_clear, "I9", || format!("{report:?} opened the barrier of {open:?}"))
+    hold(is_told && is_clear, "I9", || {
+        format!("{report:?} opened the barrier of {open:?}")
+    })
 }
 
 /// The end: what was begun has ended (I7), and everything is as the log says.
@@ -260,10 +291,18 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
     let alive: BTreeSet<Value> = world
         .secrets
         .values()
-        .flat_map(|secret| secret.alive().into_iter().map(|version| (secret.id, version)))
+        .flat_map(|secret| {
+            secret
+                .alive()
+                .into_iter()
+                .map(|version| (secret.id, version))
+        })
         .collect();
     hold(store.accepted == alive, "I17", || {
-        format!("the server accepts {:?}, alive are {alive:?}", store.accepted)
+        format!(
+            "the server accepts {:?}, alive are {alive:?}",
+            store.accepted
+        )
     })?;
     hold(store.values == alive, "I17", || {
         format!("store-sync has {:?}, alive are {alive:?}", store.values)
@@ -271,7 +310,9 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
     let mut held = BTreeMap::new();
     for host in hosts {
         let plan = plan_host(world, host.id);
-        hold(host.plan == plan, "I7", || format!("host {} has another plan", host.n))?;
+        hold(host.plan == plan, "I7", || {
+            format!("host {} has another plan", host.n)
+        })?;
         let wanted = host.wanted();
         for container in host.containers.values() {
             for one in &wanted {
@@ -296,5 +337,7 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
     let known: BTreeMap<assignment::Key, Value> = known
         .map(|(key, state)| (key.clone(), (state.secret, state.holds)))
         .collect();
-    hold(known == held, "I24", || format!("the world knows {known:?}, there are {held:?}"))
+    hold(known == held, "I24", || {
+        format!("the world knows {known:?}, there are {held:?}")
+    })
 }

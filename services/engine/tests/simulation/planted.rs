@@ -67,7 +67,9 @@ fn revoke_at_once(events: &mut Vec<Event>) {
     let (Some(secret), Some((rotation, old))) = (promoted, waits) else {
         return;
     };
-    let died = old.iter().map(|version| secret::Event::VersionRevoked { version: *version });
+    let died = old
+        .iter()
+        .map(|version| secret::Event::VersionRevoked { version: *version });
     events.extend(died.map(|event| Event::Secret(secret, event)));
     let step = rotation::Event::StepStarted {
         step: Step::RevokeOld,

@@ -75,7 +75,9 @@ impl Sim {
         Self {
             random: Random::of(seed),
             gateway: Gateway::new(planted, is_traced),
-            hosts: (0..HOSTS).map(|n| Host::new(n, 0, Duration::ZERO)).collect(),
+            hosts: (0..HOSTS)
+                .map(|n| Host::new(n, 0, Duration::ZERO))
+                .collect(),
             store: Store::default(),
             net: Vec::new(),
             truth: Truth::default(),
@@ -190,7 +192,10 @@ impl Sim {
         };
         match may_submit(role, host, &submission.command) {
             true => Ok(()),
-            false => Err(Broken::new("roles", format!("{role:?} may not {:?}", submission.command))),
+            false => Err(Broken::new(
+                "roles",
+                format!("{role:?} may not {:?}", submission.command),
+            )),
         }
     }
 
@@ -343,7 +348,9 @@ impl Sim {
                     let is_taken = self.hosts[n].receive(value);
                     let (secret, version) = value;
                     self.note(|| {
-                        words::short(&format!("host {n}: {secret} v{version} came, taken: {is_taken}"))
+                        words::short(&format!(
+                            "host {n}: {secret} v{version} came, taken: {is_taken}"
+                        ))
                     });
                 }
                 Ok(())

@@ -74,7 +74,10 @@ fn of_report(report: &HostReport) -> String {
             Fact::Reloaded { version, .. } => format!("reloaded v{version}"),
             other => format!("{other:?}"),
         };
-        format!("{}/{} {}: {fact}", item.container, item.binding, item.secret)
+        format!(
+            "{}/{} {}: {fact}",
+            item.container, item.binding, item.secret
+        )
     });
     let facts: Vec<String> = facts.collect();
     let holds = report.holds.iter();
