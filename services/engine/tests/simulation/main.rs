@@ -101,7 +101,7 @@ fn first_fault(bound: u64, planted: Option<Planted>) -> Option<(u64, String)> {
 
 fn fail(seed: u64, fault: &str) -> ! {
     panic!(
-        "seed {seed} breaks {fault}\n{}\nonce more: KEYWHEEL_SIM_SEED={seed} cargo test -p keywheel-engine --test simulation ten_thousand; then put the seed into services/engine/tests/simulation/seeds.txt",
+        "seed {seed} breaks {fault}\n{}\nonce more: KEYWHEEL_SIM_SEED={seed} cargo test -p keywheel-engine --test simulation ten_thousand -- --nocapture; then put the seed into services/engine/tests/simulation/seeds.txt",
         log_of(seed, None).join("\n")
     )
 }

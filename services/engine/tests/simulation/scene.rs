@@ -120,7 +120,7 @@ fn target(n: usize) -> Target {
     }
     Target::File {
         directory: Directory::parse(DEFAULT_DIRECTORY).unwrap(),
-        name: FileName::parse(&format!("file-{n}")).unwrap(),
+        name: FileName::parse(&format!("file_{n}")).unwrap(),
         uid: 1000,
         gid: 1000,
         mode: 0o400,
