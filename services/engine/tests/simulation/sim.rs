@@ -201,25 +201,24 @@ impl Sim {
 
     /// Looks at what was appended.
     fn look(&mut self, before: usize, command: &Command) -> Result<(), Broken> {
+        if self.trace.is_some() {
+            let appended = self.gateway.log.iter().skip(before);
+            let lines: Vec<String> = appended.map(words::appended).collect();
+            for line in lines {
+                self.note(|| line);
+            }
+        }
         let world = self.gateway.world();
         let now = Now {
             world,
             hosts: &self.hosts,
         };
-        let appended = self.gateway.log.iter().skip(before);
-        let mut lines = Vec::new();
-        for recorded in appended {
-            if self.trace.is_some() {
-                lines.push(words::appended(recorded));
-            }
+        for recorded in self.gateway.log.iter().skip(before) {
             self.truth.see(&recorded.event, &now)?;
             barriers_open_by_reports(world, command, &recorded.event)?;
         }
         if self.gateway.log.len() > before {
             self.truth.stages_are_sane(world)?;
-        }
-        for line in lines {
-            self.note(|| line);
         }
         Ok(())
     }
@@ -306,10 +305,11 @@ impl Sim {
             self.note(|| format!("lost: {}", words::message(&message)));
             return Ok(());
         }
-        let is_once = matches!(
-            message,
-            Message::Report(..) | Message::Answered(..) | Message::AskPlan(..)
-        );
+        let is_once = match message {
+            Message::Report(..) => !REPORTS_OVERTAKE,
+            Message::Answered(..) | Message::AskPlan(..) => true,
+            _ => false,
+        };
         if !is_once && self.fails(60) {
             self.send(message.clone());
         }
