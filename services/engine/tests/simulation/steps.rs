@@ -1,6 +1,7 @@
 //! What may happen next, and how a run goes: everybody begins well, then anything happens, then everybody
 //! behaves again and all that was begun has to end.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use keywheel_core::audit::Role;
@@ -35,10 +36,13 @@ pub(crate) struct Run {
     pub(crate) sim: Sim,
 }
 
-/// One run from its seed.
+/// One run from its seed, as far as it comes.
 pub(crate) fn run(seed: u64, planted: Option<Planted>, is_traced: bool) -> Run {
     let mut sim = Sim::new(seed, planted, is_traced);
-    let broken = sim.live().err();
+    // What it panicked in is looked at no more; what it did up to there is.
+    let lived = catch_unwind(AssertUnwindSafe(|| sim.live()));
+    let panicked = || Broken::new("a panic", "its message is above".to_owned());
+    let broken = lived.map_or_else(|_| Some(panicked()), Result::err);
     if let Some(broken) = &broken {
         let (rule, text) = (broken.rule, crate::words::short(&broken.text));
         sim.note(|| format!("BROKEN {rule}: {text}"));
