@@ -1,0 +1,80 @@
+//! The engine's command bus, over the fake journal, decides what the simulation's gateway decided: the
+//! same commands at the same times give the same log, the same open work and the same world.
+
+use std::sync::Arc;
+
+use keywheel_core::effect;
+use keywheel_core::event::Event;
+use keywheel_engine::command_bus::{CommandBus, Parts, Started};
+use keywheel_engine::port::journal::{Journal as _, RecordedEvent};
+use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
+
+use crate::gateway::Gateway;
+use crate::steps::run;
+
+/// Runs that are put through the bus: enough to have every command and a kill in many places.
+const RUNS: u64 = 40;
+
+#[tokio::test]
+async fn the_command_bus_decides_what_the_simulation_decided() {
+    for seed in 0..RUNS {
+        let run = run(seed, None, true);
+        assert_eq!(run.broken, None, "seed {seed}");
+        the_bus_agrees(&run.sim.gateway, seed).await;
+    }
+}
+
+async fn the_bus_agrees(gateway: &Gateway, seed: u64) {
+    let journal = Arc::new(MemoryJournal::new());
+    let clock = Arc::new(FakeClock::default());
+    let parts = Parts {
+        journal: journal.clone(),
+        clock: clock.clone(),
+        ids: Arc::new(FakeIds::new()),
+        failpoint: |_| (),
+    };
+    let Started {
+        bus,
+        handle,
+        view,
+        mut commits,
+    } = CommandBus::start(parts).await.unwrap();
+    let deciding = tokio::spawn(bus.run());
+    for served in &gateway.served {
+        clock.set_wall(served.at);
+        // A slot that comes early is told to come again: no answer of the bus, and none here.
+        let _ = handle.submit(served.submission.clone()).await;
+        while commits.try_recv().is_ok() {}
+    }
+    let appended = read_all(&journal).await;
+    let both = gateway.log.iter().zip(&appended);
+    for (own, other) in both {
+        assert_eq!(essence(own), essence(other), "seed {seed}");
+    }
+    assert_eq!(appended.len(), gateway.log.len(), "seed {seed}");
+    let open = journal.open_effects().await.unwrap();
+    let mut open: Vec<effect::Key> = open.iter().map(|open| open.effect.key()).collect();
+    open.sort_unstable();
+    let own: Vec<effect::Key> = gateway.open.keys().cloned().collect();
+    assert_eq!(open, own, "seed {seed}");
+    assert!(view.read().world == gateway.committed.world, "seed {seed}");
+    drop(handle);
+    deciding.await.unwrap().unwrap();
+}
+
+async fn read_all(journal: &MemoryJournal) -> Vec<RecordedEvent> {
+    let mut all: Vec<RecordedEvent> = Vec::new();
+    loop {
+        let after = u64::try_from(all.len()).unwrap();
+        let some = journal.read(after, usize::MAX).await.unwrap();
+        if some.is_empty() {
+            return all;
+        }
+        all.extend(some);
+    }
+}
+
+/// What does not depend on how an event is stored.
+const fn essence(recorded: &RecordedEvent) -> (u64, keywheel_core::time::Timestamp, &Event) {
+    (recorded.number, recorded.time, &recorded.event)
+}

@@ -1,0 +1,329 @@
+//! A host as its injector keeps it: a plan, the values of its cache, containers with copies, and reports
+//! that are sent in order, one at a time, until they are answered.
+//!
+//! It does what `services/injector` promises and decides nothing about secrets. Plan, cache and reports
+//! with facts are on its disk; what it asks for is in its memory. Every fact is on the disk with the deed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use keywheel_core::host::LEASE;
+use keywheel_core::id::{BindingId, CommandId, ContainerId, DeliveryId, HostId};
+use keywheel_core::plan::HostPlan;
+use keywheel_core::report::{Fact, HostReport, Item};
+use keywheel_core::time::Timestamp;
+
+use crate::scene::{Form, container_id, form_of, host_id};
+use crate::store::Value;
+
+/// A value as one binding of a container has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    /// The version that is there, as the injector sees it.
+    pub(crate) there: Value,
+    /// The version that the program uses.
+    pub(crate) used: Value,
+}
+
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
+    /// Whether its program catches the signal.
+    pub(crate) catches: bool,
+    pub(crate) copies: BTreeMap<BindingId, Held>,
+}
+
+/// What a plan gives under one binding.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) binding: BindingId,
+    pub(crate) value: Value,
+    pub(crate) delivery: DeliveryId,
+    form: Form,
+}
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) n: usize,
+    /// How often this machine was made anew after an eviction.
+    pub(crate) life: usize,
+    pub(crate) id: HostId,
+    /// Whether its injector runs.
+    pub(crate) is_up: bool,
+    /// Whether nothing gets through to it.
+    pub(crate) is_cut: bool,
+    /// On the disk.
+    pub(crate) plan: Option<HostPlan>,
+    /// On the disk, sealed.
+    pub(crate) cache: BTreeSet<Value>,
+    /// On the disk.
+    pub(crate) reports: VecDeque<(CommandId, HostReport)>,
+    /// Asked for, in memory.
+    pub(crate) asking: BTreeSet<Value>,
+    /// It acts on no plan before it heard one since it came back.
+    pub(crate) needs_plan: bool,
+    /// When it last heard a plan.
+    heard: Duration,
+    pub(crate) containers: BTreeMap<usize, Container>,
+}
+
+impl Host {
+    pub(crate) fn new(n: usize, life: usize, now: Duration) -> Self {
+        Self {
+            n,
+            life,
+            id: host_id(n, life),
+            is_up: true,
+            is_cut: false,
+            plan: None,
+            cache: BTreeSet::new(),
+            reports: VecDeque::new(),
+            asking: BTreeSet::new(),
+            needs_plan: true,
+            heard: now,
+            containers: BTreeMap::new(),
+        }
+    }
+
+    /// The injector is killed: its memory is gone.
+    pub(crate) fn kill(&mut self) {
+        self.is_up = false;
+        self.asking.clear();
+        self.reports.retain(|(_, report)| !report.items.is_empty());
+    }
+
+    /// The machine loses its power: what ran is gone, too.
+    pub(crate) fn lose_power(&mut self) {
+        self.kill();
+        self.containers.clear();
+    }
+
+    pub(crate) fn come_back(&mut self) {
+        self.is_up = true;
+        self.needs_plan = true;
+    }
+
+    /// Takes a plan unless it has a newer one; what it does not give leaves the disk first.
+    pub(crate) fn take(&mut self, plan: HostPlan, now: Duration) -> bool {
+        let held = self.plan.as_ref().map_or(0, |held| held.generation);
+        if !self.is_up || plan.host != self.id || plan.generation < held {
+            return false;
+        }
+        self.plan = Some(plan);
+        self.needs_plan = false;
+        self.heard = now;
+        let given: BTreeSet<Value> = self.wanted().iter().map(|wanted| wanted.value).collect();
+        self.cache.retain(|value| given.contains(value));
+        self.asking.retain(|value| given.contains(value));
+        true
+    }
+
+    /// What the plan gives its containers.
+    pub(crate) fn wanted(&self) -> Vec<Wanted> {
+        let bindings = self.plan.iter().flat_map(|plan| &plan.bindings);
+        let given = bindings.filter_map(|planned| {
+            let grant = planned.current?;
+            Some(Wanted {
+                binding: planned.binding,
+                value: (planned.secret, grant.version),
+                delivery: grant.delivery,
+                form: form_of(&planned.reload),
+            })
+        });
+        given.collect()
+    }
+
+    /// What it has to ask for; from now on it does.
+    pub(crate) fn ask(&mut self) -> Vec<Wanted> {
+        if !self.is_up || self.needs_plan {
+            return Vec::new();
+        }
+        let mut missing = self.wanted();
+        missing.retain(|wanted| {
+            !self.cache.contains(&wanted.value) && self.asking.insert(wanted.value)
+        });
+        missing
+    }
+
+    /// Takes a value that it asked for; another one is dropped.
+    pub(crate) fn receive(&mut self, value: Value) -> bool {
+        let is_asked = self.is_up && self.asking.remove(&value);
+        if is_asked {
+            self.cache.insert(value);
+        }
+        is_asked
+    }
+
+    /// An answer that is lost is asked for again.
+    pub(crate) fn give_up_asking(&mut self) {
+        self.asking.clear();
+    }
+
+    /// Starts a container, or starts one again; what it gets is what the plan gives, or it does not start.
+    pub(crate) fn start(
+        &mut self,
+        place: usize,
+        fresh: (u64, bool),
+        (now, at): (Duration, Timestamp),
+        command: CommandId,
+    ) -> Result<Vec<Wanted>, &'static str> {
+        if !self.is_up {
+            return Err("no injector");
+        }
+        if now.saturating_sub(self.heard) > LEASE {
+            return Err("the lease is over");
+        }
+        let wanted = self.wanted();
+        if !wanted
+            .iter()
+            .all(|wanted| self.cache.contains(&wanted.value))
+        {
+            return Err("a value is missing");
+        }
+        let (nth, catches) = fresh;
+        let container = self.containers.entry(place).or_insert_with(|| Container {
+            id: container_id(nth),
+            catches,
+            copies: BTreeMap::new(),
+        });
+        let mut items = Vec::new();
+        withdraw(container, &wanted, &mut items);
+        for one in &wanted {
+            items.push(put(container, one, true, at));
+        }
+        let report = self.report(items, false);
+        self.push(command, report);
+        Ok(wanted)
+    }
+
+    /// Takes a container away.
+    pub(crate) fn remove(&mut self, place: usize, command: CommandId) -> bool {
+        if !self.is_up {
+            return false;
+        }
+        let Some(container) = self.containers.remove(&place) else {
+            return false;
+        };
+        let items = container
+            .copies
+            .iter()
+            .map(|(binding, copy)| item(&container.id, *binding, copy.there, Fact::Vanished));
+        let items: Vec<Item> = items.collect();
+        let report = self.report(items, false);
+        self.push(command, report);
+        true
+    }
+
+    /// Brings its containers to what the plan gives, as far as it has the values, and reports all of it.
+    pub(crate) fn pass(&mut self, at: Timestamp, command: CommandId) -> bool {
+        if !self.is_up || self.needs_plan {
+            return false;
+        }
+        let wanted = self.wanted();
+        let has_all = wanted.iter().all(|one| self.cache.contains(&one.value));
+        let mut items = Vec::new();
+        for container in self.containers.values_mut() {
+            withdraw(container, &wanted, &mut items);
+            let is_there = |one: &Wanted| {
+                let copy = container.copies.get(&one.binding);
+                copy.is_some_and(|copy| copy.there == one.value)
+            };
+            let is_due = |one: &Wanted| one.form == Form::Restart && !is_there(one);
+            if has_all && wanted.iter().any(is_due) {
+                // A restart gives all of it.
+                for one in &wanted {
+                    items.push(put(container, one, true, at));
+                }
+                continue;
+            }
+            for one in wanted.iter().filter(|one| one.form != Form::Restart) {
+                if self.cache.contains(&one.value) && is_behind(container, one) {
+                    let takes = one.form == Form::Read || container.catches;
+                    items.push(put(container, one, takes, at));
+                }
+            }
+        }
+        let report = self.report(items, true);
+        self.push(command, report);
+        true
+    }
+
+    fn report(&self, items: Vec<Item>, complete: bool) -> HostReport {
+        let copies = self.containers.values().flat_map(|one| one.copies.values());
+        let mut holds: BTreeSet<Value> = copies.map(|copy| copy.there).collect();
+        holds.extend(&self.cache);
+        holds.extend(&self.asking);
+        HostReport {
+            host: self.id,
+            generation: self.plan.as_ref().map_or(0, |plan| plan.generation),
+            items,
+            holds: holds.into_iter().collect(),
+            complete,
+            containers: self.containers.values().map(|one| one.id.clone()).collect(),
+            denied: Vec::new(),
+            stale: Vec::new(),
+            executed: Vec::new(),
+            notes: Vec::new(),
+            restarts: Vec::new(),
+        }
+    }
+
+    /// One without facts gives way to a newer one; the first may be on its way.
+    fn push(&mut self, command: CommandId, report: HostReport) {
+        let last = self.reports.back();
+        let gives_way = last.is_some_and(|(_, last)| last.items.is_empty());
+        if self.reports.len() > 1 && gives_way {
+            self.reports.pop_back();
+        }
+        self.reports.push_back((command, report));
+    }
+}
+
+/// Takes what the plan gives no more.
+fn withdraw(container: &mut Container, wanted: &[Wanted], items: &mut Vec<Item>) {
+    let is_given = |binding: &BindingId| wanted.iter().any(|one| one.binding == *binding);
+    let held: Vec<BindingId> = container.copies.keys().copied().collect();
+    for binding in held.into_iter().filter(|binding| !is_given(binding)) {
+        if let Some(copy) = container.copies.remove(&binding) {
+            items.push(item(&container.id, binding, copy.there, Fact::Withdrawn));
+        }
+    }
+}
+
+/// Whether a pass has something to do about a file.
+fn is_behind(container: &Container, wanted: &Wanted) -> bool {
+    let Some(copy) = container.copies.get(&wanted.binding) else {
+        return true;
+    };
+    copy.there != wanted.value || (copy.used != wanted.value && container.catches)
+}
+
+/// Puts a value there; `takes` says whether the program uses it from now on.
+fn put(container: &mut Container, wanted: &Wanted, takes: bool, at: Timestamp) -> Item {
+    let (secret, version) = wanted.value;
+    let before = container.copies.get(&wanted.binding);
+    // What never had a value of this secret uses none but this one.
+    let used = before.map(|copy| copy.used).filter(|used| used.0 == secret);
+    let used = used.filter(|_| !takes).unwrap_or(wanted.value);
+    let there = wanted.value;
+    container
+        .copies
+        .insert(wanted.binding, Held { there, used });
+    let is_shown = takes && wanted.form != Form::Read;
+    let fact = match is_shown {
+        true => Fact::Reloaded { version, at },
+        false => Fact::Swapped { version, at },
+    };
+    item(&container.id, wanted.binding, there, fact)
+}
+
+fn item(container: &ContainerId, binding: BindingId, value: Value, fact: Fact) -> Item {
+    Item {
+        container: container.clone(),
+        container_name: "c".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+        binding,
+        secret: value.0,
+        fact,
+    }
+}

@@ -1,0 +1,343 @@
+//! What holds after every step (I1 to I9), and what holds when everybody behaves again.
+//!
+//! Truth is kept apart from the core: what died, by the events alone; what containers use, by the hosts;
+//! what a server accepts, by the store. The core's own state is compared with it, never asked about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keywheel_core::assignment;
+use keywheel_core::command::Command;
+use keywheel_core::event::Event;
+use keywheel_core::id::{RotationId, SecretId, SlotId};
+use keywheel_core::plan::{HostPlan, plan_host};
+use keywheel_core::rotation::{self, Step, Trigger};
+use keywheel_core::world::World;
+use keywheel_core::{revocation, secret};
+
+use crate::host::{Host, Wanted};
+use crate::store::{Store, Value};
+
+/// A rule that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) rule: &'static str,
+    pub(crate) text: String,
+}
+
+impl Broken {
+    pub(crate) const fn new(rule: &'static str, text: String) -> Self {
+        Self { rule, text }
+    }
+}
+
+fn hold(holds: bool, rule: &'static str, text: impl FnOnce() -> String) -> Result<(), Broken> {
+    match holds {
+        true => Ok(()),
+        false => Err(Broken::new(rule, text())),
+    }
+}
+
+/// What is true, by the events in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    /// Highest number ever given out.
+    staged: BTreeMap<SecretId, u64>,
+    /// Revoked, for whatever reason.
+    pub(crate) dead: BTreeSet<Value>,
+    /// Revoked by a person, whoever still runs on it.
+    by_person: BTreeSet<Value>,
+    /// Slots that began a rotation.
+    slots: BTreeSet<SlotId>,
+    /// Whom a rotation waits for, by the event that says so. Who is told of later counts by the file it
+    /// has: the core waits until nobody holds an old version, not until the program took the new one.
+    named: BTreeMap<RotationId, Vec<assignment::Key>>,
+}
+
+impl Truth {
+    /// Looks at one event that was appended; the world is the one after all of its append.
+    pub(crate) fn see(&mut self, event: &Event, now: &Now<'_>) -> Result<(), Broken> {
+        match event {
+            Event::Secret(id, event) => self.see_secret(*id, event),
+            Event::Rotation(id, event) => self.see_rotation(*id, event, now),
+            Event::Revocation(
+                _,
+                revocation::Event::Requested {
+                    secret, versions, ..
+                },
+            ) => {
+                let revoked = versions.iter().map(|version| (*secret, *version));
+                self.by_person.extend(revoked);
+                Ok(())
+            }
+            Event::Binding(id, _) => {
+                // A consumer whose binding changed is its host's to tell of.
+                for named in self.named.values_mut() {
+                    named.retain(|key| key.binding != *id);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// I2 and I3.
+    fn see_secret(&mut self, id: SecretId, event: &secret::Event) -> Result<(), Broken> {
+        match event {
+            secret::Event::VersionStaged { version, .. } => {
+                let before = self.staged.insert(id, *version).unwrap_or(0);
+                hold(*version > before, "I2", || {
+                    format!("version {version} after {before}")
+                })
+            }
+            secret::Event::Delivered { version, .. }
+            | secret::Event::VersionPromoted { version } => {
+                let is_dead = self.dead.contains(&(id, *version));
+                hold(!is_dead, "I3", || {
+                    format!("dead version {version} comes back: {event:?}")
+                })
+            }
+            secret::Event::VersionRevoked { version } => {
+                let is_first = self.dead.insert((id, *version));
+                hold(is_first, "I3", || format!("version {version} dies twice"))
+            }
+            secret::Event::VersionDestroyed { version } => {
+                let is_dead = self.dead.contains(&(id, *version));
+                hold(is_dead, "I3", || {
+                    format!("version {version} is destroyed alive")
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn see_rotation(
+        &mut self,
+        id: RotationId,
+        event: &rotation::Event,
+        now: &Now<'_>,
+    ) -> Result<(), Broken> {
+        match event {
+            rotation::Event::Started {
+                trigger: Trigger::Slot { slot, .. },
+                ..
+            } => {
+                let is_first = self.slots.insert(*slot);
+                hold(is_first, "I1", || {
+                    format!("slot {slot} began two rotations")
+                })
+            }
+            rotation::Event::DistributionStarted { consumers, .. } => {
+                self.named.insert(id, consumers.clone());
+                Ok(())
+            }
+            rotation::Event::StepStarted {
+                step: Step::RevokeOld,
+                ..
+            } => self.nobody_runs_on_the_old(id, now),
+            rotation::Event::Closed { .. } => {
+                self.named.remove(&id);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// I9: the old versions are revoked only when every consumer has the new one.
+    fn nobody_runs_on_the_old(&self, id: RotationId, now: &Now<'_>) -> Result<(), Broken> {
+        let Some(open) = now.world.rotations.get(&id) else {
+            return Ok(());
+        };
+        let is_old = |value: &Value| {
+            value.0 == open.secret && open.old.contains(&value.1) && !self.by_person.contains(value)
+        };
+        let named = self.named.get(&id);
+        // What an evicted machine has is on the eviction's list.
+        let counts = |host: &&Host| now.world.live_host(host.id).is_some();
+        for host in now.hosts.iter().filter(counts) {
+            for container in host.containers.values() {
+                for (binding, copy) in &container.copies {
+                    let key = assignment::Key {
+                        host: host.id,
+                        container: container.id.clone(),
+                        binding: *binding,
+                    };
+                    let is_named = named.is_some_and(|named| named.contains(&key));
+                    let is_late = is_old(&copy.there) || (is_named && is_old(&copy.used));
+                    hold(!is_late, "I9", || {
+                        format!(
+                            "host {} container {} still has {copy:?} when rotation {id} revokes {:?}",
+                            host.n,
+                            container.id.short(),
+                            open.old
+                        )
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// I1, and that the core and the events agree on what is dead (I3).
+    pub(crate) fn stages_are_sane(&self, world: &World) -> Result<(), Broken> {
+        for (id, secret) in &world.secrets {
+            let open = world.rotations.values();
+            let open = open
+                .filter(|one| one.secret == *id && one.is_open())
+                .count();
+            hold(open <= 1, "I1", || {
+                format!("{open} open rotations of {}", secret.name)
+            })?;
+            let stages = [secret.pending, secret.current, secret.previous];
+            for version in stages.into_iter().flatten() {
+                let is_alive = !self.dead.contains(&(*id, version));
+                hold(is_alive, "I1", || {
+                    format!("dead version {version} has a stage")
+                })?;
+            }
+            let promoted = [secret.current, secret.previous];
+            let is_twice = promoted[0].is_some() && promoted[0] == promoted[1];
+            hold(!is_twice, "I1", || {
+                "current and previous are one".to_owned()
+            })?;
+            for version in 1..=secret.last_version {
+                let is_dead = self.dead.contains(&(*id, version));
+                hold(secret.is_deliverable(version) != is_dead, "I3", || {
+                    format!(
+                        "version {version} of {} is {}, and the core says otherwise",
+                        secret.name,
+                        if is_dead { "dead" } else { "alive" }
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// I3: a plan names nothing dead and nothing that was not granted.
+    pub(crate) fn plan_is_sane(&self, plan: &HostPlan, world: &World) -> Result<(), Broken> {
+        for planned in &plan.bindings {
+            let Some(grant) = planned.current else {
+                continue;
+            };
+            let value = (planned.secret, grant.version);
+            hold(!self.dead.contains(&value), "I3", || {
+                format!("a plan gives dead {value:?}")
+            })?;
+            let granted = world.secrets.get(&planned.secret);
+            let granted = granted.and_then(|one| one.delivered.get(&(plan.host, grant.version)));
+            hold(granted == Some(&grant.delivery), "I3", || {
+                format!("a plan gives {value:?} without a grant")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// I3: what is dead is never sealed.
+    pub(crate) fn may_be_sealed(&self, wanted: &Wanted) -> Result<(), Broken> {
+        let is_dead = self.dead.contains(&wanted.value);
+        hold(!is_dead, "I3", || {
+            format!("dead {:?} is sealed", wanted.value)
+        })
+    }
+
+    /// I8: what a container has, its server accepts, unless a person revoked it.
+    pub(crate) fn copies_are_accepted(&self, hosts: &[Host], store: &Store) -> Result<(), Broken> {
+        let copies = hosts.iter().flat_map(|host| {
+            let copies = host.containers.values().flat_map(|one| one.copies.values());
+            copies.map(move |copy| (host.n, copy))
+        });
+        for (host, copy) in copies {
+            let is_fine =
+                store.accepted.contains(&copy.there) || self.by_person.contains(&copy.there);
+            hold(is_fine, "I8", || {
+                format!("host {host} has {copy:?}, which its server refuses")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What there is beside the events when one is looked at.
+pub(crate) struct Now<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) hosts: &'a [Host],
+}
+
+/// What a step's command has to do with it: a report opens barriers, nothing else does (I9).
+pub(crate) fn barriers_open_by_reports(
+    world: &World,
+    command: &Command,
+    event: &Event,
+) -> Result<(), Broken> {
+    let Event::Rotation(id, rotation::Event::HostBarrierAcknowledged { host }) = event else {
+        return Ok(());
+    };
+    let Command::Report(report) = command else {
+        return Err(Broken::new("I9", format!("{command:?} opened a barrier")));
+    };
+    let Some(open) = world.rotations.get(id) else {
+        return Ok(());
+    };
+    let is_told = report.host == *host && report.complete && report.generation >= open.generation;
+    let holds_old = |value: &Value| value.0 == open.secret && open.old.contains(&value.1);
+    let is_clear = !report.holds.iter().any(holds_old);
+    hold(is_told && is_clear, "I9", || {
+        format!("{report:?} opened the barrier of {open:?}")
+    })
+}
+
+/// The end: what was begun has ended (I7), and everything is as the log says.
+pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Result<(), Broken> {
+    let alive: BTreeSet<Value> = world
+        .secrets
+        .values()
+        .flat_map(|secret| {
+            secret
+                .alive()
+                .into_iter()
+                .map(|version| (secret.id, version))
+        })
+        .collect();
+    hold(store.accepted == alive, "I17", || {
+        format!(
+            "the server accepts {:?}, alive are {alive:?}",
+            store.accepted
+        )
+    })?;
+    hold(store.values == alive, "I17", || {
+        format!("store-sync has {:?}, alive are {alive:?}", store.values)
+    })?;
+    let mut held = BTreeMap::new();
+    for host in hosts {
+        let plan = plan_host(world, host.id);
+        hold(host.plan == plan, "I7", || {
+            format!("host {} has another plan", host.n)
+        })?;
+        let wanted = host.wanted();
+        for container in host.containers.values() {
+            for one in &wanted {
+                let copy = container.copies.get(&one.binding);
+                let is_there =
+                    copy.is_some_and(|copy| copy.there == one.value && copy.used == one.value);
+                hold(is_there, "I7", || {
+                    format!("host {}: {copy:?} instead of {:?}", host.n, one.value)
+                })?;
+            }
+            for (binding, copy) in &container.copies {
+                let key = assignment::Key {
+                    host: host.id,
+                    container: container.id.clone(),
+                    binding: *binding,
+                };
+                held.insert(key, copy.there);
+            }
+        }
+    }
+    let known = world.assignments.iter();
+    let known: BTreeMap<assignment::Key, Value> = known
+        .map(|(key, state)| (key.clone(), (state.secret, state.holds)))
+        .collect();
+    hold(known == held, "I24", || {
+        format!("the world knows {known:?}, there are {held:?}")
+    })
+}

@@ -1,0 +1,141 @@
+//! What a run is about: two secrets, three bindings of three forms, two hosts, some containers.
+//!
+//! Names and ids only; who has them and what becomes of them is elsewhere.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keywheel_core::binding::{
+    DEFAULT_DIRECTORY, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload, Selector, Target,
+};
+use keywheel_core::command::{Command, Declaration};
+use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
+use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+use keywheel_core::schedule::{RotationPolicy, Schedule};
+use keywheel_core::secret::{Generator, Spec};
+
+/// Secrets of a run.
+pub(crate) const SECRETS: usize = 2;
+/// Bindings of a run: as many as there are forms.
+pub(crate) const BINDINGS: usize = 3;
+/// Hosts of a run.
+pub(crate) const HOSTS: usize = 2;
+/// Places for containers on a host.
+pub(crate) const CONTAINERS: usize = 3;
+
+/// How a binding's containers come to use a new value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// They read the file again by themselves.
+    Read,
+    /// They are sent a signal.
+    Signal,
+    /// They are restarted, for a variable.
+    Restart,
+}
+
+/// A binding's form never changes, so neither does what its consumers have to show.
+pub(crate) const fn form_of(reload: &Reload) -> Form {
+    match reload {
+        Reload::Signal(_) => Form::Signal,
+        Reload::Restart { .. } => Form::Restart,
+        _ => Form::Read,
+    }
+}
+
+fn byte(n: usize) -> u8 {
+    u8::try_from(n + 1).unwrap()
+}
+
+pub(crate) fn secret_id(n: usize) -> SecretId {
+    SecretId::from_bytes([byte(n); 16])
+}
+
+pub(crate) fn secret_name(n: usize) -> SecretName {
+    SecretName::parse(&format!("secret-{n}")).unwrap()
+}
+
+fn binding_id(n: usize) -> BindingId {
+    BindingId::from_bytes([byte(n); 16])
+}
+
+pub(crate) fn binding_name(n: usize) -> BindingName {
+    BindingName::parse(&format!("binding-{n}")).unwrap()
+}
+
+/// A machine that was evicted and comes back is another host.
+pub(crate) fn host_id(n: usize, life: usize) -> HostId {
+    let mut id = [byte(n); 16];
+    id[15] = byte(life);
+    HostId::from_bytes(id)
+}
+
+pub(crate) fn host_name(n: usize) -> HostName {
+    HostName::parse(&format!("host-{n}")).unwrap()
+}
+
+/// The n-th container that was ever made; a container made again is another one.
+pub(crate) fn container_id(nth: u64) -> ContainerId {
+    ContainerId::parse(&format!("{nth:064x}")).unwrap()
+}
+
+/// Makes a secret whose values are generated, and which rotates by itself.
+pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
+    Command::Apply(vec![Declaration::Secret {
+        id: secret_id(n),
+        rotation,
+        name: secret_name(n),
+        spec: Spec {
+            generator: Some(Generator::default()),
+            rotation: RotationPolicy {
+                schedule: Schedule::Interval(Duration::from_secs(3600)),
+                ..RotationPolicy::default()
+            },
+            ..Spec::default()
+        },
+    }])
+}
+
+/// Gives a secret to the containers of one host, or of all.
+pub(crate) fn apply_binding(n: usize, secret: usize, host: Option<usize>) -> Command {
+    Command::Apply(vec![Declaration::Binding {
+        id: binding_id(n),
+        name: binding_name(n),
+        secret: secret_name(secret),
+        selector: Selector {
+            host: host.map(host_name),
+            labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
+            insecure: true,
+            ..Selector::default()
+        },
+        target: target(n),
+        reload: reload(n),
+    }])
+}
+
+fn target(n: usize) -> Target {
+    if n == 2 {
+        let name = EnvName::parse("DB_PASSWORD").unwrap();
+        return Target::Env { name };
+    }
+    Target::File {
+        directory: Directory::parse(DEFAULT_DIRECTORY).unwrap(),
+        name: FileName::parse(&format!("file_{n}")).unwrap(),
+        uid: 1000,
+        gid: 1000,
+        mode: 0o400,
+        template: None,
+    }
+}
+
+const fn reload(n: usize) -> Reload {
+    match n {
+        0 => Reload::None,
+        1 => Reload::Signal(1),
+        _ => Reload::Restart {
+            settle: DEFAULT_SETTLE,
+            health_timeout: DEFAULT_HEALTH_TIMEOUT,
+            rollout: None,
+        },
+    }
+}

@@ -1,0 +1,382 @@
+//! What may happen next, and how a run goes: everybody begins well, then anything happens, then everybody
+//! behaves again and all that was begun has to end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use keywheel_core::audit::Role;
+use keywheel_core::command::Command;
+use keywheel_core::id::{HostId, RevocationId, RotationId, SlotId};
+use keywheel_core::report::HostReport;
+use keywheel_core::revocation::Backend;
+use keywheel_core::rotation::{ACK_DEADLINE, Phase};
+use keywheel_core::time::Timestamp;
+use keywheel_engine::authority::may_submit;
+
+use crate::invariants::{Broken, all_is_well};
+use crate::planted::Planted;
+use crate::scene::{
+    BINDINGS, CONTAINERS, HOSTS, SECRETS, apply_binding, apply_secret, binding_name, secret_id,
+    secret_name,
+};
+use crate::sim::{Message, Sim};
+
+/// Steps in which anything may happen.
+const STEPS: usize = 80;
+/// Rounds after which all must have ended when everybody behaves.
+const HEALED_AFTER: usize = 40;
+/// Messages that one round may take when everybody behaves.
+const MOST_MESSAGES: usize = 2000;
+/// An hour, as a schedule has it.
+const HOUR: i64 = 3_600_000_000;
+
+/// What a run came to.
+pub(crate) struct Run {
+    pub(crate) broken: Option<Broken>,
+    pub(crate) sim: Sim,
+}
+
+/// One run from its seed, as far as it comes.
+pub(crate) fn run(seed: u64, planted: Option<Planted>, is_traced: bool) -> Run {
+    let mut sim = Sim::new(seed, planted, is_traced);
+    // What it panicked in is looked at no more; what it did up to there is.
+    let lived = catch_unwind(AssertUnwindSafe(|| sim.live()));
+    let panicked = || Broken::new("a panic", "its message is above".to_owned());
+    let broken = lived.map_or_else(|_| Some(panicked()), Result::err);
+    if let Some(broken) = &broken {
+        let (rule, text) = (broken.rule, crate::words::short(&broken.text));
+        sim.note(|| format!("BROKEN {rule}: {text}"));
+    }
+    Run { broken, sim }
+}
+
+impl Sim {
+    fn live(&mut self) -> Result<(), Broken> {
+        self.begin()?;
+        // Some runs are quiet, in some much goes wrong.
+        self.faults = [0, 50, 100, 200][self.random.below(4)];
+        for _ in 0..STEPS {
+            let pause = self.random.up_to(2000);
+            self.now += Duration::from_millis(pause);
+            self.some_come_back()?;
+            self.step()?;
+            self.check()?;
+        }
+        self.heal()?;
+        self.settle()?;
+        // What the log says is what was known.
+        self.gateway.restart()?;
+        all_is_well(self.gateway.world(), &self.hosts, &self.store)
+    }
+
+    /// Two secrets with a version each, served on both hosts.
+    fn begin(&mut self) -> Result<(), Broken> {
+        for n in 0..SECRETS {
+            let rotation = RotationId::from_bytes(self.fresh(0xa0));
+            self.person(apply_secret(n, rotation));
+        }
+        for n in 0..BINDINGS {
+            self.person(apply_binding(n, n % SECRETS, None));
+        }
+        self.settle()?;
+        for n in 0..HOSTS {
+            self.start(n, 0);
+            self.start(n, 1);
+        }
+        self.settle()
+    }
+
+    fn step(&mut self) -> Result<(), Broken> {
+        let host = self.random.below(HOSTS);
+        let place = self.random.below(CONTAINERS);
+        match self.random.weighted(&[45, 14, 9, 3, 4, 4, 9, 7, 5, 1]) {
+            0 => self.deliver_any()?,
+            1 => {
+                if self.random.permille(200) {
+                    self.hosts[host].give_up_asking();
+                }
+                self.pass(host);
+            }
+            2 => self.start(host, place),
+            3 => self.remove(host, place),
+            4 => self.ask_plan(host),
+            5 => self.tell_work(),
+            6 => self.somebody_asks(),
+            7 => self.timer_fires(),
+            8 => self.something_breaks(host)?,
+            _ => self.somebody_lies(host)?,
+        }
+        Ok(())
+    }
+
+    fn deliver_any(&mut self) -> Result<(), Broken> {
+        if self.net.is_empty() {
+            return Ok(());
+        }
+        let at = self.random.below(self.net.len());
+        self.deliver(at)
+    }
+
+    fn remove(&mut self, n: usize, place: usize) {
+        let id = self.command_id();
+        if self.hosts[n].remove(place, id) {
+            self.note(|| format!("host {n}: container {place} is removed"));
+            self.report(n);
+        }
+    }
+
+    fn person(&mut self, command: Command) {
+        let command = self.of_person(command);
+        self.send(Message::Command(command));
+    }
+
+    fn timer(&mut self, command: Command) {
+        let command = self.of_service(Role::Scheduler, command);
+        self.send(Message::Command(command));
+    }
+
+    fn somebody_asks(&mut self) {
+        let n = self.random.below(SECRETS);
+        let rotation = RotationId::from_bytes(self.fresh(0xa0));
+        let command = match self.random.weighted(&[40, 18, 10, 16, 8, 5]) {
+            0 => Command::Rotate {
+                rotation,
+                secret: secret_name(n),
+            },
+            1 => Command::Revoke {
+                revocation: RevocationId::from_bytes(self.fresh(0xb0)),
+                secret: secret_name(n),
+                version: self.some_version(n),
+                reason: "leaked".to_owned(),
+            },
+            2 => Command::Put {
+                id: secret_id(n),
+                rotation,
+                name: secret_name(n),
+                provided: self.random.permille(500),
+            },
+            3 => {
+                let host = self.random.below(HOSTS * 3);
+                let host = (host < HOSTS).then_some(host);
+                apply_binding(self.random.below(BINDINGS), n, host)
+            }
+            4 => Command::Unbind {
+                name: binding_name(self.random.below(BINDINGS)),
+            },
+            _ => Command::EvictHost {
+                host: self.hosts[self.random.below(HOSTS)].id,
+                reason: "stolen".to_owned(),
+            },
+        };
+        self.person(command);
+    }
+
+    /// One of a secret's newest versions, or all that are alive.
+    fn some_version(&mut self, n: usize) -> Option<u64> {
+        let known = self.gateway.world().secrets.get(&secret_id(n));
+        let last = known.map_or(0, |known| known.last_version);
+        let back = self.random.up_to(3);
+        (back < 3).then(|| last.saturating_sub(back))
+    }
+
+    fn timer_fires(&mut self) {
+        match self.random.weighted(&[40, 20, 15, 25]) {
+            0 => self.retry_steps(),
+            1 => self.retry_revocations(),
+            2 => self.deadlines_pass(),
+            _ => self.slot_is_due(),
+        }
+    }
+
+    fn retry_steps(&mut self) {
+        let open = self.gateway.world().open_rotations();
+        let failed = open.filter(|open| matches!(open.phase, Phase::Retrying { .. }));
+        let failed: Vec<RotationId> = failed.map(|open| open.id).collect();
+        for rotation in failed {
+            self.timer(Command::RetryStep { rotation });
+        }
+    }
+
+    fn retry_revocations(&mut self) {
+        let all = self.gateway.world().revocations.values();
+        let failed = all.filter(|one| !one.closed && matches!(one.backend, Backend::Failed { .. }));
+        let failed: Vec<RevocationId> = failed.map(|one| one.id).collect();
+        for revocation in failed {
+            self.timer(Command::RetryRevoke { revocation });
+        }
+    }
+
+    fn deadlines_pass(&mut self) {
+        self.now += ACK_DEADLINE;
+        let open = self.gateway.world().open_rotations();
+        let waiting = open.filter(|open| open.phase == Phase::Distributing);
+        let waiting: Vec<RotationId> = waiting.map(|open| open.id).collect();
+        for rotation in waiting {
+            self.timer(Command::DeadlinePassed { rotation });
+        }
+    }
+
+    /// Two schedulers see the same slot.
+    fn slot_is_due(&mut self) {
+        let n = self.random.below(SECRETS);
+        let hour = self.time().micros() / HOUR;
+        let mut slot = [0x51; 16];
+        slot[0] = u8::try_from(n).unwrap();
+        slot[8..].copy_from_slice(&hour.to_be_bytes());
+        for _ in 0..2 {
+            self.timer(Command::Due {
+                rotation: RotationId::from_bytes(slot),
+                secret: secret_id(n),
+                slot: SlotId::from_bytes(slot),
+                scheduled: Timestamp::from_micros(hour * HOUR),
+            });
+        }
+    }
+
+    fn something_breaks(&mut self, n: usize) -> Result<(), Broken> {
+        if !self.fails(400) {
+            return self.deliver_any();
+        }
+        match self.random.weighted(&[10, 25, 10, 25, 10, 10, 10]) {
+            0 => {
+                self.gateway.is_up = false;
+                self.note(|| "the gateway is killed".to_owned());
+            }
+            1 => {
+                self.hosts[n].kill();
+                self.lose_connection(n);
+                self.note(|| format!("host {n}: the injector is killed"));
+            }
+            2 => {
+                self.hosts[n].lose_power();
+                self.lose_connection(n);
+                self.note(|| format!("host {n} loses its power"));
+            }
+            3 => {
+                self.hosts[n].is_cut = true;
+                self.note(|| format!("host {n} is cut off"));
+            }
+            4 => {
+                let day = 86_400_000_000;
+                self.ahead = [-day, -60_000_000, 0, 60_000_000, day][self.random.below(5)];
+                self.note(|| "the gateway's clock jumps".to_owned());
+            }
+            5 => {
+                self.store.is_away = true;
+                self.note(|| "the store is away".to_owned());
+            }
+            _ => {
+                self.now += Duration::from_secs(13 * 3600);
+                self.note(|| "thirteen hours pass".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever is away comes back after a while.
+    fn some_come_back(&mut self) -> Result<(), Broken> {
+        if !self.gateway.is_up && self.random.permille(250) {
+            self.gateway.restart()?;
+            self.note(|| "the gateway is back".to_owned());
+            self.tell_work();
+        }
+        if self.store.is_away && self.random.permille(150) {
+            self.store.is_away = false;
+            self.note(|| "the store is back".to_owned());
+        }
+        for n in 0..HOSTS {
+            let (is_up, is_cut) = (self.hosts[n].is_up, self.hosts[n].is_cut);
+            if (is_up && !is_cut) || !self.random.permille(150) {
+                continue;
+            }
+            self.hosts[n].is_cut = false;
+            self.hosts[n].come_back();
+            self.note(|| format!("host {n} is back"));
+            self.ask_plan(n);
+        }
+        Ok(())
+    }
+
+    /// A host speaks for another one; whoever receives that refuses it.
+    fn somebody_lies(&self, n: usize) -> Result<(), Broken> {
+        let other = self.hosts[(n + 1) % HOSTS].id;
+        let lie = Command::Report(empty_report(self.hosts[n].id));
+        match may_submit(Role::Injector, Some(other), &lie) {
+            false => Ok(()),
+            true => Err(Broken::new("roles", format!("{other} speaks for host {n}"))),
+        }
+    }
+
+    /// Everybody is there and behaves from now on.
+    fn heal(&mut self) -> Result<(), Broken> {
+        self.faults = 0;
+        self.store.is_away = false;
+        self.note(|| "everybody behaves from now on".to_owned());
+        if !self.gateway.is_up {
+            self.gateway.restart()?;
+        }
+        for host in &mut self.hosts {
+            host.is_cut = false;
+            host.come_back();
+            for container in host.containers.values_mut() {
+                container.catches = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on until nothing is left to be done (I7).
+    fn settle(&mut self) -> Result<(), Broken> {
+        for _ in 0..HEALED_AFTER {
+            self.now += Duration::from_secs(5);
+            self.retry_steps();
+            self.retry_revocations();
+            self.tell_work();
+            for n in 0..HOSTS {
+                self.hosts[n].give_up_asking();
+                self.ask_plan(n);
+            }
+            self.deliver_all()?;
+            for n in 0..HOSTS {
+                self.pass(n);
+            }
+            self.deliver_all()?;
+            self.check()?;
+            if self.is_quiet() {
+                return Ok(());
+            }
+        }
+        let world = self.gateway.world();
+        let open: Vec<_> = world.open_rotations().collect();
+        let revocations = world.revocations.values();
+        let revocations: Vec<_> = revocations.filter(|one| !one.closed).collect();
+        let text = format!("open: {open:?} {revocations:?} {:?}", self.gateway.open);
+        Err(Broken::new("I7", text))
+    }
+
+    fn deliver_all(&mut self) -> Result<(), Broken> {
+        for _ in 0..MOST_MESSAGES {
+            if self.net.is_empty() {
+                return Ok(());
+            }
+            self.deliver(0)?;
+        }
+        Err(Broken::new("I7", "messages without end".to_owned()))
+    }
+}
+
+fn empty_report(host: HostId) -> HostReport {
+    HostReport {
+        host,
+        generation: 0,
+        items: Vec::new(),
+        holds: Vec::new(),
+        complete: false,
+        containers: Vec::new(),
+        denied: Vec::new(),
+        stale: Vec::new(),
+        executed: Vec::new(),
+        notes: Vec::new(),
+        restarts: Vec::new(),
+    }
+}

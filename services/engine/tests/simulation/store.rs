@@ -1,0 +1,112 @@
+//! The side of the store: which credentials a server accepts, and which values store-sync has.
+//!
+//! It performs what effects say, each idempotent. What was made unusable stays so, whatever comes late:
+//! that is what the real stores do (`services/stores`). It decides nothing.
+
+use std::collections::BTreeSet;
+
+use keywheel_core::effect::{Effect, StepWork, Work};
+use keywheel_core::id::SecretId;
+use keywheel_core::rotation::Step;
+
+/// A version of a secret.
+pub(crate) type Value = (SecretId, u64);
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreFault {
+    /// Nothing.
+    None,
+    /// The server says no.
+    Refuses,
+    /// The server does not answer, before it did anything.
+    Away,
+    /// The server did it and did not answer.
+    Silent,
+    /// The server says that it did it, and did not.
+    Lies,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    pub(crate) reason: &'static str,
+    pub(crate) is_away: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    /// What the server accepts.
+    pub(crate) accepted: BTreeSet<Value>,
+    /// What can be opened.
+    pub(crate) values: BTreeSet<Value>,
+    /// What never comes back.
+    gone: BTreeSet<Value>,
+    /// Whether the server is away for a while.
+    pub(crate) is_away: bool,
+}
+
+impl Store {
+    /// Does what an effect says.
+    pub(crate) fn perform(&mut self, effect: &Effect, fault: StoreFault) -> Result<(), Failure> {
+        match fault {
+            _ if self.is_away => return Err(away()),
+            StoreFault::Away => return Err(away()),
+            StoreFault::Refuses => return Err(refuses("the server says no")),
+            StoreFault::None | StoreFault::Silent | StoreFault::Lies => {}
+        }
+        match &effect.work {
+            Work::Step(work) => self.step(work, fault)?,
+            Work::Revoke(work) => self.end(work.secret, &work.versions),
+        }
+        match fault {
+            StoreFault::Silent => Err(away()),
+            _ => Ok(()),
+        }
+    }
+
+    fn step(&mut self, work: &StepWork, fault: StoreFault) -> Result<(), Failure> {
+        for value in work.versions.iter().map(|version| (work.secret, *version)) {
+            match work.step {
+                Step::Create if self.gone.contains(&value) => return Err(refuses("it is revoked")),
+                Step::Create => {
+                    self.values.insert(value);
+                }
+                Step::Set if !self.values.contains(&value) => return Err(refuses("no value")),
+                Step::Set if fault == StoreFault::Lies => {}
+                Step::Set => {
+                    self.accepted.insert(value);
+                }
+                Step::Test | Step::Finish if !self.accepted.contains(&value) => {
+                    return Err(refuses("the server does not accept it"));
+                }
+                Step::Test | Step::Finish => {}
+                Step::RevokeOld | Step::RollBack => self.end(work.secret, &[value.1]),
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, secret: SecretId, versions: &[u64]) {
+        for version in versions {
+            let value = (secret, *version);
+            self.accepted.remove(&value);
+            self.values.remove(&value);
+            self.gone.insert(value);
+        }
+    }
+}
+
+const fn away() -> Failure {
+    Failure {
+        reason: "the server does not answer",
+        is_away: true,
+    }
+}
+
+const fn refuses(reason: &'static str) -> Failure {
+    Failure {
+        reason,
+        is_away: false,
+    }
+}
