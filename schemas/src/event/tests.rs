@@ -445,12 +445,11 @@ fn any_limits() -> impl Strategy<Value = RotationPolicy> {
         },
     );
     let instant = || (0_i64..4_000_000_000_000_000).prop_map(Timestamp::from_micros);
-    let freeze =
-        (instant(), instant(), ".{0,20}").prop_map(|(from, until, reason)| Freeze {
-            from,
-            until,
-            reason,
-        });
+    let freeze = (instant(), instant(), ".{0,20}").prop_map(|(from, until, reason)| Freeze {
+        from,
+        until,
+        reason,
+    });
     let phase = (".{0,20}", any::<std::time::Duration>())
         .prop_map(|(group, offset)| GroupOffset { group, offset });
     (
@@ -516,31 +515,33 @@ fn any_spec() -> impl Strategy<Value = Spec> {
         proptest::option::of(".{0,40}"),
         (any_limits(), proptest::option::of(any_resource())),
     )
-        .prop_map(|(schedule, jitter, skip, generator, credential_for, (limits, rotator))| {
-            let missed_run = if skip {
-                MissedRun::Skip
-            } else {
-                MissedRun::Once
-            };
-            Spec {
-                store: Store::Local,
-                generator,
-                rotation: RotationPolicy {
-                    schedule,
-                    jitter,
-                    missed_run,
-                    deadline: skip.then_some(jitter),
-                    on_deadline: if skip {
-                        OnDeadline::Force
-                    } else {
-                        OnDeadline::Hold
+        .prop_map(
+            |(schedule, jitter, skip, generator, credential_for, (limits, rotator))| {
+                let missed_run = if skip {
+                    MissedRun::Skip
+                } else {
+                    MissedRun::Once
+                };
+                Spec {
+                    store: Store::Local,
+                    generator,
+                    rotation: RotationPolicy {
+                        schedule,
+                        jitter,
+                        missed_run,
+                        deadline: skip.then_some(jitter),
+                        on_deadline: if skip {
+                            OnDeadline::Force
+                        } else {
+                            OnDeadline::Hold
+                        },
+                        ..limits
                     },
-                    ..limits
-                },
-                credential_for,
-                rotator: rotator.map(Box::new),
-            }
-        })
+                    credential_for,
+                    rotator: rotator.map(Box::new),
+                }
+            },
+        )
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -283,7 +283,11 @@ pub(super) fn named<T, E: std::fmt::Display>(
 }
 
 /// A node that has to be a text.
-pub(super) fn text_of<'n>(node: &'n Located, name: &str, faults: &mut Faults) -> Option<TextAt<'n>> {
+pub(super) fn text_of<'n>(
+    node: &'n Located,
+    name: &str,
+    faults: &mut Faults,
+) -> Option<TextAt<'n>> {
     let message = match &node.value {
         Node::Text(text) => return Some((text, position(node))),
         Node::Integer(_) | Node::Float | Node::Bool(_) => {

@@ -115,11 +115,7 @@ fn refuse_what_never_fires(fields: &Fields<'_>, policy: &RotationPolicy, faults:
     }
     let limits = [
         ("maxAge", policy.max_age, "`maxAge`"),
-        (
-            "lifetime",
-            policy.renewal_age(),
-            "two thirds of `lifetime`",
-        ),
+        ("lifetime", policy.renewal_age(), "two thirds of `lifetime`"),
     ];
     for (name, age, words) in limits {
         let Some(age) = age else { continue };
@@ -159,12 +155,7 @@ fn read_word<T>(
 }
 
 /// The entries of a list; none when it is not there.
-fn items<'n>(
-    fields: &Fields<'n>,
-    name: &str,
-    most: usize,
-    faults: &mut Faults,
-) -> &'n [Located] {
+fn items<'n>(fields: &Fields<'n>, name: &str, most: usize, faults: &mut Faults) -> &'n [Located] {
     let Some(node) = fields.find(name) else {
         return &[];
     };
@@ -222,7 +213,8 @@ fn read_freeze(node: &Located, faults: &mut Faults) -> Option<Freeze> {
     };
     let (from, until) = (from?, until?);
     if from >= until {
-        let message = "`until` has to lie after `from`; exchange them, or set a later end".to_owned();
+        let message =
+            "`until` has to lie after `from`; exchange them, or set a later end".to_owned();
         faults.add(fields.position_of("until"), message);
         return None;
     }
@@ -254,7 +246,8 @@ fn read_phase(fields: &Fields<'_>, faults: &mut Faults) -> Option<GroupOffset> {
         .required("offset", faults)
         .and_then(|_| fields.span("offset", Duration::ZERO, MAX_OFFSET, faults));
     let (group, at) = group?;
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    let fits =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
     if !(1..=MAX_GROUP_BYTES).contains(&group.len()) || !group.bytes().all(fits) {
         let message = format!(
             "`group` has 1 to {MAX_GROUP_BYTES} lower-case letters, digits, `.`, `_` and `-`; give it another name"

@@ -3,9 +3,7 @@
 //! No text of a fault quotes a connection: what stands in it before the `@` may be a password.
 
 use keywheel_core::name::SecretName;
-use keywheel_core::resource::{
-    Kind, MAX_ACCOUNT_BYTES, MAX_CONNECTION_BYTES, Resource, Strategy,
-};
+use keywheel_core::resource::{Kind, MAX_ACCOUNT_BYTES, MAX_CONNECTION_BYTES, Resource, Strategy};
 
 use super::Position;
 use super::reader::{Faults, Fields, text_of};
@@ -93,7 +91,8 @@ fn connection_fault(text: &str, kind: Kind) -> Option<String> {
         return Some(like);
     };
     if admin.contains(':') {
-        let fault = "holds a password; leave it out and keep it in the secret that `adminSecret` names";
+        let fault =
+            "holds a password; leave it out and keep it in the secret that `adminSecret` names";
         return Some(fault.to_owned());
     }
     let is_plain = !rest.contains(['?', '#', ' ']);
@@ -115,12 +114,11 @@ fn read_accounts(fields: &Fields<'_>, faults: &mut Faults) -> Vec<String> {
         let Some((text, at)) = text_of(node, "account", faults) else {
             continue;
         };
-        let is_fit = (1..=MAX_ACCOUNT_BYTES).contains(&text.len())
-            && !text.chars().any(char::is_control);
+        let is_fit =
+            (1..=MAX_ACCOUNT_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
         if !is_fit {
-            let message = format!(
-                "an account has 1 to {MAX_ACCOUNT_BYTES} bytes and no control character"
-            );
+            let message =
+                format!("an account has 1 to {MAX_ACCOUNT_BYTES} bytes and no control character");
             faults.add(at, message);
         } else if accounts.iter().any(|known| known == text) {
             faults.add(at, "the same account is named twice; name two".to_owned());

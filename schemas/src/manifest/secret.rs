@@ -12,7 +12,7 @@ use keywheel_core::secret::{
 use super::reader::{Faults, Fields, TextAt, named};
 use super::rotator;
 use super::store::{read_source, server};
-use super::tree::{Located, Node, position};
+use super::tree::{Located, Node};
 use super::{CheckSchedule, Manifest, Position, rotation};
 
 pub(super) fn read(

@@ -182,7 +182,11 @@ pub struct Rotation {
     pub deadline: Option<String>,
     /// `hold` (default): the old version stays alive and the rotation is parked; `force`: it is revoked
     /// all the same, and who is left behind is on record.
-    #[serde(default, rename = "onDeadline", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "onDeadline",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(regex(pattern = r"^(hold|force)$"))]
     pub on_deadline: Option<String>,
     /// It also rotates when its version is so old, for example `90d`, whatever the schedule says.

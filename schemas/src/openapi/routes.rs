@@ -190,7 +190,10 @@ pub const ROUTES: &[Route] = &[
         "When a secret rotates by itself: its rules and next fires in words",
         Answer::One("ScheduleView"),
     )
-    .asked(&[number("count", "So many fires; 1 to 100, and 5 without it.")]),
+    .asked(&[number(
+        "count",
+        "So many fires; 1 to 100, and 5 without it.",
+    )]),
     get(
         "/v1/versions/{name}",
         "list_versions",

@@ -169,7 +169,7 @@ mod tests {
             lifetime,
             ..RotationPolicy::default()
         };
-        let days = |n| Some(Duration::from_secs(n * 86_400));
+        let days = |n: u64| Some(Duration::from_secs(n * 86_400));
         assert_eq!(policy(days(90)).renewal_age(), days(60));
         assert_eq!(policy(None).renewal_age(), None);
         let longest = policy(Some(Duration::MAX)).renewal_age();

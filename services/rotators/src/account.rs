@@ -154,9 +154,8 @@ impl AccountRotator {
         if work.provided {
             until.check()?;
             let stashed = self.vault.stashed(work.rotation).await?;
-            return stashed.ok_or_else(|| {
-                refused(work, "its provided value is gone; put the value again")
-            });
+            return stashed
+                .ok_or_else(|| refused(work, "its provided value is gone; put the value again"));
         }
         let Some(spec) = &work.generator else {
             let reason = "no value was provided and the secret has no generator";
@@ -305,7 +304,11 @@ impl AccountRotator {
         let Some(Credential { login, password }) = current else {
             return self.withdraw(dying, until).await;
         };
-        if !self.accounts.admits(&dying.login, &dying.password, until).await? {
+        if !self
+            .accounts
+            .admits(&dying.login, &dying.password, until)
+            .await?
+        {
             return Ok(());
         }
         self.accounts
@@ -433,8 +436,7 @@ impl Rotator for AccountRotator {
             Step::Create => {
                 let version = new_version(work)?;
                 // A value that is still in the stash has to be taken out of it.
-                let waits =
-                    work.provided && self.vault.stashed(work.rotation).await?.is_some();
+                let waits = work.provided && self.vault.stashed(work.rotation).await?.is_some();
                 until.check()?;
                 !waits && self.vault.has(work.secret, version).await?
             }

@@ -96,7 +96,8 @@ mod tests {
                 let value = encode(strategy, "app \"a\"", &given).unwrap();
                 let opened = decode(strategy, &value).unwrap();
                 assert!(opened.password.ct_eq(&given));
-                let named = (strategy == Strategy::AlternatingUsers).then(|| "app \"a\"".to_owned());
+                let named =
+                    (strategy == Strategy::AlternatingUsers).then(|| "app \"a\"".to_owned());
                 assert_eq!(opened.account, named);
             }
         }

@@ -228,8 +228,12 @@ impl MariaDbAccounts {
     ) -> Result<(), PortError> {
         let wanted = session.rows(ROLES, &[&sibling.user, &sibling.host]).await?;
         let there = session.rows(ROLES, &[&who.user, &who.host]).await?;
-        for role in wanted.iter().filter(|role| !there.contains(role)).flatten() {
-            let grant = format!("GRANT {} TO {who}", quoted(role));
+        let missing: Vec<_> = wanted
+            .into_iter()
+            .filter(|role| !there.contains(role))
+            .collect();
+        for role in missing.into_iter().flatten() {
+            let grant = format!("GRANT {} TO {who}", quoted(&role));
             self.run(session, grant).await?;
         }
         let wanted = self.account(session, sibling).await?;

@@ -116,7 +116,10 @@ impl PostgresAccounts {
                 self.address.user(),
                 self.resource
             ),
-            _ => format!("{what}: {}", fault::text(sort, "account", self.address.name())),
+            _ => format!(
+                "{what}: {}",
+                fault::text(sort, "account", self.address.name())
+            ),
         };
         PortError::caused(kind, text, error)
     }
@@ -304,11 +307,10 @@ impl Accounts for PostgresAccounts {
     async fn mark(&self, until: &Until) -> Result<Mark, PortError> {
         let mut admin = self.admin(until).await?;
         until.check()?;
-        let now: Result<i64, sqlx::Error> = sqlx::query_scalar(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-        )
-        .fetch_one(&mut admin)
-        .await;
+        let now: Result<i64, sqlx::Error> =
+            sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+                .fetch_one(&mut admin)
+                .await;
         now.map(Mark)
             .map_err(|error| self.failed("asking the time", error))
     }

@@ -112,7 +112,7 @@ pub(crate) struct Shared {
 
 /// What the loop over work wakes up for.
 enum Wake {
-    Work(Incoming),
+    Work(Box<Incoming>),
     Ended(Id, Result<(), Unfinished>),
     Stop,
 }
@@ -197,7 +197,7 @@ impl Worker {
             let counts = &self.shared.counts;
             counts.taken.store(self.backlog.len(), Ordering::Relaxed);
             match self.wait(shutdown).await {
-                Wake::Work(incoming) => self.take(incoming).await,
+                Wake::Work(incoming) => self.take(*incoming).await,
                 Wake::Ended(id, result) => self.end(id, result).await,
                 Wake::Stop => break,
             }
@@ -222,7 +222,7 @@ impl Worker {
                 Wake::Ended(id, result)
             }
             incoming = self.work.next(), if self.backlog.has_room() => {
-                incoming.map_or(Wake::Stop, Wake::Work)
+                incoming.map_or(Wake::Stop, |incoming| Wake::Work(Box::new(incoming)))
             }
         }
     }

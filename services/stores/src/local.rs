@@ -19,7 +19,6 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::{Entropy, SecretBytes};
 
-
 /// Rotates secrets whose values live with us.
 pub struct LocalStore {
     vault: Arc<dyn VersionVault>,

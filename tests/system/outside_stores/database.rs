@@ -73,7 +73,13 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
         "{taken:?}"
     );
 
-    let file = manifest::file_binding("test-file", SECRET, &stage.on("shop"), "db_password", "none");
+    let file = manifest::file_binding(
+        "test-file",
+        SECRET,
+        &stage.on("shop"),
+        "db_password",
+        "none",
+    );
     keywheel.apply(&(secret(&server, SECRET, "  generator: {}\n") + &file))?;
     stage.rotate(SECRET)?;
     stage.wait_current(SECRET, 1)?;
@@ -98,7 +104,10 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
     ensure!(!before.is_good(&server), "{before:?} is still let in");
     let log = server.log();
     for value in &values {
-        ensure!(!log.contains(value.as_str()), "a password is in the server's log");
+        ensure!(
+            !log.contains(value.as_str()),
+            "a password is in the server's log"
+        );
     }
     stage.finish(&values, &[&container])
 }

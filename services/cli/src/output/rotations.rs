@@ -2,8 +2,8 @@
 
 use keywheel_schemas::api::{PlannedConsumer, RotationPlan, RotationView};
 
-use super::tame;
 use super::table::{columns, fields};
+use super::tame;
 use super::views::short;
 
 /// A plan.

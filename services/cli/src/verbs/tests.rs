@@ -109,7 +109,10 @@ async fn a_dry_run_of_a_rotation_begins_nothing_and_fails_when_something_is_in_t
     let failure = blocked.run(&["rotate", "a/b", "--dry-run"]).await;
     let failure = failure.unwrap_err();
     assert_eq!(failure.exit, Exit::Partial);
-    assert!(failure.what.contains("1 things are in the way"), "{failure}");
+    assert!(
+        failure.what.contains("1 things are in the way"),
+        "{failure}"
+    );
     assert!(blocked.bodies("POST").is_empty());
 }
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger,
-};
+use super::{Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger};
 use crate::assignment;
 use crate::id::{HostId, RotationId, SecretId};
 use crate::name::SecretName;
@@ -71,7 +69,9 @@ pub enum Rejection {
     #[error("rotation {0} waits for no deadline")]
     NoDeadline(RotationId),
     /// Whoever steps in says why.
-    #[error("stepping into a rotation needs a reason, for the record; give one with --reason \"…\"")]
+    #[error(
+        "stepping into a rotation needs a reason, for the record; give one with --reason \"…\""
+    )]
     ReasonMissing,
     /// A reason is no place for a log.
     #[error(

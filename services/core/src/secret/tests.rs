@@ -342,7 +342,14 @@ fn two_of_a_group_exchange_their_offsets_in_one_apply() {
     let exchanged = given.and(members(&[("a", 1, 12), ("b", 2, 0)]));
     let offset = |n| {
         let secret = &exchanged.world().secrets[&SecretId::from_bytes([n; 16])];
-        secret.spec.rotation.phase.as_ref().unwrap().offset.as_secs()
+        secret
+            .spec
+            .rotation
+            .phase
+            .as_ref()
+            .unwrap()
+            .offset
+            .as_secs()
     };
     assert_eq!((offset(1), offset(2)), (12 * 3600, 0));
 }

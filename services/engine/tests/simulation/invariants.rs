@@ -160,6 +160,7 @@ impl Truth {
                         host: host.id,
                         container: container.id.clone(),
                         binding: *binding,
+                        also: None,
                     };
                     let is_named = named.is_some_and(|named| named.contains(&key));
                     let is_late = is_old(&copy.there) || (is_named && is_old(&copy.used));
@@ -328,6 +329,7 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
                     host: host.id,
                     container: container.id.clone(),
                     binding: *binding,
+                    also: None,
                 };
                 held.insert(key, copy.there);
             }

@@ -2,7 +2,7 @@
 //!
 //! Names and ids only; who has them and what becomes of them is elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use keywheel_core::binding::{
@@ -102,6 +102,7 @@ pub(crate) fn apply_binding(n: usize, secret: usize, host: Option<usize>) -> Com
         id: binding_id(n),
         name: binding_name(n),
         secret: secret_name(secret),
+        also: BTreeSet::new(),
         selector: Selector {
             host: host.map(host_name),
             labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),

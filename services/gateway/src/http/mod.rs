@@ -45,8 +45,8 @@ use keywheel_schemas::api::MAX_BODY_BYTES;
 use crate::access::{Access, Peer};
 use crate::denials::{Attempt, Denials, Ruling};
 use crate::presence::Presences;
-use crate::views::{NextFires, Outlook};
 use crate::views::status::Part;
+use crate::views::{NextFires, Outlook};
 
 pub use caller::Caller;
 pub use hosts::{NewToken, TokenMaker};

@@ -104,10 +104,7 @@ mod tests {
             version,
             trigger: Trigger::OnDemand,
         };
-        [
-            Event::Secret(SECRET, staged),
-            Event::Rotation(id, started),
-        ]
+        [Event::Secret(SECRET, staged), Event::Rotation(id, started)]
     }
 
     fn promoted(version: u64) -> Event {
@@ -134,6 +131,7 @@ mod tests {
                 host: HostId::from_bytes([4; 16]),
                 container: ContainerId::parse(&"c".repeat(64)).unwrap(),
                 binding: BindingId::from_bytes([5; 16]),
+                also: None,
             },
             reason: "its health check fails".to_owned(),
         })

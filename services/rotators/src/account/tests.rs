@@ -113,7 +113,11 @@ async fn perform(rotator: &AccountRotator, work: &StepWork) -> Result<(), PortEr
         Step::Test => rotator.test(work, &until).await,
         Step::Finish => rotator.finish(work, &until).await.map(drop),
         Step::RollBack => rotator.roll_back(work, &until).await,
-        Step::RevokeOld => rotator.retire(work.secret, &work.versions, None, &until).await,
+        Step::RevokeOld => {
+            rotator
+                .retire(work.secret, &work.versions, None, &until)
+                .await
+        }
     }
 }
 

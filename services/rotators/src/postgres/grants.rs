@@ -20,7 +20,11 @@ pub(super) fn text(resource: &Resource, admin: &str) -> String {
         "-- those that are granted to it below.".to_owned(),
         format!("CREATE ROLE {rotator} LOGIN CREATEROLE;"),
     ];
-    let accounts: Vec<String> = resource.accounts.iter().map(|name| identifier(name)).collect();
+    let accounts: Vec<String> = resource
+        .accounts
+        .iter()
+        .map(|name| identifier(name))
+        .collect();
     if resource.strategy == Strategy::AlternatingUsers
         && let (Some(name), Some(first)) = (resource.accounts.first(), accounts.first())
     {
@@ -51,7 +55,9 @@ fn one_owner(owner: &str, first: &str, rotator: &str) -> [String; 7] {
         "-- One owner role has the rights, so that both accounts have the same:".to_owned(),
         format!("CREATE ROLE {owner} NOLOGIN;"),
         format!("GRANT {owner} TO {first};"),
-        format!("-- What belongs to the account itself goes to it: REASSIGN OWNED BY {first} TO {owner};"),
+        format!(
+            "-- What belongs to the account itself goes to it: REASSIGN OWNED BY {first} TO {owner};"
+        ),
         "-- What an account makes from now on belongs to the owner role:".to_owned(),
         format!("ALTER ROLE {first} SET role TO {owner};"),
         format!("GRANT {owner} TO {rotator} WITH ADMIN OPTION;"),

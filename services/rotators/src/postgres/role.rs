@@ -85,13 +85,21 @@ pub(super) async fn set_password(
     verifier: &str,
 ) -> Result<(), sqlx::Error> {
     let (name, verifier) = (identifier(name), literal(verifier));
-    run(connection, format!("ALTER ROLE {name} LOGIN PASSWORD {verifier}")).await
+    run(
+        connection,
+        format!("ALTER ROLE {name} LOGIN PASSWORD {verifier}"),
+    )
+    .await
 }
 
 /// Takes a role's password and locks it.
 pub(super) async fn lock(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     let name = identifier(name);
-    run(connection, format!("ALTER ROLE {name} NOLOGIN PASSWORD NULL")).await
+    run(
+        connection,
+        format!("ALTER ROLE {name} NOLOGIN PASSWORD NULL"),
+    )
+    .await
 }
 
 /// What another role is made like; `None` when it is not there.
@@ -166,7 +174,11 @@ fn statements(name: &str, model: &Model, verifier: &str) -> Vec<String> {
         true => "INHERIT",
         false => "NOINHERIT",
     };
-    let owners: Vec<String> = model.member_of.iter().map(|owner| identifier(owner)).collect();
+    let owners: Vec<String> = model
+        .member_of
+        .iter()
+        .map(|owner| identifier(owner))
+        .collect();
     let joins = match model.admin_joins {
         true => " ROLE CURRENT_USER",
         false => "",
@@ -245,11 +257,19 @@ mod tests {
             member_of: Vec::new(),
             ..model.clone()
         };
-        assert!(alone.refusal("app").is_some_and(|why| why.contains("no role")));
+        assert!(
+            alone
+                .refusal("app")
+                .is_some_and(|why| why.contains("no role"))
+        );
         let mighty = Model {
             is_mighty: true,
             ..model
         };
-        assert!(mighty.refusal("app").is_some_and(|why| why.contains("superuser")));
+        assert!(
+            mighty
+                .refusal("app")
+                .is_some_and(|why| why.contains("superuser"))
+        );
     }
 }

@@ -24,7 +24,7 @@ use keywheel_seal::OsEntropy;
 use keywheel_testkit::conformance::accounts;
 use keywheel_testkit::conformance::store::{kind, plenty, refused, value};
 
-use shop::{ADMIN, ADMIN_PASSWORD, Known, Shop};
+use shop::{ADMIN, ADMIN_PASSWORD, DATABASE, Known, Shop};
 
 #[tokio::test]
 async fn an_admin_with_no_more_than_was_printed_keeps_the_laws_of_the_port() {
@@ -52,7 +52,9 @@ async fn a_second_account_has_the_settings_and_the_roles_of_the_first() {
     let hand = shop.of(&resource);
     let second = Login::of("it's \"b\"").like("app");
     let (one, until) = (value("one"), plenty());
-    hand.accept(&second, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&second, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     let settings = |name: &str| {
         shop.psql(&format!(
             "SELECT r.rolconnlimit, coalesce(d.datname, '-'), s.setconfig FROM pg_roles r \
@@ -84,7 +86,12 @@ async fn nobody_is_made_like_a_superuser_or_like_one_without_a_role() {
         assert_eq!(error.kind, ErrorKind::Denied);
         assert!(error.to_string().contains(why), "{error}");
     }
-    assert!(!hand.admits(&Login::of("other"), &one, &until).await.unwrap());
+    assert!(
+        !hand
+            .admits(&Login::of("other"), &one, &until)
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test]
@@ -115,7 +122,9 @@ async fn a_server_that_is_away_is_waited_for_and_is_no_refusal() {
     shop.grant(&resource);
     let (hand, one, until) = (shop.of(&resource), value("one"), plenty());
     let login = Login::of("app");
-    hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     shop.server.kill();
     let admitted = hand.admits(&login, &one, &until).await;
     assert_eq!(kind(admitted), ErrorKind::Unavailable);
@@ -132,7 +141,9 @@ async fn sessions_that_the_admin_may_not_see_are_not_guessed() {
     shop.grant(&resource);
     let (hand, one, until) = (shop.of(&resource), value("one"), plenty());
     let login = Login::of("app");
-    hand.accept(&login, &one, Keep::Nothing, &until).await.unwrap();
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
     let _session = accounts::Resource::session(&shop, &login, &one).await;
     let now = hand.mark(&until).await.unwrap();
     assert_eq!(hand.older(&login, &now, &until).await.unwrap(), Some(1));

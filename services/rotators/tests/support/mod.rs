@@ -224,8 +224,11 @@ impl Secret {
 
     async fn admits(&self, password: &SecretBytes) -> bool {
         let login = Login::of(self.resource.accounts[0].clone());
-        let admitted = self.accounts.admits(&login, password, &plenty());
-        admitted.await.unwrap()
+        let until = plenty();
+        self.accounts
+            .admits(&login, password, &until)
+            .await
+            .unwrap()
     }
 }
 

@@ -153,12 +153,7 @@ fn next_of_age(age: Duration, after: Timestamp, anchor: Timestamp) -> Option<Tim
 }
 
 /// Moves what is wanted to where windows and freezes allow it.
-fn allowed(
-    policy: &RotationPolicy,
-    anchor: Timestamp,
-    found: Found,
-    cause: Cause,
-) -> Option<Fire> {
+fn allowed(policy: &RotationPolicy, anchor: Timestamp, found: Found, cause: Cause) -> Option<Fire> {
     let wanted = found.at;
     let end = policy.lifetime.map(|lifetime| anchor.plus(lifetime));
     let opening = opening(policy, wanted);

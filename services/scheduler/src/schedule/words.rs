@@ -180,7 +180,10 @@ fn jumped(policy: &RotationPolicy, fire: &Fire, jump: Jump) -> Option<String> {
                 Pass::First => "this is the first of both",
                 Pass::Second => "this is the second of both",
             };
-            format!("{} comes twice, as the clock goes back: {pass}", time(wall, wall))
+            format!(
+                "{} comes twice, as the clock goes back: {pass}",
+                time(wall, wall)
+            )
         }
     };
     Some(text)

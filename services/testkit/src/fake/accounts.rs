@@ -68,7 +68,11 @@ impl FakeAccounts {
 
     /// Somebody makes an account that accepts nothing yet.
     pub fn make(&self, name: &str) {
-        self.state().kept.accounts.entry(name.to_owned()).or_default();
+        self.state()
+            .kept
+            .accounts
+            .entry(name.to_owned())
+            .or_default();
     }
 
     /// Somebody gives an account another password than we did.

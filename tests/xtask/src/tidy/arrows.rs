@@ -116,7 +116,10 @@ const ARROWS: [(&str, &[&str]); 23] = [
 
 /// Third-party crates that live behind one port only.
 const CONFINED: [(&str, &[&str]); 4] = [
-    ("sqlx", &["postgres", "journal", "cache", "audit-sink", "rotators"]),
+    (
+        "sqlx",
+        &["postgres", "journal", "cache", "audit-sink", "rotators"],
+    ),
     ("bollard", &["containers"]),
     ("async-nats", &["bus"]),
     ("anyhow", &[]),

@@ -104,7 +104,9 @@ fn the_admin_s_password_is_given_for_that_server_before_anything_is_made_there()
     let nobody = Given::nothing().when(apply_secret(spec()));
     nobody.then_rejected(not_meant());
     let ordinary = Given::nothing().and(secret(ADMIN, admin_name(), generated()));
-    ordinary.when(apply_secret(spec())).then_rejected(not_meant());
+    ordinary
+        .when(apply_secret(spec()))
+        .then_rejected(not_meant());
     let _declared = with_admin().and(apply_secret(spec()));
 }
 
@@ -118,7 +120,9 @@ fn what_versions_open_stays_and_the_admin_may_change() {
         opening(resource(&["app"])),
         generated(),
     ] {
-        alternating().when(apply_secret(wish)).then_rejected(fixed());
+        alternating()
+            .when(apply_secret(wish))
+            .then_rejected(fixed());
     }
     let moved = Resource {
         connection: "postgres://new_admin@db.example:5432/shop".to_owned(),

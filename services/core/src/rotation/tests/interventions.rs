@@ -223,10 +223,7 @@ fn a_parked_rotation_that_is_retried_waits_for_whoever_lacks_something_and_compl
         secret: secret_name(),
         rotation: SECOND,
     };
-    given
-        .clone()
-        .when(rotate(THIRD))
-        .then_rejected(rejection);
+    given.clone().when(rotate(THIRD)).then_rejected(rejection);
     let shown = Command::Report(report(vec![swapped(1, 2)], &[2]));
     let given = given.when(shown).then([
         moves_to(1, 2),
@@ -246,10 +243,7 @@ fn a_retry_waits_for_nobody_who_moved_while_it_was_parked() {
     parked()
         .and(late)
         .when(intervene(Intervention::Retry))
-        .then([
-            said(Intervention::Retry),
-            reopened(Vec::new(), vec![HOST]),
-        ]);
+        .then([said(Intervention::Retry), reopened(Vec::new(), vec![HOST])]);
 }
 
 #[test]

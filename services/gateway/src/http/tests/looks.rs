@@ -90,7 +90,12 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
 async fn what_is_not_there_and_what_is_not_understood_is_named() {
     let bench = Bench::start().await;
     bench.apply(MANIFEST).await;
-    for path in ["secrets/no/such", "schedules/no", "bindings/none", "nonsense"] {
+    for path in [
+        "secrets/no/such",
+        "schedules/no",
+        "bindings/none",
+        "nonsense",
+    ] {
         assert_problem(&bench.see(path).await, 404, "not_found", "no");
     }
     assert_problem(&bench.see("audit/proofs/99").await, 404, "not_found", "99");

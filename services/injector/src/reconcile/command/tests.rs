@@ -1,5 +1,7 @@
 //! Which command is due, what its end means, and when it is tried again.
 
+use std::collections::BTreeMap;
+
 use keywheel_core::id::SecretId;
 use keywheel_core::name::{Directory, FileName};
 

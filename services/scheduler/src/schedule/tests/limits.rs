@@ -122,7 +122,11 @@ fn slots_within_the_hold_off_are_passed_over_and_the_one_at_its_end_counts() {
         ("2026-01-01T03:00:01Z", "2026-01-03T03:00:00Z"),
         ("2025-12-01T00:00:00Z", "2026-01-01T03:00:00Z"),
     ] {
-        assert_eq!(fires_at(&policy, NEW_YEAR, promoted), expected, "{promoted}");
+        assert_eq!(
+            fires_at(&policy, NEW_YEAR, promoted),
+            expected,
+            "{promoted}"
+        );
     }
 }
 

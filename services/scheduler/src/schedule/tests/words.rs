@@ -90,7 +90,10 @@ fn what_moved_a_fire_is_said() {
     policy.windows.clear();
     policy.freezes = vec![freeze("2026-01-01T06:00:00Z", "2026-01-02T00:00:00Z")];
     let (_, notes) = said(&policy, from);
-    assert!(notes[0].ends_with("a freeze holds then (closing)"), "{notes:?}");
+    assert!(
+        notes[0].ends_with("a freeze holds then (closing)"),
+        "{notes:?}"
+    );
 }
 
 #[test]
