@@ -334,13 +334,10 @@ fn of_rotation(key: &Key) -> Vec<rotation::Event> {
             deadline: NIGHT.plus(rotation::ACK_DEADLINE),
         },
         rotation::Event::DeadlinePassed,
-        rotation::Event::Closed {
-            outcome: Outcome::Completed,
-        },
     ]
 }
 
-/// What a deadline leads to, and a person who steps in.
+/// What a deadline leads to, a person who steps in, and the end.
 fn of_waiting(key: &Key) -> Vec<rotation::Event> {
     vec![
         rotation::Event::StragglersNamed {
@@ -360,6 +357,9 @@ fn of_waiting(key: &Key) -> Vec<rotation::Event> {
             consumers: vec![key.clone()],
             hosts: vec![HOST],
             deadline: NIGHT.plus(rotation::ACK_DEADLINE),
+        },
+        rotation::Event::Closed {
+            outcome: Outcome::Completed,
         },
     ]
 }
