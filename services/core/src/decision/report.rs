@@ -29,10 +29,11 @@ pub(super) fn record(
     for item in &report.items {
         record_item(world, report, item, &mut moved, &mut events);
     }
+    let held: BTreeSet<(SecretId, u64)> = report.holds.iter().copied().collect();
     if report.complete {
         record_absent(world, report, &mut moved, &mut events);
+        record_left(world, report, &held, &mut moved, &mut events);
     }
-    let held: BTreeSet<(SecretId, u64)> = report.holds.iter().copied().collect();
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.take(report);
     let distributing = world.open_rotations();
@@ -134,6 +135,34 @@ fn record_absent(world: &World, report: &HostReport, moved: &mut Moved, events: 
         moved.insert(key.clone(), state);
         let vanished = assignment::Event::Vanished;
         events.push(Event::Assignment(key.clone(), vanished));
+    }
+}
+
+/// What a binding gives no more and a complete report does not hold is gone, although what came to its place may be
+/// all that was told of it.
+fn record_left(
+    world: &World,
+    report: &HostReport,
+    held: &BTreeSet<(SecretId, u64)>,
+    moved: &mut Moved,
+    events: &mut Vec<Event>,
+) {
+    for (key, known) in &world.assignments {
+        let state = moved.get(key).unwrap_or(known);
+        let is_held = held.contains(&(state.secret, state.holds));
+        if key.host != report.host || !state.is_live() || state.holds == 0 || is_held {
+            continue;
+        }
+        let binding = world.bindings.get(&key.binding);
+        let spec = binding.and_then(|binding| binding.spec.as_ref());
+        if spec.is_some_and(|spec| spec.names(state.secret)) {
+            continue;
+        }
+        let mut state = state.clone();
+        state.evolve(&assignment::Event::Withdrawn);
+        moved.insert(key.clone(), state);
+        let withdrawn = assignment::Event::Withdrawn;
+        events.push(Event::Assignment(key.clone(), withdrawn));
     }
 }
 
