@@ -13,7 +13,7 @@ use crate::denials::RECORDED_PER_UID;
 use crate::places::MAX_PER_STRANGER;
 use crate::testing::{Bench, OPERATOR, STRANGER};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const SHORT: Spans = Spans {
     head: Duration::from_secs(1),
     stranger: Duration::from_secs(2),

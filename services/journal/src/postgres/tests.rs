@@ -18,7 +18,7 @@ use crate::tests::options;
 use crate::verify_database;
 
 /// How long anything may take that is awaited.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn address(url: &str) -> Address {
     Address::parse(url, None).unwrap()

@@ -24,8 +24,8 @@ use keywheel_engine::port::bus::{
 };
 use keywheel_engine::port::journal::AuditLeaf;
 
-/// Long enough for anything that is going to happen.
-const SOON: Duration = Duration::from_secs(10);
+/// Long enough for anything that is going to happen, also on a machine that stands still meanwhile.
+const SOON: Duration = Duration::from_secs(120);
 /// How long to watch that nothing happens.
 const QUIET: Duration = Duration::from_millis(60);
 /// The host of the injector under test.

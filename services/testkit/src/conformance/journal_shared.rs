@@ -12,7 +12,7 @@ use keywheel_engine::port::journal::{Decision, Journal, MAX_READ, Mark, Turn, Ve
 use super::journal::{decision, effect, waiting};
 
 /// How long a bell may take.
-const RING_TIMEOUT: Duration = Duration::from_secs(10);
+const RING_TIMEOUT: Duration = Duration::from_secs(120);
 /// Appends of each side of the race.
 const RACE: u64 = 40;
 /// How long a turn lasts in these cases.
