@@ -17,7 +17,7 @@ pub const SECRET: &str = "test/db-password";
 /// Where its file is inside a container.
 pub const FILE: &str = "/run/secrets/db_password";
 /// How long a rotation may take in a test.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = wait::PATIENCE;
 
 /// A server with an image and a runtime. Fields drop in order: the containers
 /// of a test are declared after it and so go first.

@@ -166,7 +166,7 @@ impl Scene {
         });
         let socket = self.folder.path().join("injector.sock");
         let asked = move || {
-            let mut stream = (0..3000)
+            let mut stream = (0..9000)
                 .find_map(|_| {
                     std::thread::sleep(Duration::from_millis(20));
                     UnixStream::connect(&socket).ok()

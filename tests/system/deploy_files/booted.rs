@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::machine::Machine;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = wait::PATIENCE;
 const SECRET: &str = "prod/web/token";
 const HOST: &str = "web-1";
 /// Roles with a unit, in the order in which they are stopped.
@@ -150,6 +150,10 @@ impl Stage {
         self.machine
             .run(&run.split(' ').collect::<Vec<_>>())?
             .ok()?;
+        // A host that has not read its newest plan yet gives the file a moment later.
+        wait::until("the file in the container", PATIENCE, || {
+            self.file().map(Some)
+        })?;
         Ok(())
     }
 

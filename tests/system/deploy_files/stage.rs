@@ -16,7 +16,7 @@ use keywheel_tests::scratch::{self, Scratch, unmount_below};
 use keywheel_tests::wait;
 use serde_json::Value;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = wait::PATIENCE;
 /// The domain of the deployment.
 pub(crate) const DOMAIN: &str = "keywheel.example";
 /// The image of PostgreSQL, made from what is installed here.
@@ -185,7 +185,7 @@ impl Stage {
             eprintln!("{} s: {command}", begun.elapsed().as_secs());
             self.shell(command)?.ok()?;
         }
-        let up = wait::until_true("the gateway to serve", 3 * PATIENCE, || {
+        let up = wait::until_true("the gateway to serve", PATIENCE, || {
             Ok(self.inside("status")?.code == 0)
         });
         up.with_context(|| self.logs())?;

@@ -1,7 +1,6 @@
 //! What a person sees: consumers, schedules, events, and who is let in.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use keywheel_tests::docker;
@@ -121,7 +120,7 @@ fn status_shows_every_part() -> Result<()> {
         "journal",
     ];
     let mut last = Value::Null;
-    let heard = wait::until_true("every part", Duration::from_secs(60), || {
+    let heard = wait::until_true("every part", wait::PATIENCE, || {
         last = stage.keywheel.json(&["status"])?;
         Ok(kinds.iter().all(|kind| is_well(&last, kind)))
     });
@@ -136,7 +135,7 @@ fn a_schedule_with_seconds_fires() -> Result<()> {
     let keywheel = Keywheel::start()?;
     let rotation = "rotation: { schedule: \"*/2 * * * * *\", timezone: Europe/Berlin }";
     keywheel.apply(&manifest::secret("test/cron", &[rotation]))?;
-    wait::until_true("two slots of the schedule", Duration::from_secs(15), || {
+    wait::until_true("two slots of the schedule", wait::PATIENCE, || {
         Ok(current(&keywheel, "test/cron")? >= 3)
     })?;
     planted::plant(&keywheel, "test/cron")?;

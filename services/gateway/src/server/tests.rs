@@ -153,7 +153,7 @@ async fn strangers_that_hold_all_their_places_keep_no_operator_out() {
     // Long enough for all of them to come, and for one more to be turned away.
     let patient = Spans {
         head: PATIENCE,
-        stranger: Duration::from_secs(6),
+        stranger: Duration::from_secs(15),
         ..SHORT
     };
     let rig = Rig::start("places", patient).await;

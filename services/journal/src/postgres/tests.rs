@@ -126,9 +126,8 @@ async fn a_process_paused_inside_an_append_stops_nobody_and_changes_nothing() {
     super::write::batch(&mut stopped, batch.unwrap())
         .await
         .unwrap();
-    let patience = session::LOCK_TIMEOUT + Duration::from_secs(5);
     let wanted = [decision(2)];
-    let append = tokio::time::timeout(patience, other.append(1, &wanted));
+    let append = tokio::time::timeout(PATIENCE, other.append(1, &wanted));
     assert_eq!(append.await.unwrap().unwrap()[0].number, 1);
     // It wakes, and wants to commit what it has.
     assert!(stopped.commit().await.is_err());
