@@ -391,7 +391,7 @@ impl World {
 
     /// Asks until store-sync serves.
     async fn ask(&self, of: &Arc<dyn Bus>, body: Body) -> Body {
-        for _ in 0..200 {
+        for _ in 0..12_000 {
             match of
                 .request(Address::StoreSync, None, body.clone(), SOON)
                 .await
