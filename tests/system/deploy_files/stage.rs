@@ -204,7 +204,12 @@ impl Stage {
             self.path("manifest.yaml")
         );
         self.shell(&apply)?.ok()?;
-        let made = wait::until_true("a version", PATIENCE, || Ok(self.version(name)? == Some(1)));
+        let made = wait::until_true("a version, and its rotation's end", PATIENCE, || {
+            let said = self.inside(&format!("get secret {name}"))?.ok()?.json()?;
+            let find = |key| keywheel_tests::stage::find(&said, key);
+            let is_over = find("open_rotation").is_none_or(Value::is_null);
+            Ok(is_over && find("current").and_then(Value::as_u64) == Some(1))
+        });
         made.with_context(|| self.logs())
     }
 

@@ -207,7 +207,7 @@ fn stop_and_start_keeps_everything() -> Result<()> {
     );
     keywheel.up(&keywheel_tests::keywheel::Options::default())?;
     assert_eq!(current(&keywheel, "test/kept")?, 1);
-    keywheel.json(&["rotate", "test/kept", "--wait"])?;
+    keywheel_tests::stage::rotate(&keywheel, "test/kept")?;
     assert_eq!(current(&keywheel, "test/kept")?, 2);
     planted::assert_clean(&keywheel, &[])
 }
