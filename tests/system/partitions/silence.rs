@@ -72,9 +72,7 @@ pub(crate) fn end(
         None,
         "it was served after the return"
     );
-    wait::until_true("the new value", PATIENCE, || {
-        Ok(value(far)? != away.before)
-    })?;
+    wait::until_true("the new value", PATIENCE, || Ok(value(far)? != away.before))?;
     wait_current_plan(fleet, CUT)?;
     let after = value(far)?;
     assert_eq!(served_after_restart(far)?.as_ref(), Some(&after));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::journal::{Decision, Journal};
-use keywheel_postgres::{Address, session};
+use keywheel_postgres::Address;
 use keywheel_testkit::conformance::journal::{decision, effect};
 use keywheel_testkit::conformance::{self, journal_shared};
 use keywheel_testkit::server::postgres::PostgresServer;
