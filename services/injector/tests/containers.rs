@@ -164,7 +164,8 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
     let written = container
         .exec("/bin/busybox stat -c %i:%y /run/secrets/db")
         .1;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // What was told is written down a moment later.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     injector.abandon().await;
     support::docker(&["kill", &stopped.0]);
     bus.clear();

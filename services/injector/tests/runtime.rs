@@ -169,7 +169,8 @@ async fn variables_live_from_start_over_rotation_to_revocation() {
     let started = scene.state(".State.StartedAt", &app);
     scene.bus.publish(plan(Some(2), Some(2)));
     scene.wait_gone(2, |version| version == 1).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // What was told is written down a moment later.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     scene.crash_and_start().await;
     assert_eq!(scene.state(".State.StartedAt", &app), started);
 

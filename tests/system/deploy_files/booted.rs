@@ -242,7 +242,10 @@ impl Stage {
         self.feed_a_container()?;
         self.rotate()?;
         // Root of this machine asks at the gateway's socket; everybody is well.
-        self.machine.run(&["keywheel", "status", "--check"])?.ok()?;
+        wait::until("everybody to be well", PATIENCE, || {
+            let status = ["keywheel", "status", "--check"];
+            self.machine.run(&status)?.ok().map(Some)
+        })?;
         self.kill("store-sync")?;
         self.rotate()?;
         self.kill("injector")?;
