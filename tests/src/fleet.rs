@@ -109,7 +109,7 @@ impl Fleet {
 
     /// Rotates, waits, and returns the answer.
     pub fn rotate(&self, secret: &str) -> Result<Value> {
-        self.keywheel.json(&["rotate", secret, "--wait"])
+        stage::rotate(&self.keywheel, secret)
     }
 
     /// A client command through another gateway's socket.

@@ -23,9 +23,9 @@ use crate::wait;
 /// Where credentials of stores outside lie, below the scratch directory.
 pub(crate) const CREDENTIALS_DIR: &str = "stores";
 /// How long `up` may take to answer.
-pub const READY: Duration = Duration::from_secs(60);
+pub const READY: Duration = wait::PATIENCE;
 /// How long `up` may take to stop when asked.
-pub const STOP: Duration = Duration::from_secs(20);
+pub const STOP: Duration = wait::PATIENCE;
 /// A limit that no test reaches.
 const ALL: &str = "1000000";
 /// The user that may nothing, as Debian numbers it.

@@ -14,7 +14,9 @@ use crate::output::Output;
 use crate::wait;
 
 /// How long a program may take to do what it was told.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = wait::PATIENCE;
+/// How long a program is waited for that its test has done with.
+const GOODBYE: Duration = Duration::from_secs(30);
 /// Lines of the log that a failed test shows.
 const LOG_TAIL: usize = 60;
 
@@ -134,12 +136,16 @@ impl Process {
 
     /// Asks it to stop, waits, and tells how it ended; kills it when it does not.
     pub fn stop(&mut self) -> Result<Option<String>> {
+        self.stop_within(PATIENCE)
+    }
+
+    fn stop_within(&mut self, patience: Duration) -> Result<Option<String>> {
         if !self.is_running()? {
             return Ok(None);
         }
         self.signal("-TERM")?;
         let what = format!("{} to stop", self.name);
-        let ended = wait::until(&what, PATIENCE, || self.exited());
+        let ended = wait::until(&what, patience, || self.exited());
         self.kill9()?;
         ended.map(Some)
     }
@@ -209,7 +215,7 @@ impl Drop for Process {
         }
         // A paused one hears nothing.
         let _ = self.resume();
-        if let Err(error) = self.stop() {
+        if let Err(error) = self.stop_within(GOODBYE) {
             eprintln!("harness: {error:#}");
         }
     }

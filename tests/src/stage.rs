@@ -16,8 +16,10 @@ use crate::wait;
 pub const SECRET: &str = "test/db-password";
 /// Where its file is inside a container.
 pub const FILE: &str = "/run/secrets/db_password";
+/// What a rotation is refused with while another one is under way.
+const STILL_OPEN: &str = "is still open; `keywheel describe rotation";
 /// How long a rotation may take in a test.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = wait::PATIENCE;
 
 /// A server with an image and a runtime. Fields drop in order: the containers
 /// of a test are declared after it and so go first.
@@ -86,7 +88,7 @@ impl Stage {
 
     /// Rotates, waits, and returns the answer.
     pub fn rotate(&self, secret: &str) -> Result<Value> {
-        self.keywheel.json(&["rotate", secret, "--wait"])
+        rotate(&self.keywheel, secret)
     }
 
     /// The value as the container sees it.
@@ -127,6 +129,16 @@ pub fn finish(keywheel: &Keywheel, plaintexts: &[String], containers: &[&Contain
 pub fn current(keywheel: &Keywheel, secret: &str) -> Result<u64> {
     let said = keywheel.json(&["get", "secret", secret])?;
     Ok(find(&said, "current").and_then(Value::as_u64).unwrap_or(0))
+}
+
+/// Rotates, waits, and returns the answer. The rotation before, such as that of the first version, may come to
+/// its end a moment after its version is current.
+pub fn rotate(keywheel: &Keywheel, secret: &str) -> Result<Value> {
+    let said = wait::until("the rotation before to end", PATIENCE, || {
+        let said = keywheel.cli(&["rotate", secret, "--wait", "-o", "json"])?;
+        Ok((!said.said().contains(STILL_OPEN)).then_some(said))
+    })?;
+    said.ok()?.json()
 }
 
 /// Waits until the current version is at least this.

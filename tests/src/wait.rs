@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+/// How long to wait for what is going to happen: far above every single timeout, pause and deadline of what
+/// is waited for, also on a machine that stands still meanwhile. Where all goes well it costs nothing. What
+/// asserts that something does not happen has a span of its own.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// How often a condition is looked at.
 pub const INTERVAL: Duration = Duration::from_millis(25);
 
@@ -63,7 +67,7 @@ mod tests {
     #[test]
     fn it_returns_what_it_found() -> Result<()> {
         let mut left = 3;
-        let found = until("zero", Duration::from_secs(5), || {
+        let found = until("zero", PATIENCE, || {
             left -= 1;
             Ok((left == 0).then_some(left))
         })?;

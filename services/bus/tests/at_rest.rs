@@ -12,7 +12,6 @@ mod support;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,11 +24,10 @@ use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::bus::HOST;
 use keywheel_testkit::server::nats::{NatsServer, VERSIONS};
 use support::nats::{options, settings, try_connect};
-use support::{id, leaf, plan};
+use support::{SOON, id, leaf, plan};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-const SOON: Duration = Duration::from_secs(10);
 const CANARY: &[u8] = b"canary-7f3a9c1e5b2d-of-the-bus";
 
 /// Everything that went over the wire, both ways.

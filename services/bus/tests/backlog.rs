@@ -8,17 +8,13 @@
 
 mod support;
 
-use std::time::Duration;
-
 use keywheel_core::audit::Role;
 use keywheel_engine::port::bus::{Incoming, Subscription, Topic};
 use keywheel_engine::presence::Backlog as _;
 use keywheel_testkit::conformance::bus::{HOST, work};
 use keywheel_testkit::server::nats::{NatsServer, VERSIONS};
 use support::nats::{connect, settings};
-use support::{id, plan};
-
-const SOON: Duration = Duration::from_secs(30);
+use support::{SOON, id, plan};
 
 async fn next(subscription: &mut dyn Subscription) -> Incoming {
     let waited = tokio::time::timeout(SOON, subscription.next()).await;

@@ -27,9 +27,8 @@ use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::conformance::bus::{Forgery, HOST, work as effect_of};
 use keywheel_testkit::server::nats::{NatsServer, Settings, TOO_OLD, VERSIONS};
 use support::nats::{connect, headers, options, raw, settings, subject_of, try_connect};
-use support::{DEPLOYMENT, RandomIds, RealClock, forged, id, index_of, leaf, plan, trust};
+use support::{DEPLOYMENT, RandomIds, RealClock, SOON, forged, id, index_of, leaf, plan, trust};
 
-const SOON: Duration = Duration::from_secs(30);
 const NEWEST: &str = VERSIONS[2];
 
 async fn next(subscription: &mut dyn Subscription) -> Incoming {
@@ -38,13 +37,11 @@ async fn next(subscription: &mut dyn Subscription) -> Incoming {
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if holds() {
-            return;
-        }
+    let clock = RealClock::new();
+    while !holds() {
+        assert!(clock.monotonic() < SOON, "{what}: not within {SOON:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("{what}: not within thirty seconds");
 }
 
 async fn send(bus: &dyn Bus, numbers: std::ops::Range<u64>) {
@@ -203,8 +200,7 @@ async fn a_killed_server_that_comes_back_has_lost_nothing_that_was_stored() {
             seen.insert(index_of(&incoming));
             audit.ack(incoming.sequence).await.unwrap();
         }
-        let health = gateway.health();
-        assert!(health.connects >= 2, "{version}: {health:?}");
+        until(version, || gateway.health().connects >= 2).await;
         assert_eq!(sink.refused().total(), 0);
     }
 }
@@ -301,7 +297,10 @@ async fn a_service_may_begin_before_its_server() {
     let waiting = tokio::spawn(async move { end.subscribe(Topic::Plan(HOST), "injector").await });
     server.restart();
     let scheduler = early.await.unwrap().unwrap();
-    assert!(scheduler.health().connected, "it waited for its server");
+    until("a start that waited for its server", || {
+        scheduler.health().connected
+    })
+    .await;
     let gateway = connect(&server, Role::Gateway).await;
     let mut plans = waiting.await.unwrap().unwrap();
     gateway
@@ -340,10 +339,7 @@ async fn a_flood_of_forgeries_delays_nobody_and_stays_with_nobody() {
         sent.await.unwrap().await.unwrap();
     }
     send(&*gateway.endpoint(), 1..2).await;
-    let begun = std::time::Duration::from_secs(20);
-    let incoming = tokio::time::timeout(begun, next(&mut *audit))
-        .await
-        .unwrap();
+    let incoming = next(&mut *audit).await;
     assert_eq!(index_of(&incoming), 1);
     audit.ack(incoming.sequence).await.unwrap();
     assert_eq!(sink.refused().forged, FLOOD);
@@ -423,18 +419,28 @@ async fn a_server_that_hangs_delays_one_message_and_not_every_one() {
             .await;
         assert_eq!(sent.unwrap_err().kind, ErrorKind::Unavailable);
     }
-    assert!(clock.monotonic() < patience * 4, "{:?}", clock.monotonic());
+    // Far from that of every one, also on a machine that stood still meanwhile.
+    assert!(clock.monotonic() < patience * 30, "{:?}", clock.monotonic());
     server.resume();
     // The first one was on its way; the newest is said again without anybody asking.
     let mut seen = Vec::new();
     while seen.last() != Some(&99) {
         let incoming = next(&mut *audit).await;
-        seen.push(index_of(&incoming));
+        // One that is acknowledged late comes again.
+        if !seen.contains(&index_of(&incoming)) {
+            seen.push(index_of(&incoming));
+        }
         audit.ack(incoming.sequence).await.unwrap();
     }
     assert!(seen.len() <= 3, "{seen:?}");
     send(&*bus, 100..101).await;
-    assert_eq!(index_of(&next(&mut *audit).await), 100);
+    loop {
+        let incoming = next(&mut *audit).await;
+        if index_of(&incoming) == 100 {
+            break;
+        }
+        assert!(incoming.redelivered, "{incoming:?}");
+    }
 }
 
 #[tokio::test]
@@ -521,7 +527,7 @@ async fn two_hundred_hosts_come_back_at_once() {
         };
         assert!(matches!(incoming.message.body, Body::Plan(plan) if plan.host == *host));
         plans.ack(incoming.sequence).await.unwrap();
-        assert!(end.health().connected);
+        until("a connection in health", || end.health().connected).await;
     }
 }
 

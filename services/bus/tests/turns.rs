@@ -19,9 +19,7 @@ use keywheel_testkit::conformance::bus::HOST;
 use keywheel_testkit::server::nats::{NatsServer, User, VERSIONS};
 use nkeys::KeyPair;
 use support::nats::{connect, settings};
-use support::{DEPLOYMENT, id, index_of, leaf, plan};
-
-const SOON: Duration = Duration::from_secs(30);
+use support::{DEPLOYMENT, SOON, id, index_of, leaf, plan};
 
 async fn next(subscription: &mut dyn Subscription) -> Incoming {
     let waited = tokio::time::timeout(SOON, subscription.next()).await;

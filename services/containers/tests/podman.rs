@@ -19,7 +19,7 @@ use keywheel_testkit::conformance::container_host::{BUSYBOX, Fixture, Given, run
 
 const IMAGE: &str = "localhost/keywheel-test-podman:busybox";
 /// How long the service may take to answer.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(120);
 
 /// A storage of its own and the service over it.
 struct Podman {

@@ -133,7 +133,7 @@ mod tests {
         shutdown.on_signals().unwrap();
         let own = rustix::process::getpid();
         rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
-        let waited = tokio::time::timeout(Duration::from_secs(5), shutdown.requested()).await;
+        let waited = tokio::time::timeout(Duration::from_secs(120), shutdown.requested()).await;
         assert!(waited.is_ok() && shutdown.is_requested());
     }
 }

@@ -36,7 +36,7 @@ use keywheel_testkit::server::nats::{NatsServer, TlsFiles};
 use keywheel_testkit::server::port::held_port;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(50);
 const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([7; 16]);
 const EVICTED: HostId = HostId::from_bytes([1; 16]);

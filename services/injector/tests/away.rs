@@ -166,7 +166,7 @@ impl Scene {
         });
         let socket = self.folder.path().join("injector.sock");
         let asked = move || {
-            let mut stream = (0..3000)
+            let mut stream = (0..9000)
                 .find_map(|_| {
                     std::thread::sleep(Duration::from_millis(20));
                     UnixStream::connect(&socket).ok()
@@ -425,6 +425,12 @@ fn assert_each_swap_once(facts: &[(String, Fact)]) {
 const SCRIPT: &str =
     "echo \"$TOKEN|$(/bin/busybox cat /run/secrets/db)\"; exec /bin/busybox sleep 600";
 
+/// Waits until the program of a container has said just this.
+async fn wait_said(scene: &Scene, engine: &Engine, id: &str, words: &str) {
+    let said = || engine.docker(&["logs", id]);
+    scene.bus.wait(words, |_| said() == words).await;
+}
+
 /// When the lease is over nothing is left, until the gateway is heard again.
 async fn lease_takes_it_back(scene: &Scene, engine: &Engine, running: &mut Running, id: &str) {
     scene.bus.silence(true);
@@ -479,9 +485,10 @@ async fn containers_live_on_and_restart_while_the_control_plane_is_away() {
     running.wait_plan().await;
     let cat = ["exec", &id, "/bin/busybox", "cat", "/run/secrets/db"];
     assert_eq!(engine.docker(&cat), "db-1");
-    engine.docker(&["restart", &id]);
     let served = format!("{CANARY}|db-1");
-    assert_eq!(engine.docker(&["logs", &id]), format!("{served}\n{served}"));
+    wait_said(&scene, &engine, &id, &served).await;
+    engine.docker(&["restart", &id]);
+    wait_said(&scene, &engine, &id, &format!("{served}\n{served}")).await;
     // What it says waits on the disk, also across another restart.
     scene
         .wait_spooled("a farewell for each binding and a delivery", |spooled| {

@@ -135,8 +135,10 @@ async fn a_caught_signal_is_delivered_and_an_uncaught_one_is_not_sent() {
             .iter()
             .all(|(id, fact)| !matches!(fact, Fact::Reloaded { .. }) || *id == told.0)
     );
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(support::docker(&["logs", &told.0]).contains("told v2"));
+    bus.wait("the program to be told", |_| {
+        support::docker(&["logs", &told.0]).contains("told v2")
+    })
+    .await;
     assert_eq!(
         support::docker(&["inspect", "-f", "{{.State.Running}}", &deaf.0]),
         "true"
@@ -163,7 +165,8 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
     let written = container
         .exec("/bin/busybox stat -c %i:%y /run/secrets/db")
         .1;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // What was told is written down a moment later.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     injector.abandon().await;
     support::docker(&["kill", &stopped.0]);
     bus.clear();
@@ -223,13 +226,11 @@ async fn a_reader_never_sees_a_torn_file_and_reports_survive_a_gateway_that_is_a
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(support::docker(&["wait", &container.0]), "0");
-    assert!(
-        std::fs::read_dir(folder.path().join("spool"))
-            .unwrap()
-            .count()
-            > 0,
-        "facts wait on the disk"
-    );
+    bus.wait("facts on the disk", |_| {
+        let spool = std::fs::read_dir(folder.path().join("spool"));
+        spool.unwrap().count() > 0
+    })
+    .await;
     bus.refuse_reports(false);
     bus.wait_facts("the last swap", 1, swapped(60)).await;
     bus.wait_facts("its end", 1, |fact| *fact == Fact::Vanished)
@@ -332,17 +333,18 @@ async fn a_command_that_ends_well_acknowledges_and_one_that_fails_or_hangs_is_to
     let folder = tempfile::tempdir().unwrap();
     let bus = FakeBus::new();
     let plan = |version| {
-        let run = |script: &str| Reload::Command {
+        // Only the one that hangs runs into its limit, however slow the machine is.
+        let run = |script: &str, limit| Reload::Command {
             argv: ["/bin/busybox", "sh", "-c", script]
                 .map(str::to_owned)
                 .into(),
-            timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(limit),
         };
         let script = "/bin/busybox cat /run/secrets/db >> /tmp/told";
         let all = [
-            ("well", run(script)),
-            ("fails", run("exit 3")),
-            ("hangs", run("exec /bin/busybox sleep 600")),
+            ("well", run(script, 120)),
+            ("fails", run("exit 3", 120)),
+            ("hangs", run("exec /bin/busybox sleep 600", 2)),
             ("label", Reload::Label),
         ];
         (11..)

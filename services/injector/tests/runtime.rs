@@ -124,6 +124,12 @@ impl Scene {
             .await;
     }
 
+    /// Waits until the program of a container said this last.
+    async fn wait_said(&self, id: &str, words: &str) {
+        let logs = || self.engine.docker(&["logs", id]);
+        self.bus.wait(words, |_| logs().ends_with(words)).await;
+    }
+
     async fn crash_and_start(&mut self) {
         self.running.abandon().await;
         self.bus.clear();
@@ -156,19 +162,15 @@ async fn variables_live_from_start_over_rotation_to_revocation() {
         .bus
         .wait_facts("restarted and healthy", 1, reloaded(2))
         .await;
-    assert!(
-        scene
-            .engine
-            .docker(&["logs", &app])
-            .ends_with("pre-two|db-1")
-    );
+    scene.wait_said(&app, "pre-two|db-1").await;
     scene.wait_gone(1, |version| version == 1).await;
 
     // A file beside it changes without a restart, and an injector that comes back restarts nothing.
     let started = scene.state(".State.StartedAt", &app);
     scene.bus.publish(plan(Some(2), Some(2)));
     scene.wait_gone(2, |version| version == 1).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // What was told is written down a moment later.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     scene.crash_and_start().await;
     assert_eq!(scene.state(".State.StartedAt", &app), started);
 
@@ -197,6 +199,7 @@ async fn variables_live_from_start_over_rotation_to_revocation() {
 async fn starts_with_everything_in_place(scene: &Scene) -> String {
     let app = created(&scene.engine.container("app", PLACEHOLDER, SCRIPT));
     scene.bus.wait_facts("healthy", 1, reloaded(1)).await;
+    scene.wait_said(&app, "pre-one|db-1").await;
     assert_eq!(scene.engine.docker(&["logs", &app]), "pre-one|db-1");
     assert!(
         scene

@@ -70,7 +70,7 @@ impl Engine {
             .spawn()
             .unwrap();
         let engine = Self { dir, dockerd };
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(120);
         while !engine.docker(&["version"]).status.success() {
             let log = || std::fs::read_to_string(engine.dir.join("log")).unwrap();
             assert!(Instant::now() < until, "dockerd does not start: {}", log());

@@ -52,7 +52,7 @@ const ROTATION: RotationId = RotationId::from_bytes([2; 16]);
 const HOST: HostId = HostId::from_bytes([7; 16]);
 const DELIVERY: DeliveryId = DeliveryId::from_bytes([8; 16]);
 const CANARY: &[u8] = b"canary-5f1d7c0a9be24f6e8d3311aa44cc77ee";
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 /// An outcome as the gateway saw it.
 type Outcome = (CommandId, Command);
@@ -397,7 +397,7 @@ impl World {
 
     /// Asks until store-sync serves.
     async fn ask(&self, of: &Arc<dyn Bus>, body: Body) -> Body {
-        for _ in 0..200 {
+        for _ in 0..12_000 {
             match of
                 .request(Address::StoreSync, None, body.clone(), SOON)
                 .await

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Result;
 use keywheel_tests::docker;
@@ -202,7 +201,7 @@ fn a_full_disk_refuses_new_work_and_loses_nothing() -> Result<()> {
     assert_refused(&refusal, UNAVAILABLE, &["disk"]);
     empty(&disk.folder())?;
     assert_eq!(keywheel.exited()?, None, "a full disk ended `up`");
-    wait::until_true("work after room was made", Duration::from_secs(20), || {
+    wait::until_true("work after room was made", PATIENCE, || {
         Ok(keywheel
             .try_apply(&manifest::secret("test/after", &[]))?
             .code

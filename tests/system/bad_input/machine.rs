@@ -12,7 +12,7 @@ use crate::refusal::{
 };
 
 /// How long a first word may take.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = wait::PATIENCE;
 /// Exit code of `status --check` with a problem.
 const PARTIAL: i32 = 4;
 /// What to do about an engine that is away.

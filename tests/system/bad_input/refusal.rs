@@ -80,7 +80,7 @@ pub(crate) fn assert_nothing_lost(keywheel: &Keywheel) -> Result<()> {
     let before = current(keywheel, KEPT)?;
     assert!(before >= 1, "the secret from before is gone");
     keywheel.json(&["journal", "verify"])?;
-    keywheel.json(&["rotate", KEPT, "--wait"])?;
+    keywheel_tests::stage::rotate(keywheel, KEPT)?;
     assert_eq!(current(keywheel, KEPT)?, before + 1);
     assert_eq!(current(keywheel, PLANTED)?, 1, "the planted value is gone");
     planted::assert_clean(keywheel, &[])

@@ -81,7 +81,7 @@ fn a_start_that_needs_a_sealed_value_is_refused_with_the_next_step_and_comes() -
 
     fs::rename(&away, &key)?;
     fleet.process(Role::StoreSync, 0)?.start()?;
-    wait::until_true("the refused start to come", PATIENCE * 2, || {
+    wait::until_true("the refused start to come", PATIENCE, || {
         Ok(refused.field("{{.State.Running}}")? == "true")
     })?;
     ensure!(refused.variable("API_TOKEN")?.as_ref() == Some(&value));

@@ -63,9 +63,9 @@ pub(crate) const START: [&str; 3] = [
 /// itself before has left the rest untried, and fails.
 pub(crate) const MOST_HITS: u32 = 24;
 /// What has not died by then did not reach the failpoint, and is not done either.
-pub(crate) const SETTLED: Duration = Duration::from_secs(30);
+pub(crate) const SETTLED: Duration = wait::PATIENCE;
 /// How long a process may take to die of what a test asked of it.
-const DEATH: Duration = Duration::from_secs(30);
+const DEATH: Duration = wait::PATIENCE;
 
 /// Every registered failpoint.
 pub(crate) fn registered() -> Result<Vec<String>> {

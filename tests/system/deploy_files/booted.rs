@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::machine::Machine;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = wait::PATIENCE;
 const SECRET: &str = "prod/web/token";
 const HOST: &str = "web-1";
 /// Roles with a unit, in the order in which they are stopped.
@@ -150,6 +150,10 @@ impl Stage {
         self.machine
             .run(&run.split(' ').collect::<Vec<_>>())?
             .ok()?;
+        // A host that has not read its newest plan yet gives the file a moment later.
+        wait::until("the file in the container", PATIENCE, || {
+            self.file().map(Some)
+        })?;
         Ok(())
     }
 
@@ -238,7 +242,10 @@ impl Stage {
         self.feed_a_container()?;
         self.rotate()?;
         // Root of this machine asks at the gateway's socket; everybody is well.
-        self.machine.run(&["keywheel", "status", "--check"])?.ok()?;
+        wait::until("everybody to be well", PATIENCE, || {
+            let status = ["keywheel", "status", "--check"];
+            self.machine.run(&status)?.ok().map(Some)
+        })?;
         self.kill("store-sync")?;
         self.rotate()?;
         self.kill("injector")?;

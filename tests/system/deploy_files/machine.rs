@@ -13,7 +13,7 @@ use keywheel_tests::output::Output;
 use keywheel_tests::scratch::{self, Scratch};
 use keywheel_tests::wait;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = wait::PATIENCE;
 const SCRIPT: &str = "tests/system/deploy_files/machine/machine.sh";
 const INSTALLED: &str = "/usr/lib/systemd/systemd";
 /// Lines of the journal that a failed test shows.

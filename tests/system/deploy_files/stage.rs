@@ -16,7 +16,7 @@ use keywheel_tests::scratch::{self, Scratch, unmount_below};
 use keywheel_tests::wait;
 use serde_json::Value;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = wait::PATIENCE;
 /// The domain of the deployment.
 pub(crate) const DOMAIN: &str = "keywheel.example";
 /// The image of PostgreSQL, made from what is installed here.
@@ -185,7 +185,7 @@ impl Stage {
             eprintln!("{} s: {command}", begun.elapsed().as_secs());
             self.shell(command)?.ok()?;
         }
-        let up = wait::until_true("the gateway to serve", 3 * PATIENCE, || {
+        let up = wait::until_true("the gateway to serve", PATIENCE, || {
             Ok(self.inside("status")?.code == 0)
         });
         up.with_context(|| self.logs())?;
@@ -204,7 +204,12 @@ impl Stage {
             self.path("manifest.yaml")
         );
         self.shell(&apply)?.ok()?;
-        let made = wait::until_true("a version", PATIENCE, || Ok(self.version(name)? == Some(1)));
+        let made = wait::until_true("a version, and its rotation's end", PATIENCE, || {
+            let said = self.inside(&format!("get secret {name}"))?.ok()?.json()?;
+            let find = |key| keywheel_tests::stage::find(&said, key);
+            let is_over = find("open_rotation").is_none_or(Value::is_null);
+            Ok(is_over && find("current").and_then(Value::as_u64) == Some(1))
+        });
         made.with_context(|| self.logs())
     }
 

@@ -115,7 +115,7 @@ fn restarts() -> Result<()> {
     let container = podman.start_container(APP, &["-e", PLACEHOLDER], "/bin/app-env")?;
     let first = variable(container.pid()?)?;
     let file_before = file(container.pid()?)?.context("no file at the start")?;
-    keywheel.json(&["rotate", TOKEN, "--wait"])?;
+    keywheel_tests::stage::rotate(&keywheel, TOKEN)?;
     let second = variable(container.pid()?)?;
     ensure!(first != second, "the variable has the old value");
     let file_after = file(container.pid()?)?.context("no file after the restart")?;

@@ -66,7 +66,7 @@ pub(crate) fn variable(pid: u32) -> Result<String> {
 
 /// Rotates and waits; the file of the process is another one then.
 pub(crate) fn swaps(keywheel: &Keywheel, pid: u32, before: &str) -> Result<String> {
-    keywheel.json(&["rotate", SECRET, "--wait"])?;
+    keywheel_tests::stage::rotate(keywheel, SECRET)?;
     let after = file(pid)?.context("no file after the rotation")?;
     ensure!(
         before != after,

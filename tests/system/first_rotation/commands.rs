@@ -16,7 +16,7 @@ fn a_reload_command_acknowledges_by_its_exit_code_and_nothing_of_it_is_kept() ->
     let stage = Stage::set()?;
     // What it prints is the value itself: the canary finds it wherever output would be kept.
     let script = format!("cat /run/secrets/db_password; echo told >> {TOLD}");
-    let reload = format!("{{ command: [/bin/sh, -c, \"{script}\"], timeout: 10s }}");
+    let reload = format!("{{ command: [/bin/sh, -c, \"{script}\"], timeout: 60s }}");
     stage.apply_file("command", &reload)?;
     let container = stage.run("command", &["--tmpfs", "/tmp"], "/bin/app-idle")?;
     let first = stage.value_in(&container)?;

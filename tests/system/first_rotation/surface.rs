@@ -1,7 +1,6 @@
 //! What a person sees: consumers, schedules, events, and who is let in.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker;
@@ -121,7 +120,7 @@ fn status_shows_every_part() -> Result<()> {
         "journal",
     ];
     let mut last = Value::Null;
-    let heard = wait::until_true("every part", Duration::from_secs(60), || {
+    let heard = wait::until_true("every part", wait::PATIENCE, || {
         last = stage.keywheel.json(&["status"])?;
         Ok(kinds.iter().all(|kind| is_well(&last, kind)))
     });
@@ -136,7 +135,7 @@ fn a_schedule_with_seconds_fires() -> Result<()> {
     let keywheel = Keywheel::start()?;
     let rotation = "rotation: { schedule: \"*/2 * * * * *\", timezone: Europe/Berlin }";
     keywheel.apply(&manifest::secret("test/cron", &[rotation]))?;
-    wait::until_true("two slots of the schedule", Duration::from_secs(15), || {
+    wait::until_true("two slots of the schedule", wait::PATIENCE, || {
         Ok(current(&keywheel, "test/cron")? >= 3)
     })?;
     let next = keywheel.json(&["schedule", "next", "test/cron", "--count", "3"])?;
@@ -217,7 +216,7 @@ fn stop_and_start_keeps_everything() -> Result<()> {
     );
     keywheel.up(&keywheel_tests::keywheel::Options::default())?;
     assert_eq!(current(&keywheel, "test/kept")?, 1);
-    keywheel.json(&["rotate", "test/kept", "--wait"])?;
+    keywheel_tests::stage::rotate(&keywheel, "test/kept")?;
     assert_eq!(current(&keywheel, "test/kept")?, 2);
     planted::assert_clean(&keywheel, &[])
 }

@@ -17,7 +17,7 @@ use crate::kinds;
 use crate::scene::{NAME, Scene};
 
 /// How long an attach stands still, so that it is met in the middle.
-const STANDS: &str = "delay:1500";
+const STANDS: &str = "delay:5000";
 
 #[test]
 fn lives_names_and_kinds_of_containers_are_served_and_leave_nothing() -> Result<()> {

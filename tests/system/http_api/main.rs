@@ -66,7 +66,14 @@ fn ask(scratch: &Path, description: &Path, server: SocketAddr, more: &[&str]) ->
         .current_dir(scratch)
         .args(["-m", "schemathesis.cli", "run"])
         .arg(description)
-        .args(["--url", &url, "--checks", CHECKS])
+        .args([
+            "--url",
+            &url,
+            "--checks",
+            CHECKS,
+            "--request-timeout",
+            "120",
+        ])
         .args(["--phases", "coverage,fuzzing", "--max-examples", EXAMPLES])
         .args(["--generation-deterministic", "--report-har-path", EXCHANGES])
         .args([

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, docker as client};
 use keywheel_tests::scratch::unique;
-use keywheel_tests::stage::Stage;
+use keywheel_tests::stage::{PATIENCE, Stage};
+use keywheel_tests::wait;
 use serde_json::{Value, json};
 
 use crate::scene::{
@@ -196,7 +197,9 @@ fn everything_but_runtime_and_variables_is_as_it_was() -> Result<()> {
 
     // The application sees the value, the engine does not, and what lay in an unnamed volume is there.
     assert_eq!(variable(&new)?, value);
-    assert_eq!(new.logs()?.trim(), "set");
+    wait::until_true("its program's word", PATIENCE, || {
+        Ok(new.logs()?.trim() == "set")
+    })?;
     ensure!(!after.to_string().contains(&value), "the engine knows it");
     assert_eq!(new.read("/unnamed/file")?.as_deref(), Some("kept"));
     assert_ne!(client(&["inspect", old.id()])?.code, 0);

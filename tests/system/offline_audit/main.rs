@@ -10,7 +10,7 @@ use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::manifest;
 use keywheel_tests::output::Output;
 use keywheel_tests::planted::{self, PLANTED};
-use keywheel_tests::stage::{find, wait_current};
+use keywheel_tests::stage::{find, rotate, wait_current};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +25,7 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     keywheel.apply(&manifest::secret(NAMED, &[]))?;
     wait_current(&keywheel, NAMED, 1)?;
     for _ in 0..3 {
-        keywheel.json(&["rotate", NAMED, "--wait"])?;
+        rotate(&keywheel, NAMED)?;
     }
     keywheel.json(&["revoke", NAMED, "--reason", "a test", "--yes", "--wait"])?;
     planted::plant(&keywheel, PLANTED)?;

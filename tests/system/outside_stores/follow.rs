@@ -5,6 +5,7 @@ use keywheel_testkit::server::openbao::OpenBao;
 use keywheel_tests::docker;
 use keywheel_tests::keywheel::Options;
 use keywheel_tests::stage::{SECRET, current};
+use keywheel_tests::wait;
 use serde_json::{Value, json};
 
 use crate::scene::{PATH, STORE, Scene, TOKEN, apart, events, listed, refreshed, wait_health};
@@ -76,7 +77,10 @@ fn looks_right(scene: &Scene) -> Result<()> {
     scene.wait_metric("keywheel_sealed 0")?;
     let listed_now = wait_health(keywheel, STORE, &["ok"])?;
     ensure!(listed_now["secrets"] == json!(2), "{listed_now}");
-    ensure!(keywheel.json(&["get", "stores"])? == json!([listed(keywheel, STORE)?]));
+    // It is looked at every second, so that what was seen of it may change between the two answers.
+    wait::until_true("the same by both words", wait::PATIENCE, || {
+        Ok(keywheel.json(&["get", "stores"])? == json!([listed(keywheel, STORE)?]))
+    })?;
     let page = keywheel.json(&["store", "describe", STORE])?;
     let lies = page["secrets"].as_array().context("no secrets")?;
     for (secret, field) in [(SECRET, "password"), (TOKEN, "token")] {

@@ -24,8 +24,8 @@ pub(crate) const TOKEN: &str = "test/api-token";
 pub(crate) const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
 /// What opens the store; OpenBao's own first token stands in that server's arguments.
 pub(crate) const KEY: &str = "store-token-of-a-test-5d19";
-/// How health reaches a gateway: presence is told every ten seconds.
-pub(crate) const TOLD: Duration = Duration::from_secs(40);
+/// How health reaches a gateway: presence is told every ten seconds, and later on a busy machine.
+pub(crate) const TOLD: Duration = PATIENCE;
 
 /// A stage and an OpenBao.
 pub(crate) struct Scene {
@@ -155,7 +155,7 @@ pub(crate) fn credential(keywheel: &Keywheel, name: &str, text: &str) -> Result<
 pub(crate) fn vault(name: &str, address: &str, auth: &str, poll: &str) -> String {
     format!(
         "apiVersion: keywheel.dev/v1\nkind: Store\nmetadata: {{ name: {name} }}\nspec:\n  \
-         vault: {{ address: \"{address}\", auth: {{ {auth} }} }}\n  poll: {poll}\n  timeout: 2s\n---\n"
+         vault: {{ address: \"{address}\", auth: {{ {auth} }} }}\n  poll: {poll}\n  timeout: 8s\n---\n"
     )
 }
 

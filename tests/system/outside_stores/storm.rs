@@ -79,6 +79,13 @@ fn starts(container: &Container) -> Result<usize> {
         .count())
 }
 
+/// Waits until its program has said so that often: it does a moment after its start.
+fn wait_starts(container: &Container, times: usize) -> Result<()> {
+    wait::until_true("a start to be said", PATIENCE, || {
+        Ok(starts(container)? >= times)
+    })
+}
+
 #[test]
 fn aws_away_over_a_restart_comes_back_with_one_restart_for_each_consumer() -> Result<()> {
     if !docker::ready()? {
@@ -104,6 +111,7 @@ fn aws_away_over_a_restart_comes_back_with_one_restart_for_each_consumer() -> Re
     containers.push((late, run(&stage, late)?));
     for ((app, field), container) in &containers {
         let shown = variable(container)?;
+        wait_starts(container, 1)?;
         ensure!(
             shown == value(before, field) && starts(container)? == 1,
             "{app} shows {shown}"
@@ -150,6 +158,7 @@ fn all_started_as_often_as_their_values_changed(
             (_, "three") => 1..=1,
             _ => 2..=2,
         };
+        wait_starts(container, *expected.start())?;
         let starts = starts(container)?;
         ensure!(
             expected.contains(&starts),

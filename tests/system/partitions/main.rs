@@ -37,6 +37,7 @@ fn serve(fleet: &Fleet, machine: &Machine, secret: &str) -> Result<Container> {
         .keywheel
         .apply(&(manifest::secret(secret, &[]) + &binding))?;
     wait_current(&fleet.keywheel, secret, 1)?;
+    fleet.keywheel.wait_plans()?;
     let container = machine.run(app, &[], "/bin/app-idle")?;
     value(&container)?;
     Ok(container)
@@ -101,7 +102,7 @@ fn row(fleet: &Fleet, host: usize) -> Result<Value> {
 
 /// Waits until a host has carried out its newest plan.
 fn wait_current_plan(fleet: &Fleet, host: usize) -> Result<()> {
-    wait::until_true("a host to follow its plan", 3 * PATIENCE, || {
+    wait::until_true("a host to follow its plan", PATIENCE, || {
         let row = row(fleet, host)?;
         Ok(row.get("lag").and_then(Value::as_u64) == Some(0))
     })

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{CUT, FAR, LATE, revoke, served_after_restart, value, wait_current_plan};
 
 /// When a host says that nobody answers it, and how long a busy machine may take beyond it.
-const ALARM: Duration = Duration::from_secs(120 + 60);
+const ALARM: Duration = Duration::from_secs(120).saturating_add(PATIENCE);
 const SILENCE: &str = "has not answered this host for more than";
 
 /// The verb of a start that was served while the gateway did not answer.
@@ -64,7 +64,7 @@ pub(crate) fn end(
     away: &Away,
     [far, dead, late]: [&Container; 3],
 ) -> Result<String> {
-    wait::until_true("what was revoked meanwhile to go", 3 * PATIENCE, || {
+    wait::until_true("what was revoked meanwhile to go", PATIENCE, || {
         Ok(late.read(FILE)?.is_none())
     })?;
     assert_eq!(
@@ -72,15 +72,13 @@ pub(crate) fn end(
         None,
         "it was served after the return"
     );
-    wait::until_true("the new value", 3 * PATIENCE, || {
-        Ok(value(far)? != away.before)
-    })?;
+    wait::until_true("the new value", PATIENCE, || Ok(value(far)? != away.before))?;
     wait_current_plan(fleet, CUT)?;
     let after = value(far)?;
     assert_eq!(served_after_restart(far)?.as_ref(), Some(&after));
     assert_eq!(served_after_restart(dead)?, None);
     assert_eq!(late.read(FILE)?, None);
-    wait::until_true("rotation and revocations to close", 3 * PATIENCE, || {
+    wait::until_true("rotation and revocations to close", PATIENCE, || {
         let events = fleet.keywheel.stream("events")?;
         let count = |what: &str| {
             events
@@ -114,7 +112,7 @@ const FAR_USE: [(&str, u64); 5] = [
 ];
 
 fn once_each(fleet: &Fleet, far: &Container, before: usize) -> Result<()> {
-    let all_there = wait::until_true("what waited in the spool", 3 * PATIENCE, || {
+    let all_there = wait::until_true("what waited in the spool", PATIENCE, || {
         Ok(records(fleet, far)?.len() >= before + FAR_USE.len())
     });
     let found = records(fleet, far)?;

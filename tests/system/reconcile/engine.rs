@@ -35,7 +35,7 @@ fn after_a_restart_of_the_engine_everybody_has_what_the_plan_says() -> Result<()
     daemon.process().stop()?;
     daemon.process().start()?;
     daemon.wait_ready()?;
-    wait::until_true("both to be there again", 2 * PATIENCE, || {
+    wait::until_true("both to be there again", PATIENCE, || {
         let now = [both.pid()?, plain.pid()?];
         let is_new = now.iter().zip(&pids).all(|(now, before)| now != before);
         Ok(is_new && values(&both)? == first && plain.peek(FILE)? == first[0])

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::each_change_is_audited_once;
 
-/// The injector looks at everything each half minute; a busy machine may take as long again.
-const NEXT_LOOK: Duration = Duration::from_secs(60);
+/// The injector looks at everything each half minute, and later on a busy machine.
+const NEXT_LOOK: Duration = wait::PATIENCE;
 
 /// Without the runtime: only an event, or a look, tells of it.
 fn run_plain(stage: &Stage) -> Result<Container> {

@@ -119,7 +119,7 @@ fn after_a_reboot_everybody_has_what_the_plan_says() -> Result<()> {
     }
     fleet.process(Role::Injector, 0)?.start()?;
     for container in &containers {
-        wait::until_true("the container with what is current", 3 * PATIENCE, || {
+        wait::until_true("the container with what is current", PATIENCE, || {
             let now = values(container)?;
             Ok(now[0] != first[0] && now[1] != first[1])
         })?;

@@ -16,8 +16,8 @@ use crate::deployment::{Deployment, HOST, PATIENCE};
 use crate::rollover::roll_over;
 use crate::{SECRET, serve, value_in};
 
-/// The shortest life that credentials may have.
-const LIFE: Duration = Duration::from_secs(10);
+/// A short life; half of it, after which they are renewed, is more than a busy machine stands still for.
+const LIFE: Duration = Duration::from_secs(20);
 const SETTING: &str = "KEYWHEEL_CREDENTIALS_LIFETIME";
 /// Whose credentials are looked at, beside the host's.
 const SERVICES: [&str; 6] = [

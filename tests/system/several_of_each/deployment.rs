@@ -14,7 +14,7 @@ use keywheel_tests::wait;
 use serde_json::Value;
 
 /// How long anything may take that is awaited.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = wait::PATIENCE;
 /// The one host.
 pub(crate) const HOST: &str = apart::HOST;
 

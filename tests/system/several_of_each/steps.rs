@@ -97,7 +97,7 @@ pub(crate) fn provided_values(all: &Deployment, round: u32) -> Result<Vec<String
         let path = all.keywheel.scratch().write("provided", &value)?;
         let words = ["secret", "put", &name, "--value-file", "-", "--wait"];
         // One that just went to sleep may have the question; then the answer says to repeat it.
-        let said = wait::until("a store-sync to take a value", 3 * PATIENCE, || {
+        let said = wait::until("a store-sync to take a value", PATIENCE, || {
             let mut put = all.client(number % 2, &words)?;
             let said = all.keywheel.hear(put.stdin(File::open(&path)?))?;
             Ok((said.code != UNAVAILABLE).then_some(said))

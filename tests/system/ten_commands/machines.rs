@@ -12,7 +12,7 @@ use keywheel_tests::output::Output;
 use keywheel_tests::scratch::unmount_below;
 use keywheel_tests::wait;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = wait::PATIENCE;
 /// Where programs of the system are.
 pub(crate) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_testkit::server::port::{held_pair, held_port};
 use keywheel_testkit::server::postgres::PostgresServer;
 use keywheel_tests::apart::nats_server;
 use keywheel_tests::output::Output;
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::machines::{Machine, SYSTEM_PATH};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = wait::PATIENCE;
 const SECRET: &str = "prod/web/token";
 /// A bus server's port for the others lies this far above, as `keywheel init` says.
 const CLUSTER_OFFSET: u16 = 2000;
@@ -67,17 +67,6 @@ pub(crate) struct Stage {
     settings: BTreeMap<&'static str, String>,
     begun: Instant,
     scratch: Scratch,
-}
-
-fn free_port() -> Result<u16> {
-    for _ in 0..100 {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let above = port.checked_add(CLUSTER_OFFSET);
-        if above.is_some_and(|above| TcpListener::bind(("127.0.0.1", above)).is_ok()) {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no two free ports {CLUSTER_OFFSET} apart")
 }
 
 /// An image made from the static busybox, without a registry.
@@ -133,8 +122,8 @@ impl Stage {
         let path = |name: &str| self.scratch.join(name).display().to_string();
         let control = self.control.prefix();
         let [web_1, web_2] = &self.hosts;
-        let (api, join) = (free_port()?.to_string(), free_port()?.to_string());
-        let bus = || -> Result<String> { Ok(format!("127.0.0.1:{}", free_port()?)) };
+        let (api, join) = (held_port().to_string(), held_port().to_string());
+        let bus = || format!("127.0.0.1:{}", held_pair(CLUSTER_OFFSET));
         let deployment = path("deployment");
         Ok(BTreeMap::from([
             ("PROFILE", "dev".to_owned()),
@@ -153,9 +142,9 @@ impl Stage {
             ("WEB2", web_2.prefix()),
             ("ROOT", self.control.root()),
             ("KEYS", path("keys")),
-            ("BUS1", bus()?),
-            ("BUS2", bus()?),
-            ("BUS3", bus()?),
+            ("BUS1", bus()),
+            ("BUS2", bus()),
+            ("BUS3", bus()),
             ("GATEWAY", "127.0.0.1".to_owned()),
             ("DATABASE", self.database.place()),
             ("DATABASE_ADMIN", self.database.url("postgres")),
@@ -247,7 +236,9 @@ impl Stage {
             let is_over = find("open_rotation").is_none_or(Value::is_null);
             Ok(is_over && find("current").and_then(Value::as_u64) == Some(1))
         })?;
-        self.both_hosts_have(1)
+        wait::until("the first file on both hosts", PATIENCE, || {
+            self.both_hosts_have(1).map(Some)
+        })
     }
 
     /// The file is in every container, and every container holds the version.

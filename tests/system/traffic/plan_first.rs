@@ -38,7 +38,7 @@ fn a_host_that_returns_hears_its_plan_first() -> Result<()> {
     stage.keywheel.json(&words)?;
     let before = stage.keywheel.apart()?.tap()?.connections();
     stage.keywheel.apart()?.up(&Options::default())?;
-    wait::until_true("the file to go", 3 * PATIENCE, || {
+    wait::until_true("the file to go", PATIENCE, || {
         Ok(container.read(FILE)?.is_none())
     })?;
     let tap = stage.keywheel.apart()?.tap()?;

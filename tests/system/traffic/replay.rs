@@ -3,6 +3,7 @@
 //! Copies come without the id by which a bus server drops repeats, as if long after its window.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::apart::Role;
@@ -14,6 +15,8 @@ use keywheel_tests::{metrics, wait};
 use crate::heard::all_at;
 use crate::thief::Thief;
 
+/// How long nothing is told where all was: what follows a start does so within a second.
+const QUIET: Duration = Duration::from_secs(3);
 /// How often each message comes again.
 const REPEATS: usize = 100;
 /// How a client publishes with headers.
@@ -55,7 +58,7 @@ pub(crate) fn has_no_effect(stage: &mut Stage, container: &Container) -> Result<
     }
     stage.keywheel.apart()?.wait_store_sync()?;
     stage.keywheel.wait_plans()?;
-    let before = stage.keywheel.stream("events")?.len();
+    let before = settled(stage)?;
     thief.repeat(&chosen, REPEATS)?;
     wait::until("every reader's alarm", PATIENCE, || {
         all_refused(stage, 1).map(Some)
@@ -78,6 +81,16 @@ pub(crate) fn has_no_effect(stage: &mut Stage, container: &Container) -> Result<
 }
 
 /// Every reader refused all copies of so many rounds, but the first one of all; else who did not.
+/// How many events there are, once those that started anew have said all that they had to say.
+fn settled(stage: &Stage) -> Result<usize> {
+    let count = || Ok::<_, anyhow::Error>(stage.keywheel.stream("events")?.len());
+    wait::until("an end of the events", PATIENCE, || {
+        let before = count()?;
+        std::thread::sleep(QUIET);
+        Ok((count()? == before).then_some(before))
+    })
+}
+
 fn all_refused(stage: &Stage, rounds: usize) -> Result<()> {
     let pages = metrics::pages(&stage.keywheel)?;
     let wanted = u32::try_from(rounds * REPEATS - 1)?;

@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result};
 use keywheel_tests::docker::Container;
 use keywheel_tests::fleet::Fleet;
+use keywheel_tests::process::PATIENCE;
 use keywheel_tests::stage::{SECRET, items, wait_current};
-use keywheel_tests::{docker, manifest};
+use keywheel_tests::{docker, manifest, wait};
 use serde_json::Value;
 
 use super::{apply_everywhere, fleet, traces, value_in};
@@ -35,11 +36,12 @@ fn a_rotation_is_acknowledged_by_containers_of_both_hosts() -> Result<()> {
     assert_ne!(after, before);
     for container in &containers {
         assert_eq!(value_in(container)?, after);
+        // Its program says so a moment after it is signalled.
+        wait::until_true("the program to reload", PATIENCE, || {
+            Ok(container.logs()?.contains("reloaded"))
+        })?;
         let logs = container.logs()?;
-        assert!(
-            logs.contains("reloaded") && !logs.contains("TORN"),
-            "{logs}"
-        );
+        assert!(!logs.contains("TORN"), "{logs}");
     }
     both_are_consumers(&fleet)?;
     both_are_on_record(&fleet, &containers)?;

@@ -48,11 +48,12 @@ pub(crate) const BESIDE: [(&str, &str); 2] = [
 ];
 
 /// For what runs in seconds.
-const SHORT: Duration = Duration::from_secs(5 * 60);
-/// For what runs in a minute or a few.
-const MIDDLE: Duration = Duration::from_secs(12 * 60);
+const SHORT: Duration = Duration::from_secs(10 * 60);
+/// For what runs in a minute or a few. Above several of the waits within, so that one that ends in vain says
+/// on what, and the tests after it run.
+const MIDDLE: Duration = Duration::from_secs(30 * 60);
 /// For what compiles a large part of the tree first.
-const LONG: Duration = Duration::from_secs(30 * 60);
+const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 /// A gateway's audit log and a directory for the copy.
 struct World {

@@ -10,7 +10,7 @@ use keywheel_testkit::fake::{FakeClock, FakeIds};
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(120);
 const HOST: HostId = HostId::from_bytes([1; 16]);
 const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([2; 16]);
 const ASK: Body = Body::ReadPlan { host: HOST };

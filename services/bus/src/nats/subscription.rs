@@ -34,7 +34,7 @@ use place::Place;
 
 /// Messages asked for at once, when some wait already.
 const BATCH: usize = 64;
-/// How long the bus server holds a question for the next message.
+/// How long the bus server holds a question for the next message; then it says that none came.
 const WAIT: Duration = Duration::from_secs(10);
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -122,6 +122,18 @@ pub(super) async fn open(
     })
 }
 
+impl Shared {
+    /// When a question is lost that nobody answered, as one is that a starting bus server drops. It answers at
+    /// once about what waits already, and about what may come when [`WAIT`] is over at the latest; whatever
+    /// is later than that by its own timeout does not come.
+    fn lost_after(&self, waiting: bool) -> Duration {
+        match waiting {
+            true => WAIT + self.server_timeout,
+            false => self.server_timeout,
+        }
+    }
+}
+
 impl Reader {
     /// Asks for messages: several where some wait, one where none did. Work is taken one at a time,
     /// so that several workers share it.
@@ -191,11 +203,7 @@ impl Reader {
                     self.pull = Pull::None { waiting: false };
                     return Step::Again;
                 }
-                // What waits comes at once; a bus server that is just starting drops the question.
-                let patience = match *waiting {
-                    true => WAIT * 2,
-                    false => self.shared.server_timeout.saturating_sub(age),
-                };
+                let patience = self.shared.lost_after(*waiting).saturating_sub(age);
                 let Ok(next) = tokio::time::timeout(patience, batch.next()).await else {
                     return Step::Recover;
                 };

@@ -26,7 +26,11 @@ use keywheel_seal::sign::SigningKey;
 use keywheel_seal::{Entropy as _, OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::bus::{Forgery, HOST};
 
-pub const ACK_TIMEOUT: Duration = Duration::from_millis(400);
+/// After what time an unacknowledged message comes again. No test's machine should stand still so long
+/// between taking a message and acknowledging it.
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for what is going to happen: far above every single timeout of the bus.
+pub const SOON: Duration = Duration::from_secs(180);
 pub const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([3; 16]);
 
 pub struct RealClock(Instant);

@@ -6,7 +6,7 @@ use super::*;
 use crate::door::Spans;
 use crate::testing::members::Members;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A bus server's resolver.

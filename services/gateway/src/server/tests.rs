@@ -13,10 +13,10 @@ use crate::denials::RECORDED_PER_UID;
 use crate::places::MAX_PER_STRANGER;
 use crate::testing::{Bench, OPERATOR, STRANGER};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const SHORT: Spans = Spans {
-    head: Duration::from_secs(1),
-    stranger: Duration::from_secs(2),
+    head: Duration::from_secs(3),
+    stranger: Duration::from_secs(4),
     window: Duration::from_secs(3600),
 };
 
@@ -153,7 +153,7 @@ async fn strangers_that_hold_all_their_places_keep_no_operator_out() {
     // Long enough for all of them to come, and for one more to be turned away.
     let patient = Spans {
         head: PATIENCE,
-        stranger: Duration::from_secs(6),
+        stranger: Duration::from_secs(15),
         ..SHORT
     };
     let rig = Rig::start("places", patient).await;
@@ -229,7 +229,12 @@ async fn who_finds_no_place_is_told_in_whole() {
 #[tokio::test]
 async fn a_flood_of_denials_is_one_record_per_window_and_another_at_the_stop() {
     // The window ends when the test says so.
-    let rig = Rig::start("flood", SHORT).await;
+    let patient = Spans {
+        head: PATIENCE,
+        stranger: PATIENCE,
+        ..SHORT
+    };
+    let rig = Rig::start("flood", patient).await;
     let flood = async |count: u32| {
         for _ in 0..count {
             let said = rig.get("stranger", "secrets").await;

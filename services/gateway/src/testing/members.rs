@@ -37,7 +37,7 @@ use crate::remote::RemoteServer;
 const BEGIN: Duration = Duration::from_secs(1_800_000_000);
 /// Life of the credentials that are given out.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A deployment: a gateway that serves both ports, and whoever may come.
 pub(crate) struct Members {

@@ -11,7 +11,7 @@ use keywheel_identity::nats::UserKey;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 trait Pipe: Read + Write + Send {}
 impl<T: Read + Write + Send> Pipe for T {}

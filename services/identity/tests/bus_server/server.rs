@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Supported versions; the last is used where one is enough.
 pub const VERSIONS: [&str; 3] = ["2.12.8", "2.14.6", "2.15.1"];
-const POLLS: u32 = 400;
+const POLLS: u32 = 4800;
 const POLL: Duration = Duration::from_millis(25);
 
 /// A running server; killed when dropped.

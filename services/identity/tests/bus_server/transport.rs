@@ -293,7 +293,7 @@ fn wait_for_routes(made: &Made) {
             .unwrap();
         let mut speaker = client(Role::Scheduler, made.ports[0]);
         let subject = subjects.request(Role::Gateway, &Who::service(Role::Scheduler));
-        let heard = (0..100).any(|_| {
+        let heard = (0..1200).any(|_| {
             speaker.publish(&subject, "x").unwrap();
             std::thread::sleep(Duration::from_millis(100));
             listener.has_heard()

@@ -52,7 +52,7 @@ impl Engine {
     }
 
     fn wait(&self) {
-        for _ in 0..600 {
+        for _ in 0..1800 {
             if self.run(&["version"]).status.success() {
                 return;
             }

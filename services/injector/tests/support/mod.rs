@@ -31,7 +31,7 @@ use tokio::sync::{Notify, broadcast};
 
 pub const BUSYBOX: &str = "/bin/busybox";
 pub const IMAGE: &str = "keywheel-test-injector:busybox";
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 pub fn deployment() -> DeploymentId {
     DeploymentId::from_bytes([0xd; 16])

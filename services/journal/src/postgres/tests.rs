@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::journal::{Decision, Journal};
-use keywheel_postgres::{Address, session};
+use keywheel_postgres::Address;
 use keywheel_testkit::conformance::journal::{decision, effect};
 use keywheel_testkit::conformance::{self, journal_shared};
 use keywheel_testkit::server::postgres::PostgresServer;
@@ -18,7 +18,7 @@ use crate::tests::options;
 use crate::verify_database;
 
 /// How long anything may take that is awaited.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn address(url: &str) -> Address {
     Address::parse(url, None).unwrap()
@@ -126,9 +126,8 @@ async fn a_process_paused_inside_an_append_stops_nobody_and_changes_nothing() {
     super::write::batch(&mut stopped, batch.unwrap())
         .await
         .unwrap();
-    let patience = session::LOCK_TIMEOUT + Duration::from_secs(5);
     let wanted = [decision(2)];
-    let append = tokio::time::timeout(patience, other.append(1, &wanted));
+    let append = tokio::time::timeout(PATIENCE, other.append(1, &wanted));
     assert_eq!(append.await.unwrap().unwrap()[0].number, 1);
     // It wakes, and wants to commit what it has.
     assert!(stopped.commit().await.is_err());

@@ -32,7 +32,7 @@ use keywheel_testkit::server::port::held_port;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks at what has no event.
 pub const LOOK: Duration = Duration::from_millis(20);
 

@@ -11,7 +11,7 @@ use keywheel_engine::port::bus::{Address, Body, Bus, Topic};
 use crate::deployment::{Deployment, LOOK, PATIENCE, now, publish, until};
 
 /// Life of the credentials; renewed about twice in it.
-const LIFE: Duration = Duration::from_secs(10);
+const LIFE: Duration = Duration::from_secs(20);
 
 /// Traffic in both directions, which must not fail.
 pub struct Traffic {

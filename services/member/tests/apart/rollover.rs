@@ -10,7 +10,7 @@ use keywheel_seal::OsEntropy;
 use crate::deployment::{Deployment, now, until};
 use crate::renewal::Traffic;
 
-const LIFE: Duration = Duration::from_secs(10);
+const LIFE: Duration = Duration::from_secs(20);
 const MEMBERS: [Role; 2] = [Role::Gateway, Role::AuditSink];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -241,7 +241,7 @@ impl Scene {
             "{}",
             String::from_utf8_lossy(&started.stderr)
         );
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
         while pinned.is_alive() {
             assert!(
                 std::time::Instant::now() < until,

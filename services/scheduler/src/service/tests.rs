@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use super::*;
 
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A gateway's log, and a record of what was submitted to it.
 struct FakeBus {

@@ -15,7 +15,7 @@ use super::*;
 /// Longer than this test waits for anything: not what ends a call here.
 const NEVER: Duration = Duration::from_secs(600);
 /// Of the effect; the steps before the call take less.
-const DEADLINE: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(12);
 
 /// A Vault at this address, with a token in a file.
 fn vault(directory: &std::path::Path, port: u16) -> NamedStore {

@@ -11,11 +11,11 @@ use keywheel_engine::port::container_host::{
 };
 
 /// How long a hint may take before the run fails.
-const HINT_LIMIT: Duration = Duration::from_secs(10);
+const HINT_LIMIT: Duration = Duration::from_secs(120);
 /// How long the list endpoint may take during a create.
-const BUDGET: Duration = Duration::from_millis(200);
+const BUDGET: Duration = Duration::from_secs(120);
 /// How long a program in a container may take that ends by itself.
-const EXEC_LIMIT: Duration = Duration::from_secs(30);
+const EXEC_LIMIT: Duration = Duration::from_secs(120);
 /// How long one is waited for that does not.
 const EXEC_CUT: Duration = Duration::from_secs(1);
 /// The one program that every container of the suite has.

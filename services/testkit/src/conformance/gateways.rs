@@ -38,7 +38,7 @@ use super::journal_shared::Pair;
 use crate::fake::{FakeClock, FakeIds};
 
 /// How long anything may take that is awaited.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Secrets that the race applies.
 const SECRETS: u64 = 24;
 

@@ -12,11 +12,12 @@ use keywheel_engine::port::journal::{Decision, Journal, MAX_READ, Mark, Turn, Ve
 use super::journal::{decision, effect, waiting};
 
 /// How long a bell may take.
-const RING_TIMEOUT: Duration = Duration::from_secs(10);
+const RING_TIMEOUT: Duration = Duration::from_secs(120);
 /// Appends of each side of the race.
 const RACE: u64 = 40;
-/// How long a turn lasts in these cases.
-const SPAN: Duration = Duration::from_millis(600);
+/// How long a turn lasts in these cases: what is done within one takes milliseconds, and the machine may stand
+/// still meanwhile.
+const SPAN: Duration = Duration::from_secs(12);
 
 /// Two handles of one empty log.
 pub struct Pair {

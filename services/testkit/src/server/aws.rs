@@ -19,7 +19,7 @@ pub const MOTO: &str = "5.2.5";
 pub const MINISTACK: &str = "1.5.33";
 /// Names another cache directory than the user's own.
 const CACHE_VARIABLE: &str = "KEYWHEEL_AWS_DIR";
-const READY_POLLS: u32 = 1200;
+const READY_POLLS: u32 = 3600;
 const POLL: Duration = Duration::from_millis(50);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -23,7 +23,7 @@ pub const MAX_PAYLOAD: usize = 16 << 20;
 const CACHE_VARIABLE: &str = "KEYWHEEL_NATS_DIR";
 /// What it says when it has read its configuration anew.
 const RELOADED: &str = "Reloaded server configuration";
-const READY_POLLS: u32 = 400;
+const READY_POLLS: u32 = 4800;
 const POLL: Duration = Duration::from_millis(25);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);

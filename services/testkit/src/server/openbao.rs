@@ -25,7 +25,7 @@ pub const ROOT: &str = "root-token-of-a-test";
 /// Names another cache directory than the user's own.
 const CACHE_VARIABLE: &str = "KEYWHEEL_OPENBAO_DIR";
 const STARTS: u32 = 3;
-const READY_POLLS: u32 = 1200;
+const READY_POLLS: u32 = 4800;
 const POLL: Duration = Duration::from_millis(25);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -19,7 +19,7 @@ const DEBIAN_ROOT: &str = "/usr/lib/postgresql";
 /// How often a start is tried, and how long each try may take: a killed server's children may hold
 /// its memory for a moment.
 const START_TRIES: u32 = 20;
-const READY_POLLS: u32 = 200;
+const READY_POLLS: u32 = 2400;
 const POLL: Duration = Duration::from_millis(50);
 /// Users a root test runs the server under, best first.
 const USERS: [&str; 2] = ["postgres", "nobody"];

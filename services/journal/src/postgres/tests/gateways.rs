@@ -19,7 +19,7 @@ use keywheel_testkit::conformance::journal::id;
 use keywheel_testkit::fake::{FakeClock, FakeIds};
 use keywheel_testkit::server::postgres::PostgresServer;
 
-use super::open;
+use super::{PATIENCE, open};
 
 /// Set for the child: the database, and which ids are its own.
 const CHILD: &str = "KEYWHEEL_TEST_GATEWAY_CHILD";
@@ -82,7 +82,7 @@ async fn gateways_that_are_stopped_woken_and_killed_lose_and_double_nothing() {
     registered.dedup();
     assert_eq!(registered.len(), total, "a command was decided twice");
     assert!(
-        acknowledged.len() as u64 > 5 * CYCLES,
+        acknowledged.len() as u64 > 4 * CYCLES,
         "{}",
         acknowledged.len()
     );
@@ -168,7 +168,7 @@ impl Gateway {
 
     /// Waits for its first acknowledged command.
     fn first(&self) -> u64 {
-        let first = self.lines.recv_timeout(Duration::from_secs(30));
+        let first = self.lines.recv_timeout(PATIENCE);
         first.expect("the child decides nothing")
     }
 

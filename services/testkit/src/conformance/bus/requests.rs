@@ -11,7 +11,9 @@ use keywheel_engine::port::journal::AuditLeaf;
 use super::{BusUnderTest, FORGERIES, Forgery, HOST, QUIET, SOON};
 
 /// Questions after which a transport knows that nobody serves an address any more.
-const LEARNING_TRIES: u32 = 3;
+const LEARNING_TRIES: u32 = 24;
+/// How long each of them waits: one that was sent in between is never answered.
+const LEARNING: Duration = Duration::from_secs(5);
 
 async fn counted(under: &dyn BusUnderTest, refused: u64) {
     while under.refused() < refused {
@@ -142,7 +144,7 @@ pub(super) async fn silence_is_unavailable(under: &dyn BusUnderTest) {
     // A transport may learn of it a moment later: a question in between finds nobody who answers.
     let mut known_at_once = None;
     for _ in 0..LEARNING_TRIES {
-        let asked = tokio::time::timeout(SOON / 2, ask(SOON)).await;
+        let asked = tokio::time::timeout(LEARNING, ask(SOON)).await;
         known_at_once = asked.ok();
         if known_at_once.is_some() {
             break;

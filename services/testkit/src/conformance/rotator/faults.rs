@@ -53,7 +53,7 @@ pub const ALL: [Fault; 8] = [
 ];
 
 /// How long a slow server takes: longer than any call may.
-pub const SLOW: Duration = Duration::from_secs(30);
+pub const SLOW: Duration = Duration::from_secs(120);
 /// What is left of a call's time where the server is slow.
 const SHORT: Duration = Duration::from_secs(2);
 

@@ -39,7 +39,7 @@ pub struct Calls {
 }
 
 /// How long a server that hangs does it: longer than any store's timeout here.
-const HANG: Duration = Duration::from_secs(30);
+const HANG: Duration = Duration::from_secs(120);
 
 /// A deadline before every store's own timeout here, and after the requests before a write.
 const SHORT: Duration = Duration::from_secs(4);
