@@ -20,7 +20,6 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly ROOT
 readonly PREFIX=keywheel-quickstart IMAGE=keywheel-quickstart
 readonly C_FILE=$PREFIX-file C_ENV=$PREFIX-env C_BARE=$PREFIX-bare
-readonly KEYWHEEL=$ROOT/target/dist/keywheel
 
 if [ -n "${KEYWHEEL_QUICKSTART_DIR:-}" ]; then
   case $KEYWHEEL_QUICKSTART_DIR in
@@ -40,10 +39,12 @@ export KEYWHEEL_ADDRESS=unix://$SOCKET
 
 json=no
 down=no
+profile=release
+dist=dist
 
 help() {
   cat <<EOF
-usage: deploy/quickstart.sh [--json | --down]
+usage: deploy/quickstart.sh [--dev-build] [--json | --down]
 
 Builds Keywheel and shows it at work on this machine, in about a minute after
 the build: two containers, $FILE_ROTATIONS rotations by command, one by schedule, a revoke,
@@ -53,6 +54,8 @@ a verified audit, and a table of measured times. Run it as often as you like.
            everything else goes to stderr
   --down   removes all it made: containers, image, process, runtime
            registration, state and key (packages and the build stay)
+  --dev-build  builds as the tests do instead of a release: slower programs, but nothing to
+           compile when the tests ran before; for work on Keywheel itself
   --help   this text
 
 State: $STATE, $RUN, $KEYS.
@@ -64,6 +67,7 @@ for word in "$@"; do
   case $word in
     --json) json=yes ;;
     --down) down=yes ;;
+    --dev-build) profile=dev dist=dist-dev ;;
     --help | -h) help; exit 0 ;;
     *) printf 'quickstart: unknown flag %s\n\n' "$word" >&2; help >&2; exit $EXIT_USAGE ;;
   esac
@@ -71,6 +75,8 @@ done
 if [ "$json" = yes ] && [ "$down" = yes ]; then
   printf 'quickstart: --json and --down do not go together\n\n' >&2; help >&2; exit $EXIT_USAGE
 fi
+
+readonly KEYWHEEL=$ROOT/target/$dist/keywheel
 
 # With --json only the JSON object goes to stdout.
 exec 3>&1
@@ -427,8 +433,8 @@ need_busybox
 need_docker
 say "Rust, a C compiler, busybox and Docker are here"
 
-step "2/9 Build (release)"
-as_builder "$ROOT/deploy/build.sh" --without-injector
+step "2/9 Build ($profile)"
+as_builder "$ROOT/deploy/build.sh" --profile "$profile" --without-injector
 
 step "3/9 Start keywheel up"
 if [ -e "$UP_PID" ] || [ -d "$DATA" ]; then

@@ -24,6 +24,8 @@ fn quickstart(state: &Path, words: &[&str]) -> Result<Output> {
     let script = root().join("deploy/quickstart.sh");
     Output::of(
         Command::new(script)
+            // What the other suites run; a release differs in its profile alone.
+            .arg("--dev-build")
             .args(words)
             .env("KEYWHEEL_QUICKSTART_DIR", state)
             .env_remove("KEYWHEEL_ADDRESS"),
@@ -109,7 +111,7 @@ fn assert_nothing_left(state: &Path) -> Result<()> {
 fn client(report: &Value, words: &[&str], value: Option<File>) -> Result<Output> {
     let socket = report.get("socket").and_then(Value::as_str);
     let address = format!("unix://{}", socket.context("no socket")?);
-    let mut command = Command::new(root().join("target/dist/keywheel"));
+    let mut command = Command::new(root().join("target/dist-dev/keywheel"));
     command.args(words).env("KEYWHEEL_ADDRESS", address);
     command.stdin(value.map_or_else(Stdio::null, Stdio::from));
     Output::of(&mut command)?.ok()

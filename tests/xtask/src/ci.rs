@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::ahead::Ahead;
 use crate::beside::Beside;
 use crate::count::{self, Tally};
 use crate::program::{self, Ran};
@@ -69,16 +68,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
         println!("xtask: cargo fmt: {status}");
     }
     let mut rows = Vec::new();
-    let (mut ahead, mut under_way) = (None, BTreeMap::new());
+    let mut under_way = BTreeMap::new();
     for suite in suites::all()
         .into_iter()
         .filter(|suite| options.wants(suite))
     {
         println!("\n=== {}: {}", suite.name, suite.aim);
         let begun = now();
-        if let Some(build) = ahead.take_if(|_| suite.name == suites::RELEASED) {
-            Ahead::finish(build);
-        }
         under_way.extend(start_beside(root, suite.name, options));
         let beside = under_way.remove(suite.name);
         let (tally, why) = run_suite(root, &suite, beside).unwrap_or_else(|error| {
@@ -91,10 +87,6 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
             took: begun.elapsed(),
             why,
         });
-        // With a suite chosen by hand nothing waits long enough for this to pay.
-        if suite.name == suites::BUILT && options.only.is_empty() {
-            ahead = Ahead::start(root);
-        }
     }
     Ok(report(&rows))
 }

@@ -10,7 +10,6 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod ahead;
 mod beside;
 mod ci;
 mod count;
