@@ -16,7 +16,7 @@ mod words;
 mod zone;
 
 pub use cron::{Jump, Pass};
-pub use plan::{AGE_RETRY, Cause, Fire, next_fire};
+pub use plan::{AGE_RETRY, Cause, Fire, LONGEST_REST, Origin, Reading, next_fire, rest_of};
 pub use words::{describe, instant, local, notes, rules};
 
 use std::time::Duration;
