@@ -309,6 +309,7 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
         state: phase_word(&rotation.phase).to_owned(),
         trigger: trigger_word(&rotation.trigger).to_owned(),
         waiting_for: waiting_words(world, rotation),
+        dying: dying(world, rotation),
         next_step: next::step(world, rotation),
         timings: RotationTimings {
             requested_to_acknowledged_ms: milliseconds(times.requested, times.acknowledged),
@@ -346,6 +347,27 @@ fn phase_word(phase: &Phase) -> &'static str {
         Phase::Closed(Outcome::Parked) => "parked",
         Phase::Closed(Outcome::Cancelled) => "cancelled",
     }
+}
+
+/// Versions that die at a rotation's end, as it stands.
+fn dying(world: &World, rotation: &Rotation) -> Vec<u64> {
+    let Some(secret) = world.secrets.get(&rotation.secret) else {
+        return Vec::new();
+    };
+    let may_end = match rotation.phase {
+        Phase::Distributing => true,
+        Phase::Closed(Outcome::Parked) => {
+            secret.last_version == rotation.version && secret.current == Some(rotation.wanted())
+        }
+        _ => false,
+    };
+    // On the way back a store outside keeps what it has.
+    let is_kept = rotation
+        .returning
+        .is_some_and(|back| secret.place().is_some() || !secret.is_deliverable(back));
+    let old = rotation.old.iter().copied();
+    old.filter(|version| may_end && !is_kept && secret.is_deliverable(*version))
+        .collect()
 }
 
 fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {

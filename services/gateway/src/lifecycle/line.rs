@@ -154,7 +154,10 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
         | E::StragglersNamed { .. }
         | E::Forced
         | E::Intervened { .. }
-        | E::Reopened { .. } => of_waiting(event)?,
+        | E::Reopened { .. } => {
+            let known = committed.world.rotations.get(&id);
+            of_waiting(event, known.is_some_and(|known| known.returning.is_some()))?
+        }
         // Acknowledged by what is swapped or reloaded, which has a line.
         E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
             return None;
@@ -169,7 +172,7 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
 }
 
 /// What a deadline leads to, and a person who steps in.
-fn of_waiting(event: &rotation::Event) -> Option<Line> {
+fn of_waiting(event: &rotation::Event, goes_back: bool) -> Option<Line> {
     use rotation::Event as E;
     Some(match event {
         E::DeadlinePassed => Line {
@@ -192,7 +195,10 @@ fn of_waiting(event: &rotation::Event) -> Option<Line> {
             is_bad: true,
             ..Line::new(
                 lines::ROTATION_FORCED,
-                "nobody is waited for; the old version dies",
+                match goes_back {
+                    false => "nobody is waited for; the old version dies",
+                    true => "nobody is waited for; the new version dies",
+                },
             )
         },
         E::Intervened {
