@@ -339,3 +339,18 @@ fn host_name(committed: &Committed, id: HostId) -> String {
     let host = committed.world.hosts.get(&id);
     host.map_or_else(|| id.to_string(), |host| host.name.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forced_rotation_says_which_version_dies() {
+        let said = |goes_back| {
+            let line = of_waiting(&rotation::Event::Forced, goes_back);
+            line.unwrap().text
+        };
+        assert!(said(false).ends_with("the old version dies"));
+        assert!(said(true).ends_with("the new version dies"));
+    }
+}
