@@ -19,7 +19,7 @@ pub enum Schedule {
         /// The zone, for example `Europe/Berlin`.
         timezone: String,
     },
-    /// Every so often after the last promotion.
+    /// Every so often after the first promotion of the current version.
     Interval(Duration),
 }
 
@@ -95,11 +95,13 @@ pub struct RotationPolicy {
     pub deadline: Option<Duration>,
     /// What happens to those who take longer.
     pub on_deadline: OnDeadline,
-    /// It also rotates when its version is so old, whatever the schedule says.
+    /// It also rotates when its version is so old, counted from its first promotion, whatever the
+    /// schedule says.
     pub max_age: Option<Duration>,
     /// How long the other side takes a version; it also rotates after two thirds of that.
     pub lifetime: Option<Duration>,
-    /// Slots of the schedule sooner than this after a promotion are passed over.
+    /// Slots of the schedule sooner than this after a promotion, be it of the version before, are passed
+    /// over.
     pub hold_off: Option<Duration>,
     /// It rotates only while one of these is open; none means always.
     pub windows: Vec<Window>,
