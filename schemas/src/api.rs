@@ -257,6 +257,9 @@ pub struct RotationView {
     pub trigger: String,
     /// What it waits for or why it ended so, in words.
     pub waiting_for: Vec<String>,
+    /// Versions that die at its end, while it waits for consumers or is parked.
+    #[serde(default)]
+    pub dying: Vec<u64>,
     /// What a person can do now, where something is left to a person.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_step: Option<String>,

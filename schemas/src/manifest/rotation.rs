@@ -113,6 +113,12 @@ fn refuse_what_never_fires(fields: &Fields<'_>, policy: &RotationPolicy, faults:
         faults.add(at("maxAge"), message);
         return;
     }
+    if let (Some(max_age), Some(renewal)) = (policy.max_age, policy.renewal_age())
+        && max_age >= renewal
+    {
+        let message = "`maxAge` is not shorter than two thirds of `lifetime`, at which the secret rotates anyway: it would never count; shorten `maxAge`, or leave it out".to_owned();
+        faults.add(at("maxAge"), message);
+    }
     let limits = [
         ("maxAge", policy.max_age, "`maxAge`"),
         ("lifetime", policy.renewal_age(), "two thirds of `lifetime`"),

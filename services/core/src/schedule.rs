@@ -19,7 +19,7 @@ pub enum Schedule {
         /// The zone, for example `Europe/Berlin`.
         timezone: String,
     },
-    /// Every so often after the last promotion.
+    /// Every so often after the first promotion of the current version.
     Interval(Duration),
 }
 
@@ -95,11 +95,13 @@ pub struct RotationPolicy {
     pub deadline: Option<Duration>,
     /// What happens to those who take longer.
     pub on_deadline: OnDeadline,
-    /// It also rotates when its version is so old, whatever the schedule says.
+    /// It also rotates when its version is so old, counted from its first promotion, whatever the
+    /// schedule says.
     pub max_age: Option<Duration>,
     /// How long the other side takes a version; it also rotates after two thirds of that.
     pub lifetime: Option<Duration>,
-    /// Slots of the schedule sooner than this after a promotion are passed over.
+    /// Slots of the schedule sooner than this after a promotion, be it of the version before, are passed
+    /// over.
     pub hold_off: Option<Duration>,
     /// It rotates only while one of these is open; none means always.
     pub windows: Vec<Window>,
@@ -120,6 +122,21 @@ impl RotationPolicy {
     #[must_use]
     pub fn is_automatic(&self) -> bool {
         self.schedule != Schedule::OnDemand || self.max_age.is_some() || self.lifetime.is_some()
+    }
+
+    /// Whether another policy wants its fires at the same instants. Windows and freezes only hold back what
+    /// is wanted, and jitter, deadlines and the rule for missed runs come after it.
+    #[must_use]
+    pub fn wants_like(&self, other: &Self) -> bool {
+        let offset = |policy: &Self| {
+            let phase = policy.phase.as_ref();
+            phase.map_or(Duration::ZERO, |phase| phase.offset)
+        };
+        self.schedule == other.schedule
+            && self.max_age == other.max_age
+            && self.lifetime == other.lifetime
+            && self.hold_off == other.hold_off
+            && offset(self) == offset(other)
     }
 
     /// The age at which a version with a lifetime is replaced: a third is left for what goes wrong.
@@ -160,6 +177,59 @@ mod tests {
             },
         ] {
             assert!(policy.is_automatic(), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_holds_fires_back_makes_no_others() {
+        let day = Duration::from_secs(86_400);
+        let ours = || RotationPolicy {
+            schedule: Schedule::Interval(day),
+            ..RotationPolicy::default()
+        };
+        let phase = |hours: u32| GroupOffset {
+            group: "payments".to_owned(),
+            offset: Duration::from_secs(3600) * hours,
+        };
+        let held = RotationPolicy {
+            jitter: day,
+            missed_run: MissedRun::Skip,
+            deadline: Some(day),
+            on_deadline: OnDeadline::Force,
+            windows: vec![Window {
+                expression: "0 0 * * *".to_owned(),
+                timezone: "UTC".to_owned(),
+                duration: day,
+            }],
+            freezes: vec![Freeze {
+                from: Timestamp::from_micros(1),
+                until: Timestamp::from_micros(2),
+                reason: String::new(),
+            }],
+            phase: Some(phase(0)),
+            ..ours()
+        };
+        assert!(held.wants_like(&ours()));
+        for other in [
+            RotationPolicy::default(),
+            RotationPolicy {
+                max_age: Some(day),
+                ..ours()
+            },
+            RotationPolicy {
+                lifetime: Some(day),
+                ..ours()
+            },
+            RotationPolicy {
+                hold_off: Some(day),
+                ..ours()
+            },
+            RotationPolicy {
+                phase: Some(phase(1)),
+                ..ours()
+            },
+        ] {
+            assert!(!other.wants_like(&ours()), "{other:?}");
         }
     }
 

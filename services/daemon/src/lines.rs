@@ -24,7 +24,7 @@ lines! {
     ROTATION_TURNED_BACK = "rotation.turned_back", "The version before is current again, and consumers have to move back.";
     DEADLINE_PASSED = "rotation.deadline_passed", "Consumers did not acknowledge in time.";
     STRAGGLERS_NAMED = "rotation.stragglers_named", "Consumers that did not acknowledge by then; `count` says how many, `reason` what the first of them lacks.";
-    ROTATION_FORCED = "rotation.forced", "Nobody is waited for any more: the old version dies.";
+    ROTATION_FORCED = "rotation.forced", "Nobody is waited for any more: the old version dies, on the way back the new one.";
     ROTATION_INTERVENED = "rotation.intervened", "A person aborted, retried or forced a rotation, and why.";
     ROTATION_REOPENED = "rotation.reopened", "A parked rotation waits for consumers again; `count` says for how many.";
     ROTATION_CLOSED = "rotation.closed", "A rotation ended, with this outcome.";

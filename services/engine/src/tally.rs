@@ -10,11 +10,12 @@ use keywheel_core::assignment;
 use keywheel_core::binding::Reload;
 use keywheel_core::event::Event;
 use keywheel_core::id::{RevocationId, RotationId, SecretId};
-use keywheel_core::rotation::{Outcome, Step, Trigger};
+use keywheel_core::rotation::{Intervention, Outcome, Step, Trigger};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation, secret};
 
+use crate::anchors::Anchors;
 use crate::port::journal::RecordedEvent;
 
 /// Upper bounds of a [`Spread`]'s buckets, in seconds: from a swap on this machine to half an hour.
@@ -82,7 +83,8 @@ impl Spread {
 pub struct Tally {
     /// Rotations that began, by what led to them.
     pub started: BTreeMap<&'static str, u64>,
-    /// Rotations that ended, by how: from the request to the end.
+    /// Rotations that ended, by how: from the request to the end. One that was parked and went on ends
+    /// again.
     pub closed: BTreeMap<&'static str, Spread>,
     /// Steps that were done: from the first attempt's start.
     pub steps: BTreeMap<&'static str, Spread>,
@@ -96,9 +98,10 @@ pub struct Tally {
     pub refused: u64,
     /// Revocations that ended: from the request to the end.
     pub revoked: Spread,
-    registered: BTreeMap<SecretId, Timestamp>,
-    promoted: BTreeMap<SecretId, Timestamp>,
+    secrets: BTreeMap<SecretId, Anchors>,
     open: BTreeMap<RotationId, Open>,
+    /// The newest rotation of a secret, if it is parked, and when it was requested.
+    parked: BTreeMap<SecretId, (RotationId, Timestamp)>,
     open_revocations: BTreeMap<RevocationId, Timestamp>,
     replaced: BTreeSet<assignment::Key>,
 }
@@ -106,6 +109,7 @@ pub struct Tally {
 /// A rotation under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Open {
+    secret: SecretId,
     requested: Timestamp,
     /// The word of what it does now, and since when.
     step: Option<(&'static str, Timestamp)>,
@@ -115,28 +119,79 @@ impl Tally {
     /// When a secret was declared.
     #[must_use]
     pub fn registered(&self, secret: SecretId) -> Option<Timestamp> {
-        self.registered.get(&secret).copied()
+        self.secrets.get(&secret).map(Anchors::registered)
     }
 
-    /// When a secret's current version was promoted; a later version may have been revoked since.
+    /// When a secret's current version was promoted for the first time; a later version may have been
+    /// revoked since.
     #[must_use]
     pub fn promoted(&self, secret: SecretId) -> Option<Timestamp> {
-        self.promoted.get(&secret).copied()
+        self.secrets.get(&secret)?.promoted()
+    }
+
+    /// What the fires of a secret's policy count from.
+    #[must_use]
+    pub fn anchors(&self, secret: SecretId) -> Option<&Anchors> {
+        self.secrets.get(&secret)
     }
 
     /// Takes an event; the world is as it was before.
     pub fn note(&mut self, before: &World, recorded: &RecordedEvent) {
         let at = recorded.time;
         match &recorded.event {
-            Event::Secret(id, secret::Event::Registered { .. }) => {
-                self.registered.insert(*id, at);
-            }
-            Event::Secret(id, secret::Event::VersionPromoted { .. }) => {
-                self.promoted.insert(*id, at);
-            }
+            Event::Secret(id, event) => self.note_secret(before, *id, event, at),
             Event::Assignment(key, event) => self.note_consumer(before, key, event),
-            Event::Rotation(id, event) => self.note_rotation(*id, event, at),
+            Event::Rotation(id, event) => {
+                self.note_course(before, *id, event, at);
+                self.note_rotation(*id, event, at);
+            }
             Event::Revocation(id, event) => self.note_revocation(*id, event, at),
+            _ => {}
+        }
+    }
+
+    fn note_secret(&mut self, before: &World, id: SecretId, event: &secret::Event, at: Timestamp) {
+        if let secret::Event::Registered { .. } = event {
+            self.secrets.insert(id, Anchors::registered_at(at));
+            return;
+        }
+        let Some(anchors) = self.secrets.get_mut(&id) else {
+            return;
+        };
+        match event {
+            secret::Event::SpecChanged { spec } => {
+                let known = before.secrets.get(&id);
+                if known.is_some_and(|known| !spec.rotation.wants_like(&known.spec.rotation)) {
+                    anchors.serve(at);
+                }
+            }
+            secret::Event::VersionPromoted { version } => anchors.promote(at, *version),
+            secret::Event::VersionRevoked { version } => anchors.revoke(*version),
+            _ => {}
+        }
+    }
+
+    /// What a rotation means for the fires of its secret.
+    fn note_course(
+        &mut self,
+        before: &World,
+        id: RotationId,
+        event: &rotation::Event,
+        at: Timestamp,
+    ) {
+        let secret = match event {
+            rotation::Event::Started { secret, .. } => Some(*secret),
+            _ => before.rotations.get(&id).map(|known| known.secret),
+        };
+        let Some(anchors) = secret.and_then(|secret| self.secrets.get_mut(&secret)) else {
+            return;
+        };
+        match event {
+            rotation::Event::Started { .. } | rotation::Event::Closed { .. } => anchors.serve(at),
+            rotation::Event::Intervened {
+                intervention: Intervention::Abort,
+                ..
+            } => anchors.stop(at),
             _ => {}
         }
     }
@@ -149,8 +204,9 @@ impl Tally {
                 else {
                     return;
                 };
-                if let Some(promoted) = self.promoted(known.secret) {
-                    self.propagation.add(at.since(promoted));
+                // Of one that is current again: from when it became so.
+                if let Some(anchors) = self.secrets.get(&known.secret) {
+                    self.propagation.add(at.since(anchors.moved()));
                 }
                 self.replaced.insert(key.clone());
             }
@@ -170,14 +226,20 @@ impl Tally {
 
     fn note_rotation(&mut self, id: RotationId, event: &rotation::Event, at: Timestamp) {
         match event {
-            rotation::Event::Started { trigger, .. } => {
+            rotation::Event::Started {
+                secret, trigger, ..
+            } => {
                 *self.started.entry(trigger_word(trigger)).or_default() += 1;
+                // Its own parked ones end with it, and none of them goes on.
+                self.parked.remove(secret);
                 let open = Open {
+                    secret: *secret,
                     requested: at,
                     step: None,
                 };
                 self.open.insert(id, open);
             }
+            rotation::Event::Reopened { secret, .. } => self.reopen(id, *secret, at),
             rotation::Event::StepStarted { step, .. } => self.begin(id, step_word(*step), at),
             rotation::Event::StepCompleted { .. } => self.end_step(id, at),
             rotation::Event::StepFailed { step, .. } => {
@@ -189,10 +251,25 @@ impl Tally {
                 if let Some(open) = self.open.remove(&id) {
                     let spread = self.closed.entry(outcome_word(outcome)).or_default();
                     spread.add(at.since(open.requested));
+                    if *outcome == Outcome::Parked {
+                        self.parked.insert(open.secret, (id, open.requested));
+                    }
                 }
             }
             _ => {}
         }
+    }
+
+    /// It counts from its first request, and waits for consumers again.
+    fn reopen(&mut self, id: RotationId, secret: SecretId, at: Timestamp) {
+        let parked = self.parked.remove(&secret);
+        let parked = parked.filter(|(known, _)| *known == id);
+        let open = Open {
+            secret,
+            requested: parked.map_or(at, |(_, requested)| requested),
+            step: Some((DISTRIBUTE, at)),
+        };
+        self.open.insert(id, open);
     }
 
     /// A step that is tried again goes on; another one ends what was before it.

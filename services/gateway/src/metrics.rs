@@ -89,11 +89,7 @@ impl Metrics {
         {
             return *next;
         }
-        let horizon = Horizon {
-            after: promoted,
-            anchor: promoted,
-            count: 1,
-        };
+        let horizon = Horizon::after_promotion(promoted, 1);
         let fires = (self.api.next_fires)(policy, horizon);
         let next = fires.first().and_then(|text| text.parse().ok());
         let next = next.map(|next: jiff::Timestamp| Timestamp::from_micros(next.as_microsecond()));

@@ -1,11 +1,13 @@
 //! The committed world as people and tools see it. Pure; no value is in reach here.
 
+mod fires;
 mod hosts;
 mod next;
 pub mod plan;
 pub mod status;
 pub mod stores;
 
+pub use fires::{Horizon, NextFires, Outlook, ScheduleDraft, SecretDraft, schedule, secret};
 pub use hosts::{held, host, host_page, hosts};
 
 use keywheel_core::assignment::{self, Assignment, Progress};
@@ -14,40 +16,16 @@ use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
 use keywheel_core::revocation::{Backend, Revocation};
 use keywheel_core::rollout::Stage;
 use keywheel_core::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
-use keywheel_core::schedule::{RotationPolicy, Schedule};
-use keywheel_core::secret::{LOCAL_STORE, Secret};
+use keywheel_core::secret::Secret;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
-    BindingView, ConsumerView, FireView, RevocationView, RotationTimings, RotationView,
-    ScheduleView, SecretView, VersionView,
+    BindingView, ConsumerView, RevocationView, RotationTimings, RotationView, VersionView,
 };
-use keywheel_schemas::event::resource::Resource;
-use keywheel_schemas::mirror::Mirror as _;
 
 /// Most versions one answer lists.
 pub const MAX_VERSIONS: usize = 1000;
-
-/// Fires of a policy that a look at its secret shows.
-const SHOWN_FIRES: usize = 3;
-
-/// Which fires of a policy are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Horizon {
-    /// Those after this instant.
-    pub after: Timestamp,
-    /// The last promotion, from which intervals and ages count.
-    pub anchor: Timestamp,
-    /// At most so many.
-    pub count: usize,
-}
-
-/// Computes the next fires of a policy, as RFC 3339 text.
-pub type NextFires = fn(&RotationPolicy, Horizon) -> Vec<String>;
-
-/// Says the rules of a policy in words, and its next fires with what is to be said of each.
-pub type Outlook = fn(&RotationPolicy, Horizon) -> (Vec<String>, Vec<FireView>);
 
 fn milliseconds(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<f64> {
     let micros = to?.micros().saturating_sub(from?.micros()).max(0);
@@ -56,96 +34,8 @@ fn milliseconds(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<f64> {
     Some(micros as f64 / 1000.0)
 }
 
-/// One secret.
-#[must_use]
-pub fn secret(
-    committed: &Committed,
-    secret: &Secret,
-    next_fires: NextFires,
-    now: Timestamp,
-) -> SecretView {
-    let (world, policy) = (&committed.world, &secret.spec.rotation);
-    SecretView {
-        name: secret.name.to_string(),
-        id: secret.id.to_string(),
-        store: secret
-            .place()
-            .map_or(LOCAL_STORE, |place| place.store.as_str())
-            .to_owned(),
-        current: secret.current,
-        pending: secret.pending,
-        last_version: secret.last_version,
-        generated: secret.spec.generator.is_some(),
-        schedule: schedule_words(policy),
-        next_fires: next_fires(policy, horizon(committed, secret, now, SHOWN_FIRES)),
-        consumers: count(world.consumers(secret.id).count()),
-        open_rotation: world
-            .open_rotation(secret.id)
-            .map(|rotation| rotation.id.to_string()),
-        rotator: secret.spec.rotator.as_deref().map(Resource::of),
-    }
-}
-
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-fn schedule_words(policy: &RotationPolicy) -> String {
-    let slots = match &policy.schedule {
-        Schedule::OnDemand if policy.is_automatic() => None,
-        Schedule::OnDemand => Some("on demand".to_owned()),
-        Schedule::Cron {
-            expression,
-            timezone,
-        } => Some(format!("{expression} ({timezone})")),
-        Schedule::Interval(every) => Some(format!("every {} s", every.as_secs())),
-    };
-    let ages = [policy.max_age, policy.renewal_age()].into_iter().flatten();
-    let ages = ages.map(|age| format!("at an age of {} s", age.as_secs()));
-    let words: Vec<String> = slots.into_iter().chain(ages).collect();
-    words.join(", ")
-}
-
-/// Fires from an instant on, of a secret that counts from its last promotion, or else from its beginning.
-fn horizon(committed: &Committed, secret: &Secret, after: Timestamp, count: usize) -> Horizon {
-    let tally = &committed.tally;
-    let promoted = tally.promoted(secret.id);
-    let anchor = promoted.or_else(|| tally.registered(secret.id));
-    Horizon {
-        after,
-        anchor: anchor.unwrap_or(after),
-        count,
-    }
-}
-
-/// When a secret rotates by itself, in words.
-#[must_use]
-pub fn schedule(
-    committed: &Committed,
-    secret: &Secret,
-    outlook: Outlook,
-    (now, count): (Timestamp, usize),
-) -> ScheduleView {
-    let policy = &secret.spec.rotation;
-    let (rules, fires) = outlook(policy, horizon(committed, secret, now, count));
-    let open = committed.world.open_rotation(secret.id);
-    let note = match open {
-        _ if !policy.is_automatic() => Some(format!(
-            "it rotates only when somebody asks: `keywheel rotate {}`, or give it a `rotation` in its manifest",
-            secret.name
-        )),
-        Some(open) => Some(format!(
-            "rotation {0} is open and holds them back until it ends; `keywheel describe rotation {0}` shows what it waits for",
-            open.id
-        )),
-        None => None,
-    };
-    ScheduleView {
-        secret: secret.name.to_string(),
-        rules,
-        fires,
-        note,
-    }
 }
 
 /// Versions of a secret, newest first, at most [`MAX_VERSIONS`].
@@ -419,6 +309,7 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
         state: phase_word(&rotation.phase).to_owned(),
         trigger: trigger_word(&rotation.trigger).to_owned(),
         waiting_for: waiting_words(world, rotation),
+        dying: dying(world, rotation),
         next_step: next::step(world, rotation),
         timings: RotationTimings {
             requested_to_acknowledged_ms: milliseconds(times.requested, times.acknowledged),
@@ -456,6 +347,27 @@ fn phase_word(phase: &Phase) -> &'static str {
         Phase::Closed(Outcome::Parked) => "parked",
         Phase::Closed(Outcome::Cancelled) => "cancelled",
     }
+}
+
+/// Versions that die at a rotation's end, as it stands.
+fn dying(world: &World, rotation: &Rotation) -> Vec<u64> {
+    let Some(secret) = world.secrets.get(&rotation.secret) else {
+        return Vec::new();
+    };
+    let may_end = match rotation.phase {
+        Phase::Distributing => true,
+        Phase::Closed(Outcome::Parked) => {
+            secret.last_version == rotation.version && secret.current == Some(rotation.wanted())
+        }
+        _ => false,
+    };
+    // On the way back a store outside keeps what it has.
+    let is_kept = rotation
+        .returning
+        .is_some_and(|back| secret.place().is_some() || !secret.is_deliverable(back));
+    let old = rotation.old.iter().copied();
+    old.filter(|version| may_end && !is_kept && secret.is_deliverable(*version))
+        .collect()
 }
 
 fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {

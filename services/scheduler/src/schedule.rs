@@ -16,7 +16,7 @@ mod words;
 mod zone;
 
 pub use cron::{Jump, Pass};
-pub use plan::{AGE_RETRY, Cause, Fire, next_fire};
+pub use plan::{AGE_RETRY, Cause, Fire, LONGEST_REST, Origin, Reading, next_fire, rest_of};
 pub use words::{describe, instant, local, notes, rules};
 
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub fn check(expression: &str, timezone: &str) -> Result<(), String> {
 }
 
 /// The first slot after an instant; `None` when there is none. An interval counts from `anchor`,
-/// the last promotion.
+/// the first promotion of the current version.
 #[must_use]
 pub fn next_after(schedule: &Schedule, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
     match schedule {

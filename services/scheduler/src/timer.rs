@@ -3,7 +3,8 @@
 //! Invariants: at most one timer per key; a secret with an open rotation has no slot timer; closing
 //! a rotation or revocation clears its timers. A slot counts as served once a rotation of its
 //! secret has started or ended at or after it, however that one came about. A slot that is due where its
-//! policy allows none (the scheduler was away, a freeze came later) counts as missed.
+//! policy allows none (the scheduler was away, a freeze came later) counts as missed. A rotation's
+//! deadline is submitted again only while it waits for one.
 
 mod backoff;
 mod policies;
@@ -18,9 +19,11 @@ use std::time::Duration;
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
 use keywheel_core::id::{RevocationId, RotationId, SecretId};
+use keywheel_core::rotation::Intervention;
 use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::time::Timestamp;
 use keywheel_core::{revocation, rotation, secret};
+use keywheel_engine::anchors::Anchors;
 
 use crate::schedule::plan::{self, Gate, Opening};
 use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
@@ -61,10 +64,8 @@ pub struct Fired {
 struct Scheduled {
     policy: Arc<RotationPolicy>,
     has_generator: bool,
-    /// Intervals, ages and hold-offs count from here.
-    anchor: Timestamp,
-    /// Slots up to here are served.
-    served: Timestamp,
+    /// What fires count from.
+    anchors: Anchors,
     open: Option<RotationId>,
     slot: Option<Slot>,
 }
@@ -82,6 +83,8 @@ pub struct Timers {
     policies: Policies,
     secrets: BTreeMap<SecretId, Scheduled>,
     rotations: BTreeMap<RotationId, SecretId>,
+    /// Until when rotations wait for consumers, while they do.
+    deadlines: BTreeMap<RotationId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
 }
 
@@ -125,8 +128,7 @@ impl Timers {
                 let fresh = Scheduled {
                     policy: self.policies.share(&spec.rotation),
                     has_generator: spec.generator.is_some(),
-                    anchor: time,
-                    served: time,
+                    anchors: Anchors::registered_at(time),
                     open: None,
                     slot: None,
                 };
@@ -137,16 +139,23 @@ impl Timers {
                     return;
                 };
                 known.has_generator = spec.generator.is_some();
-                if *known.policy != spec.rotation {
-                    known.policy = self.policies.share(&spec.rotation);
-                    known.served = known.served.max(time);
+                // What only holds fires back lets a slot wait on.
+                if !known.policy.wants_like(&spec.rotation) {
+                    known.anchors.serve(time);
                 }
+                known.policy = self.policies.share(&spec.rotation);
             }
-            secret::Event::VersionPromoted { .. } => {
+            secret::Event::VersionPromoted { version } => {
                 let Some(known) = self.secrets.get_mut(&id) else {
                     return;
                 };
-                known.anchor = time;
+                known.anchors.promote(time, *version);
+            }
+            secret::Event::VersionRevoked { version } => {
+                if let Some(known) = self.secrets.get_mut(&id) {
+                    known.anchors.revoke(*version);
+                }
+                return;
             }
             _ => return,
         }
@@ -160,12 +169,12 @@ impl Timers {
                 self.unsettled.insert(*secret);
                 if let Some(known) = self.secrets.get_mut(secret) {
                     known.open = Some(id);
-                    known.served = known.served.max(time);
+                    known.anchors.serve(time);
                 }
             }
             rotation::Event::StepStarted { .. } => {
                 self.queue.clear(Key::Step(id));
-                self.queue.clear(Key::Deadline(id));
+                self.clear_deadline(id);
             }
             rotation::Event::StepFailed { attempt, .. } => {
                 self.queue
@@ -173,9 +182,7 @@ impl Timers {
             }
             rotation::Event::DistributionStarted { deadline, .. }
             | rotation::Event::DeadlineMoved { deadline }
-            | rotation::Event::TurnedBack { deadline, .. } => {
-                self.queue.set(Key::Deadline(id), *deadline);
-            }
+            | rotation::Event::TurnedBack { deadline, .. } => self.set_deadline(id, *deadline),
             rotation::Event::Reopened {
                 secret, deadline, ..
             } => {
@@ -184,23 +191,42 @@ impl Timers {
                 if let Some(known) = self.secrets.get_mut(secret) {
                     known.open = Some(id);
                 }
-                self.queue.set(Key::Deadline(id), *deadline);
+                self.set_deadline(id, *deadline);
+            }
+            rotation::Event::Intervened {
+                intervention: Intervention::Abort,
+                ..
+            } => {
+                let secret = self.rotations.get(&id);
+                if let Some(known) = secret.and_then(|secret| self.secrets.get_mut(secret)) {
+                    known.anchors.stop(time);
+                }
             }
             rotation::Event::Closed { .. } => self.close_rotation(time, id),
             _ => {}
         }
     }
 
+    fn set_deadline(&mut self, id: RotationId, deadline: Timestamp) {
+        self.deadlines.insert(id, deadline);
+        self.queue.set(Key::Deadline(id), deadline);
+    }
+
+    fn clear_deadline(&mut self, id: RotationId) {
+        self.deadlines.remove(&id);
+        self.queue.clear(Key::Deadline(id));
+    }
+
     fn close_rotation(&mut self, time: Timestamp, id: RotationId) {
         self.queue.clear(Key::Step(id));
-        self.queue.clear(Key::Deadline(id));
+        self.clear_deadline(id);
         let Some(secret) = self.rotations.remove(&id) else {
             return;
         };
         self.unsettled.insert(secret);
         if let Some(known) = self.secrets.get_mut(&secret) {
             known.open = known.open.filter(|open| *open != id);
-            known.served = known.served.max(time);
+            known.anchors.serve(time);
         }
     }
 
@@ -232,7 +258,7 @@ impl Timers {
         };
         let may_fire = known.open.is_none() && known.has_generator;
         let next = may_fire
-            .then(|| next_fire(&known.policy, known.served, known.anchor))
+            .then(|| next_fire(&known.policy, known.anchors.served(), &known.anchors))
             .flatten();
         known.slot = next.map(|fire| Slot {
             scheduled: fire.at,
@@ -281,7 +307,7 @@ impl Timers {
         let known = self.secrets.get_mut(&id)?;
         let slot = known.slot?;
         let in_time = slot.is_catch_up || now.since(due) <= MISSED_GRACE;
-        let opening = match plan::gate(&known.policy, now, known.anchor) {
+        let opening = match plan::gate(&known.policy, now, known.anchors.born()) {
             Gate::Open(_) if in_time => {
                 return Some(Command::Due {
                     rotation: slot_rotation(id, slot.scheduled),
@@ -296,7 +322,7 @@ impl Timers {
         };
         let is_caught_up = known.policy.missed_run == MissedRun::Once;
         let Some(opening) = opening.filter(|_| is_caught_up) else {
-            known.served = now;
+            known.anchors.serve(now);
             self.arm_slot(id);
             return None;
         };
@@ -318,15 +344,19 @@ impl Timers {
         match (&fired.command, fired.key) {
             (Command::Due { scheduled, .. }, Key::Slot(id)) => {
                 if let Some(known) = self.secrets.get_mut(&id) {
-                    known.served = known.served.max(*scheduled);
+                    known.anchors.serve(*scheduled);
                     if counts_from_promotion(&known.policy) {
-                        known.served = known.served.max(now);
+                        known.anchors.serve(now);
                     }
                 }
                 self.arm_slot(id);
             }
-            (_, Key::Deadline(id)) if self.rotations.contains_key(&id) => {
-                self.queue.set(fired.key, now.plus(DEADLINE_RETRY));
+            (_, Key::Deadline(id)) => {
+                // One that moved meanwhile is not forgotten.
+                if let Some(deadline) = self.deadlines.get(&id) {
+                    let again = now.plus(DEADLINE_RETRY).max(*deadline);
+                    self.queue.set(fired.key, again);
+                }
             }
             _ => {}
         }
@@ -345,7 +375,8 @@ impl Timers {
                     .map(|slot| slot.is_catch_up = true)
                     .is_some()
             }
-            Key::Deadline(id) | Key::Step(id) => self.rotations.contains_key(&id),
+            Key::Deadline(id) => self.deadlines.contains_key(&id),
+            Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) => true,
         };
         if is_open && !self.queue.contains(fired.key) {

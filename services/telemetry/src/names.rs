@@ -291,10 +291,10 @@ metrics! {
         "Secrets that are known");
     /// How old what a starting container gets is.
     SECRET_AGE = gauge(GATEWAY, "keywheel_secret_age_seconds", Seconds, &[SECRET], Most,
-        "Age of the current version, since its promotion");
+        "Age of the current version, since its first promotion");
     /// The last promotion.
     SECRET_LAST_ROTATION = gauge(GATEWAY, "keywheel_secret_last_rotation_timestamp_seconds", Instant,
-        &[SECRET], Least, "When the current version was promoted");
+        &[SECRET], Least, "When the current version was promoted first");
     /// The next one, by the schedule.
     SECRET_NEXT_ROTATION = gauge(GATEWAY, "keywheel_secret_next_rotation_timestamp_seconds", Instant,
         &[SECRET], Least,

@@ -102,6 +102,8 @@ fn a_part_that_another_one_forestalls_is_refused() {
     refused(&cron("maxAge: 9d, holdOff: 9d"), "shorten `holdOff`");
     refused(&cron("lifetime: 90d, holdOff: 60d"), "two thirds");
     policy(&cron("lifetime: 90d, holdOff: 59d"));
+    refused("maxAge: 60d, lifetime: 90d", "shorten `maxAge`");
+    policy("maxAge: 59d, lifetime: 90d");
     policy(&cron("maxAge: 9d, holdOff: 8d"));
     policy("interval: 59d, lifetime: 90d");
 }

@@ -4,7 +4,7 @@ use keywheel_schemas::api::{PlannedConsumer, RotationPlan, RotationView};
 
 use super::table::{columns, fields};
 use super::tame;
-use super::views::short;
+use super::views::{short, version_list};
 
 /// A plan.
 pub(crate) fn plan(plan: &RotationPlan, color: bool) -> String {
@@ -52,9 +52,10 @@ fn row(consumer: &PlannedConsumer) -> Vec<String> {
 /// What forcing a rotation means for those who did not acknowledge.
 pub(crate) fn force_warning(rotation: &RotationView) -> String {
     let mut text = format!(
-        "This ends the waiting of the rotation of {} to version {}: what it replaces is revoked, for ever.",
+        "This ends the waiting of the rotation of {} to version {}: {}, for ever.",
         tame(&rotation.secret),
-        rotation.version
+        rotation.version,
+        dying(rotation)
     );
     match rotation.waiting_for.as_slice() {
         [] => text.push_str("\nNobody is waited for."),
@@ -66,6 +67,18 @@ pub(crate) fn force_warning(rotation: &RotationView) -> String {
         }
     }
     text
+}
+
+/// What is revoked, in words; an older gateway does not say it.
+fn dying(rotation: &RotationView) -> String {
+    match rotation.dying.as_slice() {
+        [] => "what dies at its end is revoked".to_owned(),
+        [version] if *version == rotation.version => {
+            format!("consumers go back to the version before, and version {version} is revoked")
+        }
+        [version] => format!("version {version} is revoked"),
+        versions => format!("versions {} are revoked", version_list(versions)),
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +133,7 @@ mod tests {
             state: "distributing".to_owned(),
             trigger: "on_demand".to_owned(),
             waiting_for: vec!["container web: new value not in place yet".to_owned()],
+            dying: vec![1],
             next_step: None,
             timings: RotationTimings::default(),
             consumers: Vec::new(),
@@ -127,6 +141,15 @@ mod tests {
         let text = force_warning(&view);
         assert!(text.contains("a/b to version 2"), "{text}");
         assert!(text.contains("Left behind:\n  container web"), "{text}");
+        assert!(text.contains("version 1 is revoked, for ever"), "{text}");
+        for (dying, part) in [
+            (vec![2], "go back to the version before, and version 2 is"),
+            (vec![0, 1], "versions 0, 1 are revoked"),
+            (vec![], "what dies at its end is revoked"),
+        ] {
+            view.dying = dying;
+            assert!(force_warning(&view).contains(part), "{part}");
+        }
         view.waiting_for.clear();
         assert!(force_warning(&view).contains("Nobody is waited for"));
     }

@@ -1,23 +1,34 @@
 //! The next fires of a secret's policy, as people see them.
 
 use keywheel_core::schedule::RotationPolicy;
+use keywheel_core::time::Timestamp;
 use keywheel_gateway::views::Horizon;
-use keywheel_scheduler::schedule::{self, Cause, Fire};
+use keywheel_scheduler::schedule::{self, Cause, Fire, Origin, Reading};
 use keywheel_schemas::api::FireView;
 
-/// The next fires, and the promotion that each counts from: those before it are taken as served at once.
-fn walk(
-    policy: &RotationPolicy,
-    horizon: Horizon,
-) -> impl Iterator<Item = (Fire, keywheel_core::time::Timestamp)> {
-    let (mut after, mut anchor) = (horizon.after, horizon.anchor);
+/// The next fires, and the promotion that each counts from: the first is what the scheduler waits for,
+/// and those before one are taken as served at once.
+fn walk(policy: &RotationPolicy, horizon: Horizon) -> impl Iterator<Item = (Fire, Timestamp)> {
+    let reading = Reading::of(policy);
+    let mut last: Option<Timestamp> = None;
     let next = std::iter::from_fn(move || {
-        let since = anchor;
-        let fire = schedule::next_fire(policy, after, since)?;
-        (after, anchor) = (fire.at, fire.at);
+        let (fire, since) = match last {
+            None => (first(&reading, horizon)?, horizon.anchor),
+            Some(at) => (reading.next_fire(at, Origin::from(at))?, at),
+        };
+        last = Some(fire.at);
         Some((fire, since))
     });
     next.take(horizon.count)
+}
+
+fn first(reading: &Reading<'_>, horizon: Horizon) -> Option<Fire> {
+    let origin = Origin {
+        promoted: horizon.anchor,
+        moved: horizon.moved,
+        stopped: horizon.stopped,
+    };
+    reading.next_ahead(horizon.after, horizon.now, origin)
 }
 
 /// The next fires as RFC 3339 text.
@@ -50,20 +61,94 @@ fn cause(cause: Cause) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use keywheel_core::schedule::Schedule;
-    use keywheel_core::time::Timestamp;
+    use keywheel_core::schedule::{Freeze, MissedRun, Schedule, Window};
 
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn horizon(after: u32, anchor: u32, count: usize) -> Horizon {
-        let at = |hours| Timestamp::default().plus(HOUR * hours);
+    fn at(hours: u32) -> Timestamp {
+        Timestamp::default().plus(HOUR * hours)
+    }
+
+    fn horizon(now: u32, anchor: u32, count: usize) -> Horizon {
         Horizon {
-            after: at(after),
-            anchor: at(anchor),
-            count,
+            now: at(now),
+            ..Horizon::after_promotion(at(anchor), count)
         }
+    }
+
+    /// At noon, from ten to midnight.
+    fn nightly(missed_run: MissedRun) -> RotationPolicy {
+        let line = |expression: &str| (expression.to_owned(), "UTC".to_owned());
+        let (expression, timezone) = line("0 12 * * *");
+        let (opens, zone) = line("0 22 * * *");
+        RotationPolicy {
+            schedule: Schedule::Cron {
+                expression,
+                timezone,
+            },
+            windows: vec![Window {
+                expression: opens,
+                timezone: zone,
+                duration: HOUR * 2,
+            }],
+            missed_run,
+            ..RotationPolicy::default()
+        }
+    }
+
+    #[test]
+    fn a_slot_that_waits_for_a_window_or_the_end_of_a_freeze_is_the_next_one() {
+        let waiting = horizon(14, 1, 2);
+        assert_eq!(
+            next_fires(&nightly(MissedRun::Skip), waiting),
+            ["1970-01-01T22:00:00Z", "1970-01-02T22:00:00Z"]
+        );
+        let frozen = RotationPolicy {
+            schedule: Schedule::Interval(HOUR * 12),
+            freezes: vec![Freeze {
+                from: at(10),
+                until: at(20),
+                reason: String::new(),
+            }],
+            ..RotationPolicy::default()
+        };
+        assert_eq!(
+            next_fires(&frozen, horizon(15, 0, 2)),
+            ["1970-01-01T20:00:00Z", "1970-01-02T08:00:00Z"]
+        );
+    }
+
+    #[test]
+    fn a_slot_that_was_missed_is_told_where_it_is_caught_up() {
+        let weekly = |missed_run| RotationPolicy {
+            schedule: Schedule::Cron {
+                expression: "0 23 * * THU".to_owned(),
+                timezone: "UTC".to_owned(),
+            },
+            ..nightly(missed_run)
+        };
+        // The first of 1970 was a Thursday; on Friday morning nobody had served it.
+        let away = horizon(24 + 9, 1, 1);
+        let told = |missed_run| next_fires(&weekly(missed_run), away);
+        assert_eq!(told(MissedRun::Once), ["1970-01-02T22:00:00Z"]);
+        assert_eq!(told(MissedRun::Skip), ["1970-01-08T23:00:00Z"]);
+    }
+
+    #[test]
+    fn an_age_is_told_after_its_rest() {
+        let aged = RotationPolicy {
+            max_age: Some(HOUR * 240),
+            ..RotationPolicy::default()
+        };
+        let turned_back = Horizon {
+            after: at(241),
+            moved: at(241),
+            stopped: Some(at(241)),
+            ..horizon(242, 0, 1)
+        };
+        assert_eq!(next_fires(&aged, turned_back), ["1970-01-12T01:00:00Z"]);
     }
 
     #[test]

@@ -240,6 +240,7 @@ mod tests {
                 state: state.to_owned(),
                 trigger: "on_demand".to_owned(),
                 waiting_for: Vec::new(),
+                dying: Vec::new(),
                 next_step: None,
                 timings: RotationTimings::default(),
                 consumers: Vec::new(),

@@ -129,11 +129,19 @@ fn turn_back(
 ) -> Result<Vec<Event>, Rejection> {
     let moved = Moved::new();
     let Some(mut events) = rollout::move_back(world, open, &moved, (ctx, 0))? else {
-        return Err(rotation::Rejection::NoWayBack {
-            rotation: open.id,
-            secret: secret.name.clone(),
-        }
-        .into());
+        let (rotation, name) = (open.id, secret.name.clone());
+        let refused = if secret.overlaps() {
+            rotation::Rejection::NoWayBack {
+                rotation,
+                secret: name,
+            }
+        } else {
+            rotation::Rejection::CutOver {
+                rotation,
+                secret: name,
+            }
+        };
+        return Err(refused.into());
     };
     let mut after = open.clone();
     for event in &events {
@@ -191,6 +199,13 @@ fn force(
 ) -> Result<Vec<Event>, Rejection> {
     let mut events = Vec::new();
     match &known.phase {
+        Phase::Distributing if known.returning.is_some() && secret.place().is_some() => {
+            return Err(rotation::Rejection::NothingDies {
+                rotation: known.id,
+                secret: secret.name.clone(),
+            }
+            .into());
+        }
         Phase::Distributing => {}
         Phase::Closed(Outcome::Parked) => events.push(reopened(world, known, secret, ctx)?),
         _ => return Err(rotation::Rejection::NothingToForce(known.id).into()),

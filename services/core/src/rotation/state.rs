@@ -111,6 +111,16 @@ pub enum Rejection {
         /// Name of the secret.
         secret: SecretName,
     },
+    /// The version before opens nothing any more.
+    #[error(
+        "rotation {rotation} cannot be aborted: it is a cut-over (`singleUser`), and the password of the version before is refused since; `keywheel describe rotation {rotation}` shows what it waits for, `keywheel rotate {secret}` makes a new value once it has ended"
+    )]
+    CutOver {
+        /// The rotation.
+        rotation: RotationId,
+        /// Name of the secret.
+        secret: SecretName,
+    },
     /// No failed step waits, and it is not parked.
     #[error(
         "rotation {0} has nothing to retry: no step of it failed, and it is not parked; `keywheel describe rotation {0}` shows what it waits for"
@@ -121,6 +131,16 @@ pub enum Rejection {
         "rotation {0} has nothing to force: it waits for no consumer; `keywheel describe rotation {0}` shows how it stands"
     )]
     NothingToForce(RotationId),
+    /// It goes back to the version before, and its store keeps the new one.
+    #[error(
+        "rotation {rotation} has nothing to force: containers go back to the version before, the store outside keeps the new one, and no version dies at its end; once it has ended, `keywheel rotate {secret}` makes a value for both"
+    )]
+    NothingDies {
+        /// The rotation.
+        rotation: RotationId,
+        /// Name of the secret.
+        secret: SecretName,
+    },
     /// A consumer did not run well with it, and would not now.
     #[error(
         "rotation {rotation} cannot go on: a container did not run well with its version; mend what `keywheel consumers --secret {secret}` names, then `keywheel rotate {secret}`"

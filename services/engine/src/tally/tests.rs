@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keywheel_core::binding::{self, Target};
 use keywheel_core::id::{BindingId, ContainerId, EventId, HostId};
 use keywheel_core::name::{BindingName, EnvName, SecretName};
+use keywheel_core::schedule::{Freeze, RotationPolicy};
 
 use super::*;
 use crate::state::Committed;
@@ -210,6 +211,88 @@ fn a_restart_has_the_cause_of_its_rotation_and_a_late_one_says_so() {
     assert_eq!(log.0.tally.restarts.get(LATE), Some(&1));
     log.consumer(501, assignment::Event::Vanished);
     assert!(log.0.tally.replaced.is_empty(), "who is gone is not kept");
+}
+
+#[test]
+fn a_parked_rotation_that_goes_on_ends_again_and_counts_from_its_request() {
+    let ended = |outcome| rotation::Event::Closed { outcome };
+    let reopened = || rotation::Event::Reopened {
+        secret: SECRET,
+        consumers: Vec::new(),
+        hosts: Vec::new(),
+        deadline: at(900),
+    };
+    let mut log = Log::begun();
+    log.start(10, 1, 2)
+        .rotation(310, 1, ended(Outcome::Parked))
+        .rotation(400, 1, reopened())
+        .rotation(403, 1, step(Step::RevokeOld, 1))
+        .rotation(405, 1, ended(Outcome::Completed));
+    let tally = &log.0.tally;
+    let whole = tally.closed.get("completed").unwrap();
+    assert_eq!((whole.count(), whole.sum().as_secs()), (1, 395));
+    let moved = tally.steps.get(DISTRIBUTE).unwrap();
+    assert_eq!((moved.count(), moved.sum().as_secs()), (1, 3));
+    assert!(tally.open.is_empty() && tally.parked.is_empty());
+    log.start(500, 2, 3)
+        .rotation(600, 2, ended(Outcome::Parked))
+        .start(700, 3, 4);
+    assert!(log.0.tally.parked.is_empty(), "another one came after it");
+}
+
+#[test]
+fn a_return_to_the_version_before_makes_it_no_younger() {
+    let promoted = |version| secret::Event::VersionPromoted { version };
+    let mut log = Log::begun();
+    log.start(5, 1, 1).secret(6, promoted(1));
+    log.start(60, 2, 2)
+        .secret(61, promoted(2))
+        .secret(62, promoted(1));
+    assert_eq!(log.0.tally.promoted(SECRET), Some(at(6)));
+    let anchors = log.0.tally.anchors(SECRET).unwrap();
+    assert_eq!((anchors.moved(), anchors.stopped()), (at(62), Some(at(62))));
+}
+
+#[test]
+fn slots_are_served_by_every_rotation_and_by_a_policy_that_wants_others() {
+    let served = |log: &Log| log.0.tally.anchors(SECRET).unwrap().served();
+    let changed = |rotation| secret::Event::SpecChanged {
+        spec: secret::Spec {
+            rotation,
+            ..secret::Spec::default()
+        },
+    };
+    let frozen = RotationPolicy {
+        freezes: vec![Freeze {
+            from: at(1),
+            until: at(2),
+            reason: String::new(),
+        }],
+        ..RotationPolicy::default()
+    };
+    let daily = RotationPolicy {
+        max_age: Some(Duration::from_secs(86_400)),
+        ..RotationPolicy::default()
+    };
+    let mut log = Log::begun();
+    log.secret(5, changed(frozen));
+    assert_eq!(served(&log), at(0), "a freeze only holds back");
+    log.secret(6, changed(daily));
+    assert_eq!(served(&log), at(6));
+    log.start(10, 1, 1);
+    assert_eq!(served(&log), at(10));
+    let abort = rotation::Event::Intervened {
+        intervention: Intervention::Abort,
+        reason: "not today".to_owned(),
+    };
+    log.rotation(11, 1, abort);
+    let outcome = Outcome::RolledBack;
+    log.rotation(12, 1, rotation::Event::Closed { outcome });
+    let anchors = log.0.tally.anchors(SECRET).unwrap();
+    assert_eq!(
+        (anchors.served(), anchors.stopped()),
+        (at(12), Some(at(11)))
+    );
 }
 
 #[test]

@@ -45,13 +45,16 @@ pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, 
 
 pub(super) async fn secrets(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
     let page = page?.0;
-    let (committed, now) = (api.view.read(), api.clock.now());
-    let mut views: Vec<SecretView> = committed
-        .world
-        .secrets
-        .values()
-        .map(|s| views::secret(&committed, s, api.next_fires, now))
-        .collect();
+    let now = api.clock.now();
+    let drafts: Vec<views::SecretDraft> = {
+        let committed = api.view.read();
+        let secrets = committed.world.secrets.values();
+        secrets
+            .map(|secret| views::secret(&committed, secret, now))
+            .collect()
+    };
+    let drafts = drafts.into_iter();
+    let mut views: Vec<SecretView> = drafts.map(|draft| draft.finish(api.next_fires)).collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
     let by_name = (Order::ByKey, |view: &SecretView| view.name.clone());
     pages::answer("/v1/secrets", views, by_name, &page)
@@ -77,10 +80,8 @@ pub(super) async fn secret(
     Named(name): Named,
 ) -> Result<Json<SecretView>, Failure> {
     let now = api.clock.now();
-    with_secret(&api, &name, |committed, s| {
-        views::secret(committed, s, api.next_fires, now)
-    })
-    .map(Json)
+    let draft = with_secret(&api, &name, |committed, s| views::secret(committed, s, now))?;
+    Ok(Json(draft.finish(api.next_fires)))
 }
 
 /// How many fires.
@@ -103,10 +104,10 @@ pub(super) async fn schedule(
         )));
     }
     let now = api.clock.now();
-    with_secret(&api, &name, |committed, s| {
-        views::schedule(committed, s, api.outlook, (now, count))
-    })
-    .map(Json)
+    let draft = with_secret(&api, &name, |committed, s| {
+        views::schedule(committed, s, (now, count))
+    })?;
+    Ok(Json(draft.finish(api.outlook)))
 }
 
 pub(super) async fn versions(

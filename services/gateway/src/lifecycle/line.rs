@@ -154,7 +154,10 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
         | E::StragglersNamed { .. }
         | E::Forced
         | E::Intervened { .. }
-        | E::Reopened { .. } => of_waiting(event)?,
+        | E::Reopened { .. } => {
+            let known = committed.world.rotations.get(&id);
+            of_waiting(event, known.is_some_and(|known| known.returning.is_some()))?
+        }
         // Acknowledged by what is swapped or reloaded, which has a line.
         E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
             return None;
@@ -169,7 +172,7 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
 }
 
 /// What a deadline leads to, and a person who steps in.
-fn of_waiting(event: &rotation::Event) -> Option<Line> {
+fn of_waiting(event: &rotation::Event, goes_back: bool) -> Option<Line> {
     use rotation::Event as E;
     Some(match event {
         E::DeadlinePassed => Line {
@@ -192,7 +195,10 @@ fn of_waiting(event: &rotation::Event) -> Option<Line> {
             is_bad: true,
             ..Line::new(
                 lines::ROTATION_FORCED,
-                "nobody is waited for; the old version dies",
+                match goes_back {
+                    false => "nobody is waited for; the old version dies",
+                    true => "nobody is waited for; the new version dies",
+                },
             )
         },
         E::Intervened {
@@ -332,4 +338,19 @@ fn of_rollout(
 fn host_name(committed: &Committed, id: HostId) -> String {
     let host = committed.world.hosts.get(&id);
     host.map_or_else(|| id.to_string(), |host| host.name.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forced_rotation_says_which_version_dies() {
+        let said = |goes_back| {
+            let line = of_waiting(&rotation::Event::Forced, goes_back);
+            line.unwrap().text
+        };
+        assert!(said(false).ends_with("the old version dies"));
+        assert!(said(true).ends_with("the new version dies"));
+    }
 }

@@ -71,10 +71,26 @@ fn parked(world: &World, rotation: &Rotation, secret: &Secret) -> String {
             rotation.id, rotation.version
         ),
         (None, _) => format!(
-            "mend what is named above, then `keywheel rotation retry {0} --reason …` waits once more; `keywheel rotation force {0} --reason …` revokes the old version without them, `keywheel rotation abort {0} --reason …` goes back to it",
-            rotation.id
+            "mend what is named above, then `keywheel rotation retry {0} --reason …` waits once more; `keywheel rotation force {0} --reason …` revokes the old version without them{1}",
+            rotation.id,
+            way_back(rotation, secret)
         ),
     }
+}
+
+fn way_back(rotation: &Rotation, secret: &Secret) -> String {
+    let is_alive = |back: u64| back < rotation.version && secret.is_deliverable(back);
+    if !secret.overlaps() {
+        return "; there is no way back, for the password of the version before is refused since"
+            .to_owned();
+    }
+    if !secret.previous.is_some_and(is_alive) {
+        return String::new();
+    }
+    format!(
+        ", `keywheel rotation abort {} --reason …` goes back to it",
+        rotation.id
+    )
 }
 
 #[cfg(test)]
@@ -83,6 +99,7 @@ mod tests {
     use keywheel_core::event::Event;
     use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
     use keywheel_core::name::{SecretName, StoreName};
+    use keywheel_core::resource::{Kind, Resource, Strategy};
     use keywheel_core::rotation::{self, Trigger};
     use keywheel_core::secret::{self, Place, Spec, Store};
     use keywheel_core::store::Source;
@@ -139,11 +156,15 @@ mod tests {
 
     /// The next step of a rotation to version 2 that is parked, with events before and after that.
     fn of_parked(store: Store, before: Vec<Event>, after: Vec<Event>) -> String {
-        let name = SecretName::parse("prod/db").unwrap();
         let spec = Spec {
             store,
             ..Spec::default()
         };
+        of_parked_as(spec, before, after)
+    }
+
+    fn of_parked_as(spec: Spec, before: Vec<Event>, after: Vec<Event>) -> String {
+        let name = SecretName::parse("prod/db").unwrap();
         let registered = secret::Event::Registered { name, spec };
         let first = secret::Event::VersionStaged {
             version: 1,
@@ -172,6 +193,28 @@ mod tests {
             world.apply(number, event);
         }
         step(&world, &world.rotations[&ROTATION]).unwrap()
+    }
+
+    #[test]
+    fn no_way_back_is_told_where_there_is_none() {
+        let cut_over = Spec {
+            rotator: Some(Box::new(Resource {
+                kind: Kind::Postgres,
+                connection: "postgres://rotator@db.example:5432/shop".to_owned(),
+                accounts: vec!["app".to_owned()],
+                admin: SecretName::parse("shop/admin").unwrap(),
+                strategy: Strategy::SingleUser,
+                ca: None,
+            })),
+            ..Spec::default()
+        };
+        let told = of_parked_as(cut_over, Vec::new(), Vec::new());
+        assert!(told.contains("there is no way back"), "{told}");
+        assert!(!told.contains("rotation abort"), "{told}");
+        let dead = Event::Secret(SECRET, secret::Event::VersionRevoked { version: 1 });
+        let told = of_parked(Store::Local, Vec::new(), vec![dead]);
+        assert!(told.contains("rotation retry"), "{told}");
+        assert!(!told.contains("rotation abort"), "{told}");
     }
 
     #[test]

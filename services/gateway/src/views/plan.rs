@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{AckLevel, Reload, Spec};
 use keywheel_core::id::{ContainerId, HostId};
+use keywheel_core::resource::{Resource, Strategy};
 use keywheel_core::schedule::OnDeadline;
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
@@ -41,7 +42,7 @@ pub fn rotation_plan(
         secret: secret.name.to_string(),
         version: secret.last_version.saturating_add(1),
         strategy: strategy(secret),
-        expected_gap: expected_gap(restarts),
+        expected_gap: expected_gap(secret, restarts),
         restarts,
         consumers,
         deadline_seconds: policy.ack_deadline().as_secs(),
@@ -60,6 +61,9 @@ pub const fn deadline_word(policy: OnDeadline) -> &'static str {
 }
 
 fn strategy(secret: &Secret) -> String {
+    if let Some(resource) = secret.spec.rotator.as_deref() {
+        return at_resource(resource);
+    }
     match secret.place() {
         None => "overlap: the value is made in the store `local`; old and new both live until every consumer has acknowledged".to_owned(),
         Some(place) => format!(
@@ -69,11 +73,38 @@ fn strategy(secret: &Secret) -> String {
     }
 }
 
-fn expected_gap(restarts: u64) -> String {
+/// How the passwords of accounts go together.
+fn at_resource(resource: &Resource) -> String {
+    let word = resource.strategy.word();
+    let accounts = resource.accounts.join("`, `");
+    match resource.strategy {
+        Strategy::AlternatingUsers => format!(
+            "overlap (`{word}`): of accounts `{accounts}` the one that stands by gets the new password; both are open until every consumer has acknowledged"
+        ),
+        Strategy::DualPassword => format!(
+            "overlap (`{word}`): account `{accounts}` takes the old and the new password until every consumer has acknowledged"
+        ),
+        Strategy::SingleUser => format!(
+            "cut-over (`{word}`): account `{accounts}` takes one password, and from `set` on the old one is refused; after the promotion it only goes forward"
+        ),
+    }
+}
+
+fn expected_gap(secret: &Secret, restarts: u64) -> String {
+    let is_cut_over = !secret.overlaps() && secret.current.is_some();
+    let away = match restarts {
+        0 => String::new(),
+        1 => "; 1 container is away for its own restart".to_owned(),
+        n => format!("; {n} containers are away, each for its own restart"),
+    };
+    if is_cut_over {
+        return format!(
+            "from `set` until each consumer has the new value: new sessions are refused, open ones go on{away}"
+        );
+    }
     match restarts {
         0 => "none: the old value works until every consumer has the new one".to_owned(),
-        1 => "none in the value; 1 container is away for its own restart".to_owned(),
-        n => format!("none in the value; {n} containers are away, each for its own restart"),
+        _ => format!("none in the value{away}"),
     }
 }
 
@@ -178,4 +209,85 @@ fn hosts_in_the_way(
         )
     };
     silent.map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::id::{RotationId, SecretId};
+    use keywheel_core::name::SecretName;
+    use keywheel_core::resource::Kind;
+    use keywheel_core::secret;
+
+    use super::*;
+
+    const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+
+    /// The plan of a secret over accounts, whose version 1 is current.
+    fn plan_of(strategy: Strategy, accounts: &[&str]) -> RotationPlan {
+        let resource = Resource {
+            kind: Kind::Mariadb,
+            connection: "mariadb://rotator@db.example:3306".to_owned(),
+            accounts: accounts.iter().map(ToString::to_string).collect(),
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy,
+            ca: None,
+        };
+        let registered = secret::Event::Registered {
+            name: SecretName::parse("shop/db").unwrap(),
+            spec: secret::Spec {
+                rotator: Some(Box::new(resource)),
+                ..secret::Spec::default()
+            },
+        };
+        let staged = secret::Event::VersionStaged {
+            version: 1,
+            rotation: RotationId::default(),
+        };
+        let promoted = secret::Event::VersionPromoted { version: 1 };
+        let mut world = World::default();
+        for (number, event) in (1..).zip([registered, staged, promoted]) {
+            world.apply(number, &keywheel_core::event::Event::Secret(SECRET, event));
+        }
+        rotation_plan(&world, &world.secrets[&SECRET], None, &|_| false)
+    }
+
+    #[test]
+    fn a_plan_says_the_rotator_s_strategy_and_a_cut_over_s_gap() {
+        for (strategy, accounts) in [
+            (Strategy::AlternatingUsers, &["app", "app_b"][..]),
+            (Strategy::DualPassword, &["app"][..]),
+        ] {
+            let plan = plan_of(strategy, accounts);
+            let word = format!("overlap (`{}`)", strategy.word());
+            assert!(plan.strategy.contains(&word), "{}", plan.strategy);
+            let named = format!("`{}`", accounts.join("`, `"));
+            assert!(plan.strategy.contains(&named), "{}", plan.strategy);
+            assert!(plan.expected_gap.starts_with("none"), "{plan:?}");
+        }
+        let plan = plan_of(Strategy::SingleUser, &["app"]);
+        assert!(
+            plan.strategy.starts_with("cut-over (`singleUser`)"),
+            "{plan:?}"
+        );
+        assert!(plan.strategy.contains("only goes forward"), "{plan:?}");
+        assert!(
+            plan.expected_gap.starts_with("from `set` until"),
+            "{plan:?}"
+        );
+    }
+
+    #[test]
+    fn restarts_are_no_gap_in_the_value() {
+        let local = Secret::registered(
+            SECRET,
+            SecretName::parse("shop/db").unwrap(),
+            secret::Spec::default(),
+        );
+        assert!(expected_gap(&local, 0).starts_with("none: the old value"));
+        assert_eq!(
+            expected_gap(&local, 1),
+            "none in the value; 1 container is away for its own restart"
+        );
+        assert!(expected_gap(&local, 2).contains("2 containers are away"));
+    }
 }

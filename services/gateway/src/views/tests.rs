@@ -166,35 +166,3 @@ fn a_secret_s_newest_versions_are_listed_up_to_the_limit() {
     assert_eq!(listed.first().unwrap().version, one_more);
     assert_eq!(listed.last().unwrap().version, 2);
 }
-
-#[test]
-fn a_schedule_s_words_name_what_leads_to_a_rotation() {
-    let (hour, day) = (
-        std::time::Duration::from_secs(3600),
-        std::time::Duration::from_secs(86_400),
-    );
-    let cron = || Schedule::Cron {
-        expression: "0 3 * * *".to_owned(),
-        timezone: "UTC".to_owned(),
-    };
-    let said = |schedule, max_age, lifetime| {
-        schedule_words(&RotationPolicy {
-            schedule,
-            max_age,
-            lifetime,
-            ..RotationPolicy::default()
-        })
-    };
-    assert_eq!(said(Schedule::OnDemand, None, None), "on demand");
-    assert_eq!(said(Schedule::Interval(hour), None, None), "every 3600 s");
-    assert_eq!(said(cron(), None, None), "0 3 * * * (UTC)");
-    let both = said(cron(), Some(day), Some(3 * hour));
-    assert_eq!(
-        both,
-        "0 3 * * * (UTC), at an age of 86400 s, at an age of 7200 s"
-    );
-    assert_eq!(
-        said(Schedule::OnDemand, Some(day), None),
-        "at an age of 86400 s"
-    );
-}

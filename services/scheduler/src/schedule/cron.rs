@@ -202,17 +202,25 @@ pub(super) fn next(line: &Line, zone: &TimeZone, after: Timestamp) -> Option<Fou
 }
 
 /// Every matching instant, in real order; both passes of a repeated hour. Between two jumps of the
-/// zone the wall clock runs evenly, so each such stretch is searched by itself.
+/// zone the wall clock runs evenly, so each such stretch is looked at by itself; the line is searched
+/// once, and again only where a jump leaves out what was found or goes back to before the search.
 fn next_counting_hours(
     cron: &Cron,
     zone: &TimeZone,
     after: jiff::Timestamp,
 ) -> Option<(jiff::Timestamp, Option<Jump>)> {
     let (mut from, mut is_inclusive) = (after, false);
+    // Between the two nothing matches.
+    let mut searched: Option<(DateTime, DateTime)> = None;
     for _ in 0..MAX_STRETCHES {
         let offset = zone.to_offset(from);
-        let wall = offset.to_datetime(from);
-        let wall = cron.find_next_occurrence(&wall, is_inclusive).ok()?;
+        let begin = offset.to_datetime(from);
+        let known = searched.filter(|(since, found)| *since < begin && begin <= *found);
+        let wall = match known {
+            Some((_, found)) => found,
+            None => cron.find_next_occurrence(&begin, is_inclusive).ok()?,
+        };
+        searched = Some(known.unwrap_or((begin, wall)));
         let found = offset.to_timestamp(wall).ok()?;
         let end = zone.following(from).next().map(|jump| jump.timestamp());
         match end.filter(|end| *end <= found) {

@@ -66,7 +66,7 @@ pub fn rules(policy: &RotationPolicy) -> Vec<String> {
     if let (Some(lifetime), Some(age)) = (policy.lifetime, policy.renewal_age()) {
         let (lifetime, age) = (length(lifetime), length(age));
         rules.push(format!(
-            "{age} after the last rotation: two thirds of the version's lifetime of {lifetime}"
+            "when the version is {age} old: two thirds of the version's lifetime of {lifetime}"
         ));
     }
     if let Some(hold_off) = policy.hold_off {
@@ -125,7 +125,7 @@ pub fn local(policy: &RotationPolicy, at: Timestamp) -> String {
 
 /// What is to be said of a fire besides its time, one a line.
 #[must_use]
-pub fn notes(policy: &RotationPolicy, fire: &Fire, anchor: Timestamp) -> Vec<String> {
+pub fn notes(policy: &RotationPolicy, fire: &Fire, promoted: Timestamp) -> Vec<String> {
     let mut notes = Vec::new();
     match fire.cause {
         Cause::Schedule => {}
@@ -137,8 +137,8 @@ pub fn notes(policy: &RotationPolicy, fire: &Fire, anchor: Timestamp) -> Vec<Str
     notes.extend(fire.jump.and_then(|jump| jumped(policy, fire, jump)));
     if fire.at > fire.wanted {
         notes.push(moved(policy, fire.wanted));
-    } else if plan::opening(policy, fire.at).is_none_or(|opening| opening.at > fire.at) {
-        let end = policy.lifetime.map(|lifetime| anchor.plus(lifetime));
+    } else if fire.is_outside {
+        let end = policy.lifetime.map(|lifetime| promoted.plus(lifetime));
         let end = end.map(|end| local(policy, end)).unwrap_or_default();
         notes.push(format!(
             "outside of what windows and freezes allow: the version's lifetime ends {end}, before they allow it"

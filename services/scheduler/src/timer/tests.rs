@@ -273,6 +273,34 @@ fn a_deadline_moves_with_leave_to_restart_and_when_the_rotation_is_turned_back()
 }
 
 #[test]
+fn a_deadline_that_is_refused_comes_again_only_while_there_is_one() {
+    let distributing = rotation(rotation::Event::DistributionStarted {
+        consumers: Vec::new(),
+        hosts: vec![HostId::default()],
+        old: vec![1],
+        deadline: at(500),
+    });
+    let mut timers = after(&[(1, started()), (2, distributing)]);
+    let fired = timers.pop(at(500)).unwrap();
+    // It moved between the question and the answer.
+    let moved = rotation::Event::DeadlineMoved { deadline: at(700) };
+    let mut later = timers.clone();
+    later.apply(at(500), &rotation(moved));
+    later.refused(&fired, at(501));
+    assert_eq!(later.next_due(), Some(at(700)));
+    // `onDeadline: force` leaves it open, at its last step.
+    let revoke_old = rotation::Event::StepStarted {
+        step: Step::RevokeOld,
+        attempt: 1,
+    };
+    timers.apply(at(500), &rotation(revoke_old));
+    timers.refused(&fired, at(501));
+    assert!(timers.is_empty());
+    assert!(!timers.unanswered(&fired, at(501), RETRY_BASE));
+    assert!(timers.is_empty());
+}
+
+#[test]
 fn a_failed_step_is_retried_later_each_time_and_not_after_a_roll_back() {
     let mut timers = after(&[(1, started()), (10, step_failed(3))]);
     assert_eq!(timers.next_due(), Some(at(14)));

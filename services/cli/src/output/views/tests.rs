@@ -28,6 +28,7 @@ fn rotation_of(consumers: Vec<ConsumerView>) -> RotationView {
         state: "distributing".to_owned(),
         trigger: "on_demand".to_owned(),
         waiting_for: vec!["container web: new value not in place yet".to_owned()],
+        dying: vec![1],
         next_step: Some("`keywheel rotation retry r --reason …` waits once more".to_owned()),
         timings: RotationTimings::default(),
         consumers,

@@ -50,6 +50,10 @@ fn secret(id: SecretId, name: SecretName, spec: Spec) -> Command {
 
 /// The admin's password is there.
 fn with_admin() -> Given {
+    with_admin_beside(Given::nothing())
+}
+
+fn with_admin_beside(given: Given) -> Given {
     let spec = Spec {
         credential_for: Some(SERVER.to_owned()),
         ..Spec::default()
@@ -60,7 +64,7 @@ fn with_admin() -> Given {
         name: admin_name(),
         provided: true,
     };
-    let declared = Given::nothing().and(secret(ADMIN, admin_name(), spec));
+    let declared = given.and(secret(ADMIN, admin_name(), spec));
     declared.and(put).finished(GIVEN)
 }
 
@@ -171,4 +175,23 @@ fn whoever_works_is_told_the_admin_s_version_and_what_else_may_be_in_use() {
     // Nobody has to move: the old version dies at once.
     let given = given.finished(SECOND);
     assert_eq!(told(&given, SECOND), at(Some(2)));
+}
+
+#[test]
+fn a_cut_over_is_aborted_before_the_promotion_and_only_goes_forward_after_it() {
+    let abort = || Command::Intervene {
+        rotation: SECOND,
+        intervention: rotation::Intervention::Abort,
+        reason: "ticket 4711".to_owned(),
+    };
+    let given = with_admin_beside(Given::serving());
+    let given = given.and(apply_secret(opening(resource(&["app"]))));
+    let begun = given.and(rotate(SECOND));
+    let _aborted = begun.clone().and(abort());
+    let moving = begun.finished(SECOND);
+    let cut_over = rotation::Rejection::CutOver {
+        rotation: SECOND,
+        secret: secret_name(),
+    };
+    moving.when(abort()).then_rejected(cut_over);
 }

@@ -209,3 +209,31 @@ fn what_is_kept_of_revoked_versions_outside_is_bounded() {
     let newest = remote(100 + KEPT_REMOTES as u64);
     assert_eq!(secret.revoked_remotes.back(), Some(&newest));
 }
+
+#[test]
+fn a_force_on_the_way_back_is_refused_where_the_store_keeps_the_new_version() {
+    let step_in = |intervention| Command::Intervene {
+        rotation: SECOND,
+        intervention,
+        reason: "ticket 4711".to_owned(),
+    };
+    let served = Command::Report(report(vec![reloaded(1, 1)], &[1]));
+    let given = writing()
+        .and(enrol(HOST))
+        .and(apply_binding(
+            anywhere(),
+            file(),
+            crate::binding::Reload::None,
+        ))
+        .and(served)
+        .and(rotate(SECOND));
+    let given = prepared(given, SECOND).and(written(SECOND, 2));
+    let given = given.and(step_in(rotation::Intervention::Abort));
+    assert_eq!(given.world().rotations[&SECOND].returning, Some(1));
+    let rejection = rotation::Rejection::NothingDies {
+        rotation: SECOND,
+        secret: secret_name(),
+    };
+    let forced = given.when(step_in(rotation::Intervention::Force));
+    forced.then_rejected(rejection);
+}

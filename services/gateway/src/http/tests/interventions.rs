@@ -42,6 +42,7 @@ async fn a_parked_rotation_says_what_to_do_and_does_it() {
     bench.park(rotation).await;
     let (_, parked) = bench.see(&format!("rotations/{id}")).await;
     assert_eq!(parked["state"], "parked");
+    assert_eq!(parked["dying"], json!([1]));
     let next = parked["next_step"].as_str().unwrap();
     for verb in ["retry", "force", "abort"] {
         let command = format!("`keywheel rotation {verb} {id} --reason …`");
@@ -52,6 +53,7 @@ async fn a_parked_rotation_says_what_to_do_and_does_it() {
     let before = bench.audit().await.len();
     let (status, forced) = bench.step_in(&id, "force").await;
     assert_eq!((status, &forced["state"]), (200, &json!("revoking_old")));
+    assert_eq!(forced["dying"], json!([]), "it is dead");
     let waits = forced["waiting_for"].to_string();
     assert!(waits.contains("not waited for any more"), "{waits}");
     let left = bench.audit().await.split_off(before);
@@ -68,6 +70,7 @@ async fn an_abort_gives_consumers_the_version_before_again() {
     let (_, id) = bench.waiting().await;
     let (status, view) = bench.step_in(&id, "abort").await;
     assert_eq!(status, 200, "{view}");
+    assert_eq!(view["dying"], json!([2]));
     let waits = view["waiting_for"].to_string();
     assert!(waits.contains(WHY), "{waits}");
     let (_, secret) = bench.see("secrets/prod/db").await;

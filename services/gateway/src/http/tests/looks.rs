@@ -155,6 +155,28 @@ async fn a_schedule_is_told_from_the_last_promotion_on() {
     assert!(note.contains("keywheel rotate prod/db"), "{note}");
 }
 
+/// Stands for the scheduler: says what slots are served, and what now is.
+fn served(_: &RotationPolicy, horizon: Horizon) -> (Vec<String>, Vec<FireView>) {
+    let Horizon { after, now, .. } = horizon;
+    (
+        vec![after.micros().to_string(), now.micros().to_string()],
+        Vec::new(),
+    )
+}
+
+#[tokio::test]
+async fn a_schedule_is_told_from_the_last_slot_that_was_served() {
+    let mut bench = Bench::start().await;
+    bench.api.outlook = served;
+    bench.apply(SCHEDULED).await;
+    bench.work().await;
+    let ended = bench.api.clock.now().micros().to_string();
+    bench.clock.advance(Duration::from_secs(7_200));
+    let now = bench.api.clock.now().micros().to_string();
+    let (_, told) = bench.see("schedules/prod/db").await;
+    assert_eq!(told["rules"], json!([ended, now]));
+}
+
 #[tokio::test]
 async fn one_wait_is_one_record_though_it_is_asked_for_again() {
     let (bench, rotation, _) = Bench::with_one_of_each().await;

@@ -142,7 +142,7 @@ fn every_rule_of_a_policy_is_said() {
         BERLIN,
         "12 hours after that, in group pair",
         "when the version is 30 days old",
-        "60 days after the last rotation",
+        "when the version is 60 days old",
         "slots within 2 days",
         "each up to 5 minutes later",
         "only in the 6 hours after",

@@ -24,7 +24,105 @@ fn nightly(missed_run: MissedRun) -> RotationPolicy {
 }
 
 fn promoted() -> Event {
-    Event::Secret(SECRET, secret::Event::VersionPromoted { version: 1 })
+    promoted_to(1)
+}
+
+fn promoted_to(version: u64) -> Event {
+    Event::Secret(SECRET, secret::Event::VersionPromoted { version })
+}
+
+/// A version that lives ninety days; sixty days later its successor failed within an hour, and
+/// consumers went back to it.
+fn returned(freezes: Vec<Freeze>) -> Timers {
+    let policy = RotationPolicy {
+        lifetime: Some(Duration::from_secs(90 * DAY)),
+        freezes,
+        ..RotationPolicy::default()
+    };
+    after(&[
+        (0, registered(spec(policy))),
+        (0, promoted_to(1)),
+        (60 * DAY, started()),
+        (60 * DAY + 60, promoted_to(2)),
+        (60 * DAY + HOUR, promoted_to(1)),
+        (60 * DAY + 2 * HOUR, closed()),
+    ])
+}
+
+#[test]
+fn a_return_to_the_version_before_makes_it_no_younger_and_is_tried_again_after_a_rest() {
+    let mut timers = returned(Vec::new());
+    let again = at(61 * DAY + HOUR);
+    assert_eq!(
+        timers.next_due(),
+        Some(again),
+        "not 120 days after the start"
+    );
+    assert_eq!(due_of(timers.pop(again)), again);
+    // In vain before the promotion: consumers are left alone for as long again.
+    timers.apply(again, &started());
+    timers.apply(again.plus(Duration::from_secs(60)), &closed());
+    timers.settle();
+    assert_eq!(timers.next_due(), Some(at(62 * DAY + HOUR)));
+    // A new version that stays counts from its own promotion.
+    timers.apply(at(62 * DAY), &promoted_to(3));
+    timers.settle();
+    assert_eq!(timers.next_due(), Some(at(122 * DAY)));
+}
+
+#[test]
+fn a_version_that_is_current_again_waits_for_no_freeze_beyond_its_own_end() {
+    let freeze = Freeze {
+        from: at(50 * DAY),
+        until: at(100 * DAY),
+        reason: String::new(),
+    };
+    let mut timers = returned(vec![freeze]);
+    let again = at(61 * DAY + HOUR);
+    assert_eq!(due_of(timers.pop(again)), again);
+}
+
+#[test]
+fn an_age_rests_after_an_abort_before_the_promotion() {
+    let policy = RotationPolicy {
+        max_age: Some(Duration::from_secs(30 * DAY)),
+        ..RotationPolicy::default()
+    };
+    let aborted = rotation(rotation::Event::Intervened {
+        intervention: Intervention::Abort,
+        reason: "not now".to_owned(),
+    });
+    let timers = after(&[
+        (0, registered(spec(policy))),
+        (30 * DAY, started()),
+        (30 * DAY + 60, aborted),
+        (30 * DAY + 90, closed()),
+    ]);
+    assert_eq!(timers.next_due(), Some(at(31 * DAY + 60)));
+}
+
+#[test]
+fn a_slot_that_waits_for_its_window_waits_on_when_the_policy_changes_otherwise() {
+    let longer = RotationPolicy {
+        deadline: Some(Duration::from_secs(HOUR)),
+        ..nightly(MissedRun::Once)
+    };
+    let changed = |policy| {
+        let spec = spec(policy);
+        Event::Secret(SECRET, secret::Event::SpecChanged { spec })
+    };
+    let mut timers = after(&[
+        (10, registered(spec(nightly(MissedRun::Once)))),
+        (13 * HOUR, changed(longer.clone())),
+    ]);
+    assert_eq!(timers.next_due(), Some(at(22 * HOUR)));
+    let free = RotationPolicy {
+        windows: Vec::new(),
+        ..longer
+    };
+    timers.apply(at(14 * HOUR), &changed(free));
+    timers.settle();
+    assert_eq!(due_of(timers.pop(at(14 * HOUR))), at(12 * HOUR));
 }
 
 #[test]
