@@ -9,7 +9,7 @@ use keywheel_core::binding::Reload;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, CommandId, HostId, SecretId};
+use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -205,27 +205,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
 
 /// A command in a record; `None` where facts or declarations are recorded one by one.
 fn describe(world: &World, command: &Command) -> Option<Described> {
-    let rotated = |id| {
-        let secret = world
-            .rotations
-            .get(id)
-            .and_then(|r| world.secrets.get(&r.secret));
-        secret.map_or_else(
-            || format!("rotation/{id}"),
-            |s| format!("secret/{}", s.name),
-        )
-    };
     let version_of = |id| world.rotations.get(id).map(|rotation| rotation.version);
-    let revoked = |id| {
-        let secret = world
-            .revocations
-            .get(id)
-            .and_then(|r| world.secrets.get(&r.secret));
-        secret.map_or_else(
-            || format!("revocation/{id}"),
-            |s| format!("secret/{}", s.name),
-        )
-    };
     Some(match command {
         Command::Unbind { name } => ("unbind", format!("binding/{name}"), None),
         Command::RemoveStore { name } => ("remove-store", format!("store/{name}"), None),
@@ -243,7 +223,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             ..
         } => (
             intervention_verb(*intervention),
-            rotated(rotation),
+            rotated(world, rotation),
             version_of(rotation),
         ),
         Command::Due { secret, .. } => {
@@ -263,17 +243,43 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::RotateHostKey(next) => ("rotate-host-key", host_object(world, next.host), None),
         Command::NotePermit(wish) => ("issue-permit", host_object(world, wish.host), None),
         Command::EvictHost { host, .. } => ("evict", host_object(world, *host), None),
-        Command::StepOutcome { rotation, step, .. } => {
-            (step_verb(*step), rotated(rotation), version_of(rotation))
+        Command::StepOutcome { rotation, step, .. } => (
+            step_verb(*step),
+            rotated(world, rotation),
+            version_of(rotation),
+        ),
+        Command::RevokeOutcome { revocation, .. } => {
+            ("revoke-at-store", revoked(world, revocation), None)
         }
-        Command::RevokeOutcome { revocation, .. } => ("revoke-at-store", revoked(revocation), None),
-        Command::RetryStep { rotation } => ("retry-step", rotated(rotation), version_of(rotation)),
-        Command::RetryRevoke { revocation } => ("retry-revoke", revoked(revocation), None),
+        Command::RetryStep { rotation } => {
+            ("retry-step", rotated(world, rotation), version_of(rotation))
+        }
+        Command::RetryRevoke { revocation } => ("retry-revoke", revoked(world, revocation), None),
         Command::DeadlinePassed { rotation } => {
-            ("deadline", rotated(rotation), version_of(rotation))
+            ("deadline", rotated(world, rotation), version_of(rotation))
         }
         Command::Apply(_) | Command::Report(_) => return None,
     })
+}
+
+/// The secret of a rotation.
+fn rotated(world: &World, id: &RotationId) -> String {
+    let known = world.rotations.get(id);
+    let secret = known.and_then(|known| world.secrets.get(&known.secret));
+    secret.map_or_else(
+        || format!("rotation/{id}"),
+        |secret| format!("secret/{}", secret.name),
+    )
+}
+
+/// The secret of a revocation.
+fn revoked(world: &World, id: &RevocationId) -> String {
+    let known = world.revocations.get(id);
+    let secret = known.and_then(|known| world.secrets.get(&known.secret));
+    secret.map_or_else(
+        || format!("revocation/{id}"),
+        |secret| format!("secret/{}", secret.name),
+    )
 }
 
 fn intervention_verb(intervention: keywheel_core::rotation::Intervention) -> &'static str {

@@ -168,6 +168,21 @@ pub(super) struct Answer<'a> {
     pub(super) remote: Option<&'a RemoteVersion>,
 }
 
+impl<'a> Answer<'a> {
+    pub(super) fn new(
+        (step, attempt): (Step, u32),
+        failure: Option<rotation::Failure<'a>>,
+        remote: Option<&'a RemoteVersion>,
+    ) -> Self {
+        Self {
+            step,
+            attempt,
+            failure,
+            remote,
+        }
+    }
+}
+
 pub(super) fn outcome(
     world: &World,
     id: RotationId,
