@@ -11,6 +11,7 @@ use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
+use keywheel_core::rotation::{self, MAX_REASON_CHARS};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -141,8 +142,18 @@ fn own_records(
         record.object = object;
         record.version = version;
         match decided {
-            Ok(_) => record.reason = reason_given(deed.principal, command),
-            Err(refusal) => refuse(&mut record, refusal),
+            Ok(events) => {
+                record.reason = reason_given(deed.principal, command);
+                if let (Command::DeadlinePassed { .. }, Some(end)) = (command, end_of(events)) {
+                    record.reason = format!("{}: {end}", record.reason);
+                }
+            }
+            Err(refusal) => {
+                refuse(&mut record, refusal);
+                if let Some(why) = own_words(command) {
+                    record.reason = format!("{} (asked for because: {why})", record.reason);
+                }
+            }
         }
         record
     };
@@ -174,6 +185,35 @@ fn refuse(record: &mut Record, refusal: &Refusal) {
         false => Outcome::Rejected,
     };
     record.reason = refusal.reason.to_string();
+}
+
+/// What came of a deadline that passed.
+fn end_of(events: &[Event]) -> Option<&'static str> {
+    events.iter().find_map(|event| {
+        let Event::Rotation(_, event) = event else {
+            return None;
+        };
+        match event {
+            rotation::Event::Forced => Some("forced, without those who are missing"),
+            rotation::Event::Closed { .. } => Some("held, a person decides"),
+            rotation::Event::DeadlineMoved { .. } => {
+                Some("put off, those who are missing have to wait for leave to restart")
+            }
+            _ => None,
+        }
+    })
+}
+
+/// Why a person asked for it, as far as a record has room.
+fn own_words(command: &Command) -> Option<String> {
+    let (Command::Revoke { reason, .. }
+    | Command::EvictHost { reason, .. }
+    | Command::Intervene { reason, .. }) = command
+    else {
+        return None;
+    };
+    let words: String = reason.trim().chars().take(MAX_REASON_CHARS).collect();
+    (!words.is_empty()).then_some(words)
 }
 
 /// A person's or worker's own words; without any, the rule by which it was allowed.
@@ -282,8 +322,8 @@ fn revoked(world: &World, id: &RevocationId) -> String {
     )
 }
 
-fn intervention_verb(intervention: keywheel_core::rotation::Intervention) -> &'static str {
-    use keywheel_core::rotation::Intervention;
+fn intervention_verb(intervention: rotation::Intervention) -> &'static str {
+    use rotation::Intervention;
     match intervention {
         Intervention::Abort => "abort-rotation",
         Intervention::Retry => "retry-rotation",
@@ -291,8 +331,8 @@ fn intervention_verb(intervention: keywheel_core::rotation::Intervention) -> &'s
     }
 }
 
-fn step_verb(step: keywheel_core::rotation::Step) -> &'static str {
-    use keywheel_core::rotation::Step;
+fn step_verb(step: rotation::Step) -> &'static str {
+    use rotation::Step;
     match step {
         Step::Create => "create-version",
         Step::Set => "set-version",
