@@ -177,7 +177,7 @@ mirror_enum! {
             /// The host.
             host: Text<HostId>,
         },
-        /// Consumers were given leave to restart, so waiting ends later.
+        /// Consumers were given leave to restart, or have to wait for it, so waiting ends later.
         DeadlineMoved {
             /// When waiting ends.
             deadline: Text<Timestamp>,

@@ -80,6 +80,9 @@ mirror_struct! {
         is_generated: bool,
         /// Whether a rotation is under way.
         is_rotating: bool,
+        /// Whether a person aborted that the known version is taken over: only a person's look does it again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_passed_over: bool,
     }
 }
 

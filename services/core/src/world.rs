@@ -193,6 +193,16 @@ impl World {
             .collect()
     }
 
+    /// Whether some binding gives the secret to this host.
+    #[must_use]
+    pub fn is_given_to(&self, secret: SecretId, host: HostId) -> bool {
+        let Some(host) = self.live_host(host) else {
+            return false;
+        };
+        let mut specs = self.specs_of(secret);
+        specs.any(|spec| spec.selector.means_host(&host.name))
+    }
+
     /// Whether some binding means it.
     #[must_use]
     pub fn is_bound(&self, secret: SecretId) -> bool {

@@ -9,8 +9,9 @@ use keywheel_core::binding::Reload;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, CommandId, HostId, SecretId};
+use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
+use keywheel_core::rotation::{self, MAX_REASON_CHARS};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
@@ -141,8 +142,18 @@ fn own_records(
         record.object = object;
         record.version = version;
         match decided {
-            Ok(_) => record.reason = reason_given(deed.principal, command),
-            Err(refusal) => refuse(&mut record, refusal),
+            Ok(events) => {
+                record.reason = reason_given(deed.principal, command);
+                if let (Command::DeadlinePassed { .. }, Some(end)) = (command, end_of(events)) {
+                    record.reason = format!("{}: {end}", record.reason);
+                }
+            }
+            Err(refusal) => {
+                refuse(&mut record, refusal);
+                if let Some(why) = own_words(command) {
+                    record.reason = format!("{} (asked for because: {why})", record.reason);
+                }
+            }
         }
         record
     };
@@ -176,6 +187,35 @@ fn refuse(record: &mut Record, refusal: &Refusal) {
     record.reason = refusal.reason.to_string();
 }
 
+/// What came of a deadline that passed.
+fn end_of(events: &[Event]) -> Option<&'static str> {
+    events.iter().find_map(|event| {
+        let Event::Rotation(_, event) = event else {
+            return None;
+        };
+        match event {
+            rotation::Event::Forced => Some("forced, without those who are missing"),
+            rotation::Event::Closed { .. } => Some("held, a person decides"),
+            rotation::Event::DeadlineMoved { .. } => {
+                Some("put off, those who are missing have to wait for leave to restart")
+            }
+            _ => None,
+        }
+    })
+}
+
+/// Why a person asked for it, as far as a record has room.
+fn own_words(command: &Command) -> Option<String> {
+    let (Command::Revoke { reason, .. }
+    | Command::EvictHost { reason, .. }
+    | Command::Intervene { reason, .. }) = command
+    else {
+        return None;
+    };
+    let words: String = reason.trim().chars().take(MAX_REASON_CHARS).collect();
+    (!words.is_empty()).then_some(words)
+}
+
 /// A person's or worker's own words; without any, the rule by which it was allowed.
 fn reason_given(principal: &Principal, command: &Command) -> String {
     match command {
@@ -205,27 +245,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
 
 /// A command in a record; `None` where facts or declarations are recorded one by one.
 fn describe(world: &World, command: &Command) -> Option<Described> {
-    let rotated = |id| {
-        let secret = world
-            .rotations
-            .get(id)
-            .and_then(|r| world.secrets.get(&r.secret));
-        secret.map_or_else(
-            || format!("rotation/{id}"),
-            |s| format!("secret/{}", s.name),
-        )
-    };
     let version_of = |id| world.rotations.get(id).map(|rotation| rotation.version);
-    let revoked = |id| {
-        let secret = world
-            .revocations
-            .get(id)
-            .and_then(|r| world.secrets.get(&r.secret));
-        secret.map_or_else(
-            || format!("revocation/{id}"),
-            |s| format!("secret/{}", s.name),
-        )
-    };
     Some(match command {
         Command::Unbind { name } => ("unbind", format!("binding/{name}"), None),
         Command::RemoveStore { name } => ("remove-store", format!("store/{name}"), None),
@@ -243,7 +263,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             ..
         } => (
             intervention_verb(*intervention),
-            rotated(rotation),
+            rotated(world, rotation),
             version_of(rotation),
         ),
         Command::Due { secret, .. } => {
@@ -263,21 +283,47 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::RotateHostKey(next) => ("rotate-host-key", host_object(world, next.host), None),
         Command::NotePermit(wish) => ("issue-permit", host_object(world, wish.host), None),
         Command::EvictHost { host, .. } => ("evict", host_object(world, *host), None),
-        Command::StepOutcome { rotation, step, .. } => {
-            (step_verb(*step), rotated(rotation), version_of(rotation))
+        Command::StepOutcome { rotation, step, .. } => (
+            step_verb(*step),
+            rotated(world, rotation),
+            version_of(rotation),
+        ),
+        Command::RevokeOutcome { revocation, .. } => {
+            ("revoke-at-store", revoked(world, revocation), None)
         }
-        Command::RevokeOutcome { revocation, .. } => ("revoke-at-store", revoked(revocation), None),
-        Command::RetryStep { rotation } => ("retry-step", rotated(rotation), version_of(rotation)),
-        Command::RetryRevoke { revocation } => ("retry-revoke", revoked(revocation), None),
+        Command::RetryStep { rotation } => {
+            ("retry-step", rotated(world, rotation), version_of(rotation))
+        }
+        Command::RetryRevoke { revocation } => ("retry-revoke", revoked(world, revocation), None),
         Command::DeadlinePassed { rotation } => {
-            ("deadline", rotated(rotation), version_of(rotation))
+            ("deadline", rotated(world, rotation), version_of(rotation))
         }
         Command::Apply(_) | Command::Report(_) => return None,
     })
 }
 
-fn intervention_verb(intervention: keywheel_core::rotation::Intervention) -> &'static str {
-    use keywheel_core::rotation::Intervention;
+/// The secret of a rotation.
+fn rotated(world: &World, id: &RotationId) -> String {
+    let known = world.rotations.get(id);
+    let secret = known.and_then(|known| world.secrets.get(&known.secret));
+    secret.map_or_else(
+        || format!("rotation/{id}"),
+        |secret| format!("secret/{}", secret.name),
+    )
+}
+
+/// The secret of a revocation.
+fn revoked(world: &World, id: &RevocationId) -> String {
+    let known = world.revocations.get(id);
+    let secret = known.and_then(|known| world.secrets.get(&known.secret));
+    secret.map_or_else(
+        || format!("revocation/{id}"),
+        |secret| format!("secret/{}", secret.name),
+    )
+}
+
+fn intervention_verb(intervention: rotation::Intervention) -> &'static str {
+    use rotation::Intervention;
     match intervention {
         Intervention::Abort => "abort-rotation",
         Intervention::Retry => "retry-rotation",
@@ -285,8 +331,8 @@ fn intervention_verb(intervention: keywheel_core::rotation::Intervention) -> &'s
     }
 }
 
-fn step_verb(step: keywheel_core::rotation::Step) -> &'static str {
-    use keywheel_core::rotation::Step;
+fn step_verb(step: rotation::Step) -> &'static str {
+    use rotation::Step;
     match step {
         Step::Create => "create-version",
         Step::Set => "set-version",

@@ -386,7 +386,8 @@ impl BusServer {
         Err(PortError::new(ErrorKind::Denied, text))
     }
 
-    /// The host's key, if the grant holds; and the secret as the audit names it.
+    /// The host's key, if the grant holds and a binding still gives the secret to the host; and the secret
+    /// as the audit names it.
     fn look_up(&self, wanted: &ValueRequest) -> (Option<[u8; 32]>, String) {
         let committed = self.view.read();
         let world = &committed.world;
@@ -394,6 +395,7 @@ impl BusServer {
         let granted = secret.is_some_and(|secret| {
             secret.is_deliverable(wanted.version)
                 && secret.delivered.get(&(wanted.host, wanted.version)) == Some(&wanted.delivery)
+                && world.is_given_to(secret.id, wanted.host)
         });
         let host = world.live_host(wanted.host).filter(|_| granted);
         let object = secret.map_or_else(String::new, |secret| format!("secret/{}", secret.name));

@@ -1,7 +1,8 @@
 //! What is to be done with one container, from the plan and what it holds. Pure.
 //!
 //! Invariants: only a binding whose selector matches the engine's facts gives anything; what no
-//! binding gives any more is taken back; two bindings never share a file.
+//! binding gives any more is taken back; two bindings never share a file; a file with a version that may
+//! not be used any more stays only for as long as it takes to replace it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_sys::secretfs::FileAttr;
 
 use crate::form::Form;
-use crate::granted::{further_of, grant_of, versions_of};
+use crate::granted::{further_of, grant_of, is_dead, versions_of};
 use crate::model::{Ack, Holding, Place, Tracked};
 use crate::reload::reload_in;
 use crate::shared::VersionKey;
@@ -33,6 +34,17 @@ pub(crate) struct Todo {
     pub(crate) refusals: Vec<(BindingId, SecretId, u64, String)>,
     /// Values that the writes and restarts need.
     pub(crate) needs: Vec<(SecretId, Grant)>,
+}
+
+/// How far the injector is with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Had {
+    /// It is here.
+    Here,
+    /// It is asked for, or about to be.
+    Awaited,
+    /// Store-sync did not give it.
+    Failed,
 }
 
 /// A file to bring to a version.
@@ -111,10 +123,11 @@ pub(crate) fn decide(
     host: &HostName,
     tracked: &Tracked,
     is_wrapped: bool,
+    had: &dyn Fn(VersionKey) -> Had,
 ) -> Todo {
     let mut todo = Todo::default();
     let given: Vec<&PlannedBinding> = matching(plan, host, tracked).collect();
-    take_back(&given, tracked, &mut todo);
+    take_back(&given, tracked, had, &mut todo);
     let mut taken = BTreeSet::new();
     for binding in given {
         let Some(grant) = grant_of(binding) else {
@@ -158,8 +171,14 @@ pub(crate) fn decide(
     todo
 }
 
-/// Holdings that no binding gives any more, or that moved to another place.
-fn take_back(given: &[&PlannedBinding], tracked: &Tracked, todo: &mut Todo) {
+/// Holdings that no binding gives any more, that moved to another place, or that may not be used any more
+/// and cannot be replaced now.
+fn take_back(
+    given: &[&PlannedBinding],
+    tracked: &Tracked,
+    had: &dyn Fn(VersionKey) -> Had,
+    todo: &mut Todo,
+) {
     for (id, holding) in &tracked.holdings {
         let stays = given.iter().any(|binding| {
             binding.binding == *id
@@ -168,6 +187,7 @@ fn take_back(given: &[&PlannedBinding], tracked: &Tracked, todo: &mut Todo) {
                 // A file is replaced; a variable of another secret goes only with its program.
                 && (binding.secret == holding.secret
                     || matches!(holding.place, Place::File { .. }))
+                && !is_left_over(binding, holding, tracked, had)
         });
         if stays {
             continue;
@@ -179,6 +199,39 @@ fn take_back(given: &[&PlannedBinding], tracked: &Tracked, todo: &mut Todo) {
             }
             Place::Env { .. } => todo.stop.push((*id, holding.secret)),
         }
+    }
+}
+
+/// Whether a file holds what its binding gives out no more, and what would replace it cannot be made now.
+/// What a binding names no more may be dead, and nobody would hear it; but it need not be, so that it stays
+/// until its successor cannot be had.
+fn is_left_over(
+    binding: &PlannedBinding,
+    holding: &Holding,
+    tracked: &Tracked,
+    had: &dyn Fn(VersionKey) -> Had,
+) -> bool {
+    if !matches!(holding.place, Place::File { .. }) {
+        return false;
+    }
+    let names = |secret: &SecretId| {
+        binding.secret == *secret || binding.also.iter().any(|one| one.secret == *secret)
+    };
+    let mut secrets = std::iter::once(&holding.secret).chain(holding.further.keys());
+    let is_forgotten = secrets.any(|secret| !names(secret));
+    let has_dead = holding.held().any(|one| is_dead(binding, one));
+    let mut versions = versions_of(binding);
+    let is_unformed = versions.next().is_some_and(|own| {
+        let form = Form::of(binding);
+        tracked
+            .unformed(binding.binding, own, form.as_ref())
+            .is_some()
+    });
+    let mut missing = versions_of(binding).map(had);
+    match (has_dead, is_forgotten) {
+        (true, _) => is_unformed || missing.any(|one| one != Had::Here),
+        (false, true) => is_unformed || missing.any(|one| one == Had::Failed),
+        (false, false) => false,
     }
 }
 

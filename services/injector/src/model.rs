@@ -160,6 +160,15 @@ pub(crate) struct Unformed {
     pub(crate) reason: String,
 }
 
+/// What is not served, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Every version that it would have brought, the one of the binding's own secret first.
+    pub(crate) versions: Vec<VersionKey>,
+    /// Why, for a person.
+    pub(crate) reason: String,
+}
+
 /// What is under way with a container. One thing at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Busy {
@@ -190,7 +199,7 @@ pub(crate) struct Tracked {
     /// What it holds.
     pub(crate) holdings: BTreeMap<BindingId, Holding>,
     /// What was said of it last, so that it is said once.
-    pub(crate) refused: BTreeMap<BindingId, (SecretId, u64, String)>,
+    pub(crate) refused: BTreeMap<BindingId, Refused>,
     /// What is under way.
     pub(crate) busy: Busy,
     /// Not before this time is a failed attempt repeated.
@@ -251,6 +260,25 @@ impl Tracked {
     pub(crate) fn drop_holding(&mut self, binding: BindingId) {
         self.tries.remove(&binding);
         self.holdings.remove(&binding);
+    }
+
+    /// Notes what is not served, and gives what is to be said of it, of a file of several secrets under
+    /// each that it lacks; `None` when all of it was said before.
+    pub(crate) fn refuse(&mut self, binding: BindingId, refused: Refused) -> Option<Vec<Item>> {
+        if self.refused.get(&binding) == Some(&refused) {
+            return None;
+        }
+        let held = self.holdings.get(&binding);
+        let (own, further) = refused.versions.split_first()?;
+        let lacks = |one: &&VersionKey| held.is_none_or(|held| held.owes(**one));
+        let said = std::iter::once(own).chain(further.iter().filter(lacks));
+        let item = |(secret, version): &VersionKey| {
+            let (version, reason) = (*version, refused.reason.clone());
+            self.item(binding, *secret, Fact::Refused { version, reason })
+        };
+        let items = said.map(item).collect();
+        self.refused.insert(binding, refused);
+        Some(items)
     }
 
     /// Why a version does not fit a template, if that is known already.
@@ -335,3 +363,49 @@ pub(crate) type Service = (String, String);
 
 /// All containers.
 pub(crate) type Containers = BTreeMap<ContainerId, Tracked>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::place_of;
+    use crate::decide::tests::{binding, file, tracked};
+
+    const OWN: SecretId = SecretId::from_bytes([1; 16]);
+    const OTHER: SecretId = SecretId::from_bytes([9; 16]);
+
+    #[test]
+    fn a_refusal_is_said_once_and_again_for_another_version_of_any_of_its_secrets() {
+        let planned = binding(1, file("db"), Reload::None, Some(3));
+        let id = planned.binding;
+        let place = place_of(&planned.target);
+        let held = Holding {
+            secret: OWN,
+            place,
+            attr: None,
+            form: None,
+            version: Some(3),
+            further: BTreeMap::from([(OTHER, 1)]),
+            news: Vec::new(),
+            content: 1,
+            ack: Ack::Done,
+            remembered: None,
+            kept: None,
+        };
+        let mut one = tracked("runc", &[]);
+        one.put(id, held);
+        let mut said = |other, reason: &str| {
+            let refused = Refused {
+                versions: vec![(OWN, 3), (OTHER, other)],
+                reason: reason.to_owned(),
+            };
+            let items = one.refuse(id, refused)?;
+            let secrets = items.iter().map(|item| item.secret);
+            Some(secrets.collect::<Vec<_>>())
+        };
+        assert_eq!(said(1, "no"), Some(vec![OWN]), "the other one it has");
+        assert_eq!(said(1, "no"), None);
+        assert_eq!(said(2, "no"), Some(vec![OWN, OTHER]));
+        assert_eq!(said(2, "no"), None);
+        assert_eq!(said(2, "another reason"), Some(vec![OWN, OTHER]));
+    }
+}

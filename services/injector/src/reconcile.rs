@@ -27,7 +27,7 @@ use std::time::Duration;
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::report::{
-    DeniedStart, Fact, HostReport, Item, MAX_REPORT_ITEMS, RestartWish, UsageNote,
+    DeniedStart, HostReport, Item, MAX_REPORT_ITEMS, RestartWish, UsageNote,
 };
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
@@ -41,7 +41,7 @@ use self::exec::Asked;
 use crate::attach::Tools;
 use crate::executed::Execs;
 use crate::granted::further_of;
-use crate::model::{Containers, Holding, Service, Tracked};
+use crate::model::{Containers, Holding, Refused, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
 use crate::report::{Kept, Outbox, bound_denied, bound_notes};
 use crate::service::{Event, Status};
@@ -399,26 +399,20 @@ impl Reconciler {
         version: u64,
         reason: String,
     ) {
-        let further = self.further_in(binding, secret);
+        let mut versions = vec![(secret, version)];
+        versions.extend(self.further_in(binding, secret));
         let Some(tracked) = self.containers.get_mut(id) else {
             return;
         };
-        let said = (secret, version, reason.clone());
-        if tracked.refused.get(&binding) == Some(&said) {
-            return;
-        }
-        tracked.refused.insert(binding, said);
-        tracing::warn!({ names::CONTAINER } = id.short(), { names::BINDING } = %binding, { names::REASON } = reason, "not served");
-        let refused = |(secret, version): VersionKey| {
-            let reason = reason.clone();
-            tracked.item(binding, secret, Fact::Refused { version, reason })
+        let refused = Refused {
+            versions,
+            reason: reason.clone(),
         };
-        let also = further.iter().filter(|one| {
-            let held = tracked.holdings.get(&binding);
-            held.is_none_or(|held| held.owes(**one))
-        });
-        let all = std::iter::once((secret, version)).chain(also.copied());
-        self.items.extend(all.map(refused));
+        let Some(items) = tracked.refuse(binding, refused) else {
+            return;
+        };
+        tracing::warn!({ names::CONTAINER } = id.short(), { names::BINDING } = %binding, { names::REASON } = reason, "not served");
+        self.items.extend(items);
     }
 
     /// The further versions of a binding that what is refused of its own secret would bring.

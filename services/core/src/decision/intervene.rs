@@ -5,7 +5,9 @@
 //! which version is current; a parked rotation goes on only while what it made is what is in use.
 
 use super::report::{Moved, is_acknowledged};
+use super::rollout::waiting;
 use super::{Context, Rejection, rollout, rotate};
+use crate::assignment;
 use crate::event::Event;
 use crate::id::{HostId, RotationId};
 use crate::rotation::{self, Intervention, Outcome, Phase, Rotation, Step};
@@ -45,7 +47,8 @@ pub(super) fn intervene(
 }
 
 /// Ends the wait for consumers. Whoever moves back to the version before is never forced: a person
-/// decides which of the two dies.
+/// decides which of the two dies. Nor is whoever would restart and has to wait for others: they get the
+/// deadline anew.
 pub(super) fn deadline(
     world: &World,
     id: RotationId,
@@ -55,6 +58,11 @@ pub(super) fn deadline(
     let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
     let forces = secret.spec.rotation.on_deadline == OnDeadline::Force;
     if forces && open.returning.is_none() {
+        if waiting::is_held_back(world, open) {
+            let deadline = now.plus(secret.spec.rotation.ack_deadline());
+            let moved = rotation::Event::DeadlineMoved { deadline };
+            return Ok(vec![Event::Rotation(id, moved)]);
+        }
         events.extend(forced(world, open, secret)?);
         return Ok(events);
     }
@@ -261,15 +269,18 @@ fn reopened(
     let lacks = world
         .consumers(secret.id)
         .filter(|(key, state)| !is_acknowledged(world, key, state, parked));
-    let consumers = lacks.map(|(key, _)| key.clone()).collect();
+    let consumers: Vec<assignment::Key> = lacks.map(|(key, _)| key.clone()).collect();
     let may_hold = |(host, version): &(HostId, u64)| parked.old.contains(version).then_some(*host);
     let mut hosts: Vec<HostId> = secret.delivered.keys().filter_map(may_hold).collect();
     hosts.dedup();
+    // Who restarts by now, or may do so later, has the time that leave gives.
+    let restarting = waiting::with_leave(world, secret.id, consumers.iter(), ctx.now);
+    let deadline = ctx.now.plus(secret.spec.rotation.ack_deadline());
     let reopened = rotation::Event::Reopened {
         secret: secret.id,
         consumers,
         hosts,
-        deadline: ctx.now.plus(secret.spec.rotation.ack_deadline()),
+        deadline: restarting.map_or(deadline, |ends| ends.max(deadline)),
     };
     parked.evolve(&reopened);
     Ok(Event::Rotation(parked.id, reopened))

@@ -125,12 +125,8 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             is_away,
             remote,
         } => {
-            let answer = rotate::Answer {
-                step: *step,
-                attempt: *attempt,
-                failure: failure_of(failure.as_deref(), *is_away),
-                remote: remote.as_ref(),
-            };
+            let failure = failure_of(failure.as_deref(), *is_away);
+            let answer = rotate::Answer::new((*step, *attempt), failure, remote.as_ref());
             rotate::outcome(world, *rotation, &answer, ctx)
         }
         Command::RevokeOutcome {

@@ -59,8 +59,9 @@ fn is_beaten(open: &Rotation, versions: &[u64]) -> bool {
     versions.contains(&open.version) || has_no_way_back
 }
 
-/// What the cancelled rotation was to take over from outside is known, and is not taken over again.
-fn taken_over(secret: &Secret, open: &Rotation) -> Option<Event> {
+/// What the cancelled or aborted rotation was to take over from outside is known, and is not taken over
+/// again by itself.
+pub(super) fn taken_over(secret: &Secret, open: &Rotation) -> Option<Event> {
     let Trigger::External { remote } = &open.trigger else {
         return None;
     };

@@ -1,7 +1,7 @@
 //! Decisions of rollouts: which container may restart, and what a failed restart means for a rotation.
 //!
 //! Invariants: leave is given only within the smallest room of the bindings concerned and within that of
-//! the host, and never for a
+//! the host (for a restart that may begin at once), and never for a
 //! version that the service did not run well with; a repeated report gives no event.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,8 @@ use crate::rotation::{self, Phase, Rotation, Step};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::world::World;
+
+pub(super) mod waiting;
 
 /// Ids that one rotation which is turned back may draw: more than hosts.
 const DRAWN_PER_ROTATION: u32 = 1 << 16;
@@ -234,7 +236,14 @@ impl<'w> Draft<'w> {
         due.iter().filter(is_awaited).copied().collect()
     }
 
-    fn give_one(&mut self, service: &Service, instance: &Instance, due: &[Due], policy: Policy) {
+    /// Gives leave; `true` when it counts at once.
+    fn give_one(
+        &mut self,
+        service: &Service,
+        instance: &Instance,
+        due: &[Due],
+        policy: Policy,
+    ) -> bool {
         let rested = self.state(service).and_then(|rollout| rollout.rested_at);
         let rests_until = rested.map(|at| at.plus(policy.delay));
         let not_before = rests_until.filter(|at| *at > self.now);
@@ -244,6 +253,7 @@ impl<'w> Draft<'w> {
         };
         self.push(service, given);
         self.move_deadlines(instance, due, not_before.unwrap_or(self.now));
+        not_before.is_none()
     }
 
     /// A restart is asked for by a binding that says so, for a host and a secret that it means.
@@ -309,21 +319,27 @@ impl<'w> Draft<'w> {
         let mut leaves = self.leaves_by_host();
         for service in std::mem::take(&mut self.touched) {
             while let Some((instance, due, policy)) = self.next_in(&service, &leaves) {
-                *leaves.entry(instance.host).or_default() += 1;
-                self.give_one(&service, &instance, &due, policy);
+                if self.give_one(&service, &instance, &due, policy) {
+                    *leaves.entry(instance.host).or_default() += 1;
+                }
             }
         }
         self.events
     }
 
-    /// How many containers of each host have leave, over all services.
+    /// How many containers of each host may restart now, over all services. Whose time is yet to come
+    /// takes no place from another meanwhile.
     fn leaves_by_host(&self) -> BTreeMap<HostId, usize> {
         let known = self.world.rollouts.keys().chain(self.changed.keys());
         let services: BTreeSet<&Service> = known.collect();
         let rollouts = services.into_iter().filter_map(|one| self.state(one));
         let members = rollouts.flat_map(|rollout| &rollout.members);
         let mut leaves = BTreeMap::new();
-        for (instance, _) in members.filter(|(_, member)| member.has_leave()) {
+        let may_restart = |member: &Member| match &member.stage {
+            Stage::Leave { not_before, .. } => not_before.is_none_or(|at| at <= self.now),
+            _ => false,
+        };
+        for (instance, _) in members.filter(|(_, member)| may_restart(member)) {
             *leaves.entry(instance.host).or_default() += 1;
         }
         leaves
@@ -405,12 +421,7 @@ impl<'w> Draft<'w> {
             if !waits || self.decided.contains(&open.id) {
                 continue;
             }
-            let takes = spec_of(self.world, due.binding).map_or(Duration::ZERO, longest_restart);
-            let secret = self.world.secrets.get(&open.secret);
-            let waits = secret.map_or(rotation::ACK_DEADLINE, |secret| {
-                secret.spec.rotation.ack_deadline()
-            });
-            let deadline = begins.plus(waits.saturating_add(takes));
+            let deadline = waiting::ends_at(self.world, open.secret, due.binding, begins);
             let known = self.deadlines.get(&open.id).copied().or(open.deadline);
             if known.is_some_and(|known| known >= deadline) {
                 continue;

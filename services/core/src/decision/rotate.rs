@@ -1,6 +1,6 @@
 //! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
 
-use super::{Context, Rejection, rollout, secret_or_reject};
+use super::{Context, Rejection, revoke, rollout, secret_or_reject};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
@@ -168,6 +168,21 @@ pub(super) struct Answer<'a> {
     pub(super) remote: Option<&'a RemoteVersion>,
 }
 
+impl<'a> Answer<'a> {
+    pub(super) fn new(
+        (step, attempt): (Step, u32),
+        failure: Option<rotation::Failure<'a>>,
+        remote: Option<&'a RemoteVersion>,
+    ) -> Self {
+        Self {
+            step,
+            attempt,
+            failure,
+            remote,
+        }
+    }
+}
+
 pub(super) fn outcome(
     world: &World,
     id: RotationId,
@@ -216,6 +231,10 @@ pub(super) fn outcome(
             } else if rotation.returning.is_some() {
                 let destroyed = secret.decide_destroy(rotation.version)?;
                 events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
+            }
+            // Last, since what is destroyed is forgotten of somebody else's versions.
+            if rotation.aborted.is_some() {
+                events.extend(revoke::taken_over(secret, rotation));
             }
         }
         Step::Create | Step::Set | Step::Test => {

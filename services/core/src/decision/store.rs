@@ -147,7 +147,8 @@ pub(super) fn refuse_place(
 }
 
 /// Takes what store-sync saw. A look that was made against another known version than now is
-/// refused: in between something of ours was written there, and the look may be older than that.
+/// refused: in between something of ours was written there, and the look may be older than that. The
+/// version that is known is told only where a person wants it who had it passed over before.
 pub(super) fn observed(
     world: &World,
     seen: &Observation,
@@ -169,7 +170,7 @@ pub(super) fn observed(
             false => Ok(Vec::new()),
         };
     };
-    if secret.known.as_ref() == Some(found) {
+    if secret.known.as_ref() == Some(found) && secret.passed_over().is_none() {
         return Ok(Vec::new());
     }
     if secret.revoked_remotes.contains(found) || world.is_cancelled_write(secret.id, found) {

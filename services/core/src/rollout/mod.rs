@@ -13,7 +13,8 @@ use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::time::Timestamp;
 
 /// Containers of one host that may restart at the same time, over all services and secrets: what starts
-/// together slows each other down, and a health check that is late takes a rotation back.
+/// together slows each other down, and a health check that is late takes a rotation back. Leave whose time
+/// comes later, after a rollout's delay, counts from then on.
 pub const MAX_LEAVES_PER_HOST: usize = 8;
 
 /// What restarts together: a Compose service, on whatever images and hosts it runs, or the containers of

@@ -137,7 +137,7 @@ pub enum Event {
         /// The host.
         host: HostId,
     },
-    /// Consumers were given leave to restart, so waiting ends later.
+    /// Consumers were given leave to restart, or have to wait for it, so waiting ends later.
     DeadlineMoved {
         /// When waiting ends.
         deadline: Timestamp,

@@ -284,6 +284,18 @@ impl Secret {
         remotes.map(|remote| remote.remote.clone()).collect()
     }
 
+    /// The version outside that is known and was to be taken over until a person aborted that. It is taken
+    /// over only when a person asks for it.
+    #[must_use]
+    pub fn passed_over(&self) -> Option<&RemoteVersion> {
+        let known = self.known.as_ref()?;
+        let remote = self.remotes.iter().find(|kept| kept.remote == *known)?;
+        let is_passed_over = !remote.written
+            && !self.is_deliverable(remote.version)
+            && !self.revoked_remotes.contains(known);
+        is_passed_over.then_some(known)
+    }
+
     /// Whether a host may be given this version (rule X4).
     #[must_use]
     pub fn is_deliverable(&self, version: u64) -> bool {

@@ -62,6 +62,8 @@ pub struct SecretNow {
     pub is_generated: bool,
     /// Whether a rotation is under way.
     pub is_rotating: bool,
+    /// Whether a person aborted that the known version is taken over: only a person's look does it again.
+    pub is_passed_over: bool,
 }
 
 /// A place that a secret is about to have: its rights are asked for before it is declared.

@@ -196,6 +196,7 @@ impl World {
             current: secret.current,
             is_generated: secret.spec.generator.is_some(),
             is_rotating: self.open_rotation(id).is_some(),
+            is_passed_over: secret.passed_over().is_some(),
         })
     }
 

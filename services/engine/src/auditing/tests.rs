@@ -485,3 +485,58 @@ fn an_instant_that_no_calendar_has_is_told_all_the_same() {
         assert!(utc(Timestamp::from_micros(extreme)).contains(&extreme.to_string()));
     }
 }
+
+#[test]
+fn a_refused_request_keeps_the_reason_a_person_gave() {
+    let principal = Principal::User {
+        uid: 0,
+        name: "root".to_owned(),
+    };
+    let no = Rejection::BindingUnknown(BindingName::parse("b").unwrap());
+    let refused = Err(no.clone().into());
+    let force = |reason: &str| Command::Intervene {
+        rotation: ROTATION,
+        intervention: Intervention::Force,
+        reason: reason.to_owned(),
+    };
+    let left = |reason: &str| {
+        let command = force(reason);
+        let left = records(&World::default(), &deed(&principal), &command, &refused);
+        left[0].reason.clone()
+    };
+    let said = left(" the machine is gone ");
+    assert_eq!(
+        said,
+        format!("{no} (asked for because: the machine is gone)")
+    );
+    assert_eq!(left(" "), no.to_string());
+    let long = left(&"ä".repeat(MAX_REASON_CHARS + 1));
+    assert_eq!(long.matches('ä').count(), MAX_REASON_CHARS);
+}
+
+#[test]
+fn the_record_of_a_deadline_says_what_came_of_it() {
+    let principal = Principal::Service(Role::Scheduler);
+    let deadline = Timestamp::default();
+    let outcome = rotation::Outcome::Parked;
+    for (event, words) in [
+        (rotation::Event::Forced, "forced"),
+        (rotation::Event::Closed { outcome }, "held"),
+        (rotation::Event::DeadlineMoved { deadline }, "put off"),
+    ] {
+        let command = Command::DeadlinePassed { rotation: ROTATION };
+        let decided = Ok(vec![
+            Event::Rotation(ROTATION, rotation::Event::DeadlinePassed),
+            Event::Rotation(ROTATION, event),
+        ]);
+        let left = records(&World::default(), &deed(&principal), &command, &decided);
+        let [record] = left.as_slice() else {
+            panic!("{words}: {left:?}");
+        };
+        let reason = &record.reason;
+        assert!(
+            reason.starts_with(&format!("role-table: {words}")),
+            "{reason}"
+        );
+    }
+}

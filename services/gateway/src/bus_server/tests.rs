@@ -1,10 +1,31 @@
-//! How many requests are served at once.
+//! How many requests are served at once, and which values a host is granted.
 
-use keywheel_core::audit::Role;
+use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::command::Declaration;
+use keywheel_core::id::{BindingId, RotationId, SecretId};
+use keywheel_core::name::{BindingName, Directory, FileName, HostName, SecretName};
+use keywheel_core::secret::{Generator, Spec};
 use keywheel_testkit::fake::Flood;
 
 use super::*;
 use crate::testing::Bench;
+
+const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+const BINDING: BindingId = BindingId::from_bytes([2; 16]);
+const HOST: HostId = HostId::from_bytes([3; 16]);
+
+fn server_of(bench: &Bench) -> BusServer {
+    let api = bench.api.clone();
+    BusServer {
+        bus: api.bus,
+        commands: api.commands,
+        view: api.view,
+        journal: api.journal,
+        clock: api.clock,
+        ids: api.ids,
+        renewals: None,
+    }
+}
 
 #[tokio::test]
 async fn one_request_more_than_are_served_at_once_waits_for_a_place() {
@@ -19,21 +40,107 @@ async fn one_request_more_than_are_served_at_once_waits_for_a_place() {
     };
     let (flood, requests) = Flood::of(message, MAX_SERVED + 2);
     *bench.store.requests.lock().unwrap() = Some(requests);
-    let api = bench.api.clone();
-    let server = BusServer {
-        bus: api.bus,
-        commands: api.commands,
-        view: api.view,
-        journal: api.journal,
-        clock: api.clock,
-        ids: api.ids,
-        renewals: None,
-    };
-    let serving = tokio::spawn(server.run(CancellationToken::new()));
+    let serving = tokio::spawn(server_of(&bench).run(CancellationToken::new()));
     assert_eq!(flood.settled().await, MAX_SERVED);
     flood.end(1);
     assert_eq!(flood.settled().await, MAX_SERVED + 1);
     flood.end(MAX_SERVED + 1);
     serving.await.unwrap().unwrap();
     assert_eq!(flood.settled().await, MAX_SERVED + 2);
+}
+
+async fn submit(bench: &Bench, command: Command) {
+    let submission = Submission {
+        id: CommandId::from_bytes(bench.api.ids.draw()),
+        principal: Principal::Service(Role::Gateway),
+        traceparent: None,
+        command,
+    };
+    let verdict = bench.api.commands.submit(submission).await.unwrap();
+    assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
+}
+
+/// The secret as a file on one host.
+fn bound_to(host: &str) -> Command {
+    Command::Apply(vec![Declaration::Binding {
+        id: BINDING,
+        name: BindingName::parse("web").unwrap(),
+        secret: SecretName::parse("prod/db").unwrap(),
+        also: std::collections::BTreeSet::new(),
+        selector: Selector {
+            host: Some(HostName::parse(host).unwrap()),
+            labels: [("app".to_owned(), "web".to_owned())].into(),
+            insecure: true,
+            ..Selector::default()
+        },
+        target: Target::File {
+            directory: Directory::parse("/run/secrets").unwrap(),
+            name: FileName::parse("db").unwrap(),
+            uid: 0,
+            gid: 0,
+            mode: 0o400,
+            template: None,
+        },
+        reload: Reload::None,
+    }])
+}
+
+#[tokio::test]
+async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
+    let bench = Bench::start().await;
+    let secret = Declaration::Secret {
+        id: SECRET,
+        rotation: RotationId::from_bytes([4; 16]),
+        name: SecretName::parse("prod/db").unwrap(),
+        spec: Spec {
+            generator: Some(Generator::default()),
+            ..Spec::default()
+        },
+    };
+    submit(&bench, Command::Apply(vec![secret])).await;
+    bench.work().await;
+    for (host, name) in [(HOST, "web-1"), (HostId::from_bytes([5; 16]), "web-2")] {
+        let name = HostName::parse(name).unwrap();
+        let sealing_key = [7; 32];
+        submit(
+            &bench,
+            Command::EnrolHost {
+                host,
+                name,
+                sealing_key,
+            },
+        )
+        .await;
+    }
+    submit(&bench, bound_to("web-1")).await;
+    let plan = bench.api.view.read().plan_of(HOST).unwrap();
+    let grant = plan.bindings[0].current.unwrap();
+    let asked = Message {
+        id: [1; 16],
+        sender: Role::StoreSync,
+        host: None,
+        traceparent: None,
+        body: Body::OpenValue(ValueRequest {
+            host: HOST,
+            secret: SECRET,
+            version: grant.version,
+            delivery: grant.delivery,
+        }),
+    };
+    let server = server_of(&bench);
+    let granted = server.answer(&asked).await.unwrap();
+    assert!(matches!(granted, Body::Granted { sealing_key } if sealing_key == [7; 32]));
+
+    let name = BindingName::parse("web").unwrap();
+    for elsewhere in [bound_to("web-2"), Command::Unbind { name }] {
+        submit(&bench, elsewhere).await;
+        let before = bench.audit().await.len();
+        let refused = server.answer(&asked).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Denied);
+        let said = bench.audit().await.split_off(before);
+        assert!(
+            matches!(&said[..], [one] if one.contains("open-value")),
+            "{said:?}"
+        );
+    }
 }

@@ -9,6 +9,14 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
     let secret = world.secrets.get(&rotation.secret)?;
     match &rotation.phase {
         Phase::Closed(Outcome::Parked) => Some(parked(world, rotation, secret)),
+        Phase::Closed(Outcome::RolledBack)
+            if is_newest(rotation, secret) && secret.passed_over().is_some() =>
+        {
+            Some(format!(
+                "nothing: containers keep what they have, and what is at the store now is left there; `keywheel refresh {}` takes it over again",
+                secret.name
+            ))
+        }
         Phase::Closed(Outcome::RolledBack) if is_newest(rotation, secret) => Some(format!(
             "once what failed is mended, `keywheel rotate {}` tries again with a new value",
             secret.name
@@ -102,7 +110,7 @@ mod tests {
     use keywheel_core::resource::{Kind, Resource, Strategy};
     use keywheel_core::rotation::{self, Trigger};
     use keywheel_core::secret::{self, Place, Spec, Store};
-    use keywheel_core::store::Source;
+    use keywheel_core::store::{RemoteVersion, Source};
     use keywheel_core::time::Timestamp;
 
     use super::*;
@@ -215,6 +223,44 @@ mod tests {
         let told = of_parked(Store::Local, Vec::new(), vec![dead]);
         assert!(told.contains("rotation retry"), "{told}");
         assert!(!told.contains("rotation abort"), "{told}");
+    }
+
+    #[test]
+    fn after_an_aborted_change_from_outside_a_refresh_takes_it_over_again() {
+        let name = SecretName::parse("prod/db").unwrap();
+        let place = Place {
+            store: StoreName::parse("bao").unwrap(),
+            source: Source::default(),
+        };
+        let spec = Spec {
+            store: Store::Outside(place),
+            ..Spec::default()
+        };
+        let mut events = vec![Event::Secret(
+            SECRET,
+            secret::Event::Registered { name, spec },
+        )];
+        events.extend(started(ROTATION, 1));
+        let outcome = Outcome::RolledBack;
+        events.push(own(rotation::Event::Closed { outcome }));
+        let noted = secret::Event::RemoteVersionNoted {
+            version: 1,
+            remote: RemoteVersion("8".to_owned()),
+            written: false,
+        };
+        for event in [
+            secret::Event::VersionRevoked { version: 1 },
+            secret::Event::VersionDestroyed { version: 1 },
+            noted,
+        ] {
+            events.push(Event::Secret(SECRET, event));
+        }
+        let mut world = World::default();
+        for (number, event) in (1..).zip(&events) {
+            world.apply(number, event);
+        }
+        let told = step(&world, &world.rotations[&ROTATION]).unwrap();
+        assert!(told.contains("`keywheel refresh prod/db`"), "{told}");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use keywheel_engine::port::container_host::{ContainerRecord, Health};
 
 use super::*;
 
+mod left_over;
+
 const RESTART: Reload = Reload::Restart {
     settle: Duration::ZERO,
     health_timeout: Duration::ZERO,
@@ -160,8 +162,13 @@ fn a_version_that_does_not_fit_a_template_is_left_until_one_of_them_changes() {
 }
 
 fn decided(bindings: Vec<PlannedBinding>, tracked: &Tracked) -> Todo {
+    decided_with(bindings, tracked, Had::Here)
+}
+
+/// The same, while the injector is so far with every value.
+fn decided_with(bindings: Vec<PlannedBinding>, tracked: &Tracked, had: Had) -> Todo {
     let is_wrapped = tracked.record.runtime.starts_with("keywheel");
-    decide(&plan(bindings), &host(), tracked, is_wrapped)
+    decide(&plan(bindings), &host(), tracked, is_wrapped, &|_| had)
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::begin::further_values;
 use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
-use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
+use crate::decide::{FileWish, Had, Todo, attr_of, decide, place_of};
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
@@ -130,9 +130,16 @@ impl Reconciler {
     fn gather(&self, plan: &HostPlan) -> Gathered {
         let (now, traces) = (self.now(), Traces::of(plan));
         let mut gathered = Gathered::default();
+        let had = |key| self.had(key);
         for (id, tracked) in &self.containers {
             let is_wrapped = self.shared.options.is_wrapper(&tracked.record.runtime);
-            let todo = decide(plan, &self.shared.options.host_name, tracked, is_wrapped);
+            let todo = decide(
+                plan,
+                &self.shared.options.host_name,
+                tracked,
+                is_wrapped,
+                &had,
+            );
             for (binding, secret, directory, name) in &todo.removes {
                 let dir = tracked.dirs.get(directory).cloned();
                 let (container, name) = (id.clone(), name.to_string());
@@ -232,6 +239,14 @@ impl Reconciler {
             } else if !is_missing {
                 gathered.attaches.entry(id.clone()).or_default().push(wish);
             }
+        }
+    }
+
+    fn had(&self, key: VersionKey) -> Had {
+        match self.fetching.get(&key) {
+            _ if self.shared.has_value(key) => Had::Here,
+            Some(Some(_)) => Had::Failed,
+            Some(None) | None => Had::Awaited,
         }
     }
 
@@ -436,7 +451,8 @@ impl Reconciler {
             }
             Err(NotSwapped::Unformed(one)) => {
                 self.take_unformed(&container, binding, one);
-                return false;
+                // What is there may have to go now.
+                return true;
             }
         };
         let mut planned = plan.bindings.iter();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::id::ContainerId;
-use keywheel_core::report::{Fact, Item};
+use keywheel_core::report::Fact;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::ContainerRecord;
@@ -275,17 +275,17 @@ impl Reconciler {
                 self.items.extend(tracked.facts(*binding, refused));
             }
         }
-        let refused = tracked
-            .refused
-            .iter()
-            .filter(|(binding, _)| !tracked.holdings.contains_key(binding));
-        let refused: Vec<Item> = refused
-            .map(|(binding, (secret, _, _))| tracked.item(*binding, *secret, Fact::Vanished))
-            .collect();
-        self.items.extend(refused);
+        for (binding, refused) in &tracked.refused {
+            if tracked.holdings.contains_key(binding) {
+                continue;
+            }
+            let secrets = refused.versions.iter().map(|(secret, _)| *secret);
+            let vanished = secrets.map(|secret| tracked.item(*binding, secret, Fact::Vanished));
+            self.items.extend(vanished);
+        }
         if !owed.is_empty() {
             let said = tracked.refused.values().next();
-            let reason = said.map_or(ENDED, |(_, _, reason)| reason.as_str());
+            let reason = said.map_or(ENDED, |said| said.reason.as_str());
             self.note_fallen(id, &tracked, reason);
             self.graveyard.insert(id.clone(), owed);
         }

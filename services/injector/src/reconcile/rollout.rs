@@ -363,7 +363,8 @@ fn is_same_place(one: &RolloutDue, other: &RolloutDue) -> bool {
 /// Why one of these was refused.
 fn refused_in(tracked: &Tracked, due: &[RolloutDue]) -> Option<String> {
     due.iter().find_map(|due| {
-        let (secret, version, reason) = tracked.refused.get(&due.binding)?;
-        (*secret == due.secret && *version == due.version).then(|| reason.clone())
+        let refused = tracked.refused.get(&due.binding)?;
+        let is_it = refused.versions.contains(&(due.secret, due.version));
+        is_it.then(|| refused.reason.clone())
     })
 }

@@ -1,7 +1,7 @@
 //! One look at one secret's place, and telling the gateway what was seen.
 //!
 //! Invariants: the version is asked for first, and the value only when the version is another one
-//! than the known; a value equal to the current one leads to no rotation; a version that was current
+//! than the known, or the known one that was passed over and a person wants now; a value equal to the current one leads to no rotation; a version that was current
 //! before the known one is none that is new; a version whose value cannot be taken over is not tried
 //! again at every poll; only the store's own calls say whether the store answers.
 
@@ -197,7 +197,8 @@ async fn seen(
         }
         return Ok(Found::Absent);
     }
-    if found == secret.known {
+    let is_wanted = forced && secret.is_passed_over;
+    if found == secret.known && !is_wanted {
         return Ok(Found::Unchanged);
     }
     let Some(version) = found else {

@@ -79,7 +79,11 @@ fn wanted(shared: &Shared, secret: Option<SecretId>) -> Vec<Asked> {
             was_silent: live.health.silent.is_some(),
             secrets: Vec::new(),
         });
-        asked.secrets.push(now.clone());
+        asked.secrets.push(SecretNow {
+            // What a person had passed over is taken over only where it is named.
+            is_passed_over: now.is_passed_over && secret.is_some(),
+            ..now.clone()
+        });
     }
     wanted.into_values().collect()
 }

@@ -103,6 +103,7 @@ fn secret_now(secret: SecretId, store: &str) -> SecretNow {
         current: None,
         is_generated: false,
         is_rotating: false,
+        is_passed_over: false,
     }
 }
 

@@ -111,21 +111,7 @@ impl Model {
                 id: secret_id(*n),
                 rotation,
                 name: secret_name(*n),
-                spec: secret::Spec {
-                    rotation: RotationPolicy {
-                        schedule: Schedule::Interval(Duration::from_secs(60)),
-                        on_deadline: match n {
-                            0 => OnDeadline::Hold,
-                            _ => OnDeadline::Force,
-                        },
-                        ..RotationPolicy::default()
-                    },
-                    ..if *has_generator {
-                        generated()
-                    } else {
-                        secret::Spec::default()
-                    }
-                },
+                spec: spec_of(*n, *has_generator),
             }]),
             Move::ApplyBinding {
                 binding,
@@ -480,6 +466,25 @@ impl Model {
                 let report = honest_report(&self.world, host, self.now());
                 self.run(&Command::Report(report));
             }
+        }
+    }
+}
+
+/// The first secret holds at its deadline, the others force.
+fn spec_of(n: u8, has_generator: bool) -> secret::Spec {
+    secret::Spec {
+        rotation: RotationPolicy {
+            schedule: Schedule::Interval(Duration::from_secs(60)),
+            on_deadline: match n {
+                0 => OnDeadline::Hold,
+                _ => OnDeadline::Force,
+            },
+            ..RotationPolicy::default()
+        },
+        ..if has_generator {
+            generated()
+        } else {
+            secret::Spec::default()
         }
     }
 }

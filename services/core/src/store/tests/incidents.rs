@@ -36,12 +36,70 @@ fn a_change_whose_takeover_was_revoked_is_not_taken_over_again() {
     let given = given.when(revoke(None));
     let given = given.then_among_others([noted(2, 8, false)]);
     assert_eq!(given.secret().known, Some(remote(8)));
+    assert!(!is_passed_over(&given));
     let given = given.when(seen(THIRD, Some(8), Some(8))).then_nothing();
     // Also when somebody moves the store away from it and back.
     let given = given.and(confirmed()).and(seen(THIRD, Some(8), Some(9)));
     let given = prepared(given, THIRD).and(written(THIRD, 9));
     let back = given.when(seen(SECOND, Some(9), Some(8)));
     back.then_rejected(revoked_there());
+}
+
+fn abort(rotation: RotationId) -> Command {
+    Command::Intervene {
+        rotation,
+        intervention: rotation::Intervention::Abort,
+        reason: "not that one".to_owned(),
+    }
+}
+
+fn is_passed_over(given: &Given) -> bool {
+    let world = given.world();
+    let head = u64::try_from(given.log().len()).unwrap();
+    world.store_news(0, head).secrets[0].is_passed_over
+}
+
+#[test]
+fn a_change_whose_takeover_was_aborted_is_taken_over_again_only_when_a_person_looks() {
+    let given = following().and(seen(SECOND, Some(7), Some(8)));
+    let given = given.and(abort(SECOND)).and(done(SECOND, Step::Create));
+    let given = given
+        .when(done(SECOND, Step::RollBack))
+        .then_among_others([noted(2, 8, false)]);
+    let secret = given.secret();
+    assert_eq!(
+        (secret.current, secret.known.clone()),
+        (Some(1), Some(remote(8)))
+    );
+    assert!(is_passed_over(&given));
+    // Polls tell another version only; one that is told again is what a person wants.
+    let wanted = given.clone().when(seen(THIRD, Some(8), Some(8)));
+    let wanted = wanted.then_among_others([of_secret(secret::Event::ExternalChangeDetected {
+        remote: remote(8),
+        rotation: THIRD,
+    })]);
+    let taken = prepared(wanted, THIRD).and(written(THIRD, 8));
+    assert_eq!(taken.secret().current, Some(3));
+    assert!(!is_passed_over(&taken));
+    // The next change there is one like any other.
+    let next = given.and(seen(THIRD, Some(8), Some(9)));
+    assert_eq!(next.world().open_rotation(SECRET).unwrap().id, THIRD);
+}
+
+#[test]
+fn a_takeover_that_failed_by_itself_is_tried_again() {
+    let given = following().and(seen(SECOND, Some(7), Some(8)));
+    let given = given.and(failed(SECOND, Step::Create, 1));
+    let given = (2..=MAX_STEP_ATTEMPTS).fold(given, |given, n| {
+        given
+            .and(retry(SECOND))
+            .and(failed(SECOND, Step::Create, n))
+    });
+    let given = given.and(done(SECOND, Step::RollBack));
+    assert_eq!(given.secret().known, Some(remote(7)));
+    assert!(!is_passed_over(&given));
+    let given = given.and(seen(THIRD, Some(7), Some(8)));
+    assert_eq!(given.world().open_rotation(SECRET).unwrap().id, THIRD);
 }
 
 #[test]

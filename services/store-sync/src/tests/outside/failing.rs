@@ -420,3 +420,43 @@ async fn work_that_comes_before_the_news_has_the_store_s_credentials() {
     assert!(read.ct_eq(&value));
     running.end().await;
 }
+
+#[tokio::test]
+async fn what_a_person_had_passed_over_is_told_when_a_person_names_it_and_at_no_poll() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    store.write("db", &[("password", "first")]);
+    store.write("db", &[("password", "second")]);
+    let running = Running::of(&world);
+    let passed_over = SecretNow {
+        is_passed_over: true,
+        ..world.follows(b"first", 1, "2").await
+    };
+    world.tell(vec![store_now("one")], vec![passed_over]);
+    // Polls in between told nothing, and read no value.
+    let before = store.looks("db");
+    until(|| store.looks("db") > before + 1).await;
+    let gateway = Arc::clone(&world.gateway);
+    // Nor did a look at everything.
+    let answer = world.ask(&gateway, Body::LookNow { secret: None }).await;
+    assert!(
+        matches!(&answer, Body::Looked(looks) if looks[0].found == Found::Unchanged),
+        "{answer:?}"
+    );
+    assert_eq!(store.fetches(), 0);
+    let body = Body::LookNow {
+        secret: Some(SECRET),
+    };
+    let answer = world.ask(&gateway, body).await;
+    assert!(
+        matches!(&answer, Body::Looked(looks) if looks[0].found == Found::Changed),
+        "{answer:?}"
+    );
+    let seen = world.observation().await;
+    assert_eq!(
+        (seen.known, seen.found),
+        (Some(remote("2")), Some(remote("2")))
+    );
+    assert!(!seen.is_unchanged);
+    running.end().await;
+}

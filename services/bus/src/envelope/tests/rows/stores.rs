@@ -213,6 +213,7 @@ pub(super) fn news() -> Body {
         name: secret_name(),
         known: place.is_some().then(|| RemoteVersion("7".to_owned())),
         current: place.is_some().then_some(2),
+        is_passed_over: place.is_some(),
         place,
         is_generated: true,
         is_rotating: false,

@@ -116,20 +116,16 @@ impl Model {
         command: &Command,
         events: &[Event],
     ) {
-        let by_force = matches!(
+        let is_exempt = matches!(
             command,
             Command::Revoke { .. }
-                | Command::DeadlinePassed { .. }
-                | Command::Intervene {
-                    intervention: rotation::Intervention::Force,
-                    ..
-                }
                 | Command::StepOutcome {
                     step: Step::RollBack,
                     ..
                 }
         );
-        if by_force {
+        let forced = |event: &Event| matches!(event, Event::Rotation(_, rotation::Event::Forced));
+        if is_exempt || events.iter().any(forced) {
             return;
         }
         for event in events {
