@@ -46,7 +46,7 @@ const REFUSED: u8 = 3;
 /// How often signals are looked for.
 const LOOK: Duration = Duration::from_millis(5);
 /// Between two queries on one connection.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long it serves on after it was told to leave, so that nobody is sent here any more.
 const DRAIN: Duration = Duration::from_millis(300);
 /// Looks for requests under way before it leaves.
