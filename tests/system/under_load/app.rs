@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use keywheel_tests::docker::Container;
 use keywheel_tests::output::Output;
 use keywheel_tests::scratch::root;
@@ -44,7 +44,9 @@ fn build() -> Result<PathBuf> {
     let mut build = Command::new("rustc");
     build.args(["--edition", "2024", "--crate-name", "keywheel_testapp"]);
     build.args(["-O", "-C", "target-feature=+crt-static", "-o"]);
-    build.arg(&program).arg(root().join("tests/app/src/main.rs"));
+    build
+        .arg(&program)
+        .arg(root().join("tests/app/src/main.rs"));
     Output::of(&mut build)?.ok()?;
     Ok(program)
 }
@@ -106,8 +108,7 @@ impl App {
         ];
         let flags = [&own[..], flags].concat();
         let size = SIZE.to_string();
-        let [serve, socket, size] = ["serve", SOCKET, &size];
-        let words = [&[PROGRAM, serve, socket, size][..], words].concat();
+        let words = [&[PROGRAM, "serve", SOCKET, &size][..], words].concat();
         Ok(Self {
             container: Container::run_with(&stage.image, &flags, &[], &words)?,
             socket: directory.join("http"),
@@ -153,7 +154,7 @@ impl App {
     }
 }
 
-/// One request; its status and body.
+/// One request; its status and body. The status of a part of an answer is 0; no byte of one is an error.
 pub(crate) fn fetch(socket: &Path, path: &str) -> Result<(u16, String)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -162,7 +163,15 @@ pub(crate) fn fetch(socket: &Path, path: &str) -> Result<(u16, String)> {
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
-    let status = head.split(' ').nth(1).context("no status")?;
-    Ok((status.parse()?, body.to_owned()))
+    ensure!(!answer.is_empty(), "the connection ended before an answer");
+    Ok(parse(&answer).unwrap_or((0, "a part of an answer".to_owned())))
+}
+
+fn parse(answer: &str) -> Option<(u16, String)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let mut lines = head.lines();
+    let length = lines.find_map(|line| line.strip_prefix("Content-Length: "))?;
+    let is_whole = length.parse() == Ok(body.len());
+    is_whole.then(|| (status, body.to_owned()))
 }

@@ -1,5 +1,5 @@
 //! Clients of a service of several replicas, behind what a balancer does: it sends nobody to a replica whose
-//! health check fails, and a request that reached none goes to the next.
+//! health check fails, and a request of which no byte of an answer came goes to the next.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) struct Tally {
     pub(crate) done: u64,
     /// Requests that were not.
     pub(crate) failed: u64,
-    /// Requests that met a replica which had just gone, and were answered by another.
+    /// Replicas that had just gone when they were asked.
     pub(crate) passed_on: u64,
     /// Why the first of them failed.
     pub(crate) why: Option<String>,
@@ -53,7 +53,7 @@ impl Tally {
                     self.done += 1;
                     return;
                 }
-                // It reached one, so nobody else is asked.
+                // It was answered, so nobody else is asked.
                 Ok((status, body)) => {
                     why = format!("{status}: {body}");
                     break;
@@ -115,13 +115,19 @@ impl Balancer {
     }
 
     /// Ends them, and tells what they saw. None may have failed.
-    pub(crate) fn end(self) -> Result<Tally> {
+    pub(crate) fn end(mut self) -> Result<Tally> {
         self.stop.store(true, Ordering::Relaxed);
         let mut tally = Tally::default();
-        for client in self.clients {
+        for client in std::mem::take(&mut self.clients) {
             tally.add(client.join().map_err(|_| anyhow!("a client panicked"))?);
         }
         ensure!(tally.failed == 0, "{tally:?}");
         Ok(tally)
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }

@@ -128,8 +128,8 @@ impl Database {
         }
     }
 
-    /// Its admin, its accounts, its secret, and the first version of that.
-    pub(crate) fn adopt(&self, stage: &Stage) -> Result<()> {
+    /// Its admin, its accounts, its secret with a binding, and the first version.
+    pub(crate) fn adopt(&self, stage: &Stage, binding: &str) -> Result<()> {
         let keywheel = &stage.keywheel;
         self.run(self.made_before)?;
         self.give_admin(keywheel)?;
@@ -142,7 +142,7 @@ impl Database {
         self.run(&grants)?;
         self.run(self.made_after)?;
         // Now that the admin can do it, Keywheel makes values.
-        keywheel.apply(&self.manifest("  generator: {}\n"))?;
+        keywheel.apply(&(self.manifest("  generator: {}\n") + binding))?;
         stage.rotate(self.secret)?;
         stage.wait_current(self.secret, 1)
     }

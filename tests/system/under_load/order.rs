@@ -80,7 +80,7 @@ pub(crate) fn check(keywheel: &Keywheel) -> Result<usize> {
         let is_completed = |event: &&Value| event["data"]["outcome"] == "completed";
         let awaited = story.awaited().filter(|(consumers, _)| *consumers > 0);
         if let Some((consumers, hosts)) = awaited
-            && story.0.iter().any(|event| is_completed(event))
+            && story.0.iter().any(is_completed)
         {
             story.check(consumers, hosts)?;
             checked += 1;

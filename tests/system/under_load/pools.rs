@@ -33,14 +33,11 @@ fn template(database: &Database) -> String {
     }
 }
 
-fn bind(stage: &Stage, database: &Database) -> Result<()> {
+fn binding(stage: &Stage, database: &Database) -> String {
     let (kind, on) = (database.kind, stage.on(APP));
-    let reload = "{ signal: HUP }";
     let template = template(database);
-    let binding =
-        manifest::told_template_binding(kind, database.secret, &on, kind, &template, reload);
-    stage.keywheel.apply(&binding)?;
-    stage.keywheel.wait_plans()
+    let reload = "{ signal: HUP }";
+    manifest::told_template_binding(kind, database.secret, &on, kind, &template, reload)
 }
 
 fn login(app: &App, database: &Database) -> Result<Login> {
@@ -129,15 +126,15 @@ fn check_counts(app: &App, database: &Database) -> Result<()> {
     reason = "libtest shows it for failed tests only"
 )]
 #[test]
-fn twenty_rotations_at_each_of_three_databases_fail_no_query_and_leave_no_old_login() -> Result<()> {
+fn twenty_rotations_at_each_of_three_databases_fail_no_query_and_leave_no_old_login() -> Result<()>
+{
     if !docker::ready()? {
         return Ok(());
     }
     let databases = [Database::postgres(), Database::mariadb(), Database::redis()];
     let stage = Stage::set()?;
     for database in &databases {
-        database.adopt(&stage)?;
-        bind(&stage, database)?;
+        database.adopt(&stage, &binding(&stage, database))?;
     }
     let word = |database: &Database| database.word(&format!("file:{}", path(database)));
     let words: Vec<String> = databases.iter().map(word).collect();

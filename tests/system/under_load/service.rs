@@ -37,11 +37,9 @@ impl Service {
     fn start() -> Result<Self> {
         let redis = Database::redis();
         let stage = Stage::set()?;
-        redis.adopt(&stage)?;
         let on = stage.on(APP);
         let binding = manifest::env_binding("service", redis.secret, &on, VARIABLE, RELOAD);
-        stage.keywheel.apply(&binding)?;
-        stage.keywheel.wait_plans()?;
+        redis.adopt(&stage, &binding)?;
         let replica = |number: usize| replica(&stage, &redis, number);
         let replicas: Vec<App> = (0..REPLICAS).map(replica).collect::<Result<_>>()?;
         for replica in &replicas {
@@ -64,7 +62,7 @@ impl Service {
 
     /// The one password that all replicas were started with.
     fn login(&self) -> Result<Login> {
-        let mut found = None;
+        let mut found: Option<String> = None;
         for replica in &self.replicas {
             let held = replica.container.variable(VARIABLE)?;
             let held = held.with_context(|| format!("{VARIABLE} is not set"))?;
@@ -190,7 +188,8 @@ fn three_replicas_restart_in_turn_and_no_request_fails() -> Result<()> {
 }
 
 #[test]
-fn a_replica_that_breaks_on_the_new_password_halts_the_rollout_and_no_request_fails() -> Result<()> {
+fn a_replica_that_breaks_on_the_new_password_halts_the_rollout_and_no_request_fails() -> Result<()>
+{
     if !docker::ready()? {
         return Ok(());
     }
