@@ -219,6 +219,7 @@ impl Database {
     fn manifest(&self, more: &str) -> String {
         let (name, kind, accounts) = (self.secret, self.kind, self.accounts.join(", "));
         let (place, admin) = (self.place(), self.admin_secret());
+        let place = place.trim_end_matches('/');
         format!(
             "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {name} }}\nspec:\n  rotator:\n    \
              type: {kind}\n    connection: \"{kind}://{ADMIN}@{place}\"\n    account: [{accounts}]\n    \

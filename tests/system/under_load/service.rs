@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::output::Output;
 use keywheel_tests::stage::{PATIENCE, Stage};
 use keywheel_tests::{docker, manifest, planted, wait};
-use serde_json::Value;
 
 use crate::app::{App, PROGRAM, SOCKET};
 use crate::balancer::Balancer;
