@@ -44,9 +44,11 @@ struct Slot {
 struct Counts {
     done: u64,
     failed: u64,
-    /// Logins that were let in, and those that were not.
+    /// Logins that were let in; those that were refused at first; and those that failed with the newest
+    /// secret, too.
     opened: u64,
     refused: u64,
+    locked_out: u64,
     /// Queries that are done, by generation of the login and user.
     by_login: BTreeMap<(u64, String), u64>,
     /// Why the first query failed.
@@ -163,9 +165,13 @@ impl Pool {
             login = self.logins.reread();
             opened = Session::open(&self.place, &login);
         }
-        let session = opened?;
-        lock(&self.counts).opened += 1;
-        Ok((login, session))
+        let mut counts = lock(&self.counts);
+        match &opened {
+            Ok(_) => counts.opened += 1,
+            Err(_) => counts.locked_out += 1,
+        }
+        drop(counts);
+        Ok((login, opened?))
     }
 
     /// What happened so far, as JSON.
@@ -183,13 +189,15 @@ impl Pool {
             );
         }
         format!(
-            "{{\"kind\":\"{}\",\"queries\":{},\"failed\":{},\"opened\":{},\"refused\":{},\"oldest\":{oldest},\
+            "{{\"kind\":\"{}\",\"queries\":{},\"failed\":{},\"opened\":{},\"refused\":{},\"locked_out\":{},\
+             \"oldest\":{oldest},\
              \"first_failure\":{:?},\"by_login\":[{by_login}]}}",
             self.place.kind.word(),
             counts.done,
             counts.failed,
             counts.opened,
             counts.refused,
+            counts.locked_out,
             counts.first_failure.as_deref().unwrap_or_default(),
         )
     }

@@ -93,12 +93,16 @@ fn rotate_all(stage: &Stage, app: &App, databases: &[Database]) -> Result<Vec<St
     Ok(rotated?.concat())
 }
 
-/// No query failed, every generation of the login was used, and what was done is at the server.
+/// No query failed, no login failed with the newest secret, every generation of the login was used, and what
+/// was done is at the server.
 fn check_counts(app: &App, database: &Database) -> Result<()> {
     let kind = database.kind;
     let stats = app.stats_of(kind)?;
     let queries = stats["queries"].as_u64().unwrap_or_default();
-    ensure!(stats["failed"] == 0, "{kind}: {stats}");
+    ensure!(
+        stats["failed"] == 0 && stats["locked_out"] == 0,
+        "{kind}: {stats}"
+    );
     ensure!(queries >= LEAST_QUERIES, "{kind}: {stats}");
     let by_login = stats["by_login"].as_array();
     let by_login: Vec<&Value> = by_login.into_iter().flatten().collect();
