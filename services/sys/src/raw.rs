@@ -1,4 +1,4 @@
-//! System calls that rustix does not wrap. The only `unsafe` of the product.
+//! System calls that rustix does not wrap. The only `unsafe` of the workspace.
 //!
 //! Each function passes only integers and pointers to memory that outlives the call. None keeps a pointer.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper in rustix")]
