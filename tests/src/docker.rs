@@ -357,6 +357,17 @@ impl Container {
         Ok(self.field("{{.State.Pid}}")?.parse()?)
     }
 
+    /// When its last process ended, and when the one that runs now began, in an order that text has, too.
+    pub fn downtime(&self) -> Result<(String, String)> {
+        let at = |field: &str| {
+            let text = self.field(&format!("{{{{.State.{field}}}}}"))?;
+            let text = text.trim_end_matches('Z');
+            let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+            anyhow::Ok(format!("{seconds}.{fraction:0<9}"))
+        };
+        Ok((at("FinishedAt")?, at("StartedAt")?))
+    }
+
     /// The value of a variable in its first process's environment, read from
     /// the host: an exec would only see the placeholder.
     pub fn variable(&self, name: &str) -> Result<Option<String>> {

@@ -57,9 +57,22 @@ pub fn template_binding(
     file: &str,
     template: &str,
 ) -> String {
+    told_template_binding(name, secret, on, file, template, "none")
+}
+
+/// The same, where the container is told; `reload` is the YAML of the field.
+#[must_use]
+pub fn told_template_binding(
+    name: &str,
+    secret: &str,
+    on: &Selector<'_>,
+    file: &str,
+    template: &str,
+    reload: &str,
+) -> String {
     // Rust's quotes and escapes are YAML's, too, for what stands in these templates.
     let target = format!("file: {{ name: {file}, mode: \"0400\", template: {template:?} }}");
-    binding(name, secret, on, &target, "none")
+    binding(name, secret, on, &target, reload)
 }
 
 /// A binding as several files that change together, by name and template.

@@ -74,17 +74,6 @@ fn run_all(fleet: &Fleet) -> Result<Vec<Container>> {
     [0, 1, 1].into_iter().map(on_host).collect()
 }
 
-/// From its old process' end to its new one's start, in an order that text has, too.
-fn downtime(container: &Container) -> Result<(String, String)> {
-    let at = |field: &str| {
-        let text = container.field(&format!("{{{{.State.{field}}}}}"))?;
-        let text = text.trim_end_matches('Z');
-        let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-        anyhow::Ok(format!("{seconds}.{fraction:0<9}"))
-    };
-    Ok((at("FinishedAt")?, at("StartedAt")?))
-}
-
 fn pids(containers: &[Container]) -> Result<Vec<u32>> {
     containers.iter().map(Container::pid).collect()
 }
@@ -117,7 +106,10 @@ fn a_service_on_two_hosts_rolls_one_at_a_time_and_turns_back_at_the_first_failur
     hold(&containers, &fine)?;
     let second = pids(&containers)?;
     assert!(first.iter().zip(&second).all(|(old, new)| old != new));
-    let mut down: Vec<(String, String)> = containers.iter().map(downtime).collect::<Result<_>>()?;
+    let mut down: Vec<(String, String)> = containers
+        .iter()
+        .map(Container::downtime)
+        .collect::<Result<_>>()?;
     down.sort();
     for pair in down.windows(2) {
         let [(_, started), (ended, _)] = pair else {

@@ -57,7 +57,7 @@ const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 19] = [
+const SYSTEM: [(&str, &str, Duration, &str); 20] = [
     (
         "first_rotation",
         "1",
@@ -141,6 +141,12 @@ const SYSTEM: [(&str, &str, Duration, &str); 19] = [
         "1",
         MIDDLE,
         "two hosts with an engine each, over NATS with TLS",
+    ),
+    (
+        "under_load",
+        "1",
+        MIDDLE,
+        "rotations at three databases and of a service under constant load: no query and no request fails",
     ),
     (
         "outside_stores",

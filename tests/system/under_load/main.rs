@@ -1,0 +1,9 @@
+//! Suite under_load: see README.md beside this file.
+#![forbid(unsafe_code)]
+
+mod app;
+mod balancer;
+mod database;
+mod order;
+mod pools;
+mod service;
