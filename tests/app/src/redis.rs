@@ -40,7 +40,7 @@ impl Redis {
             "-" => Err(failure(rest)),
             "$" if rest == "-1" => Ok(String::new()),
             "$" => {
-                let size = rest.parse().ok().filter(|size| *size <= MAX_BYTES);
+                let size: Option<usize> = rest.parse().ok().filter(|size| *size <= MAX_BYTES);
                 let mut bytes = vec![0; size.ok_or_else(strange)? + 2];
                 self.0.read_exact(&mut bytes)?;
                 let text = String::from_utf8_lossy(&bytes);
