@@ -238,6 +238,7 @@ impl Host {
             }
             for one in wanted.iter().filter(|one| one.form != Form::Restart) {
                 if self.cache.contains(&one.value) && is_behind(container, one) {
+                    items.extend(gone(container, one));
                     let takes = one.form == Form::Read || container.catches;
                     items.push(put(container, one, takes, at));
                 }
@@ -288,6 +289,15 @@ fn withdraw(container: &mut Container, wanted: &[Wanted], items: &mut Vec<Item>)
             items.push(item(&container.id, binding, copy.there, Fact::Withdrawn));
         }
     }
+}
+
+/// What a file's new content drops: its binding gives another secret. The injector says it before it tells
+/// of the new one; a restart says nothing of what was there before (`services/injector/src/reconcile`:
+/// `drop_others` and `take_placed`).
+fn gone(container: &Container, wanted: &Wanted) -> Option<Item> {
+    let there = container.copies.get(&wanted.binding)?.there;
+    let gone = || item(&container.id, wanted.binding, there, Fact::Withdrawn);
+    (there.0 != wanted.value.0).then(gone)
 }
 
 /// Whether a pass has something to do about a file.

@@ -340,6 +340,12 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
         .map(|(key, state)| (key.clone(), (state.secret, state.holds)))
         .collect();
     hold(known == held, "I24", || {
-        format!("the world knows {known:?}, there are {held:?}")
+        let without = |these: &BTreeMap<_, _>, those: &BTreeMap<_, _>| {
+            let mut only = these.clone();
+            only.retain(|key: &assignment::Key, value: &mut Value| those.get(key) != Some(value));
+            only
+        };
+        let (ghosts, missing) = (without(&known, &held), without(&held, &known));
+        format!("the world knows {ghosts:?}, there are {missing:?}")
     })
 }
