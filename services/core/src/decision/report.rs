@@ -253,12 +253,12 @@ fn advance_rotation(
         );
     }
     // A start that was told of late may hold an older version though nobody waited for it.
-    let holds_old =
-        |state: &Assignment| state.secret == open.secret && open.old.contains(&state.holds);
     let known = world
         .consumers(open.secret)
-        .map(|(key, state)| moved.get(key).unwrap_or(state));
-    let is_held = known.chain(moved.values()).any(holds_old);
+        .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
+    let is_held = known
+        .chain(moved)
+        .any(|(key, state)| needs_old(world, key, state, open));
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
     if after.is_settled()
@@ -286,6 +286,21 @@ pub(super) fn is_acknowledged(
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     spec.filter(|spec| spec.names(open.secret))
         .is_none_or(|spec| state.has_reached(open.wanted(), spec.ack_level()))
+}
+
+/// Whether a consumer has an older version, or its program may run on one though its file is new. It need
+/// not be one that is waited for: its start may have been told of after the promotion.
+pub(super) fn needs_old(
+    world: &World,
+    key: &assignment::Key,
+    state: &Assignment,
+    open: &Rotation,
+) -> bool {
+    if state.secret != open.secret {
+        return false;
+    }
+    let is_old = |version| open.old.contains(version);
+    is_old(&state.holds) || (is_old(&state.runs_on) && !is_acknowledged(world, key, state, open))
 }
 
 fn advance_revocation(
