@@ -212,9 +212,9 @@ fn forced(world: &World, open: &Rotation, secret: &Secret) -> Result<Vec<Event>,
 fn named(world: &World, open: &Rotation) -> rotation::Event {
     let mut consumers = rotation::stragglers(world, open);
     // Told of too late to be waited for by name.
-    let late = world.consumers(open.secret).filter(|(key, state)| {
-        !open.waiting.contains(*key) && needs_old(world, key, state, open)
-    });
+    let late = world
+        .consumers(open.secret)
+        .filter(|(key, state)| !open.waiting.contains(*key) && needs_old(world, key, state, open));
     consumers.extend(late.map(|(key, _)| rotation::Straggler {
         consumer: key.clone(),
         reason: rotation::lack_of(world, key),
