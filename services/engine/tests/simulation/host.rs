@@ -23,6 +23,9 @@ pub(crate) struct Held {
     pub(crate) there: Value,
     /// The version that the program uses.
     pub(crate) used: Value,
+    /// Whether it showed that it took what is there. Until then the injector tells it again, also when it
+    /// never used another version (`Ack::Due`).
+    took: bool,
 }
 
 #[derive(Debug)]
@@ -305,7 +308,7 @@ fn is_behind(container: &Container, wanted: &Wanted) -> bool {
     let Some(copy) = container.copies.get(&wanted.binding) else {
         return true;
     };
-    copy.there != wanted.value || (copy.used != wanted.value && container.catches)
+    copy.there != wanted.value || (!copy.took && container.catches)
 }
 
 /// Puts a value there; `takes` says whether the program uses it from now on.
@@ -316,9 +319,9 @@ fn put(container: &mut Container, wanted: &Wanted, takes: bool, at: Timestamp) -
     let used = before.map(|copy| copy.used).filter(|used| used.0 == secret);
     let used = used.filter(|_| !takes).unwrap_or(wanted.value);
     let there = wanted.value;
-    container
-        .copies
-        .insert(wanted.binding, Held { there, used });
+    let took = takes;
+    let held = Held { there, used, took };
+    container.copies.insert(wanted.binding, held);
     let is_shown = takes && wanted.form != Form::Read;
     let fact = match is_shown {
         true => Fact::Reloaded { version, at },
