@@ -452,7 +452,8 @@ impl CommandBus {
     }
 
     /// Decides on the draft. `None` when there is nothing to make durable: a service's command that
-    /// changed nothing.
+    /// changed nothing. A report is remembered all the same: another gateway may come to a copy of it when
+    /// its host told of more since, and decided then it would take that back.
     ///
     /// # Errors
     /// When a slot comes early, by this clock: an answer that is kept would hold for the slot's
@@ -497,7 +498,8 @@ impl CommandBus {
                 (events, Some(Verdict::Rejected { kind, text }))
             }
         };
-        if events.is_empty() && audit.is_empty() {
+        let is_report = matches!(submission.command, Command::Report(_));
+        if events.is_empty() && audit.is_empty() && !is_report {
             return Ok(None);
         }
         let effects = self.fold(&events);

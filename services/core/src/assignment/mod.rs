@@ -98,6 +98,9 @@ pub struct Assignment {
     pub assigned: u64,
     /// The version its copy holds, as last reported; 0 for none.
     pub holds: u64,
+    /// The version its program took last, as far as it showed; 0 for none. It began with its first copy; a
+    /// later one it takes when it is told and shows it.
+    pub runs_on: u64,
     /// How far it is.
     pub progress: Progress,
     /// The highest level it has shown for the version it holds.
@@ -172,6 +175,7 @@ impl Assignment {
                 if self.secret != *secret {
                     // Its binding means another secret now; numbers of the old one say nothing.
                     self.holds = 0;
+                    self.runs_on = 0;
                     self.shown = None;
                 }
                 self.secret = *secret;
@@ -188,6 +192,9 @@ impl Assignment {
                 self.image_digest.clone_from(image_digest);
             }
             Event::Swapped { version, at } => {
+                if self.holds == 0 {
+                    self.runs_on = *version;
+                }
                 self.holds = *version;
                 self.shown = Some(AckLevel::Swapped);
                 self.progress = Progress::Swapped;
@@ -195,17 +202,20 @@ impl Assignment {
             }
             Event::Reloaded { version, at } => {
                 self.holds = *version;
+                self.runs_on = *version;
                 self.shown = Some(AckLevel::Reloaded);
                 self.progress = Progress::Reloaded;
                 self.reloaded_at = Some(*at);
             }
             Event::Withdrawn => {
                 self.holds = 0;
+                self.runs_on = 0;
                 self.shown = None;
                 self.progress = Progress::Withdrawn;
             }
             Event::Vanished => {
                 self.holds = 0;
+                self.runs_on = 0;
                 self.shown = None;
                 self.progress = Progress::Vanished;
             }

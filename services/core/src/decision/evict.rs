@@ -1,6 +1,7 @@
 //! The decision to evict a host: it is trusted with nothing any more, what ran on it is no consumer,
 //! and nothing waits for it. All of it is one append.
 
+use super::report::needs_old;
 use super::{Context, Rejection, rollout, rotate};
 use crate::assignment;
 use crate::event::Event;
@@ -70,7 +71,7 @@ fn release_rotation(
     }
     let is_held = world
         .consumers(open.secret)
-        .any(|(key, state)| key.host != host && open.old.contains(&state.holds));
+        .any(|(key, state)| key.host != host && needs_old(world, key, state, open));
     let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
     if after.is_settled()
         && !is_held

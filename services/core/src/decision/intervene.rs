@@ -4,7 +4,7 @@
 //! Invariants: a person's reason is on the log with what it led to; nothing is aborted while nobody knows
 //! which version is current; a parked rotation goes on only while what it made is what is in use.
 
-use super::report::{Moved, is_acknowledged};
+use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
 use super::{Context, Rejection, rollout, rotate};
 use crate::assignment;
@@ -166,7 +166,7 @@ fn turn_back(
 /// Whether nobody is waited for, and no container holds, or may need, what dies at the end.
 fn may_end(world: &World, open: &Rotation, ctx: &Context) -> bool {
     let mut consumers = world.consumers(open.secret);
-    let is_held = consumers.any(|(_, state)| open.old.contains(&state.holds));
+    let is_held = consumers.any(|(key, state)| needs_old(world, key, state, open));
     let is_moving =
         || open.returning.is_some() && rollout::Draft::of(world, ctx.now).is_moving(open.secret);
     open.is_settled() && !is_held && !is_moving()
@@ -233,8 +233,17 @@ fn forced(world: &World, open: &Rotation, secret: &Secret) -> Result<Vec<Event>,
 }
 
 fn named(world: &World, open: &Rotation) -> rotation::Event {
+    let mut consumers = rotation::stragglers(world, open);
+    // Told of too late to be waited for by name.
+    let late = world
+        .consumers(open.secret)
+        .filter(|(key, state)| !open.waiting.contains(*key) && needs_old(world, key, state, open));
+    consumers.extend(late.map(|(key, _)| rotation::Straggler {
+        consumer: key.clone(),
+        reason: rotation::lack_of(world, key),
+    }));
     rotation::Event::StragglersNamed {
-        consumers: rotation::stragglers(world, open),
+        consumers,
         hosts: open.barrier.iter().copied().collect(),
     }
 }

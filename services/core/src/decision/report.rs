@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Context, Rejection, join, rollout, rotate};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
-use crate::id::{ContainerId, HostId, SecretId};
+use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::report::{Fact, HostReport, Item};
 use crate::revocation;
 use crate::rotation::{self, Phase, Rotation};
@@ -71,6 +71,7 @@ fn record_item(
         return;
     };
     let known = world.assignments.get(&key).cloned().unwrap_or_default();
+    let is_told = moved.contains_key(&key);
     let state = moved.entry(key.clone()).or_insert(known);
     // Another secret has its place since.
     if item.fact == Fact::Withdrawn && state.secret != item.secret && state.holds > 0 {
@@ -87,9 +88,13 @@ fn record_item(
     {
         // A start takes the plan's current without asking. What was used meanwhile of another
         // version is history; anything else is a stale report.
-        let is_start = secret.current == Some(version) && is_granted(world, report.host, item);
+        let is_start = secret.current == Some(version)
+            && is_granted(world, report.host, item.binding, item.secret);
         let is_bound = world.bindings.contains_key(&item.binding);
-        let is_credible = is_start || (is_bound && is_history(secret, report.host, item, state));
+        // What its binding gives no more was replaced; what this report told of a moment ago was not.
+        let is_kept = is_told || is_granted(world, report.host, item.binding, state.secret);
+        let is_history = || is_history(secret, report.host, item, (state, is_kept));
+        let is_credible = is_start || (is_bound && is_history());
         if !is_credible {
             return;
         }
@@ -147,15 +152,19 @@ fn record_left(
     moved: &mut Moved,
     events: &mut Vec<Event>,
 ) {
+    // By an older plan what ended for a moment may come back with what it had.
+    if report.generation < world.host_generation(report.host) {
+        return;
+    }
     for (key, known) in &world.assignments {
         let state = moved.get(key).unwrap_or(known);
         let is_held = held.contains(&(state.secret, state.holds));
         if key.host != report.host || !state.is_live() || state.holds == 0 || is_held {
             continue;
         }
-        let binding = world.bindings.get(&key.binding);
-        let spec = binding.and_then(|binding| binding.spec.as_ref());
-        if spec.is_some_and(|spec| spec.names(state.secret)) {
+        let secret = world.secrets.get(&state.secret);
+        let has_value = secret.is_some_and(|secret| secret.current.is_some());
+        if has_value && is_granted(world, key.host, key.binding, state.secret) {
             continue;
         }
         let mut state = state.clone();
@@ -167,24 +176,32 @@ fn record_left(
 }
 
 /// Whether the binding gives this secret to this host's containers, as the log's head has it.
-fn is_granted(world: &World, host: HostId, item: &Item) -> bool {
-    let binding = world.bindings.get(&item.binding);
+fn is_granted(world: &World, host: HostId, binding: BindingId, secret: SecretId) -> bool {
+    let binding = world.bindings.get(&binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     let host = world.hosts.get(&host);
     spec.zip(host)
-        .is_some_and(|(spec, host)| spec.names(item.secret) && spec.selector.means_host(&host.name))
+        .is_some_and(|(spec, host)| spec.names(secret) && spec.selector.means_host(&host.name))
 }
 
 /// Whether a fact that comes late tells of a copy that was rightly given out: the host had been
 /// granted the version, or could have before it died. It never takes back what is known since.
-fn is_history(secret: &Secret, host: HostId, item: &Item, known: &Assignment) -> bool {
+fn is_history(
+    secret: &Secret,
+    host: HostId,
+    item: &Item,
+    (known, is_kept): (&Assignment, bool),
+) -> bool {
     let (Fact::Swapped { version, .. } | Fact::Reloaded { version, .. }) = item.fact else {
         return false;
     };
     let was_granted = secret.delivered.contains_key(&(host, version))
         || (version > 0 && version <= secret.last_version && !secret.is_deliverable(version));
-    let is_known_better =
-        known.is_live() && (known.secret != item.secret || known.assigned > version);
+    let is_known_better = known.is_live()
+        && match known.secret == item.secret {
+            true => known.assigned > version,
+            false => is_kept,
+        };
     was_granted && !is_known_better
 }
 
@@ -236,12 +253,12 @@ fn advance_rotation(
         );
     }
     // A start that was told of late may hold an older version though nobody waited for it.
-    let holds_old =
-        |state: &Assignment| state.secret == open.secret && open.old.contains(&state.holds);
     let known = world
         .consumers(open.secret)
-        .map(|(key, state)| moved.get(key).unwrap_or(state));
-    let is_held = known.chain(moved.values()).any(holds_old);
+        .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
+    let is_held = known
+        .chain(moved)
+        .any(|(key, state)| needs_old(world, key, state, open));
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
     if after.is_settled()
@@ -269,6 +286,21 @@ pub(super) fn is_acknowledged(
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     spec.filter(|spec| spec.names(open.secret))
         .is_none_or(|spec| state.has_reached(open.wanted(), spec.ack_level()))
+}
+
+/// Whether a consumer has an older version, or its program may run on one though its file is new. It need
+/// not be one that is waited for: its start may have been told of after the promotion.
+pub(super) fn needs_old(
+    world: &World,
+    key: &assignment::Key,
+    state: &Assignment,
+    open: &Rotation,
+) -> bool {
+    if state.secret != open.secret {
+        return false;
+    }
+    let is_old = |version| open.old.contains(version);
+    is_old(&state.holds) || (is_old(&state.runs_on) && !is_acknowledged(world, key, state, open))
 }
 
 fn advance_revocation(

@@ -3,6 +3,7 @@
 mod accounts;
 mod evict;
 mod history;
+mod left;
 mod model;
 mod several;
 

@@ -166,7 +166,8 @@ fn a_report_that_is_partial_old_or_still_holds_the_version_withdraws_nothing() {
     let mut same = clear;
     same.generation = generation;
     let withdrawn = of_revocation(Event::WithdrawnOnHost { host: HOST });
-    given.when(Command::Report(same)).then([withdrawn]);
+    let gone = of_consumer(1, assignment::Event::Withdrawn);
+    given.when(Command::Report(same)).then([gone, withdrawn]);
 }
 
 #[test]

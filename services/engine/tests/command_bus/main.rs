@@ -8,6 +8,7 @@
 )]
 
 mod disk;
+mod late_reports;
 mod repeats;
 
 use std::sync::Arc;

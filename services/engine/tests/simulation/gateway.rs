@@ -166,8 +166,9 @@ impl Gateway {
         check_records(submission, &decided, &records)?;
         let is_accepted = decided.is_ok();
         let (Ok(events) | Err(Refusal { events, .. })) = decided;
-        if events.is_empty() && records.is_empty() {
-            // A service's command that changed nothing is not remembered.
+        let is_report = matches!(submission.command, Command::Report(_));
+        if events.is_empty() && records.is_empty() && !is_report {
+            // A service's command that changed nothing is not remembered; a report is.
             return Ok(is_accepted);
         }
         self.append(events, now)?;

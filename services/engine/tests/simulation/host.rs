@@ -23,6 +23,9 @@ pub(crate) struct Held {
     pub(crate) there: Value,
     /// The version that the program uses.
     pub(crate) used: Value,
+    /// Whether it showed that it took what is there. Until then the injector tells it again, also when it
+    /// never used another version (`Ack::Due`).
+    took: bool,
 }
 
 #[derive(Debug)]
@@ -238,6 +241,7 @@ impl Host {
             }
             for one in wanted.iter().filter(|one| one.form != Form::Restart) {
                 if self.cache.contains(&one.value) && is_behind(container, one) {
+                    items.extend(gone(container, one));
                     let takes = one.form == Form::Read || container.catches;
                     items.push(put(container, one, takes, at));
                 }
@@ -290,12 +294,21 @@ fn withdraw(container: &mut Container, wanted: &[Wanted], items: &mut Vec<Item>)
     }
 }
 
+/// What a file's new content drops: its binding gives another secret. The injector says it before it tells
+/// of the new one; a restart says nothing of what was there before (`services/injector/src/reconcile`:
+/// `drop_others` and `take_placed`).
+fn gone(container: &Container, wanted: &Wanted) -> Option<Item> {
+    let there = container.copies.get(&wanted.binding)?.there;
+    let gone = || item(&container.id, wanted.binding, there, Fact::Withdrawn);
+    (there.0 != wanted.value.0).then(gone)
+}
+
 /// Whether a pass has something to do about a file.
 fn is_behind(container: &Container, wanted: &Wanted) -> bool {
     let Some(copy) = container.copies.get(&wanted.binding) else {
         return true;
     };
-    copy.there != wanted.value || (copy.used != wanted.value && container.catches)
+    copy.there != wanted.value || (!copy.took && container.catches)
 }
 
 /// Puts a value there; `takes` says whether the program uses it from now on.
@@ -306,9 +319,9 @@ fn put(container: &mut Container, wanted: &Wanted, takes: bool, at: Timestamp) -
     let used = before.map(|copy| copy.used).filter(|used| used.0 == secret);
     let used = used.filter(|_| !takes).unwrap_or(wanted.value);
     let there = wanted.value;
-    container
-        .copies
-        .insert(wanted.binding, Held { there, used });
+    let took = takes;
+    let held = Held { there, used, took };
+    container.copies.insert(wanted.binding, held);
     let is_shown = takes && wanted.form != Form::Read;
     let fact = match is_shown {
         true => Fact::Reloaded { version, at },

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keywheel_core::assignment;
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
-use keywheel_core::id::{RotationId, SecretId, SlotId};
+use keywheel_core::id::{BindingId, RotationId, SecretId, SlotId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::rotation::{self, Step, Trigger};
 use keywheel_core::world::World;
@@ -48,9 +48,6 @@ pub(crate) struct Truth {
     by_person: BTreeSet<Value>,
     /// Slots that began a rotation.
     slots: BTreeSet<SlotId>,
-    /// Whom a rotation waits for, by the event that says so. Who is told of later counts by the file it
-    /// has: the core waits until nobody holds an old version, not until the program took the new one.
-    named: BTreeMap<RotationId, Vec<assignment::Key>>,
 }
 
 impl Truth {
@@ -67,13 +64,6 @@ impl Truth {
             ) => {
                 let revoked = versions.iter().map(|version| (*secret, *version));
                 self.by_person.extend(revoked);
-                Ok(())
-            }
-            Event::Binding(id, _) => {
-                // A consumer whose binding changed is its host's to tell of.
-                for named in self.named.values_mut() {
-                    named.retain(|key| key.binding != *id);
-                }
                 Ok(())
             }
             _ => Ok(()),
@@ -126,18 +116,10 @@ impl Truth {
                     format!("slot {slot} began two rotations")
                 })
             }
-            rotation::Event::DistributionStarted { consumers, .. } => {
-                self.named.insert(id, consumers.clone());
-                Ok(())
-            }
             rotation::Event::StepStarted {
                 step: Step::RevokeOld,
                 ..
             } => self.nobody_runs_on_the_old(id, now),
-            rotation::Event::Closed { .. } => {
-                self.named.remove(&id);
-                Ok(())
-            }
             _ => Ok(()),
         }
     }
@@ -150,20 +132,19 @@ impl Truth {
         let is_old = |value: &Value| {
             value.0 == open.secret && open.old.contains(&value.1) && !self.by_person.contains(value)
         };
-        let named = self.named.get(&id);
+        // A program that is given the secret no more has nothing to take instead of what it uses.
+        let is_given = |binding: &BindingId| {
+            let known = now.world.bindings.get(binding);
+            let spec = known.and_then(|known| known.spec.as_ref());
+            spec.is_some_and(|spec| spec.names(open.secret))
+        };
         // What an evicted machine has is on the eviction's list.
         let counts = |host: &&Host| now.world.live_host(host.id).is_some();
         for host in now.hosts.iter().filter(counts) {
             for container in host.containers.values() {
                 for (binding, copy) in &container.copies {
-                    let key = assignment::Key {
-                        host: host.id,
-                        container: container.id.clone(),
-                        binding: *binding,
-                        also: None,
-                    };
-                    let is_named = named.is_some_and(|named| named.contains(&key));
-                    let is_late = is_old(&copy.there) || (is_named && is_old(&copy.used));
+                    let is_used = is_given(binding) && is_old(&copy.used);
+                    let is_late = is_old(&copy.there) || is_used;
                     hold(!is_late, "I9", || {
                         format!(
                             "host {} container {} still has {copy:?} when rotation {id} revokes {:?}",
@@ -340,6 +321,12 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
         .map(|(key, state)| (key.clone(), (state.secret, state.holds)))
         .collect();
     hold(known == held, "I24", || {
-        format!("the world knows {known:?}, there are {held:?}")
+        let without = |these: &BTreeMap<_, _>, those: &BTreeMap<_, _>| {
+            let mut only = these.clone();
+            only.retain(|key: &assignment::Key, value: &mut Value| those.get(key) != Some(value));
+            only
+        };
+        let (ghosts, missing) = (without(&known, &held), without(&held, &known));
+        format!("the world knows {ghosts:?}, there are {missing:?}")
     })
 }

@@ -25,6 +25,8 @@ use crate::sim::{Message, Sim};
 const STEPS: usize = 80;
 /// Rounds after which all must have ended when everybody behaves.
 const HEALED_AFTER: usize = 40;
+/// Rounds after which every program catches its signal; until then rotations may wait for some.
+const CATCH_AFTER: usize = 4;
 /// Messages that one round may take when everybody behaves.
 const MOST_MESSAGES: usize = 2000;
 /// An hour, as a schedule has it.
@@ -318,16 +320,16 @@ impl Sim {
         for host in &mut self.hosts {
             host.is_cut = false;
             host.come_back();
-            for container in host.containers.values_mut() {
-                container.catches = true;
-            }
         }
         Ok(())
     }
 
     /// Goes on until nothing is left to be done (I7).
     fn settle(&mut self) -> Result<(), Broken> {
-        for _ in 0..HEALED_AFTER {
+        for round in 0..HEALED_AFTER {
+            if round == CATCH_AFTER {
+                self.all_catch();
+            }
             self.now += Duration::from_secs(5);
             self.retry_steps();
             self.retry_revocations();
@@ -352,6 +354,15 @@ impl Sim {
         let revocations: Vec<_> = revocations.filter(|one| !one.closed).collect();
         let text = format!("open: {open:?} {revocations:?} {:?}", self.gateway.open);
         Err(Broken::new("I7", text))
+    }
+
+    /// Programs that did not catch their signal do from now on.
+    fn all_catch(&mut self) {
+        let containers = self
+            .hosts
+            .iter_mut()
+            .flat_map(|host| host.containers.values_mut());
+        containers.for_each(|container| container.catches = true);
     }
 
     fn deliver_all(&mut self) -> Result<(), Broken> {

@@ -1,12 +1,15 @@
 //! What a report says of the past: consumers that vanished unseen, and starts told of late.
 
 use crate::assignment;
+use crate::binding::Reload;
 use crate::command::Command;
 use crate::report::Fact;
 use crate::revocation;
+use crate::rotation::{self, Phase, Straggler};
 use crate::testing::{
-    Given, HOST, NOW, REVOCATION, SECOND, SECRET, assigned, consumer, container, item, of_consumer,
-    of_revocation, reloaded, report, revoke, swapped,
+    Given, HOST, NOW, OTHER_HOST, REVOCATION, SECOND, SECRET, assigned, consumer, container, enrol,
+    evict, file, item, of_consumer, of_revocation, of_rotation, reloaded, report, revoke, rotate,
+    swapped,
 };
 
 fn a_complete_report_of(containers: &[u8], holds: &[u64]) -> Command {
@@ -112,4 +115,66 @@ fn history_never_takes_back_what_is_known_since_nor_invents_a_version() {
         .then_nothing();
     let never = report(vec![swapped(2, 9)], &[1]);
     Given::serving().when(Command::Report(never)).then_nothing();
+}
+
+/// Version 2 is on its way by signal; a start on version 1 is told of, and then that its file is new. Consumer
+/// 1 is through.
+fn a_late_start_that_was_not_told(serving: Given) -> Given {
+    let late = report(vec![swapped(2, 1), reloaded(2, 1)], &[1]);
+    let half = report(vec![reloaded(1, 2), swapped(2, 2)], &[2]);
+    serving
+        .and(rotate(SECOND))
+        .finished(SECOND)
+        .and(Command::Report(late))
+        .and(Command::Report(half))
+}
+
+fn serving_by_signal() -> Given {
+    Given::serving_as(file(), Reload::Signal(1))
+}
+
+#[test]
+fn a_late_start_whose_program_runs_on_the_old_version_keeps_it_alive() {
+    let given = a_late_start_that_was_not_told(serving_by_signal());
+    let open = &given.world().rotations[&SECOND];
+    assert!(open.is_settled() && open.phase == Phase::Distributing);
+    assert_eq!(given.secret().alive(), [1, 2]);
+    let told = report(vec![reloaded(2, 2)], &[2]);
+    let given = given.and(Command::Report(told));
+    assert_eq!(given.secret().alive(), [2]);
+}
+
+#[test]
+fn a_start_on_the_new_version_keeps_no_old_one_alive() {
+    let began = report(vec![reloaded(1, 2), swapped(2, 2)], &[2]);
+    let given = serving_by_signal()
+        .and(rotate(SECOND))
+        .finished(SECOND)
+        .and(Command::Report(began));
+    assert_eq!(given.secret().alive(), [2]);
+}
+
+#[test]
+fn who_was_told_of_too_late_to_be_waited_for_is_a_straggler_all_the_same() {
+    let given = a_late_start_that_was_not_told(serving_by_signal());
+    let deadline = given.world().rotations[&SECOND].deadline.unwrap();
+    let named = rotation::Event::StragglersNamed {
+        consumers: vec![Straggler {
+            consumer: consumer(2),
+            reason: "has the new value, reload not confirmed yet".to_owned(),
+        }],
+        hosts: Vec::new(),
+    };
+    given
+        .at(deadline)
+        .when(Command::DeadlinePassed { rotation: SECOND })
+        .then_among_others([of_rotation(SECOND, named)]);
+}
+
+#[test]
+fn an_eviction_ends_no_wait_for_a_program_that_runs_on_the_old_version() {
+    let serving = serving_by_signal().and(enrol(OTHER_HOST));
+    let given = a_late_start_that_was_not_told(serving).and(evict(OTHER_HOST));
+    assert!(given.world().rotations[&SECOND].is_settled());
+    assert_eq!(given.secret().alive(), [1, 2]);
 }

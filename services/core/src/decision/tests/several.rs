@@ -14,15 +14,15 @@ use crate::testing::{
     generated, item, report, secret_name, swapped,
 };
 
-const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
+pub(super) const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 const OTHER_FIRST: RotationId = RotationId::from_bytes([0x22; 16]);
 const OTHER_SECOND: RotationId = RotationId::from_bytes([0x23; 16]);
 
-fn other_name() -> SecretName {
+pub(super) fn other_name() -> SecretName {
     SecretName::parse("prod/api").unwrap()
 }
 
-fn bind(own: SecretName, also: &[SecretName]) -> Command {
+pub(super) fn bind(own: SecretName, also: &[SecretName]) -> Command {
     Command::Apply(vec![Declaration::Binding {
         id: BINDING,
         name: binding_name(),
@@ -34,19 +34,19 @@ fn bind(own: SecretName, also: &[SecretName]) -> Command {
     }])
 }
 
-fn of_other(n: u8, fact: Fact) -> Item {
+pub(super) fn of_other(n: u8, fact: Fact) -> Item {
     Item {
         secret: OTHER,
         ..item(n, fact)
     }
 }
 
-fn other_swapped(n: u8, version: u64) -> Item {
+pub(super) fn other_swapped(n: u8, version: u64) -> Item {
     of_other(n, Fact::Swapped { version, at: NOW })
 }
 
 /// A complete report; the host holds these versions of the one and of the other.
-fn says(items: Vec<Item>, own: &[u64], other: &[u64]) -> Command {
+pub(super) fn says(items: Vec<Item>, own: &[u64], other: &[u64]) -> Command {
     let own = own.iter().map(|version| (SECRET, *version));
     let other = other.iter().map(|version| (OTHER, *version));
     Command::Report(HostReport {
@@ -55,7 +55,7 @@ fn says(items: Vec<Item>, own: &[u64], other: &[u64]) -> Command {
     })
 }
 
-fn both_exist() -> Given {
+pub(super) fn both_exist() -> Given {
     Given::first_version()
         .and(Command::Apply(vec![Declaration::Secret {
             id: OTHER,
