@@ -30,7 +30,7 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Box<Resou
     let node = fields.find("rotator")?;
     let rotator = Fields::of(node, "rotator", &FIELDS, faults)?;
     let kind = read_kind(&rotator, faults);
-    let accounts = read_accounts(&rotator, faults);
+    let accounts = read_accounts(&rotator, kind, faults);
     let admin = rotator
         .required("adminSecret", faults)
         .and_then(|_| rotator.named("adminSecret", SecretName::parse, faults));
@@ -95,13 +95,31 @@ fn connection_fault(text: &str, kind: Kind) -> Option<String> {
             "holds a password; leave it out and keep it in the secret that `adminSecret` names";
         return Some(fault.to_owned());
     }
-    let is_plain = !rest.contains(['?', '#', ' ']);
+    let is_plain = !rest.contains(['?', '#', ' ']) && is_printable(rest);
     let is_known = schemes.contains(&scheme) && !host.is_empty() && !admin.is_empty();
     (!is_known || !is_plain).then_some(like)
 }
 
+/// Whether a text holds no control character, neither as it stands nor as its `%XX` mean: a person copies
+/// it into statements. What is no `%XX` would mean one thing to one reader and another to the next.
+pub(super) fn is_printable(text: &str) -> bool {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2);
+        let byte = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let Some(byte) = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
+            return false;
+        };
+        bytes.push(byte);
+        bytes.extend(part.bytes().skip(2));
+    }
+    let is_plain = |text: &str| !text.chars().any(char::is_control);
+    is_plain(text) && std::str::from_utf8(&bytes).is_ok_and(is_plain)
+}
+
 /// One account, or several as a list.
-fn read_accounts(fields: &Fields<'_>, faults: &mut Faults) -> Vec<String> {
+fn read_accounts(fields: &Fields<'_>, kind: Option<Kind>, faults: &mut Faults) -> Vec<String> {
     let Some(node) = fields.required("account", faults) else {
         return Vec::new();
     };
@@ -120,13 +138,17 @@ fn read_accounts(fields: &Fields<'_>, faults: &mut Faults) -> Vec<String> {
             let message =
                 format!("an account has 1 to {MAX_ACCOUNT_BYTES} bytes and no control character");
             faults.add(at, message);
-        } else if accounts.iter().any(|known| known == text) {
+        } else if accounts.iter().any(|known| is_same(kind, known, text)) {
             faults.add(at, "the same account is named twice; name two".to_owned());
         } else {
             accounts.push(text.to_owned());
         }
     }
     accounts
+}
+
+fn is_same(kind: Option<Kind>, one: &str, other: &str) -> bool {
+    one == other || kind.is_some_and(|kind| kind.account(one) == kind.account(other))
 }
 
 fn read_strategy(

@@ -94,7 +94,10 @@ fn read_rotator(
 fn read_credential_for(fields: &Fields<'_>, faults: &mut Faults) -> Option<String> {
     let at = fields.position_of("credentialFor");
     let found = match fields.find("credentialFor").map(|node| &node.value) {
-        Some(Node::Text(text)) if is_resource(text) => text.clone(),
+        Some(Node::Text(text)) => match resource_server(text) {
+            Some(found) => found,
+            None => server(fields, "credentialFor", faults)?,
+        },
         _ => server(fields, "credentialFor", faults)?,
     };
     for other in ["store", "generator"] {
@@ -108,13 +111,13 @@ fn read_credential_for(fields: &Fields<'_>, faults: &mut Faults) -> Option<Strin
     Some(found)
 }
 
-/// Whether it names a server with accounts, like `postgres://db.example:5432`.
-fn is_resource(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else {
-        return false;
-    };
+/// A server with accounts, like `postgres://db.example:5432`, in the way in which servers are compared.
+fn resource_server(text: &str) -> Option<String> {
+    let (scheme, host) = text.split_once("://")?;
     let is_plain = !host.is_empty() && !host.contains(['@', '/', '?', '#', ' ']);
-    Kind::of(scheme).is_some() && is_plain && text.len() <= MAX_CONNECTION_BYTES
+    let is_fit = is_plain && rotator::is_printable(host) && text.len() <= MAX_CONNECTION_BYTES;
+    let kind = Kind::of(scheme).filter(|_| is_fit)?;
+    Some(format!("{scheme}://{}", kind.server(host)))
 }
 
 /// `local`, or a declared store with the place in it; whether it is declared is not known here.

@@ -2,6 +2,7 @@
 //!
 //! Values and passwords are not here. One account belongs to one secret.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::name::SecretName;
@@ -40,6 +41,43 @@ impl Kind {
     pub fn of(word: &str) -> Option<Self> {
         let all = [Self::Postgres, Self::Mariadb, Self::Redis];
         all.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// The port of a server that names none.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Postgres => 5432,
+            Self::Mariadb => 3306,
+            Self::Redis => 6379,
+        }
+    }
+
+    /// The server that `HOST` or `HOST:PORT` names, in the one way in which servers are compared: small
+    /// letters, and always with the port. A unix socket (`%2F…`) has none, but for PostgreSQL, where it
+    /// is a directory.
+    #[must_use]
+    pub fn server(self, host: &str) -> String {
+        let host = host.to_ascii_lowercase();
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.contains(']') => (name, port),
+            _ => (host.as_str(), ""),
+        };
+        match port.parse::<u16>() {
+            Ok(port) => format!("{name}:{port}"),
+            Err(_) if !port.is_empty() => host,
+            Err(_) if name.starts_with("%2f") && self != Self::Postgres => name.to_owned(),
+            Err(_) => format!("{name}:{}", self.port()),
+        }
+    }
+
+    /// An account's name in the one way in which accounts are compared: MariaDB's has a host part.
+    #[must_use]
+    pub fn account(self, name: &str) -> Cow<'_, str> {
+        match self {
+            Self::Mariadb if !name.contains('@') => Cow::Owned(format!("{name}@%")),
+            Self::Mariadb | Self::Postgres | Self::Redis => Cow::Borrowed(name),
+        }
     }
 
     /// Strategies that it can, best first.
@@ -128,7 +166,7 @@ impl Resource {
         let rest = self.connection.get(scheme_ends..).unwrap_or_default();
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         let host = authority.rsplit('@').next().unwrap_or_default();
-        host.to_ascii_lowercase()
+        self.kind.server(host)
     }
 
     /// The server as `credentialFor` of the admin's secret names it.
@@ -138,7 +176,7 @@ impl Resource {
     }
 
     /// Whether versions of the one open what versions of the other do. The admin and the authority may
-    /// change.
+    /// change; an account is written as it was, for so stands it in the versions' values.
     #[must_use]
     pub fn has_same_accounts(&self, other: &Self) -> bool {
         let (ours, theirs) = ((self.kind, self.strategy), (other.kind, other.strategy));
@@ -151,8 +189,12 @@ impl Resource {
         if self.kind != other.kind || self.server() != other.server() {
             return None;
         }
+        let name = |account: &'r str| self.kind.account(account);
         let mut ours = self.accounts.iter();
-        let shared = ours.find(|account| other.accounts.contains(account));
+        let shared = ours.find(|ours| {
+            let mut theirs = other.accounts.iter();
+            theirs.any(|theirs| self.kind.account(theirs) == name(ours))
+        });
         shared.map(String::as_str)
     }
 }
@@ -195,6 +237,39 @@ mod tests {
             ..theirs
         };
         assert_eq!(ours.shared_with(&other_kind), None);
+    }
+
+    #[test]
+    fn a_server_and_an_account_are_the_same_however_they_are_written() {
+        for (kind, host, server) in [
+            (Kind::Postgres, "DB.example", "db.example:5432"),
+            (Kind::Postgres, "db.example:05432", "db.example:5432"),
+            (Kind::Postgres, "db:", "db:5432"),
+            (
+                Kind::Postgres,
+                "%2Frun%2Fpostgresql",
+                "%2frun%2fpostgresql:5432",
+            ),
+            (Kind::Mariadb, "[::1]", "[::1]:3306"),
+            (Kind::Mariadb, "[::1]:3307", "[::1]:3307"),
+            (Kind::Redis, "%2Frun%2Fr.sock", "%2frun%2fr.sock"),
+            (Kind::Redis, "cache:x", "cache:x"),
+            (Kind::Redis, "", ":6379"),
+        ] {
+            assert_eq!(kind.server(host), server, "{host}");
+        }
+        let ours = resource("postgres://admin@db.example/shop", &["a"]);
+        let theirs = resource("postgresql://other@DB.example:5432/stock", &["a"]);
+        assert_eq!(ours.shared_with(&theirs), Some("a"));
+        assert!(ours.has_same_accounts(&theirs));
+        let mariadb = |account: &str| Resource {
+            kind: Kind::Mariadb,
+            ..resource("mariadb://admin@db", &[account])
+        };
+        let (short, full) = (mariadb("app"), mariadb("app@%"));
+        assert_eq!(short.shared_with(&full), Some("app"));
+        assert_eq!(full.shared_with(&short), Some("app@%"));
+        assert_eq!(short.shared_with(&mariadb("app@10.0.0.%")), None);
     }
 
     #[test]

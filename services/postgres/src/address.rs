@@ -15,6 +15,9 @@ pub(crate) const MAX_URL_BYTES: usize = 2048;
 /// What a URL may ask for behind its `?`.
 const PARAMETERS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
 
+/// A person copies an address into statements and comments.
+const CONTROL: &str = "it holds a control character; leave that out";
+
 /// A database's address, ready to connect.
 #[derive(Clone)]
 pub struct Address {
@@ -42,6 +45,10 @@ impl Address {
             return Err(refuse("it names no database"));
         };
         let (host, near) = host_of(&options);
+        let parts = [options.get_username(), database.as_str(), host.as_str()];
+        if parts.iter().any(|part| part.chars().any(char::is_control)) {
+            return Err(refuse(CONTROL));
+        }
         let options = match near {
             true => options,
             // Whatever it asked for: a server whose name is not checked could be anyone's.
@@ -88,11 +95,18 @@ impl Address {
         })
     }
 
-    /// The same place, where the server's certificate has to come from one of these authorities (PEM).
+    /// The same place, where the server's certificate has to come from one of these authorities (PEM) and
+    /// to have its name; a unix socket has none.
     #[must_use]
     pub fn trusting(&self, authorities: Vec<u8>) -> Self {
+        let options = self.options.clone().ssl_root_cert_from_pem(authorities);
+        // Whoever names an authority wants it asked for, on this machine, too.
+        let options = match is_socket(&options) {
+            true => options,
+            false => options.ssl_mode(PgSslMode::VerifyFull),
+        };
         Self {
-            options: self.options.clone().ssl_root_cert_from_pem(authorities),
+            options,
             name: self.name.clone(),
         }
     }
@@ -111,6 +125,10 @@ impl fmt::Debug for Address {
 /// Refuses what the library would take and we do not.
 fn check_form(url: &str) -> Result<(), Error> {
     let refuse = |why: &str| Err(Error::Address(why.to_owned()));
+    // The library would silently leave some of them out.
+    if url.chars().any(char::is_control) {
+        return refuse(CONTROL);
+    }
     let rest = url.strip_prefix("postgres://");
     let Some(rest) = rest.or_else(|| url.strip_prefix("postgresql://")) else {
         return refuse("it does not begin with postgres://");
@@ -134,6 +152,10 @@ fn check_form(url: &str) -> Result<(), Error> {
     Ok(())
 }
 
+fn is_socket(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some() || options.get_host().starts_with('/')
+}
+
 /// The host for people, and whether the way to it stays on this machine.
 fn host_of(options: &PgConnectOptions) -> (String, bool) {
     if let Some(socket) = options.get_socket() {
@@ -141,7 +163,7 @@ fn host_of(options: &PgConnectOptions) -> (String, bool) {
     }
     let host = options.get_host();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let near = host.starts_with('/')
+    let near = is_socket(options)
         || host == "localhost"
         || bare
             .parse::<IpAddr>()
@@ -218,6 +240,10 @@ mod tests {
             ("postgres://db/keywheel", "no user"),
             ("postgres://me@db", "no database"),
             ("postgres://me@db/keywheel?sslmode=off", "postgres://user@"),
+            ("postgres://me%0a@db/keywheel", "control character"),
+            ("postgres://me@db/key%07wheel", "control character"),
+            ("postgres://me@%2Frun%0a/keywheel", "control character"),
+            ("postgres://m\ne@db/keywheel", "control character"),
             (
                 "postgres://me@db/keywheel?application_name=x",
                 "only sslmode",
@@ -245,6 +271,21 @@ mod tests {
             "postgres://me@%2Frun%2Fpostgresql/k",
         ] {
             assert!(!matches!(mode(url), PgSslMode::VerifyFull), "{url}");
+        }
+    }
+
+    #[test]
+    fn where_an_authority_is_named_the_server_proves_its_name_on_this_machine_too() {
+        for (url, is_checked) in [
+            ("postgres://me@localhost/k", true),
+            ("postgres://me@127.0.0.1:5433/k?sslmode=disable", true),
+            ("postgres://me@[::1]/k", true),
+            ("postgres://me@db/k", true),
+            ("postgres://me@%2Frun%2Fpostgresql/k", false),
+        ] {
+            let address = Address::parse(url, None).unwrap().trusting(Vec::new());
+            let mode = address.options.get_ssl_mode();
+            assert_eq!(matches!(mode, PgSslMode::VerifyFull), is_checked, "{url}");
         }
     }
 }

@@ -107,8 +107,10 @@ pub async fn login(address: &Address) -> Result<(), sqlx::Error> {
     let options = address.options().application_name(LOGIN_NAME);
     let made = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
     let connection = made.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    // It was let in; how the connection ends says nothing about that.
-    let _ended = sqlx::Connection::close(connection).await;
+    // It was let in; how the connection ends, and whether the server takes its end, says nothing about
+    // that.
+    let end = sqlx::Connection::close(connection);
+    let _ended = tokio::time::timeout(CONNECT_TIMEOUT, end).await;
     Ok(())
 }
 

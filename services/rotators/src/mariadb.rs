@@ -10,9 +10,10 @@
 mod account;
 mod grants;
 mod session;
+mod sessions;
+mod turn;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
@@ -28,7 +29,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 pub use self::account::MAX_PASSWORDS;
 use self::account::{Account, Hash, Who, quoted};
 pub use self::session::CALL_TIMEOUT;
-use self::session::{Failure, Session, UNKNOWN_THREAD, explain, is_turned_away};
+use self::session::{Failure, Session, explain, is_turned_away};
+use self::turn::Purpose;
 use crate::address::{Address, Form, Target};
 use crate::password;
 
@@ -37,9 +39,6 @@ const FORM: Form = Form {
     port: 3306,
     example: "mariadb://admin@host:port",
 };
-/// How often sessions are listed until none is left, and the time between: a killed one ends by itself.
-const END_ROUNDS: u32 = 100;
-const END_PAUSE: Duration = Duration::from_millis(20);
 /// A connection's number has this many bits; the server's start stands above them in a mark.
 const ID_BITS: u32 = 32;
 /// One more than the greatest number of a connection, and than the latest start.
@@ -56,13 +55,6 @@ const OWN_GRANTS: &str = "SHOW GRANTS";
 const NOW: &str = "SELECT CAST(CONNECTION_ID() AS CHAR), \
      CAST(UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS SIGNED) AS CHAR) \
      FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'";
-/// A killed session does nothing more; one that is logging in might still become the user's.
-const OLDER: &str = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.PROCESSLIST \
-     WHERE ID <= CAST(? AS UNSIGNED) AND COMMAND <> 'Killed' \
-     AND (USER = ? OR USER = 'unauthenticated user')";
-const SESSIONS: &str = "SELECT CAST(ID AS CHAR) FROM information_schema.PROCESSLIST \
-     WHERE USER = ? AND COMMAND <> 'Killed'";
-
 /// Accounts of one MariaDB server.
 pub struct MariaDbAccounts {
     resource: Resource,
@@ -151,6 +143,19 @@ impl MariaDbAccounts {
         ran.map_err(|failure| explain(failure, &self.address.name))
     }
 
+    /// A session of the admin, and no other one of us at work on this account until it ends.
+    async fn turn<'a>(
+        &'a self,
+        who: &Who,
+        purpose: Purpose,
+        until: &'a Until,
+    ) -> Result<Session<'a>, PortError> {
+        let mut session = self.open(until).await?;
+        let names = (self.address.user.as_str(), self.address.name.as_str());
+        turn::take(&mut session, who, names, purpose).await?;
+        Ok(session)
+    }
+
     /// The account as the server keeps it; nothing when it is not there.
     async fn account(
         &self,
@@ -194,7 +199,9 @@ impl MariaDbAccounts {
             Err(PortError::new(ErrorKind::Denied, text))
         };
         let Some(clauses) = model.clauses else {
-            return refuse("that one asks for a certificate of its own; make the account by hand");
+            return refuse(
+                "that one asks for a client's certificate, which Keywheel has none of; have it REQUIRE SSL instead",
+            );
         };
         let grants = format!("SHOW GRANTS FOR {sibling}");
         if self.has_own_rights(session, grants).await? {
@@ -299,10 +306,18 @@ impl MariaDbAccounts {
         keep: Keep,
     ) -> Result<Option<Vec<Hash>>, PortError> {
         self.check_ways(who, account)?;
-        let has = account.passwords.contains(new);
+        if account.asks_certificate {
+            let text = format!(
+                "{who} at {} asks for a client's certificate (REQUIRE X509, SUBJECT or ISSUER), which Keywheel has none of, so no login could prove a password; have it REQUIRE SSL instead",
+                self.address.name
+            );
+            return Err(PortError::new(ErrorKind::Denied, text));
+        }
+        let accepted = account.accepted();
+        let has = accepted.contains(new);
         match keep {
             Keep::Old if has => Ok(None),
-            Keep::Old if account.passwords.len() >= MAX_PASSWORDS => {
+            Keep::Old if accepted.len() >= MAX_PASSWORDS => {
                 let text = format!(
                     "{who} at {} accepts {MAX_PASSWORDS} passwords already; revoke the older version, then try again",
                     self.address.name
@@ -310,10 +325,10 @@ impl MariaDbAccounts {
                 Err(PortError::new(ErrorKind::Conflict, text))
             }
             Keep::Old => {
-                let kept = account.passwords.iter().cloned();
+                let kept = accepted.iter().cloned();
                 Ok(Some(std::iter::once(new.clone()).chain(kept).collect()))
             }
-            Keep::Nothing if has && account.passwords.len() == 1 => Ok(None),
+            Keep::Nothing if has && accepted.len() == 1 => Ok(None),
             Keep::Nothing => Ok(Some(vec![new.clone()])),
         }
     }
@@ -344,7 +359,7 @@ impl Accounts for MariaDbAccounts {
         password::check(login, password)?;
         let (who, new) = (Who::parse(&login.name), Hash::of(password));
         let sibling = login.sibling.as_deref().map(Who::parse);
-        let mut session = self.open(until).await?;
+        let mut session = self.turn(&who, Purpose::Accept, until).await?;
         match self.account(&mut session, &who).await? {
             None => {
                 self.create(&mut session, &who, sibling.as_ref(), &new)
@@ -391,26 +406,31 @@ impl Accounts for MariaDbAccounts {
         until: &Until,
     ) -> Result<(), PortError> {
         let who = Who::parse(&login.name);
-        let mut session = self.open(until).await?;
+        let mut session = self.turn(&who, Purpose::Refuse, until).await?;
         let Some(account) = self.account(&mut session, &who).await? else {
             return Ok(());
         };
-        let statement = match password.map(Hash::of) {
-            None if account.is_dead => None,
-            None => Some(account::lock(&who)),
-            Some(old) if account.passwords.contains(&old) => {
-                self.check_ways(&who, &account)?;
-                let mut rest = account.passwords;
-                rest.retain(|kept| *kept != old);
-                Some(match rest.is_empty() {
-                    true => account::lock(&who),
-                    false => account::accept(&who, &rest),
-                })
+        let old = password.map(Hash::of);
+        let statement = match &old {
+            None => (!account.is_dead()).then(|| account::lock(&who)),
+            Some(old) => {
+                let statement = account.without(&who, old);
+                if statement.is_some() {
+                    self.check_ways(&who, &account)?;
+                }
+                statement
             }
-            Some(_) => None,
         };
         if let Some(statement) = statement {
             self.run(&mut session, statement).await?;
+            let left = self.account(&mut session, &who).await?;
+            if left.is_some_and(|left| old.is_some_and(|old| left.keeps(&old))) {
+                let text = format!(
+                    "{who} at {} has a password again that was just taken from it; it is tried again",
+                    self.address.name
+                );
+                return Err(PortError::new(ErrorKind::Unavailable, text));
+            }
         }
         session.close().await;
         Ok(())
@@ -422,21 +442,8 @@ impl Accounts for MariaDbAccounts {
         if !self.sees_all(&mut session).await? {
             return Err(blind(&self.address.name));
         }
-        let mut ended = 0;
-        for _ in 0..END_ROUNDS {
-            let ids = session.rows(SESSIONS, &[&who.user]).await?;
-            if ids.is_empty() {
-                break;
-            }
-            for id in ids.iter().flatten().filter_map(|id| id.parse::<u64>().ok()) {
-                match session.run(format!("KILL HARD CONNECTION {id}")).await {
-                    Ok(()) => ended += 1,
-                    Err(Failure::Code(UNKNOWN_THREAD)) => {}
-                    Err(failure) => return Err(explain(failure, &self.address.name)),
-                }
-            }
-            tokio::time::sleep(END_PAUSE).await;
-        }
+        let last = (self.now(&mut session).await?.0 & (IDS - 1)).to_string();
+        let ended = sessions::end(&mut session, &who, &last, &self.address.name).await?;
         session.close().await;
         Ok(ended)
     }
@@ -464,7 +471,7 @@ impl Accounts for MariaDbAccounts {
             return Ok(None);
         }
         let last = (mark.0 & (IDS - 1)).to_string();
-        let rows = session.rows(OLDER, &[&last, &who.user]).await?;
+        let rows = session.rows(sessions::OLDER, &[&last, &who.user]).await?;
         session.close().await;
         Ok(first(rows).and_then(|count| count.parse().ok()))
     }

@@ -8,8 +8,10 @@
 
 mod grants;
 mod role;
+mod turn;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
@@ -22,8 +24,9 @@ use keywheel_postgres::fault::{self, Fault};
 use keywheel_postgres::verifier::{SALT_BYTES, scram_verifier};
 use keywheel_postgres::{Address, session};
 use keywheel_seal::{Entropy, SecretBytes};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 
+use self::turn::Holder;
 use crate::password;
 
 /// The password is not this role's, or it has none.
@@ -36,8 +39,23 @@ const UNDEFINED_OBJECT: &str = "42704";
 const DUPLICATE_OBJECT: &str = "42710";
 /// The admin may not do this.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
-/// How long the server waits for one session to end, in milliseconds.
-const END_MILLIS: i64 = 5000;
+/// How often it is looked whether sessions that were told to end are gone, and the time between.
+const END_ROUNDS: u32 = 100;
+const END_PAUSE: Duration = Duration::from_millis(20);
+/// Whom the admin may not see has no start; it counts, and cannot be told to end.
+const END: &str = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) \
+     FROM pg_stat_activity WHERE usename::text = $1 AND pid <> pg_backend_pid() \
+     AND coalesce((extract(epoch FROM backend_start) * 1000000)::bigint <= $2, true)";
+
+/// How the server answers a login.
+enum Door {
+    /// It lets in.
+    Open,
+    /// It says that the password is wrong; so it does of a role that is not there.
+    WrongPassword,
+    /// It turned the login away for another reason, or did not answer.
+    Shut(sqlx::Error),
+}
 
 /// Roles of one server.
 pub struct PostgresAccounts {
@@ -133,6 +151,88 @@ impl PostgresAccounts {
             .map_err(|error| self.failed("looking for an account", error))
     }
 
+    /// Tries to sign in.
+    async fn knock(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Door, PortError> {
+        let place = self.place().await?;
+        let address = place
+            .for_user(&login.name, password)
+            .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))?;
+        until.check()?;
+        Ok(match session::login(&address).await {
+            Ok(()) => Door::Open,
+            Err(error) if code(&error).as_deref() == Some(INVALID_PASSWORD) => Door::WrongPassword,
+            Err(error) => Door::Shut(error),
+        })
+    }
+
+    /// Whether a password is still this role's, for all that the server lets us know: only where it is
+    /// told to be wrong, it is not. Of a role that is locked, full or kept out by `pg_hba.conf` the
+    /// password would be good again once that ends.
+    async fn may_have(
+        &self,
+        admin: &mut PgConnection,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        match self.knock(login, password, until).await? {
+            Door::Open => Ok(true),
+            Door::Shut(error) if is_away(&error) => Err(self.failed("signing in", error)),
+            Door::Shut(_) => Ok(true),
+            Door::WrongPassword => {
+                until.check()?;
+                let expired = role::is_expired(admin, &login.name).await;
+                expired.map_err(|error| self.failed("looking for an account", error))
+            }
+        }
+    }
+
+    /// One of us at a time works on an account. Who comes second waits, but a revocation only for one of
+    /// us.
+    async fn turn<'c>(
+        &self,
+        admin: &'c mut PgConnection,
+        login: &Login,
+        is_revocation: bool,
+        until: &Until,
+    ) -> Result<Transaction<'c, Postgres>, PortError> {
+        until.check()?;
+        let begun = turn::begin(admin, login).await;
+        let (turn, holder) = begun.map_err(|error| self.failed("locking an account", error))?;
+        until.check()?;
+        let who = match holder {
+            Holder::Us => return Ok(turn),
+            Holder::Other if is_revocation => {
+                tracing::warn!(
+                    account = login.name,
+                    "another login holds the lock of an account at its server; it is revoked all the same"
+                );
+                return Ok(turn);
+            }
+            Holder::Admin => "another store-sync is at work on it",
+            Holder::Other => "another login holds its advisory lock; end that session",
+        };
+        let text = format!(
+            "account {login} at {} cannot be changed now: {who}; it is tried again",
+            self.resource
+        );
+        Err(PortError::new(ErrorKind::Unavailable, text))
+    }
+
+    async fn now(&self, admin: &mut PgConnection) -> Result<Mark, PortError> {
+        let now: Result<i64, sqlx::Error> =
+            sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+                .fetch_one(admin)
+                .await;
+        now.map(Mark)
+            .map_err(|error| self.failed("asking the time", error))
+    }
+
     fn verifier(&self, login: &Login, password: &SecretBytes) -> Result<String, PortError> {
         password::check(login, password)?;
         let mut salt = [0; SALT_BYTES];
@@ -193,8 +293,19 @@ fn address_of(resource: &Resource) -> Result<Address, PortError> {
         let reason = "it has a `?`; leave that out, and name the authority with `caFile`";
         return Err(refuse(reason.to_owned()));
     }
+    // They are printed as statements, and a part of those as comments.
+    let mut names = resource.accounts.iter();
+    if names.any(|name| name.chars().any(char::is_control)) {
+        let text = "an account's name holds a control character; correct it";
+        return Err(PortError::new(ErrorKind::Denied, text));
+    }
     let address = Address::parse(&resource.connection, None);
     address.map_err(|error| refuse(error.to_string()))
+}
+
+/// Whether nobody answered, so that nothing is known.
+fn is_away(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut)
 }
 
 /// The server's code for a failure.
@@ -224,15 +335,19 @@ impl Accounts for PostgresAccounts {
             return Ok(());
         }
         let mut admin = self.admin(until).await?;
-        until.check()?;
-        let there = role::can_login(&mut admin, &login.name).await;
+        let mut turn = self.turn(&mut admin, login, false, until).await?;
+        let there = role::can_login(&mut turn, &login.name).await;
         let there = there.map_err(|error| self.failed("looking for an account", error))?;
         until.check()?;
-        if there.is_none() {
-            return self.make(&mut admin, login, &verifier).await;
+        match there {
+            None => self.make(&mut turn, login, &verifier).await?,
+            Some(_) => {
+                let set = role::set_password(&mut turn, &login.name, &verifier).await;
+                set.map_err(|error| self.failed("setting a password", error))?;
+            }
         }
-        let set = role::set_password(&mut admin, &login.name, &verifier).await;
-        set.map_err(|error| self.failed("setting a password", error))
+        let kept = turn.commit().await;
+        kept.map_err(|error| self.failed("setting a password", error))
     }
 
     async fn admits(
@@ -241,17 +356,12 @@ impl Accounts for PostgresAccounts {
         password: &SecretBytes,
         until: &Until,
     ) -> Result<bool, PortError> {
-        let place = self.place().await?;
-        let address = place
-            .for_user(&login.name, password)
-            .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))?;
-        until.check()?;
-        let Err(error) = session::login(&address).await else {
-            return Ok(true);
+        let error = match self.knock(login, password, until).await? {
+            Door::Open => return Ok(true),
+            Door::WrongPassword => return Ok(false),
+            Door::Shut(error) => error,
         };
-        let code = code(&error);
-        let next = match code.as_deref() {
-            Some(INVALID_PASSWORD) => return Ok(false),
+        let next = match code(&error).as_deref() {
             Some(INVALID_AUTHORIZATION) => {
                 // A locked role is told so by its words only, and they differ by language.
                 if self.can_login(login, until).await? != Some(true) {
@@ -275,44 +385,53 @@ impl Accounts for PostgresAccounts {
         password: Option<&SecretBytes>,
         until: &Until,
     ) -> Result<(), PortError> {
+        let mut admin = self.admin(until).await?;
+        let mut turn = self.turn(&mut admin, login, true, until).await?;
         if let Some(password) = password
-            && !self.admits(login, password, until).await?
+            && !self.may_have(&mut turn, login, password, until).await?
         {
             return Ok(());
         }
-        let mut admin = self.admin(until).await?;
         until.check()?;
-        match role::lock(&mut admin, &login.name).await {
-            Err(error) if code(&error).as_deref() == Some(UNDEFINED_OBJECT) => Ok(()),
-            locked => locked.map_err(|error| self.failed("locking an account", error)),
+        match role::lock(&mut turn, &login.name).await {
+            Err(error) if code(&error).as_deref() == Some(UNDEFINED_OBJECT) => return Ok(()),
+            locked => locked.map_err(|error| self.failed("locking an account", error))?,
         }
+        let kept = turn.commit().await;
+        kept.map_err(|error| self.failed("locking an account", error))
     }
 
+    /// Those that are open now; who comes later was let in with what is good now.
     async fn end_sessions(&self, login: &Login, until: &Until) -> Result<u64, PortError> {
         let mut admin = self.admin(until).await?;
         until.check()?;
-        let ended: Result<i64, sqlx::Error> = sqlx::query_scalar(
-            "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, $2) AS is_ended \
-             FROM pg_stat_activity WHERE usename::text = $1 AND pid <> pg_backend_pid()) AS ended \
-             WHERE is_ended",
-        )
-        .bind(&login.name)
-        .bind(END_MILLIS)
-        .fetch_one(&mut admin)
-        .await;
-        let ended = ended.map_err(|error| self.failed("ending sessions", error))?;
-        Ok(u64::try_from(ended).unwrap_or(0))
+        let now = self.now(&mut admin).await?;
+        let mut ended = 0;
+        for _ in 0..END_ROUNDS {
+            until.check()?;
+            let told: Result<i64, sqlx::Error> = sqlx::query_scalar(END)
+                .bind(&login.name)
+                .bind(now.0)
+                .fetch_one(&mut admin)
+                .await;
+            let told = told.map_err(|error| self.failed("ending sessions", error))?;
+            if told == 0 {
+                return Ok(ended);
+            }
+            ended = ended.max(u64::try_from(told).unwrap_or(0));
+            tokio::time::sleep(END_PAUSE).await;
+        }
+        let text = format!(
+            "sessions of account {login} at {} were told to end and are still there; it is tried again",
+            self.resource
+        );
+        Err(PortError::new(ErrorKind::Unavailable, text))
     }
 
     async fn mark(&self, until: &Until) -> Result<Mark, PortError> {
         let mut admin = self.admin(until).await?;
         until.check()?;
-        let now: Result<i64, sqlx::Error> =
-            sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-                .fetch_one(&mut admin)
-                .await;
-        now.map(Mark)
-            .map_err(|error| self.failed("asking the time", error))
+        self.now(&mut admin).await
     }
 
     async fn older(

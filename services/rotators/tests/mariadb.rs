@@ -200,6 +200,131 @@ async fn a_password_that_a_locked_account_kept_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_password_that_was_revoked_under_a_lock_by_hand_does_not_come_back() {
+    let shop = Shop::open().await;
+    let (hand, until) = (shop.hand(), plenty());
+    let login = accounts::Resource::fresh(&shop).await;
+    let (one, two) = (value("one"), value("two"));
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
+    for (dying, left) in [(&one, true), (&two, false)] {
+        shop.run(&format!("ALTER USER {login}@'%' ACCOUNT LOCK"))
+            .await;
+        hand.refuse(&login, Some(dying), &until).await.unwrap();
+        assert!(!hand.admits(&login, &two, &until).await.unwrap());
+        shop.run(&format!("ALTER USER {login}@'%' ACCOUNT UNLOCK"))
+            .await;
+        assert!(!hand.admits(&login, dying, &until).await.unwrap());
+        assert_eq!(hand.admits(&login, &two, &until).await.unwrap(), left);
+    }
+}
+
+#[tokio::test]
+async fn clients_that_come_back_are_let_in_and_others_of_like_name_are_left_alone() {
+    const CLIENTS: u64 = 3;
+    let shop = Shop::open().await;
+    let (hand, until, one) = (shop.hand(), plenty(), value("one"));
+    let login = accounts::Resource::fresh(&shop).await;
+    let other = Login::of(login.name.to_uppercase());
+    shop.run(&format!("CREATE USER {other}@'%'")).await;
+    for login in [&login, &other] {
+        hand.accept(login, &one, Keep::Nothing, &until)
+            .await
+            .unwrap();
+    }
+    let mut bystander = accounts::Resource::session(&shop, &other, &one).await;
+    let (begun, mut waits) = tokio::sync::mpsc::channel(1);
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..CLIENTS {
+        let options = MySqlConnectOptions::new().socket(shop.server.socket());
+        let options = options.username(&login.name).password(&text("one"));
+        let begun = begun.clone();
+        clients.spawn(async move {
+            let mut open = options.connect().await.unwrap();
+            begun.send(()).await.unwrap();
+            loop {
+                let works = sqlx::raw_sql("DO SLEEP(0.01)").execute(&mut open).await;
+                if works.is_err() {
+                    open = options.connect().await.unwrap();
+                }
+            }
+        });
+    }
+    for _ in 0..CLIENTS {
+        waits.recv().await.unwrap();
+    }
+    let now = hand.mark(&until).await.unwrap();
+    let older = hand.older(&login, &now, &until).await.unwrap();
+    assert_eq!(older, Some(CLIENTS), "not the bystander");
+    let ended = hand.end_sessions(&login, &until).await.unwrap();
+    assert!(
+        (CLIENTS..3 * CLIENTS).contains(&ended),
+        "{ended}: each once"
+    );
+    assert!(bystander.works().await);
+    clients.shutdown().await;
+}
+
+#[tokio::test]
+async fn whatever_comes_first_the_new_password_lives_and_the_old_one_dies() {
+    let shop = Shop::open().await;
+    let (hand, until) = (shop.hand(), plenty());
+    let login = accounts::Resource::fresh(&shop).await;
+    let mut old = value("old");
+    hand.accept(&login, &old, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    for round in 0..8 {
+        let new = value(&round.to_string());
+        let (set, ended) = tokio::join!(
+            hand.accept(&login, &new, Keep::Old, &until),
+            hand.refuse(&login, Some(&old), &until)
+        );
+        set.unwrap();
+        ended.unwrap();
+        assert!(hand.admits(&login, &new, &until).await.unwrap(), "{round}");
+        assert!(!hand.admits(&login, &old, &until).await.unwrap(), "{round}");
+        old = new;
+    }
+}
+
+#[tokio::test]
+async fn one_of_us_at_a_time_is_at_an_account_and_nobody_else_puts_off_a_revocation() {
+    let shop = Shop::open().await;
+    let (hand, until) = (shop.hand(), plenty());
+    let login = accounts::Resource::fresh(&shop).await;
+    let (one, two) = (value("one"), value("two"));
+    hand.accept(&login, &one, Keep::Nothing, &until)
+        .await
+        .unwrap();
+    let lock = format!("DO GET_LOCK(CONCAT('keywheel-', SHA1('`{login}`@`%`')), 9)");
+    let hold = async |user: &str, password: &str| {
+        let mut held = shop.connect(user, password).await;
+        let taken = sqlx::raw_sql(AssertSqlSafe(lock.clone())).execute(&mut held);
+        taken.await.unwrap();
+        held
+    };
+    let held = hold(ADMIN, ADMIN_PASSWORD).await;
+    for waits in [
+        hand.accept(&login, &two, Keep::Old, &until).await,
+        hand.refuse(&login, Some(&one), &until).await,
+    ] {
+        let error = refused(waits);
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert!(error.to_string().contains("another store-sync"), "{error}");
+    }
+    assert!(hand.admits(&login, &one, &until).await.unwrap());
+    drop(held);
+    let _thief = hold(&login.name, &text("one")).await;
+    let waits = hand.accept(&login, &two, Keep::Old, &until).await;
+    assert_eq!(kind(waits), ErrorKind::Unavailable);
+    hand.refuse(&login, Some(&one), &until).await.unwrap();
+    assert!(!hand.admits(&login, &one, &until).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_second_account_has_the_roles_and_limits_of_the_first() {
     let shop = Shop::open().await;
     for sql in [
@@ -250,6 +375,7 @@ async fn nobody_is_made_like_one_with_rights_of_its_own_or_changed_that_has_anot
         "CREATE USER own@'%'",
         "GRANT SELECT ON mysql.* TO own@'%'",
         "CREATE USER cert@'%' REQUIRE SUBJECT '/CN=cert'",
+        "CREATE USER x509@'%' REQUIRE X509",
         "CREATE USER twofold@'%' IDENTIFIED VIA mysql_native_password USING 'invalid' OR unix_socket",
     ] {
         shop.run(sql).await;
@@ -257,7 +383,8 @@ async fn nobody_is_made_like_one_with_rights_of_its_own_or_changed_that_has_anot
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
     for (sibling, why) in [
         ("own", "rights of its own"),
-        ("cert", "a certificate of its own"),
+        ("cert", "a client's certificate"),
+        ("x509", "a client's certificate"),
     ] {
         let missing = Login::of("other").like(sibling);
         let error = refused(hand.accept(&missing, &one, Keep::Nothing, &until).await);
@@ -265,6 +392,12 @@ async fn nobody_is_made_like_one_with_rights_of_its_own_or_changed_that_has_anot
         assert!(error.to_string().contains(why), "{error}");
     }
     assert_eq!(shop.kept("other").await, "");
+    let before = shop.kept("x509").await;
+    let x509 = Login::of("x509");
+    let error = refused(hand.accept(&x509, &one, Keep::Nothing, &until).await);
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.to_string().contains("REQUIRE SSL instead"), "{error}");
+    assert_eq!(shop.kept("x509").await, before);
     let before = shop.kept("twofold").await;
     let twofold = Login::of("twofold");
     let error = refused(hand.accept(&twofold, &one, Keep::Old, &until).await);

@@ -11,8 +11,8 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use keywheel_core::resource::{Kind, Resource};
@@ -26,7 +26,7 @@ use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
 use keywheel_testkit::server::redis::{PASSWORD, RedisServer, USER};
 use support::{ADMIN, ADMIN_PASSWORD, Known};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 /// A client that speaks by lines, and is none of the adapter's.
 struct Client(BufReader<UnixStream>);
@@ -164,6 +164,95 @@ async fn an_admin_with_no_more_than_was_printed_keeps_the_laws_of_the_port() {
             !told.contains(canary),
             "a password is at rest at the server"
         );
+    }
+}
+
+/// What a server is told, by a relay before it: neither its log nor `MONITOR` has these commands.
+struct Relay {
+    port: u16,
+    told: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Relay {
+    async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = Self {
+            port: listener.local_addr().unwrap().port(),
+            told: Arc::default(),
+        };
+        let told = Arc::clone(&relay.told);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let told = Arc::clone(&told);
+                tokio::spawn(async move {
+                    let (mut asks, mut hears) = client.split();
+                    let (mut answers, mut takes) = server.split();
+                    let asked = async {
+                        let (mut all, mut bytes) = (Vec::new(), [0; 4096]);
+                        while let Ok(count @ 1..) = asks.read(&mut bytes).await {
+                            all.extend_from_slice(&bytes[..count]);
+                            let _sent = takes.write_all(&bytes[..count]).await;
+                        }
+                        let _ended = takes.shutdown().await;
+                        told.lock().unwrap().push(all);
+                    };
+                    let _ = tokio::join!(asked, tokio::io::copy(&mut answers, &mut hears));
+                });
+            }
+        });
+        relay
+    }
+
+    /// Every command of the connections that have ended, its words apart by a space each.
+    fn commands(&self) -> Vec<String> {
+        let told = self.told.lock().unwrap();
+        let texts = told
+            .iter()
+            .map(|all| String::from_utf8(all.clone()).unwrap());
+        let commands = texts.flat_map(|all| {
+            let commands = all.split('*').skip(1).map(|command| {
+                let words = command.split("\r\n").skip(2).step_by(2);
+                words.collect::<Vec<_>>().join(" ")
+            });
+            commands.collect::<Vec<_>>()
+        });
+        commands.collect()
+    }
+}
+
+#[tokio::test]
+async fn a_password_stands_in_the_login_alone() {
+    let shop = Shop::open().await;
+    let relay = Relay::before(shop.server.port()).await;
+    let hand = shop.at(&format!("redis://{ADMIN}@127.0.0.1:{}", relay.port), None);
+    let (until, one, two) = (plenty(), value("one"), value("two"));
+    let login = accounts::Resource::fresh(&shop).await;
+    let second = Login::of(format!("{login}_b")).like(login.name.clone());
+    for login in [&login, &second] {
+        hand.accept(login, &one, Keep::Nothing, &until)
+            .await
+            .unwrap();
+        hand.accept(login, &two, Keep::Old, &until).await.unwrap();
+        assert!(hand.admits(login, &two, &until).await.unwrap());
+        hand.refuse(login, Some(&one), &until).await.unwrap();
+        hand.refuse(login, None, &until).await.unwrap();
+        hand.end_sessions(login, &until).await.unwrap();
+    }
+    let canary = text("");
+    let canary = canary.trim_end_matches('-');
+    let (logins, rest): (Vec<_>, Vec<_>) = relay
+        .commands()
+        .into_iter()
+        .partition(|command| command.starts_with("AUTH "));
+    assert!(logins.iter().any(|login| login.contains(canary)));
+    for command in ["ACL SETUSER ", "ACL SAVE", "CLIENT KILL "] {
+        let is_told = |told: &String| told.starts_with(command);
+        assert!(rest.iter().any(is_told), "{command} is told");
+    }
+    for command in rest {
+        let secret = command.contains(canary) || command.contains(ADMIN_PASSWORD);
+        assert!(!secret, "a password stands in a command");
     }
 }
 

@@ -52,7 +52,7 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
     if !docker::ready()? {
         return Ok(());
     }
-    let server = PostgresServer::start();
+    let server = PostgresServer::logging_statements();
     let _url = server.database(DATABASE);
     let _made = server.psql(DATABASE, "CREATE ROLE app LOGIN PASSWORD 'made-by-hand'");
     let stage = Stage::set()?;
@@ -103,6 +103,7 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
     keywheel.cli(&revoked)?.ok()?;
     ensure!(!before.is_good(&server), "{before:?} is still let in");
     let log = server.log();
+    ensure!(log.contains("ALTER ROLE "), "the server logs statements");
     for value in &values {
         ensure!(
             !log.contains(value.as_str()),

@@ -87,6 +87,12 @@ fn every_fault_of_a_rotator_is_told() {
             "named twice",
         ),
         (
+            format!(
+                "type: mariadb, connection: \"mariadb://admin@db\", account: [a, \"a@%\"], {REST}"
+            ),
+            "named twice",
+        ),
+        (
             format!("type: postgres, {good}, account: [], {REST}"),
             "(0 are named)",
         ),
@@ -174,13 +180,15 @@ fn a_rotator_goes_with_the_store_local_and_with_no_credential_of_ours() {
 #[test]
 fn the_admin_s_secret_says_at_which_server_it_is_good() {
     let credential = |server: &str| secret(&format!("{{ credentialFor: \"{server}\" }}"));
-    for server in [
-        "postgres://db.example:5432",
-        "mariadb://db",
-        "redis://[::1]:6379",
+    for (written, server) in [
+        ("postgres://db.example:5432", "postgres://db.example:5432"),
+        ("postgres://DB.example", "postgres://db.example:5432"),
+        ("mariadb://db", "mariadb://db:3306"),
+        ("redis://[::1]:6379", "redis://[::1]:6379"),
+        ("redis://%2Frun%2Fr.sock", "redis://%2frun%2fr.sock"),
     ] {
-        let Manifest::Secret { spec, .. } = read(&credential(server)).unwrap().remove(0) else {
-            panic!("{server}");
+        let Manifest::Secret { spec, .. } = read(&credential(written)).unwrap().remove(0) else {
+            panic!("{written}");
         };
         assert_eq!(spec.credential_for.as_deref(), Some(server));
     }
@@ -188,8 +196,33 @@ fn the_admin_s_secret_says_at_which_server_it_is_good() {
         "postgres://",
         "postgres://me@db",
         "postgres://db/shop",
+        "postgres://db%0ax",
+        "postgres://db\\nx",
+        "postgres://db%zz",
         "oracle://db",
     ] {
         assert!(read(&credential(server)).is_err(), "{server}");
     }
+}
+
+#[test]
+fn a_connection_holds_no_control_character_as_it_stands_or_as_it_is_meant() {
+    for connection in [
+        "postgres://ad%0amin@db/shop",
+        "postgres://ad\\nmin@db/shop",
+        "postgres://ad%c2%85min@db/shop",
+        "postgres://admin@d%07b/shop",
+        "postgres://admin@d\\tb/shop",
+        "postgres://admin@db/sh%0dop",
+        "postgres://ad%fmin@db/shop",
+        "postgres://ad%ffmin@db/shop",
+        "postgres://admin@db/shop%",
+    ] {
+        let fields = format!("type: postgres, connection: \"{connection}\", account: a, {REST}");
+        assert_fault(&fields, "has to be like `postgres://");
+    }
+    let found = resource(&format!(
+        "type: postgres, connection: \"postgres://a%40b@%2Frun%2Fpostgresql/shop\", account: a, {REST}"
+    ));
+    assert_eq!(found.server(), "%2frun%2fpostgresql:5432");
 }

@@ -80,14 +80,15 @@ impl Hash {
 
 /// An account as the server keeps it.
 pub(super) struct Account {
-    /// What it accepts, newest first; nothing when it is locked.
-    pub(super) passwords: Vec<Hash>,
+    /// What it keeps, newest first; of that it accepts nothing while it is locked.
+    kept: Vec<Hash>,
+    is_locked: bool,
     /// A way in that is no password of ours.
     pub(super) other: Option<String>,
-    /// Whether it is locked, and no password is kept for when it is unlocked.
-    pub(super) is_dead: bool,
     pub(super) default_role: Option<String>,
-    /// What a like account has behind its password; nothing when that asks for a certificate of its own.
+    /// Whether it asks for a client's certificate, which nobody here has.
+    pub(super) asks_certificate: bool,
+    /// What a like account has behind its password; nothing when that asks for a client's certificate.
     pub(super) clauses: Option<String>,
 }
 
@@ -103,7 +104,7 @@ impl Account {
         // The first way stands outside; an empty place in the list is its own.
         let more = more.into_iter().flatten().filter_map(Value::as_object);
         let ways = std::iter::once(kept).chain(more.filter(|way| !way.is_empty()));
-        let (mut passwords, mut other) = (Vec::new(), None);
+        let (mut hashes, mut other) = (Vec::new(), None);
         for way in ways {
             let plugin = text(way, "plugin").unwrap_or_else(|| PLUGIN.to_owned());
             if plugin != PLUGIN {
@@ -111,29 +112,57 @@ impl Account {
                 continue;
             }
             let shown = text(way, "authentication_string").unwrap_or_default();
-            passwords.extend(Hash::shown(&shown));
+            hashes.extend(Hash::shown(&shown));
         }
         let is_locked = kept.get("account_locked").and_then(Value::as_bool) == Some(true);
-        let is_dead = is_locked && passwords.is_empty() && other.is_none();
-        if is_locked {
-            passwords.clear();
-        }
         Some(Self {
-            passwords,
+            kept: hashes,
+            is_locked,
             other,
-            is_dead,
             default_role: text(kept, "default_role").filter(|role| !role.is_empty()),
+            asks_certificate: kept.get("ssl_type").and_then(Value::as_u64) >= Some(2),
             clauses: clauses(kept),
+        })
+    }
+
+    /// What it accepts now, newest first.
+    pub(super) fn accepted(&self) -> &[Hash] {
+        match self.is_locked {
+            true => &[],
+            false => &self.kept,
+        }
+    }
+
+    /// Whether it accepts this password, or would once it is unlocked.
+    pub(super) fn keeps(&self, password: &Hash) -> bool {
+        self.kept.contains(password)
+    }
+
+    /// Whether it is locked, and no password is kept for when it is unlocked.
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_locked && self.kept.is_empty() && self.other.is_none()
+    }
+
+    /// The statement that takes one password from it; nothing when it has not that one. What was locked
+    /// stays so.
+    pub(super) fn without(&self, who: &Who, old: &Hash) -> Option<String> {
+        if !self.keeps(old) {
+            return None;
+        }
+        let mut rest = self.kept.clone();
+        rest.retain(|kept| kept != old);
+        Some(match rest.is_empty() || self.is_locked {
+            true => format!("ALTER USER {who} {} ACCOUNT LOCK", identified(&rest)),
+            false => accept(who, &rest),
         })
     }
 }
 
-/// `REQUIRE …` and `WITH …` of an account; nothing when it asks for one certificate.
+/// `REQUIRE …` and `WITH …` of an account; nothing when it asks for a client's certificate.
 fn clauses(kept: &serde_json::Map<String, Value>) -> Option<String> {
     let mut clauses = match kept.get("ssl_type").and_then(Value::as_u64).unwrap_or(0) {
         0 => String::new(),
         1 => " REQUIRE SSL".to_owned(),
-        2 => " REQUIRE X509".to_owned(),
         _ => return None,
     };
     let mut word = " WITH";
@@ -204,29 +233,49 @@ mod tests {
             r#"{{"access":0,"version_id":101119,"plugin":"mysql_native_password","authentication_string":"{two}","default_role":"r_app","auth_or":[{{}},{{"plugin":"mysql_native_password","authentication_string":"{one}"}}],"ssl_type":1,"max_questions":7,"max_user_connections":5}}"#
         );
         let account = Account::parse(&both).unwrap();
-        assert!(account.passwords == [hash("two"), hash("one")]);
+        assert!(account.accepted() == [hash("two"), hash("one")]);
         assert_eq!(account.default_role.as_deref(), Some("r_app"));
         let clauses = " REQUIRE SSL WITH MAX_QUERIES_PER_HOUR 7 MAX_USER_CONNECTIONS 5";
         assert_eq!(account.clauses.as_deref(), Some(clauses));
-        assert!(account.other.is_none() && !account.is_dead);
+        assert!(account.other.is_none() && !account.is_dead() && !account.asks_certificate);
         let locked = format!(r#"{{"authentication_string":"{one}","account_locked":true}}"#);
         let locked = Account::parse(&locked).unwrap();
-        assert!(locked.passwords.is_empty() && !locked.is_dead);
+        assert!(locked.accepted().is_empty() && locked.keeps(&hash("one")) && !locked.is_dead());
         let dead = r#"{"plugin":"mysql_native_password","authentication_string":"invalid","account_locked":true,"auth_or":[{}]}"#;
-        assert!(Account::parse(dead).unwrap().is_dead);
+        assert!(Account::parse(dead).unwrap().is_dead());
         let root = r#"{"access":18446744073709551615,"plugin":"mysql_native_password","authentication_string":"invalid","auth_or":[{},{"plugin":"unix_socket"}]}"#;
         let root = Account::parse(root).unwrap();
         assert_eq!(root.other.as_deref(), Some("unix_socket"));
-        assert!(
-            Account::parse(r#"{"ssl_type":3}"#)
-                .unwrap()
-                .clauses
-                .is_none()
-        );
+        for certificate in [2, 3] {
+            let account = Account::parse(&format!(r#"{{"ssl_type":{certificate}}}"#)).unwrap();
+            assert!(account.asks_certificate && account.clauses.is_none());
+        }
         assert!(Account::parse("[]").is_none());
         keywheel_testkit::hostile(both.as_bytes(), |bytes| {
             let _read = Account::parse(&String::from_utf8_lossy(bytes));
         });
+    }
+
+    #[test]
+    fn what_a_locked_account_keeps_is_taken_from_it_and_it_stays_locked() {
+        let (one, two, who) = (hash("one").0, hash("two").0, Who::parse("app"));
+        let kept = |locked: bool, two: &str| {
+            let json = format!(
+                r#"{{"authentication_string":"{one}","auth_or":[{{}},{{"authentication_string":"{two}"}}],"account_locked":{locked}}}"#
+            );
+            Account::parse(&json).unwrap()
+        };
+        for (locked, end) in [(false, "' ACCOUNT UNLOCK"), (true, "' ACCOUNT LOCK")] {
+            let changed = kept(locked, &two).without(&who, &hash("one")).unwrap();
+            assert!(
+                changed.contains(&two) && !changed.contains(&one),
+                "{changed}"
+            );
+            assert!(changed.ends_with(end), "{changed}");
+            assert_eq!(kept(locked, &two).without(&who, &hash("three")), None);
+            let last = kept(locked, "invalid").without(&who, &hash("one"));
+            assert_eq!(last, Some(lock(&who)));
+        }
     }
 
     #[test]

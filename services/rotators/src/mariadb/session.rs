@@ -181,6 +181,10 @@ pub(super) fn explain(failure: Failure, name: &str) -> PortError {
             ErrorKind::Unavailable,
             "has no connection left; try again in a moment",
         ),
+        4166 => (
+            ErrorKind::Unavailable,
+            "blocks that account after too many wrong passwords (max_password_errors); FLUSH PRIVILEGES there",
+        ),
         1129 => (
             ErrorKind::Unavailable,
             "blocks this machine after too many broken connections; FLUSH HOSTS there",
@@ -202,6 +206,7 @@ mod tests {
             (1290, ErrorKind::Denied),
             (1396, ErrorKind::Conflict),
             (1040, ErrorKind::Unavailable),
+            (4166, ErrorKind::Unavailable),
             (9999, ErrorKind::Unavailable),
         ] {
             let error = explain(Failure::Code(code), "db:3306");

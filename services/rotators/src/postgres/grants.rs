@@ -1,7 +1,7 @@
 //! What the admin of a PostgreSQL rotator needs, as statements for a person, and nothing beyond.
 //!
-//! Invariant: a test runs exactly these statements on a fresh server and then the whole conformance
-//! suite with that admin.
+//! Invariants: a test runs exactly these statements on a fresh server and then the whole conformance
+//! suite with that admin; a name that would end the line of a comment is never printed.
 
 use keywheel_core::resource::{Resource, Strategy};
 

@@ -78,6 +78,19 @@ pub(super) async fn can_login(
         .await
 }
 
+/// Whether a role's password is good no more by its time alone (`VALID UNTIL`).
+pub(super) async fn is_expired(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname::text = $1 AND rolvaliduntil <= now())",
+    )
+    .bind(name)
+    .fetch_one(connection)
+    .await
+}
+
 /// Gives a role its password and unlocks it.
 pub(super) async fn set_password(
     connection: &mut PgConnection,

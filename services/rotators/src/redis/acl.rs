@@ -235,7 +235,10 @@ mod tests {
         assert_eq!(both.refuse(None), Ok(dead.clone()));
         let alone = user(&format!("on #{ONE} +@all"));
         assert_eq!(alone.refuse(Some(&two)), Ok(vec![]));
-        assert_eq!(alone.refuse(Some(&one)), Ok(dead));
+        assert_eq!(alone.refuse(Some(&one)), Ok(dead.clone()));
+        // What a user keeps that was locked by hand would be good again once it is unlocked.
+        let locked = user(&format!("off #{ONE} +@all"));
+        assert_eq!(locked.refuse(Some(&one)), Ok(dead));
         assert_eq!(user("off +@all").refuse(None), Ok(vec![]));
         assert_eq!(user("on nopass").refuse(Some(&one)), Err(Refusal::Open));
     }

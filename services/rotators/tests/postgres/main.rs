@@ -8,6 +8,7 @@
     reason = "tests may stop at once"
 )]
 
+mod ends;
 mod shop;
 mod turns;
 
@@ -22,7 +23,7 @@ use keywheel_postgres::{Address, session};
 use keywheel_rotators::postgres::PostgresAccounts;
 use keywheel_seal::OsEntropy;
 use keywheel_testkit::conformance::accounts;
-use keywheel_testkit::conformance::store::{kind, plenty, refused, value};
+use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
 
 use shop::{ADMIN, ADMIN_PASSWORD, DATABASE, Known, Shop};
 
@@ -35,7 +36,12 @@ async fn an_admin_with_no_more_than_was_printed_keeps_the_laws_of_the_port() {
     ));
     assert_eq!(rights, "f|f|f|f");
     let log = shop.server.log();
-    assert!(!log.contains("canary"), "a password is in the server's log");
+    for statement in ["ALTER ROLE ", "CREATE ROLE ", "PASSWORD NULL"] {
+        assert!(log.contains(statement), "the log is on: {statement}");
+    }
+    let canary = text("");
+    let canary = canary.trim_end_matches('-');
+    assert!(!log.contains(canary), "a password is in the server's log");
     assert!(!log.contains(ADMIN_PASSWORD));
 }
 
@@ -160,6 +166,8 @@ fn an_address_with_a_password_or_a_parameter_is_refused() {
         "postgres://admin@db.example/shop?sslkey=/etc/shadow",
         "postgres://admin@db.example",
         "mysql://admin@db.example/shop",
+        "postgres://ad%0amin@db.example/shop",
+        "postgres://ad\nmin@db.example/shop",
     ] {
         let resource = Resource {
             kind: Kind::Postgres,
@@ -169,7 +177,19 @@ fn an_address_with_a_password_or_a_parameter_is_refused() {
             strategy: Strategy::SingleUser,
             ca: None,
         };
+        let printed = keywheel_rotators::grants(&resource);
+        assert_eq!(kind(printed), ErrorKind::Denied, "{connection}");
         let made = PostgresAccounts::new(resource, known(), Arc::new(OsEntropy));
         assert_eq!(kind(made.map(drop)), ErrorKind::Denied, "{connection}");
     }
+    let hidden = Resource {
+        kind: Kind::Postgres,
+        connection: "postgres://admin@db.example/shop".to_owned(),
+        accounts: vec!["app\nDROP DATABASE shop; --".to_owned()],
+        admin: SecretName::parse("shop/admin").unwrap(),
+        strategy: Strategy::SingleUser,
+        ca: None,
+    };
+    let printed = keywheel_rotators::grants(&hidden);
+    assert_eq!(kind(printed), ErrorKind::Denied, "it would be run");
 }

@@ -22,12 +22,15 @@ pub(crate) const DATABASE: &str = "shop";
 pub(crate) const ADMIN: &str = "rotator";
 pub(crate) const ADMIN_PASSWORD: &str = "pw-of-the-admin";
 
-/// The admin's password, as it is known now.
+/// The admin's password, as it is known now; files are read.
 pub(crate) struct Known(pub(crate) Mutex<String>);
 
 #[async_trait]
 impl Credentials for Known {
-    async fn read(&self, _: &CredentialRef) -> Result<SecretBytes, PortError> {
+    async fn read(&self, credential: &CredentialRef) -> Result<SecretBytes, PortError> {
+        if let CredentialRef::File(path) = credential {
+            return Ok(SecretBytes::from(std::fs::read(path).unwrap()));
+        }
         let known = self.0.lock().unwrap();
         Ok(SecretBytes::from(known.clone().into_bytes()))
     }
@@ -42,7 +45,7 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) fn open() -> Self {
-        let server = PostgresServer::start();
+        let server = PostgresServer::logging_statements();
         let _url = server.database(DATABASE);
         Self {
             server,

@@ -23,6 +23,8 @@ const READY_POLLS: u32 = 2400;
 const POLL: Duration = Duration::from_millis(50);
 /// Users a root test runs the server under, best first.
 const USERS: [&str; 2] = ["postgres", "nobody"];
+/// Nothing that a session says comes into the server's log.
+const UNLOGGED: &str = "-c log_statement=none -c log_min_error_statement=panic";
 /// Name of the superuser of every test server.
 pub const USER: &str = "keywheel";
 /// Its password over TCP; the unix socket asks for none.
@@ -34,6 +36,7 @@ pub struct PostgresServer {
     directory: PathBuf,
     account: Option<(u32, u32)>,
     port: u16,
+    logs_statements: bool,
     child: Option<Child>,
 }
 
@@ -44,6 +47,20 @@ impl PostgresServer {
     /// When PostgreSQL is not installed or does not start; the message says what to do.
     #[must_use]
     pub fn start() -> Self {
+        Self::begin(false)
+    }
+
+    /// One that writes every statement into its log, but for those of [`Self::psql`], which may hold
+    /// what a test looks for there.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn logging_statements() -> Self {
+        Self::begin(true)
+    }
+
+    fn begin(logs_statements: bool) -> Self {
         let programs = programs().expect(
             "PostgreSQL is not installed: `apt-get install postgresql`, or run tests/run.sh",
         );
@@ -54,6 +71,7 @@ impl PostgresServer {
             directory,
             account,
             port: held_port(),
+            logs_statements,
             child: None,
         };
         server.init();
@@ -134,6 +152,7 @@ impl PostgresServer {
     pub fn psql(&self, database: &str, sql: &str) -> String {
         let mut client = self.client("psql");
         let client = client.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
+        let client = client.env("PGOPTIONS", UNLOGGED);
         let ran = client.args(["-d", database, "-c", sql]).output().unwrap();
         let text = String::from_utf8_lossy(&ran.stderr);
         assert!(ran.status.success(), "psql: {text}");
@@ -202,6 +221,9 @@ impl PostgresServer {
             "max_connections=100".to_owned(),
         ] {
             program.args(["-c", &setting]);
+        }
+        if self.logs_statements {
+            program.args(["-c", "log_statement=all"]);
         }
         let program = program.stdin(Stdio::null()).stdout(Stdio::null());
         program.stderr(log).spawn().unwrap()
@@ -334,5 +356,14 @@ mod tests {
         let directory = server.directory.clone();
         drop(server);
         assert!(!directory.exists());
+    }
+
+    #[test]
+    fn it_logs_every_statement_but_those_of_its_own_client() {
+        let server = PostgresServer::logging_statements();
+        let _url = server.database("one");
+        assert!(server.log().contains("CREATE DATABASE one"));
+        let _none = server.psql("one", "SELECT 'canary-of-psql'");
+        assert!(!server.log().contains("canary-of-psql"));
     }
 }
