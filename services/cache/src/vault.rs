@@ -40,6 +40,15 @@ impl<T: Table> VersionVault for Cache<T> {
             .map_err(|error| port(error, ErrorKind::NotFound))
     }
 
+    async fn is_destroyed(&self, secret: SecretId, version: u64) -> Result<bool, PortError> {
+        match self.open_version(secret, version).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == Kind::Destroyed => Ok(true),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) => Err(port(error, ErrorKind::NotFound)),
+        }
+    }
+
     async fn destroy(&self, secret: SecretId, version: u64) -> Result<(), PortError> {
         Self::destroy(self, secret, version)
             .await

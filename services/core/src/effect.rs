@@ -68,7 +68,7 @@ pub struct AtResource {
     /// The resource.
     pub resource: Resource,
     /// Which version of which secret holds the admin's password now; `None` when there is no such
-    /// secret any more.
+    /// secret any more, or it is meant for another server.
     pub admin: Option<CredentialNow>,
     /// The version that is current; a roll-back gives the account its password back.
     pub current: Option<u64>,

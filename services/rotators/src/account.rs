@@ -2,10 +2,10 @@
 //! learns it, then a real login proves it, and at the end the server refuses the old one.
 //!
 //! Which account a version opens stands in its value, so that whoever performs a step after a crash
-//! finds it there, and a version whose value is gone asks nothing of the server: its account was locked
-//! before. Invariants: an account is chosen only when no other version that is kept opens it, and given
-//! a new password only when no session of it is left; a server that lets everybody in fails the test; a
-//! password that was to die is tried once more, and what still lets it in is an error. It talks to no server itself.
+//! finds it there. Invariants: an account is chosen only when no other version that is kept opens it, and
+//! given a new password only when no session of it is left; what is kept in the vault is fit to be a
+//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`]. It
+//! talks to no server itself.
 
 use std::sync::Arc;
 
@@ -24,8 +24,9 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::{Entropy, SecretBytes};
 
-use crate::form;
+use crate::{form, password};
 
+mod ending;
 #[cfg(test)]
 mod tests;
 
@@ -82,14 +83,12 @@ impl AccountRotator {
 
     /// The account for a new version: one that no version opens whose value is still kept.
     async fn choose(&self, work: &StepWork, until: &Until) -> Result<Login, PortError> {
+        self.check_room(work, until).await?;
         let accounts = &self.plan.resource.accounts;
         let mut free = accounts.clone();
         if self.strategy() == Strategy::AlternatingUsers {
-            for version in self.plan.kept.iter().chain(&self.plan.current) {
-                if work.versions.contains(version) {
-                    continue;
-                }
-                if let Some(credential) = self.credential(work.secret, *version, until).await? {
+            for version in self.others(&work.versions) {
+                if let Some(credential) = self.credential(work.secret, version, until).await? {
                     free.retain(|account| *account != credential.login.name);
                 }
             }
@@ -103,6 +102,34 @@ impl AccountRotator {
             self.plan.resource
         );
         Err(PortError::new(ErrorKind::Unavailable, text))
+    }
+
+    /// Every other version whose value may be kept, the current one among them.
+    fn others(&self, versions: &[u64]) -> impl Iterator<Item = u64> {
+        let kept = self.plan.kept.iter().chain(&self.plan.current).copied();
+        kept.filter(|version| !versions.contains(version))
+    }
+
+    /// An account that accepts two passwords has no room for a third one: beside the current version's
+    /// that of an older one is in use until it is retired.
+    async fn check_room(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
+        if self.strategy() != Strategy::DualPassword || self.plan.current.is_none() {
+            return Ok(());
+        }
+        for version in self.others(&work.versions) {
+            if self.plan.current == Some(version) {
+                continue;
+            }
+            until.check()?;
+            if self.vault.has(work.secret, version).await? {
+                let text = format!(
+                    "the account at {} accepts two passwords, and that of version {version} is not retired yet; wait until it is, or end it with `keywheel revoke NAME --version {version}`",
+                    self.plan.resource
+                );
+                return Err(PortError::new(ErrorKind::Unavailable, text));
+            }
+        }
+        Ok(())
     }
 
     /// What a version opens; `None` when its value is gone or never was.
@@ -169,6 +196,52 @@ impl AccountRotator {
             .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))
     }
 
+    /// Whether the server lets it in. What nobody can sign in with is not asked about: an adapter could
+    /// not even say it.
+    async fn admits(&self, of: &Credential, until: &Until) -> Result<bool, PortError> {
+        let Credential { login, password } = of;
+        if !password::is_possible(password) {
+            until.check()?;
+            return Ok(false);
+        }
+        self.accounts.admits(login, password, until).await
+    }
+
+    /// The account accepts the new password, and beside it that of the current version: not what nobody
+    /// here would take back. That the current one is not accepted is believed only where another login is
+    /// let in: one that fails alone may fail for any other reason.
+    async fn accept_beside(
+        &self,
+        secret: SecretId,
+        new: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let Credential { login, password } = new;
+        let accounts = &self.accounts;
+        let Some(current) = self.current(secret, until).await? else {
+            let keep = Keep::Nothing;
+            return accounts.accept(login, password, keep, until).await;
+        };
+        accounts.accept(login, password, Keep::Old, until).await?;
+        if self.admits(&current, until).await? || !self.admits(new, until).await? {
+            return Ok(());
+        }
+        let keep = Keep::Nothing;
+        accounts.accept(login, password, keep, until).await
+    }
+
+    /// What the current version opens.
+    async fn current(
+        &self,
+        secret: SecretId,
+        until: &Until,
+    ) -> Result<Option<Credential>, PortError> {
+        match self.plan.current {
+            Some(current) => self.credential(secret, current, until).await,
+            None => Ok(None),
+        }
+    }
+
     /// A standby account is not reused before its sessions are gone: they would be taken for new ones.
     async fn check_drained(&self, login: &Login, until: &Until) -> Result<(), PortError> {
         let now = self.accounts.mark(until).await?;
@@ -207,115 +280,6 @@ impl AccountRotator {
         );
         Err(PortError::new(ErrorKind::Denied, text))
     }
-
-    /// The server refuses this credential from now on; it is tried once more to be sure.
-    async fn withdraw(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
-        let Credential { login, password } = old;
-        self.accounts.refuse(login, Some(password), until).await?;
-        self.check_refused(old, until).await
-    }
-
-    async fn check_refused(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
-        let Credential { login, password } = old;
-        if !self.accounts.admits(login, password, until).await? {
-            return Ok(());
-        }
-        let text = format!(
-            "{} still lets account {login} in with a password that was withdrawn; lock the account there",
-            self.plan.resource
-        );
-        Err(PortError::new(ErrorKind::Denied, text))
-    }
-
-    /// One version ends in the course of a rotation. What somebody gave back to its account is left there
-    /// and told; the value goes all the same.
-    async fn retire_one(
-        &self,
-        secret: SecretId,
-        version: u64,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        let mut left = Ok(());
-        if let Some(old) = self.credential(secret, version, until).await? {
-            let ended = match self.strategy() {
-                Strategy::AlternatingUsers => self.withdraw(&old, until).await,
-                Strategy::DualPassword => self.leave_current(secret, &old, until).await,
-                Strategy::SingleUser => self.check_ended(&old, until).await,
-            };
-            let is_cut_over = self.strategy() == Strategy::SingleUser;
-            match ended {
-                Err(error) if error.kind == ErrorKind::Conflict && is_cut_over => left = Err(error),
-                // Who calls takes a conflict for what was left on purpose; this one is tried again.
-                Err(error) if error.kind == ErrorKind::Conflict => {
-                    let kind = ErrorKind::Unavailable;
-                    return Err(PortError { kind, ..error });
-                }
-                ended => ended?,
-            }
-        }
-        until.check()?;
-        self.vault.destroy(secret, version).await?;
-        left
-    }
-
-    /// One version is revoked: its password dies, and so do all sessions of its account, for nobody can
-    /// tell which of them were opened with it.
-    async fn revoke_one(
-        &self,
-        secret: SecretId,
-        version: u64,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        if let Some(old) = self.credential(secret, version, until).await? {
-            self.withdraw(&old, until).await?;
-            let ended = self.accounts.end_sessions(&old.login, until).await?;
-            tracing::info!(account = old.login.name, ended, "sessions ended");
-        }
-        until.check()?;
-        self.vault.destroy(secret, version).await
-    }
-
-    /// `set` ended the old password of a cut-over. Where it is good, somebody gave it back: the account
-    /// is in use with it.
-    async fn check_ended(&self, old: &Credential, until: &Until) -> Result<(), PortError> {
-        let Credential { login, password } = old;
-        if !self.accounts.admits(login, password, until).await? {
-            return Ok(());
-        }
-        let text = format!(
-            "account {login} at {} has its old password again, which somebody gave it; rotate again",
-            self.plan.resource
-        );
-        Err(PortError::new(ErrorKind::Conflict, text))
-    }
-
-    /// One of the passwords of an account that stays dies: the account accepts the current version's and
-    /// no other.
-    async fn leave_current(
-        &self,
-        secret: SecretId,
-        dying: &Credential,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        let current = match self.plan.current {
-            Some(current) => self.credential(secret, current, until).await?,
-            None => None,
-        };
-        let Some(Credential { login, password }) = current else {
-            return self.withdraw(dying, until).await;
-        };
-        if !self
-            .accounts
-            .admits(&dying.login, &dying.password, until)
-            .await?
-        {
-            return Ok(());
-        }
-        self.accounts
-            .accept(&login, &password, Keep::Nothing, until)
-            .await?;
-        self.check_refused(dying, until).await
-    }
 }
 
 #[async_trait]
@@ -324,6 +288,9 @@ impl Rotator for AccountRotator {
     async fn create(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let version = new_version(work)?;
         let password = self.password(work, until).await?;
+        if let Some(fault) = password::fault(&password) {
+            return Err(refused(work, &fault));
+        }
         let login = self.choose(work, until).await?;
         let Some(value) = form::encode(self.strategy(), &login.name, &password) else {
             let reason = "an account's password has to be text; put another one";
@@ -348,31 +315,30 @@ impl Rotator for AccountRotator {
     }
 
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
-        let Credential { login, password } = self.made(work, until).await?;
-        let keep = match self.strategy() {
-            // Before the first version the account has no password that anybody here would take back.
-            Strategy::DualPassword if self.plan.current.is_some() => Keep::Old,
-            Strategy::DualPassword | Strategy::AlternatingUsers | Strategy::SingleUser => {
-                Keep::Nothing
+        let made = self.made(work, until).await?;
+        match self.strategy() {
+            Strategy::DualPassword => return self.accept_beside(work.secret, &made, until).await,
+            Strategy::AlternatingUsers if !self.admits(&made, until).await? => {
+                self.check_drained(&made.login, until).await?;
             }
-        };
-        let alternates = self.strategy() == Strategy::AlternatingUsers;
-        if alternates && !self.accounts.admits(&login, &password, until).await? {
-            self.check_drained(&login, until).await?;
+            Strategy::AlternatingUsers | Strategy::SingleUser => {}
         }
+        let Credential { login, password } = made;
+        let keep = Keep::Nothing;
         self.accounts.accept(&login, &password, keep, until).await
     }
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
-        let Credential { login, password } = self.made(work, until).await?;
-        if !self.accounts.admits(&login, &password, until).await? {
+        let made = self.made(work, until).await?;
+        let login = &made.login;
+        if !self.admits(&made, until).await? {
             let text = format!(
                 "{} does not let account {login} in with its new password; look at its log, and at what else decides there who may sign in",
                 self.plan.resource
             );
             return Err(PortError::new(ErrorKind::Denied, text));
         }
-        self.check_door(&login, until).await
+        self.check_door(login, until).await
     }
 
     async fn finish(
@@ -386,12 +352,7 @@ impl Rotator for AccountRotator {
     async fn roll_back(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let version = new_version(work)?;
         if let Some(new) = self.credential(work.secret, version, until).await? {
-            match self.strategy() {
-                Strategy::AlternatingUsers => self.withdraw(&new, until).await?,
-                Strategy::DualPassword | Strategy::SingleUser => {
-                    self.leave_current(work.secret, &new, until).await?;
-                }
-            }
+            self.take_back(work, &new, until).await?;
         }
         until.check()?;
         self.vault.destroy(work.secret, version).await
@@ -429,7 +390,7 @@ impl Rotator for AccountRotator {
         first
     }
 
-    /// Of `create` the vault tells, of `set` the server itself.
+    /// Of `create` the vault tells; every other step sees by itself what there is.
     async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
         until.check()?;
         let is_done = match work.step {
@@ -440,11 +401,9 @@ impl Rotator for AccountRotator {
                 until.check()?;
                 !waits && self.vault.has(work.secret, version).await?
             }
-            Step::Set => {
-                let Credential { login, password } = self.made(work, until).await?;
-                self.accounts.admits(&login, &password, until).await?
-            }
-            Step::Test | Step::Finish | Step::RevokeOld | Step::RollBack => false,
+            // That an account lets in is not all of `set`: its rights may be missing yet. `accept` sees what
+            // is, and changes nothing where nothing is.
+            Step::Set | Step::Test | Step::Finish | Step::RevokeOld | Step::RollBack => false,
         };
         Ok(match is_done {
             true => Probed::Done(None),

@@ -15,14 +15,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use keywheel_core::resource::{Kind, Resource};
+use keywheel_core::effect::AtResource;
+use keywheel_core::resource::{Kind, Resource, Strategy};
+use keywheel_core::rotation::Step;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::rotator::{Probed, Rotator as _};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
+use keywheel_engine::port::vault::VersionVault as _;
 use keywheel_rotators::mariadb::MariaDbAccounts;
-use keywheel_seal::SecretBytes;
+use keywheel_rotators::{AccountRotator, form};
+use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts::{self, Session};
 use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
+use keywheel_testkit::fake::FakeVault;
 use keywheel_testkit::server::mariadb::{MariaDbServer, PASSWORD, USER};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
@@ -366,6 +372,50 @@ async fn a_second_account_has_the_roles_and_limits_of_the_first() {
         .await
         .unwrap();
     assert!(works(&shop).await);
+}
+
+/// `CREATE USER` commits: what comes after it may be lost.
+#[tokio::test]
+async fn a_second_account_that_was_cut_off_when_it_was_made_gets_its_role_before_it_is_promoted() {
+    let shop = Shop::open().await;
+    for sql in [
+        "CREATE ROLE shop_app",
+        "CREATE USER app@'%' IDENTIFIED VIA mysql_native_password USING 'invalid'",
+        "GRANT shop_app TO app@'%'",
+        "SET DEFAULT ROLE shop_app FOR app@'%'",
+        "GRANT shop_app TO rotator@'%' WITH ADMIN OPTION",
+    ] {
+        shop.run(sql).await;
+    }
+    let (until, vault) = (plenty(), Arc::new(FakeVault::default()));
+    let (create, set) = (support::work(Step::Create, 2), support::work(Step::Set, 2));
+    let first = support::work(Step::Create, 1).rotation;
+    let current = form::encode(Strategy::AlternatingUsers, "app", &value("one")).unwrap();
+    vault
+        .insert(create.secret, 1, first, &current)
+        .await
+        .unwrap();
+    let plan = AtResource {
+        resource: support::resource(Kind::Mariadb, &shop.server.url(ADMIN), &["app", "app_b"]),
+        admin: None,
+        current: Some(1),
+        kept: Vec::new(),
+    };
+    let (hand, kept) = (Arc::new(shop.hand()), Arc::clone(&vault));
+    let rotator = AccountRotator::new(hand, plan, kept, Arc::new(OsEntropy));
+    rotator.create(&create, &until).await.unwrap();
+    rotator.set(&set, &until).await.unwrap();
+    // As it is after the first of the statements that make it.
+    shop.run("REVOKE shop_app FROM app_b@'%'").await;
+    assert_eq!(rotator.probe(&set, &until).await.unwrap(), Probed::NotDone);
+    rotator.set(&set, &until).await.unwrap();
+    let roles = shop.run("SELECT Role FROM mysql.roles_mapping WHERE User = 'app_b'");
+    assert_eq!(roles.await, ["shop_app"]);
+    assert!(
+        shop.kept("app_b")
+            .await
+            .contains("\"default_role\":\"shop_app\"")
+    );
 }
 
 #[tokio::test]

@@ -232,6 +232,10 @@ impl VersionVault for Counted {
         self.cache.has(secret, version).await
     }
 
+    async fn is_destroyed(&self, secret: SecretId, version: u64) -> Result<bool, PortError> {
+        self.cache.is_destroyed(secret, version).await
+    }
+
     async fn destroy(&self, secret: SecretId, version: u64) -> Result<(), PortError> {
         self.cache.destroy(secret, version).await
     }

@@ -53,6 +53,10 @@ impl VersionVault for Watched {
         self.0.has(secret, version).await
     }
 
+    async fn is_destroyed(&self, secret: SecretId, version: u64) -> Result<bool, PortError> {
+        self.0.is_destroyed(secret, version).await
+    }
+
     async fn destroy(&self, secret: SecretId, version: u64) -> Result<(), PortError> {
         self.0.destroy(secret, version).await
     }

@@ -229,7 +229,10 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
         outside.retire.clone_from(&revocation.retire);
         Box::new(outside)
     });
-    let resource = secret.and_then(|secret| world.at_resource(secret, &revocation.versions));
+    // An account that was only about to be taken over is none of ours to lock.
+    let may_be_set = |version: &u64| world.may_be_set(revocation.secret, *version);
+    let opening = secret.filter(|_| revocation.versions.iter().any(may_be_set));
+    let resource = opening.and_then(|secret| world.at_resource(secret, &revocation.versions));
     let resource = resource.map(Box::new);
     vec![Effect {
         work: Work::Revoke(RevokeWork {

@@ -210,6 +210,8 @@ pub struct Rotation {
     pub trigger: Trigger,
     /// Where it stands.
     pub phase: Phase,
+    /// Whether `set` was ever begun: before it no server accepts anything of its version.
+    pub was_set: bool,
     /// Consumers that did not acknowledge yet.
     pub waiting: BTreeSet<assignment::Key>,
     /// Consumers that did.
@@ -250,6 +252,7 @@ impl Rotation {
                 step: Step::Create,
                 attempt: 0,
             },
+            was_set: false,
             waiting: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             barrier: BTreeSet::new(),
@@ -415,6 +418,7 @@ impl Rotation {
                 self.trigger = trigger.clone();
             }
             Event::StepStarted { step, attempt } => {
+                self.was_set |= *step == Step::Set;
                 self.phase = Phase::Performing {
                     step: *step,
                     attempt: *attempt,

@@ -53,7 +53,10 @@ impl World {
     #[must_use]
     pub fn at_resource(&self, secret: &Secret, versions: &[u64]) -> Option<AtResource> {
         let resource = secret.spec.rotator.clone()?;
-        let admin = self.secret_named(&resource.admin);
+        // Before its first value the admin's secret may be declared for another server.
+        let server = resource.credential_server();
+        let is_meant = |admin: &&Secret| admin.spec.credential_for.as_ref() == Some(&server);
+        let admin = self.secret_named(&resource.admin).filter(is_meant);
         let admin = admin.map(|admin| CredentialNow {
             name: admin.name.clone(),
             secret: admin.id,
@@ -69,6 +72,16 @@ impl World {
                 .filter(|kept| !worked_on(kept) && secret.current != Some(*kept))
                 .collect(),
         })
+    }
+
+    /// Whether a server may have been told of a version: the rotation that makes it began to, or is
+    /// forgotten.
+    #[must_use]
+    pub fn may_be_set(&self, secret: SecretId, version: u64) -> bool {
+        let open = self.open_rotation(secret);
+        let mut rotations = self.ended_rotations(secret).chain(open);
+        let making = rotations.find(|rotation| rotation.version == version);
+        making.is_none_or(|rotation| rotation.was_set)
     }
 
     /// The secret whose accounts at a resource another one names, too.

@@ -2,10 +2,11 @@
 //!
 //! Laws: every call may be repeated after a lost answer and changes nothing more; what is gone
 //! already succeeds; a call begins only before its `Until`. Where an account keeps one password, [`Keep::Old`]
-//! is refused as `Denied`, and nothing is changed. After `accept` with [`Keep::Nothing`] the account
-//! accepts this password and no other. `refuse` with a password leaves alone an account that does not
-//! accept that one: somebody gave it another. No text of an error holds a password; it names the next
-//! step.
+//! is refused as `Denied`, and nothing is changed; so is a third password beside two, as `Conflict`. After
+//! `accept` with [`Keep::Nothing`] the account accepts this password and no other. An `accept` that was
+//! cut off while it made an account finishes that when it is repeated. `refuse` with a password leaves
+//! alone an account that does not accept that one: somebody gave it another. No text of an error holds a
+//! password; it names the next step.
 
 use std::fmt;
 use std::sync::Arc;

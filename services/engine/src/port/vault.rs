@@ -35,6 +35,8 @@ pub trait VersionVault: Send + Sync {
     async fn open(&self, secret: SecretId, version: u64) -> Result<SecretBytes, PortError>;
     /// Whether the version can be opened, without opening it.
     async fn has(&self, secret: SecretId, version: u64) -> Result<bool, PortError>;
+    /// Whether the version was destroyed. What is neither destroyed nor there never was, or was lost.
+    async fn is_destroyed(&self, secret: SecretId, version: u64) -> Result<bool, PortError>;
     /// Destroys the data key and ciphertext of a version; a repeat is a no-op.
     async fn destroy(&self, secret: SecretId, version: u64) -> Result<(), PortError>;
     /// Keeps a provided value until its rotation creates the version; first one wins.

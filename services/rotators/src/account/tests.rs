@@ -14,6 +14,8 @@ use keywheel_testkit::fake::{Cut, FakeAccounts, FakeVault};
 
 use super::*;
 
+mod endings;
+
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const STRATEGIES: [Strategy; 3] = [
     Strategy::AlternatingUsers,

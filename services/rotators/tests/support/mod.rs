@@ -232,7 +232,8 @@ impl Secret {
     }
 }
 
-fn work(step: Step, version: u64) -> StepWork {
+/// A step of the rotation that makes a version, as the worker gets it.
+pub(crate) fn work(step: Step, version: u64) -> StepWork {
     StepWork {
         rotation: RotationId::from_bytes([u8::try_from(version).unwrap(); 16]),
         secret: SECRET,

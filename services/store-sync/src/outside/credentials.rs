@@ -55,6 +55,12 @@ impl Book {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.get(name).copied()
         };
+        if known.is_none() {
+            let text = format!(
+                "the credential is to be in secret `{name}`, which is not there or is declared for another server; apply it with a `credentialFor` that names this one"
+            );
+            return Err(PortError::new(ErrorKind::NotFound, text));
+        }
         let Some((secret, Some(version))) = known else {
             let text = format!(
                 "the credential is to be in secret `{name}`, which has no version; give it one with `keywheel secret put {name} --value-file FILE`"

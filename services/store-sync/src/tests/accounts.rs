@@ -78,6 +78,37 @@ async fn what_containers_get_is_what_the_server_accepts_and_the_old_one_dies() {
 }
 
 #[tokio::test]
+async fn an_account_that_was_made_by_halves_is_finished_by_the_next_attempt() {
+    let mut world = World::new().await;
+    world.accounts.make("app");
+    let (shutdown, task) = world.start();
+    let alternating = |wanted: Step, version: u8, attempt: u32| {
+        let mut work = work(wanted, version);
+        work.attempt = attempt;
+        if let Some(at) = &mut work.resource {
+            at.resource.accounts.push("app_b".to_owned());
+            at.resource.strategy = Strategy::AlternatingUsers;
+        }
+        Work::Step(work)
+    };
+    for wanted in [Step::Create, Step::Set] {
+        world.send(alternating(wanted, 1, 1)).await;
+        assert_eq!(failure(&world.outcome().await), None, "{wanted:?}");
+    }
+    world.send(alternating(Step::Create, 2, 1)).await;
+    assert_eq!(failure(&world.outcome().await), None);
+    world.accounts.halve_the_making();
+    world.send(alternating(Step::Set, 2, 1)).await;
+    assert!(failure(&world.outcome().await).is_some());
+    assert!(!world.accounts.has_its_rights("app_b"));
+    world.send(alternating(Step::Set, 2, 2)).await;
+    assert_eq!(failure(&world.outcome().await), None);
+    assert!(world.accounts.has_its_rights("app_b"));
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
 async fn an_account_that_is_not_there_is_told_with_its_name() {
     let mut world = World::new().await;
     let (shutdown, task) = world.start();

@@ -199,6 +199,11 @@ impl VersionVault for Kept {
         VersionVault::has(running(&open)?, secret, version).await
     }
 
+    async fn is_destroyed(&self, secret: SecretId, version: u64) -> Result<bool, PortError> {
+        let open = self.beneath.open.read().await;
+        VersionVault::is_destroyed(running(&open)?, secret, version).await
+    }
+
     async fn destroy(&self, secret: SecretId, version: u64) -> Result<(), PortError> {
         let fated = self.before_write();
         let answer = {

@@ -43,6 +43,7 @@ pub async fn check(resource: &dyn Resource) {
     what_is_accepted_is_admitted_and_nothing_else(resource).await;
     a_new_password_replaces_the_old_one(resource).await;
     the_old_one_stays_where_it_is_kept(resource).await;
+    a_third_password_beside_two_is_refused_and_changes_nothing(resource).await;
     a_refused_password_is_dead_and_only_that_one(resource).await;
     a_locked_account_admits_nobody_until_it_is_given_a_password(resource).await;
     what_is_not_there_admits_nobody_and_is_refused_already(resource).await;
@@ -131,6 +132,28 @@ async fn the_old_one_stays_where_it_is_kept(resource: &dyn Resource) {
         hand.accept(&login, "one", Keep::Nothing).await;
         assert_eq!(hand.admitted(&login, &["one", "two"]).await, ["one"]);
     }
+}
+
+async fn a_third_password_beside_two_is_refused_and_changes_nothing(resource: &dyn Resource) {
+    if !resource.overlaps() {
+        return;
+    }
+    let (hand, login) = (Hand::of(resource), resource.fresh().await);
+    let names = ["one", "two", "three"];
+    hand.accept(&login, "one", Keep::Nothing).await;
+    hand.accept(&login, "two", Keep::Old).await;
+    for _ in 0..2 {
+        let (three, until) = (value("three"), plenty());
+        let third = hand.0.accept(&login, &three, Keep::Old, &until).await;
+        assert_eq!(kind(third), ErrorKind::Conflict);
+        assert_eq!(hand.admitted(&login, &names).await, ["one", "two"]);
+        // What is there already is no third one.
+        hand.accept(&login, "one", Keep::Old).await;
+        assert_eq!(hand.admitted(&login, &names).await, ["one", "two"]);
+    }
+    hand.refuse(&login, Some("one")).await;
+    hand.accept(&login, "three", Keep::Old).await;
+    assert_eq!(hand.admitted(&login, &names).await, ["two", "three"]);
 }
 
 async fn a_refused_password_is_dead_and_only_that_one(resource: &dyn Resource) {

@@ -50,6 +50,7 @@ async fn holds(vault: &Arc<dyn VersionVault>, secret: SecretId, version: u64, te
         "version {version} is another value"
     );
     assert!(vault.has(secret, version).await.unwrap());
+    assert!(!vault.is_destroyed(secret, version).await.unwrap());
 }
 
 async fn is_absent(vault: &Arc<dyn VersionVault>, secret: SecretId, version: u64) {
@@ -73,6 +74,7 @@ async fn a_value_is_read_back_at_its_own_place([one, other]: &Ends) {
         holds(end, SECRET, 2, "b").await;
         holds(end, OTHER, 1, "c").await;
         is_absent(end, OTHER, 2).await;
+        assert!(!end.is_destroyed(OTHER, 2).await.unwrap(), "it never was");
     }
 }
 
@@ -107,6 +109,7 @@ async fn a_destroyed_version_never_comes_back([one, other]: &Ends) {
     for end in [one, other] {
         for version in [1, 2] {
             is_absent(end, SECRET, version).await;
+            assert!(end.is_destroyed(SECRET, version).await.unwrap());
             let late = value("late");
             let late = end.insert(SECRET, version, token(version), &late).await;
             assert_eq!(late.map_err(|e| e.kind), Err(ErrorKind::Denied));

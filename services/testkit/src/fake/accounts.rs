@@ -14,6 +14,9 @@ use keywheel_seal::SecretBytes;
 
 use super::Cut;
 
+/// How many passwords an account accepts beside each other, where it can more than one.
+const MAX_PASSWORDS: usize = 2;
+
 /// A resource in memory; clones are one resource.
 #[derive(Clone)]
 pub struct FakeAccounts {
@@ -40,6 +43,12 @@ struct Kept {
     is_open: bool,
     /// Accounts whose sessions it cannot tell.
     hidden: BTreeSet<String>,
+    /// Accounts that were made and have not the rights of their siblings yet.
+    bare: BTreeSet<String>,
+    /// Accounts that let nobody in from here, whatever they accept.
+    barred: BTreeSet<String>,
+    /// Whether the next account that is made is left without its rights.
+    halves: bool,
 }
 
 impl FakeAccounts {
@@ -91,6 +100,34 @@ impl FakeAccounts {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.state().kept.accounts.contains_key(name)
+    }
+
+    /// Cuts the next call off that makes an account, between the account and its rights.
+    pub fn halve_the_making(&self) {
+        self.state().kept.halves = true;
+    }
+
+    /// Whether the account is there with all the rights of its sibling.
+    #[must_use]
+    pub fn has_its_rights(&self, name: &str) -> bool {
+        self.has(name) && !self.state().kept.bare.contains(name)
+    }
+
+    /// An account lets nobody in from here, whatever it accepts: it asks for a certificate, say.
+    pub fn bar(&self, name: &str) {
+        self.state().kept.barred.insert(name.to_owned());
+    }
+
+    /// It lets in again.
+    pub fn unbar(&self, name: &str) {
+        self.state().kept.barred.remove(name);
+    }
+
+    /// Somebody gives an account one more password than we did.
+    pub fn add(&self, name: &str, password: &SecretBytes) {
+        let mut state = self.state();
+        let accepted = state.kept.accounts.entry(name.to_owned()).or_default();
+        accepted.push(bytes(password));
     }
 
     /// Lets everybody in from now on, whatever the password.
@@ -194,17 +231,49 @@ fn is_accepted(kept: &Kept, name: &str, password: &SecretBytes) -> bool {
     let Some(accepted) = kept.accounts.get(name) else {
         return false;
     };
+    if kept.barred.contains(name) {
+        return false;
+    }
     kept.is_open || accepted.contains(&bytes(password))
 }
 
-/// What an account accepts, made like its sibling when it is missing.
-fn account<'k>(kept: &'k mut Kept, login: &Login) -> Result<&'k mut Vec<Vec<u8>>, PortError> {
+/// Makes an account like its sibling when it is missing; it has no rights yet.
+fn account(kept: &mut Kept, login: &Login) -> Result<(), PortError> {
     let is_there = |name: &String| kept.accounts.contains_key(name);
-    if !is_there(&login.name) && !login.sibling.as_ref().is_some_and(is_there) {
+    if is_there(&login.name) {
+        return Ok(());
+    }
+    if !login.sibling.as_ref().is_some_and(is_there) {
         let text = format!("account {login} is not there; make it");
         return Err(PortError::new(ErrorKind::NotFound, text));
     }
-    Ok(kept.accounts.entry(login.name.clone()).or_default())
+    kept.accounts.entry(login.name.clone()).or_default();
+    kept.bare.insert(login.name.clone());
+    Ok(())
+}
+
+/// Has an account that is there accept a password; whether that is a change.
+fn give(kept: &mut Kept, login: &Login, new: Vec<u8>, keep: Keep) -> Result<bool, PortError> {
+    let accepted = kept.accounts.entry(login.name.clone()).or_default();
+    let is_given = match keep {
+        Keep::Old => accepted.contains(&new),
+        Keep::Nothing => *accepted == [new.clone()],
+    };
+    if is_given {
+        return Ok(false);
+    }
+    match keep {
+        Keep::Old if accepted.len() >= MAX_PASSWORDS => {
+            let text = format!(
+                "account {login} accepts {MAX_PASSWORDS} passwords already; take one away there"
+            );
+            return Err(PortError::new(ErrorKind::Conflict, text));
+        }
+        Keep::Old => {}
+        Keep::Nothing => accepted.clear(),
+    }
+    accepted.insert(0, new);
+    Ok(true)
 }
 
 #[async_trait]
@@ -222,19 +291,15 @@ impl Accounts for FakeAccounts {
                 let text = format!("account {login} keeps one password; choose another strategy");
                 return Err(PortError::new(ErrorKind::Denied, text));
             }
-            let accepted = account(kept, login)?;
             let new = bytes(password);
-            let is_there = match keep {
-                Keep::Old => accepted.contains(&new),
-                Keep::Nothing => *accepted == [new.clone()],
-            };
-            if is_there {
-                return Ok(());
+            account(kept, login)?;
+            let is_halved = kept.bare.contains(&login.name) && std::mem::take(&mut kept.halves);
+            kept.changes += u32::from(give(kept, login, new, keep)?);
+            if is_halved {
+                let text = "the connection is lost while an account is made";
+                return Err(PortError::new(ErrorKind::Unavailable, text));
             }
-            // Two at most: what was there before the last one goes.
-            accepted.truncate(usize::from(keep == Keep::Old));
-            accepted.insert(0, new);
-            kept.changes += 1;
+            kept.bare.remove(&login.name);
             Ok(())
         })
     }
@@ -386,6 +451,21 @@ mod tests {
             };
             accounts::check(&fake).await;
         }
+    }
+
+    #[tokio::test]
+    async fn an_account_that_is_half_made_gets_its_rights_with_the_next_call() {
+        let fake = FakeAccounts::single();
+        fake.make("app");
+        fake.halve_the_making();
+        let (second, one) = (Login::of("app_b").like("app"), value("one"));
+        for is_done in [false, true, true] {
+            let made = fake.accept(&second, &one, Keep::Nothing, &plenty()).await;
+            assert_eq!(made.is_ok(), is_done);
+            assert!(fake.accepts("app_b", &one));
+            assert_eq!(fake.has_its_rights("app_b"), is_done);
+        }
+        assert_eq!(fake.changes(), 1);
     }
 
     #[tokio::test]

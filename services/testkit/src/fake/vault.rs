@@ -87,6 +87,11 @@ impl FakeVault {
         row.map(|(_, value)| value.clone())
     }
 
+    /// The value is gone, though nobody destroyed it.
+    pub fn lose(&self, secret: SecretId, version: u64) {
+        self.state().kept.versions.remove(&(secret, version));
+    }
+
     fn call<T>(&self, act: impl FnOnce(&mut Kept) -> Result<T, PortError>) -> Result<T, PortError> {
         let mut state = self.state();
         state.calls += 1;
@@ -163,6 +168,10 @@ impl VersionVault for FakeVault {
 
     async fn has(&self, secret: SecretId, version: u64) -> Result<bool, PortError> {
         self.call(|kept| Ok(kept.versions.contains_key(&(secret, version))))
+    }
+
+    async fn is_destroyed(&self, secret: SecretId, version: u64) -> Result<bool, PortError> {
+        self.call(|kept| Ok(kept.destroyed.contains(&(secret, version))))
     }
 
     async fn destroy(&self, secret: SecretId, version: u64) -> Result<(), PortError> {

@@ -195,3 +195,59 @@ fn a_cut_over_is_aborted_before_the_promotion_and_only_goes_forward_after_it() {
     };
     moving.when(abort()).then_rejected(cut_over);
 }
+
+#[test]
+fn an_admin_that_was_declared_for_another_server_since_is_not_told() {
+    let meant_for = |server: &str| Spec {
+        credential_for: Some(server.to_owned()),
+        ..Spec::default()
+    };
+    let put = Command::Put {
+        id: ADMIN,
+        rotation: GIVEN,
+        name: admin_name(),
+        provided: true,
+    };
+    let spec = opening(resource(&["app"]));
+    let declared = Given::nothing()
+        .and(secret(ADMIN, admin_name(), meant_for(SERVER)))
+        .and(apply_secret(spec));
+    let moved = secret(
+        ADMIN,
+        admin_name(),
+        meant_for("postgres://other.example:5432"),
+    );
+    let elsewhere = declared.clone().and(moved).and(put.clone()).finished(GIVEN);
+    assert_eq!(told(&elsewhere, FIRST).admin, None);
+    let given = declared.and(put).finished(GIVEN);
+    let version = told(&given, FIRST).admin.and_then(|admin| admin.version);
+    assert_eq!(version, Some(1));
+}
+
+/// Whether the work of a revocation names the accounts.
+fn reaches_the_server(given: Given, version: Option<u64>) -> bool {
+    let given = given.and(revoke(version));
+    let world = given.world();
+    let requested = given.log().iter().rev().find_map(|event| match event {
+        Event::Revocation(id, event @ revocation::Event::Requested { .. }) => Some((id, event)),
+        _ => None,
+    });
+    let (id, requested) = requested.unwrap();
+    let mut effects = revocation::react(world, &world.revocations[id], requested);
+    match effects.remove(0).work {
+        Work::Revoke(work) => work.resource.is_some(),
+        other @ Work::Step(_) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_account_that_was_only_about_to_be_taken_over_is_not_locked_by_a_revocation() {
+    let begun = || with_admin().and(apply_secret(opening(resource(&["app"]))));
+    assert!(!reaches_the_server(begun(), None), "nothing was set");
+    let set = || begun().and(done(FIRST, Step::Create));
+    assert!(reaches_the_server(set(), None));
+    assert!(reaches_the_server(alternating(), Some(1)));
+    let second = || alternating().and(rotate(SECOND));
+    assert!(reaches_the_server(second(), Some(1)));
+    assert!(!reaches_the_server(second(), Some(2)));
+}
