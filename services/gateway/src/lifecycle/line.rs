@@ -101,7 +101,7 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
 
 fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -> Option<Line> {
     use rotation::Event as E;
-    let mut line = match event {
+    let line = match event {
         E::Started { .. } => Line::new(lines::ROTATION_STARTED, "rotation started"),
         E::StepCompleted { step } => Line {
             step: Some(step_word(*step)),
@@ -163,12 +163,17 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             return None;
         }
     };
+    Some(told_of(line, committed, id))
+}
+
+/// A line with the names of its rotation.
+fn told_of(mut line: Line, committed: &Committed, id: RotationId) -> Line {
     line.rotation = Some(id.to_string());
     if let Some(known) = committed.world.rotations.get(&id) {
         line.secret_name = Some(secret_name(committed, known.secret));
         line.version = Some(known.version);
     }
-    Some(line)
+    line
 }
 
 /// What a deadline leads to, and a person who steps in.

@@ -432,6 +432,27 @@ impl Reconciler {
         self.wake_by(now + RETRY_AFTER);
     }
 
+    /// Whether what is there may have to go now.
+    fn take_unswapped(
+        &mut self,
+        container: &ContainerId,
+        binding: BindingId,
+        (secret, version): (SecretId, u64),
+        why: NotSwapped,
+    ) -> bool {
+        match why {
+            NotSwapped::Now(reason) => {
+                self.try_again(container, self.now());
+                self.refuse(container, binding, secret, version, reason);
+                false
+            }
+            NotSwapped::Unformed(one) => {
+                self.take_unformed(container, binding, one);
+                true
+            }
+        }
+    }
+
     fn take_swapped(&mut self, plan: &HostPlan, swapped: Swapped) -> bool {
         let Swapped {
             container,
@@ -444,16 +465,7 @@ impl Reconciler {
         let now = self.now();
         let done = match result {
             Ok(done) => done,
-            Err(NotSwapped::Now(reason)) => {
-                self.try_again(&container, now);
-                self.refuse(&container, binding, secret, version, reason);
-                return false;
-            }
-            Err(NotSwapped::Unformed(one)) => {
-                self.take_unformed(&container, binding, one);
-                // What is there may have to go now.
-                return true;
-            }
+            Err(why) => return self.take_unswapped(&container, binding, (secret, version), why),
         };
         let mut planned = plan.bindings.iter();
         let Some(planned) = planned.find(|planned| planned.binding == binding) else {
