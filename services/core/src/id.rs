@@ -122,6 +122,10 @@ impl ContainerId {
             Err(ParseContainerIdError(text.chars().take(80).collect()))
         }
     }
+    /// The one that is before all others in their order.
+    pub(crate) fn first() -> Self {
+        Self("0".repeat(64))
+    }
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

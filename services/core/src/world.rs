@@ -113,6 +113,14 @@ impl World {
     pub fn host_generation(&self, host: HostId) -> u64 {
         self.host_generations.get(&host).copied().unwrap_or(0)
     }
+    /// Assignments of a host's containers.
+    pub fn assignments_at(
+        &self,
+        host: HostId,
+    ) -> impl Iterator<Item = (&assignment::Key, &Assignment)> {
+        let from = self.assignments.range(assignment::Key::first_at(host)..);
+        from.take_while(move |(key, _)| key.host == host)
+    }
     /// Assignments of a secret's consumers.
     pub fn consumers(
         &self,

@@ -22,6 +22,18 @@ pub struct Key {
     pub also: Option<SecretId>,
 }
 
+impl Key {
+    /// The one that is before all others of a host in their order.
+    pub(crate) fn first_at(host: HostId) -> Self {
+        Self {
+            host,
+            container: ContainerId::first(),
+            binding: BindingId::from_bytes([0; 16]),
+            also: None,
+        }
+    }
+}
+
 /// What happened to an assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

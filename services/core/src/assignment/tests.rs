@@ -255,3 +255,21 @@ fn a_consumer_whose_binding_means_another_secret_moves_to_that_one() {
         event::Event::Assignment(key, Event::Assigned { secret, .. }) if key.host == HOST && *secret == other_id
     )));
 }
+
+#[test]
+fn a_hosts_first_key_is_before_its_others_and_after_those_of_the_host_before() {
+    let last = |host: u8| Key {
+        host: HostId::from_bytes([host; 16]),
+        container: ContainerId::parse(&"f".repeat(64)).unwrap(),
+        binding: BindingId::from_bytes([255; 16]),
+        also: Some(SECRET),
+    };
+    let least = Key {
+        container: ContainerId::parse(&"0".repeat(64)).unwrap(),
+        binding: BindingId::from_bytes([0; 16]),
+        also: None,
+        ..last(5)
+    };
+    let first = Key::first_at(HostId::from_bytes([5; 16]));
+    assert!(last(4) < first && first <= least && least < last(5));
+}

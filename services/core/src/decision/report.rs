@@ -132,9 +132,9 @@ fn record_absent(world: &World, report: &HostReport, moved: &mut Moved, events: 
     let named = report.items.iter().map(|item| &item.container);
     let present: BTreeSet<&ContainerId> = report.containers.iter().chain(named).collect();
     let is_ghost = |(key, state): &(&assignment::Key, &Assignment)| {
-        key.host == report.host && state.is_live() && !present.contains(&key.container)
+        state.is_live() && !present.contains(&key.container)
     };
-    for (key, state) in world.assignments.iter().filter(is_ghost) {
+    for (key, state) in world.assignments_at(report.host).filter(is_ghost) {
         let mut state = state.clone();
         state.evolve(&assignment::Event::Vanished);
         moved.insert(key.clone(), state);
@@ -156,10 +156,10 @@ fn record_left(
     if report.generation < world.host_generation(report.host) {
         return;
     }
-    for (key, known) in &world.assignments {
+    for (key, known) in world.assignments_at(report.host) {
         let state = moved.get(key).unwrap_or(known);
         let is_held = held.contains(&(state.secret, state.holds));
-        if key.host != report.host || !state.is_live() || state.holds == 0 || is_held {
+        if !state.is_live() || state.holds == 0 || is_held {
             continue;
         }
         let secret = world.secrets.get(&state.secret);
