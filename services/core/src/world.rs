@@ -449,7 +449,9 @@ impl World {
                 self.bump(number, hosts.iter().copied());
             }
             rotation::Event::Closed { .. } => {
-                self.open_rotations.retain(|_, open| *open != id);
+                if self.open_rotations.get(&secret) == Some(&id) {
+                    self.open_rotations.remove(&secret);
+                }
                 let closed = self.closed_rotations.entry(secret).or_default();
                 closed.push_back(id);
                 if closed.len() > KEPT_CLOSED

@@ -210,12 +210,11 @@ fn selector_words(selector: &binding::Selector) -> String {
 #[must_use]
 pub fn consumers(committed: &Committed, of: Option<&Secret>) -> Vec<ConsumerView> {
     let world = &committed.world;
-    let all = world
-        .assignments
-        .iter()
-        .filter(|(_, a)| of.is_none_or(|secret| a.secret == secret.id));
-    all.map(|(key, assignment)| consumer(world, key, assignment, None))
-        .collect()
+    let view = |(key, assignment)| consumer(world, key, assignment, None);
+    match of {
+        Some(secret) => world.consumers(secret.id).map(view).collect(),
+        None => world.assignments.iter().map(view).collect(),
+    }
 }
 
 fn consumer(
