@@ -6,7 +6,6 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -62,8 +61,8 @@ fn own_program(root: &Path, words: &[&str]) -> Result<Vec<String>> {
         Some(at) => words.split_at(at),
         None => (words, [].as_slice()),
     };
-    let (program, arguments) = cargo.split_first().context("a suite without a program")?;
-    let built = Command::new(program)
+    let (cargo_program, arguments) = cargo.split_first().context("a suite without a program")?;
+    let built = program::command(cargo_program)
         .args(arguments)
         .arg("--no-run")
         .current_dir(root)

@@ -37,6 +37,23 @@ pub(crate) struct Ran {
     pub(crate) why: Vec<String>,
 }
 
+/// A program to run as a person would. Cargo told this tool about its own package: passed on, build scripts that
+/// watch such variables would see others than in a person's build, and everything above them would be built again.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if is_cargos(&name.to_string_lossy()) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// Whether a variable is about the package whose program runs.
+fn is_cargos(name: &str) -> bool {
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+}
+
 /// Runs a program at the root.
 pub(crate) fn run(root: &Path, words: &[&str], deadline: Duration) -> Result<Ran> {
     run_into(&mut std::io::stdout(), root, words, deadline)
@@ -52,16 +69,7 @@ pub(crate) fn run_into(
     let (program, args) = words.split_first().context("a suite without a program")?;
     writeln!(out, "$ {}", words.join(" "))?;
     let end = now() + deadline;
-    let mut command = Command::new(program);
-    // Cargo told this tool about its own package. Passed on, build scripts that watch such variables
-    // would see others than in a person's build, and everything above them would be built again.
-    for (name, _) in std::env::vars_os() {
-        let told = name.to_string_lossy();
-        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&name);
-        }
-    }
-    let mut child = command
+    let mut child = command(program)
         .args(args)
         .current_dir(root)
         .stdout(Stdio::piped())
@@ -218,6 +226,8 @@ impl Counter {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -225,6 +235,16 @@ mod tests {
     fn sh(script: &str, deadline: Duration) -> (Tally, bool) {
         let ran = run(Path::new("/"), &["sh", "-c", script], deadline).unwrap();
         (ran.tally, ran.is_good)
+    }
+
+    #[test]
+    fn a_program_is_not_told_of_the_package_of_this_tool() {
+        let told = |(name, _): (OsString, OsString)| is_cargos(&name.to_string_lossy());
+        assert!(std::env::vars_os().any(told), "Cargo runs this");
+        let seen = command("env").output().unwrap();
+        let seen = String::from_utf8_lossy(&seen.stdout);
+        assert!(seen.lines().any(|line| line.starts_with("PATH=")));
+        assert!(!seen.lines().any(is_cargos), "{seen}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::program;
+
 /// What we build for.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
@@ -129,7 +131,7 @@ fn read_sources(root: &Path, tracked: &[String]) -> Result<Vec<Source>> {
 }
 
 fn metadata(root: &Path, flags: &[&str]) -> Result<serde_json::Value> {
-    let output = Command::new("cargo")
+    let output = program::command("cargo")
         .args(["metadata", "--format-version", "1"])
         .args(flags)
         .current_dir(root)
@@ -169,7 +171,7 @@ fn stale_files(root: &Path) -> Result<Vec<String>> {
     }
     // Of the whole workspace, or Cargo resolves other features and builds dependencies once more.
     let bins = GENERATORS.iter().flat_map(|(bin, ..)| ["--bin", bin]);
-    let built = Command::new("cargo")
+    let built = program::command("cargo")
         .args(["build", "--quiet", "--workspace"])
         .args(bins)
         .current_dir(root)
