@@ -60,7 +60,7 @@ fn local() -> Result<Vec<Line>> {
 fn postgres() -> Result<Vec<Line>> {
     let server = PostgresServer::start();
     let _url = server.database(DATABASE);
-    server.psql(DATABASE, &roles(POSTGRES.secrets));
+    let _said = server.psql(DATABASE, &roles(POSTGRES.secrets));
     let stage = Stage::set()?;
     put_admin(&stage, &server)?;
     let secret = |number: usize, more: &[&str]| account(&server, number, more);
