@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
@@ -101,7 +101,7 @@ fn file(scratch: &Scratch, number: usize) -> PathBuf {
     scratch.join(&format!("s{number}"))
 }
 
-/// As long as ours.
+/// As long as ours are.
 fn value(number: usize, turn: u32) -> String {
     format!("value{turn:07}of{number:018}")
 }
@@ -128,16 +128,31 @@ fn settings(bao: &OpenBao, scratch: &Scratch, files: usize) -> Result<String> {
     let secret_id = bao.must("POST", &format!("{ROLE}/secret-id"), &[], "{}");
     let role_id = scratch.write("role-id", field(&role_id, "role_id")?)?;
     let secret_id = scratch.write("secret-id", field(&secret_id, "secret_id")?)?;
+    let address = bao.address().to_string();
+    Ok(configuration(
+        &address,
+        [&role_id, &secret_id],
+        files,
+        |number| file(scratch, number),
+    ))
+}
+
+/// What the agent is told: where it signs in, and where each file is to be.
+fn configuration(
+    address: &str,
+    [role_id, secret_id]: [&Path; 2],
+    files: usize,
+    file: impl Fn(usize) -> PathBuf,
+) -> String {
     let mut text = format!(
-        "vault {{ address = \"http://{}\" }}\ntemplate_config {{ static_secret_render_interval = \"{INTERVAL}\" }}\n\
+        "vault {{ address = \"http://{address}\" }}\ntemplate_config {{ static_secret_render_interval = \"{INTERVAL}\" }}\n\
          auto_auth {{ method \"approle\" {{ config = {{\n  role_id_file_path = \"{}\"\n  secret_id_file_path = \"{}\"\n  \
          remove_secret_id_file_after_reading = false\n}} }} }}\n",
-        bao.address(),
         role_id.display(),
         secret_id.display(),
     );
     for number in 0..files {
-        let to = file(scratch, number);
+        let to = file(number);
         let _ = writeln!(
             text,
             "template {{\n  contents = \"{{{{ with secret \\\"secret/data/due/s{number}\\\" }}}}\
@@ -145,11 +160,41 @@ fn settings(bao: &OpenBao, scratch: &Scratch, files: usize) -> Result<String> {
             to.display(),
         );
     }
-    Ok(text)
+    text
 }
 
 fn field(answer: &str, name: &str) -> Result<String> {
     let answer: Value = serde_json::from_str(answer)?;
     let found = answer["data"][name].as_str().map(str::to_owned);
     found.with_context(|| format!("no {name} in OpenBao's answer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_told_every_file_and_the_shortest_interval() {
+        let logins = [Path::new("/x/role-id"), Path::new("/x/secret-id")];
+        let to = |number: usize| PathBuf::from(format!("/x/s{number}"));
+        let text = configuration("127.0.0.1:1", logins, 3, to);
+        assert_eq!(text.matches("template {").count(), 3);
+        let contents = r#"contents = "{{ with secret \"secret/data/due/s2\" }}{{ .Data.data.value }}{{ end }}""#;
+        for part in [
+            r#"vault { address = "http://127.0.0.1:1" }"#,
+            r#"static_secret_render_interval = "1s""#,
+            r#"secret_id_file_path = "/x/secret-id""#,
+            r#"destination = "/x/s2""#,
+            contents,
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        assert_eq!(text.matches('{').count(), text.matches('}').count());
+    }
+
+    #[test]
+    fn a_value_is_as_long_as_ours_and_another_one_each_time() {
+        assert_eq!(value(999, 3).len(), 32);
+        assert_ne!(value(1, 1), value(1, 2));
+    }
 }

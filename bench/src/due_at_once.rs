@@ -209,3 +209,27 @@ fn one(number: f64) -> Samples {
     samples.add(number);
     samples
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_shapes_are_told_apart_and_their_rate_is_that_of_the_last_end() {
+        let mut keys = std::collections::BTreeSet::new();
+        for groups in GROUPS {
+            let shape = Shape {
+                secrets: SECRETS,
+                containers: CONTAINERS,
+                groups,
+            };
+            let told = lines(&shape, &[500.0, 4000.0], (one(30.0), 60.0), [1.0, 2.0, 3.0]);
+            let rate = told.iter().find(|line| line.key.ends_with("_rate"));
+            assert_eq!(rate.map(|line| line.samples.p50()), Some(250.0));
+            let count = told.len();
+            keys.extend(told.into_iter().map(|line| line.key));
+            assert!(keys.len() >= count);
+        }
+        assert!(keys.contains("due_10_closed") && keys.contains("due_100_revoke_middle"));
+    }
+}
