@@ -61,6 +61,7 @@ fn a_binding_s_description_has_the_note() {
         spec: binding::Spec {
             secret: keywheel_core::id::SecretId::default(),
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: selector(Some(ImageSelector::Repository("app".to_owned())), false),
             target: file(),
             reload: Reload::None,
@@ -84,6 +85,7 @@ fn a_binding_of_several_files_names_them() {
         spec: binding::Spec {
             secret: keywheel_core::id::SecretId::default(),
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: selector(None, true),
             target: Target::Files {
                 directory: Directory::parse(binding::DEFAULT_DIRECTORY).unwrap(),
@@ -122,6 +124,7 @@ fn a_binding_of_several_secrets_names_them() {
         spec: binding::Spec {
             secret: own,
             also: std::collections::BTreeSet::from([other]),
+            previous: std::collections::BTreeSet::new(),
             selector: selector(None, true),
             target: file(),
             reload: Reload::None,

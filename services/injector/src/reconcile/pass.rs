@@ -251,7 +251,7 @@ impl Reconciler {
     }
 
     fn has(&self, wish: &FileWish) -> bool {
-        wish.versions().all(|one| self.shared.has_value(one))
+        wish.parts().all(|one| self.shared.has_value(one))
     }
 
     /// `true` when something changed that may lead to more.
@@ -346,7 +346,7 @@ impl Reconciler {
         wishes: impl Iterator<Item = &'a FileWish>,
     ) -> BTreeMap<VersionKey, Arc<SecretBytes>> {
         let mut values = BTreeMap::new();
-        for key in wishes.flat_map(FileWish::versions) {
+        for key in wishes.flat_map(FileWish::parts) {
             if values.contains_key(&key) {
                 continue;
             }

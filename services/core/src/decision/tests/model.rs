@@ -124,6 +124,7 @@ impl Model {
                 name: binding_name(*binding),
                 secret: secret_name(*secret),
                 also: also.then(|| secret_name(1 - *secret)).into_iter().collect(),
+                previous: std::collections::BTreeSet::new(),
                 selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
                 target: target(*binding, *form),
                 reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),
