@@ -80,6 +80,46 @@ fn a_file_of_two_secrets_follows_each_of_them_and_goes_with_either() -> Result<(
 }
 
 #[test]
+fn the_version_before_stands_beside_the_current_one_until_the_next_rotation_or_a_revocation()
+-> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    let previous = format!("{{{{ secret(\"{SECRET}\", version=\"previous\") }}}}");
+    let template = format!("{{{{ secret(\"{SECRET}\") }}}}\n{previous}");
+    let on = stage.on("previous");
+    let binding =
+        manifest::template_binding("test-previous", SECRET, &on, "db_password", &template);
+    let none_kept = manifest::secret(SECRET, &[]) + &binding;
+    let refused = stage.keywheel.try_apply(&none_kept)?;
+    assert!(
+        refused.code != 0 && refused.said().contains("previous: keep"),
+        "{}",
+        refused.said()
+    );
+    let keeping = manifest::secret(SECRET, &["rotation: { previous: keep }"]);
+    stage.keywheel.apply(&(keeping + &binding))?;
+    stage.wait_current(SECRET, 1)?;
+    let container = stage.run("previous", &[], "/bin/app-idle")?;
+    let read = || both_in(&container)?.context("the file is not of the template's form");
+    let (first, none) = read()?;
+    assert!(none.is_empty(), "there is no version before");
+    stage.rotate(SECRET)?;
+    let (second, before) = read()?;
+    assert!(second != first && before == first);
+    stage.rotate(SECRET)?;
+    let (third, before) = read()?;
+    assert!(third != second && before == second);
+    // It ends when the host has acknowledged that no file holds it: then it is in none.
+    let version = ["revoke", SECRET, "--version", "2", "--reason", "test"];
+    let version = [&version[..], &["--yes", "--wait"]].concat();
+    stage.keywheel.json(&version)?;
+    assert!(read()? == (third.clone(), String::new()));
+    stage.finish(&[first, second, third], &[&container])
+}
+
+#[test]
 fn a_template_is_filled_in_before_the_start_at_a_rotation_and_when_it_changes() -> Result<()> {
     if !docker::ready()? {
         return Ok(());
