@@ -4,8 +4,9 @@
 use anyhow::{Context as _, Result};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::manifest;
-use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage};
+use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find};
 use keywheel_tests::wait;
+use serde_json::Value;
 
 const URL: (&str, &str) = ("postgres://app:", "@db/app\n");
 const LINE: (&str, &str) = ("# made by keywheel\npassword=", "\n");
@@ -111,6 +112,9 @@ fn the_version_before_stands_beside_the_current_one_until_the_next_rotation_or_a
     stage.rotate(SECRET)?;
     let (third, before) = read()?;
     assert!(third != second && before == second);
+    let said = stage.keywheel.json(&["consumers", "--secret", SECRET])?;
+    let said = ["version", "previous"].map(|name| find(&said, name).and_then(Value::as_u64));
+    assert_eq!(said, [Some(3), Some(2)]);
     // It ends when the host has acknowledged that no file holds it: then it is in none.
     let version = ["revoke", SECRET, "--version", "2", "--reason", "test"];
     let version = [&version[..], &["--yes", "--wait"]].concat();

@@ -288,6 +288,7 @@ fn no_value_makes_the_reader_of_fields_panic() {
         fields: vec!["a", "b"],
         is_encoded: false,
         line: 1,
+        is_previous: false,
     };
     keywheel_testkit::hostile(br#"{"x":[1,{}],"a":{"b":"c\u00e4"}}"#, |bytes| {
         drop(field(bytes, &place));
