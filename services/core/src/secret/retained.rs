@@ -34,10 +34,12 @@ impl Secret {
     }
 
     /// The version that stays alive beside this one, once it is promoted: the one that is current before
-    /// it. What a rotation goes back from is no version before.
+    /// it. What a rotation goes back from is no version before, and what an evicted host may have is not
+    /// kept: one rotation has to end it.
     #[must_use]
     pub fn retains_beside(&self, promoted: u64) -> Option<u64> {
         let current = self.current.filter(|_| self.spec.rotation.keep_previous)?;
-        (current < promoted && self.is_deliverable(current)).then_some(current)
+        let is_before = current < promoted && self.is_deliverable(current);
+        (is_before && !self.lost.contains(&current)).then_some(current)
     }
 }

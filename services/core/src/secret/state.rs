@@ -185,6 +185,8 @@ pub struct Secret {
     /// The version before the current one, when it is kept for templates: the rotation that replaced it
     /// leaves it alive, the next one retires it.
     pub retained: Option<u64>,
+    /// Versions alive that a host may have which was evicted: none of them is kept beside another.
+    pub lost: BTreeSet<u64>,
 }
 
 impl Secret {
@@ -208,6 +210,7 @@ impl Secret {
             revoked_remotes: VecDeque::new(),
             was_promoted: false,
             retained: None,
+            lost: BTreeSet::new(),
         }
     }
 
@@ -523,7 +526,8 @@ impl Secret {
     /// Takes every grant of a host that was evicted, and says which versions it had.
     pub(crate) fn void_grants(&mut self, evicted: HostId) -> BTreeSet<u64> {
         let granted = self.delivered.keys().filter(|(host, _)| *host == evicted);
-        let held = granted.map(|(_, version)| *version).collect();
+        let held: BTreeSet<u64> = granted.map(|(_, version)| *version).collect();
+        self.lost.extend(&held);
         self.delivered.retain(|(host, _), _| *host != evicted);
         held
     }
@@ -545,6 +549,7 @@ impl Secret {
 
     fn bury(&mut self, version: u64) {
         self.dead.insert(version);
+        self.lost.remove(&version);
         for stage in [
             &mut self.pending,
             &mut self.current,

@@ -9,7 +9,7 @@ use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::{Outcome, Phase};
 use crate::schedule::RotationPolicy;
 use crate::secret::{Rejection as No, Spec};
-use crate::testing::REVOCATION;
+use crate::testing::{REVOCATION, evict};
 
 fn keeping() -> Spec {
     Spec {
@@ -208,6 +208,17 @@ fn to_keep_it_from_now_on_saves_nothing_that_a_rotation_already_ends() {
     let given = given.and(naming());
     assert_eq!(given.world().rotations[&SECOND].old, [1]);
     assert_eq!(given_out(&given, HOST), (Some(2), vec![]));
+}
+
+#[test]
+fn one_rotation_ends_what_an_evicted_host_may_have() {
+    let given = second().and(enrol(OTHER_HOST)).and(evict(OTHER_HOST));
+    let given = given.and(rotate(THIRD)).finished(THIRD);
+    assert_eq!(given.world().rotations[&THIRD].old, [1, 2]);
+    assert_eq!(given_out(&given, HOST), (Some(3), vec![]));
+    let given = given.and(says(3, &[3])).and(done(THIRD, Step::RevokeOld));
+    assert_eq!(given.secret().alive(), [3]);
+    assert!(given.secret().lost.is_empty());
 }
 
 #[test]
