@@ -137,6 +137,8 @@ pub enum Manifest {
         target: Target,
         /// What happens on change.
         reload: Reload,
+        /// Those whose version before the current one its templates name, too.
+        previous: BTreeSet<SecretName>,
         /// Where the document begins.
         position: Position,
     },

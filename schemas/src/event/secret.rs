@@ -174,6 +174,9 @@ mirror_struct! {
         /// How its schedule stands to those of related secrets.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         phase: Option<GroupOffset>,
+        /// Whether the version before the current one stays alive for templates; absent for no.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keep_previous: bool,
     }
 }
 

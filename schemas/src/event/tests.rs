@@ -321,11 +321,13 @@ fn what_is_about_a_further_secret_says_so_and_all_else_is_as_it_was() {
                 let bytes = encode(&meta(1), &event);
                 assert_eq!(decode(&bytes).unwrap().1, event);
                 let value: Value = serde_json::from_slice(&bytes).unwrap();
-                value["data"]["spec"].get("also").is_some()
+                ["also", "previous"].map(|name| value["data"]["spec"].get(name).is_some())
             };
-            assert!(!is_said(&spec));
+            assert_eq!(is_said(&spec), [false, false]);
             spec.also.insert(other);
-            assert!(is_said(&spec));
+            assert_eq!(is_said(&spec), [true, false]);
+            spec.previous.insert(other);
+            assert_eq!(is_said(&spec), [true, true]);
             1
         }
         _ => 0,
@@ -466,6 +468,7 @@ fn any_limits() -> impl Strategy<Value = RotationPolicy> {
                 windows,
                 freezes,
                 phase,
+                keep_previous: max_age.is_some(),
                 ..RotationPolicy::default()
             },
         )

@@ -21,7 +21,7 @@ use crate::mirror::TextForm as _;
 /// Time zone of a schedule that names none.
 const DEFAULT_TIMEZONE: &str = "UTC";
 /// Every field.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "schedule",
     "timezone",
     "interval",
@@ -35,6 +35,7 @@ const KNOWN: [&str; 13] = [
     "phase",
     "deadline",
     "onDeadline",
+    "previous",
 ];
 
 pub(super) fn read(
@@ -61,6 +62,7 @@ pub(super) fn read(
     let jitter = fields.span("jitter", Duration::ZERO, MAX_JITTER, faults);
     let missed_runs = [("once", MissedRun::Once), ("skip", MissedRun::Skip)];
     let policies = [("hold", OnDeadline::Hold), ("force", OnDeadline::Force)];
+    let keeps = [("revoke", false), ("keep", true)];
     let policy = RotationPolicy {
         jitter: jitter.unwrap_or_default(),
         missed_run: read_word(&fields, "missedRun", missed_runs, faults).unwrap_or_default(),
@@ -73,6 +75,7 @@ pub(super) fn read(
         freezes,
         phase: read_phase(&fields, faults),
         schedule: schedule.clone().unwrap_or_default(),
+        keep_previous: read_word(&fields, "previous", keeps, faults).unwrap_or_default(),
     };
     refuse_idle_parts(&fields, faults);
     refuse_what_never_fires(&fields, &policy, faults);

@@ -189,6 +189,12 @@ pub struct Rotation {
     )]
     #[schemars(regex(pattern = r"^(hold|force)$"))]
     pub on_deadline: Option<String>,
+    /// What becomes of the version before the current one once all consumers run on the new one: `revoke`,
+    /// the default; `keep`: it stays alive until the next rotation ends, for templates that name it by
+    /// `version="previous"`. Not for a secret with a `rotator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(revoke|keep)$"))]
+    pub previous: Option<String>,
     /// It also rotates when its version is so old, for example `90d`, whatever the schedule says.
     #[serde(default, rename = "maxAge", skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
@@ -331,6 +337,7 @@ pub struct File {
     #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
     pub mode: Option<String>,
     /// What stands in it around values: text with `{{ secret("NAME") }}`, of 8 secrets at most; the value as it is by default.
+    /// `{{ secret("NAME", version="previous") }}` is the version before the current one, empty while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
     pub template: Option<String>,

@@ -109,6 +109,9 @@ pub struct RotationPolicy {
     pub freezes: Vec<Freeze>,
     /// How its schedule stands to those of related secrets.
     pub phase: Option<GroupOffset>,
+    /// Whether the version before the current one stays alive, for templates that name it, until the next
+    /// rotation ends.
+    pub keep_previous: bool,
 }
 
 impl RotationPolicy {
@@ -207,6 +210,7 @@ mod tests {
                 reason: String::new(),
             }],
             phase: Some(phase(0)),
+            keep_previous: true,
             ..ours()
         };
         assert!(held.wants_like(&ours()));

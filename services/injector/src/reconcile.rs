@@ -437,7 +437,7 @@ impl Reconciler {
         }
         let held = |remembered: &Remembered| {
             let holdings = remembered.holdings();
-            let held = holdings.values().flat_map(Holding::held);
+            let held = holdings.values().flat_map(Holding::parts);
             held.collect::<Vec<_>>()
         };
         let unreached = self.remembered.values().chain(self.hidden.values());
@@ -526,5 +526,5 @@ impl Reconciler {
 }
 
 fn held_by(tracked: &Tracked) -> impl Iterator<Item = VersionKey> {
-    tracked.holdings.values().flat_map(Holding::held)
+    tracked.holdings.values().flat_map(Holding::parts)
 }

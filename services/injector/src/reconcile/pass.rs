@@ -244,7 +244,7 @@ impl Reconciler {
     }
 
     fn has(&self, wish: &FileWish) -> bool {
-        wish.versions().all(|one| self.shared.has_value(one))
+        wish.parts().all(|one| self.shared.has_value(one))
     }
 
     /// `true` when something changed that may lead to more.

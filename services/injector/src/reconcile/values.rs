@@ -62,7 +62,7 @@ impl Reconciler {
         wishes: impl Iterator<Item = &'a FileWish>,
     ) -> BTreeMap<VersionKey, Arc<SecretBytes>> {
         let mut values = BTreeMap::new();
-        for key in wishes.flat_map(FileWish::versions) {
+        for key in wishes.flat_map(FileWish::parts) {
             if values.contains_key(&key) {
                 continue;
             }

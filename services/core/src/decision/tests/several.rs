@@ -28,6 +28,7 @@ pub(super) fn bind(own: SecretName, also: &[SecretName]) -> Command {
         name: binding_name(),
         secret: own,
         also: also.iter().cloned().collect(),
+        previous: std::collections::BTreeSet::new(),
         selector: anywhere(),
         target: file(),
         reload: Reload::None,
