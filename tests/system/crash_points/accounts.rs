@@ -78,11 +78,11 @@ fn has_fired(log: &str, name: &str) -> bool {
     })
 }
 
-/// One container with a login to each server.
+/// One container with a login to each server. Fields drop in order: the container first.
 struct Scene {
-    servers: Vec<Server>,
-    stage: Stage,
     container: Container,
+    stage: Stage,
+    servers: Vec<Server>,
     /// Every password that there was.
     passwords: Vec<String>,
 }
@@ -96,9 +96,9 @@ impl Scene {
         }
         let container = stage.run(APP, &[], "/bin/app-idle")?;
         Ok(Self {
-            servers,
-            stage,
             container,
+            stage,
+            servers,
             passwords: vec![ADMIN_PASSWORD.to_owned()],
         })
     }
@@ -130,7 +130,7 @@ impl Scene {
         keywheel.kill9()?;
         count_no_more(&gate(keywheel))?;
         if !round.is_revocation {
-            // Nobody is there who could mend it: what a container holds is good, or was never in use.
+            // Nobody is there who could mend it: what a container holds is good.
             for server in &self.servers {
                 let login = server.held_by(&self.container)?.context("no login")?;
                 ensure!(server.admits(&login)?, "{}: refused early", server.kind);
