@@ -102,7 +102,7 @@ impl Server for MariaDb {
         let kept = self.run(KEPT).await;
         let kept = kept.iter().filter(|kept| !kept.contains(LOCKED));
         let names = kept.filter_map(|kept| Some((kept.split_once(' ')?.0, kept)));
-        let each = names.flat_map(|(name, kept)| kept.matches(HASH).map(|_| name.to_owned()));
+        let each = names.flat_map(|(name, kept)| kept.matches(HASH).map(move |_| name.to_owned()));
         each.collect()
     }
 
