@@ -60,7 +60,13 @@ impl Condition {
         let (expression, source) = parser.parse_with_source_info(text).map_err(|faults| {
             let first = faults.errors.first();
             let (line, column) = first.map_or((1, 1), |fault| fault.pos);
-            let what = first.map_or_else(String::new, |fault| crate::leaf::shorten(&fault.msg));
+            let what = match first.map(|fault| fault.msg.as_str()) {
+                // Said of what the parser gave up, with no place.
+                Some("UNKNOWN") | None => {
+                    format!("its parts are nested deeper than {MAX_CONDITION_DEPTH}")
+                }
+                Some(fault) => crate::leaf::shorten(fault),
+            };
             format!(
                 "the condition is no CEL at line {line}, column {column}: {what}; write for example `event.secret == \"prod/ca\"`"
             )
