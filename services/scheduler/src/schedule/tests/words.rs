@@ -1,6 +1,6 @@
 //! Policies and fires as people read them.
 
-use keywheel_core::schedule::{GroupOffset, RotationPolicy};
+use keywheel_core::schedule::{GroupOffset, OnEvent, RotationPolicy};
 
 use super::limits::{daily, freeze, window};
 use super::*;

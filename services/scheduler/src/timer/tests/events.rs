@@ -272,7 +272,7 @@ fn what_an_evicted_host_was_given_rotates_and_nothing_else() {
     let issued = host::Event::JoinTokenIssued {
         name,
         token: keywheel_core::id::JoinTokenId::from_bytes([1; 16]),
-        secret_hash: host::TokenHash::from_bytes([0; 32]),
+        secret_hash: [0; 32],
         expires_at: at(1),
     };
     log.add(1, Event::Host(WEB, issued));
