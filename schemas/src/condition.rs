@@ -87,11 +87,22 @@ impl Condition {
     /// asks. What cannot be said of the event does not hold.
     #[must_use]
     pub fn holds(&self, facts: &Facts, held: bool) -> bool {
+        self.answer(facts, held) == Some(true)
+    }
+
+    /// Whether it holds for no event of which this much is known, whatever else the event says.
+    #[must_use]
+    pub fn excludes(&self, facts: &Facts) -> bool {
+        [false, true].map(|held| self.answer(facts, held)) == [Some(false); 2]
+    }
+
+    /// Its answer; `None` when it asks for something that is not known.
+    fn answer(&self, facts: &Facts, held: bool) -> Option<bool> {
         let context = if held { &facts.held } else { &facts.apart };
-        matches!(
-            Value::resolve(&self.expression, context),
-            Ok(Value::Bool(true))
-        )
+        match Value::resolve(&self.expression, context) {
+            Ok(Value::Bool(answer)) => Some(answer),
+            Ok(_) | Err(_) => None,
+        }
     }
 }
 

@@ -75,6 +75,31 @@ fn what_cannot_be_said_of_an_event_does_not_hold() {
 }
 
 #[test]
+fn an_event_of_which_little_is_known_is_excluded_only_by_what_is_known() {
+    let little = facts(&json!({}));
+    for (text, excluded) in [
+        (
+            r#"event.secret == "prod/db" && event.data.outcome == "completed""#,
+            true,
+        ),
+        (
+            r#"event.data.outcome == "completed" && event.secret == "prod/db""#,
+            true,
+        ),
+        (
+            r#"event.secret == "prod/ca" && event.data.outcome == "completed""#,
+            false,
+        ),
+        (r#"event.data.outcome == "completed""#, false),
+        ("held", false),
+        ("held && !held", true),
+    ] {
+        let condition = Condition::parse(text).unwrap();
+        assert_eq!(condition.excludes(&little), excluded, "{text}");
+    }
+}
+
+#[test]
 fn held_is_said_by_who_asks() {
     let held = Condition::parse(r#"held && event.host == "web-1""#).unwrap();
     let facts = facts(&json!({}));

@@ -98,7 +98,7 @@ fn read_kind((name, at): TextAt<'_>, faults: &mut Faults) -> Option<&'static eve
     None
 }
 
-/// Whether a rule holds for an event of the secret's own, whatever else that event says.
+/// Whether a rule may hold for an event of the secret's own: its data and its host are open.
 fn follows_itself(kind: &event::Kind, condition: Option<&Condition>, own: &SecretName) -> bool {
     if !OWN_AGGREGATES.contains(&kind.aggregate) {
         return false;
@@ -116,5 +116,5 @@ fn follows_itself(kind: &event::Kind, condition: Option<&Condition>, own: &Secre
         secret: own.as_str(),
         host: "",
     };
-    condition.holds(&Facts::of(about, &Map::new()), false)
+    !condition.excludes(&Facts::of(about, &Map::new()))
 }

@@ -39,7 +39,6 @@ fn a_secret_rotates_after_the_one_it_follows_once_each_and_over_a_restart() -> R
     );
     stage::rotate(&keywheel, CA)?;
     stage::wait_current(&keywheel, APP, 3)?;
-    keywheel.kill9()?;
     keywheel.restart(&options)?;
     stage::rotate(&keywheel, CA)?;
     stage::wait_current(&keywheel, APP, 4)?;

@@ -83,6 +83,13 @@ fn a_rule_that_follows_its_own_rotation_is_refused() {
         "type: dev.keywheel.rotation.closed.v1, when: 'event.secret != \"prod/ca\"'",
         "leave its own out with `event.secret != \"db\"`",
     );
+    refused(
+        "type: dev.keywheel.rotation.closed.v1, when: 'event.data.outcome == \"completed\"'",
+        part,
+    );
+    policy(
+        "onEvent: [{ type: dev.keywheel.rotation.closed.v1, when: 'event.data.outcome == \"completed\" && event.secret == \"a\"' }]",
+    );
     // What a person brings about may be its own.
     policy(
         "onEvent: [{ type: dev.keywheel.revocation.closed.v1, when: 'event.secret == \"db\"' }]",

@@ -101,7 +101,7 @@ pub fn secret(committed: &Committed, secret: &Secret, now: Timestamp) -> SecretD
     }
 }
 
-fn schedule_words(policy: &RotationPolicy) -> String {
+pub(super) fn schedule_words(policy: &RotationPolicy) -> String {
     let slots = match &policy.schedule {
         Schedule::OnDemand if policy.is_automatic() => None,
         Schedule::OnDemand => Some("on demand".to_owned()),
