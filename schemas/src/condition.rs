@@ -148,7 +148,7 @@ impl Facts {
         event.insert("data".to_owned(), data);
         let event = Value::from(event);
         let context = |held: bool| {
-            let mut context = Context::with_env(Arc::clone(&STANDARD));
+            let mut context = Context::with_env(Arc::clone(LazyLock::force(&STANDARD)));
             context.add_variable_from_value("event", event.clone());
             context.add_variable_from_value("held", Value::Bool(held));
             context

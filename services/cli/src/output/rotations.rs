@@ -19,10 +19,8 @@ pub(crate) fn plan(plan: &RotationPlan, color: bool) -> String {
             "deadline",
             format!("{} s, then {}", plan.deadline_seconds, plan.on_deadline),
         ),
+        ("by itself", plan.schedule.clone()),
     ]);
-    if !plan.schedule.is_empty() {
-        text.push_str(&format!("by itself:   {}\n", tame(&plan.schedule)));
-    }
     for blocker in &plan.blockers {
         text.push_str(&format!("in the way:  {}\n", tame(blocker)));
     }
@@ -120,7 +118,7 @@ mod tests {
             "none in the value",
             "300 s, then hold",
             "in the way:  store `bao` does not answer",
-            "by itself:   on event dev.keywheel.host.evicted.v1 when held",
+            "on event dev.keywheel.host.evicted.v1 when held",
             "(0123456789ab)",
             "restarted",
         ] {
