@@ -181,7 +181,17 @@ impl Rules {
         let (Event::Secret(..) | Event::Rotation(..), Some(secret)) = (event, whom.secret) else {
             return Some(Vec::new());
         };
-        let mut chain = self.chains.get(&secret).cloned().unwrap_or_default();
+        // A version is staged right before its rotation begins.
+        let beginning = match event {
+            Event::Secret(_, secret::Event::VersionStaged { rotation, .. }) => {
+                let waiting = self.waiting.get(&secret);
+                waiting.filter(|waiting| event_rotation(waiting.slot) == *rotation)
+            }
+            _ => None,
+        };
+        let before = beginning.map(|waiting| &waiting.chain);
+        let before = before.or_else(|| self.chains.get(&secret));
+        let mut chain = before.cloned().unwrap_or_default();
         chain.push(secret);
         (chain.len() <= MAX_CHAIN).then_some(chain)
     }
@@ -199,7 +209,8 @@ impl Rules {
             let [apart, given] = [false, true].map(|held| watch.ask.holds(facts, held));
             for secret in &watch.secrets {
                 let held = host.is_some_and(|host| self.given.contains(&(host, *secret)));
-                if (held && given) || (!held && apart) {
+                let answer = if held { given } else { apart };
+                if answer {
                     meant.push((*secret, when.clone()));
                 }
             }

@@ -206,6 +206,29 @@ fn two_that_follow_each_other_come_to_rest() {
 }
 
 #[test]
+fn a_version_that_is_staged_for_what_was_led_to_leads_not_back() {
+    let staged = "dev.keywheel.secret.version_staged.v1";
+    let on_staged = |name: &str| RotationPolicy {
+        on_event: vec![rule(staged, &format!("event.secret == \"{name}\""), 10)],
+        ..RotationPolicy::default()
+    };
+    let stage = |secret, rotation| {
+        let version = 2;
+        Event::Secret(secret, secret::Event::VersionStaged { version, rotation })
+    };
+    let mut log = Log::of(on_staged("prod/ca"), on_staged("prod/app"));
+    log.add(100, stage(CA, ROTATION));
+    log.rotate(100, CA, ROTATION);
+    let fired = log.read().pop(at(100)).unwrap();
+    let Command::Due { rotation, .. } = fired.command else {
+        panic!("{fired:?}");
+    };
+    log.add(101, stage(APP, rotation));
+    log.serve(101, &fired);
+    assert!(log.read().is_empty());
+}
+
+#[test]
 fn a_chain_of_secrets_has_an_end() {
     let id = |n: usize| {
         let mut bytes = [0; 16];
