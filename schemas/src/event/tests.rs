@@ -10,7 +10,7 @@ use keywheel_core::resource::{self, Kind, Resource};
 use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Trigger};
 use keywheel_core::schedule::{
-    Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
+    Freeze, GroupOffset, MissedRun, OnDeadline, OnEvent, RotationPolicy, Schedule, Window,
 };
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::time::Timestamp;
@@ -454,14 +454,23 @@ fn any_limits() -> impl Strategy<Value = RotationPolicy> {
     });
     let phase = (".{0,20}", any::<std::time::Duration>())
         .prop_map(|(group, offset)| GroupOffset { group, offset });
+    let rule =
+        (".{0,20}", proptest::option::of(".{0,20}"), span()).prop_map(|(event, when, hold_off)| {
+            OnEvent {
+                event,
+                when,
+                hold_off,
+            }
+        });
     (
         (span(), span(), span()),
+        proptest::collection::vec(rule, 0..3),
         proptest::collection::vec(window, 0..3),
         proptest::collection::vec(freeze, 0..3),
         proptest::option::of(phase),
     )
         .prop_map(
-            |((max_age, lifetime, hold_off), windows, freezes, phase)| RotationPolicy {
+            |((max_age, lifetime, hold_off), on_event, windows, freezes, phase)| RotationPolicy {
                 max_age,
                 lifetime,
                 hold_off,
@@ -469,6 +478,7 @@ fn any_limits() -> impl Strategy<Value = RotationPolicy> {
                 freezes,
                 phase,
                 keep_previous: max_age.is_some(),
+                on_event,
                 ..RotationPolicy::default()
             },
         )

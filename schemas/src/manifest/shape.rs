@@ -219,6 +219,31 @@ pub struct Rotation {
     /// Its place among related secrets that are not to rotate at the same time; goes with `schedule`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
+    /// It also rotates after these of Keywheel's own events.
+    #[serde(default, rename = "onEvent", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub on_event: Option<Vec<EventRule>>,
+}
+
+/// Events that lead to a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventRule {
+    /// The event's type, for example `dev.keywheel.rotation.closed.v1`.
+    #[serde(rename = "type")]
+    #[schemars(regex(
+        pattern = r"^dev\.keywheel\.(secret|rotation|revocation|host|store)\.[a-z_]+\.v1$"
+    ))]
+    pub event: String,
+    /// What has to hold for it, in CEL over `event` and `held`; absent: every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub when: Option<String>,
+    /// How long after the last promotion the rotation begins at the earliest, `10m` by default; an event
+    /// that comes sooner waits.
+    #[serde(default, rename = "holdOff", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub hold_off: Option<String>,
 }
 
 /// A time in which a secret may rotate by itself.

@@ -2,6 +2,7 @@
 
 mod faults;
 mod limits;
+mod on_event;
 mod rotation;
 mod rotators;
 mod stores;

@@ -19,6 +19,7 @@ pub(crate) fn plan(plan: &RotationPlan, color: bool) -> String {
             "deadline",
             format!("{} s, then {}", plan.deadline_seconds, plan.on_deadline),
         ),
+        ("by itself", plan.schedule.clone()),
     ]);
     for blocker in &plan.blockers {
         text.push_str(&format!("in the way:  {}\n", tame(blocker)));
@@ -108,6 +109,7 @@ mod tests {
             deadline_seconds: 300,
             on_deadline: "hold".to_owned(),
             blockers: vec!["store `bao` does not answer".to_owned()],
+            schedule: "on event dev.keywheel.host.evicted.v1 when held".to_owned(),
         };
         let text = plan(&view, false);
         for part in [
@@ -116,6 +118,7 @@ mod tests {
             "none in the value",
             "300 s, then hold",
             "in the way:  store `bao` does not answer",
+            "on event dev.keywheel.host.evicted.v1 when held",
             "(0123456789ab)",
             "restarted",
         ] {
