@@ -141,6 +141,16 @@ mirror_struct! {
     }
 }
 
+mirror_words! {
+    /// What has to be shown before the old version may die, beyond each binding's own level.
+    Ack = schedule::Ack {
+        /// Every consumer has the new version and reloaded as its binding says.
+        Reloaded,
+        /// Besides, the backend has no session of the old credential from before the last acknowledgement.
+        Drained,
+    }
+}
+
 mirror_struct! {
     /// Schedule, spread, limits, missed-run rule and deadline of one secret.
     RotationPolicy = schedule::RotationPolicy {
@@ -174,6 +184,9 @@ mirror_struct! {
         /// How its schedule stands to those of related secrets.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         phase: Option<GroupOffset>,
+        /// What has to be shown before the old version may die; absent for what suits its strategy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ack: Option<Ack>,
     }
 }
 

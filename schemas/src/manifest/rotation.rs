@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use keywheel_core::schedule::{
-    Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
+    Ack, Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
 };
 use keywheel_core::time::Timestamp;
 
@@ -21,7 +21,7 @@ use crate::mirror::TextForm as _;
 /// Time zone of a schedule that names none.
 const DEFAULT_TIMEZONE: &str = "UTC";
 /// Every field.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "schedule",
     "timezone",
     "interval",
@@ -35,6 +35,7 @@ const KNOWN: [&str; 13] = [
     "phase",
     "deadline",
     "onDeadline",
+    "ack",
 ];
 
 pub(super) fn read(
@@ -60,6 +61,7 @@ pub(super) fn read(
         .collect();
     let jitter = fields.span("jitter", Duration::ZERO, MAX_JITTER, faults);
     let missed_runs = [("once", MissedRun::Once), ("skip", MissedRun::Skip)];
+    let acks = [("reloaded", Ack::Reloaded), ("drained", Ack::Drained)];
     let policies = [("hold", OnDeadline::Hold), ("force", OnDeadline::Force)];
     let policy = RotationPolicy {
         jitter: jitter.unwrap_or_default(),
@@ -72,6 +74,7 @@ pub(super) fn read(
         windows,
         freezes,
         phase: read_phase(&fields, faults),
+        ack: read_word(&fields, "ack", acks, faults),
         schedule: schedule.clone().unwrap_or_default(),
     };
     refuse_idle_parts(&fields, faults);

@@ -265,6 +265,7 @@ fn effects() -> Vec<Effect> {
             provided,
             outside: None,
             resource: None,
+            mark: None,
         }),
     };
     let generator = Generator {
@@ -309,6 +310,7 @@ fn workers_commands() -> Vec<Command> {
             failure: None,
             is_away: false,
             remote: None,
+            sessions: None,
         },
         Command::StepOutcome {
             rotation: ROTATION,
@@ -317,6 +319,7 @@ fn workers_commands() -> Vec<Command> {
             failure: failure.clone(),
             is_away: false,
             remote: None,
+            sessions: None,
         },
         Command::RevokeOutcome {
             revocation: REVOCATION,

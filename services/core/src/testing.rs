@@ -245,6 +245,7 @@ pub(crate) fn done(rotation: RotationId, step: Step) -> Command {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     }
 }
 
@@ -256,6 +257,7 @@ pub(crate) fn failed(rotation: RotationId, step: Step, attempt: u32) -> Command 
         failure: Some("store down".to_owned()),
         is_away: false,
         remote: None,
+        sessions: None,
     }
 }
 

@@ -119,6 +119,7 @@ const STEP: Label = Label {
         "distribute",
         "revoke_old",
         "roll_back",
+        "drain",
     ]),
 };
 const TRIGGER: Label = Label {
@@ -172,6 +173,7 @@ const OPERATION: Label = Label {
         "probe",
         "look",
         "fetch",
+        "sessions",
     ]),
 };
 const ERROR: Label = Label {

@@ -217,6 +217,7 @@ fn an_outcome_is_taken_once_and_only_for_the_open_step_and_attempt() {
             failure: None,
             is_away: false,
             remote: None,
+            sessions: None,
         };
         let rejection = Rejection::StepNotOpen {
             rotation: SECOND,

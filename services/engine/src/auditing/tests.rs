@@ -172,6 +172,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let revoked = Command::RevokeOutcome {
         revocation,

@@ -132,6 +132,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let revoked = Command::RevokeOutcome {
         revocation: REVOCATION,

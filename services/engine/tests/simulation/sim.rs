@@ -428,6 +428,7 @@ impl Sim {
                 failure: reason,
                 is_away: failure.is_some_and(|failure| failure.is_away),
                 remote: None,
+                sessions: None,
             },
             Work::Revoke(work) => Command::RevokeOutcome {
                 revocation: work.revocation,

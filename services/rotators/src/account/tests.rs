@@ -100,6 +100,7 @@ fn work(step: Step, version: u64) -> StepWork {
         provided: false,
         outside: None,
         resource: None,
+        mark: None,
     }
 }
 
@@ -120,6 +121,7 @@ async fn perform(rotator: &AccountRotator, work: &StepWork) -> Result<(), PortEr
                 .retire(work.secret, &work.versions, None, &until)
                 .await
         }
+        Step::Drain => rotator.sessions(work, &until).await.map(drop),
     }
 }
 

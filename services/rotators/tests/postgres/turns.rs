@@ -33,6 +33,7 @@ fn work(step: Step, rotation: u64, version: u64) -> StepWork {
         provided: false,
         outside: None,
         resource: None,
+        mark: None,
     }
 }
 
@@ -194,6 +195,7 @@ async fn performed(rotator: &AccountRotator, work: &StepWork) {
             Step::Finish => rotator.finish(work, &until).await.map(drop),
             Step::RollBack => rotator.roll_back(work, &until).await,
             Step::RevokeOld => rotator.retire(SECRET, &work.versions, None, &until).await,
+            Step::Drain => rotator.sessions(work, &until).await.map(drop),
         }
     };
     if let Err(error) = once(true).await {

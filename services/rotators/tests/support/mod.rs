@@ -159,6 +159,7 @@ async fn performed(rotator: &AccountRotator, work: &StepWork) {
             Step::Finish => rotator.finish(work, &until).await.map(drop),
             Step::RollBack => rotator.roll_back(work, &until).await,
             Step::RevokeOld => rotator.retire(SECRET, &work.versions, None, &until).await,
+            Step::Drain => rotator.sessions(work, &until).await.map(drop),
         }
     };
     if let Err(error) = once(true).await {
@@ -244,5 +245,6 @@ pub(crate) fn work(step: Step, version: u64) -> StepWork {
         provided: false,
         outside: None,
         resource: None,
+        mark: None,
     }
 }

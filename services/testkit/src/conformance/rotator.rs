@@ -117,6 +117,7 @@ impl Rotation {
             provided: self.is_provided,
             outside: self.outside.clone().map(Box::new),
             resource: None,
+            mark: None,
         }
     }
 
@@ -141,6 +142,7 @@ impl Rotation {
             Step::Finish => rotator.finish(&work, until).await,
             Step::RollBack => rotator.roll_back(&work, until).await.map(none),
             Step::RevokeOld => self.revoke(home, &[], until).await.map(none),
+            Step::Drain => rotator.sessions(&work, until).await.map(|_| None),
         }
     }
 

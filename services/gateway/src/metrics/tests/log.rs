@@ -92,7 +92,15 @@ async fn a_step_that_fails_rises_from_a_zero_that_was_there() {
     let bench = declared().await;
     let metrics = Metrics::new(bench.api.clone());
     let before = page(&metrics).await;
-    for step in ["create", "set", "test", "finish", "revoke_old", "roll_back"] {
+    for step in [
+        "create",
+        "set",
+        "test",
+        "finish",
+        "revoke_old",
+        "roll_back",
+        "drain",
+    ] {
         let line = format!("keywheel_rotation_step_failures_total{{step=\"{step}\"}} 0");
         assert_has(&before, &line);
     }
@@ -119,6 +127,7 @@ async fn a_step_that_fails_rises_from_a_zero_that_was_there() {
         failure: Some("the store says no".to_owned()),
         is_away: false,
         remote: None,
+        sessions: None,
     };
     submit(&bench, failed).await;
     let after = page(&metrics).await;
