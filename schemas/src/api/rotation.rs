@@ -32,6 +32,9 @@ pub struct RotationPlan {
     pub on_deadline: String,
     /// What would refuse it, fail it or hold it up, each with the next step.
     pub blockers: Vec<String>,
+    /// Whether sessions of the old credential would be waited for before it dies, in words.
+    #[serde(default)]
+    pub sessions: String,
 }
 
 /// One consumer in a plan.

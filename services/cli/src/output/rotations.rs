@@ -19,6 +19,7 @@ pub(crate) fn plan(plan: &RotationPlan, color: bool) -> String {
             "deadline",
             format!("{} s, then {}", plan.deadline_seconds, plan.on_deadline),
         ),
+        ("sessions", plan.sessions.clone()),
     ]);
     for blocker in &plan.blockers {
         text.push_str(&format!("in the way:  {}\n", tame(blocker)));
@@ -108,6 +109,7 @@ mod tests {
             deadline_seconds: 300,
             on_deadline: "hold".to_owned(),
             blockers: vec!["store `bao` does not answer".to_owned()],
+            sessions: "waited for".to_owned(),
         };
         let text = plan(&view, false);
         for part in [
@@ -115,6 +117,7 @@ mod tests {
             "restarts:",
             "none in the value",
             "300 s, then hold",
+            "waited for",
             "in the way:  store `bao` does not answer",
             "(0123456789ab)",
             "restarted",
