@@ -227,6 +227,48 @@ async fn a_standby_account_with_sessions_is_waited_for_and_one_that_cannot_be_to
 }
 
 #[tokio::test]
+async fn sessions_from_before_the_line_are_counted_and_what_cannot_be_told_is_not_guessed() {
+    for strategy in STRATEGIES {
+        let fakes = Fakes::of(strategy);
+        fakes.make(1).await;
+        let first = fakes.opened(1);
+        let held = fakes.accounts.session("app", &first.password).unwrap();
+        fakes.make(2).await;
+        let rotator = fakes.rotator(Some(2), &[]);
+        let mut asks = work(Step::Drain, 1);
+        let count = async |asks: &StepWork| rotator.sessions(asks, &plenty()).await.unwrap();
+        let line = count(&asks).await.unwrap();
+        assert_eq!(line.left, 1, "{strategy:?}");
+        asks.mark = Some(line.mark);
+        if let Some(later) = fakes.accounts.session("app", &first.password) {
+            let told = count(&asks).await.unwrap();
+            assert_eq!(
+                told, line,
+                "{strategy:?}: one after the line does not count"
+            );
+            fakes.accounts.close(later);
+        }
+        fakes.accounts.close(held);
+        assert_eq!(count(&asks).await.unwrap().left, 0, "{strategy:?}");
+        fakes.accounts.hide("app");
+        assert_eq!(count(&asks).await, None, "{strategy:?}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_of_a_version_whose_account_is_not_known_are_not_guessed() {
+    let fakes = Fakes::of(Strategy::AlternatingUsers);
+    fakes.make(1).await;
+    let rotator = fakes.rotator(Some(1), &[]);
+    let until = plenty();
+    let told = rotator.sessions(&work(Step::Drain, 9), &until).await;
+    assert_eq!(told.unwrap(), None, "nobody ever made it");
+    perform(&rotator, &work(Step::RevokeOld, 1)).await.unwrap();
+    let told = rotator.sessions(&work(Step::Drain, 1), &until).await;
+    assert_eq!(told.unwrap().map(|told| told.left), Some(0), "it is over");
+}
+
+#[tokio::test]
 async fn what_is_rolled_back_is_refused_and_the_current_one_is_good() {
     for strategy in STRATEGIES {
         for steps in 0..=MAKING.len() {
