@@ -104,6 +104,10 @@ fn work(step: Step, version: u64) -> StepWork {
     }
 }
 
+async fn counted(rotator: &AccountRotator, asks: &StepWork) -> Option<Sessions> {
+    rotator.sessions(asks, &plenty()).await.unwrap()
+}
+
 /// One step as the worker asks for it when it may have been attempted before.
 async fn perform(rotator: &AccountRotator, work: &StepWork) -> Result<(), PortError> {
     let until = plenty();
@@ -236,12 +240,11 @@ async fn sessions_from_before_the_line_are_counted_and_what_cannot_be_told_is_no
         fakes.make(2).await;
         let rotator = fakes.rotator(Some(2), &[]);
         let mut asks = work(Step::Drain, 1);
-        let count = async |asks: &StepWork| rotator.sessions(asks, &plenty()).await.unwrap();
-        let line = count(&asks).await.unwrap();
+        let line = counted(&rotator, &asks).await.unwrap();
         assert_eq!(line.left, 1, "{strategy:?}");
         asks.mark = Some(line.mark);
         if let Some(later) = fakes.accounts.session("app", &first.password) {
-            let told = count(&asks).await.unwrap();
+            let told = counted(&rotator, &asks).await.unwrap();
             assert_eq!(
                 told, line,
                 "{strategy:?}: one after the line does not count"
@@ -249,9 +252,13 @@ async fn sessions_from_before_the_line_are_counted_and_what_cannot_be_told_is_no
             fakes.accounts.close(later);
         }
         fakes.accounts.close(held);
-        assert_eq!(count(&asks).await.unwrap().left, 0, "{strategy:?}");
+        assert_eq!(
+            counted(&rotator, &asks).await.unwrap().left,
+            0,
+            "{strategy:?}"
+        );
         fakes.accounts.hide("app");
-        assert_eq!(count(&asks).await, None, "{strategy:?}");
+        assert_eq!(counted(&rotator, &asks).await, None, "{strategy:?}");
     }
 }
 
