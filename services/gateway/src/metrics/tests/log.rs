@@ -154,6 +154,7 @@ async fn consumers_are_counted_by_how_far_they_are_and_a_rotation_that_is_not_wa
     assert_has(&first, "keywheel_consumers{state=\"swapped\"} 1");
     assert_has(&first, "keywheel_consumers{state=\"waiting\"} 0");
     assert_has(&first, "keywheel_stragglers{secret=\"prod/db\"} 0");
+    assert_has(&first, "keywheel_sessions_left{secret=\"prod/db\"} 0");
     assert_has(&first, "keywheel_rotations_parked 0");
 
     let rotation = rotate(&bench, 3).await;
