@@ -119,14 +119,15 @@ fn host_commands() -> Vec<Command> {
 }
 
 fn worker_commands() -> Vec<(Role, Command)> {
+    let rotation = ROTATION;
     let due = Command::Due {
-        rotation: ROTATION,
+        rotation,
         secret: SECRET,
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
     };
     let step = Command::StepOutcome {
-        rotation: ROTATION,
+        rotation,
         step: Step::Create,
         attempt: 1,
         failure: None,
@@ -170,11 +171,8 @@ fn worker_commands() -> Vec<(Role, Command)> {
     };
     vec![
         (Role::Scheduler, due),
-        (
-            Role::Scheduler,
-            Command::DeadlinePassed { rotation: ROTATION },
-        ),
-        (Role::Scheduler, Command::RetryStep { rotation: ROTATION }),
+        (Role::Scheduler, Command::DeadlinePassed { rotation }),
+        (Role::Scheduler, Command::RetryStep { rotation }),
         (
             Role::Scheduler,
             Command::RetryRevoke {
