@@ -307,6 +307,8 @@ async fn after_the_deadline_nothing_is_done(home: &dyn Home) {
         );
         rotation.step(home, step, &plenty()).await.unwrap();
     }
+    let late = rotation.attempt(home, Step::Drain, &too_late()).await;
+    assert_eq!(kind(late), ErrorKind::Unavailable);
     let late = rotation.revoke(home, &[], &too_late()).await;
     assert_eq!(kind(late), ErrorKind::Unavailable);
     assert!(rotation.is_kept(home).await);
