@@ -102,6 +102,13 @@ pub(crate) fn check(keywheel: &Keywheel) -> Result<usize> {
     Ok(checked)
 }
 
+/// How many rotations waited until no session of the old credential was left.
+pub(crate) fn drained(keywheel: &Keywheel) -> Result<usize> {
+    let events = keywheel.stream("events")?;
+    let is_drained = |event: &&Value| Story::is(event, "step_completed", Some("drain"));
+    Ok(events.iter().filter(is_drained).count())
+}
+
 /// How many events of a type there are.
 pub(crate) fn count(keywheel: &Keywheel, kind: &str) -> Result<usize> {
     let name = format!("dev.keywheel.{kind}.v1");
