@@ -362,6 +362,16 @@ fn of_waiting(key: &Key) -> Vec<rotation::Event> {
         rotation::Event::Closed {
             outcome: Outcome::Completed,
         },
+        rotation::Event::SessionsLeft {
+            attempt: 3,
+            mark: 1_782_090_012_345_678,
+            sessions: 2,
+            since: NIGHT,
+        },
+        rotation::Event::SessionsUntold {
+            attempt: 1,
+            until: NIGHT.plus(rotation::GRACE),
+        },
     ]
 }
 

@@ -35,6 +35,9 @@ pub struct RotationPlan {
     /// What else leads to a rotation of the secret, in words; empty from older gateways.
     #[serde(default)]
     pub schedule: String,
+    /// Whether sessions of the old credential would be waited for before it dies, in words.
+    #[serde(default)]
+    pub sessions: String,
 }
 
 /// One consumer in a plan.

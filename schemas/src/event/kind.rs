@@ -85,6 +85,8 @@ kinds! {
         E::Intervened { .. } => "intervened",
         E::Reopened { .. } => "reopened",
         E::Closed { .. } => "closed",
+        E::SessionsLeft { .. } => "sessions_left",
+        E::SessionsUntold { .. } => "sessions_untold",
     }
     revocation {
         E::Requested { .. } => "requested",

@@ -141,6 +141,16 @@ mirror_struct! {
     }
 }
 
+mirror_words! {
+    /// What has to be shown before the old version may die, beyond each binding's own level.
+    Ack = schedule::Ack {
+        /// Every consumer has the new version and reloaded as its binding says.
+        Reloaded,
+        /// Besides, the backend has no session of the old credential from before the last acknowledgement.
+        Drained,
+    }
+}
+
 mirror_struct! {
     /// One of Keywheel's own events that leads to a rotation.
     OnEvent = schedule::OnEvent {
@@ -194,6 +204,9 @@ mirror_struct! {
         /// It also rotates after one of these.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         on_event: Vec<OnEvent>,
+        /// What has to be shown before the old version may die; absent for what suits its strategy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ack: Option<Ack>,
     }
 }
 

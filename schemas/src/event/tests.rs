@@ -10,7 +10,7 @@ use keywheel_core::resource::{self, Kind, Resource};
 use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Trigger};
 use keywheel_core::schedule::{
-    Freeze, GroupOffset, MissedRun, OnDeadline, OnEvent, RotationPolicy, Schedule, Window,
+    Ack, Freeze, GroupOffset, MissedRun, OnDeadline, OnEvent, RotationPolicy, Schedule, Window,
 };
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::time::Timestamp;
@@ -548,6 +548,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                         } else {
                             OnDeadline::Hold
                         },
+                        ack: skip.then_some(Ack::Drained),
                         ..limits
                     },
                     credential_for,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keywheel_core::name::SecretName;
 use keywheel_core::schedule::{
-    Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
+    Ack, Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
 };
 use keywheel_core::time::Timestamp;
 
@@ -22,7 +22,7 @@ use crate::mirror::TextForm as _;
 /// Time zone of a schedule that names none.
 const DEFAULT_TIMEZONE: &str = "UTC";
 /// Every field.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "schedule",
     "timezone",
     "interval",
@@ -38,6 +38,7 @@ const KNOWN: [&str; 15] = [
     "onDeadline",
     "previous",
     "onEvent",
+    "ack",
 ];
 
 pub(super) fn read(
@@ -64,6 +65,7 @@ pub(super) fn read(
         .collect();
     let jitter = fields.span("jitter", Duration::ZERO, MAX_JITTER, faults);
     let missed_runs = [("once", MissedRun::Once), ("skip", MissedRun::Skip)];
+    let acks = [("reloaded", Ack::Reloaded), ("drained", Ack::Drained)];
     let policies = [("hold", OnDeadline::Hold), ("force", OnDeadline::Force)];
     let keeps = [("revoke", false), ("keep", true)];
     let policy = RotationPolicy {
@@ -78,6 +80,7 @@ pub(super) fn read(
         freezes,
         phase: read_phase(&fields, faults),
         on_event: on_event::read(&fields, own, faults),
+        ack: read_word(&fields, "ack", acks, faults),
         schedule: schedule.clone().unwrap_or_default(),
         keep_previous: read_word(&fields, "previous", keeps, faults).unwrap_or_default(),
     };

@@ -195,6 +195,12 @@ pub struct Rotation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(revoke|keep)$"))]
     pub previous: Option<String>,
+    /// `drained`: the old version is revoked only once the server shows no session of it from before the last
+    /// acknowledgement; the default where two accounts alternate. `reloaded`: acknowledgements are enough;
+    /// the default of all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(reloaded|drained)$"))]
+    pub ack: Option<String>,
     /// It also rotates when its version is so old, for example `90d`, whatever the schedule says.
     #[serde(default, rename = "maxAge", skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use keywheel_core::binding::{
     DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Reload, Target,
 };
-use keywheel_core::schedule::{MissedRun, OnDeadline, Schedule};
+use keywheel_core::schedule::{Ack, MissedRun, OnDeadline, Schedule};
 use keywheel_core::secret::{DEFAULT_ALPHABET, Generator};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -400,6 +400,21 @@ fn a_deadline_and_what_follows_it_are_read_also_without_a_schedule() {
     };
     assert_eq!(spec.rotation.deadline, None);
     assert_eq!(spec.rotation.on_deadline, OnDeadline::Hold);
+    assert_eq!(spec.rotation.ack, None);
+}
+
+#[test]
+fn what_has_to_be_shown_before_the_old_version_dies_is_read() {
+    for (word, expected) in [("drained", Ack::Drained), ("reloaded", Ack::Reloaded)] {
+        let text = secret(&format!(
+            "{{ generator: {{}}, rotation: {{ ack: {word} }} }}"
+        ));
+        let Manifest::Secret { spec, .. } = &read(&text).unwrap()[0] else {
+            panic!()
+        };
+        assert_eq!(spec.rotation.ack, Some(expected));
+        assert_eq!(spec.rotation.schedule, Schedule::OnDemand);
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use keywheel_core::report::{
     UsageNote,
 };
 use keywheel_core::rollout::Due;
-use keywheel_core::rotation::{Intervention, Step};
+use keywheel_core::rotation::{Intervention, Sessions, Step};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
 use proptest::prelude::*;
@@ -270,6 +270,7 @@ fn effects() -> Vec<Effect> {
             provided,
             outside: None,
             resource: None,
+            mark: (step == Step::Drain).then_some(i64::MAX),
         }),
     };
     let generator = Generator {
@@ -280,6 +281,7 @@ fn effects() -> Vec<Effect> {
     vec![
         step(Step::Create, Some(generator), false),
         step(Step::RevokeOld, None, true),
+        step(Step::Drain, None, false),
         Effect {
             work: Work::Revoke(RevokeWork {
                 revocation: REVOCATION,
@@ -314,6 +316,7 @@ fn workers_commands() -> Vec<Command> {
             failure: None,
             is_away: false,
             remote: None,
+            sessions: None,
         },
         Command::StepOutcome {
             rotation: ROTATION,
@@ -322,11 +325,24 @@ fn workers_commands() -> Vec<Command> {
             failure: failure.clone(),
             is_away: false,
             remote: None,
+            sessions: None,
         },
         Command::RevokeOutcome {
             revocation: REVOCATION,
             attempt: 1,
             failure,
+        },
+        Command::StepOutcome {
+            rotation: ROTATION,
+            step: Step::Drain,
+            attempt: 2,
+            failure: None,
+            is_away: false,
+            remote: None,
+            sessions: Some(Sessions {
+                mark: i64::MAX,
+                left: 3,
+            }),
         },
         Command::RetryStep { rotation: ROTATION },
         Command::RetryRevoke {

@@ -43,6 +43,15 @@ pub enum OnDeadline {
     Force,
 }
 
+/// What has to be shown before the old version may die, beyond each binding's own level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ack {
+    /// Every consumer has the new version and reloaded as its binding says; nothing more.
+    Reloaded,
+    /// Besides, the backend has no session of the old credential from before the last acknowledgement.
+    Drained,
+}
+
 /// A time in which the secret may rotate by itself: from each fire of a cron line on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Window {
@@ -137,6 +146,8 @@ pub struct RotationPolicy {
     pub keep_previous: bool,
     /// It also rotates after one of these.
     pub on_event: Vec<OnEvent>,
+    /// What has to be shown before the old version may die; `None` for what suits its strategy.
+    pub ack: Option<Ack>,
 }
 
 impl RotationPolicy {

@@ -246,6 +246,7 @@ pub(crate) fn done(rotation: RotationId, step: Step) -> Command {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     }
 }
 
@@ -257,6 +258,7 @@ pub(crate) fn failed(rotation: RotationId, step: Step, attempt: u32) -> Command 
         failure: Some("store down".to_owned()),
         is_away: false,
         remote: None,
+        sessions: None,
     }
 }
 

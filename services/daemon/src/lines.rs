@@ -24,6 +24,8 @@ lines! {
     ROTATION_TURNED_BACK = "rotation.turned_back", "The version before is current again, and consumers have to move back.";
     DEADLINE_PASSED = "rotation.deadline_passed", "Consumers did not acknowledge in time.";
     STRAGGLERS_NAMED = "rotation.stragglers_named", "Consumers that did not acknowledge by then; `count` says how many, `reason` what the first of them lacks.";
+    SESSIONS_LEFT = "rotation.sessions_left", "Sessions of the old credential are open from before the last acknowledgement; `count` says how many. It lives until they are gone, or the deadline.";
+    SESSIONS_UNTOLD = "rotation.sessions_untold", "The server does not tell the sessions of the old credential; it lives on for a grace instead.";
     ROTATION_FORCED = "rotation.forced", "Nobody is waited for any more: the old version dies, on the way back the new one.";
     ROTATION_INTERVENED = "rotation.intervened", "A person aborted, retried or forced a rotation, and why.";
     ROTATION_REOPENED = "rotation.reopened", "A parked rotation waits for consumers again; `count` says for how many.";

@@ -323,6 +323,7 @@ pub const fn step_word(step: Step) -> &'static str {
         Step::Finish => "finish",
         Step::RevokeOld => "revoke_old",
         Step::RollBack => "roll_back",
+        Step::Drain => "drain",
     }
 }
 

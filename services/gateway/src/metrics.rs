@@ -62,6 +62,8 @@ impl Metrics {
                 &name,
                 stragglers(&committed.world, secret),
             );
+            let left = sessions_left(&committed.world, secret);
+            page.count(&names::SESSIONS_LEFT, &name, left);
             let promoted = committed.tally.promoted(secret.id);
             if let Some(promoted) = promoted.filter(|_| secret.current.is_some()) {
                 let age = now.since(promoted).as_secs_f64();
@@ -193,6 +195,13 @@ fn stragglers(world: &World, secret: &Secret) -> u64 {
     let consumers = world.consumers(secret.id);
     let behind = consumers.filter(|(_, one)| !one.is_unserved() && one.holds != current);
     count(behind.count())
+}
+
+/// Sessions of what dies that its rotation waits for, as they were told last.
+fn sessions_left(world: &World, secret: &Secret) -> u64 {
+    let open = world.open_rotation(secret.id);
+    let waits = open.filter(|open| open.is_draining());
+    waits.and_then(|open| open.drain.left).unwrap_or(0)
 }
 
 /// What the log says in numbers.

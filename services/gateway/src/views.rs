@@ -23,6 +23,7 @@ use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
     BindingView, ConsumerView, RevocationView, RotationTimings, RotationView, VersionView,
 };
+use keywheel_schemas::mirror::TextForm as _;
 
 /// Most versions one answer lists.
 pub const MAX_VERSIONS: usize = 1000;
@@ -348,9 +349,11 @@ fn phase_word(phase: &Phase) -> &'static str {
             Step::Finish => "finishing",
             Step::RevokeOld => "revoking_old",
             Step::RollBack => "rolling_back",
+            Step::Drain => "draining",
         },
         Phase::Retrying { .. } => "retrying",
         Phase::Distributing => "distributing",
+        Phase::Draining { .. } => "draining",
         Phase::Closed(Outcome::Completed) => "completed",
         Phase::Closed(Outcome::RolledBack) => "rolled_back",
         Phase::Closed(Outcome::Parked) => "parked",
@@ -365,6 +368,7 @@ fn dying(world: &World, rotation: &Rotation) -> Vec<u64> {
     };
     let may_end = match rotation.phase {
         Phase::Distributing => true,
+        _ if rotation.is_draining() => true,
         Phase::Closed(Outcome::Parked) => {
             secret.last_version == rotation.version && secret.current == Some(rotation.wanted())
         }
@@ -389,6 +393,7 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
     {
         words.push(format!("step {step:?}, attempt {attempt} failed: {reason}"));
     }
+    words.extend(sessions_words(rotation));
     if let Some(reason) = &rotation.halted {
         words.push(match rotation.returning {
             Some(back) => format!("halted, back to version {back}: {reason}"),
@@ -418,6 +423,27 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
         ));
     }
     words
+}
+
+/// What is known of the sessions of what dies, while that holds the rotation up.
+fn sessions_words(rotation: &Rotation) -> Option<String> {
+    let is_parked = rotation.phase == Phase::Closed(Outcome::Parked);
+    if !rotation.is_draining() && !is_parked {
+        return None;
+    }
+    let drain = &rotation.drain;
+    if let Some(until) = drain.grace {
+        return Some(format!(
+            "sessions: the server does not tell those of the old credential, which lives on until {}",
+            until.text()
+        ));
+    }
+    let (left, since) = (drain.left?, drain.since?);
+    let open = match left {
+        1 => "1 session of the old credential is open".to_owned(),
+        n => format!("{n} sessions of the old credential are open"),
+    };
+    Some(format!("sessions: {open} since before {}", since.text()))
 }
 
 fn host_name(world: &World, host: HostId) -> String {

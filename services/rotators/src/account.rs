@@ -3,7 +3,7 @@
 //!
 //! Which account a version opens stands in its value, so that whoever performs a step after a crash
 //! finds it there. Invariants: an account is chosen only when no other version that is kept opens it, and
-//! given a new password only when no session of it is left; what is kept in the vault is fit to be a
+//! given a new password only when no session of it is left ([`sessions`]); what is kept in the vault is fit to be a
 //! password; a server that lets everybody in fails the test. How passwords die is in [`ending`]. It
 //! talks to no server itself.
 
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, Outside, StepWork};
 use keywheel_core::id::SecretId;
 use keywheel_core::resource::Strategy;
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::secret::Generator;
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::generator;
@@ -27,6 +27,7 @@ use keywheel_seal::{Entropy, SecretBytes};
 use crate::{form, password};
 
 mod ending;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -242,28 +243,6 @@ impl AccountRotator {
         }
     }
 
-    /// A standby account is not reused before its sessions are gone: they would be taken for new ones.
-    async fn check_drained(&self, login: &Login, until: &Until) -> Result<(), PortError> {
-        let now = self.accounts.mark(until).await?;
-        match self.accounts.older(login, &now, until).await? {
-            Some(0) => Ok(()),
-            Some(left) => {
-                let text = format!(
-                    "account {login} at {} still has {left} sessions from before, so it is not given a new password; end them there, or restart what holds them",
-                    self.plan.resource
-                );
-                Err(PortError::new(ErrorKind::Unavailable, text))
-            }
-            None => {
-                tracing::warn!(
-                    account = login.name,
-                    "the server does not tell the sessions of a standby account; it is reused"
-                );
-                Ok(())
-            }
-        }
-    }
-
     /// Fails when the server lets in who has no right password: then a login proves nothing.
     async fn check_door(&self, login: &Login, until: &Until) -> Result<(), PortError> {
         let spec = Generator {
@@ -403,12 +382,25 @@ impl Rotator for AccountRotator {
             }
             // That an account lets in is not all of `set`: its rights may be missing yet. `accept` sees what
             // is, and changes nothing where nothing is.
-            Step::Set | Step::Test | Step::Finish | Step::RevokeOld | Step::RollBack => false,
+            Step::Set
+            | Step::Test
+            | Step::Finish
+            | Step::RevokeOld
+            | Step::RollBack
+            | Step::Drain => false,
         };
         Ok(match is_done {
             true => Probed::Done(None),
             false => Probed::NotDone,
         })
+    }
+
+    async fn sessions(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<Sessions>, PortError> {
+        self.open_on(work, until).await
     }
 }
 

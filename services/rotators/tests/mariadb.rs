@@ -579,4 +579,7 @@ async fn the_two_passwords_of_an_account_take_turns_whatever_call_is_lost() {
     let url = shop.server.url(ADMIN);
     let resource = support::resource(Kind::Mariadb, &url, &[login.name.as_str()]);
     support::two_passwords_take_turns(Arc::new(shop.hand()), &resource).await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let resource = support::resource(Kind::Mariadb, &url, &[login.name.as_str()]);
+    support::sessions_of_an_old_version_are_told(&shop, &resource).await;
 }

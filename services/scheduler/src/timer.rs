@@ -44,9 +44,9 @@ pub const DEADLINE_RETRY: Duration = Duration::from_secs(1);
 pub enum Key {
     /// The next slot of a secret.
     Slot(SecretId),
-    /// The end of a rotation's wait for consumers.
+    /// The end of a rotation's wait for consumers or sessions, or of a grace.
     Deadline(RotationId),
-    /// A rotation's failed step.
+    /// A rotation's failed step, or its next question for sessions.
     Step(RotationId),
     /// A revocation's failed attempt.
     Revoke(RevocationId),
@@ -187,17 +187,27 @@ impl Timers {
                     known.anchors.serve(time);
                 }
             }
-            rotation::Event::StepStarted { .. } => {
+            rotation::Event::StepStarted { step, .. } => {
                 self.queue.clear(Key::Step(id));
-                self.clear_deadline(id);
+                // Sessions are waited for up to the same deadline as consumers.
+                if *step != rotation::Step::Drain {
+                    self.clear_deadline(id);
+                }
             }
-            rotation::Event::StepFailed { attempt, .. } => {
+            rotation::Event::StepFailed { attempt, .. }
+            | rotation::Event::SessionsLeft { attempt, .. } => {
                 self.queue
                     .set(Key::Step(id), time.plus(retry_delay(*attempt)));
             }
             rotation::Event::DistributionStarted { deadline, .. }
-            | rotation::Event::DeadlineMoved { deadline }
-            | rotation::Event::TurnedBack { deadline, .. } => self.set_deadline(id, *deadline),
+            | rotation::Event::DeadlineMoved { deadline } => self.set_deadline(id, *deadline),
+            rotation::Event::TurnedBack { deadline, .. }
+            | rotation::Event::SessionsUntold {
+                until: deadline, ..
+            } => {
+                self.queue.clear(Key::Step(id));
+                self.set_deadline(id, *deadline);
+            }
             rotation::Event::Reopened {
                 secret, deadline, ..
             } => {

@@ -119,6 +119,7 @@ const STEP: Label = Label {
         "distribute",
         "revoke_old",
         "roll_back",
+        "drain",
     ]),
 };
 const TRIGGER: Label = Label {
@@ -172,6 +173,7 @@ const OPERATION: Label = Label {
         "probe",
         "look",
         "fetch",
+        "sessions",
     ]),
 };
 const ERROR: Label = Label {
@@ -326,6 +328,9 @@ metrics! {
     /// Who is waited for.
     STRAGGLERS = gauge(GATEWAY, "keywheel_stragglers", Plain, &[SECRET], Sum,
         "Consumers that have not shown yet that they run on the current version");
+    /// What is waited for at the server.
+    SESSIONS_LEFT = gauge(GATEWAY, "keywheel_sessions_left", Plain, &[SECRET], Sum,
+        "Sessions of the old credential that a rotation waits for, as the server told them last");
     /// Consumers by how far they are.
     CONSUMERS = gauge(GATEWAY, "keywheel_consumers", Plain, &[STATE], Sum,
         "Containers under a binding, by how far they are with the version they have to run on");

@@ -1,10 +1,11 @@
 //! A secret whose versions open accounts at a real PostgreSQL, all the way from a manifest to a container.
 
 use anyhow::{Context as _, Result, ensure};
-use keywheel_testkit::server::postgres::PostgresServer;
-use keywheel_tests::docker;
+use keywheel_testkit::server::postgres::{HELD, PostgresServer};
+use keywheel_tests::docker::{self, Container};
 use keywheel_tests::manifest;
-use keywheel_tests::stage::{SECRET, Stage};
+use keywheel_tests::stage::{SECRET, Stage, find};
+use keywheel_tests::wait;
 use serde_json::Value;
 
 use crate::scene::give;
@@ -45,6 +46,39 @@ fn secret(server: &PostgresServer, name: &str, generator: &str) -> String {
          rotator:\n    type: postgres\n    connection: \"postgres://{ADMIN}@{host}/{DATABASE}\"\n    \
          account: [app, app_b]\n    adminSecret: {ADMIN_SECRET}\n{generator}---\n"
     )
+}
+
+/// A session of the old account outlives every acknowledgement: its login lives as long, and no longer.
+fn outlived(
+    stage: &Stage,
+    server: &PostgresServer,
+    container: &Container,
+    before: &Login,
+) -> Result<Login> {
+    let keywheel = &stage.keywheel;
+    let mut held = server.hold(DATABASE, &before.user, &before.password);
+    let open = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{HELD}'");
+    wait::until_true("the session to be open", wait::PATIENCE, || {
+        Ok(server.psql(DATABASE, &open) == "1")
+    })?;
+    keywheel.cli(&["rotate", SECRET])?.ok()?;
+    wait::until_true("the session to be waited for", wait::PATIENCE, || {
+        let said = keywheel.json(&["rotation", "describe", SECRET])?;
+        Ok(said.to_string().contains("of the old credential"))
+    })?;
+    let after = Login::of(&stage.value_in(container)?)?;
+    ensure!(
+        after.is_good(server) && before.is_good(server),
+        "{after:?} and {before:?} are both to be let in"
+    );
+    drop(held.stdin.take());
+    held.wait()?;
+    wait::until_true("the rotation to end", wait::PATIENCE, || {
+        let said = keywheel.json(&["rotation", "describe", SECRET])?;
+        Ok(find(&said, "state").and_then(Value::as_str) == Some("completed"))
+    })?;
+    ensure!(!before.is_good(server), "{before:?} is still let in");
+    Ok(after)
 }
 
 #[test]
@@ -97,6 +131,8 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
         values.push(after.password.clone());
         before = after;
     }
+    before = outlived(&stage, &server, &container, &before)?;
+    values.push(before.password.clone());
 
     // An incident: refused at once, and what was open ends.
     let revoked = ["revoke", SECRET, "--reason", "drill", "--yes", "--wait"];

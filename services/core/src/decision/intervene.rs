@@ -6,7 +6,7 @@
 
 use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
-use super::{Context, Rejection, rollout, rotate};
+use super::{Context, Rejection, drain, rollout, rotate};
 use crate::assignment;
 use crate::event::Event;
 use crate::id::{HostId, RotationId};
@@ -48,7 +48,7 @@ pub(super) fn intervene(
 
 /// Ends the wait for consumers. Whoever moves back to the version before is never forced: a person
 /// decides which of the two dies. Nor is whoever would restart and has to wait for others: they get the
-/// deadline anew.
+/// deadline anew. The end of a grace is no deadline: then the old version dies.
 pub(super) fn deadline(
     world: &World,
     id: RotationId,
@@ -56,6 +56,9 @@ pub(super) fn deadline(
 ) -> Result<Vec<Event>, Rejection> {
     let (open, secret) = rotate::open(world, id)?;
     let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
+    if open.is_draining() && open.drain.grace.is_some() {
+        return drain::drained(open, secret);
+    }
     let forces = secret.spec.rotation.on_deadline == OnDeadline::Force;
     if forces && open.returning.is_none() {
         if waiting::is_held_back(world, open) {
@@ -115,6 +118,7 @@ fn abort(
             Err(nothing("goes back to the version before already").into())
         }
         Phase::Distributing => turn_back(world, known, secret, ctx),
+        _ if known.is_draining() => turn_back(world, known, secret, ctx),
         Phase::Closed(Outcome::Parked) if known.returning.is_none() => {
             let mut after = known.clone();
             let mut events = vec![reopened(world, &mut after, secret, ctx)?];
@@ -122,7 +126,7 @@ fn abort(
             Ok(events)
         }
         Phase::Closed(Outcome::Parked) => Err(nothing("is back at the version before").into()),
-        Phase::Performing { .. } | Phase::Retrying { .. } => {
+        Phase::Performing { .. } | Phase::Retrying { .. } | Phase::Draining { .. } => {
             Err(nothing("takes its other version out of use already").into())
         }
         Phase::Closed(_) => Err(nothing("has ended").into()),
@@ -180,7 +184,9 @@ fn retry(
 ) -> Result<Vec<Event>, Rejection> {
     let id = known.id;
     match &known.phase {
-        Phase::Retrying { .. } => Ok(vec![Event::Rotation(id, known.decide_retry()?)]),
+        Phase::Retrying { .. } | Phase::Draining { .. } => {
+            Ok(vec![Event::Rotation(id, known.decide_retry()?)])
+        }
         Phase::Closed(Outcome::Parked) if known.halted.is_some() && known.returning.is_none() => {
             Err(rotation::Rejection::Halted {
                 rotation: id,
@@ -215,6 +221,7 @@ fn force(
             .into());
         }
         Phase::Distributing => {}
+        _ if known.is_draining() => {}
         Phase::Closed(Outcome::Parked) => events.push(reopened(world, known, secret, ctx)?),
         _ => return Err(rotation::Rejection::NothingToForce(known.id).into()),
     }
@@ -228,7 +235,7 @@ fn forced(world: &World, open: &Rotation, secret: &Secret) -> Result<Vec<Event>,
         Event::Rotation(open.id, named(world, open)),
         Event::Rotation(open.id, rotation::Event::Forced),
     ];
-    events.extend(rotate::settled(open, secret)?);
+    events.extend(rotate::ended(open, secret)?);
     Ok(events)
 }
 

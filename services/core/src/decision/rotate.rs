@@ -1,11 +1,11 @@
 //! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
 
-use super::{Context, Rejection, revoke, rollout, secret_or_reject};
+use super::{Context, Rejection, drain, revoke, rollout, secret_or_reject};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
 use crate::name::SecretName;
-use crate::rotation::{self, MAX_SLOT_SKEW, Outcome, Rotation, Step, Trigger};
+use crate::rotation::{self, MAX_SLOT_SKEW, Outcome, Rotation, Sessions, Step, Trigger};
 use crate::secret::{self, Generator, Secret};
 use crate::store::RemoteVersion;
 use crate::time::Timestamp;
@@ -166,19 +166,22 @@ pub(super) struct Answer<'a> {
     pub(super) failure: Option<rotation::Failure<'a>>,
     /// What is current at the store outside after `finish`.
     pub(super) remote: Option<&'a RemoteVersion>,
+    /// What the backend says of sessions after `drain`.
+    pub(super) sessions: Option<Sessions>,
 }
 
 impl<'a> Answer<'a> {
     pub(super) fn new(
         (step, attempt): (Step, u32),
         failure: Option<rotation::Failure<'a>>,
-        remote: Option<&'a RemoteVersion>,
+        (remote, sessions): (Option<&'a RemoteVersion>, Option<Sessions>),
     ) -> Self {
         Self {
             step,
             attempt,
             failure,
             remote,
+            sessions,
         }
     }
 }
@@ -192,6 +195,9 @@ pub(super) fn outcome(
     let (rotation, secret) = open(world, id)?;
     let (step, failure) = (answer.step, answer.failure);
     let own = rotation.decide_outcome(step, answer.attempt, failure)?;
+    if step == Step::Drain && failure.is_none() {
+        return drain::counted(rotation, secret, answer, ctx);
+    }
     let mut events: Vec<Event> = own
         .into_iter()
         .map(|event| Event::Rotation(id, event))
@@ -237,7 +243,7 @@ pub(super) fn outcome(
                 events.extend(revoke::taken_over(secret, rotation));
             }
         }
-        Step::Create | Step::Set | Step::Test => {
+        Step::Create | Step::Set | Step::Test | Step::Drain => {
             if rotation.is_given_up_at(step) {
                 events.extend(rollout::released(world, id, ctx));
             }
@@ -290,7 +296,10 @@ fn promote(
     };
     events.push(Event::Rotation(rotation.id, started));
     if settled {
-        events.extend(retire_old((rotation.id, version), secret, &old)?);
+        match drain::begin(rotation, secret, &old) {
+            Some(asked) => events.push(asked),
+            None => events.extend(retire_old((rotation.id, version), secret, &old)?),
+        }
     }
     Ok(events)
 }
@@ -310,8 +319,16 @@ fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Opt
     Some(Event::Secret(secret.id, noted))
 }
 
-/// Ends the wait for consumers: the old versions die, or the new one when they moved back.
+/// Ends the wait for consumers: sessions of the old versions are asked for, or these die at once.
 pub(super) fn settled(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
+    match drain::begin(open, secret, &open.old) {
+        Some(asked) => Ok(vec![asked]),
+        None => ended(open, secret),
+    }
+}
+
+/// Ends all waiting: the old versions die, or the new one when consumers moved back.
+pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
     let Some(back) = open.returning else {
         return retire_old((open.id, open.version), secret, &open.old);
     };

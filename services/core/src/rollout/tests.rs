@@ -515,6 +515,7 @@ fn leave_waits_for_another_secret_of_the_container_that_is_about_to_change() {
         failure: Some("store down".to_owned()),
         is_away: true,
         remote: None,
+        sessions: None,
     };
     assert_eq!(members_with_leave(&given.and(failed)), [on(HOST, 1)]);
 }

@@ -20,6 +20,18 @@ pub enum Step {
     RevokeOld,
     /// Take back what was made of the new version.
     RollBack,
+    /// Ask the backend for sessions of the old credential from before the last acknowledgement.
+    Drain,
+}
+
+/// What a backend says of the sessions of the credentials that are to die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sessions {
+    /// Where it draws the line: of what was opened before it, these are left. It means something only to
+    /// the backend that made it.
+    pub mark: i64,
+    /// How many are open.
+    pub left: u64,
 }
 
 /// Why a rotation began.
@@ -193,5 +205,24 @@ pub enum Event {
     Closed {
         /// How.
         outcome: Outcome,
+    },
+    /// Sessions of what dies at the end are open from before the last acknowledgement; they are asked for
+    /// again.
+    SessionsLeft {
+        /// Which attempt at asking found them.
+        attempt: u32,
+        /// Where the backend draws the line.
+        mark: i64,
+        /// How many.
+        sessions: u64,
+        /// Since when they are waited for.
+        since: Timestamp,
+    },
+    /// The backend does not tell its sessions: the old credential lives on for a grace instead.
+    SessionsUntold {
+        /// Which attempt at asking said so.
+        attempt: u32,
+        /// When the grace ends.
+        until: Timestamp,
     },
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger};
+use super::{
+    Drain, Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger,
+};
 use crate::assignment;
 use crate::id::{HostId, RotationId, SecretId};
 use crate::name::SecretName;
@@ -193,6 +195,11 @@ pub enum Phase {
     },
     /// Consumers move.
     Distributing,
+    /// Sessions of what dies are waited for, or a grace where the backend does not tell them.
+    Draining {
+        /// The attempt at asking that was answered last.
+        attempt: u32,
+    },
     /// It ended.
     Closed(Outcome),
 }
@@ -237,6 +244,8 @@ pub struct Rotation {
     pub forced: bool,
     /// Those, then.
     pub left_behind: BTreeSet<assignment::Key>,
+    /// What is known of the sessions of what dies.
+    pub drain: Drain,
 }
 
 impl Rotation {
@@ -265,6 +274,7 @@ impl Rotation {
             aborted: None,
             forced: false,
             left_behind: BTreeSet::new(),
+            drain: Drain::default(),
         }
     }
 
@@ -338,8 +348,9 @@ impl Rotation {
             Step::Create => vec![done, next(Step::Set)],
             Step::Set => vec![done, next(Step::Test)],
             Step::Test => vec![done, next(Step::Finish)],
-            // The promotion is the secret's; `decision` adds it and the distribution.
-            Step::Finish => vec![done],
+            // The promotion is the secret's; `decision` adds it and the distribution. What the answer to
+            // `Drain` leads to is `decision`'s, too.
+            Step::Finish | Step::Drain => vec![done],
             Step::RevokeOld => vec![
                 done,
                 Event::Closed {
@@ -371,17 +382,19 @@ impl Rotation {
                 step,
                 attempt: attempt.saturating_add(1),
             }),
+            Phase::Draining { .. } => Ok(self.ask_for_sessions()),
             _ => Err(Rejection::NoDeadline(self.id)),
         }
     }
 
-    /// Ends the wait for consumers.
+    /// Ends the wait for consumers, or for sessions.
     ///
     /// # Errors
     /// When the rotation does not wait, or the deadline lies ahead.
     pub fn decide_deadline(&self, now: Timestamp) -> Result<Event, Rejection> {
         let passed = self.deadline.is_some_and(|deadline| now >= deadline);
-        if self.phase != Phase::Distributing || !passed {
+        let waits = self.phase == Phase::Distributing || self.is_draining();
+        if !waits || !passed {
             return Err(Rejection::NoDeadline(self.id));
         }
         Ok(Event::DeadlinePassed)
@@ -407,6 +420,7 @@ impl Rotation {
 
     /// Folds one event; total.
     pub fn evolve(&mut self, event: &Event) {
+        self.drain.evolve(event);
         match event {
             Event::Started {
                 secret,
@@ -450,16 +464,6 @@ impl Rotation {
             }
             Event::DeadlineMoved { deadline } => self.deadline = Some(*deadline),
             Event::Halted { reason, .. } => self.halted = Some(reason.clone()),
-            Event::TurnedBack {
-                version,
-                consumers,
-                hosts,
-                deadline,
-            } => {
-                self.returning = Some(*version);
-                self.old = vec![self.version];
-                self.wait_for(consumers, hosts, *deadline);
-            }
             Event::ConsumerAcknowledged { consumer } => {
                 self.waiting.remove(consumer);
                 self.acknowledged.insert(consumer.clone());
@@ -468,7 +472,12 @@ impl Rotation {
                 self.barrier.remove(host);
             }
             Event::Closed { outcome } => self.close(outcome),
-            Event::Intervened { .. } | Event::Reopened { .. } | Event::Forced => {
+            Event::TurnedBack { .. }
+            | Event::Intervened { .. }
+            | Event::Reopened { .. }
+            | Event::Forced
+            | Event::SessionsLeft { .. }
+            | Event::SessionsUntold { .. } => {
                 self.evolve_otherwise(event);
             }
             Event::StepCompleted { .. } | Event::DeadlinePassed | Event::StragglersNamed { .. } => {
@@ -476,13 +485,24 @@ impl Rotation {
         }
     }
 
-    /// What a person, or the deadline's policy, makes of it.
+    /// What a person, a way back, the deadline's policy or the backend's sessions make of it.
     fn evolve_otherwise(&mut self, event: &Event) {
         match event {
             Event::Intervened {
                 intervention: Intervention::Abort,
                 reason,
             } => self.aborted = Some(reason.clone()),
+            Event::TurnedBack {
+                version,
+                consumers,
+                hosts,
+                deadline,
+            } => {
+                self.phase = Phase::Distributing;
+                self.returning = Some(*version);
+                self.old = vec![self.version];
+                self.wait_for(consumers, hosts, *deadline);
+            }
             Event::Reopened {
                 consumers,
                 hosts,
@@ -498,6 +518,13 @@ impl Rotation {
                 self.forced = true;
                 self.left_behind = std::mem::take(&mut self.waiting);
                 self.barrier.clear();
+            }
+            Event::SessionsLeft { attempt, .. } => {
+                self.phase = Phase::Draining { attempt: *attempt };
+            }
+            Event::SessionsUntold { attempt, until } => {
+                self.phase = Phase::Draining { attempt: *attempt };
+                self.deadline = Some(*until);
             }
             _ => {}
         }

@@ -141,6 +141,7 @@ fn written(rotation: RotationId, n: u64) -> Command {
         failure: None,
         is_away: false,
         remote: Some(remote(n)),
+        sessions: None,
     }
 }
 

@@ -173,6 +173,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let revoked = Command::RevokeOutcome {
         revocation,
@@ -525,6 +526,10 @@ fn the_record_of_a_deadline_says_what_came_of_it() {
         (rotation::Event::Forced, "forced"),
         (rotation::Event::Closed { outcome }, "held"),
         (rotation::Event::DeadlineMoved { deadline }, "put off"),
+        (
+            rotation::Event::StepCompleted { step: Step::Drain },
+            "the grace is over",
+        ),
     ] {
         let command = Command::DeadlinePassed { rotation: ROTATION };
         let decided = Ok(vec![

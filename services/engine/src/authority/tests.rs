@@ -120,19 +120,21 @@ fn host_commands() -> Vec<Command> {
 }
 
 fn worker_commands() -> Vec<(Role, Command)> {
+    let rotation = ROTATION;
     let due = Command::Due {
-        rotation: ROTATION,
+        rotation,
         secret: SECRET,
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
     };
     let step = Command::StepOutcome {
-        rotation: ROTATION,
+        rotation,
         step: Step::Create,
         attempt: 1,
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let revoked = Command::RevokeOutcome {
         revocation: REVOCATION,
@@ -170,11 +172,8 @@ fn worker_commands() -> Vec<(Role, Command)> {
     };
     vec![
         (Role::Scheduler, due),
-        (
-            Role::Scheduler,
-            Command::DeadlinePassed { rotation: ROTATION },
-        ),
-        (Role::Scheduler, Command::RetryStep { rotation: ROTATION }),
+        (Role::Scheduler, Command::DeadlinePassed { rotation }),
+        (Role::Scheduler, Command::RetryStep { rotation }),
         (
             Role::Scheduler,
             Command::RetryRevoke {

@@ -131,6 +131,7 @@ impl Bench {
                     failure: None,
                     is_away: false,
                     remote: None,
+                    sessions: None,
                 },
                 Work::Revoke(work) => Command::RevokeOutcome {
                     revocation: work.revocation,

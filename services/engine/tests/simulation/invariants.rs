@@ -15,6 +15,7 @@ use keywheel_core::world::World;
 use keywheel_core::{revocation, secret};
 
 use crate::host::{Host, Wanted};
+use crate::scene::{DRAINED, secret_id};
 use crate::store::{Store, Value};
 
 /// A rule that does not hold.
@@ -119,7 +120,10 @@ impl Truth {
             rotation::Event::StepStarted {
                 step: Step::RevokeOld,
                 ..
-            } => self.nobody_runs_on_the_old(id, now),
+            } => {
+                self.nobody_runs_on_the_old(id, now)?;
+                self.no_session_of_the_old_is_open(id, now)
+            }
             _ => Ok(()),
         }
     }
@@ -155,6 +159,24 @@ impl Truth {
                     })?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Where it is promised, an old version is revoked by its rotation only once no session of it is open.
+    fn no_session_of_the_old_is_open(&self, id: RotationId, now: &Now<'_>) -> Result<(), Broken> {
+        let Some(open) = now.world.rotations.get(&id) else {
+            return Ok(());
+        };
+        if open.secret != secret_id(DRAINED) || open.forced {
+            return Ok(());
+        }
+        for version in &open.old {
+            let value = (open.secret, *version);
+            let left = now.store.sessions.get(&value).copied().unwrap_or(0);
+            hold(left == 0 || self.by_person.contains(&value), "I9", || {
+                format!("rotation {id} revokes version {version} with {left} sessions open")
+            })?;
         }
         Ok(())
     }
@@ -243,6 +265,7 @@ impl Truth {
 pub(crate) struct Now<'a> {
     pub(crate) world: &'a World,
     pub(crate) hosts: &'a [Host],
+    pub(crate) store: &'a Store,
 }
 
 /// What a step's command has to do with it: a report opens barriers, nothing else does (I9).

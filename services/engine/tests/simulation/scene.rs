@@ -11,7 +11,7 @@ use keywheel_core::binding::{
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::schedule::{RotationPolicy, Schedule};
+use keywheel_core::schedule::{Ack, RotationPolicy, Schedule};
 use keywheel_core::secret::{Generator, Spec};
 
 /// Secrets of a run.
@@ -79,6 +79,9 @@ pub(crate) fn container_id(nth: u64) -> ContainerId {
     ContainerId::parse(&format!("{nth:064x}")).unwrap()
 }
 
+/// The secret whose old versions die only once their sessions are gone.
+pub(crate) const DRAINED: usize = 1;
+
 /// Makes a secret whose values are generated, and which rotates by itself.
 pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
     Command::Apply(vec![Declaration::Secret {
@@ -89,6 +92,7 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
             generator: Some(Generator::default()),
             rotation: RotationPolicy {
                 schedule: Schedule::Interval(Duration::from_secs(3600)),
+                ack: (n == DRAINED).then_some(Ack::Drained),
                 ..RotationPolicy::default()
             },
             ..Spec::default()

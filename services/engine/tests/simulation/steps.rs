@@ -192,7 +192,9 @@ impl Sim {
 
     fn retry_steps(&mut self) {
         let open = self.gateway.world().open_rotations();
-        let failed = open.filter(|open| matches!(open.phase, Phase::Retrying { .. }));
+        let waits =
+            |phase: &Phase| matches!(phase, Phase::Retrying { .. } | Phase::Draining { .. });
+        let failed = open.filter(|open| waits(&open.phase));
         let failed: Vec<RotationId> = failed.map(|open| open.id).collect();
         for rotation in failed {
             self.timer(Command::RetryStep { rotation });
@@ -211,7 +213,7 @@ impl Sim {
     fn deadlines_pass(&mut self) {
         self.now += ACK_DEADLINE;
         let open = self.gateway.world().open_rotations();
-        let waiting = open.filter(|open| open.phase == Phase::Distributing);
+        let waiting = open.filter(|open| open.phase == Phase::Distributing || open.is_draining());
         let waiting: Vec<RotationId> = waiting.map(|open| open.id).collect();
         for rotation in waiting {
             self.timer(Command::DeadlinePassed { rotation });

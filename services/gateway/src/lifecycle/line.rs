@@ -154,7 +154,9 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
         | E::StragglersNamed { .. }
         | E::Forced
         | E::Intervened { .. }
-        | E::Reopened { .. } => {
+        | E::Reopened { .. }
+        | E::SessionsLeft { .. }
+        | E::SessionsUntold { .. } => {
             let known = committed.world.rotations.get(&id);
             of_waiting(event, known.is_some_and(|known| known.returning.is_some()))?
         }
@@ -216,6 +218,20 @@ fn of_waiting(event: &rotation::Event, goes_back: bool) -> Option<Line> {
         E::Reopened { consumers, .. } => Line {
             count: Some(consumers.len() as u64),
             ..Line::new(lines::ROTATION_REOPENED, "consumers are waited for again")
+        },
+        E::SessionsLeft { sessions, .. } => Line {
+            count: Some(*sessions),
+            ..Line::new(
+                lines::SESSIONS_LEFT,
+                "sessions of the old credential are open",
+            )
+        },
+        E::SessionsUntold { .. } => Line {
+            is_bad: true,
+            ..Line::new(
+                lines::SESSIONS_UNTOLD,
+                "the server does not tell sessions; a grace counts",
+            )
         },
         _ => return None,
     })

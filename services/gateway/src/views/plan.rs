@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{AckLevel, Reload, Spec};
+use keywheel_core::decision;
 use keywheel_core::id::{ContainerId, HostId};
 use keywheel_core::resource::{Resource, Strategy};
 use keywheel_core::schedule::OnDeadline;
@@ -50,6 +51,7 @@ pub fn rotation_plan(
         on_deadline: deadline_word(policy.on_deadline).to_owned(),
         blockers,
         schedule: schedule_words(policy),
+        sessions: sessions(secret),
     }
 }
 
@@ -90,6 +92,21 @@ fn at_resource(resource: &Resource) -> String {
             "cut-over (`{word}`): account `{accounts}` takes one password, and from `set` on the old one is refused; after the promotion it only goes forward"
         ),
     }
+}
+
+/// Whether sessions of the old credential are waited for.
+fn sessions(secret: &Secret) -> String {
+    let has_accounts = secret.spec.rotator.is_some();
+    match (decision::drains(secret), has_accounts) {
+        (false, _) => "not waited for: the old value dies once every consumer has acknowledged",
+        (true, true) => {
+            "waited for: the old value dies once its sessions from before the last acknowledgement are gone"
+        }
+        (true, false) => {
+            "cannot be told where this value is used: the old one lives on for a grace instead"
+        }
+    }
+    .to_owned()
 }
 
 fn expected_gap(secret: &Secret, restarts: u64) -> String {
@@ -266,6 +283,8 @@ mod tests {
             let named = format!("`{}`", accounts.join("`, `"));
             assert!(plan.strategy.contains(&named), "{}", plan.strategy);
             assert!(plan.expected_gap.starts_with("none"), "{plan:?}");
+            let waits = strategy == Strategy::AlternatingUsers;
+            assert_eq!(plan.sessions.starts_with("waited for"), waits, "{plan:?}");
         }
         let plan = plan_of(Strategy::SingleUser, &["app"]);
         assert!(

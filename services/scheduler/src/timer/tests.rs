@@ -302,6 +302,48 @@ fn a_deadline_that_is_refused_comes_again_only_while_there_is_one() {
 }
 
 #[test]
+fn sessions_are_asked_for_again_up_to_the_deadline_and_what_cannot_be_told_waits_for_its_grace() {
+    let distributing = rotation(rotation::Event::DistributionStarted {
+        consumers: Vec::new(),
+        hosts: vec![HostId::default()],
+        old: vec![1],
+        deadline: at(500),
+    });
+    let asks = |attempt| {
+        rotation(rotation::Event::StepStarted {
+            step: Step::Drain,
+            attempt,
+        })
+    };
+    let left = rotation(rotation::Event::SessionsLeft {
+        attempt: 3,
+        mark: 7,
+        sessions: 2,
+        since: at(3),
+    });
+    let untold = rotation(rotation::Event::SessionsUntold {
+        attempt: 3,
+        until: at(900),
+    });
+    let mut timers = after(&[(1, started()), (2, distributing), (3, asks(3))]);
+    assert_eq!(timers.next_due(), Some(at(500)), "the deadline stands");
+    let mut told = timers.clone();
+    told.apply(at(10), &left);
+    assert_eq!(told.next_due(), Some(at(14)));
+    let fired = told.pop(at(14)).unwrap();
+    assert_eq!(fired.command, Command::RetryStep { rotation: ROTATION });
+    told.apply(at(14), &asks(4));
+    assert_eq!(told.next_due(), Some(at(500)));
+    timers.apply(at(10), &untold);
+    assert_eq!(timers.next_due(), Some(at(900)), "nobody asks again");
+    let fired = timers.pop(at(900)).unwrap();
+    assert_eq!(
+        fired.command,
+        Command::DeadlinePassed { rotation: ROTATION }
+    );
+}
+
+#[test]
 fn a_failed_step_is_retried_later_each_time_and_not_after_a_roll_back() {
     let mut timers = after(&[(1, started()), (10, step_failed(3))]);
     assert_eq!(timers.next_due(), Some(at(14)));

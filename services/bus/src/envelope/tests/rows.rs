@@ -152,6 +152,7 @@ pub(super) fn one_of_each() -> Vec<Body> {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let mut commands = vec![Command::DeadlinePassed { rotation }, outcome];
     commands.extend(stores::commands());
@@ -173,6 +174,7 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
         provided: true,
         outside: Some(Box::new(stores::outside())),
         resource: None,
+        mark: None,
     };
     let work = Effect {
         work: Work::Step(step),

@@ -262,6 +262,7 @@ impl Model {
             failure: fails.then(|| "down".to_owned()),
             is_away: false,
             remote: None,
+            sessions: None,
         })
     }
 
