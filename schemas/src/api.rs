@@ -239,6 +239,9 @@ pub struct ConsumerView {
     /// Promotion committed to file replaced, or to the new first program running, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_ms: Option<f64>,
+    /// Version before that one, which stands in its file, too: its template names `previous`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous: Option<u64>,
 }
 
 /// One rotation.

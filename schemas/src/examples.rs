@@ -209,6 +209,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
     let spec = binding::Spec {
         secret: SECRET,
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector,
         target,
         reload: Reload::Signal(1),

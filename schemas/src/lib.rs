@@ -11,6 +11,7 @@ pub mod api;
 pub mod asyncapi;
 mod canonical;
 pub mod catalogue;
+pub mod condition;
 pub mod config;
 pub mod error;
 pub mod event;

@@ -189,6 +189,12 @@ pub struct Rotation {
     )]
     #[schemars(regex(pattern = r"^(hold|force)$"))]
     pub on_deadline: Option<String>,
+    /// What becomes of the version before the current one once all consumers run on the new one: `revoke`,
+    /// the default; `keep`: it stays alive until the next rotation ends, for templates that name it by
+    /// `version="previous"`. Not for a secret with a `rotator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(revoke|keep)$"))]
+    pub previous: Option<String>,
     /// `drained`: the old version is revoked only once the server shows no session of it from before the last
     /// acknowledgement; the default where two accounts alternate. `reloaded`: acknowledgements are enough;
     /// the default of all others.
@@ -219,6 +225,31 @@ pub struct Rotation {
     /// Its place among related secrets that are not to rotate at the same time; goes with `schedule`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
+    /// It also rotates after these of Keywheel's own events.
+    #[serde(default, rename = "onEvent", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub on_event: Option<Vec<EventRule>>,
+}
+
+/// Events that lead to a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventRule {
+    /// The event's type, for example `dev.keywheel.rotation.closed.v1`.
+    #[serde(rename = "type")]
+    #[schemars(regex(
+        pattern = r"^dev\.keywheel\.(secret|rotation|revocation|host|store)\.[a-z_]+\.v1$"
+    ))]
+    pub event: String,
+    /// What has to hold for it, in CEL over `event` and `held`; absent: every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub when: Option<String>,
+    /// How long after the last promotion the rotation begins at the earliest, `10m` by default; an event
+    /// that comes sooner waits.
+    #[serde(default, rename = "holdOff", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub hold_off: Option<String>,
 }
 
 /// A time in which a secret may rotate by itself.
@@ -337,6 +368,7 @@ pub struct File {
     #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
     pub mode: Option<String>,
     /// What stands in it around values: text with `{{ secret("NAME") }}`, of 8 secrets at most; the value as it is by default.
+    /// `{{ secret("NAME", version="previous") }}` is the version before the current one, empty while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
     pub template: Option<String>,

@@ -2,6 +2,7 @@
 
 mod faults;
 mod limits;
+mod on_event;
 mod rotation;
 mod rotators;
 mod stores;
@@ -126,6 +127,7 @@ fn the_issues_binding_is_read_whole() {
         selector,
         target,
         reload,
+        previous,
         position,
     } = &manifests[1]
     else {
@@ -147,7 +149,7 @@ fn the_issues_binding_is_read_whole() {
         selector.labels,
         BTreeMap::from([("app".to_owned(), "payments".to_owned())])
     );
-    assert!(!selector.insecure && also.is_empty());
+    assert!(!selector.insecure && also.is_empty() && previous.is_empty());
     let Target::File {
         directory,
         name,
@@ -288,6 +290,21 @@ fn the_secrets_that_templates_name_beside_the_binding_s_own_are_read() {
         let also: Vec<&str> = also.iter().map(|name| name.as_str()).collect();
         assert_eq!(also, ["api"], "{text}");
     }
+}
+
+#[test]
+fn the_secrets_whose_version_before_is_named_are_read() {
+    let of = |other: &str| {
+        let one = format!("{{{{ secret(\"db\") }}}}{{{{ secret(\"api\"{other}) }}}}");
+        let text = format!("  file: {{ name: db, template: '{one}' }}");
+        let Manifest::Binding { previous, .. } = &read(&binding(&text)).unwrap()[0] else {
+            panic!()
+        };
+        let names = previous.iter().map(|name| name.to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(of(", version=\"previous\""), ["api"]);
+    assert!(of("").is_empty() && of(", version=\"current\"").is_empty());
 }
 
 #[test]

@@ -41,6 +41,16 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// A version before the current one, of a secret of a binding.
+    PlannedPrevious = plan::PlannedPrevious {
+        /// The secret: the binding's own, or a further one.
+        secret: Text<SecretId>,
+        /// The version.
+        grant: Grant,
+    }
+}
+
+mirror_struct! {
     /// One binding on one host.
     PlannedBinding = plan::PlannedBinding {
         /// The binding.
@@ -70,6 +80,9 @@ mirror_struct! {
         /// W3C trace context of what last changed what it gives out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         traceparent: Option<String>,
+        /// Versions before the current one that its templates name; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        previous: Vec<PlannedPrevious>,
     }
 }
 

@@ -14,7 +14,7 @@ use keywheel_core::id::{
     SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, PlannedPrevious, PlannedSecret};
 use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
@@ -57,6 +57,7 @@ fn planned(
         secret: SECRET,
         secret_name: SecretName::parse("prod/db").unwrap(),
         also: Vec::new(),
+        previous: Vec::new(),
         selector: Selector {
             host: Some(HostName::parse("web-1").unwrap()),
             image: Some(image),
@@ -99,6 +100,10 @@ fn of_several(image: ImageSelector, grant: Grant) -> PlannedBinding {
         further(7, "prod/api", Some(grant)),
         further(8, "prod/mail", None),
     ];
+    several.previous = vec![PlannedPrevious {
+        secret: SECRET,
+        grant,
+    }];
     several
 }
 
@@ -464,6 +469,7 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
             name: name.clone(),
             secret: secret.clone(),
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: Selector::default(),
             target,
             reload: Reload::None,

@@ -51,6 +51,8 @@ pub enum Declaration {
         target: Target,
         /// What happens on change.
         reload: Reload,
+        /// Those whose version before the current one its templates name, too.
+        previous: BTreeSet<SecretName>,
     },
 }
 

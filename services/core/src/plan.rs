@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::binding::{Reload, Selector, Target};
+use crate::binding::{Reload, Selector, Spec, Target};
 use crate::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use crate::name::{BindingName, HostName, SecretName};
 use crate::rollout::Stage;
@@ -66,6 +66,18 @@ pub struct PlannedBinding {
     pub dead: BTreeSet<u64>,
     /// W3C trace context of what last changed what it gives out. Decides nothing.
     pub traceparent: Option<String>,
+    /// Versions before the current one that its templates name. One that is not here is filled in as an
+    /// empty text.
+    pub previous: Vec<PlannedPrevious>,
+}
+
+/// A version before the current one, of a secret of a binding on one host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedPrevious {
+    /// The secret: the binding's own, or a further one.
+    pub secret: SecretId,
+    /// The version.
+    pub grant: Grant,
 }
 
 /// A further secret of a binding on one host.
@@ -121,6 +133,7 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
             floor: secret.floor,
             dead: secret.dead.clone(),
             traceparent: None,
+            previous: previous_of(world, spec, host),
         });
     }
     let generation = world.host_generation(host);
@@ -134,7 +147,23 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
 }
 
 fn grant_to(secret: &Secret, host: HostId) -> Option<Grant> {
-    let version = secret.current.filter(|v| secret.is_deliverable(*v))?;
+    grant_of(secret, secret.current, host)
+}
+
+fn previous_of(world: &World, spec: &Spec, host: HostId) -> Vec<PlannedPrevious> {
+    let secrets = spec.previous.iter().filter_map(|id| world.secrets.get(id));
+    let kept = secrets.filter_map(|secret| {
+        let grant = grant_of(secret, secret.retained, host)?;
+        Some(PlannedPrevious {
+            secret: secret.id,
+            grant,
+        })
+    });
+    kept.collect()
+}
+
+fn grant_of(secret: &Secret, version: Option<u64>, host: HostId) -> Option<Grant> {
+    let version = version.filter(|v| secret.is_deliverable(*v))?;
     let delivery = *secret.delivered.get(&(host, version))?;
     Some(Grant { version, delivery })
 }

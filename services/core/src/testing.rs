@@ -169,6 +169,7 @@ pub(crate) fn apply_binding(selector: Selector, target: Target, reload: Reload) 
         name: binding_name(),
         secret: secret_name(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector,
         target,
         reload,

@@ -4,7 +4,7 @@
 //! restart loses none. What is this process's own (denied requests, who was heard) says so in its help.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -81,22 +81,50 @@ impl Metrics {
         }
     }
 
-    /// When the schedule wants the version after one; computed once for each.
-    fn due(&self, secret: &Secret, promoted: Timestamp) -> Option<Timestamp> {
-        let policy = &secret.spec.rotation;
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, of, next)) = due.get(&secret.id)
-            && *since == promoted
-            && of == policy
-        {
-            return *next;
+    /// Computes when what was promoted since the last look is due again. Calendars are slow, so nothing is
+    /// locked while they are asked.
+    fn look_ahead(&self) {
+        for (secret, promoted, policy) in self.unknown() {
+            let next = self.next(&policy, promoted);
+            self.known().insert(secret, (promoted, policy, next));
         }
+    }
+
+    /// Whose due time is not known yet.
+    fn unknown(&self) -> Vec<(SecretId, Timestamp, RotationPolicy)> {
+        let committed = self.api.view.read();
+        let due = self.known();
+        let secrets = committed.world.secrets.values();
+        let unknown = secrets.filter_map(|secret| {
+            let promoted = committed.tally.promoted(secret.id)?;
+            let is_known = known_due(&due, secret, promoted).is_some();
+            (!is_known).then(|| (secret.id, promoted, secret.spec.rotation.clone()))
+        });
+        unknown.collect()
+    }
+
+    /// When the schedule wants the version after one; computed once for each, ahead of the look or, where it
+    /// was promoted since, now.
+    fn due(&self, secret: &Secret, promoted: Timestamp) -> Option<Timestamp> {
+        let mut due = self.known();
+        if let Some(next) = known_due(&due, secret, promoted) {
+            return next;
+        }
+        let policy = &secret.spec.rotation;
+        let next = self.next(policy, promoted);
+        due.insert(secret.id, (promoted, policy.clone(), next));
+        next
+    }
+
+    fn next(&self, policy: &RotationPolicy, promoted: Timestamp) -> Option<Timestamp> {
         let horizon = Horizon::after_promotion(promoted, 1);
         let fires = (self.api.next_fires)(policy, horizon);
         let next = fires.first().and_then(|text| text.parse().ok());
-        let next = next.map(|next: jiff::Timestamp| Timestamp::from_micros(next.as_microsecond()));
-        due.insert(secret.id, (promoted, policy.clone(), next));
-        next
+        next.map(|next: jiff::Timestamp| Timestamp::from_micros(next.as_microsecond()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,6 +153,7 @@ impl Source for Metrics {
         let rows = self.api.presences.rows();
         let steady = self.api.clock.monotonic();
         page.flag(&names::SEALED, &[], is_sealed(&rows, steady));
+        self.look_ahead();
         let committed = self.api.view.read();
         page.count(&names::JOURNAL_EVENTS, &[], committed.number);
         self.secrets(page, &committed, now);
@@ -139,6 +168,12 @@ impl Source for Metrics {
         instances(page, &committed.world, &hearing);
         hosts(page, &self.api, &committed.world, &hearing);
     }
+}
+
+/// What was computed for this promotion under this policy.
+fn known_due(due: &Due, secret: &Secret, promoted: Timestamp) -> Option<Option<Timestamp>> {
+    let (since, policy, next) = due.get(&secret.id)?;
+    (*since == promoted && *policy == secret.spec.rotation).then_some(*next)
 }
 
 /// When the first version is wanted: at once, where it is made or fetched and no person has to put it.

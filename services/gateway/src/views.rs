@@ -259,7 +259,17 @@ fn consumer(
             .filter(|member| member.due.iter().any(|due| due.binding == key.binding))
             .map(|member| restart_word(&member.stage).to_owned()),
         latency_ms: milliseconds(promoted, assignment.swapped_at),
+        previous: beside(world, key, assignment),
     }
+}
+
+/// The version before the current one that a consumer's file has, too, as its binding gives it.
+fn beside(world: &World, key: &assignment::Key, assignment: &Assignment) -> Option<u64> {
+    let secret = world.secrets.get(&assignment.secret)?;
+    let spec = world.bindings.get(&key.binding)?.spec.as_ref()?;
+    let has_current = secret.current == Some(assignment.holds);
+    let is_given = has_current && spec.previous.contains(&secret.id);
+    secret.retained.filter(|_| is_given)
 }
 
 const fn restart_word(stage: &Stage) -> &'static str {

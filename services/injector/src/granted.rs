@@ -45,6 +45,21 @@ pub(crate) fn versions_of(binding: &PlannedBinding) -> impl Iterator<Item = Vers
     own.into_iter().chain(further.filter(move |_| is_given))
 }
 
+/// The versions before the current one that a binding's templates name, as far as there are any: while it
+/// gives out anything, and never a dead one.
+pub(crate) fn previous_of(binding: &PlannedBinding) -> impl Iterator<Item = (SecretId, Grant)> {
+    let is_given = grant_of(binding).is_some();
+    let previous = binding.previous.iter().filter(move |_| is_given);
+    let alive = previous.filter(move |one| !is_dead(binding, (one.secret, one.grant.version)));
+    alive.map(|one| (one.secret, one.grant))
+}
+
+/// Every version that what a binding gives is made of, those before the current ones among them.
+pub(crate) fn parts_of(binding: &PlannedBinding) -> impl Iterator<Item = VersionKey> {
+    let previous = previous_of(binding).map(|(secret, grant)| (secret, grant.version));
+    versions_of(binding).chain(previous)
+}
+
 /// The first secret of a binding that has no version to be given out.
 pub(crate) fn lacking(binding: &PlannedBinding) -> Option<&SecretName> {
     let own = own_grant(binding).is_none().then_some(&binding.secret_name);
@@ -97,6 +112,7 @@ mod tests {
 
     use keywheel_core::binding::Reload;
     use keywheel_core::id::DeliveryId;
+    use keywheel_core::plan::PlannedPrevious;
 
     use super::*;
     use crate::decide::tests::{binding, file};
@@ -147,6 +163,35 @@ mod tests {
             (None, None)
         );
         assert_eq!(lacking(&revoked), Some(&revoked.secret_name));
+    }
+
+    #[test]
+    fn a_version_before_is_a_part_while_it_lives_and_is_never_given_out_as_a_version() {
+        let mut planned = of_two(Some(4));
+        planned.previous = vec![previous(planned.secret, 2), previous(OTHER, 3)];
+        let parts = |planned: &PlannedBinding| parts_of(planned).collect::<Vec<VersionKey>>();
+        let own = planned.secret;
+        assert_eq!(
+            parts(&planned),
+            [(own, 3), (OTHER, 4), (own, 2), (OTHER, 3)]
+        );
+        let all: Vec<VersionKey> = versions_of(&planned).collect();
+        assert_eq!(all, [(own, 3), (OTHER, 4)]);
+        assert_eq!(version_of(&planned, own), Some(3));
+        let mark = mark_of(&planned);
+        planned.dead.insert(2);
+        planned.also[0].dead.insert(3);
+        assert_eq!(parts(&planned), [(own, 3), (OTHER, 4)]);
+        assert_eq!(mark_of(&planned), mark);
+        planned.current = None;
+        assert!(parts(&planned).is_empty(), "nothing is given out");
+    }
+
+    fn previous(secret: SecretId, version: u64) -> PlannedPrevious {
+        PlannedPrevious {
+            secret,
+            grant: grant(version),
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
-//! `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `comeback` starts what was
+//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `comeback` starts what was
 //! refused.
 
 mod begin;
@@ -17,6 +17,7 @@ mod records;
 mod rollout;
 mod start;
 mod turn;
+mod values;
 
 pub(crate) use command::Command;
 
@@ -436,7 +437,7 @@ impl Reconciler {
         }
         let held = |remembered: &Remembered| {
             let holdings = remembered.holdings();
-            let held = holdings.values().flat_map(Holding::held);
+            let held = holdings.values().flat_map(Holding::parts);
             held.collect::<Vec<_>>()
         };
         let unreached = self.remembered.values().chain(self.hidden.values());
@@ -525,5 +526,5 @@ impl Reconciler {
 }
 
 fn held_by(tracked: &Tracked) -> impl Iterator<Item = VersionKey> {
-    tracked.holdings.values().flat_map(Holding::held)
+    tracked.holdings.values().flat_map(Holding::parts)
 }

@@ -32,7 +32,7 @@ use keywheel_member::{RenewalFault, SealingKeys};
 use tokio::sync::Notify;
 
 use crate::contact::Contact;
-use crate::granted::versions_of;
+use crate::granted::parts_of;
 use crate::host_cache::{HostCache, Restored};
 use crate::kept::{KeptValue, KeptValues};
 use crate::keyring::Keyring;
@@ -578,10 +578,10 @@ fn is_current(inner: &Inner, key: VersionKey) -> bool {
     let mut given = plan
         .iter()
         .flat_map(|plan| &plan.bindings)
-        .flat_map(versions_of);
+        .flat_map(parts_of);
     given.any(|given| given == key)
 }
 
 fn current_versions(plan: &HostPlan) -> BTreeSet<VersionKey> {
-    plan.bindings.iter().flat_map(versions_of).collect()
+    plan.bindings.iter().flat_map(parts_of).collect()
 }

@@ -8,6 +8,7 @@ use keywheel_engine::port::accounts::{Accounts, ConnectAccounts};
 use keywheel_engine::port::store::Credentials;
 use keywheel_seal::Entropy;
 
+use crate::failpoint::{Failpoint, Points};
 use crate::mariadb::{self, MariaDbAccounts};
 use crate::postgres::{self, PostgresAccounts};
 use crate::redis::{self, RedisAccounts};
@@ -15,13 +16,24 @@ use crate::redis::{self, RedisAccounts};
 /// Every kind of server that this build has.
 pub struct Connector {
     entropy: Arc<dyn Entropy>,
+    points: Points,
 }
 
 impl Connector {
     /// With this randomness.
     #[must_use]
     pub fn new(entropy: Arc<dyn Entropy>) -> Self {
-        Self { entropy }
+        Self {
+            entropy,
+            points: Points::default(),
+        }
+    }
+
+    /// What its accounts do passes these failpoints.
+    #[must_use]
+    pub fn passing(self, failpoint: Arc<dyn Failpoint>) -> Self {
+        let points = Points::watched(failpoint);
+        Self { points, ..self }
     }
 }
 
@@ -31,19 +43,20 @@ impl ConnectAccounts for Connector {
         resource: &Resource,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Accounts>, PortError> {
+        let points = self.points.clone();
         match resource.kind {
             Kind::Postgres => {
                 let entropy = Arc::clone(&self.entropy);
                 let accounts = PostgresAccounts::new(resource.clone(), credentials, entropy)?;
-                Ok(Arc::new(accounts))
+                Ok(Arc::new(accounts.with(points)))
             }
             Kind::Mariadb => {
                 let accounts = MariaDbAccounts::new(resource.clone(), credentials)?;
-                Ok(Arc::new(accounts))
+                Ok(Arc::new(accounts.with(points)))
             }
             Kind::Redis => {
                 let accounts = RedisAccounts::new(resource.clone(), credentials)?;
-                Ok(Arc::new(accounts))
+                Ok(Arc::new(accounts.with(points)))
             }
         }
     }

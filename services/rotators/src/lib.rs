@@ -11,6 +11,7 @@
 mod account;
 mod address;
 mod connector;
+mod failpoint;
 pub mod form;
 pub mod mariadb;
 mod password;
@@ -20,3 +21,4 @@ mod trust;
 
 pub use account::AccountRotator;
 pub use connector::{Connector, grants};
+pub use failpoint::{FAILPOINTS, Failpoint};

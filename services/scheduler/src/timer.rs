@@ -4,9 +4,10 @@
 //! a rotation or revocation clears its timers. A slot counts as served once a rotation of its
 //! secret has started or ended at or after it, however that one came about. A slot that is due where its
 //! policy allows none (the scheduler was away, a freeze came later) counts as missed. A rotation's
-//! deadline is submitted again only while it waits for one.
+//! deadline is submitted again only while it waits for one. What events lead to is in `events`.
 
 mod backoff;
+mod events;
 mod policies;
 mod queue;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use keywheel_engine::anchors::Anchors;
 use crate::schedule::plan::{self, Gate, Opening};
 use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
+pub use events::MAX_CHAIN;
+use events::Rules;
 use policies::Policies;
 use queue::Queue;
 
@@ -47,6 +50,8 @@ pub enum Key {
     Step(RotationId),
     /// A revocation's failed attempt.
     Revoke(RevocationId),
+    /// An event that leads to a rotation of a secret.
+    OnEvent(SecretId),
 }
 
 /// A timer that ran out, and the command it leads to.
@@ -62,6 +67,8 @@ pub struct Fired {
 
 #[derive(Debug, Clone)]
 struct Scheduled {
+    /// Conditions on events name secrets, and events do not.
+    name: Box<str>,
     policy: Arc<RotationPolicy>,
     has_generator: bool,
     /// What fires count from.
@@ -86,6 +93,7 @@ pub struct Timers {
     /// Until when rotations wait for consumers, while they do.
     deadlines: BTreeMap<RotationId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
+    rules: Rules,
 }
 
 impl Timers {
@@ -110,6 +118,7 @@ impl Timers {
     /// Folds one event with the time of its decision; total. Slots are computed by
     /// [`Timers::settle`], so that reading a long log does not compute each slot that has passed.
     pub fn apply(&mut self, time: Timestamp, event: &Event) {
+        self.rules.learn(event);
         match event {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
@@ -124,8 +133,10 @@ impl Timers {
 
     fn apply_secret(&mut self, time: Timestamp, id: SecretId, event: &secret::Event) {
         match event {
-            secret::Event::Registered { spec, .. } => {
+            secret::Event::Registered { name, spec } => {
+                self.rules.change(id, None, &spec.rotation);
                 let fresh = Scheduled {
+                    name: name.as_str().into(),
                     policy: self.policies.share(&spec.rotation),
                     has_generator: spec.generator.is_some(),
                     anchors: Anchors::registered_at(time),
@@ -138,6 +149,7 @@ impl Timers {
                 let Some(known) = self.secrets.get_mut(&id) else {
                     return;
                 };
+                self.rules.change(id, Some(&known.policy), &spec.rotation);
                 known.has_generator = spec.generator.is_some();
                 // What only holds fires back lets a slot wait on.
                 if !known.policy.wants_like(&spec.rotation) {
@@ -164,7 +176,10 @@ impl Timers {
 
     fn apply_rotation(&mut self, time: Timestamp, id: RotationId, event: &rotation::Event) {
         match event {
-            rotation::Event::Started { secret, .. } => {
+            rotation::Event::Started {
+                secret, trigger, ..
+            } => {
+                self.rules.serve(*secret, trigger);
                 self.rotations.insert(id, *secret);
                 self.unsettled.insert(*secret);
                 if let Some(known) = self.secrets.get_mut(secret) {
@@ -259,6 +274,7 @@ impl Timers {
     pub fn settle(&mut self) {
         for id in std::mem::take(&mut self.unsettled) {
             self.arm_slot(id);
+            self.arm_event(id);
         }
     }
 
@@ -305,6 +321,7 @@ impl Timers {
                 Key::Deadline(rotation) => Some(Command::DeadlinePassed { rotation }),
                 Key::Step(rotation) => Some(Command::RetryStep { rotation }),
                 Key::Revoke(revocation) => Some(Command::RetryRevoke { revocation }),
+                Key::OnEvent(secret) => self.fire_event(secret, now),
             };
             if let Some(command) = command {
                 return Some(Fired { key, due, command });
@@ -361,6 +378,7 @@ impl Timers {
                 }
                 self.arm_slot(id);
             }
+            (_, Key::OnEvent(id)) => self.rules.drop_waiting(id),
             (_, Key::Deadline(id)) => {
                 // One that moved meanwhile is not forgotten.
                 if let Some(deadline) = self.deadlines.get(&id) {
@@ -388,6 +406,11 @@ impl Timers {
             Key::Deadline(id) => self.deadlines.contains_key(&id),
             Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) => true,
+            Key::OnEvent(id) => {
+                let is_idle = |known: &Scheduled| known.open.is_none();
+                let is_meant = matches!(&fired.command, Command::Due { slot, .. } if self.rules.is_waiting(id, *slot));
+                is_meant && self.secrets.get(&id).is_some_and(is_idle)
+            }
         };
         if is_open && !self.queue.contains(fired.key) {
             self.queue.set(fired.key, now.plus(delay));

@@ -19,6 +19,7 @@ pub(crate) fn plan(plan: &RotationPlan, color: bool) -> String {
             "deadline",
             format!("{} s, then {}", plan.deadline_seconds, plan.on_deadline),
         ),
+        ("by itself", plan.schedule.clone()),
         ("sessions", plan.sessions.clone()),
     ]);
     for blocker in &plan.blockers {
@@ -109,6 +110,7 @@ mod tests {
             deadline_seconds: 300,
             on_deadline: "hold".to_owned(),
             blockers: vec!["store `bao` does not answer".to_owned()],
+            schedule: "on event dev.keywheel.host.evicted.v1 when held".to_owned(),
             sessions: "waited for".to_owned(),
         };
         let text = plan(&view, false);
@@ -119,6 +121,7 @@ mod tests {
             "300 s, then hold",
             "waited for",
             "in the way:  store `bao` does not answer",
+            "on event dev.keywheel.host.evicted.v1 when held",
             "(0123456789ab)",
             "restarted",
         ] {

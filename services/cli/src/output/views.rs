@@ -178,10 +178,10 @@ pub(crate) fn consumers(consumers: &[ConsumerView], color: bool) -> String {
     let row = |consumer: &ConsumerView| {
         vec![
             consumer.secret.clone(),
-            if consumer.version == 0 {
-                "-".to_owned()
-            } else {
-                consumer.version.to_string()
+            match (consumer.version, consumer.previous) {
+                (0, _) => "-".to_owned(),
+                (version, Some(previous)) => format!("{version}, {previous}"),
+                (version, None) => version.to_string(),
             },
             if consumer.assigned == 0 {
                 "-".to_owned()

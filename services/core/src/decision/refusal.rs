@@ -120,7 +120,9 @@ impl Rejection {
                 | rotation::Rejection::ReasonMissing
                 | rotation::Rejection::ReasonTooLong,
             )
-            | Self::Secret(secret::Rejection::PhaseTaken { .. })
+            | Self::Secret(
+                secret::Rejection::PhaseTaken { .. } | secret::Rejection::PreviousAtResource { .. },
+            )
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,
         }

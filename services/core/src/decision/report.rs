@@ -3,6 +3,7 @@
 //! A report of a host that may speak is never refused as a whole: stale items are passed over, because a late report of an
 //! older plan is normal.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, Rejection, join, rollout, rotate};
@@ -222,9 +223,10 @@ fn advance_rotation(
     held: &BTreeSet<(SecretId, u64)>,
     events: &mut Vec<Event>,
 ) -> Result<(), Rejection> {
-    let mut after = open.clone();
-    let mut push = |after: &mut Rotation, event: rotation::Event| {
-        after.evolve(&event);
+    // Most reports are about few of many open rotations: one that nothing is said of costs no copy.
+    let mut after = Cow::Borrowed(open);
+    let mut push = |after: &mut Cow<'_, Rotation>, event: rotation::Event| {
+        after.to_mut().evolve(&event);
         events.push(Event::Rotation(open.id, event));
     };
     for consumer in open.waiting.iter().filter(|key| key.host == report.host) {
@@ -252,6 +254,9 @@ fn advance_rotation(
             rotation::Event::HostBarrierAcknowledged { host: report.host },
         );
     }
+    if !after.is_settled() {
+        return Ok(());
+    }
     // A start that was told of late may hold an older version though nobody waited for it.
     let known = world
         .consumers(open.secret)
@@ -261,8 +266,7 @@ fn advance_rotation(
         .any(|(key, state)| needs_old(world, key, state, open));
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
-    if after.is_settled()
-        && !is_held
+    if !is_held
         && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {

@@ -281,11 +281,9 @@ fn promote(
         events.push(Event::Assignment(key.clone(), assigned));
         consumers.push(key.clone());
     }
-    let old: Vec<u64> = secret
-        .alive()
-        .into_iter()
-        .filter(|v| *v < version)
-        .collect();
+    let kept = secret.retains_beside(version);
+    let is_old = |v: &u64| *v < version && Some(*v) != kept;
+    let old: Vec<u64> = secret.alive().into_iter().filter(is_old).collect();
     let held = |(host, v): &(HostId, u64)| old.contains(v).then_some(*host);
     let mut hosts: Vec<HostId> = secret.delivered.keys().filter_map(held).collect();
     hosts.dedup();

@@ -5,6 +5,7 @@ mod evict;
 mod history;
 mod left;
 mod model;
+mod previous;
 mod several;
 
 use super::*;
@@ -153,6 +154,7 @@ fn two_bindings() -> [Declaration; 2] {
         name: BindingName::parse("other").unwrap(),
         secret: secret_name(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: anywhere(),
         target: env(),
         reload: restart(),

@@ -471,6 +471,7 @@ fn with_another_secret() -> Given {
         name: BindingName::parse("other").unwrap(),
         secret: name,
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: anywhere(),
         target: binding::Target::Env {
             name: EnvName::parse("OTHER").unwrap(),

@@ -128,6 +128,24 @@ pub enum Rejection {
         /// The version asked for.
         version: u64,
     },
+    /// A template names a version that is dead soon.
+    #[error(
+        "secret `{secret}` keeps no version before its current one, which a template names by `version=\"previous\"`; apply the secret with `rotation: {{ previous: keep }}` first"
+    )]
+    PreviousNotKept {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A resource takes a certain number of credentials, and the one before has to die there.
+    #[error(
+        "secret `{secret}` cannot have `previous: keep`: its versions open accounts of {resource}, where the one before is refused at the end of each rotation; leave it out"
+    )]
+    PreviousAtResource {
+        /// Name of the secret.
+        secret: SecretName,
+        /// Where.
+        resource: String,
+    },
 }
 
 /// One secret.
@@ -164,6 +182,11 @@ pub struct Secret {
     pub revoked_remotes: VecDeque<RemoteVersion>,
     /// Whether a version ever was current.
     pub was_promoted: bool,
+    /// The version before the current one, when it is kept for templates: the rotation that replaced it
+    /// leaves it alive, the next one retires it.
+    pub retained: Option<u64>,
+    /// Versions alive that a host may have which was evicted: none of them is kept beside another.
+    pub lost: BTreeSet<u64>,
 }
 
 impl Secret {
@@ -186,6 +209,8 @@ impl Secret {
             remotes: Vec::new(),
             revoked_remotes: VecDeque::new(),
             was_promoted: false,
+            retained: None,
+            lost: BTreeSet::new(),
         }
     }
 
@@ -265,10 +290,17 @@ impl Secret {
         Err(Rejection::CredentialNotBound { secret, server })
     }
 
-    /// Versions outside that Keywheel wrote for versions before this one.
+    /// Versions outside that Keywheel wrote for versions before this one, but not for the one that is kept
+    /// beside it.
     #[must_use]
     pub fn written_before(&self, version: u64) -> Vec<RemoteVersion> {
-        let old = |remote: &&Remote| remote.written && remote.version < version;
+        let kept = match self.current {
+            Some(current) if current < version => self.retains_beside(version),
+            _ => self.retained,
+        };
+        let old = |remote: &&Remote| {
+            remote.written && remote.version < version && kept != Some(remote.version)
+        };
         let remotes = self.remotes.iter().filter(old);
         remotes.map(|remote| remote.remote.clone()).collect()
     }
@@ -445,6 +477,7 @@ impl Secret {
                 self.delivered.insert((*host, *version), *delivery);
             }
             Event::VersionPromoted { version } => {
+                self.retained = self.retains_beside(*version);
                 self.previous = self.current.filter(|v| self.is_deliverable(*v));
                 self.current = Some(*version);
                 self.was_promoted = true;
@@ -493,7 +526,8 @@ impl Secret {
     /// Takes every grant of a host that was evicted, and says which versions it had.
     pub(crate) fn void_grants(&mut self, evicted: HostId) -> BTreeSet<u64> {
         let granted = self.delivered.keys().filter(|(host, _)| *host == evicted);
-        let held = granted.map(|(_, version)| *version).collect();
+        let held: BTreeSet<u64> = granted.map(|(_, version)| *version).collect();
+        self.lost.extend(&held);
         self.delivered.retain(|(host, _), _| *host != evicted);
         held
     }
@@ -515,7 +549,13 @@ impl Secret {
 
     fn bury(&mut self, version: u64) {
         self.dead.insert(version);
-        for stage in [&mut self.pending, &mut self.current, &mut self.previous] {
+        self.lost.remove(&version);
+        for stage in [
+            &mut self.pending,
+            &mut self.current,
+            &mut self.previous,
+            &mut self.retained,
+        ] {
             *stage = stage.filter(|v| *v != version);
         }
         self.delivered.retain(|(_, v), _| *v != version);

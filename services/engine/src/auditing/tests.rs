@@ -69,6 +69,7 @@ fn declarations() -> Command {
         name: BindingName::parse("b").unwrap(),
         secret: secret_name(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: Selector::default(),
         target: Target::Env { name },
         reload: Reload::None,
@@ -351,6 +352,7 @@ fn left_by(reload: Reload, is_waited_for: bool) -> Record {
         spec: binding::Spec {
             secret: SECRET,
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: Selector::default(),
             target: Target::Env {
                 name: EnvName::parse("A").unwrap(),

@@ -49,6 +49,7 @@ fn people_commands() -> Vec<Command> {
         name: BindingName::parse("b").unwrap(),
         secret: name(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: Selector::default(),
         target: Target::Env {
             name: EnvName::parse("A").unwrap(),

@@ -74,6 +74,7 @@ impl Log {
             spec: binding::Spec {
                 secret: SECRET,
                 also: std::collections::BTreeSet::new(),
+                previous: std::collections::BTreeSet::new(),
                 selector: binding::Selector::default(),
                 target: Target::Env {
                     name: EnvName::parse("TOKEN").unwrap(),

@@ -107,6 +107,7 @@ pub(crate) fn apply_binding(n: usize, secret: usize, host: Option<usize>) -> Com
         name: binding_name(n),
         secret: secret_name(secret),
         also: BTreeSet::new(),
+        previous: BTreeSet::new(),
         selector: Selector {
             host: host.map(host_name),
             labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),

@@ -12,6 +12,7 @@ use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
 use keywheel_schemas::api::{PlannedConsumer, RotationPlan};
 
+use super::fires::schedule_words;
 use super::{count, host_name, rollout_words};
 
 /// The plan of a rotation.
@@ -49,6 +50,7 @@ pub fn rotation_plan(
         deadline_seconds: policy.ack_deadline().as_secs(),
         on_deadline: deadline_word(policy.on_deadline).to_owned(),
         blockers,
+        schedule: schedule_words(policy),
         sessions: sessions(secret),
     }
 }
@@ -275,6 +277,7 @@ mod tests {
             (Strategy::DualPassword, &["app"][..]),
         ] {
             let plan = plan_of(strategy, accounts);
+            assert_eq!(plan.schedule, "on demand");
             let word = format!("overlap (`{}`)", strategy.word());
             assert!(plan.strategy.contains(&word), "{}", plan.strategy);
             let named = format!("`{}`", accounts.join("`, `"));

@@ -365,6 +365,7 @@ pub fn binding(
         secret: SecretId::from_bytes([number; 16]),
         secret_name: SecretName::parse(&format!("test/secret-{number}")).unwrap(),
         also: Vec::new(),
+        previous: Vec::new(),
         selector: Selector {
             host: Some(host_name()),
             image: Some(ImageSelector::Repository(

@@ -1,5 +1,6 @@
 //! Events in, timers out.
 
+mod events;
 mod limits;
 
 use keywheel_core::id::HostId;

@@ -63,6 +63,7 @@ fn plan() -> HostPlan {
         secret: SecretId::from_bytes([2; 16]),
         secret_name: SecretName::parse("prod/db").unwrap(),
         also: Vec::new(),
+        previous: Vec::new(),
         selector: Selector::default(),
         target: Target::Env {
             name: EnvName::parse("A").unwrap(),

@@ -124,6 +124,10 @@ impl Model {
                 name: binding_name(*binding),
                 secret: secret_name(*secret),
                 also: also.then(|| secret_name(1 - *secret)).into_iter().collect(),
+                previous: (*form == 1 && (*also || *secret == KEEPS))
+                    .then(|| secret_name(KEEPS))
+                    .into_iter()
+                    .collect(),
                 selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
                 target: target(*binding, *form),
                 reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),
@@ -471,6 +475,9 @@ impl Model {
     }
 }
 
+/// The secret whose version before the current one stays alive; bindings of the second form name it.
+const KEEPS: u8 = 1;
+
 /// The first secret holds at its deadline, the others force.
 fn spec_of(n: u8, has_generator: bool) -> secret::Spec {
     secret::Spec {
@@ -480,6 +487,7 @@ fn spec_of(n: u8, has_generator: bool) -> secret::Spec {
                 0 => OnDeadline::Hold,
                 _ => OnDeadline::Force,
             },
+            keep_previous: n == KEEPS,
             ..RotationPolicy::default()
         },
         ..if has_generator {
@@ -537,7 +545,12 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         Fact::Reloaded { version, .. } => Some((item.secret, version)),
         _ => None,
     });
-    let holds = holds.collect();
+    let bindings = plan.iter().flat_map(|plan| &plan.bindings);
+    let previous = bindings
+        .filter(|planned| given_by(planned).is_some())
+        .flat_map(|planned| &planned.previous);
+    let previous = previous.map(|one| (one.secret, one.grant.version));
+    let holds = holds.chain(previous).collect();
     HostReport {
         containers: items.iter().map(|item| item.container.clone()).collect(),
         denied: Vec::new(),

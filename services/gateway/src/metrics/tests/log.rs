@@ -26,6 +26,7 @@ pub(super) async fn with_host(bench: &Bench) {
         name: BindingName::parse("web").unwrap(),
         secret: SecretName::parse("prod/db").unwrap(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: Selector {
             insecure: true,
             labels: [("app".to_owned(), "web".to_owned())].into(),
