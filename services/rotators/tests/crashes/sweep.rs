@@ -285,5 +285,6 @@ async fn once(
         Step::RollBack => rotator.roll_back(work, &until).await,
         Step::RevokeOld if is_revocation => rotator.revoke(secret, versions, None, &until).await,
         Step::RevokeOld => rotator.retire(secret, versions, None, &until).await,
+        Step::Drain => rotator.sessions(work, &until).await.map(drop),
     }
 }
