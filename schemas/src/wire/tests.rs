@@ -14,7 +14,7 @@ use keywheel_core::id::{
     SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, PlannedSecret, Staged};
 use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
@@ -167,6 +167,10 @@ fn plan() -> HostPlan {
             number: u64::MAX,
             not_before: Some(AT),
         }],
+        staged: vec![Staged {
+            secret: SECRET,
+            grant,
+        }],
     }
 }
 
@@ -250,6 +254,7 @@ fn report() -> HostReport {
             at: AT,
         }],
         restarts: restarts(),
+        staged: vec![(SECRET, 4)],
     }
 }
 

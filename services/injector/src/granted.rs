@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use keywheel_core::id::SecretId;
 use keywheel_core::name::SecretName;
-use keywheel_core::plan::{Grant, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding, PlannedSecret};
 
 use crate::shared::VersionKey;
 
@@ -43,6 +43,19 @@ pub(crate) fn versions_of(binding: &PlannedBinding) -> impl Iterator<Item = Vers
     let further = further_of(binding).map(|(one, grant)| (one.secret, grant.version));
     let is_given = own.is_some();
     own.into_iter().chain(further.filter(move |_| is_given))
+}
+
+/// What the host is to have at hand and gives to nobody yet.
+pub(crate) fn staged_of(plan: &HostPlan) -> impl Iterator<Item = (VersionKey, Grant)> {
+    let staged = plan.staged.iter();
+    let staged = staged.map(|one| ((one.secret, one.grant.version), one.grant));
+    staged.filter(move |(key, _)| !plan.bindings.iter().any(|binding| is_dead(binding, *key)))
+}
+
+/// Everything that the host may keep.
+pub(crate) fn versions_in(plan: &HostPlan) -> impl Iterator<Item = VersionKey> {
+    let given = plan.bindings.iter().flat_map(versions_of);
+    given.chain(staged_of(plan).map(|(key, _)| key))
 }
 
 /// The first secret of a binding that has no version to be given out.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, join, rollout, rotate};
+use super::{Context, Rejection, join, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
@@ -13,6 +13,7 @@ use crate::report::{Fact, HostReport, Item};
 use crate::revocation;
 use crate::rotation::{self, Phase, Rotation};
 use crate::secret::Secret;
+use crate::time::Timestamp;
 use crate::world::World;
 
 /// Assignments as they are after the report's items.
@@ -36,6 +37,9 @@ pub(super) fn record(
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.take(report);
+    for open in world.open_rotations().filter(|open| open.phase == Phase::Staging) {
+        staging::advance(report, open, &mut events);
+    }
     let distributing = world.open_rotations();
     let distributing = distributing.filter(|open| open.phase == Phase::Distributing);
     for (nth, open) in (0..).zip(distributing) {
@@ -46,7 +50,7 @@ pub(super) fn record(
                 events.extend(turned?);
             }
             None => {
-                let seen = (report, &rollouts);
+                let seen = (report, &rollouts, ctx.now);
                 advance_rotation(world, seen, open, &moved, &held, &mut events)?;
             }
         }
@@ -216,7 +220,7 @@ fn version_of(fact: &Fact) -> Option<u64> {
 
 fn advance_rotation(
     world: &World,
-    (report, rollouts): (&HostReport, &rollout::Draft<'_>),
+    (report, rollouts, now): (&HostReport, &rollout::Draft<'_>, Timestamp),
     open: &Rotation,
     moved: &Moved,
     held: &BTreeSet<(SecretId, u64)>,
@@ -239,6 +243,9 @@ fn advance_rotation(
                 },
             );
         }
+    }
+    if let Some(measured) = staging::gap(open, &after, now) {
+        push(&mut after, measured);
     }
     let clear = report.complete
         && report.generation >= open.generation

@@ -1,6 +1,7 @@
 //! The rotation: one run that replaces a secret's current version, from request to close.
 //!
-//! Order: create → set → test → finish (promote) → distribute → revoke old → close. The old version
+//! Order: create → set → test → finish (promote) → distribute → revoke old → close; in a cut-over hosts take
+//! the version between create and set. The old version
 //! is revoked only when every consumer acknowledged and every host it was delivered to says that it
 //! holds it no more. An outcome is taken once per open step.
 
@@ -25,6 +26,9 @@ pub const MAX_STEP_ATTEMPTS: u32 = 5;
 /// How long consumers may take, where the secret says nothing else, before its stragglers are named and
 /// the rotation is parked or forced.
 pub const ACK_DEADLINE: Duration = Duration::from_secs(300);
+/// How long hosts may take to have a version at hand before its account is cut over to it. One that is away
+/// does not hold it up: it asks for the version when it is to give it out.
+pub const STAGING_DEADLINE: Duration = Duration::from_secs(15);
 /// Longest reason for stepping into a rotation, in characters.
 pub const MAX_REASON_CHARS: usize = 1000;
 /// How far the scheduler's clock may run ahead of the gateway's. A slot further ahead is refused: once

@@ -53,6 +53,7 @@ fn report() -> Command {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     })
 }
 
@@ -456,6 +457,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

@@ -162,6 +162,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),
@@ -309,6 +310,7 @@ fn plan() -> HostPlan {
         generation: 1,
         bindings: Vec::new(),
         leaves: Vec::new(),
+        staged: Vec::new(),
     }
 }
 

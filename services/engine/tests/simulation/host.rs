@@ -269,6 +269,7 @@ impl Host {
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: Vec::new(),
         }
     }
 

@@ -389,5 +389,6 @@ fn empty_report(host: HostId) -> HostReport {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     }
 }

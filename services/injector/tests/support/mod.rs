@@ -99,6 +99,7 @@ impl FakeBus {
             generation,
             bindings,
             leaves,
+            staged: Vec::new(),
         };
         world.plan = Some(plan.clone());
         let silent = world.silent;
@@ -117,6 +118,7 @@ impl FakeBus {
             generation,
             bindings,
             leaves: Vec::new(),
+            staged: Vec::new(),
         });
     }
 
