@@ -14,6 +14,8 @@ lines! {
     ROTATION_STARTED = "rotation.started", "A rotation began.";
     STEP_COMPLETED = "rotation.step_completed", "A step at the store is on record as done.";
     STEP_FAILED = "rotation.step_failed", "A step at the store failed; it is tried again or the rotation is rolled back.";
+    STAGING_STARTED = "rotation.staging_started", "Before a cut-over hosts take the version; `count` says how many.";
+    STAGING_ENDED = "rotation.staging_ended", "The server is told next; `count` says how many hosts did not say in time that they have the version.";
     VERSION_PROMOTED = "secret.version_promoted", "From now on containers get this version.";
     DISTRIBUTION_STARTED = "rotation.distribution_started", "Consumers have to move; `count` says how many.";
     HOST_CLEARED = "rotation.host_barrier_acknowledged", "A host holds no older version any more.";
@@ -22,6 +24,7 @@ lines! {
     RESTART_FAILED = "rollout.failed", "A container did not run well after its restart, and why.";
     ROTATION_HALTED = "rotation.halted", "A container did not run well with what the rotation brings; nobody else is restarted for it.";
     ROTATION_TURNED_BACK = "rotation.turned_back", "The version before is current again, and consumers have to move back.";
+    GAP_MEASURED = "rotation.gap_measured", "In a cut-over the last consumer has the new password; `ms` says how long after the server took it.";
     DEADLINE_PASSED = "rotation.deadline_passed", "Consumers did not acknowledge in time.";
     STRAGGLERS_NAMED = "rotation.stragglers_named", "Consumers that did not acknowledge by then; `count` says how many, `reason` what the first of them lacks.";
     ROTATION_FORCED = "rotation.forced", "Nobody is waited for any more: the old version dies, on the way back the new one.";

@@ -314,6 +314,7 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
             requested_to_acknowledged_ms: milliseconds(times.requested, times.acknowledged),
             promoted_to_swapped_ms: slowest,
             requested_to_closed_ms: milliseconds(times.requested, times.closed),
+            gap_ms: rotation.gap.map(|gap| gap.as_secs_f64() * 1000.0),
         },
         consumers,
     })
@@ -340,6 +341,7 @@ fn phase_word(phase: &Phase) -> &'static str {
             Step::RollBack => "rolling_back",
         },
         Phase::Retrying { .. } => "retrying",
+        Phase::Staging => "staging",
         Phase::Distributing => "distributing",
         Phase::Closed(Outcome::Completed) => "completed",
         Phase::Closed(Outcome::RolledBack) => "rolled_back",
@@ -378,6 +380,13 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
     } = &rotation.phase
     {
         words.push(format!("step {step:?}, attempt {attempt} failed: {reason}"));
+    }
+    if rotation.phase == Phase::Staging {
+        let missing = rotation.staging.iter();
+        words.extend(missing.map(|host| {
+            let name = host_name(world, *host);
+            format!("host {name}: has not yet said that it has the version at hand")
+        }));
     }
     if let Some(reason) = &rotation.halted {
         words.push(match rotation.returning {

@@ -41,7 +41,7 @@ pub const DEADLINE_RETRY: Duration = Duration::from_secs(1);
 pub enum Key {
     /// The next slot of a secret.
     Slot(SecretId),
-    /// The end of a rotation's wait for consumers.
+    /// The end of a rotation's wait for consumers, or for hosts before a cut-over.
     Deadline(RotationId),
     /// A rotation's failed step.
     Step(RotationId),
@@ -83,7 +83,7 @@ pub struct Timers {
     policies: Policies,
     secrets: BTreeMap<SecretId, Scheduled>,
     rotations: BTreeMap<RotationId, SecretId>,
-    /// Until when rotations wait for consumers, while they do.
+    /// Until when rotations wait for consumers or hosts, while they do.
     deadlines: BTreeMap<RotationId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
 }
@@ -180,7 +180,8 @@ impl Timers {
                 self.queue
                     .set(Key::Step(id), time.plus(retry_delay(*attempt)));
             }
-            rotation::Event::DistributionStarted { deadline, .. }
+            rotation::Event::StagingStarted { deadline, .. }
+            | rotation::Event::DistributionStarted { deadline, .. }
             | rotation::Event::DeadlineMoved { deadline }
             | rotation::Event::TurnedBack { deadline, .. } => self.set_deadline(id, *deadline),
             rotation::Event::Reopened {

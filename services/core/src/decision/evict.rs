@@ -40,7 +40,10 @@ pub(super) fn evict(
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.forget_host(id);
-    for open in world.open_rotations().filter(|open| open.phase == Phase::Staging) {
+    for open in world
+        .open_rotations()
+        .filter(|open| open.phase == Phase::Staging)
+    {
         staging::release(id, open, &mut events);
     }
     let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing;

@@ -37,7 +37,10 @@ pub(super) fn record(
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.take(report);
-    for open in world.open_rotations().filter(|open| open.phase == Phase::Staging) {
+    for open in world
+        .open_rotations()
+        .filter(|open| open.phase == Phase::Staging)
+    {
         staging::advance(report, open, &mut events);
     }
     let distributing = world.open_rotations();

@@ -197,7 +197,12 @@ pub(super) fn outcome(
         return Ok(staged);
     }
     let mut events = in_order(rotation, secret, own)?;
-    events.extend(staging::cut_over(rotation, secret, (step, failure), ctx.now));
+    events.extend(staging::cut_over(
+        rotation,
+        secret,
+        (step, failure),
+        ctx.now,
+    ));
     if failure.is_some() {
         events.extend(rollout::released(world, id, ctx));
         return Ok(events);

@@ -525,6 +525,12 @@ fn the_record_of_a_deadline_says_what_came_of_it() {
         (rotation::Event::Forced, "forced"),
         (rotation::Event::Closed { outcome }, "held"),
         (rotation::Event::DeadlineMoved { deadline }, "put off"),
+        (
+            rotation::Event::StagingEnded {
+                missing: Vec::new(),
+            },
+            "the server is told",
+        ),
     ] {
         let command = Command::DeadlinePassed { rotation: ROTATION };
         let decided = Ok(vec![
