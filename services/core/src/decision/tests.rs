@@ -6,6 +6,7 @@ mod history;
 mod left;
 mod model;
 mod several;
+mod staging;
 
 use super::*;
 use crate::binding::Reload;
