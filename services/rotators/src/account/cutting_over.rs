@@ -62,9 +62,7 @@ impl AccountRotator {
     async fn accept_alone(&self, new: &Credential, until: &Until) -> Result<(), PortError> {
         let Credential { login, password } = new;
         let accounts = &self.accounts;
-        accounts
-            .accept(login, password, Keep::Nothing, until)
-            .await
+        accounts.accept(login, password, Keep::Nothing, until).await
     }
 
     /// What the account takes now, the new password first. A value that somebody gave may be meant for an
