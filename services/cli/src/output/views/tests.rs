@@ -93,3 +93,11 @@ fn what_a_rollout_says_of_a_consumer_stands_beside_its_state() {
     assert!(text.contains("waiting, may restart"), "{text}");
     assert!(!text.contains("reloaded,"), "{text}");
 }
+
+#[test]
+fn a_gap_is_told_where_there_was_one() {
+    let mut told = rotation_of(Vec::new());
+    assert!(!rotation(&told, false).contains("gap:"));
+    told.timings.gap_ms = Some(42.3);
+    assert!(rotation(&told, false).contains("gap:  42.3 ms"));
+}
