@@ -1,9 +1,9 @@
 //! The rotation: one run that replaces a secret's current version, from request to close.
 //!
-//! Order: create → set → test → finish (promote) → distribute → revoke old → close; in a cut-over hosts take
-//! the version between create and set. The old version
-//! is revoked only when every consumer acknowledged and every host it was delivered to says that it
-//! holds it no more. An outcome is taken once per open step.
+//! Order: create → set → test → finish (promote) → distribute → revoke old → close; in a cut-over hosts
+//! take the version between create and set. The old version is revoked only when every consumer
+//! acknowledged and every host it was delivered to says that it holds it no more. An outcome is taken once
+//! per open step.
 
 mod event;
 mod react;
