@@ -167,11 +167,13 @@ fn plan() -> HostPlan {
             number: u64::MAX,
             not_before: Some(AT),
         }],
-        staged: vec![Staged {
-            secret: SECRET,
-            grant,
-        }],
+        staged: vec![staged(grant)],
     }
+}
+
+fn staged(grant: Grant) -> Staged {
+    let secret = SECRET;
+    Staged { secret, grant }
 }
 
 fn restarts() -> Vec<RestartWish> {

@@ -118,6 +118,23 @@ fn host_commands() -> Vec<Command> {
     vec![issue, join, rotate, permit, evict]
 }
 
+fn empty_report() -> HostReport {
+    HostReport {
+        host: HOST,
+        generation: 1,
+        items: Vec::new(),
+        holds: Vec::new(),
+        complete: true,
+        containers: Vec::new(),
+        denied: Vec::new(),
+        stale: Vec::new(),
+        executed: Vec::new(),
+        notes: Vec::new(),
+        restarts: Vec::new(),
+        staged: Vec::new(),
+    }
+}
+
 fn worker_commands() -> Vec<(Role, Command)> {
     let due = Command::Due {
         rotation: ROTATION,
@@ -150,20 +167,6 @@ fn worker_commands() -> Vec<(Role, Command)> {
         name: HostName::parse("h").unwrap(),
         sealing_key: [0; 32],
     };
-    let report = HostReport {
-        host: HOST,
-        generation: 1,
-        items: Vec::new(),
-        holds: Vec::new(),
-        complete: true,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-    };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),
         failure: None,
@@ -186,7 +189,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         (Role::StoreSync, Command::Observed(seen)),
         (Role::StoreSync, contact),
         (Role::Injector, enrol),
-        (Role::Injector, Command::Report(report)),
+        (Role::Injector, Command::Report(empty_report())),
     ]
 }
 
