@@ -172,7 +172,7 @@ mirror_enum! {
             /// The host.
             host: Text<HostId>,
         },
-        /// A host was evicted: nothing waits for it.
+        /// A host was evicted, or before a cut-over is given the secret no more: nothing waits for it.
         HostReleased {
             /// The host.
             host: Text<HostId>,

@@ -19,7 +19,7 @@ lines! {
     VERSION_PROMOTED = "secret.version_promoted", "From now on containers get this version.";
     DISTRIBUTION_STARTED = "rotation.distribution_started", "Consumers have to move; `count` says how many.";
     HOST_CLEARED = "rotation.host_barrier_acknowledged", "A host holds no older version any more.";
-    HOST_RELEASED = "rotation.host_released", "A host was evicted; the rotation does not wait for it.";
+    HOST_RELEASED = "rotation.host_released", "A host was evicted, or before a cut-over is given the secret no more; the rotation does not wait for it.";
     LEAVE_GIVEN = "rollout.leave_given", "A container may restart; `count` says how many of its service are not through.";
     RESTART_FAILED = "rollout.failed", "A container did not run well after its restart, and why.";
     ROTATION_HALTED = "rotation.halted", "A container did not run well with what the rotation brings; nobody else is restarted for it.";

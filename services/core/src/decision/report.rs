@@ -41,7 +41,7 @@ pub(super) fn record(
         .open_rotations()
         .filter(|open| open.phase == Phase::Staging)
     {
-        staging::advance(report, open, &mut events);
+        staging::advance(world, report, open, &mut events);
     }
     let distributing = world.open_rotations();
     let distributing = distributing.filter(|open| open.phase == Phase::Distributing);

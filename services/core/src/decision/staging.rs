@@ -56,12 +56,22 @@ fn is_cut_over(secret: &Secret) -> bool {
     !secret.overlaps() && secret.current.is_some()
 }
 
-/// What a host's report means for a rotation that waits until hosts have its version.
-pub(super) fn advance(report: &HostReport, open: &Rotation, events: &mut Vec<Event>) {
-    let is_staged = report.staged.contains(&(open.secret, open.version));
-    if is_staged && open.staging.contains(&report.host) {
-        let host = report.host;
+/// What a host's report means for a rotation that waits until hosts have its version. One that no binding
+/// gives the secret any more has nothing to take.
+pub(super) fn advance(
+    world: &World,
+    report: &HostReport,
+    open: &Rotation,
+    events: &mut Vec<Event>,
+) {
+    let host = report.host;
+    if !open.staging.contains(&host) {
+        return;
+    }
+    if report.staged.contains(&(open.secret, open.version)) {
         after(open, rotation::Event::HostStaged { host }, events);
+    } else if !world.is_given_to(open.secret, host) {
+        after(open, rotation::Event::HostReleased { host }, events);
     }
 }
 

@@ -132,7 +132,8 @@ pub enum Event {
         /// The host.
         host: HostId,
     },
-    /// A host was evicted: nothing waits for it, and what it may hold is on the eviction's list.
+    /// A host was evicted: nothing waits for it, and what it may hold is on the eviction's list. Or, before a
+    /// cut-over, no binding gives it the secret any more.
     HostReleased {
         /// The host.
         host: HostId,

@@ -14,8 +14,8 @@ use crate::rotation::{self, Intervention, Phase, STAGING_DEADLINE, Step};
 use crate::secret;
 use crate::testing::{
     Given, HOST, NOW, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding, apply_secret,
-    done, drawn, enrol, evict, failed, file, generated, of_rotation, of_secret, reloaded, report,
-    revoke, rotate, swapped,
+    binding_name, done, drawn, enrol, evict, failed, file, generated, of_rotation, of_secret,
+    reloaded, report, revoke, rotate, swapped,
 };
 
 const ADMIN: SecretId = SecretId::from_bytes([0x42; 16]);
@@ -153,6 +153,17 @@ fn a_host_that_is_evicted_is_not_waited_for() {
     let released = own(rotation::Event::HostReleased { host: HOST });
     let after = std::iter::once(released).chain(set_begins(Vec::new()));
     staging().when(evict(HOST)).then_among_others(after);
+}
+
+#[test]
+fn a_host_that_is_given_the_secret_no_more_is_not_waited_for() {
+    let name = binding_name();
+    let given = staging().and(Command::Unbind { name });
+    assert_eq!(phase(&given), &Phase::Staging, "until it says so");
+    let released = own(rotation::Event::HostReleased { host: HOST });
+    let after = std::iter::once(released).chain(set_begins(Vec::new()));
+    let withdrawn = Command::Report(report(Vec::new(), &[]));
+    given.when(withdrawn).then_among_others(after);
 }
 
 #[test]
