@@ -253,7 +253,7 @@ pub struct RotationView {
     pub secret: String,
     /// The version it makes.
     pub version: u64,
-    /// `creating`, `setting`, `testing`, `finishing`, `distributing`, `draining`, `revoking_old`,
+    /// `creating`, `staging`, `setting`, `testing`, `finishing`, `distributing`, `draining`, `revoking_old`,
     /// `rolling_back`, `retrying`, `completed`, `rolled_back`, `parked` or `cancelled`.
     pub state: String,
     /// Why it began.
@@ -281,6 +281,9 @@ pub struct RotationTimings {
     pub promoted_to_swapped_ms: Option<f64>,
     /// Request durable to closed.
     pub requested_to_closed_ms: Option<f64>,
+    /// In a cut-over: the server took the new password to last consumer acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_ms: Option<f64>,
 }
 
 /// One revocation.

@@ -100,6 +100,7 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
         of_rotation(&key)
             .into_iter()
             .chain(of_waiting(&key))
+            .chain(of_cut_over())
             .map(|event| Event::Rotation(ROTATION, event)),
     );
     events.extend(
@@ -371,6 +372,25 @@ fn of_waiting(key: &Key) -> Vec<rotation::Event> {
         rotation::Event::SessionsUntold {
             attempt: 1,
             until: NIGHT.plus(rotation::GRACE),
+        },
+    ]
+}
+
+/// Before and after a server refuses the version before.
+fn of_cut_over() -> Vec<rotation::Event> {
+    vec![
+        rotation::Event::StagingStarted {
+            hosts: vec![HOST],
+            deadline: NIGHT.plus(rotation::STAGING_DEADLINE),
+        },
+        rotation::Event::HostStaged { host: HOST },
+        rotation::Event::StagingEnded {
+            missing: vec![HOST],
+        },
+        rotation::Event::CutOver { at: NIGHT },
+        rotation::Event::GapMeasured {
+            since: NIGHT,
+            until: NIGHT.plus(Duration::from_millis(42)),
         },
     ]
 }

@@ -184,7 +184,7 @@ mirror_enum! {
             /// The host.
             host: Text<HostId>,
         },
-        /// A host was evicted: nothing waits for it.
+        /// A host was evicted, or before a cut-over is given the secret no more: nothing waits for it.
         HostReleased {
             /// The host.
             host: Text<HostId>,
@@ -262,6 +262,35 @@ mirror_enum! {
             /// Which attempt at asking said so.
             attempt: u32,
             /// When the grace ends.
+            until: Text<Timestamp>,
+        },
+        /// A cut-over: hosts take the version beforehand, and give it to nobody yet.
+        StagingStarted {
+            /// Every host with consumers.
+            hosts: Vec<Text<HostId>>,
+            /// When nobody is waited for any more.
+            deadline: Text<Timestamp>,
+        },
+        /// A host has the version at hand.
+        HostStaged {
+            /// The host.
+            host: Text<HostId>,
+        },
+        /// Hosts are waited for no more; `set` is next.
+        StagingEnded {
+            /// Those that did not say in time that they have it.
+            missing: Vec<Text<HostId>>,
+        },
+        /// From here on the server may refuse the version before, which consumers still have.
+        CutOver {
+            /// When that was first known to be so.
+            at: Text<Timestamp>,
+        },
+        /// The last consumer came over.
+        GapMeasured {
+            /// When the version before was refused.
+            since: Text<Timestamp>,
+            /// When nobody needed it any more.
             until: Text<Timestamp>,
         },
     }

@@ -100,6 +100,16 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// A version that the host is to hold, sealed, for the moment in which it becomes current.
+    Staged = plan::Staged {
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The version.
+        grant: Grant,
+    }
+}
+
+mirror_struct! {
     /// What one host has to do.
     Plan = plan::HostPlan {
         /// The host.
@@ -113,5 +123,8 @@ mirror_struct! {
         /// Containers that may restart under a rollout; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         leaves: Vec<Leave>,
+        /// Versions to be had at hand, and given to nobody yet; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        staged: Vec<Staged>,
     }
 }

@@ -14,7 +14,9 @@ use keywheel_core::id::{
     SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, PlannedPrevious, PlannedSecret};
+use keywheel_core::plan::{
+    Grant, HostPlan, Leave, PlannedBinding, PlannedPrevious, PlannedSecret, Staged,
+};
 use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
@@ -172,7 +174,13 @@ fn plan() -> HostPlan {
             number: u64::MAX,
             not_before: Some(AT),
         }],
+        staged: vec![staged(grant)],
     }
+}
+
+fn staged(grant: Grant) -> Staged {
+    let secret = SECRET;
+    Staged { secret, grant }
 }
 
 fn restarts() -> Vec<RestartWish> {
@@ -255,6 +263,7 @@ fn report() -> HostReport {
             at: AT,
         }],
         restarts: restarts(),
+        staged: vec![(SECRET, 4)],
     }
 }
 

@@ -25,6 +25,17 @@ pub struct HostPlan {
     pub bindings: Vec<PlannedBinding>,
     /// Containers that may restart under a rollout.
     pub leaves: Vec<Leave>,
+    /// Versions to be had at hand, and given to nobody yet.
+    pub staged: Vec<Staged>,
+}
+
+/// A version that the host is to hold, sealed, for the moment in which it becomes current.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staged {
+    /// The secret; a binding of the plan names it.
+    pub secret: SecretId,
+    /// The version.
+    pub grant: Grant,
 }
 
 /// A container may restart, once. Without leave none does whose binding says `rollout`.
@@ -141,9 +152,24 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         host,
         host_name: known.name.clone(),
         generation,
+        staged: staged_at(world, host, &bindings),
         bindings,
         leaves: leaves_of(world, host),
     })
+}
+
+fn staged_at(world: &World, host: HostId, bindings: &[PlannedBinding]) -> Vec<Staged> {
+    let own = bindings.iter().map(|planned| planned.secret);
+    let also = bindings.iter().flat_map(|planned| &planned.also);
+    let given: BTreeSet<SecretId> = own.chain(also.map(|planned| planned.secret)).collect();
+    let staged = given.into_iter().filter_map(|id| {
+        let secret = world.secrets.get(&id)?;
+        let version = secret.pending.filter(|v| secret.is_deliverable(*v))?;
+        let delivery = *secret.delivered.get(&(host, version))?;
+        let grant = Grant { version, delivery };
+        Some(Staged { secret: id, grant })
+    });
+    staged.collect()
 }
 
 fn grant_to(secret: &Secret, host: HostId) -> Option<Grant> {

@@ -292,6 +292,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,

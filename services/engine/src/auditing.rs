@@ -202,6 +202,9 @@ fn end_of(events: &[Event]) -> Option<&'static str> {
             rotation::Event::DeadlineMoved { .. } => {
                 Some("put off, those who are missing have to wait for leave to restart")
             }
+            rotation::Event::StagingEnded { .. } => {
+                Some("the server is told, hosts that are missing take the version later")
+            }
             _ => None,
         }
     })

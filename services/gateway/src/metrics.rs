@@ -231,6 +231,7 @@ fn tally(page: &mut Page, tally: &Tally) {
         page.count(&names::CONSUMER_RESTARTS, &[cause], *restarted);
     }
     page.spread(&names::PROPAGATION, &[], &tally.propagation);
+    page.spread(&names::ROTATION_GAP, &[], &tally.gaps);
     page.spread(&names::REVOCATION_DURATION, &[], &tally.revoked);
     page.count(&names::CONSUMERS_REFUSED, &[], tally.refused);
 }

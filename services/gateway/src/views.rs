@@ -325,6 +325,7 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
             requested_to_acknowledged_ms: milliseconds(times.requested, times.acknowledged),
             promoted_to_swapped_ms: slowest,
             requested_to_closed_ms: milliseconds(times.requested, times.closed),
+            gap_ms: rotation.gap.map(|gap| gap.as_secs_f64() * 1000.0),
         },
         consumers,
     })
@@ -352,6 +353,7 @@ fn phase_word(phase: &Phase) -> &'static str {
             Step::Drain => "draining",
         },
         Phase::Retrying { .. } => "retrying",
+        Phase::Staging => "staging",
         Phase::Distributing => "distributing",
         Phase::Draining { .. } => "draining",
         Phase::Closed(Outcome::Completed) => "completed",
@@ -394,6 +396,13 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
         words.push(format!("step {step:?}, attempt {attempt} failed: {reason}"));
     }
     words.extend(sessions_words(rotation));
+    if rotation.phase == Phase::Staging {
+        let missing = rotation.staging.iter();
+        words.extend(missing.map(|host| {
+            let name = host_name(world, *host);
+            format!("host {name}: has not yet said that it has the version at hand")
+        }));
+    }
     if let Some(reason) = &rotation.halted {
         words.push(match rotation.returning {
             Some(back) => format!("halted, back to version {back}: {reason}"),

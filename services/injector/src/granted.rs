@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use keywheel_core::id::SecretId;
 use keywheel_core::name::SecretName;
-use keywheel_core::plan::{Grant, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding, PlannedSecret};
 
 use crate::shared::VersionKey;
 
@@ -58,6 +58,19 @@ pub(crate) fn previous_of(binding: &PlannedBinding) -> impl Iterator<Item = (Sec
 pub(crate) fn parts_of(binding: &PlannedBinding) -> impl Iterator<Item = VersionKey> {
     let previous = previous_of(binding).map(|(secret, grant)| (secret, grant.version));
     versions_of(binding).chain(previous)
+}
+
+/// What the host is to have at hand and gives to nobody yet.
+pub(crate) fn staged_of(plan: &HostPlan) -> impl Iterator<Item = (VersionKey, Grant)> {
+    let staged = plan.staged.iter();
+    let staged = staged.map(|one| ((one.secret, one.grant.version), one.grant));
+    staged.filter(move |(key, _)| !plan.bindings.iter().any(|binding| is_dead(binding, *key)))
+}
+
+/// Everything that the host may keep.
+pub(crate) fn versions_in(plan: &HostPlan) -> impl Iterator<Item = VersionKey> {
+    let given = plan.bindings.iter().flat_map(parts_of);
+    given.chain(staged_of(plan).map(|(key, _)| key))
 }
 
 /// The first secret of a binding that has no version to be given out.

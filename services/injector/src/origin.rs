@@ -235,6 +235,7 @@ mod tests {
             generation: 1,
             bindings: bindings.collect(),
             leaves: Vec::new(),
+            staged: Vec::new(),
         }
     }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::plan::HostPlan;
 use keywheel_core::report::{
     DeniedStart, HostReport, Item, MAX_REPORT_ITEMS, RestartWish, UsageNote,
 };
@@ -41,7 +42,7 @@ use tokio_util::task::TaskTracker;
 use self::exec::Asked;
 use crate::attach::Tools;
 use crate::executed::Execs;
-use crate::granted::further_of;
+use crate::granted::{further_of, staged_of};
 use crate::model::{Containers, Holding, Refused, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
 use crate::report::{Kept, Outbox, bound_denied, bound_notes};
@@ -73,6 +74,7 @@ struct Told {
     holds: BTreeSet<VersionKey>,
     complete: bool,
     restarts: Vec<RestartWish>,
+    staged: BTreeSet<VersionKey>,
 }
 
 /// See the file.
@@ -449,6 +451,7 @@ impl Reconciler {
             // A list that is cut off would make ghosts of what lives.
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
             restarts: self.restart_wishes(&plan),
+            staged: self.staged(&plan),
         };
         let stale = Vec::from_iter(self.shared.stale_plans());
         self.decide_execs();
@@ -474,9 +477,17 @@ impl Reconciler {
             executed,
             notes: std::mem::take(&mut self.notes),
             restarts: told.restarts.clone(),
+            staged: told.staged.iter().copied().collect(),
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));
+    }
+
+    /// Of what the plan names as staged, what is at hand; at most what one report may say.
+    fn staged(&self, plan: &HostPlan) -> BTreeSet<VersionKey> {
+        let staged = staged_of(plan).map(|(key, _)| key);
+        let had = staged.filter(|key| self.shared.has_value(*key));
+        had.take(MAX_REPORT_ITEMS).collect()
     }
 
     /// Containers that exist as consumers, also those that are down after a failed restart.

@@ -4,7 +4,8 @@
 //! Which account a version opens stands in its value, so that whoever performs a step after a crash
 //! finds it there. Invariants: an account is chosen only when no other version that is kept opens it, and
 //! given a new password only when no session of it is left ([`sessions`]); what is kept in the vault is fit to be a
-//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`]. It
+//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`], what an
+//! unclear cut-over came to in [`cutting_over`]. It
 //! talks to no server itself.
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use keywheel_seal::{Entropy, SecretBytes};
 
 use crate::{form, password};
 
+mod cutting_over;
 mod ending;
 mod sessions;
 #[cfg(test)]
@@ -300,7 +302,8 @@ impl Rotator for AccountRotator {
             Strategy::AlternatingUsers if !self.admits(&made, until).await? => {
                 self.check_drained(&made.login, until).await?;
             }
-            Strategy::AlternatingUsers | Strategy::SingleUser => {}
+            Strategy::AlternatingUsers => {}
+            Strategy::SingleUser => return self.cut_over(work, &made, until).await,
         }
         let Credential { login, password } = made;
         let keep = Keep::Nothing;
@@ -369,7 +372,7 @@ impl Rotator for AccountRotator {
         first
     }
 
-    /// Of `create` the vault tells; every other step sees by itself what there is.
+    /// Of `create` the vault tells, of a cut-over the account; every other step sees by itself what there is.
     async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
         until.check()?;
         let is_done = match work.step {
@@ -379,6 +382,10 @@ impl Rotator for AccountRotator {
                 let waits = work.provided && self.vault.stashed(work.rotation).await?.is_some();
                 until.check()?;
                 !waits && self.vault.has(work.secret, version).await?
+            }
+            // An account that keeps one password has all of its rights.
+            Step::Set if self.strategy() == Strategy::SingleUser => {
+                self.is_cut_over(work, until).await?
             }
             // That an account lets in is not all of `set`: its rights may be missing yet. `accept` sees what
             // is, and changes nothing where nothing is.

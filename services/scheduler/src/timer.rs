@@ -44,7 +44,7 @@ pub const DEADLINE_RETRY: Duration = Duration::from_secs(1);
 pub enum Key {
     /// The next slot of a secret.
     Slot(SecretId),
-    /// The end of a rotation's wait for consumers or sessions, or of a grace.
+    /// The end of a rotation's wait for consumers or sessions, of a grace, or of the wait for hosts before a cut-over.
     Deadline(RotationId),
     /// A rotation's failed step, or its next question for sessions.
     Step(RotationId),
@@ -90,7 +90,7 @@ pub struct Timers {
     policies: Policies,
     secrets: BTreeMap<SecretId, Scheduled>,
     rotations: BTreeMap<RotationId, SecretId>,
-    /// Until when rotations wait for consumers, while they do.
+    /// Until when rotations wait for consumers or hosts, while they do.
     deadlines: BTreeMap<RotationId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
     rules: Rules,
@@ -199,7 +199,8 @@ impl Timers {
                 self.queue
                     .set(Key::Step(id), time.plus(retry_delay(*attempt)));
             }
-            rotation::Event::DistributionStarted { deadline, .. }
+            rotation::Event::StagingStarted { deadline, .. }
+            | rotation::Event::DistributionStarted { deadline, .. }
             | rotation::Event::DeadlineMoved { deadline } => self.set_deadline(id, *deadline),
             rotation::Event::TurnedBack { deadline, .. }
             | rotation::Event::SessionsUntold {

@@ -325,6 +325,9 @@ metrics! {
     /// How fast consumers have a new version.
     PROPAGATION = histogram(GATEWAY, "keywheel_propagation_seconds", &[],
         "From the promotion of a version to its place in a running container, by the host's clock");
+    /// How long consumers were without a credential that is good.
+    ROTATION_GAP = histogram(GATEWAY, "keywheel_rotation_gap_seconds", &[],
+        "In a cut-over (singleUser), from the moment the server took the new password to the last consumer that had it");
     /// Who is waited for.
     STRAGGLERS = gauge(GATEWAY, "keywheel_stragglers", Plain, &[SECRET], Sum,
         "Consumers that have not shown yet that they run on the current version");

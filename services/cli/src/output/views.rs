@@ -301,6 +301,12 @@ pub(crate) fn rotation(rotation: &RotationView, color: bool) -> String {
             milliseconds(rotation.timings.requested_to_closed_ms),
         ),
     ]);
+    if let Some(gap) = rotation.timings.gap_ms {
+        let gap = milliseconds(Some(gap));
+        text.push_str(&format!(
+            "gap:  {gap}, from the server's new password to the last consumer that had it\n"
+        ));
+    }
     for line in &rotation.waiting_for {
         text.push_str(&format!("waits for:  {}\n", super::tame(line)));
     }

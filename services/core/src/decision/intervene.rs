@@ -6,7 +6,7 @@
 
 use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
-use super::{Context, Rejection, drain, rollout, rotate};
+use super::{Context, Rejection, drain, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::id::{HostId, RotationId};
@@ -55,6 +55,9 @@ pub(super) fn deadline(
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
     let (open, secret) = rotate::open(world, id)?;
+    if open.phase == Phase::Staging {
+        return staging::deadline(open, now);
+    }
     let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
     if open.is_draining() && open.drain.grace.is_some() {
         return drain::drained(open, secret);
@@ -105,14 +108,9 @@ fn abort(
             // Whoever performs it may be at it still: it rolls back once that is answered.
             Ok(Vec::new())
         }
+        Phase::Staging => begin_back(world, known, secret, ctx),
         Phase::Retrying { step, .. } if rotation::is_before_promotion(*step) => {
-            let back = rotation::Event::StepStarted {
-                step: Step::RollBack,
-                attempt: 1,
-            };
-            let mut events = vec![Event::Rotation(id, back)];
-            events.extend(rollout::released(world, id, ctx));
-            Ok(events)
+            begin_back(world, known, secret, ctx)
         }
         Phase::Distributing if known.returning.is_some() => {
             Err(nothing("goes back to the version before already").into())
@@ -131,6 +129,23 @@ fn abort(
         }
         Phase::Closed(_) => Err(nothing("has ended").into()),
     }
+}
+
+/// Nobody is at it now, so it rolls back at once.
+fn begin_back(
+    world: &World,
+    open: &Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let back = rotation::Event::StepStarted {
+        step: Step::RollBack,
+        attempt: 1,
+    };
+    let mut events = Vec::from_iter(staging::dying(open, secret)?);
+    events.push(Event::Rotation(open.id, back));
+    events.extend(rollout::released(world, open.id, ctx));
+    Ok(events)
 }
 
 fn turn_back(

@@ -13,6 +13,7 @@ mod report;
 mod revoke;
 mod rollout;
 mod rotate;
+mod staging;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, join, rollout, rotate};
+use super::{Context, Rejection, join, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
@@ -14,6 +14,7 @@ use crate::report::{Fact, HostReport, Item};
 use crate::revocation;
 use crate::rotation::{self, Phase, Rotation};
 use crate::secret::Secret;
+use crate::time::Timestamp;
 use crate::world::World;
 
 /// Assignments as they are after the report's items.
@@ -37,6 +38,12 @@ pub(super) fn record(
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.take(report);
+    for open in world
+        .open_rotations()
+        .filter(|open| open.phase == Phase::Staging)
+    {
+        staging::advance(world, report, open, &mut events);
+    }
     let distributing = world.open_rotations();
     let distributing = distributing.filter(|open| open.phase == Phase::Distributing);
     for (nth, open) in (0..).zip(distributing) {
@@ -47,7 +54,7 @@ pub(super) fn record(
                 events.extend(turned?);
             }
             None => {
-                let seen = (report, &rollouts);
+                let seen = (report, &rollouts, ctx.now);
                 advance_rotation(world, seen, open, &moved, &held, &mut events)?;
             }
         }
@@ -217,7 +224,7 @@ fn version_of(fact: &Fact) -> Option<u64> {
 
 fn advance_rotation(
     world: &World,
-    (report, rollouts): (&HostReport, &rollout::Draft<'_>),
+    (report, rollouts, now): (&HostReport, &rollout::Draft<'_>, Timestamp),
     open: &Rotation,
     moved: &Moved,
     held: &BTreeSet<(SecretId, u64)>,
@@ -241,6 +248,9 @@ fn advance_rotation(
                 },
             );
         }
+    }
+    if let Some(measured) = staging::gap(open, &after, now) {
+        push(&mut after, measured);
     }
     let clear = report.complete
         && report.generation >= open.generation

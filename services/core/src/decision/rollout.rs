@@ -468,10 +468,13 @@ fn fits(taken: usize, most: u32) -> bool {
 }
 
 const fn is_before_promotion(phase: &Phase) -> bool {
-    let Phase::Performing { step, .. } = phase else {
-        return false;
-    };
-    matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish)
+    match phase {
+        Phase::Performing { step, .. } => {
+            matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish)
+        }
+        Phase::Staging => true,
+        Phase::Retrying { .. } | Phase::Distributing | Phase::Closed(_) => false,
+    }
 }
 
 /// Leave that waited for a rotation which waits for its promotion no more.

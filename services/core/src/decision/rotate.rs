@@ -1,6 +1,6 @@
 //! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
 
-use super::{Context, Rejection, drain, revoke, rollout, secret_or_reject};
+use super::{Context, Rejection, drain, revoke, rollout, secret_or_reject, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
@@ -198,10 +198,17 @@ pub(super) fn outcome(
     if step == Step::Drain && failure.is_none() {
         return drain::counted(rotation, secret, answer, ctx);
     }
-    let mut events: Vec<Event> = own
-        .into_iter()
-        .map(|event| Event::Rotation(id, event))
-        .collect();
+    let is_made = step == Step::Create && failure.is_none() && !rotation.is_given_up_at(step);
+    if is_made && let Some(staged) = staging::begin(world, rotation, secret, ctx)? {
+        return Ok(staged);
+    }
+    let mut events = in_order(rotation, secret, own)?;
+    events.extend(staging::cut_over(
+        rotation,
+        secret,
+        (step, failure),
+        ctx.now,
+    ));
     if failure.is_some() {
         events.extend(rollout::released(world, id, ctx));
         return Ok(events);
@@ -225,29 +232,53 @@ pub(super) fn outcome(
                 events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
             }
         }
-        Step::RollBack => {
-            // A revocation may have taken the version already, or consumers had run on it.
-            if secret.is_deliverable(rotation.version) {
-                let revoked = secret.decide_revoke(rotation.version)?;
-                events.push(Event::Secret(secret.id, revoked));
-                let destroyed = secret::Event::VersionDestroyed {
-                    version: rotation.version,
-                };
-                events.push(Event::Secret(secret.id, destroyed));
-            } else if rotation.returning.is_some() {
-                let destroyed = secret.decide_destroy(rotation.version)?;
-                events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
-            }
-            // Last, since what is destroyed is forgotten of somebody else's versions.
-            if rotation.aborted.is_some() {
-                events.extend(revoke::taken_over(secret, rotation));
-            }
-        }
+        Step::RollBack => events.extend(rolled_back(rotation, secret)?),
         Step::Create | Step::Set | Step::Test | Step::Drain => {
             if rotation.is_given_up_at(step) {
                 events.extend(rollout::released(world, id, ctx));
             }
         }
+    }
+    Ok(events)
+}
+
+/// A rotation's own events; what hosts have of a version that is rolled back is dead before that begins.
+fn in_order(
+    rotation: &Rotation,
+    secret: &Secret,
+    own: Vec<rotation::Event>,
+) -> Result<Vec<Event>, Rejection> {
+    let mut events = Vec::new();
+    for event in own {
+        let begins_back = rotation::Event::StepStarted {
+            step: Step::RollBack,
+            attempt: 1,
+        };
+        if event == begins_back {
+            events.extend(staging::dying(rotation, secret)?);
+        }
+        events.push(Event::Rotation(rotation.id, event));
+    }
+    Ok(events)
+}
+
+/// Nothing is left of its version, neither at the server nor in the cache.
+fn rolled_back(rotation: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
+    let version = rotation.version;
+    let mut events = Vec::new();
+    if secret.is_deliverable(version) {
+        let revoked = secret.decide_revoke(version)?;
+        events.push(Event::Secret(secret.id, revoked));
+        let destroyed = secret::Event::VersionDestroyed { version };
+        events.push(Event::Secret(secret.id, destroyed));
+    } else {
+        // A revocation may have taken the version already, consumers had run on it, or hosts had it.
+        let destroyed = secret.decide_destroy(version)?;
+        events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
+    }
+    // Last, since what is destroyed is forgotten of somebody else's versions.
+    if rotation.aborted.is_some() {
+        events.extend(revoke::taken_over(secret, rotation));
     }
     Ok(events)
 }

@@ -7,6 +7,7 @@ mod left;
 mod model;
 mod previous;
 mod several;
+mod staging;
 
 use super::*;
 use crate::binding::Reload;

@@ -144,7 +144,8 @@ pub enum Event {
         /// The host.
         host: HostId,
     },
-    /// A host was evicted: nothing waits for it, and what it may hold is on the eviction's list.
+    /// A host was evicted: nothing waits for it, and what it may hold is on the eviction's list. Or, before a
+    /// cut-over, no binding gives it the secret any more.
     HostReleased {
         /// The host.
         host: HostId,
@@ -223,6 +224,35 @@ pub enum Event {
         /// Which attempt at asking said so.
         attempt: u32,
         /// When the grace ends.
+        until: Timestamp,
+    },
+    /// A cut-over: hosts take the version beforehand, and give it to nobody yet.
+    StagingStarted {
+        /// Every host with consumers.
+        hosts: Vec<HostId>,
+        /// When nobody is waited for any more.
+        deadline: Timestamp,
+    },
+    /// A host has the version at hand.
+    HostStaged {
+        /// The host.
+        host: HostId,
+    },
+    /// Hosts are waited for no more; `set` is next.
+    StagingEnded {
+        /// Those that did not say in time that they have it: they ask for it when they are to give it out.
+        missing: Vec<HostId>,
+    },
+    /// From here on the server may refuse the version before, which consumers still have.
+    CutOver {
+        /// When that was first known to be so.
+        at: Timestamp,
+    },
+    /// The last consumer came over.
+    GapMeasured {
+        /// When the version before was refused.
+        since: Timestamp,
+        /// When nobody needed it any more.
         until: Timestamp,
     },
 }

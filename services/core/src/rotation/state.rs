@@ -1,6 +1,7 @@
 //! The rotation's state, its decisions and the fold of its events.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{
     Drain, Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger,
@@ -202,6 +203,8 @@ pub enum Phase {
     },
     /// It ended.
     Closed(Outcome),
+    /// Before a cut-over hosts take the version, and give it to nobody yet.
+    Staging,
 }
 
 /// One rotation.
@@ -246,6 +249,12 @@ pub struct Rotation {
     pub left_behind: BTreeSet<assignment::Key>,
     /// What is known of the sessions of what dies.
     pub drain: Drain,
+    /// Hosts that are to have the version before `set`, and did not say so yet.
+    pub staging: BTreeSet<HostId>,
+    /// Since when the server may refuse the version before, which consumers have.
+    pub cut_over: Option<Timestamp>,
+    /// How long it took from then until the last consumer had come over.
+    pub gap: Option<Duration>,
 }
 
 impl Rotation {
@@ -275,6 +284,9 @@ impl Rotation {
             forced: false,
             left_behind: BTreeSet::new(),
             drain: Drain::default(),
+            staging: BTreeSet::new(),
+            cut_over: None,
+            gap: None,
         }
     }
 
@@ -463,31 +475,62 @@ impl Rotation {
                 self.wait_for(consumers, hosts, *deadline);
             }
             Event::DeadlineMoved { deadline } => self.deadline = Some(*deadline),
-            Event::Halted { reason, .. } => self.halted = Some(reason.clone()),
             Event::ConsumerAcknowledged { consumer } => {
                 self.waiting.remove(consumer);
                 self.acknowledged.insert(consumer.clone());
             }
-            Event::HostBarrierAcknowledged { host } | Event::HostReleased { host } => {
+            Event::HostBarrierAcknowledged { host } => {
                 self.barrier.remove(host);
             }
             Event::Closed { outcome } => self.close(outcome),
-            Event::TurnedBack { .. }
+            Event::Halted { .. }
+            | Event::TurnedBack { .. }
             | Event::Intervened { .. }
             | Event::Reopened { .. }
             | Event::Forced
             | Event::SessionsLeft { .. }
-            | Event::SessionsUntold { .. } => {
-                self.evolve_otherwise(event);
-            }
+            | Event::SessionsUntold { .. } => self.evolve_otherwise(event),
+            Event::HostReleased { .. }
+            | Event::StagingStarted { .. }
+            | Event::HostStaged { .. }
+            | Event::StagingEnded { .. }
+            | Event::CutOver { .. }
+            | Event::GapMeasured { .. } => self.evolve_cut_over(event),
             Event::StepCompleted { .. } | Event::DeadlinePassed | Event::StragglersNamed { .. } => {
             }
         }
     }
 
-    /// What a person, a way back, the deadline's policy or the backend's sessions make of it.
+    /// What comes before and after a server refuses the version before; a host that is evicted is part of
+    /// neither.
+    fn evolve_cut_over(&mut self, event: &Event) {
+        match event {
+            Event::HostReleased { host } => {
+                self.barrier.remove(host);
+                self.staging.remove(host);
+            }
+            Event::StagingStarted { hosts, deadline } => {
+                self.phase = Phase::Staging;
+                self.staging = hosts.iter().copied().collect();
+                self.deadline = Some(*deadline);
+            }
+            Event::HostStaged { host } => {
+                self.staging.remove(host);
+            }
+            Event::StagingEnded { .. } => {
+                self.staging.clear();
+                self.deadline = None;
+            }
+            Event::CutOver { at } => self.cut_over = Some(*at),
+            Event::GapMeasured { since, until } => self.gap = Some(until.since(*since)),
+            _ => {}
+        }
+    }
+
+    /// What a failure, a person, a way back, the deadline's policy or the backend's sessions make of it.
     fn evolve_otherwise(&mut self, event: &Event) {
         match event {
+            Event::Halted { reason, .. } => self.halted = Some(reason.clone()),
             Event::Intervened {
                 intervention: Intervention::Abort,
                 reason,

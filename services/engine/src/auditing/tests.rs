@@ -53,6 +53,7 @@ fn report() -> Command {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     })
 }
 
@@ -459,6 +460,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -529,6 +531,12 @@ fn the_record_of_a_deadline_says_what_came_of_it() {
         (
             rotation::Event::StepCompleted { step: Step::Drain },
             "the grace is over",
+        ),
+        (
+            rotation::Event::StagingEnded {
+                missing: Vec::new(),
+            },
+            "the server is told",
         ),
     ] {
         let command = Command::DeadlinePassed { rotation: ROTATION };

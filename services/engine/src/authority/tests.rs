@@ -119,6 +119,23 @@ fn host_commands() -> Vec<Command> {
     vec![issue, join, rotate, permit, evict]
 }
 
+fn empty_report() -> HostReport {
+    HostReport {
+        host: HOST,
+        generation: 1,
+        items: Vec::new(),
+        holds: Vec::new(),
+        complete: true,
+        containers: Vec::new(),
+        denied: Vec::new(),
+        stale: Vec::new(),
+        executed: Vec::new(),
+        notes: Vec::new(),
+        restarts: Vec::new(),
+        staged: Vec::new(),
+    }
+}
+
 fn worker_commands() -> Vec<(Role, Command)> {
     let rotation = ROTATION;
     let due = Command::Due {
@@ -153,19 +170,6 @@ fn worker_commands() -> Vec<(Role, Command)> {
         name: HostName::parse("h").unwrap(),
         sealing_key: [0; 32],
     };
-    let report = HostReport {
-        host: HOST,
-        generation: 1,
-        items: Vec::new(),
-        holds: Vec::new(),
-        complete: true,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-    };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),
         failure: None,
@@ -185,7 +189,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         (Role::StoreSync, Command::Observed(seen)),
         (Role::StoreSync, contact),
         (Role::Injector, enrol),
-        (Role::Injector, Command::Report(report)),
+        (Role::Injector, Command::Report(empty_report())),
     ]
 }
 
@@ -309,6 +313,7 @@ fn plan() -> HostPlan {
         generation: 1,
         bindings: Vec::new(),
         leaves: Vec::new(),
+        staged: Vec::new(),
     }
 }
 

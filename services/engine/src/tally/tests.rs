@@ -297,6 +297,15 @@ fn slots_are_served_by_every_rotation_and_by_a_policy_that_wants_others() {
 }
 
 #[test]
+fn a_gap_counts_as_it_was_measured() {
+    let mut log = Log::begun();
+    let (since, until) = (at(3), at(5));
+    log.rotation(9, 1, rotation::Event::GapMeasured { since, until });
+    let gaps = &log.0.tally.gaps;
+    assert_eq!((gaps.count(), gaps.sum()), (1, Duration::from_secs(2)));
+}
+
+#[test]
 fn a_spread_counts_what_is_not_above_a_bound_and_what_is_above_all() {
     let mut spread = Spread::default();
     for millis in [0, 5, 6, 1_800_000, 1_800_001] {

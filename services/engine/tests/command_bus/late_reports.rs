@@ -57,6 +57,7 @@ fn report(items: Vec<Item>) -> Command {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     })
 }
 

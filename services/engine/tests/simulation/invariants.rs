@@ -49,6 +49,8 @@ pub(crate) struct Truth {
     by_person: BTreeSet<Value>,
     /// Slots that began a rotation.
     slots: BTreeSet<SlotId>,
+    /// Versions that were current once.
+    promoted: BTreeSet<Value>,
 }
 
 impl Truth {
@@ -82,6 +84,9 @@ impl Truth {
             }
             secret::Event::Delivered { version, .. }
             | secret::Event::VersionPromoted { version } => {
+                if matches!(event, secret::Event::VersionPromoted { .. }) {
+                    self.promoted.insert((id, *version));
+                }
                 let is_dead = self.dead.contains(&(id, *version));
                 hold(!is_dead, "I3", || {
                     format!("dead version {version} comes back: {event:?}")
@@ -233,6 +238,17 @@ impl Truth {
                 format!("a plan gives {value:?} without a grant")
             })?;
         }
+        for staged in &plan.staged {
+            let value = (staged.secret, staged.grant.version);
+            hold(!self.dead.contains(&value), "I3", || {
+                format!("a plan stages dead {value:?}")
+            })?;
+            let secret = world.secrets.get(&staged.secret);
+            let granted = secret.and_then(|one| one.delivered.get(&(plan.host, value.1)));
+            hold(granted == Some(&staged.grant.delivery), "I3", || {
+                format!("a plan stages {value:?} without a grant")
+            })?;
+        }
         Ok(())
     }
 
@@ -244,7 +260,8 @@ impl Truth {
         })
     }
 
-    /// I8: what a container has, its server accepts, unless a person revoked it.
+    /// I8: what a container has, its server accepts, unless a person revoked it; and it was current once: what
+    /// is staged is given to nobody.
     pub(crate) fn copies_are_accepted(&self, hosts: &[Host], store: &Store) -> Result<(), Broken> {
         let copies = hosts.iter().flat_map(|host| {
             let copies = host.containers.values().flat_map(|one| one.copies.values());
@@ -255,6 +272,9 @@ impl Truth {
                 store.accepted.contains(&copy.there) || self.by_person.contains(&copy.there);
             hold(is_fine, "I8", || {
                 format!("host {host} has {copy:?}, which its server refuses")
+            })?;
+            hold(self.promoted.contains(&copy.there), "I8", || {
+                format!("host {host} has {copy:?}, which was never current")
             })?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use keywheel_core::binding::{
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::schedule::{Ack, RotationPolicy, Schedule};
 use keywheel_core::secret::{Generator, Spec};
 
@@ -80,11 +81,23 @@ pub(crate) fn container_id(nth: u64) -> ContainerId {
 }
 
 /// The secret whose old versions die only once their sessions are gone.
-pub(crate) const DRAINED: usize = 1;
+pub(crate) const DRAINED: usize = 0;
 
-/// Makes a secret whose values are generated, and which rotates by itself.
+/// Makes a secret whose values are generated, and which rotates by itself. The last one opens an account of
+/// one password: its hosts have each version before the server is told.
 pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
-    Command::Apply(vec![Declaration::Secret {
+    let resource = (n + 1 == SECRETS).then(account);
+    let admin = resource.iter().map(|resource| Declaration::Secret {
+        id: ADMIN,
+        rotation: RotationId::from_bytes([0xad; 16]),
+        name: resource.admin.clone(),
+        spec: Spec {
+            credential_for: Some(resource.credential_server()),
+            ..Spec::default()
+        },
+    });
+    let mut declared: Vec<Declaration> = admin.collect();
+    declared.push(Declaration::Secret {
         id: secret_id(n),
         rotation,
         name: secret_name(n),
@@ -95,9 +108,24 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
                 ack: (n == DRAINED).then_some(Ack::Drained),
                 ..RotationPolicy::default()
             },
+            rotator: resource.map(Box::new),
             ..Spec::default()
         },
-    }])
+    });
+    Command::Apply(declared)
+}
+
+const ADMIN: SecretId = SecretId::from_bytes([0xad; 16]);
+
+fn account() -> Resource {
+    Resource {
+        kind: Kind::Postgres,
+        connection: "postgres://admin@db.example/shop".to_owned(),
+        accounts: vec!["app".to_owned()],
+        admin: SecretName::parse("admin").unwrap(),
+        strategy: Strategy::SingleUser,
+        ca: None,
+    }
 }
 
 /// Gives a secret to the containers of one host, or of all.

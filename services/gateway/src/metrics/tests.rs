@@ -197,6 +197,7 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
     tally.restarts.insert("schedule", 4);
     tally.refused = 3;
     tally.revoked.add(span);
+    tally.gaps.add(span);
     let mut world = World::default();
     let (id, secret) = (
         RotationId::from_bytes([2; 16]),
@@ -215,6 +216,7 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
         "keywheel_consumer_restarts_total{cause=\"schedule\"} 4",
         "keywheel_revocation_duration_seconds_count 1",
         "keywheel_revocation_duration_seconds_sum 2",
+        "keywheel_rotation_gap_seconds_count 1",
         "keywheel_rotations_parked 1",
     ] {
         assert_has(&shown, line);

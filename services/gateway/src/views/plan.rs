@@ -1,6 +1,7 @@
 //! What a rotation begun now would do: strategy, consumers, restarts, gap, and what is in the way. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{AckLevel, Reload, Spec};
@@ -44,7 +45,7 @@ pub fn rotation_plan(
         secret: secret.name.to_string(),
         version: secret.last_version.saturating_add(1),
         strategy: strategy(secret),
-        expected_gap: expected_gap(secret, restarts),
+        expected_gap: expected_gap(secret, restarts, world.last_gap(secret.id)),
         restarts,
         consumers,
         deadline_seconds: policy.ack_deadline().as_secs(),
@@ -109,7 +110,7 @@ fn sessions(secret: &Secret) -> String {
     .to_owned()
 }
 
-fn expected_gap(secret: &Secret, restarts: u64) -> String {
+fn expected_gap(secret: &Secret, restarts: u64, last: Option<Duration>) -> String {
     let is_cut_over = !secret.overlaps() && secret.current.is_some();
     let away = match restarts {
         0 => String::new(),
@@ -117,13 +118,25 @@ fn expected_gap(secret: &Secret, restarts: u64) -> String {
         n => format!("; {n} containers are away, each for its own restart"),
     };
     if is_cut_over {
+        let long = last.map_or_else(
+            || "a gap, how long is not known yet".to_owned(),
+            |last| format!("a gap of about {}", span(last)),
+        );
         return format!(
-            "from `set` until each consumer has the new value: new sessions are refused, open ones go on{away}"
+            "{long}, no way back: from `set` until each consumer has the new value new sessions are refused, open ones go on{away}"
         );
     }
     match restarts {
         0 => "none: the old value works until every consumer has the new one".to_owned(),
         _ => format!("none in the value{away}"),
+    }
+}
+
+/// A span as a person reads it.
+fn span(span: Duration) -> String {
+    match span {
+        short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis()),
+        long => format!("{} s", long.as_secs()),
     }
 }
 
@@ -241,16 +254,20 @@ mod tests {
 
     const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 
-    /// The plan of a secret over accounts, whose version 1 is current.
-    fn plan_of(strategy: Strategy, accounts: &[&str]) -> RotationPlan {
-        let resource = Resource {
+    fn resource(strategy: Strategy, accounts: &[&str]) -> Resource {
+        Resource {
             kind: Kind::Mariadb,
             connection: "mariadb://rotator@db.example:3306".to_owned(),
             accounts: accounts.iter().map(ToString::to_string).collect(),
             admin: SecretName::parse("shop/admin").unwrap(),
             strategy,
             ca: None,
-        };
+        }
+    }
+
+    /// The plan of a secret over accounts, whose version 1 is current.
+    fn plan_of(strategy: Strategy, accounts: &[&str]) -> RotationPlan {
+        let resource = resource(strategy, accounts);
         let registered = secret::Event::Registered {
             name: SecretName::parse("shop/db").unwrap(),
             spec: secret::Spec {
@@ -293,8 +310,30 @@ mod tests {
         );
         assert!(plan.strategy.contains("only goes forward"), "{plan:?}");
         assert!(
-            plan.expected_gap.starts_with("from `set` until"),
+            plan.expected_gap
+                .starts_with("a gap, how long is not known yet, no way back: from `set` until"),
             "{plan:?}"
+        );
+    }
+
+    #[test]
+    fn a_gap_that_was_measured_is_predicted() {
+        let mut single = Secret::registered(
+            SECRET,
+            SecretName::parse("shop/db").unwrap(),
+            secret::Spec::default(),
+        );
+        single.spec.rotator = Some(Box::new(resource(Strategy::SingleUser, &["app"])));
+        single.current = Some(1);
+        let told = expected_gap(&single, 0, Some(Duration::from_micros(42_300)));
+        assert!(
+            told.starts_with("a gap of about 42 ms, no way back"),
+            "{told}"
+        );
+        let told = expected_gap(&single, 0, Some(Duration::from_millis(7_900)));
+        assert!(
+            told.starts_with("a gap of about 7 s, no way back"),
+            "{told}"
         );
     }
 
@@ -305,11 +344,11 @@ mod tests {
             SecretName::parse("shop/db").unwrap(),
             secret::Spec::default(),
         );
-        assert!(expected_gap(&local, 0).starts_with("none: the old value"));
+        assert!(expected_gap(&local, 0, None).starts_with("none: the old value"));
         assert_eq!(
-            expected_gap(&local, 1),
+            expected_gap(&local, 1, None),
             "none in the value; 1 container is away for its own restart"
         );
-        assert!(expected_gap(&local, 2).contains("2 containers are away"));
+        assert!(expected_gap(&local, 2, None).contains("2 containers are away"));
     }
 }

@@ -79,6 +79,7 @@ pub(crate) fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
         generation: 1,
         bindings,
         leaves: Vec::new(),
+        staged: Vec::new(),
     }
 }
 

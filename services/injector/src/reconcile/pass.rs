@@ -20,6 +20,7 @@ use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Had, Todo, attr_of, decide, place_of};
+use crate::granted::staged_of;
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
@@ -159,6 +160,8 @@ impl Reconciler {
                 self.keep_place(id, &mut gathered);
             }
         }
+        // Had before it is given out, so that nothing is asked for when it is.
+        gathered.needs.extend(staged_of(plan));
         gathered
     }
 

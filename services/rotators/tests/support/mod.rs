@@ -190,6 +190,35 @@ pub(crate) async fn whatever_call_is_lost_one_password_is_good_in_the_end(
     }
 }
 
+/// A cut-over of the one account of a resource: `set` loses its call before it was done, then the answer
+/// alone, and looks by itself what came of it.
+pub(crate) async fn an_unclear_cut_over_is_looked_at(
+    accounts: Arc<dyn Accounts>,
+    resource: &Resource,
+) {
+    let secret = Secret {
+        accounts,
+        resource: Resource {
+            strategy: Strategy::SingleUser,
+            ..resource.clone()
+        },
+        vault: Arc::default(),
+    };
+    secret.make(1, None).await;
+    for (version, cut) in [(2, Cut::Before), (3, Cut::After)] {
+        let (old, until) = (version - 1, plenty());
+        let cutting = Arc::new(CuttingAccounts::new(Arc::clone(&secret.accounts), 0, cut));
+        let rotator = secret.over(Arc::clone(&cutting) as _, Some(old), &[]);
+        let create = work(Step::Create, version);
+        rotator.create(&create, &until).await.unwrap();
+        let set = work(Step::Set, version);
+        rotator.set(&set, &until).await.unwrap();
+        assert!(cutting.begun() > 1, "{cut:?}: the account was asked");
+        let (before, after) = (secret.value(old), secret.value(version));
+        assert!(secret.admits(&after).await && !secret.admits(&before).await);
+    }
+}
+
 /// A step as the worker asks for it; when a call was lost, once more, and the probe comes first.
 async fn performed(rotator: &AccountRotator, work: &StepWork) {
     let once = |is_first: bool| async move {

@@ -274,6 +274,22 @@ fn a_deadline_moves_with_leave_to_restart_and_when_the_rotation_is_turned_back()
 }
 
 #[test]
+fn hosts_are_waited_for_before_a_cut_over_until_the_server_is_told() {
+    let staging = rotation(rotation::Event::StagingStarted {
+        hosts: vec![HostId::default()],
+        deadline: at(15),
+    });
+    let mut timers = after(&[(1, started()), (2, staging)]);
+    assert_eq!(timers.next_due(), Some(at(15)));
+    let set = rotation(rotation::Event::StepStarted {
+        step: rotation::Step::Set,
+        attempt: 1,
+    });
+    timers.apply(at(3), &set);
+    assert!(timers.is_empty());
+}
+
+#[test]
 fn a_deadline_that_is_refused_comes_again_only_while_there_is_one() {
     let distributing = rotation(rotation::Event::DistributionStarted {
         consumers: Vec::new(),

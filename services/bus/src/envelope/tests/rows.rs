@@ -87,6 +87,7 @@ fn plan() -> HostPlan {
         generation: 4,
         bindings: vec![binding],
         leaves: Vec::new(),
+        staged: Vec::new(),
     }
 }
 
@@ -221,6 +222,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

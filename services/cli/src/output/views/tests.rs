@@ -103,3 +103,11 @@ fn a_consumer_that_has_the_version_before_too_holds_both() {
     assert!(text.contains("7, 6"), "{text}");
     assert!(!consumers(&[consumer("reloaded", 7)], false).contains("7, "));
 }
+
+#[test]
+fn a_gap_is_told_where_there_was_one() {
+    let mut told = rotation_of(Vec::new());
+    assert!(!rotation(&told, false).contains("gap:"));
+    told.timings.gap_ms = Some(42.3);
+    assert!(rotation(&told, false).contains("gap:  42.3 ms"));
+}

@@ -318,6 +318,7 @@ impl Model {
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: Vec::new(),
         })
     }
 
@@ -427,6 +428,7 @@ impl Model {
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
@@ -558,6 +560,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
         host,
         generation: world.host_generation(host),
         items,

@@ -78,6 +78,7 @@ fn chosen(
         generation: 1,
         bindings,
         leaves: Vec::new(),
+        staged: Vec::new(),
     };
     let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     choose(&plan, &host(), &facts(), &owned(env), &owned(mounts))
