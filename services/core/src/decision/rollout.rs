@@ -473,7 +473,10 @@ const fn is_before_promotion(phase: &Phase) -> bool {
             matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish)
         }
         Phase::Staging => true,
-        Phase::Retrying { .. } | Phase::Distributing | Phase::Closed(_) => false,
+        Phase::Retrying { .. }
+        | Phase::Distributing
+        | Phase::Draining { .. }
+        | Phase::Closed(_) => false,
     }
 }
 

@@ -19,12 +19,11 @@ use super::begin::further_values;
 use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
-use crate::decide::{FileWish, Had, Todo, attr_of, decide, place_of};
+use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
 use crate::granted::staged_of;
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
-use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::{Remembered, forget, save};
 use crate::swap::{
