@@ -11,6 +11,7 @@ use keywheel_seal::Entropy;
 use crate::mariadb::{self, MariaDbAccounts};
 use crate::postgres::{self, PostgresAccounts};
 use crate::redis::{self, RedisAccounts};
+use crate::webhook::{self, WebhookAccounts};
 
 /// Every kind of server that this build has.
 pub struct Connector {
@@ -45,6 +46,7 @@ impl ConnectAccounts for Connector {
                 let accounts = RedisAccounts::new(resource.clone(), credentials)?;
                 Ok(Arc::new(accounts))
             }
+            Kind::Webhook => Ok(Arc::new(WebhookAccounts::new(resource.clone())?)),
         }
     }
 }
@@ -58,5 +60,6 @@ pub fn grants(resource: &Resource) -> Result<String, PortError> {
         Kind::Postgres => postgres::grants(resource),
         Kind::Mariadb => mariadb::grants(resource),
         Kind::Redis => redis::grants(resource),
+        Kind::Webhook => webhook::grants(resource),
     }
 }
