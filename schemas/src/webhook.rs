@@ -62,13 +62,13 @@ pub struct WebhookRequest<'a> {
     #[serde(rename = "type")]
     pub kind: Kind,
     /// On what.
-    pub data: WebhookData<'a>,
+    pub data: WebhookTask<'a>,
 }
 
-/// What is to be done it on.
+/// On what it is to be done.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct WebhookData<'a> {
+pub struct WebhookTask<'a> {
     /// The secret's uuid.
     pub secret: String,
     /// The rotation's uuid; absent when a version ends outside one.
@@ -122,7 +122,7 @@ mod tests {
     fn a_request_is_written_without_what_is_absent() {
         let request = WebhookRequest {
             kind: Kind::Revoke,
-            data: WebhookData {
+            data: WebhookTask {
                 secret: "s".to_owned(),
                 rotation: None,
                 version: 7,

@@ -27,7 +27,7 @@ use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_schemas::webhook::{
-    Kind, Overlap, Reason, WebhookAnswer, WebhookCurrent, WebhookData, WebhookRequest,
+    Kind, Overlap, Reason, WebhookAnswer, WebhookCurrent, WebhookRequest, WebhookTask,
 };
 use keywheel_seal::{Entropy, SecretBytes};
 
@@ -78,14 +78,14 @@ impl WebhookRotator {
     }
 
     /// What every request says of a version.
-    fn data(
+    fn task(
         &self,
         secret: SecretId,
         rotation: Option<RotationId>,
         version: u64,
-    ) -> WebhookData<'_> {
+    ) -> WebhookTask<'_> {
         let account = self.plan.resource.accounts.first();
-        WebhookData {
+        WebhookTask {
             secret: secret.to_string(),
             rotation: rotation.map(|rotation| rotation.to_string()),
             version,
@@ -102,7 +102,7 @@ impl WebhookRotator {
         &self,
         id: &str,
         kind: Kind,
-        data: WebhookData<'_>,
+        data: WebhookTask<'_>,
         until: &Until,
     ) -> Result<WebhookAnswer, PortError> {
         self.receiver
@@ -115,7 +115,7 @@ impl WebhookRotator {
     async fn is_accepted(
         &self,
         kind: Kind,
-        data: WebhookData<'_>,
+        data: WebhookTask<'_>,
         until: &Until,
     ) -> Result<bool, PortError> {
         let mut drawn = [0; 8];
@@ -178,7 +178,7 @@ impl WebhookRotator {
                 .ok_or_else(|| refused(work, "its provided value is gone; put the value again"));
         }
         let id = step_id(work.rotation, "create");
-        let data = self.data(work.secret, Some(work.rotation), version);
+        let data = self.task(work.secret, Some(work.rotation), version);
         let answer = self.tell(&id, Kind::Create, data, until).await?;
         if let Some(made) = answer.value {
             return Ok(SecretBytes::from(made.into_bytes()));
@@ -232,16 +232,16 @@ impl WebhookRotator {
     async fn end(
         &self,
         id: &str,
-        data: WebhookData<'_>,
+        data: WebhookTask<'_>,
         reason: Reason,
         until: &Until,
     ) -> Result<(), PortError> {
         let value = data.value;
-        let question = WebhookData {
+        let question = WebhookTask {
             value,
             ..self.named_alike(&data)
         };
-        let data = WebhookData {
+        let data = WebhookTask {
             reason: Some(reason),
             ..data
         };
@@ -257,9 +257,9 @@ impl WebhookRotator {
     }
 
     /// The same secret, rotation and version, without a value.
-    fn named_alike<'d>(&'d self, data: &WebhookData<'_>) -> WebhookData<'d> {
+    fn named_alike<'d>(&'d self, data: &WebhookTask<'_>) -> WebhookTask<'d> {
         let account = self.plan.resource.accounts.first();
-        WebhookData {
+        WebhookTask {
             secret: data.secret.clone(),
             rotation: data.rotation.clone(),
             version: data.version,
@@ -294,9 +294,9 @@ impl WebhookRotator {
                 Reason::Revoked => "revoked",
             };
             let id = format!("kw_{secret}_{version}_{word}");
-            let data = WebhookData {
+            let data = WebhookTask {
                 value: sent_again(value.as_ref()),
-                ..self.data(secret, None, version)
+                ..self.task(secret, None, version)
             };
             self.end(&id, data, reason, until).await?;
         }
@@ -357,9 +357,9 @@ impl Rotator for WebhookRotator {
 
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let (version, value) = self.made(work, until).await?;
-        let data = WebhookData {
+        let data = WebhookTask {
             value: Some(text(&value)?),
-            ..self.data(work.secret, Some(work.rotation), version)
+            ..self.task(work.secret, Some(work.rotation), version)
         };
         let id = step_id(work.rotation, "set");
         self.tell(&id, Kind::Set, data, until).await.map(drop)
@@ -367,9 +367,9 @@ impl Rotator for WebhookRotator {
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let (version, value) = self.made(work, until).await?;
-        let data = WebhookData {
+        let data = WebhookTask {
             value: Some(text(&value)?),
-            ..self.data(work.secret, Some(work.rotation), version)
+            ..self.task(work.secret, Some(work.rotation), version)
         };
         if self.is_accepted(Kind::Test, data, until).await? {
             return Ok(());
@@ -387,7 +387,7 @@ impl Rotator for WebhookRotator {
         until: &Until,
     ) -> Result<Option<RemoteVersion>, PortError> {
         let (version, _) = self.made(work, until).await?;
-        let data = self.data(work.secret, Some(work.rotation), version);
+        let data = self.task(work.secret, Some(work.rotation), version);
         let id = step_id(work.rotation, "finish");
         self.tell(&id, Kind::Finish, data, until).await?;
         Ok(None)
@@ -415,10 +415,10 @@ impl Rotator for WebhookRotator {
                     value,
                 })
             });
-            let data = WebhookData {
+            let data = WebhookTask {
                 value: sent_again(value.as_ref()),
                 current: stays,
-                ..self.data(work.secret, Some(work.rotation), version)
+                ..self.task(work.secret, Some(work.rotation), version)
             };
             let id = step_id(work.rotation, "rolledback");
             self.end(&id, data, Reason::RolledBack, until).await?;

@@ -250,6 +250,7 @@ fn the_admin_s_secret_says_at_which_server_it_is_good() {
         ("mariadb://db", "mariadb://db:3306"),
         ("redis://[::1]:6379", "redis://[::1]:6379"),
         ("redis://%2Frun%2Fr.sock", "redis://%2frun%2fr.sock"),
+        ("webhook://Hooks.example", "webhook://hooks.example:443"),
     ] {
         let Manifest::Secret { spec, .. } = read(&credential(written)).unwrap().remove(0) else {
             panic!("{written}");

@@ -296,7 +296,7 @@ pub(super) fn parse(url: &str) -> Result<(Address, String), PortError> {
 
 #[cfg(test)]
 mod tests {
-    use keywheel_schemas::webhook::{Overlap, WebhookData};
+    use keywheel_schemas::webhook::{Overlap, WebhookTask};
     use keywheel_stores::http::ATTEMPTS;
 
     use super::*;
@@ -304,7 +304,7 @@ mod tests {
     fn request(value: &str) -> WebhookRequest<'_> {
         WebhookRequest {
             kind: Kind::Set,
-            data: WebhookData {
+            data: WebhookTask {
                 secret: String::new(),
                 rotation: None,
                 version: 1,
