@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use keywheel_core::resource::{Kind, Resource};
-use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::{Accounts, ConnectAccounts};
 use keywheel_engine::port::store::Credentials;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::Entropy;
 
 use crate::mariadb::{self, MariaDbAccounts};
 use crate::postgres::{self, PostgresAccounts};
 use crate::redis::{self, RedisAccounts};
-use crate::webhook::{self, WebhookAccounts};
+use crate::webhook;
 
 /// Every kind of server that this build has.
 pub struct Connector {
@@ -46,7 +46,12 @@ impl ConnectAccounts for Connector {
                 let accounts = RedisAccounts::new(resource.clone(), credentials)?;
                 Ok(Arc::new(accounts))
             }
-            Kind::Webhook => Ok(Arc::new(WebhookAccounts::new(resource.clone())?)),
+            Kind::Webhook => {
+                let text = format!(
+                    "{resource} performs the steps itself, and lets nobody in otherwise; leave it to its rotation"
+                );
+                Err(PortError::new(ErrorKind::Denied, text))
+            }
         }
     }
 }

@@ -5,11 +5,10 @@
 //! is told to accept it; a step that changes something has one id, however often it is sent, and a
 //! question has another one each time; a value that is to die is asked about once more, and what is still
 //! accepted is an error; a version's value is destroyed after the receiver refused it, never before. How
-//! many sessions are open there nobody can tell ([`WebhookAccounts`]).
+//! many sessions are open there nobody can tell.
 
 mod receiver;
 mod signature;
-mod untold;
 
 use std::sync::Arc;
 
@@ -34,7 +33,6 @@ use keywheel_seal::{Entropy, SecretBytes};
 use self::receiver::Receiver;
 pub use self::receiver::{ANSWER_TIMEOUT, MAX_ANSWER_BYTES, MAX_REASON_CHARS, MAX_VALUE_BYTES};
 pub use self::signature::{MAX_KEY_BYTES, MAX_KEYS, MIN_KEY_BYTES};
-pub use self::untold::WebhookAccounts;
 use crate::account::{keep, new_version, refused};
 
 /// The receiver's account where none is named and the URL has no path.
@@ -450,19 +448,19 @@ impl Rotator for WebhookRotator {
     /// Of `create` the vault tells; every other step is sent again under its id, and the receiver knows.
     async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
         until.check()?;
-        let is_done = match work.step {
-            Step::Create => {
-                let version = new_version(work)?;
-                let waits = work.provided && self.vault.stashed(work.rotation).await?.is_some();
-                until.check()?;
-                !waits && self.vault.has(work.secret, version).await?
-            }
-            Step::Set | Step::Test | Step::Finish | Step::RevokeOld | Step::RollBack => false,
-        };
-        Ok(match is_done {
-            true => Probed::Done(None),
-            false => Probed::NotDone,
-        })
+        if work.step != Step::Create {
+            return Ok(Probed::NotDone);
+        }
+        let version = new_version(work)?;
+        // A value that is still in the stash has to be taken out of it.
+        let waits = work.provided && self.vault.stashed(work.rotation).await?.is_some();
+        until.check()?;
+        Ok(
+            match !waits && self.vault.has(work.secret, version).await? {
+                true => Probed::Done(None),
+                false => Probed::NotDone,
+            },
+        )
     }
 }
 
