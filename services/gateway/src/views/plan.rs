@@ -66,6 +66,10 @@ fn strategy(secret: &Secret) -> String {
     }
     match secret.place() {
         None => "overlap: the value is made in the store `local`; old and new both live until every consumer has acknowledged".to_owned(),
+        Some(place) if place.source.static_role().is_some() => format!(
+            "cut-over: store `{}` makes the value itself at `set`, and from then on the one before is refused; it only goes forward",
+            place.store
+        ),
         Some(place) => format!(
             "overlap: the value is made and written to store `{}`; the version before lives there until every consumer has acknowledged",
             place.store
@@ -91,7 +95,7 @@ fn at_resource(resource: &Resource) -> String {
 }
 
 fn expected_gap(secret: &Secret, restarts: u64) -> String {
-    let is_cut_over = !secret.overlaps() && secret.current.is_some();
+    let is_cut_over = !secret.has_way_back() && secret.current.is_some();
     let away = match restarts {
         0 => String::new(),
         1 => "; 1 container is away for its own restart".to_owned(),
