@@ -66,7 +66,7 @@ pub struct WebhookRequest<'a> {
 }
 
 /// On what it is to be done.
-#[derive(Serialize, JsonSchema)]
+#[derive(Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookTask<'a> {
     /// The secret's uuid.
@@ -92,7 +92,7 @@ pub struct WebhookTask<'a> {
 }
 
 /// A version that stays.
-#[derive(Serialize, JsonSchema)]
+#[derive(Clone, Serialize, JsonSchema)]
 pub struct WebhookCurrent<'a> {
     /// Its number.
     pub version: u64,

@@ -108,6 +108,13 @@ impl WebhookRotator {
             .await
     }
 
+    /// What no other id ends with.
+    fn drawn(&self) -> String {
+        let mut drawn = [0; 8];
+        self.entropy.fill(&mut drawn);
+        format!("{:016x}", u64::from_be_bytes(drawn))
+    }
+
     /// Whether the receiver accepts the value now. Each question has an id of its own: nobody may answer it
     /// from memory.
     async fn is_accepted(
@@ -116,13 +123,7 @@ impl WebhookRotator {
         data: WebhookTask<'_>,
         until: &Until,
     ) -> Result<bool, PortError> {
-        let mut drawn = [0; 8];
-        self.entropy.fill(&mut drawn);
-        let id = format!(
-            "kw_{}_asked_{:016x}",
-            data.secret,
-            u64::from_be_bytes(drawn)
-        );
+        let id = format!("kw_{}_asked_{}", data.secret, self.drawn());
         let answer = self.tell(&id, kind, data, until).await?;
         answer.accepted.ok_or_else(|| {
             let text = format!(
@@ -226,47 +227,39 @@ impl WebhookRotator {
         Ok(false)
     }
 
-    /// The receiver refuses a version's value from now on, and is asked once more whether it does.
+    /// The receiver refuses a version's value from now on, and is asked once more whether it does. Where it
+    /// does not, it is told again under another id: it may have taken the first one for done.
     async fn end(
         &self,
         id: &str,
-        data: WebhookTask<'_>,
+        task: WebhookTask<'_>,
         reason: Reason,
         until: &Until,
     ) -> Result<(), PortError> {
-        let value = data.value;
         let question = WebhookTask {
-            value,
-            ..self.named_alike(&data)
+            current: None,
+            ..task.clone()
         };
-        let data = WebhookTask {
+        let task = WebhookTask {
             reason: Some(reason),
-            ..data
+            ..task
         };
-        self.tell(id, Kind::Revoke, data, until).await?;
-        if value.is_none() || !self.is_accepted(Kind::Probe, question, until).await? {
-            return Ok(());
+        let again = format!("{id}_{}", self.drawn());
+        for id in [id, again.as_str()] {
+            self.tell(id, Kind::Revoke, task.clone(), until).await?;
+            let is_alive = question.value.is_some()
+                && self
+                    .is_accepted(Kind::Probe, question.clone(), until)
+                    .await?;
+            if !is_alive {
+                return Ok(());
+            }
         }
         let text = format!(
             "{} still accepts a value that was to be refused; end it there",
             self.plan.resource
         );
         Err(PortError::new(ErrorKind::Denied, text))
-    }
-
-    /// The same secret, rotation and version, without a value.
-    fn named_alike<'d>(&'d self, data: &WebhookTask<'_>) -> WebhookTask<'d> {
-        let account = self.plan.resource.accounts.first();
-        WebhookTask {
-            secret: data.secret.clone(),
-            rotation: data.rotation.clone(),
-            version: data.version,
-            account: account.map_or(NO_ACCOUNT, String::as_str),
-            strategy: data.strategy,
-            value: None,
-            reason: None,
-            current: None,
-        }
     }
 
     /// One version ends. A revocation insists where another version has the same value.

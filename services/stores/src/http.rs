@@ -36,6 +36,9 @@ const MAX_IDLE: usize = 4;
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// Makes what is sent, each time anew.
+pub type Make<'a> = dyn Fn() -> Result<Request<Full<Bytes>>, PortError> + Sync + 'a;
+
 /// Opens connections to one server.
 #[async_trait]
 pub trait Door: Send + Sync {
@@ -124,7 +127,7 @@ impl Client {
     pub async fn send(
         &self,
         door: &dyn Door,
-        make: &(dyn Fn() -> Result<Request<Full<Bytes>>, PortError> + Sync),
+        make: &Make<'_>,
         again: Again,
         call: Call<'_>,
     ) -> Result<Answer, PortError> {

@@ -206,7 +206,7 @@ async fn success_alone_proves_nothing_and_a_value_that_is_still_accepted_is_kept
     }
     rotator.set(&work(Step::Set, 1), &until).await.unwrap();
     let value = bench.value(1);
-    bench.proxy.on("_revoked\r\n", lie("{}"), 1);
+    bench.proxy.on("_revoked", lie("{}"), 2);
     let error = refused(rotator.revoke(SECRET, &[1], None, &until).await);
     assert_eq!(error.kind, ErrorKind::Denied);
     assert!(error.to_string().contains("still accepts"), "{error}");
@@ -214,8 +214,12 @@ async fn success_alone_proves_nothing_and_a_value_that_is_still_accepted_is_kept
         bench.value(1).ct_eq(&value),
         "a value that is alive is not forgotten"
     );
+    bench.proxy.forget();
+    bench.proxy.on("_revoked\r\n", lie("{}"), 1);
     rotator.revoke(SECRET, &[1], None, &until).await.unwrap();
     assert!(!bench.accepts(&value).await);
+    let told = bench.proxy.asked("_revoked");
+    assert_eq!(told, 2, "what was taken for done is told under another id");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
