@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn only_keys_of_the_right_form_and_length_sign() {
-        let of = |length: usize| format!("{PREFIX}{}", STANDARD.encode(vec![7; length]));
+        let of = |length: usize| format!("{PREFIX}{}", STANDARD.encode(vec![7_u8; length]));
         for good in [MIN_KEY_BYTES, MAX_KEY_BYTES] {
             assert!(keys(&of(good)).is_some(), "{good}");
         }
@@ -107,7 +107,7 @@ mod tests {
         for bad in [
             String::new(),
             "canary".to_owned(),
-            STANDARD.encode([7; 32]),
+            STANDARD.encode([7_u8; 32]),
             format!("{PREFIX}not base64"),
             of(MIN_KEY_BYTES - 1),
             of(MAX_KEY_BYTES + 1),
