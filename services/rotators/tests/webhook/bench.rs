@@ -37,12 +37,15 @@ pub(crate) const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 /// No version has this number: a rotator that only asks.
 const ASKING: u64 = 99;
 
-/// What signs, as it is known now.
+/// What signs, as it is known now; files are read.
 struct Known(Mutex<String>);
 
 #[async_trait]
 impl Credentials for Known {
-    async fn read(&self, _: &CredentialRef) -> Result<SecretBytes, PortError> {
+    async fn read(&self, credential: &CredentialRef) -> Result<SecretBytes, PortError> {
+        if let CredentialRef::File(path) = credential {
+            return Ok(SecretBytes::from(std::fs::read(path).unwrap()));
+        }
         let known = self.0.lock().unwrap();
         Ok(SecretBytes::from(known.clone().into_bytes()))
     }
@@ -92,6 +95,7 @@ pub(crate) struct Bench {
     vault: Arc<FakeVault>,
     known: Arc<Known>,
     clock: Arc<FakeClock>,
+    pub(crate) server: SocketAddr,
     _example: Example,
 }
 
@@ -105,6 +109,7 @@ impl Bench {
             vault: Arc::default(),
             known: Arc::new(Known(Mutex::new(KEY.to_owned()))),
             clock: Arc::new(FakeClock::at(now())),
+            server,
             _example: example,
         }
     }
@@ -120,19 +125,39 @@ impl Bench {
     }
 
     fn with(&self, vault: Arc<FakeVault>, current: Option<u64>, kept: &[u64]) -> WebhookRotator {
+        let resource = self.resource(&format!("{}/stripe", self.proxy.url()), None);
         let plan = AtResource {
-            resource: Resource {
-                kind: Kind::Webhook,
-                connection: format!("{}/stripe", self.proxy.url()),
-                accounts: vec!["stripe".to_owned()],
-                admin: SecretName::parse("shop/hook-key").unwrap(),
-                strategy: self.strategy,
-                ca: None,
-            },
+            resource,
             admin: None,
             current,
             kept: kept.to_vec(),
         };
+        self.by_plan(plan, vault)
+    }
+
+    /// A rotator for the first version, by way of another address.
+    pub(crate) fn at(&self, connection: &str, ca: Option<&Path>) -> WebhookRotator {
+        let plan = AtResource {
+            resource: self.resource(connection, ca),
+            admin: None,
+            current: None,
+            kept: Vec::new(),
+        };
+        self.by_plan(plan, Arc::clone(&self.vault))
+    }
+
+    fn resource(&self, connection: &str, ca: Option<&Path>) -> Resource {
+        Resource {
+            kind: Kind::Webhook,
+            connection: connection.to_owned(),
+            accounts: vec!["stripe".to_owned()],
+            admin: SecretName::parse("shop/hook-key").unwrap(),
+            strategy: self.strategy,
+            ca: ca.map(|ca| ca.display().to_string()),
+        }
+    }
+
+    fn by_plan(&self, plan: AtResource, vault: Arc<FakeVault>) -> WebhookRotator {
         let known = Arc::clone(&self.known);
         let clock = Arc::clone(&self.clock);
         WebhookRotator::new(plan, known, vault, Arc::new(OsEntropy), clock).unwrap()

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod tls;
 
 use keywheel_core::resource::Strategy;
 use keywheel_core::rotation::Step;
