@@ -199,7 +199,7 @@ pub enum AwsAuth {
 /// Where in its store a secret's value lies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Source {
-    /// Path below the mount (Vault), or name or ARN (AWS).
+    /// Path below the mount (Vault), or name or ARN (AWS). Of a static role: [`Source::static_role`].
     pub path: String,
     /// The field of a map of fields (Vault: required there; AWS: empty means the whole string).
     pub field: String,
