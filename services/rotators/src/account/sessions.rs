@@ -33,7 +33,8 @@ impl AccountRotator {
                 return Ok(None);
             }
         }
-        self.opened_before(&logins, work.mark.map(Mark), until).await
+        self.opened_before(&logins, work.mark.map(Mark), until)
+            .await
     }
 
     /// A standby account is not reused before its sessions are gone: they would be taken for new ones.
