@@ -176,7 +176,7 @@ impl Receiver {
     fn refusal(&self, status: u16, answer: &Answer, request: &WebhookRequest<'_>) -> PortError {
         let name = self.name();
         let (kind, why) = match status {
-            300..400 => (
+            300..=399 => (
                 ErrorKind::Denied,
                 "sends elsewhere, which is not followed; write the right URL as `connection`"
                     .to_owned(),
