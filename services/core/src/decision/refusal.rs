@@ -121,7 +121,9 @@ impl Rejection {
                 | rotation::Rejection::ReasonTooLong,
             )
             | Self::Secret(
-                secret::Rejection::PhaseTaken { .. } | secret::Rejection::PreviousAtResource { .. },
+                secret::Rejection::PhaseTaken { .. }
+                | secret::Rejection::PreviousAtResource { .. }
+                | secret::Rejection::DrainedUntold { .. },
             )
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,

@@ -1,10 +1,13 @@
-//! The version before the current one: whether it is kept, for templates that name it, and until when.
+//! The version before the current one: whether it is kept, for templates that name it, and until when; and
+//! what cannot be promised of it.
 //!
 //! Invariant: what is kept is alive, and older than what is current. It owns no state; the fold of a
 //! promotion asks here.
 
-use super::{Rejection, Secret, Spec};
+use super::{Rejection, Secret, Spec, Store};
 use crate::name::SecretName;
+use crate::resource::Kind;
+use crate::schedule::Ack;
 
 impl Secret {
     /// Refuses to keep versions that die at their resource.
@@ -12,11 +15,31 @@ impl Secret {
     /// # Errors
     /// When they would be.
     pub fn refuse_keeping(name: &SecretName, spec: &Spec) -> Result<(), Rejection> {
-        match &spec.rotator {
+        let resource = spec.rotator.as_ref().map(ToString::to_string);
+        match resource.or_else(|| role_of(spec)) {
             Some(resource) if spec.rotation.keep_previous => Err(Rejection::PreviousAtResource {
                 secret: name.clone(),
-                resource: resource.to_string(),
+                resource,
             }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to wait for sessions where the value before is worthless already and nobody can count them.
+    ///
+    /// # Errors
+    /// When that is asked for.
+    pub fn refuse_draining(name: &SecretName, spec: &Spec) -> Result<(), Rejection> {
+        let receiver = spec.rotator.as_ref();
+        let receiver = receiver.filter(|at| at.kind == Kind::Webhook && !at.strategy.overlaps());
+        let resource = receiver.map(ToString::to_string);
+        match resource.or_else(|| role_of(spec)) {
+            Some(resource) if spec.rotation.ack == Some(Ack::Drained) => {
+                Err(Rejection::DrainedUntold {
+                    secret: name.clone(),
+                    resource,
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -42,4 +65,13 @@ impl Secret {
         let is_before = current < promoted && self.is_deliverable(current);
         (is_before && !self.lost.contains(&current)).then_some(current)
     }
+}
+
+/// The static role that makes a secret's values, in words.
+fn role_of(spec: &Spec) -> Option<String> {
+    let Store::Outside(place) = &spec.store else {
+        return None;
+    };
+    let role = place.source.static_role()?;
+    Some(format!("static role {} of {}", role.name, place.store))
 }

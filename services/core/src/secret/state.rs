@@ -146,6 +146,16 @@ pub enum Rejection {
         /// Where.
         resource: String,
     },
+    /// Nobody can be asked for sessions, and whoever waits for them has an old value that opens nothing.
+    #[error(
+        "secret `{secret}` cannot have `ack: drained`: {resource} refuses the value before at once, and tells nobody of sessions; leave `ack` out, or write `ack: reloaded`"
+    )]
+    DrainedUntold {
+        /// Name of the secret.
+        secret: SecretName,
+        /// Where.
+        resource: String,
+    },
 }
 
 /// One secret.
@@ -264,8 +274,14 @@ impl Secret {
     /// Whether the version before may become current again: what a server made itself ended it there.
     #[must_use]
     pub fn has_way_back(&self) -> bool {
+        self.overlaps() && !self.is_made_there()
+    }
+
+    /// Whether the server outside makes the values itself.
+    #[must_use]
+    pub fn is_made_there(&self) -> bool {
         let role = self.place().and_then(|place| place.source.static_role());
-        self.overlaps() && role.is_none()
+        role.is_some()
     }
 
     /// Versions whose data key may still be there, oldest first.
@@ -313,12 +329,12 @@ impl Secret {
     }
 
     /// Versions outside that hold one of these, whoever wrote them, but not the one that is current
-    /// there: a store cannot be without one.
+    /// there: a store cannot be without one. A server that makes its values makes the next one instead.
     #[must_use]
     pub fn remotes_of(&self, versions: &[u64]) -> Vec<RemoteVersion> {
-        let holds = |remote: &&Remote| {
-            versions.contains(&remote.version) && self.known.as_ref() != Some(&remote.remote)
-        };
+        let stays = self.known.as_ref().filter(|_| !self.is_made_there());
+        let holds =
+            |remote: &&Remote| versions.contains(&remote.version) && stays != Some(&remote.remote);
         let remotes = self.remotes.iter().filter(holds);
         remotes.map(|remote| remote.remote.clone()).collect()
     }
