@@ -204,6 +204,7 @@ impl Before {
 struct Newness {
     place: Option<Place>,
     is_generated: bool,
+    is_being_made: bool,
 }
 
 impl Newness {
@@ -211,13 +212,24 @@ impl Newness {
         let newness = Self {
             place: secret.place.clone(),
             is_generated: secret.is_generated,
+            is_being_made: is_being_made(secret),
         };
         (secret.secret, newness)
     }
 
     fn is_of(&self, secret: &SecretNow) -> bool {
-        self.place == secret.place && self.is_generated == secret.is_generated
+        self.place == secret.place
+            && self.is_generated == secret.is_generated
+            && self.is_being_made == is_being_made(secret)
     }
+}
+
+/// Whether a rotation is under way where the server makes the values. Once it ended, also without success,
+/// what is current there opens the account and nothing else does.
+fn is_being_made(secret: &SecretNow) -> bool {
+    let place = secret.place.as_ref();
+    let role = place.and_then(|place| place.source.static_role());
+    secret.is_rotating && role.is_some()
 }
 
 /// A store, and what lies in it.
@@ -377,6 +389,9 @@ pub(super) async fn bounded_check(
 
 #[cfg(test)]
 mod tests {
+    use keywheel_core::name::SecretName;
+    use keywheel_core::store::Source;
+
     use super::*;
 
     #[test]
@@ -396,5 +411,30 @@ mod tests {
         );
         let rare = BACKOFF_LIMIT * 2;
         assert_eq!(backoff(rare, 5), rare, "a longer poll is its own limit");
+    }
+
+    #[test]
+    fn the_end_of_a_rotation_is_worth_a_look_where_the_server_makes_the_values() {
+        let at = |path: &str, is_rotating: bool| SecretNow {
+            secret: SecretId::default(),
+            name: SecretName::parse("prod/db").unwrap(),
+            place: Some(Place {
+                store: StoreName::parse("vault").unwrap(),
+                source: Source {
+                    path: path.to_owned(),
+                    field: "password".to_owned(),
+                },
+            }),
+            known: None,
+            current: Some(1),
+            is_generated: true,
+            is_rotating,
+            is_passed_over: false,
+        };
+        let is_news = |path: &str| {
+            let (_, before) = Newness::of(&at(path, true));
+            !before.is_of(&at(path, false))
+        };
+        assert!(is_news("/db/static-creds/app") && !is_news("app/db"));
     }
 }
