@@ -2,9 +2,12 @@
 //!
 //! Invariants: only TLS leaves this machine, and the receiver's certificate is always checked; no
 //! redirect is followed, and an answer is bounded in time and in size; a value travels in a body
-//! alone; what the receiver says against a request is told in few words, and not where it quotes a value
-//! that it was sent; a repeat is the same request under the same id, with a signature of its own time.
+//! alone; what the receiver says against a request is told in few words, and not where it may quote a value;
+//! a repeat is the same request under the same id, with a signature of its own time.
 
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_schemas::webhook::{Kind, WebhookAnswer, WebhookRequest};
-use keywheel_seal::Entropy;
+use keywheel_seal::{Entropy, SecretBytes};
 use keywheel_stores::http::{Again, Answer, Call, Client, Door, Stream, json};
 
 use super::signature::Keys;
@@ -38,6 +41,26 @@ pub const MAX_REASON_CHARS: usize = 200;
 const QUOTED_BYTES: usize = 8;
 const HTTPS_PORT: u16 = 443;
 const HTTP_PORT: u16 = 80;
+
+/// Beneath a failure: who was asked understood the request, or has no receiver there, and did nothing.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing was done for that request")
+    }
+}
+
+impl Error for Refused {}
+
+impl Refused {
+    /// Whether a failure is one.
+    pub(super) fn is_beneath(error: &PortError) -> bool {
+        let source = error.source.as_deref();
+        source.is_some_and(|source| source.is::<Self>())
+    }
+}
 
 /// The way to one receiver.
 pub(super) struct Receiver {
@@ -69,11 +92,13 @@ impl Receiver {
         })
     }
 
-    /// Asks under an id, and again under the same where that helps. A refusal is an error.
+    /// Asks under an id, and again under the same where that helps. A refusal is an error, which quotes
+    /// neither what was sent nor these other values.
     pub(super) async fn ask(
         &self,
         id: &str,
         request: &WebhookRequest<'_>,
+        others: &[SecretBytes],
         until: &Until,
     ) -> Result<WebhookAnswer, PortError> {
         until.check()?;
@@ -97,7 +122,7 @@ impl Receiver {
             );
             PortError::new(ErrorKind::Unavailable, text)
         })??;
-        self.read(&answer, request)
+        self.read(&answer, request, others)
     }
 
     async fn keys(&self) -> Result<Keys, PortError> {
@@ -149,10 +174,11 @@ impl Receiver {
         &self,
         answer: &Answer,
         request: &WebhookRequest<'_>,
+        others: &[SecretBytes],
     ) -> Result<WebhookAnswer, PortError> {
         match answer.status {
             200..300 => self.understand(answer, request.kind),
-            status => Err(self.refusal(status, answer, request)),
+            status => Err(self.refusal(status, answer, (request, others))),
         }
     }
 
@@ -173,7 +199,12 @@ impl Receiver {
         })
     }
 
-    fn refusal(&self, status: u16, answer: &Answer, request: &WebhookRequest<'_>) -> PortError {
+    fn refusal(
+        &self,
+        status: u16,
+        answer: &Answer,
+        (request, others): (&WebhookRequest<'_>, &[SecretBytes]),
+    ) -> PortError {
         let name = self.name();
         let (kind, why) = match status {
             300..=399 => (
@@ -203,10 +234,14 @@ impl Receiver {
             }
             _ => (
                 ErrorKind::Denied,
-                format!("refuses{}; see its log", reason(answer, request)),
+                format!("refuses{}; see its log", reason(answer, request, others)),
             ),
         };
-        PortError::new(kind, format!("{name} {why} (status {status})"))
+        let text = format!("{name} {why} (status {status})");
+        match status {
+            400..=499 if kind == ErrorKind::Denied => PortError::caused(kind, text, Refused),
+            _ => PortError::new(kind, text),
+        }
     }
 }
 
@@ -229,18 +264,28 @@ const fn is_passing(status: u16, _may_repeat: bool) -> bool {
     matches!(status, 408 | 425 | 429 | 500..=599)
 }
 
-/// The receiver's reason on one line, in brackets; nothing where it gives none, or quotes a value that it
-/// was sent.
-fn reason(answer: &Answer, request: &WebhookRequest<'_>) -> String {
-    let said = serde_json::from_slice::<WebhookAnswer>(&answer.body);
-    let Some(said) = said.ok().and_then(|said| said.reason) else {
+/// The receiver's reason on one line, in brackets; nothing where it gives none, or may quote a value: one that
+/// it was sent, or made, or that is in use. What it makes at `create` and does at `finish` nobody here knows.
+fn reason(answer: &Answer, request: &WebhookRequest<'_>, others: &[SecretBytes]) -> String {
+    if matches!(request.kind, Kind::Create | Kind::Finish) {
+        return String::new();
+    }
+    let Ok(said) = serde_json::from_slice::<WebhookAnswer>(&answer.body) else {
+        return String::new();
+    };
+    let Some(reason) = said.reason else {
         return String::new();
     };
     let data = &request.data;
     let current = data.current.as_ref().map(|current| current.value);
-    let begun: String = said.chars().take(MAX_REASON_CHARS + QUOTED_BYTES).collect();
-    let mut sent = data.value.iter().copied().chain(current);
-    if sent.any(|value| quotes(&begun, value)) {
+    let told_here = data.value.into_iter().chain(current);
+    let values = told_here.chain(said.value.as_deref()).map(str::as_bytes);
+    // EXPOSE: a reason that quotes one of them is not told.
+    let mut values = values.chain(others.iter().map(SecretBytes::expose));
+    let looked_at = 3 * (MAX_REASON_CHARS + QUOTED_BYTES);
+    let begun: String = reason.chars().take(looked_at).collect();
+    let plainly = decoded(begun.as_bytes());
+    if values.any(|value| quotes(begun.as_bytes(), value) || quotes(&plainly, value)) {
         return String::new();
     }
     let plain = |c: char| if c.is_control() { ' ' } else { c };
@@ -248,12 +293,34 @@ fn reason(answer: &Answer, request: &WebhookRequest<'_>) -> String {
     format!(" ({told})")
 }
 
-/// Whether a text has a part of a value in it.
-fn quotes(text: &str, value: &str) -> bool {
-    let (text, value) = (text.as_bytes(), value.as_bytes());
+/// A text with what it has as `%XX` resolved.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let (mut plain, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((first, after)) = rest.split_first() {
+        let byte = match (first, after) {
+            (b'%', [high, low, ..]) => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        let byte = byte.and_then(|(high, low)| u8::try_from(16 * high + low).ok());
+        plain.push(byte.unwrap_or(*first));
+        rest = byte.map_or(after, |_| after.get(2..).unwrap_or_default());
+    }
+    plain
+}
+
+/// Whether a text has a part of a value in it, in capitals or not.
+fn quotes(text: &[u8], value: &[u8]) -> bool {
+    let text = text.to_ascii_lowercase();
+    let value = SecretBytes::from(value.to_ascii_lowercase());
+    // EXPOSE: it is compared, and overwritten.
+    let value = value.expose();
     let length = value.len().min(QUOTED_BYTES);
-    let is_in = |part: &[u8]| text.windows(length).any(|seen| seen == part);
-    length > 0 && value.windows(length).any(is_in)
+    if length == 0 {
+        return false;
+    }
+    let parts: BTreeSet<&[u8]> = text.windows(length).collect();
+    value.windows(length).any(|part| parts.contains(part))
 }
 
 /// The address and the path of `https://host[:port]/path`; `http` only of this machine.
@@ -362,7 +429,7 @@ mod tests {
     #[test]
     fn a_reason_is_short_and_never_quotes_a_value() {
         let value = "s3cr\"et-of-the-test";
-        let told = |body: &str| reason(&refused(body), &request(value));
+        let told = |body: &str| reason(&refused(body), &request(value), &[]);
         assert_eq!(told(r#"{"reason":"locked\nthere"}"#), " (locked there)");
         for silent in ["", "{}", "<html>", r#"{"reason":7}"#] {
             assert_eq!(told(silent), "", "{silent}");
@@ -370,6 +437,9 @@ mod tests {
         for quoting in [
             r#"{"reason":"`s3cr\"et-of-the-test` is too weak"}"#,
             r#"{"reason":"it begins with et-of-th"}"#,
+            r#"{"reason":"it begins with ET-OF-TH"}"#,
+            r#"{"reason":"100%, it begins with %65t%2Dof%2dth"}"#,
+            r#"{"reason":"made-there is as good","value":"Made-There"}"#,
         ] {
             assert_eq!(told(quoting), "", "{quoting}");
         }
@@ -380,6 +450,17 @@ mod tests {
             "x".repeat(MAX_REASON_CHARS - 2)
         );
         assert_eq!(told(&late), "", "what is cut off counts, too");
+        let other = SecretBytes::from(b"what-is-in-use".to_vec());
+        let quoting = refused(r#"{"reason":"as is-in-use"}"#);
+        assert_eq!(reason(&quoting, &request(value), &[other]), "");
+        for kind in [Kind::Create, Kind::Finish] {
+            let request = WebhookRequest {
+                kind,
+                ..request(value)
+            };
+            let said = reason(&refused(r#"{"reason":"locked"}"#), &request, &[]);
+            assert_eq!(said, "", "of these values we know nothing");
+        }
     }
 
     #[test]
