@@ -10,6 +10,7 @@ mod ending;
 mod receiver;
 mod signature;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -66,6 +67,13 @@ impl WebhookRotator {
             vault,
             entropy,
         })
+    }
+
+    /// These addresses of this machine and its link may be asked, too.
+    #[must_use]
+    pub fn allowing(self, near: &[SocketAddr]) -> Self {
+        let receiver = self.receiver.allowing(near.to_vec());
+        Self { receiver, ..self }
     }
 
     fn strategy(&self) -> Overlap {

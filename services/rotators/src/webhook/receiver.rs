@@ -1,6 +1,8 @@
 //! One signed request to a receiver and its answer.
 //!
-//! Invariants: only TLS leaves this machine, and the receiver's certificate is always checked; no
+//! Invariants: only TLS leaves this machine, and the receiver's certificate is always checked; what listens
+//! on this machine or its link is asked only where whoever started us named that address, however a name
+//! resolves; no
 //! redirect is followed, and an answer is bounded in time and in size; a value travels in a body
 //! alone; what the receiver says against a request is told in few words, and not where it may quote a value;
 //! a repeat is the same request under the same id, with a signature of its own time.
@@ -8,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +73,7 @@ pub(super) struct Receiver {
     credentials: Arc<dyn Credentials>,
     clock: Arc<dyn Clock>,
     client: Client,
+    near: Vec<SocketAddr>,
 }
 
 impl Receiver {
@@ -89,7 +93,45 @@ impl Receiver {
             credentials,
             clock,
             client,
+            near: Vec::new(),
         })
+    }
+
+    pub(super) fn allowing(self, near: Vec<SocketAddr>) -> Self {
+        Self { near, ..self }
+    }
+
+    /// Where its name leads now, without what may not be asked.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, PortError> {
+        let (host, port) = match &self.address.target {
+            Target::Tcp(host, port) => (host.as_str(), *port),
+            // No URL of a receiver leads to one.
+            Target::Socket(_) => return Ok(Vec::new()),
+        };
+        let found = tokio::net::lookup_host((host, port)).await;
+        let found = found.map_err(|error| {
+            let text = format!("{} has no address now; see the name service", self.name());
+            PortError::caused(ErrorKind::Unavailable, text, error)
+        })?;
+        let found: Vec<SocketAddr> = found.collect();
+        let may_be_asked = |at: &&SocketAddr| !is_near(at.ip()) || self.is_allowed(**at);
+        let allowed: Vec<SocketAddr> = found.iter().filter(may_be_asked).copied().collect();
+        match (allowed.is_empty(), found.first()) {
+            (true, Some(refused)) => {
+                let text = format!(
+                    "{} is {refused}, on store-sync's own machine or link, and is not asked; start store-sync with it in `rotators.webhook_allow`",
+                    self.name()
+                );
+                Err(PortError::new(ErrorKind::Denied, text))
+            }
+            _ => Ok(allowed),
+        }
+    }
+
+    fn is_allowed(&self, at: SocketAddr) -> bool {
+        let is_it =
+            |one: &SocketAddr| one.ip() == at.ip().to_canonical() && one.port() == at.port();
+        self.near.iter().any(is_it)
     }
 
     /// Asks under an id, and again under the same where that helps. A refusal is an error, which quotes
@@ -253,9 +295,18 @@ impl Door for Receiver {
 
     async fn open(&self) -> Result<Box<dyn Stream>, PortError> {
         let authorities = self.authorities().await?;
-        let opened = tls::connect(&self.address, authorities.as_deref()).await;
+        let at = self.addresses().await?;
+        let opened = tls::connect_to(&self.address, &at, authorities.as_deref()).await;
         let stream = opened.map_err(|failure| wire::explain(failure, self.name()))?;
         Ok(Box::new(stream))
+    }
+}
+
+/// Whether an address is this machine's own, or its link's: what listens there trusts its neighbours.
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
     }
 }
 
@@ -424,6 +475,25 @@ mod tests {
                 .text
                 .contains("too long")
         );
+    }
+
+    #[test]
+    fn what_is_near_is_known_by_its_address_however_that_is_written() {
+        for near in [
+            "127.0.0.1",
+            "127.8.9.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "::1",
+            "::",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(is_near(near.parse().unwrap()), "{near}");
+        }
+        for far in ["10.0.0.1", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+            assert!(!is_near(far.parse().unwrap()), "{far}");
+        }
     }
 
     #[test]

@@ -364,3 +364,16 @@ async fn a_wrong_path_made_nothing_and_a_wrong_key_proves_nothing() {
         "a value may be there"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_listens_on_this_machine_is_asked_only_where_it_was_named() {
+    let bench = Bench::start(EXAMPLES[0], Strategy::SingleUser).await;
+    let (until, port) = (plenty(), bench.server.port());
+    for place in ["http://127.0.0.1", "http://localhost", "https://localhost"] {
+        let stranger = bench.stranger_at(&format!("{place}:{port}/stripe"));
+        let error = refused(stranger.create(&work(Step::Create, 1), &until).await);
+        assert_eq!(error.kind, ErrorKind::Denied, "{place}");
+        let text = error.to_string();
+        assert!(text.contains("rotators.webhook_allow"), "{text}");
+    }
+}
