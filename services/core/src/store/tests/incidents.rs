@@ -353,3 +353,32 @@ fn what_a_static_role_made_is_not_aborted_and_its_gap_counts() {
     let first = first.and(seen(FIRST, None, None));
     let _aborted = first.and(done(FIRST, Step::Create)).and(abort(FIRST));
 }
+
+#[test]
+fn what_a_static_role_made_and_somebody_rotated_since_is_rolled_back_at_once() {
+    let begun = following_role().and(rotate(SECOND));
+    let set = begun.and(done(SECOND, Step::Create));
+    let began = |step, attempt| of_rotation(SECOND, rotation::Event::StepStarted { step, attempt });
+    // That it could not make one may pass.
+    let again = set
+        .clone()
+        .and(failed(SECOND, Step::Set, 1))
+        .and(retry(SECOND));
+    assert_eq!(again.log().last(), Some(&began(Step::Set, 2)));
+    let testing = set.and(done(SECOND, Step::Set));
+    let away = testing.clone().and(away(SECOND, Step::Test, 1));
+    let waits = away.and(retry(SECOND));
+    assert_eq!(waits.log().last(), Some(&began(Step::Test, 2)));
+    let back = began(Step::RollBack, 1);
+    let _back = testing
+        .clone()
+        .when(failed(SECOND, Step::Test, 1))
+        .then_among_others([back.clone()]);
+    let finishing = testing.and(done(SECOND, Step::Test));
+    let rolled = finishing.when(failed(SECOND, Step::Finish, 1));
+    let done_back = rolled
+        .then_among_others([back])
+        .and(done(SECOND, Step::RollBack));
+    let taken = done_back.and(seen(THIRD, Some(7), Some(8)));
+    assert_eq!(taken.world().open_rotation(SECRET).unwrap().id, THIRD);
+}
