@@ -478,6 +478,8 @@ mod tests {
         let one = grants(&of(Strategy::SingleUser)).unwrap();
         for words in [
             "rolledBack",
+            "a repeat waits",
+            "looks first for what it made",
             "POST /rotate at hooks.example",
             "put shop/hook-key",
         ] {
