@@ -179,7 +179,7 @@ fn grant_to(secret: &Secret, host: HostId) -> Option<Grant> {
 fn previous_of(world: &World, spec: &Spec, host: HostId) -> Vec<PlannedPrevious> {
     let secrets = spec.previous.iter().filter_map(|id| world.secrets.get(id));
     let kept = secrets.filter_map(|secret| {
-        let grant = grant_of(secret, secret.retained, host)?;
+        let grant = grant_of(secret, secret.given_beside(), host)?;
         Some(PlannedPrevious {
             secret: secret.id,
             grant,

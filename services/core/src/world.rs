@@ -255,9 +255,13 @@ impl World {
         let Some(secret) = self.secrets.get_mut(&id) else {
             return;
         };
+        let beside = secret.retained;
         secret.evolve(event);
         if let secret::Event::VersionRevoked { version } = event {
             self.forget_failed(id, *version);
+            if beside == Some(*version) {
+                self.let_ask_again(id);
+            }
         }
         let affected = match event {
             secret::Event::Delivered { host, .. } => vec![*host],
@@ -275,6 +279,19 @@ impl World {
             rollout.failed.remove(&(secret, version));
             !rollout.is_over()
         });
+    }
+
+    /// What restarted with a version beside the current one that is dead now may have to restart once more.
+    fn let_ask_again(&mut self, secret: SecretId) {
+        let names = |binding: &&Binding| {
+            let spec = binding.spec.as_ref();
+            spec.is_some_and(|spec| spec.names(secret))
+        };
+        let bound = self.bindings.values().filter(names);
+        let bindings: BTreeSet<BindingId> = bound.map(|binding| binding.id).collect();
+        for rollout in self.rollouts.values_mut() {
+            rollout.ask_again(&bindings);
+        }
     }
 
     fn apply_rollout(&mut self, number: u64, service: &rollout::Service, event: &rollout::Event) {

@@ -547,9 +547,14 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         Fact::Reloaded { version, .. } => Some((item.secret, version)),
         _ => None,
     });
+    // What lies beside it lies in the file of a container that has it, and nowhere else.
+    let has_file = |planned: &&PlannedBinding| {
+        let mut own = items.iter().filter(|item| item.binding == planned.binding);
+        own.any(|item| matches!(item.fact, Fact::Reloaded { .. }))
+    };
     let bindings = plan.iter().flat_map(|plan| &plan.bindings);
     let previous = bindings
-        .filter(|planned| given_by(planned).is_some())
+        .filter(has_file)
         .flat_map(|planned| &planned.previous);
     let previous = previous.map(|one| (one.secret, one.grant.version));
     let holds = holds.chain(previous).collect();
