@@ -83,10 +83,22 @@ fn parked(world: &World, rotation: &Rotation, secret: &Secret) -> String {
             rotation.id, rotation.version
         ),
         (None, _) => format!(
-            "mend what is named above, then `keywheel rotation retry {0} --reason …` waits once more; `keywheel rotation force {0} --reason …` revokes the old version without them{1}",
+            "mend what is named above, then `keywheel rotation retry {0} --reason …` waits once more; `keywheel rotation force {0} --reason …` {1} without them{2}",
             rotation.id,
+            forced(world, rotation),
             way_back(rotation, secret)
         ),
+    }
+}
+
+/// What force does: where the version before is kept for templates, the one before that dies, if any.
+fn forced(world: &World, rotation: &Rotation) -> String {
+    let dying = super::dying(world, rotation);
+    let dying: Vec<String> = dying.iter().map(u64::to_string).collect();
+    match dying.as_slice() {
+        [] => "ends it".to_owned(),
+        [one] => format!("revokes version {one}"),
+        more => format!("revokes versions {}", more.join(", ")),
     }
 }
 

@@ -69,6 +69,12 @@ fn strategy(secret: &Secret) -> String {
     if let Some(resource) = secret.spec.rotator.as_deref() {
         return at_resource(resource);
     }
+    if let Some(kept) = secret.retains_beside(secret.last_version.saturating_add(1)) {
+        let store = secret.place().map_or("local", |place| place.store.as_str());
+        return format!(
+            "overlap: the value is made in the store `{store}`; version {kept} stays alive beside it, for templates, and what is older dies once every consumer has acknowledged and no file has it any more"
+        );
+    }
     match secret.place() {
         None => "overlap: the value is made in the store `local`; old and new both live until every consumer has acknowledged".to_owned(),
         Some(place) => format!(
@@ -98,7 +104,11 @@ fn at_resource(resource: &Resource) -> String {
 /// Whether sessions of the old credential are waited for.
 fn sessions(secret: &Secret) -> String {
     let has_accounts = secret.spec.rotator.is_some();
+    let kept = secret.retains_beside(secret.last_version.saturating_add(1));
     match (decision::drains(secret), has_accounts) {
+        (false, _) if kept.is_some() => {
+            "not waited for: what dies does so once every consumer has acknowledged"
+        }
         (false, _) => "not waited for: the old value dies once every consumer has acknowledged",
         (true, true) => {
             "waited for: the old value dies once its sessions from before the last acknowledgement are gone"
