@@ -169,6 +169,8 @@ mirror_enum! {
         ServedFromCache {},
         /// A program opened the file for the first time since it was put there.
         FirstUse {},
+        /// A file of it got one beside the current one, as the version before.
+        GivenBeside {},
     }
 }
 

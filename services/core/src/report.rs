@@ -54,6 +54,8 @@ pub enum UsageKind {
     ServedFromCache,
     /// A program opened the file for the first time since it was put there.
     FirstUse,
+    /// A file of it got one beside the current one, as the version before.
+    GivenBeside,
 }
 
 /// A use of a secret that changes nothing, for the audit alone.

@@ -7,6 +7,7 @@
 //! refused.
 
 mod begin;
+mod beside;
 mod comeback;
 mod command;
 mod content;

@@ -388,6 +388,7 @@ impl Reconciler {
         let jobs: Vec<Swap> = wishes.into_iter().filter_map(job).collect();
         let mut changed = false;
         for swapped in swap_all(&self.shared, jobs).await {
+            self.note_swapped_beside(&swapped);
             changed |= self.take_swapped(plan, swapped);
         }
         changed

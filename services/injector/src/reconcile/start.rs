@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use keywheel_core::binding::{ContainerFacts, Reload};
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
-use keywheel_core::report::{Fact, UsageKind, UsageNote};
+use keywheel_core::report::{Fact, UsageKind};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::FileAttr;
 
+use super::beside::notes_of;
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
@@ -75,6 +76,10 @@ impl Reconciler {
         tracked.dirty = true;
         let facts = tracked.record.facts.clone();
         let given: Vec<_> = attached.written.iter().flat_map(given_file).collect();
+        self.note_written_beside(&facts, &attached.written);
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return;
+        };
         for written in attached.written {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
@@ -108,16 +113,8 @@ impl Reconciler {
             return;
         }
         let at = self.shared.clock.now();
-        let starts = given.iter().map(|&(binding, secret, version)| UsageNote {
-            kind: UsageKind::ServedFromCache,
-            container: facts.id.clone(),
-            container_name: facts.name.clone(),
-            image_digest: facts.image_digest.clone(),
-            binding,
-            secret,
-            version,
-            at,
-        });
+        let given = given.iter().copied();
+        let starts = notes_of(UsageKind::ServedFromCache, facts, given, at);
         self.notes.extend(starts);
         bound_notes(&mut self.notes);
     }
@@ -309,6 +306,7 @@ impl Reconciler {
                 .note_start(id, versions.collect(), trace);
         }
         self.note_alone(&pending.facts, &given);
+        self.note_written_beside(&pending.facts, written);
     }
 
     /// Our restart is over, one way or the other.
