@@ -49,18 +49,17 @@ fn new_beside(
         .collect()
 }
 
-impl Reconciler {
-    /// Files came into a container that had none of them.
-    pub(super) fn note_written_beside(&mut self, facts: &ContainerFacts, written: &[Written]) {
-        let nothing = BTreeMap::new();
-        let beside = |one: &Written| {
-            let now = one.form.as_ref().map(|form| form.previous_versions());
-            new_beside(one.binding, &nothing, now.unwrap_or_default())
-        };
-        let given: Vec<Due> = written.iter().flat_map(beside).collect();
-        self.note_beside(facts, given);
-    }
+/// What lies beside the current versions in files that a container did not have before.
+pub(super) fn written_beside(written: &[Written]) -> Vec<Due> {
+    let nothing = BTreeMap::new();
+    let beside = |one: &Written| {
+        let now = one.form.as_ref().map(|form| form.previous_versions());
+        new_beside(one.binding, &nothing, now.unwrap_or_default())
+    };
+    written.iter().flat_map(beside).collect()
+}
 
+impl Reconciler {
     /// A file was replaced; what lay in it before is known still.
     pub(super) fn note_swapped_beside(&mut self, swapped: &Swapped) {
         let is_written = swapped.result.as_ref().is_ok_and(|done| done.written);
@@ -77,7 +76,7 @@ impl Reconciler {
         self.note_beside(&facts, given);
     }
 
-    fn note_beside(&mut self, facts: &ContainerFacts, given: Vec<Due>) {
+    pub(super) fn note_beside(&mut self, facts: &ContainerFacts, given: Vec<Due>) {
         if given.is_empty() {
             return;
         }

@@ -11,7 +11,7 @@ use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::FileAttr;
 
-use super::beside::notes_of;
+use super::beside::{notes_of, written_beside};
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
@@ -76,10 +76,7 @@ impl Reconciler {
         tracked.dirty = true;
         let facts = tracked.record.facts.clone();
         let given: Vec<_> = attached.written.iter().flat_map(given_file).collect();
-        self.note_written_beside(&facts, &attached.written);
-        let Some(tracked) = self.containers.get_mut(id) else {
-            return;
-        };
+        let beside = written_beside(&attached.written);
         for written in attached.written {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
@@ -95,7 +92,7 @@ impl Reconciler {
             let swapped = tracked.facts(written.binding, |version| Fact::Swapped { version, at });
             self.items.extend(swapped);
         }
-        self.note_alone(&facts, &given);
+        self.note_given(&facts, &given, beside);
         if !attached.refused.is_empty() {
             self.try_again(id, now);
         }
@@ -105,6 +102,12 @@ impl Reconciler {
         for (binding, one) in attached.unformed {
             self.take_unformed(id, binding, one);
         }
+    }
+
+    /// What no state of a consumer says of what it was given.
+    fn note_given(&mut self, facts: &ContainerFacts, given: &[Delivered], beside: Vec<Delivered>) {
+        self.note_alone(facts, given);
+        self.note_beside(facts, beside);
     }
 
     /// What was given out while the gateway did not answer is on record as such.
@@ -305,8 +308,7 @@ impl Reconciler {
                 .origins
                 .note_start(id, versions.collect(), trace);
         }
-        self.note_alone(&pending.facts, &given);
-        self.note_written_beside(&pending.facts, written);
+        self.note_given(&pending.facts, &given, written_beside(written));
     }
 
     /// Our restart is over, one way or the other.
