@@ -104,7 +104,7 @@ fn forced(world: &World, rotation: &Rotation) -> String {
 
 fn way_back(rotation: &Rotation, secret: &Secret) -> String {
     let is_alive = |back: u64| back < rotation.version && secret.is_deliverable(back);
-    if !secret.overlaps() {
+    if !secret.has_way_back() {
         return "; there is no way back, for the password of the version before is refused since"
             .to_owned();
     }
