@@ -229,9 +229,13 @@ impl Reconciler {
         is_missing: bool,
         gathered: &mut Gathered,
     ) {
+        // A restart with leave is not judged by what is only late.
+        let is_judged = self.slots.contains_key(&tracked.alone());
         for wish in writes {
             if !self.has(&wish) {
-                if let Some(reason) = self.lacks_previous(&wish) {
+                if let Some(reason) = self.lacks_previous(&wish)
+                    && !is_judged
+                {
                     let refusal = (
                         id.clone(),
                         wish.binding,
