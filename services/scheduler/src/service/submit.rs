@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::id::CommandId;
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, lines, names};
 use keywheel_engine::port::bus::{Address, Body, Bus};
 use keywheel_engine::port::ids::Ids;
@@ -33,7 +34,7 @@ pub(super) enum Answer {
 }
 
 /// Submits the command of a timer under a fresh id, except for a slot, whose command's id follows from
-/// the slot: two schedulers get one answer. A slot begins a trace; what belongs to a rotation or a
+/// the slot and how often it was refused: two schedulers get one answer. A slot begins a trace; what belongs to a rotation or a
 /// revocation goes on with its, which the gateway knows.
 pub(super) async fn submit(
     bus: Arc<dyn Bus>,
@@ -47,8 +48,16 @@ pub(super) async fn submit(
             scheduled,
             secret,
             rotation,
+            ..
         } => {
-            let id = derive(b"keywheel slot command v1", slot.bytes(), *scheduled);
+            let id = match fired.attempt {
+                0 => derive(b"keywheel slot command v1", slot.bytes(), *scheduled),
+                // The answer to a command is kept: another id asks anew.
+                again => {
+                    let again = Timestamp::from_micros(i64::from(again));
+                    derive(b"keywheel slot command again v1", slot.bytes(), again)
+                }
+            };
             let span = Span::root(SERVICE, spans::TIMER, Kind::Internal, &*ids)
                 .with(spans::SECRET_ID, secret.to_string())
                 .with(spans::ROTATION_ID, rotation.to_string());
