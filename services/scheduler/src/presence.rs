@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use keywheel_engine::presence::{Fact, Look, Reached, Seen};
 
+use crate::timer::MAX_CONDITIONS;
+
 /// A look at a running scheduler; clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Handle(Arc<Counts>);
@@ -46,7 +48,9 @@ impl Look for Handle {
         }
         let surplus = counts.surplus.load(Ordering::Relaxed);
         if surplus > 0 {
-            let note = format!("{surplus} conditions on events are not asked: too many");
+            let note = format!(
+                "{surplus} conditions on events are not asked: more than {MAX_CONDITIONS} are on the same events"
+            );
             let next = "let secrets share conditions, or name in each the secret that it follows";
             facts.push(Fact::warning("conditions", note, next));
         }

@@ -24,7 +24,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::task::JoinSet;
 
 use crate::presence::Handle;
-use crate::timer::{Key, MAX_CONDITIONS, Timers, retry_delay};
+use crate::timer::{Key, Timers, retry_delay};
 use submit::{Answer, Submitted, submit};
 
 /// Name under which events are consumed.
@@ -131,10 +131,10 @@ impl Scheduler {
         let (timers, unanswered) = (self.timers.len(), self.silences.len());
         let surplus = self.timers.surplus_conditions();
         if surplus > self.surplus {
+            // Whoever looks at this scheduler is told what to do.
             tracing::error!(
                 { names::COUNT } = surplus,
-                { names::REASON } = %format_args!("more than {MAX_CONDITIONS} are on the same events"),
-                "conditions on events are not asked"
+                "conditions on events are too many and not asked"
             );
         }
         self.surplus = surplus;
