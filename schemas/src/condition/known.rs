@@ -24,17 +24,18 @@ pub(super) fn answer(part: &IdedExpr, about: About<'_>) -> Option<bool> {
 }
 
 fn called(call: &CallExpr, about: About<'_>) -> Option<bool> {
-    let answers = || call.args.iter().map(|part| answer(part, about));
+    let said: Vec<Option<bool>> = call.args.iter().map(|part| answer(part, about)).collect();
     match (call.func_name.as_str(), call.args.as_slice()) {
         // One that says no settles it, whatever the other says or fails of.
-        ("_&&_", _) if answers().any(|one| one == Some(false)) => Some(false),
-        ("_&&_", _) => answers().all(|one| one == Some(true)).then_some(true),
-        ("_||_", _) if answers().any(|one| one == Some(true)) => Some(true),
-        ("_||_", _) => answers().all(|one| one == Some(false)).then_some(false),
-        ("!_", [part]) => answer(part, about).map(|answer| !answer),
-        (CHOICE, [which, one, other]) => match answer(which, about)? {
-            true => answer(one, about),
-            false => answer(other, about),
+        ("_&&_", _) if said.contains(&Some(false)) => Some(false),
+        ("_&&_", _) => said.iter().all(|one| *one == Some(true)).then_some(true),
+        ("_||_", _) if said.contains(&Some(true)) => Some(true),
+        ("_||_", _) => said.iter().all(|one| *one == Some(false)).then_some(false),
+        ("!_", _) => said.first().copied().flatten().map(|answer| !answer),
+        (CHOICE, _) => match *said.as_slice() {
+            [Some(true), one, _] => one,
+            [Some(false), _, other] => other,
+            _ => None,
         },
         ("_==_", [one, other]) => Some(text(one, about)? == text(other, about)?),
         ("_!=_", [one, other]) => Some(text(one, about)? != text(other, about)?),

@@ -106,14 +106,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             slot,
             scheduled,
             after,
-        } => rotate::due(
-            world,
-            *rotation,
-            *secret,
-            (*slot, *scheduled),
-            *after,
-            ctx,
-        ),
+        } => rotate::due(world, *rotation, *secret, (*slot, *scheduled), *after, ctx),
         Command::Revoke {
             revocation,
             secret,

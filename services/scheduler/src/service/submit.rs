@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::id::CommandId;
-use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, lines, names};
 use keywheel_engine::port::bus::{Address, Body, Bus};
 use keywheel_engine::port::ids::Ids;
@@ -34,8 +33,8 @@ pub(super) enum Answer {
 }
 
 /// Submits the command of a timer under a fresh id, except for a slot, whose command's id follows from
-/// the slot and how often it was refused: two schedulers get one answer. A slot begins a trace; what belongs to a rotation or a
-/// revocation goes on with its, which the gateway knows.
+/// the slot, unless it was refused before: two schedulers get one answer. A slot begins a trace; what
+/// belongs to a rotation or a revocation goes on with its, which the gateway knows.
 pub(super) async fn submit(
     bus: Arc<dyn Bus>,
     fired: Fired,
@@ -52,11 +51,8 @@ pub(super) async fn submit(
         } => {
             let id = match fired.attempt {
                 0 => derive(b"keywheel slot command v1", slot.bytes(), *scheduled),
-                // The answer to a command is kept: another id asks anew.
-                again => {
-                    let again = Timestamp::from_micros(i64::from(again));
-                    derive(b"keywheel slot command again v1", slot.bytes(), again)
-                }
+                // The answer to a command is kept: another id asks anew. What it asks the core takes once.
+                _ => ids.draw(),
             };
             let span = Span::root(SERVICE, spans::TIMER, Kind::Internal, &*ids)
                 .with(spans::SECRET_ID, secret.to_string())
