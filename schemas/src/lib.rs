@@ -25,4 +25,5 @@ mod span;
 pub mod stale;
 pub mod subject;
 pub mod template;
+pub mod webhook;
 pub mod wire;

@@ -487,7 +487,12 @@ fn any_limits() -> impl Strategy<Value = RotationPolicy> {
 fn any_resource() -> impl Strategy<Value = Resource> {
     let accounts = proptest::collection::vec(".{0,20}", 0..3);
     let ca = proptest::option::of(".{0,20}");
-    let kinds = prop_oneof![Just(Kind::Postgres), Just(Kind::Mariadb), Just(Kind::Redis)];
+    let kinds = prop_oneof![
+        Just(Kind::Postgres),
+        Just(Kind::Mariadb),
+        Just(Kind::Redis),
+        Just(Kind::Webhook)
+    ];
     let strategies = prop_oneof![
         Just(resource::Strategy::DualPassword),
         Just(resource::Strategy::AlternatingUsers),

@@ -99,21 +99,25 @@ pub struct Secret {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Rotator {
-    /// `postgres`, `mariadb` (also MySQL) or `redis` (also Valkey).
+    /// `postgres`, `mariadb` (also MySQL), `redis` (also Valkey) or `webhook`: a receiver of your own.
     #[serde(rename = "type")]
-    #[schemars(regex(pattern = r"^(postgres|mariadb|redis)$"))]
+    #[schemars(regex(pattern = r"^(postgres|mariadb|redis|webhook)$"))]
     pub kind: String,
     /// Where it is, with the admin's name and without a password:
-    /// `postgres://admin@db.example:5432/shop`.
+    /// `postgres://admin@db.example:5432/shop`; of a webhook its URL, `https://hooks.example/rotate`.
     #[schemars(length(min = 1, max = 1024))]
     pub connection: String,
     /// The account; a list of two where they take turns, and then a value is
-    /// `{"username":"…","password":"…"}`, else the password alone.
-    pub account: Accounts,
-    /// The secret that holds the admin's password; it says `credentialFor: TYPE://HOST:PORT`.
+    /// `{"username":"…","password":"…"}`, else the password alone. A webhook needs none: left out, it is
+    /// the path of its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Accounts>,
+    /// The secret that holds the admin's password, or a webhook's signing key (`whsec_…`); it says
+    /// `credentialFor: TYPE://HOST:PORT`.
     #[schemars(length(min = 1, max = 255))]
     pub admin_secret: String,
-    /// `alternatingUsers`, `dualPassword` or `singleUser`; by default the best one for so many accounts.
+    /// `alternatingUsers`, `dualPassword` or `singleUser`; by default the best one for so many accounts,
+    /// and for a webhook `singleUser`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(alternatingUsers|dualPassword|singleUser)$"))]
     pub strategy: Option<String>,

@@ -277,22 +277,7 @@ impl Rotator for AccountRotator {
             let reason = "an account's password has to be text; put another one";
             return Err(refused(work, reason));
         };
-        until.check()?;
-        let (secret, token) = (work.secret, work.rotation);
-        let kept = self.vault.insert(secret, version, token, &value).await;
-        match kept {
-            Ok(_) if work.provided => {
-                until.check()?;
-                self.vault.drop_stashed(token).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind == ErrorKind::Denied && work.provided => {
-                // Nothing can use the value any more. If dropping fails, the roll-back drops it.
-                let _ = self.vault.drop_stashed(token).await;
-                Err(error)
-            }
-            Err(error) => Err(error),
-        }
+        keep(&*self.vault, work, version, &value, until).await
     }
 
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
@@ -411,8 +396,33 @@ impl Rotator for AccountRotator {
     }
 }
 
+/// Keeps the value of the new version under its rotation's token; a provided one waits no more then.
+pub(crate) async fn keep(
+    vault: &dyn VersionVault,
+    work: &StepWork,
+    version: u64,
+    value: &SecretBytes,
+    until: &Until,
+) -> Result<(), PortError> {
+    until.check()?;
+    let (secret, token) = (work.secret, work.rotation);
+    match vault.insert(secret, version, token, value).await {
+        Ok(_) if work.provided => {
+            until.check()?;
+            vault.drop_stashed(token).await
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == ErrorKind::Denied && work.provided => {
+            // Nothing can use the value any more. If dropping fails, the roll-back drops it.
+            let _ = vault.drop_stashed(token).await;
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The one version a step before the promotion works on.
-fn new_version(work: &StepWork) -> Result<u64, PortError> {
+pub(crate) fn new_version(work: &StepWork) -> Result<u64, PortError> {
     match work.versions[..] {
         [version] => Ok(version),
         _ => {
@@ -426,7 +436,7 @@ fn new_version(work: &StepWork) -> Result<u64, PortError> {
     }
 }
 
-fn refused(work: &StepWork, reason: &str) -> PortError {
+pub(crate) fn refused(work: &StepWork, reason: &str) -> PortError {
     let text = format!(
         "the new version of secret {} cannot be made: {reason}",
         work.secret

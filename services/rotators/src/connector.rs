@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use keywheel_core::resource::{Kind, Resource};
-use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::{Accounts, ConnectAccounts};
 use keywheel_engine::port::store::Credentials;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::Entropy;
 
 use crate::failpoint::{Failpoint, Points};
 use crate::mariadb::{self, MariaDbAccounts};
 use crate::postgres::{self, PostgresAccounts};
 use crate::redis::{self, RedisAccounts};
+use crate::webhook;
 
 /// Every kind of server that this build has.
 pub struct Connector {
@@ -58,6 +59,12 @@ impl ConnectAccounts for Connector {
                 let accounts = RedisAccounts::new(resource.clone(), credentials)?;
                 Ok(Arc::new(accounts.with(points)))
             }
+            Kind::Webhook => {
+                let text = format!(
+                    "{resource} performs the steps itself, and lets nobody in otherwise; leave it to its rotation"
+                );
+                Err(PortError::new(ErrorKind::Denied, text))
+            }
         }
     }
 }
@@ -71,5 +78,6 @@ pub fn grants(resource: &Resource) -> Result<String, PortError> {
         Kind::Postgres => postgres::grants(resource),
         Kind::Mariadb => mariadb::grants(resource),
         Kind::Redis => redis::grants(resource),
+        Kind::Webhook => webhook::grants(resource),
     }
 }

@@ -7,8 +7,8 @@
 //! them. Users are not replicated: it is one server, and each replica is a rotator of its own.
 
 mod acl;
-mod tls;
-mod wire;
+pub(crate) mod tls;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 

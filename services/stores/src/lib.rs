@@ -10,6 +10,7 @@
 pub mod aws;
 mod connector;
 pub mod file;
+pub mod http;
 mod local;
 pub mod policy;
 mod remote;

@@ -157,7 +157,7 @@ fn turn_back(
     let moved = Moved::new();
     let Some(mut events) = rollout::move_back(world, open, &moved, (ctx, 0))? else {
         let (rotation, name) = (open.id, secret.name.clone());
-        let refused = if secret.overlaps() {
+        let refused = if secret.has_way_back() {
             rotation::Rejection::NoWayBack {
                 rotation,
                 secret: name,

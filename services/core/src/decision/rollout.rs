@@ -522,7 +522,7 @@ pub(super) fn move_back(
         open.returning.is_none()
             && *back < open.version
             && secret.is_deliverable(*back)
-            && secret.overlaps()
+            && secret.has_way_back()
     };
     let Some(back) = secret.previous.filter(is_way_back) else {
         return Ok(None);

@@ -261,6 +261,13 @@ impl Secret {
         rotator.is_none_or(|resource| resource.strategy.overlaps())
     }
 
+    /// Whether the version before may become current again: what a server made itself ended it there.
+    #[must_use]
+    pub fn has_way_back(&self) -> bool {
+        let role = self.place().and_then(|place| place.source.static_role());
+        self.overlaps() && role.is_none()
+    }
+
     /// Versions whose data key may still be there, oldest first.
     pub fn kept(&self) -> impl Iterator<Item = u64> {
         (1..=self.last_version).filter(|version| !self.destroyed.contains(version))

@@ -92,7 +92,7 @@ fn parked(world: &World, rotation: &Rotation, secret: &Secret) -> String {
 
 fn way_back(rotation: &Rotation, secret: &Secret) -> String {
     let is_alive = |back: u64| back < rotation.version && secret.is_deliverable(back);
-    if !secret.overlaps() {
+    if !secret.has_way_back() {
         return "; there is no way back, for the password of the version before is refused since"
             .to_owned();
     }

@@ -7,7 +7,7 @@ use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{AckLevel, Reload, Spec};
 use keywheel_core::decision;
 use keywheel_core::id::{ContainerId, HostId};
-use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::schedule::OnDeadline;
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
@@ -71,6 +71,10 @@ fn strategy(secret: &Secret) -> String {
     }
     match secret.place() {
         None => "overlap: the value is made in the store `local`; old and new both live until every consumer has acknowledged".to_owned(),
+        Some(place) if place.source.static_role().is_some() => format!(
+            "cut-over: store `{}` makes the value itself at `set`, and from then on the one before is refused; it only goes forward",
+            place.store
+        ),
         Some(place) => format!(
             "overlap: the value is made and written to store `{}`; the version before lives there until every consumer has acknowledged",
             place.store
@@ -97,7 +101,9 @@ fn at_resource(resource: &Resource) -> String {
 
 /// Whether sessions of the old credential are waited for.
 fn sessions(secret: &Secret) -> String {
-    let has_accounts = secret.spec.rotator.is_some();
+    // A receiver of a person's own is not asked.
+    let rotator = secret.spec.rotator.as_deref();
+    let has_accounts = rotator.is_some_and(|resource| resource.kind != Kind::Webhook);
     match (decision::drains(secret), has_accounts) {
         (false, _) => "not waited for: the old value dies once every consumer has acknowledged",
         (true, true) => {
@@ -111,7 +117,7 @@ fn sessions(secret: &Secret) -> String {
 }
 
 fn expected_gap(secret: &Secret, restarts: u64, last: Option<Duration>) -> String {
-    let is_cut_over = !secret.overlaps() && secret.current.is_some();
+    let is_cut_over = !secret.has_way_back() && secret.current.is_some();
     let away = match restarts {
         0 => String::new(),
         1 => "; 1 container is away for its own restart".to_owned(),
@@ -247,7 +253,6 @@ fn hosts_in_the_way(
 mod tests {
     use keywheel_core::id::{RotationId, SecretId};
     use keywheel_core::name::SecretName;
-    use keywheel_core::resource::Kind;
     use keywheel_core::secret;
 
     use super::*;

@@ -33,7 +33,8 @@ impl AccountRotator {
                 return Ok(None);
             }
         }
-        self.from_before(&logins, work.mark.map(Mark), until).await
+        self.opened_before(&logins, work.mark.map(Mark), until)
+            .await
     }
 
     /// A standby account is not reused before its sessions are gone: they would be taken for new ones.
@@ -43,7 +44,7 @@ impl AccountRotator {
         until: &Until,
     ) -> Result<(), PortError> {
         let logins = BTreeSet::from([login.clone()]);
-        match self.from_before(&logins, None, until).await? {
+        match self.opened_before(&logins, None, until).await? {
             Some(Sessions { left: 0, .. }) => Ok(()),
             Some(Sessions { left, .. }) => {
                 let text = format!(
@@ -62,7 +63,7 @@ impl AccountRotator {
         }
     }
 
-    async fn from_before(
+    async fn opened_before(
         &self,
         logins: &BTreeSet<Login>,
         mark: Option<Mark>,

@@ -83,6 +83,7 @@ fn work(step: Step, version: u64, attempt: u32) -> StepWork {
         provided: false,
         outside: None,
         resource: None,
+        mark: None,
     }
 }
 

@@ -7,3 +7,4 @@ mod bench;
 mod laws;
 mod logins;
 mod rights;
+mod static_roles;
