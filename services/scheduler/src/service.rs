@@ -319,7 +319,8 @@ impl Scheduler {
         if self.timers.lacks_names() {
             self.learn().await?;
         }
-        let events = self.read_after(self.seen).await?;
+        let timeout = self.options.request_timeout;
+        let events = read_after(&*self.bus, self.seen, timeout).await?;
         for event in &events {
             self.fold(event);
             if self.timers.lacks_names() {
@@ -331,9 +332,10 @@ impl Scheduler {
 
     /// Reads the log again up to what was folded, for the names that the first rule on events asks for.
     async fn learn(&mut self) -> Result<(), PortError> {
+        let timeout = self.options.request_timeout;
         let mut read = 0;
         while read < self.seen {
-            let events = self.read_after(read).await?;
+            let events = read_after(&*self.bus, read, timeout).await?;
             let Some(last) = events.last() else {
                 return Err(PortError::new(
                     ErrorKind::Unavailable,
@@ -349,24 +351,24 @@ impl Scheduler {
         self.timers.learned();
         Ok(())
     }
+}
 
-    async fn read_after(&self, after: u64) -> Result<Vec<RecordedEvent>, PortError> {
-        let ask = Body::ReadEvents {
-            after,
-            limit: BACKFILL_BATCH,
-        };
-        let timeout = self.options.request_timeout;
-        match self
-            .bus
-            .request(Address::Gateway, None, ask, timeout)
-            .await?
-        {
-            Body::Events(events) => Ok(events),
-            Body::Failed { kind, text } => Err(PortError::new(kind, text)),
-            _ => Err(PortError::new(
-                ErrorKind::Corrupt,
-                "the gateway answered something other than events",
-            )),
-        }
+/// Reads the gateway's log after an event.
+async fn read_after(
+    bus: &dyn Bus,
+    after: u64,
+    timeout: Duration,
+) -> Result<Vec<RecordedEvent>, PortError> {
+    let ask = Body::ReadEvents {
+        after,
+        limit: BACKFILL_BATCH,
+    };
+    match bus.request(Address::Gateway, None, ask, timeout).await? {
+        Body::Events(events) => Ok(events),
+        Body::Failed { kind, text } => Err(PortError::new(kind, text)),
+        _ => Err(PortError::new(
+            ErrorKind::Corrupt,
+            "the gateway answered something other than events",
+        )),
     }
 }
