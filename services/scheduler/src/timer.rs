@@ -12,6 +12,7 @@ mod policies;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,10 +30,11 @@ use keywheel_engine::anchors::Anchors;
 use crate::schedule::plan::{self, Gate, Opening};
 use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
-pub use events::MAX_CHAIN;
 use events::Rules;
+pub use events::{MAX_CHAIN, QUICK_REFUSALS, REFUSED_REST};
 use policies::Policies;
 use queue::Queue;
+pub use watches::MAX_CONDITIONS;
 
 /// How late a slot may fire and still count as in time.
 pub const MISSED_GRACE: Duration = Duration::from_secs(60);
@@ -63,12 +65,12 @@ pub struct Fired {
     pub due: Timestamp,
     /// What to submit.
     pub command: Command,
+    /// How often the same was refused before and is asked for anew.
+    pub attempt: u32,
 }
 
 #[derive(Debug, Clone)]
 struct Scheduled {
-    /// Conditions on events name secrets, and events do not.
-    name: Box<str>,
     policy: Arc<RotationPolicy>,
     has_generator: bool,
     /// What fires count from.
@@ -118,7 +120,6 @@ impl Timers {
     /// Folds one event with the time of its decision; total. Slots are computed by
     /// [`Timers::settle`], so that reading a long log does not compute each slot that has passed.
     pub fn apply(&mut self, time: Timestamp, event: &Event) {
-        self.rules.learn(event);
         match event {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
@@ -133,10 +134,9 @@ impl Timers {
 
     fn apply_secret(&mut self, time: Timestamp, id: SecretId, event: &secret::Event) {
         match event {
-            secret::Event::Registered { name, spec } => {
+            secret::Event::Registered { spec, .. } => {
                 self.rules.change(id, None, &spec.rotation);
                 let fresh = Scheduled {
-                    name: name.as_str().into(),
                     policy: self.policies.share(&spec.rotation),
                     has_generator: spec.generator.is_some(),
                     anchors: Anchors::registered_at(time),
@@ -325,7 +325,16 @@ impl Timers {
                 Key::OnEvent(secret) => self.fire_event(secret, now),
             };
             if let Some(command) = command {
-                return Some(Fired { key, due, command });
+                let attempt = match key {
+                    Key::OnEvent(secret) => self.rules.refusals(secret),
+                    _ => 0,
+                };
+                return Some(Fired {
+                    key,
+                    due,
+                    command,
+                    attempt,
+                });
             }
         }
         None
@@ -342,6 +351,7 @@ impl Timers {
                     secret: id,
                     slot: slot_id(id, slot.scheduled),
                     scheduled: slot.scheduled,
+                    after: None,
                 });
             }
             Gate::Open(until) => Some(Opening { at: now, until }),
@@ -367,7 +377,8 @@ impl Timers {
         None
     }
 
-    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again.
+    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again, and so does
+    /// what an event leads to.
     pub fn refused(&mut self, fired: &Fired, now: Timestamp) {
         match (&fired.command, fired.key) {
             (Command::Due { scheduled, .. }, Key::Slot(id)) => {
@@ -379,7 +390,7 @@ impl Timers {
                 }
                 self.arm_slot(id);
             }
-            (_, Key::OnEvent(id)) => self.rules.drop_waiting(id),
+            (Command::Due { slot, .. }, Key::OnEvent(id)) => self.refuse_event(id, *slot, now),
             (_, Key::Deadline(id)) => {
                 // One that moved meanwhile is not forgotten.
                 if let Some(deadline) = self.deadlines.get(&id) {

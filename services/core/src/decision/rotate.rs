@@ -115,18 +115,37 @@ pub(super) fn due(
     world: &World,
     id: RotationId,
     secret: SecretId,
-    slot: SlotId,
-    scheduled: Timestamp,
+    (slot, scheduled): (SlotId, Timestamp),
+    after: Option<u64>,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let Some(secret) = world.secrets.get(&secret) else {
         return Err(rotation::Rejection::Unknown(id).into());
     };
-    if !secret.spec.rotation.is_automatic() {
+    let policy = &secret.spec.rotation;
+    let is_wanted = match after {
+        Some(_) => !policy.on_event.is_empty(),
+        None => policy.is_automatic(),
+    };
+    if !is_wanted {
         return Err(rotation::Rejection::NotScheduled {
             secret: secret.name.clone(),
         }
         .into());
+    }
+    if let Some(event) = after {
+        // What served an event is the log's order to say, whatever clocks do.
+        if world
+            .last_start(secret.id)
+            .is_some_and(|start| start >= event)
+        {
+            return Err(rotation::Rejection::SlotServed {
+                secret: secret.name.clone(),
+            }
+            .into());
+        }
+        let scheduled = scheduled.min(ctx.now);
+        return start(world, secret, id, Trigger::Slot { slot, scheduled }, ctx);
     }
     if scheduled > ctx.now.plus(MAX_SLOT_SKEW) {
         return Err(rotation::Rejection::SlotEarly {

@@ -166,6 +166,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         secret: SECRET,
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
+        after: None,
     };
     let stepped = Command::StepOutcome {
         rotation,

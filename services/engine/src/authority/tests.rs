@@ -143,6 +143,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         secret: SECRET,
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
+        after: None,
     };
     let step = Command::StepOutcome {
         rotation,

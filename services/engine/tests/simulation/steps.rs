@@ -246,6 +246,7 @@ impl Sim {
                 secret: secret_id(n),
                 slot: SlotId::from_bytes(slot),
                 scheduled: Timestamp::from_micros(hour * HOUR),
+                after: None,
             });
         }
     }

@@ -88,7 +88,9 @@ fn due_of(fired: Option<Fired>) -> Timestamp {
             slot,
             rotation,
             secret,
+            after,
         } => {
+            assert_eq!(after, None);
             assert_eq!((slot, secret), (slot_id(SECRET, scheduled), SECRET));
             assert_eq!(rotation, slot_rotation(SECRET, scheduled));
             scheduled

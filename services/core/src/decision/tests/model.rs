@@ -150,6 +150,7 @@ impl Model {
                 secret: secret_id(*n),
                 slot: SlotId::from_bytes([*slot; 16]),
                 scheduled: Timestamp::from_micros(i64::from(*slot)),
+                after: None,
             },
             Move::Revoke(n, version) => Command::Revoke {
                 revocation: RevocationId::from_bytes(self.fresh()),
