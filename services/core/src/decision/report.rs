@@ -280,7 +280,7 @@ fn advance_rotation(
         && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {
-        events.extend(rotate::settled(open, secret)?);
+        events.extend(rotate::settled(open, secret, now)?);
     }
     Ok(())
 }

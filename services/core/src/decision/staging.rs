@@ -75,11 +75,29 @@ pub(super) fn advance(
     }
 }
 
-/// Nothing waits for a host that was evicted.
-pub(super) fn release(host: HostId, open: &Rotation, events: &mut Vec<Event>) {
+/// A host was evicted: nothing waits for it, and what it may have at hand is not promoted, for whoever has
+/// the machine would have the next password. The server was told nothing yet. Whether it rolls back.
+pub(super) fn release(
+    world: &World,
+    host: HostId,
+    open: &Rotation,
+    events: &mut Vec<Event>,
+) -> Result<bool, Rejection> {
+    let secret = world.secrets.get(&open.secret);
+    let given = secret.filter(|secret| secret.delivered.contains_key(&(host, open.version)));
+    if let Some(secret) = given {
+        events.extend(dying(open, secret)?);
+        let back = rotation::Event::StepStarted {
+            step: Step::RollBack,
+            attempt: 1,
+        };
+        events.push(Event::Rotation(open.id, back));
+        return Ok(true);
+    }
     if open.staging.contains(&host) {
         after(open, rotation::Event::HostReleased { host }, events);
     }
+    Ok(false)
 }
 
 /// One host less is waited for; after the last one the server is told.
@@ -139,7 +157,7 @@ pub(super) fn cut_over(
     Some(Event::Rotation(rotation.id, at))
 }
 
-/// How long consumers were behind the server, once the last one has come over.
+/// How long consumers were behind the server, once the last one has come over or is waited for no more.
 pub(super) fn gap(before: &Rotation, after: &Rotation, now: Timestamp) -> Option<rotation::Event> {
     let since = after.cut_over?;
     let is_last = !before.waiting.is_empty() && after.waiting.is_empty();

@@ -16,6 +16,8 @@ use super::Cut;
 
 /// How many passwords an account accepts beside each other, where it can more than one.
 const MAX_PASSWORDS: usize = 2;
+/// A session's number has this many bits in a mark; the server process stands above them.
+const SESSION_BITS: u32 = 32;
 
 /// A resource in memory; clones are one resource.
 #[derive(Clone)]
@@ -38,6 +40,8 @@ struct Kept {
     /// By number: whose it is.
     sessions: BTreeMap<i64, String>,
     last_session: i64,
+    /// Which server process it is: numbers of sessions mean something only to the one that gave them.
+    process: i64,
     changes: u32,
     /// Whether every password is let in.
     is_open: bool,
@@ -138,6 +142,14 @@ impl FakeAccounts {
     /// It cannot tell the sessions of this account any more.
     pub fn hide(&self, name: &str) {
         self.state().kept.hidden.insert(name.to_owned());
+    }
+
+    /// Another server process takes its place: every session has ended, and numbers begin anew.
+    pub fn restart(&self) {
+        let mut state = self.state();
+        state.kept.process += 1;
+        state.kept.sessions.clear();
+        state.kept.last_session = 0;
     }
 
     /// Opens a session; its number, or nothing when it is refused.
@@ -347,7 +359,9 @@ impl Accounts for FakeAccounts {
     }
 
     async fn mark(&self, until: &Until) -> Result<Mark, PortError> {
-        self.call(until, |kept| Ok(Mark(kept.last_session)))
+        self.call(until, |kept| {
+            Ok(Mark((kept.process << SESSION_BITS) | kept.last_session))
+        })
     }
 
     async fn older(
@@ -357,11 +371,13 @@ impl Accounts for FakeAccounts {
         until: &Until,
     ) -> Result<Option<u64>, PortError> {
         self.call(until, |kept| {
-            if kept.hidden.contains(&login.name) {
+            let is_same = mark.0 >> SESSION_BITS == kept.process;
+            if !is_same || kept.hidden.contains(&login.name) {
                 return Ok(None);
             }
+            let last = mark.0 & ((1 << SESSION_BITS) - 1);
             let older = kept.sessions.iter();
-            let older = older.filter(|(number, of)| **number <= mark.0 && **of == login.name);
+            let older = older.filter(|(number, of)| **number <= last && **of == login.name);
             Ok(Some(u64::try_from(older.count()).unwrap_or(u64::MAX)))
         })
     }

@@ -149,10 +149,43 @@ fn a_host_that_is_away_holds_nothing_up_after_the_deadline_and_is_on_record() {
 }
 
 #[test]
-fn a_host_that_is_evicted_is_not_waited_for() {
-    let released = own(rotation::Event::HostReleased { host: HOST });
-    let after = std::iter::once(released).chain(set_begins(Vec::new()));
-    staging().when(evict(HOST)).then_among_others(after);
+fn what_an_evicted_host_may_have_at_hand_is_not_promoted() {
+    let dead = of_secret(secret::Event::VersionRevoked { version: 2 });
+    let back = own(rotation::Event::StepStarted {
+        step: Step::RollBack,
+        attempt: 1,
+    });
+    let given = staging().when(evict(HOST)).then_among_others([dead, back]);
+    assert!(!given.secret().is_deliverable(2));
+    assert_eq!(given.secret().current, Some(1));
+    // Whoever was given nothing of it takes nothing along.
+    let given = staging().and(evict(OTHER_HOST));
+    assert_eq!(phase(&given), &Phase::Staging);
+    // Once the server may have it there is only forward.
+    let given = staging().and(staged_at(HOST)).and(evict(HOST));
+    assert!(given.secret().is_deliverable(2));
+}
+
+#[test]
+fn a_gap_ends_with_who_is_waited_for_no_more_too() {
+    let at = |millis| NOW.plus(Duration::from_millis(millis));
+    let given = staging()
+        .and(staged_at(HOST))
+        .at(at(1_000))
+        .and(done(SECOND, Step::Set))
+        .and(done(SECOND, Step::Test))
+        .and(done(SECOND, Step::Finish))
+        .at(at(1_300));
+    let force = Command::Intervene {
+        rotation: SECOND,
+        intervention: Intervention::Force,
+        reason: "it is gone".to_owned(),
+    };
+    for ends in [force, evict(HOST)] {
+        let (since, until) = (at(1_000), at(1_300));
+        let measured = own(rotation::Event::GapMeasured { since, until });
+        given.clone().when(ends).then_among_others([measured]);
+    }
 }
 
 #[test]
