@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
-use keywheel_engine::port::accounts::{Accounts, ConnectAccounts, Keep, Login, Mark};
+use keywheel_engine::port::accounts::{Accounts, ConnectAccounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -47,6 +47,8 @@ struct Kept {
     is_open: bool,
     /// Accounts whose sessions it cannot tell.
     hidden: BTreeSet<String>,
+    /// Accounts of which nobody can tell what they accept.
+    veiled: BTreeSet<String>,
     /// Accounts that were made and have not the rights of their siblings yet.
     bare: BTreeSet<String>,
     /// Accounts that let nobody in from here, whatever they accept.
@@ -142,6 +144,16 @@ impl FakeAccounts {
     /// It cannot tell the sessions of this account any more.
     pub fn hide(&self, name: &str) {
         self.state().kept.hidden.insert(name.to_owned());
+    }
+
+    /// Nobody can tell any more what this account accepts, as while it is locked.
+    pub fn veil(&self, name: &str) {
+        self.state().kept.veiled.insert(name.to_owned());
+    }
+
+    /// It can be told again.
+    pub fn unveil(&self, name: &str) {
+        self.state().kept.veiled.remove(name);
     }
 
     /// Another server process takes its place: every session has ended, and numbers begin anew.
@@ -323,6 +335,22 @@ impl Accounts for FakeAccounts {
         until: &Until,
     ) -> Result<bool, PortError> {
         self.call(until, |kept| Ok(is_accepted(kept, &login.name, password)))
+    }
+
+    async fn keeps(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Keeps, PortError> {
+        self.call(until, |kept| {
+            let is_accepted = is_accepted(kept, &login.name, password);
+            Ok(match (kept.veiled.contains(&login.name), is_accepted) {
+                (true, _) => Keeps::Unclear,
+                (false, true) => Keeps::Yes,
+                (false, false) => Keeps::No,
+            })
+        })
     }
 
     async fn refuse(
