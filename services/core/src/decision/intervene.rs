@@ -57,7 +57,7 @@ pub(super) fn deadline(
 ) -> Result<Vec<Event>, Rejection> {
     let (open, secret) = rotate::open(world, id)?;
     if open.phase == Phase::Staging {
-        return staging::deadline(open, now);
+        return staging::deadline(world, open, now);
     }
     let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
     let is_draining = open.is_draining();

@@ -319,6 +319,7 @@ impl Model {
             notes: Vec::new(),
             restarts: Vec::new(),
             staged: Vec::new(),
+            knows_staged: true,
         })
     }
 
@@ -434,6 +435,7 @@ impl Model {
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
                 .collect(),
             complete: *complete,
+            knows_staged: true,
         })
     }
 
@@ -566,6 +568,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         items,
         holds,
         complete: true,
+        knows_staged: true,
     }
 }
 

@@ -20,8 +20,9 @@ use crate::testing::{
 
 const ADMIN: SecretId = SecretId::from_bytes([0x42; 16]);
 
-/// Consumer 1 on [`HOST`] runs on version 1, which opens an account of one password.
-fn serving() -> Given {
+/// Consumer 1 on [`HOST`] runs on version 1, which opens an account of one password; whether its injector
+/// knows staged versions.
+fn serving_with(knows_staged: bool) -> Given {
     let resource = Resource {
         kind: Kind::Postgres,
         connection: "postgres://admin@db.example/shop".to_owned(),
@@ -50,7 +51,14 @@ fn serving() -> Given {
         .and(enrol(HOST))
         .and(enrol(OTHER_HOST))
         .and(apply_binding(anywhere(), file(), Reload::None))
-        .and(Command::Report(report(vec![reloaded(1, 1)], &[1])))
+        .and(Command::Report(HostReport {
+            knows_staged,
+            ..report(vec![reloaded(1, 1)], &[1])
+        }))
+}
+
+fn serving() -> Given {
+    serving_with(true)
 }
 
 fn own(event: rotation::Event) -> Event {
@@ -108,6 +116,36 @@ fn a_host_with_consumers_has_the_version_under_a_grant_before_the_server_is_told
     assert_eq!(current.version, 1, "no container is given it");
     let other = plan_host(given.world(), OTHER_HOST).unwrap();
     assert!(other.staged.is_empty(), "it has no consumer");
+}
+
+#[test]
+fn a_host_says_once_that_it_knows_staged_versions() {
+    let says = Command::Report(HostReport {
+        knows_staged: true,
+        ..report(Vec::new(), &[])
+    });
+    let known = Event::Host(HOST, crate::host::Event::StagingKnown);
+    let given = Given::nothing().and(enrol(HOST));
+    let given = given.when(says.clone()).then([known]);
+    given.when(says).then_nothing();
+}
+
+#[test]
+fn a_host_that_does_not_know_staged_versions_is_missing_at_once_and_its_plan_has_none() {
+    let completed = own(rotation::Event::StepCompleted { step: Step::Create });
+    let after = std::iter::once(completed).chain(set_begins(vec![HOST]));
+    let given = serving_with(false)
+        .and(rotate(SECOND))
+        .when(done(SECOND, Step::Create))
+        .then(after);
+    let grants = &given.secret().delivered;
+    assert!(!grants.contains_key(&(HOST, 2)));
+    let given = [Step::Set, Step::Test, Step::Finish]
+        .into_iter()
+        .fold(given, |given, step| given.and(done(SECOND, step)));
+    let plan = plan_host(given.world(), HOST).unwrap();
+    assert!(plan.staged.is_empty());
+    assert_eq!(plan.bindings[0].current.map(|grant| grant.version), Some(2));
 }
 
 #[test]
