@@ -62,8 +62,7 @@ pub(super) fn deadline(
     let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
     let is_draining = open.is_draining();
     if is_draining && (open.drain.grace.is_some() || !drain::is_left_to_die(open, secret)) {
-        events.extend(drain::drained(open, secret)?);
-        return Ok(events);
+        return drain::drained(open, secret);
     }
     let forces = secret.spec.rotation.on_deadline == OnDeadline::Force;
     if forces && open.returning.is_none() {
