@@ -99,7 +99,7 @@ impl Store {
     /// What the server says of the sessions of what is to die; after that one of each ends. Once it has told
     /// of some it may not tell them for once: that ends no wait.
     pub(crate) fn count(&mut self, work: &StepWork) -> Option<Sessions> {
-        if work.mark.is_some() && work.attempt % UNTOLD_EVERY == 0 {
+        if work.mark.is_some() && work.attempt.is_multiple_of(UNTOLD_EVERY) {
             return None;
         }
         let mut left = 0;

@@ -233,6 +233,13 @@ mod tests {
         assert!(words.contains(part), "{words}");
         let told = step(&world, &open).unwrap();
         assert!(told.contains("keywheel rotation force"), "{told}");
+        assert!(told.contains("also after the deadline"), "{told}");
+        assert!(words.contains("deadline has passed"), "{words}");
+        open.evolve(&rotation::Event::DeadlineMoved {
+            deadline: Timestamp::default(),
+        });
+        let words = sessions_words(&open).unwrap();
+        assert!(!words.contains("deadline"), "{words}");
         open.evolve(&rotation::Event::SessionsUntold {
             attempt: 2,
             until: Timestamp::default(),
