@@ -328,6 +328,7 @@ fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
         failure: Some("the connection is lost".to_owned()),
         is_away: true,
         remote: None,
+        sessions: None,
     };
     let retry = Command::RetryStep { rotation: SECOND };
     let given = staging()
@@ -345,6 +346,7 @@ fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let given = given.and(third);
     assert_eq!(given.world().rotations[&SECOND].cut_over, Some(since));
