@@ -406,6 +406,6 @@ fn empty_report(host: HostId) -> HostReport {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
-        knows_staged: true,
+        knows_staged: false,
     }
 }

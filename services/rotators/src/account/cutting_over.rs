@@ -57,11 +57,12 @@ impl AccountRotator {
         until: &Until,
     ) -> Result<bool, PortError> {
         let new = self.made(work, until).await?;
+        let is_unclear = work.attempt > 1 && self.plan.unclear;
         match self.look(work, &new, until).await? {
             Takes::New => Ok(self.keeps_what_it_takes()),
-            // The same attempt once more, or one after an attempt that was not answered.
-            Takes::Neither if work.attempt > 1 => Err(self.takes_neither(&new.login)),
-            Takes::Unclear if work.attempt > 1 => Err(self.tells_nothing(&new.login)),
+            // After attempts that all said no this one does what the first would have done.
+            Takes::Neither if is_unclear => Err(self.takes_neither(&new.login)),
+            Takes::Unclear if is_unclear => Err(self.tells_nothing(&new.login)),
             Takes::Old | Takes::Neither | Takes::Unclear => Ok(false),
         }
     }

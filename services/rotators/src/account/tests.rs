@@ -64,6 +64,7 @@ impl Fakes {
             admin: None,
             current,
             kept: kept.to_vec(),
+            unclear: true,
         };
         let accounts = Arc::new(self.accounts.clone());
         let vault = Arc::clone(&self.vault);

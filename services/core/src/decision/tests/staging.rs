@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::binding::Reload;
 use crate::command::{Command, Declaration};
+use crate::effect::Work;
 use crate::event::Event;
 use crate::id::{HostId, SecretId};
 use crate::name::SecretName;
@@ -319,6 +320,20 @@ fn the_gap_is_from_the_server_s_answer_to_the_last_consumer() {
     assert_eq!(given.world().last_gap(SECRET), gap);
 }
 
+/// Whether whoever performs this attempt at `set` is told that an earlier one may have been done.
+fn is_unclear(given: &Given, attempt: u32) -> bool {
+    let rotation = &given.world().rotations[&SECOND];
+    let asks = rotation::Event::StepStarted {
+        step: Step::Set,
+        attempt,
+    };
+    let effect = rotation::react(given.world(), rotation, &asks).remove(0);
+    match effect.work {
+        Work::Step(work) => work.resource.unwrap().unclear,
+        other @ Work::Revoke(_) => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
     let lost = Command::StepOutcome {
@@ -336,6 +351,7 @@ fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
         .and(failed(SECOND, Step::Set, 1))
         .and(retry.clone());
     assert_eq!(given.world().rotations[&SECOND].cut_over, None);
+    assert!(!is_unclear(&given, 2), "it was answered");
     let given = given.at(NOW.plus(Duration::from_secs(9))).and(lost);
     let since = NOW.plus(Duration::from_secs(9));
     let given = given.and(retry).at(NOW.plus(Duration::from_secs(30)));
@@ -348,6 +364,7 @@ fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
         remote: None,
         sessions: None,
     };
+    assert!(is_unclear(&given, 3), "nobody heard what came of it");
     let given = given.and(third);
     assert_eq!(given.world().rotations[&SECOND].cut_over, Some(since));
 }

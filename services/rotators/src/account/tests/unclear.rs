@@ -62,6 +62,15 @@ async fn an_account_that_takes_neither_is_left_to_a_person() {
 }
 
 #[tokio::test]
+async fn an_account_that_takes_neither_is_set_where_every_attempt_before_was_answered() {
+    let (fakes, mut rotator) = made().await;
+    rotator.plan.unclear = false;
+    fakes.accounts.change("app", &value("theirs"));
+    perform(&rotator, &later(2)).await.unwrap();
+    assert!(fakes.accepts(&fakes.opened(2)), "as the first would have");
+}
+
+#[tokio::test]
 async fn an_account_that_tells_nothing_is_left_alone_until_it_does() {
     let (fakes, rotator) = made().await;
     fakes.accounts.veil("app");
