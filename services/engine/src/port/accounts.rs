@@ -124,7 +124,8 @@ pub trait Accounts: Send + Sync {
     async fn end_sessions(&self, login: &Login, until: &Until) -> Result<u64, PortError>;
     /// What sessions there are now: compared by [`Accounts::older`].
     async fn mark(&self, until: &Until) -> Result<Mark, PortError>;
-    /// How many sessions of this login are older than the mark; `None` when the server cannot tell.
+    /// How many sessions of this login are older than the mark; `None` when the server cannot tell, as of a mark
+    /// that another server process made.
     async fn older(
         &self,
         login: &Login,
