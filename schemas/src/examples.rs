@@ -285,6 +285,7 @@ fn of_host() -> Result<Vec<host::Event>, NameError> {
         host::Event::Evicted {
             reason: "the machine was stolen".to_owned(),
         },
+        host::Event::StagingKnown,
     ])
 }
 

@@ -228,5 +228,8 @@ mirror_struct! {
         /// Of the versions that its plan names as staged those that it has at hand; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         staged: Vec<Held>,
+        /// Whether it takes versions that are staged; absent in what older injectors say.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        knows_staged: bool,
     }
 }

@@ -264,6 +264,7 @@ fn report() -> HostReport {
         }],
         restarts: restarts(),
         staged: vec![(SECRET, 4)],
+        knows_staged: true,
     }
 }
 

@@ -152,7 +152,10 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         host,
         host_name: known.name.clone(),
         generation,
-        staged: staged_at(world, host, &bindings),
+        staged: match known.knows_staged {
+            true => staged_at(world, host, &bindings),
+            false => Vec::new(),
+        },
         bindings,
         leaves: leaves_of(world, host),
     })

@@ -412,7 +412,7 @@ impl World {
                     host.evolve(event);
                 }
             }
-            host::Event::PermitIssued { .. } => {
+            host::Event::PermitIssued { .. } | host::Event::StagingKnown => {
                 if let Some(host) = self.hosts.get_mut(&id) {
                     host.evolve(event);
                 }

@@ -189,7 +189,13 @@ fn refuse(record: &mut Record, refusal: &Refusal) {
 
 /// What came of a deadline that passed.
 fn end_of(events: &[Event]) -> Option<&'static str> {
-    events.iter().find_map(|event| {
+    let is_named = |event: &Event| {
+        matches!(
+            event,
+            Event::Rotation(_, rotation::Event::StragglersNamed { .. })
+        )
+    };
+    let ended = events.iter().find_map(|event| {
         let Event::Rotation(_, event) = event else {
             return None;
         };
@@ -207,6 +213,10 @@ fn end_of(events: &[Event]) -> Option<&'static str> {
             }
             _ => None,
         }
+    });
+    ended.or_else(|| {
+        let is_held = events.iter().any(is_named);
+        is_held.then_some("held, sessions of the old version are waited for on")
     })
 }
 

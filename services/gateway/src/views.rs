@@ -458,7 +458,14 @@ fn sessions_words(rotation: &Rotation) -> Option<String> {
         1 => "1 session of the old credential is open".to_owned(),
         n => format!("{n} sessions of the old credential are open"),
     };
-    Some(format!("sessions: {open} since before {}", since.text()))
+    let late = match rotation.is_held_by_sessions() {
+        true => "; its deadline has passed, and they are asked for on",
+        false => "",
+    };
+    Some(format!(
+        "sessions: {open} since before {}{late}",
+        since.text()
+    ))
 }
 
 fn host_name(world: &World, host: HostId) -> String {

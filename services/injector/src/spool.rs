@@ -396,6 +396,7 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(hold)
             .collect::<Option<Vec<_>>>()?,
+        knows_staged: true,
     };
     Some(Spooled {
         number,

@@ -94,6 +94,8 @@ pub struct Timers {
     rotations: BTreeMap<RotationId, SecretId>,
     /// Until when rotations wait for consumers or hosts, while they do.
     deadlines: BTreeMap<RotationId, Timestamp>,
+    /// When a grace ends their wait instead.
+    graces: BTreeMap<RotationId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
     rules: Rules,
 }
@@ -194,20 +196,28 @@ impl Timers {
                     self.clear_deadline(id);
                 }
             }
-            rotation::Event::StepFailed { attempt, .. }
-            | rotation::Event::SessionsLeft { attempt, .. } => {
+            rotation::Event::StepFailed { attempt, .. } => {
                 self.queue
                     .set(Key::Step(id), time.plus(retry_delay(*attempt)));
             }
+            rotation::Event::SessionsLeft { attempt, .. } => {
+                self.queue
+                    .set(Key::Step(id), time.plus(retry_delay(*attempt)));
+                self.end_grace(id);
+            }
+            // Where sessions are waited for beyond it, they alone end the wait.
+            rotation::Event::DeadlinePassed => self.clear_deadline(id),
             rotation::Event::StagingStarted { deadline, .. }
             | rotation::Event::DistributionStarted { deadline, .. }
             | rotation::Event::DeadlineMoved { deadline } => self.set_deadline(id, *deadline),
-            rotation::Event::TurnedBack { deadline, .. }
-            | rotation::Event::SessionsUntold {
-                until: deadline, ..
-            } => {
+            rotation::Event::TurnedBack { deadline, .. } => {
                 self.queue.clear(Key::Step(id));
                 self.set_deadline(id, *deadline);
+            }
+            rotation::Event::SessionsUntold { until, .. } => {
+                self.queue.clear(Key::Step(id));
+                self.graces.insert(id, *until);
+                self.queue.set(Key::Deadline(id), *until);
             }
             rotation::Event::Reopened {
                 secret, deadline, ..
@@ -233,12 +243,30 @@ impl Timers {
         }
     }
 
+    /// The server tells its sessions again: the deadline counts, which a grace had stood in for.
+    fn end_grace(&mut self, id: RotationId) {
+        if self.graces.remove(&id).is_none() {
+            return;
+        }
+        match self.deadlines.get(&id) {
+            Some(deadline) => self.queue.set(Key::Deadline(id), *deadline),
+            None => self.queue.clear(Key::Deadline(id)),
+        }
+    }
+
     fn set_deadline(&mut self, id: RotationId, deadline: Timestamp) {
+        self.graces.remove(&id);
         self.deadlines.insert(id, deadline);
         self.queue.set(Key::Deadline(id), deadline);
     }
 
+    fn waits_until(&self, id: RotationId) -> Option<Timestamp> {
+        let grace = self.graces.get(&id);
+        grace.or_else(|| self.deadlines.get(&id)).copied()
+    }
+
     fn clear_deadline(&mut self, id: RotationId) {
+        self.graces.remove(&id);
         self.deadlines.remove(&id);
         self.queue.clear(Key::Deadline(id));
     }
@@ -393,8 +421,8 @@ impl Timers {
             (Command::Due { slot, .. }, Key::OnEvent(id)) => self.refuse_event(id, *slot, now),
             (_, Key::Deadline(id)) => {
                 // One that moved meanwhile is not forgotten.
-                if let Some(deadline) = self.deadlines.get(&id) {
-                    let again = now.plus(DEADLINE_RETRY).max(*deadline);
+                if let Some(deadline) = self.waits_until(id) {
+                    let again = now.plus(DEADLINE_RETRY).max(deadline);
                     self.queue.set(fired.key, again);
                 }
             }
@@ -415,7 +443,7 @@ impl Timers {
                     .map(|slot| slot.is_catch_up = true)
                     .is_some()
             }
-            Key::Deadline(id) => self.deadlines.contains_key(&id),
+            Key::Deadline(id) => self.waits_until(id).is_some(),
             Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) => true,
             Key::OnEvent(id) => {

@@ -1,5 +1,7 @@
 //! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
 
+use std::borrow::Cow;
+
 use super::{Context, Rejection, drain, revoke, rollout, secret_or_reject, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
@@ -344,10 +346,14 @@ fn promote(
         old: old.clone(),
         deadline: ctx.now.plus(secret.spec.rotation.ack_deadline()),
     };
+    let mut after = Cow::Borrowed(rotation);
+    if settled {
+        after.to_mut().evolve(&started);
+    }
     events.push(Event::Rotation(rotation.id, started));
     if settled {
-        match drain::begin(rotation, secret, &old) {
-            Some(asked) => events.push(asked),
+        match drain::begin(&after, secret, ctx.now) {
+            Some(asked) => events.extend(asked),
             None => events.extend(retire_old((rotation.id, version), secret, &old)?),
         }
     }
@@ -370,9 +376,13 @@ fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Opt
 }
 
 /// Ends the wait for consumers: sessions of the old versions are asked for, or these die at once.
-pub(super) fn settled(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
-    match drain::begin(open, secret, &open.old) {
-        Some(asked) => Ok(vec![asked]),
+pub(super) fn settled(
+    open: &Rotation,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    match drain::begin(open, secret, now) {
+        Some(asked) => Ok(asked),
         None => ended(open, secret),
     }
 }

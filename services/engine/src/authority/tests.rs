@@ -133,6 +133,7 @@ fn empty_report() -> HostReport {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     }
 }
 

@@ -305,6 +305,7 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
             notes: Vec::new(),
             restarts: Vec::new(),
             staged: Vec::new(),
+            knows_staged: false,
         })
     };
     let injector = || Principal::Service(Role::Injector);

@@ -407,5 +407,6 @@ fn empty_report(host: HostId) -> HostReport {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     }
 }

@@ -261,6 +261,7 @@ impl<'s> Secret<'s> {
             admin: None,
             current,
             kept: kept.to_vec(),
+            unclear: true,
         };
         let vault = Arc::clone(&self.vault);
         AccountRotator::new(accounts, plan, vault, Arc::new(OsEntropy))

@@ -320,6 +320,7 @@ impl Model {
             notes: Vec::new(),
             restarts: Vec::new(),
             staged: Vec::new(),
+            knows_staged: true,
         })
     }
 
@@ -435,6 +436,7 @@ impl Model {
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
                 .collect(),
             complete: *complete,
+            knows_staged: true,
         })
     }
 
@@ -572,6 +574,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         items,
         holds,
         complete: true,
+        knows_staged: true,
     }
 }
 

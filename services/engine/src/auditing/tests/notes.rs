@@ -24,6 +24,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
