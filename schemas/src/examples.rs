@@ -150,6 +150,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         schedule: every,
         jitter: Duration::ZERO,
         missed_run: MissedRun::Skip,
+        keep_previous: true,
         ..RotationPolicy::default()
     };
     let changed = Spec {
@@ -210,7 +211,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
     let spec = binding::Spec {
         secret: SECRET,
         also: std::collections::BTreeSet::new(),
-        previous: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::from([SECRET]),
         selector,
         target,
         reload: Reload::Signal(1),
@@ -284,6 +285,7 @@ fn of_host() -> Result<Vec<host::Event>, NameError> {
         host::Event::Evicted {
             reason: "the machine was stolen".to_owned(),
         },
+        host::Event::StagingKnown,
     ])
 }
 

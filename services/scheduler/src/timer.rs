@@ -12,6 +12,7 @@ mod policies;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,10 +30,11 @@ use keywheel_engine::anchors::Anchors;
 use crate::schedule::plan::{self, Gate, Opening};
 use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
-pub use events::MAX_CHAIN;
 use events::Rules;
+pub use events::{MAX_CHAIN, QUICK_REFUSALS, REFUSED_REST};
 use policies::Policies;
 use queue::Queue;
+pub use watches::MAX_CONDITIONS;
 
 /// How late a slot may fire and still count as in time.
 pub const MISSED_GRACE: Duration = Duration::from_secs(60);
@@ -63,12 +65,12 @@ pub struct Fired {
     pub due: Timestamp,
     /// What to submit.
     pub command: Command,
+    /// How often the same was refused before and is asked for anew.
+    pub attempt: u32,
 }
 
 #[derive(Debug, Clone)]
 struct Scheduled {
-    /// Conditions on events name secrets, and events do not.
-    name: Box<str>,
     policy: Arc<RotationPolicy>,
     has_generator: bool,
     /// What fires count from.
@@ -92,6 +94,8 @@ pub struct Timers {
     rotations: BTreeMap<RotationId, SecretId>,
     /// Until when rotations wait for consumers or hosts, while they do.
     deadlines: BTreeMap<RotationId, Timestamp>,
+    /// When a grace ends their wait instead.
+    graces: BTreeMap<RotationId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
     rules: Rules,
 }
@@ -118,7 +122,6 @@ impl Timers {
     /// Folds one event with the time of its decision; total. Slots are computed by
     /// [`Timers::settle`], so that reading a long log does not compute each slot that has passed.
     pub fn apply(&mut self, time: Timestamp, event: &Event) {
-        self.rules.learn(event);
         match event {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
@@ -133,10 +136,9 @@ impl Timers {
 
     fn apply_secret(&mut self, time: Timestamp, id: SecretId, event: &secret::Event) {
         match event {
-            secret::Event::Registered { name, spec } => {
+            secret::Event::Registered { spec, .. } => {
                 self.rules.change(id, None, &spec.rotation);
                 let fresh = Scheduled {
-                    name: name.as_str().into(),
                     policy: self.policies.share(&spec.rotation),
                     has_generator: spec.generator.is_some(),
                     anchors: Anchors::registered_at(time),
@@ -194,20 +196,28 @@ impl Timers {
                     self.clear_deadline(id);
                 }
             }
-            rotation::Event::StepFailed { attempt, .. }
-            | rotation::Event::SessionsLeft { attempt, .. } => {
+            rotation::Event::StepFailed { attempt, .. } => {
                 self.queue
                     .set(Key::Step(id), time.plus(retry_delay(*attempt)));
             }
+            rotation::Event::SessionsLeft { attempt, .. } => {
+                self.queue
+                    .set(Key::Step(id), time.plus(retry_delay(*attempt)));
+                self.end_grace(id);
+            }
+            // Where sessions are waited for beyond it, they alone end the wait.
+            rotation::Event::DeadlinePassed => self.clear_deadline(id),
             rotation::Event::StagingStarted { deadline, .. }
             | rotation::Event::DistributionStarted { deadline, .. }
             | rotation::Event::DeadlineMoved { deadline } => self.set_deadline(id, *deadline),
-            rotation::Event::TurnedBack { deadline, .. }
-            | rotation::Event::SessionsUntold {
-                until: deadline, ..
-            } => {
+            rotation::Event::TurnedBack { deadline, .. } => {
                 self.queue.clear(Key::Step(id));
                 self.set_deadline(id, *deadline);
+            }
+            rotation::Event::SessionsUntold { until, .. } => {
+                self.queue.clear(Key::Step(id));
+                self.graces.insert(id, *until);
+                self.queue.set(Key::Deadline(id), *until);
             }
             rotation::Event::Reopened {
                 secret, deadline, ..
@@ -233,12 +243,30 @@ impl Timers {
         }
     }
 
+    /// The server tells its sessions again: the deadline counts, which a grace had stood in for.
+    fn end_grace(&mut self, id: RotationId) {
+        if self.graces.remove(&id).is_none() {
+            return;
+        }
+        match self.deadlines.get(&id) {
+            Some(deadline) => self.queue.set(Key::Deadline(id), *deadline),
+            None => self.queue.clear(Key::Deadline(id)),
+        }
+    }
+
     fn set_deadline(&mut self, id: RotationId, deadline: Timestamp) {
+        self.graces.remove(&id);
         self.deadlines.insert(id, deadline);
         self.queue.set(Key::Deadline(id), deadline);
     }
 
+    fn waits_until(&self, id: RotationId) -> Option<Timestamp> {
+        let grace = self.graces.get(&id);
+        grace.or_else(|| self.deadlines.get(&id)).copied()
+    }
+
     fn clear_deadline(&mut self, id: RotationId) {
+        self.graces.remove(&id);
         self.deadlines.remove(&id);
         self.queue.clear(Key::Deadline(id));
     }
@@ -325,7 +353,16 @@ impl Timers {
                 Key::OnEvent(secret) => self.fire_event(secret, now),
             };
             if let Some(command) = command {
-                return Some(Fired { key, due, command });
+                let attempt = match key {
+                    Key::OnEvent(secret) => self.rules.refusals(secret),
+                    _ => 0,
+                };
+                return Some(Fired {
+                    key,
+                    due,
+                    command,
+                    attempt,
+                });
             }
         }
         None
@@ -342,6 +379,7 @@ impl Timers {
                     secret: id,
                     slot: slot_id(id, slot.scheduled),
                     scheduled: slot.scheduled,
+                    after: None,
                 });
             }
             Gate::Open(until) => Some(Opening { at: now, until }),
@@ -367,7 +405,8 @@ impl Timers {
         None
     }
 
-    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again.
+    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again, and so does
+    /// what an event leads to.
     pub fn refused(&mut self, fired: &Fired, now: Timestamp) {
         match (&fired.command, fired.key) {
             (Command::Due { scheduled, .. }, Key::Slot(id)) => {
@@ -379,11 +418,11 @@ impl Timers {
                 }
                 self.arm_slot(id);
             }
-            (_, Key::OnEvent(id)) => self.rules.drop_waiting(id),
+            (Command::Due { slot, .. }, Key::OnEvent(id)) => self.refuse_event(id, *slot, now),
             (_, Key::Deadline(id)) => {
                 // One that moved meanwhile is not forgotten.
-                if let Some(deadline) = self.deadlines.get(&id) {
-                    let again = now.plus(DEADLINE_RETRY).max(*deadline);
+                if let Some(deadline) = self.waits_until(id) {
+                    let again = now.plus(DEADLINE_RETRY).max(deadline);
                     self.queue.set(fired.key, again);
                 }
             }
@@ -404,7 +443,7 @@ impl Timers {
                     .map(|slot| slot.is_catch_up = true)
                     .is_some()
             }
-            Key::Deadline(id) => self.deadlines.contains_key(&id),
+            Key::Deadline(id) => self.waits_until(id).is_some(),
             Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) => true,
             Key::OnEvent(id) => {

@@ -26,7 +26,7 @@ pub(super) fn record(
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     join::refuse_silent(world, report.host, ctx.enrolment)?;
-    let mut events = Vec::new();
+    let mut events = Vec::from_iter(staging::shown(world, report));
     let mut moved = Moved::new();
     for item in &report.items {
         record_item(world, report, item, &mut moved, &mut events);
@@ -280,7 +280,7 @@ fn advance_rotation(
         && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {
-        events.extend(rotate::settled(open, secret)?);
+        events.extend(rotate::settled(open, secret, now)?);
     }
     Ok(())
 }

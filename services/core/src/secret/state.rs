@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Event, KEPT_REMOTES, Place, Remote, Spec, Store};
 use crate::id::{DeliveryId, HostId, RotationId, SecretId};
-use crate::name::SecretName;
+use crate::name::{BindingName, SecretName};
 use crate::store::RemoteVersion;
 
 /// A normal "no" about a secret.
@@ -156,6 +156,16 @@ pub enum Rejection {
         /// Where.
         resource: String,
     },
+    /// The next rotation would take away what a template names.
+    #[error(
+        "secret `{secret}` has to keep the version before its current one: templates of binding `{binding}` name it by `version=\"previous\"`; apply that binding without it first, or in the same apply"
+    )]
+    PreviousNamed {
+        /// Name of the secret.
+        secret: SecretName,
+        /// The binding.
+        binding: BindingName,
+    },
 }
 
 /// One secret.
@@ -192,11 +202,13 @@ pub struct Secret {
     pub revoked_remotes: VecDeque<RemoteVersion>,
     /// Whether a version ever was current.
     pub was_promoted: bool,
-    /// The version before the current one, when it is kept for templates: the rotation that replaced it
-    /// leaves it alive, the next one retires it.
+    /// A version before the current one, when it is kept for templates: the rotation that replaced it
+    /// leaves it alive, the next one retires it, unless that one is turned back.
     pub retained: Option<u64>,
     /// Versions alive that a host may have which was evicted: none of them is kept beside another.
     pub lost: BTreeSet<u64>,
+    /// What was kept beside the version before the current one, for the way back to it.
+    pub retained_before: Option<u64>,
 }
 
 impl Secret {
@@ -221,6 +233,7 @@ impl Secret {
             was_promoted: false,
             retained: None,
             lost: BTreeSet::new(),
+            retained_before: None,
         }
     }
 
@@ -269,19 +282,6 @@ impl Secret {
     pub fn overlaps(&self) -> bool {
         let rotator = self.spec.rotator.as_ref();
         rotator.is_none_or(|resource| resource.strategy.overlaps())
-    }
-
-    /// Whether the version before may become current again: what a server made itself ended it there.
-    #[must_use]
-    pub fn has_way_back(&self) -> bool {
-        self.overlaps() && !self.is_made_there()
-    }
-
-    /// Whether the server outside makes the values itself.
-    #[must_use]
-    pub fn is_made_there(&self) -> bool {
-        let role = self.place().and_then(|place| place.source.static_role());
-        role.is_some()
     }
 
     /// Versions whose data key may still be there, oldest first.
@@ -500,7 +500,7 @@ impl Secret {
                 self.delivered.insert((*host, *version), *delivery);
             }
             Event::VersionPromoted { version } => {
-                self.retained = self.retains_beside(*version);
+                self.retain(*version);
                 self.previous = self.current.filter(|v| self.is_deliverable(*v));
                 self.current = Some(*version);
                 self.was_promoted = true;
@@ -578,6 +578,7 @@ impl Secret {
             &mut self.current,
             &mut self.previous,
             &mut self.retained,
+            &mut self.retained_before,
         ] {
             *stage = stage.filter(|v| *v != version);
         }
