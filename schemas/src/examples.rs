@@ -140,6 +140,7 @@ fn spec() -> Spec {
         },
         credential_for: None,
         rotator: None,
+        lease: None,
     }
 }
 
@@ -157,6 +158,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         rotation,
         credential_for: None,
         rotator: None,
+        lease: None,
     };
     Ok(vec![
         secret::Event::Registered {
@@ -188,6 +190,10 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         secret::Event::RemoteVersionRetired {
             remote: RemoteVersion("6".to_owned()),
         },
+        secret::Event::LeaseLingering {
+            until: Timestamp::from_micros(1_793_450_000_000_000),
+        },
+        secret::Event::LeaseResumed,
     ])
 }
 
@@ -197,6 +203,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
         image: Some(ImageSelector::Digest(image())),
         labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
         insecure: false,
+        container: None,
     };
     let target = Target::File {
         directory: Directory::parse(binding::DEFAULT_DIRECTORY)?,

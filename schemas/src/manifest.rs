@@ -5,6 +5,7 @@
 //! values there. Schedules are checked by whoever knows calendars, through a function passed in.
 
 mod binding;
+mod dynamic;
 pub mod proposal;
 mod reader;
 mod reload;

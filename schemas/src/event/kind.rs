@@ -46,6 +46,8 @@ kinds! {
         E::ExternalChangeDetected { .. } => "external_change_detected",
         E::RemoteVersionNoted { .. } => "remote_version_noted",
         E::RemoteVersionRetired { .. } => "remote_version_retired",
+        E::LeaseLingering { .. } => "lease_lingering",
+        E::LeaseResumed => "lease_resumed",
     }
     binding {
         E::Bound { .. } => "bound",

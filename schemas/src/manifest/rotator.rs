@@ -55,8 +55,9 @@ fn read_kind(fields: &Fields<'_>, faults: &mut Faults) -> Option<Kind> {
     let kind = Kind::of(word);
     if kind.is_none() {
         let found = crate::leaf::shorten(word);
-        let message =
-            format!("rotator type `{found}` is not known; write `postgres`, `mariadb` or `redis`");
+        let message = format!(
+            "rotator type `{found}` is not known; write `postgres`, `mariadb`, `redis` or `dynamic`"
+        );
         faults.add(at, message);
     }
     kind

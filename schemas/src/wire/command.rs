@@ -120,6 +120,11 @@ pub enum WorkerCommand {
         /// What is.
         report: Report,
     },
+    /// The lease of a container that is gone is kept no longer.
+    LingerEnded {
+        /// The container's hidden secret.
+        secret: Text<SecretId>,
+    },
 }
 
 impl WorkerCommand {
@@ -189,6 +194,7 @@ impl WorkerCommand {
             Command::DeadlinePassed { rotation } => Self::DeadlinePassed {
                 rotation: Text(*rotation),
             },
+            Command::LingerEnded { secret } => linger_ended(*secret),
             Command::Report(report) => Self::Report {
                 report: Report::of(report),
             },
@@ -258,6 +264,7 @@ impl WorkerCommand {
             Self::DeadlinePassed { rotation } => Command::DeadlinePassed {
                 rotation: rotation.0,
             },
+            Self::LingerEnded { secret } => Command::LingerEnded { secret: secret.0 },
             Self::Report { report } => Command::Report(report.into_core()),
         }
     }
@@ -287,6 +294,12 @@ const fn person_s(command: &Command) -> &'static str {
         | Command::RetryStep { .. }
         | Command::RetryRevoke { .. }
         | Command::DeadlinePassed { .. }
+        | Command::LingerEnded { .. }
         | Command::Report(_) => "worker's",
     }
+}
+
+fn linger_ended(secret: SecretId) -> WorkerCommand {
+    let secret = Text(secret);
+    WorkerCommand::LingerEnded { secret }
 }

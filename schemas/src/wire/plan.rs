@@ -70,6 +70,9 @@ mirror_struct! {
         /// W3C trace context of what last changed what it gives out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         traceparent: Option<String>,
+        /// Whether each container gets a lease instead.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leases: bool,
     }
 }
 

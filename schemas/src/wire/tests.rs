@@ -62,6 +62,7 @@ fn planned(
             image: Some(image),
             labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
             insecure: true,
+            container: None,
         },
         target,
         reload,
@@ -69,6 +70,7 @@ fn planned(
         floor: 3,
         dead: BTreeSet::from([5, 7]),
         traceparent: Some(examples::TRACE.to_owned()),
+        leases: false,
     }
 }
 
@@ -210,6 +212,7 @@ fn report() -> HostReport {
             item(Fact::Reloaded { version: 2, at: AT }),
             item(Fact::Withdrawn),
             item(Fact::Vanished),
+            item(Fact::Wanted),
             item(Fact::Refused {
                 version: 2,
                 reason: "no room \"left\"\n".to_owned(),

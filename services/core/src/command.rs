@@ -208,4 +208,9 @@ pub enum Command {
     },
     /// An injector says what is.
     Report(HostReport),
+    /// The lease of a container that is gone is kept no longer.
+    LingerEnded {
+        /// The container's hidden secret.
+        secret: SecretId,
+    },
 }

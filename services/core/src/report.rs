@@ -197,4 +197,6 @@ pub enum Fact {
         /// Why, with the next step.
         reason: String,
     },
+    /// It starts or runs, and has no lease of this secret yet.
+    Wanted,
 }

@@ -298,6 +298,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::DeadlinePassed { rotation } => {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }
+        Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
         Command::Apply(_) | Command::Report(_) => return None,
     })
 }

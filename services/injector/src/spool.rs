@@ -101,6 +101,7 @@ enum StoredFact {
     Withdrawn,
     Vanished,
     Refused { version: u64, reason: String },
+    Wanted,
 }
 
 /// A report on its way.
@@ -324,6 +325,7 @@ fn store_item(item: &Item) -> StoredItem {
         },
         Fact::Withdrawn => StoredFact::Withdrawn,
         Fact::Vanished => StoredFact::Vanished,
+        Fact::Wanted => StoredFact::Wanted,
         Fact::Refused { version, reason } => StoredFact::Refused {
             version: *version,
             reason: reason.clone(),
@@ -402,6 +404,7 @@ fn load_item(item: StoredItem) -> Option<Item> {
         },
         StoredFact::Withdrawn => Fact::Withdrawn,
         StoredFact::Vanished => Fact::Vanished,
+        StoredFact::Wanted => Fact::Wanted,
         StoredFact::Refused { version, reason } => Fact::Refused { version, reason },
     };
     Some(Item {

@@ -47,6 +47,8 @@ pub enum Key {
     Step(RotationId),
     /// A revocation's failed attempt.
     Revoke(RevocationId),
+    /// The end of the time for which a lease is kept without its container.
+    Linger(SecretId),
 }
 
 /// A timer that ran out, and the command it leads to.
@@ -155,6 +157,14 @@ impl Timers {
                 if let Some(known) = self.secrets.get_mut(&id) {
                     known.anchors.revoke(*version);
                 }
+                return;
+            }
+            secret::Event::LeaseLingering { until } => {
+                self.queue.set(Key::Linger(id), *until);
+                return;
+            }
+            secret::Event::LeaseResumed => {
+                self.queue.clear(Key::Linger(id));
                 return;
             }
             _ => return,
@@ -295,6 +305,7 @@ impl Timers {
                 Key::Deadline(rotation) => Some(Command::DeadlinePassed { rotation }),
                 Key::Step(rotation) => Some(Command::RetryStep { rotation }),
                 Key::Revoke(revocation) => Some(Command::RetryRevoke { revocation }),
+                Key::Linger(secret) => Some(Command::LingerEnded { secret }),
             };
             if let Some(command) = command {
                 return Some(Fired { key, due, command });
@@ -377,7 +388,7 @@ impl Timers {
             }
             Key::Deadline(id) => self.deadlines.contains_key(&id),
             Key::Step(id) => self.rotations.contains_key(&id),
-            Key::Revoke(_) => true,
+            Key::Revoke(_) | Key::Linger(_) => true,
         };
         if is_open && !self.queue.contains(fired.key) {
             self.queue.set(fired.key, now.plus(delay));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::RangeFrom;
 
-use super::{Context, Rejection, rotate, secret_or_reject, store};
+use super::{Context, Rejection, lease, rotate, secret_or_reject, store};
 use crate::binding::{self, Binding, Target};
 use crate::command::Declaration;
 use crate::event::Event;
@@ -178,9 +178,11 @@ fn declare_secret(
 ) -> Result<Vec<Event>, Rejection> {
     store::refuse_place(world, name, spec)?;
     refuse_accounts(world, name, spec)?;
+    lease::refuse_name(name, spec)?;
     if let Some(known) = world.secret_named(name) {
         known.refuse_purpose(spec)?;
         known.refuse_resource(spec)?;
+        known.refuse_lease_change(spec)?;
         if spec.credential_for.is_some() && world.is_bound(known.id) {
             let wish = Secret::registered(id, name.clone(), spec.clone());
             wish.refuse_binding()?;
@@ -254,6 +256,10 @@ fn declare_binding(
     let secrets = || std::iter::once(own).chain(further.iter().copied());
     for secret in secrets() {
         secret.refuse_binding()?;
+        if secret.spec.lease.is_some() && !further.is_empty() {
+            let secret = secret.name.clone();
+            return Err(secret::Rejection::LeaseNotAlone { secret }.into());
+        }
     }
     refuse_taken_target(world, name, spec)?;
     let fresh = Binding::new(id, name.clone());

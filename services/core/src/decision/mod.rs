@@ -6,6 +6,7 @@
 mod evict;
 mod intervene;
 mod join;
+mod lease;
 mod manifest;
 mod refusal;
 mod report;
@@ -108,7 +109,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             secret,
             version,
             reason,
-        } => revoke::request(world, *revocation, secret, *version, reason),
+        } => lease::revoke(world, (*revocation, secret), *version, reason, ctx),
         Command::EnrolHost {
             host,
             name,
@@ -138,6 +139,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
         Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
         Command::Report(report) => report::record(world, report, ctx),
+        Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
     };
     Ok(decided?)
 }

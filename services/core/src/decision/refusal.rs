@@ -120,7 +120,13 @@ impl Rejection {
                 | rotation::Rejection::ReasonMissing
                 | rotation::Rejection::ReasonTooLong,
             )
-            | Self::Secret(secret::Rejection::PhaseTaken { .. })
+            | Self::Secret(
+                secret::Rejection::PhaseTaken { .. }
+                | secret::Rejection::OnlyLeases { .. }
+                | secret::Rejection::LeaseNotProvided { .. }
+                | secret::Rejection::LeaseNameTooLong { .. }
+                | secret::Rejection::LeaseNotAlone { .. },
+            )
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,
         }

@@ -18,6 +18,8 @@ pub(super) fn start(
     trigger: Trigger,
     _ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    let has_value = matches!(trigger, Trigger::Provided | Trigger::External { .. });
+    secret.refuse_lease(has_value)?;
     if let Some(open) = world.open_rotation(secret.id) {
         let secret = secret.name.clone();
         return Err(rotation::Rejection::AlreadyOpen {
@@ -29,8 +31,8 @@ pub(super) fn start(
     if world.rotations.contains_key(&id) {
         return Err(rotation::Rejection::IdTaken(id).into());
     }
-    let has_value = matches!(trigger, Trigger::Provided | Trigger::External { .. });
-    if secret.spec.generator.is_none() && !has_value {
+    let is_made = secret.spec.generator.is_some() || secret.lease_of().is_some();
+    if !is_made && !has_value {
         return Err(rotation::Rejection::NoGenerator {
             secret: secret.name.clone(),
         }
@@ -238,6 +240,10 @@ pub(super) fn outcome(
             }
         }
         Step::Create | Step::Set | Step::Test => {
+            if secret.lease_of().is_some() {
+                // From here on the log knows which one it is to end.
+                events.extend(note_remote(rotation, secret, answer));
+            }
             if rotation.is_given_up_at(step) {
                 events.extend(rollout::released(world, id, ctx));
             }

@@ -4,6 +4,7 @@
 //! version has no stage and is never delivered. No value is here, not even sealed.
 
 mod event;
+mod lease;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 pub use event::Event;
 pub use state::{Rejection, Secret};
 
+use crate::lease::Lease;
 use crate::name::StoreName;
 use crate::resource::Resource;
 use crate::schedule::RotationPolicy;
@@ -99,4 +101,6 @@ pub struct Spec {
     pub credential_for: Option<String>,
     /// The resource whose accounts its versions open; `None` for a value that opens none.
     pub rotator: Option<Box<Resource>>,
+    /// How it has to do with leases; `None` for a secret that has a value of its own.
+    pub lease: Option<Box<Lease>>,
 }

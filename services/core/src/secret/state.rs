@@ -6,6 +6,7 @@ use super::{Event, KEPT_REMOTES, Place, Remote, Spec, Store};
 use crate::id::{DeliveryId, HostId, RotationId, SecretId};
 use crate::name::SecretName;
 use crate::store::RemoteVersion;
+use crate::time::Timestamp;
 
 /// A normal "no" about a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +121,53 @@ pub enum Rejection {
         /// The server.
         server: String,
     },
+    /// Each container has a login of its own.
+    #[error(
+        "secret `{secret}` has no value of its own: each container gets a lease; `keywheel consumers --secret {secret}` shows them, `keywheel revoke {secret}` ends all of them"
+    )]
+    OnlyLeases {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// The store makes what a lease opens.
+    #[error(
+        "secret `{secret}` is the lease of one container, and its store makes its values; `keywheel rotate {secret}` gets another one"
+    )]
+    LeaseNotProvided {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A secret with leases is one from the beginning, and stays one.
+    #[error(
+        "secret `{secret}` does not change whether it gives out leases (`rotator: {{ type: dynamic }}`); declare another secret"
+    )]
+    LeaseFixed {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// The container is added to the name.
+    #[error(
+        "the name of secret `{secret}` is too long for one that gives out leases: at most {} bytes; declare it under another one",
+        crate::lease::MAX_NAME_BYTES
+    )]
+    LeaseNameTooLong {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A file of several secrets would mix those of a host with that of a container.
+    #[error(
+        "secret `{secret}` gives each container a lease, and stands alone in a binding; leave the other secrets out of its templates"
+    )]
+    LeaseNotAlone {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// The container is there, or the time is not over.
+    #[error("the lease of secret `{secret}` is not kept for a container that is gone")]
+    NotLingering {
+        /// Name of the secret.
+        secret: SecretName,
+    },
     /// A version must be revoked before its data key is destroyed.
     #[error("version {version} of secret `{secret}` is not revoked; revoke it first")]
     VersionAlive {
@@ -164,6 +212,8 @@ pub struct Secret {
     pub revoked_remotes: VecDeque<RemoteVersion>,
     /// Whether a version ever was current.
     pub was_promoted: bool,
+    /// Until when the lease of a container that does not run is kept.
+    pub lingers_until: Option<Timestamp>,
 }
 
 impl Secret {
@@ -186,6 +236,7 @@ impl Secret {
             remotes: Vec::new(),
             revoked_remotes: VecDeque::new(),
             was_promoted: false,
+            lingers_until: None,
         }
     }
 
@@ -274,11 +325,12 @@ impl Secret {
     }
 
     /// Versions outside that hold one of these, whoever wrote them, but not the one that is current
-    /// there: a store cannot be without one.
+    /// there: a store cannot be without one. Leases stand beside each other.
     #[must_use]
     pub fn remotes_of(&self, versions: &[u64]) -> Vec<RemoteVersion> {
         let holds = |remote: &&Remote| {
-            versions.contains(&remote.version) && self.known.as_ref() != Some(&remote.remote)
+            let is_current = self.known.as_ref() == Some(&remote.remote);
+            versions.contains(&remote.version) && (!is_current || self.lease_of().is_some())
         };
         let remotes = self.remotes.iter().filter(holds);
         remotes.map(|remote| remote.remote.clone()).collect()
@@ -435,6 +487,7 @@ impl Secret {
             }
             Event::VersionStaged { version, .. } => {
                 self.pending = Some(*version);
+                self.lingers_until = None;
                 self.last_version = self.last_version.max(*version);
             }
             Event::Delivered {
@@ -466,6 +519,8 @@ impl Secret {
             Event::RemoteVersionRetired { remote } => {
                 self.remotes.retain(|kept| kept.remote != *remote);
             }
+            Event::LeaseLingering { until } => self.lingers_until = Some(*until),
+            Event::LeaseResumed => self.lingers_until = None,
         }
     }
 

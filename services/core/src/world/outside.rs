@@ -204,7 +204,8 @@ impl World {
         Some(SecretNow {
             secret: id,
             name: secret.name.clone(),
-            place: secret.place().cloned(),
+            // Nothing lies there that could be looked at.
+            place: secret.place().filter(|_| !secret.gives_leases()).cloned(),
             known: secret.known.clone(),
             current: secret.current,
             is_generated: secret.spec.generator.is_some(),

@@ -198,6 +198,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["retry-step"], Command::RetryStep { rotation }),
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
         (&["deadline"], Command::DeadlinePassed { rotation }),
+        (&["end-lease"], Command::LingerEnded { secret: SECRET }),
     ]
 }
 
@@ -226,6 +227,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::Observed(_) => 19,
         Command::StoreContact { .. } => 20,
         Command::Intervene { .. } => 21,
+        Command::LingerEnded { .. } => 22,
     }
 }
 
@@ -236,7 +238,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=21),
+        Vec::from_iter(0..=22),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

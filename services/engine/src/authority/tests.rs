@@ -180,6 +180,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
                 revocation: REVOCATION,
             },
         ),
+        (Role::Scheduler, Command::LingerEnded { secret: SECRET }),
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
         (Role::StoreSync, Command::Observed(seen)),

@@ -372,6 +372,7 @@ pub fn binding(
             )),
             labels: BTreeMap::from([("keywheel-test".to_owned(), label.to_owned())]),
             insecure: false,
+            container: None,
         },
         target,
         reload,
@@ -382,6 +383,7 @@ pub fn binding(
         floor: 0,
         dead: std::collections::BTreeSet::new(),
         traceparent: None,
+        leases: false,
     }
 }
 

@@ -36,6 +36,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),
             labels: BTreeMap::new(),
             insecure: false,
+            container: None,
         },
         target,
         reload: Reload::None,
@@ -46,6 +47,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         floor: 0,
         dead: BTreeSet::new(),
         traceparent: None,
+        leases: false,
     }
 }
 
