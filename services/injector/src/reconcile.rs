@@ -3,7 +3,7 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
-//! `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `comeback` starts what was
+//! `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `comeback` starts what was
 //! refused.
 
 mod begin;
@@ -17,6 +17,7 @@ mod records;
 mod rollout;
 mod start;
 mod turn;
+mod wants;
 
 pub(crate) use command::Command;
 
@@ -135,6 +136,8 @@ pub(crate) struct Reconciler {
     ended: BTreeMap<ContainerId, Duration>,
     relist_at: Option<Duration>,
     told: Option<Told>,
+    /// Wants of leases that were told, and when.
+    wanted: BTreeMap<(ContainerId, BindingId), Duration>,
     wake_at: Option<Duration>,
 }
 
@@ -187,6 +190,7 @@ impl Reconciler {
             ended: BTreeMap::new(),
             relist_at: None,
             told: None,
+            wanted: BTreeMap::new(),
             wake_at: None,
         }
     }

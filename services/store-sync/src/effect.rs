@@ -252,7 +252,8 @@ async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done
     }
 }
 
-/// What a rotator did: after `finish` with the version that is current outside.
+/// What a rotator did: after `finish` with the version that is current outside, after `create` with the lease
+/// that it made.
 type Done = Result<Option<RemoteVersion>, PortError>;
 
 async fn perform_step(
@@ -262,7 +263,10 @@ async fn perform_step(
     until: &Until,
 ) -> Done {
     let done = match work.step {
-        Step::Create => rotator.create(work, until).await,
+        Step::Create => {
+            rotator.create(work, until).await?;
+            return rotator.lease(work).await;
+        }
         Step::Set => rotator.set(work, until).await,
         Step::Test => rotator.test(work, until).await,
         Step::Finish => return rotator.finish(work, until).await,

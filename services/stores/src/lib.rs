@@ -10,6 +10,7 @@
 pub mod aws;
 mod connector;
 pub mod file;
+mod lease;
 mod local;
 pub mod policy;
 mod remote;
@@ -18,6 +19,7 @@ mod testing;
 pub mod vault;
 
 pub use connector::Connector;
+pub use lease::LeaseRotator;
 pub use local::LocalStore;
 pub use remote::RemoteRotator;
 pub use vault::VaultStore;

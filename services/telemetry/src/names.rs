@@ -172,6 +172,7 @@ const OPERATION: Label = Label {
         "probe",
         "look",
         "fetch",
+        "renew",
     ]),
 };
 const ERROR: Label = Label {

@@ -17,6 +17,7 @@ use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::port::leases::{Extended, Leases};
 use keywheel_engine::port::store::{Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::trace::{Context, span_of};
@@ -187,6 +188,11 @@ async fn seen(
         return Ok(Found::Unchanged);
     };
     until.check()?;
+    if place.source.field.is_empty()
+        && let Some(leases) = store.leases()
+    {
+        return renewed(shared, leases, (secret, place), (until, contacted)).await;
+    }
     let looking = round.look(shared, store, place, until);
     let found = contacted.store(Contact::Refuses, looking).await?;
     if found.is_none() {
@@ -225,6 +231,55 @@ async fn seen(
         true => Ok(Found::Changed),
         false => Ok(Found::Busy),
     }
+}
+
+/// Renews a container's lease when two thirds of its time are over; one that ended, or is at its maximum
+/// lifetime, gives way to another one.
+async fn renewed(
+    shared: &Shared,
+    leases: &dyn Leases,
+    (secret, place): (&SecretNow, &Place),
+    (until, contacted): (&Until, &Contacted),
+) -> Result<Found, PortError> {
+    // Of a container that has none, or none any more, there is nothing to keep.
+    let Some(lease) = secret.known.as_ref().filter(|_| secret.current.is_some()) else {
+        return Ok(Found::Unchanged);
+    };
+    let registry = &shared.registry;
+    if !is_due(registry, secret.secret, lease) {
+        return Ok(Found::Unchanged);
+    }
+    let metrics = &registry.parts.metrics;
+    let extending = leases.extend(&place.source, lease, until);
+    let extending = metrics.time(place.store.as_str(), "renew", extending);
+    let extended = contacted.store(Contact::Refuses, extending).await?;
+    if let Extended::For { granted, .. } = &extended {
+        let next = registry.parts.clock.now();
+        let next = next.plus(Extended::renew_after(*granted));
+        let mut state = registry.state();
+        state.leases.insert(secret.secret, (lease.clone(), next));
+    }
+    if !extended.gives_way() {
+        return Ok(Found::Unchanged);
+    }
+    if secret.is_rotating || !may_try(registry, secret.secret, None, false) {
+        return Ok(Found::Busy);
+    }
+    match contacted.ours(submit(shared, secret, None, false)).await? {
+        true => Ok(Found::Changed),
+        false => Ok(Found::Busy),
+    }
+}
+
+/// Whether a lease is to be renewed now; of one that nobody of us renewed yet nothing is known.
+fn is_due(registry: &Registry, secret: SecretId, lease: &RemoteVersion) -> bool {
+    let now = registry.parts.clock.now();
+    let state = registry.state();
+    let known = state
+        .leases
+        .get(&secret)
+        .filter(|(known, _)| known == lease);
+    known.is_none_or(|(_, next)| now >= *next)
 }
 
 /// A server that lags behind tells a version that was current before: that is no change.

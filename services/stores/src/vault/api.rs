@@ -380,7 +380,7 @@ fn write(at: &Source, value: &SecretBytes, over: u64) -> Result<Zeroizing<Vec<u8
 }
 
 /// Percent-encodes what a path of a URL may not hold; slashes stay.
-fn encoded(path: &str) -> String {
+pub(super) fn encoded(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
         match byte {
