@@ -16,9 +16,9 @@ pub const DEFAULT_LINGER: Duration = Duration::from_secs(300);
 /// Longest time that may be asked for.
 pub const MAX_LINGER: Duration = Duration::from_secs(86_400);
 /// Longest name of a secret with leases: the container is added to it.
-pub const MAX_NAME_BYTES: usize = 200;
-/// Digits of the container's id in the name of its hidden secret.
-const NAME_DIGITS: usize = 32;
+pub const MAX_NAME_BYTES: usize = 180;
+/// Digits of a container's id that are as many bytes as an id of ours.
+const HALF_DIGITS: usize = 32;
 
 /// How a secret has to do with leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +49,11 @@ pub struct LeaseOf {
 #[must_use]
 pub fn secret_of(parent: SecretId, container: &ContainerId) -> SecretId {
     let mut bytes = *parent.bytes();
-    for (byte, pair) in bytes
-        .iter_mut()
-        .zip(container.as_str().as_bytes().chunks(2))
-    {
-        let pair = std::str::from_utf8(pair).unwrap_or_default();
-        *byte ^= u8::from_str_radix(pair, 16).unwrap_or_default();
+    for half in container.as_str().as_bytes().chunks(HALF_DIGITS) {
+        for (byte, pair) in bytes.iter_mut().zip(half.chunks(2)) {
+            let pair = std::str::from_utf8(pair).unwrap_or_default();
+            *byte ^= u8::from_str_radix(pair, 16).unwrap_or_default();
+        }
     }
     SecretId::from_bytes(bytes)
 }
@@ -62,8 +61,7 @@ pub fn secret_of(parent: SecretId, container: &ContainerId) -> SecretId {
 /// Its name; `None` when the declared one is too long for that.
 #[must_use]
 pub fn name_of(parent: &SecretName, container: &ContainerId) -> Option<SecretName> {
-    let digits = container.as_str().get(..NAME_DIGITS)?;
-    SecretName::parse(&format!("{parent}/lease.{digits}")).ok()
+    SecretName::parse(&format!("{parent}/lease.{container}")).ok()
 }
 
 /// The binding's id in a host's plan where it gives this lease: another one for each container, since a
@@ -82,7 +80,7 @@ mod tests {
     use super::*;
 
     fn container(n: u8) -> ContainerId {
-        ContainerId::parse(&format!("{n:02x}").repeat(32)).unwrap()
+        ContainerId::parse(&format!("{n:064x}")).unwrap()
     }
 
     #[test]
@@ -92,14 +90,14 @@ mod tests {
             secret_of(parent, &container(1)),
             secret_of(parent, &container(2)),
         );
-        assert_eq!(one, SecretId::from_bytes([0x1e; 16]));
+        let mut bytes = [0x1f; 16];
+        bytes[15] = 0x1e;
+        assert_eq!(one, SecretId::from_bytes(bytes));
         assert!(one != other && one != parent);
         let name = SecretName::parse("shop/db").unwrap();
         let named = name_of(&name, &container(0xab)).unwrap();
-        assert_eq!(
-            named.as_str(),
-            "shop/db/lease.abababababababababababababababab"
-        );
+        let end = format!("{:064x}", 0xab);
+        assert_eq!(named.as_str(), format!("shop/db/lease.{end}"));
         let longest = SecretName::parse(&"a".repeat(MAX_NAME_BYTES)).unwrap();
         assert!(name_of(&longest, &container(1)).is_some());
     }

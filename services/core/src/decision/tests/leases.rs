@@ -1,6 +1,7 @@
 //! Leases: each container has one of its own, for as long as it is there.
 
 use crate::assignment;
+use crate::binding::Reload;
 use crate::command::{Command, Declaration, Observation};
 use crate::effect::{StepWork, Work};
 use crate::event::Event;
@@ -61,7 +62,7 @@ fn bound() -> Given {
         .and(store())
         .and(apply_secret(dynamic()))
         .and(enrol(HOST))
-        .and(apply_binding(anywhere(), file(), Default::default()))
+        .and(apply_binding(anywhere(), file(), Reload::None))
 }
 
 fn lease(n: u8) -> SecretId {
