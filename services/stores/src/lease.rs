@@ -98,8 +98,10 @@ impl LeaseRotator {
                 recorded.ok_or_else(|| lost(work, version))
             }
             Err(error) => {
-                // If that fails, it ends by itself.
-                let _ended = leases.end(role, &minted.lease, until).await;
+                // Where nobody knows whether it is on record, a repeat finds it there, or it ends by itself.
+                if matches!(error.kind, ErrorKind::Denied | ErrorKind::Conflict) {
+                    let _ended = leases.end(role, &minted.lease, until).await;
+                }
                 Err(error)
             }
         }

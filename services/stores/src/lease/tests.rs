@@ -137,9 +137,10 @@ async fn a_create_that_is_cut_off_anywhere_leaves_no_orphan() {
 #[tokio::test]
 async fn what_was_minted_and_is_not_on_record_ends_by_itself() {
     let bench = bench();
-    // The look at the record, then its insert.
-    bench.vault.cut_off(1, Cut::Before);
+    // Two looks, and then its record is put down.
+    bench.vault.cut_off(2, Cut::Before);
     create(&bench).await.unwrap_err();
+    assert_eq!(bench.store.lender.alive().len(), 1);
     bench.store.lender.pass_mint_span();
     assert_eq!(bench.store.lender.alive(), []);
     create(&bench).await.unwrap();
