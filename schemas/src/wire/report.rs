@@ -39,6 +39,8 @@ mirror_enum! {
         },
         /// It starts or runs, and has no lease of this secret yet.
         Wanted {},
+        /// It was removed from its engine, and had a lease.
+        Removed {},
     }
 }
 

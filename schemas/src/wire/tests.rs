@@ -213,6 +213,7 @@ fn report() -> HostReport {
             item(Fact::Withdrawn),
             item(Fact::Vanished),
             item(Fact::Wanted),
+            item(Fact::Removed),
             item(Fact::Refused {
                 version: 2,
                 reason: "no room \"left\"\n".to_owned(),

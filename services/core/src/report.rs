@@ -199,4 +199,6 @@ pub enum Fact {
     },
     /// It starts or runs, and has no lease of this secret yet.
     Wanted,
+    /// It was removed from its engine, and had a lease.
+    Removed,
 }

@@ -321,6 +321,7 @@ impl Reconciler {
                 self.look_at_refused(&id, None);
                 self.forget(&id, true);
                 self.forget_fallen(&id);
+                self.note_removed(&id);
                 self.items
                     .extend(self.graveyard.remove(&id).unwrap_or_default());
             }

@@ -102,6 +102,7 @@ enum StoredFact {
     Vanished,
     Refused { version: u64, reason: String },
     Wanted,
+    Removed,
 }
 
 /// A report on its way.
@@ -326,6 +327,7 @@ fn store_item(item: &Item) -> StoredItem {
         Fact::Withdrawn => StoredFact::Withdrawn,
         Fact::Vanished => StoredFact::Vanished,
         Fact::Wanted => StoredFact::Wanted,
+        Fact::Removed => StoredFact::Removed,
         Fact::Refused { version, reason } => StoredFact::Refused {
             version: *version,
             reason: reason.clone(),
@@ -405,6 +407,7 @@ fn load_item(item: StoredItem) -> Option<Item> {
         StoredFact::Withdrawn => Fact::Withdrawn,
         StoredFact::Vanished => Fact::Vanished,
         StoredFact::Wanted => Fact::Wanted,
+        StoredFact::Removed => Fact::Removed,
         StoredFact::Refused { version, reason } => Fact::Refused { version, reason },
     };
     Some(Item {

@@ -49,7 +49,12 @@ pub(super) fn turned_back<'r>(world: &World, report: &'r HostReport) -> Cow<'r, 
     Cow::Owned(report)
 }
 
-/// What a report tells of containers and versions: wants are none, and a lease is its own container's alone.
+/// Whether a fact is about a lease, and not about a version that a container has.
+fn is_ours(fact: &Fact) -> bool {
+    matches!(fact, Fact::Wanted | Fact::Removed)
+}
+
+/// What a report tells of containers and versions; a lease is its own container's alone.
 pub(super) fn without<'r>(
     world: &'r World,
     report: &'r HostReport,
@@ -59,7 +64,7 @@ pub(super) fn without<'r>(
         let of = secret.and_then(Secret::lease_of);
         of.is_none_or(|of| of.host == report.host && of.container == item.container)
     };
-    let facts = report.items.iter().filter(|item| item.fact != Fact::Wanted);
+    let facts = report.items.iter().filter(|item| !is_ours(&item.fact));
     facts.filter(is_own)
 }
 
@@ -73,16 +78,24 @@ pub(super) fn record(world: &World, report: &HostReport, ctx: &Context, events: 
             events.extend(give(world, report, item, (rotation, ctx)));
         }
     }
-    if !report.complete {
-        return;
-    }
-    let named = report.items.iter().map(|item| &item.container);
+    let removed: BTreeSet<&ContainerId> = of_fact(report, &Fact::Removed).collect();
+    let is_here = |item: &&Item| !matches!(item.fact, Fact::Vanished | Fact::Removed);
+    let named = report.items.iter().filter(is_here);
+    let named = named.map(|item| &item.container);
     let present: BTreeSet<&ContainerId> = report.containers.iter().chain(named).collect();
     for secret in world.leases_at(report.host) {
         let Some(of) = secret.lease_of() else {
             continue;
         };
-        let event = match (present.contains(&of.container), secret.lingers_until) {
+        if removed.contains(&of.container) {
+            // It does not start again: nothing is to be kept for it.
+            let over = secret::Event::LeaseLingering { until: ctx.now };
+            events.push(Event::Secret(secret.id, over));
+            continue;
+        }
+        let is_present = present.contains(&of.container);
+        let event = match (is_present, secret.lingers_until) {
+            _ if !report.complete => continue,
             (true, Some(_)) => secret::Event::LeaseResumed,
             (false, None) => secret::Event::LeaseLingering {
                 until: ctx.now.plus(of.linger),
@@ -91,6 +104,12 @@ pub(super) fn record(world: &World, report: &HostReport, ctx: &Context, events: 
         };
         events.push(Event::Secret(secret.id, event));
     }
+}
+
+/// Containers of which a report tells this.
+fn of_fact<'r>(report: &'r HostReport, fact: &'r Fact) -> impl Iterator<Item = &'r ContainerId> {
+    let told = report.items.iter().filter(move |item| item.fact == *fact);
+    told.map(|item| &item.container)
 }
 
 /// A lease for a container that wants one, unless it has one or one is being made.

@@ -125,7 +125,7 @@ fn record_item(
             reason: reason.clone(),
         },
         // No assignment comes of it.
-        Fact::Wanted => return,
+        Fact::Wanted | Fact::Removed => return,
     };
     if let Ok(Some(event)) = state.decide_report(&key, fact) {
         push(state, event);
@@ -221,7 +221,7 @@ fn version_of(fact: &Fact) -> Option<u64> {
         Fact::Swapped { version, .. }
         | Fact::Reloaded { version, .. }
         | Fact::Refused { version, .. } => Some(*version),
-        Fact::Withdrawn | Fact::Vanished | Fact::Wanted => None,
+        Fact::Withdrawn | Fact::Vanished | Fact::Wanted | Fact::Removed => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! in the next plans.
 
 use keywheel_core::binding::ContainerFacts;
+use keywheel_core::id::ContainerId;
 use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::{Fact, Item};
 
@@ -41,6 +42,23 @@ impl Reconciler {
         if let Some(first) = first {
             self.wake_by(first.saturating_add(WANT_AGAIN));
         }
+    }
+
+    /// Says that a container with leases will not start again.
+    pub(super) fn note_removed(&mut self, id: &ContainerId) {
+        let Some(plan) = self.shared.plan() else {
+            return;
+        };
+        let is_its = |binding: &&PlannedBinding| binding.selector.container.as_ref() == Some(id);
+        let leases = plan.bindings.iter().filter(is_its);
+        self.items.extend(leases.map(|binding| Item {
+            container: id.clone(),
+            container_name: String::new(),
+            image_digest: String::new(),
+            binding: binding.binding,
+            secret: binding.secret,
+            fact: Fact::Removed,
+        }));
     }
 }
 

@@ -290,6 +290,19 @@ fn the_lease_of_a_container_that_does_not_run_is_kept_for_a_while_and_then_revok
 }
 
 #[test]
+fn a_container_that_was_removed_is_not_waited_for() {
+    let removed = Item {
+        fact: Fact::Removed,
+        ..leased(1, 1)
+    };
+    let over = of_lease(1, secret::Event::LeaseLingering { until: NOW });
+    let gone = served().when(says(vec![removed])).then_among_others([over]);
+    let end = Command::LingerEnded { secret: lease(1) };
+    let ended = gone.and(end);
+    assert!(ended.world().secrets[&lease(1)].alive().is_empty());
+}
+
+#[test]
 fn a_person_who_revokes_the_declared_secret_ends_every_lease() {
     let given = bound().and(wants(&[1, 2]));
     let given = given.minted(mint(0), 1).minted(mint(1), 2);
