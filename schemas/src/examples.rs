@@ -14,6 +14,7 @@ use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
     RotationId, SecretId, SlotId, StoreId,
 };
+use keywheel_core::lease::DEFAULT_LINGER;
 use keywheel_core::name::{
     BindingName, BusKey, Directory, FileName, HostName, NameError, SecretName,
 };
@@ -191,7 +192,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
             remote: RemoteVersion("6".to_owned()),
         },
         secret::Event::LeaseLingering {
-            until: Timestamp::from_micros(1_793_450_000_000_000),
+            until: NIGHT.plus(DEFAULT_LINGER),
         },
         secret::Event::LeaseResumed,
     ])

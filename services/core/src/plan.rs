@@ -156,6 +156,8 @@ fn planned_lease(
     host: HostId,
 ) -> Option<PlannedBinding> {
     let of = lease.lease_of().filter(|of| of.host == host)?;
+    // One that is being made is no matter of the host yet.
+    lease.current?;
     Some(PlannedBinding {
         binding: lease::binding_of(binding.id, lease.id),
         name: binding.name.clone(),

@@ -2,7 +2,7 @@
 //! and nothing waits for it. All of it is one append.
 
 use super::report::needs_old;
-use super::{Context, Rejection, rollout, rotate};
+use super::{Context, Rejection, lease, rollout, rotate};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -48,6 +48,7 @@ pub(super) fn evict(
         release_revocation(id, open, &mut events);
     }
     events.extend(rollouts.give());
+    events.extend(lease::let_go(world, id, ctx));
     Ok(events)
 }
 

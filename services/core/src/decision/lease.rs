@@ -11,7 +11,7 @@ use super::report::is_granted;
 use super::{Context, Rejection, revoke as revocation, rotate};
 use crate::command::Observation;
 use crate::event::Event;
-use crate::id::{BindingId, ContainerId, RevocationId, RotationId, SecretId};
+use crate::id::{BindingId, ContainerId, HostId, RevocationId, RotationId, SecretId};
 use crate::lease::{self, Lease, LeaseOf, MAX_NAME_BYTES};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport, Item};
@@ -26,15 +26,20 @@ const GONE: &str = "its container does not run any more";
 
 /// A report with each lease under its binding's own id: a host knows it by another one.
 pub(super) fn turned_back<'r>(world: &World, report: &'r HostReport) -> Cow<'r, HostReport> {
-    if world.leases_at(report.host).next().is_none() {
+    let is_lease = |secret: &SecretId| {
+        let known = world.secrets.get(secret);
+        known.is_some_and(|known| known.lease_of().is_some())
+    };
+    let due = report.restarts.iter().flat_map(|wish| &wish.due);
+    let items = report.items.iter().map(|item| &item.secret);
+    let notes = report.notes.iter().map(|note| &note.secret);
+    let mut told = items.chain(notes).chain(due.map(|due| &due.secret));
+    if !told.any(is_lease) {
         return Cow::Borrowed(report);
     }
-    let own = |binding: BindingId, secret: SecretId| {
-        let is_lease = |known: &&Secret| known.lease_of().is_some();
-        match world.secrets.get(&secret).filter(is_lease) {
-            Some(_) => lease::binding_of(binding, secret),
-            None => binding,
-        }
+    let own = |binding: BindingId, secret: SecretId| match is_lease(&secret) {
+        true => lease::binding_of(binding, secret),
+        false => binding,
     };
     let mut report = report.clone();
     for item in &mut report.items {
@@ -78,7 +83,11 @@ pub(super) fn record(world: &World, report: &HostReport, ctx: &Context, events: 
             events.extend(give(world, report, item, (rotation, ctx)));
         }
     }
-    let removed: BTreeSet<&ContainerId> = of_fact(report, &Fact::Removed).collect();
+    let removed = report
+        .items
+        .iter()
+        .filter(|item| item.fact == Fact::Removed);
+    let removed: BTreeSet<&ContainerId> = removed.map(|item| &item.container).collect();
     let is_here = |item: &&Item| !matches!(item.fact, Fact::Vanished | Fact::Removed);
     let named = report.items.iter().filter(is_here);
     let named = named.map(|item| &item.container);
@@ -106,10 +115,11 @@ pub(super) fn record(world: &World, report: &HostReport, ctx: &Context, events: 
     }
 }
 
-/// Containers of which a report tells this.
-fn of_fact<'r>(report: &'r HostReport, fact: &'r Fact) -> impl Iterator<Item = &'r ContainerId> {
-    let told = report.items.iter().filter(move |item| item.fact == *fact);
-    told.map(|item| &item.container)
+/// Leases of a host that is trusted with nothing any more: nothing is kept for its containers.
+pub(super) fn let_go(world: &World, host: HostId, ctx: &Context) -> impl Iterator<Item = Event> {
+    let until = ctx.now;
+    let leases = world.leases_at(host).map(|secret| secret.id);
+    leases.map(move |id| Event::Secret(id, secret::Event::LeaseLingering { until }))
 }
 
 /// A lease for a container that wants one, unless it has one or one is being made.

@@ -113,6 +113,29 @@ impl Contacted {
 pub(super) struct Round(Mutex<BTreeMap<String, Arc<OnceCell<Option<Observed>>>>>);
 
 impl Round {
+    fn cell(&self, path: &str) -> Arc<OnceCell<Option<Observed>>> {
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(cells.entry(path.to_owned()).or_default())
+    }
+
+    /// Asks once whether the store answers: a lease that needs nothing yet asks nothing else of it.
+    async fn check(
+        &self,
+        shared: &Shared,
+        store: &Arc<dyn Store>,
+        place: &Place,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let cell = self.cell(&place.source.path);
+        let metrics = &shared.registry.parts.metrics;
+        let ask = || async {
+            let checking = store.check(until);
+            let checked = metrics.time(place.store.as_str(), "look", checking);
+            checked.await.map(|()| None)
+        };
+        cell.get_or_try_init(ask).await.map(drop)
+    }
+
     async fn look(
         &self,
         shared: &Shared,
@@ -120,10 +143,7 @@ impl Round {
         place: &Place,
         until: &Until,
     ) -> Result<Option<RemoteVersion>, PortError> {
-        let cell = {
-            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(cells.entry(place.source.path.clone()).or_default())
-        };
+        let cell = self.cell(&place.source.path);
         let ask = || {
             let metrics = &shared.registry.parts.metrics;
             let looking = store.look(&place.source, until);
@@ -191,6 +211,11 @@ async fn seen(
     if place.source.field.is_empty()
         && let Some(leases) = store.leases()
     {
+        if !is_due(&shared.registry, secret) {
+            let checking = round.check(shared, store, place, until);
+            contacted.store(Contact::Refuses, checking).await?;
+            return Ok(Found::Unchanged);
+        }
         return renewed(shared, leases, (secret, place), (until, contacted)).await;
     }
     let looking = round.look(shared, store, place, until);
@@ -241,14 +266,10 @@ async fn renewed(
     (secret, place): (&SecretNow, &Place),
     (until, contacted): (&Until, &Contacted),
 ) -> Result<Found, PortError> {
-    // Of a container that has none, or none any more, there is nothing to keep.
-    let Some(lease) = secret.known.as_ref().filter(|_| secret.current.is_some()) else {
+    let Some(lease) = &secret.known else {
         return Ok(Found::Unchanged);
     };
     let registry = &shared.registry;
-    if !is_due(registry, secret.secret, lease) {
-        return Ok(Found::Unchanged);
-    }
     let metrics = &registry.parts.metrics;
     let extending = leases.extend(&place.source, lease, until);
     let extending = metrics.time(place.store.as_str(), "renew", extending);
@@ -271,14 +292,16 @@ async fn renewed(
     }
 }
 
-/// Whether a lease is to be renewed now; of one that nobody of us renewed yet nothing is known.
-fn is_due(registry: &Registry, secret: SecretId, lease: &RemoteVersion) -> bool {
+/// Whether a container has a lease that is to be renewed now; of one that nobody of us renewed yet nothing
+/// is known. Of a container that has none, or none any more, there is nothing to keep.
+fn is_due(registry: &Registry, secret: &SecretNow) -> bool {
+    let Some(lease) = secret.known.as_ref().filter(|_| secret.current.is_some()) else {
+        return false;
+    };
     let now = registry.parts.clock.now();
     let state = registry.state();
-    let known = state
-        .leases
-        .get(&secret)
-        .filter(|(known, _)| known == lease);
+    let known = state.leases.get(&secret.secret);
+    let known = known.filter(|(known, _)| known == lease);
     known.is_none_or(|(_, next)| now >= *next)
 }
 

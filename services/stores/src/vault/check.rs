@@ -97,9 +97,8 @@ impl Api {
                 .collect();
         }
         let kinds = needs(writes, self.old_versions).iter();
-        let at_path = |kind: &str| format!("{}/{kind}/{}", self.mount, at.path);
         kinds
-            .map(|(kind, rights)| (at_path(kind), *rights))
+            .map(|(kind, rights)| (format!("{}/{kind}/{}", self.mount, at.path), *rights))
             .collect()
     }
 

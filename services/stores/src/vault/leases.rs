@@ -52,6 +52,12 @@ struct Renewed {
     lease_duration: u64,
 }
 
+/// What a renewed token has; it is not told again.
+#[derive(Deserialize)]
+struct RenewedToken {
+    auth: Renewed,
+}
+
 /// What a lease is called: the accessor of its token, the end of its id, and its whole time in seconds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Name {
@@ -160,7 +166,12 @@ impl Api {
             .ask(Method::POST, place, Some(json(&body)?), call)
             .await?;
         let token = match answer.status {
-            200 => answer.read::<Login>(self.place())?.auth.lease_duration,
+            200 => {
+                answer
+                    .read::<RenewedToken>(self.place())?
+                    .auth
+                    .lease_duration
+            }
             _ if is_gone(&answer) => return Ok(Extended::Gone),
             _ => return Err(self.refused(&answer, "update", place, None)),
         };

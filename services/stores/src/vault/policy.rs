@@ -85,6 +85,8 @@ pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
         push(&mut out, role, OF_ROLE);
     }
     if !roles.is_empty() {
+        // Without a right there nobody may ask what kind of engine is at the mount, as every check does.
+        push(&mut out, &format!("{}/config", spec.mount), &["read"]);
         for (path, rights) in TO_LEASE {
             push(&mut out, path, rights);
         }

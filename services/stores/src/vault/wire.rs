@@ -34,7 +34,6 @@ pub(super) struct Login {
 /// A token that was given. No `Debug`: it would tell the token.
 #[derive(Deserialize)]
 pub(super) struct Auth {
-    #[serde(default)]
     client_token: String,
     /// What the token is called; no secret.
     #[serde(default)]

@@ -121,6 +121,7 @@ impl Lender for Bank {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_server_keeps_the_laws_with_the_printed_policy_alone() {
     let bank = Bank::open().await;
+    bank.store.check(&plenty()).await.unwrap();
     for name in ["app", "short"] {
         let checked = bank.store.check_use(&role(name), false, &plenty()).await;
         checked.unwrap();
