@@ -1,5 +1,6 @@
 //! Events in, timers out.
 
+mod leases;
 mod limits;
 
 use keywheel_core::id::HostId;
