@@ -144,7 +144,8 @@ impl Source for Metrics {
 
 /// When the first version is wanted: at once, where it is made or fetched and no person has to put it.
 fn first_due(secret: &Secret, tally: &Tally) -> Option<Timestamp> {
-    let comes_by_itself = secret.spec.generator.is_some() || secret.place().is_some();
+    let is_outside = secret.place().is_some() && !secret.gives_leases();
+    let comes_by_itself = secret.spec.generator.is_some() || is_outside;
     let registered = tally.registered(secret.id);
     registered.filter(|_| comes_by_itself)
 }

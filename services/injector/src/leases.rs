@@ -94,8 +94,12 @@ fn lacks(plan: &HostPlan, host: &HostName, facts: &ContainerFacts) -> bool {
     meant.iter().any(is_awaited)
 }
 
-/// Waits until a container that starts has its leases, at most [`LEASE_WAIT`].
-pub(crate) async fn wait_for(shared: &Shared, facts: &ContainerFacts) {
+/// Waits until a container that starts has its leases, at most [`LEASE_WAIT`]; one that may start without is
+/// served later.
+pub(crate) async fn wait_for(shared: &Shared, facts: &ContainerFacts, may_lack: bool) {
+    if may_lack {
+        return;
+    }
     let host = &shared.options.host_name;
     let ends = shared.clock.monotonic().saturating_add(LEASE_WAIT);
     let mut is_told = false;

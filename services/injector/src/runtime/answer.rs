@@ -69,9 +69,7 @@ pub(crate) async fn resolve(
     let id = parse_id(&question.id)?;
     let facts = facts_of(shared, &id).await?;
     let is_lenient = !question.strict && question.env.is_empty();
-    if !is_lenient {
-        leases::wait_for(shared, &facts).await;
-    }
+    leases::wait_for(shared, &facts, is_lenient).await;
     shared.freshen().await;
     let ((chosen, has_plan), intent) = shared.intend(|plan| match plan {
         None => ((Ok(Chosen::default()), false), Vec::new()),
