@@ -399,7 +399,8 @@ fn note_record(before: &World, deed: &Deed<'_>, host: HostId, note: &UsageNote) 
     let mut record = blank(deed, Category::Usage, verb);
     record.object = secret_object(before, note.secret);
     record.version = Some(note.version);
-    record.reason = by_binding(before, note.binding, &why);
+    let binding = before.own_binding(note.binding, note.secret);
+    record.reason = by_binding(before, binding, &why);
     record.container = Some(ContainerRef {
         id: note.container.to_string(),
         name: note.container_name.clone(),

@@ -11,7 +11,7 @@ use super::report::is_granted;
 use super::{Context, Rejection, revoke as revocation, rotate};
 use crate::command::Observation;
 use crate::event::Event;
-use crate::id::{BindingId, ContainerId, HostId, RevocationId, RotationId, SecretId};
+use crate::id::{ContainerId, HostId, RevocationId, RotationId, SecretId};
 use crate::lease::{self, Lease, LeaseOf, MAX_NAME_BYTES};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport, Item};
@@ -37,19 +37,15 @@ pub(super) fn turned_back<'r>(world: &World, report: &'r HostReport) -> Cow<'r, 
     if !told.any(is_lease) {
         return Cow::Borrowed(report);
     }
-    let own = |binding: BindingId, secret: SecretId| match is_lease(&secret) {
-        true => lease::binding_of(binding, secret),
-        false => binding,
-    };
     let mut report = report.clone();
     for item in &mut report.items {
-        item.binding = own(item.binding, item.secret);
+        item.binding = world.own_binding(item.binding, item.secret);
     }
     for note in &mut report.notes {
-        note.binding = own(note.binding, note.secret);
+        note.binding = world.own_binding(note.binding, note.secret);
     }
     for due in report.restarts.iter_mut().flat_map(|wish| &mut wish.due) {
-        due.binding = own(due.binding, due.secret);
+        due.binding = world.own_binding(due.binding, due.secret);
     }
     Cow::Owned(report)
 }

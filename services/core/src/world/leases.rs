@@ -5,7 +5,8 @@
 
 use super::World;
 use crate::binding;
-use crate::id::{HostId, SecretId};
+use crate::id::{BindingId, HostId, SecretId};
+use crate::lease;
 use crate::secret::Secret;
 
 impl World {
@@ -21,6 +22,16 @@ impl World {
     #[must_use]
     pub fn gives(&self, spec: &binding::Spec, secret: SecretId) -> bool {
         spec.names(self.home(secret))
+    }
+
+    /// A binding's own id, where a host told of it as its plan has it: a lease's is another one there.
+    #[must_use]
+    pub fn own_binding(&self, planned: BindingId, secret: SecretId) -> BindingId {
+        let known = self.secrets.get(&secret);
+        match known.and_then(Secret::lease_of) {
+            Some(_) => lease::binding_of(planned, secret),
+            None => planned,
+        }
     }
 
     /// Whether a host may have it: a lease is its container's host's alone.
