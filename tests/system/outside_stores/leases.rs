@@ -77,7 +77,7 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     }
     let server = PostgresServer::start();
     let _url = server.database(DATABASE);
-    let scene = Scene::set(OpenBao::start(None))?;
+    let mut scene = Scene::set(OpenBao::start_kept())?;
     set_up(&scene, &server);
     let secret = format!(
         "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {SECRET} }}\nspec:\n  \
@@ -85,9 +85,9 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     );
     let on = scene.stage.on("shop");
     let file = manifest::file_binding("test-file", SECRET, &on, "db_password", "none");
-    let keywheel = &scene.stage.keywheel;
-    keywheel.apply(&(scene.store("1s")? + &secret + &file))?;
-    keywheel.wait_plans()?;
+    let declared = scene.store("1s")? + &secret + &file;
+    scene.stage.keywheel.apply(&declared)?;
+    scene.stage.keywheel.wait_plans()?;
 
     // Each start waits for its login, and has it before its first instruction.
     let one = scene.stage.run("shop", &[], "/bin/app-file")?;
@@ -105,8 +105,18 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
         "another one after a restart"
     );
     ensure!(made(&server) == "2", "{} were made", made(&server));
-    let consumers = keywheel.json(&["consumers", "--secret", SECRET])?;
+    let consumers = scene
+        .stage
+        .keywheel
+        .json(&["consumers", "--secret", SECRET])?;
     ensure!(items(&consumers).len() == 2, "{consumers}");
+
+    // OpenBao is away: what is there goes on, and a start is served; back, it ends what is to end.
+    scene.bao.kill();
+    one.restart()?.ok()?;
+    ensure!(Login::of(&scene, &one)? == first && first.is_good(&server));
+    scene.bao.start_again();
+    scene.bao.unseal();
 
     // One is removed: its login goes, and nobody else's.
     drop(one);
@@ -117,7 +127,7 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
 
     // An incident ends all of them; the container that runs gets another one.
     let revoked = ["revoke", SECRET, "--reason", "drill", "--yes", "--wait"];
-    keywheel.cli(&revoked)?.ok()?;
+    scene.stage.keywheel.cli(&revoked)?.ok()?;
     ensure!(!second.is_good(&server), "{second:?} is still let in");
     let third = wait::until("another login", PATIENCE, || {
         let login = Login::of(&scene, &other)?;
