@@ -52,10 +52,8 @@ impl Metrics {
     }
 
     fn secrets(&self, page: &mut Page, committed: &Committed, now: Timestamp) {
-        let secrets = committed.world.secrets.values();
         // Names of containers are no labels: there is no bound to them.
-        let declared = secrets.filter(|secret| secret.lease_of().is_none());
-        let mut secrets: Vec<&Secret> = declared.collect();
+        let mut secrets: Vec<&Secret> = committed.world.declared_secrets().collect();
         page.count(&names::SECRETS, &[], count(secrets.len()));
         secrets.sort_by(|a, b| a.name.cmp(&b.name));
         for secret in secrets {

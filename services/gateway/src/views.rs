@@ -210,7 +210,7 @@ fn with_leases(
     secret: SecretId,
 ) -> impl Iterator<Item = (&assignment::Key, &assignment::Assignment)> {
     let leases = world.leases_of(secret);
-    let leased = leases.flat_map(|lease| world.consumers(lease.id));
+    let leased = leases.flat_map(move |lease| world.consumers(lease.id));
     world.consumers(secret).chain(leased)
 }
 

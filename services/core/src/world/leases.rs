@@ -10,6 +10,12 @@ use crate::lease;
 use crate::secret::Secret;
 
 impl World {
+    /// Secrets that a person declared: containers' leases are none.
+    pub fn declared_secrets(&self) -> impl Iterator<Item = &Secret> {
+        let secrets = self.secrets.values();
+        secrets.filter(|secret| secret.lease_of().is_none())
+    }
+
     /// The secret that a person declared: of a lease the one it is a lease of.
     #[must_use]
     pub fn home(&self, secret: SecretId) -> SecretId {
