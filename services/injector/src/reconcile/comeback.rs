@@ -197,8 +197,10 @@ impl Reconciler {
             let offered = offered(&plan, &self.shared.options.host_name, record);
             let offered = offered.filter(|(offer, _)| self.refused.may_try(id, offer));
             let Some((offer, needs)) = offered else {
+                // It is asked for again and again: what is in the lease's way is in no plan.
                 if !unleased(&plan, &self.shared.options.host_name, &record.facts).is_empty() {
                     self.shared.wants.add(&record.facts);
+                    continue;
                 }
                 idle.push(id.clone());
                 continue;
