@@ -3,7 +3,8 @@
 # is compared is measured side by side in this one run. Needs Docker and root.
 #   ./bench/run.sh            everything
 #   ./bench/run.sh swap start some of: swap revoke restart start append memory
-#                            apart submit fleet scheduler cold_start
+#                            apart submit crowd burst rotations due_at_once
+#                            fleet scheduler cold_start stores
 # The last line is one JSON object. Method and results: bench/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -5,6 +5,8 @@ import os
 import subprocess
 import time
 
+from engine import UnixConnection
+
 READY_SECONDS = 60
 STOP_SECONDS = 30
 GENERATOR = "generator: { length: 32, alphabet: abcdefghijkmnpqrstuvwxyz23456789 }"
@@ -63,6 +65,26 @@ class Keywheel:
     def rotate(self, name):
         """Rotates and waits for every acknowledgement."""
         self.command("rotate", name, "--wait", "-o", "json")
+
+    def begin_rotation(self, name):
+        """Asks for a rotation at the API, as a program does, and waits for nothing."""
+        connection = UnixConnection(f"{self.run}/keywheel.sock")
+        body = json.dumps({"secret": name})
+        connection.request("POST", "/v1/rotate", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        said = answer.read().decode()
+        connection.close()
+        if answer.status >= 400:
+            raise RuntimeError(f"keywheel answered the rotation of {name}: {answer.status} {said}")
+
+    def wait_rest(self, seconds=600):
+        """Waits until no rotation is open; nobody's client."""
+        deadline = time.monotonic() + seconds
+        with self.ledger.uncounted():
+            while self.json("status")["open_rotations"]:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"rotations are still open after {seconds} s")
+                time.sleep(0.5)
 
     def wait_closed(self, name, seconds=180):
         """Waits until no rotation of this secret is open; nobody's client."""

@@ -15,6 +15,9 @@ TABLE = {
     "keywheel_poll_env": {1: 5, 10: 3, 100: 1},
     "swarm_rolling": {1: 3, 10: 1, 100: 1},
     "swarm_at_once": {1: 3, 10: 2, 100: 1},
+    "many_keywheel": {1: 10, 10: 5, 100: 2},
+    "many_agent": {1: 10, 10: 5, 100: 2},
+    "many_swarm": {1: 2, 10: 1, 100: 1},
 }
 QUICK_ROTATIONS = 3
 IDLE_SECONDS, QUICK_IDLE_SECONDS = 10.0, 4.0

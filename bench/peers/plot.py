@@ -6,7 +6,7 @@ The picture has a ground of its own, so that its text is readable on light and d
 import html
 import math
 
-from report import COUNTS, PARTS, percentile, rows_of, span
+from report import COUNTS, parts_of, percentile, rows_of, span
 
 WIDTH, LEFT, RIGHT = 960, 400, 40
 LINE, PADDING, TITLE = 13, 10, 34
@@ -70,7 +70,7 @@ def legend():
 def draw(results):
     """The whole picture."""
     body, y = [], TOP
-    for title, keys in PARTS:
+    for title, keys in parts_of(results):
         y += TITLE - PADDING
         body.append(text(16, y, title, size=13, weight="bold"))
         y += PADDING

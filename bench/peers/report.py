@@ -28,7 +28,16 @@ ENV_KEYS = {
     "supervisor": "OpenBao agent as process supervisor, looks every 1 s",
     "restart": "bare `docker restart`, which changes no value",
 }
-PARTS = (("A file with the new value", FILE_KEYS), ("A process with a variable of the new value", ENV_KEYS))
+MANY_KEYS = {
+    "many_keywheel": "Keywheel, all rotated by its API",
+    "many_agent": "OpenBao agent, one per container, looks every 1 s",
+    "many_swarm": "Docker Swarm, a service each, all updated at once",
+}
+PARTS = (
+    ("A file with the new value", FILE_KEYS),
+    ("A process with a variable of the new value", ENV_KEYS),
+    ("Ten secrets of its own in every container, all changed together", MANY_KEYS),
+)
 
 
 def percentile(samples, percent):
@@ -75,10 +84,15 @@ def rows_of(results, key):
     return {row["containers"]: row for row in results["rows"] if row["key"] == key}
 
 
+def parts_of(results):
+    """Title and contestants of each part that has a row."""
+    return [(title, keys) for title, keys in PARTS if any(rows_of(results, key) for key in keys)]
+
+
 def full_table(results):
     """Every row with every figure."""
     lines = []
-    for title, keys in PARTS:
+    for title, keys in parts_of(results):
         lines += [f"### {title}", "", HEAD, RULE]
         for key, label in keys.items():
             lines += [full_line(label, row) for _, row in sorted(rows_of(results, key).items())]
@@ -112,7 +126,7 @@ def short_table(results):
         "| p50 / p99 from the change until a container has it | 1 | 10 | 100 | memory, MB | requests an idle minute |",
         "|---|--:|--:|--:|--:|--:|",
     ]
-    for title, keys in PARTS:
+    for title, keys in parts_of(results):
         lines.append(f"| **{title}** | | | | | |")
         for key, label in keys.items():
             rows = rows_of(results, key)

@@ -212,6 +212,7 @@ def benchmark(options, work):
 def run_all(contest, options, work, files, fifo):
     """One contestant after the other; each removes its containers."""
     import contestants
+    import many
 
     counts_of, image = contest.profile.counts_of, contest.engine.import_image()
     counts = counts_of("keywheel_file", "keywheel_env", "keywheel_replicas")
@@ -230,6 +231,15 @@ def run_all(contest, options, work, files, fifo):
     counts = counts_of("swarm_rolling", "swarm_at_once")
     if counts:
         contestants.swarm(contest, fifo, counts)
+    counts = counts_of("many_keywheel")
+    if counts:
+        many.keywheel(contest, options.programs, work, fifo, image, counts)
+    counts = counts_of("many_agent")
+    if counts:
+        many.agents(contest, os.path.join(files, "many"), fifo, counts)
+    counts = counts_of("many_swarm")
+    if counts:
+        many.swarm(contest, fifo, counts)
 
 
 def described(contest, begun):

@@ -10,6 +10,7 @@ import unittest
 import background
 import contest
 import machine
+import many
 import openbao
 import plan
 import plot
@@ -88,6 +89,7 @@ class Reading(unittest.TestCase):
         paths = openbao.parse_requests("\n".join(lines) + "\n")
         self.assertEqual(contest.about("a", paths), ["secret/metadata/peers/a", "auth/token/renew-self"])
         self.assertEqual(contest.naming("a", paths), ["secret/metadata/peers/a"])
+        self.assertEqual(contest.naming("many", ["secret/data/peers/many/7"]), ["secret/data/peers/many/7"])
 
     def test_several_inotify_events_in_one_buffer(self):
         data = struct.pack("iIII", 3, 8, 0, 16) + b"name".ljust(16, b"\0") + struct.pack("iIII", 4, 8, 0, 0)
@@ -126,6 +128,17 @@ class Watching(unittest.TestCase):
         when, value = self.watch.wait(5)[0]
         self.assertEqual(value, "new")
         self.assertTrue(before <= when <= time.perf_counter())
+
+    def test_every_file_of_a_directory_is_seen_by_itself(self):
+        self.watch.add_file(1, self.root, watch.FILE, "files")
+        self.watch.add_file(2, self.root, os.path.dirname(watch.FILE) + "/other", "files")
+        self.watch.expect("files", [1, 2])
+        self.write("new")
+        with self.assertRaises(TimeoutError):
+            self.watch.wait(0.1)
+        with open(os.path.join(self.root, os.path.dirname(watch.FILE), "other"), "w", encoding="utf-8") as file:
+            file.write("more")
+        self.assertEqual({n: value for n, (_, value) in self.watch.wait(5).items()}, {1: "new", 2: "more"})
 
     def test_a_started_program_is_seen_when_it_has_another_value(self):
         self.watch.expect("start", [1, 2])
@@ -213,6 +226,25 @@ class Fleets(unittest.TestCase):
         self.ground.start()
         with self.assertRaises(ZeroDivisionError):
             list(self.ground.rows(lambda _words: None))
+
+
+class Many(unittest.TestCase):
+    def test_every_file_is_of_one_secret_and_one_container(self):
+        files = [file for number in range(100) for file in many.files_of(number)]
+        self.assertEqual(files, list(range(100 * many.FILES)))
+        self.assertEqual({many.name_of(file) for file in many.files_of(7)}, {f"s{n}" for n in range(many.FILES)})
+
+    def test_a_service_takes_the_secrets_of_its_turn_under_names_that_stay(self):
+        services = many.Services(None, "/fifo", 2)
+        first = services.names(1)
+        services.turn += 1
+        second = services.names(1)
+        self.assertEqual((list(first), len(first)), (list(second), many.FILES))
+        self.assertFalse(set(first.values()) & set(second.values()))
+        self.assertIn("source=m1-1-db_password,target=db_password", services.sources(1, "--secret"))
+
+    def test_a_part_without_a_row_is_left_out(self):
+        self.assertEqual(len(report.parts_of(results(row("exec", 1, [1.0])))), 1)
 
 
 class Committed(unittest.TestCase):

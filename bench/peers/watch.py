@@ -64,16 +64,16 @@ class Watch:
             for key, _ in self.selector.select():
                 key.data(time.perf_counter())
 
-    def add_file(self, number, root, file=FILE):
-        """Watches a consumer's file below a root directory; what is there now is no news."""
+    def add_file(self, number, root, file=FILE, kind="file"):
+        """Watches a consumer's file below a root directory, where others may lie, too; what is there now is no news."""
         path = os.path.join(root, file)
         mask = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE
         watch = LIBC.inotify_add_watch(self.inotify, os.path.dirname(path).encode(), mask)
         if watch < 0:
             raise OSError(ctypes.get_errno(), f"cannot watch {os.path.dirname(path)}")
         with self.lock:
-            self.directories[watch] = (number, path)
-            self.last["file", number] = read_value(path)
+            self.directories.setdefault(watch, []).append((kind, number, path))
+            self.last[kind, number] = read_value(path)
 
     def forget_files(self):
         """Watches no file any more: its consumers were restarted or are gone."""
@@ -83,7 +83,7 @@ class Watch:
             self.directories.clear()
 
     def expect(self, kind, numbers):
-        """From now on these have to show something new: `file`, `env`, `mounted` or `start`."""
+        """From now on these have to show something new: `file`, `files`, `env`, `mounted` or `start`."""
         with self.lock:
             self.kind, self.pending, self.seen = kind, set(numbers), {}
 
@@ -99,9 +99,8 @@ class Watch:
     def take_events(self, now):
         with self.lock:
             for watch in dict.fromkeys(events_of(os.read(self.inotify, READ_AT_ONCE))):
-                number, path = self.directories.get(watch, (None, None))
-                if number is not None:
-                    self.take_value("file", number, read_value(path), now)
+                for kind, number, path in self.directories.get(watch, ()):
+                    self.take_value(kind, number, read_value(path), now)
 
     def take_reports(self, now):
         *lines, self.rest = (self.rest + os.read(self.fifo, READ_AT_ONCE)).split(b"\n")

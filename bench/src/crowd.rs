@@ -2,6 +2,7 @@
 //! and a hundred containers that start at once.
 
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use keywheel_bench::engine_api::{self, now};
@@ -20,6 +21,8 @@ const CROWD: usize = 300;
 const ROTATIONS: usize = 20;
 /// Kills of the injector.
 const KILLS: usize = 5;
+/// What every container has, with a secret or without.
+const DIRECTORY: &str = "/run/secrets";
 /// Containers that start at once, and how often.
 const BURST: usize = 100;
 const BURSTS: usize = 3;
@@ -60,7 +63,7 @@ fn rotate(stage: &Stage, each: &mut Samples) -> Result<()> {
 }
 
 /// Kills the injector, rotates, and starts it: the span from that start until all have the version.
-fn come_back(stage: &mut Stage) -> Result<std::time::Duration> {
+fn come_back(stage: &mut Stage) -> Result<Duration> {
     let injector = stage.keywheel.apart()?.process(Role::Injector, 0)?;
     injector.kill9()?;
     // It is under way, and cannot end, before the injector is there again.
@@ -105,7 +108,7 @@ pub(crate) fn crowd() -> Result<Vec<Line>> {
     drop(containers);
     Ok(vec![
         line(
-            &format!("swap_{CROWD}"),
+            &format!("apart_swap_{CROWD}"),
             &format!("NATS: promote committed -> file swapped, {CROWD} containers"),
             each,
             "-",
@@ -135,50 +138,74 @@ fn rotate_to_the_end(stage: &Stage) -> Result<()> {
     }
 }
 
-/// A hundred containers whose only instruction looks for its file.
+/// A hundred containers whose only instruction looks for its file, beside as many under plain `runc` that have
+/// none, in turns.
 pub(crate) fn burst() -> Result<Vec<Line>> {
     let stage = Stage::set()?;
     stage.apply_file("burst", "none")?;
-    let (mut each, mut whole) = (Samples::default(), Samples::default());
+    let ours = ["--runtime", stage.runtime.as_str(), "--label", "app=burst"];
+    let [
+        mut each,
+        mut whole,
+        mut plain_each,
+        mut plain_whole,
+        mut over,
+    ] = [const { Samples::new() }; 5];
     for _ in 0..BURSTS {
-        let flags = ["--runtime", &stage.runtime, "--label", "app=burst"];
-        let containers = (0..BURST)
-            .map(|_| Container::create(&stage.image, &flags, &["/bin/test", "-s", FILE]))
-            .collect::<Result<Vec<Container>>>()?;
-        let begun = now();
-        let spans = thread::scope(|scope| {
-            let starts: Vec<_> = containers
-                .iter()
-                .map(|container| scope.spawn(|| engine_api::start(container.id())))
-                .collect();
-            let ends = starts
-                .into_iter()
-                .map(|start| start.join().map_err(|_| anyhow!("a start panicked"))?);
-            ends.collect::<Result<Vec<_>>>()
-        })?;
-        whole.add_span(begun.elapsed());
-        spans.into_iter().for_each(|span| each.add_span(span));
-        for container in &containers {
-            let code = docker(&["wait", container.id()])?.ok()?.stdout;
-            ensure!(
-                code.trim() == "0",
-                "{} began without its file",
-                container.name()
-            );
-        }
+        let plain = start_at_once(&stage, &[], "-d", &mut plain_each)?;
+        let span = start_at_once(&stage, &ours, "-s", &mut each)?;
+        plain_whole.add_span(plain);
+        whole.add_span(span);
+        over.add(span.as_secs_f64() / plain.as_secs_f64());
     }
+    let plain = format!("plain runc: one of {BURST} starts at once");
+    let plain_all = format!("plain runc: all {BURST} started");
+    let one = format!("one of {BURST} starts at once, each with its file");
+    let all = format!("all {BURST} started, served before the first instruction");
     Ok(vec![
-        line(
-            "burst_start",
-            &format!("one of {BURST} starts at once, each with its file"),
-            each,
-            "-",
-        ),
-        line(
-            "burst_whole",
-            &format!("all {BURST} started, served before the first instruction"),
-            whole,
-            "-",
-        ),
+        line("burst_plain_start", &plain, plain_each, "-"),
+        line("burst_plain_whole", &plain_all, plain_whole, "-"),
+        line("burst_start", &one, each, "-"),
+        line("burst_whole", &all, whole, "-"),
+        line("burst_ratio", "ratio of each pair of all", over, "-"),
     ])
+}
+
+/// Starts all at once, and adds the span of each; the one of all. The only instruction of each is to test what
+/// lies where the file is to be, or its directory, and it has to end well.
+fn start_at_once(
+    stage: &Stage,
+    flags: &[&str],
+    test: &str,
+    each: &mut Samples,
+) -> Result<Duration> {
+    let path = match test {
+        "-d" => DIRECTORY,
+        _ => FILE,
+    };
+    let containers = (0..BURST)
+        .map(|_| Container::create(&stage.image, flags, &["/bin/test", test, path]))
+        .collect::<Result<Vec<Container>>>()?;
+    let begun = now();
+    let spans = thread::scope(|scope| {
+        let starts: Vec<_> = containers
+            .iter()
+            .map(|container| scope.spawn(|| engine_api::start(container.id())))
+            .collect();
+        let ends = starts
+            .into_iter()
+            .map(|start| start.join().map_err(|_| anyhow!("a start panicked"))?);
+        ends.collect::<Result<Vec<_>>>()
+    })?;
+    let whole = begun.elapsed();
+    spans.into_iter().for_each(|span| each.add_span(span));
+    for container in &containers {
+        let code = docker(&["wait", container.id()])?.ok()?.stdout;
+        ensure!(
+            code.trim() == "0",
+            "{} began without {path}",
+            container.name()
+        );
+    }
+    Ok(whole)
 }

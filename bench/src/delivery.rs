@@ -17,10 +17,11 @@ use serde_json::Value;
 use crate::{Line, cpu_ms, resident_mb};
 
 /// Containers, rotations, budget.
-const SWAPS: [(usize, usize, &str); 3] = [
+const SWAPS: [(usize, usize, &str); 4] = [
     (1, 200, "p50 <= 3, p99 <= 15"),
     (10, 60, "-"),
     (100, 30, "p99 <= 100"),
+    (300, 10, "-"),
 ];
 /// Rotations of each side, services apart beside the embedded mode.
 const TURNS: usize = 200;
@@ -122,7 +123,7 @@ pub(crate) fn apart() -> Result<Vec<Line>> {
     ])
 }
 
-/// Promote committed to new file in place, for 1, 10 and 100 containers.
+/// Promote committed to new file in place, for 1 to 300 containers.
 pub(crate) fn swap() -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for (count, rotations, budget) in SWAPS {

@@ -153,6 +153,7 @@ impl Gateway {
             name: BindingName::parse("bench")?,
             secret,
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: Selector {
                 labels: BTreeMap::from([("app".to_owned(), "bench".to_owned())]),
                 insecure: true,

@@ -154,6 +154,7 @@ async fn live(
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: Vec::new(),
         });
         let accepted = submit(&end, report).await;
         said = held;

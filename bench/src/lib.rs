@@ -6,5 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod deployment;
+pub mod due;
 pub mod engine_api;
 pub mod samples;

@@ -167,6 +167,7 @@ impl Filler {
                 failure: None,
                 is_away: false,
                 remote: None,
+                sessions: None,
             };
             next = self.decide(&outcome, false).await?;
         }

@@ -2,11 +2,14 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark reports to a person")]
 
+mod agent;
 mod append;
 mod crowd;
 mod delivery;
+mod due_at_once;
 mod fleet;
 mod long_log;
+mod rotations;
 mod starting;
 mod stores;
 mod submits;
@@ -34,7 +37,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 14] = [
+const BENCHMARKS: [Benchmark; 16] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -45,6 +48,8 @@ const BENCHMARKS: [Benchmark; 14] = [
     ("submit", submits::submits),
     ("crowd", crowd::crowd),
     ("burst", crowd::burst),
+    ("rotations", rotations::rotations),
+    ("due_at_once", due_at_once::due_at_once),
     ("fleet", fleet::fleet),
     ("scheduler", timers::scheduler),
     ("cold_start", long_log::cold_start),
@@ -80,12 +85,21 @@ fn main() -> ExitCode {
 
 /// Resident memory of a process, in megabytes.
 pub(crate) fn resident_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmRSS:")
+}
+
+/// The most that it had so far.
+pub(crate) fn peak_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmHWM:")
+}
+
+fn status_mb(pid: u32, field: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kilobytes = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix(field))
         .and_then(|text| text.split_whitespace().next())
-        .context("no VmRSS")?;
+        .with_context(|| format!("no {field}"))?;
     Ok(kilobytes.parse::<f64>()? / 1024.0)
 }
 
@@ -139,5 +153,31 @@ fn print_lines(lines: &[Line], report: &mut Map<String, Value>) {
         let (p50, p99, count) = (samples.p50(), samples.p99(), samples.count());
         println!("{what:<52} {count:>6} {p50:>9.2} {p99:>9.2}  {budget}");
         report.insert(key.clone(), json!({ "n": count, "p50": p50, "p99": p99 }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const README: &str = include_str!("../README.md");
+    const SCRIPT: &str = include_str!("../run.sh");
+
+    #[test]
+    fn every_benchmark_is_described_and_named_by_the_script() {
+        for (name, _) in BENCHMARKS {
+            assert!(README.contains(&format!("\n- `{name}`: ")), "{name}");
+            let usage = SCRIPT.lines().filter(|line| line.starts_with('#'));
+            let mut words = usage.flat_map(str::split_whitespace);
+            assert!(words.any(|word| word == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn memory_is_read_now_and_at_most() -> Result<()> {
+        let pid = std::process::id();
+        let (now, most) = (resident_mb(pid)?, peak_mb(pid)?);
+        assert!(now > 0.0 && most > 0.0, "{now} {most}");
+        Ok(())
     }
 }

@@ -23,6 +23,11 @@ impl Samples {
         self.add(span.as_secs_f64() * 1e3);
     }
 
+    /// Adds all of another.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -68,6 +73,15 @@ mod tests {
             (samples.p50(), samples.p99(), samples.count()),
             (50.0, 99.0, 100)
         );
+    }
+
+    #[test]
+    fn the_samples_of_another_are_added() {
+        let (mut samples, mut other) = (Samples::default(), Samples::new());
+        samples.add(1.0);
+        other.add(3.0);
+        samples.extend(&other);
+        assert_eq!((samples.count(), samples.quantile(1.0)), (2, 3.0));
     }
 
     #[test]

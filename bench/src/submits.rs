@@ -107,6 +107,7 @@ fn command(number: u32) -> Result<Command> {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     }))
 }
 

@@ -239,6 +239,9 @@ pub struct ConsumerView {
     /// Promotion committed to file replaced, or to the new first program running, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_ms: Option<f64>,
+    /// Version before that one, which stands in its file, too: its template names `previous`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous: Option<u64>,
 }
 
 /// One rotation.
@@ -250,7 +253,7 @@ pub struct RotationView {
     pub secret: String,
     /// The version it makes.
     pub version: u64,
-    /// `creating`, `setting`, `testing`, `finishing`, `distributing`, `revoking_old`,
+    /// `creating`, `staging`, `setting`, `testing`, `finishing`, `distributing`, `draining`, `revoking_old`,
     /// `rolling_back`, `retrying`, `completed`, `rolled_back`, `parked` or `cancelled`.
     pub state: String,
     /// Why it began.
@@ -278,6 +281,9 @@ pub struct RotationTimings {
     pub promoted_to_swapped_ms: Option<f64>,
     /// Request durable to closed.
     pub requested_to_closed_ms: Option<f64>,
+    /// In a cut-over: the server took the new password to last consumer acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_ms: Option<f64>,
 }
 
 /// One revocation.

@@ -17,12 +17,15 @@ use crate::event::secret::SecretEvent;
 use crate::event::store::StoreEvent;
 use crate::event::{self, Envelope, KINDS, Kind};
 use crate::examples::{self, ExampleError};
-use crate::{api, asyncapi, config, manifest, openapi, wire};
+use crate::{api, asyncapi, config, manifest, openapi, webhook, wire};
 
 /// Directory of the schemas, under `schemas/`.
 pub const GENERATED: &str = "generated";
 /// Directory of the examples, under `schemas/`.
 pub const GOLDEN: &str = "golden";
+
+/// The schemas of a rotator's receiver: the only ones with a place for a value in the clear.
+pub const WEBHOOK_SCHEMAS: [&str; 2] = ["rotator.webhook_request.v1", "rotator.webhook_answer.v1"];
 
 /// One file, by its path under `schemas/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +60,11 @@ pub fn schemas() -> Vec<Document> {
         wire_schemas()
             .into_iter()
             .map(|(name, schema)| schema_file(&name, schema)),
+    );
+    all.extend(
+        webhook_schemas()
+            .into_iter()
+            .map(|(name, schema)| schema_file(name, schema)),
     );
     all.extend(asyncapi::document());
     all.push(openapi::document());
@@ -97,6 +105,15 @@ pub fn api_schemas() -> Vec<(String, Value)> {
     let name = "api.doctor_report.v1";
     all.push((name.to_owned(), root::<api::DoctorReport>(name)));
     all
+}
+
+/// Schemas of what a rotator's receiver is asked and answers, by name.
+fn webhook_schemas() -> [(&'static str, Value); 2] {
+    let (request, answer) = (WEBHOOK_SCHEMAS[0], WEBHOOK_SCHEMAS[1]);
+    [
+        (request, root::<webhook::WebhookRequest<'static>>(request)),
+        (answer, root::<webhook::WebhookAnswer>(answer)),
+    ]
 }
 
 fn wire_schemas() -> Vec<(String, Value)> {

@@ -121,6 +121,12 @@ pub fn subject(event: &Event) -> String {
     }
 }
 
+/// The members of an event, as its `data` carries them.
+#[must_use]
+pub fn data(event: &Event) -> Map<String, Value> {
+    body(event)
+}
+
 fn body(event: &Event) -> Map<String, Value> {
     match event {
         Event::Secret(_, event) => members(&secret::SecretEvent::of(event)),

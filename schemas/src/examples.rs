@@ -101,6 +101,7 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
         of_rotation(&key)
             .into_iter()
             .chain(of_waiting(&key))
+            .chain(of_cut_over())
             .map(|event| Event::Rotation(ROTATION, event)),
     );
     events.extend(
@@ -217,6 +218,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
     let spec = binding::Spec {
         secret: SECRET,
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector,
         target,
         reload: Reload::Signal(1),
@@ -368,6 +370,35 @@ fn of_waiting(key: &Key) -> Vec<rotation::Event> {
         },
         rotation::Event::Closed {
             outcome: Outcome::Completed,
+        },
+        rotation::Event::SessionsLeft {
+            attempt: 3,
+            mark: 1_782_090_012_345_678,
+            sessions: 2,
+            since: NIGHT,
+        },
+        rotation::Event::SessionsUntold {
+            attempt: 1,
+            until: NIGHT.plus(rotation::GRACE),
+        },
+    ]
+}
+
+/// Before and after a server refuses the version before.
+fn of_cut_over() -> Vec<rotation::Event> {
+    vec![
+        rotation::Event::StagingStarted {
+            hosts: vec![HOST],
+            deadline: NIGHT.plus(rotation::STAGING_DEADLINE),
+        },
+        rotation::Event::HostStaged { host: HOST },
+        rotation::Event::StagingEnded {
+            missing: vec![HOST],
+        },
+        rotation::Event::CutOver { at: NIGHT },
+        rotation::Event::GapMeasured {
+            since: NIGHT,
+            until: NIGHT.plus(Duration::from_millis(42)),
         },
     ]
 }

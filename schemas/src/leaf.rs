@@ -71,6 +71,23 @@ impl TextForm for Duration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode(pub u32);
 
+/// Where a backend draws a line between its sessions; as text, for it may use all bits.
+impl TextForm for i64 {
+    const NAME: &'static str = "Mark";
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^-?[0-9]{1,19}$" })
+    }
+    fn text(&self) -> String {
+        self.to_string()
+    }
+    fn parse_text(text: &str) -> Result<Self, String> {
+        let number = text.parse::<Self>().ok();
+        number
+            .filter(|number| number.to_string() == text)
+            .ok_or_else(|| format!("`{}` is not a whole number of 64 bits", shorten(text)))
+    }
+}
+
 impl TextForm for Mode {
     const NAME: &'static str = "Mode";
     fn schema() -> Schema {

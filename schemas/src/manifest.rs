@@ -6,6 +6,7 @@
 
 mod binding;
 mod dynamic;
+mod on_event;
 pub mod proposal;
 mod reader;
 mod reload;
@@ -72,6 +73,8 @@ pub const MAX_REASON_BYTES: usize = 256;
 pub const MAX_GROUP_BYTES: usize = 64;
 /// Largest offset within a group: a month.
 pub const MAX_OFFSET: Duration = Duration::from_secs(31 * 86_400);
+/// Most rules on events of one secret.
+pub const MAX_EVENT_RULES: usize = 8;
 /// Longest settle or health timeout of a restart: an hour, well beyond the rotation's own deadline.
 pub const MAX_RESTART_WAIT: Duration = Duration::from_secs(3600);
 /// Most containers of a service that a rollout may restart, or let be unavailable, at the same time.
@@ -138,6 +141,8 @@ pub enum Manifest {
         target: Target,
         /// What happens on change.
         reload: Reload,
+        /// Those whose version before the current one its templates name, too.
+        previous: BTreeSet<SecretName>,
         /// Where the document begins.
         position: Position,
     },

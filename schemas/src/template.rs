@@ -10,6 +10,8 @@
 //! {{ secret("prod/db").user }}         a field of its JSON object; also ["user"], and fields of fields
 //! {{ secret("prod/api") }}             another secret's value: all of them, or nothing, are given out
 //! {{ secret("prod/db") | urlencode }}  percent-encoded, for a part of a URL
+//! {{ secret("prod/db", version="previous") }}
+//!                                      the version before the current one; empty while there is none
 //! {{ "{{" }}                           the text itself
 //! {# left out #}
 //! ```
@@ -50,6 +52,8 @@ pub struct Place<'t> {
     pub is_encoded: bool,
     /// Its line in the template, from 1.
     pub line: usize,
+    /// Whether the version before the current one is meant. While there is none, nothing stands there.
+    pub is_previous: bool,
 }
 
 /// Why a text is no template.
@@ -134,6 +138,18 @@ pub fn secrets_of(template: &str, own: &str) -> Result<BTreeSet<SecretName>, Tem
         return Err(TemplateFault { line: 1, message });
     }
     Ok(names)
+}
+
+/// The secrets of which a template names the version before the current one; none of a text that is no
+/// template.
+#[must_use]
+pub fn previous_in(template: &str) -> BTreeSet<SecretName> {
+    let pieces = parse(template).unwrap_or_default();
+    let places = pieces.iter().filter_map(place_of);
+    let previous = places.filter(|place| place.is_previous);
+    previous
+        .filter_map(|place| SecretName::parse(place.secret).ok())
+        .collect()
 }
 
 /// What a binding gives out beside its own secret, when its templates name these.
@@ -257,6 +273,7 @@ impl<'t> Expression<'t> {
         let Some(secret) = self.quoted()? else {
             return Err(self.fault("the secret's name has to stand in quotes: `secret(\"NAME\")`"));
         };
+        let is_previous = self.version()?;
         self.expect(")")?;
         let fields = self.fields()?;
         let is_encoded = self.filter()?;
@@ -267,7 +284,33 @@ impl<'t> Expression<'t> {
             fields,
             is_encoded,
             line,
+            is_previous,
         }))
+    }
+
+    /// Which version is meant: `true` for the one before the current one.
+    fn version(&mut self) -> Result<bool, TemplateFault> {
+        if !self.take(",") {
+            return Ok(false);
+        }
+        let word = self.word();
+        if word != "version" {
+            return Err(self.fault(&format!(
+                "`{}` is not known behind a secret's name; write `version=\"previous\"`, or nothing for the current one",
+                crate::leaf::shorten(if word.is_empty() { self.rest } else { word })
+            )));
+        }
+        self.expect("=")?;
+        match self.quoted()? {
+            Some("current") => Ok(false),
+            Some("previous") => Ok(true),
+            Some(other) => Err(self.fault(&format!(
+                "version `{}` is not known{}; known: current, previous",
+                crate::leaf::shorten(other),
+                crate::near::nearest(other, &["current", "previous"])
+            ))),
+            None => Err(self.fault("the version has to stand in quotes: `version=\"previous\"`")),
+        }
     }
 
     fn fields(&mut self) -> Result<Vec<&'t str>, TemplateFault> {

@@ -39,6 +39,7 @@ fn plan(generation: u64) -> Result<Body> {
         generation,
         bindings: Vec::new(),
         leaves: Vec::new(),
+        staged: Vec::new(),
     }))
 }
 

@@ -32,6 +32,12 @@ pub struct RotationPlan {
     pub on_deadline: String,
     /// What would refuse it, fail it or hold it up, each with the next step.
     pub blockers: Vec<String>,
+    /// What else leads to a rotation of the secret, in words; empty from older gateways.
+    #[serde(default)]
+    pub schedule: String,
+    /// Whether sessions of the old credential would be waited for before it dies, in words.
+    #[serde(default)]
+    pub sessions: String,
 }
 
 /// One consumer in a plan.

@@ -63,6 +63,12 @@ fn no_schema_has_a_place_for_a_value() {
         let mut found = BTreeSet::new();
         names(&serde_json::from_str(&document.text).unwrap(), &mut found);
         assert!(!found.is_empty(), "{} has no properties", document.path);
+        let receiver = catalogue::WEBHOOK_SCHEMAS;
+        if receiver.iter().any(|name| document.path.contains(name)) {
+            // The receiver is the resource whose password it is: only there a value stands in the clear.
+            assert!(found.contains("value"), "{}", document.path);
+            continue;
+        }
         for name in &found {
             assert!(
                 !is_value_like(name),

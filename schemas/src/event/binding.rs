@@ -289,6 +289,9 @@ mirror_struct! {
         target: Target,
         /// What happens on change.
         reload: Reload,
+        /// Those whose version before the current one its templates name, too; seldom any.
+        #[serde(default, skip_serializing_if = "Set::is_empty")]
+        previous: Set<Text<SecretId>>,
     }
 }
 

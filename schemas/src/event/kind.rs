@@ -87,6 +87,13 @@ kinds! {
         E::Intervened { .. } => "intervened",
         E::Reopened { .. } => "reopened",
         E::Closed { .. } => "closed",
+        E::SessionsLeft { .. } => "sessions_left",
+        E::SessionsUntold { .. } => "sessions_untold",
+        E::StagingStarted { .. } => "staging_started",
+        E::HostStaged { .. } => "host_staged",
+        E::StagingEnded { .. } => "staging_ended",
+        E::CutOver { .. } => "cut_over",
+        E::GapMeasured { .. } => "gap_measured",
     }
     revocation {
         E::Requested { .. } => "requested",

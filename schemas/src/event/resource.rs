@@ -15,6 +15,8 @@ mirror_words! {
         Mariadb,
         /// Redis or Valkey.
         Redis,
+        /// A receiver of a person's own.
+        Webhook,
     }
 }
 

@@ -25,6 +25,8 @@ mirror_words! {
         RevokeOld,
         /// Take back what was made of the new version.
         RollBack,
+        /// Ask the backend for sessions of the old credential from before the last acknowledgement.
+        Drain,
     }
 }
 
@@ -61,6 +63,16 @@ mirror_struct! {
         consumer: Consumer,
         /// What it lacks, without a value.
         reason: String,
+    }
+}
+
+mirror_struct! {
+    /// What a backend says of the sessions of the credentials that are to die.
+    Sessions = rotation::Sessions {
+        /// Where it draws the line; it means something only to that backend.
+        mark: Text<i64>,
+        /// How many are open from before it.
+        left: u64,
     }
 }
 
@@ -172,7 +184,7 @@ mirror_enum! {
             /// The host.
             host: Text<HostId>,
         },
-        /// A host was evicted: nothing waits for it.
+        /// A host was evicted, or before a cut-over is given the secret no more: nothing waits for it.
         HostReleased {
             /// The host.
             host: Text<HostId>,
@@ -233,6 +245,53 @@ mirror_enum! {
         Closed {
             /// How.
             outcome: Outcome,
+        },
+        /// Sessions of what dies at the end are open from before the last acknowledgement.
+        SessionsLeft {
+            /// Which attempt at asking found them.
+            attempt: u32,
+            /// Where the backend draws the line; it means something only to that backend.
+            mark: Text<i64>,
+            /// How many.
+            sessions: u64,
+            /// Since when they are waited for.
+            since: Text<Timestamp>,
+        },
+        /// The backend does not tell its sessions: the old credential lives on for a grace instead.
+        SessionsUntold {
+            /// Which attempt at asking said so.
+            attempt: u32,
+            /// When the grace ends.
+            until: Text<Timestamp>,
+        },
+        /// A cut-over: hosts take the version beforehand, and give it to nobody yet.
+        StagingStarted {
+            /// Every host with consumers.
+            hosts: Vec<Text<HostId>>,
+            /// When nobody is waited for any more.
+            deadline: Text<Timestamp>,
+        },
+        /// A host has the version at hand.
+        HostStaged {
+            /// The host.
+            host: Text<HostId>,
+        },
+        /// Hosts are waited for no more; `set` is next.
+        StagingEnded {
+            /// Those that did not say in time that they have it.
+            missing: Vec<Text<HostId>>,
+        },
+        /// From here on the server may refuse the version before, which consumers still have.
+        CutOver {
+            /// When that was first known to be so.
+            at: Text<Timestamp>,
+        },
+        /// The last consumer came over.
+        GapMeasured {
+            /// When the version before was refused.
+            since: Text<Timestamp>,
+            /// When nobody needed it any more.
+            until: Text<Timestamp>,
         },
     }
 }

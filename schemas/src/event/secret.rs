@@ -141,6 +141,30 @@ mirror_struct! {
     }
 }
 
+mirror_words! {
+    /// What has to be shown before the old version may die, beyond each binding's own level.
+    Ack = schedule::Ack {
+        /// Every consumer has the new version and reloaded as its binding says.
+        Reloaded,
+        /// Besides, the backend has no session of the old credential from before the last acknowledgement.
+        Drained,
+    }
+}
+
+mirror_struct! {
+    /// One of Keywheel's own events that leads to a rotation.
+    OnEvent = schedule::OnEvent {
+        /// The event's type.
+        event: String,
+        /// What has to hold for it, in CEL; absent: every one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        when: Option<String>,
+        /// How long after the last promotion the rotation begins at the earliest; absent for the default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold_off: Option<Text<Duration>>,
+    }
+}
+
 mirror_struct! {
     /// Schedule, spread, limits, missed-run rule and deadline of one secret.
     RotationPolicy = schedule::RotationPolicy {
@@ -174,6 +198,15 @@ mirror_struct! {
         /// How its schedule stands to those of related secrets.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         phase: Option<GroupOffset>,
+        /// Whether the version before the current one stays alive for templates; absent for no.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keep_previous: bool,
+        /// It also rotates after one of these.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        on_event: Vec<OnEvent>,
+        /// What has to be shown before the old version may die; absent for what suits its strategy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ack: Option<Ack>,
     }
 }
 

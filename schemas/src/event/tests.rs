@@ -10,7 +10,7 @@ use keywheel_core::resource::{self, Kind, Resource};
 use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Trigger};
 use keywheel_core::schedule::{
-    Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
+    Ack, Freeze, GroupOffset, MissedRun, OnDeadline, OnEvent, RotationPolicy, Schedule, Window,
 };
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::time::Timestamp;
@@ -321,11 +321,13 @@ fn what_is_about_a_further_secret_says_so_and_all_else_is_as_it_was() {
                 let bytes = encode(&meta(1), &event);
                 assert_eq!(decode(&bytes).unwrap().1, event);
                 let value: Value = serde_json::from_slice(&bytes).unwrap();
-                value["data"]["spec"].get("also").is_some()
+                ["also", "previous"].map(|name| value["data"]["spec"].get(name).is_some())
             };
-            assert!(!is_said(&spec));
+            assert_eq!(is_said(&spec), [false, false]);
             spec.also.insert(other);
-            assert!(is_said(&spec));
+            assert_eq!(is_said(&spec), [true, false]);
+            spec.previous.insert(other);
+            assert_eq!(is_said(&spec), [true, true]);
             1
         }
         _ => 0,
@@ -452,20 +454,31 @@ fn any_limits() -> impl Strategy<Value = RotationPolicy> {
     });
     let phase = (".{0,20}", any::<std::time::Duration>())
         .prop_map(|(group, offset)| GroupOffset { group, offset });
+    let rule =
+        (".{0,20}", proptest::option::of(".{0,20}"), span()).prop_map(|(event, when, hold_off)| {
+            OnEvent {
+                event,
+                when,
+                hold_off,
+            }
+        });
     (
         (span(), span(), span()),
+        proptest::collection::vec(rule, 0..3),
         proptest::collection::vec(window, 0..3),
         proptest::collection::vec(freeze, 0..3),
         proptest::option::of(phase),
     )
         .prop_map(
-            |((max_age, lifetime, hold_off), windows, freezes, phase)| RotationPolicy {
+            |((max_age, lifetime, hold_off), on_event, windows, freezes, phase)| RotationPolicy {
                 max_age,
                 lifetime,
                 hold_off,
                 windows,
                 freezes,
                 phase,
+                keep_previous: max_age.is_some(),
+                on_event,
                 ..RotationPolicy::default()
             },
         )
@@ -474,7 +487,12 @@ fn any_limits() -> impl Strategy<Value = RotationPolicy> {
 fn any_resource() -> impl Strategy<Value = Resource> {
     let accounts = proptest::collection::vec(".{0,20}", 0..3);
     let ca = proptest::option::of(".{0,20}");
-    let kinds = prop_oneof![Just(Kind::Postgres), Just(Kind::Mariadb), Just(Kind::Redis)];
+    let kinds = prop_oneof![
+        Just(Kind::Postgres),
+        Just(Kind::Mariadb),
+        Just(Kind::Redis),
+        Just(Kind::Webhook)
+    ];
     let strategies = prop_oneof![
         Just(resource::Strategy::DualPassword),
         Just(resource::Strategy::AlternatingUsers),
@@ -535,6 +553,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                         } else {
                             OnDeadline::Hold
                         },
+                        ack: skip.then_some(Ack::Drained),
                         ..limits
                     },
                     credential_for,

@@ -13,7 +13,7 @@ use super::reload::{default_restart, read_reload};
 use super::scalar::parse_mode;
 use super::tree::{Located, Node, position};
 use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, Manifest, Position};
-use crate::template::{check_together, further, secrets_of};
+use crate::template::{check_together, further, previous_in, secrets_of};
 
 /// Permission bits of a file that names none.
 const DEFAULT_MODE: u32 = 0o400;
@@ -40,6 +40,7 @@ pub(super) fn read(
         .and_then(|node| read_selector(node, faults));
     let mut named = Named::default();
     let target = read_target(&fields, (secret.as_ref(), &mut named), faults);
+    let previous = std::mem::take(&mut named.previous);
     let also = named.further(secret.as_ref(), faults);
     let is_env = matches!(target, Some(Target::Env { .. }));
     let reload = match fields.find("reload") {
@@ -54,6 +55,7 @@ pub(super) fn read(
         selector,
         target,
         reload,
+        previous: BTreeSet::new(),
     };
     refuse_by_rule(&name, &spec, &fields, faults);
     let Spec {
@@ -69,6 +71,7 @@ pub(super) fn read(
         selector,
         target,
         reload,
+        previous,
         position: at,
     })
 }
@@ -89,6 +92,8 @@ fn refuse_by_rule(name: &BindingName, spec: &Spec, fields: &Fields<'_>, faults: 
 #[derive(Default)]
 struct Named {
     secrets: BTreeSet<SecretName>,
+    /// Those whose version before the current one they name.
+    previous: BTreeSet<SecretName>,
     at: Option<Position>,
     is_faulty: bool,
 }
@@ -102,7 +107,10 @@ impl Named {
     ) {
         self.at.get_or_insert(at);
         match secrets_of(template, own.map_or("NAME", SecretName::as_str)) {
-            Ok(secrets) => self.secrets.extend(secrets),
+            Ok(secrets) => {
+                self.secrets.extend(secrets);
+                self.previous.extend(previous_in(template));
+            }
             Err(fault) => {
                 self.is_faulty = true;
                 faults.add(at, fault.to_string());

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use keywheel_core::name::SecretName;
 use keywheel_core::schedule::{
-    Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
+    Ack, Freeze, GroupOffset, MissedRun, OnDeadline, RotationPolicy, Schedule, Window,
 };
 use keywheel_core::time::Timestamp;
 
@@ -14,14 +15,14 @@ use super::tree::{Located, Node, position};
 use super::{
     CheckSchedule, MAX_DEADLINE, MAX_FREEZES, MAX_GROUP_BYTES, MAX_INTERVAL, MAX_JITTER,
     MAX_OFFSET, MAX_REASON_BYTES, MAX_SCHEDULE_BYTES, MAX_WINDOW, MAX_WINDOWS, MIN_AGE,
-    MIN_DEADLINE, MIN_INTERVAL, MIN_WINDOW,
+    MIN_DEADLINE, MIN_INTERVAL, MIN_WINDOW, on_event,
 };
 use crate::mirror::TextForm as _;
 
 /// Time zone of a schedule that names none.
 const DEFAULT_TIMEZONE: &str = "UTC";
 /// Every field.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 16] = [
     "schedule",
     "timezone",
     "interval",
@@ -35,10 +36,14 @@ const KNOWN: [&str; 13] = [
     "phase",
     "deadline",
     "onDeadline",
+    "previous",
+    "onEvent",
+    "ack",
 ];
 
 pub(super) fn read(
     node: &Located,
+    own: Option<&SecretName>,
     check: CheckSchedule<'_>,
     faults: &mut Faults,
 ) -> Option<RotationPolicy> {
@@ -60,7 +65,9 @@ pub(super) fn read(
         .collect();
     let jitter = fields.span("jitter", Duration::ZERO, MAX_JITTER, faults);
     let missed_runs = [("once", MissedRun::Once), ("skip", MissedRun::Skip)];
+    let acks = [("reloaded", Ack::Reloaded), ("drained", Ack::Drained)];
     let policies = [("hold", OnDeadline::Hold), ("force", OnDeadline::Force)];
+    let keeps = [("revoke", false), ("keep", true)];
     let policy = RotationPolicy {
         jitter: jitter.unwrap_or_default(),
         missed_run: read_word(&fields, "missedRun", missed_runs, faults).unwrap_or_default(),
@@ -72,7 +79,10 @@ pub(super) fn read(
         windows,
         freezes,
         phase: read_phase(&fields, faults),
+        on_event: on_event::read(&fields, own, faults),
+        ack: read_word(&fields, "ack", acks, faults),
         schedule: schedule.clone().unwrap_or_default(),
+        keep_previous: read_word(&fields, "previous", keeps, faults).unwrap_or_default(),
     };
     refuse_idle_parts(&fields, faults);
     refuse_what_never_fires(&fields, &policy, faults);
@@ -83,16 +93,22 @@ pub(super) fn read(
 fn refuse_idle_parts(fields: &Fields<'_>, faults: &mut Faults) {
     let has = |name: &&str| fields.find(name).is_some();
     let has_slots = ["schedule", "interval"].iter().any(has);
-    let fires = has_slots || ["maxAge", "lifetime"].iter().any(has);
+    let fires = has_slots || ["maxAge", "lifetime", "onEvent"].iter().any(has);
+    let has_times = has_slots || ["maxAge", "lifetime"].iter().any(has);
     for name in ["jitter", "missedRun", "windows", "freezes", "holdOff"] {
-        let needs_slots = name == "holdOff";
-        if !has(&name) || has_slots || (fires && !needs_slots) {
+        // An event is never missed, so the rule for what was missed is not about events.
+        let is_idle = match name {
+            "holdOff" => !has_slots,
+            "missedRun" => !has_times,
+            _ => !fires,
+        };
+        if !has(&name) || !is_idle {
             continue;
         }
-        let others = if needs_slots {
-            ""
-        } else {
-            " (`maxAge` or `lifetime` will do, too)"
+        let others = match name {
+            "holdOff" => " (a rule of `onEvent` has a `holdOff` of its own)",
+            "missedRun" => " (`maxAge` or `lifetime` will do, too)",
+            _ => " (`maxAge`, `lifetime` or `onEvent` will do, too)",
         };
         let message = format!(
             "`{name}` says nothing without a `schedule` or an `interval`{others}; add one of them"
@@ -161,7 +177,12 @@ fn read_word<T>(
 }
 
 /// The entries of a list; none when it is not there.
-fn items<'n>(fields: &Fields<'n>, name: &str, most: usize, faults: &mut Faults) -> &'n [Located] {
+pub(super) fn items<'n>(
+    fields: &Fields<'n>,
+    name: &str,
+    most: usize,
+    faults: &mut Faults,
+) -> &'n [Located] {
     let Some(node) = fields.find(name) else {
         return &[];
     };

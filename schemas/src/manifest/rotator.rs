@@ -19,10 +19,11 @@ const FIELDS: [&str; 6] = [
     "caFile",
 ];
 /// What an address begins with, for each kind, first the one that we name.
-const SCHEMES: [(Kind, &[&str]); 3] = [
+const SCHEMES: [(Kind, &[&str]); 4] = [
     (Kind::Postgres, &["postgres", "postgresql"]),
     (Kind::Mariadb, &["mariadb", "mysql"]),
     (Kind::Redis, &["rediss", "redis"]),
+    (Kind::Webhook, &["https", "http"]),
 ];
 
 /// The resource, if the secret has one.
@@ -30,7 +31,7 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Box<Resou
     let node = fields.find("rotator")?;
     let rotator = Fields::of(node, "rotator", &FIELDS, faults)?;
     let kind = read_kind(&rotator, faults);
-    let accounts = read_accounts(&rotator, kind, faults);
+    let mut accounts = read_accounts(&rotator, kind, faults);
     let admin = rotator
         .required("adminSecret", faults)
         .and_then(|_| rotator.named("adminSecret", SecretName::parse, faults));
@@ -39,6 +40,10 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Box<Resou
         .and_then(|_| path(&rotator, "caFile", faults));
     let kind = kind?;
     let connection = read_connection(&rotator, kind, faults);
+    if kind == Kind::Webhook && rotator.find("account").is_none() {
+        let at = rotator.position_of("connection");
+        accounts.push(path_of(connection.as_deref()?, at, faults)?);
+    }
     let strategy = read_strategy(&rotator, kind, &accounts, faults);
     Some(Box::new(Resource {
         kind,
@@ -56,7 +61,7 @@ fn read_kind(fields: &Fields<'_>, faults: &mut Faults) -> Option<Kind> {
     if kind.is_none() {
         let found = crate::leaf::shorten(word);
         let message = format!(
-            "rotator type `{found}` is not known; write `postgres`, `mariadb`, `redis` or `dynamic`"
+            "rotator type `{found}` is not known; write `postgres`, `mariadb`, `redis`, `webhook` or `dynamic`"
         );
         faults.add(at, message);
     }
@@ -77,13 +82,16 @@ fn read_connection(fields: &Fields<'_>, kind: Kind, faults: &mut Faults) -> Opti
 fn connection_fault(text: &str, kind: Kind) -> Option<String> {
     let schemes = SCHEMES.iter().find(|(of, _)| *of == kind);
     let schemes = schemes.map_or(&[][..], |(_, schemes)| *schemes);
+    if text.len() > MAX_CONNECTION_BYTES {
+        return Some(format!("has more than {MAX_CONNECTION_BYTES} bytes"));
+    }
+    if kind == Kind::Webhook {
+        return webhook_fault(text).map(str::to_owned);
+    }
     let like = format!(
         "has to be like `{}://admin@db.example:5432/shop`",
         schemes.first().copied().unwrap_or_default()
     );
-    if text.len() > MAX_CONNECTION_BYTES {
-        return Some(format!("has more than {MAX_CONNECTION_BYTES} bytes"));
-    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Some(like);
     };
@@ -99,6 +107,66 @@ fn connection_fault(text: &str, kind: Kind) -> Option<String> {
     let is_plain = !rest.contains(['?', '#', ' ']) && is_printable(rest);
     let is_known = schemes.contains(&scheme) && !host.is_empty() && !admin.is_empty();
     (!is_known || !is_plain).then_some(like)
+}
+
+/// What is wrong with a receiver's URL. Whoever knows it may not do more than who does not: no password and
+/// no query stands in it, and only TLS leaves this machine.
+fn webhook_fault(text: &str) -> Option<&'static str> {
+    const LIKE: &str =
+        "has to be like `https://hooks.example/rotate`, without a name, a query or a fragment";
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Some(LIKE);
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let is_plain = rest.bytes().all(|byte| byte.is_ascii_graphic()) && is_printable(rest);
+    if !is_plain || authority.is_empty() || rest.contains(['?', '#', '@', '\\']) {
+        return Some(LIKE);
+    }
+    let Some((host, port)) = host_and_port(authority) else {
+        return Some(LIKE);
+    };
+    let is_here = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    match scheme {
+        "https" => None,
+        "http" if is_here && port.is_some() => None,
+        "http" if is_here => {
+            Some("names no port; over http a receiver on this machine has one of its own")
+        }
+        "http" => Some("leaves this machine without TLS; write `https://`"),
+        _ => Some(LIKE),
+    }
+}
+
+/// `host`, `host:port` or `[address]:port`.
+fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let ends = authority.rfind(']').map_or(0, |at| at + 1);
+    let at = authority.get(ends..)?.find(':').map(|at| ends + at);
+    let (host, port) = match at {
+        Some(at) => (authority.get(..at)?, authority.get(at + 1..)),
+        None => (authority, None),
+    };
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '[' | ']' | ':');
+    let port = match port {
+        Some(port) => Some(port.parse().ok()?),
+        None => None,
+    };
+    (!host.is_empty() && host.chars().all(known)).then_some((host, port))
+}
+
+/// What a receiver that is told no account is told: the path of its URL, which is the account's name then.
+fn path_of(connection: &str, at: Position, faults: &mut Faults) -> Option<String> {
+    let rest = connection.split_once("://").map_or("", |(_, rest)| rest);
+    let path = rest
+        .find('/')
+        .map_or("/", |at| rest.get(at..).unwrap_or("/"));
+    if path.len() > MAX_ACCOUNT_BYTES {
+        let message = format!(
+            "the path of `connection` has more than {MAX_ACCOUNT_BYTES} bytes, so it is no name of an account; write `account: NAME`"
+        );
+        faults.add(at, message);
+        return None;
+    }
+    Some(path.to_owned())
 }
 
 /// Whether a text holds no control character, neither as it stands nor as its `%XX` mean: a person copies
@@ -121,7 +189,11 @@ pub(super) fn is_printable(text: &str) -> bool {
 
 /// One account, or several as a list.
 fn read_accounts(fields: &Fields<'_>, kind: Option<Kind>, faults: &mut Faults) -> Vec<String> {
-    let Some(node) = fields.required("account", faults) else {
+    let found = match kind {
+        Some(Kind::Webhook) => fields.find("account"),
+        _ => fields.required("account", faults),
+    };
+    let Some(node) = found else {
         return Vec::new();
     };
     let nodes: Vec<&Located> = match &node.value {
@@ -176,10 +248,9 @@ fn read_strategy(
             (found, at)
         }
         None if fields.find("strategy").is_some() => return None,
-        // The best one for so many accounts.
         None => {
-            let fits = known.iter().find(|one| one.accounts() == accounts.len());
-            (*fits.or(known.first())?, fields.position_of("account"))
+            let strategy = kind.default_strategy(accounts.len());
+            (strategy, fields.position_of("account"))
         }
     };
     if accounts.len() != strategy.accounts() {

@@ -50,7 +50,7 @@ pub(super) fn read(
         .and_then(|node| read_generator(node, faults));
     let rotation = fields
         .find("rotation")
-        .and_then(|node| rotation::read(node, check, faults));
+        .and_then(|node| rotation::read(node, name.as_ref(), check, faults));
     let rotation = rotation.unwrap_or_default();
     let credential_for = read_credential_for(&fields, faults);
     if rotation.is_automatic() && fields.find("generator").is_none() {

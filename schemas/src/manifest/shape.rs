@@ -129,21 +129,25 @@ pub struct DynamicRotator {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Rotator {
-    /// `postgres`, `mariadb` (also MySQL) or `redis` (also Valkey).
+    /// `postgres`, `mariadb` (also MySQL), `redis` (also Valkey) or `webhook`: a receiver of your own.
     #[serde(rename = "type")]
-    #[schemars(regex(pattern = r"^(postgres|mariadb|redis)$"))]
+    #[schemars(regex(pattern = r"^(postgres|mariadb|redis|webhook)$"))]
     pub kind: String,
     /// Where it is, with the admin's name and without a password:
-    /// `postgres://admin@db.example:5432/shop`.
+    /// `postgres://admin@db.example:5432/shop`; of a webhook its URL, `https://hooks.example/rotate`.
     #[schemars(length(min = 1, max = 1024))]
     pub connection: String,
     /// The account; a list of two where they take turns, and then a value is
-    /// `{"username":"…","password":"…"}`, else the password alone.
-    pub account: Accounts,
-    /// The secret that holds the admin's password; it says `credentialFor: TYPE://HOST:PORT`.
+    /// `{"username":"…","password":"…"}`, else the password alone. A webhook needs none: left out, it is
+    /// the path of its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Accounts>,
+    /// The secret that holds the admin's password, or a webhook's signing key (`whsec_…`); it says
+    /// `credentialFor: TYPE://HOST:PORT`.
     #[schemars(length(min = 1, max = 255))]
     pub admin_secret: String,
-    /// `alternatingUsers`, `dualPassword` or `singleUser`; by default the best one for so many accounts.
+    /// `alternatingUsers`, `dualPassword` or `singleUser`; by default the best one for so many accounts,
+    /// and for a webhook `singleUser`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(alternatingUsers|dualPassword|singleUser)$"))]
     pub strategy: Option<String>,
@@ -219,6 +223,18 @@ pub struct Rotation {
     )]
     #[schemars(regex(pattern = r"^(hold|force)$"))]
     pub on_deadline: Option<String>,
+    /// What becomes of the version before the current one once all consumers run on the new one: `revoke`,
+    /// the default; `keep`: it stays alive until the next rotation ends, for templates that name it by
+    /// `version="previous"`. Not for a secret with a `rotator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(revoke|keep)$"))]
+    pub previous: Option<String>,
+    /// `drained`: the old version is revoked only once the server shows no session of it from before the last
+    /// acknowledgement; the default where two accounts alternate. `reloaded`: acknowledgements are enough;
+    /// the default of all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(reloaded|drained)$"))]
+    pub ack: Option<String>,
     /// It also rotates when its version is so old, for example `90d`, whatever the schedule says.
     #[serde(default, rename = "maxAge", skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
@@ -243,6 +259,31 @@ pub struct Rotation {
     /// Its place among related secrets that are not to rotate at the same time; goes with `schedule`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
+    /// It also rotates after these of Keywheel's own events.
+    #[serde(default, rename = "onEvent", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub on_event: Option<Vec<EventRule>>,
+}
+
+/// Events that lead to a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventRule {
+    /// The event's type, for example `dev.keywheel.rotation.closed.v1`.
+    #[serde(rename = "type")]
+    #[schemars(regex(
+        pattern = r"^dev\.keywheel\.(secret|rotation|revocation|host|store)\.[a-z_]+\.v1$"
+    ))]
+    pub event: String,
+    /// What has to hold for it, in CEL over `event` and `held`; absent: every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub when: Option<String>,
+    /// How long after the last promotion the rotation begins at the earliest, `10m` by default; an event
+    /// that comes sooner waits.
+    #[serde(default, rename = "holdOff", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub hold_off: Option<String>,
 }
 
 /// A time in which a secret may rotate by itself.
@@ -361,6 +402,7 @@ pub struct File {
     #[schemars(regex(pattern = r"^[0-7]{3,4}$"))]
     pub mode: Option<String>,
     /// What stands in it around values: text with `{{ secret("NAME") }}`, of 8 secrets at most; the value as it is by default.
+    /// `{{ secret("NAME", version="previous") }}` is the version before the current one, empty while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
     pub template: Option<String>,

@@ -3,6 +3,7 @@
 mod dynamic;
 mod faults;
 mod limits;
+mod on_event;
 mod rotation;
 mod rotators;
 mod stores;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use keywheel_core::binding::{
     DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Reload, Target,
 };
-use keywheel_core::schedule::{MissedRun, OnDeadline, Schedule};
+use keywheel_core::schedule::{Ack, MissedRun, OnDeadline, Schedule};
 use keywheel_core::secret::{DEFAULT_ALPHABET, Generator};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -127,6 +128,7 @@ fn the_issues_binding_is_read_whole() {
         selector,
         target,
         reload,
+        previous,
         position,
     } = &manifests[1]
     else {
@@ -148,7 +150,7 @@ fn the_issues_binding_is_read_whole() {
         selector.labels,
         BTreeMap::from([("app".to_owned(), "payments".to_owned())])
     );
-    assert!(!selector.insecure && also.is_empty());
+    assert!(!selector.insecure && also.is_empty() && previous.is_empty());
     let Target::File {
         directory,
         name,
@@ -292,6 +294,21 @@ fn the_secrets_that_templates_name_beside_the_binding_s_own_are_read() {
 }
 
 #[test]
+fn the_secrets_whose_version_before_is_named_are_read() {
+    let of = |other: &str| {
+        let one = format!("{{{{ secret(\"db\") }}}}{{{{ secret(\"api\"{other}) }}}}");
+        let text = format!("  file: {{ name: db, template: '{one}' }}");
+        let Manifest::Binding { previous, .. } = &read(&binding(&text)).unwrap()[0] else {
+            panic!()
+        };
+        let names = previous.iter().map(|name| name.to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(of(", version=\"previous\""), ["api"]);
+    assert!(of("").is_empty() && of(", version=\"current\"").is_empty());
+}
+
+#[test]
 fn files_that_change_together_are_read_whatever_their_order() {
     let (user, password) = ("'{{ secret(\"db\").u }}'", "'{{ secret(\"db\").p }}'");
     for templates in [
@@ -384,6 +401,21 @@ fn a_deadline_and_what_follows_it_are_read_also_without_a_schedule() {
     };
     assert_eq!(spec.rotation.deadline, None);
     assert_eq!(spec.rotation.on_deadline, OnDeadline::Hold);
+    assert_eq!(spec.rotation.ack, None);
+}
+
+#[test]
+fn what_has_to_be_shown_before_the_old_version_dies_is_read() {
+    for (word, expected) in [("drained", Ack::Drained), ("reloaded", Ack::Reloaded)] {
+        let text = secret(&format!(
+            "{{ generator: {{}}, rotation: {{ ack: {word} }} }}"
+        ));
+        let Manifest::Secret { spec, .. } = &read(&text).unwrap()[0] else {
+            panic!()
+        };
+        assert_eq!(spec.rotation.ack, Some(expected));
+        assert_eq!(spec.rotation.schedule, Schedule::OnDemand);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ fn place(secret: &'static str, fields: &[&'static str], is_encoded: bool) -> Pie
         fields: fields.to_vec(),
         is_encoded,
         line: 1,
+        is_previous: false,
     })
 }
 
@@ -40,6 +41,58 @@ fn text_and_places_come_apart_and_text_stays_as_it_is() {
     }
     assert!(parse("").unwrap().is_empty());
     assert!(parse("{# {{ x }} #}").unwrap().is_empty());
+}
+
+#[test]
+fn a_place_says_which_version_it_means_and_the_current_one_by_default() {
+    let previous = |text: &str| match parse(text).unwrap().as_slice() {
+        [Piece::Place(place)] => (place.secret.to_owned(), place.is_previous),
+        other => panic!("{text}: {other:?}"),
+    };
+    for (text, expected) in [
+        ("{{ secret(\"a\") }}", false),
+        ("{{ secret(\"a\", version=\"current\") }}", false),
+        ("{{ secret(\"a\", version=\"previous\") }}", true),
+        ("{{secret('a',version='previous')}}", true),
+        (
+            "{{ secret(\"a\" , version = \"previous\" ).b | urlencode }}",
+            true,
+        ),
+    ] {
+        assert_eq!(previous(text), ("a".to_owned(), expected), "{text}");
+    }
+    for (text, part) in [
+        (
+            "{{ secret(\"a\", \"previous\") }}",
+            "is not known behind a secret's name",
+        ),
+        (
+            "{{ secret(\"a\", versoin=\"previous\") }}",
+            "`versoin` is not known",
+        ),
+        ("{{ secret(\"a\", version) }}", "`=` is missing"),
+        ("{{ secret(\"a\", version=previous) }}", "in quotes"),
+        (
+            "{{ secret(\"a\", version=\"previos\") }}",
+            "did you mean `previous`?",
+        ),
+        (
+            "{{ secret(\"a\", version=\"3\") }}",
+            "known: current, previous",
+        ),
+        ("{{ secret(\"a\", version=\"previous\" }}", "`)` is missing"),
+        (
+            "{{ secret(\"a\",) }}",
+            "is not known behind a secret's name",
+        ),
+    ] {
+        let fault = parse(text).unwrap_err();
+        assert!(fault.message.contains(part), "{text}: {fault}");
+    }
+    let both = "{{ secret(\"a\") }}{{ secret(\"a\", version=\"previous\") }}{{ secret(\"b\") }}";
+    assert_eq!(secrets_of(both, "a").unwrap(), names(&["a", "b"]));
+    assert_eq!(previous_in(both), names(&["a"]));
+    assert!(previous_in("{{ secret(").is_empty());
 }
 
 #[test]
@@ -138,6 +191,21 @@ proptest! {
         let _either = parse(&text);
         let _either = parse(&marked);
         let _either = parse(&format!("{{{{ secret(\"a\"){marked} }}}}"));
+        let _either = parse(&format!("{{{{ secret(\"a\", version{marked}) }}}}"));
+    }
+
+    #[test]
+    fn only_the_version_before_is_named_as_previous(versions in proptest::collection::vec(0_u8..3, 1..20)) {
+        let word = |version: &u8| ["", ", version=\"current\"", ", version=\"previous\""][usize::from(*version)];
+        let places = versions.iter().enumerate();
+        let places = places.map(|(n, version)| format!("x{{{{ secret(\"s{n}\"{}) }}}}", word(version)));
+        let text: String = places.collect();
+        let pieces = parse(&text).unwrap();
+        let meant: Vec<bool> = pieces.iter().filter_map(place_of).map(|place| place.is_previous).collect();
+        let expected: Vec<bool> = versions.iter().map(|version| *version == 2).collect();
+        prop_assert_eq!(meant, expected);
+        let previous = versions.iter().filter(|version| **version == 2).count();
+        prop_assert_eq!(previous_in(&text).len(), previous);
     }
 }
 

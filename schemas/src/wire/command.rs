@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
-use crate::event::rotation::Step;
+use crate::event::rotation::{Sessions, Step};
 use crate::mirror::{Mirror, Text, mirror_struct};
 
 /// A command that no worker may submit.
@@ -76,6 +76,9 @@ pub enum WorkerCommand {
         /// After `finish` the version that is current at the store outside.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         remote: Option<Text<RemoteVersion>>,
+        /// After `drain` the sessions that are left; absent when the backend does not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sessions: Option<Sessions>,
     },
     /// store-sync looked at a secret's place outside.
     Observed {
@@ -161,6 +164,7 @@ impl WorkerCommand {
                 failure,
                 is_away,
                 remote,
+                sessions,
             } => Self::StepOutcome {
                 rotation: Text(*rotation),
                 step: Step::of(step),
@@ -168,6 +172,7 @@ impl WorkerCommand {
                 failure: failure.clone(),
                 is_away: *is_away,
                 remote: Option::of(remote),
+                sessions: Option::of(sessions),
             },
             Command::Observed(seen) => Self::Observed {
                 seen: Observation::of(seen),
@@ -233,6 +238,7 @@ impl WorkerCommand {
                 failure,
                 is_away,
                 remote,
+                sessions,
             } => Command::StepOutcome {
                 rotation: rotation.0,
                 step: step.into_core(),
@@ -240,6 +246,7 @@ impl WorkerCommand {
                 failure,
                 is_away,
                 remote: remote.into_core(),
+                sessions: sessions.into_core(),
             },
             Self::Observed { seen } => Command::Observed(seen.into_core()),
             Self::StoreContact { store, failure } => Command::StoreContact {

@@ -62,7 +62,7 @@ mirror_struct! {
         step: Step,
         /// First is 1.
         attempt: u32,
-        /// The new version; for `revoke_old` the ones that die.
+        /// The new version; for `revoke_old` and `drain` the ones that die.
         versions: Vec<u64>,
         /// How the value is made.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +75,9 @@ mirror_struct! {
         /// The resource whose accounts its versions open.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resource: Option<Box<AtResource>>,
+        /// For `drain` where the backend drew the line; absent when it has to do so now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<Text<i64>>,
     }
 }
 
@@ -124,13 +127,14 @@ impl Mirror for Work {
     }
 }
 
-const STEPS: [(&str, rotation::Step); 6] = [
+const STEPS: [(&str, rotation::Step); 7] = [
     ("create", rotation::Step::Create),
     ("set", rotation::Step::Set),
     ("test", rotation::Step::Test),
     ("finish", rotation::Step::Finish),
     ("revoke_old", rotation::Step::RevokeOld),
     ("roll_back", rotation::Step::RollBack),
+    ("drain", rotation::Step::Drain),
 ];
 
 /// Writes an effect's key: `step/<rotation>/<step>/<attempt>` or `revoke/<revocation>/<attempt>`.

@@ -41,6 +41,16 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// A version before the current one, of a secret of a binding.
+    PlannedPrevious = plan::PlannedPrevious {
+        /// The secret: the binding's own, or a further one.
+        secret: Text<SecretId>,
+        /// The version.
+        grant: Grant,
+    }
+}
+
+mirror_struct! {
     /// One binding on one host.
     PlannedBinding = plan::PlannedBinding {
         /// The binding.
@@ -73,6 +83,9 @@ mirror_struct! {
         /// Whether each container gets a lease instead.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         leases: bool,
+        /// Versions before the current one that its templates name; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        previous: Vec<PlannedPrevious>,
     }
 }
 
@@ -90,6 +103,16 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// A version that the host is to hold, sealed, for the moment in which it becomes current.
+    Staged = plan::Staged {
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The version.
+        grant: Grant,
+    }
+}
+
+mirror_struct! {
     /// What one host has to do.
     Plan = plan::HostPlan {
         /// The host.
@@ -103,5 +126,8 @@ mirror_struct! {
         /// Containers that may restart under a rollout; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         leaves: Vec<Leave>,
+        /// Versions to be had at hand, and given to nobody yet; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        staged: Vec<Staged>,
     }
 }

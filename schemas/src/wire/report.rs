@@ -227,5 +227,8 @@ mirror_struct! {
         /// Containers under a rollout about which something is to be done; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         restarts: Vec<RestartWish>,
+        /// Of the versions that its plan names as staged those that it has at hand; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        staged: Vec<Held>,
     }
 }

@@ -14,13 +14,15 @@ use keywheel_core::id::{
     SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{
+    Grant, HostPlan, Leave, PlannedBinding, PlannedPrevious, PlannedSecret, Staged,
+};
 use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
 };
 use keywheel_core::rollout::Due;
-use keywheel_core::rotation::{Intervention, Step};
+use keywheel_core::rotation::{Intervention, Sessions, Step};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
 use proptest::prelude::*;
@@ -57,6 +59,7 @@ fn planned(
         secret: SECRET,
         secret_name: SecretName::parse("prod/db").unwrap(),
         also: Vec::new(),
+        previous: Vec::new(),
         selector: Selector {
             host: Some(HostName::parse("web-1").unwrap()),
             image: Some(image),
@@ -101,6 +104,10 @@ fn of_several(image: ImageSelector, grant: Grant) -> PlannedBinding {
         further(7, "prod/api", Some(grant)),
         further(8, "prod/mail", None),
     ];
+    several.previous = vec![PlannedPrevious {
+        secret: SECRET,
+        grant,
+    }];
     several
 }
 
@@ -169,7 +176,13 @@ fn plan() -> HostPlan {
             number: u64::MAX,
             not_before: Some(AT),
         }],
+        staged: vec![staged(grant)],
     }
+}
+
+fn staged(grant: Grant) -> Staged {
+    let secret = SECRET;
+    Staged { secret, grant }
 }
 
 fn restarts() -> Vec<RestartWish> {
@@ -254,6 +267,7 @@ fn report() -> HostReport {
             at: AT,
         }],
         restarts: restarts(),
+        staged: vec![(SECRET, 4)],
     }
 }
 
@@ -269,6 +283,7 @@ fn effects() -> Vec<Effect> {
             provided,
             outside: None,
             resource: None,
+            mark: (step == Step::Drain).then_some(i64::MAX),
         }),
     };
     let generator = Generator {
@@ -279,6 +294,7 @@ fn effects() -> Vec<Effect> {
     vec![
         step(Step::Create, Some(generator), false),
         step(Step::RevokeOld, None, true),
+        step(Step::Drain, None, false),
         Effect {
             work: Work::Revoke(RevokeWork {
                 revocation: REVOCATION,
@@ -313,6 +329,7 @@ fn workers_commands() -> Vec<Command> {
             failure: None,
             is_away: false,
             remote: None,
+            sessions: None,
         },
         Command::StepOutcome {
             rotation: ROTATION,
@@ -321,11 +338,24 @@ fn workers_commands() -> Vec<Command> {
             failure: failure.clone(),
             is_away: false,
             remote: None,
+            sessions: None,
         },
         Command::RevokeOutcome {
             revocation: REVOCATION,
             attempt: 1,
             failure,
+        },
+        Command::StepOutcome {
+            rotation: ROTATION,
+            step: Step::Drain,
+            attempt: 2,
+            failure: None,
+            is_away: false,
+            remote: None,
+            sessions: Some(Sessions {
+                mark: i64::MAX,
+                left: 3,
+            }),
         },
         Command::RetryStep { rotation: ROTATION },
         Command::RetryRevoke {
@@ -452,6 +482,7 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
             name: name.clone(),
             secret: secret.clone(),
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: Selector::default(),
             target,
             reload: Reload::None,

@@ -7,7 +7,7 @@ use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenReque
 use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
 use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::report::HostReport;
-use crate::rotation::{Intervention, Step};
+use crate::rotation::{Intervention, Sessions, Step};
 use crate::secret;
 use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
@@ -51,6 +51,8 @@ pub enum Declaration {
         target: Target,
         /// What happens on change.
         reload: Reload,
+        /// Those whose version before the current one its templates name, too.
+        previous: BTreeSet<SecretName>,
     },
 }
 
@@ -181,6 +183,8 @@ pub enum Command {
         is_away: bool,
         /// After `finish` the version that is current at the store outside, if the value lies there.
         remote: Option<RemoteVersion>,
+        /// After `drain` the sessions that are left; `None` when the backend does not tell.
+        sessions: Option<Sessions>,
     },
     /// A worker answers a revocation.
     RevokeOutcome {

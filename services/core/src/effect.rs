@@ -34,7 +34,7 @@ pub struct StepWork {
     pub step: Step,
     /// First is 1.
     pub attempt: u32,
-    /// The new version; for `RevokeOld` the ones that die.
+    /// The new version; for `RevokeOld` and `Drain` the ones that die.
     pub versions: Vec<u64>,
     /// How the value is made.
     pub generator: Option<Generator>,
@@ -44,6 +44,8 @@ pub struct StepWork {
     pub outside: Option<Box<Outside>>,
     /// The resource whose accounts its versions open; `None` for a value that opens none.
     pub resource: Option<Box<AtResource>>,
+    /// For `Drain` where the backend drew the line; `None` when it has to do so now.
+    pub mark: Option<i64>,
 }
 
 /// Where outside a secret's values lie, as it was decided: whoever works looks nothing up.

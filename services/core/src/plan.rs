@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::binding::{self, Binding, Reload, Selector, Target};
+use crate::binding::{self, Binding, Reload, Selector, Spec, Target};
 use crate::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use crate::lease;
 use crate::name::{BindingName, HostName, SecretName};
@@ -26,6 +26,17 @@ pub struct HostPlan {
     pub bindings: Vec<PlannedBinding>,
     /// Containers that may restart under a rollout.
     pub leaves: Vec<Leave>,
+    /// Versions to be had at hand, and given to nobody yet.
+    pub staged: Vec<Staged>,
+}
+
+/// A version that the host is to hold, sealed, for the moment in which it becomes current.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staged {
+    /// The secret; a binding of the plan names it.
+    pub secret: SecretId,
+    /// The version.
+    pub grant: Grant,
 }
 
 /// A container may restart, once. Without leave none does whose binding says `rollout`.
@@ -69,6 +80,18 @@ pub struct PlannedBinding {
     pub traceparent: Option<String>,
     /// Whether each container gets a lease instead: this gives nothing, and says who may want one.
     pub leases: bool,
+    /// Versions before the current one that its templates name. One that is not here is filled in as an
+    /// empty text.
+    pub previous: Vec<PlannedPrevious>,
+}
+
+/// A version before the current one, of a secret of a binding on one host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedPrevious {
+    /// The secret: the binding's own, or a further one.
+    pub secret: SecretId,
+    /// The version.
+    pub grant: Grant,
 }
 
 /// A further secret of a binding on one host.
@@ -125,6 +148,7 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
             dead: secret.dead.clone(),
             traceparent: None,
             leases: secret.gives_leases(),
+            previous: previous_of(world, spec, host),
         });
         if secret.gives_leases() {
             let leases = world.leases_of(secret.id);
@@ -138,13 +162,44 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         host,
         host_name: known.name.clone(),
         generation,
+        staged: staged_at(world, host, &bindings),
         bindings,
         leaves: leaves_of(world, host),
     })
 }
 
+fn staged_at(world: &World, host: HostId, bindings: &[PlannedBinding]) -> Vec<Staged> {
+    let own = bindings.iter().map(|planned| planned.secret);
+    let also = bindings.iter().flat_map(|planned| &planned.also);
+    let given: BTreeSet<SecretId> = own.chain(also.map(|planned| planned.secret)).collect();
+    let staged = given.into_iter().filter_map(|id| {
+        let secret = world.secrets.get(&id)?;
+        let version = secret.pending.filter(|v| secret.is_deliverable(*v))?;
+        let delivery = *secret.delivered.get(&(host, version))?;
+        let grant = Grant { version, delivery };
+        Some(Staged { secret: id, grant })
+    });
+    staged.collect()
+}
+
 fn grant_to(secret: &Secret, host: HostId) -> Option<Grant> {
-    let version = secret.current.filter(|v| secret.is_deliverable(*v))?;
+    grant_of(secret, secret.current, host)
+}
+
+fn previous_of(world: &World, spec: &Spec, host: HostId) -> Vec<PlannedPrevious> {
+    let secrets = spec.previous.iter().filter_map(|id| world.secrets.get(id));
+    let kept = secrets.filter_map(|secret| {
+        let grant = grant_of(secret, secret.retained, host)?;
+        Some(PlannedPrevious {
+            secret: secret.id,
+            grant,
+        })
+    });
+    kept.collect()
+}
+
+fn grant_of(secret: &Secret, version: Option<u64>, host: HostId) -> Option<Grant> {
+    let version = version.filter(|v| secret.is_deliverable(*v))?;
     let delivery = *secret.delivered.get(&(host, version))?;
     Some(Grant { version, delivery })
 }

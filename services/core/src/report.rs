@@ -41,6 +41,9 @@ pub struct HostReport {
     /// Containers under a rollout that have to restart, are on their way, or did not run well since; in a
     /// complete report nothing is to be done about any other. At most [`MAX_REPORT_ITEMS`].
     pub restarts: Vec<RestartWish>,
+    /// Of the versions that its plan names as staged those that it has at hand: it asks nobody for them any
+    /// more. At most [`MAX_REPORT_ITEMS`].
+    pub staged: Vec<(SecretId, u64)>,
 }
 
 /// What is noted of a container and a version.

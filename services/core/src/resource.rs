@@ -23,6 +23,8 @@ pub enum Kind {
     Mariadb,
     /// Redis or Valkey, with ACLs.
     Redis,
+    /// A receiver of a person's own, which is asked for each step by a signed HTTP request.
+    Webhook,
 }
 
 impl Kind {
@@ -33,13 +35,14 @@ impl Kind {
             Self::Postgres => "postgres",
             Self::Mariadb => "mariadb",
             Self::Redis => "redis",
+            Self::Webhook => "webhook",
         }
     }
 
     /// The kind of this word.
     #[must_use]
     pub fn of(word: &str) -> Option<Self> {
-        let all = [Self::Postgres, Self::Mariadb, Self::Redis];
+        let all = [Self::Postgres, Self::Mariadb, Self::Redis, Self::Webhook];
         all.into_iter().find(|kind| kind.word() == word)
     }
 
@@ -50,6 +53,7 @@ impl Kind {
             Self::Postgres => 5432,
             Self::Mariadb => 3306,
             Self::Redis => 6379,
+            Self::Webhook => 443,
         }
     }
 
@@ -76,7 +80,7 @@ impl Kind {
     pub fn account(self, name: &str) -> Cow<'_, str> {
         match self {
             Self::Mariadb if !name.contains('@') => Cow::Owned(format!("{name}@%")),
-            Self::Mariadb | Self::Postgres | Self::Redis => Cow::Borrowed(name),
+            Self::Mariadb | Self::Postgres | Self::Redis | Self::Webhook => Cow::Borrowed(name),
         }
     }
 
@@ -90,6 +94,22 @@ impl Kind {
                 Strategy::AlternatingUsers,
                 Strategy::SingleUser,
             ],
+            Self::Webhook => &[Strategy::DualPassword, Strategy::SingleUser],
+        }
+    }
+
+    /// The strategy where none is named: the best one for so many accounts, but no overlap where only the
+    /// other side knows whether there is one.
+    #[must_use]
+    pub fn default_strategy(self, accounts: usize) -> Strategy {
+        let known = self.strategies().iter().copied();
+        let mut fits = known.filter(|one| one.accounts() == accounts);
+        match self {
+            Self::Webhook => Strategy::SingleUser,
+            Self::Postgres | Self::Mariadb | Self::Redis => fits
+                .next()
+                .or(self.strategies().first().copied())
+                .unwrap_or(Strategy::SingleUser),
         }
     }
 }
@@ -144,11 +164,12 @@ impl Strategy {
 pub struct Resource {
     /// The kind of server.
     pub kind: Kind,
-    /// Where it is, with the admin's name and without a password: `postgres://admin@host:5432/shop`.
+    /// Where it is, with the admin's name and without a password: `postgres://admin@host:5432/shop`. A
+    /// webhook's is its URL.
     pub connection: String,
     /// The accounts; two where they alternate.
     pub accounts: Vec<String>,
-    /// The secret that holds the admin's password.
+    /// The secret that holds the admin's password; a webhook's holds the key that signs.
     pub admin: SecretName,
     /// How the old credential and the new one change over.
     pub strategy: Strategy,
@@ -274,7 +295,7 @@ mod tests {
 
     #[test]
     fn words_come_back_and_every_kind_has_a_strategy_for_one_account() {
-        for kind in [Kind::Postgres, Kind::Mariadb, Kind::Redis] {
+        for kind in [Kind::Postgres, Kind::Mariadb, Kind::Redis, Kind::Webhook] {
             assert_eq!(Kind::of(kind.word()), Some(kind));
             let strategies = kind.strategies();
             assert!(strategies.contains(&Strategy::SingleUser));
@@ -285,5 +306,23 @@ mod tests {
             }
         }
         assert_eq!((Kind::of("oracle"), Strategy::of("none")), (None, None));
+    }
+
+    #[test]
+    fn no_overlap_is_assumed_where_only_the_other_side_knows_of_one() {
+        for (kind, accounts, strategy) in [
+            (Kind::Postgres, 2, Strategy::AlternatingUsers),
+            (Kind::Postgres, 1, Strategy::SingleUser),
+            (Kind::Mariadb, 1, Strategy::DualPassword),
+            (Kind::Redis, 0, Strategy::DualPassword),
+            (Kind::Webhook, 1, Strategy::SingleUser),
+        ] {
+            assert_eq!(kind.default_strategy(accounts), strategy, "{kind:?}");
+        }
+        let webhook = Resource {
+            kind: Kind::Webhook,
+            ..resource("https://Hooks.example/rotate/stripe", &["/rotate/stripe"])
+        };
+        assert_eq!(webhook.credential_server(), "webhook://hooks.example:443");
     }
 }

@@ -43,6 +43,15 @@ pub enum OnDeadline {
     Force,
 }
 
+/// What has to be shown before the old version may die, beyond each binding's own level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ack {
+    /// Every consumer has the new version and reloaded as its binding says; nothing more.
+    Reloaded,
+    /// Besides, the backend has no session of the old credential from before the last acknowledgement.
+    Drained,
+}
+
 /// A time in which the secret may rotate by itself: from each fire of a cron line on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Window {
@@ -82,6 +91,29 @@ pub struct GroupOffset {
     pub offset: Duration,
 }
 
+/// Shortest time between a promotion and a rotation that an event leads to, unless its rule says another.
+pub const EVENT_HOLD_OFF: Duration = Duration::from_secs(600);
+
+/// One of Keywheel's own events that leads to a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OnEvent {
+    /// The event's type, for example `dev.keywheel.rotation.closed.v1`.
+    pub event: String,
+    /// What has to hold for the event, in CEL, checked by whoever took it in; `None` for every one.
+    pub when: Option<String>,
+    /// How long after the last promotion the rotation begins at the earliest; `None` for
+    /// [`EVENT_HOLD_OFF`]. An event that comes sooner waits.
+    pub hold_off: Option<Duration>,
+}
+
+impl OnEvent {
+    /// How long after the last promotion the rotation begins at the earliest.
+    #[must_use]
+    pub fn rest(&self) -> Duration {
+        self.hold_off.unwrap_or(EVENT_HOLD_OFF)
+    }
+}
+
 /// Schedule, spread, limits, missed-run rule and deadline of one secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct RotationPolicy {
@@ -109,6 +141,13 @@ pub struct RotationPolicy {
     pub freezes: Vec<Freeze>,
     /// How its schedule stands to those of related secrets.
     pub phase: Option<GroupOffset>,
+    /// Whether the version before the current one stays alive, for templates that name it, until the next
+    /// rotation ends.
+    pub keep_previous: bool,
+    /// It also rotates after one of these.
+    pub on_event: Vec<OnEvent>,
+    /// What has to be shown before the old version may die; `None` for what suits its strategy.
+    pub ack: Option<Ack>,
 }
 
 impl RotationPolicy {
@@ -121,11 +160,14 @@ impl RotationPolicy {
     /// Whether the secret ever rotates by itself.
     #[must_use]
     pub fn is_automatic(&self) -> bool {
-        self.schedule != Schedule::OnDemand || self.max_age.is_some() || self.lifetime.is_some()
+        self.schedule != Schedule::OnDemand
+            || self.max_age.is_some()
+            || self.lifetime.is_some()
+            || !self.on_event.is_empty()
     }
 
     /// Whether another policy wants its fires at the same instants. Windows and freezes only hold back what
-    /// is wanted, and jitter, deadlines and the rule for missed runs come after it.
+    /// is wanted, and jitter, deadlines and the rule for missed runs come after it; events have no instants.
     #[must_use]
     pub fn wants_like(&self, other: &Self) -> bool {
         let offset = |policy: &Self| {
@@ -151,8 +193,23 @@ impl RotationPolicy {
 mod tests {
     use super::*;
 
+    fn evicted(hold_off: Option<Duration>) -> OnEvent {
+        OnEvent {
+            event: "dev.keywheel.host.evicted.v1".to_owned(),
+            when: None,
+            hold_off,
+        }
+    }
+
     #[test]
-    fn a_policy_is_automatic_by_schedule_age_or_lifetime_alone() {
+    fn an_event_waits_for_the_hold_off_of_its_rule_or_the_default() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(evicted(Some(minute)).rest(), minute);
+        assert_eq!(evicted(None).rest(), EVENT_HOLD_OFF);
+    }
+
+    #[test]
+    fn a_policy_is_automatic_by_schedule_age_lifetime_or_event_alone() {
         let day = Duration::from_secs(86_400);
         let none = RotationPolicy::default();
         assert!(!none.is_automatic());
@@ -173,6 +230,10 @@ mod tests {
             },
             RotationPolicy {
                 lifetime: Some(day),
+                ..RotationPolicy::default()
+            },
+            RotationPolicy {
+                on_event: vec![evicted(None)],
                 ..RotationPolicy::default()
             },
         ] {
@@ -207,6 +268,8 @@ mod tests {
                 reason: String::new(),
             }],
             phase: Some(phase(0)),
+            keep_previous: true,
+            on_event: vec![evicted(None)],
             ..ours()
         };
         assert!(held.wants_like(&ours()));

@@ -199,16 +199,39 @@ pub enum AwsAuth {
 /// Where in its store a secret's value lies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Source {
-    /// Path below the mount (Vault), or name or ARN (AWS).
+    /// Path below the mount (Vault), or name or ARN (AWS). Of a static role: [`Source::static_role`].
     pub path: String,
     /// The field of a map of fields (Vault: required there; AWS: empty means the whole string).
     pub field: String,
+}
+
+/// What stands between the mount of a database engine and the name of a static role of it.
+const STATIC_ROLE: &str = "/static-creds/";
+
+/// A static role of a database engine at Vault or OpenBao: the server makes its account's password itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticRole<'a> {
+    /// Where the engine is mounted, without slashes around it.
+    pub mount: &'a str,
+    /// The role.
+    pub name: &'a str,
 }
 
 /// Length of what AWS adds to a secret's name in its ARN: `-` and six characters.
 const ARN_SUFFIX_BYTES: usize = 7;
 
 impl Source {
+    /// The static role that it names: `/MOUNT/static-creds/ROLE`. A path that begins with a slash is the
+    /// server's, and not below the store's mount.
+    #[must_use]
+    pub fn static_role(&self) -> Option<StaticRole<'_>> {
+        let path = self.path.strip_prefix('/')?;
+        let (mount, name) = path.split_once(STATIC_ROLE)?;
+        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+        let is_fit = mount.split('/').all(plain) && plain(name) && !name.contains('/');
+        is_fit.then_some(StaticRole { mount, name })
+    }
+
     /// Whether both name one place of a store of this kind, whatever way they are written.
     #[must_use]
     pub fn is_same_place(&self, other: &Self, backend: &Backend) -> bool {
@@ -229,6 +252,7 @@ impl Source {
             Backend::Vault(_) if self.field.is_empty() => {
                 Some("a secret in Vault is a map; name one with `source.field`")
             }
+            Backend::Vault(_) if self.static_role().is_some() => None,
             Backend::Vault(_) => {
                 let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
                 (!self.path.split('/').all(plain)).then_some(

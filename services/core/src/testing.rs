@@ -169,6 +169,7 @@ pub(crate) fn apply_binding(selector: Selector, target: Target, reload: Reload) 
         name: binding_name(),
         secret: secret_name(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector,
         target,
         reload,
@@ -245,6 +246,7 @@ pub(crate) fn done(rotation: RotationId, step: Step) -> Command {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     }
 }
 
@@ -256,6 +258,7 @@ pub(crate) fn failed(rotation: RotationId, step: Step, attempt: u32) -> Command 
         failure: Some("store down".to_owned()),
         is_away: false,
         remote: None,
+        sessions: None,
     }
 }
 
@@ -289,6 +292,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,

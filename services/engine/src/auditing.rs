@@ -195,9 +195,15 @@ fn end_of(events: &[Event]) -> Option<&'static str> {
         };
         match event {
             rotation::Event::Forced => Some("forced, without those who are missing"),
+            rotation::Event::StepCompleted {
+                step: rotation::Step::Drain,
+            } => Some("the grace is over, the old version dies"),
             rotation::Event::Closed { .. } => Some("held, a person decides"),
             rotation::Event::DeadlineMoved { .. } => {
                 Some("put off, those who are missing have to wait for leave to restart")
+            }
+            rotation::Event::StagingEnded { .. } => {
+                Some("the server is told, hosts that are missing take the version later")
             }
             _ => None,
         }
@@ -341,6 +347,7 @@ fn step_verb(step: rotation::Step) -> &'static str {
         Step::Finish => "promote-version",
         Step::RevokeOld => "revoke-old-version",
         Step::RollBack => "roll-back-version",
+        Step::Drain => "ask-for-sessions",
     }
 }
 

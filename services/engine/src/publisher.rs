@@ -38,6 +38,12 @@ pub const TURN_SPAN: Duration = Duration::from_secs(6);
 /// How often a turn is renewed, or asked for.
 pub const TURN_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Commits that waited together are told together, at most so many: a plan that several of them changed
+/// goes to its host once, as the newest has it.
+pub const MAX_TOLD_TOGETHER: usize = 64;
+/// No further commit joins those that have so many events: a turn is renewed in between.
+pub const MAX_EVENTS_TOGETHER: usize = 256;
+
 /// Ports of the publisher.
 pub struct Publisher {
     /// The log of record.
@@ -79,7 +85,8 @@ impl Publisher {
                 }
                 commit = commits.recv() => {
                     let Some(commit) = commit else { return Ok(()) };
-                    self.pass_on(&commit, told.as_mut(), &open).await
+                    let burst = with_waiting(commit, &mut commits);
+                    self.pass_on(&burst, told.as_mut(), &open).await
                 }
                 _ = resend.tick(), if told.is_some() => {
                     self.resend(&open, false).await.map(|still| open = still)
@@ -176,33 +183,37 @@ impl Publisher {
             .collect()
     }
 
-    /// Tells a commit when it is our turn.
+    /// Tells commits when it is our turn: first the plans that they changed, each once, since what is told
+    /// is the newest plan whichever commit it is told for; then each commit's work, events and records.
     async fn pass_on(
         &self,
-        commit: &Commit,
+        burst: &[Commit],
         told: Option<&mut Mark>,
         open: &BTreeSet<effect::Key>,
     ) -> Result<(), PortError> {
         let Some(told) = told else { return Ok(()) };
-        self.tell(commit, told.number, open).await;
-        if let Some(last) = commit.events.last() {
-            told.number = told.number.max(last.number);
+        let has_keys = |commit: &Commit| commit.events.iter().any(changes_keys);
+        if burst.iter().any(has_keys) {
+            self.tell_hosts().await;
         }
-        if commit.audited {
-            told.audit_size = self.tell_audit(told.audit_size).await?;
+        for host in changed_hosts(burst) {
+            self.tell_plan(host).await;
         }
-        (self.failpoint)("gateway.after_publish");
+        for commit in burst {
+            self.tell(commit, told.number, open).await;
+            if let Some(last) = commit.events.last() {
+                told.number = told.number.max(last.number);
+            }
+            if commit.audited {
+                told.audit_size = self.tell_audit(told.audit_size).await?;
+            }
+            (self.failpoint)("gateway.after_publish");
+        }
         Ok(())
     }
 
-    /// What was found open before this commit came may have been sent by then.
+    /// Work and events. What was found open before this commit came may have been sent by then.
     async fn tell(&self, commit: &Commit, told: u64, open: &BTreeSet<effect::Key>) {
-        if commit.events.iter().any(changes_keys) {
-            self.tell_hosts().await;
-        }
-        for host in &commit.hosts {
-            self.tell_plan(*host).await;
-        }
         // A turn before this one may have told all of this commit, and its work be done by now.
         let is_told = (commit.events.last()).is_some_and(|last| last.number <= told);
         for effect in &commit.effects {
@@ -292,6 +303,26 @@ impl Publisher {
     }
 }
 
+/// A commit with those that wait behind it, in their order.
+fn with_waiting(first: Commit, waiting: &mut mpsc::Receiver<Commit>) -> Vec<Commit> {
+    let mut events = first.events.len();
+    let mut burst = vec![first];
+    while burst.len() < MAX_TOLD_TOGETHER
+        && events < MAX_EVENTS_TOGETHER
+        && let Ok(next) = waiting.try_recv()
+    {
+        events += next.events.len();
+        burst.push(next);
+    }
+    burst
+}
+
+/// Hosts whose plans some of these changed.
+fn changed_hosts(burst: &[Commit]) -> BTreeSet<HostId> {
+    let hosts = burst.iter().flat_map(|commit| &commit.hosts);
+    hosts.copied().collect()
+}
+
 /// Whether somebody told more than this.
 fn is_behind(told: Mark, mark: Mark) -> bool {
     told.number < mark.number || told.audit_size < mark.audit_size
@@ -305,4 +336,67 @@ fn interval(span: Duration) -> tokio::time::Interval {
     let mut interval = tokio::time::interval(span);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::event::Event;
+    use keywheel_core::id::{EventId, RevocationId};
+    use keywheel_core::revocation;
+    use keywheel_core::time::Timestamp;
+
+    use super::*;
+
+    fn commit(hosts: &[u8]) -> Commit {
+        Commit {
+            events: Vec::new(),
+            effects: Vec::new(),
+            hosts: hosts.iter().map(|n| HostId::from_bytes([*n; 16])).collect(),
+            audited: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_told_together_in_its_order_and_within_the_limit() {
+        let (sender, mut waiting) = mpsc::channel(2 * MAX_TOLD_TOGETHER);
+        for n in 1..=MAX_TOLD_TOGETHER {
+            let n = u8::try_from(n).unwrap();
+            sender.send(commit(&[n])).await.unwrap();
+        }
+        let burst = with_waiting(commit(&[0]), &mut waiting);
+        assert_eq!(burst.len(), MAX_TOLD_TOGETHER);
+        let order = burst.iter().map(|commit| commit.hosts[0].bytes()[0]);
+        assert!(order.map(usize::from).eq(0..MAX_TOLD_TOGETHER));
+        let rest = with_waiting(waiting.recv().await.unwrap(), &mut waiting);
+        assert_eq!(rest.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_joins_a_commit_of_many_events() {
+        let (sender, mut waiting) = mpsc::channel(2);
+        sender.send(commit(&[2])).await.unwrap();
+        let event = RecordedEvent {
+            number: 1,
+            id: EventId::default(),
+            time: Timestamp::default(),
+            traceparent: None,
+            event: Event::Revocation(RevocationId::default(), revocation::Event::Closed),
+            bytes: Arc::from(Vec::new()),
+            hash: [0; 32],
+            signature: [0; 64],
+        };
+        let large = Commit {
+            events: vec![event; MAX_EVENTS_TOGETHER],
+            ..commit(&[1])
+        };
+        assert_eq!(with_waiting(large, &mut waiting).len(), 1);
+        assert!(waiting.recv().await.is_some());
+    }
+
+    #[test]
+    fn a_plan_that_several_commits_changed_is_told_once() {
+        let burst = [commit(&[1, 2]), commit(&[2]), commit(&[]), commit(&[1])];
+        let hosts = [1, 2].map(|n| HostId::from_bytes([n; 16]));
+        assert_eq!(changed_hosts(&burst), BTreeSet::from(hosts));
+    }
 }

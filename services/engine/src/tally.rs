@@ -92,6 +92,8 @@ pub struct Tally {
     pub failures: BTreeMap<&'static str, u64>,
     /// From a promotion to the moment a running consumer's copy was replaced, by its host's clock.
     pub propagation: Spread,
+    /// Cut-overs: how long consumers were behind the server.
+    pub gaps: Spread,
     /// Consumers that were restarted to take a new version, by what led to it.
     pub restarts: BTreeMap<&'static str, u64>,
     /// Consumers that were not served.
@@ -246,6 +248,7 @@ impl Tally {
                 *self.failures.entry(step_word(*step)).or_default() += 1;
             }
             rotation::Event::DistributionStarted { .. } => self.begin(id, DISTRIBUTE, at),
+            rotation::Event::GapMeasured { since, until } => self.gaps.add(until.since(*since)),
             rotation::Event::Closed { outcome } => {
                 self.end_step(id, at);
                 if let Some(open) = self.open.remove(&id) {
@@ -323,6 +326,7 @@ pub const fn step_word(step: Step) -> &'static str {
         Step::Finish => "finish",
         Step::RevokeOld => "revoke_old",
         Step::RollBack => "roll_back",
+        Step::Drain => "drain",
     }
 }
 

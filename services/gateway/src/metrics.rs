@@ -4,7 +4,7 @@
 //! restart loses none. What is this process's own (denied requests, who was heard) says so in its help.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -63,6 +63,8 @@ impl Metrics {
                 &name,
                 stragglers(&committed.world, secret),
             );
+            let left = sessions_left(&committed.world, secret);
+            page.count(&names::SESSIONS_LEFT, &name, left);
             let promoted = committed.tally.promoted(secret.id);
             if let Some(promoted) = promoted.filter(|_| secret.current.is_some()) {
                 let age = now.since(promoted).as_secs_f64();
@@ -80,22 +82,50 @@ impl Metrics {
         }
     }
 
-    /// When the schedule wants the version after one; computed once for each.
-    fn due(&self, secret: &Secret, promoted: Timestamp) -> Option<Timestamp> {
-        let policy = &secret.spec.rotation;
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, of, next)) = due.get(&secret.id)
-            && *since == promoted
-            && of == policy
-        {
-            return *next;
+    /// Computes when what was promoted since the last look is due again. Calendars are slow, so nothing is
+    /// locked while they are asked.
+    fn look_ahead(&self) {
+        for (secret, promoted, policy) in self.unknown() {
+            let next = self.next(&policy, promoted);
+            self.known().insert(secret, (promoted, policy, next));
         }
+    }
+
+    /// Whose due time is not known yet.
+    fn unknown(&self) -> Vec<(SecretId, Timestamp, RotationPolicy)> {
+        let committed = self.api.view.read();
+        let due = self.known();
+        let secrets = committed.world.secrets.values();
+        let unknown = secrets.filter_map(|secret| {
+            let promoted = committed.tally.promoted(secret.id)?;
+            let is_known = known_due(&due, secret, promoted).is_some();
+            (!is_known).then(|| (secret.id, promoted, secret.spec.rotation.clone()))
+        });
+        unknown.collect()
+    }
+
+    /// When the schedule wants the version after one; computed once for each, ahead of the look or, where it
+    /// was promoted since, now.
+    fn due(&self, secret: &Secret, promoted: Timestamp) -> Option<Timestamp> {
+        let mut due = self.known();
+        if let Some(next) = known_due(&due, secret, promoted) {
+            return next;
+        }
+        let policy = &secret.spec.rotation;
+        let next = self.next(policy, promoted);
+        due.insert(secret.id, (promoted, policy.clone(), next));
+        next
+    }
+
+    fn next(&self, policy: &RotationPolicy, promoted: Timestamp) -> Option<Timestamp> {
         let horizon = Horizon::after_promotion(promoted, 1);
         let fires = (self.api.next_fires)(policy, horizon);
         let next = fires.first().and_then(|text| text.parse().ok());
-        let next = next.map(|next: jiff::Timestamp| Timestamp::from_micros(next.as_microsecond()));
-        due.insert(secret.id, (promoted, policy.clone(), next));
-        next
+        next.map(|next: jiff::Timestamp| Timestamp::from_micros(next.as_microsecond()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,6 +154,7 @@ impl Source for Metrics {
         let rows = self.api.presences.rows();
         let steady = self.api.clock.monotonic();
         page.flag(&names::SEALED, &[], is_sealed(&rows, steady));
+        self.look_ahead();
         let committed = self.api.view.read();
         page.count(&names::JOURNAL_EVENTS, &[], committed.number);
         self.secrets(page, &committed, now);
@@ -138,6 +169,12 @@ impl Source for Metrics {
         instances(page, &committed.world, &hearing);
         hosts(page, &self.api, &committed.world, &hearing);
     }
+}
+
+/// What was computed for this promotion under this policy.
+fn known_due(due: &Due, secret: &Secret, promoted: Timestamp) -> Option<Option<Timestamp>> {
+    let (since, policy, next) = due.get(&secret.id)?;
+    (*since == promoted && *policy == secret.spec.rotation).then_some(*next)
 }
 
 /// When the first version is wanted: at once, where it is made or fetched and no person has to put it.
@@ -160,6 +197,13 @@ fn stragglers(world: &World, secret: &Secret) -> u64 {
     let consumers = world.consumers(secret.id);
     let behind = consumers.filter(|(_, one)| !one.is_unserved() && one.holds != current);
     count(behind.count())
+}
+
+/// Sessions of what dies that its rotation waits for, as they were told last.
+fn sessions_left(world: &World, secret: &Secret) -> u64 {
+    let open = world.open_rotation(secret.id);
+    let waits = open.filter(|open| open.is_draining());
+    waits.and_then(|open| open.drain.left).unwrap_or(0)
 }
 
 /// What the log says in numbers.
@@ -189,6 +233,7 @@ fn tally(page: &mut Page, tally: &Tally) {
         page.count(&names::CONSUMER_RESTARTS, &[cause], *restarted);
     }
     page.spread(&names::PROPAGATION, &[], &tally.propagation);
+    page.spread(&names::ROTATION_GAP, &[], &tally.gaps);
     page.spread(&names::REVOCATION_DURATION, &[], &tally.revoked);
     page.count(&names::CONSUMERS_REFUSED, &[], tally.refused);
 }

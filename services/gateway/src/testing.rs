@@ -217,6 +217,7 @@ impl Bench {
                     failure: None,
                     is_away: false,
                     remote: None,
+                    sessions: None,
                 },
             };
             self.api.commands.submit(submission).await.unwrap();

@@ -23,6 +23,7 @@ use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
     BindingView, ConsumerView, RevocationView, RotationTimings, RotationView, VersionView,
 };
+use keywheel_schemas::mirror::TextForm as _;
 
 /// Most versions one answer lists.
 pub const MAX_VERSIONS: usize = 1000;
@@ -266,7 +267,17 @@ fn consumer(
             .filter(|member| member.due.iter().any(|due| due.binding == key.binding))
             .map(|member| restart_word(&member.stage).to_owned()),
         latency_ms: milliseconds(promoted, assignment.swapped_at),
+        previous: beside(world, key, assignment),
     }
+}
+
+/// The version before the current one that a consumer's file has, too, as its binding gives it.
+fn beside(world: &World, key: &assignment::Key, assignment: &Assignment) -> Option<u64> {
+    let secret = world.secrets.get(&assignment.secret)?;
+    let spec = world.bindings.get(&key.binding)?.spec.as_ref()?;
+    let has_current = secret.current == Some(assignment.holds);
+    let is_given = has_current && spec.previous.contains(&secret.id);
+    secret.retained.filter(|_| is_given)
 }
 
 const fn restart_word(stage: &Stage) -> &'static str {
@@ -322,6 +333,7 @@ pub fn rotation(committed: &Committed, id: RotationId) -> Option<RotationView> {
             requested_to_acknowledged_ms: milliseconds(times.requested, times.acknowledged),
             promoted_to_swapped_ms: slowest,
             requested_to_closed_ms: milliseconds(times.requested, times.closed),
+            gap_ms: rotation.gap.map(|gap| gap.as_secs_f64() * 1000.0),
         },
         consumers,
     })
@@ -346,9 +358,12 @@ fn phase_word(phase: &Phase) -> &'static str {
             Step::Finish => "finishing",
             Step::RevokeOld => "revoking_old",
             Step::RollBack => "rolling_back",
+            Step::Drain => "draining",
         },
         Phase::Retrying { .. } => "retrying",
+        Phase::Staging => "staging",
         Phase::Distributing => "distributing",
+        Phase::Draining { .. } => "draining",
         Phase::Closed(Outcome::Completed) => "completed",
         Phase::Closed(Outcome::RolledBack) => "rolled_back",
         Phase::Closed(Outcome::Parked) => "parked",
@@ -363,6 +378,7 @@ fn dying(world: &World, rotation: &Rotation) -> Vec<u64> {
     };
     let may_end = match rotation.phase {
         Phase::Distributing => true,
+        _ if rotation.is_draining() => true,
         Phase::Closed(Outcome::Parked) => {
             secret.last_version == rotation.version && secret.current == Some(rotation.wanted())
         }
@@ -386,6 +402,14 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
     } = &rotation.phase
     {
         words.push(format!("step {step:?}, attempt {attempt} failed: {reason}"));
+    }
+    words.extend(sessions_words(rotation));
+    if rotation.phase == Phase::Staging {
+        let missing = rotation.staging.iter();
+        words.extend(missing.map(|host| {
+            let name = host_name(world, *host);
+            format!("host {name}: has not yet said that it has the version at hand")
+        }));
     }
     if let Some(reason) = &rotation.halted {
         words.push(match rotation.returning {
@@ -416,6 +440,27 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
         ));
     }
     words
+}
+
+/// What is known of the sessions of what dies, while that holds the rotation up.
+fn sessions_words(rotation: &Rotation) -> Option<String> {
+    let is_parked = rotation.phase == Phase::Closed(Outcome::Parked);
+    if !rotation.is_draining() && !is_parked {
+        return None;
+    }
+    let drain = &rotation.drain;
+    if let Some(until) = drain.grace {
+        return Some(format!(
+            "sessions: the server does not tell those of the old credential, which lives on until {}",
+            until.text()
+        ));
+    }
+    let (left, since) = (drain.left?, drain.since?);
+    let open = match left {
+        1 => "1 session of the old credential is open".to_owned(),
+        n => format!("{n} sessions of the old credential are open"),
+    };
+    Some(format!("sessions: {open} since before {}", since.text()))
 }
 
 fn host_name(world: &World, host: HostId) -> String {

@@ -363,6 +363,7 @@ fn may_have_attached(error: &Error) -> bool {
 fn remember(file: &Wanted) -> RememberedHolding {
     let form = file.form.as_ref();
     let further = form.map(|form| state::further_words(&form.versions()));
+    let previous = form.map(|form| state::further_words(&form.previous_versions()));
     RememberedHolding {
         binding: file.binding.to_string(),
         secret: file.secret.to_string(),
@@ -373,6 +374,7 @@ fn remember(file: &Wanted) -> RememberedHolding {
         name: file.name.to_string(),
         attr: Some((file.attr.uid, file.attr.gid, file.attr.mode)),
         further: further.unwrap_or_default(),
+        previous: previous.unwrap_or_default(),
     }
 }
 

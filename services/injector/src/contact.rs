@@ -283,9 +283,7 @@ impl Shared {
         let Some(cache) = self.cache.get().cloned() else {
             return;
         };
-        let is_behind = self
-            .newest_word()
-            .is_some_and(|(plan, wanted)| cache.is_behind(&plan, &wanted));
+        let is_behind = self.is_disk_behind();
         let lease = self.lease_to_save();
         if !is_behind && lease.is_none() {
             return;
@@ -298,6 +296,14 @@ impl Shared {
                 "host cache not brought up to date"
             );
         }
+    }
+
+    /// Whether the disk has an older word than the newest.
+    pub(crate) fn is_disk_behind(&self) -> bool {
+        self.cache.get().is_some_and(|cache| {
+            self.newest_word()
+                .is_some_and(|(plan, wanted)| cache.is_behind(&plan, &wanted))
+        })
     }
 
     /// The lease, when what the disk has of it is too old.

@@ -14,7 +14,7 @@ use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_sys::secretfs::FileAttr;
 
 use crate::form::Form;
-use crate::granted::{further_of, grant_of, is_dead, versions_of};
+use crate::granted::{further_of, grant_of, is_dead, parts_of, previous_of, versions_of};
 use crate::model::{Ack, Holding, Place, Tracked};
 use crate::reload::reload_in;
 use crate::shared::VersionKey;
@@ -55,6 +55,8 @@ pub(crate) struct FileWish {
     pub(crate) grant: Grant,
     /// The further secrets that it is made of.
     pub(crate) further: Vec<(SecretId, Grant)>,
+    /// Versions before the current ones that it is made of.
+    pub(crate) previous: Vec<(SecretId, Grant)>,
     /// Which of all those versions it does not have yet; all of them when only its form changes.
     pub(crate) news: Vec<VersionKey>,
     pub(crate) directory: Directory,
@@ -68,11 +70,18 @@ pub(crate) struct FileWish {
 }
 
 impl FileWish {
-    /// Every version that it is made of.
+    /// Every version that it brings.
     pub(crate) fn versions(&self) -> impl Iterator<Item = VersionKey> + '_ {
         let further = self.further.iter();
         let further = further.map(|(secret, grant)| (*secret, grant.version));
         std::iter::once((self.secret, self.grant.version)).chain(further)
+    }
+
+    /// Every version that it is made of, those before the current ones among them.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = VersionKey> + '_ {
+        let previous = self.previous.iter();
+        let previous = previous.map(|(secret, grant)| (*secret, grant.version));
+        self.versions().chain(previous)
     }
 }
 
@@ -219,7 +228,7 @@ fn is_left_over(
     };
     let mut secrets = std::iter::once(&holding.secret).chain(holding.further.keys());
     let is_forgotten = secrets.any(|secret| !names(secret));
-    let has_dead = holding.held().any(|one| is_dead(binding, one));
+    let has_dead = holding.parts().any(|one| is_dead(binding, one));
     let mut versions = versions_of(binding);
     let is_unformed = versions.next().is_some_and(|own| {
         let form = Form::of(binding);
@@ -227,7 +236,7 @@ fn is_left_over(
             .unformed(binding.binding, own, form.as_ref())
             .is_some()
     });
-    let mut missing = versions_of(binding).map(had);
+    let mut missing = parts_of(binding).map(had);
     match (has_dead, is_forgotten) {
         (true, _) => is_unformed || missing.any(|one| one != Had::Here),
         (false, true) => is_unformed || missing.any(|one| one == Had::Failed),
@@ -261,6 +270,7 @@ fn decide_file(
     let form = Form::of(binding);
     let further = further_of(binding).map(|(one, grant)| (one.secret, grant));
     let further: Vec<(SecretId, Grant)> = further.collect();
+    let previous: Vec<(SecretId, Grant)> = previous_of(binding).collect();
     let is_done =
         |holding: &&Holding| holding.version == Some(grant.version) && holding.form == form;
     if let Some(holding) = same.filter(is_done) {
@@ -270,6 +280,7 @@ fn decide_file(
             todo.restart.extend(due);
             todo.needs.push((binding.secret, grant));
             todo.needs.extend(further);
+            todo.needs.extend(previous);
         }
         return;
     }
@@ -281,13 +292,14 @@ fn decide_file(
         return;
     }
     todo.needs.push((binding.secret, grant));
-    todo.needs.extend(further.iter().copied());
+    todo.needs.extend(further.iter().chain(&previous).copied());
     let news = news_for(binding, same);
     todo.writes.push(FileWish {
         binding: binding.binding,
         secret: binding.secret,
         grant,
         further,
+        previous,
         news,
         directory: directory.clone(),
         name: name.clone(),

@@ -18,7 +18,8 @@ use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use crate::granted::further_of;
+use crate::granted::{further_of, previous_of};
+use crate::shared::VersionKey;
 
 /// Most bytes that are read for the fields of one binding: each place reads the whole value.
 const MAX_FIELD_BYTES: usize = 16 << 20;
@@ -30,9 +31,12 @@ pub(crate) struct Form {
     secret: SecretName,
     /// Further secrets that it is made of. Another version of one of them is another form.
     further: Vec<Further>,
+    /// Versions before the current one that it is made of, which makes it another form too. For what is
+    /// not among them nothing is filled in.
+    previous: Vec<Further>,
 }
 
-/// A further secret, and its version.
+/// A further secret, or one of which the version before is meant, and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Further {
     secret: SecretId,
@@ -40,8 +44,8 @@ struct Further {
     version: u64,
 }
 
-/// Values of the further secrets of one binding.
-pub(crate) type FurtherValues = BTreeMap<SecretId, Arc<SecretBytes>>;
+/// Values of the further secrets of one binding, and of versions before the current one.
+pub(crate) type FurtherValues = BTreeMap<VersionKey, Arc<SecretBytes>>;
 
 /// What a form is filled with.
 struct Values<'a> {
@@ -79,10 +83,23 @@ impl Form {
             name: one.name.clone(),
             version: grant.version,
         });
+        let named = |secret: SecretId| {
+            let own = (planned.secret == secret).then_some(&planned.secret_name);
+            let mut also = planned.also.iter();
+            own.or_else(|| Some(&also.find(|one| one.secret == secret)?.name))
+        };
+        let previous = previous_of(planned).filter_map(|(secret, grant)| {
+            Some(Further {
+                secret,
+                name: named(secret)?.clone(),
+                version: grant.version,
+            })
+        });
         Some(Arc::new(Self {
             shape,
             secret: planned.secret_name.clone(),
             further: further.collect(),
+            previous: previous.collect(),
         }))
     }
 
@@ -90,6 +107,12 @@ impl Form {
     pub(crate) fn versions(&self) -> BTreeMap<SecretId, u64> {
         let further = self.further.iter();
         further.map(|one| (one.secret, one.version)).collect()
+    }
+
+    /// The versions before the current ones that it is made of.
+    pub(crate) fn previous_versions(&self) -> BTreeMap<SecretId, u64> {
+        let previous = self.previous.iter();
+        previous.map(|one| (one.secret, one.version)).collect()
     }
 
     /// Whether it makes several files, in a directory.
@@ -103,6 +126,7 @@ impl Form {
             shape: Shape::File(template.to_owned()),
             secret: SecretName::parse(secret).unwrap(),
             further: Vec::new(),
+            previous: Vec::new(),
         })
     }
 
@@ -143,7 +167,8 @@ impl Form {
             {
                 budget.fields += 1;
                 // EXPOSE: only its length is looked at.
-                let length = self.value_of(place, values)?.expose().len();
+                let value = self.value_of(place, values)?;
+                let length = value.map_or(0, |value| value.expose().len());
                 budget.read = budget.read.saturating_add(length);
             }
         }
@@ -177,18 +202,27 @@ impl Form {
         Ok(SecretBytes::from(whole))
     }
 
+    /// The value that is meant; `None`: there is no version before the current one.
     fn value_of<'a>(
         &self,
         place: &Place<'_>,
         values: &Values<'a>,
-    ) -> Result<&'a SecretBytes, String> {
-        if place.secret == self.secret.as_str() {
-            return Ok(values.own);
-        }
-        let mut further = self.further.iter();
-        let named = further.find(|one| one.name.as_str() == place.secret);
-        let value = named.and_then(|one| values.further.get(&one.secret));
-        value.map(|value| &**value).ok_or_else(|| {
+    ) -> Result<Option<&'a SecretBytes>, String> {
+        let is_named = |one: &&Further| one.name.as_str() == place.secret;
+        let is_own = place.secret == self.secret.as_str();
+        let named = match place.is_previous {
+            true => {
+                let previous = self.previous.iter().find(is_named);
+                if previous.is_none() && (is_own || self.further.iter().any(|one| is_named(&one))) {
+                    return Ok(None);
+                }
+                previous
+            }
+            false if is_own => return Ok(Some(values.own)),
+            false => self.further.iter().find(is_named),
+        };
+        let value = named.and_then(|one| values.further.get(&(one.secret, one.version)));
+        value.map(|value| Some(&**value)).ok_or_else(|| {
             format!(
                 "line {}: `{}` is another secret than those that the binding gives out",
                 place.line, place.secret
@@ -197,8 +231,11 @@ impl Form {
     }
 
     fn part<'a>(&self, place: &Place<'_>, values: &Values<'a>) -> Result<Part<'a>, String> {
+        let Some(value) = self.value_of(place, values)? else {
+            return Ok(Part::Given(b""));
+        };
         // EXPOSE: copied into what the container's file will hold.
-        let bytes = self.value_of(place, values)?.expose();
+        let bytes = value.expose();
         let part = if place.fields.is_empty() {
             Part::Given(bytes)
         } else {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use keywheel_core::id::SecretId;
 use keywheel_core::name::SecretName;
-use keywheel_core::plan::{Grant, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding, PlannedSecret};
 
 use crate::shared::VersionKey;
 
@@ -43,6 +43,34 @@ pub(crate) fn versions_of(binding: &PlannedBinding) -> impl Iterator<Item = Vers
     let further = further_of(binding).map(|(one, grant)| (one.secret, grant.version));
     let is_given = own.is_some();
     own.into_iter().chain(further.filter(move |_| is_given))
+}
+
+/// The versions before the current one that a binding's templates name, as far as there are any: while it
+/// gives out anything, and never a dead one.
+pub(crate) fn previous_of(binding: &PlannedBinding) -> impl Iterator<Item = (SecretId, Grant)> {
+    let is_given = grant_of(binding).is_some();
+    let previous = binding.previous.iter().filter(move |_| is_given);
+    let alive = previous.filter(move |one| !is_dead(binding, (one.secret, one.grant.version)));
+    alive.map(|one| (one.secret, one.grant))
+}
+
+/// Every version that what a binding gives is made of, those before the current ones among them.
+pub(crate) fn parts_of(binding: &PlannedBinding) -> impl Iterator<Item = VersionKey> {
+    let previous = previous_of(binding).map(|(secret, grant)| (secret, grant.version));
+    versions_of(binding).chain(previous)
+}
+
+/// What the host is to have at hand and gives to nobody yet.
+pub(crate) fn staged_of(plan: &HostPlan) -> impl Iterator<Item = (VersionKey, Grant)> {
+    let staged = plan.staged.iter();
+    let staged = staged.map(|one| ((one.secret, one.grant.version), one.grant));
+    staged.filter(move |(key, _)| !plan.bindings.iter().any(|binding| is_dead(binding, *key)))
+}
+
+/// Everything that the host may keep.
+pub(crate) fn versions_in(plan: &HostPlan) -> impl Iterator<Item = VersionKey> {
+    let given = plan.bindings.iter().flat_map(parts_of);
+    given.chain(staged_of(plan).map(|(key, _)| key))
 }
 
 /// The first secret of a binding that has no version to be given out.
@@ -97,6 +125,7 @@ mod tests {
 
     use keywheel_core::binding::Reload;
     use keywheel_core::id::DeliveryId;
+    use keywheel_core::plan::PlannedPrevious;
 
     use super::*;
     use crate::decide::tests::{binding, file};
@@ -147,6 +176,35 @@ mod tests {
             (None, None)
         );
         assert_eq!(lacking(&revoked), Some(&revoked.secret_name));
+    }
+
+    #[test]
+    fn a_version_before_is_a_part_while_it_lives_and_is_never_given_out_as_a_version() {
+        let mut planned = of_two(Some(4));
+        planned.previous = vec![previous(planned.secret, 2), previous(OTHER, 3)];
+        let parts = |planned: &PlannedBinding| parts_of(planned).collect::<Vec<VersionKey>>();
+        let own = planned.secret;
+        assert_eq!(
+            parts(&planned),
+            [(own, 3), (OTHER, 4), (own, 2), (OTHER, 3)]
+        );
+        let all: Vec<VersionKey> = versions_of(&planned).collect();
+        assert_eq!(all, [(own, 3), (OTHER, 4)]);
+        assert_eq!(version_of(&planned, own), Some(3));
+        let mark = mark_of(&planned);
+        planned.dead.insert(2);
+        planned.also[0].dead.insert(3);
+        assert_eq!(parts(&planned), [(own, 3), (OTHER, 4)]);
+        assert_eq!(mark_of(&planned), mark);
+        planned.current = None;
+        assert!(parts(&planned).is_empty(), "nothing is given out");
+    }
+
+    fn previous(secret: SecretId, version: u64) -> PlannedPrevious {
+        PlannedPrevious {
+            secret,
+            grant: grant(version),
+        }
     }
 
     #[test]

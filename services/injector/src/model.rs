@@ -74,6 +74,9 @@ pub(crate) struct Holding {
     pub(crate) version: Option<u64>,
     /// The versions of the further secrets that it was made of.
     pub(crate) further: BTreeMap<SecretId, u64>,
+    /// The versions before the current ones that it was made of, too. Nobody runs on them, so that nothing
+    /// is said of them but that they are held.
+    pub(crate) previous: BTreeMap<SecretId, u64>,
     /// What was new with this content to a consumer that was not told yet; empty: all of it.
     pub(crate) news: Vec<VersionKey>,
     /// Which content it is: a number of its own whenever it is set anew, so that nothing that is told of
@@ -98,6 +101,13 @@ impl Holding {
         let own = own.map(|version| (self.secret, version));
         let is_known = own.is_some();
         own.into_iter().chain(further.filter(move |_| is_known))
+    }
+
+    /// Every version that lies in it, those before the current ones among them.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = VersionKey> + '_ {
+        let previous = self.previous.iter();
+        let previous = previous.map(|(secret, version)| (*secret, *version));
+        self.held().chain(previous)
     }
 
     /// The same, with what is new in it.
@@ -385,6 +395,7 @@ mod tests {
             form: None,
             version: Some(3),
             further: BTreeMap::from([(OTHER, 1)]),
+            previous: BTreeMap::new(),
             news: Vec::new(),
             content: 1,
             ack: Ack::Done,

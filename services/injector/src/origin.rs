@@ -218,6 +218,7 @@ mod tests {
             secret: SecretId::from_bytes([*secret; 16]),
             secret_name: SecretName::parse("s").unwrap(),
             also: Vec::new(),
+            previous: Vec::new(),
             selector: Selector::default(),
             target: Target::Env {
                 name: EnvName::parse("A").unwrap(),
@@ -235,6 +236,7 @@ mod tests {
             generation: 1,
             bindings: bindings.collect(),
             leaves: Vec::new(),
+            staged: Vec::new(),
         }
     }
 

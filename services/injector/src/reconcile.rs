@@ -3,7 +3,7 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
-//! `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `comeback` starts what was
+//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `comeback` starts what was
 //! refused.
 
 mod begin;
@@ -17,6 +17,7 @@ mod records;
 mod rollout;
 mod start;
 mod turn;
+mod values;
 mod wants;
 
 pub(crate) use command::Command;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
+use keywheel_core::plan::HostPlan;
 use keywheel_core::report::{
     DeniedStart, HostReport, Item, MAX_REPORT_ITEMS, RestartWish, UsageNote,
 };
@@ -41,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use self::exec::Asked;
 use crate::attach::Tools;
 use crate::executed::Execs;
-use crate::granted::further_of;
+use crate::granted::{further_of, staged_of};
 use crate::model::{Containers, Holding, Refused, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
 use crate::report::{Kept, Outbox, bound_denied, bound_notes};
@@ -73,6 +75,7 @@ struct Told {
     holds: BTreeSet<VersionKey>,
     complete: bool,
     restarts: Vec<RestartWish>,
+    staged: BTreeSet<VersionKey>,
 }
 
 /// See the file.
@@ -441,7 +444,7 @@ impl Reconciler {
         }
         let held = |remembered: &Remembered| {
             let holdings = remembered.holdings();
-            let held = holdings.values().flat_map(Holding::held);
+            let held = holdings.values().flat_map(Holding::parts);
             held.collect::<Vec<_>>()
         };
         let unreached = self.remembered.values().chain(self.hidden.values());
@@ -453,6 +456,7 @@ impl Reconciler {
             // A list that is cut off would make ghosts of what lives.
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
             restarts: self.restart_wishes(&plan),
+            staged: self.staged(&plan),
         };
         let stale = Vec::from_iter(self.shared.stale_plans());
         self.decide_execs();
@@ -478,9 +482,17 @@ impl Reconciler {
             executed,
             notes: std::mem::take(&mut self.notes),
             restarts: told.restarts.clone(),
+            staged: told.staged.iter().copied().collect(),
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));
+    }
+
+    /// Of what the plan names as staged, what is at hand; at most what one report may say.
+    fn staged(&self, plan: &HostPlan) -> BTreeSet<VersionKey> {
+        let staged = staged_of(plan).map(|(key, _)| key);
+        let had = staged.filter(|key| self.shared.has_value(*key));
+        had.take(MAX_REPORT_ITEMS).collect()
     }
 
     /// Containers that exist as consumers, also those that are down after a failed restart.
@@ -530,5 +542,5 @@ impl Reconciler {
 }
 
 fn held_by(tracked: &Tracked) -> impl Iterator<Item = VersionKey> {
-    tracked.holdings.values().flat_map(Holding::held)
+    tracked.holdings.values().flat_map(Holding::parts)
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariants: the plan never goes back, and an older one that is no repeat is refused aloud; whoever is about to open a version says so first, under
 //! the same lock under which it read the plan, so a report's `holds` never lacks one; an envelope
-//! that no binding's present version names is dropped with the plan that says so, and then from the
+//! that no present or staged version of the plan names is dropped with the plan that says so, and then from the
 //! disk; nothing is given out once the lease is over. The lock is never held across a wait.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +32,7 @@ use keywheel_member::{RenewalFault, SealingKeys};
 use tokio::sync::Notify;
 
 use crate::contact::Contact;
-use crate::granted::versions_of;
+use crate::granted::versions_in;
 use crate::host_cache::{HostCache, Restored};
 use crate::kept::{KeptValue, KeptValues};
 use crate::keyring::Keyring;
@@ -233,6 +233,7 @@ impl Shared {
         bare.bindings
             .iter_mut()
             .for_each(|binding| binding.current = None);
+        bare.staged.clear();
         Some(Arc::new(bare))
     }
 
@@ -578,13 +579,9 @@ fn envelope_of(answer: Body) -> Result<Envelope, PortError> {
 
 fn is_current(inner: &Inner, key: VersionKey) -> bool {
     let plan = inner.plan.as_deref();
-    let mut given = plan
-        .iter()
-        .flat_map(|plan| &plan.bindings)
-        .flat_map(versions_of);
-    given.any(|given| given == key)
+    plan.is_some_and(|plan| versions_in(plan).any(|kept| kept == key))
 }
 
 fn current_versions(plan: &HostPlan) -> BTreeSet<VersionKey> {
-    plan.bindings.iter().flat_map(versions_of).collect()
+    versions_in(plan).collect()
 }

@@ -44,6 +44,9 @@ struct Stored {
     /// Not in files of earlier versions.
     #[serde(default)]
     restarts: Vec<StoredRestart>,
+    /// Not in files of earlier versions.
+    #[serde(default)]
+    staged: Vec<(String, u64)>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -206,11 +209,7 @@ fn store(spooled: &Spooled) -> Stored {
         host: report.host.to_string(),
         generation: report.generation,
         items: report.items.iter().map(store_item).collect(),
-        holds: report
-            .holds
-            .iter()
-            .map(|(secret, version)| (secret.to_string(), *version))
-            .collect(),
+        holds: store_held(&report.holds),
         complete: report.complete,
         containers: report.containers.iter().map(ToString::to_string).collect(),
         denied: report.denied.iter().map(store_denied).collect(),
@@ -218,7 +217,14 @@ fn store(spooled: &Spooled) -> Stored {
         executed: report.executed.iter().map(store_executed).collect(),
         notes: report.notes.iter().map(store_note).collect(),
         restarts: report.restarts.iter().map(StoredRestart::of).collect(),
+        staged: store_held(&report.staged),
     }
+}
+
+fn store_held(held: &[(SecretId, u64)]) -> Vec<(String, u64)> {
+    let held = held.iter();
+    held.map(|(secret, version)| (secret.to_string(), *version))
+        .collect()
 }
 
 const fn store_stale(stale: &StalePlan) -> (u64, u64, i64, u64) {
@@ -386,6 +392,11 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(StoredRestart::into_core)
             .collect(),
+        staged: stored
+            .staged
+            .into_iter()
+            .map(hold)
+            .collect::<Option<Vec<_>>>()?,
     };
     Some(Spooled {
         number,

@@ -57,6 +57,9 @@ pub(crate) struct RememberedHolding {
     /// Further secrets that the file was made of, and their versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) further: Vec<(String, u64)>,
+    /// Secrets whose version before the current one lies in the file, and that version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) previous: Vec<(String, u64)>,
 }
 
 impl Remembered {
@@ -147,6 +150,7 @@ impl RememberedHolding {
             form: None,
             version,
             further: self.further.iter().filter_map(parse_further).collect(),
+            previous: self.previous.iter().filter_map(parse_further).collect(),
             news: Vec::new(),
             content: 0,
             ack: self.ack(),
@@ -187,6 +191,7 @@ fn remember(binding: BindingId, holding: &Holding) -> Option<RememberedHolding> 
         name,
         attr: holding.attr.map(|attr| (attr.uid, attr.gid, attr.mode)),
         further: further_words(&holding.further),
+        previous: further_words(&holding.previous),
     })
 }
 
@@ -267,6 +272,7 @@ mod tests {
             name: name.to_owned(),
             attr: (!dir.is_empty()).then_some((1, 2, 0o400)),
             further: Vec::new(),
+            previous: Vec::new(),
         };
         Remembered {
             container: "a".repeat(64),
@@ -349,6 +355,22 @@ mod tests {
         let gone = all.vanished();
         let gone: Vec<SecretId> = gone.iter().map(|item| item.secret).collect();
         assert_eq!(gone, [SecretId::from_bytes([2; 16]), other]);
+    }
+
+    #[test]
+    fn a_version_before_is_remembered_as_held_and_nothing_else_is_said_of_it() {
+        let own = SecretId::from_bytes([2; 16]);
+        let mut all = remembered();
+        all.holdings.truncate(1);
+        all.holdings[0].previous = further_words(&BTreeMap::from([(own, 3)]));
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), &all).unwrap();
+        let loaded = load_all(folder.path()).unwrap().into_values().next();
+        assert_eq!(loaded.as_ref(), Some(&all));
+        let holding = all.holdings().into_values().next().unwrap();
+        assert_eq!(holding.held().collect::<Vec<_>>(), [(own, 4)]);
+        assert_eq!(holding.parts().collect::<Vec<_>>(), [(own, 4), (own, 3)]);
+        assert_eq!(all.vanished().len(), 1);
     }
 
     #[test]

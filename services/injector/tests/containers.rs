@@ -22,7 +22,7 @@ use std::time::Duration;
 use keywheel_core::binding::{Reload, Rollout};
 use keywheel_core::id::{ContainerId, DeliveryId, SecretId};
 use keywheel_core::name::SecretName;
-use keywheel_core::plan::{Grant, Leave, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{Grant, Leave, PlannedBinding, PlannedPrevious, PlannedSecret};
 use keywheel_core::report::{Fact, HostReport, RestartState};
 use keywheel_daemon::SystemClock;
 use keywheel_injector::HostSettings;
@@ -621,5 +621,79 @@ async fn a_file_of_two_secrets_is_told_of_each_and_goes_when_one_of_them_does() 
     })
     .await;
     assert!(!container.cat("db").0);
+    injector.end_in(folder.path()).await;
+}
+
+/// A file of secret 19: the current version, and the one before it.
+fn with_previous(current: u64, previous: Option<u64>) -> PlannedBinding {
+    let mut target = file("keys");
+    if let keywheel_core::binding::Target::File { template, .. } = &mut target {
+        let name = "test/secret-19";
+        let text = format!(
+            "{{{{ secret(\"{name}\") }}}},{{{{ secret(\"{name}\", version=\"previous\") }}}}"
+        );
+        *template = Some(text);
+    }
+    let mut planned = binding(19, "previous", target, Reload::None, Some(current));
+    let previous = previous.map(|version| PlannedPrevious {
+        secret: planned.secret,
+        grant: Grant {
+            version,
+            delivery: DeliveryId::from_bytes([19; 16]),
+        },
+    });
+    planned.previous = previous.into_iter().collect();
+    planned
+}
+
+/// Whether the last report says that the host was looked at, and holds exactly these versions of secret 19.
+fn holds_all(versions: &[u64]) -> impl Fn(&[HostReport]) -> bool {
+    let secret = SecretId::from_bytes([19; 16]);
+    let all = versions.iter().map(|version| (secret, *version));
+    let all: Vec<(SecretId, u64)> = all.collect();
+    move |reports| {
+        let last = reports.last();
+        last.is_some_and(|last| last.complete && last.holds == all)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_version_before_is_held_over_a_crash_until_no_file_has_it_any_more() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    bus.put(19, 1, b"one");
+    bus.put(19, 2, b"two");
+    bus.publish(vec![with_previous(1, None)]);
+    let mut injector = start(folder.path(), &bus);
+    let container = Container::start("previous", &[], IDLE);
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    assert_eq!(container.cat("keys"), (true, "one,".into()));
+    bus.publish(vec![with_previous(2, Some(1))]);
+    bus.wait_facts("swapped to 2", 1, swapped(2)).await;
+    assert_eq!(container.cat("keys"), (true, "two,one".into()));
+    bus.wait("both are held", holds_all(&[1, 2])).await;
+
+    // Got back after a crash, compared, and not written again.
+    let inode = || {
+        container
+            .exec("/bin/busybox stat -c %i /run/secrets/keys")
+            .1
+    };
+    let before = inode();
+    injector.abandon().await;
+    bus.clear();
+    let injector = start(folder.path(), &bus);
+    bus.wait("both are held again", holds_all(&[1, 2])).await;
+    assert_eq!(inode(), before);
+
+    // Dead: the file is made again without it, and only then the host says that it is gone.
+    let mut revoked = with_previous(2, None);
+    revoked.floor = 1;
+    bus.publish(vec![revoked]);
+    bus.wait("one is held", holds_all(&[2])).await;
+    assert_eq!(container.cat("keys"), (true, "two,".into()));
     injector.end_in(folder.path()).await;
 }

@@ -45,6 +45,7 @@ fn plan(generation: u64) -> HostPlan {
         generation,
         bindings: Vec::new(),
         leaves: Vec::new(),
+        staged: Vec::new(),
     }
 }
 

@@ -3,8 +3,9 @@
 //!
 //! Which account a version opens stands in its value, so that whoever performs a step after a crash
 //! finds it there. Invariants: an account is chosen only when no other version that is kept opens it, and
-//! given a new password only when no session of it is left; what is kept in the vault is fit to be a
-//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`]. It
+//! given a new password only when no session of it is left ([`sessions`]); what is kept in the vault is fit to be a
+//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`], what an
+//! unclear cut-over came to in [`cutting_over`]. It
 //! talks to no server itself.
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, Outside, StepWork};
 use keywheel_core::id::SecretId;
 use keywheel_core::resource::Strategy;
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::secret::Generator;
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::generator;
@@ -26,7 +27,9 @@ use keywheel_seal::{Entropy, SecretBytes};
 
 use crate::{form, password};
 
+mod cutting_over;
 mod ending;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -242,28 +245,6 @@ impl AccountRotator {
         }
     }
 
-    /// A standby account is not reused before its sessions are gone: they would be taken for new ones.
-    async fn check_drained(&self, login: &Login, until: &Until) -> Result<(), PortError> {
-        let now = self.accounts.mark(until).await?;
-        match self.accounts.older(login, &now, until).await? {
-            Some(0) => Ok(()),
-            Some(left) => {
-                let text = format!(
-                    "account {login} at {} still has {left} sessions from before, so it is not given a new password; end them there, or restart what holds them",
-                    self.plan.resource
-                );
-                Err(PortError::new(ErrorKind::Unavailable, text))
-            }
-            None => {
-                tracing::warn!(
-                    account = login.name,
-                    "the server does not tell the sessions of a standby account; it is reused"
-                );
-                Ok(())
-            }
-        }
-    }
-
     /// Fails when the server lets in who has no right password: then a login proves nothing.
     async fn check_door(&self, login: &Login, until: &Until) -> Result<(), PortError> {
         let spec = Generator {
@@ -296,22 +277,7 @@ impl Rotator for AccountRotator {
             let reason = "an account's password has to be text; put another one";
             return Err(refused(work, reason));
         };
-        until.check()?;
-        let (secret, token) = (work.secret, work.rotation);
-        let kept = self.vault.insert(secret, version, token, &value).await;
-        match kept {
-            Ok(_) if work.provided => {
-                until.check()?;
-                self.vault.drop_stashed(token).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind == ErrorKind::Denied && work.provided => {
-                // Nothing can use the value any more. If dropping fails, the roll-back drops it.
-                let _ = self.vault.drop_stashed(token).await;
-                Err(error)
-            }
-            Err(error) => Err(error),
-        }
+        keep(&*self.vault, work, version, &value, until).await
     }
 
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
@@ -321,7 +287,8 @@ impl Rotator for AccountRotator {
             Strategy::AlternatingUsers if !self.admits(&made, until).await? => {
                 self.check_drained(&made.login, until).await?;
             }
-            Strategy::AlternatingUsers | Strategy::SingleUser => {}
+            Strategy::AlternatingUsers => {}
+            Strategy::SingleUser => return self.cut_over(work, &made, until).await,
         }
         let Credential { login, password } = made;
         let keep = Keep::Nothing;
@@ -390,7 +357,7 @@ impl Rotator for AccountRotator {
         first
     }
 
-    /// Of `create` the vault tells; every other step sees by itself what there is.
+    /// Of `create` the vault tells, of a cut-over the account; every other step sees by itself what there is.
     async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
         until.check()?;
         let is_done = match work.step {
@@ -401,19 +368,61 @@ impl Rotator for AccountRotator {
                 until.check()?;
                 !waits && self.vault.has(work.secret, version).await?
             }
+            // An account that keeps one password has all of its rights.
+            Step::Set if self.strategy() == Strategy::SingleUser => {
+                self.is_cut_over(work, until).await?
+            }
             // That an account lets in is not all of `set`: its rights may be missing yet. `accept` sees what
             // is, and changes nothing where nothing is.
-            Step::Set | Step::Test | Step::Finish | Step::RevokeOld | Step::RollBack => false,
+            Step::Set
+            | Step::Test
+            | Step::Finish
+            | Step::RevokeOld
+            | Step::RollBack
+            | Step::Drain => false,
         };
         Ok(match is_done {
             true => Probed::Done(None),
             false => Probed::NotDone,
         })
     }
+
+    async fn sessions(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<Sessions>, PortError> {
+        self.open_on(work, until).await
+    }
+}
+
+/// Keeps the value of the new version under its rotation's token; a provided one waits no more then.
+pub(crate) async fn keep(
+    vault: &dyn VersionVault,
+    work: &StepWork,
+    version: u64,
+    value: &SecretBytes,
+    until: &Until,
+) -> Result<(), PortError> {
+    until.check()?;
+    let (secret, token) = (work.secret, work.rotation);
+    match vault.insert(secret, version, token, value).await {
+        Ok(_) if work.provided => {
+            until.check()?;
+            vault.drop_stashed(token).await
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == ErrorKind::Denied && work.provided => {
+            // Nothing can use the value any more. If dropping fails, the roll-back drops it.
+            let _ = vault.drop_stashed(token).await;
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The one version a step before the promotion works on.
-fn new_version(work: &StepWork) -> Result<u64, PortError> {
+pub(crate) fn new_version(work: &StepWork) -> Result<u64, PortError> {
     match work.versions[..] {
         [version] => Ok(version),
         _ => {
@@ -427,7 +436,7 @@ fn new_version(work: &StepWork) -> Result<u64, PortError> {
     }
 }
 
-fn refused(work: &StepWork, reason: &str) -> PortError {
+pub(crate) fn refused(work: &StepWork, reason: &str) -> PortError {
     let text = format!(
         "the new version of secret {} cannot be made: {reason}",
         work.secret

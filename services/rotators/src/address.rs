@@ -127,7 +127,7 @@ fn decoded(text: &str) -> Option<String> {
     (!text.chars().any(char::is_control)).then_some(text)
 }
 
-fn is_this_machine(host: &str) -> bool {
+pub(crate) fn is_this_machine(host: &str) -> bool {
     host == "localhost"
         || host
             .parse()

@@ -3,25 +3,38 @@
 use std::sync::Arc;
 
 use keywheel_core::resource::{Kind, Resource};
-use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::{Accounts, ConnectAccounts};
 use keywheel_engine::port::store::Credentials;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::Entropy;
 
+use crate::failpoint::{Failpoint, Points};
 use crate::mariadb::{self, MariaDbAccounts};
 use crate::postgres::{self, PostgresAccounts};
 use crate::redis::{self, RedisAccounts};
+use crate::webhook;
 
 /// Every kind of server that this build has.
 pub struct Connector {
     entropy: Arc<dyn Entropy>,
+    points: Points,
 }
 
 impl Connector {
     /// With this randomness.
     #[must_use]
     pub fn new(entropy: Arc<dyn Entropy>) -> Self {
-        Self { entropy }
+        Self {
+            entropy,
+            points: Points::default(),
+        }
+    }
+
+    /// What its accounts do passes these failpoints.
+    #[must_use]
+    pub fn passing(self, failpoint: Arc<dyn Failpoint>) -> Self {
+        let points = Points::watched(failpoint);
+        Self { points, ..self }
     }
 }
 
@@ -31,19 +44,26 @@ impl ConnectAccounts for Connector {
         resource: &Resource,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Accounts>, PortError> {
+        let points = self.points.clone();
         match resource.kind {
             Kind::Postgres => {
                 let entropy = Arc::clone(&self.entropy);
                 let accounts = PostgresAccounts::new(resource.clone(), credentials, entropy)?;
-                Ok(Arc::new(accounts))
+                Ok(Arc::new(accounts.with(points)))
             }
             Kind::Mariadb => {
                 let accounts = MariaDbAccounts::new(resource.clone(), credentials)?;
-                Ok(Arc::new(accounts))
+                Ok(Arc::new(accounts.with(points)))
             }
             Kind::Redis => {
                 let accounts = RedisAccounts::new(resource.clone(), credentials)?;
-                Ok(Arc::new(accounts))
+                Ok(Arc::new(accounts.with(points)))
+            }
+            Kind::Webhook => {
+                let text = format!(
+                    "{resource} performs the steps itself, and lets nobody in otherwise; leave it to its rotation"
+                );
+                Err(PortError::new(ErrorKind::Denied, text))
             }
         }
     }
@@ -58,5 +78,6 @@ pub fn grants(resource: &Resource) -> Result<String, PortError> {
         Kind::Postgres => postgres::grants(resource),
         Kind::Mariadb => mariadb::grants(resource),
         Kind::Redis => redis::grants(resource),
+        Kind::Webhook => webhook::grants(resource),
     }
 }

@@ -32,6 +32,7 @@ pub use self::session::CALL_TIMEOUT;
 use self::session::{Failure, Session, explain, is_turned_away};
 use self::turn::Purpose;
 use crate::address::{Address, Form, Target};
+use crate::failpoint::Points;
 use crate::password;
 
 const FORM: Form = Form {
@@ -60,6 +61,7 @@ pub struct MariaDbAccounts {
     resource: Resource,
     address: Address,
     credentials: Arc<dyn Credentials>,
+    points: Points,
 }
 
 impl MariaDbAccounts {
@@ -76,7 +78,13 @@ impl MariaDbAccounts {
             resource,
             address,
             credentials,
+            points: Points::default(),
         })
+    }
+
+    /// The same, passing these failpoints.
+    pub(crate) fn with(self, points: Points) -> Self {
+        Self { points, ..self }
     }
 
     /// How this user logs in.
@@ -153,6 +161,7 @@ impl MariaDbAccounts {
         let mut session = self.open(until).await?;
         let names = (self.address.user.as_str(), self.address.name.as_str());
         turn::take(&mut session, who, names, purpose).await?;
+        self.points.pass("rotator.mariadb.after_turn").await?;
         Ok(session)
     }
 
@@ -209,8 +218,10 @@ impl MariaDbAccounts {
                 "that one has rights of its own; give them to a role and both accounts that role",
             );
         }
-        self.run(session, account::create(who, password, &clauses))
-            .await
+        self.points.pass("rotator.mariadb.before_make").await?;
+        let made = account::create(who, password, &clauses);
+        self.run(session, made).await?;
+        self.points.pass("rotator.mariadb.after_make").await
     }
 
     /// Whether an account has rights that come from no role.
@@ -240,8 +251,10 @@ impl MariaDbAccounts {
             .filter(|role| !there.contains(role))
             .collect();
         for role in missing.into_iter().flatten() {
+            self.points.pass("rotator.mariadb.before_grant").await?;
             let grant = format!("GRANT {} TO {who}", quoted(&role));
             self.run(session, grant).await?;
+            self.points.pass("rotator.mariadb.after_grant").await?;
         }
         let wanted = self.account(session, sibling).await?;
         let there = self.account(session, who).await?;
@@ -254,6 +267,8 @@ impl MariaDbAccounts {
         // Only an account itself may choose that without a right to write the server's own tables.
         let (name, options) = (&self.address.name, self.options(&who.user, password).await?);
         let chosen = format!("SET DEFAULT ROLE {}", quoted(&role));
+        let points = &self.points;
+        points.pass("rotator.mariadb.before_default_role").await?;
         let opened = Session::open(&options, name, until).await;
         let done = match opened {
             Err(failure) => Err(failure),
@@ -269,7 +284,8 @@ impl MariaDbAccounts {
                 PortError::new(ErrorKind::Denied, text)
             }
             Failure::Other(error) => error,
-        })
+        })?;
+        points.pass("rotator.mariadb.after_default_role").await
     }
 
     /// Whether the admin sees sessions of others; else none would look like no session.
@@ -367,8 +383,10 @@ impl Accounts for MariaDbAccounts {
             }
             Some(account) => {
                 if let Some(passwords) = self.plan(&who, &account, &new, keep)? {
+                    self.points.pass("rotator.mariadb.before_set").await?;
                     self.run(&mut session, account::accept(&who, &passwords))
                         .await?;
+                    self.points.pass("rotator.mariadb.after_set").await?;
                 }
             }
         }
@@ -389,7 +407,10 @@ impl Accounts for MariaDbAccounts {
         until.check()?;
         let who = Who::parse(&login.name);
         let (name, options) = (&self.address.name, self.options(&who.user, password).await?);
-        match Session::open(&options, name, until).await {
+        self.points.pass("rotator.mariadb.before_login").await?;
+        let opened = Session::open(&options, name, until).await;
+        self.points.pass("rotator.mariadb.after_login").await?;
+        match opened {
             Ok(session) => {
                 session.close().await;
                 Ok(true)
@@ -422,7 +443,9 @@ impl Accounts for MariaDbAccounts {
             }
         };
         if let Some(statement) = statement {
+            self.points.pass("rotator.mariadb.before_refuse").await?;
             self.run(&mut session, statement).await?;
+            self.points.pass("rotator.mariadb.after_refuse").await?;
             let left = self.account(&mut session, &who).await?;
             if left.is_some_and(|left| old.is_some_and(|old| left.keeps(&old))) {
                 let text = format!(
@@ -443,7 +466,9 @@ impl Accounts for MariaDbAccounts {
             return Err(blind(&self.address.name));
         }
         let last = (self.now(&mut session).await?.0 & (IDS - 1)).to_string();
+        self.points.pass("rotator.mariadb.before_end").await?;
         let ended = sessions::end(&mut session, &who, &last, &self.address.name).await?;
+        self.points.pass("rotator.mariadb.after_end").await?;
         session.close().await;
         Ok(ended)
     }

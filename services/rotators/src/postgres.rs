@@ -27,6 +27,7 @@ use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use self::turn::Holder;
+use crate::failpoint::Points;
 use crate::password;
 
 /// The password is not this role's, or it has none.
@@ -63,6 +64,7 @@ pub struct PostgresAccounts {
     address: Address,
     credentials: Arc<dyn Credentials>,
     entropy: Arc<dyn Entropy>,
+    points: Points,
 }
 
 impl PostgresAccounts {
@@ -82,7 +84,13 @@ impl PostgresAccounts {
             address,
             credentials,
             entropy,
+            points: Points::default(),
         })
+    }
+
+    /// The same, passing these failpoints.
+    pub(crate) fn with(self, points: Points) -> Self {
+        Self { points, ..self }
     }
 
     /// The server, with the authority that it has to come from.
@@ -162,12 +170,15 @@ impl PostgresAccounts {
         let address = place
             .for_user(&login.name, password)
             .map_err(|error| PortError::new(ErrorKind::Denied, error.to_string()))?;
+        self.points.pass("rotator.postgres.before_login").await?;
         until.check()?;
-        Ok(match session::login(&address).await {
+        let door = match session::login(&address).await {
             Ok(()) => Door::Open,
             Err(error) if code(&error).as_deref() == Some(INVALID_PASSWORD) => Door::WrongPassword,
             Err(error) => Door::Shut(error),
-        })
+        };
+        self.points.pass("rotator.postgres.after_login").await?;
+        Ok(door)
     }
 
     /// Whether a password is still this role's, for all that the server lets us know: only where it is
@@ -204,6 +215,7 @@ impl PostgresAccounts {
         until.check()?;
         let begun = turn::begin(admin, login).await;
         let (turn, holder) = begun.map_err(|error| self.failed("locking an account", error))?;
+        self.points.pass("rotator.postgres.after_turn").await?;
         until.check()?;
         let who = match holder {
             Holder::Us => return Ok(turn),
@@ -264,6 +276,7 @@ impl PostgresAccounts {
             let text = format!("account {login} is missing and cannot be made: {reason}");
             return Err(PortError::new(ErrorKind::Denied, text));
         }
+        self.points.pass("rotator.postgres.before_make").await?;
         let made = role::make(admin, &login.name, &model, verifier).await;
         made.map_err(|error| match code(&error).as_deref() {
             Some(DUPLICATE_OBJECT) => {
@@ -271,7 +284,8 @@ impl PostgresAccounts {
                 PortError::caused(ErrorKind::Conflict, text, error)
             }
             _ => self.failed("making an account", error),
-        })
+        })?;
+        self.points.pass("rotator.postgres.after_make").await
     }
 }
 
@@ -342,12 +356,15 @@ impl Accounts for PostgresAccounts {
         match there {
             None => self.make(&mut turn, login, &verifier).await?,
             Some(_) => {
+                self.points.pass("rotator.postgres.before_set").await?;
                 let set = role::set_password(&mut turn, &login.name, &verifier).await;
                 set.map_err(|error| self.failed("setting a password", error))?;
+                self.points.pass("rotator.postgres.after_set").await?;
             }
         }
         let kept = turn.commit().await;
-        kept.map_err(|error| self.failed("setting a password", error))
+        kept.map_err(|error| self.failed("setting a password", error))?;
+        self.points.pass("rotator.postgres.after_accept").await
     }
 
     async fn admits(
@@ -392,13 +409,16 @@ impl Accounts for PostgresAccounts {
         {
             return Ok(());
         }
+        self.points.pass("rotator.postgres.before_refuse").await?;
         until.check()?;
         match role::lock(&mut turn, &login.name).await {
             Err(error) if code(&error).as_deref() == Some(UNDEFINED_OBJECT) => return Ok(()),
             locked => locked.map_err(|error| self.failed("locking an account", error))?,
         }
+        self.points.pass("rotator.postgres.after_lock").await?;
         let kept = turn.commit().await;
-        kept.map_err(|error| self.failed("locking an account", error))
+        kept.map_err(|error| self.failed("locking an account", error))?;
+        self.points.pass("rotator.postgres.after_refuse").await
     }
 
     /// Those that are open now; who comes later was let in with what is good now.
@@ -406,6 +426,7 @@ impl Accounts for PostgresAccounts {
         let mut admin = self.admin(until).await?;
         until.check()?;
         let now = self.now(&mut admin).await?;
+        self.points.pass("rotator.postgres.before_end").await?;
         let mut ended = 0;
         for _ in 0..END_ROUNDS {
             until.check()?;
@@ -416,6 +437,7 @@ impl Accounts for PostgresAccounts {
                 .await;
             let told = told.map_err(|error| self.failed("ending sessions", error))?;
             if told == 0 {
+                self.points.pass("rotator.postgres.after_end").await?;
                 return Ok(ended);
             }
             ended = ended.max(u64::try_from(told).unwrap_or(0));

@@ -7,8 +7,8 @@
 //! them. Users are not replicated: it is one server, and each replica is a rotator of its own.
 
 mod acl;
-mod tls;
-mod wire;
+pub(crate) mod tls;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ use self::acl::{Hash, Refusal, User, count_older};
 use self::wire::{Answer, Connection, Failure, explain};
 pub use self::wire::{CALL_TIMEOUT, MAX_ANSWER_BYTES, MAX_LINE_BYTES};
 use crate::address::{Address, Form};
+use crate::failpoint::Points;
 use crate::password;
 
 const FORM: Form = Form {
@@ -41,12 +42,30 @@ const ID_BITS: u32 = 39;
 const RUN_DIGITS: usize = 6;
 /// One more than the greatest number of a connection.
 const IDS: i64 = 1 << ID_BITS;
+/// Where a change of a user can be cut off.
+struct Change {
+    before: &'static str,
+    /// The server has every command of it, and did none yet.
+    queued: &'static str,
+    after: &'static str,
+}
+const SET: Change = Change {
+    before: "rotator.redis.before_set",
+    queued: "rotator.redis.after_set_queued",
+    after: "rotator.redis.after_set",
+};
+const REFUSE: Change = Change {
+    before: "rotator.redis.before_refuse",
+    queued: "rotator.redis.after_refuse_queued",
+    after: "rotator.redis.after_refuse",
+};
 
 /// Users of one Redis or Valkey server.
 pub struct RedisAccounts {
     resource: Resource,
     address: Address,
     credentials: Arc<dyn Credentials>,
+    points: Points,
 }
 
 impl RedisAccounts {
@@ -69,7 +88,13 @@ impl RedisAccounts {
             resource,
             address,
             credentials,
+            points: Points::default(),
         })
+    }
+
+    /// The same, passing these failpoints.
+    pub(crate) fn with(self, points: Points) -> Self {
+        Self { points, ..self }
     }
 
     /// A connection on which this user logged in.
@@ -156,24 +181,26 @@ impl RedisAccounts {
         connection: &mut Connection<'_>,
         name: &str,
         rules: &[String],
+        at: &Change,
     ) -> Result<(), PortError> {
         let keeping = self.keep(connection).await?;
         if rules.is_empty() {
             return Ok(());
         }
+        self.points.pass(at.before).await?;
         let mut words = vec!["ACL", "SETUSER", name];
         words.extend(rules.iter().map(String::as_str));
         for words in [["MULTI"].as_slice(), words.as_slice(), keeping.as_slice()] {
             self.ask(connection, words).await?;
         }
+        self.points.pass(at.queued).await?;
         match ask(connection, &["EXEC"]).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {}
             // Another hand removed that password in between.
-            Err(Failure::Said(said)) if said.contains("remove from the user does not exist") => {
-                Ok(())
-            }
-            Err(failure) => Err(self.explain(failure)),
+            Err(Failure::Said(said)) if said.contains("remove from the user does not exist") => {}
+            Err(failure) => return Err(self.explain(failure)),
         }
+        self.points.pass(at.after).await
     }
 
     /// Has the server keep its users as they are beyond a restart; gives the command that does.
@@ -268,7 +295,7 @@ impl Accounts for RedisAccounts {
                 model.ok_or_else(|| missing(sibling))?.like(&new)
             }
         };
-        self.change(&mut connection, name, &rules).await
+        self.change(&mut connection, name, &rules, &SET).await
     }
 
     async fn admits(
@@ -277,7 +304,10 @@ impl Accounts for RedisAccounts {
         password: &SecretBytes,
         until: &Until,
     ) -> Result<bool, PortError> {
-        match self.login(&login.name, password, until).await {
+        self.points.pass("rotator.redis.before_login").await?;
+        let opened = self.login(&login.name, password, until).await;
+        self.points.pass("rotator.redis.after_login").await?;
+        match opened {
             Ok(_) => Ok(true),
             Err(failure) if is_turned_away(&failure) => Ok(false),
             Err(failure) => Err(self.explain(failure)),
@@ -298,13 +328,16 @@ impl Accounts for RedisAccounts {
         let old = password.map(Hash::of);
         let rules = user.refuse(old.as_ref());
         let rules = rules.map_err(|refusal| self.refused(refusal, name))?;
-        self.change(&mut connection, name, &rules).await
+        self.change(&mut connection, name, &rules, &REFUSE).await
     }
 
     async fn end_sessions(&self, login: &Login, until: &Until) -> Result<u64, PortError> {
         let mut connection = self.open(until).await?;
         let words = ["CLIENT", "KILL", "USER", login.name.as_str()];
-        match ask(&mut connection, &words).await {
+        self.points.pass("rotator.redis.before_end").await?;
+        let answer = ask(&mut connection, &words).await;
+        self.points.pass("rotator.redis.after_end").await?;
+        match answer {
             Ok(Answer::Number(ended)) => Ok(u64::try_from(ended).unwrap_or(0)),
             Ok(_) => Err(self.strange()),
             Err(Failure::Said(said)) if said.contains("No such user") => Ok(0),

@@ -579,4 +579,16 @@ async fn the_two_passwords_of_an_account_take_turns_whatever_call_is_lost() {
     let url = shop.server.url(ADMIN);
     let resource = support::resource(Kind::Mariadb, &url, &[login.name.as_str()]);
     support::two_passwords_take_turns(Arc::new(shop.hand()), &resource).await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let resource = support::resource(Kind::Mariadb, &url, &[login.name.as_str()]);
+    support::sessions_of_an_old_version_are_told(&shop, &resource).await;
+}
+
+#[tokio::test]
+async fn a_cut_over_whose_answer_is_lost_is_looked_at() {
+    let shop = Shop::open().await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let url = shop.server.url(ADMIN);
+    let resource = support::resource(Kind::Mariadb, &url, &[login.name.as_str()]);
+    support::an_unclear_cut_over_is_looked_at(Arc::new(shop.hand()), &resource).await;
 }

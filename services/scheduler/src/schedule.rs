@@ -6,7 +6,7 @@
 //! the repeated hour.
 //!
 //! What else a policy says of the next fire is in `plan`: largest age, lifetime, hold-off, offset in a
-//! group, windows and freezes. An event that leads to a rotation is no part of a policy yet.
+//! group, windows and freezes. Events that lead to a rotation have no instants here: `timer` waits for them.
 
 mod cron;
 pub(crate) mod plan;
@@ -22,7 +22,7 @@ pub use words::{describe, instant, local, notes, rules};
 use std::time::Duration;
 
 use cron::Found;
-use keywheel_core::id::{RotationId, SecretId, SlotId};
+use keywheel_core::id::{EventId, RotationId, SecretId, SlotId};
 use keywheel_core::schedule::Schedule;
 use keywheel_core::time::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -84,13 +84,32 @@ pub fn slot_rotation(secret: SecretId, scheduled: Timestamp) -> RotationId {
     ))
 }
 
+/// The id of the slot that an event is for a secret: the same for every scheduler, another for every secret
+/// and event.
+#[must_use]
+pub fn event_slot(secret: SecretId, event: EventId) -> SlotId {
+    let parts: [&[u8]; 2] = [secret.bytes(), event.bytes()];
+    SlotId::from_bytes(hash(b"keywheel event slot v1", &parts))
+}
+
+/// Id of the rotation that an event starts.
+#[must_use]
+pub fn event_rotation(slot: SlotId) -> RotationId {
+    RotationId::from_bytes(hash(b"keywheel event rotation v1", &[slot.bytes()]))
+}
+
 /// Derives sixteen bytes from a purpose, an id and an instant.
 pub(crate) fn derive(purpose: &[u8], id: &[u8; 16], at: Timestamp) -> [u8; 16] {
+    hash(purpose, &[id, &at.micros().to_be_bytes()])
+}
+
+fn hash(purpose: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Sha256::new();
     hash.update(purpose);
     hash.update([0]);
-    hash.update(id);
-    hash.update(at.micros().to_be_bytes());
+    for part in parts {
+        hash.update(part);
+    }
     let digest: [u8; 32] = hash.finalize().into();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);

@@ -264,7 +264,7 @@ impl Scheduler {
 
     fn fold(&mut self, event: &RecordedEvent) {
         if event.number > self.seen {
-            self.timers.apply(event.time, &event.event);
+            self.timers.fold(event.id, event.time, &event.event);
             self.seen = event.number;
         }
     }

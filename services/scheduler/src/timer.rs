@@ -4,9 +4,10 @@
 //! a rotation or revocation clears its timers. A slot counts as served once a rotation of its
 //! secret has started or ended at or after it, however that one came about. A slot that is due where its
 //! policy allows none (the scheduler was away, a freeze came later) counts as missed. A rotation's
-//! deadline is submitted again only while it waits for one.
+//! deadline is submitted again only while it waits for one. What events lead to is in `events`.
 
 mod backoff;
+mod events;
 mod policies;
 mod queue;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use keywheel_engine::anchors::Anchors;
 use crate::schedule::plan::{self, Gate, Opening};
 use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
+pub use events::MAX_CHAIN;
+use events::Rules;
 use policies::Policies;
 use queue::Queue;
 
@@ -41,14 +44,16 @@ pub const DEADLINE_RETRY: Duration = Duration::from_secs(1);
 pub enum Key {
     /// The next slot of a secret.
     Slot(SecretId),
-    /// The end of a rotation's wait for consumers.
+    /// The end of a rotation's wait for consumers or sessions, of a grace, or of the wait for hosts before a cut-over.
     Deadline(RotationId),
-    /// A rotation's failed step.
+    /// A rotation's failed step, or its next question for sessions.
     Step(RotationId),
     /// A revocation's failed attempt.
     Revoke(RevocationId),
     /// The end of the time for which a lease is kept without its container.
     Linger(SecretId),
+    /// An event that leads to a rotation of a secret.
+    OnEvent(SecretId),
 }
 
 /// A timer that ran out, and the command it leads to.
@@ -64,6 +69,8 @@ pub struct Fired {
 
 #[derive(Debug, Clone)]
 struct Scheduled {
+    /// Conditions on events name secrets, and events do not.
+    name: Box<str>,
     policy: Arc<RotationPolicy>,
     has_generator: bool,
     /// What fires count from.
@@ -85,9 +92,10 @@ pub struct Timers {
     policies: Policies,
     secrets: BTreeMap<SecretId, Scheduled>,
     rotations: BTreeMap<RotationId, SecretId>,
-    /// Until when rotations wait for consumers, while they do.
+    /// Until when rotations wait for consumers or hosts, while they do.
     deadlines: BTreeMap<RotationId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
+    rules: Rules,
 }
 
 impl Timers {
@@ -112,6 +120,7 @@ impl Timers {
     /// Folds one event with the time of its decision; total. Slots are computed by
     /// [`Timers::settle`], so that reading a long log does not compute each slot that has passed.
     pub fn apply(&mut self, time: Timestamp, event: &Event) {
+        self.rules.learn(event);
         match event {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
@@ -126,8 +135,10 @@ impl Timers {
 
     fn apply_secret(&mut self, time: Timestamp, id: SecretId, event: &secret::Event) {
         match event {
-            secret::Event::Registered { spec, .. } => {
+            secret::Event::Registered { name, spec } => {
+                self.rules.change(id, None, &spec.rotation);
                 let fresh = Scheduled {
+                    name: name.as_str().into(),
                     policy: self.policies.share(&spec.rotation),
                     has_generator: spec.generator.is_some(),
                     anchors: Anchors::registered_at(time),
@@ -140,6 +151,7 @@ impl Timers {
                 let Some(known) = self.secrets.get_mut(&id) else {
                     return;
                 };
+                self.rules.change(id, Some(&known.policy), &spec.rotation);
                 known.has_generator = spec.generator.is_some();
                 // What only holds fires back lets a slot wait on.
                 if !known.policy.wants_like(&spec.rotation) {
@@ -174,7 +186,10 @@ impl Timers {
 
     fn apply_rotation(&mut self, time: Timestamp, id: RotationId, event: &rotation::Event) {
         match event {
-            rotation::Event::Started { secret, .. } => {
+            rotation::Event::Started {
+                secret, trigger, ..
+            } => {
+                self.rules.serve(*secret, trigger);
                 self.rotations.insert(id, *secret);
                 self.unsettled.insert(*secret);
                 if let Some(known) = self.secrets.get_mut(secret) {
@@ -182,17 +197,28 @@ impl Timers {
                     known.anchors.serve(time);
                 }
             }
-            rotation::Event::StepStarted { .. } => {
+            rotation::Event::StepStarted { step, .. } => {
                 self.queue.clear(Key::Step(id));
-                self.clear_deadline(id);
+                // Sessions are waited for up to the same deadline as consumers.
+                if *step != rotation::Step::Drain {
+                    self.clear_deadline(id);
+                }
             }
-            rotation::Event::StepFailed { attempt, .. } => {
+            rotation::Event::StepFailed { attempt, .. }
+            | rotation::Event::SessionsLeft { attempt, .. } => {
                 self.queue
                     .set(Key::Step(id), time.plus(retry_delay(*attempt)));
             }
-            rotation::Event::DistributionStarted { deadline, .. }
-            | rotation::Event::DeadlineMoved { deadline }
-            | rotation::Event::TurnedBack { deadline, .. } => self.set_deadline(id, *deadline),
+            rotation::Event::StagingStarted { deadline, .. }
+            | rotation::Event::DistributionStarted { deadline, .. }
+            | rotation::Event::DeadlineMoved { deadline } => self.set_deadline(id, *deadline),
+            rotation::Event::TurnedBack { deadline, .. }
+            | rotation::Event::SessionsUntold {
+                until: deadline, ..
+            } => {
+                self.queue.clear(Key::Step(id));
+                self.set_deadline(id, *deadline);
+            }
             rotation::Event::Reopened {
                 secret, deadline, ..
             } => {
@@ -259,6 +285,7 @@ impl Timers {
     pub fn settle(&mut self) {
         for id in std::mem::take(&mut self.unsettled) {
             self.arm_slot(id);
+            self.arm_event(id);
         }
     }
 
@@ -306,6 +333,7 @@ impl Timers {
                 Key::Step(rotation) => Some(Command::RetryStep { rotation }),
                 Key::Revoke(revocation) => Some(Command::RetryRevoke { revocation }),
                 Key::Linger(secret) => Some(Command::LingerEnded { secret }),
+                Key::OnEvent(secret) => self.fire_event(secret, now),
             };
             if let Some(command) = command {
                 return Some(Fired { key, due, command });
@@ -362,6 +390,7 @@ impl Timers {
                 }
                 self.arm_slot(id);
             }
+            (_, Key::OnEvent(id)) => self.rules.drop_waiting(id),
             (_, Key::Deadline(id)) => {
                 // One that moved meanwhile is not forgotten.
                 if let Some(deadline) = self.deadlines.get(&id) {
@@ -389,6 +418,11 @@ impl Timers {
             Key::Deadline(id) => self.deadlines.contains_key(&id),
             Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) | Key::Linger(_) => true,
+            Key::OnEvent(id) => {
+                let is_idle = |known: &Scheduled| known.open.is_none();
+                let is_meant = matches!(&fired.command, Command::Due { slot, .. } if self.rules.is_waiting(id, *slot));
+                is_meant && self.secrets.get(&id).is_some_and(is_idle)
+            }
         };
         if is_open && !self.queue.contains(fired.key) {
             self.queue.set(fired.key, now.plus(delay));

@@ -309,6 +309,7 @@ mod tests {
             provided: false,
             outside: Some(Box::new(at(store))),
             resource: None,
+            mark: None,
         };
         Job {
             effect: Effect {

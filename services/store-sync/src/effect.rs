@@ -12,7 +12,7 @@ use std::time::Duration;
 use keywheel_core::command::Command;
 use keywheel_core::effect::{AtResource, Effect, Key, Outside, RevokeWork, StepWork, Work};
 use keywheel_core::id::CommandId;
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::store::RemoteVersion;
 use keywheel_daemon::failpoint::{self, Injected};
 use keywheel_daemon::{chain, lines, names};
@@ -180,7 +180,25 @@ fn failpoints(effect: &Effect) -> Points {
     }
 }
 
-type Ended = Result<Option<RemoteVersion>, Failed>;
+/// What is told of an effect that was done.
+#[derive(Debug, Default)]
+struct Told {
+    /// After `finish` the version that is current outside, after `create` the lease that it made.
+    remote: Option<RemoteVersion>,
+    /// After `drain` the sessions that are left; `None` when the backend does not tell.
+    sessions: Option<Sessions>,
+}
+
+impl Told {
+    const fn current(remote: Option<RemoteVersion>) -> Self {
+        Self {
+            remote,
+            sessions: None,
+        }
+    }
+}
+
+type Ended = Result<Told, Failed>;
 
 /// Why an effect failed.
 #[derive(Debug)]
@@ -192,7 +210,7 @@ struct Failed {
 
 /// How an effect ended here.
 enum Performed {
-    /// Done, with the version that is current outside after `finish`; or failed for a reason.
+    /// Done, with what is to be told of it; or failed for a reason.
     Ended(Ended),
     /// Not all of it was begun in time.
     TooLate,
@@ -207,7 +225,7 @@ async fn perform(shared: &Shared, job: &Job, until: &Until) -> Performed {
     let limit = longest.min(until.remaining());
     let work = perform_at_its_store(shared, job, until);
     let failure = match tokio::time::timeout(limit, work).await {
-        Ok(Ok(remote)) => return Performed::Ended(Ok(remote)),
+        Ok(Ok(told)) => return Performed::Ended(Ok(told)),
         Ok(Err(error)) => Failed {
             reason: chain(&error).chars().take(MAX_REASON_CHARS).collect(),
             // What stays refused until a person mends the login is no failure of this work.
@@ -240,21 +258,20 @@ async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done
             {
                 let key = effect_key_to_string(&job.effect.key());
                 tracing::info!({ names::KIND } = key, "an earlier attempt had done it");
-                return Ok(remote);
+                return Ok(Told::current(remote));
             }
             perform_step(ports, &*rotator, step, until).await
         }
         Work::Revoke(revoke) => {
             let (secret, versions) = (revoke.secret, &revoke.versions);
             let revoked = rotator.revoke(secret, versions, outside, until);
-            revoked.await.map(|()| None)
+            revoked.await.map(|()| Told::default())
         }
     }
 }
 
-/// What a rotator did: after `finish` with the version that is current outside, after `create` with the lease
-/// that it made.
-type Done = Result<Option<RemoteVersion>, PortError>;
+/// What a rotator did.
+type Done = Result<Told, PortError>;
 
 async fn perform_step(
     ports: &Ports,
@@ -265,11 +282,18 @@ async fn perform_step(
     let done = match work.step {
         Step::Create => {
             rotator.create(work, until).await?;
-            return rotator.lease(work).await;
+            return rotator.lease(work).await.map(Told::current);
         }
         Step::Set => rotator.set(work, until).await,
         Step::Test => rotator.test(work, until).await,
-        Step::Finish => return rotator.finish(work, until).await,
+        Step::Finish => return rotator.finish(work, until).await.map(Told::current),
+        Step::Drain => {
+            let sessions = rotator.sessions(work, until).await?;
+            return Ok(Told {
+                remote: None,
+                sessions,
+            });
+        }
         Step::RevokeOld => {
             let outside = work.outside.as_deref();
             let retired = rotator.retire(work.secret, &work.versions, outside, until);
@@ -277,7 +301,7 @@ async fn perform_step(
         }
         Step::RollBack => roll_back(ports, rotator, work, until).await,
     };
-    done.map(|()| None)
+    done.map(|()| Told::default())
 }
 
 /// Somebody made an old version current again at its store: it is left there, and the next look takes
@@ -336,9 +360,9 @@ async fn submit(ports: &Ports, job: &Job, ended: Ended, span: &Span) -> Result<(
 }
 
 fn outcome(effect: &Effect, ended: Ended) -> Command {
-    let (remote, failure, is_away) = match ended {
-        Ok(remote) => (remote, None, false),
-        Err(failed) => (None, Some(failed.reason), failed.is_away),
+    let (told, failure, is_away) = match ended {
+        Ok(told) => (told, None, false),
+        Err(failed) => (Told::default(), Some(failed.reason), failed.is_away),
     };
     match &effect.work {
         Work::Step(step) => Command::StepOutcome {
@@ -347,7 +371,8 @@ fn outcome(effect: &Effect, ended: Ended) -> Command {
             attempt: step.attempt,
             failure,
             is_away,
-            remote,
+            remote: told.remote,
+            sessions: told.sessions,
         },
         Work::Revoke(revoke) => Command::RevokeOutcome {
             revocation: revoke.revocation,

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod armed;
 mod backlog;
 mod effect;
 mod metrics;
@@ -20,6 +21,7 @@ mod tests;
 mod value;
 mod vault;
 
+pub use armed::ArmedFailpoints;
 pub use backlog::{
     MAX_PARKED, MAX_QUEUED, MAX_RUNNING_OUTSIDE, MAX_RUNNING_PER_STORE, MAX_TAKEN_OUTSIDE,
     MAX_TAKEN_PER_STORE,

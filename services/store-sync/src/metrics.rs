@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
+use keywheel_core::rotation::Sessions;
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::clock::Clock;
@@ -202,6 +203,15 @@ impl Rotator for Timed {
         let call = self.store.probe(work, until);
         self.metrics.time(&self.name, "probe", call).await
     }
+
+    async fn sessions(
+        &self,
+        work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<Sessions>, PortError> {
+        let call = self.store.sessions(work, until);
+        self.metrics.time(&self.name, "sessions", call).await
+    }
 }
 
 struct Counted {
@@ -325,6 +335,7 @@ mod tests {
             provided: false,
             outside: None,
             resource: None,
+            mark: None,
         }
     }
 

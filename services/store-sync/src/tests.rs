@@ -435,6 +435,7 @@ fn step(step: Step, attempt: u32) -> StepWork {
         provided: false,
         outside: None,
         resource: None,
+        mark: None,
     }
 }
 

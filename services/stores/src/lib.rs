@@ -11,6 +11,7 @@ pub mod aws;
 mod connector;
 pub mod file;
 mod lease;
+pub mod http;
 mod local;
 pub mod policy;
 mod remote;

@@ -4,7 +4,8 @@
 //! somebody else made it. Ours: `create` makes the value and keeps it, `set` stages it there where
 //! the store has a stage, `test` checks what is kept, `finish` makes it current there, over the
 //! version we know and nothing else. Taken: `create` fetches exactly that version, and nothing is
-//! done outside. Invariants: each step may be repeated or interrupted anywhere; the cache has a value
+//! done outside. Where the store makes the values itself (a static role), `set` has it make one and
+//! keeps that, and `test` sees that it is current there. Invariants: each step may be repeated or interrupted anywhere; the cache has a value
 //! before the store does, and loses it before the store does. Where it works is in the work itself, as it was decided.
 
 use std::sync::Arc;
@@ -68,6 +69,59 @@ impl RemoteRotator {
         let (secret, token) = (work.secret, work.rotation);
         let kept = self.vault.insert(secret, version, token, &value).await;
         kept.map(drop)
+    }
+
+    /// The store makes the value, at `set`; there is nothing to be done before it, and none is taken.
+    async fn leave_making(
+        &self,
+        work: &StepWork,
+        outside: &Outside,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        until.check()?;
+        if !work.provided {
+            return Ok(());
+        }
+        // Nothing can use the value. If dropping fails, the roll-back drops it.
+        let _ = self.vault.drop_stashed(work.rotation).await;
+        let text = format!(
+            "the value at {} is made by its store and cannot be put; say `keywheel rotate` to have another one made",
+            outside.source.path
+        );
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
+
+    /// The store makes the value, and we keep it; a repeat keeps the first one.
+    async fn have_made(
+        &self,
+        work: &StepWork,
+        outside: &Outside,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        let (source, known) = (&outside.source, outside.known.as_ref());
+        let value = self.store.make(source, known, until).await?;
+        until.check()?;
+        let (secret, token) = (work.secret, work.rotation);
+        let kept = self.vault.insert(secret, version, token, &value).await;
+        kept.map(drop)
+    }
+
+    /// What the store made is what is current there.
+    async fn check_made(
+        &self,
+        work: &StepWork,
+        outside: &Outside,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        if self.probe_finish(work, outside, until).await? != Probed::NotDone {
+            return Ok(());
+        }
+        let text = format!(
+            "{} has another value by now than the one that was made; it is taken over at the next look",
+            outside.source.path
+        );
+        Err(PortError::new(ErrorKind::Conflict, text))
     }
 
     /// The value that this rotation made.
@@ -148,6 +202,9 @@ impl Rotator for RemoteRotator {
         let outside = place(work)?;
         match &outside.fetch {
             Some(seen) => self.take(work, outside, seen, until).await,
+            None if self.store.makes(&outside.source) => {
+                self.leave_making(work, outside, until).await
+            }
             None => self.local.create(work, until).await,
         }
     }
@@ -158,13 +215,20 @@ impl Rotator for RemoteRotator {
         if outside.fetch.is_some() {
             return Ok(());
         }
+        if self.store.makes(&outside.source) {
+            return self.have_made(work, outside, until).await;
+        }
         let value = self.vault.open(work.secret, version).await?;
         let (source, token) = (&outside.source, work.rotation);
         self.store.stage(source, token, &value, until).await
     }
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
-        if place(work)?.fetch.is_some() {
+        let outside = place(work)?;
+        if outside.fetch.is_none() && self.store.makes(&outside.source) {
+            return self.check_made(work, outside, until).await;
+        }
+        if outside.fetch.is_some() {
             // Somebody else made it: our rules for making values say nothing about it.
             return self.local.finish(work, until).await.map(drop);
         }
@@ -227,7 +291,12 @@ impl Rotator for RemoteRotator {
                 let version = new_version(work)?;
                 Ok(probed(self.vault.has(work.secret, version).await?))
             }
+            (Step::Create, None) if self.store.makes(&outside.source) => Ok(Probed::NotDone),
             (Step::Create, None) => self.local.probe(work, until).await,
+            (Step::Set, None) if self.store.makes(&outside.source) => {
+                let version = new_version(work)?;
+                Ok(probed(self.vault.has(work.secret, version).await?))
+            }
             (Step::Set, None) => {
                 let (source, token) = (&outside.source, work.rotation);
                 let staged = self.store.probe_stage(source, token, until);

@@ -8,6 +8,7 @@
 //! `revoke` destroys, `retire` does so too or deletes, as was declared; each sees that it is done.
 //! Invariants: a version is looked at by metadata, and a value is asked for only to be
 //! fetched or to see whether it is ours; every call of the port ends within the store's timeout.
+//! What lies at a static role of a database engine is in [`static_role`].
 //! Works where Vault and OpenBao agree; `sys/health`, in which they differ, is not asked.
 
 mod api;
@@ -17,6 +18,7 @@ mod leases;
 pub(crate) mod policy;
 mod refusal;
 mod session;
+mod static_role;
 mod tls;
 mod version;
 mod wire;
@@ -40,6 +42,7 @@ use keywheel_seal::{Entropy, SecretBytes};
 use self::api::{Api, Patched};
 use self::http::{Call, Http};
 use self::session::Session;
+use self::static_role::made_at;
 use self::tls::Endpoint;
 use self::version::Version;
 use self::wire::Metadata;
@@ -332,6 +335,11 @@ impl VaultStore {
         until: &Until,
     ) -> Result<(), PortError> {
         let call = self.call(until);
+        if let Some(role) = at.static_role() {
+            return self
+                .within(call, self.api.role_end(&role, version, call))
+                .await;
+        }
         match Version::parse(version) {
             Some(version) => {
                 let ended = self.end(&at.path, &version, ending, call);
@@ -400,6 +408,9 @@ impl Store for VaultStore {
 
     async fn look(&self, at: &Source, until: &Until) -> Result<Option<Observed>, PortError> {
         let call = self.call(until);
+        if let Some(role) = at.static_role() {
+            return self.within(call, self.api.role_now(&role, call)).await;
+        }
         self.within(call, self.look_at(&at.path, call)).await
     }
 
@@ -410,6 +421,9 @@ impl Store for VaultStore {
         until: &Until,
     ) -> Result<SecretBytes, PortError> {
         let call = self.call(until);
+        if let Some(role) = at.static_role() {
+            return self.fetch_at(at, &role, version, call).await;
+        }
         let Some(version) = Version::parse(version) else {
             return Err(of_store(&self.name, api::gone(&at.path, &version.0)));
         };
@@ -418,8 +432,24 @@ impl Store for VaultStore {
     }
 
     fn is_behind(&self, known: &RemoteVersion, found: &RemoteVersion) -> bool {
+        if let Some((known, found)) = made_at(known).zip(made_at(found)) {
+            return found < known;
+        }
         let both = Version::parse(known).zip(Version::parse(found));
         both.is_some_and(|(known, found)| found.is_before(&known))
+    }
+
+    fn makes(&self, at: &Source) -> bool {
+        at.static_role().is_some()
+    }
+
+    async fn make(
+        &self,
+        at: &Source,
+        expected: Option<&RemoteVersion>,
+        until: &Until,
+    ) -> Result<SecretBytes, PortError> {
+        self.make_at(at, expected, until).await
     }
 
     async fn stage(
@@ -441,6 +471,10 @@ impl Store for VaultStore {
         until: &Until,
     ) -> Result<RemoteVersion, PortError> {
         let call = self.call(until);
+        if let Some(role) = at.static_role() {
+            let ours = self.ours_at(at, &role, (value, expected), call).await?;
+            return ours.ok_or_else(|| of_store(&self.name, newer(at, NEWER)));
+        }
         let work = self.write_and_see(at, token, value, expected, call);
         self.within(call, work).await
     }
@@ -463,6 +497,9 @@ impl Store for VaultStore {
         until: &Until,
     ) -> Result<Option<RemoteVersion>, PortError> {
         let call = self.call(until);
+        if let Some(role) = at.static_role() {
+            return self.ours_at(at, &role, (value, expected), call).await;
+        }
         let work = self.find(at, token, value, expected, call);
         self.within(call, work).await
     }

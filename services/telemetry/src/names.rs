@@ -119,6 +119,7 @@ const STEP: Label = Label {
         "distribute",
         "revoke_old",
         "roll_back",
+        "drain",
     ]),
 };
 const TRIGGER: Label = Label {
@@ -173,6 +174,7 @@ const OPERATION: Label = Label {
         "look",
         "fetch",
         "renew",
+        "sessions",
     ]),
 };
 const ERROR: Label = Label {
@@ -324,9 +326,15 @@ metrics! {
     /// How fast consumers have a new version.
     PROPAGATION = histogram(GATEWAY, "keywheel_propagation_seconds", &[],
         "From the promotion of a version to its place in a running container, by the host's clock");
+    /// How long consumers were without a credential that is good.
+    ROTATION_GAP = histogram(GATEWAY, "keywheel_rotation_gap_seconds", &[],
+        "In a cut-over (singleUser), from the moment the server took the new password to the last consumer that had it");
     /// Who is waited for.
     STRAGGLERS = gauge(GATEWAY, "keywheel_stragglers", Plain, &[SECRET], Sum,
         "Consumers that have not shown yet that they run on the current version");
+    /// What is waited for at the server.
+    SESSIONS_LEFT = gauge(GATEWAY, "keywheel_sessions_left", Plain, &[SECRET], Sum,
+        "Sessions of the old credential that a rotation waits for, as the server told them last");
     /// Consumers by how far they are.
     CONSUMERS = gauge(GATEWAY, "keywheel_consumers", Plain, &[STATE], Sum,
         "Containers under a binding, by how far they are with the version they have to run on");

@@ -5,7 +5,15 @@
     reason = "libtest shows it for failed tests only"
 )]
 
+mod accounts;
+#[expect(dead_code, reason = "only its questions to a server are asked here")]
+#[path = "../under_load/app.rs"]
+mod app;
 mod creates;
+#[expect(dead_code, reason = "the order alone is looked at here")]
+#[path = "../under_load/order.rs"]
+mod order;
 mod revokes;
 mod rotations;
+mod servers;
 mod walk;

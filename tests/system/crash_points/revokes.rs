@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::walk::{FORGET, REVOKE, STOP, count, count_hits, die_of, died, start_armed, walk};
 
 /// True while some revocation is not closed.
-fn is_revoking(keywheel: &Keywheel) -> Result<bool> {
+pub(crate) fn is_revoking(keywheel: &Keywheel) -> Result<bool> {
     let said = keywheel.json(&["get", "revocations"])?;
     let state = |row: &&Value| row.get("state").and_then(Value::as_str) != Some("closed");
     Ok(items(&said).iter().any(state))

@@ -32,7 +32,8 @@ fn rotation_open(keywheel: &Keywheel) -> Result<bool> {
     }))
 }
 
-fn wait_closed(keywheel: &Keywheel) -> Result<()> {
+/// Waits until none is.
+pub(crate) fn wait_closed(keywheel: &Keywheel) -> Result<()> {
     wait::until_true("no open rotation", PATIENCE, || {
         Ok(!rotation_open(keywheel)?)
     })

@@ -8,6 +8,7 @@ mod env;
 mod execs;
 mod files;
 mod health;
+mod on_event;
 mod page;
 mod refusals;
 mod revoke;

@@ -4,8 +4,9 @@
 use anyhow::{Context as _, Result};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::manifest;
-use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage};
+use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find};
 use keywheel_tests::wait;
+use serde_json::Value;
 
 const URL: (&str, &str) = ("postgres://app:", "@db/app\n");
 const LINE: (&str, &str) = ("# made by keywheel\npassword=", "\n");
@@ -77,6 +78,49 @@ fn a_file_of_two_secrets_follows_each_of_them_and_goes_with_either() -> Result<(
     let back = wait::until("the file", PATIENCE, || both_in(&container))?;
     assert!(back.0 == fresh && back.1 != newer);
     stage.finish(&[own, other, newer, fresh, back.1], &[&container])
+}
+
+#[test]
+fn the_version_before_stands_beside_the_current_one_until_the_next_rotation_or_a_revocation()
+-> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    let previous = format!("{{{{ secret(\"{SECRET}\", version=\"previous\") }}}}");
+    let template = format!("{{{{ secret(\"{SECRET}\") }}}}\n{previous}");
+    let on = stage.on("previous");
+    let binding =
+        manifest::template_binding("test-previous", SECRET, &on, "db_password", &template);
+    let none_kept = manifest::secret(SECRET, &[]) + &binding;
+    let refused = stage.keywheel.try_apply(&none_kept)?;
+    assert!(
+        refused.code != 0 && refused.said().contains("previous: keep"),
+        "{}",
+        refused.said()
+    );
+    let keeping = manifest::secret(SECRET, &["rotation: { previous: keep }"]);
+    stage.keywheel.apply(&(keeping + &binding))?;
+    stage.wait_current(SECRET, 1)?;
+    let container = stage.run("previous", &[], "/bin/app-idle")?;
+    let read = || both_in(&container)?.context("the file is not of the template's form");
+    let (first, none) = read()?;
+    assert!(none.is_empty(), "there is no version before");
+    stage.rotate(SECRET)?;
+    let (second, before) = read()?;
+    assert!(second != first && before == first);
+    stage.rotate(SECRET)?;
+    let (third, before) = read()?;
+    assert!(third != second && before == second);
+    let said = stage.keywheel.json(&["consumers", "--secret", SECRET])?;
+    let said = ["version", "previous"].map(|name| find(&said, name).and_then(Value::as_u64));
+    assert_eq!(said, [Some(3), Some(2)]);
+    // It ends when the host has acknowledged that no file holds it: then it is in none.
+    let version = ["revoke", SECRET, "--version", "2", "--reason", "test"];
+    let version = [&version[..], &["--yes", "--wait"]].concat();
+    stage.keywheel.json(&version)?;
+    assert!(read()? == (third.clone(), String::new()));
+    stage.finish(&[first, second, third], &[&container])
 }
 
 #[test]

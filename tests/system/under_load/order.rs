@@ -1,4 +1,5 @@
-//! What the event log proves of a rotation: everybody acknowledged before anything was revoked.
+//! What the event log proves of a rotation: everybody acknowledged before anything was revoked, and where
+//! sessions were asked for, they were gone by then.
 
 use std::collections::BTreeMap;
 
@@ -56,6 +57,18 @@ impl Story<'_> {
         let dead = self.first("step_completed", Some("revoke_old"))?;
         let closed = self.first("closed", None)?;
         let mut each = acknowledged.iter().chain(&barriers);
+        let asked = self.first("step_started", Some("drain")).ok();
+        let drained = self.first("step_completed", Some("drain")).ok();
+        let is_drained = match (asked, drained) {
+            (None, None) => true,
+            (Some(asked), Some(drained)) => asked < drained && drained < revoked,
+            _ => false,
+        };
+        ensure!(
+            is_drained,
+            "revoked before it was drained: {:#?}",
+            self.kinds()
+        );
         ensure!(
             each.all(|at| promoted < *at && *at < revoked) && revoked < dead && dead < closed,
             "revoked at {revoked}, acknowledged at {acknowledged:?} and {barriers:?}: {:#?}",
@@ -87,6 +100,13 @@ pub(crate) fn check(keywheel: &Keywheel) -> Result<usize> {
         }
     }
     Ok(checked)
+}
+
+/// How many rotations waited until no session of the old credential was left.
+pub(crate) fn drained(keywheel: &Keywheel) -> Result<usize> {
+    let events = keywheel.stream("events")?;
+    let is_drained = |event: &&Value| Story::is(event, "step_completed", Some("drain"));
+    Ok(events.iter().filter(is_drained).count())
 }
 
 /// How many events of a type there are.

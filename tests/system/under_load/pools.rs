@@ -160,6 +160,11 @@ fn twenty_rotations_at_each_of_three_databases_fail_no_query_and_leave_no_old_lo
     let expected = databases.len() * usize::try_from(ROTATIONS)?;
     let checked = order::check(&stage.keywheel)?;
     ensure!(checked == expected, "{checked} of {expected} rotations");
+    // Where two accounts take turns, the pool's connections to the old one were waited for.
+    let drained = order::drained(&stage.keywheel)?;
+    let alternating = databases.iter().filter(|database| database.alternates());
+    let expected = alternating.count() * usize::try_from(ROTATIONS)?;
+    ensure!(drained >= expected, "{drained} of {expected} were drained");
     passwords.push(database::admin_password());
     for database in &databases {
         let log = database.log();

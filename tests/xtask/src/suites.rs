@@ -40,9 +40,11 @@ pub(crate) const BUILT: &str = "build";
 /// The last suite.
 const LAST: &str = "quickstart";
 
-/// Suites whose hosts have engines of their own and which mostly wait, with the suite from which on each runs beside
-/// the others until its own place.
-pub(crate) const BESIDE: [(&str, &str); 2] = [
+/// Suites that run beside others until their own place, with the suite from which on each does: hosts that have engines
+/// of their own and mostly wait, and lints, which take what processor the others leave.
+pub(crate) const BESIDE: [(&str, &str); 4] = [
+    ("clippy", "first_rotation"),
+    ("doc", "engines"),
     ("two_hosts", "crash_points"),
     ("partitions", "outside_stores"),
 ];
@@ -235,18 +237,6 @@ fn checks() -> Vec<Suite> {
             LONG,
             Action::Tidy,
         ),
-        whole(
-            "clippy",
-            "lints, warnings denied",
-            LONG,
-            program("cargo clippy --workspace --all-targets -- -D warnings"),
-        ),
-        whole(
-            "doc",
-            "the documentation builds, warnings denied",
-            MIDDLE,
-            program("env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps"),
-        ),
         asyncapi(),
         peers(),
         libtest(
@@ -269,6 +259,30 @@ fn checks() -> Vec<Suite> {
             "the binaries the system suites run",
             LONG,
             program("./deploy/build.sh --profile dev"),
+        ),
+    ]
+}
+
+/// Lints. They compile for many minutes and change nothing, so they run at the lowest priority while the system suites
+/// wait for their containers; in a directory of their own, for Cargo lets one at a time into one.
+fn lints() -> [Suite; 2] {
+    let lint = |name, aim, line| Suite {
+        name,
+        aim,
+        counting: Counting::Whole,
+        deadline: LONG,
+        action: program(line),
+    };
+    [
+        lint(
+            "clippy",
+            "lints, warnings denied",
+            "nice -n 19 cargo clippy --target-dir target/lint --workspace --all-targets -- -D warnings",
+        ),
+        lint(
+            "doc",
+            "the documentation builds, warnings denied",
+            "nice -n 19 env RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/lint --workspace --no-deps",
         ),
     ]
 }
@@ -308,7 +322,11 @@ pub(crate) fn all() -> Vec<Suite> {
         });
     let mut suites: Vec<Suite> = checks().into_iter().chain(system).collect();
     // The quickstart is the last one.
-    suites.insert(suites.len().saturating_sub(1), over_nats());
+    if let Some(quickstart) = suites.pop() {
+        suites.push(over_nats());
+        suites.extend(lints());
+        suites.push(quickstart);
+    }
     suites
 }
 

@@ -209,7 +209,8 @@ pub struct Credential {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// Path below the mount (Vault), or name or ARN (AWS).
+    /// Path below the mount (Vault), or name or ARN (AWS); `/MOUNT/static-creds/ROLE` is a static role of a
+    /// database engine (Vault).
     #[schemars(length(min = 1, max = 2048))]
     pub path: String,
     /// The field of a map of fields; Vault needs one.

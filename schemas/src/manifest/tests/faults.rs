@@ -400,6 +400,11 @@ fn rotations_that_say_nothing_or_too_much_are_refused() {
         "4:48",
         "write `hold` or `force`",
     );
+    one_fault(
+        &rotation("{ ack: swapped }"),
+        "4:41",
+        "write `reloaded` or `drained`",
+    );
     one_fault(&rotation("{ deadline: 9s }"), "4:46", "between 10s and 7d");
     let long = "*".repeat(MAX_SCHEDULE_BYTES + 1);
     one_fault(

@@ -70,6 +70,19 @@ fn everything_that_limits_a_schedule_is_read() {
 }
 
 #[test]
+fn the_version_before_is_kept_only_where_it_says_so() {
+    for (fields, kept) in [
+        ("deadline: 1m", false),
+        ("previous: revoke", false),
+        ("previous: keep", true),
+    ] {
+        assert_eq!(policy(fields).keep_previous, kept, "{fields}");
+        assert!(is_valid_under_schema(&rotation(fields)));
+    }
+    refused("previous: 2d", "write `revoke` or `keep`");
+}
+
+#[test]
 fn an_age_or_a_lifetime_is_enough_for_what_is_not_about_slots() {
     for fields in [
         "maxAge: 30d",

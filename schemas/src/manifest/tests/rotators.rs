@@ -154,6 +154,67 @@ fn what_does_not_fit_its_server_is_told_and_no_connection_is_quoted() {
     }
 }
 
+#[test]
+fn a_webhook_needs_no_account_and_promises_no_overlap_by_itself() {
+    for (fields, account, strategy, server) in [
+        (
+            "connection: \"https://Hooks.example/rotate/stripe\"",
+            "/rotate/stripe",
+            Strategy::SingleUser,
+            "webhook://hooks.example:443",
+        ),
+        (
+            "connection: \"https://hooks.example\", strategy: dualPassword",
+            "/",
+            Strategy::DualPassword,
+            "webhook://hooks.example:443",
+        ),
+        (
+            "connection: \"http://[::1]:8099/r\", account: stripe",
+            "stripe",
+            Strategy::SingleUser,
+            "webhook://[::1]:8099",
+        ),
+    ] {
+        let found = resource(&format!("type: webhook, {fields}, {REST}"));
+        assert_eq!(found.kind, Kind::Webhook);
+        assert_eq!(
+            (&found.accounts[..], found.strategy),
+            (&[account.to_owned()][..], strategy)
+        );
+        assert_eq!(found.credential_server(), server);
+    }
+}
+
+#[test]
+fn a_webhook_s_address_holds_no_secret_and_only_tls_leaves_the_machine() {
+    let long = format!("https://hooks.example/{}", "a".repeat(MAX_ACCOUNT_BYTES));
+    for (connection, words) in [
+        ("hooks.example/canary", "has to be like `https://"),
+        ("ftp://hooks.example/canary", "has to be like `https://"),
+        ("https://me:canary@hooks.example", "without a name"),
+        ("https://hooks.example/r?token=canary", "a query"),
+        ("https://hooks.example/r#canary", "a fragment"),
+        ("https://hooks.example:x/canary", "has to be like"),
+        ("https:///canary", "has to be like"),
+        ("https://hooks.example/%0acanary", "has to be like"),
+        ("http://hooks.example:80/canary", "without TLS"),
+        ("http://127.0.0.1/canary", "names no port"),
+        (long.as_str(), "write `account: NAME`"),
+    ] {
+        let fields = format!("type: webhook, connection: \"{connection}\", {REST}");
+        assert_fault(&fields, words);
+    }
+    let two = "connection: \"https://hooks.example/r\", account: [a, b]";
+    assert_fault(
+        &format!("type: webhook, {two}, {REST}"),
+        "takes one account",
+    );
+    let turns = "connection: \"https://hooks.example/r\", strategy: alternatingUsers";
+    let words = "write one of dualPassword, singleUser";
+    assert_fault(&format!("type: webhook, {turns}, {REST}"), words);
+}
+
 /// One of its faults says this, and none quotes a secret part.
 fn assert_fault(fields: &str, words: &str) {
     let found = faults(&rotator(fields)).join("\n");
@@ -186,6 +247,7 @@ fn the_admin_s_secret_says_at_which_server_it_is_good() {
         ("mariadb://db", "mariadb://db:3306"),
         ("redis://[::1]:6379", "redis://[::1]:6379"),
         ("redis://%2Frun%2Fr.sock", "redis://%2frun%2fr.sock"),
+        ("webhook://Hooks.example", "webhook://hooks.example:443"),
     ] {
         let Manifest::Secret { spec, .. } = read(&credential(written)).unwrap().remove(0) else {
             panic!("{written}");

@@ -153,6 +153,7 @@ pub fn plan(host: keywheel_core::id::HostId, generation: u64) -> Body {
         generation,
         bindings: Vec::new(),
         leaves: Vec::new(),
+        staged: Vec::new(),
     })
 }
 

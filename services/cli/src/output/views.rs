@@ -178,10 +178,10 @@ pub(crate) fn consumers(consumers: &[ConsumerView], color: bool) -> String {
     let row = |consumer: &ConsumerView| {
         vec![
             consumer.secret.clone(),
-            if consumer.version == 0 {
-                "-".to_owned()
-            } else {
-                consumer.version.to_string()
+            match (consumer.version, consumer.previous) {
+                (0, _) => "-".to_owned(),
+                (version, Some(previous)) => format!("{version}, {previous}"),
+                (version, None) => version.to_string(),
             },
             if consumer.assigned == 0 {
                 "-".to_owned()
@@ -301,6 +301,12 @@ pub(crate) fn rotation(rotation: &RotationView, color: bool) -> String {
             milliseconds(rotation.timings.requested_to_closed_ms),
         ),
     ]);
+    if let Some(gap) = rotation.timings.gap_ms {
+        let gap = milliseconds(Some(gap));
+        text.push_str(&format!(
+            "gap:  {gap}, from the server's new password to the last consumer that had it\n"
+        ));
+    }
     for line in &rotation.waiting_for {
         text.push_str(&format!("waits for:  {}\n", super::tame(line)));
     }

@@ -9,7 +9,7 @@ use keywheel_core::audit::Role;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
-use keywheel_store_sync::{Metrics, Ports, StoreSync, StoreSyncOptions, Watched};
+use keywheel_store_sync::{ArmedFailpoints, Metrics, Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::{Connector, LocalStore};
 use tokio::sync::oneshot;
 
@@ -47,7 +47,10 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
         connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
-        accounts: Arc::new(keywheel_rotators::Connector::new(Arc::new(OsEntropy))),
+        accounts: Arc::new(
+            keywheel_rotators::Connector::new(Arc::new(OsEntropy))
+                .passing(Arc::new(ArmedFailpoints)),
+        ),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };

@@ -24,7 +24,7 @@ use keywheel_gateway::views::status::Part;
 use keywheel_injector::{HostSettings, Injector, InjectorOptions};
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
-use keywheel_store_sync::{Ports, StoreSync, StoreSyncOptions, Watched};
+use keywheel_store_sync::{ArmedFailpoints, Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::{Connector, LocalStore};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -154,7 +154,10 @@ async fn start_workers(
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
         connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
-        accounts: Arc::new(keywheel_rotators::Connector::new(Arc::new(OsEntropy))),
+        accounts: Arc::new(
+            keywheel_rotators::Connector::new(Arc::new(OsEntropy))
+                .passing(Arc::new(ArmedFailpoints)),
+        ),
         clock: opened.clock.clone(),
         entropy: Arc::new(OsEntropy),
     };

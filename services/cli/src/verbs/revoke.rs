@@ -42,7 +42,7 @@ fn warning(args: &RevokeArgs, consumers: &[ConsumerView]) -> String {
     };
     let holds = |consumer: &&ConsumerView| {
         args.version
-            .is_none_or(|version| consumer.version == version)
+            .is_none_or(|version| consumer.version == version || consumer.previous == Some(version))
     };
     let hit: Vec<ConsumerView> = consumers.iter().filter(holds).cloned().collect();
     let mut text = format!("This revokes {what}, for ever. ");
@@ -116,6 +116,7 @@ mod tests {
             reason: None,
             restart: None,
             latency_ms: None,
+            previous: None,
         }
     }
 
@@ -144,6 +145,15 @@ mod tests {
             "{all}"
         );
         assert!(warning(&args, &[]).contains("No container holds it"));
+        // As the version before, beside the current one.
+        args.version = Some(1);
+        let mut beside = consumer("both", 2);
+        beside.previous = Some(1);
+        let one = warning(&args, &[consumer("new", 2), beside]);
+        assert!(
+            one.contains("1 consumers lose it") && one.contains("both ("),
+            "{one}"
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ async fn grants(desk: &Desk, name: &str) -> Result<(), Failure> {
         return Err(Failure::new(
             Exit::Usage,
             format!("secret {name} has no rotator: its values open no account"),
-            "name a secret whose manifest has `rotator`",
+            "name a secret whose manifest has `rotator`; what a store needs is told by `keywheel store policy STORE`",
         ));
     };
     let refused = |error: PortError| {

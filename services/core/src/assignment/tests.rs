@@ -241,6 +241,7 @@ fn a_consumer_whose_binding_means_another_secret_moves_to_that_one() {
             name: crate::testing::binding_name(),
             secret: other,
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: crate::testing::anywhere(),
             target: file(),
             reload: Reload::None,

@@ -151,6 +151,8 @@ pub struct Spec {
     pub target: Target,
     /// What happens on change.
     pub reload: Reload,
+    /// Those among its secrets whose version before the current one its templates name, too.
+    pub previous: BTreeSet<SecretId>,
 }
 
 impl Spec {

@@ -24,6 +24,7 @@ fn spec(selector: Selector, target: Target, reload: Reload) -> Spec {
     Spec {
         secret: SECRET,
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector,
         target,
         reload,
@@ -169,6 +170,7 @@ fn two_bindings_of_one_selector_do_not_place_the_same_file() {
             name: other.clone(),
             secret: secret_name(),
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector,
             target: file(),
             reload: Reload::None,

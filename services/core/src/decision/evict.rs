@@ -2,7 +2,7 @@
 //! and nothing waits for it. All of it is one append.
 
 use super::report::needs_old;
-use super::{Context, Rejection, lease, rollout, rotate};
+use super::{Context, Rejection, lease, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -40,6 +40,12 @@ pub(super) fn evict(
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.forget_host(id);
+    for open in world
+        .open_rotations()
+        .filter(|open| open.phase == Phase::Staging)
+    {
+        staging::release(id, open, &mut events);
+    }
     let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing;
     for open in world.open_rotations().filter(is_distributing) {
         release_rotation(world, (id, &rollouts), open, &mut events)?;

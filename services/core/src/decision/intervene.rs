@@ -6,7 +6,7 @@
 
 use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
-use super::{Context, Rejection, rollout, rotate};
+use super::{Context, Rejection, drain, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::id::{HostId, RotationId};
@@ -48,14 +48,20 @@ pub(super) fn intervene(
 
 /// Ends the wait for consumers. Whoever moves back to the version before is never forced: a person
 /// decides which of the two dies. Nor is whoever would restart and has to wait for others: they get the
-/// deadline anew.
+/// deadline anew. The end of a grace is no deadline: then the old version dies.
 pub(super) fn deadline(
     world: &World,
     id: RotationId,
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
     let (open, secret) = rotate::open(world, id)?;
+    if open.phase == Phase::Staging {
+        return staging::deadline(open, now);
+    }
     let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
+    if open.is_draining() && open.drain.grace.is_some() {
+        return drain::drained(open, secret);
+    }
     let forces = secret.spec.rotation.on_deadline == OnDeadline::Force;
     if forces && open.returning.is_none() {
         if waiting::is_held_back(world, open) {
@@ -102,19 +108,15 @@ fn abort(
             // Whoever performs it may be at it still: it rolls back once that is answered.
             Ok(Vec::new())
         }
+        Phase::Staging => begin_back(world, known, secret, ctx),
         Phase::Retrying { step, .. } if rotation::is_before_promotion(*step) => {
-            let back = rotation::Event::StepStarted {
-                step: Step::RollBack,
-                attempt: 1,
-            };
-            let mut events = vec![Event::Rotation(id, back)];
-            events.extend(rollout::released(world, id, ctx));
-            Ok(events)
+            begin_back(world, known, secret, ctx)
         }
         Phase::Distributing if known.returning.is_some() => {
             Err(nothing("goes back to the version before already").into())
         }
         Phase::Distributing => turn_back(world, known, secret, ctx),
+        _ if known.is_draining() => turn_back(world, known, secret, ctx),
         Phase::Closed(Outcome::Parked) if known.returning.is_none() => {
             let mut after = known.clone();
             let mut events = vec![reopened(world, &mut after, secret, ctx)?];
@@ -122,11 +124,28 @@ fn abort(
             Ok(events)
         }
         Phase::Closed(Outcome::Parked) => Err(nothing("is back at the version before").into()),
-        Phase::Performing { .. } | Phase::Retrying { .. } => {
+        Phase::Performing { .. } | Phase::Retrying { .. } | Phase::Draining { .. } => {
             Err(nothing("takes its other version out of use already").into())
         }
         Phase::Closed(_) => Err(nothing("has ended").into()),
     }
+}
+
+/// Nobody is at it now, so it rolls back at once.
+fn begin_back(
+    world: &World,
+    open: &Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let back = rotation::Event::StepStarted {
+        step: Step::RollBack,
+        attempt: 1,
+    };
+    let mut events = Vec::from_iter(staging::dying(open, secret)?);
+    events.push(Event::Rotation(open.id, back));
+    events.extend(rollout::released(world, open.id, ctx));
+    Ok(events)
 }
 
 fn turn_back(
@@ -138,7 +157,7 @@ fn turn_back(
     let moved = Moved::new();
     let Some(mut events) = rollout::move_back(world, open, &moved, (ctx, 0))? else {
         let (rotation, name) = (open.id, secret.name.clone());
-        let refused = if secret.overlaps() {
+        let refused = if secret.has_way_back() {
             rotation::Rejection::NoWayBack {
                 rotation,
                 secret: name,
@@ -180,7 +199,9 @@ fn retry(
 ) -> Result<Vec<Event>, Rejection> {
     let id = known.id;
     match &known.phase {
-        Phase::Retrying { .. } => Ok(vec![Event::Rotation(id, known.decide_retry()?)]),
+        Phase::Retrying { .. } | Phase::Draining { .. } => {
+            Ok(vec![Event::Rotation(id, known.decide_retry()?)])
+        }
         Phase::Closed(Outcome::Parked) if known.halted.is_some() && known.returning.is_none() => {
             Err(rotation::Rejection::Halted {
                 rotation: id,
@@ -215,6 +236,7 @@ fn force(
             .into());
         }
         Phase::Distributing => {}
+        _ if known.is_draining() => {}
         Phase::Closed(Outcome::Parked) => events.push(reopened(world, known, secret, ctx)?),
         _ => return Err(rotation::Rejection::NothingToForce(known.id).into()),
     }
@@ -228,7 +250,7 @@ fn forced(world: &World, open: &Rotation, secret: &Secret) -> Result<Vec<Event>,
         Event::Rotation(open.id, named(world, open)),
         Event::Rotation(open.id, rotation::Event::Forced),
     ];
-    events.extend(rotate::settled(open, secret)?);
+    events.extend(rotate::ended(open, secret)?);
     Ok(events)
 }
 

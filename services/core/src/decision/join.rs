@@ -165,16 +165,19 @@ fn welcome(
     let mut events = vec![Event::Host(id, enrolled)];
     let mut count = 0;
     for secret in world.secrets.values() {
-        let mut specs = world
+        let specs = world
             .bindings
             .values()
             .filter_map(|binding| binding.spec.as_ref());
-        if specs.any(|spec| spec.names(secret.id) && spec.selector.means_host(name)) {
+        let own: Vec<_> = specs
+            .filter(|spec| spec.names(secret.id) && spec.selector.means_host(name))
+            .collect();
+        let is_named = own.iter().any(|spec| spec.previous.contains(&secret.id));
+        let current = secret.current.filter(|_| !own.is_empty());
+        let previous = secret.retained.filter(|_| is_named);
+        for version in current.into_iter().chain(previous) {
             let delivery = DeliveryId::from_bytes(ctx.id(1000 + count));
             count += 1;
-            let Some(version) = secret.current else {
-                continue;
-            };
             let event = secret.decide_deliver(id, version, delivery)?;
             events.extend(event.map(|event| Event::Secret(secret.id, event)));
         }

@@ -1,7 +1,7 @@
 //! Decisions about what people declare: secrets and bindings.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeFrom;
 
 use super::{Context, Rejection, lease, rotate, secret_or_reject, store};
@@ -142,6 +142,7 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
             selector,
             target,
             reload,
+            previous,
         } => {
             let known = world.binding_named(name);
             let own = secret_or_reject(world, secret)?;
@@ -154,6 +155,7 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
                 selector: selector.clone(),
                 target: target.clone(),
                 reload: reload.clone(),
+                previous: named_in(previous, own, &further),
             };
             (
                 known.is_none_or(|binding| binding.spec.is_none()),
@@ -177,6 +179,7 @@ fn declare_secret(
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     store::refuse_place(world, name, spec)?;
+    Secret::refuse_keeping(name, spec)?;
     refuse_accounts(world, name, spec)?;
     lease::refuse_name(name, spec)?;
     if let Some(known) = world.secret_named(name) {
@@ -260,6 +263,9 @@ fn declare_binding(
             let secret = secret.name.clone();
             return Err(secret::Rejection::LeaseNotAlone { secret }.into());
         }
+        if spec.previous.contains(&secret.id) {
+            secret.refuse_previous()?;
+        }
     }
     refuse_taken_target(world, name, spec)?;
     let fresh = Binding::new(id, name.clone());
@@ -273,10 +279,21 @@ fn declare_binding(
         let hosts = world
             .live_hosts()
             .filter(|host| spec.selector.means_host(&host.name));
-        let hosts = hosts.map(|host| host.id);
-        events.extend(deliver(secret, hosts, (ctx, &mut drawn))?);
+        let hosts: Vec<HostId> = hosts.map(|host| host.id).collect();
+        let is_named = spec.previous.contains(&secret.id);
+        let previous = secret.retained.filter(|_| is_named);
+        for version in secret.current.into_iter().chain(previous) {
+            events.extend(deliver(secret, version, &hosts, (ctx, &mut drawn))?);
+        }
     }
     Ok(events)
+}
+
+/// Those of a binding's secrets that are named here.
+fn named_in(names: &BTreeSet<SecretName>, own: &Secret, further: &[&Secret]) -> BTreeSet<SecretId> {
+    let all = std::iter::once(own).chain(further.iter().copied());
+    let named = all.filter(|secret| names.contains(&secret.name));
+    named.map(|secret| secret.id).collect()
 }
 
 fn refuse_taken_target(
@@ -312,19 +329,17 @@ pub(super) fn unbind(world: &World, name: &BindingName) -> Result<Vec<Event>, Re
     Ok(vec![Event::Binding(binding.id, binding.decide_unbind()?)])
 }
 
-/// Grants the current version, if there is one, to hosts that lack it.
+/// Grants a version to hosts that lack it.
 fn deliver(
     secret: &Secret,
-    hosts: impl Iterator<Item = HostId>,
+    version: u64,
+    hosts: &[HostId],
     (ctx, drawn): (&Context, &mut RangeFrom<u32>),
 ) -> Result<Vec<Event>, Rejection> {
-    let Some(version) = secret.current else {
-        return Ok(Vec::new());
-    };
     let mut events = Vec::new();
-    for (host, count) in hosts.zip(drawn) {
+    for (host, count) in hosts.iter().zip(drawn) {
         let delivery = DeliveryId::from_bytes(ctx.id(count));
-        let event = secret.decide_deliver(host, version, delivery)?;
+        let event = secret.decide_deliver(*host, version, delivery)?;
         events.extend(event.map(|event| Event::Secret(secret.id, event)));
     }
     Ok(events)

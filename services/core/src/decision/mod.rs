@@ -3,6 +3,7 @@
 //! A decision is one append. It reads the world, changes nothing, and either gives events or a
 //! rejection. An empty list of events means: everything is as asked already.
 
+mod drain;
 mod evict;
 mod intervene;
 mod join;
@@ -13,10 +14,12 @@ mod report;
 mod revoke;
 mod rollout;
 mod rotate;
+mod staging;
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use drain::drains;
 pub use manifest::{Action, Planned, plan_apply};
 pub use refusal::{Refusal, Rejection, RejectionKind};
 
@@ -125,9 +128,11 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             failure,
             is_away,
             remote,
+            sessions,
         } => {
             let failure = failure_of(failure.as_deref(), *is_away);
-            let answer = rotate::Answer::new((*step, *attempt), failure, remote.as_ref());
+            let told = (remote.as_ref(), *sessions);
+            let answer = rotate::Answer::new((*step, *attempt), failure, told);
             rotate::outcome(world, *rotation, &answer, ctx)
         }
         Command::RevokeOutcome {

@@ -3,9 +3,10 @@
 //! A report of a host that may speak is never refused as a whole: stale items are passed over, because a late report of an
 //! older plan is normal.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, join, lease, rollout, rotate};
+use super::{Context, Rejection, join, lease, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
@@ -13,6 +14,7 @@ use crate::report::{Fact, HostReport, Item};
 use crate::revocation;
 use crate::rotation::{self, Phase, Rotation};
 use crate::secret::Secret;
+use crate::time::Timestamp;
 use crate::world::World;
 
 /// Assignments as they are after the report's items.
@@ -39,6 +41,12 @@ pub(super) fn record(
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.take(report);
+    for open in world
+        .open_rotations()
+        .filter(|open| open.phase == Phase::Staging)
+    {
+        staging::advance(world, report, open, &mut events);
+    }
     let distributing = world.open_rotations();
     let distributing = distributing.filter(|open| open.phase == Phase::Distributing);
     for (nth, open) in (0..).zip(distributing) {
@@ -49,7 +57,7 @@ pub(super) fn record(
                 events.extend(turned?);
             }
             None => {
-                let seen = (report, &rollouts);
+                let seen = (report, &rollouts, ctx.now);
                 advance_rotation(world, seen, open, &moved, &held, &mut events)?;
             }
         }
@@ -227,15 +235,16 @@ fn version_of(fact: &Fact) -> Option<u64> {
 
 fn advance_rotation(
     world: &World,
-    (report, rollouts): (&HostReport, &rollout::Draft<'_>),
+    (report, rollouts, now): (&HostReport, &rollout::Draft<'_>, Timestamp),
     open: &Rotation,
     moved: &Moved,
     held: &BTreeSet<(SecretId, u64)>,
     events: &mut Vec<Event>,
 ) -> Result<(), Rejection> {
-    let mut after = open.clone();
-    let mut push = |after: &mut Rotation, event: rotation::Event| {
-        after.evolve(&event);
+    // Most reports are about few of many open rotations: one that nothing is said of costs no copy.
+    let mut after = Cow::Borrowed(open);
+    let mut push = |after: &mut Cow<'_, Rotation>, event: rotation::Event| {
+        after.to_mut().evolve(&event);
         events.push(Event::Rotation(open.id, event));
     };
     for consumer in open.waiting.iter().filter(|key| key.host == report.host) {
@@ -251,6 +260,9 @@ fn advance_rotation(
             );
         }
     }
+    if let Some(measured) = staging::gap(open, &after, now) {
+        push(&mut after, measured);
+    }
     let clear = report.complete
         && report.generation >= open.generation
         && !open
@@ -263,6 +275,9 @@ fn advance_rotation(
             rotation::Event::HostBarrierAcknowledged { host: report.host },
         );
     }
+    if !after.is_settled() {
+        return Ok(());
+    }
     // A start that was told of late may hold an older version though nobody waited for it.
     let known = world
         .consumers(open.secret)
@@ -272,8 +287,7 @@ fn advance_rotation(
         .any(|(key, state)| needs_old(world, key, state, open));
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
-    if after.is_settled()
-        && !is_held
+    if !is_held
         && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {

@@ -470,10 +470,16 @@ fn fits(taken: usize, most: u32) -> bool {
 }
 
 const fn is_before_promotion(phase: &Phase) -> bool {
-    let Phase::Performing { step, .. } = phase else {
-        return false;
-    };
-    matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish)
+    match phase {
+        Phase::Performing { step, .. } => {
+            matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish)
+        }
+        Phase::Staging => true,
+        Phase::Retrying { .. }
+        | Phase::Distributing
+        | Phase::Draining { .. }
+        | Phase::Closed(_) => false,
+    }
 }
 
 /// Leave that waited for a rotation which waits for its promotion no more.
@@ -518,7 +524,7 @@ pub(super) fn move_back(
         open.returning.is_none()
             && *back < open.version
             && secret.is_deliverable(*back)
-            && secret.overlaps()
+            && secret.has_way_back()
     };
     let Some(back) = secret.previous.filter(is_way_back) else {
         return Ok(None);

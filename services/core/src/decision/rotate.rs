@@ -1,11 +1,11 @@
 //! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
 
-use super::{Context, Rejection, revoke, rollout, secret_or_reject};
+use super::{Context, Rejection, drain, revoke, rollout, secret_or_reject, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
 use crate::name::SecretName;
-use crate::rotation::{self, MAX_SLOT_SKEW, Outcome, Rotation, Step, Trigger};
+use crate::rotation::{self, MAX_SLOT_SKEW, Outcome, Rotation, Sessions, Step, Trigger};
 use crate::secret::{self, Generator, Secret};
 use crate::store::RemoteVersion;
 use crate::time::Timestamp;
@@ -168,19 +168,22 @@ pub(super) struct Answer<'a> {
     pub(super) failure: Option<rotation::Failure<'a>>,
     /// What is current at the store outside after `finish`.
     pub(super) remote: Option<&'a RemoteVersion>,
+    /// What the backend says of sessions after `drain`.
+    pub(super) sessions: Option<Sessions>,
 }
 
 impl<'a> Answer<'a> {
     pub(super) fn new(
         (step, attempt): (Step, u32),
         failure: Option<rotation::Failure<'a>>,
-        remote: Option<&'a RemoteVersion>,
+        (remote, sessions): (Option<&'a RemoteVersion>, Option<Sessions>),
     ) -> Self {
         Self {
             step,
             attempt,
             failure,
             remote,
+            sessions,
         }
     }
 }
@@ -194,10 +197,20 @@ pub(super) fn outcome(
     let (rotation, secret) = open(world, id)?;
     let (step, failure) = (answer.step, answer.failure);
     let own = rotation.decide_outcome(step, answer.attempt, failure)?;
-    let mut events: Vec<Event> = own
-        .into_iter()
-        .map(|event| Event::Rotation(id, event))
-        .collect();
+    if step == Step::Drain && failure.is_none() {
+        return drain::counted(rotation, secret, answer, ctx);
+    }
+    let is_made = step == Step::Create && failure.is_none() && !rotation.is_given_up_at(step);
+    if is_made && let Some(staged) = staging::begin(world, rotation, secret, ctx)? {
+        return Ok(staged);
+    }
+    let mut events = in_order(rotation, secret, own)?;
+    events.extend(staging::cut_over(
+        rotation,
+        secret,
+        (step, failure),
+        ctx.now,
+    ));
     if failure.is_some() {
         events.extend(rollout::released(world, id, ctx));
         return Ok(events);
@@ -221,25 +234,8 @@ pub(super) fn outcome(
                 events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
             }
         }
-        Step::RollBack => {
-            // A revocation may have taken the version already, or consumers had run on it.
-            if secret.is_deliverable(rotation.version) {
-                let revoked = secret.decide_revoke(rotation.version)?;
-                events.push(Event::Secret(secret.id, revoked));
-                let destroyed = secret::Event::VersionDestroyed {
-                    version: rotation.version,
-                };
-                events.push(Event::Secret(secret.id, destroyed));
-            } else if rotation.returning.is_some() {
-                let destroyed = secret.decide_destroy(rotation.version)?;
-                events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
-            }
-            // Last, since what is destroyed is forgotten of somebody else's versions.
-            if rotation.aborted.is_some() {
-                events.extend(revoke::taken_over(secret, rotation));
-            }
-        }
-        Step::Create | Step::Set | Step::Test => {
+        Step::RollBack => events.extend(rolled_back(rotation, secret)?),
+        Step::Create | Step::Set | Step::Test | Step::Drain => {
             if secret.lease_of().is_some() {
                 // From here on the log knows which one it is to end.
                 events.extend(note_remote(rotation, secret, answer));
@@ -248,6 +244,47 @@ pub(super) fn outcome(
                 events.extend(rollout::released(world, id, ctx));
             }
         }
+    }
+    Ok(events)
+}
+
+/// A rotation's own events; what hosts have of a version that is rolled back is dead before that begins.
+fn in_order(
+    rotation: &Rotation,
+    secret: &Secret,
+    own: Vec<rotation::Event>,
+) -> Result<Vec<Event>, Rejection> {
+    let mut events = Vec::new();
+    for event in own {
+        let begins_back = rotation::Event::StepStarted {
+            step: Step::RollBack,
+            attempt: 1,
+        };
+        if event == begins_back {
+            events.extend(staging::dying(rotation, secret)?);
+        }
+        events.push(Event::Rotation(rotation.id, event));
+    }
+    Ok(events)
+}
+
+/// Nothing is left of its version, neither at the server nor in the cache.
+fn rolled_back(rotation: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
+    let version = rotation.version;
+    let mut events = Vec::new();
+    if secret.is_deliverable(version) {
+        let revoked = secret.decide_revoke(version)?;
+        events.push(Event::Secret(secret.id, revoked));
+        let destroyed = secret::Event::VersionDestroyed { version };
+        events.push(Event::Secret(secret.id, destroyed));
+    } else {
+        // A revocation may have taken the version already, consumers had run on it, or hosts had it.
+        let destroyed = secret.decide_destroy(version)?;
+        events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
+    }
+    // Last, since what is destroyed is forgotten of somebody else's versions.
+    if rotation.aborted.is_some() {
+        events.extend(revoke::taken_over(secret, rotation));
     }
     Ok(events)
 }
@@ -281,11 +318,9 @@ fn promote(
         events.push(Event::Assignment(key.clone(), assigned));
         consumers.push(key.clone());
     }
-    let old: Vec<u64> = secret
-        .alive()
-        .into_iter()
-        .filter(|v| *v < version)
-        .collect();
+    let kept = secret.retains_beside(version);
+    let is_old = |v: &u64| *v < version && Some(*v) != kept;
+    let old: Vec<u64> = secret.alive().into_iter().filter(is_old).collect();
     let held = |(host, v): &(HostId, u64)| old.contains(v).then_some(*host);
     let mut hosts: Vec<HostId> = secret.delivered.keys().filter_map(held).collect();
     hosts.dedup();
@@ -298,7 +333,10 @@ fn promote(
     };
     events.push(Event::Rotation(rotation.id, started));
     if settled {
-        events.extend(retire_old((rotation.id, version), secret, &old)?);
+        match drain::begin(rotation, secret, &old) {
+            Some(asked) => events.push(asked),
+            None => events.extend(retire_old((rotation.id, version), secret, &old)?),
+        }
     }
     Ok(events)
 }
@@ -318,8 +356,16 @@ fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Opt
     Some(Event::Secret(secret.id, noted))
 }
 
-/// Ends the wait for consumers: the old versions die, or the new one when they moved back.
+/// Ends the wait for consumers: sessions of the old versions are asked for, or these die at once.
 pub(super) fn settled(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
+    match drain::begin(open, secret, &open.old) {
+        Some(asked) => Ok(vec![asked]),
+        None => ended(open, secret),
+    }
+}
+
+/// Ends all waiting: the old versions die, or the new one when consumers moved back.
+pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
     let Some(back) = open.returning else {
         return retire_old((open.id, open.version), secret, &open.old);
     };

@@ -6,7 +6,9 @@ mod history;
 mod leases;
 mod left;
 mod model;
+mod previous;
 mod several;
+mod staging;
 
 use super::*;
 use crate::binding::Reload;
@@ -154,6 +156,7 @@ fn two_bindings() -> [Declaration; 2] {
         name: BindingName::parse("other").unwrap(),
         secret: secret_name(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: anywhere(),
         target: env(),
         reload: restart(),

@@ -471,6 +471,7 @@ fn with_another_secret() -> Given {
         name: BindingName::parse("other").unwrap(),
         secret: name,
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: anywhere(),
         target: binding::Target::Env {
             name: EnvName::parse("OTHER").unwrap(),
@@ -514,6 +515,7 @@ fn leave_waits_for_another_secret_of_the_container_that_is_about_to_change() {
         failure: Some("store down".to_owned()),
         is_away: true,
         remote: None,
+        sessions: None,
     };
     assert_eq!(members_with_leave(&given.and(failed)), [on(HOST, 1)]);
 }

@@ -20,6 +20,18 @@ pub enum Step {
     RevokeOld,
     /// Take back what was made of the new version.
     RollBack,
+    /// Ask the backend for sessions of the old credential from before the last acknowledgement.
+    Drain,
+}
+
+/// What a backend says of the sessions of the credentials that are to die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sessions {
+    /// Where it draws the line: of what was opened before it, these are left. It means something only to
+    /// the backend that made it.
+    pub mark: i64,
+    /// How many are open.
+    pub left: u64,
 }
 
 /// Why a rotation began.
@@ -132,7 +144,8 @@ pub enum Event {
         /// The host.
         host: HostId,
     },
-    /// A host was evicted: nothing waits for it, and what it may hold is on the eviction's list.
+    /// A host was evicted: nothing waits for it, and what it may hold is on the eviction's list. Or, before a
+    /// cut-over, no binding gives it the secret any more.
     HostReleased {
         /// The host.
         host: HostId,
@@ -193,5 +206,53 @@ pub enum Event {
     Closed {
         /// How.
         outcome: Outcome,
+    },
+    /// Sessions of what dies at the end are open from before the last acknowledgement; they are asked for
+    /// again.
+    SessionsLeft {
+        /// Which attempt at asking found them.
+        attempt: u32,
+        /// Where the backend draws the line.
+        mark: i64,
+        /// How many.
+        sessions: u64,
+        /// Since when they are waited for.
+        since: Timestamp,
+    },
+    /// The backend does not tell its sessions: the old credential lives on for a grace instead.
+    SessionsUntold {
+        /// Which attempt at asking said so.
+        attempt: u32,
+        /// When the grace ends.
+        until: Timestamp,
+    },
+    /// A cut-over: hosts take the version beforehand, and give it to nobody yet.
+    StagingStarted {
+        /// Every host with consumers.
+        hosts: Vec<HostId>,
+        /// When nobody is waited for any more.
+        deadline: Timestamp,
+    },
+    /// A host has the version at hand.
+    HostStaged {
+        /// The host.
+        host: HostId,
+    },
+    /// Hosts are waited for no more; `set` is next.
+    StagingEnded {
+        /// Those that did not say in time that they have it: they ask for it when they are to give it out.
+        missing: Vec<HostId>,
+    },
+    /// From here on the server may refuse the version before, which consumers still have.
+    CutOver {
+        /// When that was first known to be so.
+        at: Timestamp,
+    },
+    /// The last consumer came over.
+    GapMeasured {
+        /// When the version before was refused.
+        since: Timestamp,
+        /// When nobody needed it any more.
+        until: Timestamp,
     },
 }

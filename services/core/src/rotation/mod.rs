@@ -1,9 +1,11 @@
 //! The rotation: one run that replaces a secret's current version, from request to close.
 //!
-//! Order: create → set → test → finish (promote) → distribute → revoke old → close. The old version
-//! is revoked only when every consumer acknowledged and every host it was delivered to says that it
-//! holds it no more. An outcome is taken once per open step.
+//! Order: create → set → test → finish (promote) → distribute → drain → revoke old → close; in a cut-over hosts
+//! take the version between create and set. The old version is revoked only when every consumer
+//! acknowledged and every host it was delivered to says that it holds it no more; where that is promised, also
+//! not before its sessions from before then are gone. An outcome is taken once per open step.
 
+mod drain;
 mod event;
 mod react;
 mod state;
@@ -11,7 +13,8 @@ mod stragglers;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Event, Intervention, Outcome, Step, Straggler, Trigger};
+pub use drain::Drain;
+pub use event::{Event, Intervention, Outcome, Sessions, Step, Straggler, Trigger};
 pub use react::react;
 pub(crate) use state::is_before_promotion;
 pub use state::{Failure, Phase, Rejection, Rotation};
@@ -25,6 +28,12 @@ pub const MAX_STEP_ATTEMPTS: u32 = 5;
 /// How long consumers may take, where the secret says nothing else, before its stragglers are named and
 /// the rotation is parked or forced.
 pub const ACK_DEADLINE: Duration = Duration::from_secs(300);
+/// How long an old credential lives on after the last acknowledgement, where its sessions were to be waited
+/// for and the backend does not tell them.
+pub const GRACE: Duration = Duration::from_secs(300);
+/// How long hosts may take to have a version at hand before its account is cut over to it. One that is away
+/// does not hold it up: it asks for the version when it is to give it out.
+pub const STAGING_DEADLINE: Duration = Duration::from_secs(15);
 /// Longest reason for stepping into a rotation, in characters.
 pub const MAX_REASON_CHARS: usize = 1000;
 /// How far the scheduler's clock may run ahead of the gateway's. A slot further ahead is refused: once

@@ -15,7 +15,7 @@ pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
         return Vec::new();
     };
     let versions = match step {
-        Step::RevokeOld => rotation.old.clone(),
+        Step::RevokeOld | Step::Drain => rotation.old.clone(),
         _ => vec![rotation.version],
     };
     let outside = world.outside(secret).map(|mut outside| {
@@ -42,6 +42,7 @@ pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
             provided: rotation.trigger == Trigger::Provided,
             outside,
             resource,
+            mark: rotation.drain.mark.filter(|_| *step == Step::Drain),
         }),
     }]
 }

@@ -1,8 +1,11 @@
 //! The rotation's state, its decisions and the fold of its events.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::{Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger};
+use super::{
+    Drain, Event, Intervention, MAX_REASON_CHARS, MAX_STEP_ATTEMPTS, Outcome, Step, Trigger,
+};
 use crate::assignment;
 use crate::id::{HostId, RotationId, SecretId};
 use crate::name::SecretName;
@@ -193,8 +196,15 @@ pub enum Phase {
     },
     /// Consumers move.
     Distributing,
+    /// Sessions of what dies are waited for, or a grace where the backend does not tell them.
+    Draining {
+        /// The attempt at asking that was answered last.
+        attempt: u32,
+    },
     /// It ended.
     Closed(Outcome),
+    /// Before a cut-over hosts take the version, and give it to nobody yet.
+    Staging,
 }
 
 /// One rotation.
@@ -237,6 +247,14 @@ pub struct Rotation {
     pub forced: bool,
     /// Those, then.
     pub left_behind: BTreeSet<assignment::Key>,
+    /// What is known of the sessions of what dies.
+    pub drain: Drain,
+    /// Hosts that are to have the version before `set`, and did not say so yet.
+    pub staging: BTreeSet<HostId>,
+    /// Since when the server may refuse the version before, which consumers have.
+    pub cut_over: Option<Timestamp>,
+    /// How long it took from then until the last consumer had come over.
+    pub gap: Option<Duration>,
 }
 
 impl Rotation {
@@ -265,6 +283,10 @@ impl Rotation {
             aborted: None,
             forced: false,
             left_behind: BTreeSet::new(),
+            drain: Drain::default(),
+            staging: BTreeSet::new(),
+            cut_over: None,
+            gap: None,
         }
     }
 
@@ -338,8 +360,9 @@ impl Rotation {
             Step::Create => vec![done, next(Step::Set)],
             Step::Set => vec![done, next(Step::Test)],
             Step::Test => vec![done, next(Step::Finish)],
-            // The promotion is the secret's; `decision` adds it and the distribution.
-            Step::Finish => vec![done],
+            // The promotion is the secret's; `decision` adds it and the distribution. What the answer to
+            // `Drain` leads to is `decision`'s, too.
+            Step::Finish | Step::Drain => vec![done],
             Step::RevokeOld => vec![
                 done,
                 Event::Closed {
@@ -371,17 +394,19 @@ impl Rotation {
                 step,
                 attempt: attempt.saturating_add(1),
             }),
+            Phase::Draining { .. } => Ok(self.ask_for_sessions()),
             _ => Err(Rejection::NoDeadline(self.id)),
         }
     }
 
-    /// Ends the wait for consumers.
+    /// Ends the wait for consumers, or for sessions.
     ///
     /// # Errors
     /// When the rotation does not wait, or the deadline lies ahead.
     pub fn decide_deadline(&self, now: Timestamp) -> Result<Event, Rejection> {
         let passed = self.deadline.is_some_and(|deadline| now >= deadline);
-        if self.phase != Phase::Distributing || !passed {
+        let waits = self.phase == Phase::Distributing || self.is_draining();
+        if !waits || !passed {
             return Err(Rejection::NoDeadline(self.id));
         }
         Ok(Event::DeadlinePassed)
@@ -407,6 +432,7 @@ impl Rotation {
 
     /// Folds one event; total.
     pub fn evolve(&mut self, event: &Event) {
+        self.drain.evolve(event);
         match event {
             Event::Started {
                 secret,
@@ -449,40 +475,77 @@ impl Rotation {
                 self.wait_for(consumers, hosts, *deadline);
             }
             Event::DeadlineMoved { deadline } => self.deadline = Some(*deadline),
+            Event::ConsumerAcknowledged { consumer } => {
+                self.waiting.remove(consumer);
+                self.acknowledged.insert(consumer.clone());
+            }
+            Event::HostBarrierAcknowledged { host } => {
+                self.barrier.remove(host);
+            }
+            Event::Closed { outcome } => self.close(outcome),
+            Event::Halted { .. }
+            | Event::TurnedBack { .. }
+            | Event::Intervened { .. }
+            | Event::Reopened { .. }
+            | Event::Forced
+            | Event::SessionsLeft { .. }
+            | Event::SessionsUntold { .. } => self.evolve_otherwise(event),
+            Event::HostReleased { .. }
+            | Event::StagingStarted { .. }
+            | Event::HostStaged { .. }
+            | Event::StagingEnded { .. }
+            | Event::CutOver { .. }
+            | Event::GapMeasured { .. } => self.evolve_cut_over(event),
+            Event::StepCompleted { .. } | Event::DeadlinePassed | Event::StragglersNamed { .. } => {
+            }
+        }
+    }
+
+    /// What comes before and after a server refuses the version before; a host that is evicted is part of
+    /// neither.
+    fn evolve_cut_over(&mut self, event: &Event) {
+        match event {
+            Event::HostReleased { host } => {
+                self.barrier.remove(host);
+                self.staging.remove(host);
+            }
+            Event::StagingStarted { hosts, deadline } => {
+                self.phase = Phase::Staging;
+                self.staging = hosts.iter().copied().collect();
+                self.deadline = Some(*deadline);
+            }
+            Event::HostStaged { host } => {
+                self.staging.remove(host);
+            }
+            Event::StagingEnded { .. } => {
+                self.staging.clear();
+                self.deadline = None;
+            }
+            Event::CutOver { at } => self.cut_over = Some(*at),
+            Event::GapMeasured { since, until } => self.gap = Some(until.since(*since)),
+            _ => {}
+        }
+    }
+
+    /// What a failure, a person, a way back, the deadline's policy or the backend's sessions make of it.
+    fn evolve_otherwise(&mut self, event: &Event) {
+        match event {
             Event::Halted { reason, .. } => self.halted = Some(reason.clone()),
+            Event::Intervened {
+                intervention: Intervention::Abort,
+                reason,
+            } => self.aborted = Some(reason.clone()),
             Event::TurnedBack {
                 version,
                 consumers,
                 hosts,
                 deadline,
             } => {
+                self.phase = Phase::Distributing;
                 self.returning = Some(*version);
                 self.old = vec![self.version];
                 self.wait_for(consumers, hosts, *deadline);
             }
-            Event::ConsumerAcknowledged { consumer } => {
-                self.waiting.remove(consumer);
-                self.acknowledged.insert(consumer.clone());
-            }
-            Event::HostBarrierAcknowledged { host } | Event::HostReleased { host } => {
-                self.barrier.remove(host);
-            }
-            Event::Closed { outcome } => self.close(outcome),
-            Event::Intervened { .. } | Event::Reopened { .. } | Event::Forced => {
-                self.evolve_otherwise(event);
-            }
-            Event::StepCompleted { .. } | Event::DeadlinePassed | Event::StragglersNamed { .. } => {
-            }
-        }
-    }
-
-    /// What a person, or the deadline's policy, makes of it.
-    fn evolve_otherwise(&mut self, event: &Event) {
-        match event {
-            Event::Intervened {
-                intervention: Intervention::Abort,
-                reason,
-            } => self.aborted = Some(reason.clone()),
             Event::Reopened {
                 consumers,
                 hosts,
@@ -498,6 +561,13 @@ impl Rotation {
                 self.forced = true;
                 self.left_behind = std::mem::take(&mut self.waiting);
                 self.barrier.clear();
+            }
+            Event::SessionsLeft { attempt, .. } => {
+                self.phase = Phase::Draining { attempt: *attempt };
+            }
+            Event::SessionsUntold { attempt, until } => {
+                self.phase = Phase::Draining { attempt: *attempt };
+                self.deadline = Some(*until);
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! One case per event and per rejection of a rotation, and its whole way from request to close.
 
+mod drains;
 mod interventions;
 mod starts;
 mod waits;
@@ -217,6 +218,7 @@ fn an_outcome_is_taken_once_and_only_for_the_open_step_and_attempt() {
             failure: None,
             is_away: false,
             remote: None,
+            sessions: None,
         };
         let rejection = Rejection::StepNotOpen {
             rotation: SECOND,

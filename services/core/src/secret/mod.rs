@@ -1,10 +1,12 @@
 //! The secret: its versions and stages, the dead set, and which hosts may hold what.
 //!
 //! Invariants: version numbers only grow; at most one `pending`, `current` and `previous`; a dead
-//! version has no stage and is never delivered. No value is here, not even sealed.
+//! version has no stage and is never delivered; what is kept for templates is the `previous` one. No value
+//! is here, not even sealed.
 
 mod event;
 mod lease;
+mod retained;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -176,6 +176,24 @@ pub enum Rejection {
         /// The version asked for.
         version: u64,
     },
+    /// A template names a version that is dead soon.
+    #[error(
+        "secret `{secret}` keeps no version before its current one, which a template names by `version=\"previous\"`; apply the secret with `rotation: {{ previous: keep }}` first"
+    )]
+    PreviousNotKept {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A resource takes a certain number of credentials, and the one before has to die there.
+    #[error(
+        "secret `{secret}` cannot have `previous: keep`: its versions open accounts of {resource}, where the one before is refused at the end of each rotation; leave it out"
+    )]
+    PreviousAtResource {
+        /// Name of the secret.
+        secret: SecretName,
+        /// Where.
+        resource: String,
+    },
 }
 
 /// One secret.
@@ -214,6 +232,11 @@ pub struct Secret {
     pub was_promoted: bool,
     /// Until when the lease of a container that does not run is kept.
     pub lingers_until: Option<Timestamp>,
+    /// The version before the current one, when it is kept for templates: the rotation that replaced it
+    /// leaves it alive, the next one retires it.
+    pub retained: Option<u64>,
+    /// Versions alive that a host may have which was evicted: none of them is kept beside another.
+    pub lost: BTreeSet<u64>,
 }
 
 impl Secret {
@@ -237,6 +260,8 @@ impl Secret {
             revoked_remotes: VecDeque::new(),
             was_promoted: false,
             lingers_until: None,
+            retained: None,
+            lost: BTreeSet::new(),
         }
     }
 
@@ -287,6 +312,13 @@ impl Secret {
         rotator.is_none_or(|resource| resource.strategy.overlaps())
     }
 
+    /// Whether the version before may become current again: what a server made itself ended it there.
+    #[must_use]
+    pub fn has_way_back(&self) -> bool {
+        let role = self.place().and_then(|place| place.source.static_role());
+        self.overlaps() && role.is_none()
+    }
+
     /// Versions whose data key may still be there, oldest first.
     pub fn kept(&self) -> impl Iterator<Item = u64> {
         (1..=self.last_version).filter(|version| !self.destroyed.contains(version))
@@ -316,10 +348,17 @@ impl Secret {
         Err(Rejection::CredentialNotBound { secret, server })
     }
 
-    /// Versions outside that Keywheel wrote for versions before this one.
+    /// Versions outside that Keywheel wrote for versions before this one, but not for the one that is kept
+    /// beside it.
     #[must_use]
     pub fn written_before(&self, version: u64) -> Vec<RemoteVersion> {
-        let old = |remote: &&Remote| remote.written && remote.version < version;
+        let kept = match self.current {
+            Some(current) if current < version => self.retains_beside(version),
+            _ => self.retained,
+        };
+        let old = |remote: &&Remote| {
+            remote.written && remote.version < version && kept != Some(remote.version)
+        };
         let remotes = self.remotes.iter().filter(old);
         remotes.map(|remote| remote.remote.clone()).collect()
     }
@@ -498,6 +537,7 @@ impl Secret {
                 self.delivered.insert((*host, *version), *delivery);
             }
             Event::VersionPromoted { version } => {
+                self.retained = self.retains_beside(*version);
                 self.previous = self.current.filter(|v| self.is_deliverable(*v));
                 self.current = Some(*version);
                 self.was_promoted = true;
@@ -548,7 +588,8 @@ impl Secret {
     /// Takes every grant of a host that was evicted, and says which versions it had.
     pub(crate) fn void_grants(&mut self, evicted: HostId) -> BTreeSet<u64> {
         let granted = self.delivered.keys().filter(|(host, _)| *host == evicted);
-        let held = granted.map(|(_, version)| *version).collect();
+        let held: BTreeSet<u64> = granted.map(|(_, version)| *version).collect();
+        self.lost.extend(&held);
         self.delivered.retain(|(host, _), _| *host != evicted);
         held
     }
@@ -570,7 +611,13 @@ impl Secret {
 
     fn bury(&mut self, version: u64) {
         self.dead.insert(version);
-        for stage in [&mut self.pending, &mut self.current, &mut self.previous] {
+        self.lost.remove(&version);
+        for stage in [
+            &mut self.pending,
+            &mut self.current,
+            &mut self.previous,
+            &mut self.retained,
+        ] {
             *stage = stage.filter(|v| *v != version);
         }
         self.delivered.retain(|(_, v), _| *v != version);

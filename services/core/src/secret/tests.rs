@@ -353,3 +353,24 @@ fn two_of_a_group_exchange_their_offsets_in_one_apply() {
     };
     assert_eq!((offset(1), offset(2)), (12 * 3600, 0));
 }
+
+#[test]
+fn what_a_server_made_itself_has_no_way_back() {
+    let lies_at = |path: &str| {
+        let place = Place {
+            store: StoreName::parse("vault").unwrap(),
+            source: Source {
+                path: path.to_owned(),
+                field: "password".to_owned(),
+            },
+        };
+        let spec = Spec {
+            store: Store::Outside(place),
+            ..Spec::default()
+        };
+        Secret::registered(SECRET, secret_name(), spec)
+    };
+    assert!(lies_at("app/db").has_way_back());
+    assert!(!lies_at("/team/db/static-creds/app").has_way_back());
+    assert!(secret([]).has_way_back());
+}

@@ -141,6 +141,7 @@ fn written(rotation: RotationId, n: u64) -> Command {
         failure: None,
         is_away: false,
         remote: Some(remote(n)),
+        sessions: None,
     }
 }
 
@@ -302,6 +303,20 @@ fn a_place_that_a_kind_of_store_has_not_is_refused() {
         when.then_rejected(Rejection::NoPlace { secret, reason });
     }
     assert_eq!(source("/any//name", "").fault(&aws().backend), None);
+    let role = source("/team/db/static-creds/app", "password");
+    assert_eq!(role.fault(&by_file().backend), None);
+    let found = role.static_role().map(|role| (role.mount, role.name));
+    assert_eq!(found, Some(("team/db", "app")));
+    for path in [
+        "team/db/static-creds/app",
+        "/static-creds/app",
+        "/db/static-creds/",
+        "/db/static-creds/a/b",
+        "/../static-creds/a",
+        "/db/static-roles/a",
+    ] {
+        assert_eq!(source(path, "password").static_role(), None, "{path}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What lies in stores outside, and what of that changed since when: store-sync asks for the changes
 //! after an event's number, so it is told every thing once.
 
+use std::time::Duration;
+
 use super::World;
 use crate::effect::{AtResource, Outside};
 use crate::event::Event;
@@ -114,6 +116,14 @@ impl World {
         let cancelled = Phase::Closed(Outcome::Cancelled);
         let mut ended = self.ended_rotations(secret);
         ended.any(|rotation| rotation.phase == cancelled && rotation.id.to_string() == remote.0)
+    }
+
+    /// How long consumers were behind the server in the last cut-over of a secret that was measured.
+    #[must_use]
+    pub fn last_gap(&self, secret: SecretId) -> Option<Duration> {
+        let mut all: Vec<&Rotation> = self.ended_rotations(secret).collect();
+        all.extend(self.open_rotation(secret));
+        all.iter().rev().find_map(|rotation| rotation.gap)
     }
 
     fn ended_rotations(&self, secret: SecretId) -> impl Iterator<Item = &Rotation> {

@@ -53,6 +53,7 @@ fn report() -> Command {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     })
 }
 
@@ -69,6 +70,7 @@ fn declarations() -> Command {
         name: BindingName::parse("b").unwrap(),
         secret: secret_name(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: Selector::default(),
         target: Target::Env { name },
         reload: Reload::None,
@@ -172,6 +174,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let revoked = Command::RevokeOutcome {
         revocation,
@@ -352,6 +355,7 @@ fn left_by(reload: Reload, is_waited_for: bool) -> Record {
         spec: binding::Spec {
             secret: SECRET,
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: Selector::default(),
             target: Target::Env {
                 name: EnvName::parse("A").unwrap(),
@@ -458,6 +462,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -525,6 +530,16 @@ fn the_record_of_a_deadline_says_what_came_of_it() {
         (rotation::Event::Forced, "forced"),
         (rotation::Event::Closed { outcome }, "held"),
         (rotation::Event::DeadlineMoved { deadline }, "put off"),
+        (
+            rotation::Event::StepCompleted { step: Step::Drain },
+            "the grace is over",
+        ),
+        (
+            rotation::Event::StagingEnded {
+                missing: Vec::new(),
+            },
+            "the server is told",
+        ),
     ] {
         let command = Command::DeadlinePassed { rotation: ROTATION };
         let decided = Ok(vec![

@@ -49,6 +49,7 @@ fn people_commands() -> Vec<Command> {
         name: BindingName::parse("b").unwrap(),
         secret: name(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: Selector::default(),
         target: Target::Env {
             name: EnvName::parse("A").unwrap(),
@@ -118,20 +119,39 @@ fn host_commands() -> Vec<Command> {
     vec![issue, join, rotate, permit, evict]
 }
 
+fn empty_report() -> HostReport {
+    HostReport {
+        host: HOST,
+        generation: 1,
+        items: Vec::new(),
+        holds: Vec::new(),
+        complete: true,
+        containers: Vec::new(),
+        denied: Vec::new(),
+        stale: Vec::new(),
+        executed: Vec::new(),
+        notes: Vec::new(),
+        restarts: Vec::new(),
+        staged: Vec::new(),
+    }
+}
+
 fn worker_commands() -> Vec<(Role, Command)> {
+    let rotation = ROTATION;
     let due = Command::Due {
-        rotation: ROTATION,
+        rotation,
         secret: SECRET,
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
     };
     let step = Command::StepOutcome {
-        rotation: ROTATION,
+        rotation,
         step: Step::Create,
         attempt: 1,
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let revoked = Command::RevokeOutcome {
         revocation: REVOCATION,
@@ -150,30 +170,14 @@ fn worker_commands() -> Vec<(Role, Command)> {
         name: HostName::parse("h").unwrap(),
         sealing_key: [0; 32],
     };
-    let report = HostReport {
-        host: HOST,
-        generation: 1,
-        items: Vec::new(),
-        holds: Vec::new(),
-        complete: true,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-    };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),
         failure: None,
     };
     vec![
         (Role::Scheduler, due),
-        (
-            Role::Scheduler,
-            Command::DeadlinePassed { rotation: ROTATION },
-        ),
-        (Role::Scheduler, Command::RetryStep { rotation: ROTATION }),
+        (Role::Scheduler, Command::DeadlinePassed { rotation }),
+        (Role::Scheduler, Command::RetryStep { rotation }),
         (
             Role::Scheduler,
             Command::RetryRevoke {
@@ -186,7 +190,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         (Role::StoreSync, Command::Observed(seen)),
         (Role::StoreSync, contact),
         (Role::Injector, enrol),
-        (Role::Injector, Command::Report(report)),
+        (Role::Injector, Command::Report(empty_report())),
     ]
 }
 
@@ -310,6 +314,7 @@ fn plan() -> HostPlan {
         generation: 1,
         bindings: Vec::new(),
         leaves: Vec::new(),
+        staged: Vec::new(),
     }
 }
 

@@ -55,6 +55,7 @@ mod tests {
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: Vec::new(),
         });
         let revoke = Command::Revoke {
             revocation,

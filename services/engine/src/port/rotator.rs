@@ -4,11 +4,12 @@
 //! earlier call did, also one that was cut off at its deadline and took effect after it. A step that is
 //! performed again without a probe does nothing twice either, but may be refused as `Conflict`. No call
 //! begins after `until`; `revoke` and `destroy` of what is gone already succeed. Reasons never hold a
-//! value.
+//! value. Sessions are counted or said to be untold, never guessed.
 
 use async_trait::async_trait;
 use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::SecretId;
+use keywheel_core::rotation::Sessions;
 use keywheel_core::store::RemoteVersion;
 
 use super::PortError;
@@ -70,4 +71,14 @@ pub trait Rotator: Send + Sync {
     /// is no answer: nothing is to be written then. `test`, `revoke` and `roll_back` see what there is by
     /// themselves, so there is nothing to find for them.
     async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError>;
+    /// How many sessions of what these versions open are from before the line that `work` names; without one
+    /// the line is drawn now, after the last acknowledgement. `None` where the backend does not tell.
+    async fn sessions(
+        &self,
+        _work: &StepWork,
+        until: &Until,
+    ) -> Result<Option<Sessions>, PortError> {
+        until.check()?;
+        Ok(None)
+    }
 }

@@ -110,6 +110,22 @@ pub trait Store: Send + Sync {
         version: &RemoteVersion,
         until: &Until,
     ) -> Result<SecretBytes, PortError>;
+    /// Whether the store makes the values at this place itself, and is given none.
+    fn makes(&self, _at: &Source) -> bool {
+        false
+    }
+    /// Has the store make the next value where it [`Store::makes`] them, unless it did so over `expected`
+    /// already; gives it.
+    async fn make(
+        &self,
+        at: &Source,
+        _expected: Option<&RemoteVersion>,
+        until: &Until,
+    ) -> Result<SecretBytes, PortError> {
+        until.check()?;
+        let text = format!("{} makes no values itself; put one", at.path);
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
     /// Puts a new value beside the current one under the token, where the store has a stage for that
     /// (AWS: `AWSPENDING`); elsewhere nothing.
     async fn stage(

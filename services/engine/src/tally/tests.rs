@@ -74,6 +74,7 @@ impl Log {
             spec: binding::Spec {
                 secret: SECRET,
                 also: std::collections::BTreeSet::new(),
+                previous: std::collections::BTreeSet::new(),
                 selector: binding::Selector::default(),
                 target: Target::Env {
                     name: EnvName::parse("TOKEN").unwrap(),
@@ -293,6 +294,15 @@ fn slots_are_served_by_every_rotation_and_by_a_policy_that_wants_others() {
         (anchors.served(), anchors.stopped()),
         (at(12), Some(at(11)))
     );
+}
+
+#[test]
+fn a_gap_counts_as_it_was_measured() {
+    let mut log = Log::begun();
+    let (since, until) = (at(3), at(5));
+    log.rotation(9, 1, rotation::Event::GapMeasured { since, until });
+    let gaps = &log.0.tally.gaps;
+    assert_eq!((gaps.count(), gaps.sum()), (1, Duration::from_secs(2)));
 }
 
 #[test]

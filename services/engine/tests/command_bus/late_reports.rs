@@ -26,6 +26,7 @@ fn bind() -> Command {
         name: BindingName::parse("payments").unwrap(),
         secret: name(),
         also: BTreeSet::new(),
+        previous: BTreeSet::new(),
         selector: Selector {
             labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
             insecure: true,
@@ -56,6 +57,7 @@ fn report(items: Vec<Item>) -> Command {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     })
 }
 

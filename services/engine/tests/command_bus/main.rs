@@ -131,6 +131,7 @@ impl Bench {
                     failure: None,
                     is_away: false,
                     remote: None,
+                    sessions: None,
                 },
                 Work::Revoke(work) => Command::RevokeOutcome {
                     revocation: work.revocation,
@@ -303,6 +304,7 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: Vec::new(),
         })
     };
     let injector = || Principal::Service(Role::Injector);

@@ -115,7 +115,8 @@ impl Host {
         self.plan = Some(plan);
         self.needs_plan = false;
         self.heard = now;
-        let given: BTreeSet<Value> = self.wanted().iter().map(|wanted| wanted.value).collect();
+        let mut given: BTreeSet<Value> = self.wanted().iter().map(|wanted| wanted.value).collect();
+        given.extend(self.staged().map(|wanted| wanted.value));
         self.cache.retain(|value| given.contains(value));
         self.asking.retain(|value| given.contains(value));
         true
@@ -136,12 +137,24 @@ impl Host {
         given.collect()
     }
 
+    /// What the plan gives nobody yet and has it hold all the same.
+    fn staged(&self) -> impl Iterator<Item = Wanted> {
+        let staged = self.plan.iter().flat_map(|plan| &plan.staged);
+        staged.map(|staged| Wanted {
+            binding: BindingId::default(),
+            value: (staged.secret, staged.grant.version),
+            delivery: staged.grant.delivery,
+            form: Form::Read,
+        })
+    }
+
     /// What it has to ask for; from now on it does.
     pub(crate) fn ask(&mut self) -> Vec<Wanted> {
         if !self.is_up || self.needs_plan {
             return Vec::new();
         }
         let mut missing = self.wanted();
+        missing.extend(self.staged());
         missing.retain(|wanted| {
             !self.cache.contains(&wanted.value) && self.asking.insert(wanted.value)
         });
@@ -269,6 +282,11 @@ impl Host {
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: self
+                .staged()
+                .map(|staged| staged.value)
+                .filter(|value| self.cache.contains(value))
+                .collect(),
         }
     }
 

@@ -15,6 +15,7 @@ use keywheel_core::world::World;
 use keywheel_core::{revocation, secret};
 
 use crate::host::{Host, Wanted};
+use crate::scene::{DRAINED, secret_id};
 use crate::store::{Store, Value};
 
 /// A rule that does not hold.
@@ -48,6 +49,8 @@ pub(crate) struct Truth {
     by_person: BTreeSet<Value>,
     /// Slots that began a rotation.
     slots: BTreeSet<SlotId>,
+    /// Versions that were current once.
+    promoted: BTreeSet<Value>,
 }
 
 impl Truth {
@@ -81,6 +84,9 @@ impl Truth {
             }
             secret::Event::Delivered { version, .. }
             | secret::Event::VersionPromoted { version } => {
+                if matches!(event, secret::Event::VersionPromoted { .. }) {
+                    self.promoted.insert((id, *version));
+                }
                 let is_dead = self.dead.contains(&(id, *version));
                 hold(!is_dead, "I3", || {
                     format!("dead version {version} comes back: {event:?}")
@@ -119,7 +125,10 @@ impl Truth {
             rotation::Event::StepStarted {
                 step: Step::RevokeOld,
                 ..
-            } => self.nobody_runs_on_the_old(id, now),
+            } => {
+                self.nobody_runs_on_the_old(id, now)?;
+                self.no_session_of_the_old_is_open(id, now)
+            }
             _ => Ok(()),
         }
     }
@@ -155,6 +164,24 @@ impl Truth {
                     })?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Where it is promised, an old version is revoked by its rotation only once no session of it is open.
+    fn no_session_of_the_old_is_open(&self, id: RotationId, now: &Now<'_>) -> Result<(), Broken> {
+        let Some(open) = now.world.rotations.get(&id) else {
+            return Ok(());
+        };
+        if open.secret != secret_id(DRAINED) || open.forced {
+            return Ok(());
+        }
+        for version in &open.old {
+            let value = (open.secret, *version);
+            let left = now.store.sessions.get(&value).copied().unwrap_or(0);
+            hold(left == 0 || self.by_person.contains(&value), "I9", || {
+                format!("rotation {id} revokes version {version} with {left} sessions open")
+            })?;
         }
         Ok(())
     }
@@ -211,6 +238,17 @@ impl Truth {
                 format!("a plan gives {value:?} without a grant")
             })?;
         }
+        for staged in &plan.staged {
+            let value = (staged.secret, staged.grant.version);
+            hold(!self.dead.contains(&value), "I3", || {
+                format!("a plan stages dead {value:?}")
+            })?;
+            let secret = world.secrets.get(&staged.secret);
+            let granted = secret.and_then(|one| one.delivered.get(&(plan.host, value.1)));
+            hold(granted == Some(&staged.grant.delivery), "I3", || {
+                format!("a plan stages {value:?} without a grant")
+            })?;
+        }
         Ok(())
     }
 
@@ -222,7 +260,8 @@ impl Truth {
         })
     }
 
-    /// I8: what a container has, its server accepts, unless a person revoked it.
+    /// I8: what a container has, its server accepts, unless a person revoked it; and it was current once: what
+    /// is staged is given to nobody.
     pub(crate) fn copies_are_accepted(&self, hosts: &[Host], store: &Store) -> Result<(), Broken> {
         let copies = hosts.iter().flat_map(|host| {
             let copies = host.containers.values().flat_map(|one| one.copies.values());
@@ -234,6 +273,9 @@ impl Truth {
             hold(is_fine, "I8", || {
                 format!("host {host} has {copy:?}, which its server refuses")
             })?;
+            hold(self.promoted.contains(&copy.there), "I8", || {
+                format!("host {host} has {copy:?}, which was never current")
+            })?;
         }
         Ok(())
     }
@@ -243,6 +285,7 @@ impl Truth {
 pub(crate) struct Now<'a> {
     pub(crate) world: &'a World,
     pub(crate) hosts: &'a [Host],
+    pub(crate) store: &'a Store,
 }
 
 /// What a step's command has to do with it: a report opens barriers, nothing else does (I9).

@@ -15,12 +15,15 @@ pub(crate) enum Planted {
     StartEscapesBarrier,
     /// What is dead is one number: everything up to it.
     FloorInsteadOfDeadSet,
+    /// The old version is revoked at the first answer about its sessions, whatever it says.
+    RevokeBeforeDrained,
 }
 
-pub(crate) const ALL: [Planted; 3] = [
+pub(crate) const ALL: [Planted; 4] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
+    Planted::RevokeBeforeDrained,
 ];
 
 impl Planted {
@@ -28,6 +31,7 @@ impl Planted {
     pub(crate) fn spoil(self, events: &mut Vec<Event>) {
         match self {
             Self::RevokeBeforeAcknowledgement => revoke_at_once(events),
+            Self::RevokeBeforeDrained => believe_any_answer(events),
             Self::StartEscapesBarrier => forget_hosts(events),
             Self::FloorInsteadOfDeadSet => {}
         }
@@ -76,6 +80,23 @@ fn revoke_at_once(events: &mut Vec<Event>) {
         attempt: 1,
     };
     events.push(Event::Rotation(rotation, step));
+}
+
+fn believe_any_answer(events: &mut Vec<Event>) {
+    let left = events.iter().position(|event| {
+        matches!(
+            event,
+            Event::Rotation(_, rotation::Event::SessionsLeft { .. })
+        )
+    });
+    let Some(at) = left else {
+        return;
+    };
+    if let Event::Rotation(rotation, _) = events.remove(at) {
+        let step = Step::RevokeOld;
+        let begun = rotation::Event::StepStarted { step, attempt: 1 };
+        events.insert(at, Event::Rotation(rotation, begun));
+    }
 }
 
 fn forget_hosts(events: &mut [Event]) {

@@ -11,7 +11,8 @@ use keywheel_core::binding::{
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::schedule::{RotationPolicy, Schedule};
+use keywheel_core::resource::{Kind, Resource, Strategy};
+use keywheel_core::schedule::{Ack, RotationPolicy, Schedule};
 use keywheel_core::secret::{Generator, Spec};
 
 /// Secrets of a run.
@@ -79,9 +80,24 @@ pub(crate) fn container_id(nth: u64) -> ContainerId {
     ContainerId::parse(&format!("{nth:064x}")).unwrap()
 }
 
-/// Makes a secret whose values are generated, and which rotates by itself.
+/// The secret whose old versions die only once their sessions are gone.
+pub(crate) const DRAINED: usize = 0;
+
+/// Makes a secret whose values are generated, and which rotates by itself. The last one opens an account of
+/// one password: its hosts have each version before the server is told.
 pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
-    Command::Apply(vec![Declaration::Secret {
+    let resource = (n + 1 == SECRETS).then(account);
+    let admin = resource.iter().map(|resource| Declaration::Secret {
+        id: ADMIN,
+        rotation: RotationId::from_bytes([0xad; 16]),
+        name: resource.admin.clone(),
+        spec: Spec {
+            credential_for: Some(resource.credential_server()),
+            ..Spec::default()
+        },
+    });
+    let mut declared: Vec<Declaration> = admin.collect();
+    declared.push(Declaration::Secret {
         id: secret_id(n),
         rotation,
         name: secret_name(n),
@@ -89,11 +105,27 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
             generator: Some(Generator::default()),
             rotation: RotationPolicy {
                 schedule: Schedule::Interval(Duration::from_secs(3600)),
+                ack: (n == DRAINED).then_some(Ack::Drained),
                 ..RotationPolicy::default()
             },
+            rotator: resource.map(Box::new),
             ..Spec::default()
         },
-    }])
+    });
+    Command::Apply(declared)
+}
+
+const ADMIN: SecretId = SecretId::from_bytes([0xad; 16]);
+
+fn account() -> Resource {
+    Resource {
+        kind: Kind::Postgres,
+        connection: "postgres://admin@db.example/shop".to_owned(),
+        accounts: vec!["app".to_owned()],
+        admin: SecretName::parse("admin").unwrap(),
+        strategy: Strategy::SingleUser,
+        ca: None,
+    }
 }
 
 /// Gives a secret to the containers of one host, or of all.
@@ -103,6 +135,7 @@ pub(crate) fn apply_binding(n: usize, secret: usize, host: Option<usize>) -> Com
         name: binding_name(n),
         secret: secret_name(secret),
         also: BTreeSet::new(),
+        previous: BTreeSet::new(),
         selector: Selector {
             host: host.map(host_name),
             labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),

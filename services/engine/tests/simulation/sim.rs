@@ -11,6 +11,7 @@ use keywheel_core::command::Command;
 use keywheel_core::effect::{Effect, Work};
 use keywheel_core::id::{CommandId, HostId};
 use keywheel_core::plan::{HostPlan, plan_host};
+use keywheel_core::rotation::Step;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::authority::may_submit;
 use keywheel_engine::command_bus::Submission;
@@ -209,6 +210,7 @@ impl Sim {
         let now = Now {
             world,
             hosts: &self.hosts,
+            store: &self.store,
         };
         for recorded in self.gateway.log.iter().skip(before) {
             self.truth.see(&recorded.event, &now)?;
@@ -420,6 +422,12 @@ impl Sim {
             return;
         }
         let reason = failure.map(|failure| failure.reason.to_owned());
+        let sessions = match &effect.work {
+            Work::Step(work) if work.step == Step::Drain && failure.is_none() => {
+                Some(self.store.count(work))
+            }
+            _ => None,
+        };
         let outcome = match &effect.work {
             Work::Step(work) => Command::StepOutcome {
                 rotation: work.rotation,
@@ -428,6 +436,7 @@ impl Sim {
                 failure: reason,
                 is_away: failure.is_some_and(|failure| failure.is_away),
                 remote: None,
+                sessions,
             },
             Work::Revoke(work) => Command::RevokeOutcome {
                 revocation: work.revocation,

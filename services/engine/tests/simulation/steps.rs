@@ -9,7 +9,7 @@ use keywheel_core::command::Command;
 use keywheel_core::id::{HostId, RevocationId, RotationId, SlotId};
 use keywheel_core::report::HostReport;
 use keywheel_core::revocation::Backend;
-use keywheel_core::rotation::{ACK_DEADLINE, Phase};
+use keywheel_core::rotation::{ACK_DEADLINE, Phase, Rotation};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::authority::may_submit;
 
@@ -192,7 +192,9 @@ impl Sim {
 
     fn retry_steps(&mut self) {
         let open = self.gateway.world().open_rotations();
-        let failed = open.filter(|open| matches!(open.phase, Phase::Retrying { .. }));
+        let waits =
+            |phase: &Phase| matches!(phase, Phase::Retrying { .. } | Phase::Draining { .. });
+        let failed = open.filter(|open| waits(&open.phase));
         let failed: Vec<RotationId> = failed.map(|open| open.id).collect();
         for rotation in failed {
             self.timer(Command::RetryStep { rotation });
@@ -211,8 +213,21 @@ impl Sim {
     fn deadlines_pass(&mut self) {
         self.now += ACK_DEADLINE;
         let open = self.gateway.world().open_rotations();
-        let waiting = open.filter(|open| open.phase == Phase::Distributing);
+        let waiting = open.filter(|open| {
+            matches!(open.phase, Phase::Distributing | Phase::Staging) || open.is_draining()
+        });
         let waiting: Vec<RotationId> = waiting.map(|open| open.id).collect();
+        for rotation in waiting {
+            self.timer(Command::DeadlinePassed { rotation });
+        }
+    }
+
+    /// Hosts are waited for before a cut-over only so long.
+    fn staging_ends(&mut self) {
+        let (open, now) = (self.gateway.world().open_rotations(), self.time());
+        let late = |open: &&Rotation| open.deadline.is_some_and(|deadline| now >= deadline);
+        let waiting = open.filter(|open| open.phase == Phase::Staging);
+        let waiting: Vec<RotationId> = waiting.filter(late).map(|open| open.id).collect();
         for rotation in waiting {
             self.timer(Command::DeadlinePassed { rotation });
         }
@@ -332,6 +347,7 @@ impl Sim {
             }
             self.now += Duration::from_secs(5);
             self.retry_steps();
+            self.staging_ends();
             self.retry_revocations();
             self.tell_work();
             for n in 0..HOSTS {
@@ -389,5 +405,6 @@ fn empty_report(host: HostId) -> HostReport {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     }
 }

@@ -3,14 +3,17 @@
 //! It performs what effects say, each idempotent. What was made unusable stays so, whatever comes late:
 //! that is what the real stores do (`services/stores`). It decides nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::effect::{Effect, StepWork, Work};
 use keywheel_core::id::SecretId;
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Sessions, Step};
 
 /// A version of a secret.
 pub(crate) type Value = (SecretId, u64);
+
+/// A version's sessions are fewer.
+const MOST_SESSIONS: u64 = 3;
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(crate) struct Failure {
 pub(crate) struct Store {
     /// What the server accepts.
     pub(crate) accepted: BTreeSet<Value>,
+    /// How many sessions are open with what; they outlive the acknowledgements.
+    pub(crate) sessions: BTreeMap<Value, u64>,
     /// What can be opened.
     pub(crate) values: BTreeSet<Value>,
     /// What never comes back.
@@ -76,21 +81,39 @@ impl Store {
                 Step::Set if fault == StoreFault::Lies => {}
                 Step::Set => {
                     self.accepted.insert(value);
+                    let open = value.1 % MOST_SESSIONS;
+                    self.sessions.entry(value).or_insert(open);
                 }
                 Step::Test | Step::Finish if !self.accepted.contains(&value) => {
                     return Err(refuses("the server does not accept it"));
                 }
-                Step::Test | Step::Finish => {}
+                Step::Test | Step::Finish | Step::Drain => {}
                 Step::RevokeOld | Step::RollBack => self.end(work.secret, &[value.1]),
             }
         }
         Ok(())
     }
 
+    /// What the server says of the sessions of what is to die; after that one of each ends.
+    pub(crate) fn count(&mut self, work: &StepWork) -> Sessions {
+        let mut left = 0;
+        for version in &work.versions {
+            if let Some(open) = self.sessions.get_mut(&(work.secret, *version)) {
+                left += *open;
+                *open = open.saturating_sub(1);
+            }
+        }
+        Sessions {
+            mark: work.mark.unwrap_or(1),
+            left,
+        }
+    }
+
     fn end(&mut self, secret: SecretId, versions: &[u64]) {
         for version in versions {
             let value = (secret, *version);
             self.accepted.remove(&value);
+            self.sessions.remove(&value);
             self.values.remove(&value);
             self.gone.insert(value);
         }

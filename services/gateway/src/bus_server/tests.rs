@@ -67,6 +67,7 @@ fn bound_to(host: &str) -> Command {
         name: BindingName::parse("web").unwrap(),
         secret: SecretName::parse("prod/db").unwrap(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: Selector {
             host: Some(HostName::parse(host).unwrap()),
             labels: [("app".to_owned(), "web".to_owned())].into(),

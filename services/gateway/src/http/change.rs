@@ -181,6 +181,7 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             selector,
             target,
             reload,
+            previous,
             ..
         } => Declaration::Binding {
             id: BindingId::from_bytes(draw("binding")),
@@ -190,6 +191,7 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             selector: selector.clone(),
             target: target.clone(),
             reload: reload.clone(),
+            previous: previous.clone(),
         },
     }
 }

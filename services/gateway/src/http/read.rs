@@ -10,6 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::id::{RevocationId, RotationId};
 use keywheel_core::name::{BindingName, SecretName};
+use keywheel_core::rotation::Rotation;
+use keywheel_core::world::World;
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::replay::replay;
 use keywheel_engine::state::Committed;
@@ -236,11 +238,13 @@ fn patience(wait: Option<u64>) -> Duration {
     Duration::from_secs(wait.unwrap_or(0)).min(MAX_WAIT)
 }
 
-/// Shows something again and again until it is final or the wait is over.
+/// Shows something once it is final or the wait is over. Every commit wakes every wait, so what is looked at
+/// then is only whether it goes on.
 async fn wait_for<T>(
     api: &Api,
     wait: Option<u64>,
-    show: impl Fn(&Committed) -> Result<(T, bool), Failure>,
+    goes_on: impl Fn(&World) -> bool,
+    show: impl Fn(&Committed) -> Result<T, Failure>,
 ) -> Result<Json<T>, Failure> {
     let mut bell = api.view.bell();
     let span = patience(wait);
@@ -248,15 +252,18 @@ async fn wait_for<T>(
     tokio::pin!(over);
     loop {
         bell.borrow_and_update();
-        let (shown, is_final) = show(&api.view.read())?;
-        if is_final || span.is_zero() {
-            return Ok(Json(shown));
+        {
+            let committed = api.view.read();
+            if span.is_zero() || !goes_on(&committed.world) {
+                return show(&committed).map(Json);
+            }
         }
         tokio::select! {
-            () = &mut over => return Ok(Json(shown)),
-            changed = bell.changed() => if changed.is_err() { return Ok(Json(shown)) },
+            () = &mut over => break,
+            changed = bell.changed() => if changed.is_err() { break },
         }
     }
+    show(&api.view.read()).map(Json)
 }
 
 pub(super) async fn rotation(
@@ -265,18 +272,13 @@ pub(super) async fn rotation(
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Result<Json<RotationView>, Failure> {
     let id = RotationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
-    wait_for(&api, query?.0.wait, |committed| {
-        let shown = views::rotation(committed, id).ok_or_else(|| {
+    let is_open = |world: &World| world.rotations.get(&id).is_some_and(Rotation::is_open);
+    wait_for(&api, query?.0.wait, is_open, |committed| {
+        views::rotation(committed, id).ok_or_else(|| {
             Failure::not_found(format!(
                 "no rotation {id}, or it ended long ago; `keywheel events list` has all of them"
             ))
-        })?;
-        let open = committed
-            .world
-            .rotations
-            .get(&id)
-            .is_some_and(keywheel_core::rotation::Rotation::is_open);
-        Ok((shown, !open))
+        })
     })
     .await
 }
@@ -287,18 +289,13 @@ pub(super) async fn revocation(
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Result<Json<RevocationView>, Failure> {
     let id = RevocationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
-    wait_for(&api, query?.0.wait, |committed| {
-        let shown = views::revocation(committed, id).ok_or_else(|| {
+    let is_open = |world: &World| world.revocations.get(&id).is_some_and(|open| !open.closed);
+    wait_for(&api, query?.0.wait, is_open, |committed| {
+        views::revocation(committed, id).ok_or_else(|| {
             Failure::not_found(format!(
                 "no revocation {id}, or it ended long ago; `keywheel events list` has all of them"
             ))
-        })?;
-        let closed = committed
-            .world
-            .revocations
-            .get(&id)
-            .is_some_and(|r| r.closed);
-        Ok((shown, closed))
+        })
     })
     .await
 }

@@ -28,6 +28,7 @@ pub(super) struct Line {
     host: Option<String>,
     container: Option<String>,
     count: Option<u64>,
+    millis: Option<u64>,
     outcome: Option<&'static str>,
     reason: Option<String>,
     trace: Option<String>,
@@ -57,6 +58,7 @@ impl Line {
                     { names::HOST } = self.host.as_deref(),
                     { names::CONTAINER } = self.container.as_deref(),
                     { names::COUNT } = self.count,
+                    { names::MILLIS } = self.millis,
                     { names::OUTCOME } = self.outcome,
                     { names::REASON } = self.reason.as_deref(),
                     { names::TRACE } = self.trace.as_deref(),
@@ -135,6 +137,34 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             is_bad: matches!(outcome, Outcome::RolledBack | Outcome::Parked),
             ..Line::new(lines::ROTATION_CLOSED, "rotation ended")
         },
+        E::Halted { .. } | E::TurnedBack { .. } => of_failure(committed, event)?,
+        E::DeadlinePassed
+        | E::StragglersNamed { .. }
+        | E::Forced
+        | E::Intervened { .. }
+        | E::Reopened { .. }
+        | E::SessionsLeft { .. }
+        | E::SessionsUntold { .. } => {
+            let known = committed.world.rotations.get(&id);
+            of_waiting(event, known.is_some_and(|known| known.returning.is_some()))?
+        }
+        E::StagingStarted { .. }
+        | E::HostStaged { .. }
+        | E::StagingEnded { .. }
+        | E::CutOver { .. }
+        | E::GapMeasured { .. } => of_cut_over(event)?,
+        // Acknowledged by what is swapped or reloaded, which has a line.
+        E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
+            return None;
+        }
+    };
+    Some(told_of(line, committed, id))
+}
+
+/// What a container that did not run well leads to.
+fn of_failure(committed: &Committed, event: &rotation::Event) -> Option<Line> {
+    use rotation::Event as E;
+    Some(match event {
         E::Halted { consumer, reason } => Line {
             host: Some(host_name(committed, consumer.host)),
             container: Some(consumer.container.short().to_string()),
@@ -150,20 +180,29 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
             is_bad: true,
             ..Line::new(lines::ROTATION_TURNED_BACK, "consumers have to move back")
         },
-        E::DeadlinePassed
-        | E::StragglersNamed { .. }
-        | E::Forced
-        | E::Intervened { .. }
-        | E::Reopened { .. } => {
-            let known = committed.world.rotations.get(&id);
-            of_waiting(event, known.is_some_and(|known| known.returning.is_some()))?
-        }
-        // Acknowledged by what is swapped or reloaded, which has a line.
-        E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
-            return None;
-        }
-    };
-    Some(told_of(line, committed, id))
+        _ => return None,
+    })
+}
+
+/// What comes before and after a server refuses the version before.
+fn of_cut_over(event: &rotation::Event) -> Option<Line> {
+    use rotation::Event as E;
+    Some(match event {
+        E::StagingStarted { hosts, .. } => Line {
+            count: Some(hosts.len() as u64),
+            ..Line::new(lines::STAGING_STARTED, "hosts take the version beforehand")
+        },
+        E::StagingEnded { missing } => Line {
+            count: Some(missing.len() as u64),
+            is_bad: !missing.is_empty(),
+            ..Line::new(lines::STAGING_ENDED, "the server is told next")
+        },
+        E::GapMeasured { since, until } => Line {
+            millis: u64::try_from(until.since(*since).as_millis()).ok(),
+            ..Line::new(lines::GAP_MEASURED, "every consumer came over")
+        },
+        _ => return None,
+    })
 }
 
 /// A line with the names of its rotation.
@@ -216,6 +255,20 @@ fn of_waiting(event: &rotation::Event, goes_back: bool) -> Option<Line> {
         E::Reopened { consumers, .. } => Line {
             count: Some(consumers.len() as u64),
             ..Line::new(lines::ROTATION_REOPENED, "consumers are waited for again")
+        },
+        E::SessionsLeft { sessions, .. } => Line {
+            count: Some(*sessions),
+            ..Line::new(
+                lines::SESSIONS_LEFT,
+                "sessions of the old credential are open",
+            )
+        },
+        E::SessionsUntold { .. } => Line {
+            is_bad: true,
+            ..Line::new(
+                lines::SESSIONS_UNTOLD,
+                "the server does not tell sessions; a grace counts",
+            )
         },
         _ => return None,
     })

@@ -1,5 +1,7 @@
 //! A gateway over a journal in memory, and the page it shows.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::{CommandId, RotationId};
@@ -110,6 +112,27 @@ async fn a_secret_ages_and_is_overdue_when_its_time_and_patience_are_over() {
     assert_has(&late, "keywheel_secret_overdue{secret=\"prod/db\"} 1");
 }
 
+/// Calendars are asked before anything is locked, and once for each promotion.
+#[tokio::test]
+async fn when_a_secret_is_due_is_computed_ahead_of_the_page() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let mut bench = with_secret().await;
+    bench.api.next_fires = |_, horizon| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        let hour = jiff::Timestamp::from_microsecond(horizon.after.plus(HOUR).micros());
+        vec![hour.unwrap().to_string()]
+    };
+    let metrics = Metrics::new(bench.api.clone());
+    metrics.look_ahead();
+    assert_eq!(ASKED.load(Ordering::Relaxed), 1);
+    let due = bench.clock.now().micros() / 1_000_000 + 3600;
+    let next = "keywheel_secret_next_rotation_timestamp_seconds{secret=\"prod/db\"}";
+    for _ in 0..2 {
+        assert_has(&page(&metrics).await, &format!("{next} {due}"));
+    }
+    assert_eq!(ASKED.load(Ordering::Relaxed), 1);
+}
+
 /// One that cannot be made, or that lies outside and is not there, is late as well; one that a person
 /// puts is waited for.
 #[tokio::test]
@@ -174,6 +197,7 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
     tally.restarts.insert("schedule", 4);
     tally.refused = 3;
     tally.revoked.add(span);
+    tally.gaps.add(span);
     let mut world = World::default();
     let (id, secret) = (
         RotationId::from_bytes([2; 16]),
@@ -192,6 +216,7 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
         "keywheel_consumer_restarts_total{cause=\"schedule\"} 4",
         "keywheel_revocation_duration_seconds_count 1",
         "keywheel_revocation_duration_seconds_sum 2",
+        "keywheel_rotation_gap_seconds_count 1",
         "keywheel_rotations_parked 1",
     ] {
         assert_has(&shown, line);

@@ -101,7 +101,7 @@ pub fn secret(committed: &Committed, secret: &Secret, now: Timestamp) -> SecretD
     }
 }
 
-fn schedule_words(policy: &RotationPolicy) -> String {
+pub(super) fn schedule_words(policy: &RotationPolicy) -> String {
     let slots = match &policy.schedule {
         Schedule::OnDemand if policy.is_automatic() => None,
         Schedule::OnDemand => Some("on demand".to_owned()),
@@ -113,7 +113,12 @@ fn schedule_words(policy: &RotationPolicy) -> String {
     };
     let ages = [policy.max_age, policy.renewal_age()].into_iter().flatten();
     let ages = ages.map(|age| format!("at an age of {} s", age.as_secs()));
-    let words: Vec<String> = slots.into_iter().chain(ages).collect();
+    let events = policy.on_event.iter();
+    let events = events.map(|rule| match &rule.when {
+        Some(when) => format!("on event {} when {when}", rule.event),
+        None => format!("on event {}", rule.event),
+    });
+    let words: Vec<String> = slots.into_iter().chain(ages).chain(events).collect();
     words.join(", ")
 }
 
@@ -186,6 +191,8 @@ pub fn schedule(
 
 #[cfg(test)]
 mod tests {
+    use keywheel_core::schedule::OnEvent;
+
     use super::*;
 
     #[test]
@@ -217,6 +224,19 @@ mod tests {
         assert_eq!(
             said(Schedule::OnDemand, Some(day), None),
             "at an age of 86400 s"
+        );
+        let on_event = |when: Option<&str>| OnEvent {
+            event: "dev.keywheel.host.evicted.v1".to_owned(),
+            when: when.map(str::to_owned),
+            hold_off: None,
+        };
+        let events = schedule_words(&RotationPolicy {
+            on_event: vec![on_event(Some("held")), on_event(None)],
+            ..RotationPolicy::default()
+        });
+        assert_eq!(
+            events,
+            "on event dev.keywheel.host.evicted.v1 when held, on event dev.keywheel.host.evicted.v1"
         );
     }
 }

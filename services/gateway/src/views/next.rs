@@ -32,6 +32,10 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
             "it is tried again by itself; `keywheel rotation retry {} --reason …` does it now",
             rotation.id
         )),
+        Phase::Draining { .. } if rotation.drain.left.is_some() => Some(format!(
+            "it is asked again by itself; end the sessions at the server, or restart what holds them; `keywheel rotation force {} --reason …` revokes the old version without waiting for them",
+            rotation.id
+        )),
         Phase::Distributing if rotation.halted.is_some() && rotation.returning.is_none() => {
             Some(halted(secret))
         }
@@ -88,7 +92,7 @@ fn parked(world: &World, rotation: &Rotation, secret: &Secret) -> String {
 
 fn way_back(rotation: &Rotation, secret: &Secret) -> String {
     let is_alive = |back: u64| back < rotation.version && secret.is_deliverable(back);
-    if !secret.overlaps() {
+    if !secret.has_way_back() {
         return "; there is no way back, for the password of the version before is refused since"
             .to_owned();
     }
@@ -114,6 +118,7 @@ mod tests {
     use keywheel_core::time::Timestamp;
 
     use super::*;
+    use crate::views::sessions_words;
 
     const SECRET: SecretId = SecretId::from_bytes([1; 16]);
     const ROTATION: RotationId = RotationId::from_bytes([2; 16]);
@@ -201,6 +206,37 @@ mod tests {
             world.apply(number, event);
         }
         step(&world, &world.rotations[&ROTATION]).unwrap()
+    }
+
+    #[test]
+    fn sessions_that_are_waited_for_are_named_with_what_to_do() {
+        let name = SecretName::parse("prod/db").unwrap();
+        let spec = Spec::default();
+        let mut world = World::default();
+        world.apply(
+            1,
+            &Event::Secret(SECRET, secret::Event::Registered { name, spec }),
+        );
+        let mut open = Rotation::started(ROTATION, SECRET, 2, Trigger::OnDemand);
+        assert_eq!(sessions_words(&open), None);
+        open.evolve(&rotation::Event::SessionsLeft {
+            attempt: 1,
+            mark: 7,
+            sessions: 2,
+            since: Timestamp::default(),
+        });
+        let words = sessions_words(&open).unwrap();
+        let part = "2 sessions of the old credential are open since before 1970";
+        assert!(words.contains(part), "{words}");
+        let told = step(&world, &open).unwrap();
+        assert!(told.contains("keywheel rotation force"), "{told}");
+        open.evolve(&rotation::Event::SessionsUntold {
+            attempt: 2,
+            until: Timestamp::default(),
+        });
+        let words = sessions_words(&open).unwrap();
+        assert!(words.contains("does not tell"), "{words}");
+        assert_eq!(step(&world, &open), None, "it goes on by itself");
     }
 
     #[test]

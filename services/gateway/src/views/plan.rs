@@ -1,16 +1,19 @@
 //! What a rotation begun now would do: strategy, consumers, restarts, gap, and what is in the way. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{AckLevel, Reload, Spec};
+use keywheel_core::decision;
 use keywheel_core::id::{ContainerId, HostId};
-use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::schedule::OnDeadline;
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
 use keywheel_schemas::api::{PlannedConsumer, RotationPlan};
 
+use super::fires::schedule_words;
 use super::{count, host_name, rollout_words};
 
 /// The plan of a rotation.
@@ -42,12 +45,14 @@ pub fn rotation_plan(
         secret: secret.name.to_string(),
         version: secret.last_version.saturating_add(1),
         strategy: strategy(secret),
-        expected_gap: expected_gap(secret, restarts),
+        expected_gap: expected_gap(secret, restarts, world.last_gap(secret.id)),
         restarts,
         consumers,
         deadline_seconds: policy.ack_deadline().as_secs(),
         on_deadline: deadline_word(policy.on_deadline).to_owned(),
         blockers,
+        schedule: schedule_words(policy),
+        sessions: sessions(secret),
     }
 }
 
@@ -66,6 +71,10 @@ fn strategy(secret: &Secret) -> String {
     }
     match secret.place() {
         None => "overlap: the value is made in the store `local`; old and new both live until every consumer has acknowledged".to_owned(),
+        Some(place) if place.source.static_role().is_some() => format!(
+            "cut-over: store `{}` makes the value itself at `set`, and from then on the one before is refused; it only goes forward",
+            place.store
+        ),
         Some(place) => format!(
             "overlap: the value is made and written to store `{}`; the version before lives there until every consumer has acknowledged",
             place.store
@@ -90,21 +99,50 @@ fn at_resource(resource: &Resource) -> String {
     }
 }
 
-fn expected_gap(secret: &Secret, restarts: u64) -> String {
-    let is_cut_over = !secret.overlaps() && secret.current.is_some();
+/// Whether sessions of the old credential are waited for.
+fn sessions(secret: &Secret) -> String {
+    // A receiver of a person's own is not asked.
+    let rotator = secret.spec.rotator.as_deref();
+    let has_accounts = rotator.is_some_and(|resource| resource.kind != Kind::Webhook);
+    match (decision::drains(secret), has_accounts) {
+        (false, _) => "not waited for: the old value dies once every consumer has acknowledged",
+        (true, true) => {
+            "waited for: the old value dies once its sessions from before the last acknowledgement are gone"
+        }
+        (true, false) => {
+            "cannot be told where this value is used: the old one lives on for a grace instead"
+        }
+    }
+    .to_owned()
+}
+
+fn expected_gap(secret: &Secret, restarts: u64, last: Option<Duration>) -> String {
+    let is_cut_over = !secret.has_way_back() && secret.current.is_some();
     let away = match restarts {
         0 => String::new(),
         1 => "; 1 container is away for its own restart".to_owned(),
         n => format!("; {n} containers are away, each for its own restart"),
     };
     if is_cut_over {
+        let long = last.map_or_else(
+            || "a gap, how long is not known yet".to_owned(),
+            |last| format!("a gap of about {}", span(last)),
+        );
         return format!(
-            "from `set` until each consumer has the new value: new sessions are refused, open ones go on{away}"
+            "{long}, no way back: from `set` until each consumer has the new value new sessions are refused, open ones go on{away}"
         );
     }
     match restarts {
         0 => "none: the old value works until every consumer has the new one".to_owned(),
         _ => format!("none in the value{away}"),
+    }
+}
+
+/// A span as a person reads it.
+fn span(span: Duration) -> String {
+    match span {
+        short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis()),
+        long => format!("{} s", long.as_secs()),
     }
 }
 
@@ -215,23 +253,26 @@ fn hosts_in_the_way(
 mod tests {
     use keywheel_core::id::{RotationId, SecretId};
     use keywheel_core::name::SecretName;
-    use keywheel_core::resource::Kind;
     use keywheel_core::secret;
 
     use super::*;
 
     const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 
-    /// The plan of a secret over accounts, whose version 1 is current.
-    fn plan_of(strategy: Strategy, accounts: &[&str]) -> RotationPlan {
-        let resource = Resource {
+    fn resource(strategy: Strategy, accounts: &[&str]) -> Resource {
+        Resource {
             kind: Kind::Mariadb,
             connection: "mariadb://rotator@db.example:3306".to_owned(),
             accounts: accounts.iter().map(ToString::to_string).collect(),
             admin: SecretName::parse("shop/admin").unwrap(),
             strategy,
             ca: None,
-        };
+        }
+    }
+
+    /// The plan of a secret over accounts, whose version 1 is current.
+    fn plan_of(strategy: Strategy, accounts: &[&str]) -> RotationPlan {
+        let resource = resource(strategy, accounts);
         let registered = secret::Event::Registered {
             name: SecretName::parse("shop/db").unwrap(),
             spec: secret::Spec {
@@ -258,11 +299,14 @@ mod tests {
             (Strategy::DualPassword, &["app"][..]),
         ] {
             let plan = plan_of(strategy, accounts);
+            assert_eq!(plan.schedule, "on demand");
             let word = format!("overlap (`{}`)", strategy.word());
             assert!(plan.strategy.contains(&word), "{}", plan.strategy);
             let named = format!("`{}`", accounts.join("`, `"));
             assert!(plan.strategy.contains(&named), "{}", plan.strategy);
             assert!(plan.expected_gap.starts_with("none"), "{plan:?}");
+            let waits = strategy == Strategy::AlternatingUsers;
+            assert_eq!(plan.sessions.starts_with("waited for"), waits, "{plan:?}");
         }
         let plan = plan_of(Strategy::SingleUser, &["app"]);
         assert!(
@@ -271,8 +315,30 @@ mod tests {
         );
         assert!(plan.strategy.contains("only goes forward"), "{plan:?}");
         assert!(
-            plan.expected_gap.starts_with("from `set` until"),
+            plan.expected_gap
+                .starts_with("a gap, how long is not known yet, no way back: from `set` until"),
             "{plan:?}"
+        );
+    }
+
+    #[test]
+    fn a_gap_that_was_measured_is_predicted() {
+        let mut single = Secret::registered(
+            SECRET,
+            SecretName::parse("shop/db").unwrap(),
+            secret::Spec::default(),
+        );
+        single.spec.rotator = Some(Box::new(resource(Strategy::SingleUser, &["app"])));
+        single.current = Some(1);
+        let told = expected_gap(&single, 0, Some(Duration::from_micros(42_300)));
+        assert!(
+            told.starts_with("a gap of about 42 ms, no way back"),
+            "{told}"
+        );
+        let told = expected_gap(&single, 0, Some(Duration::from_millis(7_900)));
+        assert!(
+            told.starts_with("a gap of about 7 s, no way back"),
+            "{told}"
         );
     }
 
@@ -283,11 +349,11 @@ mod tests {
             SecretName::parse("shop/db").unwrap(),
             secret::Spec::default(),
         );
-        assert!(expected_gap(&local, 0).starts_with("none: the old value"));
+        assert!(expected_gap(&local, 0, None).starts_with("none: the old value"));
         assert_eq!(
-            expected_gap(&local, 1),
+            expected_gap(&local, 1, None),
             "none in the value; 1 container is away for its own restart"
         );
-        assert!(expected_gap(&local, 2).contains("2 containers are away"));
+        assert!(expected_gap(&local, 2, None).contains("2 containers are away"));
     }
 }

@@ -61,6 +61,7 @@ fn a_binding_s_description_has_the_note() {
         spec: binding::Spec {
             secret: keywheel_core::id::SecretId::default(),
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: selector(Some(ImageSelector::Repository("app".to_owned())), false),
             target: file(),
             reload: Reload::None,
@@ -84,6 +85,7 @@ fn a_binding_of_several_files_names_them() {
         spec: binding::Spec {
             secret: keywheel_core::id::SecretId::default(),
             also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
             selector: selector(None, true),
             target: Target::Files {
                 directory: Directory::parse(binding::DEFAULT_DIRECTORY).unwrap(),
@@ -122,6 +124,7 @@ fn a_binding_of_several_secrets_names_them() {
         spec: binding::Spec {
             secret: own,
             also: std::collections::BTreeSet::from([other]),
+            previous: std::collections::BTreeSet::new(),
             selector: selector(None, true),
             target: file(),
             reload: Reload::None,
@@ -165,4 +168,59 @@ fn a_secret_s_newest_versions_are_listed_up_to_the_limit() {
     assert_eq!(listed.len(), MAX_VERSIONS);
     assert_eq!(listed.first().unwrap().version, one_more);
     assert_eq!(listed.last().unwrap().version, 2);
+}
+
+#[test]
+fn a_consumer_s_version_before_is_shown_while_its_binding_names_it() {
+    use keywheel_core::event::Event;
+    use keywheel_core::secret;
+    let mut world = World::default();
+    let own = SecretId::from_bytes([1; 16]);
+    let mut spec = secret::Spec::default();
+    spec.rotation.keep_previous = true;
+    let name = keywheel_core::name::SecretName::parse("prod/db").unwrap();
+    let promoted = |version| secret::Event::VersionPromoted { version };
+    let staged = |version| secret::Event::VersionStaged {
+        version,
+        rotation: RotationId::default(),
+    };
+    let registered = secret::Event::Registered { name, spec };
+    let events = [registered, staged(1), promoted(1), staged(2), promoted(2)];
+    for (number, event) in (1..).zip(events) {
+        world.apply(number, &Event::Secret(own, event));
+    }
+    let key = assignment::Key {
+        host: HostId::default(),
+        container: keywheel_core::id::ContainerId::parse(&"a".repeat(64)).unwrap(),
+        binding: keywheel_core::id::BindingId::default(),
+        also: None,
+    };
+    let mut shown = |previous, holds| {
+        let bound = binding::Event::Bound {
+            name: keywheel_core::name::BindingName::parse("payments").unwrap(),
+            spec: binding::Spec {
+                secret: own,
+                also: std::collections::BTreeSet::new(),
+                previous,
+                selector: selector(None, true),
+                target: file(),
+                reload: Reload::None,
+            },
+        };
+        world.apply(9, &Event::Binding(key.binding, bound));
+        let held = Assignment {
+            secret: own,
+            assigned: 2,
+            holds,
+            ..Assignment::default()
+        };
+        super::consumer(&world, &key, &held, None).previous
+    };
+    assert_eq!(shown(std::collections::BTreeSet::from([own]), 2), Some(1));
+    assert_eq!(
+        shown(std::collections::BTreeSet::from([own]), 1),
+        None,
+        "not there yet"
+    );
+    assert_eq!(shown(std::collections::BTreeSet::new(), 2), None);
 }

@@ -12,6 +12,7 @@ use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use super::*;
 
 mod left_over;
+mod previous;
 
 const RESTART: Reload = Reload::Restart {
     settle: Duration::ZERO,
@@ -52,6 +53,7 @@ pub(crate) fn binding(
         secret: SecretId::from_bytes([number; 16]),
         secret_name: SecretName::parse("prod/db").unwrap(),
         also: Vec::new(),
+        previous: Vec::new(),
         selector: Selector {
             host: Some(host()),
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),
@@ -79,6 +81,7 @@ pub(crate) fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
         generation: 1,
         bindings,
         leaves: Vec::new(),
+        staged: Vec::new(),
     }
 }
 
@@ -122,6 +125,7 @@ fn holds(tracked: &mut Tracked, binding: &PlannedBinding, version: Option<u64>, 
         attr,
         form: crate::form::Form::of(binding),
         further: BTreeMap::new(),
+        previous: BTreeMap::new(),
         news: Vec::new(),
         version,
         content: 1,

@@ -26,6 +26,7 @@ fn fill_set(files: &[(&str, &str)], value: &[u8]) -> Result<Vec<(String, Vec<u8>
         shape: Shape::Set(files.iter().map(set_file).collect()),
         secret: SecretName::parse("prod/db").unwrap(),
         further: Vec::new(),
+        previous: Vec::new(),
     });
     let value = Arc::new(SecretBytes::from(value.to_vec()));
     match formed(Some(&form), &value, &FurtherValues::new())? {
@@ -133,13 +134,14 @@ fn several_secrets_stand_in_one_file_each_with_its_own_fields() {
                 name: SecretName::parse("prod/api").unwrap(),
                 version,
             }],
+            previous: Vec::new(),
         })
     };
     assert_ne!(of(1), of(2), "another version of any is another form");
     assert_eq!(of(2).versions(), BTreeMap::from([(api, 2)]));
     let bytes = |text: &str| Arc::new(SecretBytes::from(text.as_bytes().to_vec()));
     let own = bytes("{\"user\":\"app\"}");
-    let further = FurtherValues::from([(api, bytes("{\"key\":\"k-1\"}"))]);
+    let further = FurtherValues::from([((api, 1), bytes("{\"key\":\"k-1\"}"))]);
     let filled = file(formed(Some(&of(1)), &own, &further).unwrap());
     assert_eq!(filled.expose(), b"app:k-1");
     let fault = formed(Some(&of(1)), &own, &FurtherValues::new()).unwrap_err();
@@ -148,7 +150,7 @@ fn several_secrets_stand_in_one_file_each_with_its_own_fields() {
         "without its value: {fault}"
     );
     let long = "y".repeat(MAX_VALUE_BYTES - 20);
-    let further = FurtherValues::from([(api, bytes(&format!("{{\"key\":\"{long}\"}}")))]);
+    let further = FurtherValues::from([((api, 1), bytes(&format!("{{\"key\":\"{long}\"}}")))]);
     let places = MAX_FIELD_BYTES / MAX_VALUE_BYTES + 1;
     let many = "{{ secret(\"prod/api\").key }}".repeat(places);
     let form = Form {
@@ -157,6 +159,70 @@ fn several_secrets_stand_in_one_file_each_with_its_own_fields() {
     };
     let fault = formed(Some(&Arc::new(form)), &own, &further).unwrap_err();
     assert!(fault.contains("more than 16777216 bytes"), "{fault}");
+}
+
+/// A form of one secret and the version before it, if there is one.
+fn with_previous(template: &str, version: Option<u64>) -> Arc<Form> {
+    let previous = version.map(|version| Further {
+        secret: SecretId::from_bytes([2; 16]),
+        name: SecretName::parse("prod/db").unwrap(),
+        version,
+    });
+    Arc::new(Form {
+        previous: previous.into_iter().collect(),
+        ..(*Form::new(template, "prod/db")).clone()
+    })
+}
+
+#[test]
+fn the_version_before_stands_beside_the_current_one_and_nothing_while_there_is_none() {
+    let template = "{{ secret(\"prod/db\") }},{{ secret(\"prod/db\", version=\"previous\") }};";
+    let bytes = |text: &str| Arc::new(SecretBytes::from(text.as_bytes().to_vec()));
+    let key = (SecretId::from_bytes([2; 16]), 3);
+    let values = FurtherValues::from([(key, bytes("old"))]);
+    let filled = |form: &Arc<Form>, values| {
+        let formed = formed(Some(form), &bytes("new"), values).unwrap();
+        String::from_utf8_lossy(file(formed).expose()).into_owned()
+    };
+    let both = with_previous(template, Some(3));
+    assert_eq!(filled(&both, &values), "new,old;");
+    let alone = with_previous(template, None);
+    assert_eq!(filled(&alone, &FurtherValues::new()), "new,;");
+    assert_ne!(both, alone, "what dies is another form");
+    assert_ne!(both, with_previous(template, Some(2)));
+    assert_eq!(both.previous_versions(), BTreeMap::from([key]));
+    assert!(alone.previous_versions().is_empty() && both.versions().is_empty());
+    // With a version that it was not given it is not filled in.
+    let fault = formed(Some(&both), &bytes("new"), &FurtherValues::new());
+    assert!(fault.is_err());
+}
+
+#[test]
+fn a_field_of_the_version_before_is_its_own_or_empty() {
+    let template = "{{ secret(\"prod/db\", version=\"previous\").key | urlencode }}|{{ secret(\"prod/db\").key }}";
+    let bytes = |text: &str| Arc::new(SecretBytes::from(text.as_bytes().to_vec()));
+    let new = bytes("{\"key\":\"n\"}");
+    let old = (
+        (SecretId::from_bytes([2; 16]), 3),
+        bytes("{\"key\":\"o/1\"}"),
+    );
+    let of = |version, values: FurtherValues| {
+        let formed = formed(Some(&with_previous(template, version)), &new, &values);
+        formed.map(|formed| String::from_utf8_lossy(file(formed).expose()).into_owned())
+    };
+    assert_eq!(
+        of(Some(3), FurtherValues::from([old])),
+        Ok("o%2F1|n".to_owned())
+    );
+    assert_eq!(of(None, FurtherValues::new()), Ok("|n".to_owned()));
+    let other = "{{ secret(\"prod/api\", version=\"previous\") }}{{ secret(\"prod/db\") }}";
+    let fault = formed(
+        Some(&with_previous(other, None)),
+        &new,
+        &FurtherValues::new(),
+    )
+    .unwrap_err();
+    assert!(fault.contains("`prod/api` is another secret"), "{fault}");
 }
 
 #[test]
@@ -222,6 +288,7 @@ fn no_value_makes_the_reader_of_fields_panic() {
         fields: vec!["a", "b"],
         is_encoded: false,
         line: 1,
+        is_previous: false,
     };
     keywheel_testkit::hostile(br#"{"x":[1,{}],"a":{"b":"c\u00e4"}}"#, |bytes| {
         drop(field(bytes, &place));

@@ -47,6 +47,7 @@ fn plan(generation: u64) -> Arc<HostPlan> {
         generation,
         bindings: Vec::new(),
         leaves: Vec::new(),
+        staged: Vec::new(),
     })
 }
 

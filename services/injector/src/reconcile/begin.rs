@@ -25,17 +25,18 @@ use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::Remembered;
 
-/// The opened values of the further secrets that a file is made of, if all are there.
+/// The opened values of the further secrets that a file is made of, and of the versions before the current
+/// ones, if all are there.
 pub(super) fn further_values(
     wish: &FileWish,
     values: &BTreeMap<VersionKey, Arc<SecretBytes>>,
 ) -> Option<FurtherValues> {
-    let further = wish.further.iter();
+    let parts = wish.further.iter().chain(&wish.previous);
     let value = |(secret, grant): &(SecretId, Grant)| {
-        let value = values.get(&(*secret, grant.version))?;
-        Some((*secret, Arc::clone(value)))
+        let key = (*secret, grant.version);
+        Some((key, Arc::clone(values.get(&key)?)))
     };
-    further.map(value).collect()
+    parts.map(value).collect()
 }
 
 impl Reconciler {
@@ -72,7 +73,8 @@ impl Reconciler {
         tracked.busy = Busy::Attaching;
         let own = wanted.iter().map(|file| (file.secret, file.version));
         let forms = wanted.iter().filter_map(|file| file.form.as_ref());
-        let further = forms.flat_map(|form| form.versions());
+        let further =
+            forms.flat_map(|form| form.versions().into_iter().chain(form.previous_versions()));
         let versions = own.chain(further).collect();
         let ((), intent) = self.shared.intend(|_| ((), versions));
         let (base, pid) = (Remembered::of(tracked), tracked.record.pid);

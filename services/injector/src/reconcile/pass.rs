@@ -19,11 +19,11 @@ use super::begin::further_values;
 use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
-use crate::decide::{FileWish, Had, Todo, attr_of, decide, place_of};
+use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
+use crate::granted::staged_of;
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
-use crate::service::Event;
 use crate::shared::VersionKey;
 use crate::state::{Remembered, forget, save};
 use crate::swap::{
@@ -41,9 +41,9 @@ pub(super) type Due = (BindingId, SecretId, u64);
 
 /// What a pass gathered over all containers.
 #[derive(Default)]
-struct Gathered {
+pub(super) struct Gathered {
     removals: Vec<Removal>,
-    needs: BTreeMap<VersionKey, Grant>,
+    pub(super) needs: BTreeMap<VersionKey, Grant>,
     swaps: Vec<(ContainerId, FileWish)>,
     attaches: BTreeMap<ContainerId, Vec<FileWish>>,
     restarts: Vec<(ContainerId, Vec<Due>)>,
@@ -59,6 +59,7 @@ impl Reconciler {
         self.wake_at = None;
         self.look_at_times();
         self.settle_turns();
+        self.ask_ahead();
         // What a pass acts on is on the disk first, so that no restart goes back behind it.
         self.shared.settle_cache().await;
         for _ in 0..ROUNDS {
@@ -128,7 +129,7 @@ impl Reconciler {
         }
     }
 
-    fn gather(&self, plan: &HostPlan) -> Gathered {
+    pub(super) fn gather(&self, plan: &HostPlan) -> Gathered {
         let (now, traces) = (self.now(), Traces::of(plan));
         let mut gathered = Gathered::default();
         let had = |key| self.had(key);
@@ -159,6 +160,8 @@ impl Reconciler {
                 self.keep_place(id, &mut gathered);
             }
         }
+        // Had before it is given out, so that nothing is asked for when it is.
+        gathered.needs.extend(staged_of(plan));
         gathered
     }
 
@@ -243,16 +246,8 @@ impl Reconciler {
         }
     }
 
-    fn had(&self, key: VersionKey) -> Had {
-        match self.fetching.get(&key) {
-            _ if self.shared.has_value(key) => Had::Here,
-            Some(Some(_)) => Had::Failed,
-            Some(None) | None => Had::Awaited,
-        }
-    }
-
     fn has(&self, wish: &FileWish) -> bool {
-        wish.versions().all(|one| self.shared.has_value(one))
+        wish.parts().all(|one| self.shared.has_value(one))
     }
 
     /// `true` when something changed that may lead to more.
@@ -319,51 +314,6 @@ impl Reconciler {
             }
         }
         changed
-    }
-
-    /// Asks for a value in the background, once at a time.
-    pub(super) fn fetch(&mut self, key: VersionKey, grant: Grant) {
-        if self.shared.has_value(key) {
-            return;
-        }
-        let now = self.now();
-        match self.fetching.get(&key) {
-            Some(None) => return,
-            Some(Some(at)) if now < *at => return,
-            _ => {}
-        }
-        self.fetching.insert(key, None);
-        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
-        self.tasks.spawn(async move {
-            let trace = shared.trace_of(key.0);
-            let result = shared.fetch(key.0, grant, trace).await.map(|_| ());
-            let _ = events.send(Event::Fetched { key, result }).await;
-        });
-    }
-
-    /// Opens each wanted version once, however many containers get it.
-    fn open_values<'a>(
-        &self,
-        wishes: impl Iterator<Item = &'a FileWish>,
-    ) -> BTreeMap<VersionKey, Arc<SecretBytes>> {
-        let mut values = BTreeMap::new();
-        for key in wishes.flat_map(FileWish::versions) {
-            if values.contains_key(&key) {
-                continue;
-            }
-            let Some(sealed) = self.shared.sealed(key) else {
-                continue;
-            };
-            match self.shared.open(key, &sealed) {
-                Ok(value) => {
-                    values.insert(key, Arc::new(value));
-                }
-                Err(error) => {
-                    tracing::error!({ names::SECRET } = %key.0, { names::ERROR } = chain(&error), "value not opened")
-                }
-            }
-        }
-        values
     }
 
     async fn swap(

@@ -148,7 +148,7 @@ impl Reconciler {
         let planned = planned.find(|planned| planned.binding == wish.binding);
         !wish.versions().all(|one| held.has(one))
             && planned.is_some_and(|planned| {
-                is_rolled(planned) && !held.held().any(|one| is_dead(planned, one))
+                is_rolled(planned) && !held.parts().any(|one| is_dead(planned, one))
             })
             && self.leave_of(plan, id).is_none()
     }

@@ -398,12 +398,14 @@ pub(super) fn hold(
     ack: Ack,
 ) -> Holding {
     let further = form.as_ref().map(|form| form.versions());
+    let previous = form.as_ref().map(|form| form.previous_versions());
     Holding {
         secret,
         place,
         attr,
         form,
         further: further.unwrap_or_default(),
+        previous: previous.unwrap_or_default(),
         news: Vec::new(),
         version: Some(version),
         content,

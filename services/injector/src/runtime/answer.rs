@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::binding::ContainerFacts;
-use keywheel_core::id::ContainerId;
+use keywheel_core::id::{ContainerId, SecretId};
+use keywheel_core::name::SecretName;
 use keywheel_core::plan::{Grant, PlannedBinding};
 use keywheel_core::report::DeniedStart;
 use keywheel_daemon::chain;
@@ -18,7 +19,7 @@ use keywheel_seal::SecretBytes;
 use keywheel_telemetry::traces::Span;
 use zeroize::Zeroizing;
 
-use crate::granted::further_of;
+use crate::granted::{further_of, previous_of};
 use crate::leases;
 use crate::model::Place;
 use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose, parse_entry};
@@ -206,13 +207,14 @@ pub(crate) fn key_of(given: &Given) -> VersionKey {
     (given.binding.secret, given.version)
 }
 
-/// What is given under one binding, secret by secret: each is a value of its own.
+/// What is given under one binding, version by version: each is a value of its own.
 pub(crate) fn parts_of((given, grant): &(Given, Grant)) -> impl Iterator<Item = (Given, Grant)> {
-    let further = further_of(&given.binding).map(move |(one, grant)| {
+    let part = move |secret: SecretId, name: &SecretName, grant: Grant| {
         let binding = PlannedBinding {
-            secret: one.secret,
-            secret_name: one.name.clone(),
+            secret,
+            secret_name: name.clone(),
             also: Vec::new(),
+            previous: Vec::new(),
             ..given.binding.clone()
         };
         let part = Given {
@@ -221,8 +223,18 @@ pub(crate) fn parts_of((given, grant): &(Given, Grant)) -> impl Iterator<Item = 
             place: given.place.clone(),
         };
         (part, grant)
-    });
-    std::iter::once((given.clone(), *grant)).chain(further)
+    };
+    let further = further_of(&given.binding);
+    let further = further.map(move |(one, grant)| part(one.secret, &one.name, grant));
+    let named = move |secret: SecretId| {
+        let mut also = given.binding.also.iter();
+        let further = also.find(|one| one.secret == secret);
+        further.map_or(&given.binding.secret_name, |one| &one.name)
+    };
+    let previous = previous_of(&given.binding);
+    let previous = previous.map(move |(secret, grant)| part(secret, named(secret), grant));
+    let own = std::iter::once((given.clone(), *grant));
+    own.chain(further).chain(previous)
 }
 
 fn directories(chosen: &Chosen) -> Vec<String> {

@@ -14,7 +14,7 @@ use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
 use crate::attach::{Attached, Tools, Wanted, attach};
 use crate::form::Form;
-use crate::granted::{further_of, grant_of};
+use crate::granted::{further_of, grant_of, previous_of};
 use crate::model::Place;
 use crate::origin::SERVICE;
 use crate::runtime::answer::{Answer, Refused, key_of, no, open_all, parse_id, parts_of, refuse};
@@ -192,10 +192,9 @@ async fn wanted(
             form: Form::of(&given.binding),
             value: Arc::clone(values.get(&key_of(given))?),
             further: further_of(&given.binding)
-                .map(|(one, grant)| {
-                    let value = values.get(&(one.secret, grant.version))?;
-                    Some((one.secret, Arc::clone(value)))
-                })
+                .map(|(one, grant)| (one.secret, grant.version))
+                .chain(previous_of(&given.binding).map(|(secret, grant)| (secret, grant.version)))
+                .map(|key| Some((key, Arc::clone(values.get(&key)?))))
                 .collect::<Option<_>>()?,
         })
     };
@@ -215,6 +214,7 @@ fn remembered(pending: &Pending) -> Remembered {
             name: name.to_string(),
             attr: None,
             further: Vec::new(),
+            previous: Vec::new(),
         }),
         Place::File { .. } => None,
     };

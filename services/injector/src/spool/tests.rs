@@ -85,6 +85,7 @@ pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         executed: vec![executed()],
         notes: vec![note()],
         restarts: vec![restart()],
+        staged: vec![(SecretId::from_bytes([5; 16]), 7)],
     }
 }
 

@@ -17,7 +17,7 @@ use keywheel_core::binding::{ImageSelector, Reload, Selector, SetFile, Target};
 use keywheel_core::command::Command as Submitted;
 use keywheel_core::id::{BindingId, DeliveryId, DeploymentId, HostId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding};
+use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, Staged};
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::delivery;
 use keywheel_engine::port::bus::{
@@ -91,6 +91,24 @@ impl FakeBus {
 
     /// The same, with leave to restart.
     pub fn publish_with(&self, bindings: Vec<PlannedBinding>, leaves: Vec<Leave>) -> u64 {
+        self.publish_all(bindings, leaves, Vec::new())
+    }
+
+    /// The same, with versions of secrets that are to be had at hand.
+    pub fn publish_staged(&self, bindings: Vec<PlannedBinding>, staged: &[(u8, u64)]) -> u64 {
+        let staged = staged.iter().map(|(secret, version)| Staged {
+            secret: SecretId::from_bytes([*secret; 16]),
+            grant: granted(*version),
+        });
+        self.publish_all(bindings, Vec::new(), staged.collect())
+    }
+
+    fn publish_all(
+        &self,
+        bindings: Vec<PlannedBinding>,
+        leaves: Vec<Leave>,
+        staged: Vec<Staged>,
+    ) -> u64 {
         let mut world = self.world.lock().unwrap();
         let generation = world.plan.as_ref().map_or(1, |plan| plan.generation + 1);
         let plan = HostPlan {
@@ -99,6 +117,7 @@ impl FakeBus {
             generation,
             bindings,
             leaves,
+            staged,
         };
         world.plan = Some(plan.clone());
         let silent = world.silent;
@@ -117,6 +136,7 @@ impl FakeBus {
             generation,
             bindings,
             leaves: Vec::new(),
+            staged: Vec::new(),
         });
     }
 
@@ -351,6 +371,13 @@ impl Bus for FakeBus {
     }
 }
 
+fn granted(version: u64) -> Grant {
+    Grant {
+        version,
+        delivery: DeliveryId::from_bytes([version.to_le_bytes()[0]; 16]),
+    }
+}
+
 /// A binding of secret `number` under binding id `number`, for containers with this label.
 pub fn binding(
     number: u8,
@@ -365,6 +392,7 @@ pub fn binding(
         secret: SecretId::from_bytes([number; 16]),
         secret_name: SecretName::parse(&format!("test/secret-{number}")).unwrap(),
         also: Vec::new(),
+        previous: Vec::new(),
         selector: Selector {
             host: Some(host_name()),
             image: Some(ImageSelector::Repository(
@@ -376,10 +404,7 @@ pub fn binding(
         },
         target,
         reload,
-        current: version.map(|version| Grant {
-            version,
-            delivery: DeliveryId::from_bytes([version.to_le_bytes()[0]; 16]),
-        }),
+        current: version.map(granted),
         floor: 0,
         dead: std::collections::BTreeSet::new(),
         traceparent: None,

@@ -205,7 +205,7 @@ impl AccountRotator {
 
     /// What the current version opens, if its account can be given that: a value from before the secret
     /// had a rotator may be none that we would set.
-    async fn usable_current(
+    pub(super) async fn usable_current(
         &self,
         secret: SecretId,
         until: &Until,

@@ -15,6 +15,7 @@ use keywheel_testkit::fake::{Cut, FakeAccounts, FakeVault};
 use super::*;
 
 mod endings;
+mod unclear;
 
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const STRATEGIES: [Strategy; 3] = [
@@ -100,7 +101,12 @@ fn work(step: Step, version: u64) -> StepWork {
         provided: false,
         outside: None,
         resource: None,
+        mark: None,
     }
+}
+
+async fn counted(rotator: &AccountRotator, asks: &StepWork) -> Option<Sessions> {
+    rotator.sessions(asks, &plenty()).await.unwrap()
 }
 
 /// One step as the worker asks for it when it may have been attempted before.
@@ -120,6 +126,7 @@ async fn perform(rotator: &AccountRotator, work: &StepWork) -> Result<(), PortEr
                 .retire(work.secret, &work.versions, None, &until)
                 .await
         }
+        Step::Drain => rotator.sessions(work, &until).await.map(drop),
     }
 }
 
@@ -222,6 +229,51 @@ async fn a_standby_account_with_sessions_is_waited_for_and_one_that_cannot_be_to
     fakes.accounts.hide("app");
     perform(&rotator, &set).await.unwrap();
     assert!(fakes.accepts(&fakes.opened(3)));
+}
+
+#[tokio::test]
+async fn sessions_from_before_the_line_are_counted_and_what_cannot_be_told_is_not_guessed() {
+    for strategy in STRATEGIES {
+        let fakes = Fakes::of(strategy);
+        fakes.make(1).await;
+        let first = fakes.opened(1);
+        let held = fakes.accounts.session("app", &first.password).unwrap();
+        fakes.make(2).await;
+        let rotator = fakes.rotator(Some(2), &[]);
+        let mut asks = work(Step::Drain, 1);
+        let line = counted(&rotator, &asks).await.unwrap();
+        assert_eq!(line.left, 1, "{strategy:?}");
+        asks.mark = Some(line.mark);
+        if let Some(later) = fakes.accounts.session("app", &first.password) {
+            let told = counted(&rotator, &asks).await.unwrap();
+            assert_eq!(
+                told, line,
+                "{strategy:?}: one after the line does not count"
+            );
+            fakes.accounts.close(later);
+        }
+        fakes.accounts.close(held);
+        assert_eq!(
+            counted(&rotator, &asks).await.unwrap().left,
+            0,
+            "{strategy:?}"
+        );
+        fakes.accounts.hide("app");
+        assert_eq!(counted(&rotator, &asks).await, None, "{strategy:?}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_of_a_version_whose_account_is_not_known_are_not_guessed() {
+    let fakes = Fakes::of(Strategy::AlternatingUsers);
+    fakes.make(1).await;
+    let rotator = fakes.rotator(Some(1), &[]);
+    let until = plenty();
+    let told = rotator.sessions(&work(Step::Drain, 9), &until).await;
+    assert_eq!(told.unwrap(), None, "nobody ever made it");
+    perform(&rotator, &work(Step::RevokeOld, 1)).await.unwrap();
+    let told = rotator.sessions(&work(Step::Drain, 1), &until).await;
+    assert_eq!(told.unwrap().map(|told| told.left), Some(0), "it is over");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::address::{Address, Target};
 use crate::trust::is_distrusted;
 
 /// Opens a connection; `authorities` (PEM) are those that the certificate has to come from.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     address: &Address,
     authorities: Option<&[u8]>,
 ) -> Result<Box<dyn Stream>, Failure> {

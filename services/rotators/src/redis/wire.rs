@@ -24,7 +24,7 @@ pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 const ITEM_BYTES: usize = 32;
 
 /// A byte stream to the server.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An answer.
@@ -42,7 +42,7 @@ pub(super) enum Answer {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The server says no, in these words, which are for nobody's eyes.
     Said(String),
     /// Anything else.
@@ -211,7 +211,7 @@ fn wrong() -> std::io::Error {
 }
 
 /// What the server said, for a person.
-pub(super) fn explain(failure: Failure, name: &str) -> PortError {
+pub(crate) fn explain(failure: Failure, name: &str) -> PortError {
     let said = match failure {
         Failure::Other(error) => return error,
         Failure::Said(said) => said,

@@ -11,6 +11,7 @@
 mod ends;
 mod shop;
 mod turns;
+mod unclear;
 
 use std::sync::{Arc, Mutex};
 

@@ -33,6 +33,7 @@ fn work(step: Step, rotation: u64, version: u64) -> StepWork {
         provided: false,
         outside: None,
         resource: None,
+        mark: None,
     }
 }
 
@@ -161,6 +162,43 @@ async fn a_standby_account_is_not_reused_while_a_session_of_it_is_open() {
 }
 
 #[tokio::test]
+async fn sessions_of_the_old_account_are_told_until_they_end() {
+    let shop = Shop::open();
+    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
+    shop.grant(&resource);
+    let secret = Alternating {
+        shop: &shop,
+        vault: Arc::default(),
+        resource,
+    };
+    let first = secret.make(1, None).await;
+    let login = Login::of(first.account.clone().unwrap());
+    let held = accounts::Resource::session(&shop, &login, &first.password).await;
+    secret.make(2, Some(1)).await;
+    let rotator = secret.rotator(Some(2), &[1]);
+    let mut asks = work(Step::Drain, 2, 1);
+    let line = rotator.sessions(&asks, &plenty()).await.unwrap().unwrap();
+    assert_eq!(line.left, 1);
+    asks.mark = Some(line.mark);
+    let mut later = accounts::Resource::session(&shop, &login, &first.password).await;
+    assert!(later.works().await);
+    let told = rotator.sessions(&asks, &plenty()).await.unwrap();
+    assert_eq!(told, Some(line), "who came after the line does not count");
+    drop(held);
+    // The server notices the end of a session on its own.
+    let mut tries = 0;
+    loop {
+        let told = rotator.sessions(&asks, &plenty()).await.unwrap().unwrap();
+        if told.left == 0 {
+            break;
+        }
+        tries += 1;
+        assert!(tries < MAX_TRIES, "{told:?}");
+    }
+    assert!(secret.admits(&first).await, "asking ends nothing");
+}
+
+#[tokio::test]
 async fn a_revoked_version_is_refused_and_its_sessions_end() {
     let shop = Shop::open();
     let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
@@ -194,6 +232,7 @@ async fn performed(rotator: &AccountRotator, work: &StepWork) {
             Step::Finish => rotator.finish(work, &until).await.map(drop),
             Step::RollBack => rotator.roll_back(work, &until).await,
             Step::RevokeOld => rotator.retire(SECRET, &work.versions, None, &until).await,
+            Step::Drain => rotator.sessions(work, &until).await.map(drop),
         }
     };
     if let Err(error) = once(true).await {

@@ -8,7 +8,7 @@ use keywheel_core::effect::{AtResource, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::name::SecretName;
 use keywheel_core::resource::{Kind, Resource, Strategy};
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::secret::Generator;
 use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Login};
@@ -17,6 +17,7 @@ use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_rotators::AccountRotator;
 use keywheel_seal::{OsEntropy, SecretBytes};
+use keywheel_testkit::conformance::accounts;
 use keywheel_testkit::conformance::store::plenty;
 use keywheel_testkit::fake::{Cut, CuttingAccounts, FakeVault};
 
@@ -24,6 +25,8 @@ pub(crate) const ADMIN: &str = "rotator";
 pub(crate) const ADMIN_PASSWORD: &str = "pw-of-the-admin";
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const ROTATIONS: u64 = 4;
+/// How often it is looked whether a session is gone; each look takes a login.
+const MAX_LOOKS: u32 = 2000;
 /// More calls than this does a rotation make at a server.
 const MIN_CALLS: u32 = 3;
 
@@ -102,6 +105,48 @@ pub(crate) async fn two_passwords_take_turns(accounts: Arc<dyn Accounts>, resour
     );
 }
 
+/// Sessions of an account's old version are counted until they end, and who came later is not.
+pub(crate) async fn sessions_of_an_old_version_are_told(
+    shop: &dyn accounts::Resource,
+    resource: &Resource,
+) {
+    let secret = Secret {
+        accounts: shop.accounts(),
+        resource: resource.clone(),
+        vault: Arc::default(),
+    };
+    secret.make(1, None).await;
+    let login = Login::of(resource.accounts[0].clone());
+    let mut held = shop.session(&login, &secret.value(1)).await;
+    assert!(held.works().await);
+    secret.make(2, Some(1)).await;
+    let rotator = secret.rotator(Some(2), &[1]);
+    let mut asks = work(Step::Drain, 1);
+    // The server notices the end of our own logins on its own.
+    let line = left_of(&rotator, &asks, 1).await;
+    asks.mark = Some(line.mark);
+    let mut later = shop.session(&login, &secret.value(2)).await;
+    assert!(later.works().await);
+    let told = rotator.sessions(&asks, &plenty()).await.unwrap();
+    assert_eq!(told, Some(line), "who came after the line does not count");
+    drop(held);
+    left_of(&rotator, &asks, 0).await;
+    assert!(later.works().await);
+}
+
+/// Asks until so many sessions are left.
+async fn left_of(rotator: &AccountRotator, asks: &StepWork, expected: u64) -> Sessions {
+    let mut last = None;
+    for _ in 0..MAX_LOOKS {
+        last = rotator.sessions(asks, &plenty()).await.unwrap();
+        match last {
+            Some(told) if told.left == expected => return told,
+            _ => {}
+        }
+    }
+    panic!("{last:?} instead of {expected}")
+}
+
 /// Rotations of the one account of a resource, of which each loses another call, until one is through
 /// without: the old password is good until the old version is retired, and refused then.
 pub(crate) async fn whatever_call_is_lost_one_password_is_good_in_the_end(
@@ -145,6 +190,35 @@ pub(crate) async fn whatever_call_is_lost_one_password_is_good_in_the_end(
     }
 }
 
+/// A cut-over of the one account of a resource: `set` loses its call before it was done, then the answer
+/// alone, and looks by itself what came of it.
+pub(crate) async fn an_unclear_cut_over_is_looked_at(
+    accounts: Arc<dyn Accounts>,
+    resource: &Resource,
+) {
+    let secret = Secret {
+        accounts,
+        resource: Resource {
+            strategy: Strategy::SingleUser,
+            ..resource.clone()
+        },
+        vault: Arc::default(),
+    };
+    secret.make(1, None).await;
+    for (version, cut) in [(2, Cut::Before), (3, Cut::After)] {
+        let (old, until) = (version - 1, plenty());
+        let cutting = Arc::new(CuttingAccounts::new(Arc::clone(&secret.accounts), 0, cut));
+        let rotator = secret.over(Arc::clone(&cutting) as _, Some(old), &[]);
+        let create = work(Step::Create, version);
+        rotator.create(&create, &until).await.unwrap();
+        let set = work(Step::Set, version);
+        rotator.set(&set, &until).await.unwrap();
+        assert!(cutting.begun() > 1, "{cut:?}: the account was asked");
+        let (before, after) = (secret.value(old), secret.value(version));
+        assert!(secret.admits(&after).await && !secret.admits(&before).await);
+    }
+}
+
 /// A step as the worker asks for it; when a call was lost, once more, and the probe comes first.
 async fn performed(rotator: &AccountRotator, work: &StepWork) {
     let once = |is_first: bool| async move {
@@ -159,6 +233,7 @@ async fn performed(rotator: &AccountRotator, work: &StepWork) {
             Step::Finish => rotator.finish(work, &until).await.map(drop),
             Step::RollBack => rotator.roll_back(work, &until).await,
             Step::RevokeOld => rotator.retire(SECRET, &work.versions, None, &until).await,
+            Step::Drain => rotator.sessions(work, &until).await.map(drop),
         }
     };
     if let Err(error) = once(true).await {
@@ -244,5 +319,6 @@ pub(crate) fn work(step: Step, version: u64) -> StepWork {
         provided: false,
         outside: None,
         resource: None,
+        mark: None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
-use keywheel_core::schedule::{Freeze, RotationPolicy, Schedule, Window};
+use keywheel_core::schedule::{Freeze, OnEvent, RotationPolicy, Schedule, Window};
 use keywheel_core::time::Timestamp;
 
 use super::cron::{self, Jump, Pass};
@@ -69,6 +69,7 @@ pub fn rules(policy: &RotationPolicy) -> Vec<String> {
             "when the version is {age} old: two thirds of the version's lifetime of {lifetime}"
         ));
     }
+    rules.extend(policy.on_event.iter().map(on_event));
     if let Some(hold_off) = policy.hold_off {
         let hold_off = length(hold_off);
         rules.push(format!(
@@ -81,6 +82,16 @@ pub fn rules(policy: &RotationPolicy) -> Vec<String> {
     rules.extend(policy.windows.iter().map(window));
     rules.extend(policy.freezes.iter().map(|one| freeze(one, policy)));
     rules
+}
+
+fn on_event(rule: &OnEvent) -> String {
+    let when = rule.when.as_deref().map(|when| format!(" when {when}"));
+    format!(
+        "on event {}{}, at the earliest {} after a rotation",
+        rule.event,
+        when.unwrap_or_default(),
+        length(rule.rest())
+    )
 }
 
 fn window(window: &Window) -> String {

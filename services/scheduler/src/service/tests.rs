@@ -9,11 +9,11 @@ use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::decision::RejectionKind;
 use keywheel_core::event::Event;
-use keywheel_core::id::{CommandId, EventId, RevocationId, SecretId};
+use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
 use keywheel_core::name::SecretName;
-use keywheel_core::revocation;
-use keywheel_core::schedule::{RotationPolicy, Schedule};
+use keywheel_core::schedule::{OnEvent, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec};
+use keywheel_core::{revocation, rotation};
 use keywheel_engine::late::REPEAT_LIMIT;
 use keywheel_engine::port::bus::{Message, Requests, Source};
 use keywheel_engine::port::journal::Verdict;
@@ -247,6 +247,60 @@ async fn a_slot_found_in_the_log_is_submitted_when_due() {
     );
     assert!(rig.shutdown.drain(PATIENCE).await);
     assert!(run.await.unwrap().is_ok());
+}
+
+/// One secret that follows another, which has just rotated.
+fn followed() -> Vec<RecordedEvent> {
+    let ahead = SecretId::from_bytes([7; 16]);
+    let run = RotationId::from_bytes([8; 16]);
+    let named = |id, name: &str, on_event| {
+        let spec = Spec {
+            generator: Some(Generator::default()),
+            rotation: RotationPolicy {
+                on_event,
+                ..RotationPolicy::default()
+            },
+            ..Spec::default()
+        };
+        let name = SecretName::parse(name).unwrap();
+        Event::Secret(id, secret::Event::Registered { name, spec })
+    };
+    let rule = OnEvent {
+        event: "dev.keywheel.rotation.closed.v1".to_owned(),
+        when: Some("event.secret == \"ca\" && event.data.outcome == \"completed\"".to_owned()),
+        hold_off: Some(Duration::from_secs(1)),
+    };
+    let started = rotation::Event::Started {
+        secret: ahead,
+        version: 2,
+        trigger: rotation::Trigger::OnDemand,
+    };
+    let closed = rotation::Event::Closed {
+        outcome: rotation::Outcome::Completed,
+    };
+    vec![
+        recorded(1, 100, named(ahead, "ca", Vec::new())),
+        recorded(2, 101, named(SECRET, "db", vec![rule])),
+        recorded(3, 900, Event::Rotation(run, started)),
+        recorded(4, 901, Event::Rotation(run, closed)),
+    ]
+}
+
+#[tokio::test]
+async fn what_an_event_in_the_log_leads_to_is_submitted_under_one_id_by_every_scheduler() {
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let rig = Rig::new(followed());
+        rig.start();
+        let submits = rig.submits(1).await;
+        let (id, command) = &submits[0];
+        assert!(
+            matches!(command, Command::Due { secret: SECRET, scheduled, .. } if *scheduled == at(901))
+        );
+        ids.push(*id);
+        assert!(rig.shutdown.drain(PATIENCE).await);
+    }
+    assert_eq!(ids[0], ids[1]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Events in, timers out.
 
 mod leases;
+mod events;
 mod limits;
 
 use keywheel_core::id::HostId;
@@ -274,6 +275,22 @@ fn a_deadline_moves_with_leave_to_restart_and_when_the_rotation_is_turned_back()
 }
 
 #[test]
+fn hosts_are_waited_for_before_a_cut_over_until_the_server_is_told() {
+    let staging = rotation(rotation::Event::StagingStarted {
+        hosts: vec![HostId::default()],
+        deadline: at(15),
+    });
+    let mut timers = after(&[(1, started()), (2, staging)]);
+    assert_eq!(timers.next_due(), Some(at(15)));
+    let set = rotation(rotation::Event::StepStarted {
+        step: rotation::Step::Set,
+        attempt: 1,
+    });
+    timers.apply(at(3), &set);
+    assert!(timers.is_empty());
+}
+
+#[test]
 fn a_deadline_that_is_refused_comes_again_only_while_there_is_one() {
     let distributing = rotation(rotation::Event::DistributionStarted {
         consumers: Vec::new(),
@@ -299,6 +316,48 @@ fn a_deadline_that_is_refused_comes_again_only_while_there_is_one() {
     assert!(timers.is_empty());
     assert!(!timers.unanswered(&fired, at(501), RETRY_BASE));
     assert!(timers.is_empty());
+}
+
+#[test]
+fn sessions_are_asked_for_again_up_to_the_deadline_and_what_cannot_be_told_waits_for_its_grace() {
+    let distributing = rotation(rotation::Event::DistributionStarted {
+        consumers: Vec::new(),
+        hosts: vec![HostId::default()],
+        old: vec![1],
+        deadline: at(500),
+    });
+    let asks = |attempt| {
+        rotation(rotation::Event::StepStarted {
+            step: Step::Drain,
+            attempt,
+        })
+    };
+    let left = rotation(rotation::Event::SessionsLeft {
+        attempt: 3,
+        mark: 7,
+        sessions: 2,
+        since: at(3),
+    });
+    let untold = rotation(rotation::Event::SessionsUntold {
+        attempt: 3,
+        until: at(900),
+    });
+    let mut timers = after(&[(1, started()), (2, distributing), (3, asks(3))]);
+    assert_eq!(timers.next_due(), Some(at(500)), "the deadline stands");
+    let mut told = timers.clone();
+    told.apply(at(10), &left);
+    assert_eq!(told.next_due(), Some(at(14)));
+    let fired = told.pop(at(14)).unwrap();
+    assert_eq!(fired.command, Command::RetryStep { rotation: ROTATION });
+    told.apply(at(14), &asks(4));
+    assert_eq!(told.next_due(), Some(at(500)));
+    timers.apply(at(10), &untold);
+    assert_eq!(timers.next_due(), Some(at(900)), "nobody asks again");
+    let fired = timers.pop(at(900)).unwrap();
+    assert_eq!(
+        fired.command,
+        Command::DeadlinePassed { rotation: ROTATION }
+    );
 }
 
 #[test]

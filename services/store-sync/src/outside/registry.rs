@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use keywheel_core::effect::{AtResource, Outside};
 use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
+use keywheel_core::resource::Kind;
 use keywheel_core::store::{CredentialNow, NamedStore, News, RemoteVersion, SecretNow, StoreNow};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
@@ -16,7 +17,7 @@ use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::store::{Connect, Store};
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::presence::Fact;
-use keywheel_rotators::AccountRotator;
+use keywheel_rotators::{AccountRotator, WebhookRotator};
 use keywheel_seal::Entropy;
 use keywheel_stores::{LeaseRotator, RemoteRotator};
 use keywheel_telemetry::{Page, names};
@@ -243,11 +244,23 @@ impl Registry {
         let book = self.book();
         book.learn(at.admin.as_slice());
         let parts = &self.parts;
-        let accounts = parts.accounts.connect(&at.resource, Arc::new(book))?;
         let (vault, entropy) = (Arc::clone(&parts.vault), Arc::clone(&parts.entropy));
-        let rotator = AccountRotator::new(accounts, at.clone(), vault, entropy);
+        let rotator: Arc<dyn Rotator> = if at.resource.kind == Kind::Webhook {
+            let clock = Arc::clone(&parts.clock);
+            let book = Arc::new(book);
+            Arc::new(WebhookRotator::new(
+                at.clone(),
+                book,
+                vault,
+                entropy,
+                clock,
+            )?)
+        } else {
+            let accounts = parts.accounts.connect(&at.resource, Arc::new(book))?;
+            Arc::new(AccountRotator::new(accounts, at.clone(), vault, entropy))
+        };
         let label = at.resource.kind.word();
-        Ok(parts.metrics.of_store(label, Arc::new(rotator)))
+        Ok(parts.metrics.of_store(label, rotator))
     }
 
     /// A store that is about to be declared. It is kept, because a credential that is good for one

@@ -3,6 +3,7 @@
 use keywheel_core::effect::AtResource;
 use keywheel_core::name::SecretName;
 use keywheel_core::resource::{Kind, Resource, Strategy};
+use keywheel_core::rotation::Sessions;
 
 use super::*;
 
@@ -117,6 +118,50 @@ async fn an_account_that_is_not_there_is_told_with_its_name() {
     world.send(Work::Step(work(Step::Set, 1))).await;
     let reason = failure(&world.outcome().await).unwrap();
     assert!(reason.contains("account app is not there"), "{reason}");
+    shutdown.request();
+    task.await.unwrap();
+}
+
+/// What an answer to a question for sessions says.
+fn sessions(outcome: Outcome) -> Option<Sessions> {
+    match outcome.1 {
+        Command::StepOutcome {
+            step: Step::Drain,
+            failure: None,
+            sessions,
+            ..
+        } => sessions,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_told_by_the_server_that_has_them_and_else_said_to_be_untold() {
+    let mut world = World::new().await;
+    world.accounts.make("app");
+    let (shutdown, task) = world.start();
+    let first = made(&mut world, 1).await;
+    let held = world.accounts.session("app", &first).unwrap();
+    let _second = made(&mut world, 2).await;
+    let asks = |attempt, mark| StepWork {
+        versions: vec![1],
+        attempt,
+        mark,
+        ..work(Step::Drain, 2)
+    };
+    world.send(Work::Step(asks(1, None))).await;
+    let line = sessions(world.outcome().await).unwrap();
+    assert_eq!(line.left, 1);
+    world.accounts.close(held);
+    world.send(Work::Step(asks(2, Some(line.mark)))).await;
+    let told = sessions(world.outcome().await);
+    assert_eq!(told, Some(Sessions { left: 0, ..line }));
+    let nowhere = StepWork {
+        resource: None,
+        ..asks(3, None)
+    };
+    world.send(Work::Step(nowhere)).await;
+    assert_eq!(sessions(world.outcome().await), None);
     shutdown.request();
     task.await.unwrap();
 }

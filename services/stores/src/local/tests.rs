@@ -25,6 +25,7 @@ fn work(step: Step, provided: bool) -> StepWork {
         provided,
         outside: None,
         resource: None,
+        mark: None,
     }
 }
 
@@ -48,6 +49,7 @@ async fn attempt(store: &LocalStore, step: Step, provided: bool) -> Result<(), P
         Step::RevokeOld | Step::RollBack => {
             store.revoke(SECRET, &work.versions, None, &until).await
         }
+        Step::Drain => store.sessions(&work, &until).await.map(drop),
     }
 }
 

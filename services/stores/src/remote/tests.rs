@@ -75,6 +75,7 @@ fn work(step: Step, outside: Outside) -> StepWork {
         provided: false,
         outside: Some(Box::new(outside)),
         resource: None,
+        mark: None,
     }
 }
 
@@ -104,6 +105,7 @@ async fn attempt(rotator: &RemoteRotator, work: &StepWork) -> Done {
             let done = rotator.retire(SECRET, &work.versions, outside, &until);
             done.await.map(none)
         }
+        Step::Drain => rotator.sessions(work, &until).await.map(|_| None),
     }
 }
 

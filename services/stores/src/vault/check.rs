@@ -9,7 +9,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 
 use super::api::Api;
 use super::http::{Ask, Call};
-use super::policy::{OF_ROLE, TO_LEASE, needs};
+use super::policy::{OF_ROLE, TO_LEASE, needs, static_needs};
 use super::session::json;
 use super::wire::{Capabilities, Envelope, Mount, SealStatus};
 
@@ -39,11 +39,11 @@ impl Api {
             .as_ref()
             .and_then(|options| options.get("version"));
         let is_kv2 = found.kind == "kv" && version.is_some_and(|version| version == "2");
-        if is_kv2 {
+        if is_kv2 || found.kind == "database" {
             return Ok(());
         }
         Err(denied(format!(
-            "mount {mount} is of type {} version {}; name one that is a KV engine of version 2",
+            "mount {mount} is of type {} version {}; name one that is a KV engine of version 2, or a database engine",
             found.kind,
             version.map_or("1", String::as_str)
         )))
@@ -96,9 +96,17 @@ impl Api {
                 .chain(rest)
                 .collect();
         }
-        let kinds = needs(writes, self.old_versions).iter();
+        let (kinds, mount, name) = match at.static_role() {
+            Some(role) => (static_needs(writes), role.mount, role.name),
+            None => (
+                needs(writes, self.old_versions),
+                self.mount.as_str(),
+                at.path.as_str(),
+            ),
+        };
         kinds
-            .map(|(kind, rights)| (format!("{}/{kind}/{}", self.mount, at.path), *rights))
+            .iter()
+            .map(|(kind, rights)| (format!("{mount}/{kind}/{name}"), *rights))
             .collect()
     }
 

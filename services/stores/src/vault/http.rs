@@ -1,47 +1,28 @@
-//! One request to the server and its answer: bounded in time, in size and in repeats.
+//! One request to the server and its answer, as Vault and OpenBao speak HTTP.
 //!
-//! Invariants: no redirect is followed; an answer has at most [`MAX_ANSWER_BYTES`]; what is read is
-//! overwritten when it is dropped; a request that may be repeated is, after a broken connection, 429
-//! and 5xx, with a growing wait and `Retry-After`, and never beyond the call's own end. Every
-//! request begins before the work's deadline. It knows no meaning of an answer but its status.
+//! Invariants: an answer has at most [`MAX_ANSWER_BYTES`]; a request that may be repeated is, after a
+//! broken connection, 412, 429 and 5xx. How it is sent and bounded is in [`crate::http`]. It knows no
+//! meaning of an answer but its status.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
+use async_trait::async_trait;
+use http_body_util::Full;
+use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_engine::until::Until;
 use keywheel_seal::{Entropy, SecretBytes};
-use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
 use super::tls::Endpoint;
+use crate::http::{Again, Client, Door, Stream};
+pub(super) use crate::http::{Answer, Call};
 
 /// Largest answer. A value of the largest size, every byte escaped, fits.
 pub(super) const MAX_ANSWER_BYTES: usize = 8 << 20;
-/// How often a request is sent at most.
-const ATTEMPTS: u32 = 4;
-/// The wait before the first repeat; it doubles, and half of it is drawn.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// Connections kept for the next request.
-const MAX_IDLE: usize = 4;
-
-/// Until when one call of the port lasts.
-#[derive(Clone, Copy)]
-pub(super) struct Call<'a> {
-    /// No request begins after it.
-    pub(super) until: &'a Until,
-    /// The whole call ends then, by the monotonic clock.
-    pub(super) ends: Duration,
-}
 
 /// What is asked.
 pub(super) struct Ask<'a> {
@@ -59,39 +40,13 @@ pub(super) struct Ask<'a> {
     pub(super) may_repeat: bool,
 }
 
-/// What was answered.
-pub(super) struct Answer {
-    /// The status.
-    pub(super) status: u16,
-    /// The body.
-    pub(super) body: Zeroizing<Vec<u8>>,
-    retry_after: Option<Duration>,
-}
-
-#[cfg(test)]
-impl Answer {
-    /// One that no server gave.
-    pub(super) fn of(status: u16, body: Zeroizing<Vec<u8>>) -> Self {
-        Self {
-            status,
-            body,
-            retry_after: None,
-        }
-    }
-}
-
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    _driver: AbortOnDropHandle<()>,
-}
-
 /// The way to one server.
 pub(super) struct Http {
     pub(super) endpoint: Endpoint,
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
-    idle: Mutex<VecDeque<Connection>>,
+    client: Client,
 }
 
 impl Http {
@@ -101,60 +56,49 @@ impl Http {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
+        let client = Client::new(Arc::clone(&clock), Arc::clone(&entropy), MAX_ANSWER_BYTES);
         Self {
             endpoint,
             credentials,
             clock,
             entropy,
-            idle: Mutex::default(),
+            client,
         }
     }
 
     /// Ends the connections that wait, so that the next request shows today's certificate.
     pub(super) fn forget_connections(&self) {
-        self.idle().clear();
+        self.client.forget_connections();
     }
 
     /// Asks, and again where that helps. An answer that says no is an answer.
     pub(super) async fn ask(&self, ask: Ask<'_>, call: Call<'_>) -> Result<Answer, PortError> {
-        let body = ask.body.map_or_else(Bytes::new, Bytes::from_owner);
-        if !ask.may_repeat {
-            // One that waits may have ended meanwhile, and that is seen only when it was asked.
-            self.forget_connections();
-        }
-        let mut attempt = 1;
-        loop {
-            call.until.check()?;
-            let request = request(&self.endpoint.authority, &ask.method, &ask.path, &body)
-                .map(|request| with_headers(request, ask.token, ask.namespace))
+        let Ask {
+            method,
+            path,
+            token,
+            namespace,
+            body,
+            may_repeat,
+        } = ask;
+        let body = body.map_or_else(Bytes::new, Bytes::from_owner);
+        let make = || {
+            request(&self.endpoint.authority, &method, &path, &body)
+                .map(|request| with_headers(request, token, namespace))
                 .map_err(|()| {
-                    let text = format!(
-                        "`{}` cannot be asked for; correct the secret's path",
-                        ask.path
-                    );
+                    let text = format!("`{path}` cannot be asked for; correct the secret's path");
                     PortError::new(ErrorKind::Denied, text)
-                })?;
-            let answered = self.once(request).await;
-            let wait = match &answered {
-                Ok(answer) if is_passing(answer.status, ask.may_repeat) => answer.retry_after,
-                Err(error) if error.kind == ErrorKind::Unavailable && ask.may_repeat => None,
-                _ => return answered,
-            };
-            let pause = wait.unwrap_or_else(|| self.backoff(attempt));
-            let left = call.ends.saturating_sub(self.clock.monotonic());
-            if attempt >= ATTEMPTS || pause >= left.min(call.until.remaining()) {
-                return answered.and_then(|answer| Err(self.busy(&answer)));
-            }
-            tokio::time::sleep(pause).await;
-            attempt += 1;
+                })
+        };
+        let again = Again {
+            may_repeat,
+            is_passing,
+        };
+        let answer = self.client.send(self, &make, again, call).await?;
+        match is_passing(answer.status, may_repeat) {
+            true => Err(self.busy(&answer)),
+            false => Ok(answer),
         }
-    }
-
-    fn backoff(&self, attempt: u32) -> Duration {
-        let longest = FIRST_WAIT.saturating_mul(1 << attempt.min(16).saturating_sub(1));
-        let mut drawn = [0; 1];
-        self.entropy.fill(&mut drawn);
-        longest / 2 + longest.saturating_mul(u32::from(drawn[0])) / 512
     }
 
     /// What is told of an answer that another one may follow soon.
@@ -171,94 +115,16 @@ impl Http {
         let text = format!("{place} answers {status}{when}: it {why}");
         PortError::new(ErrorKind::Unavailable, text)
     }
+}
 
-    async fn once(&self, request: Request<Full<Bytes>>) -> Result<Answer, PortError> {
-        let mut connection = self.connection().await?;
-        let lost = |error: hyper::Error| {
-            let text = format!("{} did not answer to the end", self.endpoint.authority);
-            PortError::caused(ErrorKind::Unavailable, text, error)
-        };
-        let response = connection
-            .sender
-            .send_request(request)
-            .await
-            .map_err(lost)?;
-        let (status, headers) = (response.status().as_u16(), response.headers());
-        let retry_after = headers.get(header::RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let body = self.read(response).await?;
-        self.keep(connection);
-        Ok(Answer {
-            status,
-            body,
-            retry_after: retry_after.map(Duration::from_secs),
-        })
+#[async_trait]
+impl Door for Http {
+    fn name(&self) -> &str {
+        &self.endpoint.authority
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Zeroizing<Vec<u8>>, PortError> {
-        let failed = |why: &str| {
-            let text = format!("{} {why}", self.endpoint.authority);
-            PortError::new(ErrorKind::Unavailable, text)
-        };
-        let too_large = "answers more than a store's answer may have";
-        let length = response.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > MAX_ANSWER_BYTES) {
-            return Err(failed(too_large));
-        }
-        // The room is taken at once where the length is told: a grown buffer leaves a copy behind.
-        let mut whole = Zeroizing::new(Vec::with_capacity(length.unwrap_or_default()));
-        let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                let text = format!("{} did not answer to the end", self.endpoint.authority);
-                PortError::caused(ErrorKind::Unavailable, text, error)
-            })?;
-            let Ok(part) = frame.into_data() else {
-                continue;
-            };
-            if whole.len() + part.len() > MAX_ANSWER_BYTES {
-                return Err(failed(too_large));
-            }
-            whole.extend_from_slice(&part);
-        }
-        Ok(whole)
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One that waits and still stands, or a new one.
-    async fn connection(&self) -> Result<Connection, PortError> {
-        loop {
-            let Some(mut kept) = self.idle().pop_back() else {
-                break;
-            };
-            if kept.sender.ready().await.is_ok() {
-                return Ok(kept);
-            }
-        }
-        let stream = self.endpoint.connect(&*self.credentials).await?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| {
-                let text = format!("{} speaks no HTTP", self.endpoint.authority);
-                PortError::caused(ErrorKind::Unavailable, text, error)
-            })?;
-        // What it ends with is told by the request that was under way.
-        let driver = tokio::spawn(async move { driver.await.unwrap_or_default() });
-        Ok(Connection {
-            sender,
-            _driver: AbortOnDropHandle::new(driver),
-        })
-    }
-
-    fn keep(&self, connection: Connection) {
-        let mut idle = self.idle();
-        if !connection.sender.is_closed() && idle.len() < MAX_IDLE {
-            idle.push_back(connection);
-        }
+    async fn open(&self) -> Result<Box<dyn Stream>, PortError> {
+        self.endpoint.connect(&*self.credentials).await
     }
 }
 

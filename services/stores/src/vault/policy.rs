@@ -28,6 +28,14 @@ const TO_WRITE_AND_DELETE: Needs = &[
     ("destroy", &["update"]),
     ("metadata", &["patch", "read"]),
 ];
+/// To see that a static role was rotated, and to take its password.
+const TO_FOLLOW: Needs = &[("static-creds", &["read"]), ("static-roles", &["read"])];
+/// To have it rotated besides.
+const TO_ROTATE: Needs = &[
+    ("rotate-role", &["update"]),
+    ("static-creds", &["read"]),
+    ("static-roles", &["read"]),
+];
 /// What every login needs for itself.
 const OWN: [(&str, &str); 3] = [
     ("auth/token/lookup-self", "read"),
@@ -54,6 +62,14 @@ pub(super) const fn needs(writes: bool, old_versions: OldVersions) -> Needs {
     }
 }
 
+/// What a static role of a database engine needs.
+pub(super) const fn static_needs(writes: bool) -> Needs {
+    match writes {
+        false => TO_FOLLOW,
+        true => TO_ROTATE,
+    }
+}
+
 /// The policy for these places.
 pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
     let mut writes = BTreeMap::new();
@@ -61,7 +77,10 @@ pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
     let roles = grants.iter().filter(is_role);
     let roles: BTreeSet<&str> = roles.map(|grant| grant.source.path.as_str()).collect();
     for grant in grants.iter().filter(|grant| !is_role(grant)) {
-        *writes.entry(grant.source.path.as_str()).or_insert(false) |= grant.access == Access::Write;
+        let place = writes
+            .entry(grant.source.path.as_str())
+            .or_insert((false, grant.source.static_role()));
+        place.0 |= grant.access == Access::Write;
     }
     let mut out = String::from("# What Keywheel needs, and nothing more.\n");
     if !spec.namespace.is_empty() {
@@ -73,9 +92,19 @@ pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
     for (path, right) in OWN {
         push(&mut out, path, &[right]);
     }
-    for (path, writes) in writes {
+    for (path, (writes, role)) in writes {
         if path.contains(['*', '+']) {
             out.push_str("# `*` and `+` in a path stand for other paths too; name it otherwise.\n");
+        }
+        if let Some(role) = role {
+            for (kind, rights) in static_needs(writes) {
+                push(
+                    &mut out,
+                    &format!("{}/{kind}/{}", role.mount, role.name),
+                    rights,
+                );
+            }
+            continue;
         }
         for (kind, rights) in needs(writes, spec.old_versions) {
             push(&mut out, &format!("{}/{kind}/{path}", spec.mount), rights);

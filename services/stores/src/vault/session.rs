@@ -18,12 +18,12 @@ use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
 use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
-use zeroize::Zeroizing;
 
 use super::http::{Answer, Ask, Call, Http};
 use super::refusal::Refusals;
 use super::wire::{Auth, Envelope, Login, TokenLife, Wrapping};
 use super::wrapping::{Place, Slot, Wrappings};
+pub(super) use crate::http::json;
 
 /// How long a renewal that nobody waits for may take.
 const RENEWAL: Duration = Duration::from_secs(10);
@@ -456,26 +456,6 @@ impl Session {
 fn unopened(why: &str) -> PortError {
     let text = format!("the wrapping token of the secret id {why}; wrap a new secret id");
     PortError::new(ErrorKind::Denied, text)
-}
-
-/// JSON in memory that is overwritten, in one piece: a grown buffer would leave a copy behind.
-pub(super) fn json(body: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, PortError> {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let failed = |_| PortError::new(ErrorKind::Denied, "the request cannot be written as JSON");
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, body).map_err(failed)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(count.0));
-    serde_json::to_writer(&mut *bytes, body).map_err(failed)?;
-    Ok(bytes)
 }
 
 /// A credential as text, without characters that no token has.

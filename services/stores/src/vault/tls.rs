@@ -16,20 +16,16 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::file;
+use crate::http::Stream;
 
 /// Longest file of authorities: a system's own has a quarter of it.
 pub const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 const HTTPS_PORT: u16 = 443;
 const HTTP_PORT: u16 = 80;
-
-/// A byte stream to the server.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Where the server is and how it is spoken to.
 pub(super) struct Endpoint {

@@ -8,3 +8,4 @@ mod laws;
 mod leases;
 mod logins;
 mod rights;
+mod static_roles;

@@ -156,7 +156,13 @@ const ROWS: &[(&str, &[Panel])] = &[
             (
                 "Stragglers",
                 "short",
-                &[("max by (secret) (keywheel_stragglers) > 0", "{{secret}}")],
+                &[
+                    ("max by (secret) (keywheel_stragglers) > 0", "{{secret}}"),
+                    (
+                        "max by (secret) (keywheel_sessions_left) > 0",
+                        "{{secret}}: sessions",
+                    ),
+                ],
             ),
             (
                 "Restarts an hour, by cause",

@@ -173,6 +173,7 @@ fn plan(generation: u64) -> Body {
         generation,
         bindings: Vec::new(),
         leaves: Vec::new(),
+        staged: Vec::new(),
     })
 }
 

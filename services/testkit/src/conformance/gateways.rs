@@ -173,6 +173,7 @@ impl Bench {
                 failure: None,
                 is_away: false,
                 remote: None,
+                sessions: None,
             };
             gateway.submit(by(Role::StoreSync, n, outcome)).await;
             n += 1;

@@ -83,6 +83,7 @@ pub fn effect(n: u64) -> Effect {
             provided: false,
             outside: None,
             resource: None,
+            mark: None,
         })
     } else {
         Work::Revoke(RevokeWork {

@@ -117,6 +117,7 @@ impl Rotation {
             provided: self.is_provided,
             outside: self.outside.clone().map(Box::new),
             resource: None,
+            mark: None,
         }
     }
 
@@ -141,6 +142,7 @@ impl Rotation {
             Step::Finish => rotator.finish(&work, until).await,
             Step::RollBack => rotator.roll_back(&work, until).await.map(none),
             Step::RevokeOld => self.revoke(home, &[], until).await.map(none),
+            Step::Drain => rotator.sessions(&work, until).await.map(|_| None),
         }
     }
 
@@ -305,6 +307,8 @@ async fn after_the_deadline_nothing_is_done(home: &dyn Home) {
         );
         rotation.step(home, step, &plenty()).await.unwrap();
     }
+    let late = rotation.attempt(home, Step::Drain, &too_late()).await;
+    assert_eq!(kind(late), ErrorKind::Unavailable);
     let late = rotation.revoke(home, &[], &too_late()).await;
     assert_eq!(kind(late), ErrorKind::Unavailable);
     assert!(rotation.is_kept(home).await);

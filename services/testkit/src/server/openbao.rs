@@ -226,11 +226,16 @@ fn joined(mut chunks: &str) -> String {
     whole
 }
 
+/// Where the program is.
+///
+/// # Panics
+/// When it is not installed.
+#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "a test's own variable, and no service's"
 )]
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let cache = std::env::var_os(CACHE_VARIABLE).map_or_else(
         || {
             let home = std::env::var_os("HOME").unwrap_or_default();

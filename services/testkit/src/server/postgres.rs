@@ -27,6 +27,8 @@ const USERS: [&str; 2] = ["postgres", "nobody"];
 const UNLOGGED: &str = "-c log_statement=none -c log_min_error_statement=panic";
 /// Name of the superuser of every test server.
 pub const USER: &str = "keywheel";
+/// Application name of a session that is held.
+pub const HELD: &str = "held";
 /// Its password over TCP; the unix socket asks for none.
 pub const PASSWORD: &str = "pw-of-a-test-server";
 
@@ -170,6 +172,20 @@ impl PostgresServer {
         let client = client.args(["-p", &self.port.to_string(), "-U", user, "-d", database]);
         let ran = client.args(["-c", "SELECT 1"]).env("PGPASSWORD", password);
         ran.output().unwrap().status.success()
+    }
+
+    /// A client that signs in over TCP and stays until its input ends, under the application name [`HELD`].
+    ///
+    /// # Panics
+    /// When `psql` cannot be run.
+    #[must_use]
+    pub fn hold(&self, database: &str, user: &str, password: &str) -> Child {
+        let mut client = self.program("psql");
+        let client = client.args(["-X", "-q", "-w", "-h", "127.0.0.1"]);
+        let client = client.args(["-p", &self.port.to_string(), "-U", user, "-d", database]);
+        let client = client.env("PGPASSWORD", password).env("PGAPPNAME", HELD);
+        let client = client.stdin(Stdio::piped()).stdout(Stdio::null());
+        client.stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// What the server wrote to its log.

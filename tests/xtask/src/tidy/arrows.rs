@@ -36,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("stores", &["engine", "core", "seal", "schemas"]),
     (
         "rotators",
-        &["engine", "core", "seal", "schemas", "postgres"],
+        &["engine", "core", "seal", "schemas", "postgres", "stores"],
     ),
     ("containers", &["engine", "core", "seal", "schemas"]),
     ("daemon", &["engine", "core", "schemas"]),

@@ -63,6 +63,7 @@ fn plan() -> HostPlan {
         secret: SecretId::from_bytes([2; 16]),
         secret_name: SecretName::parse("prod/db").unwrap(),
         also: Vec::new(),
+        previous: Vec::new(),
         selector: Selector::default(),
         target: Target::Env {
             name: EnvName::parse("A").unwrap(),
@@ -87,6 +88,7 @@ fn plan() -> HostPlan {
         generation: 4,
         bindings: vec![binding],
         leaves: Vec::new(),
+        staged: Vec::new(),
     }
 }
 
@@ -152,6 +154,7 @@ pub(super) fn one_of_each() -> Vec<Body> {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
     let mut commands = vec![Command::DeadlinePassed { rotation }, outcome];
     commands.extend(stores::commands());
@@ -173,6 +176,7 @@ pub(super) fn topic_rows() -> Vec<(Role, Topic, Body)> {
         provided: true,
         outside: Some(Box::new(stores::outside())),
         resource: None,
+        mark: None,
     };
     let work = Effect {
         work: Work::Step(step),
@@ -219,6 +223,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -17,6 +17,7 @@ fn consumer(state: &str, version: u64) -> ConsumerView {
         reason: (state == "refused").then(|| "recreate it with --runtime keywheel".to_owned()),
         restart: (state == "waiting").then(|| "may restart".to_owned()),
         latency_ms: Some(1.25),
+        previous: None,
     }
 }
 
@@ -92,4 +93,21 @@ fn what_a_rollout_says_of_a_consumer_stands_beside_its_state() {
     let text = consumers(&[consumer("waiting", 1), consumer("reloaded", 2)], false);
     assert!(text.contains("waiting, may restart"), "{text}");
     assert!(!text.contains("reloaded,"), "{text}");
+}
+
+#[test]
+fn a_consumer_that_has_the_version_before_too_holds_both() {
+    let mut both = consumer("reloaded", 7);
+    both.previous = Some(6);
+    let text = consumers(&[both], false);
+    assert!(text.contains("7, 6"), "{text}");
+    assert!(!consumers(&[consumer("reloaded", 7)], false).contains("7, "));
+}
+
+#[test]
+fn a_gap_is_told_where_there_was_one() {
+    let mut told = rotation_of(Vec::new());
+    assert!(!rotation(&told, false).contains("gap:"));
+    told.timings.gap_ms = Some(42.3);
+    assert!(rotation(&told, false).contains("gap:  42.3 ms"));
 }

@@ -172,7 +172,7 @@ fn whoever_works_is_told_the_admin_s_version_and_what_else_may_be_in_use() {
     };
     let given = alternating().and(rotate(SECOND));
     assert_eq!(told(&given, SECOND), at(Some(1)));
-    // Nobody has to move: the old version dies at once.
+    // Nobody has to move: sessions of the old version are asked for at once.
     let given = given.finished(SECOND);
     assert_eq!(told(&given, SECOND), at(Some(2)));
 }

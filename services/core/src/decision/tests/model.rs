@@ -124,6 +124,10 @@ impl Model {
                 name: binding_name(*binding),
                 secret: secret_name(*secret),
                 also: also.then(|| secret_name(1 - *secret)).into_iter().collect(),
+                previous: (*form == 1 && (*also || *secret == KEEPS))
+                    .then(|| secret_name(KEEPS))
+                    .into_iter()
+                    .collect(),
                 selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
                 target: target(*binding, *form),
                 reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),
@@ -258,6 +262,7 @@ impl Model {
             failure: fails.then(|| "down".to_owned()),
             is_away: false,
             remote: None,
+            sessions: None,
         })
     }
 
@@ -313,6 +318,7 @@ impl Model {
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: Vec::new(),
         })
     }
 
@@ -422,6 +428,7 @@ impl Model {
             executed: Vec::new(),
             notes: Vec::new(),
             restarts: Vec::new(),
+            staged: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
@@ -470,6 +477,9 @@ impl Model {
     }
 }
 
+/// The secret whose version before the current one stays alive; bindings of the second form name it.
+const KEEPS: u8 = 1;
+
 /// The first secret holds at its deadline, the others force.
 fn spec_of(n: u8, has_generator: bool) -> secret::Spec {
     secret::Spec {
@@ -479,6 +489,7 @@ fn spec_of(n: u8, has_generator: bool) -> secret::Spec {
                 0 => OnDeadline::Hold,
                 _ => OnDeadline::Force,
             },
+            keep_previous: n == KEEPS,
             ..RotationPolicy::default()
         },
         ..if has_generator {
@@ -536,7 +547,12 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         Fact::Reloaded { version, .. } => Some((item.secret, version)),
         _ => None,
     });
-    let holds = holds.collect();
+    let bindings = plan.iter().flat_map(|plan| &plan.bindings);
+    let previous = bindings
+        .filter(|planned| given_by(planned).is_some())
+        .flat_map(|planned| &planned.previous);
+    let previous = previous.map(|one| (one.secret, one.grant.version));
+    let holds = holds.chain(previous).collect();
     HostReport {
         containers: items.iter().map(|item| item.container.clone()).collect(),
         denied: Vec::new(),
@@ -544,6 +560,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
         host,
         generation: world.host_generation(host),
         items,

@@ -10,8 +10,8 @@ use crate::plan::{HostPlan, plan_host};
 use crate::report::{Fact, HostReport, Item};
 use crate::rotation::{Phase, Step};
 use crate::testing::{
-    BINDING, Given, HOST, NOW, REVOCATION, SECRET, anywhere, binding_name, consumer, enrol, file,
-    generated, item, report, secret_name, swapped,
+    BINDING, Given, HOST, NOW, REVOCATION, SECOND, SECRET, anywhere, binding_name, consumer, enrol,
+    file, generated, item, report, rotate, secret_name, swapped,
 };
 
 pub(super) const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
@@ -28,6 +28,7 @@ pub(super) fn bind(own: SecretName, also: &[SecretName]) -> Command {
         name: binding_name(),
         secret: own,
         also: also.iter().cloned().collect(),
+        previous: std::collections::BTreeSet::new(),
         selector: anywhere(),
         target: file(),
         reload: Reload::None,
@@ -164,6 +165,32 @@ fn a_rotation_of_one_of_them_waits_for_that_one() {
         .map(|one| one.holds)
         .collect();
     assert_eq!(held, [1, 2], "of each its own version");
+}
+
+#[test]
+fn a_report_ends_the_rotation_that_it_settles_and_no_other() {
+    let given = served()
+        .and(rotate(SECOND))
+        .finished(SECOND)
+        .and(Command::Rotate {
+            rotation: OTHER_SECOND,
+            secret: other_name(),
+        })
+        .finished(OTHER_SECOND);
+    let retires = |given: &Given, rotation| {
+        let phase = &given.world().rotations[&rotation].phase;
+        matches!(phase, Phase::Performing { step, .. } if *step == Step::RevokeOld)
+    };
+    let given = given.and(says(vec![swapped(1, 2), other_swapped(1, 1)], &[2], &[1]));
+    assert!(retires(&given, SECOND) && !retires(&given, OTHER_SECOND));
+    let open = &given.world().rotations[&OTHER_SECOND];
+    assert_eq!((open.waiting.len(), open.barrier.len()), (1, 1));
+    // Another container that took the old version of late holds up its end.
+    let late = vec![other_swapped(1, 2), other_swapped(2, 1)];
+    let given = given.and(says(late, &[2], &[2]));
+    assert!(!retires(&given, OTHER_SECOND));
+    let given = given.and(says(vec![other_swapped(2, 2)], &[2], &[2]));
+    assert!(retires(&given, OTHER_SECOND));
 }
 
 #[test]

@@ -215,6 +215,7 @@ impl Model {
                 failure: fails.then(|| "down".to_owned()),
                 is_away: false,
                 remote: None,
+                sessions: None,
             });
         }
         let open = self.world().open_rotations().next();

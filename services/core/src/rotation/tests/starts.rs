@@ -26,6 +26,7 @@ fn a_provided_value_asks_the_shell_to_take_it_from_the_stash() {
         provided: true,
         outside: None,
         resource: None,
+        mark: None,
     };
     let effects = react(given.world(), rotation, &create);
     assert_eq!(

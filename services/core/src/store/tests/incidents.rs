@@ -23,6 +23,7 @@ fn away(rotation: RotationId, step: Step, attempt: u32) -> Command {
         failure: Some("connection refused".to_owned()),
         is_away: true,
         remote: None,
+        sessions: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

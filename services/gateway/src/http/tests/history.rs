@@ -83,6 +83,7 @@ impl Bench {
                 executed: Vec::new(),
                 notes: Vec::new(),
                 restarts: Vec::new(),
+                staged: Vec::new(),
             }
         };
         self.submit(Role::Injector, Command::Report(report)).await;

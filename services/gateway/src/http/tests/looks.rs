@@ -196,6 +196,21 @@ async fn one_wait_is_one_record_though_it_is_asked_for_again() {
     assert_eq!(bench.audit().await.len(), before + 2);
 }
 
+#[tokio::test]
+async fn a_wait_ends_with_its_rotation_and_shows_how() {
+    let bench = Bench::start().await;
+    bench.apply(SCHEDULED).await;
+    let rotation = *bench.api.view.read().world.rotations.keys().next().unwrap();
+    let path = format!("rotations/{rotation}?wait=25");
+    assert_ne!(
+        bench.see(&format!("rotations/{rotation}")).await.1["state"],
+        "completed"
+    );
+    let ((status, shown), ()) = tokio::join!(bench.see(&path), bench.work());
+    assert_eq!(status, 200);
+    assert_eq!(shown["state"], "completed");
+}
+
 /// The id of a slot's rotation is a hash: it may be lower or higher than any other.
 #[tokio::test]
 async fn the_newest_rotation_is_first_whatever_its_id() {

@@ -26,6 +26,7 @@ pub(super) async fn with_host(bench: &Bench) {
         name: BindingName::parse("web").unwrap(),
         secret: SecretName::parse("prod/db").unwrap(),
         also: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::new(),
         selector: Selector {
             insecure: true,
             labels: [("app".to_owned(), "web".to_owned())].into(),
@@ -67,6 +68,7 @@ pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
         executed: Vec::new(),
         notes: Vec::new(),
         restarts: Vec::new(),
+        staged: Vec::new(),
     };
     submit(bench, Command::Report(report)).await;
 }
@@ -92,7 +94,15 @@ async fn a_step_that_fails_rises_from_a_zero_that_was_there() {
     let bench = declared().await;
     let metrics = Metrics::new(bench.api.clone());
     let before = page(&metrics).await;
-    for step in ["create", "set", "test", "finish", "revoke_old", "roll_back"] {
+    for step in [
+        "create",
+        "set",
+        "test",
+        "finish",
+        "revoke_old",
+        "roll_back",
+        "drain",
+    ] {
         let line = format!("keywheel_rotation_step_failures_total{{step=\"{step}\"}} 0");
         assert_has(&before, &line);
     }
@@ -119,6 +129,7 @@ async fn a_step_that_fails_rises_from_a_zero_that_was_there() {
         failure: Some("the store says no".to_owned()),
         is_away: false,
         remote: None,
+        sessions: None,
     };
     submit(&bench, failed).await;
     let after = page(&metrics).await;
@@ -145,6 +156,7 @@ async fn consumers_are_counted_by_how_far_they_are_and_a_rotation_that_is_not_wa
     assert_has(&first, "keywheel_consumers{state=\"swapped\"} 1");
     assert_has(&first, "keywheel_consumers{state=\"waiting\"} 0");
     assert_has(&first, "keywheel_stragglers{secret=\"prod/db\"} 0");
+    assert_has(&first, "keywheel_sessions_left{secret=\"prod/db\"} 0");
     assert_has(&first, "keywheel_rotations_parked 0");
 
     let rotation = rotate(&bench, 3).await;

@@ -46,6 +46,7 @@ fn tracked(ack: Ack) -> Tracked {
             attr: None,
             form: None,
             further: BTreeMap::new(),
+            previous: BTreeMap::new(),
             news: Vec::new(),
             version: Some(3),
             content: content_of(number),

@@ -31,6 +31,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         secret: SecretId::from_bytes([2; 16]),
         secret_name: SecretName::parse(secret).unwrap(),
         also: Vec::new(),
+        previous: Vec::new(),
         selector: Selector {
             host: Some(host()),
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),
@@ -79,6 +80,7 @@ fn chosen(
         generation: 1,
         bindings,
         leaves: Vec::new(),
+        staged: Vec::new(),
     };
     let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     choose(&plan, &host(), &facts(), &owned(env), &owned(mounts))

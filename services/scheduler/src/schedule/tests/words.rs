@@ -1,6 +1,6 @@
 //! Policies and fires as people read them.
 
-use keywheel_core::schedule::{GroupOffset, RotationPolicy};
+use keywheel_core::schedule::{GroupOffset, OnEvent, RotationPolicy};
 
 use super::limits::{daily, freeze, window};
 use super::*;
@@ -150,4 +150,27 @@ fn every_rule_of_a_policy_is_said() {
     ]) {
         assert!(rule.contains(part), "`{part}` is not in: {rule}");
     }
+}
+
+#[test]
+fn a_rule_on_an_event_is_said_with_its_condition_and_hold_off() {
+    let rule = |when: Option<&str>, hold_off| OnEvent {
+        event: "dev.keywheel.host.evicted.v1".to_owned(),
+        when: when.map(str::to_owned),
+        hold_off,
+    };
+    let policy = RotationPolicy {
+        on_event: vec![
+            rule(Some("held"), Some(Duration::from_secs(3600))),
+            rule(None, None),
+        ],
+        ..RotationPolicy::default()
+    };
+    assert_eq!(
+        rules(&policy),
+        [
+            "on event dev.keywheel.host.evicted.v1 when held, at the earliest 1 hour after a rotation",
+            "on event dev.keywheel.host.evicted.v1, at the earliest 10 minutes after a rotation",
+        ]
+    );
 }

@@ -75,7 +75,7 @@ pub(super) const ALL: &[Alert] = &[
         what: "a step of a rotation fails; it is tried again, and rolled back in the end",
         next: "`keywheel describe rotation ID` has the reason of the last failure; `keywheel status` says whether the store answers.",
         runbook: Runbook {
-            means: "store-sync could not do one of `create`, `set`, `test`, `finish`, `revoke_old` or `roll_back` at a store within the last 15 minutes. The label `step` says which. It is tried again with growing pauses; a store that is away is waited for, anything else is rolled back in the end.",
+            means: "store-sync could not do one of `create`, `set`, `test`, `finish`, `drain`, `revoke_old` or `roll_back` at a store within the last 15 minutes. The label `step` says which. It is tried again with growing pauses; a store that is away is waited for, anything else is rolled back in the end.",
             affected: "Nothing that runs: until `finish` is done, everybody has the version from before. The secret of that rotation does not get its new one.",
             look: &[
                 "`keywheel get rotations`: which is open, or was rolled back just now.",

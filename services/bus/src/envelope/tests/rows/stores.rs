@@ -139,6 +139,7 @@ pub(super) fn commands() -> [Command; 4] {
         failure: None,
         is_away: false,
         remote: Some(remote("7")),
+        sessions: None,
     };
     let contact = |failure: Option<&str>| Command::StoreContact {
         store: StoreId::from_bytes([5; 16]),

@@ -80,6 +80,7 @@ impl Model {
             }
             // Whoever a binding means and a current version exists for has it granted.
             for binding in plan.bindings {
+                self.invariant_the_version_before_lives_and_ends_in_no_rotation(*id, &binding);
                 let own = (binding.secret, binding.current);
                 let further = binding.also.iter().map(|one| (one.secret, one.current));
                 for (secret, current) in std::iter::once(own).chain(further) {
@@ -92,6 +93,31 @@ impl Model {
                     }
                 }
             }
+        }
+    }
+
+    /// I3 of the version before: it is planned for whoever names it while it is kept, and no barrier waits for a
+    /// version that a plan still asks to hold.
+    fn invariant_the_version_before_lives_and_ends_in_no_rotation(
+        &self,
+        host: HostId,
+        planned: &PlannedBinding,
+    ) {
+        let spec = self.world.bindings[&planned.binding].spec.as_ref().unwrap();
+        let named = spec.previous.iter().map(|id| &self.world.secrets[id]);
+        let kept = named.filter_map(|secret| Some((secret.id, secret.retained?)));
+        let given = planned.previous.iter();
+        let given = given.map(|one| (one.secret, one.grant.version));
+        assert!(kept.eq(given), "{:?}", planned.previous);
+        for one in &planned.previous {
+            let (secret, version) = (&self.world.secrets[&one.secret], one.grant.version);
+            assert!(!self.dead.contains(&(one.secret, version)));
+            assert!(secret.current.is_none_or(|current| version < current));
+            assert_eq!(secret.previous, Some(version));
+            let granted = secret.delivered.get(&(host, version));
+            assert_eq!(granted, Some(&one.grant.delivery));
+            let open = self.world.open_rotation(one.secret);
+            assert!(open.is_none_or(|open| !open.old.contains(&version)));
         }
     }
 

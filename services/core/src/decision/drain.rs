@@ -1,0 +1,80 @@
+//! The wait for sessions, between the last acknowledgement and the end of the old credential: whether there
+//! is one, and what an answer about them leads to.
+//!
+//! Invariants: where it is promised, an old version is not revoked before no session of it from before the
+//! last acknowledgement is left, but for a person's or the deadline policy's `force`; that a backend does
+//! not tell them is on record, and then a grace counts instead.
+
+use super::rotate::{self, Answer};
+use super::{Context, Rejection};
+use crate::event::Event;
+use crate::resource::Strategy;
+use crate::rotation::{self, GRACE, Rotation, Sessions, Step};
+use crate::schedule::Ack;
+use crate::secret::Secret;
+
+/// Whether a rotation of this secret waits for sessions of the old credential before that dies.
+///
+/// | `ack` | two accounts that alternate | one account | no account |
+/// |---|---|---|---|
+/// | `drained` | yes | yes | yes: it cannot be told, so a grace counts |
+/// | `reloaded` | no | no | no |
+/// | absent | yes | no | no |
+///
+/// Where two accounts alternate, whatever is open on the old one was opened with the old credential. Sessions
+/// of one account look alike whichever password opened them: a pool that reconnected with the new one
+/// before the last acknowledgement would be waited for, too, up to the deadline. So there it is waited for
+/// only where somebody asks for it.
+#[must_use]
+pub fn drains(secret: &Secret) -> bool {
+    let strategy = secret.spec.rotator.as_deref().map(|at| at.strategy);
+    match (secret.spec.rotation.ack, strategy) {
+        (Some(Ack::Drained), _) | (None, Some(Strategy::AlternatingUsers)) => true,
+        (Some(Ack::Reloaded), _)
+        | (None, Some(Strategy::DualPassword | Strategy::SingleUser) | None) => false,
+    }
+}
+
+/// Begins to ask for sessions, where that is promised and something dies at the end. Whoever moves back asks
+/// for none: what dies then was in use for moments.
+pub(super) fn begin(open: &Rotation, secret: &Secret, old: &[u64]) -> Option<Event> {
+    let dies = |version: &u64| secret.is_deliverable(*version);
+    let waits = drains(secret) && open.returning.is_none() && old.iter().any(dies);
+    waits.then(|| Event::Rotation(open.id, open.ask_for_sessions()))
+}
+
+/// What the answer to one question leads to.
+pub(super) fn counted(
+    open: &Rotation,
+    secret: &Secret,
+    answer: &Answer<'_>,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let attempt = answer.attempt;
+    let event = match answer.sessions {
+        Some(Sessions { left: 0, .. }) => return drained(open, secret),
+        Some(Sessions { mark, left }) => rotation::Event::SessionsLeft {
+            attempt,
+            mark,
+            sessions: left,
+            since: open.drain.since.unwrap_or(ctx.now),
+        },
+        None => rotation::Event::SessionsUntold {
+            attempt,
+            until: open.drain.grace.unwrap_or_else(|| ctx.now.plus(GRACE)),
+        },
+    };
+    Ok(vec![Event::Rotation(open.id, event)])
+}
+
+/// The wait is over: the old versions die.
+pub(super) fn drained(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
+    let done = rotation::Event::StepCompleted { step: Step::Drain };
+    let mut events = vec![Event::Rotation(open.id, done)];
+    events.extend(rotate::retire_old(
+        (open.id, open.version),
+        secret,
+        &open.old,
+    )?);
+    Ok(events)
+}

@@ -1,0 +1,149 @@
+//! A cut-over: hosts get the version before the server does, so that nothing is asked for between `set` and
+//! the swap; and how long consumers were behind it.
+//!
+//! Invariants: a version is staged under grants like any other, so it is dead everywhere as soon as it is
+//! dead; no container is given it before it is promoted; a host that is away holds nothing up longer than
+//! [`rotation::STAGING_DEADLINE`].
+
+use std::collections::BTreeSet;
+
+use super::{Context, Rejection};
+use crate::event::Event;
+use crate::id::{DeliveryId, HostId};
+use crate::report::HostReport;
+use crate::rotation::{self, Rotation, STAGING_DEADLINE, Step};
+use crate::secret::Secret;
+use crate::time::Timestamp;
+use crate::world::World;
+
+/// What follows `create` where nobody's old password survives `set`: hosts with consumers are granted the
+/// version. `None` where there is no such host, or the version before stays good.
+pub(super) fn begin(
+    world: &World,
+    rotation: &Rotation,
+    secret: &Secret,
+    ctx: &Context,
+) -> Result<Option<Vec<Event>>, Rejection> {
+    if !is_cut_over(secret) {
+        return Ok(None);
+    }
+    let served = world.consumers(secret.id);
+    let served = served.filter(|(_, assignment)| !assignment.is_unserved());
+    let hosts: BTreeSet<HostId> = served.map(|(key, _)| key.host).collect();
+    // What no binding gives a host any more is in no plan of it.
+    let given = hosts.into_iter();
+    let hosts: Vec<HostId> = given
+        .filter(|host| world.is_given_to(secret.id, *host))
+        .collect();
+    if hosts.is_empty() {
+        return Ok(None);
+    }
+    let completed = rotation::Event::StepCompleted { step: Step::Create };
+    let mut events = vec![Event::Rotation(rotation.id, completed)];
+    for (count, host) in (1..).zip(&hosts) {
+        let delivery = DeliveryId::from_bytes(ctx.id(count));
+        let delivered = secret.decide_deliver(*host, rotation.version, delivery)?;
+        events.extend(delivered.map(|event| Event::Secret(secret.id, event)));
+    }
+    let deadline = ctx.now.plus(STAGING_DEADLINE);
+    let started = rotation::Event::StagingStarted { hosts, deadline };
+    events.push(Event::Rotation(rotation.id, started));
+    Ok(Some(events))
+}
+
+/// Whether consumers hold what `set` makes worthless.
+fn is_cut_over(secret: &Secret) -> bool {
+    !secret.overlaps() && secret.current.is_some()
+}
+
+/// What a host's report means for a rotation that waits until hosts have its version. One that no binding
+/// gives the secret any more has nothing to take.
+pub(super) fn advance(
+    world: &World,
+    report: &HostReport,
+    open: &Rotation,
+    events: &mut Vec<Event>,
+) {
+    let host = report.host;
+    if !open.staging.contains(&host) {
+        return;
+    }
+    if report.staged.contains(&(open.secret, open.version)) {
+        after(open, rotation::Event::HostStaged { host }, events);
+    } else if !world.is_given_to(open.secret, host) {
+        after(open, rotation::Event::HostReleased { host }, events);
+    }
+}
+
+/// Nothing waits for a host that was evicted.
+pub(super) fn release(host: HostId, open: &Rotation, events: &mut Vec<Event>) {
+    if open.staging.contains(&host) {
+        after(open, rotation::Event::HostReleased { host }, events);
+    }
+}
+
+/// One host less is waited for; after the last one the server is told.
+fn after(open: &Rotation, event: rotation::Event, events: &mut Vec<Event>) {
+    let mut left = open.clone();
+    left.evolve(&event);
+    events.push(Event::Rotation(open.id, event));
+    if left.staging.is_empty() {
+        events.extend(set(&left));
+    }
+}
+
+/// Whoever is missing is on record, and the server is told.
+fn set(open: &Rotation) -> [Event; 2] {
+    let missing = open.staging.iter().copied().collect();
+    let step = rotation::Event::StepStarted {
+        step: Step::Set,
+        attempt: 1,
+    };
+    [rotation::Event::StagingEnded { missing }, step].map(|event| Event::Rotation(open.id, event))
+}
+
+/// Waits for hosts no longer.
+pub(super) fn deadline(open: &Rotation, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+    if open.deadline.is_none_or(|deadline| now < deadline) {
+        return Err(rotation::Rejection::NoDeadline(open.id).into());
+    }
+    Ok(set(open).to_vec())
+}
+
+/// What is rolled back dies first where hosts have it already: they drop it with the plan that says so.
+pub(super) fn dying(open: &Rotation, secret: &Secret) -> Result<Option<Event>, Rejection> {
+    let version = open.version;
+    let mut granted = secret.delivered.keys();
+    let is_staged = granted.any(|(_, granted)| *granted == version);
+    if !is_staged || secret.pending != Some(version) {
+        return Ok(None);
+    }
+    let revoked = secret.decide_revoke(version)?;
+    Ok(Some(Event::Secret(secret.id, revoked)))
+}
+
+/// The first answer to `set` after which nobody knows that the version before is still good: it was done, or
+/// was not answered.
+pub(super) fn cut_over(
+    rotation: &Rotation,
+    secret: &Secret,
+    (step, failure): (Step, Option<rotation::Failure<'_>>),
+    now: Timestamp,
+) -> Option<Event> {
+    let may_be_done = failure.is_none_or(|failure| failure.is_away);
+    let is_first = rotation.cut_over.is_none();
+    if step != Step::Set || !may_be_done || !is_first || !is_cut_over(secret) {
+        return None;
+    }
+    let at = rotation::Event::CutOver { at: now };
+    Some(Event::Rotation(rotation.id, at))
+}
+
+/// How long consumers were behind the server, once the last one has come over.
+pub(super) fn gap(before: &Rotation, after: &Rotation, now: Timestamp) -> Option<rotation::Event> {
+    let since = after.cut_over?;
+    let is_last = !before.waiting.is_empty() && after.waiting.is_empty();
+    let is_measured = after.gap.is_some() || after.returning.is_some();
+    let until = now;
+    (is_last && !is_measured).then_some(rotation::Event::GapMeasured { since, until })
+}

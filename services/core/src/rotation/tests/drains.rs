@@ -1,0 +1,283 @@
+//! The wait for sessions of the old credential, between the last acknowledgement and its end.
+
+use super::*;
+use crate::decision::drains;
+use crate::resource::{Kind, Resource, Strategy};
+use crate::schedule::{Ack, OnDeadline};
+use crate::secret::Secret;
+
+const MARK: i64 = 7;
+
+fn policy(ack: Option<Ack>) -> RotationPolicy {
+    RotationPolicy {
+        ack,
+        ..RotationPolicy::default()
+    }
+}
+
+/// Consumer 1 acknowledges version 2, and sessions of version 1 are asked for.
+fn asked_with(rotation: RotationPolicy) -> Given {
+    let spec = Spec {
+        rotation,
+        ..generated()
+    };
+    let given = Given::nothing().and(apply_secret(spec)).finished(FIRST);
+    let serving = given
+        .and(enrol(HOST))
+        .and(apply_binding(anywhere(), file(), Reload::None))
+        .and(Command::Report(report(vec![reloaded(1, 1)], &[1])));
+    let shown = serving
+        .and(rotate(SECOND))
+        .finished(SECOND)
+        .when(Command::Report(report(vec![swapped(1, 2)], &[2])));
+    shown.then([
+        moves_to(1, 2),
+        acknowledged(1),
+        barrier(),
+        step(Step::Drain, 1),
+    ])
+}
+
+fn asked() -> Given {
+    asked_with(policy(Some(Ack::Drained)))
+}
+
+/// store-sync answers the n-th question.
+fn told(attempt: u32, sessions: Option<Sessions>) -> Command {
+    Command::StepOutcome {
+        rotation: SECOND,
+        step: Step::Drain,
+        attempt,
+        failure: None,
+        is_away: false,
+        remote: None,
+        sessions,
+    }
+}
+
+fn left(attempt: u32, left: u64) -> Command {
+    told(attempt, Some(Sessions { mark: MARK, left }))
+}
+
+fn sessions_left(attempt: u32, sessions: u64) -> event::Event {
+    own(Event::SessionsLeft {
+        attempt,
+        mark: MARK,
+        sessions,
+        since: NOW,
+    })
+}
+
+fn intervene(intervention: Intervention) -> Command {
+    Command::Intervene {
+        rotation: SECOND,
+        intervention,
+        reason: "ticket 4711".to_owned(),
+    }
+}
+
+fn retry() -> Command {
+    Command::RetryStep { rotation: SECOND }
+}
+
+/// The old version dies, and the wait is over.
+fn dies() -> [event::Event; 3] {
+    [completed(Step::Drain), revoked(1), step(Step::RevokeOld, 1)]
+}
+
+#[test]
+fn every_cell_of_the_rule_says_who_waits() {
+    let secret = |ack, strategy: Option<Strategy>| {
+        let rotator = strategy.map(|strategy| {
+            Box::new(Resource {
+                kind: Kind::Mariadb,
+                connection: "mariadb://rotator@db.example:3306".to_owned(),
+                accounts: vec!["app".to_owned()],
+                admin: SecretName::parse("shop/admin").unwrap(),
+                strategy,
+                ca: None,
+            })
+        });
+        let spec = Spec {
+            rotation: policy(ack),
+            rotator,
+            ..generated()
+        };
+        Secret::registered(SECRET, secret_name(), spec)
+    };
+    let all = [
+        Some(Strategy::AlternatingUsers),
+        Some(Strategy::DualPassword),
+        Some(Strategy::SingleUser),
+        None,
+    ];
+    for (ack, expected) in [
+        (Some(Ack::Drained), [true, true, true, true]),
+        (Some(Ack::Reloaded), [false, false, false, false]),
+        (None, [true, false, false, false]),
+    ] {
+        let waits = all.map(|strategy| drains(&secret(ack, strategy)));
+        assert_eq!(waits, expected, "{ack:?}");
+    }
+}
+
+#[test]
+fn the_old_version_dies_once_no_session_from_before_is_left() {
+    let given = asked().when(left(1, 2)).then([sessions_left(1, 2)]);
+    assert!(given.secret().is_deliverable(1));
+    let given = given.when(retry()).then([step(Step::Drain, 2)]);
+    let given = given.at(later(9)).when(left(2, 1));
+    // Since when they are waited for does not move.
+    let given = given.then([sessions_left(2, 1)]);
+    let given = given.and(retry()).when(left(3, 0)).then(dies());
+    given.when(done(SECOND, Step::RevokeOld)).then([
+        completed(Step::RevokeOld),
+        closed(Outcome::Completed),
+        destroyed(1),
+    ]);
+}
+
+#[test]
+fn the_first_question_draws_the_line_and_the_others_name_it() {
+    let work = |given: &Given, attempt| {
+        let rotation = &given.world().rotations[&SECOND];
+        let asks = Event::StepStarted {
+            step: Step::Drain,
+            attempt,
+        };
+        match react(given.world(), rotation, &asks).remove(0).work {
+            Work::Step(work) => (work.versions, work.mark),
+            other @ Work::Revoke(_) => panic!("{other:?}"),
+        }
+    };
+    let given = asked();
+    assert_eq!(work(&given, 1), (vec![1], None));
+    let given = given.and(left(1, 2)).and(retry());
+    assert_eq!(work(&given, 2), (vec![1], Some(MARK)));
+}
+
+#[test]
+fn an_answer_is_taken_once_and_only_for_the_question_that_is_open() {
+    let given = asked().and(left(1, 2)).and(retry());
+    for attempt in [1, 3] {
+        let rejection = Rejection::StepNotOpen {
+            rotation: SECOND,
+            step: Step::Drain,
+            attempt,
+        };
+        given
+            .clone()
+            .when(left(attempt, 0))
+            .then_rejected(rejection);
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_tell_is_on_record_and_a_grace_counts_instead() {
+    let until = NOW.plus(GRACE);
+    let untold = own(Event::SessionsUntold { attempt: 1, until });
+    let given = asked().when(told(1, None)).then([untold]);
+    let early = given.clone().at(later(GRACE.as_secs() - 1));
+    let rejection = Rejection::NoDeadline(SECOND);
+    early.when(deadline(SECOND)).then_rejected(rejection);
+    // Who asks again does not make the grace longer.
+    let again = given.clone().at(later(60)).and(retry());
+    let untold = own(Event::SessionsUntold { attempt: 2, until });
+    let again = again.when(told(2, None)).then([untold]);
+    for given in [given, again] {
+        given.at(until).when(deadline(SECOND)).then(dies());
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_answer_is_asked_again_and_nothing_is_rolled_back() {
+    let mut given = asked();
+    for attempt in 1..=MAX_STEP_ATTEMPTS + 1 {
+        given = given
+            .when(failed(SECOND, Step::Drain, attempt))
+            .then([step_failed(Step::Drain, attempt)]);
+        given = given.when(retry()).then([step(Step::Drain, attempt + 1)]);
+    }
+    given.when(left(MAX_STEP_ATTEMPTS + 2, 0)).then(dies());
+}
+
+#[test]
+fn at_the_deadline_sessions_hold_the_old_version_alive_and_another_try_draws_another_line() {
+    let given = asked().and(left(1, 2)).at(NOW.plus(ACK_DEADLINE));
+    let named = own(Event::StragglersNamed {
+        consumers: Vec::new(),
+        hosts: Vec::new(),
+    });
+    let held = given.when(deadline(SECOND));
+    let given = held.then([own(Event::DeadlinePassed), named, closed(Outcome::Parked)]);
+    assert!(given.secret().is_deliverable(1));
+    assert_eq!(given.world().rotations[&SECOND].drain.left, Some(2));
+    let forced = given.clone().when(intervene(Intervention::Force));
+    forced.then_among_others([own(Event::Forced), revoked(1), step(Step::RevokeOld, 1)]);
+    let again = given.and(intervene(Intervention::Retry));
+    let shown = again.when(Command::Report(report(vec![swapped(1, 2)], &[2])));
+    let given = shown.then_among_others([step(Step::Drain, 2)]);
+    assert_eq!(given.world().rotations[&SECOND].drain.mark, None);
+    given.when(left(2, 0)).then(dies());
+}
+
+#[test]
+fn the_policy_force_ends_the_wait_for_sessions_and_so_does_a_person() {
+    let forces = RotationPolicy {
+        on_deadline: OnDeadline::Force,
+        ..policy(Some(Ack::Drained))
+    };
+    let given = asked_with(forces).and(left(1, 2));
+    let ended = [own(Event::Forced), revoked(1), step(Step::RevokeOld, 1)];
+    let by_person = given.clone().when(intervene(Intervention::Force));
+    by_person.then_among_others(ended.clone());
+    let by_policy = given.at(NOW.plus(ACK_DEADLINE)).when(deadline(SECOND));
+    by_policy.then_among_others(ended);
+}
+
+#[test]
+fn while_sessions_are_waited_for_there_is_a_way_back() {
+    for answered in [false, true] {
+        let given = match answered {
+            true => asked().and(left(1, 2)),
+            false => asked(),
+        };
+        let given = given.and(intervene(Intervention::Abort));
+        let open = &given.world().rotations[&SECOND];
+        assert_eq!(
+            (open.returning, &open.phase),
+            (Some(1), &Phase::Distributing)
+        );
+        assert_eq!(given.secret().current, Some(1));
+        // An answer that is late changes nothing.
+        let attempt = 1 + u32::from(answered);
+        let rejection = Rejection::StepNotOpen {
+            rotation: SECOND,
+            step: Step::Drain,
+            attempt,
+        };
+        given.when(left(attempt, 0)).then_rejected(rejection);
+    }
+}
+
+#[test]
+fn an_incident_does_not_wait_for_sessions() {
+    let given = asked().and(left(1, 2));
+    let given = given.when(revoke(None));
+    let given = given.then_among_others([revoked(1), revoked(2), closed(Outcome::Cancelled)]);
+    given
+        .when(retry())
+        .then_rejected(Rejection::NoDeadline(SECOND));
+}
+
+#[test]
+fn where_nothing_is_promised_the_old_version_dies_with_the_last_acknowledgement() {
+    let shown = Command::Report(report(vec![swapped(1, 2)], &[2]));
+    Given::distributing().when(shown).then([
+        moves_to(1, 2),
+        acknowledged(1),
+        barrier(),
+        revoked(1),
+        step(Step::RevokeOld, 1),
+    ]);
+}

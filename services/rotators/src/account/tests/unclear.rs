@@ -1,0 +1,70 @@
+//! Tests of a cut-over whose answer is lost: the account itself is asked, the new password first.
+
+use super::*;
+
+/// Version 1 is current, and version 2 is made.
+async fn made() -> (Fakes, AccountRotator) {
+    let fakes = Fakes::of(Strategy::SingleUser);
+    fakes.make(1).await;
+    let rotator = fakes.rotator(Some(1), &[]);
+    perform(&rotator, &work(Step::Create, 2)).await.unwrap();
+    (fakes, rotator)
+}
+
+fn later(attempt: u32) -> StepWork {
+    StepWork {
+        attempt,
+        ..work(Step::Set, 2)
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_and_not_answered_is_not_done_twice() {
+    let (fakes, rotator) = made().await;
+    let changes = fakes.accounts.changes();
+    fakes.accounts.cut_off(0, Cut::After);
+    rotator.set(&later(1), &plenty()).await.unwrap();
+    assert_eq!(fakes.accounts.changes(), changes + 1);
+    assert!(fakes.accepts(&fakes.opened(2)) && !fakes.accepts(&fakes.opened(1)));
+    // Whoever comes after a crash sees it, too.
+    let probed = rotator.probe(&later(2), &plenty()).await.unwrap();
+    assert_eq!(probed, Probed::Done(None));
+}
+
+#[tokio::test]
+async fn what_was_lost_before_it_was_done_is_done_then() {
+    let (fakes, rotator) = made().await;
+    let probed = rotator.probe(&later(2), &plenty()).await.unwrap();
+    assert_eq!(probed, Probed::NotDone, "the old one is taken");
+    fakes.accounts.cut_off(0, Cut::Before);
+    rotator.set(&later(1), &plenty()).await.unwrap();
+    assert!(fakes.accepts(&fakes.opened(2)) && !fakes.accepts(&fakes.opened(1)));
+}
+
+#[tokio::test]
+async fn an_account_that_takes_neither_is_left_to_a_person() {
+    let (fakes, rotator) = made().await;
+    let (first, theirs) = (fakes.opened(1), value("theirs"));
+    fakes.accounts.change("app", &theirs);
+    fakes.accounts.cut_off(0, Cut::Before);
+    let unclear = rotator.set(&later(1), &plenty()).await;
+    let probed = rotator.probe(&later(2), &plenty()).await.map(drop);
+    for told in [unclear, probed] {
+        let error = told.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "it waits: {error}");
+        assert!(error.text.contains("neither"), "{error}");
+        assert!(error.text.contains("rotation abort"), "{error}");
+    }
+    assert!(fakes.accounts.accepts("app", &theirs), "nothing is changed");
+    fakes.accounts.change("app", &first.password);
+    perform(&rotator, &later(3)).await.unwrap();
+    assert!(fakes.accepts(&fakes.opened(2)));
+}
+
+#[tokio::test]
+async fn an_answer_is_believed_and_the_account_is_not_asked() {
+    let (fakes, rotator) = made().await;
+    fakes.accounts.forget_calls();
+    rotator.set(&later(1), &plenty()).await.unwrap();
+    assert_eq!(fakes.accounts.calls(), 1);
+}

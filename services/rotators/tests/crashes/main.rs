@@ -1,0 +1,55 @@
+//! A rotation at a real server that fails, waits or is cut off at each failpoint of its rotator: exactly
+//! one new credential, the old one good for as long as it was promised, and nobody else.
+//!
+//! One server of each kind, and every strategy there. What holds is looked up at the server itself, by real
+//! logins and by another hand that may do everything. A killed process is the system suite `crash_points`'.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may stop at once"
+)]
+
+mod mariadb;
+mod postgres;
+mod redis;
+#[expect(
+    dead_code,
+    reason = "rotations that nothing but a lost call disturbs are the suites' of one server"
+)]
+#[path = "../support/mod.rs"]
+mod support;
+mod sweep;
+mod trap;
+
+use keywheel_core::resource::Strategy;
+
+#[tokio::test]
+async fn a_rotation_at_postgres_survives_every_failpoint() {
+    let server = postgres::Postgres::open().await;
+    let strategies = [Strategy::AlternatingUsers, Strategy::SingleUser];
+    sweep::check(&server, "rotator.postgres.", &strategies).await;
+}
+
+#[tokio::test]
+async fn a_rotation_at_mariadb_survives_every_failpoint() {
+    let server = mariadb::MariaDb::open().await;
+    let strategies = [
+        Strategy::AlternatingUsers,
+        Strategy::DualPassword,
+        Strategy::SingleUser,
+    ];
+    sweep::check(&server, "rotator.mariadb.", &strategies).await;
+}
+
+#[tokio::test]
+async fn a_rotation_at_redis_survives_every_failpoint() {
+    let server = redis::Redis::open().await;
+    let strategies = [
+        Strategy::AlternatingUsers,
+        Strategy::DualPassword,
+        Strategy::SingleUser,
+    ];
+    sweep::check(&server, "rotator.redis.", &strategies).await;
+}

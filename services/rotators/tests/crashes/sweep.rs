@@ -1,0 +1,290 @@
+//! Rotations of one account after the other, each through another trap, and what has to hold at the
+//! server meanwhile and afterwards.
+//!
+//! The next rotation begins on what the one before left, so what a trap left would be found by both.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keywheel_core::effect::{AtResource, StepWork};
+use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::rotation::Step;
+use keywheel_engine::port::accounts::{Accounts, ConnectAccounts as _, Login};
+use keywheel_engine::port::rotator::{Probed, Rotator as _};
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_rotators::{AccountRotator, Connector, FAILPOINTS, form};
+use keywheel_seal::{OsEntropy, SecretBytes};
+use keywheel_testkit::conformance::accounts::Session;
+use keywheel_testkit::conformance::store::plenty;
+use keywheel_testkit::fake::FakeVault;
+
+use crate::support::{Known, work};
+use crate::trap::{Fault, Trap};
+
+/// How often a step is asked for, or the server looked at, and the time between: a server notices that a
+/// client is gone by itself.
+const MAX_TRIES: u32 = 1500;
+const PAUSE: Duration = Duration::from_millis(10);
+/// More hits than any failpoint has in one rotation.
+const MAX_HITS: u32 = 20;
+const MAKING: [Step; 4] = [Step::Create, Step::Set, Step::Test, Step::Finish];
+
+/// A server, and another hand there that may do everything.
+#[async_trait]
+pub(crate) trait Server: Send + Sync {
+    /// The resource, after the first of its accounts was made and the admin was given what `grants` prints.
+    async fn prepare(&self, strategy: Strategy, accounts: &[&str]) -> Resource;
+    /// The accounts that some password opens, each as often as there are such passwords; neither the
+    /// admin nor the other hand.
+    async fn accepted(&self) -> Vec<String>;
+    /// How many sessions, and locks, there are that are not the other hand's.
+    async fn left(&self) -> u64;
+    /// The account is gone, if it was there.
+    async fn drop_account(&self, name: &str);
+    /// A client opens a session.
+    async fn session(&self, login: &Login, password: &SecretBytes) -> Box<dyn Session>;
+}
+
+/// Walks every failpoint whose name begins so, under each strategy; each has to be reached by one of them.
+pub(crate) async fn check(server: &dyn Server, prefix: &str, strategies: &[Strategy]) {
+    let points = FAILPOINTS.iter().copied();
+    let points: BTreeSet<&'static str> = points.filter(|name| name.starts_with(prefix)).collect();
+    let mut reached = BTreeSet::new();
+    for strategy in strategies {
+        let names: &[&str] = match strategy {
+            Strategy::AlternatingUsers => &["turn", "turn_b"],
+            Strategy::DualPassword => &["dual"],
+            Strategy::SingleUser => &["single"],
+        };
+        let resource = server.prepare(*strategy, names).await;
+        let mut secret = Secret::begin(server, resource).await;
+        for point in points.iter().copied() {
+            if secret.walk(point).await {
+                reached.insert(point);
+            }
+        }
+        secret.end().await;
+    }
+    assert_eq!(reached, points, "each is reached");
+}
+
+/// A version's account and its password.
+struct Credential {
+    login: Login,
+    password: SecretBytes,
+}
+
+/// One secret whose versions open accounts at a server.
+struct Secret<'s> {
+    server: &'s dyn Server,
+    resource: Resource,
+    /// Its accounts, with no trap in the way.
+    hand: Arc<dyn Accounts>,
+    vault: Arc<FakeVault>,
+    current: u64,
+}
+
+impl<'s> Secret<'s> {
+    /// With its first version.
+    async fn begin(server: &'s dyn Server, resource: Resource) -> Self {
+        let hand = Connector::new(Arc::new(OsEntropy)).connect(&resource, Known::admin());
+        let secret = Self {
+            server,
+            hand: hand.unwrap(),
+            resource,
+            vault: Arc::default(),
+            current: 1,
+        };
+        let rotator = secret.over(Arc::clone(&secret.hand), None, &[]);
+        for step in MAKING {
+            once(&rotator, &work(step, 1), false, false).await.unwrap();
+        }
+        secret
+    }
+
+    /// A failpoint with every fault, and cut off at each of its hits; false when no rotation of this
+    /// secret comes by. A login changes nothing: one hit of it is enough.
+    async fn walk(&mut self, point: &'static str) -> bool {
+        if !self.rotate(Trap::new(point, Fault::Error, 1)).await {
+            return false;
+        }
+        assert!(self.rotate(Trap::new(point, Fault::Delay, 1)).await);
+        let mut hit = 1;
+        while self.rotate(Trap::new(point, Fault::Cut, hit)).await && !point.ends_with("_login") {
+            hit += 1;
+            assert!(hit < MAX_HITS, "{point} is hit without end");
+        }
+        assert!(hit > 1 || point.ends_with("_login"), "{point} cuts nothing");
+        true
+    }
+
+    /// One rotation through a trap; whether it came by.
+    async fn rotate(&mut self, trap: Trap) -> bool {
+        let trap = Arc::new(trap);
+        let (old, new) = (self.current, self.current + 1);
+        let before = self.credential(old);
+        let mut thief = None;
+        if trap.is_of_making() {
+            let mut names = self.resource.accounts.iter();
+            if let Some(standby) = names.find(|name| **name != before.login.name) {
+                self.server.drop_account(standby).await;
+            }
+        }
+        if trap.is_of_revoking() {
+            let session = self.server.session(&before.login, &before.password);
+            thief = Some(session.await);
+        }
+        let rotator = self.rotator(&trap, old, &[]);
+        for step in MAKING {
+            self.perform(&rotator, &work(step, new), &trap, &before)
+                .await;
+        }
+        let after = self.credential(new);
+        assert!(self.admits(&after).await, "{trap}: the new one is refused");
+        let rotator = self.rotator(&trap, new, &[old]);
+        self.perform(&rotator, &work(Step::RevokeOld, old), &trap, &before)
+            .await;
+        self.current = new;
+
+        assert!(self.admits(&after).await, "{trap}: the new one is refused");
+        assert!(!self.admits(&before).await, "{trap}: the old one is good");
+        let accepted = self.server.accepted().await;
+        assert_eq!(accepted, [after.login.name], "{trap}: nobody else");
+        let secret = work(Step::RevokeOld, old).secret;
+        assert!(self.vault.value(secret, old).is_none(), "{trap}: kept");
+        if let Some(mut thief) = thief {
+            assert!(!thief.works().await, "{trap}: a session goes on");
+        }
+        self.wait_quiet(&trap.to_string()).await;
+        trap.has_fired()
+    }
+
+    /// One step, asked for until it is done. Whatever became of it, what was promised holds.
+    async fn perform(
+        &self,
+        rotator: &AccountRotator,
+        work: &StepWork,
+        trap: &Trap,
+        before: &Credential,
+    ) {
+        for attempt in 0..MAX_TRIES {
+            let ended = tokio::select! {
+                ended = once(rotator, work, attempt > 0, trap.is_of_revoking()) => Some(ended),
+                () = trap.cut.notified() => None,
+            };
+            self.check_promised(work.step, trap, before).await;
+            match ended {
+                Some(Ok(())) => return,
+                Some(Err(error)) => {
+                    assert_eq!(error.kind, ErrorKind::Unavailable, "{trap}: {error}");
+                }
+                None => {}
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("{trap}: {:?} does not end", work.step);
+    }
+
+    /// The old credential is good until the new one is in use everywhere, where two are accepted; where
+    /// one is, one is always.
+    async fn check_promised(&self, step: Step, trap: &Trap, before: &Credential) {
+        match self.resource.strategy {
+            Strategy::SingleUser => {
+                let accepted = self.server.accepted().await;
+                assert_eq!(accepted, [before.login.name.as_str()], "{trap}: {step:?}");
+            }
+            Strategy::AlternatingUsers | Strategy::DualPassword => {
+                let is_promised = step != Step::RevokeOld;
+                let is_good = !is_promised || self.admits(before).await;
+                assert!(is_good, "{trap}: the old one is refused at {step:?}");
+            }
+        }
+    }
+
+    /// Its last version is revoked: nobody is let in any more.
+    async fn end(self) {
+        let rotator = self.over(Arc::clone(&self.hand), Some(self.current), &[]);
+        let secret = work(Step::RevokeOld, self.current).secret;
+        let revoked = rotator.revoke(secret, &[self.current], None, &plenty());
+        revoked.await.unwrap();
+        let accepted = self.server.accepted().await;
+        assert!(accepted.is_empty(), "{accepted:?}");
+        self.wait_quiet("the end").await;
+    }
+
+    /// Waits until no session is left and no lock.
+    async fn wait_quiet(&self, when: &str) {
+        for _ in 0..MAX_TRIES {
+            if self.server.left().await == 0 {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("{when}: sessions or locks are left");
+    }
+
+    fn credential(&self, version: u64) -> Credential {
+        let secret = work(Step::Set, version).secret;
+        let value = SecretBytes::from(self.vault.value(secret, version).unwrap());
+        let opened = form::decode(self.resource.strategy, &value).unwrap();
+        let first = || self.resource.accounts[0].clone();
+        Credential {
+            login: Login::of(opened.account.unwrap_or_else(first)),
+            password: opened.password,
+        }
+    }
+
+    async fn admits(&self, of: &Credential) -> bool {
+        let until = plenty();
+        let admitted = self.hand.admits(&of.login, &of.password, &until);
+        admitted.await.unwrap()
+    }
+
+    fn rotator(&self, trap: &Arc<Trap>, current: u64, kept: &[u64]) -> AccountRotator {
+        let connector = Connector::new(Arc::new(OsEntropy)).passing(Arc::clone(trap) as _);
+        let accounts = connector.connect(&self.resource, Known::admin()).unwrap();
+        self.over(accounts, Some(current), kept)
+    }
+
+    fn over(
+        &self,
+        accounts: Arc<dyn Accounts>,
+        current: Option<u64>,
+        kept: &[u64],
+    ) -> AccountRotator {
+        let plan = AtResource {
+            resource: self.resource.clone(),
+            admin: None,
+            current,
+            kept: kept.to_vec(),
+        };
+        let vault = Arc::clone(&self.vault);
+        AccountRotator::new(accounts, plan, vault, Arc::new(OsEntropy))
+    }
+}
+
+/// A step as the worker asks for it: where it may have been attempted before, the probe comes first.
+async fn once(
+    rotator: &AccountRotator,
+    work: &StepWork,
+    is_repeat: bool,
+    is_revocation: bool,
+) -> Result<(), PortError> {
+    let until = plenty();
+    if is_repeat && rotator.probe(work, &until).await? != Probed::NotDone {
+        return Ok(());
+    }
+    let (secret, versions) = (work.secret, work.versions.as_slice());
+    match work.step {
+        Step::Create => rotator.create(work, &until).await,
+        Step::Set => rotator.set(work, &until).await,
+        Step::Test => rotator.test(work, &until).await,
+        Step::Finish => rotator.finish(work, &until).await.map(drop),
+        Step::RollBack => rotator.roll_back(work, &until).await,
+        Step::RevokeOld if is_revocation => rotator.revoke(secret, versions, None, &until).await,
+        Step::RevokeOld => rotator.retire(secret, versions, None, &until).await,
+        Step::Drain => rotator.sessions(work, &until).await.map(drop),
+    }
+}

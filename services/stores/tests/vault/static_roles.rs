@@ -1,0 +1,195 @@
+//! Static roles of a database engine, at a real PostgreSQL: rotated when we say so and when somebody else
+//! does, once, and no version but the current one lets anybody in.
+
+use std::sync::Arc;
+
+use keywheel_core::effect::{Outside as Place, StepWork};
+use keywheel_core::id::SecretId;
+use keywheel_core::name::StoreName;
+use keywheel_core::rotation::Step;
+use keywheel_core::secret::Generator;
+use keywheel_core::store::{
+    Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, RemoteVersion, Source, StoreSpec, VaultAuth,
+};
+use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::rotator::{Probed, Rotator as _};
+use keywheel_seal::{OsEntropy, SecretBytes};
+use keywheel_stores::RemoteRotator;
+use keywheel_stores::policy::{Access, Grant, policy};
+use keywheel_testkit::conformance::store::{Outside as _, current, kind, plenty, refused, token};
+use keywheel_testkit::fake::FakeVault;
+use keywheel_testkit::server::fault::Fault;
+use keywheel_testkit::server::postgres::{PASSWORD, PostgresServer, USER};
+
+use super::bench::Bench;
+
+/// The account, which the role is about.
+const ACCOUNT: &str = "shop_app";
+const ROTATE: &str = "shop/db/rotate-role/app";
+const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+
+/// An engine with a role, and its database.
+struct Shop {
+    bench: Bench,
+    database: PostgresServer,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let (bench, database) = (Bench::start().await, PostgresServer::start());
+        let made = database.psql("postgres", &format!("CREATE ROLE {ACCOUNT} LOGIN"));
+        assert_eq!(made, "");
+        let place = database.place().replace("postgres://", "");
+        let config = serde_json::json!({
+            "plugin_name": "postgresql-database-plugin",
+            "allowed_roles": "*",
+            "connection_url":
+                format!("postgresql://{{{{username}}}}:{{{{password}}}}@{place}/postgres?sslmode=disable"),
+            "username": USER,
+            "password": PASSWORD,
+        });
+        let role = serde_json::json!({
+            "db_name": "shop", "username": ACCOUNT, "rotation_period": "24h",
+        });
+        bench.must("POST", "sys/mounts/shop/db", r#"{"type":"database"}"#);
+        bench.must("POST", "shop/db/config/shop", &config.to_string());
+        bench.must("POST", "shop/db/static-roles/app", &role.to_string());
+        Self { bench, database }
+    }
+
+    fn at() -> Source {
+        Source {
+            path: "/shop/db/static-creds/app".to_owned(),
+            field: "password".to_owned(),
+        }
+    }
+
+    fn signs_in(&self, password: &SecretBytes) -> bool {
+        let password = std::str::from_utf8(password.expose()).unwrap();
+        self.database.signs_in("postgres", ACCOUNT, password)
+    }
+
+    /// How often the server was told to rotate, by us.
+    fn told(&self) -> usize {
+        self.bench.proxy.asked(&format!("POST /v1/{ROTATE} "))
+    }
+
+    fn spec(&self) -> StoreSpec {
+        let auth = VaultAuth::Token {
+            token: self.bench.kept.put("/token", "unused"),
+        };
+        StoreSpec {
+            backend: Backend::Vault(self.bench.spec(auth)),
+            poll: DEFAULT_POLL,
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+
+    fn work(&self, step: Step, known: &RemoteVersion) -> StepWork {
+        StepWork {
+            rotation: token(2),
+            secret: SECRET,
+            step,
+            attempt: 1,
+            versions: vec![2],
+            generator: Some(Generator::default()),
+            provided: false,
+            outside: Some(Box::new(Place {
+                store: NamedStore {
+                    name: StoreName::parse("vault").unwrap(),
+                    spec: self.spec(),
+                },
+                source: Self::at(),
+                known: Some(known.clone()),
+                fetch: None,
+                retire: Vec::new(),
+            })),
+            resource: None,
+            mark: None,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_is_rotated_once_whatever_answer_is_lost_and_only_its_current_version_opens() {
+    let (shop, at) = (Shop::open().await, Shop::at());
+    let (store, until) = (shop.bench.store(), plenty());
+    store.check_use(&at, true, &until).await.unwrap();
+    let first = current(&shop.bench, &at).await;
+    let one = store.fetch(&at, &first, &until).await.unwrap();
+    assert!(shop.signs_in(&one));
+    let lost = format!("POST /v1/{ROTATE} ");
+    shop.bench.proxy.on(&lost, Fault::DropAnswer, 1);
+    let made = store.make(&at, Some(&first), &until).await;
+    assert_eq!(kind(made), ErrorKind::Unavailable);
+    let two = store.make(&at, Some(&first), &until).await.unwrap();
+    assert_eq!(shop.told(), 1, "what was made is found");
+    assert!(shop.signs_in(&two) && !shop.signs_in(&one));
+    let found = store.probe_promote(&at, token(1), &two, Some(&first), &until);
+    let second = found.await.unwrap().expect("it is current");
+    let promoted = store.promote(&at, token(1), &two, Some(&first), &until);
+    assert_eq!(promoted.await.unwrap(), second);
+    assert_eq!(current(&shop.bench, &at).await, second);
+    assert!(store.is_behind(&second, &first) && !store.is_behind(&first, &second));
+    let gone = store.fetch(&at, &first, &until).await;
+    assert_eq!(kind(gone), ErrorKind::NotFound);
+    store.retire(&at, &first, &until).await.unwrap();
+    assert_eq!(shop.told(), 1, "what is gone opens nothing");
+    shop.bench.must("POST", ROTATE, "");
+    let third = current(&shop.bench, &at).await;
+    assert_ne!(third, second, "what somebody else rotates is seen");
+    let promoted = store.promote(&at, token(1), &two, Some(&first), &until);
+    assert_eq!(kind(promoted.await), ErrorKind::Conflict);
+    let three = store.fetch(&at, &third, &until).await.unwrap();
+    assert!(shop.signs_in(&three) && !shop.signs_in(&two));
+    store.revoke(&at, &third, &until).await.unwrap();
+    assert!(!shop.signs_in(&three), "who has it is refused");
+    assert_ne!(current(&shop.bench, &at).await, third);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_has_the_server_make_the_value_with_no_more_than_was_printed() {
+    let (shop, at) = (Shop::open().await, Shop::at());
+    let known = current(&shop.bench, &at).await;
+    let grant = Grant {
+        source: at.clone(),
+        access: Access::Write,
+    };
+    shop.bench
+        .policy("printed", &policy(&shop.spec(), &[grant]));
+    let body = r#"{"policies":["printed"],"no_default_policy":true}"#;
+    let made = shop.bench.must("POST", "auth/token/create", body);
+    let text = made["auth"]["client_token"].as_str().unwrap();
+    let store = shop.bench.log_in(VaultAuth::Token {
+        token: shop.bench.kept.put("/printed", text),
+    });
+    let (vault, until) = (Arc::new(FakeVault::default()), plenty());
+    let rotator = RemoteRotator::new(store, Arc::clone(&vault) as _, Arc::new(OsEntropy));
+    let mut told = None;
+    for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
+        let work = shop.work(step, &known);
+        for _ in 0..2 {
+            if let Probed::Done(_) = rotator.probe(&work, &until).await.unwrap() {
+                continue;
+            }
+            match step {
+                Step::Create => rotator.create(&work, &until).await.unwrap(),
+                Step::Set => rotator.set(&work, &until).await.unwrap(),
+                Step::Test => rotator.test(&work, &until).await.unwrap(),
+                _ => told = rotator.finish(&work, &until).await.unwrap(),
+            }
+        }
+    }
+    assert_eq!(shop.told(), 1);
+    assert_eq!(told, Some(current(&shop.bench, &at).await));
+    let value = SecretBytes::from(vault.value(SECRET, 2).expect("it is kept"));
+    assert!(shop.signs_in(&value));
+    let given = StepWork {
+        provided: true,
+        generator: None,
+        ..shop.work(Step::Create, &known)
+    };
+    let error = refused(rotator.create(&given, &until).await);
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.to_string().contains("keywheel rotate"), "{error}");
+}
