@@ -10,8 +10,8 @@
 pub mod aws;
 mod connector;
 pub mod file;
-mod lease;
 pub mod http;
+mod lease;
 mod local;
 pub mod policy;
 mod remote;

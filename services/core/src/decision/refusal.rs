@@ -122,7 +122,7 @@ impl Rejection {
             )
             | Self::Secret(
                 secret::Rejection::PhaseTaken { .. }
-                 | secret::Rejection::PreviousAtResource { .. }
+                | secret::Rejection::PreviousAtResource { .. }
                 | secret::Rejection::OnlyLeases { .. }
                 | secret::Rejection::LeaseNotProvided { .. }
                 | secret::Rejection::LeaseNameTooLong { .. }

@@ -1,7 +1,7 @@
 //! Events in, timers out.
 
-mod leases;
 mod events;
+mod leases;
 mod limits;
 
 use keywheel_core::id::HostId;
