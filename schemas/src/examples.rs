@@ -196,6 +196,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
             until: NIGHT.plus(DEFAULT_LINGER),
         },
         secret::Event::LeaseResumed,
+        secret::Event::LeaseEnded,
     ])
 }
 

@@ -48,6 +48,7 @@ kinds! {
         E::RemoteVersionRetired { .. } => "remote_version_retired",
         E::LeaseLingering { .. } => "lease_lingering",
         E::LeaseResumed => "lease_resumed",
+        E::LeaseEnded => "lease_ended",
     }
     binding {
         E::Bound { .. } => "bound",

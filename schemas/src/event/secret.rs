@@ -404,5 +404,7 @@ mirror_enum! {
         },
         /// The container of a lease is there again.
         LeaseResumed {},
+        /// Nothing is kept for the container of a lease any more.
+        LeaseEnded {},
     }
 }

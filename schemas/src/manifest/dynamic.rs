@@ -1,6 +1,6 @@
 //! `rotator: { type: dynamic }` of a `kind: Secret`: a role of a store that makes a login for each container.
 
-use keywheel_core::lease::{DEFAULT_LINGER, Lease, MAX_LINGER};
+use keywheel_core::lease::{DEFAULT_LINGER, Lease, MAX_LINGER, MIN_LINGER};
 use keywheel_core::name::StoreName;
 use keywheel_core::secret::{LOCAL_STORE, Place, Spec, Store};
 use keywheel_core::store::{MAX_STORE_TEXT_BYTES, Source};
@@ -39,7 +39,7 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Spec> {
         .required("store", faults)
         .and_then(|_| rotator.named("store", StoreName::parse, faults));
     let role = read_role(&rotator, faults);
-    let linger = rotator.span("linger", std::time::Duration::ZERO, MAX_LINGER, faults);
+    let linger = rotator.span("linger", MIN_LINGER, MAX_LINGER, faults);
     let store = store?;
     if store.as_str() == LOCAL_STORE {
         let message = "the store `local` gives no logins; name a declared store that is a Vault or an OpenBao";

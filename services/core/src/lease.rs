@@ -13,10 +13,17 @@ use crate::name::SecretName;
 
 /// How long a lease is kept for a container that does not run, by default.
 pub const DEFAULT_LINGER: Duration = Duration::from_secs(300);
+/// Shortest time that may be asked for: a container that starts again, or is refused and comes back, has its login
+/// for as long as that takes.
+pub const MIN_LINGER: Duration = Duration::from_secs(30);
 /// Longest time that may be asked for.
 pub const MAX_LINGER: Duration = Duration::from_secs(86_400);
 /// Longest name of a secret with leases: the container is added to it.
 pub const MAX_NAME_BYTES: usize = 180;
+/// Most leases of one secret that a host's containers have at a time.
+pub const MAX_LEASES: usize = 1_000;
+/// What the last part of a lease's name begins with.
+const PREFIX: &str = "lease.";
 /// Digits of a container's id that are as many bytes as an id of ours.
 const HALF_DIGITS: usize = 32;
 
@@ -61,7 +68,15 @@ pub fn secret_of(parent: SecretId, container: &ContainerId) -> SecretId {
 /// Its name; `None` when the declared one is too long for that.
 #[must_use]
 pub fn name_of(parent: &SecretName, container: &ContainerId) -> Option<SecretName> {
-    SecretName::parse(&format!("{parent}/lease.{container}")).ok()
+    SecretName::parse(&format!("{parent}/{PREFIX}{container}")).ok()
+}
+
+/// Whether a name is that of a lease, whichever secret and container it may belong to.
+#[must_use]
+pub fn is_name(name: &SecretName) -> bool {
+    let last = name.as_str().rsplit_once('/').map(|(_, last)| last);
+    let container = last.and_then(|last| last.strip_prefix(PREFIX));
+    container.is_some_and(|container| ContainerId::parse(container).is_ok())
 }
 
 /// The binding's id in a host's plan where it gives this lease: another one for each container, since a
@@ -98,6 +113,10 @@ mod tests {
         let named = name_of(&name, &container(0xab)).unwrap();
         let end = format!("{:064x}", 0xab);
         assert_eq!(named.as_str(), format!("shop/db/lease.{end}"));
+        assert!(is_name(&named));
+        for other in ["shop/db", "shop/db/lease.abc", "shop/lease/db"] {
+            assert!(!is_name(&SecretName::parse(other).unwrap()), "{other}");
+        }
         let longest = SecretName::parse(&"a".repeat(MAX_NAME_BYTES)).unwrap();
         assert!(name_of(&longest, &container(1)).is_some());
     }

@@ -230,6 +230,7 @@ fn planned_lease(
         dead: lease.dead.clone(),
         traceparent: None,
         leases: false,
+        previous: Vec::new(),
     })
 }
 

@@ -254,7 +254,8 @@ impl World {
 
     fn apply_secret(&mut self, number: u64, id: SecretId, event: &secret::Event) {
         if let secret::Event::Registered { name, spec } = event {
-            self.secrets_by_name.insert(name.clone(), id);
+            // Who has a name keeps it.
+            self.secrets_by_name.entry(name.clone()).or_insert(id);
             self.secrets
                 .insert(id, Secret::registered(id, name.clone(), spec.clone()));
             return;

@@ -4,7 +4,8 @@
 //! a rotation or revocation clears its timers. A slot counts as served once a rotation of its
 //! secret has started or ended at or after it, however that one came about. A slot that is due where its
 //! policy allows none (the scheduler was away, a freeze came later) counts as missed. A rotation's
-//! deadline is submitted again only while it waits for one. What events lead to is in `events`.
+//! deadline is submitted again only while it waits for one, the end of a lease only while it is kept. What events
+//! lead to is in `events`.
 
 mod backoff;
 mod events;
@@ -94,6 +95,8 @@ pub struct Timers {
     rotations: BTreeMap<RotationId, SecretId>,
     /// Until when rotations wait for consumers or hosts, while they do.
     deadlines: BTreeMap<RotationId, Timestamp>,
+    /// Until when leases are kept without their containers, while they are.
+    lingers: BTreeMap<SecretId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
     rules: Rules,
 }
@@ -172,10 +175,12 @@ impl Timers {
                 return;
             }
             secret::Event::LeaseLingering { until } => {
+                self.lingers.insert(id, *until);
                 self.queue.set(Key::Linger(id), *until);
                 return;
             }
-            secret::Event::LeaseResumed => {
+            secret::Event::LeaseResumed | secret::Event::LeaseEnded => {
+                self.lingers.remove(&id);
                 self.queue.clear(Key::Linger(id));
                 return;
             }
@@ -378,7 +383,8 @@ impl Timers {
         None
     }
 
-    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again.
+    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again, as does the end
+    /// of a lease that is still kept.
     pub fn refused(&mut self, fired: &Fired, now: Timestamp) {
         match (&fired.command, fired.key) {
             (Command::Due { scheduled, .. }, Key::Slot(id)) => {
@@ -395,6 +401,12 @@ impl Timers {
                 // One that moved meanwhile is not forgotten.
                 if let Some(deadline) = self.deadlines.get(&id) {
                     let again = now.plus(DEADLINE_RETRY).max(*deadline);
+                    self.queue.set(fired.key, again);
+                }
+            }
+            (_, Key::Linger(id)) => {
+                if let Some(until) = self.lingers.get(&id) {
+                    let again = now.plus(DEADLINE_RETRY).max(*until);
                     self.queue.set(fired.key, again);
                 }
             }
@@ -417,7 +429,8 @@ impl Timers {
             }
             Key::Deadline(id) => self.deadlines.contains_key(&id),
             Key::Step(id) => self.rotations.contains_key(&id),
-            Key::Revoke(_) | Key::Linger(_) => true,
+            Key::Revoke(_) => true,
+            Key::Linger(id) => self.lingers.contains_key(&id),
             Key::OnEvent(id) => {
                 let is_idle = |known: &Scheduled| known.open.is_none();
                 let is_meant = matches!(&fired.command, Command::Due { slot, .. } if self.rules.is_waiting(id, *slot));

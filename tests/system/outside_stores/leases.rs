@@ -81,7 +81,7 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     set_up(&scene, &server);
     let secret = format!(
         "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {SECRET} }}\nspec:\n  \
-         rotator: {{ type: dynamic, store: {STORE}, role: {ROLE}, linger: 15s }}\n---\n"
+         rotator: {{ type: dynamic, store: {STORE}, role: {ROLE}, linger: 30s }}\n---\n"
     );
     let on = scene.stage.on("shop");
     let file = manifest::file_binding("test-file", SECRET, &on, "db_password", "none");

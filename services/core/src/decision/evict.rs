@@ -40,13 +40,15 @@ pub(super) fn evict(
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.forget_host(id);
+    // What its containers have leases of ends with it.
+    let is_let_go = |open: &&Rotation| lease::is_of_host(world, open.secret, id);
     for open in world
         .open_rotations()
-        .filter(|open| open.phase == Phase::Staging)
+        .filter(|open| open.phase == Phase::Staging && !is_let_go(open))
     {
         staging::release(id, open, &mut events);
     }
-    let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing;
+    let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing && !is_let_go(open);
     for open in world.open_rotations().filter(is_distributing) {
         release_rotation(world, (id, &rollouts), open, &mut events)?;
     }
@@ -54,7 +56,7 @@ pub(super) fn evict(
         release_revocation(id, open, &mut events);
     }
     events.extend(rollouts.give());
-    events.extend(lease::let_go(world, id, ctx));
+    events.extend(lease::let_go(world, id, ctx)?);
     Ok(events)
 }
 

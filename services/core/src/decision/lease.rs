@@ -5,14 +5,15 @@
 //! refuses a report.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::report::is_granted;
 use super::{Context, Rejection, revoke as revocation, rotate};
 use crate::command::Observation;
 use crate::event::Event;
 use crate::id::{ContainerId, HostId, RevocationId, RotationId, SecretId};
-use crate::lease::{self, Lease, LeaseOf, MAX_NAME_BYTES};
+use crate::lease::{self, Lease, LeaseOf, MAX_LEASES, MAX_NAME_BYTES};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport, Item};
 use crate::rotation::Trigger;
@@ -21,8 +22,12 @@ use crate::world::World;
 
 /// Ids that this file draws begin here: others of the same command are smaller.
 const FIRST_ID: u32 = 50_000;
+/// Ids of the ends of leases begin here.
+const FIRST_END: u32 = 100_000;
 /// Why a lease ends whose container is gone.
-const GONE: &str = "its container does not run any more";
+const GONE: &str = "its container does not run any more, or is not to have it";
+/// Why a lease ends whose host is gone.
+const EVICTED: &str = "its container's host was evicted";
 
 /// A report with each lease under its binding's own id: a host knows it by another one.
 pub(super) fn turned_back<'r>(world: &World, report: &'r HostReport) -> Cow<'r, HostReport> {
@@ -69,53 +74,144 @@ pub(super) fn without<'r>(
     facts.filter(is_own)
 }
 
-/// What a report means for leases: who wants one, and who does not run any more.
-pub(super) fn record(world: &World, report: &HostReport, ctx: &Context, events: &mut Vec<Event>) {
-    let mut asked = BTreeSet::new();
-    let wanted = report.items.iter().filter(|item| item.fact == Fact::Wanted);
-    for (item, count) in wanted.zip(FIRST_ID..) {
-        if asked.insert((item.secret, &item.container)) {
-            let rotation = RotationId::from_bytes(ctx.id(count));
-            events.extend(give(world, report, item, (rotation, ctx)));
-        }
-    }
-    let removed = report
-        .items
-        .iter()
-        .filter(|item| item.fact == Fact::Removed);
-    let removed: BTreeSet<&ContainerId> = removed.map(|item| &item.container).collect();
+/// What a report means for leases: who wants one, and who does not run any more. Gives those that end with it,
+/// about which nothing else is to be decided in the same append.
+pub(super) fn record(
+    world: &World,
+    report: &HostReport,
+    ctx: &Context,
+    events: &mut Vec<Event>,
+) -> Result<BTreeSet<SecretId>, Rejection> {
+    let is_over = |item: &&Item| item.fact == Fact::Removed;
+    let removed = report.items.iter().filter(is_over);
+    let removed: BTreeSet<SecretId> = removed.map(|item| item.secret).collect();
+    record_wants(world, report, &removed, ctx, events);
     let is_here = |item: &&Item| !matches!(item.fact, Fact::Vanished | Fact::Removed);
     let named = report.items.iter().filter(is_here);
     let named = named.map(|item| &item.container);
     let present: BTreeSet<&ContainerId> = report.containers.iter().chain(named).collect();
-    for secret in world.leases_at(report.host) {
-        let Some(of) = secret.lease_of() else {
-            continue;
-        };
-        if removed.contains(&of.container) {
-            // It does not start again: nothing is to be kept for it.
-            let over = secret::Event::LeaseLingering { until: ctx.now };
-            events.push(Event::Secret(secret.id, over));
+    let mut ending = BTreeSet::new();
+    for (secret, count) in world.leases_at(report.host).zip(FIRST_END..) {
+        if removed.contains(&secret.id) {
+            // It does not start again, or its binding means it no more: nothing is to be kept for it.
+            let revocation = RevocationId::from_bytes(ctx.id(count));
+            events.extend(ended(world, secret, revocation, (GONE, None))?);
+            ending.insert(secret.id);
+        } else if report.complete
+            && let Some(event) = kept(world, secret, &present, ctx)
+        {
+            events.push(Event::Secret(secret.id, event));
+        }
+    }
+    Ok(ending)
+}
+
+/// Gives leases to those who want one.
+fn record_wants(
+    world: &World,
+    report: &HostReport,
+    removed: &BTreeSet<SecretId>,
+    ctx: &Context,
+    events: &mut Vec<Event>,
+) {
+    let wanted = report.items.iter().filter(|item| item.fact == Fact::Wanted);
+    let mut wanted = wanted.peekable();
+    if wanted.peek().is_none() {
+        return;
+    }
+    let mut counts: BTreeMap<SecretId, usize> = BTreeMap::new();
+    for of in world.leases_at(report.host).filter_map(Secret::lease_of) {
+        *counts.entry(of.secret).or_default() += 1;
+    }
+    let mut asked = BTreeSet::new();
+    for (item, count) in wanted.zip(FIRST_ID..FIRST_END) {
+        let alive = counts.entry(item.secret).or_default();
+        let is_gone = removed.contains(&lease::secret_of(item.secret, &item.container));
+        if is_gone || *alive >= MAX_LEASES || !asked.insert((item.secret, &item.container)) {
             continue;
         }
-        let is_present = present.contains(&of.container);
-        let event = match (is_present, secret.lingers_until) {
-            _ if !report.complete => continue,
-            (true, Some(_)) => secret::Event::LeaseResumed,
-            (false, None) => secret::Event::LeaseLingering {
-                until: ctx.now.plus(of.linger),
-            },
-            (true, None) | (false, Some(_)) => continue,
-        };
-        events.push(Event::Secret(secret.id, event));
+        let rotation = RotationId::from_bytes(ctx.id(count));
+        let given = give(world, report, item, (rotation, ctx));
+        *alive += usize::from(!given.is_empty());
+        events.extend(given);
     }
 }
 
-/// Leases of a host that is trusted with nothing any more: nothing is kept for its containers.
-pub(super) fn let_go(world: &World, host: HostId, ctx: &Context) -> impl Iterator<Item = Event> {
-    let until = ctx.now;
-    let leases = world.leases_at(host).map(|secret| secret.id);
-    leases.map(move |id| Event::Secret(id, secret::Event::LeaseLingering { until }))
+/// What a complete report means for the time for which a lease is kept. A container that no binding gives it any
+/// more keeps it no longer than one that does not run.
+fn kept(
+    world: &World,
+    secret: &Secret,
+    present: &BTreeSet<&ContainerId>,
+    ctx: &Context,
+) -> Option<secret::Event> {
+    let of = secret.lease_of()?;
+    let is_present = present.contains(&of.container) && world.is_given_to(secret.id, of.host);
+    // Whose first one is being made may wait for it.
+    let is_made = secret.current.is_some() || world.open_rotation(secret.id).is_none();
+    match (is_present, secret.lingers_until) {
+        (true, Some(_)) => Some(secret::Event::LeaseResumed),
+        (false, None) if is_made => Some(secret::Event::LeaseLingering {
+            until: ctx.now.plus(linger_of(world, of)),
+        }),
+        (true, None) | (false, _) => None,
+    }
+}
+
+/// How long a lease is kept, as its declared secret says now.
+fn linger_of(world: &World, of: &LeaseOf) -> Duration {
+    let declared = world.secrets.get(&of.secret);
+    match declared.and_then(|declared| declared.spec.lease.as_deref()) {
+        Some(Lease::PerContainer { linger }) => *linger,
+        Some(Lease::Of(_)) | None => of.linger,
+    }
+}
+
+/// Leases of a host that is trusted with nothing any more end with it; none of them waits for it.
+pub(super) fn let_go(world: &World, host: HostId, ctx: &Context) -> Result<Vec<Event>, Rejection> {
+    let mut events = Vec::new();
+    for (secret, count) in world.leases_at(host).zip(FIRST_END..) {
+        let revocation = RevocationId::from_bytes(ctx.id(count));
+        events.extend(ended(world, secret, revocation, (EVICTED, Some(host)))?);
+    }
+    Ok(events)
+}
+
+/// The end of a lease: nothing is kept any more, and what is alive of it is revoked.
+fn ended(
+    world: &World,
+    secret: &Secret,
+    revocation: RevocationId,
+    (reason, without): (&str, Option<HostId>),
+) -> Result<Vec<Event>, Rejection> {
+    let mut events = vec![Event::Secret(secret.id, secret::Event::LeaseEnded)];
+    if !secret.alive().is_empty() {
+        let revoked = revocation::request_of(world, revocation, secret, None, reason, without)?;
+        events.extend(revoked);
+    }
+    Ok(events)
+}
+
+/// Whether it is the lease of a container of this host.
+pub(super) fn is_of_host(world: &World, secret: SecretId, host: HostId) -> bool {
+    let of = world.secrets.get(&secret).and_then(Secret::lease_of);
+    of.is_some_and(|of| of.host == host)
+}
+
+/// What a binding that comes, or comes back, gives of a declared secret's leases: each to its container's host
+/// alone.
+pub(super) fn given_by<'w>(
+    world: &'w World,
+    declared: &Secret,
+    hosts: &[HostId],
+) -> Vec<(&'w Secret, HostId, u64)> {
+    let leases = world.leases_of(declared.id);
+    let given = leases.filter_map(|lease| {
+        let host = lease.lease_of()?.host;
+        let version = lease.current.filter(|_| hosts.contains(&host))?;
+        Some((lease, host, version))
+    });
+    given.collect()
 }
 
 /// A lease for a container that wants one, unless it has one or one is being made.
@@ -136,9 +232,14 @@ fn give(
     let id = lease::secret_of(declared.id, &item.container);
     let mut events = Vec::new();
     let secret = match world.secrets.get(&id) {
-        Some(known) if has_one(world, known) => return Vec::new(),
+        Some(known) if has_one(world, known) || !is_free(world, known, (declared.id, report)) => {
+            return Vec::new();
+        }
         Some(known) => {
             let mut known = known.clone();
+            if known.lingers_until.take().is_some() {
+                events.push(Event::Secret(id, secret::Event::LeaseResumed));
+            }
             if known.spec != wish {
                 known.spec = wish.clone();
                 let changed = secret::Event::SpecChanged { spec: wish };
@@ -150,6 +251,10 @@ fn give(
             let Some(name) = lease::name_of(&declared.name, &item.container) else {
                 return Vec::new();
             };
+            if world.secret_named(&name).is_some() {
+                // It is another secret's.
+                return Vec::new();
+            }
             let registered = secret::Event::Registered {
                 name: name.clone(),
                 spec: wish.clone(),
@@ -192,14 +297,28 @@ fn has_one(world: &World, secret: &Secret) -> bool {
         || world.unconfirmed_revocation(secret.id).is_some()
 }
 
-/// Takes word that a lease ended, or cannot be renewed for long: the container gets another one.
+/// Whether a hidden secret may be this host's: it is a lease of the declared one, and its container is on no other
+/// host that may speak.
+fn is_free(world: &World, secret: &Secret, (declared, report): (SecretId, &HostReport)) -> bool {
+    secret.lease_of().is_some_and(|of| {
+        let is_here = of.host == report.host || world.live_host(of.host).is_none();
+        of.secret == declared && is_here
+    })
+}
+
+/// Takes word that a lease ended, or cannot be renewed for long: the container gets another one. Not one that does
+/// not run, or is given none any more: it gets one when it wants it.
 pub(super) fn observed(
     world: &World,
     secret: &Secret,
     seen: &Observation,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    if seen.found.is_some() || secret.current.is_none() {
+    let is_given = |of: &LeaseOf| world.is_given_to(secret.id, of.host);
+    let is_in_use = secret.current.is_some()
+        && secret.lingers_until.is_none()
+        && secret.lease_of().is_some_and(is_given);
+    if seen.found.is_some() || !is_in_use {
         return Ok(Vec::new());
     }
     rotate::start(world, secret, seen.rotation, Trigger::OnDemand, ctx)
@@ -210,13 +329,12 @@ pub(super) fn end(world: &World, id: SecretId, ctx: &Context) -> Result<Vec<Even
     let Some(secret) = world.secrets.get(&id) else {
         return Ok(Vec::new());
     };
-    let is_over = secret.lingers_until.is_some_and(|until| ctx.now >= until);
-    if !is_over || secret.alive().is_empty() {
+    if secret.lingers_until.is_none_or(|until| ctx.now < until) {
         let secret = secret.name.clone();
         return Err(secret::Rejection::NotLingering { secret }.into());
     }
-    let revocation = RevocationId::from_bytes(ctx.id(FIRST_ID));
-    revocation::request(world, revocation, &secret.name, None, GONE)
+    let revocation = RevocationId::from_bytes(ctx.id(FIRST_END));
+    ended(world, secret, revocation, (GONE, None))
 }
 
 /// Revokes a secret; of one that gives leases each lease, the first under the revocation's own id.
@@ -235,10 +353,11 @@ pub(super) fn revoke(
     let Some(first) = leases.next().filter(|_| version.is_none()) else {
         return revocation::request(world, id, name, version, reason);
     };
-    let mut events = revocation::request(world, id, &first.name, None, reason)?;
-    for (lease, count) in leases.zip(FIRST_ID..) {
+    let mut events = revocation::request_of(world, id, first, None, reason, None)?;
+    for (lease, count) in leases.zip(FIRST_END..) {
         let id = RevocationId::from_bytes(ctx.id(count));
-        events.extend(revocation::request(world, id, &lease.name, None, reason)?);
+        let revoked = revocation::request_of(world, id, lease, None, reason, None)?;
+        events.extend(revoked);
     }
     Ok(events)
 }
@@ -250,4 +369,46 @@ pub(super) fn refuse_name(name: &SecretName, spec: &secret::Spec) -> Result<(), 
     }
     let secret = name.clone();
     Err(secret::Rejection::LeaseNameTooLong { secret })
+}
+
+/// Refuses a name that only a container's lease has.
+pub(super) fn refuse_lease_name(name: &SecretName) -> Result<(), secret::Rejection> {
+    if !lease::is_name(name) {
+        return Ok(());
+    }
+    let secret = name.clone();
+    Err(secret::Rejection::LeaseName { secret })
+}
+
+/// Refuses another role or store while containers have leases of the one before: they would be ended elsewhere.
+pub(super) fn refuse_other_place(
+    world: &World,
+    known: &Secret,
+    spec: &secret::Spec,
+) -> Result<(), secret::Rejection> {
+    let is_live = known.gives_leases() && world.leases_of(known.id).next().is_some();
+    if !is_live || known.spec.store == spec.store {
+        return Ok(());
+    }
+    let secret = known.name.clone();
+    Err(secret::Rejection::LeasesLive { secret })
+}
+
+/// Refuses a template that names the version before of a secret that gives leases.
+pub(super) fn refuse_previous(secret: &Secret) -> Result<(), secret::Rejection> {
+    if secret.spec.lease.is_none() {
+        return Ok(());
+    }
+    let secret = secret.name.clone();
+    Err(secret::Rejection::PreviousOfLease { secret })
+}
+
+/// Refuses to make a lease for a host that is trusted with nothing any more.
+pub(super) fn refuse_host(world: &World, secret: &Secret) -> Result<(), secret::Rejection> {
+    let is_gone = |of: &LeaseOf| world.live_host(of.host).is_none();
+    if !secret.lease_of().is_some_and(is_gone) {
+        return Ok(());
+    }
+    let secret = secret.name.clone();
+    Err(secret::Rejection::LeaseHostGone { secret })
 }

@@ -186,6 +186,7 @@ fn declare_secret(
         known.refuse_purpose(spec)?;
         known.refuse_resource(spec)?;
         known.refuse_lease_change(spec)?;
+        lease::refuse_other_place(world, known, spec)?;
         if spec.credential_for.is_some() && world.is_bound(known.id) {
             let wish = Secret::registered(id, name.clone(), spec.clone());
             wish.refuse_binding()?;
@@ -201,6 +202,7 @@ fn declare_secret(
             Vec::new()
         });
     }
+    lease::refuse_lease_name(name)?;
     let registered = secret::Event::Registered {
         name: name.clone(),
         spec: spec.clone(),
@@ -264,6 +266,7 @@ fn declare_binding(
             return Err(secret::Rejection::LeaseNotAlone { secret }.into());
         }
         if spec.previous.contains(&secret.id) {
+            lease::refuse_previous(secret)?;
             secret.refuse_previous()?;
         }
     }
@@ -275,16 +278,19 @@ fn declare_binding(
     };
     let mut events = vec![Event::Binding(binding.id, event)];
     let mut drawn = 1000..;
+    let hosts = world
+        .live_hosts()
+        .filter(|host| spec.selector.means_host(&host.name));
+    let hosts: Vec<HostId> = hosts.map(|host| host.id).collect();
     for secret in secrets() {
-        let hosts = world
-            .live_hosts()
-            .filter(|host| spec.selector.means_host(&host.name));
-        let hosts: Vec<HostId> = hosts.map(|host| host.id).collect();
         let is_named = spec.previous.contains(&secret.id);
         let previous = secret.retained.filter(|_| is_named);
         for version in secret.current.into_iter().chain(previous) {
             events.extend(deliver(secret, version, &hosts, (ctx, &mut drawn))?);
         }
+    }
+    for (lease, host, version) in lease::given_by(world, own, &hosts) {
+        events.extend(deliver(lease, version, &[host], (ctx, &mut drawn))?);
     }
     Ok(events)
 }

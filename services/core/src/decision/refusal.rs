@@ -126,6 +126,8 @@ impl Rejection {
                 | secret::Rejection::OnlyLeases { .. }
                 | secret::Rejection::LeaseNotProvided { .. }
                 | secret::Rejection::LeaseNameTooLong { .. }
+                | secret::Rejection::LeaseName { .. }
+                | secret::Rejection::PreviousOfLease { .. }
                 | secret::Rejection::LeaseNotAlone { .. },
             )
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,

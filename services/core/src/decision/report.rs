@@ -33,7 +33,7 @@ pub(super) fn record(
     for item in lease::without(world, report) {
         record_item(world, report, item, &mut moved, &mut events);
     }
-    lease::record(world, report, ctx, &mut events);
+    let ended = lease::record(world, report, ctx, &mut events)?;
     let held: BTreeSet<(SecretId, u64)> = report.holds.iter().copied().collect();
     if report.complete {
         record_absent(world, report, &mut moved, &mut events);
@@ -43,12 +43,13 @@ pub(super) fn record(
     rollouts.take(report);
     for open in world
         .open_rotations()
-        .filter(|open| open.phase == Phase::Staging)
+        .filter(|open| open.phase == Phase::Staging && !ended.contains(&open.secret))
     {
         staging::advance(world, report, open, &mut events);
     }
     let distributing = world.open_rotations();
-    let distributing = distributing.filter(|open| open.phase == Phase::Distributing);
+    let distributing = distributing
+        .filter(|open| open.phase == Phase::Distributing && !ended.contains(&open.secret));
     for (nth, open) in (0..).zip(distributing) {
         match rollouts.failure_of(open) {
             Some(failure) => {

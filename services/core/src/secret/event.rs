@@ -80,4 +80,6 @@ pub enum Event {
     },
     /// The container of a lease is there again.
     LeaseResumed,
+    /// Nothing is kept for the container of a lease any more.
+    LeaseEnded,
 }

@@ -32,12 +32,19 @@ impl Secret {
         }
     }
 
-    /// Refuses to make a secret with leases of one with a value, and the other way.
+    /// Whether what is current at a store outside stays so: leases stand beside each other, and end alone.
+    #[must_use]
+    pub fn stays_outside(&self) -> bool {
+        self.place().is_some() && self.lease_of().is_none()
+    }
+
+    /// Refuses to make a secret with leases of one with a value or of a container's lease, and the other way.
     ///
     /// # Errors
     /// When that is what the manifest asks for.
     pub fn refuse_lease_change(&self, spec: &Spec) -> Result<(), Rejection> {
-        if self.spec.lease.is_some() == spec.lease.is_some() {
+        let kind = |spec: &Spec| spec.lease.as_deref().map(std::mem::discriminant);
+        if kind(&self.spec) == kind(spec) {
             return Ok(());
         }
         let secret = self.name.clone();

@@ -6,6 +6,7 @@
 
 mod event;
 mod lease;
+mod remotes;
 mod retained;
 mod state;
 #[cfg(test)]

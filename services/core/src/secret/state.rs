@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Event, KEPT_REMOTES, Place, Remote, Spec, Store};
+use super::{Event, Place, Remote, Spec, Store};
 use crate::id::{DeliveryId, HostId, RotationId, SecretId};
 use crate::name::SecretName;
 use crate::store::RemoteVersion;
@@ -159,6 +159,38 @@ pub enum Rejection {
         "secret `{secret}` gives each container a lease, and stands alone in a binding; leave the other secrets out of its templates"
     )]
     LeaseNotAlone {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// Names of leases are given by Keywheel alone.
+    #[error(
+        "the name `{secret}` is that of a container's lease, which Keywheel makes itself; declare the secret under another name"
+    )]
+    LeaseName {
+        /// The name.
+        secret: SecretName,
+    },
+    /// What a container's login opens lies where it was made.
+    #[error(
+        "secret `{secret}` does not change its store or role while containers have leases of it; end them with `keywheel revoke {secret} --reason \"…\"`, then apply it again"
+    )]
+    LeasesLive {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A host that is trusted with nothing gets no lease.
+    #[error(
+        "the host of the container of secret `{secret}` was evicted: it gets no lease any more"
+    )]
+    LeaseHostGone {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A login has no version before it.
+    #[error(
+        "secret `{secret}` gives each container a lease, and the login before it ends; leave `version=\"previous\"` out of the template"
+    )]
+    PreviousOfLease {
         /// Name of the secret.
         secret: SecretName,
     },
@@ -348,45 +380,6 @@ impl Secret {
         Err(Rejection::CredentialNotBound { secret, server })
     }
 
-    /// Versions outside that Keywheel wrote for versions before this one, but not for the one that is kept
-    /// beside it.
-    #[must_use]
-    pub fn written_before(&self, version: u64) -> Vec<RemoteVersion> {
-        let kept = match self.current {
-            Some(current) if current < version => self.retains_beside(version),
-            _ => self.retained,
-        };
-        let old = |remote: &&Remote| {
-            remote.written && remote.version < version && kept != Some(remote.version)
-        };
-        let remotes = self.remotes.iter().filter(old);
-        remotes.map(|remote| remote.remote.clone()).collect()
-    }
-
-    /// Versions outside that hold one of these, whoever wrote them, but not the one that is current
-    /// there: a store cannot be without one. Leases stand beside each other.
-    #[must_use]
-    pub fn remotes_of(&self, versions: &[u64]) -> Vec<RemoteVersion> {
-        let holds = |remote: &&Remote| {
-            let is_current = self.known.as_ref() == Some(&remote.remote);
-            versions.contains(&remote.version) && (!is_current || self.lease_of().is_some())
-        };
-        let remotes = self.remotes.iter().filter(holds);
-        remotes.map(|remote| remote.remote.clone()).collect()
-    }
-
-    /// The version outside that is known and was to be taken over until a person aborted that. It is taken
-    /// over only when a person asks for it.
-    #[must_use]
-    pub fn passed_over(&self) -> Option<&RemoteVersion> {
-        let known = self.known.as_ref()?;
-        let remote = self.remotes.iter().find(|kept| kept.remote == *known)?;
-        let is_passed_over = !remote.written
-            && !self.is_deliverable(remote.version)
-            && !self.revoked_remotes.contains(known);
-        is_passed_over.then_some(known)
-    }
-
     /// Whether a host may be given this version (rule X4).
     #[must_use]
     pub fn is_deliverable(&self, version: u64) -> bool {
@@ -526,7 +519,6 @@ impl Secret {
             }
             Event::VersionStaged { version, .. } => {
                 self.pending = Some(*version);
-                self.lingers_until = None;
                 self.last_version = self.last_version.max(*version);
             }
             Event::Delivered {
@@ -542,6 +534,7 @@ impl Secret {
                 self.current = Some(*version);
                 self.was_promoted = true;
                 self.pending = self.pending.filter(|v| v != version);
+                self.know_lease_of(*version);
             }
             Event::VersionRevoked { version } => self.bury(*version),
             Event::VersionDestroyed { version } => {
@@ -560,28 +553,7 @@ impl Secret {
                 self.remotes.retain(|kept| kept.remote != *remote);
             }
             Event::LeaseLingering { until } => self.lingers_until = Some(*until),
-            Event::LeaseResumed => self.lingers_until = None,
-        }
-    }
-
-    /// What another place held is no version of this one.
-    pub(crate) fn forget_place(&mut self) {
-        self.known = None;
-        self.remotes.clear();
-        self.revoked_remotes.clear();
-    }
-
-    /// Remembers where outside versions lie that an incident revoked.
-    pub(crate) fn note_revoked(&mut self, versions: &[u64]) {
-        let there = self.remotes.iter();
-        let there = there.filter(|remote| versions.contains(&remote.version));
-        for remote in there {
-            if !self.revoked_remotes.contains(&remote.remote) {
-                self.revoked_remotes.push_back(remote.remote.clone());
-            }
-        }
-        while self.revoked_remotes.len() > KEPT_REMOTES {
-            self.revoked_remotes.pop_front();
+            Event::LeaseResumed | Event::LeaseEnded => self.lingers_until = None,
         }
     }
 
@@ -592,21 +564,6 @@ impl Secret {
         self.lost.extend(&held);
         self.delivered.retain(|(host, _), _| *host != evicted);
         held
-    }
-
-    fn note_remote(&mut self, version: u64, remote: &RemoteVersion, written: bool) {
-        self.known = Some(remote.clone());
-        let before = self.remotes.iter().position(|kept| kept.remote == *remote);
-        let before = before.map(|at| self.remotes.remove(at));
-        self.remotes.push(Remote {
-            remote: remote.clone(),
-            version,
-            written: written || before.is_some_and(|before| before.written),
-        });
-        if self.remotes.len() > KEPT_REMOTES {
-            let foreign = self.remotes.iter().position(|kept| !kept.written);
-            self.remotes.remove(foreign.unwrap_or(0));
-        }
     }
 
     fn bury(&mut self, version: u64) {

@@ -60,6 +60,15 @@ impl World {
         ids.filter_map(|id| self.secrets.get(id))
     }
 
+    /// Whether a container's lease ended, and nothing is under way to give it another one or to end this one.
+    #[must_use]
+    pub fn is_lease_over(&self, secret: &Secret) -> bool {
+        secret.lease_of().is_some()
+            && secret.alive().is_empty()
+            && self.open_rotation(secret.id).is_none()
+            && self.unconfirmed_revocation(secret.id).is_none()
+    }
+
     /// Keeps the indexes as a secret is now.
     pub(super) fn index_lease(&mut self, id: SecretId) {
         let Some(secret) = self.secrets.get(&id) else {

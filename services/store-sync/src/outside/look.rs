@@ -211,12 +211,14 @@ async fn seen(
     if place.source.field.is_empty()
         && let Some(leases) = store.leases()
     {
-        if !is_due(&shared.registry, secret) {
+        let due = due(&shared.registry, secret);
+        if due.is_empty() {
             let checking = round.check(shared, store, place, until);
             contacted.store(Contact::Refuses, checking).await?;
             return Ok(Found::Unchanged);
         }
-        return renewed(shared, leases, (secret, place), (until, contacted)).await;
+        let asked = (leases, &due[..]);
+        return renewed(shared, asked, (secret, place), (until, contacted)).await;
     }
     let looking = round.look(shared, store, place, until);
     let found = contacted.store(Contact::Refuses, looking).await?;
@@ -258,51 +260,60 @@ async fn seen(
     }
 }
 
-/// Renews a container's lease when two thirds of its time are over; one that ended, or is at its maximum
-/// lifetime, gives way to another one.
+/// Renews a container's leases when two thirds of their time are over. The one that is in use gives way to another
+/// one when it ended, or is at its maximum lifetime; whatever came of one, the others are renewed.
 async fn renewed(
     shared: &Shared,
-    leases: &dyn Leases,
+    (leases, due): (&dyn Leases, &[RemoteVersion]),
     (secret, place): (&SecretNow, &Place),
     (until, contacted): (&Until, &Contacted),
 ) -> Result<Found, PortError> {
-    let Some(lease) = &secret.known else {
-        return Ok(Found::Unchanged);
-    };
     let registry = &shared.registry;
     let metrics = &registry.parts.metrics;
-    let extending = leases.extend(&place.source, lease, until);
-    let extending = metrics.time(place.store.as_str(), "renew", extending);
-    let extended = contacted.store(Contact::Refuses, extending).await?;
-    if let Extended::For { granted, .. } = &extended {
-        let next = registry.parts.clock.now();
-        let next = next.plus(Extended::renew_after(*granted));
-        let mut state = registry.state();
-        state.leases.insert(secret.secret, (lease.clone(), next));
+    let (mut gives_way, mut failed) = (false, None);
+    for lease in due {
+        let extending = leases.extend(&place.source, lease, until);
+        let extending = metrics.time(place.store.as_str(), "renew", extending);
+        let extended = match contacted.store(Contact::Refuses, extending).await {
+            Ok(extended) => extended,
+            Err(error) => {
+                failed = failed.or(Some(error));
+                continue;
+            }
+        };
+        if let Extended::For { granted, .. } = &extended {
+            let next = registry.parts.clock.now();
+            let next = next.plus(Extended::renew_after(*granted));
+            let mut state = registry.state();
+            let known = state.leases.entry(secret.secret).or_default();
+            known.insert(lease.clone(), next);
+        }
+        let is_in_use = secret.current.is_some() && secret.known.as_ref() == Some(lease);
+        gives_way |= is_in_use && extended.gives_way();
     }
-    if !extended.gives_way() {
-        return Ok(Found::Unchanged);
+    if gives_way {
+        if secret.is_rotating || !may_try(registry, secret.secret, None, false) {
+            return Ok(Found::Busy);
+        }
+        return match contacted.ours(submit(shared, secret, None, false)).await? {
+            true => Ok(Found::Changed),
+            false => Ok(Found::Busy),
+        };
     }
-    if secret.is_rotating || !may_try(registry, secret.secret, None, false) {
-        return Ok(Found::Busy);
-    }
-    match contacted.ours(submit(shared, secret, None, false)).await? {
-        true => Ok(Found::Changed),
-        false => Ok(Found::Busy),
-    }
+    failed.map_or(Ok(Found::Unchanged), Err)
 }
 
-/// Whether a container has a lease that is to be renewed now; of one that nobody of us renewed yet nothing
-/// is known. Of a container that has none, or none any more, there is nothing to keep.
-fn is_due(registry: &Registry, secret: &SecretNow) -> bool {
-    let Some(lease) = secret.known.as_ref().filter(|_| secret.current.is_some()) else {
-        return false;
-    };
+/// Leases of a container that are to be renewed now; of one that nobody of us renewed yet nothing is known. Of a
+/// container that has none, or none any more, there is nothing to keep.
+fn due(registry: &Registry, secret: &SecretNow) -> Vec<RemoteVersion> {
     let now = registry.parts.clock.now();
     let state = registry.state();
     let known = state.leases.get(&secret.secret);
-    let known = known.filter(|(known, _)| known == lease);
-    known.is_none_or(|(_, next)| now >= *next)
+    let is_due = |lease: &&RemoteVersion| {
+        let next = known.and_then(|known| known.get(*lease));
+        next.is_none_or(|next| now >= *next)
+    };
+    secret.leases.iter().filter(is_due).cloned().collect()
 }
 
 /// A server that lags behind tells a version that was current before: that is no change.

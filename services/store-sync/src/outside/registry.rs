@@ -70,8 +70,8 @@ pub(super) struct State {
     pub(super) stores: BTreeMap<StoreName, Live>,
     pub(super) secrets: BTreeMap<SecretId, SecretNow>,
     pub(super) tries: BTreeMap<SecretId, Tries>,
-    /// When the lease that a secret has now is to be renewed.
-    pub(super) leases: BTreeMap<SecretId, (RemoteVersion, Timestamp)>,
+    /// When each lease that a secret has now is to be renewed.
+    pub(super) leases: BTreeMap<SecretId, BTreeMap<RemoteVersion, Timestamp>>,
     /// Stores that were tried and are not declared yet.
     tried: BTreeMap<StoreName, Made>,
 }
@@ -123,6 +123,9 @@ impl Registry {
                 if !lies_in(&now, &live.named.name) {
                     live.health.faults.remove(&now.secret);
                 }
+            }
+            if let Some(known) = state.leases.get_mut(&now.secret) {
+                known.retain(|lease, _| now.leases.contains(lease));
             }
             if now.place.is_some() {
                 state.secrets.insert(now.secret, now);

@@ -206,7 +206,7 @@ struct Newness {
     place: Option<Place>,
     is_generated: bool,
     /// A lease is renewed for the first time at once: then it is known how long it lives.
-    lease: Option<RemoteVersion>,
+    leases: Vec<RemoteVersion>,
 }
 
 impl Newness {
@@ -214,7 +214,7 @@ impl Newness {
         let newness = Self {
             place: secret.place.clone(),
             is_generated: secret.is_generated,
-            lease: lease_of(secret).cloned(),
+            leases: secret.leases.clone(),
         };
         (secret.secret, newness)
     }
@@ -222,14 +222,8 @@ impl Newness {
     fn is_of(&self, secret: &SecretNow) -> bool {
         self.place == secret.place
             && self.is_generated == secret.is_generated
-            && self.lease.as_ref() == lease_of(secret)
+            && secret.leases.iter().all(|one| self.leases.contains(one))
     }
-}
-
-/// The lease of a secret whose place has no field: a role that gives logins.
-fn lease_of(secret: &SecretNow) -> Option<&RemoteVersion> {
-    let is_role = secret.place.as_ref()?.source.field.is_empty();
-    secret.known.as_ref().filter(|_| is_role)
 }
 
 /// A store, and what lies in it.
@@ -268,10 +262,11 @@ fn next_look(registry: &Registry, name: &StoreName, pause: Duration, failures: u
     let state = registry.state();
     let lies = |id: &SecretId| {
         let secret = state.secrets.get(id);
-        secret.is_some_and(|secret| lies_in(secret, name) && secret.current.is_some())
+        secret.is_some_and(|secret| lies_in(secret, name))
     };
     let leases = state.leases.iter().filter(|(id, _)| lies(id));
-    let first = leases.map(|(_, (_, next))| next.since(now)).min();
+    let nexts = leases.flat_map(|(_, leases)| leases.values());
+    let first = nexts.map(|next| next.since(now)).min();
     first.map_or(pause, |first| pause.min(first.max(MIN_POLL)))
 }
 

@@ -105,6 +105,7 @@ fn secret_now(secret: SecretId, store: &str) -> SecretNow {
         is_generated: false,
         is_rotating: false,
         is_passed_over: false,
+        leases: Vec::new(),
     }
 }
 

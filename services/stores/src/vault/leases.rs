@@ -37,6 +37,9 @@ const GONE: [&str; 5] = [
     "lease is not renewable",
 ];
 
+/// What the server says of a lease that it does not know.
+const UNKNOWN: [&str; 2] = ["lease not found", "invalid lease"];
+
 /// What a role answers.
 #[derive(Deserialize)]
 struct Made<'a> {
@@ -192,7 +195,33 @@ impl Api {
         })
     }
 
-    /// Ends a token, and every lease that it minted.
+    /// Ends a lease: it answers once the login is refused. The end of its token alone says that it is to be.
+    async fn end_lease(&self, role: &Source, name: &Name, call: Call<'_>) -> Result<(), PortError> {
+        let place = "sys/leases/revoke";
+        let id = format!("{}/{}", role.path, name.suffix);
+        let body = serde_json::json!({ "lease_id": id, "sync": true });
+        let answer = self
+            .ask(Method::PUT, place, Some(json(&body)?), call)
+            .await?;
+        match answer.status {
+            200 | 204 => {}
+            400 | 404 if UNKNOWN.iter().any(|text| answer.mentions(text)) => {}
+            // So it answers where the engine could not reach what it made the login at.
+            400 => {
+                let text = format!(
+                    "{} did not end a lease of {}: {}; see whether the server that the login is for answers",
+                    self.place(),
+                    role.path,
+                    answer.reasons(&[])
+                );
+                return Err(PortError::new(ErrorKind::Unavailable, text));
+            }
+            _ => return Err(self.refused(&answer, "update", place, None)),
+        }
+        self.end_token(&name.accessor, call).await
+    }
+
+    /// Ends a token, and has every lease that it minted ended.
     async fn end_token(&self, accessor: &str, call: Call<'_>) -> Result<(), PortError> {
         let place = "auth/token/revoke-accessor";
         let body = serde_json::json!({ "accessor": accessor });
@@ -242,7 +271,7 @@ impl Leases for VaultStore {
 
     async fn end(
         &self,
-        _role: &Source,
+        role: &Source,
         lease: &RemoteVersion,
         until: &Until,
     ) -> Result<(), PortError> {
@@ -251,7 +280,7 @@ impl Leases for VaultStore {
             of_store(&self.name, PortError::new(ErrorKind::Denied, text))
         })?;
         let call = self.call(until);
-        let ended = self.api.end_token(&name.accessor, call);
+        let ended = self.api.end_lease(role, &name, call);
         self.within(call, ended).await
     }
 }

@@ -49,6 +49,7 @@ pub(super) const TO_LEASE: Needs = &[
     ("auth/token/renew-accessor", &["update"]),
     ("auth/token/revoke-accessor", &["update"]),
     ("sys/leases/renew", &["update"]),
+    ("sys/leases/revoke", &["update"]),
 ];
 /// What a role needs.
 pub(super) const OF_ROLE: &[&str] = &["read"];

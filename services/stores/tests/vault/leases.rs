@@ -166,3 +166,26 @@ async fn a_lease_that_somebody_ended_there_is_gone() {
     assert_eq!(extended.unwrap(), Extended::Gone);
     assert!(!bank.admits(&minted.value).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_not_told_as_ended_before_the_database_refuses_its_login() {
+    let mut bank = Bank::open().await;
+    let (app, until) = (role("app"), plenty());
+    let minted = bank.leases().mint(&app, &until).await.unwrap();
+    bank.leases()
+        .extend(&app, &minted.lease, &until)
+        .await
+        .unwrap();
+    bank.postgres.kill();
+    let error = bank.leases().end(&app, &minted.lease, &until).await;
+    assert!(error.is_err(), "nobody told the database");
+    bank.postgres.restart();
+    assert!(bank.admits(&minted.value).await, "it is let in still");
+    bank.leases()
+        .end(&app, &minted.lease, &until)
+        .await
+        .unwrap();
+    assert!(!bank.admits(&minted.value).await);
+    let again = bank.leases().end(&app, &minted.lease, &until).await;
+    again.unwrap();
+}

@@ -53,6 +53,14 @@ impl FakeLeases {
             .retain(|_, (_, is_extended)| *is_extended);
     }
 
+    /// How many of those that are alive were extended.
+    #[must_use]
+    pub fn extended(&self) -> usize {
+        let state = self.state();
+        let extended = state.alive.values();
+        extended.filter(|(_, is_extended)| *is_extended).count()
+    }
+
     /// How many logins were ever made.
     #[must_use]
     pub fn minted(&self) -> u64 {

@@ -102,6 +102,7 @@ fn made(rotation: RotationId, n: u8) -> Command {
         failure: None,
         is_away: false,
         remote: Some(remote(n)),
+        sessions: None,
     }
 }
 

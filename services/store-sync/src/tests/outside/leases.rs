@@ -20,6 +20,7 @@ fn leased(lease: &RemoteVersion) -> SecretNow {
             source: role(),
         }),
         known: Some(lease.clone()),
+        leases: vec![lease.clone()],
         current: Some(1),
         ..secret_now(SECRET, "one")
     }
@@ -42,6 +43,33 @@ async fn a_lease_at_its_maximum_lifetime_is_renewed_and_told_to_give_way() {
         [minted.lease],
         "it lives on meanwhile"
     );
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lease_before_is_renewed_while_another_one_takes_its_place() {
+    let world = World::new().await;
+    let store = world.fakes.store("one");
+    let before = store.lender.mint(&role(), &plenty()).await.unwrap();
+    let next = store.lender.mint(&role(), &plenty()).await.unwrap();
+    let (shutdown, task) = world.start();
+    let swapping = SecretNow {
+        leases: vec![before.lease.clone(), next.lease.clone()],
+        is_rotating: true,
+        ..leased(&next.lease)
+    };
+    world.tell(vec![store_now("one")], vec![swapping]);
+    let mut both = [before.lease, next.lease];
+    both.sort_unstable();
+    let extended = async {
+        while store.lender.extended() < both.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, extended).await.unwrap();
+    store.lender.pass_mint_span();
+    assert_eq!(store.lender.alive(), both);
     shutdown.request();
     task.await.unwrap();
 }
