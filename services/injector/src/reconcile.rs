@@ -140,7 +140,7 @@ pub(crate) struct Reconciler {
     relist_at: Option<Duration>,
     told: Option<Told>,
     /// Wants of leases that were told, and when.
-    wanted: BTreeMap<(ContainerId, BindingId), Duration>,
+    wanted: BTreeMap<(ContainerId, BindingId), wants::Want>,
     wake_at: Option<Duration>,
 }
 

@@ -298,6 +298,8 @@ impl Shared {
         inner.sealed.retain(|key, _| current.contains(key));
         inner.stale.took(plan.generation, self.clock.monotonic());
         inner.plan = Some(Arc::new(plan));
+        drop(inner);
+        self.wants.look();
         true
     }
 
