@@ -1,5 +1,7 @@
 //! Leases: each container has one of its own, for as long as it is there.
 
+mod bounds;
+
 use crate::assignment;
 use crate::binding::Reload;
 use crate::command::{Command, Declaration, Observation};
@@ -7,10 +9,10 @@ use crate::effect::{StepWork, Work};
 use crate::event::Event;
 use crate::id::{RotationId, SecretId, StoreId};
 use crate::lease::{self, DEFAULT_LINGER, Lease, LeaseOf};
-use crate::name::StoreName;
+use crate::name::{SecretName, StoreName};
 use crate::plan::plan_host;
 use crate::report::{Fact, HostReport, Item};
-use crate::rotation::{self, Step, Trigger};
+use crate::rotation::{self, Intervention, Phase, Step, Trigger};
 use crate::secret::{self, Place, Spec, Store};
 use crate::store::{
     Backend, CredentialRef, OldVersions, RemoteVersion, Source, StoreSpec, VaultAuth, VaultSpec,
@@ -141,6 +143,44 @@ fn of_lease(n: u8, event: secret::Event) -> Event {
     Event::Secret(lease(n), event)
 }
 
+/// The store's word that the lease of container 1 ends.
+fn ending() -> Command {
+    Command::Observed(Observation {
+        secret: lease(1),
+        rotation: SECOND,
+        known: Some(remote(1)),
+        found: None,
+        is_unchanged: false,
+    })
+}
+
+fn hidden_name() -> SecretName {
+    lease::name_of(&secret_name(), &container(1)).unwrap()
+}
+
+/// A person asks for another one for container 1.
+fn another() -> Command {
+    Command::Rotate {
+        rotation: SECOND,
+        secret: hidden_name(),
+    }
+}
+
+/// The store's word that what a person revoked is refused there.
+fn confirmed() -> Command {
+    Command::RevokeOutcome {
+        revocation: REVOCATION,
+        attempt: 1,
+        failure: None,
+    }
+}
+
+fn unbind() -> Command {
+    Command::Unbind {
+        name: binding_name(),
+    }
+}
+
 #[test]
 fn a_container_that_wants_a_lease_gets_one_of_its_own_and_the_declared_secret_has_no_version() {
     let spec = Spec {
@@ -239,14 +279,7 @@ fn what_a_host_tells_of_a_lease_counts_for_its_container_alone() {
 
 #[test]
 fn a_lease_at_its_end_gives_way_to_another_one_and_dies_once_the_container_runs_on_that() {
-    let ending = Command::Observed(Observation {
-        secret: lease(1),
-        rotation: SECOND,
-        known: Some(remote(1)),
-        found: None,
-        is_unchanged: false,
-    });
-    let given = served().and(ending).minted(SECOND, 2);
+    let given = served().and(ending()).minted(SECOND, 2);
     let secret = &given.world().secrets[&lease(1)];
     assert_eq!((secret.current, secret.alive()), (Some(2), vec![1, 2]));
     let acknowledged = Command::Report(HostReport {
@@ -296,11 +329,155 @@ fn a_container_that_was_removed_is_not_waited_for() {
         fact: Fact::Removed,
         ..leased(1, 1)
     };
-    let over = of_lease(1, secret::Event::LeaseLingering { until: NOW });
-    let gone = served().when(says(vec![removed])).then_among_others([over]);
-    let end = Command::LingerEnded { secret: lease(1) };
-    let ended = gone.and(end);
+    let over = [
+        of_lease(1, secret::Event::LeaseEnded),
+        of_lease(1, secret::Event::VersionRevoked { version: 1 }),
+    ];
+    let ended = served().when(says(vec![removed])).then_among_others(over);
+    let open = ended.world().unconfirmed_revocation(lease(1)).unwrap();
+    assert_eq!(open.retire, [remote(1)]);
+    // Also while another one takes its place: nothing of that goes on.
+    let removed = Item {
+        fact: Fact::Removed,
+        ..leased(1, 1)
+    };
+    let swapping = served().and(ending()).minted(SECOND, 2);
+    let ended = swapping.and(says(vec![removed]));
     assert!(ended.world().secrets[&lease(1)].alive().is_empty());
+    assert!(ended.world().open_rotation(lease(1)).is_none());
+}
+
+#[test]
+fn a_container_that_goes_away_in_the_report_that_wants_one_gets_none() {
+    let removed = Item {
+        secret: lease(1),
+        ..item(1, Fact::Removed)
+    };
+    let both = says(vec![item(1, Fact::Wanted), removed]);
+    bound().when(both).then_nothing();
+}
+
+#[test]
+fn leases_of_a_host_that_is_evicted_end_with_it_and_nothing_waits_for_it() {
+    let gone = served().and(evict(HOST));
+    assert!(gone.world().secrets[&lease(1)].alive().is_empty());
+    let open = gone.world().unconfirmed_revocation(lease(1)).unwrap();
+    assert_eq!(open.retire, [remote(1)]);
+    assert!(open.waiting.is_empty(), "{open:?}");
+    let secret = hidden_name();
+    let gone_host = secret::Rejection::LeaseHostGone { secret };
+    gone.when(another()).then_rejected(gone_host);
+}
+
+#[test]
+fn another_lease_for_a_container_that_does_not_run_is_not_kept_longer_and_none_is_made_by_itself() {
+    let until = NOW.plus(DEFAULT_LINGER);
+    let down = served().and(only(&[]));
+    down.clone().when(ending()).then_nothing();
+    let swapping = down.and(another());
+    let secret = &swapping.world().secrets[&lease(1)];
+    assert_eq!(secret.lingers_until, Some(until));
+    let end = Command::LingerEnded { secret: lease(1) };
+    let ended = swapping.at(until).and(end);
+    assert!(ended.world().secrets[&lease(1)].alive().is_empty());
+}
+
+#[test]
+fn a_container_that_wants_one_again_after_its_own_ended_is_kept_no_time() {
+    let down = served().and(only(&[])).and(revoke(None));
+    let withdrawn = Command::Report(report(Vec::new(), &[]));
+    let down = down.and(confirmed()).and(withdrawn);
+    let resumed = of_lease(1, secret::Event::LeaseResumed);
+    let back = down.when(wants(&[1])).then_among_others([resumed]);
+    assert_eq!(back.world().secrets[&lease(1)].lingers_until, None);
+    assert!(back.world().open_rotation(lease(1)).is_some());
+}
+
+#[test]
+fn the_time_of_what_a_person_revoked_meanwhile_ends_once() {
+    let until = NOW.plus(DEFAULT_LINGER);
+    let revoked = served().and(only(&[])).and(revoke(None)).at(until);
+    let end = Command::LingerEnded { secret: lease(1) };
+    let over = of_lease(1, secret::Event::LeaseEnded);
+    let ended = revoked.when(end.clone()).then([over]);
+    let secret = hidden_name();
+    ended
+        .when(end)
+        .then_rejected(secret::Rejection::NotLingering { secret });
+}
+
+#[test]
+fn the_lease_in_use_is_the_known_one_until_another_is_promoted_and_both_are_kept_alive() {
+    let made = served().and(ending()).and(made(SECOND, 2));
+    let secret = &made.world().secrets[&lease(1)];
+    assert_eq!(secret.known, Some(remote(1)));
+    assert_eq!(secret.living_leases(), [remote(1), remote(2)]);
+    let promoted = [Step::Set, Step::Test, Step::Finish]
+        .into_iter()
+        .fold(made, |given, step| given.and(done(SECOND, step)));
+    let secret = &promoted.world().secrets[&lease(1)];
+    assert_eq!(secret.known, Some(remote(2)));
+    assert_eq!(secret.living_leases(), [remote(1), remote(2)]);
+}
+
+#[test]
+fn a_swap_that_is_turned_back_ends_the_new_lease_and_the_one_before_is_the_known_one() {
+    let aborted = Command::Intervene {
+        rotation: SECOND,
+        intervention: Intervention::Abort,
+        reason: "drill".to_owned(),
+    };
+    let stays = Command::Report(HostReport {
+        holds: vec![(lease(1), 1)],
+        ..report(vec![leased(1, 1)], &[])
+    });
+    let back = served().and(ending()).minted(SECOND, 2).and(aborted);
+    let back = back.and(stays);
+    let secret = &back.world().secrets[&lease(1)];
+    assert_eq!((secret.current, secret.alive()), (Some(1), vec![1]));
+    assert_eq!(secret.known, Some(remote(1)));
+    let open = back.world().open_rotation(lease(1)).unwrap();
+    let is_going_back = matches!(
+        open.phase,
+        Phase::Performing {
+            step: Step::RollBack,
+            ..
+        }
+    );
+    assert!(is_going_back, "{:?}", open.phase);
+}
+
+#[test]
+fn a_binding_that_comes_back_gives_each_lease_to_its_own_host_again() {
+    let given = served().and(enrol(OTHER_HOST)).and(unbind());
+    let given = given.and(another()).minted(SECOND, 2);
+    let back = given.and(apply_binding(anywhere(), file(), Reload::None));
+    let plan = plan_host(back.world(), HOST).unwrap();
+    let own = plan.bindings.iter().find(|one| one.secret == lease(1));
+    assert_eq!(own.unwrap().current.unwrap().version, 2);
+    let delivered = &back.world().secrets[&lease(1)].delivered;
+    assert!(delivered.keys().all(|(host, _)| *host == HOST));
+}
+
+#[test]
+fn a_container_that_no_binding_gives_its_lease_any_more_keeps_it_no_longer_than_one_that_is_gone() {
+    let until = NOW.plus(DEFAULT_LINGER);
+    let lingering = of_lease(1, secret::Event::LeaseLingering { until });
+    let unbound = served().and(unbind());
+    unbound.when(only(&[1])).then_among_others([lingering]);
+}
+
+#[test]
+fn the_time_for_which_a_lease_is_kept_is_the_declared_one_as_it_is_now() {
+    let linger = std::time::Duration::from_secs(60);
+    let shorter = Spec {
+        lease: Some(Box::new(Lease::PerContainer { linger })),
+        ..dynamic()
+    };
+    let until = NOW.plus(linger);
+    let lingering = of_lease(1, secret::Event::LeaseLingering { until });
+    let changed = served().and(apply_secret(shorter));
+    changed.when(only(&[])).then_among_others([lingering]);
 }
 
 #[test]
