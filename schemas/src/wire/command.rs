@@ -32,6 +32,9 @@ mirror_struct! {
         found: Option<Text<RemoteVersion>>,
         /// Whether its value is the current one of ours.
         is_unchanged: bool,
+        /// Whether the known lease of a container ended there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_gone: bool,
     }
 }
 

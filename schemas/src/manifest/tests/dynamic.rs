@@ -72,6 +72,10 @@ fn what_makes_no_sense_is_refused_with_the_next_step() {
             "{ rotator: { type: dynamic, store: bao, role: a/b/c, linger: 25h } }",
             "linger",
         ),
+        (
+            "{ rotator: { type: dynamic, store: bao, role: a/b/c, linger: 29s } }",
+            "linger",
+        ),
     ] {
         let faults = faults(&secret(text));
         assert!(

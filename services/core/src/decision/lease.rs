@@ -26,6 +26,8 @@ const FIRST_ID: u32 = 50_000;
 const FIRST_END: u32 = 100_000;
 /// Why a lease ends whose container is gone.
 const GONE: &str = "its container does not run any more, or is not to have it";
+/// Why a lease ends that its store let go of.
+const LOST: &str = "it ended at its store while its container did not run";
 /// Why a lease ends whose host is gone.
 const EVICTED: &str = "its container's host was evicted";
 
@@ -307,7 +309,7 @@ fn is_free(world: &World, secret: &Secret, (declared, report): (SecretId, &HostR
 }
 
 /// Takes word that a lease ended, or cannot be renewed for long: the container gets another one. Not one that does
-/// not run, or is given none any more: it gets one when it wants it.
+/// not run, or is given none any more: of it what ended there ends here, and it gets another one when it wants it.
 pub(super) fn observed(
     world: &World,
     secret: &Secret,
@@ -315,13 +317,18 @@ pub(super) fn observed(
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let is_given = |of: &LeaseOf| world.is_given_to(secret.id, of.host);
-    let is_in_use = secret.current.is_some()
-        && secret.lingers_until.is_none()
-        && secret.lease_of().is_some_and(is_given);
-    if seen.found.is_some() || !is_in_use {
+    let is_in_use = secret.lingers_until.is_none() && secret.lease_of().is_some_and(is_given);
+    if seen.found.is_some() || secret.current.is_none() {
         return Ok(Vec::new());
     }
-    rotate::start(world, secret, seen.rotation, Trigger::OnDemand, ctx)
+    if is_in_use {
+        return rotate::start(world, secret, seen.rotation, Trigger::OnDemand, ctx);
+    }
+    if !seen.is_gone {
+        return Ok(Vec::new());
+    }
+    let revocation = RevocationId::from_bytes(ctx.id(FIRST_END));
+    ended(world, secret, revocation, (LOST, None))
 }
 
 /// Ends the lease of a container that was gone for as long as it is kept.

@@ -187,6 +187,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         known: None,
         found: None,
         is_unchanged: false,
+        is_gone: false,
     };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),

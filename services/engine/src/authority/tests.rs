@@ -164,6 +164,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         known: None,
         found: None,
         is_unchanged: false,
+        is_gone: false,
     };
     let enrol = Command::EnrolHost {
         host: HOST,

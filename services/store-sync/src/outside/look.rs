@@ -270,7 +270,7 @@ async fn renewed(
 ) -> Result<Found, PortError> {
     let registry = &shared.registry;
     let metrics = &registry.parts.metrics;
-    let (mut gives_way, mut failed) = (false, None);
+    let (mut gives_way, mut is_gone, mut failed) = (false, false, None);
     for lease in due {
         let extending = leases.extend(&place.source, lease, until);
         let extending = metrics.time(place.store.as_str(), "renew", extending);
@@ -290,12 +290,17 @@ async fn renewed(
         }
         let is_in_use = secret.current.is_some() && secret.known.as_ref() == Some(lease);
         gives_way |= is_in_use && extended.gives_way();
+        is_gone |= is_in_use && extended == Extended::Gone;
     }
     if gives_way {
         if secret.is_rotating || !may_try(registry, secret.secret, None, false) {
             return Ok(Found::Busy);
         }
-        return match contacted.ours(submit(shared, secret, None, false)).await? {
+        let seen = Observation {
+            is_gone,
+            ..observation(shared, secret, None, false)
+        };
+        return match contacted.ours(submit_seen(shared, secret, seen)).await? {
             true => Ok(Found::Changed),
             false => Ok(Found::Busy),
         };
@@ -396,14 +401,32 @@ async fn submit(
     found: Option<RemoteVersion>,
     is_unchanged: bool,
 ) -> Result<bool, PortError> {
-    let mut span = span_of_look(shared, secret);
-    let seen = Observation {
+    let seen = observation(shared, secret, found, is_unchanged);
+    submit_seen(shared, secret, seen).await
+}
+
+fn observation(
+    shared: &Shared,
+    secret: &SecretNow,
+    found: Option<RemoteVersion>,
+    is_unchanged: bool,
+) -> Observation {
+    Observation {
         secret: secret.secret,
         rotation: RotationId::from_bytes(drawn(shared)),
         known: secret.known.clone(),
         found,
         is_unchanged,
-    };
+        is_gone: false,
+    }
+}
+
+async fn submit_seen(
+    shared: &Shared,
+    secret: &SecretNow,
+    seen: Observation,
+) -> Result<bool, PortError> {
+    let mut span = span_of_look(shared, secret);
     let told = tell_within(shared, Command::Observed(seen), &span).await;
     if let Err(error) = &told {
         span.fail(error.kind.word(), &error.text);

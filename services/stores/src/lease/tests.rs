@@ -77,6 +77,7 @@ fn work(step: Step) -> StepWork {
         provided: false,
         outside: Some(Box::new(outside(&[]))),
         resource: None,
+        mark: None,
     }
 }
 

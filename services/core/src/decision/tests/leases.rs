@@ -151,6 +151,7 @@ fn ending() -> Command {
         known: Some(remote(1)),
         found: None,
         is_unchanged: false,
+        is_gone: false,
     })
 }
 
@@ -374,6 +375,16 @@ fn another_lease_for_a_container_that_does_not_run_is_not_kept_longer_and_none_i
     let until = NOW.plus(DEFAULT_LINGER);
     let down = served().and(only(&[]));
     down.clone().when(ending()).then_nothing();
+    // One that is gone there is worth nothing to a container that comes back: it asks for another one.
+    let Command::Observed(seen) = ending() else {
+        panic!("no look");
+    };
+    let gone = Command::Observed(Observation {
+        is_gone: true,
+        ..seen
+    });
+    let lost = down.clone().and(gone);
+    assert!(lost.world().secrets[&lease(1)].alive().is_empty());
     let swapping = down.and(another());
     let secret = &swapping.world().secrets[&lease(1)];
     assert_eq!(secret.lingers_until, Some(until));

@@ -36,6 +36,7 @@ async fn a_lease_at_its_maximum_lifetime_is_renewed_and_told_to_give_way() {
     world.tell(vec![store_now("one")], vec![leased(&minted.lease)]);
     let seen = world.observation().await;
     assert_eq!((seen.secret, seen.found), (SECRET, None));
+    assert!(!seen.is_gone);
     assert_eq!(seen.known.as_ref(), Some(&minted.lease));
     store.lender.pass_mint_span();
     assert_eq!(
@@ -87,6 +88,7 @@ async fn a_lease_that_is_gone_there_is_told_and_one_that_has_its_time_is_not() {
     world.tell(vec![store_now("one")], vec![leased(&minted.lease), gone]);
     let seen = world.observation().await;
     assert_eq!((seen.secret, seen.found), (OTHER, None));
+    assert!(seen.is_gone);
     store.lender.pass_mint_span();
     shutdown.request();
     task.await.unwrap();

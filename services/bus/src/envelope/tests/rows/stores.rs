@@ -131,6 +131,7 @@ pub(super) fn commands() -> [Command; 4] {
         known: Some(remote("6")),
         found: Some(remote("7")),
         is_unchanged: true,
+        is_gone: false,
     };
     let finished = Command::StepOutcome {
         rotation,
