@@ -120,7 +120,7 @@ pub struct DynamicRotator {
     /// The path at which it gives logins: `database/creds/app`.
     #[schemars(length(min = 1, max = 2048))]
     pub role: String,
-    /// How long a login is kept for a container that does not run; by default `5m`.
+    /// How long a login is kept for a container that does not run, from `30s` to `24h`; by default `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linger: Option<String>,
 }
