@@ -155,6 +155,7 @@ async fn live(
             notes: Vec::new(),
             restarts: Vec::new(),
             staged: Vec::new(),
+            knows_staged: false,
         });
         let accepted = submit(&end, report).await;
         said = held;

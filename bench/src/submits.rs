@@ -108,6 +108,7 @@ fn command(number: u32) -> Result<Command> {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     }))
 }
 

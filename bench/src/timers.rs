@@ -1,7 +1,8 @@
 //! What the scheduler's queue holds per secret, and whether a tick costs more with more secrets.
 //!
 //! Invariant: memory is the growth of this process's resident memory while the queue is built.
-//! Secrets have random ids, a cron line in a zone and jitter, as a manifest gives them.
+//! Secrets have random ids, a cron line in a zone and jitter, as a manifest gives them, and each was delivered
+//! to a host. None has a rule on events.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_bench::engine_api::now;
 use keywheel_bench::samples::Samples;
 use keywheel_core::event::Event;
-use keywheel_core::id::SecretId;
+use keywheel_core::id::{DeliveryId, EventId, HostId, SecretId};
 use keywheel_core::name::SecretName;
 use keywheel_core::rotation;
 use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
@@ -24,6 +25,8 @@ use crate::{Line, resident_mb};
 const COUNTS: [(u64, &str); 2] = [(1000, "-"), (1_000_000, "as with 1,000")];
 /// Ticks measured in each.
 const TICKS: usize = 500;
+/// Hosts that they are delivered to.
+const HOSTS: u64 = 100;
 /// When all secrets became known.
 const BEGIN: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -55,14 +58,21 @@ fn fill(count: u64) -> Result<Timers> {
     let mut timers = Timers::new();
     let name = SecretName::parse("bench/secret").map_err(|error| anyhow::anyhow!("{error}"))?;
     for number in 0..count {
-        let event = secret::Event::Registered {
-            name: name.clone(),
-            spec: spec(number),
-        };
-        timers.apply(
-            BEGIN,
-            &Event::Secret(SecretId::from_bytes(id(number)), event),
-        );
+        let events = [
+            secret::Event::Registered {
+                name: name.clone(),
+                spec: spec(number),
+            },
+            secret::Event::Delivered {
+                host: HostId::from_bytes(id(number % HOSTS)),
+                version: 1,
+                delivery: DeliveryId::from_bytes(id(number)),
+            },
+        ];
+        for event in events {
+            let event = Event::Secret(SecretId::from_bytes(id(number)), event);
+            timers.fold((number, EventId::default()), BEGIN, &event);
+        }
         timers.settle();
     }
     Ok(timers)

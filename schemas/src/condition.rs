@@ -2,13 +2,18 @@
 //!
 //! Invariants: what was read has few, known variables and functions, no macro that walks a list and no
 //! arithmetic, so that asking costs at most the text's length times the event's size, both of which are
-//! bounded; asking never fails, for what cannot be said of an event does not hold. What it does not do:
-//! know which events there are, or what a secret does after one.
+//! bounded; reading costs what the bounded number of its parts does; asking never fails, for what cannot be
+//! said of an event does not hold. What it does not do: know which events there are, or what a secret does
+//! after one.
+
+mod known;
+mod tokens;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
+use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo};
 use cel::parser::Parser;
 use cel::{Context, Env, Value};
 use serde_json::{Map, Value as Json};
@@ -17,6 +22,8 @@ use crate::near::nearest;
 
 /// Longest condition, in bytes.
 pub const MAX_CONDITION_BYTES: usize = 512;
+/// Most parts of a condition: names, values, signs and brackets.
+pub const MAX_CONDITION_TOKENS: usize = 160;
 /// Deepest nesting of a condition.
 pub const MAX_CONDITION_DEPTH: u16 = 24;
 /// Most of an event's `data` that a condition is asked of: each value counts one, and its bytes as text.
@@ -56,21 +63,13 @@ impl Condition {
                 text.len()
             ));
         }
-        let parser = Parser::new().max_recursion_depth(MAX_CONDITION_DEPTH);
-        let (expression, source) = parser.parse_with_source_info(text).map_err(|faults| {
-            let first = faults.errors.first();
-            let (line, column) = first.map_or((1, 1), |fault| fault.pos);
-            let what = match first.map(|fault| fault.msg.as_str()) {
-                // Said of what the parser gave up, with no place.
-                Some("UNKNOWN") | None => {
-                    format!("its parts are nested deeper than {MAX_CONDITION_DEPTH}")
-                }
-                Some(fault) => crate::leaf::shorten(fault),
-            };
-            format!(
-                "the condition is no CEL at line {line}, column {column}: {what}; write for example `event.secret == \"prod/ca\"`"
-            )
-        })?;
+        let tokens = tokens::count(text);
+        if tokens > MAX_CONDITION_TOKENS {
+            return Err(format!(
+                "the condition has {tokens} parts; at most {MAX_CONDITION_TOKENS} are allowed: shorten it, or say parts of it as rules of their own"
+            ));
+        }
+        let (expression, source) = read(text)?;
         let place = |id| {
             source
                 .offset_for(id)
@@ -78,7 +77,7 @@ impl Condition {
                     format!(" at character {}", u64::from(start) + 1)
                 })
         };
-        check(&expression, &place)?;
+        check(&expression, &place, 1)?;
         expect_answer(&expression, &place)?;
         Ok(Self { expression })
     }
@@ -90,10 +89,22 @@ impl Condition {
         self.answer(facts, held) == Some(true)
     }
 
-    /// Whether it holds for no event of which this much is known, whatever else the event says.
+    /// Whether it holds for no event of a type about a secret, whatever else the event says.
     #[must_use]
-    pub fn excludes(&self, facts: &Facts) -> bool {
-        [false, true].map(|held| self.answer(facts, held)) == [Some(false); 2]
+    pub fn excludes(&self, secret: &str, type_name: &str) -> bool {
+        known::answer(&self.expression, known::About { secret, type_name }) == Some(false)
+    }
+
+    /// The only secret whose events it can hold for, where it plainly says one.
+    #[must_use]
+    pub fn only_secret(&self) -> Option<&str> {
+        known::only_secret(&self.expression)
+    }
+
+    /// Whether the answer may hang on `held`.
+    #[must_use]
+    pub fn asks_held(&self) -> bool {
+        known::names(&self.expression, "held")
     }
 
     /// Its answer; `None` when it asks for something that is not known.
@@ -104,6 +115,34 @@ impl Condition {
             Ok(_) | Err(_) => None,
         }
     }
+}
+
+/// Reads CEL, of few parts.
+fn read(text: &str) -> Result<(IdedExpr, SourceInfo), String> {
+    let parser = Parser::new().max_recursion_depth(MAX_CONDITION_DEPTH);
+    // The parser is a generated one, and not known to end well for every text; nothing of it is kept.
+    let parsed = catch_unwind(AssertUnwindSafe(|| parser.parse_with_source_info(text)));
+    let faults = match parsed {
+        Ok(Ok(read)) => return Ok(read),
+        Ok(Err(faults)) => Some(faults),
+        Err(_) => None,
+    };
+    let first = faults.as_ref().and_then(|faults| faults.errors.first());
+    let (line, column) = first.map_or((1, 1), |fault| fault.pos);
+    let what = match first.map(|fault| fault.msg.as_str()) {
+        // Said of what the parser gave up, with no place.
+        Some("UNKNOWN") => too_deep(),
+        Some(fault) if fault.contains("ecursion limit") => too_deep(),
+        None => "it cannot be read".to_owned(),
+        Some(fault) => crate::leaf::shorten(fault),
+    };
+    Err(format!(
+        "the condition is no CEL at line {line}, column {column}: {what}; write for example `event.secret == \"prod/ca\"`"
+    ))
+}
+
+fn too_deep() -> String {
+    format!("its parts are nested deeper than {MAX_CONDITION_DEPTH}")
 }
 
 /// What is known of an event.
@@ -200,8 +239,15 @@ fn object(members: &Map<String, Json>, left: &mut usize) -> Option<Value> {
 type Place<'a> = &'a dyn Fn(u64) -> String;
 
 /// Refuses what is unknown, and what costs more than a look.
-fn check(part: &IdedExpr, place: Place<'_>) -> Result<(), String> {
+fn check(part: &IdedExpr, place: Place<'_>, depth: u16) -> Result<(), String> {
     let at = || place(part.id);
+    if depth > MAX_CONDITION_DEPTH {
+        return Err(format!(
+            "the condition goes too far{}: {}; say parts of it as rules of their own",
+            at(),
+            too_deep()
+        ));
+    }
     match &part.expr {
         Expr::Literal(_) => Ok(()),
         Expr::Ident(name) if VARIABLES.contains(&name.as_str()) => Ok(()),
@@ -213,14 +259,14 @@ fn check(part: &IdedExpr, place: Place<'_>) -> Result<(), String> {
         )),
         Expr::Select(select) => {
             check_field(select, &at())?;
-            check(&select.operand, place)
+            check(&select.operand, place, depth + 1)
         }
         Expr::Call(call) => {
             check_call(call, &at())?;
             let parts = call.target.as_deref().into_iter().chain(&call.args);
-            each(parts, place)
+            each(parts, place, depth + 1)
         }
-        Expr::List(list) => each(&list.elements, place),
+        Expr::List(list) => each(&list.elements, place, depth + 1),
         Expr::Comprehension(_) => Err(format!(
             "the condition walks a list{}, by `all`, `exists`, `exists_one`, `map` or `filter`, which costs too much; ask for one value with `in`, or for a part by its place, like `event.data.versions[0]`",
             at()
@@ -232,8 +278,13 @@ fn check(part: &IdedExpr, place: Place<'_>) -> Result<(), String> {
     }
 }
 
-fn each<'a>(parts: impl IntoIterator<Item = &'a IdedExpr>, place: Place<'_>) -> Result<(), String> {
-    parts.into_iter().try_for_each(|part| check(part, place))
+fn each<'a>(
+    parts: impl IntoIterator<Item = &'a IdedExpr>,
+    place: Place<'_>,
+    depth: u16,
+) -> Result<(), String> {
+    let mut parts = parts.into_iter();
+    parts.try_for_each(|part| check(part, place, depth))
 }
 
 /// `event` has few fields; what its `data` has depends on the event's type.

@@ -152,6 +152,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         schedule: every,
         jitter: Duration::ZERO,
         missed_run: MissedRun::Skip,
+        keep_previous: true,
         ..RotationPolicy::default()
     };
     let changed = Spec {
@@ -219,7 +220,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
     let spec = binding::Spec {
         secret: SECRET,
         also: std::collections::BTreeSet::new(),
-        previous: std::collections::BTreeSet::new(),
+        previous: std::collections::BTreeSet::from([SECRET]),
         selector,
         target,
         reload: Reload::Signal(1),
@@ -293,6 +294,7 @@ fn of_host() -> Result<Vec<host::Event>, NameError> {
         host::Event::Evicted {
             reason: "the machine was stolen".to_owned(),
         },
+        host::Event::StagingKnown,
     ])
 }
 

@@ -75,27 +75,75 @@ fn what_cannot_be_said_of_an_event_does_not_hold() {
 }
 
 #[test]
-fn an_event_of_which_little_is_known_is_excluded_only_by_what_is_known() {
-    let little = facts(&json!({}));
-    for (text, excluded) in [
-        (
-            r#"event.secret == "prod/db" && event.data.outcome == "completed""#,
-            true,
-        ),
-        (
-            r#"event.data.outcome == "completed" && event.secret == "prod/db""#,
-            true,
-        ),
-        (
-            r#"event.secret == "prod/ca" && event.data.outcome == "completed""#,
-            false,
-        ),
-        (r#"event.data.outcome == "completed""#, false),
-        ("held", false),
-        ("held && !held", true),
-    ] {
+fn an_event_is_excluded_only_by_its_secret_and_its_type() {
+    let excludes = |text: &str| {
         let condition = Condition::parse(text).unwrap();
-        assert_eq!(condition.excludes(&little), excluded, "{text}");
+        condition.excludes(CLOSED.secret, CLOSED.type_name)
+    };
+    for text in [
+        r#"event.secret == "prod/db" && event.data.outcome == "completed""#,
+        r#"event.data.outcome == "completed" && event.secret == "prod/db""#,
+        r#"event.secret != "prod/ca""#,
+        r#"!(event.secret == "prod/ca" || held)"#,
+        r#"event.secret in ["prod/db", "prod/api"] && has(event.data.outcome)"#,
+        r#"event.secret.startsWith("test/")"#,
+        r#"event.type == "dev.keywheel.host.evicted.v1""#,
+        r#"event.secret == "prod/ca" ? false : held"#,
+        "false",
+    ] {
+        assert!(excludes(text), "{text}");
+    }
+    // Their answers hang on what an event says besides, or on whether it says it at all.
+    for text in [
+        r#"event.secret == "prod/ca" && event.data.outcome == "completed""#,
+        r#"event.data.outcome == "completed""#,
+        "has(event.data.outcome)",
+        r#""outcome" in event.data"#,
+        "size(event.data) > 0",
+        r#"event.host == "web-1""#,
+        r#"event.host != """#,
+        r#"event.time > "2026-06""#,
+        r#"event.data.reason == "" || event.secret == "prod/db""#,
+        "held && !held",
+        "held",
+    ] {
+        assert!(!excludes(text), "{text}");
+    }
+}
+
+#[test]
+fn the_only_secret_is_said_where_nothing_else_can_hold() {
+    let only = |text: &str| {
+        let condition = Condition::parse(text).unwrap();
+        condition.only_secret().map(str::to_owned)
+    };
+    for text in [
+        r#"event.secret == "prod/ca""#,
+        r#""prod/ca" == event.secret"#,
+        r#"held && (event.host != "" && event.secret == "prod/ca")"#,
+    ] {
+        assert_eq!(only(text).as_deref(), Some("prod/ca"), "{text}");
+    }
+    for text in [
+        r#"event.secret == "prod/ca" || held"#,
+        r#"!(event.secret == "prod/ca")"#,
+        r#"event.secret != "prod/ca""#,
+        r#"event.host == "prod/ca""#,
+        r#"event.secret in ["prod/ca"]"#,
+    ] {
+        assert_eq!(only(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_condition_says_whether_it_asks_what_a_host_was_given() {
+    for (text, asks) in [
+        (r#"event.host == "web-1" && held"#, true),
+        ("event.data.held == true", false),
+        (r#"event.secret == "held""#, false),
+        ("!(true && (held == true))", true),
+    ] {
+        assert_eq!(Condition::parse(text).unwrap().asks_held(), asks, "{text}");
     }
 }
 
@@ -177,6 +225,41 @@ fn a_condition_has_a_longest_text_and_a_deepest_nesting() {
 }
 
 #[test]
+fn parts_are_counted_before_they_are_read() {
+    for (text, count) in [
+        ("", 0),
+        ("event.secret == \"prod/ca && x\"", 5),
+        ("held&&!!held", 5),
+        ("r\"\\\" + \"a\"", 3),
+        ("\"\"\"a \" b\"\"\" in [1]", 5),
+        ("held // \" && held\n&& held", 3),
+        ("\"a\\\"b\" == '\\u00e9'", 3),
+        ("\"no end", 3),
+        ("\"\\q!!\"", 6),
+    ] {
+        assert_eq!(tokens::count(text), count, "{text}");
+    }
+    let held = |signs: usize| format!("{}held", "!".repeat(signs));
+    refused(&held(MAX_CONDITION_TOKENS), "has 161 parts; at most 160");
+    Condition::parse(&"held || ".repeat(63).trim_end_matches("|| ")).unwrap();
+}
+
+#[test]
+fn what_goes_deep_without_brackets_is_refused_like_what_has_them() {
+    for text in [
+        format!("{}1", "1<".repeat(60)),
+        format!("event.data{} == 1", "[0]".repeat(40)),
+        format!("event.data{} == 1", ".a".repeat(40)),
+        format!("{}true", "held ? true : ".repeat(30)),
+    ] {
+        let fault = Condition::parse(&text).map(drop).unwrap_err();
+        assert!(fault.contains("nested deeper than 24"), "{text}: {fault}");
+    }
+    let far = format!("event.data{} == 1", ".a".repeat(20));
+    Condition::parse(&far).unwrap();
+}
+
+#[test]
 fn of_a_large_event_nothing_is_known_but_what_surrounds_it() {
     let outcome = Condition::parse(r#"event.data.outcome == "completed""#).unwrap();
     let secret = Condition::parse(r#"event.secret == "prod/ca""#).unwrap();
@@ -227,7 +310,7 @@ proptest! {
         let facts = facts(&json!({ "a": { "a": [1, "b", null, 18_446_744_073_709_551_615_u64] } }));
         for text in [text, part] {
             if let Ok(condition) = Condition::parse(&text) {
-                condition.holds(&facts, true);
+                let _answer = condition.holds(&facts, true);
             }
         }
     }

@@ -72,5 +72,7 @@ mirror_enum! {
             /// Why, in a person's words.
             reason: String,
         },
+        /// Its injector takes versions that are staged before a cut-over.
+        StagingKnown {},
     }
 }

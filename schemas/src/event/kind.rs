@@ -69,6 +69,7 @@ kinds! {
         E::KeyReplaced { .. } => "key_replaced",
         E::PermitIssued { .. } => "permit_issued",
         E::Evicted { .. } => "evicted",
+        E::StagingKnown => "staging_known",
     }
     rotation {
         E::Started { .. } => "started",

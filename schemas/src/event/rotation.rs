@@ -189,7 +189,8 @@ mirror_enum! {
             /// The host.
             host: Text<HostId>,
         },
-        /// Consumers were given leave to restart, or have to wait for it, so waiting ends later.
+        /// Consumers were given leave to restart, or have to wait for it, or sessions are waited for from now on,
+        /// so waiting ends later.
         DeadlineMoved {
             /// When waiting ends.
             deadline: Text<Timestamp>,

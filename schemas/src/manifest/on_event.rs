@@ -5,13 +5,12 @@
 
 use keywheel_core::name::SecretName;
 use keywheel_core::schedule::OnEvent;
-use serde_json::Map;
 
 use super::reader::{Faults, Fields, TextAt};
 use super::rotation::items;
-use super::tree::Located;
+use super::tree::{Located, position};
 use super::{MAX_EVENT_RULES, MAX_INTERVAL, MIN_INTERVAL};
-use crate::condition::{About, Condition, Facts};
+use crate::condition::Condition;
 use crate::event;
 use crate::near::nearest;
 
@@ -20,18 +19,29 @@ use crate::near::nearest;
 const EVENT_AGGREGATES: [&str; 5] = ["secret", "rotation", "revocation", "host", "store"];
 /// Aggregates whose events a rotation brings about itself.
 const OWN_AGGREGATES: [&str; 2] = ["secret", "rotation"];
-/// An instant for an event that only stands for others.
-const ANY_TIME: &str = "2026-01-01T00:00:00Z";
 
 pub(super) fn read(
     fields: &Fields<'_>,
     own: Option<&SecretName>,
     faults: &mut Faults,
 ) -> Vec<OnEvent> {
-    items(fields, "onEvent", MAX_EVENT_RULES, faults)
-        .iter()
-        .filter_map(|node| read_rule(node, own, faults))
-        .collect()
+    let mut rules: Vec<OnEvent> = Vec::new();
+    for node in items(fields, "onEvent", MAX_EVENT_RULES, faults) {
+        let Some(rule) = read_rule(node, own, faults) else {
+            continue;
+        };
+        let is_again = |other: &OnEvent| other.event == rule.event && other.when == rule.when;
+        if rules.iter().any(is_again) {
+            let message = format!(
+                "two rules of `onEvent` mean the same events, `{}` under the same `when`; keep one of them",
+                rule.event
+            );
+            faults.add(position(node), message);
+            continue;
+        }
+        rules.push(rule);
+    }
+    rules
 }
 
 fn read_rule(node: &Located, own: Option<&SecretName>, faults: &mut Faults) -> Option<OnEvent> {
@@ -98,7 +108,7 @@ fn read_kind((name, at): TextAt<'_>, faults: &mut Faults) -> Option<&'static eve
     None
 }
 
-/// Whether a rule may hold for an event of the secret's own: its data and its host are open.
+/// Whether a rule may hold for an event of the secret's own: all but its type and its secret is open.
 fn follows_itself(kind: &event::Kind, condition: Option<&Condition>, own: &SecretName) -> bool {
     if !OWN_AGGREGATES.contains(&kind.aggregate) {
         return false;
@@ -106,15 +116,5 @@ fn follows_itself(kind: &event::Kind, condition: Option<&Condition>, own: &Secre
     let Some(condition) = condition else {
         return true;
     };
-    let id = "00000000-0000-0000-0000-000000000000";
-    let subject = format!("{}/{id}", kind.aggregate);
-    let about = About {
-        id,
-        type_name: kind.name,
-        subject: &subject,
-        time: ANY_TIME,
-        secret: own.as_str(),
-        host: "",
-    };
-    !condition.excludes(&Facts::of(about, &Map::new()))
+    !condition.excludes(own.as_str(), kind.name)
 }

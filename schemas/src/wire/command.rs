@@ -52,6 +52,9 @@ pub enum WorkerCommand {
         slot: Text<SlotId>,
         /// When it was due, before jitter.
         scheduled: Text<Timestamp>,
+        /// Number in the log of the event that leads to it; absent for a slot of the schedule.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<u64>,
     },
     /// Makes a host known, or replaces its key.
     EnrolHost {
@@ -145,11 +148,13 @@ impl WorkerCommand {
                 secret,
                 slot,
                 scheduled,
+                after,
             } => Self::Due {
                 rotation: Text(*rotation),
                 secret: Text(*secret),
                 slot: Text(*slot),
                 scheduled: Text(*scheduled),
+                after: *after,
             },
             Command::EnrolHost {
                 host,
@@ -219,11 +224,13 @@ impl WorkerCommand {
                 secret,
                 slot,
                 scheduled,
+                after,
             } => Command::Due {
                 rotation: rotation.0,
                 secret: secret.0,
                 slot: slot.0,
                 scheduled: scheduled.0,
+                after,
             },
             Self::EnrolHost {
                 host,

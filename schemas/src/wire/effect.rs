@@ -48,6 +48,9 @@ mirror_struct! {
         /// Every other version whose value may still be kept.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         kept: Vec<u64>,
+        /// Whether an earlier attempt at `set` may have been done without an answer; seldom so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unclear: bool,
     }
 }
 

@@ -173,6 +173,8 @@ mirror_enum! {
         ServedFromCache {},
         /// A program opened the file for the first time since it was put there.
         FirstUse {},
+        /// A file of it got one beside the current one, as the version before.
+        GivenBeside {},
     }
 }
 
@@ -230,5 +232,8 @@ mirror_struct! {
         /// Of the versions that its plan names as staged those that it has at hand; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         staged: Vec<Held>,
+        /// Whether it takes versions that are staged; absent in what older injectors say.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        knows_staged: bool,
     }
 }

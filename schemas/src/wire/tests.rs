@@ -268,6 +268,7 @@ fn report() -> HostReport {
         }],
         restarts: restarts(),
         staged: vec![(SECRET, 4)],
+        knows_staged: true,
     }
 }
 
@@ -316,6 +317,14 @@ fn workers_commands() -> Vec<Command> {
             secret: SECRET,
             slot: SlotId::from_bytes([7; 16]),
             scheduled: AT,
+            after: None,
+        },
+        Command::Due {
+            rotation: ROTATION,
+            secret: SECRET,
+            slot: SlotId::from_bytes([7; 16]),
+            scheduled: AT,
+            after: Some(42),
         },
         Command::EnrolHost {
             host: HOST,

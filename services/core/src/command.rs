@@ -134,6 +134,8 @@ pub enum Command {
         slot: SlotId,
         /// When it was due, before jitter.
         scheduled: Timestamp,
+        /// Number in the log of the event that leads to it; `None` for a slot of the schedule.
+        after: Option<u64>,
     },
     /// Makes versions unusable now.
     Revoke {

@@ -77,6 +77,9 @@ pub struct AtResource {
     /// Every other version whose value may still be kept, but the one that is worked on: what they open is
     /// in use.
     pub kept: Vec<u64>,
+    /// Whether an earlier attempt at `set` may have been done without an answer. Then an account that has
+    /// neither the new password nor the one before is left to a person.
+    pub unclear: bool,
 }
 
 /// Make versions unusable.

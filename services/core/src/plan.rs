@@ -162,7 +162,10 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         host,
         host_name: known.name.clone(),
         generation,
-        staged: staged_at(world, host, &bindings),
+        staged: match known.knows_staged {
+            true => staged_at(world, host, &bindings),
+            false => Vec::new(),
+        },
         bindings,
         leaves: leaves_of(world, host),
     })
@@ -189,7 +192,7 @@ fn grant_to(secret: &Secret, host: HostId) -> Option<Grant> {
 fn previous_of(world: &World, spec: &Spec, host: HostId) -> Vec<PlannedPrevious> {
     let secrets = spec.previous.iter().filter_map(|id| world.secrets.get(id));
     let kept = secrets.filter_map(|secret| {
-        let grant = grant_of(secret, secret.retained, host)?;
+        let grant = grant_of(secret, secret.given_beside(), host)?;
         Some(PlannedPrevious {
             secret: secret.id,
             grant,

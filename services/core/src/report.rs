@@ -44,6 +44,9 @@ pub struct HostReport {
     /// Of the versions that its plan names as staged those that it has at hand: it asks nobody for them any
     /// more. At most [`MAX_REPORT_ITEMS`].
     pub staged: Vec<(SecretId, u64)>,
+    /// Whether it takes versions that are staged. An injector that does not know them refuses a whole plan
+    /// that names one.
+    pub knows_staged: bool,
 }
 
 /// What is noted of a container and a version.
@@ -54,6 +57,8 @@ pub enum UsageKind {
     ServedFromCache,
     /// A program opened the file for the first time since it was put there.
     FirstUse,
+    /// A file of it got one beside the current one, as the version before.
+    GivenBeside,
 }
 
 /// A use of a secret that changes nothing, for the audit alone.

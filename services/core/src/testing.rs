@@ -296,6 +296,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,
+        knows_staged: false,
     }
 }
 

@@ -55,6 +55,8 @@ pub struct World {
     closed_rotations: BTreeMap<SecretId, VecDeque<RotationId>>,
     closed_revocations: BTreeMap<SecretId, VecDeque<RevocationId>>,
     last_slots: BTreeMap<SecretId, Timestamp>,
+    /// Of secrets that rotate after events.
+    last_starts: BTreeMap<SecretId, u64>,
     host_generations: BTreeMap<HostId, u64>,
     stores_by_name: BTreeMap<StoreName, StoreId>,
     store_changes: BTreeMap<StoreId, u64>,
@@ -112,6 +114,12 @@ impl World {
     #[must_use]
     pub fn last_slot(&self, secret: SecretId) -> Option<Timestamp> {
         self.last_slots.get(&secret).copied()
+    }
+    /// Number in the log of the last start of a rotation, whatever led to it, of a secret that rotates after
+    /// events.
+    #[must_use]
+    pub fn last_start(&self, secret: SecretId) -> Option<u64> {
+        self.last_starts.get(&secret).copied()
     }
     /// Generation of a host's plan.
     #[must_use]
@@ -263,9 +271,13 @@ impl World {
         let Some(secret) = self.secrets.get_mut(&id) else {
             return;
         };
+        let beside = secret.retained;
         secret.evolve(event);
         if let secret::Event::VersionRevoked { version } = event {
             self.forget_failed(id, *version);
+            if beside == Some(*version) {
+                self.let_ask_again(id);
+            }
         }
         let affected = match event {
             secret::Event::Delivered { host, .. } => vec![*host],
@@ -284,6 +296,19 @@ impl World {
             rollout.failed.remove(&(secret, version));
             !rollout.is_over()
         });
+    }
+
+    /// What restarted with a version beside the current one that is dead now may have to restart once more.
+    fn let_ask_again(&mut self, secret: SecretId) {
+        let names = |binding: &&Binding| {
+            let spec = binding.spec.as_ref();
+            spec.is_some_and(|spec| spec.names(secret))
+        };
+        let bound = self.bindings.values().filter(names);
+        let bindings: BTreeSet<BindingId> = bound.map(|binding| binding.id).collect();
+        for rollout in self.rollouts.values_mut() {
+            rollout.ask_again(&bindings);
+        }
     }
 
     fn apply_rollout(&mut self, number: u64, service: &rollout::Service, event: &rollout::Event) {
@@ -396,7 +421,7 @@ impl World {
                     host.evolve(event);
                 }
             }
-            host::Event::PermitIssued { .. } => {
+            host::Event::PermitIssued { .. } | host::Event::StagingKnown => {
                 if let Some(host) = self.hosts.get_mut(&id) {
                     host.evolve(event);
                 }
@@ -430,9 +455,7 @@ impl World {
             trigger,
         } = event
         {
-            if let Trigger::Slot { scheduled, .. } = trigger {
-                self.last_slots.insert(*secret, *scheduled);
-            }
+            self.note_start(number, *secret, trigger);
             self.open_rotations.insert(*secret, id);
             let started = Rotation::started(id, *secret, *version, trigger.clone());
             self.rotations.insert(id, started);
@@ -470,6 +493,18 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn note_start(&mut self, number: u64, secret: SecretId, trigger: &Trigger) {
+        if let Trigger::Slot { scheduled, .. } = trigger {
+            let last = self.last_slots.entry(secret).or_insert(*scheduled);
+            // An event may have been before the last slot.
+            *last = (*last).max(*scheduled);
+        }
+        let known = self.secrets.get(&secret);
+        if known.is_some_and(|known| !known.spec.rotation.on_event.is_empty()) {
+            self.last_starts.insert(secret, number);
         }
     }
 

@@ -189,7 +189,13 @@ fn refuse(record: &mut Record, refusal: &Refusal) {
 
 /// What came of a deadline that passed.
 fn end_of(events: &[Event]) -> Option<&'static str> {
-    events.iter().find_map(|event| {
+    let is_named = |event: &Event| {
+        matches!(
+            event,
+            Event::Rotation(_, rotation::Event::StragglersNamed { .. })
+        )
+    };
+    let ended = events.iter().find_map(|event| {
         let Event::Rotation(_, event) = event else {
             return None;
         };
@@ -207,6 +213,10 @@ fn end_of(events: &[Event]) -> Option<&'static str> {
             }
             _ => None,
         }
+    });
+    ended.or_else(|| {
+        let is_held = events.iter().any(is_named);
+        is_held.then_some("held, sessions of the old version are waited for on")
     })
 }
 
@@ -393,7 +403,8 @@ fn utc(at: Timestamp) -> String {
     known.map_or_else(|_| at.to_string(), |known| format!("{known:.0}"))
 }
 
-/// A start that was served while nobody could be asked, or the first use of a file.
+/// A start that was served while nobody could be asked, the first use of a file, or a version before that
+/// came into one.
 fn note_record(before: &World, deed: &Deed<'_>, host: HostId, note: &UsageNote) -> Record {
     let at = utc(note.at);
     let (verb, why) = match note.kind {
@@ -402,6 +413,10 @@ fn note_record(before: &World, deed: &Deed<'_>, host: HostId, note: &UsageNote) 
             format!("the gateway did not answer, at {at}"),
         ),
         UsageKind::FirstUse => ("use", format!("the file was opened first at {at}")),
+        UsageKind::GivenBeside => (
+            "inject-previous",
+            format!("beside the current version, as the one before, at {at}"),
+        ),
     };
     let mut record = blank(deed, Category::Usage, verb);
     record.object = secret_object(before, note.secret);

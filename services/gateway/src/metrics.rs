@@ -246,8 +246,10 @@ fn rotations(page: &mut Page, world: &World) {
             *known = rotation;
         }
     }
-    let is_parked = |phase: &Phase| *phase == Phase::Closed(Outcome::Parked);
-    let parked = newest.values().filter(|newest| is_parked(&newest.phase));
+    // One that sessions hold up beyond its deadline ends with them, but a person should know.
+    let parked = newest.values().filter(|newest| {
+        newest.phase == Phase::Closed(Outcome::Parked) || newest.is_held_by_sessions()
+    });
     page.count(&names::ROTATIONS_PARKED, &[], count(parked.count()));
 }
 

@@ -271,13 +271,19 @@ fn consumer(
     }
 }
 
-/// The version before the current one that a consumer's file has, too, as its binding gives it.
+/// The version before its own that a consumer's file may have, too: the newest one alive that its host was
+/// granted, where its binding names it. A consumer that has not moved yet has the one before its own.
 fn beside(world: &World, key: &assignment::Key, assignment: &Assignment) -> Option<u64> {
     let secret = world.secrets.get(&assignment.secret)?;
     let spec = world.bindings.get(&key.binding)?.spec.as_ref()?;
-    let has_current = secret.current == Some(assignment.holds);
-    let is_given = has_current && spec.previous.contains(&secret.id);
-    secret.retained.filter(|_| is_given)
+    if !spec.previous.contains(&secret.id) {
+        return None;
+    }
+    let is_granted = |version: &u64| {
+        let grant = (key.host, *version);
+        *version < assignment.holds && secret.delivered.contains_key(&grant)
+    };
+    secret.alive().into_iter().rev().find(is_granted)
 }
 
 const fn restart_word(stage: &Stage) -> &'static str {
@@ -460,7 +466,14 @@ fn sessions_words(rotation: &Rotation) -> Option<String> {
         1 => "1 session of the old credential is open".to_owned(),
         n => format!("{n} sessions of the old credential are open"),
     };
-    Some(format!("sessions: {open} since before {}", since.text()))
+    let late = match rotation.is_held_by_sessions() {
+        true => "; its deadline has passed, and they are asked for on",
+        false => "",
+    };
+    Some(format!(
+        "sessions: {open} since before {}{late}",
+        since.text()
+    ))
 }
 
 fn host_name(world: &World, host: HostId) -> String {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::binding::{Reload, Target};
 use keywheel_core::id::{BindingId, SecretId};
@@ -126,17 +127,17 @@ pub(crate) fn attr_of(target: &Target) -> Option<FileAttr> {
     }
 }
 
-/// Decides for one container that runs.
+/// Decides for one container that runs, at this time.
 pub(crate) fn decide(
     plan: &HostPlan,
     host: &HostName,
-    tracked: &Tracked,
+    (tracked, now): (&Tracked, Duration),
     is_wrapped: bool,
     had: &dyn Fn(VersionKey) -> Had,
 ) -> Todo {
     let mut todo = Todo::default();
     let given: Vec<&PlannedBinding> = matching(plan, host, tracked).collect();
-    take_back(&given, tracked, had, &mut todo);
+    take_back(&given, (tracked, now), had, &mut todo);
     let mut taken = BTreeSet::new();
     for binding in given {
         let Some(grant) = grant_of(binding) else {
@@ -184,7 +185,7 @@ pub(crate) fn decide(
 /// and cannot be replaced now.
 fn take_back(
     given: &[&PlannedBinding],
-    tracked: &Tracked,
+    (tracked, now): (&Tracked, Duration),
     had: &dyn Fn(VersionKey) -> Had,
     todo: &mut Todo,
 ) {
@@ -196,7 +197,7 @@ fn take_back(
                 // A file is replaced; a variable of another secret goes only with its program.
                 && (binding.secret == holding.secret
                     || matches!(holding.place, Place::File { .. }))
-                && !is_left_over(binding, holding, tracked, had)
+                && !is_left_over(binding, holding, (tracked, now), had)
         });
         if stays {
             continue;
@@ -217,7 +218,7 @@ fn take_back(
 fn is_left_over(
     binding: &PlannedBinding,
     holding: &Holding,
-    tracked: &Tracked,
+    (tracked, now): (&Tracked, Duration),
     had: &dyn Fn(VersionKey) -> Had,
 ) -> bool {
     if !matches!(holding.place, Place::File { .. }) {
@@ -238,7 +239,8 @@ fn is_left_over(
     });
     let mut missing = parts_of(binding).map(had);
     match (has_dead, is_forgotten) {
-        (true, _) => is_unformed || missing.any(|one| one != Had::Here),
+        // What is dead waits for nothing, neither for a value nor for the container.
+        (true, _) => is_unformed || !tracked.can_write(now) || missing.any(|one| one != Had::Here),
         (false, true) => is_unformed || missing.any(|one| one == Had::Failed),
         (false, false) => false,
     }

@@ -115,6 +115,12 @@ impl Form {
         previous.map(|one| (one.secret, one.version)).collect()
     }
 
+    /// The same, and what the secrets are called.
+    pub(crate) fn previous_named(&self) -> impl Iterator<Item = (&SecretName, VersionKey)> {
+        let previous = self.previous.iter();
+        previous.map(|one| (&one.name, (one.secret, one.version)))
+    }
+
     /// Whether it makes several files, in a directory.
     pub(crate) fn is_set(&self) -> bool {
         matches!(self.shape, Shape::Set(_))
@@ -239,7 +245,12 @@ impl Form {
         let part = if place.fields.is_empty() {
             Part::Given(bytes)
         } else {
-            Part::Own(field(bytes, place)?)
+            match field(bytes, place) {
+                Ok(found) => Part::Own(found),
+                // What another version was made for need not be in it: as if there were none before.
+                Err(_) if place.is_previous => return Ok(Part::Given(b"")),
+                Err(fault) => return Err(fault),
+            }
         };
         Ok(if place.is_encoded {
             Part::Own(encoded(part.bytes()))
@@ -267,7 +278,13 @@ pub(crate) fn formed(
             Shape::File(_) => "file.template",
             Shape::Set(_) => "files.templates",
         };
-        format!("template_failed: {fault}; correct `{field}` of its binding, or the value")
+        let mut next = format!("correct `{field}` of its binding, or the value");
+        for (name, (_, version)) in form.previous_named() {
+            next.push_str(&format!(
+                ", or leave out the version before with `keywheel revoke {name} --version {version}`"
+            ));
+        }
+        format!("template_failed: {fault}; {next}")
     })
 }
 

@@ -310,6 +310,11 @@ impl Tracked {
         self.record.running && self.creating_until.is_none()
     }
 
+    /// Whether a file of it may be replaced at this time.
+    pub(crate) fn can_write(&self, now: Duration) -> bool {
+        self.is_running() && self.busy == Busy::No && now >= self.retry_at
+    }
+
     /// Whether something about what it holds is not known yet. What was looked at and is refused stays what
     /// was remembered; it holds up nobody else.
     pub(crate) fn is_unclear(&self) -> bool {

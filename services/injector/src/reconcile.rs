@@ -7,6 +7,7 @@
 //! refused.
 
 mod begin;
+mod beside;
 mod comeback;
 mod command;
 mod content;
@@ -483,6 +484,7 @@ impl Reconciler {
             notes: std::mem::take(&mut self.notes),
             restarts: told.restarts.clone(),
             staged: told.staged.iter().copied().collect(),
+            knows_staged: true,
         };
         self.told = Some(told);
         self.outbox.push(report, std::mem::take(&mut self.kept));

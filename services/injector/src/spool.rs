@@ -53,6 +53,7 @@ struct Stored {
 enum StoredKind {
     ServedFromCache,
     FirstUse,
+    GivenBeside,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -273,6 +274,7 @@ fn store_note(note: &UsageNote) -> StoredNote {
         kind: match note.kind {
             UsageKind::ServedFromCache => StoredKind::ServedFromCache,
             UsageKind::FirstUse => StoredKind::FirstUse,
+            UsageKind::GivenBeside => StoredKind::GivenBeside,
         },
         container: note.container.to_string(),
         name: note.container_name.clone(),
@@ -289,6 +291,7 @@ fn load_note(note: StoredNote) -> Option<UsageNote> {
         kind: match note.kind {
             StoredKind::ServedFromCache => UsageKind::ServedFromCache,
             StoredKind::FirstUse => UsageKind::FirstUse,
+            StoredKind::GivenBeside => UsageKind::GivenBeside,
         },
         container: ContainerId::parse(&note.container).ok()?,
         container_name: note.name,
@@ -397,6 +400,7 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .into_iter()
             .map(hold)
             .collect::<Option<Vec<_>>>()?,
+        knows_staged: true,
     };
     Some(Spooled {
         number,

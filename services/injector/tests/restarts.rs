@@ -1,5 +1,5 @@
 //! One container of a service restarts at a time, and what failed is held back, also when the injector is
-//! killed in between.
+//! killed in between. And what a revocation takes out of a file meanwhile, restart or not.
 //!
 //! Needs root, Docker, a static busybox and a built `keywheel-nsjoin`. Without them it says so and
 //! stops, except in CI, where it fails.
@@ -20,9 +20,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use keywheel_core::binding::Reload;
-use keywheel_core::plan::PlannedBinding;
-use keywheel_core::report::{Fact, HostReport};
+use keywheel_core::binding::{Reload, Rollout, Target};
+use keywheel_core::id::{ContainerId, DeliveryId};
+use keywheel_core::plan::{Grant, Leave, PlannedBinding, PlannedPrevious};
+use keywheel_core::report::{Fact, HostReport, RestartState, RestartWish};
 use keywheel_injector::HostSettings;
 use support::running::{Ahead, Running, docker_host};
 use support::settings::{options, reloaded, swapped};
@@ -32,6 +33,8 @@ use support::{Container, FakeBus, binding, can_run, docker, file};
 const SETTLE: Duration = Duration::from_secs(3600);
 /// The secret, and that of the witness.
 const SECRETS: [u8; 2] = [21, 22];
+/// A secret whose version before the current one stays alive.
+const KEPT: u8 = 23;
 /// Ends, a moment after its start, with a value that it does not like.
 const SCRIPT: &str = "until [ -e /run/secrets/db ]; do /bin/busybox sleep 0.05; done; \
     [ \"$(/bin/busybox cat /run/secrets/db)\" = bad ] && /bin/busybox sleep 1 && exit 1; \
@@ -260,4 +263,135 @@ async fn a_turn_whose_container_ended_meanwhile_holds_back_its_service() {
     let second = pair.find(|one| one.0 != first).unwrap();
     assert_eq!(started(second), before);
     scene.end().await;
+}
+
+/// A file under a rollout with this version in it, and this one before it.
+fn rolled(label: &str, version: u64, previous: Option<u64>) -> PlannedBinding {
+    let mut target = file("db");
+    if let Target::File { template, .. } = &mut target {
+        let name = format!("test/secret-{KEPT}");
+        let text = "{{ secret(\"NAME\") }},{{ secret(\"NAME\", version=\"previous\") }}";
+        *template = Some(text.replace("NAME", &name));
+    }
+    let reload = Reload::Restart {
+        settle: SETTLE,
+        health_timeout: SETTLE,
+        rollout: Some(Rollout::default()),
+    };
+    let mut planned = binding(KEPT, label, target, reload, Some(version));
+    let before = previous.map(|version| PlannedPrevious {
+        secret: planned.secret,
+        grant: Grant {
+            version,
+            delivery: DeliveryId::from_bytes([0x77; 16]),
+        },
+    });
+    planned.previous = before.into_iter().collect();
+    planned
+}
+
+fn wishes(reports: &[HostReport]) -> impl Iterator<Item = &RestartWish> {
+    reports.iter().flat_map(|report| &report.restarts)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_before_that_is_revoked_while_a_restart_is_judged_is_no_failure_of_it() {
+    if !can_run() {
+        return;
+    }
+    let (folder, bus) = (tempfile::tempdir().unwrap(), FakeBus::new());
+    let seconds = Arc::new(AtomicU64::new(0));
+    let settled = || seconds.fetch_add(SETTLE.as_secs() + 1, Ordering::SeqCst);
+    bus.put(KEPT, 1, b"old");
+    bus.put(KEPT, 2, b"new");
+    let injector = start(folder.path(), &bus, &seconds);
+    bus.publish(vec![rolled("beside", 1, None)]);
+    let container = Container::start("beside", &[], SCRIPT);
+    bus.wait_facts("it has it", 1, swapped(1)).await;
+    settled();
+    bus.wait_facts("it runs well", 1, reloaded(1)).await;
+    let leave = |number| Leave {
+        container: ContainerId::parse(&container.0).unwrap(),
+        number,
+        not_before: None,
+    };
+    let waits = |reports: &[HostReport]| {
+        let mut waiting = wishes(reports).filter(|wish| wish.state == RestartState::Due);
+        waiting.any(|wish| wish.due.iter().any(|due| due.version == 2))
+    };
+    bus.publish(vec![rolled("beside", 2, Some(1))]);
+    bus.wait("it waits for leave", waits).await;
+    bus.publish_with(vec![rolled("beside", 2, Some(1))], vec![leave(1)]);
+    bus.wait("it restarted", |reports| {
+        served(reports, &container.0, 2) >= 2
+    })
+    .await;
+    assert_eq!(container.cat("db"), (true, "new,old".to_owned()));
+    let first = started(&container);
+
+    bus.clear();
+    let revoked = PlannedBinding {
+        floor: 1,
+        ..rolled("beside", 2, None)
+    };
+    bus.publish_with(vec![revoked.clone()], vec![leave(1)]);
+    bus.wait("it waits for leave once more", waits).await;
+    assert_eq!(container.cat("db"), (true, "new,".to_owned()));
+    bus.publish_with(vec![revoked], vec![leave(2)]);
+    bus.wait("it restarted again", |reports| {
+        served(reports, &container.0, 2) >= 2
+    })
+    .await;
+    assert_ne!(started(&container), first);
+    settled();
+    bus.wait_facts("it runs well", 1, reloaded(2)).await;
+    let reports = bus.reports();
+    let mut all = wishes(&reports);
+    let is_failed = |wish: &RestartWish| matches!(wish.state, RestartState::Failed { .. });
+    assert!(!all.any(is_failed), "{reports:?}");
+    injector.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_before_that_is_revoked_goes_also_when_its_file_cannot_be_replaced() {
+    if !can_run() {
+        return;
+    }
+    let (folder, bus) = (tempfile::tempdir().unwrap(), FakeBus::new());
+    let seconds = Arc::new(AtomicU64::new(0));
+    bus.put(KEPT, 1, b"old");
+    bus.put(KEPT, 2, b"new");
+    bus.publish(vec![rolled("covered", 2, Some(1))]);
+    let injector = start(folder.path(), &bus, &seconds);
+    let rights = [
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--security-opt",
+        "apparmor=unconfined",
+    ];
+    let container = Container::start("covered", &rights, SCRIPT);
+    bus.wait_facts("it has both", 1, swapped(2)).await;
+    assert_eq!(container.cat("db"), (true, "new,old".to_owned()));
+    let cover = "/bin/busybox mount -t tmpfs cover /run/secrets";
+    let (is_covered, said) = container.exec(cover);
+    assert!(is_covered, "{said}");
+    bus.clear();
+    let revoked = PlannedBinding {
+        floor: 1,
+        ..rolled("covered", 2, None)
+    };
+    let generation = bus.publish(vec![revoked]);
+    let is_refused = |fact: &Fact| matches!(fact, Fact::Refused { reason, .. } if reason.contains("is covered by another mount"));
+    bus.wait_facts("it is not replaced", 1, is_refused).await;
+    bus.wait_facts("it is gone", 1, |fact| *fact == Fact::Withdrawn)
+        .await;
+    bus.wait("nobody holds it", |reports| {
+        let holds = |report: &HostReport| report.holds.iter().any(|(_, version)| *version == 1);
+        let mut told = reports.iter().filter(|one| one.generation == generation);
+        told.any(|report| report.complete && !holds(report))
+    })
+    .await;
+    injector.end_in(folder.path()).await;
 }

@@ -37,7 +37,10 @@ fn plan(version: u64) -> Vec<PlannedBinding> {
 
 fn has_staged(version: u64) -> impl Fn(&[HostReport]) -> bool {
     let key = (SecretId::from_bytes([SECRET; 16]), version);
-    move |reports| reports.last().is_some_and(|last| last.staged == [key])
+    move |reports| {
+        let last = reports.last();
+        last.is_some_and(|last| last.staged == [key] && last.knows_staged)
+    }
 }
 
 /// Values that lie on the disk, sealed.

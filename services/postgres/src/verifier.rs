@@ -28,6 +28,18 @@ pub fn scram_verifier(password: &SecretBytes, salt: [u8; SALT_BYTES]) -> String 
     )
 }
 
+/// Whether a server keeps this of a password; `None` where it is of another form than ours.
+#[must_use]
+pub fn is_of(kept: &str, password: &SecretBytes) -> Option<bool> {
+    let (rounds, rest) = kept.strip_prefix("SCRAM-SHA-256$")?.split_once(':')?;
+    if rounds.parse::<u32>() != Ok(ROUNDS) {
+        return None;
+    }
+    let (salt, _) = rest.split_once('$')?;
+    let salt: [u8; SALT_BYTES] = STANDARD.decode(salt).ok()?.try_into().ok()?;
+    Some(scram_verifier(password, salt) == kept)
+}
+
 /// `Hi` of RFC 5802: PBKDF2 with one block.
 fn salted(password: &SecretBytes, salt: [u8; SALT_BYTES]) -> [u8; 32] {
     // EXPOSE: what the server keeps is computed from it.
@@ -52,6 +64,24 @@ fn keyed(key: &[u8], text: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_keeps_is_of_one_password_and_another_form_tells_nothing() {
+        let (one, two) = (b"one".to_vec(), b"two".to_vec());
+        let (one, two) = (SecretBytes::from(one), SecretBytes::from(two));
+        let kept = scram_verifier(&one, [7; SALT_BYTES]);
+        assert_eq!(is_of(&kept, &one), Some(true));
+        assert_eq!(is_of(&kept, &two), Some(false));
+        let more = kept.replace("$4096:", "$8192:");
+        for other in [
+            "",
+            "md5d41d8cd98f00b204e9800998ecf8427e",
+            &more,
+            "SCRAM-SHA-256$4096:AA==$",
+        ] {
+            assert_eq!(is_of(other, &one), None, "{other}");
+        }
+    }
 
     #[test]
     fn it_is_what_the_example_of_rfc_7677_leads_to() {

@@ -11,6 +11,8 @@ mod account;
 mod grants;
 mod session;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
 use keywheel_core::store::CredentialRef;
-use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -420,6 +422,20 @@ impl Accounts for MariaDbAccounts {
         }
     }
 
+    async fn keeps(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Keeps, PortError> {
+        let who = Who::parse(&login.name);
+        let mut session = self.open(until).await?;
+        let account = self.account(&mut session, &who).await?;
+        session.close().await;
+        let keeps = account.is_some_and(|account| account.keeps(&Hash::of(password)));
+        Ok(if keeps { Keeps::Yes } else { Keeps::No })
+    }
+
     async fn refuse(
         &self,
         login: &Login,
@@ -530,67 +546,4 @@ fn blind(name: &str) -> PortError {
         "{name} does not show the admin sessions of others; give it what `keywheel rotator grants` prints"
     );
     PortError::new(ErrorKind::Denied, text)
-}
-
-#[cfg(test)]
-mod tests {
-    use keywheel_core::name::SecretName;
-    use keywheel_core::resource::{Kind, Strategy};
-
-    use super::*;
-
-    #[test]
-    fn a_mark_knows_the_server_process_and_the_connection() {
-        let mark = packed(1_795_885_614, 68).unwrap();
-        assert_eq!((mark >> ID_BITS, mark & 0xffff_ffff), (1_795_885_614, 68));
-        assert_eq!(packed((1 << 31) - 1, (1 << 32) - 1), Some(i64::MAX));
-        for (start, id) in [(1 << 31, 1), (-1, 1), (1, 1 << 32), (1, -1)] {
-            assert_eq!(packed(start, id), None);
-        }
-    }
-
-    struct Nobody;
-
-    #[async_trait]
-    impl Credentials for Nobody {
-        async fn read(&self, _: &CredentialRef) -> Result<SecretBytes, PortError> {
-            Err(PortError::new(ErrorKind::NotFound, "there is none"))
-        }
-    }
-
-    fn accounts(connection: &str) -> Result<MariaDbAccounts, PortError> {
-        let resource = Resource {
-            kind: Kind::Mariadb,
-            connection: connection.to_owned(),
-            accounts: vec!["app".to_owned()],
-            admin: SecretName::parse("shop/admin").unwrap(),
-            strategy: Strategy::DualPassword,
-            ca: None,
-        };
-        MariaDbAccounts::new(resource, Arc::new(Nobody))
-    }
-
-    #[tokio::test]
-    async fn a_far_server_proves_its_name_and_an_odd_admin_is_quoted() {
-        let mode = async |url: &str| {
-            let accounts = accounts(url).unwrap();
-            let password = SecretBytes::from(b"x".to_vec());
-            let options = accounts.options("me", &password).await.unwrap();
-            format!("{options:?}")
-        };
-        assert!(
-            mode("mariadb://kw@db/shop")
-                .await
-                .contains("VerifyIdentity")
-        );
-        assert!(
-            !mode("mysql://kw@127.0.0.1:3307")
-                .await
-                .contains("VerifyIdentity")
-        );
-        let odd = accounts("mariadb://kw`x@db").unwrap();
-        assert!(odd.grants().contains("TO `kw``x`@'%';"));
-        let refused = accounts("postgres://kw@db").map(drop).unwrap_err();
-        assert_eq!(refused.kind, ErrorKind::Denied);
-    }
 }

@@ -16,12 +16,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
 use keywheel_core::store::CredentialRef;
-use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_postgres::fault::{self, Fault};
-use keywheel_postgres::verifier::{SALT_BYTES, scram_verifier};
+use keywheel_postgres::verifier::{SALT_BYTES, is_of, scram_verifier};
 use keywheel_postgres::{Address, session};
 use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -394,6 +394,38 @@ impl Accounts for PostgresAccounts {
             self.resource
         );
         Err(PortError::caused(ErrorKind::Denied, text, error))
+    }
+
+    /// The server's verifier where the admin may read it, which takes a superuser; else by a login.
+    async fn keeps(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Keeps, PortError> {
+        let mut admin = self.admin(until).await?;
+        until.check()?;
+        match role::verifier(&mut admin, &login.name).await {
+            Ok(None) => return Ok(Keeps::No),
+            Ok(Some(kept)) => match is_of(&kept, password) {
+                Some(true) => return Ok(Keeps::Yes),
+                Some(false) => return Ok(Keeps::No),
+                None => {}
+            },
+            Err(error) if code(&error).as_deref() == Some(INSUFFICIENT_PRIVILEGE) => {}
+            Err(error) => return Err(self.failed("looking at an account", error)),
+        }
+        match self.knock(login, password, until).await? {
+            Door::Open => Ok(Keeps::Yes),
+            Door::Shut(error) if is_away(&error) => Err(self.failed("signing in", error)),
+            Door::Shut(_) => Ok(Keeps::Unclear),
+            Door::WrongPassword => {
+                until.check()?;
+                let expired = role::is_expired(&mut admin, &login.name).await;
+                let expired = expired.map_err(|error| self.failed("looking for an account", error));
+                Ok(if expired? { Keeps::Unclear } else { Keeps::No })
+            }
+        }
     }
 
     async fn refuse(

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
 use keywheel_core::store::CredentialRef;
-use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -312,6 +312,23 @@ impl Accounts for RedisAccounts {
             Err(failure) if is_turned_away(&failure) => Ok(false),
             Err(failure) => Err(self.explain(failure)),
         }
+    }
+
+    async fn keeps(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Keeps, PortError> {
+        let mut connection = self.open(until).await?;
+        let Some(user) = self.user(&mut connection, &login.name).await? else {
+            return Ok(Keeps::No);
+        };
+        Ok(match user.keeps(&Hash::of(password)) {
+            Some(true) => Keeps::Yes,
+            Some(false) => Keeps::No,
+            None => Keeps::Unclear,
+        })
     }
 
     async fn refuse(

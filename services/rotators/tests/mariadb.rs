@@ -400,6 +400,7 @@ async fn a_second_account_that_was_cut_off_when_it_was_made_gets_its_role_before
         admin: None,
         current: Some(1),
         kept: Vec::new(),
+        unclear: true,
     };
     let (hand, kept) = (Arc::new(shop.hand()), Arc::clone(&vault));
     let rotator = AccountRotator::new(hand, plan, kept, Arc::new(OsEntropy));

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use keywheel_engine::presence::{Fact, Look, Reached, Seen};
 
+use crate::timer::MAX_CONDITIONS;
+
 /// A look at a running scheduler; clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Handle(Arc<Counts>);
@@ -16,6 +18,7 @@ struct Counts {
     seen: AtomicU64,
     timers: AtomicUsize,
     unanswered: AtomicUsize,
+    surplus: AtomicUsize,
 }
 
 impl Handle {
@@ -23,6 +26,11 @@ impl Handle {
         self.0.seen.store(seen, Ordering::Relaxed);
         self.0.timers.store(timers, Ordering::Relaxed);
         self.0.unanswered.store(unanswered, Ordering::Relaxed);
+    }
+
+    /// Notes how many conditions on events are not asked.
+    pub(crate) fn set_surplus(&self, surplus: usize) {
+        self.0.surplus.store(surplus, Ordering::Relaxed);
     }
 }
 
@@ -37,6 +45,14 @@ impl Look for Handle {
             let note = format!("{unanswered} that ran out were not answered by a gateway yet");
             let next = "they are tried again; look at the gateways, and whether the clocks agree";
             facts.push(Fact::warning("answers", note, next));
+        }
+        let surplus = counts.surplus.load(Ordering::Relaxed);
+        if surplus > 0 {
+            let note = format!(
+                "{surplus} conditions on events are not asked: more than {MAX_CONDITIONS} are on the same events"
+            );
+            let next = "let secrets share conditions, or name in each the secret that it follows";
+            facts.push(Fact::warning("conditions", note, next));
         }
         Seen {
             reached: Some(Reached::Event(counts.seen.load(Ordering::Relaxed))),
@@ -60,5 +76,7 @@ mod tests {
         assert_eq!(seen.facts, [Fact::ok("timers", "3 wait")]);
         handle.set(7, 3, 2);
         assert_eq!(handle.look().await.facts[1].health, Health::Warning);
+        handle.set_surplus(1);
+        assert_eq!(handle.look().await.facts[2].health, Health::Warning);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Nothing is polled: it wakes for an event, a timer, an answer, or after [`Options::max_sleep`],
 //! because a machine that was suspended or whose clock was set must not oversleep. A hole in the
-//! events is filled by reading the gateway's log; the log is also read from its start once.
+//! events is filled by reading the gateway's log; the log is also read from its start once, and once more for
+//! names when a first secret has a rule on events.
 
 mod submit;
 #[cfg(test)]
@@ -78,6 +79,8 @@ pub struct Scheduler {
     place: u64,
     submits: JoinSet<Submitted>,
     last_read: Option<(Timestamp, Duration)>,
+    /// Conditions on events that are not asked, as last told.
+    surplus: usize,
     /// Timers whose command was not answered, and how often in a row.
     silences: BTreeMap<Key, u32>,
     handle: Handle,
@@ -111,6 +114,7 @@ impl Scheduler {
             place: 0,
             submits: JoinSet::new(),
             last_read: None,
+            surplus: 0,
             silences: BTreeMap::new(),
             handle: Handle::default(),
         }
@@ -125,7 +129,17 @@ impl Scheduler {
     fn note(&mut self) {
         self.late.took(self.seen, self.clock.monotonic());
         let (timers, unanswered) = (self.timers.len(), self.silences.len());
+        let surplus = self.timers.surplus_conditions();
+        if surplus > self.surplus {
+            // Whoever looks at this scheduler is told what to do.
+            tracing::error!(
+                { names::COUNT } = surplus,
+                "conditions on events are too many and not asked"
+            );
+        }
+        self.surplus = surplus;
         self.handle.set(self.seen, timers, unanswered);
+        self.handle.set_surplus(surplus);
     }
 
     /// Runs until asked to stop.
@@ -258,13 +272,17 @@ impl Scheduler {
             return false;
         }
         self.fold(&event);
+        if self.timers.lacks_names() && !self.catch_up(shutdown).await {
+            return false;
+        }
         self.timers.settle();
         true
     }
 
     fn fold(&mut self, event: &RecordedEvent) {
         if event.number > self.seen {
-            self.timers.fold(event.id, event.time, &event.event);
+            self.timers
+                .fold((event.number, event.id), event.time, &event.event);
             self.seen = event.number;
         }
     }
@@ -296,28 +314,61 @@ impl Scheduler {
         }
     }
 
+    /// Folds the next events of the log; gives how many there were.
     async fn read_events(&mut self) -> Result<usize, PortError> {
-        let ask = Body::ReadEvents {
-            after: self.seen,
-            limit: BACKFILL_BATCH,
-        };
-        let timeout = self.options.request_timeout;
-        match self
-            .bus
-            .request(Address::Gateway, None, ask, timeout)
-            .await?
-        {
-            Body::Events(events) => {
-                for event in &events {
-                    self.fold(event);
-                }
-                Ok(events.len())
-            }
-            Body::Failed { kind, text } => Err(PortError::new(kind, text)),
-            _ => Err(PortError::new(
-                ErrorKind::Corrupt,
-                "the gateway answered something other than events",
-            )),
+        if self.timers.lacks_names() {
+            self.learn().await?;
         }
+        let timeout = self.options.request_timeout;
+        let events = read_after(&*self.bus, self.seen, timeout).await?;
+        for event in &events {
+            self.fold(event);
+            if self.timers.lacks_names() {
+                break;
+            }
+        }
+        Ok(events.len())
+    }
+
+    /// Reads the log again up to what was folded, for the names that the first rule on events asks for.
+    async fn learn(&mut self) -> Result<(), PortError> {
+        let timeout = self.options.request_timeout;
+        let mut read = 0;
+        while read < self.seen {
+            let events = read_after(&*self.bus, read, timeout).await?;
+            let Some(last) = events.last() else {
+                return Err(PortError::new(
+                    ErrorKind::Unavailable,
+                    "the gateway's log ends before what was read of it",
+                ));
+            };
+            read = last.number;
+            let seen = self.seen;
+            for event in events.iter().take_while(|event| event.number <= seen) {
+                self.timers.learn(&event.event);
+            }
+        }
+        self.timers.learned();
+        Ok(())
+    }
+}
+
+/// Reads the gateway's log after an event.
+async fn read_after(
+    bus: &dyn Bus,
+    after: u64,
+    timeout: Duration,
+) -> Result<Vec<RecordedEvent>, PortError> {
+    let ask = Body::ReadEvents {
+        after,
+        limit: BACKFILL_BATCH,
+    };
+    match bus.request(Address::Gateway, None, ask, timeout).await? {
+        Body::Events(events) => Ok(events),
+        Body::Failed { kind, text } => Err(PortError::new(kind, text)),
+        _ => Err(PortError::new(
+            ErrorKind::Corrupt,
+            "the gateway answered something other than events",
+        )),
     }
 }

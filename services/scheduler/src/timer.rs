@@ -13,6 +13,7 @@ mod policies;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,10 +31,11 @@ use keywheel_engine::anchors::Anchors;
 use crate::schedule::plan::{self, Gate, Opening};
 use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
-pub use events::MAX_CHAIN;
 use events::Rules;
+pub use events::{MAX_CHAIN, QUICK_REFUSALS, REFUSED_REST};
 use policies::Policies;
 use queue::Queue;
+pub use watches::MAX_CONDITIONS;
 
 /// How late a slot may fire and still count as in time.
 pub const MISSED_GRACE: Duration = Duration::from_secs(60);
@@ -66,12 +68,12 @@ pub struct Fired {
     pub due: Timestamp,
     /// What to submit.
     pub command: Command,
+    /// How often the same was refused before and is asked for anew.
+    pub attempt: u32,
 }
 
 #[derive(Debug, Clone)]
 struct Scheduled {
-    /// Conditions on events name secrets, and events do not.
-    name: Box<str>,
     policy: Arc<RotationPolicy>,
     has_generator: bool,
     /// What fires count from.
@@ -95,6 +97,8 @@ pub struct Timers {
     rotations: BTreeMap<RotationId, SecretId>,
     /// Until when rotations wait for consumers or hosts, while they do.
     deadlines: BTreeMap<RotationId, Timestamp>,
+    /// When a grace ends their wait instead.
+    graces: BTreeMap<RotationId, Timestamp>,
     /// Until when leases are kept without their containers, while they are.
     lingers: BTreeMap<SecretId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
@@ -123,7 +127,6 @@ impl Timers {
     /// Folds one event with the time of its decision; total. Slots are computed by
     /// [`Timers::settle`], so that reading a long log does not compute each slot that has passed.
     pub fn apply(&mut self, time: Timestamp, event: &Event) {
-        self.rules.learn(event);
         match event {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
@@ -138,10 +141,9 @@ impl Timers {
 
     fn apply_secret(&mut self, time: Timestamp, id: SecretId, event: &secret::Event) {
         match event {
-            secret::Event::Registered { name, spec } => {
+            secret::Event::Registered { spec, .. } => {
                 self.rules.change(id, None, &spec.rotation);
                 let fresh = Scheduled {
-                    name: name.as_str().into(),
                     policy: self.policies.share(&spec.rotation),
                     has_generator: spec.generator.is_some(),
                     anchors: Anchors::registered_at(time),
@@ -209,20 +211,28 @@ impl Timers {
                     self.clear_deadline(id);
                 }
             }
-            rotation::Event::StepFailed { attempt, .. }
-            | rotation::Event::SessionsLeft { attempt, .. } => {
+            rotation::Event::StepFailed { attempt, .. } => {
                 self.queue
                     .set(Key::Step(id), time.plus(retry_delay(*attempt)));
             }
+            rotation::Event::SessionsLeft { attempt, .. } => {
+                self.queue
+                    .set(Key::Step(id), time.plus(retry_delay(*attempt)));
+                self.end_grace(id);
+            }
+            // Where sessions are waited for beyond it, they alone end the wait.
+            rotation::Event::DeadlinePassed => self.clear_deadline(id),
             rotation::Event::StagingStarted { deadline, .. }
             | rotation::Event::DistributionStarted { deadline, .. }
             | rotation::Event::DeadlineMoved { deadline } => self.set_deadline(id, *deadline),
-            rotation::Event::TurnedBack { deadline, .. }
-            | rotation::Event::SessionsUntold {
-                until: deadline, ..
-            } => {
+            rotation::Event::TurnedBack { deadline, .. } => {
                 self.queue.clear(Key::Step(id));
                 self.set_deadline(id, *deadline);
+            }
+            rotation::Event::SessionsUntold { until, .. } => {
+                self.queue.clear(Key::Step(id));
+                self.graces.insert(id, *until);
+                self.queue.set(Key::Deadline(id), *until);
             }
             rotation::Event::Reopened {
                 secret, deadline, ..
@@ -248,12 +258,30 @@ impl Timers {
         }
     }
 
+    /// The server tells its sessions again: the deadline counts, which a grace had stood in for.
+    fn end_grace(&mut self, id: RotationId) {
+        if self.graces.remove(&id).is_none() {
+            return;
+        }
+        match self.deadlines.get(&id) {
+            Some(deadline) => self.queue.set(Key::Deadline(id), *deadline),
+            None => self.queue.clear(Key::Deadline(id)),
+        }
+    }
+
     fn set_deadline(&mut self, id: RotationId, deadline: Timestamp) {
+        self.graces.remove(&id);
         self.deadlines.insert(id, deadline);
         self.queue.set(Key::Deadline(id), deadline);
     }
 
+    fn waits_until(&self, id: RotationId) -> Option<Timestamp> {
+        let grace = self.graces.get(&id);
+        grace.or_else(|| self.deadlines.get(&id)).copied()
+    }
+
     fn clear_deadline(&mut self, id: RotationId) {
+        self.graces.remove(&id);
         self.deadlines.remove(&id);
         self.queue.clear(Key::Deadline(id));
     }
@@ -341,7 +369,16 @@ impl Timers {
                 Key::OnEvent(secret) => self.fire_event(secret, now),
             };
             if let Some(command) = command {
-                return Some(Fired { key, due, command });
+                let attempt = match key {
+                    Key::OnEvent(secret) => self.rules.refusals(secret),
+                    _ => 0,
+                };
+                return Some(Fired {
+                    key,
+                    due,
+                    command,
+                    attempt,
+                });
             }
         }
         None
@@ -358,6 +395,7 @@ impl Timers {
                     secret: id,
                     slot: slot_id(id, slot.scheduled),
                     scheduled: slot.scheduled,
+                    after: None,
                 });
             }
             Gate::Open(until) => Some(Opening { at: now, until }),
@@ -383,8 +421,8 @@ impl Timers {
         None
     }
 
-    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again, as does the end
-    /// of a lease that is still kept.
+    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again, and so do the
+    /// end of a lease that is still kept and what an event leads to.
     pub fn refused(&mut self, fired: &Fired, now: Timestamp) {
         match (&fired.command, fired.key) {
             (Command::Due { scheduled, .. }, Key::Slot(id)) => {
@@ -396,11 +434,11 @@ impl Timers {
                 }
                 self.arm_slot(id);
             }
-            (_, Key::OnEvent(id)) => self.rules.drop_waiting(id),
+            (Command::Due { slot, .. }, Key::OnEvent(id)) => self.refuse_event(id, *slot, now),
             (_, Key::Deadline(id)) => {
                 // One that moved meanwhile is not forgotten.
-                if let Some(deadline) = self.deadlines.get(&id) {
-                    let again = now.plus(DEADLINE_RETRY).max(*deadline);
+                if let Some(deadline) = self.waits_until(id) {
+                    let again = now.plus(DEADLINE_RETRY).max(deadline);
                     self.queue.set(fired.key, again);
                 }
             }
@@ -427,7 +465,7 @@ impl Timers {
                     .map(|slot| slot.is_catch_up = true)
                     .is_some()
             }
-            Key::Deadline(id) => self.deadlines.contains_key(&id),
+            Key::Deadline(id) => self.waits_until(id).is_some(),
             Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) => true,
             Key::Linger(id) => self.lingers.contains_key(&id),

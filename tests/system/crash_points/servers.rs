@@ -33,6 +33,7 @@ const LEFT_AT_MARIADB: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLI
      WHERE USER NOT IN ('keywheel', 'system user', 'event_scheduler')";
 
 /// The server's process.
+#[expect(dead_code, reason = "most are only held until they are dropped")]
 enum Process {
     Postgres(PostgresServer),
     MariaDb(MariaDbServer),

@@ -101,8 +101,10 @@ fn a_rule_that_follows_its_own_rotation_is_refused() {
 #[test]
 fn rules_have_a_limit_and_what_is_not_about_them_is_refused_beside_them() {
     let rules = |count| {
-        let rule = "{ type: dev.keywheel.host.evicted.v1 }";
-        format!("onEvent: [{}]", vec![rule; count].join(", "))
+        let rule =
+            |n| format!("{{ type: dev.keywheel.host.evicted.v1, when: 'event.host == \"h{n}\"' }}");
+        let rules: Vec<String> = (0..count).map(rule).collect();
+        format!("onEvent: [{}]", rules.join(", "))
     };
     assert_eq!(
         policy(&rules(MAX_EVENT_RULES)).on_event.len(),
@@ -113,5 +115,29 @@ fn rules_have_a_limit_and_what_is_not_about_them_is_refused_beside_them() {
     for part in ["missedRun: skip", "holdOff: 1d"] {
         let found = faults(&rotation(&format!("{part}, {}", rules(1))));
         assert!(found[0].contains("says nothing without"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_rule_that_is_there_twice_is_refused() {
+    let rule = "type: dev.keywheel.host.evicted.v1, when: held";
+    let twice = format!("onEvent: [{{ {rule} }}, {{ {rule}, holdOff: 1m }}]");
+    let found = faults(&rotation(&twice));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("mean the same events"), "{found:?}");
+}
+
+#[test]
+fn what_an_event_may_or_may_not_say_excludes_no_rotation_of_ones_own() {
+    for when in [
+        "has(event.data.outcome)",
+        "size(event.data) > 0",
+        "event.host == \"web-1\"",
+        "event.time > \"2026-06\"",
+    ] {
+        refused(
+            &format!("type: dev.keywheel.rotation.closed.v1, when: '{when}'"),
+            "the rule also means what `db` itself brings about",
+        );
     }
 }

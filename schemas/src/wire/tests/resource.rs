@@ -25,5 +25,6 @@ pub(super) fn at_resource() -> AtResource {
         }),
         current: Some(2),
         kept: vec![1],
+        unclear: true,
     }
 }

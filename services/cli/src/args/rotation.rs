@@ -46,7 +46,7 @@ pub(crate) enum RotationVerb {
     Retry(InterveneArgs),
     /// Wait for consumers no more: the old version is revoked, whoever still has it.
     #[command(
-        after_help = "Example:\n  keywheel rotation force prod/db --reason \"batch-7 is gone for good\"\n\nThere is no way back: the old version dies, or the new one where consumers go back. What dies and who is left behind is named first, here and on record."
+        after_help = "Example:\n  keywheel rotation force prod/db --reason \"batch-7 is gone for good\"\n\nThere is no way back: the old version dies (with `previous: keep` the one before it, if there is one), or the new one where consumers go back. What dies and who is left behind is named first, here and on record."
     )]
     Force(ForceArgs),
 }

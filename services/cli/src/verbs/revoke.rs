@@ -1,6 +1,10 @@
 //! `revoke` and `unbind`: what cannot be taken back is shown first, and confirmed by typing the name.
 
-use keywheel_schemas::api::{ApplyAnswer, ConsumerView, RevocationView, RevokeRequest};
+use std::collections::BTreeSet;
+
+use keywheel_schemas::api::{
+    ApplyAnswer, ConsumerView, RevocationView, RevokeRequest, VersionView,
+};
 
 use super::rotate::with_nearest;
 use super::{Desk, waiting};
@@ -17,7 +21,9 @@ pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure
             Ok(consumers) => consumers,
             Err(failure) => return Err(with_nearest(desk, &args.name, failure).await),
         };
-        desk.screen.note(&warning(args, &consumers));
+        let path = format!("/v1/versions/{}", escape(&args.name));
+        let versions = desk.client.read::<Vec<VersionView>>(&path).await?;
+        desk.screen.note(&warning(args, &consumers, &versions));
         confirm(desk.screen, &args.name)?;
     }
     let request = RevokeRequest {
@@ -35,7 +41,7 @@ pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure
     }
 }
 
-fn warning(args: &RevokeArgs, consumers: &[ConsumerView]) -> String {
+fn warning(args: &RevokeArgs, consumers: &[ConsumerView], versions: &[VersionView]) -> String {
     let what = match args.version {
         Some(version) => format!("version {version} of {}", args.name),
         None => format!("all versions of {}", args.name),
@@ -54,6 +60,16 @@ fn warning(args: &RevokeArgs, consumers: &[ConsumerView]) -> String {
             hit.len(),
             views::consumers(&hit, false)
         ));
+    }
+    let is_meant = |view: &&VersionView| args.version.is_none_or(|version| view.version == version);
+    let meant = versions.iter().filter(is_meant);
+    let hosts: BTreeSet<&str> = meant
+        .flat_map(|view| &view.hosts)
+        .map(String::as_str)
+        .collect();
+    if !hosts.is_empty() {
+        let hosts = Vec::from_iter(hosts).join(", ");
+        text.push_str(&format!("\nHosts that may hold it: {hosts}."));
     }
     text
 }
@@ -133,27 +149,38 @@ mod tests {
             },
         };
         let consumers = [consumer("old", 1), consumer("new", 2)];
-        let one = warning(&args, &consumers);
+        let one = warning(&args, &consumers, &[]);
         assert!(
             one.contains("version 2 of a/b") && one.contains("new (") && !one.contains("old ("),
             "{one}"
         );
         args.version = None;
-        let all = warning(&args, &consumers);
+        let all = warning(&args, &consumers, &[]);
         assert!(
             all.contains("2 consumers lose it") && all.contains("old ("),
             "{all}"
         );
-        assert!(warning(&args, &[]).contains("No container holds it"));
+        assert!(warning(&args, &[], &[]).contains("No container holds it"));
         // As the version before, beside the current one.
         args.version = Some(1);
         let mut beside = consumer("both", 2);
         beside.previous = Some(1);
-        let one = warning(&args, &[consumer("new", 2), beside]);
+        let one = warning(&args, &[consumer("new", 2), beside], &[]);
         assert!(
             one.contains("1 consumers lose it") && one.contains("both ("),
             "{one}"
         );
+        // Whoever was granted it is named, also when no consumer is known to have it.
+        let granted = |version, host: &str| VersionView {
+            version,
+            stage: String::new(),
+            state: "alive".to_owned(),
+            hosts: vec![host.to_owned()],
+            evicted_hosts: Vec::new(),
+        };
+        let versions = [granted(2, "web-2"), granted(1, "web-1")];
+        let one = warning(&args, &[], &versions);
+        assert!(one.ends_with("Hosts that may hold it: web-1."), "{one}");
     }
 
     #[test]

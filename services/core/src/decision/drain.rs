@@ -3,7 +3,8 @@
 //!
 //! Invariants: where it is promised, an old version is not revoked before no session of it from before the
 //! last acknowledgement is left, but for a person's or the deadline policy's `force`; that a backend does
-//! not tell them is on record, and then a grace counts instead.
+//! not tell them is on record, and then a grace counts instead. A backend that told of open sessions and
+//! then tells none is asked again: no grace ends what is known to be in use.
 
 use super::rotate::{self, Answer};
 use super::{Context, Rejection};
@@ -12,6 +13,11 @@ use crate::resource::Strategy;
 use crate::rotation::{self, GRACE, Rotation, Sessions, Step};
 use crate::schedule::Ack;
 use crate::secret::Secret;
+use crate::time::Timestamp;
+
+/// Why an attempt at asking counts as failed after one that told of open sessions.
+const UNTOLD: &str =
+    "the server does not tell sessions now, and some were open when it last did; it is asked again";
 
 /// Whether a rotation of this secret waits for sessions of the old credential before that dies.
 ///
@@ -35,12 +41,29 @@ pub fn drains(secret: &Secret) -> bool {
     }
 }
 
-/// Begins to ask for sessions, where that is promised and something dies at the end. Whoever moves back asks
-/// for none: what dies then was in use for moments.
-pub(super) fn begin(open: &Rotation, secret: &Secret, old: &[u64]) -> Option<Event> {
+/// Whether something is left that dies at the end.
+pub(super) fn is_left_to_die(open: &Rotation, secret: &Secret) -> bool {
     let dies = |version: &u64| secret.is_deliverable(*version);
-    let waits = drains(secret) && open.returning.is_none() && old.iter().any(dies);
-    waits.then(|| Event::Rotation(open.id, open.ask_for_sessions()))
+    open.old.iter().any(dies)
+}
+
+/// Begins to ask for sessions, where that is promised and something dies at the end. They have as long as
+/// consumers had, whatever those left of it. Whoever moves back asks for none: what dies then was in use
+/// for moments.
+pub(super) fn begin(open: &Rotation, secret: &Secret, now: Timestamp) -> Option<Vec<Event>> {
+    let waits = drains(secret) && open.returning.is_none() && is_left_to_die(open, secret);
+    if !waits {
+        return None;
+    }
+    let deadline = now.plus(secret.spec.rotation.ack_deadline());
+    let is_later = open.deadline.is_none_or(|known| known < deadline);
+    let moved = is_later.then_some(rotation::Event::DeadlineMoved { deadline });
+    let events = moved.into_iter().chain([open.ask_for_sessions()]);
+    Some(
+        events
+            .map(|event| Event::Rotation(open.id, event))
+            .collect(),
+    )
 }
 
 /// What the answer to one question leads to.
@@ -50,6 +73,9 @@ pub(super) fn counted(
     answer: &Answer<'_>,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    if !is_left_to_die(open, secret) {
+        return drained(open, secret);
+    }
     let attempt = answer.attempt;
     let event = match answer.sessions {
         Some(Sessions { left: 0, .. }) => return drained(open, secret),
@@ -58,6 +84,11 @@ pub(super) fn counted(
             mark,
             sessions: left,
             since: open.drain.since.unwrap_or(ctx.now),
+        },
+        None if open.drain.left.is_some() => rotation::Event::StepFailed {
+            step: Step::Drain,
+            attempt,
+            reason: UNTOLD.to_owned(),
         },
         None => rotation::Event::SessionsUntold {
             attempt,

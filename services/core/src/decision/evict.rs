@@ -9,6 +9,7 @@ use crate::host;
 use crate::id::HostId;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Phase, Rotation};
+use crate::time::Timestamp;
 use crate::world::World;
 
 pub(super) fn evict(
@@ -46,11 +47,15 @@ pub(super) fn evict(
         .open_rotations()
         .filter(|open| open.phase == Phase::Staging && !is_let_go(open))
     {
-        staging::release(id, open, &mut events);
+        let rolls_back = staging::release(world, id, open, &mut events)?;
+        if rolls_back {
+            rollouts.pass_over(open.id);
+            rollouts.touch_all();
+        }
     }
     let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing && !is_let_go(open);
     for open in world.open_rotations().filter(is_distributing) {
-        release_rotation(world, (id, &rollouts), open, &mut events)?;
+        release_rotation(world, (id, &rollouts, ctx.now), open, &mut events)?;
     }
     for open in world.revocations.values().filter(|open| !open.closed) {
         release_revocation(id, open, &mut events);
@@ -62,21 +67,27 @@ pub(super) fn evict(
 
 fn release_rotation(
     world: &World,
-    (host, rollouts): (HostId, &rollout::Draft<'_>),
+    (host, rollouts, now): (HostId, &rollout::Draft<'_>, Timestamp),
     open: &Rotation,
     events: &mut Vec<Event>,
 ) -> Result<(), Rejection> {
     let mut after = open.clone();
-    let mut push = |event: rotation::Event| {
+    let mut push = |after: &mut Rotation, event: rotation::Event| {
         after.evolve(&event);
         events.push(Event::Rotation(open.id, event));
     };
     for consumer in open.waiting.iter().filter(|key| key.host == host) {
         let consumer = consumer.clone();
-        push(rotation::Event::ConsumerAcknowledged { consumer });
+        push(
+            &mut after,
+            rotation::Event::ConsumerAcknowledged { consumer },
+        );
+    }
+    if let Some(measured) = staging::gap(open, &after, now) {
+        push(&mut after, measured);
     }
     if open.barrier.contains(&host) {
-        push(rotation::Event::HostReleased { host });
+        push(&mut after, rotation::Event::HostReleased { host });
     }
     let is_held = world
         .consumers(open.secret)
@@ -87,7 +98,7 @@ fn release_rotation(
         && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {
-        events.extend(rotate::settled(open, secret)?);
+        events.extend(rotate::settled(open, secret, now)?);
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ pub(super) fn intervene(
 
 /// Ends the wait for consumers. Whoever moves back to the version before is never forced: a person
 /// decides which of the two dies. Nor is whoever would restart and has to wait for others: they get the
-/// deadline anew. The end of a grace is no deadline: then the old version dies.
+/// deadline anew. The end of a grace is no deadline: then the old version dies. Sessions that hold it alive
+/// are asked for on, without an end: pools open theirs anew by and by.
 pub(super) fn deadline(
     world: &World,
     id: RotationId,
@@ -56,10 +57,11 @@ pub(super) fn deadline(
 ) -> Result<Vec<Event>, Rejection> {
     let (open, secret) = rotate::open(world, id)?;
     if open.phase == Phase::Staging {
-        return staging::deadline(open, now);
+        return staging::deadline(world, open, now);
     }
     let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
-    if open.is_draining() && open.drain.grace.is_some() {
+    let is_draining = open.is_draining();
+    if is_draining && (open.drain.grace.is_some() || !drain::is_left_to_die(open, secret)) {
         return drain::drained(open, secret);
     }
     let forces = secret.spec.rotation.on_deadline == OnDeadline::Force;
@@ -69,10 +71,13 @@ pub(super) fn deadline(
             let moved = rotation::Event::DeadlineMoved { deadline };
             return Ok(vec![Event::Rotation(id, moved)]);
         }
-        events.extend(forced(world, open, secret)?);
+        events.extend(forced(world, open, secret, now)?);
         return Ok(events);
     }
     events.push(Event::Rotation(id, named(world, open)));
+    if is_draining {
+        return Ok(events);
+    }
     events.push(Event::Rotation(
         id,
         rotation::Event::Closed {
@@ -177,7 +182,7 @@ fn turn_back(
         }
     }
     if may_end(world, &after, ctx) {
-        events.extend(rotate::settled(&after, secret)?);
+        events.extend(rotate::settled(&after, secret, ctx.now)?);
     }
     Ok(events)
 }
@@ -212,7 +217,7 @@ fn retry(
         Phase::Closed(Outcome::Parked) => {
             let mut events = vec![reopened(world, known, secret, ctx)?];
             if may_end(world, known, ctx) {
-                events.extend(rotate::settled(known, secret)?);
+                events.extend(rotate::settled(known, secret, ctx.now)?);
             }
             Ok(events)
         }
@@ -240,16 +245,23 @@ fn force(
         Phase::Closed(Outcome::Parked) => events.push(reopened(world, known, secret, ctx)?),
         _ => return Err(rotation::Rejection::NothingToForce(known.id).into()),
     }
-    events.extend(forced(world, known, secret)?);
+    events.extend(forced(world, known, secret, ctx.now)?);
     Ok(events)
 }
 
 /// Ends the wait: who is left behind is named, then what was to die at the end dies.
-fn forced(world: &World, open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
-    let mut events = vec![
-        Event::Rotation(open.id, named(world, open)),
-        Event::Rotation(open.id, rotation::Event::Forced),
-    ];
+fn forced(
+    world: &World,
+    open: &Rotation,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    let mut after = open.clone();
+    after.evolve(&rotation::Event::Forced);
+    let mut own = vec![named(world, open), rotation::Event::Forced];
+    own.extend(staging::gap(open, &after, now));
+    let own = own.into_iter().map(|event| Event::Rotation(open.id, event));
+    let mut events: Vec<Event> = own.collect();
     events.extend(rotate::ended(open, secret)?);
     Ok(events)
 }

@@ -174,7 +174,7 @@ fn welcome(
             .collect();
         let is_named = own.iter().any(|spec| spec.previous.contains(&secret.id));
         let current = secret.current.filter(|_| !own.is_empty());
-        let previous = secret.retained.filter(|_| is_named);
+        let previous = secret.given_beside().filter(|_| is_named);
         for version in current.into_iter().chain(previous) {
             let delivery = DeliveryId::from_bytes(ctx.id(1000 + count));
             count += 1;

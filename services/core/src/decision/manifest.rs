@@ -65,7 +65,50 @@ pub fn plan_apply(
         planned.push(declared);
     }
     refuse_shared_phases(world, declarations)?;
+    refuse_unkept(world, declarations)?;
     Ok(planned)
+}
+
+/// A secret keeps the version before its current one for as long as templates name it. What is declared
+/// counts, not what it replaces: both may change in one apply.
+fn refuse_unkept(world: &World, declarations: &[Declaration]) -> Result<(), Rejection> {
+    let keeps_no_more = |declaration: &Declaration| match declaration {
+        Declaration::Secret { name, spec, .. } if !spec.rotation.keep_previous => {
+            let known = world.secret_named(name)?;
+            known.spec.rotation.keep_previous.then_some(known)
+        }
+        _ => None,
+    };
+    for secret in declarations.iter().filter_map(keeps_no_more) {
+        if let Some(binding) = naming_previous(world, declarations, secret) {
+            let secret = secret.name.clone();
+            return Err(secret::Rejection::PreviousNamed { secret, binding }.into());
+        }
+    }
+    Ok(())
+}
+
+/// A binding whose templates name the version before of a secret, once all of this is applied.
+fn naming_previous(
+    world: &World,
+    declarations: &[Declaration],
+    secret: &Secret,
+) -> Option<BindingName> {
+    let mut declared: BTreeMap<&BindingName, bool> = BTreeMap::new();
+    for declaration in declarations {
+        if let Declaration::Binding { name, previous, .. } = declaration {
+            declared.insert(name, previous.contains(&secret.name));
+        }
+    }
+    let standing = world
+        .bindings
+        .values()
+        .filter(|binding| !declared.contains_key(&binding.name))
+        .filter_map(|binding| Some((&binding.name, binding.spec.as_ref()?)))
+        .find(|(_, spec)| spec.previous.contains(&secret.id))
+        .map(|(name, _)| name);
+    let named = declared.iter().find(|(_, names)| **names);
+    named.map(|(name, _)| *name).or(standing).cloned()
 }
 
 /// Two secrets of a group with the same offset would rotate at the same time. What is declared counts,
@@ -265,10 +308,6 @@ fn declare_binding(
             let secret = secret.name.clone();
             return Err(secret::Rejection::LeaseNotAlone { secret }.into());
         }
-        if spec.previous.contains(&secret.id) {
-            lease::refuse_previous(secret)?;
-            secret.refuse_previous()?;
-        }
     }
     refuse_taken_target(world, name, spec)?;
     let fresh = Binding::new(id, name.clone());
@@ -276,6 +315,10 @@ fn declare_binding(
     let Some(event) = binding.decide_bind(spec)? else {
         return Ok(Vec::new());
     };
+    for secret in secrets().filter(|secret| spec.previous.contains(&secret.id)) {
+        lease::refuse_previous(secret)?;
+        secret.refuse_previous()?;
+    }
     let mut events = vec![Event::Binding(binding.id, event)];
     let mut drawn = 1000..;
     let hosts = world
@@ -284,7 +327,7 @@ fn declare_binding(
     let hosts: Vec<HostId> = hosts.map(|host| host.id).collect();
     for secret in secrets() {
         let is_named = spec.previous.contains(&secret.id);
-        let previous = secret.retained.filter(|_| is_named);
+        let previous = secret.given_beside().filter(|_| is_named);
         for version in secret.current.into_iter().chain(previous) {
             events.extend(deliver(secret, version, &hosts, (ctx, &mut drawn))?);
         }

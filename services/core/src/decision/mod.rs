@@ -106,7 +106,8 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             secret,
             slot,
             scheduled,
-        } => rotate::due(world, *rotation, *secret, *slot, *scheduled, ctx),
+            after,
+        } => rotate::due(world, *rotation, *secret, (*slot, *scheduled), *after, ctx),
         Command::Revoke {
             revocation,
             secret,

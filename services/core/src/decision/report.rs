@@ -28,7 +28,7 @@ pub(super) fn record(
     join::refuse_silent(world, report.host, ctx.enrolment)?;
     let turned_back = lease::turned_back(world, report);
     let report: &HostReport = &turned_back;
-    let mut events = Vec::new();
+    let mut events = Vec::from_iter(staging::shown(world, report));
     let mut moved = Moved::new();
     for item in lease::without(world, report) {
         record_item(world, report, item, &mut moved, &mut events);
@@ -292,7 +292,7 @@ fn advance_rotation(
         && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)
     {
-        events.extend(rotate::settled(open, secret)?);
+        events.extend(rotate::settled(open, secret, now)?);
     }
     Ok(())
 }

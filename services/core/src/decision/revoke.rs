@@ -1,6 +1,6 @@
 //! Decisions of a revocation. Revoke beats rotate: an open rotation is cancelled in the same append.
 
-use super::{Rejection, secret_or_reject};
+use super::{Rejection, drain, secret_or_reject};
 use crate::event::Event;
 use crate::id::{HostId, RevocationId};
 use crate::name::SecretName;
@@ -43,14 +43,16 @@ pub(super) fn request_of(
     for version in &versions {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
-    if let Some(open) = world.open_rotation(secret.id)
-        && is_beaten(open, &versions)
-    {
-        events.extend(taken_over(secret, open));
-        let cancelled = rotation::Event::Closed {
-            outcome: Outcome::Cancelled,
-        };
-        events.push(Event::Rotation(open.id, cancelled));
+    if let Some(open) = world.open_rotation(secret.id) {
+        if is_beaten(open, &versions) {
+            events.extend(taken_over(secret, open));
+            let cancelled = rotation::Event::Closed {
+                outcome: Outcome::Cancelled,
+            };
+            events.push(Event::Rotation(open.id, cancelled));
+        } else if open.is_draining() {
+            events.extend(drained(open, secret, &versions)?);
+        }
     }
     let mut hosts = hosts_holding(world, secret, &versions);
     hosts.retain(|host| without != Some(*host));
@@ -62,6 +64,18 @@ pub(super) fn request_of(
     };
     events.push(Event::Revocation(id, requested));
     Ok(events)
+}
+
+/// Sessions of what is dead are waited for no longer.
+fn drained(open: &Rotation, secret: &Secret, dying: &[u64]) -> Result<Vec<Event>, Rejection> {
+    let mut left = secret.clone();
+    for version in dying {
+        left.evolve(&secret::Event::VersionRevoked { version: *version });
+    }
+    match drain::is_left_to_die(open, &left) {
+        true => Ok(Vec::new()),
+        false => drain::drained(open, &left),
+    }
 }
 
 /// Whether a rotation has nothing left to bring: its version dies, or the one it turns back to. Then its

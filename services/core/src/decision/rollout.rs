@@ -12,7 +12,7 @@ use super::{Context, Rejection};
 use crate::assignment::{self, Assignment};
 use crate::binding::{Reload, Rollout as Policy, Spec};
 use crate::event::Event;
-use crate::id::{BindingId, DeliveryId, HostId, RotationId, SecretId};
+use crate::id::{BindingId, HostId, RotationId, SecretId};
 use crate::report::{HostReport, MAX_REPORT_ITEMS, RestartState, RestartWish};
 use crate::rollout::{self, Due, Instance, MAX_LEAVES_PER_HOST, Member, Rollout, Service, Stage};
 use crate::rotation::{self, Phase, Rotation, Step};
@@ -20,6 +20,7 @@ use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::world::World;
 
+mod back;
 pub(super) mod waiting;
 
 /// Ids that one rotation which is turned back may draw: more than hosts.
@@ -179,8 +180,10 @@ impl<'w> Draft<'w> {
         match &wish.state {
             RestartState::Due => {
                 // With what it failed for it does not ask again.
-                let is_news =
-                    member.is_none_or(|member| member.due != due || member.stage == Stage::Unwell);
+                let is_new = |member: &Member| {
+                    member.due != due || member.stage == Stage::Unwell || member.may_ask_again
+                };
+                let is_news = member.is_none_or(is_new);
                 (is_news && !due.is_empty()).then_some(rollout::Event::Asked {
                     instance,
                     container_name,
@@ -531,11 +534,7 @@ pub(super) fn move_back(
     };
     let mut events = vec![Event::Secret(secret.id, secret.decide_return(back)?)];
     let first = nth.saturating_mul(DRAWN_PER_ROTATION).saturating_add(1);
-    for (count, host) in (first..).zip(world.hosts_of(secret.id)) {
-        let delivery = DeliveryId::from_bytes(ctx.id(count));
-        let delivered = secret.decide_deliver(host, back, delivery)?;
-        events.extend(delivered.map(|event| Event::Secret(secret.id, event)));
-    }
+    events.extend(back::grants(world, secret, back, (ctx, first))?);
     let mut consumers = Vec::new();
     for (key, state) in consumers_of(world, secret, moved) {
         let assigned = assignment::Event::Assigned {

@@ -1,5 +1,7 @@
 //! Decisions of a rotation: start, each step's outcome, promotion with distribution, and the end.
 
+use std::borrow::Cow;
+
 use super::{Context, Rejection, drain, lease, revoke, rollout, secret_or_reject, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
@@ -121,18 +123,37 @@ pub(super) fn due(
     world: &World,
     id: RotationId,
     secret: SecretId,
-    slot: SlotId,
-    scheduled: Timestamp,
+    (slot, scheduled): (SlotId, Timestamp),
+    after: Option<u64>,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let Some(secret) = world.secrets.get(&secret) else {
         return Err(rotation::Rejection::Unknown(id).into());
     };
-    if !secret.spec.rotation.is_automatic() {
+    let policy = &secret.spec.rotation;
+    let is_wanted = match after {
+        Some(_) => !policy.on_event.is_empty(),
+        None => policy.is_automatic(),
+    };
+    if !is_wanted {
         return Err(rotation::Rejection::NotScheduled {
             secret: secret.name.clone(),
         }
         .into());
+    }
+    if let Some(event) = after {
+        // What served an event is the log's order to say, whatever clocks do.
+        if world
+            .last_start(secret.id)
+            .is_some_and(|start| start >= event)
+        {
+            return Err(rotation::Rejection::SlotServed {
+                secret: secret.name.clone(),
+            }
+            .into());
+        }
+        let scheduled = scheduled.min(ctx.now);
+        return start(world, secret, id, Trigger::Slot { slot, scheduled }, ctx);
     }
     if scheduled > ctx.now.plus(MAX_SLOT_SKEW) {
         return Err(rotation::Rejection::SlotEarly {
@@ -341,10 +362,14 @@ fn promote(
         old: old.clone(),
         deadline: ctx.now.plus(secret.spec.rotation.ack_deadline()),
     };
+    let mut after = Cow::Borrowed(rotation);
+    if settled {
+        after.to_mut().evolve(&started);
+    }
     events.push(Event::Rotation(rotation.id, started));
     if settled {
-        match drain::begin(rotation, secret, &old) {
-            Some(asked) => events.push(asked),
+        match drain::begin(&after, secret, ctx.now) {
+            Some(asked) => events.extend(asked),
             None => events.extend(retire_old((rotation.id, version), secret, &old)?),
         }
     }
@@ -367,9 +392,13 @@ fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Opt
 }
 
 /// Ends the wait for consumers: sessions of the old versions are asked for, or these die at once.
-pub(super) fn settled(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
-    match drain::begin(open, secret, &open.old) {
-        Some(asked) => Ok(vec![asked]),
+pub(super) fn settled(
+    open: &Rotation,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    match drain::begin(open, secret, now) {
+        Some(asked) => Ok(asked),
         None => ended(open, secret),
     }
 }

@@ -3,13 +3,15 @@
 //!
 //! Invariants: a version is staged under grants like any other, so it is dead everywhere as soon as it is
 //! dead; no container is given it before it is promoted; a host that is away holds nothing up longer than
-//! [`rotation::STAGING_DEADLINE`].
+//! [`rotation::STAGING_DEADLINE`], and one whose injector does not know staged versions not at all: it would
+//! refuse a plan that names one.
 
 use std::collections::BTreeSet;
 
 use super::{Context, Rejection};
 use crate::event::Event;
-use crate::id::{DeliveryId, HostId};
+use crate::host;
+use crate::id::{DeliveryId, HostId, SecretId};
 use crate::report::HostReport;
 use crate::rotation::{self, Rotation, STAGING_DEADLINE, Step};
 use crate::secret::Secret;
@@ -27,19 +29,20 @@ pub(super) fn begin(
     if !is_cut_over(secret) {
         return Ok(None);
     }
-    let served = world.consumers(secret.id);
-    let served = served.filter(|(_, assignment)| !assignment.is_unserved());
-    let hosts: BTreeSet<HostId> = served.map(|(key, _)| key.host).collect();
-    // What no binding gives a host any more is in no plan of it.
-    let given = hosts.into_iter();
-    let hosts: Vec<HostId> = given
-        .filter(|host| world.is_given_to(secret.id, *host))
-        .collect();
-    if hosts.is_empty() {
+    let served = served(world, secret.id);
+    if served.is_empty() {
         return Ok(None);
     }
     let completed = rotation::Event::StepCompleted { step: Step::Create };
     let mut events = vec![Event::Rotation(rotation.id, completed)];
+    let hosts: Vec<HostId> = served
+        .into_iter()
+        .filter(|host| knows(world, *host))
+        .collect();
+    if hosts.is_empty() {
+        events.extend(set(world, rotation));
+        return Ok(Some(events));
+    }
     for (count, host) in (1..).zip(&hosts) {
         let delivery = DeliveryId::from_bytes(ctx.id(count));
         let delivered = secret.decide_deliver(*host, rotation.version, delivery)?;
@@ -49,6 +52,29 @@ pub(super) fn begin(
     let started = rotation::Event::StagingStarted { hosts, deadline };
     events.push(Event::Rotation(rotation.id, started));
     Ok(Some(events))
+}
+
+/// Hosts with consumers. What no binding gives a host any more is in no plan of it.
+fn served(world: &World, secret: SecretId) -> BTreeSet<HostId> {
+    let served = world.consumers(secret);
+    let served = served.filter(|(_, assignment)| !assignment.is_unserved());
+    let hosts: BTreeSet<HostId> = served.map(|(key, _)| key.host).collect();
+    let given = hosts.into_iter();
+    given
+        .filter(|host| world.is_given_to(secret, *host))
+        .collect()
+}
+
+fn knows(world: &World, host: HostId) -> bool {
+    let known = world.hosts.get(&host);
+    known.is_some_and(|known| known.knows_staged)
+}
+
+/// That a host's injector takes staged versions, the first time it says so.
+pub(super) fn shown(world: &World, report: &HostReport) -> Option<Event> {
+    let is_known = !world.hosts.contains_key(&report.host) || knows(world, report.host);
+    let is_news = report.knows_staged && !is_known;
+    is_news.then_some(Event::Host(report.host, host::Event::StagingKnown))
 }
 
 /// Whether consumers hold what `set` makes worthless.
@@ -69,32 +95,53 @@ pub(super) fn advance(
         return;
     }
     if report.staged.contains(&(open.secret, open.version)) {
-        after(open, rotation::Event::HostStaged { host }, events);
+        after(world, open, rotation::Event::HostStaged { host }, events);
     } else if !world.is_given_to(open.secret, host) {
-        after(open, rotation::Event::HostReleased { host }, events);
+        after(world, open, rotation::Event::HostReleased { host }, events);
     }
 }
 
-/// Nothing waits for a host that was evicted.
-pub(super) fn release(host: HostId, open: &Rotation, events: &mut Vec<Event>) {
-    if open.staging.contains(&host) {
-        after(open, rotation::Event::HostReleased { host }, events);
+/// A host was evicted: nothing waits for it, and what it may have at hand is not promoted, for whoever has
+/// the machine would have the next password. The server was told nothing yet. Whether it rolls back.
+pub(super) fn release(
+    world: &World,
+    host: HostId,
+    open: &Rotation,
+    events: &mut Vec<Event>,
+) -> Result<bool, Rejection> {
+    let secret = world.secrets.get(&open.secret);
+    let given = secret.filter(|secret| secret.delivered.contains_key(&(host, open.version)));
+    if let Some(secret) = given {
+        events.extend(dying(open, secret)?);
+        let back = rotation::Event::StepStarted {
+            step: Step::RollBack,
+            attempt: 1,
+        };
+        events.push(Event::Rotation(open.id, back));
+        return Ok(true);
     }
+    if open.staging.contains(&host) {
+        after(world, open, rotation::Event::HostReleased { host }, events);
+    }
+    Ok(false)
 }
 
 /// One host less is waited for; after the last one the server is told.
-fn after(open: &Rotation, event: rotation::Event, events: &mut Vec<Event>) {
+fn after(world: &World, open: &Rotation, event: rotation::Event, events: &mut Vec<Event>) {
     let mut left = open.clone();
     left.evolve(&event);
     events.push(Event::Rotation(open.id, event));
     if left.staging.is_empty() {
-        events.extend(set(&left));
+        events.extend(set(world, &left));
     }
 }
 
 /// Whoever is missing is on record, and the server is told.
-fn set(open: &Rotation) -> [Event; 2] {
-    let missing = open.staging.iter().copied().collect();
+fn set(world: &World, open: &Rotation) -> [Event; 2] {
+    let mut missing = served(world, open.secret);
+    missing.retain(|host| !knows(world, *host));
+    missing.extend(&open.staging);
+    let missing = missing.into_iter().collect();
     let step = rotation::Event::StepStarted {
         step: Step::Set,
         attempt: 1,
@@ -103,11 +150,15 @@ fn set(open: &Rotation) -> [Event; 2] {
 }
 
 /// Waits for hosts no longer.
-pub(super) fn deadline(open: &Rotation, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+pub(super) fn deadline(
+    world: &World,
+    open: &Rotation,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
     if open.deadline.is_none_or(|deadline| now < deadline) {
         return Err(rotation::Rejection::NoDeadline(open.id).into());
     }
-    Ok(set(open).to_vec())
+    Ok(set(world, open).to_vec())
 }
 
 /// What is rolled back dies first where hosts have it already: they drop it with the plan that says so.
@@ -139,7 +190,7 @@ pub(super) fn cut_over(
     Some(Event::Rotation(rotation.id, at))
 }
 
-/// How long consumers were behind the server, once the last one has come over.
+/// How long consumers were behind the server, once the last one has come over or is waited for no more.
 pub(super) fn gap(before: &Rotation, after: &Rotation, now: Timestamp) -> Option<rotation::Event> {
     let since = after.cut_over?;
     let is_last = !before.waiting.is_empty() && after.waiting.is_empty();

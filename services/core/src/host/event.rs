@@ -57,4 +57,6 @@ pub enum Event {
         /// Why, in a person's words.
         reason: String,
     },
+    /// Its injector takes versions that are staged before a cut-over.
+    StagingKnown,
 }

@@ -132,6 +132,8 @@ pub struct Host {
     pub evicted: Option<String>,
     /// What it may have held when it was evicted: versions that were granted to it.
     pub held: BTreeMap<SecretId, BTreeSet<u64>>,
+    /// Whether its injector takes versions that are staged, as it once said.
+    pub knows_staged: bool,
 }
 
 impl Host {
@@ -152,6 +154,7 @@ impl Host {
             permits: BTreeMap::new(),
             evicted: None,
             held: BTreeMap::new(),
+            knows_staged: false,
         }
     }
 
@@ -285,6 +288,7 @@ impl Host {
                 self.permits.insert(key.clone(), *expires_at);
             }
             Event::Evicted { reason } => self.evicted = Some(reason.clone()),
+            Event::StagingKnown => self.knows_staged = true,
             Event::JoinTokenIssued { .. } | Event::JoinTokenSpent { .. } => {}
         }
     }

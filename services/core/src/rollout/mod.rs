@@ -149,6 +149,9 @@ pub struct Member {
     pub stage: Stage,
     /// Whether it is known not to run well.
     pub is_down: bool,
+    /// Whether what it restarts with changed since it asked, though the versions did not: it may ask again
+    /// for the same ones.
+    pub may_ask_again: bool,
 }
 
 impl Member {
@@ -211,6 +214,16 @@ impl Rollout {
             if is_about && matches!(member.stage, Stage::Failed(_)) {
                 member.due.clear();
             }
+            member.may_ask_again |= is_about && member.has_leave();
+        }
+    }
+
+    /// A version that lay beside the current one under these bindings is dead: whoever has leave may restart
+    /// once more for the same versions, to be rid of it.
+    pub(crate) fn ask_again(&mut self, bindings: &BTreeSet<BindingId>) {
+        for member in self.members.values_mut() {
+            let is_about = member.due.iter().any(|due| bindings.contains(&due.binding));
+            member.may_ask_again |= is_about && member.has_leave();
         }
     }
 
@@ -224,6 +237,7 @@ impl Rollout {
             } => {
                 let member = self.member(instance, container_name);
                 member.due.clone_from(due);
+                member.may_ask_again = false;
                 if !member.has_leave() {
                     member.stage = Stage::Waiting;
                 }
@@ -276,6 +290,7 @@ impl Rollout {
             due: Vec::new(),
             stage: Stage::Waiting,
             is_down: false,
+            may_ask_again: false,
         };
         self.members.entry(instance.clone()).or_insert_with(fresh)
     }

@@ -3,6 +3,7 @@
 mod cut_over;
 mod histories;
 mod hosts;
+mod previous;
 
 use std::time::Duration;
 

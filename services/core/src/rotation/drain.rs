@@ -80,6 +80,18 @@ impl Rotation {
         )
     }
 
+    /// When its wait ends: at the grace's end where one counts, else at its deadline.
+    #[must_use]
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        self.drain.grace.or(self.deadline)
+    }
+
+    /// Whether its deadline has passed and sessions of what dies are waited for all the same.
+    #[must_use]
+    pub fn is_held_by_sessions(&self) -> bool {
+        self.is_draining() && self.waits_until().is_none()
+    }
+
     /// The next attempt at asking for sessions.
     #[must_use]
     pub const fn ask_for_sessions(&self) -> Event {

@@ -150,7 +150,8 @@ pub enum Event {
         /// The host.
         host: HostId,
     },
-    /// Consumers were given leave to restart, or have to wait for it, so waiting ends later.
+    /// Consumers were given leave to restart, or have to wait for it, or sessions are waited for from now on, so
+    /// waiting ends later.
     DeadlineMoved {
         /// When waiting ends.
         deadline: Timestamp,

@@ -30,7 +30,10 @@ pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
         }
         Box::new(outside)
     });
-    let resource = world.at_resource(secret, &versions).map(Box::new);
+    let resource = world.at_resource(secret, &versions).map(|mut resource| {
+        resource.unclear = *step == Step::Set && rotation.cut_over.is_some();
+        Box::new(resource)
+    });
     vec![Effect {
         work: Work::Step(StepWork {
             rotation: rotation.id,

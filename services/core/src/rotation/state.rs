@@ -230,7 +230,8 @@ pub struct Rotation {
     pub barrier: BTreeSet<HostId>,
     /// Versions that die at the end.
     pub old: Vec<u64>,
-    /// When waiting for consumers ends.
+    /// When waiting for consumers ends, and then that for sessions; `None` once sessions are waited for beyond
+    /// it. A grace has an end of its own.
     pub deadline: Option<Timestamp>,
     /// Plan generation from which a host's report counts for the barrier.
     pub generation: u64,
@@ -404,7 +405,7 @@ impl Rotation {
     /// # Errors
     /// When the rotation does not wait, or the deadline lies ahead.
     pub fn decide_deadline(&self, now: Timestamp) -> Result<Event, Rejection> {
-        let passed = self.deadline.is_some_and(|deadline| now >= deadline);
+        let passed = self.waits_until().is_some_and(|deadline| now >= deadline);
         let waits = self.phase == Phase::Distributing || self.is_draining();
         if !waits || !passed {
             return Err(Rejection::NoDeadline(self.id));
@@ -489,15 +490,15 @@ impl Rotation {
             | Event::Reopened { .. }
             | Event::Forced
             | Event::SessionsLeft { .. }
-            | Event::SessionsUntold { .. } => self.evolve_otherwise(event),
+            | Event::SessionsUntold { .. }
+            | Event::DeadlinePassed => self.evolve_otherwise(event),
             Event::HostReleased { .. }
             | Event::StagingStarted { .. }
             | Event::HostStaged { .. }
             | Event::StagingEnded { .. }
             | Event::CutOver { .. }
             | Event::GapMeasured { .. } => self.evolve_cut_over(event),
-            Event::StepCompleted { .. } | Event::DeadlinePassed | Event::StragglersNamed { .. } => {
-            }
+            Event::StepCompleted { .. } | Event::StragglersNamed { .. } => {}
         }
     }
 
@@ -565,10 +566,11 @@ impl Rotation {
             Event::SessionsLeft { attempt, .. } => {
                 self.phase = Phase::Draining { attempt: *attempt };
             }
-            Event::SessionsUntold { attempt, until } => {
+            Event::SessionsUntold { attempt, .. } => {
                 self.phase = Phase::Draining { attempt: *attempt };
-                self.deadline = Some(*until);
             }
+            // Nobody is waited for by time any more: sessions end by themselves, or a person ends the wait.
+            Event::DeadlinePassed if self.is_draining() => self.deadline = None,
             _ => {}
         }
     }

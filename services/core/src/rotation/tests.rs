@@ -90,6 +90,7 @@ fn due(scheduled: Timestamp) -> Command {
         secret: SECRET,
         slot: SlotId::from_bytes([1; 16]),
         scheduled,
+        after: None,
     }
 }
 

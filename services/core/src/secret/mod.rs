@@ -1,8 +1,8 @@
 //! The secret: its versions and stages, the dead set, and which hosts may hold what.
 //!
 //! Invariants: version numbers only grow; at most one `pending`, `current` and `previous`; a dead
-//! version has no stage and is never delivered; what is kept for templates is the `previous` one. No value
-//! is here, not even sealed.
+//! version has no stage and is never delivered; what is kept for templates is older than what is current. No
+//! value is here, not even sealed.
 
 mod event;
 mod lease;

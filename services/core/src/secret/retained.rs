@@ -1,7 +1,7 @@
 //! The version before the current one: whether it is kept, for templates that name it, and until when.
 //!
-//! Invariant: what is kept is alive, and older than what is current. It owns no state; the fold of a
-//! promotion asks here.
+//! Invariant: what is kept is alive, and older than what is current. On the way back to a version what was
+//! kept beside it is kept again, so that whoever never left it sees no change.
 
 use super::{Rejection, Secret, Spec};
 use crate::name::SecretName;
@@ -41,5 +41,33 @@ impl Secret {
         let current = self.current.filter(|_| self.spec.rotation.keep_previous)?;
         let is_before = current < promoted && self.is_deliverable(current);
         (is_before && !self.lost.contains(&current)).then_some(current)
+    }
+
+    /// The version that is kept again beside this one, once consumers move back to it: the one that was kept
+    /// beside it before they left it.
+    #[must_use]
+    pub fn retains_on_return(&self, back: u64) -> Option<u64> {
+        let before = self.retained_before;
+        let before = before.filter(|_| self.spec.rotation.keep_previous)?;
+        let is_before = before < back && self.is_deliverable(before);
+        (is_before && !self.lost.contains(&before)).then_some(before)
+    }
+
+    /// The version that is given beside the current one; none while there is no current one.
+    #[must_use]
+    pub fn given_beside(&self) -> Option<u64> {
+        self.retained.filter(|_| self.current.is_some())
+    }
+
+    /// Folds what a promotion keeps, while the version before is still the current one.
+    pub(super) fn retain(&mut self, promoted: u64) {
+        let is_return = self.current.is_some_and(|current| promoted < current);
+        if is_return {
+            self.retained = self.retains_on_return(promoted);
+            self.retained_before = None;
+            return;
+        }
+        let kept = self.retains_beside(promoted);
+        self.retained_before = std::mem::replace(&mut self.retained, kept);
     }
 }

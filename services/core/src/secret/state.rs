@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Event, Place, Remote, Spec, Store};
 use crate::id::{DeliveryId, HostId, RotationId, SecretId};
-use crate::name::SecretName;
+use crate::name::{BindingName, SecretName};
 use crate::store::RemoteVersion;
 use crate::time::Timestamp;
 
@@ -226,6 +226,16 @@ pub enum Rejection {
         /// Where.
         resource: String,
     },
+    /// The next rotation would take away what a template names.
+    #[error(
+        "secret `{secret}` has to keep the version before its current one: templates of binding `{binding}` name it by `version=\"previous\"`; apply that binding without it first, or in the same apply"
+    )]
+    PreviousNamed {
+        /// Name of the secret.
+        secret: SecretName,
+        /// The binding.
+        binding: BindingName,
+    },
 }
 
 /// One secret.
@@ -264,11 +274,13 @@ pub struct Secret {
     pub was_promoted: bool,
     /// Until when the lease of a container that does not run is kept.
     pub lingers_until: Option<Timestamp>,
-    /// The version before the current one, when it is kept for templates: the rotation that replaced it
-    /// leaves it alive, the next one retires it.
+    /// A version before the current one, when it is kept for templates: the rotation that replaced it
+    /// leaves it alive, the next one retires it, unless that one is turned back.
     pub retained: Option<u64>,
     /// Versions alive that a host may have which was evicted: none of them is kept beside another.
     pub lost: BTreeSet<u64>,
+    /// What was kept beside the version before the current one, for the way back to it.
+    pub retained_before: Option<u64>,
 }
 
 impl Secret {
@@ -294,6 +306,7 @@ impl Secret {
             lingers_until: None,
             retained: None,
             lost: BTreeSet::new(),
+            retained_before: None,
         }
     }
 
@@ -529,7 +542,7 @@ impl Secret {
                 self.delivered.insert((*host, *version), *delivery);
             }
             Event::VersionPromoted { version } => {
-                self.retained = self.retains_beside(*version);
+                self.retain(*version);
                 self.previous = self.current.filter(|v| self.is_deliverable(*v));
                 self.current = Some(*version);
                 self.was_promoted = true;
@@ -574,6 +587,7 @@ impl Secret {
             &mut self.current,
             &mut self.previous,
             &mut self.retained,
+            &mut self.retained_before,
         ] {
             *stage = stage.filter(|v| *v != version);
         }

@@ -73,6 +73,7 @@ impl World {
                 .kept()
                 .filter(|kept| !worked_on(kept) && secret.current != Some(*kept))
                 .collect(),
+            unclear: false,
         })
     }
 

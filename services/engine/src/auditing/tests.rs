@@ -54,6 +54,7 @@ fn report() -> Command {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     })
 }
 
@@ -166,6 +167,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         secret: SECRET,
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
+        after: None,
     };
     let stepped = Command::StepOutcome {
         rotation,
@@ -464,6 +466,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

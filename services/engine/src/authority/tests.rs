@@ -133,6 +133,7 @@ fn empty_report() -> HostReport {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     }
 }
 
@@ -143,6 +144,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         secret: SECRET,
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
+        after: None,
     };
     let step = Command::StepOutcome {
         rotation,

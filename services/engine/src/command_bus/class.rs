@@ -56,6 +56,7 @@ mod tests {
             notes: Vec::new(),
             restarts: Vec::new(),
             staged: Vec::new(),
+            knows_staged: false,
         });
         let revoke = Command::Revoke {
             revocation,

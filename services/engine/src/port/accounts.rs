@@ -62,6 +62,18 @@ pub enum Keep {
     Nothing,
 }
 
+/// Whether an account has a password, as far as that can be told without changing anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// It has this one, whether or not anybody is let in now.
+    Yes,
+    /// It has another one or none, or is not there.
+    No,
+    /// Nobody can tell: the admin may not read it, and its login is turned away for another reason than its
+    /// password (locked, expired, blocked).
+    Unclear,
+}
+
 /// What sessions there are now: the server's time, or the last number it gave to a connection. It
 /// means something only to the resource that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +99,19 @@ pub trait Accounts: Send + Sync {
         password: &SecretBytes,
         until: &Until,
     ) -> Result<bool, PortError>;
+    /// Whether the account has this password: what the server keeps of it, as the admin reads it; a login only
+    /// where the admin may not. A login that fails counts at some servers, and keeps a block alive.
+    async fn keeps(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Keeps, PortError> {
+        Ok(match self.admits(login, password, until).await? {
+            true => Keeps::Yes,
+            false => Keeps::No,
+        })
+    }
     /// The password dies: where the account accepts two, the other one stays; else the account is
     /// locked and keeps no password. Without a password the account is locked whatever it accepts.
     async fn refuse(
@@ -99,7 +124,8 @@ pub trait Accounts: Send + Sync {
     async fn end_sessions(&self, login: &Login, until: &Until) -> Result<u64, PortError>;
     /// What sessions there are now: compared by [`Accounts::older`].
     async fn mark(&self, until: &Until) -> Result<Mark, PortError>;
-    /// How many sessions of this login are older than the mark; `None` when the server cannot tell.
+    /// How many sessions of this login are older than the mark; `None` when the server cannot tell, as of a mark
+    /// that another server process made.
     async fn older(
         &self,
         login: &Login,

@@ -58,6 +58,7 @@ fn report(items: Vec<Item>) -> Command {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     })
 }
 

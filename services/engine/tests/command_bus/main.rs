@@ -305,6 +305,7 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
             notes: Vec::new(),
             restarts: Vec::new(),
             staged: Vec::new(),
+            knows_staged: false,
         })
     };
     let injector = || Principal::Service(Role::Injector);
@@ -414,6 +415,7 @@ async fn a_slot_that_comes_early_leaves_nothing_and_the_same_command_counts_when
             secret: id,
             slot: SlotId::from_bytes([9; 16]),
             scheduled,
+            after: None,
         },
     };
     let early = bench.handle.submit(due.clone()).await.unwrap_err();

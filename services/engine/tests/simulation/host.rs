@@ -287,6 +287,7 @@ impl Host {
                 .map(|staged| staged.value)
                 .filter(|value| self.cache.contains(value))
                 .collect(),
+            knows_staged: true,
         }
     }
 

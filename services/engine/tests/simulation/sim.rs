@@ -424,7 +424,7 @@ impl Sim {
         let reason = failure.map(|failure| failure.reason.to_owned());
         let sessions = match &effect.work {
             Work::Step(work) if work.step == Step::Drain && failure.is_none() => {
-                Some(self.store.count(work))
+                self.store.count(work)
             }
             _ => None,
         };

@@ -246,6 +246,7 @@ impl Sim {
                 secret: secret_id(n),
                 slot: SlotId::from_bytes(slot),
                 scheduled: Timestamp::from_micros(hour * HOUR),
+                after: None,
             });
         }
     }
@@ -406,5 +407,6 @@ fn empty_report(host: HostId) -> HostReport {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     }
 }

@@ -12,6 +12,8 @@ use keywheel_core::rotation::{Sessions, Step};
 /// A version of a secret.
 pub(crate) type Value = (SecretId, u64);
 
+/// Of so many questions for sessions one finds a server that does not tell them for once.
+const UNTOLD_EVERY: u32 = 4;
 /// A version's sessions are fewer.
 const MOST_SESSIONS: u64 = 3;
 
@@ -94,8 +96,12 @@ impl Store {
         Ok(())
     }
 
-    /// What the server says of the sessions of what is to die; after that one of each ends.
-    pub(crate) fn count(&mut self, work: &StepWork) -> Sessions {
+    /// What the server says of the sessions of what is to die; after that one of each ends. Once it has told
+    /// of some it may not tell them for once: that ends no wait.
+    pub(crate) fn count(&mut self, work: &StepWork) -> Option<Sessions> {
+        if work.mark.is_some() && work.attempt.is_multiple_of(UNTOLD_EVERY) {
+            return None;
+        }
         let mut left = 0;
         for version in &work.versions {
             if let Some(open) = self.sessions.get_mut(&(work.secret, *version)) {
@@ -103,10 +109,10 @@ impl Store {
                 *open = open.saturating_sub(1);
             }
         }
-        Sessions {
+        Some(Sessions {
             mark: work.mark.unwrap_or(1),
             left,
-        }
+        })
     }
 
     fn end(&mut self, secret: SecretId, versions: &[u64]) {

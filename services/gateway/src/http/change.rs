@@ -17,6 +17,7 @@ use keywheel_core::world::World;
 use keywheel_engine::command_bus::{Decided, Submission};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::stash;
 use keywheel_schemas::api::{
     Applied, ApplyAnswer, ApplyRequest, PutRequest, RevocationView, RevokeRequest, RotateRequest,
@@ -102,20 +103,31 @@ fn name_fault(error: NameError) -> Failure {
     Failure::invalid(error.to_string())
 }
 
+/// Reads the manifests of a request. Conditions and calendars of a large file take a while; other requests go
+/// on meanwhile.
+async fn read(api: &Api, request: &ApplyRequest) -> Result<Vec<Manifest>, Failure> {
+    let check = api.check_schedule;
+    let (text, source) = (request.manifests.clone(), request.source.clone());
+    let reading = tokio::task::spawn_blocking(move || {
+        manifest::parse(&text, &source, &|line, zone| check(line, zone))
+    });
+    let parsed = reading.await.map_err(|_| {
+        let text = "the manifests were not read to the end; apply them again";
+        PortError::new(ErrorKind::Unavailable, text)
+    })?;
+    parsed.map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Failure::invalid(lines.join("\n"))
+    })
+}
+
 pub(super) async fn apply(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     body: Payload<ApplyRequest>,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let Json(request) = body?;
-    let check = api.check_schedule;
-    let parsed = manifest::parse(&request.manifests, &request.source, &|line, zone| {
-        check(line, zone)
-    });
-    let manifests = parsed.map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        Failure::invalid(lines.join("\n"))
-    })?;
+    let manifests = read(&api, &request).await?;
     let declarations: Vec<Declaration> = (0..)
         .zip(&manifests)
         .map(|(place, manifest)| {

@@ -240,7 +240,7 @@ fn of_waiting(event: &rotation::Event, goes_back: bool) -> Option<Line> {
             ..Line::new(
                 lines::ROTATION_FORCED,
                 match goes_back {
-                    false => "nobody is waited for; the old version dies",
+                    false => "nobody is waited for; what is old and not kept dies",
                     true => "nobody is waited for; the new version dies",
                 },
             )
@@ -408,7 +408,7 @@ mod tests {
             let line = of_waiting(&rotation::Event::Forced, goes_back);
             line.unwrap().text
         };
-        assert!(said(false).ends_with("the old version dies"));
+        assert!(said(false).ends_with("what is old and not kept dies"));
         assert!(said(true).ends_with("the new version dies"));
     }
 }

@@ -28,12 +28,15 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
             "it is tried again by itself; `keywheel rotation retry {0} --reason …` does it now, `keywheel rotation abort {0} --reason …` gives it up",
             rotation.id
         )),
-        Phase::Retrying { .. } => Some(format!(
-            "it is tried again by itself; `keywheel rotation retry {} --reason …` does it now",
+        Phase::Draining { .. }
+        | Phase::Retrying {
+            step: Step::Drain, ..
+        } if rotation.drain.left.is_some() => Some(format!(
+            "it is asked again by itself, also after the deadline; end the sessions at the server, or restart what holds them; `keywheel rotation force {} --reason …` revokes the old version without waiting for them",
             rotation.id
         )),
-        Phase::Draining { .. } if rotation.drain.left.is_some() => Some(format!(
-            "it is asked again by itself; end the sessions at the server, or restart what holds them; `keywheel rotation force {} --reason …` revokes the old version without waiting for them",
+        Phase::Retrying { .. } => Some(format!(
+            "it is tried again by itself; `keywheel rotation retry {} --reason …` does it now",
             rotation.id
         )),
         Phase::Distributing if rotation.halted.is_some() && rotation.returning.is_none() => {
@@ -83,10 +86,22 @@ fn parked(world: &World, rotation: &Rotation, secret: &Secret) -> String {
             rotation.id, rotation.version
         ),
         (None, _) => format!(
-            "mend what is named above, then `keywheel rotation retry {0} --reason …` waits once more; `keywheel rotation force {0} --reason …` revokes the old version without them{1}",
+            "mend what is named above, then `keywheel rotation retry {0} --reason …` waits once more; `keywheel rotation force {0} --reason …` {1} without them{2}",
             rotation.id,
+            forced(world, rotation),
             way_back(rotation, secret)
         ),
+    }
+}
+
+/// What force does: where the version before is kept for templates, the one before that dies, if any.
+fn forced(world: &World, rotation: &Rotation) -> String {
+    let dying = super::dying(world, rotation);
+    let dying: Vec<String> = dying.iter().map(u64::to_string).collect();
+    match dying.as_slice() {
+        [] => "ends it".to_owned(),
+        [one] => format!("revokes version {one}"),
+        more => format!("revokes versions {}", more.join(", ")),
     }
 }
 
@@ -230,6 +245,13 @@ mod tests {
         assert!(words.contains(part), "{words}");
         let told = step(&world, &open).unwrap();
         assert!(told.contains("keywheel rotation force"), "{told}");
+        assert!(told.contains("also after the deadline"), "{told}");
+        assert!(words.contains("deadline has passed"), "{words}");
+        open.evolve(&rotation::Event::DeadlineMoved {
+            deadline: Timestamp::default(),
+        });
+        let words = sessions_words(&open).unwrap();
+        assert!(!words.contains("deadline"), "{words}");
         open.evolve(&rotation::Event::SessionsUntold {
             attempt: 2,
             until: Timestamp::default(),

@@ -69,7 +69,16 @@ fn strategy(secret: &Secret) -> String {
     if let Some(resource) = secret.spec.rotator.as_deref() {
         return at_resource(resource);
     }
-    match secret.place() {
+    let place = secret.place();
+    let makes_itself = place.is_some_and(|place| place.source.static_role().is_some());
+    let kept = secret.retains_beside(secret.last_version.saturating_add(1));
+    if let Some(kept) = kept.filter(|_| !makes_itself) {
+        let store = place.map_or("local", |place| place.store.as_str());
+        return format!(
+            "overlap: the value is made in the store `{store}`; version {kept} stays alive beside it, for templates, and what is older dies once every consumer has acknowledged and no file has it any more"
+        );
+    }
+    match place {
         None => "overlap: the value is made in the store `local`; old and new both live until every consumer has acknowledged".to_owned(),
         Some(place) if place.source.static_role().is_some() => format!(
             "cut-over: store `{}` makes the value itself at `set`, and from then on the one before is refused; it only goes forward",
@@ -101,10 +110,14 @@ fn at_resource(resource: &Resource) -> String {
 
 /// Whether sessions of the old credential are waited for.
 fn sessions(secret: &Secret) -> String {
+    let kept = secret.retains_beside(secret.last_version.saturating_add(1));
     // A receiver of a person's own is not asked.
     let rotator = secret.spec.rotator.as_deref();
     let has_accounts = rotator.is_some_and(|resource| resource.kind != Kind::Webhook);
     match (decision::drains(secret), has_accounts) {
+        (false, _) if kept.is_some() => {
+            "not waited for: what dies does so once every consumer has acknowledged"
+        }
         (false, _) => "not waited for: the old value dies once every consumer has acknowledged",
         (true, true) => {
             "waited for: the old value dies once its sessions from before the last acknowledgement are gone"

@@ -184,8 +184,15 @@ fn a_consumer_s_version_before_is_shown_while_its_binding_names_it() {
         version,
         rotation: RotationId::default(),
     };
-    let registered = secret::Event::Registered { name, spec };
-    let events = [registered, staged(1), promoted(1), staged(2), promoted(2)];
+    let delivered = |version| secret::Event::Delivered {
+        host: HostId::default(),
+        version,
+        delivery: keywheel_core::id::DeliveryId::default(),
+    };
+    let mut events = vec![secret::Event::Registered { name, spec }];
+    for version in 1..=3 {
+        events.extend([staged(version), promoted(version), delivered(version)]);
+    }
     for (number, event) in (1..).zip(events) {
         world.apply(number, &Event::Secret(own, event));
     }
@@ -207,20 +214,18 @@ fn a_consumer_s_version_before_is_shown_while_its_binding_names_it() {
                 reload: Reload::None,
             },
         };
-        world.apply(9, &Event::Binding(key.binding, bound));
+        world.apply(19, &Event::Binding(key.binding, bound));
         let held = Assignment {
             secret: own,
-            assigned: 2,
+            assigned: 3,
             holds,
             ..Assignment::default()
         };
         super::consumer(&world, &key, &held, None).previous
     };
-    assert_eq!(shown(std::collections::BTreeSet::from([own]), 2), Some(1));
-    assert_eq!(
-        shown(std::collections::BTreeSet::from([own]), 1),
-        None,
-        "not there yet"
-    );
-    assert_eq!(shown(std::collections::BTreeSet::new(), 2), None);
+    let named = || std::collections::BTreeSet::from([own]);
+    assert_eq!(shown(named(), 3), Some(2));
+    assert_eq!(shown(named(), 2), Some(1), "it has not moved yet");
+    assert_eq!(shown(named(), 1), None);
+    assert_eq!(shown(std::collections::BTreeSet::new(), 3), None);
 }

@@ -174,7 +174,14 @@ fn decided(bindings: Vec<PlannedBinding>, tracked: &Tracked) -> Todo {
 /// The same, while the injector is so far with every value.
 fn decided_with(bindings: Vec<PlannedBinding>, tracked: &Tracked, had: Had) -> Todo {
     let is_wrapped = tracked.record.runtime.starts_with("keywheel");
-    decide(&plan(bindings), &host(), tracked, is_wrapped, &|_| had)
+    let now = Duration::ZERO;
+    decide(
+        &plan(bindings),
+        &host(),
+        (tracked, now),
+        is_wrapped,
+        &|_| had,
+    )
 }
 
 #[test]

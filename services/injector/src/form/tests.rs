@@ -192,9 +192,12 @@ fn the_version_before_stands_beside_the_current_one_and_nothing_while_there_is_n
     assert_ne!(both, with_previous(template, Some(2)));
     assert_eq!(both.previous_versions(), BTreeMap::from([key]));
     assert!(alone.previous_versions().is_empty() && both.versions().is_empty());
-    // With a version that it was not given it is not filled in.
-    let fault = formed(Some(&both), &bytes("new"), &FurtherValues::new());
-    assert!(fault.is_err());
+    // With a version that it was not given it is not filled in, and a person is told how to leave it out.
+    let fault = formed(Some(&both), &bytes("new"), &FurtherValues::new()).unwrap_err();
+    assert!(
+        fault.contains("`keywheel revoke prod/db --version 3`"),
+        "{fault}"
+    );
 }
 
 #[test]
@@ -215,6 +218,12 @@ fn a_field_of_the_version_before_is_its_own_or_empty() {
         Ok("o%2F1|n".to_owned())
     );
     assert_eq!(of(None, FurtherValues::new()), Ok("|n".to_owned()));
+    // Made for something else: another field, or no object at all.
+    for text in ["{\"kid\":\"o\"}", "plain"] {
+        let other = ((SecretId::from_bytes([2; 16]), 3), bytes(text));
+        let filled = of(Some(3), FurtherValues::from([other]));
+        assert_eq!(filled, Ok("|n".to_owned()), "{text}");
+    }
     let other = "{{ secret(\"prod/api\", version=\"previous\") }}{{ secret(\"prod/db\") }}";
     let fault = formed(
         Some(&with_previous(other, None)),

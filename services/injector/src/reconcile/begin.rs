@@ -166,14 +166,14 @@ impl Reconciler {
     /// Restarts a container with the gateway's leave: which of a service restart together is its word.
     fn begin_rolled(&mut self, id: &ContainerId, due: &[Due], service: Service) {
         let plan = self.shared.plan();
-        let leave = plan.and_then(|plan| self.leave_of(&plan, id));
         let alone = alone_of(id);
         // One that needs no leave may be on its way.
-        if let Some(number) = leave
+        if let Some(plan) = plan
+            && let Some(number) = self.leave_of(&plan, id)
             && !self.is_occupied(&service)
             && !self.is_occupied(&alone)
         {
-            self.use_leave(id, number, due);
+            self.use_leave(&plan, id, number, due);
             self.restart_now(id, due, alone);
         }
     }

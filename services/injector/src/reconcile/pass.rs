@@ -19,8 +19,8 @@ use super::begin::further_values;
 use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
-use crate::decide::{FileWish, Todo, attr_of, decide, place_of};
-use crate::granted::staged_of;
+use crate::decide::{FileWish, Had, Todo, attr_of, decide, place_of};
+use crate::granted::{is_dead, staged_of};
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
@@ -138,7 +138,7 @@ impl Reconciler {
             let todo = decide(
                 plan,
                 &self.shared.options.host_name,
-                tracked,
+                (tracked, now),
                 is_wrapped,
                 &had,
             );
@@ -230,8 +230,22 @@ impl Reconciler {
         is_missing: bool,
         gathered: &mut Gathered,
     ) {
+        // A restart with leave is not judged by what is only late.
+        let is_judged = self.slots.contains_key(&tracked.alone());
         for wish in writes {
             if !self.has(&wish) {
+                if let Some(reason) = self.lacks_previous(&wish)
+                    && !is_judged
+                {
+                    let refusal = (
+                        id.clone(),
+                        wish.binding,
+                        wish.secret,
+                        wish.grant.version,
+                        reason,
+                    );
+                    gathered.refusals.push(refusal);
+                }
                 continue;
             }
             if tracked.dirs.contains_key(&wish.directory) && tracked.target.is_some() {
@@ -248,6 +262,15 @@ impl Reconciler {
 
     fn has(&self, wish: &FileWish) -> bool {
         wish.parts().all(|one| self.shared.has_value(one))
+    }
+
+    /// Why a file is not written for want of a version before the current one, which nobody may need.
+    fn lacks_previous(&self, wish: &FileWish) -> Option<String> {
+        let mut previous = wish.form.iter().flat_map(|form| form.previous_named());
+        let (name, (_, version)) = previous.find(|(_, key)| self.had(*key) == Had::Failed)?;
+        Some(format!(
+            "previous_not_had: version {version} of secret `{name}`, which its template names as the version before, is not had from store-sync; it is asked for again by itself, and `keywheel revoke {name} --version {version}` goes on without it"
+        ))
     }
 
     /// `true` when something changed that may lead to more.
@@ -370,6 +393,7 @@ impl Reconciler {
         let jobs: Vec<Swap> = wishes.into_iter().filter_map(job).collect();
         let mut changed = false;
         for swapped in swap_all(&self.shared, jobs).await {
+            self.note_swapped_beside(&swapped);
             changed |= self.take_swapped(plan, swapped);
         }
         changed
@@ -383,19 +407,30 @@ impl Reconciler {
         self.wake_by(now + RETRY_AFTER);
     }
 
-    /// Whether what is there may have to go now.
+    /// Whether what is there may have to go now: also what is dead and cannot be replaced before a while.
     fn take_unswapped(
         &mut self,
-        container: &ContainerId,
-        binding: BindingId,
+        planned: Option<&PlannedBinding>,
+        (container, binding): (&ContainerId, BindingId),
         (secret, version): (SecretId, u64),
         why: NotSwapped,
     ) -> bool {
         match why {
             NotSwapped::Now(reason) => {
-                self.try_again(container, self.now());
+                let now = self.now();
+                self.try_again(container, now);
                 self.refuse(container, binding, secret, version, reason);
-                false
+                let tracked = self.containers.get(container);
+                let held = tracked.and_then(|tracked| tracked.holdings.get(&binding));
+                let has_dead = planned.zip(held).is_some_and(|(planned, held)| {
+                    let mut parts = held.parts();
+                    parts.any(|one| is_dead(planned, one))
+                });
+                if has_dead {
+                    // Also after the last round of this pass.
+                    self.wake_by(now);
+                }
+                has_dead
             }
             NotSwapped::Unformed(one) => {
                 self.take_unformed(container, binding, one);
@@ -414,12 +449,16 @@ impl Reconciler {
             result,
         } = swapped;
         let now = self.now();
+        let mut planned = plan.bindings.iter();
+        let planned = planned.find(|planned| planned.binding == binding);
         let done = match result {
             Ok(done) => done,
-            Err(why) => return self.take_unswapped(&container, binding, (secret, version), why),
+            Err(why) => {
+                let place = (&container, binding);
+                return self.take_unswapped(planned, place, (secret, version), why);
+            }
         };
-        let mut planned = plan.bindings.iter();
-        let Some(planned) = planned.find(|planned| planned.binding == binding) else {
+        let Some(planned) = planned else {
             return false;
         };
         let Some(tracked) = self.containers.get_mut(&container) else {

@@ -14,7 +14,7 @@ use keywheel_core::rollout::Due as RolloutDue;
 use super::Reconciler;
 use super::pass::Due;
 use crate::decide::{FileWish, matching};
-use crate::granted::{grant_of, is_dead, version_of};
+use crate::granted::{grant_of, is_dead, previous_of, version_of};
 use crate::model::{Ack, Busy, Holding, Service, Tracked, alone_of};
 
 /// What is known of restarts under rollouts.
@@ -23,10 +23,52 @@ pub(super) struct Rolling {
     /// Containers that wait for a restart, and for what, as of the last pass. One comes in when it could do
     /// it, and stays whatever is in its way since.
     due: BTreeMap<ContainerId, Vec<Due>>,
-    /// The last leave that was used for a container, and for what.
-    used: BTreeMap<ContainerId, (u64, Vec<RolloutDue>)>,
+    /// The last leave that was used for a container.
+    used: BTreeMap<ContainerId, Used>,
     /// Restarted by us, and down since.
     fallen: BTreeMap<ContainerId, Fallen>,
+}
+
+/// A leave that was used.
+struct Used {
+    number: u64,
+    /// What for.
+    due: Vec<RolloutDue>,
+    /// The versions before the current ones that lay beside these. Without one of them the same versions
+    /// are another content, and another restart.
+    beside: Vec<Due>,
+}
+
+impl Used {
+    fn of(plan: &HostPlan, number: u64, due: Vec<RolloutDue>) -> Self {
+        let beside = beside(plan, &due);
+        Self {
+            number,
+            due,
+            beside,
+        }
+    }
+
+    /// Whether it was this leave, and for what still waits.
+    fn is_for(&self, plan: &HostPlan, leave: &Leave, due: &[RolloutDue]) -> bool {
+        leave.number == self.number
+            && self.due.iter().all(|used| due.contains(used))
+            && beside(plan, &self.due) == self.beside
+    }
+}
+
+/// The versions before the current ones that a plan gives under the bindings of these.
+fn beside(plan: &HostPlan, due: &[RolloutDue]) -> Vec<Due> {
+    let is_meant = |planned: &&PlannedBinding| {
+        let mut bindings = due.iter().map(|one| one.binding);
+        bindings.any(|binding| binding == planned.binding)
+    };
+    let meant = plan.bindings.iter().filter(is_meant);
+    let all = meant.flat_map(|planned| {
+        let previous = previous_of(planned);
+        previous.map(move |(secret, grant)| (planned.binding, secret, grant.version))
+    });
+    all.collect()
 }
 
 /// A container that ended before it counted as running well.
@@ -120,12 +162,18 @@ impl Reconciler {
 
     fn is_unused(&self, leave: &Leave) -> bool {
         let used = self.rolling.used.get(&leave.container);
-        used.is_none_or(|(number, _)| *number < leave.number)
+        used.is_none_or(|used| used.number < leave.number)
     }
 
     /// Notes that a container is restarted with its leave.
-    pub(super) fn use_leave(&mut self, id: &ContainerId, number: u64, due: &[Due]) {
-        let used = (number, told(due));
+    pub(super) fn use_leave(
+        &mut self,
+        plan: &HostPlan,
+        id: &ContainerId,
+        number: u64,
+        due: &[Due],
+    ) {
+        let used = Used::of(plan, number, told(due));
         self.rolling.used.insert(id.clone(), used);
     }
 
@@ -203,7 +251,8 @@ impl Reconciler {
             let trace = wanted
                 .first()
                 .and_then(|due| self.shared.trace_of(due.secret));
-            self.rolling.used.insert(id.clone(), (number, wanted));
+            let used = Used::of(plan, number, wanted);
+            self.rolling.used.insert(id.clone(), used);
             self.slots.insert(alone_of(&id), id.clone());
             self.spawn_restart(id, trace);
         }
@@ -281,7 +330,7 @@ impl Reconciler {
             return None;
         }
         // What cannot come to it is what it was restarted for.
-        let used = || self.rolling.used.get(id).map(|(_, due)| due.clone());
+        let used = || self.rolling.used.get(id).map(|used| used.due.clone());
         let judged = if unproven.is_empty() {
             used().unwrap_or_default()
         } else {
@@ -297,9 +346,8 @@ impl Reconciler {
     fn is_spent(&self, plan: &HostPlan, id: &ContainerId, due: &[RolloutDue]) -> bool {
         let leave = plan.leaves.iter().find(|leave| leave.container == *id);
         let used = self.rolling.used.get(id);
-        leave.zip(used).is_some_and(|(leave, (number, used))| {
-            leave.number == *number && used.iter().all(|used| due.contains(used))
-        })
+        let both = leave.zip(used);
+        both.is_some_and(|(leave, used)| used.is_for(plan, leave, due))
     }
 
     fn wish_of_fallen(&self, plan: &HostPlan, id: &ContainerId, fallen: &Fallen) -> RestartWish {
@@ -367,4 +415,58 @@ fn refused_in(tracked: &Tracked, due: &[RolloutDue]) -> Option<String> {
         let is_it = refused.versions.contains(&(due.secret, due.version));
         is_it.then(|| refused.reason.clone())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::id::{DeliveryId, SecretId};
+    use keywheel_core::plan::{Grant, PlannedPrevious};
+
+    use super::*;
+    use crate::decide::tests::{binding, file, plan};
+
+    /// A plan with version 2, and this one beside it.
+    fn with(previous: Option<u64>) -> HostPlan {
+        let mut planned = binding(1, file("db"), Reload::None, Some(2));
+        let secret = planned.secret;
+        let grant = |version| Grant {
+            version,
+            delivery: DeliveryId::from_bytes([1; 16]),
+        };
+        let before = previous.map(|version| PlannedPrevious {
+            secret,
+            grant: grant(version),
+        });
+        planned.previous = before.into_iter().collect();
+        plan(vec![planned])
+    }
+
+    fn due(version: u64) -> Vec<RolloutDue> {
+        vec![RolloutDue {
+            binding: BindingId::from_bytes([1; 16]),
+            secret: SecretId::from_bytes([1; 16]),
+            version,
+        }]
+    }
+
+    fn leave(number: u64) -> Leave {
+        Leave {
+            container: ContainerId::parse(&"a".repeat(64)).unwrap(),
+            number,
+            not_before: None,
+        }
+    }
+
+    #[test]
+    fn a_restart_counts_as_in_vain_only_when_it_was_for_the_same_content() {
+        let used = Used::of(&with(Some(1)), 7, due(2));
+        assert!(used.is_for(&with(Some(1)), &leave(7), &due(2)));
+        assert!(!used.is_for(&with(Some(1)), &leave(8), &due(2)));
+        assert!(!used.is_for(&with(Some(1)), &leave(7), &due(3)));
+        // The version before was revoked since.
+        assert!(!used.is_for(&with(None), &leave(7), &due(2)));
+        // Restarted without it, and it still waits.
+        let again = Used::of(&with(None), 8, due(2));
+        assert!(again.is_for(&with(None), &leave(8), &due(2)));
+    }
 }

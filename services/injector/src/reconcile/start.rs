@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use keywheel_core::binding::{ContainerFacts, Reload};
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
-use keywheel_core::report::{Fact, UsageKind, UsageNote};
+use keywheel_core::report::{Fact, UsageKind};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::container_host::{ContainerRecord, Health};
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::FileAttr;
 
+use super::beside::{notes_of, written_beside};
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
@@ -75,6 +76,7 @@ impl Reconciler {
         tracked.dirty = true;
         let facts = tracked.record.facts.clone();
         let given: Vec<_> = attached.written.iter().flat_map(given_file).collect();
+        let beside = written_beside(&attached.written);
         for written in attached.written {
             let bindings = plan.iter().flat_map(|plan| &plan.bindings);
             let mut meant = bindings.filter(|planned| planned.binding == written.binding);
@@ -90,7 +92,7 @@ impl Reconciler {
             let swapped = tracked.facts(written.binding, |version| Fact::Swapped { version, at });
             self.items.extend(swapped);
         }
-        self.note_alone(&facts, &given);
+        self.note_given(&facts, &given, beside);
         if !attached.refused.is_empty() {
             self.try_again(id, now);
         }
@@ -102,22 +104,20 @@ impl Reconciler {
         }
     }
 
+    /// What no state of a consumer says of what it was given.
+    fn note_given(&mut self, facts: &ContainerFacts, given: &[Delivered], beside: Vec<Delivered>) {
+        self.note_alone(facts, given);
+        self.note_beside(facts, beside);
+    }
+
     /// What was given out while the gateway did not answer is on record as such.
     fn note_alone(&mut self, facts: &ContainerFacts, given: &[Delivered]) {
         if !self.shared.is_alone() {
             return;
         }
         let at = self.shared.clock.now();
-        let starts = given.iter().map(|&(binding, secret, version)| UsageNote {
-            kind: UsageKind::ServedFromCache,
-            container: facts.id.clone(),
-            container_name: facts.name.clone(),
-            image_digest: facts.image_digest.clone(),
-            binding,
-            secret,
-            version,
-            at,
-        });
+        let given = given.iter().copied();
+        let starts = notes_of(UsageKind::ServedFromCache, facts, given, at);
         self.notes.extend(starts);
         bound_notes(&mut self.notes);
     }
@@ -308,7 +308,7 @@ impl Reconciler {
                 .origins
                 .note_start(id, versions.collect(), trace);
         }
-        self.note_alone(&pending.facts, &given);
+        self.note_given(&pending.facts, &given, written_beside(written));
     }
 
     /// Our restart is over, one way or the other.

@@ -270,7 +270,8 @@ pub(crate) async fn open_all<'a>(
         };
         let opened = opened.map_err(|error| {
             let text = format!(
-                "the value of secret `{}` cannot be had: {}",
+                "version {} of secret `{}` cannot be had: {}",
+                given.version,
                 given.binding.secret_name,
                 chain(&error)
             );

@@ -86,6 +86,7 @@ pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         notes: vec![note()],
         restarts: vec![restart()],
         staged: vec![(SecretId::from_bytes([5; 16]), 7)],
+        knows_staged: true,
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use keywheel_core::effect::StepWork;
+use keywheel_core::resource::Strategy;
 use keywheel_core::rotation::Sessions;
 use keywheel_engine::port::accounts::{Login, Mark};
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -16,7 +17,8 @@ use super::AccountRotator;
 
 impl AccountRotator {
     /// How many sessions of these versions' accounts are from before the line that the work names, or from
-    /// before now.
+    /// before now. Where two accounts alternate every session counts, whenever it began: whoever connects to
+    /// the one that dies still uses what dies.
     pub(super) async fn open_on(
         &self,
         work: &StepWork,
@@ -33,8 +35,15 @@ impl AccountRotator {
                 return Ok(None);
             }
         }
-        self.opened_before(&logins, work.mark.map(Mark), until)
-            .await
+        let line = match self.strategy() {
+            Strategy::AlternatingUsers => None,
+            Strategy::DualPassword | Strategy::SingleUser => work.mark.map(Mark),
+        };
+        match self.opened_before(&logins, line, until).await? {
+            // Another server process gives numbers of its own: all that is open there counts, by a new line.
+            None if line.is_some() => self.opened_before(&logins, None, until).await,
+            told => Ok(told),
+        }
     }
 
     /// A standby account is not reused before its sessions are gone: they would be taken for new ones.

@@ -78,6 +78,20 @@ pub(super) async fn can_login(
         .await
 }
 
+/// What the server keeps of a role's password; `None` when the role is not there or has none. It takes a
+/// superuser.
+pub(super) async fn verifier(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    let kept: Option<Option<String>> =
+        sqlx::query_scalar("SELECT rolpassword FROM pg_authid WHERE rolname::text = $1")
+            .bind(name)
+            .fetch_optional(connection)
+            .await?;
+    Ok(kept.flatten())
+}
+
 /// Whether a role's password is good no more by its time alone (`VALID UNTIL`).
 pub(super) async fn is_expired(
     connection: &mut PgConnection,

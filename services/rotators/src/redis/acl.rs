@@ -86,6 +86,11 @@ impl User {
         user
     }
 
+    /// Whether it has this password, or would once it is on; nothing where it lets any password in.
+    pub(super) fn keeps(&self, password: &Hash) -> Option<bool> {
+        (!self.is_open).then(|| self.hashes.contains(password))
+    }
+
     /// The rules that make it accept a password; none when it does already.
     pub(super) fn accept(&self, new: &Hash, keep: Keep) -> Result<Vec<String>, Refusal> {
         let alone = vec!["resetpass".to_owned(), new.added(), "on".to_owned()];

@@ -207,8 +207,10 @@ impl<'s> Secret<'s> {
     async fn end(self) {
         let rotator = self.over(Arc::clone(&self.hand), Some(self.current), &[]);
         let secret = work(Step::RevokeOld, self.current).secret;
-        let revoked = rotator.revoke(secret, &[self.current], None, &plenty());
-        revoked.await.unwrap();
+        rotator
+            .revoke(secret, &[self.current], None, &plenty())
+            .await
+            .unwrap();
         let accepted = self.server.accepted().await;
         assert!(accepted.is_empty(), "{accepted:?}");
         self.wait_quiet("the end").await;
@@ -259,6 +261,7 @@ impl<'s> Secret<'s> {
             admin: None,
             current,
             kept: kept.to_vec(),
+            unclear: true,
         };
         let vault = Arc::clone(&self.vault);
         AccountRotator::new(accounts, plan, vault, Arc::new(OsEntropy))

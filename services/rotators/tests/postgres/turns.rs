@@ -60,6 +60,7 @@ impl Alternating<'_> {
             admin: None,
             current,
             kept: kept.to_vec(),
+            unclear: true,
         };
         AccountRotator::new(
             accounts,

@@ -97,6 +97,7 @@ fn rotator(
         admin: None,
         current,
         kept: Vec::new(),
+        unclear: true,
     };
     let accounts = Arc::new(shop.of(resource));
     AccountRotator::new(accounts, plan, Arc::clone(vault) as _, Arc::new(OsEntropy))

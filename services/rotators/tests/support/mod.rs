@@ -264,6 +264,7 @@ impl Secret {
             admin: None,
             current,
             kept: kept.to_vec(),
+            unclear: true,
         };
         let vault = Arc::clone(&self.vault);
         AccountRotator::new(accounts, plan, vault, Arc::new(OsEntropy))

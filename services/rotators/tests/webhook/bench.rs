@@ -131,6 +131,7 @@ impl Bench {
             admin: None,
             current,
             kept: kept.to_vec(),
+            unclear: true,
         };
         self.by_plan(plan, vault)
     }
@@ -142,6 +143,7 @@ impl Bench {
             admin: None,
             current: None,
             kept: Vec::new(),
+            unclear: true,
         };
         self.by_plan(plan, Arc::clone(&self.vault))
     }

@@ -33,8 +33,8 @@ pub(super) enum Answer {
 }
 
 /// Submits the command of a timer under a fresh id, except for a slot, whose command's id follows from
-/// the slot: two schedulers get one answer. A slot begins a trace; what belongs to a rotation or a
-/// revocation goes on with its, which the gateway knows.
+/// the slot, unless it was refused before: two schedulers get one answer. A slot begins a trace; what
+/// belongs to a rotation or a revocation goes on with its, which the gateway knows.
 pub(super) async fn submit(
     bus: Arc<dyn Bus>,
     fired: Fired,
@@ -47,8 +47,13 @@ pub(super) async fn submit(
             scheduled,
             secret,
             rotation,
+            ..
         } => {
-            let id = derive(b"keywheel slot command v1", slot.bytes(), *scheduled);
+            let id = match fired.attempt {
+                0 => derive(b"keywheel slot command v1", slot.bytes(), *scheduled),
+                // The answer to a command is kept: another id asks anew. What it asks the core takes once.
+                _ => ids.draw(),
+            };
             let span = Span::root(SERVICE, spans::TIMER, Kind::Internal, &*ids)
                 .with(spans::SECRET_ID, secret.to_string())
                 .with(spans::ROTATION_ID, rotation.to_string());

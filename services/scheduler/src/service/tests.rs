@@ -304,6 +304,25 @@ async fn what_an_event_in_the_log_leads_to_is_submitted_under_one_id_by_every_sc
 }
 
 #[tokio::test]
+async fn what_was_refused_is_asked_for_anew_under_another_id() {
+    let rig = Rig::new(followed());
+    let refusal = Verdict::Rejected {
+        kind: RejectionKind::Conflict,
+        text: "a rotation is open".to_owned(),
+    };
+    let answer = Body::Verdict(refusal);
+    rig.bus.answers.lock().unwrap().push_back(answer);
+    rig.start();
+    let submits = rig.submits(2).await;
+    let [(id, command), (again, same), ..] = submits.as_slice() else {
+        panic!("{submits:?}");
+    };
+    assert_eq!(command, same);
+    assert_ne!(id, again);
+    assert!(rig.shutdown.drain(PATIENCE).await);
+}
+
+#[tokio::test]
 async fn a_live_event_sets_a_timer_and_a_hole_is_filled_from_the_log() {
     let rig = Rig::new(Vec::new());
     rig.start();

@@ -1,66 +1,66 @@
 //! Rules on events: which secrets an event of the log leads to, and what waits until it may.
 //!
 //! Invariants: what waits follows from the log alone, so every scheduler waits for the same, a replay
-//! fires nothing that was served, and a scheduler that was away misses nothing; a rotation that began
+//! fires nothing that was served, and a scheduler that was away misses nothing: no answer of a gateway and
+//! no clock ends it, only a rotation that begins or rules that change; a rotation that began
 //! after an event serves it, however it came about; several events that wait are one rotation. A rotation
 //! that an event led to leads to none of a secret that led to it, however many lie between: no loop.
 //! What a rotation does not bring about itself is held by the rule's hold-off alone.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
 use keywheel_core::id::{EventId, HostId, RevocationId, SecretId, SlotId};
 use keywheel_core::rotation::Trigger;
-use keywheel_core::schedule::{OnEvent, RotationPolicy};
+use keywheel_core::schedule::{EVENT_HOLD_OFF, OnEvent, RotationPolicy};
 use keywheel_core::time::Timestamp;
 use keywheel_core::{host, revocation, rotation, secret};
-use keywheel_schemas::condition::{About, Condition, Facts};
+use keywheel_schemas::condition::{About, Facts};
 use keywheel_schemas::event::{data, subject, type_name};
 
-use super::{Key, Timers};
+use super::watches::Watches;
+use super::{Key, Timers, retry_delay};
 use crate::schedule::plan::{self, Gate};
 use crate::schedule::{event_rotation, event_slot, instant, jitter};
 
 /// Most secrets that may lead to one another by events, one after the other; then it ends.
 pub const MAX_CHAIN: usize = 64;
+/// Refusals of what waits after which it is asked for as seldom as [`REFUSED_REST`].
+pub const QUICK_REFUSALS: u32 = 8;
+/// How long after many refusals what waits is asked for again: each is on record.
+pub const REFUSED_REST: Duration = Duration::from_secs(600);
 
 /// What is known of rules and of what they ask for.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
-    /// By type of event and text of the condition, so that many secrets ask once.
-    watched: BTreeMap<String, BTreeMap<Option<String>, Watch>>,
+    watches: Watches,
+    /// Whether names and places are noted: from the first rule on.
+    learns: bool,
+    names: BTreeMap<SecretId, Box<str>>,
     hosts: BTreeMap<HostId, Box<str>>,
     /// Which hosts were ever given a version of which secrets.
-    given: BTreeSet<(HostId, SecretId)>,
+    given: BTreeMap<HostId, BTreeSet<SecretId>>,
     revocations: BTreeMap<RevocationId, SecretId>,
     waiting: BTreeMap<SecretId, Waiting>,
-    /// Whose events led to the open rotation of a secret.
-    chains: BTreeMap<SecretId, Vec<SecretId>>,
-}
-
-#[derive(Debug, Clone)]
-struct Watch {
-    ask: Ask,
-    secrets: BTreeSet<SecretId>,
-}
-
-#[derive(Debug, Clone)]
-enum Ask {
-    Nothing,
-    Whether(Box<Condition>),
-    /// A condition that this build cannot read.
-    Never,
+    /// Whose events led to the last rotation of a secret. What it brings about may come after its end.
+    chains: BTreeMap<SecretId, Arc<[SecretId]>>,
 }
 
 /// An event that leads to a rotation, until one begins.
 #[derive(Debug, Clone)]
 struct Waiting {
     slot: SlotId,
+    /// The event's place in the log, and when it was decided.
+    number: u64,
     time: Timestamp,
-    rule: OnEvent,
-    chain: Vec<SecretId>,
+    /// Numbers of the conditions by which events that wait are meant.
+    rules: Vec<u64>,
+    chain: Arc<[SecretId]>,
+    refusals: u32,
 }
 
 /// Whom an event is about.
@@ -70,64 +70,37 @@ pub(super) struct Whom {
     host: Option<HostId>,
 }
 
-impl Ask {
-    fn of(when: Option<&str>) -> Self {
-        match when.map(Condition::parse) {
-            None => Self::Nothing,
-            Some(Ok(condition)) => Self::Whether(Box::new(condition)),
-            Some(Err(_)) => Self::Never,
-        }
-    }
-
-    fn holds(&self, facts: &Facts, held: bool) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::Whether(condition) => condition.holds(facts, held),
-            Self::Never => false,
-        }
-    }
-}
-
 impl Rules {
-    /// Takes a secret's rules in place of those it had.
+    /// Takes a secret's rules in place of those it had. What waits by a rule that it keeps waits on.
     pub(super) fn change(
         &mut self,
         secret: SecretId,
         from: Option<&RotationPolicy>,
         to: &RotationPolicy,
     ) {
-        for rule in from.into_iter().flat_map(|from| &from.on_event) {
-            self.unwatch(secret, rule);
-        }
         for rule in &to.on_event {
-            let by_condition = self.watched.entry(rule.event.clone()).or_default();
-            let watch = by_condition.entry(rule.when.clone());
-            let watch = watch.or_insert_with(|| Watch {
-                ask: Ask::of(rule.when.as_deref()),
-                secrets: BTreeSet::new(),
-            });
-            watch.secrets.insert(secret);
+            self.watches.add(secret, rule);
         }
-        let waits = self.waiting.get(&secret);
-        if waits.is_some_and(|waiting| !to.on_event.contains(&waiting.rule)) {
-            self.waiting.remove(&secret);
+        let kept: Vec<u64> = to
+            .on_event
+            .iter()
+            .filter_map(|rule| self.watches.number(rule))
+            .collect();
+        for rule in from.into_iter().flat_map(|from| &from.on_event) {
+            let number = self.watches.number(rule);
+            if number.is_some_and(|number| !kept.contains(&number)) {
+                self.watches.remove(secret, rule);
+            }
         }
-    }
-
-    fn unwatch(&mut self, secret: SecretId, rule: &OnEvent) {
-        let Some(by_condition) = self.watched.get_mut(&rule.event) else {
-            return;
-        };
-        if let Some(watch) = by_condition.get_mut(&rule.when) {
-            watch.secrets.remove(&secret);
-        }
-        by_condition.retain(|_, watch| !watch.secrets.is_empty());
-        if by_condition.is_empty() {
-            self.watched.remove(&rule.event);
+        if let Entry::Occupied(mut waiting) = self.waiting.entry(secret) {
+            waiting.get_mut().rules.retain(|rule| kept.contains(rule));
+            if waiting.get().rules.is_empty() {
+                waiting.remove();
+            }
         }
     }
 
-    /// A rotation began: what waited is served, and what led to it is known while it is open.
+    /// A rotation began: what waited is served, and what led to it is known until the next.
     pub(super) fn serve(&mut self, secret: SecretId, trigger: &Trigger) {
         self.chains.remove(&secret);
         let Some(served) = self.waiting.remove(&secret) else {
@@ -139,8 +112,11 @@ impl Rules {
     }
 
     /// Notes names and places that rules ask for.
-    pub(super) fn learn(&mut self, event: &Event) {
+    fn learn(&mut self, event: &Event) {
         match event {
+            Event::Secret(id, secret::Event::Registered { name, .. }) => {
+                self.names.insert(*id, name.as_str().into());
+            }
             Event::Host(
                 id,
                 host::Event::JoinTokenIssued { name, .. } | host::Event::Enrolled { name, .. },
@@ -148,7 +124,7 @@ impl Rules {
                 self.hosts.insert(*id, name.as_str().into());
             }
             Event::Secret(id, secret::Event::Delivered { host, .. }) => {
-                self.given.insert((*host, *id));
+                self.given.entry(*host).or_default().insert(*id);
             }
             Event::Revocation(id, revocation::Event::Requested { secret, .. }) => {
                 self.revocations.insert(*id, *secret);
@@ -158,64 +134,40 @@ impl Rules {
     }
 
     /// Lets go of what nothing asks for after this event.
-    fn forget(&mut self, event: &Event, whom: Whom) {
+    fn forget(&mut self, event: &Event) {
         match event {
             Event::Host(id, host::Event::Evicted { .. }) => {
-                self.given.retain(|(host, _)| host != id);
+                self.given.remove(id);
             }
             Event::Revocation(id, revocation::Event::Closed) => {
                 self.revocations.remove(id);
-            }
-            Event::Rotation(_, rotation::Event::Closed { .. }) => {
-                if let Some(secret) = whom.secret {
-                    self.chains.remove(&secret);
-                }
             }
             _ => {}
         }
     }
 
     /// Whose events an event goes back to; `None` when they are too many. What people and hosts bring
-    /// about goes back to nobody.
-    fn chain(&self, event: &Event, whom: Whom) -> Option<Vec<SecretId>> {
+    /// about goes back to nobody, as far as events tell.
+    fn chain(&self, event: &Event, whom: Whom) -> Option<Arc<[SecretId]>> {
         let (Event::Secret(..) | Event::Rotation(..), Some(secret)) = (event, whom.secret) else {
-            return Some(Vec::new());
+            return Some(Arc::default());
         };
-        // A version is staged right before its rotation begins.
-        let beginning = match event {
+        let before = match event {
+            Event::Secret(
+                _,
+                secret::Event::Registered { .. } | secret::Event::SpecChanged { .. },
+            ) => None,
+            // A version is staged right before its rotation begins.
             Event::Secret(_, secret::Event::VersionStaged { rotation, .. }) => {
                 let waiting = self.waiting.get(&secret);
-                waiting.filter(|waiting| event_rotation(waiting.slot) == *rotation)
+                let led = waiting.filter(|waiting| event_rotation(waiting.slot) == *rotation);
+                led.map(|waiting| &waiting.chain)
             }
-            _ => None,
+            _ => self.chains.get(&secret),
         };
-        let before = beginning.map(|waiting| &waiting.chain);
-        let before = before.or_else(|| self.chains.get(&secret));
-        let mut chain = before.cloned().unwrap_or_default();
-        chain.push(secret);
-        (chain.len() <= MAX_CHAIN).then_some(chain)
-    }
-
-    /// The secrets whose rules mean an event, and by which condition.
-    fn meant(
-        &self,
-        type_name: &str,
-        facts: &Facts,
-        host: Option<HostId>,
-    ) -> Vec<(SecretId, Option<String>)> {
-        let mut meant = Vec::new();
-        let watched = self.watched.get(type_name);
-        for (when, watch) in watched.into_iter().flatten() {
-            let [apart, given] = [false, true].map(|held| watch.ask.holds(facts, held));
-            for secret in &watch.secrets {
-                let held = host.is_some_and(|host| self.given.contains(&(host, *secret)));
-                let answer = if held { given } else { apart };
-                if answer {
-                    meant.push((*secret, when.clone()));
-                }
-            }
-        }
-        meant
+        let before = before.map(|chain| &**chain).unwrap_or_default();
+        let is_short = before.len() < MAX_CHAIN;
+        is_short.then(|| before.iter().copied().chain([secret]).collect())
     }
 
     fn wait(&mut self, secret: SecretId, waiting: Waiting) {
@@ -225,21 +177,29 @@ impl Rules {
             }
             Entry::Occupied(mut entry) => {
                 let known = entry.get_mut();
-                if waiting.rule.rest() < known.rule.rest() {
-                    known.rule = waiting.rule;
-                }
-                for link in waiting.chain {
-                    if !known.chain.contains(&link) && known.chain.len() <= MAX_CHAIN {
-                        known.chain.push(link);
+                for rule in waiting.rules {
+                    if !known.rules.contains(&rule) {
+                        known.rules.push(rule);
                     }
+                }
+                let is_new = |link: &SecretId| !known.chain.contains(link);
+                let links: Vec<SecretId> = waiting.chain.iter().copied().filter(is_new).collect();
+                if !links.is_empty() {
+                    let all = known.chain.iter().copied().chain(links);
+                    known.chain = all.take(MAX_CHAIN).collect();
                 }
             }
         }
     }
 
-    /// Lets go of what waits for a secret.
-    pub(super) fn drop_waiting(&mut self, secret: SecretId) {
-        self.waiting.remove(&secret);
+    /// How long after the last promotion what waits begins at the earliest, by the rules of now.
+    fn rest(&self, waiting: &Waiting, policy: &RotationPolicy) -> Duration {
+        let is_meant = |rule: &&OnEvent| {
+            let number = self.watches.number(rule);
+            number.is_some_and(|number| waiting.rules.contains(&number))
+        };
+        let rests = policy.on_event.iter().filter(is_meant).map(OnEvent::rest);
+        rests.min().unwrap_or(EVENT_HOLD_OFF)
     }
 
     /// Whether a slot is what waits for a secret.
@@ -247,17 +207,53 @@ impl Rules {
         let waiting = self.waiting.get(&secret);
         waiting.is_some_and(|waiting| waiting.slot == slot)
     }
+
+    /// How often what waits for a secret was refused.
+    pub(super) fn refusals(&self, secret: SecretId) -> u32 {
+        let waiting = self.waiting.get(&secret);
+        waiting.map_or(0, |waiting| waiting.refusals)
+    }
 }
 
 impl Timers {
-    /// Folds one event of the log as [`Timers::apply`] does, and notes the secrets it leads to.
-    pub fn fold(&mut self, id: EventId, time: Timestamp, event: &Event) {
+    /// Folds one event of the log, with its place there, as [`Timers::apply`] does, and notes the secrets it
+    /// leads to.
+    pub fn fold(&mut self, place: (u64, EventId), time: Timestamp, event: &Event) {
         let whom = self.whom(event);
-        self.apply(time, event);
-        if !self.rules.watched.is_empty() && self.rules.watched.contains_key(type_name(event)) {
-            self.observe((id, time), event, whom);
+        if self.rules.learns {
+            self.rules.learn(event);
         }
-        self.rules.forget(event, whom);
+        self.apply(time, event);
+        if self.rules.watches.has(type_name(event)) {
+            self.observe(place, time, event, whom);
+        }
+        if self.rules.learns {
+            self.rules.forget(event);
+        }
+    }
+
+    /// Whether a rule came and names and places were not noted so far: the log up to here is to be read again
+    /// for [`Timers::learn`] before anything else is folded. Without rules nothing is kept of them.
+    #[must_use]
+    pub fn lacks_names(&self) -> bool {
+        !self.rules.learns && !self.rules.watches.is_empty()
+    }
+
+    /// Notes the names and places of an event that was folded; harmless when repeated.
+    pub fn learn(&mut self, event: &Event) {
+        self.rules.learn(event);
+        self.rules.forget(event);
+    }
+
+    /// Everything that was folded is learned; what is folded from here on is, too.
+    pub fn learned(&mut self) {
+        self.rules.learns = true;
+    }
+
+    /// How many conditions on events are not asked, since there are too many.
+    #[must_use]
+    pub fn surplus_conditions(&self) -> usize {
+        self.rules.watches.surplus()
     }
 
     /// Whom an event is about, as known before it is folded: the end of a rotation is still about its secret.
@@ -303,33 +299,41 @@ impl Timers {
         }
     }
 
-    fn observe(&mut self, (id, time): (EventId, Timestamp), event: &Event, whom: Whom) {
+    fn observe(
+        &mut self,
+        (number, id): (u64, EventId),
+        time: Timestamp,
+        event: &Event,
+        whom: Whom,
+    ) {
         let Some(chain) = self.rules.chain(event, whom) else {
             return;
         };
-        let known = whom.secret.and_then(|secret| self.secrets.get(&secret));
-        let host = whom.host.and_then(|host| self.rules.hosts.get(&host));
+        let name = whom.secret.and_then(|id| self.rules.names.get(&id));
+        let name = name.map_or("", |name| &**name);
+        let host = whom.host.and_then(|id| self.rules.hosts.get(&id));
         let about = About {
             id: &id.to_string(),
             type_name: type_name(event),
             subject: &subject(event),
             time: &instant(time),
-            secret: known.map_or("", |known| &*known.name),
+            secret: name,
             host: host.map_or("", |name| &**name),
         };
         let facts = Facts::of(about, &data(event));
-        for (secret, when) in self.rules.meant(type_name(event), &facts, whom.host) {
-            let policy = self.secrets.get(&secret).map(|known| &known.policy);
-            let mut rules = policy.into_iter().flat_map(|policy| &policy.on_event);
-            let rule = rules.find(|rule| rule.event == type_name(event) && rule.when == when);
-            let Some(rule) = rule.filter(|_| !chain.contains(&secret)) else {
+        let given = whom.host.and_then(|id| self.rules.given.get(&id));
+        let watches = &self.rules.watches;
+        for (secret, rule) in watches.meant((type_name(event), name), &facts, given) {
+            if chain.contains(&secret) {
                 continue;
-            };
+            }
             let waiting = Waiting {
                 slot: event_slot(secret, id),
+                number,
                 time,
-                rule: rule.clone(),
-                chain: chain.clone(),
+                rules: vec![rule],
+                chain: Arc::clone(&chain),
+                refusals: 0,
             };
             self.rules.wait(secret, waiting);
             self.unsettled.insert(secret);
@@ -345,13 +349,15 @@ impl Timers {
             self.queue.clear(Key::OnEvent(id));
             return;
         };
-        let rested = known.anchors.moved().plus(waiting.rule.rest());
+        let rest = self.rules.rest(waiting, &known.policy);
+        let rested = known.anchors.moved().plus(rest);
         let delay = jitter(waiting.slot, known.policy.jitter);
         let due = waiting.time.max(rested).plus(delay);
         self.queue.set(Key::OnEvent(id), due);
     }
 
-    /// What waits for a secret has waited long enough, unless windows and freezes hold it on.
+    /// What waits for a secret has waited long enough, unless windows and freezes hold it on. Where they
+    /// never allow it, it waits for another policy, without a timer.
     pub(super) fn fire_event(&mut self, id: SecretId, now: Timestamp) -> Option<Command> {
         let known = self.secrets.get(&id)?;
         let waiting = self.rules.waiting.get(&id)?;
@@ -361,16 +367,32 @@ impl Timers {
                 secret: id,
                 slot: waiting.slot,
                 scheduled: waiting.time,
+                after: Some(waiting.number),
             }),
             Gate::Until(opening) => {
                 let delay = jitter(waiting.slot, opening.spread(known.policy.jitter));
                 self.queue.set(Key::OnEvent(id), opening.at.plus(delay));
                 None
             }
-            Gate::Never => {
-                self.rules.drop_waiting(id);
-                None
-            }
+            Gate::Never => None,
+        }
+    }
+
+    /// What waits for a secret was refused. What serves it, or forbids it, is in the log or comes there; until
+    /// then it waits on, and the end of an open rotation sets its timer.
+    pub(super) fn refuse_event(&mut self, id: SecretId, slot: SlotId, now: Timestamp) {
+        let waiting = self.rules.waiting.get_mut(&id);
+        let Some(waiting) = waiting.filter(|waiting| waiting.slot == slot) else {
+            return;
+        };
+        waiting.refusals = waiting.refusals.saturating_add(1);
+        let delay = match waiting.refusals {
+            few if few <= QUICK_REFUSALS => retry_delay(few),
+            _ => REFUSED_REST,
+        };
+        let known = self.secrets.get(&id);
+        if known.is_some_and(|known| known.open.is_none() && known.has_generator) {
+            self.queue.set(Key::OnEvent(id), now.plus(delay));
         }
     }
 }

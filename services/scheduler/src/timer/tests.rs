@@ -89,7 +89,9 @@ fn due_of(fired: Option<Fired>) -> Timestamp {
             slot,
             rotation,
             secret,
+            after,
         } => {
+            assert_eq!(after, None);
             assert_eq!((slot, secret), (slot_id(SECRET, scheduled), SECRET));
             assert_eq!(rotation, slot_rotation(SECRET, scheduled));
             scheduled
@@ -351,8 +353,17 @@ fn sessions_are_asked_for_again_up_to_the_deadline_and_what_cannot_be_told_waits
     assert_eq!(fired.command, Command::RetryStep { rotation: ROTATION });
     told.apply(at(14), &asks(4));
     assert_eq!(told.next_due(), Some(at(500)));
+    told.apply(at(500), &rotation(rotation::Event::DeadlinePassed));
+    assert!(told.is_empty(), "no deadline ends the wait any more");
+    told.apply(at(501), &left);
+    assert_eq!(told.next_due(), Some(at(505)), "they are asked for on");
     timers.apply(at(10), &untold);
     assert_eq!(timers.next_due(), Some(at(900)), "nobody asks again");
+    let mut again = timers.clone();
+    again.apply(at(20), &asks(4));
+    again.apply(at(21), &left);
+    assert_eq!(again.pop(at(25)).map(|fired| fired.due), Some(at(25)));
+    assert_eq!(again.next_due(), Some(at(500)), "the deadline counts again");
     let fired = timers.pop(at(900)).unwrap();
     assert_eq!(
         fired.command,

@@ -20,6 +20,7 @@ fn at(current: Option<u64>) -> Option<Box<AtResource>> {
         admin: None,
         current,
         kept: Vec::new(),
+        unclear: false,
     }))
 }
 

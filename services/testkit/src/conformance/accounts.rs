@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keywheel_engine::port::ErrorKind;
-use keywheel_engine::port::accounts::{Accounts, Keep, Login};
+use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login};
 use keywheel_seal::SecretBytes;
 
 use super::store::{kind, plenty, too_late, value};
@@ -41,6 +41,7 @@ pub trait Session: Send {
 /// When a law is broken.
 pub async fn check(resource: &dyn Resource) {
     what_is_accepted_is_admitted_and_nothing_else(resource).await;
+    what_an_account_has_is_told_and_nothing_is_changed(resource).await;
     a_new_password_replaces_the_old_one(resource).await;
     the_old_one_stays_where_it_is_kept(resource).await;
     a_third_password_beside_two_is_refused_and_changes_nothing(resource).await;
@@ -74,6 +75,12 @@ impl Hand {
         done.await.unwrap();
     }
 
+    async fn keeps(&self, login: &Login, name: &str) -> Keeps {
+        let (password, until) = (value(name), plenty());
+        let told = self.0.keeps(login, &password, &until);
+        told.await.unwrap()
+    }
+
     async fn admits(&self, login: &Login, name: &str) -> bool {
         let (password, until) = (value(name), plenty());
         let admitted = self.0.admits(login, &password, &until);
@@ -99,6 +106,17 @@ async fn what_is_accepted_is_admitted_and_nothing_else(resource: &dyn Resource) 
         hand.accept(&login, "one", Keep::Nothing).await;
         let admitted = hand.admitted(&login, &["one", "two", ""]).await;
         assert_eq!(admitted, ["one"]);
+    }
+}
+
+async fn what_an_account_has_is_told_and_nothing_is_changed(resource: &dyn Resource) {
+    let (hand, login) = (Hand::of(resource), resource.fresh().await);
+    assert_ne!(hand.keeps(&login, "one").await, Keeps::Yes);
+    for (name, other) in [("one", "two"), ("two", "one")] {
+        hand.accept(&login, name, Keep::Nothing).await;
+        assert_eq!(hand.keeps(&login, name).await, Keeps::Yes);
+        assert_eq!(hand.keeps(&login, other).await, Keeps::No);
+        assert_eq!(hand.admitted(&login, &["one", "two"]).await, [name]);
     }
 }
 

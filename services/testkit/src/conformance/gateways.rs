@@ -246,6 +246,7 @@ async fn a_slot_fires_once(mut bench: Bench) {
             secret: SecretId::from_bytes(id(1, 1)),
             slot: SlotId::from_bytes(id(6, 1)),
             scheduled,
+            after: None,
         };
         by(Role::Scheduler, n, command)
     };

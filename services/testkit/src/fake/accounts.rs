@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
-use keywheel_engine::port::accounts::{Accounts, ConnectAccounts, Keep, Login, Mark};
+use keywheel_engine::port::accounts::{Accounts, ConnectAccounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -16,6 +16,8 @@ use super::Cut;
 
 /// How many passwords an account accepts beside each other, where it can more than one.
 const MAX_PASSWORDS: usize = 2;
+/// A session's number has this many bits in a mark; the server process stands above them.
+const SESSION_BITS: u32 = 32;
 
 /// A resource in memory; clones are one resource.
 #[derive(Clone)]
@@ -38,11 +40,15 @@ struct Kept {
     /// By number: whose it is.
     sessions: BTreeMap<i64, String>,
     last_session: i64,
+    /// Which server process it is: numbers of sessions mean something only to the one that gave them.
+    process: i64,
     changes: u32,
     /// Whether every password is let in.
     is_open: bool,
     /// Accounts whose sessions it cannot tell.
     hidden: BTreeSet<String>,
+    /// Accounts of which nobody can tell what they accept.
+    veiled: BTreeSet<String>,
     /// Accounts that were made and have not the rights of their siblings yet.
     bare: BTreeSet<String>,
     /// Accounts that let nobody in from here, whatever they accept.
@@ -138,6 +144,24 @@ impl FakeAccounts {
     /// It cannot tell the sessions of this account any more.
     pub fn hide(&self, name: &str) {
         self.state().kept.hidden.insert(name.to_owned());
+    }
+
+    /// Nobody can tell any more what this account accepts, as while it is locked.
+    pub fn veil(&self, name: &str) {
+        self.state().kept.veiled.insert(name.to_owned());
+    }
+
+    /// It can be told again.
+    pub fn unveil(&self, name: &str) {
+        self.state().kept.veiled.remove(name);
+    }
+
+    /// Another server process takes its place: every session has ended, and numbers begin anew.
+    pub fn restart(&self) {
+        let mut state = self.state();
+        state.kept.process += 1;
+        state.kept.sessions.clear();
+        state.kept.last_session = 0;
     }
 
     /// Opens a session; its number, or nothing when it is refused.
@@ -313,6 +337,22 @@ impl Accounts for FakeAccounts {
         self.call(until, |kept| Ok(is_accepted(kept, &login.name, password)))
     }
 
+    async fn keeps(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Keeps, PortError> {
+        self.call(until, |kept| {
+            let is_accepted = is_accepted(kept, &login.name, password);
+            Ok(match (kept.veiled.contains(&login.name), is_accepted) {
+                (true, _) => Keeps::Unclear,
+                (false, true) => Keeps::Yes,
+                (false, false) => Keeps::No,
+            })
+        })
+    }
+
     async fn refuse(
         &self,
         login: &Login,
@@ -347,7 +387,9 @@ impl Accounts for FakeAccounts {
     }
 
     async fn mark(&self, until: &Until) -> Result<Mark, PortError> {
-        self.call(until, |kept| Ok(Mark(kept.last_session)))
+        self.call(until, |kept| {
+            Ok(Mark((kept.process << SESSION_BITS) | kept.last_session))
+        })
     }
 
     async fn older(
@@ -357,11 +399,13 @@ impl Accounts for FakeAccounts {
         until: &Until,
     ) -> Result<Option<u64>, PortError> {
         self.call(until, |kept| {
-            if kept.hidden.contains(&login.name) {
+            let is_same = mark.0 >> SESSION_BITS == kept.process;
+            if !is_same || kept.hidden.contains(&login.name) {
                 return Ok(None);
             }
+            let last = mark.0 & ((1 << SESSION_BITS) - 1);
             let older = kept.sessions.iter();
-            let older = older.filter(|(number, of)| **number <= mark.0 && **of == login.name);
+            let older = older.filter(|(number, of)| **number <= last && **of == login.name);
             Ok(Some(u64::try_from(older.count()).unwrap_or(u64::MAX)))
         })
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use keywheel_engine::port::accounts::{Accounts, Keep, Login, Mark};
+use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
@@ -74,6 +74,15 @@ impl Accounts for CuttingAccounts {
         until: &Until,
     ) -> Result<bool, PortError> {
         self.call(self.inner.admits(login, password, until)).await
+    }
+
+    async fn keeps(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Keeps, PortError> {
+        self.call(self.inner.keeps(login, password, until)).await
     }
 
     async fn refuse(

@@ -42,6 +42,16 @@ pub struct PostgresServer {
     child: Option<Child>,
 }
 
+/// A session that is open until it is dropped.
+pub struct HeldSession(Child);
+
+impl Drop for HeldSession {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ended = self.0.wait();
+    }
+}
+
 impl PostgresServer {
     /// Makes a cluster and starts it.
     ///
@@ -179,13 +189,13 @@ impl PostgresServer {
     /// # Panics
     /// When `psql` cannot be run.
     #[must_use]
-    pub fn hold(&self, database: &str, user: &str, password: &str) -> Child {
+    pub fn hold(&self, database: &str, user: &str, password: &str) -> HeldSession {
         let mut client = self.program("psql");
         let client = client.args(["-X", "-q", "-w", "-h", "127.0.0.1"]);
         let client = client.args(["-p", &self.port.to_string(), "-U", user, "-d", database]);
         let client = client.env("PGPASSWORD", password).env("PGAPPNAME", HELD);
         let client = client.stdin(Stdio::piped()).stdout(Stdio::null());
-        client.stderr(Stdio::null()).spawn().unwrap()
+        HeldSession(client.stderr(Stdio::null()).spawn().unwrap())
     }
 
     /// What the server wrote to its log.

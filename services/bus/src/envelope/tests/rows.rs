@@ -224,6 +224,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -169,6 +169,7 @@ fn whoever_works_is_told_the_admin_s_version_and_what_else_may_be_in_use() {
         }),
         current,
         kept: Vec::new(),
+        unclear: false,
     };
     let given = alternating().and(rotate(SECOND));
     assert_eq!(told(&given, SECOND), at(Some(1)));

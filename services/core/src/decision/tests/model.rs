@@ -150,6 +150,7 @@ impl Model {
                 secret: secret_id(*n),
                 slot: SlotId::from_bytes([*slot; 16]),
                 scheduled: Timestamp::from_micros(i64::from(*slot)),
+                after: None,
             },
             Move::Revoke(n, version) => Command::Revoke {
                 revocation: RevocationId::from_bytes(self.fresh()),
@@ -319,6 +320,7 @@ impl Model {
             notes: Vec::new(),
             restarts: Vec::new(),
             staged: Vec::new(),
+            knows_staged: true,
         })
     }
 
@@ -434,6 +436,7 @@ impl Model {
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
                 .collect(),
             complete: *complete,
+            knows_staged: true,
         })
     }
 
@@ -547,9 +550,14 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         Fact::Reloaded { version, .. } => Some((item.secret, version)),
         _ => None,
     });
+    // What lies beside it lies in the file of a container that has it, and nowhere else.
+    let has_file = |planned: &&PlannedBinding| {
+        let mut own = items.iter().filter(|item| item.binding == planned.binding);
+        own.any(|item| matches!(item.fact, Fact::Reloaded { .. }))
+    };
     let bindings = plan.iter().flat_map(|plan| &plan.bindings);
     let previous = bindings
-        .filter(|planned| given_by(planned).is_some())
+        .filter(has_file)
         .flat_map(|planned| &planned.previous);
     let previous = previous.map(|one| (one.secret, one.grant.version));
     let holds = holds.chain(previous).collect();
@@ -566,6 +574,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         items,
         holds,
         complete: true,
+        knows_staged: true,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::plan::HostPlan;
 use crate::resource::{Kind, Resource, Strategy};
-use crate::rotation::{Outcome, Phase};
+use crate::rotation::{Intervention, Outcome, Phase};
 use crate::schedule::RotationPolicy;
 use crate::secret::{Rejection as No, Spec};
 use crate::testing::{REVOCATION, evict};
@@ -195,8 +195,31 @@ fn a_host_is_granted_the_version_before_only_by_a_binding_that_names_it() {
 
 #[test]
 fn once_it_is_not_to_be_kept_any_more_the_next_rotation_ends_both() {
-    let given = second().and(apply_secret(generated()));
-    assert_eq!(given_out(&given, HOST), (Some(2), vec![1]), "until then");
+    let binding = binding_name();
+    let named = No::PreviousNamed {
+        secret: secret_name(),
+        binding,
+    };
+    second()
+        .when(apply_secret(generated()))
+        .then_rejected(named.clone());
+    // Both in one apply, in whichever order.
+    let Command::Apply(secret) = apply_secret(generated()) else {
+        panic!();
+    };
+    let Command::Apply(plain) = apply_binding(anywhere(), file(), Reload::None) else {
+        panic!();
+    };
+    let Command::Apply(still) = naming() else {
+        panic!();
+    };
+    second()
+        .when(Command::Apply([still, secret.clone()].concat()))
+        .then_rejected(named);
+    second().and(Command::Apply([plain.clone(), secret.clone()].concat()));
+    let given = second().and(Command::Apply([secret, plain].concat()));
+    assert_eq!(given_out(&given, HOST), (Some(2), vec![]));
+    assert_eq!(given.secret().alive(), [1, 2], "until then");
     let given = given.and(rotate(THIRD)).finished(THIRD);
     assert_eq!(given.world().rotations[&THIRD].old, [1, 2]);
     assert_eq!(given_out(&given, HOST), (Some(3), vec![]));
@@ -233,9 +256,78 @@ fn what_consumers_moved_back_from_is_no_version_before() {
     ] {
         secret.evolve(&event);
     }
-    assert_eq!(secret.retained, Some(2));
+    let mut early = secret.clone();
+    assert_eq!(
+        (secret.retained, secret.retained_before),
+        (Some(2), Some(1))
+    );
     secret.evolve(&crate::secret::Event::VersionPromoted { version: 2 });
-    assert_eq!((secret.previous, secret.retained), (Some(3), None));
+    assert_eq!((secret.previous, secret.retained), (Some(3), Some(1)));
+    assert_eq!(secret.retained_before, None);
+    // Dead meanwhile, or not to be kept any more.
+    early.evolve(&crate::secret::Event::VersionRevoked { version: 1 });
+    assert_eq!(early.retains_on_return(2), None);
+    assert_eq!(early.retained_before, None);
+    let mut unkept = third().secret().clone();
+    unkept.spec = generated();
+    assert_eq!(unkept.retains_on_return(2), None);
+}
+
+fn abort() -> Command {
+    Command::Intervene {
+        rotation: THIRD,
+        intervention: Intervention::Abort,
+        reason: "ticket 4711".to_owned(),
+    }
+}
+
+#[test]
+fn whoever_never_left_the_version_that_a_rotation_goes_back_to_sees_no_change() {
+    let before = planned(&second(), HOST);
+    let given = third();
+    assert_eq!(given_out(&given, HOST), (Some(3), vec![2]));
+    let given = given.and(enrol(OTHER_HOST));
+    assert_eq!(given_out(&given, OTHER_HOST), (Some(3), vec![2]));
+    let given = given.and(abort());
+    let after = planned(&given, HOST);
+    assert_eq!(after.bindings, before.bindings);
+    assert_eq!(given.world().rotations[&THIRD].old, [3]);
+    // Whoever came in between is granted both.
+    assert_eq!(given_out(&given, OTHER_HOST), (Some(2), vec![1]));
+    // The next rotation ends it, as it would have.
+    let mut other = report(Vec::new(), &[2, 1]);
+    other.host = OTHER_HOST;
+    let given = given.and(Command::Report(other)).and(says(2, &[2, 1]));
+    let given = given.and(done(THIRD, Step::RollBack));
+    assert_eq!(given.secret().alive(), [1, 2]);
+    assert_eq!(
+        planned(&given, HOST).bindings[0].previous,
+        before.bindings[0].previous
+    );
+    let fourth = crate::id::RotationId::from_bytes([0x44; 16]);
+    let given = given.and(rotate(fourth)).finished(fourth);
+    assert_eq!(given.world().rotations[&fourth].old, [1]);
+    assert_eq!(given_out(&given, HOST), (Some(4), vec![2]));
+}
+
+#[test]
+fn while_nothing_is_current_nothing_is_given_beside_it() {
+    let given = second().and(revoke(Some(2)));
+    assert_eq!(given.secret().retained, Some(1));
+    assert_eq!(given_out(&given, HOST), (None, vec![]));
+    let joined = given.and(enrol(OTHER_HOST));
+    let delivered = joined.secret().delivered.keys();
+    assert_eq!(delivered.filter(|(host, _)| *host == OTHER_HOST).count(), 0);
+}
+
+#[test]
+fn a_binding_that_stays_as_it_is_is_not_asked_again_whether_it_may_name_the_version_before() {
+    // A journal of an earlier build, whose secret was let go while a binding named its version before.
+    let spec = generated();
+    let changed = crate::testing::of_secret(crate::secret::Event::SpecChanged { spec });
+    let given = second();
+    let given = Given::events(given.log().iter().cloned().chain([changed]));
+    given.when(naming()).then_nothing();
 }
 
 #[test]

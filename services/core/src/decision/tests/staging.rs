@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::binding::Reload;
 use crate::command::{Command, Declaration};
+use crate::effect::Work;
 use crate::event::Event;
 use crate::id::{HostId, SecretId};
 use crate::name::SecretName;
@@ -20,8 +21,9 @@ use crate::testing::{
 
 const ADMIN: SecretId = SecretId::from_bytes([0x42; 16]);
 
-/// Consumer 1 on [`HOST`] runs on version 1, which opens an account of one password.
-fn serving() -> Given {
+/// Consumer 1 on [`HOST`] runs on version 1, which opens an account of one password; whether its injector
+/// knows staged versions.
+fn serving_with(knows_staged: bool) -> Given {
     let resource = Resource {
         kind: Kind::Postgres,
         connection: "postgres://admin@db.example/shop".to_owned(),
@@ -50,7 +52,14 @@ fn serving() -> Given {
         .and(enrol(HOST))
         .and(enrol(OTHER_HOST))
         .and(apply_binding(anywhere(), file(), Reload::None))
-        .and(Command::Report(report(vec![reloaded(1, 1)], &[1])))
+        .and(Command::Report(HostReport {
+            knows_staged,
+            ..report(vec![reloaded(1, 1)], &[1])
+        }))
+}
+
+fn serving() -> Given {
+    serving_with(true)
 }
 
 fn own(event: rotation::Event) -> Event {
@@ -111,6 +120,36 @@ fn a_host_with_consumers_has_the_version_under_a_grant_before_the_server_is_told
 }
 
 #[test]
+fn a_host_says_once_that_it_knows_staged_versions() {
+    let says = Command::Report(HostReport {
+        knows_staged: true,
+        ..report(Vec::new(), &[])
+    });
+    let known = Event::Host(HOST, crate::host::Event::StagingKnown);
+    let given = Given::nothing().and(enrol(HOST));
+    let given = given.when(says.clone()).then([known]);
+    given.when(says).then_nothing();
+}
+
+#[test]
+fn a_host_that_does_not_know_staged_versions_is_missing_at_once_and_its_plan_has_none() {
+    let completed = own(rotation::Event::StepCompleted { step: Step::Create });
+    let after = std::iter::once(completed).chain(set_begins(vec![HOST]));
+    let given = serving_with(false)
+        .and(rotate(SECOND))
+        .when(done(SECOND, Step::Create))
+        .then(after);
+    let grants = &given.secret().delivered;
+    assert!(!grants.contains_key(&(HOST, 2)));
+    let given = [Step::Set, Step::Test, Step::Finish]
+        .into_iter()
+        .fold(given, |given, step| given.and(done(SECOND, step)));
+    let plan = plan_host(given.world(), HOST).unwrap();
+    assert!(plan.staged.is_empty());
+    assert_eq!(plan.bindings[0].current.map(|grant| grant.version), Some(2));
+}
+
+#[test]
 fn the_server_is_told_when_every_host_has_it_at_hand_and_the_grant_stays_the_same() {
     let fetching = Command::Report(report(Vec::new(), &[1, 2]));
     let given = staging().when(fetching).then_nothing();
@@ -149,10 +188,43 @@ fn a_host_that_is_away_holds_nothing_up_after_the_deadline_and_is_on_record() {
 }
 
 #[test]
-fn a_host_that_is_evicted_is_not_waited_for() {
-    let released = own(rotation::Event::HostReleased { host: HOST });
-    let after = std::iter::once(released).chain(set_begins(Vec::new()));
-    staging().when(evict(HOST)).then_among_others(after);
+fn what_an_evicted_host_may_have_at_hand_is_not_promoted() {
+    let dead = of_secret(secret::Event::VersionRevoked { version: 2 });
+    let back = own(rotation::Event::StepStarted {
+        step: Step::RollBack,
+        attempt: 1,
+    });
+    let given = staging().when(evict(HOST)).then_among_others([dead, back]);
+    assert!(!given.secret().is_deliverable(2));
+    assert_eq!(given.secret().current, Some(1));
+    // Whoever was given nothing of it takes nothing along.
+    let given = staging().and(evict(OTHER_HOST));
+    assert_eq!(phase(&given), &Phase::Staging);
+    // Once the server may have it there is only forward.
+    let given = staging().and(staged_at(HOST)).and(evict(HOST));
+    assert!(given.secret().is_deliverable(2));
+}
+
+#[test]
+fn a_gap_ends_with_who_is_waited_for_no_more_too() {
+    let at = |millis| NOW.plus(Duration::from_millis(millis));
+    let given = staging()
+        .and(staged_at(HOST))
+        .at(at(1_000))
+        .and(done(SECOND, Step::Set))
+        .and(done(SECOND, Step::Test))
+        .and(done(SECOND, Step::Finish))
+        .at(at(1_300));
+    let force = Command::Intervene {
+        rotation: SECOND,
+        intervention: Intervention::Force,
+        reason: "it is gone".to_owned(),
+    };
+    for ends in [force, evict(HOST)] {
+        let (since, until) = (at(1_000), at(1_300));
+        let measured = own(rotation::Event::GapMeasured { since, until });
+        given.clone().when(ends).then_among_others([measured]);
+    }
 }
 
 #[test]
@@ -248,6 +320,20 @@ fn the_gap_is_from_the_server_s_answer_to_the_last_consumer() {
     assert_eq!(given.world().last_gap(SECRET), gap);
 }
 
+/// Whether whoever performs this attempt at `set` is told that an earlier one may have been done.
+fn is_unclear(given: &Given, attempt: u32) -> bool {
+    let rotation = &given.world().rotations[&SECOND];
+    let asks = rotation::Event::StepStarted {
+        step: Step::Set,
+        attempt,
+    };
+    let effect = rotation::react(given.world(), rotation, &asks).remove(0);
+    match effect.work {
+        Work::Step(work) => work.resource.unwrap().unclear,
+        other @ Work::Revoke(_) => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
     let lost = Command::StepOutcome {
@@ -257,6 +343,7 @@ fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
         failure: Some("the connection is lost".to_owned()),
         is_away: true,
         remote: None,
+        sessions: None,
     };
     let retry = Command::RetryStep { rotation: SECOND };
     let given = staging()
@@ -264,6 +351,7 @@ fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
         .and(failed(SECOND, Step::Set, 1))
         .and(retry.clone());
     assert_eq!(given.world().rotations[&SECOND].cut_over, None);
+    assert!(!is_unclear(&given, 2), "it was answered");
     let given = given.at(NOW.plus(Duration::from_secs(9))).and(lost);
     let since = NOW.plus(Duration::from_secs(9));
     let given = given.and(retry).at(NOW.plus(Duration::from_secs(30)));
@@ -274,7 +362,9 @@ fn an_answer_that_was_lost_begins_the_gap_and_one_that_says_no_does_not() {
         failure: None,
         is_away: false,
         remote: None,
+        sessions: None,
     };
+    assert!(is_unclear(&given, 3), "nobody heard what came of it");
     let given = given.and(third);
     assert_eq!(given.world().rotations[&SECOND].cut_over, Some(since));
 }

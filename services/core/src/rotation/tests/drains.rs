@@ -15,8 +15,8 @@ fn policy(ack: Option<Ack>) -> RotationPolicy {
     }
 }
 
-/// Consumer 1 acknowledges version 2, and sessions of version 1 are asked for.
-fn asked_with(rotation: RotationPolicy) -> Given {
+/// Consumer 1 has to move to version 2.
+fn distributing_with(rotation: RotationPolicy) -> Given {
     let spec = Spec {
         rotation,
         ..generated()
@@ -26,11 +26,17 @@ fn asked_with(rotation: RotationPolicy) -> Given {
         .and(enrol(HOST))
         .and(apply_binding(anywhere(), file(), Reload::None))
         .and(Command::Report(report(vec![reloaded(1, 1)], &[1])));
-    let shown = serving
-        .and(rotate(SECOND))
-        .finished(SECOND)
-        .when(Command::Report(report(vec![swapped(1, 2)], &[2])));
-    shown.then([
+    serving.and(rotate(SECOND)).finished(SECOND)
+}
+
+/// Consumer 1 acknowledges version 2.
+fn shown() -> Command {
+    Command::Report(report(vec![swapped(1, 2)], &[2]))
+}
+
+/// It did, and sessions of version 1 are asked for.
+fn asked_with(rotation: RotationPolicy) -> Given {
+    distributing_with(rotation).when(shown()).then([
         moves_to(1, 2),
         acknowledged(1),
         barrier(),
@@ -201,24 +207,105 @@ fn a_backend_that_does_not_answer_is_asked_again_and_nothing_is_rolled_back() {
     given.when(left(MAX_STEP_ATTEMPTS + 2, 0)).then(dies());
 }
 
-#[test]
-fn at_the_deadline_sessions_hold_the_old_version_alive_and_another_try_draws_another_line() {
-    let given = asked().and(left(1, 2)).at(NOW.plus(ACK_DEADLINE));
+/// The deadline passes, and the old version lives on.
+fn held(given: Given) -> Given {
     let named = own(Event::StragglersNamed {
         consumers: Vec::new(),
         hosts: Vec::new(),
     });
-    let held = given.when(deadline(SECOND));
-    let given = held.then([own(Event::DeadlinePassed), named, closed(Outcome::Parked)]);
+    let given = given.when(deadline(SECOND));
+    let given = given.then([own(Event::DeadlinePassed), named]);
     assert!(given.secret().is_deliverable(1));
-    assert_eq!(given.world().rotations[&SECOND].drain.left, Some(2));
-    let forced = given.clone().when(intervene(Intervention::Force));
-    forced.then_among_others([own(Event::Forced), revoked(1), step(Step::RevokeOld, 1)]);
-    let again = given.and(intervene(Intervention::Retry));
-    let shown = again.when(Command::Report(report(vec![swapped(1, 2)], &[2])));
-    let given = shown.then_among_others([step(Step::Drain, 2)]);
-    assert_eq!(given.world().rotations[&SECOND].drain.mark, None);
-    given.when(left(2, 0)).then(dies());
+    assert!(given.world().rotations[&SECOND].is_held_by_sessions());
+    given
+}
+
+#[test]
+fn at_the_deadline_sessions_hold_the_old_version_alive_and_are_asked_for_until_they_are_gone() {
+    let end = NOW.plus(ACK_DEADLINE);
+    for is_asked in [false, true] {
+        let given = asked().and(left(1, 2));
+        let given = match is_asked {
+            true => given.and(retry()),
+            false => given,
+        };
+        let given = held(given.at(end));
+        let rejection = Rejection::NoDeadline(SECOND);
+        let twice = given.clone().when(deadline(SECOND));
+        twice.then_rejected(rejection);
+        let forced = given.clone().when(intervene(Intervention::Force));
+        forced.then_among_others([own(Event::Forced), revoked(1), step(Step::RevokeOld, 1)]);
+        let back = given.clone().and(intervene(Intervention::Abort));
+        assert_eq!(back.secret().current, Some(1));
+        let given = match is_asked {
+            true => given,
+            false => given.and(retry()),
+        };
+        let given = given.when(left(2, 1)).then([sessions_left(2, 1)]);
+        given.and(retry()).when(left(3, 0)).then(dies());
+    }
+}
+
+#[test]
+fn sessions_that_are_known_to_be_open_are_never_ended_by_a_grace() {
+    let given = asked().and(left(1, 2)).and(retry()).and(told(2, None));
+    let open = &given.world().rotations[&SECOND];
+    let is_asked_again = matches!(
+        open.phase,
+        Phase::Retrying {
+            step: Step::Drain,
+            attempt: 2,
+            ..
+        }
+    );
+    assert!(is_asked_again, "{:?}", open.phase);
+    assert_eq!((open.drain.left, open.drain.grace), (Some(2), None));
+    let given = held(given.at(NOW.plus(ACK_DEADLINE)));
+    given.and(retry()).when(left(3, 0)).then(dies());
+}
+
+#[test]
+fn a_server_that_tells_sessions_again_ends_the_grace_and_the_deadline_counts() {
+    let given = asked().at(later(60)).and(told(1, None));
+    let open = &given.world().rotations[&SECOND];
+    let until = later(60).plus(GRACE);
+    assert_eq!(open.waits_until(), Some(until));
+    assert_eq!(open.deadline, Some(NOW.plus(ACK_DEADLINE)), "it is kept");
+    let at_deadline = given.clone().at(NOW.plus(ACK_DEADLINE));
+    let rejection = Rejection::NoDeadline(SECOND);
+    at_deadline.when(deadline(SECOND)).then_rejected(rejection);
+    let given = given.and(retry()).and(left(2, 1));
+    held(given.at(NOW.plus(ACK_DEADLINE)));
+}
+
+#[test]
+fn sessions_have_as_long_as_consumers_had() {
+    let given = distributing_with(policy(Some(Ack::Drained))).at(later(100));
+    given.when(shown()).then([
+        moves_to(1, 2),
+        acknowledged(1),
+        barrier(),
+        own(Event::DeadlineMoved {
+            deadline: later(100).plus(ACK_DEADLINE),
+        }),
+        step(Step::Drain, 1),
+    ]);
+}
+
+#[test]
+fn what_a_person_revoked_is_waited_for_no_longer() {
+    for is_asked in [false, true] {
+        let given = asked().and(left(1, 2));
+        let given = match is_asked {
+            true => given.and(retry()),
+            false => given,
+        };
+        given.when(revoke(Some(1))).then_among_others([
+            revoked(1),
+            completed(Step::Drain),
+            step(Step::RevokeOld, 1),
+        ]);
+    }
 }
 
 #[test]

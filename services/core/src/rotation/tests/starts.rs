@@ -1,6 +1,10 @@
 //! How a rotation begins: by a slot, by a person, with a value or without, and what refuses it.
 
 use super::*;
+use crate::schedule::OnEvent;
+
+/// What an event leads to.
+const LED: RotationId = RotationId::from_bytes([9; 16]);
 
 #[test]
 fn a_provided_value_asks_the_shell_to_take_it_from_the_stash() {
@@ -204,4 +208,89 @@ fn an_id_belongs_to_one_rotation() {
     let closed = Given::first_version();
     closed.clone().when(put).then_rejected(taken.clone());
     closed.when(rotate(FIRST)).then_rejected(taken);
+}
+
+/// The secret rotates after evictions; rotation `SECOND` began and ended since.
+fn led() -> Given {
+    let mut spec = Given::first_version().secret().spec.clone();
+    spec.rotation.on_event = vec![OnEvent {
+        event: "dev.keywheel.host.evicted.v1".to_owned(),
+        when: None,
+        hold_off: None,
+    }];
+    let given = Given::first_version().and(apply_secret(spec)).at(later(60));
+    let given = given.and(rotate(SECOND)).finished(SECOND);
+    given.and(done(SECOND, Step::RevokeOld))
+}
+
+fn due_after(event: u64, scheduled: Timestamp) -> Command {
+    Command::Due {
+        rotation: LED,
+        secret: SECRET,
+        slot: SlotId::from_bytes([3; 16]),
+        scheduled,
+        after: Some(event),
+    }
+}
+
+#[test]
+fn an_event_before_the_last_start_is_served_by_it_whatever_began_it() {
+    let given = led();
+    let start = given.world().last_start(SECRET).unwrap();
+    for event in [1, start - 1, start] {
+        let rejection = Rejection::SlotServed {
+            secret: secret_name(),
+        };
+        let late = due_after(event, later(60));
+        given.clone().when(late).then_rejected(rejection);
+    }
+}
+
+#[test]
+fn an_event_after_the_last_start_begins_a_rotation_whatever_the_clocks_say() {
+    let start = led().world().last_start(SECRET).unwrap();
+    let hour = Duration::from_secs(3600);
+    // The clock was set back since the last slot, went ahead of ours, or says the same.
+    for (scheduled, written) in [
+        (later(1), later(1)),
+        (later(60), later(60)),
+        (later(60).plus(hour), later(60)),
+    ] {
+        let given = led();
+        let after = given
+            .when(due_after(start + 1, scheduled))
+            .then_among_others([of_rotation(
+                LED,
+                Event::Started {
+                    secret: SECRET,
+                    version: 3,
+                    trigger: Trigger::Slot {
+                        slot: SlotId::from_bytes([3; 16]),
+                        scheduled: written,
+                    },
+                },
+            )]);
+        assert!(after.world().last_start(SECRET).unwrap() > start);
+    }
+}
+
+#[test]
+fn what_is_led_to_by_an_event_takes_no_slot_back_and_needs_a_rule() {
+    let slot = Command::Due {
+        rotation: THIRD,
+        secret: SECRET,
+        slot: SlotId::from_bytes([4; 16]),
+        scheduled: later(60),
+        after: None,
+    };
+    let given = scheduled(led()).and(slot).finished(THIRD);
+    let given = given.and(done(THIRD, Step::RevokeOld));
+    let given = given.and(due_after(u64::MAX, later(30)));
+    assert_eq!(given.world().last_slot(SECRET), Some(later(60)));
+    let rejection = Rejection::NotScheduled {
+        secret: secret_name(),
+    };
+    let given = scheduled(Given::serving());
+    let led = due_after(u64::MAX, later(60));
+    given.when(led).then_rejected(rejection);
 }

@@ -24,6 +24,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -139,14 +140,25 @@ fn every_note_of_use_leaves_a_record_of_its_own() {
     }];
     told.notes.extend(told.notes.clone());
     told.notes[1].kind = UsageKind::FirstUse;
+    let beside = UsageNote {
+        kind: UsageKind::GivenBeside,
+        version: 1,
+        ..told.notes[0].clone()
+    };
+    told.notes.push(beside);
     let principal = Principal::Service(Role::Injector);
     let world = consumer_that_holds(0);
     let command = Command::Report(told);
     let left = records(&world, &deed(&principal), &command, &Ok(Vec::new()));
-    let [record, used] = left.as_slice() else {
+    let [record, used, beside] = left.as_slice() else {
         panic!("{left:?}");
     };
     assert_eq!(used.verb, "use");
+    assert_eq!(
+        (beside.verb.as_str(), beside.category, beside.version),
+        ("inject-previous", Category::Usage, Some(1))
+    );
+    assert_eq!(beside.object, "secret/prod/db");
     assert_eq!(
         used.reason,
         "the file was opened first at 1970-01-01T00:00:00Z"

@@ -123,6 +123,7 @@ async fn hosts_are_listed_with_what_is_known_of_them() {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     };
     submit(&bench, Command::Report(told)).await;
     let (_, listed) = ask(&bench, "GET /v1/hosts", Value::Null).await;

@@ -84,6 +84,7 @@ impl Bench {
                 notes: Vec::new(),
                 restarts: Vec::new(),
                 staged: Vec::new(),
+                knows_staged: false,
             }
         };
         self.submit(Role::Injector, Command::Report(report)).await;

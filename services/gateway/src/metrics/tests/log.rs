@@ -69,6 +69,7 @@ pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
         notes: Vec::new(),
         restarts: Vec::new(),
         staged: Vec::new(),
+        knows_staged: false,
     };
     submit(bench, Command::Report(report)).await;
 }

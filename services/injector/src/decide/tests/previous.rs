@@ -3,6 +3,7 @@
 use keywheel_core::plan::PlannedPrevious;
 
 use super::*;
+use crate::model::Busy;
 
 /// Version 3, and this version before it.
 fn with_previous(version: Option<u64>) -> PlannedBinding {
@@ -83,6 +84,38 @@ fn a_file_with_a_dead_version_before_goes_at_once_when_it_cannot_be_replaced() {
     let todo = decided(vec![both], &tracked("runc", &[]));
     assert_eq!(todo.needs.len(), 1);
     assert!(todo.writes[0].previous.is_empty());
+}
+
+#[test]
+fn a_dead_version_before_does_not_wait_for_its_container() {
+    type Change = fn(&mut Tracked);
+    let changes: [(&str, Change, usize); 6] = [
+        ("free", |_| {}, 0),
+        ("restarts", |one| one.busy = Busy::Restarting, 1),
+        ("attaches", |one| one.busy = Busy::Attaching, 1),
+        (
+            "is tried again later",
+            |one| one.retry_at = Duration::from_secs(10),
+            1,
+        ),
+        (
+            "starts",
+            |one| one.creating_until = Some(Duration::from_secs(60)),
+            1,
+        ),
+        ("is down", |one| one.record.running = false, 1),
+    ];
+    let mut revoked = with_previous(None);
+    revoked.dead.insert(2);
+    for (what, change, removes) in changes {
+        let mut container = holder(&with_previous(Some(2)));
+        change(&mut container);
+        let todo = decided(vec![revoked.clone()], &container);
+        assert_eq!(todo.removes.len(), removes, "{what}");
+        // What lives may wait.
+        let todo = decided(vec![with_previous(None)], &container);
+        assert!(todo.removes.is_empty(), "{what}");
+    }
 }
 
 #[test]

@@ -62,6 +62,34 @@ async fn an_account_that_takes_neither_is_left_to_a_person() {
 }
 
 #[tokio::test]
+async fn an_account_that_takes_neither_is_set_where_every_attempt_before_was_answered() {
+    let (fakes, mut rotator) = made().await;
+    rotator.plan.unclear = false;
+    fakes.accounts.change("app", &value("theirs"));
+    perform(&rotator, &later(2)).await.unwrap();
+    assert!(fakes.accepts(&fakes.opened(2)), "as the first would have");
+}
+
+#[tokio::test]
+async fn an_account_that_tells_nothing_is_left_alone_until_it_does() {
+    let (fakes, rotator) = made().await;
+    fakes.accounts.veil("app");
+    fakes.accounts.cut_off(0, Cut::After);
+    let changes = fakes.accounts.changes();
+    let unclear = rotator.set(&later(1), &plenty()).await;
+    let probed = rotator.probe(&later(2), &plenty()).await.map(drop);
+    for told in [unclear, probed] {
+        let error = told.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "it waits: {error}");
+        assert!(error.text.contains("locked, expired"), "{error}");
+    }
+    assert_eq!(fakes.accounts.changes(), changes + 1, "it was done once");
+    fakes.accounts.unveil("app");
+    let probed = rotator.probe(&later(3), &plenty()).await.unwrap();
+    assert_eq!(probed, Probed::Done(None));
+}
+
+#[tokio::test]
 async fn an_answer_is_believed_and_the_account_is_not_asked() {
     let (fakes, rotator) = made().await;
     fakes.accounts.forget_calls();

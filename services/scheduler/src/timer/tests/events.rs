@@ -91,6 +91,7 @@ impl Log {
             secret,
             slot,
             scheduled,
+            ..
         } = fired.command
         else {
             panic!("{fired:?}");
@@ -106,7 +107,12 @@ impl Log {
     fn read(&self) -> Timers {
         let mut timers = Timers::new();
         for (place, (time, event)) in (1..).zip(&self.0) {
-            timers.fold(number(place), at(*time), event);
+            timers.fold((place, number(place)), at(*time), event);
+            if timers.lacks_names() {
+                let before = self.0.iter().take(usize::try_from(place).unwrap());
+                before.for_each(|(_, event)| timers.learn(event));
+                timers.learned();
+            }
         }
         timers.settle();
         timers
@@ -122,7 +128,9 @@ fn due_for(fired: Option<Fired>, secret: SecretId, event: EventId) -> Timestamp 
             secret: of,
             slot,
             scheduled,
+            after,
         } => {
+            assert_eq!(after.map(number), Some(event));
             assert_eq!((of, slot), (secret, event_slot(secret, event)));
             assert_eq!(rotation, event_rotation(slot));
             scheduled
@@ -249,7 +257,7 @@ fn a_chain_of_secrets_has_an_end() {
         let before = log.0.len();
         log.serve(1000, &fired);
         for (place, (time, event)) in (1..).zip(&log.0).skip(before) {
-            timers.fold(number(place), at(*time), event);
+            timers.fold((place, number(place)), at(*time), event);
         }
         timers.settle();
     }
@@ -313,26 +321,204 @@ fn what_an_evicted_host_was_given_rotates_and_nothing_else() {
 }
 
 #[test]
-fn rules_that_change_and_refusals_let_go_of_what_waits() {
+fn what_waits_goes_only_with_the_last_rule_that_meant_it() {
+    let destroyed = "dev.keywheel.secret.version_destroyed.v1";
+    let of = |rules: &[(&str, u64)]| {
+        let rules = rules.iter().map(|(event, hold_off)| {
+            let when = "event.secret == \"prod/ca\"";
+            rule(event, when, *hold_off)
+        });
+        RotationPolicy {
+            on_event: rules.collect(),
+            ..RotationPolicy::default()
+        }
+    };
+    let mut log = Log::of(
+        of(&[(CLOSED, 10), (destroyed, 10)]),
+        RotationPolicy::default(),
+    );
+    log.rotate(195, APP, RotationId::from_bytes([1; 16]));
+    let event = log.rotate(200, CA, ROTATION);
+    let change = |policy| {
+        let spec = spec(policy);
+        Event::Secret(APP, secret::Event::SpecChanged { spec })
+    };
+    log.add(201, change(of(&[(CLOSED, 60)])));
+    let mut timers = log.read();
+    assert_eq!(timers.next_due(), Some(at(255)), "the hold-off of now");
+    assert_eq!(due_for(timers.pop(at(255)), APP, event), at(200));
+    log.add(202, change(of(&[(destroyed, 10)])));
+    assert!(log.read().is_empty());
+    log.rotate(400, CA, RotationId::from_bytes([4; 16]));
+    assert!(log.read().is_empty());
+}
+
+#[test]
+fn what_was_refused_is_asked_for_anew_until_a_rotation_begins() {
     let mut log = Log::of(follows("prod/ca"), RotationPolicy::default());
     log.rotate(200, CA, ROTATION);
     let mut timers = log.read();
     let fired = timers.pop(at(200)).unwrap();
     assert!(timers.unanswered(&fired, at(200), Duration::from_secs(5)));
-    assert_eq!(
-        timers.pop(at(205)).as_ref().map(|again| &again.command),
-        Some(&fired.command)
-    );
-    timers.refused(&fired, at(206));
-    timers.settle();
-    assert!(timers.is_empty());
-    assert!(!timers.unanswered(&fired, at(206), Duration::from_secs(5)));
-    let other = secret::Event::SpecChanged {
-        spec: spec(follows("prod/other")),
+    let again = timers.pop(at(205)).unwrap();
+    assert_eq!((&again.command, again.attempt), (&fired.command, 0));
+    for refusal in 1..=QUICK_REFUSALS + 1 {
+        timers.refused(&fired, at(300));
+        let rest = match refusal {
+            few if few <= QUICK_REFUSALS => retry_delay(few),
+            _ => REFUSED_REST,
+        };
+        assert_eq!(timers.pop(at(299).plus(rest)), None);
+        let again = timers.pop(at(300).plus(rest)).unwrap();
+        assert_eq!((&again.command, again.attempt), (&fired.command, refusal));
+    }
+    log.serve(400, &fired);
+    let later = log.rotate(500, CA, RotationId::from_bytes([4; 16]));
+    let mut timers = log.read();
+    timers.refused(&fired, at(500));
+    assert_eq!(timers.next_due(), Some(at(500)), "it was about another");
+    assert_eq!(due_for(timers.pop(at(500)), APP, later), at(500));
+}
+
+#[test]
+fn what_was_refused_while_a_rotation_is_open_is_asked_for_at_its_end() {
+    let mut log = Log::of(follows("prod/ca"), RotationPolicy::default());
+    let parked = RotationId::from_bytes([5; 16]);
+    log.rotate(100, APP, parked);
+    let event = log.rotate(200, CA, ROTATION);
+    let fired = log.read().pop(at(200)).unwrap();
+    let reopened = rotation::Event::Reopened {
+        secret: APP,
+        consumers: Vec::new(),
+        hosts: Vec::new(),
+        deadline: at(900),
     };
-    log.add(300, Event::Secret(APP, other));
-    log.rotate(400, CA, RotationId::from_bytes([4; 16]));
+    log.add(201, Event::Rotation(parked, reopened));
+    let mut timers = log.read();
+    timers.refused(&fired, at(202));
+    assert_eq!(timers.len(), 1, "the deadline alone");
+    log.add(300, ended(parked));
+    assert_eq!(due_for(log.read().pop(at(300)), APP, event), at(200));
+}
+
+#[test]
+fn what_may_never_begin_waits_for_another_policy() {
+    let mut app = follows("prod/ca");
+    // The thirtieth of February.
+    app.windows = vec![Window {
+        expression: "0 0 30 2 *".to_owned(),
+        timezone: "UTC".to_owned(),
+        duration: Duration::from_secs(HOUR),
+    }];
+    let mut log = Log::of(app, RotationPolicy::default());
+    let event = log.rotate(200, CA, ROTATION);
+    let mut timers = log.read();
+    assert_eq!(timers.pop(at(HOUR)), None);
+    assert!(timers.is_empty());
+    let free = secret::Event::SpecChanged {
+        spec: spec(follows("prod/ca")),
+    };
+    log.add(2 * HOUR, Event::Secret(APP, free));
+    assert_eq!(due_for(log.read().pop(at(2 * HOUR)), APP, event), at(200));
+}
+
+#[test]
+fn what_comes_after_the_end_of_a_rotation_leads_not_back_either() {
+    let destroyed = "dev.keywheel.secret.version_destroyed.v1";
+    let on_destroyed = |name: &str| RotationPolicy {
+        on_event: vec![rule(destroyed, &format!("event.secret == \"{name}\""), 10)],
+        ..RotationPolicy::default()
+    };
+    let gone = |secret| Event::Secret(secret, secret::Event::VersionDestroyed { version: 1 });
+    let mut log = Log::of(on_destroyed("prod/ca"), on_destroyed("prod/app"));
+    log.rotate(100, CA, ROTATION);
+    log.add(100, gone(CA));
+    let fired = log.read().pop(at(100)).unwrap();
+    assert_eq!(fired.key, Key::OnEvent(APP));
+    log.serve(101, &fired);
+    log.add(101, gone(APP));
     assert!(log.read().is_empty());
+    // A rotation of its own leads on again.
+    log.rotate(500, APP, RotationId::from_bytes([7; 16]));
+    let event = log.add(500, gone(APP));
+    assert_eq!(due_for(log.read().pop(at(500)), CA, event), at(500));
+}
+
+#[test]
+fn what_began_after_an_event_serves_it_though_the_clock_was_set_back() {
+    let mut log = Log::of(follows("prod/ca"), RotationPolicy::default());
+    log.rotate(9000, CA, ROTATION);
+    log.rotate(5400, APP, RotationId::from_bytes([6; 16]));
+    assert!(log.read().is_empty());
+    let event = log.rotate(5500, CA, RotationId::from_bytes([7; 16]));
+    assert_eq!(due_for(log.read().pop(at(5500)), APP, event), at(5500));
+}
+
+#[test]
+fn a_rule_that_comes_late_knows_what_was_before_it() {
+    let mut log = Log::of(RotationPolicy::default(), RotationPolicy::default());
+    let delivered = secret::Event::Delivered {
+        host: WEB,
+        version: 1,
+        delivery: keywheel_core::id::DeliveryId::from_bytes([1; 16]),
+    };
+    log.add(2, Event::Secret(APP, delivered));
+    let mut app = follows("prod/ca");
+    app.on_event
+        .push(rule("dev.keywheel.host.evicted.v1", "held", 1));
+    let late = secret::Event::SpecChanged { spec: spec(app) };
+    log.add(3, Event::Secret(APP, late));
+    let mut other = Log(log.0.clone());
+    let event = log.rotate(100, CA, ROTATION);
+    assert_eq!(due_for(log.read().pop(at(100)), APP, event), at(100));
+    let reason = "stolen".to_owned();
+    let evicted = other.add(100, Event::Host(WEB, host::Event::Evicted { reason }));
+    assert_eq!(due_for(other.read().pop(at(100)), APP, evicted), at(100));
+}
+
+#[test]
+fn of_conditions_on_the_same_events_the_first_count_until_one_goes() {
+    let id = |n: usize| {
+        let mut bytes = [0xee; 16];
+        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        SecretId::from_bytes(bytes)
+    };
+    let asks = |n: usize| {
+        let when = format!("event.host != \"{n}\" && event.secret == \"prod/ca\"");
+        RotationPolicy {
+            on_event: vec![rule(CLOSED, &when, 1)],
+            ..RotationPolicy::default()
+        }
+    };
+    let mut log = Log::of(RotationPolicy::default(), RotationPolicy::default());
+    for n in 0..=MAX_CONDITIONS {
+        log.add(1, named(id(n), &format!("s/{n}"), asks(n)));
+    }
+    // One on other events counts apart.
+    let other = RotationId::from_bytes([9; 16]);
+    log.add(1, named(id(999), "s/999", follows("prod/app")));
+    let led = |log: &Log| {
+        let mut timers = log.read();
+        let all = std::iter::from_fn(|| timers.pop(at(1000)));
+        let mut keys: Vec<Key> = all.map(|fired| fired.key).collect();
+        keys.sort_unstable();
+        (keys.len(), keys.pop(), timers.surplus_conditions())
+    };
+    let mut first = Log(log.0.clone());
+    first.rotate(100, CA, ROTATION);
+    let last = MAX_CONDITIONS - 1;
+    let expected = (MAX_CONDITIONS, Some(Key::OnEvent(id(last))), 1);
+    assert_eq!(led(&first), expected);
+    let freed = secret::Event::SpecChanged {
+        spec: spec(RotationPolicy::default()),
+    };
+    log.add(50, Event::Secret(id(0), freed));
+    log.rotate(100, CA, ROTATION);
+    let expected = (MAX_CONDITIONS, Some(Key::OnEvent(id(last + 1))), 0);
+    assert_eq!(led(&log), expected);
+    log.rotate(101, APP, other);
+    let expected = (MAX_CONDITIONS + 1, Some(Key::OnEvent(id(999))), 0);
+    assert_eq!(led(&log), expected);
 }
 
 #[test]

@@ -242,7 +242,9 @@ fn a_refused_slot_of_an_age_is_not_submitted_over_and_over() {
             secret: SECRET,
             slot: slot_id(SECRET, at(DAY + 10)),
             scheduled: at(DAY + 10),
+            after: None,
         },
+        attempt: 0,
     };
     timers.refused(&fired, late);
     assert!(timers.next_due().unwrap() > late);
