@@ -198,6 +198,16 @@ impl WorkerCommand {
                 attempt: *attempt,
                 failure: failure.clone(),
             },
+            Command::Report(report) => Self::Report {
+                report: Report::of(report),
+            },
+            other => return Self::of_time(other).ok_or(NotAWorkersCommand(person_s(other))),
+        })
+    }
+
+    /// A command that says no more than whose time has come.
+    fn of_time(command: &Command) -> Option<Self> {
+        Some(match command {
             Command::RetryStep { rotation } => Self::RetryStep {
                 rotation: Text(*rotation),
             },
@@ -207,11 +217,10 @@ impl WorkerCommand {
             Command::DeadlinePassed { rotation } => Self::DeadlinePassed {
                 rotation: Text(*rotation),
             },
-            Command::LingerEnded { secret } => linger_ended(*secret),
-            Command::Report(report) => Self::Report {
-                report: Report::of(report),
+            Command::LingerEnded { secret } => Self::LingerEnded {
+                secret: Text(*secret),
             },
-            other => return Err(NotAWorkersCommand(person_s(other))),
+            _ => return None,
         })
     }
 
@@ -314,9 +323,4 @@ const fn person_s(command: &Command) -> &'static str {
         | Command::LingerEnded { .. }
         | Command::Report(_) => "worker's",
     }
-}
-
-fn linger_ended(secret: SecretId) -> WorkerCommand {
-    let secret = Text(secret);
-    WorkerCommand::LingerEnded { secret }
 }

@@ -302,7 +302,7 @@ impl World {
     fn let_ask_again(&mut self, secret: SecretId) {
         let names = |binding: &&Binding| {
             let spec = binding.spec.as_ref();
-            spec.is_some_and(|spec| spec.names(secret))
+            spec.is_some_and(|spec| self.gives(spec, secret))
         };
         let bound = self.bindings.values().filter(names);
         let bindings: BTreeSet<BindingId> = bound.map(|binding| binding.id).collect();

@@ -131,9 +131,8 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             remote,
             sessions,
         } => {
-            let failure = failure_of(failure.as_deref(), *is_away);
-            let told = (remote.as_ref(), *sessions);
-            let answer = rotate::Answer::new((*step, *attempt), failure, told);
+            let (failed, told) = (failure.as_deref(), (remote.as_ref(), *sessions));
+            let answer = rotate::Answer::new((*step, *attempt), failure_of(failed, *is_away), told);
             rotate::outcome(world, *rotation, &answer, ctx)
         }
         Command::RevokeOutcome {
