@@ -371,6 +371,7 @@ fn workers_commands() -> Vec<Command> {
             revocation: REVOCATION,
         },
         Command::DeadlinePassed { rotation: ROTATION },
+        Command::LingerEnded { secret: SECRET },
         Command::Report(report()),
     ]
 }
