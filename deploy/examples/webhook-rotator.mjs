@@ -21,28 +21,29 @@ function isSigned(headers, body) {
 }
 
 // Your API goes here. Done twice it changes nothing more; throw an Error with a reason to refuse.
-function perform(step, { account, value, strategy, current }) {
-  const values = accepted.get(account) ?? [];
-  const others = (list) => list.filter((one) => one !== value);
+async function perform(step, { account, value, strategy, current }) {
+  const values = accepted.get(account) ?? [], others = values.filter((one) => one !== value);
   if (step === "set") {
-    accepted.set(account, [...others(strategy === "dualPassword" ? values.slice(-1) : []), value]);
+    accepted.set(account, [...(strategy === "dualPassword" ? others.slice(-1) : []), value]);
   } else if (step === "revoke") {
-    accepted.set(account, [...others(values), ...(current && values.includes(value) ? [current.value] : [])]);
+    accepted.set(account, current ? [...others.filter((one) => one !== current.value), current.value] : others);
   } else if (step === "test" || step === "probe") {
     return { accepted: values.includes(value) }; // sign in with it, as its users do
   }
   return {}; // create: { value: "…" } if it is made here, else Keywheel makes it; finish: nothing to do
 }
 
-function handle(headers, body) {
+async function handle(headers, body) {
   if (!isSigned(headers, body)) return [401, { reason: "not signed by Keywheel" }];
   const { type, data } = JSON.parse(body), name = headers["webhook-id"], step = type.split(".").at(-1);
   try {
-    const answer = done.get(name) ?? perform(step, data);
-    if (step !== "test" && step !== "probe") done.set(name, answer); // each id that changes something once
+    if (step === "test" || step === "probe") return [200, await perform(step, data)];
+    const doing = done.get(name) ?? perform(step, data); // each id once: a repeat waits for the first one
+    done.set(name, doing);
     if (done.size > maxDone) done.delete(done.keys().next().value);
-    return [200, answer];
+    return [200, await doing];
   } catch (refusal) {
+    done.delete(name);
     return [422, { reason: refusal.message }];
   }
 }
@@ -51,7 +52,7 @@ async function serve(request, response) {
   const parts = [];
   let size = 0;
   for await (const part of request) if ((size += part.length) <= maxBody) parts.push(part);
-  const [status, answer] = handle(request.headers, Buffer.concat(parts));
+  const [status, answer] = await handle(request.headers, Buffer.concat(parts));
   response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(answer));
 }
 

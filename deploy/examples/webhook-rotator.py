@@ -21,12 +21,12 @@ def is_signed(headers, body):
 def perform(step, data):
     """Your API goes here. Done twice it changes nothing more; raise ValueError(reason) to refuse."""
     account, value, values = data["account"], data.get("value"), accepted.get(data["account"], [])
+    others = [one for one in values if one != value]
     if step == "set":
-        kept = values[-1:] if data["strategy"] == "dualPassword" else []
-        accepted[account] = [one for one in kept if one != value] + [value]
+        accepted[account] = (others[-1:] if data["strategy"] == "dualPassword" else []) + [value]
     elif step == "revoke":
-        current = [data["current"]["value"]] if "current" in data and value in values else []
-        accepted[account] = [one for one in values if one != value] + current
+        current = [data["current"]["value"]] if "current" in data else []
+        accepted[account] = [one for one in others if one not in current] + current
     elif step in ("test", "probe"):
         return {"accepted": value in values}  # sign in with it, as its users do
     return {}  # create: {"value": "…"} if it is made here, else Keywheel makes it; finish: nothing to do

@@ -14,6 +14,7 @@ mod sources;
 mod tests;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use metrics::MetricsListen;
 use otlp::Otlp;
 use sources::Sources;
 
+/// Most addresses of `rotators.webhook_allow`.
+pub const MAX_WEBHOOK_ALLOW: usize = 16;
 /// Longest configuration file, in bytes.
 pub const MAX_CONFIG_BYTES: usize = 64 << 10;
 /// Longest path of a unix socket, in bytes: the kernel's `sun_path` without its closing zero.
@@ -117,6 +120,8 @@ pub struct Config {
     /// Where credentials of stores outside lie as files; `/etc/keywheel/stores` by default, and neither
     /// the data nor the unseal key below it. No manifest makes store-sync read one elsewhere.
     pub store_credentials_dir: PathBuf,
+    /// Where on this machine and its link a receiver of a rotator may be; nowhere by default.
+    pub webhook_allow: Vec<SocketAddr>,
     /// This host's name as selectors see it; by default what the machine calls itself.
     pub host_name: String,
     /// Logging.
@@ -209,6 +214,7 @@ impl Config {
         let unseal_key_file = sources.path("unseal_key_file", DEFAULT_UNSEAL_KEY_FILE);
         let store_credentials_dir =
             sources.path("stores.credentials_dir", DEFAULT_STORE_CREDENTIALS_DIR);
+        let webhook_allow = take_webhook_allow(sources);
         let host_name = sources.host_name("host.name", machine_name);
         let log = Log {
             format: sources.log_format("log.format"),
@@ -243,6 +249,7 @@ impl Config {
             run_dir,
             unseal_key_file,
             store_credentials_dir,
+            webhook_allow,
             host_name,
             log,
             injector,
@@ -251,6 +258,15 @@ impl Config {
             apart,
         })
     }
+}
+
+fn take_webhook_allow(sources: &mut Sources) -> Vec<SocketAddr> {
+    let check = |word: &str| match word.parse::<SocketAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err("is not an address; write IP:PORT, for example 127.0.0.1:8099".to_owned()),
+    };
+    let words = sources.list("rotators.webhook_allow", MAX_WEBHOOK_ALLOW, check);
+    words.iter().filter_map(|word| word.parse().ok()).collect()
 }
 
 fn take_first_use(sources: &mut Sources) -> bool {

@@ -41,7 +41,7 @@ pub enum Reason {
     Retired,
     /// Its rotation failed; with `singleUser` the value in `current` is to be accepted again.
     RolledBack,
-    /// Somebody revoked it: end its sessions, too.
+    /// Somebody revoked it: end its sessions, too. A value in `current` is to be accepted again.
     Revoked,
 }
 
@@ -86,7 +86,8 @@ pub struct WebhookTask<'a> {
     /// Why the value dies: at `revoke`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// The version that stays: at `revoke` with reason `rolledBack`.
+    /// The version that stays: at `revoke` with reason `rolledBack`, or `revoked` where what dies had taken
+    /// its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<WebhookCurrent<'a>>,
 }

@@ -241,7 +241,7 @@ fn parts_are_counted_before_they_are_read() {
     }
     let held = |signs: usize| format!("{}held", "!".repeat(signs));
     refused(&held(MAX_CONDITION_TOKENS), "has 161 parts; at most 160");
-    Condition::parse(&"held || ".repeat(63).trim_end_matches("|| ")).unwrap();
+    Condition::parse("held || ".repeat(63).trim_end_matches("|| ")).unwrap();
 }
 
 #[test]

@@ -56,6 +56,9 @@ pub struct ConfigFile {
     /// Stores outside, for store-sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stores: Option<StoresSection>,
+    /// What store-sync may ask of this machine for rotators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotators: Option<RotatorsSection>,
     /// TCP ports of a gateway that runs apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenSection>,
@@ -235,4 +238,14 @@ pub struct StoresSection {
     /// `/etc/keywheel/stores`; neither the data nor the unseal key below it. Absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_dir: Option<String>,
+}
+
+/// `[rotators]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotatorsSection {
+    /// Addresses of this machine and its link at which a receiver (`type: webhook`) may be: `IP:PORT`, several
+    /// with commas between. None by default: a manifest makes store-sync ask no service beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_allow: Option<String>,
 }

@@ -17,7 +17,7 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 32] = [
+pub(super) const SETTINGS: [&str; 33] = [
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
@@ -46,6 +46,7 @@ pub(super) const SETTINGS: [&str; 32] = [
     "otlp.compression",
     "otlp.endpoint",
     "otlp.headers_file",
+    "rotators.webhook_allow",
     "run_dir",
     "socket",
     "stores.credentials_dir",

@@ -447,3 +447,20 @@ fn the_schema_shows_the_settings_that_are_read() {
     let read = SETTINGS.map(str::to_owned);
     assert_eq!(shown, read.into());
 }
+
+#[test]
+fn receivers_of_this_machine_are_named_one_by_one() {
+    assert!(load(None, &[], machine()).unwrap().webhook_allow.is_empty());
+    let file = "[rotators]\nwebhook_allow = \"127.0.0.1:8099, [::1]:8099\"\n";
+    let allowed = load(Some(file), &[], machine()).unwrap().webhook_allow;
+    let wanted =
+        ["127.0.0.1:8099", "[::1]:8099"].map(|one| one.parse::<std::net::SocketAddr>().unwrap());
+    assert_eq!(allowed, wanted);
+    let name = "[rotators]\nwebhook_allow = \"localhost:8099\"\n";
+    let found = load(Some(name), &[], machine()).unwrap_err();
+    assert!(found[0].contains("write IP:PORT"), "{found:?}");
+    let many = vec!["127.0.0.1:1"; super::MAX_WEBHOOK_ALLOW + 1].join(",");
+    let many = format!("[rotators]\nwebhook_allow = \"{many}\"\n");
+    let found = load(Some(&many), &[], machine()).unwrap_err();
+    assert!(found[0].contains("at most"), "{found:?}");
+}

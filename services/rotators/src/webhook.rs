@@ -3,13 +3,14 @@
 //! What signs in where, only the receiver knows; it is asked to make, accept, try and refuse a value, and
 //! is believed where it says so. Invariants: a value is at rest in the vault, sealed, before the receiver
 //! is told to accept it; a step that changes something has one id, however often it is sent, and a
-//! question has another one each time; a value that is to die is asked about once more, and what is still
-//! accepted is an error; a version's value is destroyed after the receiver refused it, never before. How
-//! many sessions are open there nobody can tell.
+//! question has another one each time; what a value's end promises is asked about once more
+//! (`ending`). How many sessions are open there nobody can tell.
 
+mod ending;
 mod receiver;
 mod signature;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_schemas::webhook::{
-    Kind, Overlap, Reason, WebhookAnswer, WebhookCurrent, WebhookRequest, WebhookTask,
+    Kind, Overlap, Reason, WebhookAnswer, WebhookRequest, WebhookTask,
 };
 use keywheel_seal::{Entropy, SecretBytes};
 
@@ -68,6 +69,13 @@ impl WebhookRotator {
         })
     }
 
+    /// These addresses of this machine and its link may be asked, too.
+    #[must_use]
+    pub fn allowing(self, near: &[SocketAddr]) -> Self {
+        let receiver = self.receiver.allowing(near.to_vec());
+        Self { receiver, ..self }
+    }
+
     fn strategy(&self) -> Overlap {
         match self.plan.resource.strategy {
             Strategy::DualPassword => Overlap::DualPassword,
@@ -103,9 +111,24 @@ impl WebhookRotator {
         data: WebhookTask<'_>,
         until: &Until,
     ) -> Result<WebhookAnswer, PortError> {
-        self.receiver
-            .ask(id, &WebhookRequest { kind, data }, until)
-            .await
+        let others = self.others(&data.secret, until).await?;
+        let request = WebhookRequest { kind, data };
+        self.receiver.ask(id, &request, &others, until).await
+    }
+
+    /// Values that are in use, which no receiver's words may tell on.
+    async fn others(&self, secret: &str, until: &Until) -> Result<Vec<SecretBytes>, PortError> {
+        let Ok(secret) = SecretId::parse(secret) else {
+            return Ok(Vec::new());
+        };
+        let mut others = Vec::new();
+        for version in self.plan.kept.iter().chain(&self.plan.current) {
+            match self.kept(secret, *version, until).await {
+                Err(error) if error.kind == ErrorKind::Corrupt => {}
+                kept => others.extend(kept?),
+            }
+        }
+        Ok(others)
     }
 
     /// What no other id ends with.
@@ -209,6 +232,36 @@ impl WebhookRotator {
         Ok(())
     }
 
+    /// Consumers that have not moved go on with the current value where that was promised.
+    async fn check_overlap(
+        &self,
+        work: &StepWork,
+        new: &SecretBytes,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let promised = self.strategy() == Overlap::DualPassword;
+        let Some(current) = self.plan.current.filter(|_| promised) else {
+            return Ok(());
+        };
+        let kept = self.kept(work.secret, current, until).await?;
+        let kept = kept.filter(|kept| !kept.ct_eq(new));
+        let Some(value) = sent_again(kept.as_ref()) else {
+            return Ok(());
+        };
+        let data = WebhookTask {
+            value: Some(value),
+            ..self.task(work.secret, Some(work.rotation), current)
+        };
+        if self.is_accepted(Kind::Probe, data, until).await? {
+            return Ok(());
+        }
+        let text = format!(
+            "{} does not accept the value of version {current} beside the new one, which `dualPassword` promises; mend the receiver, or end that version with `keywheel revoke NAME --version {current}`",
+            self.plan.resource
+        );
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
+
     /// Whether another version that is kept has the same value: it dies with the last of them.
     async fn is_shared(
         &self,
@@ -225,111 +278,6 @@ impl WebhookRotator {
             }
         }
         Ok(false)
-    }
-
-    /// The receiver refuses a version's value from now on, and is asked once more whether it does. Where it
-    /// does not, it is told again under another id: it may have taken the first one for done.
-    async fn end(
-        &self,
-        id: &str,
-        task: WebhookTask<'_>,
-        reason: Reason,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        let question = WebhookTask {
-            current: None,
-            ..task.clone()
-        };
-        let task = WebhookTask {
-            reason: Some(reason),
-            ..task
-        };
-        let again = format!("{id}_{}", self.drawn());
-        for id in [id, again.as_str()] {
-            self.tell(id, Kind::Revoke, task.clone(), until).await?;
-            let is_alive = question.value.is_some()
-                && self
-                    .is_accepted(Kind::Probe, question.clone(), until)
-                    .await?;
-            if !is_alive {
-                return Ok(());
-            }
-        }
-        let text = format!(
-            "{} still accepts a value that was to be refused; end it there",
-            self.plan.resource
-        );
-        Err(PortError::new(ErrorKind::Denied, text))
-    }
-
-    /// One version ends. A revocation insists where another version has the same value.
-    async fn end_one(
-        &self,
-        secret: SecretId,
-        version: u64,
-        reason: Reason,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        let value = self.kept(secret, version, until).await?;
-        let is_known = match &value {
-            None => !self.vault.is_destroyed(secret, version).await?,
-            Some(value) if reason == Reason::Retired => {
-                !self.is_shared(secret, version, value, until).await?
-            }
-            Some(_) => true,
-        };
-        if is_known {
-            let word = match reason {
-                Reason::Retired => "retired",
-                Reason::RolledBack => "rolledback",
-                Reason::Revoked => "revoked",
-            };
-            let id = format!("kw_{secret}_{version}_{word}");
-            let data = WebhookTask {
-                value: sent_again(value.as_ref()),
-                ..self.task(secret, None, version)
-            };
-            self.end(&id, data, reason, until).await?;
-        }
-        until.check()?;
-        self.vault.destroy(secret, version).await
-    }
-
-    /// Every version is tried, also after one failed; the first failure is told.
-    async fn end_all(
-        &self,
-        secret: SecretId,
-        versions: &[u64],
-        reason: Reason,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        let mut first = Ok(());
-        for version in versions {
-            let done = self.end_one(secret, *version, reason, until).await;
-            first = first.and(done);
-        }
-        first
-    }
-
-    /// Whether a failed rotation has left nothing there: nothing was asked, another version has the value,
-    /// or it was given by whoever has it in use, so that taking it away would be the outage.
-    async fn left_nothing(
-        &self,
-        work: &StepWork,
-        version: u64,
-        value: Option<&SecretBytes>,
-        until: &Until,
-    ) -> Result<bool, PortError> {
-        let Some(value) = value else {
-            until.check()?;
-            let destroyed = self.vault.is_destroyed(work.secret, version).await?;
-            return Ok(work.provided || destroyed);
-        };
-        if work.provided && self.plan.current.is_none() {
-            tracing::warn!("a value was not taken over; its receiver may accept it");
-            return Ok(true);
-        }
-        self.is_shared(work.secret, version, value, until).await
     }
 }
 
@@ -363,7 +311,7 @@ impl Rotator for WebhookRotator {
             ..self.task(work.secret, Some(work.rotation), version)
         };
         if self.is_accepted(Kind::Test, data, until).await? {
-            return Ok(());
+            return self.check_overlap(work, &value, until).await;
         }
         let text = format!(
             "{} does not accept the new value; look at its log",
@@ -385,37 +333,7 @@ impl Rotator for WebhookRotator {
     }
 
     async fn roll_back(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
-        let version = new_version(work)?;
-        let value = self.kept(work.secret, version, until).await?;
-        if !self
-            .left_nothing(work, version, value.as_ref(), until)
-            .await?
-        {
-            // With one value at a time `set` took the current one's place: it is given back.
-            let current = match (self.strategy(), self.plan.current) {
-                (Overlap::SingleUser, Some(current)) => {
-                    let kept = self.kept(work.secret, current, until).await?;
-                    kept.map(|value| (current, value))
-                }
-                _ => None,
-            };
-            let stays = current.as_ref().and_then(|(version, value)| {
-                let value = text(value).ok()?;
-                Some(WebhookCurrent {
-                    version: *version,
-                    value,
-                })
-            });
-            let data = WebhookTask {
-                value: sent_again(value.as_ref()),
-                current: stays,
-                ..self.task(work.secret, Some(work.rotation), version)
-            };
-            let id = step_id(work.rotation, "rolledback");
-            self.end(&id, data, Reason::RolledBack, until).await?;
-        }
-        until.check()?;
-        self.vault.destroy(work.secret, version).await
+        self.undo(work, until).await
     }
 
     async fn revoke(
@@ -476,7 +394,9 @@ pub fn grants(resource: &Resource) -> Result<String, PortError> {
          # The receiver has to\n\
          # 1. check webhook-signature (v1, HMAC-SHA256 of `id.timestamp.body` as it came) in constant time;\n\
          # 2. refuse a webhook-timestamp more than 300 s away from its own clock;\n\
-         # 3. do a webhook-id once, remember its success for a day, and not remember test and probe;\n\
+         # 3. do a webhook-id once: a repeat waits for the first one where that is under way, and gets its\n\
+         #    answer, until a later rotation's create or a revoke of this version; not so test and probe.\n\
+         #    At create it looks first for what it made under `rotation` before;\n\
          # 4. {promise};\n\
          # 5. answer test and probe with {{\"accepted\": true|false}}, by a real login with the value;\n\
          # 6. answer 4xx with {{\"reason\": …}} to refuse, 429 or 503 with Retry-After to be asked later,\n\
@@ -558,6 +478,8 @@ mod tests {
         let one = grants(&of(Strategy::SingleUser)).unwrap();
         for words in [
             "rolledBack",
+            "a repeat waits",
+            "looks first for what it made",
             "POST /rotate at hooks.example",
             "put shop/hook-key",
         ] {

@@ -1,6 +1,7 @@
 //! The service: takes work from the bus, runs it within bounds, and acknowledges what is answered.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,6 +50,8 @@ pub struct StoreSyncOptions {
     pub step_deadline: Duration,
     /// How long a provided value may wait for its rotation; default [`keywheel_cache::MAX_STASH_AGE`].
     pub stash_age: Duration,
+    /// Where on this machine and its link a receiver of a rotator may be; by default nowhere.
+    pub webhook_allow: Vec<SocketAddr>,
 }
 
 impl StoreSyncOptions {
@@ -60,6 +63,7 @@ impl StoreSyncOptions {
             credentials_dir,
             step_deadline: effect::STEP_DEADLINE,
             stash_age: keywheel_cache::MAX_STASH_AGE,
+            webhook_allow: Vec::new(),
         }
     }
 }
@@ -127,6 +131,7 @@ impl StoreSync {
             metrics: ports.metrics.clone(),
             vault: Arc::clone(&ports.vault),
             credentials_dir: options.credentials_dir.clone(),
+            webhook_allow: options.webhook_allow.clone(),
             clock: Arc::clone(&ports.clock),
             entropy: Arc::clone(&ports.entropy),
         });

@@ -5,14 +5,16 @@
 //! the store has a stage, `test` checks what is kept, `finish` makes it current there, over the
 //! version we know and nothing else. Taken: `create` fetches exactly that version, and nothing is
 //! done outside. Where the store makes the values itself (a static role), `set` has it make one and
-//! keeps that, and `test` sees that it is current there. Invariants: each step may be repeated or interrupted anywhere; the cache has a value
-//! before the store does, and loses it before the store does. Where it works is in the work itself, as it was decided.
+//! keeps that, and `test` sees that it is current there. Invariants: each step may be repeated or interrupted
+//! anywhere; the cache has a value before the store does, and loses it before the store does, but one that a
+//! store made and we have to end there is known by its value alone until then. Where it works is in the work
+//! itself, as it was decided.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use keywheel_core::effect::{Outside, StepWork};
-use keywheel_core::id::SecretId;
+use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::port::rotator::{Probed, Rotator};
@@ -155,7 +157,16 @@ impl RemoteRotator {
         ending: Ending,
         until: &Until,
     ) -> Result<(), PortError> {
-        let mut first = self.local.revoke(secret, versions, None, until).await;
+        let made = outside.filter(|outside| {
+            let is_for_good = matches!(ending, Ending::ForGood);
+            is_for_good && self.store.makes(&outside.source)
+        });
+        let (ended, made) = match made {
+            Some(outside) => self.end_made((secret, versions), outside, until).await,
+            None => (versions.to_vec(), Ok(())),
+        };
+        let destroyed = self.local.revoke(secret, &ended, None, until).await;
+        let mut first = made.and(destroyed);
         if let Some(outside) = outside {
             for version in &outside.retire {
                 let ended = match ending {
@@ -171,6 +182,51 @@ impl RemoteRotator {
             }
         }
         first
+    }
+
+    /// Ends at the store what it made for these versions: after `set` one may be current there that was never
+    /// promoted here. Gives those whose values are not needed for that any more.
+    async fn end_made(
+        &self,
+        (secret, versions): (SecretId, &[u64]),
+        outside: &Outside,
+        until: &Until,
+    ) -> (Vec<u64>, Result<(), PortError>) {
+        let (mut ended, mut first) = (Vec::new(), Ok(()));
+        for version in versions {
+            let done = self.end_value((secret, *version), outside, until).await;
+            if done.is_ok() {
+                ended.push(*version);
+            }
+            first = first.and(done);
+        }
+        (ended, first)
+    }
+
+    /// Ends whatever is current at the store with a version's value.
+    async fn end_value(
+        &self,
+        (secret, version): (SecretId, u64),
+        outside: &Outside,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        until.check()?;
+        let value = match self.vault.open(secret, version).await {
+            Ok(value) => value,
+            // What cannot be read says nothing about what is there.
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let (source, nobody) = (&outside.source, RotationId::default());
+        let found = self
+            .store
+            .probe_promote(source, nobody, &value, None, until);
+        match found.await? {
+            Some(remote) => self.store.revoke(source, &remote, until).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes our value current there, over the version we know.

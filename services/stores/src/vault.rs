@@ -335,11 +335,6 @@ impl VaultStore {
         until: &Until,
     ) -> Result<(), PortError> {
         let call = self.call(until);
-        if let Some(role) = at.static_role() {
-            return self
-                .within(call, self.api.role_end(&role, version, call))
-                .await;
-        }
         match Version::parse(version) {
             Some(version) => {
                 let ended = self.end(&at.path, &version, ending, call);
@@ -514,6 +509,9 @@ impl Store for VaultStore {
         version: &RemoteVersion,
         until: &Until,
     ) -> Result<(), PortError> {
+        if let Some(role) = at.static_role() {
+            return self.revoke_at(&role, version, self.call(until)).await;
+        }
         self.end_version(at, version, OldVersions::Destroy, until)
             .await
     }
@@ -524,6 +522,10 @@ impl Store for VaultStore {
         version: &RemoteVersion,
         until: &Until,
     ) -> Result<(), PortError> {
+        if let Some(role) = at.static_role() {
+            let call = self.call(until);
+            return self.retire_at(at, &role, version, call).await;
+        }
         self.end_version(at, version, self.api.old_versions, until)
             .await
     }

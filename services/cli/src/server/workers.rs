@@ -55,7 +55,10 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         entropy: Arc::new(OsEntropy),
     };
     let directory = config.store_credentials_dir.clone();
-    let options = StoreSyncOptions::new(opened.deployment(), directory);
+    let options = StoreSyncOptions {
+        webhook_allow: config.webhook_allow.clone(),
+        ..StoreSyncOptions::new(opened.deployment(), directory)
+    };
     let service = StoreSync::new(options, ports);
     let look = Arc::new(service.handle());
     spawn.shown.add(look.clone());

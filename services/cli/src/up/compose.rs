@@ -162,7 +162,10 @@ async fn start_workers(
         entropy: Arc::new(OsEntropy),
     };
     let directory = opened.config.store_credentials_dir.clone();
-    let options = StoreSyncOptions::new(opened.installation.deployment, directory);
+    let options = StoreSyncOptions {
+        webhook_allow: opened.config.webhook_allow.clone(),
+        ..StoreSyncOptions::new(opened.installation.deployment, directory)
+    };
     let bus = ports.bus.clone();
     let store_sync = StoreSync::new(options, ports);
     let look = Arc::new(store_sync.handle());

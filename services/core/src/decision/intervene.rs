@@ -110,6 +110,7 @@ fn abort(
             if known.aborted.is_some() {
                 return Err(rotation::Rejection::AbortedAlready(id).into());
             }
+            refuse_loss(known, secret)?;
             // Whoever performs it may be at it still: it rolls back once that is answered.
             Ok(Vec::new())
         }
@@ -136,6 +137,17 @@ fn abort(
     }
 }
 
+/// What a server made itself is the only value that opens anything from `set` on: nobody throws it away.
+fn refuse_loss(open: &Rotation, secret: &Secret) -> Result<(), rotation::Rejection> {
+    if !(open.was_set && secret.is_made_there() && secret.current.is_some()) {
+        return Ok(());
+    }
+    Err(rotation::Rejection::NoWayBack {
+        rotation: open.id,
+        secret: secret.name.clone(),
+    })
+}
+
 /// Nobody is at it now, so it rolls back at once.
 fn begin_back(
     world: &World,
@@ -143,6 +155,7 @@ fn begin_back(
     secret: &Secret,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    refuse_loss(open, secret)?;
     let back = rotation::Event::StepStarted {
         step: Step::RollBack,
         attempt: 1,

@@ -223,11 +223,14 @@ fn declare_secret(
 ) -> Result<Vec<Event>, Rejection> {
     store::refuse_place(world, name, spec)?;
     Secret::refuse_keeping(name, spec)?;
+    Secret::refuse_draining(name, spec)?;
     refuse_accounts(world, name, spec)?;
     lease::refuse_name(name, spec)?;
     if let Some(known) = world.secret_named(name) {
         known.refuse_purpose(spec)?;
-        known.refuse_resource(spec)?;
+        if !is_corrected(world, known, spec) {
+            known.refuse_resource(spec)?;
+        }
         known.refuse_lease_change(spec)?;
         lease::refuse_other_place(world, known, spec)?;
         if spec.credential_for.is_some() && world.is_bound(known.id) {
@@ -263,6 +266,13 @@ fn declare_secret(
         )?);
     }
     Ok(events)
+}
+
+/// Whether a wrong address or account is corrected before anything was done there.
+fn is_corrected(world: &World, known: &Secret, spec: &secret::Spec) -> bool {
+    let ours = known.spec.rotator.as_ref();
+    let both = ours.zip(spec.rotator.as_ref());
+    both.is_some_and(|(ours, wished)| ours.kind == wished.kind) && world.is_unused(known)
 }
 
 /// Refuses accounts that belong to another secret, and an admin's password that is not meant for there.

@@ -128,7 +128,8 @@ impl Rejection {
                 | secret::Rejection::LeaseNameTooLong { .. }
                 | secret::Rejection::LeaseName { .. }
                 | secret::Rejection::PreviousOfLease { .. }
-                | secret::Rejection::LeaseNotAlone { .. },
+                | secret::Rejection::LeaseNotAlone { .. }
+                | secret::Rejection::DrainedUntold { .. },
             )
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,

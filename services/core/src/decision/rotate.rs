@@ -221,7 +221,13 @@ pub(super) fn outcome(
 ) -> Result<Vec<Event>, Rejection> {
     let (rotation, secret) = open(world, id)?;
     let (step, failure) = (answer.step, answer.failure);
-    let own = rotation.decide_outcome(step, answer.attempt, failure)?;
+    let mut own = rotation.decide_outcome(step, answer.attempt, failure)?;
+    if own.len() == 1 && is_overtaken(rotation, secret, (step, failure)) {
+        own.push(rotation::Event::StepStarted {
+            step: Step::RollBack,
+            attempt: 1,
+        });
+    }
     if step == Step::Drain && failure.is_none() {
         return drain::counted(rotation, secret, answer, ctx);
     }
@@ -271,6 +277,19 @@ pub(super) fn outcome(
         }
     }
     Ok(events)
+}
+
+/// Whether what a server made for a rotation is not current there any more, and never will be: another
+/// attempt would find the same, and the look after the roll-back takes over what is there.
+fn is_overtaken(
+    rotation: &Rotation,
+    secret: &Secret,
+    (step, failure): (Step, Option<rotation::Failure<'_>>),
+) -> bool {
+    let is_said = failure.is_some_and(|failure| !failure.is_away);
+    let is_ours = !matches!(rotation.trigger, Trigger::External { .. });
+    let looks_there = matches!(step, Step::Test | Step::Finish);
+    is_said && is_ours && looks_there && rotation.is_open() && secret.is_made_there()
 }
 
 /// A rotation's own events; what hosts have of a version that is rolled back is dead before that begins.

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::host;
 use crate::id::{DeliveryId, HostId, SecretId};
 use crate::report::HostReport;
-use crate::rotation::{self, Rotation, STAGING_DEADLINE, Step};
+use crate::rotation::{self, Rotation, STAGING_DEADLINE, Step, Trigger};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::world::World;
@@ -183,7 +183,10 @@ pub(super) fn cut_over(
 ) -> Option<Event> {
     let may_be_done = failure.is_none_or(|failure| failure.is_away);
     let is_first = rotation.cut_over.is_none();
-    if step != Step::Set || !may_be_done || !is_first || !is_cut_over(secret) {
+    // What somebody else had made before is behind since then, which nobody knows.
+    let is_ours = !matches!(rotation.trigger, Trigger::External { .. });
+    let ends_old = !secret.has_way_back() && secret.current.is_some() && is_ours;
+    if step != Step::Set || !may_be_done || !is_first || !ends_old {
         return None;
     }
     let at = rotation::Event::CutOver { at: now };

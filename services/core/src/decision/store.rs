@@ -172,7 +172,9 @@ pub(super) fn observed(
     if secret.place().is_none() {
         return Err(store::Rejection::NotOutside(secret.name.clone()).into());
     }
-    if secret.known != seen.known || world.awaits_finish(secret.id) {
+    // What is current where the server makes the values may be what a revocation is about to end.
+    let is_dying = secret.is_made_there() && world.unconfirmed_revocation(secret.id).is_some();
+    if secret.known != seen.known || world.awaits_finish(secret.id) || is_dying {
         return Err(store::Rejection::LookOutdated(secret.name.clone()).into());
     }
     if secret.lease_of().is_some() {

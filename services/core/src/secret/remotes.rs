@@ -23,13 +23,14 @@ impl Secret {
     }
 
     /// Versions outside that hold one of these, whoever wrote them, but not the one that is current
-    /// there: a store cannot be without one. Leases stand beside each other.
+    /// there: a store cannot be without one. A server that makes its values makes the next one instead, and
+    /// leases stand beside each other.
     #[must_use]
     pub fn remotes_of(&self, versions: &[u64]) -> Vec<RemoteVersion> {
-        let holds = |remote: &&Remote| {
-            let is_current = self.known.as_ref() == Some(&remote.remote);
-            versions.contains(&remote.version) && (!is_current || self.lease_of().is_some())
-        };
+        let known = self.known.as_ref();
+        let stays = known.filter(|_| !self.is_made_there() && self.lease_of().is_none());
+        let holds =
+            |remote: &&Remote| versions.contains(&remote.version) && stays != Some(&remote.remote);
         let remotes = self.remotes.iter().filter(holds);
         remotes.map(|remote| remote.remote.clone()).collect()
     }

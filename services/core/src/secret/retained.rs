@@ -1,10 +1,13 @@
-//! The version before the current one: whether it is kept, for templates that name it, and until when.
+//! The version before the current one: whether it is kept, for templates that name it, and until when; and
+//! what cannot be promised of it.
 //!
 //! Invariant: what is kept is alive, and older than what is current. On the way back to a version what was
 //! kept beside it is kept again, so that whoever never left it sees no change.
 
-use super::{Rejection, Secret, Spec};
+use super::{Rejection, Secret, Spec, Store};
 use crate::name::SecretName;
+use crate::resource::Kind;
+use crate::schedule::Ack;
 
 impl Secret {
     /// Refuses to keep versions that die at their resource.
@@ -12,11 +15,31 @@ impl Secret {
     /// # Errors
     /// When they would be.
     pub fn refuse_keeping(name: &SecretName, spec: &Spec) -> Result<(), Rejection> {
-        match &spec.rotator {
+        let resource = spec.rotator.as_ref().map(ToString::to_string);
+        match resource.or_else(|| role_of(spec)) {
             Some(resource) if spec.rotation.keep_previous => Err(Rejection::PreviousAtResource {
                 secret: name.clone(),
-                resource: resource.to_string(),
+                resource,
             }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to wait for sessions where the value before is worthless already and nobody can count them.
+    ///
+    /// # Errors
+    /// When that is asked for.
+    pub fn refuse_draining(name: &SecretName, spec: &Spec) -> Result<(), Rejection> {
+        let receiver = spec.rotator.as_ref();
+        let receiver = receiver.filter(|at| at.kind == Kind::Webhook && !at.strategy.overlaps());
+        let resource = receiver.map(ToString::to_string);
+        match resource.or_else(|| role_of(spec)) {
+            Some(resource) if spec.rotation.ack == Some(Ack::Drained) => {
+                Err(Rejection::DrainedUntold {
+                    secret: name.clone(),
+                    resource,
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -31,6 +54,26 @@ impl Secret {
         }
         let secret = self.name.clone();
         Err(Rejection::PreviousNotKept { secret })
+    }
+
+    /// Whether the version before is still good at its resource while consumers move to the next one.
+    #[must_use]
+    pub fn overlaps(&self) -> bool {
+        let rotator = self.spec.rotator.as_ref();
+        rotator.is_none_or(|resource| resource.strategy.overlaps())
+    }
+
+    /// Whether the version before may become current again: what a server made itself ended it there.
+    #[must_use]
+    pub fn has_way_back(&self) -> bool {
+        self.overlaps() && !self.is_made_there()
+    }
+
+    /// Whether the server outside makes the values itself.
+    #[must_use]
+    pub fn is_made_there(&self) -> bool {
+        let role = self.place().and_then(|place| place.source.static_role());
+        role.is_some()
     }
 
     /// The version that stays alive beside this one, once it is promoted: the one that is current before
@@ -70,4 +113,13 @@ impl Secret {
         let kept = self.retains_beside(promoted);
         self.retained_before = std::mem::replace(&mut self.retained, kept);
     }
+}
+
+/// The static role that makes a secret's values, in words.
+fn role_of(spec: &Spec) -> Option<String> {
+    let Store::Outside(place) = &spec.store else {
+        return None;
+    };
+    let role = place.source.static_role()?;
+    Some(format!("static role {} of {}", role.name, place.store))
 }

@@ -226,6 +226,16 @@ pub enum Rejection {
         /// Where.
         resource: String,
     },
+    /// Nobody can be asked for sessions, and whoever waits for them has an old value that opens nothing.
+    #[error(
+        "secret `{secret}` cannot have `ack: drained`: {resource} refuses the value before at once, and tells nobody of sessions; leave `ack` out, or write `ack: reloaded`"
+    )]
+    DrainedUntold {
+        /// Name of the secret.
+        secret: SecretName,
+        /// Where.
+        resource: String,
+    },
     /// The next rotation would take away what a template names.
     #[error(
         "secret `{secret}` has to keep the version before its current one: templates of binding `{binding}` name it by `version=\"previous\"`; apply that binding without it first, or in the same apply"
@@ -348,20 +358,6 @@ impl Secret {
         }
         let secret = self.name.clone();
         Err(Rejection::ResourceFixed { secret })
-    }
-
-    /// Whether the version before is still good at its resource while consumers move to the next one.
-    #[must_use]
-    pub fn overlaps(&self) -> bool {
-        let rotator = self.spec.rotator.as_ref();
-        rotator.is_none_or(|resource| resource.strategy.overlaps())
-    }
-
-    /// Whether the version before may become current again: what a server made itself ended it there.
-    #[must_use]
-    pub fn has_way_back(&self) -> bool {
-        let role = self.place().and_then(|place| place.source.static_role());
-        self.overlaps() && role.is_none()
     }
 
     /// Versions whose data key may still be there, oldest first.

@@ -6,7 +6,7 @@ use crate::event;
 use crate::id::{DeliveryId, RotationId, SecretId};
 use crate::name::SecretName;
 use crate::rotation::{self, Step, Trigger};
-use crate::schedule::{GroupOffset, RotationPolicy, Schedule};
+use crate::schedule::{Ack, GroupOffset, RotationPolicy, Schedule};
 use crate::testing::{
     FIRST, Given, HOST, NOW, REVOCATION, SECOND, SECRET, apply_secret, done, drawn, generated,
     of_rotation, of_secret, revoke, rotate, secret_name,
@@ -354,22 +354,43 @@ fn two_of_a_group_exchange_their_offsets_in_one_apply() {
     assert_eq!((offset(1), offset(2)), (12 * 3600, 0));
 }
 
+fn lying_at(path: &str) -> Spec {
+    let place = Place {
+        store: StoreName::parse("vault").unwrap(),
+        source: Source {
+            path: path.to_owned(),
+            field: "password".to_owned(),
+        },
+    };
+    Spec {
+        store: Store::Outside(place),
+        ..Spec::default()
+    }
+}
+
+#[test]
+fn nothing_is_promised_of_a_value_that_a_server_ended_at_once() {
+    let policy = RotationPolicy {
+        keep_previous: true,
+        ack: Some(Ack::Drained),
+        ..RotationPolicy::default()
+    };
+    let refused = |path: &str| {
+        let spec = Spec {
+            rotation: policy.clone(),
+            ..lying_at(path)
+        };
+        let kept = Secret::refuse_keeping(&secret_name(), &spec);
+        let drained = Secret::refuse_draining(&secret_name(), &spec);
+        (kept.is_err(), drained.is_err())
+    };
+    assert_eq!(refused("app/db"), (false, false));
+    assert_eq!(refused("/db/static-creds/app"), (true, true));
+}
+
 #[test]
 fn what_a_server_made_itself_has_no_way_back() {
-    let lies_at = |path: &str| {
-        let place = Place {
-            store: StoreName::parse("vault").unwrap(),
-            source: Source {
-                path: path.to_owned(),
-                field: "password".to_owned(),
-            },
-        };
-        let spec = Spec {
-            store: Store::Outside(place),
-            ..Spec::default()
-        };
-        Secret::registered(SECRET, secret_name(), spec)
-    };
+    let lies_at = |path: &str| Secret::registered(SECRET, secret_name(), lying_at(path));
     assert!(lies_at("app/db").has_way_back());
     assert!(!lies_at("/team/db/static-creds/app").has_way_back());
     assert!(secret([]).has_way_back());

@@ -8,9 +8,9 @@ use crate::effect::{AtResource, Outside};
 use crate::event::Event;
 use crate::id::{SecretId, StoreId};
 use crate::name::{SecretName, StoreName};
-use crate::resource::Resource;
+use crate::resource::{Kind, Resource};
 use crate::revocation::{self, Revocation};
-use crate::rotation::{Outcome, Phase, Rotation};
+use crate::rotation::{Outcome, Phase, Rotation, Trigger};
 use crate::secret::{self, Secret};
 use crate::store::{
     self, CredentialNow, Declared, MAX_NEWS, NamedStore, News, RemoteVersion, SecretNow, StoreNow,
@@ -78,13 +78,32 @@ impl World {
     }
 
     /// Whether a server may have been told of a version: the rotation that makes it began to, or is
-    /// forgotten.
+    /// forgotten. A receiver may have made it at `create` already, unless it was given to us.
     #[must_use]
     pub fn may_be_set(&self, secret: SecretId, version: u64) -> bool {
         let open = self.open_rotation(secret);
         let mut rotations = self.ended_rotations(secret).chain(open);
         let making = rotations.find(|rotation| rotation.version == version);
-        making.is_none_or(|rotation| rotation.was_set)
+        let declared = self.secrets.get(&secret);
+        let resource = declared.and_then(|secret| secret.spec.rotator.as_ref());
+        let is_asked_first = resource.is_some_and(|resource| resource.kind == Kind::Webhook);
+        making.is_none_or(|rotation| {
+            let may_be_made = is_asked_first && rotation.trigger != Trigger::Provided;
+            rotation.was_set || may_be_made
+        })
+    }
+
+    /// Whether no server knows anything of a secret: none of its versions was promoted, and each was rolled
+    /// back or not set yet.
+    #[must_use]
+    pub fn is_unused(&self, secret: &Secret) -> bool {
+        let was_set = |version: u64| {
+            let open = self.open_rotation(secret.id);
+            let mut rotations = self.ended_rotations(secret.id).chain(open);
+            let making = rotations.find(|rotation| rotation.version == version);
+            making.is_none_or(|rotation| rotation.was_set)
+        };
+        !secret.was_promoted && !secret.kept().any(was_set)
     }
 
     /// The secret whose accounts at a resource another one names, too.

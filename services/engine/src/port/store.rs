@@ -168,7 +168,8 @@ pub trait Store: Send + Sync {
     async fn unstage(&self, at: &Source, token: RotationId, until: &Until)
     -> Result<(), PortError>;
     /// Makes a version unreadable there, as far as the store can (Vault: destroy; AWS: no stage left).
-    /// What is gone is a success; the current version is refused as `Conflict`.
+    /// What is gone is a success; the current version is refused as `Conflict`. Where the store
+    /// [`Store::makes`] the values it makes the next one instead.
     async fn revoke(
         &self,
         at: &Source,

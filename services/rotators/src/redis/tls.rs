@@ -4,6 +4,7 @@
 //! authorities that were handed in or by the system's. Speaks no Redis.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -30,13 +31,36 @@ pub(crate) async fn connect(
         Target::Tcp(host, port) => (host, *port),
     };
     let stream = bounded(&address.name, TcpStream::connect((host.as_str(), port))).await?;
+    secured(address, host, stream, authorities).await
+}
+
+/// Opens a connection to where the address's name was resolved to.
+pub(crate) async fn connect_to(
+    address: &Address,
+    at: &[SocketAddr],
+    authorities: Option<&[u8]>,
+) -> Result<Box<dyn Stream>, Failure> {
+    let Target::Tcp(host, _) = &address.target else {
+        return connect(address, authorities).await;
+    };
+    let stream = bounded(&address.name, TcpStream::connect(at)).await?;
+    secured(address, host, stream, authorities).await
+}
+
+/// With TLS, where the address asks for it.
+async fn secured(
+    address: &Address,
+    host: &str,
+    stream: TcpStream,
+    authorities: Option<&[u8]>,
+) -> Result<Box<dyn Stream>, Failure> {
     // A command is one small write: waiting to fill a packet only costs time.
     let _slower = stream.set_nodelay(true);
     if !address.is_tls {
         return Ok(Box::new(stream));
     }
     let config = configuration(&address.name, authorities).map_err(Failure::Other)?;
-    let name = ServerName::try_from(host.clone()).map_err(|_| {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         let text =
             format!("`{host}` is no name that a certificate can have; correct the connection");
         Failure::Other(PortError::new(ErrorKind::Denied, text))

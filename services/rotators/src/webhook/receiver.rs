@@ -1,10 +1,16 @@
 //! One signed request to a receiver and its answer.
 //!
-//! Invariants: only TLS leaves this machine, and the receiver's certificate is always checked; no
+//! Invariants: only TLS leaves this machine, and the receiver's certificate is always checked; what listens
+//! on this machine or its link is asked only where whoever started us named that address, however a name
+//! resolves; no
 //! redirect is followed, and an answer is bounded in time and in size; a value travels in a body
-//! alone; what the receiver says against a request is told in few words, and not where it quotes a value
-//! that it was sent; a repeat is the same request under the same id, with a signature of its own time.
+//! alone; what the receiver says against a request is told in few words, and not where it may quote a value;
+//! a repeat is the same request under the same id, with a signature of its own time.
 
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +25,7 @@ use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_schemas::webhook::{Kind, WebhookAnswer, WebhookRequest};
-use keywheel_seal::Entropy;
+use keywheel_seal::{Entropy, SecretBytes};
 use keywheel_stores::http::{Again, Answer, Call, Client, Door, Stream, json};
 
 use super::signature::Keys;
@@ -39,6 +45,26 @@ const QUOTED_BYTES: usize = 8;
 const HTTPS_PORT: u16 = 443;
 const HTTP_PORT: u16 = 80;
 
+/// Beneath a failure: who was asked understood the request, or has no receiver there, and did nothing.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing was done for that request")
+    }
+}
+
+impl Error for Refused {}
+
+impl Refused {
+    /// Whether a failure is one.
+    pub(super) fn is_beneath(error: &PortError) -> bool {
+        let source = error.source.as_deref();
+        source.is_some_and(|source| source.is::<Self>())
+    }
+}
+
 /// The way to one receiver.
 pub(super) struct Receiver {
     resource: Resource,
@@ -47,6 +73,7 @@ pub(super) struct Receiver {
     credentials: Arc<dyn Credentials>,
     clock: Arc<dyn Clock>,
     client: Client,
+    near: Vec<SocketAddr>,
 }
 
 impl Receiver {
@@ -66,14 +93,54 @@ impl Receiver {
             credentials,
             clock,
             client,
+            near: Vec::new(),
         })
     }
 
-    /// Asks under an id, and again under the same where that helps. A refusal is an error.
+    pub(super) fn allowing(self, near: Vec<SocketAddr>) -> Self {
+        Self { near, ..self }
+    }
+
+    /// Where its name leads now, without what may not be asked.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, PortError> {
+        let (host, port) = match &self.address.target {
+            Target::Tcp(host, port) => (host.as_str(), *port),
+            // No URL of a receiver leads to one.
+            Target::Socket(_) => return Ok(Vec::new()),
+        };
+        let found = tokio::net::lookup_host((host, port)).await;
+        let found = found.map_err(|error| {
+            let text = format!("{} has no address now; see the name service", self.name());
+            PortError::caused(ErrorKind::Unavailable, text, error)
+        })?;
+        let found: Vec<SocketAddr> = found.collect();
+        let may_be_asked = |at: &&SocketAddr| !is_near(at.ip()) || self.is_allowed(**at);
+        let allowed: Vec<SocketAddr> = found.iter().filter(may_be_asked).copied().collect();
+        match (allowed.is_empty(), found.first()) {
+            (true, Some(refused)) => {
+                let text = format!(
+                    "{} is {refused}, on store-sync's own machine or link, and is not asked; start store-sync with it in `rotators.webhook_allow`",
+                    self.name()
+                );
+                Err(PortError::new(ErrorKind::Denied, text))
+            }
+            _ => Ok(allowed),
+        }
+    }
+
+    fn is_allowed(&self, at: SocketAddr) -> bool {
+        let is_it =
+            |one: &SocketAddr| one.ip() == at.ip().to_canonical() && one.port() == at.port();
+        self.near.iter().any(is_it)
+    }
+
+    /// Asks under an id, and again under the same where that helps. A refusal is an error, which quotes
+    /// neither what was sent nor these other values.
     pub(super) async fn ask(
         &self,
         id: &str,
         request: &WebhookRequest<'_>,
+        others: &[SecretBytes],
         until: &Until,
     ) -> Result<WebhookAnswer, PortError> {
         until.check()?;
@@ -97,7 +164,7 @@ impl Receiver {
             );
             PortError::new(ErrorKind::Unavailable, text)
         })??;
-        self.read(&answer, request)
+        self.read(&answer, request, others)
     }
 
     async fn keys(&self) -> Result<Keys, PortError> {
@@ -149,10 +216,11 @@ impl Receiver {
         &self,
         answer: &Answer,
         request: &WebhookRequest<'_>,
+        others: &[SecretBytes],
     ) -> Result<WebhookAnswer, PortError> {
         match answer.status {
             200..300 => self.understand(answer, request.kind),
-            status => Err(self.refusal(status, answer, request)),
+            status => Err(self.refusal(status, answer, (request, others))),
         }
     }
 
@@ -173,7 +241,12 @@ impl Receiver {
         })
     }
 
-    fn refusal(&self, status: u16, answer: &Answer, request: &WebhookRequest<'_>) -> PortError {
+    fn refusal(
+        &self,
+        status: u16,
+        answer: &Answer,
+        (request, others): (&WebhookRequest<'_>, &[SecretBytes]),
+    ) -> PortError {
         let name = self.name();
         let (kind, why) = match status {
             300..=399 => (
@@ -203,10 +276,14 @@ impl Receiver {
             }
             _ => (
                 ErrorKind::Denied,
-                format!("refuses{}; see its log", reason(answer, request)),
+                format!("refuses{}; see its log", reason(answer, request, others)),
             ),
         };
-        PortError::new(kind, format!("{name} {why} (status {status})"))
+        let text = format!("{name} {why} (status {status})");
+        match status {
+            400..=499 if kind == ErrorKind::Denied => PortError::caused(kind, text, Refused),
+            _ => PortError::new(kind, text),
+        }
     }
 }
 
@@ -218,9 +295,18 @@ impl Door for Receiver {
 
     async fn open(&self) -> Result<Box<dyn Stream>, PortError> {
         let authorities = self.authorities().await?;
-        let opened = tls::connect(&self.address, authorities.as_deref()).await;
+        let at = self.addresses().await?;
+        let opened = tls::connect_to(&self.address, &at, authorities.as_deref()).await;
         let stream = opened.map_err(|failure| wire::explain(failure, self.name()))?;
         Ok(Box::new(stream))
+    }
+}
+
+/// Whether an address is this machine's own, or its link's: what listens there trusts its neighbours.
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
     }
 }
 
@@ -229,18 +315,28 @@ const fn is_passing(status: u16, _may_repeat: bool) -> bool {
     matches!(status, 408 | 425 | 429 | 500..=599)
 }
 
-/// The receiver's reason on one line, in brackets; nothing where it gives none, or quotes a value that it
-/// was sent.
-fn reason(answer: &Answer, request: &WebhookRequest<'_>) -> String {
-    let said = serde_json::from_slice::<WebhookAnswer>(&answer.body);
-    let Some(said) = said.ok().and_then(|said| said.reason) else {
+/// The receiver's reason on one line, in brackets; nothing where it gives none, or may quote a value: one that
+/// it was sent, or made, or that is in use. What it makes at `create` and does at `finish` nobody here knows.
+fn reason(answer: &Answer, request: &WebhookRequest<'_>, others: &[SecretBytes]) -> String {
+    if matches!(request.kind, Kind::Create | Kind::Finish) {
+        return String::new();
+    }
+    let Ok(said) = serde_json::from_slice::<WebhookAnswer>(&answer.body) else {
+        return String::new();
+    };
+    let Some(reason) = said.reason else {
         return String::new();
     };
     let data = &request.data;
     let current = data.current.as_ref().map(|current| current.value);
-    let begun: String = said.chars().take(MAX_REASON_CHARS + QUOTED_BYTES).collect();
-    let mut sent = data.value.iter().copied().chain(current);
-    if sent.any(|value| quotes(&begun, value)) {
+    let told_here = data.value.into_iter().chain(current);
+    let values = told_here.chain(said.value.as_deref()).map(str::as_bytes);
+    // EXPOSE: a reason that quotes one of them is not told.
+    let mut values = values.chain(others.iter().map(SecretBytes::expose));
+    let looked_at = 3 * (MAX_REASON_CHARS + QUOTED_BYTES);
+    let begun: String = reason.chars().take(looked_at).collect();
+    let plainly = decoded(begun.as_bytes());
+    if values.any(|value| quotes(begun.as_bytes(), value) || quotes(&plainly, value)) {
         return String::new();
     }
     let plain = |c: char| if c.is_control() { ' ' } else { c };
@@ -248,12 +344,34 @@ fn reason(answer: &Answer, request: &WebhookRequest<'_>) -> String {
     format!(" ({told})")
 }
 
-/// Whether a text has a part of a value in it.
-fn quotes(text: &str, value: &str) -> bool {
-    let (text, value) = (text.as_bytes(), value.as_bytes());
+/// A text with what it has as `%XX` resolved.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let (mut plain, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((first, after)) = rest.split_first() {
+        let byte = match (first, after) {
+            (b'%', [high, low, ..]) => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        let byte = byte.and_then(|(high, low)| u8::try_from(16 * high + low).ok());
+        plain.push(byte.unwrap_or(*first));
+        rest = byte.map_or(after, |_| after.get(2..).unwrap_or_default());
+    }
+    plain
+}
+
+/// Whether a text has a part of a value in it, in capitals or not.
+fn quotes(text: &[u8], value: &[u8]) -> bool {
+    let text = text.to_ascii_lowercase();
+    let value = SecretBytes::from(value.to_ascii_lowercase());
+    // EXPOSE: it is compared, and overwritten.
+    let value = value.expose();
     let length = value.len().min(QUOTED_BYTES);
-    let is_in = |part: &[u8]| text.windows(length).any(|seen| seen == part);
-    length > 0 && value.windows(length).any(is_in)
+    if length == 0 {
+        return false;
+    }
+    let parts: BTreeSet<&[u8]> = text.windows(length).collect();
+    value.windows(length).any(|part| parts.contains(part))
 }
 
 /// The address and the path of `https://host[:port]/path`; `http` only of this machine.
@@ -360,9 +478,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_near_is_known_by_its_address_however_that_is_written() {
+        for near in [
+            "127.0.0.1",
+            "127.8.9.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "::1",
+            "::",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(is_near(near.parse().unwrap()), "{near}");
+        }
+        for far in ["10.0.0.1", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+            assert!(!is_near(far.parse().unwrap()), "{far}");
+        }
+    }
+
+    #[test]
     fn a_reason_is_short_and_never_quotes_a_value() {
         let value = "s3cr\"et-of-the-test";
-        let told = |body: &str| reason(&refused(body), &request(value));
+        let told = |body: &str| reason(&refused(body), &request(value), &[]);
         assert_eq!(told(r#"{"reason":"locked\nthere"}"#), " (locked there)");
         for silent in ["", "{}", "<html>", r#"{"reason":7}"#] {
             assert_eq!(told(silent), "", "{silent}");
@@ -370,6 +507,9 @@ mod tests {
         for quoting in [
             r#"{"reason":"`s3cr\"et-of-the-test` is too weak"}"#,
             r#"{"reason":"it begins with et-of-th"}"#,
+            r#"{"reason":"it begins with ET-OF-TH"}"#,
+            r#"{"reason":"100%, it begins with %65t%2Dof%2dth"}"#,
+            r#"{"reason":"made-there is as good","value":"Made-There"}"#,
         ] {
             assert_eq!(told(quoting), "", "{quoting}");
         }
@@ -380,6 +520,17 @@ mod tests {
             "x".repeat(MAX_REASON_CHARS - 2)
         );
         assert_eq!(told(&late), "", "what is cut off counts, too");
+        let other = SecretBytes::from(b"what-is-in-use".to_vec());
+        let quoting = refused(r#"{"reason":"as is-in-use"}"#);
+        assert_eq!(reason(&quoting, &request(value), &[other]), "");
+        for kind in [Kind::Create, Kind::Finish] {
+            let request = WebhookRequest {
+                kind,
+                ..request(value)
+            };
+            let said = reason(&refused(r#"{"reason":"locked"}"#), &request, &[]);
+            assert_eq!(said, "", "of these values we know nothing");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! An example receiver as a process of its own, behind a proxy that does what networks do wrong.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -160,9 +160,32 @@ impl Bench {
     }
 
     fn by_plan(&self, plan: AtResource, vault: Arc<FakeVault>) -> WebhookRotator {
+        let (_, port) = plan.resource.connection.rsplit_once(':').unwrap();
+        let port = port.split('/').next().unwrap().parse().unwrap();
+        let near = [
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        ];
+        self.stranger(plan, vault).allowing(&near)
+    }
+
+    /// A rotator that was told of no address of this machine.
+    fn stranger(&self, plan: AtResource, vault: Arc<FakeVault>) -> WebhookRotator {
         let known = Arc::clone(&self.known);
         let clock = Arc::clone(&self.clock);
         WebhookRotator::new(plan, known, vault, Arc::new(OsEntropy), clock).unwrap()
+    }
+
+    /// That, for the first version, by way of another address.
+    pub(crate) fn stranger_at(&self, connection: &str) -> WebhookRotator {
+        let plan = AtResource {
+            resource: self.resource(connection, None),
+            admin: None,
+            current: None,
+            kept: Vec::new(),
+            unclear: true,
+        };
+        self.stranger(plan, Arc::clone(&self.vault))
     }
 
     /// All steps that make a version.

@@ -11,6 +11,8 @@
 mod bench;
 mod tls;
 
+use keywheel_core::effect::StepWork;
+use keywheel_core::id::RotationId;
 use keywheel_core::resource::Strategy;
 use keywheel_core::rotation::Step;
 use keywheel_engine::port::rotator::Rotator as _;
@@ -268,4 +270,110 @@ async fn a_third_value_waits_for_the_second_and_a_shared_one_outlives_the_older_
         bench.accepts(&bench.value(3)).await,
         "it is the current one's, too"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_forgot_what_it_did_keeps_the_old_value_all_the_same() {
+    for example in EXAMPLES {
+        let bench = Bench::start(example, Strategy::DualPassword).await;
+        bench.make(1, None, &[]).await;
+        bench.make(2, Some(1), &[]).await;
+        // Under another id it is done once more, as after a restart that lost the ids.
+        let again = StepWork {
+            rotation: RotationId::from_bytes([77; 16]),
+            ..work(Step::Set, 2)
+        };
+        let (rotator, until) = (bench.over(Some(1), &[]), plenty());
+        rotator.set(&again, &until).await.unwrap();
+        rotator.test(&again, &until).await.unwrap();
+        for version in [1, 2] {
+            assert!(bench.accepts(&bench.value(version)).await, "{version}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_was_given_back_is_asked_for_and_one_that_was_promised_is_missed() {
+    for example in EXAMPLES {
+        let bench = Bench::start(example, Strategy::SingleUser).await;
+        let until = plenty();
+        bench.make(1, None, &[]).await;
+        bench.make(2, Some(1), &[]).await;
+        let rotator = bench.over(Some(1), &[]);
+        bench
+            .proxy
+            .on("_rolledback\r\n", Fault::Lie("{}".to_owned()), 1);
+        let undo = work(Step::RollBack, 2);
+        rotator.roll_back(&undo, &until).await.unwrap();
+        let old = bench.value(1);
+        assert!(bench.accepts(&old).await, "it is told again");
+        // A revocation of what was set over it gives it back, too.
+        bench.make(3, Some(1), &[]).await;
+        let new = bench.value(3);
+        rotator.revoke(SECRET, &[3], None, &until).await.unwrap();
+        assert!(bench.accepts(&old).await && !bench.accepts(&new).await);
+        bench.make(4, Some(1), &[]).await;
+        bench
+            .proxy
+            .on("_rolledback", Fault::Lie("{}".to_owned()), 2);
+        bench
+            .proxy
+            .on("_asked_", Fault::Lie("{\"accepted\":false}".to_owned()), 4);
+        let error = refused(rotator.roll_back(&work(Step::RollBack, 4), &until).await);
+        assert_eq!(error.kind, ErrorKind::Denied);
+        assert!(error.to_string().contains("give back"), "{error}");
+        assert!(!bench.value(4).is_empty(), "it goes on until that is so");
+    }
+    let bench = Bench::start(EXAMPLES[0], Strategy::DualPassword).await;
+    bench.make(1, None, &[]).await;
+    bench.make(2, Some(1), &[]).await;
+    bench.make(3, Some(2), &[]).await;
+    let (test, until) = (work(Step::Test, 3), plenty());
+    bench.over(Some(2), &[]).test(&test, &until).await.unwrap();
+    // The receiver keeps two values, and the first is none of them.
+    let error = refused(bench.over(Some(1), &[]).test(&test, &until).await);
+    assert!(error.to_string().contains("dualPassword"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_path_made_nothing_and_a_wrong_key_proves_nothing() {
+    let bench = Bench::start(EXAMPLES[0], Strategy::SingleUser).await;
+    let (until, rotator) = (plenty(), bench.over(None, &[]));
+    let undo = work(Step::RollBack, 1);
+    for (status, is_nothing) in [(401, false), (403, false), (302, false), (404, true)] {
+        let told = Fault::Status(status, None);
+        bench.proxy.on("_rolledback\r\n", told, 1);
+        let undone = rotator.roll_back(&undo, &until).await;
+        assert_eq!(undone.is_ok(), is_nothing, "{status}: {undone:?}");
+    }
+    for (version, status) in [(2, 405), (3, 410), (4, 422)] {
+        let told = Fault::Status(status, None);
+        bench.proxy.on("_rolledback\r\n", told, 1);
+        let undo = work(Step::RollBack, version);
+        rotator.roll_back(&undo, &until).await.unwrap();
+    }
+    let create = work(Step::Create, 5);
+    rotator.create(&create, &until).await.unwrap();
+    bench
+        .proxy
+        .on("_rolledback\r\n", Fault::Status(404, None), 1);
+    let kept = rotator.roll_back(&work(Step::RollBack, 5), &until).await;
+    assert_eq!(
+        refused(kept).kind,
+        ErrorKind::Denied,
+        "a value may be there"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_listens_on_this_machine_is_asked_only_where_it_was_named() {
+    let bench = Bench::start(EXAMPLES[0], Strategy::SingleUser).await;
+    let (until, port) = (plenty(), bench.server.port());
+    for place in ["http://127.0.0.1", "http://localhost", "https://localhost"] {
+        let stranger = bench.stranger_at(&format!("{place}:{port}/stripe"));
+        let error = refused(stranger.create(&work(Step::Create, 1), &until).await);
+        assert_eq!(error.kind, ErrorKind::Denied, "{place}");
+        let text = error.to_string();
+        assert!(text.contains("rotators.webhook_allow"), "{text}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The live stores and what lies in them, as the gateway told last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) vault: Arc<dyn VersionVault>,
     /// Where credentials lie as files.
     pub(crate) credentials_dir: PathBuf,
+    /// Where on this machine and its link a receiver may be.
+    pub(crate) webhook_allow: Vec<SocketAddr>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
 }
@@ -251,13 +254,8 @@ impl Registry {
         let rotator: Arc<dyn Rotator> = if at.resource.kind == Kind::Webhook {
             let clock = Arc::clone(&parts.clock);
             let book = Arc::new(book);
-            Arc::new(WebhookRotator::new(
-                at.clone(),
-                book,
-                vault,
-                entropy,
-                clock,
-            )?)
+            let made = WebhookRotator::new(at.clone(), book, vault, entropy, clock)?;
+            Arc::new(made.allowing(&parts.webhook_allow))
         } else {
             let accounts = parts.accounts.connect(&at.resource, Arc::new(book))?;
             Arc::new(AccountRotator::new(accounts, at.clone(), vault, entropy))

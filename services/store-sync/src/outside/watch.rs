@@ -207,6 +207,7 @@ struct Newness {
     is_generated: bool,
     /// A lease is renewed for the first time at once: then it is known how long it lives.
     leases: Vec<RemoteVersion>,
+    is_being_made: bool,
 }
 
 impl Newness {
@@ -215,6 +216,7 @@ impl Newness {
             place: secret.place.clone(),
             is_generated: secret.is_generated,
             leases: secret.leases.clone(),
+            is_being_made: is_being_made(secret),
         };
         (secret.secret, newness)
     }
@@ -223,7 +225,16 @@ impl Newness {
         self.place == secret.place
             && self.is_generated == secret.is_generated
             && secret.leases.iter().all(|one| self.leases.contains(one))
+            && self.is_being_made == is_being_made(secret)
     }
+}
+
+/// Whether a rotation is under way where the server makes the values. Once it ended, also without success,
+/// what is current there opens the account and nothing else does.
+fn is_being_made(secret: &SecretNow) -> bool {
+    let place = secret.place.as_ref();
+    let role = place.and_then(|place| place.source.static_role());
+    secret.is_rotating && role.is_some()
 }
 
 /// A store, and what lies in it.
@@ -400,6 +411,9 @@ pub(super) async fn bounded_check(
 
 #[cfg(test)]
 mod tests {
+    use keywheel_core::name::SecretName;
+    use keywheel_core::store::Source;
+
     use super::*;
 
     #[test]
@@ -419,5 +433,31 @@ mod tests {
         );
         let rare = BACKOFF_LIMIT * 2;
         assert_eq!(backoff(rare, 5), rare, "a longer poll is its own limit");
+    }
+
+    #[test]
+    fn the_end_of_a_rotation_is_worth_a_look_where_the_server_makes_the_values() {
+        let at = |path: &str, is_rotating: bool| SecretNow {
+            secret: SecretId::default(),
+            name: SecretName::parse("prod/db").unwrap(),
+            place: Some(Place {
+                store: StoreName::parse("vault").unwrap(),
+                source: Source {
+                    path: path.to_owned(),
+                    field: "password".to_owned(),
+                },
+            }),
+            known: None,
+            current: Some(1),
+            is_generated: true,
+            is_rotating,
+            is_passed_over: false,
+            leases: Vec::new(),
+        };
+        let is_news = |path: &str| {
+            let (_, before) = Newness::of(&at(path, true));
+            !before.is_of(&at(path, false))
+        };
+        assert!(is_news("/db/static-creds/app") && !is_news("app/db"));
     }
 }

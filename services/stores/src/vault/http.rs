@@ -24,6 +24,9 @@ pub(super) use crate::http::{Answer, Call};
 /// Largest answer. A value of the largest size, every byte escaped, fits.
 pub(super) const MAX_ANSWER_BYTES: usize = 8 << 20;
 
+/// What tells of a static role.
+const ROLE_KINDS: [&str; 2] = ["/static-creds/", "/static-roles/"];
+
 /// What is asked.
 pub(super) struct Ask<'a> {
     /// The method.
@@ -85,6 +88,7 @@ impl Http {
         let make = || {
             request(&self.endpoint.authority, &method, &path, &body)
                 .map(|request| with_headers(request, token, namespace))
+                .map(|request| by_the_active_node(request, &path))
                 .map_err(|()| {
                     let text = format!("`{path}` cannot be asked for; correct the secret's path");
                     PortError::new(ErrorKind::Denied, text)
@@ -170,6 +174,17 @@ fn with_headers(
         && !namespace.is_empty()
     {
         headers.insert(HeaderName::from_static("x-vault-namespace"), namespace);
+    }
+    request
+}
+
+/// A standby may be behind a rotation that was just answered: it asks the active node about a role.
+fn by_the_active_node(mut request: Request<Full<Bytes>>, path: &str) -> Request<Full<Bytes>> {
+    if ROLE_KINDS.iter().any(|kind| path.contains(kind)) {
+        let (name, forward) = ("x-vault-inconsistent", "forward-active-node");
+        let forward = HeaderValue::from_static(forward);
+        let headers = request.headers_mut();
+        headers.insert(HeaderName::from_static(name), forward);
     }
     request
 }

@@ -30,6 +30,8 @@ const TO_WRITE_AND_DELETE: Needs = &[
 ];
 /// To see that a static role was rotated, and to take its password.
 const TO_FOLLOW: Needs = &[("static-creds", &["read"]), ("static-roles", &["read"])];
+/// To end a password of it that leaked; a follower who may not rotates by hand then.
+const TO_REVOKE: Needs = &[("rotate-role", &["update"])];
 /// To have it rotated besides.
 const TO_ROTATE: Needs = &[
     ("rotate-role", &["update"]),
@@ -98,12 +100,15 @@ pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
             out.push_str("# `*` and `+` in a path stand for other paths too; name it otherwise.\n");
         }
         if let Some(role) = role {
-            for (kind, rights) in static_needs(writes) {
-                push(
-                    &mut out,
-                    &format!("{}/{kind}/{}", role.mount, role.name),
-                    rights,
-                );
+            let mut grant = |needs: Needs| {
+                for (kind, rights) in needs {
+                    let path = format!("{}/{kind}/{}", role.mount, role.name);
+                    push(&mut out, &path, rights);
+                }
+            };
+            grant(static_needs(writes));
+            if !writes {
+                grant(TO_REVOKE);
             }
             continue;
         }

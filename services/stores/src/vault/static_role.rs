@@ -6,7 +6,9 @@
 //! server to rotate unless it did so since the known version, so a repeat after a lost answer finds what was
 //! made. `promote` writes nothing: what is current there is what was made. Invariants: nothing of ours is
 //! given to the server; a version that is not current opens nothing any more, so it is gone already; to revoke
-//! the current one is to have the next one made.
+//! the current one is to have the next one made, and only a revocation does.
+
+use std::time::Duration;
 
 use hyper::Method;
 use keywheel_core::store::{RemoteVersion, Source, StaticRole};
@@ -26,6 +28,11 @@ use super::{VaultStore, of_store};
 const PASSWORD: &str = "password";
 /// The field that names the account.
 const USERNAME: &str = "username";
+
+/// How often a role is looked at after it was rotated: who answers may be behind.
+const LOOKS_AFTER: u32 = 5;
+/// Between two of these looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 /// What is told of a role.
 #[derive(Deserialize)]
@@ -126,15 +133,14 @@ impl Api {
             return Ok(value);
         }
         self.rotate_role(role, call).await?;
-        let (made, value) = self.role_value(at, role, call).await?;
-        if made != current {
-            return Ok(value);
+        for _ in 0..LOOKS_AFTER {
+            let (made, value) = self.role_value(at, role, call).await?;
+            if made != current {
+                return Ok(value);
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
-        let text = format!(
-            "{} was told to rotate and tells the same version after it; see the server's log",
-            at.path
-        );
-        Err(PortError::new(ErrorKind::Unavailable, text))
+        Err(unchanged(role))
     }
 
     /// The version that has our value, if that is current and not the known one.
@@ -145,6 +151,9 @@ impl Api {
         (value, known): (&SecretBytes, Option<&RemoteVersion>),
         call: Call<'_>,
     ) -> Result<Option<RemoteVersion>, PortError> {
+        if self.role_now(role, call).await?.is_none() {
+            return Ok(None);
+        }
         let (current, there) = self.role_value(at, role, call).await?;
         let is_ours = Some(&current) != known && there.ct_eq(value);
         Ok(is_ours.then_some(current))
@@ -161,16 +170,44 @@ impl Api {
         if now.is_none_or(|now| now.version != *version) {
             return Ok(());
         }
-        self.rotate_role(role, call).await?;
+        let rotated = self.rotate_role(role, call).await;
+        rotated.map_err(|error| match error.kind {
+            ErrorKind::Denied => {
+                let text = format!(
+                    "{}; what is revoked is the password of role {} until then: with that right it is rotated, or rotate it yourself",
+                    error.text, role.name
+                );
+                PortError { text, ..error }
+            }
+            _ => error,
+        })?;
+        for _ in 0..LOOKS_AFTER {
+            let now = self.role_now(role, call).await?;
+            if now.is_none_or(|now| now.version != *version) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        Err(unchanged(role))
+    }
+
+    /// The end of a rotation leaves what is current: somebody may have had it made since.
+    async fn role_left(
+        &self,
+        at: &Source,
+        role: &StaticRole<'_>,
+        version: &RemoteVersion,
+        call: Call<'_>,
+    ) -> Result<(), PortError> {
         let now = self.role_now(role, call).await?;
         if now.is_none_or(|now| now.version != *version) {
             return Ok(());
         }
         let text = format!(
-            "role {} was told to rotate and tells the same version after it; see the server's log",
-            role.name
+            "{} is the password that is current at {}; only a revocation has another one made",
+            version.0, at.path
         );
-        Err(PortError::new(ErrorKind::Unavailable, text))
+        Err(PortError::new(ErrorKind::Conflict, text))
     }
 
     /// Not repeated here: who comes again looks first what became of it.
@@ -225,6 +262,29 @@ impl VaultStore {
         self.within(call, fetched).await
     }
 
+    /// The version opens nothing any more, whatever that takes.
+    pub(super) async fn revoke_at(
+        &self,
+        role: &StaticRole<'_>,
+        version: &RemoteVersion,
+        call: Call<'_>,
+    ) -> Result<(), PortError> {
+        let ended = self.api.role_end(role, version, call);
+        self.within(call, ended).await
+    }
+
+    /// The version is not current, so it opens nothing.
+    pub(super) async fn retire_at(
+        &self,
+        at: &Source,
+        role: &StaticRole<'_>,
+        version: &RemoteVersion,
+        call: Call<'_>,
+    ) -> Result<(), PortError> {
+        let left = self.api.role_left(at, role, version, call);
+        self.within(call, left).await
+    }
+
     /// The version that has our value, over the known one.
     pub(super) async fn ours_at(
         &self,
@@ -236,6 +296,14 @@ impl VaultStore {
         let found = self.api.role_ours(at, role, ours, call);
         self.within(call, found).await
     }
+}
+
+fn unchanged(role: &StaticRole<'_>) -> PortError {
+    let text = format!(
+        "role {} was told to rotate and tells the same version after it; see the server's log",
+        role.name
+    );
+    PortError::new(ErrorKind::Unavailable, text)
 }
 
 /// `MOUNT/KIND/ROLE`, encoded.

@@ -181,3 +181,17 @@ path \"kv/metadata/app/db\" {
 ";
     assert_eq!(text, expected);
 }
+
+#[test]
+fn a_follower_of_a_role_is_granted_what_a_revocation_needs() {
+    let grant = Grant {
+        source: Source {
+            path: "/team/db/static-creds/app".to_owned(),
+            field: "password".to_owned(),
+        },
+        access: Access::Read,
+    };
+    let text = policy::text(&spec("https://vault"), &[grant]);
+    let right = "path \"team/db/rotate-role/app\" {\n  capabilities = [\"update\"]";
+    assert_eq!(text.matches(right).count(), 1, "{text}");
+}

@@ -134,7 +134,10 @@ async fn a_role_is_rotated_once_whatever_answer_is_lost_and_only_its_current_ver
     let gone = store.fetch(&at, &first, &until).await;
     assert_eq!(kind(gone), ErrorKind::NotFound);
     store.retire(&at, &first, &until).await.unwrap();
+    let left = store.retire(&at, &second, &until).await;
+    assert_eq!(kind(left), ErrorKind::Conflict, "it is in use");
     assert_eq!(shop.told(), 1, "what is gone opens nothing");
+    assert!(shop.signs_in(&two));
     shop.bench.must("POST", ROTATE, "");
     let third = current(&shop.bench, &at).await;
     assert_ne!(third, second, "what somebody else rotates is seen");
@@ -192,4 +195,50 @@ async fn a_rotation_has_the_server_make_the_value_with_no_more_than_was_printed(
     let error = refused(rotator.create(&given, &until).await);
     assert_eq!(error.kind, ErrorKind::Denied);
     assert!(error.to_string().contains("keywheel rotate"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_ends_what_is_current_there_also_before_it_was_promoted() {
+    let (shop, at) = (Shop::open().await, Shop::at());
+    let known = current(&shop.bench, &at).await;
+    let (vault, until) = (Arc::new(FakeVault::default()), plenty());
+    let store = shop.bench.store();
+    let rotator = RemoteRotator::new(store, Arc::clone(&vault) as _, Arc::new(OsEntropy));
+    let set = shop.work(Step::Set, &known);
+    rotator.set(&set, &until).await.unwrap();
+    let value = SecretBytes::from(vault.value(SECRET, 2).expect("it is kept"));
+    assert!(shop.signs_in(&value));
+    let place = set.outside.as_deref();
+    let denied = Fault::Status(403, None);
+    let rotating = format!("POST /v1/{ROTATE} ");
+    shop.bench.proxy.on(&rotating, denied, 1);
+    let error = refused(rotator.revoke(SECRET, &[2], place, &until).await);
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.to_string().contains("rotate it yourself"), "{error}");
+    assert!(
+        vault.value(SECRET, 2).is_some(),
+        "by it the version is known"
+    );
+    for _ in 0..2 {
+        rotator.revoke(SECRET, &[2], place, &until).await.unwrap();
+        assert!(!shop.signs_in(&value));
+        assert!(vault.value(SECRET, 2).is_none());
+    }
+    let third = current(&shop.bench, &at).await;
+    let told = shop.told();
+    let promoted = Place {
+        retire: vec![third.clone()],
+        known: Some(third.clone()),
+        ..place.unwrap().clone()
+    };
+    let three = shop.bench.store().fetch(&at, &third, &until).await.unwrap();
+    let retired = rotator.retire(SECRET, &[3], Some(&promoted), &until);
+    assert_eq!(kind(retired.await), ErrorKind::Conflict);
+    assert!(shop.signs_in(&three), "no end of a rotation ends it");
+    for _ in 0..2 {
+        let revoked = rotator.revoke(SECRET, &[3], Some(&promoted), &until);
+        revoked.await.unwrap();
+    }
+    assert_eq!(shop.told(), told + 1, "once");
+    assert!(!shop.signs_in(&three));
 }

@@ -252,3 +252,59 @@ fn an_account_that_was_only_about_to_be_taken_over_is_not_locked_by_a_revocation
     assert!(reaches_the_server(second(), Some(1)));
     assert!(!reaches_the_server(second(), Some(2)));
 }
+
+/// A secret whose receiver is asked at this path.
+fn received(path: &str) -> Spec {
+    opening(Resource {
+        kind: Kind::Webhook,
+        connection: format!("https://hooks.example{path}"),
+        ..resource(&[path])
+    })
+}
+
+fn with_key_beside(given: Given) -> Given {
+    let spec = Spec {
+        credential_for: Some("webhook://hooks.example:443".to_owned()),
+        ..Spec::default()
+    };
+    given.and(secret(ADMIN, admin_name(), spec))
+}
+
+#[test]
+fn what_a_receiver_may_have_made_is_revoked_there_before_it_was_set() {
+    let made = || with_key_beside(Given::nothing()).and(apply_secret(received("/stripe")));
+    assert!(reaches_the_server(made(), None), "it is asked at `create`");
+    let serving = with_key_beside(Given::serving()).and(apply_secret(received("/stripe")));
+    let staging = serving.and(rotate(SECOND)).and(done(SECOND, Step::Create));
+    let phase = &staging.world().rotations[&SECOND].phase;
+    assert_eq!(*phase, rotation::Phase::Staging);
+    assert!(reaches_the_server(staging, Some(2)));
+    let provided = Spec {
+        generator: None,
+        ..received("/stripe")
+    };
+    let put = Command::Put {
+        id: SECRET,
+        rotation: FIRST,
+        name: secret_name(),
+        provided: true,
+    };
+    let declared = with_key_beside(Given::nothing()).and(apply_secret(provided));
+    let given = declared.and(put);
+    assert!(!reaches_the_server(given, None), "it is not asked for one");
+}
+
+#[test]
+fn a_wrong_address_is_corrected_until_something_was_set_there() {
+    let made = with_key_beside(Given::nothing()).and(apply_secret(received("/strpe")));
+    let _corrected = made.clone().and(apply_secret(received("/stripe")));
+    let other_kind = made.clone().when(apply_secret(generated()));
+    other_kind.then_rejected(No::ResourceFixed {
+        secret: secret_name(),
+    });
+    let set = made.and(done(FIRST, Step::Create));
+    let fixed = set.when(apply_secret(received("/stripe")));
+    fixed.then_rejected(No::ResourceFixed {
+        secret: secret_name(),
+    });
+}

@@ -296,3 +296,89 @@ fn a_force_on_the_way_back_is_refused_where_the_store_keeps_the_new_version() {
     let forced = given.when(step_in(rotation::Intervention::Force));
     forced.then_rejected(rejection);
 }
+
+/// A place where the server makes the values.
+fn role() -> Spec {
+    Spec {
+        generator: generated().generator,
+        ..outside("/shop/db/static-creds/app", "password")
+    }
+}
+
+/// Version 1 is what the role had as 7.
+fn following_role() -> Given {
+    let given = declared().and(apply_secret(role()));
+    given.and(seen(FIRST, None, Some(7))).finished(FIRST)
+}
+
+#[test]
+fn what_is_current_at_a_static_role_is_ended_there_and_nothing_is_taken_over_before() {
+    let ends = |given: &Given| given.world().revocations[&REVOCATION].retire.clone();
+    let revoked = following_role().and(revoke(None));
+    assert_eq!(ends(&revoked), [remote(7)]);
+    let looked = revoked.clone().when(seen(SECOND, Some(7), Some(8)));
+    looked.then_rejected(Rejection::LookOutdated(secret_name()));
+    let taken = revoked.and(confirmed()).and(seen(SECOND, Some(7), Some(8)));
+    assert_eq!(taken.world().open_rotation(SECRET).unwrap().id, SECOND);
+    // A store that keeps versions cannot be without a current one.
+    assert!(ends(&following().and(revoke(None))).is_empty());
+}
+
+#[test]
+fn what_a_static_role_made_is_not_looked_at_while_its_revocation_is_under_way() {
+    let begun = following_role().and(rotate(SECOND));
+    let set = begun.and(done(SECOND, Step::Create));
+    let revoked = set.and(done(SECOND, Step::Set)).and(revoke(Some(2)));
+    let looked = revoked.when(seen(THIRD, Some(7), Some(8)));
+    looked.then_rejected(Rejection::LookOutdated(secret_name()));
+}
+
+#[test]
+fn what_a_static_role_made_is_not_aborted_and_its_gap_counts() {
+    let no_way_back = || rotation::Rejection::NoWayBack {
+        rotation: SECOND,
+        secret: secret_name(),
+    };
+    let begun = following_role().and(rotate(SECOND));
+    let _before = begun.clone().and(abort(SECOND));
+    let set = begun.and(done(SECOND, Step::Create));
+    set.clone().when(abort(SECOND)).then_rejected(no_way_back());
+    let cut_over = of_rotation(SECOND, rotation::Event::CutOver { at: NOW });
+    let testing = set
+        .when(done(SECOND, Step::Set))
+        .then_among_others([cut_over]);
+    testing.when(abort(SECOND)).then_rejected(no_way_back());
+    // Where nothing was current, nothing is lost.
+    let first = declared().and(apply_secret(role()));
+    let first = first.and(seen(FIRST, None, None));
+    let _aborted = first.and(done(FIRST, Step::Create)).and(abort(FIRST));
+}
+
+#[test]
+fn what_a_static_role_made_and_somebody_rotated_since_is_rolled_back_at_once() {
+    let begun = following_role().and(rotate(SECOND));
+    let set = begun.and(done(SECOND, Step::Create));
+    let began = |step, attempt| of_rotation(SECOND, rotation::Event::StepStarted { step, attempt });
+    // That it could not make one may pass.
+    let again = set
+        .clone()
+        .and(failed(SECOND, Step::Set, 1))
+        .and(retry(SECOND));
+    assert_eq!(again.log().last(), Some(&began(Step::Set, 2)));
+    let testing = set.and(done(SECOND, Step::Set));
+    let away = testing.clone().and(away(SECOND, Step::Test, 1));
+    let waits = away.and(retry(SECOND));
+    assert_eq!(waits.log().last(), Some(&began(Step::Test, 2)));
+    let back = began(Step::RollBack, 1);
+    let _back = testing
+        .clone()
+        .when(failed(SECOND, Step::Test, 1))
+        .then_among_others([back.clone()]);
+    let finishing = testing.and(done(SECOND, Step::Test));
+    let rolled = finishing.when(failed(SECOND, Step::Finish, 1));
+    let done_back = rolled
+        .then_among_others([back])
+        .and(done(SECOND, Step::RollBack));
+    let taken = done_back.and(seen(THIRD, Some(7), Some(8)));
+    assert_eq!(taken.world().open_rotation(SECRET).unwrap().id, THIRD);
+}
