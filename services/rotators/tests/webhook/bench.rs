@@ -183,7 +183,7 @@ impl Bench {
             admin: None,
             current: None,
             kept: Vec::new(),
-            unclear: true,
+            unclear: false,
         };
         self.stranger(plan, Arc::clone(&self.vault))
     }
