@@ -14,6 +14,7 @@ use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
     RotationId, SecretId, SlotId, StoreId,
 };
+use keywheel_core::lease::DEFAULT_LINGER;
 use keywheel_core::name::{
     BindingName, BusKey, Directory, FileName, HostName, NameError, SecretName,
 };
@@ -141,6 +142,7 @@ fn spec() -> Spec {
         },
         credential_for: None,
         rotator: None,
+        lease: None,
     }
 }
 
@@ -159,6 +161,7 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         rotation,
         credential_for: None,
         rotator: None,
+        lease: None,
     };
     Ok(vec![
         secret::Event::Registered {
@@ -190,6 +193,11 @@ fn of_secret() -> Result<Vec<secret::Event>, NameError> {
         secret::Event::RemoteVersionRetired {
             remote: RemoteVersion("6".to_owned()),
         },
+        secret::Event::LeaseLingering {
+            until: NIGHT.plus(DEFAULT_LINGER),
+        },
+        secret::Event::LeaseResumed,
+        secret::Event::LeaseEnded,
     ])
 }
 
@@ -199,6 +207,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
         image: Some(ImageSelector::Digest(image())),
         labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
         insecure: false,
+        container: None,
     };
     let target = Target::File {
         directory: Directory::parse(binding::DEFAULT_DIRECTORY)?,

@@ -5,6 +5,7 @@
 //! values there. Schedules are checked by whoever knows calendars, through a function passed in.
 
 mod binding;
+mod dynamic;
 mod on_event;
 pub mod proposal;
 mod reader;

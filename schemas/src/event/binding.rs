@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::binding;
-use keywheel_core::id::SecretId;
+use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,9 @@ mirror_struct! {
         labels: BTreeMap<String, String>,
         /// A person accepts a selector that does not name host and image.
         insecure: bool,
+        /// Exactly this container; only in a plan, for a lease.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<Text<ContainerId>>,
     }
 }
 

@@ -46,6 +46,9 @@ kinds! {
         E::ExternalChangeDetected { .. } => "external_change_detected",
         E::RemoteVersionNoted { .. } => "remote_version_noted",
         E::RemoteVersionRetired { .. } => "remote_version_retired",
+        E::LeaseLingering { .. } => "lease_lingering",
+        E::LeaseResumed => "lease_resumed",
+        E::LeaseEnded => "lease_ended",
     }
     binding {
         E::Bound { .. } => "bound",

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use keywheel_core::id::{DeliveryId, HostId, RotationId};
+use keywheel_core::id::{ContainerId, DeliveryId, HostId, RotationId, SecretId};
 use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
-use keywheel_core::{schedule, secret};
+use keywheel_core::{lease, schedule, secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -210,6 +210,61 @@ mirror_struct! {
     }
 }
 
+/// How a secret has to do with leases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Lease {
+    /// Its store makes one for each container.
+    PerContainer {
+        /// How long one is kept for a container that does not run.
+        linger: Text<Duration>,
+    },
+    /// Its versions are the leases of one container.
+    Of {
+        /// The secret that a person declared.
+        secret: Text<SecretId>,
+        /// The container's host.
+        host: Text<HostId>,
+        /// The container.
+        container: Text<ContainerId>,
+        /// How long one is kept while the container does not run.
+        linger: Text<Duration>,
+    },
+}
+
+impl Mirror for Lease {
+    type Core = lease::Lease;
+    fn of(core: &Self::Core) -> Self {
+        match core {
+            lease::Lease::PerContainer { linger } => Self::PerContainer {
+                linger: Text(*linger),
+            },
+            lease::Lease::Of(of) => Self::Of {
+                secret: Text(of.secret),
+                host: Text(of.host),
+                container: Text(of.container.clone()),
+                linger: Text(of.linger),
+            },
+        }
+    }
+    fn into_core(self) -> Self::Core {
+        match self {
+            Self::PerContainer { linger } => lease::Lease::PerContainer { linger: linger.0 },
+            Self::Of {
+                secret,
+                host,
+                container,
+                linger,
+            } => lease::Lease::Of(lease::LeaseOf {
+                secret: secret.0,
+                host: host.0,
+                container: container.0,
+                linger: linger.0,
+            }),
+        }
+    }
+}
+
 /// What a person asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -230,6 +285,9 @@ pub struct SecretSpec {
     /// The resource whose accounts its versions open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rotator: Option<Box<Resource>>,
+    /// How it has to do with leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease: Option<Box<Lease>>,
 }
 
 impl Mirror for SecretSpec {
@@ -246,6 +304,7 @@ impl Mirror for SecretSpec {
             rotation: RotationPolicy::of(&core.rotation),
             credential_for: core.credential_for.clone(),
             rotator: Mirror::of(&core.rotator),
+            lease: Mirror::of(&core.lease),
         }
     }
     fn into_core(self) -> Self::Core {
@@ -266,6 +325,7 @@ impl Mirror for SecretSpec {
             rotation: self.rotation.into_core(),
             credential_for: self.credential_for,
             rotator: self.rotator.into_core(),
+            lease: self.lease.into_core(),
         }
     }
 }
@@ -337,5 +397,14 @@ mirror_enum! {
             /// The version.
             version: u64,
         },
+        /// The container of a lease does not run; the lease is kept for a while.
+        LeaseLingering {
+            /// It is revoked then.
+            until: Text<Timestamp>,
+        },
+        /// The container of a lease is there again.
+        LeaseResumed {},
+        /// Nothing is kept for the container of a lease any more.
+        LeaseEnded {},
     }
 }

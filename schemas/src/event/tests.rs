@@ -558,6 +558,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                     },
                     credential_for,
                     rotator: rotator.map(Box::new),
+                    lease: None,
                 }
             },
         )

@@ -152,6 +152,7 @@ fn read_selector(node: &Located, faults: &mut Faults) -> Option<Selector> {
         image,
         labels,
         insecure,
+        container: None,
     })
 }
 

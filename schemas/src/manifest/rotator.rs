@@ -61,7 +61,7 @@ fn read_kind(fields: &Fields<'_>, faults: &mut Faults) -> Option<Kind> {
     if kind.is_none() {
         let found = crate::leaf::shorten(word);
         let message = format!(
-            "rotator type `{found}` is not known; write `postgres`, `mariadb`, `redis` or `webhook`"
+            "rotator type `{found}` is not known; write `postgres`, `mariadb`, `redis`, `webhook` or `dynamic`"
         );
         faults.add(at, message);
     }

@@ -13,7 +13,7 @@ use super::reader::{Faults, Fields, TextAt, named};
 use super::rotator;
 use super::store::{read_source, server};
 use super::tree::{Located, Node};
-use super::{CheckSchedule, Manifest, Position, rotation};
+use super::{CheckSchedule, Manifest, Position, dynamic, rotation};
 
 pub(super) fn read(
     name: Option<TextAt<'_>>,
@@ -36,6 +36,14 @@ pub(super) fn read(
         ],
         faults,
     )?;
+    if dynamic::is_meant(&fields) {
+        let spec = dynamic::read(&fields, faults);
+        return Some(Manifest::Secret {
+            name: name?,
+            spec: spec?,
+            position: at,
+        });
+    }
     let store = read_store(&fields, faults);
     let generator = fields
         .find("generator")
@@ -60,6 +68,7 @@ pub(super) fn read(
         rotation,
         credential_for,
         rotator,
+        lease: None,
     };
     Some(Manifest::Secret {
         name: name?,

@@ -86,13 +86,43 @@ pub struct Secret {
     pub credential_for: Option<String>,
     /// The accounts that its versions open, at a database or a cache; goes with the store `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotator: Option<Rotator>,
+    pub rotator: Option<AnyRotator>,
     /// How values are made; absent: they are always provided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<Generator>,
     /// When it rotates by itself; absent: only on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
+}
+
+/// Who rotates it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AnyRotator {
+    /// Accounts of a server.
+    Accounts(Rotator),
+    /// A role of a store.
+    Dynamic(DynamicRotator),
+}
+
+/// A role of a Vault or an OpenBao that makes a login for each container. Says nothing beside `store`,
+/// `source`, `generator`, `rotation` and `credentialFor`: none of them is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DynamicRotator {
+    /// `dynamic`.
+    #[serde(rename = "type")]
+    #[schemars(regex(pattern = r"^dynamic$"))]
+    pub kind: String,
+    /// Name of the declared store.
+    #[schemars(length(min = 1, max = 255))]
+    pub store: String,
+    /// The path at which it gives logins: `database/creds/app`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub role: String,
+    /// How long a login is kept for a container that does not run, from `30s` to `24h`; by default `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linger: Option<String>,
 }
 
 /// Accounts at a server that checks passwords. An account belongs to one secret.

@@ -32,6 +32,9 @@ mirror_struct! {
         found: Option<Text<RemoteVersion>>,
         /// Whether its value is the current one of ours.
         is_unchanged: bool,
+        /// Whether the known lease of a container ended there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_gone: bool,
     }
 }
 
@@ -126,6 +129,11 @@ pub enum WorkerCommand {
         /// What is.
         report: Report,
     },
+    /// The lease of a container that is gone is kept no longer.
+    LingerEnded {
+        /// The container's hidden secret.
+        secret: Text<SecretId>,
+    },
 }
 
 impl WorkerCommand {
@@ -190,6 +198,16 @@ impl WorkerCommand {
                 attempt: *attempt,
                 failure: failure.clone(),
             },
+            Command::Report(report) => Self::Report {
+                report: Report::of(report),
+            },
+            other => return Self::of_time(other).ok_or(NotAWorkersCommand(person_s(other))),
+        })
+    }
+
+    /// A command that says no more than whose time has come.
+    fn of_time(command: &Command) -> Option<Self> {
+        Some(match command {
             Command::RetryStep { rotation } => Self::RetryStep {
                 rotation: Text(*rotation),
             },
@@ -199,10 +217,10 @@ impl WorkerCommand {
             Command::DeadlinePassed { rotation } => Self::DeadlinePassed {
                 rotation: Text(*rotation),
             },
-            Command::Report(report) => Self::Report {
-                report: Report::of(report),
+            Command::LingerEnded { secret } => Self::LingerEnded {
+                secret: Text(*secret),
             },
-            other => return Err(NotAWorkersCommand(person_s(other))),
+            _ => return None,
         })
     }
 
@@ -272,6 +290,7 @@ impl WorkerCommand {
             Self::DeadlinePassed { rotation } => Command::DeadlinePassed {
                 rotation: rotation.0,
             },
+            Self::LingerEnded { secret } => Command::LingerEnded { secret: secret.0 },
             Self::Report { report } => Command::Report(report.into_core()),
         }
     }
@@ -301,6 +320,7 @@ const fn person_s(command: &Command) -> &'static str {
         | Command::RetryStep { .. }
         | Command::RetryRevoke { .. }
         | Command::DeadlinePassed { .. }
+        | Command::LingerEnded { .. }
         | Command::Report(_) => "worker's",
     }
 }

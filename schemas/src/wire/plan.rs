@@ -80,6 +80,9 @@ mirror_struct! {
         /// W3C trace context of what last changed what it gives out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         traceparent: Option<String>,
+        /// Whether each container gets a lease instead.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leases: bool,
         /// Versions before the current one that its templates name; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         previous: Vec<PlannedPrevious>,

@@ -37,6 +37,10 @@ mirror_enum! {
             /// Why, with the next step.
             reason: String,
         },
+        /// It starts or runs, and has no lease of this secret yet.
+        Wanted {},
+        /// It was removed from its engine, and had a lease.
+        Removed {},
     }
 }
 

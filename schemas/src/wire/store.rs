@@ -83,6 +83,9 @@ mirror_struct! {
         /// Whether a person aborted that the known version is taken over: only a person's look does it again.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_passed_over: bool,
+        /// Leases of a container that are alive.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leases: Vec<Text<RemoteVersion>>,
     }
 }
 

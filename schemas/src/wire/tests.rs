@@ -65,6 +65,7 @@ fn planned(
             image: Some(image),
             labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
             insecure: true,
+            container: None,
         },
         target,
         reload,
@@ -72,6 +73,7 @@ fn planned(
         floor: 3,
         dead: BTreeSet::from([5, 7]),
         traceparent: Some(examples::TRACE.to_owned()),
+        leases: false,
     }
 }
 
@@ -223,6 +225,8 @@ fn report() -> HostReport {
             item(Fact::Reloaded { version: 2, at: AT }),
             item(Fact::Withdrawn),
             item(Fact::Vanished),
+            item(Fact::Wanted),
+            item(Fact::Removed),
             item(Fact::Refused {
                 version: 2,
                 reason: "no room \"left\"\n".to_owned(),
@@ -367,6 +371,7 @@ fn workers_commands() -> Vec<Command> {
             revocation: REVOCATION,
         },
         Command::DeadlinePassed { rotation: ROTATION },
+        Command::LingerEnded { secret: SECRET },
         Command::Report(report()),
     ]
 }

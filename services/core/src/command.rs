@@ -69,6 +69,8 @@ pub struct Observation {
     pub found: Option<RemoteVersion>,
     /// Whether the value of that version is the current one of ours: nothing has to be replaced.
     pub is_unchanged: bool,
+    /// Whether the known lease of a container ended there; one that only cannot be renewed for long did not.
+    pub is_gone: bool,
 }
 
 /// A request to change something. Ids of what it may create are drawn by the sender.
@@ -214,4 +216,9 @@ pub enum Command {
     },
     /// An injector says what is.
     Report(HostReport),
+    /// The lease of a container that is gone is kept no longer.
+    LingerEnded {
+        /// The container's hidden secret.
+        secret: SecretId,
+    },
 }

@@ -16,6 +16,7 @@ pub mod effect;
 pub mod event;
 pub mod host;
 pub mod id;
+pub mod lease;
 pub mod name;
 pub mod plan;
 pub mod report;

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::binding::{Reload, Selector, Spec, Target};
+use crate::binding::{self, Binding, Reload, Selector, Spec, Target};
 use crate::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
+use crate::lease;
 use crate::name::{BindingName, HostName, SecretName};
 use crate::rollout::Stage;
 use crate::secret::Secret;
@@ -77,6 +78,8 @@ pub struct PlannedBinding {
     pub dead: BTreeSet<u64>,
     /// W3C trace context of what last changed what it gives out. Decides nothing.
     pub traceparent: Option<String>,
+    /// Whether each container gets a lease instead: this gives nothing, and says who may want one.
+    pub leases: bool,
     /// Versions before the current one that its templates name. One that is not here is filled in as an
     /// empty text.
     pub previous: Vec<PlannedPrevious>,
@@ -144,8 +147,15 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
             floor: secret.floor,
             dead: secret.dead.clone(),
             traceparent: None,
+            leases: secret.gives_leases(),
             previous: previous_of(world, spec, host),
         });
+        if secret.gives_leases() {
+            let leases = world.leases_of(secret.id);
+            let own =
+                leases.filter_map(|lease| planned_lease((binding, spec), (secret, lease), host));
+            bindings.extend(own);
+        }
     }
     let generation = world.host_generation(host);
     Some(HostPlan {
@@ -195,6 +205,36 @@ fn grant_of(secret: &Secret, version: Option<u64>, host: HostId) -> Option<Grant
     let version = version.filter(|v| secret.is_deliverable(*v))?;
     let delivery = *secret.delivered.get(&(host, version))?;
     Some(Grant { version, delivery })
+}
+
+/// The lease of one container under a binding; `None` for a container of another host.
+fn planned_lease(
+    (binding, spec): (&Binding, &binding::Spec),
+    (declared, lease): (&Secret, &Secret),
+    host: HostId,
+) -> Option<PlannedBinding> {
+    let of = lease.lease_of().filter(|of| of.host == host)?;
+    // One that is being made is no matter of the host yet.
+    lease.current?;
+    Some(PlannedBinding {
+        binding: lease::binding_of(binding.id, lease.id),
+        name: binding.name.clone(),
+        secret: lease.id,
+        secret_name: declared.name.clone(),
+        also: Vec::new(),
+        selector: Selector {
+            container: Some(of.container.clone()),
+            ..spec.selector.clone()
+        },
+        target: spec.target.clone(),
+        reload: spec.reload.clone(),
+        current: grant_to(lease, host),
+        floor: lease.floor,
+        dead: lease.dead.clone(),
+        traceparent: None,
+        leases: false,
+        previous: Vec::new(),
+    })
 }
 
 fn planned_secret(secret: &Secret, host: HostId) -> PlannedSecret {

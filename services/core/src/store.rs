@@ -264,6 +264,30 @@ impl Source {
     }
 }
 
+impl Source {
+    /// What is wrong with it as a role that gives logins, and what would be right.
+    #[must_use]
+    pub fn lease_fault(&self, backend: &Backend) -> Option<&'static str> {
+        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+        let has_parts = self.path.split('/').count() > 2;
+        match backend {
+            Backend::Aws(_) => Some(
+                "AWS Secrets Manager gives no logins by lease; name a store that is a Vault or an OpenBao",
+            ),
+            Backend::Vault(_) if !has_parts || !self.path.split('/').all(plain) => Some(
+                "`rotator.role` is the path at which the server gives logins, like `database/creds/app`: without `/` at its ends, empty parts, `.` or `..`",
+            ),
+            Backend::Vault(_) => None,
+        }
+    }
+
+    /// Whether it is a role that gives logins, not a field of a secret: those have one.
+    #[must_use]
+    pub fn is_role(&self, backend: &Backend) -> bool {
+        matches!(backend, Backend::Vault(_)) && self.field.is_empty()
+    }
+}
+
 /// The name in an ARN, or what was given.
 fn aws_name(path: &str) -> &str {
     let Some((arn, name)) = path.split_once(":secret:") else {

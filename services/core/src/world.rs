@@ -3,6 +3,7 @@
 //! The world is the fold of the log and nothing else. Applying an event is total.
 
 mod difference;
+mod leases;
 mod outside;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -60,6 +61,10 @@ pub struct World {
     stores_by_name: BTreeMap<StoreName, StoreId>,
     store_changes: BTreeMap<StoreId, u64>,
     place_changes: BTreeMap<SecretId, u64>,
+    /// Leases that are alive, by the secret that was declared.
+    leases: BTreeMap<SecretId, BTreeSet<SecretId>>,
+    /// The same, by their containers' hosts.
+    leases_at: BTreeMap<HostId, BTreeSet<SecretId>>,
 }
 
 impl World {
@@ -169,8 +174,8 @@ impl World {
         let is_own = match spec {
             _ if held == Some(secret) => true,
             // A secret that the binding still gives keeps its place.
-            Some(spec) if spec.names(secret) => {
-                spec.secret == secret && held.is_none_or(|held| !spec.names(held))
+            Some(spec) if self.gives(spec, secret) => {
+                spec.secret == self.home(secret) && held.is_none_or(|held| !self.gives(spec, held))
             }
             // It is granted no more, and nothing is known of it.
             _ => true,
@@ -199,9 +204,10 @@ impl World {
     pub fn hosts_of(&self, secret: SecretId) -> Vec<HostId> {
         let specs: Vec<_> = self.specs_of(secret).collect();
         let wanted = |host: &&Host| {
-            specs
-                .iter()
-                .any(|spec| spec.selector.means_host(&host.name))
+            self.may_have(secret, host.id)
+                && specs
+                    .iter()
+                    .any(|spec| spec.selector.means_host(&host.name))
         };
         self.live_hosts()
             .filter(wanted)
@@ -216,7 +222,7 @@ impl World {
             return false;
         };
         let mut specs = self.specs_of(secret);
-        specs.any(|spec| spec.selector.means_host(&host.name))
+        self.may_have(secret, host.id) && specs.any(|spec| spec.selector.means_host(&host.name))
     }
 
     /// Whether some binding means it.
@@ -226,10 +232,11 @@ impl World {
     }
 
     fn specs_of(&self, secret: SecretId) -> impl Iterator<Item = &binding::Spec> {
+        let home = self.home(secret);
         self.bindings
             .values()
             .filter_map(|binding| binding.spec.as_ref())
-            .filter(move |spec| spec.names(secret))
+            .filter(move |spec| spec.names(home))
     }
 
     /// Folds one event with its journal number; total.
@@ -255,7 +262,8 @@ impl World {
 
     fn apply_secret(&mut self, number: u64, id: SecretId, event: &secret::Event) {
         if let secret::Event::Registered { name, spec } = event {
-            self.secrets_by_name.insert(name.clone(), id);
+            // Who has a name keeps it.
+            self.secrets_by_name.entry(name.clone()).or_insert(id);
             self.secrets
                 .insert(id, Secret::registered(id, name.clone(), spec.clone()));
             return;
@@ -279,6 +287,7 @@ impl World {
             _ => Vec::new(),
         };
         self.bump(number, affected);
+        self.index_lease(id);
     }
 
     /// A dead version is given to nobody, so nobody has to know what came of it.
@@ -293,7 +302,7 @@ impl World {
     fn let_ask_again(&mut self, secret: SecretId) {
         let names = |binding: &&Binding| {
             let spec = binding.spec.as_ref();
-            spec.is_some_and(|spec| spec.names(secret))
+            spec.is_some_and(|spec| self.gives(spec, secret))
         };
         let bound = self.bindings.values().filter(names);
         let bindings: BTreeSet<BindingId> = bound.map(|binding| binding.id).collect();

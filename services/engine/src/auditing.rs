@@ -314,6 +314,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::DeadlinePassed { rotation } => {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }
+        Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
         Command::Apply(_) | Command::Report(_) => return None,
     })
 }
@@ -420,7 +421,8 @@ fn note_record(before: &World, deed: &Deed<'_>, host: HostId, note: &UsageNote) 
     let mut record = blank(deed, Category::Usage, verb);
     record.object = secret_object(before, note.secret);
     record.version = Some(note.version);
-    record.reason = by_binding(before, note.binding, &why);
+    let binding = before.own_binding(note.binding, note.secret);
+    record.reason = by_binding(before, binding, &why);
     record.container = Some(ContainerRef {
         id: note.container.to_string(),
         name: note.container_name.clone(),

@@ -57,7 +57,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }
-        | Command::RetryRevoke { .. } => Role::Scheduler,
+        | Command::RetryRevoke { .. }
+        | Command::LingerEnded { .. } => Role::Scheduler,
         Command::StepOutcome { .. }
         | Command::RevokeOutcome { .. }
         | Command::Observed(_)

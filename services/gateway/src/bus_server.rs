@@ -417,6 +417,7 @@ const fn word(command: &Command) -> &'static str {
         Command::RetryStep { .. } => "retry_step",
         Command::RetryRevoke { .. } => "retry_revoke",
         Command::DeadlinePassed { .. } => "deadline_passed",
+        Command::LingerEnded { .. } => "linger_ended",
         Command::Observed(_) => "observed",
         Command::StoreContact { .. } => "store_contact",
         _ => "other",

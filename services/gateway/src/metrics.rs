@@ -52,7 +52,8 @@ impl Metrics {
     }
 
     fn secrets(&self, page: &mut Page, committed: &Committed, now: Timestamp) {
-        let mut secrets: Vec<&Secret> = committed.world.secrets.values().collect();
+        // Names of containers are no labels: there is no bound to them.
+        let mut secrets: Vec<&Secret> = committed.world.declared_secrets().collect();
         page.count(&names::SECRETS, &[], count(secrets.len()));
         secrets.sort_by(|a, b| a.name.cmp(&b.name));
         for secret in secrets {
@@ -178,7 +179,8 @@ fn known_due(due: &Due, secret: &Secret, promoted: Timestamp) -> Option<Option<T
 
 /// When the first version is wanted: at once, where it is made or fetched and no person has to put it.
 fn first_due(secret: &Secret, tally: &Tally) -> Option<Timestamp> {
-    let comes_by_itself = secret.spec.generator.is_some() || secret.place().is_some();
+    let is_outside = secret.place().is_some() && !secret.gives_leases();
+    let comes_by_itself = secret.spec.generator.is_some() || is_outside;
     let registered = tally.registered(secret.id);
     registered.filter(|_| comes_by_itself)
 }

@@ -93,9 +93,7 @@ fn secret_name(world: &World, secret: SecretId) -> Option<String> {
 #[must_use]
 pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView> {
     let spec = binding.spec.as_ref()?;
-    let consumers = world
-        .consumers(spec.secret)
-        .filter(|(key, _)| key.binding == binding.id);
+    let consumers = with_leases(world, spec.secret).filter(|(key, _)| key.binding == binding.id);
     Some(BindingView {
         name: binding.name.to_string(),
         id: binding.id.to_string(),
@@ -207,13 +205,23 @@ fn selector_words(selector: &binding::Selector) -> String {
     words.join(", ")
 }
 
+/// Consumers of a secret, and of the leases that it gives.
+fn with_leases(
+    world: &World,
+    secret: SecretId,
+) -> impl Iterator<Item = (&assignment::Key, &assignment::Assignment)> {
+    let leases = world.leases_of(secret);
+    let leased = leases.flat_map(move |lease| world.consumers(lease.id));
+    world.consumers(secret).chain(leased)
+}
+
 /// All consumers, of one secret or of all.
 #[must_use]
 pub fn consumers(committed: &Committed, of: Option<&Secret>) -> Vec<ConsumerView> {
     let world = &committed.world;
     let view = |(key, assignment)| consumer(world, key, assignment, None);
     match of {
-        Some(secret) => world.consumers(secret.id).map(view).collect(),
+        Some(secret) => with_leases(world, secret.id).map(view).collect(),
         None => world.assignments.iter().map(view).collect(),
     }
 }

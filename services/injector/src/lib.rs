@@ -32,6 +32,7 @@ pub mod join;
 mod kept;
 mod keyring;
 mod lease;
+mod leases;
 mod metrics;
 mod model;
 mod options;

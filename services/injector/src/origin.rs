@@ -138,7 +138,7 @@ impl Origins {
             newest.map(|start| start.trace)
         };
         let facts = report.items.iter().filter_map(|item| match item.fact {
-            Fact::Vanished => None,
+            Fact::Vanished | Fact::Wanted | Fact::Removed => None,
             Fact::Withdrawn => of_secret(item.secret),
             Fact::Swapped { version, .. }
             | Fact::Reloaded { version, .. }
@@ -228,6 +228,7 @@ mod tests {
             floor: 0,
             dead: BTreeSet::new(),
             traceparent: Some(trace(*n).to_string()),
+            leases: false,
         });
         HostPlan {
             host: HostId::default(),

@@ -3,7 +3,7 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
-//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `comeback` starts what was
+//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `comeback` starts what was
 //! refused.
 
 mod begin;
@@ -19,6 +19,7 @@ mod rollout;
 mod start;
 mod turn;
 mod values;
+mod wants;
 
 pub(crate) use command::Command;
 
@@ -139,6 +140,8 @@ pub(crate) struct Reconciler {
     ended: BTreeMap<ContainerId, Duration>,
     relist_at: Option<Duration>,
     told: Option<Told>,
+    /// Wants of leases that were told, and when.
+    wanted: BTreeMap<(ContainerId, BindingId), wants::Want>,
     wake_at: Option<Duration>,
 }
 
@@ -191,6 +194,7 @@ impl Reconciler {
             ended: BTreeMap::new(),
             relist_at: None,
             told: None,
+            wanted: BTreeMap::new(),
             wake_at: None,
         }
     }
@@ -321,6 +325,7 @@ impl Reconciler {
                 self.look_at_refused(&id, None);
                 self.forget(&id, true);
                 self.forget_fallen(&id);
+                self.note_removed(&id);
                 self.items
                     .extend(self.graveyard.remove(&id).unwrap_or_default());
             }

@@ -37,6 +37,7 @@ use crate::host_cache::{HostCache, Restored};
 use crate::kept::{KeptValue, KeptValues};
 use crate::keyring::Keyring;
 use crate::lease::Moment;
+use crate::leases::Wants;
 use crate::metrics::Reads;
 use crate::model::Place;
 use crate::options::HostSettings;
@@ -124,6 +125,7 @@ pub(crate) struct Shared {
     pub(crate) origins: Origins,
     /// What running containers were started with.
     pub(crate) kept: KeptValues,
+    pub(crate) wants: Wants,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -171,6 +173,7 @@ impl Shared {
             reads: Reads::default(),
             origins: Origins::default(),
             kept: KeptValues::default(),
+            wants: Wants::default(),
             inner: Arc::default(),
         }
     }
@@ -295,6 +298,8 @@ impl Shared {
         inner.sealed.retain(|key, _| current.contains(key));
         inner.stale.took(plan.generation, self.clock.monotonic());
         inner.plan = Some(Arc::new(plan));
+        drop(inner);
+        self.wants.look();
         true
     }
 

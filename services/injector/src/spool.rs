@@ -105,6 +105,8 @@ enum StoredFact {
     Withdrawn,
     Vanished,
     Refused { version: u64, reason: String },
+    Wanted,
+    Removed,
 }
 
 /// A report on its way.
@@ -333,6 +335,8 @@ fn store_item(item: &Item) -> StoredItem {
         },
         Fact::Withdrawn => StoredFact::Withdrawn,
         Fact::Vanished => StoredFact::Vanished,
+        Fact::Wanted => StoredFact::Wanted,
+        Fact::Removed => StoredFact::Removed,
         Fact::Refused { version, reason } => StoredFact::Refused {
             version: *version,
             reason: reason.clone(),
@@ -417,6 +421,8 @@ fn load_item(item: StoredItem) -> Option<Item> {
         },
         StoredFact::Withdrawn => Fact::Withdrawn,
         StoredFact::Vanished => Fact::Vanished,
+        StoredFact::Wanted => Fact::Wanted,
+        StoredFact::Removed => Fact::Removed,
         StoredFact::Refused { version, reason } => Fact::Refused { version, reason },
     };
     Some(Item {

@@ -4,7 +4,8 @@
 //! a rotation or revocation clears its timers. A slot counts as served once a rotation of its
 //! secret has started or ended at or after it, however that one came about. A slot that is due where its
 //! policy allows none (the scheduler was away, a freeze came later) counts as missed. A rotation's
-//! deadline is submitted again only while it waits for one. What events lead to is in `events`.
+//! deadline is submitted again only while it waits for one, the end of a lease only while it is kept. What events
+//! lead to is in `events`.
 
 mod backoff;
 mod events;
@@ -52,6 +53,8 @@ pub enum Key {
     Step(RotationId),
     /// A revocation's failed attempt.
     Revoke(RevocationId),
+    /// The end of the time for which a lease is kept without its container.
+    Linger(SecretId),
     /// An event that leads to a rotation of a secret.
     OnEvent(SecretId),
 }
@@ -96,6 +99,8 @@ pub struct Timers {
     deadlines: BTreeMap<RotationId, Timestamp>,
     /// When a grace ends their wait instead.
     graces: BTreeMap<RotationId, Timestamp>,
+    /// Until when leases are kept without their containers, while they are.
+    lingers: BTreeMap<SecretId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
     rules: Rules,
 }
@@ -169,6 +174,16 @@ impl Timers {
                 if let Some(known) = self.secrets.get_mut(&id) {
                     known.anchors.revoke(*version);
                 }
+                return;
+            }
+            secret::Event::LeaseLingering { until } => {
+                self.lingers.insert(id, *until);
+                self.queue.set(Key::Linger(id), *until);
+                return;
+            }
+            secret::Event::LeaseResumed | secret::Event::LeaseEnded => {
+                self.lingers.remove(&id);
+                self.queue.clear(Key::Linger(id));
                 return;
             }
             _ => return,
@@ -350,6 +365,7 @@ impl Timers {
                 Key::Deadline(rotation) => Some(Command::DeadlinePassed { rotation }),
                 Key::Step(rotation) => Some(Command::RetryStep { rotation }),
                 Key::Revoke(revocation) => Some(Command::RetryRevoke { revocation }),
+                Key::Linger(secret) => Some(Command::LingerEnded { secret }),
                 Key::OnEvent(secret) => self.fire_event(secret, now),
             };
             if let Some(command) = command {
@@ -405,8 +421,8 @@ impl Timers {
         None
     }
 
-    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again, and so does
-    /// what an event leads to.
+    /// Notes that a command was refused for good: the slot is over, a lagging deadline comes again, and so do the
+    /// end of a lease that is still kept and what an event leads to.
     pub fn refused(&mut self, fired: &Fired, now: Timestamp) {
         match (&fired.command, fired.key) {
             (Command::Due { scheduled, .. }, Key::Slot(id)) => {
@@ -423,6 +439,12 @@ impl Timers {
                 // One that moved meanwhile is not forgotten.
                 if let Some(deadline) = self.waits_until(id) {
                     let again = now.plus(DEADLINE_RETRY).max(deadline);
+                    self.queue.set(fired.key, again);
+                }
+            }
+            (_, Key::Linger(id)) => {
+                if let Some(until) = self.lingers.get(&id) {
+                    let again = now.plus(DEADLINE_RETRY).max(*until);
                     self.queue.set(fired.key, again);
                 }
             }
@@ -446,6 +468,7 @@ impl Timers {
             Key::Deadline(id) => self.waits_until(id).is_some(),
             Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) => true,
+            Key::Linger(id) => self.lingers.contains_key(&id),
             Key::OnEvent(id) => {
                 let is_idle = |known: &Scheduled| known.open.is_none();
                 let is_meant = matches!(&fired.command, Command::Due { slot, .. } if self.rules.is_waiting(id, *slot));

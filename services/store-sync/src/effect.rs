@@ -183,7 +183,7 @@ fn failpoints(effect: &Effect) -> Points {
 /// What is told of an effect that was done.
 #[derive(Debug, Default)]
 struct Told {
-    /// After `finish` the version that is current outside.
+    /// After `finish` the version that is current outside, after `create` the lease that it made.
     remote: Option<RemoteVersion>,
     /// After `drain` the sessions that are left; `None` when the backend does not tell.
     sessions: Option<Sessions>,
@@ -280,7 +280,10 @@ async fn perform_step(
     until: &Until,
 ) -> Done {
     let done = match work.step {
-        Step::Create => rotator.create(work, until).await,
+        Step::Create => {
+            rotator.create(work, until).await?;
+            return rotator.lease(work).await.map(Told::current);
+        }
         Step::Set => rotator.set(work, until).await,
         Step::Test => rotator.test(work, until).await,
         Step::Finish => return rotator.finish(work, until).await.map(Told::current),

@@ -149,6 +149,10 @@ impl Rotator for Timed {
         self.metrics.time(&self.name, "create", call).await
     }
 
+    async fn lease(&self, work: &StepWork) -> Result<Option<RemoteVersion>, PortError> {
+        self.store.lease(work).await
+    }
+
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let call = self.store.set(work, until);
         self.metrics.time(&self.name, "set", call).await

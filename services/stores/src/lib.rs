@@ -11,6 +11,7 @@ pub mod aws;
 mod connector;
 pub mod file;
 pub mod http;
+mod lease;
 mod local;
 pub mod policy;
 mod remote;
@@ -19,6 +20,7 @@ mod testing;
 pub mod vault;
 
 pub use connector::Connector;
+pub use lease::LeaseRotator;
 pub use local::LocalStore;
 pub use remote::RemoteRotator;
 pub use vault::VaultStore;

@@ -14,6 +14,7 @@
 mod api;
 mod check;
 mod http;
+mod leases;
 pub(crate) mod policy;
 mod refusal;
 mod session;
@@ -32,6 +33,7 @@ use keywheel_core::id::RotationId;
 use keywheel_core::name::StoreName;
 use keywheel_core::store::{OldVersions, RemoteVersion, Source, VaultSpec};
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::leases::Leases;
 use keywheel_engine::port::store::{Credentials, Listed, ListedEntry, Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -526,6 +528,10 @@ impl Store for VaultStore {
         }
         self.end_version(at, version, self.api.old_versions, until)
             .await
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
     }
 
     async fn list(

@@ -173,6 +173,7 @@ const OPERATION: Label = Label {
         "probe",
         "look",
         "fetch",
+        "renew",
         "sessions",
     ]),
 };

@@ -5,6 +5,7 @@ mod aws;
 mod database;
 mod follow;
 mod import;
+mod leases;
 mod midway;
 mod outage;
 mod refused;

@@ -25,6 +25,8 @@ pub struct Selector {
     pub labels: BTreeMap<String, String>,
     /// A person accepts a selector that does not name host and image.
     pub insecure: bool,
+    /// Exactly this container; only in a plan, for a lease.
+    pub container: Option<ContainerId>,
 }
 
 /// What the engine records about a container; attested by the host's injector.
@@ -69,7 +71,9 @@ impl Selector {
             .labels
             .iter()
             .all(|(key, value)| container.labels.get(key) == Some(value));
-        self.means_host(host) && image && labels
+        let is_it = self.container.as_ref();
+        let is_it = is_it.is_none_or(|wanted| *wanted == container.id);
+        self.means_host(host) && image && labels && is_it
     }
 }
 

@@ -2,7 +2,7 @@
 //! and nothing waits for it. All of it is one append.
 
 use super::report::needs_old;
-use super::{Context, Rejection, rollout, rotate, staging};
+use super::{Context, Rejection, lease, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -41,9 +41,11 @@ pub(super) fn evict(
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
     rollouts.forget_host(id);
+    // What its containers have leases of ends with it.
+    let is_let_go = |open: &&Rotation| lease::is_of_host(world, open.secret, id);
     for open in world
         .open_rotations()
-        .filter(|open| open.phase == Phase::Staging)
+        .filter(|open| open.phase == Phase::Staging && !is_let_go(open))
     {
         let rolls_back = staging::release(world, id, open, &mut events)?;
         if rolls_back {
@@ -51,7 +53,7 @@ pub(super) fn evict(
             rollouts.touch_all();
         }
     }
-    let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing;
+    let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing && !is_let_go(open);
     for open in world.open_rotations().filter(is_distributing) {
         release_rotation(world, (id, &rollouts, ctx.now), open, &mut events)?;
     }
@@ -59,6 +61,7 @@ pub(super) fn evict(
         release_revocation(id, open, &mut events);
     }
     events.extend(rollouts.give());
+    events.extend(lease::let_go(world, id, ctx)?);
     Ok(events)
 }
 

@@ -246,7 +246,7 @@ fn force(
 ) -> Result<Vec<Event>, Rejection> {
     let mut events = Vec::new();
     match &known.phase {
-        Phase::Distributing if known.returning.is_some() && secret.place().is_some() => {
+        Phase::Distributing if known.returning.is_some() && secret.stays_outside() => {
             return Err(rotation::Rejection::NothingDies {
                 rotation: known.id,
                 secret: secret.name.clone(),
@@ -311,7 +311,7 @@ fn reopened(
     }
     let wanted = parked.wanted();
     // What is current at a store outside is never taken back, so moving back ends nowhere there.
-    let has_end = parked.returning.is_none() || secret.place().is_none();
+    let has_end = parked.returning.is_none() || !secret.stays_outside();
     let is_in_use = secret.last_version == parked.version
         && secret.current == Some(wanted)
         && secret.is_deliverable(wanted);

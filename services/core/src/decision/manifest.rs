@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeFrom;
 
-use super::{Context, Rejection, rotate, secret_or_reject, store};
+use super::{Context, Rejection, lease, rotate, secret_or_reject, store};
 use crate::binding::{self, Binding, Target};
 use crate::command::Declaration;
 use crate::event::Event;
@@ -225,11 +225,14 @@ fn declare_secret(
     Secret::refuse_keeping(name, spec)?;
     Secret::refuse_draining(name, spec)?;
     refuse_accounts(world, name, spec)?;
+    lease::refuse_name(name, spec)?;
     if let Some(known) = world.secret_named(name) {
         known.refuse_purpose(spec)?;
         if !is_corrected(world, known, spec) {
             known.refuse_resource(spec)?;
         }
+        known.refuse_lease_change(spec)?;
+        lease::refuse_other_place(world, known, spec)?;
         if spec.credential_for.is_some() && world.is_bound(known.id) {
             let wish = Secret::registered(id, name.clone(), spec.clone());
             wish.refuse_binding()?;
@@ -245,6 +248,7 @@ fn declare_secret(
             Vec::new()
         });
     }
+    lease::refuse_lease_name(name)?;
     let registered = secret::Event::Registered {
         name: name.clone(),
         spec: spec.clone(),
@@ -310,6 +314,10 @@ fn declare_binding(
     let secrets = || std::iter::once(own).chain(further.iter().copied());
     for secret in secrets() {
         secret.refuse_binding()?;
+        if secret.spec.lease.is_some() && !further.is_empty() {
+            let secret = secret.name.clone();
+            return Err(secret::Rejection::LeaseNotAlone { secret }.into());
+        }
     }
     refuse_taken_target(world, name, spec)?;
     let fresh = Binding::new(id, name.clone());
@@ -318,20 +326,24 @@ fn declare_binding(
         return Ok(Vec::new());
     };
     for secret in secrets().filter(|secret| spec.previous.contains(&secret.id)) {
+        lease::refuse_previous(secret)?;
         secret.refuse_previous()?;
     }
     let mut events = vec![Event::Binding(binding.id, event)];
     let mut drawn = 1000..;
+    let hosts = world
+        .live_hosts()
+        .filter(|host| spec.selector.means_host(&host.name));
+    let hosts: Vec<HostId> = hosts.map(|host| host.id).collect();
     for secret in secrets() {
-        let hosts = world
-            .live_hosts()
-            .filter(|host| spec.selector.means_host(&host.name));
-        let hosts: Vec<HostId> = hosts.map(|host| host.id).collect();
         let is_named = spec.previous.contains(&secret.id);
         let previous = secret.given_beside().filter(|_| is_named);
         for version in secret.current.into_iter().chain(previous) {
             events.extend(deliver(secret, version, &hosts, (ctx, &mut drawn))?);
         }
+    }
+    for (lease, host, version) in lease::given_by(world, own, &hosts) {
+        events.extend(deliver(lease, version, &[host], (ctx, &mut drawn))?);
     }
     Ok(events)
 }

@@ -7,6 +7,7 @@ mod drain;
 mod evict;
 mod intervene;
 mod join;
+mod lease;
 mod manifest;
 mod refusal;
 mod report;
@@ -112,7 +113,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             secret,
             version,
             reason,
-        } => revoke::request(world, *revocation, secret, *version, reason),
+        } => lease::revoke(world, (*revocation, secret), *version, reason, ctx),
         Command::EnrolHost {
             host,
             name,
@@ -130,9 +131,8 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             remote,
             sessions,
         } => {
-            let failure = failure_of(failure.as_deref(), *is_away);
-            let told = (remote.as_ref(), *sessions);
-            let answer = rotate::Answer::new((*step, *attempt), failure, told);
+            let (failed, told) = (failure.as_deref(), (remote.as_ref(), *sessions));
+            let answer = rotate::Answer::new((*step, *attempt), failure_of(failed, *is_away), told);
             rotate::outcome(world, *rotation, &answer, ctx)
         }
         Command::RevokeOutcome {
@@ -144,6 +144,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
         Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
         Command::Report(report) => report::record(world, report, ctx),
+        Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
     };
     Ok(decided?)
 }

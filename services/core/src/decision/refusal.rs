@@ -123,6 +123,12 @@ impl Rejection {
             | Self::Secret(
                 secret::Rejection::PhaseTaken { .. }
                 | secret::Rejection::PreviousAtResource { .. }
+                | secret::Rejection::OnlyLeases { .. }
+                | secret::Rejection::LeaseNotProvided { .. }
+                | secret::Rejection::LeaseNameTooLong { .. }
+                | secret::Rejection::LeaseName { .. }
+                | secret::Rejection::PreviousOfLease { .. }
+                | secret::Rejection::LeaseNotAlone { .. }
                 | secret::Rejection::DrainedUntold { .. },
             )
             | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,

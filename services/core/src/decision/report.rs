@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, join, rollout, rotate, staging};
+use super::{Context, Rejection, join, lease, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
@@ -26,11 +26,14 @@ pub(super) fn record(
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     join::refuse_silent(world, report.host, ctx.enrolment)?;
+    let turned_back = lease::turned_back(world, report);
+    let report: &HostReport = &turned_back;
     let mut events = Vec::from_iter(staging::shown(world, report));
     let mut moved = Moved::new();
-    for item in &report.items {
+    for item in lease::without(world, report) {
         record_item(world, report, item, &mut moved, &mut events);
     }
+    let ended = lease::record(world, report, ctx, &mut events)?;
     let held: BTreeSet<(SecretId, u64)> = report.holds.iter().copied().collect();
     if report.complete {
         record_absent(world, report, &mut moved, &mut events);
@@ -40,12 +43,13 @@ pub(super) fn record(
     rollouts.take(report);
     for open in world
         .open_rotations()
-        .filter(|open| open.phase == Phase::Staging)
+        .filter(|open| open.phase == Phase::Staging && !ended.contains(&open.secret))
     {
         staging::advance(world, report, open, &mut events);
     }
     let distributing = world.open_rotations();
-    let distributing = distributing.filter(|open| open.phase == Phase::Distributing);
+    let distributing = distributing
+        .filter(|open| open.phase == Phase::Distributing && !ended.contains(&open.secret));
     for (nth, open) in (0..).zip(distributing) {
         match rollouts.failure_of(open) {
             Some(failure) => {
@@ -129,6 +133,8 @@ fn record_item(
             version: *version,
             reason: reason.clone(),
         },
+        // No assignment comes of it.
+        Fact::Wanted | Fact::Removed => return,
     };
     if let Ok(Some(event)) = state.decide_report(&key, fact) {
         push(state, event);
@@ -184,12 +190,18 @@ fn record_left(
 }
 
 /// Whether the binding gives this secret to this host's containers, as the log's head has it.
-fn is_granted(world: &World, host: HostId, binding: BindingId, secret: SecretId) -> bool {
+pub(super) fn is_granted(
+    world: &World,
+    host: HostId,
+    binding: BindingId,
+    secret: SecretId,
+) -> bool {
     let binding = world.bindings.get(&binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     let host = world.hosts.get(&host);
-    spec.zip(host)
-        .is_some_and(|(spec, host)| spec.names(secret) && spec.selector.means_host(&host.name))
+    spec.zip(host).is_some_and(|(spec, host)| {
+        world.gives(spec, secret) && spec.selector.means_host(&host.name)
+    })
 }
 
 /// Whether a fact that comes late tells of a copy that was rightly given out: the host had been
@@ -218,7 +230,7 @@ fn version_of(fact: &Fact) -> Option<u64> {
         Fact::Swapped { version, .. }
         | Fact::Reloaded { version, .. }
         | Fact::Refused { version, .. } => Some(*version),
-        Fact::Withdrawn | Fact::Vanished => None,
+        Fact::Withdrawn | Fact::Vanished | Fact::Wanted | Fact::Removed => None,
     }
 }
 
@@ -298,7 +310,7 @@ pub(super) fn is_acknowledged(
     }
     let binding = world.bindings.get(&key.binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
-    spec.filter(|spec| spec.names(open.secret))
+    spec.filter(|spec| world.gives(spec, open.secret))
         .is_none_or(|spec| state.has_reached(open.wanted(), spec.ack_level()))
 }
 

@@ -16,14 +16,26 @@ pub(super) fn request(
     version: Option<u64>,
     reason: &str,
 ) -> Result<Vec<Event>, Rejection> {
+    let secret = secret_or_reject(world, name)?;
+    request_of(world, id, secret, version, reason, None)
+}
+
+/// The same of a secret that is known by its id. Nothing waits for a host that is let go in the same append.
+pub(super) fn request_of(
+    world: &World,
+    id: RevocationId,
+    secret: &Secret,
+    version: Option<u64>,
+    reason: &str,
+    without: Option<HostId>,
+) -> Result<Vec<Event>, Rejection> {
     if reason.trim().is_empty() {
         return Err(revocation::Rejection::ReasonMissing.into());
     }
-    let secret = secret_or_reject(world, name)?;
     let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {
-            secret: name.clone(),
+            secret: secret.name.clone(),
         }
         .into());
     }
@@ -42,7 +54,8 @@ pub(super) fn request(
             events.extend(drained(open, secret, &versions)?);
         }
     }
-    let hosts = hosts_holding(world, secret, &versions);
+    let mut hosts = hosts_holding(world, secret, &versions);
+    hosts.retain(|host| without != Some(*host));
     let requested = revocation::Event::Requested {
         secret: secret.id,
         versions,

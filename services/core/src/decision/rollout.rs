@@ -264,7 +264,9 @@ impl<'w> Draft<'w> {
         let named = self.world.live_host(host).map(|host| &host.name);
         let spec = spec_of(self.world, due.binding);
         spec.zip(named).is_some_and(|(spec, name)| {
-            spec.names(due.secret) && spec.selector.means_host(name) && policy_of(spec).is_some()
+            self.world.gives(spec, due.secret)
+                && spec.selector.means_host(name)
+                && policy_of(spec).is_some()
         })
     }
 
@@ -544,7 +546,7 @@ pub(super) fn move_back(
         let mut after = state.clone();
         after.evolve(&assigned);
         let level = spec_of(world, key.binding)
-            .filter(|spec| spec.names(secret.id))
+            .filter(|spec| world.gives(spec, secret.id))
             .map(Spec::ack_level);
         if level.is_some_and(|level| !after.has_reached(back, level)) {
             consumers.push(key.clone());
@@ -552,7 +554,7 @@ pub(super) fn move_back(
         events.push(Event::Assignment(key.clone(), assigned));
     }
     let specs = world.bindings.values().filter_map(|one| one.spec.as_ref());
-    let own = specs.filter(|spec| spec.names(secret.id));
+    let own = specs.filter(|spec| world.gives(spec, secret.id));
     let takes = own.map(longest_restart).max().unwrap_or_default();
     let granted = |(host, version): &(HostId, u64)| (*version == open.version).then_some(*host);
     let turned = rotation::Event::TurnedBack {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Context, Rejection, drain, revoke, rollout, secret_or_reject, staging};
+use super::{Context, Rejection, drain, lease, revoke, rollout, secret_or_reject, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
@@ -20,6 +20,9 @@ pub(super) fn start(
     trigger: Trigger,
     _ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    let has_value = matches!(trigger, Trigger::Provided | Trigger::External { .. });
+    secret.refuse_lease(has_value)?;
+    lease::refuse_host(world, secret)?;
     if let Some(open) = world.open_rotation(secret.id) {
         let secret = secret.name.clone();
         return Err(rotation::Rejection::AlreadyOpen {
@@ -31,8 +34,8 @@ pub(super) fn start(
     if world.rotations.contains_key(&id) {
         return Err(rotation::Rejection::IdTaken(id).into());
     }
-    let has_value = matches!(trigger, Trigger::Provided | Trigger::External { .. });
-    if secret.spec.generator.is_none() && !has_value {
+    let is_made = secret.spec.generator.is_some() || secret.lease_of().is_some();
+    if !is_made && !has_value {
         return Err(rotation::Rejection::NoGenerator {
             secret: secret.name.clone(),
         }
@@ -85,6 +88,8 @@ pub(super) fn put(
         Trigger::OnDemand
     };
     if let Some(known) = world.secret_named(name) {
+        // Of a lease its store alone makes a value, also where none was given.
+        known.refuse_lease(known.lease_of().is_some())?;
         if provided || known.spec.generator.is_some() {
             return start(world, known, rotation, trigger, ctx);
         }
@@ -98,6 +103,7 @@ pub(super) fn put(
         events.extend(start(world, &wish, rotation, trigger, ctx)?);
         return Ok(events);
     }
+    lease::refuse_lease_name(name)?;
     let generator = (!provided).then(Generator::default);
     let spec = secret::Spec {
         generator,
@@ -261,6 +267,10 @@ pub(super) fn outcome(
         }
         Step::RollBack => events.extend(rolled_back(rotation, secret)?),
         Step::Create | Step::Set | Step::Test | Step::Drain => {
+            if secret.lease_of().is_some() {
+                // From here on the log knows which one it is to end.
+                events.extend(note_remote(rotation, secret, answer));
+            }
             if rotation.is_given_up_at(step) {
                 events.extend(rollout::released(world, id, ctx));
             }
@@ -306,6 +316,12 @@ fn in_order(
 fn rolled_back(rotation: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
     let version = rotation.version;
     let mut events = Vec::new();
+    if secret.lease_of().is_some() {
+        let ended = secret.remotes_of(&[version]).into_iter();
+        events.extend(ended.map(|remote| {
+            Event::Secret(secret.id, secret::Event::RemoteVersionRetired { remote })
+        }));
+    }
     if secret.is_deliverable(version) {
         let revoked = secret.decide_revoke(version)?;
         events.push(Event::Secret(secret.id, revoked));
@@ -413,7 +429,7 @@ pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Reje
     };
     // What is current at a store outside stays so, and without the version before nothing else dies; a
     // person decides.
-    if secret.place().is_some() || !secret.is_deliverable(back) {
+    if secret.stays_outside() || !secret.is_deliverable(back) {
         let outcome = Outcome::Parked;
         return Ok(vec![Event::Rotation(
             open.id,

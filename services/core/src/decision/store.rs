@@ -1,6 +1,6 @@
 //! Decisions about stores outside: what a person declares, and what store-sync sees there.
 
-use super::{Context, Rejection, rotate};
+use super::{Context, Rejection, lease, rotate};
 use crate::command::Observation;
 use crate::event::Event;
 use crate::id::StoreId;
@@ -33,7 +33,11 @@ pub(super) fn declare(
         if moves {
             refuse_move(world, secret)?;
         }
-        if let Some(reason) = secret.place().and_then(|at| at.source.fault(&spec.backend)) {
+        let fault = secret.place().and_then(|at| match secret.spec.lease {
+            Some(_) => at.source.lease_fault(&spec.backend),
+            None => at.source.fault(&spec.backend),
+        });
+        if let Some(reason) = fault {
             let secret = secret.name.clone();
             return Err(store::Rejection::NoPlace { secret, reason }.into());
         }
@@ -126,9 +130,17 @@ pub(super) fn refuse_place(
         .store_named(&place.store)
         .ok_or_else(|| store::Rejection::Unknown(place.store.clone()))?;
     let backend = &known.store.spec.backend;
-    if let Some(reason) = place.source.fault(backend) {
+    let fault = match spec.lease {
+        Some(_) => place.source.lease_fault(backend),
+        None => place.source.fault(backend),
+    };
+    if let Some(reason) = fault {
         let secret = name.clone();
         return Err(store::Rejection::NoPlace { secret, reason }.into());
+    }
+    // Each login that a role gives is another one.
+    if spec.lease.is_some() {
+        return Ok(());
     }
     let is_there = |other: &&Secret| {
         let there = other.place().map(|at| &at.source);
@@ -164,6 +176,9 @@ pub(super) fn observed(
     let is_dying = secret.is_made_there() && world.unconfirmed_revocation(secret.id).is_some();
     if secret.known != seen.known || world.awaits_finish(secret.id) || is_dying {
         return Err(store::Rejection::LookOutdated(secret.name.clone()).into());
+    }
+    if secret.lease_of().is_some() {
+        return lease::observed(world, secret, seen, ctx);
     }
     let Some(found) = &seen.found else {
         let makes_first = !secret.was_promoted && secret.spec.generator.is_some();

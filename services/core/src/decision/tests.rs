@@ -3,6 +3,7 @@
 mod accounts;
 mod evict;
 mod history;
+mod leases;
 mod left;
 mod model;
 mod previous;

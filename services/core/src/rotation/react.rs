@@ -25,6 +25,9 @@ pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
         if *step == Step::RevokeOld {
             outside.retire = secret.written_before(rotation.version);
         }
+        if *step == Step::RollBack && secret.lease_of().is_some() {
+            outside.retire = secret.remotes_of(&versions);
+        }
         Box::new(outside)
     });
     let resource = world.at_resource(secret, &versions).map(|mut resource| {

@@ -4,6 +4,7 @@ use super::Spec;
 use crate::id::{DeliveryId, HostId, RotationId};
 use crate::name::SecretName;
 use crate::store::RemoteVersion;
+use crate::time::Timestamp;
 
 /// What happened to a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,4 +73,13 @@ pub enum Event {
         /// The version.
         version: u64,
     },
+    /// The container of a lease does not run; the lease is kept for a while.
+    LeaseLingering {
+        /// It is revoked then.
+        until: Timestamp,
+    },
+    /// The container of a lease is there again.
+    LeaseResumed,
+    /// Nothing is kept for the container of a lease any more.
+    LeaseEnded,
 }

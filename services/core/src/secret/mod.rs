@@ -5,6 +5,8 @@
 //! value is here, not even sealed.
 
 mod event;
+mod lease;
+mod remotes;
 mod retained;
 mod state;
 #[cfg(test)]
@@ -13,6 +15,7 @@ mod tests;
 pub use event::Event;
 pub use state::{Rejection, Secret};
 
+use crate::lease::Lease;
 use crate::name::StoreName;
 use crate::resource::Resource;
 use crate::schedule::RotationPolicy;
@@ -101,4 +104,6 @@ pub struct Spec {
     pub credential_for: Option<String>,
     /// The resource whose accounts its versions open; `None` for a value that opens none.
     pub rotator: Option<Box<Resource>>,
+    /// How it has to do with leases; `None` for a secret that has a value of its own.
+    pub lease: Option<Box<Lease>>,
 }

@@ -56,6 +56,13 @@ impl Secret {
         Err(Rejection::PreviousNotKept { secret })
     }
 
+    /// Whether the version before is still good at its resource while consumers move to the next one.
+    #[must_use]
+    pub fn overlaps(&self) -> bool {
+        let rotator = self.spec.rotator.as_ref();
+        rotator.is_none_or(|resource| resource.strategy.overlaps())
+    }
+
     /// Whether the version before may become current again: what a server made itself ended it there.
     #[must_use]
     pub fn has_way_back(&self) -> bool {

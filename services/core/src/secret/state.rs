@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Event, KEPT_REMOTES, Place, Remote, Spec, Store};
+use super::{Event, Place, Remote, Spec, Store};
 use crate::id::{DeliveryId, HostId, RotationId, SecretId};
 use crate::name::{BindingName, SecretName};
 use crate::store::RemoteVersion;
+use crate::time::Timestamp;
 
 /// A normal "no" about a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +121,85 @@ pub enum Rejection {
         /// The server.
         server: String,
     },
+    /// Each container has a login of its own.
+    #[error(
+        "secret `{secret}` has no value of its own: each container gets a lease; `keywheel consumers --secret {secret}` shows them, `keywheel revoke {secret}` ends all of them"
+    )]
+    OnlyLeases {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// The store makes what a lease opens.
+    #[error(
+        "secret `{secret}` is the lease of one container, and its store makes its values; `keywheel rotate {secret}` gets another one"
+    )]
+    LeaseNotProvided {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A secret with leases is one from the beginning, and stays one.
+    #[error(
+        "secret `{secret}` does not change whether it gives out leases (`rotator: {{ type: dynamic }}`); declare another secret"
+    )]
+    LeaseFixed {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// The container is added to the name.
+    #[error(
+        "the name of secret `{secret}` is too long for one that gives out leases: at most {} bytes; declare it under another one",
+        crate::lease::MAX_NAME_BYTES
+    )]
+    LeaseNameTooLong {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A file of several secrets would mix those of a host with that of a container.
+    #[error(
+        "secret `{secret}` gives each container a lease, and stands alone in a binding; leave the other secrets out of its templates"
+    )]
+    LeaseNotAlone {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// Names of leases are given by Keywheel alone.
+    #[error(
+        "the name `{secret}` is that of a container's lease, which Keywheel makes itself; declare the secret under another name"
+    )]
+    LeaseName {
+        /// The name.
+        secret: SecretName,
+    },
+    /// What a container's login opens lies where it was made.
+    #[error(
+        "secret `{secret}` does not change its store or role while containers have leases of it; end them with `keywheel revoke {secret} --reason \"…\"`, then apply it again"
+    )]
+    LeasesLive {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A host that is trusted with nothing gets no lease.
+    #[error(
+        "the host of the container of secret `{secret}` was evicted: it gets no lease any more"
+    )]
+    LeaseHostGone {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// A login has no version before it.
+    #[error(
+        "secret `{secret}` gives each container a lease, and the login before it ends; leave `version=\"previous\"` out of the template"
+    )]
+    PreviousOfLease {
+        /// Name of the secret.
+        secret: SecretName,
+    },
+    /// The container is there, or the time is not over.
+    #[error("the lease of secret `{secret}` is not kept for a container that is gone")]
+    NotLingering {
+        /// Name of the secret.
+        secret: SecretName,
+    },
     /// A version must be revoked before its data key is destroyed.
     #[error("version {version} of secret `{secret}` is not revoked; revoke it first")]
     VersionAlive {
@@ -202,6 +282,8 @@ pub struct Secret {
     pub revoked_remotes: VecDeque<RemoteVersion>,
     /// Whether a version ever was current.
     pub was_promoted: bool,
+    /// Until when the lease of a container that does not run is kept.
+    pub lingers_until: Option<Timestamp>,
     /// A version before the current one, when it is kept for templates: the rotation that replaced it
     /// leaves it alive, the next one retires it, unless that one is turned back.
     pub retained: Option<u64>,
@@ -231,6 +313,7 @@ impl Secret {
             remotes: Vec::new(),
             revoked_remotes: VecDeque::new(),
             was_promoted: false,
+            lingers_until: None,
             retained: None,
             lost: BTreeSet::new(),
             retained_before: None,
@@ -277,13 +360,6 @@ impl Secret {
         Err(Rejection::ResourceFixed { secret })
     }
 
-    /// Whether the version before is still good at its resource while consumers move to the next one.
-    #[must_use]
-    pub fn overlaps(&self) -> bool {
-        let rotator = self.spec.rotator.as_ref();
-        rotator.is_none_or(|resource| resource.strategy.overlaps())
-    }
-
     /// Versions whose data key may still be there, oldest first.
     pub fn kept(&self) -> impl Iterator<Item = u64> {
         (1..=self.last_version).filter(|version| !self.destroyed.contains(version))
@@ -311,44 +387,6 @@ impl Secret {
         };
         let secret = self.name.clone();
         Err(Rejection::CredentialNotBound { secret, server })
-    }
-
-    /// Versions outside that Keywheel wrote for versions before this one, but not for the one that is kept
-    /// beside it.
-    #[must_use]
-    pub fn written_before(&self, version: u64) -> Vec<RemoteVersion> {
-        let kept = match self.current {
-            Some(current) if current < version => self.retains_beside(version),
-            _ => self.retained,
-        };
-        let old = |remote: &&Remote| {
-            remote.written && remote.version < version && kept != Some(remote.version)
-        };
-        let remotes = self.remotes.iter().filter(old);
-        remotes.map(|remote| remote.remote.clone()).collect()
-    }
-
-    /// Versions outside that hold one of these, whoever wrote them, but not the one that is current
-    /// there: a store cannot be without one. A server that makes its values makes the next one instead.
-    #[must_use]
-    pub fn remotes_of(&self, versions: &[u64]) -> Vec<RemoteVersion> {
-        let stays = self.known.as_ref().filter(|_| !self.is_made_there());
-        let holds =
-            |remote: &&Remote| versions.contains(&remote.version) && stays != Some(&remote.remote);
-        let remotes = self.remotes.iter().filter(holds);
-        remotes.map(|remote| remote.remote.clone()).collect()
-    }
-
-    /// The version outside that is known and was to be taken over until a person aborted that. It is taken
-    /// over only when a person asks for it.
-    #[must_use]
-    pub fn passed_over(&self) -> Option<&RemoteVersion> {
-        let known = self.known.as_ref()?;
-        let remote = self.remotes.iter().find(|kept| kept.remote == *known)?;
-        let is_passed_over = !remote.written
-            && !self.is_deliverable(remote.version)
-            && !self.revoked_remotes.contains(known);
-        is_passed_over.then_some(known)
     }
 
     /// Whether a host may be given this version (rule X4).
@@ -505,6 +543,7 @@ impl Secret {
                 self.current = Some(*version);
                 self.was_promoted = true;
                 self.pending = self.pending.filter(|v| v != version);
+                self.know_lease_of(*version);
             }
             Event::VersionRevoked { version } => self.bury(*version),
             Event::VersionDestroyed { version } => {
@@ -522,27 +561,8 @@ impl Secret {
             Event::RemoteVersionRetired { remote } => {
                 self.remotes.retain(|kept| kept.remote != *remote);
             }
-        }
-    }
-
-    /// What another place held is no version of this one.
-    pub(crate) fn forget_place(&mut self) {
-        self.known = None;
-        self.remotes.clear();
-        self.revoked_remotes.clear();
-    }
-
-    /// Remembers where outside versions lie that an incident revoked.
-    pub(crate) fn note_revoked(&mut self, versions: &[u64]) {
-        let there = self.remotes.iter();
-        let there = there.filter(|remote| versions.contains(&remote.version));
-        for remote in there {
-            if !self.revoked_remotes.contains(&remote.remote) {
-                self.revoked_remotes.push_back(remote.remote.clone());
-            }
-        }
-        while self.revoked_remotes.len() > KEPT_REMOTES {
-            self.revoked_remotes.pop_front();
+            Event::LeaseLingering { until } => self.lingers_until = Some(*until),
+            Event::LeaseResumed | Event::LeaseEnded => self.lingers_until = None,
         }
     }
 
@@ -553,21 +573,6 @@ impl Secret {
         self.lost.extend(&held);
         self.delivered.retain(|(host, _), _| *host != evicted);
         held
-    }
-
-    fn note_remote(&mut self, version: u64, remote: &RemoteVersion, written: bool) {
-        self.known = Some(remote.clone());
-        let before = self.remotes.iter().position(|kept| kept.remote == *remote);
-        let before = before.map(|at| self.remotes.remove(at));
-        self.remotes.push(Remote {
-            remote: remote.clone(),
-            version,
-            written: written || before.is_some_and(|before| before.written),
-        });
-        if self.remotes.len() > KEPT_REMOTES {
-            let foreign = self.remotes.iter().position(|kept| !kept.written);
-            self.remotes.remove(foreign.unwrap_or(0));
-        }
     }
 
     fn bury(&mut self, version: u64) {

@@ -64,6 +64,8 @@ pub struct SecretNow {
     pub is_rotating: bool,
     /// Whether a person aborted that the known version is taken over: only a person's look does it again.
     pub is_passed_over: bool,
+    /// Leases of a container that are alive: each is renewed, also the one that another takes the place of.
+    pub leases: Vec<RemoteVersion>,
 }
 
 /// A place that a secret is about to have: its rights are asked for before it is declared.

@@ -119,6 +119,7 @@ fn look(rotation: RotationId, known: Option<u64>, found: Option<u64>) -> Observa
         known: known.map(remote),
         found: found.map(remote),
         is_unchanged: false,
+        is_gone: false,
     }
 }
 
@@ -129,6 +130,7 @@ fn seen(rotation: RotationId, known: Option<u64>, found: Option<u64>) -> Command
 fn same(known: Option<u64>, found: u64) -> Command {
     Command::Observed(Observation {
         is_unchanged: true,
+        is_gone: false,
         ..look(SECOND, known, Some(found))
     })
 }

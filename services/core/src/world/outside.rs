@@ -231,15 +231,18 @@ impl World {
 
     fn secret_now(&self, id: SecretId) -> Option<SecretNow> {
         let secret = self.secrets.get(&id)?;
+        let is_looked_at = !secret.gives_leases() && !self.is_lease_over(secret);
         Some(SecretNow {
             secret: id,
             name: secret.name.clone(),
-            place: secret.place().cloned(),
+            // Else nothing lies there that could be looked at.
+            place: secret.place().filter(|_| is_looked_at).cloned(),
             known: secret.known.clone(),
             current: secret.current,
             is_generated: secret.spec.generator.is_some(),
             is_rotating: self.open_rotation(id).is_some(),
             is_passed_over: secret.passed_over().is_some(),
+            leases: secret.living_leases(),
         })
     }
 

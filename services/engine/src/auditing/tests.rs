@@ -189,6 +189,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         known: None,
         found: None,
         is_unchanged: false,
+        is_gone: false,
     };
     let contact = Command::StoreContact {
         store: StoreId::from_bytes([0x77; 16]),
@@ -203,6 +204,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["retry-step"], Command::RetryStep { rotation }),
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
         (&["deadline"], Command::DeadlinePassed { rotation }),
+        (&["end-lease"], Command::LingerEnded { secret: SECRET }),
     ]
 }
 
@@ -231,6 +233,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::Observed(_) => 19,
         Command::StoreContact { .. } => 20,
         Command::Intervene { .. } => 21,
+        Command::LingerEnded { .. } => 22,
     }
 }
 
@@ -241,7 +244,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=21),
+        Vec::from_iter(0..=22),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

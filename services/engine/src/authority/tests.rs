@@ -166,6 +166,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         known: None,
         found: None,
         is_unchanged: false,
+        is_gone: false,
     };
     let enrol = Command::EnrolHost {
         host: HOST,
@@ -186,6 +187,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
                 revocation: REVOCATION,
             },
         ),
+        (Role::Scheduler, Command::LingerEnded { secret: SECRET }),
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
         (Role::StoreSync, Command::Observed(seen)),

@@ -24,6 +24,7 @@ pub(super) fn of(command: &Command) -> Class {
         Command::Revoke { .. }
         | Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
+        | Command::LingerEnded { .. }
         | Command::EvictHost { .. } => Class::Revocation,
         Command::Report(_) => Class::Fact,
         _ => Class::Work,

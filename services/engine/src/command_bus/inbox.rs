@@ -115,6 +115,7 @@ impl Handle {
             Command::Revoke { .. }
             | Command::RevokeOutcome { .. }
             | Command::RetryRevoke { .. }
+            | Command::LingerEnded { .. }
             | Command::EvictHost { .. } => (&self.urgent, MAX_URGENT),
             _ => (&self.commands, MAX_WAITING),
         };

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod container_host;
 pub mod ids;
 pub mod journal;
+pub mod leases;
 pub mod rotator;
 pub mod store;
 pub mod subscriptions;

@@ -29,6 +29,10 @@ pub enum Probed {
 pub trait Rotator: Send + Sync {
     /// Makes the new value and keeps it as pending.
     async fn create(&self, work: &StepWork, until: &Until) -> Result<(), PortError>;
+    /// The lease that `create` made, where it makes one: from then on the log knows it.
+    async fn lease(&self, _work: &StepWork) -> Result<Option<RemoteVersion>, PortError> {
+        Ok(None)
+    }
     /// Makes the backend accept it.
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError>;
     /// Shows that the backend accepts it.

@@ -16,6 +16,7 @@ use keywheel_core::store::{CredentialRef, RemoteVersion, Source, StoreSpec};
 use keywheel_core::time::Timestamp;
 use keywheel_seal::SecretBytes;
 
+use super::leases::Leases;
 use super::{ErrorKind, PortError};
 use crate::until::Until;
 
@@ -185,6 +186,10 @@ pub trait Store: Send + Sync {
         until: &Until,
     ) -> Result<(), PortError> {
         self.revoke(at, version, until).await
+    }
+    /// The logins that it makes for whoever asks; `None` where it makes none.
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
     }
     /// Names below a prefix, a page at a time; never values.
     async fn list(

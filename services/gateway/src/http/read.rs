@@ -50,7 +50,8 @@ pub(super) async fn secrets(State(api): State<Api>, page: Paged) -> Result<Respo
     let now = api.clock.now();
     let drafts: Vec<views::SecretDraft> = {
         let committed = api.view.read();
-        let secrets = committed.world.secrets.values();
+        // A container's lease is shown with the secret that a person declared.
+        let secrets = committed.world.declared_secrets();
         secrets
             .map(|secret| views::secret(&committed, secret, now))
             .collect()

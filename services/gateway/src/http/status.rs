@@ -115,7 +115,7 @@ fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
         pid: std::process::id(),
         time: now.text(),
         sealed: is_sealed(rows, api.clock.monotonic()),
-        secrets: count(world.secrets.len()),
+        secrets: count(world.declared_secrets().count()),
         bindings: count(world.bindings.values().filter(|b| b.spec.is_some()).count()),
         consumers: count(world.assignments.len()),
         open_rotations: count(world.open_rotations().count()),

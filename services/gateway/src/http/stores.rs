@@ -110,7 +110,9 @@ fn trials(world: &World, declarations: &[Declaration]) -> BTreeMap<StoreName, Tr
         let known = world.store_named(name);
         if known.is_none_or(|known| known.store.spec != *spec) {
             let mut trial = trial(world, name, spec, false);
-            for secret in world.secrets_in(name) {
+            let secrets = world.secrets_in(name);
+            // A lease is at the place of the secret that was declared.
+            for secret in secrets.filter(|secret| secret.lease_of().is_none()) {
                 trial.add(planned(&secret.spec).map(|(_, place)| place));
             }
             trials.insert(name.clone(), trial);

@@ -26,7 +26,8 @@ pub fn list(world: &World, health: &[Component]) -> Vec<StoreView> {
 #[must_use]
 pub fn page(world: &World, name: &StoreName, health: &[Component]) -> Option<StorePage> {
     let known = world.store_named(name)?;
-    let mut secrets: Vec<StoreSecret> = world.secrets_in(name).filter_map(secret).collect();
+    let declared = declared_in(world, name);
+    let mut secrets: Vec<StoreSecret> = declared.filter_map(secret).collect();
     secrets.sort_by(|one, other| one.name.cmp(&other.name));
     Some(StorePage {
         store: view(world, known, health),
@@ -69,7 +70,7 @@ fn view(world: &World, known: &Declared, health: &[Component]) -> StoreView {
         kind: spec.backend.word().to_owned(),
         address: address(&spec.backend),
         poll_seconds: spec.poll.as_secs(),
-        secrets: count(world.secrets_in(name).count()),
+        secrets: count(declared_in(world, name).count()),
         health: fact.state,
         note: fact.note,
         next: fact.next,
@@ -84,4 +85,10 @@ fn address(backend: &Backend) -> String {
         Backend::Aws(aws) if !aws.region.is_empty() => aws.region.clone(),
         Backend::Aws(_) => "region of the standard chain".to_owned(),
     }
+}
+
+/// Secrets that a person declared in a store: a container's lease is none.
+fn declared_in<'w>(world: &'w World, name: &'w StoreName) -> impl Iterator<Item = &'w Secret> {
+    let secrets = world.secrets_in(name);
+    secrets.filter(|secret| secret.lease_of().is_none())
 }

@@ -59,6 +59,7 @@ pub(crate) fn binding(
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),
             labels: BTreeMap::new(),
             insecure: false,
+            container: None,
         },
         target,
         reload,
@@ -69,6 +70,7 @@ pub(crate) fn binding(
         floor: 0,
         dead: BTreeSet::new(),
         traceparent: None,
+        leases: false,
     }
 }
 

@@ -17,6 +17,7 @@ use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::ContainerRecord;
 
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
+use crate::leases::unleased;
 use crate::refused::{Due, Look, Offer, is_wanted, save};
 use crate::runtime::answer::{key_of, parts_of};
 use crate::runtime::resolve::choose;
@@ -196,6 +197,11 @@ impl Reconciler {
             let offered = offered(&plan, &self.shared.options.host_name, record);
             let offered = offered.filter(|(offer, _)| self.refused.may_try(id, offer));
             let Some((offer, needs)) = offered else {
+                // It is asked for again and again: what is in the lease's way is in no plan.
+                if !unleased(&plan, &self.shared.options.host_name, &record.facts).is_empty() {
+                    self.shared.wants.add(&record.facts);
+                    continue;
+                }
                 idle.push(id.clone());
                 continue;
             };

@@ -77,6 +77,7 @@ impl Reconciler {
         }
         self.start_refused();
         self.watch_uses();
+        self.note_wants();
         // What is said of a failure is on the disk first, so that a restart does not forget it.
         self.save_turns().await;
         self.report();

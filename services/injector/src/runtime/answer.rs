@@ -20,6 +20,7 @@ use keywheel_telemetry::traces::Span;
 use zeroize::Zeroizing;
 
 use crate::granted::{further_of, previous_of};
+use crate::leases;
 use crate::model::Place;
 use crate::runtime::resolve::{Chosen, Denied, Entry, Piece, choose, parse_entry};
 use crate::runtime::wire::{MAX_ENV_VALUE_BYTES, Question, Refusal, Resolved, resolved_line};
@@ -68,6 +69,8 @@ pub(crate) async fn resolve(
 ) -> Answer<Zeroizing<Vec<u8>>> {
     let id = parse_id(&question.id)?;
     let facts = facts_of(shared, &id).await?;
+    let is_lenient = !question.strict && question.env.is_empty();
+    leases::wait_for(shared, &facts, is_lenient).await;
     shared.freshen().await;
     let ((chosen, has_plan), intent) = shared.intend(|plan| match plan {
         None => ((Ok(Chosen::default()), false), Vec::new()),
@@ -83,7 +86,6 @@ pub(crate) async fn resolve(
             ((chosen, true), versions)
         }
     });
-    let is_lenient = !question.strict && question.env.is_empty();
     if !has_plan && !is_lenient {
         return Err(refuse(&facts, no_plan()));
     }

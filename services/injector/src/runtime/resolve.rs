@@ -10,6 +10,7 @@ use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 
 use crate::decide::place_of;
 use crate::granted::{grant_of, lacking};
+use crate::leases::{is_lease, meant};
 use crate::runtime::wire::Refusal;
 use crate::shared::Given;
 
@@ -85,11 +86,7 @@ pub(crate) fn choose(
     env: &[String],
     mounts: &[String],
 ) -> Result<Chosen, Box<Denied>> {
-    let matching: Vec<&PlannedBinding> = plan
-        .bindings
-        .iter()
-        .filter(|binding| binding.selector.matches(host, facts))
-        .collect();
+    let matching = meant(plan, host, facts);
     let mut chosen = Chosen::default();
     for text in env {
         let mut entry = parse_entry(text).ok_or_else(|| {
@@ -210,6 +207,9 @@ fn choose_file(
 
 fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
     let Some(grant) = grant_of(binding) else {
+        if binding.leases || is_lease(binding) {
+            return Err(unleased(binding.secret_name.as_str()));
+        }
         let secret = lacking(binding).unwrap_or(&binding.secret_name);
         let error = format!("secret `{secret}` has no version that may be used");
         let next =
@@ -222,6 +222,13 @@ fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
         place: place_of(&binding.target),
     };
     Ok((given, grant))
+}
+
+/// A lease that is still to come; [`LEASE_WAIT`](crate::leases::LEASE_WAIT) is over.
+fn unleased(secret: &str) -> Box<Denied> {
+    let error = format!("the container has no lease of secret `{secret}` yet");
+    let next = "nothing, if the engine is to start it: that is done once the lease is there; `keywheel get rotations` says what is in its way";
+    denied(error, next, secret)
 }
 
 fn is_at_or_below(mount: &str, directory: &str) -> bool {

@@ -400,6 +400,7 @@ pub fn binding(
             )),
             labels: BTreeMap::from([("keywheel-test".to_owned(), label.to_owned())]),
             insecure: false,
+            container: None,
         },
         target,
         reload,
@@ -407,6 +408,7 @@ pub fn binding(
         floor: 0,
         dead: std::collections::BTreeSet::new(),
         traceparent: None,
+        leases: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Events in, timers out.
 
 mod events;
+mod leases;
 mod limits;
 
 use keywheel_core::id::HostId;

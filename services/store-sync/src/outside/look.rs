@@ -17,6 +17,7 @@ use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::port::leases::{Extended, Leases};
 use keywheel_engine::port::store::{Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::trace::{Context, span_of};
@@ -112,6 +113,29 @@ impl Contacted {
 pub(super) struct Round(Mutex<BTreeMap<String, Arc<OnceCell<Option<Observed>>>>>);
 
 impl Round {
+    fn cell(&self, path: &str) -> Arc<OnceCell<Option<Observed>>> {
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(cells.entry(path.to_owned()).or_default())
+    }
+
+    /// Asks once whether the store answers: a lease that needs nothing yet asks nothing else of it.
+    async fn check(
+        &self,
+        shared: &Shared,
+        store: &Arc<dyn Store>,
+        place: &Place,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let cell = self.cell(&place.source.path);
+        let metrics = &shared.registry.parts.metrics;
+        let ask = || async {
+            let checking = store.check(until);
+            let checked = metrics.time(place.store.as_str(), "look", checking);
+            checked.await.map(|()| None)
+        };
+        cell.get_or_try_init(ask).await.map(drop)
+    }
+
     async fn look(
         &self,
         shared: &Shared,
@@ -119,10 +143,7 @@ impl Round {
         place: &Place,
         until: &Until,
     ) -> Result<Option<RemoteVersion>, PortError> {
-        let cell = {
-            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(cells.entry(place.source.path.clone()).or_default())
-        };
+        let cell = self.cell(&place.source.path);
         let ask = || {
             let metrics = &shared.registry.parts.metrics;
             let looking = store.look(&place.source, until);
@@ -187,6 +208,18 @@ async fn seen(
         return Ok(Found::Unchanged);
     };
     until.check()?;
+    if place.source.field.is_empty()
+        && let Some(leases) = store.leases()
+    {
+        let due = due(&shared.registry, secret);
+        if due.is_empty() {
+            let checking = round.check(shared, store, place, until);
+            contacted.store(Contact::Refuses, checking).await?;
+            return Ok(Found::Unchanged);
+        }
+        let asked = (leases, &due[..]);
+        return renewed(shared, asked, (secret, place), (until, contacted)).await;
+    }
     let looking = round.look(shared, store, place, until);
     let found = contacted.store(Contact::Refuses, looking).await?;
     if found.is_none() {
@@ -225,6 +258,67 @@ async fn seen(
         true => Ok(Found::Changed),
         false => Ok(Found::Busy),
     }
+}
+
+/// Renews a container's leases when two thirds of their time are over. The one that is in use gives way to another
+/// one when it ended, or is at its maximum lifetime; whatever came of one, the others are renewed.
+async fn renewed(
+    shared: &Shared,
+    (leases, due): (&dyn Leases, &[RemoteVersion]),
+    (secret, place): (&SecretNow, &Place),
+    (until, contacted): (&Until, &Contacted),
+) -> Result<Found, PortError> {
+    let registry = &shared.registry;
+    let metrics = &registry.parts.metrics;
+    let (mut gives_way, mut is_gone, mut failed) = (false, false, None);
+    for lease in due {
+        let extending = leases.extend(&place.source, lease, until);
+        let extending = metrics.time(place.store.as_str(), "renew", extending);
+        let extended = match contacted.store(Contact::Refuses, extending).await {
+            Ok(extended) => extended,
+            Err(error) => {
+                failed = failed.or(Some(error));
+                continue;
+            }
+        };
+        if let Extended::For { granted, .. } = &extended {
+            let next = registry.parts.clock.now();
+            let next = next.plus(Extended::renew_after(*granted));
+            let mut state = registry.state();
+            let known = state.leases.entry(secret.secret).or_default();
+            known.insert(lease.clone(), next);
+        }
+        let is_in_use = secret.current.is_some() && secret.known.as_ref() == Some(lease);
+        gives_way |= is_in_use && extended.gives_way();
+        is_gone |= is_in_use && extended == Extended::Gone;
+    }
+    if gives_way {
+        if secret.is_rotating || !may_try(registry, secret.secret, None, false) {
+            return Ok(Found::Busy);
+        }
+        let seen = Observation {
+            is_gone,
+            ..observation(shared, secret, None, false)
+        };
+        return match contacted.ours(submit_seen(shared, secret, seen)).await? {
+            true => Ok(Found::Changed),
+            false => Ok(Found::Busy),
+        };
+    }
+    failed.map_or(Ok(Found::Unchanged), Err)
+}
+
+/// Leases of a container that are to be renewed now; of one that nobody of us renewed yet nothing is known. Of a
+/// container that has none, or none any more, there is nothing to keep.
+fn due(registry: &Registry, secret: &SecretNow) -> Vec<RemoteVersion> {
+    let now = registry.parts.clock.now();
+    let state = registry.state();
+    let known = state.leases.get(&secret.secret);
+    let is_due = |lease: &&RemoteVersion| {
+        let next = known.and_then(|known| known.get(*lease));
+        next.is_none_or(|next| now >= *next)
+    };
+    secret.leases.iter().filter(is_due).cloned().collect()
 }
 
 /// A server that lags behind tells a version that was current before: that is no change.
@@ -307,14 +401,32 @@ async fn submit(
     found: Option<RemoteVersion>,
     is_unchanged: bool,
 ) -> Result<bool, PortError> {
-    let mut span = span_of_look(shared, secret);
-    let seen = Observation {
+    let seen = observation(shared, secret, found, is_unchanged);
+    submit_seen(shared, secret, seen).await
+}
+
+fn observation(
+    shared: &Shared,
+    secret: &SecretNow,
+    found: Option<RemoteVersion>,
+    is_unchanged: bool,
+) -> Observation {
+    Observation {
         secret: secret.secret,
         rotation: RotationId::from_bytes(drawn(shared)),
         known: secret.known.clone(),
         found,
         is_unchanged,
-    };
+        is_gone: false,
+    }
+}
+
+async fn submit_seen(
+    shared: &Shared,
+    secret: &SecretNow,
+    seen: Observation,
+) -> Result<bool, PortError> {
+    let mut span = span_of_look(shared, secret);
     let told = tell_within(shared, Command::Observed(seen), &span).await;
     if let Err(error) = &told {
         span.fail(error.kind.word(), &error.text);

@@ -9,7 +9,8 @@ use keywheel_core::effect::{AtResource, Outside};
 use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
 use keywheel_core::resource::Kind;
-use keywheel_core::store::{CredentialNow, NamedStore, News, SecretNow, StoreNow};
+use keywheel_core::store::{CredentialNow, NamedStore, News, RemoteVersion, SecretNow, StoreNow};
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::ConnectAccounts;
 use keywheel_engine::port::clock::Clock;
@@ -19,7 +20,7 @@ use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::presence::Fact;
 use keywheel_rotators::{AccountRotator, WebhookRotator};
 use keywheel_seal::Entropy;
-use keywheel_stores::RemoteRotator;
+use keywheel_stores::{LeaseRotator, RemoteRotator};
 use keywheel_telemetry::{Page, names};
 use tokio::sync::watch;
 
@@ -72,6 +73,8 @@ pub(super) struct State {
     pub(super) stores: BTreeMap<StoreName, Live>,
     pub(super) secrets: BTreeMap<SecretId, SecretNow>,
     pub(super) tries: BTreeMap<SecretId, Tries>,
+    /// When each lease that a secret has now is to be renewed.
+    pub(super) leases: BTreeMap<SecretId, BTreeMap<RemoteVersion, Timestamp>>,
     /// Stores that were tried and are not declared yet.
     tried: BTreeMap<StoreName, Made>,
 }
@@ -124,11 +127,15 @@ impl Registry {
                     live.health.faults.remove(&now.secret);
                 }
             }
+            if let Some(known) = state.leases.get_mut(&now.secret) {
+                known.retain(|lease, _| now.leases.contains(lease));
+            }
             if now.place.is_some() {
                 state.secrets.insert(now.secret, now);
             } else {
                 state.secrets.remove(&now.secret);
                 state.tries.remove(&now.secret);
+                state.leases.remove(&now.secret);
             }
         }
         state.through = news.through;
@@ -226,9 +233,15 @@ impl Registry {
     pub(crate) fn rotator(&self, outside: &Outside) -> Result<Arc<dyn Rotator>, PortError> {
         let store = self.store(&outside.store)?;
         let (vault, entropy) = (&self.parts.vault, &self.parts.entropy);
-        let rotator = RemoteRotator::new(store, Arc::clone(vault), Arc::clone(entropy));
+        let rotator: Arc<dyn Rotator> = match outside.source.is_role(&outside.store.spec.backend) {
+            true => Arc::new(LeaseRotator::new(store, Arc::clone(vault))),
+            false => {
+                let entropy = Arc::clone(entropy);
+                Arc::new(RemoteRotator::new(store, Arc::clone(vault), entropy))
+            }
+        };
         let name = outside.store.name.as_str();
-        Ok(self.parts.metrics.of_store(name, Arc::new(rotator)))
+        Ok(self.parts.metrics.of_store(name, rotator))
     }
 
     /// Who performs work on accounts; the admin's password is the one that was current when the work was

@@ -10,7 +10,7 @@ use keywheel_core::command::Command;
 use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
 use keywheel_core::secret::Place;
-use keywheel_core::store::{Found, NamedStore, SecretNow, StoreSpec};
+use keywheel_core::store::{Found, MIN_POLL, NamedStore, RemoteVersion, SecretNow, StoreSpec};
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::store::Store;
@@ -143,8 +143,9 @@ async fn poll(shared: &Arc<Shared>, name: &StoreName) {
             }
             std::future::pending().await
         };
+        let pause = next_look(registry, name, pause(registry, poll, failures), failures);
         tokio::select! {
-            () = tokio::time::sleep(pause(registry, poll, failures)) => {}
+            () = tokio::time::sleep(pause) => {}
             news = wakes => {
                 if news == News::Store {
                     failures = 0;
@@ -204,6 +205,8 @@ impl Before {
 struct Newness {
     place: Option<Place>,
     is_generated: bool,
+    /// A lease is renewed for the first time at once: then it is known how long it lives.
+    leases: Vec<RemoteVersion>,
     is_being_made: bool,
 }
 
@@ -212,6 +215,7 @@ impl Newness {
         let newness = Self {
             place: secret.place.clone(),
             is_generated: secret.is_generated,
+            leases: secret.leases.clone(),
             is_being_made: is_being_made(secret),
         };
         (secret.secret, newness)
@@ -220,6 +224,7 @@ impl Newness {
     fn is_of(&self, secret: &SecretNow) -> bool {
         self.place == secret.place
             && self.is_generated == secret.is_generated
+            && secret.leases.iter().all(|one| self.leases.contains(one))
             && self.is_being_made == is_being_made(secret)
     }
 }
@@ -257,6 +262,23 @@ fn lying_in(registry: &Registry, name: &StoreName) -> Option<Lying> {
 fn backoff(poll: Duration, failures: u32) -> Duration {
     let backoff = poll.saturating_mul(2_u32.saturating_pow(failures.min(16)));
     backoff.min(BACKOFF_LIMIT.max(poll))
+}
+
+/// How long until a store is asked again: a lease of it may have to be renewed before its poll comes.
+fn next_look(registry: &Registry, name: &StoreName, pause: Duration, failures: u32) -> Duration {
+    if failures > 0 {
+        return pause;
+    }
+    let now = registry.parts.clock.now();
+    let state = registry.state();
+    let lies = |id: &SecretId| {
+        let secret = state.secrets.get(id);
+        secret.is_some_and(|secret| lies_in(secret, name))
+    };
+    let leases = state.leases.iter().filter(|(id, _)| lies(id));
+    let nexts = leases.flat_map(|(_, leases)| leases.values());
+    let first = nexts.map(|next| next.since(now)).min();
+    first.map_or(pause, |first| pause.min(first.max(MIN_POLL)))
 }
 
 /// That, a tenth earlier or later.
@@ -430,6 +452,7 @@ mod tests {
             is_generated: true,
             is_rotating,
             is_passed_over: false,
+            leases: Vec::new(),
         };
         let is_news = |path: &str| {
             let (_, before) = Newness::of(&at(path, true));

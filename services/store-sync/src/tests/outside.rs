@@ -23,6 +23,7 @@ const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 
 mod failing;
 mod hour;
+mod leases;
 mod probe;
 
 /// Stores by name, each in memory, and what each that was made reads credentials with.
@@ -104,6 +105,7 @@ fn secret_now(secret: SecretId, store: &str) -> SecretNow {
         is_generated: false,
         is_rotating: false,
         is_passed_over: false,
+        leases: Vec::new(),
     }
 }
 

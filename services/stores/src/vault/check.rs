@@ -9,7 +9,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 
 use super::api::Api;
 use super::http::{Ask, Call};
-use super::policy::{needs, static_needs};
+use super::policy::{OF_ROLE, TO_LEASE, needs, static_needs};
 use super::session::json;
 use super::wire::{Capabilities, Envelope, Mount, SealStatus};
 
@@ -56,18 +56,7 @@ impl Api {
         writes: bool,
         call: Call<'_>,
     ) -> Result<(), PortError> {
-        let (kinds, mount, name) = match at.static_role() {
-            Some(role) => (static_needs(writes), role.mount, role.name),
-            None => (
-                needs(writes, self.old_versions),
-                self.mount.as_str(),
-                at.path.as_str(),
-            ),
-        };
-        let needed: Vec<_> = kinds
-            .iter()
-            .map(|(kind, rights)| (format!("{mount}/{kind}/{name}"), *rights))
-            .collect();
+        let needed = self.needed(at, writes);
         let paths: Vec<_> = needed.iter().map(|(path, _)| path.as_str()).collect();
         let body = json(&serde_json::json!({ "paths": paths }))?;
         let place = "sys/capabilities-self";
@@ -96,6 +85,29 @@ impl Api {
             "this login lacks {}; add the policy that `keywheel store policy NAME` prints",
             missing.join(" and ")
         )))
+    }
+
+    /// Paths with the rights that are needed there; a place without a field is a role that gives logins.
+    fn needed(&self, at: &Source, writes: bool) -> Vec<(String, &'static [&'static str])> {
+        if at.field.is_empty() {
+            let rest = TO_LEASE.iter();
+            let rest = rest.map(|(path, rights)| ((*path).to_owned(), *rights));
+            return std::iter::once((at.path.clone(), OF_ROLE))
+                .chain(rest)
+                .collect();
+        }
+        let (kinds, mount, name) = match at.static_role() {
+            Some(role) => (static_needs(writes), role.mount, role.name),
+            None => (
+                needs(writes, self.old_versions),
+                self.mount.as_str(),
+                at.path.as_str(),
+            ),
+        };
+        kinds
+            .iter()
+            .map(|(kind, rights)| (format!("{mount}/{kind}/{name}"), *rights))
+            .collect()
     }
 
     async fn is_unsealed(&self, call: Call<'_>) -> Result<(), PortError> {

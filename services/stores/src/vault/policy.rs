@@ -3,7 +3,7 @@
 //! Owns the list of rights that a secret needs; `check` asks for the same list, so neither can forget
 //! one. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::store::{OldVersions, VaultSpec};
 
@@ -45,6 +45,17 @@ const OWN: [(&str, &str); 3] = [
     ("sys/capabilities-self", "update"),
 ];
 
+/// To make a login for a container and to end it, besides reading its role: each lease has a token of its own.
+pub(super) const TO_LEASE: Needs = &[
+    ("auth/token/create-orphan", &["update"]),
+    ("auth/token/renew-accessor", &["update"]),
+    ("auth/token/revoke-accessor", &["update"]),
+    ("sys/leases/renew", &["update"]),
+    ("sys/leases/revoke", &["update"]),
+];
+/// What a role needs.
+pub(super) const OF_ROLE: &[&str] = &["read"];
+
 /// What a secret needs at its path.
 pub(super) const fn needs(writes: bool, old_versions: OldVersions) -> Needs {
     match (writes, old_versions) {
@@ -65,7 +76,10 @@ pub(super) const fn static_needs(writes: bool) -> Needs {
 /// The policy for these places.
 pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
     let mut writes = BTreeMap::new();
-    for grant in grants {
+    let is_role = |grant: &&Grant| grant.source.field.is_empty();
+    let roles = grants.iter().filter(is_role);
+    let roles: BTreeSet<&str> = roles.map(|grant| grant.source.path.as_str()).collect();
+    for grant in grants.iter().filter(|grant| !is_role(grant)) {
         let place = writes
             .entry(grant.source.path.as_str())
             .or_insert((false, grant.source.static_role()));
@@ -100,6 +114,16 @@ pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
         }
         for (kind, rights) in needs(writes, spec.old_versions) {
             push(&mut out, &format!("{}/{kind}/{path}", spec.mount), rights);
+        }
+    }
+    for role in &roles {
+        push(&mut out, role, OF_ROLE);
+    }
+    if !roles.is_empty() {
+        // Without a right there nobody may ask what kind of engine is at the mount, as every check does.
+        push(&mut out, &format!("{}/config", spec.mount), &["read"]);
+        for (path, rights) in TO_LEASE {
+            push(&mut out, path, rights);
         }
     }
     out.push_str("# `keywheel import` lists names; add this while it runs:\n");

@@ -35,6 +35,9 @@ pub(super) struct Login {
 #[derive(Deserialize)]
 pub(super) struct Auth {
     client_token: String,
+    /// What the token is called; no secret.
+    #[serde(default)]
+    pub(super) accessor: String,
     #[serde(default)]
     pub(super) lease_duration: u64,
     #[serde(default)]

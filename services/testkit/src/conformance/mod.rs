@@ -6,6 +6,7 @@ pub mod container_host;
 pub mod gateways;
 pub mod journal;
 pub mod journal_shared;
+pub mod leases;
 pub mod rotator;
 pub mod store;
 pub mod subscriptions;

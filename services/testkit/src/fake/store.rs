@@ -9,11 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use keywheel_core::id::RotationId;
 use keywheel_core::store::{RemoteVersion, Source};
+use keywheel_engine::port::leases::Leases;
 use keywheel_engine::port::store::{Listed, ListedEntry, LoginRefused, Observed, Store};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
 use tokio::sync::watch;
+
+use super::leases::FakeLeases;
 
 /// Entries of a page.
 const PAGE: usize = 2;
@@ -21,6 +24,8 @@ const PAGE: usize = 2;
 /// A store in memory.
 #[derive(Default)]
 pub struct FakeStore {
+    /// What it lends.
+    pub lender: FakeLeases,
     state: Mutex<State>,
     held: watch::Sender<bool>,
 }
@@ -325,6 +330,10 @@ impl Store for FakeStore {
             }))
         })
         .await
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(&self.lender)
     }
 
     fn is_behind(&self, known: &RemoteVersion, found: &RemoteVersion) -> bool {

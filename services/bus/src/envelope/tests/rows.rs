@@ -80,6 +80,7 @@ fn plan() -> HostPlan {
         floor: 1,
         dead: [5].into(),
         traceparent: Some(TRACE.to_owned()),
+        leases: false,
     };
     HostPlan {
         host: HOST,

@@ -4,10 +4,12 @@
 use super::*;
 use crate::effect::{AtResource, Work};
 use crate::name::SecretName;
+use crate::report::HostReport;
 use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::react;
 use crate::secret::{Rejection as No, Spec};
 use crate::store::CredentialNow;
+use crate::testing::reloaded;
 
 const ADMIN: SecretId = SecretId::from_bytes([40; 16]);
 const OTHER: SecretId = SecretId::from_bytes([41; 16]);
@@ -275,6 +277,11 @@ fn what_a_receiver_may_have_made_is_revoked_there_before_it_was_set() {
     let made = || with_key_beside(Given::nothing()).and(apply_secret(received("/stripe")));
     assert!(reaches_the_server(made(), None), "it is asked at `create`");
     let serving = with_key_beside(Given::serving()).and(apply_secret(received("/stripe")));
+    let knowing = HostReport {
+        knows_staged: true,
+        ..report(vec![reloaded(1, 1)], &[1])
+    };
+    let serving = serving.and(Command::Report(knowing));
     let staging = serving.and(rotate(SECOND)).and(done(SECOND, Step::Create));
     let phase = &staging.world().rotations[&SECOND].phase;
     assert_eq!(*phase, rotation::Phase::Staging);

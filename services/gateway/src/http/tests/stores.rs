@@ -181,6 +181,7 @@ async fn a_look_now_says_what_was_found_and_which_rotation_takes_it_over() {
         known: None,
         found: Some(RemoteVersion("1".to_owned())),
         is_unchanged: false,
+        is_gone: false,
     };
     let observed = Command::Observed(seen);
     bench.submit(Role::StoreSync, observed).await;

@@ -37,6 +37,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
             image: Some(ImageSelector::Digest("sha256:1".to_owned())),
             labels: BTreeMap::new(),
             insecure: false,
+            container: None,
         },
         target,
         reload: Reload::None,
@@ -47,6 +48,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         floor: 0,
         dead: BTreeSet::new(),
         traceparent: None,
+        leases: false,
     }
 }
 

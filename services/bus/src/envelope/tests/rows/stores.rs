@@ -131,6 +131,7 @@ pub(super) fn commands() -> [Command; 4] {
         known: Some(remote("6")),
         found: Some(remote("7")),
         is_unchanged: true,
+        is_gone: false,
     };
     let finished = Command::StepOutcome {
         rotation,
@@ -215,6 +216,10 @@ pub(super) fn news() -> Body {
         known: place.is_some().then(|| RemoteVersion("7".to_owned())),
         current: place.is_some().then_some(2),
         is_passed_over: place.is_some(),
+        leases: place
+            .iter()
+            .map(|_| RemoteVersion("accessor:lease:3600".to_owned()))
+            .collect(),
         place,
         is_generated: true,
         is_rotating: false,

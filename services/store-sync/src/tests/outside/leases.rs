@@ -1,0 +1,95 @@
+//! Leases of containers: renewed by their store's poll, and told when another one is needed.
+
+use keywheel_engine::port::leases::Leases as _;
+use keywheel_testkit::conformance::store::plenty;
+
+use super::*;
+
+fn role() -> Source {
+    Source {
+        path: "database/creds/app".to_owned(),
+        field: String::new(),
+    }
+}
+
+/// A container's lease of the store `one`.
+fn leased(lease: &RemoteVersion) -> SecretNow {
+    SecretNow {
+        place: Some(Place {
+            store: StoreName::parse("one").unwrap(),
+            source: role(),
+        }),
+        known: Some(lease.clone()),
+        leases: vec![lease.clone()],
+        current: Some(1),
+        ..secret_now(SECRET, "one")
+    }
+}
+
+#[tokio::test]
+async fn a_lease_at_its_maximum_lifetime_is_renewed_and_told_to_give_way() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    let minted = store.lender.mint(&role(), &plenty()).await.unwrap();
+    store.lender.grant(Duration::from_secs(60));
+    let (shutdown, task) = world.start();
+    world.tell(vec![store_now("one")], vec![leased(&minted.lease)]);
+    let seen = world.observation().await;
+    assert_eq!((seen.secret, seen.found), (SECRET, None));
+    assert!(!seen.is_gone);
+    assert_eq!(seen.known.as_ref(), Some(&minted.lease));
+    store.lender.pass_mint_span();
+    assert_eq!(
+        store.lender.alive(),
+        [minted.lease],
+        "it lives on meanwhile"
+    );
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lease_before_is_renewed_while_another_one_takes_its_place() {
+    let world = World::new().await;
+    let store = world.fakes.store("one");
+    let before = store.lender.mint(&role(), &plenty()).await.unwrap();
+    let next = store.lender.mint(&role(), &plenty()).await.unwrap();
+    let (shutdown, task) = world.start();
+    let swapping = SecretNow {
+        leases: vec![before.lease.clone(), next.lease.clone()],
+        is_rotating: true,
+        ..leased(&next.lease)
+    };
+    world.tell(vec![store_now("one")], vec![swapping]);
+    let mut both = [before.lease, next.lease];
+    both.sort_unstable();
+    let extended = async {
+        while store.lender.extended() < both.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, extended).await.unwrap();
+    store.lender.pass_mint_span();
+    assert_eq!(store.lender.alive(), both);
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_that_is_gone_there_is_told_and_one_that_has_its_time_is_not() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    let minted = store.lender.mint(&role(), &plenty()).await.unwrap();
+    let (shutdown, task) = world.start();
+    let gone = SecretNow {
+        secret: OTHER,
+        ..leased(&remote("token9:lease9:3600"))
+    };
+    world.tell(vec![store_now("one")], vec![leased(&minted.lease), gone]);
+    let seen = world.observation().await;
+    assert_eq!((seen.secret, seen.found), (OTHER, None));
+    assert!(seen.is_gone);
+    store.lender.pass_mint_span();
+    shutdown.request();
+    task.await.unwrap();
+}

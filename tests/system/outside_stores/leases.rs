@@ -1,0 +1,138 @@
+//! Logins by lease: a real OpenBao makes one at a real PostgreSQL for each container.
+
+use anyhow::{Context as _, Result, ensure};
+use keywheel_testkit::server::openbao::OpenBao;
+use keywheel_testkit::server::postgres::{PASSWORD, PostgresServer, USER};
+use keywheel_tests::docker::{self, Container};
+use keywheel_tests::stage::{PATIENCE, SECRET, items};
+use keywheel_tests::{manifest, wait};
+use serde_json::{Value, json};
+
+use crate::scene::{STORE, Scene};
+
+const DATABASE: &str = "shop";
+const ROLE: &str = "database/creds/app";
+
+/// What a container has to sign in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Login {
+    user: String,
+    password: String,
+}
+
+impl Login {
+    fn of(scene: &Scene, container: &Container) -> Result<Self> {
+        let value: Value = serde_json::from_str(&scene.stage.value_soon_in(container)?)?;
+        let field = |name: &str| value[name].as_str().map(str::to_owned);
+        Ok(Self {
+            user: field("username").context("no username")?,
+            password: field("password").context("no password")?,
+        })
+    }
+
+    fn is_good(&self, server: &PostgresServer) -> bool {
+        server.signs_in(DATABASE, &self.user, &self.password)
+    }
+}
+
+/// Users that OpenBao made.
+fn made(server: &PostgresServer) -> String {
+    server.psql(
+        DATABASE,
+        "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'",
+    )
+}
+
+fn set_up(scene: &Scene, server: &PostgresServer) {
+    let place = server.place();
+    let host = place.trim_start_matches("postgres://");
+    let must = |path: &str, body: &Value| {
+        let _answer = scene.bao.must("POST", path, &[], &body.to_string());
+    };
+    must("sys/mounts/database", &json!({ "type": "database" }));
+    let url =
+        format!("postgresql://{{{{username}}}}:{{{{password}}}}@{host}/{DATABASE}?sslmode=disable");
+    must(
+        "database/config/shop",
+        &json!({
+            "plugin_name": "postgresql-database-plugin", "allowed_roles": "app",
+            "connection_url": url, "username": USER, "password": PASSWORD,
+        }),
+    );
+    let creation =
+        "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
+    must(
+        "database/roles/app",
+        &json!({
+            "db_name": "shop", "creation_statements": [creation],
+            "default_ttl": "1h", "max_ttl": "24h",
+        }),
+    );
+}
+
+#[test]
+fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let server = PostgresServer::start();
+    let _url = server.database(DATABASE);
+    let mut scene = Scene::set(OpenBao::start_kept())?;
+    set_up(&scene, &server);
+    let secret = format!(
+        "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {SECRET} }}\nspec:\n  \
+         rotator: {{ type: dynamic, store: {STORE}, role: {ROLE}, linger: 30s }}\n---\n"
+    );
+    let on = scene.stage.on("shop");
+    let file = manifest::file_binding("test-file", SECRET, &on, "db_password", "none");
+    let declared = scene.store("1s")? + &secret + &file;
+    scene.stage.keywheel.apply(&declared)?;
+    scene.stage.keywheel.wait_plans()?;
+
+    // Each start waits for its login, and has it before its first instruction.
+    let one = scene.stage.run("shop", &[], "/bin/app-file")?;
+    let other = scene.stage.run("shop", &[], "/bin/app-file")?;
+    let (first, second) = (Login::of(&scene, &one)?, Login::of(&scene, &other)?);
+    ensure!(first.user != second.user, "{first:?} is shared");
+    ensure!(first.is_good(&server) && second.is_good(&server));
+
+    // A container that starts again and again mints none.
+    for _ in 0..3 {
+        one.restart()?.ok()?;
+    }
+    ensure!(
+        Login::of(&scene, &one)? == first,
+        "another one after a restart"
+    );
+    ensure!(made(&server) == "2", "{} were made", made(&server));
+    let consumers = scene
+        .stage
+        .keywheel
+        .json(&["consumers", "--secret", SECRET])?;
+    ensure!(items(&consumers).len() == 2, "{consumers}");
+
+    // OpenBao is away: what is there goes on, and a start is served; back, it ends what is to end.
+    scene.bao.kill();
+    one.restart()?.ok()?;
+    ensure!(Login::of(&scene, &one)? == first && first.is_good(&server));
+    scene.bao.start_again();
+    scene.bao.unseal();
+
+    // One is removed: its login goes, and nobody else's.
+    drop(one);
+    wait::until_true("the removed one's login to be refused", PATIENCE, || {
+        Ok(!first.is_good(&server))
+    })?;
+    ensure!(second.is_good(&server), "the other one's went, too");
+
+    // An incident ends all of them; the container that runs gets another one.
+    let revoked = ["revoke", SECRET, "--reason", "drill", "--yes", "--wait"];
+    scene.stage.keywheel.cli(&revoked)?.ok()?;
+    ensure!(!second.is_good(&server), "{second:?} is still let in");
+    let third = wait::until("another login", PATIENCE, || {
+        let login = Login::of(&scene, &other)?;
+        Ok((login != second && login.is_good(&server)).then_some(login))
+    })?;
+    let values = [&first, &second, &third].map(|login| login.password.as_str());
+    scene.finish(&values, &[&other])
+}
