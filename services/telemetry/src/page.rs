@@ -292,7 +292,7 @@ mod tests {
         page.begin(&names::STORE_ERRORS, &["vault", "set"]);
         page.begin(&names::STRAGGLERS, &[]);
         let shown = lines(&page, "keywheel_rotation_step_failures_total");
-        assert_eq!(shown.len(), 7, "{shown:?}");
+        assert_eq!(shown.len(), 8, "{shown:?}");
         let ones = shown.iter().filter(|line| line.ends_with(" 1"));
         assert_eq!(ones.count(), 1, "{shown:?}");
         let counts = lines(&page, "keywheel_rotation_duration_seconds_count");

@@ -48,10 +48,11 @@ pub(super) fn is_left_to_die(open: &Rotation, secret: &Secret) -> bool {
 }
 
 /// Begins to ask for sessions, where that is promised and something dies at the end. They have as long as
-/// consumers had, whatever those left of it. Whoever moves back asks for none: what dies then was in use
-/// for moments.
+/// consumers had, whatever those left of it. Who moves back before anybody was asked asks for none: what dies
+/// then was in use for moments.
 pub(super) fn begin(open: &Rotation, secret: &Secret, now: Timestamp) -> Option<Vec<Event>> {
-    let waits = drains(secret) && open.returning.is_none() && is_left_to_die(open, secret);
+    let was_short = open.returning.is_some() && (open.drain.asked == 0 || secret.stays_outside());
+    let waits = drains(secret) && !was_short && is_left_to_die(open, secret);
     if !waits {
         return None;
     }
@@ -102,10 +103,6 @@ pub(super) fn counted(
 pub(super) fn drained(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
     let done = rotation::Event::StepCompleted { step: Step::Drain };
     let mut events = vec![Event::Rotation(open.id, done)];
-    events.extend(rotate::retire_old(
-        (open.id, open.version),
-        secret,
-        &open.old,
-    )?);
+    events.extend(rotate::ended(open, secret)?);
     Ok(events)
 }

@@ -82,7 +82,8 @@ fn drained(open: &Rotation, secret: &Secret, dying: &[u64]) -> Result<Vec<Event>
 /// own stays alive: the next rotation retires it.
 fn is_beaten(open: &Rotation, versions: &[u64]) -> bool {
     let is_dying = |back: u64| versions.contains(&back);
-    let has_no_way_back = open.phase == Phase::Distributing && open.returning.is_some_and(is_dying);
+    let waits = open.phase == Phase::Distributing || open.is_draining();
+    let has_no_way_back = waits && open.returning.is_some_and(is_dying);
     versions.contains(&open.version) || has_no_way_back
 }
 

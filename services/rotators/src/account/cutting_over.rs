@@ -98,7 +98,7 @@ impl AccountRotator {
     }
 
     /// Whether the account has it. What nobody can sign in with is not asked about.
-    async fn kept(&self, of: &Credential, until: &Until) -> Result<Keeps, PortError> {
+    pub(super) async fn kept(&self, of: &Credential, until: &Until) -> Result<Keeps, PortError> {
         let Credential { login, password } = of;
         if !password::is_possible(password) {
             until.check()?;

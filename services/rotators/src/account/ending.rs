@@ -9,7 +9,7 @@
 use keywheel_core::effect::StepWork;
 use keywheel_core::id::SecretId;
 use keywheel_core::resource::Strategy;
-use keywheel_engine::port::accounts::{Keep, Login};
+use keywheel_engine::port::accounts::{Keep, Keeps, Login};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 
@@ -269,6 +269,26 @@ impl AccountRotator {
         Err(PortError::new(ErrorKind::Conflict, text))
     }
 
+    /// The one password of an account that lets in with neither. A lock or an expiry turns every login away and
+    /// says nothing of it; what somebody gave it meanwhile is left alone. Where the current one is good, a statement
+    /// that nobody heard the end of may still be under way: whoever sets it again waits for that.
+    async fn give_back(
+        &self,
+        current: &Credential,
+        dying: &Credential,
+        is_current_good: bool,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        if !is_current_good && self.kept(dying, until).await? == Keeps::No {
+            return Ok(());
+        }
+        let Credential { login, password } = current;
+        self.accounts
+            .accept(login, password, Keep::Nothing, until)
+            .await?;
+        self.check_refused(dying, until).await
+    }
+
     /// One of the passwords of an account that stays dies. Where the account accepts the current
     /// version's beside it, only this one is taken away: the server looks at what it keeps, for a login
     /// that fails proves nothing of that. Else the account is given the current version's back.
@@ -288,8 +308,11 @@ impl AccountRotator {
         if !self.admits(dying, until).await? {
             return match self.strategy() {
                 Strategy::DualPassword => self.withdraw(dying, until).await,
-                // What the one password of the account is now, somebody gave it.
-                Strategy::AlternatingUsers | Strategy::SingleUser => Ok(()),
+                Strategy::AlternatingUsers => Ok(()),
+                Strategy::SingleUser => {
+                    self.give_back(&current, dying, is_current_good, until)
+                        .await
+                }
             };
         }
         let Credential { login, password } = &current;

@@ -183,10 +183,11 @@ async fn leases_that_the_log_names_end_though_nothing_is_on_record_here() {
     let bench = bench();
     let minted = bench.store.lender.mint(&role(), &always()).await.unwrap();
     let outside = outside(&[minted.lease]);
-    let revoked = bench
+    bench
         .rotator
-        .retire(SECRET, &[VERSION], Some(&outside), &always());
-    revoked.await.unwrap();
+        .retire(SECRET, &[VERSION], Some(&outside), &always())
+        .await
+        .unwrap();
     assert_eq!(bench.store.lender.alive(), []);
 }
 

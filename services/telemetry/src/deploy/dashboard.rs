@@ -106,6 +106,14 @@ const ROWS: &[(&str, &[Panel])] = &[
                 ],
             ),
             (
+                "Gap of a cut-over, p99",
+                "s",
+                &[(
+                    "histogram_quantile(0.99, max by (le) (rate(keywheel_rotation_gap_seconds_bucket[1d])))",
+                    "p99",
+                )],
+            ),
+            (
                 "Steps, p99",
                 "s",
                 &[(

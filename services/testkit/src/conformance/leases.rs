@@ -43,13 +43,19 @@ async fn each_login_is_another_one_and_ends_alone(lender: &dyn Lender) {
     assert!(!one.value.ct_eq(&other.value));
     assert!(lender.admits(&one.value).await && lender.admits(&other.value).await);
     for _ in 0..2 {
-        let ended = lender.leases().end(&lender.role(), &one.lease, &plenty());
-        ended.await.unwrap();
+        let leases = lender.leases();
+        leases
+            .end(&lender.role(), &one.lease, &plenty())
+            .await
+            .unwrap();
     }
     assert!(!lender.admits(&one.value).await, "its lease ended");
     assert!(lender.admits(&other.value).await, "another one's did not");
-    let ended = lender.leases().end(&lender.role(), &other.lease, &plenty());
-    ended.await.unwrap();
+    let leases = lender.leases();
+    leases
+        .end(&lender.role(), &other.lease, &plenty())
+        .await
+        .unwrap();
     assert!(!lender.admits(&other.value).await);
 }
 

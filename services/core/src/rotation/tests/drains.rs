@@ -348,6 +348,17 @@ fn while_sessions_are_waited_for_there_is_a_way_back() {
 }
 
 #[test]
+fn who_goes_back_after_sessions_were_asked_for_waits_for_those_of_the_new_one() {
+    let given = asked().and(left(1, 2)).and(intervene(Intervention::Abort));
+    let back = Command::Report(report(vec![swapped(1, 1)], &[1]));
+    let given = given.when(back).then_among_others([step(Step::Drain, 2)]);
+    let given = given.and(left(2, 3)).and(retry());
+    given
+        .when(left(3, 0))
+        .then_among_others([revoked(2), step(Step::RollBack, 1)]);
+}
+
+#[test]
 fn an_incident_does_not_wait_for_sessions() {
     let given = asked().and(left(1, 2));
     let given = given.when(revoke(None));
