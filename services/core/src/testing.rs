@@ -307,6 +307,7 @@ pub(crate) struct Given {
     log: Vec<Event>,
     now: Option<Timestamp>,
     enrolment: Enrolment,
+    seed: Option<u8>,
 }
 
 impl Given {
@@ -377,6 +378,12 @@ impl Given {
         self
     }
 
+    /// Further ids are counted up from other bytes from here on, as each command draws its own.
+    pub(crate) fn drawn(mut self, seed: u8) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Hosts become known by tokens from here on.
     pub(crate) fn by_token(mut self) -> Self {
         self.enrolment = Enrolment::ByToken;
@@ -385,6 +392,7 @@ impl Given {
 
     fn context(&self) -> Context {
         Context {
+            seed: self.seed.map_or(SEED, |byte| [byte; 16]),
             enrolment: self.enrolment,
             ..context(self.now.unwrap_or(NOW))
         }

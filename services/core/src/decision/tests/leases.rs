@@ -397,7 +397,7 @@ fn another_lease_for_a_container_that_does_not_run_is_not_kept_longer_and_none_i
 fn a_container_that_wants_one_again_after_its_own_ended_is_kept_no_time() {
     let down = served().and(only(&[])).and(revoke(None));
     let withdrawn = Command::Report(report(Vec::new(), &[]));
-    let down = down.and(confirmed()).and(withdrawn);
+    let down = down.and(confirmed()).and(withdrawn).drawn(0xdd);
     let resumed = of_lease(1, secret::Event::LeaseResumed);
     let back = down.when(wants(&[1])).then_among_others([resumed]);
     assert_eq!(back.world().secrets[&lease(1)].lingers_until, None);

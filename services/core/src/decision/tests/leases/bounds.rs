@@ -53,7 +53,7 @@ fn a_container_that_another_host_tells_of_stays_with_the_host_it_is_on() {
         ..report(vec![item(1, Fact::Wanted)], &[])
     });
     let given = served().and(enrol(OTHER_HOST)).and(revoke(None));
-    let given = given.and(confirmed());
+    let given = given.and(confirmed()).drawn(0xdd);
     given.clone().when(told.clone()).then_nothing();
     let gone = given.and(evict(HOST)).and(told);
     let secret = &gone.world().secrets[&lease(1)];
