@@ -157,7 +157,8 @@ impl WebhookRotator {
     }
 
     /// Whether a failed rotation has left nothing there: nothing was asked, another version has the value,
-    /// or it was given by whoever has it in use, so that taking it away would be the outage.
+    /// or it was given by whoever has it in use, so that taking it away would be the outage. Where `set` has
+    /// displaced the current value, only the current version can be the other one: it is given back.
     async fn left_nothing(
         &self,
         work: &StepWork,
@@ -173,6 +174,9 @@ impl WebhookRotator {
         if work.provided && self.plan.current.is_none() {
             tracing::warn!("a value was not taken over; its receiver may accept it");
             return Ok(true);
+        }
+        if let Some((_, before)) = self.displaced(work.secret, version, until).await? {
+            return Ok(before.ct_eq(value));
         }
         self.is_shared(work.secret, version, value, until).await
     }

@@ -336,6 +336,34 @@ async fn a_value_that_was_given_back_is_asked_for_and_one_that_was_promised_is_m
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_value_that_was_put_again_gives_way_to_the_current_one() {
+    let bench = Bench::start(EXAMPLES[0], Strategy::SingleUser).await;
+    let until = plenty();
+    bench.make(1, None, &[]).await;
+    bench.make(2, Some(1), &[]).await;
+    let (older, current) = (bench.value(1), bench.value(2));
+    let rotator = bench.over(Some(2), &[1]);
+    for (version, value, is_undone) in [(3, &older, true), (4, &current, false)] {
+        let again = bench.provided(version, value).await;
+        rotator.create(&again, &until).await.unwrap();
+        rotator.set(&again, &until).await.unwrap();
+        assert_eq!(bench.accepts(&current).await, !is_undone);
+        bench.proxy.forget();
+        let undo = StepWork {
+            step: Step::RollBack,
+            ..again
+        };
+        for _ in 0..2 {
+            rotator.roll_back(&undo, &until).await.unwrap();
+            assert!(bench.accepts(&current).await, "it is given back");
+            assert!(!bench.accepts(&older).await);
+        }
+        let told = bench.proxy.asked("_rolledback");
+        assert_eq!(told, usize::from(is_undone), "version {version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_path_made_nothing_and_a_wrong_key_proves_nothing() {
     let bench = Bench::start(EXAMPLES[0], Strategy::SingleUser).await;
     let (until, rotator) = (plenty(), bench.over(None, &[]));
