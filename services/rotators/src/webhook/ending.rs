@@ -90,17 +90,37 @@ impl WebhookRotator {
         let Some(current) = current.filter(|_| self.strategy() == Overlap::SingleUser) else {
             return Ok(None);
         };
-        let kept = self.kept(secret, current, until).await?;
+        let kept = self.readable(secret, current, until).await?;
         if kept.is_none() {
             tracing::warn!(
                 version = current,
-                "the current value is gone from the cache and cannot be given back; rotate again, or put it"
+                "the current value is not in the cache and cannot be given back; rotate again, or put it"
             );
         }
         Ok(kept.map(|value| (current, value)))
     }
 
-    /// One version ends. A revocation insists where another version has the same value.
+    /// A version's value where it can be read: one that is damaged in the cache is as good as gone.
+    async fn readable(
+        &self,
+        secret: SecretId,
+        version: u64,
+        until: &Until,
+    ) -> Result<Option<SecretBytes>, PortError> {
+        match self.kept(secret, version, until).await {
+            Err(error) if error.kind == ErrorKind::Corrupt => {
+                tracing::warn!(
+                    version,
+                    "a value is damaged in the cache: its receiver is not sent it, and ends what it knows of that version"
+                );
+                Ok(None)
+            }
+            kept => kept,
+        }
+    }
+
+    /// One version ends. A revocation insists where another version has the same value, and where its value
+    /// cannot be read.
     async fn end_one(
         &self,
         secret: SecretId,
@@ -108,7 +128,10 @@ impl WebhookRotator {
         reason: Reason,
         until: &Until,
     ) -> Result<(), PortError> {
-        let value = self.kept(secret, version, until).await?;
+        let value = match reason {
+            Reason::Revoked => self.readable(secret, version, until).await?,
+            Reason::Retired | Reason::RolledBack => self.kept(secret, version, until).await?,
+        };
         let is_known = match &value {
             None => !self.vault.is_destroyed(secret, version).await?,
             Some(value) if reason == Reason::Retired => {

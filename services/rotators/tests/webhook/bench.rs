@@ -225,6 +225,15 @@ impl Bench {
         SecretBytes::from(self.vault.value(SECRET, version).expect("it is kept"))
     }
 
+    /// A version's value cannot be read any more.
+    pub(crate) fn damage(&self, version: u64) {
+        self.vault.damage(SECRET, version);
+    }
+
+    pub(crate) async fn is_destroyed(&self, version: u64) -> bool {
+        self.vault.is_destroyed(SECRET, version).await.unwrap()
+    }
+
     /// Whether the receiver accepts it now.
     pub(crate) async fn accepts(&self, value: &SecretBytes) -> bool {
         let asking = Arc::new(FakeVault::default());

@@ -364,6 +364,32 @@ async fn an_older_value_that_was_put_again_gives_way_to_the_current_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_cannot_be_read_holds_no_revocation_back() {
+    let bench = Bench::start(EXAMPLES[0], Strategy::SingleUser).await;
+    let until = plenty();
+    bench.make(1, None, &[]).await;
+    bench.make(2, Some(1), &[]).await;
+    bench.make(3, Some(1), &[2]).await;
+    let old = bench.value(1);
+    let rotator = bench.over(Some(1), &[2]);
+    bench.damage(3);
+    let kept = rotator.retire(SECRET, &[3], None, &until).await;
+    assert_eq!(
+        refused(kept).kind,
+        ErrorKind::Corrupt,
+        "only who must insists"
+    );
+    rotator.revoke(SECRET, &[3], None, &until).await.unwrap();
+    assert!(bench.is_destroyed(3).await && bench.accepts(&old).await);
+    // What cannot be read cannot be given back either; the other value dies all the same.
+    bench.damage(1);
+    let second = bench.value(2);
+    rotator.revoke(SECRET, &[2], None, &until).await.unwrap();
+    assert!(bench.is_destroyed(2).await && !bench.accepts(&second).await);
+    assert_eq!(bench.proxy.asked("_revoked\r\n"), 2, "each is told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_path_made_nothing_and_a_wrong_key_proves_nothing() {
     let bench = Bench::start(EXAMPLES[0], Strategy::SingleUser).await;
     let (until, rotator) = (plenty(), bench.over(None, &[]));

@@ -36,6 +36,7 @@ struct State {
 struct Kept {
     versions: BTreeMap<(SecretId, u64), (RotationId, Vec<u8>)>,
     destroyed: BTreeSet<(SecretId, u64)>,
+    damaged: BTreeSet<(SecretId, u64)>,
     stash: BTreeMap<RotationId, Vec<u8>>,
     store_key: Option<SecretBytes>,
     inserts: u32,
@@ -90,6 +91,11 @@ impl FakeVault {
     /// The value is gone, though nobody destroyed it.
     pub fn lose(&self, secret: SecretId, version: u64) {
         self.state().kept.versions.remove(&(secret, version));
+    }
+
+    /// The value is there, and cannot be read.
+    pub fn damage(&self, secret: SecretId, version: u64) {
+        self.state().kept.damaged.insert((secret, version));
     }
 
     fn call<T>(&self, act: impl FnOnce(&mut Kept) -> Result<T, PortError>) -> Result<T, PortError> {
@@ -161,6 +167,9 @@ impl VersionVault for FakeVault {
 
     async fn open(&self, secret: SecretId, version: u64) -> Result<SecretBytes, PortError> {
         self.call(|kept| match kept.versions.get(&(secret, version)) {
+            Some(_) if kept.damaged.contains(&(secret, version)) => {
+                Err(PortError::new(ErrorKind::Corrupt, "damaged"))
+            }
             Some((_, value)) => Ok(SecretBytes::from(value.clone())),
             None => Err(PortError::new(ErrorKind::NotFound, "no such version")),
         })
