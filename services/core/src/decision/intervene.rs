@@ -137,9 +137,11 @@ fn abort(
     }
 }
 
-/// What a server made itself is the only value that opens anything from `set` on: nobody throws it away.
+/// What a server made itself is the only value that opens anything, from `set` on or, where it did so unasked,
+/// from the start: nobody throws it away.
 fn refuse_loss(open: &Rotation, secret: &Secret) -> Result<(), rotation::Rejection> {
-    if !(open.was_set && secret.is_made_there() && secret.current.is_some()) {
+    let is_made = open.was_set || matches!(open.trigger, rotation::Trigger::External { .. });
+    if !(is_made && secret.is_made_there() && secret.current.is_some()) {
         return Ok(());
     }
     Err(rotation::Rejection::NoWayBack {

@@ -355,6 +355,25 @@ fn what_a_static_role_made_is_not_aborted_and_its_gap_counts() {
 }
 
 #[test]
+fn what_a_static_role_made_unasked_is_not_aborted_before_set_either() {
+    let no_way_back = rotation::Rejection::NoWayBack {
+        rotation: SECOND,
+        secret: secret_name(),
+    };
+    let begun = following_role().and(seen(SECOND, Some(7), Some(8)));
+    let refused = begun.clone().when(abort(SECOND));
+    refused.then_rejected(no_way_back.clone());
+    let retrying = begun.and(failed(SECOND, Step::Create, 1));
+    retrying.when(abort(SECOND)).then_rejected(no_way_back);
+    // Elsewhere the version before is as good as it was.
+    let other = following().and(seen(SECOND, Some(7), Some(8)));
+    let _aborted = other.and(abort(SECOND));
+    let role = declared().and(apply_secret(role()));
+    let first = role.and(seen(FIRST, None, Some(7)));
+    let _aborted = first.and(abort(FIRST));
+}
+
+#[test]
 fn what_a_static_role_made_and_somebody_rotated_since_is_rolled_back_at_once() {
     let begun = following_role().and(rotate(SECOND));
     let set = begun.and(done(SECOND, Step::Create));
