@@ -207,6 +207,10 @@ pub struct Source {
 
 /// What stands between the mount of a database engine and the name of a static role of it.
 const STATIC_ROLE: &str = "/static-creds/";
+/// The field of a static role that its server makes anew.
+const PASSWORD: &str = "password";
+/// The field of a static role that names its account.
+const USERNAME: &str = "username";
 
 /// A static role of a database engine at Vault or OpenBao: the server makes its account's password itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,10 +225,21 @@ pub struct StaticRole<'a> {
 const ARN_SUFFIX_BYTES: usize = 7;
 
 impl Source {
-    /// The static role that it names: `/MOUNT/static-creds/ROLE`. A path that begins with a slash is the
-    /// server's, and not below the store's mount.
+    /// The static role that it names: `/MOUNT/static-creds/ROLE`, with the fields that a role tells. A path
+    /// that begins with a slash is the server's, and not below the store's mount.
     #[must_use]
     pub fn static_role(&self) -> Option<StaticRole<'_>> {
+        let is_told = matches!(self.field.as_str(), PASSWORD | USERNAME);
+        self.role_in_path().filter(|_| is_told)
+    }
+
+    /// Whether its server makes the value itself: the password of a static role.
+    #[must_use]
+    pub fn is_made_there(&self) -> bool {
+        self.field == PASSWORD && self.static_role().is_some()
+    }
+
+    fn role_in_path(&self) -> Option<StaticRole<'_>> {
         let path = self.path.strip_prefix('/')?;
         let (mount, name) = path.split_once(STATIC_ROLE)?;
         let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
@@ -253,6 +268,9 @@ impl Source {
                 Some("a secret in Vault is a map; name one with `source.field`")
             }
             Backend::Vault(_) if self.static_role().is_some() => None,
+            Backend::Vault(_) if self.role_in_path().is_some() => Some(
+                "a static role tells two fields; write `password` in `source.field`, or `username`",
+            ),
             Backend::Vault(_) => {
                 let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
                 (!self.path.split('/').all(plain)).then_some(
@@ -261,6 +279,15 @@ impl Source {
             }
             Backend::Aws(_) => None,
         }
+    }
+
+    /// Why nobody makes values for it, and what would be right.
+    #[must_use]
+    pub fn generator_fault(&self, backend: &Backend) -> Option<&'static str> {
+        let is_role = matches!(backend, Backend::Vault(_)) && self.static_role().is_some();
+        (is_role && !self.is_made_there()).then_some(
+            "the account of a static role has its name from the server; leave `generator` out, and give it to the secret whose `source.field` is `password`",
+        )
     }
 }
 

@@ -42,7 +42,7 @@ use keywheel_seal::{Entropy, SecretBytes};
 use self::api::{Api, Patched};
 use self::http::{Call, Http};
 use self::session::Session;
-use self::static_role::made_at;
+use self::static_role::{made_at, not_ours};
 use self::tls::Endpoint;
 use self::version::Version;
 use self::wire::Metadata;
@@ -435,7 +435,7 @@ impl Store for VaultStore {
     }
 
     fn makes(&self, at: &Source) -> bool {
-        at.static_role().is_some()
+        at.is_made_there()
     }
 
     async fn make(
@@ -468,7 +468,7 @@ impl Store for VaultStore {
         let call = self.call(until);
         if let Some(role) = at.static_role() {
             let ours = self.ours_at(at, &role, (value, expected), call).await?;
-            return ours.ok_or_else(|| of_store(&self.name, newer(at, NEWER)));
+            return ours.ok_or_else(|| of_store(&self.name, not_ours(at)));
         }
         let work = self.write_and_see(at, token, value, expected, call);
         self.within(call, work).await
@@ -510,7 +510,7 @@ impl Store for VaultStore {
         until: &Until,
     ) -> Result<(), PortError> {
         if let Some(role) = at.static_role() {
-            return self.revoke_at(&role, version, self.call(until)).await;
+            return self.revoke_at(at, &role, version, until).await;
         }
         self.end_version(at, version, OldVersions::Destroy, until)
             .await

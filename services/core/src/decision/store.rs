@@ -134,6 +134,11 @@ pub(super) fn refuse_place(
         Some(_) => place.source.lease_fault(backend),
         None => place.source.fault(backend),
     };
+    let is_generated = spec.generator.is_some();
+    let fault = fault.or_else(|| {
+        let source = is_generated.then_some(&place.source)?;
+        source.generator_fault(backend)
+    });
     if let Some(reason) = fault {
         let secret = name.clone();
         return Err(store::Rejection::NoPlace { secret, reason }.into());

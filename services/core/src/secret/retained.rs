@@ -72,8 +72,8 @@ impl Secret {
     /// Whether the server outside makes the values itself.
     #[must_use]
     pub fn is_made_there(&self) -> bool {
-        let role = self.place().and_then(|place| place.source.static_role());
-        role.is_some()
+        let place = self.place();
+        place.is_some_and(|place| place.source.is_made_there())
     }
 
     /// The version that stays alive beside this one, once it is promoted: the one that is current before

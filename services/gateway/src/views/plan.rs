@@ -70,7 +70,7 @@ fn strategy(secret: &Secret) -> String {
         return at_resource(resource);
     }
     let place = secret.place();
-    let makes_itself = place.is_some_and(|place| place.source.static_role().is_some());
+    let makes_itself = secret.is_made_there();
     let kept = secret.retains_beside(secret.last_version.saturating_add(1));
     if let Some(kept) = kept.filter(|_| !makes_itself) {
         let store = place.map_or("local", |place| place.store.as_str());
@@ -80,7 +80,7 @@ fn strategy(secret: &Secret) -> String {
     }
     match place {
         None => "overlap: the value is made in the store `local`; old and new both live until every consumer has acknowledged".to_owned(),
-        Some(place) if place.source.static_role().is_some() => format!(
+        Some(place) if makes_itself => format!(
             "cut-over: store `{}` makes the value itself at `set`, and from then on the one before is refused; it only goes forward",
             place.store
         ),

@@ -233,8 +233,7 @@ impl Newness {
 /// what is current there opens the account and nothing else does.
 fn is_being_made(secret: &SecretNow) -> bool {
     let place = secret.place.as_ref();
-    let role = place.and_then(|place| place.source.static_role());
-    secret.is_rotating && role.is_some()
+    secret.is_rotating && place.is_some_and(|place| place.source.is_made_there())
 }
 
 /// A store, and what lies in it.

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use super::api::{Api, encoded, gone};
 use super::http::{Ask, Call};
 use super::wire::Envelope;
-use super::{VaultStore, of_store};
+use super::{NEWER, VaultStore, newer, of_store};
 
 /// The field that is the password.
 const PASSWORD: &str = "password";
@@ -239,7 +239,8 @@ impl VaultStore {
         until: &Until,
     ) -> Result<SecretBytes, PortError> {
         let call = self.call(until);
-        let Some(role) = at.static_role() else {
+        let role = at.static_role().filter(|_| at.is_made_there());
+        let Some(role) = role else {
             let text = format!("{} makes no values itself; put one", at.path);
             return Err(of_store(
                 &self.name,
@@ -262,13 +263,18 @@ impl VaultStore {
         self.within(call, fetched).await
     }
 
-    /// The version opens nothing any more, whatever that takes.
+    /// The version opens nothing any more, whatever that takes; an account's name alone opens nothing.
     pub(super) async fn revoke_at(
         &self,
+        at: &Source,
         role: &StaticRole<'_>,
         version: &RemoteVersion,
-        call: Call<'_>,
+        until: &Until,
     ) -> Result<(), PortError> {
+        if !at.is_made_there() {
+            return until.check();
+        }
+        let call = self.call(until);
         let ended = self.api.role_end(role, version, call);
         self.within(call, ended).await
     }
@@ -296,6 +302,18 @@ impl VaultStore {
         let found = self.api.role_ours(at, role, ours, call);
         self.within(call, found).await
     }
+}
+
+/// What is current at a role is not what is to become current there.
+pub(super) fn not_ours(at: &Source) -> PortError {
+    if at.is_made_there() {
+        return newer(at, NEWER);
+    }
+    let text = format!(
+        "{} has its {} from the server; put nothing there",
+        at.path, at.field
+    );
+    PortError::new(ErrorKind::Denied, text)
 }
 
 fn unchanged(role: &StaticRole<'_>) -> PortError {

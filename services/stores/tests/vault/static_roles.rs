@@ -145,6 +145,15 @@ async fn a_role_is_rotated_once_whatever_answer_is_lost_and_only_its_current_ver
     assert_eq!(kind(promoted.await), ErrorKind::Conflict);
     let three = store.fetch(&at, &third, &until).await.unwrap();
     assert!(shop.signs_in(&three) && !shop.signs_in(&two));
+    let name = Source {
+        field: "username".to_owned(),
+        ..at.clone()
+    };
+    assert!(store.makes(&at) && !store.makes(&name));
+    store.revoke(&name, &third, &until).await.unwrap();
+    assert!(shop.signs_in(&three), "a name is not ended");
+    let put = store.promote(&name, token(1), &two, Some(&first), &until);
+    assert_eq!(kind(put.await), ErrorKind::Denied, "nor given");
     store.revoke(&at, &third, &until).await.unwrap();
     assert!(!shop.signs_in(&three), "who has it is refused");
     assert_ne!(current(&shop.bench, &at).await, third);

@@ -374,6 +374,47 @@ fn what_a_static_role_made_unasked_is_not_aborted_before_set_either() {
 }
 
 #[test]
+fn the_name_of_a_static_role_s_account_is_neither_made_nor_ended() {
+    let name = || outside("/shop/db/static-creds/app", "username");
+    let making = Spec {
+        generator: generated().generator,
+        ..name()
+    };
+    let at = source("/shop/db/static-creds/app", "username");
+    let reason = at.generator_fault(&by_file().backend).unwrap();
+    assert!(reason.contains("leave `generator` out"), "{reason}");
+    assert_eq!(at.generator_fault(&aws().backend), None);
+    let secret = secret_name();
+    let refused = declared().when(apply_secret(making));
+    refused.then_rejected(Rejection::NoPlace { secret, reason });
+    let given = declared().and(apply_secret(name()));
+    let given = given.and(seen(FIRST, None, Some(7))).finished(FIRST);
+    let revoked = given.clone().and(revoke(None));
+    assert!(revoked.world().revocations[&REVOCATION].retire.is_empty());
+    let moved = given.and(seen(SECOND, Some(7), Some(8)));
+    let _aborted = moved.and(abort(SECOND));
+}
+
+#[test]
+fn only_what_a_static_role_tells_lies_at_one() {
+    for (field, is_there, is_made) in [
+        ("password", true, true),
+        ("username", true, false),
+        ("host", false, false),
+        ("", false, false),
+    ] {
+        let at = source("/shop/db/static-creds/app", field);
+        let found = (at.static_role().is_some(), at.is_made_there());
+        assert_eq!(found, (is_there, is_made), "{field}");
+        let fault = at.fault(&by_file().backend);
+        assert_eq!(fault.is_none(), is_there, "{fault:?}");
+    }
+    let fault = source("/shop/db/static-creds/app", "host").fault(&by_file().backend);
+    assert!(fault.unwrap().contains("tells two fields"));
+    assert!(!source("app/db", "password").is_made_there());
+}
+
+#[test]
 fn what_a_static_role_made_and_somebody_rotated_since_is_rolled_back_at_once() {
     let begun = following_role().and(rotate(SECOND));
     let set = begun.and(done(SECOND, Step::Create));
