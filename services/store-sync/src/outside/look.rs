@@ -1,8 +1,9 @@
 //! One look at one secret's place, and telling the gateway what was seen.
 //!
 //! Invariants: the version is asked for first, and the value only when the version is another one
-//! than the known, or the known one that was passed over and a person wants now; a value equal to the current one leads to no rotation; a version that was current
-//! before the known one is none that is new; a version whose value cannot be taken over is not tried
+//! than the known, or the known one that was passed over and a person wants now; a value equal to the
+//! current one leads to no rotation; a version that was current before the known one is none that is new,
+//! unless versions are times and a person asks; a version whose value cannot be taken over is not tried
 //! again at every poll; only the store's own calls say whether the store answers.
 
 use std::collections::BTreeMap;
@@ -237,7 +238,11 @@ async fn seen(
     let Some(version) = found else {
         return Ok(Found::Absent);
     };
-    is_newer(store, secret, &version)?;
+    // Times of a server tell an order only while nobody sets its clock back: a person may know better.
+    let is_timed = place.source.static_role().is_some();
+    if !(forced && is_timed) {
+        is_newer(store, secret, &version, is_timed)?;
+    }
     if is_same_value(shared, store, secret, &version, (until, contacted)).await? {
         let submitting = submit(shared, secret, Some(version), true);
         contacted.ours(submitting).await?;
@@ -326,6 +331,7 @@ fn is_newer(
     store: &Arc<dyn Store>,
     secret: &SecretNow,
     found: &RemoteVersion,
+    is_timed: bool,
 ) -> Result<(), PortError> {
     let Some(known) = &secret.known else {
         return Ok(());
@@ -333,8 +339,14 @@ fn is_newer(
     if !store.is_behind(known, found) {
         return Ok(());
     }
+    let next = match is_timed {
+        true => {
+            "If its clock or its data was set back, say `keywheel refresh`, which takes over what is there, or `keywheel rotate`"
+        }
+        false => "If it was set back to a backup, put the value there anew",
+    };
     let text = format!(
-        "the server is behind: it tells version {}, and {} is known; it is asked again at the next poll. If it was set back to a backup, put the value there anew",
+        "the server is behind: it tells version {}, and {} is known; it is asked again at the next poll. {next}",
         found.0, known.0
     );
     Err(PortError::new(ErrorKind::Conflict, text))

@@ -364,6 +364,50 @@ async fn a_server_that_lags_behind_is_no_change() {
 }
 
 #[tokio::test]
+async fn what_a_role_s_server_made_after_its_clock_was_set_back_is_taken_when_a_person_asks() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    let role = "/shop/db/static-creds/app";
+    for value in ["first", "second"] {
+        store.write(role, &[("password", value)]);
+        store.write("db", &[("password", value)]);
+    }
+    store.set_lag(true);
+    let running = Running::of(&world);
+    let mut follows = world.follows(b"second", 2, "2").await;
+    if let Some(place) = &mut follows.place {
+        role.clone_into(&mut place.source.path);
+    }
+    let beside = SecretNow {
+        known: Some(remote("2")),
+        ..secret_now(OTHER, "one")
+    };
+    world.tell(vec![store_now("one")], vec![follows, beside]);
+    let behind = |fact: &Fact| fact.note.contains("the server is behind");
+    wait_for(&running.handle, "store one", behind).await;
+    assert!(world.outcomes.try_recv().is_err(), "no poll takes it");
+    let gateway = Arc::clone(&world.gateway);
+    let answer = world.ask(&gateway, Body::LookNow { secret: None }).await;
+    let Body::Looked(looks) = answer else {
+        panic!("it was looked");
+    };
+    let of = |secret| looks.iter().find(|looked| looked.secret == secret);
+    assert_eq!(of(SECRET).unwrap().found, Found::Changed);
+    let elsewhere = &of(OTHER).unwrap().found;
+    let says = "put the value there anew";
+    assert!(
+        matches!(elsewhere, Found::Failed { reason } if reason.contains(says)),
+        "{elsewhere:?}"
+    );
+    let seen = world.observation().await;
+    assert_eq!(
+        (seen.known, seen.found),
+        (Some(remote("2")), Some(remote("1")))
+    );
+    running.end().await;
+}
+
+#[tokio::test]
 async fn one_store_serves_the_trial_the_declaration_and_another_poll() {
     let mut world = World::new().await;
     let running = Running::of(&world);
