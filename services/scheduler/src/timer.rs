@@ -32,7 +32,7 @@ use crate::schedule::plan::{self, Gate, Opening};
 use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
 use events::Rules;
-pub use events::{MAX_CHAIN, QUICK_REFUSALS, REFUSED_REST};
+pub use events::{LAST_ROTATIONS, MAX_CHAIN, QUICK_REFUSALS, REFUSED_REST};
 use policies::Policies;
 use queue::Queue;
 pub use watches::MAX_CONDITIONS;

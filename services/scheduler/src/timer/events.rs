@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
-use keywheel_core::id::{EventId, HostId, RevocationId, SecretId, SlotId};
+use keywheel_core::id::{EventId, HostId, RevocationId, RotationId, SecretId, SlotId};
 use keywheel_core::rotation::Trigger;
 use keywheel_core::schedule::{EVENT_HOLD_OFF, OnEvent, RotationPolicy};
 use keywheel_core::time::Timestamp;
@@ -33,6 +33,9 @@ pub const MAX_CHAIN: usize = 64;
 pub const QUICK_REFUSALS: u32 = 8;
 /// How long after many refusals what waits is asked for again: each is on record.
 pub const REFUSED_REST: Duration = Duration::from_secs(600);
+/// Rotations of one secret of which is known whose they are, also after their end: the last one, which may be
+/// parked, and the one before it, whose last step may be answered late.
+pub const LAST_ROTATIONS: usize = 2;
 
 /// What is known of rules and of what they ask for.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +48,9 @@ pub(super) struct Rules {
     /// Which hosts were ever given a version of which secrets.
     given: BTreeMap<HostId, BTreeSet<SecretId>>,
     revocations: BTreeMap<RevocationId, SecretId>,
+    /// The last rotations of each secret, oldest first, and whose each of them is.
+    last: BTreeMap<SecretId, [Option<RotationId>; LAST_ROTATIONS]>,
+    rotations: BTreeMap<RotationId, SecretId>,
     waiting: BTreeMap<SecretId, Waiting>,
     /// Whose events led to the last rotation of a secret. What it brings about may come after its end.
     chains: BTreeMap<SecretId, Arc<[SecretId]>>,
@@ -129,7 +135,22 @@ impl Rules {
             Event::Revocation(id, revocation::Event::Requested { secret, .. }) => {
                 self.revocations.insert(*id, *secret);
             }
+            Event::Rotation(id, rotation::Event::Started { secret, .. }) => {
+                self.note_rotation(*secret, *id);
+            }
             _ => {}
+        }
+    }
+
+    fn note_rotation(&mut self, secret: SecretId, rotation: RotationId) {
+        if self.rotations.insert(rotation, secret).is_some() {
+            return;
+        }
+        let last = self.last.entry(secret).or_default();
+        let [oldest, before] = *last;
+        *last = [before, Some(rotation)];
+        if let Some(oldest) = oldest {
+            self.rotations.remove(&oldest);
         }
     }
 
@@ -256,7 +277,8 @@ impl Timers {
         self.rules.watches.surplus()
     }
 
-    /// Whom an event is about, as known before it is folded: the end of a rotation is still about its secret.
+    /// Whom an event is about, as known before it is folded: the end of a rotation is still about its secret, and
+    /// so is what comes after that end.
     fn whom(&self, event: &Event) -> Whom {
         match event {
             Event::Secret(id, event) => Whom {
@@ -270,7 +292,10 @@ impl Timers {
                 secret: match event {
                     rotation::Event::Started { secret, .. }
                     | rotation::Event::Reopened { secret, .. } => Some(*secret),
-                    _ => self.rotations.get(id).copied(),
+                    _ => {
+                        let open = self.rotations.get(id);
+                        open.or_else(|| self.rules.rotations.get(id)).copied()
+                    }
                 },
                 host: match event {
                     rotation::Event::HostBarrierAcknowledged { host }

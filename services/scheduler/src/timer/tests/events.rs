@@ -8,6 +8,8 @@ use keywheel_core::schedule::{EVENT_HOLD_OFF, Freeze, OnEvent, Window};
 use super::*;
 use crate::schedule::{event_rotation, event_slot};
 
+mod about;
+
 const CA: SecretId = SecretId::from_bytes([11; 16]);
 const APP: SecretId = SecretId::from_bytes([12; 16]);
 const WEB: HostId = HostId::from_bytes([13; 16]);

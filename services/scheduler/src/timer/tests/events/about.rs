@@ -1,0 +1,49 @@
+//! Given rules on events, when an event comes whose secret or cause it does not name, then it counts all the same.
+
+use super::*;
+
+fn on(event: &str, secret: &str) -> RotationPolicy {
+    let when = format!("event.secret == \"{secret}\"");
+    RotationPolicy {
+        on_event: vec![rule(&format!("dev.keywheel.{event}.v1"), &when, 10)],
+        ..RotationPolicy::default()
+    }
+}
+
+#[test]
+fn what_comes_after_the_end_of_a_rotation_is_about_its_secret_also_where_the_rule_came_later() {
+    let intervened = rotation::Event::Intervened {
+        intervention: rotation::Intervention::Retry,
+        reason: "mended".to_owned(),
+    };
+    let answered = rotation::Event::StepCompleted { step: Step::Finish };
+    for (name, event) in [
+        ("rotation.intervened", intervened),
+        ("rotation.step_completed", answered),
+    ] {
+        let policy = on(name, "prod/ca");
+        for is_late in [false, true] {
+            let app = match is_late {
+                true => RotationPolicy::default(),
+                false => policy.clone(),
+            };
+            let mut log = Log::of(app, RotationPolicy::default());
+            log.rotate(100, CA, ROTATION);
+            if is_late {
+                let spec = spec(policy.clone());
+                log.add(101, Event::Secret(APP, secret::Event::SpecChanged { spec }));
+            }
+            let mut later = Log(log.0.clone());
+            let told = log.add(200, Event::Rotation(ROTATION, event.clone()));
+            let fired = log.read().pop(at(200));
+            assert_eq!(due_for(fired, APP, told), at(200), "{name}");
+            for n in 1..=LAST_ROTATIONS {
+                let mut id = [0x40; 16];
+                id[0] = u8::try_from(n).unwrap();
+                later.rotate(150, CA, RotationId::from_bytes(id));
+            }
+            later.add(200, Event::Rotation(ROTATION, event.clone()));
+            assert!(later.read().is_empty(), "{name}: what is kept is bounded");
+        }
+    }
+}
