@@ -167,8 +167,8 @@ impl Rules {
         }
     }
 
-    /// Whose events an event goes back to; `None` when they are too many. What people and hosts bring
-    /// about goes back to nobody, as far as events tell.
+    /// Whose events an event goes back to; `None` when they are too many. What people, hosts and others at a
+    /// store bring about goes back to nobody, as far as events tell.
     fn chain(&self, event: &Event, whom: Whom) -> Option<Arc<[SecretId]>> {
         let (Event::Secret(..) | Event::Rotation(..), Some(secret)) = (event, whom.secret) else {
             return Some(Arc::default());
@@ -176,7 +176,9 @@ impl Rules {
         let before = match event {
             Event::Secret(
                 _,
-                secret::Event::Registered { .. } | secret::Event::SpecChanged { .. },
+                secret::Event::Registered { .. }
+                | secret::Event::SpecChanged { .. }
+                | secret::Event::ExternalChangeDetected { .. },
             ) => None,
             // A version is staged right before its rotation begins.
             Event::Secret(_, secret::Event::VersionStaged { rotation, .. }) => {

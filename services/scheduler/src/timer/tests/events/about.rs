@@ -1,5 +1,7 @@
 //! Given rules on events, when an event comes whose secret or cause it does not name, then it counts all the same.
 
+use keywheel_core::store::RemoteVersion;
+
 use super::*;
 
 fn on(event: &str, secret: &str) -> RotationPolicy {
@@ -46,4 +48,24 @@ fn what_comes_after_the_end_of_a_rotation_is_about_its_secret_also_where_the_rul
             assert!(later.read().is_empty(), "{name}: what is kept is bounded");
         }
     }
+}
+
+#[test]
+fn what_somebody_changed_at_a_store_goes_back_to_nobody() {
+    let changed = "secret.external_change_detected";
+    let mut log = Log::of(follows("prod/ca"), on(changed, "prod/app"));
+    log.rotate(100, CA, ROTATION);
+    let fired = log.read().pop(at(100)).unwrap();
+    log.serve(101, &fired);
+    assert!(log.read().is_empty());
+    // What an event led to is the last rotation of it, and has nothing to do with this.
+    let rotation = RotationId::from_bytes([9; 16]);
+    let detected = secret::Event::ExternalChangeDetected {
+        remote: RemoteVersion("8".to_owned()),
+        rotation,
+    };
+    let told = log.add(200, Event::Secret(APP, detected));
+    let remote = RemoteVersion("8".to_owned());
+    log.add(200, begun(APP, rotation, Trigger::External { remote }));
+    assert_eq!(due_for(log.read().pop(at(200)), CA, told), at(200));
 }
