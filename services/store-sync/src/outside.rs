@@ -17,7 +17,7 @@ mod watch;
 #[cfg(test)]
 pub(crate) use credentials::Book;
 pub use health::{MAX_STORE_FACTS, STALE_AFTER_POLLS};
-pub use look::{FETCH_RETRY_LIMIT, LOOK_SPAN};
+pub use look::{BEHIND_POLLS, BEHIND_SPAN, FETCH_RETRY_LIMIT, LOOK_SPAN};
 pub(crate) use now::look_now;
 pub(crate) use registry::{Parts, Registry};
 pub use sweep::{MAX_LOOKS, MAX_SILENT};

@@ -3,8 +3,8 @@
 //! Invariants: the version is asked for first, and the value only when the version is another one
 //! than the known, or the known one that was passed over and a person wants now; a value equal to the
 //! current one leads to no rotation; a version that was current before the known one is none that is new,
-//! unless versions are times and a person asks; a version whose value cannot be taken over is not tried
-//! again at every poll; only the store's own calls say whether the store answers.
+//! unless versions are times and a person asks, or it is told for long; a version whose value cannot be
+//! taken over is not tried again at every poll; only the store's own calls say whether the store answers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +34,19 @@ use crate::service::Shared;
 pub const LOOK_SPAN: Duration = Duration::from_secs(15);
 /// Longest pause before a version whose rotation failed is tried again.
 pub const FETCH_RETRY_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Polls for which a static role tells one and the same earlier time before that is believed: nobody who
+/// lags behind does so for long, and a server whose clock was set back does.
+pub const BEHIND_POLLS: u32 = 3;
+/// The shortest such time.
+pub const BEHIND_SPAN: Duration = Duration::from_secs(60);
+
+/// An earlier version than the known one, and since when it is told, by the monotonic clock.
+#[derive(Debug, Clone)]
+pub(super) struct Behind {
+    found: RemoteVersion,
+    since: Duration,
+}
 
 /// How often a version was observed and not taken over, and when it may be observed again.
 #[derive(Debug, Clone)]
@@ -233,16 +246,13 @@ async fn seen(
     }
     let is_wanted = forced && secret.is_passed_over;
     if found == secret.known && !is_wanted {
+        shared.registry.state().behind.remove(&secret.secret);
         return Ok(Found::Unchanged);
     }
     let Some(version) = found else {
         return Ok(Found::Absent);
     };
-    // Times of a server tell an order only while nobody sets its clock back: a person may know better.
-    let is_timed = place.source.static_role().is_some();
-    if !(forced && is_timed) {
-        is_newer(store, secret, &version, is_timed)?;
-    }
+    is_newer(shared, (store, place), secret, (&version, forced))?;
     if is_same_value(shared, store, secret, &version, (until, contacted)).await? {
         let submitting = submit(shared, secret, Some(version), true);
         contacted.ours(submitting).await?;
@@ -326,12 +336,13 @@ fn due(registry: &Registry, secret: &SecretNow) -> Vec<RemoteVersion> {
     secret.leases.iter().filter(is_due).cloned().collect()
 }
 
-/// A server that lags behind tells a version that was current before: that is no change.
+/// A server that lags behind tells a version that was current before: that is no change. Times tell an order
+/// only while nobody sets a clock back: there a person may know better, and so does who waits.
 fn is_newer(
-    store: &Arc<dyn Store>,
+    shared: &Shared,
+    (store, place): (&Arc<dyn Store>, &Place),
     secret: &SecretNow,
-    found: &RemoteVersion,
-    is_timed: bool,
+    (found, forced): (&RemoteVersion, bool),
 ) -> Result<(), PortError> {
     let Some(known) = &secret.known else {
         return Ok(());
@@ -339,9 +350,13 @@ fn is_newer(
     if !store.is_behind(known, found) {
         return Ok(());
     }
+    let is_timed = place.source.static_role().is_some();
+    if is_timed && (forced || is_lasting(&shared.registry, place, secret.secret, found)) {
+        return Ok(());
+    }
     let next = match is_timed {
         true => {
-            "If its clock or its data was set back, say `keywheel refresh`, which takes over what is there, or `keywheel rotate`"
+            "If its clock or its data was set back, that is taken over after three polls, and at once by `keywheel refresh` or `keywheel rotate`"
         }
         false => "If it was set back to a backup, put the value there anew",
     };
@@ -350,6 +365,20 @@ fn is_newer(
         found.0, known.0
     );
     Err(PortError::new(ErrorKind::Conflict, text))
+}
+
+/// Whether this is told for so long that nobody lags behind.
+fn is_lasting(registry: &Registry, place: &Place, secret: SecretId, found: &RemoteVersion) -> bool {
+    let now = registry.parts.clock.monotonic();
+    let mut state = registry.state();
+    let live = state.stores.get(&place.store);
+    let poll = live.map_or(Duration::ZERO, |live| live.named.spec.poll);
+    let before = state.behind.get(&secret);
+    let before = before.filter(|before| before.found == *found);
+    let since = before.map_or(now, |before| before.since);
+    let found = found.clone();
+    state.behind.insert(secret, Behind { found, since });
+    now.saturating_sub(since) >= poll.saturating_mul(BEHIND_POLLS).max(BEHIND_SPAN)
 }
 
 /// Whether the value there is the one that containers have; with none there is nothing to compare.

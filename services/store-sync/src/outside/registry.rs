@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use super::credentials::Book;
 use super::health::{self, Health};
-use super::look::Tries;
+use super::look::{Behind, Tries};
 use crate::metrics::Metrics;
 
 /// Most stores that are kept after they were tried; then the first by name goes.
@@ -73,6 +73,7 @@ pub(super) struct State {
     pub(super) stores: BTreeMap<StoreName, Live>,
     pub(super) secrets: BTreeMap<SecretId, SecretNow>,
     pub(super) tries: BTreeMap<SecretId, Tries>,
+    pub(super) behind: BTreeMap<SecretId, Behind>,
     /// When each lease that a secret has now is to be renewed.
     pub(super) leases: BTreeMap<SecretId, BTreeMap<RemoteVersion, Timestamp>>,
     /// Stores that were tried and are not declared yet.
@@ -135,6 +136,7 @@ impl Registry {
             } else {
                 state.secrets.remove(&now.secret);
                 state.tries.remove(&now.secret);
+                state.behind.remove(&now.secret);
                 state.leases.remove(&now.secret);
             }
         }

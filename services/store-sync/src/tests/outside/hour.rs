@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::super::values::{grant, request};
 use super::*;
-use crate::{BACKOFF_LIMIT, MAX_LOOKS};
+use crate::{BACKOFF_LIMIT, BEHIND_POLLS, MAX_LOOKS};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_secs(60);
@@ -215,6 +215,40 @@ async fn away_for_an_hour(away: Away) {
 
     away.set(one, false);
     is_reconciled_once(&mut scene, one).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn what_a_role_tells_after_its_server_s_clock_was_set_back_is_believed_when_it_lasts() {
+    const NUMBER: u8 = 60;
+    let role = "/shop/db/static-creds/app";
+    let mut scene = Scene::set().await;
+    let two = scene.world.fakes.store("two");
+    for value in ["first", "second"] {
+        two.write(role, &[("password", value)]);
+    }
+    scene.keep(NUMBER, 2, b"second").await;
+    let mut follows = secret(NUMBER, "two", 2);
+    role.clone_into(&mut follows.place.as_mut().unwrap().source.path);
+    two.set_lag(true);
+    scene.world.tell(Vec::new(), vec![follows]);
+    let wait = POLL * (BEHIND_POLLS - 1);
+    // Somebody who tells the known version in between shows that the other one lags.
+    for lags in [true, false, true] {
+        two.set_lag(lags);
+        tokio::time::sleep(wait).await;
+        assert!(scene.world.outcomes.try_recv().is_err(), "lags: {lags}");
+    }
+    let soon = POLL * (BEHIND_POLLS + 1);
+    let seen = tokio::time::timeout(soon, scene.world.outcomes.recv()).await;
+    let Some((_, Command::Observed(seen))) = seen.unwrap() else {
+        panic!("it is a look");
+    };
+    assert_eq!(seen.secret, SecretId::from_bytes([NUMBER; 16]));
+    assert_eq!(
+        (seen.known, seen.found),
+        (Some(remote("2")), Some(remote("1")))
+    );
     scene.end().await;
 }
 
