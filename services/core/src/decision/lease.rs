@@ -401,6 +401,16 @@ pub(super) fn refuse_other_place(
     Err(secret::Rejection::LeasesLive { secret })
 }
 
+/// Refuses another server for the store of a lease that is alive: it would be renewed and ended where nobody knows it.
+pub(super) fn refuse_moved(world: &World, secret: &Secret) -> Result<(), secret::Rejection> {
+    if secret.lease_of().is_none() || secret.alive().is_empty() {
+        return Ok(());
+    }
+    let declared = world.secrets.get(&world.home(secret.id));
+    let secret = declared.unwrap_or(secret).name.clone();
+    Err(secret::Rejection::LeasesLive { secret })
+}
+
 /// Refuses a template that names the version before of a secret that gives leases.
 pub(super) fn refuse_previous(secret: &Secret) -> Result<(), secret::Rejection> {
     if secret.spec.lease.is_none() {

@@ -31,6 +31,7 @@ pub(super) fn declare(
     // What lies there has to be a place in the new kind of store, too.
     for secret in world.secrets_in(name) {
         if moves {
+            lease::refuse_moved(world, secret)?;
             refuse_move(world, secret)?;
         }
         let fault = secret.place().and_then(|at| match secret.spec.lease {

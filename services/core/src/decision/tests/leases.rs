@@ -23,8 +23,12 @@ use crate::testing::*;
 const WANTS: u32 = 50_000;
 
 fn store() -> Command {
+    store_at("https://vault:8200")
+}
+
+fn store_at(address: &str) -> Command {
     let backend = Backend::Vault(VaultSpec {
-        address: "https://vault:8200".to_owned(),
+        address: address.to_owned(),
         namespace: String::new(),
         mount: "secret".to_owned(),
         ca_file: String::new(),
