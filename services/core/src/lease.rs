@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::id::{BindingId, ContainerId, HostId, SecretId};
+use crate::id::{BindingId, ContainerId, HostId, RevocationId, RotationId, SecretId};
 use crate::name::SecretName;
 
 /// How long a lease is kept for a container that does not run, by default.
@@ -63,6 +63,16 @@ pub fn secret_of(parent: SecretId, container: &ContainerId) -> SecretId {
         }
     }
     SecretId::from_bytes(bytes)
+}
+
+/// The revocation of what a swap replaced: each rotation has one. No id that a command counts up differs in that byte.
+#[must_use]
+pub fn end_of(rotation: RotationId) -> RevocationId {
+    let mut bytes = *rotation.bytes();
+    if let Some(byte) = bytes.get_mut(8) {
+        *byte ^= 1;
+    }
+    RevocationId::from_bytes(bytes)
 }
 
 /// Its name; `None` when the declared one is too long for that.

@@ -16,7 +16,7 @@ use crate::id::{ContainerId, HostId, RevocationId, RotationId, SecretId};
 use crate::lease::{self, Lease, LeaseOf, MAX_LEASES, MAX_NAME_BYTES};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport, Item};
-use crate::rotation::Trigger;
+use crate::rotation::{self, Outcome, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
@@ -28,6 +28,8 @@ const FIRST_END: u32 = 100_000;
 const GONE: &str = "its container does not run any more, or is not to have it";
 /// Why a lease ends that its store let go of.
 const LOST: &str = "it ended at its store while its container did not run";
+/// Why a lease ends that another one took the place of.
+const SWAPPED: &str = "its container has another one";
 /// Why a lease ends whose host is gone.
 const EVICTED: &str = "its container's host was evicted";
 
@@ -190,6 +192,36 @@ fn ended(
     if !secret.alive().is_empty() {
         let revoked = revocation::request_of(world, revocation, secret, None, reason, without)?;
         events.extend(revoked);
+    }
+    Ok(events)
+}
+
+/// The end of a swap: the lease before is revoked by itself. One that its store cannot end would hold up the next
+/// swap otherwise, and the lease in use has an end of its own.
+pub(super) fn swapped(
+    id: RotationId,
+    secret: &Secret,
+    old: &[u64],
+) -> Result<Vec<Event>, Rejection> {
+    // What was revoked meanwhile has a revocation already.
+    let dying = old
+        .iter()
+        .filter(|version| secret.is_deliverable(**version));
+    let versions: Vec<u64> = dying.copied().collect();
+    let mut events = Vec::new();
+    for version in &versions {
+        events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
+    }
+    let outcome = Outcome::Completed;
+    events.push(Event::Rotation(id, rotation::Event::Closed { outcome }));
+    if !versions.is_empty() {
+        let requested = crate::revocation::Event::Requested {
+            secret: secret.id,
+            versions,
+            hosts: Vec::new(),
+            reason: SWAPPED.to_owned(),
+        };
+        events.push(Event::Revocation(lease::end_of(id), requested));
     }
     Ok(events)
 }
