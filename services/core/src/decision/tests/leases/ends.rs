@@ -36,3 +36,18 @@ fn a_swap_that_ends_the_lease_before_by_a_step_goes_on_as_it_began() {
     assert!(ended.world().open_rotation(lease(1)).is_none());
     assert!(ended.world().revocations.is_empty());
 }
+
+#[test]
+fn a_revocation_takes_over_the_end_of_a_lease_that_its_store_did_not_confirm() {
+    let away = failed(SECOND, Step::RevokeOld, 1);
+    for given in [ending_by_a_step(), ending_by_a_step().and(away)] {
+        let revoked = given.and(revoke(None));
+        assert!(revoked.world().open_rotation(lease(1)).is_none());
+        let open = &revoked.world().revocations[&REVOCATION];
+        assert_eq!(open.versions, [1, 2]);
+        assert_eq!(open.retire, [remote(1), remote(2)]);
+        let over = revoked.and(confirmed());
+        let secret = &over.world().secrets[&lease(1)];
+        assert!(secret.remotes.is_empty() && secret.destroyed.len() == 2);
+    }
+}
