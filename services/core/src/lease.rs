@@ -22,6 +22,9 @@ pub const MAX_LINGER: Duration = Duration::from_secs(86_400);
 pub const MAX_NAME_BYTES: usize = 180;
 /// Most leases of one secret that a host's containers have at a time.
 pub const MAX_LEASES: usize = 1_000;
+/// Most revocations of one container's leases that their store did not confirm: a container with so many gets no
+/// other lease.
+pub const MAX_UNCONFIRMED: usize = 8;
 /// What the last part of a lease's name begins with.
 const PREFIX: &str = "lease.";
 /// Digits of a container's id that are as many bytes as an id of ours.

@@ -13,7 +13,7 @@ use super::{Context, Rejection, revoke as revocation, rotate};
 use crate::command::Observation;
 use crate::event::Event;
 use crate::id::{ContainerId, HostId, RevocationId, RotationId, SecretId};
-use crate::lease::{self, Lease, LeaseOf, MAX_LEASES, MAX_NAME_BYTES};
+use crate::lease::{self, Lease, LeaseOf, MAX_LEASES, MAX_NAME_BYTES, MAX_UNCONFIRMED};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport, Item};
 use crate::rotation::{self, Outcome, Trigger};
@@ -269,6 +269,7 @@ fn give(
         Some(known) if has_one(world, known) || !is_free(world, known, (declared.id, report)) => {
             return Vec::new();
         }
+        Some(known) if is_held_back(world, known, &wish) => return Vec::new(),
         Some(known) => {
             let mut known = known.clone();
             if known.lingers_until.take().is_some() {
@@ -324,11 +325,18 @@ fn spec_of(declared: &Secret, report: &HostReport, item: &Item) -> Option<secret
     })
 }
 
-/// Whether a container has a lease, or what is under way has to end before it gets another one.
+/// Whether a container has a lease, or one is being made.
 fn has_one(world: &World, secret: &Secret) -> bool {
-    secret.current.is_some()
-        || world.open_rotation(secret.id).is_some()
-        || world.unconfirmed_revocation(secret.id).is_some()
+    secret.current.is_some() || world.open_rotation(secret.id).is_some()
+}
+
+/// Whether what is under way has to end before a container gets another lease. Not a revocation that its store may
+/// never confirm, but at another place it would not find what it is to end; and no store makes ever more logins
+/// while it ends none.
+fn is_held_back(world: &World, secret: &Secret, wish: &secret::Spec) -> bool {
+    let unconfirmed = world.unconfirmed_revocations(secret.id);
+    let moves = secret.spec.store != wish.store;
+    unconfirmed >= MAX_UNCONFIRMED || (moves && unconfirmed > 0)
 }
 
 /// Whether a hidden secret may be this host's: it is a lease of the declared one, and its container is on no other

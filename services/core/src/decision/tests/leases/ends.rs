@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::effect::{StepWork, Work};
+use crate::id::RevocationId;
+use crate::lease::MAX_UNCONFIRMED;
 
 /// As logs have it from when a swap ended the lease before by a step of its own: that step waits for its store.
 fn ending_by_a_step() -> Given {
@@ -50,4 +52,46 @@ fn a_revocation_takes_over_the_end_of_a_lease_that_its_store_did_not_confirm() {
         let secret = &over.world().secrets[&lease(1)];
         assert!(secret.remotes.is_empty() && secret.destroyed.len() == 2);
     }
+}
+
+#[test]
+fn a_container_gets_another_lease_before_its_store_confirms_the_end_of_the_one_before() {
+    let is_made = |given: &Given| given.world().open_rotation(lease(1)).is_some();
+    let revoked = served().and(revoke(None)).drawn(0xdd);
+    assert!(is_made(&revoked.clone().and(wants(&[1]))));
+    // At another role the revocation would not find what it is to end.
+    let mut other = dynamic();
+    if let Store::Outside(place) = &mut other.store {
+        place.source.path = "database/creds/other".to_owned();
+    }
+    let moved = revoked.and(apply_secret(other));
+    assert!(!is_made(&moved.clone().and(wants(&[1]))));
+    assert!(is_made(&moved.and(confirmed()).and(wants(&[1]))));
+}
+
+#[test]
+fn a_container_gets_no_other_lease_while_its_store_confirms_the_end_of_none_of_so_many() {
+    let making = |given: &Given| given.world().open_rotation(lease(1)).map(|open| open.id);
+    let id = |n: u8| RevocationId::from_bytes([0xa0 + n; 16]);
+    let mut given = served();
+    for n in 1..=u8::try_from(MAX_UNCONFIRMED).unwrap() {
+        let revoke = Command::Revoke {
+            revocation: id(n),
+            secret: secret_name(),
+            version: None,
+            reason: "leaked".to_owned(),
+        };
+        given = given.drawn(0xb0 + n).and(revoke).and(wants(&[1]));
+        let made = making(&given);
+        assert_eq!(made.is_some(), usize::from(n) < MAX_UNCONFIRMED);
+        if let Some(rotation) = made {
+            given = given.minted(rotation, 1 + n);
+        }
+    }
+    let confirmed = Command::RevokeOutcome {
+        revocation: id(1),
+        attempt: 1,
+        failure: None,
+    };
+    assert!(making(&given.and(confirmed).and(wants(&[1]))).is_some());
 }
