@@ -101,8 +101,9 @@ pub(super) fn record(
             let revocation = RevocationId::from_bytes(ctx.id(count));
             events.extend(ended(world, secret, revocation, (GONE, None))?);
             ending.insert(secret.id);
-        } else if report.complete
-            && let Some(event) = kept(world, secret, &present, ctx)
+        } else if let Some(event) = kept(world, secret, &present, ctx)
+            // Who is named is here, but only of a complete report who is not named is not.
+            && (report.complete || event == secret::Event::LeaseResumed)
         {
             events.push(Event::Secret(secret.id, event));
         }
@@ -141,8 +142,8 @@ fn record_wants(
     }
 }
 
-/// What a complete report means for the time for which a lease is kept. A container that no binding gives it any
-/// more keeps it no longer than one that does not run.
+/// What a report means for the time for which a lease is kept, where it is complete. A container that no binding
+/// gives it any more keeps it no longer than one that does not run.
 fn kept(
     world: &World,
     secret: &Secret,

@@ -95,3 +95,24 @@ fn a_container_gets_no_other_lease_while_its_store_confirms_the_end_of_none_of_s
     };
     assert!(making(&given.and(confirmed).and(wants(&[1]))).is_some());
 }
+
+#[test]
+fn a_container_that_a_report_names_is_here_though_the_report_is_not_complete() {
+    let partial = |items| {
+        Command::Report(HostReport {
+            complete: false,
+            containers: Vec::new(),
+            ..report(items, &[])
+        })
+    };
+    let resumed = of_lease(1, secret::Event::LeaseResumed);
+    let down = served().and(only(&[]));
+    let named = down.clone().when(partial(vec![leased(1, 1)]));
+    named.then_among_others([resumed]);
+    let end = Command::LingerEnded { secret: lease(1) };
+    let unnamed = down.and(partial(Vec::new())).at(NOW.plus(DEFAULT_LINGER));
+    let ended = unnamed.and(end);
+    assert!(ended.world().secrets[&lease(1)].alive().is_empty());
+    // Of a report that is not complete nobody is gone.
+    served().when(partial(Vec::new())).then_nothing();
+}
