@@ -4,6 +4,7 @@ use super::*;
 use crate::effect::{StepWork, Work};
 use crate::id::RevocationId;
 use crate::lease::MAX_UNCONFIRMED;
+use crate::store;
 
 /// As logs have it from when a swap ended the lease before by a step of its own: that step waits for its store.
 fn ending_by_a_step() -> Given {
@@ -115,4 +116,40 @@ fn a_container_that_a_report_names_is_here_though_the_report_is_not_complete() {
     assert!(ended.world().secrets[&lease(1)].alive().is_empty());
     // Of a report that is not complete nobody is gone.
     served().when(partial(Vec::new())).then_nothing();
+}
+
+#[test]
+fn a_store_in_which_nothing_but_leases_lie_that_are_over_is_in_use_no_more() {
+    let elsewhere = || {
+        let mut elsewhere = store();
+        if let Command::Apply(declarations) = &mut elsewhere
+            && let Some(Declaration::Store { id, name, .. }) = declarations.first_mut()
+        {
+            *id = StoreId::from_bytes([0x32; 16]);
+            *name = StoreName::parse("other").unwrap();
+        }
+        elsewhere
+    };
+    let mut moved = dynamic();
+    if let Store::Outside(place) = &mut moved.store {
+        place.store = StoreName::parse("other").unwrap();
+    }
+    let remove = || Command::RemoveStore {
+        name: StoreName::parse("bao").unwrap(),
+    };
+    let ending = served().and(revoke(None)).and(elsewhere());
+    let ending = ending.and(apply_secret(moved));
+    let in_use = store::Rejection::InUse {
+        store: StoreName::parse("bao").unwrap(),
+        secret: hidden_name(),
+    };
+    ending.clone().when(remove()).then_rejected(in_use);
+    let over = ending.and(confirmed()).drawn(0xdd);
+    let removed = over.and(remove());
+    assert_eq!(removed.world().stores.len(), 1);
+    // Its container gets its next one from where the declared secret lies now.
+    let again = removed.and(wants(&[1]));
+    assert!(again.world().open_rotation(lease(1)).is_some());
+    let place = again.world().secrets[&lease(1)].place().unwrap();
+    assert_eq!(place.store.as_str(), "other");
 }
