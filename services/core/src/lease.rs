@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::id::{BindingId, ContainerId, HostId, SecretId};
+use crate::id::{BindingId, ContainerId, HostId, RevocationId, RotationId, SecretId};
 use crate::name::SecretName;
 
 /// How long a lease is kept for a container that does not run, by default.
@@ -22,6 +22,9 @@ pub const MAX_LINGER: Duration = Duration::from_secs(86_400);
 pub const MAX_NAME_BYTES: usize = 180;
 /// Most leases of one secret that a host's containers have at a time.
 pub const MAX_LEASES: usize = 1_000;
+/// Most revocations of one container's leases that their store did not confirm: a container with so many gets no
+/// other lease.
+pub const MAX_UNCONFIRMED: usize = 8;
 /// What the last part of a lease's name begins with.
 const PREFIX: &str = "lease.";
 /// Digits of a container's id that are as many bytes as an id of ours.
@@ -63,6 +66,16 @@ pub fn secret_of(parent: SecretId, container: &ContainerId) -> SecretId {
         }
     }
     SecretId::from_bytes(bytes)
+}
+
+/// The revocation of what a swap replaced: each rotation has one. No id that a command counts up differs in that byte.
+#[must_use]
+pub fn end_of(rotation: RotationId) -> RevocationId {
+    let mut bytes = *rotation.bytes();
+    if let Some(byte) = bytes.get_mut(8) {
+        *byte ^= 1;
+    }
+    RevocationId::from_bytes(bytes)
 }
 
 /// Its name; `None` when the declared one is too long for that.

@@ -153,15 +153,22 @@ impl Rotator for LeaseRotator {
             Some(recorded) => recorded,
             None => self.mint(work, version, until).await?,
         };
-        let role = &place(work)?.source;
-        if self.leases()?.extend(role, &lease, until).await? == Extended::Gone {
+        let (role, leases) = (&place(work)?.source, self.leases()?);
+        if leases.extend(role, &lease, until).await? == Extended::Gone {
             return Err(lost(work, version));
         }
         until.check()?;
         let kept = self
             .vault
             .insert(work.secret, version, work.rotation, &value);
-        kept.await.map(drop)
+        let kept = kept.await;
+        // A revocation elsewhere that looked before the lease was on record does not end it, and it has its whole time.
+        if let Err(error) = &kept
+            && matches!(error.kind, ErrorKind::Denied | ErrorKind::Conflict)
+        {
+            let _ended = leases.end(role, &lease, until).await;
+        }
+        kept.map(drop)
     }
 
     async fn lease(&self, work: &StepWork) -> Result<Option<RemoteVersion>, PortError> {

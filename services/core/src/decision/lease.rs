@@ -13,10 +13,10 @@ use super::{Context, Rejection, revoke as revocation, rotate};
 use crate::command::Observation;
 use crate::event::Event;
 use crate::id::{ContainerId, HostId, RevocationId, RotationId, SecretId};
-use crate::lease::{self, Lease, LeaseOf, MAX_LEASES, MAX_NAME_BYTES};
+use crate::lease::{self, Lease, LeaseOf, MAX_LEASES, MAX_NAME_BYTES, MAX_UNCONFIRMED};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport, Item};
-use crate::rotation::Trigger;
+use crate::rotation::{self, Outcome, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
@@ -28,6 +28,8 @@ const FIRST_END: u32 = 100_000;
 const GONE: &str = "its container does not run any more, or is not to have it";
 /// Why a lease ends that its store let go of.
 const LOST: &str = "it ended at its store while its container did not run";
+/// Why a lease ends that another one took the place of.
+const SWAPPED: &str = "its container has another one";
 /// Why a lease ends whose host is gone.
 const EVICTED: &str = "its container's host was evicted";
 
@@ -99,8 +101,9 @@ pub(super) fn record(
             let revocation = RevocationId::from_bytes(ctx.id(count));
             events.extend(ended(world, secret, revocation, (GONE, None))?);
             ending.insert(secret.id);
-        } else if report.complete
-            && let Some(event) = kept(world, secret, &present, ctx)
+        } else if let Some(event) = kept(world, secret, &present, ctx)
+            // Who is named is here, but only of a complete report who is not named is not.
+            && (report.complete || event == secret::Event::LeaseResumed)
         {
             events.push(Event::Secret(secret.id, event));
         }
@@ -139,8 +142,8 @@ fn record_wants(
     }
 }
 
-/// What a complete report means for the time for which a lease is kept. A container that no binding gives it any
-/// more keeps it no longer than one that does not run.
+/// What a report means for the time for which a lease is kept, where it is complete. A container that no binding
+/// gives it any more keeps it no longer than one that does not run.
 fn kept(
     world: &World,
     secret: &Secret,
@@ -194,6 +197,36 @@ fn ended(
     Ok(events)
 }
 
+/// The end of a swap: the lease before is revoked by itself. One that its store cannot end would hold up the next
+/// swap otherwise, and the lease in use has an end of its own.
+pub(super) fn swapped(
+    id: RotationId,
+    secret: &Secret,
+    old: &[u64],
+) -> Result<Vec<Event>, Rejection> {
+    // What was revoked meanwhile has a revocation already.
+    let dying = old
+        .iter()
+        .filter(|version| secret.is_deliverable(**version));
+    let versions: Vec<u64> = dying.copied().collect();
+    let mut events = Vec::new();
+    for version in &versions {
+        events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
+    }
+    let outcome = Outcome::Completed;
+    events.push(Event::Rotation(id, rotation::Event::Closed { outcome }));
+    if !versions.is_empty() {
+        let requested = crate::revocation::Event::Requested {
+            secret: secret.id,
+            versions,
+            hosts: Vec::new(),
+            reason: SWAPPED.to_owned(),
+        };
+        events.push(Event::Revocation(lease::end_of(id), requested));
+    }
+    Ok(events)
+}
+
 /// Whether it is the lease of a container of this host.
 pub(super) fn is_of_host(world: &World, secret: SecretId, host: HostId) -> bool {
     let of = world.secrets.get(&secret).and_then(Secret::lease_of);
@@ -237,6 +270,7 @@ fn give(
         Some(known) if has_one(world, known) || !is_free(world, known, (declared.id, report)) => {
             return Vec::new();
         }
+        Some(known) if is_held_back(world, known, &wish) => return Vec::new(),
         Some(known) => {
             let mut known = known.clone();
             if known.lingers_until.take().is_some() {
@@ -292,11 +326,18 @@ fn spec_of(declared: &Secret, report: &HostReport, item: &Item) -> Option<secret
     })
 }
 
-/// Whether a container has a lease, or what is under way has to end before it gets another one.
+/// Whether a container has a lease, or one is being made.
 fn has_one(world: &World, secret: &Secret) -> bool {
-    secret.current.is_some()
-        || world.open_rotation(secret.id).is_some()
-        || world.unconfirmed_revocation(secret.id).is_some()
+    secret.current.is_some() || world.open_rotation(secret.id).is_some()
+}
+
+/// Whether what is under way has to end before a container gets another lease. Not a revocation that its store may
+/// never confirm, but at another place it would not find what it is to end; and no store makes ever more logins
+/// while it ends none.
+fn is_held_back(world: &World, secret: &Secret, wish: &secret::Spec) -> bool {
+    let unconfirmed = world.unconfirmed_revocations(secret.id);
+    let moves = secret.spec.store != wish.store;
+    unconfirmed >= MAX_UNCONFIRMED || (moves && unconfirmed > 0)
 }
 
 /// Whether a hidden secret may be this host's: it is a lease of the declared one, and its container is on no other
@@ -398,6 +439,16 @@ pub(super) fn refuse_other_place(
         return Ok(());
     }
     let secret = known.name.clone();
+    Err(secret::Rejection::LeasesLive { secret })
+}
+
+/// Refuses another server for the store of a lease that is alive: it would be renewed and ended where nobody knows it.
+pub(super) fn refuse_moved(world: &World, secret: &Secret) -> Result<(), secret::Rejection> {
+    if secret.lease_of().is_none() || secret.alive().is_empty() {
+        return Ok(());
+    }
+    let declared = world.secrets.get(&world.home(secret.id));
+    let secret = declared.unwrap_or(secret).name.clone();
     Err(secret::Rejection::LeasesLive { secret })
 }
 

@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::id::{HostId, RevocationId};
 use crate::name::SecretName;
 use crate::revocation::{self, Revocation};
-use crate::rotation::{self, Outcome, Phase, Rotation, Trigger};
+use crate::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
@@ -32,7 +32,7 @@ pub(super) fn request_of(
     if reason.trim().is_empty() {
         return Err(revocation::Rejection::ReasonMissing.into());
     }
-    let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
+    let mut versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {
             secret: secret.name.clone(),
@@ -50,6 +50,9 @@ pub(super) fn request_of(
                 outcome: Outcome::Cancelled,
             };
             events.push(Event::Rotation(open.id, cancelled));
+            versions.extend(left_over(secret, open));
+            versions.sort_unstable();
+            versions.dedup();
         } else if open.is_draining() {
             events.extend(drained(open, secret, &versions)?);
         }
@@ -64,6 +67,21 @@ pub(super) fn request_of(
     };
     events.push(Event::Revocation(id, requested));
     Ok(events)
+}
+
+/// Versions that the rotation had revoked, and whose end its store did not confirm: nobody else asks for it once the
+/// rotation is cancelled. At a store outside the next rotation retires them, as is declared there.
+fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
+    let was_retiring = match &open.phase {
+        Phase::Performing { step, .. } | Phase::Retrying { step, .. } => *step == Step::RevokeOld,
+        _ => false,
+    };
+    if !was_retiring || secret.stays_outside() {
+        return Vec::new();
+    }
+    let is_left =
+        |version: &&u64| !secret.is_deliverable(**version) && !secret.destroyed.contains(*version);
+    open.old.iter().filter(is_left).copied().collect()
 }
 
 /// Sessions of what is dead are waited for no longer.

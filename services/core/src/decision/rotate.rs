@@ -449,12 +449,16 @@ pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Reje
     Ok(events)
 }
 
-/// Ends the overlap: the old versions die, or there were none and the rotation is complete.
+/// Ends the overlap: the old versions die, or there were none and the rotation is complete. Of leases it is complete
+/// then, too.
 pub(super) fn retire_old(
     (id, version): (RotationId, u64),
     secret: &Secret,
     old: &[u64],
 ) -> Result<Vec<Event>, Rejection> {
+    if secret.lease_of().is_some() {
+        return lease::swapped(id, secret, old);
+    }
     let mut events = Vec::new();
     for version in old.iter().filter(|v| secret.is_deliverable(**v)) {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));

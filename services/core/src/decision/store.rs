@@ -29,8 +29,9 @@ pub(super) fn declare(
     };
     let moves = !known.store.spec.backend.is_same_server(&spec.backend);
     // What lies there has to be a place in the new kind of store, too.
-    for secret in world.secrets_in(name) {
+    for secret in in_use(world, name) {
         if moves {
+            lease::refuse_moved(world, secret)?;
             refuse_move(world, secret)?;
         }
         let fault = secret.place().and_then(|at| match secret.spec.lease {
@@ -47,6 +48,13 @@ pub(super) fn declare(
         .map(|event| Event::Store(known.id, event))
         .into_iter()
         .collect())
+}
+
+/// Secrets of which something lies in a store. Of a lease that is over nothing does, and nobody could take its hidden
+/// secret out of there.
+fn in_use<'w>(world: &'w World, name: &'w StoreName) -> impl Iterator<Item = &'w Secret> {
+    let secrets = world.secrets_in(name);
+    secrets.filter(|secret| !world.is_lease_over(secret))
 }
 
 fn refuse_credentials(
@@ -100,7 +108,7 @@ pub(super) fn remove(world: &World, name: &StoreName) -> Result<Vec<Event>, Reje
     let known = world
         .store_named(name)
         .ok_or_else(|| store::Rejection::Unknown(name.clone()))?;
-    if let Some(secret) = world.secrets_in(name).next() {
+    if let Some(secret) = in_use(world, name).next() {
         let (store, secret) = (name.clone(), secret.name.clone());
         return Err(store::Rejection::InUse { store, secret }.into());
     }

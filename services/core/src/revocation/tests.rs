@@ -108,6 +108,29 @@ fn a_version_no_host_ever_had_closes_on_the_store_s_word_alone() {
 }
 
 #[test]
+fn what_a_cancelled_rotation_was_about_to_destroy_is_destroyed_by_the_revocation() {
+    let given = Given::retiring().when(revoke(None)).then([
+        revoked(2),
+        of_rotation(
+            SECOND,
+            rotation::Event::Closed {
+                outcome: Outcome::Cancelled,
+            },
+        ),
+        requested(&[1, 2], &[HOST]),
+    ]);
+    given.when(confirmed(1)).then_among_others([
+        of_secret(secret::Event::VersionDestroyed { version: 1 }),
+        of_secret(secret::Event::VersionDestroyed { version: 2 }),
+    ]);
+    // What it destroyed already is nothing to ask for again.
+    let ended = Given::retiring().and(done(SECOND, Step::RevokeOld));
+    ended
+        .when(revoke(None))
+        .then([revoked(2), requested(&[2], &[HOST])]);
+}
+
+#[test]
 fn a_failing_store_is_asked_again_for_ever() {
     let mut given = Given::serving().and(revoke(None));
     for attempt in 1..=20 {

@@ -172,7 +172,7 @@ pub enum Rejection {
     },
     /// What a container's login opens lies where it was made.
     #[error(
-        "secret `{secret}` does not change its store or role while containers have leases of it; end them with `keywheel revoke {secret} --reason \"…\"`, then apply it again"
+        "secret `{secret}` does not change its store or role, nor its store its server, while containers have leases of it; end them with `keywheel revoke {secret} --reason \"…\"`, then apply that again"
     )]
     LeasesLive {
         /// Name of the secret.

@@ -7,6 +7,7 @@ use super::World;
 use crate::binding;
 use crate::id::{BindingId, HostId, SecretId};
 use crate::lease;
+use crate::revocation::Backend;
 use crate::secret::Secret;
 
 impl World {
@@ -67,6 +68,14 @@ impl World {
             && secret.alive().is_empty()
             && self.open_rotation(secret.id).is_none()
             && self.unconfirmed_revocation(secret.id).is_none()
+    }
+
+    /// How many revocations of a secret its store did not confirm yet.
+    #[must_use]
+    pub fn unconfirmed_revocations(&self, secret: SecretId) -> usize {
+        let of_secret = self.revocations.values().filter(|one| one.secret == secret);
+        let open = of_secret.filter(|one| one.backend != Backend::Confirmed);
+        open.count()
     }
 
     /// Keeps the indexes as a secret is now.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::{BindingId, ContainerId};
-use keywheel_core::plan::PlannedBinding;
+use keywheel_core::name::HostName;
+use keywheel_core::plan::{HostPlan, PlannedBinding};
 use keywheel_core::report::{Fact, Item};
 
 use super::Reconciler;
@@ -51,15 +52,13 @@ impl Reconciler {
         }
         let now = self.now();
         let running = self.containers.values().filter(|one| one.is_running());
-        asking.extend(running.map(|one| one.record.facts.clone()));
+        let running: Vec<ContainerFacts> = running.map(|one| one.record.facts.clone()).collect();
+        let runs: BTreeSet<ContainerId> = running.iter().map(|facts| facts.id.clone()).collect();
+        asking.extend(running);
         let host = self.shared.options.host_name.clone();
         let mut open: BTreeSet<Key> = BTreeSet::new();
         for facts in &asking {
-            let lacks = unleased(&plan, &host, facts).into_iter();
-            let lacks = lacks.map(|binding| (binding, Fact::Wanted));
-            let over = unmeant(&plan, &host, facts).into_iter();
-            let over = over.map(|binding| (binding, Fact::Removed));
-            for (binding, fact) in lacks.chain(over) {
+            for (binding, fact) in to_tell(&plan, &host, facts, runs.contains(&facts.id)) {
                 let key = (facts.id.clone(), binding.binding);
                 if self.may_tell(&key, now) {
                     self.items.push(about(facts, binding, fact));
@@ -107,6 +106,21 @@ impl Reconciler {
     }
 }
 
+/// What there is to tell of a container's leases. That it is to have one no more is told only of one that runs: what
+/// a start that was refused says of it may be older than what the engine says.
+fn to_tell<'p>(
+    plan: &'p HostPlan,
+    host: &HostName,
+    facts: &ContainerFacts,
+    runs: bool,
+) -> Vec<(&'p PlannedBinding, Fact)> {
+    let lacks = unleased(plan, host, facts).into_iter();
+    let lacks = lacks.map(|binding| (binding, Fact::Wanted));
+    let over = unmeant(plan, host, facts).into_iter().filter(|_| runs);
+    let over = over.map(|binding| (binding, Fact::Removed));
+    lacks.chain(over).collect()
+}
+
 fn about(facts: &ContainerFacts, binding: &PlannedBinding, fact: Fact) -> Item {
     Item {
         container: facts.id.clone(),
@@ -120,7 +134,37 @@ fn about(facts: &ContainerFacts, binding: &PlannedBinding, fact: Fact) -> Item {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use keywheel_core::binding::Reload;
+    use keywheel_core::id::SecretId;
+    use keywheel_core::lease;
+
     use super::*;
+    use crate::decide::tests::{binding, file, plan};
+
+    const LEASE: SecretId = SecretId::from_bytes([0x77; 16]);
+
+    #[test]
+    fn a_container_is_to_have_its_lease_no_more_only_where_it_runs() {
+        let facts = ContainerFacts {
+            id: ContainerId::parse(&"c".repeat(64)).unwrap(),
+            name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            image_name: "app".to_owned(),
+            labels: BTreeMap::new(),
+        };
+        let mut leased = binding(1, file("db"), Reload::None, Some(1));
+        leased.binding = lease::binding_of(leased.binding, LEASE);
+        leased.secret = LEASE;
+        leased.selector.container = Some(facts.id.clone());
+        leased.selector.labels = BTreeMap::from([("app".to_owned(), "another".to_owned())]);
+        let plan = plan(vec![leased]);
+        let host = HostName::parse("web-1").unwrap();
+        let told = to_tell(&plan, &host, &facts, true);
+        assert!(told.len() == 1 && told[0].1 == Fact::Removed);
+        assert!(to_tell(&plan, &host, &facts, false).is_empty());
+    }
 
     #[test]
     fn what_brings_nothing_is_told_later_each_time_and_never_later_than_the_limit() {

@@ -304,6 +304,10 @@ async fn renewed(
             known.insert(lease.clone(), next);
         }
         let is_in_use = secret.current.is_some() && secret.known.as_ref() == Some(lease);
+        if is_in_use && !extended.gives_way() {
+            // The swap before brought one that is well: the next one has nothing to wait for.
+            registry.state().tries.remove(&secret.secret);
+        }
         gives_way |= is_in_use && extended.gives_way();
         is_gone |= is_in_use && extended == Extended::Gone;
     }

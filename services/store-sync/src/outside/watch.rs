@@ -11,6 +11,7 @@ use keywheel_core::id::{SecretId, StoreId};
 use keywheel_core::name::StoreName;
 use keywheel_core::secret::Place;
 use keywheel_core::store::{Found, MIN_POLL, NamedStore, RemoteVersion, SecretNow, StoreSpec};
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::store::Store;
@@ -30,6 +31,9 @@ pub const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
 const NEWS_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause between two tries at a store that does not answer, unless its poll is longer.
 pub const BACKOFF_LIMIT: Duration = Duration::from_secs(300);
+
+/// Longest pause until a lease is renewed that was due and could not be: its store refused that, or it is at its end.
+const RENEW_AGAIN: Duration = Duration::from_secs(10);
 
 /// Hears what changed and looks at stores, until told to stop.
 pub(crate) async fn watch(shared: Arc<Shared>, shutdown: &Shutdown) {
@@ -276,8 +280,16 @@ fn next_look(registry: &Registry, name: &StoreName, pause: Duration, failures: u
     };
     let leases = state.leases.iter().filter(|(id, _)| lies(id));
     let nexts = leases.flat_map(|(_, leases)| leases.values());
-    let first = nexts.map(|next| next.since(now)).min();
-    first.map_or(pause, |first| pause.min(first.max(MIN_POLL)))
+    let first = nexts.map(|next| until_renewal(*next, now)).min();
+    first.map_or(pause, |first| pause.min(first))
+}
+
+/// How long until a lease is to be renewed. What was due was asked for a moment ago, and is not at once again.
+fn until_renewal(next: Timestamp, now: Timestamp) -> Duration {
+    match next > now {
+        true => next.since(now).max(MIN_POLL),
+        false => RENEW_AGAIN,
+    }
 }
 
 /// That, a tenth earlier or later.
@@ -432,6 +444,16 @@ mod tests {
         );
         let rare = BACKOFF_LIMIT * 2;
         assert_eq!(backoff(rare, 5), rare, "a longer poll is its own limit");
+    }
+
+    #[test]
+    fn a_lease_that_could_not_be_renewed_when_it_was_due_is_not_asked_for_each_second() {
+        let now = Timestamp::from_micros(1_000_000_000);
+        let after = |span: Duration| until_renewal(now.plus(span), now);
+        assert_eq!(after(Duration::ZERO), RENEW_AGAIN);
+        assert_eq!(until_renewal(now, now.plus(MIN_POLL)), RENEW_AGAIN);
+        assert_eq!(after(Duration::from_millis(1)), MIN_POLL);
+        assert_eq!(after(RENEW_AGAIN * 6), RENEW_AGAIN * 6);
     }
 
     #[test]

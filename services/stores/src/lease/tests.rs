@@ -179,6 +179,17 @@ async fn a_revocation_ends_the_lease_also_when_the_log_does_not_know_it() {
 }
 
 #[tokio::test]
+async fn a_create_whose_version_a_revocation_destroyed_meanwhile_leaves_no_extended_lease() {
+    let bench = bench();
+    // It looked before the lease was on record: of what is on record nothing is gone.
+    bench.vault.destroy(SECRET, VERSION).await.unwrap();
+    let refused = create(&bench).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Denied);
+    assert_eq!(bench.store.lender.minted(), 1);
+    assert_eq!(bench.store.lender.alive(), []);
+}
+
+#[tokio::test]
 async fn leases_that_the_log_names_end_though_nothing_is_on_record_here() {
     let bench = bench();
     let minted = bench.store.lender.mint(&role(), &always()).await.unwrap();

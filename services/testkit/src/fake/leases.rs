@@ -28,6 +28,7 @@ struct State {
     /// Values of logins that are alive, and whether somebody extended them.
     alive: BTreeMap<RemoteVersion, (Vec<u8>, bool)>,
     granted: Option<Duration>,
+    whole: Option<Duration>,
     is_down: bool,
 }
 
@@ -44,6 +45,11 @@ impl FakeLeases {
     /// From now on a lease gets no more time than this.
     pub fn grant(&self, granted: Duration) {
         self.state().granted = Some(granted);
+    }
+
+    /// From now on a lease lives so long where nothing limits it.
+    pub fn set_whole(&self, whole: Duration) {
+        self.state().whole = Some(whole);
     }
 
     /// The time is over in which a lease has to be extended.
@@ -116,15 +122,13 @@ impl Leases for FakeLeases {
         until: &Until,
     ) -> Result<Extended, PortError> {
         let mut state = self.asked(until)?;
-        let granted = state.granted.unwrap_or(WHOLE);
+        let whole = state.whole.unwrap_or(WHOLE);
+        let granted = state.granted.unwrap_or(whole);
         let Some((_, is_extended)) = state.alive.get_mut(lease) else {
             return Ok(Extended::Gone);
         };
         *is_extended = true;
-        Ok(Extended::For {
-            granted,
-            whole: WHOLE,
-        })
+        Ok(Extended::For { granted, whole })
     }
 
     async fn end(&self, _: &Source, lease: &RemoteVersion, until: &Until) -> Result<(), PortError> {

@@ -1,18 +1,18 @@
 //! Leases: each container has one of its own, for as long as it is there.
 
 mod bounds;
+mod ends;
 
 use crate::assignment;
 use crate::binding::Reload;
 use crate::command::{Command, Declaration, Observation};
-use crate::effect::{StepWork, Work};
 use crate::event::Event;
 use crate::id::{RotationId, SecretId, StoreId};
 use crate::lease::{self, DEFAULT_LINGER, Lease, LeaseOf};
 use crate::name::{SecretName, StoreName};
 use crate::plan::plan_host;
 use crate::report::{Fact, HostReport, Item};
-use crate::rotation::{self, Intervention, Phase, Step, Trigger};
+use crate::rotation::{self, Intervention, Outcome, Phase, Step, Trigger};
 use crate::secret::{self, Place, Spec, Store};
 use crate::store::{
     Backend, CredentialRef, OldVersions, RemoteVersion, Source, StoreSpec, VaultAuth, VaultSpec,
@@ -23,8 +23,12 @@ use crate::testing::*;
 const WANTS: u32 = 50_000;
 
 fn store() -> Command {
+    store_at("https://vault:8200")
+}
+
+fn store_at(address: &str) -> Command {
     let backend = Backend::Vault(VaultSpec {
-        address: "https://vault:8200".to_owned(),
+        address: address.to_owned(),
         namespace: String::new(),
         mount: "secret".to_owned(),
         ca_file: String::new(),
@@ -287,18 +291,36 @@ fn a_lease_at_its_end_gives_way_to_another_one_and_dies_once_the_container_runs_
         holds: vec![(lease(1), 2)],
         ..report(vec![leased(1, 2)], &[])
     });
-    let given = given.and(acknowledged);
+    let closed = rotation::Event::Closed {
+        outcome: Outcome::Completed,
+    };
+    let given = given.when(acknowledged).then_among_others([
+        of_lease(1, secret::Event::VersionRevoked { version: 1 }),
+        of_rotation(SECOND, closed),
+    ]);
     assert_eq!(given.world().secrets[&lease(1)].alive(), [2]);
-    let open = given.world().open_rotation(lease(1)).unwrap();
-    let step = rotation::Event::StepStarted {
-        step: Step::RevokeOld,
+    let open = &given.world().revocations[&lease::end_of(SECOND)];
+    assert_eq!(
+        (&open.versions[..], &open.retire[..]),
+        (&[1][..], &[remote(1)][..])
+    );
+    assert!(open.waiting.is_empty(), "{open:?}");
+    // One that its store cannot end holds up no other swap.
+    let failed = Command::RevokeOutcome {
+        revocation: lease::end_of(SECOND),
         attempt: 1,
+        failure: Some("the database is away".to_owned()),
     };
-    let effects = rotation::react(given.world(), open, &step);
-    let Work::Step(StepWork { outside, .. }) = &effects[0].work else {
-        panic!("{effects:?}");
+    let Command::Observed(seen) = ending() else {
+        panic!("no look");
     };
-    assert_eq!(outside.as_ref().unwrap().retire, [remote(1)]);
+    let next = Command::Observed(Observation {
+        rotation: THIRD,
+        known: Some(remote(2)),
+        ..seen
+    });
+    let again = given.and(failed).and(next);
+    assert_eq!(again.world().open_rotation(lease(1)).unwrap().id, THIRD);
 }
 
 #[test]

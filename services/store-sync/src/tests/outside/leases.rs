@@ -12,6 +12,11 @@ fn role() -> Source {
     }
 }
 
+/// How many swaps one lease after the other goes through: more than a wait that doubles with each would let pass.
+const SWAPS: u32 = 14;
+/// How long a lease lives there, and at its maximum lifetime.
+const SHORT: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(10)];
+
 /// A container's lease of the store `one`.
 fn leased(lease: &RemoteVersion) -> SecretNow {
     SecretNow {
@@ -90,6 +95,37 @@ async fn a_lease_that_is_gone_there_is_told_and_one_that_has_its_time_is_not() {
     assert_eq!((seen.secret, seen.found), (OTHER, None));
     assert!(seen.is_gone);
     store.lender.pass_mint_span();
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn each_swap_comes_as_soon_as_the_first_where_the_one_before_brought_a_lease_that_is_well() {
+    let mut world = World::new().await;
+    let store = world.fakes.store("one");
+    let [whole, short] = SHORT;
+    store.lender.set_whole(whole);
+    let mut slower = store_now("one");
+    if let Some(named) = &mut slower.store {
+        named.spec.poll = Duration::from_millis(50);
+    }
+    let (shutdown, task) = world.start();
+    for _ in 0..SWAPS {
+        let minted = store.lender.mint(&role(), &plenty()).await.unwrap();
+        store.lender.grant(whole);
+        world.tell(vec![slower.clone()], vec![leased(&minted.lease)]);
+        let renewed = async {
+            while store.lender.extended() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, renewed).await.unwrap();
+        store.lender.grant(short);
+        // The one before may have been told once more.
+        while world.observation().await.known.as_ref() != Some(&minted.lease) {}
+        let ended = store.lender.end(&role(), &minted.lease, &plenty());
+        ended.await.unwrap();
+    }
     shutdown.request();
     task.await.unwrap();
 }

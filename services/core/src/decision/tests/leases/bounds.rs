@@ -78,6 +78,20 @@ fn the_role_does_not_change_while_containers_have_leases_of_it() {
 }
 
 #[test]
+fn a_store_goes_to_no_other_server_while_containers_have_leases_of_it() {
+    let moved = || store_at("https://bao:8200");
+    let live = || secret::Rejection::LeasesLive {
+        secret: secret_name(),
+    };
+    bound().and(wants(&[1])).when(moved()).then_rejected(live());
+    served().when(moved()).then_rejected(live());
+    let known = |given: &Given| given.world().secrets[&lease(1)].known.clone();
+    let ended = served().and(revoke(None)).and(confirmed());
+    assert_eq!(known(&ended), Some(remote(1)));
+    assert_eq!(known(&ended.and(moved())), None);
+}
+
+#[test]
 fn a_host_has_so_many_leases_of_a_secret_and_no_more() {
     let wanted = (1..=MAX_LEASES + 1).map(|n| Item {
         container: ContainerId::parse(&format!("{n:064x}")).unwrap(),

@@ -1,0 +1,155 @@
+//! What a store that ends no lease holds up, and what it does not.
+
+use super::*;
+use crate::effect::{StepWork, Work};
+use crate::id::RevocationId;
+use crate::lease::MAX_UNCONFIRMED;
+use crate::store;
+
+/// As logs have it from when a swap ended the lease before by a step of its own: that step waits for its store.
+fn ending_by_a_step() -> Given {
+    let given = served().and(ending()).minted(SECOND, 2);
+    let began = [
+        of_lease(1, secret::Event::VersionRevoked { version: 1 }),
+        of_rotation(
+            SECOND,
+            rotation::Event::StepStarted {
+                step: Step::RevokeOld,
+                attempt: 1,
+            },
+        ),
+    ];
+    Given::events(given.log().iter().cloned().chain(began))
+}
+
+#[test]
+fn a_swap_that_ends_the_lease_before_by_a_step_goes_on_as_it_began() {
+    let given = ending_by_a_step();
+    let open = given.world().open_rotation(lease(1)).unwrap();
+    let step = rotation::Event::StepStarted {
+        step: Step::RevokeOld,
+        attempt: 1,
+    };
+    let effects = rotation::react(given.world(), open, &step);
+    let Work::Step(StepWork { outside, .. }) = &effects[0].work else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(outside.as_ref().unwrap().retire, [remote(1)]);
+    let ended = given.and(done(SECOND, Step::RevokeOld));
+    assert!(ended.world().open_rotation(lease(1)).is_none());
+    assert!(ended.world().revocations.is_empty());
+}
+
+#[test]
+fn a_revocation_takes_over_the_end_of_a_lease_that_its_store_did_not_confirm() {
+    let away = failed(SECOND, Step::RevokeOld, 1);
+    for given in [ending_by_a_step(), ending_by_a_step().and(away)] {
+        let revoked = given.and(revoke(None));
+        assert!(revoked.world().open_rotation(lease(1)).is_none());
+        let open = &revoked.world().revocations[&REVOCATION];
+        assert_eq!(open.versions, [1, 2]);
+        assert_eq!(open.retire, [remote(1), remote(2)]);
+        let over = revoked.and(confirmed());
+        let secret = &over.world().secrets[&lease(1)];
+        assert!(secret.remotes.is_empty() && secret.destroyed.len() == 2);
+    }
+}
+
+#[test]
+fn a_container_gets_another_lease_before_its_store_confirms_the_end_of_the_one_before() {
+    let is_made = |given: &Given| given.world().open_rotation(lease(1)).is_some();
+    let revoked = served().and(revoke(None)).drawn(0xdd);
+    assert!(is_made(&revoked.clone().and(wants(&[1]))));
+    // At another role the revocation would not find what it is to end.
+    let mut other = dynamic();
+    if let Store::Outside(place) = &mut other.store {
+        place.source.path = "database/creds/other".to_owned();
+    }
+    let moved = revoked.and(apply_secret(other));
+    assert!(!is_made(&moved.clone().and(wants(&[1]))));
+    assert!(is_made(&moved.and(confirmed()).and(wants(&[1]))));
+}
+
+#[test]
+fn a_container_gets_no_other_lease_while_its_store_confirms_the_end_of_none_of_so_many() {
+    let making = |given: &Given| given.world().open_rotation(lease(1)).map(|open| open.id);
+    let id = |n: u8| RevocationId::from_bytes([0xa0 + n; 16]);
+    let mut given = served();
+    for n in 1..=u8::try_from(MAX_UNCONFIRMED).unwrap() {
+        let revoke = Command::Revoke {
+            revocation: id(n),
+            secret: secret_name(),
+            version: None,
+            reason: "leaked".to_owned(),
+        };
+        given = given.drawn(0xb0 + n).and(revoke).and(wants(&[1]));
+        let made = making(&given);
+        assert_eq!(made.is_some(), usize::from(n) < MAX_UNCONFIRMED);
+        if let Some(rotation) = made {
+            given = given.minted(rotation, 1 + n);
+        }
+    }
+    let confirmed = Command::RevokeOutcome {
+        revocation: id(1),
+        attempt: 1,
+        failure: None,
+    };
+    assert!(making(&given.and(confirmed).and(wants(&[1]))).is_some());
+}
+
+#[test]
+fn a_container_that_a_report_names_is_here_though_the_report_is_not_complete() {
+    let partial = |items| {
+        Command::Report(HostReport {
+            complete: false,
+            containers: Vec::new(),
+            ..report(items, &[])
+        })
+    };
+    let resumed = of_lease(1, secret::Event::LeaseResumed);
+    let down = served().and(only(&[]));
+    let named = down.clone().when(partial(vec![leased(1, 1)]));
+    named.then_among_others([resumed]);
+    let end = Command::LingerEnded { secret: lease(1) };
+    let unnamed = down.and(partial(Vec::new())).at(NOW.plus(DEFAULT_LINGER));
+    let ended = unnamed.and(end);
+    assert!(ended.world().secrets[&lease(1)].alive().is_empty());
+    // Of a report that is not complete nobody is gone.
+    served().when(partial(Vec::new())).then_nothing();
+}
+
+#[test]
+fn a_store_in_which_nothing_but_leases_lie_that_are_over_is_in_use_no_more() {
+    let elsewhere = || {
+        let mut elsewhere = store();
+        if let Command::Apply(declarations) = &mut elsewhere
+            && let Some(Declaration::Store { id, name, .. }) = declarations.first_mut()
+        {
+            *id = StoreId::from_bytes([0x32; 16]);
+            *name = StoreName::parse("other").unwrap();
+        }
+        elsewhere
+    };
+    let mut moved = dynamic();
+    if let Store::Outside(place) = &mut moved.store {
+        place.store = StoreName::parse("other").unwrap();
+    }
+    let remove = || Command::RemoveStore {
+        name: StoreName::parse("bao").unwrap(),
+    };
+    let ending = served().and(revoke(None)).and(elsewhere());
+    let ending = ending.and(apply_secret(moved));
+    let in_use = store::Rejection::InUse {
+        store: StoreName::parse("bao").unwrap(),
+        secret: hidden_name(),
+    };
+    ending.clone().when(remove()).then_rejected(in_use);
+    let over = ending.and(confirmed()).drawn(0xdd);
+    let removed = over.and(remove());
+    assert_eq!(removed.world().stores.len(), 1);
+    // Its container gets its next one from where the declared secret lies now.
+    let again = removed.and(wants(&[1]));
+    assert!(again.world().open_rotation(lease(1)).is_some());
+    let place = again.world().secrets[&lease(1)].place().unwrap();
+    assert_eq!(place.store.as_str(), "other");
+}
