@@ -8,6 +8,8 @@ use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find, items};
 use keywheel_tests::{manifest, wait};
 use serde_json::Value;
 
+use crate::uses::used;
+
 /// Rotations under the readers' eyes.
 const ROTATIONS: u64 = 20;
 /// Length of a generated value in these tests.
@@ -47,6 +49,8 @@ fn a_secret_swaps_in_a_running_container_and_no_reader_sees_a_torn_value() -> Re
         "told once a version"
     );
     assert!(!container.logs()?.contains("TORN"));
+    // Its program opened each version, which is noted only where a person asked for it.
+    assert_eq!(used(&stage, &container)?, [0u64; 0], "first uses are noted");
     stage.finish(&seen.plaintexts(), &[&container])
 }
 
